@@ -1,0 +1,205 @@
+//! The contract of a framing: what it says of bytes received, and what it puts around bytes sent.
+//!
+//! A [`Framing`] is a small description, such as [`Blocks`](crate::Blocks) or [`Lines`](crate::Lines). It makes the
+//! state for each direction of a connection: a [`Decode`] and an [`Encode`]. Both are plain values. They do no
+//! I/O, hold no payload (but for the group that `cobs` is quoting), and never look at a clock.
+
+use core::fmt::Debug;
+
+use crate::fault::{Fault, Refusal};
+
+/// A way of marking where a message ends.
+pub trait Framing {
+    /// Finds message boundaries.
+    type Decoder: Decode;
+    /// Writes message boundaries.
+    type Encoder: Encode;
+
+    /// A decoder at the beginning of a stream.
+    fn decoder(&self) -> Self::Decoder;
+    /// An encoder at the beginning of a stream.
+    fn encoder(&self) -> Self::Encoder;
+}
+
+/// How much a decoder lets pass. There is no unlimited mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Limits {
+    /// Longest message, in bytes of payload, that is delivered whole.
+    pub block_max: u32,
+    /// Longest message, in bytes, that is skipped in order to go on behind it. One that is longer loses the
+    /// framing ([`Fault::is_lost`]), since a damaged length must not silence a device for hours.
+    pub skip_max: u32,
+}
+
+impl Limits {
+    /// What [`Limits::skip_max`] is unless chosen: 16 MiB.
+    pub const SKIP_MAX: u32 = 16 << 20;
+}
+
+/// What a decoder says of a window. Positions count from the window's first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Step {
+    /// Nothing more can be said of these bytes: keep them and come back with more behind them.
+    More {
+        /// How many bytes may be read without reading past the end of the message; at least 1.
+        /// `usize::MAX` where the framing cannot know.
+        want: usize,
+    },
+    /// The first `take` bytes are framing, or part of a refused message: drop them.
+    Skip {
+        /// Bytes to drop; at least 1.
+        take: usize,
+    },
+    /// `start..end` is payload; drop `take` bytes when done with it. A message is whole if `first && last`.
+    Payload {
+        /// First byte of the payload.
+        start: usize,
+        /// First byte behind it.
+        end: usize,
+        /// Bytes to drop afterwards; at least 1, unless this is the empty last piece of a message.
+        take: usize,
+        /// The message begins here.
+        first: bool,
+        /// The message ends here.
+        last: bool,
+    },
+    /// The mark that ends a series.
+    End {
+        /// Bytes to drop.
+        take: usize,
+    },
+    /// A message was refused; the decoder already knows how to go on.
+    Fault {
+        /// Bytes to drop; may be 0.
+        take: usize,
+        /// Why.
+        fault: Fault,
+    },
+}
+
+/// How far [`Decode::scan_all`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Scanned {
+    /// Bytes dealt with, from the window's first; the rest is to be kept.
+    pub used: usize,
+    /// As in [`Step::More`]; 0 where the caller stopped the scan.
+    pub want: usize,
+}
+
+/// Finds boundaries in the unread bytes of a stream: the only place in which a boundary is decided.
+///
+/// The caller keeps a *window*: the bytes that were received and not yet dropped, in order. It calls
+/// [`scan`](Self::scan), obeys the [`Step`], and repeats; at [`Step::More`] it appends what it receives next.
+/// The steps with payload, end and fault depend on the bytes alone, not on how many were in the window at once.
+pub trait Decode {
+    /// Whether [`Step::More`] always says exactly how much to read, so that nothing behind a message is ever
+    /// in the window. Readers of such framings need not move bytes.
+    const EXACT: bool;
+
+    /// Says what the window begins with. The window may be empty. Bytes of it may be rewritten (unquoting).
+    ///
+    /// With `PIECES`, payload is handed out as it comes, and no message is too long; else each message is
+    /// handed out once, whole. The choice may change at every call: the rest of a message of which pieces were
+    /// handed out is then skipped.
+    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step;
+
+    /// The stream has ended, with these bytes left unread. Says whether that cut a message, and starts afresh.
+    fn close(&mut self, window: &[u8]) -> Option<Fault>;
+
+    /// Whether part of a message has been dropped from the window already (its header, or pieces of it). A
+    /// non-empty window after [`Step::More`] is part of a message too.
+    fn is_mid_block(&self) -> bool;
+
+    /// The longest message, in bytes, that fits whole into a buffer of `len` bytes.
+    fn block_max(&self, len: usize) -> u32;
+
+    /// Scans until more bytes are needed or `each` returns `false`. `each` gets every step with payload, end or
+    /// fault, with the position that the step counts from.
+    fn scan_all<const PIECES: bool>(
+        &mut self,
+        window: &mut [u8],
+        limits: &Limits,
+        mut each: impl FnMut(usize, Step) -> bool,
+    ) -> Scanned {
+        let mut used = 0;
+        loop {
+            let rest = window.get_mut(used..).unwrap_or_default();
+            let step = self.scan::<PIECES>(rest, limits);
+            let (take, told) = match step {
+                Step::More { want } => return Scanned { used, want },
+                Step::Skip { take } => (take, false),
+                Step::Payload { take, .. } | Step::End { take } | Step::Fault { take, .. } => {
+                    (take, true)
+                }
+            };
+            let at = used;
+            used += take;
+            if told && !each(at, step) {
+                return Scanned { used, want: 0 };
+            }
+        }
+    }
+}
+
+/// Puts boundaries around payload: the mirror of [`Decode`].
+///
+/// For each message: [`check`](Self::check) on every part, [`head`](Self::head), the payload (as it is, or
+/// through [`quote`](Self::quote)), [`tail`](Self::tail). [`Sender`](crate::Sender) does it in this order.
+pub trait Encode {
+    /// Room for what the framing writes itself, with the payload that leaves together with it: an array.
+    type Stage: AsRef<[u8]> + AsMut<[u8]> + Clone + Debug;
+    /// An empty stage.
+    const STAGE: Self::Stage;
+    /// Whether payload is always sent as it is, and never through [`quote`](Self::quote).
+    const VERBATIM: bool;
+    /// Most bytes that [`tail`](Self::tail) puts behind a payload that is sent as it is.
+    const TAIL_MAX: usize = 0;
+
+    /// [`VERBATIM`](Self::VERBATIM), where that is known at run time only.
+    fn is_verbatim(&self) -> bool {
+        Self::VERBATIM
+    }
+
+    /// Whether `piece` may be sent as the next payload of a message; `first` and `last` say where it stands.
+    ///
+    /// # Errors
+    /// [`Refusal::Delimiter`] where the piece would change the boundary.
+    fn check(&mut self, piece: &[u8], first: bool, last: bool) -> Result<(), Refusal> {
+        let _ = (piece, first, last);
+        Ok(())
+    }
+
+    /// Writes what stands before a message of `len` bytes; returns how many bytes that is.
+    ///
+    /// # Errors
+    /// Whether such a message can be sent at all: the variants of [`Refusal`] that speak of a length.
+    fn head(&mut self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal>;
+
+    /// Takes payload into the stage, quoted. Returns how many bytes were taken, and how many at the front of
+    /// the stage must be sent before the next call (0: none yet).
+    fn quote(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
+        let _ = (piece, stage);
+        (0, 0)
+    }
+
+    /// Writes what stands behind a message; returns how many bytes at the front of the stage are to be sent.
+    ///
+    /// # Errors
+    /// [`Refusal::NoRoom`] where the stage is too short: see [`TAIL_MAX`](Self::TAIL_MAX).
+    fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+        let _ = stage;
+        Ok(0)
+    }
+
+    /// Writes the mark that ends a series, if the framing has one; returns how many bytes that is.
+    ///
+    /// # Errors
+    /// [`Refusal::NoRoom`] where the stage is too short.
+    fn end(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+        let _ = stage;
+        Ok(0)
+    }
+}

@@ -1,0 +1,228 @@
+//! The framings, and the choice of one at run time.
+
+mod blocks;
+mod cobs;
+pub(crate) mod counted;
+mod decimal;
+mod delimited;
+mod fixed;
+mod length;
+mod stream;
+
+use core::fmt;
+use core::str::FromStr;
+
+pub use self::blocks::Blocks;
+pub use self::cobs::{Cobs, CobsDecoder, CobsEncoder};
+pub use self::counted::{CountedDecoder, CountedEncoder, Parsed, Prefix};
+pub use self::decimal::{Netstring, OctetCounted};
+pub use self::delimited::{Delimited, DelimitedDecoder, DelimitedEncoder, Lines};
+pub use self::fixed::Fixed;
+pub use self::length::{Length, U8, U16, U16Le, U32, U32Le, Varint, Width};
+pub use self::stream::{Stream, StreamDecoder, StreamEncoder};
+
+use crate::fault::{Fault, Refusal};
+use crate::framing::{Decode, Encode, Framing, Limits, Scanned, Step};
+
+/// A framing that can be chosen by name.
+trait Named: Sized {
+    /// The name, as a person types it.
+    const SPEC: &'static str;
+
+    /// The framing, where its name needs no argument.
+    const PLAIN: Option<Self> = None;
+
+    /// Reads a name with its argument; `None` where it is another framing's.
+    fn parse_spec(spec: &str) -> Option<Result<Self, SpecError>> {
+        if spec == Self::SPEC {
+            Self::PLAIN.map(Ok)
+        } else {
+            None
+        }
+    }
+
+    /// Writes the name with its argument.
+    fn fmt_spec(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::SPEC)
+    }
+}
+
+/// Why a text is not the name of a framing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum SpecError {
+    /// No framing has this name.
+    Unknown,
+    /// `fixed:` must be followed by a length of 1 to 4294967295.
+    BadLength,
+    /// `delimited:` must be followed by 1 to 8 bytes in hexadecimal.
+    BadDelimiter,
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => {
+                f.write_str("no such framing; there are ")?;
+                for (index, spec) in AnyFraming::SPECS.iter().enumerate() {
+                    write!(f, "{}{spec}", if index == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
+            Self::BadLength => {
+                f.write_str("fixed:N needs a length from 1 to 4294967295, as in fixed:16")
+            }
+            Self::BadDelimiter => {
+                f.write_str("delimited:HEX needs 1 to 8 bytes in hexadecimal, as in delimited:0d0a")
+            }
+        }
+    }
+}
+
+impl core::error::Error for SpecError {}
+
+/// Makes the run-time choice from the list of framings.
+macro_rules! framings {
+    ($($name:ident: $framing:ty,)*) => {
+        /// A framing chosen at run time, by its name: `"length:u16le".parse::<AnyFraming>()`.
+        ///
+        /// For programs. Firmware names the type itself, and pays for no other.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        #[non_exhaustive]
+        pub enum AnyFraming {
+            $(#[doc = concat!("`", stringify!($framing), "`")] $name($framing),)*
+        }
+
+        /// Decoder of [`AnyFraming`].
+        #[derive(Clone, Copy, Debug)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        #[non_exhaustive]
+        pub enum AnyDecoder {
+            $(#[doc = concat!("`", stringify!($framing), "`")] $name(<$framing as Framing>::Decoder),)*
+        }
+
+        /// Encoder of [`AnyFraming`].
+        #[derive(Clone, Copy, Debug)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        #[non_exhaustive]
+        pub enum AnyEncoder {
+            $(#[doc = concat!("`", stringify!($framing), "`")] $name(<$framing as Framing>::Encoder),)*
+        }
+
+        impl AnyFraming {
+            /// The names that can be parsed, `N` and `HEX` standing for an argument.
+            pub const SPECS: &'static [&'static str] = &[$(<$framing as Named>::SPEC,)*];
+        }
+
+        impl FromStr for AnyFraming {
+            type Err = SpecError;
+
+            fn from_str(spec: &str) -> Result<Self, SpecError> {
+                $(if let Some(framing) = <$framing as Named>::parse_spec(spec) {
+                    return framing.map(Self::$name);
+                })*
+                Err(SpecError::Unknown)
+            }
+        }
+
+        impl fmt::Display for AnyFraming {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self { $(Self::$name(framing) => framing.fmt_spec(f),)* }
+            }
+        }
+
+        impl Framing for AnyFraming {
+            type Decoder = AnyDecoder;
+            type Encoder = AnyEncoder;
+
+            fn decoder(&self) -> AnyDecoder {
+                match self { $(Self::$name(framing) => AnyDecoder::$name(framing.decoder()),)* }
+            }
+
+            fn encoder(&self) -> AnyEncoder {
+                match self { $(Self::$name(framing) => AnyEncoder::$name(framing.encoder()),)* }
+            }
+        }
+
+        impl Decode for AnyDecoder {
+            const EXACT: bool = false;
+
+            fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
+                match self { $(Self::$name(decoder) => decoder.scan::<PIECES>(window, limits),)* }
+            }
+
+            fn close(&mut self, window: &[u8]) -> Option<Fault> {
+                match self { $(Self::$name(decoder) => decoder.close(window),)* }
+            }
+
+            fn is_mid_block(&self) -> bool {
+                match self { $(Self::$name(decoder) => decoder.is_mid_block(),)* }
+            }
+
+            fn block_max(&self, len: usize) -> u32 {
+                match self { $(Self::$name(decoder) => decoder.block_max(len),)* }
+            }
+
+            /// Looks at which framing it is once a window, not once a step.
+            fn scan_all<const PIECES: bool>(
+                &mut self,
+                window: &mut [u8],
+                limits: &Limits,
+                each: impl FnMut(usize, Step) -> bool,
+            ) -> Scanned {
+                match self { $(Self::$name(decoder) => decoder.scan_all::<PIECES>(window, limits, each),)* }
+            }
+        }
+
+        impl Encode for AnyEncoder {
+            type Stage = [u8; 512];
+            const STAGE: [u8; 512] = [0; 512];
+            const VERBATIM: bool = false;
+            const TAIL_MAX: usize = Delimited::LEN_MAX;
+
+            fn check(&mut self, piece: &[u8], first: bool, last: bool) -> Result<(), Refusal> {
+                match self { $(Self::$name(encoder) => encoder.check(piece, first, last),)* }
+            }
+
+            fn head(&mut self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
+                match self { $(Self::$name(encoder) => encoder.head(len, stage),)* }
+            }
+
+            fn is_verbatim(&self) -> bool {
+                match self { $(Self::$name(encoder) => encoder.is_verbatim(),)* }
+            }
+
+            fn quote(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
+                match self { $(Self::$name(encoder) => encoder.quote(piece, stage),)* }
+            }
+
+            fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+                match self { $(Self::$name(encoder) => encoder.tail(stage),)* }
+            }
+
+            fn end(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+                match self { $(Self::$name(encoder) => encoder.end(stage),)* }
+            }
+        }
+    };
+}
+
+// A new framing: its file, and its line here.
+framings! {
+    Blocks: Blocks,
+    Stream: Stream,
+    Fixed: Fixed,
+    Lines: Lines,
+    Delimited: Delimited,
+    Cobs: Cobs,
+    LengthU8: Length<U8>,
+    LengthU16: Length<U16>,
+    LengthU16Le: Length<U16Le>,
+    LengthU32: Length<U32>,
+    LengthU32Le: Length<U32Le>,
+    LengthVarint: Varint,
+    Netstring: Netstring,
+    OctetCounted: OctetCounted,
+}

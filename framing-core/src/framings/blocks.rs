@@ -1,0 +1,63 @@
+//! `blocks`: a series of blocks, ended by a length of zero (the sixth pattern of the seed, its `blocks.py`).
+//!
+//! ```text
+//! | u32, big-endian: n > 0 | n bytes |  …  | 00 00 00 00 |
+//! ```
+
+use super::Named;
+use super::counted::{Parsed, Prefix, put};
+use crate::fault::Refusal;
+
+/// A 4-byte big-endian length and the payload, repeated; a length of zero ends the series.
+///
+/// Byte for byte what Erlang's `{packet,4}`, Twisted's `Int32StringReceiver` and tokio-util's
+/// `LengthDelimitedCodec` speak, but for the meaning of zero. Messages of 1 to 2³²−1 bytes; an empty one is
+/// refused when sending, since it would end the series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Blocks;
+
+impl Blocks {
+    /// Bytes on the wire of a message of `len` bytes.
+    #[must_use]
+    pub const fn wire_len(len: usize) -> usize {
+        len.saturating_add(4)
+    }
+
+    /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    #[must_use]
+    pub const fn buffer_len(len: usize) -> usize {
+        if len < 4 { 4 } else { len }
+    }
+}
+
+impl Prefix for Blocks {
+    const SERIES: bool = true;
+
+    #[inline]
+    fn parse(&self, window: &[u8]) -> Parsed {
+        match window.first_chunk() {
+            None => Parsed::More { len: 4 },
+            Some(header) => match u32::from_be_bytes(*header) {
+                0 => Parsed::End { take: 4 },
+                len => Parsed::Length { take: 4, len },
+            },
+        }
+    }
+
+    fn write(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal> {
+        if len == 0 {
+            return Err(Refusal::Empty);
+        }
+        put(&len.to_be_bytes(), out)
+    }
+
+    fn write_end(&self, out: &mut [u8]) -> Result<usize, Refusal> {
+        put(&[0; 4], out)
+    }
+}
+
+impl Named for Blocks {
+    const SPEC: &'static str = "blocks";
+    const PLAIN: Option<Self> = Some(Self);
+}

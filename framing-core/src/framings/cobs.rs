@@ -1,0 +1,431 @@
+//! `cobs`: a zero byte behind each message, and no zero in it (the fourth pattern of the seed, quoted).
+//!
+//! Consistent Overhead Byte Stuffing (Cheshire and Baker, IEEE/ACM Transactions on Networking 7(2), 1999): the
+//! payload is cut at its zeros into groups, and each group is written behind a code byte, its length plus one.
+//! A code of 255 stands for 254 bytes without a zero behind them. Overhead: at most one byte in 254, and two.
+//!
+//! ```text
+//! 11 22 00 33   ->   03 11 22 02 33 00
+//! ```
+
+use super::Named;
+use super::counted::size_u32;
+use crate::fault::{Fault, Part, Refusal};
+use crate::framing::{Decode, Encode, Framing, Limits, Step};
+
+/// Any bytes, quoted so that a zero byte can end each message; resynchronises at every zero.
+///
+/// Messages of 0 to 2³²−1 bytes. A zero where no message has begun is passed over, so that a sender may begin
+/// with one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Cobs;
+
+/// Most payload bytes in a group.
+const GROUP: usize = 254;
+/// The code of a group of so many, behind which no zero stands.
+const CODE_FULL: u8 = 255;
+
+impl Cobs {
+    /// Most bytes on the wire of a message of `len` bytes.
+    #[must_use]
+    pub const fn wire_len(len: usize) -> usize {
+        len.saturating_add(len / GROUP).saturating_add(2)
+    }
+
+    /// Length of a buffer that receives messages of up to `len` bytes whole.
+    #[must_use]
+    pub const fn buffer_len(len: usize) -> usize {
+        Self::wire_len(len)
+    }
+}
+
+impl Framing for Cobs {
+    type Decoder = CobsDecoder;
+    type Encoder = CobsEncoder;
+
+    fn decoder(&self) -> CobsDecoder {
+        CobsDecoder::new()
+    }
+
+    fn encoder(&self) -> CobsEncoder {
+        CobsEncoder {
+            code_at: 0,
+            filled: 0,
+            sent: 0,
+            open: false,
+        }
+    }
+}
+
+impl Named for Cobs {
+    const SPEC: &'static str = "cobs";
+    const PLAIN: Option<Self> = Some(Self);
+}
+
+/// Decoder of [`Cobs`]. Unquotes in the window: a code byte is overwritten by the zero that it stands for.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct CobsDecoder {
+    at: At,
+    /// Bytes of the window that have been looked at.
+    read: usize,
+    /// Unquoted payload in the window: from here …
+    start: usize,
+    /// … to here.
+    end: usize,
+    /// Payload bytes of this message that have left the window.
+    done: u32,
+    /// Payload bytes that are still to come in this group.
+    left: u8,
+    /// A zero stands behind this group, if another group follows.
+    zero: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+enum At {
+    /// No byte of a message has been looked at.
+    Start,
+    Message,
+    /// In a message that is refused, or handed out in part.
+    Skip,
+    Lost,
+}
+
+impl Decode for CobsDecoder {
+    const EXACT: bool = false;
+
+    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
+        match self.at {
+            At::Lost if window.is_empty() => return Step::More { want: usize::MAX },
+            At::Lost => return Step::Skip { take: window.len() },
+            At::Skip => return self.skip(window, limits),
+            At::Message if !PIECES && self.done != 0 => {
+                self.at = At::Skip;
+                return self.skip(window, limits);
+            }
+            At::Start | At::Message => {}
+        }
+        let limit = if PIECES { u32::MAX } else { limits.block_max };
+        match self.unquote(window, limit) {
+            Some(step) => step,
+            None if PIECES && self.start < self.end => self.piece(),
+            None => Step::More { want: usize::MAX },
+        }
+    }
+
+    fn close(&mut self, window: &[u8]) -> Option<Fault> {
+        let gone = size_u32(self.end.saturating_sub(self.start));
+        let unread = size_u32(window.len().saturating_sub(self.read));
+        let cut = matches!(self.at, At::Message | At::Skip) || unread != 0;
+        let lost = self.at == At::Lost;
+        let have = self.done.saturating_add(gone).saturating_add(unread);
+        // The rest of the group and the delimiter at the least.
+        let want = have.saturating_add(u32::from(self.left)).saturating_add(1);
+        *self = Self::new();
+        let fault = Fault::Truncated {
+            part: Part::Payload,
+            have,
+            want,
+        };
+        (cut && !lost).then_some(fault)
+    }
+
+    fn is_mid_block(&self) -> bool {
+        matches!(self.at, At::Message | At::Skip)
+    }
+
+    fn block_max(&self, len: usize) -> u32 {
+        // One code byte in each 254 and the delimiter; see `Cobs::wire_len`.
+        let len = len.saturating_sub(2);
+        size_u32(len.saturating_sub(len.div_ceil(GROUP + 1)))
+    }
+}
+
+impl CobsDecoder {
+    const fn new() -> Self {
+        Self {
+            at: At::Start,
+            read: 0,
+            start: 0,
+            end: 0,
+            done: 0,
+            left: 0,
+            zero: false,
+        }
+    }
+
+    /// Unquotes what the window holds of this message; `None` where that is not its end.
+    fn unquote(&mut self, window: &mut [u8], limit: u32) -> Option<Step> {
+        loop {
+            let step = if self.left == 0 {
+                self.code(window, limit)?
+            } else {
+                self.group(window, limit)?
+            };
+            if step.is_some() {
+                return step;
+            }
+        }
+    }
+
+    /// Reads a code byte, or the delimiter. `None`: more bytes are needed; `Some(None)`: go on.
+    #[allow(
+        clippy::option_option,
+        reason = "the outer one is for `?`, the inner one is the answer"
+    )]
+    fn code(&mut self, window: &mut [u8], limit: u32) -> Option<Option<Step>> {
+        let code = *window.get(self.read)?;
+        if code == 0 {
+            return Some(Some(self.delimiter()));
+        }
+        if self.at == At::Start {
+            // The first code byte stands for nothing: payload begins behind it.
+            self.at = At::Message;
+            self.start = self.read + 1;
+            self.end = self.start;
+        } else if self.zero {
+            if self.len() == limit {
+                return Some(Some(self.too_long(limit)));
+            }
+            if let Some(slot) = window.get_mut(self.end) {
+                *slot = 0;
+            }
+            self.end += 1;
+        }
+        self.read += 1;
+        self.left = code - 1;
+        self.zero = code != CODE_FULL;
+        Some(None)
+    }
+
+    /// Takes payload bytes of a group. Results as of [`Self::code`].
+    #[allow(clippy::option_option, reason = "as above")]
+    fn group(&mut self, window: &mut [u8], limit: u32) -> Option<Option<Step>> {
+        let ahead = window.get(self.read..)?;
+        let ahead = ahead.get(..usize::from(self.left)).unwrap_or(ahead);
+        if ahead.is_empty() {
+            return None;
+        }
+        let zero = memchr::memchr(0, ahead);
+        let take = zero.unwrap_or(ahead.len());
+        if limit.saturating_sub(self.len()) < size_u32(take) {
+            return Some(Some(self.too_long(limit)));
+        }
+        if self.read != self.end {
+            // Not in the first 254 bytes: a full group has no zero, so its code byte left a gap.
+            shift(window, self.read, self.end, take);
+        }
+        self.read += take;
+        self.end += take;
+        self.left = self.left.saturating_sub(size_u32(take).to_le_bytes()[0]);
+        if zero.is_some() {
+            let fault = Fault::EarlyEnd { missing: self.left };
+            let take = self.read + 1;
+            *self = Self::new();
+            return Some(Some(Step::Fault { take, fault }));
+        }
+        Some(None)
+    }
+
+    /// A zero at `read`: the end of a message, or one too many.
+    fn delimiter(&mut self) -> Step {
+        let Self {
+            at,
+            read,
+            start,
+            end,
+            done,
+            ..
+        } = *self;
+        *self = Self::new();
+        match at {
+            At::Start => Step::Skip { take: read + 1 },
+            _ => Step::Payload {
+                start,
+                end,
+                take: read + 1,
+                first: done == 0,
+                last: true,
+            },
+        }
+    }
+
+    fn piece(&mut self) -> Step {
+        let first = self.done == 0;
+        let Self {
+            read, start, end, ..
+        } = *self;
+        self.done = self.len();
+        (self.read, self.start, self.end) = (0, 0, 0);
+        Step::Payload {
+            start,
+            end,
+            take: read,
+            first,
+            last: false,
+        }
+    }
+
+    /// Payload bytes of this message so far.
+    fn len(&self) -> u32 {
+        self.done
+            .saturating_add(size_u32(self.end.saturating_sub(self.start)))
+    }
+
+    fn too_long(&mut self, limit: u32) -> Step {
+        // What is skipped is counted on the wire.
+        let take = self.read;
+        *self = Self {
+            at: At::Skip,
+            done: size_u32(take),
+            ..Self::new()
+        };
+        Step::Fault {
+            take,
+            fault: Fault::TooLong {
+                declared: None,
+                limit,
+                lost: false,
+            },
+        }
+    }
+
+    fn skip(&mut self, window: &[u8], limits: &Limits) -> Step {
+        (self.read, self.start, self.end, self.left) = (0, 0, 0, 0);
+        let zero = memchr::memchr(0, window);
+        let gone = zero.unwrap_or(window.len());
+        self.done = self.done.saturating_add(size_u32(gone));
+        if limits.skip_max < self.done {
+            self.at = At::Lost;
+            let fault = Fault::TooLong {
+                declared: None,
+                limit: limits.block_max,
+                lost: true,
+            };
+            return Step::Fault { take: gone, fault };
+        }
+        match zero {
+            Some(zero) => {
+                *self = Self::new();
+                Step::Skip { take: zero + 1 }
+            }
+            None if window.is_empty() => Step::More { want: usize::MAX },
+            None => Step::Skip { take: gone },
+        }
+    }
+}
+
+/// Moves `len` bytes from `from` down to `to`; like `copy_within`, without a panic.
+fn shift(bytes: &mut [u8], from: usize, to: usize, len: usize) {
+    if from.checked_add(len).is_some_and(|end| end <= bytes.len()) && to <= from {
+        bytes.copy_within(from..from + len, to);
+    }
+}
+
+/// Encoder of [`Cobs`]. The one encoder that copies payload: a group must be known before its code is sent.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct CobsEncoder {
+    /// Where in the stage the code byte of the group in work stands.
+    code_at: usize,
+    /// Bytes in the stage.
+    filled: usize,
+    /// Bytes at the stage's front that have been sent.
+    sent: usize,
+    /// A group is in work; else the last was full, and one is begun only if more comes.
+    open: bool,
+}
+
+impl CobsEncoder {
+    /// Brings the group in work to the front of the stage.
+    fn make_room(&mut self, stage: &mut [u8]) {
+        shift(stage, self.sent, 0, self.filled.saturating_sub(self.sent));
+        self.code_at = self.code_at.saturating_sub(self.sent);
+        self.filled = self.filled.saturating_sub(self.sent);
+        self.sent = 0;
+    }
+
+    /// Ends the group in work.
+    fn close_group(&mut self, stage: &mut [u8]) {
+        let len = self.filled.saturating_sub(self.code_at);
+        if let Some(code) = stage.get_mut(self.code_at) {
+            *code = size_u32(len).to_le_bytes()[0];
+        }
+        self.open = false;
+    }
+
+    /// Begins a group, and keeps a place for its code.
+    fn open_group(&mut self) {
+        self.code_at = self.filled;
+        self.filled += 1;
+        self.open = true;
+    }
+}
+
+impl Encode for CobsEncoder {
+    type Stage = [u8; 512];
+    const STAGE: [u8; 512] = [0; 512];
+    const VERBATIM: bool = false;
+
+    fn head(&mut self, _len: u32, _stage: &mut [u8]) -> Result<usize, Refusal> {
+        (self.filled, self.sent) = (0, 0);
+        self.open_group();
+        Ok(0)
+    }
+
+    fn quote(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
+        if self.sent != 0 {
+            self.make_room(stage);
+        }
+        let mut used = 0;
+        loop {
+            if used == piece.len() {
+                return (used, 0);
+            }
+            if !self.open {
+                self.open_group();
+            }
+            // Behind the payload there must be room for the next code, or for the delimiter.
+            let room = stage.len().saturating_sub(self.filled + 1);
+            let group = GROUP + 1 - self.filled.saturating_sub(self.code_at);
+            let ahead = piece.get(used..).unwrap_or_default();
+            let ahead = ahead.get(..group.min(room)).unwrap_or(ahead);
+            if ahead.is_empty() {
+                break;
+            }
+            let zero = memchr::memchr(0, ahead);
+            let take = zero.unwrap_or(ahead.len());
+            let from = ahead.get(..take).unwrap_or_default();
+            let to = stage
+                .get_mut(self.filled..self.filled + take)
+                .unwrap_or_default();
+            if to.len() == from.len() {
+                to.copy_from_slice(from);
+            }
+            used += take;
+            self.filled += take;
+            if zero.is_some() {
+                used += 1;
+                self.close_group(stage);
+                self.open_group();
+            } else if take == group {
+                self.close_group(stage);
+            }
+        }
+        // The stage is full: what stands before the group in work may go.
+        self.sent = self.code_at;
+        (used, self.sent)
+    }
+
+    fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+        if self.open {
+            self.close_group(stage);
+        }
+        let len = stage.len();
+        let delimiter = stage.get_mut(self.filled).ok_or(Refusal::NoRoom { len })?;
+        *delimiter = 0;
+        Ok(self.filled + 1)
+    }
+}

@@ -1,0 +1,141 @@
+//! `netstring` and `octet-counted`: a decimal length in front of each message (the fifth pattern of the seed,
+//! in its second form: "a variable-length decimal string followed by a delimiter").
+//!
+//! ```text
+//! netstring      5:hello,      cr.yp.to/proto/netstrings.txt
+//! octet-counted  5 hello       RFC 6587, section 3.4.1
+//! ```
+//!
+//! Read strictly, and refused at the first byte that cannot stand where it does: no leading zero, no sign, no
+//! space, at most ten digits, at most 2³²−1. Behind a bad length no boundary can be found.
+
+use super::Named;
+use super::counted::{Parsed, Prefix, put};
+use crate::fault::Refusal;
+
+/// Most bytes of a decimal length: ten digits and what stands behind them.
+const LEN_MAX: usize = 11;
+
+/// A decimal length, a colon, the payload, a comma. Messages of 0 to 2³²−1 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Netstring;
+
+impl Netstring {
+    /// Most bytes on the wire of a message of `len` bytes.
+    #[must_use]
+    pub const fn wire_len(len: usize) -> usize {
+        len.saturating_add(LEN_MAX + 1)
+    }
+
+    /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    #[must_use]
+    pub const fn buffer_len(len: usize) -> usize {
+        if len < LEN_MAX {
+            LEN_MAX
+        } else {
+            len.saturating_add(1)
+        }
+    }
+}
+
+impl Prefix for Netstring {
+    const TAIL: Option<u8> = Some(b',');
+
+    #[inline]
+    fn parse(&self, window: &[u8]) -> Parsed {
+        parse(window, b':', true)
+    }
+
+    fn write(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal> {
+        write(len, b':', out)
+    }
+}
+
+impl Named for Netstring {
+    const SPEC: &'static str = "netstring";
+    const PLAIN: Option<Self> = Some(Self);
+}
+
+/// A decimal length, a space, the payload. Messages of 1 to 2³²−1 bytes: the RFC knows no empty one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct OctetCounted;
+
+impl OctetCounted {
+    /// Most bytes on the wire of a message of `len` bytes.
+    #[must_use]
+    pub const fn wire_len(len: usize) -> usize {
+        len.saturating_add(LEN_MAX)
+    }
+
+    /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    #[must_use]
+    pub const fn buffer_len(len: usize) -> usize {
+        if len < LEN_MAX { LEN_MAX } else { len }
+    }
+}
+
+impl Prefix for OctetCounted {
+    #[inline]
+    fn parse(&self, window: &[u8]) -> Parsed {
+        parse(window, b' ', false)
+    }
+
+    fn write(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal> {
+        if len == 0 {
+            return Err(Refusal::Empty);
+        }
+        write(len, b' ', out)
+    }
+}
+
+impl Named for OctetCounted {
+    const SPEC: &'static str = "octet-counted";
+    const PLAIN: Option<Self> = Some(Self);
+}
+
+fn parse(window: &[u8], end: u8, zero: bool) -> Parsed {
+    let mut len: u32 = 0;
+    for (offset, &found) in (0u8..).zip(window) {
+        let bad = Parsed::Bad { found, offset };
+        if found == end && offset != 0 {
+            return Parsed::Length {
+                take: usize::from(offset) + 1,
+                len,
+            };
+        }
+        let digit = match found {
+            b'0'..=b'9' => u32::from(found - b'0'),
+            _ => return bad,
+        };
+        // After a leading zero only the end may come.
+        if (offset == 0 && digit == 0 && !zero) || (offset != 0 && len == 0) {
+            return bad;
+        }
+        match len.checked_mul(10).and_then(|tens| tens.checked_add(digit)) {
+            Some(next) => len = next,
+            None => return bad,
+        }
+    }
+    // A digit and its end at the least, then one byte at a time.
+    Parsed::More {
+        len: window.len().saturating_add(1).max(2),
+    }
+}
+
+fn write(len: u32, end: u8, out: &mut [u8]) -> Result<usize, Refusal> {
+    let mut text = [end; LEN_MAX];
+    let mut rest = len;
+    let mut digits = 0;
+    // From the last digit to the first, in front of the end.
+    for slot in text.iter_mut().rev().skip(1) {
+        *slot = b'0' + (rest % 10).to_le_bytes()[0];
+        rest /= 10;
+        digits += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    put(text.get(LEN_MAX - 1 - digits..).unwrap_or_default(), out)
+}

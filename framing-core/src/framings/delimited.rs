@@ -1,0 +1,448 @@
+//! `lines` and `delimited:HEX`: a delimiter behind each message (the fourth pattern of the seed, unquoted).
+//!
+//! ```text
+//! | payload without the delimiter | delimiter: 1 to 8 bytes | …
+//! ```
+
+use core::fmt;
+
+use super::counted::{put, size_u32, size_usize};
+use super::{Named, SpecError};
+use crate::fault::{Fault, Part, Refusal};
+use crate::framing::{Decode, Encode, Framing, Limits, Step};
+
+/// Messages that end in a delimiter of 1 to 8 bytes; the first occurrence ends the message.
+///
+/// A payload that holds the delimiter, or that would form it too early together with the one behind it (`aa`
+/// behind `xa`), is refused when sending. Use `cobs` to send any bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Delimited {
+    bytes: [u8; Self::LEN_MAX],
+    len: usize,
+}
+
+impl Delimited {
+    /// Longest delimiter, in bytes.
+    pub const LEN_MAX: usize = 8;
+
+    /// The framing with this delimiter; `None` unless it is of 1 to 8 bytes.
+    #[must_use]
+    pub fn new(delimiter: &[u8]) -> Option<Self> {
+        let mut bytes = [0; Self::LEN_MAX];
+        let len = put(delimiter, &mut bytes).ok().filter(|&len| len != 0)?;
+        Some(Self { bytes, len })
+    }
+
+    /// The delimiter.
+    #[must_use]
+    pub fn delimiter(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// Most bytes on the wire of a message of `len` bytes.
+    #[must_use]
+    pub const fn wire_len(len: usize) -> usize {
+        len.saturating_add(Self::LEN_MAX)
+    }
+
+    /// Length of a buffer that receives messages of up to `len` bytes whole, whatever the delimiter.
+    #[must_use]
+    pub const fn buffer_len(len: usize) -> usize {
+        len.saturating_add(Self::LEN_MAX)
+    }
+}
+
+impl Framing for Delimited {
+    type Decoder = DelimitedDecoder;
+    type Encoder = DelimitedEncoder;
+
+    fn decoder(&self) -> DelimitedDecoder {
+        DelimitedDecoder::new(*self, false)
+    }
+
+    fn encoder(&self) -> DelimitedEncoder {
+        DelimitedEncoder::new(*self, false)
+    }
+}
+
+impl Named for Delimited {
+    const SPEC: &'static str = "delimited:HEX";
+
+    fn parse_spec(spec: &str) -> Option<Result<Self, SpecError>> {
+        let hex = spec.strip_prefix("delimited:")?;
+        let digit = |byte: u8| {
+            char::from(byte)
+                .to_digit(16)
+                .and_then(|digit| u8::try_from(digit).ok())
+        };
+        let mut bytes = [0; Self::LEN_MAX];
+        let pairs = hex.as_bytes().chunks(2);
+        if pairs.len() == 0 || Self::LEN_MAX < pairs.len() {
+            return Some(Err(SpecError::BadDelimiter));
+        }
+        let len = pairs.len();
+        for (slot, pair) in bytes.iter_mut().zip(pairs) {
+            let &[high, low] = pair else {
+                return Some(Err(SpecError::BadDelimiter));
+            };
+            let (Some(high), Some(low)) = (digit(high), digit(low)) else {
+                return Some(Err(SpecError::BadDelimiter));
+            };
+            *slot = high << 4 | low;
+        }
+        Some(Ok(Self { bytes, len }))
+    }
+
+    fn fmt_spec(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("delimited:")?;
+        self.delimiter()
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Lines: `\n` ends a message, and one `\r` in front of it is not part of it. Written with `\n`.
+///
+/// A payload that holds `\n`, or ends in `\r`, is refused when sending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Lines;
+
+impl Lines {
+    const DELIMITER: Delimited = Delimited {
+        bytes: [b'\n', 0, 0, 0, 0, 0, 0, 0],
+        len: 1,
+    };
+
+    /// Most bytes on the wire of a message of `len` bytes.
+    #[must_use]
+    pub const fn wire_len(len: usize) -> usize {
+        len.saturating_add(2)
+    }
+
+    /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    #[must_use]
+    pub const fn buffer_len(len: usize) -> usize {
+        len.saturating_add(2)
+    }
+}
+
+impl Framing for Lines {
+    type Decoder = DelimitedDecoder;
+    type Encoder = DelimitedEncoder;
+
+    fn decoder(&self) -> DelimitedDecoder {
+        DelimitedDecoder::new(Self::DELIMITER, true)
+    }
+
+    fn encoder(&self) -> DelimitedEncoder {
+        DelimitedEncoder::new(Self::DELIMITER, true)
+    }
+}
+
+impl Named for Lines {
+    const SPEC: &'static str = "lines";
+    const PLAIN: Option<Self> = Some(Self);
+}
+
+/// Decoder of [`Delimited`] and [`Lines`].
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DelimitedDecoder {
+    delimiter: Delimited,
+    lines: bool,
+    at: At,
+    /// Bytes at the window's front in which no delimiter begins. One may begin right behind them.
+    searched: usize,
+    /// Payload bytes of this message that have left the window.
+    done: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+enum At {
+    Message,
+    /// In a message that is refused, or handed out in part.
+    Skip,
+    Lost,
+}
+
+impl Decode for DelimitedDecoder {
+    const EXACT: bool = false;
+
+    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
+        match self.at {
+            At::Lost if window.is_empty() => Step::More { want: usize::MAX },
+            At::Lost => Step::Skip { take: window.len() },
+            At::Skip => self.skip(window, limits),
+            At::Message if PIECES => self.piece(window),
+            At::Message if self.done != 0 => {
+                self.at = At::Skip;
+                self.skip(window, limits)
+            }
+            At::Message => self.whole(window, limits),
+        }
+    }
+
+    fn close(&mut self, window: &[u8]) -> Option<Fault> {
+        let have = self.done.saturating_add(size_u32(window.len()));
+        let cut = have != 0 && self.at != At::Lost;
+        *self = Self::new(self.delimiter, self.lines);
+        let want = have.saturating_add(1);
+        cut.then_some(Fault::Truncated {
+            part: Part::Payload,
+            have,
+            want,
+        })
+    }
+
+    fn is_mid_block(&self) -> bool {
+        self.at == At::Skip || self.done != 0
+    }
+
+    fn block_max(&self, len: usize) -> u32 {
+        size_u32(len.saturating_sub(self.ending_max()))
+    }
+}
+
+impl DelimitedDecoder {
+    fn new(delimiter: Delimited, lines: bool) -> Self {
+        Self {
+            delimiter,
+            lines,
+            at: At::Message,
+            searched: 0,
+            done: 0,
+        }
+    }
+
+    /// Most bytes that end a message.
+    fn ending_max(&self) -> usize {
+        self.delimiter.len + usize::from(self.lines)
+    }
+
+    fn whole(&mut self, window: &[u8], limits: &Limits) -> Step {
+        let limit = size_usize(limits.block_max).unwrap_or(usize::MAX);
+        if let Some(found) = self.find(window) {
+            let end = self.payload_end(window, found);
+            if end <= limit {
+                return self.ended(end, found + self.delimiter.len);
+            }
+        } else if window.len() < limit.saturating_add(self.ending_max()) {
+            return Step::More { want: usize::MAX };
+        }
+        // What is in the window goes the way of the rest: it is searched again, but only once.
+        self.at = At::Skip;
+        self.searched = 0;
+        let fault = Fault::TooLong {
+            declared: None,
+            limit: limits.block_max,
+            lost: false,
+        };
+        Step::Fault { take: 0, fault }
+    }
+
+    fn piece(&mut self, window: &[u8]) -> Step {
+        let first = self.done == 0;
+        if let Some(found) = self.find(window) {
+            let end = self.payload_end(window, found);
+            return match self.ended(end, found + self.delimiter.len) {
+                Step::Payload {
+                    start,
+                    end,
+                    take,
+                    last,
+                    ..
+                } => Step::Payload {
+                    start,
+                    end,
+                    take,
+                    first,
+                    last,
+                },
+                step => step,
+            };
+        }
+        // What may be the beginning of the ending stays in the window.
+        let end = self.payload_end(window, self.searched);
+        if end == 0 {
+            return Step::More { want: usize::MAX };
+        }
+        self.done = self.done.saturating_add(size_u32(end));
+        self.searched = self.searched.saturating_sub(end);
+        Step::Payload {
+            start: 0,
+            end,
+            take: end,
+            first,
+            last: false,
+        }
+    }
+
+    fn skip(&mut self, window: &[u8], limits: &Limits) -> Step {
+        let found = self.find(window);
+        let gone = found.unwrap_or(self.searched);
+        let done = self.done.saturating_add(size_u32(gone));
+        if limits.skip_max < done {
+            self.at = At::Lost;
+            let fault = Fault::TooLong {
+                declared: None,
+                limit: limits.block_max,
+                lost: true,
+            };
+            return Step::Fault { take: 0, fault };
+        }
+        if let Some(found) = found {
+            self.ended(found, found + self.delimiter.len);
+            return Step::Skip {
+                take: found + self.delimiter.len,
+            };
+        }
+        if gone == 0 {
+            return Step::More { want: usize::MAX };
+        }
+        self.done = done;
+        self.searched = self.searched.saturating_sub(gone);
+        Step::Skip { take: gone }
+    }
+
+    fn ended(&mut self, end: usize, take: usize) -> Step {
+        self.at = At::Message;
+        self.searched = 0;
+        self.done = 0;
+        Step::Payload {
+            start: 0,
+            end,
+            take,
+            first: true,
+            last: true,
+        }
+    }
+
+    /// Where the first delimiter begins. Remembers how far it looked.
+    fn find(&mut self, window: &[u8]) -> Option<usize> {
+        let delimiter = self.delimiter.delimiter();
+        let (&head, tail) = delimiter.split_first()?;
+        let mut at = self.searched;
+        while let Some(ahead) = window.get(at..)
+            && let Some(next) = memchr::memchr(head, ahead)
+        {
+            at += next;
+            let Some(behind) = window.get(at + 1..at + delimiter.len()) else {
+                // It may begin here: the rest of it is not there yet.
+                self.searched = at;
+                return None;
+            };
+            if behind == tail {
+                return Some(at);
+            }
+            at += 1;
+        }
+        self.searched = window.len();
+        None
+    }
+
+    /// Where the payload ends if the delimiter begins at `found`.
+    fn payload_end(&self, window: &[u8], found: usize) -> usize {
+        let before = found.checked_sub(1).and_then(|at| window.get(at));
+        let carriage_return = self.lines && before == Some(&b'\r');
+        found - usize::from(carriage_return)
+    }
+}
+
+/// Encoder of [`Delimited`] and [`Lines`].
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DelimitedEncoder {
+    delimiter: Delimited,
+    lines: bool,
+    /// How many bytes of the delimiter the payload so far ends in.
+    matched: usize,
+    /// The payload so far ends in `\r`.
+    carriage_return: bool,
+}
+
+impl DelimitedEncoder {
+    fn new(delimiter: Delimited, lines: bool) -> Self {
+        Self {
+            delimiter,
+            lines,
+            matched: 0,
+            carriage_return: false,
+        }
+    }
+}
+
+impl Encode for DelimitedEncoder {
+    type Stage = [u8; 64];
+    const STAGE: [u8; 64] = [0; 64];
+    const VERBATIM: bool = true;
+    const TAIL_MAX: usize = Delimited::LEN_MAX;
+
+    fn check(&mut self, piece: &[u8], first: bool, last: bool) -> Result<(), Refusal> {
+        let delimiter = self.delimiter;
+        let delimiter = delimiter.delimiter();
+        if first {
+            *self = Self::new(self.delimiter, self.lines);
+        }
+        let mut matched = self.matched;
+        for (offset, &byte) in piece.iter().enumerate() {
+            matched = advance(delimiter, matched, byte);
+            if matched == delimiter.len() {
+                return Err(Refusal::Delimiter { offset });
+            }
+        }
+        self.matched = matched;
+        if let Some(&byte) = piece.last() {
+            self.carriage_return = byte == b'\r';
+        }
+        if !last {
+            return Ok(());
+        }
+        // The delimiter that will follow must not be found before its own last byte.
+        let behind = delimiter
+            .split_last()
+            .map(|(_, behind)| behind)
+            .unwrap_or_default();
+        for &byte in behind {
+            matched = advance(delimiter, matched, byte);
+            if matched == delimiter.len() {
+                return Err(Refusal::Delimiter {
+                    offset: piece.len(),
+                });
+            }
+        }
+        if self.lines && self.carriage_return {
+            return Err(Refusal::Delimiter {
+                offset: piece.len().saturating_sub(1),
+            });
+        }
+        Ok(())
+    }
+
+    fn head(&mut self, _len: u32, _stage: &mut [u8]) -> Result<usize, Refusal> {
+        Ok(0)
+    }
+
+    fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+        put(self.delimiter.delimiter(), stage)
+    }
+}
+
+/// How many bytes of the delimiter are matched with `byte` behind a payload that ends in `matched` of them.
+fn advance(delimiter: &[u8], matched: usize, byte: u8) -> usize {
+    // The longest beginning of the delimiter that is also the end of what was matched and `byte`.
+    let mut len = matched + 1;
+    while len != 0 {
+        let begins = delimiter.get(..len - 1).unwrap_or_default();
+        let ends = delimiter
+            .get(matched + 1 - len..matched)
+            .unwrap_or_default();
+        if delimiter.get(len - 1) == Some(&byte) && begins == ends {
+            break;
+        }
+        len -= 1;
+    }
+    len
+}

@@ -1,0 +1,91 @@
+//! `fixed:N`: messages of one length (the third pattern of the seed, its `tcp_sixteen.py`).
+//!
+//! ```text
+//! | N bytes | N bytes | …
+//! ```
+
+use core::fmt;
+use core::num::NonZeroU32;
+
+use super::counted::{Parsed, Prefix};
+use super::{Named, SpecError};
+use crate::fault::Refusal;
+
+/// Messages of `N` bytes each, with nothing between them; `N` is 1 to 2³²−1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Fixed {
+    len: u32,
+}
+
+impl Fixed {
+    /// The framing of messages of `len` bytes.
+    #[must_use]
+    pub const fn new(len: NonZeroU32) -> Self {
+        Self { len: len.get() }
+    }
+
+    /// Length of each message, in bytes.
+    #[must_use]
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "the length of its messages, never zero"
+    )]
+    pub const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Bytes on the wire of a message of `len` bytes.
+    #[must_use]
+    pub const fn wire_len(len: usize) -> usize {
+        len
+    }
+
+    /// Length of the smallest buffer that receives messages of `len` bytes whole.
+    #[must_use]
+    pub const fn buffer_len(len: usize) -> usize {
+        len
+    }
+}
+
+impl Prefix for Fixed {
+    #[inline]
+    fn parse(&self, window: &[u8]) -> Parsed {
+        if window.is_empty() {
+            Parsed::More {
+                len: usize::try_from(self.len).unwrap_or(usize::MAX),
+            }
+        } else {
+            Parsed::Length {
+                take: 0,
+                len: self.len,
+            }
+        }
+    }
+
+    fn write(&self, len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
+        if len == self.len {
+            Ok(0)
+        } else {
+            Err(Refusal::WrongLength {
+                len,
+                want: self.len,
+            })
+        }
+    }
+}
+
+impl Named for Fixed {
+    const SPEC: &'static str = "fixed:N";
+
+    fn parse_spec(spec: &str) -> Option<Result<Self, SpecError>> {
+        let len = spec.strip_prefix("fixed:")?;
+        let digits = len.bytes().all(|byte| byte.is_ascii_digit());
+        let len = len.parse().ok().filter(|_| digits);
+        Some(len.map(Self::new).ok_or(SpecError::BadLength))
+    }
+
+    fn fmt_spec(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "fixed:{}", self.len)
+    }
+}

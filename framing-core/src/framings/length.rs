@@ -1,0 +1,190 @@
+//! `length:u8`, `length:u16`, `length:u32` and their little-endian twins: a binary length in front of each
+//! message (the fifth pattern of the seed).
+//!
+//! ```text
+//! | n: 1, 2 or 4 bytes | n bytes |
+//! ```
+
+use core::fmt::Debug;
+use core::marker::PhantomData;
+
+use super::Named;
+use super::counted::{Parsed, Prefix, put};
+use crate::fault::Refusal;
+
+/// A binary length of a fixed width in front of each message: `Length::<U16Le>::new()`.
+///
+/// Messages of 0 bytes to the largest number of the width; an empty message is a message like any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Length<W> {
+    width: PhantomData<W>,
+}
+
+/// Width and byte order of a [`Length`].
+pub trait Width: Copy + Debug + 'static {
+    /// How the framing is named.
+    const SPEC: &'static str;
+    /// Bytes of the length.
+    const LEN: usize;
+    /// Largest number it holds.
+    const MAX: u32;
+
+    /// Reads a length.
+    fn read(window: &[u8]) -> Option<u32>;
+    /// Writes a length, which is at most [`Self::MAX`].
+    ///
+    /// # Errors
+    /// [`Refusal::NoRoom`] where `out` is too short.
+    fn write(len: u32, out: &mut [u8]) -> Result<usize, Refusal>;
+}
+
+impl<W: Width> Length<W> {
+    /// The framing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { width: PhantomData }
+    }
+
+    /// Bytes on the wire of a message of `len` bytes.
+    #[must_use]
+    pub const fn wire_len(len: usize) -> usize {
+        len.saturating_add(W::LEN)
+    }
+
+    /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    #[must_use]
+    pub const fn buffer_len(len: usize) -> usize {
+        if len < W::LEN { W::LEN } else { len }
+    }
+}
+
+impl<W: Width> Prefix for Length<W> {
+    #[inline]
+    fn parse(&self, window: &[u8]) -> Parsed {
+        match W::read(window) {
+            None => Parsed::More { len: W::LEN },
+            Some(len) => Parsed::Length { take: W::LEN, len },
+        }
+    }
+
+    fn write(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal> {
+        if W::MAX < len {
+            return Err(Refusal::TooLong { len, max: W::MAX });
+        }
+        W::write(len, out)
+    }
+}
+
+impl<W: Width> Named for Length<W> {
+    const SPEC: &'static str = W::SPEC;
+    const PLAIN: Option<Self> = Some(Self::new());
+}
+
+macro_rules! widths {
+    ($($name:ident $uint:ident $from:ident $to:ident $spec:literal $doc:literal;)*) => { $(
+        #[doc = $doc]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        pub struct $name;
+
+        impl Width for $name {
+            const SPEC: &'static str = $spec;
+            const LEN: usize = size_of::<$uint>();
+            const MAX: u32 = $uint::MAX as u32;
+
+            #[inline]
+            fn read(window: &[u8]) -> Option<u32> {
+                window.first_chunk().map(|bytes| u32::from($uint::$from(*bytes)))
+            }
+
+            fn write(len: u32, out: &mut [u8]) -> Result<usize, Refusal> {
+                // `Prefix::write` has refused what the width does not hold.
+                let len = $uint::try_from(len).unwrap_or($uint::MAX);
+                put(&len.$to(), out)
+            }
+        }
+    )* };
+}
+
+widths! {
+    U8    u8  from_be_bytes to_be_bytes "length:u8"    "One byte: messages of up to 255 bytes.";
+    U16   u16 from_be_bytes to_be_bytes "length:u16"   "Two bytes, big-endian: messages of up to 65,535 bytes.";
+    U16Le u16 from_le_bytes to_le_bytes "length:u16le" "Two bytes, little-endian: messages of up to 65,535 bytes.";
+    U32   u32 from_be_bytes to_be_bytes "length:u32"   "Four bytes, big-endian: messages of up to 2³²−1 bytes.";
+    U32Le u32 from_le_bytes to_le_bytes "length:u32le" "Four bytes, little-endian: messages of up to 2³²−1 bytes.";
+}
+
+/// `length:varint`: the length as an unsigned LEB128 number, as in Protocol Buffers' delimited streams.
+///
+/// Messages of 0 to 2³²−1 bytes, lengths of one to five bytes. A number that does not fit 32 bits is refused
+/// at its first byte too many; a longer form than needed (`80 00`) is accepted, as its readers elsewhere do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Varint;
+
+impl Varint {
+    const LEN_MAX: usize = 5;
+
+    /// Most bytes on the wire of a message of `len` bytes.
+    #[must_use]
+    pub const fn wire_len(len: usize) -> usize {
+        len.saturating_add(Self::LEN_MAX)
+    }
+
+    /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    #[must_use]
+    pub const fn buffer_len(len: usize) -> usize {
+        if len < Self::LEN_MAX {
+            Self::LEN_MAX
+        } else {
+            len
+        }
+    }
+}
+
+impl Prefix for Varint {
+    #[inline]
+    fn parse(&self, window: &[u8]) -> Parsed {
+        let mut len = 0;
+        for (offset, &byte) in (0u8..5).zip(window) {
+            let bits = u32::from(byte & 0x7f);
+            // The fifth byte holds the upper four bits, and must be the last.
+            if offset == 4 && 0x0f < byte {
+                return Parsed::Bad {
+                    found: byte,
+                    offset,
+                };
+            }
+            len |= bits << (7 * u32::from(offset));
+            if byte < 0x80 {
+                return Parsed::Length {
+                    take: usize::from(offset) + 1,
+                    len,
+                };
+            }
+        }
+        Parsed::More {
+            len: window.len().saturating_add(1),
+        }
+    }
+
+    fn write(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal> {
+        let room = out.len();
+        let mut rest = len;
+        for (used, slot) in out.iter_mut().enumerate() {
+            let low = rest.to_le_bytes()[0] & 0x7f;
+            rest >>= 7;
+            *slot = if rest == 0 { low } else { low | 0x80 };
+            if rest == 0 {
+                return Ok(used + 1);
+            }
+        }
+        Err(Refusal::NoRoom { len: room })
+    }
+}
+
+impl Named for Varint {
+    const SPEC: &'static str = "length:varint";
+    const PLAIN: Option<Self> = Some(Self);
+}

@@ -1,0 +1,105 @@
+//! `stream`: bytes until the peer closes (the first pattern of the seed, its `streamer.py`).
+//!
+//! ```text
+//! | bytes … | close |
+//! ```
+
+use super::Named;
+use super::counted::size_u32;
+use crate::fault::{Fault, Refusal};
+use crate::framing::{Decode, Encode, Framing, Limits, Step};
+
+/// No framing at all: the whole stream is one message, handed out in pieces as they come; closing ends it.
+///
+/// Its length is not limited, since it is never held. There is no fault that it can have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Stream;
+
+impl Stream {
+    /// Bytes on the wire of `len` bytes.
+    #[must_use]
+    pub const fn wire_len(len: usize) -> usize {
+        len
+    }
+
+    /// Length of the smallest buffer that receives pieces of up to `len` bytes.
+    #[must_use]
+    pub const fn buffer_len(len: usize) -> usize {
+        len
+    }
+}
+
+impl Framing for Stream {
+    type Decoder = StreamDecoder;
+    type Encoder = StreamEncoder;
+
+    fn decoder(&self) -> StreamDecoder {
+        StreamDecoder { open: false }
+    }
+
+    fn encoder(&self) -> StreamEncoder {
+        StreamEncoder
+    }
+}
+
+impl Named for Stream {
+    const SPEC: &'static str = "stream";
+    const PLAIN: Option<Self> = Some(Self);
+}
+
+/// Decoder of [`Stream`].
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct StreamDecoder {
+    /// Something has come.
+    open: bool,
+}
+
+impl Decode for StreamDecoder {
+    const EXACT: bool = true;
+
+    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], _limits: &Limits) -> Step {
+        let end = window.len();
+        if end == 0 {
+            return Step::More { want: usize::MAX };
+        }
+        let first = !self.open;
+        self.open = true;
+        Step::Payload {
+            start: 0,
+            end,
+            take: end,
+            first,
+            last: false,
+        }
+    }
+
+    fn close(&mut self, _window: &[u8]) -> Option<Fault> {
+        self.open = false;
+        None
+    }
+
+    fn is_mid_block(&self) -> bool {
+        self.open
+    }
+
+    fn block_max(&self, len: usize) -> u32 {
+        size_u32(len)
+    }
+}
+
+/// Encoder of [`Stream`].
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct StreamEncoder;
+
+impl Encode for StreamEncoder {
+    type Stage = [u8; 0];
+    const STAGE: [u8; 0] = [];
+    const VERBATIM: bool = true;
+
+    fn head(&mut self, _len: u32, _stage: &mut [u8]) -> Result<usize, Refusal> {
+        Ok(0)
+    }
+}

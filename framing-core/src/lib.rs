@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+#![warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core)]
+
+pub mod blocking;
+pub mod nonblocking;
+
+mod fault;
+mod framing;
+mod framings;
+mod receiver;
+mod sender;
+
+pub use self::fault::{Fault, Part, ReceiveError, Refusal, SendError};
+pub use self::framing::{Decode, Encode, Framing, Limits, Scanned, Step};
+pub use self::framings::{
+    AnyDecoder, AnyEncoder, AnyFraming, Blocks, Cobs, CobsDecoder, CobsEncoder, CountedDecoder,
+    CountedEncoder, Delimited, DelimitedDecoder, DelimitedEncoder, Fixed, Length, Lines, Netstring,
+    OctetCounted, Parsed, Prefix, SpecError, Stream, StreamDecoder, StreamEncoder, U8, U16, U16Le,
+    U32, U32Le, Varint, Width,
+};
+pub use self::receiver::{Buffer, Found, Received, Receiver};
+pub use self::sender::{Sender, encode};

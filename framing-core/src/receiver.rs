@@ -1,0 +1,253 @@
+//! The buffer of one receiving direction: which bytes of it are unread, and what they are.
+
+use core::ops::Range;
+
+use crate::fault::{Fault, ReceiveError};
+use crate::framing::{Decode, Framing, Limits, Step};
+
+/// Memory to receive into, owned or lent by the caller: an array, a slice, or a [`heapless::Vec`].
+pub trait Buffer: AsRef<[u8]> + AsMut<[u8]> {
+    /// Makes all of the memory reachable as a slice. Called once.
+    fn prepare(&mut self) {}
+}
+
+impl<const N: usize> Buffer for [u8; N] {}
+impl<const N: usize> Buffer for &mut [u8; N] {}
+impl Buffer for &mut [u8] {}
+
+/// All of the capacity is used, whatever its length was; what it held is overwritten.
+impl<const N: usize> Buffer for heapless::Vec<u8, N> {
+    fn prepare(&mut self) {
+        // Cannot fail: this is the capacity.
+        let _ = self.resize(N, 0);
+    }
+}
+
+/// All of the capacity is used, whatever its length was; what it held is overwritten.
+impl<const N: usize> Buffer for &mut heapless::Vec<u8, N> {
+    fn prepare(&mut self) {
+        (**self).prepare();
+    }
+}
+
+/// What a receive gives. The bytes lie in the buffer, and are valid until the next call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Received<'a> {
+    /// A whole message.
+    Block(&'a [u8]),
+    /// Part of a message: from `stream`, or where pieces were asked for.
+    Piece {
+        /// The next bytes of it. May be empty in the last piece.
+        bytes: &'a [u8],
+        /// The message begins with these bytes.
+        first: bool,
+        /// The message ends with these bytes.
+        last: bool,
+    },
+    /// The mark that ends a series. More may follow.
+    End,
+    /// The peer has closed the stream, between messages.
+    Closed,
+}
+
+impl Received<'_> {
+    /// Copies the bytes of a block or piece out of the buffer; empty for the other results.
+    ///
+    /// # Errors
+    /// [`Fault::TooLong`] where they do not fit into `N` bytes.
+    pub fn to_vec<const N: usize>(&self) -> Result<heapless::Vec<u8, N>, Fault> {
+        let bytes = match *self {
+            Self::Block(bytes) | Self::Piece { bytes, .. } => bytes,
+            Self::End | Self::Closed => &[],
+        };
+        heapless::Vec::from_slice(bytes).map_err(|_| Fault::TooLong {
+            declared: u32::try_from(bytes.len()).ok(),
+            limit: u32::try_from(N).unwrap_or(u32::MAX),
+            lost: false,
+        })
+    }
+}
+
+/// What [`Receiver::poll`] found; positions, so that nothing is borrowed while more is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Found {
+    /// Read up to so many bytes into [`Receiver::space`] and tell [`Receiver::filled`].
+    More {
+        /// As in [`Step::More`].
+        want: usize,
+    },
+    /// Payload, to be had from [`Receiver::received`].
+    Payload {
+        /// Where in the buffer.
+        bytes: Range<usize>,
+        /// The message begins here.
+        first: bool,
+        /// The message ends here.
+        last: bool,
+    },
+    /// The mark that ends a series.
+    End,
+    /// The peer has closed, between messages. Found by the readers; [`Receiver::close`] says it otherwise.
+    Closed,
+}
+
+/// A decoder with its buffer: pure, fed by the readers of [`blocking`](crate::blocking) and
+/// [`nonblocking`](crate::nonblocking), or by hand where bytes come from elsewhere.
+///
+/// All progress lives here. The longest message that can be received whole is what the buffer holds beside the
+/// framing's own bytes: see `buffer_len` of each framing.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Receiver<D, B> {
+    decoder: D,
+    buffer: B,
+    /// Unread bytes: from here …
+    start: usize,
+    /// … to here; never over the buffer's length.
+    end: usize,
+    skip_max: u32,
+}
+
+impl<D: Decode, B: Buffer> Receiver<D, B> {
+    /// A receiver at the beginning of a stream.
+    pub fn new(framing: impl Framing<Decoder = D>, mut buffer: B) -> Self {
+        buffer.prepare();
+        Self {
+            decoder: framing.decoder(),
+            buffer,
+            start: 0,
+            end: 0,
+            skip_max: Limits::SKIP_MAX,
+        }
+    }
+
+    /// Sets the length of the longest message, in bytes, that is skipped: see [`Limits::skip_max`].
+    pub const fn set_skip_max(&mut self, skip_max: u32) {
+        self.skip_max = skip_max;
+    }
+
+    /// Says what comes next in the unread bytes. With `PIECES` as in [`Decode::scan`].
+    ///
+    /// # Errors
+    /// The [`Fault`] of a message that was refused.
+    pub fn poll<const PIECES: bool>(&mut self) -> Result<Found, Fault> {
+        loop {
+            let buffer = self.buffer.as_mut();
+            let block_max = self.decoder.block_max(buffer.len());
+            let limits = Limits {
+                block_max,
+                skip_max: self.skip_max,
+            };
+            let window = buffer.get_mut(self.start..self.end).unwrap_or_default();
+            let base = self.start;
+            match self.decoder.scan::<PIECES>(window, &limits) {
+                Step::More { want } => return Ok(Found::More { want }),
+                Step::Skip { take } => self.take(take),
+                Step::Payload {
+                    start,
+                    end,
+                    take,
+                    first,
+                    last,
+                } => {
+                    self.take(take);
+                    let bytes = base.saturating_add(start)..base.saturating_add(end);
+                    return Ok(Found::Payload { bytes, first, last });
+                }
+                Step::End { take } => {
+                    self.take(take);
+                    return Ok(Found::End);
+                }
+                Step::Fault { take, fault } => {
+                    self.take(take);
+                    return Err(fault);
+                }
+            }
+        }
+    }
+
+    /// The memory to read the next bytes into: at most `want`. `None` where the buffer cannot hold a header.
+    pub fn space(&mut self, want: usize) -> Option<&mut [u8]> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if !D::EXACT && self.start != 0 {
+            // Only where bytes of the next message may have been read (this is the one `memmove`).
+            let buffer = self.buffer.as_mut();
+            if self.end <= buffer.len() && self.start <= self.end {
+                buffer.copy_within(self.start..self.end, 0);
+            }
+            (self.start, self.end) = (0, self.end.saturating_sub(self.start));
+        }
+        let space = self.buffer.as_mut().get_mut(self.end..)?;
+        let len = space.len().min(want);
+        space.get_mut(..len).filter(|space| !space.is_empty())
+    }
+
+    /// So many bytes were read into [`space`](Self::space).
+    pub fn filled(&mut self, len: usize) {
+        self.end = self.end.saturating_add(len).min(self.buffer.as_ref().len());
+    }
+
+    /// The stream has ended: says whether that cut a message, and starts afresh.
+    pub fn close(&mut self) -> Option<Fault> {
+        let window = self
+            .buffer
+            .as_ref()
+            .get(self.start..self.end)
+            .unwrap_or_default();
+        let fault = self.decoder.close(window);
+        (self.start, self.end) = (0, 0);
+        fault
+    }
+
+    /// Whether a part of a message has come, and its rest has not.
+    pub fn is_mid_block(&self) -> bool {
+        self.start != self.end || self.decoder.is_mid_block()
+    }
+
+    /// The bytes of what [`poll`](Self::poll) found.
+    pub fn received(&self, found: Found) -> Received<'_> {
+        match found {
+            Found::More { .. } | Found::Closed => Received::Closed,
+            Found::End => Received::End,
+            Found::Payload { bytes, first, last } => {
+                let bytes = self.buffer.as_ref().get(bytes).unwrap_or_default();
+                Received::Piece { bytes, first, last }
+            }
+        }
+    }
+
+    fn take(&mut self, len: usize) {
+        self.start = self.start.saturating_add(len).min(self.end);
+    }
+}
+
+impl<D: Decode, B: Buffer> Receiver<D, B> {
+    /// As [`received`](Self::received), a message that is whole as a block.
+    pub(crate) fn block(&self, found: Found) -> Received<'_> {
+        match self.received(found) {
+            Received::Piece {
+                bytes,
+                first: true,
+                last: true,
+            } => Received::Block(bytes),
+            other => other,
+        }
+    }
+
+    /// The result of a read of nothing: the peer has closed.
+    pub(crate) fn closed<E>(&mut self) -> Result<Found, ReceiveError<E>> {
+        match self.close() {
+            Some(fault) => Err(ReceiveError::Fault(fault)),
+            None => Ok(Found::Closed),
+        }
+    }
+
+    /// [`space`](Self::space), or the error that there is none.
+    pub(crate) fn room<E>(&mut self, want: usize) -> Result<&mut [u8], ReceiveError<E>> {
+        let len = self.buffer.as_ref().len();
+        self.space(want).ok_or(ReceiveError::BufferTooSmall { len })
+    }
+}

@@ -1,0 +1,1 @@
+//! One binary, a module for each thing that is tried.
