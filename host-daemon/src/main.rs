@@ -1,2 +1,210 @@
-//! d
-fn main() {}
+//! `blocksd`: the command line, signals and exit codes.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use host_daemon::cli::{Cli, Command, OutputKind, Serve};
+use host_daemon::connection::Shared;
+use host_daemon::counters::Counters;
+use host_daemon::failure::Failure;
+use host_daemon::output::{self, Hex, Json, QUEUE_LEN, Text};
+use host_daemon::pool::Pool;
+use host_daemon::send::Send;
+use host_daemon::serve::{Admission, Listener, serve};
+use host_daemon::{book, demo, send};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// How long the output may take to write what it has been given, once the daemon has stopped.
+const LAST_WORDS: Duration = Duration::from_millis(400);
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    log_to_stderr(&cli.command);
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !matches!(failure, Failure::BrokenPipe) {
+                eprintln!("blocksd: {failure}");
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(arguments) => runtime()?.block_on(run_serve(&arguments)),
+        Command::Send(arguments) => send::send(&Send {
+            to: arguments.to,
+            framing: arguments.framing,
+            file: arguments.file,
+            messages: arguments.messages,
+            wait_reply: arguments.wait_reply,
+            connect_timeout: arguments.connect_timeout,
+        }),
+        Command::Demo(arguments) => runtime()?.block_on(demo::demo(arguments.seconds)),
+        Command::Server(arguments) => {
+            book::server(&arguments.host, arguments.port, arguments.framing)
+        }
+        Command::Client(arguments) => book::client(
+            &arguments.host,
+            arguments.port,
+            arguments.framing,
+            &arguments.messages,
+        ),
+    }
+}
+
+/// Logs as `RUST_LOG` says. The demonstration shows its faults by itself.
+fn log_to_stderr(command: &Command) {
+    let level = if matches!(command, Command::Demo(_)) {
+        "error"
+    } else {
+        "info"
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
+    let stop = CancellationToken::new();
+    stop_at_signals(stop.clone())?;
+    let mut listeners = Vec::new();
+    for listen in &arguments.listen {
+        let policy = arguments.policy(listen);
+        if let Some(reply) = &policy.reply {
+            reply.check(policy.framing)?;
+        }
+        let failure = |error| Failure::Listen {
+            address: listen.address.clone(),
+            error,
+        };
+        let listener = Listener::bind(&listen.address, policy).map_err(failure)?;
+        eprintln!(
+            "listening on {} framing={}",
+            listener.address().map_err(failure)?,
+            listener.policy().framing
+        );
+        listeners.push(listener);
+    }
+    let (events, output) = start_output(arguments.output, &stop);
+    let shared = Arc::new(Shared {
+        pool: Pool::new(),
+        counters: Counters::default(),
+        events,
+        stop: stop.clone(),
+    });
+    let admission = Admission {
+        max_connections: arguments.max_connections,
+        once: arguments.once,
+    };
+    serve(listeners, admission, Arc::clone(&shared)).await;
+    let totals = shared.counters.totals();
+    // The output ends when the last connection and this have let go of it.
+    drop(shared);
+    let written = output.map_or(Ok(()), finish_output);
+    let _ = writeln!(io::stderr(), "totals: {totals}");
+    written
+}
+
+type Output = JoinHandle<io::Result<()>>;
+
+fn start_output(
+    kind: OutputKind,
+    stop: &CancellationToken,
+) -> (
+    Option<mpsc::Sender<host_daemon::event::Event>>,
+    Option<Output>,
+) {
+    if kind == OutputKind::None {
+        return (None, None);
+    }
+    let (events, queue) = mpsc::channel(QUEUE_LEN);
+    let stdout = Box::new(io::stdout());
+    let stop = stop.clone();
+    let output = match kind {
+        OutputKind::Json => output::spawn(Json, stdout, queue, stop),
+        OutputKind::Hex => output::spawn(Hex::new(), stdout, queue, stop),
+        OutputKind::Text | OutputKind::None => output::spawn(Text::new(), stdout, queue, stop),
+    };
+    (Some(events), Some(output))
+}
+
+fn finish_output(output: Output) -> Result<(), Failure> {
+    let deadline = Instant::now() + LAST_WORDS;
+    while !output.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if !output.is_finished() {
+        tracing::warn!("nobody reads the output; the last events are not written");
+        return Ok(());
+    }
+    match output.join() {
+        Ok(written) => written.map_err(Failure::stdout),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// The first signal stops the daemon, the second ends it.
+fn stop_at_signals(stop: CancellationToken) -> Result<(), Failure> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        for stopping in [false, true] {
+            let code = tokio::select! {
+                _ = interrupt.recv() => 128 + 2,
+                _ = terminate.recv() => 128 + 15,
+            };
+            if stopping {
+                std::process::exit(code);
+            }
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
+}
+
+/// What is wrong with the arguments, on one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    ) {
+        // Help that nobody reads is no failure.
+        let _ = error.print();
+        let missing = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+        return ExitCode::from(if missing { 2 } else { 0 });
+    }
+    let text = error.to_string();
+    let line = text
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(str::trim);
+    let line = line.collect::<Vec<_>>().join(" ");
+    eprintln!("blocksd: {}", line.strip_prefix("error: ").unwrap_or(&line));
+    ExitCode::from(2)
+}

@@ -1,0 +1,284 @@
+//! The command line: what may be asked, and what it means.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use framing_core::{AnyFraming, Blocks, Limits};
+
+use crate::batch::StopAt;
+use crate::connection::Policy;
+use crate::reply::Reply;
+
+/// Framed telemetry over TCP: receives it, sends it, shows it.
+#[derive(Debug, Parser)]
+#[command(name = "blocksd", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Receive from many devices.
+    Serve(Serve),
+    /// Send messages to a daemon.
+    Send(Send),
+    /// Show a daemon and three simulated devices at work.
+    Demo(Demo),
+    /// The book's server: blocks.py, streamer.py, or the exchange of sixteen octets.
+    Server(Server),
+    /// The book's client, the other end of `server`.
+    Client(Client),
+}
+
+/// Arguments of `serve`.
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// Address to listen on; what stands behind a comma is for this one only: framing=SPEC, max-block=BYTES,
+    /// max-skip=BYTES, oversize=skip|close, after-end=close|continue.
+    #[arg(
+        long,
+        value_name = "ADDR[,KEY=VALUE]...",
+        default_value = "127.0.0.1:1060"
+    )]
+    pub listen: Vec<Listen>,
+    /// How connections are treated.
+    #[command(flatten)]
+    pub options: Options,
+    /// Connections at once; more are closed at once, and counted.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
+    pub max_connections: usize,
+    /// Close a connection that is silent for so long.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub idle_timeout: Option<Duration>,
+    /// What is written to standard output.
+    #[arg(long, value_enum, default_value_t = OutputKind::Text)]
+    pub output: OutputKind,
+    /// End after the first connection.
+    #[arg(long)]
+    pub once: bool,
+    /// What is sent back when a device has said everything: receipt, echo, or the content of a file.
+    #[arg(long, value_name = "receipt|echo|FILE")]
+    pub reply: Option<String>,
+}
+
+/// Options that a listener may have of its own.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Options {
+    /// How messages are framed.
+    #[arg(long, value_name = "SPEC", default_value_t = AnyFraming::Blocks(Blocks), value_parser = framing)]
+    pub framing: AnyFraming,
+    /// Longest message that is taken, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = block_max())]
+    pub max_block: u32,
+    /// Longest message that is skipped, in bytes; one that is longer closes the connection.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::SKIP_MAX)]
+    pub max_skip: u32,
+    /// What a message over --max-block does.
+    #[arg(long, value_enum, default_value_t = Oversize::Skip)]
+    pub oversize: Oversize,
+    /// What the mark that ends a series does.
+    #[arg(long, value_enum, default_value_t = AfterEnd::Close)]
+    pub after_end: AfterEnd,
+}
+
+/// What becomes of a message that is too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Oversize {
+    /// It is skipped, and the next one is taken.
+    Skip,
+    /// The connection is closed.
+    Close,
+}
+
+/// What becomes of a connection whose series has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AfterEnd {
+    /// It is closed.
+    Close,
+    /// Another series may come.
+    Continue,
+}
+
+/// What is written to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputKind {
+    /// A line a block, for people.
+    Text,
+    /// An object a line, for programs.
+    Json,
+    /// A dump of each block.
+    Hex,
+    /// Nothing.
+    None,
+}
+
+/// An address with options of its own.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// The address, such as `127.0.0.1:1060` or `[::1]:0`.
+    pub address: String,
+    own: Vec<Own>,
+}
+
+/// An option that a listener has of its own.
+#[derive(Clone, Copy, Debug)]
+enum Own {
+    Framing(AnyFraming),
+    MaxBlock(u32),
+    MaxSkip(u32),
+    Oversize(Oversize),
+    AfterEnd(AfterEnd),
+}
+
+/// Arguments of `send`.
+#[derive(Args, Debug)]
+pub struct Send {
+    /// The daemon's address.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1060")]
+    pub to: String,
+    /// How messages are framed.
+    #[arg(long, value_name = "SPEC", default_value_t = AnyFraming::Blocks(Blocks), value_parser = framing)]
+    pub framing: AnyFraming,
+    /// Send a file as one message, of any length that the framing can express.
+    #[arg(long, value_name = "PATH", conflicts_with = "messages")]
+    pub file: Option<PathBuf>,
+    /// Print what comes back.
+    #[arg(long)]
+    pub wait_reply: bool,
+    /// How long to try to connect.
+    #[arg(long, value_name = "S", default_value = "0", value_parser = seconds)]
+    pub connect_timeout: Duration,
+    /// Messages to send; without any, each line of standard input is one.
+    #[arg(value_name = "MESSAGE")]
+    pub messages: Vec<String>,
+}
+
+/// Arguments of `demo`.
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// How long it lasts.
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    pub seconds: Duration,
+}
+
+/// Arguments of `server`.
+#[derive(Args, Debug)]
+pub struct Server {
+    /// Address to listen on.
+    #[arg(default_value = "127.0.0.1")]
+    pub host: String,
+    /// Port to listen on.
+    #[arg(long, default_value_t = 1060)]
+    pub port: u16,
+    /// blocks, stream or fixed:16.
+    #[arg(long, value_name = "SPEC", default_value_t = AnyFraming::Blocks(Blocks), value_parser = framing)]
+    pub framing: AnyFraming,
+}
+
+/// Arguments of `client`.
+#[derive(Args, Debug)]
+pub struct Client {
+    /// Address to connect to.
+    #[arg(default_value = "127.0.0.1")]
+    pub host: String,
+    /// Messages to send in place of the book's.
+    #[arg(value_name = "MESSAGE")]
+    pub messages: Vec<String>,
+    /// Port to connect to.
+    #[arg(long, default_value_t = 1060)]
+    pub port: u16,
+    /// blocks, stream or fixed:16.
+    #[arg(long, value_name = "SPEC", default_value_t = AnyFraming::Blocks(Blocks), value_parser = framing)]
+    pub framing: AnyFraming,
+}
+
+impl Serve {
+    /// How the connections of a listener are treated.
+    #[must_use]
+    pub fn policy(&self, listen: &Listen) -> Policy {
+        let mut options = self.options;
+        for own in &listen.own {
+            match *own {
+                Own::Framing(framing) => options.framing = framing,
+                Own::MaxBlock(max_block) => options.max_block = max_block,
+                Own::MaxSkip(max_skip) => options.max_skip = max_skip,
+                Own::Oversize(oversize) => options.oversize = oversize,
+                Own::AfterEnd(after_end) => options.after_end = after_end,
+            }
+        }
+        Policy {
+            framing: options.framing,
+            limits: Limits {
+                block_max: options.max_block,
+                skip_max: options.max_skip,
+            },
+            stop_at: StopAt {
+                end: options.after_end == AfterEnd::Close,
+                too_long: options.oversize == Oversize::Close,
+            },
+            idle_timeout: self.idle_timeout,
+            reply: self.reply.as_deref().map(Reply::parse),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(',');
+        let address = parts.next().unwrap_or_default().to_owned();
+        let own = parts.map(Own::parse).collect::<Result<_, _>>()?;
+        Ok(Self { address, own })
+    }
+}
+
+impl Own {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
+        let number = || {
+            value
+                .parse()
+                .map_err(|_| format!("`{value}` is no number of bytes"))
+        };
+        match key {
+            "framing" => framing(value).map(Self::Framing),
+            "max-block" => number().map(Self::MaxBlock),
+            "max-skip" => number().map(Self::MaxSkip),
+            "oversize" => Oversize::from_str(value, false).map(Self::Oversize),
+            "after-end" => AfterEnd::from_str(value, false).map(Self::AfterEnd),
+            _ => Err(format!("`{key}` is not an option of a listener")),
+        }
+    }
+}
+
+fn framing(spec: &str) -> Result<AnyFraming, String> {
+    spec.parse()
+        .map_err(|error: framing_core::SpecError| error.to_string())
+}
+
+/// Positions in a window are 32 bits wide, so a message that is held whole is of 1 GiB at most.
+fn block_max() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=1 << 30)
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|&count| count != 0)
+        .ok_or_else(|| "must be a number over 0".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "must be a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "must be a number of seconds".to_owned())
+}

@@ -1,0 +1,133 @@
+//! What the daemon tells the rest: opened, a batch of blocks, closed; with device and time.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::batch::{Batch, Item};
+
+/// Something that happened on a connection.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Number of the connection, from 1.
+    pub conn: u64,
+    /// Where blocks come from: set by the daemon, never by the peer.
+    pub device: Arc<str>,
+    /// When it was received.
+    pub time: SystemTime,
+    /// What it was.
+    pub what: What,
+}
+
+/// What an [`Event`] tells.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A connection was accepted.
+    Opened {
+        /// The other end.
+        peer: SocketAddr,
+    },
+    /// Blocks, ends of series and faults, in order.
+    Batch {
+        /// The results.
+        batch: Arc<Batch>,
+        /// Where the connection stood before them.
+        position: Position,
+    },
+    /// A connection has ended.
+    Closed {
+        /// Whole blocks that it sent.
+        blocks: u64,
+        /// Bytes of payload in them, and in pieces.
+        bytes: u64,
+        /// Why it ended.
+        reason: Reason,
+    },
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Position {
+    /// Sequence number of the next block.
+    pub seq: u64,
+    /// Blocks in the present series.
+    pub in_series: u64,
+    /// Bytes of the present message that were handed out in pieces.
+    pub offset: u64,
+}
+
+impl Position {
+    /// Goes past one result.
+    pub const fn pass(&mut self, item: &Item<'_>) {
+        match item {
+            Item::Block(_) => self.block(),
+            Item::Piece { bytes, last, .. } => {
+                self.offset += bytes.len() as u64;
+                if *last {
+                    self.block();
+                    self.offset = 0;
+                }
+            }
+            Item::End => self.in_series = 0,
+            Item::Fault(_) => self.offset = 0,
+        }
+    }
+
+    const fn block(&mut self) {
+        self.seq += 1;
+        self.in_series += 1;
+    }
+
+    /// Goes past all of a batch.
+    pub fn pass_all(&mut self, batch: &Batch) {
+        if batch.marks().next().is_some() {
+            batch.items().for_each(|item| self.pass(&item));
+        } else {
+            let (blocks, _) = batch.blocks();
+            self.seq += blocks;
+            self.in_series += blocks;
+        }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The peer ended its series.
+    End,
+    /// The peer closed, or closed its sending side.
+    Eof,
+    /// The peer was silent for longer than the idle time-out.
+    Idle,
+    /// A message was over a limit that closes the connection.
+    Limit,
+    /// The framing was lost: no boundary can be found any more.
+    Fault,
+    /// The transport failed.
+    Reset,
+    /// The daemon is stopping.
+    Shutdown,
+}
+
+impl Reason {
+    /// The word for it in the output.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::End => "end",
+            Self::Eof => "eof",
+            Self::Idle => "idle",
+            Self::Limit => "limit",
+            Self::Fault => "fault",
+            Self::Reset => "reset",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,153 @@
+//! Why a command could not do its work, as one line for a person and an exit code for a program.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
+
+/// Why a command ended without having done its work.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Failure {
+    /// An address that cannot be listened on.
+    Listen {
+        /// The address as it was given.
+        address: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// An address that cannot be reached.
+    Connect {
+        /// The address as it was given.
+        address: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A file that cannot be read.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A command that does not work with this framing.
+    Framing {
+        /// The command.
+        command: &'static str,
+        /// The framing.
+        framing: AnyFraming,
+    },
+    /// A message that the framing cannot carry.
+    Refused(Refusal),
+    /// What came is no message.
+    Fault(Fault),
+    /// The peer closed before the conversation was over.
+    Closed {
+        /// Bytes of the message that had come.
+        have: u32,
+        /// Bytes that it needed.
+        want: u32,
+    },
+    /// The connection failed.
+    Connection(io::Error),
+    /// Standard output is a pipe that nobody reads: not a failure.
+    BrokenPipe,
+    /// Any other failure of input or output.
+    Io(io::Error),
+    /// The demonstration lost something.
+    Unbalanced,
+}
+
+impl Failure {
+    /// 0 if it is none, 2 if what was asked cannot be done as asked, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::BrokenPipe => ExitCode::SUCCESS,
+            Self::Listen { .. } | Self::File { .. } | Self::Framing { .. } => ExitCode::from(2),
+            _ => ExitCode::from(1),
+        }
+    }
+
+    /// A failure to write to standard output.
+    #[must_use]
+    pub fn stdout(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::BrokenPipe
+        } else {
+            Self::Io(error)
+        }
+    }
+
+    /// A failure to listen.
+    #[must_use]
+    pub fn listen(address: SocketAddr, error: io::Error) -> Self {
+        Self::Listen {
+            address: address.to_string(),
+            error,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Connect { address, error } => write!(f, "cannot connect to {address}: {error}"),
+            Self::File { path, error } => write!(f, "cannot read {}: {error}", path.display()),
+            Self::Framing { command, framing } => {
+                write!(
+                    f,
+                    "`{command}` has no way with framing {framing}; use `serve` and `send`"
+                )
+            }
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Fault(fault) => fault.fmt(f),
+            Self::Closed { have, want } => {
+                write!(f, "socket closed {have} bytes into a {want}-byte message")
+            }
+            Self::Connection(error) => write!(f, "connection failed: {error}"),
+            Self::BrokenPipe => f.write_str("nobody reads the output"),
+            Self::Io(error) => error.fmt(f),
+            Self::Unbalanced => f.write_str("the totals do not balance"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<SendError<io::Error>> for Failure {
+    fn from(error: SendError<io::Error>) -> Self {
+        match error {
+            SendError::Refused(refusal) => Self::Refused(refusal),
+            SendError::Io(error) => Self::Connection(error),
+            _ => Self::Connection(io::ErrorKind::WriteZero.into()),
+        }
+    }
+}
+
+impl From<ReceiveError<io::Error>> for Failure {
+    fn from(error: ReceiveError<io::Error>) -> Self {
+        match error {
+            ReceiveError::Fault(Fault::Truncated { have, want, .. }) => Self::Closed { have, want },
+            ReceiveError::Fault(fault) => Self::Fault(fault),
+            ReceiveError::Io(error) => Self::Connection(error),
+            _ => Self::Io(io::ErrorKind::OutOfMemory.into()),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! `blocksd`: receives framed telemetry from many devices, and is the scripts of the book grown up.
+//!
+//! ```text
+//! socket -> connection -> batch of blocks -> bounded queue -> output
+//! ```
+//!
+//! [`serve`] accepts; each [`connection`] reads into a pooled buffer ([`pool`]) and has `framing-core` find the
+//! blocks in it ([`batch`]); what crosses the queue is an [`event`] with a whole batch; [`output`] writes
+//! events as a person or a program wants them. No length that a peer sent decides how much memory is taken.
+
+#![forbid(unsafe_code)]
+
+pub mod batch;
+pub mod book;
+pub mod cli;
+pub mod connection;
+pub mod counters;
+pub mod demo;
+pub mod event;
+pub mod failure;
+pub mod output;
+pub mod pool;
+pub mod python;
+pub mod reply;
+pub mod send;
+pub mod serve;

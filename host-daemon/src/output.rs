@@ -1,0 +1,110 @@
+//! The sink on standard output: a thread of its own, which holds the devices back when nobody reads.
+
+mod json;
+mod text;
+
+use std::io::{self, Write};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub use self::json::Json;
+pub use self::text::{Hex, Text};
+
+use crate::event::Event;
+
+/// Bytes that are collected before they are written, while more events are waiting.
+const WRITE_LEN: usize = 64 << 10;
+
+/// Events that wait at most. What they weigh is bounded by the [pool](crate::pool).
+pub const QUEUE_LEN: usize = 1024;
+
+/// A way of writing events.
+pub trait Format: Send + 'static {
+    /// Appends an event to what will be written.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()>;
+}
+
+/// Collects what is written.
+pub struct Out {
+    to: Box<dyn Write + Send>,
+    bytes: Vec<u8>,
+}
+
+impl Out {
+    /// Collects for `to`.
+    #[must_use]
+    pub fn new(to: Box<dyn Write + Send>) -> Self {
+        Self {
+            to,
+            bytes: Vec::with_capacity(WRITE_LEN * 2),
+        }
+    }
+
+    /// The end of a line to which this is appended.
+    pub const fn line(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Ends a line.
+    ///
+    /// # Errors
+    /// Where what was collected cannot be written.
+    pub fn end_line(&mut self) -> io::Result<()> {
+        self.bytes.push(b'\n');
+        if self.bytes.len() < WRITE_LEN {
+            Ok(())
+        } else {
+            self.flush()
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.write_all(&self.bytes)?;
+        self.bytes.clear();
+        self.to.flush()
+    }
+}
+
+impl std::fmt::Debug for Out {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Out")
+            .field("collected", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Starts the thread. It writes as soon as no event waits, and ends when no connection is left, or when nobody
+/// reads what it writes: then it stops the daemon.
+#[must_use]
+pub fn spawn(
+    mut format: impl Format,
+    to: Box<dyn Write + Send>,
+    mut events: mpsc::Receiver<Event>,
+    stop: CancellationToken,
+) -> JoinHandle<io::Result<()>> {
+    std::thread::spawn(move || {
+        let mut out = Out::new(to);
+        let written = loop {
+            let event = match events.try_recv() {
+                Ok(event) => event,
+                Err(_) => match out.flush() {
+                    Ok(()) => match events.blocking_recv() {
+                        Some(event) => event,
+                        None => break Ok(()),
+                    },
+                    Err(error) => break Err(error),
+                },
+            };
+            if let Err(error) = format.event(&event, &mut out) {
+                break Err(error);
+            }
+        };
+        stop.cancel();
+        written
+    })
+}

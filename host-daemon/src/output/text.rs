@@ -1,0 +1,191 @@
+//! `--output text` and `--output hex`: one line (or one dump) a block, for people.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::{Format, Out};
+use crate::batch::Item;
+use crate::event::{Event, What};
+
+/// Writes the payload as text. What could confuse a terminal is escaped.
+#[derive(Clone, Debug)]
+pub struct Text {
+    zone: TimeZone,
+}
+
+/// Writes the payload as a dump of its bytes.
+#[derive(Clone, Debug)]
+pub struct Hex {
+    zone: TimeZone,
+}
+
+/// Bytes in a line of a dump.
+const DUMP_LEN: usize = 16;
+
+impl Text {
+    /// With times of this machine's zone.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            zone: TimeZone::system(),
+        }
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Hex {
+    /// With times of this machine's zone.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            zone: TimeZone::system(),
+        }
+    }
+}
+
+impl Default for Hex {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Format for Text {
+    fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
+        write_event(event, &self.zone, out, |bytes, out| {
+            write!(out.line(), "{}", Readable(bytes))?;
+            out.end_line()
+        })
+    }
+}
+
+impl Format for Hex {
+    fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
+        write_event(event, &self.zone, out, |bytes, out| {
+            write!(out.line(), "{} bytes", bytes.len())?;
+            out.end_line()?;
+            for (index, row) in bytes.chunks(DUMP_LEN).enumerate() {
+                let line = out.line();
+                write!(line, "  {:08x} ", index * DUMP_LEN)?;
+                for column in 0..DUMP_LEN {
+                    let gap = if column == DUMP_LEN / 2 { " " } else { "" };
+                    match row.get(column) {
+                        Some(byte) => write!(line, "{gap} {byte:02x}")?,
+                        None => write!(line, "{gap}   ")?,
+                    }
+                }
+                line.extend_from_slice(b"  |");
+                line.extend(row.iter().map(|&byte| {
+                    if matches!(byte, b' '..=b'~') {
+                        byte
+                    } else {
+                        b'.'
+                    }
+                }));
+                line.push(b'|');
+                out.end_line()?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The beginning of every line: when, and from where.
+fn write_head(event: &Event, zone: &TimeZone, line: &mut Vec<u8>) -> io::Result<()> {
+    write!(line, "{} {} ", ClockTime(event.time, zone), event.device)
+}
+
+fn write_event(
+    event: &Event,
+    zone: &TimeZone,
+    out: &mut Out,
+    mut payload: impl FnMut(&[u8], &mut Out) -> io::Result<()>,
+) -> io::Result<()> {
+    let conn = event.conn;
+    match &event.what {
+        What::Opened { peer } => {
+            write_head(event, zone, out.line())?;
+            write!(out.line(), "#{conn} opened by {peer}")?;
+            out.end_line()
+        }
+        What::Closed {
+            blocks,
+            bytes,
+            reason,
+        } => {
+            write_head(event, zone, out.line())?;
+            write!(
+                out.line(),
+                "#{conn} closed ({reason}): {blocks} blocks, {bytes} bytes"
+            )?;
+            out.end_line()
+        }
+        What::Batch { batch, position } => {
+            let mut position = *position;
+            for item in batch.items() {
+                write_head(event, zone, out.line())?;
+                match &item {
+                    Item::Block(bytes) | Item::Piece { bytes, .. } => payload(bytes, out)?,
+                    Item::End => {
+                        write!(
+                            out.line(),
+                            "#{conn} series of {} blocks ended",
+                            position.in_series
+                        )?;
+                        out.end_line()?;
+                    }
+                    Item::Fault(fault) => {
+                        write!(out.line(), "#{conn} fault: {fault}")?;
+                        out.end_line()?;
+                    }
+                }
+                position.pass(&item);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Payload as a person can read it, on one line.
+struct Readable<'a>(&'a [u8]);
+
+impl fmt::Display for Readable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match std::str::from_utf8(self.0) {
+            Ok(text) => {
+                let text = text.strip_suffix('\n').unwrap_or(text);
+                for part in text.split_inclusive(char::is_control) {
+                    let plain = part.trim_end_matches(char::is_control);
+                    f.write_str(plain)?;
+                    for control in part.chars().skip(plain.chars().count()) {
+                        write!(f, "{}", control.escape_default())?;
+                    }
+                }
+                Ok(())
+            }
+            Err(_) => write!(f, "{}", self.0.escape_ascii()),
+        }
+    }
+}
+
+/// The time of day, to the millisecond.
+struct ClockTime<'a>(SystemTime, &'a TimeZone);
+
+impl fmt::Display for ClockTime<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = Timestamp::try_from(self.0).unwrap_or(Timestamp::UNIX_EPOCH);
+        write!(
+            f,
+            "{}",
+            time.to_zoned(self.1.clone()).strftime("%H:%M:%S%.3f")
+        )
+    }
+}

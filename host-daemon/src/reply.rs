@@ -1,0 +1,206 @@
+//! The way back: what a device is answered when it has said everything (the second pattern of the seed).
+
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use embedded_io_adapters::std::FromStd;
+use embedded_io_adapters::tokio_1::FromTokio;
+use framing_core::{AnyEncoder, AnyFraming, blocking, nonblocking};
+use tempfile::SpooledTempFile;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::batch::{Batch, Item};
+use crate::failure::Failure;
+
+/// What is sent back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// How many blocks and bytes were received whole.
+    Receipt,
+    /// What was received.
+    Echo,
+    /// The content of a file, as one message.
+    File(PathBuf),
+}
+
+/// Bytes of an echo that are kept in memory; more go to a temporary file.
+const SPOOL_MEMORY: usize = 64 << 10;
+/// Bytes of an echo that are kept at all.
+const SPOOL_MAX: u64 = 1 << 30;
+/// Bytes read from a file at a time.
+const CHUNK: usize = 64 << 10;
+/// How long a peer may take to read the end of the answer, and to close.
+const LINGER: Duration = Duration::from_secs(1);
+
+impl Reply {
+    /// Reads `receipt`, `echo`, or the name of a file.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "receipt" => Self::Receipt,
+            "echo" => Self::Echo,
+            path => Self::File(path.into()),
+        }
+    }
+
+    /// Whether it can be sent at all: the file can be read, and the framing can carry it.
+    ///
+    /// # Errors
+    /// [`Failure::File`], [`Failure::Refused`].
+    pub fn check(&self, framing: AnyFraming) -> Result<(), Failure> {
+        let Self::File(path) = self else {
+            return Ok(());
+        };
+        let mut writer = blocking::Writer::new(FromStd::new(std::io::sink()), framing);
+        crate::send::send_file(&mut writer, framing, path, |_| {})
+    }
+}
+
+/// The answer to one connection.
+pub struct Answer {
+    reply: Reply,
+    framing: AnyFraming,
+    /// What will be echoed, as it will be on the wire.
+    spool: Option<blocking::Writer<FromStd<SpooledTempFile>, AnyEncoder>>,
+}
+
+impl Answer {
+    /// The answer to a connection that has just begun.
+    #[must_use]
+    pub fn new(reply: &Reply, framing: AnyFraming) -> Self {
+        let spool = (*reply == Reply::Echo).then(|| {
+            blocking::Writer::new(FromStd::new(SpooledTempFile::new(SPOOL_MEMORY)), framing)
+        });
+        Self {
+            reply: reply.clone(),
+            framing,
+            spool,
+        }
+    }
+
+    /// Keeps what will be echoed.
+    ///
+    /// # Errors
+    /// Where it is too much, or the disk is full.
+    pub fn keep(&mut self, batch: &Batch) -> Result<(), Failure> {
+        let Some(spool) = &mut self.spool else {
+            return Ok(());
+        };
+        for item in batch.items() {
+            match item {
+                Item::Block(bytes) => spool.send(bytes)?,
+                Item::Piece { bytes, .. }
+                    if self.framing == AnyFraming::Stream(framing_core::Stream) =>
+                {
+                    spool.send(bytes)?;
+                }
+                Item::Piece { .. } | Item::End | Item::Fault(_) => {}
+            }
+        }
+        if SPOOL_MAX < spool.io_mut().inner_mut().stream_position()? {
+            return Err(Failure::Io(std::io::ErrorKind::FileTooLarge.into()));
+        }
+        Ok(())
+    }
+
+    /// Sends the answer, ends it, and waits a moment for the peer to take it.
+    ///
+    /// # Errors
+    /// Where it cannot be sent.
+    pub async fn send(
+        mut self,
+        stream: &mut TcpStream,
+        blocks: u64,
+        bytes: u64,
+    ) -> Result<(), Failure> {
+        if let Some(spool) = self.spool.take() {
+            self.echo(spool, stream).await?;
+        }
+        let mut writer = nonblocking::Writer::new(FromTokio::new(&mut *stream), self.framing);
+        match &self.reply {
+            Reply::Receipt => {
+                let text = format!("{{\"blocks\":{blocks},\"bytes\":{bytes}}}");
+                send_all(&mut writer, self.framing, text.as_bytes()).await?;
+            }
+            Reply::File(path) => self.send_file(&mut writer, path).await?,
+            Reply::Echo => {}
+        }
+        writer.finish().await?;
+        stream.shutdown().await?;
+        // Closing with unread bytes would reset the connection, and the answer with it.
+        let mut unread = [0; 1024];
+        let until_closed =
+            async { while stream.read(&mut unread).await.is_ok_and(|len| len != 0) {} };
+        let _ = tokio::time::timeout(LINGER, until_closed).await;
+        Ok(())
+    }
+
+    async fn echo(
+        &self,
+        spool: blocking::Writer<FromStd<SpooledTempFile>, AnyEncoder>,
+        stream: &mut TcpStream,
+    ) -> Result<(), Failure> {
+        let mut spool = spool.into_io().into_inner();
+        spool.rewind()?;
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            match spool.read(&mut chunk)? {
+                0 => return Ok(()),
+                len => {
+                    stream
+                        .write_all(chunk.get(..len).unwrap_or_default())
+                        .await?;
+                }
+            }
+        }
+    }
+
+    async fn send_file(&self, writer: &mut Writer<'_>, path: &Path) -> Result<(), Failure> {
+        let failure = |error| Failure::File {
+            path: path.into(),
+            error,
+        };
+        let mut file = File::open(path).map_err(failure)?;
+        let mut pieces = crate::send::Pieces::of_file(&file, self.framing).map_err(failure)?;
+        let mut chunk = vec![0; CHUNK];
+        while let Some(step) = pieces.next(&mut file, &mut chunk).map_err(failure)? {
+            if let Some(total) = step.begin {
+                writer.begin(total)?;
+            }
+            writer.send_piece(step.piece).await?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("reply", &self.reply)
+            .finish_non_exhaustive()
+    }
+}
+
+type Writer<'a> = nonblocking::Writer<FromTokio<&'a mut TcpStream>, AnyEncoder>;
+
+/// Sends a text as one message; where messages are of a fixed length, as several, filled up with spaces.
+async fn send_all(
+    writer: &mut Writer<'_>,
+    framing: AnyFraming,
+    text: &[u8],
+) -> Result<(), Failure> {
+    let AnyFraming::Fixed(fixed) = framing else {
+        return Ok(writer.send(text).await?);
+    };
+    let len = usize::try_from(fixed.len()).unwrap_or(usize::MAX);
+    for part in text.chunks(len) {
+        let mut message = vec![b' '; len];
+        (&mut message[..]).write_all(part)?;
+        writer.send(&message).await?;
+    }
+    Ok(())
+}
