@@ -39,8 +39,9 @@ impl<R: Read, D: Decode, B: Buffer> Reader<R, D, B> {
 
     /// The next piece of a message, which may be longer than the buffer.
     ///
-    /// The kind of call may change at any time: [`receive`](Self::receive) skips what is left of a message
-    /// that was begun in pieces.
+    /// The kind of call may change at any time. Called right after a [`Fault::TooLong`](crate::Fault::TooLong)
+    /// that is not lost, it hands out the message that would be skipped; [`receive`](Self::receive) skips what
+    /// is left of a message that was begun in pieces.
     ///
     /// # Errors
     /// As of [`receive`](Self::receive); no message is too long.

@@ -102,8 +102,9 @@ pub trait Decode {
     /// Says what the window begins with. The window may be empty. Bytes of it may be rewritten (unquoting).
     ///
     /// With `PIECES`, payload is handed out as it comes, and no message is too long; else each message is
-    /// handed out once, whole. The choice may change at every call: the rest of a message of which pieces were
-    /// handed out is then skipped.
+    /// handed out once, whole. The choice may change at every call: a message that was just refused as too long
+    /// is handed out if pieces are asked for next, and the rest of a message of which pieces were handed out is
+    /// skipped if they no longer are.
     fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step;
 
     /// The stream has ended, with these bytes left unread. Says whether that cut a message, and starts afresh.

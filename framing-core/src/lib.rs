@@ -12,6 +12,7 @@
 pub mod blocking;
 pub mod nonblocking;
 
+mod bytes;
 mod fault;
 mod framing;
 mod framings;

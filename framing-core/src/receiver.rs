@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use crate::bytes::shift_down;
 use crate::fault::{Fault, ReceiveError};
 use crate::framing::{Decode, Framing, Limits, Step};
 
@@ -173,12 +174,10 @@ impl<D: Decode, B: Buffer> Receiver<D, B> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         } else if !D::EXACT && self.start != 0 {
-            // Only where bytes of the next message may have been read (this is the one `memmove`).
-            let buffer = self.buffer.as_mut();
-            if self.end <= buffer.len() && self.start <= self.end {
-                buffer.copy_within(self.start..self.end, 0);
-            }
-            (self.start, self.end) = (0, self.end.saturating_sub(self.start));
+            // Only where bytes of the next message may have been read.
+            let len = self.end.saturating_sub(self.start);
+            shift_down(self.buffer.as_mut(), self.start, 0, len);
+            (self.start, self.end) = (0, len);
         }
         let space = self.buffer.as_mut().get_mut(self.end..)?;
         let len = space.len().min(want);

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::bytes::copy;
 use crate::fault::Refusal;
 use crate::framing::{Encode, Framing};
 
@@ -334,7 +335,7 @@ pub fn encode<E: Encode>(
     }
     for &part in parts {
         let end = len.checked_add(part.len()).ok_or(no_room)?;
-        out.get_mut(len..end).ok_or(no_room)?.copy_from_slice(part);
+        copy(part, out.get_mut(len..end).ok_or(no_room)?);
         len = end;
     }
     let tail = encoder.tail(out.get_mut(len..).unwrap_or_default())?;

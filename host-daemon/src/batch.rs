@@ -33,23 +33,25 @@ pub enum Item<'a> {
     Fault(Fault),
 }
 
-/// When a scan is to stop, since the connection will be closed.
-#[derive(Clone, Copy, Debug)]
+/// Which results end the connection, or change how messages are taken.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct StopAt {
-    /// At the mark that ends a series.
+    /// The mark that ends a series closes the connection.
     pub end: bool,
-    /// At a message that is too long.
-    pub too_long: bool,
+    /// What a message that is too long does.
+    pub too_long: TooLong,
 }
 
-impl StopAt {
-    fn fault(self, fault: &Fault) -> Option<Reason> {
-        match fault {
-            _ if fault.is_lost() => Some(Reason::Fault),
-            Fault::TooLong { .. } if self.too_long => Some(Reason::Limit),
-            _ => None,
-        }
-    }
+/// What becomes of a message that is too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TooLong {
+    /// It is skipped, and the next one is taken.
+    #[default]
+    Skip,
+    /// The connection is closed.
+    Close,
+    /// It is handed out in pieces.
+    Pieces,
 }
 
 /// What [`Batch::decode`] came to.
@@ -85,56 +87,50 @@ enum What {
 }
 
 impl Batch {
-    /// Decodes what the buffer holds.
+    /// Decodes what the buffer holds. `in_pieces` says whether it begins inside a message that is handed out in
+    /// pieces, and then whether it ends so.
     #[must_use]
     pub fn decode(
         mut buffer: Buffer,
         decoder: &mut AnyDecoder,
         limits: &Limits,
         stop_at: StopAt,
+        in_pieces: &mut bool,
     ) -> Decoded {
-        let mut blocks = Vec::new();
-        let mut marks = Vec::new();
-        let mut stop = None;
-        let scanned = decoder.scan_all::<false>(&mut buffer.bytes, limits, |at, step| {
-            let what = match step {
-                Step::Payload {
-                    start,
-                    end,
-                    first,
-                    last,
-                    ..
-                } => {
-                    let span = Span::new(at + start, at + end);
-                    if first && last {
-                        blocks.push(span);
-                        return true;
-                    }
-                    What::Piece { span, first, last }
-                }
-                Step::End { .. } => {
-                    stop = stop_at.end.then_some(Reason::End);
-                    What::End
-                }
-                Step::Fault { fault, .. } => {
-                    stop = stop_at.fault(&fault);
-                    What::Fault(fault)
-                }
-                Step::More { .. } | Step::Skip { .. } => return true,
+        let mut findings = Findings {
+            stop_at,
+            in_pieces: *in_pieces,
+            ..Findings::default()
+        };
+        let mut used = 0;
+        loop {
+            let window = buffer.bytes.get_mut(used..).unwrap_or_default();
+            let each = |at, step| findings.take(used + at, step);
+            let scanned = if *in_pieces {
+                decoder.scan_all::<true>(window, limits, each)
+            } else {
+                decoder.scan_all::<false>(window, limits, each)
             };
-            marks.push(Mark {
-                before: blocks.len(),
-                what,
-            });
-            stop.is_none()
-        });
+            used += scanned.used;
+            if scanned.want != 0 || findings.stop.is_some() {
+                break;
+            }
+            // Stopped to go on in the other way.
+            *in_pieces = findings.in_pieces;
+        }
+        let Findings {
+            blocks,
+            marks,
+            stop,
+            ..
+        } = findings;
         Decoded {
             batch: Self {
                 buffer,
                 blocks,
                 marks,
             },
-            used: scanned.used,
+            used,
             stop,
         }
     }
@@ -219,6 +215,71 @@ impl Batch {
             .bytes
             .get(span.start as usize..span.end as usize)
             .unwrap_or_default()
+    }
+}
+
+/// Collects what a scan tells.
+#[derive(Default)]
+struct Findings {
+    blocks: Vec<Span>,
+    marks: Vec<Mark>,
+    stop_at: StopAt,
+    stop: Option<Reason>,
+    in_pieces: bool,
+}
+
+impl Findings {
+    /// Keeps one step. Says whether the scan is to go on in the same way.
+    fn take(&mut self, at: usize, step: Step) -> bool {
+        let what = match step {
+            Step::Payload {
+                start,
+                end,
+                first,
+                last,
+                ..
+            } => {
+                let span = Span::new(at + start, at + end);
+                if first && last && !self.in_pieces {
+                    self.blocks.push(span);
+                    return true;
+                }
+                // Pieces of a `stream` never end, and are not asked for.
+                let goes_on = !last;
+                self.in_pieces &= goes_on;
+                self.mark(What::Piece { span, first, last });
+                return goes_on;
+            }
+            Step::End { .. } => {
+                self.stop = self.stop_at.end.then_some(Reason::End);
+                What::End
+            }
+            Step::Fault { fault, .. } => {
+                match fault {
+                    _ if fault.is_lost() => self.stop = Some(Reason::Fault),
+                    Fault::TooLong { .. } => match self.stop_at.too_long {
+                        TooLong::Skip => {}
+                        TooLong::Close => self.stop = Some(Reason::Limit),
+                        TooLong::Pieces => {
+                            self.in_pieces = true;
+                            return false;
+                        }
+                    },
+                    _ => {}
+                }
+                What::Fault(fault)
+            }
+            Step::More { .. } | Step::Skip { .. } => return true,
+        };
+        self.mark(what);
+        self.stop.is_none()
+    }
+
+    fn mark(&mut self, what: What) {
+        self.marks.push(Mark {
+            before: self.blocks.len(),
+            what,
+        });
     }
 }
 

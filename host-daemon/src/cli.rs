@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use framing_core::{AnyFraming, Blocks, Limits};
 
-use crate::batch::StopAt;
+use crate::batch::{StopAt, TooLong};
 use crate::connection::Policy;
 use crate::reply::Reply;
 
@@ -39,7 +39,7 @@ pub enum Command {
 #[derive(Args, Debug)]
 pub struct Serve {
     /// Address to listen on; what stands behind a comma is for this one only: framing=SPEC, max-block=BYTES,
-    /// max-skip=BYTES, oversize=skip|close, after-end=close|continue.
+    /// max-skip=BYTES, oversize=skip|close|pieces, after-end=close|continue.
     #[arg(
         long,
         value_name = "ADDR[,KEY=VALUE]...",
@@ -93,6 +93,8 @@ pub enum Oversize {
     Skip,
     /// The connection is closed.
     Close,
+    /// It is handed out in pieces, as it comes.
+    Pieces,
 }
 
 /// What becomes of a connection whose series has ended.
@@ -211,15 +213,26 @@ impl Serve {
                 Own::AfterEnd(after_end) => options.after_end = after_end,
             }
         }
+        // What is taken in pieces is never skipped.
+        let in_pieces = options.oversize == Oversize::Pieces;
+        let skip_max = if in_pieces {
+            u32::MAX
+        } else {
+            options.max_skip
+        };
         Policy {
             framing: options.framing,
             limits: Limits {
                 block_max: options.max_block,
-                skip_max: options.max_skip,
+                skip_max,
             },
             stop_at: StopAt {
                 end: options.after_end == AfterEnd::Close,
-                too_long: options.oversize == Oversize::Close,
+                too_long: match options.oversize {
+                    Oversize::Skip => TooLong::Skip,
+                    Oversize::Close => TooLong::Close,
+                    Oversize::Pieces => TooLong::Pieces,
+                },
             },
             idle_timeout: self.idle_timeout,
             reply: self.reply.as_deref().map(Reply::parse),

@@ -63,6 +63,8 @@ pub struct Connection {
     decoder: AnyDecoder,
     /// The unread bytes: of a message that is not whole. An idle connection holds no more than these.
     carry: Vec<u8>,
+    /// In the middle of a message that is handed out in pieces.
+    in_pieces: bool,
     position: Position,
     blocks: u64,
     bytes: u64,
@@ -100,6 +102,7 @@ impl Connection {
             policy,
             shared,
             carry: Vec::new(),
+            in_pieces: false,
             position: Position::default(),
             blocks: 0,
             bytes: 0,
@@ -216,8 +219,13 @@ impl Connection {
         let Policy {
             limits, stop_at, ..
         } = &*self.policy;
-        let Decoded { batch, used, stop } =
-            Batch::decode(buffer, &mut self.decoder, limits, *stop_at);
+        let Decoded { batch, used, stop } = Batch::decode(
+            buffer,
+            &mut self.decoder,
+            limits,
+            *stop_at,
+            &mut self.in_pieces,
+        );
         if batch.is_empty() {
             self.carry = batch.into_buffer().into_carry();
             self.carry.drain(..used);

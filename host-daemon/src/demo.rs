@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::batch::{Item, StopAt};
+use crate::batch::{Item, StopAt, TooLong};
 use crate::connection::{Policy, Shared};
 use crate::counters::Counters;
 use crate::event::{Event, What};
@@ -108,7 +108,7 @@ pub async fn demo(duration: Duration) -> Result<(), Failure> {
         },
         stop_at: StopAt {
             end: true,
-            too_long: false,
+            too_long: TooLong::Skip,
         },
         idle_timeout: None,
         reply: None,

@@ -40,6 +40,13 @@ pub enum Failure {
         /// The framing.
         framing: AnyFraming,
     },
+    /// Options that exclude each other.
+    Conflict {
+        /// One of them.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
     /// A message that the framing cannot carry.
     Refused(Refusal),
     /// What came is no message.
@@ -67,7 +74,10 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::BrokenPipe => ExitCode::SUCCESS,
-            Self::Listen { .. } | Self::File { .. } | Self::Framing { .. } => ExitCode::from(2),
+            Self::Listen { .. }
+            | Self::File { .. }
+            | Self::Framing { .. }
+            | Self::Conflict { .. } => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
     }
@@ -104,6 +114,7 @@ impl fmt::Display for Failure {
                     "`{command}` has no way with framing {framing}; use `serve` and `send`"
                 )
             }
+            Self::Conflict { one, other } => write!(f, "{one} cannot be had with {other}"),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Fault(fault) => fault.fmt(f),
             Self::Closed { have, want } => {

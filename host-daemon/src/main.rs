@@ -89,7 +89,7 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
     for listen in &arguments.listen {
         let policy = arguments.policy(listen);
         if let Some(reply) = &policy.reply {
-            reply.check(policy.framing)?;
+            reply.check(policy.framing, policy.stop_at.too_long)?;
         }
         let failure = |error| Failure::Listen {
             address: listen.address.clone(),

@@ -13,7 +13,7 @@ use tempfile::SpooledTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::batch::{Batch, Item};
+use crate::batch::{Batch, Item, TooLong};
 use crate::failure::Failure;
 
 /// What is sent back.
@@ -47,11 +47,18 @@ impl Reply {
         }
     }
 
-    /// Whether it can be sent at all: the file can be read, and the framing can carry it.
+    /// Whether it can be sent at all: what is echoed is taken whole, the file can be read, and the framing can
+    /// carry it.
     ///
     /// # Errors
-    /// [`Failure::File`], [`Failure::Refused`].
-    pub fn check(&self, framing: AnyFraming) -> Result<(), Failure> {
+    /// [`Failure::Conflict`], [`Failure::File`], [`Failure::Refused`].
+    pub fn check(&self, framing: AnyFraming, too_long: TooLong) -> Result<(), Failure> {
+        if *self == Self::Echo && too_long == TooLong::Pieces {
+            return Err(Failure::Conflict {
+                one: "--reply echo",
+                other: "--oversize pieces",
+            });
+        }
         let Self::File(path) = self else {
             return Ok(());
         };

@@ -1,1 +1,4 @@
 //! One binary, a module for each thing that is tried.
+
+mod differential;
+mod splits;

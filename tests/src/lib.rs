@@ -1,1 +1,7 @@
 //! What the tests share.
+
+pub mod cuts;
+pub mod drive;
+pub mod link;
+pub mod reference;
+pub mod samples;

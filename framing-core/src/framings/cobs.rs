@@ -10,6 +10,7 @@
 
 use super::Named;
 use super::counted::size_u32;
+use crate::bytes::{copy, shift_down};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
 
@@ -88,7 +89,9 @@ enum At {
     /// No byte of a message has been looked at.
     Start,
     Message,
-    /// In a message that is refused, or handed out in part.
+    /// In a message that is refused, of which nothing is gone yet.
+    Refused,
+    /// In the rest of a message that is refused, or handed out in part.
     Skip,
     Lost,
 }
@@ -105,6 +108,11 @@ impl Decode for CobsDecoder {
                 self.at = At::Skip;
                 return self.skip(window, limits);
             }
+            At::Refused if !PIECES => {
+                self.at = At::Skip;
+                return self.skip(window, limits);
+            }
+            At::Refused => self.at = At::Message,
             At::Start | At::Message => {}
         }
         let limit = if PIECES { u32::MAX } else { limits.block_max };
@@ -118,7 +126,7 @@ impl Decode for CobsDecoder {
     fn close(&mut self, window: &[u8]) -> Option<Fault> {
         let gone = size_u32(self.end.saturating_sub(self.start));
         let unread = size_u32(window.len().saturating_sub(self.read));
-        let cut = matches!(self.at, At::Message | At::Skip) || unread != 0;
+        let cut = matches!(self.at, At::Message | At::Refused | At::Skip) || unread != 0;
         let lost = self.at == At::Lost;
         let have = self.done.saturating_add(gone).saturating_add(unread);
         // The rest of the group and the delimiter at the least.
@@ -133,7 +141,7 @@ impl Decode for CobsDecoder {
     }
 
     fn is_mid_block(&self) -> bool {
-        matches!(self.at, At::Message | At::Skip)
+        matches!(self.at, At::Message | At::Refused | At::Skip)
     }
 
     fn block_max(&self, len: usize) -> u32 {
@@ -215,7 +223,7 @@ impl CobsDecoder {
         }
         if self.read != self.end {
             // Not in the first 254 bytes: a full group has no zero, so its code byte left a gap.
-            shift(window, self.read, self.end, take);
+            shift_down(window, self.read, self.end, take);
         }
         self.read += take;
         self.end += take;
@@ -275,25 +283,23 @@ impl CobsDecoder {
     }
 
     fn too_long(&mut self, limit: u32) -> Step {
-        // What is skipped is counted on the wire.
-        let take = self.read;
-        *self = Self {
-            at: At::Skip,
-            done: size_u32(take),
-            ..Self::new()
+        self.at = At::Refused;
+        let fault = Fault::TooLong {
+            declared: None,
+            limit,
+            lost: false,
         };
-        Step::Fault {
-            take,
-            fault: Fault::TooLong {
-                declared: None,
-                limit,
-                lost: false,
-            },
-        }
+        Step::Fault { take: 0, fault }
     }
 
+    /// Drops what is there of the message. What was unquoted is dropped first: it may hold zeros now.
     fn skip(&mut self, window: &[u8], limits: &Limits) -> Step {
+        let unquoted = self.read;
         (self.read, self.start, self.end, self.left) = (0, 0, 0, 0);
+        if unquoted != 0 {
+            self.done = self.done.saturating_add(size_u32(unquoted));
+            return Step::Skip { take: unquoted };
+        }
         let zero = memchr::memchr(0, window);
         let gone = zero.unwrap_or(window.len());
         self.done = self.done.saturating_add(size_u32(gone));
@@ -317,13 +323,6 @@ impl CobsDecoder {
     }
 }
 
-/// Moves `len` bytes from `from` down to `to`; like `copy_within`, without a panic.
-fn shift(bytes: &mut [u8], from: usize, to: usize, len: usize) {
-    if from.checked_add(len).is_some_and(|end| end <= bytes.len()) && to <= from {
-        bytes.copy_within(from..from + len, to);
-    }
-}
-
 /// Encoder of [`Cobs`]. The one encoder that copies payload: a group must be known before its code is sent.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -341,7 +340,7 @@ pub struct CobsEncoder {
 impl CobsEncoder {
     /// Brings the group in work to the front of the stage.
     fn make_room(&mut self, stage: &mut [u8]) {
-        shift(stage, self.sent, 0, self.filled.saturating_sub(self.sent));
+        shift_down(stage, self.sent, 0, self.filled.saturating_sub(self.sent));
         self.code_at = self.code_at.saturating_sub(self.sent);
         self.filled = self.filled.saturating_sub(self.sent);
         self.sent = 0;
@@ -401,9 +400,7 @@ impl Encode for CobsEncoder {
             let to = stage
                 .get_mut(self.filled..self.filled + take)
                 .unwrap_or_default();
-            if to.len() == from.len() {
-                to.copy_from_slice(from);
-            }
+            copy(from, to);
             used += take;
             self.filled += take;
             if zero.is_some() {

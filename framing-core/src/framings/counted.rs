@@ -4,6 +4,7 @@
 //! | header: the length | payload: so many bytes | tail: at most one fixed byte |
 //! ```
 
+use crate::bytes::copy;
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
 
@@ -112,9 +113,14 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
     fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
             At::Header => self.header::<PIECES>(window, limits),
-            At::Payload { len, done } if PIECES => self.piece(window, len, done),
-            At::Payload { len, done: 0 } => self.whole(window, len),
-            At::Payload { len, done } | At::Skip { len, done } => self.skip(window, len, done),
+            At::Payload { len, done }
+            | At::Skip {
+                len,
+                done: done @ 0,
+            } if PIECES => self.piece(window, len, done),
+            At::Payload { len, done: 0 } if len <= limits.block_max => self.whole(window, len),
+            At::Payload { len, done } => self.abandon(window, len, done, limits),
+            At::Skip { len, done } => self.skip(window, len, done),
             At::Lost if window.is_empty() => Step::More { want: usize::MAX },
             At::Lost => Step::Skip { take: window.len() },
         }
@@ -179,18 +185,7 @@ impl<P: Prefix> CountedDecoder<P> {
             self.open = true;
         }
         if !PIECES && limits.block_max < len {
-            let lost = limits.skip_max < len;
-            self.at = if lost {
-                At::Lost
-            } else {
-                At::Skip { len, done: 0 }
-            };
-            let fault = Fault::TooLong {
-                declared: Some(len),
-                limit: limits.block_max,
-                lost,
-            };
-            return Step::Fault { take, fault };
+            return self.too_long(take, len, limits);
         }
         // The whole message is often there already: then its header need not be remembered.
         let rest = window.get(take..).unwrap_or_default();
@@ -277,6 +272,30 @@ impl<P: Prefix> CountedDecoder<P> {
         }
     }
 
+    /// A message whose header was read for pieces is wanted whole: it is refused, unless pieces were handed out.
+    fn abandon(&mut self, window: &[u8], len: u32, done: u32, limits: &Limits) -> Step {
+        if done != 0 && len <= limits.skip_max {
+            self.skip(window, len, done)
+        } else {
+            self.too_long(0, len, limits)
+        }
+    }
+
+    fn too_long(&mut self, take: usize, len: u32, limits: &Limits) -> Step {
+        let lost = limits.skip_max < len;
+        self.at = if lost {
+            At::Lost
+        } else {
+            At::Skip { len, done: 0 }
+        };
+        let fault = Fault::TooLong {
+            declared: Some(len),
+            limit: limits.block_max,
+            lost,
+        };
+        Step::Fault { take, fault }
+    }
+
     fn skip(&mut self, window: &[u8], len: u32, done: u32) -> Step {
         let left = len.saturating_sub(done);
         if left == 0 {
@@ -359,9 +378,7 @@ pub(crate) fn put(header: &[u8], out: &mut [u8]) -> Result<usize, Refusal> {
     let front = out
         .get_mut(..header.len())
         .ok_or(Refusal::NoRoom { len: room })?;
-    for (to, from) in front.iter_mut().zip(header) {
-        *to = *from;
-    }
+    copy(header, front);
     Ok(header.len())
 }
 

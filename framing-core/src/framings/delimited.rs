@@ -175,6 +175,11 @@ impl Decode for DelimitedDecoder {
         match self.at {
             At::Lost if window.is_empty() => Step::More { want: usize::MAX },
             At::Lost => Step::Skip { take: window.len() },
+            // Refused, but nothing of it is gone yet.
+            At::Skip if PIECES && self.done == 0 => {
+                self.at = At::Message;
+                self.piece(window)
+            }
             At::Skip => self.skip(window, limits),
             At::Message if PIECES => self.piece(window),
             At::Message if self.done != 0 => {

@@ -130,8 +130,10 @@ fn write_event(
         }
         What::Batch { batch, position } => {
             let mut position = *position;
+            let mut head = Vec::new();
+            write_head(event, zone, &mut head)?;
             for item in batch.items() {
-                write_head(event, zone, out.line())?;
+                out.line().extend_from_slice(&head);
                 match &item {
                     Item::Block(bytes) | Item::Piece { bytes, .. } => payload(bytes, out)?,
                     Item::End => {

@@ -127,10 +127,21 @@ fn fixed() -> Vec<Sample> {
     let twice = too_long(20, 16);
     vec![
         of("fixed:4", "nothing", b"", &[]).block_max(4),
-        of("fixed:4", "plain", b"abcdefgh", &[block(b"abcd"), block(b"efgh")])
-            .block_max(4)
-            .sendable(),
-        of("fixed:4", "room for more", b"abcdefgh", &[block(b"abcd"), block(b"efgh")]).sendable(),
+        of(
+            "fixed:4",
+            "plain",
+            b"abcdefgh",
+            &[block(b"abcd"), block(b"efgh")],
+        )
+        .block_max(4)
+        .sendable(),
+        of(
+            "fixed:4",
+            "room for more",
+            b"abcdefgh",
+            &[block(b"abcd"), block(b"efgh")],
+        )
+        .sendable(),
         of(
             "fixed:4",
             "any bytes",
@@ -139,17 +150,31 @@ fn fixed() -> Vec<Sample> {
         )
         .block_max(4)
         .sendable(),
-        of("fixed:1", "one byte each", b"ab", &[block(b"a"), block(b"b")])
-            .block_max(1)
-            .sendable(),
-        of("fixed:4", "cut", b"abcdef", &[block(b"abcd"), cut_payload(2, 4)]).block_max(4),
+        of(
+            "fixed:1",
+            "one byte each",
+            b"ab",
+            &[block(b"a"), block(b"b")],
+        )
+        .block_max(1)
+        .sendable(),
+        of(
+            "fixed:4",
+            "cut",
+            b"abcdef",
+            &[block(b"abcd"), cut_payload(2, 4)],
+        )
+        .block_max(4),
         of(
             "fixed:20",
             "oversize, each of them",
             b"twenty letters here!twenty letters, too!",
             &[twice.clone(), twice.clone()],
         )
-        .in_pieces([block(b"twenty letters here!"), block(b"twenty letters, too!")]),
+        .in_pieces([
+            block(b"twenty letters here!"),
+            block(b"twenty letters, too!"),
+        ]),
         of(
             "fixed:20",
             "cut in an oversize payload",
@@ -157,7 +182,12 @@ fn fixed() -> Vec<Sample> {
             &[twice.clone(), twice, cut_payload(3, 20)],
         )
         .in_pieces([block(b"twenty letters here!"), cut_payload(3, 20)]),
-        of("fixed:4294967295", "2^32-1 bytes", b"abc", &[too_long_to_skip(u32::MAX, 16)])
-            .in_pieces([cut_payload(3, u32::MAX)]),
+        of(
+            "fixed:4294967295",
+            "2^32-1 bytes",
+            b"abc",
+            &[too_long_to_skip(u32::MAX, 16)],
+        )
+        .in_pieces([cut_payload(3, u32::MAX)]),
     ]
 }

@@ -15,37 +15,104 @@ fn netstrings() -> Vec<Sample> {
     let mut samples = vec![
         of("nothing", b"", &[]),
         of("plain", b"5:hello,1:!,", &[block(b"hello"), block(b"!")]).sendable(),
-        of("empty messages", b"0:,1:a,0:,0:,", &[block(b""), block(b"a"), block(b""), block(b"")]).sendable(),
-        of("payload like netstrings", b"10:3:a,b,\0\xff,:,10:3:a,b,\0\xff,:,", &[block(any), block(any)]).sendable(),
-        of("as long as may be", b"16:sixteen letters!,", &[block(b"sixteen letters!")]).sendable(),
-        of("oversize, then good", b"17:seventeen letters,2:ok,", &[too_long(17, 16), block(b"ok")])
-            .in_pieces([block(b"seventeen letters"), block(b"ok")]),
+        of(
+            "empty messages",
+            b"0:,1:a,0:,0:,",
+            &[block(b""), block(b"a"), block(b""), block(b"")],
+        )
+        .sendable(),
+        of(
+            "payload like netstrings",
+            b"10:3:a,b,\0\xff,:,10:3:a,b,\0\xff,:,",
+            &[block(any), block(any)],
+        )
+        .sendable(),
+        of(
+            "as long as may be",
+            b"16:sixteen letters!,",
+            &[block(b"sixteen letters!")],
+        )
+        .sendable(),
+        of(
+            "oversize, then good",
+            b"17:seventeen letters,2:ok,",
+            &[too_long(17, 16), block(b"ok")],
+        )
+        .in_pieces([block(b"seventeen letters"), block(b"ok")]),
         of(
             "oversize twice, with netstrings inside",
-            b"18:4:evil,4:evil,2:xx,20:,,,,4:evil,4:evil,,,,2:ok,",
+            b"18:4:evil,4:evil,2:xx,20:,,,4:evil,4:evil,,,,,2:ok,",
             &[too_long(18, 16), too_long(20, 16), block(b"ok")],
         )
-        .in_pieces([block(b"4:evil,4:evil,2:xx"), block(b",,,4:evil,4:evil,,,,"), block(b"ok")]),
-        of("cut in a header", b"5:hello,12", &[block(b"hello"), cut_header(2, 3)]),
+        .in_pieces([
+            block(b"4:evil,4:evil,2:xx"),
+            block(b",,,4:evil,4:evil,,,,"),
+            block(b"ok"),
+        ]),
+        of(
+            "cut in a header",
+            b"5:hello,12",
+            &[block(b"hello"), cut_header(2, 3)],
+        ),
         of("cut in a header of one digit", b"5", &[cut_header(1, 2)]),
         of("cut behind a header", b"5:", &[cut_payload(0, 5)]),
-        of("cut behind the header of an empty one", b"0:", &[cut_payload(0, 1)]),
-        of("cut in a payload", b"1:a,5:hell", &[block(b"a"), cut_payload(4, 5)]),
+        of(
+            "cut behind the header of an empty one",
+            b"0:",
+            &[cut_payload(0, 1)],
+        ),
+        of(
+            "cut in a payload",
+            b"1:a,5:hell",
+            &[block(b"a"), cut_payload(4, 5)],
+        ),
         of("cut before the comma", b"5:hello", &[cut_payload(5, 6)]),
-        of("a comma in the last byte's place", b"5:hell,", &[cut_payload(5, 6)]),
-        of("cut in an oversize payload", b"20:abc", &[too_long(20, 16), cut_payload(3, 20)])
-            .in_pieces([cut_payload(3, 20)]),
-        of("cut before the comma of an oversize one", b"17:seventeen letters", &[too_long(17, 16), cut_payload(17, 18)])
-            .in_pieces([cut_payload(17, 18)]),
+        of(
+            "a comma in the last byte's place",
+            b"5:hell,",
+            &[cut_payload(5, 6)],
+        ),
+        of(
+            "cut in an oversize payload",
+            b"20:abc",
+            &[too_long(20, 16), cut_payload(3, 20)],
+        )
+        .in_pieces([cut_payload(3, 20)]),
+        of(
+            "cut before the comma of an oversize one",
+            b"17:seventeen letters",
+            &[too_long(17, 16), cut_payload(17, 18)],
+        )
+        .in_pieces([cut_payload(17, 18)]),
         of("wrong comma", b"5:hello;3:abc,", &[bad_ending(b',', b';')]),
-        of("wrong comma behind a good one", b"2:ok,0:;0:,", &[block(b"ok"), bad_ending(b',', b';')]),
-        of("a length one too small", b"4:hello,3:abc,", &[bad_ending(b',', b'o')]),
-        of("a length one too great", b"6:hello,3:abc,", &[bad_ending(b',', b'3')]),
-        of("wrong comma behind an oversize one", b"17:seventeen letters;2:no,", &[too_long(17, 16), bad_ending(b',', b';')])
-            .in_pieces([bad_ending(b',', b';')]),
+        of(
+            "wrong comma behind a good one",
+            b"2:ok,0:;0:,",
+            &[block(b"ok"), bad_ending(b',', b';')],
+        ),
+        of(
+            "a length one too small",
+            b"4:hello,3:abc,",
+            &[bad_ending(b',', b'o')],
+        ),
+        of(
+            "a length one too great",
+            b"6:hello,3:abc,",
+            &[bad_ending(b',', b'3')],
+        ),
+        of(
+            "wrong comma behind an oversize one",
+            b"17:seventeen letters;2:no,",
+            &[too_long(17, 16), bad_ending(b',', b';')],
+        )
+        .in_pieces([bad_ending(b',', b';')]),
     ];
     samples.extend(lengths("netstring", ':'));
-    samples.push(of("leading zeros of nothing", b"00:,2:no,", &[bad_length(b'0', 1)]));
+    samples.push(of(
+        "leading zeros of nothing",
+        b"00:,2:no,",
+        &[bad_length(b'0', 1)],
+    ));
     samples
 }
 
@@ -56,21 +123,63 @@ fn octets() -> Vec<Sample> {
     let mut samples = vec![
         of("nothing", b"", &[]),
         of("plain", b"5 hello1 !", &[block(b"hello"), block(b"!")]).sendable(),
-        of("payload like messages", b"10 2 a b\0\xff 1 10 2 a b\0\xff 1 ", &[block(any), block(any)]).sendable(),
-        of("as long as may be", b"16 sixteen letters!", &[block(b"sixteen letters!")]).sendable(),
-        of("oversize, then good", b"17 seventeen letters2 ok", &[too_long(17, 16), block(b"ok")])
-            .in_pieces([block(b"seventeen letters"), block(b"ok")]),
-        of("a message forged inside an oversize one", b"20 abcdefghij4 evilxxxx2 ok", &[too_long(20, 16), bad_length(b'x', 0)])
-            .in_pieces([block(b"abcdefghij4 evilxxxx"), block(b"ok")]),
-        of("oversize twice, with messages inside", b"20  abcdefghij4 evilxxx18 4 evil4 evil4 evil2 ok", &[too_long(20, 16), too_long(18, 16), block(b"ok")])
-            .in_pieces([block(&forged[..20]), block(b"4 evil4 evil4 evil"), block(b"ok")]),
-        of("cut in a header", b"5 hello12", &[block(b"hello"), cut_header(2, 3)]),
+        of(
+            "payload like messages",
+            b"10 2 a b\0\xff 1 10 2 a b\0\xff 1 ",
+            &[block(any), block(any)],
+        )
+        .sendable(),
+        of(
+            "as long as may be",
+            b"16 sixteen letters!",
+            &[block(b"sixteen letters!")],
+        )
+        .sendable(),
+        of(
+            "oversize, then good",
+            b"17 seventeen letters2 ok",
+            &[too_long(17, 16), block(b"ok")],
+        )
+        .in_pieces([block(b"seventeen letters"), block(b"ok")]),
+        of(
+            "a message forged inside an oversize one",
+            b"20 abcdefghij4 evilxxxx2 ok",
+            &[too_long(20, 16), block(b"ok")],
+        )
+        .in_pieces([block(b"abcdefghij4 evilxxxx"), block(b"ok")]),
+        of(
+            "oversize twice, with messages inside",
+            b"20  abcdefghij4 evilxxx18 4 evil4 evil4 evil2 ok",
+            &[too_long(20, 16), too_long(18, 16), block(b"ok")],
+        )
+        .in_pieces([
+            block(&forged[..20]),
+            block(b"4 evil4 evil4 evil"),
+            block(b"ok"),
+        ]),
+        of(
+            "cut in a header",
+            b"5 hello12",
+            &[block(b"hello"), cut_header(2, 3)],
+        ),
         of("cut in a header of one digit", b"5", &[cut_header(1, 2)]),
         of("cut behind a header", b"5 ", &[cut_payload(0, 5)]),
-        of("cut in a payload", b"1 a5 hell", &[block(b"a"), cut_payload(4, 5)]),
-        of("cut in an oversize payload", b"20 abc", &[too_long(20, 16), cut_payload(3, 20)])
-            .in_pieces([cut_payload(3, 20)]),
-        of("an empty message", b"1 a0 2 no", &[block(b"a"), bad_length(b'0', 0)]),
+        of(
+            "cut in a payload",
+            b"1 a5 hell",
+            &[block(b"a"), cut_payload(4, 5)],
+        ),
+        of(
+            "cut in an oversize payload",
+            b"20 abc",
+            &[too_long(20, 16), cut_payload(3, 20)],
+        )
+        .in_pieces([cut_payload(3, 20)]),
+        of(
+            "an empty message",
+            b"1 a0 2 no",
+            &[block(b"a"), bad_length(b'0', 0)],
+        ),
     ];
     samples.extend(lengths("octet-counted", ' '));
     samples
@@ -82,21 +191,48 @@ fn lengths(spec: &'static str, end: char) -> Vec<Sample> {
         sample(spec, name, format!("{length}{end}abc"), events.to_vec())
     };
     vec![
-        of("2^32-1 bytes declared", "4294967295", &[too_long_to_skip(u32::MAX, 16)])
-            .in_pieces([cut_payload(3, u32::MAX)]),
+        of(
+            "2^32-1 bytes declared",
+            "4294967295",
+            &[too_long_to_skip(u32::MAX, 16)],
+        )
+        .in_pieces([cut_payload(3, u32::MAX)]),
         of("2^32 bytes declared", "4294967296", &[bad_length(b'6', 9)]),
         of("eleven digits", "12345678901", &[bad_length(b'1', 10)]),
-        of("twenty digits", "99999999999999999999", &[bad_length(b'9', 9)]),
-        of("2^64+3 bytes declared", "18446744073709551619", &[bad_length(b'4', 10)]),
-        of("a leading zero", "03", &[bad_length(if end == ':' { b'3' } else { b'0' }, u8::from(end == ':'))]),
+        of(
+            "twenty digits",
+            "99999999999999999999",
+            &[bad_length(b'9', 9)],
+        ),
+        of(
+            "2^64+3 bytes declared",
+            "18446744073709551619",
+            &[bad_length(b'3', 10)],
+        ),
+        of(
+            "a leading zero",
+            "03",
+            &[bad_length(
+                if end == ':' { b'3' } else { b'0' },
+                u8::from(end == ':'),
+            )],
+        ),
         of("a plus", "+3", &[bad_length(b'+', 0)]),
         of("a minus", "-1", &[bad_length(b'-', 0)]),
         of("a minus behind a digit", "1-1", &[bad_length(b'-', 1)]),
         of("a tabulator in front", "\t3", &[bad_length(b'\t', 0)]),
         of("a letter", "3a", &[bad_length(b'a', 1)]),
         of("a zero byte", "\x003", &[bad_length(0, 0)]),
-        of("no digit", "", &[bad_length(u8::try_from(end).expect("ASCII"), 0)]),
-        of("the other framing's end", if end == ':' { "3 " } else { "3:" }, &[bad_length(if end == ':' { b' ' } else { b':' }, 1)]),
+        of(
+            "no digit",
+            "",
+            &[bad_length(u8::try_from(end).expect("ASCII"), 0)],
+        ),
+        of(
+            "the other framing's end",
+            if end == ':' { "3 " } else { "3:" },
+            &[bad_length(if end == ':' { b' ' } else { b':' }, 1)],
+        ),
         of("a space in front", " 3", &[bad_length(b' ', 0)]),
         of("a line break in front", "\n3", &[bad_length(b'\n', 0)]),
     ]

@@ -14,7 +14,11 @@ pub(super) fn samples() -> Vec<Sample> {
         Width::of("length:varint", |len| vec![len]),
     ];
     let common = widths.iter().flat_map(Width::samples);
-    common.chain(bytes()).chain(orders()).chain(varints()).collect()
+    common
+        .chain(bytes())
+        .chain(orders())
+        .chain(varints())
+        .collect()
 }
 
 /// What the widths have in common, with lengths under 128.
@@ -41,7 +45,13 @@ impl Width {
             .sendable(),
             of(
                 "empty messages",
-                [self.wire(b""), self.wire(b"a"), self.wire(b""), self.wire(b"")].concat(),
+                [
+                    self.wire(b""),
+                    self.wire(b"a"),
+                    self.wire(b""),
+                    self.wire(b""),
+                ]
+                .concat(),
                 &[block(b""), block(b"a"), block(b""), block(b"")],
             )
             .sendable(),
@@ -69,7 +79,11 @@ impl Width {
                 &[too_long(20, 16), too_long(18, 16), block(b"ok")],
             )
             .in_pieces([block([2; 20]), block([0; 18]), block(b"ok")]),
-            of("cut behind a header", (self.header)(5), &[cut_payload(0, 5)]),
+            of(
+                "cut behind a header",
+                (self.header)(5),
+                &[cut_payload(0, 5)],
+            ),
             of(
                 "cut in a payload",
                 [self.wire(b"a"), (self.header)(5), b"hell".to_vec()].concat(),
@@ -93,7 +107,11 @@ impl Width {
         if header.len() != 1 {
             let want = u32::try_from(header.len()).expect("a few bytes");
             let wire = [self.wire(b"hello"), vec![0]].concat();
-            samples.push(of("cut in a header", wire, &[block(b"hello"), cut_header(1, want)]));
+            samples.push(of(
+                "cut in a header",
+                wire,
+                &[block(b"hello"), cut_header(1, want)],
+            ));
         }
         samples
     }
@@ -108,19 +126,49 @@ impl Width {
 fn bytes() -> Vec<Sample> {
     let longest = [0x5a; 255];
     vec![
-        sample("length:u8", "255 bytes", [&[255], &longest[..]].concat(), [block(longest)])
-            .block_max(255)
-            .sendable(),
-        sample("length:u8", "255 bytes declared", b"\xffabc", [too_long(255, 16), cut_payload(3, 255)])
-            .in_pieces([cut_payload(3, 255)]),
-        sample("length:u16", "65535 bytes declared", b"\xff\xffabc", [too_long(65_535, 16), cut_payload(3, 65_535)])
-            .in_pieces([cut_payload(3, 65_535)]),
-        sample("length:u32", "2^32-1 bytes declared", b"\xff\xff\xff\xff\0\0\0\x02no", [too_long_to_skip(u32::MAX, 16)])
-            .in_pieces([cut_payload(6, u32::MAX)]),
-        sample("length:u32le", "2^32-1 bytes declared", b"\xff\xff\xff\xff\x02\0\0\0no", [too_long_to_skip(u32::MAX, 16)])
-            .in_pieces([cut_payload(6, u32::MAX)]),
-        sample("length:u32", "2^31 bytes declared", b"\x80\0\0\0abc", [too_long_to_skip(1 << 31, 16)])
-            .in_pieces([cut_payload(3, 1 << 31)]),
+        sample(
+            "length:u8",
+            "255 bytes",
+            [&[255], &longest[..]].concat(),
+            [block(longest)],
+        )
+        .block_max(255)
+        .sendable(),
+        sample(
+            "length:u8",
+            "255 bytes declared",
+            b"\xffabc",
+            [too_long(255, 16), cut_payload(3, 255)],
+        )
+        .in_pieces([cut_payload(3, 255)]),
+        sample(
+            "length:u16",
+            "65535 bytes declared",
+            b"\xff\xffabc",
+            [too_long(65_535, 16), cut_payload(3, 65_535)],
+        )
+        .in_pieces([cut_payload(3, 65_535)]),
+        sample(
+            "length:u32",
+            "2^32-1 bytes declared",
+            b"\xff\xff\xff\xff\0\0\0\x02no",
+            [too_long_to_skip(u32::MAX, 16)],
+        )
+        .in_pieces([cut_payload(6, u32::MAX)]),
+        sample(
+            "length:u32le",
+            "2^32-1 bytes declared",
+            b"\xff\xff\xff\xff\x02\0\0\0no",
+            [too_long_to_skip(u32::MAX, 16)],
+        )
+        .in_pieces([cut_payload(6, u32::MAX)]),
+        sample(
+            "length:u32",
+            "2^31 bytes declared",
+            b"\x80\0\0\0abc",
+            [too_long_to_skip(1 << 31, 16)],
+        )
+        .in_pieces([cut_payload(3, 1 << 31)]),
     ]
 }
 
@@ -128,13 +176,23 @@ fn bytes() -> Vec<Sample> {
 fn orders() -> Vec<Sample> {
     let payload = [0xa5; 258];
     let of = |spec, header: &[u8]| {
-        sample(spec, "258 bytes", [header, &payload[..]].concat(), [block(payload)])
-            .block_max(258)
-            .sendable()
+        sample(
+            spec,
+            "258 bytes",
+            [header, &payload[..]].concat(),
+            [block(payload)],
+        )
+        .block_max(258)
+        .sendable()
     };
     let declared = |spec, header: &[u8]| {
-        sample(spec, "0x01020304 bytes declared", header, [too_long_to_skip(0x0102_0304, 16)])
-            .in_pieces([cut_payload(0, 0x0102_0304)])
+        sample(
+            spec,
+            "0x01020304 bytes declared",
+            header,
+            [too_long_to_skip(0x0102_0304, 16)],
+        )
+        .in_pieces([cut_payload(0, 0x0102_0304)])
     };
     vec![
         of("length:u16", b"\x01\x02"),
@@ -164,12 +222,36 @@ fn varints() -> Vec<Sample> {
             b"\x80\0\x82\x80\x80\x80\0ok\x80\x80\x80\x80\0",
             &[block(b""), block(b"ok"), block(b"")],
         ),
-        of("cut in a header", b"\x01a\x80", &[block(b"a"), cut_header(1, 2)]),
-        of("cut in a long header", b"\x80\x80\x80\x80", &[cut_header(4, 5)]),
-        of("2^32-1 bytes declared", b"\xff\xff\xff\xff\x0f\x02no", &[too_long_to_skip(u32::MAX, 16)])
-            .in_pieces([cut_payload(3, u32::MAX)]),
-        of("2^32 bytes declared", b"\x01a\x80\x80\x80\x80\x10\x02no", &[block(b"a"), bad_length(0x10, 4)]),
-        of("five bytes and more to come", b"\xff\xff\xff\xff\x8f\x01\x02no", &[bad_length(0x8f, 4)]),
-        of("a bit too many", b"\xff\xff\xff\xff\x1f\x02no", &[bad_length(0x1f, 4)]),
+        of(
+            "cut in a header",
+            b"\x01a\x80",
+            &[block(b"a"), cut_header(1, 2)],
+        ),
+        of(
+            "cut in a long header",
+            b"\x80\x80\x80\x80",
+            &[cut_header(4, 5)],
+        ),
+        of(
+            "2^32-1 bytes declared",
+            b"\xff\xff\xff\xff\x0f\x02no",
+            &[too_long_to_skip(u32::MAX, 16)],
+        )
+        .in_pieces([cut_payload(3, u32::MAX)]),
+        of(
+            "2^32 bytes declared",
+            b"\x01a\x80\x80\x80\x80\x10\x02no",
+            &[block(b"a"), bad_length(0x10, 4)],
+        ),
+        of(
+            "five bytes and more to come",
+            b"\xff\xff\xff\xff\x8f\x01\x02no",
+            &[bad_length(0x8f, 4)],
+        ),
+        of(
+            "a bit too many",
+            b"\xff\xff\xff\xff\x1f\x02no",
+            &[bad_length(0x1f, 4)],
+        ),
     ]
 }

@@ -1,0 +1,436 @@
+//! However the bytes are cut, whoever reads them and into whatever buffer: the results are the same.
+
+use framing_core::{
+    Blocks, Decode, Framing, Limits, Netstring, ReceiveError, Received, Step, blocking,
+};
+use tests::drive::{MODES, Mode, buffer_min, is_exact, read, read_async, scan, scan_all, wire_of};
+use tests::link::Source;
+use tests::samples::{Event, Give, Sample, all, sendable};
+use tests::{concrete, cuts};
+
+#[test]
+fn every_framing_has_samples_of_both_directions_and_each_its_own_name() {
+    let samples = all();
+    for spec in framing_core::AnyFraming::SPECS {
+        let name = spec.trim_end_matches("HEX").trim_end_matches('N');
+        let is_of = |sample: &&Sample| match spec.strip_suffix(name) {
+            Some(_) => sample.spec == name,
+            None => sample.spec.starts_with(name),
+        };
+        assert!(
+            samples.iter().filter(is_of).count() >= 4,
+            "few samples of {spec}"
+        );
+        assert!(
+            samples
+                .iter()
+                .filter(is_of)
+                .any(|sample| sample.is_sendable),
+            "{spec}"
+        );
+    }
+    let mut titles: Vec<_> = samples.iter().map(Sample::title).collect();
+    titles.sort();
+    titles.dedup();
+    assert_eq!(titles.len(), samples.len(), "two samples of one name");
+}
+
+#[test]
+fn a_decoder_tells_the_same_of_every_split() {
+    for sample in all() {
+        let limits = sample.limits();
+        let framing = sample.framing();
+        for cuts in cuts::all(sample.wire.len()) {
+            for mode in MODES {
+                let what = || what(&sample, mode, &cuts);
+                let want = events(&sample, mode);
+                let seen = scan(framing.decoder(), mode, &sample.wire, &cuts, &limits);
+                assert_eq!(seen, want, "{}", what());
+                concrete!(framing, framing => {
+                    let seen = scan(framing.decoder(), mode, &sample.wire, &cuts, &limits);
+                    assert_eq!(seen, want, "{}, by its own type", what());
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_decoder_that_scans_all_at_once_tells_the_same() {
+    for sample in all() {
+        let limits = sample.limits();
+        let framing = sample.framing();
+        for cuts in cuts::all(sample.wire.len()) {
+            for mode in MODES {
+                for stop in [usize::MAX, 1] {
+                    let want = events(&sample, mode);
+                    let seen =
+                        scan_all(framing.decoder(), mode, &sample.wire, &cuts, &limits, stop);
+                    assert_eq!(seen, want, "{}", what(&sample, mode, &cuts));
+                    concrete!(framing, framing => {
+                        let seen = scan_all(framing.decoder(), mode, &sample.wire, &cuts, &limits, stop);
+                        assert_eq!(seen, want, "{}, by its own type", what(&sample, mode, &cuts));
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_blocking_reader_tells_the_same_of_every_split() {
+    for sample in all() {
+        let skip_max = sample.skip_max;
+        let mut buffer = vec![0xee; sample.buffer_len()];
+        for cuts in cuts::all(sample.wire.len()) {
+            for mode in MODES {
+                let source = Source::new(&sample.wire, &cuts);
+                let want = events(&sample, mode);
+                let seen = read(
+                    sample.framing(),
+                    mode,
+                    skip_max,
+                    source.clone(),
+                    &mut buffer[..],
+                );
+                assert_eq!(seen, want, "{}", what(&sample, mode, &cuts));
+                concrete!(sample.framing(), framing => {
+                    let seen = read(framing, mode, skip_max, source, &mut buffer[..]);
+                    assert_eq!(seen, want, "{}, by its own type", what(&sample, mode, &cuts));
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_nonblocking_reader_tells_the_same_of_every_split() {
+    for sample in all() {
+        let skip_max = sample.skip_max;
+        let mut buffer = vec![0xee; sample.buffer_len()];
+        for cuts in cuts::all(sample.wire.len()) {
+            for mode in MODES {
+                let source = Source::new(&sample.wire, &cuts).pending();
+                let want = events(&sample, mode);
+                let seen = read_async(
+                    sample.framing(),
+                    mode,
+                    skip_max,
+                    source.clone(),
+                    &mut buffer[..],
+                );
+                assert_eq!(seen, want, "{}", what(&sample, mode, &cuts));
+                concrete!(sample.framing(), framing => {
+                    let seen = read_async(framing, mode, skip_max, source, &mut buffer[..]);
+                    assert_eq!(seen, want, "{}, by its own type", what(&sample, mode, &cuts));
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn messages_in_pieces_are_the_same_through_any_buffer_from_the_smallest_up() {
+    for sample in all() {
+        let skip_max = sample.skip_max;
+        let smallest = buffer_min(sample.framing());
+        for len in (smallest..smallest + 4)
+            .chain([16, 17, 64, 1000])
+            .filter(|&len| smallest <= len)
+        {
+            let mut buffer = vec![0xee; len];
+            for cuts in cuts::few(sample.wire.len()) {
+                let source = Source::new(&sample.wire, &cuts);
+                let seen = read(
+                    sample.framing(),
+                    Mode::Pieces,
+                    skip_max,
+                    source.clone(),
+                    &mut buffer[..],
+                );
+                let what = what(&sample, Mode::Pieces, &cuts);
+                assert_eq!(seen, sample.events_in_pieces, "{what}, {len} bytes");
+                concrete!(sample.framing(), framing => {
+                    let seen = read(framing, Mode::Pieces, skip_max, source, &mut buffer[..]);
+                    assert_eq!(seen, sample.events_in_pieces, "{what}, {len} bytes, by its own type");
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn messages_are_the_same_through_any_larger_buffer() {
+    let fits = |sample: &Sample| sample.events == sample.events_in_pieces;
+    for sample in all().into_iter().filter(fits) {
+        let skip_max = sample.skip_max;
+        let smallest = sample.buffer_len();
+        for len in (smallest..smallest + 4).chain([1000]) {
+            let mut buffer = vec![0xee; len];
+            for cuts in cuts::few(sample.wire.len()) {
+                let source = Source::new(&sample.wire, &cuts);
+                let seen = read(
+                    sample.framing(),
+                    Mode::Whole,
+                    skip_max,
+                    source,
+                    &mut buffer[..],
+                );
+                assert_eq!(
+                    seen,
+                    sample.events,
+                    "{}, {len} bytes",
+                    what(&sample, Mode::Whole, &cuts)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn five_thousand_bytes_pass_through_sixteen_and_through_sixty_four() {
+    let any: Vec<u8> = (0..5000u32).map(|at| (at * 7 / 3) as u8).collect();
+    let skip_max = Limits::SKIP_MAX;
+    let text: Vec<u8> = any.iter().map(|byte| b'b' + byte % 24).collect();
+    for spec in specs() {
+        let framing: framing_core::AnyFraming = spec.parse().expect(spec);
+        let message = match spec {
+            "length:u8" => &any[..255],
+            "lines" | "delimited:00" | "delimited:0d0a" | "delimited:6161" => &text,
+            _ => &any,
+        };
+        let after = if spec.starts_with("fixed") {
+            message
+        } else {
+            b"after"
+        };
+        let gives = [
+            Give::Message(message.to_vec()),
+            Give::Message(after.to_vec()),
+            Give::Finish,
+        ];
+        let wire = wire_of(framing, &gives);
+        let mut want = vec![Event::Block(message.to_vec()), Event::Block(after.to_vec())];
+        match spec {
+            "blocks" => want.push(Event::End),
+            "stream" => want = vec![Event::Stream([message, after].concat())],
+            _ => {}
+        }
+        want.push(Event::Closed);
+        let halves = [wire.len() / 2];
+        let every_seventh: Vec<_> = (7..wire.len()).step_by(7).collect();
+        for cuts in [&[][..], &halves, &every_seventh, &cuts::bytes(wire.len())] {
+            for len in [16, 64] {
+                let source = Source::new(&wire, cuts);
+                let mut buffer = vec![0; len];
+                let seen = read(
+                    framing,
+                    Mode::Pieces,
+                    skip_max,
+                    source.clone(),
+                    &mut buffer[..],
+                );
+                assert!(seen == want, "{spec} through {len} bytes");
+                let seen = read_async(
+                    framing,
+                    Mode::Pieces,
+                    skip_max,
+                    source.pending(),
+                    &mut buffer[..],
+                );
+                assert!(seen == want, "{spec} through {len} bytes, nonblocking");
+            }
+        }
+    }
+}
+
+#[test]
+fn framings_that_say_lengths_never_read_behind_a_message() {
+    for sample in sendable() {
+        let framing = sample.framing();
+        if !is_exact(framing) || sample.spec == "stream" {
+            continue;
+        }
+        let gives = sample.sends();
+        let mut buffer = vec![0; sample.buffer_len() + 100];
+        for cuts in [
+            vec![],
+            vec![sample.wire.len() / 2],
+            cuts::bytes(sample.wire.len()),
+        ] {
+            let mut readers = 0;
+            concrete!(framing, framing => {
+                let source = Source::new(&sample.wire, &cuts);
+                let mut reader = blocking::Reader::new(source, framing, &mut buffer[..]);
+                for index in 0..gives.len() {
+                    reader.receive().expect("a good message");
+                    let want = wire_of(framing, &gives[..=index]).len();
+                    assert_eq!(reader.io_mut().delivered(), want, "{}", sample.title());
+                    assert!(!reader.is_mid_block());
+                }
+                readers += 1;
+            });
+            let source = Source::new(&sample.wire, &cuts);
+            let mut reader = blocking::Reader::new(source, framing, &mut buffer[..]);
+            for index in 0..gives.len() {
+                while !matches!(
+                    reader.receive_piece().expect("a good message"),
+                    Received::Piece { last: true, .. } | Received::End
+                ) {}
+                let want = wire_of(framing, &gives[..=index]).len();
+                assert_eq!(reader.io_mut().delivered(), want, "{}, any", sample.title());
+            }
+            assert_eq!(readers, 1);
+        }
+    }
+}
+
+#[test]
+fn a_refused_message_is_not_read_behind_either() {
+    let mut buffer = [0; 16];
+    let wire = b"\0\0\0\x11seventeen letters\0\0\0\x02ok\0\0\0\0";
+    let mut reader = blocking::Reader::new(Source::new(wire, &[]), Blocks, &mut buffer);
+    assert!(reader.receive().is_err());
+    assert_eq!(reader.receive(), Ok(Received::Block(b"ok")));
+    assert_eq!(reader.io_mut().delivered(), 27);
+
+    let wire = b"17:seventeen letters,2:ok,0:,";
+    let mut reader = blocking::Reader::new(Source::new(wire, &[]), Netstring, [0; 17]);
+    assert!(reader.receive().is_err());
+    assert_eq!(reader.receive(), Ok(Received::Block(b"ok")));
+    assert_eq!(reader.io_mut().delivered(), 26);
+}
+
+#[test]
+fn a_whole_receive_after_a_piece_skips_the_rest_of_that_message() {
+    for sample in sendable() {
+        let messages = sample
+            .events
+            .iter()
+            .filter(|event| matches!(event, Event::Block(_)));
+        let messages: Vec<_> = messages.collect();
+        let Some(Event::Block(first)) = messages.first() else {
+            continue;
+        };
+        for cuts in cuts::few(sample.wire.len()) {
+            let source = Source::new(&sample.wire, &cuts);
+            let mut buffer = vec![0; sample.buffer_len()];
+            let mut reader = blocking::Reader::new(source, sample.framing(), &mut buffer[..]);
+            let is_last = match reader.receive_piece() {
+                Ok(Received::Piece {
+                    bytes,
+                    first: true,
+                    last,
+                }) => {
+                    assert_eq!(bytes, &first[..bytes.len()]);
+                    last
+                }
+                other => panic!("{}: {other:?}", sample.title()),
+            };
+            assert!(
+                is_last || reader.is_mid_block(),
+                "{}",
+                what(&sample, Mode::Whole, &cuts)
+            );
+            let mut rest = tests::drive::Collector::default();
+            while !rest.is_closed() {
+                rest.result(reader.receive());
+            }
+            let want = &sample.events[1..];
+            assert_eq!(
+                rest.into_events(),
+                want,
+                "{}",
+                what(&sample, Mode::Whole, &cuts)
+            );
+        }
+    }
+}
+
+#[test]
+fn pieces_after_a_whole_receive_that_came_to_nothing_lose_nothing() {
+    for sample in all() {
+        let limits = sample.limits();
+        for cut in 1..sample.wire.len().min(40) {
+            // The first bytes are scanned for whole messages, and all that is left for pieces.
+            let mut decoder = sample.framing().decoder();
+            let mut window = sample.wire[..cut].to_vec();
+            let step = decoder.scan::<false>(&mut window, &limits);
+            if !matches!(step, Step::More { .. }) {
+                continue;
+            }
+            window.extend_from_slice(&sample.wire[cut..]);
+            let seen = scan(decoder, Mode::Pieces, &window, &[], &limits);
+            assert_eq!(seen, sample.events_in_pieces, "{} at {cut}", sample.title());
+        }
+    }
+}
+
+#[test]
+fn a_whole_receive_after_the_header_was_read_for_pieces_refuses_what_is_too_long() {
+    for (spec, wire) in [
+        ("blocks", &b"\0\0\0\x14twenty letters here!\0\0\0\x02ok"[..]),
+        ("length:u8", b"\x14twenty letters here!\x02ok"),
+        ("length:varint", b"\x14twenty letters here!\x02ok"),
+        ("netstring", b"20:twenty letters here!,2:ok,"),
+        ("octet-counted", b"20 twenty letters here!2 ok"),
+    ] {
+        let framing: framing_core::AnyFraming = spec.parse().expect(spec);
+        let header = wire
+            .iter()
+            .position(|&byte| byte == b't')
+            .expect("a payload");
+        for behind in 0..2 {
+            let cuts = [header, header + behind];
+            let source =
+                Source::new(wire, &cuts).upset(calls_of(spec, header), tests::link::Upset::Error);
+            let mut reader = blocking::Reader::new(source, framing, [0; 16]);
+            assert!(
+                matches!(reader.receive_piece(), Err(ReceiveError::Io(_))),
+                "{spec}"
+            );
+            let refused = reader.receive();
+            assert!(
+                matches!(refused, Err(ReceiveError::Fault(fault)) if !fault.is_lost()),
+                "{spec}: {refused:?}"
+            );
+            assert_eq!(reader.receive(), Ok(Received::Block(b"ok")), "{spec}");
+        }
+    }
+}
+
+/// How many reads an exact reader needs for a header that is not cut.
+fn calls_of(spec: &str, header: usize) -> usize {
+    match spec {
+        "netstring" | "octet-counted" => header - 1,
+        _ => 1,
+    }
+}
+
+fn specs() -> Vec<&'static str> {
+    let mut specs: Vec<_> = framing_core::AnyFraming::SPECS.to_vec();
+    specs.retain(|spec| !spec.contains(['N', 'H']));
+    specs.extend([
+        "fixed:5000",
+        "delimited:00",
+        "delimited:0d0a",
+        "delimited:6161",
+    ]);
+    specs
+}
+
+fn events(sample: &Sample, mode: Mode) -> &[Event] {
+    match mode {
+        Mode::Whole => &sample.events,
+        Mode::Pieces => &sample.events_in_pieces,
+    }
+}
+
+fn what(sample: &Sample, mode: Mode, cuts: &[usize]) -> String {
+    let shown = &cuts[..cuts.len().min(3)];
+    format!(
+        "{}, {mode:?}, cut at {shown:?} of {}",
+        sample.title(),
+        cuts.len()
+    )
+}

@@ -1,0 +1,350 @@
+//! Runs decoders, readers and writers over the samples, and collects what they tell.
+
+use framing_core::{
+    AnyFraming, Buffer, Decode, Encode, Fault, Framing, Limits, ReceiveError, Received, SendError,
+    Step, blocking, nonblocking,
+};
+
+use crate::link::{Broken, Sink, Source, run};
+use crate::samples::{Event, Give};
+
+/// Evaluates an expression with the framing of an [`AnyFraming`], as its own type.
+#[macro_export]
+macro_rules! concrete {
+    ($any:expr, $framing:ident => $do:expr) => {
+        match $any {
+            ::framing_core::AnyFraming::Blocks($framing) => $do,
+            ::framing_core::AnyFraming::Stream($framing) => $do,
+            ::framing_core::AnyFraming::Fixed($framing) => $do,
+            ::framing_core::AnyFraming::Lines($framing) => $do,
+            ::framing_core::AnyFraming::Delimited($framing) => $do,
+            ::framing_core::AnyFraming::Cobs($framing) => $do,
+            ::framing_core::AnyFraming::LengthU8($framing) => $do,
+            ::framing_core::AnyFraming::LengthU16($framing) => $do,
+            ::framing_core::AnyFraming::LengthU16Le($framing) => $do,
+            ::framing_core::AnyFraming::LengthU32($framing) => $do,
+            ::framing_core::AnyFraming::LengthU32Le($framing) => $do,
+            ::framing_core::AnyFraming::LengthVarint($framing) => $do,
+            ::framing_core::AnyFraming::Netstring($framing) => $do,
+            ::framing_core::AnyFraming::OctetCounted($framing) => $do,
+            other => panic!("{other} is not in `concrete!`"),
+        }
+    };
+}
+
+/// How a reader is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// By `receive`.
+    Whole,
+    /// By `receive_piece`.
+    Pieces,
+}
+
+/// Both ways to call a reader.
+pub const MODES: [Mode; 2] = [Mode::Whole, Mode::Pieces];
+
+/// Puts results together to events: pieces to messages.
+#[derive(Clone, Debug, Default)]
+pub struct Collector {
+    events: Vec<Event>,
+    message: Option<Vec<u8>>,
+}
+
+impl Collector {
+    /// Adds a result.
+    ///
+    /// # Panics
+    /// If pieces come in an order that makes no sense.
+    pub fn push(&mut self, received: Received<'_>) {
+        match received {
+            Received::Block(bytes) => {
+                assert_eq!(self.message, None, "a whole message inside another");
+                self.events.push(Event::Block(bytes.to_vec()));
+            }
+            Received::Piece { bytes, first, last } => {
+                assert_eq!(
+                    first,
+                    self.message.is_none(),
+                    "only the first piece is the first"
+                );
+                assert!(
+                    last || !bytes.is_empty(),
+                    "only the last piece may be empty"
+                );
+                let message = self.message.get_or_insert_default();
+                message.extend_from_slice(bytes);
+                if last {
+                    self.events.extend(self.message.take().map(Event::Block));
+                }
+            }
+            Received::End => self.events.push(Event::End),
+            Received::Closed => {
+                // Only of a `stream` is a part left at the end.
+                self.events.extend(self.message.take().map(Event::Stream));
+                self.events.push(Event::Closed);
+            }
+        }
+    }
+
+    /// Adds a fault, which ends the message that it concerns.
+    pub fn fault(&mut self, fault: Fault) {
+        self.message = None;
+        self.events.push(Event::Fault(fault));
+    }
+
+    /// Adds what a reader returned.
+    ///
+    /// # Panics
+    /// If that was an error other than a fault.
+    pub fn result(&mut self, result: Result<Received<'_>, ReceiveError<Broken>>) {
+        match result {
+            Ok(received) => self.push(received),
+            Err(ReceiveError::Fault(fault)) => self.fault(fault),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Whether the last event is the end of the stream.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.events.last() == Some(&Event::Closed)
+    }
+
+    /// The events so far.
+    #[must_use]
+    pub fn into_events(self) -> Vec<Event> {
+        self.events
+    }
+}
+
+/// Feeds a decoder by hand: the bytes between two cuts at a time, behind what it left.
+///
+/// # Panics
+/// If a step breaks what [`Step`] says of itself.
+pub fn scan(
+    mut decoder: impl Decode,
+    mode: Mode,
+    wire: &[u8],
+    cuts: &[usize],
+    limits: &Limits,
+) -> Vec<Event> {
+    let mut seen = Collector::default();
+    let mut window = Vec::new();
+    let mut from = 0;
+    for &to in cuts.iter().chain([&wire.len()]) {
+        window.extend_from_slice(&wire[from..to]);
+        from = to;
+        loop {
+            let step = match mode {
+                Mode::Whole => decoder.scan::<false>(&mut window, limits),
+                Mode::Pieces => decoder.scan::<true>(&mut window, limits),
+            };
+            let take = match step {
+                Step::More { want } => {
+                    assert_ne!(want, 0, "more of nothing");
+                    break;
+                }
+                Step::Skip { take } => {
+                    assert_ne!(take, 0, "a step that does not move");
+                    take
+                }
+                step => told(&mut seen, &window, step, mode),
+            };
+            window.drain(..take);
+        }
+    }
+    if let Some(fault) = decoder.close(&window) {
+        seen.fault(fault);
+    }
+    assert!(!decoder.is_mid_block(), "closing starts afresh");
+    seen.push(Received::Closed);
+    seen.into_events()
+}
+
+/// As [`scan`], by `scan_all`, which is stopped after every `stop` steps.
+pub fn scan_all(
+    mut decoder: impl Decode,
+    mode: Mode,
+    wire: &[u8],
+    cuts: &[usize],
+    limits: &Limits,
+    stop: usize,
+) -> Vec<Event> {
+    let mut seen = Collector::default();
+    let mut window = Vec::new();
+    let mut from = 0;
+    for &to in cuts.iter().chain([&wire.len()]) {
+        window.extend_from_slice(&wire[from..to]);
+        from = to;
+        loop {
+            // The decoder unquotes in the window, and `each` must see that: steps first, then bytes.
+            let mut steps = Vec::new();
+            let each = |at, step| {
+                steps.push((at, step));
+                steps.len() < stop
+            };
+            let scanned = match mode {
+                Mode::Whole => decoder.scan_all::<false>(&mut window, limits, each),
+                Mode::Pieces => decoder.scan_all::<true>(&mut window, limits, each),
+            };
+            for (at, step) in steps {
+                told(&mut seen, &window[at..], step, mode);
+            }
+            window.drain(..scanned.used);
+            if scanned.want != 0 {
+                break;
+            }
+        }
+    }
+    if let Some(fault) = decoder.close(&window) {
+        seen.fault(fault);
+    }
+    seen.push(Received::Closed);
+    seen.into_events()
+}
+
+/// Tells a step with payload, end or fault; returns how many bytes it takes.
+fn told(seen: &mut Collector, window: &[u8], step: Step, mode: Mode) -> usize {
+    match step {
+        Step::Payload {
+            start,
+            end,
+            take,
+            first,
+            last,
+        } => {
+            assert!(start <= end && end <= take && take <= window.len());
+            assert!(take != 0 || last && !first, "a step that does not move");
+            let bytes = &window[start..end];
+            seen.push(if mode == Mode::Whole && first && last {
+                Received::Block(bytes)
+            } else {
+                Received::Piece { bytes, first, last }
+            });
+            take
+        }
+        Step::End { take } => {
+            assert_ne!(take, 0, "a step that does not move");
+            seen.push(Received::End);
+            take
+        }
+        Step::Fault { take, fault } => {
+            seen.fault(fault);
+            take
+        }
+        Step::More { .. } | Step::Skip { .. } => unreachable!("not told"),
+    }
+}
+
+/// Reads a source to its end.
+pub fn read(
+    framing: impl Framing,
+    mode: Mode,
+    skip_max: u32,
+    source: Source<'_>,
+    buffer: impl Buffer,
+) -> Vec<Event> {
+    let mut reader = blocking::Reader::new(source, framing, buffer);
+    reader.set_skip_max(skip_max);
+    let mut seen = Collector::default();
+    for _ in patience() {
+        seen.result(match mode {
+            Mode::Whole => reader.receive(),
+            Mode::Pieces => reader.receive_piece(),
+        });
+        if seen.is_closed() {
+            break;
+        }
+    }
+    seen.into_events()
+}
+
+/// As [`read`], awaiting.
+pub fn read_async(
+    framing: impl Framing,
+    mode: Mode,
+    skip_max: u32,
+    source: Source<'_>,
+    buffer: impl Buffer,
+) -> Vec<Event> {
+    let mut reader = nonblocking::Reader::new(source, framing, buffer);
+    reader.set_skip_max(skip_max);
+    let mut seen = Collector::default();
+    for _ in patience() {
+        seen.result(run(async {
+            match mode {
+                Mode::Whole => reader.receive().await,
+                Mode::Pieces => reader.receive_piece().await,
+            }
+        }));
+        if seen.is_closed() {
+            break;
+        }
+    }
+    seen.into_events()
+}
+
+/// How often a call is repeated before the test fails for want of an end.
+///
+/// # Panics
+/// At the end.
+pub fn patience() -> impl Iterator<Item = usize> {
+    (0..100_000).inspect(|&turn| assert!(turn < 99_999, "results without end"))
+}
+
+/// Sends; what errors come is for the caller.
+///
+/// # Errors
+/// Of the writer.
+pub fn give<E: Encode>(
+    writer: &mut blocking::Writer<Sink, E>,
+    gives: &[Give],
+) -> Result<(), SendError<Broken>> {
+    gives.iter().try_for_each(|give| match give {
+        Give::Message(bytes) => writer.send(bytes),
+        Give::Finish => writer.finish(),
+    })
+}
+
+/// The bytes that sending gives.
+///
+/// # Panics
+/// If they cannot be sent.
+pub fn wire_of(framing: impl Framing, gives: &[Give]) -> Vec<u8> {
+    let mut writer = blocking::Writer::new(Sink::new(usize::MAX), framing);
+    give(&mut writer, gives).expect("a message that can be sent");
+    writer.into_io().wire()
+}
+
+/// Whether a framing says beforehand how much may be read without reading behind a message.
+#[must_use]
+pub fn is_exact(framing: AnyFraming) -> bool {
+    concrete!(framing, framing => decoder_is_exact(&framing))
+}
+
+/// Length of the smallest buffer with which a reader of pieces can work.
+#[must_use]
+pub fn buffer_min(framing: AnyFraming) -> usize {
+    use framing_core::{Blocks, Cobs, Length, Lines, Netstring, OctetCounted, Varint};
+    use framing_core::{U8, U16, U16Le, U32, U32Le};
+    match framing {
+        AnyFraming::Blocks(_) => Blocks::buffer_len(0),
+        AnyFraming::Lines(_) => Lines::buffer_len(0),
+        AnyFraming::Delimited(framing) => framing.delimiter().len(),
+        AnyFraming::Cobs(_) => Cobs::buffer_len(0),
+        AnyFraming::LengthU8(_) => Length::<U8>::buffer_len(0),
+        AnyFraming::LengthU16(_) => Length::<U16>::buffer_len(0),
+        AnyFraming::LengthU16Le(_) => Length::<U16Le>::buffer_len(0),
+        AnyFraming::LengthU32(_) => Length::<U32>::buffer_len(0),
+        AnyFraming::LengthU32Le(_) => Length::<U32Le>::buffer_len(0),
+        AnyFraming::LengthVarint(_) => Varint::buffer_len(0),
+        AnyFraming::Netstring(_) => Netstring::buffer_len(0),
+        AnyFraming::OctetCounted(_) => OctetCounted::buffer_len(0),
+        _ => 1,
+    }
+}
+
+fn decoder_is_exact<F: Framing>(_: &F) -> bool {
+    F::Decoder::EXACT
+}

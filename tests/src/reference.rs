@@ -1,0 +1,304 @@
+//! A slow decoder, written from the descriptions of the formats: what the fast ones must agree with.
+//!
+//! It is given all bytes at once, keeps no state between calls, and counts in 64 bits.
+
+use framing_core::{Fault, Limits, Part};
+
+use crate::samples::Event;
+
+/// What a stream of these bytes, then closed, is in the framing `spec`.
+///
+/// # Panics
+/// If there is no such framing.
+#[must_use]
+pub fn decode(spec: &str, wire: &[u8], limits: &Limits) -> Vec<Event> {
+    let binary = |width, big_endian| move |bytes: &[u8]| fixed_width(bytes, width, big_endian);
+    let mut events = match spec {
+        "stream" if wire.is_empty() => vec![],
+        "stream" => vec![Event::Stream(wire.to_vec())],
+        "blocks" => counted(wire, limits, binary(4, true), None, true),
+        "length:u8" => counted(wire, limits, binary(1, true), None, false),
+        "length:u16" => counted(wire, limits, binary(2, true), None, false),
+        "length:u16le" => counted(wire, limits, binary(2, false), None, false),
+        "length:u32" => counted(wire, limits, binary(4, true), None, false),
+        "length:u32le" => counted(wire, limits, binary(4, false), None, false),
+        "length:varint" => counted(wire, limits, varint, None, false),
+        "netstring" => counted(
+            wire,
+            limits,
+            |bytes| decimal(bytes, b':', 0),
+            Some(b','),
+            false,
+        ),
+        "octet-counted" => counted(wire, limits, |bytes| decimal(bytes, b' ', 1), None, false),
+        "cobs" => cobs(wire, limits),
+        "lines" => delimited(wire, limits, b"\n", true),
+        _ => match spec.split_once(':') {
+            Some(("fixed", len)) => {
+                let len = len.parse().expect(spec);
+                counted(
+                    wire,
+                    limits,
+                    |_| Header::Whole { size: 0, len },
+                    None,
+                    false,
+                )
+            }
+            Some(("delimited", hex)) => {
+                let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect(spec);
+                let delimiter: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+                delimited(wire, limits, &delimiter, false)
+            }
+            _ => panic!("no framing {spec}"),
+        },
+    };
+    events.push(Event::Closed);
+    events
+}
+
+/// What bytes say of a length that begins with them.
+enum Header {
+    Whole { size: usize, len: u64 },
+    Cut { want: usize },
+    Bad { offset: usize },
+}
+
+fn fixed_width(bytes: &[u8], width: usize, big_endian: bool) -> Header {
+    let Some(bytes) = bytes.get(..width) else {
+        return Header::Cut { want: width };
+    };
+    let mut digits = bytes.to_vec();
+    if !big_endian {
+        digits.reverse();
+    }
+    let len = digits
+        .iter()
+        .fold(0, |len, &digit| len * 256 + u64::from(digit));
+    Header::Whole { size: width, len }
+}
+
+/// LEB128: seven bits a byte, the lowest first; the top bit says that more follow. 32 bits at most.
+fn varint(bytes: &[u8]) -> Header {
+    let mut len = 0;
+    for (offset, &byte) in bytes.iter().enumerate() {
+        len += u64::from(byte % 128) << (7 * offset);
+        let is_last = byte < 128;
+        if u64::from(u32::MAX) < len || (offset == 4 && !is_last) {
+            return Header::Bad { offset };
+        }
+        if is_last {
+            return Header::Whole {
+                size: offset + 1,
+                len,
+            };
+        }
+    }
+    Header::Cut {
+        want: bytes.len() + 1,
+    }
+}
+
+/// A decimal number of at least `least`, without leading zeros, of 32 bits at most, and `end`.
+fn decimal(bytes: &[u8], end: u8, least: u64) -> Header {
+    let mut len = 0;
+    for (offset, &byte) in bytes.iter().enumerate() {
+        if byte == end && offset != 0 {
+            return Header::Whole {
+                size: offset + 1,
+                len,
+            };
+        }
+        let is_zero_first = offset == 1 && bytes[0] == b'0';
+        if !byte.is_ascii_digit() || is_zero_first {
+            return Header::Bad { offset };
+        }
+        len = len * 10 + u64::from(byte - b'0');
+        if u64::from(u32::MAX) < len || len < least {
+            return Header::Bad { offset };
+        }
+    }
+    Header::Cut {
+        want: (bytes.len() + 1).max(2),
+    }
+}
+
+/// A length, so many bytes, perhaps a byte that ends them. In a series, a length of zero ends it.
+fn counted(
+    mut wire: &[u8],
+    limits: &Limits,
+    header: impl Fn(&[u8]) -> Header,
+    ending: Option<u8>,
+    is_series: bool,
+) -> Vec<Event> {
+    let mut events = vec![];
+    let mut is_open = false;
+    while !wire.is_empty() {
+        let (size, len) = match header(wire) {
+            Header::Whole { size, len } => (size, len),
+            Header::Cut { want } => {
+                events.push(cut(Part::Header, wire.len(), want as u64));
+                return events;
+            }
+            Header::Bad { offset } => {
+                let found = wire[offset];
+                events.push(Event::Fault(Fault::BadLength {
+                    found,
+                    offset: offset as u8,
+                }));
+                return events;
+            }
+        };
+        wire = &wire[size..];
+        if is_series && len == 0 {
+            events.push(Event::End);
+            is_open = false;
+            continue;
+        }
+        is_open = true;
+        let is_over = u64::from(limits.block_max) < len;
+        let lost = is_over && u64::from(limits.skip_max) < len;
+        if is_over {
+            events.push(Event::Fault(Fault::TooLong {
+                declared: Some(len as u32),
+                limit: limits.block_max,
+                lost,
+            }));
+        }
+        if lost {
+            return events;
+        }
+        if (wire.len() as u64) < len {
+            events.push(cut(Part::Payload, wire.len(), len));
+            return events;
+        }
+        let (payload, rest) = wire.split_at(len as usize);
+        wire = rest;
+        if let Some(want) = ending {
+            match rest.split_first() {
+                None => {
+                    events.push(cut(Part::Payload, payload.len(), len + 1));
+                    return events;
+                }
+                Some((&found, _)) if found != want => {
+                    events.push(Event::Fault(Fault::BadEnding { want, found }));
+                    return events;
+                }
+                Some((_, rest)) => wire = rest,
+            }
+        }
+        if !is_over {
+            events.push(Event::Block(payload.to_vec()));
+        }
+    }
+    if is_series && is_open {
+        events.push(cut(Part::End, 0, 4));
+    }
+    events
+}
+
+/// Bytes up to the first delimiter. Of `lines` one carriage return in front of it belongs to the ending.
+fn delimited(mut wire: &[u8], limits: &Limits, delimiter: &[u8], is_lines: bool) -> Vec<Event> {
+    let mut events = vec![];
+    let limit = limits.block_max as usize;
+    while !wire.is_empty() {
+        let found = wire
+            .windows(delimiter.len())
+            .position(|bytes| bytes == delimiter);
+        // Bytes that are in front of the delimiter for sure, whatever comes.
+        let certain = found.unwrap_or_else(|| {
+            let is_beginning = |&at: &usize| delimiter.starts_with(&wire[at..]);
+            (0..=wire.len()).find(is_beginning).unwrap_or_default()
+        });
+        let mut payload = &wire[..found.unwrap_or_default()];
+        if is_lines && payload.ends_with(b"\r") {
+            payload = &payload[..payload.len() - 1];
+        }
+        // An open end is too long as soon as no ending could come that makes it short enough.
+        let room = limit.saturating_add(delimiter.len() + usize::from(is_lines));
+        let is_over = if found.is_some() {
+            limit < payload.len()
+        } else {
+            room <= wire.len()
+        };
+        if is_over {
+            events.push(over(limits, false));
+            if (limits.skip_max as usize) < certain {
+                events.push(over(limits, true));
+                return events;
+            }
+        }
+        let Some(found) = found else {
+            events.push(cut(Part::Payload, wire.len(), wire.len() as u64 + 1));
+            return events;
+        };
+        if !is_over {
+            events.push(Event::Block(payload.to_vec()));
+        }
+        wire = &wire[found + delimiter.len()..];
+    }
+    events
+}
+
+/// Groups of bytes without a zero, each behind its length plus one; between two groups there was a zero, unless
+/// the first is of 254 bytes; a zero behind them all.
+fn cobs(wire: &[u8], limits: &Limits) -> Vec<Event> {
+    let mut events = vec![];
+    let mut quoted: Vec<&[u8]> = wire.split(|&byte| byte == 0).collect();
+    let open = quoted.pop().unwrap_or_default();
+    let ended = quoted.into_iter().map(|quoted| (quoted, true));
+    for (quoted, is_ended) in ended.chain([(open, false)]) {
+        if quoted.is_empty() {
+            continue;
+        }
+        let mut payload = vec![];
+        let mut rest = quoted;
+        let mut missing = 0;
+        let mut zero = false;
+        while let Some((&code, behind)) = rest.split_first() {
+            if zero {
+                payload.push(0);
+            }
+            let len = usize::from(code) - 1;
+            let group = &behind[..len.min(behind.len())];
+            payload.extend_from_slice(group);
+            missing = len - group.len();
+            rest = &behind[group.len()..];
+            zero = code != 255;
+        }
+        if (limits.block_max as usize) < payload.len() {
+            events.push(over(limits, false));
+            if (limits.skip_max as usize) < quoted.len() {
+                events.push(over(limits, true));
+                return events;
+            }
+            if !is_ended {
+                // What is skipped is not unquoted: these are bytes on the wire.
+                events.push(cut(Part::Payload, quoted.len(), quoted.len() as u64 + 1));
+            }
+        } else if !is_ended {
+            let want = payload.len() + missing + 1;
+            events.push(cut(Part::Payload, payload.len(), want as u64));
+        } else if missing != 0 {
+            events.push(Event::Fault(Fault::EarlyEnd {
+                missing: missing as u8,
+            }));
+        } else {
+            events.push(Event::Block(payload));
+        }
+    }
+    events
+}
+
+fn over(limits: &Limits, lost: bool) -> Event {
+    Event::Fault(Fault::TooLong {
+        declared: None,
+        limit: limits.block_max,
+        lost,
+    })
+}
+
+fn cut(part: Part, have: usize, want: u64) -> Event {
+    let have = have as u32;
+    let want = u32::try_from(want).unwrap_or(u32::MAX);
+    Event::Fault(Fault::Truncated { part, have, want })
+}
