@@ -155,7 +155,7 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// Ends the series (in `blocks`, by a length of zero; other framings have no mark), and flushes.
     ///
     /// # Errors
-    /// As of [`send`](Self::send). After an error of the transport, call it again.
+    /// As of [`send`](Self::send). After an error of the transport, call it again: the mark is written once.
     pub fn finish(&mut self) -> Result<(), SendError<W::Error>> {
         self.sender.begin_end()?;
         self.write(&[])?;
@@ -167,7 +167,9 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// # Errors
     /// [`SendError::Io`].
     pub fn flush(&mut self) -> Result<(), SendError<W::Error>> {
-        self.io.flush().map_err(SendError::Io)
+        self.io.flush().map_err(SendError::Io)?;
+        self.sender.flushed();
+        Ok(())
     }
 
     /// Whether a message is on the wire in part.

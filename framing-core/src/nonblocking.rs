@@ -182,7 +182,7 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// Ends the series (in `blocks`, by a length of zero; other framings have no mark), and flushes.
     ///
     /// # Errors
-    /// As of [`send`](Self::send). After an error of the transport, call it again.
+    /// As of [`send`](Self::send). After an error of the transport, call it again: the mark is written once.
     ///
     /// # Cancel-safety
     /// Dropped, it is to be called again.
@@ -200,7 +200,9 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// # Cancel-safety
     /// As of the transport's own `flush`.
     pub async fn flush(&mut self) -> Result<(), SendError<W::Error>> {
-        self.io.flush().await.map_err(SendError::Io)
+        self.io.flush().await.map_err(SendError::Io)?;
+        self.sender.flushed();
+        Ok(())
     }
 
     /// Whether a message is on the wire in part.

@@ -39,9 +39,12 @@ enum At {
     /// The header is staged, and payload may be staged with it.
     Header,
     Payload,
-    /// The last bytes of the message, or the end mark, are staged.
+    /// The last bytes of the message are staged.
     Last,
+    /// The end mark is staged.
     End,
+    /// The end mark is written, and may not be flushed.
+    Ended,
 }
 
 /// Where the next bytes are to be written from.
@@ -107,7 +110,7 @@ impl<E: Encode> Sender<E> {
             left,
         };
         if self.at != At::Header && (self.at != At::Payload || self.is_pending()) {
-            return Err(if self.at == At::Idle {
+            return Err(if matches!(self.at, At::Idle | At::Ended) {
                 overrun
             } else {
                 Refusal::Unfinished { left }
@@ -129,7 +132,7 @@ impl<E: Encode> Sender<E> {
     /// [`Refusal::Overrun`] where the parts are of another length, or there is nothing to go on with.
     pub fn resume(&self, parts: &[&[u8]]) -> Result<(), Refusal> {
         let len = parts_len(parts);
-        if self.at == At::Idle || len != self.used.saturating_add(self.ahead) {
+        if matches!(self.at, At::Idle | At::Ended) || len != self.used.saturating_add(self.ahead) {
             return Err(Refusal::Overrun {
                 len,
                 left: self.left,
@@ -138,12 +141,13 @@ impl<E: Encode> Sender<E> {
         Ok(())
     }
 
-    /// Begins the mark that ends a series; goes on with it where it has been begun.
+    /// Begins the mark that ends a series; goes on with it where it has been begun. Until
+    /// [`flushed`](Self::flushed), or the next message, it is the same mark: written once.
     ///
     /// # Errors
     /// [`Refusal::Unfinished`] where a message is.
     pub fn begin_end(&mut self) -> Result<(), Refusal> {
-        if self.at == At::End {
+        if matches!(self.at, At::End | At::Ended) {
             return Ok(());
         }
         self.idle()?;
@@ -151,6 +155,13 @@ impl<E: Encode> Sender<E> {
         (self.sent, self.used, self.ahead, self.left) = (0, 0, 0, 0);
         self.at = At::End;
         Ok(())
+    }
+
+    /// The transport was flushed: an end mark that is begun from now on is another one.
+    pub fn flushed(&mut self) {
+        if self.at == At::Ended {
+            self.at = At::Idle;
+        }
     }
 
     /// The next bytes to write, or none where the parts are done with.
@@ -175,8 +186,7 @@ impl<E: Encode> Sender<E> {
             self.take(len);
         }
         if matches!(self.at, At::Last | At::End) && self.sent == self.staged {
-            self.at = At::Idle;
-            self.torn = false;
+            self.complete();
         }
     }
 
@@ -213,9 +223,8 @@ impl<E: Encode> Sender<E> {
                     (self.staged, self.sent) = (staged, 0);
                     self.take(used);
                 }
-                At::Idle | At::Header | At::Last | At::End => {
-                    self.at = At::Idle;
-                    self.torn = false;
+                At::Idle | At::Header | At::Last | At::End | At::Ended => {
+                    self.complete();
                     return Source::Nowhere;
                 }
             }
@@ -253,6 +262,15 @@ impl<E: Encode> Sender<E> {
             self.staged += len;
             self.at = At::Last;
         }
+    }
+
+    /// All of the message, or of the end mark, is written.
+    fn complete(&mut self) {
+        self.at = match self.at {
+            At::End | At::Ended => At::Ended,
+            _ => At::Idle,
+        };
+        self.torn = false;
     }
 
     /// So many payload bytes are staged or written.

@@ -3,13 +3,12 @@
 use framing_core::{AnyDecoder, Decode, Fault, Limits, Step};
 
 use crate::event::Reason;
-use crate::pool::Buffer;
+use crate::pool::{Buffer, Span};
 
 /// The results of decoding one window, in the order of the stream.
 #[derive(Debug)]
 pub struct Batch {
     buffer: Buffer,
-    blocks: Vec<Span>,
     marks: Vec<Mark>,
 }
 
@@ -65,13 +64,6 @@ pub struct Decoded {
     pub stop: Option<Reason>,
 }
 
-/// Payload in the buffer. A window is never over 4 GiB long.
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    start: u32,
-    end: u32,
-}
-
 /// What stands between blocks: before block number `before` of the batch.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -97,14 +89,17 @@ impl Batch {
         stop_at: StopAt,
         in_pieces: &mut bool,
     ) -> Decoded {
+        let (bytes, blocks) = buffer.parts_mut();
         let mut findings = Findings {
+            blocks,
+            marks: Vec::new(),
             stop_at,
+            stop: None,
             in_pieces: *in_pieces,
-            ..Findings::default()
         };
         let mut used = 0;
         loop {
-            let window = buffer.bytes.get_mut(used..).unwrap_or_default();
+            let window = bytes.get_mut(used..).unwrap_or_default();
             let each = |at, step| findings.take(used + at, step);
             let scanned = if *in_pieces {
                 decoder.scan_all::<true>(window, limits, each)
@@ -118,18 +113,9 @@ impl Batch {
             // Stopped to go on in the other way.
             *in_pieces = findings.in_pieces;
         }
-        let Findings {
-            blocks,
-            marks,
-            stop,
-            ..
-        } = findings;
+        let Findings { marks, stop, .. } = findings;
         Decoded {
-            batch: Self {
-                buffer,
-                blocks,
-                marks,
-            },
+            batch: Self { buffer, marks },
             used,
             stop,
         }
@@ -144,7 +130,6 @@ impl Batch {
         }];
         Self {
             buffer: Buffer::own(Vec::new()),
-            blocks: Vec::new(),
             marks,
         }
     }
@@ -152,13 +137,13 @@ impl Batch {
     /// Whether nothing was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty() && self.marks.is_empty()
+        self.buffer.spans().is_empty() && self.marks.is_empty()
     }
 
     /// The bytes of the window from `used` on.
     #[must_use]
     pub fn rest(&self, used: usize) -> &[u8] {
-        self.buffer.bytes.get(used..).unwrap_or_default()
+        self.buffer.bytes().get(used..).unwrap_or_default()
     }
 
     /// Gives the buffer back, of a batch in which nothing was found.
@@ -171,11 +156,12 @@ impl Batch {
     #[must_use]
     pub fn blocks(&self) -> (u64, u64) {
         let bytes = self
-            .blocks
+            .buffer
+            .spans()
             .iter()
             .map(|span| u64::from(span.end - span.start))
             .sum();
-        (self.blocks.len() as u64, bytes)
+        (self.buffer.spans().len() as u64, bytes)
     }
 
     /// Everything but the whole blocks.
@@ -185,7 +171,7 @@ impl Batch {
 
     /// Everything, in order.
     pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
-        let mut blocks = self.blocks.iter().enumerate().peekable();
+        let mut blocks = self.buffer.spans().iter().enumerate().peekable();
         let mut marks = self.marks.iter().peekable();
         std::iter::from_fn(move || {
             let next = blocks.peek().map_or(usize::MAX, |(index, _)| *index);
@@ -212,23 +198,22 @@ impl Batch {
 
     fn bytes(&self, span: Span) -> &[u8] {
         self.buffer
-            .bytes
+            .bytes()
             .get(span.start as usize..span.end as usize)
             .unwrap_or_default()
     }
 }
 
 /// Collects what a scan tells.
-#[derive(Default)]
-struct Findings {
-    blocks: Vec<Span>,
+struct Findings<'a> {
+    blocks: &'a mut Vec<Span>,
     marks: Vec<Mark>,
     stop_at: StopAt,
     stop: Option<Reason>,
     in_pieces: bool,
 }
 
-impl Findings {
+impl Findings<'_> {
     /// Keeps one step. Says whether the scan is to go on in the same way.
     fn take(&mut self, at: usize, step: Step) -> bool {
         let what = match step {
@@ -283,12 +268,83 @@ impl Findings {
     }
 }
 
-impl Span {
-    fn new(start: usize, end: usize) -> Self {
-        let position = |at| u32::try_from(at).unwrap_or(u32::MAX);
-        Self {
-            start: position(start),
-            end: position(end),
-        }
+#[cfg(test)]
+mod tests {
+    use framing_core::{Blocks, Framing};
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        block_max: 4,
+        skip_max: 100,
+    };
+
+    fn decode(wire: &[u8], stop_at: StopAt) -> Decoded {
+        let mut decoder = framing_core::AnyFraming::Blocks(Blocks).decoder();
+        Batch::decode(
+            Buffer::own(wire.to_vec()),
+            &mut decoder,
+            &LIMITS,
+            stop_at,
+            &mut false,
+        )
+    }
+
+    #[test]
+    fn results_come_in_the_order_of_the_stream() {
+        let wire = b"\0\0\0\x01a\0\0\0\0\0\0\0\x05large\0\0\0\x01b\0\0\0\x01c\0\0\0\x02r";
+        let Decoded { batch, used, stop } = decode(wire, StopAt::default());
+        let too_long = Fault::TooLong {
+            declared: Some(5),
+            limit: 4,
+            lost: false,
+        };
+        let want = [
+            Item::Block(b"a"),
+            Item::End,
+            Item::Fault(too_long),
+            Item::Block(b"b"),
+            Item::Block(b"c"),
+        ];
+        assert_eq!(batch.items().collect::<Vec<_>>(), want);
+        assert_eq!(batch.blocks(), (3, 3));
+        assert_eq!(batch.rest(used), b"r");
+        assert_eq!(stop, None);
+    }
+
+    #[test]
+    fn what_closes_the_connection_stops_the_scan_behind_it() {
+        let stop_at = StopAt {
+            end: true,
+            too_long: TooLong::Close,
+        };
+        let Decoded { batch, used, stop } = decode(b"\0\0\0\0\0\0\0\x01a", stop_at);
+        assert_eq!(
+            (batch.items().collect::<Vec<_>>(), used),
+            (vec![Item::End], 4)
+        );
+        assert_eq!(stop, Some(Reason::End));
+        let Decoded { used, stop, .. } = decode(b"\0\0\0\x05large", stop_at);
+        assert_eq!((used, stop), (4, Some(Reason::Limit)));
+        let Decoded { stop, .. } = decode(b"\0\0\0\xffx", StopAt::default());
+        assert_eq!(stop, Some(Reason::Fault));
+    }
+
+    #[test]
+    fn a_long_message_is_handed_out_in_pieces_between_whole_ones() {
+        let stop_at = StopAt {
+            end: true,
+            too_long: TooLong::Pieces,
+        };
+        let wire = b"\0\0\0\x01a\0\0\0\x05large\0\0\0\x01b";
+        let Decoded { batch, used, .. } = decode(wire, stop_at);
+        let piece = Item::Piece {
+            bytes: b"large",
+            first: true,
+            last: true,
+        };
+        let want = [Item::Block(b"a"), piece, Item::Block(b"b")];
+        assert_eq!(batch.items().collect::<Vec<_>>(), want);
+        assert_eq!(used, wire.len());
     }
 }

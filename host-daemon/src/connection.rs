@@ -190,11 +190,11 @@ impl Connection {
                 Buffer::own(bytes)
             } else {
                 let mut buffer = self.shared.pool.take().await;
-                buffer.bytes.append(&mut self.carry);
+                buffer.parts_mut().0.append(&mut self.carry);
                 buffer
             };
-            let before = buffer.bytes.len();
-            let reason = match self.stream.try_read_buf(&mut buffer.bytes) {
+            let before = buffer.bytes().len();
+            let reason = match self.stream.try_read_buf(buffer.parts_mut().0) {
                 Ok(0) => Some(Reason::Eof),
                 Ok(_) => return Read::Bytes(buffer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
@@ -203,7 +203,7 @@ impl Connection {
                     Some(Reason::Reset)
                 }
             };
-            self.carry = buffer.bytes.get(..before).unwrap_or_default().to_vec();
+            self.carry = buffer.bytes().get(..before).unwrap_or_default().to_vec();
             if let Some(reason) = reason {
                 return Read::Nothing(reason);
             }
@@ -213,7 +213,7 @@ impl Connection {
     /// Finds what is in the buffer and passes it on. Gives a reason to close, if there is one.
     async fn decode(&mut self, buffer: Buffer) -> Option<Reason> {
         if self.bytes == 0 && self.faults == 0 && self.position.seq == 0 {
-            let greeting = buffer.bytes.first_chunk();
+            let greeting = buffer.bytes().first_chunk();
             self.greeting = greeting.copied().unwrap_or(self.greeting);
         }
         let Policy {

@@ -116,10 +116,12 @@ pub async fn demo(duration: Duration) -> Result<(), Failure> {
     let failure = |error| Failure::listen(address, error);
     let listener = Listener::bind(&address.to_string(), policy).map_err(failure)?;
     let daemon = listener.address().map_err(failure)?;
-    println!(
+    writeln!(
+        io::stdout(),
         "a daemon on {daemon}, three devices, {} seconds",
         duration.as_secs_f32()
-    );
+    )
+    .map_err(Failure::stdout)?;
 
     let stop = CancellationToken::new();
     let (events, queue) = mpsc::channel(QUEUE_LEN);

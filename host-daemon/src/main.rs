@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !matches!(failure, Failure::BrokenPipe) {
-                eprintln!("blocksd: {failure}");
+                tell(format_args!("blocksd: {failure}"));
             }
             failure.exit_code()
         }
@@ -96,11 +96,11 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
             error,
         };
         let listener = Listener::bind(&listen.address, policy).map_err(failure)?;
-        eprintln!(
-            "listening on {} framing={}",
+        let (address, framing) = (
             listener.address().map_err(failure)?,
-            listener.policy().framing
+            listener.policy().framing,
         );
+        tell(format_args!("listening on {address} framing={framing}"));
         listeners.push(listener);
     }
     let (events, output) = start_output(arguments.output, &stop);
@@ -119,7 +119,7 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
     // The output ends when the last connection and this have let go of it.
     drop(shared);
     let written = output.map_or(Ok(()), finish_output);
-    let _ = writeln!(io::stderr(), "totals: {totals}");
+    tell(format_args!("totals: {totals}"));
     written
 }
 
@@ -180,6 +180,11 @@ fn stop_at_signals(stop: CancellationToken) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A line on standard error, if anybody reads it.
+fn tell(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -205,6 +210,9 @@ fn usage(error: &clap::Error) -> ExitCode {
         .take_while(|line| !line.is_empty())
         .map(str::trim);
     let line = line.collect::<Vec<_>>().join(" ");
-    eprintln!("blocksd: {}", line.strip_prefix("error: ").unwrap_or(&line));
+    tell(format_args!(
+        "blocksd: {}",
+        line.strip_prefix("error: ").unwrap_or(&line)
+    ));
     ExitCode::from(2)
 }

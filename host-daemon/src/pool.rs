@@ -1,6 +1,6 @@
 //! Read buffers, lent to connections that have something to read: the bound on what the daemon holds.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -13,8 +13,36 @@ const BUFFERS: usize = 64;
 /// The buffers of one daemon. Memory is taken when it is first needed, and kept.
 #[derive(Debug)]
 pub struct Pool {
-    free: Mutex<Vec<Vec<u8>>>,
+    free: Mutex<Vec<Memory>>,
     permits: Arc<Semaphore>,
+}
+
+/// What is kept of a buffer that is free.
+#[derive(Debug, Default)]
+struct Memory {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+/// Where in a buffer something is. No buffer is over 4 GiB long.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// Its first byte.
+    pub start: u32,
+    /// The first byte behind it.
+    pub end: u32,
+}
+
+impl Span {
+    /// From `start` to `end`.
+    #[must_use]
+    pub fn new(start: usize, end: usize) -> Self {
+        let position = |at| u32::try_from(at).unwrap_or(u32::MAX);
+        Self {
+            start: position(start),
+            end: position(end),
+        }
+    }
 }
 
 impl Pool {
@@ -33,26 +61,23 @@ impl Pool {
     pub async fn take(self: &Arc<Self>) -> Buffer {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
-        let bytes = self
-            .free()
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(BUFFER_LEN));
+        let mut memory = self.free().pop().unwrap_or_default();
+        memory.bytes.reserve(BUFFER_LEN);
         Buffer {
-            bytes,
+            memory,
             home: Some((Arc::clone(self), permit)),
         }
     }
 
-    fn free(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+    fn free(&self) -> MutexGuard<'_, Vec<Memory>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Bytes that were read; a lent buffer goes home when dropped.
+/// Bytes that were read, and where in them the blocks are. A lent buffer goes home when dropped.
 #[derive(Debug)]
 pub struct Buffer {
-    /// The bytes.
-    pub bytes: Vec<u8>,
+    memory: Memory,
     home: Option<(Arc<Pool>, Option<OwnedSemaphorePermit>)>,
 }
 
@@ -60,16 +85,39 @@ impl Buffer {
     /// Bytes that are not the pool's: of a block that is larger than a pooled buffer.
     #[must_use]
     pub const fn own(bytes: Vec<u8>) -> Self {
-        Self { bytes, home: None }
+        Self {
+            memory: Memory {
+                bytes,
+                spans: Vec::new(),
+            },
+            home: None,
+        }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.memory.bytes
+    }
+
+    /// Where the blocks are.
+    #[must_use]
+    pub fn spans(&self) -> &[Span] {
+        &self.memory.spans
+    }
+
+    /// The bytes, to add to them; and where the blocks are.
+    pub const fn parts_mut(&mut self) -> (&mut Vec<u8>, &mut Vec<Span>) {
+        (&mut self.memory.bytes, &mut self.memory.spans)
     }
 
     /// The bytes, for a connection to keep: a copy of the right size where the buffer is the pool's.
     #[must_use]
     pub fn into_carry(mut self) -> Vec<u8> {
         if self.home.is_some() {
-            self.bytes.clone()
+            self.memory.bytes.clone()
         } else {
-            std::mem::take(&mut self.bytes)
+            std::mem::take(&mut self.memory.bytes)
         }
     }
 }
@@ -77,9 +125,10 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some((pool, permit)) = self.home.take() {
-            let mut bytes = std::mem::take(&mut self.bytes);
-            bytes.clear();
-            pool.free().push(bytes);
+            let mut memory = std::mem::take(&mut self.memory);
+            memory.bytes.clear();
+            memory.spans.clear();
+            pool.free().push(memory);
             drop(permit);
         }
     }

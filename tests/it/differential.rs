@@ -208,26 +208,22 @@ fn messages(least: usize) -> impl Strategy<Value = Vec<Vec<u8>>> {
 }
 
 fn tokio_lengths() -> impl Strategy<Value = (&'static str, LengthDelimitedCodec)> {
-    let make = |spec, set: fn(&mut length_delimited::Builder)| {
-        let mut builder = LengthDelimitedCodec::builder();
-        set(&mut builder);
-        Just((spec, builder.new_codec()))
+    type Builder = length_delimited::Builder;
+    let make = |spec, set: fn(&mut Builder) -> &mut Builder| {
+        let codec = set(&mut LengthDelimitedCodec::builder()).new_codec();
+        Just((spec, codec))
     };
     prop_oneof![
-        make("blocks", |_| {}),
-        make("length:u32", |_| {}),
-        make("length:u8", |builder| drop(
-            builder.length_field_type::<u8>()
-        )),
-        make("length:u16", |builder| drop(
-            builder.length_field_type::<u16>()
-        )),
-        make("length:u16le", |builder| drop(
-            builder.length_field_type::<u16>().little_endian()
-        )),
-        make("length:u32le", |builder| drop(
-            builder.length_field_type::<u32>().little_endian()
-        )),
+        make("blocks", |codec| codec),
+        make("length:u32", |codec| codec),
+        make("length:u8", |codec| codec.length_field_type::<u8>()),
+        make("length:u16", |codec| codec.length_field_type::<u16>()),
+        make("length:u16le", |codec| codec
+            .length_field_type::<u16>()
+            .little_endian()),
+        make("length:u32le", |codec| codec
+            .length_field_type::<u32>()
+            .little_endian()),
     ]
 }
 

@@ -1,4 +1,6 @@
 //! One binary, a module for each thing that is tried.
 
+mod cancel;
 mod differential;
+mod mixing;
 mod splits;

@@ -1,17 +1,16 @@
 //! However the bytes are cut, whoever reads them and into whatever buffer: the results are the same.
 
-use framing_core::{
-    Blocks, Decode, Framing, Limits, Netstring, ReceiveError, Received, Step, blocking,
-};
+use framing_core::{AnyFraming, Blocks, Framing, Limits, Netstring, Received, blocking};
 use tests::drive::{MODES, Mode, buffer_min, is_exact, read, read_async, scan, scan_all, wire_of};
 use tests::link::Source;
+use tests::messages::{message, specs};
 use tests::samples::{Event, Give, Sample, all, sendable};
 use tests::{concrete, cuts};
 
 #[test]
 fn every_framing_has_samples_of_both_directions_and_each_its_own_name() {
     let samples = all();
-    for spec in framing_core::AnyFraming::SPECS {
+    for spec in AnyFraming::SPECS {
         let name = spec.trim_end_matches("HEX").trim_end_matches('N');
         let is_of = |sample: &&Sample| match spec.strip_suffix(name) {
             Some(_) => sample.spec == name,
@@ -189,37 +188,34 @@ fn messages_are_the_same_through_any_larger_buffer() {
 
 #[test]
 fn five_thousand_bytes_pass_through_sixteen_and_through_sixty_four() {
-    let any: Vec<u8> = (0..5000u32).map(|at| (at * 7 / 3) as u8).collect();
     let skip_max = Limits::SKIP_MAX;
-    let text: Vec<u8> = any.iter().map(|byte| b'b' + byte % 24).collect();
-    for spec in specs() {
-        let framing: framing_core::AnyFraming = spec.parse().expect(spec);
-        let message = match spec {
-            "length:u8" => &any[..255],
-            "lines" | "delimited:00" | "delimited:0d0a" | "delimited:6161" => &text,
-            _ => &any,
-        };
-        let after = if spec.starts_with("fixed") {
-            message
-        } else {
-            b"after"
-        };
+    for spec in specs(5000) {
+        let framing: AnyFraming = spec.parse().expect("a name");
+        let long = message(&spec, 5000);
+        let after = message(&spec, 5);
         let gives = [
-            Give::Message(message.to_vec()),
-            Give::Message(after.to_vec()),
+            Give::Message(long.clone()),
+            Give::Message(after.clone()),
             Give::Finish,
         ];
         let wire = wire_of(framing, &gives);
-        let mut want = vec![Event::Block(message.to_vec()), Event::Block(after.to_vec())];
-        match spec {
-            "blocks" => want.push(Event::End),
-            "stream" => want = vec![Event::Stream([message, after].concat())],
-            _ => {}
-        }
-        want.push(Event::Closed);
-        let halves = [wire.len() / 2];
-        let every_seventh: Vec<_> = (7..wire.len()).step_by(7).collect();
-        for cuts in [&[][..], &halves, &every_seventh, &cuts::bytes(wire.len())] {
+        let want = match spec.as_str() {
+            "blocks" => vec![
+                Event::Block(long),
+                Event::Block(after),
+                Event::End,
+                Event::Closed,
+            ],
+            "stream" => vec![Event::Stream([long, after].concat()), Event::Closed],
+            _ => vec![Event::Block(long), Event::Block(after), Event::Closed],
+        };
+        let sevenths: Vec<_> = (7..wire.len()).step_by(7).collect();
+        for cuts in [
+            &[][..],
+            &[wire.len() / 2],
+            &sevenths,
+            &cuts::bytes(wire.len()),
+        ] {
             for len in [16, 64] {
                 let source = Source::new(&wire, cuts);
                 let mut buffer = vec![0; len];
@@ -231,13 +227,8 @@ fn five_thousand_bytes_pass_through_sixteen_and_through_sixty_four() {
                     &mut buffer[..],
                 );
                 assert!(seen == want, "{spec} through {len} bytes");
-                let seen = read_async(
-                    framing,
-                    Mode::Pieces,
-                    skip_max,
-                    source.pending(),
-                    &mut buffer[..],
-                );
+                let source = source.pending();
+                let seen = read_async(framing, Mode::Pieces, skip_max, source, &mut buffer[..]);
                 assert!(seen == want, "{spec} through {len} bytes, nonblocking");
             }
         }
@@ -299,124 +290,6 @@ fn a_refused_message_is_not_read_behind_either() {
     assert!(reader.receive().is_err());
     assert_eq!(reader.receive(), Ok(Received::Block(b"ok")));
     assert_eq!(reader.io_mut().delivered(), 26);
-}
-
-#[test]
-fn a_whole_receive_after_a_piece_skips_the_rest_of_that_message() {
-    for sample in sendable() {
-        let messages = sample
-            .events
-            .iter()
-            .filter(|event| matches!(event, Event::Block(_)));
-        let messages: Vec<_> = messages.collect();
-        let Some(Event::Block(first)) = messages.first() else {
-            continue;
-        };
-        for cuts in cuts::few(sample.wire.len()) {
-            let source = Source::new(&sample.wire, &cuts);
-            let mut buffer = vec![0; sample.buffer_len()];
-            let mut reader = blocking::Reader::new(source, sample.framing(), &mut buffer[..]);
-            let is_last = match reader.receive_piece() {
-                Ok(Received::Piece {
-                    bytes,
-                    first: true,
-                    last,
-                }) => {
-                    assert_eq!(bytes, &first[..bytes.len()]);
-                    last
-                }
-                other => panic!("{}: {other:?}", sample.title()),
-            };
-            assert!(
-                is_last || reader.is_mid_block(),
-                "{}",
-                what(&sample, Mode::Whole, &cuts)
-            );
-            let mut rest = tests::drive::Collector::default();
-            while !rest.is_closed() {
-                rest.result(reader.receive());
-            }
-            let want = &sample.events[1..];
-            assert_eq!(
-                rest.into_events(),
-                want,
-                "{}",
-                what(&sample, Mode::Whole, &cuts)
-            );
-        }
-    }
-}
-
-#[test]
-fn pieces_after_a_whole_receive_that_came_to_nothing_lose_nothing() {
-    for sample in all() {
-        let limits = sample.limits();
-        for cut in 1..sample.wire.len().min(40) {
-            // The first bytes are scanned for whole messages, and all that is left for pieces.
-            let mut decoder = sample.framing().decoder();
-            let mut window = sample.wire[..cut].to_vec();
-            let step = decoder.scan::<false>(&mut window, &limits);
-            if !matches!(step, Step::More { .. }) {
-                continue;
-            }
-            window.extend_from_slice(&sample.wire[cut..]);
-            let seen = scan(decoder, Mode::Pieces, &window, &[], &limits);
-            assert_eq!(seen, sample.events_in_pieces, "{} at {cut}", sample.title());
-        }
-    }
-}
-
-#[test]
-fn a_whole_receive_after_the_header_was_read_for_pieces_refuses_what_is_too_long() {
-    for (spec, wire) in [
-        ("blocks", &b"\0\0\0\x14twenty letters here!\0\0\0\x02ok"[..]),
-        ("length:u8", b"\x14twenty letters here!\x02ok"),
-        ("length:varint", b"\x14twenty letters here!\x02ok"),
-        ("netstring", b"20:twenty letters here!,2:ok,"),
-        ("octet-counted", b"20 twenty letters here!2 ok"),
-    ] {
-        let framing: framing_core::AnyFraming = spec.parse().expect(spec);
-        let header = wire
-            .iter()
-            .position(|&byte| byte == b't')
-            .expect("a payload");
-        for behind in 0..2 {
-            let cuts = [header, header + behind];
-            let source =
-                Source::new(wire, &cuts).upset(calls_of(spec, header), tests::link::Upset::Error);
-            let mut reader = blocking::Reader::new(source, framing, [0; 16]);
-            assert!(
-                matches!(reader.receive_piece(), Err(ReceiveError::Io(_))),
-                "{spec}"
-            );
-            let refused = reader.receive();
-            assert!(
-                matches!(refused, Err(ReceiveError::Fault(fault)) if !fault.is_lost()),
-                "{spec}: {refused:?}"
-            );
-            assert_eq!(reader.receive(), Ok(Received::Block(b"ok")), "{spec}");
-        }
-    }
-}
-
-/// How many reads an exact reader needs for a header that is not cut.
-fn calls_of(spec: &str, header: usize) -> usize {
-    match spec {
-        "netstring" | "octet-counted" => header - 1,
-        _ => 1,
-    }
-}
-
-fn specs() -> Vec<&'static str> {
-    let mut specs: Vec<_> = framing_core::AnyFraming::SPECS.to_vec();
-    specs.retain(|spec| !spec.contains(['N', 'H']));
-    specs.extend([
-        "fixed:5000",
-        "delimited:00",
-        "delimited:0d0a",
-        "delimited:6161",
-    ]);
-    specs
 }
 
 fn events(sample: &Sample, mode: Mode) -> &[Event] {

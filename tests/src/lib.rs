@@ -3,5 +3,6 @@
 pub mod cuts;
 pub mod drive;
 pub mod link;
+pub mod messages;
 pub mod reference;
 pub mod samples;
