@@ -77,13 +77,12 @@ impl<R: Read, D: Decode, B: Buffer> Reader<R, D, B> {
                 Found::More { want } => want,
                 found => return Ok(found),
             };
-            match self
-                .io
-                .read(self.receiver.room(want)?)
-                .map_err(ReceiveError::Io)?
-            {
+            let room = self.receiver.room(want)?;
+            let most = room.len();
+            match self.io.read(room).map_err(ReceiveError::Io)? {
                 0 => return self.receiver.closed(),
-                len => self.receiver.filled(len),
+                // A transport that claims more than it can have read is not believed.
+                len => self.receiver.filled(len.min(most)),
             }
         }
     }
@@ -193,9 +192,10 @@ impl<W: Write, E: Encode> Writer<W, E> {
             if chunk.is_empty() {
                 return Ok(());
             }
+            let most = chunk.len();
             match self.io.write(chunk).map_err(SendError::Io)? {
                 0 => return Err(SendError::WriteZero),
-                len => self.sender.advance(len),
+                len => self.sender.advance(len.min(most)),
             }
         }
     }

@@ -91,14 +91,12 @@ impl<R: Read, D: Decode, B: Buffer> Reader<R, D, B> {
                 Found::More { want } => want,
                 found => return Ok(found),
             };
-            match self
-                .io
-                .read(self.receiver.room(want)?)
-                .await
-                .map_err(ReceiveError::Io)?
-            {
+            let room = self.receiver.room(want)?;
+            let most = room.len();
+            match self.io.read(room).await.map_err(ReceiveError::Io)? {
                 0 => return self.receiver.closed(),
-                len => self.receiver.filled(len),
+                // A transport that claims more than it can have read is not believed.
+                len => self.receiver.filled(len.min(most)),
             }
         }
     }
@@ -226,9 +224,10 @@ impl<W: Write, E: Encode> Writer<W, E> {
             if chunk.is_empty() {
                 return Ok(());
             }
+            let most = chunk.len();
             match self.io.write(chunk).await.map_err(SendError::Io)? {
                 0 => return Err(SendError::WriteZero),
-                len => self.sender.advance(len),
+                len => self.sender.advance(len.min(most)),
             }
         }
     }

@@ -71,7 +71,7 @@ pub struct Connection {
     faults: u64,
     /// The first bytes that came, to recognise a peer that speaks something else.
     greeting: [u8; 4],
-    answer: Option<Answer>,
+    answer: Option<Box<Answer>>,
 }
 
 /// What waiting for bytes came to.
@@ -98,7 +98,7 @@ impl Connection {
             answer: policy
                 .reply
                 .as_ref()
-                .map(|reply| Answer::new(reply, policy.framing)),
+                .map(|reply| Box::new(Answer::new(reply, policy.framing))),
             policy,
             shared,
             carry: Vec::new(),
@@ -112,7 +112,7 @@ impl Connection {
     }
 
     /// Receives until the device has said everything, answers if that was asked for, and closes.
-    pub async fn run(mut self, peer: SocketAddr) {
+    pub async fn run(mut self: Box<Self>, peer: SocketAddr) {
         self.emit(What::Opened { peer }).await;
         if self.answer.is_none() {
             // Nothing will be sent: say so at once. A peer that is gone already is found by reading.
@@ -123,23 +123,27 @@ impl Connection {
         if let Some(answer) = self.answer.take()
             && matches!(reason, Reason::End | Reason::Eof)
         {
-            let sending = answer.send(&mut self.stream, self.blocks, self.bytes);
-            tokio::select! {
-                sent = sending => if let Err(failure) = sent {
-                    warn!(conn = self.conn, device = %self.device, "reply not sent: {failure}");
-                },
-                () = self.shared.stop.cancelled() => {
-                    warn!(conn = self.conn, device = %self.device, "reply cut short: stopping");
-                }
-            }
+            // Boxed: what answering needs is not to weigh on every connection that is idle.
+            Box::pin(self.reply(answer)).await;
         }
-        let Self { blocks, bytes, .. } = self;
+        let Self { blocks, bytes, .. } = *self;
         self.emit(What::Closed {
             blocks,
             bytes,
             reason,
         })
         .await;
+    }
+
+    async fn reply(&mut self, answer: Box<Answer>) {
+        let (conn, device) = (self.conn, &self.device);
+        let sending = answer.send(&mut self.stream, self.blocks, self.bytes);
+        tokio::select! {
+            sent = sending => if let Err(failure) = sent {
+                warn!(conn, %device, "reply not sent: {failure}");
+            },
+            () = self.shared.stop.cancelled() => warn!(conn, %device, "reply cut short: stopping"),
+        }
     }
 
     async fn receive(&mut self) -> Reason {

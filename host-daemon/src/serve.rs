@@ -158,13 +158,9 @@ impl Door {
             }
         }
         self.shared.counters.connection();
-        let connection = Connection::new(
-            conn,
-            peer,
-            stream,
-            Arc::clone(policy),
-            Arc::clone(&self.shared),
-        );
+        // Boxed: as a local variable of two futures, it would be in the task twice.
+        let (policy, shared) = (Arc::clone(policy), Arc::clone(&self.shared));
+        let connection = Box::new(Connection::new(conn, peer, stream, policy, shared));
         self.inside.spawn(async move {
             connection.run(peer).await;
             drop(place);

@@ -4,3 +4,4 @@ mod cancel;
 mod differential;
 mod mixing;
 mod splits;
+mod transport;

@@ -1,10 +1,11 @@
 //! Whole messages and pieces asked for in turn, of one reader.
 
-use framing_core::{AnyFraming, Decode, Framing, ReceiveError, Received, Step, blocking};
-use tests::cuts;
+use framing_core::{AnyFraming, Decode, Fault, Framing, ReceiveError, Received, Step, blocking};
+use proptest::prelude::*;
 use tests::drive::{Collector, Mode, scan};
 use tests::link::{Source, Upset};
-use tests::samples::{Event, all, sendable};
+use tests::samples::{Event, Sample, all, sendable};
+use tests::{concrete, cuts};
 
 #[test]
 fn a_whole_receive_after_a_piece_skips_the_rest_of_that_message() {
@@ -101,6 +102,117 @@ fn a_whole_receive_after_the_header_was_read_for_pieces_refuses_what_is_too_long
             assert_eq!(reader.receive(), Ok(Received::Block(b"ok")), "{spec}");
         }
     }
+}
+
+#[test]
+fn a_refused_message_is_handed_out_if_pieces_are_asked_for_next() {
+    for sample in all() {
+        let want = refused_then_handed_out(&sample);
+        for cuts in cuts::all(sample.wire.len()) {
+            concrete!(sample.framing(), framing => {
+                let source = Source::new(&sample.wire, &cuts);
+                let mut buffer = vec![0; sample.buffer_len()];
+                let mut reader = blocking::Reader::new(source, framing, &mut buffer[..]);
+                reader.set_skip_max(sample.skip_max);
+                let mut seen = Collector::default();
+                let mut mode = Mode::Whole;
+                while !seen.is_closed() {
+                    let result = match mode {
+                        Mode::Whole => reader.receive(),
+                        Mode::Pieces => reader.receive_piece(),
+                    };
+                    mode = match &result {
+                        Err(ReceiveError::Fault(Fault::TooLong { lost: false, .. })) => Mode::Pieces,
+                        Ok(Received::Piece { last: false, .. }) => mode,
+                        _ => Mode::Whole,
+                    };
+                    seen.result(result);
+                }
+                assert_eq!(seen.into_events(), want, "{}, cut at {cuts:?}", sample.title());
+            });
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_mix_of_calls_forges_a_message_or_changes_the_order(
+        index in 0..all().len(),
+        modes in proptest::collection::vec(any::<bool>(), 1..20),
+        cuts in proptest::collection::vec(0..100usize, 0..4),
+    ) {
+        let sample = &all()[index];
+        let mut buffer = vec![0; sample.buffer_len()];
+        let cuts: std::collections::BTreeSet<_> = cuts.into_iter().collect();
+        let cuts: Vec<_> = cuts.into_iter().collect();
+        let source = Source::new(&sample.wire, &cuts);
+        let mut reader = blocking::Reader::new(source, sample.framing(), &mut buffer[..]);
+        let mut pieces = Vec::new();
+        let mut seen = Vec::new();
+        for whole in modes.into_iter().cycle().take(2000) {
+            let result = if whole { reader.receive() } else { reader.receive_piece() };
+            match result {
+                Ok(Received::Block(bytes)) => seen.push(Event::Block(bytes.to_vec())),
+                Ok(Received::Piece { bytes, first, last }) => {
+                    if first {
+                        pieces.clear();
+                    }
+                    pieces.extend_from_slice(bytes);
+                    if last {
+                        seen.push(Event::Block(pieces.clone()));
+                    }
+                }
+                Ok(Received::End) => seen.push(Event::End),
+                Ok(Received::Closed) => {
+                    seen.push(Event::Closed);
+                    break;
+                }
+                Err(_) => {}
+            }
+        }
+        let mut real = sample.events_in_pieces.iter();
+        for event in &seen {
+            prop_assert!(real.any(|real| real == event), "{}: {:?}", sample.title(), seen);
+        }
+        prop_assert_eq!(seen.last(), Some(&Event::Closed));
+    }
+}
+
+/// The events where pieces are asked for after each fault that says "too long", until that message ends.
+fn refused_then_handed_out(sample: &Sample) -> Vec<Event> {
+    let mut whole = sample.events.iter().peekable();
+    let mut pieces = sample.events_in_pieces.iter();
+    let mut want = Vec::new();
+    while let Some(event) = whole.next() {
+        want.push(event.clone());
+        match event {
+            Event::Fault(Fault::TooLong { lost: false, .. }) => {
+                let handed_out = pieces.next().expect("as many messages");
+                want.push(handed_out.clone());
+                // What went wrong later in the same message, and is told of it in either mode.
+                match (handed_out, whole.peek()) {
+                    (
+                        _,
+                        Some(Event::Fault(Fault::TooLong {
+                            declared: None,
+                            lost: true,
+                            ..
+                        })),
+                    ) => {
+                        want.extend(pieces.cloned());
+                        break;
+                    }
+                    (Event::Fault(_), Some(Event::Fault(_))) => drop(whole.next()),
+                    _ => {}
+                }
+            }
+            Event::Fault(Fault::TooLong { .. }) => want.extend(whole.by_ref().cloned()),
+            _ => assert_eq!(pieces.next(), Some(event)),
+        }
+    }
+    want
 }
 
 /// How many reads an exact reader needs for a header that is not cut.

@@ -237,6 +237,44 @@ fn told(seen: &mut Collector, window: &[u8], step: Step, mode: Mode) -> usize {
     }
 }
 
+/// A reader of either kind.
+pub trait AnyReader {
+    /// The next result.
+    ///
+    /// # Errors
+    /// Of the reader.
+    fn next(&mut self, mode: Mode) -> Result<Received<'_>, ReceiveError<Broken>>;
+
+    /// What it reads from.
+    fn source(&mut self) -> &Source<'_>;
+}
+
+impl<D: Decode, B: Buffer> AnyReader for blocking::Reader<Source<'_>, D, B> {
+    fn next(&mut self, mode: Mode) -> Result<Received<'_>, ReceiveError<Broken>> {
+        match mode {
+            Mode::Whole => self.receive(),
+            Mode::Pieces => self.receive_piece(),
+        }
+    }
+
+    fn source(&mut self) -> &Source<'_> {
+        self.io_mut()
+    }
+}
+
+impl<D: Decode, B: Buffer> AnyReader for nonblocking::Reader<Source<'_>, D, B> {
+    fn next(&mut self, mode: Mode) -> Result<Received<'_>, ReceiveError<Broken>> {
+        match mode {
+            Mode::Whole => run(self.receive()),
+            Mode::Pieces => run(self.receive_piece()),
+        }
+    }
+
+    fn source(&mut self) -> &Source<'_> {
+        self.io_mut()
+    }
+}
+
 /// Reads a source to its end.
 pub fn read(
     framing: impl Framing,
@@ -247,17 +285,7 @@ pub fn read(
 ) -> Vec<Event> {
     let mut reader = blocking::Reader::new(source, framing, buffer);
     reader.set_skip_max(skip_max);
-    let mut seen = Collector::default();
-    for _ in patience() {
-        seen.result(match mode {
-            Mode::Whole => reader.receive(),
-            Mode::Pieces => reader.receive_piece(),
-        });
-        if seen.is_closed() {
-            break;
-        }
-    }
-    seen.into_events()
+    collect(&mut reader, mode)
 }
 
 /// As [`read`], awaiting.
@@ -270,14 +298,13 @@ pub fn read_async(
 ) -> Vec<Event> {
     let mut reader = nonblocking::Reader::new(source, framing, buffer);
     reader.set_skip_max(skip_max);
+    collect(&mut reader, mode)
+}
+
+fn collect(reader: &mut impl AnyReader, mode: Mode) -> Vec<Event> {
     let mut seen = Collector::default();
     for _ in patience() {
-        seen.result(run(async {
-            match mode {
-                Mode::Whole => reader.receive().await,
-                Mode::Pieces => reader.receive_piece().await,
-            }
-        }));
+        seen.result(reader.next(mode));
         if seen.is_closed() {
             break;
         }

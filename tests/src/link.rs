@@ -130,13 +130,13 @@ impl<'a> Source<'a> {
             Some(Upset::Short) => (1, 0),
             Some(Upset::Lie(more)) => (buffer.len(), more),
         };
-        let cut = self.cuts.iter().find(|&&cut| self.at < cut);
-        let ahead =
-            &self.wire[self.at..cut.map_or(self.wire.len(), |&cut| cut.min(self.wire.len()))];
+        let cut = self.cuts.partition_point(|&cut| cut <= self.at);
+        let end = self.wire.len();
+        let ahead = &self.wire[self.at..self.cuts.get(cut).map_or(end, |&cut| cut.min(end))];
         let len = ahead.len().min(buffer.len()).min(most);
         buffer[..len].copy_from_slice(&ahead[..len]);
         self.at += len;
-        Ok(len + claimed)
+        Ok(len.saturating_add(claimed))
     }
 }
 
@@ -230,7 +230,7 @@ impl Sink {
         let taken = bytes[..bytes.len().min(most)].to_vec();
         let len = taken.len();
         self.writes.push(taken);
-        Ok(len + claimed)
+        Ok(len.saturating_add(claimed))
     }
 
     fn push(&mut self) -> Result<(), Broken> {
