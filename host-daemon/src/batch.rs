@@ -2,7 +2,6 @@
 
 use framing_core::{AnyDecoder, Decode, Fault, Limits, Step};
 
-use crate::event::Reason;
 use crate::pool::{Buffer, Span};
 
 /// The results of decoding one window, in the order of the stream.
@@ -61,7 +60,18 @@ pub struct Decoded {
     /// How many bytes were dealt with. Those behind belong to the next window.
     pub used: usize,
     /// Why the connection is to be closed, if it is.
-    pub stop: Option<Reason>,
+    pub stop: Option<Stop>,
+}
+
+/// A result that ends the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The series has ended.
+    End,
+    /// A message is too long.
+    TooLong,
+    /// The framing is lost.
+    Lost,
 }
 
 /// What stands between blocks: before block number `before` of the batch.
@@ -209,7 +219,7 @@ struct Findings<'a> {
     blocks: &'a mut Vec<Span>,
     marks: Vec<Mark>,
     stop_at: StopAt,
-    stop: Option<Reason>,
+    stop: Option<Stop>,
     in_pieces: bool,
 }
 
@@ -236,15 +246,15 @@ impl Findings<'_> {
                 return goes_on;
             }
             Step::End { .. } => {
-                self.stop = self.stop_at.end.then_some(Reason::End);
+                self.stop = self.stop_at.end.then_some(Stop::End);
                 What::End
             }
             Step::Fault { fault, .. } => {
                 match fault {
-                    _ if fault.is_lost() => self.stop = Some(Reason::Fault),
+                    _ if fault.is_lost() => self.stop = Some(Stop::Lost),
                     Fault::TooLong { .. } => match self.stop_at.too_long {
                         TooLong::Skip => {}
-                        TooLong::Close => self.stop = Some(Reason::Limit),
+                        TooLong::Close => self.stop = Some(Stop::TooLong),
                         TooLong::Pieces => {
                             self.in_pieces = true;
                             return false;
@@ -323,11 +333,11 @@ mod tests {
             (batch.items().collect::<Vec<_>>(), used),
             (vec![Item::End], 4)
         );
-        assert_eq!(stop, Some(Reason::End));
+        assert_eq!(stop, Some(Stop::End));
         let Decoded { used, stop, .. } = decode(b"\0\0\0\x05large", stop_at);
-        assert_eq!((used, stop), (4, Some(Reason::Limit)));
+        assert_eq!((used, stop), (4, Some(Stop::TooLong)));
         let Decoded { stop, .. } = decode(b"\0\0\0\xffx", StopAt::default());
-        assert_eq!(stop, Some(Reason::Fault));
+        assert_eq!(stop, Some(Stop::Lost));
     }
 
     #[test]

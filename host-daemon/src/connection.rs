@@ -237,7 +237,7 @@ impl Connection {
         }
         self.carry = batch.rest(used).to_vec();
         let kept = self.pass(batch).await;
-        stop.or_else(|| kept.err())
+        stop.map(Reason::from).or_else(|| kept.err())
     }
 
     /// Counts a batch, keeps it for an echo, and sends it on.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::batch::{Batch, Item};
+use crate::batch::{Batch, Item, Stop};
 
 /// Something that happened on a connection.
 #[derive(Clone, Debug)]
@@ -122,6 +122,16 @@ impl Reason {
             Self::Fault => "fault",
             Self::Reset => "reset",
             Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl From<Stop> for Reason {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::End => Self::End,
+            Stop::TooLong => Self::Limit,
+            Stop::Lost => Self::Fault,
         }
     }
 }
