@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::{Format, Out};
 use crate::batch::{Batch, Item};
-use crate::counters::fault_name;
+use crate::counters::FaultKind;
 use crate::event::{Event, Position, What};
 
 /// Writes events as JSON lines. Every object has `event`, `conn`, `device` and `time` (RFC 3339, nanoseconds).
@@ -150,7 +150,7 @@ fn write_payload(bytes: &[u8], line: &mut Vec<u8>) -> io::Result<()> {
 }
 
 fn write_fault(fault: &Fault, line: &mut Vec<u8>) -> io::Result<()> {
-    write!(line, r#""fault":"{}""#, fault_name(fault))?;
+    write!(line, r#""fault":"{}""#, FaultKind::of(fault))?;
     match *fault {
         Fault::TooLong {
             declared,
