@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use framing_core::{AnyDecoder, AnyFraming, Decode, Fault, Framing, Limits, Part};
 use socket2::SockRef;
@@ -49,6 +49,9 @@ pub struct Policy {
 /// How long a connection must be silent to end when the daemon is stopping.
 const QUIET: Duration = Duration::from_millis(20);
 
+/// How long a connection that is not silent is read from when the daemon is stopping.
+const LAST_READS: Duration = Duration::from_millis(250);
+
 /// Faults of one connection that are logged; the rest is only counted.
 const FAULTS_LOGGED: u64 = 5;
 
@@ -72,6 +75,8 @@ pub struct Connection {
     /// The first bytes that came, to recognise a peer that speaks something else.
     greeting: [u8; 4],
     answer: Option<Box<Answer>>,
+    /// Since when the daemon is known to be stopping.
+    stopping: Option<Instant>,
 }
 
 /// What waiting for bytes came to.
@@ -108,6 +113,7 @@ impl Connection {
             bytes: 0,
             faults: 0,
             greeting: [0; 4],
+            stopping: None,
         }
     }
 
@@ -171,7 +177,11 @@ impl Connection {
         tokio::pin!(idle);
         loop {
             if stop.is_cancelled() {
-                // What has arrived is still read. The runtime may not know yet that it has.
+                // What has arrived is still read. The runtime may not know yet that it has, and a device that
+                // goes on sending is not waited for.
+                if self.stopping.get_or_insert_with(Instant::now).elapsed() > LAST_READS {
+                    return Read::Nothing(Reason::Shutdown);
+                }
                 match tokio::time::timeout(QUIET, self.stream.readable()).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return Read::Nothing(Reason::Reset),
