@@ -138,12 +138,13 @@ pub enum Refusal {
     },
     /// The payload would be read as ending early, or changed. In a message sent in pieces, earlier ones are out.
     Delimiter {
-        /// Where in the present call's bytes the offending sequence ends.
+        /// Where in the present call's bytes the offending sequence ends; their length where it would end in what
+        /// stands behind the message.
         offset: usize,
     },
     /// An earlier message is on the wire in part: resume it, or close the connection.
     Unfinished {
-        /// Payload bytes of that message that have not been given or not been written.
+        /// Payload bytes of that message that are neither staged nor written.
         left: u32,
     },
     /// More bytes than the declared total, or a piece without a message begun.

@@ -356,7 +356,8 @@ pub fn encode<E: Encode>(
         copy(part, out.get_mut(len..end).ok_or(no_room)?);
         len = end;
     }
-    let tail = encoder.tail(out.get_mut(len..).unwrap_or_default())?;
+    let rest = out.get_mut(len..).unwrap_or_default();
+    let tail = encoder.tail(rest).map_err(|_| no_room)?;
     Ok(len + tail)
 }
 

@@ -68,7 +68,7 @@ pub struct Decoded {
 pub enum Stop {
     /// The series has ended.
     End,
-    /// A message is too long.
+    /// A message is too long, or too long to skip.
     TooLong,
     /// The framing is lost.
     Lost,
@@ -250,16 +250,14 @@ impl Findings<'_> {
                 What::End
             }
             Step::Fault { fault, .. } => {
-                match fault {
+                match (fault, self.stop_at.too_long) {
+                    (Fault::TooLong { lost: false, .. }, TooLong::Skip) => {}
+                    (Fault::TooLong { lost: false, .. }, TooLong::Pieces) => {
+                        self.in_pieces = true;
+                        return false;
+                    }
+                    (Fault::TooLong { .. }, _) => self.stop = Some(Stop::TooLong),
                     _ if fault.is_lost() => self.stop = Some(Stop::Lost),
-                    Fault::TooLong { .. } => match self.stop_at.too_long {
-                        TooLong::Skip => {}
-                        TooLong::Close => self.stop = Some(Stop::TooLong),
-                        TooLong::Pieces => {
-                            self.in_pieces = true;
-                            return false;
-                        }
-                    },
                     _ => {}
                 }
                 What::Fault(fault)
@@ -337,7 +335,7 @@ mod tests {
         let Decoded { used, stop, .. } = decode(b"\0\0\0\x05large", stop_at);
         assert_eq!((used, stop), (4, Some(Stop::TooLong)));
         let Decoded { stop, .. } = decode(b"\0\0\0\xffx", StopAt::default());
-        assert_eq!(stop, Some(Stop::Lost));
+        assert_eq!(stop, Some(Stop::TooLong), "too long to skip");
     }
 
     #[test]

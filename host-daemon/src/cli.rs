@@ -53,7 +53,7 @@ pub struct Serve {
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
     pub max_connections: usize,
     /// Close a connection that is silent for so long.
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = seconds)]
     pub idle_timeout: Option<Duration>,
     /// What is written to standard output.
     #[arg(long, value_enum, default_value_t = OutputKind::Text)]
@@ -73,7 +73,7 @@ pub struct Options {
     #[arg(long, value_name = "SPEC", default_value_t = AnyFraming::Blocks(Blocks), value_parser = framing)]
     pub framing: AnyFraming,
     /// Longest message that is taken, in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = block_max())]
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = block_max)]
     pub max_block: u32,
     /// Longest message that is skipped, in bytes; one that is longer closes the connection.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::SKIP_MAX)]
@@ -153,7 +153,7 @@ pub struct Send {
     #[arg(long)]
     pub wait_reply: bool,
     /// How long to try to connect.
-    #[arg(long, value_name = "S", default_value = "0", value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value = "0", allow_negative_numbers = true, value_parser = seconds)]
     pub connect_timeout: Duration,
     /// Messages to send; without any, each line of standard input is one.
     #[arg(value_name = "MESSAGE")]
@@ -164,7 +164,7 @@ pub struct Send {
 #[derive(Args, Debug)]
 pub struct Demo {
     /// How long it lasts.
-    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value = "5", allow_negative_numbers = true, value_parser = seconds)]
     pub seconds: Duration,
 }
 
@@ -256,15 +256,10 @@ impl Own {
         let (key, value) = text
             .split_once('=')
             .ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
-        let number = || {
-            value
-                .parse()
-                .map_err(|_| format!("`{value}` is no number of bytes"))
-        };
         match key {
             "framing" => framing(value).map(Self::Framing),
-            "max-block" => number().map(Self::MaxBlock),
-            "max-skip" => number().map(Self::MaxSkip),
+            "max-block" => block_max(value).map(Self::MaxBlock),
+            "max-skip" => bytes(value).map(Self::MaxSkip),
             "oversize" => Oversize::from_str(value, false).map(Self::Oversize),
             "after-end" => AfterEnd::from_str(value, false).map(Self::AfterEnd),
             _ => Err(format!("`{key}` is not an option of a listener")),
@@ -278,8 +273,15 @@ fn framing(spec: &str) -> Result<AnyFraming, String> {
 }
 
 /// Positions in a window are 32 bits wide, so a message that is held whole is of 1 GiB at most.
-fn block_max() -> clap::builder::RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..=1 << 30)
+fn block_max(text: &str) -> Result<u32, String> {
+    const MAX: u32 = 1 << 30;
+    let block_max = text.parse().ok().filter(|len| (1..=MAX).contains(len));
+    block_max.ok_or_else(|| format!("max-block must be from 1 to {MAX} bytes"))
+}
+
+fn bytes(text: &str) -> Result<u32, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is no number of bytes"))
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

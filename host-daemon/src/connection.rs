@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use framing_core::{AnyDecoder, AnyFraming, Decode, Fault, Framing, Limits, Part};
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -117,8 +117,9 @@ impl Connection {
         }
     }
 
-    /// Receives until the device has said everything, answers if that was asked for, and closes.
-    pub async fn run(mut self: Box<Self>, peer: SocketAddr) {
+    /// Receives until the device has said everything, answers if that was asked for, and closes. Whoever is told
+    /// that it has closed can have its place.
+    pub async fn run(mut self: Box<Self>, peer: SocketAddr, place: OwnedSemaphorePermit) {
         self.emit(What::Opened { peer }).await;
         if self.answer.is_none() {
             // Nothing will be sent: say so at once. A peer that is gone already is found by reading.
@@ -132,6 +133,7 @@ impl Connection {
             // Boxed: what answering needs is not to weigh on every connection that is idle.
             Box::pin(self.reply(answer)).await;
         }
+        drop(place);
         let Self { blocks, bytes, .. } = *self;
         self.emit(What::Closed {
             blocks,
@@ -143,7 +145,8 @@ impl Connection {
 
     async fn reply(&mut self, answer: Box<Answer>) {
         let (conn, device) = (self.conn, &self.device);
-        let sending = answer.send(&mut self.stream, self.blocks, self.bytes);
+        let patience = self.policy.idle_timeout;
+        let sending = answer.send(&mut self.stream, patience, self.blocks, self.bytes);
         tokio::select! {
             sent = sending => if let Err(failure) = sent {
                 warn!(conn, %device, "reply not sent: {failure}");
@@ -210,7 +213,13 @@ impl Connection {
             let before = buffer.bytes().len();
             let reason = match self.stream.try_read_buf(buffer.parts_mut().0) {
                 Ok(0) => Some(Reason::Eof),
-                Ok(_) => return Read::Bytes(buffer),
+                Ok(_) => {
+                    if buffer.is_full() {
+                        // A fast device: let the others have their turn, and the runtime see what is new.
+                        tokio::task::yield_now().await;
+                    }
+                    return Read::Bytes(buffer);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
                 Err(error) => {
                     debug!(conn = self.conn, device = %self.device, "connection failed: {error}");

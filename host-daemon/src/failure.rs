@@ -40,6 +40,15 @@ pub enum Failure {
         /// The framing.
         framing: AnyFraming,
     },
+    /// A file that the framing cannot carry.
+    Unsendable {
+        /// The file.
+        path: PathBuf,
+        /// The framing.
+        framing: AnyFraming,
+        /// Why.
+        refusal: Refusal,
+    },
     /// Options that exclude each other.
     Conflict {
         /// One of them.
@@ -77,6 +86,7 @@ impl Failure {
             Self::Listen { .. }
             | Self::File { .. }
             | Self::Framing { .. }
+            | Self::Unsendable { .. }
             | Self::Conflict { .. } => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
@@ -112,6 +122,17 @@ impl fmt::Display for Failure {
                 write!(
                     f,
                     "`{command}` has no way with framing {framing}; use `serve` and `send`"
+                )
+            }
+            Self::Unsendable {
+                path,
+                framing,
+                refusal,
+            } => {
+                write!(
+                    f,
+                    "{} cannot be sent in {framing}: {refusal}",
+                    path.display()
                 )
             }
             Self::Conflict { one, other } => write!(f, "{one} cannot be had with {other}"),

@@ -22,8 +22,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// How long the output may take to write what it has been given, once the daemon has stopped.
-const LAST_WORDS: Duration = Duration::from_millis(400);
+/// How long the output may take to write what it has been given, once the daemon was told to stop.
+const LAST_WORDS: Duration = Duration::from_millis(700);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -79,6 +79,8 @@ fn log_to_stderr(command: &Command) {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
+        // A log that nobody reads is no reason to panic.
+        .log_internal_errors(false)
         .init();
 }
 
@@ -118,7 +120,7 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
     let totals = shared.counters.totals();
     // The output ends when the last connection and this have let go of it.
     drop(shared);
-    let written = output.map_or(Ok(()), finish_output);
+    let written = output.map_or(Ok(()), |output| finish_output(output, &stop));
     tell(format_args!("totals: {totals}"));
     written
 }
@@ -146,14 +148,15 @@ fn start_output(
     (Some(events), Some(output))
 }
 
-fn finish_output(output: Output) -> Result<(), Failure> {
-    let deadline = Instant::now() + LAST_WORDS;
-    while !output.is_finished() && Instant::now() < deadline {
+/// Waits until all is written; not for long if the daemon was told to stop.
+fn finish_output(output: Output, stop: &CancellationToken) -> Result<(), Failure> {
+    let mut stopping = None;
+    while !output.is_finished() {
+        if stop.is_cancelled() && LAST_WORDS < stopping.get_or_insert_with(Instant::now).elapsed() {
+            tracing::warn!("the output takes too long; the last events are not written");
+            return Ok(());
+        }
         std::thread::sleep(Duration::from_millis(1));
-    }
-    if !output.is_finished() {
-        tracing::warn!("nobody reads the output; the last events are not written");
-        return Ok(());
     }
     match output.join() {
         Ok(written) => written.map_err(Failure::stdout),

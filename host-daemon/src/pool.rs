@@ -106,6 +106,12 @@ impl Buffer {
         &self.memory.spans
     }
 
+    /// Whether no byte can be added without taking more memory.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.memory.bytes.len() == self.memory.bytes.capacity()
+    }
+
     /// The bytes, to add to them; and where the blocks are.
     pub const fn parts_mut(&mut self) -> (&mut Vec<u8>, &mut Vec<Span>) {
         (&mut self.memory.bytes, &mut self.memory.spans)

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use embedded_io_adapters::std::FromStd;
-use embedded_io_adapters::tokio_1::FromTokio;
-use framing_core::{AnyEncoder, AnyFraming, blocking, nonblocking};
+use embedded_io_async::ErrorType;
+use framing_core::{AnyEncoder, AnyFraming, Stream, blocking, nonblocking};
 use tempfile::SpooledTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -62,8 +62,15 @@ impl Reply {
         let Self::File(path) = self else {
             return Ok(());
         };
-        let mut writer = blocking::Writer::new(FromStd::new(std::io::sink()), framing);
-        crate::send::send_file(&mut writer, framing, path, |_| {})
+        let mut writer = blocking::Writer::new(FromStd::new(io::sink()), framing);
+        match crate::send::send_file(&mut writer, framing, path, |_| {}) {
+            Err(Failure::Refused(refusal)) => Err(Failure::Unsendable {
+                path: path.clone(),
+                framing,
+                refusal,
+            }),
+            sent => sent,
+        }
     }
 }
 
@@ -100,16 +107,14 @@ impl Answer {
         for item in batch.items() {
             match item {
                 Item::Block(bytes) => spool.send(bytes)?,
-                Item::Piece { bytes, .. }
-                    if self.framing == AnyFraming::Stream(framing_core::Stream) =>
-                {
+                Item::Piece { bytes, .. } if self.framing == AnyFraming::Stream(Stream) => {
                     spool.send(bytes)?;
                 }
                 Item::Piece { .. } | Item::End | Item::Fault(_) => {}
             }
         }
         if SPOOL_MAX < spool.io_mut().inner_mut().stream_position()? {
-            return Err(Failure::Io(std::io::ErrorKind::FileTooLarge.into()));
+            return Err(Failure::Io(io::ErrorKind::FileTooLarge.into()));
         }
         Ok(())
     }
@@ -121,13 +126,15 @@ impl Answer {
     pub async fn send(
         mut self,
         stream: &mut TcpStream,
+        patience: Option<Duration>,
         blocks: u64,
         bytes: u64,
     ) -> Result<(), Failure> {
+        let mut peer = Patient { stream, patience };
         if let Some(spool) = self.spool.take() {
-            self.echo(spool, stream).await?;
+            self.echo(spool, &mut peer).await?;
         }
-        let mut writer = nonblocking::Writer::new(FromTokio::new(&mut *stream), self.framing);
+        let mut writer = nonblocking::Writer::new(peer, self.framing);
         match &self.reply {
             Reply::Receipt => {
                 let text = format!("{{\"blocks\":{blocks},\"bytes\":{bytes}}}");
@@ -137,6 +144,7 @@ impl Answer {
             Reply::Echo => {}
         }
         writer.finish().await?;
+        let Patient { stream, .. } = writer.into_io();
         stream.shutdown().await?;
         // Closing with unread bytes would reset the connection, and the answer with it.
         let mut unread = [0; 1024];
@@ -146,22 +154,20 @@ impl Answer {
         Ok(())
     }
 
+    /// What is kept is as it must be on the wire.
     async fn echo(
         &self,
         spool: blocking::Writer<FromStd<SpooledTempFile>, AnyEncoder>,
-        stream: &mut TcpStream,
+        peer: &mut Patient<'_>,
     ) -> Result<(), Failure> {
         let mut spool = spool.into_io().into_inner();
         spool.rewind()?;
+        let mut writer = nonblocking::Writer::new(peer, Stream);
         let mut chunk = vec![0; CHUNK];
         loop {
             match spool.read(&mut chunk)? {
                 0 => return Ok(()),
-                len => {
-                    stream
-                        .write_all(chunk.get(..len).unwrap_or_default())
-                        .await?;
-                }
+                len => writer.send(chunk.get(..len).unwrap_or_default()).await?,
             }
         }
     }
@@ -192,7 +198,31 @@ impl fmt::Debug for Answer {
     }
 }
 
-type Writer<'a> = nonblocking::Writer<FromTokio<&'a mut TcpStream>, AnyEncoder>;
+type Writer<'a> = nonblocking::Writer<Patient<'a>, AnyEncoder>;
+
+/// The way to a peer that may not read: every write must come forward in time.
+struct Patient<'a> {
+    stream: &'a mut TcpStream,
+    patience: Option<Duration>,
+}
+
+impl ErrorType for Patient<'_> {
+    type Error = io::Error;
+}
+
+impl embedded_io_async::Write for Patient<'_> {
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let writing = self.stream.write(bytes);
+        match self.patience {
+            Some(patience) => tokio::time::timeout(patience, writing).await?,
+            None => writing.await,
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush().await
+    }
+}
 
 /// Sends a text as one message; where messages are of a fixed length, as several, filled up with spaces.
 async fn send_all(

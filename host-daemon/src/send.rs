@@ -70,11 +70,11 @@ pub fn send(send: &Send) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure::Connect`] with the last error.
 pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Failure> {
-    let deadline = Instant::now() + timeout;
+    let begin = Instant::now();
     loop {
         match TcpStream::connect(address) {
             Ok(stream) => return Ok(stream),
-            Err(error) if deadline <= Instant::now() => {
+            Err(error) if timeout <= begin.elapsed() => {
                 return Err(Failure::Connect {
                     address: address.into(),
                     error,

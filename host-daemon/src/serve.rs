@@ -21,7 +21,7 @@ const BACKLOG: i32 = 1024;
 /// How long to wait after a failed accept, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 /// How long connections may take to end once the daemon is stopping.
-const DRAIN: Duration = Duration::from_millis(1200);
+const DRAIN: Duration = Duration::from_millis(1000);
 
 /// An address that is listened on, and how its connections are treated.
 #[derive(Debug)]
@@ -161,10 +161,7 @@ impl Door {
         // Boxed: as a local variable of two futures, it would be in the task twice.
         let (policy, shared) = (Arc::clone(policy), Arc::clone(&self.shared));
         let connection = Box::new(Connection::new(conn, peer, stream, policy, shared));
-        self.inside.spawn(async move {
-            connection.run(peer).await;
-            drop(place);
-        });
+        self.inside.spawn(connection.run(peer, place));
     }
 }
 

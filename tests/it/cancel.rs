@@ -287,13 +287,13 @@ fn sent<F: Framing>(
         }
         assert!(forget || !writer.is_mid_block());
     }
-    writer.into_io().wire()
+    writer.into_io().wire().to_vec()
 }
 
 /// Whether a byte of the message that begins at `before` was written. The writer must know it, and refuse others.
 fn must_resume<E: Encode>(writer: &mut nonblocking::Writer<Sink, E>, before: usize) -> bool {
-    let wire = writer.io_mut().wire();
-    let torn = before < wire.len();
+    let len = writer.io_mut().wire().len();
+    let torn = before < len;
     assert_eq!(writer.is_mid_block(), torn, "what the writer knows");
     if torn {
         let is_refused =
@@ -302,7 +302,11 @@ fn must_resume<E: Encode>(writer: &mut nonblocking::Writer<Sink, E>, before: usi
         assert!(is_refused(run(writer.send_parts(&[b"b", b"c"]))));
         assert!(is_refused(writer.begin(1)));
         assert!(is_refused(run(writer.finish())));
-        assert_eq!(writer.io_mut().wire(), wire, "a refusal writes nothing");
+        assert_eq!(
+            writer.io_mut().wire().len(),
+            len,
+            "a refusal writes nothing"
+        );
     }
     torn
 }

@@ -4,10 +4,11 @@ use bytes::{Bytes, BytesMut};
 use framing_core::{AnyFraming, Decode, Framing, Limits};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use tests::drive::{MODES, Mode, buffer_min, read, read_async, scan, scan_all, wire_of};
+use tests::drive::{MODES, Mode, read, read_async, scan, scan_all, wire_of};
 use tests::link::Source;
 use tests::reference;
 use tests::samples::{Event, Give, Sample, all};
+use tests::sizes::buffer_min;
 use tokio_util::codec::{
     AnyDelimiterCodec, Decoder, Encoder, LengthDelimitedCodec, LinesCodec, length_delimited,
 };

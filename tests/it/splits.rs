@@ -1,10 +1,11 @@
 //! However the bytes are cut, whoever reads them and into whatever buffer: the results are the same.
 
 use framing_core::{AnyFraming, Blocks, Framing, Limits, Netstring, Received, blocking};
-use tests::drive::{MODES, Mode, buffer_min, is_exact, read, read_async, scan, scan_all, wire_of};
-use tests::link::Source;
+use tests::drive::{MODES, Mode, is_exact, read, read_async, scan, scan_all, wire_of};
+use tests::link::{Source, Upset};
 use tests::messages::{message, specs};
 use tests::samples::{Event, Give, Sample, all, sendable};
+use tests::sizes::buffer_min;
 use tests::{concrete, cuts};
 
 #[test]
@@ -264,10 +265,13 @@ fn framings_that_say_lengths_never_read_behind_a_message() {
             let source = Source::new(&sample.wire, &cuts);
             let mut reader = blocking::Reader::new(source, framing, &mut buffer[..]);
             for index in 0..gives.len() {
-                while !matches!(
-                    reader.receive_piece().expect("a good message"),
-                    Received::Piece { last: true, .. } | Received::End
-                ) {}
+                loop {
+                    match reader.receive_piece().expect("a good message") {
+                        Received::Piece { last: true, .. } | Received::End => break,
+                        Received::Piece { .. } => {}
+                        other => panic!("{}: {other:?}", sample.title()),
+                    }
+                }
                 let want = wire_of(framing, &gives[..=index]).len();
                 assert_eq!(reader.io_mut().delivered(), want, "{}, any", sample.title());
             }
@@ -290,6 +294,45 @@ fn a_refused_message_is_not_read_behind_either() {
     assert!(reader.receive().is_err());
     assert_eq!(reader.receive(), Ok(Received::Block(b"ok")));
     assert_eq!(reader.io_mut().delivered(), 26);
+}
+
+/// A time-out that cannot tell a quiet peer from one that stopped in the middle closes the wrong one.
+#[test]
+fn a_reader_knows_at_every_byte_whether_a_message_has_begun() {
+    for sample in sendable()
+        .into_iter()
+        .filter(|sample| sample.spec != "stream")
+    {
+        let gives = sample.sends();
+        let ends: Vec<_> = (0..=gives.len())
+            .map(|count| wire_of(sample.framing(), &gives[..count]).len())
+            .collect();
+        let cuts = cuts::bytes(sample.wire.len());
+        for mode in MODES {
+            for at in 0..=sample.wire.len() {
+                let source = Source::new(&sample.wire, &cuts).upset(at, Upset::Error);
+                let mut buffer = vec![0; sample.buffer_len()];
+                let mut reader = blocking::Reader::new(source, sample.framing(), &mut buffer[..]);
+                loop {
+                    let result = match mode {
+                        Mode::Whole => reader.receive(),
+                        Mode::Pieces => reader.receive_piece(),
+                    };
+                    match result {
+                        Ok(received) => assert_ne!(received, Received::Closed, "before the error"),
+                        Err(_) => break,
+                    }
+                }
+                let begun = !ends.contains(&at);
+                assert_eq!(
+                    reader.is_mid_block(),
+                    begun,
+                    "{} at {at}, {mode:?}",
+                    sample.title()
+                );
+            }
+        }
+    }
 }
 
 fn events(sample: &Sample, mode: Mode) -> &[Event] {

@@ -17,7 +17,11 @@ fn every_source_file_says_what_it_is_for_and_is_not_too_long() {
         let text = fs::read_to_string(&file).unwrap();
         let first = text.lines().next().unwrap_or_default();
         let documented = first.starts_with("//! ") || first.starts_with("#![doc = include_str!");
-        assert!(documented, "{} begins with no word on what it is for", file.display());
+        assert!(
+            documented,
+            "{} begins with no word on what it is for",
+            file.display()
+        );
         let lines = text.lines().count();
         assert!(lines <= LINES_MAX, "{} has {lines} lines", file.display());
     }
@@ -28,7 +32,10 @@ fn both_tables_of_framings_name_all_that_can_be_parsed() {
     for readme in ["README.md", "framing-core/README.md"] {
         let text = fs::read_to_string(root().join(readme)).unwrap();
         for spec in AnyFraming::SPECS {
-            assert!(text.contains(&format!("`{spec}`")), "{readme} does not name {spec}");
+            assert!(
+                text.contains(&format!("`{spec}`")),
+                "{readme} does not name {spec}"
+            );
         }
     }
 }
@@ -38,18 +45,33 @@ fn the_readme_names_every_command_and_every_option_of_the_daemon() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let help = run(&["--help"], b"");
     let commands = help.stdout_text();
-    let commands = commands.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands = commands
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1);
     let commands = commands.take_while(|line| !line.is_empty());
-    let commands: Vec<_> = commands.filter_map(|line| line.split_whitespace().next()).collect();
+    let commands: Vec<_> = commands
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
     assert!(commands.contains(&"serve"), "{commands:?}");
     for command in commands.into_iter().filter(|command| *command != "help") {
-        assert!(readme.contains(&format!("`{command}")), "README.md does not name {command}");
+        assert!(
+            readme.contains(&format!("`blocksd {command}`")),
+            "README.md does not name {command}"
+        );
     }
     let help = run(&["serve", "--help"], b"");
-    for word in help.stdout_text().split_whitespace().filter(|word| word.starts_with("--")) {
+    for word in help
+        .stdout_text()
+        .split_whitespace()
+        .filter(|word| word.starts_with("--"))
+    {
         let option = word.trim_end_matches([',', ';', '.']);
         if option != "--help" {
-            assert!(readme.contains(option), "README.md does not name {option} of serve");
+            assert!(
+                readme.contains(option),
+                "README.md does not name {option} of serve"
+            );
         }
     }
 }
@@ -57,10 +79,20 @@ fn the_readme_names_every_command_and_every_option_of_the_daemon() {
 #[test]
 fn facts_of_the_manifest_are_stated_there_only() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap();
-    for file in ["README.md", "framing-core/README.md", "framing-core/Cargo.toml"] {
+    let version = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("rust-version = "))
+        .unwrap();
+    for file in [
+        "README.md",
+        "framing-core/README.md",
+        "framing-core/Cargo.toml",
+    ] {
         let text = fs::read_to_string(root().join(file)).unwrap();
-        assert!(!text.contains(version.trim_matches('"')), "{file} repeats the Rust version");
+        assert!(
+            !text.contains(version.trim_matches('"')),
+            "{file} repeats the Rust version"
+        );
     }
 }
 
@@ -73,7 +105,11 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() && name != "target" && !name.starts_with('.') {
             found.extend(sources(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {

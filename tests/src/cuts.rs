@@ -31,7 +31,9 @@ pub fn bytes(len: usize) -> Vec<usize> {
     (1..len).collect()
 }
 
-fn places(len: usize) -> Vec<usize> {
+/// The places for cuts that [`all`] has.
+#[must_use]
+pub fn places(len: usize) -> Vec<usize> {
     let hot = |at: &usize| len <= 50 || *at < 8 || len - at < 8 || (at + 3) % 127 < 7;
     (1..len).filter(hot).collect()
 }

@@ -47,6 +47,7 @@ pub const MODES: [Mode; 2] = [Mode::Whole, Mode::Pieces];
 /// Puts results together to events: pieces to messages.
 #[derive(Clone, Debug, Default)]
 pub struct Collector {
+    results: usize,
     events: Vec<Event>,
     message: Option<Vec<u8>>,
 }
@@ -96,8 +97,10 @@ impl Collector {
     /// Adds what a reader returned.
     ///
     /// # Panics
-    /// If that was an error other than a fault.
+    /// If that was an error other than a fault, or if results come without end.
     pub fn result(&mut self, result: Result<Received<'_>, ReceiveError<Broken>>) {
+        self.results += 1;
+        assert!(self.results < 100_000, "results without end");
         match result {
             Ok(received) => self.push(received),
             Err(ReceiveError::Fault(fault)) => self.fault(fault),
@@ -341,35 +344,13 @@ pub fn give<E: Encode>(
 pub fn wire_of(framing: impl Framing, gives: &[Give]) -> Vec<u8> {
     let mut writer = blocking::Writer::new(Sink::new(usize::MAX), framing);
     give(&mut writer, gives).expect("a message that can be sent");
-    writer.into_io().wire()
+    writer.into_io().wire().to_vec()
 }
 
 /// Whether a framing says beforehand how much may be read without reading behind a message.
 #[must_use]
 pub fn is_exact(framing: AnyFraming) -> bool {
     concrete!(framing, framing => decoder_is_exact(&framing))
-}
-
-/// Length of the smallest buffer with which a reader of pieces can work.
-#[must_use]
-pub fn buffer_min(framing: AnyFraming) -> usize {
-    use framing_core::{Blocks, Cobs, Length, Lines, Netstring, OctetCounted, Varint};
-    use framing_core::{U8, U16, U16Le, U32, U32Le};
-    match framing {
-        AnyFraming::Blocks(_) => Blocks::buffer_len(0),
-        AnyFraming::Lines(_) => Lines::buffer_len(0),
-        AnyFraming::Delimited(framing) => framing.delimiter().len(),
-        AnyFraming::Cobs(_) => Cobs::buffer_len(0),
-        AnyFraming::LengthU8(_) => Length::<U8>::buffer_len(0),
-        AnyFraming::LengthU16(_) => Length::<U16>::buffer_len(0),
-        AnyFraming::LengthU16Le(_) => Length::<U16Le>::buffer_len(0),
-        AnyFraming::LengthU32(_) => Length::<U32>::buffer_len(0),
-        AnyFraming::LengthU32Le(_) => Length::<U32Le>::buffer_len(0),
-        AnyFraming::LengthVarint(_) => Varint::buffer_len(0),
-        AnyFraming::Netstring(_) => Netstring::buffer_len(0),
-        AnyFraming::OctetCounted(_) => OctetCounted::buffer_len(0),
-        _ => 1,
-    }
 }
 
 fn decoder_is_exact<F: Framing>(_: &F) -> bool {

@@ -4,5 +4,12 @@ pub mod cuts;
 pub mod drive;
 pub mod link;
 pub mod messages;
+pub mod process;
 pub mod reference;
 pub mod samples;
+pub mod sizes;
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub mod readme {}

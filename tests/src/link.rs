@@ -160,13 +160,14 @@ impl embedded_io_async::Read for Source<'_> {
 /// Takes bytes, at most so many at a time.
 #[derive(Clone, Debug)]
 pub struct Sink {
-    /// What each write that took bytes took.
-    pub writes: Vec<Vec<u8>>,
+    /// How many bytes each write that took some took.
+    pub writes: Vec<usize>,
     /// How many times it was flushed.
     pub flushes: usize,
     most: usize,
     calls: Calls,
     flush_fails: bool,
+    wire: Vec<u8>,
 }
 
 impl Sink {
@@ -179,6 +180,7 @@ impl Sink {
             most,
             calls: Calls::default(),
             flush_fails: false,
+            wire: Vec::new(),
         }
     }
 
@@ -205,8 +207,8 @@ impl Sink {
 
     /// All that was written.
     #[must_use]
-    pub fn wire(&self) -> Vec<u8> {
-        self.writes.concat()
+    pub fn wire(&self) -> &[u8] {
+        &self.wire
     }
 
     /// How many writes there were, failed ones too.
@@ -227,10 +229,10 @@ impl Sink {
             Some(Upset::Short) => (1, 0),
             Some(Upset::Lie(more)) => (self.most, more),
         };
-        let taken = bytes[..bytes.len().min(most)].to_vec();
-        let len = taken.len();
-        self.writes.push(taken);
-        Ok(len.saturating_add(claimed))
+        let taken = &bytes[..bytes.len().min(most)];
+        self.wire.extend_from_slice(taken);
+        self.writes.push(taken.len());
+        Ok(taken.len().saturating_add(claimed))
     }
 
     fn push(&mut self) -> Result<(), Broken> {

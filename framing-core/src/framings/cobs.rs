@@ -145,9 +145,9 @@ impl Decode for CobsDecoder {
     }
 
     fn block_max(&self, len: usize) -> u32 {
-        // One code byte in each 254 and the delimiter; see `Cobs::wire_len`.
+        // The first code and the delimiter, and a code behind each full group: `Cobs::wire_len` the other way round.
         let len = len.saturating_sub(2);
-        size_u32(len.saturating_sub(len.div_ceil(GROUP + 1)))
+        size_u32(len.saturating_sub(len.saturating_add(1) / (GROUP + 1)))
     }
 }
 

@@ -420,13 +420,15 @@ impl Encode for DelimitedEncoder {
         }
         if self.lines && self.carriage_return {
             return Err(Refusal::Delimiter {
-                offset: piece.len().saturating_sub(1),
+                offset: piece.len(),
             });
         }
         Ok(())
     }
 
     fn head(&mut self, _len: u32, _stage: &mut [u8]) -> Result<usize, Refusal> {
+        // What an earlier message ended in says nothing of this one.
+        *self = Self::new(self.delimiter, self.lines);
         Ok(0)
     }
 

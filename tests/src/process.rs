@@ -1,0 +1,500 @@
+//! The daemon and the Python peers as processes: each with a deadline, none left behind.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take before a test gives up on it: long, since nothing waits for it to pass.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// `blocksd` with these arguments, built once for all tests.
+pub fn blocksd(args: &[&str]) -> Command {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BINARY.get_or_init(build).as_ref();
+    let binary = built.unwrap_or_else(|error| panic!("blocksd cannot be built:\n{error}"));
+    let mut command = Command::new(binary);
+    command.args(args).env_remove("RUST_LOG");
+    command
+}
+
+/// One of the peers in `tests/peers`, written for Python's standard library.
+pub fn python(peer: &str, args: &[&str]) -> Command {
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+    let mut command = Command::new("python3");
+    // Unbuffered, and without files of its own beside ours.
+    command
+        .args(["-u", "-B"])
+        .arg(peers.join(peer))
+        .args(args)
+        .env("PYTHONUTF8", "1");
+    command
+}
+
+fn build() -> Result<PathBuf, String> {
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .args(["build", "--package", "host-daemon", "--bin", "blocksd"])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let output = command.output().map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "blocksd")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .filter(|_| output.status.success())
+        .ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// How a process ended, and all that it said.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Standard output as text.
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// The figures of the line that begins with `totals:`, by their words in the singular.
+    pub fn totals(&self) -> BTreeMap<String, u64> {
+        let mut lines = self.stderr.lines();
+        let line = lines.find_map(|line| line.strip_prefix("totals:"));
+        let line = line.unwrap_or_else(|| panic!("no totals in:\n{}", self.stderr));
+        // What stands in brackets says more of the figure before it.
+        line.split(['(', ')'])
+            .step_by(2)
+            .flat_map(|part| part.split(','))
+            .filter_map(|part| part.trim().split_once(' '))
+            .map(|(number, word)| {
+                let number = number.parse().expect("a number and a word");
+                (word.trim().trim_end_matches('s').to_owned(), number)
+            })
+            .collect()
+    }
+
+    /// Asserts that this was a refusal: this exit code, nothing on standard output, and one line on standard error
+    /// that names `what`.
+    #[track_caller]
+    pub fn assert_refused(&self, code: i32, what: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert_eq!(self.stderr.trim_end().lines().count(), 1, "{self:?}");
+        assert!(self.stderr.contains(what), "{what} is not in {self:?}");
+        assert_eq!(self.stdout_text(), "", "{self:?}");
+    }
+}
+
+/// Runs `blocksd` with these arguments to its end.
+#[track_caller]
+pub fn run(args: &[&str], stdin: &[u8]) -> Ended {
+    finish(blocksd(args), stdin)
+}
+
+/// Runs a command to its end.
+#[track_caller]
+pub fn finish(command: Command, stdin: &[u8]) -> Ended {
+    let mut process = Process::start(command);
+    process.write(stdin);
+    process.end()
+}
+
+/// What came out of a pipe, and whether that is all.
+#[derive(Debug, Default)]
+struct Collected {
+    bytes: Mutex<(Vec<u8>, bool)>,
+    grown: Condvar,
+}
+
+impl Collected {
+    fn from(mut pipe: impl Read + Send + 'static) -> Arc<Self> {
+        let collected = Arc::new(Self::default());
+        let here = Arc::clone(&collected);
+        thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            while !here.lock().1 {
+                let len = pipe.read(&mut buffer).unwrap_or(0);
+                let mut bytes = here.lock();
+                bytes.0.extend_from_slice(&buffer[..len]);
+                bytes.1 |= len == 0;
+                here.grown.notify_all();
+            }
+        });
+        collected
+    }
+
+    /// Waits until `look` finds something in the bytes behind `from`; `None` at the end of the pipe or the deadline.
+    fn wait<T>(
+        &self,
+        from: usize,
+        until: Instant,
+        mut look: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Option<T> {
+        let mut bytes = self.lock();
+        loop {
+            if let Some(found) = look(&bytes.0[from..]) {
+                return Some(found);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if bytes.1 || left.is_zero() {
+                return None;
+            }
+            let waited = self.grown.wait_timeout(bytes, left);
+            bytes = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn bytes_from(&self, from: usize) -> Vec<u8> {
+        self.lock().0[from..].to_vec()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Vec<u8>, bool)> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running process, killed when dropped. What it says is collected as it says it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    stdout: Arc<Collected>,
+    stderr: Arc<Collected>,
+}
+
+impl Process {
+    /// Starts it.
+    pub fn start(mut command: Command) -> Self {
+        command.stdout(Stdio::piped());
+        let mut process = Self::start_unread(command);
+        process.stdout = Collected::from(process.take_stdout().expect("piped"));
+        process
+    }
+
+    /// Starts it and leaves its standard output where the command directs it.
+    pub fn start_unread(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stderr = Collected::from(child.stderr.take().expect("piped"));
+        Self {
+            child,
+            // Nothing comes here.
+            stdout: Collected::from(std::io::empty()),
+            stderr,
+        }
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_none()
+    }
+
+    /// The pipe of its standard output, if it was left unread.
+    pub fn take_stdout(&mut self) -> Option<std::process::ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Writes all of its standard input, and closes that.
+    pub fn write(&mut self, stdin: &[u8]) {
+        let mut pipe = self.child.stdin.take().expect("written once");
+        let stdin = stdin.to_owned();
+        // Fails where the process does not read it all: the test sees why.
+        thread::spawn(move || pipe.write_all(&stdin).ok());
+    }
+
+    /// Waits for the line of standard output that begins so.
+    #[track_caller]
+    pub fn line(&self, begin: &str) -> String {
+        let until = Instant::now() + DEADLINE;
+        let begins = |line: &&[u8]| line.starts_with(begin.as_bytes());
+        let find = |bytes: &[u8]| lines(bytes).find(begins).map(<[u8]>::to_vec);
+        let found = self.stdout.wait(0, until, find);
+        let found = found.unwrap_or_else(|| panic!("no line {begin:?}; {}", self.said()));
+        String::from_utf8_lossy(&found).into_owned()
+    }
+
+    /// How many bytes it has printed.
+    pub fn printed(&self) -> usize {
+        self.stdout.lock().0.len()
+    }
+
+    /// All of standard error so far.
+    pub fn error_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.bytes_from(0)).into_owned()
+    }
+
+    /// Reads one more line of standard error, and then closes that pipe.
+    pub fn leave_stderr(&self) {
+        self.stderr.lock().1 = true;
+    }
+
+    /// The port of the script that says `Listening at ('127.0.0.1', 40123)`.
+    #[track_caller]
+    pub fn port(&self) -> u16 {
+        let line = self.line("Listening at (");
+        let (_, port) = line.rsplit_once(' ').expect("an address and a port");
+        port.trim_end_matches(')').parse().expect("a port")
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(status.expect("kill runs").success(), "{}", self.said());
+    }
+
+    /// A figure of `/proc/PID/status` that is given in kB, such as `VmRSS`.
+    pub fn memory_kb(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let figure = line.and_then(|line| line.split_whitespace().nth(1));
+        figure.expect(name).parse().expect("a figure")
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub fn end(mut self) -> Ended {
+        let until = Instant::now() + DEADLINE;
+        let code = loop {
+            match self.child.try_wait().expect("it is our child") {
+                Some(status) => break status.code(),
+                None if Instant::now() < until => thread::sleep(Duration::from_millis(5)),
+                None => panic!("it does not end; {}", self.said()),
+            }
+        };
+        self.stdout.wait(0, until, |_| None::<()>);
+        self.stderr.wait(0, until, |_| None::<()>);
+        Ended {
+            code,
+            stdout: self.stdout.bytes_from(0),
+            stderr: self.error_text(),
+        }
+    }
+
+    fn said(&self) -> String {
+        let stdout = self.stdout.bytes_from(0);
+        let tail = String::from_utf8_lossy(&stdout[stdout.len().saturating_sub(4000)..]);
+        let stderr = self.error_text();
+        format!("standard output ends:\n{tail}\nstandard error:\n{stderr}")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails where it has ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The lines that are whole.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+    lines.filter_map(|line| line.strip_suffix(b"\n"))
+}
+
+/// `blocksd serve` on ports that the system chose, with JSON on standard output unless told otherwise.
+#[derive(Debug)]
+pub struct Server {
+    /// The daemon itself.
+    pub process: Process,
+    listeners: Vec<(SocketAddr, String)>,
+    events: Vec<Value>,
+    /// Bytes of standard output that are in `events`.
+    parsed: usize,
+}
+
+impl Server {
+    /// Starts it with these arguments, and waits until it listens.
+    #[track_caller]
+    pub fn start(args: &[&str]) -> Self {
+        Self::of(Process::start(Self::command(args)), args)
+    }
+
+    /// The command of [`Self::start`].
+    pub fn command(args: &[&str]) -> Command {
+        let mut command = blocksd(&["serve"]);
+        if !args.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        if !args.contains(&"--output") {
+            command.args(["--output", "json"]);
+        }
+        command.args(args);
+        command
+    }
+
+    /// The daemon of a process that was started with the command for `args`.
+    #[track_caller]
+    pub fn of(process: Process, args: &[&str]) -> Self {
+        let count = args.iter().filter(|&&arg| arg == "--listen").count().max(1);
+        let until = Instant::now() + DEADLINE;
+        let found = process.stderr.wait(0, until, |bytes| {
+            let listeners: Vec<_> = lines(bytes).filter_map(listener).collect();
+            (listeners.len() == count).then_some(listeners)
+        });
+        let listeners = found.unwrap_or_else(|| panic!("it does not listen; {}", process.said()));
+        Self {
+            process,
+            listeners,
+            events: Vec::new(),
+            parsed: 0,
+        }
+    }
+
+    /// Where it listens; the first place of several.
+    pub fn addr(&self) -> SocketAddr {
+        self.listeners[0].0
+    }
+
+    /// Where it listens for this framing.
+    pub fn addr_of(&self, framing: &str) -> SocketAddr {
+        let found = self.listeners.iter().find(|(_, spec)| spec == framing);
+        let found = found.unwrap_or_else(|| panic!("no {framing} in {:?}", self.listeners));
+        found.0
+    }
+
+    /// A connection to [`Self::addr`], whose reads do not last for ever.
+    #[track_caller]
+    pub fn connect(&self) -> TcpStream {
+        connect(self.addr())
+    }
+
+    /// All events so far.
+    pub fn events(&mut self) -> &[Value] {
+        self.wait(|_| true)
+    }
+
+    /// Waits until the events satisfy `enough`.
+    #[track_caller]
+    pub fn wait(&mut self, enough: impl Fn(&[Value]) -> bool) -> &[Value] {
+        if !self.wait_until(Instant::now() + DEADLINE, enough) {
+            panic!("these events do not come; {}", self.process.said());
+        }
+        &self.events
+    }
+
+    /// Waits for so many events of a kind, of all connections.
+    #[track_caller]
+    pub fn wait_for(&mut self, kind: &str, count: usize) -> &[Value] {
+        self.wait(|events| count <= events.iter().filter(|event| event["event"] == kind).count())
+    }
+
+    /// What is told of one connection until its close, without times and addresses.
+    #[track_caller]
+    pub fn story(&mut self, conn: u64) -> Vec<String> {
+        let is_end = |event: &Value| event["event"] == "close" && event["conn"] == conn;
+        let events = self.wait(|events| events.iter().any(is_end));
+        let own = events.iter().filter(|event| event["conn"] == conn);
+        own.map(brief).collect()
+    }
+
+    /// Asks it to end, and waits for that.
+    #[track_caller]
+    pub fn stop(self) -> (Ended, Vec<Value>) {
+        self.process.signal("TERM");
+        self.end()
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub fn end(self) -> (Ended, Vec<Value>) {
+        let Self {
+            process,
+            mut events,
+            parsed,
+            ..
+        } = self;
+        let ended = process.end();
+        let len = parse(&ended.stdout[parsed..], &mut events);
+        assert_eq!(parsed + len, ended.stdout.len(), "the last line is torn");
+        (ended, events)
+    }
+
+    fn wait_until(&mut self, until: Instant, enough: impl Fn(&[Value]) -> bool) -> bool {
+        loop {
+            // Parsed outside, so that the daemon is not held back by it.
+            let fresh = self.process.stdout.bytes_from(self.parsed);
+            self.parsed += parse(&fresh, &mut self.events);
+            if enough(&self.events) {
+                return true;
+            }
+            let line = |bytes: &[u8]| bytes.contains(&b'\n').then_some(());
+            if self.process.stdout.wait(self.parsed, until, line).is_none() {
+                return false;
+            }
+        }
+    }
+}
+
+/// Appends the events of all whole lines; returns how many bytes these are.
+fn parse(bytes: &[u8], events: &mut Vec<Value>) -> usize {
+    let mut len = 0;
+    for line in lines(bytes) {
+        let event = serde_json::from_slice(line);
+        let error = |error| panic!("{error} in {}", String::from_utf8_lossy(line));
+        events.push(event.unwrap_or_else(error));
+        len += line.len() + 1;
+    }
+    len
+}
+
+/// A connection whose reads do not last for ever.
+#[track_caller]
+pub fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&addr, DEADLINE).expect("it listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
+    stream.set_write_timeout(Some(DEADLINE)).expect("not zero");
+    stream.set_nodelay(true).expect("a live socket");
+    stream
+}
+
+fn listener(line: &[u8]) -> Option<(SocketAddr, String)> {
+    let line = std::str::from_utf8(line)
+        .ok()?
+        .strip_prefix("listening on ")?;
+    let (addr, spec) = line.split_once(" framing=")?;
+    Some((addr.parse().ok()?, spec.to_owned()))
+}
+
+/// An event in a few words, without its connection, time and addresses: `block 0 5 "hello"`.
+pub fn brief(event: &Value) -> String {
+    let kind = event["event"].as_str().unwrap_or("no event");
+    let names: &[&str] = match kind {
+        "block" => &["seq", "len", "text", "base64"],
+        "piece" => &["offset", "len", "first", "last", "text", "base64"],
+        "end" => &["blocks"],
+        "fault" => &[
+            "fault", "declared", "limit", "lost", "where", "have", "want", "found", "offset",
+            "missing",
+        ],
+        "close" => &["reason", "blocks", "bytes"],
+        _ => &[],
+    };
+    let mut words = vec![kind.to_owned()];
+    words.extend(names.iter().filter_map(|&name| match &event[name] {
+        Value::Null => None,
+        Value::String(word) if ["fault", "where", "reason"].contains(&name) => Some(word.clone()),
+        value if ["seq", "text"].contains(&name) => Some(value.to_string()),
+        value => Some(format!("{name}={value}")),
+    }));
+    words.join(" ")
+}

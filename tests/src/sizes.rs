@@ -1,0 +1,53 @@
+//! What each framing says of lengths, for one that is known at run time only.
+
+use framing_core::{
+    AnyFraming, Blocks, Cobs, Delimited, Fixed, Length, Lines, Netstring, OctetCounted, Stream, U8,
+    U16, U16Le, U32, U32Le, Varint,
+};
+
+use crate::concrete;
+
+/// The `wire_len` of a framing.
+#[must_use]
+pub fn wire_len(framing: AnyFraming, len: usize) -> usize {
+    concrete!(framing, framing => framing.wire_len_of(len))
+}
+
+/// The `buffer_len` of a framing.
+#[must_use]
+pub fn buffer_len(framing: AnyFraming, len: usize) -> usize {
+    concrete!(framing, framing => framing.buffer_len_of(len))
+}
+
+/// Length of the smallest buffer with which a reader of pieces can work.
+#[must_use]
+pub fn buffer_min(framing: AnyFraming) -> usize {
+    match framing {
+        AnyFraming::Delimited(framing) => framing.delimiter().len(),
+        framing => buffer_len(framing, 0).max(1),
+    }
+}
+
+trait Sizes {
+    fn wire_len_of(&self, len: usize) -> usize;
+    fn buffer_len_of(&self, len: usize) -> usize;
+}
+
+macro_rules! sizes {
+    ($($framing:ty)*) => { $(
+        impl Sizes for $framing {
+            fn wire_len_of(&self, len: usize) -> usize {
+                Self::wire_len(len)
+            }
+
+            fn buffer_len_of(&self, len: usize) -> usize {
+                Self::buffer_len(len)
+            }
+        }
+    )* };
+}
+
+sizes! {
+    Blocks Stream Fixed Lines Delimited Cobs Length<U8> Length<U16> Length<U16Le> Length<U32> Length<U32Le>
+    Varint Netstring OctetCounted
+}
