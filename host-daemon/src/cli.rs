@@ -9,6 +9,7 @@ use framing_core::{AnyFraming, Blocks, Limits};
 
 use crate::batch::{StopAt, TooLong};
 use crate::connection::Policy;
+use crate::decode::{Decoding, DefmtError};
 use crate::reply::Reply;
 
 /// Framed telemetry over TCP: receives it, sends it, shows it.
@@ -38,7 +39,7 @@ pub enum Command {
 /// Arguments of `serve`.
 #[derive(Args, Debug)]
 pub struct Serve {
-    /// Address to listen on; what stands behind a comma is for this one only: framing=SPEC, max-block=BYTES,
+    /// Address to listen on; what stands behind a comma is for this one only: framing=SPEC, decode=..., max-block=BYTES,
     /// max-skip=BYTES, oversize=skip|close|pieces, after-end=close|continue.
     #[arg(
         long,
@@ -67,11 +68,14 @@ pub struct Serve {
 }
 
 /// Options that a listener may have of its own.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Options {
     /// How messages are framed.
     #[arg(long, value_name = "SPEC", default_value_t = AnyFraming::Blocks(Blocks), value_parser = framing)]
     pub framing: AnyFraming,
+    /// How payload is read: raw, text, json, cbor, or defmt with the firmware's ELF file.
+    #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF", default_value = "raw", value_parser = decoding)]
+    pub decode: Decoding,
     /// Longest message that is taken, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = block_max)]
     pub max_block: u32,
@@ -128,9 +132,10 @@ pub struct Listen {
 }
 
 /// An option that a listener has of its own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Own {
     Framing(AnyFraming),
+    Decode(Decoding),
     MaxBlock(u32),
     MaxSkip(u32),
     Oversize(Oversize),
@@ -203,14 +208,15 @@ impl Serve {
     /// How the connections of a listener are treated.
     #[must_use]
     pub fn policy(&self, listen: &Listen) -> Policy {
-        let mut options = self.options;
+        let mut options = self.options.clone();
         for own in &listen.own {
-            match *own {
-                Own::Framing(framing) => options.framing = framing,
-                Own::MaxBlock(max_block) => options.max_block = max_block,
-                Own::MaxSkip(max_skip) => options.max_skip = max_skip,
-                Own::Oversize(oversize) => options.oversize = oversize,
-                Own::AfterEnd(after_end) => options.after_end = after_end,
+            match own {
+                Own::Framing(framing) => options.framing = *framing,
+                Own::Decode(decoding) => options.decode = decoding.clone(),
+                Own::MaxBlock(max_block) => options.max_block = *max_block,
+                Own::MaxSkip(max_skip) => options.max_skip = *max_skip,
+                Own::Oversize(oversize) => options.oversize = *oversize,
+                Own::AfterEnd(after_end) => options.after_end = *after_end,
             }
         }
         // What is taken in pieces is never skipped.
@@ -222,6 +228,7 @@ impl Serve {
         };
         Policy {
             framing: options.framing,
+            decoding: options.decode,
             limits: Limits {
                 block_max: options.max_block,
                 skip_max,
@@ -258,6 +265,7 @@ impl Own {
             .ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
         match key {
             "framing" => framing(value).map(Self::Framing),
+            "decode" => decoding(value).map(Self::Decode),
             "max-block" => block_max(value).map(Self::MaxBlock),
             "max-skip" => bytes(value).map(Self::MaxSkip),
             "oversize" => Oversize::from_str(value, false).map(Self::Oversize),
@@ -265,6 +273,10 @@ impl Own {
             _ => Err(format!("`{key}` is not an option of a listener")),
         }
     }
+}
+
+fn decoding(spec: &str) -> Result<Decoding, String> {
+    spec.parse().map_err(|error: DefmtError| error.to_string())
 }
 
 fn framing(spec: &str) -> Result<AnyFraming, String> {

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::batch::{Batch, Decoded, Item, StopAt};
-use crate::counters::Counters;
+use crate::counters::{Counters, FaultKind};
+use crate::decode::{Decoder, Decoding};
 use crate::event::{Event, Position, Reason, What};
 use crate::pool::{BUFFER_LEN, Buffer, Pool};
 use crate::reply::{Answer, Reply};
@@ -24,7 +25,7 @@ pub struct Shared {
     /// Read buffers.
     pub pool: Arc<Pool>,
     /// What is counted.
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     /// Where events go; a full queue holds the devices back.
     pub events: Option<mpsc::Sender<Event>>,
     /// Cancelled when the daemon is to stop.
@@ -36,6 +37,8 @@ pub struct Shared {
 pub struct Policy {
     /// How messages are framed, in both directions.
     pub framing: AnyFraming,
+    /// How blocks are read, by sinks that show what they mean.
+    pub decoding: Decoding,
     /// How long a message may be.
     pub limits: Limits,
     /// Which results end the connection.
@@ -60,6 +63,7 @@ const FAULTS_LOGGED: u64 = 5;
 pub struct Connection {
     conn: u64,
     device: Arc<str>,
+    reader: Arc<Decoder>,
     stream: TcpStream,
     policy: Arc<Policy>,
     shared: Arc<Shared>,
@@ -99,6 +103,7 @@ impl Connection {
             conn,
             device: peer.ip().to_string().into(),
             stream,
+            reader: Arc::new(Decoder::new(policy.decoding.clone())),
             decoder: policy.framing.decoder(),
             answer: policy
                 .reply
@@ -324,7 +329,7 @@ impl Connection {
 
     fn fault(&mut self, fault: &Fault) {
         self.faults += 1;
-        self.shared.counters.fault(fault);
+        self.shared.counters.fault(FaultKind::of(fault));
         let (conn, device) = (self.conn, &self.device);
         if FAULTS_LOGGED < self.faults {
             return;
@@ -345,6 +350,7 @@ impl Connection {
             let event = Event {
                 conn: self.conn,
                 device: Arc::clone(&self.device),
+                decoder: Arc::clone(&self.reader),
                 time: SystemTime::now(),
                 what,
             };

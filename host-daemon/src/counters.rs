@@ -27,15 +27,18 @@ pub enum FaultKind {
     BadEnding,
     /// The stream was cut.
     Truncated,
+    /// A block is not what it should be; counted where it is read.
+    Undecodable,
 }
 
 impl FaultKind {
     /// All of them, in the order of the totals.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::TooLong,
         Self::BadLength,
         Self::BadEnding,
         Self::Truncated,
+        Self::Undecodable,
     ];
 
     /// The kind of a fault.
@@ -58,6 +61,7 @@ impl FaultKind {
             Self::BadLength => "bad_length",
             Self::BadEnding => "bad_ending",
             Self::Truncated => "truncated",
+            Self::Undecodable => "undecodable",
         }
     }
 }
@@ -91,8 +95,8 @@ impl Counters {
     }
 
     /// A message was refused.
-    pub fn fault(&self, fault: &Fault) {
-        if let Some(counter) = self.faults.get(FaultKind::of(fault) as usize) {
+    pub fn fault(&self, kind: FaultKind) {
+        if let Some(counter) = self.faults.get(kind as usize) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::batch::{Item, StopAt, TooLong};
 use crate::connection::{Policy, Shared};
 use crate::counters::Counters;
+use crate::decode::Decoding;
 use crate::event::{Event, What};
 use crate::failure::Failure;
 use crate::output::{self, Format, Out, QUEUE_LEN, Text};
@@ -110,6 +111,7 @@ pub async fn demo(duration: Duration) -> Result<(), Failure> {
             end: true,
             too_long: TooLong::Skip,
         },
+        decoding: Decoding::Raw,
         idle_timeout: None,
         reply: None,
     };
@@ -128,15 +130,17 @@ pub async fn demo(duration: Duration) -> Result<(), Failure> {
     let names = Names::default();
     let arrived = Arc::default();
     let format = Named {
-        text: Text::new(),
+        text: Text::new(false),
         names: Arc::clone(&names),
         at: HashMap::new(),
         arrived: Arc::clone(&arrived),
     };
-    let output = output::spawn(format, Box::new(io::stdout()), queue, stop.clone());
+    let counters = Arc::<Counters>::default();
+    let stdout = Box::new(io::stdout());
+    let output = output::spawn(format, stdout, queue, Arc::clone(&counters), stop.clone());
     let shared = Shared {
         pool: Pool::new(),
-        counters: Counters::default(),
+        counters,
         events: Some(events),
         stop: stop.clone(),
     };

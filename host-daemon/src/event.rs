@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::batch::{Batch, Item, Stop};
+use crate::decode::Decoder;
 
 /// Something that happened on a connection.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct Event {
     pub conn: u64,
     /// Where blocks come from: set by the daemon, never by the peer.
     pub device: Arc<str>,
+    /// What reads its blocks.
+    pub decoder: Arc<Decoder>,
     /// When it was received.
     pub time: SystemTime,
     /// What it was.

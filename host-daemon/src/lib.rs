@@ -15,6 +15,7 @@ pub mod book;
 pub mod cli;
 pub mod connection;
 pub mod counters;
+pub mod decode;
 pub mod demo;
 pub mod event;
 pub mod failure;

@@ -105,10 +105,11 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         tell(format_args!("listening on {address} framing={framing}"));
         listeners.push(listener);
     }
-    let (events, output) = start_output(arguments.output, &stop);
+    let counters = Arc::new(Counters::default());
+    let (events, output) = start_output(arguments.output, &counters, &stop);
     let shared = Arc::new(Shared {
         pool: Pool::new(),
-        counters: Counters::default(),
+        counters: Arc::clone(&counters),
         events,
         stop: stop.clone(),
     });
@@ -117,10 +118,10 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         once: arguments.once,
     };
     serve(listeners, admission, Arc::clone(&shared)).await;
-    let totals = shared.counters.totals();
     // The output ends when the last connection and this have let go of it.
     drop(shared);
     let written = output.map_or(Ok(()), |output| finish_output(output, &stop));
+    let totals = counters.totals();
     tell(format_args!("totals: {totals}"));
     written
 }
@@ -129,6 +130,7 @@ type Output = JoinHandle<io::Result<()>>;
 
 fn start_output(
     kind: OutputKind,
+    counters: &Arc<Counters>,
     stop: &CancellationToken,
 ) -> (
     Option<mpsc::Sender<host_daemon::event::Event>>,
@@ -139,11 +141,17 @@ fn start_output(
     }
     let (events, queue) = mpsc::channel(QUEUE_LEN);
     let stdout = Box::new(io::stdout());
-    let stop = stop.clone();
+    let (counters, stop) = (Arc::clone(counters), stop.clone());
     let output = match kind {
-        OutputKind::Json => output::spawn(Json, stdout, queue, stop),
-        OutputKind::Hex => output::spawn(Hex::new(), stdout, queue, stop),
-        OutputKind::Text | OutputKind::None => output::spawn(Text::new(), stdout, queue, stop),
+        OutputKind::Json => output::spawn(Json, stdout, queue, counters, stop),
+        OutputKind::Hex => output::spawn(Hex::new(), stdout, queue, counters, stop),
+        OutputKind::Text | OutputKind::None => output::spawn(
+            Text::new(io::stdout().is_terminal()),
+            stdout,
+            queue,
+            counters,
+            stop,
+        ),
     };
     (Some(events), Some(output))
 }

@@ -4,6 +4,7 @@ mod json;
 mod text;
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::json::Json;
 pub use self::text::{Hex, Text};
 
+use crate::counters::{Counters, FaultKind};
 use crate::event::Event;
 
 /// Bytes that are collected before they are written, while more events are waiting.
@@ -33,15 +35,17 @@ pub trait Format: Send + 'static {
 pub struct Out {
     to: Box<dyn Write + Send>,
     bytes: Vec<u8>,
+    counters: Arc<Counters>,
 }
 
 impl Out {
     /// Collects for `to`.
     #[must_use]
-    pub fn new(to: Box<dyn Write + Send>) -> Self {
+    pub fn new(to: Box<dyn Write + Send>, counters: Arc<Counters>) -> Self {
         Self {
             to,
             bytes: Vec::with_capacity(WRITE_LEN * 2),
+            counters,
         }
     }
 
@@ -61,6 +65,11 @@ impl Out {
         } else {
             self.flush()
         }
+    }
+
+    /// A block could not be read as what it should be.
+    pub fn undecodable(&self) {
+        self.counters.fault(FaultKind::Undecodable);
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -85,10 +94,11 @@ pub fn spawn(
     mut format: impl Format,
     to: Box<dyn Write + Send>,
     mut events: mpsc::Receiver<Event>,
+    counters: Arc<Counters>,
     stop: CancellationToken,
 ) -> JoinHandle<io::Result<()>> {
     std::thread::spawn(move || {
-        let mut out = Out::new(to);
+        let mut out = Out::new(to, counters);
         let written = loop {
             let event = match events.try_recv() {
                 Ok(event) => event,

@@ -8,10 +8,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use framing_core::{Fault, Part};
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::{Format, Out};
 use crate::batch::{Batch, Item};
 use crate::counters::FaultKind;
+use crate::decode::{Decoder, Log, Meaning, Undecodable};
 use crate::event::{Event, Position, What};
 
 /// Writes events as JSON lines. Every object has `event`, `conn`, `device` and `time` (RFC 3339, nanoseconds).
@@ -26,7 +28,9 @@ impl Format for Json {
                 write!(out.line(), r#"{{"event":"open",{head},"peer":"{peer}","#)?;
                 head.end(out)
             }
-            What::Batch { batch, position } => write_batch(&head, batch, *position, out),
+            What::Batch { batch, position } => {
+                write_batch(&head, &event.decoder, batch, *position, out)
+            }
             What::Closed {
                 blocks,
                 bytes,
@@ -51,7 +55,7 @@ struct Head {
 
 impl Head {
     fn of(event: &Event) -> Self {
-        let device = serde_json::Value::from(&*event.device);
+        let device = Value::from(&*event.device);
         Self {
             conn_device: format!(r#""conn":{},"device":{device}"#, event.conn),
             time: Time(event.time),
@@ -83,6 +87,7 @@ impl fmt::Display for Time {
 
 fn write_batch(
     head: &Head,
+    decoder: &Decoder,
     batch: &Batch,
     mut position: Position,
     out: &mut Out,
@@ -97,7 +102,24 @@ fn write_batch(
                     line,
                     r#"{{"event":"block",{head},"seq":{seq},"time":"{time}","len":{len},"#
                 )?;
-                write_payload(bytes, line)?;
+                match decoder.read(seq, bytes) {
+                    Ok(meaning) => write_meaning(&meaning, line)?,
+                    Err(undecodable) => {
+                        write_payload(bytes, line)?;
+                        out.undecodable();
+                        out.end_line()?;
+                        let Undecodable { as_what, reason } = &undecodable;
+                        let (line, reason) = (out.line(), Value::from(reason.as_str()));
+                        write!(
+                            line,
+                            r#"{{"event":"fault",{head},"seq":{seq},"time":"{time}","#
+                        )?;
+                        write!(
+                            line,
+                            r#""fault":"undecodable","as":"{as_what}","reason":{reason}}}"#
+                        )?;
+                    }
+                }
             }
             Item::Piece { bytes, first, last } => {
                 let (seq, len) = (position.seq, bytes.len());
@@ -123,6 +145,40 @@ fn write_batch(
         }
         out.end_line()?;
         position.pass(&item);
+    }
+    Ok(())
+}
+
+fn write_meaning(meaning: &Meaning<'_>, line: &mut Vec<u8>) -> io::Result<()> {
+    match meaning {
+        Meaning::Raw(bytes) => return write_payload(bytes, line),
+        Meaning::Value(value) => write!(line, r#""value":{value}}}"#)?,
+        Meaning::Log(log) => {
+            let Log {
+                level,
+                timestamp,
+                message,
+                location,
+            } = log;
+            let fields = [
+                ("level", level.as_ref().map(|level| Value::from(*level))),
+                ("timestamp", timestamp.as_deref().map(Value::from)),
+                ("message", Some(Value::from(message.as_str()))),
+                ("location", location.as_deref().map(Value::from)),
+            ];
+            let fields = fields
+                .into_iter()
+                .filter_map(|(key, value)| Some((key, value?)));
+            for (index, (key, value)) in fields.enumerate() {
+                write!(
+                    line,
+                    r#"{}"{key}":{value}"#,
+                    if index == 0 { "" } else { "," }
+                )?;
+            }
+            line.push(b'}');
+        }
+        Meaning::Build { id, known } => write!(line, r#""build":"{id}","known":{known}}}"#)?,
     }
     Ok(())
 }

@@ -4,17 +4,20 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::time::SystemTime;
 
+use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{Format, Out};
 use crate::batch::Item;
+use crate::decode::{Log, Meaning, Plain};
 use crate::event::{Event, What};
 
 /// Writes the payload as text. What could confuse a terminal is escaped.
 #[derive(Clone, Debug)]
 pub struct Text {
     zone: TimeZone,
+    colour: bool,
 }
 
 /// Writes the payload as a dump of its bytes.
@@ -27,19 +30,67 @@ pub struct Hex {
 const DUMP_LEN: usize = 16;
 
 impl Text {
-    /// With times of this machine's zone.
+    /// With times of this machine's zone; with the levels of a log in `colour`, for a terminal.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(colour: bool) -> Self {
         Self {
             zone: TimeZone::system(),
+            colour,
+        }
+    }
+
+    /// Shows what a block says.
+    fn meaning(&self, meaning: &Meaning<'_>, line: &mut Vec<u8>) -> io::Result<()> {
+        match meaning {
+            Meaning::Raw(bytes) => write!(line, "{}", Readable(bytes)),
+            Meaning::Value(value) => write!(line, "{}", Plain(value)),
+            Meaning::Build { id, known: true } => write!(line, "firmware build {id}"),
+            Meaning::Build { id, known: false } => {
+                write!(
+                    line,
+                    "firmware build {id} is not that of the ELF file: its log is not decoded"
+                )
+            }
+            Meaning::Log(log) => self.log(log, line),
+        }
+    }
+
+    fn log(&self, log: &Log, line: &mut Vec<u8>) -> io::Result<()> {
+        if let Some(level) = log.level {
+            let style = if self.colour {
+                level_style(level)
+            } else {
+                Style::new()
+            };
+            write!(line, "{style}{:<5}{style:#} ", level.to_uppercase())?;
+        }
+        if let Some(timestamp) = &log.timestamp {
+            write!(line, "{timestamp} ")?;
+        }
+        write!(line, "{}", Readable(log.message.as_bytes()))?;
+        match &log.location {
+            Some(location) => {
+                let style = if self.colour {
+                    Style::new().dimmed()
+                } else {
+                    Style::new()
+                };
+                write!(line, " {style}({location}){style:#}")
+            }
+            None => Ok(()),
         }
     }
 }
 
-impl Default for Text {
-    fn default() -> Self {
-        Self::new()
-    }
+fn level_style(level: &str) -> Style {
+    let colour = match level {
+        "error" => AnsiColor::Red,
+        "warn" => AnsiColor::Yellow,
+        "info" => AnsiColor::Green,
+        "debug" => AnsiColor::Blue,
+        _ => AnsiColor::BrightBlack,
+    };
+    colour.on_default()
 }
 
 impl Hex {
@@ -60,8 +111,16 @@ impl Default for Hex {
 
 impl Format for Text {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
-        write_event(event, &self.zone, out, |bytes, out| {
-            write!(out.line(), "{}", Readable(bytes))?;
+        write_event(event, &self.zone, out, |seq, bytes, out| {
+            match seq.map_or(Ok(Meaning::Raw(bytes)), |seq| {
+                event.decoder.read(seq, bytes)
+            }) {
+                Ok(meaning) => self.meaning(&meaning, out.line())?,
+                Err(undecodable) => {
+                    write!(out.line(), "fault: {undecodable}: {}", Readable(bytes))?;
+                    out.undecodable();
+                }
+            }
             out.end_line()
         })
     }
@@ -69,7 +128,7 @@ impl Format for Text {
 
 impl Format for Hex {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
-        write_event(event, &self.zone, out, |bytes, out| {
+        write_event(event, &self.zone, out, |_, bytes, out| {
             write!(out.line(), "{} bytes", bytes.len())?;
             out.end_line()?;
             for (index, row) in bytes.chunks(DUMP_LEN).enumerate() {
@@ -103,11 +162,12 @@ fn write_head(event: &Event, zone: &TimeZone, line: &mut Vec<u8>) -> io::Result<
     write!(line, "{} {} ", ClockTime(event.time, zone), event.device)
 }
 
+/// Writes an event; `payload` gets the bytes of each block with its sequence number, and of each piece without.
 fn write_event(
     event: &Event,
     zone: &TimeZone,
     out: &mut Out,
-    mut payload: impl FnMut(&[u8], &mut Out) -> io::Result<()>,
+    mut payload: impl FnMut(Option<u64>, &[u8], &mut Out) -> io::Result<()>,
 ) -> io::Result<()> {
     let conn = event.conn;
     match &event.what {
@@ -135,7 +195,8 @@ fn write_event(
             for item in batch.items() {
                 out.line().extend_from_slice(&head);
                 match &item {
-                    Item::Block(bytes) | Item::Piece { bytes, .. } => payload(bytes, out)?,
+                    Item::Block(bytes) => payload(Some(position.seq), bytes, out)?,
+                    Item::Piece { bytes, .. } => payload(None, bytes, out)?,
                     Item::End => {
                         write!(
                             out.line(),

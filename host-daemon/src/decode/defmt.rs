@@ -1,0 +1,148 @@
+//! defmt log frames, read with the formats that the firmware's ELF file holds.
+
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use defmt_decoder::{Locations, Table};
+use object::Object as _;
+
+use super::{Log, Meaning};
+
+/// What an ELF file says about the log of its firmware.
+pub struct Defmt {
+    path: PathBuf,
+    table: Table,
+    locations: Locations,
+    /// The GNU build id, in hexadecimal.
+    build: Option<String>,
+}
+
+/// Why a decoding cannot be had.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DefmtError {
+    /// No decoding has this name.
+    Unknown,
+    /// The ELF file cannot be read.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The file is no ELF file, or one without defmt's formats.
+    NoFormats {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Defmt {
+    /// Reads an ELF file.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or has no formats.
+    pub fn open(path: &Path) -> Result<Self, DefmtError> {
+        let elf = std::fs::read(path).map_err(|error| DefmtError::File {
+            path: path.into(),
+            error,
+        })?;
+        let no_formats = |reason| DefmtError::NoFormats {
+            path: path.into(),
+            reason,
+        };
+        let table = Table::parse(&elf)
+            .map_err(|error| no_formats(error.to_string()))?
+            .ok_or_else(|| no_formats("it has no section .defmt".to_owned()))?;
+        // An ELF file that was stripped still decodes, without places.
+        let locations = table.get_locations(&elf).unwrap_or_default();
+        let build = object::File::parse(&*elf)
+            .ok()
+            .and_then(|elf| elf.build_id().ok().flatten().map(hex));
+        Ok(Self {
+            path: path.into(),
+            table,
+            locations,
+            build,
+        })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The build id of the file, in hexadecimal, if it has one.
+    #[must_use]
+    pub fn build(&self) -> Option<&str> {
+        self.build.as_deref()
+    }
+
+    pub(super) fn read_build<'a>(&self, bytes: &[u8]) -> Meaning<'a> {
+        let id = hex(bytes);
+        let known = self.build() == Some(&id);
+        Meaning::Build { id, known }
+    }
+
+    pub(super) fn read(&self, bytes: &[u8]) -> Result<Log, String> {
+        // The decoder trusts that the frame is of this firmware, and panics on some that are not.
+        catch_unwind(AssertUnwindSafe(|| self.decode(bytes)))
+            .unwrap_or_else(|_| Err("it is of another firmware".to_owned()))
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Log, String> {
+        let (frame, used) = self
+            .table
+            .decode(bytes)
+            .map_err(|error| error.to_string())?;
+        if used != bytes.len() {
+            return Err(format!("{} bytes behind the frame", bytes.len() - used));
+        }
+        let location = self.locations.get(&frame.index());
+        Ok(Log {
+            level: frame.level().map(|level| level.as_str()),
+            timestamp: frame.display_timestamp().map(|time| time.to_string()),
+            message: frame.display_message().to_string(),
+            location: location.map(|place| format!("{}:{}", place.file.display(), place.line)),
+        })
+    }
+}
+
+impl fmt::Debug for Defmt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Defmt")
+            .field("path", &self.path)
+            .field("build", &self.build)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for DefmtError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => {
+                f.write_str("no such decoding; there are raw, text, json, cbor, defmt:PATH.elf")
+            }
+            Self::File { path, error } => write!(f, "cannot read {}: {error}", path.display()),
+            Self::NoFormats { path, reason } => {
+                write!(f, "{} has no formats of defmt: {reason}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for DefmtError {}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
