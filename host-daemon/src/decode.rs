@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn a_map_is_shown_as_fields() {
         let value = json!({"temp": 21.5, "ok": true, "name": "a b", "odd key": [1]});
-        let fields = "name=\"a b\" \"odd key\"=[1] ok=true temp=21.5";
+        let fields = "temp=21.5 ok=true name=\"a b\" \"odd key\"=[1]";
         assert_eq!(Plain(&value).to_string(), fields);
         assert_eq!(
             Plain(&json!([1, "\u{1b}[31m"])).to_string(),

@@ -1,22 +1,29 @@
 //! defmt log frames, read with the formats that the firmware's ELF file holds.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use defmt_decoder::{Locations, Table};
-use object::Object as _;
+use object::{Object as _, ObjectSection as _};
 
 use super::{Log, Meaning};
+
+/// Where linkers put the build id: as a note, with a header in front.
+const BUILD_SECTION: &str = ".note.gnu.build-id";
+/// The header of a note of 20 bytes by GNU, of type 3: what `--build-id` makes unless told otherwise, on a machine
+/// that is little-endian.
+const NOTE_HEADER: &[u8] = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
 
 /// What an ELF file says about the log of its firmware.
 pub struct Defmt {
     path: PathBuf,
     table: Table,
     locations: Locations,
-    /// The GNU build id, in hexadecimal.
-    build: Option<String>,
+    /// The section with the build id, which the firmware has in flash; empty where the linker made none.
+    build: Vec<u8>,
 }
 
 /// Why a decoding cannot be had.
@@ -60,9 +67,11 @@ impl Defmt {
             .ok_or_else(|| no_formats("it has no section .defmt".to_owned()))?;
         // An ELF file that was stripped still decodes, without places.
         let locations = table.get_locations(&elf).unwrap_or_default();
-        let build = object::File::parse(&*elf)
-            .ok()
-            .and_then(|elf| elf.build_id().ok().flatten().map(hex));
+        let build = object::File::parse(&*elf).ok().and_then(|elf| {
+            let section = elf.section_by_name(BUILD_SECTION)?;
+            section.data().ok().map(<[u8]>::to_vec)
+        });
+        let build = build.unwrap_or_default();
         Ok(Self {
             path: path.into(),
             table,
@@ -77,16 +86,11 @@ impl Defmt {
         &self.path
     }
 
-    /// The build id of the file, in hexadecimal, if it has one.
-    #[must_use]
-    pub fn build(&self) -> Option<&str> {
-        self.build.as_deref()
-    }
-
     pub(super) fn read_build<'a>(&self, bytes: &[u8]) -> Meaning<'a> {
-        let id = hex(bytes);
-        let known = self.build() == Some(&id);
-        Meaning::Build { id, known }
+        Meaning::Build {
+            id: build_id(bytes),
+            known: !bytes.is_empty() && bytes == self.build,
+        }
     }
 
     pub(super) fn read(&self, bytes: &[u8]) -> Result<Log, String> {
@@ -108,7 +112,8 @@ impl Defmt {
             level: frame.level().map(|level| level.as_str()),
             timestamp: frame.display_timestamp().map(|time| time.to_string()),
             message: frame.display_message().to_string(),
-            location: location.map(|place| format!("{}:{}", place.file.display(), place.line)),
+            location: location
+                .map(|place| format!("{}:{}", near(&place.file).display(), place.line)),
         })
     }
 }
@@ -117,7 +122,7 @@ impl fmt::Debug for Defmt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Defmt")
             .field("path", &self.path)
-            .field("build", &self.build)
+            .field("build", &build_id(&self.build))
             .finish_non_exhaustive()
     }
 }
@@ -138,9 +143,16 @@ impl fmt::Display for DefmtError {
 
 impl std::error::Error for DefmtError {}
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
+/// A path as it is seen from here, where it leads below.
+fn near(path: &Path) -> &Path {
+    static HERE: LazyLock<PathBuf> = LazyLock::new(|| std::env::current_dir().unwrap_or_default());
+    path.strip_prefix(&*HERE).unwrap_or(path)
+}
+
+/// The id in a note, in hexadecimal; other bytes as they are.
+fn build_id(note: &[u8]) -> String {
+    let id = note.strip_prefix(NOTE_HEADER).unwrap_or(note);
+    id.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
