@@ -171,6 +171,9 @@ pub struct Demo {
     /// How long it lasts.
     #[arg(long, value_name = "S", default_value = "5", allow_negative_numbers = true, value_parser = seconds)]
     pub seconds: Duration,
+    /// Add an emulated Cortex-M4 with real firmware (needs QEMU, and a compiler for it).
+    #[arg(long)]
+    pub firmware: bool,
 }
 
 /// Arguments of `server`.

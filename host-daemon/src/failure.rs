@@ -73,6 +73,8 @@ pub enum Failure {
     BrokenPipe,
     /// Any other failure of input or output.
     Io(io::Error),
+    /// The emulated board did not start, or did not end its series; it has said why on standard error.
+    Board,
     /// The demonstration lost something.
     Unbalanced,
 }
@@ -144,6 +146,7 @@ impl fmt::Display for Failure {
             Self::Connection(error) => write!(f, "connection failed: {error}"),
             Self::BrokenPipe => f.write_str("nobody reads the output"),
             Self::Io(error) => error.fmt(f),
+            Self::Board => f.write_str("the emulated board did not do its part"),
             Self::Unbalanced => f.write_str("the totals do not balance"),
         }
     }

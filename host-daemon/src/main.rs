@@ -53,7 +53,9 @@ fn run(command: Command) -> Result<(), Failure> {
             wait_reply: arguments.wait_reply,
             connect_timeout: arguments.connect_timeout,
         }),
-        Command::Demo(arguments) => runtime()?.block_on(demo::demo(arguments.seconds)),
+        Command::Demo(arguments) => {
+            runtime()?.block_on(demo::demo(arguments.seconds, arguments.firmware))
+        }
         Command::Server(arguments) => {
             book::server(&arguments.host, arguments.port, arguments.framing)
         }

@@ -222,6 +222,19 @@ fn a_piece_is_refused_while_the_one_before_is_not_written() {
 }
 
 #[test]
+fn a_piece_is_refused_while_the_one_before_is_staged_and_not_written() {
+    let sink = Sink::new(9).upset(0, Upset::Error);
+    let mut writer = blocking::Writer::new(sink, Blocks);
+    writer.begin(10).expect("a good length");
+    assert_eq!(writer.send_piece(b"first"), Err(SendError::Io(Broken)));
+    let unfinished = Err(SendError::Refused(Refusal::Unfinished { left: 5 }));
+    assert_eq!(writer.send_piece(b"other"), unfinished);
+    writer.resume(&[b"first"]).expect("a good transport by now");
+    writer.send_piece(b"other").expect("a good piece");
+    assert_eq!(writer.into_io().wire(), b"\0\0\0\x0afirstother");
+}
+
+#[test]
 fn an_unfinished_message_says_how_much_of_it_is_left_to_give() {
     let sink = Sink::new(100).upset(1, Upset::Error);
     let mut writer = blocking::Writer::new(sink, Blocks);

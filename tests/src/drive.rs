@@ -56,8 +56,9 @@ impl Collector {
     /// Adds a result.
     ///
     /// # Panics
-    /// If pieces come in an order that makes no sense.
+    /// If pieces come in an order that makes no sense, or results without end.
     pub fn push(&mut self, received: Received<'_>) {
+        self.count();
         match received {
             Received::Block(bytes) => {
                 assert_eq!(self.message, None, "a whole message inside another");
@@ -89,7 +90,11 @@ impl Collector {
     }
 
     /// Adds a fault, which ends the message that it concerns.
+    ///
+    /// # Panics
+    /// If results come without end.
     pub fn fault(&mut self, fault: Fault) {
+        self.count();
         self.message = None;
         self.events.push(Event::Fault(fault));
     }
@@ -97,10 +102,8 @@ impl Collector {
     /// Adds what a reader returned.
     ///
     /// # Panics
-    /// If that was an error other than a fault, or if results come without end.
+    /// If that was an error other than a fault.
     pub fn result(&mut self, result: Result<Received<'_>, ReceiveError<Broken>>) {
-        self.results += 1;
-        assert!(self.results < 100_000, "results without end");
         match result {
             Ok(received) => self.push(received),
             Err(ReceiveError::Fault(fault)) => self.fault(fault),
@@ -118,6 +121,12 @@ impl Collector {
     #[must_use]
     pub fn into_events(self) -> Vec<Event> {
         self.events
+    }
+
+    /// Code that goes round in circles is to fail, and not to fill the memory.
+    fn count(&mut self) {
+        self.results += 1;
+        assert!(self.results < 100_000, "results without end");
     }
 }
 
@@ -184,6 +193,7 @@ pub fn scan_all(
             // The decoder unquotes in the window, and `each` must see that: steps first, then bytes.
             let mut steps = Vec::new();
             let each = |at, step| {
+                assert!(steps.len() < 100_000, "steps without end");
                 steps.push((at, step));
                 steps.len() < stop
             };

@@ -1,0 +1,164 @@
+//! The queue between sampling and sending: of a fixed size; when it is full, its oldest sample goes, and is counted.
+
+use core::cell::RefCell;
+use core::fmt;
+use core::future::poll_fn;
+use core::task::Poll;
+
+use embassy_sync::blocking_mutex::CriticalSectionMutex;
+use embassy_sync::waitqueue::AtomicWaker;
+use heapless::Deque;
+
+use crate::sample::{Block, Sample};
+use crate::uplink::Source;
+
+/// Up to `N` samples on their way. May be filled from an interrupt; one [`Samples`] empties it.
+pub struct Queue<const N: usize> {
+    state: CriticalSectionMutex<RefCell<State<N>>>,
+    waiting: AtomicWaker,
+}
+
+struct State<const N: usize> {
+    samples: Deque<Sample, N>,
+    lost: u32,
+    closed: bool,
+}
+
+impl<const N: usize> Queue<N> {
+    /// An empty queue.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            state: CriticalSectionMutex::new(RefCell::new(State {
+                samples: Deque::new(),
+                lost: 0,
+                closed: false,
+            })),
+            waiting: AtomicWaker::new(),
+        }
+    }
+
+    /// Appends a sample, at the cost of the oldest where there is no room. Never waits.
+    pub fn push(&self, sample: Sample) {
+        self.with(|state| {
+            if state.samples.is_full() {
+                state.lost = state.lost.saturating_add(1);
+                state.samples.pop_front();
+            }
+            // Cannot fail: there is room now.
+            let _ = state.samples.push_back(sample);
+        });
+        self.waiting.wake();
+    }
+
+    /// No sample will follow.
+    pub fn close(&self) {
+        self.with(|state| state.closed = true);
+        self.waiting.wake();
+    }
+
+    /// Samples that wait to be sent.
+    pub fn len(&self) -> u32 {
+        self.with(|state| u32::try_from(state.samples.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Samples that had to go because there was no room.
+    pub fn lost(&self) -> u32 {
+        self.with(|state| state.lost)
+    }
+
+    /// The oldest sample, and how many were lost of those before it.
+    fn pop(&self) -> Option<(Sample, u32)> {
+        self.with(|state| state.samples.pop_front().map(|sample| (sample, state.lost)))
+    }
+
+    fn is_ended(&self) -> bool {
+        self.with(|state| state.closed && state.samples.is_empty())
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut State<N>) -> R) -> R {
+        self.state.lock(|state| f(&mut state.borrow_mut()))
+    }
+}
+
+impl<const N: usize> Default for Queue<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> fmt::Debug for Queue<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("len", &self.len())
+            .field("lost", &self.lost())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The samples of a queue as blocks: each is kept until it was sent, so that a connection that dies costs none.
+#[derive(Debug)]
+pub struct Samples<'a, const N: usize> {
+    queue: &'a Queue<N>,
+    /// The block that is being sent; empty if none is.
+    block: Block,
+}
+
+impl<'a, const N: usize> Samples<'a, N> {
+    /// The samples of this queue.
+    pub const fn new(queue: &'a Queue<N>) -> Self {
+        Self {
+            queue,
+            block: Block::new(),
+        }
+    }
+
+    /// The next block to send, the same until [`sent`](Source::sent); `None` where nothing waits.
+    pub fn peek(&mut self) -> Option<&[u8]> {
+        if self.block.is_empty() {
+            let (sample, lost) = self.queue.pop()?;
+            self.block = sample.encode(lost);
+        }
+        Some(&self.block)
+    }
+
+    /// Samples that are neither sent nor counted as lost.
+    pub fn left(&self) -> u32 {
+        self.queue.len() + u32::from(!self.block.is_empty())
+    }
+}
+
+impl<const N: usize> Source for Samples<'_, N> {
+    const NAME: &'static str = "telemetry";
+
+    async fn ready(&mut self) -> bool {
+        poll_fn(|cx| {
+            self.queue.waiting.register(cx.waker());
+            if self.peek().is_some() {
+                Poll::Ready(true)
+            } else if self.is_ended() {
+                Poll::Ready(false)
+            } else {
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    fn block(&self) -> &[u8] {
+        &self.block
+    }
+
+    fn sent(&mut self) {
+        self.block.clear();
+    }
+
+    fn is_ended(&self) -> bool {
+        self.block.is_empty() && self.queue.is_ended()
+    }
+}

@@ -1,0 +1,122 @@
+//! A telemetry sample, and how it lies in a block: one CBOR map (RFC 8949) with short text keys.
+
+use core::convert::Infallible;
+
+use minicbor::Encoder;
+use minicbor::encode::Write;
+
+/// The keys of the map, in the order in which they are sent. The README says what each means.
+pub const KEYS: [&str; 11] = [
+    "t",
+    "n",
+    "loop_us",
+    "loop_max_us",
+    "stack",
+    "rx",
+    "tx",
+    "queue",
+    "lost",
+    "temp_sim",
+    "press_sim",
+];
+
+/// Longest block that a sample can make, in bytes.
+pub const BLOCK_MAX: usize = block_max();
+
+/// A sample, encoded.
+pub type Block = heapless::Vec<u8, BLOCK_MAX>;
+
+/// What a machine was doing at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// `t`: time since the machine was switched on, in milliseconds.
+    pub uptime_ms: u64,
+    /// `n`: number of the sample, from 0.
+    pub number: u32,
+    /// `loop_us`: from the moment at which the sample before was due until it was queued, in microseconds.
+    pub loop_us: u32,
+    /// `loop_max_us`: the worst of these.
+    pub loop_max_us: u32,
+    /// `stack`: most bytes of the stack that were ever used.
+    pub stack_bytes: u32,
+    /// `rx`: Ethernet frames received.
+    pub frames_received: u32,
+    /// `tx`: Ethernet frames sent.
+    pub frames_sent: u32,
+    /// `queue`: samples that waited to be sent.
+    pub queued: u32,
+    /// `temp_sim`: a temperature that is made up, in degrees Celsius.
+    pub temperature_simulated_c: f32,
+    /// `press_sim`: an air pressure that is made up, in hectopascals.
+    pub pressure_simulated_hpa: f32,
+}
+
+enum Value {
+    Count(u64),
+    Real(f32),
+}
+
+impl Sample {
+    /// The block. `lost` is how many samples before this one the queue had to give up: known only now.
+    #[must_use]
+    pub fn encode(&self, lost: u32) -> Block {
+        let mut block = Block::new();
+        // Cannot fail: the sink takes everything, and has room for the longest values.
+        let _ = self.write(lost, &mut Encoder::new(Sink(&mut block)));
+        block
+    }
+
+    fn write(&self, lost: u32, out: &mut Encoder<Sink<'_>>) -> Result<(), Error> {
+        let values = self.values(lost);
+        out.map(values.len() as u64)?;
+        for (key, value) in KEYS.iter().zip(values) {
+            out.str(key)?;
+            match value {
+                Value::Count(count) => out.u64(count)?,
+                Value::Real(real) => out.f32(real)?,
+            };
+        }
+        Ok(())
+    }
+
+    fn values(&self, lost: u32) -> [Value; KEYS.len()] {
+        [
+            Value::Count(self.uptime_ms),
+            Value::Count(self.number.into()),
+            Value::Count(self.loop_us.into()),
+            Value::Count(self.loop_max_us.into()),
+            Value::Count(self.stack_bytes.into()),
+            Value::Count(self.frames_received.into()),
+            Value::Count(self.frames_sent.into()),
+            Value::Count(self.queued.into()),
+            Value::Count(lost.into()),
+            Value::Real(self.temperature_simulated_c),
+            Value::Real(self.pressure_simulated_hpa),
+        ]
+    }
+}
+
+type Error = minicbor::encode::Error<Infallible>;
+
+/// Where the encoder writes to. What does not fit is left out.
+struct Sink<'a>(&'a mut Block);
+
+impl Write for Sink<'_> {
+    type Error = Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        let _ = self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// One byte begins the map and each key, nine are the longest number.
+const fn block_max() -> usize {
+    let mut len = 1;
+    let mut keys: &[&str] = &KEYS;
+    while let [key, rest @ ..] = keys {
+        len += 1 + key.len() + 9;
+        keys = rest;
+    }
+    len
+}

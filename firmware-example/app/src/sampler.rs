@@ -1,0 +1,76 @@
+//! Sampling: at a steady pace, whatever the network does.
+
+use crate::log::debug;
+use crate::queue::Queue;
+use crate::sample::Sample;
+use crate::{Clock, Plan};
+
+/// What a board tells of itself.
+pub trait Machine {
+    /// Most bytes of the stack that were ever used.
+    fn stack_bytes(&mut self) -> u32;
+    /// Ethernet frames received since it was switched on.
+    fn frames_received(&mut self) -> u32;
+    /// Ethernet frames sent since then.
+    fn frames_sent(&mut self) -> u32;
+}
+
+/// Puts a sample into the queue every period, until all that were planned are there.
+pub async fn sample<const N: usize>(
+    plan: Plan,
+    queue: &Queue<N>,
+    machine: &mut impl Machine,
+    clock: &impl Clock,
+) {
+    let period_us = u64::from(plan.period_ms) * 1_000;
+    let (mut loop_us, mut loop_max_us) = (0, 0);
+    let mut due_us = clock.now_us();
+    let mut number = 0;
+    while plan.samples != Some(number) {
+        clock.sleep_until_us(due_us).await;
+        queue.push(Sample {
+            uptime_ms: clock.now_us() / 1_000,
+            number,
+            loop_us,
+            loop_max_us,
+            stack_bytes: machine.stack_bytes(),
+            frames_received: machine.frames_received(),
+            frames_sent: machine.frames_sent(),
+            queued: queue.len(),
+            temperature_simulated_c: temperature_simulated_c(number),
+            pressure_simulated_hpa: pressure_simulated_hpa(number),
+        });
+        debug!(
+            "sample {=u32}, the loop before took {=u32} us",
+            number, loop_us
+        );
+        number = number.wrapping_add(1);
+        let now_us = clock.now_us();
+        loop_us = u32::try_from(now_us.saturating_sub(due_us)).unwrap_or(u32::MAX);
+        loop_max_us = loop_max_us.max(loop_us);
+        // Periods that were missed are not made up for.
+        due_us = due_us.saturating_add(period_us).max(now_us);
+    }
+}
+
+/// A temperature that rises from 20 to 24 degrees and falls again in 128 samples, in the steps of a real sensor
+/// (a sixteenth of a degree, so that every value is exact).
+#[must_use]
+pub fn temperature_simulated_c(number: u32) -> f32 {
+    20.0 + wave(number, 64) / 16.0
+}
+
+/// A pressure that rises from 1000 to 1032 hectopascals and falls again in 512 samples, in steps of an eighth.
+#[must_use]
+pub fn pressure_simulated_hpa(number: u32) -> f32 {
+    1000.0 + wave(number, 256) / 8.0
+}
+
+/// 0, 1, 2, … `top`, … 2, 1, 0, …
+fn wave(number: u32, top: u16) -> f32 {
+    let top = u32::from(top);
+    let at = number % (2 * top);
+    let height = at.min(2 * top - at);
+    // At most `top`, so it fits.
+    f32::from(u16::try_from(height).unwrap_or_default())
+}

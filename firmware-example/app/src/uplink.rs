@@ -1,0 +1,258 @@
+//! The way up: one connection after the other, each with a series of blocks.
+
+use core::future::pending;
+use core::pin::{Pin, pin};
+
+use embassy_futures::select::{Either, select};
+use embedded_io_async::{Error as _, ErrorKind, Read, Write};
+use framing_core::nonblocking::{Reader, Writer};
+use framing_core::{Blocks, ReceiveError, Received, SendError};
+
+use crate::backoff::Backoff;
+use crate::log::{info, warning};
+use crate::stop::Stop;
+use crate::{Clock, Plan};
+
+/// How long a connection must have held for the back-off to begin anew: one that a server accepts only to close it
+/// must not be tried, and fed, at full speed.
+const HELD_US: u64 = 5_000_000;
+/// How long breaking off a connection may take.
+const ABORT_MS: u32 = 200;
+/// Longest answer that is taken, in bytes.
+const ANSWER_MAX: usize = 64;
+
+/// Makes connections: what a board has to offer, or a test.
+#[allow(
+    async_fn_in_trait,
+    reason = "for one executor of one thread, as embedded-io-async"
+)]
+pub trait Connect {
+    /// A connection. It is lost when dropped.
+    type Connection<'a>: Read + Write
+    where
+        Self: 'a;
+
+    /// Connects, or fails in a time of its own choice.
+    ///
+    /// # Errors
+    /// What kind of thing went wrong.
+    async fn connect(&mut self) -> Result<Self::Connection<'_>, ErrorKind>;
+
+    /// Closes the sending direction, and waits until the other side has that and all before it.
+    ///
+    /// # Errors
+    /// What kind of thing went wrong; the end of the series may not have arrived.
+    async fn close<'a>(connection: &mut Self::Connection<'a>) -> Result<(), ErrorKind>
+    where
+        Self: 'a;
+
+    /// Lets the other side know that a connection ends out of turn, where dropping it does not.
+    async fn abort<'a>(connection: &mut Self::Connection<'a>)
+    where
+        Self: 'a,
+    {
+        let _ = connection;
+    }
+}
+
+/// Where blocks come from. A block stays the same until it was sent.
+#[allow(
+    async_fn_in_trait,
+    reason = "for one executor of one thread, as embedded-io-async"
+)]
+pub trait Source {
+    /// What they are, in a word, for the log.
+    const NAME: &'static str;
+
+    /// The first block of every connection, where there is one.
+    fn greeting(&self) -> &[u8] {
+        &[]
+    }
+
+    /// Waits for a block; `false`: there will be none. Dropping the future costs nothing.
+    async fn ready(&mut self) -> bool;
+
+    /// The block that is [`ready`](Self::ready). Never empty.
+    fn block(&self) -> &[u8];
+
+    /// The block was sent.
+    fn sent(&mut self);
+
+    /// Whether there will be no block any more.
+    fn is_ended(&self) -> bool;
+}
+
+/// What became of it all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Report {
+    /// Blocks that a connection took whole. The last ones before it died may not have arrived.
+    pub sent: u32,
+    /// Blocks that no connection took.
+    pub lost: u32,
+    /// Connections that were made.
+    pub connections: u32,
+    /// The last series was ended by its mark, and the other side has acknowledged all of it.
+    pub ended: bool,
+    /// The other side has answered, so it has read all of it.
+    pub answered: bool,
+}
+
+/// Why a connection is of no more use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum LinkError {
+    /// It could not be made.
+    Connect(ErrorKind),
+    /// A block, or the end of the series, could not be sent.
+    Send(SendError<ErrorKind>),
+    /// Nothing can be received.
+    Receive(ErrorKind),
+    /// There was no time left after the request to stop.
+    GaveUp,
+}
+
+/// Sends the blocks of a source until it has no more, over as many connections as that takes.
+///
+/// From the request to stop it takes no longer than [`Plan::stop_ms`].
+pub async fn uplink<C: Connect, S: Source>(
+    plan: Plan,
+    source: &mut S,
+    stop: &Stop,
+    clock: &impl Clock,
+    connect: &mut C,
+    seed: u32,
+) -> Report {
+    let mut report = Report::default();
+    let mut backoff = Backoff::new(seed);
+    let mut deadline = pin!(async {
+        stop.requested().await;
+        clock.sleep_ms(plan.stop_ms).await;
+    });
+    while !source.is_ended() {
+        let begun_us = clock.now_us();
+        let result = connection(plan, source, clock, connect, &mut report, deadline.as_mut()).await;
+        if clock.now_us().saturating_sub(begun_us) >= HELD_US {
+            backoff.reset();
+        }
+        let Err(error) = result else {
+            report.ended = true;
+            break;
+        };
+        if error == LinkError::GaveUp || source.is_ended() {
+            warning!("{=str}: series not ended: {}", S::NAME, error);
+            break;
+        }
+        let wait_ms = backoff.wait_ms();
+        warning!(
+            "{=str}: link down: {}; again in {=u32} ms",
+            S::NAME,
+            error,
+            wait_ms
+        );
+        if let Either::Second(()) = select(clock.sleep_ms(wait_ms), deadline.as_mut()).await {
+            break;
+        }
+    }
+    report
+}
+
+/// One connection, from its first byte to its last.
+async fn connection<C: Connect, S: Source>(
+    plan: Plan,
+    source: &mut S,
+    clock: &impl Clock,
+    connect: &mut C,
+    report: &mut Report,
+    mut deadline: Pin<&mut impl Future<Output = ()>>,
+) -> Result<(), LinkError> {
+    let mut connection = match select(connect.connect(), deadline.as_mut()).await {
+        Either::First(result) => result.map_err(LinkError::Connect)?,
+        Either::Second(()) => return Err(LinkError::GaveUp),
+    };
+    report.connections += 1;
+    info!(
+        "{=str}: link up, connection {=u32}",
+        S::NAME,
+        report.connections
+    );
+    let result = {
+        let whole = pin!(async {
+            series(source, &mut connection, report).await?;
+            let closed = C::close(&mut connection).await;
+            closed.map_err(|kind| LinkError::Send(SendError::Io(kind)))?;
+            let answer = select(answer(&mut connection), clock.sleep_ms(plan.answer_ms)).await;
+            report.answered = matches!(answer, Either::First(true));
+            Ok(())
+        });
+        match select(whole, deadline).await {
+            Either::First(result) => result,
+            Either::Second(()) => Err(LinkError::GaveUp),
+        }
+    };
+    if result.is_err() {
+        // So that the other side need not find out.
+        select(C::abort(&mut connection), clock.sleep_ms(ABORT_MS)).await;
+    }
+    result
+}
+
+async fn series<T: Read + Write>(
+    source: &mut impl Source,
+    connection: &mut T,
+    report: &mut Report,
+) -> Result<(), LinkError> {
+    let mut writer = Writer::new(connection, Blocks);
+    if !source.greeting().is_empty() {
+        writer.send(source.greeting()).await.map_err(send_error)?;
+    }
+    loop {
+        // Who only ever sends would learn late that nobody listens any more.
+        match select(source.ready(), reset(writer.io_mut())).await {
+            Either::First(true) => {}
+            Either::First(false) => break,
+            Either::Second(error) => return Err(error),
+        }
+        writer.send(source.block()).await.map_err(send_error)?;
+        source.sent();
+        report.sent += 1;
+    }
+    writer.finish().await.map_err(send_error)
+}
+
+/// Waits until the connection breaks down. What comes before the end of a series is of no meaning; the end of what
+/// comes is none of the connection, since who has nothing to answer may say so at once.
+async fn reset(connection: &mut impl Read) -> LinkError {
+    loop {
+        match connection.read(&mut [0; 16]).await {
+            Ok(0) => pending().await,
+            Ok(_) => {}
+            Err(error) => return LinkError::Receive(error.kind()),
+        }
+    }
+}
+
+/// Reads what a series is answered; says whether it was, to the end.
+async fn answer(connection: &mut impl Read) -> bool {
+    let mut reader = Reader::new(connection, Blocks, [0; ANSWER_MAX]);
+    loop {
+        match reader.receive().await {
+            Ok(Received::End) => return true,
+            Ok(Received::Closed) => return false,
+            Ok(Received::Block(answer)) => info!("answered: {=[u8]:a}", answer),
+            Ok(Received::Piece { .. }) => {}
+            Err(ReceiveError::Fault(fault)) => warning!("answer refused: {}", fault),
+            Err(_) => return false,
+        }
+    }
+}
+
+/// The error of a transport, without its type.
+fn send_error<E: embedded_io_async::Error>(error: SendError<E>) -> LinkError {
+    LinkError::Send(match error {
+        SendError::Refused(refusal) => SendError::Refused(refusal),
+        SendError::Io(error) => SendError::Io(error.kind()),
+        _ => SendError::WriteZero,
+    })
+}

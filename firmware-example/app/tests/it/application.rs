@@ -1,0 +1,457 @@
+//! The whole application in a world where connections are refused, stall, and die at any byte.
+
+use std::collections::BTreeMap;
+
+use crate::support::{Bench, Ending, Fate, Server, Time, blocks, decode};
+use embedded_io::{ErrorKind, ErrorType};
+use firmware_example::{
+    BLOCK_MAX, Backoff, Clock, KEYS, Plan, Queue, Report, Sample, Samples, Source, Stop, blocking,
+    pressure_simulated_hpa, run, sample, temperature_simulated_c,
+};
+use framing_core::SendError;
+
+const PLAN: Plan = Plan {
+    period_ms: 10,
+    samples: Some(8),
+    stop_ms: 5_000,
+    answer_ms: 500,
+};
+
+fn application<const N: usize>(time: &Time, plan: Plan, mut server: &Server<'_>) -> Report {
+    let (queue, stop) = (Queue::<N>::new(), Stop::new());
+    let mut bench = Bench::default();
+    time.run(run(plan, &queue, &stop, &mut bench, time, &mut server, 7))
+}
+
+/// Of every sample: all before it arrived, or are counted in it as lost.
+fn assert_accounted(samples: &[BTreeMap<String, f64>]) {
+    for (before, sample) in samples.iter().enumerate() {
+        assert_eq!(sample["n"], before as f64 + sample["lost"], "{sample:?}");
+    }
+}
+
+#[test]
+fn a_full_queue_gives_up_its_oldest_and_the_next_one_sent_says_how_many() {
+    let queue = Queue::<4>::new();
+    let mut samples = Samples::new(&queue);
+    let mut sent = Vec::new();
+    for number in 0..10 {
+        queue.push(Sample {
+            number,
+            ..Sample::default()
+        });
+        if number == 6 {
+            sent.push(decode(samples.peek().unwrap()));
+            samples.sent();
+        }
+    }
+    queue.close();
+    assert_eq!((queue.len(), queue.lost()), (4, 5));
+    while let Some(block) = samples.peek() {
+        sent.push(decode(block));
+        samples.sent();
+    }
+    let seen: Vec<_> = sent
+        .iter()
+        .map(|sample| (sample["n"], sample["lost"]))
+        .collect();
+    assert_eq!(
+        seen,
+        [(3.0, 3.0), (6.0, 5.0), (7.0, 5.0), (8.0, 5.0), (9.0, 5.0)]
+    );
+    assert_accounted(&sent);
+    assert!(samples.is_ended());
+}
+
+#[test]
+fn a_block_is_a_map_of_the_documented_keys() {
+    let sample = Sample {
+        uptime_ms: 12_345,
+        number: 7,
+        loop_us: 21,
+        loop_max_us: 300,
+        stack_bytes: 2_000,
+        frames_received: 70_000,
+        frames_sent: 80_000,
+        queued: 3,
+        temperature_simulated_c: temperature_simulated_c(7),
+        pressure_simulated_hpa: pressure_simulated_hpa(7),
+    };
+    let block = sample.encode(5);
+    assert_eq!(block[..6], *b"\xab\x61t\x19\x30\x39");
+    let values = [
+        12_345.0, 7.0, 21.0, 300.0, 2_000.0, 70_000.0, 80_000.0, 3.0, 5.0, 20.4375, 1_000.875,
+    ];
+    let keys = KEYS.map(str::to_owned);
+    assert_eq!(decode(&block), keys.into_iter().zip(values).collect());
+}
+
+#[test]
+fn the_longest_sample_has_room_and_the_sensors_are_periodic() {
+    let most = Sample {
+        uptime_ms: u64::MAX,
+        number: u32::MAX,
+        loop_us: u32::MAX,
+        loop_max_us: u32::MAX,
+        stack_bytes: u32::MAX,
+        frames_received: u32::MAX,
+        frames_sent: u32::MAX,
+        queued: u32::MAX,
+        temperature_simulated_c: 1.0,
+        pressure_simulated_hpa: 1.0,
+    };
+    let block = most.encode(u32::MAX);
+    assert!(block.len() <= BLOCK_MAX);
+    assert_eq!(decode(&block).len(), KEYS.len());
+    assert_eq!(
+        [0, 64, 128].map(temperature_simulated_c),
+        [20.0, 24.0, 20.0]
+    );
+    assert_eq!(
+        [0, 256, 512].map(pressure_simulated_hpa),
+        [1_000.0, 1_032.0, 1_000.0]
+    );
+}
+
+#[test]
+fn back_off_doubles_to_its_bound_and_differs_by_device() {
+    let mut firsts = std::collections::BTreeSet::new();
+    for seed in 0..1_000 {
+        let mut backoff = Backoff::new(seed);
+        for round in 0..2 {
+            let mut most_ms = Backoff::FIRST_MS;
+            for _ in 0..12 {
+                let wait_ms = backoff.wait_ms();
+                assert!(
+                    (most_ms / 2..=most_ms).contains(&wait_ms),
+                    "{wait_ms} of {most_ms}"
+                );
+                if round == 0 && most_ms == Backoff::LAST_MS {
+                    firsts.insert(wait_ms);
+                }
+                most_ms = (most_ms * 2).min(Backoff::LAST_MS);
+            }
+            backoff.reset();
+        }
+    }
+    assert!(firsts.len() > 500, "only {} different waits", firsts.len());
+}
+
+#[test]
+fn a_series_that_nothing_disturbs_arrives_at_its_pace_and_ends() {
+    let time = Time::default();
+    let server = Server::new(&time, &[], Fate::Lives).answering(b"\0\0\0\x02ok\0\0\0\0");
+    let report = application::<4>(&time, PLAN, &server);
+    let (samples, endings) = server.received();
+    assert_eq!(
+        report,
+        Report {
+            sent: 8,
+            lost: 0,
+            connections: 1,
+            ended: true,
+            answered: true
+        }
+    );
+    assert_eq!(endings, [Ending::Mark]);
+    assert_eq!((server.closes.get(), server.aborts.get()), (1, 0));
+    let times: Vec<_> = samples.iter().map(|sample| sample["t"]).collect();
+    assert_eq!(times, [0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0]);
+    assert_eq!(
+        (samples[7]["stack"], samples[7]["rx"], samples[7]["tx"]),
+        (1_234.0, 80.0, 160.0)
+    );
+    assert_accounted(&samples);
+}
+
+#[test]
+fn stopping_ends_the_series_with_all_that_was_sampled() {
+    let time = Time::default();
+    let server = Server::new(&time, &[Fate::Refused; 3], Fate::Lives);
+    let (queue, stop) = (Queue::<64>::new(), Stop::new());
+    let plan = Plan {
+        period_ms: 60_000,
+        samples: None,
+        ..PLAN
+    };
+    let mut bench = Bench::default();
+    let report = time.run(async {
+        let (report, ()) = embassy_futures::join::join(
+            run(plan, &queue, &stop, &mut bench, &time, &mut &server, 7),
+            async {
+                time.sleep_ms(150_000).await;
+                stop.request();
+            },
+        )
+        .await;
+        report
+    });
+    // It does not wait for the next sample to be due.
+    assert_eq!(time.now_ms(), 150_000);
+    assert_eq!(
+        report,
+        Report {
+            sent: 3,
+            lost: 0,
+            connections: 1,
+            ended: true,
+            answered: false
+        }
+    );
+    let (samples, endings) = server.received();
+    assert_eq!((samples.len(), endings), (3, vec![Ending::Mark]));
+}
+
+#[test]
+fn whatever_byte_a_connection_dies_at_every_sample_arrives_once() {
+    let time = Time::default();
+    let whole = Server::new(&time, &[], Fate::Lives);
+    application::<8>(&time, PLAN, &whole);
+    let wire_len = whole.wires.borrow()[0].len();
+    for at in 0..wire_len - 4 {
+        let time = Time::default();
+        let server = Server::new(&time, &[Fate::Dies(at), Fate::Dies(at / 2)], Fate::Lives);
+        let report = application::<64>(&time, PLAN, &server);
+        let (samples, endings) = server.received();
+        assert_eq!(
+            (report.sent, report.lost, report.ended),
+            (8, 0, true),
+            "dies at {at}"
+        );
+        assert_eq!(samples.len(), 8, "dies at {at}");
+        assert_accounted(&samples);
+        assert_eq!(endings.last(), Some(&Ending::Mark));
+        assert_eq!(server.aborts.get() + 1, endings.len());
+    }
+}
+
+#[test]
+fn a_connection_that_dies_in_the_end_mark_is_not_called_ended() {
+    let time = Time::default();
+    let whole = Server::new(&time, &[], Fate::Lives);
+    application::<8>(&time, PLAN, &whole);
+    let wire_len = whole.wires.borrow()[0].len();
+    for at in wire_len - 4..wire_len {
+        let time = Time::default();
+        let server = Server::new(&time, &[Fate::Dies(at)], Fate::Lives);
+        let report = application::<8>(&time, PLAN, &server);
+        assert_eq!(
+            report,
+            Report {
+                sent: 8,
+                lost: 0,
+                connections: 1,
+                ended: false,
+                answered: false
+            }
+        );
+        assert_eq!(server.received().1, [Ending::Truncated]);
+    }
+}
+
+#[test]
+fn what_a_small_queue_loses_in_an_outage_is_counted_in_the_samples_after_it() {
+    for refusals in 1..12 {
+        let time = Time::default();
+        let mut fates = vec![Fate::Dies(500)];
+        fates.extend([Fate::Refused].repeat(refusals));
+        let server = Server::new(&time, &fates, Fate::Lives);
+        let plan = Plan {
+            samples: Some(6_000),
+            ..PLAN
+        };
+        let report = application::<4>(&time, plan, &server);
+        let (samples, _) = server.received();
+        assert!(report.lost > 0 && report.ended, "{report:?}");
+        assert_eq!(report.sent + report.lost, 6_000);
+        assert_eq!(samples.len() as u32, report.sent);
+        assert_accounted(&samples);
+        assert_eq!(samples.last().unwrap()["lost"], f64::from(report.lost));
+    }
+}
+
+#[test]
+fn sampling_goes_on_while_a_connection_takes_nothing() {
+    let time = Time::default();
+    let server = Server::new(&time, &[], Fate::Stalls(350));
+    let (queue, stop, mut bench) = (Queue::<4>::new(), Stop::new(), Bench::default());
+    let plan = Plan {
+        samples: Some(100),
+        ..PLAN
+    };
+    let report = time.run(run(plan, &queue, &stop, &mut bench, &time, &mut &server, 7));
+    assert_eq!(bench.asked, 100);
+    // The last sample, and the time that the rest of the series was given.
+    assert_eq!(time.now_ms(), 990 + u64::from(PLAN.stop_ms));
+    assert_eq!((report.sent, report.lost, report.ended), (3, 97, false));
+    assert_eq!(server.aborts.get(), 1);
+}
+
+#[test]
+fn without_a_server_attempts_are_bounded_and_so_is_the_stop() {
+    let time = Time::default();
+    let server = Server::new(&time, &[], Fate::Refused);
+    let plan = Plan {
+        period_ms: 1_000,
+        samples: Some(120),
+        ..PLAN
+    };
+    let report = application::<4>(&time, plan, &server);
+    assert_eq!(
+        report,
+        Report {
+            sent: 0,
+            lost: 120,
+            ..Report::default()
+        }
+    );
+    assert_eq!(time.now_ms(), 119_000 + u64::from(PLAN.stop_ms));
+    let attempts_ms = server.attempts_ms.borrow();
+    let mut most_ms = u64::from(Backoff::FIRST_MS);
+    for pair in attempts_ms.windows(2) {
+        let wait_ms = pair[1] - pair[0];
+        assert!(
+            (most_ms / 2..=most_ms).contains(&wait_ms),
+            "{wait_ms} of {most_ms}"
+        );
+        most_ms = (most_ms * 2).min(u64::from(Backoff::LAST_MS));
+    }
+    assert!(attempts_ms.len() > 15);
+}
+
+#[test]
+fn connections_that_are_made_only_to_die_do_not_hurry_the_next() {
+    let time = Time::default();
+    let server = Server::new(&time, &[], Fate::Dies(200));
+    let plan = Plan {
+        period_ms: 1_000,
+        samples: Some(60),
+        ..PLAN
+    };
+    application::<64>(&time, plan, &server);
+    let attempts_ms = server.attempts_ms.borrow();
+    let last_ms = attempts_ms.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(
+        last_ms >= Some(u64::from(Backoff::LAST_MS) / 2),
+        "{attempts_ms:?}"
+    );
+}
+
+#[test]
+fn one_that_held_begins_anew() {
+    let time = Time::default();
+    let mut fates = vec![Fate::Refused; 8];
+    fates.push(Fate::Dies(2_000));
+    let server = Server::new(&time, &fates, Fate::Lives);
+    let plan = Plan {
+        period_ms: 1_000,
+        samples: Some(120),
+        ..PLAN
+    };
+    // A short queue, so that the connection must wait for samples.
+    application::<4>(&time, plan, &server);
+    let attempts_ms = server.attempts_ms.borrow();
+    assert_eq!(attempts_ms.len(), 10);
+    let (samples, _) = server.received();
+    let died_ms = samples.iter().map(|sample| sample["t"] as u64);
+    let died_ms = died_ms.filter(|&at_ms| at_ms <= attempts_ms[9]).max();
+    let wait_ms = attempts_ms[9] - died_ms.unwrap();
+    assert!(wait_ms <= u64::from(Backoff::FIRST_MS), "{wait_ms}");
+}
+
+#[test]
+fn an_answer_that_is_no_series_is_none() {
+    for answer in [&b""[..], b"\0\0\0\x02ok", b"\0\0\0\x09trunc", &[0xff; 8]] {
+        let time = Time::default();
+        let server = Server::new(&time, &[], Fate::Lives).answering(answer);
+        let report = application::<4>(&time, PLAN, &server);
+        assert!(report.ended && !report.answered, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_late_loop_is_measured_and_its_periods_are_not_made_up_for() {
+    struct Slow<'a>(&'a Time);
+    impl Clock for Slow<'_> {
+        fn now_us(&self) -> u64 {
+            self.0.now_us()
+        }
+        async fn sleep_until_us(&self, at_us: u64) {
+            // Once, the loop is held up for 35 ms.
+            let late_us = if at_us == 30_000 { 35_000 } else { 0 };
+            self.0.sleep_until_us(at_us + late_us).await;
+        }
+    }
+    let time = Time::default();
+    let queue = Queue::<8>::new();
+    time.run(sample(PLAN, &queue, &mut Bench::default(), &Slow(&time)));
+    let mut samples = Samples::new(&queue);
+    let mut seen = Vec::new();
+    while let Some(block) = samples.peek() {
+        let sample = decode(block);
+        seen.push((sample["t"], sample["loop_us"], sample["loop_max_us"]));
+        samples.sent();
+    }
+    assert_eq!(seen[3], (65.0, 0.0, 0.0));
+    assert_eq!(seen[4], (65.0, 35_000.0, 35_000.0));
+    assert_eq!(seen[5], (75.0, 0.0, 35_000.0));
+}
+
+#[test]
+fn the_blocking_sender_goes_on_with_the_next_transport() {
+    struct Wire {
+        bytes: Vec<u8>,
+        limit: usize,
+    }
+    impl ErrorType for Wire {
+        type Error = ErrorKind;
+    }
+    impl embedded_io::Write for Wire {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
+            let len = bytes.len().min(self.limit - self.bytes.len());
+            self.bytes.extend_from_slice(&bytes[..len]);
+            if len == 0 {
+                Err(ErrorKind::ConnectionReset)
+            } else {
+                Ok(len)
+            }
+        }
+        fn flush(&mut self) -> Result<(), ErrorKind> {
+            Ok(())
+        }
+    }
+    let queue = Queue::<8>::new();
+    let mut samples = Samples::new(&queue);
+    let mut number = 0;
+    // An interrupt that samples comes while the sender sleeps.
+    let mut idle = || {
+        queue.push(Sample {
+            number,
+            ..Sample::default()
+        });
+        number += 1;
+        if number == 5 {
+            queue.close();
+        }
+    };
+    let mut first = Wire {
+        bytes: Vec::new(),
+        limit: 200,
+    };
+    let mut second = Wire {
+        bytes: Vec::new(),
+        limit: usize::MAX,
+    };
+    let failed = blocking::stream(&mut first, &mut samples, &mut idle);
+    assert_eq!(failed, Err(SendError::Io(ErrorKind::ConnectionReset)));
+    let sent = blocking::stream(&mut second, &mut samples, &mut idle).unwrap();
+    let (mut all, cut) = blocks(&first.bytes);
+    let (rest, ending) = blocks(&second.bytes);
+    assert_eq!(
+        (cut, ending, sent as usize),
+        (Ending::Truncated, Ending::Mark, rest.len())
+    );
+    all.extend(rest);
+    let numbers: Vec<_> = all.iter().map(|block| decode(block)["n"]).collect();
+    assert_eq!(numbers, [0.0, 1.0, 2.0, 3.0, 4.0]);
+}

@@ -1,0 +1,5 @@
+//! The application without a board: in a world in memory, and over a real socket.
+
+mod application;
+mod desktop;
+mod support;

@@ -1,0 +1,281 @@
+//! A world in memory: a clock that jumps, and a network whose connections break where a test says.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::future::{pending, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use embedded_io::{ErrorKind, ErrorType};
+use firmware_example::{Clock, Connect, Machine};
+use framing_core::blocking::Reader;
+use framing_core::{Blocks, Fault, ReceiveError, Received};
+use minicbor::Decoder;
+use minicbor::data::Type;
+
+/// Time that stands still until nobody can go on without it.
+#[derive(Default)]
+pub(crate) struct Time {
+    now_us: Cell<u64>,
+    /// The first moment that somebody waits for.
+    next_us: Cell<u64>,
+}
+
+impl Clock for Time {
+    fn now_us(&self) -> u64 {
+        self.now_us.get()
+    }
+
+    async fn sleep_until_us(&self, at_us: u64) {
+        poll_fn(|_| {
+            if self.now_us.get() >= at_us {
+                return Poll::Ready(());
+            }
+            self.next_us.set(self.next_us.get().min(at_us));
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Time {
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_us.get() / 1_000
+    }
+
+    /// Runs to the end, in no time.
+    pub(crate) fn run<F: Future>(&self, future: F) -> F::Output {
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut future = pin!(future);
+        loop {
+            self.next_us.set(u64::MAX);
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return output;
+            }
+            if !woken.0.swap(false, Ordering::Relaxed) {
+                assert_ne!(self.next_us.get(), u64::MAX, "waits for ever");
+                self.now_us.set(self.next_us.get());
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What becomes of an attempt to connect.
+#[derive(Clone, Copy)]
+pub(crate) enum Fate {
+    /// It is refused.
+    Refused,
+    /// The connection takes so many bytes, and breaks.
+    Dies(usize),
+    /// It takes so many bytes, and then no more, without an error.
+    Stalls(usize),
+    /// It lives.
+    Lives,
+}
+
+/// A server: what came of each connection, and when they were asked for.
+pub(crate) struct Server<'t> {
+    time: &'t Time,
+    fates: RefCell<VecDeque<Fate>>,
+    after: Fate,
+    answer: Vec<u8>,
+    pub(crate) wires: RefCell<Vec<Vec<u8>>>,
+    pub(crate) attempts_ms: RefCell<Vec<u64>>,
+    pub(crate) aborts: Cell<usize>,
+    pub(crate) closes: Cell<usize>,
+}
+
+impl<'t> Server<'t> {
+    /// The first connections fare so, and all that follow like `after`.
+    pub(crate) fn new(time: &'t Time, fates: &[Fate], after: Fate) -> Self {
+        Self {
+            time,
+            fates: RefCell::new(fates.iter().copied().collect()),
+            after,
+            answer: Vec::new(),
+            wires: RefCell::default(),
+            attempts_ms: RefCell::default(),
+            aborts: Cell::default(),
+            closes: Cell::default(),
+        }
+    }
+
+    /// It answers every series with these bytes.
+    pub(crate) fn answering(mut self, answer: &[u8]) -> Self {
+        self.answer = answer.to_vec();
+        self
+    }
+
+    /// Every sample that arrived whole, in order, and how each connection ended.
+    pub(crate) fn received(&self) -> (Vec<BTreeMap<String, f64>>, Vec<Ending>) {
+        let mut samples = Vec::new();
+        let mut endings = Vec::new();
+        for wire in self.wires.borrow().iter() {
+            let (blocks, ending) = blocks(wire);
+            samples.extend(blocks.iter().map(|block| decode(block)));
+            endings.push(ending);
+        }
+        (samples, endings)
+    }
+}
+
+/// How what came over a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Mark,
+    Truncated,
+}
+
+/// One connection to a server.
+pub(crate) struct Link<'a> {
+    server: &'a Server<'a>,
+    at: usize,
+    fate: Fate,
+    closed: bool,
+    answered: usize,
+}
+
+impl Connect for &Server<'_> {
+    type Connection<'a>
+        = Link<'a>
+    where
+        Self: 'a;
+
+    async fn connect(&mut self) -> Result<Link<'_>, ErrorKind> {
+        let now_ms = self.time.now_ms();
+        self.attempts_ms.borrow_mut().push(now_ms);
+        let fate = self.fates.borrow_mut().pop_front().unwrap_or(self.after);
+        if let Fate::Refused = fate {
+            return Err(ErrorKind::ConnectionRefused);
+        }
+        let mut wires = self.wires.borrow_mut();
+        wires.push(Vec::new());
+        Ok(Link {
+            server: self,
+            at: wires.len() - 1,
+            fate,
+            closed: false,
+            answered: 0,
+        })
+    }
+
+    async fn close<'a>(link: &mut Link<'a>) -> Result<(), ErrorKind>
+    where
+        Self: 'a,
+    {
+        link.closed = true;
+        link.server.closes.set(link.server.closes.get() + 1);
+        Ok(())
+    }
+
+    async fn abort<'a>(link: &mut Link<'a>)
+    where
+        Self: 'a,
+    {
+        link.server.aborts.set(link.server.aborts.get() + 1);
+    }
+}
+
+impl ErrorType for Link<'_> {
+    type Error = ErrorKind;
+}
+
+impl embedded_io_async::Read for Link<'_> {
+    async fn read(&mut self, bytes: &mut [u8]) -> Result<usize, ErrorKind> {
+        if !self.closed {
+            return pending().await;
+        }
+        let rest = &self.server.answer[self.answered..];
+        let len = rest.len().min(bytes.len());
+        bytes[..len].copy_from_slice(&rest[..len]);
+        self.answered += len;
+        Ok(len)
+    }
+}
+
+impl embedded_io_async::Write for Link<'_> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
+        assert!(!bytes.is_empty(), "an empty write");
+        let wire_len = self.server.wires.borrow()[self.at].len();
+        // In small bites, as a network does that is busy.
+        let mut len = bytes.len().min(13);
+        match self.fate {
+            Fate::Dies(limit) if wire_len >= limit => return Err(ErrorKind::ConnectionReset),
+            Fate::Stalls(limit) if wire_len >= limit => return pending().await,
+            Fate::Dies(limit) | Fate::Stalls(limit) => len = len.min(limit - wire_len),
+            Fate::Refused | Fate::Lives => {}
+        }
+        self.server.wires.borrow_mut()[self.at].extend_from_slice(&bytes[..len]);
+        Ok(len)
+    }
+
+    async fn flush(&mut self) -> Result<(), ErrorKind> {
+        Ok(())
+    }
+}
+
+/// A machine that is asked for nothing it has.
+#[derive(Default)]
+pub(crate) struct Bench {
+    pub(crate) asked: u32,
+}
+
+impl Machine for Bench {
+    fn stack_bytes(&mut self) -> u32 {
+        self.asked += 1;
+        1_234
+    }
+
+    fn frames_received(&mut self) -> u32 {
+        10 * self.asked
+    }
+
+    fn frames_sent(&mut self) -> u32 {
+        20 * self.asked
+    }
+}
+
+/// The blocks of a wire, and how it ended.
+pub(crate) fn blocks(wire: &[u8]) -> (Vec<Vec<u8>>, Ending) {
+    let mut reader = Reader::new(wire, Blocks, [0; 256]);
+    let mut blocks = Vec::new();
+    loop {
+        match reader.receive() {
+            Ok(Received::Block(block)) => blocks.push(block.to_vec()),
+            Ok(Received::End) => return (blocks, Ending::Mark),
+            Ok(Received::Closed) | Err(ReceiveError::Fault(Fault::Truncated { .. })) => {
+                return (blocks, Ending::Truncated);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A map of text to numbers, and nothing behind it.
+pub(crate) fn decode(block: &[u8]) -> BTreeMap<String, f64> {
+    let mut decoder = Decoder::new(block);
+    let len = decoder.map().unwrap().expect("of a known length");
+    let mut map = BTreeMap::new();
+    for _ in 0..len {
+        let key = decoder.str().unwrap().to_owned();
+        let value = match decoder.datatype().unwrap() {
+            Type::F32 => f64::from(decoder.f32().unwrap()),
+            _ => decoder.u64().unwrap() as f64,
+        };
+        assert_eq!(map.insert(key, value), None, "a key twice");
+    }
+    assert_eq!(decoder.position(), block.len());
+    map
+}

@@ -1,0 +1,123 @@
+//! The one logger of an image.
+
+use core::cell::UnsafeCell;
+use core::future::poll_fn;
+use core::ptr::addr_of;
+use core::task::Poll;
+
+use critical_section::RestoreState;
+use defmt::Encoder;
+use embassy_sync::waitqueue::AtomicWaker;
+
+use crate::RING_LEN;
+use crate::ring::{FRAME_MAX, Ring};
+
+unsafe extern "C" {
+    // Set by build-id.x.
+    static __build_id_start: u8;
+    static __build_id_end: u8;
+}
+
+/// The note section `.note.gnu.build-id` of this very image, byte for byte; empty where the linker made none.
+pub fn build_id() -> &'static [u8] {
+    let start = addr_of!(__build_id_start);
+    let len = addr_of!(__build_id_end).addr() - start.addr();
+    // SAFETY: all of it lies between the two symbols, in flash.
+    unsafe { core::slice::from_raw_parts(start, len) }
+}
+
+/// Takes the oldest frame; returns its length.
+pub fn take(frame: &mut [u8; FRAME_MAX]) -> Option<usize> {
+    with(|ring| ring.take(frame))
+}
+
+/// Whether no frame waits.
+pub fn is_empty() -> bool {
+    with(|ring| ring.is_empty())
+}
+
+/// Frames that did not fit.
+pub fn lost() -> u32 {
+    with(|ring| ring.lost())
+}
+
+/// Waits for a frame. One task at a time.
+pub async fn ready() {
+    poll_fn(|cx| {
+        WAITING.register(cx.waker());
+        if is_empty() {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
+}
+
+/// Somebody waits for a frame.
+static WAITING: AtomicWaker = AtomicWaker::new();
+
+static SHARED: Shared = Shared(UnsafeCell::new(State {
+    ring: Ring::new(),
+    encoder: Encoder::new(),
+    before: None,
+}));
+
+struct Shared(UnsafeCell<State>);
+
+// SAFETY: only touched in critical sections.
+unsafe impl Sync for Shared {}
+
+struct State {
+    ring: Ring<RING_LEN>,
+    encoder: Encoder,
+    /// While a frame is being written: how interrupts were before.
+    before: Option<RestoreState>,
+}
+
+fn with<R>(f: impl FnOnce(&mut Ring<RING_LEN>) -> R) -> R {
+    critical_section::with(|_| {
+        // SAFETY: in a critical section, and no frame is being written, since that is one too; `f` is of this
+        // file, and does not come back here.
+        f(unsafe { &mut (*SHARED.0.get()).ring })
+    })
+}
+
+#[defmt::global_logger]
+struct Logger;
+
+// SAFETY: from `acquire` to `release` is one critical section.
+unsafe impl defmt::Logger for Logger {
+    fn acquire() {
+        // SAFETY: ended in `release`, which defmt calls after this.
+        let before = unsafe { critical_section::acquire() };
+        // SAFETY: in a critical section.
+        let state = unsafe { &mut *SHARED.0.get() };
+        assert!(state.before.is_none(), "a log frame within a log frame");
+        state.before = Some(before);
+        state.ring.begin();
+        state.encoder.start_frame(|bytes| state.ring.write(bytes));
+    }
+
+    unsafe fn flush() {
+        // A frame leaves when the network takes it.
+    }
+
+    unsafe fn release() {
+        // SAFETY: in the critical section that `acquire` began.
+        let state = unsafe { &mut *SHARED.0.get() };
+        state.encoder.end_frame(|bytes| state.ring.write(bytes));
+        state.ring.end();
+        WAITING.wake();
+        if let Some(before) = state.before.take() {
+            // SAFETY: what `acquire` got, in the opposite order.
+            unsafe { critical_section::release(before) };
+        }
+    }
+
+    unsafe fn write(bytes: &[u8]) {
+        // SAFETY: in the critical section that `acquire` began.
+        let state = unsafe { &mut *SHARED.0.get() };
+        state.encoder.write(bytes, |bytes| state.ring.write(bytes));
+    }
+}

@@ -1,0 +1,125 @@
+//! What the board is told on QEMU's command line: words of the form `key=value`, read by semihosting.
+
+use core::fmt;
+use core::net::{Ipv4Addr, SocketAddrV4};
+use core::str::FromStr;
+
+use cortex_m_semihosting::{nr, syscall1};
+use embassy_net::{Ipv4Cidr, StaticConfigV4};
+use firmware_example::Plan;
+
+/// Longest command line, in bytes.
+pub const LINE_MAX: usize = 256;
+
+/// The arguments, or what they are where they are not given.
+pub struct Arguments {
+    /// `telemetry=ADDRESS:PORT`: where samples go.
+    pub telemetry: SocketAddrV4,
+    /// `logs=ADDRESS:PORT`: where the log goes, if there is one.
+    #[cfg(feature = "defmt")]
+    pub logs: Option<SocketAddrV4>,
+    /// `address=ADDRESS/BITS`, `gateway=ADDRESS`: a static address instead of DHCP.
+    pub address: Option<Ipv4Cidr>,
+    /// The gateway of that.
+    pub gateway: Option<Ipv4Addr>,
+    /// `period_ms=N`, `samples=N`, `stop_ms=N`, `answer_ms=N`.
+    pub plan: Plan,
+    /// `panic=now`: panic, to see what that looks like.
+    pub panic: bool,
+}
+
+/// Why a command line was not understood.
+pub enum ArgumentError<'a> {
+    /// There is none, or it is too long.
+    Unreadable,
+    /// No such key, or its value makes no sense.
+    Bad(&'a str),
+}
+
+impl Arguments {
+    /// Reads the command line.
+    pub fn read(line: &mut [u8; LINE_MAX]) -> Result<Self, ArgumentError<'_>> {
+        let line = command_line(line).ok_or(ArgumentError::Unreadable)?;
+        let mut arguments = Self {
+            telemetry: SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 2), 1060),
+            #[cfg(feature = "defmt")]
+            logs: None,
+            address: None,
+            gateway: None,
+            plan: Plan::default(),
+            panic: false,
+        };
+        // The first word is the name of the program.
+        for word in line.split_ascii_whitespace().skip(1) {
+            arguments.take(word).ok_or(ArgumentError::Bad(word))?;
+        }
+        Ok(arguments)
+    }
+
+    /// How the board gets its address.
+    pub fn network(&self) -> embassy_net::Config {
+        match self.address {
+            None => embassy_net::Config::dhcpv4(Default::default()),
+            Some(address) => embassy_net::Config::ipv4_static(StaticConfigV4 {
+                address,
+                gateway: self.gateway,
+                dns_servers: Default::default(),
+            }),
+        }
+    }
+
+    fn take(&mut self, word: &str) -> Option<()> {
+        let (key, value) = word.split_once('=')?;
+        match key {
+            "telemetry" => self.telemetry = parse(value)?,
+            #[cfg(feature = "defmt")]
+            "logs" => self.logs = Some(parse(value)?),
+            "address" => {
+                let (address, bits) = value.split_once('/')?;
+                let bits = parse(bits).filter(|&bits| bits <= 32)?;
+                self.address = Some(Ipv4Cidr::new(parse(address)?, bits));
+            }
+            "gateway" => self.gateway = Some(parse(value)?),
+            "period_ms" => self.plan.period_ms = parse(value)?,
+            "samples" => self.plan.samples = Some(parse(value)?),
+            "answer_ms" => self.plan.answer_ms = parse(value)?,
+            "stop_ms" => self.plan.stop_ms = parse(value)?,
+            "panic" if value == "now" => self.panic = true,
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+impl fmt::Display for ArgumentError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable => write!(f, "the command line is over {LINE_MAX} bytes, or not text"),
+            Self::Bad(word) => write!(f, "argument `{word}` is not understood"),
+        }
+    }
+}
+
+/// Nanoseconds since QEMU was started: never the same twice, and good enough to tell boards apart.
+pub fn seed() -> u64 {
+    let mut ns = [0_u32; 2];
+    // SAFETY: SYS_ELAPSED writes two words to where its argument points.
+    unsafe { syscall1(nr::ELAPSED, ns.as_mut_ptr().expose_provenance()) };
+    let [low, high] = ns;
+    u64::from(high) << 32 | u64::from(low)
+}
+
+fn parse<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+fn command_line(line: &mut [u8; LINE_MAX]) -> Option<&str> {
+    let mut block = [line.as_mut_ptr().expose_provenance(), LINE_MAX];
+    // SAFETY: SYS_GET_CMDLINE writes at most so many bytes there, and their number into the block.
+    let failed = unsafe { syscall1(nr::GET_CMDLINE, block.as_mut_ptr().expose_provenance()) } != 0;
+    let [_, len] = block;
+    if failed {
+        return None;
+    }
+    core::str::from_utf8(line.get(..len)?).ok()
+}

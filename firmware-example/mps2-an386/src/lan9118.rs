@@ -1,0 +1,327 @@
+//! A driver for the LAN9118, an Ethernet controller with FIFOs and a 32-bit bus (SMSC's data sheet, rev. 1.5).
+//!
+//! Interrupts wake the network stack; frames are copied by the processor, one at a time in each direction.
+
+use core::fmt;
+use core::task::Context;
+
+use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
+use embassy_sync::waitqueue::AtomicWaker;
+
+/// Number of the controller's interrupt.
+pub const INTERRUPT: i16 = 13;
+
+/// Where the registers are. They take accesses of 32 bits only.
+const BASE: usize = 0x4020_0000;
+
+// Registers, by their offset.
+
+/// Read: the next word of the received frame whose status was taken.
+const RX_DATA: usize = 0x00;
+/// Write: two words of command, and the frame.
+const TX_DATA: usize = 0x20;
+/// Read: takes the status of the next received frame. Bits 29..16: its length, with 4 bytes of CRC; 15: damaged.
+const RX_STATUS: usize = 0x40;
+/// Read: takes the status of a frame that was sent.
+const TX_STATUS: usize = 0x48;
+/// How the interrupt line is driven. Bit 8: at all; 4: high when active; 0: push-pull.
+const IRQ_CFG: usize = 0x54;
+/// Which interrupts there are; writing ones takes them back.
+const INT_STS: usize = 0x58;
+/// Which of them the line shows.
+const INT_EN: usize = 0x5c;
+/// Reads as [`BYTE_ORDER`] when the controller is awake and the bus as it should be.
+const BYTE_TEST: usize = 0x64;
+/// Levels of the FIFO interrupts. Bits 31..24: TX data, in 64 bytes; 7..0: RX status, in frames.
+const FIFO_INT: usize = 0x68;
+/// Bit 1: transmitter on.
+const TX_CFG: usize = 0x70;
+/// Bit 20: must be one; 19..16: KiB for the TX FIFO; 0: soft reset, until it reads as 0.
+const HW_CFG: usize = 0x74;
+/// Bits 23..16: received frames that wait.
+const RX_FIFO_INF: usize = 0x7c;
+/// Bits 23..16: status words of frames that were sent; 15..0: bytes free in the TX data FIFO.
+const TX_FIFO_INF: usize = 0x80;
+/// Access to the registers of the MAC. Bit 31: go, until it reads as 0; 30: read; 7..0: which.
+const MAC_CSR_CMD: usize = 0xa4;
+/// What is written there, or was read.
+const MAC_CSR_DATA: usize = 0xa8;
+
+// Registers of the MAC, behind MAC_CSR_CMD.
+
+/// Bit 20: full duplex; 3: transmitter on; 2: receiver on.
+const MAC_CR: u32 = 1;
+/// Last two bytes of the hardware address, which came from the EEPROM.
+const MAC_ADDRH: u32 = 2;
+/// First four bytes.
+const MAC_ADDRL: u32 = 3;
+/// Access to the registers of the PHY. Bits 15..11: PHY, 1 is the internal one; 10..6: which; 1: write; 0: busy.
+const MII_ACC: u32 = 6;
+/// What is written there, or was read.
+const MII_DATA: u32 = 7;
+
+// Registers of the PHY, behind MII_ACC.
+
+/// Bits 12: negotiate speed; 9: now.
+const PHY_CONTROL: u32 = 0;
+/// Bit 2: there is a link.
+const PHY_STATUS: u32 = 1;
+
+const BYTE_ORDER: u32 = 0x8765_4321;
+/// In INT_STS and INT_EN: more frames wait than the RX level of FIFO_INT.
+const INT_RECEIVED: u32 = 1 << 3;
+/// In INT_STS and INT_EN: more is free than the TX level of FIFO_INT.
+const INT_ROOM: u32 = 1 << 9;
+
+/// Longest frame, in bytes, without CRC; and with it, in whole words.
+const FRAME_MAX: usize = 1514;
+const BUFFER_LEN: usize = 1520;
+/// How often a bit is looked at before the controller counts as broken.
+const POLLS_MAX: u32 = 1_000_000;
+
+/// The stack waits for the controller.
+static WAITING: AtomicWaker = AtomicWaker::new();
+
+/// To be called at [`INTERRUPT`]: wakes the stack. It asks for interrupts again when it has looked.
+pub fn on_interrupt() {
+    write(INT_EN, 0);
+    WAITING.wake();
+}
+
+/// Room for a frame in each direction. Never to be moved: a small stack has no room for it.
+pub struct Buffers {
+    received: [u8; BUFFER_LEN],
+    to_send: [u8; BUFFER_LEN],
+}
+
+impl Buffers {
+    /// Without a frame.
+    pub const fn new() -> Self {
+        Self {
+            received: [0; BUFFER_LEN],
+            to_send: [0; BUFFER_LEN],
+        }
+    }
+}
+
+/// The controller.
+pub struct Lan9118 {
+    address: [u8; 6],
+    buffers: &'static mut Buffers,
+}
+
+/// Why the controller cannot be used.
+pub enum StartError {
+    /// Something else answers at its address.
+    NotThere { found: u32 },
+    /// A reset, or an access to the MAC or the PHY, does not end.
+    Stuck { register: usize },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotThere { found } => {
+                write!(f, "no LAN9118: read {found:#010x}, not {BYTE_ORDER:#010x}")
+            }
+            Self::Stuck { register } => write!(f, "LAN9118: register {register:#x} stays busy"),
+        }
+    }
+}
+
+impl Lan9118 {
+    /// Resets the controller and turns it on. Its interrupt must stay masked until this has returned: the line is
+    /// active low after a reset, and there would be no end of interrupts.
+    pub fn start(buffers: &'static mut Buffers) -> Result<Self, StartError> {
+        let found = read(BYTE_TEST);
+        if found != BYTE_ORDER {
+            return Err(StartError::NotThere { found });
+        }
+        write(HW_CFG, 1);
+        until_zero(HW_CFG, 1)?;
+        write(HW_CFG, 1 << 20 | 5 << 16);
+        write(IRQ_CFG, 1 << 8 | 1 << 4 | 1);
+        write(INT_EN, 0);
+        write(INT_STS, u32::MAX);
+        // An interrupt from the first frame on, and when the longest one has room.
+        write(FIFO_INT, (FRAME_MAX as u32).div_ceil(64) << 24);
+
+        phy_write(PHY_CONTROL, 1 << 12 | 1 << 9)?;
+        let low = mac_read(MAC_ADDRL)?.to_le_bytes();
+        let high = mac_read(MAC_ADDRH)?.to_le_bytes();
+        write(TX_CFG, 1 << 1);
+        mac_write(MAC_CR, 1 << 20 | 1 << 3 | 1 << 2)?;
+        Ok(Self {
+            address: [low[0], low[1], low[2], low[3], high[0], high[1]],
+            buffers,
+        })
+    }
+
+    /// Takes the next good frame out of the FIFO; returns its length.
+    fn take(&mut self) -> Option<usize> {
+        while read(RX_FIFO_INF) >> 16 & 0xff != 0 {
+            let status = read(RX_STATUS);
+            let with_crc = (status >> 16 & 0x3fff) as usize;
+            let words = with_crc.div_ceil(4);
+            let mut room = self.buffers.received.chunks_exact_mut(4);
+            // All words must be taken, whether there is room or not.
+            for _ in 0..words {
+                let word = read(RX_DATA).to_le_bytes();
+                if let Some(room) = room.next() {
+                    room.copy_from_slice(&word);
+                }
+            }
+            let len = with_crc.saturating_sub(4);
+            if status & 1 << 15 == 0 && (1..=FRAME_MAX).contains(&len) {
+                return Some(len);
+            }
+        }
+        None
+    }
+}
+
+impl Driver for Lan9118 {
+    type RxToken<'a> = Received<'a>;
+    type TxToken<'a> = Room<'a>;
+
+    fn receive(&mut self, cx: &mut Context<'_>) -> Option<(Received<'_>, Room<'_>)> {
+        if !has_room() {
+            // Its answer could not be sent: the frame waits, and so do we.
+            wait(cx, INT_ROOM);
+            return None;
+        }
+        let taken = self.take().or_else(|| {
+            // Looked at again once the interrupt is asked for, so that no frame comes in between unseen.
+            wait(cx, INT_RECEIVED);
+            self.take()
+        });
+        let (received, _) = self.buffers.received.split_at_mut(taken?);
+        Some((Received(received), Room(&mut self.buffers.to_send)))
+    }
+
+    fn transmit(&mut self, cx: &mut Context<'_>) -> Option<Room<'_>> {
+        if !has_room() {
+            wait(cx, INT_ROOM | INT_RECEIVED);
+            return None;
+        }
+        Some(Room(&mut self.buffers.to_send))
+    }
+
+    fn link_state(&mut self, _cx: &mut Context<'_>) -> LinkState {
+        // Asked whenever the stack runs; keep-alives see to it that it does. No interrupt of the PHY is needed.
+        match phy_read(PHY_STATUS) {
+            Ok(status) if status & 1 << 2 != 0 => LinkState::Up,
+            _ => LinkState::Down,
+        }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::default();
+        capabilities.max_transmission_unit = FRAME_MAX;
+        capabilities.max_burst_size = Some(1);
+        capabilities
+    }
+
+    fn hardware_address(&self) -> HardwareAddress {
+        HardwareAddress::Ethernet(self.address)
+    }
+}
+
+/// A frame that was received.
+pub struct Received<'a>(&'a mut [u8]);
+
+impl RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+/// Room for a frame, here and in the FIFO.
+pub struct Room<'a>(&'a mut [u8; BUFFER_LEN]);
+
+impl TxToken for Room<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let len = len.min(FRAME_MAX);
+        let result = f(&mut self.0[..len]);
+        // The frame is one buffer: its first (bit 13) and its last (bit 12).
+        write(TX_DATA, 1 << 13 | 1 << 12 | len as u32);
+        write(TX_DATA, len as u32);
+        for word in self.0.chunks_exact(4).take(len.div_ceil(4)) {
+            let word = word.try_into().unwrap_or_default();
+            write(TX_DATA, u32::from_le_bytes(word));
+        }
+        // Nobody reads what became of frames, but their FIFO must not run full, or the transmitter stops.
+        while read(TX_FIFO_INF) >> 16 & 0xff != 0 {
+            read(TX_STATUS);
+        }
+        result
+    }
+}
+
+/// Whether the longest frame fits the TX data FIFO, with its two words of command.
+fn has_room() -> bool {
+    (read(TX_FIFO_INF) & 0xffff) as usize >= BUFFER_LEN + 8
+}
+
+/// Has the stack woken at these interrupts.
+fn wait(cx: &mut Context<'_>, interrupts: u32) {
+    WAITING.register(cx.waker());
+    write(INT_STS, interrupts);
+    write(INT_EN, interrupts);
+}
+
+fn phy_read(register: u32) -> Result<u32, StartError> {
+    mac_write(MII_ACC, 1 << 11 | register << 6 | 1)?;
+    phy_done()?;
+    mac_read(MII_DATA)
+}
+
+fn phy_write(register: u32, value: u32) -> Result<(), StartError> {
+    mac_write(MII_DATA, value)?;
+    mac_write(MII_ACC, 1 << 11 | register << 6 | 1 << 1 | 1)?;
+    phy_done()
+}
+
+/// Waits until the PHY has answered.
+fn phy_done() -> Result<(), StartError> {
+    for _ in 0..POLLS_MAX {
+        if mac_read(MII_ACC)? & 1 == 0 {
+            return Ok(());
+        }
+    }
+    Err(StartError::Stuck {
+        register: MII_ACC as usize,
+    })
+}
+
+fn mac_read(register: u32) -> Result<u32, StartError> {
+    write(MAC_CSR_CMD, 1 << 31 | 1 << 30 | register);
+    until_zero(MAC_CSR_CMD, 1 << 31)?;
+    Ok(read(MAC_CSR_DATA))
+}
+
+fn mac_write(register: u32, value: u32) -> Result<(), StartError> {
+    write(MAC_CSR_DATA, value);
+    write(MAC_CSR_CMD, 1 << 31 | register);
+    until_zero(MAC_CSR_CMD, 1 << 31)
+}
+
+/// Waits until these bits of a register are zero.
+fn until_zero(register: usize, bits: u32) -> Result<(), StartError> {
+    for _ in 0..POLLS_MAX {
+        if read(register) & bits == 0 {
+            return Ok(());
+        }
+    }
+    Err(StartError::Stuck { register })
+}
+
+fn read(register: usize) -> u32 {
+    // SAFETY: only called with registers of the controller, which this file alone uses.
+    unsafe { ((BASE + register) as *const u32).read_volatile() }
+}
+
+fn write(register: usize, value: u32) {
+    // SAFETY: only called with registers of the controller, which this file alone uses.
+    unsafe { ((BASE + register) as *mut u32).write_volatile(value) }
+}

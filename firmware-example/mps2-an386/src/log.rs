@@ -1,0 +1,51 @@
+//! The log of the board: its clock, and its own way to the daemon.
+
+use embassy_net::Stack;
+use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
+use embassy_sync::signal::Signal;
+use firmware_example::logs::Logs;
+use firmware_example::net::{EmbassyClock, Tcp};
+use firmware_example::{Clock, Report, Stop, uplink};
+use static_cell::ConstStaticCell;
+
+use crate::arguments::{self, Arguments};
+
+defmt::timestamp!("{=u64:us}", EmbassyClock.now_us());
+
+static STOP: Stop = Stop::new();
+static SENT: Signal<CriticalSectionRawMutex, ()> = Signal::new();
+
+/// Sends what is logged, until [`end`].
+#[embassy_executor::task]
+pub async fn send(stack: Stack<'static>, arguments: &'static Arguments) {
+    static RECEIVE: ConstStaticCell<[u8; 64]> = ConstStaticCell::new([0; 64]);
+    static SEND: ConstStaticCell<[u8; 512]> = ConstStaticCell::new([0; 512]);
+
+    let stack_size = machine::stack_size_bytes();
+    defmt::info!("mps2-an386, {=u32} bytes of stack", stack_size);
+    stack.wait_config_up().await;
+    if let Some(config) = stack.config_v4() {
+        defmt::info!("address {=[u8; 4]}", config.address.address().octets());
+    }
+    if let Some(server) = arguments.logs {
+        let mut server = Tcp::new(stack, server, RECEIVE.take(), SEND.take());
+        let mut logs = Logs::new(&STOP);
+        uplink(
+            arguments.plan,
+            &mut logs,
+            &STOP,
+            &EmbassyClock,
+            &mut server,
+            arguments::seed() as u32,
+        )
+        .await;
+    }
+    SENT.signal(());
+}
+
+/// Logs how the application ended, and waits until all of the log is sent.
+pub async fn end(report: Report) {
+    defmt::info!("the application has ended: {}", report);
+    STOP.request();
+    SENT.wait().await;
+}

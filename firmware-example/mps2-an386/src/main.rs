@@ -1,0 +1,187 @@
+//! The board: QEMU's `mps2-an386`, a Cortex-M4F with an Ethernet controller. All of it ends in `application`.
+
+#![no_std]
+#![no_main]
+
+mod arguments;
+mod clock;
+mod lan9118;
+#[cfg(feature = "defmt")]
+mod log;
+
+use core::panic::PanicInfo;
+
+use arguments::Arguments;
+use cortex_m::peripheral::{NVIC, Peripherals, syst::SystClkSource};
+use cortex_m_rt::{ExceptionFrame, entry, exception};
+use cortex_m_semihosting::{debug, hprintln};
+use embassy_executor::Spawner;
+use embassy_net::{Runner, Stack, StackResources};
+use firmware_example::net::{Counted, EmbassyClock, Frames, Tcp};
+use firmware_example::{Machine, Queue, Stop};
+use lan9118::Lan9118;
+use static_cell::{ConstStaticCell, StaticCell};
+
+/// Samples that are kept while there is no connection.
+const QUEUE_LEN: usize = 32;
+/// The sockets of telemetry, DHCP, and the log.
+const SOCKETS: usize = 2 + cfg!(feature = "defmt") as usize;
+
+type Driver = Counted<'static, Lan9118>;
+
+static FRAMES: Frames = Frames::new();
+static QUEUE: Queue<QUEUE_LEN> = Queue::new();
+static STOP: Stop = Stop::new();
+
+#[entry]
+fn main() -> ! {
+    static EXECUTOR: StaticCell<embassy_executor::raw::Executor> = StaticCell::new();
+    static LINE: ConstStaticCell<[u8; arguments::LINE_MAX]> =
+        ConstStaticCell::new([0; arguments::LINE_MAX]);
+    static BUFFERS: ConstStaticCell<lan9118::Buffers> =
+        ConstStaticCell::new(lan9118::Buffers::new());
+
+    let arguments = match Arguments::read(LINE.take()) {
+        Ok(arguments) => arguments,
+        Err(error) => panic!("{error}"),
+    };
+    clock::start();
+    let controller = match Lan9118::start(BUFFERS.take()) {
+        Ok(controller) => controller,
+        Err(error) => panic!("{error}"),
+    };
+    keep_qemu_turning();
+    for interrupt in [clock::INTERRUPT, lan9118::INTERRUPT] {
+        // SAFETY: both are set up, and handled below.
+        unsafe { NVIC::unmask(Interrupt(interrupt)) };
+    }
+    machine::run(EXECUTOR.init(machine::executor()), |spawner| {
+        start(spawner, controller, arguments);
+    })
+}
+
+// Not inlined, or what it needs of the stack would be kept for ever.
+#[inline(never)]
+fn start(spawner: Spawner, controller: Lan9118, arguments: Arguments) {
+    static ARGUMENTS: StaticCell<Arguments> = StaticCell::new();
+    static RESOURCES: StaticCell<StackResources<SOCKETS>> = StaticCell::new();
+
+    let arguments = ARGUMENTS.init(arguments);
+
+    if arguments.panic {
+        panic!("as the command line asked for");
+    }
+    let (stack, runner) = embassy_net::new(
+        Counted::new(controller, &FRAMES),
+        arguments.network(),
+        RESOURCES.init(StackResources::new()),
+        arguments::seed(),
+    );
+    spawner.spawn(network(runner).expect("spawned once"));
+    #[cfg(feature = "defmt")]
+    spawner.spawn(log::send(stack, arguments).expect("spawned once"));
+    spawner.spawn(application(stack, arguments).expect("spawned once"));
+}
+
+#[embassy_executor::task]
+async fn network(mut runner: Runner<'static, Driver>) -> ! {
+    runner.run().await
+}
+
+/// Samples and sends until all that was planned is done, and leaves the emulator.
+#[embassy_executor::task]
+async fn application(stack: Stack<'static>, arguments: &'static Arguments) {
+    static RECEIVE: ConstStaticCell<[u8; 128]> = ConstStaticCell::new([0; 128]);
+    static SEND: ConstStaticCell<[u8; 1024]> = ConstStaticCell::new([0; 1024]);
+
+    let mut server = Tcp::new(stack, arguments.telemetry, RECEIVE.take(), SEND.take());
+    let report = firmware_example::run(
+        arguments.plan,
+        &QUEUE,
+        &STOP,
+        &mut Board,
+        &EmbassyClock,
+        &mut server,
+        arguments::seed() as u32,
+    )
+    .await;
+    #[cfg(feature = "defmt")]
+    log::end(report).await;
+    let (used, size) = (machine::stack_used_bytes(), machine::stack_size_bytes());
+    hprintln!("{report:?}, {used} of {size} bytes of stack used");
+    leave(report.ended)
+}
+
+struct Board;
+
+impl Machine for Board {
+    fn stack_bytes(&mut self) -> u32 {
+        machine::stack_used_bytes()
+    }
+
+    fn frames_received(&mut self) -> u32 {
+        FRAMES.received()
+    }
+
+    fn frames_sent(&mut self) -> u32 {
+        FRAMES.sent()
+    }
+}
+
+/// An interrupt of the board, by its number.
+#[derive(Clone, Copy)]
+struct Interrupt(i16);
+
+// SAFETY: a number of the board's interrupts, all of them below 240.
+unsafe impl cortex_m::interrupt::InterruptNumber for Interrupt {
+    fn number(self) -> u16 {
+        self.0.unsigned_abs()
+    }
+}
+
+/// A tick of a millisecond, which only QEMU needs: its network (slirp) sees that a connection was made when the
+/// emulator's main loop turns, and a guest that sleeps without a timer does not turn it. Connecting takes 1 s then.
+fn keep_qemu_turning() {
+    if let Some(mut peripherals) = Peripherals::take() {
+        peripherals.SYST.set_clock_source(SystClkSource::Core);
+        peripherals.SYST.set_reload(25_000 - 1);
+        peripherals.SYST.clear_current();
+        peripherals.SYST.enable_counter();
+        peripherals.SYST.enable_interrupt();
+    }
+}
+
+#[exception]
+fn SysTick() {}
+
+// SAFETY: it is safe to be called at any interrupt.
+#[exception]
+unsafe fn DefaultHandler(interrupt: i16) {
+    match interrupt {
+        clock::INTERRUPT => clock::on_interrupt(),
+        lan9118::INTERRUPT => lan9118::on_interrupt(),
+        other => panic!("nobody handles interrupt {other}"),
+    }
+}
+
+// SAFETY: it only reports, and leaves.
+#[exception]
+unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
+    panic!("{frame:?}")
+}
+
+#[panic_handler]
+fn on_panic(info: &PanicInfo<'_>) -> ! {
+    cortex_m::interrupt::disable();
+    hprintln!("{info}");
+    leave(false)
+}
+
+/// Ends the emulator, and says so by its exit status.
+fn leave(well: bool) -> ! {
+    debug::exit(if well { Ok(()) } else { Err(()) });
+    // Only with a debugger, which has taken notice.
+    loop {
+        cortex_m::asm::bkpt();
+    }
+}

@@ -1,0 +1,15 @@
+//! Tells the linker where memory is, and which scripts to follow.
+
+fn main() {
+    println!("cargo:rustc-link-search={}", env!("CARGO_MANIFEST_DIR"));
+    println!("cargo:rerun-if-changed=memory.x");
+    for argument in [
+        "--nmagic",
+        "-Tlink.x",
+        "-Tdefmt.x",
+        "-Tbuild-id.x",
+        "--build-id=sha1",
+    ] {
+        println!("cargo:rustc-link-arg-bins={argument}");
+    }
+}

@@ -1,0 +1,199 @@
+//! The board: a Nucleo-F429ZI on Ethernet. It compiles and links; nobody has run it here.
+//!
+//! Its address comes by DHCP; set [`SERVER`] to where the daemon listens. The blue button ends the series.
+
+#![no_std]
+#![no_main]
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+use core::panic::PanicInfo;
+
+use cortex_m::peripheral::SCB;
+use cortex_m_rt::{ExceptionFrame, entry, exception};
+use embassy_executor::Spawner;
+use embassy_net::{Runner, Stack, StackResources};
+use embassy_stm32::eth::{Ethernet, GenericPhy, InterruptHandler, PacketQueue, Sma};
+use embassy_stm32::gpio::{Input, Pull};
+use embassy_stm32::peripherals::{ETH, ETH_SMA, RNG};
+use embassy_stm32::rng::{self, Rng};
+use embassy_stm32::{Config, bind_interrupts, rcc, time::mhz, uid};
+use embassy_time::Timer;
+use firmware_example::logs::Logs;
+use firmware_example::net::{Counted, EmbassyClock, Frames, Tcp};
+use firmware_example::{Clock, Machine, Plan, Queue, Stop, uplink};
+use static_cell::{ConstStaticCell, StaticCell};
+
+/// Where the daemon listens for samples, and for the log.
+const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
+const TELEMETRY: SocketAddrV4 = SocketAddrV4::new(SERVER, 1060);
+const LOGS: SocketAddrV4 = SocketAddrV4::new(SERVER, 1061);
+
+type Driver = Counted<'static, Ethernet<'static, ETH, GenericPhy<Sma<'static, ETH_SMA>>>>;
+
+static FRAMES: Frames = Frames::new();
+static QUEUE: Queue<256> = Queue::new();
+static STOP: Stop = Stop::new();
+static STOP_LOGS: Stop = Stop::new();
+
+bind_interrupts!(struct Interrupts {
+    ETH => InterruptHandler;
+    HASH_RNG => rng::InterruptHandler<RNG>;
+});
+
+defmt::timestamp!("{=u64:us}", EmbassyClock.now_us());
+
+#[entry]
+fn main() -> ! {
+    static EXECUTOR: StaticCell<embassy_executor::raw::Executor> = StaticCell::new();
+
+    machine::run(EXECUTOR.init(machine::executor()), start)
+}
+
+// Not inlined, or what it needs of the stack would be kept for ever.
+#[inline(never)]
+fn start(spawner: Spawner) {
+    static PACKETS: ConstStaticCell<PacketQueue<4, 4>> = ConstStaticCell::new(PacketQueue::new());
+    static RESOURCES: StaticCell<StackResources<3>> = StaticCell::new();
+
+    let board = embassy_stm32::init(clocks());
+    let mut random = Rng::new(board.RNG, Interrupts);
+    let ethernet = Ethernet::new(
+        PACKETS.take(),
+        board.ETH,
+        Interrupts,
+        board.PA1,
+        board.PA7,
+        board.PC4,
+        board.PC5,
+        board.PG13,
+        board.PB13,
+        board.PG11,
+        hardware_address(),
+        board.ETH_SMA,
+        board.PA2,
+        board.PC1,
+    );
+    let (stack, runner) = embassy_net::new(
+        Counted::new(ethernet, &FRAMES),
+        embassy_net::Config::dhcpv4(Default::default()),
+        RESOURCES.init(StackResources::new()),
+        random.next_u64(),
+    );
+    let button = Input::new(board.PC13, Pull::Down);
+    spawner.spawn(network(runner).expect("spawned once"));
+    spawner.spawn(stop_at(button).expect("spawned once"));
+    spawner.spawn(logs(stack, random.next_u32()).expect("spawned once"));
+    spawner.spawn(application(stack, random.next_u32()).expect("spawned once"));
+}
+
+#[embassy_executor::task]
+async fn network(mut runner: Runner<'static, Driver>) -> ! {
+    runner.run().await
+}
+
+#[embassy_executor::task]
+async fn stop_at(button: Input<'static>) {
+    while button.is_low() {
+        Timer::after_millis(20).await;
+    }
+    STOP.request();
+}
+
+#[embassy_executor::task]
+async fn logs(stack: Stack<'static>, seed: u32) {
+    static RECEIVE: ConstStaticCell<[u8; 64]> = ConstStaticCell::new([0; 64]);
+    static SEND: ConstStaticCell<[u8; 2048]> = ConstStaticCell::new([0; 2048]);
+
+    let mut server = Tcp::new(stack, LOGS, RECEIVE.take(), SEND.take());
+    let mut logs = Logs::new(&STOP_LOGS);
+    let plan = Plan::default();
+    uplink(
+        plan,
+        &mut logs,
+        &STOP_LOGS,
+        &EmbassyClock,
+        &mut server,
+        seed,
+    )
+    .await;
+}
+
+#[embassy_executor::task]
+async fn application(stack: Stack<'static>, seed: u32) {
+    static RECEIVE: ConstStaticCell<[u8; 128]> = ConstStaticCell::new([0; 128]);
+    static SEND: ConstStaticCell<[u8; 4096]> = ConstStaticCell::new([0; 4096]);
+
+    let mut server = Tcp::new(stack, TELEMETRY, RECEIVE.take(), SEND.take());
+    let report = firmware_example::run(
+        Plan::default(),
+        &QUEUE,
+        &STOP,
+        &mut Board,
+        &EmbassyClock,
+        &mut server,
+        seed,
+    )
+    .await;
+    defmt::info!("the application has ended: {}", report);
+    STOP_LOGS.request();
+}
+
+struct Board;
+
+impl Machine for Board {
+    fn stack_bytes(&mut self) -> u32 {
+        machine::stack_used_bytes()
+    }
+
+    fn frames_received(&mut self) -> u32 {
+        FRAMES.received()
+    }
+
+    fn frames_sent(&mut self) -> u32 {
+        FRAMES.sent()
+    }
+}
+
+/// 168 MHz from the 8 MHz that the debugger on the board gives, and 48 MHz for the generator of random numbers.
+fn clocks() -> Config {
+    let mut config = Config::default();
+    config.rcc.hse = Some(rcc::Hse {
+        freq: mhz(8),
+        mode: rcc::HseMode::Bypass,
+    });
+    config.rcc.pll_src = rcc::PllSource::HSE;
+    config.rcc.pll = Some(rcc::Pll {
+        prediv: rcc::PllPreDiv::DIV4,
+        mul: rcc::PllMul::MUL168,
+        divp: Some(rcc::PllPDiv::DIV2),
+        divq: Some(rcc::PllQDiv::DIV7),
+        divr: None,
+    });
+    config.rcc.sys = rcc::Sysclk::PLL1_P;
+    config.rcc.ahb_pre = rcc::AHBPrescaler::DIV1;
+    config.rcc.apb1_pre = rcc::APBPrescaler::DIV4;
+    config.rcc.apb2_pre = rcc::APBPrescaler::DIV2;
+    config
+}
+
+/// A hardware address of local administration, from what is unique in this chip.
+fn hardware_address() -> [u8; 6] {
+    let id = uid::uid();
+    let mut address = [0x02, 0, 0, 0, 0, 0];
+    for (at, byte) in id.iter().enumerate() {
+        address[1 + at % 5] ^= byte;
+    }
+    address
+}
+
+// SAFETY: it only restarts the board.
+#[exception]
+unsafe fn HardFault(_frame: &ExceptionFrame) -> ! {
+    SCB::sys_reset()
+}
+
+/// Restarts the board: its uptime and its first sample tell.
+#[panic_handler]
+fn on_panic(_info: &PanicInfo<'_>) -> ! {
+    SCB::sys_reset()
+}

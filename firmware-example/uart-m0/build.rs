@@ -1,0 +1,9 @@
+//! Tells the linker where memory is, and which script to follow.
+
+fn main() {
+    println!("cargo:rustc-link-search={}", env!("CARGO_MANIFEST_DIR"));
+    println!("cargo:rerun-if-changed=memory.x");
+    for argument in ["--nmagic", "-Tlink.x"] {
+        println!("cargo:rustc-link-arg-bins={argument}");
+    }
+}

@@ -1,0 +1,106 @@
+//! A short series of blocks over a UART, from the smallest of cores: no network stack, no executor, no panic.
+//!
+//! QEMU's `mps2-an385` has a Cortex-M3, which runs this code for a Cortex-M0, and joins the UART to TCP.
+
+#![no_std]
+#![no_main]
+
+use core::convert::Infallible;
+use core::panic::PanicInfo;
+
+use cortex_m_rt::entry;
+use cortex_m_semihosting::debug;
+use embedded_io::{ErrorType, Write};
+use framing_core::{Blocks, blocking::Writer};
+
+/// How often the UART is looked at in vain before it counts as silent: a tenth of a second or more.
+const SILENT: u32 = 1_000_000;
+
+/// Blocks of the series. Each is a CBOR map of one key, `n`, to a number under 24.
+const BLOCKS: u8 = 20;
+
+#[entry]
+fn main() -> ! {
+    let mut writer = Writer::new(Uart::start(), Blocks);
+    let mut well = true;
+    for number in 0..BLOCKS {
+        well &= writer.send(&[0xa1, 0x61, b'n', number]).is_ok();
+    }
+    well &= writer.finish().is_ok();
+    Uart::take_answer();
+    loop {
+        // Ends the emulator, and says so by its exit status.
+        debug::exit(if well { Ok(()) } else { Err(()) });
+    }
+}
+
+/// UART 0 of the board (CMSDK).
+struct Uart;
+
+impl Uart {
+    /// Written: the next byte to send. Read: the byte that was received.
+    const DATA: *mut u32 = 0x4000_4000 as *mut u32;
+    /// Bit 1: a byte was received; 0: the byte before has not been sent.
+    const STATE: *const u32 = 0x4000_4004 as *const u32;
+    /// Bit 1: receiver on; 0: transmitter on.
+    const CONTROL: *mut u32 = 0x4000_4008 as *mut u32;
+    /// Clock ticks a bit; 16 at least.
+    const DIVISOR: *mut u32 = 0x4000_4010 as *mut u32;
+
+    fn start() -> Self {
+        // SAFETY: registers of the UART, which nothing else uses.
+        unsafe {
+            // 115,200 bits a second of 25 MHz.
+            Self::DIVISOR.write_volatile(217);
+            Self::CONTROL.write_volatile(1 << 1 | 1);
+        }
+        Self
+    }
+
+    fn is_busy() -> bool {
+        // SAFETY: a register of the UART, which reading does not change.
+        unsafe { Self::STATE.read_volatile() & 1 != 0 }
+    }
+
+    /// Takes what the other side says until it is silent: the emulator ends the connection when it ends.
+    fn take_answer() {
+        let mut silent = 0;
+        while silent < SILENT {
+            silent += 1;
+            // SAFETY: registers of the UART, which nothing else uses.
+            unsafe {
+                if Self::STATE.read_volatile() & 1 << 1 != 0 {
+                    Self::DATA.read_volatile();
+                    silent = 0;
+                }
+            }
+        }
+    }
+}
+
+impl ErrorType for Uart {
+    type Error = Infallible;
+}
+
+impl Write for Uart {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
+        let Some(&byte) = bytes.first() else {
+            return Ok(0);
+        };
+        while Self::is_busy() {}
+        // SAFETY: a register of the UART, which nothing else uses.
+        unsafe { Self::DATA.write_volatile(byte.into()) };
+        Ok(1)
+    }
+
+    fn flush(&mut self) -> Result<(), Infallible> {
+        while Self::is_busy() {}
+        Ok(())
+    }
+}
+
+/// Never called: what could panic is not in the image, and a test of its symbols says so.
+#[panic_handler]
+fn on_panic(_: &PanicInfo<'_>) -> ! {
+    loop {}
+}
