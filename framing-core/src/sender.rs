@@ -28,7 +28,7 @@ pub struct Sender<E: Encode> {
     /// Payload bytes of the message that are neither staged nor written.
     left: u32,
     at: At,
-    /// A byte of the message, or of the end mark, is on the wire.
+    /// A byte of the message, or of the end mark, is on the wire, or a piece of the message was taken.
     torn: bool,
 }
 
@@ -214,6 +214,8 @@ impl<E: Encode> Sender<E> {
                 At::Payload => {
                     let piece = rest(parts, self.used);
                     if piece.is_empty() {
+                        // A piece that was taken is not forgotten, even if all of it is still staged.
+                        self.torn |= self.used != 0;
                         return Source::Nowhere;
                     }
                     if E::VERBATIM || self.encoder.is_verbatim() {

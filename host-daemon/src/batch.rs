@@ -1,8 +1,10 @@
 //! What one read gave: the bytes once, and where in them the blocks are.
 
+use std::sync::Arc;
+
 use framing_core::{AnyDecoder, Decode, Fault, Limits, Step};
 
-use crate::pool::{Buffer, Span};
+use crate::pool::{Buffer, Pool, Span};
 
 /// The results of decoding one window, in the order of the stream.
 #[derive(Debug)]
@@ -156,6 +158,14 @@ impl Batch {
         self.buffer.bytes().get(used..).unwrap_or_default()
     }
 
+    /// Has its memory counted by the pool.
+    pub async fn weighed(self, pool: &Arc<Pool>) -> Self {
+        Self {
+            buffer: pool.weigh(self.buffer).await,
+            ..self
+        }
+    }
+
     /// Gives the buffer back, of a batch in which nothing was found.
     #[must_use]
     pub fn into_buffer(self) -> Buffer {
@@ -250,6 +260,7 @@ impl Findings<'_> {
                 What::End
             }
             Step::Fault { fault, .. } => {
+                let was_in_pieces = std::mem::take(&mut self.in_pieces);
                 match (fault, self.stop_at.too_long) {
                     (Fault::TooLong { lost: false, .. }, TooLong::Skip) => {}
                     (Fault::TooLong { lost: false, .. }, TooLong::Pieces) => {
@@ -259,6 +270,11 @@ impl Findings<'_> {
                     (Fault::TooLong { .. }, _) => self.stop = Some(Stop::TooLong),
                     _ if fault.is_lost() => self.stop = Some(Stop::Lost),
                     _ => {}
+                }
+                if was_in_pieces {
+                    // The message that was handed out in pieces is over: the next is taken whole.
+                    self.mark(What::Fault(fault));
+                    return false;
                 }
                 What::Fault(fault)
             }
@@ -354,5 +370,36 @@ mod tests {
         let want = [Item::Block(b"a"), piece, Item::Block(b"b")];
         assert_eq!(batch.items().collect::<Vec<_>>(), want);
         assert_eq!(used, wire.len());
+    }
+
+    #[test]
+    fn a_fault_ends_a_message_in_pieces_and_the_next_is_whole() {
+        let mut decoder = framing_core::AnyFraming::Cobs(framing_core::Cobs).decoder();
+        let stop_at = StopAt {
+            end: true,
+            too_long: TooLong::Pieces,
+        };
+        let mut in_pieces = false;
+        let mut decode = |wire: &[u8]| {
+            Batch::decode(
+                Buffer::own(wire.to_vec()),
+                &mut decoder,
+                &LIMITS,
+                stop_at,
+                &mut in_pieces,
+            )
+        };
+        // A group of nine bytes that ends after six, then a message, then half of one.
+        let decoded = decode(b"\x0aabcdef\0\x02x\0\x03y");
+        let kinds: Vec<_> = decoded.batch.items().collect();
+        assert!(
+            matches!(kinds[..], [.., Item::Fault(_), Item::Block(b"x")]),
+            "{kinds:?}"
+        );
+        let decoded = decode(b"\x03yz\0");
+        assert_eq!(
+            decoded.batch.items().collect::<Vec<_>>(),
+            [Item::Block(b"yz")]
+        );
     }
 }

@@ -49,8 +49,8 @@ pub struct Policy {
     pub reply: Option<Reply>,
 }
 
-/// How long a connection must be silent to end when the daemon is stopping.
-const QUIET: Duration = Duration::from_millis(20);
+/// How long a connection, or a listener, must be silent to be done with when the daemon is stopping.
+pub(crate) const QUIET: Duration = Duration::from_millis(20);
 
 /// How long a connection that is not silent is read from when the daemon is stopping.
 const LAST_READS: Duration = Duration::from_millis(250);
@@ -255,11 +255,11 @@ impl Connection {
             &mut self.in_pieces,
         );
         if batch.is_empty() {
-            self.carry = batch.into_buffer().into_carry();
-            self.carry.drain(..used);
+            self.carry = batch.into_buffer().into_carry(used);
             return None;
         }
         self.carry = batch.rest(used).to_vec();
+        let batch = batch.weighed(&self.shared.pool).await;
         let kept = self.pass(batch).await;
         stop.map(Reason::from).or_else(|| kept.err())
     }
@@ -303,9 +303,9 @@ impl Connection {
     /// Nothing more will be read: says whether that cut a message.
     async fn end(&mut self, reason: Reason) {
         if matches!(reason, Reason::End | Reason::Limit | Reason::Fault) {
-            if !self.carry.is_empty() {
-                let bytes = self.carry.len();
-                debug!(conn = self.conn, device = %self.device, bytes, "bytes behind the last message");
+            let bytes = self.carry.len();
+            if reason == Reason::End && bytes != 0 {
+                warn!(conn = self.conn, device = %self.device, bytes, "bytes behind the end of the series");
             }
             return;
         }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use framing_core::{AnyFraming, Blocks, Limits};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::board::Board;
@@ -94,9 +95,37 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
         let names = Arc::clone(&names);
         tokio::task::spawn_blocking(move || device.run(daemon, duration, &names))
     });
+    let sent = all_sent(devices, board).await;
+    stop.cancel();
+    serving.await.map_err(io::Error::other)?;
+    match output.join() {
+        Ok(written) => written.map_err(Failure::stdout)?,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+    let sent = sent?;
+    let arrived = lock(&arrived).clone();
+    let rows: Vec<_> = sent
+        .into_iter()
+        .map(|(name, sent)| row(name, sent, &arrived))
+        .collect();
+    let balanced = tally::print(&rows).map_err(Failure::stdout)?;
+    if balanced {
+        Ok(())
+    } else {
+        Err(Failure::Unbalanced)
+    }
+}
+
+type Sending = JoinHandle<Result<Tally, Failure>>;
+
+/// Waits until all devices have done their part; says what each has sent.
+async fn all_sent(
+    devices: [Sending; DEVICES.len()],
+    board: Option<Board>,
+) -> Result<Vec<(&'static str, Tally)>, Failure> {
     let mut sent = Vec::new();
-    for (device, task) in DEVICES.iter().zip(devices) {
-        sent.push((device.name, task.await.map_err(io::Error::other)??));
+    for (device, sending) in DEVICES.iter().zip(devices) {
+        sent.push((device.name, sending.await.map_err(io::Error::other)??));
     }
     if let Some(board) = board {
         let blocks = tokio::task::spawn_blocking(|| board.finish()).await;
@@ -110,23 +139,7 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
             },
         ));
     }
-    stop.cancel();
-    serving.await.map_err(io::Error::other)?;
-    match output.join() {
-        Ok(written) => written.map_err(Failure::stdout)?,
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
-    let arrived = lock(&arrived).clone();
-    let rows: Vec<_> = sent
-        .into_iter()
-        .map(|(name, sent)| row(name, sent, &arrived))
-        .collect();
-    let balanced = tally::print(&rows).map_err(Failure::stdout)?;
-    if balanced {
-        Ok(())
-    } else {
-        Err(Failure::Unbalanced)
-    }
+    Ok(sent)
 }
 
 fn listen(decoding: Decoding, reply: Option<Reply>) -> Result<(Listener, SocketAddr), Failure> {

@@ -7,8 +7,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Length of a pooled buffer, in bytes: one read of a fast sender, and still in the cache when it is decoded.
 pub const BUFFER_LEN: usize = 256 << 10;
 
-/// How many buffers are lent at once, so how many bytes may wait in the queue: 16 MiB.
+/// How many buffers are lent at once, so how many bytes may wait in the queue: 16 MiB. A block that is larger than a
+/// buffer counts as several; one that is larger than all of them waits until it is alone.
 const BUFFERS: usize = 64;
+
+/// Places of blocks that a free buffer keeps memory for.
+const SPANS_KEPT: usize = BUFFER_LEN / 32;
 
 /// The buffers of one daemon. Memory is taken when it is first needed, and kept.
 #[derive(Debug)]
@@ -65,8 +69,29 @@ impl Pool {
         memory.bytes.reserve(BUFFER_LEN);
         Buffer {
             memory,
-            home: Some((Arc::clone(self), permit)),
+            home: Some(Arc::clone(self)),
+            permit,
         }
+    }
+
+    /// Counts a buffer that is not the pool's as those that it weighs as much as. Waits while too many are lent.
+    ///
+    /// Cancel-safe: dropped, it has taken nothing but the buffer.
+    pub async fn weigh(self: &Arc<Self>, mut buffer: Buffer) -> Buffer {
+        if buffer.permit.is_none() {
+            let weight = buffer
+                .memory
+                .bytes
+                .capacity()
+                .div_ceil(BUFFER_LEN)
+                .clamp(1, BUFFERS);
+            let weight = u32::try_from(weight).unwrap_or(1);
+            buffer.permit = Arc::clone(&self.permits)
+                .acquire_many_owned(weight)
+                .await
+                .ok();
+        }
+        buffer
     }
 
     fn free(&self) -> MutexGuard<'_, Vec<Memory>> {
@@ -78,7 +103,8 @@ impl Pool {
 #[derive(Debug)]
 pub struct Buffer {
     memory: Memory,
-    home: Option<(Arc<Pool>, Option<OwnedSemaphorePermit>)>,
+    home: Option<Arc<Pool>>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Buffer {
@@ -91,6 +117,7 @@ impl Buffer {
                 spans: Vec::new(),
             },
             home: None,
+            permit: None,
         }
     }
 
@@ -117,25 +144,26 @@ impl Buffer {
         (&mut self.memory.bytes, &mut self.memory.spans)
     }
 
-    /// The bytes, for a connection to keep: a copy of the right size where the buffer is the pool's.
+    /// The bytes from `used` on, for a connection to keep: a copy of the right size where the buffer is the pool's.
     #[must_use]
-    pub fn into_carry(mut self) -> Vec<u8> {
+    pub fn into_carry(mut self, used: usize) -> Vec<u8> {
         if self.home.is_some() {
-            self.memory.bytes.clone()
-        } else {
-            std::mem::take(&mut self.memory.bytes)
+            return self.memory.bytes.get(used..).unwrap_or_default().to_vec();
         }
+        let mut bytes = std::mem::take(&mut self.memory.bytes);
+        bytes.drain(..used);
+        bytes
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some((pool, permit)) = self.home.take() {
+        if let Some(pool) = self.home.take() {
             let mut memory = std::mem::take(&mut self.memory);
             memory.bytes.clear();
             memory.spans.clear();
+            memory.spans.shrink_to(SPANS_KEPT);
             pool.free().push(memory);
-            drop(permit);
         }
     }
 }

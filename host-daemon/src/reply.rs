@@ -1,17 +1,17 @@
 //! The way back: what a device is answered when it has said everything (the second pattern of the seed).
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use embedded_io_adapters::std::FromStd;
 use embedded_io_async::ErrorType;
-use framing_core::{AnyEncoder, AnyFraming, Stream, blocking, nonblocking};
+use framing_core::{AnyEncoder, AnyFraming, SendError, Stream, blocking, nonblocking};
 use tempfile::SpooledTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tracing::warn;
 
 use crate::batch::{Batch, Item, TooLong};
 use crate::failure::Failure;
@@ -27,6 +27,8 @@ pub enum Reply {
     File(PathBuf),
 }
 
+/// What a receipt is made of.
+const RECEIPT_BYTES: &[u8] = b"{}\":,0123456789bytesblocks";
 /// Bytes of an echo that are kept in memory; more go to a temporary file.
 const SPOOL_MEMORY: usize = 64 << 10;
 /// Bytes of an echo that are kept at all.
@@ -57,6 +59,18 @@ impl Reply {
             return Err(Failure::Conflict {
                 one: "--reply echo",
                 other: "--oversize pieces",
+            });
+        }
+        if *self == Self::Receipt
+            && let AnyFraming::Delimited(delimited) = framing
+            && delimited
+                .delimiter()
+                .iter()
+                .all(|byte| RECEIPT_BYTES.contains(byte))
+        {
+            return Err(Failure::Conflict {
+                one: "--reply receipt",
+                other: "a delimiter that is in it",
             });
         }
         let Self::File(path) = self else {
@@ -106,7 +120,11 @@ impl Answer {
         };
         for item in batch.items() {
             match item {
-                Item::Block(bytes) => spool.send(bytes)?,
+                // A line may end in what a line that is sent must not: it is not echoed.
+                Item::Block(bytes) => match spool.send(bytes) {
+                    Err(SendError::Refused(refusal)) => warn!("not echoed: {refusal}"),
+                    sent => sent?,
+                },
                 Item::Piece { bytes, .. } if self.framing == AnyFraming::Stream(Stream) => {
                     spool.send(bytes)?;
                 }
@@ -177,8 +195,7 @@ impl Answer {
             path: path.into(),
             error,
         };
-        let mut file = File::open(path).map_err(failure)?;
-        let mut pieces = crate::send::Pieces::of_file(&file, self.framing).map_err(failure)?;
+        let (mut file, mut pieces) = crate::send::Pieces::open(path, self.framing)?;
         let mut chunk = vec![0; CHUNK];
         while let Some(step) = pieces.next(&mut file, &mut chunk).map_err(failure)? {
             if let Some(total) = step.begin {

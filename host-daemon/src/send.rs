@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use embedded_io_adapters::std::FromStd;
-use framing_core::{AnyEncoder, AnyFraming, Received, blocking};
+use framing_core::{AnyEncoder, AnyFraming, Received, Refusal, blocking};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::Failure;
@@ -72,7 +72,7 @@ pub fn send(send: &Send) -> Result<(), Failure> {
 pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Failure> {
     let begin = Instant::now();
     loop {
-        match TcpStream::connect(address) {
+        match connect_once(address, timeout.saturating_sub(begin.elapsed())) {
             Ok(stream) => return Ok(stream),
             Err(error) if timeout <= begin.elapsed() => {
                 return Err(Failure::Connect {
@@ -83,6 +83,21 @@ pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Failure> {
             Err(_) => std::thread::sleep(RETRY),
         }
     }
+}
+
+/// Tries each address of a name once, for so long; as long as the system does where that is no time at all.
+fn connect_once(address: &str, patience: Duration) -> io::Result<TcpStream> {
+    if patience.is_zero() {
+        return TcpStream::connect(address);
+    }
+    let mut failure = io::ErrorKind::AddrNotAvailable.into();
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, patience) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 /// Sends a file as one message (in `fixed:N`, as one for each `N` bytes), in constant memory.
@@ -99,8 +114,7 @@ pub fn send_file<W: Write>(
         path: path.into(),
         error,
     };
-    let mut file = File::open(path).map_err(failure)?;
-    let mut pieces = Pieces::of_file(&file, framing).map_err(failure)?;
+    let (mut file, mut pieces) = Pieces::open(path, framing)?;
     let mut chunk = vec![0; CHUNK];
     while let Some(step) = pieces.next(&mut file, &mut chunk).map_err(failure)? {
         if let Some(total) = step.begin {
@@ -134,15 +148,25 @@ pub struct Step<'a> {
 }
 
 impl Pieces {
-    /// The plan for a file. It is sent as long as it is now.
+    /// Opens a file, and plans how it is sent: as long as it is now.
     ///
     /// # Errors
-    /// As the system says; a directory has no bytes to send.
-    pub fn of_file(file: &File, framing: AnyFraming) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
+    /// [`Failure::File`] where it cannot be read, or is no regular file, of which the length is not known;
+    /// [`Failure::Refused`] where the framing cannot express its length.
+    pub fn open(path: &Path, framing: AnyFraming) -> Result<(File, Self), Failure> {
+        let failure = |error| Failure::File {
+            path: path.into(),
+            error,
+        };
+        // Looked at before it is opened: opening a pipe waits for its other end.
+        let metadata = path.metadata().map_err(failure)?;
+        if !metadata.is_file() {
+            return Err(failure(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "no regular file",
+            )));
         }
+        let file = File::open(path).map_err(failure)?;
         let left = metadata.len();
         let message = match framing {
             AnyFraming::Fixed(fixed) => u64::from(fixed.len()),
@@ -150,12 +174,22 @@ impl Pieces {
             AnyFraming::Stream(_) => CHUNK as u64,
             _ => left,
         };
-        Ok(Self {
-            left,
-            in_message: 0,
-            message,
-            begun: false,
-        })
+        if u64::from(u32::MAX) < message {
+            return Err(Refusal::TooLong {
+                len: u32::MAX,
+                max: u32::MAX,
+            }
+            .into());
+        }
+        Ok((
+            file,
+            Self {
+                left,
+                in_message: 0,
+                message,
+                begun: false,
+            },
+        ))
     }
 
     /// Reads the next piece; `None` when all is read.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::connection::{Connection, Policy, Shared};
+use crate::connection::{Connection, Policy, QUIET, Shared};
 
 /// Connections that the system may keep waiting to be accepted.
 const BACKLOG: i32 = 1024;
@@ -123,7 +123,7 @@ impl Door {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.open.cancelled() => return,
+                () = self.open.cancelled() => break,
                 accepted = listener.socket.accept() => accepted,
             };
             match accepted {
@@ -135,9 +135,19 @@ impl Door {
                 Err(error) => {
                     // Out of descriptors, most likely: there will be some again.
                     warn!("cannot accept, trying again in {back_off:?}: {error}");
-                    tokio::time::sleep(back_off).await;
+                    let _ = tokio::time::timeout(back_off, self.open.cancelled()).await;
                     back_off = (back_off * 2).min(BACK_OFF.1);
                 }
+            }
+        }
+        if self.once {
+            return;
+        }
+        // Who has connected already, and may have sent everything, is not turned away.
+        for _ in 0..BACKLOG {
+            match tokio::time::timeout(QUIET, listener.socket.accept()).await {
+                Ok(Ok((stream, peer))) => self.admit(stream, peer, &listener.policy),
+                Ok(Err(_)) | Err(_) => return,
             }
         }
     }

@@ -262,6 +262,7 @@ fn sent<F: Framing>(
                 .begin(u32::try_from(message.len()).unwrap())
                 .expect("a good length");
         }
+        let mut taken = false;
         for call in calls {
             let first = match how {
                 How::Whole => drops.poll(writer.send(message)),
@@ -270,17 +271,18 @@ fn sent<F: Framing>(
                 How::Pieces => drops.poll(writer.send_piece(call[0])),
             };
             let mut done = first.map(Result::unwrap).is_some();
-            if !done && !must_resume(&mut writer, before) && forget {
+            if !done && !must_resume(&mut writer, before, taken) && forget {
                 break;
             }
             while !done {
-                must_resume(&mut writer, before);
+                must_resume(&mut writer, before, taken);
                 let again = match how {
                     How::Whole => drops.poll(writer.resume(&[message])),
                     How::Parts | How::Pieces => drops.poll(writer.resume(call)),
                 };
                 done = again.map(Result::unwrap).is_some();
             }
+            taken = how == How::Pieces;
             if message.is_empty() {
                 break;
             }
@@ -290,10 +292,15 @@ fn sent<F: Framing>(
     writer.into_io().wire().to_vec()
 }
 
-/// Whether a byte of the message that begins at `before` was written. The writer must know it, and refuse others.
-fn must_resume<E: Encode>(writer: &mut nonblocking::Writer<Sink, E>, before: usize) -> bool {
+/// Whether a byte of the message that begins at `before` was written, or a piece of it `taken`. The writer must know
+/// it, and refuse others.
+fn must_resume<E: Encode>(
+    writer: &mut nonblocking::Writer<Sink, E>,
+    before: usize,
+    taken: bool,
+) -> bool {
     let len = writer.io_mut().wire().len();
-    let torn = before < len;
+    let torn = before < len || taken;
     assert_eq!(writer.is_mid_block(), torn, "what the writer knows");
     if torn {
         let is_refused =

@@ -1,12 +1,17 @@
 //! One binary, a module for each thing that is tried.
 
+mod board;
+mod board_application;
+mod board_links;
 mod cancel;
+mod decode;
 mod demo;
 mod differential;
 mod hostile;
 mod mistakes;
 mod mixing;
 mod names;
+mod pieces;
 mod refusals;
 mod scripts;
 mod send;

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub mod board;
 pub mod cuts;
 pub mod drive;
 pub mod link;

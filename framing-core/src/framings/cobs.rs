@@ -115,7 +115,7 @@ impl Decode for CobsDecoder {
             At::Refused => self.at = At::Message,
             At::Start | At::Message => {}
         }
-        let limit = if PIECES { u32::MAX } else { limits.block_max };
+        let limit = (!PIECES).then_some(limits.block_max);
         match self.unquote(window, limit) {
             Some(step) => step,
             None if PIECES && self.start < self.end => self.piece(),
@@ -165,7 +165,7 @@ impl CobsDecoder {
     }
 
     /// Unquotes what the window holds of this message; `None` where that is not its end.
-    fn unquote(&mut self, window: &mut [u8], limit: u32) -> Option<Step> {
+    fn unquote(&mut self, window: &mut [u8], limit: Option<u32>) -> Option<Step> {
         loop {
             let step = if self.left == 0 {
                 self.code(window, limit)?
@@ -183,7 +183,7 @@ impl CobsDecoder {
         clippy::option_option,
         reason = "the outer one is for `?`, the inner one is the answer"
     )]
-    fn code(&mut self, window: &mut [u8], limit: u32) -> Option<Option<Step>> {
+    fn code(&mut self, window: &mut [u8], limit: Option<u32>) -> Option<Option<Step>> {
         let code = *window.get(self.read)?;
         if code == 0 {
             return Some(Some(self.delimiter()));
@@ -194,7 +194,9 @@ impl CobsDecoder {
             self.start = self.read + 1;
             self.end = self.start;
         } else if self.zero {
-            if self.len() == limit {
+            if let Some(limit) = limit
+                && self.len() == limit
+            {
                 return Some(Some(self.too_long(limit)));
             }
             if let Some(slot) = window.get_mut(self.end) {
@@ -210,7 +212,7 @@ impl CobsDecoder {
 
     /// Takes payload bytes of a group. Results as of [`Self::code`].
     #[allow(clippy::option_option, reason = "as above")]
-    fn group(&mut self, window: &mut [u8], limit: u32) -> Option<Option<Step>> {
+    fn group(&mut self, window: &mut [u8], limit: Option<u32>) -> Option<Option<Step>> {
         let ahead = window.get(self.read..)?;
         let ahead = ahead.get(..usize::from(self.left)).unwrap_or(ahead);
         if ahead.is_empty() {
@@ -218,7 +220,9 @@ impl CobsDecoder {
         }
         let zero = memchr::memchr(0, ahead);
         let take = zero.unwrap_or(ahead.len());
-        if limit.saturating_sub(self.len()) < size_u32(take) {
+        if let Some(limit) = limit
+            && limit.saturating_sub(self.len()) < size_u32(take)
+        {
             return Some(Some(self.too_long(limit)));
         }
         if self.read != self.end {

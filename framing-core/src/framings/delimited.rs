@@ -398,11 +398,12 @@ impl Encode for DelimitedEncoder {
                 return Err(Refusal::Delimiter { offset });
             }
         }
-        self.matched = matched;
-        if let Some(&byte) = piece.last() {
-            self.carriage_return = byte == b'\r';
-        }
+        let carriage_return = piece
+            .last()
+            .map_or(self.carriage_return, |&byte| byte == b'\r');
         if !last {
+            // A piece that is refused leaves no trace.
+            (self.matched, self.carriage_return) = (matched, carriage_return);
             return Ok(());
         }
         // The delimiter that will follow must not be found before its own last byte.
@@ -418,7 +419,7 @@ impl Encode for DelimitedEncoder {
                 });
             }
         }
-        if self.lines && self.carriage_return {
+        if self.lines && carriage_return {
             return Err(Refusal::Delimiter {
                 offset: piece.len(),
             });

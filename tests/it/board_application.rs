@@ -1,0 +1,145 @@
+//! The firmware's application on a desktop, against the real daemon: over Tokio, and blocking over the standard
+//! library.
+
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use embedded_io::ErrorKind;
+use embedded_io_adapters::std::FromStd;
+use embedded_io_adapters::tokio_1::FromTokio;
+use firmware_example::{
+    Clock, Connect, Machine, Plan, Queue, Report, Sample, Samples, Stop, blocking, run,
+};
+use tests::board::{Port, in_flight, values};
+use tests::process::Server;
+use tokio::io::AsyncWriteExt;
+
+struct Desktop;
+
+impl Machine for Desktop {
+    fn stack_bytes(&mut self) -> u32 {
+        0
+    }
+
+    fn frames_received(&mut self) -> u32 {
+        0
+    }
+
+    fn frames_sent(&mut self) -> u32 {
+        0
+    }
+}
+
+struct TokioClock(Instant);
+
+impl Clock for TokioClock {
+    fn now_us(&self) -> u64 {
+        self.0.elapsed().as_micros() as u64
+    }
+
+    async fn sleep_until_us(&self, at_us: u64) {
+        tokio::time::sleep_until((self.0 + Duration::from_micros(at_us)).into()).await;
+    }
+}
+
+struct Tcp(SocketAddr);
+
+impl Connect for Tcp {
+    type Connection<'a> = FromTokio<tokio::net::TcpStream>;
+
+    async fn connect(&mut self) -> Result<Self::Connection<'_>, ErrorKind> {
+        let connecting = tokio::net::TcpStream::connect(self.0).await;
+        connecting.map(FromTokio::new).map_err(kind)
+    }
+
+    async fn close<'a>(connection: &mut Self::Connection<'a>) -> Result<(), ErrorKind>
+    where
+        Self: 'a,
+    {
+        connection.inner_mut().shutdown().await.map_err(kind)
+    }
+}
+
+fn kind(error: std::io::Error) -> ErrorKind {
+    error.kind().into()
+}
+
+/// The application, until all is sent.
+fn application(addr: SocketAddr, plan: Plan) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let (queue, stop) = (Queue::<16>::new(), Stop::new());
+    let clock = TokioClock(Instant::now());
+    runtime.expect("a runtime").block_on(run(
+        plan,
+        &queue,
+        &stop,
+        &mut Desktop,
+        &clock,
+        &mut Tcp(addr),
+        1,
+    ))
+}
+
+#[test]
+fn the_application_over_tokio_outlives_the_daemon_and_accounts_for_every_sample() {
+    let port = Port::reserve();
+    let listen = port.listen();
+    let args = ["--listen", &listen, "--reply", "receipt"];
+    let mut first = Server::start(&args);
+    let plan = Plan {
+        period_ms: 5,
+        samples: Some(400),
+        stop_ms: 20_000,
+        ..Plan::default()
+    };
+    let addr = port.addr();
+    let running = thread::spawn(move || application(addr, plan));
+    first.wait_for("block", 50);
+    first.process.signal("KILL");
+    let (_, before) = first.end();
+    let second = Server::start(&args);
+    let report = running.join().expect("no panic");
+    let (ended, after) = second.stop();
+    assert_eq!(ended.totals()["fault"], 0);
+    let connections = [values(&before), values(&after)];
+    let taken = in_flight(&connections)[0];
+    let sent = (connections.concat().len() as u64 + taken) as u32;
+    let wanted = Report {
+        sent,
+        lost: 400 - sent,
+        connections: 2,
+        ended: true,
+        answered: true,
+    };
+    assert_eq!(report, wanted);
+}
+
+#[test]
+fn the_blocking_sender_over_std_ends_its_series() {
+    let mut server = Server::start(&["--decode", "cbor"]);
+    let queue = Queue::<32>::new();
+    let mut samples = Samples::new(&queue);
+    let mut number = 0;
+    // What an interrupt would do.
+    let idle = || {
+        queue.push(Sample {
+            number,
+            ..Sample::default()
+        });
+        number += 1;
+        if number == 20 {
+            queue.close();
+        }
+    };
+    let io = FromStd::new(TcpStream::connect(server.addr()).expect("it listens"));
+    let sent = blocking::stream(io, &mut samples, idle);
+    assert_eq!(sent.expect("it reads"), 20);
+    server.wait_for("close", 1);
+    let (ended, events) = server.stop();
+    assert_eq!(values(&events).len(), 20);
+    assert_eq!(in_flight(&[values(&events)]), [0; 0]);
+    assert_eq!((ended.totals()["serie"], ended.totals()["fault"]), (1, 0));
+}

@@ -1,0 +1,76 @@
+//! What holds of messages that are sent or taken in pieces.
+
+use framing_core::blocking::Writer;
+use framing_core::{AnyFraming, Cobs, Decode, Framing, Limits, Refusal, SendError, Step};
+
+fn writer(spec: &str) -> Writer<Vec<u8>, framing_core::AnyEncoder> {
+    Writer::new(Vec::new(), spec.parse::<AnyFraming>().unwrap())
+}
+
+#[test]
+fn a_piece_that_is_refused_leaves_no_trace() {
+    // With `bxx` behind it the delimiter `abab` would be whole.
+    let mut writer = writer("delimited:61626162");
+    writer.begin(7).unwrap();
+    writer.send_piece(b"xaba").unwrap();
+    for piece in [b"xab", b"bxx"] {
+        let refused = writer.send_piece(piece);
+        assert!(
+            matches!(refused, Err(SendError::Refused(Refusal::Delimiter { .. }))),
+            "{refused:?}"
+        );
+    }
+    writer.send_piece(b"xxx").unwrap();
+    assert_eq!(writer.into_io(), b"xabaxxxabab");
+}
+
+#[test]
+fn a_good_piece_is_taken_behind_one_that_was_refused() {
+    let mut writer = writer("delimited:6161");
+    writer.begin(4).unwrap();
+    writer.send_piece(b"xx").unwrap();
+    assert!(writer.send_piece(b"xa").is_err());
+    writer.send_piece(b"ax").unwrap();
+    assert_eq!(writer.into_io(), b"xxaxaa");
+}
+
+#[test]
+fn a_piece_that_was_taken_is_not_forgotten_before_it_is_written() {
+    for spec in ["blocks", "cobs"] {
+        let mut writer = writer(spec);
+        writer.begin(10).unwrap();
+        writer.send_piece(b"abcd").unwrap();
+        assert!(writer.is_mid_block(), "{spec}");
+        let unfinished = Err(SendError::Refused(Refusal::Unfinished { left: 6 }));
+        assert_eq!(writer.finish(), unfinished, "{spec}");
+        assert_eq!(writer.send(b"other"), unfinished, "{spec}");
+        writer.send_piece(b"efghij").unwrap();
+        assert!(!writer.is_mid_block(), "{spec}");
+        writer.send(b"other").unwrap();
+    }
+}
+
+#[test]
+fn no_message_in_pieces_is_too_long_for_cobs() {
+    // As if nearly 4 GiB of it had been handed out: a megabyte of it again and again.
+    let mut window = vec![0x11; 254];
+    window.insert(0, 0xff);
+    let window = window.repeat(4096);
+    let limits = Limits {
+        block_max: 100,
+        skip_max: u32::MAX,
+    };
+    let mut decoder = Cobs.decoder();
+    let mut handed_out = 0u64;
+    while handed_out < 5 << 30 {
+        let mut bytes = window.clone();
+        let scanned = decoder.scan_all::<true>(&mut bytes, &limits, |_, step| {
+            let Step::Payload { start, end, .. } = step else {
+                panic!("{step:?}")
+            };
+            handed_out += (end - start) as u64;
+            true
+        });
+        assert_eq!(scanned.used, bytes.len());
+    }
+}

@@ -1,0 +1,225 @@
+//! Firmware in QEMU: images that are built once, and boards that run them.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+
+use crate::process::{Ended, Process, Server};
+
+/// Samples that the board keeps while there is no connection.
+pub const QUEUE_LEN: u64 = 32;
+/// Bytes that a connection of the board takes and may not have sent.
+pub const SEND_BUFFER_LEN: u64 = 1024;
+
+/// The folder of the firmware.
+pub fn firmware() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware-example")
+}
+
+/// The image of `mps2-an386` or `uart-m0`, built once for all tests.
+///
+/// # Panics
+/// Where there is no compiler or no QEMU: a machine that cannot run firmware cannot pass.
+pub fn image(board: &'static str) -> PathBuf {
+    type Built = Arc<OnceLock<Result<PathBuf, String>>>;
+    static IMAGES: OnceLock<Mutex<HashMap<&'static str, Built>>> = OnceLock::new();
+    let mut images = IMAGES
+        .get_or_init(Mutex::default)
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let image = Arc::clone(images.entry(board).or_default());
+    drop(images);
+    let built = image.get_or_init(|| build(board)).clone();
+    built.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn build(board: &str) -> Result<PathBuf, String> {
+    let target = match board {
+        "uart-m0" => "thumbv6m-none-eabi",
+        _ => "thumbv7em-none-eabihf",
+    };
+    if let Err(error) = Command::new("qemu-system-arm").arg("--version").output() {
+        return Err(format!("qemu-system-arm: {error}; tests/run installs it"));
+    }
+    let thumb = Path::new(env!("CARGO_MANIFEST_DIR")).join("thumb");
+    let folder = std::env::var_os("FIRMWARE_TARGET_DIR");
+    let folder = folder.map_or_else(|| firmware().join("target"), PathBuf::from);
+    let output = Command::new(thumb)
+        .args([target, "build", "--release", "--locked"])
+        .current_dir(firmware().join(board))
+        .env("CARGO_TARGET_DIR", &folder)
+        .output()
+        .map_err(|error| format!("tests/thumb: {error}"))?;
+    if output.status.success() {
+        return Ok(folder.join(target).join("release").join(board));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    match said
+        .lines()
+        .find(|line| line.starts_with("no compiler for"))
+    {
+        Some(line) => Err(format!("{line}; tests/run installs it")),
+        None => Err(format!("{board} cannot be built:\n{said}")),
+    }
+}
+
+/// An emulated board, killed when dropped. It needs no other limit in time: its plan is to be one that ends.
+#[derive(Debug)]
+pub struct Board {
+    /// QEMU.
+    pub process: Process,
+}
+
+/// How a board ended that said what it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Samples that a connection took.
+    pub sent: u64,
+    /// Samples that none took.
+    pub lost: u64,
+    /// Connections that were made.
+    pub connections: u64,
+    /// The daemon has answered.
+    pub answered: bool,
+}
+
+impl Board {
+    /// Boots the image of this board, with these words for `firmware-example/run`.
+    pub fn start(board: &'static str, words: &[String]) -> Self {
+        Self::boot(&image(board), words)
+    }
+
+    /// Boots an image.
+    pub fn boot(image: &Path, words: &[String]) -> Self {
+        let mut command = Command::new(firmware().join("run"));
+        command.arg(image).args(words);
+        Self {
+            process: Process::start(command),
+        }
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub fn end(self) -> Ended {
+        self.process.end()
+    }
+
+    /// Waits until it ends by itself, well, and says what it did.
+    #[track_caller]
+    pub fn report(self) -> Report {
+        let ended = self.end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let said = ended.stdout_text();
+        let value = |key: &str| {
+            let (_, behind) = said.split_once(&format!(" {key}: ")).expect(key);
+            behind.split([',', ' ']).next().unwrap_or_default()
+        };
+        let number = |key| value(key).parse().expect("a number");
+        assert_eq!(value("ended"), "true", "{said}");
+        Report {
+            sent: number("sent"),
+            lost: number("lost"),
+            connections: number("connections"),
+            answered: value("answered") == "true",
+        }
+    }
+}
+
+/// A port of the loopback that nobody else gets, whether somebody listens on it or not.
+#[derive(Debug)]
+pub struct Port {
+    _socket: Socket,
+    number: u16,
+}
+
+impl Port {
+    /// Takes one that is free. Bound and not listened on, it is not given to others; who wants this very one and
+    /// allows its reuse, as the daemon does, gets it.
+    pub fn reserve() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_reuse_address(true).expect("a live socket");
+        let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+        socket.bind(&any.into()).expect("a free port");
+        let addr = socket.local_addr().expect("it is bound");
+        let number = addr.as_socket_ipv4().expect("IPv4").port();
+        Self {
+            _socket: socket,
+            number,
+        }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// The word of `firmware-example/run` for it.
+    pub fn telemetry(&self) -> String {
+        format!("telemetry={}", self.number)
+    }
+
+    /// The argument of `blocksd serve` for it.
+    pub fn listen(&self) -> String {
+        format!("127.0.0.1:{},decode=cbor", self.number)
+    }
+
+    /// Its address.
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.number))
+    }
+}
+
+/// The ports of a daemon, in the order of its arguments.
+pub fn ports(server: &Server) -> Vec<u16> {
+    let said = server.process.error_text();
+    let addrs = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("listening on "))
+        .filter_map(|line| line.split_once(" framing="));
+    addrs
+        .map(|(addr, _)| addr.parse::<SocketAddr>().expect("an address").port())
+        .collect()
+}
+
+/// What was decoded as a value, in the order of its arrival.
+pub fn values(events: &[Value]) -> Vec<Value> {
+    let values = events.iter().map(|event| &event["value"]);
+    values.filter(|value| value.is_object()).cloned().collect()
+}
+
+/// A figure of a sample.
+#[track_caller]
+pub fn figure(sample: &Value, key: &str) -> u64 {
+    let figure = sample[key].as_u64();
+    figure.unwrap_or_else(|| panic!("no {key} in {sample}"))
+}
+
+/// Accounts for all samples of a board, from what each of its connections brought: a sample arrived, or a later
+/// one counts it as lost, or the connection before had taken it when it died. Returns how many are of the last
+/// kind, for each connection but the last.
+#[track_caller]
+pub fn in_flight(connections: &[Vec<Value>]) -> Vec<u64> {
+    let (mut accounted, mut lost, mut taken) = (0, 0, Vec::new());
+    for (index, samples) in connections.iter().enumerate() {
+        for (at, sample) in samples.iter().enumerate() {
+            let (number, lost_now) = (figure(sample, "n"), figure(sample, "lost"));
+            assert!(lost <= lost_now, "{sample}");
+            accounted += lost_now - lost;
+            lost = lost_now;
+            let gap = number.checked_sub(accounted);
+            let gap = gap.unwrap_or_else(|| panic!("{sample}, which is sample {accounted}"));
+            if at == 0 && index != 0 {
+                taken.push(gap);
+                accounted = number;
+            }
+            assert_eq!(number, accounted, "{sample} of connection {index}");
+            accounted += 1;
+        }
+    }
+    taken
+}
