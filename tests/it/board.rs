@@ -7,7 +7,7 @@ use firmware_example::{KEYS, pressure_simulated_hpa, temperature_simulated_c};
 use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::board::{Board, Report, figure, firmware, image, ports, values};
+use tests::board::{Board, QUEUE_LEN, Report, figure, firmware, image, ports, values};
 use tests::process::Server;
 
 use crate::serve::payload;
@@ -70,7 +70,7 @@ fn assert_series(events: &[Value], count: u64, period_ms: u64) {
             (256..=6144).contains(&figure(sample, "stack")),
             "{sample}: the stack has 6 KiB"
         );
-        assert!(figure(sample, "queue") <= 32, "{sample}");
+        assert!(figure(sample, "queue") <= QUEUE_LEN, "{sample}");
         for key in ["t", "loop_max_us", "stack", "rx", "tx"] {
             let grown = before.is_none_or(|before| figure(before, key) <= figure(sample, key));
             assert!(grown, "{key} has shrunk in {sample}");

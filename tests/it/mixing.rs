@@ -1,6 +1,8 @@
 //! Whole messages and pieces asked for in turn, of one reader.
 
-use framing_core::{AnyFraming, Decode, Fault, Framing, ReceiveError, Received, Step, blocking};
+use framing_core::{
+    AnyFraming, Decode, Fault, Framing, Limits, ReceiveError, Received, Step, blocking,
+};
 use proptest::prelude::*;
 use tests::drive::{Collector, Mode, scan};
 use tests::link::{Source, Upset};
@@ -101,6 +103,31 @@ fn a_whole_receive_after_the_header_was_read_for_pieces_refuses_what_is_too_long
             );
             assert_eq!(reader.receive(), Ok(Received::Block(b"ok")), "{spec}");
         }
+    }
+}
+
+#[test]
+fn payload_is_handed_out_as_soon_as_it_cannot_be_the_delimiter() {
+    let limits = Limits {
+        block_max: 16,
+        skip_max: 16,
+    };
+    for (spec, bytes, certain) in [
+        ("lines", &b"ab"[..], 2),
+        ("lines", b"ab\r", 2),
+        ("lines", b"a\rb", 3),
+        ("delimited:0d0a", b"ab\r", 2),
+        ("delimited:3c2d2d2d2d2d2d3e", b"ab<--", 2),
+        ("delimited:3c2d2d2d2d2d2d3e", b"ab<-x", 5),
+        ("delimited:3c2d2d2d2d2d2d3e", b"ab<-<", 4),
+        ("delimited:616162", b"aaa", 1),
+        ("cobs", b"\x04ab", 3),
+        ("netstring", b"3:abc", 5),
+    ] {
+        let framing: AnyFraming = spec.parse().expect(spec);
+        let mut decoder = framing.decoder();
+        let scanned = decoder.scan_all::<true>(&mut bytes.to_vec(), &limits, |_, _| true);
+        assert_eq!(scanned.used, certain, "{spec}: {}", bytes.escape_ascii());
     }
 }
 

@@ -235,6 +235,51 @@ fn a_piece_is_refused_while_the_one_before_is_staged_and_not_written() {
 }
 
 #[test]
+fn a_refused_message_or_piece_leaves_no_trace_in_the_one_that_is_open() {
+    let mut writer = blocking::Writer::new(Sink::new(9), parse("delimited:6161"));
+    let delimiter = |offset| Err(SendError::Refused(Refusal::Delimiter { offset }));
+    writer.begin(3).expect("any length");
+    writer.send_piece(b"b").expect("no delimiter in it");
+    assert_eq!(
+        writer.send_piece(b"ba"),
+        delimiter(2),
+        "forms it with what follows"
+    );
+    assert_eq!(
+        writer.send_piece(b"ab"),
+        Ok(()),
+        "instead of the one refused"
+    );
+
+    writer.begin(4).expect("any length");
+    writer.send_piece(b"xa").expect("no delimiter in it");
+    let unfinished = Err(SendError::Refused(Refusal::Unfinished { left: 2 }));
+    assert_eq!(writer.send(b"b"), unfinished);
+    assert_eq!(
+        writer.send_piece(b"ab"),
+        delimiter(0),
+        "forms it with what is out"
+    );
+    assert_eq!(writer.send_piece(b"bb"), Ok(()));
+    assert_eq!(writer.into_io().wire(), b"babaaxabbaa");
+}
+
+#[test]
+fn a_piece_that_was_taken_is_not_forgotten_even_if_none_of_it_is_written() {
+    let mut writer = blocking::Writer::new(Sink::new(9), parse("cobs"));
+    writer.begin(4).expect("any length");
+    writer.send_piece(b"ab").expect("a good piece");
+    assert_eq!(writer.io_mut().calls(), 0, "its group may go on");
+    assert!(writer.is_mid_block());
+    let unfinished = Err(SendError::Refused(Refusal::Unfinished { left: 2 }));
+    assert_eq!(writer.send(b"other"), unfinished);
+    assert_eq!(writer.begin(1), unfinished);
+    assert_eq!(writer.finish(), unfinished);
+    writer.send_piece(b"cd").expect("a good piece");
+    assert_eq!(writer.into_io().wire(), b"\x05abcd\0");
+}
+
+#[test]
 fn an_unfinished_message_says_how_much_of_it_is_left_to_give() {
     let sink = Sink::new(100).upset(1, Upset::Error);
     let mut writer = blocking::Writer::new(sink, Blocks);
@@ -288,6 +333,14 @@ fn a_sender_by_hand_gives_the_same_chunks_until_they_are_taken() {
     sender.advance(3);
     assert!(!sender.is_mid_block());
     assert_eq!(sender.chunk(&parts), b"");
+
+    sender.begin_end().expect("nothing is open");
+    assert_eq!(sender.chunk(&[]), [0; 4]);
+    sender.advance(3);
+    assert!(sender.is_mid_block());
+    sender.advance(1);
+    assert!(!sender.is_mid_block());
+    assert_eq!(sender.chunk(&[]), b"");
 }
 
 proptest! {

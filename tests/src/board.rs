@@ -91,13 +91,8 @@ pub struct Report {
 impl Board {
     /// Boots the image of this board, with these words for `firmware-example/run`.
     pub fn start(board: &'static str, words: &[String]) -> Self {
-        Self::boot(&image(board), words)
-    }
-
-    /// Boots an image.
-    pub fn boot(image: &Path, words: &[String]) -> Self {
         let mut command = Command::new(firmware().join("run"));
-        command.arg(image).args(words);
+        command.arg(image(board)).args(words);
         Self {
             process: Process::start(command),
         }
@@ -156,11 +151,6 @@ impl Port {
     /// Its number.
     pub fn number(&self) -> u16 {
         self.number
-    }
-
-    /// The word of `firmware-example/run` for it.
-    pub fn telemetry(&self) -> String {
-        format!("telemetry={}", self.number)
     }
 
     /// The argument of `blocksd serve` for it.

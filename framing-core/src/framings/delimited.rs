@@ -203,7 +203,7 @@ impl Decode for DelimitedDecoder {
     }
 
     fn is_mid_block(&self) -> bool {
-        self.at == At::Skip || self.done != 0
+        self.done != 0
     }
 
     fn block_max(&self, len: usize) -> u32 {
@@ -334,13 +334,15 @@ impl DelimitedDecoder {
             && let Some(next) = memchr::memchr(head, ahead)
         {
             at += next;
-            let Some(behind) = window.get(at + 1..at + delimiter.len()) else {
+            let behind = window.get(at + 1..).unwrap_or_default();
+            let behind = behind.get(..tail.len()).unwrap_or(behind);
+            if behind == tail {
+                return Some(at);
+            }
+            if tail.get(..behind.len()) == Some(behind) {
                 // It may begin here: the rest of it is not there yet.
                 self.searched = at;
                 return None;
-            };
-            if behind == tail {
-                return Some(at);
             }
             at += 1;
         }

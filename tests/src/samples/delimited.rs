@@ -316,6 +316,20 @@ fn longest() -> Vec<Sample> {
         )
         .in_pieces([block(b"seventeen<letters"), block(b"ok")]),
         of(
+            "too long to skip, with what only seems to begin the delimiter",
+            b"four and twenty letters!<-x",
+            &[over(16), over_skip(16)],
+        )
+        .skip_max(25)
+        .in_pieces([cut_payload(27, 28)]),
+        of(
+            "perhaps short enough to skip",
+            b"four and twenty letters!<--",
+            &[over(16), cut_payload(27, 28)],
+        )
+        .skip_max(25)
+        .in_pieces([cut_payload(27, 28)]),
+        of(
             "cut in the delimiter",
             b"hello<------",
             &[cut_payload(12, 13)],
