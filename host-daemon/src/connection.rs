@@ -8,16 +8,17 @@ use std::time::{Duration, Instant, SystemTime};
 use framing_core::{AnyDecoder, AnyFraming, Decode, Fault, Framing, Limits, Part};
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::batch::{Batch, Decoded, Item, StopAt};
 use crate::counters::{Counters, FaultKind};
 use crate::decode::{Decoder, Decoding};
-use crate::event::{Event, Position, Reason, What};
+use crate::event::{Event, Peer, Position, Reason, Source, What};
 use crate::pool::{BUFFER_LEN, Buffer, Pool};
 use crate::reply::{Answer, Reply};
+use crate::sinks::Sinks;
 
 /// What all connections of a daemon share.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct Shared {
     /// What is counted.
     pub counters: Arc<Counters>,
     /// Where events go; a full queue holds the devices back.
-    pub events: Option<mpsc::Sender<Event>>,
+    pub sinks: Sinks,
     /// Cancelled when the daemon is to stop.
     pub stop: CancellationToken,
 }
@@ -61,9 +62,7 @@ const FAULTS_LOGGED: u64 = 5;
 /// The receiving side of one connection.
 #[derive(Debug)]
 pub struct Connection {
-    conn: u64,
-    device: Arc<str>,
-    reader: Arc<Decoder>,
+    source: Arc<Source>,
     stream: TcpStream,
     policy: Arc<Policy>,
     shared: Arc<Shared>,
@@ -100,10 +99,13 @@ impl Connection {
         shared: Arc<Shared>,
     ) -> Self {
         Self {
-            conn,
-            device: peer.ip().to_string().into(),
+            source: Arc::new(Source {
+                conn,
+                device: peer.ip().to_string().into(),
+                framing: policy.framing,
+                decoder: Decoder::new(policy.decoding.clone()),
+            }),
             stream,
-            reader: Arc::new(Decoder::new(policy.decoding.clone())),
             decoder: policy.framing.decoder(),
             answer: policy
                 .reply
@@ -125,6 +127,7 @@ impl Connection {
     /// Receives until the device has said everything, answers if that was asked for, and closes. Whoever is told
     /// that it has closed can have its place.
     pub async fn run(mut self: Box<Self>, peer: SocketAddr, place: OwnedSemaphorePermit) {
+        let peer = Peer::Network(peer);
         self.emit(What::Opened { peer }).await;
         if self.answer.is_none() {
             // Nothing will be sent: say so at once. A peer that is gone already is found by reading.
@@ -149,7 +152,7 @@ impl Connection {
     }
 
     async fn reply(&mut self, answer: Box<Answer>) {
-        let (conn, device) = (self.conn, &self.device);
+        let (conn, device) = (self.source.conn, &self.source.device);
         let patience = self.policy.idle_timeout;
         let sending = answer.send(&mut self.stream, patience, self.blocks, self.bytes);
         tokio::select! {
@@ -227,7 +230,7 @@ impl Connection {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
                 Err(error) => {
-                    debug!(conn = self.conn, device = %self.device, "connection failed: {error}");
+                    debug!(conn = self.source.conn, device = %self.source.device, "connection failed: {error}");
                     Some(Reason::Reset)
                 }
             };
@@ -295,7 +298,7 @@ impl Connection {
         })
         .await;
         kept.map_err(|failure| {
-            warn!(conn = self.conn, device = %self.device, "nothing can be echoed: {failure}");
+            warn!(conn = self.source.conn, device = %self.source.device, "nothing can be echoed: {failure}");
             Reason::Limit
         })
     }
@@ -305,7 +308,7 @@ impl Connection {
         if matches!(reason, Reason::End | Reason::Limit | Reason::Fault) {
             let bytes = self.carry.len();
             if reason == Reason::End && bytes != 0 {
-                warn!(conn = self.conn, device = %self.device, bytes, "bytes behind the end of the series");
+                warn!(conn = self.source.conn, device = %self.source.device, bytes, "bytes behind the end of the series");
             }
             return;
         }
@@ -330,7 +333,7 @@ impl Connection {
     fn fault(&mut self, fault: &Fault) {
         self.faults += 1;
         self.shared.counters.fault(FaultKind::of(fault));
-        let (conn, device) = (self.conn, &self.device);
+        let (conn, device) = (self.source.conn, &self.source.device);
         if FAULTS_LOGGED < self.faults {
             return;
         }
@@ -346,16 +349,13 @@ impl Connection {
     }
 
     async fn emit(&self, what: What) {
-        if let Some(events) = &self.shared.events {
+        if !self.shared.sinks.is_empty() {
             let event = Event {
-                conn: self.conn,
-                device: Arc::clone(&self.device),
-                decoder: Arc::clone(&self.reader),
+                source: Arc::clone(&self.source),
                 time: SystemTime::now(),
                 what,
             };
-            // An error means that nobody listens any more, and the daemon is stopping.
-            let _ = events.send(event).await;
+            self.shared.sinks.send(event).await;
         }
     }
 }

@@ -87,6 +87,12 @@ impl Decoder {
         }
     }
 
+    /// How blocks are read.
+    #[must_use]
+    pub const fn decoding(&self) -> &Decoding {
+        &self.decoding
+    }
+
     /// Reads block number `seq` of the connection.
     ///
     /// # Errors

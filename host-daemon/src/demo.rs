@@ -22,13 +22,14 @@ use self::tally::Tally;
 use crate::batch::{StopAt, TooLong};
 use crate::connection::{Policy, Shared};
 use crate::counters::Counters;
-use crate::decode::Decoding;
-use crate::event::{Event, What};
+use crate::decode::{Decoder, Decoding};
+use crate::event::{Event, Peer, Source, What};
 use crate::failure::Failure;
 use crate::output::{self, Format, Out, QUEUE_LEN, Text};
 use crate::pool::Pool;
 use crate::reply::Reply;
 use crate::serve::{Admission, Listener, serve};
+use crate::sinks::Sinks;
 
 /// Longest block that the demo's daemon takes, in bytes.
 const BLOCK_MAX: u32 = 4096;
@@ -71,7 +72,7 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
     let shared = Shared {
         pool: Pool::new(),
         counters,
-        events: Some(events),
+        sinks: Sinks::new(Some(events)),
         stop: stop.clone(),
     };
     let admission = Admission {
@@ -203,14 +204,20 @@ struct Named {
 
 impl Format for Named {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
+        let conn = event.source.conn;
         if let What::Opened { peer } = &event.what {
-            let name = lock(&self.names).get(peer).copied().unwrap_or(BOARD);
-            self.at.insert(event.conn, name);
+            let names = lock(&self.names);
+            let name = match peer {
+                Peer::Network(address) => names.get(address).copied().unwrap_or(BOARD),
+                Peer::Local(_) => BOARD,
+            };
+            drop(names);
+            self.at.insert(conn, name);
             if name == BOARD {
                 self.board_is_up.notify_one();
             }
         }
-        let name = self.at.get(&event.conn).copied().unwrap_or(BOARD);
+        let name = self.at.get(&conn).copied().unwrap_or(BOARD);
         if let What::Batch { batch, .. } = &event.what {
             let mut arrived = lock(&self.arrived);
             let arrived = arrived.entry(name).or_default();
@@ -218,8 +225,14 @@ impl Format for Named {
                 arrived.count(&item);
             }
         }
-        let event = Event {
+        let source = Source {
+            conn,
             device: format!("{name:<6}").into(),
+            framing: event.source.framing,
+            decoder: Decoder::new(event.source.decoder.decoding().clone()),
+        };
+        let event = Event {
+            source: Arc::new(source),
             ..event.clone()
         };
         self.text.event(&event, out)

@@ -5,22 +5,51 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use framing_core::AnyFraming;
+
 use crate::batch::{Batch, Item, Stop};
 use crate::decode::Decoder;
 
 /// Something that happened on a connection.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Number of the connection, from 1.
-    pub conn: u64,
-    /// Where blocks come from: set by the daemon, never by the peer.
-    pub device: Arc<str>,
-    /// What reads its blocks.
-    pub decoder: Arc<Decoder>,
+    /// The connection.
+    pub source: Arc<Source>,
     /// When it was received.
     pub time: SystemTime,
     /// What it was.
     pub what: What,
+}
+
+/// The connection that an event is of.
+#[derive(Debug)]
+pub struct Source {
+    /// Its number, from 1.
+    pub conn: u64,
+    /// Where blocks come from: set by the daemon, never by the peer.
+    pub device: Arc<str>,
+    /// How its messages are framed.
+    pub framing: AnyFraming,
+    /// What reads its blocks.
+    pub decoder: Decoder,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// Somewhere in the network.
+    Network(SocketAddr),
+    /// On this machine: the name of its listener, such as `unix:/run/blocksd.sock`.
+    Local(Arc<str>),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(address) => address.fmt(f),
+            Self::Local(name) => f.write_str(name),
+        }
+    }
 }
 
 /// What an [`Event`] tells.
@@ -29,7 +58,7 @@ pub enum What {
     /// A connection was accepted.
     Opened {
         /// The other end.
-        peer: SocketAddr,
+        peer: Peer,
     },
     /// Blocks, ends of series and faults, in order.
     Batch {

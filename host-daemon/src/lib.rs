@@ -25,3 +25,4 @@ pub mod python;
 pub mod reply;
 pub mod send;
 pub mod serve;
+pub mod sinks;

@@ -16,6 +16,7 @@ use host_daemon::output::{self, Hex, Json, QUEUE_LEN, Text};
 use host_daemon::pool::Pool;
 use host_daemon::send::Send;
 use host_daemon::serve::{Admission, Listener, serve};
+use host_daemon::sinks::Sinks;
 use host_daemon::{book, demo, send};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -112,7 +113,7 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
     let shared = Arc::new(Shared {
         pool: Pool::new(),
         counters: Arc::clone(&counters),
-        events,
+        sinks: Sinks::new(events),
         stop: stop.clone(),
     });
     let admission = Admission {

@@ -25,11 +25,15 @@ impl Format for Json {
         let head = Head::of(event);
         match &event.what {
             What::Opened { peer } => {
-                write!(out.line(), r#"{{"event":"open",{head},"peer":"{peer}","#)?;
+                write!(
+                    out.line(),
+                    r#"{{"event":"open",{head},"peer":{},"#,
+                    Value::from(peer.to_string())
+                )?;
                 head.end(out)
             }
             What::Batch { batch, position } => {
-                write_batch(&head, &event.decoder, batch, *position, out)
+                write_batch(&head, &event.source.decoder, batch, *position, out)
             }
             What::Closed {
                 blocks,
@@ -55,9 +59,9 @@ struct Head {
 
 impl Head {
     fn of(event: &Event) -> Self {
-        let device = Value::from(&*event.device);
+        let device = Value::from(&*event.source.device);
         Self {
-            conn_device: format!(r#""conn":{},"device":{device}"#, event.conn),
+            conn_device: format!(r#""conn":{},"device":{device}"#, event.source.conn),
             time: Time(event.time),
         }
     }

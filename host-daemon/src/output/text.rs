@@ -113,7 +113,7 @@ impl Format for Text {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
         write_event(event, &self.zone, out, |seq, bytes, out| {
             match seq.map_or(Ok(Meaning::Raw(bytes)), |seq| {
-                event.decoder.read(seq, bytes)
+                event.source.decoder.read(seq, bytes)
             }) {
                 Ok(meaning) => self.meaning(&meaning, out.line())?,
                 Err(undecodable) => {
@@ -159,7 +159,12 @@ impl Format for Hex {
 
 /// The beginning of every line: when, and from where.
 fn write_head(event: &Event, zone: &TimeZone, line: &mut Vec<u8>) -> io::Result<()> {
-    write!(line, "{} {} ", ClockTime(event.time, zone), event.device)
+    write!(
+        line,
+        "{} {} ",
+        ClockTime(event.time, zone),
+        event.source.device
+    )
 }
 
 /// Writes an event; `payload` gets the bytes of each block with its sequence number, and of each piece without.
@@ -169,7 +174,7 @@ fn write_event(
     out: &mut Out,
     mut payload: impl FnMut(Option<u64>, &[u8], &mut Out) -> io::Result<()>,
 ) -> io::Result<()> {
-    let conn = event.conn;
+    let conn = event.source.conn;
     match &event.what {
         What::Opened { peer } => {
             write_head(event, zone, out.line())?;

@@ -1,0 +1,190 @@
+//! The arguments of `serve`, and of each listener.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use framing_core::{AnyFraming, Blocks, Limits};
+
+use super::{at_least_one, block_max, bytes, decoding, framing, seconds};
+use crate::batch::{StopAt, TooLong};
+use crate::connection::Policy;
+use crate::decode::Decoding;
+use crate::reply::Reply;
+
+/// Arguments of `serve`.
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// Address to listen on; what stands behind a comma is for this one only: framing=SPEC, decode=..., max-block=BYTES,
+    /// max-skip=BYTES, oversize=skip|close|pieces, after-end=close|continue.
+    #[arg(
+        long,
+        value_name = "ADDR[,KEY=VALUE]...",
+        default_value = "127.0.0.1:1060"
+    )]
+    pub listen: Vec<Listen>,
+    /// How connections are treated.
+    #[command(flatten)]
+    pub options: Options,
+    /// Connections at once; more are closed at once, and counted.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
+    pub max_connections: usize,
+    /// Close a connection that is silent for so long.
+    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = seconds)]
+    pub idle_timeout: Option<Duration>,
+    /// What is written to standard output.
+    #[arg(long, value_enum, default_value_t = OutputKind::Text)]
+    pub output: OutputKind,
+    /// End after the first connection.
+    #[arg(long)]
+    pub once: bool,
+    /// What is sent back when a device has said everything: receipt, echo, or the content of a file.
+    #[arg(long, value_name = "receipt|echo|FILE")]
+    pub reply: Option<String>,
+}
+
+/// Options that a listener may have of its own.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// How messages are framed.
+    #[arg(long, value_name = "SPEC", default_value_t = AnyFraming::Blocks(Blocks), value_parser = framing)]
+    pub framing: AnyFraming,
+    /// How payload is read: raw, text, json, cbor, or defmt with the firmware's ELF file.
+    #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF", default_value = "raw", value_parser = decoding)]
+    pub decode: Decoding,
+    /// Longest message that is taken, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = block_max)]
+    pub max_block: u32,
+    /// Longest message that is skipped, in bytes; one that is longer closes the connection.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::SKIP_MAX)]
+    pub max_skip: u32,
+    /// What a message over --max-block does.
+    #[arg(long, value_enum, default_value_t = Oversize::Skip)]
+    pub oversize: Oversize,
+    /// What the mark that ends a series does.
+    #[arg(long, value_enum, default_value_t = AfterEnd::Close)]
+    pub after_end: AfterEnd,
+}
+
+/// What becomes of a message that is too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Oversize {
+    /// It is skipped, and the next one is taken.
+    Skip,
+    /// The connection is closed.
+    Close,
+    /// It is handed out in pieces, as it comes.
+    Pieces,
+}
+
+/// What becomes of a connection whose series has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AfterEnd {
+    /// It is closed.
+    Close,
+    /// Another series may come.
+    Continue,
+}
+
+/// What is written to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputKind {
+    /// A line a block, for people.
+    Text,
+    /// An object a line, for programs.
+    Json,
+    /// A dump of each block.
+    Hex,
+    /// Nothing.
+    None,
+}
+
+/// An address with options of its own.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// The address, such as `127.0.0.1:1060` or `[::1]:0`.
+    pub address: String,
+    own: Vec<Own>,
+}
+
+/// An option that a listener has of its own.
+#[derive(Clone, Debug)]
+enum Own {
+    Framing(AnyFraming),
+    Decode(Decoding),
+    MaxBlock(u32),
+    MaxSkip(u32),
+    Oversize(Oversize),
+    AfterEnd(AfterEnd),
+}
+
+impl Serve {
+    /// How the connections of a listener are treated.
+    #[must_use]
+    pub fn policy(&self, listen: &Listen) -> Policy {
+        let mut options = self.options.clone();
+        for own in &listen.own {
+            match own {
+                Own::Framing(framing) => options.framing = *framing,
+                Own::Decode(decoding) => options.decode = decoding.clone(),
+                Own::MaxBlock(max_block) => options.max_block = *max_block,
+                Own::MaxSkip(max_skip) => options.max_skip = *max_skip,
+                Own::Oversize(oversize) => options.oversize = *oversize,
+                Own::AfterEnd(after_end) => options.after_end = *after_end,
+            }
+        }
+        // What is taken in pieces is never skipped.
+        let in_pieces = options.oversize == Oversize::Pieces;
+        let skip_max = if in_pieces {
+            u32::MAX
+        } else {
+            options.max_skip
+        };
+        Policy {
+            framing: options.framing,
+            decoding: options.decode,
+            limits: Limits {
+                block_max: options.max_block,
+                skip_max,
+            },
+            stop_at: StopAt {
+                end: options.after_end == AfterEnd::Close,
+                too_long: match options.oversize {
+                    Oversize::Skip => TooLong::Skip,
+                    Oversize::Close => TooLong::Close,
+                    Oversize::Pieces => TooLong::Pieces,
+                },
+            },
+            idle_timeout: self.idle_timeout,
+            reply: self.reply.as_deref().map(Reply::parse),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(',');
+        let address = parts.next().unwrap_or_default().to_owned();
+        let own = parts.map(Own::parse).collect::<Result<_, _>>()?;
+        Ok(Self { address, own })
+    }
+}
+
+impl Own {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
+        match key {
+            "framing" => framing(value).map(Self::Framing),
+            "decode" => decoding(value).map(Self::Decode),
+            "max-block" => block_max(value).map(Self::MaxBlock),
+            "max-skip" => bytes(value).map(Self::MaxSkip),
+            "oversize" => Oversize::from_str(value, false).map(Self::Oversize),
+            "after-end" => AfterEnd::from_str(value, false).map(Self::AfterEnd),
+            _ => Err(format!("`{key}` is not an option of a listener")),
+        }
+    }
+}
