@@ -1,6 +1,6 @@
 //! The sink on standard output: a thread of its own, which holds the devices back when nobody reads.
 
-mod json;
+pub(crate) mod json;
 mod text;
 
 use std::io::{self, Write};

@@ -14,7 +14,7 @@ use super::{Format, Out};
 use crate::batch::{Batch, Item};
 use crate::counters::FaultKind;
 use crate::decode::{Decoder, Log, Meaning, Undecodable};
-use crate::event::{Event, Position, What};
+use crate::event::{Event, Peer, Position, Reason, Source, What};
 
 /// Writes events as JSON lines. Every object has `event`, `conn`, `device` and `time` (RFC 3339, nanoseconds).
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,57 +24,121 @@ impl Format for Json {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
         let head = Head::of(event);
         match &event.what {
-            What::Opened { peer } => {
-                write!(
-                    out.line(),
-                    r#"{{"event":"open",{head},"peer":{},"#,
-                    Value::from(peer.to_string())
-                )?;
-                head.end(out)
-            }
+            What::Opened { peer } => write_note(&head, &Note::Opened(peer), out.line())?,
             What::Batch { batch, position } => {
-                write_batch(&head, &event.source.decoder, batch, *position, out)
+                return write_batch(&head, &event.source.decoder, batch, *position, out);
             }
             What::Closed {
                 blocks,
                 bytes,
                 reason,
             } => {
-                write!(
-                    out.line(),
-                    r#"{{"event":"close",{head},"blocks":{blocks},"bytes":{bytes},"#
-                )?;
-                write!(out.line(), r#""reason":"{reason}","#)?;
-                head.end(out)
+                let (blocks, bytes, reason) = (*blocks, *bytes, *reason);
+                let note = Note::Closed {
+                    blocks,
+                    bytes,
+                    reason,
+                };
+                write_note(&head, &note, out.line())?;
             }
+        }
+        out.line().push(b'}');
+        out.end_line()
+    }
+}
+
+/// What is told of a connection besides payload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Note<'a> {
+    /// A connection was accepted.
+    Opened(&'a Peer),
+    /// Part of a message; what it holds stands elsewhere.
+    Piece {
+        seq: u64,
+        offset: u64,
+        len: usize,
+        first: bool,
+        last: bool,
+    },
+    /// A series of so many blocks was ended by its mark.
+    End { blocks: u64 },
+    /// A message was refused.
+    Fault(&'a Fault),
+    /// A connection has ended.
+    Closed {
+        blocks: u64,
+        bytes: u64,
+        reason: Reason,
+    },
+}
+
+/// Appends an object, but for the brace that ends it.
+pub(crate) fn write_note(head: &Head, note: &Note<'_>, line: &mut Vec<u8>) -> io::Result<()> {
+    match *note {
+        Note::Opened(peer) => {
+            let peer = Value::from(peer.to_string());
+            head.begin("open", None, line)?;
+            write!(line, r#","peer":{peer}"#)
+        }
+        Note::Piece {
+            seq,
+            offset,
+            len,
+            first,
+            last,
+        } => {
+            head.begin("piece", Some(seq), line)?;
+            write!(
+                line,
+                r#","offset":{offset},"len":{len},"first":{first},"last":{last}"#
+            )
+        }
+        Note::End { blocks } => {
+            head.begin("end", None, line)?;
+            write!(line, r#","blocks":{blocks}"#)
+        }
+        Note::Fault(fault) => {
+            head.begin("fault", None, line)?;
+            write_fault(fault, line)
+        }
+        Note::Closed {
+            blocks,
+            bytes,
+            reason,
+        } => {
+            head.begin("close", None, line)?;
+            write!(
+                line,
+                r#","blocks":{blocks},"bytes":{bytes},"reason":"{reason}""#
+            )
         }
     }
 }
 
 /// What every object of an event has; written out once for a batch.
-struct Head {
+#[derive(Debug)]
+pub(crate) struct Head {
     conn_device: String,
-    time: Time,
+    time: String,
 }
 
 impl Head {
-    fn of(event: &Event) -> Self {
-        let device = Value::from(&*event.source.device);
+    /// Of an event.
+    pub(crate) fn of(event: &Event) -> Self {
+        let Source { conn, device, .. } = &*event.source;
         Self {
-            conn_device: format!(r#""conn":{},"device":{device}"#, event.source.conn),
-            time: Time(event.time),
+            conn_device: format!(r#""conn":{conn},"device":{}"#, Value::from(&**device)),
+            time: Time(event.time).to_string(),
         }
     }
 
-    fn end(&self, out: &mut Out) -> io::Result<()> {
-        write!(out.line(), r#""time":"{}"}}"#, self.time)?;
-        out.end_line()
-    }
-}
-
-impl fmt::Display for Head {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.conn_device)
+    fn begin(&self, event: &str, seq: Option<u64>, line: &mut Vec<u8>) -> io::Result<()> {
+        let Self { conn_device, time } = self;
+        write!(line, r#"{{"event":"{event}",{conn_device},"#)?;
+        if let Some(seq) = seq {
+            write!(line, r#""seq":{seq},"#)?;
+        }
+        write!(line, r#""time":"{time}""#)
     }
 }
 
@@ -96,16 +160,13 @@ fn write_batch(
     mut position: Position,
     out: &mut Out,
 ) -> io::Result<()> {
-    let time = head.time.to_string();
     for item in batch.items() {
+        let seq = position.seq;
         let line = out.line();
         match &item {
             Item::Block(bytes) => {
-                let (seq, len) = (position.seq, bytes.len());
-                write!(
-                    line,
-                    r#"{{"event":"block",{head},"seq":{seq},"time":"{time}","len":{len},"#
-                )?;
+                head.begin("block", Some(seq), line)?;
+                write!(line, r#","len":{},"#, bytes.len())?;
                 match decoder.read(seq, bytes) {
                     Ok(meaning) => write_meaning(&meaning, line)?,
                     Err(undecodable) => {
@@ -114,37 +175,34 @@ fn write_batch(
                         out.end_line()?;
                         let Undecodable { as_what, reason } = &undecodable;
                         let (line, reason) = (out.line(), Value::from(reason.as_str()));
+                        head.begin("fault", Some(seq), line)?;
                         write!(
                             line,
-                            r#"{{"event":"fault",{head},"seq":{seq},"time":"{time}","#
-                        )?;
-                        write!(
-                            line,
-                            r#""fault":"undecodable","as":"{as_what}","reason":{reason}}}"#
+                            r#","fault":"undecodable","as":"{as_what}","reason":{reason}}}"#
                         )?;
                     }
                 }
             }
             Item::Piece { bytes, first, last } => {
-                let (seq, len) = (position.seq, bytes.len());
-                let offset = if *first { 0 } else { position.offset };
-                write!(
-                    line,
-                    r#"{{"event":"piece",{head},"seq":{seq},"time":"{time}","offset":{offset},"#
-                )?;
-                write!(line, r#""len":{len},"first":{first},"last":{last},"#)?;
+                let note = Note::Piece {
+                    seq,
+                    offset: if *first { 0 } else { position.offset },
+                    len: bytes.len(),
+                    first: *first,
+                    last: *last,
+                };
+                write_note(head, &note, line)?;
+                line.push(b',');
                 write_payload(bytes, line)?;
             }
             Item::End => {
                 let blocks = position.in_series;
-                write!(
-                    line,
-                    r#"{{"event":"end",{head},"time":"{time}","blocks":{blocks}}}"#
-                )?;
+                write_note(head, &Note::End { blocks }, line)?;
+                line.push(b'}');
             }
             Item::Fault(fault) => {
-                write!(line, r#"{{"event":"fault",{head},"time":"{time}","#)?;
-                write_fault(fault, line)?;
+                write_note(head, &Note::Fault(fault), line)?;
+                line.push(b'}');
             }
         }
         out.end_line()?;
@@ -210,7 +268,7 @@ fn write_payload(bytes: &[u8], line: &mut Vec<u8>) -> io::Result<()> {
 }
 
 fn write_fault(fault: &Fault, line: &mut Vec<u8>) -> io::Result<()> {
-    write!(line, r#""fault":"{}""#, FaultKind::of(fault))?;
+    write!(line, r#","fault":"{}""#, FaultKind::of(fault))?;
     match *fault {
         Fault::TooLong {
             declared,
@@ -237,6 +295,5 @@ fn write_fault(fault: &Fault, line: &mut Vec<u8>) -> io::Result<()> {
         }
         _ => {}
     }
-    line.push(b'}');
     Ok(())
 }
