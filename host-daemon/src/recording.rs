@@ -1,0 +1,3 @@
+//! The recording: the files that blocks are kept in.
+
+pub mod stats;
