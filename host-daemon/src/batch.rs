@@ -172,6 +172,25 @@ impl Batch {
         self.buffer
     }
 
+    /// A copy that holds none of the pool's memory.
+    #[must_use]
+    pub fn to_own(&self) -> Self {
+        let mut buffer = Buffer::own(self.buffer.bytes().to_vec());
+        buffer.parts_mut().1.extend_from_slice(self.buffer.spans());
+        Self {
+            buffer,
+            marks: self.marks.clone(),
+        }
+    }
+
+    /// Bytes of memory that it takes, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.buffer.bytes().len()
+            + size_of_val(self.buffer.spans())
+            + size_of_val(self.marks.as_slice())
+    }
+
     /// How many whole blocks there are, and how many bytes of payload in them.
     #[must_use]
     pub fn blocks(&self) -> (u64, u64) {

@@ -1,5 +1,6 @@
 //! The command line: what may be asked, and what it means.
 
+mod record;
 mod serve;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use framing_core::{AnyFraming, Blocks};
 
+pub use self::record::Record;
 pub use self::serve::{AfterEnd, Listen, Options, OutputKind, Oversize, Serve};
 
 use crate::decode::{Decoding, DefmtError};

@@ -14,6 +14,7 @@ pub struct Counters {
     bytes: AtomicU64,
     series: AtomicU64,
     faults: [AtomicU64; FaultKind::ALL.len()],
+    output_lost: AtomicU64,
 }
 
 /// Faults that are counted together.
@@ -99,6 +100,17 @@ impl Counters {
         if let Some(counter) = self.faults.get(kind as usize) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Blocks were not shown, since nobody reads the output fast enough. They are recorded.
+    pub fn output_lost(&self, blocks: u64) {
+        self.output_lost.fetch_add(blocks, Ordering::Relaxed);
+    }
+
+    /// Blocks that were not shown so far.
+    #[must_use]
+    pub fn blocks_not_shown(&self) -> u64 {
+        self.output_lost.load(Ordering::Relaxed)
     }
 
     /// What was counted so far.

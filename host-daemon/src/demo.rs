@@ -25,7 +25,7 @@ use crate::counters::Counters;
 use crate::decode::{Decoder, Decoding};
 use crate::event::{Event, Peer, Source, What};
 use crate::failure::Failure;
-use crate::output::{self, Format, Out, QUEUE_LEN, Text};
+use crate::output::{self, Events, Format, Out, QUEUE_LEN, Text};
 use crate::pool::Pool;
 use crate::reply::Reply;
 use crate::serve::{Admission, Listener, serve};
@@ -68,11 +68,14 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
     };
     let counters = Arc::<Counters>::default();
     let stdout = Box::new(io::stdout());
-    let output = output::spawn(format, stdout, queue, Arc::clone(&counters), stop.clone());
+    let output = output::spawn(format, stdout, Events::All(queue), Arc::clone(&counters), {
+        let stop = stop.clone();
+        move |_| stop.cancel()
+    });
     let shared = Shared {
         pool: Pool::new(),
         counters,
-        sinks: Sinks::new(Some(events)),
+        sinks: Sinks::new(Some(events), None),
         stop: stop.clone(),
     };
     let admission = Admission {
@@ -236,6 +239,10 @@ impl Format for Named {
             ..event.clone()
         };
         self.text.event(&event, out)
+    }
+
+    fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()> {
+        self.text.lost(blocks, out)
     }
 }
 

@@ -71,6 +71,23 @@ pub enum Failure {
     Connection(io::Error),
     /// Standard output is a pipe that nobody reads: not a failure.
     BrokenPipe,
+    /// A folder that cannot be recorded to, or read from.
+    Recording {
+        /// The folder, or a file in it.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A folder that another daemon records to.
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The disk did not take what was received.
+    Unrecorded {
+        /// How many blocks were received and are not on the disk, at least.
+        blocks: u64,
+    },
     /// Any other failure of input or output.
     Io(io::Error),
     /// The emulated board did not start, or did not end its series; it has said why on standard error.
@@ -87,6 +104,8 @@ impl Failure {
             Self::BrokenPipe => ExitCode::SUCCESS,
             Self::Listen { .. }
             | Self::File { .. }
+            | Self::Recording { .. }
+            | Self::Locked { .. }
             | Self::Framing { .. }
             | Self::Unsendable { .. }
             | Self::Conflict { .. } => ExitCode::from(2),
@@ -135,6 +154,22 @@ impl fmt::Display for Failure {
                     f,
                     "{} cannot be sent in {framing}: {refusal}",
                     path.display()
+                )
+            }
+            Self::Recording { path, error } => {
+                write!(f, "cannot record to {}: {error}", path.display())
+            }
+            Self::Locked { path } => {
+                write!(
+                    f,
+                    "cannot record to {}: another daemon does",
+                    path.display()
+                )
+            }
+            Self::Unrecorded { blocks } => {
+                write!(
+                    f,
+                    "the disk did not take all: {blocks} blocks in the queue, and what it refused, are lost"
                 )
             }
             Self::Conflict { one, other } => write!(f, "{one} cannot be had with {other}"),

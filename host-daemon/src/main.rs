@@ -1,6 +1,7 @@
 //! `blocksd`: the command line, signals and exit codes.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,12 +9,15 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use host_daemon::cli::{Cli, Command, OutputKind, Serve};
+use host_daemon::cli::{Cli, Command, OutputKind, Record, Serve};
 use host_daemon::connection::Shared;
 use host_daemon::counters::Counters;
+use host_daemon::event::Event;
 use host_daemon::failure::Failure;
-use host_daemon::output::{self, Hex, Json, QUEUE_LEN, Text};
+use host_daemon::output::{self, Events, Hex, Json, QUEUE_LEN, Text};
 use host_daemon::pool::Pool;
+use host_daemon::recording::stats::Stats;
+use host_daemon::recording::{Lock, Recording};
 use host_daemon::send::Send;
 use host_daemon::serve::{Admission, Listener, serve};
 use host_daemon::sinks::Sinks;
@@ -109,11 +113,33 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         listeners.push(listener);
     }
     let counters = Arc::new(Counters::default());
-    let (events, output) = start_output(arguments.output, &counters, &stop);
+    let mut patient = None;
+    let recording = match &arguments.record.record {
+        Some(folder) => {
+            let (recording, events) = start_recording(folder, &arguments.record, &stop)?;
+            patient = Some(events);
+            Some(recording)
+        }
+        None => None,
+    };
+    let mut latest = None;
+    let mut output = None;
+    if arguments.output != OutputKind::None {
+        let events = if recording.is_some() {
+            let (sender, queue) = output::latest::queue();
+            latest = Some(sender);
+            Events::Latest(queue)
+        } else {
+            let (sender, queue) = mpsc::channel(QUEUE_LEN);
+            patient = Some(sender);
+            Events::All(queue)
+        };
+        output = Some(start_output(arguments.output, events, &counters, &stop));
+    }
     let shared = Arc::new(Shared {
         pool: Pool::new(),
         counters: Arc::clone(&counters),
-        sinks: Sinks::new(events),
+        sinks: Sinks::new(patient, latest),
         stop: stop.clone(),
     });
     let admission = Admission {
@@ -121,42 +147,51 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         once: arguments.once,
     };
     serve(listeners, admission, Arc::clone(&shared)).await;
-    // The output ends when the last connection and this have let go of it.
+    // The sinks end when the last connection and this have let go of them.
     drop(shared);
+    let recorded = recording.map_or(Ok(()), Recording::finish);
     let written = output.map_or(Ok(()), |output| finish_output(output, &stop));
     let totals = counters.totals();
     tell(format_args!("totals: {totals}"));
-    written
+    recorded.and(written)
+}
+
+fn start_recording(
+    folder: &Path,
+    arguments: &Record,
+    stop: &CancellationToken,
+) -> Result<(Recording, mpsc::Sender<Event>), Failure> {
+    let lock = Lock::take(folder)?;
+    let stats = Arc::<Stats>::default();
+    let max_bytes = arguments.record_max_bytes;
+    Recording::start(lock, arguments.settings(), max_bytes, stats, stop.clone())
 }
 
 type Output = JoinHandle<io::Result<()>>;
 
 fn start_output(
     kind: OutputKind,
+    events: Events,
     counters: &Arc<Counters>,
     stop: &CancellationToken,
-) -> (
-    Option<mpsc::Sender<host_daemon::event::Event>>,
-    Option<Output>,
-) {
-    if kind == OutputKind::None {
-        return (None, None);
-    }
-    let (events, queue) = mpsc::channel(QUEUE_LEN);
+) -> Output {
     let stdout = Box::new(io::stdout());
     let (counters, stop) = (Arc::clone(counters), stop.clone());
-    let output = match kind {
-        OutputKind::Json => output::spawn(Json, stdout, queue, counters, stop),
-        OutputKind::Hex => output::spawn(Hex::new(), stdout, queue, counters, stop),
-        OutputKind::Text | OutputKind::None => output::spawn(
-            Text::new(io::stdout().is_terminal()),
-            stdout,
-            queue,
-            counters,
-            stop,
-        ),
+    let records = matches!(events, Events::Latest(_));
+    let ended = move |written: &io::Result<()>| match written {
+        Err(error) if records => {
+            tracing::warn!("nothing more is shown, the recording goes on: {error}");
+        }
+        _ => stop.cancel(),
     };
-    (Some(events), Some(output))
+    match kind {
+        OutputKind::Json => output::spawn(Json, stdout, events, counters, ended),
+        OutputKind::Hex => output::spawn(Hex::new(), stdout, events, counters, ended),
+        OutputKind::Text | OutputKind::None => {
+            let text = Text::new(io::stdout().is_terminal());
+            output::spawn(text, stdout, events, counters, ended)
+        }
+    }
 }
 
 /// Waits until all is written; not for long if the daemon was told to stop.

@@ -1,6 +1,7 @@
 //! The sink on standard output: a thread of its own, which holds the devices back when nobody reads.
 
 pub(crate) mod json;
+pub mod latest;
 mod text;
 
 use std::io::{self, Write};
@@ -8,9 +9,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 pub use self::json::Json;
+use self::latest::Next;
 pub use self::text::{Hex, Text};
 
 use crate::counters::{Counters, FaultKind};
@@ -24,6 +25,12 @@ pub const QUEUE_LEN: usize = 1024;
 
 /// A way of writing events.
 pub trait Format: Send + 'static {
+    /// Says that so many blocks are not shown, since nobody read fast enough.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()>;
+
     /// Appends an event to what will be written.
     ///
     /// # Errors
@@ -87,34 +94,61 @@ impl std::fmt::Debug for Out {
     }
 }
 
+/// Where the events come from.
+#[derive(Debug)]
+pub enum Events {
+    /// All of them: who sends waits.
+    All(mpsc::Receiver<Event>),
+    /// The latest: who sends does not wait.
+    Latest(latest::Receiver),
+}
+
+impl Events {
+    fn receive(&mut self, wait: bool) -> Next {
+        match self {
+            Self::Latest(events) => events.receive(wait),
+            Self::All(events) if wait => events.blocking_recv().map_or(Next::End, Next::Event),
+            Self::All(events) => events.try_recv().map_or(Next::Empty, Next::Event),
+        }
+    }
+}
+
 /// Starts the thread. It writes as soon as no event waits, and ends when no connection is left, or when nobody
-/// reads what it writes: then it stops the daemon.
+/// reads what it writes.
 #[must_use]
 pub fn spawn(
     mut format: impl Format,
     to: Box<dyn Write + Send>,
-    mut events: mpsc::Receiver<Event>,
+    mut events: Events,
     counters: Arc<Counters>,
-    stop: CancellationToken,
+    ended: impl FnOnce(&io::Result<()>) + Send + 'static,
 ) -> JoinHandle<io::Result<()>> {
     std::thread::spawn(move || {
         let mut out = Out::new(to, counters);
-        let written = loop {
-            let event = match events.try_recv() {
-                Ok(event) => event,
-                Err(_) => match out.flush() {
-                    Ok(()) => match events.blocking_recv() {
-                        Some(event) => event,
-                        None => break Ok(()),
-                    },
-                    Err(error) => break Err(error),
-                },
-            };
-            if let Err(error) = format.event(&event, &mut out) {
-                break Err(error);
-            }
-        };
-        stop.cancel();
+        let written = write_all(&mut format, &mut out, &mut events);
+        drop(events);
+        ended(&written);
         written
     })
+}
+
+fn write_all(format: &mut impl Format, out: &mut Out, events: &mut Events) -> io::Result<()> {
+    loop {
+        let next = match events.receive(false) {
+            Next::Empty => {
+                out.flush()?;
+                events.receive(true)
+            }
+            next => next,
+        };
+        match next {
+            Next::Event(event) => format.event(&event, out)?,
+            Next::Lost(blocks) => {
+                out.counters.output_lost(blocks);
+                format.lost(blocks, out)?;
+            }
+            Next::Empty => {}
+            Next::End => return out.flush(),
+        }
+    }
 }

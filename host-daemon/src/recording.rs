@@ -1,3 +1,210 @@
-//! The recording: the files that blocks are kept in.
+//! The recording: the files that blocks are kept in. The one sink that is never skipped.
+//!
+//! ```text
+//! events -> writer (channels, chunks, rotation) -> container (MCAP) -> disk <- syncer (group commit, sealing)
+//! ```
 
+pub mod container;
+pub mod disk;
+pub mod names;
 pub mod stats;
+pub mod syncer;
+pub mod writer;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::disk::{Directory, Folder};
+use self::stats::Stats;
+use self::syncer::{Abandoned, Common};
+use self::writer::{Settings, Writer};
+use crate::event::{Event, What};
+use crate::failure::Failure;
+
+/// Events that wait at most. What they weigh is bounded by the [pool](crate::pool).
+pub const QUEUE_LEN: usize = 1024;
+
+/// How long a disk that takes nothing is waited for, once the daemon was told to stop.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A folder that is locked, so that one daemon writes there.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    _file: fs::File,
+}
+
+impl Lock {
+    /// Locks a folder, which is made if there is none. The lock ends with the process.
+    ///
+    /// # Errors
+    /// [`Failure::Recording`]; [`Failure::Locked`] if somebody has locked it.
+    pub fn take(path: &Path) -> Result<Self, Failure> {
+        let failure = |error| Failure::Recording {
+            path: path.into(),
+            error,
+        };
+        fs::create_dir_all(path).map_err(failure)?;
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        let file = options.open(path.join(names::LOCK)).map_err(failure)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.into(),
+                _file: file,
+            }),
+            Err(fs::TryLockError::WouldBlock) => Err(Failure::Locked { path: path.into() }),
+            Err(fs::TryLockError::Error(error)) => Err(failure(error)),
+        }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A recording that is being written, by a thread of its own.
+#[derive(Debug)]
+pub struct Recording {
+    common: Arc<Common>,
+    thread: JoinHandle<Result<(), Lost>>,
+    _lock: Lock,
+}
+
+/// Blocks that were received and could not be recorded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lost {
+    blocks: u64,
+}
+
+impl Recording {
+    /// Begins to record into a folder what is sent. Must be called in a Tokio runtime. If the recording fails for
+    /// good, it stops the daemon.
+    ///
+    /// # Errors
+    /// [`Failure::Recording`].
+    pub fn start(
+        lock: Lock,
+        settings: Settings,
+        max_bytes: Option<u64>,
+        stats: Arc<Stats>,
+        stop: CancellationToken,
+    ) -> Result<(Self, mpsc::Sender<Event>), Failure> {
+        let failure = |error| Failure::Recording {
+            path: lock.path().into(),
+            error,
+        };
+        let folder = Directory::open(lock.path()).map_err(failure)?;
+        let files = folder.list().map_err(failure)?;
+        let numbers = files.iter().filter_map(|(name, _)| names::number(name));
+        let number = numbers.max().map_or(1, |number| number + 1);
+        let common = Arc::new(Common {
+            folder: Arc::new(folder),
+            stats,
+            abandon: AtomicBool::new(false),
+            max_bytes,
+        });
+        let (events, queue) = mpsc::channel(QUEUE_LEN);
+        let writer = Writer::new(settings, Arc::clone(&common), number);
+        let runtime = Handle::current();
+        let thread = std::thread::spawn(move || {
+            let recorded = runtime.block_on(record(writer, queue));
+            stop.cancel();
+            recorded
+        });
+        let recording = Self {
+            common,
+            thread,
+            _lock: lock,
+        };
+        Ok((recording, events))
+    }
+
+    /// Waits until all is on the disk; not for ever if the disk takes nothing. To be called when no connection is
+    /// left.
+    ///
+    /// # Errors
+    /// [`Failure::Unrecorded`].
+    pub fn finish(self) -> Result<(), Failure> {
+        let mut stuck = None;
+        while !self.thread.is_finished() {
+            if self.common.stats.read().retrying {
+                let since = *stuck.get_or_insert_with(Instant::now);
+                if PATIENCE < since.elapsed() {
+                    self.common.abandon.store(true, Ordering::Relaxed);
+                }
+            } else {
+                stuck = None;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        match self.thread.join() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Lost { blocks })) => {
+                let stats = self.common.stats.read();
+                Err(Failure::Unrecorded {
+                    blocks: blocks + (stats.blocks_written - stats.blocks_synced),
+                })
+            }
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+async fn record(mut writer: Writer, mut events: mpsc::Receiver<Event>) -> Result<(), Lost> {
+    loop {
+        match next(&mut writer, &mut events).await {
+            Ok(Some(event)) if writer.event(&event).is_ok() => {}
+            Ok(None) => return writer.finish().map_err(|Abandoned| Lost::default()),
+            Ok(Some(_)) | Err(Abandoned) => break,
+        }
+    }
+    let mut lost = Lost {
+        blocks: writer.unwritten(),
+    };
+    events.close();
+    while let Some(event) = events.recv().await {
+        if let What::Batch { batch, .. } = &event.what {
+            lost.blocks += batch.blocks().0;
+        }
+    }
+    // Its thread gives up too.
+    let _ = writer.finish();
+    Err(lost)
+}
+
+/// The next event; does meanwhile what is due.
+async fn next(
+    writer: &mut Writer,
+    events: &mut mpsc::Receiver<Event>,
+) -> Result<Option<Event>, Abandoned> {
+    loop {
+        writer.tick()?;
+        if let Ok(event) = events.try_recv() {
+            return Ok(Some(event));
+        }
+        let due = async {
+            match writer.due() {
+                // The commit before is what is waited for.
+                _ if writer.is_syncing() => writer.synced().await,
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            event = events.recv() => return Ok(event),
+            () = due => {}
+        }
+    }
+}

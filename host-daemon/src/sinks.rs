@@ -3,24 +3,26 @@
 use tokio::sync::mpsc;
 
 use crate::event::Event;
+use crate::output::latest;
 
 /// The sinks of one daemon.
 #[derive(Debug)]
 pub struct Sinks {
     patient: Option<mpsc::Sender<Event>>,
+    latest: Option<latest::Sender>,
 }
 
 impl Sinks {
-    /// With one that holds the devices back when it is full.
+    /// With one that holds the devices back when it is full, and one that drops what it cannot take.
     #[must_use]
-    pub const fn new(patient: Option<mpsc::Sender<Event>>) -> Self {
-        Self { patient }
+    pub const fn new(patient: Option<mpsc::Sender<Event>>, latest: Option<latest::Sender>) -> Self {
+        Self { patient, latest }
     }
 
     /// Whether nothing is done with events.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.patient.is_none()
+        self.patient.is_none() && self.latest.is_none()
     }
 
     /// Passes an event on if that is possible at once.
@@ -30,11 +32,16 @@ impl Sinks {
     // The event itself is what there is to say.
     #[allow(clippy::result_large_err)]
     pub fn try_send(&self, event: Event) -> Result<(), Event> {
-        match self.patient.as_ref().map(|patient| patient.try_send(event)) {
-            Some(Err(mpsc::error::TrySendError::Full(event))) => Err(event),
-            // Nobody listens any more: the daemon is stopping.
-            Some(Err(mpsc::error::TrySendError::Closed(_)) | Ok(())) | None => Ok(()),
+        if let Some(patient) = &self.patient {
+            match patient.try_reserve() {
+                Ok(place) => place.send(event.clone()),
+                Err(mpsc::error::TrySendError::Full(())) => return Err(event),
+                // Nobody listens any more: the daemon is stopping.
+                Err(mpsc::error::TrySendError::Closed(())) => {}
+            }
         }
+        self.show(event);
+        Ok(())
     }
 
     /// Passes an event on; waits while the recording, or the output of a daemon that does not record, is behind.
@@ -43,7 +50,14 @@ impl Sinks {
     pub async fn send(&self, event: Event) {
         if let Some(patient) = &self.patient {
             // An error means that nobody listens any more, and the daemon is stopping.
-            let _ = patient.send(event).await;
+            let _ = patient.send(event.clone()).await;
+        }
+        self.show(event);
+    }
+
+    fn show(&self, event: Event) {
+        if let Some(latest) = &self.latest {
+            latest.send(event);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use framing_core::{AnyFraming, Blocks, Limits};
 
+use super::record::Record;
 use super::{at_least_one, block_max, bytes, decoding, framing, seconds};
 use crate::batch::{StopAt, TooLong};
 use crate::connection::Policy;
@@ -35,6 +36,9 @@ pub struct Serve {
     /// What is written to standard output.
     #[arg(long, value_enum, default_value_t = OutputKind::Text)]
     pub output: OutputKind,
+    /// How a recording is written.
+    #[command(flatten)]
+    pub record: Record,
     /// End after the first connection.
     #[arg(long)]
     pub once: bool,

@@ -45,6 +45,15 @@ impl Format for Json {
         out.line().push(b'}');
         out.end_line()
     }
+
+    fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()> {
+        let time = Time(SystemTime::now());
+        write!(
+            out.line(),
+            r#"{{"event":"lost","time":"{time}","blocks":{blocks}}}"#
+        )?;
+        out.end_line()
+    }
 }
 
 /// What is told of a connection besides payload.

@@ -124,6 +124,10 @@ impl Format for Text {
             out.end_line()
         })
     }
+
+    fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()> {
+        write_lost(blocks, &self.zone, out)
+    }
 }
 
 impl Format for Hex {
@@ -155,6 +159,19 @@ impl Format for Hex {
             Ok(())
         })
     }
+
+    fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()> {
+        write_lost(blocks, &self.zone, out)
+    }
+}
+
+fn write_lost(blocks: u64, zone: &TimeZone, out: &mut Out) -> io::Result<()> {
+    let time = ClockTime(SystemTime::now(), zone);
+    write!(
+        out.line(),
+        "{time} {blocks} blocks are not shown: they came faster than this is read"
+    )?;
+    out.end_line()
 }
 
 /// The beginning of every line: when, and from where.

@@ -1,0 +1,71 @@
+//! The arguments of `serve` that say how a recording is written.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::recording::container::Compression;
+use crate::recording::writer::Settings;
+
+/// Options of the recording.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Recording")]
+pub struct Record {
+    /// Keep everything in MCAP files in this folder.
+    #[arg(long, value_name = "DIR")]
+    pub record: Option<PathBuf>,
+    /// How the files are compressed.
+    #[arg(
+        long,
+        value_name = "none|lz4|zstd",
+        default_value = "none",
+        requires = "record"
+    )]
+    pub record_compression: Compression,
+    /// Begin another file when one has so many bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, value_parser = bytes::<ROTATE_BYTES_MIN>, requires = "record")]
+    pub record_rotate_bytes: u64,
+    /// Begin another file when one is so many seconds old.
+    #[arg(long, value_name = "S", default_value_t = 3600, value_parser = time, requires = "record")]
+    pub record_rotate_seconds: u64,
+    /// How long a block may wait, in ms, until it is made durable together with others (fdatasync).
+    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = time, requires = "record")]
+    pub record_sync_ms: u64,
+    /// Bytes that all files together may have: the oldest are deleted, whole. Files are then rotated at a quarter of it.
+    #[arg(long, value_name = "BYTES", value_parser = bytes::<MAX_BYTES_MIN>, requires = "record")]
+    pub record_max_bytes: Option<u64>,
+}
+
+/// A file has a header and an end, whatever it holds.
+const ROTATE_BYTES_MIN: u64 = 4 << 10;
+/// Four files.
+const MAX_BYTES_MIN: u64 = 4 * ROTATE_BYTES_MIN;
+
+impl Record {
+    /// How files are written.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let share = self.record_max_bytes.map_or(u64::MAX, |max| max / 4);
+        Settings {
+            compression: self.record_compression,
+            rotate_bytes: self.record_rotate_bytes.min(share),
+            rotate_after: Duration::from_secs(self.record_rotate_seconds),
+            sync_after: Duration::from_millis(self.record_sync_ms),
+        }
+    }
+}
+
+/// Ten years: more is beyond what clocks count.
+const SECONDS_MAX: u64 = 10 * 365 * 24 * 3600;
+
+fn bytes<const MIN: u64>(text: &str) -> Result<u64, String> {
+    let bytes = text.parse().ok().filter(|bytes| MIN <= *bytes);
+    bytes.ok_or_else(|| format!("must be a number of bytes, at least {MIN}"))
+}
+
+fn time(text: &str) -> Result<u64, String> {
+    let time = text.parse().ok();
+    time.filter(|time| (1..=SECONDS_MAX).contains(time))
+        .ok_or_else(|| format!("must be a whole number from 1 to {SECONDS_MAX}"))
+}
