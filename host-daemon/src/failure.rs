@@ -169,7 +169,7 @@ impl fmt::Display for Failure {
             Self::Unrecorded { blocks } => {
                 write!(
                     f,
-                    "the disk did not take all: {blocks} blocks in the queue, and what it refused, are lost"
+                    "the disk did not take all: at least {blocks} blocks were received and are not recorded"
                 )
             }
             Self::Conflict { one, other } => write!(f, "{one} cannot be had with {other}"),

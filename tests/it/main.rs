@@ -12,6 +12,8 @@ mod mistakes;
 mod mixing;
 mod names;
 mod pieces;
+mod power;
+mod recording;
 mod refusals;
 mod scripts;
 mod send;

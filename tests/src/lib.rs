@@ -2,10 +2,12 @@
 
 pub mod board;
 pub mod cuts;
+pub mod disk;
 pub mod drive;
 pub mod link;
 pub mod messages;
 pub mod process;
+pub mod recorded;
 pub mod reference;
 pub mod samples;
 pub mod sizes;

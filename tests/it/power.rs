@@ -1,0 +1,171 @@
+//! The recording's files after a crash and after a power failure, at any moment of a simulated disk.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use host_daemon::recording::container::Compression;
+use host_daemon::recording::stats::Stats;
+use host_daemon::recording::syncer::Common;
+use host_daemon::recording::writer::{Settings, Writer};
+use tempfile::TempDir;
+use tests::disk::{Chance, End, Fault, Simulated};
+use tests::recorded::{assert_kept, event, read_back, source};
+
+/// Moments that are tried of each kind, unless `BLOCKSD_TEST_MOMENTS` says otherwise.
+const MOMENTS: usize = 150;
+
+/// Blocks in the recording of a test.
+const BLOCKS: u64 = 4000;
+
+fn moments() -> usize {
+    let given = std::env::var("BLOCKSD_TEST_MOMENTS").ok();
+    given.map_or(MOMENTS, |given| given.parse().expect("a number"))
+}
+
+/// Records so many blocks of some devices, with commits at any time, on this disk.
+fn record(disk: &Simulated, stats: &Arc<Stats>, compression: Compression, chance: &mut Chance) {
+    let common = Arc::new(Common {
+        folder: Arc::new(disk.clone()),
+        stats: Arc::clone(stats),
+        abandon: AtomicBool::new(false),
+        max_bytes: None,
+    });
+    let settings = Settings {
+        compression,
+        rotate_bytes: 60_000,
+        rotate_after: Duration::from_secs(3600),
+        sync_after: Duration::from_secs(3600),
+    };
+    let mut writer = Writer::new(settings, common, 1);
+    let sources: Vec<_> = (1..=3).map(source).collect();
+    let mut next = 0;
+    while next < BLOCKS {
+        let until = (next + chance.of(1..=20) as u64).min(BLOCKS);
+        // Some series end, and some messages are refused.
+        let behind: &[u8] = [&b""[..], b"\0\0\0\0", b"\xff\xff\xff\xff"][chance.of(0..=2)];
+        let of = &sources[chance.of(0..=2)];
+        writer
+            .event(&event(of, next..until, behind))
+            .expect("a disk that works in the end");
+        next = until;
+        if chance.of(0..=3) == 0 {
+            while writer.is_syncing() {
+                std::thread::yield_now();
+            }
+            writer.commit().expect("a disk that works in the end");
+        }
+    }
+    writer.finish().expect("a disk that works in the end");
+}
+
+/// Brings back moments of a recording, repairs what is left, and asserts that nothing promised is missing.
+fn survives(end: End, compression: Compression, seed: u64) {
+    let stats = Arc::<Stats>::default();
+    let disk = Simulated::new(Arc::clone(&stats), None);
+    let mut chance = Chance(seed);
+    record(&disk, &stats, compression, &mut chance);
+    assert_eq!(stats.read().blocks_synced, BLOCKS);
+    let last = disk.moments() - 1;
+    let mut recovered = 0;
+    for _ in 0..moments() {
+        let moment = chance.of(0..=last);
+        let folder = TempDir::new().expect("a folder");
+        disk.leave(moment, end, &mut chance, folder.path())
+            .expect("room on the disk");
+        let before = snapshot(folder.path());
+        let repaired = repair(folder.path());
+        let read = read_back(folder.path());
+        let context =
+            format!("{end:?}, {compression:?}, seed {seed}, moment {moment} of {last}: {before:?}");
+        let kept = std::panic::catch_unwind(|| assert_kept(&read, disk.promised(moment)));
+        assert!(kept.is_ok(), "{context}");
+        assert!(
+            !snapshot(folder.path())
+                .iter()
+                .any(|(name, _)| !name.ends_with(".mcap")),
+            "{context}"
+        );
+        recovered += repaired;
+    }
+    assert!(recovered > 0, "no moment had anything to repair");
+}
+
+fn snapshot(folder: &Path) -> Vec<(String, u64)> {
+    let entries = std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry"));
+    let mut files: Vec<_> = entries
+        .map(|entry| {
+            (
+                entry.file_name().to_string_lossy().into_owned(),
+                entry.metadata().expect("a file").len(),
+            )
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn all_that_was_promised_survives_a_crash_at_any_moment() {
+    survives(End::Kill, Compression::None, 1);
+    survives(End::Kill, Compression::Lz4, 2);
+}
+
+#[test]
+fn all_that_was_promised_survives_a_power_failure_at_any_moment() {
+    survives(End::Power, Compression::None, 3);
+    survives(End::Power, Compression::Lz4, 4);
+    survives(End::Power, Compression::Zstd, 5);
+}
+
+#[test]
+fn a_disk_that_refuses_writes_and_takes_parts_of_them_loses_nothing() {
+    let stats = Arc::<Stats>::default();
+    let fault = Fault {
+        writes: 40,
+        syncs: usize::MAX,
+    };
+    let disk = Simulated::new(Arc::clone(&stats), Some(fault));
+    record(&disk, &stats, Compression::None, &mut Chance(6));
+    let folder = TempDir::new().expect("a folder");
+    let last = disk.moments() - 1;
+    disk.leave(last, End::Kill, &mut Chance(7), folder.path())
+        .expect("room on the disk");
+    assert_eq!(read_back(folder.path()), (0..BLOCKS).collect::<Vec<_>>());
+    assert!(stats.read().errors.iter().sum::<u64>() > 0);
+    assert!(!stats.read().retrying);
+}
+
+#[test]
+fn a_sync_that_fails_promises_nothing_and_a_new_file_is_begun() {
+    let stats = Arc::<Stats>::default();
+    let fault = Fault {
+        writes: usize::MAX,
+        syncs: 7,
+    };
+    let disk = Simulated::new(Arc::clone(&stats), Some(fault));
+    record(&disk, &stats, Compression::None, &mut Chance(8));
+    assert!(stats.read().blocks_synced < BLOCKS);
+    let folder = TempDir::new().expect("a folder");
+    let last = disk.moments() - 1;
+    disk.leave(last, End::Kill, &mut Chance(9), folder.path())
+        .expect("room on the disk");
+    let unsealed = snapshot(folder.path())
+        .iter()
+        .filter(|(name, _)| name.ends_with(".part"))
+        .count();
+    assert!(
+        unsealed > 0,
+        "the files whose sync failed are not called whole"
+    );
+    repair(folder.path());
+    // The simulated kernel had not lost them.
+    assert!(read_back(folder.path()).into_iter().eq(0..BLOCKS));
+}
+
+fn repair(_folder: &Path) -> u64 {
+    0
+}

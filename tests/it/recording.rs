@@ -1,0 +1,456 @@
+//! `serve --record`: what is kept, in which files, and what holds it up.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use host_daemon::event::{Event, Peer, What};
+use host_daemon::recording::container::Compression;
+use host_daemon::recording::disk::{Directory, Folder};
+use host_daemon::recording::names;
+use host_daemon::recording::stats::Stats;
+use host_daemon::recording::syncer::Common;
+use host_daemon::recording::writer::{Settings, Writer};
+use mcap::MessageStream;
+use serde_json::Value;
+use tempfile::TempDir;
+use tests::disk::Simulated;
+use tests::process::{DEADLINE, Process, Server, run};
+use tests::recorded::{Sender, event, numbered, payload, prefixes, read_back, source};
+
+const SETTINGS: Settings = Settings {
+    compression: Compression::None,
+    rotate_bytes: 1 << 30,
+    rotate_after: Duration::from_secs(3600),
+    sync_after: Duration::from_millis(20),
+};
+
+fn common(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<Common> {
+    Arc::new(Common {
+        folder: Arc::new(folder),
+        stats: Arc::default(),
+        abandon: AtomicBool::new(false),
+        max_bytes,
+    })
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path of a test")
+}
+
+/// The names in a folder, but for the lock's.
+fn files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    let names = names.map(|name| name.into_string().expect("text"));
+    let names: BTreeSet<_> = names.filter(|name| name != names::LOCK).collect();
+    names.into_iter().collect()
+}
+
+#[test]
+fn everything_is_kept_with_its_device_and_what_is_told_beside_it() {
+    let folder = TempDir::new().unwrap();
+    let record = folder.path().join("made/by/the/daemon");
+    let server = Server::start(&[
+        "--record",
+        text(&record),
+        "--listen",
+        "127.0.0.1:0",
+        "--listen",
+        "127.0.0.1:0,framing=lines,decode=json",
+        "--listen",
+        "127.0.0.1:0,framing=stream",
+    ]);
+    let send = |framing: &str, bytes: &[u8]| {
+        let mut stream = tests::process::connect(server.addr_of(framing));
+        stream.write_all(bytes).unwrap();
+    };
+    send("blocks", b"\0\0\0\x03abc\0\0\0\x01\xff\0\0\0\0");
+    send("blocks", b"\0\0\0\x01x\0\0\0\x05cut");
+    send("lines", b"{\"t\":1}\n[2]\n");
+    send("stream", b"as it comes");
+    let mut server = server;
+    server.wait_for("close", 4);
+    let (ended, _) = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+
+    let names = files(&record);
+    assert_eq!(names.len(), 1, "{names:?}");
+    let bytes = fs::read(record.join(&names[0])).unwrap();
+    let mut messages: Vec<_> = MessageStream::new(&bytes)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    messages.retain(|message| message.channel.topic != "/blocksd/events");
+    let of = |encoding: &str| {
+        let own = messages
+            .iter()
+            .filter(|message| message.channel.message_encoding == encoding);
+        let told = own.map(|message| {
+            let metadata = &message.channel.metadata;
+            assert_eq!(metadata["device"], "127.0.0.1");
+            (
+                message.channel.topic.as_str(),
+                metadata["framing"].as_str(),
+                message.sequence,
+                message.data.to_vec(),
+            )
+        });
+        told.collect::<Vec<_>>()
+    };
+    let blocks = "/device/127.0.0.1/blocks";
+    // One device, whatever the connection: its sequence counts on.
+    let raw = of("raw");
+    for (framing, payload) in [
+        ("blocks", &b"abc"[..]),
+        ("blocks", b"\xff"),
+        ("blocks", b"x"),
+    ] {
+        assert!(
+            raw.iter()
+                .any(|(topic, of, _, data)| (*topic, *of, &data[..]) == (blocks, framing, payload)),
+            "{raw:?}"
+        );
+    }
+    let json: Vec<_> = of("json")
+        .into_iter()
+        .map(|(_, framing, _, data)| (framing, data))
+        .collect();
+    assert_eq!(
+        json,
+        [("lines", b"{\"t\":1}".to_vec()), ("lines", b"[2]".to_vec())]
+    );
+    let all = messages
+        .iter()
+        .filter(|message| message.channel.topic == blocks);
+    assert!(all.map(|message| message.sequence).eq(0..5));
+    let pieces: Vec<_> = raw
+        .iter()
+        .filter(|(topic, ..)| topic.ends_with("/pieces"))
+        .collect();
+    let joined: Vec<u8> = pieces.iter().flat_map(|(.., data)| data.clone()).collect();
+    assert_eq!(joined, b"as it comes");
+
+    let told = MessageStream::new(&bytes).unwrap().map(Result::unwrap);
+    let told = told.filter(|message| message.channel.topic == "/blocksd/events");
+    let told: Vec<Value> = told
+        .map(|message| serde_json::from_slice(&message.data).unwrap())
+        .collect();
+    let count = |kind: &str| told.iter().filter(|event| event["event"] == kind).count();
+    assert_eq!(
+        (count("open"), count("close"), count("end"), count("fault")),
+        (4, 4, 1, 1),
+        "{told:?}"
+    );
+    let fault = told.iter().find(|event| event["event"] == "fault").unwrap();
+    assert_eq!(
+        (&fault["have"], &fault["want"], &fault["device"]),
+        (&3.into(), &5.into(), &"127.0.0.1".into())
+    );
+    assert!(count("piece") >= 1);
+}
+
+#[test]
+fn a_second_daemon_is_refused_the_folder() {
+    let folder = TempDir::new().unwrap();
+    let first = Server::start(&["--record", text(folder.path())]);
+    let second = run(
+        &[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--record",
+            text(folder.path()),
+        ],
+        b"",
+    );
+    // It may have begun to listen.
+    assert_eq!(second.code, Some(2), "{second:?}");
+    assert!(second.stderr.contains("another daemon"), "{second:?}");
+    first.stop();
+    Server::start(&["--record", text(folder.path())]).stop();
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let ended = run(
+        &["serve", "--listen", "127.0.0.1:0", "--record", text(&file)],
+        b"",
+    );
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains(text(&file)), "{ended:?}");
+    run(&["serve", "--record-sync-ms", "5"], b"").assert_refused(2, "--record");
+}
+
+#[test]
+fn a_stop_under_full_load_records_all_that_was_received() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&["--record", text(folder.path()), "--output", "none"]);
+    let senders: Vec<_> = (0..8)
+        .map(|sender| Sender::start(server.addr(), sender, 200, Duration::ZERO))
+        .collect();
+    std::thread::sleep(Duration::from_millis(800));
+    let (ended, _) = server.stop();
+    let sent: u64 = senders.into_iter().map(Sender::stop).sum();
+    let received = ended.totals()["block"];
+    let read = read_back(folder.path());
+    assert!(0 < received && received <= sent, "{received} of {sent}");
+    assert_eq!(read.len() as u64, received);
+    prefixes(&read);
+    assert!(
+        files(folder.path())
+            .iter()
+            .all(|name| names::is_sealed(name))
+    );
+}
+
+#[test]
+fn an_output_that_nobody_reads_does_not_hold_the_recording_up() {
+    let folder = TempDir::new().unwrap();
+    let args = ["--record", text(folder.path())];
+    let mut command = Server::command(&args);
+    command.stdout(std::process::Stdio::piped());
+    let mut server = Server::of(Process::start_unread(command), &args);
+    let unread = server.process.take_stdout();
+    let mut stream = server.connect();
+    let count = 60_000;
+    for n in 0..count {
+        let payload = payload(numbered(0, n));
+        stream
+            .write_all(&u32::try_from(payload.len()).unwrap().to_be_bytes())
+            .unwrap();
+        stream.write_all(&payload).unwrap();
+    }
+    stream.write_all(&[0; 4]).unwrap();
+    // Until it is closed: then all is received, whoever reads the output.
+    std::io::Read::read_to_end(&mut stream, &mut Vec::new()).unwrap();
+    drop(unread);
+    let (ended, _) = server.stop();
+    assert_eq!(ended.totals()["block"], count);
+    assert_eq!(read_back(folder.path()).len() as u64, count);
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_end_a_daemon_that_records() {
+    let folder = TempDir::new().unwrap();
+    let args = ["--record", text(folder.path())];
+    let mut command = Server::command(&args);
+    command.stdout(std::process::Stdio::piped());
+    let mut server = Server::of(Process::start_unread(command), &args);
+    drop(server.process.take_stdout());
+    for sender in 0..3 {
+        let mut stream = server.connect();
+        stream
+            .write_all(&[&9_u32.to_be_bytes()[..], b"some text", &[0; 4]].concat())
+            .unwrap();
+        std::io::Read::read_to_end(&mut stream, &mut Vec::new()).unwrap();
+        assert!(server.process.runs(), "{sender}");
+    }
+    let (ended, _) = server.stop();
+    assert_eq!(
+        (ended.code, ended.totals()["block"]),
+        (Some(0), 3),
+        "{ended:?}"
+    );
+    assert!(ended.stderr.contains("the recording goes on"), "{ended:?}");
+}
+
+/// A file system of one MiB on this folder, while it lives; `None` where this user cannot mount.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(on: &'a Path) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(on);
+        mount.stderr(std::process::Stdio::null());
+        mount
+            .status()
+            .is_ok_and(|status| status.success())
+            .then_some(Self(on))
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        Command::new("umount").arg(self.0).status().ok();
+    }
+}
+
+#[test]
+fn a_full_disk_holds_the_devices_back_until_there_is_room() {
+    let folder = TempDir::new().unwrap();
+    let Some(_disk) = SmallDisk::mount(folder.path()) else {
+        eprintln!("not tried: this user cannot mount a file system");
+        return;
+    };
+    let ballast = folder.path().join("ballast");
+    fs::write(&ballast, vec![1; 700 << 10]).unwrap();
+    let server = Server::start(&[
+        "--record",
+        text(folder.path()),
+        "--output",
+        "none",
+        "--record-sync-ms",
+        "10",
+    ]);
+    let sender = Sender::start(server.addr(), 0, 50, Duration::from_millis(5));
+    let until = Instant::now() + DEADLINE;
+    while !server
+        .process
+        .error_text()
+        .contains("devices are held back")
+    {
+        assert!(Instant::now() < until, "{}", server.process.error_text());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Full, and still running: what the device sends meanwhile waits.
+    std::thread::sleep(Duration::from_millis(300));
+    sender.stop();
+    fs::remove_file(ballast).unwrap();
+    while !server.process.error_text().contains("recording goes on") {
+        assert!(Instant::now() < until, "{}", server.process.error_text());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (ended, _) = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let read = read_back(folder.path());
+    assert_eq!(read.len() as u64, ended.totals()["block"]);
+    prefixes(&read);
+}
+
+#[test]
+fn a_stop_with_a_full_disk_says_what_is_not_recorded() {
+    let folder = TempDir::new().unwrap();
+    let Some(_disk) = SmallDisk::mount(folder.path()) else {
+        eprintln!("not tried: this user cannot mount a file system");
+        return;
+    };
+    let server = Server::start(&[
+        "--record",
+        text(folder.path()),
+        "--output",
+        "none",
+        "--record-sync-ms",
+        "10",
+    ]);
+    let sender = Sender::start(server.addr(), 0, 500, Duration::from_millis(5));
+    let until = Instant::now() + DEADLINE;
+    while !server
+        .process
+        .error_text()
+        .contains("devices are held back")
+    {
+        assert!(Instant::now() < until, "{}", server.process.error_text());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (ended, _) = server.stop();
+    sender.stop();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("are not recorded"), "{ended:?}");
+}
+
+#[test]
+fn files_are_rotated_by_length_and_sequences_go_on() {
+    let folder = TempDir::new().unwrap();
+    let settings = Settings {
+        rotate_bytes: 20_000,
+        ..SETTINGS
+    };
+    let common = common(Directory::open(folder.path()).unwrap(), None);
+    let mut writer = Writer::new(settings, Arc::clone(&common), 41);
+    let device = source(1);
+    for n in 0..100 {
+        writer
+            .event(&event(&device, n * 10..n * 10 + 10, b""))
+            .unwrap();
+        writer.commit().unwrap();
+    }
+    writer.finish().unwrap();
+    let names = files(folder.path());
+    assert!(names.len() > 5, "{names:?}");
+    assert!(names[0].starts_with("00000041-"), "{names:?}");
+    assert_eq!(common.stats.read().files_sealed, names.len() as u64);
+    assert!(read_back(folder.path()).into_iter().eq(0..1000));
+    let mut sequence = 0;
+    for name in names {
+        let bytes = fs::read(folder.path().join(name)).unwrap();
+        for message in MessageStream::new(&bytes).unwrap() {
+            assert_eq!(message.unwrap().sequence, sequence);
+            sequence += 1;
+        }
+    }
+}
+
+#[test]
+fn the_oldest_files_make_room_for_the_newest() {
+    let folder = TempDir::new().unwrap();
+    let settings = Settings {
+        rotate_bytes: 20_000,
+        ..SETTINGS
+    };
+    let max_bytes = 100_000;
+    let common = common(Directory::open(folder.path()).unwrap(), Some(max_bytes));
+    let mut writer = Writer::new(settings, Arc::clone(&common), 1);
+    let device = source(1);
+    for n in 0..400 {
+        writer
+            .event(&event(&device, n * 10..n * 10 + 10, b""))
+            .unwrap();
+        writer.commit().unwrap();
+    }
+    writer.finish().unwrap();
+    let read = read_back(folder.path());
+    assert!(
+        read.iter().copied().eq(read[0]..4000),
+        "the newest, without a gap"
+    );
+    assert!(read.len() > 200 && read[0] > 0, "{}", read.len());
+    let lens = files(folder.path())
+        .into_iter()
+        .map(|name| fs::metadata(folder.path().join(name)).unwrap().len());
+    assert!(lens.sum::<u64>() <= max_bytes);
+    let stats = common.stats.read();
+    assert!(stats.files_deleted > 0 && stats.bytes_deleted > max_bytes);
+}
+
+#[test]
+fn more_devices_than_a_file_has_channels_begin_another() {
+    let stats = Arc::<Stats>::default();
+    let disk = Simulated::new(Arc::clone(&stats), None);
+    let common = common(disk.clone(), None);
+    let mut writer = Writer::new(SETTINGS, common, 1);
+    let devices = 70_000;
+    for conn in 0..devices {
+        let device = source(conn);
+        let opened = What::Opened {
+            peer: Peer::Local("test".into()),
+        };
+        writer
+            .event(&Event {
+                what: opened,
+                ..event(&device, 0..0, b"")
+            })
+            .unwrap();
+        writer.event(&event(&device, conn..conn + 1, b"")).unwrap();
+    }
+    writer.finish().unwrap();
+    assert_eq!(disk.list().unwrap().len(), 2);
+    let folder = TempDir::new().unwrap();
+    let last = disk.moments() - 1;
+    disk.leave(
+        last,
+        tests::disk::End::Kill,
+        &mut tests::disk::Chance(1),
+        folder.path(),
+    )
+    .unwrap();
+    assert!(read_back(folder.path()).into_iter().eq(0..devices));
+}

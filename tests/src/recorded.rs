@@ -1,0 +1,178 @@
+//! Numbered blocks for a recording, and the one oracle: what was promised is read back once, in order, byte for byte.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use framing_core::{AnyFraming, Blocks, Framing, Limits};
+use host_daemon::batch::{Batch, StopAt};
+use host_daemon::decode::Decoder;
+use host_daemon::event::{Event, Position, Source, What};
+use host_daemon::pool::Buffer;
+use host_daemon::recording::names;
+use mcap::MessageStream;
+use mcap::read::Options;
+
+/// The payload of block number `number` of all: the number, and as many bytes as follow from it.
+pub fn payload(number: u64) -> Vec<u8> {
+    let len = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+    let filling = (0..len).map(|at| (number.wrapping_mul(31).wrapping_add(at) >> 2) as u8);
+    number.to_be_bytes().into_iter().chain(filling).collect()
+}
+
+/// The number of a block, if it is one of these, byte for byte.
+pub fn number(bytes: &[u8]) -> Option<u64> {
+    let number = u64::from_be_bytes(*bytes.first_chunk()?);
+    (payload(number) == bytes).then_some(number)
+}
+
+/// A device with this number.
+pub fn source(conn: u64) -> Arc<Source> {
+    Arc::new(Source {
+        conn,
+        device: format!("10.0.0.{conn}").into(),
+        framing: AnyFraming::Blocks(Blocks),
+        decoder: Decoder::default(),
+    })
+}
+
+/// An event with the blocks of these numbers, and then what else is on the wire.
+pub fn event(source: &Arc<Source>, numbers: std::ops::Range<u64>, behind: &[u8]) -> Event {
+    let mut wire = Vec::new();
+    for number in numbers {
+        let payload = payload(number);
+        wire.extend(u32::try_from(payload.len()).expect("short").to_be_bytes());
+        wire.extend(payload);
+    }
+    wire.extend(behind);
+    let limits = Limits {
+        block_max: 1 << 20,
+        skip_max: 1 << 20,
+    };
+    let mut decoder = source.framing.decoder();
+    let decoded = Batch::decode(
+        Buffer::own(wire),
+        &mut decoder,
+        &limits,
+        StopAt::default(),
+        &mut false,
+    );
+    Event {
+        source: Arc::clone(source),
+        time: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+        what: What::Batch {
+            batch: Arc::new(decoded.batch),
+            position: Position::default(),
+        },
+    }
+}
+
+/// The numbers of all blocks in the sealed files of a folder, in the order of files and messages. Every checksum is
+/// checked, by the reader of the `mcap` crate.
+#[track_caller]
+pub fn read_back(folder: &Path) -> Vec<u64> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut files: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.retain(|file| names::is_sealed(&file.file_name().expect("a name").to_string_lossy()));
+    files.sort_by_key(|file| names::number(&file.file_name().expect("a name").to_string_lossy()));
+    let mut numbers = Vec::new();
+    for file in files {
+        let bytes = std::fs::read(&file).expect("a file");
+        let options = Options::ValidateChunkCrcs.into();
+        let messages = MessageStream::new_with_options(&bytes, options);
+        for message in messages.unwrap_or_else(|error| panic!("{}: {error}", file.display())) {
+            let message = message.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            if message.channel.topic.ends_with("/blocks") {
+                let number = number(&message.data);
+                numbers
+                    .push(number.unwrap_or_else(|| panic!("{}: a forged block", file.display())));
+            }
+        }
+    }
+    numbers
+}
+
+/// Asserts that what was read back is in order, without anything twice, and has all blocks under `promised`.
+#[track_caller]
+pub fn assert_kept(read: &[u64], promised: u64) {
+    for pair in read.windows(2) {
+        assert!(
+            pair[0] < pair[1],
+            "block {} comes behind block {}",
+            pair[1],
+            pair[0]
+        );
+    }
+    let kept = read.iter().take_while(|number| **number < promised).count() as u64;
+    assert_eq!(kept, promised, "promised blocks are missing");
+}
+
+/// Number `n` of those that sender number `sender` sends.
+pub const fn numbered(sender: u64, n: u64) -> u64 {
+    sender << 40 | n
+}
+
+/// How many blocks each sender is read back with. Each must be there from the first on, in order, without a gap.
+#[track_caller]
+pub fn prefixes(read: &[u64]) -> BTreeMap<u64, u64> {
+    let mut next = BTreeMap::new();
+    for number in read {
+        let (sender, n) = (number >> 40, number & ((1 << 40) - 1));
+        let next: &mut u64 = next.entry(sender).or_default();
+        assert_eq!(
+            n, *next,
+            "sender {sender}: a block is missing, or twice, or out of order"
+        );
+        *next += 1;
+    }
+    next
+}
+
+/// Sends numbered blocks until it is told to stop, or cannot any more.
+#[derive(Debug)]
+pub struct Sender {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl Sender {
+    /// Sender number `sender`, which sends so many blocks at a time and then waits for so long.
+    pub fn start(to: SocketAddr, sender: u64, at_a_time: u64, pause: Duration) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let told = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let Ok(mut stream) = TcpStream::connect(to) else {
+                return 0;
+            };
+            let mut sent = 0;
+            while !told.load(Ordering::Relaxed) {
+                let mut wire = Vec::new();
+                for n in sent..sent + at_a_time {
+                    let payload = payload(numbered(sender, n));
+                    wire.extend(u32::try_from(payload.len()).expect("short").to_be_bytes());
+                    wire.extend(payload);
+                }
+                if stream.write_all(&wire).is_err() {
+                    break;
+                }
+                sent += at_a_time;
+                std::thread::sleep(pause);
+            }
+            sent
+        });
+        Self { stop, thread }
+    }
+
+    /// Stops it, and says how many blocks it had given to the system.
+    pub fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("it does not panic")
+    }
+}
