@@ -33,6 +33,18 @@ pub enum Failure {
         /// What the system said.
         error: io::Error,
     },
+    /// A file that cannot be written, renamed or removed.
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A directory of recordings that a daemon is writing to.
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A command that does not work with this framing.
     Framing {
         /// The command.
@@ -87,6 +99,8 @@ impl Failure {
             Self::BrokenPipe => ExitCode::SUCCESS,
             Self::Listen { .. }
             | Self::File { .. }
+            | Self::Write { .. }
+            | Self::Locked { .. }
             | Self::Framing { .. }
             | Self::Unsendable { .. }
             | Self::Conflict { .. } => ExitCode::from(2),
@@ -120,6 +134,12 @@ impl fmt::Display for Failure {
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
             Self::Connect { address, error } => write!(f, "cannot connect to {address}: {error}"),
             Self::File { path, error } => write!(f, "cannot read {}: {error}", path.display()),
+            Self::Write { path, error } => write!(f, "cannot write {}: {error}", path.display()),
+            Self::Locked { path } => write!(
+                f,
+                "a daemon is recording to {}; stop it first",
+                path.display()
+            ),
             Self::Framing { command, framing } => {
                 write!(
                     f,

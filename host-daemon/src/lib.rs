@@ -22,6 +22,7 @@ pub mod failure;
 pub mod output;
 pub mod pool;
 pub mod python;
+pub mod recording;
 pub mod reply;
 pub mod send;
 pub mod serve;

@@ -12,6 +12,7 @@ mod mistakes;
 mod mixing;
 mod names;
 mod pieces;
+mod recordings;
 mod refusals;
 mod scripts;
 mod send;

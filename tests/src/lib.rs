@@ -6,6 +6,7 @@ pub mod drive;
 pub mod link;
 pub mod messages;
 pub mod process;
+pub mod recording;
 pub mod reference;
 pub mod samples;
 pub mod sizes;
