@@ -33,6 +33,18 @@ pub enum Failure {
         /// What the system said.
         error: io::Error,
     },
+    /// A file that cannot be written, renamed or removed.
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A directory of recordings that a daemon is writing to.
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A command that does not work with this framing.
     Framing {
         /// The command.
@@ -71,18 +83,6 @@ pub enum Failure {
     Connection(io::Error),
     /// Standard output is a pipe that nobody reads: not a failure.
     BrokenPipe,
-    /// A folder that cannot be recorded to, or read from.
-    Recording {
-        /// The folder, or a file in it.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// A folder that another daemon records to.
-    Locked {
-        /// The folder.
-        path: PathBuf,
-    },
     /// The disk did not take what was received.
     Unrecorded {
         /// How many blocks were received and are not on the disk, at least.
@@ -104,7 +104,7 @@ impl Failure {
             Self::BrokenPipe => ExitCode::SUCCESS,
             Self::Listen { .. }
             | Self::File { .. }
-            | Self::Recording { .. }
+            | Self::Write { .. }
             | Self::Locked { .. }
             | Self::Framing { .. }
             | Self::Unsendable { .. }
@@ -139,6 +139,12 @@ impl fmt::Display for Failure {
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
             Self::Connect { address, error } => write!(f, "cannot connect to {address}: {error}"),
             Self::File { path, error } => write!(f, "cannot read {}: {error}", path.display()),
+            Self::Write { path, error } => write!(f, "cannot write {}: {error}", path.display()),
+            Self::Locked { path } => write!(
+                f,
+                "a daemon is recording to {}; stop it first",
+                path.display()
+            ),
             Self::Framing { command, framing } => {
                 write!(
                     f,
@@ -153,16 +159,6 @@ impl fmt::Display for Failure {
                 write!(
                     f,
                     "{} cannot be sent in {framing}: {refusal}",
-                    path.display()
-                )
-            }
-            Self::Recording { path, error } => {
-                write!(f, "cannot record to {}: {error}", path.display())
-            }
-            Self::Locked { path } => {
-                write!(
-                    f,
-                    "cannot record to {}: another daemon does",
                     path.display()
                 )
             }

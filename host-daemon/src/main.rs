@@ -163,6 +163,7 @@ fn start_recording(
 ) -> Result<(Recording, mpsc::Sender<Event>), Failure> {
     let lock = Lock::take(folder)?;
     let stats = Arc::<Stats>::default();
+    lock.repair(&stats);
     let max_bytes = arguments.record_max_bytes;
     Recording::start(lock, arguments.settings(), max_bytes, stats, stop.clone())
 }

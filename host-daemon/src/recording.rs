@@ -4,10 +4,18 @@
 //! events -> writer (channels, chunks, rotation) -> container (MCAP) -> disk <- syncer (group commit, sealing)
 //! ```
 
+pub mod chunk;
 pub mod container;
 pub mod disk;
+pub mod input;
 pub mod names;
+pub mod record;
+pub mod recover;
+pub mod repair;
+pub mod scan;
+pub mod seal;
 pub mod stats;
+pub mod summary;
 pub mod syncer;
 pub mod writer;
 
@@ -21,8 +29,10 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
 
 use self::disk::{Directory, Folder};
+use self::repair::Repaired;
 use self::stats::Stats;
 use self::syncer::{Abandoned, Common};
 use self::writer::{Settings, Writer};
@@ -46,23 +56,36 @@ impl Lock {
     /// Locks a folder, which is made if there is none. The lock ends with the process.
     ///
     /// # Errors
-    /// [`Failure::Recording`]; [`Failure::Locked`] if somebody has locked it.
+    /// [`Failure::Write`]; [`Failure::Locked`] if somebody has locked it.
     pub fn take(path: &Path) -> Result<Self, Failure> {
-        let failure = |error| Failure::Recording {
+        fs::create_dir_all(path).map_err(|error| Failure::Write {
             path: path.into(),
             error,
+        })?;
+        Ok(Self {
+            path: path.into(),
+            _file: repair::lock(path)?,
+        })
+    }
+
+    /// Seals what a crash has left torn. What cannot be repaired now stays as it is, until the next start.
+    pub fn repair(&self, stats: &Stats) {
+        let repaired = match repair::repair_dir(&self.path) {
+            Ok(repaired) => repaired,
+            Err(failure) => {
+                error!(
+                    "recording: cannot repair what was left: {failure}; left for the next start"
+                );
+                return;
+            }
         };
-        fs::create_dir_all(path).map_err(failure)?;
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(false);
-        let file = options.open(path.join(names::LOCK)).map_err(failure)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.into(),
-                _file: file,
-            }),
-            Err(fs::TryLockError::WouldBlock) => Err(Failure::Locked { path: path.into() }),
-            Err(fs::TryLockError::Error(error)) => Err(failure(error)),
+        for Repaired {
+            from, recovered, ..
+        } in repaired
+        {
+            let (blocks, bytes_lost) = (recovered.blocks, recovered.lost_bytes);
+            stats.repaired(blocks, bytes_lost);
+            warn!(file = %from.display(), "recording: a torn file was repaired: {blocks} blocks recovered, {bytes_lost} bytes lost");
         }
     }
 
@@ -92,7 +115,7 @@ impl Recording {
     /// good, it stops the daemon.
     ///
     /// # Errors
-    /// [`Failure::Recording`].
+    /// [`Failure::Write`].
     pub fn start(
         lock: Lock,
         settings: Settings,
@@ -100,7 +123,7 @@ impl Recording {
         stats: Arc<Stats>,
         stop: CancellationToken,
     ) -> Result<(Self, mpsc::Sender<Event>), Failure> {
-        let failure = |error| Failure::Recording {
+        let failure = |error| Failure::Write {
             path: lock.path().into(),
             error,
         };

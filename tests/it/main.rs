@@ -14,6 +14,7 @@ mod names;
 mod pieces;
 mod power;
 mod recording;
+mod recordings;
 mod refusals;
 mod scripts;
 mod send;

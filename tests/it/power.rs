@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use host_daemon::recording::container::Compression;
+use host_daemon::recording::repair::repair_dir;
 use host_daemon::recording::stats::Stats;
 use host_daemon::recording::syncer::Common;
 use host_daemon::recording::writer::{Settings, Writer};
@@ -166,6 +167,11 @@ fn a_sync_that_fails_promises_nothing_and_a_new_file_is_begun() {
     assert!(read_back(folder.path()).into_iter().eq(0..BLOCKS));
 }
 
-fn repair(_folder: &Path) -> u64 {
-    0
+/// How many blocks were recovered.
+fn repair(folder: &Path) -> u64 {
+    let repaired = repair_dir(folder).expect("a folder that can be written to");
+    repaired
+        .iter()
+        .map(|repaired| repaired.recovered.blocks)
+        .sum()
 }

@@ -8,6 +8,7 @@ pub mod link;
 pub mod messages;
 pub mod process;
 pub mod recorded;
+pub mod recording;
 pub mod reference;
 pub mod samples;
 pub mod sizes;

@@ -250,7 +250,7 @@ impl Worker {
             warn!(file = %name, "recording: left unsealed; the next start repairs it");
             return Ok(());
         }
-        let from = format!("{name}{}", names::PART);
+        let from = names::part(name);
         self.common
             .insist("rename a file", || folder.rename(&from, name))?;
         self.common.insist("sync the folder", || folder.sync())?;

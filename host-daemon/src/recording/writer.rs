@@ -283,7 +283,7 @@ impl Writer {
         let (name, file) = self.common.insist("begin a file", || {
             self.number += 1;
             let name = names::sealed(self.number - 1, Timestamp::now());
-            let file = folder.create(&format!("{name}{}", names::PART))?;
+            let file = folder.create(&names::part(&name))?;
             Ok((name, file))
         })?;
         Ok(Box::new(Open {

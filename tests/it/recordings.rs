@@ -1,0 +1,338 @@
+//! Torn and damaged recordings: what is whole is read and kept, nothing else is, and what is lost is counted.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use host_daemon::recording::record::Raw;
+use host_daemon::recording::recover::recover;
+use host_daemon::recording::repair::repair_dir;
+use host_daemon::recording::scan::{Found, Lost, Scan};
+use host_daemon::recording::summary::Summary;
+use mcap::Compression;
+use mcap::records::Record;
+use tests::recording::{File, Said, Sample, name, put};
+
+const COMPRESSIONS: [Option<Compression>; 3] =
+    [None, Some(Compression::Lz4), Some(Compression::Zstd)];
+
+/// What a file says, and what of it is lost. Messages of channels that are not known have no topic.
+fn read(path: &Path) -> (Vec<Said>, Vec<Lost>) {
+    let mut scan = Scan::open(path, false).unwrap();
+    let summary = Summary::read(&mut host_daemon::recording::input::Input::open(path).unwrap());
+    let mut topics: HashMap<u16, String> = HashMap::new();
+    if let Ok(Ok(summary)) = summary {
+        topics.extend(summary.channels.into_iter().map(|(id, it)| (id, it.topic)));
+    }
+    let (mut said, mut lost) = (Vec::new(), Vec::new());
+    let mut take = |raw: &Raw<'_>| match raw.parse() {
+        Some(Record::Channel(channel)) => {
+            topics.insert(channel.id, channel.topic);
+        }
+        Some(Record::Message { header, data }) => said.push(Said {
+            topic: topics.get(&header.channel_id).cloned().unwrap_or_default(),
+            sequence: header.sequence,
+            time: header.log_time,
+            data: data.into_owned(),
+        }),
+        _ => {}
+    };
+    while let Some(found) = scan.advance().unwrap() {
+        match found {
+            Found::Header(_) => {}
+            Found::Chunk(chunk) => chunk.records().for_each(|(_, raw)| take(&raw)),
+            Found::Record { raw, .. } => take(&raw),
+            Found::Lost(stretch) => lost.push(stretch),
+        }
+        if scan.has_ended() {
+            break;
+        }
+    }
+    (said, lost)
+}
+
+/// Asserts that nothing was read that was not written, in the order in which it was, and says how much is missing.
+#[track_caller]
+fn missing(said: &[Said], read: &[Said], at: usize) -> usize {
+    let mut rest = said.iter();
+    for message in read {
+        let found = rest.any(|it| {
+            let same_topic = message.topic.is_empty() || it.topic == message.topic;
+            same_topic
+                && (it.sequence, it.time, &it.data)
+                    == (message.sequence, message.time, &message.data)
+        });
+        assert!(found, "{message:?} was never written so (damage at {at})");
+    }
+    said.len() - read.len()
+}
+
+#[test]
+fn what_is_sound_is_read_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    for compression in COMPRESSIONS {
+        let sample = Sample {
+            compression,
+            ..Sample::default()
+        };
+        for (bytes, said) in [sample.sealed(), sample.torn()] {
+            let path = put(directory.path(), 1, "mcap", &bytes);
+            assert_eq!(read(&path), (said, vec![]));
+        }
+    }
+}
+
+#[test]
+fn a_file_that_ends_anywhere_loses_only_what_is_behind_its_last_whole_chunk() {
+    let directory = tempfile::tempdir().unwrap();
+    for compression in COMPRESSIONS {
+        let sample = Sample {
+            compression,
+            ..Sample::default()
+        };
+        let (bytes, said) = sample.sealed();
+        let mut before = 0;
+        for len in 0..bytes.len() {
+            let path = put(directory.path(), 1, "mcap.part", &bytes[..len]);
+            let (read, lost) = read(&path);
+            missing(&said, &read, len);
+            assert!(read.len() >= before, "{len}: fewer than before");
+            before = read.len();
+            let lost_bytes: u64 = lost.iter().map(|lost| lost.len).sum();
+            assert!(lost_bytes <= len as u64, "{len}: {lost:?}");
+            // What is not lost is there.
+            assert!(lost.len() <= 1, "{len}: {lost:?}");
+            assert_eq!(said[..read.len()], read);
+        }
+        assert_eq!(before, said.len());
+    }
+}
+
+#[test]
+fn a_damaged_byte_costs_one_chunk_at_most_and_gives_no_wrong_message() {
+    let directory = tempfile::tempdir().unwrap();
+    for compression in COMPRESSIONS {
+        let sample = Sample {
+            compression,
+            ..Sample::default()
+        };
+        for (bytes, said) in [sample.sealed(), sample.torn()] {
+            let in_chunk = said.len() / sample.chunks + sample.devices;
+            for at in 0..bytes.len() {
+                for flip in [0xff, 1 << (at % 8)] {
+                    let mut bytes = bytes.clone();
+                    bytes[at] ^= flip;
+                    let path = put(directory.path(), 1, "mcap", &bytes);
+                    let (read, lost) = read(&path);
+                    let missing = missing(&said, &read, at);
+                    assert!(missing <= in_chunk, "{missing} missing, damage at {at}");
+                    assert!(
+                        missing == 0 || !lost.is_empty(),
+                        "no loss told, damage at {at}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_recovered_is_sealed_and_has_all_that_is_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    for compression in COMPRESSIONS {
+        let sample = Sample {
+            compression,
+            ..Sample::default()
+        };
+        let (bytes, _) = sample.torn();
+        for cut in (0..bytes.len()).step_by(7) {
+            for zeros in [0, 100] {
+                // After a power loss there may be zeros in place of what was written last.
+                let mut bytes = bytes[..cut].to_vec();
+                bytes.resize(cut + zeros, 0);
+                let from = put(directory.path(), 1, "mcap.part", &bytes);
+                let to = name(directory.path(), 1, "mcap.new");
+                let (whole, _) = read(&from);
+                let recovered = recover(&from, &to).unwrap();
+                assert!(!recovered.complete);
+                assert_eq!(to.exists(), recovered.chunks != 0);
+                let blocks = whole.iter().filter(|it| it.topic.ends_with("/blocks"));
+                assert_eq!(recovered.blocks, blocks.count() as u64);
+                let events = whole.len() as u64 - recovered.blocks;
+                assert_eq!(recovered.events, events);
+                if to.exists() {
+                    assert_eq!(read(&to), (whole.clone(), vec![]));
+                    assert_eq!(by_the_crate(&to), whole);
+                    fs::remove_file(&to).unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// What the `mcap` crate reads, with every check that it has.
+fn by_the_crate(path: &Path) -> Vec<Said> {
+    let bytes = fs::read(path).unwrap();
+    let summary = Summary::read(&mut host_daemon::recording::input::Input::open(path).unwrap());
+    assert!(summary.unwrap().is_ok());
+    let theirs = mcap::Summary::read(&bytes).unwrap().unwrap();
+    let statistics = theirs.stats.clone().unwrap();
+    let options = mcap::read::Options::ValidateChunkCrcs;
+    let stream = mcap::MessageStream::new_with_options(&bytes, options.into()).unwrap();
+    let said: Vec<_> = stream
+        .map(|message| {
+            let message = message.unwrap();
+            Said {
+                topic: message.channel.topic.clone(),
+                sequence: message.sequence,
+                time: message.log_time,
+                data: message.data.to_vec(),
+            }
+        })
+        .collect();
+    assert_eq!(statistics.message_count, said.len() as u64);
+    // And by the index, which finds each message where it says.
+    let mut indexed = 0;
+    let chunks = theirs.chunk_indexes.iter();
+    for chunk in chunks.filter(|chunk| chunk.message_index_length != 0) {
+        let indexes = theirs.read_message_indexes(&bytes, chunk).unwrap();
+        for entry in indexes.values().flatten() {
+            let message = theirs.seek_message(&bytes, chunk, entry).unwrap();
+            assert_eq!(message.log_time, entry.log_time);
+            indexed += 1;
+        }
+    }
+    assert_eq!(indexed, said.len());
+    said
+}
+
+#[test]
+fn a_message_whose_channel_is_lost_is_kept_under_another_topic() {
+    let directory = tempfile::tempdir().unwrap();
+    let (bytes, said) = Sample::default().torn();
+    let mut damaged = bytes.clone();
+    // In the payload of the first chunk, which has the channels.
+    damaged[300] ^= 1;
+    let from = put(directory.path(), 1, "mcap.part", &damaged);
+    let to = name(directory.path(), 1, "mcap");
+    let recovered = recover(&from, &to).unwrap();
+    assert_eq!((recovered.chunks, recovered.lost_chunks), (3, 1));
+    assert_eq!((recovered.blocks, recovered.unknown), (0, 12));
+    let read = by_the_crate(&to);
+    assert_eq!(read.len(), 12);
+    for (read, said) in read.iter().zip(&said[said.len() - 12..]) {
+        assert!(read.topic.starts_with("/blocksd/unknown/"), "{read:?}");
+        assert_eq!((read.sequence, &read.data), (said.sequence, &said.data));
+    }
+    // A sealed file has its channels once more in the summary.
+    let (mut bytes, said) = Sample::default().sealed();
+    bytes[300] ^= 1;
+    let from = put(directory.path(), 2, "mcap", &bytes);
+    let to = name(directory.path(), 3, "mcap");
+    let recovered = recover(&from, &to).unwrap();
+    assert_eq!((recovered.blocks, recovered.unknown), (12, 0));
+    assert_eq!(by_the_crate(&to), said[said.len() - 12..]);
+}
+
+#[test]
+fn a_directory_is_repaired_once_and_for_all_wherever_the_repair_was_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (torn, said) = Sample::default().torn();
+    let (sealed, _) = Sample::default().sealed();
+    put(directory, 1, "mcap", &sealed);
+    put(directory, 2, "mcap.part", &torn[..torn.len() - 30]);
+    put(directory, 2, "mcap.new", b"what a repair had begun");
+    put(directory, 3, "mcap.part", &sealed);
+    put(directory, 4, "mcap.part", &torn[..20]);
+    put(directory, 5, "mcap.part", b"");
+    // Renamed, and cut off before the original went.
+    put(directory, 6, "mcap", &sealed);
+    put(directory, 6, "mcap.part", &torn);
+    fs::write(directory.join("blocksd.lock"), b"").unwrap();
+    fs::write(directory.join("notes.part"), b"not ours").unwrap();
+
+    let repaired = repair_dir(directory).unwrap();
+    let numbers: Vec<_> = repaired.iter().map(|it| it.to.clone()).collect();
+    let sealed_name = |number| Some(name(directory, number, "mcap"));
+    assert_eq!(
+        numbers,
+        [sealed_name(2), sealed_name(3), None, None, sealed_name(6)]
+    );
+    let complete: Vec<_> = repaired.iter().map(|it| it.recovered.complete).collect();
+    assert_eq!(complete, [false, true, false, false, false]);
+    // No message was lost with it, but half of an index.
+    let recovered = &repaired[0].recovered;
+    assert_eq!((recovered.lost_chunks, recovered.lost_bytes), (0, 17));
+    assert_eq!(repaired[2].recovered.lost_bytes, 20);
+    assert_eq!(fs::read(name(directory, 3, "mcap")).unwrap(), sealed);
+    for number in [1, 2, 3, 6] {
+        assert_eq!(by_the_crate(&name(directory, number, "mcap")), said);
+    }
+    let mut left: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|it| it.unwrap().file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left.len(), 6, "{left:?}");
+    assert!(repair_dir(directory).unwrap().is_empty());
+}
+
+#[test]
+fn a_payload_that_is_a_recording_is_not_taken_for_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (inner, _) = Sample::default().sealed();
+    let mut file = File::begin(None, false);
+    let mut said = Vec::new();
+    for sequence in 0..3 {
+        said.push(file.block("a", sequence, 1, &inner));
+        file.end_chunk();
+    }
+    let bytes = file.abandon();
+    // Damaged content, and a chunk that is cut.
+    let mut damaged = bytes.clone();
+    let third = bytes.len() / 3;
+    damaged[third + 500] ^= 1;
+    damaged.truncate(bytes.len() - 300);
+    let (read, lost) = read(&put(directory.path(), 1, "mcap.part", &damaged));
+    assert_eq!(read, [said[0].clone()]);
+    assert_eq!(lost.len(), 2, "{lost:?}");
+}
+
+#[test]
+fn a_file_of_false_beginnings_is_read_in_time_and_memory_of_its_length() {
+    let directory = tempfile::tempdir().unwrap();
+    let (whole, said) = Sample::default().torn();
+    // Heads of chunks that reach to the end of the file, one behind the other, the first of them damaged.
+    let heads = 20_000_u64;
+    let len = heads * 49;
+    let mut bytes = whole.clone();
+    bytes.push(0xee);
+    for head in 0..heads {
+        let left = len - head * 49 - 49;
+        bytes.push(6);
+        bytes.extend((left + 40).to_le_bytes());
+        bytes.extend([0; 16]);
+        bytes.extend(left.to_le_bytes());
+        bytes.extend([1; 4]);
+        bytes.extend([0; 4]);
+        bytes.extend(left.to_le_bytes());
+    }
+    let (read_back, lost) = read(&put(directory.path(), 1, "mcap.part", &bytes));
+    assert_eq!(read_back, said);
+    assert_eq!(lost.len(), 1);
+    assert_eq!(lost[0].len, len + 1);
+    // Half a gigabyte declared, in a few bytes.
+    let mut bytes = whole;
+    bytes.push(6);
+    bytes.extend((40 + 4 + 9_u64).to_le_bytes());
+    bytes.extend([0; 16]);
+    bytes.extend((1_u64 << 29).to_le_bytes());
+    bytes.extend([1; 4]);
+    bytes.extend(4_u32.to_le_bytes());
+    bytes.extend(b"zstd");
+    bytes.extend(9_u64.to_le_bytes());
+    bytes.extend(b"\x28\xb5\x2f\xfd\x20\x00\x01\x00\x00");
+    let (read_back, lost) = read(&put(directory.path(), 1, "mcap.part", &bytes));
+    assert_eq!((read_back.len(), lost.len()), (said.len(), 1));
+}
