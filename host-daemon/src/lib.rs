@@ -19,6 +19,7 @@ pub mod decode;
 pub mod demo;
 pub mod event;
 pub mod failure;
+pub mod log;
 pub mod output;
 pub mod pool;
 pub mod python;

@@ -1,6 +1,6 @@
 //! `blocksd`: the command line, signals and exit codes.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use host_daemon::connection::Shared;
 use host_daemon::counters::Counters;
 use host_daemon::event::Event;
 use host_daemon::failure::Failure;
+use host_daemon::log::{self, tell};
 use host_daemon::output::{self, Events, Hex, Json, QUEUE_LEN, Text};
 use host_daemon::pool::Pool;
 use host_daemon::recording::stats::Stats;
@@ -25,17 +26,30 @@ use host_daemon::{book, demo, send};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 /// How long the output may take to write what it has been given, once the daemon was told to stop.
 const LAST_WORDS: Duration = Duration::from_millis(700);
 
 fn main() -> ExitCode {
+    let code = command();
+    log::finish();
+    code
+}
+
+fn command() -> ExitCode {
+    if let Err(error) = log::start() {
+        tell(format_args!("blocksd: {error}"));
+        return ExitCode::FAILURE;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    log_to_stderr(&cli.command);
+    // The demonstration shows its faults by itself.
+    log::subscribe(match cli.command {
+        Command::Demo(_) => "error",
+        _ => "info",
+    });
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -71,24 +85,6 @@ fn run(command: Command) -> Result<(), Failure> {
             &arguments.messages,
         ),
     }
-}
-
-/// Logs as `RUST_LOG` says. The demonstration shows its faults by itself.
-fn log_to_stderr(command: &Command) {
-    let level = if matches!(command, Command::Demo(_)) {
-        "error"
-    } else {
-        "info"
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        // A log that nobody reads is no reason to panic.
-        .log_internal_errors(false)
-        .init();
 }
 
 async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
@@ -229,11 +225,6 @@ fn stop_at_signals(stop: CancellationToken) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A line on standard error, if anybody reads it.
-fn tell(line: std::fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "{line}");
-}
-
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -248,10 +239,13 @@ fn usage(error: &clap::Error) -> ExitCode {
             | ErrorKind::DisplayVersion
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     ) {
+        if error.use_stderr() {
+            tell(format_args!("{}", error.render()));
+            return ExitCode::from(2);
+        }
         // Help that nobody reads is no failure.
         let _ = error.print();
-        let missing = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-        return ExitCode::from(if missing { 2 } else { 0 });
+        return ExitCode::SUCCESS;
     }
     let text = error.to_string();
     let line = text

@@ -8,6 +8,7 @@ mod decode;
 mod demo;
 mod differential;
 mod hostile;
+mod logging;
 mod mistakes;
 mod mixing;
 mod names;
