@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
 
+use crate::config::ConfigError;
+
 /// Why a command ended without having done its work.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -33,6 +35,8 @@ pub enum Failure {
         /// What the system said.
         error: io::Error,
     },
+    /// A config file that `serve` cannot follow.
+    Config(Box<ConfigError>),
     /// A command that does not work with this framing.
     Framing {
         /// The command.
@@ -106,6 +110,7 @@ impl Failure {
             | Self::File { .. }
             | Self::Recording { .. }
             | Self::Locked { .. }
+            | Self::Config(_)
             | Self::Framing { .. }
             | Self::Unsendable { .. }
             | Self::Conflict { .. } => ExitCode::from(2),
@@ -139,6 +144,7 @@ impl fmt::Display for Failure {
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
             Self::Connect { address, error } => write!(f, "cannot connect to {address}: {error}"),
             Self::File { path, error } => write!(f, "cannot read {}: {error}", path.display()),
+            Self::Config(error) => error.fmt(f),
             Self::Framing { command, framing } => {
                 write!(
                     f,

@@ -8,6 +8,7 @@ pub mod messages;
 pub mod process;
 pub mod reference;
 pub mod samples;
+pub mod scrape;
 pub mod sizes;
 
 /// The examples of the README are tests.
