@@ -30,6 +30,8 @@ pub enum Command {
     Serve(Serve),
     /// Send messages to a daemon.
     Send(Send),
+    /// Say what `serve` would do with a config file, and whether it can be done.
+    CheckConfig(CheckConfig),
     /// Show a daemon and three simulated devices at work.
     Demo(Demo),
     /// The book's server: blocks.py, streamer.py, or the exchange of sixteen octets.
@@ -59,6 +61,14 @@ pub struct Send {
     /// Messages to send; without any, each line of standard input is one.
     #[arg(value_name = "MESSAGE")]
     pub messages: Vec<String>,
+}
+
+/// Arguments of `check-config`.
+#[derive(Args, Debug)]
+pub struct CheckConfig {
+    /// The file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// Arguments of `demo`.

@@ -142,6 +142,10 @@ impl Connection {
             Box::pin(self.reply(answer)).await;
         }
         drop(place);
+        // Only in series of blocks is there a mark that ends one.
+        let in_series = self.position.in_series != 0;
+        let torn = in_series && matches!(self.policy.framing, AnyFraming::Blocks(_));
+        self.shared.counters.closed(reason, torn);
         let Self { blocks, bytes, .. } = *self;
         self.emit(What::Closed {
             blocks,

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use framing_core::Fault;
 
+use crate::event::Reason;
+
 /// Counters that connections add to.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -15,6 +17,8 @@ pub struct Counters {
     series: AtomicU64,
     faults: [AtomicU64; FaultKind::ALL.len()],
     output_lost: AtomicU64,
+    closed: [AtomicU64; Reason::ALL.len()],
+    torn: AtomicU64,
 }
 
 /// Faults that are counted together.
@@ -102,6 +106,28 @@ impl Counters {
         }
     }
 
+    /// A connection has ended; `torn`, within a series.
+    pub fn closed(&self, reason: Reason, torn: bool) {
+        if let Some(counter) = self.closed.get(reason as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        self.torn.fetch_add(u64::from(torn), Ordering::Relaxed);
+    }
+
+    /// Connections that have ended so far, in the order of [`Reason::ALL`].
+    #[must_use]
+    pub fn closed_by_reason(&self) -> [u64; Reason::ALL.len()] {
+        self.closed
+            .each_ref()
+            .map(|counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// Connections that have ended within a series so far.
+    #[must_use]
+    pub fn torn(&self) -> u64 {
+        self.torn.load(Ordering::Relaxed)
+    }
+
     /// Blocks were not shown, since nobody reads the output fast enough. They are recorded.
     pub fn output_lost(&self, blocks: u64) {
         self.output_lost.fetch_add(blocks, Ordering::Relaxed);
@@ -149,6 +175,12 @@ impl Totals {
     #[must_use]
     pub fn faults(&self) -> u64 {
         self.faults.iter().sum()
+    }
+
+    /// The same, in the order of [`FaultKind::ALL`].
+    #[must_use]
+    pub const fn faults_by_kind(&self) -> [u64; FaultKind::ALL.len()] {
+        self.faults
     }
 }
 

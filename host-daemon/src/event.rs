@@ -143,6 +143,17 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 7] = [
+        Self::End,
+        Self::Eof,
+        Self::Idle,
+        Self::Limit,
+        Self::Fault,
+        Self::Reset,
+        Self::Shutdown,
+    ];
+
     /// The word for it in the output.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
 
+use crate::config::ConfigError;
+
 /// Why a command ended without having done its work.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -45,6 +47,8 @@ pub enum Failure {
         /// The directory.
         path: PathBuf,
     },
+    /// A config file that `serve` cannot follow.
+    Config(Box<ConfigError>),
     /// A command that does not work with this framing.
     Framing {
         /// The command.
@@ -106,6 +110,7 @@ impl Failure {
             | Self::File { .. }
             | Self::Write { .. }
             | Self::Locked { .. }
+            | Self::Config(_)
             | Self::Framing { .. }
             | Self::Unsendable { .. }
             | Self::Conflict { .. } => ExitCode::from(2),
@@ -145,6 +150,7 @@ impl fmt::Display for Failure {
                 "a daemon is recording to {}; stop it first",
                 path.display()
             ),
+            Self::Config(error) => error.fmt(f),
             Self::Framing { command, framing } => {
                 write!(
                     f,

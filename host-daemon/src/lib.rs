@@ -12,13 +12,17 @@
 
 pub mod batch;
 pub mod book;
+pub mod check;
 pub mod cli;
+pub mod config;
 pub mod connection;
 pub mod counters;
 pub mod decode;
 pub mod demo;
 pub mod event;
 pub mod failure;
+pub mod log;
+pub mod metrics;
 pub mod output;
 pub mod pool;
 pub mod python;

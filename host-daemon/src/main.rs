@@ -1,19 +1,21 @@
 //! `blocksd`: the command line, signals and exit codes.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
 use clap::error::ErrorKind;
-use host_daemon::cli::{Cli, Command, OutputKind, Record, Serve};
+use host_daemon::cli::{Command, OutputKind, Record, Serve};
+use host_daemon::config::{self, Wrong};
 use host_daemon::connection::Shared;
 use host_daemon::counters::Counters;
 use host_daemon::event::Event;
 use host_daemon::failure::Failure;
+use host_daemon::log::{self, tell};
+use host_daemon::metrics::{self, Sources};
 use host_daemon::output::{self, Events, Hex, Json, QUEUE_LEN, Text};
 use host_daemon::pool::Pool;
 use host_daemon::recording::stats::Stats;
@@ -21,30 +23,46 @@ use host_daemon::recording::{Lock, Recording};
 use host_daemon::send::Send;
 use host_daemon::serve::{Admission, Listener, serve};
 use host_daemon::sinks::Sinks;
-use host_daemon::{book, demo, send};
+use host_daemon::{book, check, demo, send};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 /// How long the output may take to write what it has been given, once the daemon was told to stop.
 const LAST_WORDS: Duration = Duration::from_millis(700);
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let code = command();
+    log::finish();
+    code
+}
+
+fn command() -> ExitCode {
+    if let Err(error) = log::start() {
+        tell(format_args!("blocksd: {error}"));
+        return ExitCode::FAILURE;
+    }
+    let cli = match config::parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(Wrong::Usage(error)) => return usage(&error),
+        Err(Wrong::Config(error)) => return failed(&Failure::Config(error)),
     };
-    log_to_stderr(&cli.command);
+    // The demonstration shows its faults by itself.
+    log::subscribe(match cli.command {
+        Command::Demo(_) => "error",
+        _ => "info",
+    });
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            if !matches!(failure, Failure::BrokenPipe) {
-                tell(format_args!("blocksd: {failure}"));
-            }
-            failure.exit_code()
-        }
+        Err(failure) => failed(&failure),
     }
+}
+
+fn failed(failure: &Failure) -> ExitCode {
+    if !matches!(failure, Failure::BrokenPipe) {
+        tell(format_args!("blocksd: {failure}"));
+    }
+    failure.exit_code()
 }
 
 fn run(command: Command) -> Result<(), Failure> {
@@ -58,6 +76,7 @@ fn run(command: Command) -> Result<(), Failure> {
             wait_reply: arguments.wait_reply,
             connect_timeout: arguments.connect_timeout,
         }),
+        Command::CheckConfig(arguments) => check::check(&config::read(&arguments.file)?),
         Command::Demo(arguments) => {
             runtime()?.block_on(demo::demo(arguments.seconds, arguments.firmware))
         }
@@ -73,38 +92,33 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Logs as `RUST_LOG` says. The demonstration shows its faults by itself.
-fn log_to_stderr(command: &Command) {
-    let level = if matches!(command, Command::Demo(_)) {
-        "error"
-    } else {
-        "info"
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        // A log that nobody reads is no reason to panic.
-        .log_internal_errors(false)
-        .init();
-}
-
 async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     stop_at_signals(stop.clone())?;
-    let mut listeners = Vec::new();
-    for listen in &arguments.listen {
-        let policy = arguments.policy(listen);
-        if let Some(reply) = &policy.reply {
-            reply.check(policy.framing, policy.stop_at.too_long)?;
+    let metrics = match &arguments.metrics {
+        Some(address) => Some(bind_metrics(address).await?),
+        None => None,
+    };
+    let counters = Arc::new(Counters::default());
+    let stats = Arc::<Stats>::default();
+    let mut patient = None;
+    // Before anybody is listened to: what a crash has left is repaired first.
+    let recording = match &arguments.record.record {
+        Some(folder) => {
+            let stats = Arc::clone(&stats);
+            let (recording, events) = start_recording(folder, &arguments.record, stats, &stop)?;
+            patient = Some(events);
+            Some(recording)
         }
+        None => None,
+    };
+    let mut listeners = Vec::new();
+    for (address, policy) in check::policies(arguments)? {
         let failure = |error| Failure::Listen {
-            address: listen.address.clone(),
+            address: address.clone(),
             error,
         };
-        let listener = Listener::bind(&listen.address, policy).map_err(failure)?;
+        let listener = Listener::bind(&address, policy).map_err(failure)?;
         let (address, framing) = (
             listener.address().map_err(failure)?,
             listener.policy().framing,
@@ -112,16 +126,6 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         tell(format_args!("listening on {address} framing={framing}"));
         listeners.push(listener);
     }
-    let counters = Arc::new(Counters::default());
-    let mut patient = None;
-    let recording = match &arguments.record.record {
-        Some(folder) => {
-            let (recording, events) = start_recording(folder, &arguments.record, &stop)?;
-            patient = Some(events);
-            Some(recording)
-        }
-        None => None,
-    };
     let mut latest = None;
     let mut output = None;
     if arguments.output != OutputKind::None {
@@ -142,6 +146,10 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         sinks: Sinks::new(patient, latest),
         stop: stop.clone(),
     });
+    if let Some(server) = metrics {
+        let sources = Sources::new(&shared, recording.as_ref().map(|_| stats));
+        tokio::spawn(server.run(sources));
+    }
     let admission = Admission {
         max_connections: arguments.max_connections,
         once: arguments.once,
@@ -156,13 +164,24 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
     recorded.and(written)
 }
 
+async fn bind_metrics(address: &str) -> Result<metrics::Server, Failure> {
+    let failure = |error| Failure::Listen {
+        address: address.to_owned(),
+        error,
+    };
+    let server = metrics::Server::bind(address).await.map_err(failure)?;
+    let address = server.address().map_err(failure)?;
+    tell(format_args!("metrics on {address}"));
+    Ok(server)
+}
+
 fn start_recording(
     folder: &Path,
     arguments: &Record,
+    stats: Arc<Stats>,
     stop: &CancellationToken,
 ) -> Result<(Recording, mpsc::Sender<Event>), Failure> {
     let lock = Lock::take(folder)?;
-    let stats = Arc::<Stats>::default();
     lock.repair(&stats);
     let max_bytes = arguments.record_max_bytes;
     Recording::start(lock, arguments.settings(), max_bytes, stats, stop.clone())
@@ -230,11 +249,6 @@ fn stop_at_signals(stop: CancellationToken) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A line on standard error, if anybody reads it.
-fn tell(line: std::fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "{line}");
-}
-
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -249,20 +263,14 @@ fn usage(error: &clap::Error) -> ExitCode {
             | ErrorKind::DisplayVersion
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     ) {
+        if error.use_stderr() {
+            tell(format_args!("{}", error.render()));
+            return ExitCode::from(2);
+        }
         // Help that nobody reads is no failure.
         let _ = error.print();
-        let missing = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-        return ExitCode::from(if missing { 2 } else { 0 });
+        return ExitCode::SUCCESS;
     }
-    let text = error.to_string();
-    let line = text
-        .lines()
-        .take_while(|line| !line.is_empty())
-        .map(str::trim);
-    let line = line.collect::<Vec<_>>().join(" ");
-    tell(format_args!(
-        "blocksd: {}",
-        line.strip_prefix("error: ").unwrap_or(&line)
-    ));
+    tell(format_args!("blocksd: {}", config::one_line(error)));
     ExitCode::from(2)
 }

@@ -50,6 +50,16 @@ impl Span {
 }
 
 impl Pool {
+    /// Bytes that may be lent at once.
+    pub const LIMIT_BYTES: u64 = (BUFFERS * BUFFER_LEN) as u64;
+
+    /// Bytes that are lent now.
+    #[must_use]
+    pub fn lent_bytes(&self) -> u64 {
+        let lent = BUFFERS.saturating_sub(self.permits.available_permits());
+        (lent * BUFFER_LEN) as u64
+    }
+
     /// An empty pool.
     #[must_use]
     pub fn new() -> Arc<Self> {

@@ -12,11 +12,30 @@ pub struct Sinks {
     latest: Option<latest::Sender>,
 }
 
+/// How many events wait for the sinks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// For the one that holds the devices back.
+    pub patient: usize,
+    /// For the one that drops what it cannot take.
+    pub latest: usize,
+}
+
 impl Sinks {
     /// With one that holds the devices back when it is full, and one that drops what it cannot take.
     #[must_use]
     pub const fn new(patient: Option<mpsc::Sender<Event>>, latest: Option<latest::Sender>) -> Self {
         Self { patient, latest }
+    }
+
+    /// How many events wait.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        let patient = self.patient.as_ref();
+        Waiting {
+            patient: patient.map_or(0, |events| events.max_capacity() - events.capacity()),
+            latest: self.latest.as_ref().map_or(0, latest::Sender::len),
+        }
     }
 
     /// Whether nothing is done with events.

@@ -11,6 +11,7 @@ pub mod recorded;
 pub mod recording;
 pub mod reference;
 pub mod samples;
+pub mod scrape;
 pub mod sizes;
 
 /// The examples of the README are tests.

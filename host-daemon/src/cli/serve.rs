@@ -1,5 +1,6 @@
 //! The arguments of `serve`, and of each listener.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::reply::Reply;
 /// Arguments of `serve`.
 #[derive(Args, Debug)]
 pub struct Serve {
+    /// Options from a TOML file, by their names; what stands on the command line goes before it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Address to listen on; what stands behind a comma is for this one only: framing=SPEC, decode=..., max-block=BYTES,
     /// max-skip=BYTES, oversize=skip|close|pieces, after-end=close|continue.
     #[arg(
@@ -42,6 +46,9 @@ pub struct Serve {
     /// End after the first connection.
     #[arg(long)]
     pub once: bool,
+    /// Serve metrics over HTTP at this address, for Prometheus: /metrics, and /healthz.
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<String>,
     /// What is sent back when a device has said everything: receipt, echo, or the content of a file.
     #[arg(long, value_name = "receipt|echo|FILE")]
     pub reply: Option<String>,

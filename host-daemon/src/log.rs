@@ -1,0 +1,228 @@
+//! The log on standard error, written by a thread of its own: who does not read it holds nobody up.
+//!
+//! `tracing-appender` is not used for this: its queue cannot be waited for, and what it cannot say at the end it
+//! prints on standard output, which is not its to write on.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that wait to be written at most; one more is lost, and counted.
+const LINES_MAX: usize = 4096;
+/// How long [`tell`] and [`finish`] wait for a reader who takes nothing.
+const STUCK: Duration = Duration::from_millis(250);
+/// How long they wait for one who reads slowly.
+const SLOW: Duration = Duration::from_millis(1000);
+/// How often they look.
+const LOOK: Duration = Duration::from_millis(1);
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Starts the thread, to which panics are told as well. What is told before this is written at once.
+///
+/// # Errors
+/// Where the system starts no thread.
+pub fn start() -> io::Result<()> {
+    let (lines, queue) = sync_channel(LINES_MAX);
+    std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || write(&queue))?;
+    // Started twice, the second thread finds its queue closed and ends.
+    let _ = LOG.set(Log {
+        lines,
+        lost: AtomicU64::new(0),
+        lost_untold: AtomicU64::new(0),
+        sent: AtomicU64::new(0),
+        written: AtomicU64::new(0),
+    });
+    std::panic::set_hook(Box::new(|panic| {
+        let trace = Backtrace::capture();
+        match trace.status() {
+            BacktraceStatus::Captured => tell(format_args!("blocksd: {panic}\n{trace}")),
+            _ => tell(format_args!("blocksd: {panic}")),
+        }
+    }));
+    Ok(())
+}
+
+/// Logs from now on what `RUST_LOG` asks for; without it, from `level` on.
+pub fn subscribe(level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Lines)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        // A log that nobody reads is no reason to panic.
+        .log_internal_errors(false)
+        .init();
+}
+
+/// A line on standard error, behind what was logged before. It is one that people and programs wait for: where the
+/// queue is full it waits up to a second for its place, and only then counts as lost.
+pub fn tell(line: std::fmt::Arguments<'_>) {
+    let mut line = format!("{line}\n").into_bytes();
+    let Some(log) = LOG.get() else {
+        let _ = write_line(&line);
+        return;
+    };
+    let mut patience = Patience::new(log);
+    while let Err(back) = log.try_send(line) {
+        if patience.is_at_end(log) {
+            log.lose();
+            return;
+        }
+        line = back;
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Waits until all is written; for up to a second, and not for a reader who takes nothing.
+pub fn finish() {
+    let Some(log) = LOG.get() else {
+        return;
+    };
+    let mut patience = Patience::new(log);
+    while log.written.load(Ordering::Acquire) < log.sent.load(Ordering::Acquire)
+        && !patience.is_at_end(log)
+    {
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Lines that were lost so far, because standard error took none.
+#[must_use]
+pub fn lost() -> u64 {
+    LOG.get().map_or(0, |log| log.lost.load(Ordering::Relaxed))
+}
+
+/// What writes a line into the queue.
+#[derive(Debug)]
+struct Log {
+    lines: SyncSender<Line>,
+    lost: AtomicU64,
+    /// Of the lost ones, those of which the log does not tell yet.
+    lost_untold: AtomicU64,
+    sent: AtomicU64,
+    written: AtomicU64,
+}
+
+/// A line, and how many were lost in front of it.
+#[derive(Debug)]
+struct Line {
+    text: Vec<u8>,
+    lost: u64,
+}
+
+impl Log {
+    /// Gives the line back where the queue is full.
+    fn try_send(&self, text: Vec<u8>) -> Result<(), Vec<u8>> {
+        let lost = self.lost_untold.swap(0, Ordering::Relaxed);
+        // Counted first: otherwise it could be written before it was sent.
+        self.sent.fetch_add(1, Ordering::AcqRel);
+        match self.lines.try_send(Line { text, lost }) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) => {
+                self.sent.fetch_sub(1, Ordering::AcqRel);
+                self.lost_untold.fetch_add(lost, Ordering::Relaxed);
+                Err(line.text)
+            }
+        }
+    }
+
+    fn lose(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        self.lost_untold.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How long is waited for the reader: as long as he reads, but not for ever.
+#[derive(Debug)]
+struct Patience {
+    since: Instant,
+    written: u64,
+    moved: Instant,
+}
+
+impl Patience {
+    fn new(log: &Log) -> Self {
+        Self {
+            since: Instant::now(),
+            written: log.written.load(Ordering::Acquire),
+            moved: Instant::now(),
+        }
+    }
+
+    fn is_at_end(&mut self, log: &Log) -> bool {
+        let written = log.written.load(Ordering::Acquire);
+        if written != self.written {
+            (self.written, self.moved) = (written, Instant::now());
+        }
+        STUCK < self.moved.elapsed() || SLOW < self.since.elapsed()
+    }
+}
+
+/// The thread.
+fn write(queue: &Receiver<Line>) {
+    for Line { text, lost } in queue {
+        if lost != 0 {
+            let note = format!("blocksd: {lost} lines of the log are lost here; nobody read it\n");
+            let _ = write_line(note.as_bytes());
+        }
+        let written = write_line(&text);
+        if let Some(log) = LOG.get() {
+            if written.is_err() {
+                log.lose();
+            }
+            log.written.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// Who shares standard error with us may have made it one that does not wait.
+fn write_line(mut line: &[u8]) -> io::Result<()> {
+    let mut stderr = io::stderr().lock();
+    while !line.is_empty() {
+        match stderr.write(line) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(len) => line = line.get(len..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(LOOK),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What the subscriber writes to: a line at each call.
+#[derive(Clone, Copy, Debug)]
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(log) = LOG.get()
+            && log.try_send(line.to_vec()).is_err()
+        {
+            log.lose();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        *self
+    }
+}

@@ -1,0 +1,185 @@
+//! Standard error that nobody reads: it holds up neither devices nor signals nor the end, and what is lost is counted.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::process::{Child, ChildStderr, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tests::process::{DEADLINE, blocksd, connect, run};
+
+/// Devices whose faults fill the pipe and the queue behind it.
+const NOISY: u64 = 1000;
+/// Lines that each of them is worth: five faults, and that further ones are not logged.
+const LINES: u64 = 6;
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_nobody_up() {
+    let mut daemon = Deaf::start();
+    daemon.fill();
+    assert_eq!(daemon.tell(b"good\n"), b"{\"blocks\":1,\"bytes\":4}\n");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end(), Some(0));
+}
+
+#[test]
+fn what_the_log_lost_is_told_where_it_is_missing() {
+    let mut daemon = Deaf::start();
+    daemon.fill();
+    let stderr = daemon.stderr.take().expect("not read yet");
+    let reader = thread::spawn(move || {
+        let mut text = String::new();
+        BufReader::new(stderr).read_to_string(&mut text).unwrap();
+        text
+    });
+    // Behind what was lost the log goes on, as soon as there is room again.
+    let until = Instant::now() + DEADLINE;
+    while !reader.is_finished() && daemon.is_running() && Instant::now() < until {
+        daemon.tell(b"longer than ten bytes\n");
+        if 10 <= daemon.told {
+            daemon.signal("TERM");
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(daemon.end(), Some(0));
+    let text = reader.join().unwrap();
+
+    let lost: Vec<u64> = text.lines().filter_map(lost).collect();
+    assert!(!lost.is_empty(), "nothing was lost: {text}");
+    let logged = text.lines().filter(|line| line.contains("WARN")).count() as u64;
+    assert_eq!(
+        logged + lost.iter().sum::<u64>(),
+        NOISY * LINES + daemon.told,
+        "every line is there or counted"
+    );
+    let last = text.lines().last().unwrap_or_default();
+    assert!(last.starts_with("totals: "), "{last}");
+    let conns: Vec<u64> = text.lines().filter_map(conn).collect();
+    assert!(conns.is_sorted(), "the order is kept");
+}
+
+#[test]
+fn lines_of_the_log_and_of_the_daemon_keep_their_order() {
+    let mut daemon = Deaf::start();
+    daemon.tell(b"longer than ten bytes\n");
+    daemon.signal("TERM");
+    let mut text = String::new();
+    let mut stderr = daemon.stderr.take().expect("not read yet");
+    stderr.read_to_string(&mut text).unwrap();
+    assert_eq!(daemon.end(), Some(0));
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(lines[0].contains("over the limit of 10 bytes"), "{text}");
+    assert!(lines[1].starts_with("totals: 1 connection,"), "{text}");
+}
+
+#[test]
+fn every_command_says_why_it_fails_before_it_ends() {
+    for args in [
+        &["serve", "--listen", "nowhere"][..],
+        &["send", "--framing", "nothing", "x"],
+        &["server", "nowhere"],
+        &["bogus"],
+        &[],
+    ] {
+        let ended = run(args, b"");
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(!ended.stderr.is_empty(), "{args:?}");
+    }
+}
+
+/// A daemon whose standard error is read up to its port, and no further.
+struct Deaf {
+    child: Child,
+    stderr: Option<ChildStderr>,
+    addr: SocketAddr,
+    /// Faults that were made after [`Self::fill`].
+    told: u64,
+}
+
+impl Deaf {
+    fn start() -> Self {
+        let mut command = blocksd(&["serve", "--listen", "127.0.0.1:0", "--framing", "lines"]);
+        command.args(["--max-block", "10", "--reply", "receipt"]);
+        command.args(["--output", "none"]).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let mut line = String::new();
+        // No byte more than this line is to leave the pipe.
+        BufReader::with_capacity(1, &mut stderr)
+            .read_line(&mut line)
+            .unwrap();
+        let addr = line
+            .strip_prefix("listening on ")
+            .and_then(|line| line.split_once(' '));
+        let (addr, _) = addr.unwrap_or_else(|| panic!("it does not listen: {line}"));
+        Self {
+            child,
+            stderr: Some(stderr),
+            addr: addr.parse().unwrap(),
+            told: 0,
+        }
+    }
+
+    fn fill(&mut self) {
+        for _ in 0..NOISY {
+            self.tell(&b"longer than ten bytes\n".repeat(5));
+        }
+        self.told = 0;
+    }
+
+    /// Sends something, and returns the answer.
+    fn tell(&mut self, wire: &[u8]) -> Vec<u8> {
+        self.told += 1;
+        let mut stream = connect(self.addr);
+        stream.write_all(wire).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        answer
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let status = std::process::Command::new("kill")
+            .args(["-s", name, &id])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    fn end(&mut self) -> Option<i32> {
+        let until = Instant::now() + DEADLINE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("it does not end");
+    }
+}
+
+impl Drop for Deaf {
+    fn drop(&mut self) {
+        // Fails where it has ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn lost(line: &str) -> Option<u64> {
+    let (lost, _) = line.strip_prefix("blocksd: ")?.split_once(" lines ")?;
+    lost.parse().ok()
+}
+
+fn conn(line: &str) -> Option<u64> {
+    let (_, conn) = line.split_once("conn=")?;
+    conn.split(' ').next()?.parse().ok()
+}

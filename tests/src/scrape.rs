@@ -1,0 +1,62 @@
+//! What a daemon says at its metrics address.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+
+use crate::process::{Server, connect};
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its header, as it came.
+    pub header: String,
+    /// Its body.
+    pub body: String,
+}
+
+/// Where a daemon that was started with `--metrics` serves them.
+#[track_caller]
+pub fn addr(server: &Server) -> SocketAddr {
+    let said = server.process.error_text();
+    let addr = said
+        .lines()
+        .find_map(|line| line.strip_prefix("metrics on "));
+    let addr = addr.unwrap_or_else(|| panic!("no metrics in {said}"));
+    addr.parse().expect("an address")
+}
+
+/// Asks for a page.
+#[track_caller]
+pub fn get(addr: SocketAddr, path: &str) -> Answer {
+    request(addr, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+}
+
+/// Sends a request as it is.
+#[track_caller]
+pub fn request(addr: SocketAddr, request: &str) -> Answer {
+    let mut stream = connect(addr);
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("it answers");
+    let (header, body) = text.split_once("\r\n\r\n").expect("a header");
+    let status = header.split(' ').nth(1).and_then(|word| word.parse().ok());
+    Answer {
+        status: status.expect("a status"),
+        header: header.to_owned(),
+        body: body.to_owned(),
+    }
+}
+
+/// All samples of a page, by their names with labels.
+pub fn samples(page: &str) -> BTreeMap<String, f64> {
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').expect(line);
+            (name.to_owned(), value.parse().expect(line))
+        })
+        .collect()
+}
