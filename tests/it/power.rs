@@ -123,11 +123,12 @@ fn all_that_was_promised_survives_a_power_failure_at_any_moment() {
 }
 
 #[test]
-fn a_disk_that_refuses_writes_and_takes_parts_of_them_loses_nothing() {
+fn a_disk_that_refuses_and_takes_parts_loses_nothing() {
     let stats = Arc::<Stats>::default();
     let fault = Fault {
         writes: 40,
         syncs: usize::MAX,
+        names: 5,
     };
     let disk = Simulated::new(Arc::clone(&stats), Some(fault));
     record(&disk, &stats, Compression::None, &mut Chance(6));
@@ -146,6 +147,7 @@ fn a_sync_that_fails_promises_nothing_and_a_new_file_is_begun() {
     let fault = Fault {
         writes: usize::MAX,
         syncs: 7,
+        names: usize::MAX,
     };
     let disk = Simulated::new(Arc::clone(&stats), Some(fault));
     record(&disk, &stats, Compression::None, &mut Chance(8));

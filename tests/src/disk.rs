@@ -28,6 +28,8 @@ pub struct Fault {
     pub writes: usize,
     /// Every so many syncs of a file, one fails.
     pub syncs: usize,
+    /// Every so many times that a file is begun, or renamed, or names are synced, it is not permitted.
+    pub names: usize,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +37,7 @@ struct Journal {
     done: Vec<(Done, u64)>,
     calls: usize,
     syncs: usize,
+    named: usize,
     files: usize,
     names: BTreeMap<String, usize>,
 }
@@ -131,6 +134,16 @@ impl Simulated {
             std::fs::write(folder.join(name), bytes)?;
         }
         Ok(())
+    }
+
+    fn permit(&self, journal: &mut Journal) -> io::Result<()> {
+        journal.named += 1;
+        match self.fault {
+            Some(Fault { names, .. }) if journal.named.is_multiple_of(names) => {
+                Err(io::ErrorKind::PermissionDenied.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn add(&self, journal: &mut Journal, done: Done) {
@@ -264,6 +277,7 @@ impl Chance {
 impl Folder for Simulated {
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let mut journal = self.lock();
+        self.permit(&mut journal)?;
         let file = journal.files;
         journal.files += 1;
         journal.names.insert(name.to_owned(), file);
@@ -282,6 +296,7 @@ impl Folder for Simulated {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut journal = self.lock();
+        self.permit(&mut journal)?;
         let file = journal.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         journal.names.insert(to.to_owned(), file);
         self.add(
@@ -308,6 +323,7 @@ impl Folder for Simulated {
 
     fn sync(&self) -> io::Result<()> {
         let mut journal = self.lock();
+        self.permit(&mut journal)?;
         let before = journal.done.len();
         self.add(&mut journal, Done::SyncNames { before });
         Ok(())

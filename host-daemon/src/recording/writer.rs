@@ -280,12 +280,19 @@ impl Writer {
 
     fn begin(&mut self) -> Result<Box<Open>, Abandoned> {
         let Common { folder, .. } = &*self.common;
+        let number = &mut self.number;
         let (name, file) = self.common.insist("begin a file", || {
-            self.number += 1;
-            let name = names::sealed(self.number - 1, Timestamp::now());
-            let file = folder.create(&names::part(&name))?;
-            Ok((name, file))
+            let name = names::sealed(*number, Timestamp::now());
+            match folder.create(&names::part(&name)) {
+                Ok(file) => Ok((name, file)),
+                Err(error) => {
+                    // Somebody has put a file there: that number is taken.
+                    *number += u64::from(error.kind() == io::ErrorKind::AlreadyExists);
+                    Err(error)
+                }
+            }
         })?;
+        *number += 1;
         Ok(Box::new(Open {
             part: Arc::new(Part {
                 name,
