@@ -22,6 +22,7 @@ pub mod demo;
 pub mod event;
 pub mod failure;
 pub mod log;
+pub mod manual;
 pub mod metrics;
 pub mod output;
 pub mod pool;

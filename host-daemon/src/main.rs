@@ -23,7 +23,7 @@ use host_daemon::recording::{Lock, Recording};
 use host_daemon::send::Send;
 use host_daemon::serve::{Admission, Listener, serve};
 use host_daemon::sinks::Sinks;
-use host_daemon::{book, check, demo, send};
+use host_daemon::{book, check, demo, manual, send};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +80,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(arguments) => {
             runtime()?.block_on(demo::demo(arguments.seconds, arguments.firmware))
         }
+        Command::Completions(arguments) => manual::completions(arguments.shell),
+        Command::Man(arguments) => manual::man(arguments.command.as_deref()),
         Command::Server(arguments) => {
             book::server(&arguments.host, arguments.port, arguments.framing)
         }
