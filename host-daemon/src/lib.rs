@@ -31,4 +31,5 @@ pub mod recording;
 pub mod reply;
 pub mod send;
 pub mod serve;
+pub mod service;
 pub mod sinks;

@@ -23,7 +23,7 @@ use host_daemon::recording::{Lock, Recording};
 use host_daemon::send::Send;
 use host_daemon::serve::{Admission, Listener, serve};
 use host_daemon::sinks::Sinks;
-use host_daemon::{book, check, demo, manual, send};
+use host_daemon::{book, check, demo, manual, send, service};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -156,6 +156,7 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         max_connections: arguments.max_connections,
         once: arguments.once,
     };
+    service::ready(stop.clone());
     serve(listeners, admission, Arc::clone(&shared)).await;
     // The sinks end when the last connection and this have let go of them.
     drop(shared);
