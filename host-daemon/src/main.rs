@@ -97,6 +97,7 @@ fn run(command: Command) -> Result<(), Failure> {
 async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     stop_at_signals(stop.clone())?;
+    let policies = check::policies(arguments)?;
     let metrics = match &arguments.metrics {
         Some(address) => Some(bind_metrics(address).await?),
         None => None,
@@ -115,7 +116,7 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         None => None,
     };
     let mut listeners = Vec::new();
-    for (address, policy) in check::policies(arguments)? {
+    for (address, policy) in policies {
         let failure = |error| Failure::Listen {
             address: address.clone(),
             error,
