@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use framing_core::{AnyFraming, Blocks};
 
 pub use self::record::Record;
@@ -34,6 +35,10 @@ pub enum Command {
     CheckConfig(CheckConfig),
     /// Show a daemon and three simulated devices at work.
     Demo(Demo),
+    /// Print what a shell needs to complete commands and options.
+    Completions(Completions),
+    /// Print the manual page of the program, or of a command.
+    Man(Man),
     /// The book's server: blocks.py, streamer.py, or the exchange of sixteen octets.
     Server(Server),
     /// The book's client, the other end of `server`.
@@ -80,6 +85,20 @@ pub struct Demo {
     /// Add an emulated Cortex-M4 with real firmware (needs QEMU, and a compiler for it).
     #[arg(long)]
     pub firmware: bool,
+}
+
+/// Arguments of `completions`.
+#[derive(Args, Debug)]
+pub struct Completions {
+    /// The shell.
+    pub shell: Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Args, Debug)]
+pub struct Man {
+    /// The command, such as `serve`.
+    pub command: Option<String>,
 }
 
 /// Arguments of `server`.

@@ -65,6 +65,8 @@ pub enum Failure {
         /// Why.
         refusal: Refusal,
     },
+    /// There is no such command.
+    NoCommand(String),
     /// Options that exclude each other.
     Conflict {
         /// One of them.
@@ -111,6 +113,7 @@ impl Failure {
             | Self::Write { .. }
             | Self::Locked { .. }
             | Self::Config(_)
+            | Self::NoCommand(_)
             | Self::Framing { .. }
             | Self::Unsendable { .. }
             | Self::Conflict { .. } => ExitCode::from(2),
@@ -151,6 +154,12 @@ impl fmt::Display for Failure {
                 path.display()
             ),
             Self::Config(error) => error.fmt(f),
+            Self::NoCommand(name) => {
+                write!(
+                    f,
+                    "there is no command `{name}`; `blocksd --help` names them"
+                )
+            }
             Self::Framing { command, framing } => {
                 write!(
                     f,

@@ -23,7 +23,7 @@ use host_daemon::recording::{Lock, Recording};
 use host_daemon::send::Send;
 use host_daemon::serve::{Admission, Listener, serve};
 use host_daemon::sinks::Sinks;
-use host_daemon::{book, check, demo, send};
+use host_daemon::{book, check, demo, manual, send, service};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +80,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(arguments) => {
             runtime()?.block_on(demo::demo(arguments.seconds, arguments.firmware))
         }
+        Command::Completions(arguments) => manual::completions(arguments.shell),
+        Command::Man(arguments) => manual::man(arguments.command.as_deref()),
         Command::Server(arguments) => {
             book::server(&arguments.host, arguments.port, arguments.framing)
         }
@@ -95,6 +97,7 @@ fn run(command: Command) -> Result<(), Failure> {
 async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     stop_at_signals(stop.clone())?;
+    let policies = check::policies(arguments)?;
     let metrics = match &arguments.metrics {
         Some(address) => Some(bind_metrics(address).await?),
         None => None,
@@ -113,7 +116,7 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         None => None,
     };
     let mut listeners = Vec::new();
-    for (address, policy) in check::policies(arguments)? {
+    for (address, policy) in policies {
         let failure = |error| Failure::Listen {
             address: address.clone(),
             error,
@@ -154,6 +157,7 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         max_connections: arguments.max_connections,
         once: arguments.once,
     };
+    service::ready(stop.clone());
     serve(listeners, admission, Arc::clone(&shared)).await;
     // The sinks end when the last connection and this have let go of them.
     drop(shared);

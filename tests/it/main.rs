@@ -15,6 +15,7 @@ mod metrics;
 mod mistakes;
 mod mixing;
 mod names;
+mod packaging;
 mod pieces;
 mod power;
 mod recording;

@@ -1,0 +1,126 @@
+//! What comes with the daemon: manual pages, completions, and a service of systemd.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use tempfile::TempDir;
+use tests::process::{DEADLINE, Process, Server, run};
+
+/// All commands, as `blocksd --help` names them.
+fn commands() -> Vec<String> {
+    let help = run(&["--help"], b"").stdout_text();
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let lines = lines.take_while(|line| !line.is_empty());
+    // What a long line goes on with stands further to the right.
+    let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names = names.filter_map(|line| line.split_whitespace().next());
+    names.map(String::from).collect()
+}
+
+/// Options of `serve`, as its help names them.
+fn options() -> Vec<String> {
+    let help = run(&["serve", "--help"], b"").stdout_text();
+    let lines = help.lines().map(str::trim_start);
+    let lines = lines.filter_map(|line| line.strip_prefix("--"));
+    let names = lines.filter_map(|line| line.split_whitespace().next());
+    names.map(String::from).collect()
+}
+
+#[test]
+fn completions_of_every_shell_name_every_command_and_option() {
+    let (commands, options) = (commands(), options());
+    assert!(commands.contains(&"serve".to_owned()), "{commands:?}");
+    assert!(options.contains(&"max-block".to_owned()), "{options:?}");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ended = run(&["completions", shell], b"");
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let text = ended.stdout_text();
+        for word in commands.iter().chain(&options) {
+            assert!(text.contains(word), "{shell}: {word} is missing");
+        }
+    }
+    run(&["completions", "csh"], b"").assert_refused(2, "csh");
+}
+
+#[test]
+fn the_manual_names_every_command_and_each_has_a_page() {
+    let page = |args: &[&str]| {
+        let ended = run(args, b"");
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        // In roff, a hyphen that is to be one is quoted.
+        ended.stdout_text().replace('\\', "")
+    };
+    let program = page(&["man"]);
+    assert!(program.contains(".TH blocksd 1"), "{program}");
+    for command in commands().iter().filter(|command| *command != "help") {
+        assert!(
+            program.contains(&format!("blocksd-{command}(1)")),
+            "{command}: {program}"
+        );
+        let text = page(&["man", command]);
+        assert!(text.contains(&format!(".TH blocksd-{command} 1")), "{text}");
+    }
+    let serve = page(&["man", "serve"]);
+    for option in options() {
+        assert!(serve.contains(&format!("--{option}")), "{option}: {serve}");
+    }
+    run(&["man", "bogus"], b"").assert_refused(2, "there is no command `bogus`");
+}
+
+#[test]
+fn a_service_manager_is_told_when_it_is_ready_alive_and_stopping() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(DEADLINE)).unwrap();
+    let told = || {
+        let mut buffer = [0; 100];
+        let len = manager.recv(&mut buffer).expect("it tells something");
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    };
+    let mut command = Server::command(&["--metrics", "127.0.0.1:0"]);
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "30000");
+    let process = Process::start(command);
+    // When it is ready, it listens; before, it says nothing.
+    assert_eq!(told(), "READY=1\n");
+    let server = Server::of(process, &[]);
+    server.connect();
+    for _ in 0..3 {
+        assert_eq!(told(), "WATCHDOG=1\n");
+    }
+    server.process.signal("TERM");
+    while told() != "STOPPING=1\n" {}
+    assert_eq!(server.end().0.code, Some(0));
+}
+
+#[test]
+fn a_daemon_that_cannot_listen_is_never_ready() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    let mut command = Server::command(&["--listen", "127.0.0.1:0", "--listen", "nowhere"]);
+    command.env("NOTIFY_SOCKET", &path);
+    assert_eq!(Process::start(command).end().code, Some(2));
+    assert!(manager.recv(&mut [0; 100]).is_err());
+}
+
+#[test]
+fn the_unit_starts_a_command_that_there_is() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-daemon/systemd/blocksd.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    let start = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="));
+    let (program, words) = start.unwrap().split_once(" serve ").unwrap();
+    assert!(program.ends_with("/blocksd"), "{program}");
+    let options = options();
+    for word in words.split(' ').filter_map(|word| word.strip_prefix("--")) {
+        assert!(options.iter().any(|option| option == word), "--{word}");
+    }
+    // What it waits for is what the daemon tells.
+    assert!(unit.contains("\nType=notify\n") && unit.contains("\nWatchdogSec="));
+}
