@@ -87,6 +87,9 @@ pub struct Scanned {
     pub used: usize,
     /// As in [`Step::More`]; 0 where the caller stopped the scan.
     pub want: usize,
+    /// Whether a message ended in what was used, delivered or not, or a series. If not, what is unread behind it
+    /// belongs to the message that the window began in.
+    pub ended: bool,
 }
 
 /// Finds boundaries in the unread bytes of a stream: the only place in which a boundary is decided.
@@ -126,20 +129,35 @@ pub trait Decode {
         mut each: impl FnMut(usize, Step) -> bool,
     ) -> Scanned {
         let mut used = 0;
+        let mut ended = false;
         loop {
             let rest = window.get_mut(used..).unwrap_or_default();
             let step = self.scan::<PIECES>(rest, limits);
             let (take, told) = match step {
-                Step::More { want } => return Scanned { used, want },
-                Step::Skip { take } => (take, false),
-                Step::Payload { take, .. } | Step::End { take } | Step::Fault { take, .. } => {
+                Step::More { want } => return Scanned { used, want, ended },
+                Step::Skip { take } => {
+                    // A header, or the rest of a message that is skipped.
+                    ended |= !self.is_mid_block();
+                    (take, false)
+                }
+                Step::Payload { take, last, .. } => {
+                    ended |= last;
+                    (take, true)
+                }
+                Step::End { take } => {
+                    ended = true;
+                    (take, true)
+                }
+                Step::Fault { take, .. } => {
+                    ended |= take != 0 && !self.is_mid_block();
                     (take, true)
                 }
             };
             let at = used;
             used += take;
             if told && !each(at, step) {
-                return Scanned { used, want: 0 };
+                let want = 0;
+                return Scanned { used, want, ended };
             }
         }
     }

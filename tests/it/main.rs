@@ -3,6 +3,7 @@
 mod board;
 mod board_application;
 mod board_links;
+mod boundaries;
 mod cancel;
 mod config;
 mod crash;
