@@ -1,10 +1,8 @@
 //! What one read gave: the bytes once, and where in them the blocks are.
 
-use std::sync::Arc;
-
 use framing_core::{AnyDecoder, Decode, Fault, Limits, Step};
 
-use crate::pool::{Buffer, Pool, Span};
+use crate::pool::{Buffer, MARKS_LEN, Pool, SPANS_MAX, Share, Span};
 
 /// The results of decoding one window, in the order of the stream.
 #[derive(Debug)]
@@ -63,6 +61,10 @@ pub struct Decoded {
     pub used: usize,
     /// Why the connection is to be closed, if it is.
     pub stop: Option<Stop>,
+    /// A message or a series ended in what was dealt with.
+    pub ended: bool,
+    /// So much was found that the bytes behind are to be decoded by themselves, without more.
+    pub full: bool,
 }
 
 /// A result that ends the connection.
@@ -79,9 +81,14 @@ pub enum Stop {
 /// What stands between blocks: before block number `before` of the batch.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
-    before: usize,
+    before: u32,
     what: What,
 }
+
+/// What may stand between the blocks of one batch.
+const MARKS_MAX: usize = 2048;
+// A list that grows by doubling is as long at the most.
+const _: () = assert!(MARKS_MAX * size_of::<Mark>() <= MARKS_LEN);
 
 #[derive(Clone, Copy, Debug)]
 enum What {
@@ -110,6 +117,7 @@ impl Batch {
             in_pieces: *in_pieces,
         };
         let mut used = 0;
+        let mut ended = false;
         loop {
             let window = bytes.get_mut(used..).unwrap_or_default();
             let each = |at, step| findings.take(used + at, step);
@@ -119,17 +127,21 @@ impl Batch {
                 decoder.scan_all::<false>(window, limits, each)
             };
             used += scanned.used;
-            if scanned.want != 0 || findings.stop.is_some() {
+            ended |= scanned.ended;
+            // Where it was stopped for no other reason, it goes on in the other way.
+            *in_pieces = findings.in_pieces;
+            if scanned.want != 0 || findings.stop.is_some() || findings.is_full() {
                 break;
             }
-            // Stopped to go on in the other way.
-            *in_pieces = findings.in_pieces;
         }
+        let full = findings.is_full() && used < bytes.len();
         let Findings { marks, stop, .. } = findings;
         Decoded {
             batch: Self { buffer, marks },
             used,
             stop,
+            ended,
+            full,
         }
     }
 
@@ -158,12 +170,22 @@ impl Batch {
         self.buffer.bytes().get(used..).unwrap_or_default()
     }
 
-    /// Has its memory counted by the pool.
-    pub async fn weighed(self, pool: &Arc<Pool>) -> Self {
-        Self {
-            buffer: pool.weigh(self.buffer).await,
-            ..self
-        }
+    /// Has its memory counted by the pool, if that can be done now.
+    pub fn try_weigh(&mut self, pool: &Pool, share: &mut Share) -> bool {
+        let marks = self.marks_len();
+        pool.try_weigh(&mut self.buffer, marks, share)
+    }
+
+    /// Has its memory counted by the pool, where that was not possible at once.
+    ///
+    /// Cancel-safe: dropped, it has changed nothing.
+    pub async fn weigh(&mut self, pool: &Pool, share: &mut Share) {
+        let marks = self.marks_len();
+        pool.weigh(&mut self.buffer, marks, share).await;
+    }
+
+    fn marks_len(&self) -> usize {
+        self.marks.capacity() * size_of::<Mark>()
     }
 
     /// Gives the buffer back, of a batch in which nothing was found.
@@ -210,10 +232,10 @@ impl Batch {
 
     /// Everything, in order.
     pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
-        let mut blocks = self.buffer.spans().iter().enumerate().peekable();
+        let mut blocks = (0..).zip(self.buffer.spans()).peekable();
         let mut marks = self.marks.iter().peekable();
         std::iter::from_fn(move || {
-            let next = blocks.peek().map_or(usize::MAX, |(index, _)| *index);
+            let next = blocks.peek().map_or(u32::MAX, |(index, _)| *index);
             if let Some(mark) = marks.next_if(|mark| mark.before <= next) {
                 return Some(self.mark(mark));
             }
@@ -266,7 +288,7 @@ impl Findings<'_> {
                 let span = Span::new(at + start, at + end);
                 if first && last && !self.in_pieces {
                     self.blocks.push(span);
-                    return true;
+                    return self.blocks.len() < SPANS_MAX;
                 }
                 // Pieces of a `stream` never end, and are not asked for.
                 let goes_on = !last;
@@ -300,12 +322,17 @@ impl Findings<'_> {
             Step::More { .. } | Step::Skip { .. } => return true,
         };
         self.mark(what);
-        self.stop.is_none()
+        self.stop.is_none() && !self.is_full()
+    }
+
+    /// Whether what is found next belongs to another batch.
+    const fn is_full(&self) -> bool {
+        SPANS_MAX <= self.blocks.len() || MARKS_MAX <= self.marks.len()
     }
 
     fn mark(&mut self, what: What) {
         self.marks.push(Mark {
-            before: self.blocks.len(),
+            before: u32::try_from(self.blocks.len()).unwrap_or(u32::MAX),
             what,
         });
     }
@@ -336,7 +363,9 @@ mod tests {
     #[test]
     fn results_come_in_the_order_of_the_stream() {
         let wire = b"\0\0\0\x01a\0\0\0\0\0\0\0\x05large\0\0\0\x01b\0\0\0\x01c\0\0\0\x02r";
-        let Decoded { batch, used, stop } = decode(wire, StopAt::default());
+        let Decoded {
+            batch, used, stop, ..
+        } = decode(wire, StopAt::default());
         let too_long = Fault::TooLong {
             declared: Some(5),
             limit: 4,
@@ -361,7 +390,9 @@ mod tests {
             end: true,
             too_long: TooLong::Close,
         };
-        let Decoded { batch, used, stop } = decode(b"\0\0\0\0\0\0\0\x01a", stop_at);
+        let Decoded {
+            batch, used, stop, ..
+        } = decode(b"\0\0\0\0\0\0\0\x01a", stop_at);
         assert_eq!(
             (batch.items().collect::<Vec<_>>(), used),
             (vec![Item::End], 4)

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use framing_core::{AnyFraming, Blocks};
 
 pub use self::record::Record;
-pub use self::serve::{AfterEnd, Listen, Options, OutputKind, Oversize, Serve};
+pub use self::serve::{AfterEnd, Listen, Options, OutputKind, Oversize, Serve, Timeout};
 
 use crate::decode::{Decoding, DefmtError};
 

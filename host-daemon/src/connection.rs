@@ -1,24 +1,29 @@
 //! One device: reads when there is something to read, and passes on what it is.
 
-use std::io;
-use std::net::{Shutdown, SocketAddr};
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+mod slow;
 
-use framing_core::{AnyDecoder, AnyFraming, Decode, Fault, Framing, Limits, Part};
-use socket2::SockRef;
-use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::CancellationToken;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use framing_core::{AnyDecoder, AnyFraming, Fault, Framing, Limits, Part};
+use tokio::time::Instant;
+use tokio_util::io::poll_read_buf;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{debug, warn};
 
 use crate::batch::{Batch, Decoded, Item, StopAt};
 use crate::counters::{Counters, FaultKind};
 use crate::decode::{Decoder, Decoding};
 use crate::event::{Event, Peer, Position, Reason, Source, What};
-use crate::pool::{BUFFER_LEN, Buffer, Pool};
+use crate::patience::{Patience, Waiting, cut};
+use crate::pool::{BUFFER_LEN, Buffer, Pool, Share};
 use crate::reply::{Answer, Reply};
+use crate::serve::Place;
 use crate::sinks::Sinks;
+use crate::stream::Stream;
 
 /// What all connections of a daemon share.
 #[derive(Debug)]
@@ -44,8 +49,8 @@ pub struct Policy {
     pub limits: Limits,
     /// Which results end the connection.
     pub stop_at: StopAt,
-    /// How long a device may be silent.
-    pub idle_timeout: Option<Duration>,
+    /// How long a device may be silent, and a message take.
+    pub patience: Patience,
     /// What is sent back when the device has said everything.
     pub reply: Option<Reply>,
 }
@@ -57,35 +62,59 @@ pub(crate) const QUIET: Duration = Duration::from_millis(20);
 const LAST_READS: Duration = Duration::from_millis(250);
 
 /// Faults of one connection that are logged; the rest is only counted.
-const FAULTS_LOGGED: u64 = 5;
+const FAULTS_LOGGED: u32 = 5;
 
 /// The receiving side of one connection.
+///
+/// Ten thousand of these wait at a time, so its task is kept small: it waits for something to read, for the end of
+/// the daemon and for a deadline, and does the rest at once. Only what cannot be done at once has a future of its
+/// own, on the heap, for as long as it lasts.
 #[derive(Debug)]
 pub struct Connection {
     source: Arc<Source>,
-    stream: TcpStream,
+    stream: Stream,
     policy: Arc<Policy>,
     shared: Arc<Shared>,
     decoder: AnyDecoder,
     /// The unread bytes: of a message that is not whole. An idle connection holds no more than these.
     carry: Vec<u8>,
+    /// There may be messages in the unread bytes: so much was found in front of them that it went first.
+    undecoded: bool,
     /// In the middle of a message that is handed out in pieces.
     in_pieces: bool,
-    position: Position,
-    blocks: u64,
-    bytes: u64,
-    faults: u64,
     /// The first bytes that came, to recognise a peer that speaks something else.
     greeting: [u8; 4],
+    position: Position,
+    bytes: u64,
+    faults: u32,
+    share: Share,
     answer: Option<Box<Answer>>,
-    /// Since when the daemon is known to be stopping.
-    stopping: Option<Instant>,
+    waiting: Waiting,
+    _place: Place,
 }
 
-/// What waiting for bytes came to.
-enum Read {
-    Bytes(Buffer),
-    Nothing(Reason),
+/// What a connection came to, as far as it could at once.
+enum Step {
+    /// There may be more to do.
+    Go,
+    /// A fast device has filled a buffer: the others have their turn.
+    Yield,
+    /// No buffer is free.
+    NoBuffer,
+    /// What was received must wait for room.
+    Held(Box<Held>),
+    /// Nothing more is received.
+    Close(Reason),
+    /// The daemon is to stop.
+    Stop,
+}
+
+/// What must wait for room, and why the connection is to be closed after it.
+enum Held {
+    /// Not weighed yet.
+    Batch(Batch, Option<Reason>),
+    /// Weighed and counted.
+    Event(Event, Option<Reason>),
 }
 
 impl Connection {
@@ -93,15 +122,16 @@ impl Connection {
     #[must_use]
     pub fn new(
         conn: u64,
-        peer: SocketAddr,
-        stream: TcpStream,
+        device: Arc<str>,
+        stream: Stream,
         policy: Arc<Policy>,
         shared: Arc<Shared>,
+        place: Place,
     ) -> Self {
         Self {
             source: Arc::new(Source {
                 conn,
-                device: peer.ip().to_string().into(),
+                device,
                 framing: policy.framing,
                 decoder: Decoder::new(policy.decoding.clone()),
             }),
@@ -114,165 +144,206 @@ impl Connection {
             policy,
             shared,
             carry: Vec::new(),
+            undecoded: false,
             in_pieces: false,
+            greeting: [0; 4],
             position: Position::default(),
-            blocks: 0,
             bytes: 0,
             faults: 0,
-            greeting: [0; 4],
-            stopping: None,
+            share: Share::default(),
+            waiting: Waiting::default(),
+            _place: place,
         }
+    }
+
+    /// Tells the sinks that the other end is there.
+    ///
+    /// # Errors
+    /// Gives back the event that must wait for room: send it before anything else.
+    #[allow(
+        clippy::result_large_err,
+        reason = "the event itself is what there is to say"
+    )]
+    pub fn opened(&self, peer: Peer) -> Result<(), Event> {
+        self.try_emit(What::Opened { peer })
     }
 
     /// Receives until the device has said everything, answers if that was asked for, and closes. Whoever is told
     /// that it has closed can have its place.
-    pub async fn run(mut self: Box<Self>, peer: SocketAddr, place: OwnedSemaphorePermit) {
-        let peer = Peer::Network(peer);
-        self.emit(What::Opened { peer }).await;
+    ///
+    /// Tell that it has [`opened`](Self::opened) first.
+    pub async fn run(mut self: Box<Self>) {
         if self.answer.is_none() {
-            // Nothing will be sent: say so at once. A peer that is gone already is found by reading.
-            let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+            self.stream.send_nothing();
         }
-        let reason = self.receive().await;
-        self.end(reason).await;
-        if let Some(answer) = self.answer.take()
-            && matches!(reason, Reason::End | Reason::Eof)
-        {
-            // Boxed: what answering needs is not to weigh on every connection that is idle.
-            Box::pin(self.reply(answer)).await;
-        }
-        drop(place);
-        // Only in series of blocks is there a mark that ends one.
-        let in_series = self.position.in_series != 0;
-        let torn = in_series && matches!(self.policy.framing, AnyFraming::Blocks(_));
-        self.shared.counters.closed(reason, torn);
-        let Self { blocks, bytes, .. } = *self;
-        self.emit(What::Closed {
-            blocks,
-            bytes,
-            reason,
-        })
-        .await;
-    }
-
-    async fn reply(&mut self, answer: Box<Answer>) {
-        let (conn, device) = (self.source.conn, &self.source.device);
-        let patience = self.policy.idle_timeout;
-        let sending = answer.send(&mut self.stream, patience, self.blocks, self.bytes);
-        tokio::select! {
-            sent = sending => if let Err(failure) = sent {
-                warn!(conn, %device, "reply not sent: {failure}");
-            },
-            () = self.shared.stop.cancelled() => warn!(conn, %device, "reply cut short: stopping"),
-        }
-    }
-
-    async fn receive(&mut self) -> Reason {
-        loop {
-            match self.read().await {
-                Read::Nothing(reason) => return reason,
-                Read::Bytes(buffer) => {
-                    if let Some(reason) = self.decode(buffer).await {
-                        return reason;
-                    }
+        let mut stopped = pin!(self.shared.stop.clone().cancelled_owned());
+        let reason = loop {
+            let step = poll_fn(|context| self.poll_step(context, stopped.as_mut())).await;
+            let reason = match step {
+                Step::Go => None,
+                Step::Yield => {
+                    tokio::task::yield_now().await;
+                    None
                 }
-            }
-        }
-    }
-
-    /// Waits until there is something to read, then borrows a buffer and reads it.
-    async fn read(&mut self) -> Read {
-        let stop = &self.shared.stop;
-        let idle = async {
-            match self.policy.idle_timeout {
-                Some(timeout) => tokio::time::sleep(timeout).await,
-                None => std::future::pending().await,
+                Step::Close(reason) => Some(reason),
+                step => Box::pin(self.wait(step)).await,
+            };
+            if let Some(reason) = reason {
+                break reason;
             }
         };
-        tokio::pin!(idle);
-        loop {
-            if stop.is_cancelled() {
-                // What has arrived is still read. The runtime may not know yet that it has, and a device that
-                // goes on sending is not waited for.
-                if self.stopping.get_or_insert_with(Instant::now).elapsed() > LAST_READS {
-                    return Read::Nothing(Reason::Shutdown);
-                }
-                match tokio::time::timeout(QUIET, self.stream.readable()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Read::Nothing(Reason::Reset),
-                    Err(_) => return Read::Nothing(Reason::Shutdown),
-                }
-            } else {
-                tokio::select! {
-                    biased;
-                    ready = self.stream.readable() => if ready.is_err() {
-                        return Read::Nothing(Reason::Reset);
-                    },
-                    () = stop.cancelled() => continue,
-                    () = &mut idle => return Read::Nothing(Reason::Idle),
-                }
+        Box::pin(self.finish(reason)).await;
+    }
+
+    /// Waits for something to read, and deals with it.
+    fn poll_step(
+        &mut self,
+        context: &mut Context<'_>,
+        stopped: Pin<&mut WaitForCancellationFutureOwned>,
+    ) -> Poll<Step> {
+        if self.shared.stop.is_cancelled() {
+            return Poll::Ready(Step::Stop);
+        }
+        if !self.undecoded {
+            match self.stream.poll_read_ready(context) {
+                Poll::Ready(Ok(())) => self.waiting.heard(),
+                Poll::Ready(Err(_)) => return Poll::Ready(Step::Close(Reason::Reset)),
+                Poll::Pending => return self.poll_nothing(context, stopped),
             }
-            let mut buffer = if BUFFER_LEN / 2 < self.carry.len() {
-                // A large message: its own memory, which grows by what has come, not by what was declared.
-                let mut bytes = std::mem::take(&mut self.carry);
-                bytes.reserve(bytes.len().max(BUFFER_LEN));
-                Buffer::own(bytes)
-            } else {
-                let mut buffer = self.shared.pool.take().await;
-                buffer.parts_mut().0.append(&mut self.carry);
-                buffer
-            };
-            let before = buffer.bytes().len();
-            let reason = match self.stream.try_read_buf(buffer.parts_mut().0) {
-                Ok(0) => Some(Reason::Eof),
-                Ok(_) => {
-                    if buffer.is_full() {
-                        // A fast device: let the others have their turn, and the runtime see what is new.
-                        tokio::task::yield_now().await;
-                    }
-                    return Read::Bytes(buffer);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-                Err(error) => {
-                    debug!(conn = self.source.conn, device = %self.source.device, "connection failed: {error}");
-                    Some(Reason::Reset)
-                }
-            };
-            self.carry = buffer.bytes().get(..before).unwrap_or_default().to_vec();
-            if let Some(reason) = reason {
-                return Read::Nothing(reason);
-            }
+        }
+        Poll::Ready(self.read_now(context))
+    }
+
+    /// Reads what is there, and deals with it.
+    fn read_now(&mut self, context: &mut Context<'_>) -> Step {
+        match self.try_buffer() {
+            Some(buffer) => self.read(buffer, context),
+            None => Step::NoBuffer,
         }
     }
 
-    /// Finds what is in the buffer and passes it on. Gives a reason to close, if there is one.
-    async fn decode(&mut self, buffer: Buffer) -> Option<Reason> {
+    /// There is nothing to read: sees to it that the end of the daemon, and the deadline, wake this task.
+    fn poll_nothing(
+        &mut self,
+        context: &mut Context<'_>,
+        stopped: Pin<&mut WaitForCancellationFutureOwned>,
+    ) -> Poll<Step> {
+        if stopped.poll(context).is_ready() {
+            return Poll::Ready(Step::Stop);
+        }
+        let (decoder, carry) = (&self.decoder, &self.carry);
+        let is_in_header = || cut(decoder, carry) == Some(Part::Header);
+        let late = self
+            .waiting
+            .poll_late(context, &self.policy.patience, is_in_header);
+        late.map(Step::Close)
+    }
+
+    /// Memory to read into, or to decode what is there, if there is any now.
+    fn try_buffer(&mut self) -> Option<Buffer> {
+        if let Some(buffer) = self.own_buffer() {
+            return Some(buffer);
+        }
+        let mut buffer = self.shared.pool.try_take(&self.share)?;
+        buffer.parts_mut().0.append(&mut self.carry);
+        Some(buffer)
+    }
+
+    /// Of a large message: its own memory, which grows by what has come, not by what was declared.
+    fn own_buffer(&mut self) -> Option<Buffer> {
+        let most = if self.undecoded {
+            BUFFER_LEN
+        } else {
+            BUFFER_LEN / 2
+        };
+        if self.carry.len() <= most {
+            return None;
+        }
+        let mut bytes = std::mem::take(&mut self.carry);
+        if !self.undecoded {
+            bytes.reserve(bytes.len().max(BUFFER_LEN));
+        }
+        Some(Buffer::own(bytes))
+    }
+
+    /// Reads into a buffer, and deals with what is in it then.
+    fn read(&mut self, mut buffer: Buffer, context: &mut Context<'_>) -> Step {
+        if std::mem::take(&mut self.undecoded) {
+            return self.decode(buffer);
+        }
+        // This knows that a read which does not fill the buffer has left nothing: it asks the system once.
+        let reading = poll_read_buf(Pin::new(&mut self.stream), context, buffer.parts_mut().0);
+        let step = match reading {
+            Poll::Ready(Ok(0)) => Step::Close(Reason::Eof),
+            Poll::Ready(Ok(_)) => return self.decode(buffer),
+            Poll::Pending => Step::Go,
+            Poll::Ready(Err(error)) => {
+                debug!(conn = self.source.conn, device = %self.source.device, "connection failed: {error}");
+                Step::Close(Reason::Reset)
+            }
+        };
+        self.carry = buffer.into_carry(0);
+        step
+    }
+
+    /// Finds what is in the buffer and passes it on.
+    fn decode(&mut self, buffer: Buffer) -> Step {
         if self.bytes == 0 && self.faults == 0 && self.position.seq == 0 {
             let greeting = buffer.bytes().first_chunk();
             self.greeting = greeting.copied().unwrap_or(self.greeting);
         }
+        let was_full = buffer.is_full();
         let Policy {
-            limits, stop_at, ..
+            limits,
+            stop_at,
+            patience,
+            ..
         } = &*self.policy;
-        let Decoded { batch, used, stop } = Batch::decode(
+        let Decoded {
+            mut batch,
+            used,
+            stop,
+            ended,
+            full,
+        } = Batch::decode(
             buffer,
             &mut self.decoder,
             limits,
             *stop_at,
             &mut self.in_pieces,
         );
-        if batch.is_empty() {
+        self.undecoded = full;
+        let found = if batch.is_empty() {
             self.carry = batch.into_buffer().into_carry(used);
-            return None;
+            None
+        } else {
+            self.carry = batch.rest(used).to_vec();
+            // What goes nowhere need not be weighed.
+            let weighed =
+                self.shared.sinks.is_empty() || batch.try_weigh(&self.shared.pool, &mut self.share);
+            Some((batch, weighed))
+        };
+        let part = cut(&self.decoder, &self.carry);
+        self.waiting.decoded(patience, part.is_some(), ended);
+        let late = || {
+            let is_in_header = || part == Some(Part::Header);
+            let (at, reason) = self.waiting.message_deadline(patience, is_in_header)?;
+            (!ended && at <= Instant::now()).then_some(reason)
+        };
+        let reason = stop.map(Reason::from).or_else(late);
+        let step = match found {
+            Some((batch, true)) => self.pass(batch, reason),
+            Some((batch, false)) => Step::Held(Box::new(Held::Batch(batch, reason))),
+            None => reason.map_or(Step::Go, Step::Close),
+        };
+        match step {
+            Step::Go if was_full => Step::Yield,
+            step => step,
         }
-        self.carry = batch.rest(used).to_vec();
-        let batch = batch.weighed(&self.shared.pool).await;
-        let kept = self.pass(batch).await;
-        stop.map(Reason::from).or_else(|| kept.err())
     }
 
     /// Counts a batch, keeps it for an echo, and sends it on.
-    async fn pass(&mut self, batch: Batch) -> Result<(), Reason> {
+    fn pass(&mut self, batch: Batch, reason: Option<Reason>) -> Step {
         let (mut blocks, mut bytes) = batch.blocks();
         for mark in batch.marks() {
             match mark {
@@ -287,61 +358,37 @@ impl Connection {
                 Item::Block(_) => {}
             }
         }
-        self.blocks += blocks;
         self.bytes += bytes;
         self.shared.counters.blocks(blocks, bytes);
         let kept = self
             .answer
             .as_mut()
             .map_or(Ok(()), |answer| answer.keep(&batch));
-        let position = self.position;
-        self.position.pass_all(&batch);
-        self.emit(What::Batch {
-            batch: Arc::new(batch),
-            position,
-        })
-        .await;
-        kept.map_err(|failure| {
+        let kept = kept.map_err(|failure| {
             warn!(conn = self.source.conn, device = %self.source.device, "nothing can be echoed: {failure}");
             Reason::Limit
-        })
-    }
-
-    /// Nothing more will be read: says whether that cut a message.
-    async fn end(&mut self, reason: Reason) {
-        if matches!(reason, Reason::End | Reason::Limit | Reason::Fault) {
-            let bytes = self.carry.len();
-            if reason == Reason::End && bytes != 0 {
-                warn!(conn = self.source.conn, device = %self.source.device, bytes, "bytes behind the end of the series");
-            }
-            return;
+        });
+        let reason = reason.or_else(|| kept.err());
+        let position = self.position;
+        self.position.pass_all(&batch);
+        if self.shared.sinks.is_empty() {
+            return reason.map_or(Step::Go, Step::Close);
         }
-        let fault = self.decoder.close(&self.carry);
-        // That a series goes on when the daemon stops is no fault.
-        let going_on = |fault: &Fault| {
-            reason == Reason::Shutdown
-                && matches!(
-                    fault,
-                    Fault::Truncated {
-                        part: Part::End,
-                        ..
-                    }
-                )
-        };
-        if let Some(fault) = fault.filter(|fault| !going_on(fault)) {
-            // A fault alone is never echoed.
-            let _ = self.pass(Batch::of_fault(fault)).await;
+        let batch = Arc::new(batch);
+        match self.try_emit(What::Batch { batch, position }) {
+            Ok(()) => reason.map_or(Step::Go, Step::Close),
+            Err(event) => Step::Held(Box::new(Held::Event(event, reason))),
         }
     }
 
     fn fault(&mut self, fault: &Fault) {
-        self.faults += 1;
+        self.faults = self.faults.saturating_add(1);
         self.shared.counters.fault(FaultKind::of(fault));
         let (conn, device) = (self.source.conn, &self.source.device);
         if FAULTS_LOGGED < self.faults {
             return;
         }
-        let hint = if self.blocks == 0 {
+        let hint = if self.position.seq == 0 {
             foreign(self.greeting)
         } else {
             ""
@@ -352,14 +399,23 @@ impl Connection {
         }
     }
 
-    async fn emit(&self, what: What) {
-        if !self.shared.sinks.is_empty() {
-            let event = Event {
-                source: Arc::clone(&self.source),
-                time: SystemTime::now(),
-                what,
-            };
-            self.shared.sinks.send(event).await;
+    #[allow(
+        clippy::result_large_err,
+        reason = "the event itself is what there is to say"
+    )]
+    fn try_emit(&self, what: What) -> Result<(), Event> {
+        if self.shared.sinks.is_empty() {
+            Ok(())
+        } else {
+            self.shared.sinks.try_send(self.event(what))
+        }
+    }
+
+    fn event(&self, what: What) -> Event {
+        Event {
+            source: Arc::clone(&self.source),
+            time: SystemTime::now(),
+            what,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::event::Reason;
 #[derive(Debug, Default)]
 pub struct Counters {
     connections: AtomicU64,
-    refused: AtomicU64,
+    refused: [AtomicU64; Refused::ALL.len()],
     blocks: AtomicU64,
     bytes: AtomicU64,
     series: AtomicU64,
@@ -19,6 +19,38 @@ pub struct Counters {
     output_lost: AtomicU64,
     closed: [AtomicU64; Reason::ALL.len()],
     torn: AtomicU64,
+}
+
+/// Why a connection was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// There are as many connections as there may be.
+    ConnectionsFull,
+    /// The device has as many connections as it may have.
+    DeviceFull,
+}
+
+impl Refused {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::ConnectionsFull, Self::DeviceFull];
+
+    /// The word for it in the metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectionsFull => "connections_full",
+            Self::DeviceFull => "device_full",
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ConnectionsFull => "all places are taken",
+            Self::DeviceFull => "the device has as many connections as it may have",
+        })
+    }
 }
 
 /// Faults that are counted together.
@@ -83,9 +115,10 @@ impl Counters {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection was refused; returns how many that makes.
-    pub fn refused(&self) -> u64 {
-        self.refused.fetch_add(1, Ordering::Relaxed) + 1
+    /// A connection was refused; returns how many that makes, for this reason.
+    pub fn refused(&self, why: Refused) -> u64 {
+        let counter = self.refused.get(why as usize);
+        counter.map_or(0, |counter| counter.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Blocks were received whole, or `bytes` in pieces.
@@ -145,7 +178,7 @@ impl Counters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Totals {
             connections: read(&self.connections),
-            refused: read(&self.refused),
+            refused: self.refused.each_ref().map(read),
             blocks: read(&self.blocks),
             bytes: read(&self.bytes),
             series: read(&self.series),
@@ -159,8 +192,7 @@ impl Counters {
 pub struct Totals {
     /// Connections accepted.
     pub connections: u64,
-    /// Connections refused.
-    pub refused: u64,
+    refused: [u64; Refused::ALL.len()],
     /// Blocks received whole.
     pub blocks: u64,
     /// Bytes of payload in them, and in pieces.
@@ -171,6 +203,17 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Connections refused, for whatever reason.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.iter().sum()
+    }
+
+    /// Connections refused, by reason.
+    pub fn refused_by(&self) -> impl Iterator<Item = (Refused, u64)> {
+        Refused::ALL.into_iter().zip(self.refused)
+    }
+
     /// Messages refused, of all kinds.
     #[must_use]
     pub fn faults(&self) -> u64 {
@@ -189,13 +232,12 @@ impl fmt::Display for Totals {
         let plural = |count: u64| if count == 1 { "" } else { "s" };
         let Self {
             connections,
-            refused,
             blocks,
             bytes,
             series,
             ..
         } = *self;
-        let faults = self.faults();
+        let (faults, refused) = (self.faults(), self.refused());
         write!(
             f,
             "{connections} connection{}, {series} series, {blocks} block{}, {bytes} byte{}, {faults} fault{}",

@@ -23,9 +23,11 @@ use crate::batch::{StopAt, TooLong};
 use crate::connection::{Policy, Shared};
 use crate::counters::Counters;
 use crate::decode::{Decoder, Decoding};
+use crate::device::DeviceBy;
 use crate::event::{Event, Peer, Source, What};
 use crate::failure::Failure;
 use crate::output::{self, Events, Format, Out, QUEUE_LEN, Text};
+use crate::patience::Patience;
 use crate::pool::Pool;
 use crate::reply::Reply;
 use crate::serve::{Admission, Listener, serve};
@@ -80,6 +82,8 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
     };
     let admission = Admission {
         max_connections: DEVICES.len() + 1,
+        max_per_device: None,
+        device_by: DeviceBy::Ip,
         once: false,
     };
     let serving = tokio::spawn(serve(
@@ -159,7 +163,7 @@ fn listen(decoding: Decoding, reply: Option<Reply>) -> Result<(Listener, SocketA
             too_long: TooLong::Skip,
         },
         decoding,
-        idle_timeout: None,
+        patience: Patience::default(),
         reply,
     };
     let failure = |error| Failure::listen(address, error);

@@ -132,6 +132,10 @@ pub enum Reason {
     Eof,
     /// The peer was silent for longer than the idle time-out.
     Idle,
+    /// The header of a message was not whole in time.
+    HeaderTimeout,
+    /// A message was not whole in time.
+    BlockTimeout,
     /// A message was over a limit that closes the connection.
     Limit,
     /// The framing was lost: no boundary can be found any more.
@@ -144,10 +148,12 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::End,
         Self::Eof,
         Self::Idle,
+        Self::HeaderTimeout,
+        Self::BlockTimeout,
         Self::Limit,
         Self::Fault,
         Self::Reset,
@@ -161,6 +167,8 @@ impl Reason {
             Self::End => "end",
             Self::Eof => "eof",
             Self::Idle => "idle",
+            Self::HeaderTimeout => "header_timeout",
+            Self::BlockTimeout => "block_timeout",
             Self::Limit => "limit",
             Self::Fault => "fault",
             Self::Reset => "reset",

@@ -155,6 +155,8 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
     }
     let admission = Admission {
         max_connections: arguments.max_connections,
+        max_per_device: arguments.max_connections_per_device,
+        device_by: arguments.device_by,
         once: arguments.once,
     };
     service::ready(stop.clone());

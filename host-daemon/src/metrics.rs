@@ -137,7 +137,9 @@ impl Metrics {
             "blocksd_connections_refused",
             "Connections refused, by reason",
             "reason",
-            [("connections_full", totals.refused)],
+            totals
+                .refused_by()
+                .map(|(why, count)| (why.as_str(), count)),
         )
     }
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use embedded_io_adapters::std::FromStd;
 use embedded_io_async::ErrorType;
-use framing_core::{AnyEncoder, AnyFraming, SendError, Stream, blocking, nonblocking};
+use framing_core::{AnyEncoder, AnyFraming, SendError, blocking, nonblocking};
 use tempfile::SpooledTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tracing::warn;
 
 use crate::batch::{Batch, Item, TooLong};
 use crate::failure::Failure;
+use crate::stream::Stream;
 
 /// What is sent back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +125,9 @@ impl Answer {
                     Err(SendError::Refused(refusal)) => warn!("not echoed: {refusal}"),
                     sent => sent?,
                 },
-                Item::Piece { bytes, .. } if self.framing == AnyFraming::Stream(Stream) => {
+                Item::Piece { bytes, .. }
+                    if self.framing == AnyFraming::Stream(framing_core::Stream) =>
+                {
                     spool.send(bytes)?;
                 }
                 Item::Piece { .. } | Item::End | Item::Fault(_) => {}
@@ -143,7 +145,7 @@ impl Answer {
     /// Where it cannot be sent.
     pub async fn send(
         mut self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         patience: Option<Duration>,
         blocks: u64,
         bytes: u64,
@@ -180,7 +182,7 @@ impl Answer {
     ) -> Result<(), Failure> {
         let mut spool = spool.into_io().into_inner();
         spool.rewind()?;
-        let mut writer = nonblocking::Writer::new(peer, Stream);
+        let mut writer = nonblocking::Writer::new(peer, framing_core::Stream);
         let mut chunk = vec![0; CHUNK];
         loop {
             match spool.read(&mut chunk)? {
@@ -219,7 +221,7 @@ type Writer<'a> = nonblocking::Writer<Patient<'a>, AnyEncoder>;
 
 /// The way to a peer that may not read: every write must come forward in time.
 struct Patient<'a> {
-    stream: &'a mut TcpStream,
+    stream: &'a mut Stream,
     patience: Option<Duration>,
 }
 

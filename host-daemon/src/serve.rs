@@ -15,6 +15,10 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::connection::{Connection, Policy, QUIET, Shared};
+use crate::counters::Refused;
+use crate::device::{DeviceBy, DevicePlace, Devices};
+use crate::event::Peer;
+use crate::stream::Stream;
 
 /// Connections that the system may keep waiting to be accepted.
 const BACKLOG: i32 = 1024;
@@ -27,6 +31,7 @@ const DRAIN: Duration = Duration::from_millis(1000);
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
+    name: Arc<str>,
     policy: Arc<Policy>,
 }
 
@@ -41,6 +46,7 @@ impl Listener {
             match listen(address) {
                 Ok(socket) => {
                     return Ok(Self {
+                        name: socket.local_addr()?.to_string().into(),
                         socket,
                         policy: Arc::new(policy),
                     });
@@ -71,6 +77,10 @@ impl Listener {
 pub struct Admission {
     /// At once; one more is closed at once, and counted.
     pub max_connections: usize,
+    /// At once of one device; there may be no bound of its own.
+    pub max_per_device: Option<usize>,
+    /// What one device is.
+    pub device_by: DeviceBy,
     /// Only the first is served.
     pub once: bool,
 }
@@ -81,6 +91,8 @@ pub async fn serve(listeners: Vec<Listener>, admission: Admission, shared: Arc<S
         places: Arc::new(Semaphore::new(
             admission.max_connections.min(Semaphore::MAX_PERMITS),
         )),
+        devices: admission.max_per_device.map(Devices::new),
+        device_by: admission.device_by,
         once: admission.once,
         accepted: AtomicU64::new(0),
         open: shared.stop.child_token(),
@@ -109,6 +121,8 @@ pub async fn serve(listeners: Vec<Listener>, admission: Admission, shared: Arc<S
 #[derive(Debug)]
 struct Door {
     places: Arc<Semaphore>,
+    devices: Option<Arc<Devices>>,
+    device_by: DeviceBy,
     once: bool,
     accepted: AtomicU64,
     /// Cancelled when no more are to be accepted.
@@ -129,7 +143,7 @@ impl Door {
             match accepted {
                 Ok((stream, peer)) => {
                     back_off = BACK_OFF.0;
-                    self.admit(stream, peer, &listener.policy);
+                    self.admit(Stream::Tcp(stream), Peer::Network(peer), &listener);
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -146,19 +160,26 @@ impl Door {
         // Who has connected already, and may have sent everything, is not turned away.
         for _ in 0..BACKLOG {
             match tokio::time::timeout(QUIET, listener.socket.accept()).await {
-                Ok(Ok((stream, peer))) => self.admit(stream, peer, &listener.policy),
+                Ok(Ok((stream, peer))) => {
+                    self.admit(Stream::Tcp(stream), Peer::Network(peer), &listener);
+                }
                 Ok(Err(_)) | Err(_) => return,
             }
         }
     }
 
-    fn admit(&self, stream: tokio::net::TcpStream, peer: SocketAddr, policy: &Arc<Policy>) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            let refused = self.shared.counters.refused();
-            if refused.is_power_of_two() {
-                warn!(%peer, refused, "refused: all places are taken");
-            }
-            return;
+    fn admit(&self, stream: Stream, peer: Peer, listener: &Listener) {
+        let Ok(place) = self.places.try_acquire() else {
+            return self.refuse(Refused::ConnectionsFull, &peer);
+        };
+        let name = |conn| self.device_by.name(&peer, &listener.name, conn);
+        let device_place = match &self.devices {
+            // Each connection is a device: the number that is in the name of some is not known yet.
+            Some(devices) if self.device_by != DeviceBy::Peer => match devices.enter(&name(0)) {
+                Some(place) => Some(Box::new(place)),
+                None => return self.refuse(Refused::DeviceFull, &peer),
+            },
+            _ => None,
         };
         let conn = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
         if self.once {
@@ -168,10 +189,46 @@ impl Door {
             }
         }
         self.shared.counters.connection();
+        place.forget();
+        let place = Place {
+            places: Arc::clone(&self.places),
+            _of_device: device_place,
+        };
+        let (policy, shared) = (Arc::clone(&listener.policy), Arc::clone(&self.shared));
         // Boxed: as a local variable of two futures, it would be in the task twice.
-        let (policy, shared) = (Arc::clone(policy), Arc::clone(&self.shared));
-        let connection = Box::new(Connection::new(conn, peer, stream, policy, shared));
-        self.inside.spawn(connection.run(peer, place));
+        let connection = Connection::new(conn, name(conn), stream, policy, shared, place);
+        let connection = Box::new(connection);
+        match connection.opened(peer) {
+            Ok(()) => drop(self.inside.spawn(connection.run())),
+            Err(event) => {
+                let shared = Arc::clone(&self.shared);
+                self.inside.spawn(async move {
+                    shared.sinks.send(event).await;
+                    connection.run().await;
+                });
+            }
+        }
+    }
+
+    /// Closes a connection at once, and says so now and then.
+    fn refuse(&self, why: Refused, peer: &Peer) {
+        let refused = self.shared.counters.refused(why);
+        if refused.is_power_of_two() {
+            warn!(%peer, refused, "refused: {why}");
+        }
+    }
+}
+
+/// What a connection occupies while it is open; free again when dropped.
+#[derive(Debug)]
+pub struct Place {
+    places: Arc<Semaphore>,
+    _of_device: Option<Box<DevicePlace>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.add_permits(1);
     }
 }
 

@@ -13,6 +13,7 @@ pub mod reference;
 pub mod samples;
 pub mod scrape;
 pub mod sizes;
+pub mod story;
 
 /// The examples of the README are tests.
 #[cfg(doctest)]

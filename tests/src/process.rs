@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub use crate::story::brief;
+
 /// How long anything may take before a test gives up on it: long, since nothing waits for it to pass.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -253,9 +255,14 @@ impl Process {
         port.trim_end_matches(')').parse().expect("a port")
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal, such as `TERM`.
     pub fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
+        let id = self.id().to_string();
         let status = Command::new("kill").args(["-s", name, &id]).status();
         assert!(status.expect("kill runs").success(), "{}", self.said());
     }
@@ -316,7 +323,7 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub struct Server {
     /// The daemon itself.
     pub process: Process,
-    listeners: Vec<(SocketAddr, String)>,
+    listeners: Vec<(String, String)>,
     events: Vec<Value>,
     /// Bytes of standard output that are in `events`.
     parsed: usize,
@@ -362,14 +369,20 @@ impl Server {
 
     /// Where it listens; the first place of several.
     pub fn addr(&self) -> SocketAddr {
-        self.listeners[0].0
+        self.listeners[0].0.parse().expect("an address")
     }
 
     /// Where it listens for this framing.
     pub fn addr_of(&self, framing: &str) -> SocketAddr {
+        self.name_of(framing).parse().expect("an address")
+    }
+
+    /// What it calls the place where it listens for this framing.
+    pub fn name_of(&self, framing: &str) -> &str {
         let found = self.listeners.iter().find(|(_, spec)| spec == framing);
-        let found = found.unwrap_or_else(|| panic!("no {framing} in {:?}", self.listeners));
-        found.0
+        &found
+            .unwrap_or_else(|| panic!("no {framing} in {:?}", self.listeners))
+            .0
     }
 
     /// A connection to [`Self::addr`], whose reads do not last for ever.
@@ -467,34 +480,10 @@ pub fn connect(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-fn listener(line: &[u8]) -> Option<(SocketAddr, String)> {
+fn listener(line: &[u8]) -> Option<(String, String)> {
     let line = std::str::from_utf8(line)
         .ok()?
         .strip_prefix("listening on ")?;
     let (addr, spec) = line.split_once(" framing=")?;
-    Some((addr.parse().ok()?, spec.to_owned()))
-}
-
-/// An event in a few words, without its connection, time and addresses: `block 0 5 "hello"`.
-pub fn brief(event: &Value) -> String {
-    let kind = event["event"].as_str().unwrap_or("no event");
-    let names: &[&str] = match kind {
-        "block" => &["seq", "len", "text", "base64"],
-        "piece" => &["offset", "len", "first", "last", "text", "base64"],
-        "end" => &["blocks"],
-        "fault" => &[
-            "fault", "declared", "limit", "lost", "where", "have", "want", "found", "offset",
-            "missing",
-        ],
-        "close" => &["reason", "blocks", "bytes"],
-        _ => &[],
-    };
-    let mut words = vec![kind.to_owned()];
-    words.extend(names.iter().filter_map(|&name| match &event[name] {
-        Value::Null => None,
-        Value::String(word) if ["fault", "where", "reason"].contains(&name) => Some(word.clone()),
-        value if ["seq", "text"].contains(&name) => Some(value.to_string()),
-        value => Some(format!("{name}={value}")),
-    }));
-    words.join(" ")
+    Some((addr.to_owned(), spec.to_owned()))
 }

@@ -12,6 +12,8 @@ use super::{at_least_one, block_max, bytes, decoding, framing, seconds};
 use crate::batch::{StopAt, TooLong};
 use crate::connection::Policy;
 use crate::decode::Decoding;
+use crate::device::DeviceBy;
+use crate::patience::Patience;
 use crate::reply::Reply;
 
 /// Arguments of `serve`.
@@ -34,9 +36,36 @@ pub struct Serve {
     /// Connections at once; more are closed at once, and counted.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
     pub max_connections: usize,
+    /// Connections at once of one device; more are closed at once, and counted. Without: no bound of its own.
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub max_connections_per_device: Option<usize>,
+    /// What is one device: an address, a connection, or a listener.
+    #[arg(long, value_enum, default_value_t = DeviceBy::Ip)]
+    pub device_by: DeviceBy,
     /// Close a connection that is silent for so long.
-    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = seconds)]
-    pub idle_timeout: Option<Duration>,
+    #[arg(
+        long,
+        value_name = "S|off",
+        default_value = "off",
+        allow_negative_numbers = true
+    )]
+    pub idle_timeout: Timeout,
+    /// Close a connection when the header of a message is not whole so long after its first byte.
+    #[arg(
+        long,
+        value_name = "S|off",
+        default_value = "30",
+        allow_negative_numbers = true
+    )]
+    pub header_timeout: Timeout,
+    /// Close a connection when a message is not whole so long after its first byte.
+    #[arg(
+        long,
+        value_name = "S|off",
+        default_value = "300",
+        allow_negative_numbers = true
+    )]
+    pub block_timeout: Timeout,
     /// What is written to standard output.
     #[arg(long, value_enum, default_value_t = OutputKind::Text)]
     pub output: OutputKind,
@@ -110,6 +139,27 @@ pub enum OutputKind {
     None,
 }
 
+/// A time that may pass; none if it is `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout(pub Option<Duration>);
+
+impl FromStr for Timeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        match seconds(text) {
+            Ok(Duration::ZERO) => {
+                Err("0 would leave no time at all; use `off` for no limit".to_owned())
+            }
+            Ok(time) => Ok(Self(Some(time))),
+            Err(_) => Err("must be a number of seconds, or `off`".to_owned()),
+        }
+    }
+}
+
 /// An address with options of its own.
 #[derive(Clone, Debug)]
 pub struct Listen {
@@ -166,7 +216,11 @@ impl Serve {
                     Oversize::Pieces => TooLong::Pieces,
                 },
             },
-            idle_timeout: self.idle_timeout,
+            patience: Patience {
+                idle: self.idle_timeout.0,
+                header: self.header_timeout.0,
+                block: self.block_timeout.0,
+            },
             reply: self.reply.as_deref().map(Reply::parse),
         }
     }

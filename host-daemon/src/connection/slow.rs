@@ -1,0 +1,159 @@
+//! What a connection does that takes time: each a future on the heap, for as long as it lasts.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use framing_core::{AnyFraming, Decode, Fault, Part};
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{Connection, Held, LAST_READS, QUIET, Step};
+use crate::batch::Batch;
+use crate::event::{Reason, What};
+use crate::reply::Answer;
+
+impl Connection {
+    /// Says what was cut, answers, and closes.
+    pub(super) async fn finish(mut self: Box<Self>, reason: Reason) {
+        self.end(reason).await;
+        if let Some(answer) = self.answer.take()
+            && matches!(reason, Reason::End | Reason::Eof)
+        {
+            self.reply(answer).await;
+        }
+        // Only in series of blocks is there a mark that ends one.
+        let in_series = self.position.in_series != 0;
+        let torn = in_series && matches!(self.policy.framing, AnyFraming::Blocks(_));
+        self.shared.counters.closed(reason, torn);
+        let closed = self.event(What::Closed {
+            blocks: self.position.seq,
+            bytes: self.bytes,
+            reason,
+        });
+        let shared = Arc::clone(&self.shared);
+        // With its socket, and its place.
+        drop(self);
+        shared.sinks.send(closed).await;
+    }
+
+    async fn reply(&mut self, answer: Box<Answer>) {
+        let (conn, device) = (self.source.conn, &self.source.device);
+        let patience = self.policy.patience.idle;
+        let sending = answer.send(&mut self.stream, patience, self.position.seq, self.bytes);
+        tokio::select! {
+            sent = sending => if let Err(failure) = sent {
+                warn!(conn, %device, "reply not sent: {failure}");
+            },
+            () = self.shared.stop.cancelled() => warn!(conn, %device, "reply cut short: stopping"),
+        }
+    }
+
+    /// Does what cannot be done at once. Gives the reason to close, if there is one.
+    pub(super) async fn wait(&mut self, step: Step) -> Option<Reason> {
+        match step {
+            Step::NoBuffer => self.wait_for_buffer().await,
+            Step::Held(held) => self.wait_for_room(held).await,
+            Step::Stop => self.read_last_bytes().await,
+            Step::Close(reason) => Some(reason),
+            Step::Go | Step::Yield => None,
+        }
+    }
+
+    /// Waits for a buffer, and reads into it.
+    async fn wait_for_buffer(&mut self) -> Option<Reason> {
+        let since = Instant::now();
+        let mut buffer = self.shared.pool.take(&self.share).await;
+        self.waiting.held_back(since.elapsed());
+        buffer.parts_mut().0.append(&mut self.carry);
+        let mut buffer = Some(buffer);
+        let step = poll_fn(|context| {
+            let buffer = buffer.take();
+            Poll::Ready(buffer.map_or(Step::Go, |buffer| self.read(buffer, context)))
+        });
+        match step.await {
+            Step::Held(held) => self.wait_for_room(held).await,
+            Step::Close(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Waits until what was received can be passed on. Gives the reason to close, if there is one.
+    async fn wait_for_room(&mut self, held: Box<Held>) -> Option<Reason> {
+        let since = Instant::now();
+        let (event, reason) = match *held {
+            Held::Event(event, reason) => (event, reason),
+            Held::Batch(mut batch, reason) => {
+                batch.weigh(&self.shared.pool, &mut self.share).await;
+                match self.pass(batch, reason) {
+                    Step::Held(held) => match *held {
+                        Held::Event(event, reason) => (event, reason),
+                        Held::Batch(..) => return None,
+                    },
+                    Step::Close(reason) => return Some(reason),
+                    _ => return None,
+                }
+            }
+        };
+        self.shared.sinks.send(event).await;
+        self.waiting.held_back(since.elapsed());
+        reason
+    }
+
+    /// The daemon is to stop. What has arrived is still read; the runtime may not know yet that it has, and a device
+    /// that goes on sending is not waited for.
+    async fn read_last_bytes(&mut self) -> Option<Reason> {
+        let since = Instant::now();
+        loop {
+            if !self.undecoded {
+                if LAST_READS < since.elapsed() {
+                    return Some(Reason::Shutdown);
+                }
+                match tokio::time::timeout(QUIET, self.stream.readable()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Some(Reason::Reset),
+                    Err(_) => return Some(Reason::Shutdown),
+                }
+            }
+            let reason = match poll_fn(|context| Poll::Ready(self.read_now(context))).await {
+                Step::NoBuffer => self.wait_for_buffer().await,
+                Step::Held(held) => self.wait_for_room(held).await,
+                Step::Close(reason) => Some(reason),
+                Step::Go | Step::Yield | Step::Stop => None,
+            };
+            if reason.is_some() {
+                return reason;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Nothing more will be read: says whether that cut a message.
+    async fn end(&mut self, reason: Reason) {
+        if matches!(reason, Reason::End | Reason::Limit | Reason::Fault) {
+            let bytes = self.carry.len();
+            if reason == Reason::End && bytes != 0 {
+                warn!(conn = self.source.conn, device = %self.source.device, bytes, "bytes behind the end of the series");
+            }
+            return;
+        }
+        let fault = self.decoder.close(&self.carry);
+        // That a series goes on when the daemon stops is no fault.
+        let going_on = |fault: &Fault| {
+            reason == Reason::Shutdown
+                && matches!(
+                    fault,
+                    Fault::Truncated {
+                        part: Part::End,
+                        ..
+                    }
+                )
+        };
+        if let Some(fault) = fault.filter(|fault| !going_on(fault)) {
+            // A fault alone weighs nothing, and is never echoed.
+            if let Step::Held(held) = self.pass(Batch::of_fault(fault), None) {
+                self.wait_for_room(held).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The sockets that connections are made of. What is none (a serial line, standard input) is joined to one by a
+//! pair of sockets.
+
+use std::io;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected socket.
+#[derive(Debug)]
+pub enum Stream {
+    /// From the network.
+    Tcp(TcpStream),
+    /// From this machine.
+    Unix(UnixStream),
+}
+
+/// Does the same with a socket of either kind.
+macro_rules! each {
+    ($stream:expr, $socket:ident => $do:expr) => {
+        match $stream {
+            Stream::Tcp($socket) => $do,
+            Stream::Unix($socket) => $do,
+        }
+    };
+}
+
+impl Stream {
+    /// Whether there may be something to read. Tells the task of `context` when that changes.
+    ///
+    /// # Errors
+    /// Where the transport failed.
+    pub fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, socket => socket.poll_read_ready(context))
+    }
+
+    /// Waits until there may be something to read. Cancel-safe.
+    ///
+    /// # Errors
+    /// Where the transport failed.
+    pub async fn readable(&self) -> io::Result<()> {
+        std::future::poll_fn(|context| self.poll_read_ready(context)).await
+    }
+
+    /// Says that nothing will be sent. A peer that is gone already is found by reading.
+    pub fn send_nothing(&self) {
+        let shut = |socket: SockRef<'_>| socket.shutdown(Shutdown::Write);
+        let _ = each!(self, socket => shut(SockRef::from(socket)));
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), socket => Pin::new(socket).poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self.get_mut(), socket => Pin::new(socket).poll_write(context, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), socket => Pin::new(socket).poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), socket => Pin::new(socket).poll_shutdown(context))
+    }
+}

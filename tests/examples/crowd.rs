@@ -1,0 +1,310 @@
+//! Many devices at once, to measure the daemon by: `cargo run --release -p tests --example crowd -- WHAT`.
+//!
+//! `idle`: resident memory a connection, of 10,000 that wait. `opens`: a thousand connections a second for a minute.
+//! `flood`: processor time a block. `fair`: how long the blocks of a thousand slow devices take, beside a fast one.
+//! `BLOCKSD=PATH` in the environment measures another binary than that of this source. `docs/performance.md` says
+//! what came of it.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tests::process::{Process, Server, blocksd};
+
+/// Connections that wait.
+const CROWD: usize = 10_000;
+/// Connections of one address of ours: it has about 28,000 ports.
+const AN_ADDRESS: usize = 10_000;
+/// How long the daemon is left alone before it is looked at.
+const SETTLE: Duration = Duration::from_secs(2);
+
+fn main() {
+    rlimit::increase_nofile_limit(u64::MAX).expect("a limit of descriptors");
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize, default: usize| {
+        words
+            .get(at)
+            .map_or(default, |word| word.parse().expect("a number"))
+    };
+    match words.first().map(String::as_str) {
+        Some("idle") => idle(number(1, CROWD)),
+        Some("opens") => opens(number(1, 60), number(2, 1000)),
+        Some("flood") => flood(number(1, 1), number(2, 64), number(3, 10)),
+        Some("fair") => fair(number(1, 1000), number(2, 20)),
+        _ => println!(
+            "idle [CONNECTIONS] | opens [SECONDS] [A_SECOND] | flood [CONNECTIONS] [BYTES] [SECONDS] | fair [SLOW] [SECONDS]"
+        ),
+    }
+}
+
+/// Memory a connection, in what it may wait for.
+fn idle(count: usize) {
+    let timeouts = ["--idle-timeout", "3600"];
+    let block = b"\0\0\0\x05hello".as_slice();
+    for (state, args, sent) in [
+        ("just opened", &[][..], &b""[..]),
+        ("after a block", &[], block),
+        ("after half a header", &[], &block[..2]),
+        ("after half a block", &[], &block[..6]),
+        ("just opened, with --idle-timeout", &timeouts, b""),
+        ("after a block, with --idle-timeout", &timeouts, block),
+    ] {
+        let daemon = Daemon::start(args);
+        thread::sleep(SETTLE);
+        let before = daemon.resident();
+        let mut devices = Vec::with_capacity(count);
+        for number in 0..count {
+            let mut device = daemon.connect(number);
+            device.write_all(sent).expect("room for a few bytes");
+            devices.push(device);
+        }
+        daemon.wait_for_descriptors(count);
+        thread::sleep(SETTLE);
+        let bytes = daemon.resident().saturating_sub(before) * 1024;
+        println!(
+            "{state}: {} bytes a connection ({count} of them, {before} kB before)",
+            bytes / count as u64
+        );
+    }
+}
+
+/// Opens so many connections a second, each of which sends one series of one block.
+fn opens(seconds: usize, a_second: usize) {
+    let daemon = Daemon::start(&[]);
+    let (descriptors, resident) = (daemon.descriptors(), daemon.resident());
+    let begun = Instant::now();
+    let count = seconds * a_second;
+    let mut latest = Duration::ZERO;
+    for number in 0..count {
+        let due = Duration::from_secs_f64(number as f64 / a_second as f64);
+        thread::sleep(due.saturating_sub(begun.elapsed()));
+        latest = latest.max(begun.elapsed().saturating_sub(due));
+        let mut device = daemon.connect(number);
+        device
+            .write_all(b"\0\0\0\x05hello\0\0\0\0")
+            .expect("room for a few bytes");
+    }
+    let took = begun.elapsed();
+    thread::sleep(SETTLE);
+    println!(
+        "{count} opened in {:.1} s, at most {:.0} ms late; descriptors {descriptors} before, {} after; kB resident {resident} before, {} after",
+        took.as_secs_f64(),
+        latest.as_secs_f64() * 1e3,
+        daemon.descriptors(),
+        daemon.resident(),
+    );
+    println!("{}", daemon.stop());
+}
+
+/// Sends blocks of so many bytes on so many connections as fast as the daemon takes them.
+fn flood(connections: usize, bytes: usize, seconds: usize) {
+    let daemon = Daemon::start(&[]);
+    let enough = AtomicBool::new(false);
+    let wire = blocks(bytes);
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for number in 0..connections {
+            let (daemon, wire, enough) = (&daemon, &wire, &enough);
+            scope.spawn(move || {
+                let mut device = daemon.connect(number);
+                while !enough.load(Ordering::Relaxed) {
+                    device.write_all(wire).expect("the daemon reads");
+                }
+            });
+        }
+        thread::sleep(Duration::from_secs(seconds as u64));
+        enough.store(true, Ordering::Relaxed);
+    });
+    thread::sleep(SETTLE);
+    let (took, ticks) = (begun.elapsed() - SETTLE, daemon.ticks());
+    let totals = daemon.stop();
+    let blocks = totals
+        .split(", ")
+        .find_map(|part| part.strip_suffix(" blocks"));
+    let blocks: f64 = blocks
+        .expect("blocks in the totals")
+        .parse()
+        .expect("a number");
+    println!(
+        "{connections} connections, {bytes} bytes a block: {:.0} blocks a second, {:.1} ns of processor time a block",
+        blocks / took.as_secs_f64(),
+        // A tick is a hundredth of a second.
+        ticks as f64 * 1e7 / blocks,
+    );
+}
+
+/// Delay from sending a block to the daemon's time of receipt, of slow devices alone and beside a fast one.
+fn fair(slow: usize, seconds: usize) {
+    for (title, fast) in [("alone", false), ("beside a fast one", true)] {
+        let mut delays = fair_run(slow, seconds, fast);
+        delays.sort_unstable();
+        let at = |percent: f64| {
+            let index = (delays.len() as f64 * percent / 100.0) as usize;
+            delays[index.min(delays.len() - 1)] as f64 / 1e6
+        };
+        println!(
+            "{slow} slow devices {title}: {} blocks, delay in ms: median {:.2}, 90 % {:.2}, 99 % {:.2}, 99.9 % {:.2}, most {:.2}",
+            delays.len(),
+            at(50.0),
+            at(90.0),
+            at(99.0),
+            at(99.9),
+            at(100.0)
+        );
+    }
+}
+
+/// The delays in nanoseconds.
+fn fair_run(slow: usize, seconds: usize, fast: bool) -> Vec<u64> {
+    // The slow ones send lines, which are told from the blocks of the fast one by what is in them.
+    let args = [
+        "--listen",
+        "0.0.0.0:0,framing=lines",
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let daemon = Daemon::of(&args, "json");
+    let enough = AtomicBool::new(false);
+    let (addr, wire) = (daemon.server.addr_of("blocks"), blocks(1024));
+    thread::scope(|scope| {
+        if fast {
+            scope.spawn(|| {
+                let mut device = TcpStream::connect(addr).expect("it listens");
+                while !enough.load(Ordering::Relaxed) {
+                    device.write_all(&wire).expect("the daemon reads");
+                }
+            });
+        }
+        let mut devices: Vec<_> = (0..slow).map(|number| daemon.connect(number)).collect();
+        let begun = Instant::now();
+        for number in 0..slow * seconds {
+            let due = Duration::from_secs_f64(number as f64 / slow as f64);
+            thread::sleep(due.saturating_sub(begun.elapsed()));
+            let line = format!("sent {}\n", now_ns());
+            devices[number % slow]
+                .write_all(line.as_bytes())
+                .expect("room");
+        }
+        enough.store(true, Ordering::Relaxed);
+    });
+    daemon.stop_and_read_delays()
+}
+
+/// A megabyte of blocks.
+fn blocks(bytes: usize) -> Vec<u8> {
+    let header = u32::try_from(bytes).expect("a short block").to_be_bytes();
+    let block = [&header[..], &vec![b'x'; bytes]].concat();
+    block.repeat((1 << 20) / block.len() + 1)
+}
+
+fn now_ns() -> u128 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.expect("a clock").as_nanos()
+}
+
+/// The daemon that is measured.
+struct Daemon {
+    server: Server,
+    json: Option<thread::JoinHandle<Vec<u64>>>,
+}
+
+impl Daemon {
+    fn start(args: &[&str]) -> Self {
+        let listen = ["--listen", "0.0.0.0:0", "--max-connections", "100000"];
+        Self::of(&[&listen, args].concat(), "none")
+    }
+
+    fn of(args: &[&str], output: &str) -> Self {
+        let mut command = std::env::var_os("BLOCKSD").map_or_else(|| blocksd(&[]), Command::new);
+        command.arg("serve").args(args).args(["--output", output]);
+        command.stdout(std::process::Stdio::piped());
+        let mut process = Process::start_unread(command);
+        let stdout = process.take_stdout().expect("piped");
+        let json = (output == "json").then(|| thread::spawn(move || delays(stdout)));
+        let server = Server::of(process, args);
+        Self { server, json }
+    }
+
+    fn connect(&self, number: usize) -> TcpStream {
+        let host = Ipv4Addr::new(
+            127,
+            0,
+            0,
+            1 + u8::try_from(number / AN_ADDRESS % 100).unwrap_or(0),
+        );
+        let addr = SocketAddr::from((host, self.server.addr().port()));
+        TcpStream::connect(addr).expect("it listens")
+    }
+
+    fn proc(&self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.server.process.id())
+    }
+
+    fn resident(&self) -> u64 {
+        self.server.process.memory_kb("VmRSS")
+    }
+
+    fn descriptors(&self) -> usize {
+        let entries = std::fs::read_dir(self.proc("fd"));
+        entries.expect("the daemon runs").count()
+    }
+
+    fn wait_for_descriptors(&self, count: usize) {
+        while self.descriptors() < count {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Processor time so far.
+    fn ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(self.proc("stat")).expect("the daemon runs");
+        let fields: Vec<_> = stat.split_whitespace().collect();
+        let [user, system] = [13, 14].map(|at| fields[at].parse::<u64>().expect("ticks"));
+        user + system
+    }
+
+    /// Its last words.
+    fn stop(self) -> String {
+        let Self { server, .. } = self;
+        server.process.signal("TERM");
+        let ended = server.process.end();
+        let totals = ended.stderr.lines().find(|line| line.starts_with("totals"));
+        totals.expect("totals").replace("totals: ", "")
+    }
+
+    fn stop_and_read_delays(mut self) -> Vec<u64> {
+        let json = self.json.take().expect("json was asked for");
+        thread::sleep(SETTLE);
+        println!("{}", self.stop());
+        json.join().expect("readable output")
+    }
+}
+
+/// Of each line that a slow device sent: the time in it, and that of its event, as nanoseconds between them.
+fn delays(stdout: impl std::io::Read) -> Vec<u64> {
+    let mut found = Vec::new();
+    for line in std::io::BufRead::split(std::io::BufReader::with_capacity(1 << 20, stdout), b'\n') {
+        let line = line.expect("the daemon runs");
+        if !line.ends_with(b"\"}") || line.len() > 300 {
+            continue;
+        }
+        let event: serde_json::Value = serde_json::from_slice(&line).expect("json");
+        let sent = event["text"]
+            .as_str()
+            .and_then(|text| text.strip_prefix("sent "));
+        let (Some(sent), Some(time)) = (sent, event["time"].as_str()) else {
+            continue;
+        };
+        // Only the time of day is needed: 2026-11-23T07:52:59.042172623Z.
+        let part = |from: usize, to: usize| time[from..to].parse::<u64>().expect("digits");
+        let seconds = part(11, 13) * 3600 + part(14, 16) * 60 + part(17, 19);
+        let fraction = format!("{:0<9}", time[20..].trim_end_matches('Z'));
+        let received = seconds * 1_000_000_000 + fraction.parse::<u64>().expect("digits");
+        let sent = sent.parse::<u128>().expect("digits") % 86_400_000_000_000;
+        found.push(received.saturating_sub(u64::try_from(sent).expect("less than a day")));
+    }
+    found
+}

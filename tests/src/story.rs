@@ -1,0 +1,27 @@
+//! What the daemon tells of a connection, in a few words.
+
+use serde_json::Value;
+
+/// An event in a few words, without its connection, time and addresses: `block 0 5 "hello"`.
+pub fn brief(event: &Value) -> String {
+    let kind = event["event"].as_str().unwrap_or("no event");
+    let names: &[&str] = match kind {
+        "block" => &["seq", "len", "text", "base64"],
+        "piece" => &["offset", "len", "first", "last", "text", "base64"],
+        "end" => &["blocks"],
+        "fault" => &[
+            "fault", "declared", "limit", "lost", "where", "have", "want", "found", "offset",
+            "missing",
+        ],
+        "close" => &["reason", "blocks", "bytes"],
+        _ => &[],
+    };
+    let mut words = vec![kind.to_owned()];
+    words.extend(names.iter().filter_map(|&name| match &event[name] {
+        Value::Null => None,
+        Value::String(word) if ["fault", "where", "reason"].contains(&name) => Some(word.clone()),
+        value if ["seq", "text"].contains(&name) => Some(value.to_string()),
+        value => Some(format!("{name}={value}")),
+    }));
+    words.join(" ")
+}
