@@ -15,10 +15,12 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that wait to be written at most; one more is lost, and counted.
 const LINES_MAX: usize = 4096;
-/// How long [`tell`] and [`finish`] wait for a reader who takes nothing.
-const STUCK: Duration = Duration::from_millis(250);
-/// How long they wait for one who reads slowly.
+/// How long [`tell`] and [`finish`] wait for a reader who takes nothing, each.
+const STUCK: Duration = Duration::from_millis(500);
+/// How long they wait for one who reads slowly, each.
 const SLOW: Duration = Duration::from_millis(1000);
+/// How long they wait for the thread to have its turn, on a machine that is busy.
+const BUSY: Duration = Duration::from_secs(5);
 /// How often they look.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -39,6 +41,7 @@ pub fn start() -> io::Result<()> {
         lost: AtomicU64::new(0),
         lost_untold: AtomicU64::new(0),
         sent: AtomicU64::new(0),
+        begun: AtomicU64::new(0),
         written: AtomicU64::new(0),
     });
     std::panic::set_hook(Box::new(|panic| {
@@ -83,7 +86,7 @@ pub fn tell(line: std::fmt::Arguments<'_>) {
     }
 }
 
-/// Waits until all is written; for up to a second, and not for a reader who takes nothing.
+/// Waits until all is written; for up to a second, and half of it for a reader who takes nothing.
 pub fn finish() {
     let Some(log) = LOG.get() else {
         return;
@@ -110,6 +113,8 @@ struct Log {
     /// Of the lost ones, those of which the log does not tell yet.
     lost_untold: AtomicU64,
     sent: AtomicU64,
+    /// Lines that the thread has begun to write, and those that it is done with.
+    begun: AtomicU64,
     written: AtomicU64,
 }
 
@@ -146,23 +151,28 @@ impl Log {
 #[derive(Debug)]
 struct Patience {
     since: Instant,
-    written: u64,
     moved: Instant,
+    begun: u64,
 }
 
 impl Patience {
     fn new(log: &Log) -> Self {
         Self {
             since: Instant::now(),
-            written: log.written.load(Ordering::Acquire),
             moved: Instant::now(),
+            begun: log.begun.load(Ordering::Acquire),
         }
     }
 
     fn is_at_end(&mut self, log: &Log) -> bool {
-        let written = log.written.load(Ordering::Acquire);
-        if written != self.written {
-            (self.written, self.moved) = (written, Instant::now());
+        let begun = log.begun.load(Ordering::Acquire);
+        if log.written.load(Ordering::Acquire) == begun {
+            // It is not the reader who is waited for.
+            self.moved = Instant::now();
+            return BUSY < self.since.elapsed();
+        }
+        if begun != self.begun {
+            (self.begun, self.moved) = (begun, Instant::now());
         }
         STUCK < self.moved.elapsed() || SLOW < self.since.elapsed()
     }
@@ -171,6 +181,9 @@ impl Patience {
 /// The thread.
 fn write(queue: &Receiver<Line>) {
     for Line { text, lost } in queue {
+        if let Some(log) = LOG.get() {
+            log.begun.fetch_add(1, Ordering::AcqRel);
+        }
         if lost != 0 {
             let note = format!("blocksd: {lost} lines of the log are lost here; nobody read it\n");
             let _ = write_line(note.as_bytes());
