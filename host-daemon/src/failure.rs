@@ -49,6 +49,23 @@ pub enum Failure {
     },
     /// A config file that `serve` cannot follow.
     Config(Box<ConfigError>),
+    /// A recording in which nothing is whole.
+    NothingWhole {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Recordings that are not sound; what is wrong with them was told.
+    Unsound {
+        /// How many.
+        files: u64,
+        /// Of how many.
+        of: u64,
+    },
+    /// Recordings that are not whole; where was told.
+    NotWhole {
+        /// Bytes that are lost.
+        lost: u64,
+    },
     /// A command that does not work with this framing.
     Framing {
         /// The command.
@@ -151,6 +168,11 @@ impl fmt::Display for Failure {
                 path.display()
             ),
             Self::Config(error) => error.fmt(f),
+            Self::NothingWhole { path } => {
+                write!(f, "nothing in {} is whole", path.display())
+            }
+            Self::Unsound { files, of } => write!(f, "{files} of {of} files are not sound"),
+            Self::NotWhole { lost } => write!(f, "{lost} bytes of the recording are lost"),
             Self::Framing { command, framing } => {
                 write!(
                     f,

@@ -4,6 +4,7 @@
 //! events -> writer (channels, chunks, rotation) -> container (MCAP) -> disk <- syncer (group commit, sealing)
 //! ```
 
+pub mod catalogue;
 pub mod chunk;
 pub mod container;
 pub mod disk;
@@ -12,12 +13,15 @@ pub mod names;
 pub mod record;
 pub mod recover;
 pub mod repair;
+pub mod report;
 pub mod scan;
 pub mod seal;
 pub mod stats;
 pub mod summary;
 pub mod syncer;
+pub mod verify;
 pub mod writer;
+pub mod wrong;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -26,4 +26,5 @@ mod serve;
 mod splits;
 mod tidy;
 mod transport;
+mod verify;
 mod writing;
