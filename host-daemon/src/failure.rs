@@ -61,6 +61,13 @@ pub enum Failure {
         /// Of how many.
         of: u64,
     },
+    /// Devices whose replay was cut off; which ones was told.
+    CutOff {
+        /// How many.
+        devices: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// Recordings that are not whole; where was told.
     NotWhole {
         /// Bytes that are lost.
@@ -172,6 +179,9 @@ impl fmt::Display for Failure {
                 write!(f, "nothing in {} is whole", path.display())
             }
             Self::Unsound { files, of } => write!(f, "{files} of {of} files are not sound"),
+            Self::CutOff { devices, of } => {
+                write!(f, "the peer took not all of {devices} of {of} devices")
+            }
             Self::NotWhole { lost } => write!(f, "{lost} bytes of the recording are lost"),
             Self::Framing { command, framing } => {
                 write!(

@@ -62,9 +62,10 @@ impl Listed {
 /// # Errors
 /// [`Failure::File`].
 pub fn list_directory(directory: &Path) -> Result<Vec<Listed>, Failure> {
-    // Asked before the files are: one that is sealed in the meantime is still read to its end.
-    let is_locked = is_locked(directory);
+    // Asked before and after: a daemon that begins, or ends, in the meantime is not missed.
+    let was_locked = is_locked(directory);
     let files = files(directory)?;
+    let is_locked = was_locked || is_locked(directory);
     let mut listed = Vec::new();
     for path in &files {
         let part = sealed_name(path, PART);

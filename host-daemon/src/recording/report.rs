@@ -94,9 +94,11 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let (mut unsound, mut of) = (0, 0);
     for listed in list(paths)? {
+        let Some((input, is_open)) = listed.open()? else {
+            continue;
+        };
         of += 1;
         let name = listed.path.display();
-        let (input, is_open) = listed.open()?;
         let (mut told, mut more) = (Ok(()), 0_u64);
         let verified = verify(input, is_open, &mut |wrong| {
             if told.is_ok() && more < WRONG_MAX {
@@ -157,7 +159,9 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Failure
         .map(str::to_owned),
     ];
     for listed in list_directory(directory)? {
-        let (mut input, is_open) = listed.open()?;
+        let Some((mut input, is_open)) = listed.open()? else {
+            continue;
+        };
         let size = input.len();
         let summary = match is_open {
             true => None,
@@ -311,18 +315,24 @@ fn named(compression: String) -> String {
 }
 
 impl Listed {
-    /// Opens it, under the name that it has now; and whether it is still being written.
+    /// Opens it, under the name that it has now; and whether it is still being written. None if it was removed since
+    /// it was listed: a daemon may keep the latest files only.
     ///
     /// # Errors
     /// [`Failure::File`].
-    pub fn open(&self) -> Result<(Input, bool), Failure> {
-        match (Input::open(&self.path), sealed_name(&self.path, PART)) {
-            // Sealed in the meantime.
-            (Err(failure), Some(sealed)) => match Input::open(&sealed) {
-                Ok(input) => Ok((input, false)),
-                Err(_) => Err(failure),
-            },
-            (opened, _) => opened.map(|input| (input, self.is_open)),
+    pub fn open(&self) -> Result<Option<(Input, bool)>, Failure> {
+        let sealed = sealed_name(&self.path, PART);
+        let mut opened = Input::open(&self.path).map(|input| (input, self.is_open));
+        if let (true, Some(sealed)) = (is_gone(&opened), sealed) {
+            opened = Input::open(&sealed).map(|input| (input, false));
+        }
+        match is_gone(&opened) {
+            true => Ok(None),
+            false => opened.map(Some),
         }
     }
+}
+
+fn is_gone(opened: &Result<(Input, bool), Failure>) -> bool {
+    matches!(opened, Err(Failure::File { error, .. }) if error.kind() == io::ErrorKind::NotFound)
 }

@@ -100,8 +100,8 @@ struct Verifier<'a> {
     chunk: Option<Seen>,
     channels: BTreeMap<u16, Channel>,
     schemas: BTreeMap<u16, (String, String, Vec<u8>)>,
-    /// Sequence number that comes next in a channel.
-    next: HashMap<u16, u32>,
+    /// Sequence number that comes next in a topic: two channels of a device may share it.
+    next: HashMap<String, u32>,
     counts: BTreeMap<u16, u64>,
     /// Attachments, and metadata.
     others: [u32; 2],
@@ -205,8 +205,15 @@ impl Verifier<'_> {
         if !self.ours || !matches!(kind, Kind::Blocks | Kind::Pieces) {
             return;
         }
-        let want = self.next.insert(id, sequence.wrapping_add(1));
-        if let Some(want) = want.filter(|&want| want != sequence) {
+        let following = sequence.wrapping_add(1);
+        let want = match self.next.get_mut(&channel.topic) {
+            Some(next) => std::mem::replace(next, following),
+            None => {
+                self.next.insert(channel.topic.clone(), following);
+                sequence
+            }
+        };
+        if want != sequence {
             let what = What::Sequence {
                 topic: channel.topic.clone(),
                 want,
