@@ -9,6 +9,7 @@ mod crash;
 mod decode;
 mod demo;
 mod differential;
+mod foreign;
 mod hostile;
 mod logging;
 mod metrics;

@@ -135,7 +135,9 @@ impl Verifier<'_> {
             at += len;
         }
         for (at, group) in told {
-            if !groups.contains(&group) {
+            let (_, _, len) = group;
+            // Others tell of groups that are empty, too.
+            if len != 0 && !groups.contains(&group) {
                 self.wrong(at, What::Group { opcode: group.0 });
             }
         }
