@@ -145,6 +145,38 @@ impl Batch {
         }
     }
 
+    /// Whole blocks, each with its place in `bytes`.
+    #[must_use]
+    pub fn of_blocks(bytes: Vec<u8>, spans: Vec<Span>) -> Self {
+        let mut buffer = Buffer::own(bytes);
+        *buffer.parts_mut().1 = spans;
+        Self {
+            buffer,
+            marks: Vec::new(),
+        }
+    }
+
+    /// Part of a message that is not taken whole.
+    #[must_use]
+    pub fn of_piece(bytes: Vec<u8>, first: bool, last: bool) -> Self {
+        let span = Span::new(0, bytes.len());
+        let what = What::Piece { span, first, last };
+        Self {
+            buffer: Buffer::own(bytes),
+            marks: vec![Mark { before: 0, what }],
+        }
+    }
+
+    /// The mark that ends a series.
+    #[must_use]
+    pub fn of_end() -> Self {
+        let what = What::End;
+        Self {
+            buffer: Buffer::own(Vec::new()),
+            marks: vec![Mark { before: 0, what }],
+        }
+    }
+
     /// A fault that no byte of a window tells of: the stream was cut.
     #[must_use]
     pub fn of_fault(fault: Fault) -> Self {

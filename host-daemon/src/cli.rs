@@ -1,6 +1,7 @@
 //! The command line: what may be asked, and what it means.
 
 mod record;
+mod recordings;
 mod serve;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap_complete::Shell;
 use framing_core::{AnyFraming, Blocks};
 
 pub use self::record::Record;
+pub use self::recordings::{Read, ReadOutput, Recordings, Recover, Replay, Verify};
 pub use self::serve::{AfterEnd, Listen, Options, OutputKind, Oversize, Serve, Timeout};
 
 use crate::decode::{Decoding, DefmtError};
@@ -33,6 +35,16 @@ pub enum Command {
     Send(Send),
     /// Say what `serve` would do with a config file, and whether it can be done.
     CheckConfig(CheckConfig),
+    /// Print what was recorded.
+    Read(Read),
+    /// Send what was recorded, as it came.
+    Replay(Replay),
+    /// List the files of a recording.
+    Recordings(Recordings),
+    /// Check that recordings are sound.
+    Verify(Verify),
+    /// Save what is whole in torn recordings.
+    Recover(Recover),
     /// Show a daemon and three simulated devices at work.
     Demo(Demo),
     /// Print what a shell needs to complete commands and options.

@@ -73,6 +73,8 @@ pub struct Undecodable {
 #[derive(Debug, Default)]
 pub struct Decoder {
     decoding: Decoding,
+    /// Number of the connection's first block.
+    first: u64,
     /// The firmware that sends is not the one whose formats are known.
     foreign: AtomicBool,
 }
@@ -81,8 +83,15 @@ impl Decoder {
     /// A decoder for a connection that has just begun.
     #[must_use]
     pub const fn new(decoding: Decoding) -> Self {
+        Self::starting_at(decoding, 0)
+    }
+
+    /// A decoder for a connection whose first block has another number than 0, as it may have in a recording.
+    #[must_use]
+    pub const fn starting_at(decoding: Decoding, first: u64) -> Self {
         Self {
             decoding,
+            first,
             foreign: AtomicBool::new(false),
         }
     }
@@ -104,6 +113,7 @@ impl Decoder {
                 reason: "of another build".to_owned(),
             });
         }
+        let seq = seq.wrapping_sub(self.first);
         let meaning = self.decoding.read(seq, bytes)?;
         if let Meaning::Build { known: false, .. } = &meaning {
             self.foreign.store(true, Ordering::Relaxed);

@@ -24,7 +24,7 @@ pub struct Event {
 /// The connection that an event is of.
 #[derive(Debug)]
 pub struct Source {
-    /// Its number, from 1.
+    /// Its number, from 1; 0 where a recording does not tell.
     pub conn: u64,
     /// Where blocks come from: set by the daemon, never by the peer.
     pub device: Arc<str>,

@@ -49,6 +49,30 @@ pub enum Failure {
     },
     /// A config file that `serve` cannot follow.
     Config(Box<ConfigError>),
+    /// A recording in which nothing is whole.
+    NothingWhole {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Recordings that are not sound; what is wrong with them was told.
+    Unsound {
+        /// How many.
+        files: u64,
+        /// Of how many.
+        of: u64,
+    },
+    /// Devices whose replay was cut off; which ones was told.
+    CutOff {
+        /// How many.
+        devices: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// Recordings that are not whole; where was told.
+    NotWhole {
+        /// Bytes that are lost.
+        lost: u64,
+    },
     /// A command that does not work with this framing.
     Framing {
         /// The command.
@@ -160,6 +184,14 @@ impl fmt::Display for Failure {
                     "there is no command `{name}`; `blocksd --help` names them"
                 )
             }
+            Self::NothingWhole { path } => {
+                write!(f, "nothing in {} is whole", path.display())
+            }
+            Self::Unsound { files, of } => write!(f, "{files} of {of} files are not sound"),
+            Self::CutOff { devices, of } => {
+                write!(f, "the peer took not all of {devices} of {of} devices")
+            }
+            Self::NotWhole { lost } => write!(f, "{lost} bytes of the recording are lost"),
             Self::Framing { command, framing } => {
                 write!(
                     f,

@@ -20,6 +20,7 @@ use host_daemon::output::{self, Events, Hex, Json, QUEUE_LEN, Text};
 use host_daemon::pool::Pool;
 use host_daemon::recording::stats::Stats;
 use host_daemon::recording::{Lock, Recording};
+use host_daemon::recording::{read, replay, report};
 use host_daemon::send::Send;
 use host_daemon::serve::{Admission, Listener, serve};
 use host_daemon::sinks::Sinks;
@@ -76,6 +77,15 @@ fn run(command: Command) -> Result<(), Failure> {
             wait_reply: arguments.wait_reply,
             connect_timeout: arguments.connect_timeout,
         }),
+        Command::Read(arguments) => read::read(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Recordings(arguments) => {
+            report::recordings_command(&arguments.directory, arguments.json)
+        }
+        Command::Verify(arguments) => report::verify_command(&arguments.paths),
+        Command::Recover(arguments) => {
+            report::recover_command(&arguments.path, arguments.output.as_deref())
+        }
         Command::CheckConfig(arguments) => check::check(&config::read(&arguments.file)?),
         Command::Demo(arguments) => {
             runtime()?.block_on(demo::demo(arguments.seconds, arguments.firmware))

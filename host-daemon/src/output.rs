@@ -79,7 +79,11 @@ impl Out {
         self.counters.fault(FaultKind::Undecodable);
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    /// Writes what was collected.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn flush(&mut self) -> io::Result<()> {
         self.to.write_all(&self.bytes)?;
         self.bytes.clear();
         self.to.flush()

@@ -4,20 +4,28 @@
 //! events -> writer (channels, chunks, rotation) -> container (MCAP) -> disk <- syncer (group commit, sealing)
 //! ```
 
+pub mod catalogue;
 pub mod chunk;
 pub mod container;
 pub mod disk;
 pub mod input;
+pub mod messages;
 pub mod names;
+pub mod player;
+pub mod read;
 pub mod record;
 pub mod recover;
 pub mod repair;
+pub mod replay;
+pub mod report;
 pub mod scan;
 pub mod seal;
 pub mod stats;
 pub mod summary;
 pub mod syncer;
+pub mod verify;
 pub mod writer;
+pub mod wrong;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -135,8 +135,13 @@ impl Head {
     /// Of an event.
     pub(crate) fn of(event: &Event) -> Self {
         let Source { conn, device, .. } = &*event.source;
+        let device = Value::from(&**device);
         Self {
-            conn_device: format!(r#""conn":{conn},"device":{}"#, Value::from(&**device)),
+            conn_device: match conn {
+                // Of a recording that does not tell.
+                0 => format!(r#""device":{device}"#),
+                _ => format!(r#""conn":{conn},"device":{device}"#),
+            },
             time: Time(event.time).to_string(),
         }
     }

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::recover::{Recovered, recover};
 use crate::failure::Failure;
@@ -16,6 +17,10 @@ pub const SEALED: &str = "mcap";
 pub const PART: &str = "part";
 /// How the name of a file ends that a repair is writing.
 pub const NEW: &str = "new";
+
+/// How long a lock is tried for, and how often.
+const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// What was done with a torn file.
 #[derive(Clone, Debug)]
@@ -57,12 +62,20 @@ pub fn lock(directory: &Path) -> Result<File, Failure> {
     let path = directory.join(LOCK);
     let open = File::options().create(true).append(true).open(&path);
     let file = open.map_err(|error| write_failure(&path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Failure::Locked {
-            path: directory.into(),
-        }),
-        Err(TryLockError::Error(error)) => Err(write_failure(&path, error)),
+    let begin = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // It may be somebody who only looks.
+            Err(TryLockError::WouldBlock) if begin.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_RETRY);
+            }
+            Err(TryLockError::WouldBlock) => {
+                let path = directory.into();
+                return Err(Failure::Locked { path });
+            }
+            Err(TryLockError::Error(error)) => return Err(write_failure(&path, error)),
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! begins. That search checks four times the length of the file at most, so that a file made of false beginnings
 //! costs no more than that.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use mcap::records::{Header, Record, op};
 use super::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent};
 use super::input::Input;
 use super::record::{HEAD_LEN, Raw, head};
-use super::summary::Summary;
+use super::summary::{Place, Summary};
 use crate::failure::Failure;
 
 /// What the library field of a recording of ours begins with.
@@ -78,10 +79,10 @@ pub struct Scan {
     input: Input,
     plain: Vec<u8>,
     at: u64,
-    /// Where the last thing was found.
-    last: u64,
     /// Beginnings of all chunks, and of the end of the data, where the summary tells.
     known: Vec<u64>,
+    /// Where those chunks begin that are not wanted.
+    unwanted: HashSet<u64>,
     /// Another process is writing: what is not there yet is not lost.
     growing: bool,
     /// Written by us: nothing is accepted that we do not write.
@@ -129,8 +130,8 @@ impl Scan {
             input,
             plain: Vec::new(),
             at: 0,
-            last: 0,
             known,
+            unwanted: HashSet::new(),
             growing,
             ours: true,
             chunked: false,
@@ -145,13 +146,17 @@ impl Scan {
     /// # Errors
     /// [`Failure::File`]. What is wrong inside of the file is [`Found::Lost`].
     pub fn advance(&mut self) -> Result<Option<Found<'_>>, Failure> {
+        while self.unwanted.contains(&self.at)
+            && let Some(next) = self.next_known(self.at)
+        {
+            self.at = next;
+        }
         let offset = self.at;
         let step = if offset == 0 {
             self.begin()?
         } else {
             self.walk()?
         };
-        self.last = offset;
         Ok(Some(match step {
             Step::End => return Ok(None),
             Step::Header(header) => Found::Header(header),
@@ -183,15 +188,12 @@ impl Scan {
         }))
     }
 
-    /// Where the next thing begins, in bytes from the begin of the file.
-    #[must_use]
-    pub const fn position(&self) -> u64 {
-        self.at
-    }
-
-    /// Goes on at a place where a record begins.
-    pub const fn seek(&mut self, offset: u64) {
-        self.at = offset;
+    /// Goes past chunks of a sealed file that have no message from `from` on and before `to`, in nanoseconds. The
+    /// channels that they tell of are in the summary.
+    pub fn only(&mut self, summary: &Summary, from: u64, to: u64) {
+        let outside = |place: &&Place| place.end_time < from || to <= place.start_time;
+        let unwanted = summary.chunks.iter().filter(outside);
+        self.unwanted = unwanted.map(|place| place.offset).collect();
     }
 
     /// Whether the end of the data was passed: no message comes any more.

@@ -39,6 +39,10 @@ pub struct Summary {
     pub chunks: Vec<Place>,
     /// Compression of the first chunk.
     pub compression: Option<String>,
+    /// What all chunks hold, in bytes.
+    pub uncompressed_len: u64,
+    /// Bytes of the records of schemas and channels.
+    pub definitions_len: u64,
 }
 
 /// Where a chunk is.
@@ -149,11 +153,14 @@ impl Summary {
     }
 
     fn take(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), SummaryFault> {
+        let len = (HEAD_LEN + raw.body.len()) as u64;
         match raw.parse().ok_or(SummaryFault::NoRecord { offset })? {
             Record::Schema { header, data } => {
+                self.definitions_len += len;
                 self.schemas.insert(header.id, (header, data.into_owned()));
             }
             Record::Channel(channel) => {
+                self.definitions_len += len;
                 self.channels.insert(channel.id, channel);
             }
             Record::Statistics(statistics) => self.statistics = Some(statistics),
@@ -165,6 +172,8 @@ impl Summary {
                     return Err(SummaryFault::NoPlace { offset });
                 }
                 self.chunks.push(place);
+                let sum = self.uncompressed_len;
+                self.uncompressed_len = sum.saturating_add(index.uncompressed_size);
                 self.compression.get_or_insert(index.compression);
             }
             _ => {}
