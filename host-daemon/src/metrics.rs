@@ -202,9 +202,13 @@ impl Metrics {
                 count,
             )?;
         }
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        page.metric("blocksd_build", "The program", MetricType::Info)?
-            .encode_info(&version)
+        // Not of the type `info`, which who reads the older text format does not know.
+        page.gauges(
+            "blocksd_build_info",
+            "The program",
+            "version",
+            [(env!("CARGO_PKG_VERSION"), 1_u64)],
+        )
     }
 }
 

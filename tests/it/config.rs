@@ -177,6 +177,33 @@ fn what_cannot_be_done_is_found_without_opening_a_port() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_written_to_is_found() {
+    let file = File::new("");
+    for folder in [file.name().to_owned(), format!("{}/deep/er", file.name())] {
+        let ended = File::new(&format!("record = '{folder}'")).check();
+        ended.assert_refused(2, &format!("cannot write {folder}: "));
+    }
+    let there = file.path.parent().unwrap();
+    let to_be_made = there.join("a/b");
+    let ended = File::new(&format!("record = '{}'", to_be_made.display())).check();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    // Nothing was made for that, and nothing left behind.
+    assert_eq!(fs::read_dir(there).unwrap().count(), 1);
+}
+
+#[test]
+fn what_a_key_needs_may_stand_on_the_command_line() {
+    let file = File::new("record-sync-ms = 50");
+    let ended = file.check();
+    ended.assert_refused(2, &format!("blocksd: {}: ", file.name()));
+    ended.assert_refused(2, "--record <DIR>");
+    let folder = TempDir::new().unwrap();
+    let record = folder.path().to_str().unwrap();
+    let server = Server::start(&["--config", file.name(), "--record", record]);
+    assert_eq!(server.stop().0.code, Some(0));
+}
+
+#[test]
 fn check_config_says_what_will_be_done() {
     let file = File::new(
         "max-block = 100\nmetrics = '127.0.0.1:0'\nlisten = '127.0.0.1:1'\n[[listener]]\naddress = '127.0.0.1:2'\n\

@@ -207,7 +207,6 @@ fn exposed(page: &str) -> BTreeSet<Metric> {
             let (name, kind) = line.split_once(' ').unwrap();
             let suffix = match kind {
                 "counter" => "_total",
-                "info" => "_info",
                 _ => "",
             };
             (format!("{name}{suffix}"), (kind.to_owned(), Vec::new()))
