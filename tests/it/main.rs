@@ -12,6 +12,7 @@ mod demo;
 mod differential;
 mod hostile;
 mod limits;
+mod listeners;
 mod logging;
 mod metrics;
 mod mistakes;
