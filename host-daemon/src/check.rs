@@ -8,6 +8,7 @@ use crate::batch::TooLong;
 use crate::cli::Serve;
 use crate::connection::Policy;
 use crate::failure::Failure;
+use crate::listener;
 
 /// Prints what `serve` would do with these options: a line for each listener, and `ok`.
 ///
@@ -16,7 +17,7 @@ use crate::failure::Failure;
 pub fn check(serve: &Serve) -> Result<(), Failure> {
     let mut lines = Vec::new();
     for (address, policy) in policies(serve)? {
-        resolve(&address)?;
+        listener::check(&address).map_err(|error| unusable(&address, error))?;
         lines.push(format!("listen on {address} {}", told(&policy)));
     }
     if let Some(address) = &serve.metrics {
@@ -44,6 +45,13 @@ pub fn policies(serve: &Serve) -> Result<Vec<(String, Policy)>, Failure> {
         let policy = serve.policy(listen);
         if let Some(reply) = &policy.reply {
             reply.check(policy.framing, policy.stop_at.too_long)?;
+            if listen.address == "-" {
+                // There is nobody to answer.
+                return Err(Failure::Conflict {
+                    one: "--reply",
+                    other: "--listen -",
+                });
+            }
         }
         Ok((listen.address.clone(), policy))
     });
@@ -52,10 +60,14 @@ pub fn policies(serve: &Serve) -> Result<Vec<(String, Policy)>, Failure> {
 
 fn resolve(address: &str) -> Result<(), Failure> {
     let resolved = address.to_socket_addrs().map(drop);
-    resolved.map_err(|error| Failure::Listen {
+    resolved.map_err(|error| unusable(address, error))
+}
+
+fn unusable(address: &str, error: io::Error) -> Failure {
+    Failure::Listen {
         address: address.to_owned(),
         error,
-    })
+    }
 }
 
 /// Whether a folder can be written to, or made; a file without a name is written for that, where it would be.

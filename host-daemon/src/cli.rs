@@ -30,7 +30,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Receive from many devices.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Send messages to a daemon.
     Send(Send),
     /// Say what `serve` would do with a config file, and whether it can be done.

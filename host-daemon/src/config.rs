@@ -85,7 +85,7 @@ pub fn read(path: &Path) -> Result<Serve, Failure> {
     match parse(vec!["blocksd".into(), SERVE.into(), option]) {
         Ok(Cli {
             command: cli::Command::Serve(serve),
-        }) => Ok(serve),
+        }) => Ok(*serve),
         Ok(_) => Err(refused(String::from("it is no config of `serve`"))),
         Err(Wrong::Usage(error)) => Err(refused(one_line(&error))),
         Err(Wrong::Config(error)) => Err(Failure::Config(error)),

@@ -26,11 +26,12 @@ use crate::decode::{Decoder, Decoding};
 use crate::device::DeviceBy;
 use crate::event::{Event, Peer, Source, What};
 use crate::failure::Failure;
+use crate::listener::{Binder, Listener, Sockets};
 use crate::output::{self, Events, Format, Out, QUEUE_LEN, Text};
 use crate::patience::Patience;
 use crate::pool::Pool;
 use crate::reply::Reply;
-use crate::serve::{Admission, Listener, serve};
+use crate::serve::{Admission, serve};
 use crate::sinks::Sinks;
 
 /// Longest block that the demo's daemon takes, in bytes.
@@ -167,8 +168,10 @@ fn listen(decoding: Decoding, reply: Option<Reply>) -> Result<(Listener, SocketA
         reply,
     };
     let failure = |error| Failure::listen(address, error);
-    let listener = Listener::bind(&address.to_string(), policy).map_err(failure)?;
-    let address = listener.address().map_err(failure)?;
+    let bound = Binder::new(Sockets::default()).bind(&address.to_string(), policy);
+    let listener = bound.map_err(failure)?.pop();
+    let listener = listener.ok_or_else(|| failure(io::ErrorKind::AddrNotAvailable.into()))?;
+    let address = listener.name().parse().map_err(io::Error::other)?;
     Ok((listener, address))
 }
 

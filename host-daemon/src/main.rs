@@ -14,6 +14,7 @@ use host_daemon::connection::Shared;
 use host_daemon::counters::Counters;
 use host_daemon::event::Event;
 use host_daemon::failure::Failure;
+use host_daemon::listener::Binder;
 use host_daemon::log::{self, tell};
 use host_daemon::metrics::{self, Sources};
 use host_daemon::output::{self, Events, Hex, Json, QUEUE_LEN, Text};
@@ -22,9 +23,9 @@ use host_daemon::recording::stats::Stats;
 use host_daemon::recording::{Lock, Recording};
 use host_daemon::recording::{read, replay, report};
 use host_daemon::send::Send;
-use host_daemon::serve::{Admission, Listener, serve};
+use host_daemon::serve::{Admission, serve};
 use host_daemon::sinks::Sinks;
-use host_daemon::{book, check, demo, manual, send, service};
+use host_daemon::{book, check, demo, descriptors, manual, send, service};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -125,19 +126,21 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         }
         None => None,
     };
+    let mut binder = Binder::new(arguments.sockets());
     let mut listeners = Vec::new();
     for (address, policy) in policies {
         let failure = |error| Failure::Listen {
             address: address.clone(),
             error,
         };
-        let listener = Listener::bind(&address, policy).map_err(failure)?;
-        let (address, framing) = (
-            listener.address().map_err(failure)?,
-            listener.policy().framing,
-        );
-        tell(format_args!("listening on {address} framing={framing}"));
-        listeners.push(listener);
+        for listener in binder.bind(&address, policy).map_err(failure)? {
+            let framing = listener.policy().framing;
+            tell(format_args!(
+                "listening on {} framing={framing}",
+                listener.name()
+            ));
+            listeners.push(listener);
+        }
     }
     let mut latest = None;
     let mut output = None;
@@ -169,6 +172,7 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         device_by: arguments.device_by,
         once: arguments.once,
     };
+    descriptors::raise(arguments.max_connections);
     service::ready(stop.clone());
     serve(listeners, admission, Arc::clone(&shared)).await;
     // The sinks end when the last connection and this have let go of them.

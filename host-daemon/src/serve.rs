@@ -1,76 +1,27 @@
 //! Listens, accepts, refuses, stops.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::connection::{Connection, Policy, QUIET, Shared};
+use crate::connection::{Connection, QUIET, Shared};
 use crate::counters::Refused;
 use crate::device::{DeviceBy, DevicePlace, Devices};
 use crate::event::Peer;
+use crate::listener::{BACKLOG, Listener};
 use crate::stream::Stream;
 
-/// Connections that the system may keep waiting to be accepted.
-const BACKLOG: i32 = 1024;
 /// How long to wait after a failed accept, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 /// How long connections may take to end once the daemon is stopping.
 const DRAIN: Duration = Duration::from_millis(1000);
-
-/// An address that is listened on, and how its connections are treated.
-#[derive(Debug)]
-pub struct Listener {
-    socket: TcpListener,
-    name: Arc<str>,
-    policy: Arc<Policy>,
-}
-
-impl Listener {
-    /// Listens on an address, such as `127.0.0.1:1060`. Must be called in a Tokio runtime.
-    ///
-    /// # Errors
-    /// Where the address is none, or is not free.
-    pub fn bind(address: &str, policy: Policy) -> io::Result<Self> {
-        let mut failure = io::ErrorKind::AddrNotAvailable.into();
-        for address in address.to_socket_addrs()? {
-            match listen(address) {
-                Ok(socket) => {
-                    return Ok(Self {
-                        name: socket.local_addr()?.to_string().into(),
-                        socket,
-                        policy: Arc::new(policy),
-                    });
-                }
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
-    }
-
-    /// The address, with the port that the system chose.
-    ///
-    /// # Errors
-    /// As the system says.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-
-    /// How its connections are treated.
-    #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.policy
-    }
-}
 
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug)]
@@ -132,19 +83,20 @@ struct Door {
 }
 
 impl Door {
-    async fn accept(self: Arc<Self>, listener: Listener) {
+    async fn accept(self: Arc<Self>, mut listener: Listener) {
         let mut back_off = BACK_OFF.0;
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = self.open.cancelled() => break,
-                accepted = listener.socket.accept() => accepted,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
+                Ok(Some((stream, peer))) => {
                     back_off = BACK_OFF.0;
-                    self.admit(Stream::Tcp(stream), Peer::Network(peer), &listener);
+                    self.admit(stream, peer, &listener);
                 }
+                Ok(None) => return,
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     // Out of descriptors, most likely: there will be some again.
@@ -154,16 +106,14 @@ impl Door {
                 }
             }
         }
-        if self.once {
+        if self.once || !listener.has_queue() {
             return;
         }
         // Who has connected already, and may have sent everything, is not turned away.
         for _ in 0..BACKLOG {
-            match tokio::time::timeout(QUIET, listener.socket.accept()).await {
-                Ok(Ok((stream, peer))) => {
-                    self.admit(Stream::Tcp(stream), Peer::Network(peer), &listener);
-                }
-                Ok(Err(_)) | Err(_) => return,
+            match tokio::time::timeout(QUIET, listener.accept()).await {
+                Ok(Ok(Some((stream, peer)))) => self.admit(stream, peer, &listener),
+                _ => return,
             }
         }
     }
@@ -172,7 +122,7 @@ impl Door {
         let Ok(place) = self.places.try_acquire() else {
             return self.refuse(Refused::ConnectionsFull, &peer);
         };
-        let name = |conn| self.device_by.name(&peer, &listener.name, conn);
+        let name = |conn| self.device_by.name(&peer, listener.name(), conn);
         let device_place = match &self.devices {
             // Each connection is a device: the number that is in the name of some is not known yet.
             Some(devices) if self.device_by != DeviceBy::Peer => match devices.enter(&name(0)) {
@@ -194,7 +144,7 @@ impl Door {
             places: Arc::clone(&self.places),
             _of_device: device_place,
         };
-        let (policy, shared) = (Arc::clone(&listener.policy), Arc::clone(&self.shared));
+        let (policy, shared) = (Arc::clone(listener.policy()), Arc::clone(&self.shared));
         // Boxed: as a local variable of two futures, it would be in the task twice.
         let connection = Connection::new(conn, name(conn), stream, policy, shared, place);
         let connection = Box::new(connection);
@@ -230,19 +180,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.places.add_permits(1);
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
 }
 
 /// Whether an accept failed because of the connection, not of the listener.

@@ -17,6 +17,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// From this machine.
     Unix(UnixStream),
+    /// The other end is ours, and passes on what comes from elsewhere.
+    Pair(UnixStream),
 }
 
 /// Does the same with a socket of either kind.
@@ -24,7 +26,7 @@ macro_rules! each {
     ($stream:expr, $socket:ident => $do:expr) => {
         match $stream {
             Stream::Tcp($socket) => $do,
-            Stream::Unix($socket) => $do,
+            Stream::Unix($socket) | Stream::Pair($socket) => $do,
         }
     };
 }
@@ -49,7 +51,12 @@ impl Stream {
     /// Says that nothing will be sent. A peer that is gone already is found by reading.
     pub fn send_nothing(&self) {
         let shut = |socket: SockRef<'_>| socket.shutdown(Shutdown::Write);
-        let _ = each!(self, socket => shut(SockRef::from(socket)));
+        let _ = match self {
+            Self::Tcp(socket) => shut(SockRef::from(socket)),
+            Self::Unix(socket) => shut(SockRef::from(socket)),
+            // That would tell the other end that the connection is over.
+            Self::Pair(_) => Ok(()),
+        };
     }
 }
 

@@ -13,6 +13,7 @@ mod differential;
 mod foreign;
 mod hostile;
 mod limits;
+mod listeners;
 mod logging;
 mod metrics;
 mod mistakes;

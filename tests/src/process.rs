@@ -221,6 +221,12 @@ impl Process {
         thread::spawn(move || pipe.write_all(&stdin).ok());
     }
 
+    /// Writes to its standard input, and leaves that open.
+    pub fn write_part(&mut self, bytes: &[u8]) {
+        let pipe = self.child.stdin.as_mut().expect("not closed");
+        pipe.write_all(bytes).expect("the process reads");
+    }
+
     /// Waits for the line of standard output that begins so.
     #[track_caller]
     pub fn line(&self, begin: &str) -> String {

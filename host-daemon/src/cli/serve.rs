@@ -13,6 +13,7 @@ use crate::batch::{StopAt, TooLong};
 use crate::connection::Policy;
 use crate::decode::Decoding;
 use crate::device::DeviceBy;
+use crate::listener::{Address, Sockets};
 use crate::patience::Patience;
 use crate::reply::Reply;
 
@@ -22,12 +23,14 @@ pub struct Serve {
     /// Options from a TOML file, by their names; what stands on the command line goes before it.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address to listen on; what stands behind a comma is for this one only: framing=SPEC, decode=..., max-block=BYTES,
+    /// Where to listen: HOST:PORT, unix:PATH, serial:PATH?baud=N, - for standard input, systemd or systemd:NAME for sockets
+    /// that were passed. What stands behind a comma is for this one only: framing=SPEC, decode=..., max-block=BYTES,
     /// max-skip=BYTES, oversize=skip|close|pieces, after-end=close|continue.
     #[arg(
         long,
         value_name = "ADDR[,KEY=VALUE]...",
-        default_value = "127.0.0.1:1060"
+        default_value = "127.0.0.1:1060",
+        allow_hyphen_values = true
     )]
     pub listen: Vec<Listen>,
     /// How connections are treated.
@@ -66,6 +69,17 @@ pub struct Serve {
         allow_negative_numbers = true
     )]
     pub block_timeout: Timeout,
+    /// Ask a peer that is silent for so long whether it is there: after about this and 30 s a dead one is found.
+    #[arg(
+        long,
+        value_name = "S|off",
+        default_value = "60",
+        allow_negative_numbers = true
+    )]
+    pub keepalive: Timeout,
+    /// Length of the kernel's receive buffer of a connection. Without: as the kernel finds it by itself.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub receive_buffer: Option<u32>,
     /// What is written to standard output.
     #[arg(long, value_enum, default_value_t = OutputKind::Text)]
     pub output: OutputKind,
@@ -163,7 +177,7 @@ impl FromStr for Timeout {
 /// An address with options of its own.
 #[derive(Clone, Debug)]
 pub struct Listen {
-    /// The address, such as `127.0.0.1:1060` or `[::1]:0`.
+    /// What is read as an [`Address`].
     pub address: String,
     own: Vec<Own>,
 }
@@ -180,6 +194,15 @@ enum Own {
 }
 
 impl Serve {
+    /// How sockets are set.
+    #[must_use]
+    pub const fn sockets(&self) -> Sockets {
+        Sockets {
+            keepalive: self.keepalive.0,
+            receive_buffer: self.receive_buffer,
+        }
+    }
+
     /// How the connections of a listener are treated.
     #[must_use]
     pub fn policy(&self, listen: &Listen) -> Policy {
@@ -232,6 +255,8 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(',');
         let address = parts.next().unwrap_or_default().to_owned();
+        let checked: Result<Address, _> = address.parse();
+        checked.map_err(|error| error.to_string())?;
         let own = parts.map(Own::parse).collect::<Result<_, _>>()?;
         Ok(Self { address, own })
     }

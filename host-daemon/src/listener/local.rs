@@ -1,0 +1,94 @@
+//! Connections from this machine: a socket in the file system, and standard input.
+
+use std::fs;
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream as Blocking;
+use std::path::{Path, PathBuf};
+
+use tokio::net::{UnixListener, UnixStream};
+
+/// Listens on a socket in the file system. Who may connect is who may write to the file: what the umask leaves.
+pub(super) fn bind(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
+    let socket = match UnixListener::bind(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(&path) => {
+            fs::remove_file(&path)?;
+            UnixListener::bind(&path)?
+        }
+        bound => bound?,
+    };
+    let file = SocketFile {
+        id: id(&path)?,
+        path,
+    };
+    Ok((socket, file))
+}
+
+/// A socket that the service manager has opened, and its name.
+pub(super) fn passed(
+    socket: std::os::unix::net::UnixListener,
+) -> io::Result<(UnixListener, String)> {
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    let path = address.as_pathname().unwrap_or_else(|| Path::new(""));
+    let name = format!("unix:{}", path.display());
+    Ok((UnixListener::from_std(socket)?, name))
+}
+
+/// Whether a file is a socket on which nobody answers: left by a daemon that could not remove it.
+fn is_stale(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && Blocking::connect(path).is_err_and(refused)
+}
+
+/// The file of a socket, removed when dropped.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Not that of another daemon, which has taken its place.
+        if id(&self.path).is_ok_and(|id| id == self.id) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn id(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
+}
+
+/// Standard input: one connection, to its end.
+#[derive(Debug, Default)]
+pub(super) struct Stdin {
+    is_taken: bool,
+}
+
+impl Stdin {
+    /// The connection; `None` the second time.
+    pub(super) fn accept(&mut self) -> io::Result<Option<UnixStream>> {
+        if std::mem::replace(&mut self.is_taken, true) {
+            return Ok(None);
+        }
+        let (ours, mut theirs) = Blocking::pair()?;
+        ours.set_nonblocking(true)?;
+        // A thread, since standard input may be a file or a terminal, which cannot be waited for.
+        std::thread::Builder::new()
+            .name("stdin".to_owned())
+            .spawn(move || {
+                if let Err(error) = io::copy(&mut io::stdin().lock(), &mut theirs)
+                    && error.kind() != io::ErrorKind::BrokenPipe
+                {
+                    tracing::warn!("standard input cannot be read: {error}");
+                }
+                let _ = theirs.shutdown(Shutdown::Both);
+            })?;
+        UnixStream::from_std(ours).map(Some)
+    }
+}

@@ -1,0 +1,29 @@
+#!/usr/bin/env python3
+"""Does what a service manager does: opens sockets, and becomes a program that is passed them.
+
+launcher.py NAME=tcp|unix:PATH[,...] PROGRAM ARGUMENT...
+"""
+
+import os
+import socket
+import sys
+
+sockets = []
+for given in sys.argv[1].split(","):
+    name, kind = given.split("=")
+    if kind == "tcp":
+        opened = socket.create_server(("127.0.0.1", 0))
+    else:
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        opened.bind(kind.removeprefix("unix:"))
+        opened.listen()
+    sockets.append((name, opened))
+# Above where they must stand, so that no one is overwritten before it is moved there.
+copies = [os.dup(opened.fileno()) for _, opened in sockets]
+copies = [os.dup2(copy, 100 + index, inheritable=False) for index, copy in enumerate(copies)]
+for index, copy in enumerate(copies):
+    os.dup2(copy, 3 + index, inheritable=True)
+os.environ["LISTEN_FDS"] = str(len(copies))
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.environ["LISTEN_FDNAMES"] = ":".join(name for name, _ in sockets)
+os.execv(sys.argv[2], sys.argv[2:])
