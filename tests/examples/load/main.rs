@@ -68,9 +68,9 @@ struct Arguments {
     /// A recording beside a standard output that is slow or dead, instead of the comparison with others.
     #[arg(long)]
     stdout: bool,
-    /// Another build of `blocksd` to compare with.
+    /// Other builds of `blocksd` to compare with; a script that sets something and then runs one does too.
     #[arg(long, value_name = "FILE")]
-    against: Option<PathBuf>,
+    against: Vec<PathBuf>,
     /// Where recordings and files are written, and removed again.
     #[arg(long, value_name = "FOLDER", default_value = "target/load")]
     dir: PathBuf,
@@ -179,8 +179,9 @@ impl Plan {
             receivers.extend(daemons(blocksd, ""));
             receivers
         };
-        if let Some(other) = &arguments.against {
-            receivers.extend(daemons(other, " (other build)"));
+        for other in &arguments.against {
+            let name = other.file_stem().unwrap_or_default().to_string_lossy();
+            receivers.extend(daemons(&fs::canonicalize(other)?, &format!(" ({name})")));
         }
         let wanted = |name: &str| {
             let mut parts = arguments.only.iter();

@@ -39,7 +39,7 @@ pub(crate) fn table(cell: &Cell, baselines: &[&str]) -> String {
         write!(text, " × {name} (spread) |").expect("memory");
     }
     text.push_str(
-        " processor ns/message | peak memory MiB | disk bytes/payload | sender busy |\n|---|---:|---:|",
+        " processor ns/message | peak memory MiB | disk bytes/payload | cores: its own + sender's |\n|---|---:|---:|",
     );
     text.push_str(&"---:|".repeat(baselines.len() + 4));
     text.push('\n');
@@ -94,9 +94,10 @@ fn row(
     };
     writeln!(
         text,
-        " {:.0} | {:.1} | {disk} | {:.2} |",
+        " {:.0} | {:.1} | {disk} | {:.2} + {:.2} |",
         of(|sample| sample.processor_ns_per_message).median,
         of(|sample| sample.memory_peak_mib).most,
+        of(|sample| sample.messages_per_second * sample.processor_ns_per_message / 1e9).median,
         of(|sample| sample.sender_busy).median,
     )
     .expect("memory");
