@@ -226,6 +226,8 @@ fn start_blocksd(
         "json"
     };
     command.args(["--output", output]).env_remove("RUST_LOG");
+    // So that it says on each connection when everything has been taken.
+    command.args(["--reply", "receipt"]);
     if let Some(options) = recording {
         command.arg("--record").arg(data);
         command.args(["--record-sync-ms", "100"]).args(options);
