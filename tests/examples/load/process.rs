@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// How long a process may take to begin, and to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often is looked.
-const TICK: Duration = Duration::from_millis(1);
+pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// What the kernel counts processor time in: `USER_HZ`, 100 a second everywhere.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 
@@ -151,14 +151,19 @@ impl Process {
     /// Where it has ended, or the time is over.
     pub(crate) fn wait_a_little(&mut self, until: Instant, failure: &str) -> io::Result<()> {
         go_on()?;
-        let ended = self.child.try_wait()?.is_some();
+        thread::sleep(TICK);
+        let ended = !self.runs();
         if ended || until < Instant::now() {
             let ended = if ended { ", since it has ended" } else { "" };
             let said = self.said();
             return Err(io::Error::other(format!("{failure}{ended}:\n{said}")));
         }
-        thread::sleep(TICK);
         Ok(())
+    }
+
+    /// Whether it has not ended. It is not reaped yet if it has: else its figures would be gone.
+    pub(crate) fn runs(&self) -> bool {
+        self.stat().is_some_and(|(state, _)| state != 'Z')
     }
 
     /// Asks it to end.
@@ -189,16 +194,16 @@ impl Process {
     pub(crate) fn ended(&mut self) -> io::Result<Took> {
         let until = Instant::now() + PATIENCE;
         loop {
-            // Not reaped yet: else its figures are gone.
+            let runs = self.runs();
             let took = self.took();
-            match self.stat() {
-                Some((state, _)) if state != 'Z' && Instant::now() < until => thread::sleep(TICK),
-                Some((state, _)) if state != 'Z' => {
-                    let said = self.said();
-                    return Err(io::Error::other(format!("it does not end:\n{said}")));
-                }
-                _ => return Ok(took),
+            if !runs {
+                return Ok(took);
             }
+            if until < Instant::now() {
+                let said = self.said();
+                return Err(io::Error::other(format!("it does not end:\n{said}")));
+            }
+            thread::sleep(TICK);
         }
     }
 

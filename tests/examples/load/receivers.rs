@@ -5,15 +5,18 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mcap::sans_io::summary_reader::{SummaryReadEvent, SummaryReader};
 
 use crate::frames::Wire;
-use crate::process::{Process, Took, read_all, read_slowly};
+use crate::process::{Process, TICK, Took, read_all, read_slowly};
 
 /// How long rsyslog's file may stay as it is before what is missing counts as lost.
 const STALLED: Duration = Duration::from_secs(5);
+/// How long the daemon may take to seal its recording.
+const SEALING: Duration = Duration::from_secs(60);
 /// What is read of a slow standard output.
 const SLOW_BYTES_PER_SECOND: usize = 1 << 10;
 
@@ -146,8 +149,13 @@ impl Running {
             Kind::Blocksd { recording, .. } => {
                 let records = recording.is_some();
                 self.process.terminate();
-                let took = self.process.ended()?;
+                if records {
+                    self.sealed()?;
+                }
+                // What a slow standard output takes longer is not a matter of the recording.
                 let at = Instant::now();
+                let took = self.process.ended()?;
+                let at = if records { at } else { Instant::now() };
                 let messages = self.process.total("block")?;
                 if records {
                     self.check_recording(messages)?;
@@ -186,6 +194,25 @@ impl Running {
             }
             self.process
                 .wait_a_little(changed + 2 * STALLED, "it writes nothing")?;
+        }
+    }
+
+    /// Waits until no file of the recording is being written any more.
+    fn sealed(&mut self) -> io::Result<()> {
+        let until = Instant::now() + SEALING;
+        loop {
+            let mut writing = false;
+            for entry in fs::read_dir(&self.folder)? {
+                writing |= entry?.path().extension().is_some_and(|it| it == "part");
+            }
+            // Whether one that has ended has sealed it is checked by the summaries.
+            if !writing || !self.process.runs() {
+                return Ok(());
+            }
+            if until < Instant::now() {
+                return Err(io::Error::other("it does not seal its recording"));
+            }
+            thread::sleep(TICK);
         }
     }
 
