@@ -48,16 +48,21 @@ struct Arguments {
     #[arg(long)]
     quick: bool,
     /// Rounds; in each, every receiver is run once with each length of message. [default: 9]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = between::<1, 1000>)]
     rounds: Option<usize>,
     /// How long is sent in each run; then is waited until all is written. [default: 1]
     #[arg(long, value_name = "S")]
     seconds: Option<f64>,
     /// Connections at once.
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = between::<1, 1000>)]
     connections: usize,
-    /// Lengths of messages.
-    #[arg(long = "len", value_name = "BYTES", default_values_t = [64, 128, 1024, 16384])]
+    /// Lengths of messages, from 32 (a syslog header must have room) to 65536.
+    #[arg(
+        long = "len",
+        value_name = "BYTES",
+        default_values_t = [64, 128, 1024, 16384],
+        value_parser = between::<32, 65536>
+    )]
     lens: Vec<usize>,
     /// Noise in the messages instead of samples that move slowly.
     #[arg(long)]
@@ -144,6 +149,13 @@ fn measure(arguments: &Arguments) -> io::Result<()> {
         report::update(Path::new("docs/performance.md"), section, &results)?;
     }
     Ok(())
+}
+
+fn between<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok();
+    number
+        .filter(|number| (MIN..=MAX).contains(number))
+        .ok_or_else(|| format!("must be a number from {MIN} to {MAX}"))
 }
 
 /// The daemon that was built together with this program.
