@@ -185,16 +185,20 @@ struct Plan {
 
 impl Plan {
     fn new(arguments: &Arguments, blocksd: &Path) -> io::Result<Self> {
-        let mut receivers = if arguments.stdout {
-            with_outputs(blocksd)
+        let ours = if arguments.stdout {
+            with_outputs
         } else {
-            let mut receivers = peers();
-            receivers.extend(daemons(blocksd, ""));
-            receivers
+            daemons
         };
+        let mut receivers = if arguments.stdout {
+            Vec::new()
+        } else {
+            peers()
+        };
+        receivers.extend(ours(blocksd, ""));
         for other in &arguments.against {
             let name = other.file_stem().unwrap_or_default().to_string_lossy();
-            receivers.extend(daemons(&fs::canonicalize(other)?, &format!(" ({name})")));
+            receivers.extend(ours(&fs::canonicalize(other)?, &format!(" ({name})")));
         }
         let wanted = |name: &str| {
             let mut parts = arguments.only.iter();
@@ -369,7 +373,7 @@ fn daemons(program: &Path, suffix: &str) -> Vec<Receiver> {
 }
 
 /// The daemon, recording as it does by default, beside each kind of standard output.
-fn with_outputs(program: &Path) -> Vec<Receiver> {
+fn with_outputs(program: &Path, suffix: &str) -> Vec<Receiver> {
     let outputs = [
         ("--output none", Stdout::None),
         ("--output json, read at once", Stdout::Read),
@@ -377,7 +381,7 @@ fn with_outputs(program: &Path) -> Vec<Receiver> {
         ("--output json, reader gone", Stdout::Dead),
     ];
     let outputs = outputs.map(|(name, stdout)| Receiver {
-        name: name.to_owned(),
+        name: format!("{name}{suffix}"),
         kind: Kind::Blocksd {
             program: program.to_owned(),
             recording: Some(Vec::new()),
