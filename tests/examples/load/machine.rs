@@ -1,0 +1,105 @@
+//! What was measured with, and on what: the lines above the tables.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::receivers::rsyslogd;
+
+/// Small writes that are tried with a sync each.
+const SYNCS: usize = 50;
+/// Bytes that are written and then synced once.
+const LONG_WRITE: usize = 128 << 20;
+
+/// Describes the machine, the disk below `folder`, and the versions.
+///
+/// # Errors
+/// Where the disk cannot be written to.
+pub(crate) fn describe(folder: &Path, blocksd: &Path) -> io::Result<String> {
+    let cores = thread::available_parallelism()?;
+    let (sync, mib_per_second) = disk(folder)?;
+    let rsyslog = said(rsyslogd(), &["-v"]);
+    let rsyslog = rsyslog.split_whitespace().nth(1).unwrap_or("none");
+    Ok(format!(
+        "- {date}, {kernel}, {cores} cores ({processor}), {memory} GiB; load average {load} before the first run; \
+         sender and receiver share the cores.\n\
+         - Disk: {kind}; `fdatasync` of 4 KiB takes {sync:.1} ms (median of {SYNCS}), {long} MiB with one sync at the \
+         end go at {mib_per_second:.0} MiB/s.\n\
+         - rsyslog {rsyslog}, tokio-util {tokio_util}, {blocksd} (commit {commit}), mcap {mcap}, {rustc}, release \
+         profile.",
+        date = said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
+        kernel = said("uname", &["-sr"]),
+        processor = field("/proc/cpuinfo", "model name"),
+        memory = field("/proc/meminfo", "MemTotal")
+            .split(' ')
+            .next()
+            .and_then(|kib| kib.parse::<u64>().ok())
+            .map_or(0, |kib| kib >> 20),
+        load = read("/proc/loadavg").split(' ').next().unwrap_or_default(),
+        kind = said(
+            "findmnt",
+            &["-n", "-o", "FSTYPE", "-T", &folder.to_string_lossy()]
+        ),
+        sync = sync.as_secs_f64() * 1e3,
+        long = LONG_WRITE >> 20,
+        tokio_util = locked("tokio-util"),
+        mcap = locked("mcap"),
+        blocksd = said(blocksd, &["--version"]),
+        commit = said("git", &["describe", "--always", "--dirty"]),
+        rustc = said("rustc", &["--version"]),
+    ))
+}
+
+/// How long a small write with its sync takes, and how many MiB/s a long one makes.
+fn disk(folder: &Path) -> io::Result<(Duration, f64)> {
+    let path = folder.join("disk");
+    let mut file = File::create(&path)?;
+    let mut times = Vec::new();
+    for _ in 0..SYNCS {
+        let begun = Instant::now();
+        file.write_all(&[1; 4096])?;
+        file.sync_data()?;
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    let part = vec![1; 1 << 20];
+    let begun = Instant::now();
+    for _ in 0..LONG_WRITE / part.len() {
+        file.write_all(&part)?;
+    }
+    file.sync_data()?;
+    let rate = (LONG_WRITE >> 20) as f64 / begun.elapsed().as_secs_f64();
+    fs::remove_file(path)?;
+    Ok((times.get(SYNCS / 2).copied().unwrap_or_default(), rate))
+}
+
+/// The first line that a command says; empty where it cannot be run.
+fn said(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let text = output.map_or_else(|_| Vec::new(), |output| output.stdout);
+    let text = String::from_utf8_lossy(&text);
+    text.lines().next().unwrap_or_default().trim().to_owned()
+}
+
+/// The value behind a name and a colon.
+fn field(file: &str, name: &str) -> String {
+    let text = read(file);
+    let line = text.lines().find(|line| line.starts_with(name));
+    let value = line.and_then(|line| line.split_once(':'));
+    value.map_or_else(String::new, |(_, value)| value.trim().to_owned())
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(file).unwrap_or_default()
+}
+
+/// The version of a crate that was built with.
+fn locked(name: &str) -> String {
+    let lock = include_str!("../../../Cargo.lock");
+    let entry = lock.split_once(&format!("name = \"{name}\"\nversion = \""));
+    let version = entry.and_then(|(_, rest)| rest.split('"').next());
+    version.unwrap_or_default().to_owned()
+}

@@ -1,0 +1,404 @@
+//! Sends the same load to `blocksd`, to rsyslog and to receivers made of tokio-util, in turn, and tells how they did.
+
+mod frames;
+mod machine;
+mod peer;
+mod process;
+mod receivers;
+mod report;
+mod sender;
+
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::frames::Content;
+use crate::receivers::{Kind, Receiver, Stdout};
+use crate::report::{Cell, Sample};
+use crate::sender::Load;
+
+/// Receivers whose rates the others' are told in ratio to.
+const PEERS: [&str; 4] = [
+    "rsyslog imptcp",
+    "rsyslog imtcp",
+    "tokio-util counting",
+    "tokio-util to files",
+];
+const RECORDING: &str = "blocksd recording";
+const COMPRESSIONS: [&str; 3] = ["none", "lz4", "zstd"];
+
+/// Measures `blocksd` under load beside rsyslog and tokio-util. Needs Linux, and rsyslogd.
+#[derive(Debug, Parser)]
+#[command(name = "tests/load", args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    arguments: Arguments,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Args, Debug)]
+struct Arguments {
+    /// 3 rounds of half a second, unless told otherwise: to see that it works.
+    #[arg(long)]
+    quick: bool,
+    /// Rounds; in each, every receiver is run once with each length of message. [default: 9]
+    #[arg(long, value_name = "N", value_parser = between::<1, 1000>)]
+    rounds: Option<usize>,
+    /// How long is sent in each run; then is waited until all is written. [default: 1]
+    #[arg(long, value_name = "S")]
+    seconds: Option<f64>,
+    /// Connections at once.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = between::<1, 1000>)]
+    connections: usize,
+    /// Lengths of messages, from 32 (a syslog header must have room) to 65536.
+    #[arg(
+        long = "len",
+        value_name = "BYTES",
+        default_values_t = [64, 128, 1024, 16384],
+        value_parser = between::<32, 65536>
+    )]
+    lens: Vec<usize>,
+    /// Noise in the messages instead of samples that move slowly.
+    #[arg(long)]
+    noise: bool,
+    /// Only receivers whose name has one of these in it.
+    #[arg(long, value_name = "PART")]
+    only: Vec<String>,
+    /// A recording beside a standard output that is slow or dead, instead of the comparison with others.
+    #[arg(long)]
+    stdout: bool,
+    /// Other builds of `blocksd` to compare with; a script that sets something and then runs one does too.
+    #[arg(long, value_name = "FILE")]
+    against: Vec<PathBuf>,
+    /// Where recordings and files are written, and removed again.
+    #[arg(long, value_name = "FOLDER", default_value = "target/load")]
+    dir: PathBuf,
+    /// Put the results into docs/performance.md.
+    #[arg(long)]
+    update: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Be a receiver made of tokio-util.
+    #[command(hide = true)]
+    Peer {
+        #[arg(long)]
+        connections: usize,
+        #[arg(long)]
+        folder: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse() {
+        Cli {
+            role:
+                Some(Role::Peer {
+                    connections,
+                    folder,
+                }),
+            ..
+        } => peer::receive(connections, folder),
+        Cli { arguments, .. } => measure(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tests/load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> io::Result<()> {
+    process::end_at_signals()?;
+    let blocksd = built_beside()?;
+    fs::create_dir_all(&arguments.dir)?;
+    let scratch = tempfile::Builder::new()
+        .prefix("run-")
+        .tempdir_in(fs::canonicalize(&arguments.dir)?)?;
+    let mut results = machine::describe(scratch.path(), &blocksd)?;
+    let plan = Plan::new(arguments, &blocksd)?;
+    writeln!(results, "\n{}\n", plan.describe(arguments)).expect("memory");
+    let cells = plan.run(scratch.path())?;
+    for cell in &cells {
+        let baselines = plan.baselines();
+        writeln!(
+            results,
+            "{} messages:\n\n{}",
+            report::length(cell.message_len),
+            report::table(cell, &baselines)
+        )
+        .expect("memory");
+    }
+    let compares = |name: &str| plan.receivers.iter().any(|it| it.name.starts_with(name));
+    if compares(RECORDING) && compares("rsyslog") {
+        let bars = report::bars(&cells, RECORDING, "rsyslog");
+        write!(results, "In short, medians:\n\n{bars}").expect("memory");
+    }
+    println!("{results}");
+    if arguments.update {
+        let section = if arguments.stdout { "stdout" } else { "load" };
+        report::update(Path::new("docs/performance.md"), section, &results)?;
+    }
+    Ok(())
+}
+
+fn between<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok();
+    number
+        .filter(|number| (MIN..=MAX).contains(number))
+        .ok_or_else(|| format!("must be a number from {MIN} to {MAX}"))
+}
+
+/// The daemon that was built together with this program.
+fn built_beside() -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().and_then(Path::parent);
+    let blocksd = folder.unwrap_or_else(|| Path::new(".")).join("blocksd");
+    if blocksd.exists() {
+        return Ok(blocksd);
+    }
+    let path = blocksd.display();
+    Err(io::Error::other(format!(
+        "there is no {path}; run tests/load, which builds it"
+    )))
+}
+
+/// What is run.
+#[derive(Debug)]
+struct Plan {
+    receivers: Vec<Receiver>,
+    rounds: usize,
+    time: Duration,
+    connections: usize,
+    lens: Vec<usize>,
+    content: Content,
+}
+
+impl Plan {
+    fn new(arguments: &Arguments, blocksd: &Path) -> io::Result<Self> {
+        let ours = if arguments.stdout {
+            with_outputs
+        } else {
+            daemons
+        };
+        let mut receivers = if arguments.stdout {
+            Vec::new()
+        } else {
+            peers()
+        };
+        receivers.extend(ours(blocksd, ""));
+        for other in &arguments.against {
+            let name = other.file_stem().unwrap_or_default().to_string_lossy();
+            receivers.extend(ours(&fs::canonicalize(other)?, &format!(" ({name})")));
+        }
+        let wanted = |name: &str| {
+            let mut parts = arguments.only.iter();
+            arguments.only.is_empty() || parts.any(|part| name.contains(part.as_str()))
+        };
+        receivers.retain(|receiver| wanted(&receiver.name));
+        if receivers.is_empty() {
+            return Err(io::Error::other("--only leaves no receiver"));
+        }
+        let (rounds, seconds) = if arguments.quick { (3, 0.5) } else { (9, 1.0) };
+        Ok(Self {
+            receivers,
+            rounds: arguments.rounds.unwrap_or(rounds),
+            time: Duration::try_from_secs_f64(arguments.seconds.unwrap_or(seconds))
+                .map_err(|error| io::Error::other(format!("--seconds: {error}")))?,
+            connections: arguments.connections,
+            lens: arguments.lens.clone(),
+            content: if arguments.noise {
+                Content::Noise
+            } else {
+                Content::Samples
+            },
+        })
+    }
+
+    /// How it is measured, with the command that does it again.
+    fn describe(&self, arguments: &Arguments) -> String {
+        let content = match self.content {
+            Content::Samples => "16-bit samples that move by at most 3",
+            Content::Noise => "noise",
+        };
+        let dir = arguments.dir.to_string_lossy().into_owned();
+        let words = std::env::args().skip(1);
+        let words = words.filter(|word| *word != dir && word != "--dir" && word != "--update");
+        let words = words.map(|word| {
+            if word.contains(' ') {
+                format!("'{word}'")
+            } else {
+                word
+            }
+        });
+        let command: Vec<_> = std::iter::once("tests/load".to_owned())
+            .chain(words)
+            .collect();
+        format!(
+            "- `{}`: {} connections, messages of {content}; {} rounds, in each every receiver once, sent to for {:?}.",
+            command.join(" "),
+            self.connections,
+            self.rounds,
+            self.time,
+        )
+    }
+
+    fn baselines(&self) -> Vec<&str> {
+        let names = self.receivers.iter().map(|receiver| receiver.name.as_str());
+        let mut peers: Vec<_> = names.clone().filter(|name| PEERS.contains(name)).collect();
+        if peers.is_empty() {
+            peers.extend(names.take(1));
+        }
+        peers
+    }
+
+    /// Runs all of it.
+    fn run(&self, scratch: &Path) -> io::Result<Vec<Cell>> {
+        let rows = || {
+            self.receivers
+                .iter()
+                .map(|it| (it.name.clone(), Vec::new()))
+        };
+        let mut cells: Vec<_> = self
+            .lens
+            .iter()
+            .map(|&message_len| Cell {
+                message_len,
+                rows: rows().collect(),
+            })
+            .collect();
+        for round in 1..=self.rounds {
+            for cell in &mut cells {
+                let len = report::length(cell.message_len);
+                for (receiver, (name, samples)) in self.receivers.iter().zip(&mut cell.rows) {
+                    let folder = scratch.join("run");
+                    fs::create_dir(&folder)?;
+                    let sample = self.run_once(receiver, cell.message_len, &folder);
+                    fs::remove_dir_all(&folder)?;
+                    let sample = sample.map_err(|error| {
+                        io::Error::new(error.kind(), format!("{name} at {len}: {error}"))
+                    })?;
+                    settle(scratch);
+                    eprintln!(
+                        "round {round} of {}, {len}, {name}: {:.0} messages/s, {:.0} ns of processor each",
+                        self.rounds, sample.messages_per_second, sample.processor_ns_per_message
+                    );
+                    samples.push(sample);
+                }
+            }
+        }
+        Ok(cells)
+    }
+
+    fn run_once(
+        &self,
+        receiver: &Receiver,
+        message_len: usize,
+        folder: &Path,
+    ) -> io::Result<Sample> {
+        let (wire, end_mark) = receiver.kind.wire();
+        let load = Load {
+            wire,
+            end_mark,
+            content: self.content,
+            connections: self.connections,
+            message_len,
+            time: self.time,
+        };
+        let tapes = sender::tapes(&load);
+        let running = receiver.start(folder, self.connections)?;
+        let before = process::own_processor();
+        let sent = sender::send(&load, &tapes, running.address);
+        let busy = process::own_processor().saturating_sub(before);
+        process::go_on()?;
+        let sent = sent?;
+        let finished = running.finish(sent.messages, message_len)?;
+        let elapsed = finished.at.duration_since(sent.begun).as_secs_f64();
+        let messages = finished.messages as f64;
+        for line in finished.said.lines().filter(|line| !is_usual(line)) {
+            eprintln!("{} says: {line}", receiver.name);
+        }
+        Ok(Sample {
+            messages_per_second: messages / elapsed,
+            processor_ns_per_message: finished.took.processor.as_secs_f64() * 1e9 / messages,
+            memory_peak_mib: finished.took.memory_peak_kib as f64 / 1024.0,
+            disk_ratio: finished.disk_bytes as f64 / (messages * message_len as f64),
+            sender_busy: busy.as_secs_f64() / elapsed,
+            lost_ratio: 1.0 - messages / sent.messages as f64,
+        })
+    }
+}
+
+fn peers() -> Vec<Receiver> {
+    let kinds = [
+        Kind::Rsyslog { module: "imptcp" },
+        Kind::Rsyslog { module: "imtcp" },
+        Kind::TokioUtil { to_files: false },
+        Kind::TokioUtil { to_files: true },
+    ];
+    let peers = PEERS.into_iter().zip(kinds);
+    peers
+        .map(|(name, kind)| Receiver {
+            name: name.to_owned(),
+            kind,
+        })
+        .collect()
+}
+
+/// The daemon: not recording, and with each compression.
+fn daemons(program: &Path, suffix: &str) -> Vec<Receiver> {
+    let daemon = |what: String, recording| Receiver {
+        name: format!("blocksd {what}{suffix}"),
+        kind: Kind::Blocksd {
+            program: program.to_owned(),
+            recording,
+            stdout: Stdout::None,
+        },
+    };
+    let mut daemons = vec![daemon("not recording".to_owned(), None)];
+    daemons.extend(COMPRESSIONS.map(|compression| {
+        let options = vec!["--record-compression".to_owned(), compression.to_owned()];
+        daemon(format!("recording {compression}"), Some(options))
+    }));
+    daemons
+}
+
+/// The daemon, recording as it does by default, beside each kind of standard output.
+fn with_outputs(program: &Path, suffix: &str) -> Vec<Receiver> {
+    let outputs = [
+        ("--output none", Stdout::None),
+        ("--output json, read at once", Stdout::Read),
+        ("--output json, read at 1 KiB/s", Stdout::Slow),
+        ("--output json, reader gone", Stdout::Dead),
+    ];
+    let outputs = outputs.map(|(name, stdout)| Receiver {
+        name: format!("{name}{suffix}"),
+        kind: Kind::Blocksd {
+            program: program.to_owned(),
+            recording: Some(Vec::new()),
+            stdout,
+        },
+    });
+    outputs.into()
+}
+
+/// Lets the disk come to rest: what the last run left must not burden the next.
+fn settle(folder: &Path) {
+    // Where it cannot be done, the spread shows it.
+    let _ = Command::new("sync").arg("-f").arg(folder).status();
+}
+
+/// What every run says on standard error.
+fn is_usual(line: &str) -> bool {
+    let usual = ["listening on ", "totals: ", "rsyslog internal message (6,"];
+    usual.iter().any(|begin| line.starts_with(begin)) || line.contains(" INFO ")
+}

@@ -1,0 +1,271 @@
+//! A receiver as a process: what it says, what it takes of the machine, and that it never stays behind.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a process may take to begin, and to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often is looked.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
+/// What the kernel counts processor time in: `USER_HZ`, 100 a second everywhere.
+const CLOCK_TICK: Duration = Duration::from_millis(10);
+
+/// The receiver that runs; there is never more than one. Zero: none does.
+static RUNNING: AtomicU32 = AtomicU32::new(0);
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ends the receiver when this program is asked to end: then sending to it fails, and everything is cleaned up.
+///
+/// # Errors
+/// As the system says.
+pub(crate) fn end_at_signals() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let entered = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    drop(entered);
+    thread::spawn(move || {
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                INTERRUPTED.store(true, Ordering::SeqCst);
+                let running = RUNNING.load(Ordering::SeqCst);
+                if running != 0 {
+                    kill(running, "KILL");
+                }
+            }
+        });
+    });
+    Ok(())
+}
+
+/// Fails if this program was asked to end.
+///
+/// # Errors
+/// That it was.
+pub(crate) fn go_on() -> io::Result<()> {
+    if INTERRUPTED.load(Ordering::SeqCst) {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    Ok(())
+}
+
+/// A running process, killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    /// Where its standard error goes.
+    log: PathBuf,
+    memory_peak_kib: u64,
+}
+
+/// What a process took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Took {
+    pub(crate) processor: Duration,
+    pub(crate) memory_peak_kib: u64,
+}
+
+impl Process {
+    /// Starts it, with standard error into the file `log`.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub(crate) fn start(
+        mut command: Command,
+        stdout: Stdio,
+        log: PathBuf,
+    ) -> io::Result<(Self, Option<ChildStdout>)> {
+        go_on()?;
+        let stderr = File::create(&log)?;
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        let mut child = command
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("{command:?}: {error}")))?;
+        RUNNING.store(child.id(), Ordering::SeqCst);
+        let stdout = child.stdout.take();
+        let process = Self {
+            child,
+            log,
+            memory_peak_kib: 0,
+        };
+        go_on()?;
+        Ok((process, stdout))
+    }
+
+    /// The address that it says it listens on.
+    ///
+    /// # Errors
+    /// Where it ends, or does not say so for a minute.
+    pub(crate) fn address(&mut self) -> io::Result<SocketAddr> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let said = self.said();
+            let line = said
+                .lines()
+                .find_map(|line| line.strip_prefix("listening on "));
+            let address = line.and_then(|line| line.split(' ').next()?.parse().ok());
+            match address {
+                Some(address) => return Ok(address),
+                None => self.wait_a_little(until, "it does not listen")?,
+            }
+        }
+    }
+
+    /// The figure before a word that begins so in the line that begins with `totals:`.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub(crate) fn total(&self, word: &str) -> io::Result<u64> {
+        let said = self.said();
+        let line = said.lines().find_map(|line| line.strip_prefix("totals: "));
+        let mut parts = line.unwrap_or_default().split(", ");
+        parts
+            .find_map(|part| {
+                let (number, rest) = part.split_once(' ')?;
+                rest.starts_with(word).then(|| number.parse().ok())?
+            })
+            .ok_or_else(|| io::Error::other(format!("no figure of {word}; it said:\n{said}")))
+    }
+
+    /// All of its standard error so far.
+    pub(crate) fn said(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits a moment for something that the process is to do.
+    ///
+    /// # Errors
+    /// Where it has ended, or the time is over.
+    pub(crate) fn wait_a_little(&mut self, until: Instant, failure: &str) -> io::Result<()> {
+        go_on()?;
+        thread::sleep(TICK);
+        let ended = !self.runs();
+        if ended || until < Instant::now() {
+            let ended = if ended { ", since it has ended" } else { "" };
+            let said = self.said();
+            return Err(io::Error::other(format!("{failure}{ended}:\n{said}")));
+        }
+        Ok(())
+    }
+
+    /// Whether it has not ended. It is not reaped yet if it has: else its figures would be gone.
+    pub(crate) fn runs(&self) -> bool {
+        self.stat().is_some_and(|(state, _)| state != 'Z')
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&mut self) {
+        self.took();
+        kill(self.child.id(), "TERM");
+    }
+
+    /// What it took until now.
+    pub(crate) fn took(&mut self) -> Took {
+        let status = fs::read_to_string(self.proc("status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        // Once it has ended there is none any more; it never sinks.
+        self.memory_peak_kib = peak.unwrap_or(self.memory_peak_kib);
+        Took {
+            processor: self
+                .stat()
+                .map_or(Duration::ZERO, |(_, processor)| processor),
+            memory_peak_kib: self.memory_peak_kib,
+        }
+    }
+
+    /// Waits until it ends by itself, and leaves it to be asked what it took.
+    ///
+    /// # Errors
+    /// Where that takes over a minute.
+    pub(crate) fn ended(&mut self) -> io::Result<Took> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let runs = self.runs();
+            let took = self.took();
+            if !runs {
+                return Ok(took);
+            }
+            if until < Instant::now() {
+                let said = self.said();
+                return Err(io::Error::other(format!("it does not end:\n{said}")));
+            }
+            thread::sleep(TICK);
+        }
+    }
+
+    /// Its state, and its processor time in user and kernel mode.
+    fn stat(&self) -> Option<(char, Duration)> {
+        processor(&self.proc("stat"))
+    }
+
+    fn proc(&self, name: &str) -> PathBuf {
+        Path::new("/proc")
+            .join(self.child.id().to_string())
+            .join(name)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails where it has ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+        RUNNING.store(0, Ordering::SeqCst);
+    }
+}
+
+/// Processor time of this program.
+pub(crate) fn own_processor() -> Duration {
+    let own = processor(Path::new("/proc/self/stat"));
+    own.map_or(Duration::ZERO, |(_, processor)| processor)
+}
+
+fn processor(stat: &Path) -> Option<(char, Duration)> {
+    let stat = fs::read_to_string(stat).ok()?;
+    // The name, in brackets, may hold anything.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    let state = fields.next()?.chars().next()?;
+    let mut ticks = fields.skip(10);
+    let user: u32 = ticks.next()?.parse().ok()?;
+    let system: u32 = ticks.next()?.parse().ok()?;
+    Some((state, CLOCK_TICK * (user + system)))
+}
+
+fn kill(id: u32, signal: &str) {
+    let id = id.to_string();
+    let kill = Command::new("kill").args(["-s", signal, &id]).status();
+    kill.expect("`kill` is there");
+}
+
+/// Reads a pipe slowly until it ends: so many bytes a second, eight times a second.
+pub(crate) fn read_slowly(mut pipe: impl Read + Send + 'static, bytes_per_second: usize) {
+    thread::spawn(move || {
+        let mut buffer = vec![0; bytes_per_second / 8];
+        while pipe.read(&mut buffer).is_ok_and(|len| len != 0) {
+            thread::sleep(Duration::from_millis(125));
+        }
+    });
+}
+
+/// Reads a pipe as fast as it comes until it ends.
+pub(crate) fn read_all(mut pipe: impl Read + Send + 'static) {
+    thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 20];
+        while pipe.read(&mut buffer).is_ok_and(|len| len != 0) {}
+    });
+}

@@ -1,0 +1,355 @@
+//! The receivers that are compared: how each is started, and how it is known that it has taken everything.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mcap::sans_io::summary_reader::{SummaryReadEvent, SummaryReader};
+
+use crate::frames::Wire;
+use crate::process::{Process, TICK, Took, read_all, read_slowly};
+
+/// How long rsyslog's file may stay as it is before what is missing counts as lost.
+const STALLED: Duration = Duration::from_secs(5);
+/// How long the daemon may take to seal its recording.
+const SEALING: Duration = Duration::from_secs(60);
+/// What is read of a slow standard output.
+const SLOW_BYTES_PER_SECOND: usize = 1 << 10;
+
+/// One receiver, by the name in the tables.
+#[derive(Clone, Debug)]
+pub(crate) struct Receiver {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+}
+
+/// What it is.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// rsyslog to a file, as it is set up by default, with this module for TCP.
+    Rsyslog { module: &'static str },
+    /// tokio-util's codec, which counts, or writes to files too.
+    TokioUtil { to_files: bool },
+    /// A build of the daemon, which records with these options, if there are any.
+    Blocksd {
+        program: PathBuf,
+        recording: Option<Vec<String>>,
+        stdout: Stdout,
+    },
+}
+
+/// What becomes of the daemon's standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stdout {
+    /// Nothing is written to it.
+    None,
+    /// JSON into a pipe that is read at once, and thrown away.
+    Read,
+    /// JSON into a pipe of which 1 KiB a second is read.
+    Slow,
+    /// JSON into a pipe whose other end is closed.
+    Dead,
+}
+
+/// A receiver that listens.
+#[derive(Debug)]
+pub(crate) struct Running {
+    kind: Kind,
+    process: Process,
+    /// Where it writes to.
+    folder: PathBuf,
+    pub(crate) address: SocketAddr,
+    before: Took,
+}
+
+/// What a receiver did with what was sent.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// When all of it was written.
+    pub(crate) at: Instant,
+    /// How many messages were taken.
+    pub(crate) messages: u64,
+    /// What that took.
+    pub(crate) took: Took,
+    pub(crate) disk_bytes: u64,
+    /// Its standard error.
+    pub(crate) said: String,
+}
+
+impl Kind {
+    /// How it wants its messages, and whether a mark ends them.
+    pub(crate) const fn wire(&self) -> (Wire, bool) {
+        match self {
+            Self::Rsyslog { .. } => (Wire::Syslog, false),
+            Self::TokioUtil { .. } => (Wire::Blocks, false),
+            Self::Blocksd { .. } => (Wire::Blocks, true),
+        }
+    }
+}
+
+impl Receiver {
+    /// Starts it, to write into an empty folder.
+    ///
+    /// # Errors
+    /// Where it does not come to listen.
+    pub(crate) fn start(&self, folder: &Path, connections: usize) -> io::Result<Running> {
+        let data = folder.join("data");
+        fs::create_dir(&data)?;
+        let log = folder.join("log");
+        let (mut process, address) = match &self.kind {
+            Kind::Rsyslog { module } => start_rsyslog(module, folder, &data, log)?,
+            Kind::TokioUtil { to_files } => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["peer", "--connections", &connections.to_string()]);
+                if *to_files {
+                    command.arg("--folder").arg(&data);
+                }
+                let (mut process, _) = Process::start(command, Stdio::null(), log)?;
+                let address = process.address()?;
+                (process, address)
+            }
+            Kind::Blocksd {
+                program,
+                recording,
+                stdout,
+            } => start_blocksd(program, recording.as_deref(), *stdout, &data, log)?,
+        };
+        Ok(Running {
+            kind: self.kind.clone(),
+            before: process.took(),
+            process,
+            folder: data,
+            address,
+        })
+    }
+}
+
+impl Running {
+    /// Waits until everything is taken and written, and ends it.
+    ///
+    /// # Errors
+    /// Where it does not, or what it says does not agree with what it wrote.
+    pub(crate) fn finish(mut self, sent: u64, message_len: usize) -> io::Result<Finished> {
+        let (at, messages, took) = match &self.kind {
+            Kind::Rsyslog { .. } => {
+                let messages = self.written_by_rsyslog(sent, message_len)?;
+                let (at, took) = (Instant::now(), self.process.took());
+                self.process.terminate();
+                self.process.ended()?;
+                (at, messages, took)
+            }
+            Kind::TokioUtil { .. } => {
+                let took = self.process.ended()?;
+                (Instant::now(), self.process.total("block")?, took)
+            }
+            Kind::Blocksd { recording, .. } => {
+                let records = recording.is_some();
+                self.process.terminate();
+                if records {
+                    self.sealed()?;
+                }
+                // What a slow standard output takes longer is not a matter of the recording.
+                let at = Instant::now();
+                let took = self.process.ended()?;
+                let at = if records { at } else { Instant::now() };
+                let messages = self.process.total("block")?;
+                if records {
+                    self.check_recording(messages)?;
+                }
+                (at, messages, took)
+            }
+        };
+        Ok(Finished {
+            at,
+            messages,
+            took: Took {
+                processor: took.processor.saturating_sub(self.before.processor),
+                ..took
+            },
+            disk_bytes: disk_bytes(&self.folder)?,
+            said: self.process.said(),
+        })
+    }
+
+    /// Waits until rsyslog's file has all messages, and counts them: all its lines are of the same length.
+    fn written_by_rsyslog(&mut self, sent: u64, message_len: usize) -> io::Result<u64> {
+        let file = self.folder.join("messages");
+        let (mut last, mut changed) = (0, Instant::now());
+        let mut line_len = 0;
+        loop {
+            let len = fs::metadata(&file).map_or(0, |metadata| metadata.len());
+            if line_len == 0 && len != 0 {
+                line_len = first_line(&file, 2 * message_len + 100)?;
+            }
+            let lines = len.checked_div(line_len).unwrap_or(0);
+            if last < len {
+                (last, changed) = (len, Instant::now());
+            }
+            if sent <= lines || (STALLED < changed.elapsed() && lines != 0) {
+                return Ok(lines);
+            }
+            self.process
+                .wait_a_little(changed + 2 * STALLED, "it writes nothing")?;
+        }
+    }
+
+    /// Waits until no file of the recording is being written any more.
+    fn sealed(&mut self) -> io::Result<()> {
+        let until = Instant::now() + SEALING;
+        loop {
+            let mut writing = false;
+            for entry in fs::read_dir(&self.folder)? {
+                writing |= entry?.path().extension().is_some_and(|it| it == "part");
+            }
+            // Whether one that has ended has sealed it is checked by the summaries.
+            if !writing || !self.process.runs() {
+                return Ok(());
+            }
+            if until < Instant::now() {
+                return Err(io::Error::other("it does not seal its recording"));
+            }
+            thread::sleep(TICK);
+        }
+    }
+
+    /// Counts the blocks in the recording, by the summaries of its files.
+    fn check_recording(&self, blocks: u64) -> io::Result<()> {
+        let mut recorded = 0;
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "mcap")
+            {
+                recorded += blocks_in(&path)?;
+            }
+        }
+        if recorded == blocks {
+            return Ok(());
+        }
+        let said = self.process.said();
+        Err(io::Error::other(format!(
+            "{blocks} blocks were taken and {recorded} recorded:\n{said}"
+        )))
+    }
+}
+
+fn start_blocksd(
+    program: &Path,
+    recording: Option<&[String]>,
+    stdout: Stdout,
+    data: &Path,
+    log: PathBuf,
+) -> io::Result<(Process, SocketAddr)> {
+    let mut command = Command::new(program);
+    command.args(["serve", "--listen", "127.0.0.1:0"]);
+    let output = if stdout == Stdout::None {
+        "none"
+    } else {
+        "json"
+    };
+    command.args(["--output", output]).env_remove("RUST_LOG");
+    // So that it says on each connection when everything has been taken.
+    command.args(["--reply", "receipt"]);
+    if let Some(options) = recording {
+        command.arg("--record").arg(data);
+        command.args(["--record-sync-ms", "100"]).args(options);
+    }
+    let pipe = if stdout == Stdout::None {
+        Stdio::null()
+    } else {
+        Stdio::piped()
+    };
+    let (mut process, pipe) = Process::start(command, pipe, log)?;
+    let address = process.address()?;
+    match (pipe, stdout) {
+        (Some(pipe), Stdout::Read) => read_all(pipe),
+        (Some(pipe), Stdout::Slow) => read_slowly(pipe, SLOW_BYTES_PER_SECOND),
+        // Closed by being dropped.
+        _ => {}
+    }
+    Ok((process, address))
+}
+
+fn start_rsyslog(
+    module: &str,
+    folder: &Path,
+    data: &Path,
+    log: PathBuf,
+) -> io::Result<(Process, SocketAddr)> {
+    // It cannot be asked which port the system chose: so one that is free now.
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let config = folder.join("rsyslog.conf");
+    let text = format!(
+        "global(workDirectory=\"{folder}\" maxMessageSize=\"64k\")\n\
+         module(load=\"{module}\")\n\
+         input(type=\"{module}\" address=\"127.0.0.1\" port=\"{port}\")\n\
+         action(type=\"omfile\" file=\"{data}/messages\")\n",
+        folder = folder.display(),
+        port = address.port(),
+        data = data.display(),
+    );
+    fs::write(&config, text)?;
+    let mut command = Command::new(rsyslogd());
+    command.args(["-n", "-iNONE", "-f"]).arg(&config);
+    let (mut process, _) = Process::start(command, Stdio::null(), log)?;
+    let until = Instant::now() + STALLED;
+    while TcpStream::connect(address).is_err() {
+        process.wait_a_little(until, "rsyslog does not listen")?;
+    }
+    Ok((process, address))
+}
+
+/// rsyslog's daemon, which is not on everybody's path.
+pub(crate) fn rsyslogd() -> &'static str {
+    let usual = "/usr/sbin/rsyslogd";
+    if Path::new(usual).exists() {
+        usual
+    } else {
+        "rsyslogd"
+    }
+}
+
+/// The length of a file's first line with its end; 0 while it is not whole.
+fn first_line(file: &Path, line_len_max: usize) -> io::Result<u64> {
+    use io::Read;
+    let mut begin = Vec::new();
+    let file = fs::File::open(file)?;
+    file.take(line_len_max as u64).read_to_end(&mut begin)?;
+    let end = begin.iter().position(|&byte| byte == b'\n');
+    Ok(end.map_or(0, |end| end as u64 + 1))
+}
+
+/// How many messages the channels of blocks have in one file of a recording.
+fn blocks_in(file: &Path) -> io::Result<u64> {
+    use io::{Read, Seek};
+    let mut open = fs::File::open(file)?;
+    let mut reader = SummaryReader::new();
+    while let Some(event) = reader.next_event() {
+        match event.map_err(io::Error::other)? {
+            SummaryReadEvent::ReadRequest(need) => {
+                let read = open.read(reader.insert(need))?;
+                reader.notify_read(read);
+            }
+            SummaryReadEvent::SeekRequest(to) => reader.notify_seeked(open.seek(to)?),
+        }
+    }
+    let summary = reader.finish().unwrap_or_default();
+    let counts = summary.stats.map(|stats| stats.channel_message_counts);
+    let counts = counts.unwrap_or_default();
+    let blocks = counts.iter().filter(|(id, _)| {
+        let channel = summary.channels.get(id);
+        channel.is_some_and(|channel| channel.topic.ends_with("/blocks"))
+    });
+    Ok(blocks.map(|(_, count)| count).sum())
+}
+
+/// Bytes of all files in a folder.
+fn disk_bytes(folder: &Path) -> io::Result<u64> {
+    let lens = fs::read_dir(folder)?.map(|entry| Ok(entry?.metadata()?.len()));
+    lens.sum()
+}

@@ -1,0 +1,211 @@
+//! Medians and spreads of the samples, as Markdown.
+
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// What one run of one receiver came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    pub(crate) messages_per_second: f64,
+    pub(crate) processor_ns_per_message: f64,
+    pub(crate) memory_peak_mib: f64,
+    /// Bytes on the disk for each byte of the messages.
+    pub(crate) disk_ratio: f64,
+    /// Processor time of the sender in the time of the run.
+    pub(crate) sender_busy: f64,
+    /// How many of the messages sent were never written.
+    pub(crate) lost_ratio: f64,
+}
+
+/// All samples of one length of message: one row a receiver, one sample a round.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    pub(crate) message_len: usize,
+    pub(crate) rows: Vec<(String, Vec<Sample>)>,
+}
+
+/// The table of one length, with each receiver's rate as a ratio to these.
+pub(crate) fn table(cell: &Cell, baselines: &[&str]) -> String {
+    let mut text = String::new();
+    let baselines = baselines.iter().filter_map(|name| {
+        let row = cell.rows.iter().find(|(row, _)| row == name)?;
+        Some((*name, &row.1))
+    });
+    let baselines: Vec<_> = baselines.collect();
+    text.push_str("| receiver | messages/s (spread) | MiB/s |");
+    for (name, _) in &baselines {
+        write!(text, " × {name} (spread) |").expect("memory");
+    }
+    text.push_str(
+        " processor ns/message | peak memory MiB | disk bytes/payload | cores: its own + sender's |\n|---|---:|---:|",
+    );
+    text.push_str(&"---:|".repeat(baselines.len() + 4));
+    text.push('\n');
+    for (name, samples) in &cell.rows {
+        row(&mut text, cell.message_len, name, samples, &baselines);
+    }
+    text
+}
+
+fn row(
+    text: &mut String,
+    message_len: usize,
+    name: &str,
+    samples: &[Sample],
+    baselines: &[(&str, &Vec<Sample>)],
+) {
+    let of = |figure: fn(&Sample) -> f64| Spread::of(samples.iter().map(figure));
+    let rate = of(|sample| sample.messages_per_second);
+    let lost = of(|sample| sample.lost_ratio);
+    let note = if lost.most > 0.0 {
+        format!(" (lost up to {:.1} %)", 100.0 * lost.most)
+    } else {
+        String::new()
+    };
+    write!(
+        text,
+        "| {name}{note} | {} ({}–{}) | {:.0} |",
+        short(rate.median),
+        short(rate.least),
+        short(rate.most),
+        rate.median * message_len as f64 / f64::from(1 << 20),
+    )
+    .expect("memory");
+    for (baseline, theirs) in baselines {
+        if *baseline == name {
+            text.push_str(" 1 |");
+            continue;
+        }
+        let ratio = ratio(samples, theirs);
+        write!(
+            text,
+            " {:.2} ({:.2}–{:.2}) |",
+            ratio.median, ratio.least, ratio.most
+        )
+        .expect("memory");
+    }
+    let disk = of(|sample| sample.disk_ratio).median;
+    let disk = if disk == 0.0 {
+        "–".to_owned()
+    } else {
+        format!("{disk:.2}")
+    };
+    writeln!(
+        text,
+        " {:.0} | {:.1} | {disk} | {:.2} + {:.2} |",
+        of(|sample| sample.processor_ns_per_message).median,
+        of(|sample| sample.memory_peak_mib).most,
+        of(|sample| sample.messages_per_second * sample.processor_ns_per_message / 1e9).median,
+        of(|sample| sample.sender_busy).median,
+    )
+    .expect("memory");
+}
+
+/// How the recordings do against the bars: each receiver named so, against the best of those named otherwise.
+pub(crate) fn bars(cells: &[Cell], ours: &str, theirs: &str) -> String {
+    let mut text = String::from("| receiver |");
+    for cell in cells {
+        write!(text, " {} × best {theirs} |", length(cell.message_len)).expect("memory");
+    }
+    text.push_str(" highest peak memory MiB |\n|---|");
+    text.push_str(&"---:|".repeat(cells.len() + 1));
+    text.push('\n');
+    let names = cells.first().map(|cell| cell.rows.as_slice());
+    let names = names.unwrap_or_default().iter().map(|(name, _)| name);
+    for name in names.filter(|name| name.starts_with(ours)) {
+        write!(text, "| {name} |").expect("memory");
+        let mut memory: f64 = 0.0;
+        for cell in cells {
+            let own = cell.rows.iter().find(|(row, _)| row == name);
+            let own = own.map_or(&[][..], |(_, samples)| samples);
+            let others = cell.rows.iter().filter(|(row, _)| row.starts_with(theirs));
+            let least = others.map(|(_, theirs)| ratio(own, theirs).median);
+            let least = least.fold(f64::INFINITY, f64::min);
+            write!(text, " {least:.2} |").expect("memory");
+            memory = own
+                .iter()
+                .map(|sample| sample.memory_peak_mib)
+                .fold(memory, f64::max);
+        }
+        writeln!(text, " {memory:.1} |").expect("memory");
+    }
+    text
+}
+
+/// A length of message, for people.
+pub(crate) fn length(bytes: usize) -> String {
+    if bytes.is_multiple_of(1024) {
+        format!("{} KiB", bytes / 1024)
+    } else {
+        format!("{bytes} B")
+    }
+}
+
+/// Puts the results into a document, between the two marks of a section.
+///
+/// # Errors
+/// Where it cannot be read or written, or has no such marks.
+pub(crate) fn update(document: &Path, section: &str, results: &str) -> io::Result<()> {
+    let begin = format!("<!-- {section}: written by tests/load -->");
+    let end = format!("<!-- {section}: end -->");
+    let text = fs::read_to_string(document)?;
+    let parts = text.split_once(&begin).and_then(|(before, rest)| {
+        let (_, behind) = rest.split_once(&end)?;
+        Some((before, behind))
+    });
+    let Some((before, behind)) = parts else {
+        let path = document.display();
+        return Err(io::Error::other(format!(
+            "{path} has no lines {begin} and {end}"
+        )));
+    };
+    let results = results.trim_end();
+    fs::write(
+        document,
+        format!("{before}{begin}\n\n{results}\n\n{end}{behind}"),
+    )
+}
+
+/// The ratios of the rates, round by round.
+fn ratio(ours: &[Sample], theirs: &[Sample]) -> Spread {
+    let pairs = ours.iter().zip(theirs);
+    Spread::of(pairs.map(|(ours, theirs)| ours.messages_per_second / theirs.messages_per_second))
+}
+
+/// The middle of some figures, and their ends.
+struct Spread {
+    least: f64,
+    median: f64,
+    most: f64,
+}
+
+impl Spread {
+    fn of(figures: impl Iterator<Item = f64>) -> Self {
+        let mut figures: Vec<_> = figures.collect();
+        figures.sort_by(f64::total_cmp);
+        let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
+        let last = figures.len().saturating_sub(1);
+        Self {
+            least: at(0),
+            median: f64::midpoint(at(last / 2), at(last.div_ceil(2))),
+            most: at(last),
+        }
+    }
+}
+
+/// A rate with three figures: `1.23M`.
+fn short(rate: f64) -> String {
+    let (value, unit) = if rate >= 1e6 {
+        (rate / 1e6, "M")
+    } else {
+        (rate / 1e3, "k")
+    };
+    let decimals = match value {
+        10.0..100.0 => 1,
+        0.0..10.0 => 2,
+        _ => 0,
+    };
+    format!("{value:.decimals$}{unit}")
+}
