@@ -1,6 +1,7 @@
 //! `blocksd read`, `recordings`, `verify` and `recover` as commands, over files of a daemon's layout and a daemon's own.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -47,7 +48,6 @@ fn what_a_daemon_said_is_read_back_word_for_word() {
         let args = [&args[..], &["--max-block", "8", "--oversize", "pieces"]].concat();
         let mut server = Server::start(&args);
         let mut stream = server.connect();
-        use std::io::Write;
         let wire =
             b"\0\0\0\x02{}\0\0\0\x01\xa0\0\0\0\x03ab\xff\0\0\0\0\0\0\0\x0ca long block\0\0\0\x09x";
         stream.write_all(wire).unwrap();
@@ -287,11 +287,13 @@ fn an_open_recording_is_followed_through_rotation() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("kept");
     let record = folder.to_str().unwrap();
-    let server = Server::start(&["--record", record, "--record-rotate-bytes", "4096"]);
-    let address = server.addr().to_string();
-    let send = |text: &str| {
-        let ended = run(&["send", "--to", &address, text], b"");
-        assert_eq!(ended.code, Some(0), "{ended:?}");
+    let rotate = ["--record-rotate-bytes", "4096", "--record-sync-ms", "5"];
+    let server = Server::start(&[&["--record", record], &rotate[..]].concat());
+    let mut stream = server.connect();
+    let mut send = |text: &str| {
+        let len = u32::try_from(text.len()).unwrap();
+        let wire = [&len.to_be_bytes(), text.as_bytes()].concat();
+        stream.write_all(&wire).unwrap();
     };
     send("first");
     let follower = Process::start(blocksd(&["read", record, "--follow", "--output", "raw"]));
@@ -316,8 +318,9 @@ fn an_open_recording_is_followed_through_rotation() {
     );
     for number in 0..40 {
         send(&format!("{number:0100}"));
+        // One by one, so that there is a chunk of each, and many files.
+        wait(5 + 100 * (number + 1));
     }
-    wait(5 + 4000);
     let sealed = fs::read_dir(&folder).unwrap();
     let sealed = sealed.filter(|it| it.as_ref().unwrap().path().extension().unwrap() == "mcap");
     assert!(sealed.count() > 1, "no rotation");

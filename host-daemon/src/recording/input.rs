@@ -97,6 +97,17 @@ impl Input {
         Ok(window.get(..len).unwrap_or(window))
     }
 
+    /// All that is in memory from `offset` on: `len` bytes at least, or as many as there are. So the file is read once
+    /// however often it is asked for.
+    ///
+    /// # Errors
+    /// [`Failure::File`].
+    pub fn window_at(&mut self, offset: u64, len: usize) -> Result<&[u8], Failure> {
+        self.at(offset, len)?;
+        let from = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        Ok(self.window.get(from..).unwrap_or_default())
+    }
+
     fn holds(&self, offset: u64, len: usize) -> bool {
         let end = self.start + self.window.len() as u64;
         self.start <= offset && offset + len as u64 <= end

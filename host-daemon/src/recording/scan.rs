@@ -26,8 +26,6 @@ pub const LIBRARY: &str = "blocksd ";
 pub const DATA_END_LEN: u64 = HEAD_LEN as u64 + 4;
 /// Bytes that the search for a chunk may check besides four times the length of the file.
 const SEARCH_MIN: u64 = 64 << 20;
-/// Bytes in which the search looks at once.
-const SEARCH_LEN: usize = 1 << 20;
 
 /// What there is next in a file.
 #[derive(Debug)]
@@ -362,10 +360,14 @@ impl Scan {
         let end = self.end();
         let mut at = from;
         while at < end {
-            let bytes = self.input.at(at, SEARCH_LEN)?;
+            let len = self.input.len();
+            let bytes = self.input.window_at(at, EXTENT_LEN)?;
             // A chunk that begins near the end of the window is looked at in the next one.
-            let whole = bytes.len() < SEARCH_LEN;
-            let len = bytes.len() - if whole { 0 } else { EXTENT_LEN };
+            let is_last = len <= at + bytes.len() as u64;
+            let len = match is_last {
+                true => bytes.len(),
+                false => bytes.len() + 1 - EXTENT_LEN,
+            };
             let window = bytes.get(..len).unwrap_or_default();
             let candidate = window.iter().enumerate().find_map(|(index, &byte)| {
                 let rest = (byte == op::CHUNK).then(|| bytes.get(index..))??;

@@ -90,7 +90,15 @@ impl Sealer {
         let places = self.places(chunk.records);
         let bounds = times(&places).unwrap_or((0, 0));
         let sizes = (header.compressed_size, header.uncompressed_size);
-        self.put_chunk(chunk.bytes, &header.compression, bounds, sizes, &places)
+        let mut bytes = std::borrow::Cow::Borrowed(chunk.bytes);
+        if bounds != (header.message_start_time, header.message_end_time) {
+            // No CRC covers them, and readers go by them.
+            let times = [bounds.0, bounds.1].map(u64::to_le_bytes);
+            let old = bytes.to_mut().get_mut(HEAD_LEN..HEAD_LEN + 16);
+            let new = times.as_flattened();
+            old.into_iter().for_each(|old| old.copy_from_slice(new));
+        }
+        self.put_chunk(&bytes, &header.compression, bounds, sizes, &places)
     }
 
     /// Writes records as a chunk of their own, uncompressed.
