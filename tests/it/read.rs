@@ -48,6 +48,8 @@ fn what_a_daemon_said_is_read_back_word_for_word() {
         let args = [&args[..], &["--max-block", "8", "--oversize", "pieces"]].concat();
         let mut server = Server::start(&args);
         let mut stream = server.connect();
+        stream.write_all(b"\0\0\0\x02[]").unwrap();
+        server.wait_for("block", 1);
         let wire =
             b"\0\0\0\x02{}\0\0\0\x01\xa0\0\0\0\x03ab\xff\0\0\0\0\0\0\0\x0ca long block\0\0\0\x09x";
         stream.write_all(wire).unwrap();
@@ -108,24 +110,16 @@ fn a_recording_is_read_in_every_form_by_device_and_time() {
         2026-01-01T01:00:00.010000000Z,d1,3,2,,/wA=\n";
     assert_eq!((ended.code, ended.stdout_text().as_str()), (Some(0), want));
 
-    let times = [
-        "--from",
-        "2026-01-01T00:00:00.01Z",
-        "--to",
-        "2026-01-01T00:00:00.04Z",
-    ];
-    let ended = on(
-        "read",
-        directory,
-        &[&times[..], &["--output", "json"]].concat(),
-    );
-    assert_eq!(
-        texts(&ended),
-        [
-            "d0 says 0, and says it again: 0",
-            "d1 says 0, and says it again: 0"
-        ]
-    );
+    // From then on, and before then; in the midst of a chunk.
+    let times = |from, to| {
+        let times = ["--from", from, "--to", to, "--output", "json"];
+        texts(&on("read", directory, &times))
+    };
+    let (d1_opened, d1_said) = ("2026-01-01T00:00:00.02Z", "2026-01-01T00:00:00.03Z");
+    assert_eq!(times(d1_opened, d1_said), [""; 0]);
+    let said = ["d1 says 0, and says it again: 0"];
+    assert_eq!(times(d1_said, "2026-01-01T00:00:00.04Z"), said);
+    assert_eq!(times(d1_said, "2026-01-01T00:00:00.030000001Z"), said);
     // All of it is long ago.
     let ended = on("read", directory, &["--from", "-10m"]);
     assert_eq!((ended.code, ended.stdout_text().as_str()), (Some(0), ""));

@@ -428,7 +428,7 @@ fn nothing_that_stands_in_a_file_makes_a_reader_panic() {
             let mut wrong = Vec::new();
             let input = host_daemon::recording::input::Input::open(&to).unwrap();
             host_daemon::recording::verify::verify(input, false, &mut |it| {
-                wrong.push(it.what.clone())
+                wrong.push(it.what.clone());
             })
             .unwrap();
             // Gaps stay, and so does the name of the writer. A channel that is lost, and comes again behind its
