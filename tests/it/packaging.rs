@@ -124,3 +124,20 @@ fn the_unit_starts_a_command_that_there_is() {
     // What it waits for is what the daemon tells.
     assert!(unit.contains("\nType=notify\n") && unit.contains("\nWatchdogSec="));
 }
+
+#[test]
+fn the_socket_is_one_that_a_config_can_name() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-daemon/systemd");
+    let socket = fs::read_to_string(units.join("blocksd.socket")).unwrap();
+    let name = socket
+        .lines()
+        .find_map(|line| line.strip_prefix("FileDescriptorName="))
+        .unwrap();
+    let listen = format!("systemd:{name},framing=lines");
+    assert!(socket.contains(&format!("[\"{listen}\"]")), "{socket}");
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("blocksd.toml");
+    fs::write(&config, format!("listen = [\"systemd\", \"{listen}\"]")).unwrap();
+    let ended = run(&["check-config", config.to_str().unwrap()], b"");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
