@@ -455,6 +455,14 @@ mod tests {
     }
 
     #[test]
+    fn a_window_with_very_many_marks_is_decoded_in_parts() {
+        let found = decode(&vec![0; (MARKS_MAX + 10) * 4], StopAt::default());
+        assert_eq!((found.used, found.full), (MARKS_MAX * 4, true));
+        let found = decode(found.batch.rest(found.used), StopAt::default());
+        assert_eq!((found.batch.items().count(), found.full), (10, false));
+    }
+
+    #[test]
     fn a_fault_ends_a_message_in_pieces_and_the_next_is_whole() {
         let mut decoder = framing_core::AnyFraming::Cobs(framing_core::Cobs).decoder();
         let stop_at = StopAt {

@@ -139,8 +139,9 @@ fn a_device_that_the_daemon_holds_back_is_not_late() {
     let server = Server::of(process, &args);
     let mut device = server.connect();
     let writer = std::thread::spawn(move || {
-        let block = [&[0, 0, 0x80, 0][..], &[b'x'; 0x8000]].concat();
-        for _ in 0..2000 {
+        // Of several reads each, so that one is not whole while the daemon waits.
+        let block = [&900_000_u32.to_be_bytes()[..], &[b'x'; 900_000]].concat();
+        for _ in 0..60 {
             device.write_all(&block)?;
         }
         device.write_all(&[0; 4])
@@ -155,7 +156,7 @@ fn a_device_that_the_daemon_holds_back_is_not_late() {
     writer.join().unwrap().unwrap();
     let (last, _lines) = reader.join().unwrap();
     assert!(
-        last.contains(r#""reason":"end""#) && last.contains(r#""blocks":2000"#),
+        last.contains(r#""reason":"end""#) && last.contains(r#""blocks":60"#),
         "{last}"
     );
 }

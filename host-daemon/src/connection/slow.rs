@@ -81,23 +81,28 @@ impl Connection {
     /// Waits until what was received can be passed on. Gives the reason to close, if there is one.
     async fn wait_for_room(&mut self, held: Box<Held>) -> Option<Reason> {
         let since = Instant::now();
-        let (event, reason) = match *held {
-            Held::Event(event, reason) => (event, reason),
-            Held::Batch(mut batch, reason) => {
-                batch.weigh(&self.shared.pool, &mut self.share).await;
-                match self.pass(batch, reason) {
-                    Step::Held(held) => match *held {
-                        Held::Event(event, reason) => (event, reason),
-                        Held::Batch(..) => return None,
-                    },
-                    Step::Close(reason) => return Some(reason),
-                    _ => return None,
-                }
-            }
-        };
-        self.shared.sinks.send(event).await;
+        let reason = self.pass_on(held).await;
         self.waiting.held_back(since.elapsed());
         reason
+    }
+
+    async fn pass_on(&mut self, held: Box<Held>) -> Option<Reason> {
+        let mut held = *held;
+        loop {
+            let (mut batch, reason) = match held {
+                Held::Event(event, reason) => {
+                    self.shared.sinks.send(event).await;
+                    return reason;
+                }
+                Held::Batch(batch, reason) => (batch, reason),
+            };
+            batch.weigh(&self.shared.pool, &mut self.share).await;
+            match self.pass(batch, reason) {
+                Step::Held(event) => held = *event,
+                Step::Close(reason) => return Some(reason),
+                _ => return None,
+            }
+        }
     }
 
     /// The daemon is to stop. What has arrived is still read; the runtime may not know yet that it has, and a device
