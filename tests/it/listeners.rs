@@ -118,6 +118,29 @@ fn a_file_on_standard_input_loses_nothing() {
 }
 
 #[test]
+fn a_line_goes_on_with_the_next_series_unless_it_is_told_not_to() {
+    let series = [HELLO, HELLO].concat();
+    for (listen, blocks) in [("-", 2), ("-,after-end=close", 1)] {
+        let args = [
+            "serve",
+            "--listen",
+            listen,
+            "--output",
+            "none",
+            "--after-end",
+            "close",
+        ];
+        let ended = run(&args, &series);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_eq!(
+            (ended.totals()["block"], ended.totals()["serie"]),
+            (blocks, blocks),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
 fn both_families_of_addresses_reach_one_dual_stack_listener() {
     if TcpStream::connect("[::1]:1")
         .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable)
@@ -220,10 +243,7 @@ impl Plug {
 fn a_serial_line_may_come_late_go_and_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join("ttyUSB0");
-    let listen = format!(
-        "serial:{}?baud=115200&parity=none,after-end=continue",
-        link.display()
-    );
+    let listen = format!("serial:{}?baud=115200&parity=none", link.display());
     let mut server = Server::start(&["--listen", &listen]);
     let mut plug = Plug::new(&link);
     plug.order("plug");

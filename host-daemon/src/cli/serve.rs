@@ -207,6 +207,9 @@ impl Serve {
     #[must_use]
     pub fn policy(&self, listen: &Listen) -> Policy {
         let mut options = self.options.clone();
+        if is_line(&listen.address) && self.reply.is_none() {
+            options.after_end = AfterEnd::Continue;
+        }
         for own in &listen.own {
             match own {
                 Own::Framing(framing) => options.framing = *framing,
@@ -247,6 +250,12 @@ impl Serve {
             reply: self.reply.as_deref().map(Reply::parse),
         }
     }
+}
+
+/// Whether nobody connects there: a series that ends leaves the next one on the way, and closing would lose its first
+/// bytes. Such a listener goes on unless its own options say otherwise, or its device waits for a reply.
+fn is_line(address: &str) -> bool {
+    matches!(address.parse(), Ok(Address::Serial(_) | Address::Stdin))
 }
 
 impl FromStr for Listen {
