@@ -1,12 +1,13 @@
 //! `blocksd`: receives framed telemetry from many devices, and is the scripts of the book grown up.
 //!
 //! ```text
-//! socket -> connection -> batch of blocks -> bounded queue -> output
+//! listener -> connection -> batch of blocks -> sinks: recording, output
 //! ```
 //!
-//! [`serve`] accepts; each [`connection`] reads into a pooled buffer ([`pool`]) and has `framing-core` find the
-//! blocks in it ([`batch`]); what crosses the queue is an [`event`] with a whole batch; [`output`] writes
-//! events as a person or a program wants them. No length that a peer sent decides how much memory is taken.
+//! [`serve`] accepts from each [`listener`]; each [`connection`] reads into a pooled buffer ([`pool`]) and has
+//! `framing-core` find the blocks in it ([`batch`]); what goes to the [`sinks`] is an [`event`] with a whole batch.
+//! [`recording`] keeps all of them and is what holds devices back; [`output`] writes them as a person or a program
+//! wants them. [`metrics`] and [`log`] tell how it goes. No length that a peer sent decides how much memory is taken.
 
 #![forbid(unsafe_code)]
 
