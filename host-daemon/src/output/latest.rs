@@ -1,19 +1,32 @@
-//! A queue that never makes anybody wait: what is not read in time is dropped, the oldest first, and counted.
+//! A queue that never makes anybody wait: what is not read in time is dropped, and counted.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use crate::batch::Batch;
 use crate::event::{Event, What};
 
 /// Bytes that may wait. They are copies: the pool's memory is for the recording.
 const WEIGHT_MAX: usize = 4 << 20;
 /// What an event weighs besides its batch, in bytes.
 const EVENT_WEIGHT: usize = 256;
+/// How often a full queue is emptied for newer events. Copying every event for a reader that never sees it would cost
+/// the recording a quarter of its rate.
+const RENEW: Duration = Duration::from_millis(100);
 
 /// A new queue.
 #[must_use]
 pub fn queue() -> (Sender, Receiver) {
-    let queue = Arc::<Queue>::default();
+    renewed(RENEW)
+}
+
+fn renewed(renew: Duration) -> (Sender, Receiver) {
+    let queue = Arc::new(Queue {
+        renew,
+        state: Mutex::default(),
+        changed: Condvar::new(),
+    });
     (Sender(Arc::clone(&queue)), Receiver(queue))
 }
 
@@ -30,7 +43,7 @@ pub struct Receiver(Arc<Queue>);
 pub enum Next {
     /// The oldest event.
     Event(Event),
-    /// So many blocks that stood before the oldest event were dropped.
+    /// So many blocks that stood before the next event were dropped.
     Lost(u64),
     /// Nothing waits.
     Empty,
@@ -38,43 +51,66 @@ pub enum Next {
     End,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
+    renew: Duration,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    events: VecDeque<(Event, usize)>,
+    events: VecDeque<Entry>,
+    /// Of the events, and of those that are being copied.
     weight: usize,
+    /// Blocks dropped behind the last event.
     lost: u64,
+    /// When the queue was last emptied to make room.
+    renewed: Option<Instant>,
     /// One side is gone.
     closed: bool,
 }
 
+#[derive(Debug)]
+struct Entry {
+    event: Event,
+    weight: usize,
+    /// Blocks dropped before it.
+    lost: u64,
+}
+
 impl Sender {
-    /// Adds an event, and drops old ones to make room.
+    /// Adds an event. Where there is no room for it, all that waits is dropped, or for a while the event is.
     pub fn send(&self, mut event: Event) {
-        if self.0.lock().closed {
+        let weight = EVENT_WEIGHT + batch(&event).map_or(0, Batch::weight);
+        let mut state = self.0.lock();
+        if state.closed {
             return;
         }
-        let mut weight = EVENT_WEIGHT;
+        if WEIGHT_MAX < state.weight + weight {
+            let is_due = |renewed: Instant| self.0.renew < renewed.elapsed();
+            if WEIGHT_MAX < weight || !state.renewed.is_none_or(is_due) {
+                state.lost += blocks(&event);
+                return;
+            }
+            state.renewed = Some(Instant::now());
+            while let Some(old) = state.events.pop_front() {
+                state.weight -= old.weight;
+                state.lost += old.lost + blocks(&old.event);
+            }
+        }
+        state.weight += weight;
+        drop(state);
         if let What::Batch { batch, .. } = &mut event.what {
-            weight += batch.weight();
             *batch = Arc::new(batch.to_own());
         }
         let mut state = self.0.lock();
-        state.weight += weight;
-        state.events.push_back((event, weight));
-        while WEIGHT_MAX < state.weight
-            && let Some((event, weight)) = state.events.pop_front()
-        {
-            state.weight -= weight;
-            if let What::Batch { batch, .. } = &event.what {
-                state.lost += batch.blocks().0;
-            }
-        }
+        let lost = std::mem::take(&mut state.lost);
+        state.events.push_back(Entry {
+            event,
+            weight,
+            lost,
+        });
         drop(state);
         self.0.changed.notify_one();
     }
@@ -98,10 +134,16 @@ impl Receiver {
     pub fn receive(&self, wait: bool) -> Next {
         let mut state = self.0.lock();
         loop {
-            if state.lost != 0 {
-                return Next::Lost(std::mem::take(&mut state.lost));
+            let next = state.events.front_mut().map(|next| &mut next.lost);
+            // Behind the last event, it is told once nothing else is.
+            let lost = std::mem::take(match next {
+                Some(lost) => lost,
+                None => &mut state.lost,
+            });
+            if lost != 0 {
+                return Next::Lost(lost);
             }
-            if let Some((event, weight)) = state.events.pop_front() {
+            if let Some(Entry { event, weight, .. }) = state.events.pop_front() {
                 state.weight -= weight;
                 return Next::Event(event);
             }
@@ -129,7 +171,6 @@ impl Drop for Receiver {
         let mut state = self.0.lock();
         state.closed = true;
         state.events.clear();
-        state.weight = 0;
     }
 }
 
@@ -139,6 +180,18 @@ impl Queue {
     }
 }
 
+fn batch(event: &Event) -> Option<&Batch> {
+    match &event.what {
+        What::Batch { batch, .. } => Some(batch),
+        What::Opened { .. } | What::Closed { .. } => None,
+    }
+}
+
+/// Whole blocks in an event.
+fn blocks(event: &Event) -> u64 {
+    batch(event).map_or(0, |batch| batch.blocks().0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
@@ -146,7 +199,6 @@ mod tests {
     use framing_core::{AnyFraming, Blocks};
 
     use super::*;
-    use crate::batch::Batch;
     use crate::decode::Decoder;
     use crate::event::{Position, Source};
     use crate::pool::Buffer;
@@ -182,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_oldest_make_room_and_are_counted() {
-        let (sender, receiver) = queue();
+        let (sender, receiver) = renewed(Duration::ZERO);
         for conn in 1..=6 {
             sender.send(event(conn, 1 << 20));
         }
@@ -196,6 +248,27 @@ mod tests {
         drop(sender);
         assert!(matches!(receiver.receive(true), Next::Event(_)));
         assert!(matches!(receiver.receive(true), Next::End));
+    }
+
+    #[test]
+    fn what_finds_no_room_for_a_while_is_counted_where_it_is_missing() {
+        let (sender, receiver) = renewed(Duration::MAX);
+        // The fourth makes room once; the seventh and eighth find none.
+        for conn in 1..=8 {
+            sender.send(event(conn, 1 << 20));
+        }
+        assert!(matches!(receiver.receive(true), Next::Lost(3)));
+        assert!(matches!(receiver.receive(true), Next::Event(event) if event.source.conn == 4));
+        sender.send(event(9, 1 << 20));
+        for conn in 5..=6 {
+            let next = receiver.receive(true);
+            assert!(matches!(next, Next::Event(event) if event.source.conn == conn));
+        }
+        assert!(matches!(receiver.receive(true), Next::Lost(2)));
+        assert!(matches!(receiver.receive(true), Next::Event(event) if event.source.conn == 9));
+        sender.send(event(10, 5 << 20));
+        assert!(matches!(receiver.receive(true), Next::Lost(1)));
+        assert!(matches!(receiver.receive(false), Next::Empty));
     }
 
     #[test]
