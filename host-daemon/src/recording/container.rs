@@ -28,9 +28,9 @@ pub enum Compression {
     /// Not at all.
     #[default]
     None,
-    /// LZ4: about a third of the speed, and two thirds of the space for slowly moving samples.
+    /// LZ4: two to three times the processor time, and two thirds of the space for slowly moving samples.
     Lz4,
-    /// Zstandard: a sixth of the speed, and less than half of the space.
+    /// Zstandard at its fastest: three to four times the processor time, and a little over half of the space.
     Zstd,
 }
 
@@ -69,6 +69,8 @@ impl Container {
                 Compression::Lz4 => Some(mcap::Compression::Lz4),
                 Compression::Zstd => Some(mcap::Compression::Zstd),
             })
+            // Of zstd, the fastest: a third less processor time than its default, for a sixth more space.
+            .compression_level(u32::from(compression == Compression::Zstd))
             // One thread writes, however many processors there are.
             .compression_threads(0)
             .library(concat!("blocksd ", env!("CARGO_PKG_VERSION")))

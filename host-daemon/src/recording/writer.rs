@@ -16,8 +16,8 @@ use crate::event::{Event, Position, Source, What};
 use crate::output::json::{Head, Note, write_note};
 
 /// Bytes of messages in a chunk, before it is ended without waiting for a commit. What a reader must hold in memory,
-/// and what a write to the disk moves.
-const CHUNK_LEN: usize = 1 << 20;
+/// and what a write to the disk moves: larger ones leave the processor's cache.
+const CHUNK_LEN: usize = 512 << 10;
 /// Entries that the index at the end of a file may have: each takes about 20 bytes of memory until the file is sealed.
 const INDEX_MAX: usize = 1 << 20;
 
