@@ -204,7 +204,10 @@ fn make_durable(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)?;
     for made in missing {
         let parent = made.parent().filter(|it| !it.as_os_str().is_empty());
-        fs::File::open(parent.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
+        // One that may not be read cannot be synced, and is none of ours.
+        if let Ok(parent) = fs::File::open(parent.unwrap_or_else(|| Path::new("."))) {
+            parent.sync_all()?;
+        }
     }
     Ok(())
 }

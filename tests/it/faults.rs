@@ -157,7 +157,10 @@ fn a_disk_that_never_syncs_gets_one_file_and_not_one_after_another() {
         if let Err(ended) = written.and_then(|()| writer.commit()) {
             break ended;
         }
-        assert!(Instant::now() < until, "{given} blocks are lost, one by one");
+        assert!(
+            Instant::now() < until,
+            "{given} blocks are lost, one by one"
+        );
         std::thread::sleep(Duration::from_millis(1));
     };
     assert_eq!((ended, writer.given()), (Abandoned, given));

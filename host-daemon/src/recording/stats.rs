@@ -81,6 +81,11 @@ impl Stats {
         self.written.add(blocks, bytes);
     }
 
+    /// The end of a file was handed to the system: so many bytes behind its last chunk.
+    pub fn end_written(&self, bytes: u64) {
+        self.written.add(0, bytes);
+    }
+
     /// A group commit is done: `chunks` chunks with so many blocks, and so many bytes of the file, are on the disk.
     /// It took the system so long.
     pub fn synced(&self, chunks: u64, blocks: u64, bytes: u64, duration: Duration) {

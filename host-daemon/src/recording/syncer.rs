@@ -270,12 +270,12 @@ impl Worker {
             return Ok(());
         }
         let from = names::part(name);
-        let is_renamed = self
-            .common
-            .insist("rename a file", || match folder.rename(&from, name) {
-                Err(error) if is_gone(&**folder, &from, &error) => Ok(false),
-                renamed => renamed.map(|()| true),
-            })?;
+        let is_renamed =
+            self.common
+                .insist("rename a file", || match folder.rename(&from, name) {
+                    Err(error) if is_gone(&**folder, &from, &error) => Ok(false),
+                    renamed => renamed.map(|()| true),
+                })?;
         self.common.insist("sync the folder", || folder.sync())?;
         if is_renamed {
             stats.sealed();
@@ -331,7 +331,9 @@ impl Worker {
         if let Some(error) = &refused {
             stats.write_error(error);
             if self.complained.is_none() {
-                warn!("recording: cannot delete what is over --record-max-bytes: {error}; the recording goes on, tried again every second");
+                warn!(
+                    "recording: cannot delete what is over --record-max-bytes: {error}; the recording goes on, tried again every second"
+                );
             }
         }
         self.complained = refused.map(|_| Instant::now());

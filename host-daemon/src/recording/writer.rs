@@ -20,7 +20,8 @@ use crate::output::json::{Head, Note, write_note};
 const CHUNK_LEN: usize = 512 << 10;
 /// Bytes of memory that are kept for the next chunk.
 const BUFFER_MAX: usize = 4 * CHUNK_LEN;
-/// Entries that the index at the end of a file may have: each takes about 20 bytes of memory until the file is sealed.
+/// Entries that the index at the end of a file may have: each takes about 20 bytes of memory until the file is sealed,
+/// the first of a chunk about 280.
 const INDEX_MAX: usize = 1 << 20;
 
 /// How a recording is written.
@@ -220,6 +221,7 @@ impl Writer {
                 self.conns.remove(&source.conn);
                 if let Some(device) = self.devices.get_mut(&source.device) {
                     device.conns = device.conns.saturating_sub(1);
+                    device.file = self.number;
                     if (device.conns, device.blocks, device.pieces) == (0, 0, 0) {
                         self.devices.remove(&source.device);
                     }
@@ -369,7 +371,8 @@ impl Writer {
         };
         open.end_chunk(&self.common)?;
         internal(open.container.finish())?;
-        open.write_out(&self.common)?;
+        let bytes = open.write_out(&self.common)?;
+        self.common.stats.end_written(bytes);
         self.is_wary = open.part.broken.load(Ordering::Acquire);
         self.syncer.seal(&open.part, open.share)?;
         for channels in self.conns.values_mut() {
