@@ -58,8 +58,8 @@ pub struct Policy {
 /// How long a connection, or a listener, must be silent to be done with when the daemon is stopping.
 pub(crate) const QUIET: Duration = Duration::from_millis(20);
 
-/// How long a connection that is not silent is read from when the daemon is stopping.
-const LAST_READS: Duration = Duration::from_millis(250);
+/// How long a connection that is not silent is read from, and a listener accepts, when the daemon is stopping.
+pub(crate) const LAST_READS: Duration = Duration::from_millis(250);
 
 /// Faults of one connection that are logged; the rest is only counted.
 const FAULTS_LOGGED: u32 = 5;

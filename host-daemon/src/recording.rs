@@ -28,6 +28,7 @@ pub mod writer;
 pub mod wrong;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,7 +67,7 @@ impl Lock {
     /// # Errors
     /// [`Failure::Write`]; [`Failure::Locked`] if somebody has locked it.
     pub fn take(path: &Path) -> Result<Self, Failure> {
-        fs::create_dir_all(path).map_err(|error| Failure::Write {
+        make_durable(path).map_err(|error| Failure::Write {
             path: path.into(),
             error,
         })?;
@@ -108,14 +109,17 @@ impl Lock {
 #[derive(Debug)]
 pub struct Recording {
     common: Arc<Common>,
-    thread: JoinHandle<Result<(), Lost>>,
+    thread: JoinHandle<Given>,
     _lock: Lock,
 }
 
-/// Blocks that were received and could not be recorded.
-#[derive(Clone, Copy, Debug, Default)]
-struct Lost {
+/// What the thread of a recording came to.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    /// Blocks that it was given.
     blocks: u64,
+    /// They were not all taken.
+    abandoned: bool,
 }
 
 impl Recording {
@@ -149,9 +153,9 @@ impl Recording {
         let writer = Writer::new(settings, Arc::clone(&common), number);
         let runtime = Handle::current();
         let thread = std::thread::spawn(move || {
-            let recorded = runtime.block_on(record(writer, queue));
-            stop.cancel();
-            recorded
+            // Whatever ends the thread, nothing is received that nobody records.
+            let _stop = stop.drop_guard();
+            runtime.block_on(record(writer, queue))
         });
         let recording = Self {
             common,
@@ -179,39 +183,60 @@ impl Recording {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        match self.thread.join() {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Lost { blocks })) => {
-                let stats = self.common.stats.read();
-                Err(Failure::Unrecorded {
-                    blocks: blocks + (stats.blocks_written - stats.blocks_synced),
-                })
-            }
+        let Given { blocks, abandoned } = match self.thread.join() {
+            Ok(given) => given,
             Err(panic) => std::panic::resume_unwind(panic),
+        };
+        let stats = self.common.stats.read();
+        // A sync that has failed leaves it open whether its chunks are on the disk.
+        if abandoned || stats.chunks_synced < stats.chunks_written {
+            let blocks = blocks.saturating_sub(stats.blocks_synced);
+            return Err(Failure::Unrecorded { blocks });
         }
+        Ok(())
     }
 }
 
-async fn record(mut writer: Writer, mut events: mpsc::Receiver<Event>) -> Result<(), Lost> {
+/// Makes a folder, and those that it is in, where there are none, and has their names on the disk.
+fn make_durable(path: &Path) -> io::Result<()> {
+    let missing = path.ancestors().take_while(|it| !it.exists());
+    let missing: Vec<_> = missing.filter(|it| !it.as_os_str().is_empty()).collect();
+    fs::create_dir_all(path)?;
+    for made in missing {
+        let parent = made.parent().filter(|it| !it.as_os_str().is_empty());
+        // One that may not be read cannot be synced, and is none of ours.
+        if let Ok(parent) = fs::File::open(parent.unwrap_or_else(|| Path::new("."))) {
+            parent.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+async fn record(mut writer: Writer, mut events: mpsc::Receiver<Event>) -> Given {
     loop {
         match next(&mut writer, &mut events).await {
             Ok(Some(event)) if writer.event(&event).is_ok() => {}
-            Ok(None) => return writer.finish().map_err(|Abandoned| Lost::default()),
+            Ok(None) => {
+                let blocks = writer.given();
+                let abandoned = writer.finish().is_err();
+                return Given { blocks, abandoned };
+            }
             Ok(Some(_)) | Err(Abandoned) => break,
         }
     }
-    let mut lost = Lost {
-        blocks: writer.unwritten(),
-    };
+    let mut blocks = writer.given();
     events.close();
     while let Some(event) = events.recv().await {
         if let What::Batch { batch, .. } = &event.what {
-            lost.blocks += batch.blocks().0;
+            blocks += batch.blocks().0;
         }
     }
     // Its thread gives up too.
     let _ = writer.finish();
-    Err(lost)
+    Given {
+        blocks,
+        abandoned: true,
+    }
 }
 
 /// The next event; does meanwhile what is due.

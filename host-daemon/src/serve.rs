@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::connection::{Connection, QUIET, Shared};
+use crate::connection::{Connection, LAST_READS, QUIET, Shared};
 use crate::counters::Refused;
 use crate::device::{DeviceBy, DevicePlace, Devices};
 use crate::event::Peer;
@@ -110,7 +110,12 @@ impl Door {
             return;
         }
         // Who has connected already, and may have sent everything, is not turned away.
+        // Devices that connect again at once when they are let go could keep this up for minutes.
+        let since = Instant::now();
         for _ in 0..BACKLOG {
+            if LAST_READS < since.elapsed() {
+                return;
+            }
             match tokio::time::timeout(QUIET, listener.accept()).await {
                 Ok(Ok(Some((stream, peer)))) => self.admit(stream, peer, &listener),
                 _ => return,

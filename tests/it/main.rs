@@ -10,6 +10,7 @@ mod crash;
 mod decode;
 mod demo;
 mod differential;
+mod faults;
 mod foreign;
 mod hostile;
 mod limits;

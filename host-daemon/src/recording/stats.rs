@@ -1,7 +1,7 @@
 //! What the recording counts: atomics that its thread adds to, and that the metrics read when they are asked for.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Upper bounds of the buckets that syncs are counted in, in ms. What takes longer is in a last one without bound.
@@ -23,7 +23,8 @@ pub struct Stats {
     files_deleted: AtomicU64,
     bytes_deleted: AtomicU64,
     errors: [AtomicU64; WriteErrorKind::ALL.len()],
-    retrying: AtomicBool,
+    /// Threads that do.
+    retrying: AtomicU64,
     files_repaired: AtomicU64,
     blocks_recovered: AtomicU64,
     bytes_lost: AtomicU64,
@@ -80,6 +81,11 @@ impl Stats {
         self.written.add(blocks, bytes);
     }
 
+    /// The end of a file was handed to the system: so many bytes behind its last chunk.
+    pub fn end_written(&self, bytes: u64) {
+        self.written.add(0, bytes);
+    }
+
     /// A group commit is done: `chunks` chunks with so many blocks, and so many bytes of the file, are on the disk.
     /// It took the system so long.
     pub fn synced(&self, chunks: u64, blocks: u64, bytes: u64, duration: Duration) {
@@ -111,9 +117,13 @@ impl Stats {
         }
     }
 
-    /// Whether the recording waits for the disk to take what it refused.
+    /// One thread of the recording waits from now on for the disk to take what it refused, or waits no longer.
     pub fn retrying(&self, retrying: bool) {
-        self.retrying.store(retrying, Ordering::Relaxed);
+        if retrying {
+            add(&self.retrying, 1);
+        } else {
+            self.retrying.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// A torn file was repaired at the start: so many blocks were found whole, so many bytes were not.
@@ -140,7 +150,7 @@ impl Stats {
             files_deleted: read(&self.files_deleted),
             bytes_deleted: read(&self.bytes_deleted),
             errors: self.errors.each_ref().map(read),
-            retrying: self.retrying.load(Ordering::Relaxed),
+            retrying: read(&self.retrying) != 0,
             files_repaired: read(&self.files_repaired),
             blocks_recovered: read(&self.blocks_recovered),
             bytes_lost: read(&self.bytes_lost),
@@ -218,6 +228,17 @@ mod tests {
             reading.bytes_synced,
         );
         assert_eq!(counted, (5, 10, 15));
+    }
+
+    #[test]
+    fn one_thread_that_goes_on_does_not_hide_one_that_waits() {
+        let stats = Stats::default();
+        stats.retrying(true);
+        stats.retrying(true);
+        stats.retrying(false);
+        assert!(stats.read().retrying);
+        stats.retrying(false);
+        assert!(!stats.read().retrying);
     }
 
     #[test]

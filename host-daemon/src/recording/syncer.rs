@@ -130,6 +130,7 @@ impl Syncer {
         let worker = Worker {
             common,
             sealed_bytes: None,
+            complained: None,
         };
         let thread = {
             let (waiting, done) = (Arc::clone(&waiting), Arc::clone(&done));
@@ -156,14 +157,26 @@ impl Syncer {
         self.done.notified().await;
     }
 
+    /// Whether nothing is synced any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Has what was written to a file synced.
-    pub fn commit(&self, part: &Arc<Part>, share: Share) {
-        self.push(Job::Commit(Arc::clone(part), share));
+    ///
+    /// # Errors
+    /// [`Abandoned`].
+    pub fn commit(&self, part: &Arc<Part>, share: Share) -> Result<(), Abandoned> {
+        self.push(Job::Commit(Arc::clone(part), share))
     }
 
     /// Has a file that is complete synced and given its name.
-    pub fn seal(&self, part: &Arc<Part>, share: Share) {
-        self.push(Job::Seal(Arc::clone(part), share));
+    ///
+    /// # Errors
+    /// [`Abandoned`].
+    pub fn seal(&self, part: &Arc<Part>, share: Share) -> Result<(), Abandoned> {
+        self.push(Job::Seal(Arc::clone(part), share))
     }
 
     /// Waits until all jobs are done.
@@ -178,10 +191,9 @@ impl Syncer {
         }
     }
 
-    fn push(&self, job: Job) {
+    fn push(&self, job: Job) -> Result<(), Abandoned> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
-        // The thread is gone only if the recording was abandoned.
-        let _ = self.jobs.send(job);
+        self.jobs.send(job).map_err(|_| Abandoned)
     }
 }
 
@@ -189,6 +201,8 @@ struct Worker {
     common: Arc<Common>,
     /// Length of all sealed files, once it is known.
     sealed_bytes: Option<u64>,
+    /// When it was last found that not enough can be deleted.
+    complained: Option<Instant>,
 }
 
 impl Worker {
@@ -209,10 +223,15 @@ impl Worker {
                 named = Some(Arc::clone(part));
             }
             self.sync(part, *share);
-            if matches!(job, Job::Seal(..)) {
-                self.seal(part)?;
-            }
-            self.keep_to_the_limit(part)?;
+            let open_len = match job {
+                Job::Commit(..) => part.len.load(Ordering::Relaxed),
+                // It is among the sealed ones now.
+                Job::Seal(..) => {
+                    self.seal(part)?;
+                    0
+                }
+            };
+            self.keep_to_the_limit(open_len);
             waiting.fetch_sub(1, Ordering::AcqRel);
             done.notify_one();
         }
@@ -251,48 +270,78 @@ impl Worker {
             return Ok(());
         }
         let from = names::part(name);
-        self.common
-            .insist("rename a file", || folder.rename(&from, name))?;
+        let is_renamed =
+            self.common
+                .insist("rename a file", || match folder.rename(&from, name) {
+                    Err(error) if is_gone(&**folder, &from, &error) => Ok(false),
+                    renamed => renamed.map(|()| true),
+                })?;
         self.common.insist("sync the folder", || folder.sync())?;
-        stats.sealed();
+        if is_renamed {
+            stats.sealed();
+        } else {
+            warn!(file = %from, "recording: somebody has taken this file away");
+        }
         self.sealed_bytes = None;
         Ok(())
     }
 
-    /// Deletes the oldest sealed files while all of them take more than they may.
-    fn keep_to_the_limit(&mut self, part: &Part) -> Result<(), Abandoned> {
+    /// Deletes the oldest sealed files while all of them, and the open one, take more than they may. Nothing waits
+    /// for a file that cannot be deleted: what is received is still to be synced.
+    fn keep_to_the_limit(&mut self, open_len: u64) {
         let Some(max_bytes) = self.common.max_bytes else {
-            return Ok(());
+            return;
         };
-        let part_len = part.len.load(Ordering::Relaxed);
-        if let Some(sealed_bytes) = self.sealed_bytes
-            && sealed_bytes + part_len <= max_bytes
-        {
-            return Ok(());
+        let fits = |sealed_bytes| sealed_bytes + open_len <= max_bytes;
+        let is_soon = |at: Instant| at.elapsed() < AGAIN.1;
+        if self.sealed_bytes.is_some_and(fits) || self.complained.is_some_and(is_soon) {
+            return;
         }
         let Common { folder, stats, .. } = &*self.common;
-        let files = self
-            .common
-            .insist("list the folder", || folder.list())?
-            .into_iter();
-        let mut sealed: Vec<_> = files.filter(|(name, _)| names::is_sealed(name)).collect();
+        let mut refused = None;
+        let files = folder.list().unwrap_or_else(|error| {
+            refused = Some(error);
+            Vec::new()
+        });
+        let mut sealed: Vec<_> = files
+            .into_iter()
+            .filter(|(name, _)| names::is_sealed(name))
+            .collect();
         sealed.sort_by_key(|(name, _)| names::number(name));
         let mut total: u64 = sealed.iter().map(|(_, len)| len).sum();
         for (name, len) in sealed {
-            if total + part_len <= max_bytes {
+            if fits(total) {
                 break;
             }
-            // Somebody else may have removed it.
-            self.common
-                .insist("delete a file", || match folder.remove(&name) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                    removed => removed,
-                })?;
-            info!(file = %name, bytes = len, "recording: deleted, to keep to --record-max-bytes");
-            stats.deleted(1, len);
+            match folder.remove(&name) {
+                Ok(()) => {
+                    info!(file = %name, bytes = len, "recording: deleted, to keep to --record-max-bytes");
+                    stats.deleted(1, len);
+                }
+                // Somebody else has removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    refused = Some(error);
+                    continue;
+                }
+            }
             total -= len;
         }
-        self.sealed_bytes = Some(total);
-        Ok(())
+        self.sealed_bytes = refused.is_none().then_some(total);
+        if let Some(error) = &refused {
+            stats.write_error(error);
+            if self.complained.is_none() {
+                warn!(
+                    "recording: cannot delete what is over --record-max-bytes: {error}; the recording goes on, tried again every second"
+                );
+            }
+        }
+        self.complained = refused.map(|_| Instant::now());
     }
+}
+
+/// Whether a file cannot be renamed because there is none of this name, in a folder that is there.
+fn is_gone(folder: &dyn Folder, name: &str, error: &io::Error) -> bool {
+    let is_missing = |files: Vec<(String, u64)>| files.iter().all(|(other, _)| other != name);
+    error.kind() == io::ErrorKind::NotFound && folder.list().is_ok_and(is_missing)
 }

@@ -18,7 +18,10 @@ use crate::output::json::{Head, Note, write_note};
 /// Bytes of messages in a chunk, before it is ended without waiting for a commit. What a reader must hold in memory,
 /// and what a write to the disk moves: larger ones leave the processor's cache.
 const CHUNK_LEN: usize = 512 << 10;
-/// Entries that the index at the end of a file may have: each takes about 20 bytes of memory until the file is sealed.
+/// Bytes of memory that are kept for the next chunk.
+const BUFFER_MAX: usize = 4 * CHUNK_LEN;
+/// Entries that the index at the end of a file may have: each takes about 20 bytes of memory until the file is sealed,
+/// the first of a chunk about 280.
 const INDEX_MAX: usize = 1 << 20;
 
 /// How a recording is written.
@@ -47,6 +50,10 @@ pub struct Writer {
     conns: HashMap<u64, Channels>,
     event_sequence: u32,
     json: Vec<u8>,
+    /// Blocks that were given to it.
+    given: u64,
+    /// The last file was broken: the next is tried before it is relied on.
+    is_wary: bool,
 }
 
 /// The file that is being written.
@@ -95,6 +102,8 @@ impl Writer {
             conns: HashMap::new(),
             event_sequence: 0,
             json: Vec::new(),
+            given: 0,
+            is_wary: false,
         }
     }
 
@@ -103,6 +112,9 @@ impl Writer {
     /// # Errors
     /// [`Abandoned`].
     pub fn event(&mut self, event: &Event) -> Result<(), Abandoned> {
+        if let What::Batch { batch, .. } = &event.what {
+            self.given += batch.blocks().0;
+        }
         self.rotate_if_due()?;
         let mut open = match self.open.take() {
             Some(open) => open,
@@ -140,6 +152,9 @@ impl Writer {
     /// # Errors
     /// [`Abandoned`].
     pub fn tick(&mut self) -> Result<(), Abandoned> {
+        if self.syncer.is_gone() {
+            return Err(Abandoned);
+        }
         self.rotate_if_due()?;
         let dirty = self.open.as_ref().and_then(|open| open.dirty);
         if dirty.is_some_and(|dirty| self.settings.sync_after <= dirty.elapsed())
@@ -161,15 +176,21 @@ impl Writer {
         open.end_chunk(&self.common)?;
         open.dirty = None;
         self.syncer
-            .commit(&open.part, std::mem::take(&mut open.share));
+            .commit(&open.part, std::mem::take(&mut open.share))?;
         self.open = Some(open);
         Ok(())
     }
 
-    /// Blocks that were taken and not handed to the system.
+    /// Blocks that were given to it, whatever has become of them.
     #[must_use]
-    pub fn unwritten(&self) -> u64 {
-        self.open.as_ref().map_or(0, |open| open.chunk_blocks)
+    pub const fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// Devices that it remembers: those with connections, and those of which it has something to count on from.
+    #[must_use]
+    pub fn devices(&self) -> usize {
+        self.devices.len()
     }
 
     /// Seals the last file, and waits until all is on the disk.
@@ -200,6 +221,10 @@ impl Writer {
                 self.conns.remove(&source.conn);
                 if let Some(device) = self.devices.get_mut(&source.device) {
                     device.conns = device.conns.saturating_sub(1);
+                    device.file = self.number;
+                    if (device.conns, device.blocks, device.pieces) == (0, 0, 0) {
+                        self.devices.remove(&source.device);
+                    }
                 }
                 let (blocks, bytes, reason) = (*blocks, *bytes, *reason);
                 let note = Note::Closed {
@@ -280,19 +305,30 @@ impl Writer {
 
     fn begin(&mut self) -> Result<Box<Open>, Abandoned> {
         let Common { folder, .. } = &*self.common;
-        let number = &mut self.number;
+        let mut container = internal(Container::new(self.settings.compression))?;
+        let mut bytes = Vec::new();
+        container.take(&mut bytes);
+        let (number, is_wary) = (&mut self.number, self.is_wary);
         let (name, file) = self.common.insist("begin a file", || {
             let name = names::sealed(*number, Timestamp::now());
-            match folder.create(&names::part(&name)) {
-                Ok(file) => Ok((name, file)),
-                Err(error) => {
-                    // Somebody has put a file there: that number is taken.
-                    *number += u64::from(error.kind() == io::ErrorKind::AlreadyExists);
-                    Err(error)
+            let part = names::part(&name);
+            let file = folder.create(&part).inspect_err(|error| {
+                // Somebody has put a file there: that number is taken.
+                *number += u64::from(error.kind() == io::ErrorKind::AlreadyExists);
+            })?;
+            if is_wary {
+                // Its begin, which is written once more: a disk that cannot sync holds the devices back here, and
+                // not one file after another is lost.
+                let tried = file.write_at(&bytes, 0).and_then(|_| file.sync());
+                if let Err(error) = tried {
+                    let _ = folder.remove(&part);
+                    return Err(error);
                 }
             }
+            Ok((name, file))
         })?;
         *number += 1;
+        self.is_wary = false;
         Ok(Box::new(Open {
             part: Arc::new(Part {
                 name,
@@ -300,8 +336,8 @@ impl Writer {
                 len: AtomicU64::new(0),
                 broken: AtomicBool::new(false),
             }),
-            container: internal(Container::new(self.settings.compression))?,
-            bytes: Vec::new(),
+            container,
+            bytes,
             begun: Instant::now(),
             dirty: None,
             chunk_blocks: 0,
@@ -335,8 +371,10 @@ impl Writer {
         };
         open.end_chunk(&self.common)?;
         internal(open.container.finish())?;
-        open.write_out(&self.common)?;
-        self.syncer.seal(&open.part, open.share);
+        let bytes = open.write_out(&self.common)?;
+        self.common.stats.end_written(bytes);
+        self.is_wary = open.part.broken.load(Ordering::Acquire);
+        self.syncer.seal(&open.part, open.share)?;
         for channels in self.conns.values_mut() {
             *channels = Channels::default();
         }
@@ -393,22 +431,30 @@ impl Open {
     /// Writes what is ready, and goes on where the disk stopped when it takes no more.
     fn write_out(&mut self, common: &Common) -> Result<u64, Abandoned> {
         self.container.take(&mut self.bytes);
-        let mut offset = self.part.len.load(Ordering::Relaxed);
-        let mut rest = self.bytes.as_slice();
-        while !rest.is_empty() {
-            let written =
-                common.insist("write", || match self.part.file.write_at(rest, offset) {
-                    Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-                    written => written,
-                })?;
-            offset += written as u64;
-            rest = rest.get(written..).unwrap_or_default();
-            self.part.len.store(offset, Ordering::Relaxed);
+        let begin = self.part.len.load(Ordering::Relaxed);
+        let mut len = 0;
+        while let Some(rest) = self.bytes.get(len..).filter(|rest| !rest.is_empty()) {
+            let offset = begin + len as u64;
+            let attempt = || match self.part.file.write_at(rest, offset) {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                written => written,
+            };
+            match common.insist("write", attempt) {
+                Ok(written) => len += written,
+                Err(abandoned) => {
+                    // What is written is not to be written again behind itself.
+                    self.bytes.drain(..len);
+                    return Err(abandoned);
+                }
+            }
+            let end = begin + len as u64;
+            self.part.len.store(end, Ordering::Relaxed);
         }
-        let len = self.bytes.len() as u64;
-        self.share.bytes += len;
+        self.share.bytes += len as u64;
         self.bytes.clear();
-        Ok(len)
+        // A large block has made it large.
+        self.bytes.shrink_to(BUFFER_MAX);
+        Ok(len as u64)
     }
 }
 
