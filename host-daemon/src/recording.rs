@@ -9,6 +9,7 @@ pub mod chunk;
 pub mod container;
 pub mod disk;
 pub mod input;
+pub mod mark;
 pub mod messages;
 pub mod names;
 pub mod player;

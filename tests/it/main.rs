@@ -16,6 +16,7 @@ mod hostile;
 mod limits;
 mod listeners;
 mod logging;
+mod marks;
 mod metrics;
 mod mistakes;
 mod mixing;

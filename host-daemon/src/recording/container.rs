@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mcap::records::MessageHeader;
-use mcap::write::NoSeek;
+use mcap::write::{NoSeek, PrivateRecordOptions};
 use mcap::{McapError, McapResult, WriteOptions};
 
+use super::mark::{self, Mark};
 use crate::event::Source;
 
 /// Channels that a file may have: the format counts them in 16 bits, from 1.
@@ -21,6 +22,9 @@ const EVENTS_SCHEMA: &str = r#"{"type":"object","properties":{"event":{"type":"s
 
 /// What a message has besides its own bytes: its record's and its index entry's.
 const OVERHEAD_LEN: usize = 31 + 16;
+
+/// What the index at the end has for each chunk besides, in entries' worth.
+const CHUNK_INDEX: usize = 14;
 
 /// How chunks are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -47,6 +51,9 @@ pub enum Kind {
 pub struct Container {
     writer: mcap::Writer<NoSeek<Tap>>,
     tap: Tap,
+    mark: Mark,
+    /// The present chunk has its mark.
+    begun: bool,
     events: Option<u16>,
     channels: usize,
     chunk_len: usize,
@@ -63,6 +70,7 @@ impl Container {
     /// None that can be expected: nothing is written but to memory.
     pub fn new(compression: Compression) -> io::Result<Self> {
         let tap = Tap::default();
+        let mark = Mark::new();
         let options = WriteOptions::new()
             .compression(match compression {
                 Compression::None => None,
@@ -73,7 +81,7 @@ impl Container {
             .compression_level(u32::from(compression == Compression::Zstd))
             // One thread writes, however many processors there are.
             .compression_threads(0)
-            .library(concat!("blocksd ", env!("CARGO_PKG_VERSION")))
+            .library(mark::library(Some(mark)))
             // Chunks end when `end_chunk` says so.
             .chunk_size(None)
             // A chunk leaves in one piece, with its length: what follows a torn one can be found.
@@ -84,6 +92,8 @@ impl Container {
         Ok(Self {
             writer,
             tap,
+            mark,
+            begun: false,
             events: None,
             channels: 0,
             chunk_len: 0,
@@ -128,6 +138,7 @@ impl Container {
             ("framing".to_owned(), source.framing.to_string()),
             ("decode".to_owned(), decode.to_owned()),
         ]);
+        self.begin_chunk()?;
         let added = self.writer.add_channel(0, &topic, encoding, &metadata);
         self.added(added, topic.len())
     }
@@ -140,6 +151,7 @@ impl Container {
         if let Some(channel) = self.events {
             return Ok(channel);
         }
+        self.begin_chunk()?;
         let schema = EVENTS_SCHEMA.as_bytes();
         let schema = self
             .writer
@@ -164,6 +176,7 @@ impl Container {
         time_ns: u64,
         bytes: &[u8],
     ) -> io::Result<()> {
+        self.begin_chunk()?;
         let header = MessageHeader {
             channel_id: channel,
             sequence,
@@ -189,6 +202,7 @@ impl Container {
     pub fn end_chunk(&mut self) -> io::Result<()> {
         self.chunk_len = 0;
         self.chunk += 1;
+        self.index_len += usize::from(std::mem::take(&mut self.begun)) * CHUNK_INDEX;
         self.writer.flush().map_err(internal)
     }
 
@@ -209,6 +223,19 @@ impl Container {
         } else {
             into.append(&mut bytes);
         }
+    }
+
+    fn begin_chunk(&mut self) -> io::Result<()> {
+        if !self.begun {
+            self.begun = true;
+            let options = PrivateRecordOptions::IncludeInChunks.into();
+            let body = self.mark.body();
+            let written = self
+                .writer
+                .write_private_record(mark::OPCODE, &body, options);
+            written.map_err(internal)?;
+        }
+        Ok(())
     }
 
     fn added(&mut self, channel: McapResult<u16>, len: usize) -> io::Result<u16> {

@@ -9,8 +9,9 @@ use mcap::records::{Channel, Header, Record, op};
 
 use super::chunk::Chunk;
 use super::input::Input;
+use super::mark::{self, Mark};
 use super::record::{Kind, Raw, UNKNOWN_TOPIC};
-use super::scan::{Found, LIBRARY, Lost, Scan};
+use super::scan::{Found, Lost, Scan};
 use super::seal::{Sealer, channel_record, record, schema_record};
 use super::summary::Summary;
 use crate::failure::Failure;
@@ -202,6 +203,7 @@ struct Keeper<'a> {
     summary: Option<Summary>,
     tally: Tally,
     header: Header,
+    header_is_lost: bool,
     sealer: Option<Sealer>,
     created: bool,
     /// Records that stood in no chunk.
@@ -214,9 +216,10 @@ impl<'a> Keeper<'a> {
             to,
             summary,
             tally: Tally::default(),
+            header_is_lost: true,
             header: Header {
                 profile: String::new(),
-                library: format!("{LIBRARY}{}", env!("CARGO_PKG_VERSION")),
+                library: mark::library(None),
             },
             sealer: None,
             created: false,
@@ -227,7 +230,10 @@ impl<'a> Keeper<'a> {
     fn keep_all(&mut self, scan: &mut Scan) -> Result<(), Failure> {
         while let Some(found) = scan.advance()? {
             match found {
-                Found::Header(header) => self.header = header,
+                Found::Header(header) => {
+                    self.header = header;
+                    self.header_is_lost = false;
+                }
                 Found::Chunk(chunk) => self.keep(&chunk)?,
                 Found::Record { raw, .. } => self.keep_loose(&raw)?,
                 Found::Lost(lost) => self.tally.lose(lost),
@@ -242,6 +248,9 @@ impl<'a> Keeper<'a> {
 
     fn keep(&mut self, chunk: &Chunk<'_>) -> Result<(), Failure> {
         self.flush()?;
+        if self.header_is_lost && self.sealer.is_none() {
+            self.header.library = mark::library(Mark::of_chunk(chunk.records));
+        }
         let mut missing = Vec::new();
         let summary = self.summary.as_ref();
         self.tally.chunk(chunk, summary, &mut missing);

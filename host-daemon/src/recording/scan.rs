@@ -16,6 +16,7 @@ use mcap::records::{Header, Record, op};
 
 use super::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent};
 use super::input::Input;
+use super::mark::Mark;
 use super::record::{HEAD_LEN, Raw, head};
 use super::summary::{Place, Summary};
 use crate::failure::Failure;
@@ -81,6 +82,8 @@ pub struct Scan {
     known: Vec<u64>,
     /// Where those chunks begin that are not wanted.
     unwanted: HashSet<u64>,
+    /// What chunks begin with that are found by searching, where it is known.
+    mark: Option<Mark>,
     /// Another process is writing: what is not there yet is not lost.
     growing: bool,
     /// Written by us: nothing is accepted that we do not write.
@@ -130,6 +133,7 @@ impl Scan {
             at: 0,
             known,
             unwanted: HashSet::new(),
+            mark: None,
             growing,
             ours: true,
             chunked: false,
@@ -163,6 +167,8 @@ impl Scan {
                 self.chunked = true;
                 let bytes = self.input.at(offset, len)?;
                 let records = chunk::content(bytes, &header, &self.plain);
+                // What stands in its place is believed more than the header, which no CRC covers.
+                self.mark = Mark::of_chunk(records).or(self.mark);
                 Found::Chunk(Chunk {
                     offset,
                     header,
@@ -246,6 +252,7 @@ impl Scan {
             if let Some(Record::Header(header)) = Raw::take(&mut bytes).and_then(|it| it.parse()) {
                 self.at = end as u64;
                 self.ours = header.library.starts_with(LIBRARY);
+                self.mark = Mark::of_library(&header.library);
                 return Ok(Step::Header(header));
             }
         }
@@ -398,7 +405,10 @@ impl Scan {
         }
         let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
         let bytes = self.input.at(at, len)?;
-        let whole = chunk::check(bytes, true, &mut self.plain).is_ok();
+        let whole = chunk::check(bytes, true, &mut self.plain).is_ok_and(|header| {
+            let mark = Mark::of_chunk(chunk::content(bytes, &header, &self.plain));
+            self.mark.is_none() || mark == self.mark
+        });
         if !whole {
             self.budget -= cost;
         }

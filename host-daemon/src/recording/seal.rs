@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use mcap::records::{Channel, Header, op};
 
 use super::chunk::Chunk;
+use super::mark::{self, Mark};
 use super::record::{HEAD_LEN, Raw};
 use crate::failure::Failure;
 
@@ -18,6 +19,7 @@ const WRITE_LEN: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Sealer {
     path: PathBuf,
+    mark: Option<Mark>,
     out: BufWriter<File>,
     at: u64,
     crc: crc32fast::Hasher,
@@ -49,6 +51,7 @@ impl Sealer {
         let file = File::create_new(path).map_err(failure)?;
         let mut sealer = Self {
             path: path.into(),
+            mark: Mark::of_library(&header.library),
             out: BufWriter::with_capacity(WRITE_LEN, file),
             at: 0,
             crc: crc32fast::Hasher::new(),
@@ -106,6 +109,8 @@ impl Sealer {
     /// # Errors
     /// [`Failure::Write`].
     pub fn records(&mut self, records: &[u8]) -> Result<(), Failure> {
+        let mark = self.mark.map(|mark| record(mark::OPCODE, &mark.body()));
+        let records = &[&mark.unwrap_or_default(), records].concat();
         let places = self.places(records);
         let (start, end) = times(&places).unwrap_or((0, 0));
         let len = records.len() as u64;

@@ -8,6 +8,7 @@ use mcap::records::{Channel, ChunkIndex, Header, MessageIndexEntry, Record, op};
 
 use super::chunk::Chunk;
 use super::input::Input;
+use super::mark::{self, Mark};
 use super::record::{EVENTS_TOPIC, HEAD_LEN, Kind, Raw, device};
 use super::scan::{Found, LIBRARY, Scan};
 use super::summary::{Summary, crc, record_at};
@@ -50,6 +51,7 @@ pub fn verify(
         tell,
         index,
         ours: true,
+        mark: None,
         index_at: summary.as_ref().map(|summary| summary.start),
         summary,
         verified: Verified::default(),
@@ -95,6 +97,7 @@ struct Verifier<'a> {
     index: Input,
     index_at: Option<u64>,
     ours: bool,
+    mark: Option<Mark>,
     summary: Option<Summary>,
     verified: Verified,
     chunk: Option<Seen>,
@@ -145,6 +148,7 @@ impl Verifier<'_> {
     }
 
     fn header(&mut self, header: &Header) {
+        self.mark = Mark::of_library(&header.library);
         if let Some(version) = header.library.strip_prefix(LIBRARY) {
             let numbers = version.split(['-', '+']).next().unwrap_or_default();
             let is_number = |part: &str| part.parse::<u32>().is_ok();
@@ -160,6 +164,9 @@ impl Verifier<'_> {
         self.verified.chunks += 1;
         let mut entries: BTreeMap<u16, Vec<MessageIndexEntry>> = BTreeMap::new();
         let mut bounds = None;
+        if Mark::of_chunk(chunk.records) != self.mark {
+            self.wrong(chunk.offset, What::Mark);
+        }
         for (offset, raw) in chunk.records() {
             if let Some((header, _)) = raw.message() {
                 let log_time = header.log_time;
@@ -167,7 +174,7 @@ impl Verifier<'_> {
                 of_channel.push(MessageIndexEntry { log_time, offset });
                 bounds = Some(widen(bounds, log_time));
                 self.message(chunk.offset, header.channel_id, header.sequence, log_time);
-            } else {
+            } else if raw.opcode != mark::OPCODE || offset != 0 {
                 self.definition(chunk.offset, &raw);
             }
         }

@@ -21,6 +21,8 @@ pub enum What {
     Lost(Lost),
     /// There is no summary that can be believed.
     Summary(SummaryFault),
+    /// A chunk does not begin with the mark that the header names.
+    Mark,
     /// The header names another writer than the channels do, or no version of it.
     Library(String),
     /// The data section has another CRC.
@@ -112,6 +114,7 @@ impl fmt::Display for What {
                 f.write_str("the channels are of blocksd, but not the header")
             }
             Self::Library(library) => write!(f, "header names no version: {library:?}"),
+            Self::Mark => f.write_str("chunk does not begin with the mark of the file"),
             Self::DataCrc { stored, calculated } => {
                 write!(f, "data section has CRC {calculated:08x}, not {stored:08x}")
             }
