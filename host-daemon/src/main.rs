@@ -33,6 +33,9 @@ use tokio_util::sync::CancellationToken;
 /// How long the output may take to write what it has been given, once the daemon was told to stop.
 const LAST_WORDS: Duration = Duration::from_millis(700);
 
+/// Sent where a file becomes larger than this process may make one; its number on Linux.
+const SIGXFSZ: i32 = 25;
+
 fn main() -> ExitCode {
     let code = command();
     log::finish();
@@ -254,6 +257,8 @@ fn finish_output(output: Output, stop: &CancellationToken) -> Result<(), Failure
 fn stop_at_signals(stop: CancellationToken) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // A limit of file size is to be an error of the write, which the recording waits out, and not the end.
+    let _too_large = signal(SignalKind::from_raw(SIGXFSZ))?;
     tokio::spawn(async move {
         for stopping in [false, true] {
             let code = tokio::select! {

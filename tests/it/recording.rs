@@ -361,6 +361,33 @@ fn a_stop_with_a_full_disk_says_what_is_not_recorded() {
 }
 
 #[test]
+fn a_limit_of_file_size_is_waited_out_and_not_the_end() {
+    let folder = TempDir::new().unwrap();
+    let args = ["--record", text(folder.path()), "--output", "none"];
+    let daemon = Server::command(&args);
+    let mut command = Command::new("sh");
+    // In blocks of 512 or 1024 bytes, as the shell has it.
+    command
+        .args(["-c", "ulimit -f 64; exec \"$0\" \"$@\""])
+        .arg(daemon.get_program())
+        .args(daemon.get_args());
+    let server = Server::of(Process::start(command), &args);
+    let sender = Sender::start(server.addr(), 0, 500, Duration::from_millis(5));
+    let until = Instant::now() + DEADLINE;
+    while !server
+        .process
+        .error_text()
+        .contains("devices are held back")
+    {
+        assert!(Instant::now() < until, "{}", server.process.error_text());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (ended, _) = server.stop();
+    sender.stop();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+}
+
+#[test]
 fn files_are_rotated_by_length_and_sequences_go_on() {
     let folder = TempDir::new().unwrap();
     let settings = Settings {

@@ -39,8 +39,8 @@ pub struct Record {
 
 /// A file has a header and an end, whatever it holds.
 const ROTATE_BYTES_MIN: u64 = 4 << 10;
-/// Four files.
-const MAX_BYTES_MIN: u64 = 4 * ROTATE_BYTES_MIN;
+/// A few chunks in each of four files: else a file might be deleted as soon as it is sealed.
+const MAX_BYTES_MIN: u64 = 16 << 20;
 
 impl Record {
     /// How files are written.
