@@ -4,10 +4,10 @@
 //! Nothing is decided here but how a TOML value is written as an argument: clap knows the options, their types and
 //! what they exclude. What the command line gives goes before what the file gives; a list replaces the list.
 
+pub mod error;
+
 use std::any::TypeId;
 use std::ffi::OsString;
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -16,6 +16,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, Parser};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use self::error::{ADDRESS, ConfigError, Reason};
 use crate::cli::{self, Cli, Listen, Options, Serve};
 use crate::failure::Failure;
 
@@ -27,8 +28,6 @@ const CONFIG: &str = "config";
 const LISTEN: &str = "listen";
 /// The name of that table.
 const LISTENER: &str = "listener";
-/// The key in it that is not an option.
-const ADDRESS: &str = "address";
 
 /// Reads a command line, and the config file that it names, if any.
 ///
@@ -100,64 +99,6 @@ pub enum Wrong {
     /// The file that it names does.
     Config(Box<ConfigError>),
 }
-
-/// What is wrong with a config file.
-#[derive(Debug)]
-pub struct ConfigError {
-    /// The file.
-    pub path: PathBuf,
-    /// The line, counted from 1, and the key that stands there.
-    pub place: Option<(usize, Option<String>)>,
-    /// Why it is refused.
-    pub reason: Reason,
-}
-
-/// Why a config file is refused.
-#[derive(Debug)]
-pub enum Reason {
-    /// It cannot be read.
-    Unreadable(io::Error),
-    /// It is no TOML; what the parser says.
-    Syntax(String),
-    /// There is no such key; the one that may have been meant.
-    Unknown(Option<String>),
-    /// A value of a kind that the key does not take.
-    Type {
-        /// What it takes.
-        takes: String,
-        /// What it was given.
-        found: &'static str,
-    },
-    /// A table `[[listener]]` without an address.
-    NoAddress,
-    /// A comma in the value of a listener, which has no way to say it.
-    Comma,
-    /// What the option says of the value.
-    Refused(String),
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.path.display())?;
-        if let Some((line, key)) = &self.place {
-            write!(f, "{line}:")?;
-            if let Some(key) = key {
-                write!(f, " {key}:")?;
-            }
-        }
-        match &self.reason {
-            Reason::Unreadable(error) => write!(f, " cannot read the config: {error}"),
-            Reason::Syntax(reason) | Reason::Refused(reason) => write!(f, " {reason}"),
-            Reason::Unknown(None) => f.write_str(" no such key; `blocksd serve --help` names them"),
-            Reason::Unknown(Some(near)) => write!(f, " no such key; is {near} meant?"),
-            Reason::Type { takes, found } => write!(f, " takes {takes}, not {found}"),
-            Reason::NoAddress => write!(f, " a listener needs an {ADDRESS}"),
-            Reason::Comma => f.write_str(" the value of a listener has no comma"),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// An error of the command line in one line, without the hints below.
 #[must_use]

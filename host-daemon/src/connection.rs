@@ -17,11 +17,11 @@ use tracing::{debug, warn};
 use crate::batch::{Batch, Decoded, Item, StopAt};
 use crate::counters::{Counters, FaultKind};
 use crate::decode::{Decoder, Decoding};
+use crate::device::Place;
 use crate::event::{Event, Peer, Position, Reason, Source, What};
 use crate::patience::{Patience, Waiting, cut};
 use crate::pool::{BUFFER_LEN, Buffer, Pool, Share};
 use crate::reply::{Answer, Reply};
-use crate::serve::Place;
 use crate::sinks::Sinks;
 use crate::stream::Stream;
 

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::ValueEnum;
+use tokio::sync::Semaphore;
 
 use crate::event::Peer;
 
@@ -66,6 +67,29 @@ impl Devices {
 
     fn open(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a connection occupies while it is open; free again when dropped.
+#[derive(Debug)]
+pub struct Place {
+    places: Arc<Semaphore>,
+    _of_device: Option<Box<DevicePlace>>,
+}
+
+impl Place {
+    /// One of the `places`, whose permit was forgotten; and one of its device, where there is a limit.
+    pub(crate) const fn new(places: Arc<Semaphore>, of_device: Option<Box<DevicePlace>>) -> Self {
+        Self {
+            places,
+            _of_device: of_device,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.add_permits(1);
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
 
-use crate::config::ConfigError;
+use crate::config::error::ConfigError;
 
 /// Why a command ended without having done its work.
 #[derive(Debug)]

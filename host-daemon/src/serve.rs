@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::connection::{Connection, LAST_READS, QUIET, Shared};
 use crate::counters::Refused;
-use crate::device::{DeviceBy, DevicePlace, Devices};
+use crate::device::{DeviceBy, Devices, Place};
 use crate::event::Peer;
 use crate::listener::{BACKLOG, Listener};
 use crate::stream::Stream;
@@ -145,10 +145,7 @@ impl Door {
         }
         self.shared.counters.connection();
         place.forget();
-        let place = Place {
-            places: Arc::clone(&self.places),
-            _of_device: device_place,
-        };
+        let place = Place::new(Arc::clone(&self.places), device_place);
         let (policy, shared) = (Arc::clone(listener.policy()), Arc::clone(&self.shared));
         // Boxed: as a local variable of two futures, it would be in the task twice.
         let connection = Connection::new(conn, name(conn), stream, policy, shared, place);
@@ -171,19 +168,6 @@ impl Door {
         if refused.is_power_of_two() {
             warn!(%peer, refused, "refused: {why}");
         }
-    }
-}
-
-/// What a connection occupies while it is open; free again when dropped.
-#[derive(Debug)]
-pub struct Place {
-    places: Arc<Semaphore>,
-    _of_device: Option<Box<DevicePlace>>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.places.add_permits(1);
     }
 }
 

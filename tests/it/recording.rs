@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use host_daemon::event::{Event, Peer, What};
 use host_daemon::recording::container::Compression;
@@ -20,7 +20,7 @@ use mcap::MessageStream;
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::disk::Simulated;
-use tests::process::{DEADLINE, Process, Server, run};
+use tests::process::{Process, Server, run};
 use tests::recorded::{Sender, event, numbered, payload, prefixes, read_back, source};
 
 const SETTINGS: Settings = Settings {
@@ -305,23 +305,12 @@ fn a_full_disk_holds_the_devices_back_until_there_is_room() {
         "10",
     ]);
     let sender = Sender::start(server.addr(), 0, 50, Duration::from_millis(5));
-    let until = Instant::now() + DEADLINE;
-    while !server
-        .process
-        .error_text()
-        .contains("devices are held back")
-    {
-        assert!(Instant::now() < until, "{}", server.process.error_text());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    server.process.wait_for_error("devices are held back");
     // Full, and still running: what the device sends meanwhile waits.
     std::thread::sleep(Duration::from_millis(300));
     sender.stop();
     fs::remove_file(ballast).unwrap();
-    while !server.process.error_text().contains("recording goes on") {
-        assert!(Instant::now() < until, "{}", server.process.error_text());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    server.process.wait_for_error("recording goes on");
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let read = read_back(folder.path());
@@ -345,15 +334,7 @@ fn a_stop_with_a_full_disk_says_what_is_not_recorded() {
         "10",
     ]);
     let sender = Sender::start(server.addr(), 0, 500, Duration::from_millis(5));
-    let until = Instant::now() + DEADLINE;
-    while !server
-        .process
-        .error_text()
-        .contains("devices are held back")
-    {
-        assert!(Instant::now() < until, "{}", server.process.error_text());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    server.process.wait_for_error("devices are held back");
     let (ended, _) = server.stop();
     sender.stop();
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -373,15 +354,7 @@ fn a_limit_of_file_size_is_waited_out_and_not_the_end() {
         .args(daemon.get_args());
     let server = Server::of(Process::start(command), &args);
     let sender = Sender::start(server.addr(), 0, 500, Duration::from_millis(5));
-    let until = Instant::now() + DEADLINE;
-    while !server
-        .process
-        .error_text()
-        .contains("devices are held back")
-    {
-        assert!(Instant::now() < until, "{}", server.process.error_text());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    server.process.wait_for_error("devices are held back");
     let (ended, _) = server.stop();
     sender.stop();
     assert_eq!(ended.code, Some(1), "{ended:?}");

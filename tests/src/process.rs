@@ -243,6 +243,20 @@ impl Process {
         self.stdout.lock().0.len()
     }
 
+    /// Waits until this is in standard error.
+    #[track_caller]
+    pub fn wait_for_error(&self, text: &str) {
+        let until = Instant::now() + DEADLINE;
+        while !self.error_text().contains(text) {
+            assert!(
+                Instant::now() < until,
+                "{text:?} is not said; {}",
+                self.said()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// All of standard error so far.
     pub fn error_text(&self) -> String {
         String::from_utf8_lossy(&self.stderr.bytes_from(0)).into_owned()

@@ -4,7 +4,9 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::record::Raw;
-use super::scan::LIBRARY;
+
+/// What the library field of a recording of ours begins with.
+pub const LIBRARY: &str = "blocksd ";
 
 /// The opcode of the record with the mark: one of those that are for everybody's own use, and that readers pass over.
 pub const OPCODE: u8 = 0xb5;

@@ -4,6 +4,8 @@ use mcap::records::{Channel, MessageHeader, Record, op};
 
 /// Bytes before the body of a record: the opcode, and the length of the body.
 pub const HEAD_LEN: usize = 9;
+/// Bytes of a `DataEnd` record.
+pub const DATA_END_LEN: u64 = HEAD_LEN as u64 + 4;
 
 /// What begins the topics of devices.
 const DEVICE: &str = "/device/";

@@ -16,15 +16,11 @@ use mcap::records::{Header, Record, op};
 
 use super::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent};
 use super::input::Input;
-use super::mark::Mark;
-use super::record::{HEAD_LEN, Raw, head};
+use super::mark::{LIBRARY, Mark};
+use super::record::{DATA_END_LEN, HEAD_LEN, Raw, head};
 use super::summary::{Place, Summary};
 use crate::failure::Failure;
 
-/// What the library field of a recording of ours begins with.
-pub const LIBRARY: &str = "blocksd ";
-/// Bytes of a `DataEnd` record.
-pub const DATA_END_LEN: u64 = HEAD_LEN as u64 + 4;
 /// Bytes that the search for a chunk may check besides four times the length of the file.
 const SEARCH_MIN: u64 = 64 << 20;
 

@@ -7,8 +7,7 @@ use mcap::records::{Channel, ChunkIndex, Footer, Record, SchemaHeader, Statistic
 
 use super::chunk::CHUNK_MAX;
 use super::input::Input;
-use super::record::{HEAD_LEN, Raw, head};
-use super::scan::DATA_END_LEN;
+use super::record::{DATA_END_LEN, HEAD_LEN, Raw, head};
 use crate::failure::Failure;
 
 /// Bytes of a footer, and of the magic behind it.

@@ -8,9 +8,9 @@ use mcap::records::{Channel, ChunkIndex, Header, MessageIndexEntry, Record, op};
 
 use super::chunk::Chunk;
 use super::input::Input;
-use super::mark::{self, Mark};
+use super::mark::{self, LIBRARY, Mark};
 use super::record::{EVENTS_TOPIC, HEAD_LEN, Kind, Raw, device};
-use super::scan::{Found, LIBRARY, Scan};
+use super::scan::{Found, Scan};
 use super::summary::{Summary, crc, record_at};
 use super::wrong::{What, Wrong};
 use crate::failure::Failure;
