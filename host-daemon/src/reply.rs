@@ -1,7 +1,7 @@
 //! The way back: what a device is answered when it has said everything (the second pattern of the seed).
 
 use std::fmt;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, BufWriter, IntoInnerError, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -88,12 +88,15 @@ impl Reply {
     }
 }
 
+/// What will be echoed, as it will be on the wire. Collected, so that small messages are not written one by one.
+type Spool = blocking::Writer<FromStd<BufWriter<SpooledTempFile>>, AnyEncoder>;
+
 /// The answer to one connection.
 pub struct Answer {
     reply: Reply,
     framing: AnyFraming,
     /// What will be echoed, as it will be on the wire.
-    spool: Option<blocking::Writer<FromStd<SpooledTempFile>, AnyEncoder>>,
+    spool: Option<Spool>,
 }
 
 impl Answer {
@@ -101,7 +104,8 @@ impl Answer {
     #[must_use]
     pub fn new(reply: &Reply, framing: AnyFraming) -> Self {
         let spool = (*reply == Reply::Echo).then(|| {
-            blocking::Writer::new(FromStd::new(SpooledTempFile::new(SPOOL_MEMORY)), framing)
+            let file = BufWriter::new(SpooledTempFile::new(SPOOL_MEMORY));
+            blocking::Writer::new(FromStd::new(file), framing)
         });
         Self {
             reply: reply.clone(),
@@ -133,7 +137,7 @@ impl Answer {
                 Item::Piece { .. } | Item::End | Item::Fault(_) => {}
             }
         }
-        if SPOOL_MAX < spool.io_mut().inner_mut().stream_position()? {
+        if SPOOL_MAX < spool.io_mut().inner_mut().get_mut().stream_position()? {
             return Err(Failure::Io(io::ErrorKind::FileTooLarge.into()));
         }
         Ok(())
@@ -175,12 +179,9 @@ impl Answer {
     }
 
     /// What is kept is as it must be on the wire.
-    async fn echo(
-        &self,
-        spool: blocking::Writer<FromStd<SpooledTempFile>, AnyEncoder>,
-        peer: &mut Patient<'_>,
-    ) -> Result<(), Failure> {
-        let mut spool = spool.into_io().into_inner();
+    async fn echo(&self, spool: Spool, peer: &mut Patient<'_>) -> Result<(), Failure> {
+        let spool = spool.into_io().into_inner().into_inner();
+        let mut spool = spool.map_err(IntoInnerError::into_error)?;
         spool.rewind()?;
         let mut writer = nonblocking::Writer::new(peer, framing_core::Stream);
         let mut chunk = vec![0; CHUNK];
