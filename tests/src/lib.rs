@@ -7,6 +7,7 @@ pub mod drive;
 pub mod link;
 pub mod messages;
 pub mod process;
+pub mod programs;
 pub mod recorded;
 pub mod recording;
 pub mod reference;
