@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use clap::error::ErrorKind;
 use host_daemon::cli::{Command, OutputKind, Record, Serve};
 use host_daemon::config::{self, Wrong};
-use host_daemon::connection::Shared;
+use host_daemon::connection::{Policy, Shared};
 use host_daemon::counters::Counters;
 use host_daemon::event::Event;
 use host_daemon::failure::Failure;
-use host_daemon::listener::Binder;
+use host_daemon::listener::{Binder, Listener, Sockets};
 use host_daemon::log::{self, tell};
 use host_daemon::metrics::{self, Sources};
 use host_daemon::output::{self, Events, Hex, Json, QUEUE_LEN, Text};
@@ -129,22 +129,7 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         }
         None => None,
     };
-    let mut binder = Binder::new(arguments.sockets());
-    let mut listeners = Vec::new();
-    for (address, policy) in policies {
-        let failure = |error| Failure::Listen {
-            address: address.clone(),
-            error,
-        };
-        for listener in binder.bind(&address, policy).map_err(failure)? {
-            let framing = listener.policy().framing;
-            tell(format_args!(
-                "listening on {} framing={framing}",
-                listener.name()
-            ));
-            listeners.push(listener);
-        }
-    }
+    let listeners = listen(policies, arguments.sockets())?;
     let mut latest = None;
     let mut output = None;
     if arguments.output != OutputKind::None {
@@ -185,6 +170,20 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
     let totals = counters.totals();
     tell(format_args!("totals: {totals}"));
     recorded.and(written)
+}
+
+fn listen(policies: Vec<(String, Policy)>, sockets: Sockets) -> Result<Vec<Listener>, Failure> {
+    let mut binder = Binder::new(sockets);
+    let mut listeners = Vec::new();
+    for (address, policy) in policies {
+        let bound = binder.bind(&address, policy);
+        for listener in bound.map_err(|error| Failure::Listen { address, error })? {
+            let (name, framing) = (listener.name(), listener.policy().framing);
+            tell(format_args!("listening on {name} framing={framing}"));
+            listeners.push(listener);
+        }
+    }
+    Ok(listeners)
 }
 
 async fn bind_metrics(address: &str) -> Result<metrics::Server, Failure> {

@@ -254,8 +254,9 @@ impl Writer {
             let note = match item {
                 Item::Block(bytes) => {
                     let channel = open.channel(&mut channels.blocks, source, Kind::Blocks)?;
-                    open.message(&self.common, channel, blocks, time_ns, bytes)?;
+                    // Before: the message may end the chunk.
                     open.chunk_blocks += 1;
+                    open.message(&self.common, channel, blocks, time_ns, bytes)?;
                     blocks = blocks.wrapping_add(1);
                     None
                 }
