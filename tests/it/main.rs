@@ -5,6 +5,7 @@ mod board_application;
 mod board_links;
 mod boundaries;
 mod cancel;
+mod chaos;
 mod config;
 mod crash;
 mod decode;

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod board;
+pub mod chaos;
 pub mod cuts;
 pub mod disk;
 pub mod drive;
