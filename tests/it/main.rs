@@ -31,6 +31,7 @@ mod replay;
 mod scripts;
 mod send;
 mod serve;
+mod simulation;
 mod splits;
 mod tidy;
 mod timeouts;

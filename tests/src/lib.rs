@@ -13,6 +13,7 @@ pub mod recording;
 pub mod reference;
 pub mod samples;
 pub mod scrape;
+pub mod simulated;
 pub mod sizes;
 pub mod story;
 

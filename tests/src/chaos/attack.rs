@@ -335,8 +335,10 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_attacks_of_every_kind_on_every_listener() {
-        let framings = AnyFraming::SPECS.map(|spec| spec.parse::<AnyFraming>().ok());
-        let framings: Vec<_> = framings.into_iter().flatten().collect();
+        let framings = AnyFraming::SPECS
+            .iter()
+            .map(|spec| spec.parse::<AnyFraming>().ok());
+        let framings: Vec<_> = framings.flatten().collect();
         let drawn = |seed, attacker| -> Vec<_> {
             Attacks::new(seed, attacker, &framings, 1000, 3)
                 .take(500)
