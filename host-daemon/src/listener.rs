@@ -80,6 +80,8 @@ enum Listening {
     },
     Serial(Box<Serial>),
     Stdin(Stdin),
+    #[cfg(feature = "simulation")]
+    Simulated(tokio::sync::mpsc::Receiver<(Stream, Peer)>),
 }
 
 /// Opens listeners, all with the same settings.
@@ -194,6 +196,22 @@ impl Binder {
 }
 
 impl Listener {
+    /// What a test's network accepts.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn simulated(
+        connections: tokio::sync::mpsc::Receiver<(Stream, Peer)>,
+        policy: Policy,
+    ) -> Self {
+        // Each simulation has a clock of its own; what is counted from must lie before all of them.
+        crate::patience::origin();
+        Self {
+            socket: Listening::Simulated(connections),
+            name: "simulated".into(),
+            policy: Arc::new(policy),
+        }
+    }
+
     /// Where it listens, with the port that the system chose.
     #[must_use]
     pub const fn name(&self) -> &Arc<str> {
@@ -233,6 +251,11 @@ impl Listener {
             Listening::Serial(serial) => (Stream::Pair(serial.accept().await?), local()),
             Listening::Stdin(stdin) => match stdin.accept()? {
                 Some(socket) => (Stream::Pair(socket), local()),
+                None => return Ok(None),
+            },
+            #[cfg(feature = "simulation")]
+            Listening::Simulated(connections) => match connections.recv().await {
+                Some(connection) => connection,
                 None => return Ok(None),
             },
         }))

@@ -136,7 +136,7 @@ impl Moment {
 }
 
 /// What moments are counted from.
-fn origin() -> Instant {
+pub(crate) fn origin() -> Instant {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
     *ORIGIN.get_or_init(Instant::now)
 }

@@ -19,6 +19,19 @@ pub enum Stream {
     Unix(UnixStream),
     /// The other end is ours, and passes on what comes from elsewhere.
     Pair(UnixStream),
+    /// No socket: a test's network.
+    #[cfg(feature = "simulation")]
+    Simulated(Box<dyn Simulated>),
+}
+
+/// What a connection of a test's network can do.
+#[cfg(feature = "simulation")]
+pub trait Simulated: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin {
+    /// As [`Stream::poll_read_ready`].
+    ///
+    /// # Errors
+    /// Where the transport failed.
+    fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
 /// Does the same with a socket of either kind.
@@ -27,6 +40,8 @@ macro_rules! each {
         match $stream {
             Stream::Tcp($socket) => $do,
             Stream::Unix($socket) | Stream::Pair($socket) => $do,
+            #[cfg(feature = "simulation")]
+            Stream::Simulated($socket) => $do,
         }
     };
 }
@@ -36,7 +51,7 @@ impl Stream {
     ///
     /// # Errors
     /// Where the transport failed.
-    pub fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, socket => socket.poll_read_ready(context))
     }
 
@@ -44,7 +59,7 @@ impl Stream {
     ///
     /// # Errors
     /// Where the transport failed.
-    pub async fn readable(&self) -> io::Result<()> {
+    pub async fn readable(&mut self) -> io::Result<()> {
         std::future::poll_fn(|context| self.poll_read_ready(context)).await
     }
 
@@ -56,6 +71,9 @@ impl Stream {
             Self::Unix(socket) => shut(SockRef::from(socket)),
             // That would tell the other end that the connection is over.
             Self::Pair(_) => Ok(()),
+            // Nobody listens to it.
+            #[cfg(feature = "simulation")]
+            Self::Simulated(_) => Ok(()),
         };
     }
 }

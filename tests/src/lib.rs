@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod board;
+pub mod chaos;
 pub mod cuts;
 pub mod disk;
 pub mod drive;
@@ -13,6 +14,7 @@ pub mod recording;
 pub mod reference;
 pub mod samples;
 pub mod scrape;
+pub mod simulated;
 pub mod sizes;
 pub mod story;
 

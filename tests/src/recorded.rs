@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -76,14 +76,8 @@ pub fn event(source: &Arc<Source>, numbers: std::ops::Range<u64>, behind: &[u8])
 /// checked, by the reader of the `mcap` crate.
 #[track_caller]
 pub fn read_back(folder: &Path) -> Vec<u64> {
-    let entries = std::fs::read_dir(folder).expect("a folder");
-    let mut files: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
-    files.retain(|file| names::is_sealed(&file.file_name().expect("a name").to_string_lossy()));
-    files.sort_by_key(|file| names::number(&file.file_name().expect("a name").to_string_lossy()));
     let mut numbers = Vec::new();
-    for file in files {
+    for file in sealed(folder) {
         let bytes = std::fs::read(&file).expect("a file");
         let options = Options::ValidateChunkCrcs.into();
         let messages = MessageStream::new_with_options(&bytes, options);
@@ -97,6 +91,17 @@ pub fn read_back(folder: &Path) -> Vec<u64> {
         }
     }
     numbers
+}
+
+/// The sealed files of a folder, in the order of their numbers.
+pub fn sealed(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut files: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.retain(|file| names::is_sealed(&file.file_name().expect("a name").to_string_lossy()));
+    files.sort_by_key(|file| names::number(&file.file_name().expect("a name").to_string_lossy()));
+    files
 }
 
 /// Asserts that what was read back is in order, without anything twice, and has all blocks under `promised`.

@@ -1,0 +1,15 @@
+//! The daemon under fire, for some seconds; the long form is `cargo run -p tests --example chaos`.
+
+use std::time::Duration;
+
+use tests::chaos::{Plan, run};
+
+#[test]
+fn honest_devices_lose_nothing_among_attackers_and_nothing_is_left_of_these() {
+    let report = run(Plan {
+        seed: 5,
+        time: Duration::from_secs(6),
+        attackers: 16,
+    });
+    eprintln!("{report}");
+}

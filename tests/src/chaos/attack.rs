@@ -1,0 +1,357 @@
+//! What strangers and broken devices do to a listener, drawn by a seed: the same seed, the same attacks.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use embedded_io_adapters::std::FromStd;
+use framing_core::AnyFraming;
+use framing_core::blocking::Writer;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::disk::Chance;
+
+/// The first bytes of a TLS connection.
+const TLS_HELLO: &[u8] = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\x51\xa9\x13\x0c\x77\x2e\x90\xf4\
+    \x0b\x8d\x5a\x36\xc1\xe7\x44\x19\xdf\x62\x0a\xb8\x73\x2c\x95\xee\x01\x48\x9f\xd3\x26\x7b\xb0\x05\x20";
+
+const HTTP_GET: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n";
+
+/// How long an attacker waits for what comes back.
+const READ_MAX: Duration = Duration::from_millis(100);
+/// How long it waits for the daemon to take what it sends.
+const WRITE_MAX: Duration = Duration::from_secs(2);
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Nothing, and the connection is closed at once: a port scan.
+    Scan,
+    /// Nothing, for seconds.
+    Silent,
+    /// Some whole messages, and a part of one.
+    Cut,
+    /// The first byte of a message, or two.
+    HalfHeader,
+    /// A message, byte by byte.
+    Slow,
+    /// Bytes without any meaning.
+    Garbage,
+    /// The greeting of TLS.
+    Tls,
+    /// A request of HTTP.
+    Http,
+    /// The length of a message of 4 GiB less one byte, as this framing writes it.
+    Huge,
+    /// A flood of messages without a byte in them.
+    Empties,
+    /// A message that is longer than the daemon takes, and a good one behind it.
+    TooLong,
+    /// Good messages, many at once.
+    Whole,
+    /// As many connections at once as the limits do not allow.
+    Crowd,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Scan,
+        Self::Silent,
+        Self::Cut,
+        Self::HalfHeader,
+        Self::Slow,
+        Self::Garbage,
+        Self::Tls,
+        Self::Http,
+        Self::Huge,
+        Self::Empties,
+        Self::TooLong,
+        Self::Whole,
+        Self::Crowd,
+    ];
+}
+
+/// How a connection ends, from the attacker's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It is closed.
+    Close,
+    /// Its sending side is closed, and what comes back is read.
+    HalfClose,
+    /// It is reset (`SO_LINGER` of zero).
+    Reset,
+}
+
+/// One attack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attack {
+    /// What it is.
+    pub kind: Kind,
+    /// On which of the listeners.
+    pub listener: usize,
+    /// What each connection sends.
+    pub wire: Vec<u8>,
+    /// Milliseconds from byte to byte; 0: as fast as it goes.
+    pub pace_ms: u64,
+    /// How many connections at once.
+    pub connections: usize,
+    /// How long they are held when all is sent.
+    pub hold_ms: u64,
+    /// How they end.
+    pub end: End,
+    /// How long the attacker rests after it.
+    pub rest_ms: u64,
+}
+
+/// The attacks of one attacker, without an end.
+#[derive(Debug)]
+pub struct Attacks<'a> {
+    chance: Chance,
+    framings: &'a [AnyFraming],
+    block_max: usize,
+    crowd: usize,
+}
+
+impl<'a> Attacks<'a> {
+    /// Those of attacker number `attacker` against listeners of these framings, whose messages may have `block_max`
+    /// bytes; a crowd is of `crowd` connections.
+    pub fn new(
+        seed: u64,
+        attacker: u64,
+        framings: &'a [AnyFraming],
+        block_max: usize,
+        crowd: usize,
+    ) -> Self {
+        Self {
+            chance: Chance(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ (attacker << 32)),
+            framings,
+            block_max,
+            crowd,
+        }
+    }
+
+    /// Bytes of a drawn length.
+    fn bytes(&mut self, len: std::ops::RangeInclusive<usize>) -> Vec<u8> {
+        let len = self.chance.of(len);
+        (0..len).map(|_| self.chance.of(0..=255) as u8).collect()
+    }
+
+    /// A message that this framing can carry, whatever is drawn.
+    fn message(&mut self, framing: AnyFraming) -> Vec<u8> {
+        let len = self.chance.of(1..=200);
+        match framing {
+            AnyFraming::Fixed(_) => vec![b'f'; 16],
+            _ => vec![b'a' + self.chance.of(0..=25) as u8; len],
+        }
+    }
+
+    fn wire(&mut self, kind: Kind, framing: AnyFraming) -> Vec<u8> {
+        let whole = |messages: &[Vec<u8>]| encode(framing, messages);
+        match kind {
+            Kind::Scan | Kind::Silent => Vec::new(),
+            Kind::Cut => {
+                let messages: Vec<_> = (0..=self.chance.of(0..=5))
+                    .map(|_| self.message(framing))
+                    .collect();
+                let mut wire = whole(&messages);
+                wire.truncate(self.chance.of(1..=wire.len()));
+                wire
+            }
+            Kind::HalfHeader => {
+                let mut wire = whole(&[self.message(framing)]);
+                wire.truncate(self.chance.of(1..=2));
+                wire
+            }
+            Kind::Slow => {
+                let mut wire = whole(&[self.message(framing)]);
+                wire.truncate(60);
+                wire
+            }
+            Kind::Garbage => self.bytes(1..=4096),
+            Kind::Tls => TLS_HELLO.to_vec(),
+            Kind::Http => HTTP_GET.to_vec(),
+            Kind::Huge => [huge(framing), self.bytes(0..=100)].concat(),
+            Kind::Empties => empty(framing).repeat(self.chance.of(500..=5_000)),
+            Kind::TooLong => {
+                let len = self.block_max * self.chance.of(1..=4) + 1;
+                let long = vec![b'L'; len];
+                whole(&[long, self.message(framing)])
+            }
+            Kind::Whole | Kind::Crowd => {
+                let messages: Vec<_> = (0..self.chance.of(1..=200))
+                    .map(|_| self.message(framing))
+                    .collect();
+                whole(&messages)
+            }
+        }
+    }
+}
+
+impl Iterator for Attacks<'_> {
+    type Item = Attack;
+
+    fn next(&mut self) -> Option<Attack> {
+        let listener = self.chance.of(0..=self.framings.len() - 1);
+        let kind = Kind::ALL[self.chance.of(0..=Kind::ALL.len() - 1)];
+        let wire = self.wire(kind, self.framings[listener]);
+        let hold_ms = match kind {
+            Kind::Scan => 0,
+            Kind::Silent | Kind::HalfHeader => self.chance.of(0..=8_000),
+            _ => self.chance.of(0..=500),
+        };
+        Some(Attack {
+            kind,
+            listener,
+            wire,
+            pace_ms: match kind {
+                Kind::Slow => self.chance.of(1..=200) as u64,
+                _ => 0,
+            },
+            connections: if kind == Kind::Crowd { self.crowd } else { 1 },
+            hold_ms: hold_ms as u64,
+            end: [End::Close, End::HalfClose, End::Reset][self.chance.of(0..=2)],
+            rest_ms: self.chance.of(0..=50) as u64,
+        })
+    }
+}
+
+/// These messages on the wire; those that the framing cannot carry are left out.
+pub fn encode(framing: AnyFraming, messages: &[Vec<u8>]) -> Vec<u8> {
+    let mut writer = Writer::new(FromStd::new(Vec::new()), framing);
+    for message in messages {
+        writer.send(message).ok();
+    }
+    writer.into_io().into_inner()
+}
+
+/// The largest length that there is, as this framing writes one; else bytes that are none.
+fn huge(framing: AnyFraming) -> Vec<u8> {
+    match framing.to_string().as_str() {
+        "length:varint" => b"\xff\xff\xff\xff\x0f".to_vec(),
+        "netstring" => b"4294967295:".to_vec(),
+        "octet-counted" => b"4294967295 ".to_vec(),
+        _ => vec![0xff; 4],
+    }
+}
+
+/// A message without bytes, or what comes next to it.
+fn empty(framing: AnyFraming) -> &'static [u8] {
+    match framing.to_string().as_str() {
+        "lines" => b"\n",
+        "delimited:0d0a" => b"\r\n",
+        "cobs" => b"\x01\0",
+        "netstring" => b"0:,",
+        "length:u8" | "length:varint" | "delimited:00" => b"\0",
+        "length:u16" | "length:u16le" => b"\0\0",
+        _ => b"\0\0\0\0",
+    }
+}
+
+/// What attackers have done.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Connections that the system has made.
+    pub connected: AtomicU64,
+    /// Attacks, in the order of [`Kind::ALL`].
+    pub attacks: [AtomicU64; Kind::ALL.len()],
+}
+
+impl Attack {
+    /// Does it, unless it is enough by then.
+    pub fn launch(&self, from: Ipv4Addr, ports: &[u16], enough: &AtomicBool, tally: &Tally) {
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[self.listener]));
+        let mut streams = Vec::with_capacity(self.connections);
+        for _ in 0..self.connections {
+            let Some(stream) = connect_from(from, to) else {
+                continue;
+            };
+            tally.connected.fetch_add(1, Ordering::Relaxed);
+            streams.push(stream);
+        }
+        for stream in &mut streams {
+            self.send(stream, enough);
+        }
+        rest(self.hold_ms, enough);
+        for mut stream in streams {
+            match self.end {
+                End::Close => {}
+                End::Reset => {
+                    // Fails where the daemon was first.
+                    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok();
+                }
+                End::HalfClose => {
+                    stream.shutdown(Shutdown::Write).ok();
+                    stream.read(&mut [0; 1024]).ok();
+                }
+            }
+        }
+        tally.attacks[self.kind as usize].fetch_add(1, Ordering::Relaxed);
+        rest(self.rest_ms, enough);
+    }
+
+    /// Fails where the daemon has had enough of it: that is its right.
+    fn send(&self, stream: &mut TcpStream, enough: &AtomicBool) {
+        if self.pace_ms == 0 {
+            stream.write_all(&self.wire).ok();
+            return;
+        }
+        for byte in &self.wire {
+            if stream.write_all(&[*byte]).is_err() || enough.load(Ordering::Relaxed) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(self.pace_ms));
+        }
+    }
+}
+
+/// Sleeps so long, or until it is enough.
+fn rest(ms: u64, enough: &AtomicBool) {
+    let mut left_ms = ms;
+    while left_ms != 0 && !enough.load(Ordering::Relaxed) {
+        let step_ms = left_ms.min(50);
+        thread::sleep(Duration::from_millis(step_ms));
+        left_ms -= step_ms;
+    }
+}
+
+/// A connection from this address of ours, so that the daemon takes it for another device; `None` if it is reset
+/// before it is made.
+pub fn connect_from(from: Ipv4Addr, to: SocketAddr) -> Option<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
+    socket.bind(&SocketAddr::from((from, 0)).into()).ok()?;
+    socket.connect(&to.into()).ok()?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(READ_MAX)).ok()?;
+    stream.set_write_timeout(Some(WRITE_MAX)).ok()?;
+    Some(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_attacks_of_every_kind_on_every_listener() {
+        let framings = AnyFraming::SPECS
+            .iter()
+            .map(|spec| spec.parse::<AnyFraming>().ok());
+        let framings: Vec<_> = framings.flatten().collect();
+        let drawn = |seed, attacker| -> Vec<_> {
+            Attacks::new(seed, attacker, &framings, 1000, 3)
+                .take(500)
+                .collect()
+        };
+        let attacks = drawn(1, 0);
+        assert!(attacks == drawn(1, 0));
+        assert!(attacks != drawn(2, 0) && attacks != drawn(1, 1));
+        for kind in Kind::ALL {
+            assert!(attacks.iter().any(|attack| attack.kind == kind), "{kind:?}");
+        }
+        for listener in 0..framings.len() {
+            assert!(attacks.iter().any(|attack| attack.listener == listener));
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! What runs on the simulated hosts: the daemon, and the firmware's application.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use embedded_io::ErrorKind;
+use embedded_io_adapters::tokio_1::FromTokio;
+use firmware_example::{Clock, Connect, Machine, Plan, Queue, Stop, run};
+use framing_core::{AnyFraming, Blocks, Limits};
+use host_daemon::batch::{Item, StopAt};
+use host_daemon::connection::{Policy, Shared};
+use host_daemon::counters::Counters;
+use host_daemon::decode::{Decoding, Meaning};
+use host_daemon::device::DeviceBy;
+use host_daemon::event::{Event, Peer, What};
+use host_daemon::listener::Listener;
+use host_daemon::patience::Patience;
+use host_daemon::pool::Pool;
+use host_daemon::reply::Reply;
+use host_daemon::serve::{Admission, serve};
+use host_daemon::sinks::Sinks;
+use host_daemon::stream::{Simulated, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use turmoil::net::{TcpListener, TcpStream};
+
+use super::{World, known};
+use crate::disk::Chance;
+
+/// Where the daemon listens.
+const PORT: u16 = 1060;
+/// Events that may wait for who takes them: few, so that the daemon meets a full queue.
+const QUEUE: usize = 4;
+/// How long a device tries to connect.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// How long what is written may find no room, as in the firmware's own settings of TCP.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// A connection that the system may give up.
+pub(super) struct Wire {
+    stream: TcpStream,
+    given_up: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// In how small pieces it sends.
+    chance: Chance,
+    /// Runs out when nothing could be written for too long.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Wire {
+    fn new(stream: TcpStream, world: &World, device: usize) -> Self {
+        let token = CancellationToken::new();
+        let mut known = known(world);
+        known.links[device].push(token.clone());
+        known.chance = known.chance.wrapping_add(1);
+        Self {
+            stream,
+            given_up: Box::pin(token.cancelled_owned()),
+            chance: Chance(known.chance),
+            stalled: None,
+        }
+    }
+
+    fn poll_given_up(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.given_up.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.stream.fmt(f)
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_given_up(context)?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_given_up(context)?;
+        let len = self.chance.of(1..=200).min(bytes.len());
+        if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(context, &bytes[..len])
+        {
+            self.stalled = None;
+            return Poll::Ready(written);
+        }
+        // Who waits to write is told of a reset, and of a peer that has long been silent; turmoil tells only who reads.
+        if let Poll::Ready(Err(error)) = self.poll_read_ready(context) {
+            return Poll::Ready(Err(error));
+        }
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(SILENCE_MAX)));
+        let silent = stalled.as_mut().poll(context);
+        silent.map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_given_up(context)?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Simulated for Wire {
+    fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Err(error) = self.poll_given_up(context) {
+            return Poll::Ready(Err(error));
+        }
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        self.stream.poll_peek(context, &mut buffer).map_ok(drop)
+    }
+}
+
+/// The daemon, life after life: what it shares is known outside, and so is what it tells.
+pub(super) async fn daemon(world: World) -> turmoil::Result {
+    loop {
+        let stop = CancellationToken::new();
+        let (patient, events) = mpsc::channel(QUEUE);
+        let shared = Arc::new(Shared {
+            pool: Pool::new(),
+            counters: Arc::new(Counters::default()),
+            sinks: Sinks::new(Some(patient), None),
+            stop: stop.clone(),
+        });
+        let life = {
+            let mut known = known(&world);
+            known.lives += 1;
+            known.shared = Some(Arc::clone(&shared));
+            known.lives
+        };
+        let socket = TcpListener::bind(("0.0.0.0", PORT)).await?;
+        let (accepted, connections) = mpsc::channel(4);
+        let of_socket = Arc::clone(&world);
+        let accepting = tokio::task::spawn_local(async move {
+            while let Ok((stream, peer)) = socket.accept().await {
+                let wire = Wire::new(stream, &of_socket, device_of(peer.ip()));
+                let stream = Stream::Simulated(Box::new(wire));
+                if accepted.send((stream, Peer::Network(peer))).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let telling = tokio::task::spawn_local(tell(Arc::clone(&world), life, events));
+        let admission = Admission {
+            max_connections: 100,
+            max_per_device: Some(20),
+            device_by: DeviceBy::Ip,
+            once: false,
+        };
+        serve(
+            vec![Listener::simulated(connections, policy())],
+            admission,
+            Arc::clone(&shared),
+        )
+        .await;
+        accepting.abort();
+        let _ = accepting.await;
+        drop(shared);
+        // Only when nobody can tell anything any more.
+        known(&world).shared = None;
+        telling.await?;
+        let away_ms = known(&world).away_ms;
+        tokio::time::sleep(Duration::from_millis(away_ms)).await;
+    }
+}
+
+fn policy() -> Policy {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    Policy {
+        framing: AnyFraming::Blocks(Blocks),
+        decoding: Decoding::Cbor,
+        limits: Limits {
+            block_max: 1 << 16,
+            skip_max: 1 << 16,
+        },
+        stop_at: StopAt {
+            end: true,
+            ..StopAt::default()
+        },
+        patience: Patience {
+            idle: seconds(8),
+            header: seconds(5),
+            block: seconds(5),
+        },
+        reply: Some(Reply::Receipt),
+    }
+}
+
+/// Takes the daemon's events as a recording would, now and then slowly.
+async fn tell(world: World, life: u64, mut events: mpsc::Receiver<Event>) {
+    let mut chance = Chance(life);
+    while let Some(event) = events.recv().await {
+        let slow_ms = known(&world).slow_ms as usize;
+        if slow_ms != 0 {
+            tokio::time::sleep(Duration::from_millis(chance.of(0..=slow_ms) as u64)).await;
+        }
+        let mut known = known(&world);
+        let of_device = known.story.entry(event.source.device.to_string());
+        let told = of_device.or_default().entry((life, event.source.conn));
+        match event.what {
+            What::Opened { .. } => drop(told.or_default()),
+            What::Batch { batch, position } => {
+                let told = told.or_default();
+                let mut seq = position.seq;
+                assert_eq!(
+                    seq,
+                    told.samples.len() as u64,
+                    "blocks are missing between two events"
+                );
+                for item in batch.items() {
+                    match item {
+                        Item::Block(block) => {
+                            let meaning = event.source.decoder.read(seq, block);
+                            let Ok(Meaning::Value(value)) = meaning else {
+                                panic!("no sample: {meaning:?}");
+                            };
+                            let figure = |key| value[key].as_u64().expect("a figure");
+                            told.samples.push((figure("n"), figure("lost")));
+                            seq += 1;
+                        }
+                        Item::End => told.ended = true,
+                        Item::Fault(_) => told.faults += 1,
+                        Item::Piece { .. } => panic!("nothing is taken in pieces"),
+                    }
+                }
+            }
+            What::Closed { blocks, reason, .. } => {
+                told.or_default().closed = Some((blocks, reason));
+            }
+        }
+    }
+}
+
+/// Devices have the addresses behind the daemon's, in their order.
+fn device_of(address: std::net::IpAddr) -> usize {
+    let devices = 0..super::DEVICES;
+    let device = devices
+        .clone()
+        .find(|device| turmoil::lookup(super::name(*device)) == address);
+    device.expect("a device")
+}
+
+struct Simple;
+
+impl Machine for Simple {
+    fn stack_bytes(&mut self) -> u32 {
+        0
+    }
+
+    fn frames_received(&mut self) -> u32 {
+        0
+    }
+
+    fn frames_sent(&mut self) -> u32 {
+        0
+    }
+}
+
+struct SimulatedClock(Instant);
+
+impl Clock for SimulatedClock {
+    fn now_us(&self) -> u64 {
+        self.0.elapsed().as_micros() as u64
+    }
+
+    async fn sleep_until_us(&self, at_us: u64) {
+        tokio::time::sleep_until(self.0 + Duration::from_micros(at_us)).await;
+    }
+}
+
+struct Link {
+    world: World,
+    device: usize,
+}
+
+impl Connect for Link {
+    type Connection<'a> = FromTokio<Wire>;
+
+    async fn connect(&mut self) -> Result<Self::Connection<'_>, ErrorKind> {
+        let connecting = TcpStream::connect(("daemon", PORT));
+        match tokio::time::timeout(CONNECT_MAX, connecting).await {
+            Ok(Ok(stream)) => Ok(FromTokio::new(Wire::new(stream, &self.world, self.device))),
+            Ok(Err(error)) => Err(error.kind().into()),
+            Err(_) => Err(ErrorKind::TimedOut),
+        }
+    }
+
+    async fn close<'a>(connection: &mut Self::Connection<'a>) -> Result<(), ErrorKind>
+    where
+        Self: 'a,
+    {
+        let closed = connection.inner_mut().shutdown().await;
+        closed.map_err(|error| error.kind().into())
+    }
+}
+
+/// The firmware's application.
+pub(super) async fn device(
+    world: World,
+    device: usize,
+    period_ms: u32,
+    samples: u32,
+    seed: u32,
+) -> turmoil::Result {
+    let plan = Plan {
+        period_ms,
+        samples: Some(samples),
+        stop_ms: 20_000,
+        answer_ms: 10_000,
+    };
+    let (queue, stop) = (Queue::<16>::new(), Stop::new());
+    let clock = SimulatedClock(Instant::now());
+    let mut link = Link {
+        world: Arc::clone(&world),
+        device,
+    };
+    let report = run(plan, &queue, &stop, &mut Simple, &clock, &mut link, seed).await;
+    known(&world).reports.insert(device, report);
+    Ok(())
+}
