@@ -259,6 +259,15 @@ pub struct Tally {
     pub attacks: [AtomicU64; Kind::ALL.len()],
 }
 
+impl Tally {
+    /// How many attacks there were, by kind.
+    pub fn attacks(&self) -> Vec<(Kind, u64)> {
+        let counts = self.attacks.iter();
+        let counts = counts.map(|count| count.load(Ordering::Relaxed));
+        Kind::ALL.into_iter().zip(counts).collect()
+    }
+}
+
 impl Attack {
     /// Does it, unless it is enough by then.
     pub fn launch(&self, from: Ipv4Addr, ports: &[u16], enough: &AtomicBool, tally: &Tally) {
@@ -284,7 +293,7 @@ impl Attack {
                 }
                 End::HalfClose => {
                     stream.shutdown(Shutdown::Write).ok();
-                    stream.read(&mut [0; 1024]).ok();
+                    let _ = stream.read(&mut [0; 1024]);
                 }
             }
         }

@@ -1,0 +1,286 @@
+//! What everybody says when an attack is over: clients, metrics, totals and recording, which must agree.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use framing_core::AnyFraming;
+use mcap::read::Options;
+use mcap::{Message, MessageStream};
+use serde_json::Value;
+
+use super::attack::Kind;
+use super::honest::{Visits, message};
+use super::{Plan, VISITOR};
+use crate::recorded::{number, sealed};
+
+/// What the clients say, and what was measured meanwhile.
+pub(super) struct Clients {
+    pub(super) framings: Vec<AnyFraming>,
+    pub(super) attacks: Vec<(Kind, u64)>,
+    /// Connections that the system has made, of all clients.
+    pub(super) connected: u64,
+    /// Messages of each honest device.
+    pub(super) sent: Vec<u64>,
+    pub(super) visits: Vec<Visits>,
+    /// Before, most, and after.
+    pub(super) resident_kb: [u64; 3],
+    pub(super) descriptors: [usize; 3],
+}
+
+/// What came of it. It is there only if nothing was wrong.
+#[derive(Debug)]
+pub struct Report {
+    plan: Plan,
+    attacks: Vec<(Kind, u64)>,
+    connected: u64,
+    refused: u64,
+    refused_full: u64,
+    accepted: u64,
+    honest_blocks: u64,
+    visits: u64,
+    visits_refused: u64,
+    blocks: u64,
+    faults: u64,
+    closed: Vec<(String, u64)>,
+    files: usize,
+    resident_kb: [u64; 3],
+    descriptors: [usize; 3],
+    stopped_in: Duration,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan {
+            seed,
+            time,
+            attackers,
+        } = self.plan;
+        let count: u64 = self.attacks.iter().map(|(_, count)| count).sum();
+        writeln!(
+            f,
+            "seed {seed}, {attackers} attackers for {} s: {count} attacks",
+            time.as_secs()
+        )?;
+        for (kind, count) in &self.attacks {
+            writeln!(f, "  {count:>8} {kind:?}")?;
+        }
+        let (connected, accepted, refused) = (self.connected, self.accepted, self.refused);
+        writeln!(
+            f,
+            "connections: {connected} made = {accepted} accepted + {refused} refused ({} for want of a place); closed: {}",
+            self.refused_full,
+            self.closed
+                .iter()
+                .map(|(reason, count)| format!("{count} {reason}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        )?;
+        writeln!(
+            f,
+            "blocks: {} recorded, {} of honest devices, each once and in order; {} faults",
+            self.blocks, self.honest_blocks, self.faults
+        )?;
+        writeln!(
+            f,
+            "visits: {} with a receipt, all recorded; {} without",
+            self.visits, self.visits_refused
+        )?;
+        let [before, most, after] = self.resident_kb;
+        writeln!(
+            f,
+            "resident: {before} kB before, {most} at most, {after} after"
+        )?;
+        let [before, most, after] = self.descriptors;
+        writeln!(
+            f,
+            "descriptors: {before} before, {most} at most, {after} after"
+        )?;
+        write!(
+            f,
+            "stopped in {:.2} s; {} files of the recording",
+            self.stopped_in.as_secs_f64(),
+            self.files
+        )
+    }
+}
+
+/// Compares what everybody says.
+#[track_caller]
+pub(super) fn settle(
+    plan: Plan,
+    samples: &BTreeMap<String, f64>,
+    totals: &BTreeMap<String, u64>,
+    clients: &Clients,
+    recorded: &Recorded,
+    stopped_in: Duration,
+) -> Report {
+    let sum = |name: &str| -> u64 {
+        let of = samples.iter().filter(|(key, _)| key.starts_with(name));
+        of.map(|(_, value)| *value as u64).sum()
+    };
+    let closed = samples.iter().filter_map(|(key, value)| {
+        let reason = key.strip_prefix("blocksd_connections_closed_total{reason=\"")?;
+        Some((reason.trim_end_matches("\"}").to_owned(), *value as u64))
+    });
+    let visits = &clients.visits;
+    let report = Report {
+        plan,
+        attacks: clients.attacks.clone(),
+        connected: clients.connected,
+        refused: totals["refused"],
+        refused_full: sum("blocksd_connections_refused_total{reason=\"connections_full"),
+        accepted: totals["connection"],
+        honest_blocks: clients.sent.iter().sum(),
+        visits: visits.iter().map(|v| v.promised.len() as u64).sum(),
+        visits_refused: visits.iter().map(|visits| visits.refused).sum(),
+        blocks: totals["block"],
+        faults: totals["fault"],
+        closed: closed.filter(|(_, count)| *count != 0).collect(),
+        files: recorded.files,
+        resident_kb: clients.resident_kb,
+        descriptors: clients.descriptors,
+        stopped_in,
+    };
+    let event = |name| recorded.events.get(name).copied().unwrap_or_default();
+    let pairs = [
+        (
+            "closed",
+            sum("blocksd_connections_closed_total"),
+            report.accepted,
+        ),
+        ("made", report.connected, report.accepted + report.refused),
+        ("opens recorded", event("open"), report.accepted),
+        ("closes recorded", event("close"), report.accepted),
+        ("series recorded", event("end"), totals["serie"]),
+        ("faults recorded", event("fault"), report.faults),
+        ("blocks recorded", recorded.blocks, report.blocks),
+        (
+            "blocks on the disk",
+            sum("blocksd_record_blocks_synced_total"),
+            report.blocks,
+        ),
+    ];
+    for (what, one, other) in pairs {
+        assert_eq!(one, other, "{what}: {report}\n{recorded:?}\n{totals:?}");
+    }
+    report
+}
+
+/// What stands in the recording.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    files: usize,
+    blocks: u64,
+    events: BTreeMap<String, u64>,
+    /// How far each honest device has come: in messages, or in bytes where there are none.
+    next: Vec<u64>,
+    /// Numbers of the blocks of each visitor.
+    visits: Vec<Vec<u64>>,
+}
+
+impl Recorded {
+    /// Reads it, and compares it with what the honest have sent: byte by byte, once, in order.
+    #[track_caller]
+    pub(super) fn read(folder: &Path, clients: &Clients) -> Self {
+        let files = sealed(folder);
+        let mut read = Self {
+            files: files.len(),
+            next: vec![0; clients.framings.len()],
+            visits: vec![Vec::new(); clients.visits.len()],
+            ..Self::default()
+        };
+        for file in files {
+            let bytes = std::fs::read(&file).expect("a file");
+            let options = Options::ValidateChunkCrcs.into();
+            let messages = MessageStream::new_with_options(&bytes, options).expect("a recording");
+            for found in messages {
+                let found = found.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+                read.take(&found, clients);
+            }
+        }
+        read.compare(clients);
+        read
+    }
+
+    fn take(&mut self, found: &Message<'_>, clients: &Clients) {
+        let topic = found.channel.topic.as_str();
+        if topic == "/blocksd/events" {
+            let event: Value = serde_json::from_slice(&found.data).expect("JSON");
+            let kind = event["event"].as_str().expect("an event").to_owned();
+            *self.events.entry(kind).or_default() += 1;
+            return;
+        }
+        self.blocks += u64::from(topic.ends_with("/blocks"));
+        let address = topic.split('/').nth(2).expect("a device");
+        let address: Ipv4Addr = address.parse().expect("an address");
+        let [_, _, kind, host] = address.octets();
+        let index = usize::from(host) - 1;
+        match kind {
+            1 => self.honest(index, clients.framings[index], &found.data),
+            2 => self.visits[index].push(number_of(&found.data, VISITOR + index as u64)),
+            _ => {}
+        }
+    }
+
+    /// The next message of an honest device, or a piece of what one sends that knows no messages.
+    fn honest(&mut self, device: usize, framing: AnyFraming, bytes: &[u8]) {
+        let next = &mut self.next[device];
+        if let AnyFraming::Stream(_) = framing {
+            for byte in bytes {
+                let wanted = message(framing, device as u64, *next / 16)[(*next % 16) as usize];
+                assert_eq!(*byte, wanted, "device {device}, byte {next}");
+                *next += 1;
+            }
+        } else {
+            let wanted = message(framing, device as u64, *next);
+            assert!(
+                bytes == wanted,
+                "device {device}, message {next}: not this one"
+            );
+            *next += 1;
+        }
+    }
+
+    fn compare(&self, clients: &Clients) {
+        for (device, sent) in clients.sent.iter().enumerate() {
+            let unit = match clients.framings[device] {
+                AnyFraming::Stream(_) => 16,
+                _ => 1,
+            };
+            assert_eq!(
+                self.next[device],
+                sent * unit,
+                "device {device}: the last are missing"
+            );
+        }
+        for (numbers, visits) in self.visits.iter().zip(&clients.visits) {
+            let is_ordered = numbers.is_sorted_by(|one, other| one < other);
+            assert!(is_ordered, "a visitor's block is twice, or out of order");
+            for promised in &visits.promised {
+                let from = numbers.partition_point(|number| *number < promised.start);
+                let kept = numbers[from..].iter();
+                let kept = kept.take_while(|number| promised.contains(number));
+                assert!(
+                    kept.copied().eq(promised.clone()),
+                    "a receipt, and not there: {promised:?}"
+                );
+            }
+        }
+    }
+}
+
+/// The number of a visitor's block.
+#[track_caller]
+fn number_of(bytes: &[u8], visitor: u64) -> u64 {
+    let full = u64::from_be_bytes(*bytes.first_chunk().expect("a number"));
+    let n = full & ((1 << 40) - 1);
+    let whole = number(bytes).is_some() || bytes.len() == 200;
+    assert!(
+        full >> 40 == visitor && whole,
+        "a forged block of visitor {visitor}"
+    );
+    n
+}
