@@ -304,7 +304,9 @@ impl Plan {
                     let sample = sample.map_err(|error| {
                         io::Error::new(error.kind(), format!("{name} at {len}: {error}"))
                     })?;
-                    settle(scratch);
+                    if sample.disk_ratio != 0.0 {
+                        settle(scratch);
+                    }
                     eprintln!(
                         "round {round} of {}, {len}, {name}: {:.0} messages/s, {:.0} ns of processor each",
                         self.rounds, sample.messages_per_second, sample.processor_ns_per_message

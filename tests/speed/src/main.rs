@@ -1,5 +1,7 @@
 //! Measures the framings in memory: seconds as ratios to others in the same run, or instructions under callgrind.
 
+#[cfg(test)]
+mod allocations;
 mod cases;
 mod count;
 mod others;
