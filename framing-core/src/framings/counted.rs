@@ -126,6 +126,46 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
         }
     }
 
+    #[inline]
+    fn scan_run<const PIECES: bool>(
+        &mut self,
+        window: &[u8],
+        limits: &Limits,
+        mut each: impl FnMut(usize, Step) -> bool,
+    ) -> (usize, bool) {
+        if self.at != At::Header {
+            return (0, true);
+        }
+        let mut used = 0;
+        let mut goes_on = true;
+        while goes_on
+            && let Some(rest) = window.get(used..)
+            && let Parsed::Length { take: start, len } = self.prefix.parse(rest)
+            && (PIECES || len <= limits.block_max)
+            && let Some(size) = size_usize(len)
+            && let Some(body) = rest.get(start..)
+            && match P::TAIL {
+                None => size <= body.len(),
+                Some(want) => body.get(size) == Some(&want),
+            }
+        {
+            let end = start + size;
+            let take = end + tail_len::<P>();
+            let step = Step::Payload {
+                start,
+                end,
+                take,
+                first: true,
+                last: true,
+            };
+            let at = used;
+            used += take;
+            goes_on = each(at, step);
+        }
+        self.open |= P::SERIES && used != 0;
+        (used, goes_on)
+    }
+
     fn close(&mut self, window: &[u8]) -> Option<Fault> {
         let open = self.open;
         let at = self.at;

@@ -394,7 +394,14 @@ impl Encode for DelimitedEncoder {
             *self = Self::new(self.delimiter, self.lines);
         }
         let mut matched = self.matched;
-        for (offset, &byte) in piece.iter().enumerate() {
+        let begin = delimiter.first();
+        let mut bytes = piece.iter().enumerate();
+        // Where nothing is matched, only a byte that begins a delimiter changes anything.
+        while let Some((offset, &byte)) = if matched == 0 {
+            bytes.find(|&(_, byte)| Some(byte) == begin)
+        } else {
+            bytes.next()
+        } {
             matched = advance(delimiter, matched, byte);
             if matched == delimiter.len() {
                 return Err(Refusal::Delimiter { offset });

@@ -18,6 +18,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::frames::Content;
+use crate::peer::Reading;
 use crate::receivers::{Kind, Receiver, Stdout};
 use crate::report::{Cell, Sample};
 use crate::sender::Load;
@@ -29,6 +30,8 @@ const PEERS: [&str; 4] = [
     "tokio-util counting",
     "tokio-util to files",
 ];
+/// The same for processor time, with --receive.
+const BASES: [&str; 2] = ["read and discard", "FramedRead"];
 const RECORDING: &str = "blocksd recording";
 const COMPRESSIONS: [&str; 3] = ["none", "lz4", "zstd"];
 
@@ -53,9 +56,9 @@ struct Arguments {
     /// How long is sent in each run; then is waited until all is written. [default: 1]
     #[arg(long, value_name = "S")]
     seconds: Option<f64>,
-    /// Connections at once.
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = between::<1, 1000>)]
-    connections: usize,
+    /// Connections at once; may be given more than once. [default: 16; with --receive 1, 16 and 256]
+    #[arg(long, value_name = "N", value_parser = between::<1, 1000>)]
+    connections: Vec<usize>,
     /// Lengths of messages, from 32 (a syslog header must have room) to 65536.
     #[arg(
         long = "len",
@@ -73,6 +76,9 @@ struct Arguments {
     /// A recording beside a standard output that is slow or dead, instead of the comparison with others.
     #[arg(long)]
     stdout: bool,
+    /// Receiving alone, by processor time, beside loops of Tokio, instead of the comparison with others.
+    #[arg(long, conflicts_with = "stdout")]
+    receive: bool,
     /// Other builds of `blocksd` to compare with; a script that sets something and then runs one does too.
     #[arg(long, value_name = "FILE")]
     against: Vec<PathBuf>,
@@ -92,6 +98,8 @@ enum Role {
         #[arg(long)]
         connections: usize,
         #[arg(long)]
+        reading: Reading,
+        #[arg(long)]
         folder: Option<PathBuf>,
     },
 }
@@ -102,10 +110,11 @@ fn main() -> ExitCode {
             role:
                 Some(Role::Peer {
                     connections,
+                    reading,
                     folder,
                 }),
             ..
-        } => peer::receive(connections, folder),
+        } => peer::receive(connections, reading, folder),
         Cli { arguments, .. } => measure(&arguments),
     };
     match done {
@@ -130,13 +139,14 @@ fn measure(arguments: &Arguments) -> io::Result<()> {
     let cells = plan.run(scratch.path())?;
     for cell in &cells {
         let baselines = plan.baselines();
-        writeln!(
-            results,
-            "{} messages:\n\n{}",
-            report::length(cell.message_len),
-            report::table(cell, &baselines)
-        )
-        .expect("memory");
+        let len = report::length(cell.message_len);
+        let (of, table) = if arguments.receive {
+            let of = format!(", {} connections", cell.connections);
+            (of, report::processor_table(cell, &baselines))
+        } else {
+            (String::new(), report::table(cell, &baselines))
+        };
+        writeln!(results, "{len} messages{of}:\n\n{table}").expect("memory");
     }
     let compares = |name: &str| plan.receivers.iter().any(|it| it.name.starts_with(name));
     if compares(RECORDING) && compares("rsyslog") {
@@ -145,7 +155,11 @@ fn measure(arguments: &Arguments) -> io::Result<()> {
     }
     println!("{results}");
     if arguments.update {
-        let section = if arguments.stdout { "stdout" } else { "load" };
+        let section = match (arguments.stdout, arguments.receive) {
+            (true, _) => "stdout",
+            (_, true) => "receive",
+            _ => "load",
+        };
         report::update(Path::new("docs/performance.md"), section, &results)?;
     }
     Ok(())
@@ -178,23 +192,19 @@ struct Plan {
     receivers: Vec<Receiver>,
     rounds: usize,
     time: Duration,
-    connections: usize,
+    connections: Vec<usize>,
     lens: Vec<usize>,
     content: Content,
 }
 
 impl Plan {
     fn new(arguments: &Arguments, blocksd: &Path) -> io::Result<Self> {
-        let ours = if arguments.stdout {
-            with_outputs
-        } else {
-            daemons
-        };
-        let mut receivers = if arguments.stdout {
-            Vec::new()
-        } else {
-            peers()
-        };
+        let (mut receivers, ours): (_, fn(&Path, &str) -> _) =
+            match (arguments.stdout, arguments.receive) {
+                (true, _) => (Vec::new(), with_outputs),
+                (_, true) => (loops(), receiving),
+                _ => (peers(), daemons),
+            };
         receivers.extend(ours(blocksd, ""));
         for other in &arguments.against {
             let name = other.file_stem().unwrap_or_default().to_string_lossy();
@@ -214,7 +224,11 @@ impl Plan {
             rounds: arguments.rounds.unwrap_or(rounds),
             time: Duration::try_from_secs_f64(arguments.seconds.unwrap_or(seconds))
                 .map_err(|error| io::Error::other(format!("--seconds: {error}")))?,
-            connections: arguments.connections,
+            connections: match (arguments.connections.as_slice(), arguments.receive) {
+                ([], false) => vec![16],
+                ([], true) => vec![1, 16, 256],
+                (chosen, _) => chosen.to_vec(),
+            },
             lens: arguments.lens.clone(),
             content: if arguments.noise {
                 Content::Noise
@@ -244,7 +258,7 @@ impl Plan {
             .chain(words)
             .collect();
         format!(
-            "- `{}`: {} connections, messages of {content}; {} rounds, in each every receiver once, sent to for {:?}.",
+            "- `{}`: {:?} connections, messages of {content}; {} rounds, in each every receiver once, sent to for {:?}.",
             command.join(" "),
             self.connections,
             self.rounds,
@@ -254,7 +268,8 @@ impl Plan {
 
     fn baselines(&self) -> Vec<&str> {
         let names = self.receivers.iter().map(|receiver| receiver.name.as_str());
-        let mut peers: Vec<_> = names.clone().filter(|name| PEERS.contains(name)).collect();
+        let is_peer = |name: &&str| PEERS.contains(name) || BASES.contains(name);
+        let mut peers: Vec<_> = names.clone().filter(is_peer).collect();
         if peers.is_empty() {
             peers.extend(names.take(1));
         }
@@ -268,26 +283,30 @@ impl Plan {
                 .iter()
                 .map(|it| (it.name.clone(), Vec::new()))
         };
-        let mut cells: Vec<_> = self
-            .lens
-            .iter()
-            .map(|&message_len| Cell {
+        let lens = self.lens.iter();
+        let sizes = lens.flat_map(|&len| self.connections.iter().map(move |&count| (len, count)));
+        let mut cells: Vec<_> = sizes
+            .map(|(message_len, connections)| Cell {
                 message_len,
+                connections,
                 rows: rows().collect(),
             })
             .collect();
         for round in 1..=self.rounds {
             for cell in &mut cells {
-                let len = report::length(cell.message_len);
+                let (message_len, connections) = (cell.message_len, cell.connections);
+                let len = report::length(message_len);
                 for (receiver, (name, samples)) in self.receivers.iter().zip(&mut cell.rows) {
                     let folder = scratch.join("run");
                     fs::create_dir(&folder)?;
-                    let sample = self.run_once(receiver, cell.message_len, &folder);
+                    let sample = self.run_once(receiver, message_len, connections, &folder);
                     fs::remove_dir_all(&folder)?;
                     let sample = sample.map_err(|error| {
                         io::Error::new(error.kind(), format!("{name} at {len}: {error}"))
                     })?;
-                    settle(scratch);
+                    if sample.disk_ratio != 0.0 {
+                        settle(scratch);
+                    }
                     eprintln!(
                         "round {round} of {}, {len}, {name}: {:.0} messages/s, {:.0} ns of processor each",
                         self.rounds, sample.messages_per_second, sample.processor_ns_per_message
@@ -303,6 +322,7 @@ impl Plan {
         &self,
         receiver: &Receiver,
         message_len: usize,
+        connections: usize,
         folder: &Path,
     ) -> io::Result<Sample> {
         let (wire, end_mark) = receiver.kind.wire();
@@ -310,12 +330,12 @@ impl Plan {
             wire,
             end_mark,
             content: self.content,
-            connections: self.connections,
+            connections,
             message_len,
             time: self.time,
         };
         let tapes = sender::tapes(&load);
-        let running = receiver.start(folder, self.connections)?;
+        let running = receiver.start(folder, connections)?;
         let before = process::own_processor();
         let sent = sender::send(&load, &tapes, running.address);
         let busy = process::own_processor().saturating_sub(before);
@@ -339,11 +359,15 @@ impl Plan {
 }
 
 fn peers() -> Vec<Receiver> {
+    let frames = |to_files| Kind::Tokio {
+        reading: Reading::Frames,
+        to_files,
+    };
     let kinds = [
         Kind::Rsyslog { module: "imptcp" },
         Kind::Rsyslog { module: "imtcp" },
-        Kind::TokioUtil { to_files: false },
-        Kind::TokioUtil { to_files: true },
+        frames(false),
+        frames(true),
     ];
     let peers = PEERS.into_iter().zip(kinds);
     peers
@@ -352,6 +376,42 @@ fn peers() -> Vec<Receiver> {
             kind,
         })
         .collect()
+}
+
+/// Tokio's own ways to receive.
+fn loops() -> Vec<Receiver> {
+    let ways = [
+        (BASES[0], Reading::Raw),
+        (BASES[1], Reading::Frames),
+        ("FramedRead, 256 KiB", Reading::FramesWide),
+        ("BufReader and read_exact", Reading::Exact),
+    ];
+    let ways = ways.map(|(name, reading)| Receiver {
+        name: name.to_owned(),
+        kind: Kind::Tokio {
+            reading,
+            to_files: false,
+        },
+    });
+    ways.into()
+}
+
+/// The daemon, not recording, with each output.
+fn receiving(program: &Path, suffix: &str) -> Vec<Receiver> {
+    let outputs = [
+        ("none", Stdout::None),
+        ("json", Stdout::Read),
+        ("text", Stdout::Text),
+    ];
+    let outputs = outputs.map(|(name, stdout)| Receiver {
+        name: format!("blocksd --output {name}{suffix}"),
+        kind: Kind::Blocksd {
+            program: program.to_owned(),
+            recording: None,
+            stdout,
+        },
+    });
+    outputs.into()
 }
 
 /// The daemon: not recording, and with each compression.

@@ -1,22 +1,43 @@
-//! The receivers made of tokio-util's codec, as a process of their own.
+//! The receivers made of Tokio and tokio-util's codec, as a process of their own.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use futures::StreamExt;
+use tokio::io::{AsyncReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 
 /// Bytes that the writer of a file collects.
 const FILE_BUFFER: usize = 256 << 10;
+/// Bytes that are read at once where it is not left to tokio-util: as many as the daemon reads.
+const READ_LEN: usize = 256 << 10;
 
-/// Receives so many connections to their ends, and says how many messages came. Where there is a folder, each
-/// connection's messages are written to a file in it, with their lengths.
+/// How bytes become messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reading {
+    /// They do not: bytes are read and discarded, which is the least that can be done with them.
+    Raw,
+    /// `FramedRead` with `LengthDelimitedCodec`, as it comes.
+    Frames,
+    /// The same with a buffer of 256 KiB.
+    FramesWide,
+    /// `BufReader` of 256 KiB, and `read_exact` of each length and each message into memory that is reused.
+    Exact,
+}
+
+/// Receives so many connections to their ends, and says how many messages and bytes came (of raw bytes, no
+/// messages). Where there is a folder, each connection's frames are written to a file in it, with their lengths.
 ///
 /// # Errors
 /// As the system says.
-pub(crate) fn receive(connections: usize, folder: Option<PathBuf>) -> io::Result<()> {
+pub(crate) fn receive(
+    connections: usize,
+    reading: Reading,
+    folder: Option<PathBuf>,
+) -> io::Result<()> {
     // As `#[tokio::main]` does.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -28,13 +49,25 @@ pub(crate) fn receive(connections: usize, folder: Option<PathBuf>) -> io::Result
         for number in 0..connections {
             let (stream, _) = listener.accept().await?;
             let file = folder.as_deref().map(|folder| create(folder, number));
-            tasks.push(tokio::spawn(take(stream, file.transpose()?)));
+            let file = file.transpose()?;
+            tasks.push(tokio::spawn(async move {
+                match reading {
+                    Reading::Raw => raw(stream).await,
+                    Reading::Frames => frames(FramedRead::new(stream, codec()), file).await,
+                    Reading::FramesWide => {
+                        let wide = FramedRead::with_capacity(stream, codec(), READ_LEN);
+                        frames(wide, file).await
+                    }
+                    Reading::Exact => exact(stream).await,
+                }
+            }));
         }
-        let mut blocks = 0;
+        let (mut blocks, mut bytes) = (0, 0);
         for task in tasks {
-            blocks += task.await??;
+            let taken = task.await??;
+            (blocks, bytes) = (blocks + taken.0, bytes + taken.1);
         }
-        eprintln!("totals: {connections} connections, {blocks} blocks");
+        eprintln!("totals: {connections} connections, {blocks} blocks, {bytes} bytes");
         Ok(())
     })
 }
@@ -44,12 +77,49 @@ fn create(folder: &Path, number: usize) -> io::Result<BufWriter<File>> {
     Ok(BufWriter::with_capacity(FILE_BUFFER, file))
 }
 
-async fn take(stream: TcpStream, mut file: Option<BufWriter<File>>) -> io::Result<u64> {
-    let mut frames = FramedRead::new(stream, LengthDelimitedCodec::new());
-    let mut count = 0;
+fn codec() -> LengthDelimitedCodec {
+    LengthDelimitedCodec::new()
+}
+
+async fn raw(mut stream: TcpStream) -> io::Result<(u64, u64)> {
+    let mut buffer = vec![0; READ_LEN];
+    let mut bytes = 0;
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok((0, bytes)),
+            len => bytes += len as u64,
+        }
+    }
+}
+
+async fn exact(stream: TcpStream) -> io::Result<(u64, u64)> {
+    let mut stream = BufReader::with_capacity(READ_LEN, stream);
+    let mut block = Vec::new();
+    let (mut count, mut bytes) = (0, 0);
+    loop {
+        let mut header = [0; 4];
+        match stream.read_exact(&mut header).await {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok((count, bytes));
+            }
+            read => read?,
+        };
+        block.resize(u32::from_be_bytes(header) as usize, 0);
+        stream.read_exact(&mut block).await?;
+        count += 1;
+        bytes += block.len() as u64;
+    }
+}
+
+async fn frames(
+    mut frames: FramedRead<TcpStream, LengthDelimitedCodec>,
+    mut file: Option<BufWriter<File>>,
+) -> io::Result<(u64, u64)> {
+    let (mut count, mut bytes) = (0, 0);
     while let Some(frame) = frames.next().await {
         let frame = frame?;
         count += 1;
+        bytes += frame.len() as u64;
         if let Some(file) = &mut file {
             let len = u32::try_from(frame.len()).expect("a frame is short");
             file.write_all(&len.to_be_bytes())?;
@@ -59,5 +129,5 @@ async fn take(stream: TcpStream, mut file: Option<BufWriter<File>>) -> io::Resul
     if let Some(mut file) = file {
         file.flush()?;
     }
-    Ok(count)
+    Ok((count, bytes))
 }

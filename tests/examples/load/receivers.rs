@@ -8,9 +8,12 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use mcap::sans_io::summary_reader::{SummaryReadEvent, SummaryReader};
 
 use crate::frames::Wire;
+use crate::peer::Reading;
 use crate::process::{Process, TICK, Took, read_all, read_slowly};
 
 /// How long rsyslog's file may stay as it is before what is missing counts as lost.
@@ -32,8 +35,8 @@ pub(crate) struct Receiver {
 pub(crate) enum Kind {
     /// rsyslog to a file, as it is set up by default, with this module for TCP.
     Rsyslog { module: &'static str },
-    /// tokio-util's codec, which counts, or writes to files too.
-    TokioUtil { to_files: bool },
+    /// Tokio, with tokio-util's codec or without, which counts, or writes to files too.
+    Tokio { reading: Reading, to_files: bool },
     /// A build of the daemon, which records with these options, if there are any.
     Blocksd {
         program: PathBuf,
@@ -49,6 +52,8 @@ pub(crate) enum Stdout {
     None,
     /// JSON into a pipe that is read at once, and thrown away.
     Read,
+    /// Text, likewise.
+    Text,
     /// JSON into a pipe of which 1 KiB a second is read.
     Slow,
     /// JSON into a pipe whose other end is closed.
@@ -85,7 +90,7 @@ impl Kind {
     pub(crate) const fn wire(&self) -> (Wire, bool) {
         match self {
             Self::Rsyslog { .. } => (Wire::Syslog, false),
-            Self::TokioUtil { .. } => (Wire::Blocks, false),
+            Self::Tokio { .. } => (Wire::Blocks, false),
             Self::Blocksd { .. } => (Wire::Blocks, true),
         }
     }
@@ -102,9 +107,12 @@ impl Receiver {
         let log = folder.join("log");
         let (mut process, address) = match &self.kind {
             Kind::Rsyslog { module } => start_rsyslog(module, folder, &data, log)?,
-            Kind::TokioUtil { to_files } => {
+            Kind::Tokio { reading, to_files } => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["peer", "--connections", &connections.to_string()]);
+                let reading = reading.to_possible_value();
+                let reading = reading.as_ref().map_or("", PossibleValue::get_name);
+                command.args(["--reading", reading]);
                 if *to_files {
                     command.arg("--folder").arg(&data);
                 }
@@ -142,9 +150,15 @@ impl Running {
                 self.process.ended()?;
                 (at, messages, took)
             }
-            Kind::TokioUtil { .. } => {
+            Kind::Tokio { reading, .. } => {
                 let took = self.process.ended()?;
-                (Instant::now(), self.process.total("block")?, took)
+                let messages = if *reading == Reading::Raw {
+                    // It does not know where they are; each has a header of 4 bytes.
+                    self.process.total("byte")? / (message_len as u64 + 4)
+                } else {
+                    self.process.total("block")?
+                };
+                (Instant::now(), messages, took)
             }
             Kind::Blocksd { recording, .. } => {
                 let records = recording.is_some();
@@ -247,10 +261,10 @@ fn start_blocksd(
 ) -> io::Result<(Process, SocketAddr)> {
     let mut command = Command::new(program);
     command.args(["serve", "--listen", "127.0.0.1:0"]);
-    let output = if stdout == Stdout::None {
-        "none"
-    } else {
-        "json"
+    let output = match stdout {
+        Stdout::None => "none",
+        Stdout::Text => "text",
+        Stdout::Read | Stdout::Slow | Stdout::Dead => "json",
     };
     command.args(["--output", output]).env_remove("RUST_LOG");
     // So that it says on each connection when everything has been taken.
@@ -267,7 +281,7 @@ fn start_blocksd(
     let (mut process, pipe) = Process::start(command, pipe, log)?;
     let address = process.address()?;
     match (pipe, stdout) {
-        (Some(pipe), Stdout::Read) => read_all(pipe),
+        (Some(pipe), Stdout::Read | Stdout::Text) => read_all(pipe),
         (Some(pipe), Stdout::Slow) => read_slowly(pipe, SLOW_BYTES_PER_SECOND),
         // Closed by being dropped.
         _ => {}

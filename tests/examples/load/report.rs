@@ -23,6 +23,7 @@ pub(crate) struct Sample {
 #[derive(Debug)]
 pub(crate) struct Cell {
     pub(crate) message_len: usize,
+    pub(crate) connections: usize,
     pub(crate) rows: Vec<(String, Vec<Sample>)>,
 }
 
@@ -45,6 +46,52 @@ pub(crate) fn table(cell: &Cell, baselines: &[&str]) -> String {
     text.push('\n');
     for (name, samples) in &cell.rows {
         row(&mut text, cell.message_len, name, samples, &baselines);
+    }
+    text
+}
+
+/// The table of one length and one number of connections, by processor time, as a ratio to these.
+pub(crate) fn processor_table(cell: &Cell, baselines: &[&str]) -> String {
+    let rows = || cell.rows.iter();
+    let mut text = String::from("| receiver | processor ns/message (spread) |");
+    let baselines = baselines.iter();
+    let baselines = baselines.filter_map(|name| rows().find(|(row, _)| row == name));
+    let baselines: Vec<_> = baselines.collect();
+    for (name, _) in &baselines {
+        write!(text, " × {name} (spread) |").expect("memory");
+    }
+    text.push_str(" messages/s | cores: its own + sender's |\n|---|");
+    text.push_str(&"---:|".repeat(baselines.len() + 3));
+    text.push('\n');
+    for (name, samples) in rows() {
+        let of = |figure: fn(&Sample) -> f64| Spread::of(samples.iter().map(figure));
+        let own = of(|sample| sample.processor_ns_per_message);
+        let Spread {
+            least,
+            median,
+            most,
+        } = own;
+        write!(text, "| {name} | {median:.0} ({least:.0}–{most:.0}) |").expect("memory");
+        for (_, theirs) in &baselines {
+            let pairs = samples.iter().zip(theirs);
+            let ratio = Spread::of(pairs.map(|(ours, theirs)| {
+                ours.processor_ns_per_message / theirs.processor_ns_per_message
+            }));
+            write!(
+                text,
+                " {:.2} ({:.2}–{:.2}) |",
+                ratio.median, ratio.least, ratio.most
+            )
+            .expect("memory");
+        }
+        writeln!(
+            text,
+            " {} | {:.2} + {:.2} |",
+            short(of(|sample| sample.messages_per_second).median),
+            of(|sample| sample.messages_per_second * sample.processor_ns_per_message / 1e9).median,
+            of(|sample| sample.sender_busy).median,
+        )
+        .expect("memory");
     }
     text
 }

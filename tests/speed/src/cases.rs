@@ -1,0 +1,105 @@
+//! What is measured: names, lengths, and the bytes on the wire.
+
+use framing_core::{AnyFraming, Framing, Sender};
+
+/// The framings, by the names that a person types.
+pub(crate) const FRAMINGS: [&str; 14] = [
+    "blocks",
+    "stream",
+    "fixed:N",
+    "lines",
+    "delimited:0d0a",
+    "cobs",
+    "length:u8",
+    "length:u16",
+    "length:u16le",
+    "length:u32",
+    "length:u32le",
+    "length:varint",
+    "netstring",
+    "octet-counted",
+];
+
+/// Lengths of messages, in bytes.
+pub(crate) const LENS: [usize; 6] = [8, 64, 256, 1_500, 8_192, 65_536];
+
+/// Bytes that arrive at once where they arrive in pieces: what Ethernet carries of a stream.
+pub(crate) const PIECE_LEN: usize = 1_460;
+
+/// Messages of one length in one framing.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) framing: AnyFraming,
+    pub(crate) len: usize,
+    pub(crate) count: usize,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) wire: Vec<u8>,
+}
+
+impl Case {
+    /// About so many bytes of messages; `None` where the framing has none of this length.
+    pub(crate) fn new(spec: &str, len: usize, about: usize) -> Option<Self> {
+        let framing = spec.replace('N', &len.to_string());
+        let framing: AnyFraming = framing.parse().expect("the names are right");
+        let count = (about / len).max(4);
+        // Every byte but those that end a line; a zero now and then, for `cobs`.
+        let mut payload: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+        for byte in &mut payload {
+            // The peers' lines are text.
+            *byte &= if spec == "lines" { 0x7f } else { 0xff };
+            *byte = if matches!(byte, b'\n' | b'\r') {
+                b' '
+            } else {
+                *byte
+            };
+        }
+        let mut wire = Vec::new();
+        let mut sender = Sender::new(framing);
+        for _ in 0..count {
+            sender.begin_whole(&[&payload]).ok()?;
+            loop {
+                let chunk = sender.chunk(&[&payload]);
+                if chunk.is_empty() {
+                    break;
+                }
+                wire.extend_from_slice(chunk);
+                let len = chunk.len();
+                sender.advance(len);
+            }
+        }
+        Some(Self {
+            framing,
+            len,
+            count,
+            payload,
+            wire,
+        })
+    }
+}
+
+/// Calls a function with the framing of a case as its own type, as firmware names it.
+pub(crate) fn with<R>(framing: AnyFraming, call: impl Call<R>) -> R {
+    match framing {
+        AnyFraming::Blocks(it) => call.call(it),
+        AnyFraming::Stream(it) => call.call(it),
+        AnyFraming::Fixed(it) => call.call(it),
+        AnyFraming::Lines(it) => call.call(it),
+        AnyFraming::Delimited(it) => call.call(it),
+        AnyFraming::Cobs(it) => call.call(it),
+        AnyFraming::LengthU8(it) => call.call(it),
+        AnyFraming::LengthU16(it) => call.call(it),
+        AnyFraming::LengthU16Le(it) => call.call(it),
+        AnyFraming::LengthU32(it) => call.call(it),
+        AnyFraming::LengthU32Le(it) => call.call(it),
+        AnyFraming::LengthVarint(it) => call.call(it),
+        AnyFraming::Netstring(it) => call.call(it),
+        AnyFraming::OctetCounted(it) => call.call(it),
+        other => unreachable!("{other} is new: name it here"),
+    }
+}
+
+/// What [`with`] calls.
+pub(crate) trait Call<R> {
+    /// With this framing.
+    fn call(self, framing: impl Framing + Copy) -> R;
+}

@@ -1,0 +1,114 @@
+//! Instructions a message: what callgrind counts, compared with the figures that are committed.
+
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::cases::{Case, FRAMINGS, with};
+use crate::ours::{Encoded, Pieces, Sent, Whole};
+
+/// Messages of these lengths are counted; what grows with the length is seen by the second.
+const LENS: [usize; 2] = [64, 1_500];
+/// Bytes of one window, about.
+const WINDOW_LEN: usize = 128 << 10;
+/// How many more instructions than the baseline's are let pass: another compiler or processor makes as many.
+const MORE_PER_CENT: f64 = 10.0;
+/// The bar of `blocks`, whatever the baseline: instructions to find one whole.
+const BLOCKS_MOST: f64 = 32.0;
+
+/// Does every case once, in an order that [`names`] knows. Callgrind counts each call of [`counted`] by itself.
+pub(crate) fn run() {
+    each(|_, case, way| {
+        let mut window = case.wire.clone();
+        let mut out = Vec::with_capacity(2 * case.wire.len());
+        let mut room = vec![0; 2 * case.wire.len()];
+        // Once so that memory is there and functions are found, and is not counted.
+        for run in [false, true] {
+            window.copy_from_slice(&case.wire);
+            let mut work = || match way {
+                "whole" => with(
+                    case.framing,
+                    Whole {
+                        window: &mut window,
+                    },
+                ),
+                "pieces" => {
+                    let (wire, window) = (case.wire.as_slice(), &mut out);
+                    with(case.framing, Pieces { wire, window })
+                }
+                "encode" => {
+                    let out = room.as_mut_slice();
+                    with(case.framing, Encoded { case, out })
+                }
+                _ => {
+                    let out = &mut out;
+                    with(case.framing, Sent { case, out })
+                }
+            };
+            black_box(if run { counted(&mut work) } else { work() });
+        }
+    });
+}
+
+/// The only function in which callgrind counts, and after which it writes.
+#[inline(never)]
+fn counted(work: &mut dyn FnMut() -> u64) -> u64 {
+    black_box(work())
+}
+
+fn each(mut call: impl FnMut(&str, &Case, &'static str)) {
+    for way in ["whole", "pieces", "encode", "send"] {
+        for spec in FRAMINGS {
+            for len in LENS {
+                if let Some(case) = Case::new(spec, len, WINDOW_LEN) {
+                    call(&format!("{way} {spec} {len}"), &case, way);
+                }
+            }
+        }
+    }
+}
+
+/// Prints what callgrind wrote into `folder` as a baseline, and compares it with the one in a file.
+pub(crate) fn compare(baseline: &str, folder: &str) -> ExitCode {
+    let old = fs::read_to_string(baseline).unwrap_or_default();
+    let (mut number, mut failed) = (0, false);
+    each(|name, case, _| {
+        number += 1;
+        let file = Path::new(folder).join(format!("counts.{number}"));
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
+        let Some(total) = total.and_then(|total| total.trim().parse::<f64>().ok()) else {
+            eprintln!("{}: no total; was it run under callgrind?", file.display());
+            failed = true;
+            return;
+        };
+        let each = total / case.count as f64;
+        println!("{name} {each:.1}");
+        let was = old
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        match was {
+            Some(was) if was * (1.0 + MORE_PER_CENT / 100.0) + 1.0 < each => {
+                eprintln!("{name}: {each:.1} instructions a message, {was:.1} in {baseline}");
+                failed = true;
+            }
+            None if !old.is_empty() => {
+                eprintln!("{name}: not in {baseline}; tests/speed/run --counts --update");
+                failed = true;
+            }
+            _ => {}
+        }
+        if name.starts_with("whole blocks ") && BLOCKS_MOST < each {
+            eprintln!(
+                "{name}: {each:.1} instructions a block, and at most {BLOCKS_MOST} are allowed"
+            );
+            failed = true;
+        }
+    });
+    if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
