@@ -1,21 +1,29 @@
 //! What the tests share.
 
+#[cfg(feature = "daemon")]
 pub mod board;
 pub mod cuts;
+#[cfg(feature = "daemon")]
 pub mod disk;
 pub mod drive;
 pub mod link;
 pub mod messages;
+#[cfg(feature = "daemon")]
 pub mod process;
+pub mod properties;
+#[cfg(feature = "daemon")]
 pub mod recorded;
+#[cfg(feature = "daemon")]
 pub mod recording;
 pub mod reference;
 pub mod samples;
+#[cfg(feature = "daemon")]
 pub mod scrape;
 pub mod sizes;
+#[cfg(feature = "daemon")]
 pub mod story;
 
 /// The examples of the README are tests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "daemon"))]
 #[doc = include_str!("../../README.md")]
 pub mod readme {}
