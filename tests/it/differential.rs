@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use tests::drive::{MODES, Mode, read, read_async, scan, scan_all, wire_of};
 use tests::link::Source;
+use tests::properties::UNLIMITED;
 use tests::reference;
 use tests::samples::{Event, Give, Sample, all};
 use tests::sizes::buffer_min;
@@ -30,6 +31,15 @@ fn the_reference_tells_what_the_samples_say() {
 
 proptest! {
     #![proptest_config(config(3000))]
+
+    #[test]
+    fn the_properties_hold_of_any_bytes(
+        data in proptest::collection::vec(prop_oneof![0..5u8, any::<u8>()], 0..120),
+    ) {
+        for (_, property) in crate::corpus::PROPERTIES {
+            property(&data);
+        }
+    }
 
     #[test]
     fn decoders_agree_with_the_reference_on_any_bytes(
@@ -153,11 +163,6 @@ proptest! {
         prop_assert_eq!(we_read("delimited:00", &wire, &cuts), want);
     }
 }
-
-const UNLIMITED: Limits = Limits {
-    block_max: u32::MAX,
-    skip_max: u32::MAX,
-};
 
 /// Found failures are shrunk and shown, not kept in a file.
 fn config(cases: u32) -> ProptestConfig {

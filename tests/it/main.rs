@@ -1,42 +1,73 @@
 //! One binary, a module for each thing that is tried.
 
+#[cfg(feature = "daemon")]
 mod board;
+#[cfg(feature = "daemon")]
 mod board_application;
+#[cfg(feature = "daemon")]
 mod board_links;
 mod boundaries;
 mod cancel;
+#[cfg(feature = "daemon")]
 mod chaos;
+#[cfg(feature = "daemon")]
 mod config;
+mod corpus;
+#[cfg(feature = "daemon")]
 mod crash;
+#[cfg(feature = "daemon")]
 mod decode;
+#[cfg(feature = "daemon")]
 mod demo;
 mod differential;
+mod exhaustive;
+#[cfg(feature = "daemon")]
 mod faults;
+#[cfg(feature = "daemon")]
 mod foreign;
+#[cfg(feature = "daemon")]
 mod hostile;
+#[cfg(feature = "daemon")]
 mod limits;
+#[cfg(feature = "daemon")]
 mod listeners;
+#[cfg(feature = "daemon")]
 mod logging;
+#[cfg(feature = "daemon")]
 mod marks;
+#[cfg(feature = "daemon")]
 mod metrics;
 mod mistakes;
 mod mixing;
 mod names;
+#[cfg(feature = "daemon")]
 mod packaging;
 mod pieces;
+#[cfg(feature = "daemon")]
 mod power;
+#[cfg(feature = "daemon")]
 mod read;
+#[cfg(feature = "daemon")]
 mod recording;
+#[cfg(feature = "daemon")]
 mod recordings;
 mod refusals;
+#[cfg(feature = "daemon")]
 mod replay;
+#[cfg(feature = "daemon")]
 mod scripts;
+#[cfg(feature = "daemon")]
 mod send;
+#[cfg(feature = "daemon")]
 mod serve;
+#[cfg(feature = "daemon")]
 mod simulation;
 mod splits;
+#[cfg(feature = "daemon")]
 mod tidy;
+#[cfg(feature = "daemon")]
 mod timeouts;
 mod transport;
+#[cfg(feature = "daemon")]
 mod verify;
 mod writing;

@@ -1,8 +1,8 @@
-//! A slow decoder, written from the descriptions of the formats: what the fast ones must agree with.
+//! A slow decoder and encoder, written from the descriptions of the formats: what the fast ones must agree with.
 //!
-//! It is given all bytes at once, keeps no state between calls, and counts in 64 bits.
+//! They are given all bytes at once, keep no state between calls, and count in 64 bits.
 
-use framing_core::{Fault, Limits, Part};
+use framing_core::{Fault, Limits, Part, Refusal};
 
 use crate::samples::Event;
 
@@ -44,16 +44,108 @@ pub fn decode(spec: &str, wire: &[u8], limits: &Limits) -> Vec<Event> {
                     false,
                 )
             }
-            Some(("delimited", hex)) => {
-                let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect(spec);
-                let delimiter: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
-                delimited(wire, limits, &delimiter, false)
-            }
+            Some(("delimited", hex)) => delimited(wire, limits, &bytes_of(hex), false),
             _ => panic!("no framing {spec}"),
         },
     };
     events.push(Event::Closed);
     events
+}
+
+/// The bytes of this message in the framing `spec`, or why it cannot be sent.
+///
+/// # Errors
+/// As of [`Sender::begin_whole`](framing_core::Sender::begin_whole).
+///
+/// # Panics
+/// If there is no such framing.
+pub fn encode(spec: &str, message: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let len = u32::try_from(message.len()).expect("a short message");
+    let up_to = |max| {
+        if max < len {
+            Err(Refusal::TooLong { len, max })
+        } else {
+            Ok(())
+        }
+    };
+    let text = |end| format!("{len}{end}").into_bytes();
+    let (head, tail) = match spec {
+        "stream" => (vec![], vec![]),
+        "blocks" | "octet-counted" if len == 0 => return Err(Refusal::Empty),
+        "blocks" | "length:u32" => (len.to_be_bytes().to_vec(), vec![]),
+        "length:u32le" => (len.to_le_bytes().to_vec(), vec![]),
+        "length:u8" => (up_to(255).map(|()| vec![len as u8])?, vec![]),
+        "length:u16" => (
+            up_to(65535).map(|()| len.to_be_bytes()[2..].to_vec())?,
+            vec![],
+        ),
+        "length:u16le" => (
+            up_to(65535).map(|()| len.to_le_bytes()[..2].to_vec())?,
+            vec![],
+        ),
+        "length:varint" => (to_varint(len), vec![]),
+        "netstring" => (text(':'), vec![b',']),
+        "octet-counted" => (text(' '), vec![]),
+        "cobs" => return Ok(to_cobs(message)),
+        "lines" => (vec![], b"\n".to_vec()),
+        _ => match spec.split_once(':') {
+            Some(("fixed", want)) => {
+                let want = want.parse().expect(spec);
+                if len != want {
+                    return Err(Refusal::WrongLength { len, want });
+                }
+                (vec![], vec![])
+            }
+            Some(("delimited", hex)) => (vec![], bytes_of(hex)),
+            _ => panic!("no framing {spec}"),
+        },
+    };
+    let is_lines = spec == "lines";
+    let wire = [&head, message, &tail].concat();
+    if is_lines || spec.starts_with("delimited") {
+        // The first delimiter must be the one behind the message, and lines must not lose a carriage return.
+        let ends = |&end: &usize| wire[..end].ends_with(&tail);
+        let end = (0..=wire.len()).find(ends).unwrap_or(wire.len());
+        if end < wire.len() || is_lines && message.ends_with(b"\r") {
+            let offset = (end - 1).min(message.len());
+            return Err(Refusal::Delimiter { offset });
+        }
+    }
+    Ok(wire)
+}
+
+fn to_varint(len: u32) -> Vec<u8> {
+    let sevens = (1..5).filter(|at| len >> (7 * at) != 0).count();
+    let byte = |at| (len >> (7 * at)) as u8 % 128 + if at < sevens { 128 } else { 0 };
+    (0..=sevens).map(byte).collect()
+}
+
+/// Cut at the zeros; each run in groups of 254, of which the last is shorter, unless nothing follows at all.
+fn to_cobs(message: &[u8]) -> Vec<u8> {
+    let mut wire = vec![];
+    let mut runs = message.split(|&byte| byte == 0).peekable();
+    while let Some(mut run) = runs.next() {
+        let is_last = runs.peek().is_none();
+        while 254 <= run.len() {
+            let (group, rest) = run.split_at(254);
+            wire.push(255);
+            wire.extend_from_slice(group);
+            run = rest;
+            if run.is_empty() && is_last {
+                wire.push(0);
+                return wire;
+            }
+        }
+        wire.push(run.len() as u8 + 1);
+        wire.extend_from_slice(run);
+    }
+    wire.push(0);
+    wire
+}
+
+fn bytes_of(hex: &str) -> Vec<u8> {
+    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect(hex);
+    (0..hex.len()).step_by(2).map(byte).collect()
 }
 
 /// What bytes say of a length that begins with them.

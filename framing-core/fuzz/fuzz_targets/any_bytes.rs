@@ -1,0 +1,5 @@
+//! Any bytes, received.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tests::properties::any_bytes(data));

@@ -1,0 +1,5 @@
+//! Any messages, sent and received.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tests::properties::any_messages(data));
