@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use tests::properties::{any_bytes, any_messages, as_tokio};
+use framing_core::AnyFraming;
+use tests::properties::{SPECS, any_bytes, any_messages, as_tokio};
 
 #[test]
 fn the_corpora_hold() {
@@ -20,8 +21,22 @@ fn the_corpora_hold() {
     }
 }
 
+#[test]
+fn the_properties_know_every_framing() {
+    for spec in AnyFraming::SPECS {
+        let name = spec.trim_end_matches("HEX").trim_end_matches('N');
+        let is_of = |known: &&str| match spec.strip_suffix(name) {
+            Some("") => *known == name,
+            _ => known.starts_with(name),
+        };
+        assert!(SPECS.iter().any(|known| is_of(known)), "{spec}");
+    }
+}
+
+type Property = (&'static str, fn(&[u8]));
+
 /// Each with the name of its fuzz target.
-pub(crate) const PROPERTIES: [(&str, fn(&[u8])); 3] = [
+pub(crate) const PROPERTIES: [Property; 3] = [
     ("any_bytes", any_bytes),
     ("any_messages", any_messages),
     ("as_tokio", as_tokio),

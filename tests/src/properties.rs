@@ -2,13 +2,17 @@
 //!
 //! The functions that take any bytes read their choices (framing, limits, sizes) from the first of them.
 
-use bytes::BytesMut;
 use framing_core::{
     AnyEncoder, AnyFraming, Decode, Fault, Found, Framing, Limits, Received, Receiver, Refusal,
     Sender, Step, encode,
 };
-use tokio_util::codec::{AnyDelimiterCodec, Decoder, LengthDelimitedCodec, LinesCodec};
 
+mod choices;
+mod codecs;
+
+pub use self::codecs::as_tokio;
+
+use self::choices::{Choices, Sizes};
 use crate::drive::{Collector, Mode, is_exact};
 use crate::reference;
 use crate::samples::Event;
@@ -165,80 +169,6 @@ pub fn any_messages(data: &[u8]) {
         receive(framing, Mode::Whole, &wire, sizes, len, 0),
         want,
         "{spec}"
-    );
-}
-
-/// Any bytes, where tokio-util's codecs speak the format: both tell the same messages, and fail at the same one.
-///
-/// # Panics
-/// If not.
-pub fn as_tokio(data: &[u8]) {
-    let mut choices = Choices(data);
-    let kind = choices.next() % 8;
-    let block_max = choices.limit();
-    let mut sizes = choices.sizes();
-    let wire = choices.0;
-    let mut codec = LengthDelimitedCodec::builder();
-    codec.max_frame_length(block_max as usize);
-    let (spec, codec) = match kind {
-        0 => ("blocks", &mut codec),
-        1 => ("length:u8", codec.length_field_type::<u8>()),
-        2 => ("length:u16", codec.length_field_type::<u16>()),
-        3 => (
-            "length:u16le",
-            codec.length_field_type::<u16>().little_endian(),
-        ),
-        4 => ("length:u32", &mut codec),
-        5 => ("length:u32le", codec.little_endian()),
-        6 => ("lines", &mut codec),
-        _ => ("delimited:00", &mut codec),
-    };
-    let theirs = match kind {
-        6 => items(LinesCodec::new(), wire, |line| line.into_bytes()),
-        7 => items(AnyDelimiterCodec::new(vec![0], vec![0]), wire, |chunk| {
-            chunk.to_vec()
-        }),
-        _ => items(codec.new_codec(), wire, |frame| frame.to_vec()),
-    };
-    let limits = if kind < 6 {
-        Limits {
-            block_max,
-            skip_max: 0,
-        }
-    } else {
-        UNLIMITED
-    };
-    let framing: AnyFraming = spec.parse().expect(spec);
-    let ours = walk(
-        &mut framing.decoder(),
-        Mode::Whole,
-        wire,
-        |_| sizes.next(),
-        &limits,
-    )
-    .events;
-    let mut ours = ours.into_iter();
-    for theirs in theirs {
-        let same = match (ours.next(), &theirs) {
-            (Some(Event::Block(ours)), Ok(theirs)) => ours == *theirs,
-            // What ends a series for us is an empty message for tokio.
-            (Some(Event::End), Ok(theirs)) => spec == "blocks" && theirs.is_empty(),
-            (Some(Event::Fault(Fault::TooLong { .. })), Err(())) => return,
-            // Its lines are text.
-            (Some(Event::Block(ours)), Err(())) => {
-                spec == "lines" && String::from_utf8(ours).is_err()
-            }
-            _ => false,
-        };
-        assert!(same, "{spec}: not {theirs:?}");
-    }
-    let left = ours.next();
-    assert!(
-        matches!(
-            left,
-            Some(Event::Closed | Event::Fault(Fault::Truncated { .. }))
-        ),
-        "{spec}: {left:?} where tokio tells nothing"
     );
 }
 
@@ -541,98 +471,5 @@ fn write(sender: &mut Sender<AnyEncoder>, parts: &[&[u8]], wire: &mut Vec<u8>, s
         let len = sizes.next().clamp(1, chunk.len());
         wire.extend_from_slice(&chunk[..len]);
         sender.advance(len);
-    }
-}
-
-/// What a codec of tokio reads from bytes that come all at once. It ends at an error, but of a line.
-fn items<C: Decoder>(
-    mut codec: C,
-    wire: &[u8],
-    bytes: impl Fn(C::Item) -> Vec<u8>,
-) -> Vec<Result<Vec<u8>, ()>> {
-    let mut wire = BytesMut::from(wire);
-    let mut items = vec![];
-    loop {
-        let left = wire.len();
-        match codec.decode(&mut wire) {
-            Ok(Some(item)) => items.push(Ok(bytes(item))),
-            Ok(None) => return items,
-            Err(_) => {
-                items.push(Err(()));
-                if wire.len() == left {
-                    return items;
-                }
-            }
-        }
-    }
-}
-
-/// The bytes that choices are read from; zeros where they are used up.
-struct Choices<'a>(&'a [u8]);
-
-impl Choices<'_> {
-    fn next(&mut self) -> u8 {
-        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
-        self.0 = rest;
-        *first
-    }
-
-    fn among<T: Copy>(&mut self, choice: &[T]) -> T {
-        choice[usize::from(self.next()) % choice.len()]
-    }
-
-    /// A limit: small ones mostly.
-    fn limit(&mut self) -> u32 {
-        match self.next() {
-            small @ ..=247 => u32::from(small),
-            248..=249 => 300,
-            250..=251 => 65535,
-            252..=253 => Limits::SKIP_MAX,
-            254..=255 => u32::MAX,
-        }
-    }
-
-    /// Never nothing for ever.
-    fn sizes(&mut self) -> Sizes {
-        let sizes = core::array::from_fn(|_| self.next());
-        Sizes(if sizes == [0; 4] { [1; 4] } else { sizes }, 0)
-    }
-
-    /// A message of some runs, the bytes of each repeated; most often of the one length that `fixed` has.
-    fn message(&mut self, spec: &str) -> Vec<u8> {
-        let mut message = vec![];
-        for _ in 0..self.next() % 4 {
-            let how = self.next();
-            let (run, rest) = self.0.split_at(usize::from(how % 16).min(self.0.len()));
-            self.0 = rest;
-            let times = if run.len() == 1 {
-                1 + usize::from(self.next())
-            } else {
-                1 + usize::from(how / 16)
-            };
-            message.extend(run.repeat(times));
-        }
-        match spec.split_once(':') {
-            Some(("fixed", len)) if self.next() % 4 != 0 => {
-                message.resize(len.parse().expect(spec), 1)
-            }
-            _ => {}
-        }
-        message
-    }
-}
-
-/// How many bytes go at a time, in turns; 0 is said too, and a very large number for 255.
-struct Sizes([u8; 4], usize);
-
-impl Sizes {
-    fn next(&mut self) -> usize {
-        let size = self.0[self.1 % self.0.len()];
-        self.1 += 1;
-        if size == u8::MAX {
-            usize::MAX
-        } else {
-            usize::from(size)
-        }
     }
 }
