@@ -1,22 +1,39 @@
-//! Links only if no blocking call of `framing-core` can panic: the panic handler names a symbol that does not
-//! exist, so a panic that is left after optimisation is an error of the linker.
+//! Links only if no call of `framing-core` can panic: the panic handler names a symbol that does not exist, so a
+//! panic that is left after optimisation is an error of the linker.
+//!
+//! With the feature `async` it is about the calls that await. The compiler puts one panic into each `async fn`: for
+//! who polls it after it was ready. So there the symbol exists, and `run` looks who calls it.
 
 #![no_std]
 #![no_main]
+// Each of both images leaves something of this unused.
+#![allow(dead_code, unused_imports)]
 
 use core::convert::Infallible;
 use core::hint::black_box;
 use core::ptr::{read_volatile, write_volatile};
+use core::task::{Context, Poll, Waker};
 
 use embedded_io::{ErrorType, Read, Write};
-use framing_core::blocking::{Reader, Writer};
 use framing_core::{
-    AnyFraming, Blocks, Cobs, Delimited, Fixed, Framing, Length, Lines, Netstring, OctetCounted, Received,
-    Stream, U8, U16, U16Le, U32, U32Le, Varint, encode,
+    AnyFraming, Blocks, Buffer, Cobs, Decode, Delimited, Fixed, Framing, Length, Limits, Lines,
+    Netstring, OctetCounted, Received, Receiver, Sender, Stream, U8, U16, U16Le, U32, U32Le,
+    Varint, encode,
 };
+use framing_core::{blocking, nonblocking};
 
+#[cfg(not(feature = "async"))]
 unsafe extern "C" {
     fn a_panic_can_be_reached() -> !;
+}
+
+#[cfg(feature = "async")]
+#[inline(never)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn a_panic_can_be_reached() -> ! {
+    loop {
+        unsafe { write_volatile(DATA, 0) };
+    }
 }
 
 #[panic_handler]
@@ -41,6 +58,34 @@ impl Read for Port {
         }
         Ok(unsafe { read_volatile(COUNT) })
     }
+}
+
+impl embedded_io_async::Read for Port {
+    fn read(&mut self, buf: &mut [u8]) -> impl Future<Output = Result<usize, Infallible>> {
+        core::future::poll_fn(move |_| maybe(|| Read::read(self, buf)))
+    }
+}
+
+impl embedded_io_async::Write for Port {
+    fn write(&mut self, buf: &[u8]) -> impl Future<Output = Result<usize, Infallible>> {
+        core::future::poll_fn(move |_| maybe(|| Write::write(self, buf)))
+    }
+
+    fn flush(&mut self) -> impl Future<Output = Result<(), Infallible>> {
+        core::future::poll_fn(move |_| maybe(|| Write::flush(self)))
+    }
+}
+
+/// Ready or not.
+fn maybe<T>(act: impl FnOnce() -> T) -> Poll<T> {
+    if unsafe { read_volatile(COUNT) } == 0 {
+        return Poll::Pending;
+    }
+    Poll::Ready(act())
+}
+
+fn fill(bytes: &mut [u8]) {
+    let _ = Port.read(bytes);
 }
 
 impl Write for Port {
@@ -68,36 +113,118 @@ fn show(received: Received<'_>) {
     }
 }
 
+/// Every call of both shells, the one with nothing behind a call, the other with `.await`.
+macro_rules! calls {
+    ($shell:ident, $framing:ident, $($wait:tt)*) => {{
+        let mut buffer: heapless::Vec<u8, 64> = heapless::Vec::new();
+        let mut reader = $shell::Reader::new(Port, $framing, &mut buffer);
+        reader.set_skip_max(unsafe { read_volatile(COUNT) } as u32);
+        for _ in 0..unsafe { read_volatile(COUNT) } {
+            if let Ok(received) = reader.receive()$($wait)* {
+                show(received);
+            }
+            if let Ok(received) = reader.receive_piece()$($wait)* {
+                show(received);
+            }
+            black_box(reader.is_mid_block());
+        }
+        black_box(reader.io_mut());
+        black_box(reader.into_io());
+        let mut bytes = [0; 32];
+        fill(&mut bytes);
+        let cut = unsafe { read_volatile(COUNT) };
+        let (one, two) = bytes.split_at_checked(cut).unwrap_or_default();
+        let mut writer = $shell::Writer::new(Port, $framing);
+        let _ = black_box(writer.send(one)$($wait)*);
+        let _ = black_box(writer.send_parts(&[one, two])$($wait)*);
+        let _ = black_box(writer.resume(&[one, two])$($wait)*);
+        let _ = black_box(writer.begin(cut as u32));
+        let _ = black_box(writer.send_piece(two)$($wait)*);
+        let _ = black_box(writer.finish()$($wait)*);
+        let _ = black_box(writer.flush()$($wait)*);
+        black_box(writer.is_mid_block());
+        black_box(writer.io_mut());
+        black_box(writer.into_io());
+    }};
+}
+
+#[cfg(not(feature = "async"))]
 #[inline(never)]
-fn try_all<F: Framing + Copy>(framing: F) {
-    let mut buffer: heapless::Vec<u8, 64> = heapless::Vec::new();
-    let mut reader = Reader::new(Port, framing, &mut buffer);
-    reader.set_skip_max(unsafe { read_volatile(COUNT) } as u32);
-    for _ in 0..unsafe { read_volatile(COUNT) } {
-        if let Ok(received) = reader.receive() {
-            show(received);
-        }
-        if let Ok(received) = reader.receive_piece() {
-            show(received);
-        }
-        black_box(reader.is_mid_block());
-    }
+fn try_blocking<F: Framing + Copy>(framing: F) {
+    calls!(blocking, framing,);
+}
+
+#[cfg(feature = "async")]
+#[inline(never)]
+fn try_async<F: Framing + Copy>(framing: F) {
+    let mut future = core::pin::pin!(async { calls!(nonblocking, framing, .await) });
+    let mut context = Context::from_waker(Waker::noop());
+    while future.as_mut().poll(&mut context).is_pending() {}
+}
+
+/// What the shells stand on, by hand.
+#[cfg(not(feature = "async"))]
+#[inline(never)]
+fn try_pure<F: Framing + Copy>(framing: F) {
     let mut bytes = [0; 32];
-    let _ = Port.read(&mut bytes);
+    fill(&mut bytes);
     let cut = unsafe { read_volatile(COUNT) };
     let (one, two) = bytes.split_at_checked(cut).unwrap_or_default();
-    let mut writer = Writer::new(Port, framing);
-    let _ = black_box(writer.send(one));
-    let _ = black_box(writer.send_parts(&[one, two]));
-    let _ = black_box(writer.resume(&[one, two]));
-    let _ = black_box(writer.begin(cut as u32));
-    let _ = black_box(writer.send_piece(two));
-    let _ = black_box(writer.finish());
-    black_box(writer.is_mid_block());
     let mut out = [0; 48];
     let room = out.get_mut(..cut).unwrap_or_default();
     let _ = black_box(encode(&mut framing.encoder(), &[one, two], room));
-    let _ = black_box(out);
+    let limits = Limits {
+        block_max: cut as u32,
+        skip_max: cut as u32,
+    };
+    let mut decoder = framing.decoder();
+    black_box(
+        decoder.scan_all::<false>(&mut out, &limits, |at, step| black_box((at, step)).0 < cut),
+    );
+    black_box(
+        decoder.scan_all::<true>(&mut out, &limits, |at, step| black_box((at, step)).0 < cut),
+    );
+    let _ = black_box(decoder.close(&out));
+    try_receiver(Receiver::new(framing, &mut out[..]));
+    try_receiver(Receiver::new(framing, [0; 40]));
+    let mut sender = Sender::new(framing);
+    let _ = black_box(sender.begin_whole(&[one, two]));
+    let _ = black_box(sender.begin(cut as u32));
+    let _ = black_box(sender.begin_piece(one));
+    let _ = black_box(sender.resume(&[one]));
+    let _ = black_box(sender.begin_end());
+    while let chunk @ [_, ..] = sender.chunk(&[one, two]) {
+        black_box(chunk);
+        sender.advance(unsafe { read_volatile(COUNT) });
+    }
+    sender.flushed();
+    black_box(sender.is_mid_block());
+}
+
+#[cfg(not(feature = "async"))]
+fn try_receiver<D: Decode, B: Buffer>(mut receiver: Receiver<D, B>) {
+    receiver.set_skip_max(unsafe { read_volatile(COUNT) } as u32);
+    for _ in 0..unsafe { read_volatile(COUNT) } {
+        black_box(receiver.space(unsafe { read_volatile(COUNT) }));
+        receiver.filled(unsafe { read_volatile(COUNT) });
+        if let Ok(found) = receiver.poll::<false>() {
+            show(receiver.received(found));
+        }
+        if let Ok(found) = receiver.poll::<true>() {
+            show(receiver.received(found));
+        }
+    }
+    let _ = black_box(receiver.close());
+    black_box(receiver.is_mid_block());
+}
+
+fn try_all<F: Framing + Copy>(framing: F) {
+    #[cfg(not(feature = "async"))]
+    try_blocking(framing);
+    #[cfg(not(feature = "async"))]
+    try_pure(framing);
+    #[cfg(feature = "async")]
+    try_async(framing);
 }
 
 #[unsafe(no_mangle)]
@@ -115,14 +242,17 @@ extern "C" fn _start() -> ! {
     try_all(Netstring);
     try_all(OctetCounted);
     let mut spec = [0; 24];
-    let _ = Port.read(&mut spec);
+    fill(&mut spec);
     if let Some(framing) = Delimited::new(&spec) {
         try_all(framing);
     }
     if let Some(len) = core::num::NonZeroU32::new(unsafe { read_volatile(COUNT) } as u32) {
         try_all(Fixed::new(len));
     }
-    if let Some(Ok(framing)) = core::str::from_utf8(&spec).ok().map(str::parse::<AnyFraming>) {
+    if let Some(Ok(framing)) = core::str::from_utf8(&spec)
+        .ok()
+        .map(str::parse::<AnyFraming>)
+    {
         try_all(framing);
     }
     #[cfg(feature = "panics")]

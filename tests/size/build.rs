@@ -1,0 +1,10 @@
+//! Tells the linker where memory is.
+
+fn main() {
+    println!("cargo:rerun-if-changed=image.x");
+    println!(
+        "cargo:rustc-link-arg-bins=-T{}/image.x",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    println!("cargo:rustc-link-arg-bins=--emit-relocs");
+}

@@ -1,0 +1,44 @@
+//! One image: it receives or sends messages in one way (see the features), counts its instructions and its
+//! stack, and tells the emulator. What is measured is its difference to the image with the feature `empty`.
+
+#![no_std]
+#![no_main]
+// Each image uses part of what is here.
+#![allow(dead_code, unused_imports, unused_macros)]
+
+#[cfg(feature = "empty")]
+mod empty;
+#[cfg(feature = "core")]
+mod ours;
+#[cfg(not(any(feature = "empty", feature = "core")))]
+mod peers;
+mod port;
+mod start;
+
+#[cfg(feature = "empty")]
+use empty as case;
+#[cfg(feature = "core")]
+use ours as case;
+#[cfg(not(any(feature = "empty", feature = "core")))]
+use peers as case;
+
+/// What is counted: everything from the first message to the last.
+#[inline(never)]
+fn measured() {
+    #[cfg(all(feature = "receive", not(feature = "async")))]
+    case::receive();
+    #[cfg(all(feature = "send", not(feature = "async")))]
+    case::send();
+    #[cfg(all(feature = "receive", feature = "async"))]
+    block_on(case::receive());
+    #[cfg(all(feature = "send", feature = "async"))]
+    block_on(case::send());
+}
+
+/// The smallest executor there is: it polls.
+#[cfg(feature = "async")]
+fn block_on(future: impl Future<Output = ()>) {
+    let mut future = core::pin::pin!(future);
+    let mut context = core::task::Context::from_waker(core::task::Waker::noop());
+    while future.as_mut().poll(&mut context).is_pending() {}
+}
