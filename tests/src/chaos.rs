@@ -123,6 +123,8 @@ fn attack(plan: Plan, daemon: &Daemon, framings: Vec<AnyFraming>) -> Clients {
     let (tally, ports) = (&Tally::default(), &daemon.ports);
     let at = |index: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[index]));
     thread::scope(|scope| {
+        // Where anything fails, nobody is to go on for ever.
+        let _enough = [Raised(attacked), Raised(done)];
         let device = |(index, framing): (usize, &AnyFraming)| {
             let (framing, number, to) = (*framing, index as u64, at(index));
             let from = address(1, number);
@@ -171,6 +173,15 @@ fn attack(plan: Plan, daemon: &Daemon, framings: Vec<AnyFraming>) -> Clients {
             descriptors: [before.1, most.1, after.1],
         }
     })
+}
+
+/// Raises a flag when it is dropped.
+struct Raised<'a>(&'a AtomicBool);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Address number `host` of this kind of ours.
@@ -256,6 +267,9 @@ impl Daemon {
     /// Stops it, and compares what all sides say.
     fn end(self, plan: Plan, clients: &Clients, folder: &Path) -> Report {
         self.wait("blocksd_connections", 0);
+        // The recording may be behind, and is given the time.
+        let blocks = self.samples()["blocksd_blocks_total"] as u64;
+        self.wait("blocksd_record_blocks_synced_total", blocks);
         let samples = self.samples();
         let begun = Instant::now();
         let (ended, _) = self.server.stop();
