@@ -29,7 +29,7 @@ fn the_properties_know_every_framing() {
             Some("") => *known == name,
             _ => known.starts_with(name),
         };
-        assert!(SPECS.iter().any(|known| is_of(known)), "{spec}");
+        assert!(SPECS.iter().any(is_of), "{spec}");
     }
 }
 
