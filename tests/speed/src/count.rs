@@ -17,7 +17,7 @@ const MORE_PER_CENT: f64 = 10.0;
 /// The bar of `blocks`, whatever the baseline: instructions to find one whole.
 const BLOCKS_MOST: f64 = 32.0;
 
-/// Does every case once, in an order that [`names`] knows. Callgrind counts each call of [`counted`] by itself.
+/// Does every case once, in a fixed order. Callgrind counts each call of [`counted`] by itself.
 pub(crate) fn run() {
     each(|_, case, way| {
         let mut window = case.wire.clone();
