@@ -9,13 +9,11 @@ use mcap::write::{NoSeek, PrivateRecordOptions};
 use mcap::{McapError, McapResult, WriteOptions};
 
 use super::mark::{self, Mark};
+use super::record::{DEVICE, EVENTS_TOPIC};
 use crate::event::Source;
 
 /// Channels that a file may have: the format counts them in 16 bits, from 1.
 pub const CHANNELS_MAX: usize = u16::MAX as usize;
-
-/// Topic of what is told of connections.
-pub const EVENTS_TOPIC: &str = "/blocksd/events";
 
 /// What the messages of [`EVENTS_TOPIC`] are, as a JSON schema.
 const EVENTS_SCHEMA: &str = r#"{"type":"object","properties":{"event":{"type":"string"},"conn":{"type":"integer"},"device":{"type":"string"},"time":{"type":"string","format":"date-time"}},"required":["event","conn","device","time"]}"#;
@@ -132,7 +130,7 @@ impl Container {
             (Kind::Blocks, _) => ("blocks", "raw"),
             (Kind::Pieces, _) => ("pieces", "raw"),
         };
-        let topic = format!("/device/{}/{name}", source.device);
+        let topic = format!("{DEVICE}{}/{name}", source.device);
         let metadata = BTreeMap::from([
             ("device".to_owned(), source.device.to_string()),
             ("framing".to_owned(), source.framing.to_string()),

@@ -8,7 +8,7 @@ pub const HEAD_LEN: usize = 9;
 pub const DATA_END_LEN: u64 = HEAD_LEN as u64 + 4;
 
 /// What begins the topics of devices.
-const DEVICE: &str = "/device/";
+pub const DEVICE: &str = "/device/";
 /// The topic of what is no block.
 pub const EVENTS_TOPIC: &str = "/blocksd/events";
 /// What begins the topics of messages whose channel is not known; the number of the channel follows.
