@@ -7,6 +7,7 @@
 use core::fmt::Debug;
 
 use crate::fault::{Fault, Refusal};
+use crate::receiver::Window;
 
 /// A way of marking where a message ends.
 pub trait Framing {
@@ -51,6 +52,8 @@ pub enum Step {
     Skip {
         /// Bytes to drop; at least 1.
         take: usize,
+        /// As in [`Step::More`], where nothing is left unread then.
+        want: usize,
     },
     /// `start..end` is payload; drop `take` bytes when done with it. A message is whole if `first && last`.
     Payload {
@@ -98,9 +101,9 @@ pub struct Scanned {
 /// [`scan`](Self::scan), obeys the [`Step`], and repeats; at [`Step::More`] it appends what it receives next.
 /// The steps with payload, end and fault depend on the bytes alone, not on how many were in the window at once.
 pub trait Decode {
-    /// Whether [`Step::More`] always says exactly how much to read, so that nothing behind a message is ever
-    /// in the window. Readers of such framings need not move bytes.
-    const EXACT: bool;
+    /// What a [`Receiver`](crate::Receiver) remembers of its buffer: [`Tight`](crate::Tight) where
+    /// [`Step::More`] always says exactly how much to read, so that nothing behind a step is ever in the window.
+    type Window: Window;
 
     /// Says what the window begins with. The window may be empty. Bytes of it may be rewritten (unquoting).
     ///
@@ -110,8 +113,14 @@ pub trait Decode {
     /// skipped if they no longer are.
     fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step;
 
-    /// The stream has ended, with these bytes left unread. Says whether that cut a message, and starts afresh.
-    fn close(&mut self, window: &[u8]) -> Option<Fault>;
+    /// As [`scan`](Self::scan), of a window that holds no more than was asked for.
+    #[inline]
+    fn scan_tight<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
+        self.scan::<PIECES>(window, limits)
+    }
+
+    /// The stream has ended, with so many bytes left unread. Says whether that cut a message, and starts afresh.
+    fn close(&mut self, unread: usize) -> Option<Fault>;
 
     /// Whether part of a message has been dropped from the window already (its header, or pieces of it). A
     /// non-empty window after [`Step::More`] is part of a message too.
@@ -158,7 +167,7 @@ pub trait Decode {
             let step = self.scan::<PIECES>(rest, limits);
             let (take, told) = match step {
                 Step::More { want } => return Scanned { used, want, ended },
-                Step::Skip { take } => {
+                Step::Skip { take, .. } => {
                     // A header, or the rest of a message that is skipped.
                     ended |= !self.is_mid_block();
                     (take, false)

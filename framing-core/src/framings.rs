@@ -23,6 +23,7 @@ pub use self::stream::{Stream, StreamDecoder, StreamEncoder};
 
 use crate::fault::{Fault, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Scanned, Step};
+use crate::receiver::Sliding;
 
 /// A framing that can be chosen by name.
 trait Named: Sized {
@@ -147,14 +148,14 @@ macro_rules! framings {
         }
 
         impl Decode for AnyDecoder {
-            const EXACT: bool = false;
+            type Window = Sliding;
 
             fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
                 match self { $(Self::$name(decoder) => decoder.scan::<PIECES>(window, limits),)* }
             }
 
-            fn close(&mut self, window: &[u8]) -> Option<Fault> {
-                match self { $(Self::$name(decoder) => decoder.close(window),)* }
+            fn close(&mut self, unread: usize) -> Option<Fault> {
+                match self { $(Self::$name(decoder) => decoder.close(unread),)* }
             }
 
             fn is_mid_block(&self) -> bool {

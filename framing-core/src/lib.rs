@@ -27,5 +27,5 @@ pub use self::framings::{
     OctetCounted, Parsed, Prefix, SpecError, Stream, StreamDecoder, StreamEncoder, U8, U16, U16Le,
     U32, U32Le, Varint, Width,
 };
-pub use self::receiver::{Buffer, Found, Received, Receiver};
+pub use self::receiver::{Buffer, Found, Received, Receiver, SkipMax, Sliding, Tight, Window};
 pub use self::sender::{Sender, encode};

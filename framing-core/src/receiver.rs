@@ -1,5 +1,6 @@
 //! The buffer of one receiving direction: which bytes of it are unread, and what they are.
 
+use core::fmt::Debug;
 use core::ops::Range;
 
 use crate::bytes::shift_down;
@@ -94,6 +95,101 @@ pub enum Found {
     Closed,
 }
 
+/// Which bytes of a buffer are unread.
+pub trait Window: Clone + Debug + Default {
+    /// Whether bytes of the next message may be among them.
+    const EXACT: bool;
+
+    /// Where the unread bytes lie in a buffer of `len` bytes.
+    fn unread(&self, len: usize) -> Range<usize>;
+
+    /// So many of the unread bytes were dealt with, from the first.
+    fn take(&mut self, len: usize);
+
+    /// So many bytes were read behind the unread ones, of a buffer of `room` bytes.
+    fn filled(&mut self, len: usize, room: usize);
+
+    /// Makes the unread bytes the first of the buffer.
+    fn settle(&mut self, buffer: &mut [u8]);
+}
+
+/// The unread bytes are the first of the buffer, and are dealt with all at once.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Tight {
+    end: usize,
+}
+
+impl Window for Tight {
+    const EXACT: bool = true;
+
+    fn unread(&self, len: usize) -> Range<usize> {
+        0..self.end.min(len)
+    }
+
+    fn take(&mut self, _len: usize) {
+        self.end = 0;
+    }
+
+    fn filled(&mut self, len: usize, _room: usize) {
+        // Over the buffer's length only if that was said by hand: `unread` does not believe it.
+        self.end = self.end.wrapping_add(len);
+    }
+
+    fn settle(&mut self, _buffer: &mut [u8]) {}
+}
+
+/// The unread bytes lie anywhere in the buffer, those of the next message behind those of the present one.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Sliding {
+    start: usize,
+    end: usize,
+}
+
+impl Window for Sliding {
+    const EXACT: bool = false;
+
+    fn unread(&self, _len: usize) -> Range<usize> {
+        self.start..self.end
+    }
+
+    fn take(&mut self, len: usize) {
+        self.start = self.start.saturating_add(len).min(self.end);
+    }
+
+    fn filled(&mut self, len: usize, room: usize) {
+        self.end = self.end.saturating_add(len).min(room);
+    }
+
+    fn settle(&mut self, buffer: &mut [u8]) {
+        if self.start != 0 {
+            let len = self.end - self.start;
+            shift_down(buffer, self.start, 0, len);
+            (self.start, self.end) = (0, len);
+        }
+    }
+}
+
+/// The longest message, in bytes, that is skipped: see [`Limits::skip_max`].
+pub trait SkipMax: Clone + Debug {
+    /// So many bytes.
+    fn skip_max(&self) -> u32;
+}
+
+/// [`Limits::SKIP_MAX`], for nothing.
+impl SkipMax for () {
+    fn skip_max(&self) -> u32 {
+        Limits::SKIP_MAX
+    }
+}
+
+impl SkipMax for u32 {
+    fn skip_max(&self) -> u32 {
+        *self
+    }
+}
+
 /// A decoder with its buffer: pure, fed by the readers of [`blocking`](crate::blocking) and
 /// [`nonblocking`](crate::nonblocking), or by hand where bytes come from elsewhere.
 ///
@@ -101,14 +197,11 @@ pub enum Found {
 /// framing's own bytes: see `buffer_len` of each framing.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Receiver<D, B> {
+pub struct Receiver<D: Decode, B, S = ()> {
     decoder: D,
+    window: D::Window,
     buffer: B,
-    /// Unread bytes: from here …
-    start: usize,
-    /// … to here; never over the buffer's length.
-    end: usize,
-    skip_max: u32,
+    skip_max: S,
 }
 
 impl<D: Decode, B: Buffer> Receiver<D, B> {
@@ -117,16 +210,22 @@ impl<D: Decode, B: Buffer> Receiver<D, B> {
         buffer.prepare();
         Self {
             decoder: framing.decoder(),
+            window: D::Window::default(),
             buffer,
-            start: 0,
-            end: 0,
-            skip_max: Limits::SKIP_MAX,
+            skip_max: (),
         }
     }
+}
 
-    /// Sets the length of the longest message, in bytes, that is skipped: see [`Limits::skip_max`].
-    pub const fn set_skip_max(&mut self, skip_max: u32) {
-        self.skip_max = skip_max;
+impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
+    /// The same, with another length of the longest message, in bytes, that is skipped: see [`Limits::skip_max`].
+    pub fn with_skip_max(self, skip_max: u32) -> Receiver<D, B, u32> {
+        Receiver {
+            decoder: self.decoder,
+            window: self.window,
+            buffer: self.buffer,
+            skip_max,
+        }
     }
 
     /// Says what comes next in the unread bytes. With `PIECES` as in [`Decode::scan`].
@@ -135,75 +234,80 @@ impl<D: Decode, B: Buffer> Receiver<D, B> {
     /// The [`Fault`] of a message that was refused.
     pub fn poll<const PIECES: bool>(&mut self) -> Result<Found, Fault> {
         loop {
-            let buffer = self.buffer.as_mut();
-            let block_max = self.decoder.block_max(buffer.len());
-            let limits = Limits {
-                block_max,
-                skip_max: self.skip_max,
-            };
-            let window = buffer.get_mut(self.start..self.end).unwrap_or_default();
-            let base = self.start;
-            match self.decoder.scan::<PIECES>(window, &limits) {
-                Step::More { want } => return Ok(Found::More { want }),
-                Step::Skip { take } => self.take(take),
-                Step::Payload {
-                    start,
-                    end,
-                    take,
-                    first,
-                    last,
-                } => {
-                    self.take(take);
-                    let bytes = base.saturating_add(start)..base.saturating_add(end);
-                    return Ok(Found::Payload { bytes, first, last });
+            if let Some(found) = self.step::<PIECES>()? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// One step of [`poll`](Self::poll), which may find nothing yet.
+    #[inline]
+    pub(crate) fn step<const PIECES: bool>(&mut self) -> Result<Option<Found>, Fault> {
+        let buffer = self.buffer.as_mut();
+        let limits = Limits {
+            block_max: self.decoder.block_max(buffer.len()),
+            skip_max: self.skip_max.skip_max(),
+        };
+        let len = buffer.len();
+        let unread = self.window.unread(len);
+        let base = unread.start;
+        let window = buffer.get_mut(unread).unwrap_or_default();
+        match self.decoder.scan_tight::<PIECES>(window, &limits) {
+            Step::More { want } => Ok(Some(Found::More { want })),
+            Step::Skip { take, want } => {
+                self.window.take(take);
+                let is_more = self.window.unread(len).is_empty();
+                Ok(is_more.then_some(Found::More { want }))
+            }
+            Step::Payload {
+                start,
+                end,
+                take,
+                first,
+                last,
+            } => {
+                self.window.take(take);
+                let bytes = base + start..base + end;
+                Ok(Some(Found::Payload { bytes, first, last }))
+            }
+            Step::End { take } => {
+                self.window.take(take);
+                Ok(Some(Found::End))
+            }
+            Step::Fault { take, fault } => {
+                if take != 0 {
+                    self.window.take(take);
                 }
-                Step::End { take } => {
-                    self.take(take);
-                    return Ok(Found::End);
-                }
-                Step::Fault { take, fault } => {
-                    self.take(take);
-                    return Err(fault);
-                }
+                Err(fault)
             }
         }
     }
 
     /// The memory to read the next bytes into: at most `want`. `None` where the buffer cannot hold a header.
+    #[inline]
     pub fn space(&mut self, want: usize) -> Option<&mut [u8]> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if !D::EXACT && self.start != 0 {
-            // Only where bytes of the next message may have been read.
-            let len = self.end.saturating_sub(self.start);
-            shift_down(self.buffer.as_mut(), self.start, 0, len);
-            (self.start, self.end) = (0, len);
-        }
-        let space = self.buffer.as_mut().get_mut(self.end..)?;
+        let buffer = self.buffer.as_mut();
+        self.window.settle(buffer);
+        let space = buffer.get_mut(self.window.unread(usize::MAX).end..)?;
         let len = space.len().min(want);
         space.get_mut(..len).filter(|space| !space.is_empty())
     }
 
-    /// So many bytes were read into [`space`](Self::space).
+    /// So many bytes were read into [`space`](Self::space): no more than there is.
     pub fn filled(&mut self, len: usize) {
-        self.end = self.end.saturating_add(len).min(self.buffer.as_ref().len());
+        self.window.filled(len, self.buffer.as_ref().len());
     }
 
     /// The stream has ended: says whether that cut a message, and starts afresh.
     pub fn close(&mut self) -> Option<Fault> {
-        let window = self
-            .buffer
-            .as_ref()
-            .get(self.start..self.end)
-            .unwrap_or_default();
-        let fault = self.decoder.close(window);
-        (self.start, self.end) = (0, 0);
-        fault
+        let unread = self.window.unread(usize::MAX).len();
+        self.window = D::Window::default();
+        self.decoder.close(unread)
     }
 
     /// Whether a part of a message has come, and its rest has not.
     pub fn is_mid_block(&self) -> bool {
-        self.start != self.end || self.decoder.is_mid_block()
+        !self.window.unread(self.buffer.as_ref().len()).is_empty() || self.decoder.is_mid_block()
     }
 
     /// The bytes of what [`poll`](Self::poll) found.
@@ -218,12 +322,6 @@ impl<D: Decode, B: Buffer> Receiver<D, B> {
         }
     }
 
-    fn take(&mut self, len: usize) {
-        self.start = self.start.saturating_add(len).min(self.end);
-    }
-}
-
-impl<D: Decode, B: Buffer> Receiver<D, B> {
     /// As [`received`](Self::received), a message that is whole as a block.
     pub(crate) fn block(&self, found: Found) -> Received<'_> {
         match self.received(found) {

@@ -147,7 +147,7 @@ pub(crate) fn cut(decoder: &AnyDecoder, carry: &[u8]) -> Option<Part> {
         return None;
     }
     // On a copy: closing starts afresh.
-    match { *decoder }.close(carry) {
+    match { *decoder }.close(carry.len()) {
         Some(Fault::Truncated { part, .. }) => Some(part).filter(|part| *part != Part::End),
         _ => None,
     }

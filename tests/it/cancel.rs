@@ -198,8 +198,8 @@ fn received(
     drops: &mut Drops,
 ) {
     let source = Source::new(&sample.wire, cuts).pending();
-    let mut reader = nonblocking::Reader::new(source, framing, buffer);
-    reader.set_skip_max(sample.skip_max);
+    let mut reader =
+        nonblocking::Reader::new(source, framing, buffer).with_skip_max(sample.skip_max);
     let mut seen = Collector::default();
     for _ in patience() {
         match mode {

@@ -139,8 +139,7 @@ fn a_refused_message_is_handed_out_if_pieces_are_asked_for_next() {
             concrete!(sample.framing(), framing => {
                 let source = Source::new(&sample.wire, &cuts);
                 let mut buffer = vec![0; sample.buffer_len()];
-                let mut reader = blocking::Reader::new(source, framing, &mut buffer[..]);
-                reader.set_skip_max(sample.skip_max);
+                let mut reader = blocking::Reader::new(source, framing, &mut buffer[..]).with_skip_max(sample.skip_max);
                 let mut seen = Collector::default();
                 let mut mode = Mode::Whole;
                 while !seen.is_closed() {

@@ -263,16 +263,15 @@ fn readers<'a>(
 ) -> Vec<Box<dyn AnyReader + 'a>> {
     let [first, second, third, fourth] = buffers;
     let framing = sample.framing();
-    let mut blocking = blocking::Reader::new(source.clone(), framing, &mut first[..]);
-    blocking.set_skip_max(sample.skip_max);
-    let mut nonblocking =
-        nonblocking::Reader::new(source.clone().pending(), framing, &mut second[..]);
-    nonblocking.set_skip_max(sample.skip_max);
+    let skip_max = sample.skip_max;
+    let blocking =
+        blocking::Reader::new(source.clone(), framing, &mut first[..]).with_skip_max(skip_max);
+    let nonblocking = nonblocking::Reader::new(source.clone().pending(), framing, &mut second[..])
+        .with_skip_max(skip_max);
     concrete!(framing, framing => {
-        let mut by_type = blocking::Reader::new(source.clone(), framing, &mut third[..]);
-        by_type.set_skip_max(sample.skip_max);
-        let mut nonblocking_by_type = nonblocking::Reader::new(source.pending(), framing, &mut fourth[..]);
-        nonblocking_by_type.set_skip_max(sample.skip_max);
+        let by_type = blocking::Reader::new(source.clone(), framing, &mut third[..]).with_skip_max(skip_max);
+        let nonblocking_by_type =
+            nonblocking::Reader::new(source.pending(), framing, &mut fourth[..]).with_skip_max(skip_max);
         vec![
             Box::new(blocking),
             Box::new(nonblocking),

@@ -2,7 +2,7 @@
 
 use framing_core::{
     AnyFraming, Buffer, Decode, Encode, Fault, Framing, Limits, ReceiveError, Received, SendError,
-    Step, blocking, nonblocking,
+    SkipMax, Step, Window, blocking, nonblocking,
 };
 
 use crate::link::{Broken, Sink, Source, run};
@@ -157,7 +157,7 @@ pub fn scan(
                     assert_ne!(want, 0, "more of nothing");
                     break;
                 }
-                Step::Skip { take } => {
+                Step::Skip { take, .. } => {
                     assert_ne!(take, 0, "a step that does not move");
                     take
                 }
@@ -166,7 +166,7 @@ pub fn scan(
             window.drain(..take);
         }
     }
-    if let Some(fault) = decoder.close(&window) {
+    if let Some(fault) = decoder.close(window.len()) {
         seen.fault(fault);
     }
     assert!(!decoder.is_mid_block(), "closing starts afresh");
@@ -210,7 +210,7 @@ pub fn scan_all(
             }
         }
     }
-    if let Some(fault) = decoder.close(&window) {
+    if let Some(fault) = decoder.close(window.len()) {
         seen.fault(fault);
     }
     seen.push(Received::Closed);
@@ -262,7 +262,7 @@ pub trait AnyReader {
     fn source(&mut self) -> &Source<'_>;
 }
 
-impl<D: Decode, B: Buffer> AnyReader for blocking::Reader<Source<'_>, D, B> {
+impl<D: Decode, B: Buffer, S: SkipMax> AnyReader for blocking::Reader<Source<'_>, D, B, S> {
     fn next(&mut self, mode: Mode) -> Result<Received<'_>, ReceiveError<Broken>> {
         match mode {
             Mode::Whole => self.receive(),
@@ -275,7 +275,7 @@ impl<D: Decode, B: Buffer> AnyReader for blocking::Reader<Source<'_>, D, B> {
     }
 }
 
-impl<D: Decode, B: Buffer> AnyReader for nonblocking::Reader<Source<'_>, D, B> {
+impl<D: Decode, B: Buffer, S: SkipMax> AnyReader for nonblocking::Reader<Source<'_>, D, B, S> {
     fn next(&mut self, mode: Mode) -> Result<Received<'_>, ReceiveError<Broken>> {
         match mode {
             Mode::Whole => run(self.receive()),
@@ -296,8 +296,7 @@ pub fn read(
     source: Source<'_>,
     buffer: impl Buffer,
 ) -> Vec<Event> {
-    let mut reader = blocking::Reader::new(source, framing, buffer);
-    reader.set_skip_max(skip_max);
+    let mut reader = blocking::Reader::new(source, framing, buffer).with_skip_max(skip_max);
     collect(&mut reader, mode)
 }
 
@@ -309,8 +308,7 @@ pub fn read_async(
     source: Source<'_>,
     buffer: impl Buffer,
 ) -> Vec<Event> {
-    let mut reader = nonblocking::Reader::new(source, framing, buffer);
-    reader.set_skip_max(skip_max);
+    let mut reader = nonblocking::Reader::new(source, framing, buffer).with_skip_max(skip_max);
     collect(&mut reader, mode)
 }
 
@@ -364,5 +362,5 @@ pub fn is_exact(framing: AnyFraming) -> bool {
 }
 
 fn decoder_is_exact<F: Framing>(_: &F) -> bool {
-    F::Decoder::EXACT
+    <<F::Decoder as Decode>::Window as Window>::EXACT
 }

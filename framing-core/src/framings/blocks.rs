@@ -35,6 +35,11 @@ impl Prefix for Blocks {
     const SERIES: bool = true;
 
     #[inline]
+    fn header_min(&self, _have: usize) -> usize {
+        4
+    }
+
+    #[inline]
     fn parse(&self, window: &[u8]) -> Parsed {
         match window.first_chunk() {
             None => Parsed::More { len: 4 },

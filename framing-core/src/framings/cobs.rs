@@ -13,6 +13,7 @@ use super::counted::size_u32;
 use crate::bytes::{copy, shift_down};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
+use crate::receiver::Sliding;
 
 /// Any bytes, quoted so that a zero byte can end each message; resynchronises at every zero.
 ///
@@ -97,12 +98,17 @@ enum At {
 }
 
 impl Decode for CobsDecoder {
-    const EXACT: bool = false;
+    type Window = Sliding;
 
     fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
             At::Lost if window.is_empty() => return Step::More { want: usize::MAX },
-            At::Lost => return Step::Skip { take: window.len() },
+            At::Lost => {
+                return Step::Skip {
+                    take: window.len(),
+                    want: usize::MAX,
+                };
+            }
             At::Skip => return self.skip(window, limits),
             At::Message if !PIECES && self.done != 0 => {
                 self.at = At::Skip;
@@ -123,9 +129,9 @@ impl Decode for CobsDecoder {
         }
     }
 
-    fn close(&mut self, window: &[u8]) -> Option<Fault> {
+    fn close(&mut self, unread: usize) -> Option<Fault> {
         let gone = size_u32(self.end.saturating_sub(self.start));
-        let unread = size_u32(window.len().saturating_sub(self.read));
+        let unread = size_u32(unread.saturating_sub(self.read));
         let cut = matches!(self.at, At::Message | At::Refused | At::Skip) || unread != 0;
         let lost = self.at == At::Lost;
         let have = self.done.saturating_add(gone).saturating_add(unread);
@@ -253,7 +259,10 @@ impl CobsDecoder {
         } = *self;
         *self = Self::new();
         match at {
-            At::Start => Step::Skip { take: read + 1 },
+            At::Start => Step::Skip {
+                take: read + 1,
+                want: usize::MAX,
+            },
             _ => Step::Payload {
                 start,
                 end,
@@ -302,7 +311,10 @@ impl CobsDecoder {
         (self.read, self.start, self.end, self.left) = (0, 0, 0, 0);
         if unquoted != 0 {
             self.done = self.done.saturating_add(size_u32(unquoted));
-            return Step::Skip { take: unquoted };
+            return Step::Skip {
+                take: unquoted,
+                want: usize::MAX,
+            };
         }
         let zero = memchr::memchr(0, window);
         let gone = zero.unwrap_or(window.len());
@@ -319,10 +331,16 @@ impl CobsDecoder {
         match zero {
             Some(zero) => {
                 *self = Self::new();
-                Step::Skip { take: zero + 1 }
+                Step::Skip {
+                    take: zero + 1,
+                    want: usize::MAX,
+                }
             }
             None if window.is_empty() => Step::More { want: usize::MAX },
-            None => Step::Skip { take: gone },
+            None => Step::Skip {
+                take: gone,
+                want: usize::MAX,
+            },
         }
     }
 }

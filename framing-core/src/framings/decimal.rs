@@ -43,6 +43,11 @@ impl Prefix for Netstring {
     const TAIL: Option<u8> = Some(b',');
 
     #[inline]
+    fn header_min(&self, have: usize) -> usize {
+        have.saturating_add(if have == 0 { 2 } else { 1 })
+    }
+
+    #[inline]
     fn parse(&self, window: &[u8]) -> Parsed {
         parse(window, b':', true)
     }
@@ -77,6 +82,11 @@ impl OctetCounted {
 }
 
 impl Prefix for OctetCounted {
+    #[inline]
+    fn header_min(&self, have: usize) -> usize {
+        have.saturating_add(if have == 0 { 2 } else { 1 })
+    }
+
     #[inline]
     fn parse(&self, window: &[u8]) -> Parsed {
         parse(window, b' ', false)

@@ -10,6 +10,7 @@ use super::counted::{put, size_u32, size_usize};
 use super::{Named, SpecError};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
+use crate::receiver::Sliding;
 
 /// Messages that end in a delimiter of 1 to 8 bytes; the first occurrence ends the message.
 ///
@@ -169,12 +170,15 @@ enum At {
 }
 
 impl Decode for DelimitedDecoder {
-    const EXACT: bool = false;
+    type Window = Sliding;
 
     fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
             At::Lost if window.is_empty() => Step::More { want: usize::MAX },
-            At::Lost => Step::Skip { take: window.len() },
+            At::Lost => Step::Skip {
+                take: window.len(),
+                want: usize::MAX,
+            },
             // Refused, but nothing of it is gone yet.
             At::Skip if PIECES && self.done == 0 => {
                 self.at = At::Message;
@@ -190,8 +194,8 @@ impl Decode for DelimitedDecoder {
         }
     }
 
-    fn close(&mut self, window: &[u8]) -> Option<Fault> {
-        let have = self.done.saturating_add(size_u32(window.len()));
+    fn close(&mut self, unread: usize) -> Option<Fault> {
+        let have = self.done.saturating_add(size_u32(unread));
         let cut = have != 0 && self.at != At::Lost;
         *self = Self::new(self.delimiter, self.lines);
         let want = have.saturating_add(1);
@@ -301,6 +305,7 @@ impl DelimitedDecoder {
         if let Some(found) = found {
             self.ended(found, found + self.delimiter.len);
             return Step::Skip {
+                want: usize::MAX,
                 take: found + self.delimiter.len,
             };
         }
@@ -309,7 +314,10 @@ impl DelimitedDecoder {
         }
         self.done = done;
         self.searched = self.searched.saturating_sub(gone);
-        Step::Skip { take: gone }
+        Step::Skip {
+            take: gone,
+            want: usize::MAX,
+        }
     }
 
     fn ended(&mut self, end: usize, take: usize) -> Step {

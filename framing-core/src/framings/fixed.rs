@@ -50,6 +50,11 @@ impl Fixed {
 
 impl Prefix for Fixed {
     #[inline]
+    fn header_min(&self, _have: usize) -> usize {
+        usize::try_from(self.len).unwrap_or(usize::MAX)
+    }
+
+    #[inline]
     fn parse(&self, window: &[u8]) -> Parsed {
         if window.is_empty() {
             Parsed::More {

@@ -61,6 +61,11 @@ impl<W: Width> Length<W> {
 
 impl<W: Width> Prefix for Length<W> {
     #[inline]
+    fn header_min(&self, _have: usize) -> usize {
+        W::LEN
+    }
+
+    #[inline]
     fn parse(&self, window: &[u8]) -> Parsed {
         match W::read(window) {
             None => Parsed::More { len: W::LEN },
@@ -144,6 +149,11 @@ impl Varint {
 }
 
 impl Prefix for Varint {
+    #[inline]
+    fn header_min(&self, have: usize) -> usize {
+        have.saturating_add(1)
+    }
+
     #[inline]
     fn parse(&self, window: &[u8]) -> Parsed {
         let mut len = 0;

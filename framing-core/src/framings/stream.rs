@@ -8,6 +8,7 @@ use super::Named;
 use super::counted::size_u32;
 use crate::fault::{Fault, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
+use crate::receiver::Tight;
 
 /// No framing at all: the whole stream is one message, handed out in pieces as they come; closing ends it.
 ///
@@ -57,7 +58,7 @@ pub struct StreamDecoder {
 }
 
 impl Decode for StreamDecoder {
-    const EXACT: bool = true;
+    type Window = Tight;
 
     fn scan<const PIECES: bool>(&mut self, window: &mut [u8], _limits: &Limits) -> Step {
         let end = window.len();
@@ -75,7 +76,7 @@ impl Decode for StreamDecoder {
         }
     }
 
-    fn close(&mut self, _window: &[u8]) -> Option<Fault> {
+    fn close(&mut self, _unread: usize) -> Option<Fault> {
         self.open = false;
         None
     }

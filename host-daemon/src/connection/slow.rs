@@ -142,7 +142,7 @@ impl Connection {
             }
             return;
         }
-        let fault = self.decoder.close(&self.carry);
+        let fault = self.decoder.close(self.carry.len());
         // That a series goes on when the daemon stops is no fault.
         let going_on = |fault: &Fault| {
             reason == Reason::Shutdown

@@ -117,8 +117,8 @@ fn show(received: Received<'_>) {
 macro_rules! calls {
     ($shell:ident, $framing:ident, $($wait:tt)*) => {{
         let mut buffer: heapless::Vec<u8, 64> = heapless::Vec::new();
-        let mut reader = $shell::Reader::new(Port, $framing, &mut buffer);
-        reader.set_skip_max(unsafe { read_volatile(COUNT) } as u32);
+        let skip_max = unsafe { read_volatile(COUNT) } as u32;
+        let mut reader = $shell::Reader::new(Port, $framing, &mut buffer).with_skip_max(skip_max);
         for _ in 0..unsafe { read_volatile(COUNT) } {
             if let Ok(received) = reader.receive()$($wait)* {
                 show(received);
@@ -184,7 +184,7 @@ fn try_pure<F: Framing + Copy>(framing: F) {
     black_box(
         decoder.scan_all::<true>(&mut out, &limits, |at, step| black_box((at, step)).0 < cut),
     );
-    let _ = black_box(decoder.close(&out));
+    let _ = black_box(decoder.close(out.len()));
     try_receiver(Receiver::new(framing, &mut out[..]));
     try_receiver(Receiver::new(framing, [0; 40]));
     let mut sender = Sender::new(framing);
@@ -202,8 +202,8 @@ fn try_pure<F: Framing + Copy>(framing: F) {
 }
 
 #[cfg(not(feature = "async"))]
-fn try_receiver<D: Decode, B: Buffer>(mut receiver: Receiver<D, B>) {
-    receiver.set_skip_max(unsafe { read_volatile(COUNT) } as u32);
+fn try_receiver<D: Decode, B: Buffer>(receiver: Receiver<D, B>) {
+    let mut receiver = receiver.with_skip_max(unsafe { read_volatile(COUNT) } as u32);
     for _ in 0..unsafe { read_volatile(COUNT) } {
         black_box(receiver.space(unsafe { read_volatile(COUNT) }));
         receiver.filled(unsafe { read_volatile(COUNT) });
