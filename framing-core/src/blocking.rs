@@ -5,7 +5,7 @@ use embedded_io::{Read, Write};
 use crate::fault::{ReceiveError, SendError};
 use crate::framing::{Decode, Encode, Framing};
 use crate::receiver::{Buffer, Found, Received, Receiver, SkipMax};
-use crate::sender::Sender;
+use crate::sender::{Payload, Sender};
 
 /// Receives messages from a transport into a buffer.
 ///
@@ -120,7 +120,9 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// [`SendError::Refused`] before a byte is written. After another error the message may be on the wire in
     /// part: [`resume`](Self::resume), or close.
     pub fn send(&mut self, payload: &[u8]) -> Result<(), SendError<W::Error>> {
-        self.send_parts(&[payload])
+        let this = core::hint::black_box(self);
+        this.sender.begin_whole(payload)?;
+        this.write(payload)
     }
 
     /// Sends a message that lies in parts, one behind the other.
@@ -147,7 +149,7 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// As of [`send`](Self::send).
     pub fn send_piece(&mut self, piece: &[u8]) -> Result<(), SendError<W::Error>> {
         self.sender.begin_piece(piece)?;
-        self.write(&[piece])
+        self.write(piece)
     }
 
     /// Goes on with a send (or a piece) that an error ended, given the same bytes.
@@ -166,7 +168,7 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// As of [`send`](Self::send). After an error of the transport, call it again: the mark is written once.
     pub fn finish(&mut self) -> Result<(), SendError<W::Error>> {
         self.sender.begin_end()?;
-        self.write(&[])?;
+        self.write::<[u8]>(&[])?;
         self.flush()
     }
 
@@ -195,16 +197,16 @@ impl<W: Write, E: Encode> Writer<W, E> {
         self.io
     }
 
-    fn write(&mut self, parts: &[&[u8]]) -> Result<(), SendError<W::Error>> {
+    fn write<P: Payload + ?Sized>(&mut self, payload: &P) -> Result<(), SendError<W::Error>> {
         loop {
-            let chunk = self.sender.chunk(parts);
+            let chunk = self.sender.chunk(payload);
             if chunk.is_empty() {
                 return Ok(());
             }
             let most = chunk.len();
             match self.io.write(chunk).map_err(SendError::Io)? {
                 0 => return Err(SendError::WriteZero),
-                len => self.sender.advance(len.min(most)),
+                len => self.sender.wrote(len.min(most)),
             }
         }
     }

@@ -4,10 +4,9 @@
 //! state for each direction of a connection: a [`Decode`] and an [`Encode`]. Both are plain values. They do no
 //! I/O, hold no payload (but for the group that `cobs` is quoting), and never look at a clock.
 
-use core::fmt::Debug;
-
 use crate::fault::{Fault, Refusal};
 use crate::receiver::Window;
+use crate::sender::Stage;
 
 /// A way of marking where a message ends.
 pub trait Framing {
@@ -201,9 +200,7 @@ pub trait Decode {
 /// through [`quote`](Self::quote)), [`tail`](Self::tail). [`Sender`](crate::Sender) does it in this order.
 pub trait Encode {
     /// Room for what the framing writes itself, with the payload that leaves together with it: an array.
-    type Stage: AsRef<[u8]> + AsMut<[u8]> + Clone + Debug;
-    /// An empty stage.
-    const STAGE: Self::Stage;
+    type Stage: Stage;
     /// Whether payload is always sent as it is, and never through [`quote`](Self::quote).
     const VERBATIM: bool;
     /// Most bytes that [`tail`](Self::tail) puts behind a payload that is sent as it is.
@@ -227,7 +224,10 @@ pub trait Encode {
     ///
     /// # Errors
     /// Whether such a message can be sent at all: the variants of [`Refusal`] that speak of a length.
-    fn head(&mut self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal>;
+    fn head(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal>;
+
+    /// A message begins, whose payload goes through [`quote`](Self::quote).
+    fn begin(&mut self) {}
 
     /// Takes payload into the stage, quoted. Returns how many bytes were taken, and how many at the front of
     /// the stage must be sent before the next call (0: none yet).
@@ -249,7 +249,7 @@ pub trait Encode {
     ///
     /// # Errors
     /// [`Refusal::NoRoom`] where the stage is too short.
-    fn end(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+    fn end(&self, stage: &mut [u8]) -> Result<usize, Refusal> {
         let _ = stage;
         Ok(0)
     }

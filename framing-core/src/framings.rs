@@ -24,6 +24,7 @@ pub use self::stream::{Stream, StreamDecoder, StreamEncoder};
 use crate::fault::{Fault, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Scanned, Step};
 use crate::receiver::Sliding;
+use crate::sender::Quoted;
 
 /// A framing that can be chosen by name.
 trait Named: Sized {
@@ -178,8 +179,7 @@ macro_rules! framings {
         }
 
         impl Encode for AnyEncoder {
-            type Stage = [u8; 512];
-            const STAGE: [u8; 512] = [0; 512];
+            type Stage = Quoted<512>;
             const VERBATIM: bool = false;
             const TAIL_MAX: usize = Delimited::LEN_MAX;
 
@@ -187,8 +187,12 @@ macro_rules! framings {
                 match self { $(Self::$name(encoder) => encoder.check(piece, first, last),)* }
             }
 
-            fn head(&mut self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
+            fn head(&self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
                 match self { $(Self::$name(encoder) => encoder.head(len, stage),)* }
+            }
+
+            fn begin(&mut self) {
+                match self { $(Self::$name(encoder) => encoder.begin(),)* }
             }
 
             fn is_verbatim(&self) -> bool {
@@ -203,7 +207,7 @@ macro_rules! framings {
                 match self { $(Self::$name(encoder) => encoder.tail(stage),)* }
             }
 
-            fn end(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+            fn end(&self, stage: &mut [u8]) -> Result<usize, Refusal> {
                 match self { $(Self::$name(encoder) => encoder.end(stage),)* }
             }
         }

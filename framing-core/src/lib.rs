@@ -28,4 +28,4 @@ pub use self::framings::{
     U32, U32Le, Varint, Width,
 };
 pub use self::receiver::{Buffer, Found, Received, Receiver, SkipMax, Sliding, Tight, Window};
-pub use self::sender::{Sender, encode};
+pub use self::sender::{Payload, Quoted, Sender, Stage, encode};

@@ -13,7 +13,7 @@ use embedded_io_async::{Read, Write};
 use crate::fault::{ReceiveError, SendError};
 use crate::framing::{Decode, Encode, Framing};
 use crate::receiver::{Buffer, Found, Received, Receiver, SkipMax};
-use crate::sender::Sender;
+use crate::sender::{Payload, Sender};
 
 /// Receives messages from a transport into a buffer.
 ///
@@ -134,7 +134,8 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// # Cancel-safety
     /// Dropped, it leaves the message unfinished as an error does: see [`is_mid_block`](Self::is_mid_block).
     pub async fn send(&mut self, payload: &[u8]) -> Result<(), SendError<W::Error>> {
-        self.send_parts(&[payload]).await
+        self.sender.begin_whole(payload)?;
+        self.write(payload).await
     }
 
     /// Sends a message that lies in parts, one behind the other.
@@ -167,7 +168,7 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// As of [`send`](Self::send).
     pub async fn send_piece(&mut self, piece: &[u8]) -> Result<(), SendError<W::Error>> {
         self.sender.begin_piece(piece)?;
-        self.write(&[piece]).await
+        self.write(piece).await
     }
 
     /// Goes on with a send (or a piece) that an error or a dropped future ended, given the same bytes.
@@ -192,7 +193,7 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// Dropped, it is to be called again.
     pub async fn finish(&mut self) -> Result<(), SendError<W::Error>> {
         self.sender.begin_end()?;
-        self.write(&[]).await?;
+        self.write::<[u8]>(&[]).await?;
         self.flush().await
     }
 
@@ -224,16 +225,16 @@ impl<W: Write, E: Encode> Writer<W, E> {
         self.io
     }
 
-    async fn write(&mut self, parts: &[&[u8]]) -> Result<(), SendError<W::Error>> {
+    async fn write<P: Payload + ?Sized>(&mut self, payload: &P) -> Result<(), SendError<W::Error>> {
         loop {
-            let chunk = self.sender.chunk(parts);
+            let chunk = self.sender.chunk(payload);
             if chunk.is_empty() {
                 return Ok(());
             }
             let most = chunk.len();
             match self.io.write(chunk).await.map_err(SendError::Io)? {
                 0 => return Err(SendError::WriteZero),
-                len => self.sender.advance(len.min(most)),
+                len => self.sender.wrote(len.min(most)),
             }
         }
     }

@@ -5,53 +5,52 @@ use core::fmt;
 use crate::bytes::copy;
 use crate::fault::Refusal;
 use crate::framing::{Encode, Framing};
+use crate::framings::counted::size_u32;
+
+/// Most bytes that a framing puts in front of a payload, or behind one that is sent as it is.
+const OWN_MAX: usize = 12;
 
 /// An encoder with its position: pure, driven by the writers of [`blocking`](crate::blocking) and
 /// [`nonblocking`](crate::nonblocking), or by hand where bytes go elsewhere.
 ///
 /// All progress lives here. Begin a message with [`begin_whole`](Self::begin_whole), or with
 /// [`begin`](Self::begin) and [`begin_piece`](Self::begin_piece). Then write what [`chunk`](Self::chunk) gives
-/// and tell [`advance`](Self::advance), until the chunk is empty. Payload is not kept: the same parts are given
-/// at every call until then.
+/// and tell [`advance`](Self::advance), until the chunk is empty. Payload is not kept: the same is given at every
+/// call until then.
 #[derive(Clone)]
+// In this order, since zeros side by side would be written by `memset`.
+#[repr(C)]
 pub struct Sender<E: Encode> {
     encoder: E,
-    stage: E::Stage,
-    /// Bytes at the stage's front that are to be written …
-    staged: usize,
-    /// … and how many of them are.
-    sent: usize,
-    /// Payload bytes of the present parts that are staged or written …
-    used: usize,
-    /// … and that are not.
-    ahead: usize,
-    /// Payload bytes of the message that are neither staged nor written.
-    left: u32,
     at: At,
     /// A byte of the message, or of the end mark, is on the wire, or a piece of the message was taken.
     torn: bool,
+    stage: E::Stage,
+    /// Payload bytes of the present call: of a message, or of a piece of one.
+    len: usize,
+    /// How many bytes of the call are done with: written ones, with what stands around the payload; where payload
+    /// is quoted, payload bytes that the stage took.
+    done: usize,
+    /// Payload bytes of the message that later calls will give.
+    left: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     /// Between messages.
     Idle,
-    /// The header is staged, and payload may be staged with it.
-    Header,
-    Payload,
-    /// The last bytes of the message are staged.
+    /// Before the first piece of a message.
+    Begun,
+    /// In a message, or in its first piece.
+    First,
+    /// In a later piece.
+    Later,
+    /// The same, and the end of the message is in the stage (of quoted payload).
     Last,
-    /// The end mark is staged.
+    /// In the mark that ends a series.
     End,
-    /// The end mark is written, and may not be flushed.
+    /// The mark is written, and may not be flushed.
     Ended,
-}
-
-/// Where the next bytes are to be written from.
-enum Source {
-    Stage,
-    Part,
-    Nowhere,
 }
 
 impl<E: Encode> Sender<E> {
@@ -59,28 +58,27 @@ impl<E: Encode> Sender<E> {
     pub fn new(framing: impl Framing<Encoder = E>) -> Self {
         Self {
             encoder: framing.encoder(),
-            stage: E::STAGE,
-            staged: 0,
-            sent: 0,
-            used: 0,
-            ahead: 0,
+            stage: E::Stage::new(),
+            len: 0,
+            done: 0,
             left: 0,
             at: At::Idle,
             torn: false,
         }
     }
 
-    /// Begins a message of these parts, one behind the other. A message before, of which no byte was written,
-    /// is forgotten.
+    /// Begins a message. One before, of which no byte was written, is forgotten.
     ///
     /// # Errors
     /// Any [`Refusal`] but [`Refusal::Overrun`]; nothing is changed then.
-    pub fn begin_whole(&mut self, parts: &[&[u8]]) -> Result<(), Refusal> {
-        self.idle()?;
-        let total = parts_len(parts);
-        check_parts(&mut self.encoder, parts)?;
-        self.begin(message_len(total)?)?;
-        self.ahead = total;
+    #[inline]
+    pub fn begin_whole(&mut self, payload: &(impl Payload + ?Sized)) -> Result<(), Refusal> {
+        if self.torn {
+            return Err(self.unfinished());
+        }
+        check_whole(&mut self.encoder, payload)?;
+        self.start(message_len(payload.len())?)?;
+        self.give(payload.len());
         Ok(())
     }
 
@@ -90,12 +88,10 @@ impl<E: Encode> Sender<E> {
     /// # Errors
     /// A [`Refusal`] that speaks of a length, or [`Refusal::Unfinished`]; nothing is changed then.
     pub fn begin(&mut self, total: u32) -> Result<(), Refusal> {
-        self.idle()?;
-        self.staged = self.encoder.head(total, self.stage.as_mut())?;
-        (self.sent, self.used, self.ahead) = (0, 0, 0);
-        self.left = total;
-        self.at = At::Header;
-        Ok(())
+        if self.torn {
+            return Err(self.unfinished());
+        }
+        self.start(total)
     }
 
     /// Begins the next piece of a message. An empty message has one empty piece.
@@ -104,39 +100,35 @@ impl<E: Encode> Sender<E> {
     /// [`Refusal::Overrun`], [`Refusal::Delimiter`], or [`Refusal::Unfinished`] where the piece before is not
     /// written; nothing is changed then.
     pub fn begin_piece(&mut self, piece: &[u8]) -> Result<(), Refusal> {
-        let left = self.left;
         let overrun = Refusal::Overrun {
             len: piece.len(),
-            left,
+            left: self.left,
         };
-        if self.at != At::Header && (self.at != At::Payload || self.is_pending()) {
-            return Err(if matches!(self.at, At::Idle | At::Ended) {
-                overrun
-            } else {
-                Refusal::Unfinished { left }
-            });
+        if matches!(self.at, At::Idle | At::Ended) {
+            return Err(overrun);
+        }
+        if self.at != At::Begun && (self.left == 0 || !self.is_written()) {
+            return Err(self.unfinished());
         }
         let len = u32::try_from(piece.len())
             .ok()
-            .filter(|&len| len <= left)
+            .filter(|&len| len <= self.left)
             .ok_or(overrun)?;
         self.encoder
-            .check(piece, self.at == At::Header, len == left)?;
-        (self.used, self.ahead) = (0, piece.len());
+            .check(piece, self.at == At::Begun, len == self.left)?;
+        self.give(piece.len());
         Ok(())
     }
 
-    /// Goes on with parts that were begun: the same as before.
+    /// Goes on with a payload that was begun: the same as before.
     ///
     /// # Errors
-    /// [`Refusal::Overrun`] where the parts are of another length, or there is nothing to go on with.
-    pub fn resume(&self, parts: &[&[u8]]) -> Result<(), Refusal> {
-        let len = parts_len(parts);
-        if matches!(self.at, At::Idle | At::Ended) || len != self.used.saturating_add(self.ahead) {
-            return Err(Refusal::Overrun {
-                len,
-                left: self.left,
-            });
+    /// [`Refusal::Overrun`] where the payload is of another length, or there is nothing to go on with.
+    pub fn resume(&self, payload: &(impl Payload + ?Sized)) -> Result<(), Refusal> {
+        let len = payload.len();
+        if matches!(self.at, At::Idle | At::Ended) || len != self.len {
+            let left = self.left;
+            return Err(Refusal::Overrun { len, left });
         }
         Ok(())
     }
@@ -150,9 +142,10 @@ impl<E: Encode> Sender<E> {
         if matches!(self.at, At::End | At::Ended) {
             return Ok(());
         }
-        self.idle()?;
-        self.staged = self.encoder.end(self.stage.as_mut())?;
-        (self.sent, self.used, self.ahead, self.left) = (0, 0, 0, 0);
+        if self.torn {
+            return Err(self.unfinished());
+        }
+        (self.len, self.done, self.left) = (0, 0, 0);
         self.at = At::End;
         Ok(())
     }
@@ -164,29 +157,32 @@ impl<E: Encode> Sender<E> {
         }
     }
 
-    /// The next bytes to write, or none where the parts are done with.
-    pub fn chunk<'a>(&'a mut self, parts: &[&'a [u8]]) -> &'a [u8] {
-        match self.source(parts) {
-            Source::Stage => self
-                .stage
-                .as_ref()
-                .get(self.sent..self.staged)
-                .unwrap_or_default(),
-            Source::Part => rest(parts, self.used),
-            Source::Nowhere => &[],
+    /// The next bytes to write, or none where the payload is done with.
+    #[inline]
+    pub fn chunk<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
+        if self.is_verbatim() {
+            self.chunk_verbatim(payload)
+        } else {
+            self.chunk_quoted(payload)
         }
     }
 
     /// So many bytes of the [`chunk`](Self::chunk) were written.
     pub fn advance(&mut self, len: usize) {
-        self.torn |= len != 0;
-        if self.sent < self.staged {
-            self.sent = self.sent.saturating_add(len).min(self.staged);
-        } else {
-            self.take(len);
-        }
-        if matches!(self.at, At::Last | At::End) && self.sent == self.staged {
+        self.wrote(len);
+        if self.is_written() {
             self.complete();
+        }
+    }
+
+    /// [`advance`](Self::advance), for who asks for the next chunk before anything else.
+    #[inline]
+    pub(crate) fn wrote(&mut self, len: usize) {
+        self.torn |= len != 0;
+        if self.is_verbatim() {
+            self.done += len;
+        } else {
+            self.stage.sent(len);
         }
     }
 
@@ -195,106 +191,351 @@ impl<E: Encode> Sender<E> {
         self.torn
     }
 
-    fn source(&mut self, parts: &[&[u8]]) -> Source {
-        loop {
-            if self.at == At::Header {
-                self.at = At::Payload;
-                self.top_up(parts);
+    #[inline]
+    fn chunk_verbatim<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
+        let mut own = [0; OWN_MAX];
+        let head = self.head(&mut own);
+        // A small message leaves in one write, whatever parts it lies in, with what stands around it.
+        let is_small = (E::TAIL_MAX != 0 || head == 0)
+            && self.at == At::First
+            && self.left == 0
+            && head + self.len <= E::Stage::LEN - E::TAIL_MAX;
+        if self.done < head || is_small {
+            self.join(own.get(..head).unwrap_or_default(), payload, is_small);
+            if self.done < self.stage.bytes().len() {
+                return self.stage.bytes().get(self.done..).unwrap_or_default();
             }
-            if self.sent < self.staged {
-                return Source::Stage;
+        }
+        let used = self.done - head;
+        if !payload.rest(used).is_empty() {
+            return payload.rest(used);
+        }
+        if E::TAIL_MAX != 0 && self.is_last() {
+            self.stage.clear();
+            let tail = self.encoder.tail(&mut own).unwrap_or_default();
+            self.stage.extend(own.get(..tail));
+            let used = used.saturating_sub(self.len);
+            if used < tail {
+                return self.stage.bytes().get(used..).unwrap_or_default();
             }
-            match self.at {
-                At::Payload if self.left == 0 => {
-                    // The stage always has room: `Encode::TAIL_MAX`, or what `quote` leaves.
-                    self.staged = self.encoder.tail(self.stage.as_mut()).unwrap_or_default();
-                    self.sent = 0;
-                    self.at = At::Last;
-                }
-                At::Payload => {
-                    let piece = rest(parts, self.used);
-                    if piece.is_empty() {
-                        // A piece that was taken is not forgotten, even if all of it is still staged.
-                        self.torn |= self.used != 0;
-                        return Source::Nowhere;
-                    }
-                    if E::VERBATIM || self.encoder.is_verbatim() {
-                        return Source::Part;
-                    }
-                    let (used, staged) = self.encoder.quote(piece, self.stage.as_mut());
-                    (self.staged, self.sent) = (staged, 0);
-                    self.take(used);
-                }
-                At::Idle | At::Header | At::Last | At::End | At::Ended => {
-                    self.complete();
-                    return Source::Nowhere;
-                }
-            }
+        }
+        self.complete();
+        &[]
+    }
+
+    /// Stages a header, payload behind it, and what must stand behind that, so that they leave in one write.
+    #[inline]
+    fn join(&mut self, head: &[u8], payload: &(impl Payload + ?Sized), with_tail: bool) {
+        self.stage.clear();
+        while let at = self.stage.bytes().len()
+            && at < E::Stage::LEN - E::TAIL_MAX
+            && let Some(&byte) = head
+                .get(at)
+                .or_else(|| payload.rest(at - head.len()).first())
+        {
+            self.stage.push(byte);
+        }
+        if with_tail {
+            let mut tail = [0; OWN_MAX];
+            let len = self.encoder.tail(&mut tail).unwrap_or_default();
+            self.stage.extend(tail.get(..len));
         }
     }
 
-    /// Stages payload behind the header, and the tail behind that, so that they leave in one write.
-    fn top_up(&mut self, parts: &[&[u8]]) {
-        if !E::VERBATIM && !self.encoder.is_verbatim() {
-            return;
-        }
-        loop {
-            let stage = self.stage.as_mut();
-            let room = stage.len().saturating_sub(E::TAIL_MAX);
-            let space = stage.get_mut(self.staged..room).unwrap_or_default();
-            let mut len = 0;
-            for (to, from) in space.iter_mut().zip(rest(parts, self.used)) {
-                *to = *from;
-                len += 1;
-            }
-            if len == 0 {
+    #[inline]
+    fn chunk_quoted<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
+        while self.stage.staged().is_empty() {
+            if !matches!(self.at, At::First | At::Later) {
+                self.complete();
                 break;
             }
-            self.staged += len;
-            self.take(len);
+            let piece = payload.rest(self.done);
+            if !piece.is_empty() {
+                let (used, staged) = self.encoder.quote(piece, self.stage.room());
+                self.stage.stage(staged);
+                self.done += used;
+            } else if self.left == 0 {
+                let staged = self.encoder.tail(self.stage.room()).unwrap_or_default();
+                self.stage.stage(staged);
+                self.at = At::Last;
+            } else {
+                self.complete();
+                break;
+            }
         }
-        let behind = self
-            .stage
-            .as_mut()
-            .get_mut(self.staged..)
-            .unwrap_or_default();
-        if self.left == 0
-            && let Ok(len) = self.encoder.tail(behind)
-        {
-            self.staged += len;
-            self.at = At::Last;
-        }
+        self.stage.staged()
     }
 
-    /// All of the message, or of the end mark, is written.
-    fn complete(&mut self) {
-        self.at = match self.at {
-            At::End | At::Ended => At::Ended,
-            _ => At::Idle,
-        };
-        self.torn = false;
+    #[inline]
+    fn start(&mut self, total: u32) -> Result<(), Refusal> {
+        self.encoder.head(total, &mut [0; OWN_MAX])?;
+        (self.len, self.done, self.left) = (0, 0, total);
+        self.at = At::Begun;
+        Ok(())
     }
 
-    /// So many payload bytes are staged or written.
-    fn take(&mut self, len: usize) {
-        self.used = self.used.saturating_add(len);
-        self.ahead = self.ahead.saturating_sub(len);
-        self.left = self
-            .left
-            .saturating_sub(u32::try_from(len).unwrap_or(u32::MAX));
-    }
-
-    /// Whether something is left to write of the present parts.
-    fn is_pending(&self) -> bool {
-        self.ahead != 0 || self.sent < self.staged
-    }
-
-    fn idle(&self) -> Result<(), Refusal> {
-        if self.torn {
-            Err(Refusal::Unfinished { left: self.left })
+    /// Takes up the payload of a call.
+    #[inline]
+    fn give(&mut self, len: usize) {
+        if self.at == At::Begun {
+            self.at = At::First;
+            if !self.is_verbatim() {
+                self.stage.clear();
+                self.encoder.begin();
+            }
         } else {
-            Ok(())
+            self.at = At::Later;
         }
+        (self.len, self.done) = (len, 0);
+        self.left -= size_u32(len);
+    }
+
+    /// What stands in front of the payload of the call, or is the end mark; returns its length.
+    #[inline(always)]
+    fn head(&self, own: &mut [u8]) -> usize {
+        let head = match self.at {
+            At::First => self.encoder.head(self.left + size_u32(self.len), own),
+            At::End => self.encoder.end(own),
+            _ => return 0,
+        };
+        // Refused when it was begun, if at all.
+        head.unwrap_or_default()
+    }
+
+    /// Whether the message ends in this call, and its end is not staged for good.
+    fn is_last(&self) -> bool {
+        self.left == 0 && matches!(self.at, At::First | At::Later)
+    }
+
+    /// Whether all of the call is written.
+    fn is_written(&mut self) -> bool {
+        if !self.is_verbatim() {
+            return self.stage.staged().is_empty() && self.done == self.len && !self.is_last();
+        }
+        let mut own = [0; OWN_MAX];
+        let head = self.head(&mut own);
+        let tail = if self.is_last() {
+            self.encoder.tail(&mut own).unwrap_or_default()
+        } else {
+            0
+        };
+        head + self.len + tail <= self.done
+    }
+
+    /// All of the call is written.
+    #[inline]
+    fn complete(&mut self) {
+        if self.at == At::Begun {
+            return;
+        }
+        // A piece that was taken is not forgotten, even if none of it is written.
+        self.torn |= self.len != 0;
+        if self.left == 0 {
+            self.torn = false;
+            self.at = match self.at {
+                At::End | At::Ended => At::Ended,
+                _ => At::Idle,
+            };
+        }
+    }
+
+    #[inline]
+    fn is_verbatim(&self) -> bool {
+        E::VERBATIM || self.encoder.is_verbatim()
+    }
+
+    fn unfinished(&self) -> Refusal {
+        let head = if self.is_verbatim() {
+            self.head(&mut [0; OWN_MAX])
+        } else {
+            0
+        };
+        let unused = self.len.saturating_sub(self.done.saturating_sub(head));
+        Refusal::Unfinished {
+            left: self.left.saturating_add(size_u32(unused)),
+        }
+    }
+}
+
+/// The payload of a call: bytes, or parts that stand one behind the other.
+pub trait Payload {
+    /// Its length, in bytes.
+    fn len(&self) -> usize;
+
+    /// Whether it is of no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is behind its first `used` bytes, or the front of that: none only where there is none.
+    fn rest(&self, used: usize) -> &[u8];
+
+    /// Calls `each` with its parts, until one fails.
+    ///
+    /// # Errors
+    /// Those of `each`.
+    fn try_each<X>(&self, each: impl FnMut(&[u8]) -> Result<(), X>) -> Result<(), X>;
+}
+
+impl Payload for [u8] {
+    #[inline]
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn rest(&self, used: usize) -> &[u8] {
+        self.get(used..).unwrap_or_default()
+    }
+
+    #[inline]
+    fn try_each<X>(&self, mut each: impl FnMut(&[u8]) -> Result<(), X>) -> Result<(), X> {
+        each(self)
+    }
+}
+
+impl Payload for [&[u8]] {
+    fn len(&self) -> usize {
+        self.iter()
+            .fold(0, |len: usize, part| len.saturating_add(part.len()))
+    }
+
+    fn rest(&self, used: usize) -> &[u8] {
+        let mut skip = used;
+        for &part in self {
+            match part.get(skip..) {
+                Some(rest) if !rest.is_empty() => return rest,
+                _ => skip = skip.saturating_sub(part.len()),
+            }
+        }
+        &[]
+    }
+
+    fn try_each<X>(&self, mut each: impl FnMut(&[u8]) -> Result<(), X>) -> Result<(), X> {
+        self.iter().try_for_each(|part| each(part))
+    }
+}
+
+/// Memory for what a sender writes that is not the caller's.
+pub trait Stage: Clone {
+    /// Its length, in bytes.
+    const LEN: usize;
+
+    /// An empty stage.
+    fn new() -> Self;
+
+    /// Empties it.
+    fn clear(&mut self);
+
+    /// Puts a byte behind the others, if there is room.
+    fn push(&mut self, byte: u8);
+
+    /// What was put there.
+    fn bytes(&self) -> &[u8];
+
+    /// Puts bytes behind the others.
+    #[inline]
+    fn extend(&mut self, bytes: Option<&[u8]>) {
+        bytes
+            .unwrap_or_default()
+            .iter()
+            .for_each(|&byte| self.push(byte));
+    }
+
+    /// All of the memory, where payload is quoted in it.
+    fn room(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    /// So many bytes of [`room`](Self::room), from the first, are to be written.
+    fn stage(&mut self, len: usize) {
+        let _ = len;
+    }
+
+    /// Those of them that are not.
+    fn staged(&self) -> &[u8] {
+        &[]
+    }
+
+    /// So many more of them are.
+    fn sent(&mut self, len: usize) {
+        let _ = len;
+    }
+}
+
+/// For payload that is sent as it is: costs no code to clear.
+impl<const N: usize> Stage for heapless::Vec<u8, N, u8> {
+    const LEN: usize = N;
+
+    #[inline]
+    fn new() -> Self {
+        Self::new()
+    }
+
+    #[inline]
+    fn clear(&mut self) {
+        self.clear();
+    }
+
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        let _ = self.push(byte);
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+/// A stage in which payload is quoted.
+#[derive(Clone, Debug)]
+pub struct Quoted<const N: usize> {
+    bytes: [u8; N],
+    staged: usize,
+    sent: usize,
+}
+
+impl<const N: usize> Stage for Quoted<N> {
+    const LEN: usize = N;
+
+    fn new() -> Self {
+        Self {
+            bytes: [0; N],
+            staged: 0,
+            sent: 0,
+        }
+    }
+
+    fn clear(&mut self) {
+        (self.staged, self.sent) = (0, 0);
+    }
+
+    fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.staged) {
+            *slot = byte;
+            self.staged += 1;
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.staged).unwrap_or_default()
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    fn stage(&mut self, len: usize) {
+        (self.staged, self.sent) = (len, 0);
+    }
+
+    fn staged(&self) -> &[u8] {
+        self.bytes.get(self.sent..self.staged).unwrap_or_default()
+    }
+
+    fn sent(&mut self, len: usize) {
+        self.sent = self.sent.saturating_add(len).min(self.staged);
     }
 }
 
@@ -342,9 +583,10 @@ pub fn encode<E: Encode>(
     out: &mut [u8],
 ) -> Result<usize, Refusal> {
     let no_room = Refusal::NoRoom { len: out.len() };
-    check_parts(encoder, parts)?;
-    let total = message_len(parts_len(parts))?;
+    check_whole(encoder, parts)?;
+    let total = message_len(Payload::len(parts))?;
     let mut len = encoder.head(total, out)?;
+    encoder.begin();
     if !E::VERBATIM && !encoder.is_verbatim() {
         for &part in parts {
             if encoder.quote(part, out) != (part.len(), 0) {
@@ -363,15 +605,20 @@ pub fn encode<E: Encode>(
     Ok(len + tail)
 }
 
-fn check_parts<E: Encode>(encoder: &mut E, parts: &[&[u8]]) -> Result<(), Refusal> {
+#[inline]
+fn check_whole<E: Encode>(
+    encoder: &mut E,
+    payload: &(impl Payload + ?Sized),
+) -> Result<(), Refusal> {
     encoder.check(&[], true, false)?;
     let mut offset = 0;
-    for part in parts {
+    payload.try_each(|part| {
         encoder
             .check(part, false, false)
             .map_err(|refusal| shifted(refusal, offset))?;
         offset += part.len();
-    }
+        Ok(())
+    })?;
     encoder
         .check(&[], false, true)
         .map_err(|refusal| shifted(refusal, offset))
@@ -387,27 +634,10 @@ fn shifted(refusal: Refusal, by: usize) -> Refusal {
     }
 }
 
+#[inline]
 fn message_len(total: usize) -> Result<u32, Refusal> {
     u32::try_from(total).map_err(|_| Refusal::TooLong {
         len: u32::MAX,
         max: u32::MAX,
     })
-}
-
-fn parts_len(parts: &[&[u8]]) -> usize {
-    parts
-        .iter()
-        .fold(0, |len: usize, part| len.saturating_add(part.len()))
-}
-
-/// The unused bytes of the part that the first `used` bytes end in.
-fn rest<'a>(parts: &[&'a [u8]], used: usize) -> &'a [u8] {
-    let mut skip = used;
-    for &part in parts {
-        match part.get(skip..) {
-            Some(rest) if !rest.is_empty() => return rest,
-            _ => skip = skip.saturating_sub(part.len()),
-        }
-    }
-    &[]
 }

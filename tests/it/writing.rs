@@ -72,8 +72,9 @@ fn the_payload_of_a_large_message_leaves_from_the_callers_memory() {
             };
             assert!(*len >= 3000 - 64, "{spec}: {len} bytes from there");
             let tail = usize::from(spec == "netstring" || spec == "lines" || spec.starts_with("delimited"));
-            let stage = usize::from(spec != "stream");
-            assert_eq!(writes.len(), stage + 1 + tail, "{spec}: {writes:?}");
+            // Where nothing stands in front of it, nothing is copied.
+            let has_header = !["stream", "fixed", "lines", "delimited"].iter().any(|name| spec.starts_with(name));
+            assert_eq!(writes.len(), usize::from(has_header) + 1 + tail, "{spec}: {writes:?}");
         });
     }
 }

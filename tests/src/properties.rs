@@ -3,8 +3,8 @@
 //! The functions that take any bytes read their choices (framing, limits, sizes) from the first of them.
 
 use framing_core::{
-    AnyEncoder, AnyFraming, Decode, Fault, Found, Framing, Limits, Received, Receiver, Refusal,
-    Sender, Step, encode,
+    AnyEncoder, AnyFraming, Decode, Fault, Found, Framing, Limits, Payload, Received, Receiver,
+    Refusal, Sender, Step, encode,
 };
 
 mod choices;
@@ -148,7 +148,7 @@ pub fn any_messages(data: &[u8]) {
         }
     }
     sender.begin_end().expect("between messages");
-    write(&mut sender, &[], &mut wire, &mut sizes);
+    write(&mut sender, &b""[..], &mut wire, &mut sizes);
     let longest = sent.iter().map(Vec::len).max().unwrap_or_default();
     let want = match spec {
         "stream" => [sent.concat()]
@@ -405,8 +405,8 @@ fn send_whole(
     let (first, rest) = message.split_at(sizes.next().min(message.len()));
     let (second, third) = rest.split_at(sizes.next().min(rest.len()));
     let parts = [first, &[], second, third];
-    sender.begin_whole(&parts)?;
-    write(sender, &parts, wire, sizes);
+    sender.begin_whole(&parts[..])?;
+    write(sender, &parts[..], wire, sizes);
     Ok(())
 }
 
@@ -428,7 +428,7 @@ fn send_pieces(
             },
             other => other,
         })?;
-        write(sender, &[piece], wire, sizes);
+        write(sender, piece, wire, sizes);
         at += len;
         if at == message.len() {
             return Ok(());
@@ -461,9 +461,14 @@ fn encode_whole(
 }
 
 /// Writes what is begun, by any sizes.
-fn write(sender: &mut Sender<AnyEncoder>, parts: &[&[u8]], wire: &mut Vec<u8>, sizes: &mut Sizes) {
+fn write<P: Payload + ?Sized>(
+    sender: &mut Sender<AnyEncoder>,
+    payload: &P,
+    wire: &mut Vec<u8>,
+    sizes: &mut Sizes,
+) {
     loop {
-        let chunk = sender.chunk(parts);
+        let chunk = sender.chunk(payload);
         if chunk.is_empty() {
             return;
         }

@@ -50,15 +50,16 @@ impl Prefix for Blocks {
         }
     }
 
+    #[inline]
     fn write(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal> {
         if len == 0 {
             return Err(Refusal::Empty);
         }
-        put(&len.to_be_bytes(), out)
+        put(len.to_be_bytes(), out)
     }
 
     fn write_end(&self, out: &mut [u8]) -> Result<usize, Refusal> {
-        put(&[0; 4], out)
+        put([0; 4], out)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::bytes::{copy, shift_down};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
 use crate::receiver::Sliding;
+use crate::sender::Quoted;
 
 /// Any bytes, quoted so that a zero byte can end each message; resynchronises at every zero.
 ///
@@ -386,14 +387,16 @@ impl CobsEncoder {
 }
 
 impl Encode for CobsEncoder {
-    type Stage = [u8; 512];
-    const STAGE: [u8; 512] = [0; 512];
+    type Stage = Quoted<512>;
     const VERBATIM: bool = false;
 
-    fn head(&mut self, _len: u32, _stage: &mut [u8]) -> Result<usize, Refusal> {
+    fn head(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
+        Ok(0)
+    }
+
+    fn begin(&mut self) {
         (self.filled, self.sent) = (0, 0);
         self.open_group();
-        Ok(0)
     }
 
     fn quote(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {

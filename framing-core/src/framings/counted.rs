@@ -382,33 +382,40 @@ pub struct CountedEncoder<P> {
 }
 
 impl<P: Prefix> Encode for CountedEncoder<P> {
-    type Stage = [u8; 64];
-    const STAGE: [u8; 64] = [0; 64];
+    type Stage = heapless::Vec<u8, 64, u8>;
     const VERBATIM: bool = true;
     const TAIL_MAX: usize = tail_len::<P>();
 
-    fn head(&mut self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
+    #[inline]
+    fn head(&self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
         self.prefix.write(len, stage)
     }
 
     fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
         match P::TAIL {
-            Some(tail) => put(&[tail], stage),
+            Some(tail) => put([tail], stage),
             None => Ok(0),
         }
     }
 
-    fn end(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+    fn end(&self, stage: &mut [u8]) -> Result<usize, Refusal> {
         self.prefix.write_end(stage)
     }
 }
 
-/// Copies a header to the front of `out`; the length of `out` is the only thing that can be wrong.
-pub(crate) fn put(header: &[u8], out: &mut [u8]) -> Result<usize, Refusal> {
-    let room = out.len();
-    let front = out
-        .get_mut(..header.len())
-        .ok_or(Refusal::NoRoom { len: room })?;
+/// Puts a header to the front of `out`, whose length is the only thing that can be wrong.
+#[inline]
+pub(crate) fn put<const N: usize>(header: [u8; N], out: &mut [u8]) -> Result<usize, Refusal> {
+    let len = out.len();
+    let front = out.first_chunk_mut().ok_or(Refusal::NoRoom { len })?;
+    *front = header;
+    Ok(N)
+}
+
+/// As [`put`], of any length.
+pub(crate) fn put_slice(header: &[u8], out: &mut [u8]) -> Result<usize, Refusal> {
+    let len = out.len();
+    let front = out.get_mut(..header.len()).ok_or(Refusal::NoRoom { len })?;
     copy(header, front);
     Ok(header.len())
 }

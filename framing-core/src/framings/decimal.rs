@@ -10,7 +10,7 @@
 //! space, at most ten digits, at most 2³²−1. Behind a bad length no boundary can be found.
 
 use super::Named;
-use super::counted::{Parsed, Prefix, put};
+use super::counted::{Parsed, Prefix, put_slice};
 use crate::fault::Refusal;
 
 /// Most bytes of a decimal length: ten digits and what stands behind them.
@@ -147,5 +147,5 @@ fn write(len: u32, end: u8, out: &mut [u8]) -> Result<usize, Refusal> {
             break;
         }
     }
-    put(text.get(LEN_MAX - 1 - digits..).unwrap_or_default(), out)
+    put_slice(text.get(LEN_MAX - 1 - digits..).unwrap_or_default(), out)
 }

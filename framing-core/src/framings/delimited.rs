@@ -6,7 +6,7 @@
 
 use core::fmt;
 
-use super::counted::{put, size_u32, size_usize};
+use super::counted::{put_slice, size_u32, size_usize};
 use super::{Named, SpecError};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
@@ -31,7 +31,9 @@ impl Delimited {
     #[must_use]
     pub fn new(delimiter: &[u8]) -> Option<Self> {
         let mut bytes = [0; Self::LEN_MAX];
-        let len = put(delimiter, &mut bytes).ok().filter(|&len| len != 0)?;
+        let len = put_slice(delimiter, &mut bytes)
+            .ok()
+            .filter(|&len| len != 0)?;
         Some(Self { bytes, len })
     }
 
@@ -390,8 +392,7 @@ impl DelimitedEncoder {
 }
 
 impl Encode for DelimitedEncoder {
-    type Stage = [u8; 64];
-    const STAGE: [u8; 64] = [0; 64];
+    type Stage = heapless::Vec<u8, 64, u8>;
     const VERBATIM: bool = true;
     const TAIL_MAX: usize = Delimited::LEN_MAX;
 
@@ -444,14 +445,12 @@ impl Encode for DelimitedEncoder {
         Ok(())
     }
 
-    fn head(&mut self, _len: u32, _stage: &mut [u8]) -> Result<usize, Refusal> {
-        // What an earlier message ended in says nothing of this one.
-        *self = Self::new(self.delimiter, self.lines);
+    fn head(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
         Ok(0)
     }
 
     fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
-        put(self.delimiter.delimiter(), stage)
+        put_slice(self.delimiter.delimiter(), stage)
     }
 }
 

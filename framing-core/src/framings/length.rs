@@ -73,6 +73,7 @@ impl<W: Width> Prefix for Length<W> {
         }
     }
 
+    #[inline]
     fn write(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal> {
         if W::MAX < len {
             return Err(Refusal::TooLong { len, max: W::MAX });
@@ -106,7 +107,7 @@ macro_rules! widths {
             fn write(len: u32, out: &mut [u8]) -> Result<usize, Refusal> {
                 // `Prefix::write` has refused what the width does not hold.
                 let len = $uint::try_from(len).unwrap_or($uint::MAX);
-                put(&len.$to(), out)
+                put(len.$to(), out)
             }
         }
     )* };
@@ -179,6 +180,7 @@ impl Prefix for Varint {
         }
     }
 
+    #[inline]
     fn write(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal> {
         let room = out.len();
         let mut rest = len;

@@ -96,11 +96,10 @@ impl Decode for StreamDecoder {
 pub struct StreamEncoder;
 
 impl Encode for StreamEncoder {
-    type Stage = [u8; 0];
-    const STAGE: [u8; 0] = [];
+    type Stage = heapless::Vec<u8, 0, u8>;
     const VERBATIM: bool = true;
 
-    fn head(&mut self, _len: u32, _stage: &mut [u8]) -> Result<usize, Refusal> {
+    fn head(&self, _len: u32, _stage: &mut [u8]) -> Result<usize, Refusal> {
         Ok(0)
     }
 }

@@ -56,9 +56,9 @@ impl Case {
         let mut wire = Vec::new();
         let mut sender = Sender::new(framing);
         for _ in 0..count {
-            sender.begin_whole(&[&payload]).ok()?;
+            sender.begin_whole(&payload[..]).ok()?;
             loop {
-                let chunk = sender.chunk(&[&payload]);
+                let chunk = sender.chunk(&payload[..]);
                 if chunk.is_empty() {
                     break;
                 }

@@ -89,12 +89,12 @@ impl Call<u64> for Sent<'_> {
         let mut sender = Sender::new(framing);
         self.out.clear();
         for _ in 0..self.case.count {
-            let parts: &[&[u8]] = &[black_box(&self.case.payload)];
-            if sender.begin_whole(parts).is_err() {
+            let payload = &black_box(&self.case.payload)[..];
+            if sender.begin_whole(payload).is_err() {
                 return 0;
             }
             loop {
-                let chunk = sender.chunk(parts);
+                let chunk = sender.chunk(payload);
                 if chunk.is_empty() {
                     break;
                 }
