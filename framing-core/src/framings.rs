@@ -181,6 +181,7 @@ macro_rules! framings {
         impl Encode for AnyEncoder {
             type Stage = Quoted<512>;
             const VERBATIM: bool = false;
+            const HEAD_MAX: usize = crate::sender::OWN_MAX;
             const TAIL_MAX: usize = Delimited::LEN_MAX;
 
             fn check(&mut self, piece: &[u8], first: bool, last: bool) -> Result<(), Refusal> {

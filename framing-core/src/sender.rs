@@ -8,7 +8,7 @@ use crate::framing::{Encode, Framing};
 use crate::framings::counted::size_u32;
 
 /// Most bytes that a framing puts in front of a payload, or behind one that is sent as it is.
-const OWN_MAX: usize = 12;
+pub(crate) const OWN_MAX: usize = 12;
 
 /// An encoder with its position: pure, driven by the writers of [`blocking`](crate::blocking) and
 /// [`nonblocking`](crate::nonblocking), or by hand where bytes go elsewhere.
@@ -196,7 +196,7 @@ impl<E: Encode> Sender<E> {
         let mut own = [0; OWN_MAX];
         let head = self.head(&mut own);
         // A small message leaves in one write, whatever parts it lies in, with what stands around it.
-        let is_small = (E::TAIL_MAX != 0 || head == 0)
+        let is_small = (E::TAIL_MAX != 0 || E::HEAD_MAX == 0)
             && self.at == At::First
             && self.left == 0
             && head + self.len <= E::Stage::LEN - E::TAIL_MAX;

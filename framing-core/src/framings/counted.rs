@@ -13,6 +13,8 @@ use crate::receiver::Tight;
 ///
 /// Every such description is a [`Framing`].
 pub trait Prefix: Copy {
+    /// Most bytes of a header: at most 12.
+    const HEAD_MAX: usize;
     /// The byte that must stand behind the payload.
     const TAIL: Option<u8> = None;
     /// Whether a series of messages is ended by a mark, so that closing without it cuts the series.
@@ -384,6 +386,7 @@ pub struct CountedEncoder<P> {
 impl<P: Prefix> Encode for CountedEncoder<P> {
     type Stage = heapless::Vec<u8, 64, u8>;
     const VERBATIM: bool = true;
+    const HEAD_MAX: usize = P::HEAD_MAX;
     const TAIL_MAX: usize = tail_len::<P>();
 
     #[inline]

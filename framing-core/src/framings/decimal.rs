@@ -40,6 +40,7 @@ impl Netstring {
 }
 
 impl Prefix for Netstring {
+    const HEAD_MAX: usize = LEN_MAX;
     const TAIL: Option<u8> = Some(b',');
 
     #[inline]
@@ -82,6 +83,8 @@ impl OctetCounted {
 }
 
 impl Prefix for OctetCounted {
+    const HEAD_MAX: usize = LEN_MAX;
+
     #[inline]
     fn header_min(&self, have: usize) -> usize {
         have.saturating_add(if have == 0 { 2 } else { 1 })

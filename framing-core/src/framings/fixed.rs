@@ -49,6 +49,8 @@ impl Fixed {
 }
 
 impl Prefix for Fixed {
+    const HEAD_MAX: usize = 0;
+
     #[inline]
     fn header_min(&self, _have: usize) -> usize {
         usize::try_from(self.len).unwrap_or(usize::MAX)

@@ -60,6 +60,8 @@ impl<W: Width> Length<W> {
 }
 
 impl<W: Width> Prefix for Length<W> {
+    const HEAD_MAX: usize = W::LEN;
+
     #[inline]
     fn header_min(&self, _have: usize) -> usize {
         W::LEN
@@ -150,6 +152,8 @@ impl Varint {
 }
 
 impl Prefix for Varint {
+    const HEAD_MAX: usize = Self::LEN_MAX;
+
     #[inline]
     fn header_min(&self, have: usize) -> usize {
         have.saturating_add(1)
