@@ -10,6 +10,9 @@ use crate::framings::counted::size_u32;
 /// Most bytes that a framing puts in front of a payload, or behind one that is sent as it is.
 pub(crate) const OWN_MAX: usize = 12;
 
+/// How many bytes of a message that does not fit into the stage leave with its header, which counts.
+const LONG_JOINED: usize = 16;
+
 /// An encoder with its position: pure, driven by the writers of [`blocking`](crate::blocking) and
 /// [`nonblocking`](crate::nonblocking), or by hand where bytes go elsewhere.
 ///
@@ -213,7 +216,7 @@ impl<E: Encode> Sender<E> {
         if E::TAIL_MAX != 0 && self.is_last() {
             self.stage.clear();
             let tail = self.encoder.tail(&mut own).unwrap_or_default();
-            self.stage.extend(own.get(..tail));
+            self.stage.extend(own.get(..tail).unwrap_or_default());
             let used = used.saturating_sub(self.len);
             if used < tail {
                 return self.stage.bytes().get(used..).unwrap_or_default();
@@ -227,18 +230,23 @@ impl<E: Encode> Sender<E> {
     #[inline]
     fn join(&mut self, head: &[u8], payload: &(impl Payload + ?Sized), with_tail: bool) {
         self.stage.clear();
-        while let at = self.stage.bytes().len()
-            && at < E::Stage::LEN - E::TAIL_MAX
-            && let Some(&byte) = head
-                .get(at)
-                .or_else(|| payload.rest(at - head.len()).first())
+        self.stage.extend(head);
+        let mut room = E::Stage::LEN - E::TAIL_MAX;
+        if room < head.len() + self.len {
+            room = LONG_JOINED;
+        }
+        while let used = self.stage.bytes().len() - head.len()
+            && let rest = payload.rest(used)
+            && !rest.is_empty()
+            && used + head.len() < room
         {
-            self.stage.push(byte);
+            let here = rest.get(..room - used - head.len()).unwrap_or(rest);
+            self.stage.extend(here);
         }
         if with_tail {
             let mut tail = [0; OWN_MAX];
             let len = self.encoder.tail(&mut tail).unwrap_or_default();
-            self.stage.extend(tail.get(..len));
+            self.stage.extend(tail.get(..len).unwrap_or_default());
         }
     }
 
@@ -435,11 +443,8 @@ pub trait Stage: Clone {
 
     /// Puts bytes behind the others.
     #[inline]
-    fn extend(&mut self, bytes: Option<&[u8]>) {
-        bytes
-            .unwrap_or_default()
-            .iter()
-            .for_each(|&byte| self.push(byte));
+    fn extend(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.push(byte));
     }
 
     /// All of the memory, where payload is quoted in it.

@@ -283,15 +283,15 @@ fn a_piece_that_was_taken_is_not_forgotten_even_if_none_of_it_is_written() {
 fn an_unfinished_message_says_how_much_of_it_is_left_to_give() {
     let sink = Sink::new(100).upset(1, Upset::Error);
     let mut writer = blocking::Writer::new(sink, Blocks);
-    // The first write takes all 64 staged bytes: the header and 60 of the payload.
+    // The first write takes 16 bytes: the header and 12 of the payload.
     assert_eq!(writer.send(&[1; 200]), Err(SendError::Io(Broken)));
     assert_eq!(
         writer.send(b"a"),
-        Err(SendError::Refused(Refusal::Unfinished { left: 140 }))
+        Err(SendError::Refused(Refusal::Unfinished { left: 188 }))
     );
     assert_eq!(
         writer.finish(),
-        Err(SendError::Refused(Refusal::Unfinished { left: 140 }))
+        Err(SendError::Refused(Refusal::Unfinished { left: 188 }))
     );
 }
 
