@@ -14,7 +14,7 @@ pub use self::choices::{Known, SPECS};
 pub use self::codecs::as_tokio;
 
 use self::choices::{Choices, KNOWN, Sizes};
-use crate::drive::{Collector, Mode};
+use crate::drive::{Collector, Mode, scan_all};
 use crate::reference::Format;
 use crate::samples::Event;
 use crate::sizes::{buffer_len, buffer_min, wire_len};
@@ -52,6 +52,21 @@ pub fn any_bytes(data: &[u8]) {
                 &limits,
             );
             check(known, mode, wire, &limits, &seen);
+        }
+        1 if how / 8 % 2 == 1 => {
+            // Many steps a call, in the pieces of that size, and stopped after some.
+            let mut cuts = vec![];
+            let mut at = sizes.next().max(1);
+            while at < wire.len() {
+                cuts.push(at);
+                at = at.saturating_add(sizes.next().max(1));
+            }
+            let stop = 1 + usize::from(how / 16);
+            assert_eq!(
+                scan_all(framing.decoder(), mode, wire, &cuts, &limits, stop),
+                known.format.decode(wire, &of(mode, limits)),
+                "{spec} {mode:?} {limits:?} {cuts:?} {stop}"
+            );
         }
         1 => {
             // As much as is asked for, where that is known: nothing behind a message is read with it.
