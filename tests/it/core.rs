@@ -1,8 +1,5 @@
-//! What tries the core quickest: run for each mutant of it. All of it stands in the other binary too.
+//! What catches most of the mutants of the core, and is built again in a second: tried for each of them, first. What
+//! it misses is tried by the other binary, of which this is a part.
 
-mod boundaries;
 mod corpus;
 mod exhaustive;
-mod mistakes;
-mod names;
-mod writing;

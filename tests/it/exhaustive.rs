@@ -2,9 +2,9 @@
 //!
 //! `FRAMING_DEPTH=N` adds N bytes to each length (or takes them away); each byte more takes four to ten times as long.
 
-use framing_core::{AnyFraming, Framing, Limits};
+use framing_core::{Framing, Limits};
 use tests::drive::{MODES, Mode};
-use tests::properties::{UNLIMITED, check, walk};
+use tests::properties::{Known, UNLIMITED, check, walk};
 
 #[test]
 fn lengths_of_one_byte() {
@@ -80,9 +80,9 @@ const LIMITS: [Limits; 3] = [
     UNLIMITED,
 ];
 
-fn try_all(spec: &str, alphabet: &[u8], len_max: usize) {
+fn try_all(spec: &'static str, alphabet: &[u8], len_max: usize) {
     let deeper = std::env::var("FRAMING_DEPTH").map_or(0, |depth| depth.parse().expect("a number"));
-    let framing: AnyFraming = spec.parse().expect(spec);
+    let known = Known::of(spec);
     for len in 0..=len_max.saturating_add_signed(deeper) {
         let mut digits = vec![0; len];
         loop {
@@ -90,7 +90,7 @@ fn try_all(spec: &str, alphabet: &[u8], len_max: usize) {
                 .iter()
                 .map(|&digit: &usize| alphabet[digit])
                 .collect();
-            try_splits(spec, framing, &wire);
+            try_splits(&known, &wire);
             // The next number, of so many digits.
             let Some(at) = digits.iter().position(|&digit| digit + 1 < alphabet.len()) else {
                 break;
@@ -103,14 +103,15 @@ fn try_all(spec: &str, alphabet: &[u8], len_max: usize) {
 
 /// Each bit of a number says whether the wire is cut behind a byte. What is right of the whole wire is asked of the
 /// reference, and what comes of the splits must be the same.
-fn try_splits(spec: &str, framing: AnyFraming, wire: &[u8]) {
+fn try_splits(known: &Known, wire: &[u8]) {
+    let (framing, spec) = (known.framing, known.spec);
     for limits in LIMITS {
         for mode in MODES {
             if mode == Mode::Pieces && limits != UNLIMITED {
                 continue;
             }
             let whole = walk(&mut framing.decoder(), mode, wire, |_| wire.len(), &limits);
-            check(spec, mode, wire, &limits, &whole);
+            check(known, mode, wire, &limits, &whole);
             for split in 1..1_u64 << wire.len().saturating_sub(1) {
                 let mut at = 0;
                 let feed = |_| {

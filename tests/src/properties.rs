@@ -10,36 +10,14 @@ use framing_core::{
 mod choices;
 mod codecs;
 
+pub use self::choices::{Known, SPECS};
 pub use self::codecs::as_tokio;
 
-use self::choices::{Choices, Sizes};
-use crate::drive::{Collector, Mode, is_exact};
-use crate::reference;
+use self::choices::{Choices, KNOWN, Sizes};
+use crate::drive::{Collector, Mode, scan_all};
+use crate::reference::Format;
 use crate::samples::Event;
 use crate::sizes::{buffer_len, buffer_min, wire_len};
-
-/// Every framing, with arguments where it needs them.
-pub const SPECS: [&str; 19] = [
-    "blocks",
-    "stream",
-    "fixed:1",
-    "fixed:3",
-    "fixed:20",
-    "lines",
-    "delimited:00",
-    "delimited:0d0a",
-    "delimited:6161",
-    "delimited:6162616261626162",
-    "cobs",
-    "length:u8",
-    "length:u16",
-    "length:u16le",
-    "length:u32",
-    "length:u32le",
-    "length:varint",
-    "netstring",
-    "octet-counted",
-];
 
 /// No message is too long.
 pub const UNLIMITED: Limits = Limits {
@@ -54,7 +32,7 @@ pub const UNLIMITED: Limits = Limits {
 /// If not.
 pub fn any_bytes(data: &[u8]) {
     let mut choices = Choices(data);
-    let spec = choices.among(&SPECS);
+    let known = choices.among(&*KNOWN);
     let limits = Limits {
         block_max: choices.limit(),
         skip_max: choices.limit(),
@@ -63,7 +41,7 @@ pub fn any_bytes(data: &[u8]) {
     let mut sizes = choices.sizes();
     let wire = choices.0;
     let mode = [Mode::Whole, Mode::Pieces][usize::from(how % 2)];
-    let framing: AnyFraming = spec.parse().expect(spec);
+    let (framing, spec) = (known.framing, known.spec);
     match how / 2 % 4 {
         0 => {
             let seen = walk(
@@ -73,14 +51,29 @@ pub fn any_bytes(data: &[u8]) {
                 |_| sizes.next(),
                 &limits,
             );
-            check(spec, mode, wire, &limits, &seen);
+            check(known, mode, wire, &limits, &seen);
+        }
+        1 if how / 8 % 2 == 1 => {
+            // Many steps a call, in the pieces of that size, and stopped after some.
+            let mut cuts = vec![];
+            let mut at = sizes.next().max(1);
+            while at < wire.len() {
+                cuts.push(at);
+                at = at.saturating_add(sizes.next().max(1));
+            }
+            let stop = 1 + usize::from(how / 16);
+            assert_eq!(
+                scan_all(framing.decoder(), mode, wire, &cuts, &limits, stop),
+                known.format.decode(wire, &of(mode, limits)),
+                "{spec} {mode:?} {limits:?} {cuts:?} {stop}"
+            );
         }
         1 => {
             // As much as is asked for, where that is known: nothing behind a message is read with it.
             let seen = walk(&mut framing.decoder(), mode, wire, |want| want, &limits);
-            check(spec, mode, wire, &limits, &seen);
+            check(known, mode, wire, &limits, &seen);
             assert!(
-                !is_exact(framing) || spec == "stream" || seen.behind == 0,
+                !known.is_exact || known.format == Format::Stream || seen.behind == 0,
                 "{spec}"
             );
         }
@@ -93,7 +86,7 @@ pub fn any_bytes(data: &[u8]) {
             let seen = receive(framing, mode, wire, sizes, len, limits.skip_max);
             assert_eq!(
                 seen,
-                reference::decode(spec, wire, &of(mode, limits)),
+                known.format.decode(wire, &of(mode, limits)),
                 "{spec} {mode:?}"
             );
         }
@@ -108,15 +101,15 @@ pub fn any_bytes(data: &[u8]) {
 /// If not.
 pub fn any_messages(data: &[u8]) {
     let mut choices = Choices(data);
-    let spec = choices.among(&SPECS);
-    let framing: AnyFraming = spec.parse().expect(spec);
+    let known = choices.among(&*KNOWN);
+    let (framing, spec) = (known.framing, known.spec);
     let mut sizes = choices.sizes();
     let mut sender = Sender::new(framing);
     let (mut wire, mut sent) = (vec![], vec![]);
     for _ in 0..=choices.next() % 3 {
         let how = choices.next();
-        let message = choices.message(spec);
-        let want = reference::encode(spec, &message);
+        let message = choices.message(&known.format);
+        let want = known.format.encode(&message);
         let begin = wire.len();
         let result = match how % 3 {
             0 => send_whole(&mut sender, &message, &mut wire, &mut sizes),
@@ -150,8 +143,8 @@ pub fn any_messages(data: &[u8]) {
     sender.begin_end().expect("between messages");
     write(&mut sender, &b""[..], &mut wire, &mut sizes);
     let longest = sent.iter().map(Vec::len).max().unwrap_or_default();
-    let want = match spec {
-        "stream" => [sent.concat()]
+    let want = match known.format {
+        Format::Stream => [sent.concat()]
             .into_iter()
             .filter(|all| !all.is_empty())
             .map(Event::Stream)
@@ -160,10 +153,10 @@ pub fn any_messages(data: &[u8]) {
     };
     let want = want
         .into_iter()
-        .chain((spec == "blocks").then_some(Event::End))
+        .chain((known.format == Format::Blocks).then_some(Event::End))
         .chain([Event::Closed]);
     let want: Vec<_> = want.collect();
-    assert_eq!(reference::decode(spec, &wire, &UNLIMITED), want, "{spec}");
+    assert_eq!(known.format.decode(&wire, &UNLIMITED), want, "{spec}");
     let len = buffer_len(framing, longest).max(1);
     assert_eq!(
         receive(framing, Mode::Whole, &wire, sizes, len, 0),
@@ -241,8 +234,9 @@ pub fn walk(
 ///
 /// # Panics
 /// If not.
-pub fn check(spec: &str, mode: Mode, wire: &[u8], limits: &Limits, seen: &Seen) {
-    let want = reference::decode(spec, wire, &of(mode, *limits));
+pub fn check(known: &Known, mode: Mode, wire: &[u8], limits: &Limits, seen: &Seen) {
+    let Known { spec, format, .. } = known;
+    let want = format.decode(wire, &of(mode, *limits));
     assert_eq!(
         seen.events, want,
         "{spec} {mode:?} {limits:?}, of {wire:02x?}"
@@ -253,7 +247,7 @@ pub fn check(spec: &str, mode: Mode, wire: &[u8], limits: &Limits, seen: &Seen) 
             Event::Block(bytes) | Event::Stream(bytes) => {
                 payload += bytes.len();
                 if is_all {
-                    again.extend(reference::encode(spec, &bytes).unwrap_or_default());
+                    again.extend(format.encode(&bytes).unwrap_or_default());
                 }
             }
             Event::End if is_all => again.extend([0; 4]),
@@ -266,7 +260,7 @@ pub fn check(spec: &str, mode: Mode, wire: &[u8], limits: &Limits, seen: &Seen) 
         "{spec}"
     );
     // Three have more than one form of a message.
-    if !matches!(spec, "cobs" | "lines" | "length:varint") {
+    if !matches!(format, Format::Cobs | Format::Lines | Format::Varint) {
         assert!(
             wire.starts_with(&again) && (!is_all || wire == again),
             "{spec}"

@@ -6,112 +6,158 @@ use framing_core::{Fault, Limits, Part, Refusal};
 
 use crate::samples::Event;
 
-/// What a stream of these bytes, then closed, is in the framing `spec`.
+/// A framing as it is known here: found once by its name, since that takes longer than most messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `blocks`
+    Blocks,
+    /// `stream`
+    Stream,
+    /// `fixed:N`
+    Fixed(u32),
+    /// `lines`
+    Lines,
+    /// `delimited:HEX`
+    Delimited(Vec<u8>),
+    /// `cobs`
+    Cobs,
+    /// `length:u8`, `length:u16` and `length:u32`: of so many bytes
+    BigEndian(usize),
+    /// `length:u16le` and `length:u32le`
+    LittleEndian(usize),
+    /// `length:varint`
+    Varint,
+    /// `netstring`
+    Netstring,
+    /// `octet-counted`
+    OctetCounted,
+}
+
+impl Format {
+    /// The framing of that name.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn of(spec: &str) -> Self {
+        match spec {
+            "blocks" => Self::Blocks,
+            "stream" => Self::Stream,
+            "lines" => Self::Lines,
+            "cobs" => Self::Cobs,
+            "length:u8" => Self::BigEndian(1),
+            "length:u16" => Self::BigEndian(2),
+            "length:u16le" => Self::LittleEndian(2),
+            "length:u32" => Self::BigEndian(4),
+            "length:u32le" => Self::LittleEndian(4),
+            "length:varint" => Self::Varint,
+            "netstring" => Self::Netstring,
+            "octet-counted" => Self::OctetCounted,
+            _ => match spec.split_once(':') {
+                Some(("fixed", len)) => Self::Fixed(len.parse().expect(spec)),
+                Some(("delimited", hex)) => Self::Delimited(bytes_of(hex)),
+                _ => panic!("no framing {spec}"),
+            },
+        }
+    }
+
+    /// What a stream of these bytes, then closed, is.
+    #[must_use]
+    pub fn decode(&self, wire: &[u8], limits: &Limits) -> Vec<Event> {
+        let mut events = match *self {
+            Self::Stream if wire.is_empty() => vec![],
+            Self::Stream => vec![Event::Stream(wire.to_vec())],
+            Self::Blocks => counted(wire, limits, |bytes| big_endian(bytes, 4), None, true),
+            Self::BigEndian(width) => {
+                counted(wire, limits, |bytes| big_endian(bytes, width), None, false)
+            }
+            Self::LittleEndian(width) => {
+                let header = |bytes: &[u8]| little_endian(bytes, width);
+                counted(wire, limits, header, None, false)
+            }
+            Self::Varint => counted(wire, limits, varint, None, false),
+            Self::Netstring => {
+                let header = |bytes: &[u8]| decimal(bytes, b':', 0);
+                counted(wire, limits, header, Some(b','), false)
+            }
+            Self::OctetCounted => {
+                let header = |bytes: &[u8]| decimal(bytes, b' ', 1);
+                counted(wire, limits, header, None, false)
+            }
+            Self::Fixed(len) => {
+                let len = u64::from(len);
+                let header = |_: &[u8]| Header::Whole { size: 0, len };
+                counted(wire, limits, header, None, false)
+            }
+            Self::Cobs => cobs(wire, limits),
+            Self::Lines => delimited(wire, limits, b"\n", true),
+            Self::Delimited(ref delimiter) => delimited(wire, limits, delimiter, false),
+        };
+        events.push(Event::Closed);
+        events
+    }
+
+    /// The bytes of this message, or why it cannot be sent.
+    ///
+    /// # Errors
+    /// As of [`Sender::begin_whole`](framing_core::Sender::begin_whole).
+    ///
+    /// # Panics
+    /// If the message is longer than 4 GiB.
+    pub fn encode(&self, message: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let len = u32::try_from(message.len()).expect("a short message");
+        let (head, tail): (_, &[u8]) = match *self {
+            Self::Blocks | Self::OctetCounted if len == 0 => return Err(Refusal::Empty),
+            Self::Stream => (vec![], &[]),
+            Self::Blocks => (len.to_be_bytes().to_vec(), &[]),
+            Self::BigEndian(width) => (up_to(len, width)?.to_be_bytes()[4 - width..].to_vec(), &[]),
+            Self::LittleEndian(width) => (up_to(len, width)?.to_le_bytes()[..width].to_vec(), &[]),
+            Self::Varint => (to_varint(len), &[]),
+            Self::Netstring => (format!("{len}:").into_bytes(), b","),
+            Self::OctetCounted => (format!("{len} ").into_bytes(), &[]),
+            Self::Fixed(want) if want != len => return Err(Refusal::WrongLength { len, want }),
+            Self::Fixed(_) => (vec![], &[]),
+            Self::Cobs => return Ok(to_cobs(message)),
+            Self::Lines => (vec![], b"\n"),
+            Self::Delimited(ref delimiter) => (vec![], delimiter),
+        };
+        let wire = [&head, message, tail].concat();
+        let is_lines = *self == Self::Lines;
+        if is_lines || matches!(self, Self::Delimited(_)) {
+            // The first delimiter must be the one behind the message, and lines must not lose a carriage return.
+            let end = find(&wire, tail).map_or(wire.len(), |at| at + tail.len());
+            if end < wire.len() || is_lines && message.ends_with(b"\r") {
+                let offset = (end - 1).min(message.len());
+                return Err(Refusal::Delimiter { offset });
+            }
+        }
+        Ok(wire)
+    }
+}
+
+/// As [`Format::decode`] of the framing of that name.
 ///
 /// # Panics
 /// If there is no such framing.
 #[must_use]
 pub fn decode(spec: &str, wire: &[u8], limits: &Limits) -> Vec<Event> {
-    let binary = |width, big_endian| move |bytes: &[u8]| fixed_width(bytes, width, big_endian);
-    let mut events = match spec {
-        "stream" if wire.is_empty() => vec![],
-        "stream" => vec![Event::Stream(wire.to_vec())],
-        "blocks" => counted(wire, limits, binary(4, true), None, true),
-        "length:u8" => counted(wire, limits, binary(1, true), None, false),
-        "length:u16" => counted(wire, limits, binary(2, true), None, false),
-        "length:u16le" => counted(wire, limits, binary(2, false), None, false),
-        "length:u32" => counted(wire, limits, binary(4, true), None, false),
-        "length:u32le" => counted(wire, limits, binary(4, false), None, false),
-        "length:varint" => counted(wire, limits, varint, None, false),
-        "netstring" => counted(
-            wire,
-            limits,
-            |bytes| decimal(bytes, b':', 0),
-            Some(b','),
-            false,
-        ),
-        "octet-counted" => counted(wire, limits, |bytes| decimal(bytes, b' ', 1), None, false),
-        "cobs" => cobs(wire, limits),
-        "lines" => delimited(wire, limits, b"\n", true),
-        _ => match spec.split_once(':') {
-            Some(("fixed", len)) => {
-                let len = len.parse().expect(spec);
-                counted(
-                    wire,
-                    limits,
-                    |_| Header::Whole { size: 0, len },
-                    None,
-                    false,
-                )
-            }
-            Some(("delimited", hex)) => delimited(wire, limits, &bytes_of(hex), false),
-            _ => panic!("no framing {spec}"),
-        },
-    };
-    events.push(Event::Closed);
-    events
+    Format::of(spec).decode(wire, limits)
 }
 
-/// The bytes of this message in the framing `spec`, or why it cannot be sent.
-///
-/// # Errors
-/// As of [`Sender::begin_whole`](framing_core::Sender::begin_whole).
-///
-/// # Panics
-/// If there is no such framing.
-pub fn encode(spec: &str, message: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let len = u32::try_from(message.len()).expect("a short message");
-    let up_to = |max| {
-        if max < len {
-            Err(Refusal::TooLong { len, max })
-        } else {
-            Ok(())
-        }
-    };
-    let text = |end| format!("{len}{end}").into_bytes();
-    let (head, tail) = match spec {
-        "stream" => (vec![], vec![]),
-        "blocks" | "octet-counted" if len == 0 => return Err(Refusal::Empty),
-        "blocks" | "length:u32" => (len.to_be_bytes().to_vec(), vec![]),
-        "length:u32le" => (len.to_le_bytes().to_vec(), vec![]),
-        "length:u8" => (up_to(255).map(|()| vec![len as u8])?, vec![]),
-        "length:u16" => (
-            up_to(65535).map(|()| len.to_be_bytes()[2..].to_vec())?,
-            vec![],
-        ),
-        "length:u16le" => (
-            up_to(65535).map(|()| len.to_le_bytes()[..2].to_vec())?,
-            vec![],
-        ),
-        "length:varint" => (to_varint(len), vec![]),
-        "netstring" => (text(':'), vec![b',']),
-        "octet-counted" => (text(' '), vec![]),
-        "cobs" => return Ok(to_cobs(message)),
-        "lines" => (vec![], b"\n".to_vec()),
-        _ => match spec.split_once(':') {
-            Some(("fixed", want)) => {
-                let want = want.parse().expect(spec);
-                if len != want {
-                    return Err(Refusal::WrongLength { len, want });
-                }
-                (vec![], vec![])
-            }
-            Some(("delimited", hex)) => (vec![], bytes_of(hex)),
-            _ => panic!("no framing {spec}"),
-        },
-    };
-    let is_lines = spec == "lines";
-    let wire = [&head, message, &tail].concat();
-    if is_lines || spec.starts_with("delimited") {
-        // The first delimiter must be the one behind the message, and lines must not lose a carriage return.
-        let ends = |&end: &usize| wire[..end].ends_with(&tail);
-        let end = (0..=wire.len()).find(ends).unwrap_or(wire.len());
-        if end < wire.len() || is_lines && message.ends_with(b"\r") {
-            let offset = (end - 1).min(message.len());
-            return Err(Refusal::Delimiter { offset });
-        }
+/// A length that so many bytes can hold.
+fn up_to(len: u32, width: usize) -> Result<u32, Refusal> {
+    let max = u32::MAX >> (32 - 8 * width);
+    if max < len {
+        Err(Refusal::TooLong { len, max })
+    } else {
+        Ok(len)
     }
-    Ok(wire)
+}
+
+/// Where the first of these delimiters begins.
+fn find(wire: &[u8], delimiter: &[u8]) -> Option<usize> {
+    let is_at = |&at: &usize| wire[at] == delimiter[0] && wire[at..].starts_with(delimiter);
+    (0..wire.len()).find(is_at)
 }
 
 fn to_varint(len: u32) -> Vec<u8> {
@@ -155,18 +201,24 @@ enum Header {
     Bad { offset: usize },
 }
 
-fn fixed_width(bytes: &[u8], width: usize, big_endian: bool) -> Header {
-    let Some(bytes) = bytes.get(..width) else {
-        return Header::Cut { want: width };
-    };
-    let mut digits = bytes.to_vec();
-    if !big_endian {
-        digits.reverse();
+fn big_endian(bytes: &[u8], width: usize) -> Header {
+    let add = |len, &byte: &u8| len * 256 + u64::from(byte);
+    binary(bytes, width, |digits| digits.iter().fold(0, add))
+}
+
+fn little_endian(bytes: &[u8], width: usize) -> Header {
+    let add = |len, &byte: &u8| len * 256 + u64::from(byte);
+    binary(bytes, width, |digits| digits.iter().rev().fold(0, add))
+}
+
+fn binary(bytes: &[u8], width: usize, number: impl Fn(&[u8]) -> u64) -> Header {
+    match bytes.get(..width) {
+        None => Header::Cut { want: width },
+        Some(digits) => Header::Whole {
+            size: width,
+            len: number(digits),
+        },
     }
-    let len = digits
-        .iter()
-        .fold(0, |len, &digit| len * 256 + u64::from(digit));
-    Header::Whole { size: width, len }
 }
 
 /// LEB128: seven bits a byte, the lowest first; the top bit says that more follow. 32 bits at most.
@@ -293,13 +345,12 @@ fn delimited(mut wire: &[u8], limits: &Limits, delimiter: &[u8], is_lines: bool)
     let mut events = vec![];
     let limit = limits.block_max as usize;
     while !wire.is_empty() {
-        let found = wire
-            .windows(delimiter.len())
-            .position(|bytes| bytes == delimiter);
+        let found = find(wire, delimiter);
         // Bytes that are in front of the delimiter for sure, whatever comes.
         let certain = found.unwrap_or_else(|| {
             let is_beginning = |&at: &usize| delimiter.starts_with(&wire[at..]);
-            (0..=wire.len()).find(is_beginning).unwrap_or_default()
+            let least = (wire.len() + 1).saturating_sub(delimiter.len());
+            (least..=wire.len()).find(is_beginning).unwrap_or_default()
         });
         let mut payload = &wire[..found.unwrap_or_default()];
         if is_lines && payload.ends_with(b"\r") {

@@ -1,6 +1,67 @@
 //! What a property is tried with, read from any bytes.
 
-use framing_core::Limits;
+use std::sync::LazyLock;
+
+use framing_core::{AnyFraming, Limits};
+
+use crate::drive::is_exact;
+use crate::reference::Format;
+
+/// Every framing, with arguments where it needs them.
+pub const SPECS: [&str; 19] = [
+    "blocks",
+    "stream",
+    "fixed:1",
+    "fixed:3",
+    "fixed:20",
+    "lines",
+    "delimited:00",
+    "delimited:0d0a",
+    "delimited:6161",
+    "delimited:6162616261626162",
+    "cobs",
+    "length:u8",
+    "length:u16",
+    "length:u16le",
+    "length:u32",
+    "length:u32le",
+    "length:varint",
+    "netstring",
+    "octet-counted",
+];
+
+/// A framing, looked up once: its name is not read again for each input.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its name.
+    pub spec: &'static str,
+    /// What is tried.
+    pub framing: AnyFraming,
+    /// What it must agree with.
+    pub format: Format,
+    /// Whether it says how much may be read.
+    pub is_exact: bool,
+}
+
+impl Known {
+    /// The framing of that name.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn of(spec: &'static str) -> Self {
+        let framing = spec.parse().expect(spec);
+        Self {
+            spec,
+            framing,
+            format: Format::of(spec),
+            is_exact: is_exact(framing),
+        }
+    }
+}
+
+/// All of [`SPECS`].
+pub(super) static KNOWN: LazyLock<[Known; SPECS.len()]> = LazyLock::new(|| SPECS.map(Known::of));
 
 /// The bytes that choices are read from; zeros where they are used up.
 pub(super) struct Choices<'a>(pub(super) &'a [u8]);
@@ -12,8 +73,8 @@ impl Choices<'_> {
         *first
     }
 
-    pub(super) fn among<T: Copy>(&mut self, choice: &[T]) -> T {
-        choice[usize::from(self.next()) % choice.len()]
+    pub(super) fn among<'a, T>(&mut self, choice: &'a [T]) -> &'a T {
+        &choice[usize::from(self.next()) % choice.len()]
     }
 
     /// A limit: small ones mostly.
@@ -34,7 +95,7 @@ impl Choices<'_> {
     }
 
     /// A message of some runs, the bytes of each repeated; most often of the one length that `fixed` has.
-    pub(super) fn message(&mut self, spec: &str) -> Vec<u8> {
+    pub(super) fn message(&mut self, format: &Format) -> Vec<u8> {
         let mut message = vec![];
         for _ in 0..self.next() % 4 {
             let how = self.next();
@@ -47,11 +108,10 @@ impl Choices<'_> {
             };
             message.extend(run.repeat(times));
         }
-        match spec.split_once(':') {
-            Some(("fixed", len)) if self.next() >= 64 => {
-                message.resize(len.parse().expect(spec), 1);
-            }
-            _ => {}
+        if let Format::Fixed(len) = *format
+            && self.next() >= 64
+        {
+            message.resize(len as usize, 1);
         }
         message
     }

@@ -1,13 +1,31 @@
 //! Beside the codecs of tokio-util, on any bytes.
 
+use std::sync::LazyLock;
+
 use bytes::BytesMut;
-use framing_core::{AnyFraming, Fault, Framing, Limits};
+use framing_core::{Fault, Framing, Limits};
 use tokio_util::codec::{AnyDelimiterCodec, Decoder, LengthDelimitedCodec, LinesCodec};
 
-use super::choices::Choices;
+use super::choices::{Choices, Known};
 use super::{UNLIMITED, walk};
 use crate::drive::Mode;
+use crate::reference::Format;
 use crate::samples::Event;
+
+/// What tokio-util's codecs speak too.
+static SPOKEN: LazyLock<[Known; 8]> = LazyLock::new(|| {
+    let specs = [
+        "blocks",
+        "length:u8",
+        "length:u16",
+        "length:u16le",
+        "length:u32",
+        "length:u32le",
+        "lines",
+        "delimited:00",
+    ];
+    specs.map(Known::of)
+});
 
 /// Any bytes, where tokio-util's codecs speak the format: both tell the same messages, and fail at the same one.
 ///
@@ -21,22 +39,24 @@ pub fn as_tokio(data: &[u8]) {
     let wire = choices.0;
     let mut codec = LengthDelimitedCodec::builder();
     codec.max_frame_length(block_max as usize);
-    let (spec, codec) = match kind {
-        0 => ("blocks", &mut codec),
-        1 => ("length:u8", codec.length_field_type::<u8>()),
-        2 => ("length:u16", codec.length_field_type::<u16>()),
-        3 => (
-            "length:u16le",
-            codec.length_field_type::<u16>().little_endian(),
-        ),
-        4 => ("length:u32", &mut codec),
-        5 => ("length:u32le", codec.little_endian()),
-        6 => ("lines", &mut codec),
-        _ => ("delimited:00", &mut codec),
-    };
-    let theirs = match kind {
-        6 => items(LinesCodec::new(), wire, |line| line.into_bytes()),
-        7 => items(AnyDelimiterCodec::new(vec![0], vec![0]), wire, |chunk| {
+    let Known {
+        spec,
+        framing,
+        format,
+        ..
+    } = &SPOKEN[usize::from(kind)];
+    match *format {
+        Format::BigEndian(width) | Format::LittleEndian(width) => {
+            codec.length_field_length(width);
+        }
+        _ => {}
+    }
+    if matches!(format, Format::LittleEndian(_)) {
+        codec.little_endian();
+    }
+    let theirs = match *format {
+        Format::Lines => items(LinesCodec::new(), wire, |line| line.into_bytes()),
+        Format::Delimited(_) => items(AnyDelimiterCodec::new(vec![0], vec![0]), wire, |chunk| {
             chunk.to_vec()
         }),
         _ => items(codec.new_codec(), wire, |frame| frame.to_vec()),
@@ -49,7 +69,6 @@ pub fn as_tokio(data: &[u8]) {
     } else {
         UNLIMITED
     };
-    let framing: AnyFraming = spec.parse().expect(spec);
     let ours = walk(
         &mut framing.decoder(),
         Mode::Whole,
@@ -63,11 +82,11 @@ pub fn as_tokio(data: &[u8]) {
         let same = match (ours.next(), &theirs) {
             (Some(Event::Block(ours)), Ok(theirs)) => ours == *theirs,
             // What ends a series for us is an empty message for tokio.
-            (Some(Event::End), Ok(theirs)) => spec == "blocks" && theirs.is_empty(),
+            (Some(Event::End), Ok(theirs)) => *format == Format::Blocks && theirs.is_empty(),
             (Some(Event::Fault(Fault::TooLong { .. })), Err(())) => return,
             // Its lines are text.
             (Some(Event::Block(ours)), Err(())) => {
-                spec == "lines" && String::from_utf8(ours).is_err()
+                *format == Format::Lines && String::from_utf8(ours).is_err()
             }
             _ => false,
         };
