@@ -9,6 +9,8 @@ use crate::pool::{Buffer, MARKS_LEN, Pool, SPANS_MAX, Share, Span};
 pub struct Batch {
     buffer: Buffer,
     marks: Vec<Mark>,
+    /// Bytes of payload in whole blocks.
+    block_bytes: u64,
 }
 
 /// One result, borrowed from its batch.
@@ -115,6 +117,7 @@ impl Batch {
             stop_at,
             stop: None,
             in_pieces: *in_pieces,
+            block_bytes: 0,
         };
         let mut used = 0;
         let mut ended = false;
@@ -135,9 +138,18 @@ impl Batch {
             }
         }
         let full = findings.is_full() && used < bytes.len();
-        let Findings { marks, stop, .. } = findings;
+        let Findings {
+            marks,
+            stop,
+            block_bytes,
+            ..
+        } = findings;
         Decoded {
-            batch: Self { buffer, marks },
+            batch: Self {
+                buffer,
+                marks,
+                block_bytes,
+            },
             used,
             stop,
             ended,
@@ -149,10 +161,12 @@ impl Batch {
     #[must_use]
     pub fn of_blocks(bytes: Vec<u8>, spans: Vec<Span>) -> Self {
         let mut buffer = Buffer::own(bytes);
+        let block_bytes = spans.iter().map(Span::bytes).sum();
         *buffer.parts_mut().1 = spans;
         Self {
             buffer,
             marks: Vec::new(),
+            block_bytes,
         }
     }
 
@@ -164,6 +178,7 @@ impl Batch {
         Self {
             buffer: Buffer::own(bytes),
             marks: vec![Mark { before: 0, what }],
+            block_bytes: 0,
         }
     }
 
@@ -174,6 +189,7 @@ impl Batch {
         Self {
             buffer: Buffer::own(Vec::new()),
             marks: vec![Mark { before: 0, what }],
+            block_bytes: 0,
         }
     }
 
@@ -187,6 +203,7 @@ impl Batch {
         Self {
             buffer: Buffer::own(Vec::new()),
             marks,
+            block_bytes: 0,
         }
     }
 
@@ -234,6 +251,7 @@ impl Batch {
         Self {
             buffer,
             marks: self.marks.clone(),
+            block_bytes: self.block_bytes,
         }
     }
 
@@ -248,13 +266,7 @@ impl Batch {
     /// How many whole blocks there are, and how many bytes of payload in them.
     #[must_use]
     pub fn blocks(&self) -> (u64, u64) {
-        let bytes = self
-            .buffer
-            .spans()
-            .iter()
-            .map(|span| u64::from(span.end - span.start))
-            .sum();
-        (self.buffer.spans().len() as u64, bytes)
+        (self.buffer.spans().len() as u64, self.block_bytes)
     }
 
     /// Everything but the whole blocks.
@@ -304,11 +316,35 @@ struct Findings<'a> {
     stop_at: StopAt,
     stop: Option<Stop>,
     in_pieces: bool,
+    block_bytes: u64,
 }
 
 impl Findings<'_> {
     /// Keeps one step. Says whether the scan is to go on in the same way.
+    ///
+    /// Whole blocks are what there are thousands of in a window: their part is to be inlined into every scan.
+    #[inline(always)]
     fn take(&mut self, at: usize, step: Step) -> bool {
+        match step {
+            Step::Payload {
+                start,
+                end,
+                first: true,
+                last: true,
+                ..
+            } if !self.in_pieces => {
+                let span = Span::new(at + start, at + end);
+                self.block_bytes += span.bytes();
+                self.blocks.push(span);
+                self.blocks.len() < SPANS_MAX
+            }
+            step => self.take_other(at, step),
+        }
+    }
+
+    /// Keeps what is no whole block.
+    #[inline(never)]
+    fn take_other(&mut self, at: usize, step: Step) -> bool {
         let what = match step {
             Step::Payload {
                 start,
@@ -318,10 +354,6 @@ impl Findings<'_> {
                 ..
             } => {
                 let span = Span::new(at + start, at + end);
-                if first && last && !self.in_pieces {
-                    self.blocks.push(span);
-                    return self.blocks.len() < SPANS_MAX;
-                }
                 // Pieces of a `stream` never end, and are not asked for.
                 let goes_on = !last;
                 self.in_pieces &= goes_on;

@@ -106,7 +106,15 @@ impl Decoder {
     ///
     /// # Errors
     /// Where it cannot be read as it should be. The bytes are to be kept.
+    #[inline]
     pub fn read<'a>(&self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
+        match self.decoding {
+            Decoding::Raw => Ok(Meaning::Raw(bytes)),
+            _ => self.read_as_asked(seq, bytes),
+        }
+    }
+
+    fn read_as_asked<'a>(&self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
         if self.foreign.load(Ordering::Relaxed) {
             return Err(Undecodable {
                 as_what: "defmt",

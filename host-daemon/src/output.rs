@@ -1,5 +1,6 @@
 //! The sink on standard output: a thread of its own, which holds the devices back when nobody reads.
 
+mod escape;
 pub(crate) mod json;
 pub mod latest;
 mod text;

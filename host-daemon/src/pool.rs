@@ -72,6 +72,12 @@ impl Span {
             end: position(end),
         }
     }
+
+    /// How many bytes it is long.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.end.saturating_sub(self.start))
+    }
 }
 
 /// How much of the pool one connection may have: no bound until it has filled a good part of a buffer at once, since
@@ -258,12 +264,6 @@ impl Buffer {
     #[must_use]
     pub fn spans(&self) -> &[Span] {
         &self.memory.spans
-    }
-
-    /// Whether no byte can be added without taking more memory.
-    #[must_use]
-    pub const fn is_full(&self) -> bool {
-        self.memory.bytes.len() == self.memory.bytes.capacity()
     }
 
     /// The bytes, to add to them; and where the blocks are.

@@ -4,12 +4,11 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::time::SystemTime;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use framing_core::{Fault, Part};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::escape::{base64, decimal, json_string};
 use super::{Format, Out};
 use crate::batch::{Batch, Item};
 use crate::counters::FaultKind;
@@ -148,11 +147,22 @@ impl Head {
 
     fn begin(&self, event: &str, seq: Option<u64>, line: &mut Vec<u8>) -> io::Result<()> {
         let Self { conn_device, time } = self;
-        write!(line, r#"{{"event":"{event}",{conn_device},"#)?;
-        if let Some(seq) = seq {
-            write!(line, r#""seq":{seq},"#)?;
+        match seq {
+            Some(seq) => {
+                let (before, behind) = self.around_seq(event);
+                write!(line, "{before}{seq}{behind}")
+            }
+            None => write!(line, r#"{{"event":"{event}",{conn_device},"time":"{time}""#),
         }
-        write!(line, r#""time":"{time}""#)
+    }
+
+    /// What stands before the sequence number, and behind it.
+    fn around_seq(&self, event: &str) -> (String, String) {
+        let Self { conn_device, time } = self;
+        (
+            format!(r#"{{"event":"{event}",{conn_device},"seq":"#),
+            format!(r#","time":"{time}""#),
+        )
     }
 }
 
@@ -174,17 +184,23 @@ fn write_batch(
     mut position: Position,
     out: &mut Out,
 ) -> io::Result<()> {
+    let around = head.around_seq("block");
     for item in batch.items() {
         let seq = position.seq;
         let line = out.line();
         match &item {
             Item::Block(bytes) => {
-                head.begin("block", Some(seq), line)?;
-                write!(line, r#","len":{},"#, bytes.len())?;
+                line.extend_from_slice(around.0.as_bytes());
+                decimal(seq, line);
+                line.extend_from_slice(around.1.as_bytes());
+                line.extend_from_slice(br#","len":"#);
+                decimal(bytes.len() as u64, line);
+                line.push(b',');
                 match decoder.read(seq, bytes) {
+                    Ok(Meaning::Raw(bytes)) => write_payload(bytes, line),
                     Ok(meaning) => write_meaning(&meaning, line)?,
                     Err(undecodable) => {
-                        write_payload(bytes, line)?;
+                        write_payload(bytes, line);
                         out.undecodable();
                         out.end_line()?;
                         let Undecodable { as_what, reason } = &undecodable;
@@ -207,7 +223,7 @@ fn write_batch(
                 };
                 write_note(head, &note, line)?;
                 line.push(b',');
-                write_payload(bytes, line)?;
+                write_payload(bytes, line);
             }
             Item::End => {
                 let blocks = position.in_series;
@@ -227,7 +243,7 @@ fn write_batch(
 
 fn write_meaning(meaning: &Meaning<'_>, line: &mut Vec<u8>) -> io::Result<()> {
     match meaning {
-        Meaning::Raw(bytes) => return write_payload(bytes, line),
+        Meaning::Raw(bytes) => write_payload(bytes, line),
         Meaning::Value(value) => write!(line, r#""value":{value}}}"#)?,
         Meaning::Log(log) => {
             let Log {
@@ -259,26 +275,19 @@ fn write_meaning(meaning: &Meaning<'_>, line: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-fn write_payload(bytes: &[u8], line: &mut Vec<u8>) -> io::Result<()> {
+fn write_payload(bytes: &[u8], line: &mut Vec<u8>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => {
             line.extend_from_slice(br#""text":"#);
-            serde_json::to_writer(&mut *line, text)?;
+            json_string(text, line);
+            line.push(b'}');
         }
         Err(_) => {
             line.extend_from_slice(br#""base64":""#);
-            let start = line.len();
-            let end = start + base64::encoded_len(bytes.len(), true).unwrap_or_default();
-            line.resize(end, 0);
-            let space = line.get_mut(start..).unwrap_or_default();
-            STANDARD
-                .encode_slice(bytes, space)
-                .map_err(io::Error::other)?;
-            line.push(b'"');
+            base64(bytes, line);
+            line.extend_from_slice(br#""}"#);
         }
     }
-    line.push(b'}');
-    Ok(())
 }
 
 fn write_fault(fault: &Fault, line: &mut Vec<u8>) -> io::Result<()> {

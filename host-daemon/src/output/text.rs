@@ -8,6 +8,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::escape::readable;
 use super::{Format, Out};
 use crate::batch::Item;
 use crate::decode::{Log, Meaning, Plain};
@@ -42,7 +43,10 @@ impl Text {
     /// Shows what a block says.
     fn meaning(&self, meaning: &Meaning<'_>, line: &mut Vec<u8>) -> io::Result<()> {
         match meaning {
-            Meaning::Raw(bytes) => write!(line, "{}", Readable(bytes)),
+            Meaning::Raw(bytes) => {
+                readable(bytes, line);
+                Ok(())
+            }
             Meaning::Value(value) => write!(line, "{}", Plain(value)),
             Meaning::Build { id, known: true } => write!(line, "firmware build {id}"),
             Meaning::Build { id, known: false } => {
@@ -67,7 +71,7 @@ impl Text {
         if let Some(timestamp) = &log.timestamp {
             write!(line, "{timestamp} ")?;
         }
-        write!(line, "{}", Readable(log.message.as_bytes()))?;
+        readable(log.message.as_bytes(), line);
         match &log.location {
             Some(location) => {
                 let style = if self.colour {
@@ -117,7 +121,8 @@ impl Format for Text {
             }) {
                 Ok(meaning) => self.meaning(&meaning, out.line())?,
                 Err(undecodable) => {
-                    write!(out.line(), "fault: {undecodable}: {}", Readable(bytes))?;
+                    write!(out.line(), "fault: {undecodable}: ")?;
+                    readable(bytes, out.line());
                     out.undecodable();
                 }
             }
@@ -235,28 +240,6 @@ fn write_event(
                 position.pass(&item);
             }
             Ok(())
-        }
-    }
-}
-
-/// Payload as a person can read it, on one line.
-struct Readable<'a>(&'a [u8]);
-
-impl fmt::Display for Readable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match std::str::from_utf8(self.0) {
-            Ok(text) => {
-                let text = text.strip_suffix('\n').unwrap_or(text);
-                for part in text.split_inclusive(char::is_control) {
-                    let plain = part.trim_end_matches(char::is_control);
-                    f.write_str(plain)?;
-                    for control in part.chars().skip(plain.chars().count()) {
-                        write!(f, "{}", control.escape_default())?;
-                    }
-                }
-                Ok(())
-            }
-            Err(_) => write!(f, "{}", self.0.escape_ascii()),
         }
     }
 }

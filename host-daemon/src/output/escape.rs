@@ -1,0 +1,339 @@
+//! Payload and numbers as characters: by runs and tables, without the machinery of formatting.
+
+/// Appends a number.
+pub(super) fn decimal(mut number: u64, line: &mut Vec<u8>) {
+    // The longest is 18446744073709551615.
+    let mut digits = [0; 20];
+    let mut len = 0;
+    for digit in digits.iter_mut().rev() {
+        // Less than 10.
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        len += 1;
+        if number == 0 {
+            break;
+        }
+    }
+    let start = digits.len() - len;
+    line.extend_from_slice(digits.get(start..).unwrap_or_default());
+}
+
+/// Appends payload as a person can read it, on one line; a newline at its end is left out. What could confuse a
+/// terminal is escaped; where it is not UTF-8, all but printable ASCII is.
+pub(super) fn readable(payload: &[u8], line: &mut Vec<u8>) {
+    match std::str::from_utf8(payload) {
+        Ok(text) => readable_text(text.strip_suffix('\n').unwrap_or(text), line),
+        Err(_) => readable_bytes(payload, line),
+    }
+}
+
+fn readable_text(text: &str, line: &mut Vec<u8>) {
+    let mut rest = text.as_bytes();
+    // Up to here in `rest` there is nothing to escape.
+    let mut plain = 0;
+    loop {
+        plain += find(rest.get(plain..).unwrap_or_default(), |word| {
+            below_space(word) | equal(word, 0x7f) | equal(word, 0xc2)
+        });
+        // In UTF-8, the controls from U+0080 on are this byte and one more; so are letters.
+        let (control, len) = match rest.get(plain..).unwrap_or_default() {
+            [0xc2, next, ..] if *next < 0xa0 => (*next, 2),
+            [0xc2, ..] => {
+                plain += 2;
+                continue;
+            }
+            [control, ..] => (*control, 1),
+            [] => break,
+        };
+        line.extend_from_slice(rest.get(..plain).unwrap_or_default());
+        match control {
+            b'\t' => line.extend_from_slice(br"\t"),
+            b'\r' => line.extend_from_slice(br"\r"),
+            b'\n' => line.extend_from_slice(br"\n"),
+            _ => {
+                let hex = hex(control);
+                // Without leading zeros.
+                let digits = if control < 0x10 { &hex[1..] } else { &hex };
+                line.extend_from_slice(br"\u{");
+                line.extend_from_slice(digits);
+                line.push(b'}');
+            }
+        }
+        rest = rest.get(plain + len..).unwrap_or_default();
+        plain = 0;
+    }
+    line.extend_from_slice(rest);
+}
+
+/// How a byte is escaped that is not part of UTF-8: its characters, the first one lowest, and how many they are.
+#[derive(Clone, Copy)]
+struct Escape {
+    characters: u32,
+    len: u32,
+}
+
+static ESCAPES: [Escape; 256] = {
+    let escape = Escape {
+        characters: 0,
+        len: 0,
+    };
+    let mut table = [escape; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        let [high, low] = hex(byte as u8);
+        let (characters, len) = match byte as u8 {
+            b'\t' => ([b'\\', b't', 0, 0], 2),
+            b'\r' => ([b'\\', b'r', 0, 0], 2),
+            b'\n' => ([b'\\', b'n', 0, 0], 2),
+            quoted @ (b'\'' | b'"' | b'\\') => ([b'\\', quoted, 0, 0], 2),
+            plain @ b' '..=b'~' => ([plain, 0, 0, 0], 1),
+            _ => ([b'\\', b'x', high, low], 4),
+        };
+        table[byte] = Escape {
+            characters: u32::from_le_bytes(characters),
+            len,
+        };
+        byte += 1;
+    }
+    table
+};
+
+fn readable_bytes(payload: &[u8], line: &mut Vec<u8>) {
+    let escape = |byte: &u8| {
+        let Escape { characters, len } = ESCAPES[usize::from(*byte)];
+        (u64::from(characters), len)
+    };
+    // Always room for the longest escapes. Eight bytes are written, and the next go over those that do not count.
+    let mut end = line.len();
+    line.resize(end + payload.len().next_multiple_of(2) * 4, 0);
+    let mut put = |characters: u64, len: u32| {
+        if let Some(space) = line.get_mut(end..end + 8) {
+            space.copy_from_slice(&characters.to_le_bytes());
+        }
+        end += len as usize;
+    };
+    let (pairs, rest) = payload.as_chunks();
+    for [one, other] in pairs {
+        let ((one, one_len), (other, other_len)) = (escape(one), escape(other));
+        put(one | other << (8 * one_len), one_len + other_len);
+    }
+    if let [last] = rest {
+        let (last, len) = escape(last);
+        put(last, len);
+    }
+    line.truncate(end);
+}
+
+/// Appends a JSON string.
+pub(super) fn json_string(text: &str, line: &mut Vec<u8>) {
+    line.push(b'"');
+    let mut rest = text.as_bytes();
+    loop {
+        let plain = find(rest, |word| {
+            below_space(word) | equal(word, b'"') | equal(word, b'\\')
+        });
+        line.extend_from_slice(rest.get(..plain).unwrap_or_default());
+        let Some(special) = rest.get(plain) else {
+            break;
+        };
+        let escape = match special {
+            b'"' => br#"\""#,
+            b'\\' => br"\\",
+            b'\x08' => br"\b",
+            b'\t' => br"\t",
+            b'\n' => br"\n",
+            b'\x0c' => br"\f",
+            b'\r' => br"\r",
+            _ => br"\u",
+        };
+        line.extend_from_slice(escape);
+        if escape == br"\u" {
+            line.extend_from_slice(b"00");
+            line.extend_from_slice(&hex(*special));
+        }
+        rest = rest.get(plain + 1..).unwrap_or_default();
+    }
+    line.push(b'"');
+}
+
+/// The two characters of base64 for each 12 bits, the first one lowest.
+static BASE64: [u16; 1 << 12] = {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut table = [0; 1 << 12];
+    let mut bits = 0;
+    while bits < table.len() {
+        table[bits] = u16::from_le_bytes([ALPHABET[bits >> 6], ALPHABET[bits & 63]]);
+        bits += 1;
+    }
+    table
+};
+
+/// Appends payload in base64, with padding (RFC 4648).
+pub(super) fn base64(payload: &[u8], line: &mut Vec<u8>) {
+    let start = line.len();
+    line.resize(start + payload.len().div_ceil(3) * 4, b'=');
+    let space = line.get_mut(start..).unwrap_or_default();
+    let (sixes, rest) = payload.as_chunks();
+    let (eights, tail) = space.as_chunks_mut();
+    for ([a, b, c, d, e, f], eight) in sixes.iter().zip(&mut *eights) {
+        let bits = u64::from_be_bytes([0, 0, *a, *b, *c, *d, *e, *f]);
+        let pair = |shift: u32| u64::from(BASE64[(bits >> shift) as usize & 0xfff]);
+        let pairs = pair(36) | pair(24) << 16 | pair(12) << 32 | pair(0) << 48;
+        *eight = pairs.to_le_bytes();
+    }
+    // Up to five bytes are left, for up to eight characters.
+    let tail = match eights.get_mut(sixes.len()) {
+        Some(eight) => eight,
+        None => tail,
+    };
+    for (three, four) in rest.chunks(3).zip(tail.chunks_mut(4)) {
+        let byte = |at: usize| usize::from(three.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        let pair = |bits: usize| BASE64[bits].to_le_bytes();
+        let [[a, b], [c, d]] = [pair(bits >> 12), pair(bits & 0xfff)];
+        // Where there are fewer bytes, the padding stays.
+        for (space, character) in four.iter_mut().zip([a, b, c, d]).take(three.len() + 1) {
+            *space = character;
+        }
+    }
+}
+
+const fn hex(byte: u8) -> [u8; 2] {
+    let digits = b"0123456789abcdef";
+    [digits[(byte >> 4) as usize], digits[(byte & 15) as usize]]
+}
+
+/// Where the first byte is that is looked for: `marks` sets the highest bit of it in a word of eight bytes, and no
+/// bit of a byte in front of it.
+fn find(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
+    let (words, rest) = bytes.as_chunks();
+    for (index, word) in words.iter().enumerate() {
+        let marked = marks(u64::from_le_bytes(*word));
+        if marked != 0 {
+            return index * 8 + marked.trailing_zeros() as usize / 8;
+        }
+    }
+    // Nobody looks for a letter.
+    let mut word = [b'a'; 8];
+    for (byte, space) in rest.iter().zip(&mut word) {
+        *space = *byte;
+    }
+    let marked = marks(u64::from_le_bytes(word));
+    bytes
+        .len()
+        .min(words.len() * 8 + marked.trailing_zeros() as usize / 8)
+}
+
+const ONES: u64 = u64::MAX / 255;
+const HIGHEST: u64 = ONES * 0x80;
+
+/// Marks the first byte that is below a space. A borrow reaches only the bytes behind one that is marked.
+const fn below_space(word: u64) -> u64 {
+    word.wrapping_sub(ONES * 0x20) & !word & HIGHEST
+}
+
+/// Marks the first byte that is this one.
+const fn equal(word: u64, byte: u8) -> u64 {
+    let other = word ^ (ONES * byte as u64);
+    other.wrapping_sub(ONES) & !other & HIGHEST
+}
+
+#[cfg(test)]
+mod tests {
+    use ::base64::Engine as _;
+    use ::base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut line = b"before ".to_vec();
+        write(&mut line);
+        let line = String::from_utf8(line).expect("UTF-8");
+        line.strip_prefix("before ").expect("kept").to_owned()
+    }
+
+    /// As it is said, character by character.
+    fn plainly_readable(payload: &[u8]) -> String {
+        let Ok(text) = std::str::from_utf8(payload) else {
+            return payload.escape_ascii().to_string();
+        };
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        let escape = |character: char| match character.is_control() {
+            true => character.escape_default().to_string(),
+            false => character.to_string(),
+        };
+        text.chars().map(escape).collect()
+    }
+
+    fn check(payload: &[u8]) {
+        let text = written(|line| readable(payload, line));
+        assert_eq!(text, plainly_readable(payload), "{payload:?}");
+        if let Ok(text) = std::str::from_utf8(payload) {
+            let json = serde_json::to_string(text).expect("text");
+            assert_eq!(written(|line| json_string(text, line)), json);
+        }
+        let encoded = STANDARD.encode(payload);
+        assert_eq!(written(|line| base64(payload, line)), encoded);
+    }
+
+    #[test]
+    fn every_character_is_shown_as_it_would_be_plainly() {
+        for byte in 0..=255 {
+            check(&[byte]);
+        }
+        let characters = (0..0x3000)
+            .chain(0xff00..0x1_0100)
+            .chain(0x10_fff0..0x11_0000);
+        for character in characters.filter_map(char::from_u32) {
+            check(character.to_string().as_bytes());
+        }
+        let all: Vec<u8> = (0..=255).collect();
+        let ascii = &all[..128];
+        (0..128).for_each(|start| check(&ascii[start..]));
+        (0..256).for_each(|end| check(&all[..end]));
+    }
+
+    #[test]
+    fn what_is_special_is_found_in_every_place_and_beside_any_other() {
+        let special = "\0\u{8}\t\n\u{b}\u{c}\r\u{1b}\u{1f} !\"#'[\\]\u{7e}\u{7f}\u{80}\u{9f}\u{a0}\u{bf}\u{c0}\u{102}";
+        for len in 0..20 {
+            for at in 0..=len {
+                for one in special.chars() {
+                    for other in special.chars() {
+                        let (before, behind) = ("x".repeat(at), "y".repeat(len - at));
+                        check(format!("{before}{one}{other}{behind}").as_bytes());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_found_in_every_place() {
+        for invalid in [
+            &b"\x80"[..],
+            b"\xc2",
+            b"\xe2\x82",
+            b"\xf5",
+            b"\xff",
+            b"\xc0\x80",
+        ] {
+            for at in 0..40 {
+                let mut payload = b"a\n\"\\'\x1b~ \xc2\x85plain words, and no more ".repeat(2);
+                payload.splice(at..at, invalid.iter().copied());
+                check(&payload);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_have_all_their_digits() {
+        let edges = (0..20).map(|exponent| 10_u64.pow(exponent));
+        for number in edges
+            .flat_map(|edge| [edge - 1, edge, edge + 1])
+            .chain([u64::MAX])
+        {
+            assert_eq!(written(|line| decimal(number, line)), number.to_string());
+        }
+    }
+}
