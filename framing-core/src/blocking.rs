@@ -4,8 +4,9 @@ use embedded_io::{Read, Write};
 
 use crate::fault::{ReceiveError, SendError};
 use crate::framing::{Decode, Encode, Framing};
+use crate::payload::Payload;
 use crate::receiver::{Buffer, Found, Received, Receiver, SkipMax};
-use crate::sender::{Payload, Sender};
+use crate::sender::Sender;
 
 /// Receives messages from a transport into a buffer.
 ///

@@ -6,7 +6,7 @@
 
 use crate::fault::{Fault, Refusal};
 use crate::receiver::Window;
-use crate::sender::Stage;
+use crate::stage::Stage;
 
 /// A way of marking where a message ends.
 pub trait Framing {

@@ -24,7 +24,7 @@ pub use self::stream::{Stream, StreamDecoder, StreamEncoder};
 use crate::fault::{Fault, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Scanned, Step};
 use crate::receiver::Sliding;
-use crate::sender::Quoted;
+use crate::stage::Quoted;
 
 /// A framing that can be chosen by name.
 trait Named: Sized {

@@ -16,8 +16,10 @@ mod bytes;
 mod fault;
 mod framing;
 mod framings;
+mod payload;
 mod receiver;
 mod sender;
+mod stage;
 
 pub use self::fault::{Fault, Part, ReceiveError, Refusal, SendError};
 pub use self::framing::{Decode, Encode, Framing, Limits, Scanned, Step};
@@ -27,5 +29,7 @@ pub use self::framings::{
     OctetCounted, Parsed, Prefix, SpecError, Stream, StreamDecoder, StreamEncoder, U8, U16, U16Le,
     U32, U32Le, Varint, Width,
 };
+pub use self::payload::Payload;
 pub use self::receiver::{Buffer, Found, Received, Receiver, SkipMax, Sliding, Tight, Window};
-pub use self::sender::{Payload, Quoted, Sender, Stage, encode};
+pub use self::sender::{Sender, encode};
+pub use self::stage::{Quoted, Stage};

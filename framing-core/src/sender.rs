@@ -6,6 +6,8 @@ use crate::bytes::copy;
 use crate::fault::Refusal;
 use crate::framing::{Encode, Framing};
 use crate::framings::counted::size_u32;
+use crate::payload::Payload;
+use crate::stage::Stage;
 
 /// Most bytes that a framing puts in front of a payload, or behind one that is sent as it is.
 pub(crate) const OWN_MAX: usize = 12;
@@ -130,7 +132,7 @@ impl<E: Encode> Sender<E> {
     pub fn resume(&self, payload: &(impl Payload + ?Sized)) -> Result<(), Refusal> {
         let len = payload.len();
         if matches!(self.at, At::Idle | At::Ended) || len != self.len {
-            let left = self.left;
+            let left = self.left();
             return Err(Refusal::Overrun { len, left });
         }
         Ok(())
@@ -213,11 +215,15 @@ impl<E: Encode> Sender<E> {
         if !payload.rest(used).is_empty() {
             return payload.rest(used);
         }
+        if used < self.len {
+            // Less is given than was begun: not the same.
+            return &[];
+        }
         if E::TAIL_MAX != 0 && self.is_last() {
             self.stage.clear();
             let tail = self.encoder.tail(&mut own).unwrap_or_default();
             self.stage.extend(own.get(..tail).unwrap_or_default());
-            let used = used.saturating_sub(self.len);
+            let used = used - self.len;
             if used < tail {
                 return self.stage.bytes().get(used..).unwrap_or_default();
             }
@@ -233,7 +239,7 @@ impl<E: Encode> Sender<E> {
         self.stage.extend(head);
         let mut room = E::Stage::LEN - E::TAIL_MAX;
         if room < head.len() + self.len {
-            room = LONG_JOINED;
+            room = room.min(LONG_JOINED);
         }
         while let used = self.stage.bytes().len() - head.len()
             && let rest = payload.rest(used)
@@ -262,6 +268,9 @@ impl<E: Encode> Sender<E> {
                 let (used, staged) = self.encoder.quote(piece, self.stage.room());
                 self.stage.stage(staged);
                 self.done += used;
+            } else if self.done < self.len {
+                // Less is given than was begun: not the same.
+                break;
             } else if self.left == 0 {
                 let staged = self.encoder.tail(self.stage.room()).unwrap_or_default();
                 self.stage.stage(staged);
@@ -353,194 +362,19 @@ impl<E: Encode> Sender<E> {
     }
 
     fn unfinished(&self) -> Refusal {
+        let left = self.left();
+        Refusal::Unfinished { left }
+    }
+
+    /// Payload bytes of the message that are not done with.
+    fn left(&self) -> u32 {
         let head = if self.is_verbatim() {
             self.head(&mut [0; OWN_MAX])
         } else {
             0
         };
         let unused = self.len.saturating_sub(self.done.saturating_sub(head));
-        Refusal::Unfinished {
-            left: self.left.saturating_add(size_u32(unused)),
-        }
-    }
-}
-
-/// The payload of a call: bytes, or parts that stand one behind the other.
-pub trait Payload {
-    /// Its length, in bytes.
-    fn len(&self) -> usize;
-
-    /// Whether it is of no bytes.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// What is behind its first `used` bytes, or the front of that: none only where there is none.
-    fn rest(&self, used: usize) -> &[u8];
-
-    /// Calls `each` with its parts, until one fails.
-    ///
-    /// # Errors
-    /// Those of `each`.
-    fn try_each<X>(&self, each: impl FnMut(&[u8]) -> Result<(), X>) -> Result<(), X>;
-}
-
-impl Payload for [u8] {
-    #[inline]
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    #[inline]
-    fn rest(&self, used: usize) -> &[u8] {
-        self.get(used..).unwrap_or_default()
-    }
-
-    #[inline]
-    fn try_each<X>(&self, mut each: impl FnMut(&[u8]) -> Result<(), X>) -> Result<(), X> {
-        each(self)
-    }
-}
-
-impl Payload for [&[u8]] {
-    fn len(&self) -> usize {
-        self.iter()
-            .fold(0, |len: usize, part| len.saturating_add(part.len()))
-    }
-
-    fn rest(&self, used: usize) -> &[u8] {
-        let mut skip = used;
-        for &part in self {
-            match part.get(skip..) {
-                Some(rest) if !rest.is_empty() => return rest,
-                _ => skip = skip.saturating_sub(part.len()),
-            }
-        }
-        &[]
-    }
-
-    fn try_each<X>(&self, mut each: impl FnMut(&[u8]) -> Result<(), X>) -> Result<(), X> {
-        self.iter().try_for_each(|part| each(part))
-    }
-}
-
-/// Memory for what a sender writes that is not the caller's.
-pub trait Stage: Clone {
-    /// Its length, in bytes.
-    const LEN: usize;
-
-    /// An empty stage.
-    fn new() -> Self;
-
-    /// Empties it.
-    fn clear(&mut self);
-
-    /// Puts a byte behind the others, if there is room.
-    fn push(&mut self, byte: u8);
-
-    /// What was put there.
-    fn bytes(&self) -> &[u8];
-
-    /// Puts bytes behind the others.
-    #[inline]
-    fn extend(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.push(byte));
-    }
-
-    /// All of the memory, where payload is quoted in it.
-    fn room(&mut self) -> &mut [u8] {
-        &mut []
-    }
-
-    /// So many bytes of [`room`](Self::room), from the first, are to be written.
-    fn stage(&mut self, len: usize) {
-        let _ = len;
-    }
-
-    /// Those of them that are not.
-    fn staged(&self) -> &[u8] {
-        &[]
-    }
-
-    /// So many more of them are.
-    fn sent(&mut self, len: usize) {
-        let _ = len;
-    }
-}
-
-/// For payload that is sent as it is: costs no code to clear.
-impl<const N: usize> Stage for heapless::Vec<u8, N, u8> {
-    const LEN: usize = N;
-
-    #[inline]
-    fn new() -> Self {
-        Self::new()
-    }
-
-    #[inline]
-    fn clear(&mut self) {
-        self.clear();
-    }
-
-    #[inline]
-    fn push(&mut self, byte: u8) {
-        let _ = self.push(byte);
-    }
-
-    #[inline]
-    fn bytes(&self) -> &[u8] {
-        self
-    }
-}
-
-/// A stage in which payload is quoted.
-#[derive(Clone, Debug)]
-pub struct Quoted<const N: usize> {
-    bytes: [u8; N],
-    staged: usize,
-    sent: usize,
-}
-
-impl<const N: usize> Stage for Quoted<N> {
-    const LEN: usize = N;
-
-    fn new() -> Self {
-        Self {
-            bytes: [0; N],
-            staged: 0,
-            sent: 0,
-        }
-    }
-
-    fn clear(&mut self) {
-        (self.staged, self.sent) = (0, 0);
-    }
-
-    fn push(&mut self, byte: u8) {
-        if let Some(slot) = self.bytes.get_mut(self.staged) {
-            *slot = byte;
-            self.staged += 1;
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.staged).unwrap_or_default()
-    }
-
-    fn room(&mut self) -> &mut [u8] {
-        &mut self.bytes
-    }
-
-    fn stage(&mut self, len: usize) {
-        (self.staged, self.sent) = (len, 0);
-    }
-
-    fn staged(&self) -> &[u8] {
-        self.bytes.get(self.sent..self.staged).unwrap_or_default()
-    }
-
-    fn sent(&mut self, len: usize) {
-        self.sent = self.sent.saturating_add(len).min(self.staged);
+        self.left.saturating_add(size_u32(unused))
     }
 }
 
@@ -568,43 +402,47 @@ impl<E: Encode + defmt::Format> defmt::Format for Sender<E> {
     }
 }
 
-/// Writes a whole message of these parts, one behind the other, to the front of `out`; returns its length on
-/// the wire. `wire_len` of each framing says how much room is enough.
+/// Writes a whole message to the front of `out`; returns its length on the wire. `wire_len` of each framing says how
+/// much room is enough.
 ///
 /// ```
 /// use framing_core::{Blocks, Framing, encode};
 ///
 /// let mut out = [0; Blocks::wire_len(5)];
-/// let len = encode(&mut Blocks.encoder(), &[b"hel", b"lo"], &mut out)?;
+/// let len = encode(&mut Blocks.encoder(), b"hello", &mut out)?;
 /// assert_eq!(&out[..len], b"\0\0\0\x05hello");
 /// # Ok::<(), framing_core::Refusal>(())
 /// ```
 ///
 /// # Errors
 /// Any [`Refusal`] but [`Refusal::Unfinished`] and [`Refusal::Overrun`]; what `out` holds then is of no use.
+#[inline]
 pub fn encode<E: Encode>(
     encoder: &mut E,
-    parts: &[&[u8]],
+    payload: &(impl Payload + ?Sized),
     out: &mut [u8],
 ) -> Result<usize, Refusal> {
     let no_room = Refusal::NoRoom { len: out.len() };
-    check_whole(encoder, parts)?;
-    let total = message_len(Payload::len(parts))?;
+    check_whole(encoder, payload)?;
+    let total = message_len(payload.len())?;
     let mut len = encoder.head(total, out)?;
     encoder.begin();
     if !E::VERBATIM && !encoder.is_verbatim() {
-        for &part in parts {
-            if encoder.quote(part, out) != (part.len(), 0) {
-                return Err(no_room);
+        payload.try_each(|part| {
+            if encoder.quote(part, out) == (part.len(), 0) {
+                Ok(())
+            } else {
+                Err(no_room)
             }
-        }
+        })?;
         return encoder.tail(out);
     }
-    for &part in parts {
+    payload.try_each(|part| {
         let end = len.checked_add(part.len()).ok_or(no_room)?;
         copy(part, out.get_mut(len..end).ok_or(no_room)?);
         len = end;
-    }
+        Ok(())
+    })?;
     let rest = out.get_mut(len..).unwrap_or_default();
     let tail = encoder.tail(rest).map_err(|_| no_room)?;
     Ok(len + tail)

@@ -337,12 +337,12 @@ fn a_sender_by_hand_gives_the_same_chunks_until_they_are_taken() {
     assert_eq!(sender.chunk(parts), b"");
 
     sender.begin_end().expect("nothing is open");
-    assert_eq!(sender.chunk(&b""[..]), [0; 4]);
+    assert_eq!(sender.chunk(b""), [0; 4]);
     sender.advance(3);
     assert!(sender.is_mid_block());
     sender.advance(1);
     assert!(!sender.is_mid_block());
-    assert_eq!(sender.chunk(&b""[..]), b"");
+    assert_eq!(sender.chunk(b""), b"");
 }
 
 proptest! {
@@ -359,7 +359,7 @@ proptest! {
         let first = wire.windows(delimiter.len()).position(|bytes| bytes == delimiter);
         let is_good = first == Some(payload.len());
         let mut out = [0; 20];
-        let encoded = encode(&mut framing.encoder(), &[&payload], &mut out);
+        let encoded = encode(&mut framing.encoder(), &payload[..], &mut out);
         prop_assert_eq!(encoded.is_ok(), is_good);
         if let Ok(len) = encoded {
             prop_assert_eq!(&out[..len], &wire);
@@ -372,7 +372,7 @@ proptest! {
     ) {
         let is_good = !payload.contains(&b'\n') && !payload.ends_with(b"\r");
         let mut out = [0; 20];
-        let encoded = encode(&mut Lines.encoder(), &[&payload], &mut out);
+        let encoded = encode(&mut Lines.encoder(), &payload[..], &mut out);
         prop_assert_eq!(encoded.is_ok(), is_good);
     }
 }
@@ -392,7 +392,7 @@ fn refused(spec: &str, payload: &[u8], refusal: Refusal) {
             assert_eq!(writer.send_piece(b"b"), Err(SendError::Refused(overrun)), "{spec}");
         }
         let mut out = vec![0; payload.len() + 20];
-        let encoded = encode(&mut framing.encoder(), &[payload], &mut out);
+        let encoded = encode(&mut framing.encoder(), payload, &mut out);
         assert_eq!(encoded, Err(refusal), "{spec}");
 
         let good = message(spec, 4);

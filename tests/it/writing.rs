@@ -91,7 +91,7 @@ fn a_message_in_parts_is_the_message() {
                 writer.send_parts(&parts).expect("a good message");
                 assert_eq!(writer.into_io().wire(), want, "{spec}, cut at {cuts:?}");
                 let mut out = vec![0; wire_len(parse(&spec), payload.len())];
-                let len = encode(&mut framing.encoder(), &parts, &mut out).expect("room for it");
+                let len = encode(&mut framing.encoder(), &parts[..], &mut out).expect("room for it");
                 assert_eq!(out[..len], want, "{spec}, cut at {cuts:?}, encoded");
             });
         }
@@ -181,19 +181,19 @@ fn every_output_that_is_too_short_is_refused_with_its_length() {
             let payload = message(&spec, len);
             concrete!(parse(&spec), framing => {
                 let mut out = vec![0; wire_len(parse(&spec), payload.len())];
-                let Ok(exact) = encode(&mut framing.encoder(), &[&payload], &mut out) else {
+                let Ok(exact) = encode(&mut framing.encoder(), &payload[..], &mut out) else {
                     assert!(payload.is_empty() && matches!(spec.as_str(), "blocks" | "octet-counted"));
                     continue;
                 };
                 let want = out[..exact].to_vec();
                 let mut out = vec![0; exact];
-                assert_eq!(encode(&mut framing.encoder(), &[&payload], &mut out), Ok(exact));
+                assert_eq!(encode(&mut framing.encoder(), &payload[..], &mut out), Ok(exact));
                 assert_eq!(out, want);
                 for len in 0..exact {
                     let short = &mut out[..len];
-                    let refused = encode(&mut framing.encoder(), &[&payload], short);
+                    let refused = encode(&mut framing.encoder(), &payload[..], short);
                     assert_eq!(refused, Err(Refusal::NoRoom { len }), "{spec}");
-                    let refused = encode(&mut parse(&spec).encoder(), &parts(&payload), short);
+                    let refused = encode(&mut parse(&spec).encoder(), &parts(&payload)[..], short);
                     assert_eq!(refused, Err(Refusal::NoRoom { len }), "{spec} in parts, any");
                 }
             });

@@ -141,7 +141,7 @@ pub fn any_messages(data: &[u8]) {
         }
     }
     sender.begin_end().expect("between messages");
-    write(&mut sender, &b""[..], &mut wire, &mut sizes);
+    write(&mut sender, b"", &mut wire, &mut sizes);
     let longest = sent.iter().map(Vec::len).max().unwrap_or_default();
     let want = match known.format {
         Format::Stream => [sent.concat()]
@@ -399,8 +399,8 @@ fn send_whole(
     let (first, rest) = message.split_at(sizes.next().min(message.len()));
     let (second, third) = rest.split_at(sizes.next().min(rest.len()));
     let parts = [first, &[], second, third];
-    sender.begin_whole(&parts[..])?;
-    write(sender, &parts[..], wire, sizes);
+    sender.begin_whole(&parts)?;
+    write(sender, &parts, wire, sizes);
     Ok(())
 }
 
@@ -437,7 +437,7 @@ fn encode_whole(
     want: &Result<Vec<u8>, Refusal>,
 ) -> Result<(), Refusal> {
     let mut room = vec![0; wire_len(framing, message.len())];
-    let len = encode(&mut framing.encoder(), &[message], &mut room)?;
+    let len = encode(&mut framing.encoder(), message, &mut room)?;
     wire.extend_from_slice(&room[..len]);
     // With less room than that it is refused.
     if let Some(less) = want
@@ -445,7 +445,7 @@ fn encode_whole(
         .ok()
         .and_then(|want| want.len().checked_sub(1))
     {
-        let refused = encode(&mut framing.encoder(), &[message], &mut room[..less]);
+        let refused = encode(&mut framing.encoder(), message, &mut room[..less]);
         assert!(
             matches!(refused, Err(Refusal::NoRoom { .. })),
             "{framing}: {refused:?}"

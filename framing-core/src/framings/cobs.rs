@@ -14,7 +14,7 @@ use crate::bytes::{copy, shift_down};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
 use crate::receiver::Sliding;
-use crate::sender::Quoted;
+use crate::stage::Quoted;
 
 /// Any bytes, quoted so that a zero byte can end each message; resynchronises at every zero.
 ///

@@ -188,12 +188,12 @@ fn try_pure<F: Framing + Copy>(framing: F) {
     try_receiver(Receiver::new(framing, &mut out[..]));
     try_receiver(Receiver::new(framing, [0; 40]));
     let mut sender = Sender::new(framing);
-    let _ = black_box(sender.begin_whole(&[one, two][..]));
+    let _ = black_box(sender.begin_whole(&[one, two]));
     let _ = black_box(sender.begin(cut as u32));
     let _ = black_box(sender.begin_piece(one));
     let _ = black_box(sender.resume(one));
     let _ = black_box(sender.begin_end());
-    while let chunk @ [_, ..] = sender.chunk(&[one, two][..]) {
+    while let chunk @ [_, ..] = sender.chunk(&[one, two]) {
         black_box(chunk);
         sender.advance(unsafe { read_volatile(COUNT) });
     }

@@ -63,9 +63,9 @@ impl Call<u64> for Encoded<'_> {
         let mut encoder = framing.encoder();
         let (mut at, mut count) = (0, 0);
         for _ in 0..self.case.count {
-            let parts: &[&[u8]] = &[black_box(&self.case.payload)];
+            let payload = &black_box(&self.case.payload)[..];
             let out = self.out.get_mut(at..).unwrap_or_default();
-            let Ok(len) = encode(&mut encoder, parts, out) else {
+            let Ok(len) = encode(&mut encoder, payload, out) else {
                 return count;
             };
             at += len;

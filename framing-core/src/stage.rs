@@ -1,0 +1,121 @@
+//! Memory for what a sender writes that is not the caller's.
+
+/// Memory for what a sender writes that is not the caller's.
+pub trait Stage: Clone {
+    /// Its length, in bytes.
+    const LEN: usize;
+
+    /// An empty stage.
+    fn new() -> Self;
+
+    /// Empties it.
+    fn clear(&mut self);
+
+    /// Puts a byte behind the others, if there is room.
+    fn push(&mut self, byte: u8);
+
+    /// What was put there.
+    fn bytes(&self) -> &[u8];
+
+    /// Puts bytes behind the others.
+    #[inline]
+    fn extend(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.push(byte));
+    }
+
+    /// All of the memory, where payload is quoted in it.
+    fn room(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    /// So many bytes of [`room`](Self::room), from the first, are to be written.
+    fn stage(&mut self, len: usize) {
+        let _ = len;
+    }
+
+    /// Those of them that are not.
+    fn staged(&self) -> &[u8] {
+        &[]
+    }
+
+    /// So many more of them are.
+    fn sent(&mut self, len: usize) {
+        let _ = len;
+    }
+}
+
+/// For payload that is sent as it is: costs no code to clear.
+impl<const N: usize> Stage for heapless::Vec<u8, N, u8> {
+    const LEN: usize = N;
+
+    #[inline]
+    fn new() -> Self {
+        Self::new()
+    }
+
+    #[inline]
+    fn clear(&mut self) {
+        self.clear();
+    }
+
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        let _ = self.push(byte);
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+/// A stage in which payload is quoted.
+#[derive(Clone, Debug)]
+pub struct Quoted<const N: usize> {
+    bytes: [u8; N],
+    staged: usize,
+    sent: usize,
+}
+
+impl<const N: usize> Stage for Quoted<N> {
+    const LEN: usize = N;
+
+    fn new() -> Self {
+        Self {
+            bytes: [0; N],
+            staged: 0,
+            sent: 0,
+        }
+    }
+
+    fn clear(&mut self) {
+        (self.staged, self.sent) = (0, 0);
+    }
+
+    fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.staged) {
+            *slot = byte;
+            self.staged += 1;
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.staged).unwrap_or_default()
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    fn stage(&mut self, len: usize) {
+        (self.staged, self.sent) = (len, 0);
+    }
+
+    fn staged(&self) -> &[u8] {
+        self.bytes.get(self.sent..self.staged).unwrap_or_default()
+    }
+
+    fn sent(&mut self, len: usize) {
+        self.sent = self.sent.saturating_add(len).min(self.staged);
+    }
+}
