@@ -218,7 +218,7 @@ fn a_stop_under_full_load_records_all_that_was_received() {
 #[test]
 fn an_output_that_nobody_reads_does_not_hold_the_recording_up() {
     let folder = TempDir::new().unwrap();
-    let args = ["--record", text(folder.path())];
+    let args = ["--record", text(folder.path()), "--reply", "receipt"];
     let mut command = Server::command(&args);
     command.stdout(std::process::Stdio::piped());
     let mut server = Server::of(Process::start_unread(command), &args);
@@ -233,7 +233,7 @@ fn an_output_that_nobody_reads_does_not_hold_the_recording_up() {
         stream.write_all(&payload).unwrap();
     }
     stream.write_all(&[0; 4]).unwrap();
-    // Until it is closed: then all is received, whoever reads the output.
+    // Until it has answered: then all is received, whoever reads the output.
     std::io::Read::read_to_end(&mut stream, &mut Vec::new()).unwrap();
     drop(unread);
     let (ended, _) = server.stop();
@@ -244,7 +244,7 @@ fn an_output_that_nobody_reads_does_not_hold_the_recording_up() {
 #[test]
 fn a_reader_that_goes_away_does_not_end_a_daemon_that_records() {
     let folder = TempDir::new().unwrap();
-    let args = ["--record", text(folder.path())];
+    let args = ["--record", text(folder.path()), "--reply", "receipt"];
     let mut command = Server::command(&args);
     command.stdout(std::process::Stdio::piped());
     let mut server = Server::of(Process::start_unread(command), &args);
