@@ -109,14 +109,9 @@ pub trait Decode {
     /// With `PIECES`, payload is handed out as it comes, and no message is too long; else each message is
     /// handed out once, whole. The choice may change at every call: a message that was just refused as too long
     /// is handed out if pieces are asked for next, and the rest of a message of which pieces were handed out is
-    /// skipped if they no longer are.
+    /// skipped if they no longer are. Of a framing that declares lengths, [`Limits::block_max`] counts where the
+    /// length is read.
     fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step;
-
-    /// As [`scan`](Self::scan), of a window that holds no more than was asked for.
-    #[inline]
-    fn scan_tight<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
-        self.scan::<PIECES>(window, limits)
-    }
 
     /// The stream has ended, with so many bytes left unread. Says whether that cut a message, and starts afresh.
     fn close(&mut self, unread: usize) -> Option<Fault>;

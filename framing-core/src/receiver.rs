@@ -252,7 +252,7 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
         let unread = self.window.unread(len);
         let base = unread.start;
         let window = buffer.get_mut(unread).unwrap_or_default();
-        match self.decoder.scan_tight::<PIECES>(window, &limits) {
+        match self.decoder.scan::<PIECES>(window, &limits) {
             Step::More { want } => Ok(Some(Found::More { want })),
             Step::Skip { take, want } => {
                 self.window.take(take);
