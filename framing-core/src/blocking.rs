@@ -115,7 +115,8 @@ impl<W: Write, E: Encode> Writer<W, E> {
         }
     }
 
-    /// Sends a message. Its header and first bytes leave in one write; the rest is not copied.
+    /// Sends a message. Up to 64 bytes on the wire leave in one write; of a longer message, 16 bytes leave with its
+    /// header, which counts, and the rest is not copied.
     ///
     /// # Errors
     /// [`SendError::Refused`] before a byte is written. After another error the message may be on the wire in

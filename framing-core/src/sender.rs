@@ -232,7 +232,8 @@ impl<E: Encode> Sender<E> {
         &[]
     }
 
-    /// Stages a header, payload behind it, and what must stand behind that, so that they leave in one write.
+    /// Stages a header and payload behind it, so that they leave in one write; of a small message all, with what must
+    /// stand behind it.
     #[inline]
     fn join(&mut self, head: &[u8], payload: &(impl Payload + ?Sized), with_tail: bool) {
         self.stage.clear();
