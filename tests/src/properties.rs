@@ -242,7 +242,10 @@ pub fn check(known: &Known, mode: Mode, wire: &[u8], limits: &Limits, seen: &See
         "{spec} {mode:?} {limits:?}, of {wire:02x?}"
     );
     let (mut again, mut payload, mut is_all) = (vec![], 0, true);
+    let mut is_lost = false;
     for event in want {
+        // Nothing but the close is told where no boundary can be found.
+        assert!(!is_lost || event == Event::Closed, "{spec}: {event:?}");
         match event {
             Event::Block(bytes) | Event::Stream(bytes) => {
                 payload += bytes.len();
@@ -251,7 +254,7 @@ pub fn check(known: &Known, mode: Mode, wire: &[u8], limits: &Limits, seen: &See
                 }
             }
             Event::End if is_all => again.extend([0; 4]),
-            Event::Fault(_) => is_all = false,
+            Event::Fault(fault) => (is_all, is_lost) = (false, fault.is_lost()),
             Event::End | Event::Closed => {}
         }
     }
