@@ -3,5 +3,6 @@
 
 mod boundaries;
 mod corpus;
+mod differential;
 mod exhaustive;
 mod names;

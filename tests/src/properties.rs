@@ -302,7 +302,7 @@ fn account(
     mut each: impl FnMut(&[u8], Step, usize),
 ) -> Option<Fault> {
     let mut window = Vec::with_capacity(wire.len());
-    let (mut start, mut still) = (0, 0);
+    let (mut start, mut still, mut is_lost) = (0, 0, false);
     for call in 0.. {
         let unread = &mut window[start..];
         let step = match mode(call) {
@@ -312,6 +312,7 @@ fn account(
         let take = match step {
             Step::More { want } => {
                 assert_ne!(want, 0, "more of nothing");
+                assert!(!is_lost || unread.is_empty(), "kept, and of no use");
                 let ahead = &wire[window.len()..];
                 if ahead.is_empty() {
                     break;
@@ -329,13 +330,17 @@ fn account(
             } => {
                 assert!(start <= end && end <= take, "{step:?}");
                 assert!(take != 0 || last && !first, "a step that does not move");
+                assert_eq!(decoder.is_mid_block(), !last, "{step:?}");
                 take
             }
             Step::Skip { take } | Step::End { take } => {
                 assert_ne!(take, 0, "a step that does not move");
                 take
             }
-            Step::Fault { take, .. } => take,
+            Step::Fault { take, fault } => {
+                is_lost = fault.is_lost();
+                take
+            }
         };
         assert!(take <= unread.len(), "{step:?} of {} bytes", unread.len());
         // A fault may take nothing, twice at the most: too long, and too long to skip.
