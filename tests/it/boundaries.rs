@@ -1,9 +1,12 @@
-//! Whether a message ended in what was scanned: what the time-outs of the daemon count from.
+//! Whether a message ended in what was scanned, which the time-outs of the daemon count from; and what each framing
+//! says of lengths.
 
-use framing_core::{AnyFraming, Decode, Framing, Limits, Scanned};
+use framing_core::{AnyFraming, Decode, Encode, Fault, Framing, Limits, Scanned, Step};
 use tests::drive::wire_of;
 use tests::messages::{message, specs};
+use tests::properties::{SPECS, UNLIMITED};
 use tests::samples::Give;
+use tests::sizes::{buffer_len, wire_len};
 
 /// Messages that are taken, and messages that are too long, whole or in pieces.
 const WAYS: [(u32, bool); 3] = [(100, false), (8, false), (8, true)];
@@ -50,6 +53,53 @@ fn the_end_of_a_series_is_one_and_a_stream_has_none() {
     assert!(scan(&mut blocks.decoder(), &mut [0; 4], &limits, false).ended);
     let stream: AnyFraming = "stream".parse().unwrap();
     assert!(!scan(&mut stream.decoder(), &mut [0; 4], &limits, true).ended);
+}
+
+#[test]
+fn a_quoted_message_lies_where_it_came_and_its_end_is_taken_with_it() {
+    let cobs: AnyFraming = "cobs".parse().unwrap();
+    let step = |mut wire: [u8; 4]| cobs.decoder().scan::<false>(&mut wire, &UNLIMITED);
+    let whole = Step::Payload {
+        start: 1,
+        end: 3,
+        take: 4,
+        first: true,
+        last: true,
+    };
+    assert_eq!(step(*b"\x03ab\0"), whole);
+    let fault = Fault::EarlyEnd { missing: 2 };
+    assert_eq!(step(*b"\x05ab\0"), Step::Fault { take: 4, fault });
+}
+
+#[test]
+fn a_buffer_of_buffer_len_has_the_limit_that_was_asked_for() {
+    for spec in SPECS {
+        let framing: AnyFraming = spec.parse().unwrap();
+        for len in 0..1100 {
+            let buffer_len = buffer_len(framing, len);
+            let block_max = framing.decoder().block_max(buffer_len);
+            assert!(len <= block_max as usize, "{spec}, {len} in {buffer_len}");
+        }
+    }
+}
+
+#[test]
+fn wire_len_has_room_for_the_longest_header() {
+    let powers = (0..10).map(|power| 10_u32.pow(power));
+    let near = powers.flat_map(|power| [power - 1, power]);
+    for len in near.chain([127, 128, 255, 256, 65535, 65536, u32::MAX]) {
+        for spec in SPECS {
+            let framing: AnyFraming = spec.parse().unwrap();
+            let mut encoder = framing.encoder();
+            let mut stage = [0; 512];
+            let Ok(head) = encoder.head(len, &mut stage) else {
+                continue;
+            };
+            let tail = encoder.tail(&mut stage).unwrap();
+            let most = wire_len(framing, len as usize);
+            assert!(head + len as usize + tail <= most, "{spec}, {len} bytes");
+        }
+    }
 }
 
 fn scan(decoder: &mut impl Decode, window: &mut [u8], limits: &Limits, in_pieces: bool) -> Scanned {

@@ -67,13 +67,26 @@ fn what_is_no_name_of_a_framing_is_told_why() {
             "{spec:?}"
         );
     }
-    assert!("fixed:4294967295".parse::<AnyFraming>().is_ok());
+    let longest = "fixed:4294967295".parse::<AnyFraming>();
+    assert!(matches!(longest, Ok(AnyFraming::Fixed(fixed)) if fixed.len() == u32::MAX));
     assert!("delimited:0001020304050607".parse::<AnyFraming>().is_ok());
     let said = SpecError::Unknown.to_string();
     assert!(
         AnyFraming::SPECS.iter().all(|spec| said.contains(spec)),
         "{said}"
     );
+    for (error, says) in [
+        (
+            SpecError::BadLength,
+            "fixed:N needs a length from 1 to 4294967295, as in fixed:16",
+        ),
+        (
+            SpecError::BadDelimiter,
+            "delimited:HEX needs 1 to 8 bytes in hexadecimal, as in delimited:0d0a",
+        ),
+    ] {
+        assert_eq!(error.to_string(), says);
+    }
 }
 
 #[test]
@@ -141,6 +154,77 @@ fn faults_say_their_figures() {
 }
 
 #[test]
+fn after_some_faults_no_boundary_can_be_found() {
+    let too_long = |lost| Fault::TooLong {
+        declared: None,
+        limit: 16,
+        lost,
+    };
+    let bad_length = Fault::BadLength {
+        found: b'+',
+        offset: 3,
+    };
+    let bad_ending = Fault::BadEnding {
+        want: b',',
+        found: 0,
+    };
+    for fault in [too_long(true), bad_length, bad_ending] {
+        assert!(fault.is_lost(), "{fault}");
+    }
+    let early_end = Fault::EarlyEnd { missing: 4 };
+    for fault in [too_long(false), early_end, truncated(Part::Payload)] {
+        assert!(!fault.is_lost(), "{fault}");
+    }
+}
+
+#[test]
+fn refusals_say_their_figures() {
+    for (refusal, says) in [
+        (
+            Refusal::Empty,
+            "an empty message cannot be sent in this framing",
+        ),
+        (
+            Refusal::TooLong { len: 256, max: 255 },
+            "message of 256 bytes is over this framing's limit of 255",
+        ),
+        (
+            Refusal::WrongLength { len: 3, want: 16 },
+            "message of 3 bytes where this framing sends 16 bytes each",
+        ),
+        (
+            Refusal::Delimiter { offset: 7 },
+            "message holds what this framing ends messages with, at byte 7",
+        ),
+        (
+            Refusal::Unfinished { left: 9 },
+            "the message before is unfinished, 9 bytes of it are left to send",
+        ),
+        (
+            Refusal::Overrun { len: 5, left: 4 },
+            "5 bytes given where 4 are left of the message",
+        ),
+        (
+            Refusal::NoRoom { len: 8 },
+            "message does not fit the buffer of 8 bytes",
+        ),
+    ] {
+        assert_eq!(refusal.to_string(), says);
+        assert_eq!(SendError::<Broken>::Refused(refusal).to_string(), says);
+    }
+}
+
+#[test]
+fn errors_say_whose_fault_they_are() {
+    let small = ReceiveError::<Broken>::BufferTooSmall { len: 3 };
+    assert_eq!(small.to_string(), "a buffer of 3 bytes holds no header");
+    assert_eq!(ReceiveError::Io(Broken).to_string(), "broken");
+    assert_eq!(SendError::Io(Broken).to_string(), "broken");
+    let zero = SendError::<Broken>::WriteZero;
+    assert_eq!(zero.to_string(), "the transport takes no more bytes");
+}
+
+#[test]
 fn errors_are_sorted_by_whose_fault_they_are() {
     let fault = Fault::EarlyEnd { missing: 4 };
     assert_eq!(
@@ -158,7 +242,6 @@ fn errors_are_sorted_by_whose_fault_they_are() {
     );
     assert_eq!(SendError::Io(Broken).kind(), ErrorKind::Other);
     assert_eq!(SendError::<Broken>::WriteZero.kind(), ErrorKind::WriteZero);
-    assert_eq!(SendError::Io(Broken).to_string(), "broken");
 }
 
 fn truncated(part: Part) -> Fault {

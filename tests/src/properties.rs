@@ -242,7 +242,10 @@ pub fn check(known: &Known, mode: Mode, wire: &[u8], limits: &Limits, seen: &See
         "{spec} {mode:?} {limits:?}, of {wire:02x?}"
     );
     let (mut again, mut payload, mut is_all) = (vec![], 0, true);
+    let mut is_lost = false;
     for event in want {
+        // Nothing but the close is told where no boundary can be found.
+        assert!(!is_lost || event == Event::Closed, "{spec}: {event:?}");
         match event {
             Event::Block(bytes) | Event::Stream(bytes) => {
                 payload += bytes.len();
@@ -251,7 +254,7 @@ pub fn check(known: &Known, mode: Mode, wire: &[u8], limits: &Limits, seen: &See
                 }
             }
             Event::End if is_all => again.extend([0; 4]),
-            Event::Fault(_) => is_all = false,
+            Event::Fault(fault) => (is_all, is_lost) = (false, fault.is_lost()),
             Event::End | Event::Closed => {}
         }
     }
@@ -299,7 +302,7 @@ fn account(
     mut each: impl FnMut(&[u8], Step, usize),
 ) -> Option<Fault> {
     let mut window = Vec::with_capacity(wire.len());
-    let (mut start, mut still) = (0, 0);
+    let (mut start, mut still, mut is_lost) = (0, 0, false);
     for call in 0.. {
         let unread = &mut window[start..];
         let step = match mode(call) {
@@ -309,6 +312,7 @@ fn account(
         let take = match step {
             Step::More { want } => {
                 assert_ne!(want, 0, "more of nothing");
+                assert!(!is_lost || unread.is_empty(), "kept, and of no use");
                 let ahead = &wire[window.len()..];
                 if ahead.is_empty() {
                     break;
@@ -326,13 +330,17 @@ fn account(
             } => {
                 assert!(start <= end && end <= take, "{step:?}");
                 assert!(take != 0 || last && !first, "a step that does not move");
+                assert_eq!(decoder.is_mid_block(), !last, "{step:?}");
                 take
             }
             Step::Skip { take, .. } | Step::End { take } => {
                 assert_ne!(take, 0, "a step that does not move");
                 take
             }
-            Step::Fault { take, .. } => take,
+            Step::Fault { take, fault } => {
+                is_lost = fault.is_lost();
+                take
+            }
         };
         assert!(take <= unread.len(), "{step:?} of {} bytes", unread.len());
         // A fault may take nothing, twice at the most: too long, and too long to skip.
