@@ -23,13 +23,8 @@ const LONG_JOINED: usize = 16;
 /// and tell [`advance`](Self::advance), until the chunk is empty. Payload is not kept: the same is given at every
 /// call until then.
 #[derive(Clone)]
-// In this order, since zeros side by side would be written by `memset`.
-#[repr(C)]
 pub struct Sender<E: Encode> {
     encoder: E,
-    at: At,
-    /// A byte of the message, or of the end mark, is on the wire, or a piece of the message was taken.
-    torn: bool,
     stage: E::Stage,
     /// Payload bytes of the present call: of a message, or of a piece of one.
     len: usize,
@@ -38,6 +33,11 @@ pub struct Sender<E: Encode> {
     done: usize,
     /// Payload bytes of the message that later calls will give.
     left: u32,
+    /// Bytes in front of the payload of the present call: a header, or the end mark.
+    head: u8,
+    at: At,
+    /// A byte of the message, or of the end mark, is on the wire, or a piece of the message was taken.
+    torn: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,7 @@ impl<E: Encode> Sender<E> {
             left: 0,
             at: At::Idle,
             torn: false,
+            head: 0,
         }
     }
 
@@ -82,7 +83,9 @@ impl<E: Encode> Sender<E> {
             return Err(self.unfinished());
         }
         check_whole(&mut self.encoder, payload)?;
-        self.start(message_len(payload.len())?)?;
+        let total = message_len(payload.len())?;
+        let head = self.encoder.head(total, &mut [0; OWN_MAX])?;
+        self.start(At::Begun, head, total);
         self.give(payload.len());
         Ok(())
     }
@@ -96,7 +99,9 @@ impl<E: Encode> Sender<E> {
         if self.torn {
             return Err(self.unfinished());
         }
-        self.start(total)
+        let head = self.encoder.head(total, &mut [0; OWN_MAX])?;
+        self.start(At::Begun, head, total);
+        Ok(())
     }
 
     /// Begins the next piece of a message. An empty message has one empty piece.
@@ -150,8 +155,8 @@ impl<E: Encode> Sender<E> {
         if self.torn {
             return Err(self.unfinished());
         }
-        (self.len, self.done, self.left) = (0, 0, 0);
-        self.at = At::End;
+        let head = self.encoder.end(&mut [0; OWN_MAX])?;
+        self.start(At::End, head, 0);
         Ok(())
     }
 
@@ -198,15 +203,18 @@ impl<E: Encode> Sender<E> {
 
     #[inline]
     fn chunk_verbatim<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
-        let mut own = [0; OWN_MAX];
-        let head = self.head(&mut own);
+        // Before its first piece a message has nothing to write.
+        let head = match self.at {
+            At::Begun => 0,
+            _ => usize::from(self.head),
+        };
         // A small message leaves in one write, whatever parts it lies in, with what stands around it.
         let is_small = (E::TAIL_MAX != 0 || E::HEAD_MAX == 0)
             && self.at == At::First
             && self.left == 0
             && head + self.len <= E::Stage::LEN - E::TAIL_MAX;
         if self.done < head || is_small {
-            self.join(own.get(..head).unwrap_or_default(), payload, is_small);
+            self.join(payload, is_small);
             if self.done < self.stage.bytes().len() {
                 return self.stage.bytes().get(self.done..).unwrap_or_default();
             }
@@ -221,8 +229,7 @@ impl<E: Encode> Sender<E> {
         }
         if E::TAIL_MAX != 0 && self.is_last() {
             self.stage.clear();
-            let tail = self.encoder.tail(&mut own).unwrap_or_default();
-            self.stage.extend(own.get(..tail).unwrap_or_default());
+            let tail = self.put_tail();
             let used = used - self.len;
             if used < tail {
                 return self.stage.bytes().get(used..).unwrap_or_default();
@@ -235,26 +242,40 @@ impl<E: Encode> Sender<E> {
     /// Stages a header and payload behind it, so that they leave in one write; of a small message all, with what must
     /// stand behind it.
     #[inline]
-    fn join(&mut self, head: &[u8], payload: &(impl Payload + ?Sized), with_tail: bool) {
+    fn join(&mut self, payload: &(impl Payload + ?Sized), with_tail: bool) {
+        let head = usize::from(self.head);
+        let mut own = [0; OWN_MAX];
+        // It was not refused when it was begun.
+        let _ = match self.at {
+            At::End => self.encoder.end(&mut own),
+            _ => self.encoder.head(self.left + size_u32(self.len), &mut own),
+        };
         self.stage.clear();
-        self.stage.extend(head);
+        self.stage.extend(own.get(..head).unwrap_or_default());
         let mut room = E::Stage::LEN - E::TAIL_MAX;
-        if room < head.len() + self.len {
+        if room < head + self.len {
             room = room.min(LONG_JOINED);
         }
-        while let used = self.stage.bytes().len() - head.len()
+        while let used = self.stage.bytes().len() - head
             && let rest = payload.rest(used)
             && !rest.is_empty()
-            && used + head.len() < room
+            && used + head < room
         {
-            let here = rest.get(..room - used - head.len()).unwrap_or(rest);
+            let here = rest.get(..room - used - head).unwrap_or(rest);
             self.stage.extend(here);
         }
         if with_tail {
-            let mut tail = [0; OWN_MAX];
-            let len = self.encoder.tail(&mut tail).unwrap_or_default();
-            self.stage.extend(tail.get(..len).unwrap_or_default());
+            self.put_tail();
         }
+    }
+
+    /// Stages what must stand behind a message; returns its length.
+    #[inline]
+    fn put_tail(&mut self) -> usize {
+        let mut own = [0; OWN_MAX];
+        let len = self.encoder.tail(&mut own).unwrap_or_default();
+        self.stage.extend(own.get(..len).unwrap_or_default());
+        len
     }
 
     #[inline]
@@ -285,11 +306,9 @@ impl<E: Encode> Sender<E> {
     }
 
     #[inline]
-    fn start(&mut self, total: u32) -> Result<(), Refusal> {
-        self.encoder.head(total, &mut [0; OWN_MAX])?;
+    fn start(&mut self, at: At, head: usize, total: u32) {
+        (self.at, self.head) = (at, size_u32(head).to_le_bytes()[0]);
         (self.len, self.done, self.left) = (0, 0, total);
-        self.at = At::Begun;
-        Ok(())
     }
 
     /// Takes up the payload of a call.
@@ -302,22 +321,10 @@ impl<E: Encode> Sender<E> {
                 self.encoder.begin();
             }
         } else {
-            self.at = At::Later;
+            (self.at, self.head) = (At::Later, 0);
         }
         (self.len, self.done) = (len, 0);
         self.left -= size_u32(len);
-    }
-
-    /// What stands in front of the payload of the call, or is the end mark; returns its length.
-    #[inline(always)]
-    fn head(&self, own: &mut [u8]) -> usize {
-        let head = match self.at {
-            At::First => self.encoder.head(self.left + size_u32(self.len), own),
-            At::End => self.encoder.end(own),
-            _ => return 0,
-        };
-        // Refused when it was begun, if at all.
-        head.unwrap_or_default()
     }
 
     /// Whether the message ends in this call, and its end is not staged for good.
@@ -330,14 +337,12 @@ impl<E: Encode> Sender<E> {
         if !self.is_verbatim() {
             return self.stage.staged().is_empty() && self.done == self.len && !self.is_last();
         }
-        let mut own = [0; OWN_MAX];
-        let head = self.head(&mut own);
         let tail = if self.is_last() {
-            self.encoder.tail(&mut own).unwrap_or_default()
+            self.encoder.tail(&mut [0; OWN_MAX]).unwrap_or_default()
         } else {
             0
         };
-        head + self.len + tail <= self.done
+        usize::from(self.head) + self.len + tail <= self.done
     }
 
     /// All of the call is written.
@@ -369,13 +374,10 @@ impl<E: Encode> Sender<E> {
 
     /// Payload bytes of the message that are not done with.
     fn left(&self) -> u32 {
-        let head = if self.is_verbatim() {
-            self.head(&mut [0; OWN_MAX])
-        } else {
-            0
-        };
-        let unused = self.len.saturating_sub(self.done.saturating_sub(head));
-        self.left.saturating_add(size_u32(unused))
+        // Where payload is quoted there is no header.
+        let used = self.done.saturating_sub(usize::from(self.head));
+        let unused = size_u32(self.len.saturating_sub(used));
+        self.left.saturating_add(unused)
     }
 }
 
