@@ -319,6 +319,31 @@ fn a_message_of_which_nothing_was_written_may_be_replaced_by_another() {
 }
 
 #[test]
+fn a_payload_shorter_than_the_one_begun_does_not_end_the_message() {
+    for spec in ["blocks", "fixed:100", "netstring", "lines", "cobs"] {
+        concrete!(parse(spec), framing => {
+            let payload = [b'x'; 100];
+            let mut sender = Sender::new(framing);
+            sender.begin_whole(&payload).expect("a good message");
+            let mut wire = Vec::new();
+            for given in [&payload[..40], &payload] {
+                loop {
+                    let chunk = sender.chunk(given);
+                    if chunk.is_empty() {
+                        break;
+                    }
+                    wire.extend_from_slice(chunk);
+                    let len = chunk.len();
+                    sender.advance(len);
+                }
+                assert_eq!(sender.is_mid_block(), given.len() < 100 && spec != "cobs", "{spec}");
+            }
+            assert_eq!(wire, wire_of(framing, &[Give::Message(payload.to_vec())]), "{spec}");
+        });
+    }
+}
+
+#[test]
 fn a_sender_by_hand_gives_the_same_chunks_until_they_are_taken() {
     let mut sender = Sender::new(Blocks);
     let parts: &[&[u8]] = &[b"hel", b"lo"];

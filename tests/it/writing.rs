@@ -3,8 +3,8 @@
 use core::convert::Infallible;
 
 use framing_core::{
-    AnyFraming, Blocks, Cobs, Fault, Framing, Length, Netstring, ReceiveError, Received, Refusal,
-    U16, blocking, encode,
+    AnyFraming, Blocks, Cobs, Fault, Framing, Length, Netstring, Payload, ReceiveError, Received,
+    Refusal, U16, blocking, encode,
 };
 use tests::drive::{Mode, give, is_exact, read, wire_of};
 use tests::link::{Sink, Source};
@@ -52,6 +52,40 @@ fn header_payload_and_ending_of_a_small_message_leave_in_one_write() {
             assert_eq!(writer.io_mut().writes.len(), 1, "{spec}, {len} bytes, any");
         }
     }
+}
+
+#[test]
+fn messages_of_every_length_about_that_of_a_stage_are_the_messages() {
+    for len in (40..=72).chain(500..=516) {
+        for spec in specs(len) {
+            let payload = message(&spec, len);
+            let want = wire_of(parse(&spec), &[Give::Message(payload.clone())]);
+            for most in [1, 61, usize::MAX] {
+                concrete!(parse(&spec), framing => {
+                    let mut writer = blocking::Writer::new(Sink::new(most), framing);
+                    writer.send(&payload).expect("a good message");
+                    assert_eq!(writer.into_io().wire(), want, "{spec}, {len} bytes by {most}");
+                });
+                let mut writer = blocking::Writer::new(Sink::new(most), parse(&spec));
+                writer.send_parts(&parts(&payload)).expect("a good message");
+                assert_eq!(
+                    writer.into_io().wire(),
+                    want,
+                    "{spec}, {len} bytes by {most}, any"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_given_says_its_length() {
+    let parts: [&[u8]; 3] = [b"", b"ab", b"c"];
+    assert_eq!(
+        (Payload::len(&parts), parts.rest(1), parts.rest(3)),
+        (3, &b"b"[..], &b""[..])
+    );
+    assert!(!Payload::is_empty(&parts) && Payload::is_empty(b"") && !Payload::is_empty(b"a"));
 }
 
 #[test]
