@@ -145,6 +145,21 @@ fn what_was_refused_leaves_no_trace_in_the_next_message() {
 }
 
 #[test]
+fn a_message_writes_nothing_before_its_first_piece() {
+    for spec in specs(8) {
+        let payload = message(&spec, 8);
+        concrete!(parse(&spec), framing => {
+            let mut writer = blocking::Writer::new(Sink::new(3), framing);
+            writer.begin(8).expect("a good length");
+            writer.resume(&[]).expect("nothing to write yet");
+            assert_eq!((writer.io_mut().calls(), writer.is_mid_block()), (0, false), "{spec}");
+            writer.send_piece(&payload).expect("a good piece");
+            assert_eq!(writer.into_io().wire(), wire_of(framing, &[Give::Message(payload.clone())]), "{spec}");
+        });
+    }
+}
+
+#[test]
 fn a_piece_that_does_not_belong_is_refused() {
     for spec in specs(8) {
         let payload = message(&spec, 8);
