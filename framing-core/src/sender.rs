@@ -203,11 +203,11 @@ impl<E: Encode> Sender<E> {
 
     #[inline]
     fn chunk_verbatim<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
-        // Before its first piece a message has nothing to write.
-        let head = match self.at {
-            At::Begun => 0,
-            _ => usize::from(self.head),
-        };
+        if matches!(self.at, At::Idle | At::Begun | At::Ended) {
+            // Nothing is begun, or before its first piece.
+            return &[];
+        }
+        let head = usize::from(self.head);
         // A small message leaves in one write, whatever parts it lies in, with what stands around it.
         let is_small = (E::TAIL_MAX != 0 || E::HEAD_MAX == 0)
             && self.at == At::First

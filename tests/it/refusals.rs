@@ -334,6 +334,21 @@ fn a_message_of_which_nothing_was_written_may_be_replaced_by_another() {
 }
 
 #[test]
+fn a_sender_with_nothing_begun_has_nothing_to_write() {
+    for spec in specs(8) {
+        let payload = message(&spec, 8);
+        let mut sender = Sender::new(parse(&spec));
+        assert_eq!(sender.chunk(&payload[..]), b"", "{spec}");
+        sender.begin_whole(&payload[..]).expect("a good message");
+        while let len @ 1.. = sender.chunk(&payload[..]).len() {
+            sender.advance(len);
+        }
+        let longer = [&payload[..], b"more"].concat();
+        assert_eq!(sender.chunk(&longer[..]), b"", "{spec}: behind a message");
+    }
+}
+
+#[test]
 fn a_payload_shorter_than_the_one_begun_does_not_end_the_message() {
     for spec in ["blocks", "fixed:100", "netstring", "lines", "cobs"] {
         concrete!(parse(spec), framing => {
