@@ -45,9 +45,7 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
     /// # Errors
     /// [`ReceiveError::Fault`] once for each message that was refused. Repeat the call after any error to go on.
     pub fn receive(&mut self) -> Result<Received<'_>, ReceiveError<R::Error>> {
-        // Through a pointer that the compiler cannot see through, the state stays in memory: in registers, it is
-        // stored anew at every way out (120 bytes on a Cortex-M4).
-        let this = core::hint::black_box(self);
+        let this = in_memory(self);
         let found = this.find::<false>()?;
         Ok(this.receiver.block(found))
     }
@@ -122,7 +120,7 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// [`SendError::Refused`] before a byte is written. After another error the message may be on the wire in
     /// part: [`resume`](Self::resume), or close.
     pub fn send(&mut self, payload: &[u8]) -> Result<(), SendError<W::Error>> {
-        let this = core::hint::black_box(self);
+        let this = in_memory(self);
         this.sender.begin_whole(payload)?;
         this.write(payload)
     }
@@ -212,4 +210,11 @@ impl<W: Write, E: Encode> Writer<W, E> {
             }
         }
     }
+}
+
+/// The same, behind a pointer that the compiler cannot see through: a state that it keeps in registers is stored anew
+/// at every way out (120 bytes of code on a Cortex-M4).
+#[inline(always)]
+fn in_memory<T>(state: &mut T) -> &mut T {
+    core::hint::black_box(state)
 }

@@ -244,11 +244,11 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
     #[inline]
     pub(crate) fn step<const PIECES: bool>(&mut self) -> Result<Option<Found>, Fault> {
         let buffer = self.buffer.as_mut();
+        let len = buffer.len();
         let limits = Limits {
-            block_max: self.decoder.block_max(buffer.len()),
+            block_max: self.decoder.block_max(len),
             skip_max: self.skip_max.skip_max(),
         };
-        let len = buffer.len();
         let unread = self.window.unread(len);
         let base = unread.start;
         let window = buffer.get_mut(unread).unwrap_or_default();

@@ -50,7 +50,7 @@ enum At {
     First,
     /// In a later piece.
     Later,
-    /// The same, and the end of the message is in the stage (of quoted payload).
+    /// Behind the last piece, whose end is in the stage (of quoted payload).
     Last,
     /// In the mark that ends a series.
     End,
