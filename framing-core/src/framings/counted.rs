@@ -146,32 +146,36 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
         if self.at != At::Header {
             return (0, true);
         }
-        let mut used = 0;
+        let block_max = size_usize(limits.block_max).unwrap_or(usize::MAX);
+        let mut rest = window;
         let mut goes_on = true;
+        // From one length to the next is a chain that the processor cannot shorten: nothing else is on its way.
         while goes_on
-            && let Some(rest) = window.get(used..)
             && let Parsed::Length { take: start, len } = self.prefix.parse(rest)
-            && (PIECES || len <= limits.block_max)
             && let Some(size) = size_usize(len)
+            && (PIECES || size <= block_max)
             && let Some(body) = rest.get(start..)
-            && match P::TAIL {
-                None => size <= body.len(),
-                Some(want) => body.get(size) == Some(&want),
+            && let Some(behind) = body.get(size..)
+            && let Some(behind) = match P::TAIL {
+                None => Some(behind),
+                Some(want) => behind
+                    .split_first()
+                    .and_then(|(&found, behind)| (found == want).then_some(behind)),
             }
         {
             let end = start + size;
-            let take = end + tail_len::<P>();
             let step = Step::Payload {
                 start,
                 end,
-                take,
+                take: end + tail_len::<P>(),
                 first: true,
                 last: true,
             };
-            let at = used;
-            used += take;
+            let at = window.len() - rest.len();
+            rest = behind;
             goes_on = each(at, step);
         }
+        let used = window.len() - rest.len();
         self.open |= P::SERIES && used != 0;
         (used, goes_on)
     }

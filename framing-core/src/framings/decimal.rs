@@ -111,24 +111,20 @@ impl Named for OctetCounted {
 fn parse(window: &[u8], end: u8, zero: bool) -> Parsed {
     let mut len: u32 = 0;
     for (offset, &found) in (0u8..).zip(window) {
-        let bad = Parsed::Bad { found, offset };
-        if found == end && offset != 0 {
-            return Parsed::Length {
-                take: usize::from(offset) + 1,
-                len,
-            };
-        }
-        let digit = match found {
-            b'0'..=b'9' => u32::from(found - b'0'),
-            _ => return bad,
-        };
+        let digit = found.wrapping_sub(b'0');
         // After a leading zero only the end may come.
-        if (offset == 0 && digit == 0 && !zero) || (offset != 0 && len == 0) {
-            return bad;
-        }
-        match len.checked_mul(10).and_then(|tens| tens.checked_add(digit)) {
-            Some(next) => len = next,
-            None => return bad,
+        if digit < 10
+            && (offset == 0 || len != 0)
+            && let Some(tens) = len.checked_mul(10)
+            && let Some(next) = tens.checked_add(u32::from(digit))
+            && (zero || next != 0)
+        {
+            len = next;
+        } else if found == end && offset != 0 {
+            let take = usize::from(offset) + 1;
+            return Parsed::Length { take, len };
+        } else {
+            return Parsed::Bad { found, offset };
         }
     }
     // A digit and its end at the least, then one byte at a time.

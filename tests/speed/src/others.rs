@@ -116,10 +116,11 @@ pub(crate) fn wire_of_length_codec(case: &Case) -> Vec<u8> {
 #[inline(never)]
 pub(crate) fn copy_with_header(case: &Case, out: &mut Vec<u8>) -> u64 {
     out.clear();
-    let len = u32::try_from(case.len).unwrap_or(u32::MAX);
     for _ in 0..case.count {
+        let payload = black_box(&case.payload);
+        let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         out.extend_from_slice(&len.to_be_bytes());
-        out.extend_from_slice(black_box(&case.payload));
+        out.extend_from_slice(payload);
     }
     black_box(out.len());
     case.count as u64

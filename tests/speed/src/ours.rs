@@ -64,7 +64,9 @@ impl Call<u64> for Encoded<'_> {
         let (mut at, mut count) = (0, 0);
         for _ in 0..self.case.count {
             let payload = &black_box(&self.case.payload)[..];
-            let out = self.out.get_mut(at..).unwrap_or_default();
+            let Some(out) = self.out.get_mut(at..) else {
+                return count;
+            };
             let Ok(len) = encode(&mut encoder, payload, out) else {
                 return count;
             };
