@@ -244,14 +244,21 @@ impl<E: Encode> Sender<E> {
     #[inline]
     fn join(&mut self, payload: &(impl Payload + ?Sized), with_tail: bool) {
         let head = usize::from(self.head);
-        let mut own = [0; OWN_MAX];
-        // It was not refused when it was begun.
-        let _ = match self.at {
-            At::End => self.encoder.end(&mut own),
-            _ => self.encoder.head(self.left + size_u32(self.len), &mut own),
-        };
-        self.stage.clear();
-        self.stage.extend(own.get(..head).unwrap_or_default());
+        match E::HEAD_MAX {
+            0 => self.stage.clear(),
+            // Stores a word, where the length is no word's.
+            1..=4 => {
+                let mut own = [0; 4];
+                self.write_head(&mut own);
+                self.stage.set(own, head);
+            }
+            _ => {
+                let mut own = [0; OWN_MAX];
+                self.write_head(&mut own);
+                self.stage.clear();
+                self.stage.extend(own.get(..head).unwrap_or_default());
+            }
+        }
         let mut room = E::Stage::LEN - E::TAIL_MAX;
         if room < head + self.len {
             room = room.min(LONG_JOINED);
@@ -267,6 +274,16 @@ impl<E: Encode> Sender<E> {
         if with_tail {
             self.put_tail();
         }
+    }
+
+    /// Writes the header of the message, or the end mark.
+    #[inline]
+    fn write_head(&self, out: &mut [u8]) {
+        // It was not refused when it was begun.
+        let _ = match self.at {
+            At::End => self.encoder.end(out),
+            _ => self.encoder.head(self.left + size_u32(self.len), out),
+        };
     }
 
     /// Stages what must stand behind a message; returns its length.

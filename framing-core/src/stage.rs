@@ -11,6 +11,13 @@ pub trait Stage: Clone {
     /// Empties it.
     fn clear(&mut self);
 
+    /// Puts the first `len` of four bytes there, and nothing else.
+    #[inline]
+    fn set(&mut self, bytes: [u8; 4], len: usize) {
+        self.clear();
+        self.extend(bytes.get(..len).unwrap_or_default());
+    }
+
     /// Puts a byte behind the others, if there is room.
     fn push(&mut self, byte: u8);
 
@@ -56,6 +63,13 @@ impl<const N: usize> Stage for heapless::Vec<u8, N, u8> {
     #[inline]
     fn clear(&mut self) {
         self.clear();
+    }
+
+    #[inline]
+    fn set(&mut self, bytes: [u8; 4], len: usize) {
+        self.clear();
+        let _ = self.extend_from_slice(&bytes);
+        self.truncate(len);
     }
 
     #[inline]
