@@ -2,6 +2,9 @@
 
 /// Bytes, or parts that stand one behind the other.
 pub trait Payload {
+    /// Whether it may lie in several parts.
+    const PARTS: bool = false;
+
     /// Its length, in bytes.
     fn len(&self) -> usize;
 
@@ -55,6 +58,8 @@ impl<const N: usize> Payload for [u8; N] {
 }
 
 impl Payload for [&[u8]] {
+    const PARTS: bool = true;
+
     fn len(&self) -> usize {
         self.iter()
             .fold(0, |len: usize, part| len.saturating_add(part.len()))
@@ -77,6 +82,8 @@ impl Payload for [&[u8]] {
 }
 
 impl<const N: usize> Payload for [&[u8]; N] {
+    const PARTS: bool = true;
+
     fn len(&self) -> usize {
         Payload::len(self.as_slice())
     }

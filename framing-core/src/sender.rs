@@ -180,7 +180,7 @@ impl<E: Encode> Sender<E> {
     /// So many bytes of the [`chunk`](Self::chunk) were written.
     pub fn advance(&mut self, len: usize) {
         self.wrote(len);
-        if self.is_written() {
+        if self.at != At::Begun && self.is_written() {
             self.complete();
         }
     }
@@ -202,18 +202,18 @@ impl<E: Encode> Sender<E> {
     }
 
     #[inline]
-    fn chunk_verbatim<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
+    fn chunk_verbatim<'a, P: Payload + ?Sized>(&'a mut self, payload: &'a P) -> &'a [u8] {
         if matches!(self.at, At::Idle | At::Begun | At::Ended) {
             // Nothing is begun, or before its first piece.
             return &[];
         }
         let head = usize::from(self.head);
         // A small message leaves in one write, whatever parts it lies in, with what stands around it.
-        let is_small = (E::TAIL_MAX != 0 || E::HEAD_MAX == 0)
+        let is_small = (E::TAIL_MAX != 0 || E::HEAD_MAX == 0 && P::PARTS)
             && self.at == At::First
             && self.left == 0
             && head + self.len <= E::Stage::LEN - E::TAIL_MAX;
-        if self.done < head || is_small {
+        if (E::HEAD_MAX != 0 && self.done < head) || is_small {
             self.join(payload, is_small);
             if self.done < self.stage.bytes().len() {
                 return self.stage.bytes().get(self.done..).unwrap_or_default();
@@ -263,14 +263,11 @@ impl<E: Encode> Sender<E> {
         if room < head + self.len {
             room = room.min(LONG_JOINED);
         }
-        while let used = self.stage.bytes().len() - head
-            && let rest = payload.rest(used)
-            && !rest.is_empty()
-            && used + head < room
-        {
-            let here = rest.get(..room - used - head).unwrap_or(rest);
-            self.stage.extend(here);
-        }
+        let _ = payload.try_each(|part| {
+            let left = room.saturating_sub(self.stage.bytes().len());
+            self.stage.extend(part.get(..left).unwrap_or(part));
+            Ok::<(), ()>(())
+        });
         if with_tail {
             self.put_tail();
         }
@@ -298,9 +295,13 @@ impl<E: Encode> Sender<E> {
     #[inline]
     fn chunk_quoted<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
         while self.stage.staged().is_empty() {
-            if !matches!(self.at, At::First | At::Later) {
-                self.complete();
-                break;
+            match self.at {
+                At::First | At::Later => {}
+                At::Idle | At::Begun | At::Ended => break,
+                At::Last | At::End => {
+                    self.complete();
+                    break;
+                }
             }
             let piece = payload.rest(self.done);
             if !piece.is_empty() {
@@ -365,18 +366,16 @@ impl<E: Encode> Sender<E> {
     /// All of the call is written.
     #[inline]
     fn complete(&mut self) {
-        if self.at == At::Begun {
+        if self.left != 0 {
+            // A piece that was taken is not forgotten, even if none of it is written.
+            self.torn |= self.len != 0;
             return;
         }
-        // A piece that was taken is not forgotten, even if none of it is written.
-        self.torn |= self.len != 0;
-        if self.left == 0 {
-            self.torn = false;
-            self.at = match self.at {
-                At::End | At::Ended => At::Ended,
-                _ => At::Idle,
-            };
-        }
+        self.torn = false;
+        self.at = match self.at {
+            At::End | At::Ended => At::Ended,
+            _ => At::Idle,
+        };
     }
 
     #[inline]

@@ -27,7 +27,11 @@ pub trait Stage: Clone {
     /// Puts bytes behind the others.
     #[inline]
     fn extend(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.push(byte));
+        let mut rest = bytes;
+        while let Some((&byte, behind)) = rest.split_first() {
+            self.push(byte);
+            rest = behind;
+        }
     }
 
     /// All of the memory, where payload is quoted in it.
