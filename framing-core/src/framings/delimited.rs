@@ -403,18 +403,22 @@ impl Encode for DelimitedEncoder {
             *self = Self::new(self.delimiter, self.lines);
         }
         let mut matched = self.matched;
-        let begin = delimiter.first();
-        let mut bytes = piece.iter().enumerate();
-        // Where nothing is matched, only a byte that begins a delimiter changes anything.
-        while let Some((offset, &byte)) = if matched == 0 {
-            bytes.find(|&(_, byte)| Some(byte) == begin)
-        } else {
-            bytes.next()
-        } {
+        let mut offset = 0;
+        while let Some(rest) = piece.get(offset..) {
+            // Where nothing is matched, only a byte that begins a delimiter changes anything.
+            let next = match delimiter.first() {
+                Some(&begin) if matched == 0 => memchr::memchr(begin, rest),
+                _ => Some(0),
+            };
+            let Some((next, &byte)) = next.and_then(|next| Some((next, rest.get(next)?))) else {
+                break;
+            };
+            offset += next;
             matched = advance(delimiter, matched, byte);
             if matched == delimiter.len() {
                 return Err(Refusal::Delimiter { offset });
             }
+            offset += 1;
         }
         let carriage_return = piece
             .last()
