@@ -9,7 +9,9 @@ use crate::pool::{Buffer, MARKS_LEN, Pool, SPANS_MAX, Share, Span};
 pub struct Batch {
     buffer: Buffer,
     marks: Vec<Mark>,
-    /// Bytes of payload in whole blocks.
+    /// Whole blocks …
+    blocks: u64,
+    /// … and bytes of payload in them.
     block_bytes: u64,
 }
 
@@ -104,50 +106,87 @@ impl Batch {
     /// pieces, and then whether it ends so.
     #[must_use]
     pub fn decode(
-        mut buffer: Buffer,
+        buffer: Buffer,
         decoder: &mut AnyDecoder,
         limits: &Limits,
         stop_at: StopAt,
         in_pieces: &mut bool,
     ) -> Decoded {
-        let (bytes, blocks) = buffer.parts_mut();
+        Self::scan(buffer, decoder, limits, stop_at, in_pieces, true)
+    }
+
+    /// The same where nobody wants the whole blocks: they are counted, and are none of the [`items`](Self::items).
+    #[must_use]
+    pub fn count(
+        buffer: Buffer,
+        decoder: &mut AnyDecoder,
+        limits: &Limits,
+        stop_at: StopAt,
+        in_pieces: &mut bool,
+    ) -> Decoded {
+        Self::scan(buffer, decoder, limits, stop_at, in_pieces, false)
+    }
+
+    fn scan(
+        mut buffer: Buffer,
+        decoder: &mut AnyDecoder,
+        limits: &Limits,
+        stop_at: StopAt,
+        in_pieces: &mut bool,
+        keeps: bool,
+    ) -> Decoded {
+        let (bytes, spans) = buffer.parts_mut();
         let mut findings = Findings {
-            blocks,
             marks: Vec::new(),
             stop_at,
             stop: None,
             in_pieces: *in_pieces,
-            block_bytes: 0,
         };
+        // Of whole blocks there are thousands in a window: these two are kept in registers.
+        let (mut blocks, mut block_bytes) = (0, 0);
         let mut used = 0;
         let mut ended = false;
-        loop {
+        let full = loop {
             let window = bytes.get_mut(used..).unwrap_or_default();
-            let each = |at, step| findings.take(used + at, step);
             let scanned = if *in_pieces {
+                let each = |at, step| findings.take(used + at, step, blocks);
                 decoder.scan_all::<true>(window, limits, each)
             } else {
-                decoder.scan_all::<false>(window, limits, each)
+                decoder.scan_all::<false>(window, limits, |at, step| match step {
+                    Step::Payload {
+                        start,
+                        end,
+                        first: true,
+                        last: true,
+                        ..
+                    } => {
+                        blocks += 1;
+                        block_bytes += (end - start) as u64;
+                        if !keeps {
+                            return true;
+                        }
+                        let at = used + at;
+                        spans.push(Span::new(at + start, at + end));
+                        spans.len() < SPANS_MAX
+                    }
+                    step => findings.take(used + at, step, blocks),
+                })
             };
             used += scanned.used;
             ended |= scanned.ended;
             // Where it was stopped for no other reason, it goes on in the other way.
             *in_pieces = findings.in_pieces;
-            if scanned.want != 0 || findings.stop.is_some() || findings.is_full() {
-                break;
+            let full = SPANS_MAX <= spans.len() || findings.is_full();
+            if scanned.want != 0 || findings.stop.is_some() || full {
+                break full && used < bytes.len();
             }
-        }
-        let full = findings.is_full() && used < bytes.len();
-        let Findings {
-            marks,
-            stop,
-            block_bytes,
-            ..
-        } = findings;
+        };
+        let Findings { marks, stop, .. } = findings;
         Decoded {
             batch: Self {
                 buffer,
                 marks,
+                blocks,
                 block_bytes,
             },
             used,
@@ -161,11 +200,13 @@ impl Batch {
     #[must_use]
     pub fn of_blocks(bytes: Vec<u8>, spans: Vec<Span>) -> Self {
         let mut buffer = Buffer::own(bytes);
+        let blocks = spans.len() as u64;
         let block_bytes = spans.iter().map(Span::bytes).sum();
         *buffer.parts_mut().1 = spans;
         Self {
             buffer,
             marks: Vec::new(),
+            blocks,
             block_bytes,
         }
     }
@@ -178,6 +219,7 @@ impl Batch {
         Self {
             buffer: Buffer::own(bytes),
             marks: vec![Mark { before: 0, what }],
+            blocks: 0,
             block_bytes: 0,
         }
     }
@@ -189,6 +231,7 @@ impl Batch {
         Self {
             buffer: Buffer::own(Vec::new()),
             marks: vec![Mark { before: 0, what }],
+            blocks: 0,
             block_bytes: 0,
         }
     }
@@ -203,6 +246,7 @@ impl Batch {
         Self {
             buffer: Buffer::own(Vec::new()),
             marks,
+            blocks: 0,
             block_bytes: 0,
         }
     }
@@ -210,7 +254,7 @@ impl Batch {
     /// Whether nothing was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.buffer.spans().is_empty() && self.marks.is_empty()
+        self.blocks == 0 && self.marks.is_empty()
     }
 
     /// The bytes of the window from `used` on.
@@ -251,6 +295,7 @@ impl Batch {
         Self {
             buffer,
             marks: self.marks.clone(),
+            blocks: self.blocks,
             block_bytes: self.block_bytes,
         }
     }
@@ -266,12 +311,13 @@ impl Batch {
     /// How many whole blocks there are, and how many bytes of payload in them.
     #[must_use]
     pub fn blocks(&self) -> (u64, u64) {
-        (self.buffer.spans().len() as u64, self.block_bytes)
+        (self.blocks, self.block_bytes)
     }
 
-    /// Everything but the whole blocks.
-    pub fn marks(&self) -> impl Iterator<Item = Item<'_>> {
-        self.marks.iter().map(|mark| self.mark(mark))
+    /// Everything but the whole blocks, each with how many of these stand before it.
+    pub fn marks(&self) -> impl Iterator<Item = (u64, Item<'_>)> {
+        let mark = |mark: &Mark| (u64::from(mark.before), self.mark(mark));
+        self.marks.iter().map(mark)
     }
 
     /// Everything, in order.
@@ -309,42 +355,18 @@ impl Batch {
     }
 }
 
-/// Collects what a scan tells.
-struct Findings<'a> {
-    blocks: &'a mut Vec<Span>,
+/// Collects what a scan tells beside whole blocks.
+struct Findings {
     marks: Vec<Mark>,
     stop_at: StopAt,
     stop: Option<Stop>,
     in_pieces: bool,
-    block_bytes: u64,
 }
 
-impl Findings<'_> {
-    /// Keeps one step. Says whether the scan is to go on in the same way.
-    ///
-    /// Whole blocks are what there are thousands of in a window: their part is to be inlined into every scan.
-    #[inline(always)]
-    fn take(&mut self, at: usize, step: Step) -> bool {
-        match step {
-            Step::Payload {
-                start,
-                end,
-                first: true,
-                last: true,
-                ..
-            } if !self.in_pieces => {
-                let span = Span::new(at + start, at + end);
-                self.block_bytes += span.bytes();
-                self.blocks.push(span);
-                self.blocks.len() < SPANS_MAX
-            }
-            step => self.take_other(at, step),
-        }
-    }
-
-    /// Keeps what is no whole block.
+impl Findings {
+    /// Keeps one step, behind so many blocks. Says whether the scan is to go on in the same way.
     #[inline(never)]
-    fn take_other(&mut self, at: usize, step: Step) -> bool {
+    fn take(&mut self, at: usize, step: Step, blocks: u64) -> bool {
         let what = match step {
             Step::Payload {
                 start,
@@ -357,7 +379,7 @@ impl Findings<'_> {
                 // Pieces of a `stream` never end, and are not asked for.
                 let goes_on = !last;
                 self.in_pieces &= goes_on;
-                self.mark(What::Piece { span, first, last });
+                self.mark(What::Piece { span, first, last }, blocks);
                 return goes_on;
             }
             Step::End { .. } => {
@@ -378,27 +400,25 @@ impl Findings<'_> {
                 }
                 if was_in_pieces {
                     // The message that was handed out in pieces is over: the next is taken whole.
-                    self.mark(What::Fault(fault));
+                    self.mark(What::Fault(fault), blocks);
                     return false;
                 }
                 What::Fault(fault)
             }
             Step::More { .. } | Step::Skip { .. } => return true,
         };
-        self.mark(what);
+        self.mark(what, blocks);
         self.stop.is_none() && !self.is_full()
     }
 
     /// Whether what is found next belongs to another batch.
     const fn is_full(&self) -> bool {
-        SPANS_MAX <= self.blocks.len() || MARKS_MAX <= self.marks.len()
+        MARKS_MAX <= self.marks.len()
     }
 
-    fn mark(&mut self, what: What) {
-        self.marks.push(Mark {
-            before: u32::try_from(self.blocks.len()).unwrap_or(u32::MAX),
-            what,
-        });
+    fn mark(&mut self, what: What, blocks: u64) {
+        let before = u32::try_from(blocks).unwrap_or(u32::MAX);
+        self.marks.push(Mark { before, what });
     }
 }
 

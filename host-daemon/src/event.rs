@@ -93,11 +93,11 @@ impl Position {
     /// Goes past one result.
     pub const fn pass(&mut self, item: &Item<'_>) {
         match item {
-            Item::Block(_) => self.block(),
+            Item::Block(_) => self.blocks(1),
             Item::Piece { bytes, last, .. } => {
                 self.offset += bytes.len() as u64;
                 if *last {
-                    self.block();
+                    self.blocks(1);
                     self.offset = 0;
                 }
             }
@@ -106,20 +106,21 @@ impl Position {
         }
     }
 
-    const fn block(&mut self) {
-        self.seq += 1;
-        self.in_series += 1;
+    const fn blocks(&mut self, count: u64) {
+        self.seq += count;
+        self.in_series += count;
     }
 
     /// Goes past all of a batch.
     pub fn pass_all(&mut self, batch: &Batch) {
-        if batch.marks().next().is_some() {
-            batch.items().for_each(|item| self.pass(&item));
-        } else {
-            let (blocks, _) = batch.blocks();
-            self.seq += blocks;
-            self.in_series += blocks;
+        let mut passed = 0;
+        for (before, mark) in batch.marks() {
+            self.blocks(before - passed);
+            passed = before;
+            self.pass(&mark);
         }
+        let (blocks, _) = batch.blocks();
+        self.blocks(blocks - passed);
     }
 }
 

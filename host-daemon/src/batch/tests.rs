@@ -3,6 +3,7 @@
 use framing_core::{Blocks, Framing};
 
 use super::*;
+use crate::event::Position;
 
 const LIMITS: Limits = Limits {
     block_max: 4,
@@ -42,6 +43,31 @@ fn results_come_in_the_order_of_the_stream() {
     assert_eq!(batch.blocks(), (3, 3));
     assert_eq!(batch.rest(used), b"r");
     assert_eq!(stop, None);
+}
+
+#[test]
+fn what_is_counted_comes_to_as_much_as_what_is_kept() {
+    let wire = b"\0\0\0\x01a\0\0\0\x02bc\0\0\0\0\0\0\0\x05large\0\0\0\x01d\0\0\0\x02r";
+    let kept = decode(wire, StopAt::default());
+    let counted = Batch::count(
+        Buffer::own(wire.to_vec()),
+        &mut framing_core::AnyFraming::Blocks(Blocks).decoder(),
+        &LIMITS,
+        StopAt::default(),
+        &mut false,
+    );
+    let passed = |decoded: &Decoded| {
+        let mut position = Position::default();
+        position.pass_all(&decoded.batch);
+        (position.seq, position.in_series, position.offset)
+    };
+    assert_eq!(passed(&kept), (3, 1, 0));
+    assert_eq!(passed(&counted), passed(&kept));
+    assert_eq!(counted.batch.blocks(), (3, 4));
+    assert_eq!(kept.batch.blocks(), (3, 4));
+    assert_eq!(counted.used, kept.used);
+    assert_eq!(counted.batch.items().count(), 2);
+    assert!(!counted.batch.is_empty());
 }
 
 #[test]
