@@ -198,7 +198,7 @@ pub trait Encode {
     type Stage: Stage;
     /// Whether payload is always sent as it is, and never through [`quote`](Self::quote).
     const VERBATIM: bool;
-    /// Most bytes that [`head`](Self::head) puts in front of a payload: at most 12.
+    /// Most bytes that [`head`](Self::head) puts in front of a payload, and that [`end`](Self::end) writes: at most 12.
     const HEAD_MAX: usize = 0;
     /// Most bytes that [`tail`](Self::tail) puts behind a payload that is sent as it is.
     const TAIL_MAX: usize = 0;

@@ -13,6 +13,7 @@ pub mod blocking;
 pub mod nonblocking;
 
 mod bytes;
+mod encode;
 mod fault;
 mod framing;
 mod framings;
@@ -21,6 +22,7 @@ mod receiver;
 mod sender;
 mod stage;
 
+pub use self::encode::encode;
 pub use self::fault::{Fault, Part, ReceiveError, Refusal, SendError};
 pub use self::framing::{Decode, Encode, Framing, Limits, Scanned, Step};
 pub use self::framings::{
@@ -31,5 +33,5 @@ pub use self::framings::{
 };
 pub use self::payload::Payload;
 pub use self::receiver::{Buffer, Found, Received, Receiver, SkipMax, Sliding, Tight, Window};
-pub use self::sender::{Sender, encode};
+pub use self::sender::Sender;
 pub use self::stage::{Quoted, Stage};

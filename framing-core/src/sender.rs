@@ -1,8 +1,8 @@
 //! How far one sending direction has come.
 
-use core::{fmt, mem};
+use core::fmt;
 
-use crate::bytes::copy;
+use crate::encode::check_whole;
 use crate::fault::Refusal;
 use crate::framing::{Encode, Framing};
 use crate::framings::counted::size_u32;
@@ -82,10 +82,8 @@ impl<E: Encode> Sender<E> {
         if self.torn {
             return Err(self.unfinished());
         }
-        check_whole(&mut self.encoder, payload)?;
-        let total = message_len(payload.len())?;
-        let head = self.encoder.head(total, &mut [0; OWN_MAX])?;
-        self.start(At::Begun, head, total);
+        let total = check_whole(&mut self.encoder, payload)?;
+        self.start(total)?;
         self.give(payload.len());
         Ok(())
     }
@@ -99,9 +97,7 @@ impl<E: Encode> Sender<E> {
         if self.torn {
             return Err(self.unfinished());
         }
-        let head = self.encoder.head(total, &mut [0; OWN_MAX])?;
-        self.start(At::Begun, head, total);
-        Ok(())
+        self.start(total)
     }
 
     /// Begins the next piece of a message. An empty message has one empty piece.
@@ -155,8 +151,8 @@ impl<E: Encode> Sender<E> {
         if self.torn {
             return Err(self.unfinished());
         }
-        let head = self.encoder.end(&mut [0; OWN_MAX])?;
-        self.start(At::End, head, 0);
+        let head = self.encoder.end(own_room::<E>(&mut [0; OWN_MAX]))?;
+        self.place(At::End, head, 0);
         Ok(())
     }
 
@@ -246,7 +242,7 @@ impl<E: Encode> Sender<E> {
         let head = usize::from(self.head);
         match E::HEAD_MAX {
             0 => self.stage.clear(),
-            // Stores a word, where the length is no word's.
+            // Copied as a word, whatever its length: that takes half the code.
             1..=4 => {
                 let mut own = [0; 4];
                 self.write_head(&mut own);
@@ -323,8 +319,16 @@ impl<E: Encode> Sender<E> {
         self.stage.staged()
     }
 
+    /// Begins a message of `total` bytes, unless it is refused.
     #[inline]
-    fn start(&mut self, at: At, head: usize, total: u32) {
+    fn start(&mut self, total: u32) -> Result<(), Refusal> {
+        let head = self.encoder.head(total, own_room::<E>(&mut [0; OWN_MAX]))?;
+        self.place(At::Begun, head, total);
+        Ok(())
+    }
+
+    #[inline]
+    fn place(&mut self, at: At, head: usize, total: u32) {
         (self.at, self.head) = (at, size_u32(head).to_le_bytes()[0]);
         (self.len, self.done, self.left) = (0, 0, total);
     }
@@ -421,132 +425,8 @@ impl<E: Encode + defmt::Format> defmt::Format for Sender<E> {
     }
 }
 
-/// Writes a whole message to the front of `out`; returns its length on the wire. `wire_len` of each framing says how
-/// much room is enough.
-///
-/// ```
-/// use framing_core::{Blocks, Framing, encode};
-///
-/// let mut out = [0; Blocks::wire_len(5)];
-/// let len = encode(&mut Blocks.encoder(), b"hello", &mut out)?;
-/// assert_eq!(&out[..len], b"\0\0\0\x05hello");
-/// # Ok::<(), framing_core::Refusal>(())
-/// ```
-///
-/// # Errors
-/// Any [`Refusal`] but [`Refusal::Unfinished`] and [`Refusal::Overrun`]; what `out` holds then is of no use.
+/// Room for a header or an end mark: no more than the framing says that it needs.
 #[inline]
-pub fn encode<E: Encode>(
-    encoder: &mut E,
-    payload: &(impl Payload + ?Sized),
-    out: &mut [u8],
-) -> Result<usize, Refusal> {
-    if encoder.is_verbatim() {
-        copied(encoder, payload, out).ok_or_else(|| why_not(encoder, payload, out))
-    } else {
-        quoted(encoder, payload, out)
-    }
-}
-
-/// [`encode`] where payload is sent as it is. `None` for any refusal: told apart here, they would cost a message that
-/// is not refused a fifth of its time.
-#[inline(always)]
-fn copied(
-    encoder: &mut impl Encode,
-    payload: &(impl Payload + ?Sized),
-    out: &mut [u8],
-) -> Option<usize> {
-    let head = prepare(encoder, payload, out).ok()?;
-    let mut rest = out.get_mut(head..)?;
-    payload
-        .try_each(|part| {
-            let (here, behind) = mem::take(&mut rest)
-                .split_at_mut_checked(part.len())
-                .ok_or(())?;
-            copy(part, here);
-            rest = behind;
-            Ok::<(), ()>(())
-        })
-        .ok()?;
-    let tail = encoder.tail(rest).ok()?;
-    Some(head + payload.len() + tail)
-}
-
-/// Why [`copied`] gave nothing.
-#[cold]
-fn why_not(
-    encoder: &mut impl Encode,
-    payload: &(impl Payload + ?Sized),
-    out: &mut [u8],
-) -> Refusal {
-    let len = out.len();
-    let no_room = Refusal::NoRoom { len };
-    prepare(encoder, payload, out).err().unwrap_or(no_room)
-}
-
-/// [`encode`] where payload is quoted.
-fn quoted(
-    encoder: &mut impl Encode,
-    payload: &(impl Payload + ?Sized),
-    out: &mut [u8],
-) -> Result<usize, Refusal> {
-    let no_room = Refusal::NoRoom { len: out.len() };
-    prepare(encoder, payload, out)?;
-    encoder.begin();
-    payload.try_each(|part| {
-        if encoder.quote(part, out) == (part.len(), 0) {
-            Ok(())
-        } else {
-            Err(no_room)
-        }
-    })?;
-    encoder.tail(out)
-}
-
-/// Checks a message and writes what stands before it; returns how many bytes that is.
-#[inline(always)]
-fn prepare(
-    encoder: &mut impl Encode,
-    payload: &(impl Payload + ?Sized),
-    out: &mut [u8],
-) -> Result<usize, Refusal> {
-    check_whole(encoder, payload)?;
-    encoder.head(message_len(payload.len())?, out)
-}
-
-#[inline]
-fn check_whole<E: Encode>(
-    encoder: &mut E,
-    payload: &(impl Payload + ?Sized),
-) -> Result<(), Refusal> {
-    encoder.check(&[], true, false)?;
-    let mut offset = 0;
-    payload.try_each(|part| {
-        encoder
-            .check(part, false, false)
-            .map_err(|refusal| shifted(refusal, offset))?;
-        offset += part.len();
-        Ok(())
-    })?;
-    encoder
-        .check(&[], false, true)
-        .map_err(|refusal| shifted(refusal, offset))
-}
-
-/// A refusal in a part as one in the message.
-fn shifted(refusal: Refusal, by: usize) -> Refusal {
-    match refusal {
-        Refusal::Delimiter { offset } => Refusal::Delimiter {
-            offset: offset + by,
-        },
-        other => other,
-    }
-}
-
-#[inline]
-fn message_len(total: usize) -> Result<u32, Refusal> {
-    u32::try_from(total).map_err(|_| Refusal::TooLong {
-        len: u32::MAX,
-        max: u32::MAX,
-    })
+fn own_room<E: Encode>(own: &mut [u8; OWN_MAX]) -> &mut [u8] {
+    own.get_mut(..E::HEAD_MAX).unwrap_or_default()
 }

@@ -403,16 +403,16 @@ impl Encode for DelimitedEncoder {
             *self = Self::new(self.delimiter, self.lines);
         }
         let mut matched = self.matched;
+        let begin = delimiter.first().copied().unwrap_or_default();
         let mut offset = 0;
-        while let Some(rest) = piece.get(offset..) {
-            // Where nothing is matched, only a byte that begins a delimiter changes anything.
-            let next = match delimiter.first() {
-                Some(&begin) if matched == 0 => memchr::memchr(begin, rest),
+        // Where nothing is matched, only a byte that begins a delimiter changes anything.
+        while let Some(rest) = piece.get(offset..)
+            && let Some(next) = match matched {
+                0 => memchr::memchr(begin, rest),
                 _ => Some(0),
-            };
-            let Some((next, &byte)) = next.and_then(|next| Some((next, rest.get(next)?))) else {
-                break;
-            };
+            }
+            && let Some(&byte) = rest.get(next)
+        {
             offset += next;
             matched = advance(delimiter, matched, byte);
             if matched == delimiter.len() {
