@@ -151,6 +151,11 @@ impl Metrics {
             self.0.pool.lent_bytes(),
         )?;
         page.gauge(
+            "blocksd_pool_kept_bytes",
+            "Memory of buffers that are free, for the next that need one",
+            self.0.pool.kept_bytes(),
+        )?;
+        page.gauge(
             "blocksd_pool_limit_bytes",
             "Memory that may be lent",
             Pool::LIMIT_BYTES,

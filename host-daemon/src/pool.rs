@@ -53,6 +53,12 @@ struct Memory {
     spans: Vec<Span>,
 }
 
+impl Memory {
+    fn bytes(&self) -> u64 {
+        (self.bytes.capacity() + self.spans.capacity() * size_of::<Span>()) as u64
+    }
+}
+
 /// Where in a buffer something is. No buffer is over 4 GiB long.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
@@ -116,6 +122,12 @@ impl Pool {
     pub fn lent_bytes(&self) -> u64 {
         let lent = PERMITS.saturating_sub(self.permits.available_permits());
         (lent * PERMIT_LEN) as u64
+    }
+
+    /// Bytes of memory in buffers that are free, for the next that need one.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        self.free().iter().map(Memory::bytes).sum()
     }
 
     /// An empty pool.
@@ -335,11 +347,9 @@ mod tests {
         Some(buffer)
     }
 
-    fn memory(pool: &Pool, held: &[Buffer]) -> usize {
-        let len =
-            |memory: &Memory| memory.bytes.capacity() + memory.spans.capacity() * size_of::<Span>();
-        held.iter().map(|buffer| len(&buffer.memory)).sum::<usize>()
-            + pool.free().iter().map(len).sum::<usize>()
+    fn memory(pool: &Pool, held: &[Buffer]) -> u64 {
+        let held = held.iter().map(|buffer| buffer.memory.bytes());
+        held.sum::<u64>() + pool.kept_bytes()
     }
 
     #[test]

@@ -49,6 +49,19 @@ fn a_receive_that_is_dropped_at_any_one_await_loses_nothing() {
 }
 
 #[test]
+fn a_receive_that_is_dropped_within_a_message_leaves_the_reader_within_it() {
+    let source = Source::new(b"\0\0\0\x02ok", &[4]).pending();
+    let mut reader = nonblocking::Reader::new(source, framing_core::Blocks, [0; 16]);
+    assert!(!reader.is_mid_block());
+    let mut drops = Drops::Every;
+    let mut was_within = false;
+    while drops.poll(reader.receive()).is_none() {
+        was_within |= reader.is_mid_block();
+    }
+    assert!(was_within && !reader.is_mid_block());
+}
+
+#[test]
 fn a_send_that_is_dropped_at_every_await_is_resumed_to_the_exact_wire() {
     for (spec, messages) in conversations() {
         for most in [1, 3, 100, usize::MAX] {

@@ -107,6 +107,26 @@ fn a_whole_receive_after_the_header_was_read_for_pieces_refuses_what_is_too_long
 }
 
 #[test]
+fn the_rest_of_a_message_that_is_being_skipped_is_not_handed_out() {
+    let wire = b"\0\0\0\x14twenty letters here!\0\0\0\x02ok";
+    // The header, eight bytes that are skipped, and a read that fails.
+    let source = Source::new(wire, &[4, 12]).upset(2, Upset::Error);
+    let mut reader = blocking::Reader::new(source, framing_core::Blocks, [0; 16]);
+    let refused = reader.receive();
+    assert!(
+        matches!(refused, Err(ReceiveError::Fault(Fault::TooLong { .. }))),
+        "{refused:?}"
+    );
+    assert!(matches!(reader.receive(), Err(ReceiveError::Io(_))));
+    let piece = Received::Piece {
+        bytes: b"ok",
+        first: true,
+        last: true,
+    };
+    assert_eq!(reader.receive_piece(), Ok(piece));
+}
+
+#[test]
 fn payload_is_handed_out_as_soon_as_it_cannot_be_the_delimiter() {
     let limits = Limits {
         block_max: 16,

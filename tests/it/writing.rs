@@ -79,6 +79,30 @@ fn messages_of_every_length_about_that_of_a_stage_are_the_messages() {
 }
 
 #[test]
+fn of_a_message_that_does_not_fit_sixteen_bytes_leave_with_its_header() {
+    for spec in ["blocks", "length:varint", "netstring"] {
+        // The first that does not fit into 64 bytes with what stands around it.
+        let room = 64 - wire_of(parse(spec), &[Give::Message(vec![b'x'; 50])]).len() + 50;
+        for len in [room + 1, room + 2, 1000] {
+            concrete!(parse(spec), framing => {
+                let mut writer = blocking::Writer::new(Sink::new(usize::MAX), framing);
+                writer.send(&vec![b'x'; len]).expect("a good message");
+                assert_eq!(writer.into_io().writes[0], 16, "{spec}, {len} bytes");
+            });
+        }
+    }
+}
+
+#[test]
+fn an_array_is_checked_and_sent_as_a_slice_is() {
+    let mut out = [0; 16];
+    let len = encode(&mut Blocks.encoder(), b"abc", &mut out);
+    assert_eq!((len, &out[..7]), (Ok(7), &b"\0\0\0\x03abc"[..]));
+    let refused = encode(&mut framing_core::Lines.encoder(), b"a\nb", &mut out);
+    assert_eq!(refused, Err(Refusal::Delimiter { offset: 1 }));
+}
+
+#[test]
 fn what_is_given_says_its_length() {
     let parts: [&[u8]; 3] = [b"", b"ab", b"c"];
     assert_eq!(

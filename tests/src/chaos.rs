@@ -134,7 +134,7 @@ fn attack(plan: Plan, daemon: &Daemon, framings: Vec<AnyFraming>) -> Clients {
         daemon.wait("blocksd_connections", devices.len() as u64);
         // A few group commits and rotations, so that what comes once has come.
         thread::sleep(Duration::from_secs(2));
-        let before = (daemon.resident_kb(), daemon.descriptors());
+        let before = daemon.held();
         let visitor = |visitor| {
             let (from, to) = (address(2, visitor), at(0));
             let number = VISITOR + visitor;
@@ -169,8 +169,9 @@ fn attack(plan: Plan, daemon: &Daemon, framings: Vec<AnyFraming>) -> Clients {
             connected: tally.connected.load(Ordering::Relaxed) + sent.len() as u64,
             sent,
             visits,
-            resident_kb: [before.0, most.0, after.0],
-            descriptors: [before.1, most.1, after.1],
+            resident_kb: [before.resident_kb, most.0, after.resident_kb],
+            kept_kb: [before.kept_kb, after.kept_kb],
+            descriptors: [before.descriptors, most.1, after.descriptors],
         }
     })
 }
@@ -192,6 +193,15 @@ fn address(kind: u8, host: u64) -> Ipv4Addr {
 fn join<T>(threads: Vec<ScopedJoinHandle<'_, T>>) -> Vec<T> {
     let joined = threads.into_iter().map(ScopedJoinHandle::join);
     joined.map(|ended| ended.expect("no panic")).collect()
+}
+
+/// What the daemon holds.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    resident_kb: u64,
+    /// Of that, in free buffers of the pool.
+    kept_kb: u64,
+    descriptors: usize,
 }
 
 struct Daemon {
@@ -248,17 +258,28 @@ impl Daemon {
         most
     }
 
+    fn held(&self) -> Held {
+        Held {
+            resident_kb: self.resident_kb(),
+            kept_kb: self.samples()["blocksd_pool_kept_bytes"] as u64 >> 10,
+            descriptors: self.descriptors(),
+        }
+    }
+
     /// What is held when all attackers have gone.
     #[track_caller]
-    fn settle(&self, before: (u64, usize)) -> (u64, usize) {
+    fn settle(&self, before: Held) -> Held {
         let until = Instant::now() + DEADLINE;
         loop {
-            let after = (self.resident_kb(), self.descriptors());
+            let after = self.held();
+            let kept_kb = after.kept_kb.saturating_sub(before.kept_kb);
             // Not at once: a rotation holds two files open for a moment.
-            if after.0 <= before.0 + GROWTH_KB && after.1 <= before.1 {
+            if after.resident_kb <= before.resident_kb + kept_kb + GROWTH_KB
+                && after.descriptors <= before.descriptors
+            {
                 return after;
             }
-            let state = format!("memory in kB and descriptors: {before:?} before, {after:?} after");
+            let state = format!("{before:?} before, {after:?} after");
             assert!(Instant::now() < until, "{state}");
             thread::sleep(Duration::from_millis(20));
         }

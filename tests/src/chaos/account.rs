@@ -27,6 +27,8 @@ pub(super) struct Clients {
     pub(super) visits: Vec<Visits>,
     /// Before, most, and after.
     pub(super) resident_kb: [u64; 3],
+    /// Of that, in free buffers of the pool: before and after.
+    pub(super) kept_kb: [u64; 2],
     pub(super) descriptors: [usize; 3],
 }
 
@@ -47,6 +49,7 @@ pub struct Report {
     closed: Vec<(String, u64)>,
     files: usize,
     resident_kb: [u64; 3],
+    kept_kb: [u64; 2],
     descriptors: [usize; 3],
     stopped_in: Duration,
 }
@@ -89,9 +92,10 @@ impl fmt::Display for Report {
             self.visits, self.visits_refused
         )?;
         let [before, most, after] = self.resident_kb;
+        let [kept_before, kept_after] = self.kept_kb;
         writeln!(
             f,
-            "resident: {before} kB before, {most} at most, {after} after"
+            "resident: {before} kB before, {most} at most, {after} after; {kept_before} and {kept_after} of them in free buffers"
         )?;
         let [before, most, after] = self.descriptors;
         writeln!(
@@ -141,6 +145,7 @@ pub(super) fn settle(
         closed: closed.filter(|(_, count)| *count != 0).collect(),
         files: recorded.files,
         resident_kb: clients.resident_kb,
+        kept_kb: clients.kept_kb,
         descriptors: clients.descriptors,
         stopped_in,
     };
