@@ -49,8 +49,8 @@ const VISITOR: u64 = 100;
 const VISITORS: u64 = 4;
 /// Addresses of attackers; together they may have more connections than there are places.
 const ATTACKER_ADDRESSES: u64 = 8;
-/// Memory that may be taken and kept: the pool's 16 MiB, and what the allocator holds beside it, in kB.
-const GROWTH_KB: u64 = 32 << 10;
+/// Memory that may be taken and kept beside the free buffers of the pool, in kB: what the allocator holds.
+const GROWTH_KB: u64 = 12 << 10;
 
 /// How the daemon is started.
 const ARGS: [&str; 28] = [
