@@ -4,11 +4,12 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use framing_core::{Fault, Part};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::escape::{base64, decimal, json_string};
 use super::{Format, Out};
 use crate::batch::{Batch, Item};
 use crate::counters::FaultKind;
@@ -191,16 +192,15 @@ fn write_batch(
         match &item {
             Item::Block(bytes) => {
                 line.extend_from_slice(around.0.as_bytes());
-                decimal(seq, line);
+                serde_json::to_writer(&mut *line, &seq)?;
                 line.extend_from_slice(around.1.as_bytes());
                 line.extend_from_slice(br#","len":"#);
-                decimal(bytes.len() as u64, line);
+                serde_json::to_writer(&mut *line, &bytes.len())?;
                 line.push(b',');
                 match decoder.read(seq, bytes) {
-                    Ok(Meaning::Raw(bytes)) => write_payload(bytes, line),
                     Ok(meaning) => write_meaning(&meaning, line)?,
                     Err(undecodable) => {
-                        write_payload(bytes, line);
+                        write_payload(bytes, line)?;
                         out.undecodable();
                         out.end_line()?;
                         let Undecodable { as_what, reason } = &undecodable;
@@ -223,7 +223,7 @@ fn write_batch(
                 };
                 write_note(head, &note, line)?;
                 line.push(b',');
-                write_payload(bytes, line);
+                write_payload(bytes, line)?;
             }
             Item::End => {
                 let blocks = position.in_series;
@@ -243,7 +243,7 @@ fn write_batch(
 
 fn write_meaning(meaning: &Meaning<'_>, line: &mut Vec<u8>) -> io::Result<()> {
     match meaning {
-        Meaning::Raw(bytes) => write_payload(bytes, line),
+        Meaning::Raw(bytes) => write_payload(bytes, line)?,
         Meaning::Value(value) => write!(line, r#""value":{value}}}"#)?,
         Meaning::Log(log) => {
             let Log {
@@ -275,19 +275,26 @@ fn write_meaning(meaning: &Meaning<'_>, line: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-fn write_payload(bytes: &[u8], line: &mut Vec<u8>) {
+fn write_payload(bytes: &[u8], line: &mut Vec<u8>) -> io::Result<()> {
     match std::str::from_utf8(bytes) {
         Ok(text) => {
             line.extend_from_slice(br#""text":"#);
-            json_string(text, line);
-            line.push(b'}');
+            serde_json::to_writer(&mut *line, text)?;
         }
         Err(_) => {
             line.extend_from_slice(br#""base64":""#);
-            base64(bytes, line);
-            line.extend_from_slice(br#""}"#);
+            let start = line.len();
+            let end = start + base64::encoded_len(bytes.len(), true).unwrap_or_default();
+            line.resize(end, 0);
+            let space = line.get_mut(start..).unwrap_or_default();
+            STANDARD
+                .encode_slice(bytes, space)
+                .map_err(io::Error::other)?;
+            line.push(b'"');
         }
     }
+    line.push(b'}');
+    Ok(())
 }
 
 fn write_fault(fault: &Fault, line: &mut Vec<u8>) -> io::Result<()> {
