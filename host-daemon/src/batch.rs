@@ -44,6 +44,15 @@ pub struct StopAt {
     pub too_long: TooLong,
 }
 
+/// What becomes of whole blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WholeBlocks {
+    /// They are among the [`items`](Batch::items) of the batch.
+    Kept,
+    /// Nobody wants them: they are only counted.
+    Counted,
+}
+
 /// What becomes of a message that is too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TooLong {
@@ -106,35 +115,14 @@ impl Batch {
     /// pieces, and then whether it ends so.
     #[must_use]
     pub fn decode(
-        buffer: Buffer,
-        decoder: &mut AnyDecoder,
-        limits: &Limits,
-        stop_at: StopAt,
-        in_pieces: &mut bool,
-    ) -> Decoded {
-        Self::scan(buffer, decoder, limits, stop_at, in_pieces, true)
-    }
-
-    /// The same where nobody wants the whole blocks: they are counted, and are none of the [`items`](Self::items).
-    #[must_use]
-    pub fn count(
-        buffer: Buffer,
-        decoder: &mut AnyDecoder,
-        limits: &Limits,
-        stop_at: StopAt,
-        in_pieces: &mut bool,
-    ) -> Decoded {
-        Self::scan(buffer, decoder, limits, stop_at, in_pieces, false)
-    }
-
-    fn scan(
         mut buffer: Buffer,
         decoder: &mut AnyDecoder,
         limits: &Limits,
         stop_at: StopAt,
+        blocks: WholeBlocks,
         in_pieces: &mut bool,
-        keeps: bool,
     ) -> Decoded {
+        let keeps = blocks == WholeBlocks::Kept;
         let (bytes, spans) = buffer.parts_mut();
         let mut findings = Findings {
             marks: Vec::new(),

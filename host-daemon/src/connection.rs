@@ -15,7 +15,7 @@ use tokio_util::io::poll_read_buf;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{debug, warn};
 
-use crate::batch::{Batch, Decoded, Item, StopAt};
+use crate::batch::{Batch, Decoded, Item, StopAt, WholeBlocks};
 use crate::counters::{Counters, FaultKind};
 use crate::decode::{Decoder, Decoding};
 use crate::device::Place;
@@ -319,10 +319,10 @@ impl Connection {
             patience,
             ..
         } = &*self.policy;
-        let decode = if self.shared.sinks.is_empty() && self.answer.is_none() {
-            Batch::count
+        let blocks = if self.shared.sinks.is_empty() && self.answer.is_none() {
+            WholeBlocks::Counted
         } else {
-            Batch::decode
+            WholeBlocks::Kept
         };
         let Decoded {
             mut batch,
@@ -330,11 +330,12 @@ impl Connection {
             stop,
             ended,
             full,
-        } = decode(
+        } = Batch::decode(
             buffer,
             &mut self.decoder,
             limits,
             *stop_at,
+            blocks,
             &mut self.in_pieces,
         );
         self.undecoded = full;

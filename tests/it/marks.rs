@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use framing_core::{AnyFraming, Blocks, Framing, Limits};
-use host_daemon::batch::{Batch, StopAt};
+use host_daemon::batch::{Batch, StopAt, WholeBlocks};
 use host_daemon::decode::Decoder;
 use host_daemon::event::{Event, Position, Source, What};
 use host_daemon::pool::Buffer;
@@ -55,7 +55,14 @@ fn record(folder: &Path, device: &str, blocks: &[&[u8]]) -> PathBuf {
         };
         let mut decoder = framing.decoder();
         let buffer = Buffer::own(wire);
-        let decoded = Batch::decode(buffer, &mut decoder, &limits, StopAt::default(), &mut false);
+        let decoded = Batch::decode(
+            buffer,
+            &mut decoder,
+            &limits,
+            StopAt::default(),
+            WholeBlocks::Kept,
+            &mut false,
+        );
         let batch = Arc::new(decoded.batch);
         let event = Event {
             source: Arc::clone(&source),

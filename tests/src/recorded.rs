@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use framing_core::{AnyFraming, Blocks, Framing, Limits};
-use host_daemon::batch::{Batch, StopAt};
+use host_daemon::batch::{Batch, StopAt, WholeBlocks};
 use host_daemon::decode::Decoder;
 use host_daemon::event::{Event, Position, Source, What};
 use host_daemon::pool::Buffer;
@@ -60,6 +60,7 @@ pub fn event(source: &Arc<Source>, numbers: std::ops::Range<u64>, behind: &[u8])
         &mut decoder,
         &limits,
         StopAt::default(),
+        WholeBlocks::Kept,
         &mut false,
     );
     Event {

@@ -17,6 +17,7 @@ fn decode(wire: &[u8], stop_at: StopAt) -> Decoded {
         &mut decoder,
         &LIMITS,
         stop_at,
+        WholeBlocks::Kept,
         &mut false,
     )
 }
@@ -49,11 +50,12 @@ fn results_come_in_the_order_of_the_stream() {
 fn what_is_counted_comes_to_as_much_as_what_is_kept() {
     let wire = b"\0\0\0\x01a\0\0\0\x02bc\0\0\0\0\0\0\0\x05large\0\0\0\x01d\0\0\0\x02r";
     let kept = decode(wire, StopAt::default());
-    let counted = Batch::count(
+    let counted = Batch::decode(
         Buffer::own(wire.to_vec()),
         &mut framing_core::AnyFraming::Blocks(Blocks).decoder(),
         &LIMITS,
         StopAt::default(),
+        WholeBlocks::Counted,
         &mut false,
     );
     let passed = |decoded: &Decoded| {
@@ -130,6 +132,7 @@ fn a_fault_ends_a_message_in_pieces_and_the_next_is_whole() {
             &mut decoder,
             &LIMITS,
             stop_at,
+            WholeBlocks::Kept,
             &mut in_pieces,
         )
     };

@@ -199,6 +199,7 @@ mod tests {
     use framing_core::{AnyFraming, Blocks};
 
     use super::*;
+    use crate::batch::WholeBlocks;
     use crate::decode::Decoder;
     use crate::event::{Position, Source};
     use crate::pool::Buffer;
@@ -215,6 +216,7 @@ mod tests {
             &mut framing_core::Framing::decoder(&framing),
             &limits,
             Default::default(),
+            WholeBlocks::Kept,
             &mut false,
         );
         Event {
