@@ -1,5 +1,5 @@
 //! Moving bytes without a path to a panic, which the methods of slices have at every level of optimisation
-//! that small firmware is built with.
+//! that small firmware is built with; and comparing a few.
 
 /// Copies as many bytes as both slices have.
 pub(crate) fn copy(from: &[u8], to: &mut [u8]) {
@@ -27,6 +27,15 @@ pub(crate) fn shift_down(bytes: &mut [u8], from: usize, to: usize, len: usize) {
     {
         *slot = byte;
         done += 1;
+    }
+}
+
+/// Whether `bytes` begin with `front`; without a call where that is one byte.
+#[inline]
+pub(crate) fn starts_with(bytes: &[u8], front: &[u8]) -> bool {
+    match front {
+        [byte] => bytes.first() == Some(byte),
+        _ => bytes.starts_with(front),
     }
 }
 

@@ -4,7 +4,7 @@
 //! | header: the length | payload: so many bytes | tail: at most one fixed byte |
 //! ```
 
-use crate::bytes::copy;
+use crate::bytes::{copy, starts_with};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
 use crate::receiver::Tight;
@@ -149,12 +149,14 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
         let block_max = size_usize(limits.block_max).unwrap_or(usize::MAX);
         let mut rest = window;
         let mut goes_on = true;
+        // Bytes on the wire of the message before.
+        let mut last = 0;
         // From one length to the next is a chain that the processor cannot shorten: nothing else is on its way.
         while goes_on
             && let Parsed::Length { take: start, len } = self.prefix.parse(rest)
             && let Some(size) = size_usize(len)
             && (PIECES || size <= block_max)
-            && let Some(body) = rest.get(start..)
+            && let Some((header, body)) = rest.split_at_checked(start)
             && let Some(behind) = body.get(size..)
             && let Some(behind) = match P::TAIL {
                 None => Some(behind),
@@ -164,16 +166,32 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
             }
         {
             let end = start + size;
+            let take = end + tail_len::<P>();
             let step = Step::Payload {
                 start,
                 end,
-                take: end + tail_len::<P>(),
+                take,
                 first: true,
                 last: true,
             };
             let at = window.len() - rest.len();
             rest = behind;
             goes_on = each(at, step);
+            if take != last {
+                last = take;
+                continue;
+            }
+            // As long as the two before: where the next one begins is known before its length is read, which is only
+            // compared, so that the processor is a block or more ahead.
+            while goes_on
+                && let Some((block, behind)) = rest.split_at_checked(take)
+                && starts_with(block, header)
+                && (P::TAIL.is_none() || block.last().copied() == P::TAIL)
+            {
+                let at = window.len() - rest.len();
+                rest = behind;
+                goes_on = each(at, step);
+            }
         }
         let used = window.len() - rest.len();
         self.open |= P::SERIES && used != 0;

@@ -105,9 +105,9 @@ pub(crate) fn length_delimited() -> codec::LengthDelimitedCodec {
 /// The wire of asynchronous-codec's `LengthCodec`: 8 bytes of length before each message.
 pub(crate) fn wire_of_length_codec(case: &Case) -> Vec<u8> {
     let mut wire = Vec::new();
-    for _ in 0..case.count {
-        wire.extend_from_slice(&(case.len as u64).to_be_bytes());
-        wire.extend_from_slice(&case.payload);
+    for &len in &case.lens {
+        wire.extend_from_slice(&(len as u64).to_be_bytes());
+        wire.extend_from_slice(&case.payload[..len]);
     }
     wire
 }

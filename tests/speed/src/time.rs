@@ -7,12 +7,15 @@ use asynchronous_codec::LengthCodec;
 use bytes::{Bytes, BytesMut};
 use tokio_util::codec::LinesCodec;
 
-use crate::cases::{Case, FRAMINGS, LENS, with};
+use crate::cases::{Case, FRAMINGS, LENS, MIXES, with};
 use crate::others;
 use crate::ours::{Encoded, Pieces, Sent, Whole};
 
 /// Bytes of one window, about.
 const WINDOW_LEN: usize = 128 << 10;
+
+/// Messages of a window whose lengths change: a processor remembers the turns of a short one.
+const MIXED_COUNTS: [usize; 2] = [100, 1_000];
 
 /// One way of doing a thing, with what it took in the last round.
 type Way<'a> = (&'static str, Box<dyn FnMut() -> Duration + 'a>);
@@ -32,15 +35,30 @@ pub(crate) fn measure(rounds: usize) {
         for spec in FRAMINGS {
             for len in LENS {
                 if let Some(case) = Case::new(spec, len, WINDOW_LEN) {
-                    row(spec, &case, &mut ways(&case), rounds);
+                    row(spec, &len.to_string(), &case, &mut ways(&case), rounds);
                 }
             }
         }
         println!();
     }
+    println!(
+        "Decoding a whole window of `blocks` whose lengths change:\n\n{header}\n|---|---:|---:|---|"
+    );
+    for (name, mix) in MIXES {
+        for count in MIXED_COUNTS {
+            let case = Case::mixed(mix, count);
+            row(
+                "blocks",
+                &format!("{name}, {count}"),
+                &case,
+                &mut whole(&case),
+                rounds,
+            );
+        }
+    }
 }
 
-fn row(spec: &str, case: &Case, ways: &mut [Way<'_>], rounds: usize) {
+fn row(spec: &str, lengths: &str, case: &Case, ways: &mut [Way<'_>], rounds: usize) {
     let mut times = vec![Vec::with_capacity(rounds); ways.len()];
     for round in 0..=rounds {
         for ((_, way), times) in ways.iter_mut().zip(&mut times) {
@@ -60,11 +78,7 @@ fn row(spec: &str, case: &Case, ways: &mut [Way<'_>], rounds: usize) {
     });
     let others: Vec<_> = others.collect();
     let [_, ns, _] = spread(ours.clone());
-    println!(
-        "| `{spec}` | {} | {ns:.1} | {} |",
-        case.len,
-        others.join("; ")
-    );
+    println!("| `{spec}` | {lengths} | {ns:.1} | {} |", others.join("; "));
 }
 
 /// The least, the middle and the most, without the tenth at each end: what else runs makes outliers.
