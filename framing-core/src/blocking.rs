@@ -2,7 +2,7 @@
 
 use embedded_io::{Read, Write};
 
-use crate::fault::{ReceiveError, SendError};
+use crate::fault::{ReceiveError, Refusal, SendError};
 use crate::framing::{Decode, Encode, Framing};
 use crate::payload::Payload;
 use crate::receiver::{Buffer, Found, Received, Receiver, SkipMax};
@@ -120,9 +120,7 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// [`SendError::Refused`] before a byte is written. After another error the message may be on the wire in
     /// part: [`resume`](Self::resume), or close.
     pub fn send(&mut self, payload: &[u8]) -> Result<(), SendError<W::Error>> {
-        let this = in_memory(self);
-        this.sender.begin_whole(payload)?;
-        this.write(payload)
+        self.write::<true, _>(payload, Sender::begin_whole)
     }
 
     /// Sends a message that lies in parts, one behind the other.
@@ -130,8 +128,7 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// # Errors
     /// As of [`send`](Self::send).
     pub fn send_parts(&mut self, parts: &[&[u8]]) -> Result<(), SendError<W::Error>> {
-        self.sender.begin_whole(parts)?;
-        self.write(parts)
+        self.write::<true, _>(parts, Sender::begin_whole)
     }
 
     /// Begins a message of `total` bytes; [`send_piece`](Self::send_piece) sends them. Writes nothing yet.
@@ -148,18 +145,16 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// # Errors
     /// As of [`send`](Self::send).
     pub fn send_piece(&mut self, piece: &[u8]) -> Result<(), SendError<W::Error>> {
-        self.sender.begin_piece(piece)?;
-        self.write(piece)
+        self.write::<false, _>(piece, Sender::begin_piece)
     }
 
     /// Goes on with a send (or a piece) that an error ended, given the same bytes.
     ///
     /// # Errors
-    /// As of [`send`](Self::send); [`Refusal::Overrun`](crate::Refusal::Overrun) where there is nothing to
+    /// As of [`send`](Self::send); [`Refusal::Overrun`] where there is nothing to
     /// resume, or the bytes are not as many.
     pub fn resume(&mut self, parts: &[&[u8]]) -> Result<(), SendError<W::Error>> {
-        self.sender.resume(parts)?;
-        self.write(parts)
+        self.write::<false, _>(parts, |sender, parts| sender.resume(parts))
     }
 
     /// Ends the series (in `blocks`, by a length of zero; other framings have no mark), and flushes.
@@ -167,8 +162,7 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// # Errors
     /// As of [`send`](Self::send). After an error of the transport, call it again: the mark is written once.
     pub fn finish(&mut self) -> Result<(), SendError<W::Error>> {
-        self.sender.begin_end()?;
-        self.write::<[u8]>(&[])?;
+        self.write::<false, [u8]>(&[], |sender, _| sender.begin_end())?;
         self.flush()
     }
 
@@ -197,9 +191,15 @@ impl<W: Write, E: Encode> Writer<W, E> {
         self.io
     }
 
-    fn write<P: Payload + ?Sized>(&mut self, payload: &P) -> Result<(), SendError<W::Error>> {
+    /// `WHOLE` where a whole message is begun.
+    fn write<const WHOLE: bool, P: Payload + ?Sized>(
+        &mut self,
+        payload: &P,
+        begin: impl FnOnce(&mut Sender<E>, &P) -> Result<(), Refusal>,
+    ) -> Result<(), SendError<W::Error>> {
+        begin(&mut self.sender, payload)?;
         loop {
-            let chunk = self.sender.chunk(payload);
+            let chunk = self.sender.chunk_of::<WHOLE, P>(payload);
             if chunk.is_empty() {
                 return Ok(());
             }

@@ -223,6 +223,12 @@ pub trait Encode {
     /// Whether such a message can be sent at all: the variants of [`Refusal`] that speak of a length.
     fn head(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal>;
 
+    /// Least bytes that [`head`](Self::head) puts in front of a payload: where they are always as many, senders need
+    /// not look them up.
+    fn head_min(&self) -> usize {
+        0
+    }
+
     /// A message begins, whose payload goes through [`quote`](Self::quote).
     fn begin(&mut self) {}
 

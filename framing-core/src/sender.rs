@@ -15,6 +15,9 @@ pub(crate) const OWN_MAX: usize = 12;
 /// How many bytes of a message that does not fit into the stage leave with its header, which counts.
 const LONG_JOINED: usize = 16;
 
+/// What earlier calls wrote of a message stands before the payload of a later one, as so many bytes.
+const BEFORE: u8 = 1;
+
 /// An encoder with its position: pure, driven by the writers of [`blocking`](crate::blocking) and
 /// [`nonblocking`](crate::nonblocking), or by hand where bytes go elsewhere.
 ///
@@ -33,10 +36,10 @@ pub struct Sender<E: Encode> {
     done: usize,
     /// Payload bytes of the message that later calls will give.
     left: u32,
-    /// Bytes in front of the payload of the present call: a header, or the end mark.
+    /// Bytes in front of the payload of the present call: a header, or the end mark, or [`BEFORE`].
     head: u8,
     at: At,
-    /// A byte of the message, or of the end mark, is on the wire, or a piece of the message was taken.
+    /// Of quoted payload: a byte is on the wire, or was taken by an earlier call.
     torn: bool,
 }
 
@@ -58,6 +61,15 @@ enum At {
     Ended,
 }
 
+/// What is under way: of a [`Sender`], all but how far it has come.
+#[derive(Clone, Copy)]
+struct Call {
+    at: At,
+    head: usize,
+    len: usize,
+    left: u32,
+}
+
 impl<E: Encode> Sender<E> {
     /// A sender at the beginning of a stream.
     pub fn new(framing: impl Framing<Encoder = E>) -> Self {
@@ -67,9 +79,9 @@ impl<E: Encode> Sender<E> {
             len: 0,
             done: 0,
             left: 0,
+            head: 0,
             at: At::Idle,
             torn: false,
-            head: 0,
         }
     }
 
@@ -79,7 +91,7 @@ impl<E: Encode> Sender<E> {
     /// Any [`Refusal`] but [`Refusal::Overrun`]; nothing is changed then.
     #[inline]
     pub fn begin_whole(&mut self, payload: &(impl Payload + ?Sized)) -> Result<(), Refusal> {
-        if self.torn {
+        if self.is_mid_block() {
             return Err(self.unfinished());
         }
         let total = check_whole(&mut self.encoder, payload)?;
@@ -94,7 +106,7 @@ impl<E: Encode> Sender<E> {
     /// # Errors
     /// A [`Refusal`] that speaks of a length, or [`Refusal::Unfinished`]; nothing is changed then.
     pub fn begin(&mut self, total: u32) -> Result<(), Refusal> {
-        if self.torn {
+        if self.is_mid_block() {
             return Err(self.unfinished());
         }
         self.start(total)
@@ -148,7 +160,7 @@ impl<E: Encode> Sender<E> {
         if matches!(self.at, At::End | At::Ended) {
             return Ok(());
         }
-        if self.torn {
+        if self.is_mid_block() {
             return Err(self.unfinished());
         }
         let head = self.encoder.end(own_room::<E>(&mut [0; OWN_MAX]))?;
@@ -166,8 +178,17 @@ impl<E: Encode> Sender<E> {
     /// The next bytes to write, or none where the payload is done with.
     #[inline]
     pub fn chunk<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
+        self.chunk_of::<false, _>(payload)
+    }
+
+    /// [`chunk`](Self::chunk); `WHOLE` where a whole message is known to be under way.
+    #[inline]
+    pub(crate) fn chunk_of<'a, const WHOLE: bool, P: Payload + ?Sized>(
+        &'a mut self,
+        payload: &'a P,
+    ) -> &'a [u8] {
         if self.is_verbatim() {
-            self.chunk_verbatim(payload)
+            self.chunk_verbatim::<WHOLE, P>(payload)
         } else {
             self.chunk_quoted(payload)
         }
@@ -177,86 +198,94 @@ impl<E: Encode> Sender<E> {
     pub fn advance(&mut self, len: usize) {
         self.wrote(len);
         if self.at != At::Begun && self.is_written() {
-            self.complete();
+            self.complete(self.call());
         }
     }
 
     /// [`advance`](Self::advance), for who asks for the next chunk before anything else.
     #[inline]
     pub(crate) fn wrote(&mut self, len: usize) {
-        self.torn |= len != 0;
         if self.is_verbatim() {
             self.done += len;
         } else {
+            self.torn |= len != 0;
             self.stage.sent(len);
         }
     }
 
     /// Whether a message, or the end mark, is on the wire in part.
-    pub const fn is_mid_block(&self) -> bool {
-        self.torn
+    #[inline]
+    pub fn is_mid_block(&self) -> bool {
+        if self.is_verbatim() {
+            self.done != 0
+        } else {
+            self.torn
+        }
     }
 
     #[inline]
-    fn chunk_verbatim<'a, P: Payload + ?Sized>(&'a mut self, payload: &'a P) -> &'a [u8] {
-        if matches!(self.at, At::Idle | At::Begun | At::Ended) {
+    fn chunk_verbatim<'a, const WHOLE: bool, P: Payload + ?Sized>(
+        &'a mut self,
+        payload: &'a P,
+    ) -> &'a [u8] {
+        let whole = WHOLE.then(|| self.whole(payload.len()));
+        let call = whole.unwrap_or_else(|| self.call());
+        if matches!(call.at, At::Idle | At::Begun | At::Ended) {
             // Nothing is begun, or before its first piece.
             return &[];
         }
-        let head = usize::from(self.head);
         // A small message leaves in one write, whatever parts it lies in, with what stands around it.
         let is_small = (E::TAIL_MAX != 0 || E::HEAD_MAX == 0 && P::PARTS)
-            && self.at == At::First
-            && self.left == 0
-            && head + self.len <= E::Stage::LEN - E::TAIL_MAX;
-        if (E::HEAD_MAX != 0 && self.done < head) || is_small {
-            self.join(payload, is_small);
+            && call.at == At::First
+            && call.left == 0
+            && call.head + call.len <= E::Stage::LEN - E::TAIL_MAX;
+        if (E::HEAD_MAX != 0 && self.done < call.head) || is_small {
+            self.join(call, payload, is_small);
             if self.done < self.stage.bytes().len() {
                 return self.stage.bytes().get(self.done..).unwrap_or_default();
             }
         }
-        let used = self.done - head;
+        let used = self.done - call.head;
         if !payload.rest(used).is_empty() {
             return payload.rest(used);
         }
-        if used < self.len {
+        if used < call.len {
             // Less is given than was begun: not the same.
             return &[];
         }
-        if E::TAIL_MAX != 0 && self.is_last() {
+        if E::TAIL_MAX != 0 && call.is_last() {
             self.stage.clear();
             let tail = self.put_tail();
-            let used = used - self.len;
+            let used = used - call.len;
             if used < tail {
                 return self.stage.bytes().get(used..).unwrap_or_default();
             }
         }
-        self.complete();
+        self.complete(call);
         &[]
     }
 
     /// Stages a header and payload behind it, so that they leave in one write; of a small message all, with what must
     /// stand behind it.
     #[inline]
-    fn join(&mut self, payload: &(impl Payload + ?Sized), with_tail: bool) {
-        let head = usize::from(self.head);
+    fn join(&mut self, call: Call, payload: &(impl Payload + ?Sized), with_tail: bool) {
         match E::HEAD_MAX {
             0 => self.stage.clear(),
             // Copied as a word, whatever its length: that takes half the code.
             1..=4 => {
                 let mut own = [0; 4];
-                self.write_head(&mut own);
-                self.stage.set(own, head);
+                self.write_head(call, &mut own);
+                self.stage.set(own, call.head);
             }
             _ => {
                 let mut own = [0; OWN_MAX];
-                self.write_head(&mut own);
+                self.write_head(call, &mut own);
                 self.stage.clear();
-                self.stage.extend(own.get(..head).unwrap_or_default());
+                self.stage.extend(own.get(..call.head).unwrap_or_default());
             }
         }
         let mut room = E::Stage::LEN - E::TAIL_MAX;
-        if room < head + self.len {
+        if room < call.head + call.len {
             room = room.min(LONG_JOINED);
         }
         let _ = payload.try_each(|part| {
@@ -271,11 +300,11 @@ impl<E: Encode> Sender<E> {
 
     /// Writes the header of the message, or the end mark.
     #[inline]
-    fn write_head(&self, out: &mut [u8]) {
+    fn write_head(&self, call: Call, out: &mut [u8]) {
         // It was not refused when it was begun.
-        let _ = match self.at {
+        let _ = match call.at {
             At::End => self.encoder.end(out),
-            _ => self.encoder.head(self.left + size_u32(self.len), out),
+            _ => self.encoder.head(call.left + size_u32(call.len), out),
         };
     }
 
@@ -288,14 +317,13 @@ impl<E: Encode> Sender<E> {
         len
     }
 
-    #[inline]
     fn chunk_quoted<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
         while self.stage.staged().is_empty() {
             match self.at {
                 At::First | At::Later => {}
                 At::Idle | At::Begun | At::Ended => break,
                 At::Last | At::End => {
-                    self.complete();
+                    self.complete(self.call());
                     break;
                 }
             }
@@ -312,7 +340,7 @@ impl<E: Encode> Sender<E> {
                 self.stage.stage(staged);
                 self.at = At::Last;
             } else {
-                self.complete();
+                self.complete(self.call());
                 break;
             }
         }
@@ -336,30 +364,54 @@ impl<E: Encode> Sender<E> {
     /// Takes up the payload of a call.
     #[inline]
     fn give(&mut self, len: usize) {
-        if self.at == At::Begun {
-            self.at = At::First;
-            if !self.is_verbatim() {
-                self.stage.clear();
-                self.encoder.begin();
-            }
-        } else {
-            (self.at, self.head) = (At::Later, 0);
+        if self.at == At::Begun && !self.is_verbatim() {
+            self.stage.clear();
+            self.encoder.begin();
         }
-        (self.len, self.done) = (len, 0);
+        // Of a first piece that was empty there may be nothing on the wire.
+        if self.at != At::Begun && self.is_verbatim() && self.done != 0 {
+            (self.at, self.head, self.done) = (At::Later, BEFORE, usize::from(BEFORE));
+        } else {
+            (self.at, self.done) = (At::First, 0);
+        }
+        self.len = len;
         self.left -= size_u32(len);
     }
 
-    /// Whether the message ends in this call, and its end is not staged for good.
-    fn is_last(&self) -> bool {
-        self.left == 0 && matches!(self.at, At::First | At::Later)
+    #[inline]
+    fn call(&self) -> Call {
+        Call {
+            at: self.at,
+            head: usize::from(self.head),
+            len: self.len,
+            left: self.left,
+        }
+    }
+
+    /// [`call`](Self::call), where it is known to be a whole message of so many bytes: little of it is looked up.
+    #[inline]
+    fn whole(&self, len: usize) -> Call {
+        let head = if self.encoder.head_min() == E::HEAD_MAX {
+            E::HEAD_MAX
+        } else {
+            usize::from(self.head)
+        };
+        Call {
+            at: At::First,
+            head,
+            len,
+            left: 0,
+        }
     }
 
     /// Whether all of the call is written.
     fn is_written(&mut self) -> bool {
         if !self.is_verbatim() {
-            return self.stage.staged().is_empty() && self.done == self.len && !self.is_last();
+            return self.stage.staged().is_empty()
+                && self.done == self.len
+                && !self.call().is_last();
         }
-        let tail = if self.is_last() {
+        let tail = if self.call().is_last() {
             self.encoder.tail(&mut [0; OWN_MAX]).unwrap_or_default()
         } else {
             0
@@ -369,14 +421,14 @@ impl<E: Encode> Sender<E> {
 
     /// All of the call is written.
     #[inline]
-    fn complete(&mut self) {
-        if self.left != 0 {
+    fn complete(&mut self, call: Call) {
+        if call.left != 0 {
             // A piece that was taken is not forgotten, even if none of it is written.
-            self.torn |= self.len != 0;
+            self.torn |= !E::VERBATIM && call.len != 0;
             return;
         }
-        self.torn = false;
-        self.at = match self.at {
+        (self.done, self.torn) = (0, false);
+        self.at = match call.at {
             At::End | At::Ended => At::Ended,
             _ => At::Idle,
         };
@@ -394,10 +446,21 @@ impl<E: Encode> Sender<E> {
 
     /// Payload bytes of the message that are not done with.
     fn left(&self) -> u32 {
+        if matches!(self.at, At::Idle | At::Ended) {
+            return 0;
+        }
         // Where payload is quoted there is no header.
         let used = self.done.saturating_sub(usize::from(self.head));
         let unused = size_u32(self.len.saturating_sub(used));
         self.left.saturating_add(unused)
+    }
+}
+
+impl Call {
+    /// Whether the message ends in it, and its end is not staged for good.
+    #[inline]
+    fn is_last(&self) -> bool {
+        self.left == 0 && matches!(self.at, At::First | At::Later)
     }
 }
 
@@ -407,7 +470,7 @@ impl<E: Encode + fmt::Debug> fmt::Debug for Sender<E> {
             .field("encoder", &self.encoder)
             .field("at", &self.at)
             .field("left", &self.left)
-            .field("torn", &self.torn)
+            .field("torn", &self.is_mid_block())
             .finish_non_exhaustive()
     }
 }
@@ -420,7 +483,7 @@ impl<E: Encode + defmt::Format> defmt::Format for Sender<E> {
             "Sender({}, left {}, torn {})",
             self.encoder,
             self.left,
-            self.torn
+            self.is_mid_block()
         );
     }
 }

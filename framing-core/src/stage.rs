@@ -72,7 +72,12 @@ impl<const N: usize> Stage for heapless::Vec<u8, N, u8> {
     #[inline]
     fn set(&mut self, bytes: [u8; 4], len: usize) {
         self.clear();
-        let _ = self.extend_from_slice(&bytes);
+        // One by one, and not in a loop: they become one store.
+        let [a, b, c, d] = bytes;
+        let _ = self.push(a);
+        let _ = self.push(b);
+        let _ = self.push(c);
+        let _ = self.push(d);
         self.truncate(len);
     }
 

@@ -412,6 +412,11 @@ impl<P: Prefix> Encode for CountedEncoder<P> {
     const TAIL_MAX: usize = tail_len::<P>();
 
     #[inline]
+    fn head_min(&self) -> usize {
+        self.prefix.header_min(0)
+    }
+
+    #[inline]
     fn head(&self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
         self.prefix.write(len, stage)
     }

@@ -26,8 +26,11 @@ pub(crate) const LENS: [usize; 6] = [8, 64, 256, 1_500, 8_192, 65_536];
 /// Bytes that arrive at once where they arrive in pieces: what Ethernet carries of a stream.
 pub(crate) const PIECE_LEN: usize = 1_460;
 
+/// The length of a message, from its number and a number by chance.
+pub(crate) type Mix = fn(usize, u64) -> usize;
+
 /// How the lengths of messages follow each other, beside all of one length.
-pub(crate) const MIXES: [(&str, fn(usize, u64) -> usize); 3] = [
+pub(crate) const MIXES: [(&str, Mix); 3] = [
     ("two in turn", |at, _| [64, 256][at % 2]),
     (
         "two by chance",
@@ -59,7 +62,7 @@ impl Case {
     }
 
     /// Messages of `blocks` whose lengths are mixed.
-    pub(crate) fn mixed(mix: fn(usize, u64) -> usize, count: usize) -> Self {
+    pub(crate) fn mixed(mix: Mix, count: usize) -> Self {
         let mut chance = 1_u64;
         let lens = (0..count).map(|at| {
             // Knuth's multiplier; the upper bits are the better ones.
