@@ -319,7 +319,8 @@ impl Connection {
             patience,
             ..
         } = &*self.policy;
-        let blocks = if self.shared.sinks.is_empty() && self.answer.is_none() {
+        let is_echo = self.answer.as_ref().is_some_and(|answer| answer.is_echo());
+        let blocks = if self.shared.sinks.is_empty() && !is_echo {
             WholeBlocks::Counted
         } else {
             WholeBlocks::Kept

@@ -114,6 +114,12 @@ impl Answer {
         }
     }
 
+    /// Whether it is of the blocks themselves, and not only of how many there were.
+    #[must_use]
+    pub const fn is_echo(&self) -> bool {
+        self.spool.is_some()
+    }
+
     /// Keeps what will be echoed.
     ///
     /// # Errors

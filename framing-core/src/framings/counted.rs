@@ -20,7 +20,7 @@ pub trait Prefix: Copy {
     /// Whether a series of messages is ended by a mark, so that closing without it cuts the series.
     const SERIES: bool = false;
 
-    /// Reads the length that the window begins with.
+    /// Reads the length that the window begins with: one that is whole is told by the bytes of its header alone.
     fn parse(&self, window: &[u8]) -> Parsed;
 
     /// Least length, in bytes, of a header of which `have` bytes have come, and which is not whole.
