@@ -334,6 +334,35 @@ fn a_message_of_which_nothing_was_written_may_be_replaced_by_another() {
 }
 
 #[test]
+fn an_empty_first_piece_begins_a_message_only_where_a_header_is_written() {
+    for spec in specs(8) {
+        concrete!(parse(&spec), framing => {
+            let payload = message(&spec, 8);
+            let mut writer = blocking::Writer::new(Sink::new(3), framing);
+            writer.begin(8).expect("a good length");
+            writer.send_piece(b"").expect("a good piece");
+            let no_header = ["stream", "fixed", "lines", "delimited", "cobs"];
+            let has_header = !no_header.iter().any(|name| spec.starts_with(name));
+            assert_eq!(writer.is_mid_block(), has_header, "{spec}");
+            let unfinished = SendError::Refused(Refusal::Unfinished { left: 8 });
+            let other = writer.send(&payload);
+            assert_eq!(other, if has_header { Err(unfinished) } else { Ok(()) }, "{spec}");
+            if has_header {
+                writer.send_piece(&payload).expect("the rest");
+            } else {
+                writer.begin(8).expect("a good length");
+                writer.send_piece(b"").expect("a good piece");
+                writer.send_piece(&payload[..3]).expect("a good piece");
+                writer.send_piece(&payload[3..]).expect("the rest");
+            }
+            let count = if has_header { 1 } else { 2 };
+            let want = wire_of(framing, &vec![Give::Message(payload); count]);
+            assert_eq!(writer.into_io().wire(), want, "{spec}");
+        });
+    }
+}
+
+#[test]
 fn a_sender_with_nothing_begun_has_nothing_to_write() {
     for spec in specs(8) {
         let payload = message(&spec, 8);
