@@ -151,8 +151,8 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// Goes on with a send (or a piece) that an error ended, given the same bytes.
     ///
     /// # Errors
-    /// As of [`send`](Self::send); [`Refusal::Overrun`] where there is nothing to
-    /// resume, or the bytes are not as many.
+    /// As of [`send`](Self::send); [`Refusal::Overrun`] where there is nothing to resume, or the
+    /// bytes are not as many.
     pub fn resume(&mut self, parts: &[&[u8]]) -> Result<(), SendError<W::Error>> {
         self.write::<false, _>(parts, |sender, parts| sender.resume(parts))
     }

@@ -182,8 +182,8 @@ impl<W: Write, E: Encode> Writer<W, E> {
     /// Goes on with a send (or a piece) that an error or a dropped future ended, given the same bytes.
     ///
     /// # Errors
-    /// As of [`send`](Self::send); [`Refusal::Overrun`] where there is nothing to
-    /// resume, or the bytes are not as many.
+    /// As of [`send`](Self::send); [`Refusal::Overrun`] where there is nothing to resume, or the
+    /// bytes are not as many.
     ///
     /// # Cancel-safety
     /// As of [`send`](Self::send).

@@ -157,13 +157,10 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
             && let Some(size) = size_usize(len)
             && (PIECES || size <= block_max)
             && let Some((header, body)) = rest.split_at_checked(start)
-            && let Some(behind) = body.get(size..)
-            && let Some(behind) = match P::TAIL {
-                None => Some(behind),
-                Some(want) => behind
-                    .split_first()
-                    .and_then(|(&found, behind)| (found == want).then_some(behind)),
-            }
+            && let Some((body, behind)) = size
+                .checked_add(tail_len::<P>())
+                .and_then(|len| body.split_at_checked(len))
+            && ends::<P>(body)
         {
             let end = start + size;
             let take = end + tail_len::<P>();
@@ -186,7 +183,7 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
             while goes_on
                 && let Some((block, behind)) = rest.split_at_checked(take)
                 && starts_with(block, header)
-                && (P::TAIL.is_none() || block.last().copied() == P::TAIL)
+                && ends::<P>(block)
             {
                 let at = window.len() - rest.len();
                 rest = behind;
@@ -462,4 +459,10 @@ pub(crate) fn size_usize(len: u32) -> Option<usize> {
 
 const fn tail_len<P: Prefix>() -> usize {
     if P::TAIL.is_some() { 1 } else { 0 }
+}
+
+/// Whether a message ends in what must stand behind its payload.
+#[inline]
+fn ends<P: Prefix>(message: &[u8]) -> bool {
+    P::TAIL.is_none() || message.last().copied() == P::TAIL
 }
