@@ -24,6 +24,7 @@ pub mod descriptors;
 pub mod device;
 pub mod event;
 pub mod failure;
+pub mod limit;
 pub mod listener;
 pub mod log;
 pub mod manual;
