@@ -3,11 +3,13 @@
 //! `tracing-appender` is not used for this: its queue cannot be waited for, and what it cannot say at the end it
 //! prints on standard output, which is not its to write on.
 
+pub mod peers;
+
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
@@ -43,6 +45,8 @@ pub fn start() -> io::Result<()> {
         sent: AtomicU64::new(0),
         begun: AtomicU64::new(0),
         written: AtomicU64::new(0),
+        summary_due: AtomicBool::new(false),
+        summarized: Mutex::default(),
     });
     std::panic::set_hook(Box::new(|panic| {
         let trace = Backtrace::capture();
@@ -86,6 +90,23 @@ pub fn tell(line: std::fmt::Arguments<'_>) {
     }
 }
 
+/// Writes how many warnings about peers were suppressed since the last such line.
+pub fn tell_suppressed() {
+    if let Some(text) = LOG.get().and_then(Log::summary) {
+        tell(format_args!("{text}"));
+    }
+}
+
+/// A warning was suppressed: has the log thread write their number after a while.
+fn expect_summary() {
+    if let Some(log) = LOG.get()
+        && !log.summary_due.swap(true, Ordering::AcqRel)
+    {
+        // Wakes the thread. If the queue is full, the thread is awake.
+        let _ = log.try_send(Vec::new());
+    }
+}
+
 /// Waits until all is written; for up to a second, and half of it for a reader who takes nothing.
 pub fn finish() {
     let Some(log) = LOG.get() else {
@@ -116,6 +137,10 @@ struct Log {
     /// Lines that the thread has begun to write, and those that it is done with.
     begun: AtomicU64,
     written: AtomicU64,
+    /// Warnings about peers were suppressed since the last line about them.
+    summary_due: AtomicBool,
+    /// How many of them that line included.
+    summarized: Mutex<[u64; peers::Kind::ALL.len()]>,
 }
 
 /// A line, and how many were lost in front of it.
@@ -139,6 +164,13 @@ impl Log {
                 Err(line.text)
             }
         }
+    }
+
+    /// The next line about suppressed warnings, if there are any.
+    fn summary(&self) -> Option<String> {
+        self.summary_due.store(false, Ordering::Release);
+        let mut summarized = self.summarized.lock();
+        peers::summary(summarized.as_mut().ok()?)
     }
 
     fn lose(&self) {
@@ -180,21 +212,47 @@ impl Patience {
 
 /// The thread.
 fn write(queue: &Receiver<Line>) {
-    for Line { text, lost } in queue {
-        if let Some(log) = LOG.get() {
-            log.begun.fetch_add(1, Ordering::AcqRel);
+    let mut summary_at = None;
+    loop {
+        let line = match summary_at {
+            None => queue.recv().map_err(RecvTimeoutError::from),
+            Some(at) => queue.recv_timeout(Instant::saturating_duration_since(&at, Instant::now())),
+        };
+        match line {
+            Ok(line) => write_next(&line),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
-        if lost != 0 {
-            let note = format!("blocksd: {lost} lines of the log are lost here; nobody read it\n");
-            let _ = write_line(note.as_bytes());
-        }
-        let written = write_line(&text);
-        if let Some(log) = LOG.get() {
-            if written.is_err() {
+        let Some(log) = LOG.get() else {
+            continue;
+        };
+        if summary_at.is_some_and(|at| at <= Instant::now()) {
+            summary_at = None;
+            if let Some(text) = log.summary()
+                && write_line(format!("{text}\n").as_bytes()).is_err()
+            {
                 log.lose();
             }
-            log.written.fetch_add(1, Ordering::AcqRel);
+        } else if log.summary_due.load(Ordering::Acquire) {
+            summary_at.get_or_insert_with(|| Instant::now() + peers::SUMMARY_AFTER);
         }
+    }
+}
+
+fn write_next(Line { text, lost }: &Line) {
+    if let Some(log) = LOG.get() {
+        log.begun.fetch_add(1, Ordering::AcqRel);
+    }
+    if *lost != 0 {
+        let note = format!("blocksd: {lost} lines of the log are lost here; nobody read it\n");
+        let _ = write_line(note.as_bytes());
+    }
+    let written = write_line(text);
+    if let Some(log) = LOG.get() {
+        if written.is_err() {
+            log.lose();
+        }
+        log.written.fetch_add(1, Ordering::AcqRel);
     }
 }
 

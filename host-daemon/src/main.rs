@@ -167,6 +167,7 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
     drop(shared);
     let recorded = recording.map_or(Ok(()), Recording::finish);
     let written = output.map_or(Ok(()), |output| finish_output(output, &stop));
+    log::tell_suppressed();
     let totals = counters.totals();
     tell(format_args!("totals: {totals}"));
     recorded.and(written)

@@ -183,6 +183,15 @@ impl Metrics {
             "blocksd_log_lost_lines",
             "Lines of the log that standard error did not take",
             log::lost(),
+        )?;
+        let kinds = log::peers::Kind::ALL.into_iter();
+        page.counters(
+            "blocksd_log_suppressed_lines",
+            "Warnings about peers that were over the rate limit of the log",
+            "kind",
+            kinds
+                .map(log::peers::Kind::as_str)
+                .zip(log::peers::suppressed()),
         )
     }
 

@@ -16,6 +16,7 @@ use crate::counters::Refused;
 use crate::device::{DeviceBy, Devices, Place};
 use crate::event::Peer;
 use crate::listener::{BACKLOG, Listener};
+use crate::log::peers::{Kind, warn_peer};
 use crate::stream::Stream;
 
 /// How long to wait after a failed accept, at first and at most.
@@ -100,7 +101,11 @@ impl Door {
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     // Out of descriptors, most likely: there will be some again.
-                    warn!("cannot accept, trying again in {back_off:?}: {error}");
+                    warn_peer!(
+                        Kind::Accept,
+                        listener.name(),
+                        "cannot accept, trying again in {back_off:?}: {error}"
+                    );
                     let _ = tokio::time::timeout(back_off, self.open.cancelled()).await;
                     back_off = (back_off * 2).min(BACK_OFF.1);
                 }
@@ -162,12 +167,11 @@ impl Door {
         }
     }
 
-    /// Closes a connection at once, and says so now and then.
+    /// Closes a connection at once, and logs it.
     fn refuse(&self, why: Refused, peer: &Peer) {
         let refused = self.shared.counters.refused(why);
-        if refused.is_power_of_two() {
-            warn!(%peer, refused, "refused: {why}");
-        }
+        let name = peer.to_string();
+        warn_peer!(Kind::Refused, &name, %peer, refused, "refused: {why}");
     }
 }
 
