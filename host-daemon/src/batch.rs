@@ -35,6 +35,17 @@ pub enum Item<'a> {
     Fault(Fault),
 }
 
+impl Item<'_> {
+    /// Whether there is a byte of payload in it.
+    #[must_use]
+    pub const fn has_payload(&self) -> bool {
+        match self {
+            Self::Block(bytes) | Self::Piece { bytes, .. } => !bytes.is_empty(),
+            Self::End | Self::Fault(_) => false,
+        }
+    }
+}
+
 /// Which results end the connection, or change how messages are taken.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StopAt {

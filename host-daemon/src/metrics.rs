@@ -25,7 +25,7 @@ use crate::counters::{Counters, FaultKind};
 use crate::event::Reason;
 use crate::log;
 use crate::pool::Pool;
-use crate::recording::stats::{Reading, SYNC_BOUNDS_MS, Stats, WriteErrorKind};
+use crate::recording::stats::{Reading, SYNC_BOUNDS_MS, Stats, SuppressedKind, WriteErrorKind};
 use crate::sinks::Waiting;
 
 /// What the metrics are read from.
@@ -298,6 +298,13 @@ fn recorded(page: &mut Page<'_>, reading: &Reading) -> fmt::Result {
         "Failures of the disk, by kind",
         "error",
         kinds.zip(reading.errors),
+    )?;
+    let kinds = SuppressedKind::ALL.map(SuppressedKind::as_str).into_iter();
+    page.counters(
+        "blocksd_record_events_suppressed",
+        "Events without payload that were recorded as counts only",
+        "kind",
+        kinds.zip(reading.suppressed),
     )?;
     page.gauge(
         "blocksd_record_retrying",

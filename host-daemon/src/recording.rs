@@ -4,6 +4,7 @@
 //! events -> writer (channels, chunks, rotation) -> container (MCAP) -> disk <- syncer (group commit, sealing)
 //! ```
 
+pub mod budget;
 pub mod catalogue;
 pub mod chunk;
 pub mod container;
@@ -21,6 +22,7 @@ pub mod replay;
 pub mod report;
 pub mod scan;
 pub mod seal;
+mod sequences;
 pub mod stats;
 pub mod summary;
 pub mod syncer;

@@ -7,6 +7,8 @@ mod board_application;
 #[cfg(feature = "daemon")]
 mod board_links;
 mod boundaries;
+#[cfg(feature = "daemon")]
+mod budgets;
 mod cancel;
 #[cfg(feature = "daemon")]
 mod chaos;

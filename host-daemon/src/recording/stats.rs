@@ -4,6 +4,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::event::Suppressed;
+
 /// Upper bounds of the buckets that syncs are counted in, in ms. What takes longer is in a last one without bound.
 pub const SYNC_BOUNDS_MS: [u64; 13] = [
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000,
@@ -28,6 +30,7 @@ pub struct Stats {
     files_repaired: AtomicU64,
     blocks_recovered: AtomicU64,
     bytes_lost: AtomicU64,
+    suppressed: [AtomicU64; SuppressedKind::ALL.len()],
 }
 
 /// Blocks and bytes.
@@ -74,7 +77,52 @@ impl WriteErrorKind {
     }
 }
 
+/// Kinds of events that may be recorded as counts only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuppressedKind {
+    /// A connection that sent no payload: its open and its close.
+    Connection,
+    /// A message without a byte in it.
+    Empty,
+    /// The end of a series without a message.
+    End,
+    /// A fault.
+    Fault,
+}
+
+impl SuppressedKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Connection, Self::Empty, Self::End, Self::Fault];
+
+    /// The word for it in the metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Empty => "empty",
+            Self::End => "end",
+            Self::Fault => "fault",
+        }
+    }
+
+    fn count(self, sums: &Suppressed) -> u64 {
+        match self {
+            Self::Connection => sums.connections,
+            Self::Empty => sums.empty,
+            Self::End => sums.ends,
+            Self::Fault => sums.faults.iter().sum(),
+        }
+    }
+}
+
 impl Stats {
+    /// Events were recorded as counts.
+    pub fn suppressed(&self, sums: &Suppressed) {
+        for (kind, counter) in SuppressedKind::ALL.into_iter().zip(&self.suppressed) {
+            add(counter, kind.count(sums));
+        }
+    }
+
     /// A chunk was handed to the system: so many blocks, and so many bytes of the file.
     pub fn chunk_written(&self, blocks: u64, bytes: u64) {
         add(&self.chunks_written, 1);
@@ -154,6 +202,7 @@ impl Stats {
             files_repaired: read(&self.files_repaired),
             blocks_recovered: read(&self.blocks_recovered),
             bytes_lost: read(&self.bytes_lost),
+            suppressed: self.suppressed.each_ref().map(read),
         }
     }
 }
@@ -205,6 +254,8 @@ pub struct Reading {
     pub blocks_recovered: u64,
     /// Bytes that were not.
     pub bytes_lost: u64,
+    /// Events that were recorded as counts, in the order of [`SuppressedKind::ALL`].
+    pub suppressed: [u64; SuppressedKind::ALL.len()],
 }
 
 #[cfg(test)]
