@@ -205,7 +205,7 @@ impl Player {
         let kind = json.get("event").and_then(Value::as_str);
         let conn = number(&json, "conn").unwrap_or_default();
         // Counts of several devices name none.
-        let device = device.or((kind == Some("suppressed")).then_some(""));
+        let device = device.or_else(|| (kind == Some("suppressed")).then_some(""));
         let (Some(device), Some(kind)) = (device, kind) else {
             self.end_piece(audience)?;
             return audience.other(message.data);
