@@ -35,17 +35,6 @@ pub enum Item<'a> {
     Fault(Fault),
 }
 
-impl Item<'_> {
-    /// Whether there is a byte of payload in it.
-    #[must_use]
-    pub const fn has_payload(&self) -> bool {
-        match self {
-            Self::Block(bytes) | Self::Piece { bytes, .. } => !bytes.is_empty(),
-            Self::End | Self::Fault(_) => false,
-        }
-    }
-}
-
 /// Which results end the connection, or change how messages are taken.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StopAt {
@@ -317,6 +306,13 @@ impl Batch {
     pub fn marks(&self) -> impl Iterator<Item = (u64, Item<'_>)> {
         let mark = |mark: &Mark| (u64::from(mark.before), self.mark(mark));
         self.marks.iter().map(mark)
+    }
+
+    /// The whole blocks, in order, if there is nothing else.
+    pub fn only_blocks(&self) -> Option<impl Iterator<Item = &[u8]>> {
+        let spans = self.buffer.spans().iter();
+        let blocks = spans.map(|span| self.bytes(*span));
+        self.marks.is_empty().then_some(blocks)
     }
 
     /// Everything, in order.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tests::process::{DEADLINE, blocksd, connect, run};
+use tests::process::{DEADLINE, Server, blocksd, connect, run};
 
 /// Devices whose faults fill the pipe and the queue behind it.
 const NOISY: u64 = 1000;
@@ -77,6 +77,37 @@ fn lines_of_the_log_and_of_the_daemon_keep_their_order() {
     let mut last = || lines.next().unwrap_or_default();
     assert!(last().starts_with("totals: 1 connection,"), "{text}");
     assert!(last().contains("over the limit of 10 bytes"), "{text}");
+}
+
+#[test]
+fn suppressed_lines_are_counted_while_the_daemon_runs() {
+    let server = Server::start(&["--framing", "lines", "--max-block", "10"]);
+    for _ in 0..100 {
+        let mut stream = server.connect();
+        stream.write_all(b"longer than ten bytes\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    }
+    server
+        .process
+        .wait_for_error(" lines about peers were suppressed by the rate limit: ");
+    let text = server.process.error_text();
+    let suppressed = text
+        .lines()
+        .find(|line| line.contains(" lines about peers"));
+    let (count, _) = suppressed
+        .and_then(|line| line.strip_prefix("blocksd: ")?.split_once(' '))
+        .unwrap();
+    let logged = text.lines().filter_map(conn).count();
+    assert_eq!(logged + count.parse::<usize>().unwrap(), 100, "{text}");
+    // All is said: there is no second line at the end.
+    let (ended, _) = server.stop();
+    assert_eq!(
+        ended.stderr.matches(" lines about peers").count(),
+        1,
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]

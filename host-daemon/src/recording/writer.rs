@@ -1,5 +1,6 @@
 //! Turns events into files: channels and sequences, chunks, group commits, rotation.
 
+mod batch;
 mod counts;
 mod open;
 
@@ -12,13 +13,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 
 use self::open::Open;
-use super::budget::{Account, Budget, Evidence};
-use super::container::{Compression, Container, Kind};
+use super::budget::{Account, Budget};
+use super::container::{Compression, Container};
 use super::names;
 use super::syncer::{Abandoned, Common, Part, Share, Syncer};
-use crate::batch::{Batch, Item};
-use crate::counters::FaultKind;
-use crate::event::{Event, Position, What};
+use crate::event::{Event, What};
 use crate::output::json::{Head, Note, write_note};
 
 /// Entries that the index at the end of a file may have: each takes about 20 bytes of memory until the file is sealed,
@@ -233,7 +232,7 @@ impl Writer {
                     false => self.note(open, event, &Note::Opened(peer)),
                 }
             }
-            What::Batch { batch, position } => self.batch(open, event, batch, *position),
+            What::Batch { batch, position } => self.batch(open, event, batch, position),
             What::Closed {
                 blocks,
                 bytes,
@@ -253,86 +252,6 @@ impl Writer {
             }
             What::Suppressed(sums) => self.note(open, event, &Note::Suppressed(sums)),
         }
-    }
-
-    fn batch(
-        &mut self,
-        open: &mut Open,
-        event: &Event,
-        batch: &Batch,
-        mut position: Position,
-    ) -> Result<(), Abandoned> {
-        let source = &*event.source;
-        let time_ns = nanoseconds(event.time);
-        let conn = self.conns.get_mut(&source.conn).map(std::mem::take);
-        let mut conn = conn.unwrap_or_default();
-        self.budget.earn(&mut conn.account, batch.blocks().1);
-        let device = self.devices.get(&source.device);
-        let (mut blocks, mut pieces) =
-            device.map_or((0, 0), |device| (device.blocks, device.pieces));
-        for item in batch.items() {
-            if conn.account.is_held() && item.has_payload() {
-                self.before_payload(open, &mut conn, &mut blocks, event.time)?;
-            }
-            let note = match item {
-                Item::Block([]) if !self.admit(&mut conn, event, Evidence::Empty) => None,
-                Item::Block(bytes) => {
-                    let channel = open.channel(&mut conn.channels.blocks, source, Kind::Blocks)?;
-                    // Before: the message may end the chunk.
-                    open.chunk_blocks += 1;
-                    open.message(&self.common, channel, blocks, time_ns, bytes)?;
-                    blocks = blocks.wrapping_add(1);
-                    None
-                }
-                Item::Piece { bytes, first, last } => {
-                    self.budget.earn(&mut conn.account, bytes.len() as u64);
-                    let channel = open.channel(&mut conn.channels.pieces, source, Kind::Pieces)?;
-                    open.message(&self.common, channel, pieces, time_ns, bytes)?;
-                    pieces = pieces.wrapping_add(1);
-                    Some(Note::Piece {
-                        seq: position.seq,
-                        offset: if first { 0 } else { position.offset },
-                        len: bytes.len(),
-                        first,
-                        last,
-                    })
-                }
-                Item::End => {
-                    let note = Note::End {
-                        blocks: position.in_series,
-                    };
-                    let is_empty = position.in_series == 0;
-                    (!is_empty || self.admit(&mut conn, event, Evidence::End)).then_some(note)
-                }
-                Item::Fault(ref fault) => {
-                    let evidence = Evidence::Fault(FaultKind::of(fault));
-                    if self.admit(&mut conn, event, evidence) {
-                        self.note(open, event, &Note::Fault(fault))?;
-                    }
-                    None
-                }
-            };
-            if let Some(note) = note {
-                self.note(open, event, &note)?;
-            }
-            position.pass(&item);
-        }
-        conn.account.save();
-        if conn.account.has_empties() && self.budget.pay(&mut conn.account, Instant::now()) {
-            self.write_held(open, &mut conn, &mut blocks, event.time)?;
-        }
-        self.conns.insert(source.conn, conn);
-        let device = match self.devices.get_mut(&source.device) {
-            Some(device) => device,
-            None => self.devices.entry(Arc::clone(&source.device)).or_default(),
-        };
-        (device.blocks, device.pieces, device.file) = (blocks, pieces, self.number);
-        Ok(())
-    }
-
-    fn admit(&mut self, conn: &mut Conn, event: &Event, evidence: Evidence) -> bool {
-        self.budget
-            .admit(&mut conn.account, event, evidence, Instant::now)
     }
 
     /// Removes a connection. Returns whether its close is to be recorded: if its open was.

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use framing_core::{AnyFraming, Blocks};
 
-use super::{Conn, Kind, Open, Writer, nanoseconds};
+use super::{Conn, Open, Writer, nanoseconds};
 use crate::decode::Decoder;
 use crate::event::{Event, Source, Suppressed, What};
 use crate::output::json::Note;
@@ -118,10 +118,8 @@ impl Writer {
         blocks: &mut u32,
     ) -> Result<(), Abandoned> {
         for time in held.take_short_run().unwrap_or_default() {
-            let channel = open.channel(&mut conn.channels.blocks, &held.source, Kind::Blocks)?;
-            open.chunk_blocks += 1;
-            open.message(&self.common, channel, *blocks, nanoseconds(time), b"")?;
-            *blocks = blocks.wrapping_add(1);
+            let (known, time_ns) = (&mut conn.channels.blocks, nanoseconds(time));
+            open.block(&self.common, known, &held.source, blocks, time_ns, b"")?;
         }
         Ok(())
     }

@@ -43,6 +43,24 @@ impl Open {
         }
     }
 
+    /// Adds a message of a device's topic, whose next sequence number is `sequence`.
+    pub(super) fn block(
+        &mut self,
+        common: &Common,
+        known: &mut Option<u16>,
+        source: &Source,
+        sequence: &mut u32,
+        time_ns: u64,
+        bytes: &[u8],
+    ) -> Result<(), Abandoned> {
+        let channel = self.channel(known, source, Kind::Blocks)?;
+        // Before: the message may end the chunk.
+        self.chunk_blocks += 1;
+        self.message(common, channel, *sequence, time_ns, bytes)?;
+        *sequence = sequence.wrapping_add(1);
+        Ok(())
+    }
+
     pub(super) fn message(
         &mut self,
         common: &Common,
