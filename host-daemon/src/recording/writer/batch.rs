@@ -29,8 +29,14 @@ impl Writer {
             device.map_or((0, 0), |device| (device.blocks, device.pieces));
         match batch.only_blocks() {
             Some(whole) => {
+                let time_ns = nanoseconds(event.time);
                 for bytes in whole {
-                    self.block(open, &mut conn, event, &mut blocks, bytes)?;
+                    if bytes.is_empty() || conn.account.is_held() {
+                        self.block(open, &mut conn, event, &mut blocks, bytes)?;
+                    } else {
+                        let known = &mut conn.channels.blocks;
+                        open.block(&self.common, known, source, &mut blocks, time_ns, bytes)?;
+                    }
                 }
             }
             None => {

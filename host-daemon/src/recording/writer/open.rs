@@ -44,6 +44,7 @@ impl Open {
     }
 
     /// Adds a message of a device's topic, whose next sequence number is `sequence`.
+    #[inline]
     pub(super) fn block(
         &mut self,
         common: &Common,
