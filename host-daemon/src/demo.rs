@@ -50,7 +50,7 @@ type Names = Arc<Mutex<HashMap<SocketAddr, &'static str>>>;
 /// [`Failure::Unbalanced`] where what arrived is not what was sent; [`Failure::Board`]; failures of the system.
 pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
     let (simulated, daemon) = listen(Decoding::Raw, None)?;
-    // QEMU takes the half-close of a daemon that does not reply for a whole one.
+    // The receipt is how the board learns that everything arrived.
     let (emulated, board_daemon) = listen(Decoding::Cbor, Some(Reply::Receipt))?;
     say(format_args!(
         "a daemon on {daemon}, three devices, {} seconds",

@@ -59,6 +59,8 @@ mod scripts;
 #[cfg(feature = "daemon")]
 mod send;
 #[cfg(feature = "daemon")]
+mod sending_side;
+#[cfg(feature = "daemon")]
 mod serve;
 #[cfg(feature = "daemon")]
 mod simulation;

@@ -209,18 +209,6 @@ fn an_event_is_out_soon_while_the_connection_stays_open() {
 }
 
 #[test]
-fn its_sending_side_is_closed_at_once_where_nothing_is_replied() {
-    let mut server = Server::start(&[]);
-    let mut device = server.connect();
-    assert_eq!(device.read(&mut [0]).unwrap(), 0);
-    device.write_all(SERIES).unwrap();
-    assert_eq!(
-        server.story(1).last().unwrap(),
-        "close end blocks=3 bytes=93"
-    );
-}
-
-#[test]
 fn the_end_mark_closes_or_another_series_follows() {
     let [mut close, mut go_on] =
         ["close", "continue"].map(|then| Server::start(&["--after-end", then]));
