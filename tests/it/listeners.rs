@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tests::process::{DEADLINE, Process, Server, blocksd, python, run};
+use tests::skip::skipped;
 
 /// One series of one block, `hello`.
 const HELLO: &[u8] = b"\0\0\0\x05hello\0\0\0\0";
@@ -145,7 +146,10 @@ fn both_families_of_addresses_reach_one_dual_stack_listener() {
     if TcpStream::connect("[::1]:1")
         .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable)
     {
-        println!("skipped: this machine has no IPv6");
+        skipped(
+            "both_families_of_addresses_reach_one_dual_stack_listener",
+            "this machine has no IPv6",
+        );
         return;
     }
     let listen = ["--listen", "[::]:0", "--listen", "[::1]:0,framing=lines"];
@@ -337,7 +341,10 @@ fn the_limit_of_descriptors_is_raised_to_what_is_allowed() {
 #[test]
 fn peers_are_asked_whether_they_are_there_unless_told_otherwise() {
     if !Path::new("/proc/net/tcp").exists() {
-        println!("skipped: this system does not say how its sockets are set");
+        skipped(
+            "peers_are_asked_whether_they_are_there_unless_told_otherwise",
+            "there is no /proc/net/tcp",
+        );
         return;
     }
     for (args, asked) in [(&[][..], true), (&["--keepalive", "off"], false)] {

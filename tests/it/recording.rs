@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use tests::disk::Simulated;
 use tests::process::{Process, Server, run};
 use tests::recorded::{Sender, event, numbered, payload, prefixes, read_back, source};
+use tests::skip::skipped;
 
 const SETTINGS: Settings = Settings {
     compression: Compression::None,
@@ -291,7 +292,10 @@ impl Drop for SmallDisk<'_> {
 fn a_full_disk_holds_the_devices_back_until_there_is_room() {
     let folder = TempDir::new().unwrap();
     let Some(_disk) = SmallDisk::mount(folder.path()) else {
-        eprintln!("not tried: this user cannot mount a file system");
+        skipped(
+            "a_full_disk_holds_the_devices_back_until_there_is_room",
+            "this user cannot mount a file system",
+        );
         return;
     };
     let ballast = folder.path().join("ballast");
@@ -322,7 +326,10 @@ fn a_full_disk_holds_the_devices_back_until_there_is_room() {
 fn a_stop_with_a_full_disk_says_what_is_not_recorded() {
     let folder = TempDir::new().unwrap();
     let Some(_disk) = SmallDisk::mount(folder.path()) else {
-        eprintln!("not tried: this user cannot mount a file system");
+        skipped(
+            "a_stop_with_a_full_disk_says_what_is_not_recorded",
+            "this user cannot mount a file system",
+        );
         return;
     };
     let server = Server::start(&[
