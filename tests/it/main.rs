@@ -6,6 +6,8 @@ mod board;
 mod board_application;
 #[cfg(feature = "daemon")]
 mod board_links;
+#[cfg(feature = "daemon")]
+mod board_restarts;
 mod boundaries;
 mod cancel;
 #[cfg(feature = "daemon")]

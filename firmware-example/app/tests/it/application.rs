@@ -23,6 +23,24 @@ fn application<const N: usize>(time: &Time, plan: Plan, mut server: &Server<'_>)
     time.run(run(plan, &queue, &stop, &mut bench, time, &mut server, 7))
 }
 
+/// Every planned sample is delivered, in doubt or lost, and what arrived is between what is known to have arrived and
+/// what may have.
+#[track_caller]
+fn assert_honest(report: Report, planned: u32, arrived: usize) {
+    let Report {
+        delivered,
+        in_doubt,
+        lost,
+        ..
+    } = report;
+    assert_eq!(delivered + in_doubt + lost, planned, "{report:?}");
+    let arrived = arrived as u32;
+    assert!(
+        (delivered..=delivered + in_doubt).contains(&arrived),
+        "{arrived} arrived, {report:?}"
+    );
+}
+
 /// Of every sample: all before it arrived, or are counted in it as lost.
 fn assert_accounted(samples: &[BTreeMap<String, f64>]) {
     for (before, sample) in samples.iter().enumerate() {
@@ -140,13 +158,14 @@ fn back_off_doubles_to_its_bound_and_differs_by_device() {
 #[test]
 fn a_series_that_nothing_disturbs_arrives_at_its_pace_and_ends() {
     let time = Time::default();
-    let server = Server::new(&time, &[], Fate::Lives).answering(b"\0\0\0\x02ok\0\0\0\0");
+    let server = Server::new(&time, &[], Fate::Lives).with_receipts();
     let report = application::<4>(&time, PLAN, &server);
     let (samples, endings) = server.received();
     assert_eq!(
         report,
         Report {
-            sent: 8,
+            delivered: 8,
+            in_doubt: 0,
             lost: 0,
             connections: 1,
             ended: true,
@@ -191,7 +210,8 @@ fn stopping_ends_the_series_with_all_that_was_sampled() {
     assert_eq!(
         report,
         Report {
-            sent: 3,
+            delivered: 0,
+            in_doubt: 3,
             lost: 0,
             connections: 1,
             ended: true,
@@ -211,17 +231,104 @@ fn whatever_byte_a_connection_dies_at_every_sample_arrives_once() {
     for at in 0..wire_len - 4 {
         let time = Time::default();
         let server = Server::new(&time, &[Fate::Dies(at), Fate::Dies(at / 2)], Fate::Lives);
+        let server = server.with_receipts();
         let report = application::<64>(&time, PLAN, &server);
         let (samples, endings) = server.received();
-        assert_eq!(
-            (report.sent, report.lost, report.ended),
-            (8, 0, true),
-            "dies at {at}"
-        );
+        assert_eq!((report.lost, report.ended), (0, true), "dies at {at}");
         assert_eq!(samples.len(), 8, "dies at {at}");
+        assert_honest(report, 8, samples.len());
+        let (last, _) = blocks(server.wires.borrow().last().unwrap());
+        assert_eq!(report.delivered as usize, last.len(), "dies at {at}");
         assert_accounted(&samples);
         assert_eq!(endings.last(), Some(&Ending::Mark));
         assert_eq!(server.aborts.get() + 1, endings.len());
+    }
+}
+
+#[test]
+fn whatever_byte_the_server_closes_at_the_report_agrees_with_what_arrived() {
+    let time = Time::default();
+    let whole = Server::new(&time, &[], Fate::Lives);
+    application::<8>(&time, PLAN, &whole);
+    let wire_len = whole.wires.borrow()[0].len();
+    // More than two connections take that close within eight.
+    let plan = Plan {
+        samples: Some(30),
+        ..PLAN
+    };
+    for arrive in 0..wire_len {
+        for unseen in [0, 1, 70, 200] {
+            let time = Time::default();
+            let closes = Fate::Closes { arrive, unseen };
+            let server = Server::new(&time, &[closes; 2], Fate::Lives).with_receipts();
+            let report = application::<64>(&time, plan, &server);
+            let (samples, endings) = server.received();
+            let context = format!("{report:?}, closed after {arrive} bytes, {unseen} unseen");
+            assert_honest(report, 30, samples.len());
+            assert_eq!((report.connections, report.lost), (3, 0), "{context}");
+            assert!(report.answered, "{context}");
+            assert_eq!(endings.last(), Some(&Ending::Mark), "{context}");
+            let numbers = samples.iter().map(|sample| sample["n"]);
+            assert!(numbers.is_sorted_by(|one, other| one < other), "{context}");
+            // What a connection takes after it was closed, and the block that was cut, are missing, and no more.
+            let missing = 30 - samples.len();
+            assert!(missing <= 2 * (2 + unseen / 80), "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_close_is_noticed_before_the_next_block_though_samples_wait() {
+    let time = Time::default();
+    // The samples of an outage wait when the server accepts, and closes after the first block.
+    let closes = Fate::Closes {
+        arrive: 100,
+        unseen: 0,
+    };
+    let mut fates = vec![Fate::Refused; 4];
+    fates.extend([closes; 3]);
+    let server = Server::new(&time, &fates, Fate::Lives).with_receipts();
+    let plan = Plan {
+        stop_ms: 60_000,
+        ..PLAN
+    };
+    let report = application::<64>(&time, plan, &server);
+    let (samples, _) = server.received();
+    assert_honest(report, 8, samples.len());
+    // Each of the three brings one block, and costs the one that it cut.
+    assert_eq!((report.in_doubt, samples.len()), (6, 5), "{report:?}");
+}
+
+#[test]
+fn a_receipt_is_compared_with_what_was_sent() {
+    let receipts: [(&[u8], _); 9] = [
+        // Two of eight were refused.
+        (br#"{"blocks":6,"bytes":500}"#, (6, 0, 2)),
+        (br#"{"blocks":0,"bytes":0}"#, (0, 0, 8)),
+        // Not of this series: more blocks, or as many with other bytes, or fewer with as many.
+        (br#"{"blocks":9,"bytes":700}"#, (0, 8, 0)),
+        (br#"{"blocks":8,"bytes":1}"#, (0, 8, 0)),
+        (br#"{"blocks":7,"bytes":9999}"#, (0, 8, 0)),
+        // Not a receipt.
+        (br#"{"blocks":8}"#, (0, 8, 0)),
+        (br#"{"blocks":,"bytes":}"#, (0, 8, 0)),
+        (br#"{"blocks":99999999999999999999,"bytes":1}"#, (0, 8, 0)),
+        (b"ok", (0, 8, 0)),
+    ];
+    for (text, (delivered, in_doubt, lost)) in receipts {
+        let time = Time::default();
+        let answer = [&[0, 0, 0, text.len() as u8], text, &[0; 4]].concat();
+        let server = Server::new(&time, &[], Fate::Lives).answering(&answer);
+        let report = application::<16>(&time, PLAN, &server);
+        let wanted = Report {
+            delivered,
+            in_doubt,
+            lost,
+            connections: 1,
+            ended: true,
+            answered: true,
+        };
+        assert_eq!(report, wanted, "{}", String::from_utf8_lossy(text));
     }
 }
 
@@ -238,7 +345,8 @@ fn a_connection_that_dies_in_the_end_mark_is_not_called_ended() {
         assert_eq!(
             report,
             Report {
-                sent: 8,
+                delivered: 0,
+                in_doubt: 8,
                 lost: 0,
                 connections: 1,
                 ended: false,
@@ -263,8 +371,8 @@ fn what_a_small_queue_loses_in_an_outage_is_counted_in_the_samples_after_it() {
         let report = application::<4>(&time, plan, &server);
         let (samples, _) = server.received();
         assert!(report.lost > 0 && report.ended, "{report:?}");
-        assert_eq!(report.sent + report.lost, 6_000);
-        assert_eq!(samples.len() as u32, report.sent);
+        assert_honest(report, 6_000, samples.len());
+        assert_eq!(samples.len() as u32, report.in_doubt);
         assert_accounted(&samples);
         assert_eq!(samples.last().unwrap()["lost"], f64::from(report.lost));
     }
@@ -283,7 +391,8 @@ fn sampling_goes_on_while_a_connection_takes_nothing() {
     assert_eq!(bench.asked, 100);
     // The last sample, and the time that the rest of the series was given.
     assert_eq!(time.now_ms(), 990 + u64::from(PLAN.stop_ms));
-    assert_eq!((report.sent, report.lost, report.ended), (3, 97, false));
+    assert_eq!((report.delivered, report.in_doubt, report.lost), (0, 3, 97));
+    assert!(!report.ended);
     assert_eq!(server.aborts.get(), 1);
 }
 
@@ -300,7 +409,6 @@ fn without_a_server_attempts_are_bounded_and_so_is_the_stop() {
     assert_eq!(
         report,
         Report {
-            sent: 0,
             lost: 120,
             ..Report::default()
         }
@@ -366,6 +474,7 @@ fn an_answer_that_is_no_series_is_none() {
         let server = Server::new(&time, &[], Fate::Lives).answering(answer);
         let report = application::<4>(&time, PLAN, &server);
         assert!(report.ended && !report.answered, "{answer:?}");
+        assert_eq!((report.delivered, report.in_doubt + report.lost), (0, 8));
     }
 }
 
@@ -444,6 +553,7 @@ fn the_blocking_sender_goes_on_with_the_next_transport() {
     };
     let failed = blocking::stream(&mut first, &mut samples, &mut idle);
     assert_eq!(failed, Err(SendError::Io(ErrorKind::ConnectionReset)));
+    let of_first = samples.taken();
     let sent = blocking::stream(&mut second, &mut samples, &mut idle).unwrap();
     let (mut all, cut) = blocks(&first.bytes);
     let (rest, ending) = blocks(&second.bytes);
@@ -451,6 +561,8 @@ fn the_blocking_sender_goes_on_with_the_next_transport() {
         (cut, ending, sent as usize),
         (Ending::Truncated, Ending::Mark, rest.len())
     );
+    assert_eq!(of_first as usize, all.len());
+    assert_eq!((samples.taken(), samples.left(), queue.lost()), (5, 0, 0));
     all.extend(rest);
     let numbers: Vec<_> = all.iter().map(|block| decode(block)["n"]).collect();
     assert_eq!(numbers, [0.0, 1.0, 2.0, 3.0, 4.0]);
