@@ -217,19 +217,19 @@ fn sockets_that_were_passed_are_listened_on_by_name_or_all() {
 }
 
 /// A serial line that obeys.
-struct Plug {
+pub(crate) struct Plug {
     process: Process,
     given: usize,
 }
 
 impl Plug {
-    fn new(link: &Path) -> Self {
+    pub(crate) fn new(link: &Path) -> Self {
         let command = python("lines.py", &[link.to_str().unwrap()]);
         let process = Process::start(command);
         Self { process, given: 0 }
     }
 
-    fn order(&mut self, order: &str) {
+    pub(crate) fn order(&mut self, order: &str) {
         self.process.write_part(format!("{order}\n").as_bytes());
         self.given += 1;
         self.process.line(&format!("done {} ", self.given));

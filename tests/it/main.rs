@@ -44,6 +44,8 @@ mod mixing;
 mod names;
 #[cfg(feature = "daemon")]
 mod packaging;
+#[cfg(feature = "daemon")]
+mod peers;
 mod pieces;
 #[cfg(feature = "daemon")]
 mod power;
