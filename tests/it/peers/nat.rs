@@ -10,15 +10,15 @@ use tests::skip::skipped;
 
 use super::{Daemon, MESSAGES, messages};
 
-/// How long the NAT keeps a connection after a FIN: 60 s unless set.
+/// How long the NAT keeps a half-closed connection, as [`SETTINGS`] has it. The default of `close_wait` is 60 s.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 
-/// Forgets connections that are half-closed, and passes on nothing else that it does not know.
+/// Forwards packets, forgets half-closed connections after 1 s, and does not pick up a connection midway.
 const SETTINGS: &str = "cd /proc/sys/net && echo 1 >ipv4/ip_forward && cd netfilter && \
     for state in fin_wait close_wait last_ack; do echo 1 >nf_conntrack_tcp_timeout_$state || exit 1; done && \
     echo 0 >nf_conntrack_tcp_loose";
 
-/// Gives the devices the address of the NAT.
+/// Replaces the address of a device with that of the NAT, and drops packets of unknown connections.
 const RULES: &[u8] = b"table ip nat {
     chain postrouting { type nat hook postrouting priority 100; oifname \"far\" masquerade; }
     chain forward { type filter hook forward priority 0; ct state invalid drop; }
@@ -79,7 +79,7 @@ impl Namespace {
     }
 }
 
-/// Runs a command to its end, in this namespace.
+/// Runs a command to its end. An exit code other than 0 is an error.
 fn succeed(command: Command, stdin: &[u8]) -> Result<(), String> {
     let called = format!("{command:?}");
     let ended = finish(command, stdin);
@@ -125,7 +125,7 @@ fn a_nat_keeps_the_connection_of_a_silent_device() {
     let server = Server::of(Process::start(command), &args);
     let port = server.addr().port().to_string();
     let mut daemon = Daemon::of(server, 1);
-    // It does not heed a FIN: only the NAT can lose messages.
+    // This nc goes on after a FIN: only the NAT can lose messages.
     let command = nc.command(&["-N", "192.0.2.10", &port]);
     let mut sender = Process::start(device.command(&command));
     let mut sent = 0;
