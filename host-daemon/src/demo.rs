@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use framing_core::{AnyFraming, Blocks, Limits};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -168,6 +168,7 @@ fn listen(decoding: Decoding, reply: Option<Reply>) -> Result<(Listener, SocketA
         reply,
     };
     let failure = |error| Failure::listen(address, error);
+    let policy = watch::channel(Arc::new(policy)).1;
     let bound = Binder::new(Sockets::default()).bind(&address.to_string(), policy);
     let listener = bound.map_err(failure)?.pop();
     let listener = listener.ok_or_else(|| failure(io::ErrorKind::AddrNotAvailable.into()))?;

@@ -44,7 +44,7 @@ use tracing::{error, warn};
 use self::disk::{Directory, Folder};
 use self::repair::Repaired;
 use self::stats::Stats;
-use self::syncer::{Abandoned, Common};
+use self::syncer::{Abandoned, Common, Retention};
 use self::writer::{Settings, Writer};
 use crate::event::{Event, What};
 use crate::failure::Failure;
@@ -66,16 +66,30 @@ impl Lock {
     /// Locks a folder, which is made if there is none. The lock ends with the process.
     ///
     /// # Errors
-    /// [`Failure::Write`]; [`Failure::Locked`] if somebody has locked it.
+    /// [`Failure::Folder`]; [`Failure::Locked`] if somebody has locked it.
     pub fn take(path: &Path) -> Result<Self, Failure> {
-        make_durable(path).map_err(|error| Failure::Write {
-            path: path.into(),
-            error,
+        make_durable(path).map_err(|error| folder_failure(path, error))?;
+        let file = repair::lock(path).map_err(|failure| match failure {
+            Failure::Write { path, error } => Failure::Folder { path, error },
+            failure => failure,
         })?;
         Ok(Self {
             path: path.into(),
-            _file: repair::lock(path)?,
+            _file: file,
         })
+    }
+
+    /// Whether a folder can be written to, or made, as far as that is known without doing it: writes a file that has
+    /// no name, in the folder or where it would be made.
+    ///
+    /// # Errors
+    /// [`Failure::Folder`].
+    pub fn check(path: &Path) -> Result<(), Failure> {
+        let there = path.ancestors().find(|it| it.symlink_metadata().is_ok());
+        // Of a relative path that is not there, all is to be made where we are.
+        let there = there.unwrap_or_else(|| Path::new("."));
+        let tried = there.metadata().and_then(|_| tempfile::tempfile_in(there));
+        tried.map_or_else(|error| Err(folder_failure(path, error)), |_| Ok(()))
     }
 
     /// Seals what a crash has left torn. What cannot be repaired now stays as it is, until the next start.
@@ -128,18 +142,15 @@ impl Recording {
     /// good, it stops the daemon.
     ///
     /// # Errors
-    /// [`Failure::Write`].
+    /// [`Failure::Folder`].
     pub fn start(
         lock: Lock,
         settings: Settings,
-        max_bytes: Option<u64>,
+        retention: Arc<Retention>,
         stats: Arc<Stats>,
         stop: CancellationToken,
     ) -> Result<(Self, mpsc::Sender<Event>), Failure> {
-        let failure = |error| Failure::Write {
-            path: lock.path().into(),
-            error,
-        };
+        let failure = |error| folder_failure(lock.path(), error);
         let folder = Directory::open(lock.path()).map_err(failure)?;
         let files = folder.list().map_err(failure)?;
         let numbers = files.iter().filter_map(|(name, _)| names::number(name));
@@ -148,7 +159,7 @@ impl Recording {
             folder: Arc::new(folder),
             stats,
             abandon: AtomicBool::new(false),
-            max_bytes,
+            retention,
         });
         let (events, queue) = mpsc::channel(QUEUE_LEN);
         let writer = Writer::new(settings, Arc::clone(&common), number);
@@ -198,10 +209,19 @@ impl Recording {
     }
 }
 
+fn folder_failure(path: &Path, error: io::Error) -> Failure {
+    let path = path.into();
+    Failure::Folder { path, error }
+}
+
 /// Makes a folder, and those that it is in, where there are none, and has their names on the disk.
 fn make_durable(path: &Path) -> io::Result<()> {
     let missing = path.ancestors().take_while(|it| !it.exists());
     let missing: Vec<_> = missing.filter(|it| !it.as_os_str().is_empty()).collect();
+    if let Some(link) = missing.iter().find(|it| it.symlink_metadata().is_ok()) {
+        // A link to what is not there, such as a disk that is not mounted yet: nothing is made in its place.
+        link.metadata()?;
+    }
     fs::create_dir_all(path)?;
     for made in missing {
         let parent = made.parent().filter(|it| !it.as_os_str().is_empty());

@@ -14,7 +14,7 @@ use host_daemon::recording::container::Compression;
 use host_daemon::recording::disk::{Directory, Folder};
 use host_daemon::recording::names;
 use host_daemon::recording::stats::Stats;
-use host_daemon::recording::syncer::Common;
+use host_daemon::recording::syncer::{Common, Retention};
 use host_daemon::recording::writer::{Settings, Writer};
 use mcap::MessageStream;
 use serde_json::Value;
@@ -36,7 +36,7 @@ fn common(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<Common> 
         folder: Arc::new(folder),
         stats: Arc::default(),
         abandon: AtomicBool::new(false),
-        max_bytes,
+        retention: Retention::new(max_bytes),
     })
 }
 
