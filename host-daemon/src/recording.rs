@@ -222,7 +222,11 @@ fn make_durable(path: &Path) -> io::Result<()> {
         // A link to what is not there, such as a disk that is not mounted yet: nothing is made in its place.
         link.metadata()?;
     }
-    fs::create_dir_all(path)?;
+    fs::create_dir_all(path).map_err(|error| match error.kind() {
+        // The file in its place is what is wrong.
+        io::ErrorKind::AlreadyExists => io::Error::from_raw_os_error(libc::ENOTDIR),
+        _ => error,
+    })?;
     for made in missing {
         let parent = made.parent().filter(|it| !it.as_os_str().is_empty());
         // One that may not be read cannot be synced, and is none of ours.

@@ -181,7 +181,7 @@ fn a_folder_that_cannot_be_written_to_is_found() {
     let file = File::new("");
     for folder in [file.name().to_owned(), format!("{}/deep/er", file.name())] {
         let ended = File::new(&format!("record = '{folder}'")).check();
-        ended.assert_refused(2, &format!("cannot write {folder}: "));
+        ended.assert_refused(2, &format!("cannot record to {folder}: "));
     }
     let there = file.path.parent().unwrap();
     let to_be_made = there.join("a/b");
@@ -223,9 +223,27 @@ fn check_config_says_what_will_be_done() {
 #[test]
 fn the_sample_is_a_config() {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-daemon/systemd/blocksd.toml");
-    let ended = run(&["check-config", sample.to_str().unwrap()], b"");
+    let sample = fs::read_to_string(sample).unwrap();
+    // Into a folder that this user may write to.
+    let folder = TempDir::new().unwrap();
+    let record = folder.path().join("record");
+    assert!(sample.contains("\nrecord = \"/var/lib/blocksd\"\n"));
+    let sample = sample.replace("/var/lib/blocksd", record.to_str().unwrap());
+    let ended = File::new(&sample).check();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout_text().ends_with("\nok\n"), "{ended:?}");
+    // Each key that it shows is one.
+    let shown = sample.lines().map(|line| {
+        let key = line.strip_prefix('#').unwrap_or(line);
+        let is_key = key.split_once(" = ").is_some_and(|(name, _)| {
+            let mut letters = name.bytes();
+            letters.all(|letter| letter.is_ascii_lowercase() || letter == b'-')
+        });
+        if is_key { key } else { "" }
+    });
+    let shown = shown.collect::<Vec<_>>().join("\n");
+    let ended = File::new(&shown.replace("[[listener]]", "")).check();
+    assert_eq!(ended.code, Some(0), "{ended:?}\n{shown}");
 }
 
 #[test]

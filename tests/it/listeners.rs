@@ -40,7 +40,7 @@ fn a_unix_socket_is_answered_replaced_if_nobody_is_there_and_removed() {
     assert_eq!(server.events()[0]["device"], listen.as_str());
     assert_eq!(server.events()[0]["peer"], listen.as_str());
     // Somebody answers now.
-    run(&["serve", "--listen", &listen], b"").assert_refused(2, "d.sock");
+    run(&["serve", "--listen", &listen], b"").assert_refused(75, "d.sock");
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(!path.exists(), "it is left behind");
@@ -52,7 +52,7 @@ fn a_file_that_is_no_socket_is_not_replaced() {
     let path = folder.path().join("notes");
     std::fs::write(&path, "keep me").unwrap();
     let listen = format!("unix:{}", path.display());
-    run(&["serve", "--listen", &listen], b"").assert_refused(2, "notes");
+    run(&["serve", "--listen", &listen], b"").assert_refused(2, "not a socket");
     assert_eq!(std::fs::read(&path).unwrap(), b"keep me");
     run(&["serve", "--listen", "unix:"], b"").assert_refused(2, "a path is missing");
     run(&["serve", "--listen", "serial:/dev/x?speed=3"], b"").assert_refused(2, "speed=3");

@@ -84,7 +84,7 @@ fn every_command_says_why_it_fails_before_it_ends() {
     for args in [
         &["serve", "--listen", "nowhere"][..],
         &["send", "--framing", "nothing", "x"],
-        &["server", "nowhere"],
+        &["server", "two words"],
         &["bogus"],
         &[],
     ] {

@@ -24,11 +24,17 @@ mod demo;
 mod differential;
 mod exhaustive;
 #[cfg(feature = "daemon")]
+mod exit_codes;
+#[cfg(feature = "daemon")]
 mod faults;
 #[cfg(feature = "daemon")]
 mod foreign;
 #[cfg(feature = "daemon")]
+mod health;
+#[cfg(feature = "daemon")]
 mod hostile;
+#[cfg(feature = "daemon")]
+mod install;
 #[cfg(feature = "daemon")]
 mod limits;
 #[cfg(feature = "daemon")]
@@ -57,6 +63,8 @@ mod recording;
 mod recordings;
 mod refusals;
 #[cfg(feature = "daemon")]
+mod reload;
+#[cfg(feature = "daemon")]
 mod replay;
 #[cfg(feature = "daemon")]
 mod scripts;
@@ -66,6 +74,8 @@ mod send;
 mod sending_side;
 #[cfg(feature = "daemon")]
 mod serve;
+#[cfg(feature = "daemon")]
+mod signals;
 #[cfg(feature = "daemon")]
 mod simulation;
 mod splits;

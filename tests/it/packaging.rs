@@ -75,7 +75,7 @@ fn a_service_manager_is_told_when_it_is_ready_alive_and_stopping() {
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(DEADLINE)).unwrap();
     let told = || {
-        let mut buffer = [0; 100];
+        let mut buffer = [0; 200];
         let len = manager.recv(&mut buffer).expect("it tells something");
         String::from_utf8_lossy(&buffer[..len]).into_owned()
     };

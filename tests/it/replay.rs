@@ -166,7 +166,7 @@ fn a_peer_that_hangs_up_is_told_with_how_far_it_came() {
         .local_addr()
         .unwrap();
     let ended = replay(&path, &address.to_string(), &["--speed", "max"]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(ended.code, Some(75), "{ended:?}");
     assert!(ended.stderr.contains("cannot connect to"), "{ended:?}");
     replay(&path, "127.0.0.1:1", &["--speed", "0"]).assert_refused(2, "--speed");
 }

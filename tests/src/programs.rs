@@ -10,11 +10,17 @@ use crate::skip::skipped;
 
 /// Where `tests/peers/unpack` puts programs of others.
 const UNPACKED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/peers/root");
+/// The environment variable that names a `blocksd` to test in place of building one.
+const BINARY_NAMED: &str = "BLOCKSD";
 
 /// `blocksd` with these arguments, built once for all tests.
 pub fn blocksd(args: &[&str]) -> Command {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BINARY.get_or_init(build).as_ref();
+    let built = BINARY.get_or_init(|| match std::env::var_os(BINARY_NAMED) {
+        Some(path) => Ok(path.into()),
+        None => build(),
+    });
+    let built = built.as_ref();
     let binary = built.unwrap_or_else(|error| panic!("blocksd cannot be built:\n{error}"));
     let mut command = Command::new(binary);
     command.args(args).env_remove("RUST_LOG");
