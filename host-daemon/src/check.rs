@@ -10,6 +10,9 @@ use crate::listener::{self, Address, AddressError, Claims};
 use crate::recording::Lock;
 use crate::recording::repair::is_locked;
 
+/// Addresses to listen on, and how the connections of each are treated.
+pub type Plan = Vec<(String, Policy)>;
+
 /// Prints what `serve` would do with these options: a line for each listener, and `ok`.
 ///
 /// # Errors
@@ -49,7 +52,7 @@ pub fn check(serve: &Serve) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Conflict`], [`Failure::Duplicate`], [`Failure::File`], [`Failure::Refused`], [`Failure::Listen`].
-pub fn plan(serve: &Serve) -> Result<Vec<(String, Policy)>, Failure> {
+pub fn plan(serve: &Serve) -> Result<Plan, Failure> {
     let mut policies = policies(serve)?;
     let mut claims = Claims::default();
     if let Some(address) = &serve.metrics {
@@ -69,7 +72,7 @@ pub fn plan(serve: &Serve) -> Result<Vec<(String, Policy)>, Failure> {
 }
 
 /// The addresses to listen on and how their connections are treated, if that can be done at all.
-fn policies(serve: &Serve) -> Result<Vec<(String, Policy)>, Failure> {
+fn policies(serve: &Serve) -> Result<Plan, Failure> {
     let policies = serve.listen.iter().map(|listen| {
         let policy = serve.policy(listen);
         if let Some(reply) = &policy.reply {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
 use host_daemon::bounds::Bounds;
+use host_daemon::check::Plan;
 use host_daemon::cli::{Command, OutputKind, Serve};
 use host_daemon::config::{self, Wrong};
 use host_daemon::connection::{Policy, Shared};
@@ -200,7 +201,7 @@ struct Started {
 /// Opens everything. What may take long, such as a repair or a resolver, has a thread of its own, so that a signal is
 /// heeded; what is done by it when that comes is done again at the next start.
 async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Started, Failure> {
-    let policies = {
+    let plan = {
         let arguments = Arc::clone(arguments);
         aside(move || check::plan(&arguments)).await?
     };
@@ -235,7 +236,7 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
         health.enter(Phase::Starting);
     }
     let sockets = arguments.sockets();
-    let (listeners, policies) = aside(move || listen(policies, sockets)).await?;
+    let (listeners, policies) = aside(move || listen(plan, sockets)).await?;
     let bounds = Bounds::new(
         arguments.max_connections,
         arguments.max_connections_per_device,
@@ -268,10 +269,10 @@ async fn aside<T: std::marker::Send + 'static>(
 }
 
 /// Opens all listeners.
-fn listen(policies: Vec<(String, Policy)>, sockets: Sockets) -> Result<Listening, Failure> {
+fn listen(plan: Plan, sockets: Sockets) -> Result<Listening, Failure> {
     let mut binder = Binder::new(sockets);
     let (mut listeners, mut live) = (Vec::new(), Vec::new());
-    for (address, policy) in policies {
+    for (address, policy) in plan {
         let (sender, policy) = watch::channel(Arc::new(policy));
         match binder.bind(&address, policy) {
             Ok(bound) => listeners.extend(bound),

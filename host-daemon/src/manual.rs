@@ -53,7 +53,9 @@ fn write_all(folder: &Path, commands: Vec<Command>, source: &str) -> Result<(), 
     };
     fs::create_dir_all(folder).map_err(|error| failure(folder, error))?;
     for command in commands {
-        let name = command.get_display_name().unwrap_or(command.get_name());
+        let name = command
+            .get_display_name()
+            .unwrap_or_else(|| command.get_name());
         let path = folder.join(format!("{name}.1"));
         let text = page(command, source)?;
         fs::write(&path, text).map_err(|error| failure(&path, error))?;

@@ -89,7 +89,14 @@ impl Lock {
         // Of a relative path that is not there, all is to be made where we are.
         let there = there.unwrap_or_else(|| Path::new("."));
         let tried = there.metadata().and_then(|_| tempfile::tempfile_in(there));
-        tried.map_or_else(|error| Err(folder_failure(path, error)), |_| Ok(()))
+        tried.map_err(|error| folder_failure(path, error))?;
+        let lock = path.join(repair::LOCK);
+        match fs::File::options().append(true).open(&lock) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(folder_failure(&lock, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Seals what a crash has left torn. What cannot be repaired now stays as it is, until the next start.

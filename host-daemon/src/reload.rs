@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use crate::bounds::Bounds;
-use crate::check;
+use crate::check::{self, Plan};
 use crate::cli::{Cli, Command, Listen, Options, Record, Serve};
 use crate::config::{self, Wrong};
 use crate::connection::Policy;
@@ -79,8 +79,8 @@ impl Reloader {
             // Reads files, and resolves names.
             let read = tokio::task::spawn_blocking(move || read(command_line)).await;
             let refused = match read {
-                Ok(Ok((serve, policies))) => {
-                    let outcome = self.apply(&serve, policies);
+                Ok(Ok((serve, plan))) => {
+                    let outcome = self.apply(&serve, plan);
                     log_outcome(&path, &outcome);
                     service::reloaded("configuration reloaded");
                     continue;
@@ -93,9 +93,9 @@ impl Reloader {
         }
     }
 
-    fn apply(&mut self, serve: &Serve, policies: Vec<(String, Policy)>) -> Outcome {
+    fn apply(&mut self, serve: &Serve, plan: Plan) -> Outcome {
         let mut left: Vec<_> = self.live.policies.iter().collect();
-        for (address, policy) in policies {
+        for (address, policy) in plan {
             // Of an address that is given twice, such as one with port 0, the first to the first.
             if let Some(at) = left.iter().position(|(other, _)| *other == address) {
                 left.remove(at).1.send_replace(Arc::new(policy));
@@ -160,7 +160,7 @@ const OF_POLICIES: [&str; 11] = [
     "reply",
 ];
 
-fn read(command_line: Vec<OsString>) -> Result<(Box<Serve>, Vec<(String, Policy)>), String> {
+fn read(command_line: Vec<OsString>) -> Result<(Box<Serve>, Plan), String> {
     let serve = match config::parse(command_line) {
         Ok(Cli {
             command: Command::Serve(serve),
@@ -169,8 +169,8 @@ fn read(command_line: Vec<OsString>) -> Result<(Box<Serve>, Vec<(String, Policy)
         Err(Wrong::Usage(error)) => return Err(config::one_line(&error)),
         Err(Wrong::Config(error)) => return Err(error.to_string()),
     };
-    let policies = check::plan(&serve).map_err(|failure| failure.to_string())?;
-    Ok((serve, policies))
+    let plan = check::plan(&serve).map_err(|failure| failure.to_string())?;
+    Ok((serve, plan))
 }
 
 fn log_outcome(path: &str, outcome: &Outcome) {
@@ -265,4 +265,53 @@ fn settings(serve: &Serve) -> Vec<Setting> {
         setting("metrics", metrics),
         setting("reply", reply),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::{Args as _, Command, Parser as _};
+
+    use super::*;
+
+    fn serve(words: &[&str]) -> Serve {
+        let words = ["blocksd", "serve"].iter().chain(words);
+        match Cli::parse_from(words).command {
+            super::Command::Serve(serve) => *serve,
+            _ => unreachable!("it says serve"),
+        }
+    }
+
+    #[test]
+    fn every_option_is_compared_by_its_name() {
+        let command = Serve::augment_args(Command::new("serve"));
+        let options = command.get_arguments();
+        let mut options: BTreeSet<_> = options.filter_map(|it| it.get_long()).collect();
+        options.remove("config");
+        let mut compared: BTreeSet<_> = settings(&serve(&[])).iter().map(|it| it.name).collect();
+        assert!(compared.remove("options of a listener"));
+        assert_eq!(compared, options);
+        assert!(OF_POLICIES[1..].iter().all(|name| options.contains(name)));
+    }
+
+    #[test]
+    fn an_option_that_differs_is_found() {
+        let old = settings(&serve(&[]));
+        for (words, name) in [
+            (&["--for", "1m"][..], "for"),
+            (&["--framing", "lines"], "framing"),
+            (&["--listen", "[::1]:1060"], "listen"),
+            (
+                &["--listen", "127.0.0.1:1060,framing=lines"],
+                "options of a listener",
+            ),
+            (&["--reply", "echo"], "reply"),
+        ] {
+            let new = settings(&serve(words));
+            let changed = old.iter().zip(&new).filter(|(old, new)| old != new);
+            let changed: Vec<_> = changed.map(|(old, _)| old.name).collect();
+            assert_eq!(changed, [name]);
+        }
+    }
 }

@@ -169,6 +169,8 @@ fn is_root() -> bool {
 /// A system that was booted in a [`Scratch`]; its processes end when dropped.
 struct Booted {
     _scratch: Scratch,
+    /// One at a time: they would share a control group.
+    _lock: File,
     manager: Process,
     /// The first process of the system, as it is seen from outside.
     init: String,
@@ -176,6 +178,9 @@ struct Booted {
 
 impl Booted {
     fn boot(scratch: Scratch) -> Result<Self, String> {
+        let lock = std::env::temp_dir().join("blocksd-nspawn.lock");
+        let lock = File::create(lock).map_err(|error| error.to_string())?;
+        lock.lock().map_err(|error| error.to_string())?;
         let root = scratch.seen();
         // Its own, which fits the library that comes with it.
         let nspawn = scratch.root().join("usr/bin/systemd-nspawn");
@@ -207,6 +212,7 @@ impl Booted {
         };
         let booted = Self {
             _scratch: scratch,
+            _lock: lock,
             manager,
             init,
         };

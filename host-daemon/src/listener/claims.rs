@@ -26,7 +26,7 @@ impl Claims {
     /// [`Failure::Duplicate`]; [`Failure::Listen`] where a name is not resolved.
     pub fn claim(&mut self, address: &Address, text: &str) -> Result<(), Failure> {
         match address {
-            Address::Tcp(address) => return self.network(address),
+            Address::Tcp(address) => self.network(address),
             Address::Unix(path) => self.take(Claim::File(real(path)), text),
             Address::Serial(line) => self.take(Claim::File(real(Path::new(&line.path))), text),
             Address::Stdin => self.take(Claim::Stdin, text),
