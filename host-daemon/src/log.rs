@@ -110,6 +110,9 @@ pub fn subscribe(level: &str) {
 /// # Errors
 /// Why it is as before.
 pub fn change(level: &str) -> Result<(), String> {
+    if std::env::var_os(VARIABLE).is_some_and(|text| !text.is_empty()) {
+        warn!("{VARIABLE} is set, and goes before `log`");
+    }
     let filter = filter(level).0;
     let handle = FILTER.get().ok_or("nothing is logged")?;
     handle.reload(filter).map_err(|error| error.to_string())

@@ -15,8 +15,9 @@ use tracing::{debug, warn};
 /// Signals that are closer than this to the first are one: GNU `timeout` sends two, to the process and to its group.
 const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
-/// Signals that end a process by default, and mean nothing here: they are logged.
-const IGNORED: [(i32, &str); 9] = [
+/// Signals that end a process by default, and mean nothing here: they are logged. Not SIGPIPE, which Rust's runtime
+/// ignores before `main`.
+const IGNORED: [(i32, &str); 8] = [
     (libc::SIGUSR1, "SIGUSR1"),
     (libc::SIGUSR2, "SIGUSR2"),
     (libc::SIGALRM, "SIGALRM"),
@@ -25,8 +26,6 @@ const IGNORED: [(i32, &str); 9] = [
     (libc::SIGIO, "SIGIO"),
     (libc::SIGPWR, "SIGPWR"),
     (libc::SIGSTKFLT, "SIGSTKFLT"),
-    // A write to a peer that is gone, and a file over its limit: the write fails, and its error is handled.
-    (libc::SIGPIPE, "SIGPIPE"),
 ];
 
 /// Handles all signals from now on. The first SIGTERM or SIGINT cancels `stop`; another one, half a second later or

@@ -238,11 +238,18 @@ fn bounds_on_connections_and_the_level_of_the_log_are_reloaded() {
 fn the_environment_goes_before_the_level_in_the_file() {
     let config = "listen = '127.0.0.1:0'\nframing = 'lines'\nlog = 'info'";
     let mut daemon = Daemon::with(config, |command, _| {
-        command.env("RUST_LOG", "host_daemon::reload=info,error");
+        command.env(
+            "RUST_LOG",
+            "host_daemon::reload=info,host_daemon::log=warn,error",
+        );
     });
     daemon.reload(&config.replace("'info'", "'debug'"));
     let said = daemon.server.process.error_text();
     assert!(!said.contains("open files and sockets"), "{said}");
+    assert!(
+        said.contains("RUST_LOG is set, and goes before `log`"),
+        "{said}"
+    );
     assert_eq!(daemon.server.stop().0.code, Some(0));
 }
 
