@@ -282,7 +282,7 @@ impl Listener {
 /// As [`Binder::bind`] for the same reason.
 pub fn check(address: &str) -> io::Result<()> {
     match address.parse().map_err(invalid)? {
-        Address::Unix(path) => local::check(&path),
+        Address::Unix(path) => local::probe(&path),
         _ => Ok(()),
     }
 }

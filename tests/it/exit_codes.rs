@@ -189,17 +189,29 @@ fn a_folder_is_tried_again_where_it_is_locked_or_read_only() {
 #[test]
 fn a_folder_that_is_not_ours_is_wrong() {
     let folder = TempDir::new().unwrap();
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", NOBODY, "--clear-groups"]);
-    command.arg(blocksd(&[]).get_program());
-    command.args(["serve", "--listen", "127.0.0.1:0", "--record"]);
-    command.arg(folder.path()).stderr(Stdio::piped());
-    let ended = finish(command, b"");
-    if ended.stderr.contains("setpriv") {
-        println!("SKIPPED a_folder_that_is_not_ours_is_wrong: cannot become another user");
-        return;
+    let config = TempDir::new().unwrap();
+    let file = config.path().join("blocksd.toml");
+    let mode = |path: &Path, mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(path, mode).unwrap();
+    };
+    mode(config.path(), 0o755);
+    for key in ["record = \"", "listen = \"unix:"] {
+        fs::write(&file, format!("{key}{}/a\"", text(folder.path()))).unwrap();
+        mode(&file, 0o644);
+        for args in [&["serve", "--config"][..], &["check-config"]] {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", NOBODY, "--clear-groups"]);
+            command.arg(blocksd(&[]).get_program());
+            command.args(args).arg(&file).stderr(Stdio::piped());
+            let ended = finish(command, b"");
+            if ended.stderr.contains("setpriv") {
+                println!("SKIPPED a_folder_that_is_not_ours_is_wrong: cannot become another user");
+                return;
+            }
+            ended.assert_refused(2, "Permission denied");
+        }
     }
-    ended.assert_refused(2, "Permission denied");
 }
 
 #[test]

@@ -39,13 +39,26 @@ pub(super) fn check(path: &Path) -> io::Result<()> {
             "there is a file that is not a socket; remove it, or choose another path",
         )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let folder = path
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty());
-            fs::metadata(folder.unwrap_or_else(|| Path::new("."))).map(drop)
+            fs::metadata(folder_of(path)).map(drop)
         }
         Err(error) => Err(error),
     }
+}
+
+/// The same, and whether its folder can be written to: makes a file there that has no name.
+///
+/// # Errors
+/// As [`check`], and as the folder refuses a file.
+pub(super) fn probe(path: &Path) -> io::Result<()> {
+    check(path)?;
+    tempfile::tempfile_in(folder_of(path)).map(drop)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or_else(|| Path::new("."))
 }
 
 /// A socket that the service manager has opened, and its name.
