@@ -12,7 +12,6 @@ use tests::process::{Ended, Process, blocksd, finish};
 /// What the fresh system has beside its base.
 const PACKAGES: &str = "systemd,systemd-sysv,systemd-container,dbus";
 const SUITE: &str = "bookworm";
-const MIRROR: &str = "http://deb.debian.org/debian";
 
 /// Where root's shell searches for programs.
 const SEARCHED: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -60,7 +59,7 @@ fn debian() -> Result<PathBuf, String> {
     fs::remove_dir_all(&part).ok();
     let mut command = Command::new("debootstrap");
     command.args(["--variant=minbase", &format!("--include={PACKAGES}"), SUITE]);
-    command.arg(&part).arg(MIRROR).stdin(Stdio::null());
+    command.arg(&part).stdin(Stdio::null());
     let made = command
         .output()
         .map_err(|error| format!("debootstrap: {error}"))?;
