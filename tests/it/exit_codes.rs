@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tests::process::{DEADLINE, Process, Server, blocksd, finish, python, run};
+use tests::skip::skipped;
 
 /// The environment refuses it now: `EX_TEMPFAIL`.
 const REFUSED: i32 = 75;
@@ -177,8 +178,9 @@ fn a_folder_is_tried_again_where_it_is_locked_or_read_only() {
         read_only.args(command.split(' ')).arg(target);
         let ended = finish(read_only, b"");
         if ended.stderr.contains("unshare") || ended.stderr.contains("mount:") {
-            println!(
-                "SKIPPED a_folder_is_tried_again_where_it_is_locked_or_read_only: cannot mount"
+            skipped(
+                "a_folder_is_tried_again_where_it_is_locked_or_read_only",
+                "this user cannot mount a file system",
             );
             return;
         }
@@ -206,7 +208,10 @@ fn a_folder_that_is_not_ours_is_wrong() {
             command.args(args).arg(&file).stderr(Stdio::piped());
             let ended = finish(command, b"");
             if ended.stderr.contains("setpriv") {
-                println!("SKIPPED a_folder_that_is_not_ours_is_wrong: cannot become another user");
+                skipped(
+                    "a_folder_that_is_not_ours_is_wrong",
+                    "this user cannot become another",
+                );
                 return;
             }
             ended.assert_refused(2, "Permission denied");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tests::process::{DEADLINE, Server};
 use tests::scrape::{self, Answer};
+use tests::skip::skipped;
 
 use crate::recording::SmallDisk;
 
@@ -44,7 +45,10 @@ fn a_daemon_that_listens_is_ready() {
 fn a_disk_that_refuses_is_the_reason_until_it_takes_what_waits_and_so_is_the_stop() {
     let folder = TempDir::new().unwrap();
     let Some(_disk) = SmallDisk::mount(folder.path()) else {
-        println!("SKIPPED health of a full disk: cannot mount a file system");
+        skipped(
+            "a_disk_that_refuses_is_the_reason_until_it_takes_what_waits_and_so_is_the_stop",
+            "this user cannot mount a file system",
+        );
         return;
     };
     let ballast = folder.path().join("ballast");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tests::process::{Ended, Process, blocksd, finish};
+use tests::skip::{ran, skipped};
 
 /// What the fresh system has beside its base.
 const PACKAGES: &str = "systemd,systemd-sysv,systemd-container,dbus";
@@ -304,7 +305,10 @@ fn the_documented_install_works_as_typed_on_a_fresh_debian() {
     let scratch = match Scratch::new() {
         Ok(scratch) => scratch,
         Err(reason) => {
-            println!("SKIPPED the_documented_install_works_as_typed_on_a_fresh_debian: {reason}");
+            skipped(
+                "the_documented_install_works_as_typed_on_a_fresh_debian",
+                reason,
+            );
             return;
         }
     };
@@ -349,7 +353,7 @@ fn the_unit_runs_under_systemd() {
     let name = "the_unit_runs_under_systemd";
     let scratch = match Scratch::new() {
         Ok(scratch) => scratch,
-        Err(reason) => return println!("SKIPPED {name}: {reason}"),
+        Err(reason) => return skipped(name, reason),
     };
     // What the unit says is sound for this version, whether it can be booted here or not.
     let verified = scratch.run(
@@ -360,9 +364,14 @@ fn the_unit_runs_under_systemd() {
     scratch.run("rm /usr/local/bin/blocksd");
     let system = match Booted::boot(scratch) {
         Ok(system) => system,
-        Err(reason) => return println!("RAN {name}: systemd-analyze verify only: {reason}"),
+        Err(reason) => {
+            return ran(
+                name,
+                format!("systemd-analyze verify only, no boot: {reason}"),
+            );
+        }
     };
-    println!("RAN {name}: booted by systemd-nspawn, and systemd-analyze verify");
+    ran(name, "systemd-analyze verify, and a boot by systemd-nspawn");
     system.done(&block("cargo build"));
     is_collected_reloaded_and_restarted(&system);
     is_retried_while_the_environment_refuses(&system);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tests::process::{DEADLINE, Process, Server, blocksd, run};
 use tests::scrape;
+use tests::skip::skipped;
 
 use crate::recording::SmallDisk;
 
@@ -69,7 +70,10 @@ fn gnu_timeout_ends_a_recording_in_order() {
 fn a_second_signal_later_ends_at_once() {
     let folder = TempDir::new().unwrap();
     let Some(_disk) = SmallDisk::mount(folder.path()) else {
-        println!("SKIPPED a_second_signal_later_ends_at_once: cannot mount a file system");
+        skipped(
+            "a_second_signal_later_ends_at_once",
+            "this user cannot mount a file system",
+        );
         return;
     };
     let args = ["--record", text(folder.path()), "--record-sync-ms", "10"];
@@ -150,7 +154,10 @@ fn a_start_that_takes_long_answers_and_heeds_signals() {
     // Many chunks whose length is not known: to be searched byte by byte.
     let file = fs::File::options().write(true).open(&torn).unwrap();
     if file.set_len(64 << 30).is_err() {
-        println!("SKIPPED a_start_that_takes_long_answers_and_heeds_signals: no large files");
+        skipped(
+            "a_start_that_takes_long_answers_and_heeds_signals",
+            "the file system has no large files",
+        );
         return;
     }
     let args = ["--record", text(folder.path()), "--metrics", "127.0.0.1:0"];
