@@ -181,11 +181,11 @@ impl Connection {
     /// Receives until the device has said everything, answers if that was asked for, and closes. Whoever is told
     /// that it has closed can have its place.
     ///
+    /// The sending side stays open until then, also where nothing is ever sent: most peers, proxies and NATs take a
+    /// FIN as the end of the connection.
+    ///
     /// Tell that it has [`opened`](Self::opened) first.
     pub async fn run(mut self: Box<Self>) {
-        if self.answer.is_none() {
-            self.stream.send_nothing();
-        }
         let mut stopped = pin!(self.shared.stop.clone().cancelled_owned());
         let reason = loop {
             let step = poll_fn(|context| self.poll_step(context, stopped.as_mut())).await;

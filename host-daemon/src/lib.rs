@@ -13,6 +13,7 @@
 
 pub mod batch;
 pub mod book;
+pub mod bounds;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod descriptors;
 pub mod device;
 pub mod event;
 pub mod failure;
+pub mod health;
 pub mod limit;
 pub mod listener;
 pub mod log;
@@ -34,9 +36,12 @@ pub mod patience;
 pub mod pool;
 pub mod python;
 pub mod recording;
+pub mod reload;
 pub mod reply;
+pub mod resolve;
 pub mod send;
 pub mod serve;
 pub mod service;
+pub mod signals;
 pub mod sinks;
 pub mod stream;

@@ -12,8 +12,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::warn;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::{DefaultFields, Format};
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::{EnvFilter, reload};
 
 /// Lines that wait to be written at most; one more is lost, and counted.
 const LINES_MAX: usize = 4096;
@@ -27,6 +30,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(1);
 
 static LOG: OnceLock<Log> = OnceLock::new();
+static FILTER: OnceLock<Filter> = OnceLock::new();
 
 /// Starts the thread, to which panics are told as well. What is told before this is written at once.
 ///
@@ -58,17 +62,74 @@ pub fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// Logs from now on what `RUST_LOG` asks for; without it, from `level` on.
+/// The environment variable that goes before `--log`.
+const VARIABLE: &str = "RUST_LOG";
+
+type Filter = reload::Handle<EnvFilter, Formatted>;
+type Formatted = fmt::Formatter<DefaultFields, Format, Lines>;
+
+/// What is logged, checked: `info`, or `host_daemon::recording=debug,info`.
+///
+/// # Errors
+/// Where it says nothing that can be logged by.
+pub fn directives(text: &str) -> Result<String, String> {
+    let refuse = |part: &str| {
+        format!(
+            "`{part}` is not off, error, warn, info, debug, trace or TARGET=LEVEL, as in host_daemon::recording=debug,info"
+        )
+    };
+    for part in text.split(',') {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        // A word that is not a level would be taken for a module, and all else be silent.
+        if level.trim().parse::<LevelFilter>().is_err() {
+            return Err(refuse(part));
+        }
+    }
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(refuse(text)),
+    }
+}
+
+/// Logs from now on what `RUST_LOG` asks for; without it, what `level` says.
 pub fn subscribe(level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (filter, wrong) = filter(level);
+    let builder = tracing_subscriber::fmt()
         .with_writer(Lines)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         // A log that nobody reads is no reason to panic.
         .log_internal_errors(false)
-        .init();
+        .with_env_filter(filter)
+        .with_filter_reloading();
+    let _ = FILTER.set(builder.reload_handle());
+    builder.init();
+    if let Some(wrong) = wrong {
+        warn!("{VARIABLE} is not used: {wrong}");
+    }
+}
+
+/// Logs from now on what `level` says, unless `RUST_LOG` says otherwise.
+///
+/// # Errors
+/// Why it is as before.
+pub fn change(level: &str) -> Result<(), String> {
+    if std::env::var_os(VARIABLE).is_some_and(|text| !text.is_empty()) {
+        warn!("{VARIABLE} is set, and goes before `log`");
+    }
+    let filter = filter(level).0;
+    let handle = FILTER.get().ok_or("nothing is logged")?;
+    handle.reload(filter).map_err(|error| error.to_string())
+}
+
+/// What the environment asks for, or else `level`; and why the former is not used.
+fn filter(level: &str) -> (EnvFilter, Option<String>) {
+    let asked = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
+    match asked.map(|text| EnvFilter::builder().parse(text)) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(wrong)) => (EnvFilter::new(level), Some(wrong.to_string())),
+        None => (EnvFilter::new(level), None),
+    }
 }
 
 /// A line on standard error, behind what was logged before. It is one that people and programs wait for: where the

@@ -115,7 +115,7 @@ fn every_command_says_why_it_fails_before_it_ends() {
     for args in [
         &["serve", "--listen", "nowhere"][..],
         &["send", "--framing", "nothing", "x"],
-        &["server", "nowhere"],
+        &["server", "two words"],
         &["bogus"],
         &[],
     ] {
@@ -140,7 +140,7 @@ impl Deaf {
         command.args(["--max-block", "10", "--reply", "receipt"]);
         command.args(["--output", "none"]).stderr(Stdio::piped());
         // Every line, also those over the rate limit.
-        command.env("RUST_LOG", "host_daemon=debug");
+        command.env("RUST_LOG", "info,host_daemon::connection=debug");
         let mut child = command.spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         // No byte more than these lines is to leave the pipe.

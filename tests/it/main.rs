@@ -6,6 +6,8 @@ mod board;
 mod board_application;
 #[cfg(feature = "daemon")]
 mod board_links;
+#[cfg(feature = "daemon")]
+mod board_restarts;
 mod boundaries;
 #[cfg(feature = "daemon")]
 mod budgets;
@@ -24,11 +26,17 @@ mod demo;
 mod differential;
 mod exhaustive;
 #[cfg(feature = "daemon")]
+mod exit_codes;
+#[cfg(feature = "daemon")]
 mod faults;
 #[cfg(feature = "daemon")]
 mod foreign;
 #[cfg(feature = "daemon")]
+mod health;
+#[cfg(feature = "daemon")]
 mod hostile;
+#[cfg(feature = "daemon")]
+mod install;
 #[cfg(feature = "daemon")]
 mod limits;
 #[cfg(feature = "daemon")]
@@ -44,6 +52,8 @@ mod mixing;
 mod names;
 #[cfg(feature = "daemon")]
 mod packaging;
+#[cfg(feature = "daemon")]
+mod peers;
 mod pieces;
 #[cfg(feature = "daemon")]
 mod power;
@@ -55,13 +65,19 @@ mod recording;
 mod recordings;
 mod refusals;
 #[cfg(feature = "daemon")]
+mod reload;
+#[cfg(feature = "daemon")]
 mod replay;
 #[cfg(feature = "daemon")]
 mod scripts;
 #[cfg(feature = "daemon")]
 mod send;
 #[cfg(feature = "daemon")]
+mod sending_side;
+#[cfg(feature = "daemon")]
 mod serve;
+#[cfg(feature = "daemon")]
+mod signals;
 #[cfg(feature = "daemon")]
 mod simulation;
 mod splits;

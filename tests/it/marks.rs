@@ -16,7 +16,7 @@ use host_daemon::recording::container::Compression;
 use host_daemon::recording::disk::Directory;
 use host_daemon::recording::input::Input;
 use host_daemon::recording::recover::recover;
-use host_daemon::recording::syncer::Common;
+use host_daemon::recording::syncer::{Common, Retention};
 use host_daemon::recording::verify::verify;
 use host_daemon::recording::writer::{Settings, Writer};
 use mcap::MessageStream;
@@ -30,7 +30,7 @@ fn record(folder: &Path, device: &str, blocks: &[&[u8]]) -> PathBuf {
         folder: Arc::new(Directory::open(folder).unwrap()),
         stats: Arc::default(),
         abandon: AtomicBool::new(false),
-        max_bytes: None,
+        retention: Retention::new(None),
     });
     let settings = Settings {
         compression: Compression::None,

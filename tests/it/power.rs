@@ -8,7 +8,7 @@ use std::time::Duration;
 use host_daemon::recording::container::Compression;
 use host_daemon::recording::repair::repair_dir;
 use host_daemon::recording::stats::Stats;
-use host_daemon::recording::syncer::Common;
+use host_daemon::recording::syncer::{Common, Retention};
 use host_daemon::recording::writer::{Settings, Writer};
 use tempfile::TempDir;
 use tests::disk::{Chance, End, Fault, Simulated};
@@ -31,7 +31,7 @@ fn record(disk: &Simulated, stats: &Arc<Stats>, compression: Compression, chance
         folder: Arc::new(disk.clone()),
         stats: Arc::clone(stats),
         abandon: AtomicBool::new(false),
-        max_bytes: None,
+        retention: Retention::new(None),
     });
     let settings = Settings {
         compression,

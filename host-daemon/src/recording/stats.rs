@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::event::Suppressed;
@@ -27,6 +28,8 @@ pub struct Stats {
     errors: [AtomicU64; WriteErrorKind::ALL.len()],
     /// Threads that do.
     retrying: AtomicU64,
+    /// What the disk refused last.
+    refusal: Mutex<String>,
     files_repaired: AtomicU64,
     blocks_recovered: AtomicU64,
     bytes_lost: AtomicU64,
@@ -163,6 +166,23 @@ impl Stats {
         if let Some(count) = self.errors.get(WriteErrorKind::of(error) as usize) {
             add(count, 1);
         }
+    }
+
+    /// The disk refuses something, and one thread of the recording [waits](Self::retrying) for it from now on.
+    pub fn refused(&self, what: &str, error: &io::Error) {
+        *self.last_refusal() = format!("cannot {what}: {error}");
+        self.retrying(true);
+    }
+
+    /// What the disk refuses, while a thread of the recording waits for it.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        let waits = self.retrying.load(Ordering::Relaxed) != 0;
+        waits.then(|| self.last_refusal().clone())
+    }
+
+    fn last_refusal(&self) -> MutexGuard<'_, String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One thread of the recording waits from now on for the disk to take what it refused, or waits no longer.

@@ -342,6 +342,7 @@ impl Writer {
             rotate_after,
             ..
         } = self.settings;
+        let rotate_bytes = rotate_bytes.min(self.common.retention.file_max());
         let is_due = |open: &Open| {
             rotate_bytes <= open.part.len.load(Ordering::Relaxed)
                 || open.part.broken.load(Ordering::Acquire)
