@@ -447,6 +447,26 @@ fn empty_messages_between_others_keep_their_place() {
 }
 
 #[test]
+fn an_open_without_tokens_is_recorded_when_there_are_some_again() {
+    let recorder = Recorder::start(&[]);
+    let to = recorder.server.addr();
+    visits(50, localhost, to, b"");
+    let mut silent = recorder.server.connect();
+    // A connection needs two tokens, one comes back every 2 s, and every 5 s they are looked for.
+    thread::sleep(Duration::from_secs(11));
+    silent.write_all(b"\xff").unwrap();
+    silent.shutdown(Shutdown::Write).unwrap();
+    silent.read_to_end(&mut Vec::new()).unwrap();
+    let recorded = recorder.end();
+    recorded.assert_balanced();
+    let own = recorded.events.iter().filter(|event| event["conn"] == 51);
+    let own: Vec<_> = own.map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(own.first(), Some(&"open"), "{own:?}");
+    assert_eq!(own.last(), Some(&"close"), "{own:?}");
+    assert!(recorded.suppressed()["connections"] < 50);
+}
+
+#[test]
 fn counts_are_written_while_the_flood_goes_on() {
     let recorder = Recorder::start(&["--framing", "lines", "--metrics", "127.0.0.1:0"]);
     let metrics = tests::scrape::addr(&recorder.server);
