@@ -399,6 +399,8 @@ fn a_late_loop_is_measured_and_its_periods_are_not_made_up_for() {
     while let Some(block) = samples.peek() {
         let sample = decode(block);
         seen.push((sample["t"], sample["loop_us"], sample["loop_max_us"]));
+        // Nothing was sent while they were sampled: each found all those before it in the queue, and not itself.
+        assert_eq!(sample["queue"], sample["n"]);
         samples.sent();
     }
     assert_eq!(seen[3], (65.0, 0.0, 0.0));
