@@ -265,6 +265,12 @@ impl Batch {
         pool.weigh(&mut self.buffer, marks, share).await;
     }
 
+    /// Bytes of memory that it takes and that the pool has not counted.
+    #[must_use]
+    pub fn unweighed(&self) -> usize {
+        self.buffer.unweighed()
+    }
+
     fn marks_len(&self) -> usize {
         self.marks.capacity() * size_of::<Mark>()
     }

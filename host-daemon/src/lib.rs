@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod batch;
 pub mod book;
 pub mod check;

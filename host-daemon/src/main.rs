@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
+use host_daemon::admission::Connections;
 use host_daemon::cli::{Command, OutputKind, Record, Serve};
 use host_daemon::config::{self, Wrong};
 use host_daemon::connection::{Policy, Shared};
@@ -22,6 +23,7 @@ use host_daemon::pool::Pool;
 use host_daemon::recording::stats::Stats;
 use host_daemon::recording::{Lock, Recording};
 use host_daemon::recording::{read, replay, report};
+use host_daemon::reply::Spools;
 use host_daemon::send::Send;
 use host_daemon::serve::{Admission, serve};
 use host_daemon::sinks::Sinks;
@@ -129,6 +131,7 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         }
         None => None,
     };
+    let bounds = arguments.bounds(policies.iter().map(|(_, policy)| policy));
     let listeners = listen(policies, arguments.sockets())?;
     let mut latest = None;
     let mut output = None;
@@ -148,6 +151,8 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         pool: Pool::new(),
         counters: Arc::clone(&counters),
         sinks: Sinks::new(patient, latest),
+        connections: Connections::new(bounds),
+        spools: Spools::new(arguments.reply_max_bytes, arguments.reply_max_total_bytes),
         stop: stop.clone(),
     });
     if let Some(server) = metrics {
@@ -155,8 +160,6 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         tokio::spawn(server.run(sources));
     }
     let admission = Admission {
-        max_connections: arguments.max_connections,
-        max_per_device: arguments.max_connections_per_device,
         device_by: arguments.device_by,
         once: arguments.once,
     };

@@ -20,12 +20,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::http::Server;
 
+use crate::admission::Connections;
 use crate::connection::Shared;
 use crate::counters::{Counters, FaultKind};
 use crate::event::Reason;
 use crate::log;
 use crate::pool::Pool;
 use crate::recording::stats::{Reading, SYNC_BOUNDS_MS, Stats, WriteErrorKind};
+use crate::reply::Spools;
 use crate::sinks::Waiting;
 
 /// What the metrics are read from.
@@ -33,6 +35,8 @@ use crate::sinks::Waiting;
 pub struct Sources {
     counters: Arc<Counters>,
     pool: Arc<Pool>,
+    connections: Arc<Connections>,
+    spools: Arc<Spools>,
     /// Weak: the sinks end when nobody can send to them any more.
     shared: Weak<Shared>,
     recording: Option<Arc<Stats>>,
@@ -47,6 +51,8 @@ impl Sources {
         Self {
             counters: Arc::clone(&shared.counters),
             pool: Arc::clone(&shared.pool),
+            connections: Arc::clone(&shared.connections),
+            spools: Arc::clone(&shared.spools),
             shared: Arc::downgrade(shared),
             recording,
             stop: shared.stop.clone(),
@@ -159,6 +165,32 @@ impl Metrics {
             "blocksd_pool_limit_bytes",
             "Memory that may be lent",
             Pool::LIMIT_BYTES,
+        )?;
+        let connections = &self.0.connections;
+        page.gauge(
+            "blocksd_unfinished_bytes",
+            "Memory that unfinished messages hold",
+            connections.unfinished_bytes(),
+        )?;
+        page.gauge(
+            "blocksd_unfinished_limit_bytes",
+            "Memory that unfinished messages may hold",
+            connections.unfinished_limit(),
+        )?;
+        page.gauge(
+            "blocksd_connections_paused",
+            "Connections that wait for memory for their unfinished messages",
+            connections.paused(),
+        )?;
+        page.gauge(
+            "blocksd_reply_spool_bytes",
+            "Bytes that are kept to be echoed",
+            self.0.spools.bytes(),
+        )?;
+        page.gauge(
+            "blocksd_reply_spool_limit_bytes",
+            "Bytes that may be kept to be echoed",
+            self.0.spools.limit_bytes(),
         )?;
         let shared = self.0.shared.upgrade();
         let Waiting { patient, latest } = shared
