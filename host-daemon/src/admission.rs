@@ -401,22 +401,23 @@ impl Permit {
         }
     }
 
-    /// How many bytes may be read; `None` if that must wait, since unfinished messages hold too much.
-    pub(crate) fn allowance(&self) -> Option<usize> {
-        self.ask(None).ok()
+    /// How many bytes may be read; `None` if that must wait, since unfinished messages hold too much. `want`: as many
+    /// as do not begin another message.
+    pub(crate) fn allowance(&self, want: usize) -> Option<usize> {
+        self.ask(want, None).ok()
     }
 
     /// The same. One that has waited before says since when, and waits on; it is given its place.
-    fn ask(&self, line: Option<u64>) -> Result<usize, Option<Rank>> {
+    fn ask(&self, want: usize, line: Option<u64>) -> Result<usize, Option<Rank>> {
         let Connections {
             unfinished, open, ..
         } = &*self.connections;
-        if !unfinished.is_tight() {
+        if !unfinished.is_tight(self.slot.held()) {
             return Ok(usize::MAX);
         }
         let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
         let Open { entries, look, .. } = &mut *open;
-        match look.allowance(unfinished, &self.slot, line, entries) {
+        match look.allowance(unfinished, &self.slot, want, line, entries) {
             Allowance::Bytes(bytes) => Ok(bytes),
             Allowance::Wait(held) => Err(line.map(|line| look.wait(&self.slot, held, line))),
         }
@@ -425,7 +426,7 @@ impl Permit {
     /// Waits until the connection may be read, or is to close.
     pub(crate) async fn until_allowed(&self) {
         let waiting = Waiting::new(self);
-        while let Err(rank) = self.ask(Some(waiting.line)) {
+        while let Err(rank) = self.ask(0, Some(waiting.line)) {
             let connections = &self.connections;
             let _place = rank.map(|rank| Place { connections, rank });
             let called = poll_fn(|context| self.slot.poll_called(context));

@@ -98,6 +98,8 @@ pub struct Connection {
     in_pieces: bool,
     /// A byte has come.
     has_read: bool,
+    /// Bytes up to the end of the present message; `u32::MAX` where nobody knows.
+    want: u32,
     /// The first bytes that came, to recognise a peer that speaks something else.
     greeting: [u8; 4],
     position: Position,
@@ -176,6 +178,7 @@ impl Connection {
             undecoded: false,
             in_pieces: false,
             has_read: false,
+            want: u32::MAX,
             greeting: [0; 4],
             position: Position::default(),
             bytes: 0,
@@ -326,6 +329,7 @@ impl Connection {
             stop,
             ended,
             full,
+            want,
         } = Batch::decode(
             buffer,
             &mut self.decoder,
@@ -335,6 +339,7 @@ impl Connection {
             &mut self.in_pieces,
         );
         self.undecoded = full;
+        self.want = u32::try_from(want).unwrap_or(u32::MAX);
         let found = if batch.is_empty() {
             self.carry = batch.into_buffer().into_carry(used);
             None

@@ -137,7 +137,7 @@ fn model(seed: u64, honest: u64, devices: u64, stalling: u64) {
                             assert!(!is_honest, "an honest one is closed");
                             return 0;
                         }
-                        let Some(most) = permit.allowance() else {
+                        let Some(most) = permit.allowance(len - held) else {
                             permit.until_allowed().await;
                             permit.heard();
                             continue;

@@ -70,9 +70,9 @@ impl Unfinished {
         self.paused.load(Ordering::Relaxed)
     }
 
-    /// Whether more than half of the bound is held.
-    pub(super) fn is_tight(&self) -> bool {
-        self.limit / 2 < self.total()
+    /// Whether more than half of the bound were held if a connection read on that holds so much.
+    pub(super) fn is_tight(&self, held: u64) -> bool {
+        self.limit / 2 < self.total() + self.growth(held)
     }
 
     /// By how much the memory of a connection that holds so much grows at the next read, at most.
@@ -142,7 +142,11 @@ struct Turn {
 impl Turn {
     /// Whether another connection may have it.
     fn is_over(&self, now: Moment) -> bool {
-        if self.slot.is_blocked() || is_silent(self.slot.heard(), now, TURN.1) {
+        if self.slot.is_blocked() {
+            // It would be the same for any other.
+            return false;
+        }
+        if is_silent(self.slot.heard(), now, TURN.1) {
             return true;
         }
         let seconds = now.seconds_since(self.since);
@@ -157,6 +161,7 @@ impl Look {
         &mut self,
         unfinished: &Unfinished,
         slot: &Arc<Slot>,
+        want: usize,
         line: Option<u64>,
         entries: &Slab<Entry>,
     ) -> Allowance {
@@ -178,11 +183,13 @@ impl Look {
         let own = own.map_or(held, |own| held.max(*own));
         let share = unfinished.limit / 2 / (self.devices.len() as u64 + 1);
         let rank = (own, line.unwrap_or(u64::MAX));
-        // A quarter is left to those that have a turn.
-        let has_share = own + growth <= share && growth + unfinished.limit / 4 <= left;
-        let has_turn = !has_share && self.take_turn(unfinished, slot, rank, now);
-        if has_share || (has_turn && growth <= left) {
+        // A quarter is left to those that have a turn, and an eighth to those that keep a little.
+        let has_share = own + growth <= share && growth + unfinished.limit / 8 * 3 <= left;
+        if has_share {
             Allowance::Bytes(BUFFER_LEN)
+        } else if self.take_turn(unfinished, slot, rank, now) && growth <= left {
+            // Not beyond the message: what it leaves would be one more unfinished message.
+            Allowance::Bytes(want.min(BUFFER_LEN))
         } else {
             Allowance::Wait(own)
         }
@@ -268,17 +275,21 @@ impl Look {
     ) {
         let mut devices = HashMap::<usize, Holder<'_>>::new();
         let mut stalled: Option<&Arc<Slot>> = None;
-        let mut sum = 0;
+        let mut blocked = 0;
         for (_, Entry { slot, device }) in entries {
             let held = slot.held();
-            // A line is never closed, and what waits for a queue is no unfinished message.
+            if slot.is_blocked() {
+                // It waits for a queue: that it is closed would help nobody.
+                blocked += held;
+                continue;
+            }
+            // A line is never closed.
             let (Some(device), true) = (device, unfinished.little < held) else {
                 continue;
             };
-            if slot.is_blocked() || slot.ordered().is_some() {
+            if slot.ordered().is_some() {
                 continue;
             }
-            sum += held;
             let holder = devices.entry(*device).or_insert(Holder {
                 sum: 0,
                 largest: slot,
@@ -293,7 +304,12 @@ impl Look {
                 stalled = Some(slot);
             }
         }
-        let is_over = unfinished.limit < unfinished.total() + growth && unfinished.limit / 2 < sum;
+        let turns = self.turns.iter().map(|turn| turn.slot.held());
+        let growth = turns
+            .map(|held| unfinished.growth(held))
+            .fold(growth, u64::max);
+        let held = unfinished.total().saturating_sub(blocked);
+        let is_over = unfinished.limit < held + growth;
         let most = devices.values().max_by_key(|holder| holder.sum);
         let largest = most.filter(|_| is_over).map(|holder| holder.largest);
         let victim = stalled.or(largest).map(Arc::clone);

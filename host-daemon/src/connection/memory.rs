@@ -4,6 +4,10 @@ use super::{Connection, Held, Step};
 use crate::admission::{GROWTH_MAX, SPARE};
 use crate::pool::{BUFFER_LEN, Buffer};
 
+/// Bytes that are read at once while unfinished messages hold too much: where the end of the message is known and
+/// near, and where it is not known.
+const BEYOND: (usize, usize) = (256, 4 << 10);
+
 impl Connection {
     /// How many bytes may be read now; `None` if none.
     pub(super) fn allowance(&self) -> Option<usize> {
@@ -11,7 +15,10 @@ impl Connection {
             // Nothing is read: what is there is decoded.
             return Some(0);
         }
-        self.permit.allowance()
+        self.permit.allowance(match self.want {
+            u32::MAX => BEYOND.1,
+            want => (want as usize).max(BEYOND.0),
+        })
     }
 
     /// Charges this connection for what it keeps of an unfinished message, and of a whole one that has to wait and is
