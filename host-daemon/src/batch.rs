@@ -78,6 +78,8 @@ pub struct Decoded {
     pub ended: bool,
     /// So much was found that the bytes behind are to be decoded by themselves, without more.
     pub full: bool,
+    /// How many bytes may be read without reading past the end of the message; `usize::MAX` where nobody knows.
+    pub want: usize,
 }
 
 /// A result that ends the connection.
@@ -134,7 +136,7 @@ impl Batch {
         let (mut blocks, mut block_bytes) = (0, 0);
         let mut used = 0;
         let mut ended = false;
-        let full = loop {
+        let (full, want) = loop {
             let window = bytes.get_mut(used..).unwrap_or_default();
             let scanned = if *in_pieces {
                 let each = |at, step| findings.take(used + at, step, blocks);
@@ -166,7 +168,7 @@ impl Batch {
             *in_pieces = findings.in_pieces;
             let full = SPANS_MAX <= spans.len() || findings.is_full();
             if scanned.want != 0 || findings.stop.is_some() || full {
-                break full && used < bytes.len();
+                break (full && used < bytes.len(), scanned.want);
             }
         };
         let Findings { marks, stop, .. } = findings;
@@ -181,6 +183,7 @@ impl Batch {
             stop,
             ended,
             full,
+            want,
         }
     }
 
@@ -263,6 +266,12 @@ impl Batch {
     pub async fn weigh(&mut self, pool: &Pool, share: &mut Share) {
         let marks = self.marks_len();
         pool.weigh(&mut self.buffer, marks, share).await;
+    }
+
+    /// Bytes of memory that it takes and that the pool has not counted.
+    #[must_use]
+    pub fn unweighed(&self) -> usize {
+        self.buffer.unweighed()
     }
 
     fn marks_len(&self) -> usize {

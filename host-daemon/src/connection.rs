@@ -1,9 +1,10 @@
 //! One device: reads when there is something to read, and passes on what it is.
 
+mod memory;
 mod slow;
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
@@ -12,18 +13,18 @@ use framing_core::{AnyDecoder, AnyFraming, Fault, Framing, Limits, Part};
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::admission::{Connections, Permit};
 use crate::batch::{Batch, Decoded, Item, StopAt, WholeBlocks};
 use crate::counters::{Counters, FaultKind};
 use crate::decode::{Decoder, Decoding};
-use crate::device::Place;
 use crate::event::{Event, Peer, Position, Reason, Source, What};
 use crate::log::peers::{Kind, warn_peer};
 use crate::patience::{Patience, Waiting, cut};
 use crate::pool::{BUFFER_LEN, Buffer, Pool, Share};
-use crate::reply::{Answer, Reply};
+use crate::reply::{Answer, Reply, Spools};
 use crate::sinks::Sinks;
 use crate::stream::Stream;
 
@@ -36,6 +37,10 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     /// Where events go; a full queue holds the devices back.
     pub sinks: Sinks,
+    /// The open connections, and how many there may be.
+    pub connections: Arc<Connections>,
+    /// What is kept to be echoed, of all connections.
+    pub spools: Arc<Spools>,
     /// Cancelled when the daemon is to stop.
     pub stop: CancellationToken,
 }
@@ -92,6 +97,10 @@ pub struct Connection {
     undecoded: bool,
     /// In the middle of a message that is handed out in pieces.
     in_pieces: bool,
+    /// A byte has come.
+    has_read: bool,
+    /// Bytes up to the end of the present message; `u32::MAX` where nobody knows.
+    want: u32,
     /// The first bytes that came, to recognise a peer that speaks something else.
     greeting: [u8; 4],
     position: Position,
@@ -100,7 +109,7 @@ pub struct Connection {
     share: Share,
     answer: Option<Box<Answer>>,
     waiting: Waiting,
-    _place: Place,
+    permit: Permit,
 }
 
 /// What a connection came to, as far as it could at once.
@@ -111,12 +120,25 @@ enum Step {
     Yield,
     /// No buffer is free.
     NoBuffer,
+    /// Unfinished messages hold too much memory: this one is not read now.
+    Paused,
     /// What was received must wait for room.
     Held(Box<Held>),
     /// Nothing more is received.
     Close(Reason),
-    /// The daemon is to stop.
-    Stop,
+    /// The daemon is to stop, or somebody else needs the place.
+    Stop(Reason),
+}
+
+impl Step {
+    /// What somebody else has decided.
+    const fn ordered(reason: Reason) -> Self {
+        match reason {
+            // What has arrived would take memory.
+            Reason::Memory => Self::Close(reason),
+            _ => Self::Stop(reason),
+        }
+    }
 }
 
 /// What must wait for room, and why the connection is to be closed after it.
@@ -136,7 +158,7 @@ impl Connection {
         stream: Stream,
         policy: Arc<Policy>,
         shared: Arc<Shared>,
-        place: Place,
+        permit: Permit,
     ) -> Self {
         Self {
             source: Arc::new(Source {
@@ -150,19 +172,21 @@ impl Connection {
             answer: policy
                 .reply
                 .as_ref()
-                .map(|reply| Box::new(Answer::new(reply, policy.framing))),
+                .map(|reply| Box::new(Answer::new(reply, policy.framing, &shared.spools))),
             policy,
             shared,
             carry: Vec::new(),
             undecoded: false,
             in_pieces: false,
+            has_read: false,
+            want: u32::MAX,
             greeting: [0; 4],
             position: Position::default(),
             bytes: 0,
             faults: 0,
             share: Share::default(),
             waiting: Waiting::default(),
-            _place: place,
+            permit,
         }
     }
 
@@ -186,9 +210,8 @@ impl Connection {
     ///
     /// Tell that it has [`opened`](Self::opened) first.
     pub async fn run(mut self: Box<Self>) {
-        let mut stopped = pin!(self.shared.stop.clone().cancelled_owned());
         let reason = loop {
-            let step = poll_fn(|context| self.poll_step(context, stopped.as_mut())).await;
+            let step = poll_fn(|context| self.poll_step(context)).await;
             let reason = match step {
                 Step::Go => None,
                 Step::Yield => {
@@ -206,20 +229,16 @@ impl Connection {
     }
 
     /// Waits for something to read, and deals with it, and with what comes meanwhile.
-    fn poll_step(
-        &mut self,
-        context: &mut Context<'_>,
-        stopped: Pin<&mut WaitForCancellationFutureOwned>,
-    ) -> Poll<Step> {
+    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         for _ in 0..READS_MAX {
-            if self.shared.stop.is_cancelled() {
-                return Poll::Ready(Step::Stop);
+            if let Some(reason) = self.permit.ordered() {
+                return Poll::Ready(Step::ordered(reason));
             }
             if !self.undecoded {
                 match self.stream.poll_read_ready(context) {
                     Poll::Ready(Ok(())) => self.waiting.heard(),
                     Poll::Ready(Err(_)) => return Poll::Ready(Step::Close(Reason::Reset)),
-                    Poll::Pending => return self.poll_nothing(context, stopped),
+                    Poll::Pending => return self.poll_nothing(context),
                 }
             }
             match self.read_now(context) {
@@ -230,60 +249,35 @@ impl Connection {
         Poll::Ready(Step::Yield)
     }
 
-    /// Reads what is there, and deals with it.
+    /// Reads what is there, as much as may be kept, and deals with it.
     fn read_now(&mut self, context: &mut Context<'_>) -> Step {
-        match self.try_buffer() {
-            Some(buffer) => self.read(buffer, context),
+        let Some(most) = self.allowance() else {
+            return Step::Paused;
+        };
+        let step = match self.try_buffer() {
+            Some(buffer) => self.read(buffer, most, context),
             None => Step::NoBuffer,
-        }
+        };
+        self.charge(&step);
+        step
     }
 
-    /// There is nothing to read: sees to it that the end of the daemon, and the deadline, wake this task.
-    fn poll_nothing(
-        &mut self,
-        context: &mut Context<'_>,
-        stopped: Pin<&mut WaitForCancellationFutureOwned>,
-    ) -> Poll<Step> {
-        if stopped.poll(context).is_ready() {
-            return Poll::Ready(Step::Stop);
+    /// There is nothing to read: sees to it that an order to close, and the deadline, wake this task.
+    fn poll_nothing(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+        if let Some(reason) = self.permit.poll_ordered(context) {
+            return Poll::Ready(Step::ordered(reason));
         }
+        let is_first = !self.has_read;
         let (decoder, carry) = (&self.decoder, &self.carry);
         let is_in_header = || cut(decoder, carry) == Some(Part::Header);
         let late = self
             .waiting
-            .poll_late(context, &self.policy.patience, is_in_header);
+            .poll_late(context, &self.policy.patience, is_first, is_in_header);
         late.map(Step::Close)
     }
 
-    /// Memory to read into, or to decode what is there, if there is any now.
-    fn try_buffer(&mut self) -> Option<Buffer> {
-        if let Some(buffer) = self.own_buffer() {
-            return Some(buffer);
-        }
-        let mut buffer = self.shared.pool.try_take(&self.share)?;
-        buffer.parts_mut().0.append(&mut self.carry);
-        Some(buffer)
-    }
-
-    /// Of a large message: its own memory, which grows by what has come, not by what was declared.
-    fn own_buffer(&mut self) -> Option<Buffer> {
-        let most = if self.undecoded {
-            BUFFER_LEN
-        } else {
-            BUFFER_LEN / 2
-        };
-        if self.carry.len() <= most {
-            return None;
-        }
-        let mut bytes = std::mem::take(&mut self.carry);
-        if !self.undecoded {
-            bytes.reserve(bytes.len().max(BUFFER_LEN));
-        }
-        Some(Buffer::own(bytes))
-    }
-
-    /// Reads into a buffer, and deals with what is in it then.
-    fn read(&mut self, mut buffer: Buffer, context: &mut Context<'_>) -> Step {
+    /// Reads into a buffer, `most` bytes, and deals with what is in it then.
+    fn read(&mut self, mut buffer: Buffer, most: usize, context: &mut Context<'_>) -> Step {
         if std::mem::take(&mut self.undecoded) {
             return self.decode(buffer);
         }
@@ -293,11 +287,15 @@ impl Connection {
         } else {
             BUFFER_LEN
         };
-        let stream = (&mut self.stream).take(read_len as u64);
+        let stream = (&mut self.stream).take(read_len.min(most) as u64);
         let reading = poll_read_buf(pin!(stream), context, buffer.parts_mut().0);
         let step = match reading {
             Poll::Ready(Ok(0)) => Step::Close(Reason::Eof),
-            Poll::Ready(Ok(_)) => return self.decode(buffer),
+            Poll::Ready(Ok(_)) => {
+                self.has_read = true;
+                self.permit.heard();
+                return self.decode(buffer);
+            }
             Poll::Pending => Step::Go,
             Poll::Ready(Err(error)) => {
                 debug!(conn = self.source.conn, device = %self.source.device, "connection failed: {error}");
@@ -332,6 +330,7 @@ impl Connection {
             stop,
             ended,
             full,
+            want,
         } = Batch::decode(
             buffer,
             &mut self.decoder,
@@ -341,6 +340,7 @@ impl Connection {
             &mut self.in_pieces,
         );
         self.undecoded = full;
+        self.want = u32::try_from(want).unwrap_or(u32::MAX);
         let found = if batch.is_empty() {
             self.carry = batch.into_buffer().into_carry(used);
             None

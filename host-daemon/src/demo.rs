@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use self::board::Board;
 use self::devices::DEVICES;
 use self::tally::Tally;
+use crate::admission::{Bounds, Connections};
 use crate::batch::{StopAt, TooLong};
 use crate::connection::{Policy, Shared};
 use crate::counters::Counters;
@@ -30,7 +31,7 @@ use crate::listener::{Binder, Listener, Sockets};
 use crate::output::{self, Events, Format, Out, QUEUE_LEN, Text};
 use crate::patience::Patience;
 use crate::pool::Pool;
-use crate::reply::Reply;
+use crate::reply::{Reply, Spools};
 use crate::serve::{Admission, serve};
 use crate::sinks::Sinks;
 
@@ -79,11 +80,16 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
         pool: Pool::new(),
         counters,
         sinks: Sinks::new(Some(events), None),
+        connections: Connections::new(Bounds {
+            connections: DEVICES.len() + 1,
+            per_device: None,
+            unfinished: 16 << 20,
+            longest: u64::from(BLOCK_MAX),
+        }),
+        spools: Spools::new(0, 0),
         stop: stop.clone(),
     };
     let admission = Admission {
-        max_connections: DEVICES.len() + 1,
-        max_per_device: None,
         device_by: DeviceBy::Ip,
         once: false,
     };

@@ -1,9 +1,6 @@
-//! What a device is, and how many connections one may have.
+//! What the daemon takes for one device.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use clap::ValueEnum;
 
@@ -31,87 +28,6 @@ impl DeviceBy {
             (Self::Ip, Peer::Network(peer)) => peer.ip().to_canonical().to_string().into(),
             (Self::Peer, Peer::Network(peer)) => peer.to_string().into(),
             (Self::Peer, Peer::Local(_)) => format!("{listener}#{conn}").into(),
-        }
-    }
-}
-
-/// How many connections each device has.
-#[derive(Debug, Default)]
-pub(crate) struct Devices {
-    open: Mutex<HashMap<Arc<str>, usize>>,
-}
-
-impl Devices {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    /// One connection more of a device; `None` if it has `most` already.
-    pub(crate) fn enter(self: &Arc<Self>, device: &Arc<str>, most: usize) -> Option<DevicePlace> {
-        let mut open = self.open();
-        let count = open.entry(Arc::clone(device)).or_default();
-        if most <= *count {
-            return None;
-        }
-        *count += 1;
-        Some(DevicePlace {
-            devices: Arc::clone(self),
-            device: Arc::clone(device),
-        })
-    }
-
-    fn open(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What a connection occupies while it is open; free again when dropped.
-#[derive(Debug)]
-pub struct Place {
-    taken: Arc<AtomicUsize>,
-    _of_device: Option<Box<DevicePlace>>,
-}
-
-impl Place {
-    /// One of `most` places; `None` if so many are taken.
-    pub(crate) fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        let more = |count| (count < most).then(|| count + 1);
-        taken
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
-            .ok()?;
-        Some(Self {
-            taken: Arc::clone(taken),
-            _of_device: None,
-        })
-    }
-
-    /// The same, with the place of its device.
-    pub(crate) fn of_device(mut self, place: Option<Box<DevicePlace>>) -> Self {
-        self._of_device = place;
-        self
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.taken.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// One connection of a device; given back when dropped.
-#[derive(Debug)]
-pub(crate) struct DevicePlace {
-    devices: Arc<Devices>,
-    device: Arc<str>,
-}
-
-impl Drop for DevicePlace {
-    fn drop(&mut self) {
-        if let Entry::Occupied(mut count) = self.devices.open().entry(Arc::clone(&self.device)) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
         }
     }
 }

@@ -204,10 +204,18 @@ pub enum Reason {
     Eof,
     /// The peer was silent for longer than the idle time-out.
     Idle,
+    /// The peer sent nothing at all within the first-byte timeout.
+    FirstByteTimeout,
     /// The header of a message was not whole in time.
     HeaderTimeout,
     /// A message was not whole in time.
     BlockTimeout,
+    /// The peer did not accept the reply in time.
+    ReplyTimeout,
+    /// All places were taken, and a device with fewer connections needed one.
+    Evicted,
+    /// Unfinished messages held too much memory.
+    Memory,
     /// A message was over a limit that closes the connection.
     Limit,
     /// The framing was lost: no boundary can be found any more.
@@ -220,12 +228,16 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::End,
         Self::Eof,
         Self::Idle,
+        Self::FirstByteTimeout,
         Self::HeaderTimeout,
         Self::BlockTimeout,
+        Self::ReplyTimeout,
+        Self::Evicted,
+        Self::Memory,
         Self::Limit,
         Self::Fault,
         Self::Reset,
@@ -239,8 +251,12 @@ impl Reason {
             Self::End => "end",
             Self::Eof => "eof",
             Self::Idle => "idle",
+            Self::FirstByteTimeout => "first_byte_timeout",
             Self::HeaderTimeout => "header_timeout",
             Self::BlockTimeout => "block_timeout",
+            Self::ReplyTimeout => "reply_timeout",
+            Self::Evicted => "evicted",
+            Self::Memory => "memory",
             Self::Limit => "limit",
             Self::Fault => "fault",
             Self::Reset => "reset",

@@ -11,9 +11,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod batch;
 pub mod book;
-pub mod bounds;
 pub mod check;
 pub mod cli;
 pub mod config;

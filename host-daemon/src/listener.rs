@@ -244,6 +244,12 @@ impl Listener {
         matches!(self.socket, Listening::Tcp(_) | Listening::Unix { .. })
     }
 
+    /// Whether its connections come from one line or pipe of this machine, one at a time.
+    #[must_use]
+    pub(crate) const fn is_line(&self) -> bool {
+        matches!(self.socket, Listening::Serial(_) | Listening::Stdin(_))
+    }
+
     /// The next connection; `None` if there will be no more.
     ///
     /// Cancel-safe: dropped, it has accepted nothing.

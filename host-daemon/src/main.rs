@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
-use host_daemon::bounds::Bounds;
+use host_daemon::admission::Connections;
 use host_daemon::check::Plan;
 use host_daemon::cli::{Command, OutputKind, Serve};
 use host_daemon::config::{self, Wrong};
@@ -27,8 +27,9 @@ use host_daemon::recording::syncer::Retention;
 use host_daemon::recording::{Lock, Recording};
 use host_daemon::recording::{read, replay, report};
 use host_daemon::reload::{Live, Reloader};
+use host_daemon::reply::Spools;
 use host_daemon::send::Send;
-use host_daemon::serve::{Admission, serve_within};
+use host_daemon::serve::{Admission, serve};
 use host_daemon::sinks::Sinks;
 use host_daemon::{book, check, demo, descriptors, manual, send, service, signals};
 use tokio::sync::{mpsc, watch};
@@ -161,12 +162,12 @@ async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result
         pool,
         counters: Arc::clone(&counters),
         sinks: Sinks::new(patient, latest),
+        connections: sources.connections(),
+        spools: sources.spools(),
         stop: stop.clone(),
     });
     sources.attach(&shared);
     let admission = Admission {
-        max_connections: arguments.max_connections,
-        max_per_device: arguments.max_connections_per_device,
         device_by: arguments.device_by,
         once: arguments.once,
     };
@@ -176,9 +177,8 @@ async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result
     if let Some(time) = arguments.run_for {
         tokio::spawn(stop_after(time, stop.clone()));
     }
-    let bounds = Arc::clone(&live.bounds);
     tokio::spawn(Reloader::new(command_line, arguments, live).run(hangup));
-    serve_within(bounds, listeners, admission, Arc::clone(&shared)).await;
+    serve(listeners, admission, Arc::clone(&shared)).await;
     // The sinks end when the last connection and this have let go of them.
     drop(shared);
     let is_recorded = recording.is_some();
@@ -209,9 +209,13 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
     let folder = arguments.record.record.clone();
     let stats = folder.is_some().then(Arc::<Stats>::default);
     let health = Arc::new(Health::new(stop.clone(), stats.clone()));
+    let bounds = arguments.bounds(plan.iter().map(|(_, policy)| policy));
+    let connections = Connections::new(bounds);
     let sources = Arc::new(Sources::new(
         Arc::default(),
         Pool::new(),
+        Arc::clone(&connections),
+        Spools::new(arguments.reply_max_bytes, arguments.reply_max_total_bytes),
         Arc::clone(&health),
         stats.clone(),
     ));
@@ -238,13 +242,9 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
     }
     let sockets = arguments.sockets();
     let (listeners, policies) = aside(move || listen(plan, sockets)).await?;
-    let bounds = Bounds::new(
-        arguments.max_connections,
-        arguments.max_connections_per_device,
-    );
     let live = Live {
         policies,
-        bounds: Arc::new(bounds),
+        connections,
         retention,
     };
     Ok(Started {

@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 
 pub use self::http::Server;
 
+use crate::admission::Connections;
 use crate::connection::Shared;
 use crate::counters::{Counters, FaultKind};
 use crate::event::Reason;
@@ -26,6 +27,7 @@ use crate::health::Health;
 use crate::log;
 use crate::pool::Pool;
 use crate::recording::stats::{Reading, SYNC_BOUNDS_MS, Stats, SuppressedKind, WriteErrorKind};
+use crate::reply::Spools;
 use crate::sinks::Waiting;
 
 /// What the metrics are read from.
@@ -33,6 +35,8 @@ use crate::sinks::Waiting;
 pub struct Sources {
     counters: Arc<Counters>,
     pool: Arc<Pool>,
+    connections: Arc<Connections>,
+    spools: Arc<Spools>,
     health: Arc<Health>,
     /// From when it listens. Weak: the sinks end when nobody can send to them any more.
     shared: OnceLock<Weak<Shared>>,
@@ -46,12 +50,16 @@ impl Sources {
     pub fn new(
         counters: Arc<Counters>,
         pool: Arc<Pool>,
+        connections: Arc<Connections>,
+        spools: Arc<Spools>,
         health: Arc<Health>,
         recording: Option<Arc<Stats>>,
     ) -> Self {
         Self {
             counters,
             pool,
+            connections,
+            spools,
             health,
             shared: OnceLock::new(),
             recording,
@@ -63,6 +71,18 @@ impl Sources {
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
+    }
+
+    /// The open connections.
+    #[must_use]
+    pub fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.connections)
+    }
+
+    /// What is kept to be echoed.
+    #[must_use]
+    pub fn spools(&self) -> Arc<Spools> {
+        Arc::clone(&self.spools)
     }
 
     /// The read buffers.
@@ -177,6 +197,32 @@ impl Metrics {
             "blocksd_pool_limit_bytes",
             "Memory that may be lent",
             Pool::LIMIT_BYTES,
+        )?;
+        let connections = &self.0.connections;
+        page.gauge(
+            "blocksd_unfinished_bytes",
+            "Memory that unfinished messages hold",
+            connections.unfinished_bytes(),
+        )?;
+        page.gauge(
+            "blocksd_unfinished_limit_bytes",
+            "Memory that unfinished messages may hold",
+            connections.unfinished_limit(),
+        )?;
+        page.gauge(
+            "blocksd_connections_paused",
+            "Connections that wait for memory for their unfinished messages",
+            connections.paused(),
+        )?;
+        page.gauge(
+            "blocksd_reply_spool_bytes",
+            "Bytes that are kept to be echoed",
+            self.0.spools.bytes(),
+        )?;
+        page.gauge(
+            "blocksd_reply_spool_limit_bytes",
+            "Bytes that may be kept to be echoed",
+            self.0.spools.limit_bytes(),
         )?;
         let shared = self.0.shared.get().and_then(Weak::upgrade);
         let Waiting { patient, latest } = shared

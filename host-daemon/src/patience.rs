@@ -1,4 +1,4 @@
-//! How long a device may be silent, and how long a message may take.
+//! How long a device may be silent, and how long a message and a reply may take.
 
 use std::future::Future;
 use std::num::NonZeroU64;
@@ -15,12 +15,16 @@ use crate::event::Reason;
 /// The time-outs of a listener's connections; none where there is no value.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Patience {
+    /// How long a device may take to send its first byte.
+    pub first_byte: Option<Duration>,
     /// How long a device may be silent.
     pub idle: Option<Duration>,
     /// How long the header of a message may take, from the message's first byte on.
     pub header: Option<Duration>,
     /// How long a whole message may take, from its first byte on.
     pub block: Option<Duration>,
+    /// How long a peer may take to accept the next 64 KiB of a reply, or the rest of it.
+    pub reply: Option<Duration>,
 }
 
 /// What a connection is waiting for, and since when.
@@ -55,14 +59,15 @@ impl Waiting {
     }
 
     /// There is nothing to read. Says why the connection is to be closed when it is, and wakes the task then.
-    /// `is_in_header` is asked where that matters.
+    /// `is_first`: no byte has come yet. `is_in_header` is asked where that matters.
     pub(crate) fn poll_late(
         &mut self,
         context: &mut Context<'_>,
         patience: &Patience,
+        is_first: bool,
         is_in_header: impl FnOnce() -> bool,
     ) -> Poll<Reason> {
-        let Some((at, reason)) = self.deadline(patience, is_in_header) else {
+        let Some((at, reason)) = self.deadline(patience, is_first, is_in_header) else {
             self.timer = None;
             return Poll::Pending;
         };
@@ -86,13 +91,19 @@ impl Waiting {
     fn deadline(
         &mut self,
         patience: &Patience,
+        is_first: bool,
         is_in_header: impl FnOnce() -> bool,
     ) -> Option<(Instant, Reason)> {
-        let idle = patience.idle.and_then(|idle| {
+        let mut silence = |time: Option<Duration>, reason| {
             let silent = self.silent.get_or_insert_with(Moment::now);
-            Some((silent.after(idle)?, Reason::Idle))
-        });
-        idle.into_iter()
+            Some((silent.after(time?)?, reason))
+        };
+        let first_byte = patience.first_byte.filter(|_| is_first);
+        let first_byte = silence(first_byte, Reason::FirstByteTimeout);
+        let idle = silence(patience.idle, Reason::Idle);
+        first_byte
+            .into_iter()
+            .chain(idle)
             .chain(self.message_deadline(patience, is_in_header))
             .min_by_key(|(at, _)| *at)
     }
@@ -113,13 +124,28 @@ impl Waiting {
 
 /// When something was, in half the room of an [`Instant`]: ten thousand connections keep some.
 #[derive(Clone, Copy, Debug)]
-struct Moment(NonZeroU64);
+pub(crate) struct Moment(NonZeroU64);
 
 impl Moment {
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         // At least 1, and enough for 500 years.
         let ns = u64::try_from(origin().elapsed().as_nanos()).unwrap_or(u64::MAX);
         Self(NonZeroU64::MIN.saturating_add(ns))
+    }
+
+    /// Nanoseconds from the [`origin`] on.
+    pub(crate) const fn nanos(self) -> u64 {
+        self.0.get()
+    }
+
+    /// Whether `now` is at least so long after it.
+    pub(crate) fn is_past(self, time: Duration, now: Self) -> bool {
+        self.later(time).nanos() <= now.nanos()
+    }
+
+    /// Whole seconds from `earlier` to this.
+    pub(crate) const fn seconds_since(self, earlier: Self) -> u64 {
+        self.nanos().saturating_sub(earlier.nanos()) / 1_000_000_000
     }
 
     fn later(self, time: Duration) -> Self {

@@ -291,7 +291,19 @@ impl Buffer {
         }
         let mut bytes = std::mem::take(&mut self.memory.bytes);
         bytes.drain(..used);
+        if bytes.len() < bytes.capacity() / 4 {
+            bytes.shrink_to_fit();
+        }
         bytes
+    }
+
+    /// Bytes of memory that it takes and that no permit stands for.
+    #[must_use]
+    pub fn unweighed(&self) -> usize {
+        match self.permit {
+            Some(_) => 0,
+            None => self.memory.bytes.capacity() + self.memory.spans.capacity() * size_of::<Span>(),
+        }
     }
 
     /// What it and `more` bytes beside it weigh: in permits of the pool, and in parts of a share.

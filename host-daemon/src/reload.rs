@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
-use crate::bounds::Bounds;
+use crate::admission::Connections;
 use crate::check::{self, Plan};
 use crate::cli::{Cli, Command, Listen, Options, Record, Serve};
 use crate::config::{self, Wrong};
@@ -32,8 +32,8 @@ pub struct Reloader {
 pub struct Live {
     /// How connections that are accepted from now on are treated, by the address that is listened on.
     pub policies: Vec<(String, watch::Sender<Arc<Policy>>)>,
-    /// How many connections there may be.
-    pub bounds: Arc<Bounds>,
+    /// The open connections, and how many there may be.
+    pub connections: Arc<Connections>,
     /// How much the recording may take, where there is one.
     pub retention: Option<Arc<Retention>>,
 }
@@ -94,6 +94,9 @@ impl Reloader {
     }
 
     fn apply(&mut self, serve: &Serve, plan: Plan) -> Outcome {
+        // Before the policies: a longer message that is taken has its memory.
+        let bounds = serve.bounds(plan.iter().map(|(_, policy)| policy));
+        self.live.connections.set_bounds(&bounds);
         let mut left: Vec<_> = self.live.policies.iter().collect();
         for (address, policy) in plan {
             // Of an address that is given twice, such as one with port 0, the first to the first.
@@ -120,23 +123,11 @@ impl Reloader {
 
     /// Whether an option that has changed has its new value now.
     fn apply_one(&self, name: &str, serve: &Serve) -> bool {
-        let Live {
-            bounds, retention, ..
-        } = &self.live;
         match name {
-            _ if OF_POLICIES.contains(&name) => true,
-            "max-connections" => {
-                bounds.set_connections(serve.max_connections);
-                true
-            }
-            // Where there was no bound, nobody has counted.
-            "max-connections-per-device" if self.serve.max_connections_per_device.is_some() => {
-                bounds.set_per_device(serve.max_connections_per_device);
-                true
-            }
+            _ if OF_POLICIES.contains(&name) || OF_BOUNDS.contains(&name) => true,
             "record-max-bytes" => {
                 let max_bytes = serve.record.record_max_bytes;
-                let retention = retention.as_ref();
+                let retention = self.live.retention.as_ref();
                 retention.map(|it| it.set(max_bytes)).is_some()
             }
             "log" => log::change(&serve.log).is_ok(),
@@ -146,7 +137,7 @@ impl Reloader {
 }
 
 /// Options that are in the policy of a listener.
-const OF_POLICIES: [&str; 11] = [
+const OF_POLICIES: [&str; 13] = [
     "options of a listener",
     "framing",
     "decode",
@@ -154,10 +145,19 @@ const OF_POLICIES: [&str; 11] = [
     "max-skip",
     "oversize",
     "after-end",
+    "first-byte-timeout",
     "idle-timeout",
     "header-timeout",
     "block-timeout",
     "reply",
+    "reply-timeout",
+];
+
+/// Options that are in the bounds of all connections.
+const OF_BOUNDS: [&str; 3] = [
+    "max-connections",
+    "max-connections-per-device",
+    "max-unfinished",
 ];
 
 fn read(command_line: Vec<OsString>) -> Result<(Box<Serve>, Plan), String> {
@@ -199,7 +199,9 @@ fn settings(serve: &Serve) -> Vec<Setting> {
         options,
         max_connections,
         max_connections_per_device,
+        max_unfinished,
         device_by,
+        first_byte_timeout,
         idle_timeout,
         header_timeout,
         block_timeout,
@@ -212,6 +214,9 @@ fn settings(serve: &Serve) -> Vec<Setting> {
         log,
         metrics,
         reply,
+        reply_timeout,
+        reply_max_bytes,
+        reply_max_total_bytes,
     } = serve;
     let Options {
         framing,
@@ -246,7 +251,9 @@ fn settings(serve: &Serve) -> Vec<Setting> {
         setting("after-end", after_end),
         setting("max-connections", max_connections),
         setting("max-connections-per-device", max_connections_per_device),
+        setting("max-unfinished", max_unfinished),
         setting("device-by", device_by),
+        setting("first-byte-timeout", first_byte_timeout),
         setting("idle-timeout", idle_timeout),
         setting("header-timeout", header_timeout),
         setting("block-timeout", block_timeout),
@@ -264,6 +271,9 @@ fn settings(serve: &Serve) -> Vec<Setting> {
         setting("log", log),
         setting("metrics", metrics),
         setting("reply", reply),
+        setting("reply-timeout", reply_timeout),
+        setting("reply-max-bytes", reply_max_bytes),
+        setting("reply-max-total-bytes", reply_max_total_bytes),
     ]
 }
 

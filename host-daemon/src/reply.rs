@@ -1,19 +1,23 @@
 //! The way back: what a device is answered when it has said everything (the second pattern of the seed).
 
+mod spool;
+
 use std::fmt;
-use std::io::{self, BufWriter, IntoInnerError, Read, Seek, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use embedded_io_adapters::std::FromStd;
 use embedded_io_async::ErrorType;
-use framing_core::{AnyEncoder, AnyFraming, SendError, blocking, nonblocking};
-use tempfile::SpooledTempFile;
+use framing_core::{AnyEncoder, AnyFraming, blocking, nonblocking};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
-use crate::batch::{Batch, Item, TooLong};
+use self::spool::Spool;
+pub use self::spool::Spools;
+use crate::batch::{Batch, TooLong};
 use crate::failure::Failure;
-use crate::log::peers::{Kind, warn_peer};
 use crate::stream::Stream;
 
 /// What is sent back.
@@ -29,12 +33,11 @@ pub enum Reply {
 
 /// What a receipt is made of.
 const RECEIPT_BYTES: &[u8] = b"{}\":,0123456789bytesblocks";
-/// Bytes of an echo that are kept in memory; more go to a temporary file.
-const SPOOL_MEMORY: usize = 64 << 10;
-/// Bytes of an echo that are kept at all.
-const SPOOL_MAX: u64 = 1 << 30;
-/// Bytes read from a file at a time.
-const CHUNK: usize = 64 << 10;
+/// Bytes that a peer must accept in the time for a reply, unless fewer are left.
+const ACCEPTED_MIN: usize = 64 << 10;
+const TOO_SLOW: &str = "the peer did not read 64 KiB of it within --reply-timeout";
+/// What fills up a message of a fixed length.
+static SPACES: [u8; 1024] = [b' '; 1024];
 /// How long a peer may take to read the end of the answer, and to close.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -88,36 +91,31 @@ impl Reply {
     }
 }
 
-/// What will be echoed, as it will be on the wire. Collected, so that small messages are not written one by one.
-type Spool = blocking::Writer<FromStd<BufWriter<SpooledTempFile>>, AnyEncoder>;
-
 /// The answer to one connection.
 pub struct Answer {
     reply: Reply,
     framing: AnyFraming,
-    /// What will be echoed, as it will be on the wire.
+    spools: Arc<Spools>,
+    /// What will be echoed, once there is anything.
     spool: Option<Spool>,
 }
 
 impl Answer {
     /// The answer to a connection that has just begun.
     #[must_use]
-    pub fn new(reply: &Reply, framing: AnyFraming) -> Self {
-        let spool = (*reply == Reply::Echo).then(|| {
-            let file = BufWriter::new(SpooledTempFile::new(SPOOL_MEMORY));
-            blocking::Writer::new(FromStd::new(file), framing)
-        });
+    pub fn new(reply: &Reply, framing: AnyFraming, spools: &Arc<Spools>) -> Self {
         Self {
             reply: reply.clone(),
             framing,
-            spool,
+            spools: Arc::clone(spools),
+            spool: None,
         }
     }
 
     /// Whether it is of the blocks themselves, and not only of how many there were.
     #[must_use]
-    pub const fn is_echo(&self) -> bool {
-        self.spool.is_some()
+    pub fn is_echo(&self) -> bool {
+        self.reply == Reply::Echo
     }
 
     /// Keeps what will be echoed.
@@ -125,36 +123,18 @@ impl Answer {
     /// # Errors
     /// Where it is too much, or the disk is full.
     pub fn keep(&mut self, batch: &Batch, device: &str) -> Result<(), Failure> {
-        let Some(spool) = &mut self.spool else {
+        if !self.is_echo() {
             return Ok(());
-        };
-        for item in batch.items() {
-            match item {
-                // A line may end in what a line that is sent must not: it is not echoed.
-                Item::Block(bytes) => match spool.send(bytes) {
-                    Err(SendError::Refused(refusal)) => {
-                        warn_peer!(Kind::Reply, device, %device, "not echoed: {refusal}");
-                    }
-                    sent => sent?,
-                },
-                Item::Piece { bytes, .. }
-                    if self.framing == AnyFraming::Stream(framing_core::Stream) =>
-                {
-                    spool.send(bytes)?;
-                }
-                Item::Piece { .. } | Item::End | Item::Fault(_) => {}
-            }
         }
-        if SPOOL_MAX < spool.io_mut().inner_mut().get_mut().stream_position()? {
-            return Err(Failure::Io(io::ErrorKind::FileTooLarge.into()));
-        }
-        Ok(())
+        let spool = self.spool.get_or_insert_with(|| Spool::new(&self.spools));
+        spool.keep(batch, self.framing, device)
     }
 
-    /// Sends the answer, ends it, and waits a moment for the peer to take it.
+    /// Sends the answer, ends it, and waits a moment for the peer to take it. With `patience`, the peer must accept
+    /// 64 KiB, or the rest, in each such time.
     ///
     /// # Errors
-    /// Where it cannot be sent.
+    /// Where it cannot be sent; see [`is_timeout`].
     pub async fn send(
         mut self,
         stream: &mut Stream,
@@ -162,7 +142,12 @@ impl Answer {
         blocks: u64,
         bytes: u64,
     ) -> Result<(), Failure> {
-        let mut peer = Patient { stream, patience };
+        let mut peer = Patient {
+            stream,
+            patience,
+            since: Instant::now(),
+            accepted: 0,
+        };
         if let Some(spool) = self.spool.take() {
             self.echo(spool, &mut peer).await?;
         }
@@ -187,16 +172,18 @@ impl Answer {
     }
 
     /// What is kept is as it must be on the wire.
-    async fn echo(&self, spool: Spool, peer: &mut Patient<'_>) -> Result<(), Failure> {
-        let spool = spool.into_io().into_inner().into_inner();
-        let mut spool = spool.map_err(IntoInnerError::into_error)?;
-        spool.rewind()?;
+    async fn echo(&self, mut spool: Spool, peer: &mut Patient<'_>) -> Result<(), Failure> {
         let mut writer = nonblocking::Writer::new(peer, framing_core::Stream);
-        let mut chunk = vec![0; CHUNK];
+        let mut chunk = self.spools.chunk();
+        let mut offset = 0;
         loop {
-            match spool.read(&mut chunk)? {
+            match spool.read_at(offset, &mut chunk.bytes)? {
                 0 => return Ok(()),
-                len => writer.send(chunk.get(..len).unwrap_or_default()).await?,
+                len => {
+                    offset += len as u64;
+                    let bytes = chunk.bytes.get(..len).unwrap_or_default();
+                    writer.send(bytes).await?;
+                }
             }
         }
     }
@@ -207,8 +194,8 @@ impl Answer {
             error,
         };
         let (mut file, mut pieces) = crate::send::Pieces::open(path, self.framing)?;
-        let mut chunk = vec![0; CHUNK];
-        while let Some(step) = pieces.next(&mut file, &mut chunk).map_err(failure)? {
+        let mut chunk = self.spools.chunk();
+        while let Some(step) = pieces.next(&mut file, &mut chunk.bytes).map_err(failure)? {
             if let Some(total) = step.begin {
                 writer.begin(total)?;
             }
@@ -228,10 +215,14 @@ impl fmt::Debug for Answer {
 
 type Writer<'a> = nonblocking::Writer<Patient<'a>, AnyEncoder>;
 
-/// The way to a peer that may not read: every write must come forward in time.
+/// The way to a peer that may not read: it must accept bytes at a rate, so that one that reads a byte now and then has
+/// no more time.
 struct Patient<'a> {
     stream: &'a mut Stream,
     patience: Option<Duration>,
+    /// When the present 64 KiB began, and how many bytes of them were accepted.
+    since: Instant,
+    accepted: usize,
 }
 
 impl ErrorType for Patient<'_> {
@@ -241,15 +232,30 @@ impl ErrorType for Patient<'_> {
 impl embedded_io_async::Write for Patient<'_> {
     async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let writing = self.stream.write(bytes);
-        match self.patience {
-            Some(patience) => tokio::time::timeout(patience, writing).await?,
+        let until = self.patience.and_then(|time| self.since.checked_add(time));
+        let written = match until {
+            Some(until) => tokio::time::timeout_at(until, writing)
+                .await
+                .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, TOO_SLOW))),
             None => writing.await,
+        };
+        self.accepted += written.as_ref().map_or(0, |len| *len);
+        if ACCEPTED_MIN <= self.accepted {
+            (self.since, self.accepted) = (Instant::now(), 0);
         }
+        written
     }
 
     async fn flush(&mut self) -> io::Result<()> {
         self.stream.flush().await
     }
+}
+
+/// Whether a reply failed because the peer did not accept it in time; not where the system gave the connection up.
+#[must_use]
+pub fn is_timeout(failure: &Failure) -> bool {
+    matches!(failure, Failure::Connection(error) | Failure::Io(error)
+        if error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none())
 }
 
 /// Sends a text as one message; where messages are of a fixed length, as several, filled up with spaces.
@@ -263,9 +269,15 @@ async fn send_all(
     };
     let len = usize::try_from(fixed.len()).unwrap_or(usize::MAX);
     for part in text.chunks(len) {
-        let mut message = vec![b' '; len];
-        (&mut message[..]).write_all(part)?;
-        writer.send(&message).await?;
+        writer.begin(fixed.len())?;
+        writer.send_piece(part).await?;
+        // Not as one piece: a message may be long, and the peer slow.
+        let mut left = len - part.len();
+        while left != 0 {
+            let spaces = SPACES.get(..left).unwrap_or(&SPACES);
+            writer.send_piece(spaces).await?;
+            left -= spaces.len();
+        }
     }
     Ok(())
 }

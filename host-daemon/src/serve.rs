@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -10,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::bounds::Bounds;
+use crate::admission::Admitted;
 use crate::connection::{Connection, LAST_READS, QUIET, Shared};
 use crate::counters::Refused;
-use crate::device::{DeviceBy, Devices, Place};
+use crate::device::DeviceBy;
 use crate::event::Peer;
 use crate::listener::{BACKLOG, Listener};
 use crate::log::peers::{Kind, warn_peer};
@@ -24,13 +23,9 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from
 /// How long connections may take to end once the daemon is stopping.
 const DRAIN: Duration = Duration::from_millis(1000);
 
-/// How many connections there may be.
+/// Which connections are served; how many, [`Shared::connections`] decides.
 #[derive(Clone, Copy, Debug)]
 pub struct Admission {
-    /// At once; one more is closed at once, and counted.
-    pub max_connections: usize,
-    /// At once of one device; there may be no bound of its own.
-    pub max_per_device: Option<usize>,
     /// What one device is.
     pub device_by: DeviceBy,
     /// Only the first is served.
@@ -39,42 +34,30 @@ pub struct Admission {
 
 /// Serves until [`Shared::stop`] is cancelled, or until the only connection has ended.
 pub async fn serve(listeners: Vec<Listener>, admission: Admission, shared: Arc<Shared>) {
-    let bounds = Bounds::new(admission.max_connections, admission.max_per_device);
-    serve_within(Arc::new(bounds), listeners, admission, shared).await;
-}
-
-/// The same, with bounds on connections that may change meanwhile. Those of `admission` are how they begin: whether
-/// there is a bound for each device is decided by them.
-pub async fn serve_within(
-    bounds: Arc<Bounds>,
-    listeners: Vec<Listener>,
-    admission: Admission,
-    shared: Arc<Shared>,
-) {
     let door = Arc::new(Door {
-        bounds,
-        places: Arc::default(),
-        devices: admission.max_per_device.map(|_| Devices::new()),
         device_by: admission.device_by,
         once: admission.once,
-        accepted: AtomicU64::new(0),
         open: shared.stop.child_token(),
         inside: TaskTracker::new(),
         shared,
     });
-    let mut accepting = JoinSet::new();
-    for listener in listeners {
-        accepting.spawn(Arc::clone(&door).accept(listener));
-    }
-    while accepting.join_next().await.is_some() {}
-    door.inside.close();
-    let stopping = async {
+    let served = async {
+        let mut accepting = JoinSet::new();
+        for listener in listeners {
+            accepting.spawn(Arc::clone(&door).accept(listener));
+        }
+        while accepting.join_next().await.is_some() {}
+        door.inside.close();
+        door.inside.wait().await;
+    };
+    let stopped = async {
         door.shared.stop.cancelled().await;
-        tokio::time::sleep(DRAIN).await;
+        door.shared.connections.stop();
+        tokio::time::sleep(LAST_READS + DRAIN).await;
     };
     tokio::select! {
-        () = door.inside.wait() => {}
-        () = stopping => {
+        () = served => {}
+        () = stopped => {
             warn!(connections = door.inside.len(), "still busy; what they hold is not written out");
         }
     }
@@ -83,13 +66,8 @@ pub async fn serve_within(
 /// What connections come in through.
 #[derive(Debug)]
 struct Door {
-    bounds: Arc<Bounds>,
-    /// How many are taken.
-    places: Arc<AtomicUsize>,
-    devices: Option<Arc<Devices>>,
     device_by: DeviceBy,
     once: bool,
-    accepted: AtomicU64,
     /// Cancelled when no more are to be accepted.
     open: CancellationToken,
     inside: TaskTracker,
@@ -142,21 +120,16 @@ impl Door {
     }
 
     fn admit(&self, stream: Stream, peer: Peer, listener: &Listener) {
-        let Some(place) = Place::take(&self.places, self.bounds.connections()) else {
-            return self.refuse(Refused::ConnectionsFull, &peer);
-        };
         let name = |conn| self.device_by.name(&peer, listener.name(), conn);
-        let device_place = match &self.devices {
-            // Each connection is a device: the number that is in the name of some is not known yet.
-            Some(devices) if self.device_by != DeviceBy::Peer => {
-                match devices.enter(&name(0), self.bounds.per_device()) {
-                    Some(place) => Some(Box::new(place)),
-                    None => return self.refuse(Refused::DeviceFull, &peer),
-                }
-            }
-            _ => None,
+        let admitted = self.shared.connections.admit(name, listener.is_line());
+        let Admitted {
+            conn,
+            device,
+            permit,
+        } = match admitted {
+            Ok(admitted) => admitted,
+            Err(why) => return self.refuse(why, &peer),
         };
-        let conn = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
         if self.once {
             self.open.cancel();
             if conn != 1 {
@@ -164,10 +137,9 @@ impl Door {
             }
         }
         self.shared.counters.connection();
-        let place = place.of_device(device_place);
         let (policy, shared) = (listener.policy(), Arc::clone(&self.shared));
         // Boxed: as a local variable of two futures, it would be in the task twice.
-        let connection = Connection::new(conn, name(conn), stream, policy, shared, place);
+        let connection = Connection::new(conn, device, stream, policy, shared, permit);
         let connection = Box::new(connection);
         match connection.opened(peer) {
             Ok(()) => drop(self.inside.spawn(connection.run())),

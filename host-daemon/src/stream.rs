@@ -2,9 +2,11 @@
 //! pair of sockets.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -59,6 +61,18 @@ impl Stream {
     /// Where the transport failed.
     pub async fn readable(&mut self) -> io::Result<()> {
         std::future::poll_fn(|context| self.poll_read_ready(context)).await
+    }
+
+    /// Whether bytes, or the end, have arrived that were not read; the runtime may not know of them yet.
+    #[must_use]
+    pub fn has_arrived(&self) -> bool {
+        let peek = |socket: SockRef<'_>| socket.peek(&mut [MaybeUninit::uninit()]).is_ok();
+        match self {
+            Self::Tcp(socket) => peek(SockRef::from(socket)),
+            Self::Unix(socket) | Self::Pair(socket) => peek(SockRef::from(socket)),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(_) => true,
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! One binary, a module for each thing that is tried.
 
 #[cfg(feature = "daemon")]
+mod admission;
+#[cfg(feature = "daemon")]
 mod baselines;
 #[cfg(feature = "daemon")]
 mod board;

@@ -321,19 +321,6 @@ fn a_file_is_replied_as_one_message() {
 }
 
 #[test]
-fn a_device_that_never_reads_its_answer_ends_when_idle() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("large");
-    // More than the sockets hold.
-    File::create(&file).unwrap().set_len(64 << 20).unwrap();
-    let args = ["--reply", file.to_str().unwrap(), "--idle-timeout", "1"];
-    let mut server = Server::start(&args);
-    let mut device = server.connect();
-    device.write_all(SERIES).unwrap();
-    server.wait_for("close", 1);
-}
-
-#[test]
 fn nobody_there_is_one_clear_line() {
     let (_closed, addr) = closed_port();
     finish(send(addr, "blocks", &["hello"]), b"").assert_refused(75, &addr.to_string());

@@ -9,6 +9,7 @@ use framing_core::{AnyFraming, Blocks, Limits};
 
 use super::record::Record;
 use super::{at_least_one, block_max, bytes, decoding, duration, framing, seconds};
+use crate::admission::Bounds;
 use crate::batch::{StopAt, TooLong};
 use crate::connection::Policy;
 use crate::decode::Decoding;
@@ -17,6 +18,9 @@ use crate::listener::{Address, Sockets};
 use crate::log::directives;
 use crate::patience::Patience;
 use crate::reply::Reply;
+
+/// Least memory for unfinished messages, in bytes.
+const UNFINISHED_MIN: u64 = 1 << 20;
 
 /// Arguments of `serve`.
 #[derive(Args, Debug)]
@@ -43,9 +47,20 @@ pub struct Serve {
     /// Connections at once of one device; more are closed at once, and counted. Without: no bound of its own.
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub max_connections_per_device: Option<usize>,
+    /// Bytes of memory for unfinished messages, of all connections; at least four times the largest --max-block.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(UNFINISHED_MIN..))]
+    pub max_unfinished: u64,
     /// What is one device: an address, a connection, or a listener.
     #[arg(long, value_enum, default_value_t = DeviceBy::Ip)]
     pub device_by: DeviceBy,
+    /// Close a connection that has sent nothing at all this long after it was accepted.
+    #[arg(
+        long,
+        value_name = "S|off",
+        default_value = "off",
+        allow_negative_numbers = true
+    )]
+    pub first_byte_timeout: Timeout,
     /// Close a connection that is silent for so long.
     #[arg(
         long,
@@ -103,6 +118,20 @@ pub struct Serve {
     /// What is sent back when a device has said everything: receipt, echo, or the content of a file.
     #[arg(long, value_name = "receipt|echo|FILE")]
     pub reply: Option<String>,
+    /// Close a connection whose peer does not accept the next 64 KiB of a reply, or the rest of it, in this time.
+    #[arg(
+        long,
+        value_name = "S|off",
+        default_value = "30",
+        allow_negative_numbers = true
+    )]
+    pub reply_timeout: Timeout,
+    /// Bytes that are kept to be echoed to one connection; one that sends more is closed.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    pub reply_max_bytes: u64,
+    /// The same for all connections together, in memory and in temporary files.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
+    pub reply_max_total_bytes: u64,
 }
 
 /// Options that a listener may have of its own.
@@ -209,6 +238,19 @@ enum Own {
 }
 
 impl Serve {
+    /// What all connections share, with listeners of these policies.
+    #[must_use]
+    pub fn bounds<'a>(&self, policies: impl Iterator<Item = &'a Policy>) -> Bounds {
+        let block_max = policies.map(|policy| policy.limits.block_max).max();
+        let longest = u64::from(block_max.unwrap_or(self.options.max_block));
+        Bounds {
+            connections: self.max_connections,
+            per_device: self.max_connections_per_device,
+            unfinished: self.max_unfinished.max(4 * longest),
+            longest,
+        }
+    }
+
     /// How sockets are set.
     #[must_use]
     pub const fn sockets(&self) -> Sockets {
@@ -258,9 +300,11 @@ impl Serve {
                 },
             },
             patience: Patience {
+                first_byte: self.first_byte_timeout.0,
                 idle: self.idle_timeout.0,
                 header: self.header_timeout.0,
                 block: self.block_timeout.0,
+                reply: self.reply_timeout.0,
             },
             reply: self.reply.as_deref().map(Reply::parse),
         }

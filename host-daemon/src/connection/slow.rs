@@ -11,17 +11,18 @@ use super::{Connection, Held, LAST_READS, QUIET, Step};
 use crate::batch::Batch;
 use crate::event::{Reason, What};
 use crate::log::peers::{Kind, warn_peer};
-use crate::reply::Answer;
+use crate::reply::{Answer, is_timeout};
 
 impl Connection {
     /// Says what was cut, answers, and closes.
     pub(super) async fn finish(mut self: Box<Self>, reason: Reason) {
         self.end(reason).await;
-        if let Some(answer) = self.answer.take()
-            && matches!(reason, Reason::End | Reason::Eof)
-        {
-            self.reply(answer).await;
-        }
+        let reason = match self.answer.take() {
+            Some(answer) if matches!(reason, Reason::End | Reason::Eof) => {
+                self.reply(answer).await.unwrap_or(reason)
+            }
+            _ => reason,
+        };
         // Only in series of blocks is there a mark that ends one.
         let in_series = self.position.in_series != 0;
         let torn = in_series && matches!(self.policy.framing, AnyFraming::Blocks(_));
@@ -37,16 +38,21 @@ impl Connection {
         shared.sinks.send(closed).await;
     }
 
-    async fn reply(&mut self, answer: Box<Answer>) {
+    /// Sends the reply. Gives the reason to close, if that is another than the end of what the device sent.
+    async fn reply(&mut self, answer: Box<Answer>) -> Option<Reason> {
         let (conn, device) = (self.source.conn, &self.source.device);
-        let patience = self.policy.patience.idle;
+        let patience = self.policy.patience.reply;
         let sending = answer.send(&mut self.stream, patience, self.position.seq, self.bytes);
         tokio::select! {
-            sent = sending => if let Err(failure) = sent {
+            biased;
+            sent = sending => {
+                let failure = sent.err()?;
                 warn_peer!(Kind::Reply, device, conn, %device, "reply not sent: {failure}");
-            },
-            () = self.shared.stop.cancelled() => {
-                warn_peer!(Kind::Reply, device, conn, %device, "reply cut short: stopping");
+                is_timeout(&failure).then_some(Reason::ReplyTimeout)
+            }
+            reason = self.permit.until_ordered() => {
+                warn_peer!(Kind::Reply, device, conn, %device, "reply cut short: {reason}");
+                Some(reason).filter(|reason| *reason != Reason::Shutdown)
             }
         }
     }
@@ -55,25 +61,42 @@ impl Connection {
     pub(super) async fn wait(&mut self, step: Step) -> Option<Reason> {
         match step {
             Step::NoBuffer => self.wait_for_buffer().await,
+            Step::Paused => {
+                self.wait_for_memory().await;
+                None
+            }
             Step::Held(held) => self.wait_for_room(held).await,
-            Step::Stop => self.read_last_bytes().await,
+            Step::Stop(reason) => self.read_last_bytes(reason).await,
             Step::Close(reason) => Some(reason),
             Step::Go | Step::Yield => None,
         }
     }
 
+    /// Waits until unfinished messages hold less.
+    async fn wait_for_memory(&mut self) {
+        let since = Instant::now();
+        self.permit.until_allowed().await;
+        self.permit.heard();
+        self.waiting.held_back(since.elapsed());
+    }
+
     /// Waits for a buffer, and reads into it.
     async fn wait_for_buffer(&mut self) -> Option<Reason> {
         let since = Instant::now();
+        self.permit.blocked();
         let mut buffer = self.shared.pool.take(&self.share).await;
+        self.permit.heard();
         self.waiting.held_back(since.elapsed());
+        let most = self.allowance()?;
         buffer.parts_mut().0.append(&mut self.carry);
         let mut buffer = Some(buffer);
         let step = poll_fn(|context| {
             let buffer = buffer.take();
-            Poll::Ready(buffer.map_or(Step::Go, |buffer| self.read(buffer, context)))
+            Poll::Ready(buffer.map_or(Step::Go, |buffer| self.read(buffer, most, context)))
         });
-        match step.await {
+        let step = step.await;
+        self.charge(&step);
+        match step {
             Step::Held(held) => self.wait_for_room(held).await,
             Step::Close(reason) => Some(reason),
             _ => None,
@@ -83,7 +106,9 @@ impl Connection {
     /// Waits until what was received can be passed on. Gives the reason to close, if there is one.
     async fn wait_for_room(&mut self, held: Box<Held>) -> Option<Reason> {
         let since = Instant::now();
+        self.permit.blocked();
         let reason = self.pass_on(held).await;
+        self.permit.heard();
         self.waiting.held_back(since.elapsed());
         reason
     }
@@ -99,6 +124,7 @@ impl Connection {
                 Held::Batch(batch, reason) => (batch, reason),
             };
             batch.weigh(&self.shared.pool, &mut self.share).await;
+            self.charge(&Step::Go);
             match self.pass(batch, reason) {
                 Step::Held(event) => held = *event,
                 Step::Close(reason) => return Some(reason),
@@ -107,29 +133,38 @@ impl Connection {
         }
     }
 
-    /// The daemon is to stop. What has arrived is still read; the runtime may not know yet that it has, and a device
-    /// that goes on sending is not waited for.
-    async fn read_last_bytes(&mut self) -> Option<Reason> {
+    /// The daemon is to stop, or somebody else needs the place. What has arrived is still read; the runtime may not
+    /// know yet that it has, and a device that goes on sending is not waited for.
+    async fn read_last_bytes(&mut self, reason: Reason) -> Option<Reason> {
+        if reason == Reason::Evicted && !self.undecoded && !self.stream.has_arrived() {
+            // Somebody waits for its descriptor.
+            return Some(reason);
+        }
         let since = Instant::now();
         loop {
             if !self.undecoded {
                 if LAST_READS < since.elapsed() {
-                    return Some(Reason::Shutdown);
+                    return Some(reason);
                 }
                 match tokio::time::timeout(QUIET, self.stream.readable()).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return Some(Reason::Reset),
-                    Err(_) => return Some(Reason::Shutdown),
+                    Err(_) => return Some(reason),
                 }
             }
-            let reason = match poll_fn(|context| Poll::Ready(self.read_now(context))).await {
+            let closing = match poll_fn(|context| Poll::Ready(self.read_now(context))).await {
                 Step::NoBuffer => self.wait_for_buffer().await,
                 Step::Held(held) => self.wait_for_room(held).await,
                 Step::Close(reason) => Some(reason),
-                Step::Go | Step::Yield | Step::Stop => None,
+                // Memory for it may come free, while there is time.
+                Step::Paused => {
+                    tokio::time::sleep(QUIET).await;
+                    None
+                }
+                Step::Go | Step::Yield | Step::Stop(_) => None,
             };
-            if reason.is_some() {
-                return reason;
+            if closing.is_some() {
+                return closing;
             }
             tokio::task::yield_now().await;
         }
@@ -146,6 +181,9 @@ impl Connection {
             return;
         }
         let fault = self.decoder.close(self.carry.len());
+        // Not kept while the queue is full.
+        self.carry = Vec::new();
+        self.charge(&Step::Go);
         // That a series goes on when the daemon stops is no fault.
         let going_on = |fault: &Fault| {
             reason == Reason::Shutdown

@@ -10,6 +10,7 @@ use embedded_io::ErrorKind;
 use embedded_io_adapters::tokio_1::FromTokio;
 use firmware_example::{Clock, Connect, Machine, Plan, Queue, Stop, run};
 use framing_core::{AnyFraming, Blocks, Limits};
+use host_daemon::admission::{Bounds, Connections};
 use host_daemon::batch::{Item, StopAt};
 use host_daemon::connection::{Policy, Shared};
 use host_daemon::counters::Counters;
@@ -19,7 +20,7 @@ use host_daemon::event::{Event, Peer, What};
 use host_daemon::listener::Listener;
 use host_daemon::patience::Patience;
 use host_daemon::pool::Pool;
-use host_daemon::reply::Reply;
+use host_daemon::reply::{Reply, Spools};
 use host_daemon::serve::{Admission, serve};
 use host_daemon::sinks::Sinks;
 use host_daemon::stream::{Simulated, Stream};
@@ -144,6 +145,13 @@ pub(super) async fn daemon(world: World) -> turmoil::Result {
             pool: Pool::new(),
             counters: Arc::new(Counters::default()),
             sinks: Sinks::new(Some(patient), None),
+            connections: Connections::new(Bounds {
+                connections: 100,
+                per_device: Some(20),
+                unfinished: 1 << 20,
+                longest: 1 << 16,
+            }),
+            spools: Spools::new(0, 0),
             stop: stop.clone(),
         });
         let life = {
@@ -166,8 +174,6 @@ pub(super) async fn daemon(world: World) -> turmoil::Result {
         });
         let telling = tokio::task::spawn_local(tell(Arc::clone(&world), life, events));
         let admission = Admission {
-            max_connections: 100,
-            max_per_device: Some(20),
             device_by: DeviceBy::Ip,
             once: false,
         };
@@ -202,9 +208,11 @@ fn policy() -> Policy {
             ..StopAt::default()
         },
         patience: Patience {
+            first_byte: None,
             idle: seconds(8),
             header: seconds(5),
             block: seconds(5),
+            reply: seconds(8),
         },
         reply: Some(Reply::Receipt),
     }
