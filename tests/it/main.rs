@@ -22,6 +22,8 @@ mod decode;
 #[cfg(feature = "daemon")]
 mod demo;
 mod differential;
+#[cfg(feature = "daemon")]
+mod exhaustion;
 mod exhaustive;
 #[cfg(feature = "daemon")]
 mod faults;

@@ -3,6 +3,7 @@
 mod account;
 pub mod attack;
 pub mod honest;
+pub mod replies;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -53,7 +54,7 @@ const ATTACKER_ADDRESSES: u64 = 8;
 const GROWTH_KB: u64 = 12 << 10;
 
 /// How the daemon is started.
-const ARGS: [&str; 28] = [
+const ARGS: [&str; 30] = [
     "--output",
     "none",
     "--metrics",
@@ -70,6 +71,8 @@ const ARGS: [&str; 28] = [
     "200000",
     "--max-connections",
     "120",
+    "--max-unfinished",
+    "1048576",
     "--max-connections-per-device",
     "40",
     "--idle-timeout",

@@ -162,6 +162,8 @@ pub(super) fn settle(
         ("series recorded", event("end"), totals["serie"]),
         ("faults recorded", event("fault"), report.faults),
         ("blocks recorded", recorded.blocks, report.blocks),
+        // A visitor takes the place of an attacker.
+        ("visits without a receipt", report.visits_refused, 0),
         (
             "blocks on the disk",
             sum("blocksd_record_blocks_synced_total"),
