@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use tests::chaos::{Plan, run};
+use tests::chaos::{Plan, replies, run};
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -21,4 +21,6 @@ fn main() {
         attackers: number(2, 24),
     };
     println!("{}", run(plan));
+    let (echoed, closed) = replies::run(plan.seed, plan.time / 10, plan.attackers);
+    println!("echoes: {echoed} of honest devices; {closed} connections of others closed");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::chaos::{Plan, run};
+use tests::chaos::{Plan, replies, run};
 
 #[test]
 fn honest_devices_lose_nothing_among_attackers_and_nothing_is_left_of_these() {
@@ -12,4 +12,10 @@ fn honest_devices_lose_nothing_among_attackers_and_nothing_is_left_of_these() {
         attackers: 16,
     });
     eprintln!("{report}");
+}
+
+#[test]
+fn honest_devices_get_their_echoes_among_peers_that_do_not_read_theirs() {
+    let (echoed, closed) = replies::run(5, Duration::from_secs(6), 8);
+    eprintln!("{echoed} echoes of honest devices, {closed} connections of others closed");
 }

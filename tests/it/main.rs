@@ -28,6 +28,8 @@ mod decode;
 #[cfg(feature = "daemon")]
 mod demo;
 mod differential;
+#[cfg(feature = "daemon")]
+mod exhaustion;
 mod exhaustive;
 #[cfg(feature = "daemon")]
 mod exit_codes;

@@ -3,6 +3,7 @@
 mod account;
 pub mod attack;
 pub mod honest;
+pub mod replies;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -56,7 +57,7 @@ const LOG_LINES: u64 = 200;
 const LOG_LINES_A_SECOND: u64 = 3;
 
 /// How the daemon is started.
-const ARGS: [&str; 28] = [
+const ARGS: [&str; 30] = [
     "--output",
     "none",
     "--metrics",
@@ -73,6 +74,8 @@ const ARGS: [&str; 28] = [
     "200000",
     "--max-connections",
     "120",
+    "--max-unfinished",
+    "1048576",
     "--max-connections-per-device",
     "40",
     "--idle-timeout",

@@ -192,10 +192,6 @@ impl Look {
             self.make_room(unfinished, growth, entries, now);
         }
         let left = unfinished.limit().saturating_sub(unfinished.total());
-        let little = unfinished.little().saturating_sub(held).min(left);
-        if little != 0 {
-            return Allowance::Bytes(usize::try_from(little).unwrap_or(usize::MAX));
-        }
         let device = entries.get(slot.key()).and_then(|entry| entry.device);
         let own = device.and_then(|device| self.devices.get(&device));
         let own = own.map_or(held, |own| held.max(*own));
@@ -203,8 +199,11 @@ impl Look {
         let rank = (own, line.unwrap_or(u64::MAX));
         // A quarter is left to those that have a turn, and an eighth to those that keep a little.
         let has_share = own + growth <= share && growth + unfinished.limit() / 8 * 3 <= left;
+        let little = unfinished.little().saturating_sub(held).min(left);
         if has_share {
             Allowance::Bytes(BUFFER_LEN)
+        } else if little != 0 {
+            Allowance::Bytes(usize::try_from(little).unwrap_or(usize::MAX))
         } else if self.take_turn(unfinished, slot, rank, now) && growth <= left {
             // Not beyond the message: what it leaves would be one more unfinished message.
             Allowance::Bytes(want.min(BUFFER_LEN))

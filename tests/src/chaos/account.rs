@@ -191,6 +191,8 @@ pub(super) fn settle(
             recorded.blocks + only_counted("empty"),
             report.blocks,
         ),
+        // A visitor takes the place of an attacker.
+        ("visits without a receipt", report.visits_refused, 0),
         (
             "blocks on the disk",
             sum("blocksd_record_blocks_synced_total"),

@@ -57,11 +57,15 @@ pub enum Kind {
     Whole,
     /// As many connections at once as the limits do not allow.
     Crowd,
+    /// The same, without a byte, for seconds: all places.
+    Squat,
+    /// The same, each with all but the last byte of the longest message.
+    Unfinished,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Scan,
         Self::Silent,
         Self::Cut,
@@ -77,6 +81,8 @@ impl Kind {
         Self::TooLong,
         Self::Whole,
         Self::Crowd,
+        Self::Squat,
+        Self::Unfinished,
     ];
 }
 
@@ -159,7 +165,7 @@ impl<'a> Attacks<'a> {
     fn wire(&mut self, kind: Kind, framing: AnyFraming) -> Vec<u8> {
         let whole = |messages: &[Vec<u8>]| encode(framing, messages);
         match kind {
-            Kind::Scan | Kind::Silent => Vec::new(),
+            Kind::Scan | Kind::Silent | Kind::Squat => Vec::new(),
             Kind::Cut => {
                 let messages: Vec<_> = (0..=self.chance.of(0..=5))
                     .map(|_| self.message(framing))
@@ -190,6 +196,15 @@ impl<'a> Attacks<'a> {
                 let long = vec![b'L'; len];
                 whole(&[long, self.message(framing)])
             }
+            Kind::Unfinished => {
+                let longest = match framing {
+                    AnyFraming::Fixed(_) => vec![b'f'; 16],
+                    _ => vec![b'u'; self.block_max],
+                };
+                let mut wire = whole(&[longest]);
+                wire.pop();
+                wire
+            }
             Kind::Whole | Kind::Crowd => {
                 let messages: Vec<_> = (0..self.chance.of(1..=200))
                     .map(|_| self.message(framing))
@@ -214,7 +229,9 @@ impl Iterator for Attacks<'_> {
         let wire = self.wire(kind, self.framings[listener]);
         let hold_ms = match kind {
             Kind::Scan | Kind::Storm => 0,
-            Kind::Silent | Kind::HalfHeader => self.chance.of(0..=8_000),
+            Kind::Silent | Kind::HalfHeader | Kind::Squat | Kind::Unfinished => {
+                self.chance.of(0..=8_000)
+            }
             _ => self.chance.of(0..=500),
         };
         Some(Attack {
@@ -229,7 +246,10 @@ impl Iterator for Attacks<'_> {
                 Kind::Storm => self.chance.of(100..=400),
                 _ => 1,
             },
-            connections: if kind == Kind::Crowd { self.crowd } else { 1 },
+            connections: match kind {
+                Kind::Crowd | Kind::Squat | Kind::Unfinished => self.crowd,
+                _ => 1,
+            },
             hold_ms: hold_ms as u64,
             end: [End::Close, End::HalfClose, End::Reset][self.chance.of(0..=2)],
             rest_ms: self.chance.of(0..=50) as u64,
