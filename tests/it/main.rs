@@ -44,6 +44,8 @@ mod names;
 mod packaging;
 mod pieces;
 #[cfg(feature = "daemon")]
+mod planted;
+#[cfg(feature = "daemon")]
 mod power;
 #[cfg(feature = "daemon")]
 mod read;
@@ -52,6 +54,8 @@ mod recording;
 #[cfg(feature = "daemon")]
 mod recordings;
 mod refusals;
+#[cfg(feature = "daemon")]
+mod repair;
 #[cfg(feature = "daemon")]
 mod replay;
 #[cfg(feature = "daemon")]

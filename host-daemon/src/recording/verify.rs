@@ -9,7 +9,7 @@ use mcap::records::{Channel, ChunkIndex, Header, MessageIndexEntry, Record, op};
 use super::chunk::Chunk;
 use super::input::Input;
 use super::mark::{self, LIBRARY, Mark};
-use super::record::{EVENTS_TOPIC, HEAD_LEN, Kind, Raw, device};
+use super::record::{EVENTS_TOPIC, GAP, GAP_LEN, HEAD_LEN, Kind, Raw, device};
 use super::scan::{Found, Scan};
 use super::summary::{Summary, crc, record_at};
 use super::wrong::{What, Wrong};
@@ -174,6 +174,9 @@ impl Verifier<'_> {
                 of_channel.push(MessageIndexEntry { log_time, offset });
                 bounds = Some(widen(bounds, log_time));
                 self.message(chunk.offset, header.channel_id, header.sequence, log_time);
+            } else if raw.opcode == GAP && raw.body.len() == GAP_LEN && self.ours {
+                // A repair has told of what is missing here.
+                self.next.clear();
             } else if raw.opcode != mark::OPCODE || offset != 0 {
                 self.definition(chunk.offset, &raw);
             }
