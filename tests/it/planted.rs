@@ -141,10 +141,12 @@ impl Torn {
         }
         assert!(read.iter().all(|it| all.contains(it)), "{context}");
         let lost = sealed.with_extension("mcap.lost");
+        // Damage of a chunk that is cut cannot be seen.
+        let is_short = damaged.len() < self.bytes.len() && all.starts_with(&read);
         let zeros = damaged.iter().rev().take_while(|byte| **byte == 0).count();
         if is_cut {
             assert!(!lost.exists(), "{context}");
-        } else if self.bytes.starts_with(&damaged[..damaged.len() - zeros]) {
+        } else if is_short || self.bytes.starts_with(&damaged[..damaged.len() - zeros]) {
             // It may be a cut tail.
         } else if read.len() < self.messages() {
             assert!(lost.exists(), "{context}");
@@ -175,7 +177,7 @@ fn is_among(these: &Messages, those: &Messages) -> bool {
 
 fn repair(folder: &Path) {
     // One after the other.
-    assert!(repair_dir(folder).unwrap().into_iter().count() <= 1);
+    assert!(repair_dir(folder).unwrap().count() <= 1);
 }
 
 fn wrong(path: &Path) -> Vec<String> {
@@ -394,6 +396,30 @@ fn swapped_sectors_give_what_is_whole_and_no_payload() {
 }
 
 #[test]
+fn chunks_behind_a_flood_of_false_heads_are_found() {
+    // Heads of chunks that claim much of what follows in the file, so that to check each would take minutes.
+    let mut head = planted().last().unwrap().clone();
+    for at in [1, 25, 41] {
+        let len = if at == 1 { 900_040_u64 } else { 900_000 };
+        head[at..at + 8].copy_from_slice(&len.to_le_bytes());
+    }
+    let flood = head.repeat(20_000);
+    let blocks = [
+        vec![b"one".to_vec()],
+        vec![flood.clone()],
+        vec![flood],
+        vec![b"two".to_vec()],
+    ];
+    let torn = Torn::new(Compression::None, &blocks);
+    let mut bytes = torn.bytes.clone();
+    bytes[torn.chunks[1].0.start + 2] ^= 1;
+    torn.check_both(&bytes, "head of a chunk");
+    bytes[4] ^= 1;
+    bytes[torn.chunks[0].0.start + 33] ^= 1;
+    torn.check_both(&bytes, "head of a chunk, header and a CRC");
+}
+
+#[test]
 fn random_damage_lets_no_payload_in() {
     let given = std::env::var("BLOCKSD_TEST_DAMAGES").ok();
     let damages = given.map_or(DAMAGES, |given| given.parse().expect("a number"));
@@ -424,7 +450,7 @@ fn damage_somewhere(bytes: &mut Vec<u8>, torn: &Torn, chance: &mut Chance) {
     };
     let at = at.min(len - 1);
     let end = len.min(at + 1 + chance.of(0..=700));
-    match chance.of(0..=5) {
+    match chance.of(0..=6) {
         0 | 1 => bytes[at] ^= 1 << chance.of(0..=7),
         2 => bytes[at..end].fill(0),
         3 => {
@@ -436,8 +462,12 @@ fn damage_somewhere(bytes: &mut Vec<u8>, torn: &Torn, chance: &mut Chance) {
             let len = block.len().min(len - at);
             bytes[at..at + len].copy_from_slice(&block[..len]);
         }
+        5 => bytes.truncate(at.max(1)),
         _ => {
             let count = len / SECTOR;
+            if count == 0 {
+                return;
+            }
             let (one, other) = (chance.of(0..=count - 1), chance.of(0..=count - 1));
             for at in 0..SECTOR {
                 bytes.swap(one * SECTOR + at, other * SECTOR + at);

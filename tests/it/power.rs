@@ -110,7 +110,7 @@ fn survives(end: End, compression: Compression, seed: u64) {
             let path = folder.path().join(&name);
             match names::state(&name) {
                 Some(State::Sealed) => {
-                    assert!(check(&path).unwrap().is_some(), "{context}: {name}")
+                    assert!(check(&path).unwrap().is_some(), "{context}: {name}");
                 }
                 // The original as it was, where more than its end is lost.
                 Some(State::Lost) => {

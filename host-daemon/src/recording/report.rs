@@ -74,14 +74,9 @@ fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), Failu
                 original,
                 recovered,
             }) => {
-                let to = to.as_deref();
-                told = told.and(tell_recovered(
-                    out,
-                    &from,
-                    to,
-                    original.as_deref(),
-                    &recovered,
-                ));
+                let (to, original) = (to.as_deref(), original.as_deref());
+                let line = tell_recovered(out, &from, to, original, &recovered);
+                told = told.and(line);
             }
             Err(Unrepaired { path, failure }) => {
                 tell(format_args!("blocksd: {}: {failure}", path.display()));

@@ -28,6 +28,9 @@ use crate::failure::Failure;
 /// Bytes that the search for a chunk may check besides four times the length of the file.
 const SEARCH_MIN: u64 = 64 << 20;
 
+/// Longest header that is read, in bytes.
+const HEADER_MAX: u64 = 1 << 20;
+
 /// What there is next in a file.
 #[derive(Debug)]
 pub enum Found<'a> {
@@ -57,7 +60,8 @@ pub struct Scan {
     /// Where those chunks begin that are not wanted.
     unwanted: HashSet<u64>,
     /// Which chunks are the file's own.
-    origin: Option<Origin>,
+    origin: Origin,
+    begun: bool,
     /// Whole chunks with marks that are in doubt, where nothing says which is the file's.
     strangers: BTreeMap<Mark, u64>,
     /// Another process is writing: what is not there yet is not lost.
@@ -112,7 +116,8 @@ impl Scan {
             at: 0,
             known,
             unwanted: HashSet::new(),
-            origin: None,
+            origin: Origin::default(),
+            begun: false,
             strangers: BTreeMap::new(),
             growing,
             ours: true,
@@ -134,10 +139,10 @@ impl Scan {
             self.at = next;
         }
         let offset = self.at;
-        let step = if self.origin.is_none() {
-            self.begin()?
-        } else {
+        let step = if self.begun {
             self.walk()?
+        } else {
+            self.begin()?
         };
         Ok(Some(match step {
             Step::End => return Ok(None),
@@ -193,13 +198,13 @@ impl Scan {
     /// The mark of the file, as far as it is known.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {
-        self.origin.as_ref().and_then(Origin::mark)
+        self.origin.mark()
     }
 
     /// Whether a payload cannot pass for a chunk of this file.
     #[must_use]
     pub fn is_marked(&self) -> bool {
-        self.origin.as_ref().is_some_and(Origin::is_marked)
+        self.origin.is_marked()
     }
 
     /// Marks of whole chunks that were not taken because nothing says which is the file's, and how many of each.
@@ -231,10 +236,10 @@ impl Scan {
     }
 
     fn begin(&mut self) -> Result<Step, Failure> {
-        let mut origin = Origin::of(&mut self.input)?;
+        self.origin = Origin::of(&mut self.input)?;
         // A name with a mark is ours, whatever the header says.
         self.ours = true;
-        let named = origin.mark().is_some();
+        let named = self.origin.mark().is_some();
         let magic = mcap::MAGIC;
         let growing = self.growing;
         let bytes = self.input.at(0, magic.len() + HEAD_LEN)?;
@@ -243,7 +248,7 @@ impl Scan {
             .then(|| head(bytes.get(magic.len()..)?))
             .flatten()
             .and_then(|(opcode, len)| (opcode == op::HEADER).then_some(len))
-            .and_then(|len| usize::try_from(len.min(CHUNK_MAX)).ok());
+            .and_then(|len| usize::try_from(len.min(HEADER_MAX)).ok());
         if let Some(len) = len {
             let end = magic.len() + HEAD_LEN + len;
             let mut bytes = self
@@ -254,15 +259,15 @@ impl Scan {
             if let Some(Record::Header(header)) = Raw::take(&mut bytes).and_then(|it| it.parse()) {
                 self.at = end as u64;
                 self.ours = named || header.library.starts_with(LIBRARY);
-                origin.header(&header);
-                self.origin = Some(origin);
+                self.origin.header(&header);
+                self.begun = true;
                 return Ok(Step::Header(header));
             }
         }
         if growing || self.input.is_empty() {
             return Ok(Step::End);
         }
-        self.origin = Some(origin);
+        self.begun = true;
         // So few bytes hold no message.
         let bytes = self.input.at(0, magic.len())?;
         let is_begun = magic.starts_with(bytes) && self.input.len() <= ROOT_LEN as u64;
@@ -341,25 +346,14 @@ impl Scan {
         match chunk::check(bytes, self.ours, &mut self.plain) {
             Ok(header) => {
                 let mark = Mark::of_chunk(chunk::content(bytes, &header, &self.plain));
-                if self.admits(mark, at) {
-                    self.settle(mark);
+                if self.origin.admits(mark, at) {
+                    self.ours |= mark.is_some();
+                    self.origin.settle(mark);
                     return Ok(Step::Chunk(header, len));
                 }
                 self.skip(at + extent.len, ChunkFault::Foreign)
             }
             Err(fault) => self.skip(at + extent.len, fault),
-        }
-    }
-
-    fn admits(&self, mark: Option<Mark>, at: u64) -> bool {
-        let origin = self.origin.as_ref();
-        origin.is_none_or(|origin| origin.admits(mark, at))
-    }
-
-    fn settle(&mut self, mark: Option<Mark>) {
-        self.ours |= mark.is_some();
-        if let Some(origin) = &mut self.origin {
-            origin.settle(mark);
         }
     }
 
@@ -479,8 +473,8 @@ impl Scan {
         if is_marked {
             // Others are not read whole.
             let mark = chunk::mark(self.input.at(at, len.min(HEAD_MAX))?);
-            let is_unknown = self.origin.as_ref().is_some_and(Origin::is_unknown);
-            is_free = self.admits(mark, at);
+            let is_unknown = self.origin.is_unknown();
+            is_free = self.origin.admits(mark, at);
             if !is_free && (mark.is_none() || !is_unknown) {
                 return Ok(Candidate::None);
             }
@@ -492,7 +486,7 @@ impl Scan {
         let whole = chunk::check(bytes, true, &mut self.plain);
         let mark = whole.map(|header| Mark::of_chunk(chunk::content(bytes, &header, &self.plain)));
         Ok(match mark {
-            Ok(mark) if self.admits(mark, at) => Candidate::Own,
+            Ok(mark) if self.origin.admits(mark, at) => Candidate::Own,
             Ok(Some(mark)) if is_marked => {
                 *self.strangers.entry(mark).or_default() += 1;
                 Candidate::Foreign
