@@ -136,6 +136,15 @@ pub fn files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
+/// Waits until the names of a directory are on the disk.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub fn sync(directory: &Path) -> Result<(), Failure> {
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| write_failure(directory, error))
+}
+
 /// The name without its ending: `a.mcap` of `a.mcap.part`.
 #[must_use]
 pub fn sealed_name(path: &Path, ending: &str) -> Option<PathBuf> {
@@ -241,11 +250,6 @@ fn sync_file(path: &Path) -> Result<(), Failure> {
 
 fn remove(path: &Path) -> Result<(), Failure> {
     fs::remove_file(path).map_err(|error| write_failure(path, error))
-}
-
-fn sync(directory: &Path) -> Result<(), Failure> {
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| write_failure(directory, error))
 }
 
 fn write_failure(path: &Path, error: io::Error) -> Failure {

@@ -11,7 +11,7 @@ use super::catalogue::{Listed, State, list, list_directory};
 use super::input::Input;
 use super::record::{Kind, Raw, device};
 use super::recover::{Recovered, recover};
-use super::repair::{PART, Repaired, Unrepaired, lock, repair_dir, sealed_name};
+use super::repair::{PART, Repaired, Unrepaired, lock, repair_dir, sealed_name, sync};
 use super::scan::{Found, Scan};
 use super::summary::Summary;
 use super::verify::verify;
@@ -56,6 +56,14 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Failure
         return line.map_err(Failure::stdout);
     }
     let to = recovered.written.then_some(to);
+    if let Some(to) = &to {
+        // As far as the file system can: the original stays in any case.
+        let _ = sync(
+            to.parent()
+                .filter(|it| !it.as_os_str().is_empty())
+                .unwrap_or(Path::new(".")),
+        );
+    }
     tell_recovered(&mut out, path, to.as_deref(), None, &recovered)?;
     to.map(|_| ())
         .ok_or_else(|| Failure::NothingWhole { path: path.into() })
