@@ -145,11 +145,11 @@ impl Torn {
         let is_short = damaged.len() < self.bytes.len() && all.starts_with(&read);
         let zeros = damaged.iter().rev().take_while(|byte| **byte == 0).count();
         if is_cut {
-            assert!(!lost.exists(), "{context}");
+            assert!(!lost.exists(), "{context}: an original");
         } else if is_short || self.bytes.starts_with(&damaged[..damaged.len() - zeros]) {
             // It may be a cut tail.
         } else if read.len() < self.messages() {
-            assert!(lost.exists(), "{context}");
+            assert!(lost.exists(), "{context}: no original");
         }
         assert!(!lost.exists() || fs::read(&lost).unwrap() == damaged);
         let left = fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
@@ -262,6 +262,11 @@ fn a_cut_tail_is_all_that_is_lost_and_the_original_goes() {
     let mut bytes = torn.bytes[..last.end].to_vec();
     bytes[last.end - 600..].fill(0);
     torn.check(&torn.name, &bytes, false, "zeros in a chunk");
+    // Nor is one whose head claims more than it has.
+    let mut bytes = torn.bytes.clone();
+    let claim = planted().last().unwrap();
+    bytes[index..index + claim.len()].copy_from_slice(claim);
+    torn.check(&torn.name, &bytes, false, "a false head");
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! The repair of a folder: each file by itself, wherever it was cut off, and what becomes of the originals.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use host_daemon::recording::container::Compression;
 use host_daemon::recording::recover::check;
 use host_daemon::recording::repair::repair_dir;
 use tempfile::TempDir;
-use tests::process::{Ended, Server, run};
-use tests::recorded::{payload, record};
+use tests::process::{DEADLINE, Ended, Server, run};
+use tests::recorded::{payload, planted, record};
 use tests::recording::{Sample, name, put};
 
 fn on(command: &str, path: &Path, args: &[&str]) -> Ended {
@@ -77,6 +79,54 @@ fn a_file_that_cannot_be_repaired_at_the_start_does_not_keep_the_others_from_it(
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(torn[1].exists());
+}
+
+#[test]
+fn a_device_that_sends_recordings_gets_none_of_them_into_a_damaged_one() {
+    // The first 64 bytes; or a bit of the magic and one of the first chunk's checksum.
+    let damages: [fn(&mut [u8]); 2] = [
+        |bytes| bytes[..64].fill(0),
+        |bytes| {
+            bytes[3] ^= 1;
+            bytes[88] ^= 1;
+        },
+    ];
+    for damage in damages {
+        let folder = TempDir::new().unwrap();
+        let record = folder.path().to_str().unwrap();
+        let args = ["--record", record, "--record-sync-ms", "100"];
+        let server = Server::start(&args);
+        let mut stream = server.connect();
+        let mut sent = 0;
+        let mut send = |block: &[u8]| {
+            let len = u32::try_from(block.len()).unwrap().to_be_bytes();
+            stream.write_all(&[&len[..], block].concat()).unwrap();
+            sent += block.len();
+            // One after the other: the first in the first chunk, others in others.
+            let begin = Instant::now();
+            while on("read", folder.path(), &["--output", "raw"]).stdout.len() < sent {
+                assert!(begin.elapsed() < DEADLINE, "{sent} bytes");
+            }
+        };
+        send(&planted()[0]);
+        (0..5).for_each(|n| send(&payload(n)));
+        server.process.signal("KILL");
+        drop(server.process.end());
+
+        let mut files = names(folder.path());
+        let part = folder.path().join(files.pop().unwrap());
+        let mut bytes = fs::read(&part).unwrap();
+        damage(&mut bytes);
+        fs::write(&part, &bytes).unwrap();
+        Server::start(&args).stop();
+        assert!(fs::read(part.with_extension("lost")).unwrap() == bytes);
+        assert!(check(&part.with_extension("")).unwrap().is_some());
+        let read = on("read", &part.with_extension(""), &["--output", "raw"]).stdout;
+        // On a busy machine the first chunk may have been written before its block came.
+        let read = read.strip_prefix(&planted()[0][..]).unwrap_or(&read);
+        let want: Vec<u8> = (0..5).flat_map(payload).collect();
+        assert!(read == want, "{} of {} bytes", read.len(), want.len());
+    }
 }
 
 /// A folder with a torn file of three chunks, the second of them damaged.

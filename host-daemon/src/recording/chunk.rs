@@ -5,8 +5,8 @@ use std::io::{self, Read};
 
 use mcap::records::{ChunkHeader, Record, op};
 
-use super::mark::Mark;
-use super::record::{HEAD_LEN, Raw, head};
+use super::mark::{self, Mark};
+use super::record::{GAP, HEAD_LEN, Raw, head};
 
 /// Longest chunk that is read, in bytes, as it is and decompressed: a block of 1 GiB, the longest that is held whole,
 /// and what may stand before it.
@@ -63,7 +63,7 @@ pub enum ChunkFault {
         /// How many of them are there.
         have: u64,
     },
-    /// Its lengths do not agree, or are beyond all limits.
+    /// Its lengths do not agree, with one another or with its content, or are beyond all limits.
     Lengths,
     /// No way to decompress it is known.
     Compression(String),
@@ -184,6 +184,27 @@ pub fn mark(bytes: &[u8]) -> Option<Mark> {
     let name_end = 41_usize.checked_add(usize::try_from(name_len).ok()?)?;
     let name = str::from_utf8(bytes.get(41..name_end)?).ok()?;
     mark_of_content(name, bytes.get(name_end.checked_add(8)?..)?)
+}
+
+/// Whether these bytes, the last of a file, are the beginning of a chunk of ours that was not finished, as far as can be
+/// seen: with a mark that is admitted, and made of the records that a chunk has.
+#[must_use]
+pub fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<Mark>) -> bool) -> bool {
+    let own = mark(bytes.get(..HEAD_MAX).unwrap_or(bytes));
+    let begin = usize::try_from(FIXED_LEN).unwrap_or_default();
+    let is_compressed = bytes.get(37..41).is_some_and(|name_len| name_len != [0; 4]);
+    let mut rest = bytes.get(begin..).unwrap_or_default();
+    if is_compressed || (rest.len() as u64) < MARK_LEN {
+        // The first compressed block may not be there.
+        return own.is_none() || admits(own);
+    }
+    let is_known = |opcode| matches!(opcode, op::SCHEMA..=op::MESSAGE | mark::OPCODE | GAP);
+    while let Some(raw) = Raw::take(&mut rest) {
+        if !is_known(raw.opcode) || (raw.opcode <= op::MESSAGE && !raw.is_well_formed()) {
+            return false;
+        }
+    }
+    admits(own) && rest.first().is_none_or(|&opcode| is_known(opcode))
 }
 
 /// The mark that content begins with, compressed so.

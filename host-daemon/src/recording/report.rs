@@ -61,7 +61,7 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Failure
         let _ = sync(
             to.parent()
                 .filter(|it| !it.as_os_str().is_empty())
-                .unwrap_or(Path::new(".")),
+                .unwrap_or_else(|| Path::new(".")),
         );
     }
     tell_recovered(&mut out, path, to.as_deref(), None, &recovered)?;

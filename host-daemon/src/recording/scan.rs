@@ -241,21 +241,12 @@ impl Scan {
         self.ours = true;
         let named = self.origin.mark().is_some();
         let magic = mcap::MAGIC;
-        let growing = self.growing;
         let bytes = self.input.at(0, magic.len() + HEAD_LEN)?;
-        let whole = magic.len() + HEAD_LEN <= bytes.len();
-        let len = (whole && bytes.starts_with(magic))
-            .then(|| head(bytes.get(magic.len()..)?))
-            .flatten()
-            .and_then(|(opcode, len)| (opcode == op::HEADER).then_some(len))
-            .and_then(|len| usize::try_from(len.min(HEADER_MAX)).ok());
-        if let Some(len) = len {
-            let end = magic.len() + HEAD_LEN + len;
-            let mut bytes = self
-                .input
-                .at(0, end)?
-                .get(magic.len()..)
-                .unwrap_or_default();
+        let begin = bytes.strip_prefix(magic).and_then(head);
+        if let Some((op::HEADER, len @ ..=HEADER_MAX)) = begin {
+            let end = magic.len() + HEAD_LEN + usize::try_from(len).unwrap_or_default();
+            let bytes = self.input.at(0, end)?;
+            let mut bytes = bytes.get(magic.len()..).unwrap_or_default();
             if let Some(Record::Header(header)) = Raw::take(&mut bytes).and_then(|it| it.parse()) {
                 self.at = end as u64;
                 self.ours = named || header.library.starts_with(LIBRARY);
@@ -264,7 +255,7 @@ impl Scan {
                 return Ok(Step::Header(header));
             }
         }
-        if growing || self.input.is_empty() {
+        if self.growing || self.input.is_empty() {
             return Ok(Step::End);
         }
         self.begun = true;
@@ -338,7 +329,14 @@ impl Scan {
                 return Ok(Step::End);
             }
             let (len, have) = (extent.len, room);
-            return self.skip(at + room, ChunkFault::Cut { len, have });
+            let admits = |mark| self.origin.admits(mark, at);
+            let there = usize::try_from(room).unwrap_or(usize::MAX);
+            let is_begun = chunk::is_begun(self.input.at(at, there)?, &admits) || !self.ours;
+            let fault = match is_begun {
+                true => ChunkFault::Cut { len, have },
+                false => ChunkFault::Lengths,
+            };
+            return self.skip(at + room, fault);
         }
         // Not over the limit, since the lengths agree.
         let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
