@@ -308,6 +308,13 @@ impl Batch {
         self.marks.iter().map(mark)
     }
 
+    /// The whole blocks, in order, if there is nothing else.
+    pub fn only_blocks(&self) -> Option<impl Iterator<Item = &[u8]>> {
+        let spans = self.buffer.spans().iter();
+        let blocks = spans.map(|span| self.bytes(*span));
+        self.marks.is_empty().then_some(blocks)
+    }
+
     /// Everything, in order.
     pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
         let mut blocks = (0..).zip(self.buffer.spans()).peekable();

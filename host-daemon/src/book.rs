@@ -10,6 +10,7 @@ use framing_core::{AnyFraming, Blocks, Fixed, Received, Stream, blocking};
 
 use crate::failure::Failure;
 use crate::python::{Repr, SockName};
+use crate::resolve::resolve;
 
 /// Length of the messages of the sixteen-octet exchange.
 const OCTETS: u32 = 16;
@@ -33,7 +34,8 @@ pub fn server(host: &str, port: u16, framing: AnyFraming) -> Result<(), Failure>
         address: address.clone(),
         error,
     };
-    let listener = TcpListener::bind(&address).map_err(listen)?;
+    let resolved = resolve(&address).map_err(listen)?;
+    let listener = TcpListener::bind(&*resolved).map_err(listen)?;
     say(format_args!(
         "Listening at {}",
         SockName(listener.local_addr().map_err(listen)?)
@@ -68,8 +70,8 @@ pub fn client(
 ) -> Result<(), Failure> {
     let script = Script::of("client", framing)?;
     let address = address(host, port);
-    let stream =
-        TcpStream::connect(&address).map_err(|error| Failure::Connect { address, error })?;
+    let connected = resolve(&address).and_then(|resolved| TcpStream::connect(&*resolved));
+    let stream = connected.map_err(|error| Failure::Connect { address, error })?;
     if !matches!(script, Script::Sixteen(_)) {
         half_close(&stream, Shutdown::Read);
     }

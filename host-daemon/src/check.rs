@@ -1,32 +1,43 @@
 //! `blocksd check-config`: what a config file says, and whether it can be done; without doing it.
 
 use std::io::{self, Write};
-use std::net::ToSocketAddrs;
-use std::path::Path;
 
 use crate::batch::TooLong;
 use crate::cli::Serve;
 use crate::connection::Policy;
 use crate::failure::Failure;
-use crate::listener;
+use crate::listener::{self, Address, AddressError, Claims};
+use crate::recording::Lock;
+use crate::recording::repair::is_locked;
+
+/// Addresses to listen on, and how the connections of each are treated.
+pub type Plan = Vec<(String, Policy)>;
 
 /// Prints what `serve` would do with these options: a line for each listener, and `ok`.
 ///
 /// # Errors
-/// As `serve` would refuse them, but for what only the attempt shows: that an address is taken, or a disk full.
+/// As `serve` would refuse them, but for what only opening a port or writing shows: that an address is taken or not
+/// there, or that a disk is full. That a daemon records to the folder now is printed, and is not an error.
 pub fn check(serve: &Serve) -> Result<(), Failure> {
     let mut lines = Vec::new();
-    for (address, policy) in policies(serve)? {
-        listener::check(&address).map_err(|error| unusable(&address, error))?;
+    for (address, policy) in plan(serve)? {
+        listener::check(&address).map_err(|error| Failure::Listen {
+            address: address.clone(),
+            error,
+        })?;
         lines.push(format!("listen on {address} {}", told(&policy)));
     }
     if let Some(address) = &serve.metrics {
-        resolve(address)?;
         lines.push(format!("metrics on {address}"));
     }
     if let Some(folder) = &serve.record.record {
-        writable(folder)?;
-        lines.push(format!("record to {}", folder.display()));
+        Lock::check(folder)?;
+        let in_use = if is_locked(folder) {
+            " (a daemon is recording to it now)"
+        } else {
+            ""
+        };
+        lines.push(format!("record to {}{in_use}", folder.display()));
     }
     lines.push("ok".to_owned());
     let mut out = io::stdout().lock();
@@ -36,11 +47,32 @@ pub fn check(serve: &Serve) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The addresses to listen on and how their connections are treated, if that can be done at all.
+/// The addresses to listen on, in the order to open them, and how their connections are treated. What can be known
+/// before anything is opened is checked here, for `serve`, its reload and `check-config` alike. Resolves names.
 ///
 /// # Errors
-/// [`Failure::Conflict`], [`Failure::File`], [`Failure::Refused`].
-pub fn policies(serve: &Serve) -> Result<Vec<(String, Policy)>, Failure> {
+/// [`Failure::Conflict`], [`Failure::Duplicate`], [`Failure::File`], [`Failure::Refused`], [`Failure::Listen`].
+pub fn plan(serve: &Serve) -> Result<Plan, Failure> {
+    let mut policies = policies(serve)?;
+    let mut claims = Claims::default();
+    if let Some(address) = &serve.metrics {
+        claims.network(address)?;
+    }
+    for (text, _) in &policies {
+        let address: Address = text.parse().map_err(|error: AddressError| {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, error);
+            let address = text.clone();
+            Failure::Listen { address, error }
+        })?;
+        claims.claim(&address, text)?;
+    }
+    // Sockets that are passed without being asked for by name are those that are left.
+    policies.sort_by_key(|(address, _)| address == "systemd");
+    Ok(policies)
+}
+
+/// The addresses to listen on and how their connections are treated, if that can be done at all.
+fn policies(serve: &Serve) -> Result<Plan, Failure> {
     let policies = serve.listen.iter().map(|listen| {
         let policy = serve.policy(listen);
         if let Some(reply) = &policy.reply {
@@ -56,30 +88,6 @@ pub fn policies(serve: &Serve) -> Result<Vec<(String, Policy)>, Failure> {
         Ok((listen.address.clone(), policy))
     });
     policies.collect()
-}
-
-fn resolve(address: &str) -> Result<(), Failure> {
-    let resolved = address.to_socket_addrs().map(drop);
-    resolved.map_err(|error| unusable(address, error))
-}
-
-fn unusable(address: &str, error: io::Error) -> Failure {
-    Failure::Listen {
-        address: address.to_owned(),
-        error,
-    }
-}
-
-/// Whether a folder can be written to, or made; a file without a name is written for that, where it would be.
-fn writable(folder: &Path) -> Result<(), Failure> {
-    let there = folder.ancestors().find(|folder| folder.exists());
-    // Of a relative path that is not there, all is to be made where we are.
-    let there = there.unwrap_or_else(|| Path::new("."));
-    let tried = tempfile::tempfile_in(there).map(drop);
-    tried.map_err(|error| Failure::Write {
-        path: folder.to_owned(),
-        error,
-    })
 }
 
 fn told(policy: &Policy) -> String {

@@ -111,6 +111,9 @@ pub struct Completions {
 pub struct Man {
     /// The command, such as `serve`.
     pub command: Option<String>,
+    /// Write the pages of the program and of all commands into this folder.
+    #[arg(long, value_name = "DIR", conflicts_with = "command")]
+    pub dir: Option<PathBuf>,
 }
 
 /// Arguments of `server`.
@@ -172,9 +175,53 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "must be a number over 0".to_owned())
 }
 
+/// A time with a unit; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let refuse = || format!("`{text}` is not a duration, such as 500ms, 90s, 10m, 2h or 1d");
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let seconds = match text.get(digits.len()..) {
+        Some("ms") => 0.001,
+        Some("" | "s") => 1.0,
+        Some("m") => 60.0,
+        Some("h") => 3_600.0,
+        Some("d") => 86_400.0,
+        _ => return Err(refuse()),
+    };
+    let number: f64 = digits.trim_end().parse().map_err(|_| refuse())?;
+    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|_| refuse())?;
+    if duration.is_zero() {
+        return Err(format!("`{text}` is no time at all"));
+    }
+    Ok(duration)
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|_| "must be a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|_| "must be a number of seconds".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_has_a_unit_or_is_in_seconds() {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("90", 90_000),
+            ("1.5s", 1_500),
+            ("2 m", 120_000),
+            ("1h", 3_600_000),
+            ("1d", 86_400_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in [
+            "", "s", "-1s", "1w", "1e400", "inf", "nan", "0", "0ms", "1 h 2 m",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
 }

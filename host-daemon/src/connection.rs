@@ -13,13 +13,14 @@ use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::batch::{Batch, Decoded, Item, StopAt, WholeBlocks};
 use crate::counters::{Counters, FaultKind};
 use crate::decode::{Decoder, Decoding};
 use crate::device::Place;
 use crate::event::{Event, Peer, Position, Reason, Source, What};
+use crate::log::peers::{Kind, warn_peer};
 use crate::patience::{Patience, Waiting, cut};
 use crate::pool::{BUFFER_LEN, Buffer, Pool, Share};
 use crate::reply::{Answer, Reply};
@@ -180,11 +181,11 @@ impl Connection {
     /// Receives until the device has said everything, answers if that was asked for, and closes. Whoever is told
     /// that it has closed can have its place.
     ///
+    /// The sending side stays open until then, also where nothing is ever sent: most peers, proxies and NATs take a
+    /// FIN as the end of the connection.
+    ///
     /// Tell that it has [`opened`](Self::opened) first.
     pub async fn run(mut self: Box<Self>) {
-        if self.answer.is_none() {
-            self.stream.send_nothing();
-        }
         let mut stopped = pin!(self.shared.stop.clone().cancelled_owned());
         let reason = loop {
             let step = poll_fn(|context| self.poll_step(context, stopped.as_mut())).await;
@@ -386,9 +387,10 @@ impl Connection {
         let kept = self
             .answer
             .as_mut()
-            .map_or(Ok(()), |answer| answer.keep(&batch));
+            .map_or(Ok(()), |answer| answer.keep(&batch, &self.source.device));
         let kept = kept.map_err(|failure| {
-            warn!(conn = self.source.conn, device = %self.source.device, "nothing can be echoed: {failure}");
+            let (conn, device) = (self.source.conn, &self.source.device);
+            warn_peer!(Kind::Reply, device, conn, %device, "nothing can be echoed: {failure}");
             Reason::Limit
         });
         let reason = reason.or_else(|| kept.err());
@@ -416,9 +418,9 @@ impl Connection {
         } else {
             ""
         };
-        warn!(conn, %device, "{fault}{hint}");
+        warn_peer!(Kind::Fault, device, conn, %device, "{fault}{hint}");
         if self.faults == FAULTS_LOGGED {
-            warn!(conn, %device, "further faults of this connection are counted, not logged");
+            warn_peer!(Kind::Fault, device, conn, %device, "further faults of this connection are counted, not logged");
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use framing_core::{AnyFraming, Blocks, Limits};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +50,7 @@ type Names = Arc<Mutex<HashMap<SocketAddr, &'static str>>>;
 /// [`Failure::Unbalanced`] where what arrived is not what was sent; [`Failure::Board`]; failures of the system.
 pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
     let (simulated, daemon) = listen(Decoding::Raw, None)?;
-    // QEMU takes the half-close of a daemon that does not reply for a whole one.
+    // The receipt is how the board learns that everything arrived.
     let (emulated, board_daemon) = listen(Decoding::Cbor, Some(Reply::Receipt))?;
     say(format_args!(
         "a daemon on {daemon}, three devices, {} seconds",
@@ -168,6 +168,7 @@ fn listen(decoding: Decoding, reply: Option<Reply>) -> Result<(Listener, SocketA
         reply,
     };
     let failure = |error| Failure::listen(address, error);
+    let policy = watch::channel(Arc::new(policy)).1;
     let bound = Binder::new(Sockets::default()).bind(&address.to_string(), policy);
     let listener = bound.map_err(failure)?.pop();
     let listener = listener.ok_or_else(|| failure(io::ErrorKind::AddrNotAvailable.into()))?;

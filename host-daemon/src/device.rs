@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::ValueEnum;
-use tokio::sync::Semaphore;
 
 use crate::event::Peer;
 
@@ -36,26 +36,21 @@ impl DeviceBy {
 }
 
 /// How many connections each device has.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Devices {
-    most: usize,
     open: Mutex<HashMap<Arc<str>, usize>>,
 }
 
 impl Devices {
-    /// Where no device may have more than `most`.
-    pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self {
-            most,
-            open: Mutex::default(),
-        })
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
     }
 
-    /// One connection more of a device; `None` if it has as many as it may.
-    pub(crate) fn enter(self: &Arc<Self>, device: &Arc<str>) -> Option<DevicePlace> {
+    /// One connection more of a device; `None` if it has `most` already.
+    pub(crate) fn enter(self: &Arc<Self>, device: &Arc<str>, most: usize) -> Option<DevicePlace> {
         let mut open = self.open();
         let count = open.entry(Arc::clone(device)).or_default();
-        if self.most <= *count {
+        if most <= *count {
             return None;
         }
         *count += 1;
@@ -73,23 +68,33 @@ impl Devices {
 /// What a connection occupies while it is open; free again when dropped.
 #[derive(Debug)]
 pub struct Place {
-    places: Arc<Semaphore>,
+    taken: Arc<AtomicUsize>,
     _of_device: Option<Box<DevicePlace>>,
 }
 
 impl Place {
-    /// One of the `places`, whose permit was forgotten; and one of its device, where there is a limit.
-    pub(crate) const fn new(places: Arc<Semaphore>, of_device: Option<Box<DevicePlace>>) -> Self {
-        Self {
-            places,
-            _of_device: of_device,
-        }
+    /// One of `most` places; `None` if so many are taken.
+    pub(crate) fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let more = |count| (count < most).then(|| count + 1);
+        taken
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+            .ok()?;
+        Some(Self {
+            taken: Arc::clone(taken),
+            _of_device: None,
+        })
+    }
+
+    /// The same, with the place of its device.
+    pub(crate) fn of_device(mut self, place: Option<Box<DevicePlace>>) -> Self {
+        self._of_device = place;
+        self
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.add_permits(1);
+        self.taken.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use framing_core::AnyFraming;
 
 use crate::batch::{Batch, Item, Stop};
+use crate::counters::FaultKind;
 use crate::decode::Decoder;
 
 /// Something that happened on a connection.
@@ -76,6 +77,76 @@ pub enum What {
         /// Why it ended.
         reason: Reason,
     },
+    /// Counts of events without payload that a recording does not keep one by one: of one connection, or of all
+    /// connections that are not recorded. Only recordings have this event.
+    Suppressed(Box<Suppressed>),
+}
+
+/// Counts of events that were not recorded one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suppressed {
+    /// When the first of them was received.
+    pub since: SystemTime,
+    /// The sequence number of the first of the empty messages in the topic of the device, if they have numbers there.
+    pub seq: Option<u64>,
+    /// Connections that were opened and closed, and sent no payload.
+    pub connections: u64,
+    /// Messages without a byte in them.
+    pub empty: u64,
+    /// Ends of series without a message.
+    pub ends: u64,
+    /// Faults, in the order of [`FaultKind::ALL`].
+    pub faults: [u64; FaultKind::ALL.len()],
+}
+
+impl Suppressed {
+    /// No events yet, from this time on.
+    #[must_use]
+    pub const fn since(since: SystemTime) -> Self {
+        Self {
+            since,
+            seq: None,
+            connections: 0,
+            empty: 0,
+            ends: 0,
+            faults: [0; FaultKind::ALL.len()],
+        }
+    }
+
+    /// Whether all counts are zero.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counts().all(|(_, count)| count == 0)
+    }
+
+    /// Each count with the word for it.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let faults = FaultKind::ALL.map(FaultKind::as_str).into_iter();
+        let others = [
+            ("connections", self.connections),
+            ("empty", self.empty),
+            ("ends", self.ends),
+        ];
+        others.into_iter().chain(faults.zip(self.faults))
+    }
+
+    /// Adds the counts of another.
+    pub fn add(&mut self, other: &Self) {
+        self.since = self.since.min(other.since);
+        self.connections += other.connections;
+        self.empty += other.empty;
+        self.ends += other.ends;
+        for (sum, count) in self.faults.iter_mut().zip(other.faults) {
+            *sum += count;
+        }
+    }
+
+    /// Counts a fault.
+    pub fn fault(&mut self, kind: FaultKind) {
+        if let Some(count) = self.faults.get_mut(kind as usize) {
+            *count += 1;
+        }
+    }
 }
 
 /// How far a connection has come.

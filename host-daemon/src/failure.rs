@@ -1,5 +1,7 @@
 //! Why a command could not do its work, as one line for a person and an exit code for a program.
 
+mod code;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -7,6 +9,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
+
+pub use self::code::Code;
 
 use crate::config::error::ConfigError;
 
@@ -41,6 +45,22 @@ pub enum Failure {
         path: PathBuf,
         /// What the system said.
         error: io::Error,
+    },
+    /// The folder to record to cannot be used.
+    Folder {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The program cannot start: no thread, no signal handler.
+    Start(io::Error),
+    /// Two listeners, or a listener and the metrics, on one address.
+    Duplicate {
+        /// The address as it was given first.
+        first: String,
+        /// The address as it was given again.
+        again: String,
     },
     /// A directory of recordings that a daemon is writing to.
     Locked {
@@ -120,6 +140,12 @@ pub enum Failure {
     Connection(io::Error),
     /// Standard output is a pipe that nobody reads: not a failure.
     BrokenPipe,
+    /// The reader of standard output is gone, and nothing else keeps what is received.
+    OutputClosed,
+    /// Standard output cannot be written to, and nothing else keeps what is received.
+    OutputFailed(io::Error),
+    /// Standard output did not take the last events in time, and nothing else keeps them.
+    OutputStuck,
     /// The disk did not take what was received.
     Unrecorded {
         /// How many blocks were received and are not on the disk, at least.
@@ -134,22 +160,10 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 0 if it is none, 2 if what was asked cannot be done as asked, else 1.
+    /// The exit code of the process.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::BrokenPipe => ExitCode::SUCCESS,
-            Self::Listen { .. }
-            | Self::File { .. }
-            | Self::Write { .. }
-            | Self::Locked { .. }
-            | Self::Config(_)
-            | Self::NoCommand(_)
-            | Self::Framing { .. }
-            | Self::Unsendable { .. }
-            | Self::Conflict { .. } => ExitCode::from(2),
-            _ => ExitCode::from(1),
-        }
+        ExitCode::from(self.code() as u8)
     }
 
     /// A failure to write to standard output.
@@ -159,6 +173,16 @@ impl Failure {
             Self::BrokenPipe
         } else {
             Self::Io(error)
+        }
+    }
+
+    /// A failure to write to standard output where that is all that becomes of what is received.
+    #[must_use]
+    pub fn only_output(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::OutputClosed
+        } else {
+            Self::OutputFailed(error)
         }
     }
 
@@ -179,6 +203,16 @@ impl fmt::Display for Failure {
             Self::Connect { address, error } => write!(f, "cannot connect to {address}: {error}"),
             Self::File { path, error } => write!(f, "cannot read {}: {error}", path.display()),
             Self::Write { path, error } => write!(f, "cannot write {}: {error}", path.display()),
+            Self::Folder { path, error } => {
+                write!(f, "cannot record to {}: {error}", path.display())
+            }
+            Self::Start(error) => write!(f, "cannot start: {error}"),
+            Self::Duplicate { first, again } if first == again => {
+                write!(f, "{again} is given twice; remove one of them")
+            }
+            Self::Duplicate { first, again } => {
+                write!(f, "{again} is the same address as {first}; remove one of them")
+            }
             Self::Locked { path } => write!(
                 f,
                 "a daemon is recording to {}; stop it first",
@@ -240,6 +274,16 @@ impl fmt::Display for Failure {
             }
             Self::Connection(error) => write!(f, "connection failed: {error}"),
             Self::BrokenPipe => f.write_str("nobody reads the output"),
+            Self::OutputClosed => f.write_str(
+                "standard output was closed by its reader, and nothing is recorded: stopped (give --record DIR, or --output none)",
+            ),
+            Self::OutputFailed(error) => write!(
+                f,
+                "cannot write standard output, and nothing is recorded: {error}"
+            ),
+            Self::OutputStuck => f.write_str(
+                "standard output did not take the last messages in time, and nothing is recorded: they are lost",
+            ),
             Self::Io(error) => error.fmt(f),
             Self::Board => f.write_str("the emulated board did not do its part"),
             Self::Unbalanced => f.write_str("the totals do not balance"),

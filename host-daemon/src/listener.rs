@@ -1,12 +1,14 @@
 //! Where connections come from: the network, this machine, a serial line, standard input.
 
+mod claims;
 mod local;
 mod passed;
 mod serial;
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,12 +16,16 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+
+pub use self::claims::Claims;
 
 use self::local::{SocketFile, Stdin};
 use self::passed::Passed;
 use self::serial::{Line, Serial};
 use crate::connection::Policy;
 use crate::event::Peer;
+use crate::resolve::resolve;
 use crate::stream::Stream;
 
 /// Connections that the system may keep waiting to be accepted, if it keeps so many (`net.core.somaxconn`): as many as
@@ -28,6 +34,9 @@ pub(crate) const BACKLOG: i32 = 4096;
 
 /// How often, and how many times, a silent peer is asked whether it is there before it is given up.
 const PROBES: (Duration, u32) = (Duration::from_secs(10), 3);
+
+/// Longest path of a socket in the file system, in bytes: what `sockaddr_un` holds on Linux, with a NUL after it.
+const UNIX_PATH_MAX: usize = 107;
 
 /// What can be listened on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +58,8 @@ pub enum Address {
 pub enum AddressError {
     /// A path is missing behind `unix:` or `serial:`.
     NoPath,
+    /// A path that is longer than the path of a socket may be, or has a NUL in it.
+    LongPath(PathBuf),
     /// Something behind the path of a serial line is not `KEY=VALUE` with one of the keys and values that there are.
     Setting(String),
 }
@@ -67,7 +78,7 @@ pub struct Sockets {
 pub struct Listener {
     socket: Listening,
     name: Arc<str>,
-    policy: Arc<Policy>,
+    policy: watch::Receiver<Arc<Policy>>,
 }
 
 #[derive(Debug)]
@@ -101,18 +112,21 @@ impl Binder {
         }
     }
 
-    /// Listens on an [`Address`]; on several sockets where the service manager has passed several. Must be called in
-    /// a Tokio runtime.
+    /// Listens on an [`Address`]; on several sockets where the service manager has passed several. Each connection
+    /// gets the policy that is there when it is accepted. Must be called in a Tokio runtime.
     ///
     /// # Errors
-    /// Where the address is none, or is not free.
-    pub fn bind(&mut self, address: &str, policy: Policy) -> io::Result<Vec<Listener>> {
+    /// [`io::ErrorKind::InvalidInput`] where the address can never be had; else where it is not free.
+    pub fn bind(
+        &mut self,
+        address: &str,
+        policy: watch::Receiver<Arc<Policy>>,
+    ) -> io::Result<Vec<Listener>> {
         let address: Address = address.parse().map_err(invalid)?;
-        let policy = Arc::new(policy);
         let listener = |(socket, name): (Listening, String)| Listener {
             socket,
             name: name.into(),
-            policy: Arc::clone(&policy),
+            policy: policy.clone(),
         };
         let opened = match address {
             Address::Tcp(address) => self.tcp(&address)?,
@@ -146,7 +160,7 @@ impl Binder {
     /// The first of the addresses of a name that is free.
     fn tcp(&self, address: &str) -> io::Result<(Listening, String)> {
         let mut failure = io::ErrorKind::AddrNotAvailable.into();
-        for address in address.to_socket_addrs()? {
+        for address in resolve(address)? {
             match self.listen(address) {
                 Ok(socket) => {
                     let name = socket.local_addr()?.to_string();
@@ -208,7 +222,7 @@ impl Listener {
         Self {
             socket: Listening::Simulated(connections),
             name: "simulated".into(),
-            policy: Arc::new(policy),
+            policy: watch::channel(Arc::new(policy)).1,
         }
     }
 
@@ -218,10 +232,10 @@ impl Listener {
         &self.name
     }
 
-    /// How its connections are treated.
+    /// How a connection is treated that is accepted now.
     #[must_use]
-    pub const fn policy(&self) -> &Arc<Policy> {
-        &self.policy
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow())
     }
 
     /// Whether connections may be waiting that nobody has seen.
@@ -241,7 +255,7 @@ impl Listener {
         Ok(Some(match &mut self.socket {
             Listening::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
-                if self.policy.reply.is_some() {
+                if self.policy.borrow().reply.is_some() {
                     // What is answered is not to wait for more. A failure means that the peer is gone.
                     let _ = stream.set_nodelay(true);
                 }
@@ -262,13 +276,13 @@ impl Listener {
     }
 }
 
-/// Whether an address can be listened on, as far as that is known without doing it.
+/// Whether an address can be listened on, as far as the file system shows it. Opens nothing.
 ///
 /// # Errors
-/// Where it is none, or names no host.
+/// As [`Binder::bind`] for the same reason.
 pub fn check(address: &str) -> io::Result<()> {
     match address.parse().map_err(invalid)? {
-        Address::Tcp(address) => address.to_socket_addrs().map(drop),
+        Address::Unix(path) => local::probe(&path),
         _ => Ok(()),
     }
 }
@@ -279,7 +293,10 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let path = |path: &str| Some(PathBuf::from(path)).filter(|_| !path.is_empty());
         match text.split_once(':') {
-            Some(("unix", file)) => path(file).map(Self::Unix).ok_or(AddressError::NoPath),
+            Some(("unix", file)) => match path(file) {
+                Some(path) if is_too_long(&path) => Err(AddressError::LongPath(path)),
+                path => path.map(Self::Unix).ok_or(AddressError::NoPath),
+            },
             Some(("serial", line)) => line.parse().map(Self::Serial),
             Some(("systemd", name)) => Ok(Self::Systemd(Some(name.to_owned()))),
             None if text == "systemd" => Ok(Self::Systemd(None)),
@@ -293,6 +310,11 @@ impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPath => f.write_str("a path is missing, as in unix:/run/blocksd.sock"),
+            Self::LongPath(path) => write!(
+                f,
+                "the path of a socket has at most {UNIX_PATH_MAX} bytes, and no NUL: {}",
+                path.display().to_string().escape_debug()
+            ),
             Self::Setting(text) => write!(
                 f,
                 "`{text}` is no setting of a serial line; there are baud=N, data=5|6|7|8, parity=none|even|odd, stop=1|2, flow=none|rts|xon"
@@ -302,6 +324,11 @@ impl fmt::Display for AddressError {
 }
 
 impl std::error::Error for AddressError {}
+
+fn is_too_long(path: &std::path::Path) -> bool {
+    let path = path.as_os_str().as_bytes();
+    UNIX_PATH_MAX < path.len() || path.contains(&0)
+}
 
 fn invalid(error: AddressError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, error)

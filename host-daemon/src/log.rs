@@ -3,15 +3,20 @@
 //! `tracing-appender` is not used for this: its queue cannot be waited for, and what it cannot say at the end it
 //! prints on standard output, which is not its to write on.
 
+pub mod peers;
+
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::warn;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::{DefaultFields, Format};
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::{EnvFilter, reload};
 
 /// Lines that wait to be written at most; one more is lost, and counted.
 const LINES_MAX: usize = 4096;
@@ -25,6 +30,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(1);
 
 static LOG: OnceLock<Log> = OnceLock::new();
+static FILTER: OnceLock<Filter> = OnceLock::new();
 
 /// Starts the thread, to which panics are told as well. What is told before this is written at once.
 ///
@@ -43,6 +49,8 @@ pub fn start() -> io::Result<()> {
         sent: AtomicU64::new(0),
         begun: AtomicU64::new(0),
         written: AtomicU64::new(0),
+        summary_due: AtomicBool::new(false),
+        summarized: Mutex::default(),
     });
     std::panic::set_hook(Box::new(|panic| {
         let trace = Backtrace::capture();
@@ -54,17 +62,74 @@ pub fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// Logs from now on what `RUST_LOG` asks for; without it, from `level` on.
+/// The environment variable that goes before `--log`.
+const VARIABLE: &str = "RUST_LOG";
+
+type Filter = reload::Handle<EnvFilter, Formatted>;
+type Formatted = fmt::Formatter<DefaultFields, Format, Lines>;
+
+/// What is logged, checked: `info`, or `host_daemon::recording=debug,info`.
+///
+/// # Errors
+/// Where it says nothing that can be logged by.
+pub fn directives(text: &str) -> Result<String, String> {
+    let refuse = |part: &str| {
+        format!(
+            "`{part}` is not off, error, warn, info, debug, trace or TARGET=LEVEL, as in host_daemon::recording=debug,info"
+        )
+    };
+    for part in text.split(',') {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        // A word that is not a level would be taken for a module, and all else be silent.
+        if level.trim().parse::<LevelFilter>().is_err() {
+            return Err(refuse(part));
+        }
+    }
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(refuse(text)),
+    }
+}
+
+/// Logs from now on what `RUST_LOG` asks for; without it, what `level` says.
 pub fn subscribe(level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (filter, wrong) = filter(level);
+    let builder = tracing_subscriber::fmt()
         .with_writer(Lines)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         // A log that nobody reads is no reason to panic.
         .log_internal_errors(false)
-        .init();
+        .with_env_filter(filter)
+        .with_filter_reloading();
+    let _ = FILTER.set(builder.reload_handle());
+    builder.init();
+    if let Some(wrong) = wrong {
+        warn!("{VARIABLE} is not used: {wrong}");
+    }
+}
+
+/// Logs from now on what `level` says, unless `RUST_LOG` says otherwise.
+///
+/// # Errors
+/// Why it is as before.
+pub fn change(level: &str) -> Result<(), String> {
+    if std::env::var_os(VARIABLE).is_some_and(|text| !text.is_empty()) {
+        warn!("{VARIABLE} is set, and goes before `log`");
+    }
+    let filter = filter(level).0;
+    let handle = FILTER.get().ok_or("nothing is logged")?;
+    handle.reload(filter).map_err(|error| error.to_string())
+}
+
+/// What the environment asks for, or else `level`; and why the former is not used.
+fn filter(level: &str) -> (EnvFilter, Option<String>) {
+    let asked = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
+    match asked.map(|text| EnvFilter::builder().parse(text)) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(wrong)) => (EnvFilter::new(level), Some(wrong.to_string())),
+        None => (EnvFilter::new(level), None),
+    }
 }
 
 /// A line on standard error, behind what was logged before. It is one that people and programs wait for: where the
@@ -83,6 +148,23 @@ pub fn tell(line: std::fmt::Arguments<'_>) {
         }
         line = back;
         std::thread::sleep(LOOK);
+    }
+}
+
+/// Writes how many warnings about peers were suppressed since the last such line.
+pub fn tell_suppressed() {
+    if let Some(text) = LOG.get().and_then(Log::summary) {
+        tell(format_args!("{text}"));
+    }
+}
+
+/// A warning was suppressed: has the log thread write their number after a while.
+fn expect_summary() {
+    if let Some(log) = LOG.get()
+        && !log.summary_due.swap(true, Ordering::AcqRel)
+    {
+        // Wakes the thread. If the queue is full, the thread is awake.
+        let _ = log.try_send(Vec::new());
     }
 }
 
@@ -116,6 +198,10 @@ struct Log {
     /// Lines that the thread has begun to write, and those that it is done with.
     begun: AtomicU64,
     written: AtomicU64,
+    /// Warnings about peers were suppressed since the last line about them.
+    summary_due: AtomicBool,
+    /// How many of them that line included.
+    summarized: Mutex<[u64; peers::Kind::ALL.len()]>,
 }
 
 /// A line, and how many were lost in front of it.
@@ -139,6 +225,13 @@ impl Log {
                 Err(line.text)
             }
         }
+    }
+
+    /// The next line about suppressed warnings, if there are any.
+    fn summary(&self) -> Option<String> {
+        self.summary_due.store(false, Ordering::Release);
+        let mut summarized = self.summarized.lock();
+        peers::summary(summarized.as_mut().ok()?)
     }
 
     fn lose(&self) {
@@ -180,21 +273,47 @@ impl Patience {
 
 /// The thread.
 fn write(queue: &Receiver<Line>) {
-    for Line { text, lost } in queue {
-        if let Some(log) = LOG.get() {
-            log.begun.fetch_add(1, Ordering::AcqRel);
+    let mut summary_at = None;
+    loop {
+        let line = match summary_at {
+            None => queue.recv().map_err(RecvTimeoutError::from),
+            Some(at) => queue.recv_timeout(Instant::saturating_duration_since(&at, Instant::now())),
+        };
+        match line {
+            Ok(line) => write_next(&line),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
-        if lost != 0 {
-            let note = format!("blocksd: {lost} lines of the log are lost here; nobody read it\n");
-            let _ = write_line(note.as_bytes());
-        }
-        let written = write_line(&text);
-        if let Some(log) = LOG.get() {
-            if written.is_err() {
+        let Some(log) = LOG.get() else {
+            continue;
+        };
+        if summary_at.is_some_and(|at| at <= Instant::now()) {
+            summary_at = None;
+            if let Some(text) = log.summary()
+                && write_line(format!("{text}\n").as_bytes()).is_err()
+            {
                 log.lose();
             }
-            log.written.fetch_add(1, Ordering::AcqRel);
+        } else if log.summary_due.load(Ordering::Acquire) {
+            summary_at.get_or_insert_with(|| Instant::now() + peers::SUMMARY_AFTER);
         }
+    }
+}
+
+fn write_next(Line { text, lost }: &Line) {
+    if let Some(log) = LOG.get() {
+        log.begun.fetch_add(1, Ordering::AcqRel);
+    }
+    if *lost != 0 {
+        let note = format!("blocksd: {lost} lines of the log are lost here; nobody read it\n");
+        let _ = write_line(note.as_bytes());
+    }
+    let written = write_line(text);
+    if let Some(log) = LOG.get() {
+        if written.is_err() {
+            log.lose();
+        }
+        log.written.fetch_add(1, Ordering::AcqRel);
     }
 }
 

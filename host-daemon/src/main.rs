@@ -1,40 +1,41 @@
 //! `blocksd`: the command line, signals and exit codes.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
-use host_daemon::cli::{Command, OutputKind, Record, Serve};
+use host_daemon::bounds::Bounds;
+use host_daemon::check::Plan;
+use host_daemon::cli::{Command, OutputKind, Serve};
 use host_daemon::config::{self, Wrong};
 use host_daemon::connection::{Policy, Shared};
 use host_daemon::counters::Counters;
 use host_daemon::event::Event;
 use host_daemon::failure::Failure;
+use host_daemon::health::{Health, Phase};
 use host_daemon::listener::{Binder, Listener, Sockets};
 use host_daemon::log::{self, tell};
 use host_daemon::metrics::{self, Sources};
 use host_daemon::output::{self, Events, Hex, Json, QUEUE_LEN, Text};
 use host_daemon::pool::Pool;
 use host_daemon::recording::stats::Stats;
+use host_daemon::recording::syncer::Retention;
 use host_daemon::recording::{Lock, Recording};
 use host_daemon::recording::{read, replay, report};
+use host_daemon::reload::{Live, Reloader};
 use host_daemon::send::Send;
-use host_daemon::serve::{Admission, serve};
+use host_daemon::serve::{Admission, serve_within};
 use host_daemon::sinks::Sinks;
-use host_daemon::{book, check, demo, descriptors, manual, send, service};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use host_daemon::{book, check, demo, descriptors, manual, send, service, signals};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How long the output may take to write what it has been given, once the daemon was told to stop.
 const LAST_WORDS: Duration = Duration::from_millis(700);
-
-/// Sent where a file becomes larger than this process may make one; its number on Linux.
-const SIGXFSZ: i32 = 25;
 
 fn main() -> ExitCode {
     let code = command();
@@ -44,20 +45,21 @@ fn main() -> ExitCode {
 
 fn command() -> ExitCode {
     if let Err(error) = log::start() {
-        tell(format_args!("blocksd: {error}"));
-        return ExitCode::FAILURE;
+        return failed(&Failure::Start(error));
     }
-    let cli = match config::parse(std::env::args_os().collect()) {
+    let command_line: Vec<_> = std::env::args_os().collect();
+    let cli = match config::parse(command_line.clone()) {
         Ok(cli) => cli,
         Err(Wrong::Usage(error)) => return usage(&error),
         Err(Wrong::Config(error)) => return failed(&Failure::Config(error)),
     };
-    // The demonstration shows its faults by itself.
-    log::subscribe(match cli.command {
+    log::subscribe(match &cli.command {
+        // The demonstration shows its faults by itself.
         Command::Demo(_) => "error",
+        Command::Serve(arguments) => &arguments.log,
         _ => "info",
     });
-    match run(cli.command) {
+    match run(cli.command, command_line) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failed(&failure),
     }
@@ -70,9 +72,15 @@ fn failed(failure: &Failure) -> ExitCode {
     failure.exit_code()
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn run(command: Command, command_line: Vec<OsString>) -> Result<(), Failure> {
     match command {
-        Command::Serve(arguments) => runtime()?.block_on(run_serve(&arguments)),
+        Command::Serve(arguments) => {
+            let runtime = runtime()?;
+            let served = runtime.block_on(run_serve(arguments, command_line));
+            // A start that was given up may still read a file or resolve a name.
+            runtime.shutdown_background();
+            served
+        }
         Command::Send(arguments) => send::send(&Send {
             to: arguments.to,
             framing: arguments.framing,
@@ -95,7 +103,9 @@ fn run(command: Command) -> Result<(), Failure> {
             runtime()?.block_on(demo::demo(arguments.seconds, arguments.firmware))
         }
         Command::Completions(arguments) => manual::completions(arguments.shell),
-        Command::Man(arguments) => manual::man(arguments.command.as_deref()),
+        Command::Man(arguments) => {
+            manual::man(arguments.command.as_deref(), arguments.dir.as_deref())
+        }
         Command::Server(arguments) => {
             book::server(&arguments.host, arguments.port, arguments.framing)
         }
@@ -108,28 +118,31 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
+async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result<(), Failure> {
     let stop = CancellationToken::new();
-    stop_at_signals(stop.clone())?;
-    let policies = check::policies(arguments)?;
-    let metrics = match &arguments.metrics {
-        Some(address) => Some(bind_metrics(address).await?),
-        None => None,
-    };
-    let counters = Arc::new(Counters::default());
-    let stats = Arc::<Stats>::default();
-    let mut patient = None;
-    // Before anybody is listened to: what a crash has left is repaired first.
-    let recording = match &arguments.record.record {
-        Some(folder) => {
-            let stats = Arc::clone(&stats);
-            let (recording, events) = start_recording(folder, &arguments.record, stats, &stop)?;
-            patient = Some(events);
-            Some(recording)
+    let hangup = signals::handle(stop.clone()).map_err(Failure::Start)?;
+    let arguments = Arc::new(*arguments);
+    let started = tokio::select! {
+        biased;
+        started = start(&arguments, &stop) => started?,
+        () = stop.cancelled() => {
+            tell(format_args!("stopped before it listened"));
+            return Ok(());
         }
-        None => None,
     };
-    let listeners = listen(policies, arguments.sockets())?;
+    let Started {
+        listeners,
+        live,
+        recording,
+        sources,
+        health,
+    } = started;
+    let (counters, pool) = (sources.counters(), sources.pool());
+    let mut patient = None;
+    let recording = recording.map(|(recording, events)| {
+        patient = Some(events);
+        recording
+    });
     let mut latest = None;
     let mut output = None;
     if arguments.output != OutputKind::None {
@@ -145,15 +158,12 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         output = Some(start_output(arguments.output, events, &counters, &stop));
     }
     let shared = Arc::new(Shared {
-        pool: Pool::new(),
+        pool,
         counters: Arc::clone(&counters),
         sinks: Sinks::new(patient, latest),
         stop: stop.clone(),
     });
-    if let Some(server) = metrics {
-        let sources = Sources::new(&shared, recording.as_ref().map(|_| stats));
-        tokio::spawn(server.run(sources));
-    }
+    sources.attach(&shared);
     let admission = Admission {
         max_connections: arguments.max_connections,
         max_per_device: arguments.max_connections_per_device,
@@ -161,30 +171,124 @@ async fn run_serve(arguments: &Serve) -> Result<(), Failure> {
         once: arguments.once,
     };
     descriptors::raise(arguments.max_connections);
+    health.enter(Phase::Ready);
     service::ready(stop.clone());
-    serve(listeners, admission, Arc::clone(&shared)).await;
+    if let Some(time) = arguments.run_for {
+        tokio::spawn(stop_after(time, stop.clone()));
+    }
+    let bounds = Arc::clone(&live.bounds);
+    tokio::spawn(Reloader::new(command_line, arguments, live).run(hangup));
+    serve_within(bounds, listeners, admission, Arc::clone(&shared)).await;
     // The sinks end when the last connection and this have let go of them.
     drop(shared);
+    let is_recorded = recording.is_some();
     let recorded = recording.map_or(Ok(()), Recording::finish);
-    let written = output.map_or(Ok(()), |output| finish_output(output, &stop));
+    let written = output.map_or(Ok(()), |output| finish_output(output, &stop, is_recorded));
+    log::tell_suppressed();
     let totals = counters.totals();
     tell(format_args!("totals: {totals}"));
     recorded.and(written)
 }
 
-fn listen(policies: Vec<(String, Policy)>, sockets: Sockets) -> Result<Vec<Listener>, Failure> {
-    let mut binder = Binder::new(sockets);
-    let mut listeners = Vec::new();
-    for (address, policy) in policies {
-        let bound = binder.bind(&address, policy);
-        for listener in bound.map_err(|error| Failure::Listen { address, error })? {
-            let (name, framing) = (listener.name(), listener.policy().framing);
-            tell(format_args!("listening on {name} framing={framing}"));
-            listeners.push(listener);
-        }
-    }
-    Ok(listeners)
+/// What a daemon has once its listeners are open.
+struct Started {
+    listeners: Vec<Listener>,
+    live: Live,
+    recording: Option<(Recording, mpsc::Sender<Event>)>,
+    sources: Arc<Sources>,
+    health: Arc<Health>,
 }
+
+/// Opens everything. What may take long, such as a repair or a resolver, has a thread of its own, so that a signal is
+/// heeded; what is done by it when that comes is done again at the next start.
+async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Started, Failure> {
+    let plan = {
+        let arguments = Arc::clone(arguments);
+        aside(move || check::plan(&arguments)).await?
+    };
+    let folder = arguments.record.record.clone();
+    let stats = folder.is_some().then(Arc::<Stats>::default);
+    let health = Arc::new(Health::new(stop.clone(), stats.clone()));
+    let sources = Arc::new(Sources::new(
+        Arc::default(),
+        Pool::new(),
+        Arc::clone(&health),
+        stats.clone(),
+    ));
+    if let Some(address) = &arguments.metrics {
+        let server = bind_metrics(address).await?;
+        tokio::spawn(server.run(Arc::clone(&sources)));
+    }
+    let retention = stats
+        .as_ref()
+        .map(|_| Retention::new(arguments.record.record_max_bytes));
+    let mut recording = None;
+    // Before anybody is listened to: what a crash has left is repaired first.
+    if let (Some(folder), Some(stats), Some(retention)) = (folder, stats, &retention) {
+        health.enter(Phase::Repairing);
+        let (settings, retention) = (arguments.record.settings(), Arc::clone(retention));
+        let stop = stop.clone();
+        let start = move || {
+            let lock = Lock::take(&folder)?;
+            lock.repair(&stats);
+            Recording::start(lock, settings, retention, stats, stop)
+        };
+        recording = Some(aside(start).await?);
+        health.enter(Phase::Starting);
+    }
+    let sockets = arguments.sockets();
+    let (listeners, policies) = aside(move || listen(plan, sockets)).await?;
+    let bounds = Bounds::new(
+        arguments.max_connections,
+        arguments.max_connections_per_device,
+    );
+    let live = Live {
+        policies,
+        bounds: Arc::new(bounds),
+        retention,
+    };
+    Ok(Started {
+        listeners,
+        live,
+        recording,
+        sources,
+        health,
+    })
+}
+
+/// Runs something that blocks on a thread of its own.
+async fn aside<T: std::marker::Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + std::marker::Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(Failure::Start(io::Error::other(error))),
+        },
+    }
+}
+
+/// Opens all listeners.
+fn listen(plan: Plan, sockets: Sockets) -> Result<Listening, Failure> {
+    let mut binder = Binder::new(sockets);
+    let (mut listeners, mut live) = (Vec::new(), Vec::new());
+    for (address, policy) in plan {
+        let (sender, policy) = watch::channel(Arc::new(policy));
+        match binder.bind(&address, policy) {
+            Ok(bound) => listeners.extend(bound),
+            Err(error) => return Err(Failure::Listen { address, error }),
+        }
+        live.push((address, sender));
+    }
+    for listener in &listeners {
+        let (name, framing) = (listener.name(), listener.policy().framing);
+        tell(format_args!("listening on {name} framing={framing}"));
+    }
+    Ok((listeners, live))
+}
+
+type Listening = (Vec<Listener>, Vec<(String, watch::Sender<Arc<Policy>>)>);
 
 async fn bind_metrics(address: &str) -> Result<metrics::Server, Failure> {
     let failure = |error| Failure::Listen {
@@ -197,16 +301,10 @@ async fn bind_metrics(address: &str) -> Result<metrics::Server, Failure> {
     Ok(server)
 }
 
-fn start_recording(
-    folder: &Path,
-    arguments: &Record,
-    stats: Arc<Stats>,
-    stop: &CancellationToken,
-) -> Result<(Recording, mpsc::Sender<Event>), Failure> {
-    let lock = Lock::take(folder)?;
-    lock.repair(&stats);
-    let max_bytes = arguments.record_max_bytes;
-    Recording::start(lock, arguments.settings(), max_bytes, stats, stop.clone())
+async fn stop_after(time: Duration, stop: CancellationToken) {
+    tokio::time::sleep(time).await;
+    tracing::info!("shutting down after --for {time:?}");
+    stop.cancel();
 }
 
 type Output = JoinHandle<io::Result<()>>;
@@ -237,46 +335,35 @@ fn start_output(
 }
 
 /// Waits until all is written; not for long if the daemon was told to stop.
-fn finish_output(output: Output, stop: &CancellationToken) -> Result<(), Failure> {
+fn finish_output(
+    output: Output,
+    stop: &CancellationToken,
+    is_recorded: bool,
+) -> Result<(), Failure> {
     let mut stopping = None;
     while !output.is_finished() {
         if stop.is_cancelled() && LAST_WORDS < stopping.get_or_insert_with(Instant::now).elapsed() {
-            tracing::warn!("the output takes too long; the last events are not written");
-            return Ok(());
+            if is_recorded {
+                tracing::warn!("the output takes too long; the last events are not shown");
+                return Ok(());
+            }
+            return Err(Failure::OutputStuck);
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     match output.join() {
-        Ok(written) => written.map_err(Failure::stdout),
+        // Why nothing more is shown is in the log.
+        Ok(Err(_)) if is_recorded => Ok(()),
+        Ok(written) => written.map_err(Failure::only_output),
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
-/// The first signal stops the daemon, the second ends it.
-fn stop_at_signals(stop: CancellationToken) -> Result<(), Failure> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    // A limit of file size is to be an error of the write, which the recording waits out, and not the end.
-    let _too_large = signal(SignalKind::from_raw(SIGXFSZ))?;
-    tokio::spawn(async move {
-        for stopping in [false, true] {
-            let code = tokio::select! {
-                _ = interrupt.recv() => 128 + 2,
-                _ = terminate.recv() => 128 + 15,
-            };
-            if stopping {
-                std::process::exit(code);
-            }
-            stop.cancel();
-        }
-    });
-    Ok(())
-}
-
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    Ok(tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?)
+        .build();
+    runtime.map_err(Failure::Start)
 }
 
 /// What is wrong with the arguments, on one line.

@@ -6,7 +6,7 @@ mod http;
 mod process;
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
@@ -16,16 +16,16 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
-use tokio_util::sync::CancellationToken;
 
 pub use self::http::Server;
 
 use crate::connection::Shared;
 use crate::counters::{Counters, FaultKind};
 use crate::event::Reason;
+use crate::health::Health;
 use crate::log;
 use crate::pool::Pool;
-use crate::recording::stats::{Reading, SYNC_BOUNDS_MS, Stats, WriteErrorKind};
+use crate::recording::stats::{Reading, SYNC_BOUNDS_MS, Stats, SuppressedKind, WriteErrorKind};
 use crate::sinks::Waiting;
 
 /// What the metrics are read from.
@@ -33,30 +33,48 @@ use crate::sinks::Waiting;
 pub struct Sources {
     counters: Arc<Counters>,
     pool: Arc<Pool>,
-    /// Weak: the sinks end when nobody can send to them any more.
-    shared: Weak<Shared>,
+    health: Arc<Health>,
+    /// From when it listens. Weak: the sinks end when nobody can send to them any more.
+    shared: OnceLock<Weak<Shared>>,
     recording: Option<Arc<Stats>>,
-    stop: CancellationToken,
     started: SystemTime,
 }
 
 impl Sources {
     /// Those of a daemon that starts now, and may record.
     #[must_use]
-    pub fn new(shared: &Arc<Shared>, recording: Option<Arc<Stats>>) -> Self {
+    pub fn new(
+        counters: Arc<Counters>,
+        pool: Arc<Pool>,
+        health: Arc<Health>,
+        recording: Option<Arc<Stats>>,
+    ) -> Self {
         Self {
-            counters: Arc::clone(&shared.counters),
-            pool: Arc::clone(&shared.pool),
-            shared: Arc::downgrade(shared),
+            counters,
+            pool,
+            health,
+            shared: OnceLock::new(),
             recording,
-            stop: shared.stop.clone(),
             started: SystemTime::now(),
         }
     }
 
-    /// Whether the daemon takes connections.
-    fn is_serving(&self) -> bool {
-        !self.stop.is_cancelled()
+    /// What is counted.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The read buffers.
+    #[must_use]
+    pub fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.pool)
+    }
+
+    /// Has its queues counted from now on.
+    pub fn attach(&self, shared: &Arc<Shared>) {
+        // Attached again, it would be the same.
+        let _ = self.shared.set(Arc::downgrade(shared));
     }
 }
 
@@ -160,7 +178,7 @@ impl Metrics {
             "Memory that may be lent",
             Pool::LIMIT_BYTES,
         )?;
-        let shared = self.0.shared.upgrade();
+        let shared = self.0.shared.get().and_then(Weak::upgrade);
         let Waiting { patient, latest } = shared
             .map(|shared| shared.sinks.waiting())
             .unwrap_or_default();
@@ -183,6 +201,15 @@ impl Metrics {
             "blocksd_log_lost_lines",
             "Lines of the log that standard error did not take",
             log::lost(),
+        )?;
+        let kinds = log::peers::Kind::ALL.into_iter();
+        page.counters(
+            "blocksd_log_suppressed_lines",
+            "Warnings about peers that were over the rate limit of the log",
+            "kind",
+            kinds
+                .map(log::peers::Kind::as_str)
+                .zip(log::peers::suppressed()),
         )
     }
 
@@ -289,6 +316,13 @@ fn recorded(page: &mut Page<'_>, reading: &Reading) -> fmt::Result {
         "Failures of the disk, by kind",
         "error",
         kinds.zip(reading.errors),
+    )?;
+    let kinds = SuppressedKind::ALL.map(SuppressedKind::as_str).into_iter();
+    page.counters(
+        "blocksd_record_events_suppressed",
+        "Events without payload that were recorded as counts only",
+        "kind",
+        kinds.zip(reading.suppressed),
     )?;
     page.gauge(
         "blocksd_record_retrying",

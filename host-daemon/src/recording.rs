@@ -4,6 +4,7 @@
 //! events -> writer (channels, chunks, rotation) -> container (MCAP) -> disk <- syncer (group commit, sealing)
 //! ```
 
+pub mod budget;
 pub mod catalogue;
 pub mod chunk;
 pub mod container;
@@ -23,6 +24,7 @@ pub mod replay;
 pub mod report;
 pub mod scan;
 pub mod seal;
+mod sequences;
 pub mod stats;
 pub mod summary;
 pub mod survey;
@@ -47,7 +49,7 @@ use tracing::{error, warn};
 use self::disk::{Directory, Folder};
 use self::repair::{Repaired, Unrepaired};
 use self::stats::Stats;
-use self::syncer::{Abandoned, Common};
+use self::syncer::{Abandoned, Common, Retention};
 use self::writer::{Settings, Writer};
 use crate::event::{Event, What};
 use crate::failure::Failure;
@@ -69,16 +71,37 @@ impl Lock {
     /// Locks a folder, which is made if there is none. The lock ends with the process.
     ///
     /// # Errors
-    /// [`Failure::Write`]; [`Failure::Locked`] if somebody has locked it.
+    /// [`Failure::Folder`]; [`Failure::Locked`] if somebody has locked it.
     pub fn take(path: &Path) -> Result<Self, Failure> {
-        make_durable(path).map_err(|error| Failure::Write {
-            path: path.into(),
-            error,
+        make_durable(path).map_err(|error| folder_failure(path, error))?;
+        let file = repair::lock(path).map_err(|failure| match failure {
+            Failure::Write { path, error } => Failure::Folder { path, error },
+            failure => failure,
         })?;
         Ok(Self {
             path: path.into(),
-            _file: repair::lock(path)?,
+            _file: file,
         })
+    }
+
+    /// Whether a folder can be written to, or made, as far as that is known without doing it: writes a file that has
+    /// no name, in the folder or where it would be made.
+    ///
+    /// # Errors
+    /// [`Failure::Folder`].
+    pub fn check(path: &Path) -> Result<(), Failure> {
+        let there = path.ancestors().find(|it| it.symlink_metadata().is_ok());
+        // Of a relative path that is not there, all is to be made where we are.
+        let there = there.unwrap_or_else(|| Path::new("."));
+        let tried = there.metadata().and_then(|_| tempfile::tempfile_in(there));
+        tried.map_err(|error| folder_failure(path, error))?;
+        let lock = path.join(repair::LOCK);
+        match fs::File::options().append(true).open(&lock) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(folder_failure(&lock, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Seals what a crash has left torn. A file that cannot be repaired now stays as it is, until the next start.
@@ -144,18 +167,15 @@ impl Recording {
     /// good, it stops the daemon.
     ///
     /// # Errors
-    /// [`Failure::Write`].
+    /// [`Failure::Folder`].
     pub fn start(
         lock: Lock,
         settings: Settings,
-        max_bytes: Option<u64>,
+        retention: Arc<Retention>,
         stats: Arc<Stats>,
         stop: CancellationToken,
     ) -> Result<(Self, mpsc::Sender<Event>), Failure> {
-        let failure = |error| Failure::Write {
-            path: lock.path().into(),
-            error,
-        };
+        let failure = |error| folder_failure(lock.path(), error);
         let folder = Directory::open(lock.path()).map_err(failure)?;
         let files = folder.list().map_err(failure)?;
         let numbers = files.iter().filter_map(|(name, _)| names::number(name));
@@ -164,7 +184,7 @@ impl Recording {
             folder: Arc::new(folder),
             stats,
             abandon: AtomicBool::new(false),
-            max_bytes,
+            retention,
         });
         let (events, queue) = mpsc::channel(QUEUE_LEN);
         let writer = Writer::new(settings, Arc::clone(&common), number);
@@ -214,11 +234,24 @@ impl Recording {
     }
 }
 
+fn folder_failure(path: &Path, error: io::Error) -> Failure {
+    let path = path.into();
+    Failure::Folder { path, error }
+}
+
 /// Makes a folder, and those that it is in, where there are none, and has their names on the disk.
 fn make_durable(path: &Path) -> io::Result<()> {
     let missing = path.ancestors().take_while(|it| !it.exists());
     let missing: Vec<_> = missing.filter(|it| !it.as_os_str().is_empty()).collect();
-    fs::create_dir_all(path)?;
+    if let Some(link) = missing.iter().find(|it| it.symlink_metadata().is_ok()) {
+        // A link to what is not there, such as a disk that is not mounted yet: nothing is made in its place.
+        link.metadata()?;
+    }
+    fs::create_dir_all(path).map_err(|error| match error.kind() {
+        // The file in its place is what is wrong.
+        io::ErrorKind::AlreadyExists => io::Error::from_raw_os_error(libc::ENOTDIR),
+        _ => error,
+    })?;
     for made in missing {
         let parent = made.parent().filter(|it| !it.as_os_str().is_empty());
         // One that may not be read cannot be synced, and is none of ours.

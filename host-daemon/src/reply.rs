@@ -10,10 +10,10 @@ use embedded_io_async::ErrorType;
 use framing_core::{AnyEncoder, AnyFraming, SendError, blocking, nonblocking};
 use tempfile::SpooledTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tracing::warn;
 
 use crate::batch::{Batch, Item, TooLong};
 use crate::failure::Failure;
+use crate::log::peers::{Kind, warn_peer};
 use crate::stream::Stream;
 
 /// What is sent back.
@@ -124,7 +124,7 @@ impl Answer {
     ///
     /// # Errors
     /// Where it is too much, or the disk is full.
-    pub fn keep(&mut self, batch: &Batch) -> Result<(), Failure> {
+    pub fn keep(&mut self, batch: &Batch, device: &str) -> Result<(), Failure> {
         let Some(spool) = &mut self.spool else {
             return Ok(());
         };
@@ -132,7 +132,9 @@ impl Answer {
             match item {
                 // A line may end in what a line that is sent must not: it is not echoed.
                 Item::Block(bytes) => match spool.send(bytes) {
-                    Err(SendError::Refused(refusal)) => warn!("not echoed: {refusal}"),
+                    Err(SendError::Refused(refusal)) => {
+                        warn_peer!(Kind::Reply, device, %device, "not echoed: {refusal}");
+                    }
                     sent => sent?,
                 },
                 Item::Piece { bytes, .. }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use framing_core::{AnyEncoder, AnyFraming, Received, Refusal, blocking};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::Failure;
+use crate::resolve::resolve;
 
 /// What to send where.
 #[derive(Clone, Debug)]
@@ -74,7 +75,10 @@ pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Failure> {
     loop {
         match connect_once(address, timeout.saturating_sub(begin.elapsed())) {
             Ok(stream) => return Ok(stream),
-            Err(error) if timeout <= begin.elapsed() => {
+            // A text that is not an address will not become one.
+            Err(error)
+                if timeout <= begin.elapsed() || error.kind() == io::ErrorKind::InvalidInput =>
+            {
                 return Err(Failure::Connect {
                     address: address.into(),
                     error,
@@ -87,12 +91,14 @@ pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Failure> {
 
 /// Tries each address of a name once, for so long; as long as the system does where that is no time at all.
 fn connect_once(address: &str, patience: Duration) -> io::Result<TcpStream> {
-    if patience.is_zero() {
-        return TcpStream::connect(address);
-    }
     let mut failure = io::ErrorKind::AddrNotAvailable.into();
-    for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, patience) {
+    for address in resolve(address)? {
+        let connected = if patience.is_zero() {
+            TcpStream::connect(address)
+        } else {
+            TcpStream::connect_timeout(&address, patience)
+        };
+        match connected {
             Ok(stream) => return Ok(stream),
             Err(error) => failure = error,
         }

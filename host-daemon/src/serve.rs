@@ -2,20 +2,21 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::bounds::Bounds;
 use crate::connection::{Connection, LAST_READS, QUIET, Shared};
 use crate::counters::Refused;
 use crate::device::{DeviceBy, Devices, Place};
 use crate::event::Peer;
 use crate::listener::{BACKLOG, Listener};
+use crate::log::peers::{Kind, warn_peer};
 use crate::stream::Stream;
 
 /// How long to wait after a failed accept, at first and at most.
@@ -38,11 +39,22 @@ pub struct Admission {
 
 /// Serves until [`Shared::stop`] is cancelled, or until the only connection has ended.
 pub async fn serve(listeners: Vec<Listener>, admission: Admission, shared: Arc<Shared>) {
+    let bounds = Bounds::new(admission.max_connections, admission.max_per_device);
+    serve_within(Arc::new(bounds), listeners, admission, shared).await;
+}
+
+/// The same, with bounds on connections that may change meanwhile. Those of `admission` are how they begin: whether
+/// there is a bound for each device is decided by them.
+pub async fn serve_within(
+    bounds: Arc<Bounds>,
+    listeners: Vec<Listener>,
+    admission: Admission,
+    shared: Arc<Shared>,
+) {
     let door = Arc::new(Door {
-        places: Arc::new(Semaphore::new(
-            admission.max_connections.min(Semaphore::MAX_PERMITS),
-        )),
-        devices: admission.max_per_device.map(Devices::new),
+        bounds,
+        places: Arc::default(),
+        devices: admission.max_per_device.map(|_| Devices::new()),
         device_by: admission.device_by,
         once: admission.once,
         accepted: AtomicU64::new(0),
@@ -71,7 +83,9 @@ pub async fn serve(listeners: Vec<Listener>, admission: Admission, shared: Arc<S
 /// What connections come in through.
 #[derive(Debug)]
 struct Door {
-    places: Arc<Semaphore>,
+    bounds: Arc<Bounds>,
+    /// How many are taken.
+    places: Arc<AtomicUsize>,
     devices: Option<Arc<Devices>>,
     device_by: DeviceBy,
     once: bool,
@@ -100,7 +114,11 @@ impl Door {
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     // Out of descriptors, most likely: there will be some again.
-                    warn!("cannot accept, trying again in {back_off:?}: {error}");
+                    warn_peer!(
+                        Kind::Accept,
+                        listener.name(),
+                        "cannot accept, trying again in {back_off:?}: {error}"
+                    );
                     let _ = tokio::time::timeout(back_off, self.open.cancelled()).await;
                     back_off = (back_off * 2).min(BACK_OFF.1);
                 }
@@ -124,16 +142,18 @@ impl Door {
     }
 
     fn admit(&self, stream: Stream, peer: Peer, listener: &Listener) {
-        let Ok(place) = self.places.try_acquire() else {
+        let Some(place) = Place::take(&self.places, self.bounds.connections()) else {
             return self.refuse(Refused::ConnectionsFull, &peer);
         };
         let name = |conn| self.device_by.name(&peer, listener.name(), conn);
         let device_place = match &self.devices {
             // Each connection is a device: the number that is in the name of some is not known yet.
-            Some(devices) if self.device_by != DeviceBy::Peer => match devices.enter(&name(0)) {
-                Some(place) => Some(Box::new(place)),
-                None => return self.refuse(Refused::DeviceFull, &peer),
-            },
+            Some(devices) if self.device_by != DeviceBy::Peer => {
+                match devices.enter(&name(0), self.bounds.per_device()) {
+                    Some(place) => Some(Box::new(place)),
+                    None => return self.refuse(Refused::DeviceFull, &peer),
+                }
+            }
             _ => None,
         };
         let conn = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
@@ -144,9 +164,8 @@ impl Door {
             }
         }
         self.shared.counters.connection();
-        place.forget();
-        let place = Place::new(Arc::clone(&self.places), device_place);
-        let (policy, shared) = (Arc::clone(listener.policy()), Arc::clone(&self.shared));
+        let place = place.of_device(device_place);
+        let (policy, shared) = (listener.policy(), Arc::clone(&self.shared));
         // Boxed: as a local variable of two futures, it would be in the task twice.
         let connection = Connection::new(conn, name(conn), stream, policy, shared, place);
         let connection = Box::new(connection);
@@ -162,12 +181,11 @@ impl Door {
         }
     }
 
-    /// Closes a connection at once, and says so now and then.
+    /// Closes a connection at once, and logs it.
     fn refuse(&self, why: Refused, peer: &Peer) {
         let refused = self.shared.counters.refused(why);
-        if refused.is_power_of_two() {
-            warn!(%peer, refused, "refused: {why}");
-        }
+        let name = peer.to_string();
+        warn_peer!(Kind::Refused, &name, %peer, refused, "refused: {why}");
     }
 }
 

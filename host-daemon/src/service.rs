@@ -21,6 +21,20 @@ pub fn ready(stop: CancellationToken) {
     });
 }
 
+/// Says that the configuration is read again, until [`reloaded`]. Where no manager has asked for it, this does nothing.
+pub fn reloading() {
+    // With the time, as systemd 253 and newer demand of `Type=notify-reload`.
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => warn!("the clock cannot be read: {error}"),
+    }
+}
+
+/// Says that the configuration was read, and with what result.
+pub fn reloaded(status: &str) {
+    notify(&[NotifyState::Status(status), NotifyState::Ready]);
+}
+
 async fn watch(every: Duration) {
     loop {
         tell(&NotifyState::Watchdog);
@@ -29,7 +43,11 @@ async fn watch(every: Duration) {
 }
 
 fn tell(state: &NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(std::slice::from_ref(state)) {
-        warn!("the service manager cannot be told {state}: {error}");
+    notify(std::slice::from_ref(state));
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!("the service manager cannot be told {states:?}: {error}");
     }
 }

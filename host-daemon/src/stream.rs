@@ -2,11 +2,9 @@
 //! pair of sockets.
 
 use std::io;
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -61,20 +59,6 @@ impl Stream {
     /// Where the transport failed.
     pub async fn readable(&mut self) -> io::Result<()> {
         std::future::poll_fn(|context| self.poll_read_ready(context)).await
-    }
-
-    /// Says that nothing will be sent. A peer that is gone already is found by reading.
-    pub fn send_nothing(&self) {
-        let shut = |socket: SockRef<'_>| socket.shutdown(Shutdown::Write);
-        let _ = match self {
-            Self::Tcp(socket) => shut(SockRef::from(socket)),
-            Self::Unix(socket) => shut(SockRef::from(socket)),
-            // That would tell the other end that the connection is over.
-            Self::Pair(_) => Ok(()),
-            // Nobody listens to it.
-            #[cfg(feature = "simulation")]
-            Self::Simulated(_) => Ok(()),
-        };
     }
 }
 

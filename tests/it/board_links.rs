@@ -20,10 +20,10 @@ const SHORTEST: u64 = 80;
 const LONGEST: u64 = 130;
 
 /// The board's log, which tells what becomes of its links.
-struct Log(Server);
+pub(crate) struct Log(Server);
 
 impl Log {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let elf = image("mps2-an386");
         let listen = format!("127.0.0.1:0,decode=defmt:{}", elf.display());
         Self(Server::start(&["--listen", &listen]))
@@ -41,7 +41,7 @@ impl Log {
 }
 
 /// Boots a board that sends so many samples to this port, and its log.
-fn boot(telemetry: u16, log: &Log, samples: u64) -> Board {
+pub(crate) fn boot(telemetry: u16, log: &Log, samples: u64) -> Board {
     let words = [
         format!("telemetry={telemetry}"),
         format!("logs={}", ports(&log.0)[0]),
@@ -55,11 +55,12 @@ fn boot(telemetry: u16, log: &Log, samples: u64) -> Board {
 
 /// Checks the figures of the board's report; returns how many samples its dead connections had taken, each.
 #[track_caller]
-fn account(report: Report, samples: u64, connections: &[Vec<Value>]) -> Vec<u64> {
+pub(crate) fn account(report: Report, samples: u64, connections: &[Vec<Value>]) -> Vec<u64> {
     let taken = in_flight(connections);
     let received: usize = connections.iter().map(Vec::len).sum();
+    report.assert_agrees(samples, received as u64);
     let sent = received as u64 + taken.iter().sum::<u64>();
-    assert_eq!((report.sent, report.lost), (sent, samples - sent));
+    assert_eq!(report.delivered + report.in_doubt, sent);
     let last = connections.last().and_then(|samples| samples.last());
     let last = last.expect("the last connection brings the rest");
     assert_eq!(figure(last, "n"), samples - 1);
@@ -233,9 +234,13 @@ fn a_limit_below_its_samples_leaves_the_board_alive() {
     account(report, SAMPLES, &[Vec::new(), values(&events)]);
 
     // Skipped, they cost nothing but themselves.
-    let server = Server::start(&small);
+    let server = Server::start(&[&small[..], &["--reply", "receipt"]].concat());
     let report = boot(port.number(), &log, 10).report();
-    assert_eq!((report.sent, report.connections), (10, 1));
+    // By the receipt, none of them arrived.
+    assert_eq!(
+        (report.lost, report.in_doubt, report.connections),
+        (10, 0, 1)
+    );
     let (ended, events) = server.stop();
     let faults = events.iter().filter(|event| event["fault"] == "too_long");
     let in_limit = |fault: &Value| figure(fault, "limit") == 50 && 50 < figure(fault, "declared");

@@ -114,7 +114,7 @@ fn none_says_nothing_but_counts() {
 }
 
 #[test]
-fn a_broken_pipe_is_a_clean_end() {
+fn a_broken_pipe_ends_it_with_a_line_and_a_failure() {
     let mut command = Server::command(&[]);
     command.stdout(Stdio::piped());
     let mut process = Process::start_unread(command);
@@ -124,7 +124,9 @@ fn a_broken_pipe_is_a_clean_end() {
     // Until it notices, there is something to print.
     while server.process.runs() && device.write_all(&SERIES[..34]).is_ok() {}
     let (ended, _) = server.end();
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let line = "blocksd: standard output was closed by its reader";
+    assert!(ended.stderr.contains(line), "{ended:?}");
 }
 
 #[test]
@@ -229,7 +231,9 @@ fn a_signal_ends_it_though_nobody_reads_its_output() {
     let (server, _stdout, _device) = blocked();
     server.process.signal("TERM");
     let ended = server.process.end();
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    // What was received is not all out, and nothing else has it.
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("they are lost"), "{ended:?}");
     assert!(ended.totals()["block"] > 0);
 }
 
@@ -237,8 +241,10 @@ fn a_signal_ends_it_though_nobody_reads_its_output() {
 fn a_second_signal_ends_it_at_once() {
     let (server, _stdout, _device) = blocked();
     server.process.signal("TERM");
-    // It has seen the first when it listens no more.
+    // It has seen the first when it listens no more; half a second later this is another.
+    let since = Instant::now();
     while TcpStream::connect(server.addr()).is_ok() {}
+    thread::sleep(Duration::from_millis(600).saturating_sub(since.elapsed()));
     server.process.signal("INT");
     let ended = server.process.end();
     assert_eq!(

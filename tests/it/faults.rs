@@ -11,7 +11,7 @@ use host_daemon::recording::container::Compression;
 use host_daemon::recording::disk::{Directory, File, Folder};
 use host_daemon::recording::names;
 use host_daemon::recording::stats::Stats;
-use host_daemon::recording::syncer::{Abandoned, Common};
+use host_daemon::recording::syncer::{Abandoned, Common, Retention};
 use host_daemon::recording::writer::{Settings, Writer};
 use tempfile::TempDir;
 use tests::disk::{Fault, Simulated};
@@ -82,7 +82,7 @@ fn impatient(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<Commo
         folder: Arc::new(folder),
         stats: Arc::default(),
         abandon: AtomicBool::new(true),
-        max_bytes,
+        retention: Retention::new(max_bytes),
     })
 }
 

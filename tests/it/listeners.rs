@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tests::process::{DEADLINE, Process, Server, blocksd, python, run};
+use tests::skip::skipped;
 
 /// One series of one block, `hello`.
 const HELLO: &[u8] = b"\0\0\0\x05hello\0\0\0\0";
@@ -39,7 +40,7 @@ fn a_unix_socket_is_answered_replaced_if_nobody_is_there_and_removed() {
     assert_eq!(server.events()[0]["device"], listen.as_str());
     assert_eq!(server.events()[0]["peer"], listen.as_str());
     // Somebody answers now.
-    run(&["serve", "--listen", &listen], b"").assert_refused(2, "d.sock");
+    run(&["serve", "--listen", &listen], b"").assert_refused(75, "d.sock");
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(!path.exists(), "it is left behind");
@@ -51,7 +52,7 @@ fn a_file_that_is_no_socket_is_not_replaced() {
     let path = folder.path().join("notes");
     std::fs::write(&path, "keep me").unwrap();
     let listen = format!("unix:{}", path.display());
-    run(&["serve", "--listen", &listen], b"").assert_refused(2, "notes");
+    run(&["serve", "--listen", &listen], b"").assert_refused(2, "not a socket");
     assert_eq!(std::fs::read(&path).unwrap(), b"keep me");
     run(&["serve", "--listen", "unix:"], b"").assert_refused(2, "a path is missing");
     run(&["serve", "--listen", "serial:/dev/x?speed=3"], b"").assert_refused(2, "speed=3");
@@ -145,7 +146,10 @@ fn both_families_of_addresses_reach_one_dual_stack_listener() {
     if TcpStream::connect("[::1]:1")
         .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable)
     {
-        println!("skipped: this machine has no IPv6");
+        skipped(
+            "both_families_of_addresses_reach_one_dual_stack_listener",
+            "this machine has no IPv6",
+        );
         return;
     }
     let listen = ["--listen", "[::]:0", "--listen", "[::1]:0,framing=lines"];
@@ -213,19 +217,19 @@ fn sockets_that_were_passed_are_listened_on_by_name_or_all() {
 }
 
 /// A serial line that obeys.
-struct Plug {
+pub(crate) struct Plug {
     process: Process,
     given: usize,
 }
 
 impl Plug {
-    fn new(link: &Path) -> Self {
+    pub(crate) fn new(link: &Path) -> Self {
         let command = python("lines.py", &[link.to_str().unwrap()]);
         let process = Process::start(command);
         Self { process, given: 0 }
     }
 
-    fn order(&mut self, order: &str) {
+    pub(crate) fn order(&mut self, order: &str) {
         self.process.write_part(format!("{order}\n").as_bytes());
         self.given += 1;
         self.process.line(&format!("done {} ", self.given));
@@ -337,7 +341,10 @@ fn the_limit_of_descriptors_is_raised_to_what_is_allowed() {
 #[test]
 fn peers_are_asked_whether_they_are_there_unless_told_otherwise() {
     if !Path::new("/proc/net/tcp").exists() {
-        println!("skipped: this system does not say how its sockets are set");
+        skipped(
+            "peers_are_asked_whether_they_are_there_unless_told_otherwise",
+            "there is no /proc/net/tcp",
+        );
         return;
     }
     for (args, asked) in [(&[][..], true), (&["--keepalive", "off"], false)] {

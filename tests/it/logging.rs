@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tests::process::{DEADLINE, blocksd, connect, run};
+use tests::process::{DEADLINE, Server, blocksd, connect, run};
 
 /// Devices whose faults fill the pipe and the queue behind it.
 const NOISY: u64 = 1000;
@@ -52,7 +52,7 @@ fn what_the_log_lost_is_told_where_it_is_missing() {
 
     let lost: Vec<u64> = text.lines().filter_map(lost).collect();
     assert!(!lost.is_empty(), "nothing was lost: {text}");
-    let logged = text.lines().filter(|line| line.contains("WARN")).count() as u64;
+    let logged = text.lines().filter_map(conn).count() as u64;
     assert_eq!(
         logged + lost.iter().sum::<u64>(),
         NOISY * LINES + daemon.told,
@@ -80,11 +80,42 @@ fn lines_of_the_log_and_of_the_daemon_keep_their_order() {
 }
 
 #[test]
+fn suppressed_lines_are_counted_while_the_daemon_runs() {
+    let server = Server::start(&["--framing", "lines", "--max-block", "10"]);
+    for _ in 0..100 {
+        let mut stream = server.connect();
+        stream.write_all(b"longer than ten bytes\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    }
+    server
+        .process
+        .wait_for_error(" lines about peers were suppressed by the rate limit: ");
+    let text = server.process.error_text();
+    let suppressed = text
+        .lines()
+        .find(|line| line.contains(" lines about peers"));
+    let (count, _) = suppressed
+        .and_then(|line| line.strip_prefix("blocksd: ")?.split_once(' '))
+        .unwrap();
+    let logged = text.lines().filter_map(conn).count();
+    assert_eq!(logged + count.parse::<usize>().unwrap(), 100, "{text}");
+    // All is said: there is no second line at the end.
+    let (ended, _) = server.stop();
+    assert_eq!(
+        ended.stderr.matches(" lines about peers").count(),
+        1,
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
 fn every_command_says_why_it_fails_before_it_ends() {
     for args in [
         &["serve", "--listen", "nowhere"][..],
         &["send", "--framing", "nothing", "x"],
-        &["server", "nowhere"],
+        &["server", "two words"],
         &["bogus"],
         &[],
     ] {
@@ -108,6 +139,8 @@ impl Deaf {
         let mut command = blocksd(&["serve", "--listen", "127.0.0.1:0", "--framing", "lines"]);
         command.args(["--max-block", "10", "--reply", "receipt"]);
         command.args(["--output", "none"]).stderr(Stdio::piped());
+        // Every line, also those over the rate limit.
+        command.env("RUST_LOG", "info,host_daemon::connection=debug");
         let mut child = command.spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         // No byte more than these lines is to leave the pipe.
@@ -174,7 +207,9 @@ impl Drop for Deaf {
 }
 
 fn lost(line: &str) -> Option<u64> {
-    let (lost, _) = line.strip_prefix("blocksd: ")?.split_once(" lines ")?;
+    let (lost, _) = line
+        .strip_prefix("blocksd: ")?
+        .split_once(" lines of the log")?;
     lost.parse().ok()
 }
 

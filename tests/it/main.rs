@@ -1,12 +1,18 @@
 //! One binary, a module for each thing that is tried.
 
 #[cfg(feature = "daemon")]
+mod baselines;
+#[cfg(feature = "daemon")]
 mod board;
 #[cfg(feature = "daemon")]
 mod board_application;
 #[cfg(feature = "daemon")]
 mod board_links;
+#[cfg(feature = "daemon")]
+mod board_restarts;
 mod boundaries;
+#[cfg(feature = "daemon")]
+mod budgets;
 mod cancel;
 #[cfg(feature = "daemon")]
 mod chaos;
@@ -22,11 +28,17 @@ mod demo;
 mod differential;
 mod exhaustive;
 #[cfg(feature = "daemon")]
+mod exit_codes;
+#[cfg(feature = "daemon")]
 mod faults;
 #[cfg(feature = "daemon")]
 mod foreign;
 #[cfg(feature = "daemon")]
+mod health;
+#[cfg(feature = "daemon")]
 mod hostile;
+#[cfg(feature = "daemon")]
+mod install;
 #[cfg(feature = "daemon")]
 mod limits;
 #[cfg(feature = "daemon")]
@@ -42,6 +54,8 @@ mod mixing;
 mod names;
 #[cfg(feature = "daemon")]
 mod packaging;
+#[cfg(feature = "daemon")]
+mod peers;
 mod pieces;
 #[cfg(feature = "daemon")]
 mod planted;
@@ -55,6 +69,8 @@ mod recording;
 mod recordings;
 mod refusals;
 #[cfg(feature = "daemon")]
+mod reload;
+#[cfg(feature = "daemon")]
 mod repair;
 #[cfg(feature = "daemon")]
 mod replay;
@@ -63,7 +79,11 @@ mod scripts;
 #[cfg(feature = "daemon")]
 mod send;
 #[cfg(feature = "daemon")]
+mod sending_side;
+#[cfg(feature = "daemon")]
 mod serve;
+#[cfg(feature = "daemon")]
+mod signals;
 #[cfg(feature = "daemon")]
 mod simulation;
 mod splits;

@@ -176,7 +176,7 @@ fn an_address_that_is_not_free_is_refused() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     let args = ["serve", "--listen", "127.0.0.1:0", "--metrics", &addr];
-    run(&args, b"").assert_refused(2, &format!("cannot listen on {addr}: "));
+    run(&args, b"").assert_refused(75, &format!("cannot listen on {addr}: "));
 }
 
 /// The table of the document.

@@ -66,6 +66,21 @@ fn the_manual_names_every_command_and_each_has_a_page() {
         assert!(serve.contains(&format!("--{option}")), "{option}: {serve}");
     }
     run(&["man", "bogus"], b"").assert_refused(2, "there is no command `bogus`");
+    // All of them, into a folder that is made for them.
+    let folder = TempDir::new().unwrap();
+    let pages = folder.path().join("man/man1");
+    let written = run(&["man", "--dir", pages.to_str().unwrap()], b"");
+    assert_eq!(written.code, Some(0), "{written:?}");
+    for command in commands().iter().filter(|command| *command != "help") {
+        let text = fs::read_to_string(pages.join(format!("blocksd-{command}.1")));
+        assert_eq!(text.unwrap(), run(&["man", command], b"").stdout_text());
+    }
+    let text = fs::read_to_string(pages.join("blocksd.1")).unwrap();
+    assert_eq!(text, run(&["man"], b"").stdout_text());
+    let file = folder.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let refused = run(&["man", "--dir", file.to_str().unwrap()], b"");
+    refused.assert_refused(2, "cannot write");
 }
 
 #[test]
@@ -75,7 +90,7 @@ fn a_service_manager_is_told_when_it_is_ready_alive_and_stopping() {
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(DEADLINE)).unwrap();
     let told = || {
-        let mut buffer = [0; 100];
+        let mut buffer = [0; 200];
         let len = manager.recv(&mut buffer).expect("it tells something");
         String::from_utf8_lossy(&buffer[..len]).into_owned()
     };
@@ -120,6 +135,16 @@ fn the_unit_starts_a_command_that_there_is() {
     let options = options();
     for word in words.split(' ').filter_map(|word| word.strip_prefix("--")) {
         assert!(options.iter().any(|option| option == word), "--{word}");
+    }
+    // Where it records and listens is decided by the file alone.
+    assert_eq!(words, "--config /etc/blocksd.toml");
+    for line in [
+        "StartLimitIntervalSec=0",
+        "Restart=on-failure",
+        "RestartPreventExitStatus=2",
+        "RuntimeDirectory=blocksd",
+    ] {
+        assert!(unit.contains(&format!("\n{line}\n")), "{line}");
     }
     // What it waits for is what the daemon tells.
     assert!(unit.contains("\nType=notify\n") && unit.contains("\nWatchdogSec="));

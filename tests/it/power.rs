@@ -10,7 +10,7 @@ use host_daemon::recording::names::{self, State};
 use host_daemon::recording::recover::check;
 use host_daemon::recording::repair::repair_dir;
 use host_daemon::recording::stats::Stats;
-use host_daemon::recording::syncer::Common;
+use host_daemon::recording::syncer::{Common, Retention};
 use host_daemon::recording::writer::{Settings, Writer};
 use tempfile::TempDir;
 use tests::disk::{Chance, End, Fault, Simulated};
@@ -39,7 +39,7 @@ fn record(
         folder: Arc::new(disk.clone()),
         stats: Arc::clone(stats),
         abandon: AtomicBool::new(false),
-        max_bytes: None,
+        retention: Retention::new(None),
     });
     let settings = Settings {
         compression,

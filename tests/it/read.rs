@@ -304,7 +304,7 @@ fn an_open_recording_is_followed_through_rotation() {
     };
     wait(5);
     // Nobody else may repair what is open, and it is no mistake that it has no end.
-    on("recover", &folder, &[]).assert_refused(2, "a daemon is recording");
+    on("recover", &folder, &[]).assert_refused(75, "a daemon is recording");
     let ended = on("verify", &folder, &[]);
     assert!(
         ended.stdout_text().contains("open, being written"),

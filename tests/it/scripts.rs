@@ -334,10 +334,10 @@ fn other_framings_are_refused() {
 fn address_in_use_and_nobody_there_are_one_clear_line() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    run(&["server", "--port", &port], b"").assert_refused(2, &port);
+    run(&["server", "--port", &port], b"").assert_refused(75, &port);
     let (_closed, addr) = closed_port();
     let port = addr.port().to_string();
-    run(&["client", "--port", &port], b"").assert_refused(1, &port);
+    run(&["client", "--port", &port], b"").assert_refused(75, &port);
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Does what a service manager does: opens sockets, and becomes a program that is passed them.
 
-launcher.py NAME=tcp|unix:PATH[,...] PROGRAM ARGUMENT...
+launcher.py NAME=tcp|udp|connected|bound|file|unix:PATH|datagram:PATH[,...] PROGRAM ARGUMENT...
 """
 
 import os
@@ -13,6 +13,22 @@ for given in sys.argv[1].split(","):
     name, kind = given.split("=")
     if kind == "tcp":
         opened = socket.create_server(("127.0.0.1", 0))
+    elif kind == "udp":
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        opened.bind(("127.0.0.1", 0))
+    elif kind == "connected":
+        # As a socket unit with Accept=yes passes it.
+        listening = socket.create_server(("127.0.0.1", 0))
+        peer = socket.create_connection(listening.getsockname())
+        opened, _ = listening.accept()
+    elif kind == "bound":
+        opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        opened.bind(("127.0.0.1", 0))
+    elif kind == "file":
+        opened = open("/dev/null", "rb")
+    elif kind.startswith("datagram:"):
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        opened.bind(kind.removeprefix("datagram:"))
     else:
         opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         opened.bind(kind.removeprefix("unix:"))

@@ -78,9 +78,11 @@ pub struct Board {
 /// How a board ended that said what it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Samples that a connection took.
-    pub sent: u64,
-    /// Samples that none took.
+    /// Samples that the daemon's receipt counts.
+    pub delivered: u64,
+    /// Samples that a connection took and no receipt counts.
+    pub in_doubt: u64,
+    /// Samples that no connection took, or that the receipt does not count.
     pub lost: u64,
     /// Connections that were made.
     pub connections: u64,
@@ -117,11 +119,29 @@ impl Board {
         let number = |key| value(key).parse().expect("a number");
         assert_eq!(value("ended"), "true", "{said}");
         Report {
-            sent: number("sent"),
+            delivered: number("delivered"),
+            in_doubt: number("in_doubt"),
             lost: number("lost"),
             connections: number("connections"),
             answered: value("answered") == "true",
         }
+    }
+}
+
+impl Report {
+    /// Asserts that the report agrees with what arrived: every sample is delivered, in doubt or lost; what is delivered
+    /// arrived, and nothing arrived that is neither delivered nor in doubt.
+    #[track_caller]
+    pub fn assert_agrees(&self, sampled: u64, arrived: u64) {
+        assert_eq!(
+            self.delivered + self.in_doubt + self.lost,
+            sampled,
+            "{self:?}"
+        );
+        assert!(
+            (self.delivered..=self.delivered + self.in_doubt).contains(&arrived),
+            "{arrived} arrived, {self:?}"
+        );
     }
 }
 
@@ -180,6 +200,16 @@ pub fn ports(server: &Server) -> Vec<u16> {
 pub fn values(events: &[Value]) -> Vec<Value> {
     let values = events.iter().map(|event| &event["value"]);
     values.filter(|value| value.is_object()).cloned().collect()
+}
+
+/// The values of each connection, in the order in which the connections opened.
+pub fn values_by_connection(events: &[Value]) -> Vec<Vec<Value>> {
+    let opened = events.iter().filter(|event| event["event"] == "open");
+    let of = |conn: &Value| {
+        let own = events.iter().filter(|event| event["conn"] == *conn);
+        values(&own.cloned().collect::<Vec<_>>())
+    };
+    opened.map(|open| of(&open["conn"])).collect()
 }
 
 /// A figure of a sample.

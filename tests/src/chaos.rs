@@ -51,6 +51,9 @@ const VISITORS: u64 = 4;
 const ATTACKER_ADDRESSES: u64 = 8;
 /// Memory that may be taken and kept beside the free buffers of the pool, in kB: what the allocator holds.
 const GROWTH_KB: u64 = 12 << 10;
+/// Lines that the daemon may log, besides those of its start; and those of a second.
+const LOG_LINES: u64 = 200;
+const LOG_LINES_A_SECOND: u64 = 3;
 
 /// How the daemon is started.
 const ARGS: [&str; 28] = [
@@ -208,6 +211,7 @@ struct Daemon {
     server: Server,
     ports: Vec<u16>,
     metrics: SocketAddr,
+    begun: Instant,
 }
 
 impl Daemon {
@@ -217,6 +221,7 @@ impl Daemon {
             ports: ports(&server),
             metrics: scrape::addr(&server),
             server,
+            begun: Instant::now(),
         }
     }
 
@@ -296,6 +301,9 @@ impl Daemon {
         let (ended, _) = self.server.stop();
         let stopped_in = begun.elapsed();
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let lines = ended.stderr.lines().count() as u64;
+        let most = LOG_LINES + LOG_LINES_A_SECOND * self.begun.elapsed().as_secs();
+        assert!(lines <= most, "{lines} lines of log: {}", ended.stderr);
         let recorded = Recorded::read(folder, clients);
         let totals = ended.totals();
         account::settle(plan, &samples, &totals, clients, &recorded, stopped_in)

@@ -26,6 +26,7 @@ pub mod scrape;
 #[cfg(feature = "daemon")]
 pub mod simulated;
 pub mod sizes;
+pub mod skip;
 #[cfg(feature = "daemon")]
 pub mod story;
 

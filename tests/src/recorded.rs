@@ -17,7 +17,7 @@ use host_daemon::pool::Buffer;
 use host_daemon::recording::container::Compression;
 use host_daemon::recording::disk::Directory;
 use host_daemon::recording::names;
-use host_daemon::recording::syncer::Common;
+use host_daemon::recording::syncer::{Common, Retention};
 use host_daemon::recording::writer::{Settings, Writer};
 use mcap::MessageStream;
 use mcap::read::Options;
@@ -88,7 +88,7 @@ pub fn record(
         folder: Arc::new(Directory::open(folder).expect("a folder")),
         stats: Arc::default(),
         abandon: AtomicBool::new(false),
-        max_bytes: None,
+        retention: Retention::new(None),
     });
     let settings = Settings {
         compression,

@@ -29,6 +29,7 @@ pub mod net;
 
 mod backoff;
 mod queue;
+mod receipt;
 mod sample;
 mod sampler;
 mod stop;
@@ -82,7 +83,7 @@ pub struct Plan {
     pub period_ms: u32,
     /// Stop after so many samples; `None`: when told to.
     pub samples: Option<u32>,
-    /// How long the rest of a series may take once the application is to stop; what has not gone by then is lost.
+    /// How long the rest of a series may take once the application is to stop; what no connection took by then is lost.
     pub stop_ms: u32,
     /// How long the answer to the series is waited for.
     pub answer_ms: u32,
@@ -121,7 +122,7 @@ pub async fn run<const N: usize>(
         join(sampling, sending).await.1
     };
     Report {
-        lost: queue.lost() + samples.left(),
+        lost: (queue.lost().saturating_add(samples.left())).saturating_add(report.lost),
         ..report
     }
 }

@@ -101,12 +101,13 @@ impl<const N: usize> fmt::Debug for Queue<N> {
     }
 }
 
-/// The samples of a queue as blocks: each is kept until it was sent, so that a connection that dies costs none.
+/// The samples of a queue as blocks: each is kept until a connection has taken it whole.
 #[derive(Debug)]
 pub struct Samples<'a, const N: usize> {
     queue: &'a Queue<N>,
     /// The block that is being sent; empty if none is.
     block: Block,
+    taken: u32,
 }
 
 impl<'a, const N: usize> Samples<'a, N> {
@@ -115,6 +116,7 @@ impl<'a, const N: usize> Samples<'a, N> {
         Self {
             queue,
             block: Block::new(),
+            taken: 0,
         }
     }
 
@@ -127,7 +129,12 @@ impl<'a, const N: usize> Samples<'a, N> {
         Some(&self.block)
     }
 
-    /// Samples that are neither sent nor counted as lost.
+    /// Samples that a connection has taken whole. Each may have arrived or not.
+    pub const fn taken(&self) -> u32 {
+        self.taken
+    }
+
+    /// Samples that are neither taken nor counted as lost.
     pub fn left(&self) -> u32 {
         self.queue.len() + u32::from(!self.block.is_empty())
     }
@@ -156,6 +163,7 @@ impl<const N: usize> Source for Samples<'_, N> {
 
     fn sent(&mut self) {
         self.block.clear();
+        self.taken = self.taken.saturating_add(1);
     }
 
     fn is_ended(&self) -> bool {

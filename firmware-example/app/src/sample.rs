@@ -43,7 +43,7 @@ pub struct Sample {
     pub frames_received: u32,
     /// `tx`: Ethernet frames sent.
     pub frames_sent: u32,
-    /// `queue`: samples that waited to be sent.
+    /// `queue`: samples that waited in the queue when this one was added, without this one.
     pub queued: u32,
     /// `temp_sim`: a temperature that is made up, in degrees Celsius.
     pub temperature_simulated_c: f32,

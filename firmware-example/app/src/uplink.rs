@@ -1,6 +1,5 @@
 //! The way up: one connection after the other, each with a series of blocks.
 
-use core::future::pending;
 use core::pin::{Pin, pin};
 
 use embassy_futures::select::{Either, select};
@@ -10,13 +9,14 @@ use framing_core::{Blocks, ReceiveError, Received, SendError};
 
 use crate::backoff::Backoff;
 use crate::log::{info, warning};
+use crate::receipt::Tally;
 use crate::stop::Stop;
 use crate::{Clock, Plan};
 
 /// How long a connection must have held for the back-off to begin anew: one that a server accepts only to close it
 /// must not be tried, and fed, at full speed.
 const HELD_US: u64 = 5_000_000;
-/// How long breaking off a connection may take.
+/// How long closing a connection may take that the other side has closed, and breaking off one.
 const ABORT_MS: u32 = 200;
 /// Longest answer that is taken, in bytes.
 const ANSWER_MAX: usize = 64;
@@ -27,7 +27,7 @@ const ANSWER_MAX: usize = 64;
     reason = "for one executor of one thread, as embedded-io-async"
 )]
 pub trait Connect {
-    /// A connection. It is lost when dropped.
+    /// A connection. It is lost when dropped. A read of 0 bytes says that the other side has closed it.
     type Connection<'a>: Read + Write
     where
         Self: 'a;
@@ -75,27 +75,60 @@ pub trait Source {
     /// The block that is [`ready`](Self::ready). Never empty.
     fn block(&self) -> &[u8];
 
-    /// The block was sent.
+    /// A connection has taken the whole block.
     fn sent(&mut self);
 
     /// Whether there will be no block any more.
     fn is_ended(&self) -> bool;
 }
 
-/// What became of it all.
+/// What became of the blocks: each is counted once, as delivered, in doubt or lost.
+///
+/// The number of blocks that arrived is at least `delivered` and at most `delivered + in_doubt`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Report {
-    /// Blocks that a connection took whole. The last ones before it died may not have arrived.
-    pub sent: u32,
-    /// Blocks that no connection took.
+    /// Blocks that the daemon has received, by its receipt for the series.
+    pub delivered: u32,
+    /// Blocks that a connection took whole and no receipt covers: each may have arrived or not. They are not sent
+    /// again, since they could arrive twice.
+    pub in_doubt: u32,
+    /// Blocks that did not arrive: no connection took them whole, or the receipt does not count them.
     pub lost: u32,
     /// Connections that were made.
     pub connections: u32,
-    /// The last series was ended by its mark, and the other side has acknowledged all of it.
+    /// The last series was ended by its mark, and the TCP stack reported it as sent.
     pub ended: bool,
-    /// The other side has answered, so it has read all of it.
+    /// The other side has answered the last series. Only an answer that is a receipt says what it received.
     pub answered: bool,
+}
+
+impl Report {
+    /// Moves the blocks of a connection out of doubt, as far as its receipt allows. `sent` is what the connection took,
+    /// with so many blocks of greeting.
+    fn settle(&mut self, sent: Tally, greetings: u64, receipt: Tally) {
+        let is_part = receipt.blocks < sent.blocks && receipt.bytes < sent.bytes;
+        if !is_part && receipt != sent {
+            warning!(
+                "the receipt is for {=u64} blocks, {=u64} were sent",
+                receipt.blocks,
+                sent.blocks
+            );
+            return;
+        }
+        // Of the blocks that it does not count, one may be the greeting.
+        let own = sent.blocks - greetings;
+        let delivered = if is_part {
+            receipt.blocks.saturating_sub(greetings)
+        } else {
+            own
+        };
+        let lost = own.saturating_sub(receipt.blocks);
+        let count = |blocks| u32::try_from(blocks).unwrap_or(u32::MAX);
+        self.delivered = self.delivered.saturating_add(count(delivered));
+        self.lost = self.lost.saturating_add(count(lost));
+        self.in_doubt = self.in_doubt.saturating_sub(count(delivered + lost));
+    }
 }
 
 /// Why a connection is of no more use.
@@ -109,6 +142,8 @@ pub enum LinkError {
     Send(SendError<ErrorKind>),
     /// Nothing can be received.
     Receive(ErrorKind),
+    /// The other side has closed it in the middle of the series.
+    Closed,
     /// There was no time left after the request to stop.
     GaveUp,
 }
@@ -179,11 +214,17 @@ async fn connection<C: Connect, S: Source>(
     );
     let result = {
         let whole = pin!(async {
-            series(source, &mut connection, report).await?;
+            let sent = series(source, &mut connection, report).await?;
             let closed = C::close(&mut connection).await;
             closed.map_err(|kind| LinkError::Send(SendError::Io(kind)))?;
             let answer = select(answer(&mut connection), clock.sleep_ms(plan.answer_ms)).await;
-            report.answered = matches!(answer, Either::First(true));
+            if let Either::First(Some(answer)) = answer {
+                report.answered = true;
+                if let Some(receipt) = answer {
+                    let greetings = u64::from(!source.greeting().is_empty());
+                    report.settle(sent, greetings, receipt);
+                }
+            }
             Ok(())
         });
         match select(whole, deadline).await {
@@ -191,6 +232,10 @@ async fn connection<C: Connect, S: Source>(
             Either::Second(()) => Err(LinkError::GaveUp),
         }
     };
+    if result == Err(LinkError::Closed) {
+        // In order, since the other side may still read what it was sent.
+        select(C::close(&mut connection), clock.sleep_ms(ABORT_MS)).await;
+    }
     if result.is_err() {
         // So that the other side need not find out.
         select(C::abort(&mut connection), clock.sleep_ms(ABORT_MS)).await;
@@ -198,52 +243,63 @@ async fn connection<C: Connect, S: Source>(
     result
 }
 
+/// Sends the series; returns what the connection took of it.
 async fn series<T: Read + Write>(
     source: &mut impl Source,
     connection: &mut T,
     report: &mut Report,
-) -> Result<(), LinkError> {
+) -> Result<Tally, LinkError> {
     let mut writer = Writer::new(connection, Blocks);
-    if !source.greeting().is_empty() {
-        writer.send(source.greeting()).await.map_err(send_error)?;
+    let mut sent = Tally::default();
+    let greeting = source.greeting();
+    if !greeting.is_empty() {
+        writer.send(greeting).await.map_err(send_error)?;
+        sent.add(greeting);
     }
     loop {
-        // Who only ever sends would learn late that nobody listens any more.
-        match select(source.ready(), reset(writer.io_mut())).await {
-            Either::First(true) => {}
-            Either::First(false) => break,
-            Either::Second(error) => return Err(error),
+        // The connection first, before each block: one that is over would take what it cannot deliver.
+        match select(over(writer.io_mut()), source.ready()).await {
+            Either::First(error) => return Err(error),
+            Either::Second(true) => {}
+            Either::Second(false) => break,
         }
         writer.send(source.block()).await.map_err(send_error)?;
+        sent.add(source.block());
         source.sent();
-        report.sent += 1;
+        report.in_doubt = report.in_doubt.saturating_add(1);
     }
-    writer.finish().await.map_err(send_error)
+    writer.finish().await.map_err(send_error)?;
+    Ok(sent)
 }
 
-/// Waits until the connection breaks down. What comes before the end of a series is of no meaning; the end of what
-/// comes is none of the connection, since who has nothing to answer may say so at once.
-async fn reset(connection: &mut impl Read) -> LinkError {
+/// Waits until the connection is over: it breaks down, or the other side closes it. Bytes that come before the end of
+/// the series have no meaning.
+async fn over(connection: &mut impl Read) -> LinkError {
     loop {
         match connection.read(&mut [0; 16]).await {
-            Ok(0) => pending().await,
+            Ok(0) => return LinkError::Closed,
             Ok(_) => {}
             Err(error) => return LinkError::Receive(error.kind()),
         }
     }
 }
 
-/// Reads what a series is answered; says whether it was, to the end.
-async fn answer(connection: &mut impl Read) -> bool {
+/// Reads what a series is answered: nothing, or not to the end (`None`), a receipt and nothing else, or something else.
+async fn answer(connection: &mut impl Read) -> Option<Option<Tally>> {
     let mut reader = Reader::new(connection, Blocks, [0; ANSWER_MAX]);
+    let (mut receipt, mut is_first) = (None, true);
     loop {
         match reader.receive().await {
-            Ok(Received::End) => return true,
-            Ok(Received::Closed) => return false,
-            Ok(Received::Block(answer)) => info!("answered: {=[u8]:a}", answer),
-            Ok(Received::Piece { .. }) => {}
+            Ok(Received::End) => return Some(receipt),
+            Ok(Received::Closed) => return None,
+            Ok(Received::Block(answer)) => {
+                info!("answered: {=[u8]:a}", answer);
+                receipt = Tally::parse(answer).filter(|_| is_first);
+                is_first = false;
+            }
+            Ok(Received::Piece { .. }) => (receipt, is_first) = (None, false),
             Err(ReceiveError::Fault(fault)) => warning!("answer refused: {}", fault),
-            Err(_) => return false,
+            Err(_) => return None,
         }
     }
 }

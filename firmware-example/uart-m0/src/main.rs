@@ -29,7 +29,7 @@ fn main() -> ! {
     well &= writer.finish().is_ok();
     Uart::take_answer();
     loop {
-        // Ends the emulator, and says so by its exit status.
+        // Ends the emulator. Exit status 0 means that the UART took every byte, not that the daemon has them.
         debug::exit(if well { Ok(()) } else { Err(()) });
     }
 }

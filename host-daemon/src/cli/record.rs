@@ -45,11 +45,10 @@ const MAX_BYTES_MIN: u64 = 16 << 20;
 impl Record {
     /// How files are written.
     #[must_use]
-    pub fn settings(&self) -> Settings {
-        let share = self.record_max_bytes.map_or(u64::MAX, |max| max / 4);
+    pub const fn settings(&self) -> Settings {
         Settings {
             compression: self.record_compression,
-            rotate_bytes: self.record_rotate_bytes.min(share),
+            rotate_bytes: self.record_rotate_bytes,
             rotate_after: Duration::from_secs(self.record_rotate_seconds),
             sync_after: Duration::from_millis(self.record_sync_ms),
         }

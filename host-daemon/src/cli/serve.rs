@@ -8,12 +8,13 @@ use clap::{Args, ValueEnum};
 use framing_core::{AnyFraming, Blocks, Limits};
 
 use super::record::Record;
-use super::{at_least_one, block_max, bytes, decoding, framing, seconds};
+use super::{at_least_one, block_max, bytes, decoding, duration, framing, seconds};
 use crate::batch::{StopAt, TooLong};
 use crate::connection::Policy;
 use crate::decode::Decoding;
 use crate::device::DeviceBy;
 use crate::listener::{Address, Sockets};
+use crate::log::directives;
 use crate::patience::Patience;
 use crate::reply::Reply;
 
@@ -74,7 +75,8 @@ pub struct Serve {
         long,
         value_name = "S|off",
         default_value = "60",
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = keepalive
     )]
     pub keepalive: Timeout,
     /// Length of the kernel's receive buffer of a connection. Without: as the kernel finds it by itself.
@@ -89,7 +91,13 @@ pub struct Serve {
     /// End after the first connection.
     #[arg(long)]
     pub once: bool,
-    /// Serve metrics over HTTP at this address, for Prometheus: /metrics, and /healthz.
+    /// Shut down gracefully after this time, such as 60s, 10m or 2h, counted from when all listeners are open.
+    #[arg(long = "for", value_name = "TIME", allow_negative_numbers = true, value_parser = duration)]
+    pub run_for: Option<Duration>,
+    /// What is logged: off, error, warn, info, debug, trace, or TARGET=LEVEL, several with commas. RUST_LOG goes first.
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = directives)]
+    pub log: String,
+    /// Serve over HTTP at this address: /metrics for Prometheus, /healthz and /readyz.
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<String>,
     /// What is sent back when a device has said everything: receipt, echo, or the content of a file.
@@ -182,6 +190,13 @@ pub struct Listen {
     own: Vec<Own>,
 }
 
+impl Listen {
+    /// Its own options, to be compared.
+    pub(crate) fn own(&self) -> String {
+        format!("{:?}", self.own)
+    }
+}
+
 /// An option that a listener has of its own.
 #[derive(Clone, Debug)]
 enum Own {
@@ -250,6 +265,19 @@ impl Serve {
             reply: self.reply.as_deref().map(Reply::parse),
         }
     }
+}
+
+/// What the kernel takes as `TCP_KEEPIDLE`, in seconds.
+const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
+
+fn keepalive(text: &str) -> Result<Timeout, String> {
+    let timeout: Timeout = text.parse()?;
+    let range = Duration::from_secs(1)..=KEEPALIVE_MAX;
+    if timeout.0.is_some_and(|time| !range.contains(&time)) {
+        let max = KEEPALIVE_MAX.as_secs();
+        return Err(format!("must be from 1 to {max} seconds, or `off`"));
+    }
+    Ok(timeout)
 }
 
 /// Whether nobody connects there: a series that ends leaves the next one on the way, and closing would lose its first

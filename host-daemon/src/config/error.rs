@@ -42,6 +42,16 @@ pub enum Reason {
     Refused(String),
 }
 
+impl ConfigError {
+    /// Why the file cannot be read, if that is what is wrong.
+    pub(crate) const fn unreadable(&self) -> Option<&io::Error> {
+        match &self.reason {
+            Reason::Unreadable(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.path.display())?;

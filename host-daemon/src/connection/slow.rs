@@ -6,11 +6,11 @@ use std::task::Poll;
 
 use framing_core::{AnyFraming, Decode, Fault, Part};
 use tokio::time::Instant;
-use tracing::warn;
 
 use super::{Connection, Held, LAST_READS, QUIET, Step};
 use crate::batch::Batch;
 use crate::event::{Reason, What};
+use crate::log::peers::{Kind, warn_peer};
 use crate::reply::Answer;
 
 impl Connection {
@@ -43,9 +43,11 @@ impl Connection {
         let sending = answer.send(&mut self.stream, patience, self.position.seq, self.bytes);
         tokio::select! {
             sent = sending => if let Err(failure) = sent {
-                warn!(conn, %device, "reply not sent: {failure}");
+                warn_peer!(Kind::Reply, device, conn, %device, "reply not sent: {failure}");
             },
-            () = self.shared.stop.cancelled() => warn!(conn, %device, "reply cut short: stopping"),
+            () = self.shared.stop.cancelled() => {
+                warn_peer!(Kind::Reply, device, conn, %device, "reply cut short: stopping");
+            }
         }
     }
 
@@ -138,7 +140,8 @@ impl Connection {
         if matches!(reason, Reason::End | Reason::Limit | Reason::Fault) {
             let bytes = self.carry.len();
             if reason == Reason::End && bytes != 0 {
-                warn!(conn = self.source.conn, device = %self.source.device, bytes, "bytes behind the end of the series");
+                let (conn, device) = (self.source.conn, &self.source.device);
+                warn_peer!(Kind::AfterEnd, device, conn, %device, bytes, "bytes behind the end of the series");
             }
             return;
         }

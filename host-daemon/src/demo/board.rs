@@ -51,7 +51,7 @@ impl Board {
         Ok(self.emulator.try_wait()?.is_some())
     }
 
-    /// Waits for its end; gives the number of samples that it says it has sent.
+    /// Waits for its end; gives the number of samples that its report says a connection took: delivered, or in doubt.
     ///
     /// # Errors
     /// [`Failure::Board`] where it did not end its series.
@@ -60,12 +60,12 @@ impl Board {
         let mut text = String::new();
         self.said.rewind()?;
         self.said.read_to_string(&mut text)?;
-        let sent = text
-            .split("sent: ")
-            .nth(1)
-            .and_then(|rest| rest.split(',').next());
-        match sent.and_then(|sent| sent.parse().ok()) {
-            Some(sent) if status.success() => Ok(sent),
+        let figure = |key| {
+            let (_, rest) = text.split_once(key)?;
+            rest.split(',').next()?.parse::<u64>().ok()
+        };
+        match (figure("delivered: "), figure("in_doubt: ")) {
+            (Some(delivered), Some(in_doubt)) if status.success() => Ok(delivered + in_doubt),
             _ => Err(Failure::Board),
         }
     }

@@ -7,10 +7,12 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream as Blocking;
 use std::path::{Path, PathBuf};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
 /// Listens on a socket in the file system. Who may connect is who may write to the file: what the umask leaves.
 pub(super) fn bind(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
+    check(&path)?;
     let socket = match UnixListener::bind(&path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(&path) => {
             fs::remove_file(&path)?;
@@ -25,6 +27,40 @@ pub(super) fn bind(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
     Ok((socket, file))
 }
 
+/// Whether a socket can be made there, as far as that is known without doing it.
+///
+/// # Errors
+/// Where there is a file that is not a socket; where there is no folder for it.
+pub(super) fn check(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(file) if file.file_type().is_socket() => Ok(()),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "there is a file that is not a socket; remove it, or choose another path",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::metadata(folder_of(path)).map(drop)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The same, and whether its folder can be written to: makes a file there that has no name.
+///
+/// # Errors
+/// As [`check`], and as the folder refuses a file.
+pub(super) fn probe(path: &Path) -> io::Result<()> {
+    check(path)?;
+    tempfile::tempfile_in(folder_of(path)).map(drop)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or_else(|| Path::new("."))
+}
+
 /// A socket that the service manager has opened, and its name.
 pub(super) fn passed(
     socket: std::os::unix::net::UnixListener,
@@ -36,11 +72,15 @@ pub(super) fn passed(
     Ok((UnixListener::from_std(socket)?, name))
 }
 
-/// Whether a file is a socket on which nobody answers: left by a daemon that could not remove it.
+/// Whether a file is a socket that nobody listens on: left by a daemon that could not remove it. Never waits: a process
+/// that hangs, and whose queue of connections is full, still listens.
 fn is_stale(path: &Path) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    is_socket && Blocking::connect(path).is_err_and(refused)
+    let connect = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// The file of a socket, removed when dropped.

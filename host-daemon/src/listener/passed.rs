@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
+use socket2::SockRef;
 
 /// What was passed and is not taken yet; looked up when first asked for.
 #[derive(Default)]
@@ -31,21 +33,48 @@ impl Passed {
             if name.is_some_and(|name| name != own_name) {
                 continue;
             }
-            let socket = match sockets.take_tcp_listener(index) {
-                Ok(socket) => socket.map(Socket::Tcp),
-                Err(_) => sockets.take_unix_listener(index)?.map(Socket::Unix),
-            };
-            taken.extend(socket);
+            taken.extend(take_one(sockets, index, own_name)?);
         }
         if taken.is_empty() {
             let what = match name {
                 Some(name) => format!("the service manager has passed no socket called {name}"),
                 None => "the service manager has passed no socket, or they are taken".to_owned(),
             };
-            return Err(io::Error::new(io::ErrorKind::NotFound, what));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
         Ok(taken)
     }
+}
+
+/// A socket that connections can be accepted from; `None` where it is taken already.
+fn take_one(sockets: &mut ListenFd, index: usize, name: &str) -> io::Result<Option<Socket>> {
+    let refuse = |why: &str| {
+        let what = format!("the socket `{name}` that the service manager has passed {why}");
+        io::Error::new(io::ErrorKind::InvalidInput, what)
+    };
+    let (is_listener, socket) = if let Ok(socket) = sockets.take_tcp_listener(index) {
+        let Some(socket) = socket else {
+            return Ok(None);
+        };
+        (is_listener(&socket), Socket::Tcp(socket))
+    } else if let Ok(Some(socket)) = sockets.take_unix_listener(index) {
+        (is_listener(&socket), Socket::Unix(socket))
+    } else {
+        return Err(refuse(
+            "is not a stream socket of TCP or of the file system; use ListenStream= in the socket unit",
+        ));
+    };
+    match is_listener {
+        Ok(true) => Ok(Some(socket)),
+        Ok(false) => Err(refuse(
+            "does not listen: it is a connection; use Accept=no in the socket unit",
+        )),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_listener(socket: &impl AsFd) -> io::Result<bool> {
+    SockRef::from(socket).is_listener()
 }
 
 impl std::fmt::Debug for Passed {

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tracing::debug;
 
 use super::Sources;
+use crate::resolve::resolve;
 
 /// Connections at once; one more waits to be accepted.
 const CONNECTIONS: usize = 16;
@@ -45,7 +46,10 @@ impl Server {
     /// # Errors
     /// Where the address is none, or is not free.
     pub async fn bind(address: &str) -> io::Result<Self> {
-        let socket = TcpListener::bind(address).await?;
+        let address = address.to_owned();
+        let resolved = tokio::task::spawn_blocking(move || resolve(&address)).await;
+        let resolved = resolved.map_err(io::Error::other)??;
+        let socket = TcpListener::bind(&*resolved).await?;
         Ok(Self { socket })
     }
 
@@ -58,8 +62,7 @@ impl Server {
     }
 
     /// Answers as long as the runtime lives.
-    pub async fn run(self, sources: Sources) {
-        let sources = Arc::new(sources);
+    pub async fn run(self, sources: Arc<Sources>) {
         let registry = Arc::new(super::registry(Arc::clone(&sources)));
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         // The semaphore is never closed.
@@ -118,14 +121,22 @@ async fn respond(
                 _ => page(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, String::new()),
             }
         }
-        "/healthz" if sources.is_serving() => page(StatusCode::OK, PLAIN, "ok\n".into()),
-        "/healthz" => page(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "stopping\n".into()),
+        "/healthz" => health(sources.health.ill()),
+        "/readyz" => health(sources.health.not_ready()),
         _ => page(
             StatusCode::NOT_FOUND,
             PLAIN,
-            "see /metrics and /healthz\n".into(),
+            "see /metrics, /healthz and /readyz\n".into(),
         ),
     })
+}
+
+/// `ok`, or the reason why not.
+fn health(reason: Option<String>) -> Response<Full<Bytes>> {
+    match reason {
+        None => page(StatusCode::OK, PLAIN, "ok\n".into()),
+        Some(reason) => page(StatusCode::SERVICE_UNAVAILABLE, PLAIN, reason + "\n"),
+    }
 }
 
 fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {

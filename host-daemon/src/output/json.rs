@@ -14,7 +14,7 @@ use super::{Format, Out};
 use crate::batch::{Batch, Item};
 use crate::counters::FaultKind;
 use crate::decode::{Decoder, Log, Meaning, Undecodable};
-use crate::event::{Event, Peer, Position, Reason, Source, What};
+use crate::event::{Event, Peer, Position, Reason, Suppressed, What};
 
 /// Writes events as JSON lines. Every object has `event`, `conn`, `device` and `time` (RFC 3339, nanoseconds).
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,6 +41,7 @@ impl Format for Json {
                 };
                 write_note(&head, &note, out.line())?;
             }
+            What::Suppressed(sums) => write_note(&head, &Note::Suppressed(sums), out.line())?,
         }
         out.line().push(b'}');
         out.end_line()
@@ -79,6 +80,8 @@ pub(crate) enum Note<'a> {
         bytes: u64,
         reason: Reason,
     },
+    /// Counts of events that are not recorded one by one.
+    Suppressed(&'a Suppressed),
 }
 
 /// Appends an object, but for the brace that ends it.
@@ -121,6 +124,14 @@ pub(crate) fn write_note(head: &Head, note: &Note<'_>, line: &mut Vec<u8>) -> io
                 r#","blocks":{blocks},"bytes":{bytes},"reason":"{reason}""#
             )
         }
+        Note::Suppressed(sums) => {
+            head.begin("suppressed", sums.seq, line)?;
+            write!(line, r#","since":"{}""#, Time(sums.since))?;
+            for (word, count) in sums.counts().filter(|(_, count)| *count != 0) {
+                write!(line, r#","{word}":{count}"#)?;
+            }
+            Ok(())
+        }
     }
 }
 
@@ -134,13 +145,16 @@ pub(crate) struct Head {
 impl Head {
     /// Of an event.
     pub(crate) fn of(event: &Event) -> Self {
-        let Source { conn, device, .. } = &*event.source;
-        let device = Value::from(&**device);
+        let source = &*event.source;
+        let conn = source.conn;
+        let device = Value::from(&*source.device);
         Self {
-            conn_device: match conn {
-                // Of a recording that does not tell.
-                0 => format!(r#""device":{device}"#),
-                _ => format!(r#""conn":{conn},"device":{device}"#),
+            conn_device: match (conn, &*source.device) {
+                // Of more than one device.
+                (0, "") => String::new(),
+                // Of a recording that does not tell, or of more than one connection.
+                (0, _) => format!(r#","device":{device}"#),
+                _ => format!(r#","conn":{conn},"device":{device}"#),
             },
             time: Time(event.time).to_string(),
         }
@@ -153,7 +167,7 @@ impl Head {
                 let (before, behind) = self.around_seq(event);
                 write!(line, "{before}{seq}{behind}")
             }
-            None => write!(line, r#"{{"event":"{event}",{conn_device},"time":"{time}""#),
+            None => write!(line, r#"{{"event":"{event}"{conn_device},"time":"{time}""#),
         }
     }
 
@@ -161,7 +175,7 @@ impl Head {
     fn around_seq(&self, event: &str) -> (String, String) {
         let Self { conn_device, time } = self;
         (
-            format!(r#"{{"event":"{event}",{conn_device},"seq":"#),
+            format!(r#"{{"event":"{event}"{conn_device},"seq":"#),
             format!(r#","time":"{time}""#),
         )
     }

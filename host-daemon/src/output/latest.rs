@@ -183,7 +183,7 @@ impl Queue {
 fn batch(event: &Event) -> Option<&Batch> {
     match &event.what {
         What::Batch { batch, .. } => Some(batch),
-        What::Opened { .. } | What::Closed { .. } => None,
+        _ => None,
     }
 }
 

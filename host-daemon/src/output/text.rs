@@ -215,6 +215,19 @@ fn write_event(
             )?;
             out.end_line()
         }
+        What::Suppressed(sums) => {
+            write_head(event, zone, out.line())?;
+            if conn != 0 {
+                write!(out.line(), "#{conn} ")?;
+            }
+            write!(out.line(), "recorded as counts only:")?;
+            let counts = sums.counts().filter(|(_, count)| *count != 0);
+            for (index, (word, count)) in counts.enumerate() {
+                let comma = if index == 0 { "" } else { "," };
+                write!(out.line(), "{comma} {count} {word}")?;
+            }
+            out.end_line()
+        }
         What::Batch { batch, position } => {
             let mut position = *position;
             let mut head = Vec::new();

@@ -16,7 +16,7 @@ use crate::event::Source;
 pub const CHANNELS_MAX: usize = u16::MAX as usize;
 
 /// What the messages of [`EVENTS_TOPIC`] are, as a JSON schema.
-const EVENTS_SCHEMA: &str = r#"{"type":"object","properties":{"event":{"type":"string"},"conn":{"type":"integer"},"device":{"type":"string"},"time":{"type":"string","format":"date-time"}},"required":["event","conn","device","time"]}"#;
+const EVENTS_SCHEMA: &str = r#"{"type":"object","properties":{"event":{"type":"string"},"conn":{"type":"integer"},"device":{"type":"string"},"time":{"type":"string","format":"date-time"}},"required":["event","time"]}"#;
 
 /// What a message has besides its own bytes: its record's and its index entry's.
 const OVERHEAD_LEN: usize = 31 + 16;

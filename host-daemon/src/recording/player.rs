@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use framing_core::{AnyFraming, Blocks, Fault, Part};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::messages::{Known, Message};
 use super::record::Kind;
 use crate::batch::Batch;
+use crate::counters::FaultKind;
 use crate::decode::{Decoder, Decoding};
-use crate::event::{Event, Peer, Position, Reason, Source, What};
+use crate::event::{Event, Peer, Position, Reason, Source, Suppressed, What};
 use crate::failure::Failure;
 use crate::pool::Span;
 
@@ -202,6 +204,8 @@ impl Player {
         let device = json.get("device").and_then(Value::as_str);
         let kind = json.get("event").and_then(Value::as_str);
         let conn = number(&json, "conn").unwrap_or_default();
+        // Counts of several devices name none.
+        let device = device.or_else(|| (kind == Some("suppressed")).then_some(""));
         let (Some(device), Some(kind)) = (device, kind) else {
             self.end_piece(audience)?;
             return audience.other(message.data);
@@ -314,8 +318,22 @@ fn what(kind: &str, json: &Value) -> Option<What> {
             of(Batch::of_end(), position)
         }
         "fault" => of(Batch::of_fault(fault(json)?), Position::default()),
+        "suppressed" => Some(What::Suppressed(Box::new(suppressed(json)?))),
         _ => None,
     }
+}
+
+fn suppressed(json: &Value) -> Option<Suppressed> {
+    let since: Timestamp = json.get("since")?.as_str()?.parse().ok()?;
+    let count = |word| number(json, word).unwrap_or_default();
+    Some(Suppressed {
+        since: since.into(),
+        seq: number(json, "seq"),
+        connections: count("connections"),
+        empty: count("empty"),
+        ends: count("ends"),
+        faults: FaultKind::ALL.map(|kind| count(kind.as_str())),
+    })
 }
 
 fn fault(json: &Value) -> Option<Fault> {

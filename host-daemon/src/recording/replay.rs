@@ -155,7 +155,14 @@ impl Visitor for Stage<'_> {
             let recorded = recorded.and_then(|spec| spec.parse().ok());
             let framing = self.framing.or(recorded);
             let framing = framing.unwrap_or(AnyFraming::Blocks(Blocks));
-            let actor = Actor::start(self.to, framing, Arc::clone(&self.sent))?;
+            let actor = Actor::start(self.to, framing, Arc::clone(&self.sent));
+            let actor = actor.map_err(|failure| match failure {
+                // Only the first connection is a part of the start.
+                Failure::Connect { error, .. } if !self.actors.is_empty() => {
+                    Failure::Connection(error)
+                }
+                failure => failure,
+            })?;
             self.actors.insert(Arc::clone(device), actor);
         }
         let Some(actor) = self.actors.get_mut(device) else {

@@ -2,7 +2,10 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use crate::event::Suppressed;
 
 /// Upper bounds of the buckets that syncs are counted in, in ms. What takes longer is in a last one without bound.
 pub const SYNC_BOUNDS_MS: [u64; 13] = [
@@ -25,9 +28,12 @@ pub struct Stats {
     errors: [AtomicU64; WriteErrorKind::ALL.len()],
     /// Threads that do.
     retrying: AtomicU64,
+    /// What the disk refused last.
+    refusal: Mutex<String>,
     files_repaired: AtomicU64,
     blocks_recovered: AtomicU64,
     bytes_lost: AtomicU64,
+    suppressed: [AtomicU64; SuppressedKind::ALL.len()],
 }
 
 /// Blocks and bytes.
@@ -74,7 +80,52 @@ impl WriteErrorKind {
     }
 }
 
+/// Kinds of events that may be recorded as counts only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuppressedKind {
+    /// A connection that sent no payload: its open and its close.
+    Connection,
+    /// A message without a byte in it.
+    Empty,
+    /// The end of a series without a message.
+    End,
+    /// A fault.
+    Fault,
+}
+
+impl SuppressedKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Connection, Self::Empty, Self::End, Self::Fault];
+
+    /// The word for it in the metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Empty => "empty",
+            Self::End => "end",
+            Self::Fault => "fault",
+        }
+    }
+
+    fn count(self, sums: &Suppressed) -> u64 {
+        match self {
+            Self::Connection => sums.connections,
+            Self::Empty => sums.empty,
+            Self::End => sums.ends,
+            Self::Fault => sums.faults.iter().sum(),
+        }
+    }
+}
+
 impl Stats {
+    /// Events were recorded as counts.
+    pub fn suppressed(&self, sums: &Suppressed) {
+        for (kind, counter) in SuppressedKind::ALL.into_iter().zip(&self.suppressed) {
+            add(counter, kind.count(sums));
+        }
+    }
+
     /// A chunk was handed to the system: so many blocks, and so many bytes of the file.
     pub fn chunk_written(&self, blocks: u64, bytes: u64) {
         add(&self.chunks_written, 1);
@@ -117,6 +168,23 @@ impl Stats {
         }
     }
 
+    /// The disk refuses something, and one thread of the recording [waits](Self::retrying) for it from now on.
+    pub fn refused(&self, what: &str, error: &io::Error) {
+        *self.last_refusal() = format!("cannot {what}: {error}");
+        self.retrying(true);
+    }
+
+    /// What the disk refuses, while a thread of the recording waits for it.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        let waits = self.retrying.load(Ordering::Relaxed) != 0;
+        waits.then(|| self.last_refusal().clone())
+    }
+
+    fn last_refusal(&self) -> MutexGuard<'_, String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One thread of the recording waits from now on for the disk to take what it refused, or waits no longer.
     pub fn retrying(&self, retrying: bool) {
         if retrying {
@@ -154,6 +222,7 @@ impl Stats {
             files_repaired: read(&self.files_repaired),
             blocks_recovered: read(&self.blocks_recovered),
             bytes_lost: read(&self.bytes_lost),
+            suppressed: self.suppressed.each_ref().map(read),
         }
     }
 }
@@ -205,6 +274,8 @@ pub struct Reading {
     pub blocks_recovered: u64,
     /// Bytes that were not.
     pub bytes_lost: u64,
+    /// Events that were recorded as counts, in the order of [`SuppressedKind::ALL`].
+    pub suppressed: [u64; SuppressedKind::ALL.len()],
 }
 
 #[cfg(test)]

@@ -64,7 +64,35 @@ pub struct Common {
     /// Set when the disk is no longer waited for.
     pub abandon: AtomicBool,
     /// Bytes that all files together may have.
-    pub max_bytes: Option<u64>,
+    pub retention: Arc<Retention>,
+}
+
+/// How many bytes all files of a recording together may have. May be changed at any time.
+#[derive(Debug)]
+pub struct Retention(AtomicU64);
+
+impl Retention {
+    /// So many, or any number.
+    #[must_use]
+    pub fn new(max_bytes: Option<u64>) -> Arc<Self> {
+        Arc::new(Self(max_bytes.unwrap_or(u64::MAX).into()))
+    }
+
+    /// So many from now on, or any number.
+    pub fn set(&self, max_bytes: Option<u64>) {
+        let max_bytes = max_bytes.unwrap_or(u64::MAX);
+        self.0.store(max_bytes, Ordering::Relaxed);
+    }
+
+    /// So many, if there is a bound.
+    fn max_bytes(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|max| *max != u64::MAX)
+    }
+
+    /// What one file may have of it.
+    pub(super) fn file_max(&self) -> u64 {
+        self.max_bytes().map_or(u64::MAX, |max| max / 4)
+    }
 }
 
 impl Common {
@@ -95,7 +123,7 @@ impl Common {
             self.stats.write_error(&error);
             if since.is_none() {
                 since = Some(Instant::now());
-                self.stats.retrying(true);
+                self.stats.refused(what, &error);
                 error!("recording: cannot {what}: {error}; devices are held back until it can");
             }
             // In short steps: nobody who stops the daemon is to wait for a long one.
@@ -289,7 +317,7 @@ impl Worker {
     /// Deletes the oldest sealed files, and originals of repaired ones, while all of them, and the open one, take more
     /// than they may. Nothing waits for a file that cannot be deleted: what is received is still to be synced.
     fn keep_to_the_limit(&mut self, open_len: u64) {
-        let Some(max_bytes) = self.common.max_bytes else {
+        let Some(max_bytes) = self.common.retention.max_bytes() else {
             return;
         };
         let fits = |sealed_bytes| sealed_bytes + open_len <= max_bytes;

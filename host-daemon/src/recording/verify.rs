@@ -2,15 +2,16 @@
 //!
 //! Nothing is believed that is said once only: a bit that no CRC covers is compared with what must agree with it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use mcap::records::{Channel, ChunkIndex, Header, MessageIndexEntry, Record, op};
+use mcap::records::{Channel, ChunkIndex, Header, MessageHeader, MessageIndexEntry, Record, op};
 
 use super::chunk::Chunk;
 use super::input::Input;
 use super::mark::{self, LIBRARY, Mark};
-use super::record::{EVENTS_TOPIC, GAP, GAP_LEN, HEAD_LEN, Kind, Raw, device};
+use super::record::{EVENTS_TOPIC, GAP, GAP_LEN, HEAD_LEN, Kind, Raw, UNKNOWN_TOPIC, device};
 use super::scan::{Found, Scan};
+use super::sequences::Sequences;
 use super::summary::{Summary, crc, record_at};
 use super::wrong::{What, Wrong};
 use crate::failure::Failure;
@@ -58,7 +59,7 @@ pub fn verify(
         chunk: None,
         channels: BTreeMap::new(),
         schemas: BTreeMap::new(),
-        next: HashMap::new(),
+        sequences: Sequences::default(),
         counts: BTreeMap::new(),
         others: [0; 2],
         bounds: None,
@@ -103,8 +104,7 @@ struct Verifier<'a> {
     chunk: Option<Seen>,
     channels: BTreeMap<u16, Channel>,
     schemas: BTreeMap<u16, (String, String, Vec<u8>)>,
-    /// Sequence number that comes next in a topic: two channels of a device may share it.
-    next: HashMap<String, u32>,
+    sequences: Sequences,
     counts: BTreeMap<u16, u64>,
     /// Attachments, and metadata.
     others: [u32; 2],
@@ -168,15 +168,14 @@ impl Verifier<'_> {
             self.wrong(chunk.offset, What::Mark);
         }
         for (offset, raw) in chunk.records() {
-            if let Some((header, _)) = raw.message() {
+            if let Some((header, data)) = raw.message() {
                 let log_time = header.log_time;
                 let of_channel = entries.entry(header.channel_id).or_default();
                 of_channel.push(MessageIndexEntry { log_time, offset });
                 bounds = Some(widen(bounds, log_time));
-                self.message(chunk.offset, header.channel_id, header.sequence, log_time);
+                self.message(chunk.offset, &header, data);
             } else if raw.opcode == GAP && raw.body.len() == GAP_LEN && self.ours {
-                // A repair has told of what is missing here.
-                self.next.clear();
+                self.sequences.gap();
             } else if raw.opcode != mark::OPCODE || offset != 0 {
                 self.definition(chunk.offset, &raw);
             }
@@ -204,7 +203,13 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    fn message(&mut self, offset: u64, id: u16, sequence: u32, time: u64) {
+    fn message(&mut self, offset: u64, header: &MessageHeader, data: &[u8]) {
+        let MessageHeader {
+            channel_id: id,
+            sequence,
+            log_time: time,
+            ..
+        } = *header;
         self.verified.messages += 1;
         *self.counts.entry(id).or_default() += 1;
         self.bounds = Some(widen(self.bounds, time));
@@ -214,17 +219,13 @@ impl Verifier<'_> {
         };
         let kind = Kind::of(&channel.topic);
         self.verified.blocks += u64::from(kind == Kind::Blocks);
-        if !self.ours || !matches!(kind, Kind::Blocks | Kind::Pieces) {
-            return;
+        match kind {
+            Kind::Events => return self.sequences.event(data),
+            Kind::Blocks | Kind::Pieces if self.ours => {}
+            _ if channel.topic.starts_with(UNKNOWN_TOPIC) => return self.sequences.unknown(data),
+            _ => return,
         }
-        let following = sequence.wrapping_add(1);
-        let want = match self.next.get_mut(&channel.topic) {
-            Some(next) => std::mem::replace(next, following),
-            None => {
-                self.next.insert(channel.topic.clone(), following);
-                sequence
-            }
-        };
+        let want = self.sequences.message(&channel.topic, sequence);
         if want != sequence {
             let what = What::Sequence {
                 topic: channel.topic.clone(),
@@ -273,8 +274,8 @@ impl Verifier<'_> {
             op::MESSAGE_INDEX => self.message_index(offset, raw),
             op::DATA_END => {}
             op::MESSAGE => {
-                if let Some((header, _)) = raw.message() {
-                    self.message(offset, header.channel_id, header.sequence, header.log_time);
+                if let Some((header, data)) = raw.message() {
+                    self.message(offset, &header, data);
                 }
             }
             _ if self.ours => {
@@ -284,11 +285,8 @@ impl Verifier<'_> {
             op::SCHEMA | op::CHANNEL => self.definition(offset, raw),
             op::ATTACHMENT | op::METADATA => {
                 let [attachments, metadata] = &mut self.others;
-                *(if raw.opcode == op::METADATA {
-                    metadata
-                } else {
-                    attachments
-                }) += 1;
+                let is_metadata = raw.opcode == op::METADATA;
+                *(if is_metadata { metadata } else { attachments }) += 1;
                 if raw.parse().is_none() {
                     self.wrong(offset, What::Attachment);
                 }

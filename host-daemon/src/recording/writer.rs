@@ -1,5 +1,9 @@
 //! Turns events into files: channels and sequences, chunks, group commits, rotation.
 
+mod batch;
+mod counts;
+mod open;
+
 use std::collections::HashMap;
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -8,18 +12,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
-use super::container::{Compression, Container, Kind};
+use self::open::Open;
+use super::budget::{Account, Budget};
+use super::container::{Compression, Container};
 use super::names;
 use super::syncer::{Abandoned, Common, Part, Share, Syncer};
-use crate::batch::{Batch, Item};
-use crate::event::{Event, Position, Source, What};
+use crate::event::{Event, What};
 use crate::output::json::{Head, Note, write_note};
 
-/// Bytes of messages in a chunk, before it is ended without waiting for a commit. What a reader must hold in memory,
-/// and what a write to the disk moves: larger ones leave the processor's cache.
-const CHUNK_LEN: usize = 512 << 10;
-/// Bytes of memory that are kept for the next chunk.
-const BUFFER_MAX: usize = 4 * CHUNK_LEN;
 /// Entries that the index at the end of a file may have: each takes about 20 bytes of memory until the file is sealed,
 /// the first of a chunk about 280.
 const INDEX_MAX: usize = 1 << 20;
@@ -47,27 +47,14 @@ pub struct Writer {
     number: u64,
     open: Option<Box<Open>>,
     devices: HashMap<Arc<str>, Device>,
-    conns: HashMap<u64, Channels>,
+    conns: HashMap<u64, Conn>,
+    budget: Budget,
     event_sequence: u32,
     json: Vec<u8>,
     /// Blocks that were given to it.
     given: u64,
     /// The last file was broken: the next is tried before it is relied on.
     is_wary: bool,
-}
-
-/// The file that is being written.
-#[derive(Debug)]
-struct Open {
-    part: Arc<Part>,
-    container: Container,
-    bytes: Vec<u8>,
-    begun: Instant,
-    /// When the oldest message was added that is not yet handed to the syncer.
-    dirty: Option<Instant>,
-    /// What is in the present chunk, and what was written since the last commit.
-    chunk_blocks: u64,
-    share: Share,
 }
 
 /// What is known of a device.
@@ -78,6 +65,13 @@ struct Device {
     conns: usize,
     /// Number of the last file that it is in.
     file: u64,
+}
+
+/// What is known of a connection.
+#[derive(Debug, Default)]
+struct Conn {
+    channels: Channels,
+    account: Account,
 }
 
 /// The channels of a connection in the open file.
@@ -100,6 +94,7 @@ impl Writer {
             open: None,
             devices: HashMap::new(),
             conns: HashMap::new(),
+            budget: Budget::default(),
             event_sequence: 0,
             json: Vec::new(),
             given: 0,
@@ -116,22 +111,20 @@ impl Writer {
             self.given += batch.blocks().0;
         }
         self.rotate_if_due()?;
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => self.begin()?,
-        };
-        let written = self.write(&mut open, event);
-        self.open = Some(open);
-        written
+        self.with_open(|writer, open| writer.write(open, event))
     }
 
     /// When something is to be done though no event comes: [`commit`](Self::commit) or rotate, by [`tick`](Self::tick).
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        let open = self.open.as_ref()?;
-        let rotate = open.begun + self.settings.rotate_after;
-        let commit = open.dirty.map(|dirty| dirty + self.settings.sync_after);
-        Some(commit.map_or(rotate, |commit| commit.min(rotate)))
+        let open = self.open.as_ref();
+        let rotate = open.map(|open| open.begun + self.settings.rotate_after);
+        let dirty = open.and_then(|open| open.dirty);
+        let commit = dirty.map(|dirty| dirty + self.settings.sync_after);
+        [rotate, commit, self.budget.due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Resolves when a commit that had to wait for the one before can be made.
@@ -156,6 +149,9 @@ impl Writer {
             return Err(Abandoned);
         }
         self.rotate_if_due()?;
+        if self.budget.due().is_some_and(|due| due <= Instant::now()) {
+            self.write_sums(false)?;
+        }
         let dirty = self.open.as_ref().and_then(|open| open.dirty);
         if dirty.is_some_and(|dirty| self.settings.sync_after <= dirty.elapsed())
             && self.syncer.is_idle()
@@ -198,9 +194,27 @@ impl Writer {
     /// # Errors
     /// [`Abandoned`].
     pub fn finish(mut self) -> Result<(), Abandoned> {
-        let sealed = self.seal();
+        let counted = match self.budget.due() {
+            Some(_) => self.write_sums(true),
+            None => Ok(()),
+        };
+        let sealed = counted.and_then(|()| self.seal());
         let synced = self.syncer.finish();
         sealed.and(synced)
+    }
+
+    /// Calls `write` with the open file; begins one if there is none.
+    fn with_open(
+        &mut self,
+        write: impl FnOnce(&mut Self, &mut Open) -> Result<(), Abandoned>,
+    ) -> Result<(), Abandoned> {
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.begin()?,
+        };
+        let written = write(self, &mut open);
+        self.open = Some(open);
+        written
     }
 
     fn write(&mut self, open: &mut Open, event: &Event) -> Result<(), Abandoned> {
@@ -209,89 +223,65 @@ impl Writer {
             What::Opened { peer } => {
                 let device = Arc::clone(&source.device);
                 self.devices.entry(device).or_default().conns += 1;
-                self.conns.insert(source.conn, Channels::default());
-                self.note(open, event, &Note::Opened(peer))
+                let account = self.budget.open(event, peer, Instant::now());
+                let is_held = account.is_open_held();
+                let channels = Channels::default();
+                self.conns.insert(source.conn, Conn { channels, account });
+                match is_held {
+                    true => Ok(()),
+                    false => self.note(open, event, &Note::Opened(peer)),
+                }
             }
-            What::Batch { batch, position } => self.batch(open, event, batch, *position),
+            What::Batch { batch, position } => self.batch(open, event, batch, position),
             What::Closed {
                 blocks,
                 bytes,
                 reason,
             } => {
-                self.conns.remove(&source.conn);
-                if let Some(device) = self.devices.get_mut(&source.device) {
-                    device.conns = device.conns.saturating_sub(1);
-                    device.file = self.number;
-                    if (device.conns, device.blocks, device.pieces) == (0, 0, 0) {
-                        self.devices.remove(&source.device);
-                    }
-                }
+                let is_recorded = self.closed(open, event)?;
                 let (blocks, bytes, reason) = (*blocks, *bytes, *reason);
                 let note = Note::Closed {
                     blocks,
                     bytes,
                     reason,
                 };
-                self.note(open, event, &note)
+                match is_recorded {
+                    true => self.note(open, event, &note),
+                    false => Ok(()),
+                }
             }
+            What::Suppressed(sums) => self.note(open, event, &Note::Suppressed(sums)),
         }
     }
 
-    fn batch(
-        &mut self,
-        open: &mut Open,
-        event: &Event,
-        batch: &Batch,
-        mut position: Position,
-    ) -> Result<(), Abandoned> {
-        let source = &*event.source;
-        let time_ns = nanoseconds(event.time);
-        let mut channels = self.conns.get(&source.conn).copied().unwrap_or_default();
-        let device = self.devices.get(&source.device);
-        let (mut blocks, mut pieces) =
-            device.map_or((0, 0), |device| (device.blocks, device.pieces));
-        for item in batch.items() {
-            let note = match item {
-                Item::Block(bytes) => {
-                    let channel = open.channel(&mut channels.blocks, source, Kind::Blocks)?;
-                    // Before: the message may end the chunk.
-                    open.chunk_blocks += 1;
-                    open.message(&self.common, channel, blocks, time_ns, bytes)?;
-                    blocks = blocks.wrapping_add(1);
-                    None
-                }
-                Item::Piece { bytes, first, last } => {
-                    let channel = open.channel(&mut channels.pieces, source, Kind::Pieces)?;
-                    open.message(&self.common, channel, pieces, time_ns, bytes)?;
-                    pieces = pieces.wrapping_add(1);
-                    Some(Note::Piece {
-                        seq: position.seq,
-                        offset: if first { 0 } else { position.offset },
-                        len: bytes.len(),
-                        first,
-                        last,
-                    })
-                }
-                Item::End => Some(Note::End {
-                    blocks: position.in_series,
-                }),
-                Item::Fault(ref fault) => {
-                    self.note(open, event, &Note::Fault(fault))?;
-                    None
-                }
-            };
-            if let Some(note) = note {
-                self.note(open, event, &note)?;
+    /// Removes a connection. Returns whether its close is to be recorded: if its open was.
+    fn closed(&mut self, open: &mut Open, event: &Event) -> Result<bool, Abandoned> {
+        let source = &event.source;
+        let mut conn = self.conns.remove(&source.conn).unwrap_or_default();
+        let is_recorded = !conn.account.is_open_held();
+        if is_recorded {
+            let mut blocks = self.next_block(&source.device);
+            // Its open has paid for this.
+            self.write_held(open, &mut conn, &mut blocks, event.time)?;
+            if let Some(device) = self.devices.get_mut(&source.device) {
+                device.blocks = blocks;
             }
-            position.pass(&item);
+        } else if let Some(held) = conn.account.take() {
+            self.budget.total(&held, Instant::now());
         }
-        self.conns.insert(source.conn, channels);
-        let device = match self.devices.get_mut(&source.device) {
-            Some(device) => device,
-            None => self.devices.entry(Arc::clone(&source.device)).or_default(),
-        };
-        (device.blocks, device.pieces, device.file) = (blocks, pieces, self.number);
-        Ok(())
+        if let Some(device) = self.devices.get_mut(&source.device) {
+            device.conns = device.conns.saturating_sub(1);
+            device.file = self.number;
+            if (device.conns, device.blocks, device.pieces) == (0, 0, 0) {
+                self.devices.remove(&source.device);
+            }
+        }
+        Ok(is_recorded)
+    }
+
+    /// Sequence number of the next block of a device.
+    fn next_block(&self, device: &Arc<str>) -> u32 {
+        self.devices.get(device).map_or(0, |device| device.blocks)
     }
 
     fn note(&mut self, open: &mut Open, event: &Event, note: &Note<'_>) -> Result<(), Abandoned> {
@@ -352,6 +342,7 @@ impl Writer {
             rotate_after,
             ..
         } = self.settings;
+        let rotate_bytes = rotate_bytes.min(self.common.retention.file_max());
         let is_due = |open: &Open| {
             rotate_bytes <= open.part.len.load(Ordering::Relaxed)
                 || open.part.broken.load(Ordering::Acquire)
@@ -376,86 +367,13 @@ impl Writer {
         self.common.stats.end_written(bytes);
         self.is_wary = open.part.broken.load(Ordering::Acquire);
         self.syncer.seal(&open.part, open.share)?;
-        for channels in self.conns.values_mut() {
-            *channels = Channels::default();
+        for conn in self.conns.values_mut() {
+            conn.channels = Channels::default();
         }
         let number = self.number;
         self.devices
             .retain(|_, device| device.conns != 0 || device.file == number);
         Ok(())
-    }
-}
-
-impl Open {
-    fn channel(
-        &mut self,
-        known: &mut Option<u16>,
-        source: &Source,
-        kind: Kind,
-    ) -> Result<u16, Abandoned> {
-        match *known {
-            Some(channel) => Ok(channel),
-            None => Ok(*known.insert(internal(self.container.channel(source, kind))?)),
-        }
-    }
-
-    fn message(
-        &mut self,
-        common: &Common,
-        channel: u16,
-        sequence: u32,
-        time_ns: u64,
-        bytes: &[u8],
-    ) -> Result<(), Abandoned> {
-        internal(self.container.message(channel, sequence, time_ns, bytes))?;
-        if self.dirty.is_none() {
-            self.dirty = Some(Instant::now());
-        }
-        if CHUNK_LEN <= self.container.chunk_len() {
-            self.end_chunk(common)?;
-        }
-        Ok(())
-    }
-
-    fn end_chunk(&mut self, common: &Common) -> Result<(), Abandoned> {
-        internal(self.container.end_chunk())?;
-        let bytes = self.write_out(common)?;
-        let blocks = std::mem::take(&mut self.chunk_blocks);
-        if bytes != 0 {
-            common.stats.chunk_written(blocks, bytes);
-            self.share.chunks += 1;
-            self.share.blocks += blocks;
-        }
-        Ok(())
-    }
-
-    /// Writes what is ready, and goes on where the disk stopped when it takes no more.
-    fn write_out(&mut self, common: &Common) -> Result<u64, Abandoned> {
-        self.container.take(&mut self.bytes);
-        let begin = self.part.len.load(Ordering::Relaxed);
-        let mut len = 0;
-        while let Some(rest) = self.bytes.get(len..).filter(|rest| !rest.is_empty()) {
-            let offset = begin + len as u64;
-            let attempt = || match self.part.file.write_at(rest, offset) {
-                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-                written => written,
-            };
-            match common.insist("write", attempt) {
-                Ok(written) => len += written,
-                Err(abandoned) => {
-                    // What is written is not to be written again behind itself.
-                    self.bytes.drain(..len);
-                    return Err(abandoned);
-                }
-            }
-            let end = begin + len as u64;
-            self.part.len.store(end, Ordering::Relaxed);
-        }
-        self.share.bytes += len as u64;
-        self.bytes.clear();
-        // A large block has made it large.
-        self.bytes.shrink_to(BUFFER_MAX);
-        Ok(len as u64)
     }
 }
 

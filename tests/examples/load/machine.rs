@@ -21,7 +21,7 @@ const LONG_WRITE: usize = 128 << 20;
 pub(crate) fn describe(folder: &Path, blocksd: &Path) -> io::Result<String> {
     let cores = thread::available_parallelism()?;
     let (sync, mib_per_second) = disk(folder)?;
-    let rsyslog = said(rsyslogd(), &["-v"]);
+    let rsyslog = rsyslogd(&["-v"]).map_or_else(|_| String::new(), first_line);
     let rsyslog = rsyslog.split_whitespace().nth(1).unwrap_or("none");
     Ok(format!(
         "- {date}, {kernel}, {cores} cores ({processor}), {memory} GiB; load average {load} before the first run; \
@@ -78,7 +78,14 @@ fn disk(folder: &Path) -> io::Result<(Duration, f64)> {
 
 /// The first line that a command says; empty where it cannot be run.
 fn said(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
+    let mut command = Command::new(program);
+    command.args(arguments);
+    first_line(command)
+}
+
+/// The first line that a command prints.
+fn first_line(mut command: Command) -> String {
+    let output = command.output();
     let text = output.map_or_else(|_| Vec::new(), |output| output.stdout);
     let text = String::from_utf8_lossy(&text);
     text.lines().next().unwrap_or_default().trim().to_owned()

@@ -148,6 +148,14 @@ fn measure(arguments: &Arguments) -> io::Result<()> {
         };
         writeln!(results, "{len} messages{of}:\n\n{table}").expect("memory");
     }
+    if !arguments.against.is_empty() {
+        let ratios = report::builds(&cells);
+        write!(
+            results,
+            "Processor time a message, as a ratio to another build in the same round:\n\n{ratios}"
+        )
+        .expect("memory");
+    }
     let compares = |name: &str| plan.receivers.iter().any(|it| it.name.starts_with(name));
     if compares(RECORDING) && compares("rsyslog") {
         let bars = report::bars(&cells, RECORDING, "rsyslog");

@@ -12,6 +12,8 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use mcap::sans_io::summary_reader::{SummaryReadEvent, SummaryReader};
 
+use tests::programs::Program;
+
 use crate::frames::Wire;
 use crate::peer::Reading;
 use crate::process::{Process, TICK, Took, read_all, read_slowly};
@@ -308,8 +310,8 @@ fn start_rsyslog(
         data = data.display(),
     );
     fs::write(&config, text)?;
-    let mut command = Command::new(rsyslogd());
-    command.args(["-n", "-iNONE", "-f"]).arg(&config);
+    let mut command = rsyslogd(&["-n", "-iNONE", "-f"])?;
+    command.arg(&config);
     let (mut process, _) = Process::start(command, Stdio::null(), log)?;
     let until = Instant::now() + STALLED;
     while TcpStream::connect(address).is_err() {
@@ -318,14 +320,14 @@ fn start_rsyslog(
     Ok((process, address))
 }
 
-/// rsyslog's daemon, which is not on everybody's path.
-pub(crate) fn rsyslogd() -> &'static str {
-    let usual = "/usr/sbin/rsyslogd";
-    if Path::new(usual).exists() {
-        usual
-    } else {
-        "rsyslogd"
-    }
+/// rsyslog's daemon with these arguments: unpacked by `tests/peers/unpack`, or installed.
+///
+/// # Errors
+/// Where there is none.
+pub(crate) fn rsyslogd(args: &[&str]) -> io::Result<Command> {
+    let missing = || io::Error::other("rsyslogd is missing; run tests/peers/unpack");
+    let program = Program::find("tests/load", "rsyslogd").ok_or_else(missing)?;
+    Ok(program.command(args))
 }
 
 /// The length of a file's first line with its end; 0 while it is not whole.

@@ -73,10 +73,7 @@ pub(crate) fn processor_table(cell: &Cell, baselines: &[&str]) -> String {
         } = own;
         write!(text, "| {name} | {median:.0} ({least:.0}–{most:.0}) |").expect("memory");
         for (_, theirs) in &baselines {
-            let pairs = samples.iter().zip(theirs);
-            let ratio = Spread::of(pairs.map(|(ours, theirs)| {
-                ours.processor_ns_per_message / theirs.processor_ns_per_message
-            }));
+            let ratio = processor_ratio(samples, theirs);
             write!(
                 text,
                 " {:.2} ({:.2}–{:.2}) |",
@@ -181,6 +178,36 @@ pub(crate) fn bars(cells: &[Cell], ours: &str, theirs: &str) -> String {
     text
 }
 
+/// This build of the daemon beside the others, which have the same name with the build's in brackets after it.
+pub(crate) fn builds(cells: &[Cell]) -> String {
+    let mut text = String::from(
+        "| messages | connections | receiver | other build | ratio (spread) |\n|---|---:|---|---|---:|\n",
+    );
+    for cell in cells {
+        for (other, theirs) in &cell.rows {
+            let named = other
+                .strip_suffix(')')
+                .and_then(|name| name.rsplit_once(" ("));
+            let Some((name, build)) = named else { continue };
+            let Some((_, ours)) = cell.rows.iter().find(|(row, _)| row == name) else {
+                continue;
+            };
+            let ratio = processor_ratio(ours, theirs);
+            writeln!(
+                text,
+                "| {} | {} | {name} | {build} | {:.3} ({:.3}–{:.3}) |",
+                length(cell.message_len),
+                cell.connections,
+                ratio.median,
+                ratio.least,
+                ratio.most
+            )
+            .expect("memory");
+        }
+    }
+    text
+}
+
 /// A length of message, for people.
 pub(crate) fn length(bytes: usize) -> String {
     if bytes.is_multiple_of(1024) {
@@ -219,6 +246,14 @@ pub(crate) fn update(document: &Path, section: &str, results: &str) -> io::Resul
 fn ratio(ours: &[Sample], theirs: &[Sample]) -> Spread {
     let pairs = ours.iter().zip(theirs);
     Spread::of(pairs.map(|(ours, theirs)| ours.messages_per_second / theirs.messages_per_second))
+}
+
+/// The ratios of the processor times, round by round.
+fn processor_ratio(ours: &[Sample], theirs: &[Sample]) -> Spread {
+    let pairs = ours.iter().zip(theirs);
+    Spread::of(
+        pairs.map(|(ours, theirs)| ours.processor_ns_per_message / theirs.processor_ns_per_message),
+    )
 }
 
 /// The middle of some figures, and their ends.

@@ -1,4 +1,4 @@
-//! Instructions a message: what callgrind counts, compared with the figures that are committed.
+//! Instructions a message, counted by callgrind. `tests/baseline.py` compares them with the committed figures.
 
 use std::fs;
 use std::hint::black_box;
@@ -12,10 +12,8 @@ use crate::ours::{Encoded, Pieces, Sent, Whole};
 const LENS: [usize; 2] = [64, 1_500];
 /// Bytes of one window, about.
 const WINDOW_LEN: usize = 128 << 10;
-/// How many more instructions than the baseline's are let pass: another compiler or processor makes as many.
-const MORE_PER_CENT: f64 = 10.0;
-/// The bar of `blocks`, whatever the baseline: instructions to find one whole.
-const BLOCKS_MOST: f64 = 32.0;
+/// The bar of `blocks`: instructions to find one whole.
+const BLOCKS_MOST: u32 = 32;
 
 /// Does every case once, in a fixed order. Callgrind counts each call of [`counted`] by itself.
 pub(crate) fn run() {
@@ -69,9 +67,8 @@ fn each(mut call: impl FnMut(&str, &Case, &'static str)) {
     }
 }
 
-/// Prints what callgrind wrote into `folder` as a baseline, and compares it with the one in a file.
-pub(crate) fn compare(baseline: &str, folder: &str) -> ExitCode {
-    let old = fs::read_to_string(baseline).unwrap_or_default();
+/// Prints the figures that callgrind wrote into `folder`, as `tests/baseline.py` reads them.
+pub(crate) fn print(folder: &str) -> ExitCode {
     let (mut number, mut failed) = (0, false);
     each(|name, case, _| {
         number += 1;
@@ -84,26 +81,10 @@ pub(crate) fn compare(baseline: &str, folder: &str) -> ExitCode {
             return;
         };
         let each = total / case.count as f64;
-        println!("{name} {each:.1}");
-        let was = old
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
-        match was {
-            Some(was) if was * (1.0 + MORE_PER_CENT / 100.0) + 1.0 < each => {
-                eprintln!("{name}: {each:.1} instructions a message, {was:.1} in {baseline}");
-                failed = true;
-            }
-            None if !old.is_empty() => {
-                eprintln!("{name}: not in {baseline}; tests/speed/run --counts --update");
-                failed = true;
-            }
-            _ => {}
-        }
-        if name.starts_with("whole blocks ") && BLOCKS_MOST < each {
-            eprintln!(
-                "{name}: {each:.1} instructions a block, and at most {BLOCKS_MOST} are allowed"
-            );
-            failed = true;
+        if name.starts_with("whole blocks ") {
+            println!("{name} instructions {each:.1} <= {BLOCKS_MOST}");
+        } else {
+            println!("{name} instructions {each:.1}");
         }
     });
     if failed {

@@ -19,9 +19,9 @@ fn main() -> ExitCode {
             time::measure(rounds.parse().unwrap_or(1));
         }
         ["--counted"] => count::run(),
-        ["--compare", baseline, folder] => return count::compare(baseline, folder),
+        ["--figures", folder] => return count::print(folder),
         _ => {
-            eprintln!("usage: tests/speed/run [--rounds N | --counts | --counts --update]");
+            eprintln!("usage: tests/speed/run [--rounds N | --counts | --counts --accept]");
             return ExitCode::from(2);
         }
     }

@@ -45,7 +45,9 @@ pub struct Report {
     visits: u64,
     visits_refused: u64,
     blocks: u64,
+    events: u64,
     faults: u64,
+    suppressed: BTreeMap<String, u64>,
     closed: Vec<(String, u64)>,
     files: usize,
     resident_kb: [u64; 3],
@@ -85,6 +87,11 @@ impl fmt::Display for Report {
             f,
             "blocks: {} recorded, {} of honest devices, each once and in order; {} faults",
             self.blocks, self.honest_blocks, self.faults
+        )?;
+        writeln!(
+            f,
+            "recorded as counts only: {:?}; {} events recorded",
+            self.suppressed, self.events
         )?;
         writeln!(
             f,
@@ -142,6 +149,8 @@ pub(super) fn settle(
         visits_refused: visits.iter().map(|visits| visits.refused).sum(),
         blocks: totals["block"],
         faults: totals["fault"],
+        events: recorded.events.values().sum(),
+        suppressed: recorded.suppressed.clone(),
         closed: closed.filter(|(_, count)| *count != 0).collect(),
         files: recorded.files,
         resident_kb: clients.resident_kb,
@@ -150,6 +159,10 @@ pub(super) fn settle(
         stopped_in,
     };
     let event = |name| recorded.events.get(name).copied().unwrap_or_default();
+    let only_counted = |word| recorded.suppressed.get(word).copied().unwrap_or_default();
+    let faults = ["too_long", "bad_length", "bad_ending", "truncated"];
+    let faults: u64 = faults.into_iter().map(only_counted).sum();
+    let connections = only_counted("connections");
     let pairs = [
         (
             "closed",
@@ -157,11 +170,27 @@ pub(super) fn settle(
             report.accepted,
         ),
         ("made", report.connected, report.accepted + report.refused),
-        ("opens recorded", event("open"), report.accepted),
-        ("closes recorded", event("close"), report.accepted),
-        ("series recorded", event("end"), totals["serie"]),
-        ("faults recorded", event("fault"), report.faults),
-        ("blocks recorded", recorded.blocks, report.blocks),
+        (
+            "opens recorded",
+            event("open") + connections,
+            report.accepted,
+        ),
+        (
+            "closes recorded",
+            event("close") + connections,
+            report.accepted,
+        ),
+        (
+            "series recorded",
+            event("end") + only_counted("ends"),
+            totals["serie"],
+        ),
+        ("faults recorded", event("fault") + faults, report.faults),
+        (
+            "blocks recorded",
+            recorded.blocks + only_counted("empty"),
+            report.blocks,
+        ),
         (
             "blocks on the disk",
             sum("blocksd_record_blocks_synced_total"),
@@ -180,6 +209,8 @@ pub(super) struct Recorded {
     files: usize,
     blocks: u64,
     events: BTreeMap<String, u64>,
+    /// The sums over all `suppressed` events.
+    suppressed: BTreeMap<String, u64>,
     /// How far each honest device has come: in messages, or in bytes where there are none.
     next: Vec<u64>,
     /// Numbers of the blocks of each visitor.
@@ -215,6 +246,14 @@ impl Recorded {
         if topic == "/blocksd/events" {
             let event: Value = serde_json::from_slice(&found.data).expect("JSON");
             let kind = event["event"].as_str().expect("an event").to_owned();
+            if kind == "suppressed" {
+                for (word, count) in event.as_object().expect("an object") {
+                    let is_count = word != "conn" && word != "seq";
+                    if let Some(count) = count.as_u64().filter(|_| is_count) {
+                        *self.suppressed.entry(word.clone()).or_default() += count;
+                    }
+                }
+            }
             *self.events.entry(kind).or_default() += 1;
             return;
         }

@@ -47,6 +47,10 @@ pub enum Kind {
     Huge,
     /// A flood of messages without a byte in them.
     Empties,
+    /// A flood of the shortest faults that there are.
+    Faults,
+    /// Hundreds of connections, one after the other, with a byte each or none.
+    Storm,
     /// A message that is longer than the daemon takes, and a good one behind it.
     TooLong,
     /// Good messages, many at once.
@@ -57,7 +61,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Scan,
         Self::Silent,
         Self::Cut,
@@ -68,6 +72,8 @@ impl Kind {
         Self::Http,
         Self::Huge,
         Self::Empties,
+        Self::Faults,
+        Self::Storm,
         Self::TooLong,
         Self::Whole,
         Self::Crowd,
@@ -98,6 +104,8 @@ pub struct Attack {
     pub pace_ms: u64,
     /// How many connections at once.
     pub connections: usize,
+    /// How often it is done.
+    pub times: usize,
     /// How long they are held when all is sent.
     pub hold_ms: u64,
     /// How they end.
@@ -174,6 +182,8 @@ impl<'a> Attacks<'a> {
             Kind::Tls => TLS_HELLO.to_vec(),
             Kind::Http => HTTP_GET.to_vec(),
             Kind::Huge => [huge(framing), self.bytes(0..=100)].concat(),
+            Kind::Storm => self.bytes(0..=1),
+            Kind::Faults => fault(framing).repeat(self.chance.of(500..=5_000)),
             Kind::Empties => empty(framing).repeat(self.chance.of(500..=5_000)),
             Kind::TooLong => {
                 let len = self.block_max * self.chance.of(1..=4) + 1;
@@ -196,9 +206,14 @@ impl Iterator for Attacks<'_> {
     fn next(&mut self) -> Option<Attack> {
         let listener = self.chance.of(0..=self.framings.len() - 1);
         let kind = Kind::ALL[self.chance.of(0..=Kind::ALL.len() - 1)];
+        let is_cobs = |framing: &AnyFraming| framing.to_string() == "cobs";
+        let listener = match (kind, self.framings.iter().position(is_cobs)) {
+            (Kind::Faults, Some(cobs)) => cobs,
+            _ => listener,
+        };
         let wire = self.wire(kind, self.framings[listener]);
         let hold_ms = match kind {
-            Kind::Scan => 0,
+            Kind::Scan | Kind::Storm => 0,
             Kind::Silent | Kind::HalfHeader => self.chance.of(0..=8_000),
             _ => self.chance.of(0..=500),
         };
@@ -209,6 +224,10 @@ impl Iterator for Attacks<'_> {
             pace_ms: match kind {
                 Kind::Slow => self.chance.of(1..=200) as u64,
                 _ => 0,
+            },
+            times: match kind {
+                Kind::Storm => self.chance.of(100..=400),
+                _ => 1,
             },
             connections: if kind == Kind::Crowd { self.crowd } else { 1 },
             hold_ms: hold_ms as u64,
@@ -250,6 +269,14 @@ fn empty(framing: AnyFraming) -> &'static [u8] {
     }
 }
 
+/// The shortest fault after which a connection goes on; where there is none, a message without bytes.
+fn fault(framing: AnyFraming) -> &'static [u8] {
+    match framing.to_string().as_str() {
+        "cobs" => b"\x05\0",
+        _ => empty(framing),
+    }
+}
+
 /// What attackers have done.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -272,6 +299,16 @@ impl Attack {
     /// Does it, unless it is enough by then.
     pub fn launch(&self, from: Ipv4Addr, ports: &[u16], enough: &AtomicBool, tally: &Tally) {
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[self.listener]));
+        for _ in 0..self.times {
+            if !enough.load(Ordering::Relaxed) {
+                self.connect(from, to, enough, tally);
+            }
+        }
+        tally.attacks[self.kind as usize].fetch_add(1, Ordering::Relaxed);
+        rest(self.rest_ms, enough);
+    }
+
+    fn connect(&self, from: Ipv4Addr, to: SocketAddr, enough: &AtomicBool, tally: &Tally) {
         let mut streams = Vec::with_capacity(self.connections);
         for _ in 0..self.connections {
             let Some(stream) = connect_from(from, to) else {
@@ -297,8 +334,6 @@ impl Attack {
                 }
             }
         }
-        tally.attacks[self.kind as usize].fetch_add(1, Ordering::Relaxed);
-        rest(self.rest_ms, enough);
     }
 
     /// Fails where the daemon has had enough of it: that is its right.

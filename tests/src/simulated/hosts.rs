@@ -251,6 +251,7 @@ async fn tell(world: World, life: u64, mut events: mpsc::Receiver<Event>) {
             What::Closed { blocks, reason, .. } => {
                 told.or_default().closed = Some((blocks, reason));
             }
+            What::Suppressed(_) => unreachable!("only recordings have it"),
         }
     }
 }

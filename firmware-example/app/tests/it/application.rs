@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::delivery::assert_honest;
 use crate::support::{Bench, Ending, Fate, Server, Time, blocks, decode};
 use embedded_io::{ErrorKind, ErrorType};
 use firmware_example::{
@@ -10,14 +11,18 @@ use firmware_example::{
 };
 use framing_core::SendError;
 
-const PLAN: Plan = Plan {
+pub(crate) const PLAN: Plan = Plan {
     period_ms: 10,
     samples: Some(8),
     stop_ms: 5_000,
     answer_ms: 500,
 };
 
-fn application<const N: usize>(time: &Time, plan: Plan, mut server: &Server<'_>) -> Report {
+pub(crate) fn application<const N: usize>(
+    time: &Time,
+    plan: Plan,
+    mut server: &Server<'_>,
+) -> Report {
     let (queue, stop) = (Queue::<N>::new(), Stop::new());
     let mut bench = Bench::default();
     time.run(run(plan, &queue, &stop, &mut bench, time, &mut server, 7))
@@ -140,13 +145,14 @@ fn back_off_doubles_to_its_bound_and_differs_by_device() {
 #[test]
 fn a_series_that_nothing_disturbs_arrives_at_its_pace_and_ends() {
     let time = Time::default();
-    let server = Server::new(&time, &[], Fate::Lives).answering(b"\0\0\0\x02ok\0\0\0\0");
+    let server = Server::new(&time, &[], Fate::Lives).with_receipts();
     let report = application::<4>(&time, PLAN, &server);
     let (samples, endings) = server.received();
     assert_eq!(
         report,
         Report {
-            sent: 8,
+            delivered: 8,
+            in_doubt: 0,
             lost: 0,
             connections: 1,
             ended: true,
@@ -191,7 +197,8 @@ fn stopping_ends_the_series_with_all_that_was_sampled() {
     assert_eq!(
         report,
         Report {
-            sent: 3,
+            delivered: 0,
+            in_doubt: 3,
             lost: 0,
             connections: 1,
             ended: true,
@@ -211,14 +218,14 @@ fn whatever_byte_a_connection_dies_at_every_sample_arrives_once() {
     for at in 0..wire_len - 4 {
         let time = Time::default();
         let server = Server::new(&time, &[Fate::Dies(at), Fate::Dies(at / 2)], Fate::Lives);
+        let server = server.with_receipts();
         let report = application::<64>(&time, PLAN, &server);
         let (samples, endings) = server.received();
-        assert_eq!(
-            (report.sent, report.lost, report.ended),
-            (8, 0, true),
-            "dies at {at}"
-        );
+        assert_eq!((report.lost, report.ended), (0, true), "dies at {at}");
         assert_eq!(samples.len(), 8, "dies at {at}");
+        assert_honest(report, 8, samples.len());
+        let (last, _) = blocks(server.wires.borrow().last().unwrap());
+        assert_eq!(report.delivered as usize, last.len(), "dies at {at}");
         assert_accounted(&samples);
         assert_eq!(endings.last(), Some(&Ending::Mark));
         assert_eq!(server.aborts.get() + 1, endings.len());
@@ -238,7 +245,8 @@ fn a_connection_that_dies_in_the_end_mark_is_not_called_ended() {
         assert_eq!(
             report,
             Report {
-                sent: 8,
+                delivered: 0,
+                in_doubt: 8,
                 lost: 0,
                 connections: 1,
                 ended: false,
@@ -263,8 +271,8 @@ fn what_a_small_queue_loses_in_an_outage_is_counted_in_the_samples_after_it() {
         let report = application::<4>(&time, plan, &server);
         let (samples, _) = server.received();
         assert!(report.lost > 0 && report.ended, "{report:?}");
-        assert_eq!(report.sent + report.lost, 6_000);
-        assert_eq!(samples.len() as u32, report.sent);
+        assert_honest(report, 6_000, samples.len());
+        assert_eq!(samples.len() as u32, report.in_doubt);
         assert_accounted(&samples);
         assert_eq!(samples.last().unwrap()["lost"], f64::from(report.lost));
     }
@@ -283,7 +291,8 @@ fn sampling_goes_on_while_a_connection_takes_nothing() {
     assert_eq!(bench.asked, 100);
     // The last sample, and the time that the rest of the series was given.
     assert_eq!(time.now_ms(), 990 + u64::from(PLAN.stop_ms));
-    assert_eq!((report.sent, report.lost, report.ended), (3, 97, false));
+    assert_eq!((report.delivered, report.in_doubt, report.lost), (0, 3, 97));
+    assert!(!report.ended);
     assert_eq!(server.aborts.get(), 1);
 }
 
@@ -300,7 +309,6 @@ fn without_a_server_attempts_are_bounded_and_so_is_the_stop() {
     assert_eq!(
         report,
         Report {
-            sent: 0,
             lost: 120,
             ..Report::default()
         }
@@ -366,6 +374,7 @@ fn an_answer_that_is_no_series_is_none() {
         let server = Server::new(&time, &[], Fate::Lives).answering(answer);
         let report = application::<4>(&time, PLAN, &server);
         assert!(report.ended && !report.answered, "{answer:?}");
+        assert_eq!((report.delivered, report.in_doubt + report.lost), (0, 8));
     }
 }
 
@@ -390,6 +399,8 @@ fn a_late_loop_is_measured_and_its_periods_are_not_made_up_for() {
     while let Some(block) = samples.peek() {
         let sample = decode(block);
         seen.push((sample["t"], sample["loop_us"], sample["loop_max_us"]));
+        // Nothing was sent while they were sampled: each found all those before it in the queue, and not itself.
+        assert_eq!(sample["queue"], sample["n"]);
         samples.sent();
     }
     assert_eq!(seen[3], (65.0, 0.0, 0.0));
@@ -444,6 +455,7 @@ fn the_blocking_sender_goes_on_with_the_next_transport() {
     };
     let failed = blocking::stream(&mut first, &mut samples, &mut idle);
     assert_eq!(failed, Err(SendError::Io(ErrorKind::ConnectionReset)));
+    let of_first = samples.taken();
     let sent = blocking::stream(&mut second, &mut samples, &mut idle).unwrap();
     let (mut all, cut) = blocks(&first.bytes);
     let (rest, ending) = blocks(&second.bytes);
@@ -451,6 +463,8 @@ fn the_blocking_sender_goes_on_with_the_next_transport() {
         (cut, ending, sent as usize),
         (Ending::Truncated, Ending::Mark, rest.len())
     );
+    assert_eq!(of_first as usize, all.len());
+    assert_eq!((samples.taken(), samples.left(), queue.lost()), (5, 0, 0));
     all.extend(rest);
     let numbers: Vec<_> = all.iter().map(|block| decode(block)["n"]).collect();
     assert_eq!(numbers, [0.0, 1.0, 2.0, 3.0, 4.0]);

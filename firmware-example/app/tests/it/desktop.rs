@@ -77,7 +77,8 @@ async fn a_series_over_tcp() {
     assert_eq!(
         report,
         Report {
-            sent: 50,
+            delivered: 0,
+            in_doubt: 50,
             lost: 0,
             connections: 1,
             ended: true,

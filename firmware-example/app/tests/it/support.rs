@@ -81,8 +81,23 @@ pub(crate) enum Fate {
     Dies(usize),
     /// It takes so many bytes, and then no more, without an error.
     Stalls(usize),
+    /// So many bytes arrive, and the server closes. The connection takes so many more, which reach nobody, before
+    /// that is known; from then on a read returns 0.
+    Closes {
+        /// Bytes that arrive.
+        arrive: usize,
+        /// Bytes that the connection takes after them.
+        unseen: usize,
+    },
     /// It lives.
     Lives,
+}
+
+/// What a server answers a series.
+enum Answer {
+    Bytes(Vec<u8>),
+    /// What the daemon says with `--reply receipt`.
+    Receipt,
 }
 
 /// A server: what came of each connection, and when they were asked for.
@@ -90,7 +105,7 @@ pub(crate) struct Server<'t> {
     time: &'t Time,
     fates: RefCell<VecDeque<Fate>>,
     after: Fate,
-    answer: Vec<u8>,
+    answer: Answer,
     pub(crate) wires: RefCell<Vec<Vec<u8>>>,
     pub(crate) attempts_ms: RefCell<Vec<u64>>,
     pub(crate) aborts: Cell<usize>,
@@ -104,7 +119,7 @@ impl<'t> Server<'t> {
             time,
             fates: RefCell::new(fates.iter().copied().collect()),
             after,
-            answer: Vec::new(),
+            answer: Answer::Bytes(Vec::new()),
             wires: RefCell::default(),
             attempts_ms: RefCell::default(),
             aborts: Cell::default(),
@@ -114,8 +129,22 @@ impl<'t> Server<'t> {
 
     /// It answers every series with these bytes.
     pub(crate) fn answering(mut self, answer: &[u8]) -> Self {
-        self.answer = answer.to_vec();
+        self.answer = Answer::Bytes(answer.to_vec());
         self
+    }
+
+    /// It answers every series with a receipt, as the daemon does.
+    pub(crate) fn with_receipts(mut self) -> Self {
+        self.answer = Answer::Receipt;
+        self
+    }
+
+    /// What it answers a connection.
+    fn answer(&self, connection: usize) -> Vec<u8> {
+        match &self.answer {
+            Answer::Bytes(bytes) => bytes.clone(),
+            Answer::Receipt => receipt(&blocks(&self.wires.borrow()[connection]).0),
+        }
     }
 
     /// Every sample that arrived whole, in order, and how each connection ended.
@@ -143,8 +172,17 @@ pub(crate) struct Link<'a> {
     server: &'a Server<'a>,
     at: usize,
     fate: Fate,
+    /// Bytes that it took.
+    taken: usize,
     closed: bool,
     answered: usize,
+}
+
+impl Link<'_> {
+    /// The server has closed it, and that is known here.
+    fn is_over(&self) -> bool {
+        matches!(self.fate, Fate::Closes { arrive, unseen } if arrive + unseen <= self.taken)
+    }
 }
 
 impl Connect for &Server<'_> {
@@ -166,6 +204,7 @@ impl Connect for &Server<'_> {
             server: self,
             at: wires.len() - 1,
             fate,
+            taken: 0,
             closed: false,
             answered: 0,
         })
@@ -194,10 +233,14 @@ impl ErrorType for Link<'_> {
 
 impl embedded_io_async::Read for Link<'_> {
     async fn read(&mut self, bytes: &mut [u8]) -> Result<usize, ErrorKind> {
+        if self.is_over() {
+            return Ok(0);
+        }
         if !self.closed {
             return pending().await;
         }
-        let rest = &self.server.answer[self.answered..];
+        let answer = self.server.answer(self.at);
+        let rest = &answer[self.answered..];
         let len = rest.len().min(bytes.len());
         bytes[..len].copy_from_slice(&rest[..len]);
         self.answered += len;
@@ -208,16 +251,20 @@ impl embedded_io_async::Read for Link<'_> {
 impl embedded_io_async::Write for Link<'_> {
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
         assert!(!bytes.is_empty(), "an empty write");
-        let wire_len = self.server.wires.borrow()[self.at].len();
         // In small bites, as a network does that is busy.
         let mut len = bytes.len().min(13);
         match self.fate {
-            Fate::Dies(limit) if wire_len >= limit => return Err(ErrorKind::ConnectionReset),
-            Fate::Stalls(limit) if wire_len >= limit => return pending().await,
-            Fate::Dies(limit) | Fate::Stalls(limit) => len = len.min(limit - wire_len),
-            Fate::Refused | Fate::Lives => {}
+            Fate::Dies(limit) if self.taken >= limit => return Err(ErrorKind::ConnectionReset),
+            Fate::Stalls(limit) if self.taken >= limit => return pending().await,
+            Fate::Dies(limit) | Fate::Stalls(limit) => len = len.min(limit - self.taken),
+            Fate::Closes { .. } | Fate::Refused | Fate::Lives => {}
         }
-        self.server.wires.borrow_mut()[self.at].extend_from_slice(&bytes[..len]);
+        let arrived = match self.fate {
+            Fate::Closes { arrive, .. } => len.min(arrive.saturating_sub(self.taken)),
+            _ => len,
+        };
+        self.taken += len;
+        self.server.wires.borrow_mut()[self.at].extend_from_slice(&bytes[..arrived]);
         Ok(len)
     }
 
@@ -245,6 +292,13 @@ impl Machine for Bench {
     fn frames_sent(&mut self) -> u32 {
         20 * self.asked
     }
+}
+
+/// The daemon's receipt for these blocks, on the wire.
+pub(crate) fn receipt(blocks: &[Vec<u8>]) -> Vec<u8> {
+    let (count, bytes) = (blocks.len(), blocks.concat().len());
+    let text = format!("{{\"blocks\":{count},\"bytes\":{bytes}}}");
+    [&[0, 0, 0, text.len() as u8], text.as_bytes(), &[0; 4]].concat()
 }
 
 /// The blocks of a wire, and how it ended.

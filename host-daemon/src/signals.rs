@@ -1,0 +1,104 @@
+//! Signals of `serve`: graceful shutdown, reload, and those that would end the process. Start with [`handle`].
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Signals that are closer than this to the first are one: GNU `timeout` sends two, to the process and to its group.
+const ONE_SIGNAL: Duration = Duration::from_millis(500);
+
+/// Signals that end a process by default, and mean nothing here: they are logged. Not SIGPIPE, which Rust's runtime
+/// ignores before `main`.
+const IGNORED: [(i32, &str); 8] = [
+    (libc::SIGUSR1, "SIGUSR1"),
+    (libc::SIGUSR2, "SIGUSR2"),
+    (libc::SIGALRM, "SIGALRM"),
+    (libc::SIGVTALRM, "SIGVTALRM"),
+    (libc::SIGPROF, "SIGPROF"),
+    (libc::SIGIO, "SIGIO"),
+    (libc::SIGPWR, "SIGPWR"),
+    (libc::SIGSTKFLT, "SIGSTKFLT"),
+];
+
+/// Handles all signals from now on. The first SIGTERM or SIGINT cancels `stop`; another one, half a second later or
+/// more, ends the process at once. SIGHUP notifies who is returned. Must be called in a Tokio runtime.
+///
+/// SIGQUIT, SIGABRT and SIGXCPU keep their default: they end the process at once, with a core dump.
+///
+/// # Errors
+/// Where the system takes no handler.
+pub fn handle(stop: CancellationToken) -> io::Result<Arc<Notify>> {
+    let interrupt = signal(SignalKind::interrupt())?;
+    let terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(stop_at(interrupt, terminate, stop));
+
+    let hangup = Arc::<Notify>::default();
+    let mut hangups = signal(SignalKind::hangup())?;
+    let notify = Arc::clone(&hangup);
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            notify.notify_one();
+        }
+    });
+
+    // A limit of file size is an error of the write, which the recording waits out.
+    let mut ignored = vec![(signal(SignalKind::from_raw(libc::SIGXFSZ))?, None)];
+    for (number, name) in IGNORED {
+        let name = name.to_owned();
+        ignored.push((signal(SignalKind::from_raw(number))?, Some(name)));
+    }
+    for number in libc::SIGRTMIN()..=libc::SIGRTMAX() {
+        let name = format!("SIGRTMIN+{}", number - libc::SIGRTMIN());
+        ignored.push((signal(SignalKind::from_raw(number))?, Some(name)));
+    }
+    tokio::spawn(ignore(ignored));
+    Ok(hangup)
+}
+
+/// The first signal stops the daemon. A later one ends it: what was not on the disk is repaired at the next start.
+async fn stop_at(mut interrupt: Signal, mut terminate: Signal, stop: CancellationToken) {
+    let mut first = None;
+    loop {
+        let (code, name) = tokio::select! {
+            _ = interrupt.recv() => (128 + libc::SIGINT, "SIGINT"),
+            _ = terminate.recv() => (128 + libc::SIGTERM, "SIGTERM"),
+        };
+        let now = Instant::now();
+        let first = *first.get_or_insert(now);
+        if ONE_SIGNAL <= now - first {
+            std::process::exit(code);
+        }
+        debug!("{name}: shutting down");
+        stop.cancel();
+    }
+}
+
+/// Logs signals that mean nothing; of each the first, second, fourth, eighth and so on.
+async fn ignore(mut signals: Vec<(Signal, Option<String>)>) {
+    let mut counts = vec![0_u64; signals.len()];
+    loop {
+        let index = poll_fn(|context| {
+            let mut each = signals.iter_mut();
+            let ready = each.position(|(signal, _)| signal.poll_recv(context).is_ready());
+            ready.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await;
+        let count = counts.get_mut(index).map_or(0, |count| {
+            *count += 1;
+            *count
+        });
+        if let Some((_, Some(name))) = signals.get(index)
+            && count.is_power_of_two()
+        {
+            warn!(count, "{name} has no meaning here, and is ignored");
+        }
+    }
+}

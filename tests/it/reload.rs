@@ -1,0 +1,307 @@
+//! SIGHUP: what can be changed while the daemon runs is, what needs a restart is named, what is wrong changes nothing.
+
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use tests::process::{DEADLINE, Process, Server, connect};
+
+/// A daemon with a config file that changes.
+struct Daemon {
+    server: Server,
+    file: PathBuf,
+    reloads: usize,
+    folder: TempDir,
+}
+
+impl Daemon {
+    fn start(config: &str) -> Self {
+        Self::with(config, |_, _| {})
+    }
+
+    fn with(config: &str, prepare: impl Fn(&mut std::process::Command, &Path)) -> Self {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("blocksd.toml");
+        fs::write(&file, config).unwrap();
+        let args = ["--config", file.to_str().unwrap()];
+        let mut command = tests::process::blocksd(&["serve", "--output", "json"]);
+        command.args(args);
+        prepare(&mut command, folder.path());
+        let server = Server::of(Process::start(command), &args);
+        Self {
+            server,
+            file,
+            reloads: 0,
+            folder,
+        }
+    }
+
+    /// Changes the file, and waits until it was read and said to be so.
+    #[track_caller]
+    fn reload(&mut self, config: &str) -> String {
+        fs::write(&self.file, config).unwrap();
+        self.server.process.signal("HUP");
+        self.reloads += 1;
+        self.wait(self.reloads)
+    }
+
+    #[track_caller]
+    fn wait(&self, reloads: usize) -> String {
+        let until = std::time::Instant::now() + DEADLINE;
+        loop {
+            let text = self.server.process.error_text();
+            let lines = text.lines().filter(|line| {
+                line.contains("was read again") || line.contains("configuration refused")
+            });
+            if lines.count() == reloads {
+                // What needs a restart is on the line after it.
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                return self.server.process.error_text();
+            }
+            assert!(std::time::Instant::now() < until, "{text}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        connect(self.addr())
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    #[track_caller]
+    fn assert_last(&mut self, count: usize, text: &str) {
+        let events = self.server.wait_for("block", count);
+        let last = events.iter().rfind(|event| event["event"] == "block");
+        assert_eq!(last.unwrap()["text"], text);
+    }
+}
+
+#[test]
+fn new_connections_are_treated_as_the_file_says_now() {
+    let mut daemon = Daemon::start("listen = '127.0.0.1:0'\nframing = 'lines'");
+    let mut old = daemon.connect();
+    old.write_all(b"one\n").unwrap();
+    daemon.assert_last(1, "one");
+    let said = daemon.reload("listen = '127.0.0.1:0'\nframing = 'netstring'\nmax-block = 5");
+    assert!(said.contains("applied: framing, max-block"), "{said}");
+    let mut new = daemon.connect();
+    new.write_all(b"3:two,").unwrap();
+    daemon.assert_last(2, "two");
+    // A connection keeps what it began with.
+    old.write_all(b"a longer line\n").unwrap();
+    daemon.assert_last(3, "a longer line");
+    new.write_all(b"6:longer,").unwrap();
+    daemon.server.wait_for("fault", 1);
+    // The options of one listener are its own.
+    let said = daemon.reload("[[listener]]\naddress = '127.0.0.1:0'\nframing = 'cobs'");
+    assert!(said.contains("options of a listener"), "{said}");
+    daemon.connect().write_all(b"\x05four\x00").unwrap();
+    daemon.assert_last(4, "four");
+    // Time-outs and replies as well.
+    daemon.reload("listen = '127.0.0.1:0,framing=lines'\nidle-timeout = 0.2\nreply = 'receipt'");
+    let mut idle = daemon.connect();
+    idle.write_all(b"five\n").unwrap();
+    daemon.assert_last(5, "five");
+    let is_idle = |event: &serde_json::Value| event["reason"] == "idle";
+    daemon.server.wait(|events| events.iter().any(is_idle));
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}
+
+#[test]
+fn a_file_that_is_wrong_changes_nothing_and_says_where() {
+    let good = "listen = '127.0.0.1:0'\nframing = 'lines'\n";
+    let mut daemon = Daemon::start(good);
+    let name = daemon.file.display().to_string();
+    for (config, words) in [
+        ("listen = '127.0.0.1:0'\n\nmax-blocks = 5", "3: max-blocks:"),
+        ("framing = 'morse'", "1: framing:"),
+        ("framing = 'cobs'\nonce =", "2:"),
+        ("framing = 'cobs'\nreply = '/no/such/file'", "/no/such/file"),
+        (
+            "framing = 'cobs'\nlisten = ['127.0.0.1:1060', '127.0.0.1:1060']",
+            "is given twice",
+        ),
+    ] {
+        let said = daemon.reload(config);
+        let last = said
+            .lines()
+            .rfind(|line| line.contains("configuration refused"));
+        let last = last.unwrap_or_default();
+        assert!(last.contains(words), "{last}");
+        assert!(
+            last.contains(&name) || words.contains('/') || words.contains("twice"),
+            "{last}"
+        );
+    }
+    fs::remove_file(&daemon.file).unwrap();
+    daemon.server.process.signal("HUP");
+    daemon.reloads += 1;
+    let said = daemon.wait(daemon.reloads);
+    assert!(said.contains("cannot read the config"), "{said}");
+    daemon.connect().write_all(b"still lines\n").unwrap();
+    daemon.assert_last(1, "still lines");
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}
+
+#[test]
+fn what_needs_a_restart_is_named_each_time() {
+    let mut daemon = Daemon::start("listen = '127.0.0.1:0'\nframing = 'lines'");
+    let changed = "listen = ['127.0.0.1:0', '127.0.0.1:0']\nframing = 'lines'\nkeepalive = 30\noutput = 'text'\n\
+                   metrics = '127.0.0.1:0'\nreceive-buffer = 100000\nonce = true\ndevice-by = 'peer'\nfor = '1h'";
+    for _ in 0..2 {
+        let said = daemon.reload(changed);
+        let last = said.lines().rfind(|line| line.contains("need a restart"));
+        let (_, names) = last.unwrap().split_once("restart: ").unwrap();
+        let mut names: Vec<_> = names.split(", ").collect();
+        names.sort_unstable();
+        // Output is given on the command line, which goes before the file.
+        let wanted = [
+            "device-by",
+            "for",
+            "keepalive",
+            "listen",
+            "metrics",
+            "once",
+            "receive-buffer",
+        ];
+        assert_eq!(names, wanted, "{said}");
+    }
+    daemon.connect().write_all(b"goes on\n").unwrap();
+    daemon.assert_last(1, "goes on");
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}
+
+#[test]
+fn bounds_on_connections_and_the_level_of_the_log_are_reloaded() {
+    let config = |most: usize, device: usize, log: &str| {
+        format!(
+            "listen = '127.0.0.1:0'\nframing = 'lines'\nmax-connections = {most}\n\
+             max-connections-per-device = {device}\nlog = '{log}'"
+        )
+    };
+    let mut daemon = Daemon::start(&config(1, 1, "warn"));
+    let mut first = daemon.connect();
+    first.write_all(b"first\n").unwrap();
+    daemon.assert_last(1, "first");
+    let refused = |daemon: &Daemon| daemon.server.process.error_text().contains("refused: ");
+    let _second = daemon.connect();
+    daemon.server.process.wait_for_error("refused: ");
+    assert!(refused(&daemon));
+    // At the level `warn`, the reload itself is not logged.
+    fs::write(&daemon.file, config(3, 2, "info")).unwrap();
+    daemon.server.process.signal("HUP");
+    daemon.reloads += 1;
+    let said = daemon.wait(1);
+    assert!(
+        said.contains("applied: max-connections, max-connections-per-device, log"),
+        "{said}"
+    );
+    let mut second = daemon.connect();
+    second.write_all(b"second\n").unwrap();
+    daemon.assert_last(2, "second");
+    let said = daemon.reload(&config(1, 2, "debug"));
+    assert!(said.contains("applied: max-connections, log"), "{said}");
+    // Those that are open stay open; they count.
+    first.write_all(b"third\n").unwrap();
+    daemon.assert_last(3, "third");
+    drop(second);
+    daemon.server.wait_for("close", 1);
+    let before = daemon
+        .server
+        .process
+        .error_text()
+        .matches("refused: ")
+        .count();
+    let _third = daemon.connect();
+    let until = std::time::Instant::now() + DEADLINE;
+    while daemon
+        .server
+        .process
+        .error_text()
+        .matches("refused: ")
+        .count()
+        == before
+    {
+        assert!(std::time::Instant::now() < until);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}
+
+#[test]
+fn the_environment_goes_before_the_level_in_the_file() {
+    let config = "listen = '127.0.0.1:0'\nframing = 'lines'\nlog = 'info'";
+    let mut daemon = Daemon::with(config, |command, _| {
+        command.env(
+            "RUST_LOG",
+            "host_daemon::reload=info,host_daemon::log=warn,error",
+        );
+    });
+    daemon.reload(&config.replace("'info'", "'debug'"));
+    let said = daemon.server.process.error_text();
+    assert!(!said.contains("open files and sockets"), "{said}");
+    assert!(
+        said.contains("RUST_LOG is set, and goes before `log`"),
+        "{said}"
+    );
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}
+
+#[test]
+fn a_limit_of_the_recording_is_reloaded() {
+    let folder = TempDir::new().unwrap();
+    let record = folder.path().to_str().unwrap();
+    let config = format!(
+        "listen = '127.0.0.1:0'\nframing = 'lines'\nrecord = '{record}'\nrecord-sync-ms = 10\n"
+    );
+    let mut daemon = Daemon::start(&config);
+    let said = daemon.reload(&format!("{config}record-max-bytes = 16777216"));
+    assert!(said.contains("applied: record-max-bytes"), "{said}");
+    // More than that, in files of a quarter of it.
+    let mut device = daemon.connect();
+    let line = [&vec![b'x'; 999_999][..], b"\n"].concat();
+    for _ in 0..30 {
+        device.write_all(&line).unwrap();
+    }
+    daemon.server.process.wait_for_error("deleted, to keep to");
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}
+
+#[test]
+fn a_service_manager_is_told_of_the_reload() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(DEADLINE)).unwrap();
+    let told = || {
+        let mut buffer = [0; 200];
+        let len = manager.recv(&mut buffer).expect("it tells something");
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    };
+    let mut daemon = Daemon::with("listen = '127.0.0.1:0'", |command, _| {
+        command.env("NOTIFY_SOCKET", &path);
+    });
+    assert_eq!(told(), "READY=1\n");
+    for (config, status) in [
+        (
+            "listen = '127.0.0.1:0'\nlog = 'debug'",
+            "configuration reloaded",
+        ),
+        ("listen = ", "configuration refused"),
+    ] {
+        daemon.reload(config);
+        let begun = told();
+        assert!(begun.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{begun}");
+        let done = told();
+        assert!(done.starts_with(&format!("STATUS={status}")), "{done}");
+        assert!(done.ends_with("\nREADY=1\n"), "{done}");
+    }
+    assert!(daemon.folder.path().exists());
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}

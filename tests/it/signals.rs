@@ -1,0 +1,218 @@
+//! Signals: the first SIGTERM shuts down gracefully, close ones are one, SIGHUP and others never end collection.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tests::process::{DEADLINE, Process, Server, blocksd, run};
+use tests::scrape;
+use tests::skip::skipped;
+
+use crate::recording::SmallDisk;
+
+const MESSAGE: &[u8] = b"\0\0\0\x02hi";
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Asserts that a recording was ended as it should be: all files are sealed, and sound.
+#[track_caller]
+fn assert_sealed(folder: &Path) {
+    let names = fs::read_dir(folder).unwrap();
+    let names = names.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let torn: Vec<_> = names.filter(|name| name.ends_with(".part")).collect();
+    assert!(torn.is_empty(), "{torn:?}");
+    let verified = run(&["verify", text(folder)], b"");
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+}
+
+#[test]
+fn signals_that_are_close_are_one() {
+    for (first, second) in [("TERM", "TERM"), ("INT", "TERM"), ("INT", "INT")] {
+        let folder = TempDir::new().unwrap();
+        let mut server = Server::start(&["--record", text(folder.path())]);
+        let mut device = server.connect();
+        device.write_all(MESSAGE).unwrap();
+        server.wait_for("block", 1);
+        // As GNU timeout does, and a terminal whose key is held down.
+        for signal in [first, second, second] {
+            server.process.signal(signal);
+        }
+        let ended = server.end().0;
+        assert_eq!(ended.code, Some(0), "{first} {second}: {ended:?}");
+        assert_sealed(folder.path());
+    }
+}
+
+#[test]
+fn gnu_timeout_ends_a_recording_in_order() {
+    let folder = TempDir::new().unwrap();
+    let daemon = Server::command(&["--record", text(folder.path())]);
+    let mut command = Command::new("timeout");
+    command.arg("2").arg(daemon.get_program());
+    command.args(daemon.get_args());
+    let mut server = Server::of(Process::start(command), &[]);
+    let mut device = server.connect();
+    device.write_all(MESSAGE).unwrap();
+    server.wait_for("block", 1);
+    let ended = server.end().0;
+    // That the time was over, as timeout says it.
+    assert_eq!(ended.code, Some(124), "{ended:?}");
+    assert!(ended.stderr.contains("totals: "), "{ended:?}");
+    assert_sealed(folder.path());
+}
+
+#[test]
+fn a_second_signal_later_ends_at_once() {
+    let folder = TempDir::new().unwrap();
+    let Some(_disk) = SmallDisk::mount(folder.path()) else {
+        skipped(
+            "a_second_signal_later_ends_at_once",
+            "this user cannot mount a file system",
+        );
+        return;
+    };
+    let args = ["--record", text(folder.path()), "--record-sync-ms", "10"];
+    let server = Server::start(&args);
+    let mut device = server.connect();
+    let message = [&(1_u32 << 19).to_be_bytes()[..], &vec![b'x'; 1 << 19]].concat();
+    device.write_all(&message.repeat(3)).unwrap();
+    server.process.wait_for_error("devices are held back");
+    // A disk that refuses everything is waited for, for five seconds.
+    server.process.signal("TERM");
+    std::thread::sleep(Duration::from_millis(700));
+    server.process.signal("INT");
+    let ended = server.process.end();
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert!(!ended.stderr.contains("totals: "), "{ended:?}");
+}
+
+#[test]
+fn signals_that_mean_nothing_do_not_end_collection() {
+    let mut server = Server::start(&[]);
+    let mut device = server.connect();
+    for (count, signal) in [
+        "HUP", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "PWR", "STKFLT", "PIPE", "XFSZ",
+        "WINCH", "CHLD", "CONT", "URG", "RTMIN", "RTMIN+7", "64",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        server.process.signal(signal);
+        device.write_all(MESSAGE).unwrap();
+        server.wait_for("block", count + 1);
+        assert!(server.process.runs(), "{signal}");
+    }
+    server.process.wait_for_error("SIGUSR1 has no meaning");
+    server
+        .process
+        .wait_for_error("SIGHUP: there is nothing to reload");
+    let ended = server.stop().0;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn a_time_to_run_for_ends_in_order() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("blocksd.toml");
+    fs::write(&config, "for = \"1500ms\"").unwrap();
+    let record = folder.path().join("record");
+    for args in [&["--for", "1.5s"][..], &["--config", text(&config)]] {
+        let args = [args, &["--record", text(&record)]].concat();
+        let begin = Instant::now();
+        let server = Server::start(&args);
+        let mut device = server.connect();
+        device.write_all(MESSAGE).unwrap();
+        let ended = server.end().0;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_eq!(ended.totals()["block"], 1, "{ended:?}");
+        assert!(Duration::from_millis(1500) <= begin.elapsed());
+        assert_sealed(&record);
+    }
+    for time in ["0", "-1", "1w", "soon"] {
+        run(&["serve", "--for", time], b"").assert_refused(2, time);
+    }
+}
+
+#[test]
+fn a_start_that_takes_long_answers_and_heeds_signals() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&["--record", text(folder.path())]);
+    let mut device = server.connect();
+    device.write_all(MESSAGE).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    server.process.signal("KILL");
+    drop(server);
+    let files = fs::read_dir(folder.path()).unwrap();
+    let mut files = files.map(|file| file.unwrap().path());
+    let torn = files.find(|path| path.extension().is_some_and(|it| it == "part"));
+    let torn = torn.expect("it was killed");
+    // Many chunks whose length is not known: to be searched byte by byte.
+    let file = fs::File::options().write(true).open(&torn).unwrap();
+    if file.set_len(64 << 30).is_err() {
+        skipped(
+            "a_start_that_takes_long_answers_and_heeds_signals",
+            "the file system has no large files",
+        );
+        return;
+    }
+    let args = ["--record", text(folder.path()), "--metrics", "127.0.0.1:0"];
+    let process = Process::start(Server::command(&args));
+    process.wait_for_error("metrics on ");
+    let addr = process.error_text();
+    let addr = addr
+        .lines()
+        .find_map(|line| line.strip_prefix("metrics on "));
+    let addr = addr.unwrap().parse().unwrap();
+    let ready = scrape::get(addr, "/readyz");
+    assert_eq!(
+        (ready.status, &*ready.body),
+        (503, "repairing the recording\n")
+    );
+    assert_eq!(scrape::get(addr, "/healthz").status, 200);
+    assert_eq!(scrape::get(addr, "/metrics").status, 200);
+    process.signal("HUP");
+    let begin = Instant::now();
+    process.signal("TERM");
+    let ended = process.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(begin.elapsed() < DEADLINE);
+    assert!(!ended.stderr.contains("listening on"), "{ended:?}");
+    // Nothing was lost by that: the next start has the same to repair.
+    assert!(torn.exists());
+}
+
+#[test]
+fn other_commands_end_by_signals_as_programs_do() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start(&["--record", text(folder.path())]);
+    let addr = server.addr().to_string();
+    let mut device = server.connect();
+    device.write_all(MESSAGE).unwrap();
+    for signal in ["TERM", "INT", "HUP"] {
+        for args in [
+            &["read", "--follow", text(folder.path())][..],
+            &["send", "--to", &addr],
+            &[
+                "send",
+                "--to",
+                "127.0.0.1:1",
+                "--connect-timeout",
+                "60",
+                "x",
+            ],
+            &["server", "--port", "0"],
+        ] {
+            let mut process = Process::start(blocksd(args));
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(process.runs(), "{args:?}");
+            process.signal(signal);
+            assert_eq!(process.end().code, None, "{args:?} {signal}");
+        }
+    }
+    server.stop();
+}
