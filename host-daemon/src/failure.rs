@@ -74,6 +74,13 @@ pub enum Failure {
         /// The file.
         path: PathBuf,
     },
+    /// Torn files of a directory that could not be repaired; why was told.
+    Unrepaired {
+        /// How many.
+        files: u64,
+        /// Of how many.
+        of: u64,
+    },
     /// Recordings that are not sound; what is wrong with them was told.
     Unsound {
         /// How many.
@@ -219,7 +226,17 @@ impl fmt::Display for Failure {
                 )
             }
             Self::NothingWhole { path } => {
-                write!(f, "nothing in {} is whole", path.display())
+                write!(
+                    f,
+                    "nothing in {} is whole; it stays as it is",
+                    path.display()
+                )
+            }
+            Self::Unrepaired { files, of } => {
+                write!(
+                    f,
+                    "{files} of {of} torn files could not be repaired; they stay as they are"
+                )
             }
             Self::Unsound { files, of } => write!(f, "{files} of {of} files are not sound"),
             Self::CutOff { devices, of } => {

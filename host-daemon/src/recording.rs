@@ -10,9 +10,11 @@ pub mod chunk;
 pub mod container;
 pub mod disk;
 pub mod input;
+pub mod lost;
 pub mod mark;
 pub mod messages;
 pub mod names;
+pub mod origin;
 pub mod player;
 pub mod read;
 pub mod record;
@@ -25,6 +27,7 @@ pub mod seal;
 mod sequences;
 pub mod stats;
 pub mod summary;
+pub mod survey;
 pub mod syncer;
 pub mod verify;
 pub mod writer;
@@ -44,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use self::disk::{Directory, Folder};
-use self::repair::Repaired;
+use self::repair::{Repaired, Unrepaired};
 use self::stats::Stats;
 use self::syncer::{Abandoned, Common, Retention};
 use self::writer::{Settings, Writer};
@@ -101,24 +104,37 @@ impl Lock {
         }
     }
 
-    /// Seals what a crash has left torn. What cannot be repaired now stays as it is, until the next start.
+    /// Seals what a crash has left torn. A file that cannot be repaired now stays as it is, until the next start.
     pub fn repair(&self, stats: &Stats) {
         let repaired = match repair::repair_dir(&self.path) {
             Ok(repaired) => repaired,
             Err(failure) => {
-                error!(
-                    "recording: cannot repair what was left: {failure}; left for the next start"
-                );
+                error!("recording: cannot look for torn files: {failure}");
                 return;
             }
         };
-        for Repaired {
-            from, recovered, ..
-        } in repaired
-        {
+        for repaired in repaired {
+            let Repaired {
+                from,
+                original,
+                recovered,
+                ..
+            } = match repaired {
+                Ok(repaired) => repaired,
+                Err(Unrepaired { path, failure }) => {
+                    error!(file = %path.display(), "recording: cannot repair a torn file: {failure}; it is left for the next start");
+                    continue;
+                }
+            };
             let (blocks, bytes_lost) = (recovered.blocks, recovered.lost_bytes);
             stats.repaired(blocks, bytes_lost);
             warn!(file = %from.display(), "recording: a torn file was repaired: {blocks} blocks recovered, {bytes_lost} bytes lost");
+            if let Some(original) = original {
+                warn!(file = %original.display(), "recording: the original is kept, since more is lost than an unfinished record");
+            }
+            for hint in recovered.hints() {
+                warn!(file = %from.display(), "recording: {hint}");
+            }
         }
     }
 

@@ -62,6 +62,8 @@ mod packaging;
 mod peers;
 mod pieces;
 #[cfg(feature = "daemon")]
+mod planted;
+#[cfg(feature = "daemon")]
 mod power;
 #[cfg(feature = "daemon")]
 mod read;
@@ -72,6 +74,8 @@ mod recordings;
 mod refusals;
 #[cfg(feature = "daemon")]
 mod reload;
+#[cfg(feature = "daemon")]
+mod repair;
 #[cfg(feature = "daemon")]
 mod replay;
 #[cfg(feature = "daemon")]

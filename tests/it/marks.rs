@@ -3,22 +3,11 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
-use framing_core::{AnyFraming, Blocks, Framing, Limits};
-use host_daemon::batch::{Batch, StopAt, WholeBlocks};
-use host_daemon::decode::Decoder;
-use host_daemon::event::{Event, Position, Source, What};
-use host_daemon::pool::Buffer;
 use host_daemon::recording::container::Compression;
-use host_daemon::recording::disk::Directory;
 use host_daemon::recording::input::Input;
 use host_daemon::recording::recover::recover;
-use host_daemon::recording::syncer::{Common, Retention};
 use host_daemon::recording::verify::verify;
-use host_daemon::recording::writer::{Settings, Writer};
 use mcap::MessageStream;
 
 /// The opcode of a chunk.
@@ -26,58 +15,8 @@ const CHUNK: u8 = 6;
 
 /// Records these blocks of a device, each in a chunk of its own, and gives the sealed file.
 fn record(folder: &Path, device: &str, blocks: &[&[u8]]) -> PathBuf {
-    let common = Arc::new(Common {
-        folder: Arc::new(Directory::open(folder).unwrap()),
-        stats: Arc::default(),
-        abandon: AtomicBool::new(false),
-        retention: Retention::new(None),
-    });
-    let settings = Settings {
-        compression: Compression::None,
-        rotate_bytes: 1 << 30,
-        rotate_after: Duration::from_secs(3600),
-        sync_after: Duration::from_secs(3600),
-    };
-    let mut writer = Writer::new(settings, common, 1);
-    let framing = AnyFraming::Blocks(Blocks);
-    let source = Arc::new(Source {
-        conn: 1,
-        device: device.into(),
-        framing,
-        decoder: Decoder::default(),
-    });
-    for block in blocks {
-        let len = u32::try_from(block.len()).unwrap().to_be_bytes();
-        let wire = [&len[..], block].concat();
-        let limits = Limits {
-            block_max: 1 << 20,
-            skip_max: 0,
-        };
-        let mut decoder = framing.decoder();
-        let buffer = Buffer::own(wire);
-        let decoded = Batch::decode(
-            buffer,
-            &mut decoder,
-            &limits,
-            StopAt::default(),
-            WholeBlocks::Kept,
-            &mut false,
-        );
-        let batch = Arc::new(decoded.batch);
-        let event = Event {
-            source: Arc::clone(&source),
-            time: std::time::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
-            what: What::Batch {
-                batch,
-                position: Position::default(),
-            },
-        };
-        writer.event(&event).unwrap();
-        writer.commit().unwrap();
-    }
-    writer.finish().unwrap();
-    let mut files = fs::read_dir(folder).unwrap();
-    files.next().unwrap().unwrap().path()
+    let chunks: Vec<_> = blocks.iter().map(|block| vec![block.to_vec()]).collect();
+    tests::recorded::record(folder, device, Compression::None, &chunks)
 }
 
 fn wrong(path: &Path) -> Vec<String> {

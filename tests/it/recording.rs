@@ -431,6 +431,39 @@ fn the_oldest_files_make_room_for_the_newest() {
 }
 
 #[test]
+fn originals_of_repaired_files_count_and_go_with_the_oldest() {
+    let folder = TempDir::new().unwrap();
+    let begun = "20260101T000000Z";
+    let originals = [1, 2].map(|n| format!("{n:08}-{begun}.mcap.lost"));
+    for name in &originals {
+        fs::write(folder.path().join(name), vec![0; 30_000]).unwrap();
+    }
+    fs::write(folder.path().join("notes.lost"), vec![0; 30_000]).unwrap();
+    let settings = Settings {
+        rotate_bytes: 20_000,
+        ..SETTINGS
+    };
+    let common = common(Directory::open(folder.path()).unwrap(), Some(60_000));
+    let mut writer = Writer::new(settings, common, 3);
+    let device = source(1);
+    for n in 0..20 {
+        writer
+            .event(&event(&device, n * 10..n * 10 + 10, b""))
+            .unwrap();
+        writer.commit().unwrap();
+    }
+    writer.finish().unwrap();
+    // More than 30,000 bytes were written: one of the two had to go, or both.
+    let left = files(folder.path());
+    assert!(!left.contains(&originals[0]), "{left:?}");
+    assert!(left.contains(&"notes.lost".to_owned()), "{left:?}");
+    let of_ours = left.iter().filter(|name| names::number(name).is_some());
+    let lens = of_ours.map(|name| fs::metadata(folder.path().join(name)).unwrap().len());
+    assert!(lens.sum::<u64>() <= 60_000, "{left:?}");
+    assert!(read_back(folder.path()).into_iter().eq(0..200));
+}
+
+#[test]
 fn more_devices_than_a_file_has_channels_begin_another() {
     let stats = Arc::<Stats>::default();
     let disk = Simulated::new(Arc::clone(&stats), None);

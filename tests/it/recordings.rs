@@ -253,7 +253,7 @@ fn a_directory_is_repaired_once_and_for_all_wherever_the_repair_was_cut() {
     fs::write(directory.join("blocksd.lock"), b"").unwrap();
     fs::write(directory.join("notes.part"), b"not ours").unwrap();
 
-    let repaired = repair_dir(directory).unwrap();
+    let repaired: Vec<_> = repair_dir(directory).unwrap().map(Result::unwrap).collect();
     let numbers: Vec<_> = repaired.iter().map(|it| it.to.clone()).collect();
     let sealed_name = |number| Some(name(directory, number, "mcap"));
     assert_eq!(
@@ -276,7 +276,7 @@ fn a_directory_is_repaired_once_and_for_all_wherever_the_repair_was_cut() {
         .collect();
     left.sort();
     assert_eq!(left.len(), 6, "{left:?}");
-    assert!(repair_dir(directory).unwrap().is_empty());
+    assert_eq!(repair_dir(directory).unwrap().count(), 0);
 }
 
 #[test]

@@ -13,7 +13,8 @@ use crate::decode::Decoding;
 /// Arguments of `recover`.
 #[derive(Args, Debug)]
 pub struct Recover {
-    /// A torn file, which stays as it is, or a directory, of which every torn file is replaced by a sealed one.
+    /// A torn file, which stays as it is, or a directory, of which every torn file is replaced by a sealed one; where more
+    /// is lost than an unfinished record, the original is kept with the ending `.lost`.
     #[arg(value_name = "FILE|DIR")]
     pub path: PathBuf,
     /// Where to write what is whole in a file; by default beside it. Never over another file.

@@ -56,6 +56,7 @@ impl Failure {
             | Self::Duplicate { .. }
             | Self::Conflict { .. } => Code::Wrong,
             Self::NothingWhole { .. }
+            | Self::Unrepaired { .. }
             | Self::Unsound { .. }
             | Self::CutOff { .. }
             | Self::NotWhole { .. }

@@ -5,7 +5,8 @@ use std::io::{self, Read};
 
 use mcap::records::{ChunkHeader, Record, op};
 
-use super::record::{HEAD_LEN, Raw, head};
+use super::mark::{self, Mark};
+use super::record::{GAP, HEAD_LEN, Raw, head};
 
 /// Longest chunk that is read, in bytes, as it is and decompressed: a block of 1 GiB, the longest that is held whole,
 /// and what may stand before it.
@@ -16,6 +17,17 @@ const FIXED_LEN: u64 = HEAD_LEN as u64 + 28 + 4 + 8;
 
 /// Bytes that [`Extent::of`] needs to see.
 pub const EXTENT_LEN: usize = FIXED_LEN as usize + 4;
+
+/// Bytes from the begin of a chunk's record that [`mark`] needs to see: the first compressed block is within them.
+pub const HEAD_MAX: usize = 256 << 10;
+
+/// Bytes of the record with the mark.
+const MARK_LEN: u64 = HEAD_LEN as u64 + 8;
+
+/// What compressed content begins with.
+pub const ZSTD_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
+/// The same for LZ4.
+pub const LZ4_MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
 
 /// A chunk that is whole.
 #[derive(Debug)]
@@ -51,7 +63,7 @@ pub enum ChunkFault {
         /// How many of them are there.
         have: u64,
     },
-    /// Its lengths do not agree, or are beyond all limits.
+    /// Its lengths do not agree, with one another or with its content, or are beyond all limits.
     Lengths,
     /// No way to decompress it is known.
     Compression(String),
@@ -69,6 +81,8 @@ pub enum ChunkFault {
         /// Where in it the first is that is none, in bytes.
         offset: u64,
     },
+    /// It is whole, and belongs to another recording: a payload that looks like a chunk.
+    Foreign,
 }
 
 /// How long a chunk says that it is, where its lengths agree with one another. One length that is damaged shows.
@@ -88,7 +102,6 @@ impl Extent {
             return None;
         };
         let long = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-        let (start, end) = (long(HEAD_LEN)?, long(HEAD_LEN + 8)?);
         let uncompressed_len = long(HEAD_LEN + 16)?;
         let name_len =
             usize::try_from(u32::from_le_bytes(*bytes.get(37..)?.first_chunk()?)).ok()?;
@@ -99,8 +112,7 @@ impl Extent {
             && len.checked_add(HEAD_LEN as u64)? == compressed_len.checked_add(fixed)?
             && compressed_len <= CHUNK_MAX
             && uncompressed_len <= CHUNK_MAX
-            && (!name.is_empty() || compressed_len == uncompressed_len)
-            && start <= end;
+            && (!name.is_empty() || compressed_len == uncompressed_len);
         agree.then_some(Self {
             len: len + HEAD_LEN as u64,
             uncompressed_len,
@@ -165,6 +177,53 @@ pub fn content<'a>(bytes: &'a [u8], header: &ChunkHeader, plain: &'a [u8]) -> &'
     }
 }
 
+/// The mark of a chunk whose record begins with these bytes, of which [`HEAD_MAX`] are enough. Its CRC is not checked.
+#[must_use]
+pub fn mark(bytes: &[u8]) -> Option<Mark> {
+    let name_len = u32::from_le_bytes(*bytes.get(37..)?.first_chunk()?);
+    let name_end = 41_usize.checked_add(usize::try_from(name_len).ok()?)?;
+    let name = str::from_utf8(bytes.get(41..name_end)?).ok()?;
+    mark_of_content(name, bytes.get(name_end.checked_add(8)?..)?)
+}
+
+/// Whether these bytes, the last of a file, are the beginning of a chunk of ours that was not finished, as far as can be
+/// seen: with a mark that is admitted, and made of the records that a chunk has.
+#[must_use]
+pub fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<Mark>) -> bool) -> bool {
+    let own = mark(bytes.get(..HEAD_MAX).unwrap_or(bytes));
+    let begin = usize::try_from(FIXED_LEN).unwrap_or_default();
+    let is_compressed = bytes.get(37..41).is_some_and(|name_len| name_len != [0; 4]);
+    let mut rest = bytes.get(begin..).unwrap_or_default();
+    if is_compressed || (rest.len() as u64) < MARK_LEN {
+        // The first compressed block may not be there.
+        return own.is_none() || admits(own);
+    }
+    let is_known = |opcode| matches!(opcode, op::SCHEMA..=op::MESSAGE | mark::OPCODE | GAP);
+    while let Some(raw) = Raw::take(&mut rest) {
+        if !is_known(raw.opcode) || (raw.opcode <= op::MESSAGE && !raw.is_well_formed()) {
+            return false;
+        }
+    }
+    admits(own) && rest.first().is_none_or(|&opcode| is_known(opcode))
+}
+
+/// The mark that content begins with, compressed so.
+#[must_use]
+pub fn mark_of_content(compression: &str, content: &[u8]) -> Option<Mark> {
+    let mut plain = Vec::new();
+    let read = match compression {
+        "" => return Mark::of_chunk(content),
+        "lz4" => {
+            lz4::Decoder::new(content).and_then(|it| it.take(MARK_LEN).read_to_end(&mut plain))
+        }
+        "zstd" => zstd::stream::read::Decoder::with_buffer(content).and_then(
+            |it: zstd::stream::read::Decoder<'_, &[u8]>| read_all(it, MARK_LEN, &mut plain),
+        ),
+        _ => return None,
+    };
+    read.ok().and_then(|_| Mark::of_chunk(&plain))
+}
+
 /// The memory grows with what comes out, never with what is declared.
 fn decompress(header: &ChunkHeader, data: &[u8], plain: &mut Vec<u8>) -> Result<(), ChunkFault> {
     // One byte more shows that there is more than declared.
@@ -193,6 +252,7 @@ impl fmt::Display for ChunkFault {
                 write!(f, "chunk has CRC {calculated:08x}, not {stored:08x}")
             }
             Self::Records { offset } => write!(f, "no record at {offset} of the chunk's content"),
+            Self::Foreign => f.write_str("chunk of another recording"),
         }
     }
 }

@@ -101,6 +101,12 @@ impl Container {
         })
     }
 
+    /// The mark of the file.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        self.mark
+    }
+
     /// Whether the channels of one more connection may be too many: it is time for another file.
     #[must_use]
     pub const fn is_full(&self) -> bool {

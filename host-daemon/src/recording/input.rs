@@ -108,6 +108,21 @@ impl Input {
         Ok(self.window.get(from..).unwrap_or_default())
     }
 
+    /// Whether nothing but zeros comes from `from` on.
+    ///
+    /// # Errors
+    /// [`Failure::File`].
+    pub fn is_zero(&mut self, from: u64) -> Result<bool, Failure> {
+        let mut at = from;
+        loop {
+            let bytes = self.window_at(at, 1)?;
+            if bytes.is_empty() || bytes.iter().any(|byte| *byte != 0) {
+                return Ok(bytes.is_empty());
+            }
+            at += bytes.len() as u64;
+        }
+    }
+
     fn holds(&self, offset: u64, len: usize) -> bool {
         let end = self.start + self.window.len() as u64;
         self.start <= offset && offset + len as u64 <= end

@@ -1,6 +1,7 @@
 //! What every chunk of a file begins with, and nobody else knows: a payload that looks like a chunk is not taken for
 //! one when a damaged file is searched.
 
+use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::record::Raw;
@@ -12,7 +13,7 @@ pub const LIBRARY: &str = "blocksd ";
 pub const OPCODE: u8 = 0xb5;
 
 /// What sets a file of ours apart from all others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(u64);
 
 impl Mark {
@@ -33,9 +34,15 @@ impl Mark {
     #[must_use]
     pub fn of_library(library: &str) -> Option<Self> {
         let (_, mark) = library.strip_prefix(LIBRARY)?.split_once('+')?;
-        let number = u64::from_str_radix(mark, 16).ok()?;
+        Self::of_digits(mark)
+    }
+
+    /// That with these sixteen hexadecimal digits.
+    #[must_use]
+    pub fn of_digits(digits: &str) -> Option<Self> {
+        let mark = Self(u64::from_str_radix(digits, 16).ok()?);
         // In one way only, so that a damaged one shows.
-        (format!("{number:016x}") == mark).then_some(Self(number))
+        (mark.to_string() == digits).then_some(mark)
     }
 
     /// That of a chunk with this content.
@@ -44,6 +51,12 @@ impl Mark {
         let first = Raw::take(&mut records)?;
         let body = first.body.try_into().ok()?;
         (first.opcode == OPCODE).then_some(Self(u64::from_le_bytes(body)))
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
     }
 }
 
@@ -58,7 +71,7 @@ impl Default for Mark {
 pub fn library(mark: Option<Mark>) -> String {
     let version = env!("CARGO_PKG_VERSION");
     match mark {
-        Some(Mark(mark)) => format!("{LIBRARY}{version}+{mark:016x}"),
+        Some(mark) => format!("{LIBRARY}{version}+{mark}"),
         None => format!("{LIBRARY}{version}"),
     }
 }

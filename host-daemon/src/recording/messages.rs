@@ -130,10 +130,7 @@ fn visit_file(
     let Some((mut input, mut is_open)) = listed.open()? else {
         return Ok(0);
     };
-    let summary = match is_open {
-        true => None,
-        false => Summary::read(&mut input)?.ok(),
-    };
+    let summary = Summary::of_sealed(&mut input, is_open)?;
     if summary.as_ref().is_some_and(|it| is_outside(it, wanted)) {
         return Ok(0);
     }

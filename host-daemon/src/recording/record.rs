@@ -7,6 +7,12 @@ pub const HEAD_LEN: usize = 9;
 /// Bytes of a `DataEnd` record.
 pub const DATA_END_LEN: u64 = HEAD_LEN as u64 + 4;
 
+/// The opcode of a record in chunks of a repaired file: messages may be missing here. It holds the offset and the length
+/// of what was lost of the original, 64 bits each.
+pub const GAP: u8 = 0xb6;
+/// Bytes that the body of such a record has.
+pub const GAP_LEN: usize = 16;
+
 /// What begins the topics of devices.
 pub const DEVICE: &str = "/device/";
 /// The topic of what is no block.
@@ -117,6 +123,23 @@ pub fn head(bytes: &[u8]) -> Option<(u8, u64)> {
     Some((opcode, u64::from_le_bytes(take_array(&mut rest)?)))
 }
 
+/// Whether a record of ours that begins so, and ends with the file, is one that was not finished: its length stands in
+/// it twice.
+#[must_use]
+pub fn is_unfinished(begin: &[u8]) -> bool {
+    let Some((opcode, len)) = head(begin) else {
+        return true;
+    };
+    match opcode {
+        op::DATA_END => len == DATA_END_LEN - HEAD_LEN as u64,
+        op::MESSAGE_INDEX => {
+            let entries = begin.get(HEAD_LEN + 2..).and_then(|it| it.first_chunk());
+            entries.is_none_or(|it| u64::from(u32::from_le_bytes(*it)) + 6 == len)
+        }
+        _ => false,
+    }
+}
+
 /// A stretch of a record's body.
 #[derive(Clone, Copy, Debug)]
 enum Field {
@@ -206,6 +229,21 @@ fn take_array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_that_was_not_finished_has_its_length_twice() {
+        let index = |len: u64, entries: u32| {
+            let mut bytes = vec![op::MESSAGE_INDEX];
+            bytes.extend(len.to_le_bytes());
+            bytes.extend([1, 0]);
+            bytes.extend(entries.to_le_bytes());
+            bytes
+        };
+        assert!(is_unfinished(&index(326, 320)) && !is_unfinished(&index(327, 320)));
+        // So short that nothing can be lost with it.
+        assert!(is_unfinished(&index(327, 320)[..14]) && is_unfinished(&[op::CHUNK; 8]));
+        assert!(!is_unfinished(&[op::CHUNK; 9]));
+    }
 
     #[test]
     fn a_length_that_runs_over_its_record_is_refused() {

@@ -1,23 +1,27 @@
-//! What is whole in a torn recording, as a sealed one.
+//! What is whole in a torn recording, as a sealed one: [`recover`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use mcap::records::{Channel, Header, Record, op};
+use mcap::records::{Channel, Record, op};
 
 use super::chunk::Chunk;
 use super::input::Input;
-use super::mark::{self, Mark};
-use super::record::{Kind, Raw, UNKNOWN_TOPIC};
+use super::mark::Mark;
+use super::record::{GAP, Kind, Raw, UNKNOWN_TOPIC};
 use super::scan::{Found, Lost, Scan};
 use super::seal::{Sealer, channel_record, record, schema_record};
-use super::summary::Summary;
+use super::survey::{Definitions, Survey};
+use super::verify::{Verified, verify};
+use super::wrong::What;
 use crate::failure::Failure;
 
 /// Stretches of lost bytes that are told one by one.
 pub const LOST_MAX: usize = 100;
+/// Marks of which it is told that they may be the file's.
+const HINTS_MAX: usize = 10;
 /// Bytes of records that stand in no chunk, of which one chunk is made.
 const LOOSE_LEN: usize = 1 << 20;
 
@@ -26,7 +30,12 @@ const LOOSE_LEN: usize = 1 << 20;
 pub struct Recovered {
     /// The file is sealed and sound as it is. Nothing was written.
     pub complete: bool,
-    /// Whole chunks. If there are none, and the file is not complete, nothing was written.
+    /// Something was kept: a file was written.
+    pub written: bool,
+    /// More is lost than a record that was not finished when the writing ended. The original may hold data that was
+    /// not recovered, and must be kept.
+    pub damaged: bool,
+    /// Whole chunks.
     pub chunks: u64,
     /// Blocks in them.
     pub blocks: u64,
@@ -46,6 +55,9 @@ pub struct Recovered {
     pub lost_bytes: u64,
     /// Where they are: the first [`LOST_MAX`] stretches.
     pub lost: Vec<Lost>,
+    /// Marks of whole chunks that were not taken, since neither the name nor the beginning of the file says which mark
+    /// is its own, and how many of each.
+    pub strangers: BTreeMap<Mark, u64>,
 }
 
 /// Writes a sealed file `to`, which must not exist, with all that is whole in `from`, and has it on the disk. Chunks
@@ -54,43 +66,36 @@ pub struct Recovered {
 /// # Errors
 /// [`Failure::File`], [`Failure::Write`]; then there is no file `to`.
 pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Failure> {
-    let mut input = Input::open(from)?;
-    let summary = Summary::read(&mut input)?.ok();
-    let mut scan = Scan::new(input, summary.as_ref(), false);
-    if summary.is_some() {
-        let (recovered, is_sound) = count(&mut scan)?;
-        if is_sound {
-            return Ok(recovered);
-        }
-        scan = Scan::new(Input::open(from)?, summary.as_ref(), false);
-    }
-    let mut keeper = Keeper::new(to, summary);
+    let survey = Survey::of(from)?;
+    let is_complete = survey.is_whole && check(from)?.is_some();
+    let mut scan = Scan::new(Input::open(from)?, survey.summary.as_ref(), false);
+    let mut keeper = Keeper::new((!is_complete).then_some(to), survey);
     let kept = keeper.keep_all(&mut scan);
-    match kept.and_then(|()| keeper.finish()) {
-        Ok(recovered) => Ok(recovered),
-        Err(failure) => {
-            // What is there is not what was asked for; if it was there before, it was not touched.
-            if keeper.created {
-                let _ = fs::remove_file(to);
-            }
-            Err(failure)
+    let finished = kept.and_then(|()| keeper.finish());
+    let checked = finished.and_then(|mut recovered| {
+        recovered.complete = is_complete;
+        if recovered.written && check(to)?.is_none() {
+            recovered.damaged = true;
         }
+        Ok(recovered)
+    });
+    if checked.is_err() && keeper.created {
+        // What is there is not what was asked for; if it was there before, it was not touched.
+        let _ = fs::remove_file(to);
     }
+    checked
 }
 
-/// Whether a file with a summary is sound, and what is in it.
-fn count(scan: &mut Scan) -> Result<(Recovered, bool), Failure> {
-    let mut tally = Tally::default();
-    while let Some(found) = scan.advance()? {
-        match found {
-            Found::Chunk(chunk) => tally.chunk(&chunk, None, &mut Vec::new()),
-            Found::Lost(_) => return Ok((Recovered::default(), false)),
-            Found::Header(_) | Found::Record { .. } => {}
-        }
-    }
-    let is_sound = scan.has_ended() && tally.recovered.unknown == 0;
-    tally.recovered.complete = true;
-    Ok((tally.recovered, is_sound))
+/// What is in a file that is sound, but for messages that may be missing; none if it is not.
+///
+/// # Errors
+/// [`Failure::File`].
+pub fn check(path: &Path) -> Result<Option<Verified>, Failure> {
+    let mut is_sound = true;
+    let verified = verify(Input::open(path)?, false, &mut |wrong| {
+        is_sound &= matches!(wrong.what, What::Sequence { .. });
+    })?;
+    Ok(is_sound.then_some(verified))
 }
 
 /// Counts messages, and knows which channels there are.
@@ -105,19 +110,19 @@ struct Tally {
 
 impl Tally {
     /// Counts what is in a chunk. Records of channels and schemas that must stand before it go to `missing`.
-    fn chunk(&mut self, chunk: &Chunk<'_>, summary: Option<&Summary>, missing: &mut Vec<u8>) {
+    fn chunk(&mut self, chunk: &Chunk<'_>, known: &Definitions, missing: &mut Vec<u8>) {
         self.recovered.chunks += 1;
         for (_, raw) in chunk.records() {
-            self.take(&raw, summary, missing);
+            self.take(&raw, known, missing);
         }
     }
 
-    fn take(&mut self, raw: &Raw<'_>, summary: Option<&Summary>, missing: &mut Vec<u8>) {
+    fn take(&mut self, raw: &Raw<'_>, known: &Definitions, missing: &mut Vec<u8>) {
         if let Some((header, data)) = raw.message() {
             let id = header.channel_id;
             let kind = match self.kinds.get(&id) {
                 Some(kind) => *kind,
-                None => self.define(id, summary, missing),
+                None => self.define(id, known, missing),
             };
             let recovered = &mut self.recovered;
             recovered.bytes += data.len() as u64;
@@ -138,59 +143,52 @@ impl Tally {
             Some(Record::Schema { header, .. }) => {
                 self.schemas.insert(header.id);
             }
-            Some(Record::Channel(channel)) => self.channel(&channel, summary, missing),
+            Some(Record::Channel(channel)) => self.channel(&channel, known, missing),
             _ => {}
         }
     }
 
-    fn channel(&mut self, channel: &Channel, summary: Option<&Summary>, missing: &mut Vec<u8>) {
+    fn channel(&mut self, channel: &Channel, known: &Definitions, missing: &mut Vec<u8>) {
         let schema = channel.schema_id;
         if schema != 0 && self.schemas.insert(schema) {
             // Its record was lost: readers refuse a channel without.
-            let known = summary.and_then(|summary| summary.schemas.get(&schema));
-            missing.extend(match known {
-                Some((known, data)) => schema_record(schema, &known.name, &known.encoding, data),
-                None => schema_record(schema, "", "", b""),
-            });
+            let (name, encoding, data) = known.schema(schema).unwrap_or_default();
+            missing.extend(schema_record(schema, name, encoding, data));
         }
         self.kinds.insert(channel.id, Kind::of(&channel.topic));
         self.unknown.remove(&channel.id);
     }
 
-    /// A channel of which the record was lost: that of the summary, or one that is made up, so that its messages
-    /// are kept.
-    fn define(&mut self, id: u16, summary: Option<&Summary>, missing: &mut Vec<u8>) -> Kind {
-        let known = summary.and_then(|summary| summary.channels.get(&id));
-        let channel = match known {
-            Some(known) => {
-                self.channel(known, summary, missing);
-                known.clone()
+    /// A channel of which the record was lost, or comes later: that which is known, or one that is made up, so that
+    /// its messages are kept.
+    fn define(&mut self, id: u16, known: &Definitions, missing: &mut Vec<u8>) -> Kind {
+        let channel = match known.channel(id) {
+            Some(channel) => {
+                self.channel(channel, known, missing);
+                channel.clone()
             }
             None => {
                 self.unknown.insert(id);
+                self.kinds.insert(id, Kind::Other);
                 Channel {
                     id,
                     schema_id: 0,
                     topic: format!("{UNKNOWN_TOPIC}{id}"),
-                    message_encoding: "raw".to_owned(),
-                    metadata: Default::default(),
+                    message_encoding: String::new(),
+                    metadata: BTreeMap::new(),
                 }
             }
         };
         missing.extend(channel_record(&channel));
-        let kind = Kind::of(&channel.topic);
-        self.kinds.insert(id, kind);
-        kind
+        self.kinds.get(&id).copied().unwrap_or(Kind::Other)
     }
 
-    fn lose(&mut self, lost: Lost) {
-        use super::scan::Why;
-        if !lost.why.loses_messages() {
-            return;
-        }
+    /// `is_last` says that the stretch reaches to the end of the file.
+    fn lose(&mut self, lost: Lost, is_last: bool) {
         let recovered = &mut self.recovered;
-        recovered.lost_chunks += u64::from(matches!(lost.why, Why::Chunk(_)));
+        recovered.damaged |= !(is_last && lost.why.is_tail());
         recovered.lost_bytes += lost.len;
+        recovered.lost_chunks += u64::from(matches!(lost.why, super::scan::Why::Chunk(_)));
         if recovered.lost.len() < LOST_MAX {
             recovered.lost.push(lost);
         }
@@ -199,44 +197,48 @@ impl Tally {
 
 /// Writes what is whole.
 struct Keeper<'a> {
-    to: &'a Path,
-    summary: Option<Summary>,
+    /// None if it is only to be counted.
+    to: Option<&'a Path>,
+    survey: Survey,
     tally: Tally,
-    header: Header,
-    header_is_lost: bool,
     sealer: Option<Sealer>,
     created: bool,
+    /// What was lost since the last chunk, if messages may be.
+    gap: Option<(u64, u64)>,
     /// Records that stood in no chunk.
     loose: Vec<u8>,
 }
 
 impl<'a> Keeper<'a> {
-    fn new(to: &'a Path, summary: Option<Summary>) -> Self {
+    fn new(to: Option<&'a Path>, survey: Survey) -> Self {
+        let mut tally = Tally::default();
+        tally.recovered.strangers = survey.strangers.clone();
         Self {
             to,
-            summary,
-            tally: Tally::default(),
-            header_is_lost: true,
-            header: Header {
-                profile: String::new(),
-                library: mark::library(None),
-            },
+            survey,
+            tally,
             sealer: None,
             created: false,
+            gap: None,
             loose: Vec::new(),
         }
     }
 
     fn keep_all(&mut self, scan: &mut Scan) -> Result<(), Failure> {
+        let len = scan.input().len();
         while let Some(found) = scan.advance()? {
             match found {
-                Found::Header(header) => {
-                    self.header = header;
-                    self.header_is_lost = false;
-                }
+                Found::Header(_) => {}
                 Found::Chunk(chunk) => self.keep(&chunk)?,
                 Found::Record { raw, .. } => self.keep_loose(&raw)?,
-                Found::Lost(lost) => self.tally.lose(lost),
+                Found::Lost(lost) => {
+                    if lost.why.loses_messages() {
+                        let (offset, before) = self.gap.unwrap_or((lost.offset, 0));
+                        self.gap = Some((offset, before + lost.len));
+                    }
+                    let is_last = lost.offset + lost.len == len;
+                    self.tally.lose(lost, is_last);
+                }
             }
             if scan.has_ended() {
                 // The summary is written anew.
@@ -248,13 +250,19 @@ impl<'a> Keeper<'a> {
 
     fn keep(&mut self, chunk: &Chunk<'_>) -> Result<(), Failure> {
         self.flush()?;
-        if self.header_is_lost && self.sealer.is_none() {
-            self.header.library = mark::library(Mark::of_chunk(chunk.records));
-        }
+        let is_first = self.tally.recovered.chunks == 0;
         let mut missing = Vec::new();
-        let summary = self.summary.as_ref();
-        self.tally.chunk(chunk, summary, &mut missing);
-        let sealer = self.sealer()?;
+        let gap = self.gap.take().filter(|_| self.survey.is_ours && !is_first);
+        if let Some((offset, len)) = gap {
+            // Numbers of messages are missing here, and that is no fault of this file.
+            let body = [offset.to_le_bytes(), len.to_le_bytes()].concat();
+            missing.extend(record(GAP, &body));
+        }
+        self.tally
+            .chunk(chunk, &self.survey.definitions, &mut missing);
+        let Some(sealer) = self.sealer()? else {
+            return Ok(());
+        };
         if !missing.is_empty() {
             sealer.records(&missing)?;
         }
@@ -265,8 +273,7 @@ impl<'a> Keeper<'a> {
         match raw.opcode {
             op::MESSAGE | op::CHANNEL | op::SCHEMA => {
                 let mut missing = Vec::new();
-                let summary = self.summary.as_ref();
-                self.tally.take(raw, summary, &mut missing);
+                self.tally.take(raw, &self.survey.definitions, &mut missing);
                 self.loose.extend(missing);
                 self.loose.extend(record(raw.opcode, raw.body));
                 if LOOSE_LEN <= self.loose.len() {
@@ -274,7 +281,10 @@ impl<'a> Keeper<'a> {
                 }
                 Ok(())
             }
-            op::ATTACHMENT | op::METADATA | 0x80.. => self.sealer()?.other(raw),
+            op::ATTACHMENT | op::METADATA | 0x80.. => match self.sealer()? {
+                Some(sealer) => sealer.other(raw),
+                None => Ok(()),
+            },
             // Of a chunk, or of the end: written anew.
             _ => Ok(()),
         }
@@ -286,24 +296,41 @@ impl<'a> Keeper<'a> {
         }
         self.tally.recovered.chunks += 1;
         let loose = std::mem::take(&mut self.loose);
-        self.sealer()?.records(&loose)
+        match self.sealer()? {
+            Some(sealer) => sealer.records(&loose),
+            None => Ok(()),
+        }
     }
 
-    fn sealer(&mut self) -> Result<&mut Sealer, Failure> {
-        if self.sealer.is_none() {
-            let sealer = Sealer::create(self.to, &self.header)?;
+    fn sealer(&mut self) -> Result<Option<&mut Sealer>, Failure> {
+        if let (None, Some(to)) = (&self.sealer, self.to) {
+            self.sealer = Some(Sealer::create(to, &self.survey.header)?);
             self.created = true;
-            return Ok(self.sealer.insert(sealer));
         }
-        self.sealer.as_mut().ok_or(Failure::BrokenPipe)
+        Ok(self.sealer.as_mut())
     }
 
     fn finish(&mut self) -> Result<Recovered, Failure> {
         self.flush()?;
         if let Some(sealer) = self.sealer.take() {
             sealer.finish()?;
+            self.tally.recovered.written = true;
         }
         Ok(std::mem::take(&mut self.tally.recovered))
+    }
+}
+
+impl Recovered {
+    /// A line for each mark that may be the file's, where that cannot be known.
+    pub fn hints(&self) -> impl Iterator<Item = String> {
+        let strangers = self.strangers.iter().take(HINTS_MAX);
+        strangers.map(|(mark, count)| {
+            format!(
+                "{count} chunks with mark {mark} were not taken, since neither the name nor the beginning of the file \
+                 has it; if they are of this file and not of a payload, rename the file to \
+                 NUMBER-TIME-{mark}.mcap.part and recover it again"
+            )
+        })
     }
 }
 

@@ -6,7 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::recover::{Recovered, recover};
+use super::input::Input;
+use super::names::{self, State};
+use super::recover::{Recovered, check, recover};
 use crate::failure::Failure;
 
 /// The file that is locked by the one daemon that writes to a directory.
@@ -17,41 +19,66 @@ pub const SEALED: &str = "mcap";
 pub const PART: &str = "part";
 /// How the name of a file ends that a repair is writing.
 pub const NEW: &str = "new";
+/// How the name of the original ends where a repair lost more than a record that was not finished.
+pub const LOST: &str = "lost";
 
 /// How long a lock is tried for, and how often.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
+/// Bytes of two files that are compared at once.
+const COMPARE_LEN: usize = 1 << 20;
+
 /// What was done with a torn file.
 #[derive(Clone, Debug)]
 pub struct Repaired {
-    /// The torn file. It is gone.
+    /// The torn file. It no longer has this name.
     pub from: PathBuf,
     /// The sealed file that is there in its place; none if there was nothing to keep.
     pub to: Option<PathBuf>,
+    /// Where the original is, if more is lost than a record that was not finished.
+    pub original: Option<PathBuf>,
     /// What is in it, and what was lost.
     pub recovered: Recovered,
 }
 
-/// Seals every torn file of a directory, in the order of their names. The caller holds the lock of the directory.
+/// A torn file that could not be repaired. It is as it was.
+#[derive(Debug)]
+pub struct Unrepaired {
+    /// The torn file.
+    pub path: PathBuf,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// Seals every torn file of a directory, in the order of their names, each by itself: one that cannot be repaired does
+/// not keep the others from it. A file is repaired when the iterator comes to it. The caller holds the lock of the
+/// directory.
 ///
-/// A torn file is removed only when what was kept of it is on the disk under its new name. After a crash in the midst
-/// of it, the same again gives the same.
+/// A torn file is removed only when all that it held is on the disk under its new name, but for a record that was not
+/// finished when the writing ended. If more is lost, it is kept under the sealed name with the ending [`LOST`]. After a
+/// crash in the midst of it, the same again gives the same.
 ///
 /// # Errors
-/// [`Failure::File`], [`Failure::Write`]; then the torn file is as it was.
-pub fn repair_dir(directory: &Path) -> Result<Vec<Repaired>, Failure> {
+/// [`Failure::File`] if the directory cannot be read.
+pub fn repair_dir(
+    directory: &Path,
+) -> Result<impl Iterator<Item = Result<Repaired, Unrepaired>>, Failure> {
     let mut torn = Vec::new();
     for path in files(directory)? {
-        if sealed_name(&path, NEW).is_some() {
-            remove(&path)?;
-        } else if let Some(sealed) = sealed_name(&path, PART) {
-            torn.push((path, sealed));
+        let name = path.file_name().unwrap_or_default();
+        if name.to_str().and_then(names::state) == Some(State::Part) {
+            torn.push(path);
         }
     }
-    torn.into_iter()
-        .map(|(from, sealed)| repair(directory, from, sealed))
-        .collect()
+    let directory = directory.to_owned();
+    Ok(torn.into_iter().map(move |from| {
+        let sealed = from.with_extension("");
+        repair(&directory, &from, &sealed).map_err(|failure| Unrepaired {
+            path: from,
+            failure,
+        })
+    }))
 }
 
 /// Locks a directory, for as long as the file is held.
@@ -109,6 +136,15 @@ pub fn files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
+/// Waits until the names of a directory are on the disk.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub fn sync(directory: &Path) -> Result<(), Failure> {
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| write_failure(directory, error))
+}
+
 /// The name without its ending: `a.mcap` of `a.mcap.part`.
 #[must_use]
 pub fn sealed_name(path: &Path, ending: &str) -> Option<PathBuf> {
@@ -117,44 +153,103 @@ pub fn sealed_name(path: &Path, ending: &str) -> Option<PathBuf> {
     (is_so && sealed.extension() == Some(OsStr::new(SEALED))).then_some(sealed)
 }
 
-fn repair(directory: &Path, from: PathBuf, sealed: PathBuf) -> Result<Repaired, Failure> {
-    let mut new = sealed.clone().into_os_string();
-    new.push(".");
-    new.push(NEW);
-    let new = PathBuf::from(new);
-    let recovered = recover(&from, &new)?;
+fn repair(directory: &Path, from: &Path, sealed: &Path) -> Result<Repaired, Failure> {
+    let new = with_ending(sealed, NEW);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(write_failure(&new, error));
+        }
+        _ => {}
+    }
+    let recovered = recover(from, &new)?;
+    let mut original = None;
     if recovered.complete {
-        let file = File::open(&from).and_then(|file| file.sync_all());
-        file.map_err(|error| write_failure(&from, error))?;
-        rename(&from, &sealed)?;
-    } else if recovered.chunks == 0 {
-        remove(&from)?;
+        sync_file(from)?;
+        place(from, sealed)?;
     } else {
-        rename(&new, &sealed)?;
-        // What is kept has its name before the original goes.
-        sync(directory)?;
-        remove(&from)?;
+        if recovered.written {
+            place(&new, sealed).inspect_err(|_| {
+                let _ = fs::remove_file(&new);
+            })?;
+            // What is kept has its name before the original goes.
+            sync(directory)?;
+        }
+        if recovered.damaged {
+            let lost = with_ending(sealed, LOST);
+            sync_file(from)?;
+            place(from, &lost)?;
+            original = Some(lost);
+        } else {
+            remove(from)?;
+        }
     }
     sync(directory)?;
-    let to = (recovered.complete || recovered.chunks != 0).then_some(sealed);
+    let to = (recovered.complete || recovered.written).then(|| sealed.to_owned());
     Ok(Repaired {
-        from,
+        from: from.to_owned(),
         to,
+        original,
         recovered,
     })
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
-    fs::rename(from, to).map_err(|error| write_failure(to, error))
+/// Gives a file a name. One that has it already is never replaced: if it holds the same, as after a repair that was cut
+/// off, it stays.
+fn place(from: &Path, to: &Path) -> Result<(), Failure> {
+    if !fs::exists(to).map_err(|error| write_failure(to, error))? {
+        return fs::rename(from, to).map_err(|error| write_failure(to, error));
+    }
+    if holds_the_same(from, to)? {
+        return remove(from);
+    }
+    let error = io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "there is another file of this name; move it away and start again",
+    );
+    Err(write_failure(to, error))
+}
+
+/// Whether two files have the same bytes, or are two sound recordings with the same messages.
+fn holds_the_same(one: &Path, other: &Path) -> Result<bool, Failure> {
+    if has_the_same_bytes(&mut Input::open(one)?, &mut Input::open(other)?)? {
+        return Ok(true);
+    }
+    let (one, other) = (check(one)?, check(other)?);
+    let same = one.zip(other).is_some_and(|(one, other)| {
+        (one.messages, one.blocks, one.devices) == (other.messages, other.blocks, other.devices)
+    });
+    Ok(same)
+}
+
+fn has_the_same_bytes(one: &mut Input, other: &mut Input) -> Result<bool, Failure> {
+    if one.len() != other.len() {
+        return Ok(false);
+    }
+    let mut at = 0;
+    while at < one.len() {
+        let bytes = one.at(at, COMPARE_LEN)?;
+        if bytes.is_empty() || bytes != other.at(at, COMPARE_LEN)? {
+            return Ok(false);
+        }
+        at += bytes.len() as u64;
+    }
+    Ok(true)
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    name.into()
+}
+
+fn sync_file(path: &Path) -> Result<(), Failure> {
+    let synced = File::open(path).and_then(|file| file.sync_all());
+    synced.map_err(|error| write_failure(path, error))
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {
     fs::remove_file(path).map_err(|error| write_failure(path, error))
-}
-
-fn sync(directory: &Path) -> Result<(), Failure> {
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| write_failure(directory, error))
 }
 
 fn write_failure(path: &Path, error: io::Error) -> Failure {

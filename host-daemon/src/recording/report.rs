@@ -11,11 +11,12 @@ use super::catalogue::{Listed, State, list, list_directory};
 use super::input::Input;
 use super::record::{Kind, Raw, device};
 use super::recover::{Recovered, recover};
-use super::repair::{PART, lock, repair_dir, sealed_name};
+use super::repair::{PART, Repaired, Unrepaired, lock, repair_dir, sealed_name, sync};
 use super::scan::{Found, Scan};
 use super::summary::Summary;
 use super::verify::verify;
 use crate::failure::Failure;
+use crate::log::tell;
 use mcap::records::Record;
 
 /// Things that are wrong with a file that are told one by one.
@@ -26,7 +27,8 @@ const MESSAGE_LEN: u64 = 31;
 /// Saves what is whole in a torn file, beside it, or in all torn files of a directory, in their place.
 ///
 /// # Errors
-/// [`Failure::Locked`] if a daemon is writing, [`Failure::NothingWhole`], [`Failure::File`], [`Failure::Write`].
+/// [`Failure::Locked`] if a daemon is writing, [`Failure::NothingWhole`], [`Failure::Unrepaired`], [`Failure::File`],
+/// [`Failure::Write`].
 pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Failure> {
     let failure = |error| Failure::File {
         path: path.into(),
@@ -41,11 +43,7 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Failure
             });
         }
         let _lock = lock(path)?;
-        for repaired in repair_dir(path)? {
-            let to = repaired.to.as_deref();
-            tell_recovered(&mut out, &repaired.from, to, &repaired.recovered)?;
-        }
-        return Ok(());
+        return recover_directory(&mut out, path);
     }
     if Listed::of(path.into()).is_open {
         let path = path.parent().unwrap_or(path).into();
@@ -57,10 +55,48 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Failure
         let line = writeln!(out, "{}: sealed and sound already", path.display());
         return line.map_err(Failure::stdout);
     }
-    let to = (recovered.chunks != 0).then_some(to);
-    tell_recovered(&mut out, path, to.as_deref(), &recovered)?;
+    let to = recovered.written.then_some(to);
+    if let Some(to) = &to {
+        // As far as the file system can: the original stays in any case.
+        let _ = sync(
+            to.parent()
+                .filter(|it| !it.as_os_str().is_empty())
+                .unwrap_or_else(|| Path::new(".")),
+        );
+    }
+    tell_recovered(&mut out, path, to.as_deref(), None, &recovered)?;
     to.map(|_| ())
         .ok_or_else(|| Failure::NothingWhole { path: path.into() })
+}
+
+fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), Failure> {
+    let (mut files, mut of) = (0, 0);
+    let mut told = Ok(());
+    for repaired in repair_dir(directory)? {
+        of += 1;
+        match repaired {
+            // All are repaired, whoever reads of it.
+            Ok(Repaired {
+                from,
+                to,
+                original,
+                recovered,
+            }) => {
+                let (to, original) = (to.as_deref(), original.as_deref());
+                let line = tell_recovered(out, &from, to, original, &recovered);
+                told = told.and(line);
+            }
+            Err(Unrepaired { path, failure }) => {
+                tell(format_args!("blocksd: {}: {failure}", path.display()));
+                files += 1;
+            }
+        }
+    }
+    told?;
+    match files {
+        0 => Ok(()),
+        files => Err(Failure::Unrepaired { files, of }),
+    }
 }
 
 /// The name of what is saved of a file: sealed, or, where that is its own name, `NAME.recovered.mcap`.
@@ -72,14 +108,21 @@ fn tell_recovered(
     out: &mut impl Write,
     from: &Path,
     to: Option<&Path>,
+    original: Option<&Path>,
     recovered: &Recovered,
 ) -> Result<(), Failure> {
     let from = from.display();
-    let told = match to {
-        Some(to) => writeln!(out, "{from} -> {}: {recovered}", to.display()),
-        None => writeln!(out, "{from}: {recovered}"),
+    let mut line = match to {
+        Some(to) => format!("{from} -> {}: {recovered}", to.display()),
+        None => format!("{from}: {recovered}"),
     };
-    told.map_err(Failure::stdout)?;
+    if let Some(original) = original {
+        line += &format!("; original kept as {}", original.display());
+    }
+    writeln!(out, "{line}").map_err(Failure::stdout)?;
+    for hint in recovered.hints() {
+        writeln!(out, "{from}: {hint}").map_err(Failure::stdout)?;
+    }
     for lost in &recovered.lost {
         writeln!(out, "{from}: {lost}").map_err(Failure::stdout)?;
     }
@@ -163,10 +206,7 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Failure
             continue;
         };
         let size = input.len();
-        let summary = match is_open {
-            true => None,
-            false => Summary::read(&mut input)?.ok(),
-        };
+        let summary = Summary::of_sealed(&mut input, is_open)?;
         let (state, content) = match summary {
             Some(summary) => (State::Sealed, Content::of_summary(&summary)),
             None if is_open => (State::Open, Content::scan(Scan::new(input, None, true))?),

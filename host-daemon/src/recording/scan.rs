@@ -1,28 +1,35 @@
 //! Goes through a recording chunk by chunk: sealed, torn or still being written. What is whole is told apart from
 //! what is lost.
 //!
-//! No length is believed before it was compared with the file and with a limit. Where a chunk's lengths agree with
-//! one another but its content does not agree with its CRC, exactly that chunk is lost: nothing is looked for inside,
-//! since a payload may itself look like a chunk. Where nothing can be believed, the next chunk is the next of the
-//! summary, or, in a file that has none, the next place at which a chunk with agreeing lengths and the right CRC
-//! begins. That search checks four times the length of the file at most, so that a file made of false beginnings
-//! costs no more than that.
+//! No length is believed before it was compared with the file and with a limit. Only chunks that the file's [`Origin`]
+//! admits are taken, wherever they stand. After damage the next chunk is the next place at which one begins that is
+//! admitted, has agreeing lengths and the right CRC; such a place is looked for inside a damaged chunk too, since no
+//! payload is admitted.
+//!
+//! Files whose chunks have no mark were written by other programs. There a payload may pass for a chunk, so that
+//! nothing is looked for inside a damaged chunk whose lengths agree, and the next chunk is the next of the summary. In
+//! a file without a summary the search checks four times the length of the file at most, so that a file made of false
+//! beginnings costs no more than that.
 
-use std::collections::HashSet;
-use std::fmt;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use mcap::records::{Header, Record, op};
 
-use super::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent};
+use super::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent, HEAD_MAX};
 use super::input::Input;
+pub use super::lost::{Lost, Why};
 use super::mark::{LIBRARY, Mark};
-use super::record::{DATA_END_LEN, HEAD_LEN, Raw, head};
+use super::origin::{Origin, ROOT_LEN};
+use super::record::{DATA_END_LEN, HEAD_LEN, Raw, head, is_unfinished};
 use super::summary::{Place, Summary};
 use crate::failure::Failure;
 
 /// Bytes that the search for a chunk may check besides four times the length of the file.
 const SEARCH_MIN: u64 = 64 << 20;
+
+/// Longest header that is read, in bytes.
+const HEADER_MAX: u64 = 1 << 20;
 
 /// What there is next in a file.
 #[derive(Debug)]
@@ -42,32 +49,6 @@ pub enum Found<'a> {
     Lost(Lost),
 }
 
-/// Bytes that are not whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// Where they begin in the file.
-    pub offset: u64,
-    /// How many they are.
-    pub len: u64,
-    /// Why they are lost.
-    pub why: Why,
-}
-
-/// Why bytes are lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// The file does not begin as a recording.
-    NoHeader,
-    /// A chunk that is not whole.
-    Chunk(ChunkFault),
-    /// A record that goes on behind the end of the file.
-    Cut,
-    /// No record, or one that has no place here.
-    NoRecord,
-    /// What is broken is the summary: no message stood there.
-    Summary,
-}
-
 /// Goes through one file.
 #[derive(Debug)]
 pub struct Scan {
@@ -78,8 +59,11 @@ pub struct Scan {
     known: Vec<u64>,
     /// Where those chunks begin that are not wanted.
     unwanted: HashSet<u64>,
-    /// What chunks begin with that are found by searching, where it is known.
-    mark: Option<Mark>,
+    /// Which chunks are the file's own.
+    origin: Origin,
+    begun: bool,
+    /// Whole chunks with marks that are in doubt, where nothing says which is the file's.
+    strangers: BTreeMap<Mark, u64>,
     /// Another process is writing: what is not there yet is not lost.
     growing: bool,
     /// Written by us: nothing is accepted that we do not write.
@@ -87,6 +71,13 @@ pub struct Scan {
     chunked: bool,
     ended: bool,
     budget: u64,
+}
+
+/// What begins at a place where a chunk may begin.
+enum Candidate {
+    Own,
+    Foreign,
+    None,
 }
 
 enum Step {
@@ -105,15 +96,11 @@ impl Scan {
     /// [`Failure::File`].
     pub fn open(path: &Path, growing: bool) -> Result<Self, Failure> {
         let mut input = Input::open(path)?;
-        let summary = if growing {
-            None
-        } else {
-            Summary::read(&mut input)?.ok()
-        };
+        let summary = Summary::of_sealed(&mut input, growing)?;
         Ok(Self::new(input, summary.as_ref(), growing))
     }
 
-    /// Goes through a file of which the summary is known, if it has one.
+    /// Goes through a file of which the summary is known, if it has one that can be believed.
     #[must_use]
     pub fn new(input: Input, summary: Option<&Summary>, growing: bool) -> Self {
         let mut known = Vec::new();
@@ -129,7 +116,9 @@ impl Scan {
             at: 0,
             known,
             unwanted: HashSet::new(),
-            mark: None,
+            origin: Origin::default(),
+            begun: false,
+            strangers: BTreeMap::new(),
             growing,
             ours: true,
             chunked: false,
@@ -150,10 +139,10 @@ impl Scan {
             self.at = next;
         }
         let offset = self.at;
-        let step = if offset == 0 {
-            self.begin()?
-        } else {
+        let step = if self.begun {
             self.walk()?
+        } else {
+            self.begin()?
         };
         Ok(Some(match step {
             Step::End => return Ok(None),
@@ -163,8 +152,6 @@ impl Scan {
                 self.chunked = true;
                 let bytes = self.input.at(offset, len)?;
                 let records = chunk::content(bytes, &header, &self.plain);
-                // What stands in its place is believed more than the header, which no CRC covers.
-                self.mark = Mark::of_chunk(records).or(self.mark);
                 Found::Chunk(Chunk {
                     offset,
                     header,
@@ -208,6 +195,24 @@ impl Scan {
         self.ours
     }
 
+    /// The mark of the file, as far as it is known.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        self.origin.mark()
+    }
+
+    /// Whether a payload cannot pass for a chunk of this file.
+    #[must_use]
+    pub fn is_marked(&self) -> bool {
+        self.origin.is_marked()
+    }
+
+    /// Marks of whole chunks that were not taken because nothing says which is the file's, and how many of each.
+    #[must_use]
+    pub const fn strangers(&self) -> &BTreeMap<Mark, u64> {
+        &self.strangers
+    }
+
     /// The file.
     #[must_use]
     pub const fn input(&self) -> &Input {
@@ -225,37 +230,40 @@ impl Scan {
 
     fn end(&self) -> u64 {
         let known = self.known.last().map(|data_end| data_end + DATA_END_LEN);
-        known.unwrap_or_else(|| self.input.len())
+        known
+            .filter(|_| !self.is_marked())
+            .unwrap_or_else(|| self.input.len())
     }
 
     fn begin(&mut self) -> Result<Step, Failure> {
+        self.origin = Origin::of(&mut self.input)?;
+        // A name with a mark is ours, whatever the header says.
+        self.ours = true;
+        let named = self.origin.mark().is_some();
         let magic = mcap::MAGIC;
-        let growing = self.growing;
         let bytes = self.input.at(0, magic.len() + HEAD_LEN)?;
-        let whole = magic.len() + HEAD_LEN <= bytes.len();
-        let len = (whole && bytes.starts_with(magic))
-            .then(|| head(bytes.get(magic.len()..)?))
-            .flatten()
-            .and_then(|(opcode, len)| (opcode == op::HEADER).then_some(len))
-            .and_then(|len| usize::try_from(len.min(CHUNK_MAX)).ok());
-        if let Some(len) = len {
-            let end = magic.len() + HEAD_LEN + len;
-            let mut bytes = self
-                .input
-                .at(0, end)?
-                .get(magic.len()..)
-                .unwrap_or_default();
+        let begin = bytes.strip_prefix(magic).and_then(head);
+        if let Some((op::HEADER, len @ ..=HEADER_MAX)) = begin {
+            let end = magic.len() + HEAD_LEN + usize::try_from(len).unwrap_or_default();
+            let bytes = self.input.at(0, end)?;
+            let mut bytes = bytes.get(magic.len()..).unwrap_or_default();
             if let Some(Record::Header(header)) = Raw::take(&mut bytes).and_then(|it| it.parse()) {
                 self.at = end as u64;
-                self.ours = header.library.starts_with(LIBRARY);
-                self.mark = Mark::of_library(&header.library);
+                self.ours = named || header.library.starts_with(LIBRARY);
+                self.origin.header(&header);
+                self.begun = true;
                 return Ok(Step::Header(header));
             }
         }
-        if growing || self.input.is_empty() {
+        if self.growing || self.input.is_empty() {
             return Ok(Step::End);
         }
-        self.lose(Why::NoHeader)
+        self.begun = true;
+        // So few bytes hold no message.
+        let bytes = self.input.at(0, magic.len())?;
+        let is_begun = magic.starts_with(bytes) && self.input.len() <= ROOT_LEN as u64;
+        // A chunk may begin here: then the header is not there at all.
+        self.lose_until(0, if is_begun { Why::Cut } else { Why::NoHeader })
     }
 
     fn walk(&mut self) -> Result<Step, Failure> {
@@ -269,11 +277,13 @@ impl Scan {
             return Ok(Step::End);
         }
         let extent = Extent::of(begin);
+        let is_unfinished = is_unfinished(begin) || !self.ours;
         let Some((opcode, len)) = head(begin) else {
-            return self.cut();
+            return self.cut(true);
         };
         let len = len.saturating_add(HEAD_LEN as u64);
-        if self.next_known(at).is_some_and(|next| next - at < len) && opcode != op::DATA_END {
+        let next = self.next_known(at).filter(|_| !self.is_marked());
+        if next.is_some_and(|next| next - at < len) && opcode != op::DATA_END {
             return self.lose(Why::NoRecord);
         }
         if let Some(extent) = extent {
@@ -285,13 +295,13 @@ impl Scan {
         if opcode == op::CHUNK {
             // One that is cut inside of its head agrees with nothing.
             return if room < EXTENT_LEN as u64 {
-                self.cut()
+                self.cut(true)
             } else {
                 self.lose(Why::Chunk(ChunkFault::Lengths))
             };
         }
         if room < len {
-            return self.cut();
+            return self.cut(is_unfinished);
         }
         let Ok(len) = usize::try_from(len.min(CHUNK_MAX)) else {
             return self.lose(Why::NoRecord);
@@ -300,6 +310,13 @@ impl Scan {
         let known = 0x80 <= opcode || Raw::take(&mut bytes).is_some_and(|raw| raw.is_well_formed());
         if !known {
             return self.lose(Why::NoRecord);
+        }
+        if opcode == op::DATA_END && self.is_marked() && !self.growing {
+            // No chunk comes after the real one.
+            let (from, until) = (at + len as u64, self.input.len());
+            if self.search(from, until)? < until {
+                return self.lose(Why::NoRecord);
+            }
         }
         self.ended |= opcode == op::DATA_END;
         Ok(Step::Record(len))
@@ -312,43 +329,89 @@ impl Scan {
                 return Ok(Step::End);
             }
             let (len, have) = (extent.len, room);
-            // What the summary knows is there whatever the chunk before says.
-            let end = self.next_known(at).unwrap_or(at + room);
-            return Ok(Step::Lost(end, Why::Chunk(ChunkFault::Cut { len, have })));
+            let admits = |mark| self.origin.admits(mark, at);
+            let there = usize::try_from(room).unwrap_or(usize::MAX);
+            let is_begun = chunk::is_begun(self.input.at(at, there)?, &admits) || !self.ours;
+            let fault = match is_begun {
+                true => ChunkFault::Cut { len, have },
+                false => ChunkFault::Lengths,
+            };
+            return self.skip(at + room, fault);
         }
         // Not over the limit, since the lengths agree.
         let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
         let bytes = self.input.at(at, len)?;
-        Ok(match chunk::check(bytes, self.ours, &mut self.plain) {
-            Ok(header) => Step::Chunk(header, len),
-            Err(fault) => Step::Lost(at + extent.len, Why::Chunk(fault)),
-        })
+        match chunk::check(bytes, self.ours, &mut self.plain) {
+            Ok(header) => {
+                let mark = Mark::of_chunk(chunk::content(bytes, &header, &self.plain));
+                if self.origin.admits(mark, at) {
+                    self.ours |= mark.is_some();
+                    self.origin.settle(mark);
+                    return Ok(Step::Chunk(header, len));
+                }
+                self.skip(at + extent.len, ChunkFault::Foreign)
+            }
+            Err(fault) => self.skip(at + extent.len, fault),
+        }
     }
 
     /// Whether such a record may stand here. A chunk of which the opcode is damaged must not pass for a message.
-    const fn has_place(&self, opcode: u8) -> bool {
+    fn has_place(&self, opcode: u8) -> bool {
         match opcode {
             op::HEADER => false,
+            op::CHUNK | op::MESSAGE_INDEX | op::DATA_END => true,
             op::MESSAGE => !self.ours && !self.chunked,
-            op::SCHEMA..=op::DATA_END | op::FOOTER => true,
+            // Of ours, outside of chunks: in the summary only.
+            op::FOOTER..=op::SUMMARY_OFFSET => self.ended || !self.is_marked(),
             0x80.. => !self.ours,
             _ => false,
         }
     }
 
-    fn cut(&mut self) -> Result<Step, Failure> {
+    /// A record ends with the file; whether it is one that was not finished, as far as can be seen.
+    fn cut(&mut self, is_unfinished: bool) -> Result<Step, Failure> {
         if self.growing {
             return Ok(Step::End);
         }
-        self.lose(Why::Cut)
+        self.lose(if is_unfinished {
+            Why::Cut
+        } else {
+            Why::NoRecord
+        })
+    }
+
+    /// A chunk is lost that ends at `end`, if it is one: no further than to the next that is the file's own.
+    fn skip(&mut self, end: u64, fault: ChunkFault) -> Result<Step, Failure> {
+        let next = if self.is_marked() {
+            self.search(self.at + 1, end)?
+        } else {
+            // What the summary knows is there whatever the chunk before says.
+            self.next_known(self.at).map_or(end, |next| next.min(end))
+        };
+        Ok(Step::Lost(next, Why::Chunk(fault)))
     }
 
     /// Everything up to the next chunk is lost.
     fn lose(&mut self, why: Why) -> Result<Step, Failure> {
-        let why = if self.ended { Why::Summary } else { why };
-        let next = match self.next_known(self.at) {
+        self.lose_until(self.at + 1, why)
+    }
+
+    /// Everything up to the first chunk from `from` on is lost.
+    fn lose_until(&mut self, from: u64, why: Why) -> Result<Step, Failure> {
+        let (at, end) = (self.at, self.end());
+        let known = self.next_known(at).filter(|_| !self.is_marked());
+        let next = match known {
             Some(next) => next,
-            None => self.search(self.at + 1)?,
+            None => self.search(from, end)?,
+        };
+        let why = match why {
+            _ if self.ended => Why::Summary,
+            Why::NoRecord | Why::NoHeader
+                if next == self.input.len() && self.input.is_zero(at)? =>
+            {
+                Why::Zeros
+            }
+            why => why,
         };
         Ok(Step::Lost(next, why))
     }
@@ -358,9 +421,9 @@ impl Scan {
         self.known.get(index).copied()
     }
 
-    /// Where the next whole chunk begins; the end if there is none.
-    fn search(&mut self, from: u64) -> Result<u64, Failure> {
-        let end = self.end();
+    /// Where the next whole chunk of the file begins; `end` if none does before that.
+    fn search(&mut self, from: u64, end: u64) -> Result<u64, Failure> {
+        let file_end = self.end().max(end);
         let mut at = from;
         while at < end {
             let len = self.input.len();
@@ -375,7 +438,8 @@ impl Scan {
             let candidate = window.iter().enumerate().find_map(|(index, &byte)| {
                 let rest = (byte == op::CHUNK).then(|| bytes.get(index..))??;
                 let extent = Extent::of(rest)?;
-                (extent.len <= end - at - index as u64).then_some((index as u64, extent))
+                let room = file_end.checked_sub(at + index as u64)?;
+                (extent.len <= room).then_some((index as u64, extent))
             });
             let Some((index, extent)) = candidate else {
                 if len == 0 {
@@ -385,56 +449,50 @@ impl Scan {
                 continue;
             };
             at += index;
-            if self.is_chunk(at, extent)? {
-                return Ok(at);
+            if end <= at {
+                break;
             }
-            at += 1;
+            at += match self.is_chunk(at, extent)? {
+                Candidate::Own => return Ok(at),
+                Candidate::Foreign => extent.len,
+                Candidate::None => 1,
+            };
         }
         Ok(end)
     }
 
-    /// Whether a whole chunk begins here. What it costs to find that there is none is paid from the budget.
-    fn is_chunk(&mut self, at: u64, extent: Extent) -> Result<bool, Failure> {
+    /// Whether a whole chunk of the file begins here. What it costs to find that there is none, or one of which it
+    /// cannot be known, is paid from the budget.
+    fn is_chunk(&mut self, at: u64, extent: Extent) -> Result<Candidate, Failure> {
         let cost = extent.len + extent.uncompressed_len;
-        if self.budget < cost {
-            return Ok(false);
-        }
         let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
+        let is_marked = self.is_marked();
+        let mut is_free = false;
+        if is_marked {
+            // Others are not read whole.
+            let mark = chunk::mark(self.input.at(at, len.min(HEAD_MAX))?);
+            let is_unknown = self.origin.is_unknown();
+            is_free = self.origin.admits(mark, at);
+            if !is_free && (mark.is_none() || !is_unknown) {
+                return Ok(Candidate::None);
+            }
+        }
+        if !is_free && self.budget < cost {
+            return Ok(Candidate::None);
+        }
         let bytes = self.input.at(at, len)?;
-        let whole = chunk::check(bytes, true, &mut self.plain).is_ok_and(|header| {
-            let mark = Mark::of_chunk(chunk::content(bytes, &header, &self.plain));
-            self.mark.is_none() || mark == self.mark
-        });
-        if !whole {
-            self.budget -= cost;
-        }
-        Ok(whole)
-    }
-}
-
-impl Why {
-    /// Whether messages are, or may be, lost.
-    #[must_use]
-    pub const fn loses_messages(&self) -> bool {
-        !matches!(self, Self::Summary)
-    }
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoHeader => f.write_str("no header of an MCAP file"),
-            Self::Chunk(fault) => fault.fmt(f),
-            Self::Cut => f.write_str("cut in the middle of a record"),
-            Self::NoRecord => f.write_str("no record"),
-            Self::Summary => f.write_str("the summary is broken"),
-        }
-    }
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { offset, len, why } = self;
-        write!(f, "{len} bytes lost at {offset}: {why}")
+        let whole = chunk::check(bytes, true, &mut self.plain);
+        let mark = whole.map(|header| Mark::of_chunk(chunk::content(bytes, &header, &self.plain)));
+        Ok(match mark {
+            Ok(mark) if self.origin.admits(mark, at) => Candidate::Own,
+            Ok(Some(mark)) if is_marked => {
+                *self.strangers.entry(mark).or_default() += 1;
+                Candidate::Foreign
+            }
+            _ => {
+                self.budget = self.budget.saturating_sub(cost);
+                Candidate::None
+            }
+        })
     }
 }

@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use super::record::DEVICE;
 
+/// What the event begins with that gives empty messages as a number.
+const SUPPRESSED: &[u8] = br#"{"event":"suppressed","#;
+
 /// The next number in each topic. Two channels of a device may share a topic.
 #[derive(Debug, Default)]
 pub(super) struct Sequences(HashMap<String, u32>);
@@ -23,9 +26,21 @@ impl Sequences {
         }
     }
 
+    /// Takes note that messages may be missing.
+    pub(super) fn gap(&mut self) {
+        self.0.clear();
+    }
+
+    /// Takes a message of a channel that was lost: it may be an event, or payload that looks like one.
+    pub(super) fn unknown(&mut self, data: &[u8]) {
+        if data.starts_with(SUPPRESSED) {
+            self.gap();
+        }
+    }
+
     /// Takes an event: empty messages that were not recorded one by one have sequence numbers, too.
     pub(super) fn event(&mut self, json: &[u8]) {
-        if !json.starts_with(br#"{"event":"suppressed","#) {
+        if !json.starts_with(SUPPRESSED) {
             return;
         }
         let json: Value = serde_json::from_slice(json).unwrap_or_default();

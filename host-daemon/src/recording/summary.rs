@@ -1,6 +1,7 @@
 //! The end of a sealed recording: what it says of the whole file.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt;
 
 use mcap::records::{Channel, ChunkIndex, Footer, Record, SchemaHeader, Statistics, op};
@@ -8,6 +9,7 @@ use mcap::records::{Channel, ChunkIndex, Footer, Record, SchemaHeader, Statistic
 use super::chunk::CHUNK_MAX;
 use super::input::Input;
 use super::record::{DATA_END_LEN, HEAD_LEN, Raw, head};
+use super::repair::{LOST, PART};
 use crate::failure::Failure;
 
 /// Bytes of a footer, and of the magic behind it.
@@ -99,6 +101,19 @@ pub enum SummaryFault {
 }
 
 impl Summary {
+    /// The summary of a file that was sealed; none of one that is being written, or of one that a crash has left: the end
+    /// of a payload may stand at its end.
+    ///
+    /// # Errors
+    /// [`Failure::File`].
+    pub fn of_sealed(input: &mut Input, is_open: bool) -> Result<Option<Self>, Failure> {
+        let ending = input.path().extension();
+        if is_open || [PART, LOST].map(OsStr::new).map(Some).contains(&ending) {
+            return Ok(None);
+        }
+        Ok(Self::read(input)?.ok())
+    }
+
     /// Reads the end of a file.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use super::disk::{File, Folder};
-use super::names;
+use super::names::{self, State};
 use super::stats::Stats;
 
 /// Jobs that may wait. A disk that is further behind holds the writer back.
@@ -314,8 +314,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Deletes the oldest sealed files while all of them, and the open one, take more than they may. Nothing waits
-    /// for a file that cannot be deleted: what is received is still to be synced.
+    /// Deletes the oldest sealed files, and originals of repaired ones, while all of them, and the open one, take more
+    /// than they may. Nothing waits for a file that cannot be deleted: what is received is still to be synced.
     fn keep_to_the_limit(&mut self, open_len: u64) {
         let Some(max_bytes) = self.common.retention.max_bytes() else {
             return;
@@ -333,9 +333,10 @@ impl Worker {
         });
         let mut sealed: Vec<_> = files
             .into_iter()
-            .filter(|(name, _)| names::is_sealed(name))
+            .filter(|(name, _)| matches!(names::state(name), Some(State::Sealed | State::Lost)))
             .collect();
-        sealed.sort_by_key(|(name, _)| names::number(name));
+        // Of one number the original goes first: what was whole in it is in the other.
+        sealed.sort_by_key(|(name, _)| (names::number(name), names::is_sealed(name)));
         let mut total: u64 = sealed.iter().map(|(_, len)| len).sum();
         for (name, len) in sealed {
             if fits(total) {

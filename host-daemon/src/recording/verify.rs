@@ -9,7 +9,7 @@ use mcap::records::{Channel, ChunkIndex, Header, MessageHeader, MessageIndexEntr
 use super::chunk::Chunk;
 use super::input::Input;
 use super::mark::{self, LIBRARY, Mark};
-use super::record::{EVENTS_TOPIC, HEAD_LEN, Kind, Raw, device};
+use super::record::{EVENTS_TOPIC, GAP, GAP_LEN, HEAD_LEN, Kind, Raw, UNKNOWN_TOPIC, device};
 use super::scan::{Found, Scan};
 use super::sequences::Sequences;
 use super::summary::{Summary, crc, record_at};
@@ -174,6 +174,8 @@ impl Verifier<'_> {
                 of_channel.push(MessageIndexEntry { log_time, offset });
                 bounds = Some(widen(bounds, log_time));
                 self.message(chunk.offset, &header, data);
+            } else if raw.opcode == GAP && raw.body.len() == GAP_LEN && self.ours {
+                self.sequences.gap();
             } else if raw.opcode != mark::OPCODE || offset != 0 {
                 self.definition(chunk.offset, &raw);
             }
@@ -220,6 +222,7 @@ impl Verifier<'_> {
         match kind {
             Kind::Events => return self.sequences.event(data),
             Kind::Blocks | Kind::Pieces if self.ours => {}
+            _ if channel.topic.starts_with(UNKNOWN_TOPIC) => return self.sequences.unknown(data),
             _ => return,
         }
         let want = self.sequences.message(&channel.topic, sequence);
@@ -282,11 +285,8 @@ impl Verifier<'_> {
             op::SCHEMA | op::CHANNEL => self.definition(offset, raw),
             op::ATTACHMENT | op::METADATA => {
                 let [attachments, metadata] = &mut self.others;
-                *(if raw.opcode == op::METADATA {
-                    metadata
-                } else {
-                    attachments
-                }) += 1;
+                let is_metadata = raw.opcode == op::METADATA;
+                *(if is_metadata { metadata } else { attachments }) += 1;
                 if raw.parse().is_none() {
                     self.wrong(offset, What::Attachment);
                 }

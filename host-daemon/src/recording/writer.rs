@@ -299,9 +299,9 @@ impl Writer {
         let mut container = internal(Container::new(self.settings.compression))?;
         let mut bytes = Vec::new();
         container.take(&mut bytes);
-        let (number, is_wary) = (&mut self.number, self.is_wary);
+        let (number, is_wary, mark) = (&mut self.number, self.is_wary, container.mark());
         let (name, file) = self.common.insist("begin a file", || {
-            let name = names::sealed(*number, Timestamp::now());
+            let name = names::sealed(*number, Timestamp::now(), mark);
             let part = names::part(&name);
             let file = folder.create(&part).inspect_err(|error| {
                 // Somebody has put a file there: that number is taken.
