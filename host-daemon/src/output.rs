@@ -3,6 +3,7 @@
 mod escape;
 pub(crate) mod json;
 pub mod latest;
+mod room;
 mod text;
 
 use std::io::{self, Write};
@@ -20,6 +21,9 @@ use crate::event::Event;
 
 /// Bytes that are collected before they are written, while more events are waiting.
 const WRITE_LEN: usize = 64 << 10;
+
+/// Memory that is kept from one write to the next, at most: a long line gives back what it took.
+const KEPT_LEN: usize = 1 << 20;
 
 /// Events that wait at most. What they weigh is bounded by the [pool](crate::pool).
 pub const QUEUE_LEN: usize = 1024;
@@ -62,6 +66,15 @@ impl Out {
         &mut self.bytes
     }
 
+    /// Makes room for the rest of the line at once, so that no line takes more memory than it may be long.
+    #[inline]
+    pub fn make_room(&mut self, len: usize) {
+        if self.bytes.capacity() - self.bytes.len() < len {
+            // Where there is no such room, the line grows as it is written.
+            self.bytes.try_reserve_exact(len).ok();
+        }
+    }
+
     /// Ends a line.
     ///
     /// # Errors
@@ -87,6 +100,7 @@ impl Out {
     pub fn flush(&mut self) -> io::Result<()> {
         self.to.write_all(&self.bytes)?;
         self.bytes.clear();
+        self.bytes.shrink_to(KEPT_LEN);
         self.to.flush()
     }
 }

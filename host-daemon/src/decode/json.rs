@@ -1,0 +1,187 @@
+//! JSON (RFC 8259), copied value by value without a tree: as compact JSON, or as fields for people.
+
+use json_event_parser::{JsonEvent, JsonSyntaxError, SliceJsonParser};
+
+use super::Stop;
+use super::value::Emitter;
+
+/// Copies the one value that the message must be. Numbers keep their digits, objects all their members.
+pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), Stop> {
+    let mut parser = SliceJsonParser::new(bytes);
+    loop {
+        match parser.parse_next().map_err(syntax)? {
+            JsonEvent::Eof => return Ok(()),
+            JsonEvent::StartObject => {
+                to.begin_value()?;
+                to.open(true)?;
+            }
+            JsonEvent::StartArray => {
+                to.begin_value()?;
+                to.open(false)?;
+            }
+            JsonEvent::EndObject | JsonEvent::EndArray => to.close()?,
+            JsonEvent::ObjectKey(key) => to.text_key(&key)?,
+            JsonEvent::String(text) => {
+                to.begin_value()?;
+                to.string(&text)?;
+            }
+            JsonEvent::Number(digits) => {
+                to.begin_value()?;
+                to.put(&digits)?;
+            }
+            JsonEvent::Boolean(value) => {
+                to.begin_value()?;
+                to.put(if value { "true" } else { "false" })?;
+            }
+            JsonEvent::Null => {
+                to.begin_value()?;
+                to.put("null")?;
+            }
+        }
+    }
+}
+
+/// The message may quote a character of the payload: control characters are escaped.
+fn syntax(error: JsonSyntaxError) -> Stop {
+    let escape = |character: char| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    let reason: String = error.message().chars().map(escape).collect();
+    let offset = error.location().start.offset;
+    Stop::Reason(format!("{reason} at byte {offset}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Tree, json};
+
+    use crate::decode::value::DEPTH_MAX;
+    use crate::decode::{Decoding, Meaning, Style, Undecodable};
+
+    fn read(bytes: &[u8], style: Style) -> Result<String, Undecodable> {
+        let Meaning::Value(value) = Decoding::Json.read(0, bytes)? else {
+            panic!("not a value");
+        };
+        let mut text = String::new();
+        let written = value.write(style, &mut text);
+        written.map_err(|stop| Decoding::Json.undecodable(stop))?;
+        Ok(text)
+    }
+
+    #[track_caller]
+    fn compact(json: &str) -> String {
+        read(json.as_bytes(), Style::Json).expect("valid JSON")
+    }
+
+    #[test]
+    fn a_value_is_compact_and_keeps_every_digit_and_every_member() {
+        for (json, want) in [
+            (
+                " {\"temp\": 21.5, \"unit\": \"\\u00b0C\"} ",
+                "{\"temp\":21.5,\"unit\":\"°C\"}",
+            ),
+            ("[1, [], {}, [{}], null]", "[1,[],{},[{}],null]"),
+            ("-0.10E+5", "-0.10E+5"),
+            (
+                "123456789012345678901234567890",
+                "123456789012345678901234567890",
+            ),
+            (
+                "\"\\ud83d\\ude00\\/\\b\\u0001\u{7f}\"",
+                "\"😀/\\b\\u0001\u{7f}\"",
+            ),
+            ("{\"a\":1,\"a\":2}", "{\"a\":1,\"a\":2}"),
+            (
+                "{\"$serde_json::private::Number\":\"42\"}",
+                "{\"$serde_json::private::Number\":\"42\"}",
+            ),
+            (
+                "{\"$serde_json::private::Number\":[]}",
+                "{\"$serde_json::private::Number\":[]}",
+            ),
+        ] {
+            assert_eq!(compact(json), want);
+        }
+    }
+
+    #[test]
+    fn an_object_is_shown_as_fields() {
+        let json = r#"{"temp":21.5,"ok":true,"name":"a b","odd key":[{"x":1}],"":{},"\u001b":"\u001b[2J"}"#;
+        let fields = r#"temp=21.5 ok=true name="a b" "odd key"=[{"x":1}] ={} "\u001b"="\u001b[2J""#;
+        assert_eq!(read(json.as_bytes(), Style::Fields).unwrap(), fields);
+        assert_eq!(
+            read(b"[1, {\"a\": 2}]", Style::Fields).unwrap(),
+            "[1,{\"a\":2}]"
+        );
+        assert_eq!(read(b"{}", Style::Fields).unwrap(), "");
+    }
+
+    #[test]
+    fn what_serde_json_refuses_is_refused_in_one_line_of_words() {
+        let cut = json!({"a": [1.5e3, "\u{1}é😀", {"b": null}], "c": true}).to_string();
+        let mut wrong: Vec<Vec<u8>> = (0..cut.len())
+            .map(|end| cut.as_bytes()[..end].into())
+            .collect();
+        for json in [
+            "",
+            " ",
+            "{}{}",
+            "{} x",
+            "[1,]",
+            "{\"a\":1,}",
+            "[,1]",
+            "{1:2}",
+            "{\"a\" 1}",
+            "[1 2]",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "1e",
+            "-",
+            "nul",
+            "True",
+            "NaN",
+            "'a'",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\ud800\"",
+            "\"\\udc00\"",
+            "\"\\ud800\\u0041\"",
+            "\"\n\"",
+            "\"\u{1b}\"",
+            "]",
+            "}",
+            "[}",
+            "{]",
+        ] {
+            wrong.push(json.into());
+        }
+        wrong.extend([
+            b"\"\xff\"".to_vec(),
+            b"\xff".to_vec(),
+            b"\"\xed\xa0\x80\"".to_vec(),
+        ]);
+        for bytes in wrong {
+            assert!(serde_json::from_slice::<Tree>(&bytes).is_err(), "{bytes:?}");
+            let error = read(&bytes, Style::Json).expect_err("refused");
+            let is_words = !error.reason.is_empty() && !error.reason.contains(char::is_control);
+            assert!(is_words, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn nesting_has_a_bound() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert_eq!(compact(&nested(DEPTH_MAX)), nested(DEPTH_MAX));
+        for text in [
+            nested(DEPTH_MAX + 1),
+            "[".repeat(100_000),
+            "{\"\":".repeat(100_000),
+        ] {
+            let error = read(text.as_bytes(), Style::Json).unwrap_err();
+            assert_eq!(error.reason, "nested deeper than 126 levels");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Room for one message on a line of output: a bound that nothing in the message can exceed.
+
+use std::fmt::{self, Write};
+
+use super::escape::readable_text;
+use crate::decode::{Decoder, Meaning, Stop, Undecodable, escape};
+
+/// Bytes of text that are escaped at once, before the bound is checked again.
+const PIECE_LEN: usize = 256;
+
+/// The end of a line, which takes only so much.
+#[derive(Debug)]
+pub(super) struct Room<'a> {
+    line: &'a mut Vec<u8>,
+    /// Length that the line may have.
+    end: usize,
+}
+
+/// Appends what a message means with `write`. Where that fails, the line is as it was.
+pub(super) fn write_meaning(
+    decoder: &Decoder,
+    seq: u64,
+    bytes: &[u8],
+    line: &mut Vec<u8>,
+    write: impl FnOnce(&Meaning<'_>, &mut Room<'_>) -> Result<(), Stop>,
+) -> Result<(), Undecodable> {
+    let start = line.len();
+    let meaning = decoder.read(seq, bytes)?;
+    let decoding = decoder.decoding();
+    let end = start.saturating_add(decoding.text_max(bytes.len()));
+    write(&meaning, &mut Room { line, end }).map_err(|stop| {
+        line.truncate(start);
+        decoding.undecodable(stop)
+    })
+}
+
+impl Room<'_> {
+    /// Has text escaped as the inside of a JSON string.
+    pub(super) const fn json_string(&mut self) -> JsonString<'_, Self> {
+        JsonString(self)
+    }
+}
+
+impl Room<'_> {
+    fn append(&mut self, more: &[u8]) -> fmt::Result {
+        let left = self.end.saturating_sub(self.line.len());
+        if left < more.len() || self.line.try_reserve(more.len()).is_err() {
+            return Err(fmt::Error);
+        }
+        self.line.extend_from_slice(more);
+        Ok(())
+    }
+}
+
+impl Write for Room<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.append(text.as_bytes())
+    }
+}
+
+/// Escapes text as the inside of a JSON string.
+pub(super) struct JsonString<'r, W>(&'r mut W);
+
+impl<W: Write> Write for JsonString<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        escape(text, self.0)
+    }
+}
+
+/// Escapes text for people; a newline at its end is left out.
+pub(super) struct Readable<'r, 'a> {
+    room: &'r mut Room<'a>,
+    newline: bool,
+}
+
+impl<'r, 'a> Readable<'r, 'a> {
+    pub(super) const fn new(room: &'r mut Room<'a>) -> Self {
+        Self {
+            room,
+            newline: false,
+        }
+    }
+}
+
+impl Write for Readable<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.is_empty() {
+            return Ok(());
+        }
+        if std::mem::take(&mut self.newline) {
+            self.room.write_str("\\n")?;
+        }
+        let mut rest = match text.strip_suffix('\n') {
+            Some(text) => {
+                self.newline = true;
+                text
+            }
+            None => text,
+        };
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(rest.floor_char_boundary(PIECE_LEN));
+            readable_text(piece, self.room.line);
+            if self.room.end < self.room.line.len() {
+                return Err(fmt::Error);
+            }
+            rest = behind;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_takes_what_it_may_and_no_more() {
+        let mut line = b"head ".to_vec();
+        let mut room = Room {
+            line: &mut line,
+            end: 9,
+        };
+        assert!(room.write_str("abc").is_ok());
+        assert!(room.write_str("de").is_err());
+        assert!(room.json_string().write_str("\n").is_err());
+        assert!(room.write_str("d").is_ok());
+        assert!(Readable::new(&mut room).write_str("").is_ok());
+        assert!(Readable::new(&mut room).write_str("e").is_err());
+        assert!(line.starts_with(b"head abcd"));
+    }
+
+    #[test]
+    fn text_in_parts_is_escaped_as_in_one() {
+        let long = "ä\u{1b}\u{85} ".repeat(100);
+        for (parts, want) in [
+            (&["a\n", "b\n"][..], "a\\nb"),
+            (&["a\n", "\n", "", "\n"], "a\\n\\n"),
+            (&["\n"], ""),
+            (&["a", "\u{1b}"], "a\\u{1b}"),
+            (&[&long], &"ä\\u{1b}\\u{85} ".repeat(100)),
+        ] {
+            let mut line = Vec::new();
+            let mut room = Room {
+                line: &mut line,
+                end: 10_000,
+            };
+            let mut readable = Readable::new(&mut room);
+            for part in parts {
+                readable.write_str(part).expect("room");
+            }
+            assert_eq!(line, want.as_bytes());
+        }
+    }
+}
