@@ -42,6 +42,12 @@ mod mixing;
 mod names;
 #[cfg(feature = "daemon")]
 mod packaging;
+#[cfg(feature = "daemon")]
+mod payloads;
+#[cfg(feature = "daemon")]
+mod payloads_alike;
+#[cfg(feature = "daemon")]
+mod payloads_served;
 mod pieces;
 #[cfg(feature = "daemon")]
 mod power;
