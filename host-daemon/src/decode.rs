@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::defmt::{Defmt, DefmtError, Log};
+pub use self::json::members;
 use self::value::Form;
 pub use self::value::{DEPTH_MAX, Style, Value, escape};
 

@@ -25,6 +25,9 @@ const WRITE_LEN: usize = 64 << 10;
 /// Memory that is kept from one write to the next, at most: a long line gives back what it took.
 const KEPT_LEN: usize = 1 << 20;
 
+/// Bytes of a line besides the message in it, as most are.
+const ROOM_LEN: usize = 4 << 10;
+
 /// Events that wait at most. What they weigh is bounded by the [pool](crate::pool).
 pub const QUEUE_LEN: usize = 1024;
 
@@ -66,12 +69,14 @@ impl Out {
         &mut self.bytes
     }
 
-    /// Makes room for the rest of the line at once, so that no line takes more memory than it may be long.
+    /// Makes room for a message of `len` bytes, as most are written. One that needs more takes it at once, so that
+    /// lines never take several times what they may be long.
     #[inline]
     pub fn make_room(&mut self, len: usize) {
-        if self.bytes.capacity() - self.bytes.len() < len {
+        let room = len.saturating_mul(2).saturating_add(ROOM_LEN);
+        if self.bytes.capacity() - self.bytes.len() < room {
             // Where there is no such room, the line grows as it is written.
-            self.bytes.try_reserve_exact(len).ok();
+            self.bytes.try_reserve_exact(room).ok();
         }
     }
 

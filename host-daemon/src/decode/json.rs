@@ -1,9 +1,13 @@
 //! JSON (RFC 8259), copied value by value without a tree: as compact JSON, or as fields for people.
 
 use json_event_parser::{JsonEvent, JsonSyntaxError, SliceJsonParser};
+use serde_json::{Map, Value as Tree};
 
 use super::Stop;
-use super::value::Emitter;
+use super::value::{DEPTH_MAX, Emitter};
+
+/// Members of an object that [`members`] keeps.
+const MEMBERS_MAX: usize = 64;
 
 /// Copies the one value that the message must be. Numbers keep their digits, objects all their members.
 pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), Stop> {
@@ -41,6 +45,53 @@ pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), Stop> {
     }
 }
 
+/// The members of an object that are no arrays or objects: the first of them, as many as any event of ours has. None
+/// where `bytes` are not one object.
+#[must_use]
+pub fn members(bytes: &[u8]) -> Tree {
+    find_members(bytes).map_or(Tree::Null, Tree::Object)
+}
+
+fn find_members(bytes: &[u8]) -> Option<Map<String, Tree>> {
+    let mut parser = SliceJsonParser::new(bytes);
+    if parser.parse_next().ok()? != JsonEvent::StartObject {
+        return None;
+    }
+    let mut members = Map::new();
+    let mut depth = 1;
+    let mut key = None;
+    loop {
+        let value = match parser.parse_next().ok()? {
+            JsonEvent::Eof => return Some(members),
+            JsonEvent::StartObject | JsonEvent::StartArray => {
+                depth += 1;
+                if DEPTH_MAX < depth {
+                    return None;
+                }
+                continue;
+            }
+            JsonEvent::EndObject | JsonEvent::EndArray => {
+                depth -= 1;
+                continue;
+            }
+            JsonEvent::ObjectKey(name) => {
+                key = (depth == 1).then_some(name);
+                continue;
+            }
+            JsonEvent::String(text) => Tree::from(&*text),
+            JsonEvent::Number(digits) => serde_json::from_str(&digits).ok()?,
+            JsonEvent::Boolean(value) => value.into(),
+            JsonEvent::Null => Tree::Null,
+        };
+        if depth == 1
+            && let Some(key) = key.take()
+            && members.len() < MEMBERS_MAX
+        {
+            members.insert(key.into_owned(), value);
+        }
+    }
+}
+
 /// The message may quote a character of the payload: control characters are escaped.
 fn syntax(error: JsonSyntaxError) -> Stop {
     let escape = |character: char| match character.is_control() {
@@ -54,9 +105,9 @@ fn syntax(error: JsonSyntaxError) -> Stop {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value as Tree, json};
+    use serde_json::json;
 
-    use crate::decode::value::DEPTH_MAX;
+    use super::*;
     use crate::decode::{Decoding, Meaning, Style, Undecodable};
 
     fn read(bytes: &[u8], style: Style) -> Result<String, Undecodable> {
@@ -169,6 +220,28 @@ mod tests {
             let is_words = !error.reason.is_empty() && !error.reason.contains(char::is_control);
             assert!(is_words, "{error:?}");
         }
+    }
+
+    #[test]
+    fn of_an_event_the_members_are_found_that_are_not_nested() {
+        let event = br#" {"event":"close","conn":7,"more":{"conn":8,"a":[9]},"all":[1,{"b":2}],"ok":true,"n":null} "#;
+        let want = json!({"event": "close", "conn": 7, "ok": true, "n": null});
+        assert_eq!(members(event), want);
+        for other in ["", "[]", "1", "{\"a\":1", "{\"a\":1}{}", "{\"a\":1,}"] {
+            assert_eq!(members(other.as_bytes()), Tree::Null);
+        }
+        let many: Map<_, _> = (0..1_000).map(|it| (it.to_string(), it.into())).collect();
+        let found = members(Tree::Object(many).to_string().as_bytes());
+        assert_eq!(found.as_object().map(Map::len), Some(MEMBERS_MAX));
+        let deep = [
+            "{\"a\":1,\"b\":",
+            &"[".repeat(100_000),
+            &"]".repeat(100_000),
+            "}",
+        ]
+        .concat();
+        // So deep no event is.
+        assert_eq!(members(deep.as_bytes()), Tree::Null);
     }
 
     #[test]

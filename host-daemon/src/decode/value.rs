@@ -32,7 +32,16 @@ pub(super) enum Form {
     Cbor,
 }
 
-impl Value<'_> {
+impl<'a> Value<'a> {
+    /// What should be JSON.
+    #[must_use]
+    pub const fn json(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            form: Form::Json,
+        }
+    }
+
     /// Writes the value as text, on one line.
     ///
     /// # Errors

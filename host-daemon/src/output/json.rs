@@ -17,9 +17,6 @@ use crate::counters::FaultKind;
 use crate::decode::{Decoder, Decoding, Log, Meaning, Stop, Style, Undecodable};
 use crate::event::{Event, Peer, Position, Reason, Source, What};
 
-/// Bytes of keys and numbers in an event, at most.
-const HEAD_LEN: usize = 256;
-
 /// Writes events as JSON lines. Every object has `event`, `conn`, `device` and `time` (RFC 3339, nanoseconds).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json;
@@ -150,11 +147,6 @@ impl Head {
         }
     }
 
-    /// Bytes of an event besides its payload, about.
-    fn len(&self) -> usize {
-        self.conn_device.len() + self.time.len() + HEAD_LEN
-    }
-
     fn begin(&self, event: &str, seq: Option<u64>, line: &mut Vec<u8>) -> io::Result<()> {
         let Self { conn_device, time } = self;
         match seq {
@@ -198,7 +190,7 @@ fn write_batch(
     for item in batch.items() {
         let seq = position.seq;
         if let Item::Block(bytes) | Item::Piece { bytes, .. } = &item {
-            out.make_room(head.len() + decoder.decoding().text_max(bytes.len()));
+            out.make_room(bytes.len());
         }
         let line = out.line();
         match &item {

@@ -1,6 +1,7 @@
 //! Room for one message on a line of output: a bound that nothing in the message can exceed.
 
 use std::fmt::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::escape::readable_text;
 use crate::decode::{Decoder, Meaning, Stop, Undecodable, escape};
@@ -28,7 +29,11 @@ pub(super) fn write_meaning(
     let meaning = decoder.read(seq, bytes)?;
     let decoding = decoder.decoding();
     let end = start.saturating_add(decoding.text_max(bytes.len()));
-    write(&meaning, &mut Room { line, end }).map_err(|stop| {
+    let mut room = Room { line, end };
+    // The libraries that read payloads are not ours: a message at which one panics ends nothing but itself.
+    let written = catch_unwind(AssertUnwindSafe(|| write(&meaning, &mut room)));
+    let failed = |_| Err(Stop::Reason("its decoder failed".to_owned()));
+    written.unwrap_or_else(failed).map_err(|stop| {
         line.truncate(start);
         decoding.undecodable(stop)
     })
@@ -39,12 +44,17 @@ impl Room<'_> {
     pub(super) const fn json_string(&mut self) -> JsonString<'_, Self> {
         JsonString(self)
     }
-}
 
-impl Room<'_> {
     fn append(&mut self, more: &[u8]) -> fmt::Result {
         let left = self.end.saturating_sub(self.line.len());
-        if left < more.len() || self.line.try_reserve(more.len()).is_err() {
+        if left < more.len() {
+            return Err(fmt::Error);
+        }
+        // All that the line may take, at once: to grow step by step takes twice as much at times.
+        if self.line.capacity() - self.line.len() < more.len()
+            && self.line.try_reserve_exact(left).is_err()
+            && self.line.try_reserve(more.len()).is_err()
+        {
             return Err(fmt::Error);
         }
         self.line.extend_from_slice(more);
@@ -112,6 +122,7 @@ impl Write for Readable<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::Decoding;
 
     #[test]
     fn a_line_takes_what_it_may_and_no_more() {
@@ -127,6 +138,21 @@ mod tests {
         assert!(Readable::new(&mut room).write_str("").is_ok());
         assert!(Readable::new(&mut room).write_str("e").is_err());
         assert!(line.starts_with(b"head abcd"));
+    }
+
+    #[test]
+    fn a_decoder_that_panics_costs_its_message_alone() {
+        let decoder = Decoder::new(Decoding::Cbor);
+        let mut line = b"head ".to_vec();
+        let failed = write_meaning(&decoder, 0, b"\x01", &mut line, |_, room| {
+            room.write_str("half")?;
+            panic!("as a library might")
+        });
+        assert_eq!(
+            failed.map_err(|it| it.reason),
+            Err("its decoder failed".to_owned())
+        );
+        assert_eq!(line, b"head ");
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Format for Text {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
         write_event(event, &self.zone, out, |seq, bytes, out| {
             let decoder = &event.source.decoder;
-            out.make_room(decoder.decoding().text_max(bytes.len()));
+            out.make_room(bytes.len());
             let written = match (seq, decoder.decoding()) {
                 (None, _) | (_, Decoding::Raw) => {
                     readable(bytes, out.line());

@@ -270,6 +270,7 @@ impl<'f, 'w> Reader<'f, 'w> {
     }
 
     fn bytes(&mut self, bytes: &[u8], hint: Option<&DisplayHint>) -> Result<(), Stop> {
+        self.step(bytes.len() / STEPS_FACTOR)?;
         let formats = self.formats;
         self.write(|to| hint::bytes(bytes, hint, formats, to))
     }
