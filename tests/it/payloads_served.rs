@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use serde_json::{Value, json};
 use tests::board::image;
 use tests::elf::{BUILD, elf};
@@ -15,13 +16,20 @@ fn nested_keys() -> Vec<u8> {
 }
 
 /// `{=?}` within itself, with a frame of the firmware's own ELF file.
-fn nested_options() -> Vec<u8> {
-    [
-        &b"\x08\0\0\0\0\0\0\0\0\0"[..],
-        &b"\x02\0\x01".repeat(3_628),
-        b"\x02\0\0",
-    ]
-    .concat()
+fn nested_options(firmware: &[u8]) -> Vec<u8> {
+    let statement = index_of(firmware, "answer refused: {}");
+    let option = index_of(firmware, "None|Some({=?})");
+    let some = [&option[..], &[1]].concat().repeat(3_628);
+    [&statement[..], &[0; 8], &some, &option, &[0]].concat()
+}
+
+/// The number of a format string.
+fn index_of(firmware: &[u8], text: &str) -> [u8; 2] {
+    let elf = object::File::parse(firmware).unwrap();
+    let data = format!(r#""data":"{text}""#);
+    let is_it = |symbol: &object::Symbol<'_, '_>| symbol.name().is_ok_and(|it| it.contains(&data));
+    let symbol = elf.symbols().find(is_it).expect(text);
+    (symbol.address() as u16).to_le_bytes()
 }
 
 /// Slices of so many elements of this type.
@@ -31,15 +39,14 @@ fn slice(count: u32, element: u8) -> Vec<u8> {
 }
 
 /// Every payload that ended the process, took minutes or hundreds of times its length, with the listener that it is
-/// for: CBOR, the firmware's own log, and a log with slices.
-fn known() -> [(usize, Vec<u8>); 8] {
+/// for: CBOR, or a log with slices. Beside these is the log of the firmware.
+fn known() -> [(usize, Vec<u8>); 7] {
     let small_maps = [&b"\x9a\x00\x05\x55\x53"[..], &b"\xa1\0\0".repeat(349_523)].concat();
     let deep = b"\x81".repeat(1_000_000);
     [
         (0, nested_keys()),
         (0, small_maps),
         (0, deep),
-        (1, nested_options()),
         (2, slice(u32::MAX, 5)),
         (2, slice(20_000_000, 6)),
         (2, slice(u32::MAX, 6)),
@@ -82,7 +89,12 @@ fn a_daemon_that_was_sent_them_serves_on_in_little_memory_and_they_are_read_back
     let path = folder.path().join("hostile.elf");
     std::fs::write(&path, elf(FORMATS)).unwrap();
     let firmware = image("mps2-an386");
-    let own_build = build_of(&firmware);
+    let elf_file = std::fs::read(&firmware).unwrap();
+    let own_build = build_of(&elf_file);
+    let known: Vec<_> = known()
+        .into_iter()
+        .chain([(1, nested_options(&elf_file))])
+        .collect();
     let recording = folder.path().join("recording");
     let specs = [
         "cbor",
@@ -99,12 +111,14 @@ fn a_daemon_that_was_sent_them_serves_on_in_little_memory_and_they_are_read_back
     ];
     let mut server = Server::start(&listen.chain(record).collect::<Vec<_>>());
     let ports = tests::board::ports(&server);
+    let address = index_of(&elf_file, "address {=[u8; 4]}");
     let good: [&[u8]; 3] = [
         b"\xa1\x61a\x01",
-        b"\x03\0\0\0\0\0\0\0\0\0\x7f\0\0\x01",
+        &[&address[..], &[0; 8], &[127, 0, 0, 1]].concat(),
         b"\x02\0\0\0\0\0\0\0\0\0\x05\0\x07",
     ];
-    for (conn, (listener, payload)) in (1..).zip(known()) {
+    for (conn, (listener, payload)) in (1..).zip(&known) {
+        let listener = *listener;
         let first = [None, Some(&own_build[..]), Some(BUILD)][listener];
         let messages = first.into_iter().chain([&payload[..], good[listener]]);
         let mut wire = Vec::new();
@@ -118,18 +132,17 @@ fn a_daemon_that_was_sent_them_serves_on_in_little_memory_and_they_are_read_back
         server.wait_for("close", conn);
         let events = server.events().iter();
         let own: Vec<_> = events.filter(|event| event["conn"] == conn).collect();
-        assert_goes_on(&own, &payload, u64::from(first.is_some()));
+        assert_goes_on(&own, payload, u64::from(first.is_some()));
     }
     let most = server.process.memory_kb("VmHWM");
     assert!(most < 96 << 10, "{most} kB");
     let (_, said) = server.stop();
     for listener in 0..3 {
         let decoding = ["cbor", specs[1], specs[2]][listener];
-        let of = known()
-            .into_iter()
-            .zip(1..)
-            .filter(|(known, _)| known.0 == listener);
-        let conns: Vec<Value> = of.map(|(_, conn): (_, u64)| conn.into()).collect();
+        let of = (1_u64..)
+            .zip(&known)
+            .filter(|(_, known)| known.0 == listener);
+        let conns: Vec<Value> = of.map(|(conn, _)| conn.into()).collect();
         let said: Vec<_> = said
             .iter()
             .filter(|event| conns.contains(&event["conn"]))
@@ -241,10 +254,8 @@ fn limited(args: &[&str]) -> Ended {
     finish(limited, b"")
 }
 
-fn build_of(firmware: &std::path::Path) -> Vec<u8> {
-    use object::{Object as _, ObjectSection as _};
-    let elf = std::fs::read(firmware).unwrap();
-    let elf = object::File::parse(&*elf).unwrap();
+fn build_of(firmware: &[u8]) -> Vec<u8> {
+    let elf = object::File::parse(firmware).unwrap();
     let section = elf.section_by_name(".note.gnu.build-id").unwrap();
     section.data().unwrap().to_vec()
 }
