@@ -198,7 +198,7 @@ fn what_costs_most_for_its_length_keeps_the_bounds() {
         // Every key is one byte; none is like another until it is known.
         (
             &cbor,
-            [&b"\xbf"[..], &b"\0\xf4".repeat(1 << 15), b"\xff"].concat(),
+            [&b"\xbf"[..], &b"\0\xf4".repeat((1 << 15) + 1), b"\xff"].concat(),
         ),
         (
             &cbor,
@@ -249,6 +249,46 @@ fn what_costs_most_for_its_length_keeps_the_bounds() {
         (&defmt, vec![2; 1 << 16]),
     ] {
         check(decoding, &payload, &"by hand");
+    }
+}
+
+#[test]
+fn a_log_frame_that_says_too_much_or_takes_too_long_is_undecodable() {
+    let folder = tempfile::tempdir().unwrap();
+    let defmt = defmt(&folder);
+    let slice_of = |element: u8, count: u32, elements: &[u8]| {
+        let head = b"\x02\0\0\0\0\0\0\0\0\0\x07\0";
+        [&head[..], &count.to_le_bytes(), &[element, 0], elements].concat()
+    };
+    for (payload, decodable) in [
+        // Interned strings, which are long.
+        (slice_of(20, 100, &b"\x0b\0".repeat(100)), false),
+        (slice_of(20, 10, &b"\x0b\0".repeat(10)), true),
+        // Empty elements, which are shown as a comma each.
+        (slice_of(6, 20_000_000, b""), false),
+        (slice_of(6, 1_000, b""), true),
+        // The same argument three times, and its own three times, which says nothing.
+        (
+            [
+                &slice_of(6, 0, b"")[..10],
+                &b"\x08\0".repeat(100),
+                b"\x06\0",
+            ]
+            .concat(),
+            false,
+        ),
+        (
+            [&slice_of(6, 0, b"")[..10], &b"\x08\0".repeat(5), b"\x06\0"].concat(),
+            true,
+        ),
+        // A number of 65,535 digits.
+        (
+            [&b"\x11\0\0\0\0\0\0\0\0\0\x07"[..], &[0; 16 + 4 + 8 + 4 + 1]].concat(),
+            false,
+        ),
+    ] {
+        let about = format!("{payload:x?}");
+        assert_eq!(check(&defmt, &payload, &about), decodable, "{about}");
     }
 }
 

@@ -398,3 +398,35 @@ fn flags_are_shown_by_name() {
     // The section is of zeros: the flag is set where none is.
     assert_eq!(said.unwrap().1, "ONE 7");
 }
+
+#[test]
+fn a_damaged_elf_file_is_refused_or_read_and_ends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.elf");
+    let good = elf(hostile::FORMATS);
+    let (mut read, mut refused) = (0, 0);
+    for seed in 0..2_000 {
+        let mut chance = Chance::new(seed);
+        let mut file = good.clone();
+        for _ in 0..=chance.below(4) {
+            let at = chance.below(file.len());
+            file[at] = chance.number() as u8;
+        }
+        if chance.below(4) == 0 {
+            file.truncate(chance.below(file.len()));
+        }
+        std::fs::write(&path, &file).unwrap();
+        match format!("defmt:{}", path.display()).parse::<Decoding>() {
+            Ok(decoding) => {
+                let frame = hostile::defmt(&mut chance, 1 << 8);
+                drop(shown(&Decoder::new(decoding), &frame));
+                read += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(
+        100 < read && 100 < refused,
+        "{read} read, {refused} refused"
+    );
+}
