@@ -1,8 +1,8 @@
 //! What a block means: text, JSON, CBOR or a defmt log frame. A block that cannot be read so stays what it is.
 //!
-//! A decoder writes while it reads, and builds nothing: for a message of n bytes it takes 16 n + 64 KiB of memory at
-//! most, and writes 8 n + 4 KiB at most, for defmt and the longest format string of the ELF file more. It is
-//! iterative, or has a bound on its depth, and takes linear time.
+//! [`Decoder::read`] is the entry point. A decoder writes its text while it reads and builds no tree: a message of n
+//! bytes takes at most 16 n + 64 KiB of memory, and its line of output at most 8 n + 4 KiB, for defmt plus the longest
+//! format string of the ELF file. Depth has a bound, and the time is linear.
 
 mod cbor;
 mod defmt;
@@ -19,10 +19,9 @@ pub use self::json::members;
 use self::value::Form;
 pub use self::value::{DEPTH_MAX, Style, Value, escape};
 
-/// Bytes that a line of output may have for each byte of the message. A byte that is escaped takes seven at most.
+/// Bytes of output allowed for each byte of a message. An escaped byte takes at most seven.
 const LINE_FACTOR: usize = 8;
-/// Bytes that what a message means may have besides. With the time, the device and the connection, a line stays below
-/// 4 KiB besides.
+/// Bytes of output allowed in addition. One KiB of the documented 4 KiB is left for time, device and connection.
 const LINE_BASE: usize = 3 << 10;
 
 /// How the payload of a listener's blocks is read.
@@ -69,12 +68,12 @@ pub struct Undecodable {
     pub reason: String,
 }
 
-/// Why a meaning was not written to its end.
+/// Why the text of a message is incomplete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// There was no more room for it.
+    /// The text exceeds its bound.
     Full,
-    /// The message is not what it should be.
+    /// The message is invalid; the reason in words.
     Reason(String),
 }
 
@@ -152,7 +151,7 @@ impl Decoding {
         }
     }
 
-    /// Bytes that the meaning of a message of `len` bytes may have as text.
+    /// Maximum length of the text of a message of `len` bytes.
     #[must_use]
     pub fn text_max(&self, len: usize) -> usize {
         let format = match self {
@@ -163,7 +162,7 @@ impl Decoding {
             .saturating_add(LINE_BASE + format)
     }
 
-    /// A message of which the meaning could not be written.
+    /// The fault for a message whose text is incomplete.
     #[must_use]
     pub fn undecodable(&self, stop: Stop) -> Undecodable {
         Undecodable {

@@ -22,10 +22,10 @@ use crate::event::Event;
 /// Bytes that are collected before they are written, while more events are waiting.
 const WRITE_LEN: usize = 64 << 10;
 
-/// Memory that is kept from one write to the next, at most: a long line gives back what it took.
+/// Maximum capacity kept after a write. Longer lines return their memory.
 const KEPT_LEN: usize = 1 << 20;
 
-/// Bytes of a line besides the message in it, as most are.
+/// Bytes reserved for a line in addition to its message.
 const ROOM_LEN: usize = 4 << 10;
 
 /// Events that wait at most. What they weigh is bounded by the [pool](crate::pool).
@@ -69,13 +69,13 @@ impl Out {
         &mut self.bytes
     }
 
-    /// Makes room for a message of `len` bytes, as most are written. One that needs more takes it at once, so that
-    /// lines never take several times what they may be long.
+    /// Reserves memory for a message of `len` bytes: twice its length is enough for most. A line that needs more grows
+    /// once, to its bound.
     #[inline]
     pub fn make_room(&mut self, len: usize) {
         let room = len.saturating_mul(2).saturating_add(ROOM_LEN);
         if self.bytes.capacity() - self.bytes.len() < room {
-            // Where there is no such room, the line grows as it is written.
+            // If that fails, the line grows while it is written.
             self.bytes.try_reserve_exact(room).ok();
         }
     }

@@ -1,4 +1,4 @@
-//! Payloads that are made to cost much: no decoder takes more memory than its bound, and no line is longer than its own.
+//! Hostile payloads, decoded in process: memory and lines of output stay within the documented bounds.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tests::elf::elf;
 use tests::hostile::{self, Chance, FORMATS};
 
-/// What a decoder may take for a message of `len` bytes, and how long a line of output may be: docs/metrics.md.
+/// The bounds in docs/decoding.md: memory for a message of `len` bytes, and the length of its line.
 const fn memory_max(len: usize) -> usize {
     16 * len + (64 << 10)
 }
@@ -24,7 +24,7 @@ const fn line_max(len: usize) -> usize {
     8 * len + (4 << 10)
 }
 
-/// Where output goes: memory that was there before.
+/// A writer to memory that was allocated before the measurement.
 #[derive(Clone)]
 struct Screen(Arc<Mutex<Vec<u8>>>);
 
@@ -41,7 +41,7 @@ impl Write for Screen {
     }
 }
 
-/// What one message gave.
+/// The result of one message.
 struct Shown {
     lines: Vec<Vec<u8>>,
     memory: usize,
@@ -87,7 +87,7 @@ fn show(decoding: &Decoding, format: &mut dyn Format, payload: &[u8]) -> Shown {
     }
 }
 
-/// Shows a payload in every way, and checks the bounds. Returns whether it is decodable.
+/// Checks the bounds of a payload in every output format. Returns whether it is decodable.
 #[track_caller]
 fn check(decoding: &Decoding, payload: &[u8], about: &dyn std::fmt::Display) -> bool {
     let len = payload.len();
@@ -118,7 +118,7 @@ fn check(decoding: &Decoding, payload: &[u8], about: &dyn std::fmt::Display) -> 
             );
             let text = std::str::from_utf8(line).unwrap_or_else(|error| panic!("{error}: {about}"));
             let confuses = |character: char| match output {
-                // For programs.
+                // JSON allows DEL and the C1 controls.
                 "json" => character < ' ',
                 _ => character.is_control(),
             };
@@ -151,7 +151,7 @@ fn check(decoding: &Decoding, payload: &[u8], about: &dyn std::fmt::Display) -> 
     verdicts[0]
 }
 
-/// So many payloads of each kind are tried; more with the variable `BLOCKSD_TEST_PAYLOADS`.
+/// Number of payloads for each decoder; the variable `BLOCKSD_TEST_PAYLOADS` sets another.
 fn payloads() -> u64 {
     let given = std::env::var("BLOCKSD_TEST_PAYLOADS").ok();
     given.map_or(1_500, |given| given.parse().expect("a number"))
@@ -161,7 +161,7 @@ fn try_all(decoding: &Decoding, payload: impl Fn(&mut Chance, usize) -> Vec<u8>)
     let (mut decodable, count) = (0, payloads());
     for seed in 0..count {
         let mut chance = Chance::new(seed);
-        // Few are long.
+        // One of 16 is long.
         let max = if seed % 16 == 0 { 1 << 16 } else { 1 << 11 };
         let payload = payload(&mut chance, max);
         decodable += u64::from(check(decoding, &payload, &format_args!("seed {seed}")));
@@ -195,7 +195,7 @@ fn what_costs_most_for_its_length_keeps_the_bounds() {
     let defmt = defmt(&folder);
     let cbor = Decoding::Cbor;
     for (decoding, payload) in [
-        // Every key is one byte; none is like another until it is known.
+        // The most keys that a map can have; they turn out to be equal at its end.
         (
             &cbor,
             [&b"\xbf"[..], &b"\0\xf4".repeat((1 << 15) + 1), b"\xff"].concat(),
@@ -261,13 +261,13 @@ fn a_log_frame_that_says_too_much_or_takes_too_long_is_undecodable() {
         [&head[..], &count.to_le_bytes(), &[element, 0], elements].concat()
     };
     for (payload, decodable) in [
-        // Interned strings, which are long.
+        // Interned strings: two bytes each, 82 characters.
         (slice_of(20, 100, &b"\x0b\0".repeat(100)), false),
         (slice_of(20, 10, &b"\x0b\0".repeat(10)), true),
-        // Empty elements, which are shown as a comma each.
+        // Empty elements: no bytes each, one comma.
         (slice_of(6, 20_000_000, b""), false),
         (slice_of(6, 1_000, b""), true),
-        // The same argument three times, and its own three times, which says nothing.
+        // An argument shown three times at each level: 3 to the power of the depth, without any text.
         (
             [
                 &slice_of(6, 0, b"")[..10],

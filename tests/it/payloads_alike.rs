@@ -1,4 +1,4 @@
-//! Payloads that are good: a decoder says of them what the library says that builds a tree of them.
+//! Valid payloads: the decoders agree with libraries that build trees (serde_json, ciborium, defmt-decoder).
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use tests::elf::elf;
 use tests::hostile::{self, Chance};
 
-/// A value as the daemon writes it; none if it is undecodable.
+/// The text of a value; none if it is undecodable.
 fn written(decoding: &Decoding, style: Style, bytes: &[u8]) -> Option<String> {
     let decoder = Decoder::new(decoding.clone());
     let Ok(Meaning::Value(value)) = decoder.read(1, bytes) else {
@@ -20,7 +20,7 @@ fn written(decoding: &Decoding, style: Style, bytes: &[u8]) -> Option<String> {
     value.write(style, &mut text).ok().map(|()| text)
 }
 
-/// An object as a person would write it down.
+/// The fields of an object for people.
 fn fields(value: &Value) -> String {
     let Value::Object(members) = value else {
         return value.to_string();
@@ -52,7 +52,7 @@ fn json_is_what_serde_json_reads() {
                 );
             }
             (Err(_), None) => {}
-            // One level more than is written.
+            // Nested deeper than the daemon allows, but not than the library does.
             _ if said.is_none()
                 && bytes
                     .windows(127)
@@ -92,7 +92,7 @@ fn cbor_is_what_ciborium_reads() {
         assert_eq!(said, want.to_string(), "seed {seed}");
         let shown = written(&Decoding::Cbor, Style::Fields, &bytes).expect("decodable");
         if !said.contains(|character: char| character.is_control()) && said.is_ascii() {
-            // A key of bytes is quoted always.
+            // The daemon always quotes keys that are bytes.
             let unquoted = |text: &str| text.replace('"', "");
             assert_eq!(unquoted(&shown), unquoted(&fields(&want)), "seed {seed}");
         }
@@ -101,12 +101,12 @@ fn cbor_is_what_ciborium_reads() {
     assert!(500 < compared, "{compared}");
 }
 
-/// Whether the difference is that the library has a bound on tags around tags, or reads no text over 4 KiB in parts.
+/// Whether only the library refuses a payload: it limits the nesting of tags.
 fn is_lenient(bytes: &[u8]) -> bool {
     bytes.iter().filter(|byte| **byte >> 5 == 6).count() > 100
 }
 
-/// As the daemon is to write it; none where it says more than a tree does, or refuses what a tree does not.
+/// The expected JSON; none where the daemon differs from a tree on purpose: widths of floats, tagged numbers, keys.
 fn to_json(item: &Cbor, depth: usize) -> Option<Value> {
     if 126 < depth {
         return None;
@@ -120,7 +120,7 @@ fn to_json(item: &Cbor, depth: usize) -> Option<Value> {
                 _ => number.to_string().into(),
             }
         }
-        // The tree has lost how wide it was.
+        // The tree does not keep the width.
         Cbor::Float(number) if f64::from(*number as f32) == *number => return None,
         Cbor::Float(number) => match number.is_finite() {
             true => (*number).into(),
@@ -156,10 +156,10 @@ fn to_json(item: &Cbor, depth: usize) -> Option<Value> {
     })
 }
 
-/// An argument of a log statement: its place in the format string, and its bytes in a frame.
+/// An argument of a log statement: its text in the format string, and its bytes in a frame.
 type Argument = (String, Vec<u8>);
 
-/// Format strings, from which more are made.
+/// The format strings of a random firmware.
 #[derive(Default)]
 struct Firmware {
     formats: Vec<(&'static str, String)>,
@@ -171,7 +171,7 @@ impl Firmware {
         (self.formats.len() as u16).to_le_bytes()
     }
 
-    /// A format string with arguments, and these.
+    /// A random format string with the bytes of its arguments.
     fn text(&mut self, chance: &mut Chance, depth: usize) -> Argument {
         let mut made = (String::new(), Vec::new());
         for _ in 0..chance.below(4) {
@@ -281,7 +281,7 @@ fn sized(bytes: Vec<u8>) -> Vec<u8> {
     [&(bytes.len() as u32).to_le_bytes()[..], &bytes].concat()
 }
 
-/// What the daemon says of a frame.
+/// Timestamp and message of a frame, or the reason why it is undecodable.
 fn shown(decoder: &Decoder, frame: &[u8]) -> Result<(String, String), String> {
     let log = match decoder.read(1, frame) {
         Ok(Meaning::Log(log)) => log,
@@ -317,7 +317,7 @@ fn a_log_is_what_the_library_of_defmt_shows() {
             let time = (chance.number() >> chance.below(64)).to_le_bytes();
             frames.push([&index[..], &time, &bytes].concat());
         }
-        // Arguments that are shown in another order, twice, or in parts.
+        // Arguments shown out of order, twice, or as bit fields.
         let mixed = [
             "{1=u8:x}{0=u16}{1=u8}",
             "{0=0..4} {0=4..8:b} {1=?} {0=2..7:?}",
@@ -355,7 +355,7 @@ fn a_log_is_what_the_library_of_defmt_shows() {
                 )
             });
             assert_eq!(used, frame.len());
-            // The library fails at some hints.
+            // The library panics at some hints.
             let want = std::panic::catch_unwind(|| {
                 let time = want.display_timestamp().expect("a time").to_string();
                 (time, want.display_message().to_string())
@@ -395,7 +395,7 @@ fn flags_are_shown_by_name() {
         .parse()
         .expect("formats");
     let said = shown(&Decoder::new(decoding), b"\x03\0\0\0\0\0\0\0\0\0\0\x07");
-    // The section is of zeros: the flag is set where none is.
+    // The section is zeroed: the flag has the value 0 and is set in the number 0.
     assert_eq!(said.unwrap().1, "ONE 7");
 }
 

@@ -1,4 +1,4 @@
-//! Payloads that ended the daemon, or took minutes: it serves on, and what it recorded is read to its end.
+//! Hostile payloads against the real binary: the daemon keeps serving, and recordings are read to their end.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use tests::hostile::{self, Chance, FORMATS};
 use tests::process::{Ended, Server, blocksd, connect, finish};
 use tests::recording::{BEGIN, File, name, put};
 
-/// A map as the key of a map, nested; the same for arrays. What doubled at each level.
+/// A map as the key of a map, nested: output that doubled at each level.
 fn nested_keys() -> Vec<u8> {
     [vec![0xa1; 40], vec![1], vec![0; 40]].concat()
 }
@@ -32,14 +32,14 @@ fn index_of(firmware: &[u8], text: &str) -> [u8; 2] {
     (symbol.address() as u16).to_le_bytes()
 }
 
-/// Slices of so many elements of this type.
+/// A slice with this declared count and element type, without elements.
 fn slice(count: u32, element: u8) -> Vec<u8> {
     let head = b"\x02\0\0\0\0\0\0\0\0\0\x07\0";
     [&head[..], &count.to_le_bytes(), &[element, 0]].concat()
 }
 
-/// Every payload that ended the process, took minutes or hundreds of times its length, with the listener that it is
-/// for: CBOR, or a log with slices. Beside these is the log of the firmware.
+/// Payloads that once ended the process, took minutes, or took hundreds of times their length. Each with the index of
+/// its listener: 0 for CBOR, 2 for the log of the synthetic ELF file.
 fn known() -> [(usize, Vec<u8>); 7] {
     let small_maps = [&b"\x9a\x00\x05\x55\x53"[..], &b"\xa1\0\0".repeat(349_523)].concat();
     let deep = b"\x81".repeat(1_000_000);
@@ -54,7 +54,7 @@ fn known() -> [(usize, Vec<u8>); 7] {
     ]
 }
 
-/// Asserts that the events of one connection are of the block that is hostile, of one that is not, and of the rest.
+/// Asserts that a connection has the hostile block, the valid block after it, and no other fault.
 #[track_caller]
 fn assert_goes_on(own: &[&Value], payload: &[u8], seq: u64) {
     let blocks: Vec<_> = own
@@ -73,7 +73,7 @@ fn assert_goes_on(own: &[&Value], payload: &[u8], seq: u64) {
         good["value"].is_object() || good["message"].is_string(),
         "{good}"
     );
-    // Either it is shown, or it is a fault.
+    // The hostile block is shown or undecodable.
     let faults = own.iter().filter(|event| event["event"] == "fault");
     for fault in faults {
         assert_eq!(

@@ -1,4 +1,4 @@
-//! An ELF file with format strings of defmt, as the linker of a firmware leaves it.
+//! ELF files with defmt format strings, as the linker of a firmware writes them: [`elf`].
 
 use object::write::{Object, Symbol, SymbolSection};
 use object::{
@@ -6,7 +6,7 @@ use object::{
 };
 use serde_json::json;
 
-/// The build id in it, as its firmware sends it first.
+/// The build id of every such file; a firmware sends it first.
 pub const BUILD: &[u8] =
     b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14";
 

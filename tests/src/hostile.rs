@@ -1,18 +1,19 @@
-//! Payloads that are made to cost much: deep, wide, with counts that lie, cut off, full of what must be escaped.
+//! Hostile payloads from a seed: deep, wide, with false counts, truncated, full of characters to escape. One generator
+//! for each decoder: [`cbor`], [`json`], [`defmt`].
 
 use std::iter::repeat_with;
 
-/// Numbers by chance, the same for a seed.
+/// A random number generator with a seed.
 #[derive(Clone, Debug)]
 pub struct Chance(u64);
 
 impl Chance {
-    /// From a seed.
+    /// A generator with this seed.
     pub const fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// The next number.
+    /// The next random number.
     pub const fn number(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -30,7 +31,7 @@ impl Chance {
         all[self.below(all.len())]
     }
 
-    /// A length: small ones as often as great ones.
+    /// A random length with a uniform number of bits.
     pub fn len(&mut self, max: usize) -> usize {
         let bits = self.below(max.ilog2() as usize + 1);
         self.below(2 << bits).min(max)
@@ -41,20 +42,20 @@ impl Chance {
     }
 }
 
-/// Characters that are longest when they are escaped, and some that are not.
-const SPITEFUL: &[&str] = &[
+/// Characters with long escapes, and some without.
+const CHARACTERS: &[&str] = &[
     "\u{1}", "\u{1b}", "\"", "\\", "\n", "\u{7f}", "\u{85}", "a", "é", "😀", "' ", "|",
 ];
 
 fn text(chance: &mut Chance, len: usize) -> String {
-    let one = chance.of(SPITEFUL);
-    let other = chance.of(SPITEFUL);
+    let one = chance.of(CHARACTERS);
+    let other = chance.of(CHARACTERS);
     repeat_with(|| if chance.below(8) == 0 { other } else { one })
         .take(len)
         .collect()
 }
 
-/// Cuts a payload, turns bits of it, or leaves it.
+/// Truncates a payload, flips bits of it, or leaves it.
 fn spoil(mut payload: Vec<u8>, chance: &mut Chance) -> Vec<u8> {
     match chance.below(6) {
         0 => payload.truncate(chance.below(payload.len() + 1)),
@@ -72,7 +73,7 @@ fn spoil(mut payload: Vec<u8>, chance: &mut Chance) -> Vec<u8> {
     payload
 }
 
-/// A payload that is CBOR, or nearly.
+/// A payload that is CBOR or close to it.
 pub fn cbor(chance: &mut Chance, max: usize) -> Vec<u8> {
     let len = chance.len(max);
     let repeated = |pattern: &[u8], end: &[u8]| {
@@ -190,7 +191,7 @@ pub fn cbor(chance: &mut Chance, max: usize) -> Vec<u8> {
     spoil(payload, chance)
 }
 
-/// Any items.
+/// A random item.
 fn tree(chance: &mut Chance, left: &mut usize, depth: usize) -> Vec<u8> {
     *left = left.saturating_sub(1);
     let kind = if *left == 0 || 200 < depth {
@@ -233,7 +234,7 @@ fn tree(chance: &mut Chance, left: &mut usize, depth: usize) -> Vec<u8> {
     }
 }
 
-/// A payload that is JSON, or nearly.
+/// A payload that is JSON or close to it.
 pub fn json(chance: &mut Chance, max: usize) -> Vec<u8> {
     let len = chance.len(max);
     let list = |element: &str, (open, end): (&str, &str)| {
@@ -306,7 +307,7 @@ pub fn json(chance: &mut Chance, max: usize) -> Vec<u8> {
     spoil(payload.into_bytes(), chance)
 }
 
-/// Format strings that a frame can make the most of. The first is the time's.
+/// Format strings for hostile frames. The first is the timestamp's.
 pub const FORMATS: &[(&str, &str)] = &[
     ("timestamp", "{=u64:us}"),
     ("info", "{=?}"),
@@ -348,7 +349,7 @@ pub const FORMATS: &[(&str, &str)] = &[
     ("println", "{4000000000=u8}"),
 ];
 
-/// A payload that is a log frame of [`FORMATS`], or nearly.
+/// A payload that is a log frame of [`FORMATS`] or close to it.
 pub fn defmt(chance: &mut Chance, max: usize) -> Vec<u8> {
     let len = chance.len(max);
     let number = |index: usize| [index as u8, 0];
@@ -359,7 +360,7 @@ pub fn defmt(chance: &mut Chance, max: usize) -> Vec<u8> {
     });
     frame.extend(chance.bytes(8));
     match chance.below(10) {
-        // Good ones, as long as they are allowed to be.
+        // Valid unless nested too deeply.
         8 => {
             let depth = chance.below(len.min(200) + 1);
             frame = [&number(2)[..], &[0; 8]].concat();

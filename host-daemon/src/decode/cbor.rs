@@ -1,4 +1,4 @@
-//! CBOR (RFC 8949), copied item by item without a tree as the JSON that says the same.
+//! CBOR (RFC 8949), copied token by token to equivalent JSON without building a tree. [`copy`] writes one item.
 //!
 //! Byte strings become base64, keys become text, tags are dropped; a number that JSON lacks becomes text.
 
@@ -15,7 +15,7 @@ use minicbor::decode::{Decoder, Error};
 use super::Stop;
 use super::value::{DEPTH_MAX, Emitter, is_plain};
 
-/// Copies the one item that the message must be.
+/// Copies a message that is one item.
 pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), Stop> {
     let mut items = Decoder::new(bytes);
     copy_item(&mut items, to)?;
@@ -57,14 +57,14 @@ struct Copier<'c, 'b, 'w> {
 /// An array or a map that has not ended.
 #[derive(Clone, Copy, Default)]
 struct Level {
-    /// Elements or entries that follow; none where a mark ends them.
+    /// Elements or entries that follow; none for an indefinite length.
     left: Option<u64>,
     is_map: bool,
     /// In a map: a key is next.
     wants_key: bool,
     /// It is a key itself.
     is_key: bool,
-    /// Where its keys begin among those of all maps.
+    /// Index of its first key in [`Copier::keys`].
     keys: usize,
 }
 
@@ -149,8 +149,8 @@ impl<'b> Copier<'_, 'b, '_> {
         self.scalar(is_key, true, false, |_, to| Ok(to.put(word)?))
     }
 
-    /// Copies a key or a value that `write` writes without quotes. `plain`: as a key among fields it needs none;
-    /// `text`: as a value it does.
+    /// Copies a key or a value; `write` writes it without quotes. `plain`: a field name that needs no quotes; `text`: a
+    /// value that needs quotes.
     fn scalar(
         &mut self,
         is_key: bool,
@@ -212,7 +212,7 @@ impl<'b> Copier<'_, 'b, '_> {
 
     fn keep(&mut self, key: u64) {
         if self.keys.len() == self.keys.capacity() {
-            // Every entry takes two bytes or more: there cannot be more keys, whatever a length says.
+            // Every entry takes at least two bytes. A declared count reserves nothing.
             let rest = self.items.input().len() - self.items.position();
             self.keys.reserve_exact(rest / 2 + 1);
         }

@@ -1,4 +1,4 @@
-//! defmt log frames, shown with the formats that the firmware's ELF file holds.
+//! defmt log frames, shown with the format strings of the firmware's ELF file. [`Defmt::open`] reads that file.
 
 mod formats;
 mod frame;
@@ -33,7 +33,7 @@ pub struct Defmt {
     build: Vec<u8>,
 }
 
-/// A line of a firmware's log, whose frame is whole. Its text is written from the frame.
+/// A line of a firmware's log, from a complete frame. The text is written on demand.
 #[derive(Clone, Copy)]
 pub struct Log<'a> {
     firmware: &'a Defmt,
@@ -82,7 +82,7 @@ impl Defmt {
             path: path.into(),
             reason,
         };
-        // The libraries that read it are made for whole files, and may panic at one that is damaged.
+        // The libraries that parse the file may panic if it is damaged.
         let found = catch_unwind(|| Self::find(&elf));
         let found = found.unwrap_or_else(|_| Err("it is damaged".to_owned()));
         let (formats, locations) = found.map_err(no_formats)?;
@@ -124,7 +124,7 @@ impl Defmt {
         self.formats.longest
     }
 
-    /// Reads a frame, which must be all of the message.
+    /// Reads a message that is one frame.
     pub(super) fn read<'a>(&'a self, bytes: &'a [u8]) -> Result<Log<'a>, Stop> {
         let mut rest = bytes;
         let index = u16::from_le_bytes(take_array(&mut rest)?);
@@ -162,13 +162,13 @@ impl Log<'_> {
         self.entry.level
     }
 
-    /// Whether it has the firmware's own time.
+    /// Whether the frame has a timestamp of the firmware.
     #[must_use]
     pub const fn has_time(&self) -> bool {
         self.firmware.formats.timestamp.is_some()
     }
 
-    /// Writes the firmware's own time.
+    /// Writes the firmware's timestamp.
     ///
     /// # Errors
     /// As [`Self::write_message`].
@@ -179,11 +179,11 @@ impl Log<'_> {
         }
     }
 
-    /// Writes what it says. Nothing in it is escaped.
+    /// Writes the message, without escaping it.
     ///
     /// # Errors
-    /// [`Stop::Full`] where `to` takes no more, [`Stop::Reason`] where it takes more steps than its length allows. Part
-    /// of it may have been written.
+    /// [`Stop::Full`] if `to` refuses more text, [`Stop::Reason`] if the message takes more steps than its length allows.
+    /// Part of it may have been written.
     pub fn write_message(&self, to: &mut dyn fmt::Write) -> Result<(), Stop> {
         self.write(self.entry, self.arguments, to)
     }
@@ -216,7 +216,7 @@ impl fmt::Debug for Log<'_> {
     }
 }
 
-/// Where text goes that nobody wants.
+/// Discards text.
 struct Nothing;
 
 impl fmt::Write for Nothing {
@@ -250,7 +250,7 @@ impl fmt::Display for DefmtError {
 
 impl std::error::Error for DefmtError {}
 
-/// Reads a regular file: a device or a pipe might never end, and a recording names the file too.
+/// Reads a regular file. A device or a pipe may never end, and a foreign recording can name any path.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let kind = fs::metadata(path)?.file_type();
     if !kind.is_file() && !kind.is_dir() {

@@ -1,4 +1,4 @@
-//! JSON (RFC 8259), copied value by value without a tree: as compact JSON, or as fields for people.
+//! JSON (RFC 8259), copied token by token without building a tree. [`copy`] writes one value.
 
 use json_event_parser::{JsonEvent, JsonSyntaxError, SliceJsonParser};
 use serde_json::{Map, Value as Tree};
@@ -9,7 +9,7 @@ use super::value::{DEPTH_MAX, Emitter};
 /// Members of an object that [`members`] keeps.
 const MEMBERS_MAX: usize = 64;
 
-/// Copies the one value that the message must be. Numbers keep their digits, objects all their members.
+/// Copies a message that is one value. Numbers keep their digits, objects all their members.
 pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), Stop> {
     let mut parser = SliceJsonParser::new(bytes);
     loop {
@@ -45,8 +45,7 @@ pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), Stop> {
     }
 }
 
-/// The members of an object that are no arrays or objects: the first of them, as many as any event of ours has. None
-/// where `bytes` are not one object.
+/// The scalar members of an object, at most 64: enough for every event of the daemon. Null if `bytes` is not one object.
 #[must_use]
 pub fn members(bytes: &[u8]) -> Tree {
     find_members(bytes).map_or(Tree::Null, Tree::Object)
@@ -92,7 +91,7 @@ fn find_members(bytes: &[u8]) -> Option<Map<String, Tree>> {
     }
 }
 
-/// The message may quote a character of the payload: control characters are escaped.
+/// The parser's message may quote a character of the payload: escapes control characters.
 fn syntax(error: JsonSyntaxError) -> Stop {
     let escape = |character: char| match character.is_control() {
         true => character.escape_default().to_string(),

@@ -1,4 +1,5 @@
-//! A value with structure, written as text while it is read: nothing is kept but the kind of each open level.
+//! Structured values as text. [`Value::write`] copies JSON or CBOR token by token and keeps only the kind of each open
+//! level.
 
 use std::fmt::{self, Write};
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
@@ -6,7 +7,7 @@ use std::sync::LazyLock;
 
 use super::{Stop, cbor, json};
 
-/// Levels that a value may be nested: more is undecodable. Within the object of an event that is what `serde_json` reads.
+/// Maximum nesting of a value. Inside the object of an event, this is the deepest that `serde_json` accepts.
 pub const DEPTH_MAX: usize = 126;
 
 /// How a value is written.
@@ -14,11 +15,11 @@ pub const DEPTH_MAX: usize = 126;
 pub enum Style {
     /// As compact JSON.
     Json,
-    /// An object at the top as a person would write it down: `temp=21.5 unit="°C"`. Everything else as JSON.
+    /// The fields of a top-level object for people: `temp=21.5 unit="°C"`. Everything else as JSON.
     Fields,
 }
 
-/// A message that should be a value with structure. Whether it is one shows when it is written.
+/// A message to be read as a structured value. It is validated while it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value<'a> {
     pub(super) bytes: &'a [u8],
@@ -33,7 +34,7 @@ pub(super) enum Form {
 }
 
 impl<'a> Value<'a> {
-    /// What should be JSON.
+    /// A value encoded as JSON.
     #[must_use]
     pub const fn json(bytes: &'a [u8]) -> Self {
         Self {
@@ -45,8 +46,8 @@ impl<'a> Value<'a> {
     /// Writes the value as text, on one line.
     ///
     /// # Errors
-    /// [`Stop::Reason`] where the message is not such a value, [`Stop::Full`] where `to` takes no more. A part of the
-    /// value may have been written.
+    /// [`Stop::Reason`] if the message is invalid, [`Stop::Full`] if `to` refuses more text. Part of the value may have
+    /// been written.
     pub fn write(&self, style: Style, to: &mut dyn Write) -> Result<(), Stop> {
         let mut emitter = Emitter::new(style, to);
         match self.form {
@@ -56,20 +57,20 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Writes a value piece by piece: puts commas, colons and quotes, and escapes strings.
+/// Writes a value token by token: adds commas, colons and quotes, and escapes strings.
 pub(super) struct Emitter<'w> {
     to: &'w mut dyn Write,
     style: Style,
     depth: usize,
     /// Bit n: level n is an object.
     objects: u128,
-    /// Nothing has been written in the present level.
+    /// The current level is empty so far.
     fresh: bool,
-    /// The object at the top is written as fields.
+    /// The top-level object is written as fields.
     fields: bool,
-    /// A key that is an array or a map is being written: its JSON is a string.
+    /// Inside a key that is an array or a map: its JSON is escaped as a string.
     in_nested_key: bool,
-    /// Of a scalar key that is being written, and of a nested one, which may have scalar ones in it.
+    /// Hashes of the scalar key and of the nested key being written; a nested key may contain scalar ones.
     hashes: [Option<DefaultHasher>; 2],
 }
 
@@ -157,8 +158,7 @@ impl<'w> Emitter<'w> {
         self.assign()
     }
 
-    /// Begins a key of any scalar kind. What is put next is its text, without quotes. `plain`: it needs none among
-    /// fields.
+    /// Begins a scalar key. Its text follows, without quotes. `plain`: a field name that needs no quotes.
     pub(super) fn begin_key(&mut self, plain: bool) -> fmt::Result {
         self.separate()?;
         if !(self.is_field() && plain) {
@@ -168,7 +168,7 @@ impl<'w> Emitter<'w> {
         Ok(())
     }
 
-    /// Ends a key that was begun as `plain`. Returns a hash of it as it was written.
+    /// Ends a scalar key. Returns a hash of its text.
     pub(super) fn end_key(&mut self, plain: bool) -> Result<u64, fmt::Error> {
         let hash = self.take_hash(SCALAR);
         if !(self.is_field() && plain) {
@@ -181,7 +181,7 @@ impl<'w> Emitter<'w> {
     /// Begins a key that is an array or a map.
     pub(super) fn begin_nested_key(&mut self) -> Result<(), Stop> {
         if self.in_nested_key {
-            // Each level more would double what the levels before had to escape.
+            // Each further level would double the length of the escapes of the level inside it.
             return Err(Stop::Reason(
                 "a key within a key is an array or a map".to_owned(),
             ));
@@ -193,7 +193,7 @@ impl<'w> Emitter<'w> {
         Ok(())
     }
 
-    /// Ends such a key, after it was closed. Returns a hash of it as it was written.
+    /// Ends a nested key after [`Self::close`]. Returns a hash of its text.
     pub(super) fn end_nested_key(&mut self) -> Result<u64, fmt::Error> {
         self.in_nested_key = false;
         let hash = self.take_hash(NESTED);
@@ -223,7 +223,7 @@ impl<'w> Emitter<'w> {
         self.depth != 0 && self.objects >> (self.depth - 1) & 1 == 1
     }
 
-    /// The present level is the object at the top, written as fields.
+    /// The current level is a top-level object written as fields.
     const fn is_field(&self) -> bool {
         self.fields && self.depth == 1
     }
@@ -235,7 +235,7 @@ impl Write for Emitter<'_> {
     }
 }
 
-/// The last stage of an emitter: what passes is written as it is.
+/// The last stage of an emitter: hashes keys and writes text without escaping it.
 struct Final<'e, 'w>(&'e mut Emitter<'w>);
 
 impl Write for Final<'_, '_> {
@@ -247,13 +247,13 @@ impl Write for Final<'_, '_> {
     }
 }
 
-/// Keyed by chance: nobody can choose keys that seem equal.
+/// Randomly keyed, so a payload cannot contain two keys with the same hash on purpose.
 fn hasher() -> DefaultHasher {
     static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     STATE.build_hasher()
 }
 
-/// As JSON, everything that could confuse a terminal is escaped.
+/// Whether a key needs no quotes in a list of fields.
 pub(super) fn is_plain(key: &str) -> bool {
     key.bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
@@ -268,7 +268,7 @@ pub fn escape(text: &str, to: &mut dyn Write) -> fmt::Result {
     )
 }
 
-/// The same for people: nothing that is left confuses a terminal.
+/// The same for people: also escapes DEL and the C1 controls, which act on terminals.
 fn escape_for_people(text: &str, to: &mut dyn Write) -> fmt::Result {
     // The controls from U+0080 on begin with 0xc2.
     let is_special = |byte| byte < b' ' || b"\"\\\x7f\xc2".contains(&byte);

@@ -249,11 +249,11 @@ fn write_batch(
     Ok(())
 }
 
-/// Writes the members that say what a block means, and the brace that ends the object.
+/// Writes the members for a decoded block, and the brace that ends the object.
 fn write_members(meaning: &Meaning<'_>, room: &mut Room<'_>) -> Result<(), Stop> {
     match meaning {
         Meaning::Raw(bytes) => {
-            // A decoder has found them to be text.
+            // `--decode text` has checked them.
             let text = std::str::from_utf8(bytes).unwrap_or_default();
             room.write_str(r#""text":""#)?;
             room.json_string().write_str(text)?;

@@ -1,4 +1,4 @@
-//! Room for one message on a line of output: a bound that nothing in the message can exceed.
+//! Bounded space for one message on a line of output. [`write_meaning`] decodes a message into it.
 
 use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,18 +6,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::escape::readable_text;
 use crate::decode::{Decoder, Meaning, Stop, Undecodable, escape};
 
-/// Bytes of text that are escaped at once, before the bound is checked again.
+/// Bytes of text escaped between two checks of the bound.
 const PIECE_LEN: usize = 256;
 
-/// The end of a line, which takes only so much.
+/// The end of a line, with a bound on its length.
 #[derive(Debug)]
 pub(super) struct Room<'a> {
     line: &'a mut Vec<u8>,
-    /// Length that the line may have.
+    /// Maximum length of the line.
     end: usize,
 }
 
-/// Appends what a message means with `write`. Where that fails, the line is as it was.
+/// Decodes a message and appends it with `write`. On failure the line is unchanged.
 pub(super) fn write_meaning(
     decoder: &Decoder,
     seq: u64,
@@ -30,7 +30,7 @@ pub(super) fn write_meaning(
     let decoding = decoder.decoding();
     let end = start.saturating_add(decoding.text_max(bytes.len()));
     let mut room = Room { line, end };
-    // The libraries that read payloads are not ours: a message at which one panics ends nothing but itself.
+    // A panic of a library that parses payloads costs only this message.
     let written = catch_unwind(AssertUnwindSafe(|| write(&meaning, &mut room)));
     let failed = |_| Err(Stop::Reason("its decoder failed".to_owned()));
     written.unwrap_or_else(failed).map_err(|stop| {
@@ -40,7 +40,7 @@ pub(super) fn write_meaning(
 }
 
 impl Room<'_> {
-    /// Has text escaped as the inside of a JSON string.
+    /// A writer that escapes text as the inside of a JSON string.
     pub(super) const fn json_string(&mut self) -> JsonString<'_, Self> {
         JsonString(self)
     }
@@ -50,7 +50,7 @@ impl Room<'_> {
         if left < more.len() {
             return Err(fmt::Error);
         }
-        // All that the line may take, at once: to grow step by step takes twice as much at times.
+        // Grows once, to the bound: growing in steps may hold two large buffers at a time.
         if self.line.capacity() - self.line.len() < more.len()
             && self.line.try_reserve_exact(left).is_err()
             && self.line.try_reserve(more.len()).is_err()
@@ -77,7 +77,7 @@ impl<W: Write> Write for JsonString<'_, W> {
     }
 }
 
-/// Escapes text for people; a newline at its end is left out.
+/// Escapes text for people, without a newline at its end.
 pub(super) struct Readable<'r, 'a> {
     room: &'r mut Room<'a>,
     newline: bool,

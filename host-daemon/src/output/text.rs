@@ -44,7 +44,7 @@ impl Text {
     /// Shows what a block says.
     fn meaning(&self, meaning: &Meaning<'_>, room: &mut Room<'_>) -> Result<(), Stop> {
         match meaning {
-            // A decoder has found them to be text.
+            // `--decode text` has checked them.
             Meaning::Raw(bytes) => {
                 let text = std::str::from_utf8(bytes).unwrap_or_default();
                 Readable::new(room).write_str(text)?;

@@ -110,7 +110,7 @@ impl Audience for Screen {
         if device.is_some_and(|device| !self.wanted.has(device)) {
             return Ok(());
         }
-        // Parsed and written again, it is on one line, and confuses no terminal. It cannot become longer.
+        // Copied as compact JSON, which is on one line and never longer than its source.
         let mut text = String::with_capacity(json.len());
         if decode::Value::json(json)
             .write(Style::Json, &mut text)

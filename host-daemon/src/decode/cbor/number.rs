@@ -1,4 +1,4 @@
-//! The numbers of CBOR as text: each with the digits that its own width needs.
+//! CBOR numbers as text. [`Number`] prints a float with the fewest digits for its own width.
 
 use std::fmt::{self, Write as _};
 
@@ -14,14 +14,13 @@ const NEGATIVE: u64 = 3;
 const DECIMAL: u64 = 4;
 const BINARY: u64 = 5;
 
-/// Bytes of a long number that is written in decimal; turning a longer one into digits would take longer than linear
-/// time.
+/// Maximum length of a bignum written in decimal. Converting longer ones takes quadratic time.
 const SHORT_MAX: usize = 15;
 
 /// A number of CBOR.
 pub(super) enum Number {
     Integer(i128),
-    /// An integer that is too long, in hexadecimal.
+    /// A longer integer, in hexadecimal.
     Long(String),
     Half(f32),
     Single(f32),
@@ -50,7 +49,7 @@ impl Number {
     }
 }
 
-/// The number that is this token.
+/// The number of an untagged token.
 pub(super) fn plain(token: &Token<'_>) -> Option<Number> {
     Some(match *token {
         Token::F16(value) => Number::Half(value),
@@ -75,7 +74,7 @@ fn integer(token: &Token<'_>) -> Option<i128> {
     })
 }
 
-/// The number that begins with this token after this tag, if the tag says that it is one.
+/// The number that starts with `first` after `tag`; none if the tag does not stand for a number.
 pub(super) fn tagged(
     tag: Option<u64>,
     first: &Token<'_>,
@@ -108,7 +107,7 @@ fn not_two() -> Stop {
     reason("a fraction is not of two integers of 15 bytes at most")
 }
 
-/// The next item, an integer.
+/// Takes the next item, an integer.
 fn part(items: &mut Decoder<'_>) -> Result<i128, Stop> {
     let number = match token(items)? {
         Token::Tag(tag) if [POSITIVE, NEGATIVE].contains(&tag.as_u64()) => {
@@ -187,7 +186,7 @@ impl fmt::Display for Number {
     }
 }
 
-/// As JSON has it, in the fewest digits that are this number again.
+/// Prints a finite float as JSON, in the fewest digits that read back as the same number.
 fn float(value: &impl serde::Serialize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut text = [0; 32];
     let mut rest = &mut text[..];
@@ -197,13 +196,13 @@ fn float(value: &impl serde::Serialize, f: &mut fmt::Formatter<'_>) -> fmt::Resu
     f.write_str(std::str::from_utf8(text).map_err(|_| fmt::Error)?)
 }
 
-/// The number of the fewest digits that is nearer to this one of 16 bits than any other of 16 bits.
+/// The decimal with the fewest digits that reads back as this 16-bit float.
 fn shortest_half(value: f32) -> f64 {
     let exact = f64::from(value);
-    // Those below 2^-14 are as far apart as those from there on.
+    // Subnormals, below 2^-14, have the spacing of the smallest normals.
     let exponent = exact.abs().log2().floor().max(-14.0);
     let apart = (exponent - 10.0).exp2();
-    // Below a power of two they are nearer to each other.
+    // Below a power of two the spacing is halved.
     let near = if exact.abs() == exponent.exp2() {
         apart / 4.0
     } else {

@@ -1,4 +1,4 @@
-//! The format strings of a firmware, parsed once: what its log frames refer to by number.
+//! The format strings of a firmware, parsed once. Log frames refer to them by number: [`Formats::get`].
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,13 +6,13 @@ use defmt_decoder::Table;
 use defmt_parser::{DisplayHint, Fragment, ParserMode, Type, get_max_bitfield_range};
 use serde::Deserialize;
 
-/// Digits that the number of an argument may have: the parser makes room for all up to the highest.
+/// Maximum digits of an argument's index. The parser allocates a slot for each index up to the highest.
 const INDEX_DIGITS_MAX: usize = 3;
 
 /// All format strings.
 pub(super) struct Formats {
     entries: HashMap<u16, Entry>,
-    /// Of the time that every frame begins with.
+    /// Format of the timestamp at the start of every frame.
     pub(super) timestamp: Option<Entry>,
     bitflags: HashMap<FlagsKey, Vec<(String, u128)>>,
     /// Length of the longest.
@@ -21,24 +21,24 @@ pub(super) struct Formats {
 
 /// A format string.
 pub(super) struct Entry {
-    /// Of a log statement; none of what such a statement refers to.
+    /// Level of a log statement; none for a print and for the formats that statements refer to.
     pub(super) level: Option<&'static str>,
-    /// As it stands in the ELF file.
+    /// The string in the ELF file.
     pub(super) text: String,
-    /// Read as one; none where it cannot be.
+    /// The string as one format; none if it is invalid.
     pub(super) whole: Option<Format>,
-    /// Read as those of the variants of an enum. None where it has no `|`.
+    /// The formats of an enum's variants. None if the string has no `|`.
     pub(super) variants: Option<Vec<Option<Format>>>,
 }
 
-/// A format string that was parsed.
+/// A parsed format string.
 pub(super) struct Format {
     pub(super) parts: Vec<Part>,
     /// Types of the arguments in the order of the frame.
     pub(super) arguments: Vec<Type>,
-    /// The arguments are shown in that order, each once.
+    /// The arguments are shown in the order of the frame, each once.
     pub(super) in_order: bool,
-    /// It is `{=u8}`.
+    /// The string is `{=u8}`.
     pub(super) is_byte: bool,
 }
 
@@ -54,7 +54,7 @@ pub(super) enum Part {
     },
 }
 
-/// What a table says of itself when it is serialized; its fields are private.
+/// The serialized form of a [`Table`], whose fields are private.
 #[derive(Deserialize)]
 struct Said {
     timestamp: Option<SaidEntry>,
@@ -82,7 +82,7 @@ struct FlagsKey {
 }
 
 impl Formats {
-    /// Those of a table.
+    /// The format strings of a table.
     pub(super) fn of(table: &Table) -> Result<Self, String> {
         let said = ciborium::Value::serialized(table).map_err(|error| error.to_string())?;
         let said: Said = said.deserialized().map_err(|error| error.to_string())?;
@@ -91,7 +91,7 @@ impl Formats {
         let entries: HashMap<_, _> = said
             .entries
             .into_iter()
-            // A frame has no room for a higher number.
+            // Frames have 16 bits for the number.
             .filter_map(|(index, said)| Some((u16::try_from(index).ok()?, entry(said))))
             .collect();
         let lens = entries.values().chain(&timestamp);
@@ -176,8 +176,8 @@ impl Format {
                 shown.push(*index);
             }
         }
-        // The parser has made sure that every number up to the highest is used, and always with the same type; but
-        // bit fields of one argument may be of several ranges.
+        // The parser checks that every index up to the highest is used, always with the same type. Only bit fields of
+        // one argument may have several ranges.
         let count = shown.iter().max().map_or(0, |highest| highest + 1);
         let arguments = (0..count)
             .map(|index| {
@@ -204,13 +204,13 @@ impl Format {
     }
 }
 
-/// Whether what stands after a brace begins with a number that no argument has.
+/// Whether the text after a brace starts with an index that is too high.
 fn has_high_index(text: &str) -> bool {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     INDEX_DIGITS_MAX < digits
 }
 
-/// Wider than Rust's own formatting allows.
+/// Whether the width exceeds the limit of Rust's formatting, which panics beyond it.
 fn is_too_wide(hint: &DisplayHint) -> bool {
     match hint {
         DisplayHint::NoHint { zero_pad }

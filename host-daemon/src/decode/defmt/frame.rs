@@ -1,7 +1,7 @@
-//! A log frame, shown while it is read: with a bound on depth and steps, and nothing built that a frame declares.
+//! Shows a log frame while reading it. [`Reader`] has a bound on depth and steps and builds no tree.
 //!
-//! `defmt-decoder` shows the same text, but trusts its frames: it makes room for as many elements as one declares,
-//! builds a tree of 200 bytes for each byte, and recurses as deep as a frame nests.
+//! `defmt-decoder` shows the same text but trusts its frames: it allocates for declared element counts, builds a tree of
+//! about 200 bytes for each byte, and recurses without a bound.
 
 use std::fmt::{self, Write};
 
@@ -11,8 +11,8 @@ use super::formats::{Entry, Format, Formats, Part};
 use super::hint;
 use crate::decode::{DEPTH_MAX, Stop};
 
-/// Steps for each byte of the frame, and besides. A frame whose arguments stand in order takes one for each byte that
-/// it has or shows, at most.
+/// Steps allowed for each byte of the frame, and in addition. A frame with its arguments in order takes at most one step
+/// for each byte of input and output.
 const STEPS_FACTOR: usize = 16;
 const STEPS_BASE: usize = 64 << 10;
 
@@ -20,14 +20,14 @@ const STEPS_BASE: usize = 64 << 10;
 pub(super) struct Reader<'f, 'w> {
     formats: &'f Formats,
     to: &'w mut dyn Write,
-    /// Nothing is shown: the arguments are only passed.
+    /// Arguments are skipped, not shown.
     passes: bool,
     depth: usize,
     steps: usize,
 }
 
 impl<'f, 'w> Reader<'f, 'w> {
-    /// A reader for part of a frame of `len` bytes, which writes to `to`.
+    /// A reader for a part of a frame of `len` bytes, which writes to `to`.
     pub(super) fn new(formats: &'f Formats, len: usize, to: &'w mut dyn Write) -> Self {
         Self {
             formats,
@@ -38,7 +38,7 @@ impl<'f, 'w> Reader<'f, 'w> {
         }
     }
 
-    /// Shows what a format makes of its arguments, and takes them off `bytes`.
+    /// Shows a format with its arguments, and takes them from `bytes`.
     pub(super) fn show(
         &mut self,
         format: Option<&'f Format>,
@@ -47,7 +47,7 @@ impl<'f, 'w> Reader<'f, 'w> {
         self.format(format, bytes, None)
     }
 
-    /// Takes the arguments of a format off `bytes`.
+    /// Skips the arguments of a format in `bytes`.
     pub(super) fn pass(
         &mut self,
         format: Option<&'f Format>,
@@ -187,7 +187,7 @@ impl<'f, 'w> Reader<'f, 'w> {
                 self.text(text, hint)
             }
             Type::Debug | Type::Display => {
-                // The byte after the text is none of UTF-8.
+                // The text ends at a byte that UTF-8 never uses.
                 let len = bytes.iter().position(|byte| *byte == 0xff);
                 let text = take(bytes, len.ok_or_else(ends_early)?)?;
                 take(bytes, 1)?;
@@ -282,7 +282,7 @@ impl<'f, 'w> Reader<'f, 'w> {
         Ok(show(self.to)?)
     }
 
-    /// The format string that the frame refers to next.
+    /// Takes a reference to a format string.
     fn referred(&mut self, bytes: &mut &[u8]) -> Result<&'f Entry, Stop> {
         let index = u16::from_le_bytes(take_array(bytes)?);
         match self.formats.get(index) {
@@ -305,12 +305,12 @@ impl<'f, 'w> Reader<'f, 'w> {
 struct Shown<'f> {
     ty: &'f Type,
     hint: Option<&'f DisplayHint>,
-    /// Of the format around.
+    /// Hint of the enclosing format.
     parent: Option<&'f DisplayHint>,
 }
 
 impl<'f> Shown<'f> {
-    /// The hint for what the argument contains.
+    /// The hint for the arguments inside this one.
     fn inherited(self) -> Option<&'f DisplayHint> {
         match self.parent {
             Some(DisplayHint::Ascii) => self.parent,
@@ -319,7 +319,7 @@ impl<'f> Shown<'f> {
     }
 }
 
-/// The format of the variant that the frame says, or the only one.
+/// Takes the discriminant of an enum and returns the format of its variant; otherwise returns the only format.
 fn pick<'f>(entry: &'f Entry, bytes: &mut &[u8]) -> Result<Option<&'f Format>, Stop> {
     let Some(variants) = &entry.variants else {
         return Ok(entry.whole.as_ref());

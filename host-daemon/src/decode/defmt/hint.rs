@@ -1,4 +1,4 @@
-//! How display hints show a number, text and bytes: as `defmt-print` does.
+//! Display hints: numbers, text and bytes in the notation of `defmt-print`.
 
 use std::fmt::{self, Write};
 
@@ -77,7 +77,7 @@ pub(super) fn signed(
     let unused = 128 - 8 * u32::try_from(len).unwrap_or(16).clamp(1, 16);
     let number = bits.cast_signed() << unused >> unused;
     match Radix::of(hint) {
-        // In hexadecimal, it has the digits of its own length.
+        // Hexadecimal shows the two's complement of the type's own length.
         Some(radix @ (Radix::Lower { .. } | Radix::Upper { .. })) => radix.unsigned(bits, to),
         Some(Radix::Decimal { width }) => write!(to, "{number:0width$}"),
         Some(radix) => radix.unsigned(number.cast_unsigned(), to),
@@ -85,7 +85,7 @@ pub(super) fn signed(
     }
 }
 
-/// A base, and how many characters it takes at least.
+/// A base and a minimum width.
 #[derive(Clone, Copy)]
 enum Radix {
     Decimal { width: usize },
@@ -206,7 +206,7 @@ pub(super) fn bytes(
     }
 }
 
-/// As a byte string of Rust: `b"Hello\xff"`.
+/// Shows a Rust byte string: `b"Hello\xff"`.
 fn ascii(bytes: &[u8], to: To<'_>) -> fmt::Result {
     to.write_str("b\"")?;
     for byte in bytes {
@@ -223,7 +223,7 @@ fn ascii(bytes: &[u8], to: To<'_>) -> fmt::Result {
     to.write_str("\"")
 }
 
-/// The items of a CBOR sequence as JSON, which is diagnostic notation too.
+/// Shows the items of a CBOR sequence as JSON, a subset of CBOR's diagnostic notation.
 fn cbor(bytes: &[u8], to: To<'_>) -> fmt::Result {
     let mut items = Decoder::new(bytes);
     while items.position() < bytes.len() {
@@ -281,9 +281,9 @@ fn time(number: u128, precision: &TimePrecision, to: To<'_>) -> fmt::Result {
     }
 }
 
-/// A time since 1970; one that is out of the calendar's range as the number that it is.
+/// Shows a time since 1970; as a plain number if the calendar does not reach so far.
 fn iso8601(number: u128, precision: &TimePrecision, to: To<'_>) -> fmt::Result {
-    // As it is sent, it is of 64 bits.
+    // Timestamps are numbers of 64 bits.
     let number = i64::try_from(number & u128::from(u64::MAX)).unwrap_or(i64::MAX);
     let time = match precision {
         TimePrecision::Micros => Timestamp::from_microsecond(number),
