@@ -1,16 +1,28 @@
 //! What a block means: text, JSON, CBOR or a defmt log frame. A block that cannot be read so stays what it is.
+//!
+//! [`Decoder::read`] is the entry point. A decoder writes its text while it reads and builds no tree: a message of n
+//! bytes takes at most 16 n + 64 KiB of memory, and its line of output at most 8 n + 4 KiB, for defmt plus the longest
+//! format string of the ELF file. Depth has a bound, and the time is linear.
 
 mod cbor;
 mod defmt;
+mod json;
+mod value;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::Value;
+pub use self::defmt::{Defmt, DefmtError, Log};
+pub use self::json::members;
+use self::value::Form;
+pub use self::value::{DEPTH_MAX, Style, Value, escape};
 
-pub use self::defmt::{Defmt, DefmtError};
+/// Bytes of output allowed for each byte of a message. An escaped byte takes at most seven.
+const LINE_FACTOR: usize = 8;
+/// Bytes of output allowed in addition. One KiB of the documented 4 KiB is left for time, device and connection.
+const LINE_BASE: usize = 3 << 10;
 
 /// How the payload of a listener's blocks is read.
 #[derive(Clone, Debug, Default)]
@@ -30,14 +42,14 @@ pub enum Decoding {
 }
 
 /// What a block says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Meaning<'a> {
     /// Its bytes.
     Raw(&'a [u8]),
     /// A value with structure.
-    Value(Value),
+    Value(Value<'a>),
     /// A line of a log.
-    Log(Log),
+    Log(Log<'a>),
     /// The build id that a firmware begins with.
     Build {
         /// The id, in hexadecimal.
@@ -47,19 +59,6 @@ pub enum Meaning<'a> {
     },
 }
 
-/// A line of a firmware's log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// `trace` to `error`; none for a plain print.
-    pub level: Option<&'static str>,
-    /// The firmware's own time.
-    pub timestamp: Option<String>,
-    /// What it says.
-    pub message: String,
-    /// File and line of the statement, where the ELF file tells.
-    pub location: Option<String>,
-}
-
 /// Why a block could not be read as what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecodable {
@@ -67,6 +66,15 @@ pub struct Undecodable {
     pub as_what: &'static str,
     /// Why it is not.
     pub reason: String,
+}
+
+/// Why the text of a message is incomplete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The text exceeds its bound.
+    Full,
+    /// The message is invalid; the reason in words.
+    Reason(String),
 }
 
 /// What reads the blocks of one connection.
@@ -107,14 +115,14 @@ impl Decoder {
     /// # Errors
     /// Where it cannot be read as it should be. The bytes are to be kept.
     #[inline]
-    pub fn read<'a>(&self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
+    pub fn read<'a>(&'a self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
         match self.decoding {
             Decoding::Raw => Ok(Meaning::Raw(bytes)),
             _ => self.read_as_asked(seq, bytes),
         }
     }
 
-    fn read_as_asked<'a>(&self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
+    fn read_as_asked<'a>(&'a self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
         if self.foreign.load(Ordering::Relaxed) {
             return Err(Undecodable {
                 as_what: "defmt",
@@ -143,24 +151,44 @@ impl Decoding {
         }
     }
 
-    fn read<'a>(&self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
-        let undecodable = |reason| Undecodable {
-            as_what: self.as_str(),
-            reason,
+    /// Maximum length of the text of a message of `len` bytes.
+    #[must_use]
+    pub fn text_max(&self, len: usize) -> usize {
+        let format = match self {
+            Self::Defmt(firmware) => firmware.longest_format(),
+            _ => 0,
         };
+        len.saturating_mul(LINE_FACTOR)
+            .saturating_add(LINE_BASE + format)
+    }
+
+    /// The fault for a message whose text is incomplete.
+    #[must_use]
+    pub fn undecodable(&self, stop: Stop) -> Undecodable {
+        Undecodable {
+            as_what: self.as_str(),
+            reason: match stop {
+                Stop::Full => "its text is longer than its length allows".to_owned(),
+                Stop::Reason(reason) => reason,
+            },
+        }
+    }
+
+    fn read<'a>(&'a self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
+        let value = |form| Ok(Meaning::Value(Value { bytes, form }));
         match self {
             Self::Raw => Ok(Meaning::Raw(bytes)),
             Self::Text => match std::str::from_utf8(bytes) {
                 Ok(_) => Ok(Meaning::Raw(bytes)),
-                Err(error) => Err(undecodable(error.to_string())),
+                Err(error) => Err(self.undecodable(Stop::Reason(error.to_string()))),
             },
-            Self::Json => match serde_json::from_slice(bytes) {
-                Ok(value) => Ok(Meaning::Value(value)),
-                Err(error) => Err(undecodable(error.to_string())),
-            },
-            Self::Cbor => cbor::read(bytes).map(Meaning::Value).map_err(undecodable),
+            Self::Json => value(Form::Json),
+            Self::Cbor => value(Form::Cbor),
             Self::Defmt(firmware) if seq == 0 => Ok(firmware.read_build(bytes)),
-            Self::Defmt(firmware) => firmware.read(bytes).map(Meaning::Log).map_err(undecodable),
+            Self::Defmt(firmware) => match firmware.read(bytes) {
+                Ok(log) => Ok(Meaning::Log(log)),
+                Err(stop) => Err(self.undecodable(stop)),
+            },
         }
     }
 }
@@ -188,57 +216,25 @@ impl fmt::Display for Undecodable {
     }
 }
 
-/// A value as a person would write it down: `temp=21.5 unit="°C"`.
-#[derive(Clone, Copy, Debug)]
-pub struct Plain<'a>(pub &'a Value);
-
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Value::Object(fields) = self.0 else {
-            return write!(f, "{}", self.0);
-        };
-        for (index, (key, value)) in fields.iter().enumerate() {
-            let gap = if index == 0 { "" } else { " " };
-            // As JSON, what could confuse a terminal is escaped.
-            match key
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
-            {
-                true => write!(f, "{gap}{key}={value}")?,
-                false => write!(f, "{gap}{}={value}", Value::from(key.as_str()))?,
-            }
-        }
-        Ok(())
+impl From<fmt::Error> for Stop {
+    fn from(_: fmt::Error) -> Self {
+        Self::Full
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
-    fn json_and_text_are_read_or_refused() {
-        assert_eq!(
-            Decoding::Json.read(0, b"{\"a\":1}"),
-            Ok(Meaning::Value(json!({"a": 1})))
-        );
-        assert!(Decoding::Json.read(0, b"{\"a\":").is_err());
-        assert!(Decoding::Json.read(0, b"{} {}").is_err());
-        assert_eq!(Decoding::Text.read(0, b"hi"), Ok(Meaning::Raw(b"hi")));
-        assert_eq!(Decoding::Text.read(0, b"\xff").unwrap_err().as_what, "text");
-        assert_eq!(Decoding::Raw.read(0, b"\xff"), Ok(Meaning::Raw(b"\xff")));
-    }
-
-    #[test]
-    fn a_map_is_shown_as_fields() {
-        let value = json!({"temp": 21.5, "ok": true, "name": "a b", "odd key": [1]});
-        let fields = "temp=21.5 ok=true name=\"a b\" \"odd key\"=[1]";
-        assert_eq!(Plain(&value).to_string(), fields);
-        assert_eq!(
-            Plain(&json!([1, "\u{1b}[31m"])).to_string(),
-            "[1,\"\\u001b[31m\"]"
-        );
+    fn text_is_read_or_refused() {
+        let read = |decoding: Decoding, bytes: &'static [u8]| match decoding.read(0, bytes) {
+            Ok(Meaning::Raw(bytes)) => Ok(bytes.to_vec()),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.as_what),
+        };
+        assert_eq!(read(Decoding::Text, b"hi"), Ok(b"hi".to_vec()));
+        assert_eq!(read(Decoding::Text, b"\xff"), Err("text"));
+        assert_eq!(read(Decoding::Raw, b"\xff"), Ok(b"\xff".to_vec()));
     }
 }

@@ -3,6 +3,7 @@
 mod escape;
 pub(crate) mod json;
 pub mod latest;
+mod room;
 mod text;
 
 use std::io::{self, Write};
@@ -20,6 +21,12 @@ use crate::event::Event;
 
 /// Bytes that are collected before they are written, while more events are waiting.
 const WRITE_LEN: usize = 64 << 10;
+
+/// Maximum capacity kept after a write. Longer lines return their memory.
+const KEPT_LEN: usize = 1 << 20;
+
+/// Bytes reserved for a line in addition to its message.
+const ROOM_LEN: usize = 4 << 10;
 
 /// Events that wait at most. What they weigh is bounded by the [pool](crate::pool).
 pub const QUEUE_LEN: usize = 1024;
@@ -62,6 +69,17 @@ impl Out {
         &mut self.bytes
     }
 
+    /// Reserves memory for a message of `len` bytes: twice its length is enough for most. A line that needs more grows
+    /// once, to its bound.
+    #[inline]
+    pub fn make_room(&mut self, len: usize) {
+        let room = len.saturating_mul(2).saturating_add(ROOM_LEN);
+        if self.bytes.capacity() - self.bytes.len() < room {
+            // If that fails, the line grows while it is written.
+            self.bytes.try_reserve_exact(room).ok();
+        }
+    }
+
     /// Ends a line.
     ///
     /// # Errors
@@ -87,6 +105,7 @@ impl Out {
     pub fn flush(&mut self) -> io::Result<()> {
         self.to.write_all(&self.bytes)?;
         self.bytes.clear();
+        self.bytes.shrink_to(KEPT_LEN);
         self.to.flush()
     }
 }

@@ -227,6 +227,7 @@ fn a_decoding_that_cannot_be_had_is_one_clear_line_and_exit_2() {
         ("defmt:", "cannot read "),
         ("defmt:/no/such.elf", "cannot read /no/such.elf"),
         (&format!("defmt:{folder}"), folder),
+        ("defmt:/dev/zero", "it is not a regular file"),
         (
             &format!("defmt:{text}"),
             &format!("{text} has no formats of defmt: "),

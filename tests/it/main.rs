@@ -59,6 +59,12 @@ mod names;
 #[cfg(feature = "daemon")]
 mod packaging;
 #[cfg(feature = "daemon")]
+mod payloads;
+#[cfg(feature = "daemon")]
+mod payloads_alike;
+#[cfg(feature = "daemon")]
+mod payloads_served;
+#[cfg(feature = "daemon")]
 mod peers;
 mod pieces;
 #[cfg(feature = "daemon")]

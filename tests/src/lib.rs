@@ -8,6 +8,10 @@ pub mod cuts;
 #[cfg(feature = "daemon")]
 pub mod disk;
 pub mod drive;
+#[cfg(feature = "daemon")]
+pub mod elf;
+#[cfg(feature = "daemon")]
+pub mod hostile;
 pub mod link;
 pub mod messages;
 #[cfg(feature = "daemon")]

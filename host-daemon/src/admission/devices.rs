@@ -8,8 +8,8 @@ use slab::Slab;
 /// How many connections each device has.
 #[derive(Debug, Default)]
 pub(super) struct Devices {
-    keys: HashMap<Arc<str>, usize>,
-    counts: Slab<(Arc<str>, usize)>,
+    pub(super) keys: HashMap<Arc<str>, usize>,
+    pub(super) counts: Slab<(Arc<str>, usize)>,
     /// How many devices have one connection, two, and so on.
     devices: Vec<usize>,
 }

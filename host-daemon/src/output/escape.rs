@@ -9,7 +9,8 @@ pub(super) fn readable(payload: &[u8], line: &mut Vec<u8>) {
     }
 }
 
-fn readable_text(text: &str, line: &mut Vec<u8>) {
+/// Appends text and escapes control characters.
+pub(super) fn readable_text(text: &str, line: &mut Vec<u8>) {
     let mut rest = text.as_bytes();
     // Up to here in `rest` there is nothing to escape.
     let mut plain = 0;

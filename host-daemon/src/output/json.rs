@@ -1,7 +1,7 @@
 //! `--output json`: one object a line, for programs.
 
-use std::fmt;
-use std::io::{self, Write as _};
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
 use std::time::SystemTime;
 
 use base64::Engine as _;
@@ -10,10 +10,11 @@ use framing_core::{Fault, Part};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::room::{Room, write_meaning};
 use super::{Format, Out};
 use crate::batch::{Batch, Item};
 use crate::counters::FaultKind;
-use crate::decode::{Decoder, Log, Meaning, Undecodable};
+use crate::decode::{Decoder, Decoding, Log, Meaning, Stop, Style, Undecodable};
 use crate::event::{Event, Peer, Position, Reason, Suppressed, What};
 
 /// Writes events as JSON lines. Every object has `event`, `conn`, `device` and `time` (RFC 3339, nanoseconds).
@@ -202,6 +203,9 @@ fn write_batch(
     let around = head.around_seq("block");
     for item in batch.items() {
         let seq = position.seq;
+        if let Item::Block(bytes) | Item::Piece { bytes, .. } = &item {
+            out.make_room(bytes.len());
+        }
         let line = out.line();
         match &item {
             Item::Block(bytes) => {
@@ -211,8 +215,12 @@ fn write_batch(
                 line.extend_from_slice(br#","len":"#);
                 serde_json::to_writer(&mut *line, &bytes.len())?;
                 line.push(b',');
-                match decoder.read(seq, bytes) {
-                    Ok(meaning) => write_meaning(&meaning, line)?,
+                let written = match decoder.decoding() {
+                    Decoding::Raw => write_payload(bytes, line).map(Ok)?,
+                    _ => write_meaning(decoder, seq, bytes, line, write_members),
+                };
+                match written {
+                    Ok(()) => {}
                     Err(undecodable) => {
                         write_payload(bytes, line)?;
                         out.undecodable();
@@ -255,38 +263,43 @@ fn write_batch(
     Ok(())
 }
 
-fn write_meaning(meaning: &Meaning<'_>, line: &mut Vec<u8>) -> io::Result<()> {
+/// Writes the members for a decoded block, and the brace that ends the object.
+fn write_members(meaning: &Meaning<'_>, room: &mut Room<'_>) -> Result<(), Stop> {
     match meaning {
-        Meaning::Raw(bytes) => write_payload(bytes, line)?,
-        Meaning::Value(value) => write!(line, r#""value":{value}}}"#)?,
-        Meaning::Log(log) => {
-            let Log {
-                level,
-                timestamp,
-                message,
-                location,
-            } = log;
-            let fields = [
-                ("level", level.as_ref().map(|level| Value::from(*level))),
-                ("timestamp", timestamp.as_deref().map(Value::from)),
-                ("message", Some(Value::from(message.as_str()))),
-                ("location", location.as_deref().map(Value::from)),
-            ];
-            let fields = fields
-                .into_iter()
-                .filter_map(|(key, value)| Some((key, value?)));
-            for (index, (key, value)) in fields.enumerate() {
-                write!(
-                    line,
-                    r#"{}"{key}":{value}"#,
-                    if index == 0 { "" } else { "," }
-                )?;
-            }
-            line.push(b'}');
+        Meaning::Raw(bytes) => {
+            // `--decode text` has checked them.
+            let text = std::str::from_utf8(bytes).unwrap_or_default();
+            room.write_str(r#""text":""#)?;
+            room.json_string().write_str(text)?;
+            room.write_str("\"}")?;
         }
-        Meaning::Build { id, known } => write!(line, r#""build":"{id}","known":{known}}}"#)?,
+        Meaning::Value(value) => {
+            room.write_str(r#""value":"#)?;
+            value.write(Style::Json, room)?;
+            room.write_str("}")?;
+        }
+        Meaning::Log(log) => write_log(log, room)?,
+        Meaning::Build { id, known } => write!(room, r#""build":"{id}","known":{known}}}"#)?,
     }
     Ok(())
+}
+
+fn write_log(log: &Log<'_>, room: &mut Room<'_>) -> Result<(), Stop> {
+    if let Some(level) = log.level() {
+        write!(room, r#""level":"{level}","#)?;
+    }
+    if log.has_time() {
+        room.write_str(r#""timestamp":""#)?;
+        log.write_time(&mut room.json_string())?;
+        room.write_str("\",")?;
+    }
+    room.write_str(r#""message":""#)?;
+    log.write_message(&mut room.json_string())?;
+    if let Some(location) = log.location() {
+        room.write_str(r#"","location":""#)?;
+        write!(room.json_string(), "{location}")?;
+    }
+    Ok(room.write_str("\"}")?)
 }
 
 fn write_payload(bytes: &[u8], line: &mut Vec<u8>) -> io::Result<()> {

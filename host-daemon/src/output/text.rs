@@ -1,17 +1,18 @@
 //! `--output text` and `--output hex`: one line (or one dump) a block, for people.
 
-use std::fmt;
-use std::io::{self, Write as _};
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
 use std::time::SystemTime;
 
-use anstyle::{AnsiColor, Style};
+use anstyle::AnsiColor;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::escape::readable;
+use super::room::{Readable, Room, write_meaning};
 use super::{Format, Out};
 use crate::batch::Item;
-use crate::decode::{Log, Meaning, Plain};
+use crate::decode::{Decoding, Log, Meaning, Stop, Style};
 use crate::event::{Event, What};
 
 /// Writes the payload as text. What could confuse a terminal is escaped.
@@ -41,52 +42,53 @@ impl Text {
     }
 
     /// Shows what a block says.
-    fn meaning(&self, meaning: &Meaning<'_>, line: &mut Vec<u8>) -> io::Result<()> {
+    fn meaning(&self, meaning: &Meaning<'_>, room: &mut Room<'_>) -> Result<(), Stop> {
         match meaning {
+            // `--decode text` has checked them.
             Meaning::Raw(bytes) => {
-                readable(bytes, line);
-                Ok(())
+                let text = std::str::from_utf8(bytes).unwrap_or_default();
+                Readable::new(room).write_str(text)?;
             }
-            Meaning::Value(value) => write!(line, "{}", Plain(value)),
-            Meaning::Build { id, known: true } => write!(line, "firmware build {id}"),
-            Meaning::Build { id, known: false } => {
-                write!(
-                    line,
-                    "firmware build {id} is not that of the ELF file: its log is not decoded"
-                )
-            }
-            Meaning::Log(log) => self.log(log, line),
+            Meaning::Value(value) => value.write(Style::Fields, room)?,
+            Meaning::Build { id, known: true } => write!(room, "firmware build {id}")?,
+            Meaning::Build { id, known: false } => write!(
+                room,
+                "firmware build {id} is not that of the ELF file: its log is not decoded"
+            )?,
+            Meaning::Log(log) => self.log(log, room)?,
         }
+        Ok(())
     }
 
-    fn log(&self, log: &Log, line: &mut Vec<u8>) -> io::Result<()> {
-        if let Some(level) = log.level {
+    fn log(&self, log: &Log<'_>, room: &mut Room<'_>) -> Result<(), Stop> {
+        if let Some(level) = log.level() {
             let style = if self.colour {
                 level_style(level)
             } else {
-                Style::new()
+                anstyle::Style::new()
             };
-            write!(line, "{style}{:<5}{style:#} ", level.to_uppercase())?;
+            write!(room, "{style}{:<5}{style:#} ", level.to_uppercase())?;
         }
-        if let Some(timestamp) = &log.timestamp {
-            write!(line, "{timestamp} ")?;
+        if log.has_time() {
+            log.write_time(&mut Readable::new(room))?;
+            room.write_str(" ")?;
         }
-        readable(log.message.as_bytes(), line);
-        match &log.location {
-            Some(location) => {
-                let style = if self.colour {
-                    Style::new().dimmed()
-                } else {
-                    Style::new()
-                };
-                write!(line, " {style}({location}){style:#}")
-            }
-            None => Ok(()),
+        log.write_message(&mut Readable::new(room))?;
+        if let Some(location) = log.location() {
+            let style = if self.colour {
+                anstyle::Style::new().dimmed()
+            } else {
+                anstyle::Style::new()
+            };
+            write!(room, " {style}(")?;
+            write!(Readable::new(room), "{location}")?;
+            write!(room, "){style:#}")?;
         }
+        Ok(())
     }
 }
 
-fn level_style(level: &str) -> Style {
+fn level_style(level: &str) -> anstyle::Style {
     let colour = match level {
         "error" => AnsiColor::Red,
         "warn" => AnsiColor::Yellow,
@@ -116,15 +118,22 @@ impl Default for Hex {
 impl Format for Text {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
         write_event(event, &self.zone, out, |seq, bytes, out| {
-            match seq.map_or(Ok(Meaning::Raw(bytes)), |seq| {
-                event.source.decoder.read(seq, bytes)
-            }) {
-                Ok(meaning) => self.meaning(&meaning, out.line())?,
-                Err(undecodable) => {
-                    write!(out.line(), "fault: {undecodable}: ")?;
+            let decoder = &event.source.decoder;
+            out.make_room(bytes.len());
+            let written = match (seq, decoder.decoding()) {
+                (None, _) | (_, Decoding::Raw) => {
                     readable(bytes, out.line());
-                    out.undecodable();
+                    Ok(())
                 }
+                (Some(seq), _) => {
+                    let line = out.line();
+                    write_meaning(decoder, seq, bytes, line, |it, room| self.meaning(it, room))
+                }
+            };
+            if let Err(undecodable) = written {
+                write!(out.line(), "fault: {undecodable}: ")?;
+                readable(bytes, out.line());
+                out.undecodable();
             }
             out.end_line()
         })

@@ -12,7 +12,7 @@ use super::messages::{Known, Message};
 use super::record::Kind;
 use crate::batch::Batch;
 use crate::counters::FaultKind;
-use crate::decode::{Decoder, Decoding};
+use crate::decode::{Decoder, Decoding, members};
 use crate::event::{Event, Peer, Position, Reason, Source, Suppressed, What};
 use crate::failure::Failure;
 use crate::pool::Span;
@@ -200,7 +200,7 @@ impl Player {
     }
 
     fn note(&mut self, message: &Message<'_>, audience: &mut dyn Audience) -> Result<(), Failure> {
-        let json: Value = serde_json::from_slice(message.data).unwrap_or_default();
+        let json = members(message.data);
         let device = json.get("device").and_then(Value::as_str);
         let kind = json.get("event").and_then(Value::as_str);
         let conn = number(&json, "conn").unwrap_or_default();

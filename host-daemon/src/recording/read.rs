@@ -13,6 +13,7 @@ use super::player::{Audience, Player};
 use super::record::Kind;
 use crate::cli::{Read, ReadOutput};
 use crate::counters::Counters;
+use crate::decode::{self, Style, members};
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::output::{Format, Hex, Json, Out, Text};
@@ -104,15 +105,21 @@ impl Audience for Screen {
     }
 
     fn other(&mut self, json: &[u8]) -> Result<(), Failure> {
-        // Parsed and written again, it is on one line, and confuses no terminal.
-        let json: Value = serde_json::from_slice(json).unwrap_or_default();
-        let device = json.get("device").and_then(Value::as_str);
+        let known = members(json);
+        let device = known.get("device").and_then(Value::as_str);
         if device.is_some_and(|device| !self.wanted.has(device)) {
             return Ok(());
         }
-        let line = self.out.line();
-        let written = write!(line, "{json}").and_then(|()| self.out.end_line());
-        written.map_err(Failure::stdout)
+        // Copied as compact JSON, which is on one line and never longer than its source.
+        let mut text = String::with_capacity(json.len());
+        if decode::Value::json(json)
+            .write(Style::Json, &mut text)
+            .is_err()
+        {
+            text = "null".to_owned();
+        }
+        self.out.line().extend_from_slice(text.as_bytes());
+        self.out.end_line().map_err(Failure::stdout)
     }
 }
 

@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::messages::{Message, Visitor, Wanted, visit};
 use super::record::Kind;
 use crate::cli::Replay;
+use crate::decode::members;
 use crate::failure::Failure;
 use crate::log::tell;
 use crate::send::connect;
@@ -191,7 +192,7 @@ impl Visitor for Stage<'_> {
 impl Stage<'_> {
     /// Sends a message that was recorded in pieces when its last one is there.
     fn note(&mut self, message: &Message<'_>) -> Result<(), Failure> {
-        let json: serde_json::Value = serde_json::from_slice(message.data).unwrap_or_default();
+        let json = members(message.data);
         let is = |key: &str| json.get(key).and_then(serde_json::Value::as_bool) == Some(true);
         let device = json.get("device").and_then(serde_json::Value::as_str);
         let cut = ["fault", "close"].map(Some);

@@ -14,7 +14,7 @@ use host_daemon::admission::{Bounds, Connections};
 use host_daemon::batch::{Item, StopAt};
 use host_daemon::connection::{Policy, Shared};
 use host_daemon::counters::Counters;
-use host_daemon::decode::{Decoding, Meaning};
+use host_daemon::decode::{Decoding, Meaning, Style};
 use host_daemon::device::DeviceBy;
 use host_daemon::event::{Event, Peer, What};
 use host_daemon::listener::Listener;
@@ -246,6 +246,10 @@ async fn tell(world: World, life: u64, mut events: mpsc::Receiver<Event>) {
                             let Ok(Meaning::Value(value)) = meaning else {
                                 panic!("no sample: {meaning:?}");
                             };
+                            let mut text = String::new();
+                            value.write(Style::Json, &mut text).expect("a sample");
+                            let value: serde_json::Value =
+                                serde_json::from_str(&text).expect("JSON");
                             let figure = |key| value[key].as_u64().expect("a figure");
                             told.samples.push((figure("n"), figure("lost")));
                             seq += 1;

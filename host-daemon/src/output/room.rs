@@ -1,0 +1,180 @@
+//! Bounded space for one message on a line of output. [`write_meaning`] decodes a message into it.
+
+use std::fmt::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::escape::readable_text;
+use crate::decode::{Decoder, Meaning, Stop, Undecodable, escape};
+
+/// Bytes of text escaped between two checks of the bound.
+const PIECE_LEN: usize = 256;
+
+/// The end of a line, with a bound on its length.
+#[derive(Debug)]
+pub(super) struct Room<'a> {
+    line: &'a mut Vec<u8>,
+    /// Maximum length of the line.
+    end: usize,
+}
+
+/// Decodes a message and appends it with `write`. On failure the line is unchanged.
+pub(super) fn write_meaning(
+    decoder: &Decoder,
+    seq: u64,
+    bytes: &[u8],
+    line: &mut Vec<u8>,
+    write: impl FnOnce(&Meaning<'_>, &mut Room<'_>) -> Result<(), Stop>,
+) -> Result<(), Undecodable> {
+    let start = line.len();
+    let meaning = decoder.read(seq, bytes)?;
+    let decoding = decoder.decoding();
+    let end = start.saturating_add(decoding.text_max(bytes.len()));
+    let mut room = Room { line, end };
+    // A panic of a library that parses payloads costs only this message.
+    let written = catch_unwind(AssertUnwindSafe(|| write(&meaning, &mut room)));
+    let failed = |_| Err(Stop::Reason("its decoder failed".to_owned()));
+    written.unwrap_or_else(failed).map_err(|stop| {
+        line.truncate(start);
+        decoding.undecodable(stop)
+    })
+}
+
+impl Room<'_> {
+    /// A writer that escapes text as the inside of a JSON string.
+    pub(super) const fn json_string(&mut self) -> JsonString<'_, Self> {
+        JsonString(self)
+    }
+
+    fn append(&mut self, more: &[u8]) -> fmt::Result {
+        let left = self.end.saturating_sub(self.line.len());
+        if left < more.len() {
+            return Err(fmt::Error);
+        }
+        // Grows once, to the bound: growing in steps may hold two large buffers at a time.
+        if self.line.capacity() - self.line.len() < more.len()
+            && self.line.try_reserve_exact(left).is_err()
+            && self.line.try_reserve(more.len()).is_err()
+        {
+            return Err(fmt::Error);
+        }
+        self.line.extend_from_slice(more);
+        Ok(())
+    }
+}
+
+impl Write for Room<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.append(text.as_bytes())
+    }
+}
+
+/// Escapes text as the inside of a JSON string.
+pub(super) struct JsonString<'r, W>(&'r mut W);
+
+impl<W: Write> Write for JsonString<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        escape(text, self.0)
+    }
+}
+
+/// Escapes text for people, without a newline at its end.
+pub(super) struct Readable<'r, 'a> {
+    room: &'r mut Room<'a>,
+    newline: bool,
+}
+
+impl<'r, 'a> Readable<'r, 'a> {
+    pub(super) const fn new(room: &'r mut Room<'a>) -> Self {
+        Self {
+            room,
+            newline: false,
+        }
+    }
+}
+
+impl Write for Readable<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.is_empty() {
+            return Ok(());
+        }
+        if std::mem::take(&mut self.newline) {
+            self.room.write_str("\\n")?;
+        }
+        let mut rest = match text.strip_suffix('\n') {
+            Some(text) => {
+                self.newline = true;
+                text
+            }
+            None => text,
+        };
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(rest.floor_char_boundary(PIECE_LEN));
+            readable_text(piece, self.room.line);
+            if self.room.end < self.room.line.len() {
+                return Err(fmt::Error);
+            }
+            rest = behind;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::Decoding;
+
+    #[test]
+    fn a_line_takes_what_it_may_and_no_more() {
+        let mut line = b"head ".to_vec();
+        let mut room = Room {
+            line: &mut line,
+            end: 9,
+        };
+        assert!(room.write_str("abc").is_ok());
+        assert!(room.write_str("de").is_err());
+        assert!(room.json_string().write_str("\n").is_err());
+        assert!(room.write_str("d").is_ok());
+        assert!(Readable::new(&mut room).write_str("").is_ok());
+        assert!(Readable::new(&mut room).write_str("e").is_err());
+        assert!(line.starts_with(b"head abcd"));
+    }
+
+    #[test]
+    fn a_decoder_that_panics_costs_its_message_alone() {
+        let decoder = Decoder::new(Decoding::Cbor);
+        let mut line = b"head ".to_vec();
+        let failed = write_meaning(&decoder, 0, b"\x01", &mut line, |_, room| {
+            room.write_str("half")?;
+            panic!("as a library might")
+        });
+        assert_eq!(
+            failed.map_err(|it| it.reason),
+            Err("its decoder failed".to_owned())
+        );
+        assert_eq!(line, b"head ");
+    }
+
+    #[test]
+    fn text_in_parts_is_escaped_as_in_one() {
+        let long = "ä\u{1b}\u{85} ".repeat(100);
+        for (parts, want) in [
+            (&["a\n", "b\n"][..], "a\\nb"),
+            (&["a\n", "\n", "", "\n"], "a\\n\\n"),
+            (&["\n"], ""),
+            (&["a", "\u{1b}"], "a\\u{1b}"),
+            (&[&long], &"ä\\u{1b}\\u{85} ".repeat(100)),
+        ] {
+            let mut line = Vec::new();
+            let mut room = Room {
+                line: &mut line,
+                end: 10_000,
+            };
+            let mut readable = Readable::new(&mut room);
+            for part in parts {
+                readable.write_str(part).expect("room");
+            }
+            assert_eq!(line, want.as_bytes());
+        }
+    }
+}
