@@ -2,8 +2,8 @@
 
 mod memory;
 mod slow;
+mod task;
 
-use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +16,7 @@ use tokio_util::io::poll_read_buf;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use self::task::Running;
 use crate::admission::{Connections, Permit};
 use crate::batch::{Batch, Decoded, Item, StopAt, WholeBlocks};
 use crate::counters::{Counters, FaultKind};
@@ -209,23 +210,8 @@ impl Connection {
     /// FIN as the end of the connection.
     ///
     /// Tell that it has [`opened`](Self::opened) first.
-    pub async fn run(mut self: Box<Self>) {
-        let reason = loop {
-            let step = poll_fn(|context| self.poll_step(context)).await;
-            let reason = match step {
-                Step::Go => None,
-                Step::Yield => {
-                    tokio::task::yield_now().await;
-                    None
-                }
-                Step::Close(reason) => Some(reason),
-                step => Box::pin(self.wait(step)).await,
-            };
-            if let Some(reason) = reason {
-                break reason;
-            }
-        };
-        Box::pin(self.finish(reason)).await;
+    pub fn run(self: Box<Self>) -> impl Future<Output = ()> + Send {
+        Running::new(self)
     }
 
     /// Waits for something to read, and deals with it, and with what comes meanwhile.

@@ -15,7 +15,7 @@ use crate::reply::{Answer, is_timeout};
 
 impl Connection {
     /// Says what was cut, answers, and closes.
-    pub(super) async fn finish(mut self: Box<Self>, reason: Reason) {
+    async fn finish(mut self: Box<Self>, reason: Reason) {
         self.end(reason).await;
         let reason = match self.answer.take() {
             Some(answer) if matches!(reason, Reason::End | Reason::Eof) => {
@@ -57,8 +57,17 @@ impl Connection {
         }
     }
 
+    /// Does what cannot be done at once. Gives the connection back, unless it has closed.
+    pub(super) async fn take_step(mut self: Box<Self>, step: Step) -> Option<Box<Self>> {
+        let Some(reason) = self.wait(step).await else {
+            return Some(self);
+        };
+        Box::pin(self.finish(reason)).await;
+        None
+    }
+
     /// Does what cannot be done at once. Gives the reason to close, if there is one.
-    pub(super) async fn wait(&mut self, step: Step) -> Option<Reason> {
+    async fn wait(&mut self, step: Step) -> Option<Reason> {
         match step {
             Step::NoBuffer => self.wait_for_buffer().await,
             Step::Paused => {
