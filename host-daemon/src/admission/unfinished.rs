@@ -302,9 +302,11 @@ impl Look {
         let little = unfinished.little;
         self.holders = self.devices.iter().filter(|sum| little < **sum).count() as u64;
         let turns = self.turns.iter().map(|turn| turn.slot.held());
+        // As long as one that has a turn can go on, memory comes free.
         let growth = turns
             .map(|held| unfinished.growth(held))
-            .fold(growth, u64::max);
+            .min()
+            .unwrap_or(growth);
         let is_over = unfinished.limit < unfinished.total().saturating_sub(blocked) + growth;
         let victim = match stalled {
             None if is_over => self.largest(entries),
