@@ -168,7 +168,14 @@ fn a_full_queue_holds_long_messages_back_and_closes_none() {
         (reader, devices)
     });
     wait_until("all are done", || {
-        sample(&server, "blocksd_series_total") == 40.0
+        let series = sample(&server, "blocksd_series_total");
+        assert_eq!(
+            closed(&server, "memory"),
+            0,
+            "{}",
+            server.process.error_text()
+        );
+        series == 40.0
     });
     drop(devices);
     let (ended, _) = server.stop();

@@ -5,7 +5,7 @@
 //! least goes first: TCP holds the others back. At the whole bound the largest message of the device that holds most
 //! goes, and one that stalls while others wait goes earlier.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -140,8 +140,10 @@ pub(super) type Rank = (u64, u64);
 #[derive(Debug, Default)]
 pub(super) struct Look {
     looked: Option<Moment>,
-    /// What each device holds, if it is more than a little.
-    devices: HashMap<usize, u64>,
+    /// What each device holds, by its key.
+    devices: Vec<u64>,
+    /// How many devices hold more than a little.
+    holders: u64,
     turns: Vec<Turn>,
     waiting: BTreeMap<Rank, Arc<Slot>>,
     came: u64,
@@ -193,9 +195,9 @@ impl Look {
         }
         let left = unfinished.limit().saturating_sub(unfinished.total());
         let device = entries.get(slot.key()).and_then(|entry| entry.device);
-        let own = device.and_then(|device| self.devices.get(&device));
+        let own = device.and_then(|device| self.devices.get(device));
         let own = own.map_or(held, |own| held.max(*own));
-        let share = unfinished.limit() / 2 / (self.devices.len() as u64 + 1);
+        let share = unfinished.limit() / 2 / (self.holders + 1);
         let rank = (own, line.unwrap_or(u64::MAX));
         // A quarter is left to those that have a turn, and an eighth to those that keep a little.
         let has_share = own + growth <= share && growth + unfinished.limit() / 8 * 3 <= left;
@@ -290,50 +292,45 @@ impl Look {
         entries: &Slab<Entry>,
         now: Moment,
     ) {
-        let mut devices = HashMap::<usize, Holder<'_>>::new();
         let mut stalled: Option<&Arc<Slot>> = None;
         let mut blocked = 0;
+        self.devices.clear();
+        // A line is never closed; what waits for a queue is whole, and that it is closed would help nobody.
         for (_, Entry { slot, device }) in entries {
             let held = slot.held();
             if slot.is_blocked() {
-                // It waits for a queue: that it is closed would help nobody.
                 blocked += held;
-                continue;
-            }
-            // A line is never closed.
-            let (Some(device), true) = (device, unfinished.little() < held) else {
-                continue;
-            };
-            if slot.ordered().is_some() {
-                continue;
-            }
-            let holder = devices.entry(*device).or_insert(Holder {
-                sum: 0,
-                largest: slot,
-            });
-            holder.sum += held;
-            if holder.largest.held() < held {
-                holder.largest = slot;
-            }
-            if is_silent(slot.heard(), now, SETTLED)
-                && stalled.is_none_or(|other| other.held() < held)
+            } else if let Some(device) = *device
+                && slot.ordered().is_none()
             {
-                stalled = Some(slot);
+                if self.devices.len() <= device {
+                    self.devices.resize(device + 1, 0);
+                }
+                if let Some(sum) = self.devices.get_mut(device) {
+                    *sum += held;
+                }
+                if unfinished.little() < held
+                    && is_silent(slot.heard(), now, SETTLED)
+                    && stalled.is_none_or(|other| other.held() < held)
+                {
+                    stalled = Some(slot);
+                }
             }
         }
+        let little = unfinished.little();
+        self.holders = self.devices.iter().filter(|sum| little < **sum).count() as u64;
         let turns = self.turns.iter().map(|turn| turn.slot.held());
+        // As long as one that has a turn can go on, memory comes free.
         let growth = turns
             .map(|held| unfinished.growth(held))
-            .fold(growth, u64::max);
-        let held = unfinished.total().saturating_sub(blocked);
-        let is_over = unfinished.limit() < held + growth;
-        let most = devices.values().max_by_key(|holder| holder.sum);
-        let largest = most.filter(|_| is_over).map(|holder| holder.largest);
-        let victim = stalled.or(largest).map(Arc::clone);
-        let sums = devices
-            .into_iter()
-            .map(|(device, holder)| (device, holder.sum));
-        self.devices = sums.collect();
+            .min()
+            .unwrap_or(growth);
+        let is_over = unfinished.limit() < unfinished.total().saturating_sub(blocked) + growth;
+        let victim = match stalled {
+            None if is_over => self.largest(entries),
+            stalled => stalled,
+        };
+        let victim = victim.map(Arc::clone);
         let Some(victim) = victim else {
             return;
         };
@@ -348,10 +345,16 @@ impl Look {
             );
         }
     }
-}
 
-/// What the unfinished messages of one device hold.
-struct Holder<'a> {
-    sum: u64,
-    largest: &'a Arc<Slot>,
+    /// The connection with the largest unfinished message, of the device that holds most.
+    fn largest<'a>(&self, entries: &'a Slab<Entry>) -> Option<&'a Arc<Slot>> {
+        let devices = self.devices.iter().enumerate();
+        let (most, _) = devices.max_by_key(|(_, sum)| **sum)?;
+        let slots = entries.iter().map(|(_, entry)| entry);
+        let slots = slots.filter(|entry| entry.device == Some(most));
+        let slots = slots.map(|entry| &entry.slot);
+        slots
+            .filter(|slot| !slot.is_blocked() && slot.ordered().is_none())
+            .max_by_key(|slot| slot.held())
+    }
 }

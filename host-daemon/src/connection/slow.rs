@@ -96,6 +96,7 @@ impl Connection {
         let mut buffer = self.shared.pool.take(&self.share).await;
         self.permit.heard();
         self.waiting.held_back(since.elapsed());
+        // If nothing may be read now, the next step waits for that.
         let most = self.allowance()?;
         buffer.parts_mut().0.append(&mut self.carry);
         let mut buffer = Some(buffer);
