@@ -73,11 +73,20 @@ impl Reloader {
                 info!("SIGHUP: there is nothing to reload without --config FILE");
                 continue;
             };
-            let path = path.display().to_string();
+            let (file, path) = (path.clone(), path.display().to_string());
             service::reloading();
             let command_line = self.command_line.clone();
             // Reads files, and resolves names.
-            let read = tokio::task::spawn_blocking(move || read(command_line)).await;
+            let read = tokio::task::spawn_blocking(move || {
+                // A pipe that gave the configuration at the start may never give it again.
+                match std::fs::metadata(&file) {
+                    Ok(kind) if !kind.is_file() => {
+                        Err(format!("{}: not a regular file", file.display()))
+                    }
+                    _ => read(command_line),
+                }
+            })
+            .await;
             let refused = match read {
                 Ok(Ok((serve, plan))) => {
                     let outcome = self.apply(&serve, plan);

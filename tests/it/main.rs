@@ -17,6 +17,8 @@ mod boundaries;
 mod budgets;
 mod cancel;
 #[cfg(feature = "daemon")]
+mod channels;
+#[cfg(feature = "daemon")]
 mod chaos;
 #[cfg(feature = "daemon")]
 mod config;

@@ -9,29 +9,26 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use host_daemon::event::{Event, Peer, What};
 use host_daemon::recording::container::Compression;
 use host_daemon::recording::disk::{Directory, Folder};
 use host_daemon::recording::names;
-use host_daemon::recording::stats::Stats;
 use host_daemon::recording::syncer::{Common, Retention};
 use host_daemon::recording::writer::{Settings, Writer};
 use mcap::MessageStream;
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::disk::Simulated;
 use tests::process::{Process, Server, run};
 use tests::recorded::{Sender, event, numbered, payload, prefixes, read_back, source};
 use tests::skip::skipped;
 
-const SETTINGS: Settings = Settings {
+pub(crate) const SETTINGS: Settings = Settings {
     compression: Compression::None,
     rotate_bytes: 1 << 30,
     rotate_after: Duration::from_secs(3600),
     sync_after: Duration::from_millis(20),
 };
 
-fn common(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<Common> {
+pub(crate) fn common(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<Common> {
     Arc::new(Common {
         folder: Arc::new(folder),
         stats: Arc::default(),
@@ -461,38 +458,4 @@ fn originals_of_repaired_files_count_and_go_with_the_oldest() {
     let lens = of_ours.map(|name| fs::metadata(folder.path().join(name)).unwrap().len());
     assert!(lens.sum::<u64>() <= 60_000, "{left:?}");
     assert!(read_back(folder.path()).into_iter().eq(0..200));
-}
-
-#[test]
-fn more_devices_than_a_file_has_channels_begin_another() {
-    let stats = Arc::<Stats>::default();
-    let disk = Simulated::new(Arc::clone(&stats), None);
-    let common = common(disk.clone(), None);
-    let mut writer = Writer::new(SETTINGS, common, 1);
-    let devices = 70_000;
-    for conn in 0..devices {
-        let device = source(conn);
-        let opened = What::Opened {
-            peer: Peer::Local("test".into()),
-        };
-        writer
-            .event(&Event {
-                what: opened,
-                ..event(&device, 0..0, b"")
-            })
-            .unwrap();
-        writer.event(&event(&device, conn..conn + 1, b"")).unwrap();
-    }
-    writer.finish().unwrap();
-    assert_eq!(disk.list().unwrap().len(), 2);
-    let folder = TempDir::new().unwrap();
-    let last = disk.moments() - 1;
-    disk.leave(
-        last,
-        tests::disk::End::Kill,
-        &mut tests::disk::Chance(1),
-        folder.path(),
-    )
-    .unwrap();
-    assert!(read_back(folder.path()).into_iter().eq(0..devices));
 }

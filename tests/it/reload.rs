@@ -144,6 +144,15 @@ fn a_file_that_is_wrong_changes_nothing_and_says_where() {
     daemon.reloads += 1;
     let said = daemon.wait(daemon.reloads);
     assert!(said.contains("cannot read the config"), "{said}");
+    // A pipe that nobody writes to does not hold up the reloads after it.
+    let made = std::process::Command::new("mkfifo")
+        .arg(&daemon.file)
+        .status();
+    assert!(made.unwrap().success());
+    daemon.server.process.signal("HUP");
+    daemon.reloads += 1;
+    let said = daemon.wait(daemon.reloads);
+    assert!(said.contains("not a regular file"), "{said}");
     daemon.connect().write_all(b"still lines\n").unwrap();
     daemon.assert_last(1, "still lines");
     assert_eq!(daemon.server.stop().0.code, Some(0));

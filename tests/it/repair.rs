@@ -217,6 +217,26 @@ fn a_repair_never_replaces_another_file() {
 }
 
 #[test]
+fn a_repair_never_takes_another_recording_of_the_same_size_for_its_own() {
+    let folder = TempDir::new().unwrap();
+    let names = ["mcap", "mcap.part"].map(|ending| name(folder.path(), 1, ending));
+    for (number, path) in (0..).zip(&names) {
+        let blocks = vec![payload(2 * number), payload(2 * number + 1)];
+        let other = TempDir::new().unwrap();
+        let recorded = record(other.path(), "device", Compression::None, &[blocks]);
+        fs::copy(recorded, path).unwrap();
+    }
+    let before = names.each_ref().map(|path| fs::read(path).unwrap());
+    let ended = on("recover", folder.path(), &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr.contains("another file of this name"),
+        "{ended:?}"
+    );
+    assert_eq!(names.each_ref().map(|path| fs::read(path).unwrap()), before);
+}
+
+#[test]
 fn what_is_kept_and_where_the_original_is_is_told_and_no_command_takes_it_for_a_recording() {
     let folder = TempDir::new().unwrap();
     let (sealed, torn) = damaged(folder.path());

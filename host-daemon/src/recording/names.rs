@@ -78,7 +78,12 @@ fn parse(name: &str) -> Option<(u64, Option<Mark>, State)> {
         Some(digits) => Some(Mark::of_digits(digits)?),
         None => None,
     };
-    Some((number.parse().ok()?, mark, state))
+    // A file after it has a number too.
+    let number = number
+        .parse()
+        .ok()
+        .filter(|number| *number < u64::MAX / 2)?;
+    Some((number, mark, state))
 }
 
 fn without<'a>(name: &'a str, extension: &str) -> Option<&'a str> {

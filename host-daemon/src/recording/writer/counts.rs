@@ -63,6 +63,8 @@ impl Writer {
         let held: Vec<u64> = held.map(|(number, _)| *number).collect();
         let mut is_left = false;
         for number in held {
+            // Each may need channels of its own: before the connection is taken, whose channels another file changes.
+            self.rotate_if_due()?;
             let Some(mut conn) = self.conns.get_mut(&number).map(std::mem::take) else {
                 continue;
             };
@@ -91,6 +93,7 @@ impl Writer {
                 framing: AnyFraming::Blocks(Blocks),
                 decoder: Decoder::default(),
             });
+            self.rotate_if_due()?;
             self.with_open(|writer, open| writer.write_suppressed(open, source, sums, time))?;
         }
         self.budget.settled(is_left, now);

@@ -1,0 +1,93 @@
+//! Files with as many channels as the format can count: what needs one more begins another file.
+
+use std::sync::Arc;
+
+use framing_core::{AnyFraming, Lines};
+use host_daemon::decode::Decoder;
+use host_daemon::event::{Event, Peer, Source, What};
+use host_daemon::recording::disk::Folder;
+use host_daemon::recording::stats::Stats;
+use host_daemon::recording::writer::Writer;
+use tempfile::TempDir;
+use tests::disk::{Chance, End, Simulated};
+use tests::recorded::{event, read_back, source};
+
+use crate::recording::{SETTINGS, common};
+
+/// A writer to a simulated disk.
+fn writer() -> (Writer, Simulated) {
+    let stats = Arc::<Stats>::default();
+    let disk = Simulated::new(Arc::clone(&stats), None);
+    (Writer::new(SETTINGS, common(disk.clone(), None), 1), disk)
+}
+
+fn open(writer: &mut Writer, device: &Arc<Source>) {
+    let opened = What::Opened {
+        peer: Peer::Local("test".into()),
+    };
+    let opened = Event {
+        what: opened,
+        ..event(device, 0..0, b"")
+    };
+    writer.event(&opened).unwrap();
+}
+
+/// Asserts that there are two files with these messages of payload.
+#[track_caller]
+fn assert_two_files(disk: &Simulated, messages: std::ops::Range<u64>) {
+    assert_eq!(disk.list().unwrap().len(), 2);
+    let folder = TempDir::new().unwrap();
+    let last = disk.moments() - 1;
+    disk.leave(last, End::Kill, &mut Chance(1), folder.path())
+        .unwrap();
+    assert!(read_back(folder.path()).into_iter().eq(messages));
+}
+
+#[test]
+fn more_devices_than_a_file_has_channels_begin_another() {
+    let (mut writer, disk) = writer();
+    let devices = 70_000;
+    for conn in 0..devices {
+        let device = source(conn);
+        open(&mut writer, &device);
+        writer.event(&event(&device, conn..conn + 1, b"")).unwrap();
+    }
+    writer.finish().unwrap();
+    assert_two_files(&disk, 0..devices);
+}
+
+#[test]
+fn held_events_that_need_more_channels_than_there_are_begin_another() {
+    let (mut writer, disk) = writer();
+    // Recorded as open, within the burst of their address.
+    let lines: Vec<_> = (100_000..100_040)
+        .map(|conn| {
+            let Source { device, .. } = &*source(conn);
+            Arc::new(Source {
+                conn,
+                device: Arc::clone(device),
+                framing: AnyFraming::Lines(Lines),
+                decoder: Decoder::default(),
+            })
+        })
+        .collect();
+    for device in &lines {
+        open(&mut writer, device);
+    }
+    // The file is nearly full.
+    let devices = 65_527;
+    for conn in 0..devices {
+        let device = source(conn);
+        open(&mut writer, &device);
+        writer.event(&event(&device, conn..conn + 1, b"")).unwrap();
+    }
+    // No tokens are left, so the empty messages of the first are held, each with a channel of its own to come.
+    for conn in 200_000..200_600 {
+        open(&mut writer, &source(conn));
+    }
+    for device in &lines {
+        writer.event(&event(device, 0..0, b"\n")).unwrap();
+    }
+    writer.finish().unwrap();
+    assert_two_files(&disk, 0..devices);
+}
