@@ -206,7 +206,8 @@ fn a_flood_of_newcomers_is_served_one_by_one_in_the_places_of_a_squatter() {
                     let host = format!("127.0.{}.{}", 1 + thread, 1 + visit);
                     let mut device = from(&host, server);
                     device.write_all(b"\0\0\0\x02hi\0\0\0\0").unwrap();
-                    device.shutdown(Shutdown::Write).unwrap();
+                    // The daemon may have closed by then.
+                    device.shutdown(Shutdown::Write).ok();
                 }
             });
         }

@@ -1,9 +1,9 @@
 //! The memory of unfinished messages: what connections keep between reads, charged exactly, and bounded.
 //!
-//! Up to half of the bound everybody is read. Above it, a device may hold its fair share, and some connections have a
-//! turn, until their message is whole; the rest may keep only a little. Who is not read waits, and the device that holds
-//! least goes first: TCP holds the others back. At the whole bound the largest message of the device that holds most
-//! goes, and one that stalls while others wait goes earlier.
+//! Up to half of the bound every connection is read. Above it, a device may hold its fair share, and some connections
+//! have a turn until their message is whole; every other may keep only a little. A connection that is not read waits, the
+//! device that holds least goes first, and TCP holds the devices back. A message that stalls while others wait is closed;
+//! at the whole bound, the largest message of the device that holds most is. `docs/limits.md` has the figures.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use framing_core::{AnyFraming, Blocks};
 
+use super::Raised;
 use super::attack::{connect_from, encode};
 use crate::disk::Chance;
 use crate::process::{DEADLINE, Server};
@@ -50,6 +51,8 @@ pub fn run(seed: u64, time: Duration, attackers: u64) -> (u64, u64) {
     let (enough, echoed) = (AtomicBool::new(false), AtomicU64::new(0));
     let to = server.addr();
     thread::scope(|scope| {
+        // Where anything fails, nobody is to go on for ever.
+        let _enough = Raised(&enough);
         for attacker in 0..attackers {
             let enough = &enough;
             scope.spawn(move || attack(seed, attacker, to, enough));
