@@ -18,7 +18,7 @@ const FIXED_LEN: u64 = HEAD_LEN as u64 + 28 + 4 + 8;
 /// Bytes that [`Extent::of`] needs to see.
 pub const EXTENT_LEN: usize = FIXED_LEN as usize + 4;
 
-/// Bytes from the begin of a chunk's record that [`mark`] needs to see: the first compressed block is within them.
+/// Bytes from the begin of a chunk's record that [`mark()`] needs to see: the first compressed block is within them.
 pub const HEAD_MAX: usize = 256 << 10;
 
 /// Bytes of the record with the mark.
