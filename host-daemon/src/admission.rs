@@ -22,7 +22,7 @@ use self::unfinished::{ASK_AGAIN, Allowance, Look, Rank, Unfinished};
 pub(crate) use self::unfinished::{GROWTH_MAX, SPARE};
 use crate::counters::Refused;
 use crate::event::Reason;
-use crate::patience::Moment;
+use crate::patience::{Moment, nanos};
 
 /// How long a connection must be silent before one of a device with only one connection less may have its place.
 /// Without it, a fleet of one-connection devices that is larger than the limit would evict itself in a circle.
@@ -435,10 +435,6 @@ impl Drop for Permit {
             open.leaving -= 1;
         }
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

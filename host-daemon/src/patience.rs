@@ -129,7 +129,7 @@ pub(crate) struct Moment(NonZeroU64);
 impl Moment {
     pub(crate) fn now() -> Self {
         // At least 1, and enough for 500 years.
-        let ns = u64::try_from(origin().elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let ns = nanos(origin().elapsed());
         Self(NonZeroU64::MIN.saturating_add(ns))
     }
 
@@ -149,7 +149,7 @@ impl Moment {
     }
 
     fn later(self, time: Duration) -> Self {
-        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let ns = nanos(time);
         Self(self.0.saturating_add(ns))
     }
 
@@ -159,6 +159,11 @@ impl Moment {
             .checked_add(Duration::from_nanos(self.0.get()))?
             .checked_add(time)
     }
+}
+
+/// A duration in nanoseconds; at most 500 years.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What moments are counted from.
