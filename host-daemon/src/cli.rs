@@ -15,7 +15,7 @@ pub use self::record::Record;
 pub use self::recordings::{Read, ReadOutput, Recordings, Recover, Replay, Verify};
 pub use self::serve::{AfterEnd, Listen, Options, OutputKind, Oversize, Serve, Timeout};
 
-use crate::decode::{Decoding, DefmtError};
+use crate::payload::{Decoding, DefmtError};
 
 /// Framed telemetry over TCP: receives it, sends it, shows it.
 #[derive(Debug, Parser)]

@@ -18,7 +18,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use self::error::{ADDRESS, ConfigError, Reason};
 use crate::cli::{self, Cli, Listen, Options, Serve};
-use crate::failure::Failure;
+use crate::error::Failure;
 
 /// The command whose options a file may give.
 const SERVE: &str = "serve";

@@ -1,47 +1,24 @@
-//! `blocksd`: receives framed telemetry from many devices, and is the scripts of the book grown up.
+//! `blocksd`: receives framed telemetry from many devices, and is the textbook's scripts grown up.
 //!
 //! ```text
-//! listener -> connection -> batch of blocks -> sinks: recording, output
+//! listener -> connection -> batch of messages -> sinks: recording, output
 //! ```
 //!
-//! [`serve`] accepts from each [`listener`]; each [`connection`] reads into a pooled buffer ([`pool`]) and has
-//! `framing-core` find the blocks in it ([`batch`]); what goes to the [`sinks`] is an [`event`] with a whole batch.
-//! [`recording`] keeps all of them and is what holds devices back; [`output`] writes them as a person or a program
-//! wants them. [`metrics`] and [`log`] tell how it goes. No length that a peer sent decides how much memory is taken.
+//! [`engine`] turns sockets into events; [`recording`] is a crash-safe log on disk; [`recorded`] maps the one to the
+//! other. [`payload`] decodes messages, [`output`] formats events, [`http`] serves metrics and health, [`config`] and
+//! [`cli`] say what to run, and [`commands`] are the program's other commands.
 
 #![forbid(unsafe_code)]
 
-pub mod admission;
-pub mod batch;
-pub mod book;
-pub mod check;
 pub mod cli;
+pub mod commands;
 pub mod config;
-pub mod connection;
-pub mod counters;
-pub mod decode;
-pub mod demo;
-pub mod descriptors;
-pub mod device;
-pub mod event;
-pub mod failure;
-pub mod health;
-pub mod limit;
-pub mod listener;
-pub mod log;
-pub mod manual;
-pub mod metrics;
+pub mod engine;
+pub mod error;
+pub mod http;
 pub mod output;
-pub mod patience;
-pub mod pool;
-pub mod python;
+pub mod payload;
+pub mod recorded;
 pub mod recording;
 pub mod reload;
-pub mod reply;
-pub mod resolve;
-pub mod send;
-pub mod serve;
 pub mod service;
-pub mod signals;
-pub mod sinks;
-pub mod stream;

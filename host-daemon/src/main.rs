@@ -8,30 +8,33 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
-use host_daemon::admission::Connections;
-use host_daemon::check::Plan;
 use host_daemon::cli::{Command, OutputKind, Serve};
-use host_daemon::config::{self, Wrong};
-use host_daemon::connection::{Policy, Shared};
-use host_daemon::counters::Counters;
-use host_daemon::event::Event;
-use host_daemon::failure::Failure;
-use host_daemon::health::{Health, Phase};
-use host_daemon::listener::{Binder, Listener, Sockets};
-use host_daemon::log::{self, tell};
-use host_daemon::metrics::{self, Sources};
-use host_daemon::output::{self, Events, Hex, Json, QUEUE_LEN, Text};
-use host_daemon::pool::Pool;
-use host_daemon::recording::stats::Stats;
-use host_daemon::recording::syncer::Retention;
+use host_daemon::commands::check_config::Plan;
+use host_daemon::commands::send::Send;
+use host_daemon::commands::{check_config, demo, manual, read, replay, report, send, textbook};
+use host_daemon::config::Wrong;
+use host_daemon::engine::admission::accept::{Admission, serve};
+use host_daemon::engine::connection::reply::Spools;
+use host_daemon::engine::connection::{Policy, Shared};
+use host_daemon::engine::counters::Counters;
+use host_daemon::engine::event::Event;
+use host_daemon::engine::listen::listener::{Binder, Listener, Sockets};
+use host_daemon::engine::permit::Connections;
+use host_daemon::engine::pool::Pool;
+use host_daemon::engine::sink::fanout::Sinks;
+use host_daemon::engine::sink::lossy;
+use host_daemon::error::Failure;
+use host_daemon::http::health::{Health, Phase};
+use host_daemon::http::metrics::Sources;
+use host_daemon::http::server;
+use host_daemon::output::{Events, Hex, Json, QUEUE_LEN, Text};
+use host_daemon::recording::write::stats::Stats;
+use host_daemon::recording::write::sync::Retention;
 use host_daemon::recording::{Lock, Recording};
-use host_daemon::recording::{read, replay, report};
 use host_daemon::reload::{Live, Reloader};
-use host_daemon::reply::Spools;
-use host_daemon::send::Send;
-use host_daemon::serve::{Admission, serve};
-use host_daemon::sinks::Sinks;
-use host_daemon::{book, check, demo, descriptors, manual, send, service, signals};
+use host_daemon::service::log::{self, tell};
+use host_daemon::service::{rlimit, signals, systemd};
+use host_daemon::{config, output};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -99,7 +102,7 @@ fn run(command: Command, command_line: Vec<OsString>) -> Result<(), Failure> {
         Command::Recover(arguments) => {
             report::recover_command(&arguments.path, arguments.output.as_deref())
         }
-        Command::CheckConfig(arguments) => check::check(&config::read(&arguments.file)?),
+        Command::CheckConfig(arguments) => check_config::check(&config::read(&arguments.file)?),
         Command::Demo(arguments) => {
             runtime()?.block_on(demo::demo(arguments.seconds, arguments.firmware))
         }
@@ -108,9 +111,9 @@ fn run(command: Command, command_line: Vec<OsString>) -> Result<(), Failure> {
             manual::man(arguments.command.as_deref(), arguments.dir.as_deref())
         }
         Command::Server(arguments) => {
-            book::server(&arguments.host, arguments.port, arguments.framing)
+            textbook::server(&arguments.host, arguments.port, arguments.framing)
         }
-        Command::Client(arguments) => book::client(
+        Command::Client(arguments) => textbook::client(
             &arguments.host,
             arguments.port,
             arguments.framing,
@@ -148,7 +151,7 @@ async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result
     let mut output = None;
     if arguments.output != OutputKind::None {
         let events = if recording.is_some() {
-            let (sender, queue) = output::latest::queue();
+            let (sender, queue) = lossy::queue();
             latest = Some(sender);
             Events::Latest(queue)
         } else {
@@ -171,9 +174,9 @@ async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result
         device_by: arguments.device_by,
         once: arguments.once,
     };
-    descriptors::raise(arguments.max_connections);
+    rlimit::raise(arguments.max_connections);
     health.enter(Phase::Ready);
-    service::ready(stop.clone());
+    systemd::ready(stop.clone());
     if let Some(time) = arguments.run_for {
         tokio::spawn(stop_after(time, stop.clone()));
     }
@@ -204,7 +207,7 @@ struct Started {
 async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Started, Failure> {
     let plan = {
         let arguments = Arc::clone(arguments);
-        aside(move || check::plan(&arguments)).await?
+        aside(move || check_config::plan(&arguments)).await?
     };
     let folder = arguments.record.record.clone();
     let stats = folder.is_some().then(Arc::<Stats>::default);
@@ -290,12 +293,12 @@ fn listen(plan: Plan, sockets: Sockets) -> Result<Listening, Failure> {
 
 type Listening = (Vec<Listener>, Vec<(String, watch::Sender<Arc<Policy>>)>);
 
-async fn bind_metrics(address: &str) -> Result<metrics::Server, Failure> {
+async fn bind_metrics(address: &str) -> Result<server::Server, Failure> {
     let failure = |error| Failure::Listen {
         address: address.to_owned(),
         error,
     };
-    let server = metrics::Server::bind(address).await.map_err(failure)?;
+    let server = server::Server::bind(address).await.map_err(failure)?;
     let address = server.address().map_err(failure)?;
     tell(format_args!("metrics on {address}"));
     Ok(server)

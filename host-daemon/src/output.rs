@@ -2,7 +2,6 @@
 
 mod escape;
 pub(crate) mod json;
-pub mod latest;
 mod room;
 mod text;
 
@@ -13,11 +12,11 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 
 pub use self::json::Json;
-use self::latest::Next;
 pub use self::text::{Hex, Text};
+use crate::engine::sink::lossy::{self, Next};
 
-use crate::counters::{Counters, FaultKind};
-use crate::event::Event;
+use crate::engine::counters::{Counters, FaultKind};
+use crate::engine::event::Event;
 
 /// Bytes that are collected before they are written, while more events are waiting.
 const WRITE_LEN: usize = 64 << 10;
@@ -28,7 +27,7 @@ const KEPT_LEN: usize = 1 << 20;
 /// Bytes reserved for a line in addition to its message.
 const ROOM_LEN: usize = 4 << 10;
 
-/// Events that wait at most. What they weigh is bounded by the [pool](crate::pool).
+/// Events that wait at most. What they weigh is bounded by the [pool](crate::engine::pool).
 pub const QUEUE_LEN: usize = 1024;
 
 /// A way of writing events.
@@ -124,7 +123,7 @@ pub enum Events {
     /// All of them: who sends waits.
     All(mpsc::Receiver<Event>),
     /// The latest: who sends does not wait.
-    Latest(latest::Receiver),
+    Latest(lossy::Receiver),
 }
 
 impl Events {

@@ -4,34 +4,10 @@
 //! events -> writer (channels, chunks, rotation) -> container (MCAP) -> disk <- syncer (group commit, sealing)
 //! ```
 
-pub mod budget;
-pub mod catalogue;
-pub mod chunk;
-pub mod container;
-pub mod disk;
-pub mod input;
-pub mod lost;
-pub mod mark;
-pub mod messages;
-pub mod names;
-pub mod origin;
-pub mod player;
+pub mod check;
+pub mod format;
 pub mod read;
-pub mod record;
-pub mod recover;
-pub mod repair;
-pub mod replay;
-pub mod report;
-pub mod scan;
-pub mod seal;
-mod sequences;
-pub mod stats;
-pub mod summary;
-pub mod survey;
-pub mod syncer;
-pub mod verify;
-pub mod writer;
-pub mod wrong;
+pub mod write;
 
 use std::fs;
 use std::io;
@@ -46,15 +22,16 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use self::disk::{Directory, Folder};
-use self::repair::{Repaired, Unrepaired};
-use self::stats::Stats;
-use self::syncer::{Abandoned, Common, Retention};
-use self::writer::{Settings, Writer};
-use crate::event::{Event, What};
-use crate::failure::Failure;
+use crate::engine::event::{Event, What};
+use crate::error::Failure;
+use crate::recording::check::repair::{self, Repaired, Unrepaired};
+use crate::recording::format::filename;
+use crate::recording::write::log::{Settings, Writer};
+use crate::recording::write::stats::Stats;
+use crate::recording::write::storage::{Directory, Folder};
+use crate::recording::write::sync::{Abandoned, Common, Retention};
 
-/// Events that wait at most. What they weigh is bounded by the [pool](crate::pool).
+/// Events that wait at most. What they weigh is bounded by the [pool](crate::engine::pool).
 pub const QUEUE_LEN: usize = 1024;
 
 /// How long a disk that takes nothing is waited for, once the daemon was told to stop.
@@ -178,7 +155,7 @@ impl Recording {
         let failure = |error| folder_failure(lock.path(), error);
         let folder = Directory::open(lock.path()).map_err(failure)?;
         let files = folder.list().map_err(failure)?;
-        let numbers = files.iter().filter_map(|(name, _)| names::number(name));
+        let numbers = files.iter().filter_map(|(name, _)| filename::number(name));
         let number = numbers.max().map_or(1, |number| number + 1);
         let common = Arc::new(Common {
             folder: Arc::new(folder),

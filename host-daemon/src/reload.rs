@@ -7,14 +7,14 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
-use crate::admission::Connections;
-use crate::check::{self, Plan};
 use crate::cli::{Cli, Command, Listen, Options, Record, Serve};
+use crate::commands::check_config::{self, Plan};
 use crate::config::{self, Wrong};
-use crate::connection::Policy;
-use crate::log;
-use crate::recording::syncer::Retention;
-use crate::service;
+use crate::engine::connection::Policy;
+use crate::engine::permit::Connections;
+use crate::recording::write::sync::Retention;
+use crate::service::log;
+use crate::service::systemd;
 
 /// What a running daemon has of its configuration, and where a new one is applied.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Reloader {
                 continue;
             };
             let (file, path) = (path.clone(), path.display().to_string());
-            service::reloading();
+            systemd::reloading();
             let command_line = self.command_line.clone();
             // Reads files, and resolves names.
             let read = tokio::task::spawn_blocking(move || {
@@ -91,14 +91,14 @@ impl Reloader {
                 Ok(Ok((serve, plan))) => {
                     let outcome = self.apply(&serve, plan);
                     log_outcome(&path, &outcome);
-                    service::reloaded("configuration reloaded");
+                    systemd::reloaded("configuration reloaded");
                     continue;
                 }
                 Ok(Err(refused)) => refused,
                 Err(panic) => panic.to_string(),
             };
             error!("SIGHUP: configuration refused, the old one stays: {refused}");
-            service::reloaded("configuration refused; the old one stays");
+            systemd::reloaded("configuration refused; the old one stays");
         }
     }
 
@@ -178,7 +178,7 @@ fn read(command_line: Vec<OsString>) -> Result<(Box<Serve>, Plan), String> {
         Err(Wrong::Usage(error)) => return Err(config::one_line(&error)),
         Err(Wrong::Config(error)) => return Err(error.to_string()),
     };
-    let plan = check::plan(&serve).map_err(|failure| failure.to_string())?;
+    let plan = check_config::plan(&serve).map_err(|failure| failure.to_string())?;
     Ok((serve, plan))
 }
 

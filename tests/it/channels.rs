@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use framing_core::{AnyFraming, Lines};
-use host_daemon::decode::Decoder;
-use host_daemon::event::{Event, Peer, Source, What};
-use host_daemon::recording::disk::Folder;
-use host_daemon::recording::recover::check;
-use host_daemon::recording::stats::Stats;
-use host_daemon::recording::writer::Writer;
+use host_daemon::engine::event::{Event, Peer, Source, What};
+use host_daemon::payload::Decoder;
+use host_daemon::recording::check::recover::check;
+use host_daemon::recording::write::log::Writer;
+use host_daemon::recording::write::stats::Stats;
+use host_daemon::recording::write::storage::Folder;
 use tempfile::TempDir;
 use tests::disk::{Chance, End, Simulated};
 use tests::recorded::{event, read_back, sealed, source};

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use host_daemon::recording::names;
+use host_daemon::recording::format::filename;
 use tempfile::TempDir;
 use tests::disk::Chance;
 use tests::process::{DEADLINE, Process, Server};
@@ -86,7 +86,7 @@ fn what_was_on_the_disk_survives_a_kill_at_any_moment() {
         let sent: u64 = senders.into_iter().map(Sender::stop).sum();
 
         // The next start repairs by itself.
-        let parts = files(&folder, |name| !names::is_sealed(name));
+        let parts = files(&folder, |name| !filename::is_sealed(name));
         let server = Server::start(&args);
         let read = read_back(folder.path());
         let context = format!(
@@ -109,13 +109,13 @@ fn what_was_on_the_disk_survives_a_kill_at_any_moment() {
         let (ended, _) = server.stop();
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert_eq!(
-            files(&folder, |name| !names::is_sealed(name)),
+            files(&folder, |name| !filename::is_sealed(name)),
             [""; 0],
             "{context}"
         );
         promised_ever += promised;
         kept_ever += read.len();
-        files(&folder, names::is_sealed)
+        files(&folder, filename::is_sealed)
             .iter()
             .for_each(|name| fs::remove_file(folder.path().join(name)).unwrap());
     }
@@ -135,7 +135,7 @@ fn files(folder: &TempDir, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
         .map(|entry| entry.unwrap().file_name());
     let names = entries.map(|name| name.into_string().unwrap());
     names
-        .filter(|name| name != names::LOCK && is_meant(name))
+        .filter(|name| name != filename::LOCK && is_meant(name))
         .collect()
 }
 

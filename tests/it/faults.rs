@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use host_daemon::event::{Event, Peer, What};
-use host_daemon::recording::container::Compression;
-use host_daemon::recording::disk::{Directory, File, Folder};
-use host_daemon::recording::names;
-use host_daemon::recording::stats::Stats;
-use host_daemon::recording::syncer::{Abandoned, Common, Retention};
-use host_daemon::recording::writer::{Settings, Writer};
+use host_daemon::engine::event::{Event, Peer, What};
+use host_daemon::recording::format::filename;
+use host_daemon::recording::write::log::{Settings, Writer};
+use host_daemon::recording::write::segment::Compression;
+use host_daemon::recording::write::stats::Stats;
+use host_daemon::recording::write::storage::{Directory, File, Folder};
+use host_daemon::recording::write::sync::{Abandoned, Common, Retention};
 use tempfile::TempDir;
 use tests::disk::{Fault, Simulated};
 use tests::process::{DEADLINE, Server};
@@ -202,7 +202,7 @@ fn who_connects_and_says_nothing_is_not_remembered() {
     let closed = What::Closed {
         blocks: 0,
         bytes: 0,
-        reason: host_daemon::event::Reason::Eof,
+        reason: host_daemon::engine::event::Reason::Eof,
     };
     writer.event(&told(closed)).unwrap();
     assert_eq!(writer.devices(), 0);
@@ -217,7 +217,7 @@ fn blocks_of_a_file_that_was_lost_are_told_at_the_end() {
     let mut stream = server.connect();
     let is_open = |entry: &fs::DirEntry| {
         let name = entry.file_name().into_string().unwrap();
-        names::number(&name).is_some() && !names::is_sealed(&name)
+        filename::number(&name).is_some() && !filename::is_sealed(&name)
     };
     let until = Instant::now() + DEADLINE;
     while !server.process.error_text().contains("cannot sync") {

@@ -140,7 +140,7 @@ impl Deaf {
         command.args(["--max-block", "10", "--reply", "receipt"]);
         command.args(["--output", "none"]).stderr(Stdio::piped());
         // Every line, also those over the rate limit.
-        command.env("RUST_LOG", "info,host_daemon::connection=debug");
+        command.env("RUST_LOG", "info,host_daemon::engine::connection=debug");
         let mut child = command.spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         // No byte more than these lines is to leave the pipe.

@@ -6,12 +6,12 @@ use std::time::SystemTime;
 
 use allocation_counter::measure;
 use framing_core::{AnyFraming, Blocks};
-use host_daemon::batch::Batch;
-use host_daemon::counters::Counters;
-use host_daemon::decode::{Decoder, Decoding};
-use host_daemon::event::{Event, Position, Source, What};
+use host_daemon::engine::batch::Batch;
+use host_daemon::engine::counters::Counters;
+use host_daemon::engine::event::{Event, Position, Source, What};
+use host_daemon::engine::pool::Span;
 use host_daemon::output::{Format, Hex, Json, Out, Text};
-use host_daemon::pool::Span;
+use host_daemon::payload::{Decoder, Decoding};
 use serde_json::{Value, json};
 use tests::elf::elf;
 use tests::hostile::{self, Chance, FORMATS};

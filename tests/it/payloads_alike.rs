@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ciborium::Value as Cbor;
-use host_daemon::decode::{Decoder, Decoding, Meaning, Stop, Style};
+use host_daemon::payload::{Decoder, Decoding, Meaning, Stop, Style};
 use serde_json::{Map, Value};
 use tests::elf::elf;
 use tests::hostile::{self, Chance};

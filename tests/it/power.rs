@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use host_daemon::recording::container::Compression;
-use host_daemon::recording::names::{self, State};
-use host_daemon::recording::recover::check;
-use host_daemon::recording::repair::repair_dir;
-use host_daemon::recording::stats::Stats;
-use host_daemon::recording::syncer::{Common, Retention};
-use host_daemon::recording::writer::{Settings, Writer};
+use host_daemon::recording::check::recover::check;
+use host_daemon::recording::check::repair::repair_dir;
+use host_daemon::recording::format::filename::{self, State};
+use host_daemon::recording::write::log::{Settings, Writer};
+use host_daemon::recording::write::segment::Compression;
+use host_daemon::recording::write::stats::Stats;
+use host_daemon::recording::write::sync::{Common, Retention};
 use tempfile::TempDir;
 use tests::disk::{Chance, End, Fault, Simulated};
 use tests::recorded::{assert_kept, event, planted, read_back, source};
@@ -108,7 +108,7 @@ fn survives(end: End, compression: Compression, seed: u64) {
         assert!(kept.is_ok(), "{context}");
         for (name, len) in snapshot(folder.path()) {
             let path = folder.path().join(&name);
-            match names::state(&name) {
+            match filename::state(&name) {
                 Some(State::Sealed) => {
                     assert!(check(&path).unwrap().is_some(), "{context}: {name}");
                 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use host_daemon::recording::container::Compression;
-use host_daemon::recording::disk::{Directory, Folder};
-use host_daemon::recording::names;
-use host_daemon::recording::syncer::{Common, Retention};
-use host_daemon::recording::writer::{Settings, Writer};
+use host_daemon::recording::format::filename;
+use host_daemon::recording::write::log::{Settings, Writer};
+use host_daemon::recording::write::segment::Compression;
+use host_daemon::recording::write::storage::{Directory, Folder};
+use host_daemon::recording::write::sync::{Common, Retention};
 use mcap::MessageStream;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -46,7 +46,7 @@ fn files(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
     let names = entries.map(|entry| entry.expect("an entry").file_name());
     let names = names.map(|name| name.into_string().expect("text"));
-    let names: BTreeSet<_> = names.filter(|name| name != names::LOCK).collect();
+    let names: BTreeSet<_> = names.filter(|name| name != filename::LOCK).collect();
     names.into_iter().collect()
 }
 
@@ -208,7 +208,7 @@ fn a_stop_under_full_load_records_all_that_was_received() {
     assert!(
         files(folder.path())
             .iter()
-            .all(|name| names::is_sealed(name))
+            .all(|name| filename::is_sealed(name))
     );
 }
 
@@ -454,7 +454,7 @@ fn originals_of_repaired_files_count_and_go_with_the_oldest() {
     let left = files(folder.path());
     assert!(!left.contains(&originals[0]), "{left:?}");
     assert!(left.contains(&"notes.lost".to_owned()), "{left:?}");
-    let of_ours = left.iter().filter(|name| names::number(name).is_some());
+    let of_ours = left.iter().filter(|name| filename::number(name).is_some());
     let lens = of_ours.map(|name| fs::metadata(folder.path().join(name)).unwrap().len());
     assert!(lens.sum::<u64>() <= 60_000, "{left:?}");
     assert!(read_back(folder.path()).into_iter().eq(0..200));

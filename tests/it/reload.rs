@@ -249,7 +249,7 @@ fn the_environment_goes_before_the_level_in_the_file() {
     let mut daemon = Daemon::with(config, |command, _| {
         command.env(
             "RUST_LOG",
-            "host_daemon::reload=info,host_daemon::log=warn,error",
+            "host_daemon::reload=info,host_daemon::service::log=warn,error",
         );
     });
     daemon.reload(&config.replace("'info'", "'debug'"));

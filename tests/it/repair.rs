@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use host_daemon::recording::container::Compression;
-use host_daemon::recording::recover::check;
-use host_daemon::recording::repair::repair_dir;
+use host_daemon::recording::check::recover::check;
+use host_daemon::recording::check::repair::repair_dir;
+use host_daemon::recording::write::segment::Compression;
 use tempfile::TempDir;
 use tests::process::{DEADLINE, Ended, Server, run};
 use tests::recorded::{payload, planted, record};

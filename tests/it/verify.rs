@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use host_daemon::recording::input::Input;
-use host_daemon::recording::verify::{Verified, verify};
+use host_daemon::recording::check::verify::{Verified, verify};
+use host_daemon::recording::read::window::Input;
 use mcap::Compression;
 use tests::recording::{BEGIN, File, Sample, put};
 

@@ -10,15 +10,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use framing_core::{AnyFraming, Blocks, Framing, Limits};
-use host_daemon::batch::{Batch, StopAt, WholeBlocks};
-use host_daemon::decode::Decoder;
-use host_daemon::event::{Event, Position, Source, What};
-use host_daemon::pool::Buffer;
-use host_daemon::recording::container::Compression;
-use host_daemon::recording::disk::Directory;
-use host_daemon::recording::names;
-use host_daemon::recording::syncer::{Common, Retention};
-use host_daemon::recording::writer::{Settings, Writer};
+use host_daemon::engine::batch::{Batch, StopAt, WholeBlocks};
+use host_daemon::engine::event::{Event, Position, Source, What};
+use host_daemon::engine::pool::Buffer;
+use host_daemon::payload::Decoder;
+use host_daemon::recording::format::filename;
+use host_daemon::recording::write::log::{Settings, Writer};
+use host_daemon::recording::write::segment::Compression;
+use host_daemon::recording::write::storage::Directory;
+use host_daemon::recording::write::sync::{Common, Retention};
 use mcap::MessageStream;
 use mcap::read::Options;
 
@@ -182,8 +182,9 @@ pub fn sealed(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = entries
         .map(|entry| entry.expect("an entry").path())
         .collect();
-    files.retain(|file| names::is_sealed(&file.file_name().expect("a name").to_string_lossy()));
-    files.sort_by_key(|file| names::number(&file.file_name().expect("a name").to_string_lossy()));
+    files.retain(|file| filename::is_sealed(&file.file_name().expect("a name").to_string_lossy()));
+    files
+        .sort_by_key(|file| filename::number(&file.file_name().expect("a name").to_string_lossy()));
     files
 }
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use firmware_example::Report;
-use host_daemon::connection::Shared;
-use host_daemon::event::Reason;
+use host_daemon::engine::connection::Shared;
+use host_daemon::engine::event::Reason;
 use tokio_util::sync::CancellationToken;
 use turmoil::{Builder, Sim};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::recording::container::Compression;
-use crate::recording::writer::Settings;
+use crate::recording::write::log::Settings;
+use crate::recording::write::segment::Compression;
 
 /// Options of the recording.
 #[derive(Args, Clone, Debug)]

@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use framing_core::AnyFraming;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{decoding, framing};
-use crate::decode::Decoding;
+use crate::cli::{decoding, framing};
+use crate::payload::Decoding;
 
 /// Arguments of `recover`.
 #[derive(Args, Debug)]

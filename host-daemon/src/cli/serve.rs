@@ -7,17 +7,17 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use framing_core::{AnyFraming, Blocks, Limits};
 
-use super::record::Record;
-use super::{at_least_one, block_max, bytes, decoding, duration, framing, seconds};
-use crate::admission::Bounds;
-use crate::batch::{StopAt, TooLong};
-use crate::connection::Policy;
-use crate::decode::Decoding;
-use crate::device::DeviceBy;
-use crate::listener::{Address, Sockets};
-use crate::log::directives;
-use crate::patience::Patience;
-use crate::reply::Reply;
+use crate::cli::record::Record;
+use crate::cli::{at_least_one, block_max, bytes, decoding, duration, framing, seconds};
+use crate::engine::admission::identity::DeviceBy;
+use crate::engine::batch::{StopAt, TooLong};
+use crate::engine::connection::Policy;
+use crate::engine::connection::deadline::Patience;
+use crate::engine::connection::reply::Reply;
+use crate::engine::listen::listener::{Address, Sockets};
+use crate::engine::permit::Bounds;
+use crate::payload::Decoding;
+use crate::service::log::directives;
 
 /// Least memory for unfinished messages, in bytes.
 const UNFINISHED_MIN: u64 = 1 << 20;

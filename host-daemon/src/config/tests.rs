@@ -1,6 +1,6 @@
 //! The sample config names every option with its default, and values of TOML become the right arguments.
 
-use super::*;
+use crate::config::*;
 
 const SAMPLE: &str = include_str!("../../systemd/blocksd.toml");
 

@@ -10,12 +10,12 @@ use framing_core::{Fault, Part};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::room::{Room, write_meaning};
-use super::{Format, Out};
-use crate::batch::{Batch, Item};
-use crate::counters::FaultKind;
-use crate::decode::{Decoder, Decoding, Log, Meaning, Stop, Style, Undecodable};
-use crate::event::{Event, Peer, Position, Reason, Suppressed, What};
+use crate::engine::batch::{Batch, Item};
+use crate::engine::counters::FaultKind;
+use crate::engine::event::{Event, Peer, Position, Reason, Suppressed, What};
+use crate::output::room::{Room, write_meaning};
+use crate::output::{Format, Out};
+use crate::payload::{Decoder, Decoding, Log, Meaning, Stop, Style, Undecodable};
 
 /// Writes events as JSON lines. Every object has `event`, `conn`, `device` and `time` (RFC 3339, nanoseconds).
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,8 +3,8 @@
 use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::escape::readable_text;
-use crate::decode::{Decoder, Meaning, Stop, Undecodable, escape};
+use crate::output::escape::readable_text;
+use crate::payload::{Decoder, Meaning, Stop, Undecodable, escape};
 
 /// Bytes of text escaped between two checks of the bound.
 const PIECE_LEN: usize = 256;
@@ -122,7 +122,7 @@ impl Write for Readable<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::Decoding;
+    use crate::payload::Decoding;
 
     #[test]
     fn a_line_takes_what_it_may_and_no_more() {

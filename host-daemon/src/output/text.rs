@@ -8,12 +8,12 @@ use anstyle::AnsiColor;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::escape::readable;
-use super::room::{Readable, Room, write_meaning};
-use super::{Format, Out};
-use crate::batch::Item;
-use crate::decode::{Decoding, Log, Meaning, Stop, Style};
-use crate::event::{Event, What};
+use crate::engine::batch::Item;
+use crate::engine::event::{Event, What};
+use crate::output::escape::readable;
+use crate::output::room::{Readable, Room, write_meaning};
+use crate::output::{Format, Out};
+use crate::payload::{Decoding, Log, Meaning, Stop, Style};
 
 /// Writes the payload as text. What could confuse a terminal is escaped.
 #[derive(Clone, Debug)]

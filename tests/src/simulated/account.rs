@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use firmware_example::Report;
-use host_daemon::event::Reason;
+use host_daemon::engine::event::Reason;
 use serde_json::json;
 
 use super::{Outcome, Told, World, known};

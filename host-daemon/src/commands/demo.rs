@@ -1,0 +1,270 @@
+//! `blocksd demo`: a daemon and three simulated devices over real TCP, two of which misbehave; and, if asked for,
+//! an emulated board with real firmware.
+
+mod board;
+mod devices;
+mod tally;
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use framing_core::{AnyFraming, Blocks, Limits};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::board::Board;
+use self::devices::DEVICES;
+use self::tally::Tally;
+use crate::engine::admission::accept::{Admission, serve};
+use crate::engine::admission::identity::DeviceBy;
+use crate::engine::batch::{StopAt, TooLong};
+use crate::engine::connection::deadline::Patience;
+use crate::engine::connection::reply::{Reply, Spools};
+use crate::engine::connection::{Policy, Shared};
+use crate::engine::counters::Counters;
+use crate::engine::event::{Event, Peer, Source, What};
+use crate::engine::listen::listener::{Binder, Listener, Sockets};
+use crate::engine::permit::{Bounds, Connections};
+use crate::engine::pool::Pool;
+use crate::engine::sink::fanout::Sinks;
+use crate::error::Failure;
+use crate::output::{self, Events, Format, Out, QUEUE_LEN, Text};
+use crate::payload::{Decoder, Decoding};
+
+/// Longest block that the demo's daemon takes, in bytes.
+const BLOCK_MAX: u32 = 4096;
+/// Who comes from an address that no simulated device has.
+const BOARD: &str = "board";
+/// How often it is looked whether the board has failed to start.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Which device is at which address.
+type Names = Arc<Mutex<HashMap<SocketAddr, &'static str>>>;
+
+/// Runs the demonstration for so long, with an emulated board if `firmware`, and prints a table of totals.
+///
+/// # Errors
+/// [`Failure::Unbalanced`] where what arrived is not what was sent; [`Failure::Board`]; failures of the system.
+pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
+    let (simulated, daemon) = listen(Decoding::Raw, None)?;
+    // The receipt is how the board learns that everything arrived.
+    let (emulated, board_daemon) = listen(Decoding::Cbor, Some(Reply::Receipt))?;
+    say(format_args!(
+        "a daemon on {daemon}, three devices, {} seconds",
+        duration.as_secs_f32()
+    ))?;
+
+    let stop = CancellationToken::new();
+    let (events, queue) = mpsc::channel(QUEUE_LEN);
+    let names = Names::default();
+    let arrived = Arc::default();
+    let board_is_up = Arc::<Notify>::default();
+    let format = Named {
+        text: Text::new(false),
+        names: Arc::clone(&names),
+        at: HashMap::new(),
+        arrived: Arc::clone(&arrived),
+        board_is_up: Arc::clone(&board_is_up),
+    };
+    let counters = Arc::<Counters>::default();
+    let stdout = Box::new(io::stdout());
+    let output = output::spawn(format, stdout, Events::All(queue), Arc::clone(&counters), {
+        let stop = stop.clone();
+        move |_| stop.cancel()
+    });
+    let shared = Shared {
+        pool: Pool::new(),
+        counters,
+        sinks: Sinks::new(Some(events), None),
+        connections: Connections::new(Bounds {
+            connections: DEVICES.len() + 1,
+            per_device: None,
+            unfinished: 16 << 20,
+            longest: u64::from(BLOCK_MAX),
+        }),
+        spools: Spools::new(0, 0),
+        stop: stop.clone(),
+    };
+    let admission = Admission {
+        device_by: DeviceBy::Ip,
+        once: false,
+    };
+    let serving = tokio::spawn(serve(
+        vec![simulated, emulated],
+        admission,
+        Arc::new(shared),
+    ));
+
+    let mut board = None;
+    if firmware {
+        say(format_args!(
+            "building and booting a Cortex-M4 in QEMU; the first time this takes minutes"
+        ))?;
+        board = Some(switch_on(board_daemon, duration, &board_is_up).await?);
+    }
+    let devices = DEVICES.map(|device| {
+        let names = Arc::clone(&names);
+        tokio::task::spawn_blocking(move || device.run(daemon, duration, &names))
+    });
+    let sent = all_sent(devices, board).await;
+    stop.cancel();
+    serving.await.map_err(io::Error::other)?;
+    match output.join() {
+        Ok(written) => written.map_err(Failure::stdout)?,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+    let sent = sent?;
+    let arrived = lock(&arrived).clone();
+    let rows: Vec<_> = sent
+        .into_iter()
+        .map(|(name, sent)| row(name, sent, &arrived))
+        .collect();
+    let balanced = tally::print(&rows).map_err(Failure::stdout)?;
+    if balanced {
+        Ok(())
+    } else {
+        Err(Failure::Unbalanced)
+    }
+}
+
+type Sending = JoinHandle<Result<Tally, Failure>>;
+
+/// Waits until all devices have done their part; says what each has sent.
+async fn all_sent(
+    devices: [Sending; DEVICES.len()],
+    board: Option<Board>,
+) -> Result<Vec<(&'static str, Tally)>, Failure> {
+    let mut sent = Vec::new();
+    for (device, sending) in DEVICES.iter().zip(devices) {
+        sent.push((device.name, sending.await.map_err(io::Error::other)??));
+    }
+    if let Some(board) = board {
+        let blocks = tokio::task::spawn_blocking(|| board.finish()).await;
+        let blocks = blocks.map_err(io::Error::other)??;
+        sent.push((
+            BOARD,
+            Tally {
+                blocks,
+                series: 1,
+                ..Tally::default()
+            },
+        ));
+    }
+    Ok(sent)
+}
+
+fn listen(decoding: Decoding, reply: Option<Reply>) -> Result<(Listener, SocketAddr), Failure> {
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let policy = Policy {
+        framing: AnyFraming::Blocks(Blocks),
+        limits: Limits {
+            block_max: BLOCK_MAX,
+            skip_max: Limits::SKIP_MAX,
+        },
+        stop_at: StopAt {
+            end: true,
+            too_long: TooLong::Skip,
+        },
+        decoding,
+        patience: Patience::default(),
+        reply,
+    };
+    let failure = |error| Failure::listen(address, error);
+    let policy = watch::channel(Arc::new(policy)).1;
+    let bound = Binder::new(Sockets::default()).bind(&address.to_string(), policy);
+    let listener = bound.map_err(failure)?.pop();
+    let listener = listener.ok_or_else(|| failure(io::ErrorKind::AddrNotAvailable.into()))?;
+    let address = listener.name().parse().map_err(io::Error::other)?;
+    Ok((listener, address))
+}
+
+/// Boots the board, and waits until it has connected.
+async fn switch_on(
+    daemon: SocketAddr,
+    duration: Duration,
+    is_up: &Notify,
+) -> Result<Board, Failure> {
+    let mut board = Board::boot(daemon, duration)?;
+    loop {
+        tokio::select! {
+            () = is_up.notified() => return Ok(board),
+            () = tokio::time::sleep(LOOK) => if board.has_ended()? {
+                return Err(Failure::Board);
+            },
+        }
+    }
+}
+
+/// The board does not say how many bytes it sent: their number is not compared.
+fn row(name: &'static str, sent: Tally, arrived: &HashMap<&'static str, Tally>) -> tally::Row {
+    let arrived = arrived.get(name).copied().unwrap_or_default();
+    let bytes = if name == BOARD {
+        arrived.bytes
+    } else {
+        sent.bytes
+    };
+    (name, Tally { bytes, ..sent }, arrived)
+}
+
+/// Text with the names of the devices, counted by device.
+struct Named {
+    text: Text,
+    names: Names,
+    at: HashMap<u64, &'static str>,
+    arrived: Arc<Mutex<HashMap<&'static str, Tally>>>,
+    board_is_up: Arc<Notify>,
+}
+
+impl Format for Named {
+    fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
+        let conn = event.source.conn;
+        if let What::Opened { peer } = &event.what {
+            let names = lock(&self.names);
+            let name = match peer {
+                Peer::Network(address) => names.get(address).copied().unwrap_or(BOARD),
+                Peer::Local(_) => BOARD,
+            };
+            drop(names);
+            self.at.insert(conn, name);
+            if name == BOARD {
+                self.board_is_up.notify_one();
+            }
+        }
+        let name = self.at.get(&conn).copied().unwrap_or(BOARD);
+        if let What::Batch { batch, .. } = &event.what {
+            let mut arrived = lock(&self.arrived);
+            let arrived = arrived.entry(name).or_default();
+            for item in batch.items() {
+                arrived.count(&item);
+            }
+        }
+        let source = Source {
+            conn,
+            device: format!("{name:<6}").into(),
+            framing: event.source.framing,
+            decoder: Decoder::new(event.source.decoder.decoding().clone()),
+        };
+        let event = Event {
+            source: Arc::new(source),
+            ..event.clone()
+        };
+        self.text.event(&event, out)
+    }
+
+    fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()> {
+        self.text.lost(blocks, out)
+    }
+}
+
+/// A line on standard output.
+fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    writeln!(io::stdout(), "{line}").map_err(Failure::stdout)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,76 @@
+//! `blocksd man` and `blocksd completions`: what clap knows of the commands, for people and for shells.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use crate::cli::Cli;
+use crate::error::Failure;
+
+/// Prints the completions of all commands for a shell.
+///
+/// # Errors
+/// Where they cannot be printed.
+pub fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut command = Cli::command();
+    let name = command.get_name().to_owned();
+    // Into memory: who reads no further is no reason to panic.
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut text);
+    print(&text)
+}
+
+/// Prints the manual page of the program, or of one command, in roff; or writes the pages of all into a folder.
+///
+/// # Errors
+/// [`Failure::NoCommand`]; where they cannot be printed or written.
+pub fn man(name: Option<&str>, folder: Option<&Path>) -> Result<(), Failure> {
+    // `help` has no page of its own.
+    let mut program = Cli::command().disable_help_subcommand(true);
+    program.build();
+    let source = program.render_version();
+    if let Some(folder) = folder {
+        let commands = program.get_subcommands().cloned();
+        let pages: Vec<_> = commands.chain([program.clone()]).collect();
+        return write_all(folder, pages, source.trim_end());
+    }
+    if let Some(name) = name {
+        let found = program.find_subcommand(name).cloned();
+        program = found.ok_or_else(|| Failure::NoCommand(name.to_owned()))?;
+    }
+    print(&page(program, source.trim_end())?)
+}
+
+/// Writes `blocksd-COMMAND.1` for each command into a folder, which is made if there is none.
+fn write_all(folder: &Path, commands: Vec<Command>, source: &str) -> Result<(), Failure> {
+    let failure = |path: &Path, error| Failure::Write {
+        path: path.to_owned(),
+        error,
+    };
+    fs::create_dir_all(folder).map_err(|error| failure(folder, error))?;
+    for command in commands {
+        let name = command
+            .get_display_name()
+            .unwrap_or_else(|| command.get_name());
+        let path = folder.join(format!("{name}.1"));
+        let text = page(command, source)?;
+        fs::write(&path, text).map_err(|error| failure(&path, error))?;
+    }
+    Ok(())
+}
+
+fn page(command: Command, source: &str) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    Man::new(command).source(source).render(&mut text)?;
+    Ok(text)
+}
+
+fn print(text: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text).and_then(|()| out.flush());
+    written.map_err(Failure::stdout)
+}

@@ -1,0 +1,186 @@
+//! `blocksd read`: what was recorded, as `serve` would have shown it, or as a table, or the payload alone.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::cli::{Read, ReadOutput};
+use crate::engine::counters::Counters;
+use crate::engine::event::Event;
+use crate::error::Failure;
+use crate::output::{Format, Hex, Json, Out, Text};
+use crate::payload::{self, Style, members};
+use crate::recorded::from_log::{Audience, Player};
+use crate::recording::format::record::Kind;
+use crate::recording::read::messages::{Message, Visitor, Wanted, follow, visit};
+
+/// Prints what was recorded.
+///
+/// # Errors
+/// [`Failure::NotWhole`] if something is lost; everything that is whole is printed anyway. [`Failure::File`].
+pub fn read(arguments: &Read) -> Result<(), Failure> {
+    let wanted = Wanted {
+        devices: arguments.device.clone(),
+        from: arguments.from.map_or(0, nanoseconds),
+        to: arguments.to.map_or(u64::MAX, nanoseconds),
+    };
+    let player = Player::new(arguments.decode.clone());
+    let format: Box<dyn Format> = match arguments.output {
+        ReadOutput::Text => Box::new(Text::new(io::stdout().is_terminal())),
+        ReadOutput::Json => Box::new(Json),
+        ReadOutput::Hex => Box::new(Hex::new()),
+        ReadOutput::Csv => return run(arguments, &wanted, &mut Csv::new()?),
+        ReadOutput::Raw => {
+            let out = io::BufWriter::with_capacity(1 << 16, io::stdout());
+            return run(arguments, &wanted, &mut Payload(out));
+        }
+    };
+    let mut shown = Shown {
+        player,
+        screen: Screen {
+            format,
+            out: Out::new(Box::new(io::stdout()), Arc::new(Counters::default())),
+            wanted: wanted.clone(),
+        },
+    };
+    run(arguments, &wanted, &mut shown)
+}
+
+fn run(arguments: &Read, wanted: &Wanted, visitor: &mut dyn Visitor) -> Result<(), Failure> {
+    let lost = match (arguments.follow, arguments.paths.as_slice()) {
+        (true, [path]) => follow(path, wanted, visitor)?,
+        (true, _) => {
+            return Err(Failure::Conflict {
+                one: "--follow",
+                other: "more than one file or directory",
+            });
+        }
+        (false, paths) => visit(paths, wanted, visitor)?,
+    };
+    match lost {
+        0 => Ok(()),
+        lost => Err(Failure::NotWhole { lost }),
+    }
+}
+
+/// Nothing was recorded before 1970.
+fn nanoseconds(time: Timestamp) -> u64 {
+    u64::try_from(time.as_nanosecond()).unwrap_or_default()
+}
+
+/// In a format of `serve`.
+struct Shown {
+    player: Player,
+    screen: Screen,
+}
+
+struct Screen {
+    format: Box<dyn Format>,
+    out: Out,
+    wanted: Wanted,
+}
+
+impl Visitor for Shown {
+    fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+        self.player.message(message, &mut self.screen)
+    }
+
+    fn idle(&mut self) -> Result<(), Failure> {
+        self.player.finish(&mut self.screen)?;
+        self.screen.out.flush().map_err(Failure::stdout)
+    }
+}
+
+impl Audience for Screen {
+    fn event(&mut self, event: &Event) -> Result<(), Failure> {
+        if !self.wanted.has(&event.source.device) {
+            return Ok(());
+        }
+        let written = self.format.event(event, &mut self.out);
+        written.map_err(Failure::stdout)
+    }
+
+    fn other(&mut self, json: &[u8]) -> Result<(), Failure> {
+        let known = members(json);
+        let device = known.get("device").and_then(Value::as_str);
+        if device.is_some_and(|device| !self.wanted.has(device)) {
+            return Ok(());
+        }
+        // Copied as compact JSON, which is on one line and never longer than its source.
+        let mut text = String::with_capacity(json.len());
+        if payload::Value::json(json)
+            .write(Style::Json, &mut text)
+            .is_err()
+        {
+            text = "null".to_owned();
+        }
+        self.out.line().extend_from_slice(text.as_bytes());
+        self.out.end_line().map_err(Failure::stdout)
+    }
+}
+
+/// A row a block, and a piece.
+struct Csv(csv::Writer<io::Stdout>);
+
+impl Csv {
+    fn new() -> Result<Self, Failure> {
+        let mut writer = csv::Writer::from_writer(io::stdout());
+        let names = ["time", "device", "seq", "len", "text", "base64"];
+        writer.write_record(names).map_err(csv_failure)?;
+        Ok(Self(writer))
+    }
+}
+
+impl Visitor for Csv {
+    fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+        let known = message.known;
+        if known.kind == Kind::Events {
+            return Ok(());
+        }
+        let time = Timestamp::from_nanosecond(message.time.into());
+        let time = time.unwrap_or(Timestamp::UNIX_EPOCH);
+        // One of the two is empty: what is no text is in base64.
+        let text = std::str::from_utf8(message.data);
+        let base64 = text.map_or_else(|_| STANDARD.encode(message.data), |_| String::new());
+        let row = [
+            &format!("{time:.9}"),
+            &*known.device,
+            &message.sequence.to_string(),
+            &message.data.len().to_string(),
+            text.unwrap_or_default(),
+            &base64,
+        ];
+        self.0.write_record(row).map_err(csv_failure)
+    }
+
+    fn idle(&mut self) -> Result<(), Failure> {
+        self.0.flush().map_err(Failure::stdout)
+    }
+}
+
+fn csv_failure(error: csv::Error) -> Failure {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => Failure::stdout(error),
+        kind => Failure::Io(io::Error::other(format!("{kind:?}"))),
+    }
+}
+
+/// The payload alone.
+struct Payload<W>(W);
+
+impl<W: Write> Visitor for Payload<W> {
+    fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+        if message.known.kind == Kind::Events {
+            return Ok(());
+        }
+        self.0.write_all(message.data).map_err(Failure::stdout)
+    }
+
+    fn idle(&mut self) -> Result<(), Failure> {
+        self.0.flush().map_err(Failure::stdout)
+    }
+}

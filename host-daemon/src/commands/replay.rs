@@ -1,0 +1,328 @@
+//! `blocksd replay`: sends what was recorded, one connection a device, with the gaps that it came with.
+
+use std::collections::HashMap;
+use std::io::{BufWriter, Error, ErrorKind, IsTerminal, Read, stderr};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use embedded_io_adapters::std::FromStd;
+use framing_core::{AnyEncoder, AnyFraming, Blocks, blocking};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::Replay;
+use crate::commands::send::connect;
+use crate::error::Failure;
+use crate::payload::members;
+use crate::recording::format::record::Kind;
+use crate::recording::read::messages::{Message, Visitor, Wanted, visit};
+use crate::service::log::tell;
+
+/// Messages that wait for a connection at most. Beyond that, all wait for the slowest.
+const QUEUE_LEN: usize = 64;
+/// Bytes of messages in pieces that are put together, at most: the length of a message stands before it.
+const WHOLE_MAX: usize = 64 << 20;
+/// How long a peer may take to close when it has everything.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long to try to connect.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The progress bar moves this often.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Replays.
+///
+/// # Errors
+/// [`Failure::Connect`], [`Failure::CutOff`] if a peer did not take everything, [`Failure::NotWhole`] if something of the
+/// recording is lost; everything that is whole is sent anyway. [`Failure::File`].
+pub fn replay(arguments: &Replay) -> Result<(), Failure> {
+    let wanted = Wanted {
+        devices: arguments.device.clone(),
+        from: 0,
+        to: u64::MAX,
+    };
+    let bar = progress();
+    let begin = Instant::now();
+    let mut stage = Stage {
+        to: &arguments.to,
+        framing: arguments.framing,
+        clock: Clock {
+            speed: arguments.speed,
+            begin: None,
+        },
+        actors: HashMap::new(),
+        parts: HashMap::new(),
+        sent: Arc::default(),
+        bar: bar.clone(),
+    };
+    let visited = visit(&arguments.paths, &wanted, &mut stage);
+    let sent = Arc::clone(&stage.sent);
+    let of = stage.actors.len();
+    let devices = stage.end();
+    bar.finish_and_clear();
+    tell(format_args!(
+        "replayed {}, {:.1} seconds",
+        sent.text(),
+        begin.elapsed().as_secs_f64()
+    ));
+    match (visited?, devices) {
+        (_, devices) if devices != 0 => Err(Failure::CutOff { devices, of }),
+        (0, _) => Ok(()),
+        (lost, _) => Err(Failure::NotWhole { lost }),
+    }
+}
+
+/// What all connections together have sent.
+#[derive(Debug, Default)]
+struct Sent {
+    blocks: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Sent {
+    fn add(&self, bytes: usize) {
+        self.blocks.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn text(&self) -> String {
+        let blocks = self.blocks.load(Ordering::Relaxed);
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        format!("{blocks} blocks, {bytes} bytes")
+    }
+}
+
+/// When which message is due.
+#[derive(Debug)]
+struct Clock {
+    speed: f64,
+    /// Now, and in the recording in nanoseconds, when the first message was due.
+    begin: Option<(Instant, u64)>,
+}
+
+impl Clock {
+    fn wait(&mut self, time: u64) {
+        if self.speed.is_infinite() {
+            return;
+        }
+        let (begin, first) = *self.begin.get_or_insert_with(|| (Instant::now(), time));
+        let since = Duration::from_nanos(time.saturating_sub(first));
+        let since = Duration::try_from_secs_f64(since.as_secs_f64() / self.speed);
+        let due = begin.checked_add(since.unwrap_or(Duration::MAX));
+        // What is due in some hundred years is not waited for.
+        if let Some(left) = due.map(|due| due.saturating_duration_since(Instant::now())) {
+            std::thread::sleep(left);
+        }
+    }
+}
+
+/// The connections.
+struct Stage<'a> {
+    to: &'a str,
+    framing: Option<AnyFraming>,
+    clock: Clock,
+    actors: HashMap<Arc<str>, Actor>,
+    /// Messages in pieces, until they are whole.
+    parts: HashMap<Arc<str>, Vec<u8>>,
+    sent: Arc<Sent>,
+    bar: ProgressBar,
+}
+
+/// A connection, and the thread that writes to it.
+struct Actor {
+    framing: AnyFraming,
+    queue: SyncSender<Vec<u8>>,
+    thread: JoinHandle<Result<(), (Failure, u64)>>,
+    /// The thread has ended before its time.
+    gone: bool,
+}
+
+impl Visitor for Stage<'_> {
+    fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+        let known = message.known;
+        match known.kind {
+            Kind::Events => return self.note(message),
+            Kind::Blocks | Kind::Pieces | Kind::Other => {}
+        }
+        self.clock.wait(message.time);
+        if !self.bar.is_hidden() {
+            self.bar.set_message(self.sent.text());
+        }
+        let device = &known.device;
+        if !self.actors.contains_key(device) {
+            let recorded = known.channel.metadata.get("framing");
+            let recorded = recorded.and_then(|spec| spec.parse().ok());
+            let framing = self.framing.or(recorded);
+            let framing = framing.unwrap_or(AnyFraming::Blocks(Blocks));
+            let actor = Actor::start(self.to, framing, Arc::clone(&self.sent));
+            let actor = actor.map_err(|failure| match failure {
+                // Only the first connection is a part of the start.
+                Failure::Connect { error, .. } if !self.actors.is_empty() => {
+                    Failure::Connection(error)
+                }
+                failure => failure,
+            })?;
+            self.actors.insert(Arc::clone(device), actor);
+        }
+        let Some(actor) = self.actors.get_mut(device) else {
+            return Ok(());
+        };
+        let in_pieces = known.kind == Kind::Pieces;
+        if in_pieces && !matches!(actor.framing, AnyFraming::Stream(_)) {
+            let whole = self.parts.entry(Arc::clone(device)).or_default();
+            whole.extend_from_slice(message.data);
+            if WHOLE_MAX < whole.len() {
+                let len = u32::try_from(whole.len()).unwrap_or(u32::MAX);
+                let max = u32::try_from(WHOLE_MAX).unwrap_or(u32::MAX);
+                return Err(framing_core::Refusal::TooLong { len, max }.into());
+            }
+            return Ok(());
+        }
+        actor.send(message.data.to_vec());
+        Ok(())
+    }
+
+    fn idle(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl Stage<'_> {
+    /// Sends a message that was recorded in pieces when its last one is there.
+    fn note(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+        let json = members(message.data);
+        let is = |key: &str| json.get(key).and_then(serde_json::Value::as_bool) == Some(true);
+        let device = json.get("device").and_then(serde_json::Value::as_str);
+        let cut = ["fault", "close"].map(Some);
+        let kind = json.get("event").and_then(serde_json::Value::as_str);
+        let Some(device) = device else {
+            return Ok(());
+        };
+        if cut.contains(&kind) {
+            // Its rest never came.
+            self.parts.remove(device);
+        } else if is("last")
+            && let Some(whole) = self.parts.remove(device)
+            && let Some(actor) = self.actors.get_mut(device)
+        {
+            actor.send(whole);
+        }
+        Ok(())
+    }
+
+    /// Ends all connections, and says how many of them did not take everything.
+    fn end(self) -> usize {
+        let mut cut = 0;
+        // All are told that they are over, before any is waited for.
+        let threads = self.actors.into_iter().map(|(device, actor)| {
+            drop(actor.queue);
+            (device, actor.thread)
+        });
+        let threads: Vec<_> = threads.collect();
+        for (device, thread) in threads {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err((failure, blocks))) => {
+                    cut += 1;
+                    tell(format_args!(
+                        "blocksd: {device}: {failure}, after {blocks} blocks"
+                    ));
+                }
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        cut
+    }
+}
+
+impl Actor {
+    fn start(to: &str, framing: AnyFraming, sent: Arc<Sent>) -> Result<Self, Failure> {
+        let stream = connect(to, PATIENCE)?;
+        let (queue, messages) = sync_channel(QUEUE_LEN);
+        let name = std::thread::Builder::new().name("replay".to_owned());
+        let thread = name.spawn(move || {
+            let mut blocks = 0;
+            let played = play(&stream, framing, &messages, |bytes| {
+                blocks += 1;
+                sent.add(bytes);
+            });
+            played.map_err(|failure| (failure, blocks))
+        })?;
+        Ok(Self {
+            framing,
+            queue,
+            thread,
+            gone: false,
+        })
+    }
+
+    /// Waits while the connection is behind.
+    fn send(&mut self, message: Vec<u8>) {
+        // Why it is gone is said at the end.
+        self.gone = self.gone || self.queue.send(message).is_err();
+    }
+}
+
+/// Writes messages as they come, and at the end the end mark; then waits until the peer has taken it all.
+fn play(
+    mut stream: &TcpStream,
+    framing: AnyFraming,
+    messages: &Receiver<Vec<u8>>,
+    mut sent: impl FnMut(usize),
+) -> Result<(), Failure> {
+    type Writer<W> = blocking::Writer<FromStd<W>, AnyEncoder>;
+    // What is due is sent at once.
+    stream.set_nodelay(true).map_err(Failure::Connection)?;
+    let mut writer = Writer::new(FromStd::new(BufWriter::new(stream)), framing);
+    loop {
+        let message = match messages.try_recv() {
+            Ok(message) => message,
+            Err(TryRecvError::Disconnected) => break,
+            Err(TryRecvError::Empty) => {
+                writer.flush()?;
+                match messages.recv() {
+                    Ok(message) => message,
+                    Err(_) => break,
+                }
+            }
+        };
+        writer.send(&message)?;
+        sent(message.len());
+    }
+    writer.finish()?;
+    let done = stream.shutdown(Shutdown::Write);
+    done.and_then(|()| stream.set_read_timeout(Some(LINGER)))
+        .map_err(Failure::Connection)?;
+    // What it says is of no interest, but that it did not hang up before the end.
+    let mut answer = [0; 1024];
+    let begin = Instant::now();
+    while begin.elapsed() < LINGER {
+        match stream.read(&mut answer) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if is_silence(&error) => {}
+            Err(error) => return Err(Failure::Connection(error)),
+        }
+    }
+    Ok(())
+}
+
+fn is_silence(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
+}
+
+fn progress() -> ProgressBar {
+    if !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(TICK);
+    bar
+}

@@ -1,0 +1,380 @@
+//! `blocksd recover`, `blocksd verify` and `blocksd recordings`: what there is to say of files, a line each.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::error::Failure;
+use crate::recording::check::recover::{Recovered, recover};
+use crate::recording::check::repair::{
+    PART, Repaired, Unrepaired, lock, repair_dir, sealed_name, sync,
+};
+use crate::recording::check::verify::verify;
+use crate::recording::format::record::{Kind, Raw, device};
+use crate::recording::read::catalog::{Listed, State, list, list_directory};
+use crate::recording::read::scan::{Found, Scan};
+use crate::recording::read::summary::Summary;
+use crate::recording::read::window::Input;
+use crate::service::log::tell;
+use mcap::records::Record;
+
+/// Things that are wrong with a file that are told one by one.
+const WRONG_MAX: u64 = 1000;
+/// Bytes of a message's record besides its payload.
+const MESSAGE_LEN: u64 = 31;
+
+/// Saves what is whole in a torn file, beside it, or in all torn files of a directory, in their place.
+///
+/// # Errors
+/// [`Failure::Locked`] if a daemon is writing, [`Failure::NothingWhole`], [`Failure::Unrepaired`], [`Failure::File`],
+/// [`Failure::Write`].
+pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Failure> {
+    let failure = |error| Failure::File {
+        path: path.into(),
+        error,
+    };
+    let mut out = io::stdout().lock();
+    if path.metadata().map_err(failure)?.is_dir() {
+        if output.is_some() {
+            return Err(Failure::Conflict {
+                one: "--output",
+                other: "a directory",
+            });
+        }
+        let _lock = lock(path)?;
+        return recover_directory(&mut out, path);
+    }
+    if Listed::of(path.into()).is_open {
+        let path = path.parent().unwrap_or(path).into();
+        return Err(Failure::Locked { path });
+    }
+    let to = output.map_or_else(|| beside(path), Path::to_path_buf);
+    let recovered = recover(path, &to)?;
+    if recovered.complete {
+        let line = writeln!(out, "{}: sealed and sound already", path.display());
+        return line.map_err(Failure::stdout);
+    }
+    let to = recovered.written.then_some(to);
+    if let Some(to) = &to {
+        // As far as the file system can: the original stays in any case.
+        let _ = sync(
+            to.parent()
+                .filter(|it| !it.as_os_str().is_empty())
+                .unwrap_or_else(|| Path::new(".")),
+        );
+    }
+    tell_recovered(&mut out, path, to.as_deref(), None, &recovered)?;
+    to.map(|_| ())
+        .ok_or_else(|| Failure::NothingWhole { path: path.into() })
+}
+
+fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), Failure> {
+    let (mut files, mut of) = (0, 0);
+    let mut told = Ok(());
+    for repaired in repair_dir(directory)? {
+        of += 1;
+        match repaired {
+            // All are repaired, whoever reads of it.
+            Ok(Repaired {
+                from,
+                to,
+                original,
+                recovered,
+            }) => {
+                let (to, original) = (to.as_deref(), original.as_deref());
+                let line = tell_recovered(out, &from, to, original, &recovered);
+                told = told.and(line);
+            }
+            Err(Unrepaired { path, failure }) => {
+                tell(format_args!("blocksd: {}: {failure}", path.display()));
+                files += 1;
+            }
+        }
+    }
+    told?;
+    match files {
+        0 => Ok(()),
+        files => Err(Failure::Unrepaired { files, of }),
+    }
+}
+
+/// The name of what is saved of a file: sealed, or, where that is its own name, `NAME.recovered.mcap`.
+fn beside(path: &Path) -> PathBuf {
+    sealed_name(path, PART).unwrap_or_else(|| path.with_extension("recovered.mcap"))
+}
+
+fn tell_recovered(
+    out: &mut impl Write,
+    from: &Path,
+    to: Option<&Path>,
+    original: Option<&Path>,
+    recovered: &Recovered,
+) -> Result<(), Failure> {
+    let from = from.display();
+    let mut line = match to {
+        Some(to) => format!("{from} -> {}: {recovered}", to.display()),
+        None => format!("{from}: {recovered}"),
+    };
+    if let Some(original) = original {
+        line += &format!("; original kept as {}", original.display());
+    }
+    writeln!(out, "{line}").map_err(Failure::stdout)?;
+    for hint in recovered.hints() {
+        writeln!(out, "{from}: {hint}").map_err(Failure::stdout)?;
+    }
+    for lost in &recovered.lost {
+        writeln!(out, "{from}: {lost}").map_err(Failure::stdout)?;
+    }
+    Ok(())
+}
+
+/// Checks files, and prints a line for each that is sound, and one for each thing that is wrong.
+///
+/// # Errors
+/// [`Failure::Unsound`], [`Failure::File`].
+pub fn verify_command(paths: &[PathBuf]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let (mut unsound, mut of) = (0, 0);
+    for listed in list(paths)? {
+        let Some((input, is_open)) = listed.open()? else {
+            continue;
+        };
+        of += 1;
+        let name = listed.path.display();
+        let (mut told, mut more) = (Ok(()), 0_u64);
+        let verified = verify(input, is_open, &mut |wrong| {
+            if told.is_ok() && more < WRONG_MAX {
+                told = writeln!(out, "{name}: {wrong}");
+            }
+            more += 1;
+        })?;
+        told.map_err(Failure::stdout)?;
+        let (messages, chunks) = (verified.messages, verified.chunks);
+        let (blocks, devices) = (verified.blocks, verified.devices);
+        let state = if is_open { "open, being written" } else { "ok" };
+        let line = match more {
+            0 => writeln!(
+                out,
+                "{name}: {state}: {blocks} blocks of {devices} devices, {messages} messages, {chunks} chunks"
+            ),
+            WRONG_MAX.. => writeln!(out, "{name}: and {} more", more - WRONG_MAX),
+            _ => Ok(()),
+        };
+        line.map_err(Failure::stdout)?;
+        unsound += u64::from(more != 0);
+    }
+    match unsound {
+        0 => Ok(()),
+        files => Err(Failure::Unsound { files, of }),
+    }
+}
+
+/// What a file holds.
+#[derive(Debug, Default)]
+struct Content {
+    bounds: Option<(u64, u64)>,
+    devices: BTreeSet<String>,
+    blocks: u64,
+    bytes: u64,
+    lost: u64,
+    compression: Option<String>,
+}
+
+/// Lists the files of a directory: a table, or an object a line.
+///
+/// # Errors
+/// [`Failure::File`].
+pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let mut rows = vec![
+        [
+            "NAME",
+            "STATE",
+            "FROM",
+            "TO",
+            "DEVICES",
+            "BLOCKS",
+            "BYTES",
+            "SIZE",
+            "COMPRESSION",
+        ]
+        .map(str::to_owned),
+    ];
+    for listed in list_directory(directory)? {
+        let Some((mut input, is_open)) = listed.open()? else {
+            continue;
+        };
+        let size = input.len();
+        let summary = Summary::of_sealed(&mut input, is_open)?;
+        let (state, content) = match summary {
+            Some(summary) => (State::Sealed, Content::of_summary(&summary)),
+            None if is_open => (State::Open, Content::scan(Scan::new(input, None, true))?),
+            None => (State::Torn, Content::scan(Scan::new(input, None, false))?),
+        };
+        let name = listed
+            .path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let (from, to) = content
+            .bounds
+            .map(|(from, to)| (time(from), time(to)))
+            .unzip();
+        if as_json {
+            let row = json!({
+                "name": name, "path": listed.path, "state": state.as_str(), "from": from, "to": to,
+                "devices": content.devices, "blocks": content.blocks, "bytes": content.bytes,
+                "size": size, "compression": content.compression, "lost": content.lost,
+            });
+            writeln!(out, "{row}").map_err(Failure::stdout)?;
+            continue;
+        }
+        let none = || "-".to_owned();
+        rows.push([
+            name.into_owned(),
+            state.to_string(),
+            from.unwrap_or_else(none),
+            to.unwrap_or_else(none),
+            content.devices.len().to_string(),
+            content.blocks.to_string(),
+            content.bytes.to_string(),
+            size.to_string(),
+            content.compression.unwrap_or_else(none),
+        ]);
+    }
+    if as_json {
+        return Ok(());
+    }
+    write_table(&mut out, &rows).map_err(Failure::stdout)
+}
+
+/// Columns as wide as they must be; numbers stand to the right.
+fn write_table<const N: usize>(out: &mut impl Write, rows: &[[String; N]]) -> io::Result<()> {
+    const NUMBERS: std::ops::Range<usize> = 4..8;
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let widths = rows.iter().filter_map(|row| row.get(column));
+            let width = widths.map(String::len).max().unwrap_or_default();
+            line += &match NUMBERS.contains(&column) {
+                true => format!("{cell:>width$}  "),
+                false => format!("{cell:<width$}  "),
+            };
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// To the millisecond, rounded down.
+fn time(nanoseconds: u64) -> String {
+    let time = Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::UNIX_EPOCH);
+    format!("{time:.3}")
+}
+
+impl Content {
+    fn of_summary(summary: &Summary) -> Self {
+        let mut content = Self {
+            compression: summary.compression.clone().map(named),
+            ..Self::default()
+        };
+        for channel in summary.channels.values() {
+            if matches!(Kind::of(&channel.topic), Kind::Blocks | Kind::Pieces) {
+                content.devices.insert(device(channel).to_owned());
+            }
+        }
+        let Some(statistics) = &summary.statistics else {
+            return content;
+        };
+        let is_blocks = |id: &u16| {
+            let channel = summary.channels.get(id);
+            channel.is_some_and(|channel| Kind::of(&channel.topic) == Kind::Blocks)
+        };
+        let counts = statistics.channel_message_counts.iter();
+        content.blocks = counts
+            .filter(|(id, _)| is_blocks(id))
+            .map(|(_, it)| it)
+            .sum();
+        let bounds = (statistics.message_start_time, statistics.message_end_time);
+        content.bounds = (statistics.message_count != 0).then_some(bounds);
+        // Everything in the chunks that is neither the head of a message nor a definition.
+        let heads = statistics.message_count.saturating_mul(MESSAGE_LEN);
+        let bytes = summary.uncompressed_len.saturating_sub(heads);
+        content.bytes = bytes.saturating_sub(summary.definitions_len);
+        content
+    }
+
+    fn scan(mut scan: Scan) -> Result<Self, Failure> {
+        let mut content = Self::default();
+        let mut kinds = std::collections::HashMap::new();
+        while let Some(found) = scan.advance()? {
+            match found {
+                Found::Chunk(chunk) => {
+                    let compression = chunk.header.compression.clone();
+                    content
+                        .compression
+                        .get_or_insert_with(|| named(compression));
+                    chunk
+                        .records()
+                        .for_each(|(_, raw)| content.take(&raw, &mut kinds));
+                }
+                Found::Lost(lost) if lost.why.loses_messages() => content.lost += lost.len,
+                _ => {}
+            }
+            if scan.has_ended() {
+                break;
+            }
+        }
+        Ok(content)
+    }
+
+    fn take(&mut self, raw: &Raw<'_>, kinds: &mut std::collections::HashMap<u16, Kind>) {
+        if let Some((header, data)) = raw.message() {
+            let time = header.log_time;
+            let (from, to) = self.bounds.unwrap_or((time, time));
+            self.bounds = Some((from.min(time), to.max(time)));
+            self.bytes += data.len() as u64;
+            let is_block = kinds.get(&header.channel_id) == Some(&Kind::Blocks);
+            self.blocks += u64::from(is_block);
+        } else if let Some(Record::Channel(channel)) = raw.parse() {
+            let kind = Kind::of(&channel.topic);
+            if matches!(kind, Kind::Blocks | Kind::Pieces) {
+                self.devices.insert(device(&channel).to_owned());
+            }
+            kinds.insert(channel.id, kind);
+        }
+    }
+}
+
+fn named(compression: String) -> String {
+    match compression.as_str() {
+        "" => "none".to_owned(),
+        _ => compression,
+    }
+}
+
+impl Listed {
+    /// Opens it, under the name that it has now; and whether it is still being written. None if it was removed since
+    /// it was listed: a daemon may keep the latest files only.
+    ///
+    /// # Errors
+    /// [`Failure::File`].
+    pub fn open(&self) -> Result<Option<(Input, bool)>, Failure> {
+        let sealed = sealed_name(&self.path, PART);
+        let mut opened = Input::open(&self.path).map(|input| (input, self.is_open));
+        if let (true, Some(sealed)) = (is_gone(&opened), sealed) {
+            opened = Input::open(&sealed).map(|input| (input, false));
+        }
+        match is_gone(&opened) {
+            true => Ok(None),
+            false => opened.map(Some),
+        }
+    }
+}
+
+fn is_gone(opened: &Result<(Input, bool), Failure>) -> bool {
+    matches!(opened, Err(Failure::File { error, .. }) if error.kind() == io::ErrorKind::NotFound)
+}

@@ -1,0 +1,193 @@
+//! `blocksd server` and `blocksd client`: the scripts of the book, line for line.
+//!
+//! `blocks` is `blocks.py`, `stream` is `streamer.py`, and `fixed:16` is the exchange of sixteen octets.
+
+mod python_repr;
+
+use std::io::{self, BufReader, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+
+use embedded_io_adapters::std::FromStd;
+use framing_core::{AnyFraming, Blocks, Fixed, Received, Stream, blocking};
+
+use crate::commands::textbook::python_repr::{Repr, SockName};
+use crate::engine::listen::resolve::resolve;
+use crate::error::Failure;
+
+/// Length of the messages of the sixteen-octet exchange.
+const OCTETS: u32 = 16;
+
+const GREETING: &str = "Hi there, server";
+const FAREWELL: &str = "Farewell, client";
+const ZEN: [&str; 3] = [
+    "Beautiful is better than ugly.",
+    "Explicit is better than implicit.",
+    "Simple is better than complex.",
+];
+
+/// Listens, serves one connection, prints what came.
+///
+/// # Errors
+/// Where it cannot listen, the stream is cut inside a message, or the output fails.
+pub fn server(host: &str, port: u16, framing: AnyFraming) -> Result<(), Failure> {
+    let script = Script::of("server", framing)?;
+    let address = address(host, port);
+    let listen = |error| Failure::Listen {
+        address: address.clone(),
+        error,
+    };
+    let resolved = resolve(&address).map_err(listen)?;
+    let listener = TcpListener::bind(&*resolved).map_err(listen)?;
+    say(format_args!(
+        "Listening at {}",
+        SockName(listener.local_addr().map_err(listen)?)
+    ))?;
+    let (stream, peer) = listener.accept().map_err(Failure::Connection)?;
+    say(format_args!("Accepted connection from {}", SockName(peer)))?;
+    match script {
+        Script::Blocks => {
+            half_close(&stream, Shutdown::Write);
+            show_series(&stream)
+        }
+        Script::Stream => {
+            half_close(&stream, Shutdown::Write);
+            show_stream(&stream)
+        }
+        Script::Sixteen(fixed) => {
+            show_octets(&stream, fixed)?;
+            send(&stream, framing, [FAREWELL])
+        }
+    }
+}
+
+/// Connects and sends the messages, or those of the book.
+///
+/// # Errors
+/// Where it cannot connect or send; in the exchange of sixteen octets, where no answer comes.
+pub fn client(
+    host: &str,
+    port: u16,
+    framing: AnyFraming,
+    messages: &[String],
+) -> Result<(), Failure> {
+    let script = Script::of("client", framing)?;
+    let address = address(host, port);
+    let connected = resolve(&address).and_then(|resolved| TcpStream::connect(&*resolved));
+    let stream = connected.map_err(|error| Failure::Connect { address, error })?;
+    if !matches!(script, Script::Sixteen(_)) {
+        half_close(&stream, Shutdown::Read);
+    }
+    if !messages.is_empty() {
+        send(&stream, framing, messages.iter().map(String::as_str))?;
+    } else {
+        match script {
+            Script::Blocks => send(&stream, framing, ZEN)?,
+            Script::Stream => send(&stream, framing, ZEN.iter().flat_map(|line| [*line, "\n"]))?,
+            Script::Sixteen(_) => send(&stream, framing, [GREETING])?,
+        }
+    }
+    match script {
+        Script::Sixteen(fixed) => show_octets(&stream, fixed),
+        Script::Blocks | Script::Stream => Ok(()),
+    }
+}
+
+/// Which script of the book a framing stands for.
+enum Script {
+    Blocks,
+    Stream,
+    Sixteen(Fixed),
+}
+
+impl Script {
+    fn of(command: &'static str, framing: AnyFraming) -> Result<Self, Failure> {
+        match framing {
+            AnyFraming::Blocks(_) => Ok(Self::Blocks),
+            AnyFraming::Stream(_) => Ok(Self::Stream),
+            AnyFraming::Fixed(fixed) if fixed.len() == OCTETS => Ok(Self::Sixteen(fixed)),
+            _ => Err(Failure::Framing { command, framing }),
+        }
+    }
+}
+
+/// As `blocks.py`: every message until the empty one.
+fn show_series(stream: &TcpStream) -> Result<(), Failure> {
+    let mut reader = blocking::Reader::new(FromStd::new(BufReader::new(stream)), Blocks, [0; 8192]);
+    let mut message = Vec::new();
+    loop {
+        match reader.receive_piece()? {
+            Received::Piece { bytes, last, .. } => {
+                message.extend_from_slice(bytes);
+                if last {
+                    say(format_args!("Message says: {}", Repr(&message)))?;
+                    message.clear();
+                }
+            }
+            Received::Block(_) => {}
+            Received::End => return Ok(()),
+            // The script was waiting for the four bytes of a length.
+            Received::Closed => return Err(Failure::Closed { have: 0, want: 4 }),
+        }
+    }
+}
+
+/// As `streamer.py`: everything until the client closes.
+fn show_stream(stream: &TcpStream) -> Result<(), Failure> {
+    let mut reader = blocking::Reader::new(FromStd::new(stream), Stream, [0; 8192]);
+    let mut message = Vec::new();
+    while let Received::Piece { bytes, .. } = reader.receive()? {
+        message.extend_from_slice(bytes);
+    }
+    say(format_args!("Done receiving the message; it says:"))?;
+    message.push(b'\n');
+    let mut out = io::stdout().lock();
+    out.write_all(&message)
+        .and_then(|()| out.flush())
+        .map_err(Failure::stdout)
+}
+
+/// Receives and shows one message of sixteen octets.
+fn show_octets(stream: &TcpStream, fixed: Fixed) -> Result<(), Failure> {
+    let mut reader = blocking::Reader::new(FromStd::new(stream), fixed, [0; OCTETS as usize]);
+    match reader.receive()? {
+        Received::Block(message) => say(format_args!("Message says: {}", Repr(message))),
+        _ => Err(Failure::Closed {
+            have: 0,
+            want: OCTETS,
+        }),
+    }
+}
+
+fn send<'a>(
+    stream: &TcpStream,
+    framing: AnyFraming,
+    messages: impl IntoIterator<Item = &'a str>,
+) -> Result<(), Failure> {
+    let mut writer = blocking::Writer::new(FromStd::new(stream), framing);
+    for message in messages {
+        writer.send(message.as_bytes())?;
+    }
+    Ok(writer.finish()?)
+}
+
+/// A line on standard output, at once.
+fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(Failure::stdout)
+}
+
+/// Closes one direction. A peer that is gone already is found by reading or writing.
+fn half_close(stream: &TcpStream, direction: Shutdown) {
+    let _ = stream.shutdown(direction);
+}
+
+/// As Python's sockets have it, no host is every address.
+fn address(host: &str, port: u16) -> String {
+    match host {
+        "" => format!("0.0.0.0:{port}"),
+        host if host.contains(':') => format!("[{host}]:{port}"),
+        host => format!("{host}:{port}"),
+    }
+}

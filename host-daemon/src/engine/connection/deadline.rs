@@ -1,0 +1,185 @@
+//! How long a device may be silent, and how long a message and a reply may take.
+
+use std::future::Future;
+use std::num::NonZeroU64;
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use framing_core::{AnyDecoder, Decode, Fault, Part};
+use tokio::time::{Instant, Sleep};
+
+use crate::engine::event::Reason;
+
+/// The time-outs of a listener's connections; none where there is no value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Patience {
+    /// How long a device may take to send its first byte.
+    pub first_byte: Option<Duration>,
+    /// How long a device may be silent.
+    pub idle: Option<Duration>,
+    /// How long the header of a message may take, from the message's first byte on.
+    pub header: Option<Duration>,
+    /// How long a whole message may take, from its first byte on.
+    pub block: Option<Duration>,
+    /// How long a peer may take to accept the next 64 KiB of a reply, or the rest of it.
+    pub reply: Option<Duration>,
+}
+
+/// What a connection is waiting for, and since when.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    /// Since when there is nothing to read.
+    silent: Option<Moment>,
+    /// When the first byte came of the message that is not whole.
+    begun: Option<Moment>,
+    /// Wakes at the deadline, or before it; only where there is one.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Waiting {
+    /// There was something to read.
+    pub(crate) const fn heard(&mut self) {
+        self.silent = None;
+    }
+
+    /// Bytes were decoded: `is_cut` says whether they end within a message, and `ended` whether that began in them.
+    pub(crate) fn decoded(&mut self, patience: &Patience, is_cut: bool, ended: bool) {
+        if !is_cut || (patience.header.is_none() && patience.block.is_none()) {
+            self.begun = None;
+        } else if ended || self.begun.is_none() {
+            self.begun = Some(Moment::now());
+        }
+    }
+
+    /// The daemon itself has held the device back for so long: that is not the device's fault.
+    pub(crate) fn held_back(&mut self, time: Duration) {
+        self.begun = self.begun.map(|begun| begun.later(time));
+    }
+
+    /// There is nothing to read. Says why the connection is to be closed when it is, and wakes the task then.
+    /// `is_first`: no byte has come yet. `is_in_header` is asked where that matters.
+    pub(crate) fn poll_late(
+        &mut self,
+        context: &mut Context<'_>,
+        patience: &Patience,
+        is_first: bool,
+        is_in_header: impl FnOnce() -> bool,
+    ) -> Poll<Reason> {
+        let Some((at, reason)) = self.deadline(patience, is_first, is_in_header) else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        // One that wakes too early costs less than one that is set anew at every read.
+        if at < timer.deadline() {
+            timer.as_mut().reset(at);
+        }
+        while timer.as_mut().poll(context).is_ready() {
+            if at <= Instant::now() {
+                return Poll::Ready(reason);
+            }
+            timer.as_mut().reset(at);
+        }
+        Poll::Pending
+    }
+
+    /// When the connection is to be closed, and why, if nothing comes.
+    fn deadline(
+        &mut self,
+        patience: &Patience,
+        is_first: bool,
+        is_in_header: impl FnOnce() -> bool,
+    ) -> Option<(Instant, Reason)> {
+        let mut silence = |time: Option<Duration>, reason| {
+            let silent = self.silent.get_or_insert_with(Moment::now);
+            Some((silent.after(time?)?, reason))
+        };
+        let first_byte = patience.first_byte.filter(|_| is_first);
+        let first_byte = silence(first_byte, Reason::FirstByteTimeout);
+        let idle = silence(patience.idle, Reason::Idle);
+        first_byte
+            .into_iter()
+            .chain(idle)
+            .chain(self.message_deadline(patience, is_in_header))
+            .min_by_key(|(at, _)| *at)
+    }
+
+    /// When the message that is not whole must be, if nothing else is looked at.
+    pub(crate) fn message_deadline(
+        &self,
+        patience: &Patience,
+        is_in_header: impl FnOnce() -> bool,
+    ) -> Option<(Instant, Reason)> {
+        let begun = self.begun?;
+        let after = |time: Option<Duration>, reason| Some((begun.after(time?)?, reason));
+        let block = after(patience.block, Reason::BlockTimeout);
+        let header = after(patience.header, Reason::HeaderTimeout).filter(|_| is_in_header());
+        header.into_iter().chain(block).min_by_key(|(at, _)| *at)
+    }
+}
+
+/// When something was, in half the room of an [`Instant`]: ten thousand connections keep some.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment(NonZeroU64);
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        // At least 1, and enough for 500 years.
+        let ns = nanos(origin().elapsed());
+        Self(NonZeroU64::MIN.saturating_add(ns))
+    }
+
+    /// Nanoseconds from the [`origin`] on.
+    pub(crate) const fn nanos(self) -> u64 {
+        self.0.get()
+    }
+
+    /// Whether `now` is at least so long after it.
+    pub(crate) fn is_past(self, time: Duration, now: Self) -> bool {
+        self.later(time).nanos() <= now.nanos()
+    }
+
+    /// Whole seconds from `earlier` to this.
+    pub(crate) const fn seconds_since(self, earlier: Self) -> u64 {
+        self.nanos().saturating_sub(earlier.nanos()) / 1_000_000_000
+    }
+
+    fn later(self, time: Duration) -> Self {
+        let ns = nanos(time);
+        Self(self.0.saturating_add(ns))
+    }
+
+    /// So long after it; `None` if that is never.
+    fn after(self, time: Duration) -> Option<Instant> {
+        origin()
+            .checked_add(Duration::from_nanos(self.0.get()))?
+            .checked_add(time)
+    }
+}
+
+/// A duration in nanoseconds; at most 500 years.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What moments are counted from.
+pub(crate) fn origin() -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    *ORIGIN.get_or_init(Instant::now)
+}
+
+/// What is not whole, at the end of what was decoded: a header or a message; `carry` is what is unread.
+pub(crate) fn cut(decoder: &AnyDecoder, carry: &[u8]) -> Option<Part> {
+    if carry.is_empty() && !decoder.is_mid_block() {
+        return None;
+    }
+    // On a copy: closing starts afresh.
+    match { *decoder }.close(carry.len()) {
+        Some(Fault::Truncated { part, .. }) => Some(part).filter(|part| *part != Part::End),
+        _ => None,
+    }
+}

@@ -1,0 +1,9 @@
+//! Listeners and the transports that they accept.
+
+pub mod claims;
+pub mod listener;
+mod local;
+pub mod resolve;
+mod serial;
+mod socket_activation;
+pub mod transport;

@@ -1,0 +1,336 @@
+//! Where connections come from: the network, this machine, a serial line, standard input.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+
+use crate::engine::listen::{local, socket_activation};
+
+use crate::engine::connection::Policy;
+use crate::engine::event::Peer;
+use crate::engine::listen::local::{SocketFile, Stdin};
+use crate::engine::listen::resolve::resolve;
+use crate::engine::listen::serial::{Line, Serial};
+use crate::engine::listen::socket_activation::Passed;
+use crate::engine::listen::transport::Stream;
+
+/// Connections that the system may keep waiting to be accepted, if it keeps so many (`net.core.somaxconn`): as many as
+/// a busy daemon accepts in a second or two.
+pub(crate) const BACKLOG: i32 = 4096;
+
+/// How often, and how many times, a silent peer is asked whether it is there before it is given up.
+const PROBES: (Duration, u32) = (Duration::from_secs(10), 3);
+
+/// Longest path of a socket in the file system, in bytes: what `sockaddr_un` holds on Linux, with a NUL after it.
+const UNIX_PATH_MAX: usize = 107;
+
+/// What can be listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// `127.0.0.1:1060`, `[::1]:0`, `localhost:1060`: TCP.
+    Tcp(String),
+    /// `unix:PATH`: a socket in the file system.
+    Unix(PathBuf),
+    /// `serial:PATH?baud=N`: a serial line.
+    Serial(Line),
+    /// `-`: standard input.
+    Stdin,
+    /// `systemd` or `systemd:NAME`: sockets that the service manager has opened, all or those of one name.
+    Systemd(Option<String>),
+}
+
+/// Why a text is no address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressError {
+    /// A path is missing behind `unix:` or `serial:`.
+    NoPath,
+    /// A path that is longer than the path of a socket may be, or has a NUL in it.
+    LongPath(PathBuf),
+    /// Something behind the path of a serial line is not `KEY=VALUE` with one of the keys and values that there are.
+    Setting(String),
+}
+
+/// How the sockets of all listeners are set.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sockets {
+    /// How long a peer may be silent until it is asked whether it is there; `None`: it never is.
+    pub keepalive: Option<Duration>,
+    /// Length of the kernel's receive buffer, in bytes; `None`: the kernel finds it by itself.
+    pub receive_buffer: Option<u32>,
+}
+
+/// An address that is listened on, and how its connections are treated.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Listening,
+    name: Arc<str>,
+    policy: watch::Receiver<Arc<Policy>>,
+}
+
+#[derive(Debug)]
+enum Listening {
+    Tcp(TcpListener),
+    Unix {
+        socket: UnixListener,
+        /// To remove at the end; not where the socket was passed.
+        _file: Option<SocketFile>,
+    },
+    Serial(Box<Serial>),
+    Stdin(Stdin),
+    #[cfg(feature = "simulation")]
+    Simulated(tokio::sync::mpsc::Receiver<(Stream, Peer)>),
+}
+
+/// Opens listeners, all with the same settings.
+#[derive(Debug)]
+pub struct Binder {
+    sockets: Sockets,
+    passed: Passed,
+}
+
+impl Binder {
+    /// For sockets with these settings.
+    #[must_use]
+    pub fn new(sockets: Sockets) -> Self {
+        Self {
+            sockets,
+            passed: Passed::default(),
+        }
+    }
+
+    /// Listens on an [`Address`]; on several sockets where the service manager has passed several. Each connection
+    /// gets the policy that is there when it is accepted. Must be called in a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] where the address can never be had; else where it is not free.
+    pub fn bind(
+        &mut self,
+        address: &str,
+        policy: watch::Receiver<Arc<Policy>>,
+    ) -> io::Result<Vec<Listener>> {
+        let address: Address = address.parse().map_err(invalid)?;
+        let listener = |(socket, name): (Listening, String)| Listener {
+            socket,
+            name: name.into(),
+            policy: policy.clone(),
+        };
+        let opened = match address {
+            Address::Tcp(address) => self.tcp(&address)?,
+            Address::Unix(path) => {
+                let name = format!("unix:{}", path.display());
+                let (socket, file) = local::bind(path)?;
+                let _file = Some(file);
+                (Listening::Unix { socket, _file }, name)
+            }
+            Address::Serial(line) => {
+                let name = format!("serial:{}", line.path);
+                (Listening::Serial(Box::new(Serial::new(line))), name)
+            }
+            Address::Stdin => (Listening::Stdin(Stdin::default()), "-".to_owned()),
+            Address::Systemd(name) => {
+                let sockets = self.passed.take(name.as_deref())?.into_iter();
+                let opened = sockets.map(|socket| match socket {
+                    socket_activation::Socket::Tcp(socket) => self.passed_tcp(socket),
+                    socket_activation::Socket::Unix(socket) => {
+                        let (socket, name) = local::passed(socket)?;
+                        let _file = None;
+                        Ok((Listening::Unix { socket, _file }, name))
+                    }
+                });
+                return opened.map(|opened| opened.map(listener)).collect();
+            }
+        };
+        Ok(vec![listener(opened)])
+    }
+
+    /// The first of the addresses of a name that is free.
+    fn tcp(&self, address: &str) -> io::Result<(Listening, String)> {
+        let mut failure = io::ErrorKind::AddrNotAvailable.into();
+        for address in resolve(address)? {
+            match self.listen(address) {
+                Ok(socket) => {
+                    let name = socket.local_addr()?.to_string();
+                    return Ok((Listening::Tcp(socket), name));
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() && address.ip().is_unspecified() {
+            // Whatever the system's default is: `[::]` is all of IPv6, and all of IPv4.
+            socket.set_only_v6(false)?;
+        }
+        socket.set_nonblocking(true)?;
+        self.set(&SockRef::from(&socket))?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    }
+
+    fn passed_tcp(&self, socket: std::net::TcpListener) -> io::Result<(Listening, String)> {
+        socket.set_nonblocking(true)?;
+        self.set(&SockRef::from(&socket))?;
+        let name = socket.local_addr()?.to_string();
+        Ok((Listening::Tcp(TcpListener::from_std(socket)?), name))
+    }
+
+    /// What connections take over from the socket that accepts them: set once, not a thousand times a second.
+    fn set(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        if let Some(time) = self.sockets.keepalive {
+            let (interval, retries) = PROBES;
+            let keepalive = TcpKeepalive::new().with_time(time);
+            let keepalive = keepalive.with_interval(interval).with_retries(retries);
+            socket.set_tcp_keepalive(&keepalive)?;
+        }
+        if let Some(len) = self.sockets.receive_buffer {
+            socket.set_recv_buffer_size(len as usize)?;
+        }
+        Ok(())
+    }
+}
+
+impl Listener {
+    /// What a test's network accepts.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn simulated(
+        connections: tokio::sync::mpsc::Receiver<(Stream, Peer)>,
+        policy: Policy,
+    ) -> Self {
+        // Each simulation has a clock of its own; what is counted from must lie before all of them.
+        crate::engine::connection::deadline::origin();
+        Self {
+            socket: Listening::Simulated(connections),
+            name: "simulated".into(),
+            policy: watch::channel(Arc::new(policy)).1,
+        }
+    }
+
+    /// Where it listens, with the port that the system chose.
+    #[must_use]
+    pub const fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// How a connection is treated that is accepted now.
+    #[must_use]
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow())
+    }
+
+    /// Whether connections may be waiting that nobody has seen.
+    #[must_use]
+    pub(crate) const fn has_queue(&self) -> bool {
+        matches!(self.socket, Listening::Tcp(_) | Listening::Unix { .. })
+    }
+
+    /// Whether its connections come from one line or pipe of this machine, one at a time.
+    #[must_use]
+    pub(crate) const fn is_line(&self) -> bool {
+        matches!(self.socket, Listening::Serial(_) | Listening::Stdin(_))
+    }
+
+    /// The next connection; `None` if there will be no more.
+    ///
+    /// Cancel-safe: dropped, it has accepted nothing.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub async fn accept(&mut self) -> io::Result<Option<(Stream, Peer)>> {
+        let local = || Peer::Local(Arc::clone(&self.name));
+        Ok(Some(match &mut self.socket {
+            Listening::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                if self.policy.borrow().reply.is_some() {
+                    // What is answered is not to wait for more. A failure means that the peer is gone.
+                    let _ = stream.set_nodelay(true);
+                }
+                (Stream::Tcp(stream), Peer::Network(peer))
+            }
+            Listening::Unix { socket, .. } => (Stream::Unix(socket.accept().await?.0), local()),
+            Listening::Serial(serial) => (Stream::Pair(serial.accept().await?), local()),
+            Listening::Stdin(stdin) => match stdin.accept()? {
+                Some(socket) => (Stream::Pair(socket), local()),
+                None => return Ok(None),
+            },
+            #[cfg(feature = "simulation")]
+            Listening::Simulated(connections) => match connections.recv().await {
+                Some(connection) => connection,
+                None => return Ok(None),
+            },
+        }))
+    }
+}
+
+/// Whether an address can be listened on, as far as the file system shows it. Opens nothing.
+///
+/// # Errors
+/// As [`Binder::bind`] for the same reason.
+pub fn check(address: &str) -> io::Result<()> {
+    match address.parse().map_err(invalid)? {
+        Address::Unix(path) => local::probe(&path),
+        _ => Ok(()),
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let path = |path: &str| Some(PathBuf::from(path)).filter(|_| !path.is_empty());
+        match text.split_once(':') {
+            Some(("unix", file)) => match path(file) {
+                Some(path) if is_too_long(&path) => Err(AddressError::LongPath(path)),
+                path => path.map(Self::Unix).ok_or(AddressError::NoPath),
+            },
+            Some(("serial", line)) => line.parse().map(Self::Serial),
+            Some(("systemd", name)) => Ok(Self::Systemd(Some(name.to_owned()))),
+            None if text == "systemd" => Ok(Self::Systemd(None)),
+            None if text == "-" => Ok(Self::Stdin),
+            _ => Ok(Self::Tcp(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPath => f.write_str("a path is missing, as in unix:/run/blocksd.sock"),
+            Self::LongPath(path) => write!(
+                f,
+                "the path of a socket has at most {UNIX_PATH_MAX} bytes, and no NUL: {}",
+                path.display().to_string().escape_debug()
+            ),
+            Self::Setting(text) => write!(
+                f,
+                "`{text}` is no setting of a serial line; there are baud=N, data=5|6|7|8, parity=none|even|odd, stop=1|2, flow=none|rts|xon"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for AddressError {}
+
+fn is_too_long(path: &std::path::Path) -> bool {
+    let path = path.as_os_str().as_bytes();
+    UNIX_PATH_MAX < path.len() || path.contains(&0)
+}
+
+fn invalid(error: AddressError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error)
+}

@@ -1,0 +1,441 @@
+//! Admission: how many connections there may be, of which devices, and which one makes room when all places are taken.
+//!
+//! [`Connections`] knows every open connection by its slot. It evicts the longest-silent connection of the device that
+//! has most, and it bounds the memory of unfinished messages.
+
+mod devices;
+mod slot;
+mod unfinished;
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use slab::Slab;
+use tracing::warn;
+
+use self::devices::Devices;
+pub(crate) use self::slot::Slot;
+use self::unfinished::{ASK_AGAIN, Allowance, Look, Rank, Unfinished};
+pub(crate) use self::unfinished::{GROWTH_MAX, SPARE};
+use crate::engine::connection::deadline::{Moment, nanos};
+use crate::engine::counters::Refused;
+use crate::engine::event::Reason;
+
+/// How long a connection must be silent before one of a device with only one connection less may have its place.
+/// Without it, a fleet of one-connection devices that is larger than the limit would evict itself in a circle.
+pub const SETTLED: Duration = Duration::from_secs(10);
+
+/// Victims found in one pass over all connections.
+const VICTIMS: usize = 64;
+
+/// Of how many places one may be a connection that was evicted and has not closed yet; and how many at least.
+const LEAVING_PART: usize = 8;
+const LEAVING_MIN: usize = 64;
+
+/// The bounds that all connections share.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Connections at once.
+    pub connections: usize,
+    /// Connections at once of one device; `None` if only eviction limits them.
+    pub per_device: Option<usize>,
+    /// Bytes of memory for unfinished messages, of all connections.
+    pub unfinished: u64,
+    /// Bytes of the longest message that is taken; four must fit into the bound.
+    pub longest: u64,
+}
+
+/// The open connections of one daemon.
+#[derive(Debug)]
+pub struct Connections {
+    /// A reload may change them. Those that are open stay open.
+    max: AtomicUsize,
+    max_per_device: AtomicUsize,
+    unfinished: Unfinished,
+    open: Mutex<Open>,
+}
+
+/// Everything that changes when a connection opens or closes.
+#[derive(Debug, Default)]
+struct Open {
+    /// Places that are taken.
+    taken: usize,
+    /// Evicted connections that have not closed yet.
+    leaving: usize,
+    accepted: u64,
+    evicted: u64,
+    stopping: bool,
+    entries: Slab<Entry>,
+    devices: Devices,
+    victims: Victims,
+    look: Look,
+}
+
+/// A connection that has a place.
+#[derive(Debug)]
+struct Entry {
+    slot: Arc<Slot>,
+    /// `None` for a serial line or standard input, which is never evicted.
+    device: Option<usize>,
+}
+
+/// A connection was admitted.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// Its number, from 1.
+    pub(crate) conn: u64,
+    /// Its device.
+    pub(crate) device: Arc<str>,
+    /// Its place.
+    pub(crate) permit: Permit,
+}
+
+impl Connections {
+    /// With no connection yet.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Arc<Self> {
+        let connections = Self {
+            max: AtomicUsize::default(),
+            max_per_device: AtomicUsize::default(),
+            unfinished: Unfinished::new(&bounds),
+            open: Mutex::default(),
+        };
+        connections.set_bounds(&bounds);
+        Arc::new(connections)
+    }
+
+    /// Has other bounds from now on. Connections that are open stay open.
+    pub fn set_bounds(&self, bounds: &Bounds) {
+        self.max.store(bounds.connections, Ordering::Relaxed);
+        let per_device = bounds.per_device.unwrap_or(usize::MAX);
+        self.max_per_device.store(per_device, Ordering::Relaxed);
+        self.unfinished.set_bounds(bounds);
+    }
+
+    /// Gives a place to a connection of the device that `name` returns for its number. `is_line`: it is a serial line
+    /// or standard input, which always has a place.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        name: impl Fn(u64) -> Arc<str>,
+        is_line: bool,
+    ) -> Result<Admitted, Refused> {
+        let mut open = self.open();
+        let conn = open.accepted + 1;
+        let device = name(conn);
+        if !is_line {
+            let count = open.devices.count(&device);
+            if self.max_per_device.load(Ordering::Relaxed) <= count {
+                return Err(Refused::DeviceFull);
+            }
+            if self.max.load(Ordering::Relaxed) <= open.taken {
+                self.make_room(&mut open, count)?;
+            }
+        }
+        open.accepted = conn;
+        open.taken += 1;
+        let of_device = (!is_line).then(|| open.devices.enter(&device));
+        let stopping = open.stopping;
+        let entry = open.entries.vacant_entry();
+        let slot = Arc::new(Slot::new(entry.key()));
+        if stopping {
+            slot.order(Reason::Shutdown);
+        }
+        entry.insert(Entry {
+            slot: Arc::clone(&slot),
+            device: of_device,
+        });
+        let connections = Arc::clone(self);
+        Ok(Admitted {
+            conn,
+            device,
+            permit: Permit { slot, connections },
+        })
+    }
+
+    /// Evicts a connection for one of a device that has `count`.
+    fn make_room(&self, open: &mut Open, count: usize) -> Result<(), Refused> {
+        let most = open.devices.most();
+        let places = self.max.load(Ordering::Relaxed);
+        let leaving_max = (places / LEAVING_PART).max(LEAVING_MIN);
+        if most <= count || leaving_max <= open.leaving {
+            return Err(Refused::ConnectionsFull);
+        }
+        let victim = open.victim(most, most - count == 1);
+        let victim = victim.ok_or(Refused::ConnectionsFull)?;
+        if let Some(slot) = open.remove(victim) {
+            open.leaving += 1;
+            open.evicted += 1;
+            slot.order(Reason::Evicted);
+            if open.evicted.is_power_of_two() {
+                warn!(
+                    evicted = open.evicted,
+                    "all places are taken: evicting the longest-silent connection of the device that has most"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Has every connection read what has arrived, and close.
+    pub(crate) fn stop(&self) {
+        let mut open = self.open();
+        open.stopping = true;
+        for (_, entry) in &open.entries {
+            entry.slot.order(Reason::Shutdown);
+        }
+    }
+
+    /// Bytes of memory that unfinished messages hold now.
+    #[must_use]
+    pub fn unfinished_bytes(&self) -> u64 {
+        self.unfinished.total()
+    }
+
+    /// Bytes of memory that unfinished messages may hold.
+    #[must_use]
+    pub fn unfinished_limit(&self) -> u64 {
+        self.unfinished.limit()
+    }
+
+    /// Connections that are not read now, since unfinished messages hold too much.
+    #[must_use]
+    pub fn paused(&self) -> u64 {
+        self.unfinished.paused()
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// The longest-silent connection of the devices that have `most`; `settled`: only one that is silent for
+    /// [`SETTLED`].
+    fn victim(&mut self, most: usize, settled: bool) -> Option<usize> {
+        let now = Moment::now();
+        if self.victims.most != most {
+            self.victims = Victims::of(most);
+        }
+        for has_looked in [false, true] {
+            while let Some((heard, key)) = self.victims.found.pop() {
+                if !self.is_victim(key, heard, most) {
+                    continue;
+                }
+                if settled && !slot::is_silent(heard, now, SETTLED) {
+                    // Silence only gets shorter: until then there is nothing to find.
+                    self.victims.none_until = heard.saturating_add(nanos(SETTLED));
+                    self.victims.found.push((heard, key));
+                    return None;
+                }
+                return Some(key);
+            }
+            if has_looked || (settled && now.nanos() < self.victims.none_until) {
+                return None;
+            }
+            self.find_victims(most);
+        }
+        None
+    }
+
+    /// Whether what is known of a connection still holds.
+    fn is_victim(&self, key: usize, heard: u64, most: usize) -> bool {
+        let entry = self.entries.get(key);
+        entry.is_some_and(|entry| {
+            entry.slot.heard() == heard && self.devices.count_of(entry.device) == most
+        })
+    }
+
+    /// Finds the longest-silent connections of all devices that have `most`. Those that stay silent stay the
+    /// longest-silent: the next newcomers need not look again.
+    fn find_victims(&mut self, most: usize) {
+        let of_most = |entry: &Entry| self.devices.count_of(entry.device) == most;
+        let entries = self.entries.iter();
+        let mut found: Vec<_> = entries
+            .filter(|(_, entry)| of_most(entry))
+            .map(|(key, entry)| (entry.slot.heard(), key))
+            .collect();
+        if VICTIMS < found.len() {
+            found.select_nth_unstable(VICTIMS);
+            found.truncate(VICTIMS);
+        }
+        // The longest-silent is the last.
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        self.victims.found = found;
+    }
+
+    /// Takes the place of a connection away. `None` if it has none.
+    fn remove(&mut self, key: usize) -> Option<Arc<Slot>> {
+        let entry = self.entries.try_remove(key)?;
+        self.taken -= 1;
+        if let Some(device) = entry.device {
+            self.devices.leave(device);
+        }
+        Some(entry.slot)
+    }
+
+    /// Whether the connection of this slot has its place still.
+    fn has(&self, slot: &Arc<Slot>) -> bool {
+        let entry = self.entries.get(slot.key());
+        entry.is_some_and(|entry| Arc::ptr_eq(&entry.slot, slot))
+    }
+}
+
+/// Connections that may be evicted next.
+#[derive(Debug, Default)]
+struct Victims {
+    /// They are of devices that have so many.
+    most: usize,
+    /// When each was heard last, and its key; the longest-silent is the last.
+    found: Vec<(u64, usize)>,
+    /// Until then none is silent for [`SETTLED`].
+    none_until: u64,
+}
+
+impl Victims {
+    fn of(most: usize) -> Self {
+        Self {
+            most,
+            ..Self::default()
+        }
+    }
+}
+
+/// The place of a connection; free again when dropped.
+#[derive(Debug)]
+pub struct Permit {
+    slot: Arc<Slot>,
+    connections: Arc<Connections>,
+}
+
+impl Permit {
+    /// Bytes have come.
+    pub(crate) fn heard(&self) {
+        self.slot.hear();
+    }
+
+    /// The connection waits for a buffer, or for a queue: that is neither silence nor an unfinished message.
+    pub(crate) fn blocked(&self) {
+        self.slot.block();
+    }
+
+    /// Why the connection is to close, if somebody has decided that it is.
+    pub(crate) fn ordered(&self) -> Option<Reason> {
+        self.slot.ordered()
+    }
+
+    /// The same, and wakes the task of `context` when it is decided.
+    pub(crate) fn poll_ordered(&self, context: &Context<'_>) -> Option<Reason> {
+        self.slot.poll_ordered(context)
+    }
+
+    /// Waits until the connection is to close.
+    pub(crate) async fn until_ordered(&self) -> Reason {
+        poll_fn(|context| match self.slot.poll_ordered(context) {
+            Some(reason) => Poll::Ready(reason),
+            None => Poll::Pending,
+        })
+        .await
+    }
+
+    /// The connection's unfinished message takes so many bytes of memory from now on.
+    pub(crate) fn charge(&self, bytes: usize) {
+        let connections = &self.connections;
+        if connections.unfinished.charge(&self.slot, bytes as u64) {
+            let look = &mut connections.open().look;
+            look.give_up_turn(&self.slot);
+            look.call_first();
+        }
+    }
+
+    /// How many bytes may be read; `None` if that must wait, since unfinished messages hold too much. `want`: as many
+    /// as do not begin another message.
+    pub(crate) fn allowance(&self, want: usize) -> Option<usize> {
+        self.ask(want, None).ok()
+    }
+
+    /// The same. One that has waited before says since when, and waits on; it is given its place.
+    fn ask(&self, want: usize, line: Option<u64>) -> Result<usize, Option<Rank>> {
+        let Connections {
+            unfinished, open, ..
+        } = &*self.connections;
+        if !unfinished.is_tight(self.slot.held()) {
+            return Ok(usize::MAX);
+        }
+        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Open { entries, look, .. } = &mut *open;
+        match look.allowance(unfinished, &self.slot, want, line, entries) {
+            Allowance::Bytes(bytes) => Ok(bytes),
+            Allowance::Wait(held) => Err(line.map(|line| look.wait(&self.slot, held, line))),
+        }
+    }
+
+    /// Waits until the connection may be read, or is to close.
+    pub(crate) async fn until_allowed(&self) {
+        let waiting = Waiting::new(self);
+        while let Err(rank) = self.ask(0, Some(waiting.line)) {
+            let connections = &self.connections;
+            let _place = rank.map(|rank| Place { connections, rank });
+            let called = poll_fn(|context| self.slot.poll_called(context));
+            // It asks again in any case: that a turn is over is not reported to anybody.
+            let _ = tokio::time::timeout(ASK_AGAIN, called).await;
+            if self.ordered().is_some() {
+                return;
+            }
+        }
+    }
+}
+
+/// A connection that is not read, counted while this is alive.
+struct Waiting<'a> {
+    permit: &'a Permit,
+    /// Its number among all that ever waited.
+    line: u64,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(permit: &'a Permit) -> Self {
+        permit.slot.pause();
+        permit.connections.unfinished.count_paused(true);
+        let line = permit.connections.open().look.line_up();
+        Self { permit, line }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let connections = &self.permit.connections;
+        connections.unfinished.count_paused(false);
+        // There may be room for the next one too.
+        connections.open().look.call_first();
+    }
+}
+
+/// A place among those that wait; given up when dropped.
+struct Place<'a> {
+    connections: &'a Connections,
+    rank: Rank,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.connections.open().look.leave(self.rank);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.charge(0);
+        let mut open = self.connections.open();
+        if open.has(&self.slot) {
+            open.remove(self.slot.key());
+        } else {
+            open.leaving -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

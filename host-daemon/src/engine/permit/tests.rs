@@ -1,0 +1,186 @@
+//! The counts, the choice of who makes room, and a model of unfinished messages that come at random.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::engine::permit::*;
+
+fn connections(most: usize, unfinished: u64) -> Arc<Connections> {
+    Connections::new(Bounds {
+        connections: most,
+        per_device: None,
+        unfinished,
+        longest: 1 << 20,
+    })
+}
+
+fn admit(connections: &Arc<Connections>, device: &str) -> Result<Permit, Refused> {
+    let admitted = connections.admit(|_| device.into(), false);
+    admitted.map(|admitted| admitted.permit)
+}
+
+#[test]
+fn counts_of_devices_are_right_whatever_opens_and_closes() {
+    let all = connections(10_000, 1 << 20);
+    let mut chance = 1_u64;
+    let mut held: Vec<(usize, Permit)> = Vec::new();
+    for _ in 0..5_000 {
+        chance = chance
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let random = (chance >> 33) as usize;
+        if random.is_multiple_of(3) && !held.is_empty() {
+            held.swap_remove(random % held.len());
+        } else {
+            let device = random % 7;
+            held.push((device, admit(&all, &device.to_string()).unwrap()));
+        }
+        let counts = (0..7).map(|device| held.iter().filter(|(of, _)| *of == device).count());
+        assert_eq!(all.open().devices.most(), counts.max().unwrap());
+        assert_eq!(all.open().taken, held.len());
+    }
+    held.clear();
+    let open = all.open();
+    assert!(open.devices.keys.is_empty() && open.devices.counts.is_empty());
+    assert_eq!((open.taken, open.leaving, open.entries.len()), (0, 0, 0));
+}
+
+#[test]
+fn the_longest_silent_of_the_device_that_has_most_makes_room() {
+    let all = connections(300, 1 << 20);
+    let squatters: Vec<_> = (0..295).map(|_| admit(&all, "squatter").unwrap()).collect();
+    let others: Vec<_> = (0..5).map(|_| admit(&all, "other").unwrap()).collect();
+    // All but every third are heard again: of these the first is the longest-silent.
+    for (index, permit) in squatters.iter().enumerate() {
+        if !index.is_multiple_of(3) {
+            permit.heard();
+        }
+    }
+    let mut newcomers = Vec::new();
+    for index in 0..30 {
+        newcomers.push(admit(&all, &format!("device {index}")).unwrap());
+        assert_eq!(
+            squatters[index * 3].ordered(),
+            Some(Reason::Evicted),
+            "{index}"
+        );
+        if index == 10 {
+            squatters[33].heard();
+            squatters[36].heard();
+            newcomers.push(admit(&all, "one more").unwrap());
+            assert_eq!(squatters[33].ordered(), None);
+            assert_eq!(squatters[39].ordered(), Some(Reason::Evicted));
+            break;
+        }
+    }
+    let evicted = |permit: &&Permit| permit.ordered().is_some();
+    assert_eq!(squatters.iter().filter(evicted).count(), newcomers.len());
+    assert!(!others.iter().any(|permit| evicted(&permit)));
+    // The one that has most gets no more.
+    assert_eq!(
+        admit(&all, "squatter").err(),
+        Some(Refused::ConnectionsFull)
+    );
+}
+
+#[test]
+fn connections_that_were_evicted_and_do_not_close_are_bounded() {
+    let all = connections(800, 1 << 20);
+    let squatters: Vec<_> = (0..800).map(|_| admit(&all, "squatter").unwrap()).collect();
+    let newcomers: Vec<_> = (0..150)
+        .map(|index| admit(&all, &index.to_string()))
+        .collect();
+    assert_eq!(
+        newcomers.iter().filter(|permit| permit.is_ok()).count(),
+        100
+    );
+    drop(squatters);
+    assert!(admit(&all, "late").is_ok());
+    drop(newcomers);
+    assert_eq!(all.open().leaving, 0);
+}
+
+/// Devices of which some stall, and the rest send a message of any length, a part at a time. No honest one is
+/// closed or stuck, and the bound holds all the time.
+fn model(seed: u64, honest: u64, devices: u64, stalling: u64) {
+    const LIMIT: u64 = 4 << 20;
+    const LONG: usize = 1 << 20;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_time()
+        .build();
+    runtime.unwrap().block_on(async move {
+        let all = connections(1000, LIMIT);
+        let over = Arc::new(AtomicBool::new(false));
+        let mut sending = tokio::task::JoinSet::new();
+        for number in 0..honest + stalling {
+            let is_honest = stalling <= number;
+            let device = if is_honest {
+                number % devices
+            } else {
+                1000 + number % 3
+            };
+            let permit = admit(&all, &device.to_string()).unwrap();
+            let (all, over) = (Arc::clone(&all), Arc::clone(&over));
+            let mut chance = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (number << 20);
+            let mut random = move |most: usize| {
+                chance = chance
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                (chance >> 33) as usize % most
+            };
+            sending.spawn(async move {
+                let mut left = if is_honest { 3 } else { 1 };
+                while left != 0 {
+                    let len = if is_honest { 1 + random(LONG) } else { LONG };
+                    let mut held = 0;
+                    while held < len {
+                        if permit.ordered().is_some() {
+                            assert!(!is_honest, "an honest one is closed");
+                            return 0;
+                        }
+                        let Some(most) = permit.allowance(len - held) else {
+                            permit.until_allowed().await;
+                            permit.heard();
+                            continue;
+                        };
+                        held = len.min(held + most.min(1 + random(100_000)));
+                        permit.heard();
+                        if held == len && is_honest {
+                            break;
+                        }
+                        permit.charge(held);
+                        let total = all.unfinished_bytes();
+                        over.fetch_or(LIMIT + (1 << 18) < total, Ordering::Relaxed);
+                        if held == len {
+                            // The last byte never comes.
+                            permit.until_ordered().await;
+                            return 0;
+                        }
+                        tokio::time::sleep(Duration::from_micros(random(3000) as u64)).await;
+                    }
+                    permit.charge(0);
+                    left -= 1;
+                }
+                1
+            });
+        }
+        let mut done = 0;
+        let until = tokio::time::Instant::now() + Duration::from_secs(60);
+        while done < honest {
+            let joined = tokio::time::timeout_at(until, sending.join_next()).await;
+            done += joined.expect("nobody is stuck").unwrap().unwrap();
+        }
+        drop(sending);
+        assert!(
+            !over.load(Ordering::Relaxed),
+            "more than the bound was held"
+        );
+    });
+}
+
+#[test]
+fn unfinished_messages_that_come_at_random_stay_within_the_bound_and_none_is_stuck() {
+    model(0, 30, 30, 0);
+    model(1, 30, 1, 0);
+    model(2, 30, 30, 30);
+    model(3, 20, 20, 300);
+}

@@ -1,0 +1,212 @@
+//! The exit code of each failure: one table for all commands. Start with [`Code`].
+
+use std::io;
+
+use crate::error::Failure;
+
+/// How a command ended, for the program that started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The command did its work.
+    Done = 0,
+    /// It failed while working.
+    Failed = 1,
+    /// The command line, the configuration, or a file that they name is wrong. Trying again cannot help.
+    Wrong = 2,
+    /// The environment refused it at the start (`EX_TEMPFAIL` of `sysexits.h`). Trying again may help.
+    Refused = 75,
+}
+
+/// What an error of the system was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    /// An address to listen on or to connect to, at the start.
+    Address,
+    /// The folder that a daemon records to, at the start.
+    Folder,
+    /// A file that the command line or the configuration names.
+    File,
+    /// A thread, a signal handler or anything else that a program needs at its start.
+    Program,
+}
+
+impl Failure {
+    /// What a program learns from the exit code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::BrokenPipe => Code::Done,
+            Self::Listen { error, .. } | Self::Connect { error, .. } => {
+                code(Subject::Address, error)
+            }
+            Self::Folder { error, .. } => code(Subject::Folder, error),
+            Self::File { error, .. } | Self::Write { error, .. } => code(Subject::File, error),
+            Self::Start(error) => code(Subject::Program, error),
+            Self::Locked { .. } => Code::Refused,
+            Self::Config(error) => error.unreadable().map_or(Code::Wrong, |error| {
+                // Read at the start: what is not wrong with its name is the environment's.
+                match code(Subject::File, error) {
+                    Code::Failed => Code::Refused,
+                    code => code,
+                }
+            }),
+            Self::NoCommand(_)
+            | Self::Framing { .. }
+            | Self::Unsendable { .. }
+            | Self::Duplicate { .. }
+            | Self::Conflict { .. } => Code::Wrong,
+            Self::NothingWhole { .. }
+            | Self::Unrepaired { .. }
+            | Self::Unsound { .. }
+            | Self::CutOff { .. }
+            | Self::NotWhole { .. }
+            | Self::Refused(_)
+            | Self::Fault(_)
+            | Self::Closed { .. }
+            | Self::Connection(_)
+            | Self::OutputClosed
+            | Self::OutputFailed(_)
+            | Self::OutputStuck
+            | Self::Unrecorded { .. }
+            | Self::Io(_)
+            | Self::Board
+            | Self::Unbalanced => Code::Failed,
+        }
+    }
+}
+
+/// The table of `docs/operations.md`, for what the system refused.
+fn code(subject: Subject, error: &io::Error) -> Code {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        // A text that is not an address or a file name, and what the system does not permit or know:
+        // `EINVAL`, `ENAMETOOLONG`, `ENOTDIR`, `EISDIR`, `EACCES`, `EPERM`, `ENOSYS`.
+        Kind::InvalidInput
+        | Kind::InvalidData
+        | Kind::InvalidFilename
+        | Kind::NotADirectory
+        | Kind::IsADirectory
+        | Kind::PermissionDenied
+        | Kind::Unsupported => Code::Wrong,
+        // A file in the place of the folder, or of what is to be written.
+        Kind::AlreadyExists => Code::Wrong,
+        // A file that is named must be there. The folder of a socket, or what a link leads to, may come with a disk.
+        Kind::NotFound if subject == Subject::File => Code::Wrong,
+        Kind::NotFound | Kind::ReadOnlyFilesystem | Kind::ResourceBusy => Code::Refused,
+        _ if is_wrong(error.raw_os_error()) => Code::Wrong,
+        // `EADDRINUSE`, `EADDRNOTAVAIL`, `ECONNREFUSED`, `ENETUNREACH`, `ENODEV`, `ENOSPC`, `EIO`, `EMFILE`, `ENOMEM`,
+        // `EAGAIN`; a name that is not resolved.
+        _ if subject != Subject::File => Code::Refused,
+        _ => Code::Failed,
+    }
+}
+
+/// Errors without a stable [`io::ErrorKind`] that another attempt cannot change.
+fn is_wrong(error: Option<i32>) -> bool {
+    matches!(
+        error,
+        Some(libc::ELOOP | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::ENOTSOCK)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn os(error: i32) -> io::Error {
+        io::Error::from_raw_os_error(error)
+    }
+
+    fn listen(error: io::Error) -> Code {
+        let address = "[::1]:1060".to_owned();
+        Failure::Listen { address, error }.code()
+    }
+
+    fn folder(error: io::Error) -> Code {
+        let path = PathBuf::from("/var/lib/blocksd");
+        Failure::Folder { path, error }.code()
+    }
+
+    fn file(error: io::Error) -> Code {
+        let path = PathBuf::from("/etc/greeting");
+        Failure::File { path, error }.code()
+    }
+
+    #[test]
+    fn an_address_that_the_environment_refuses_now_is_tried_again() {
+        for error in [
+            libc::EADDRINUSE,
+            libc::EADDRNOTAVAIL,
+            libc::ENODEV,
+            libc::ENETDOWN,
+            libc::ENETUNREACH,
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOBUFS,
+            libc::ENOMEM,
+            libc::ENOENT,
+            libc::EROFS,
+            libc::ENOSPC,
+            libc::EIO,
+        ] {
+            assert_eq!(listen(os(error)), Code::Refused, "{}", os(error));
+        }
+        // As the library reports a name that is not resolved: without a number.
+        assert_eq!(listen(io::Error::other("lookup")), Code::Refused);
+    }
+
+    #[test]
+    fn an_address_that_can_never_be_had_is_wrong() {
+        for error in [
+            libc::EINVAL,
+            libc::EACCES,
+            libc::EPERM,
+            libc::EAFNOSUPPORT,
+            libc::ENOTDIR,
+            libc::ELOOP,
+            libc::ENAMETOOLONG,
+        ] {
+            assert_eq!(listen(os(error)), Code::Wrong, "{}", os(error));
+        }
+    }
+
+    #[test]
+    fn a_folder_is_wrong_if_it_is_not_ours_and_else_tried_again() {
+        for error in [libc::EACCES, libc::EPERM, libc::ENOTDIR, libc::EEXIST] {
+            assert_eq!(folder(os(error)), Code::Wrong, "{}", os(error));
+        }
+        for error in [
+            libc::EROFS,
+            libc::ENOSPC,
+            libc::EDQUOT,
+            libc::EIO,
+            libc::ESTALE,
+            libc::ENOENT,
+        ] {
+            assert_eq!(folder(os(error)), Code::Refused, "{}", os(error));
+        }
+        let path = PathBuf::from("/var/lib/blocksd");
+        assert_eq!(Failure::Locked { path }.code(), Code::Refused);
+    }
+
+    #[test]
+    fn a_file_that_is_named_must_be_there_and_what_fails_later_is_work_that_failed() {
+        for error in [libc::ENOENT, libc::EACCES, libc::EISDIR, libc::ENOTDIR] {
+            assert_eq!(file(os(error)), Code::Wrong, "{}", os(error));
+        }
+        assert_eq!(file(os(libc::EROFS)), Code::Refused);
+        for error in [libc::EIO, libc::ENOSPC, libc::EFBIG] {
+            assert_eq!(file(os(error)), Code::Failed, "{}", os(error));
+        }
+    }
+
+    #[test]
+    fn what_a_program_needs_at_its_start_may_be_there_later() {
+        assert_eq!(Failure::Start(os(libc::EAGAIN)).code(), Code::Refused);
+        assert_eq!(Failure::Io(os(libc::EIO)).code(), Code::Failed);
+        assert_eq!(Failure::BrokenPipe.code(), Code::Done);
+        assert_eq!(Failure::OutputClosed.code(), Code::Failed);
+    }
+}

@@ -1,0 +1,152 @@
+//! The HTTP server of the metrics: a request a connection, few connections, and none that lasts.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tracing::debug;
+
+use crate::engine::listen::resolve::resolve;
+use crate::http::metrics::Sources;
+
+/// Connections at once; one more waits to be accepted.
+const CONNECTIONS: usize = 16;
+/// How long one may last, from its first byte to the last of the answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait after a failed accept.
+const BACK_OFF: Duration = Duration::from_millis(100);
+/// Bytes of a request that are held.
+const REQUEST_LEN: usize = 8 << 10;
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// An address that is listened on.
+#[derive(Debug)]
+pub struct Server {
+    socket: TcpListener,
+}
+
+impl Server {
+    /// Listens on an address, such as `127.0.0.1:9106`.
+    ///
+    /// # Errors
+    /// Where the address is none, or is not free.
+    pub async fn bind(address: &str) -> io::Result<Self> {
+        let address = address.to_owned();
+        let resolved = tokio::task::spawn_blocking(move || resolve(&address)).await;
+        let resolved = resolved.map_err(io::Error::other)??;
+        let socket = TcpListener::bind(&*resolved).await?;
+        Ok(Self { socket })
+    }
+
+    /// The address, with the port that the system chose.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Answers as long as the runtime lives.
+    pub async fn run(self, sources: Arc<Sources>) {
+        let registry = Arc::new(crate::http::metrics::registry(Arc::clone(&sources)));
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        // The semaphore is never closed.
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            match self.socket.accept().await {
+                Ok((stream, _)) => {
+                    let (sources, registry) = (Arc::clone(&sources), Arc::clone(&registry));
+                    tokio::spawn(async move {
+                        let answered = answer(stream, sources, registry);
+                        if tokio::time::timeout(TIMEOUT, answered).await.is_err() {
+                            debug!("metrics: a connection took too long");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    debug!("metrics: cannot accept: {error}");
+                    tokio::time::sleep(BACK_OFF).await;
+                }
+            }
+        }
+    }
+}
+
+async fn answer(stream: TcpStream, sources: Arc<Sources>, registry: Arc<Registry>) {
+    let service = service_fn(|request| respond(request, &sources, &registry));
+    let served = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(REQUEST_LEN)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = served.await {
+        debug!("metrics: {error}");
+    }
+}
+
+async fn respond(
+    request: Request<Incoming>,
+    sources: &Sources,
+    registry: &Arc<Registry>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET\n".into());
+        header(&mut refused, ALLOW, "GET, HEAD");
+        return Ok(refused);
+    }
+    Ok(match request.uri().path() {
+        "/metrics" => {
+            let registry = Arc::clone(registry);
+            // It counts the open descriptors, which may be thousands.
+            let encoded = tokio::task::spawn_blocking(move || {
+                let mut text = String::new();
+                text::encode(&mut text, &registry).map(|()| text)
+            });
+            match encoded.await {
+                Ok(Ok(text)) => page(StatusCode::OK, OPEN_METRICS, text),
+                _ => page(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, String::new()),
+            }
+        }
+        "/healthz" => health(sources.health.ill()),
+        "/readyz" => health(sources.health.not_ready()),
+        _ => page(
+            StatusCode::NOT_FOUND,
+            PLAIN,
+            "see /metrics, /healthz and /readyz\n".into(),
+        ),
+    })
+}
+
+/// `ok`, or the reason why not.
+fn health(reason: Option<String>) -> Response<Full<Bytes>> {
+    match reason {
+        None => page(StatusCode::OK, PLAIN, "ok\n".into()),
+        Some(reason) => page(StatusCode::SERVICE_UNAVAILABLE, PLAIN, reason + "\n"),
+    }
+}
+
+fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    header(&mut response, CONTENT_TYPE, kind);
+    response
+}
+
+fn header(response: &mut Response<Full<Bytes>>, name: HeaderName, value: &'static str) {
+    let value = hyper::header::HeaderValue::from_static(value);
+    response.headers_mut().insert(name, value);
+}

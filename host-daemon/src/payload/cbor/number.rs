@@ -1,0 +1,259 @@
+//! CBOR numbers as text. [`Number`] prints a float with the fewest digits for its own width.
+
+use std::fmt::{self, Write as _};
+
+use minicbor::data::Token;
+use minicbor::decode::Decoder;
+
+use crate::payload::Stop;
+use crate::payload::cbor::{reason, token};
+
+/// Tags of RFC 8949, section 3.4.
+const POSITIVE: u64 = 2;
+const NEGATIVE: u64 = 3;
+const DECIMAL: u64 = 4;
+const BINARY: u64 = 5;
+
+/// Maximum length of a bignum written in decimal. Converting longer ones takes quadratic time.
+const SHORT_MAX: usize = 15;
+
+/// A number of CBOR.
+pub(super) enum Number {
+    Integer(i128),
+    /// A longer integer, in hexadecimal.
+    Long(String),
+    Half(f32),
+    Single(f32),
+    Double(f64),
+    /// `mantissa * 10^exponent`
+    Decimal {
+        mantissa: i128,
+        exponent: i128,
+    },
+    /// `mantissa * 2^exponent`
+    Binary {
+        mantissa: i128,
+        exponent: i128,
+    },
+}
+
+impl Number {
+    /// Whether JSON has such numbers.
+    pub(super) fn is_number(&self) -> bool {
+        match self {
+            Self::Integer(value) => u64::try_from(*value).is_ok() || i64::try_from(*value).is_ok(),
+            Self::Half(value) | Self::Single(value) => value.is_finite(),
+            Self::Double(value) => value.is_finite(),
+            Self::Long(_) | Self::Decimal { .. } | Self::Binary { .. } => false,
+        }
+    }
+}
+
+/// The number of an untagged token.
+pub(super) fn plain(token: &Token<'_>) -> Option<Number> {
+    Some(match *token {
+        Token::F16(value) => Number::Half(value),
+        Token::F32(value) => Number::Single(value),
+        Token::F64(value) => Number::Double(value),
+        _ => Number::Integer(integer(token)?),
+    })
+}
+
+fn integer(token: &Token<'_>) -> Option<i128> {
+    Some(match *token {
+        Token::U8(value) => value.into(),
+        Token::U16(value) => value.into(),
+        Token::U32(value) => value.into(),
+        Token::U64(value) => value.into(),
+        Token::I8(value) => value.into(),
+        Token::I16(value) => value.into(),
+        Token::I32(value) => value.into(),
+        Token::I64(value) => value.into(),
+        Token::Int(value) => value.into(),
+        _ => return None,
+    })
+}
+
+/// The number that starts with `first` after `tag`; none if the tag does not stand for a number.
+pub(super) fn tagged(
+    tag: Option<u64>,
+    first: &Token<'_>,
+    items: &mut Decoder<'_>,
+) -> Result<Option<Number>, Stop> {
+    let Some(tag) = tag else {
+        return Ok(None);
+    };
+    match (tag, first) {
+        (POSITIVE | NEGATIVE, Token::Bytes(_) | Token::BeginBytes) => {
+            long(tag == NEGATIVE, first, items).map(Some)
+        }
+        (DECIMAL | BINARY, Token::Array(2) | Token::BeginArray) => {
+            let exponent = part(items)?;
+            let mantissa = part(items)?;
+            if *first == Token::BeginArray && token(items)? != Token::Break {
+                return Err(not_two());
+            }
+            Ok(Some(match tag {
+                DECIMAL => Number::Decimal { mantissa, exponent },
+                _ => Number::Binary { mantissa, exponent },
+            }))
+        }
+        (DECIMAL | BINARY, _) => Err(not_two()),
+        _ => Ok(None),
+    }
+}
+
+fn not_two() -> Stop {
+    reason("a fraction is not of two integers of 15 bytes at most")
+}
+
+/// Takes the next item, an integer.
+fn part(items: &mut Decoder<'_>) -> Result<i128, Stop> {
+    let number = match token(items)? {
+        Token::Tag(tag) if [POSITIVE, NEGATIVE].contains(&tag.as_u64()) => {
+            let first = token(items)?;
+            tagged(Some(tag.as_u64()), &first, items)?
+        }
+        token => integer(&token).map(Number::Integer),
+    };
+    match number {
+        Some(Number::Integer(value)) => Ok(value),
+        _ => Err(not_two()),
+    }
+}
+
+fn long(negative: bool, first: &Token<'_>, items: &mut Decoder<'_>) -> Result<Number, Stop> {
+    let mut bytes = Vec::new();
+    if let Token::Bytes(whole) = first {
+        bytes.extend_from_slice(whole);
+    } else {
+        loop {
+            match token(items)? {
+                Token::Bytes(part) => bytes.extend_from_slice(part),
+                Token::Break => break,
+                _ => return Err(reason("a byte string in parts has a part that is not one")),
+            }
+        }
+    }
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    let digits = bytes.get(zeros..).unwrap_or_default();
+    if digits.len() <= SHORT_MAX {
+        let value = digits
+            .iter()
+            .fold(0, |value, byte| value << 8 | i128::from(*byte));
+        return Ok(Number::Integer(if negative { -1 - value } else { value }));
+    }
+    // -1 - n is -(n + 1).
+    let mut digits = digits.to_vec();
+    if negative {
+        let mut carries = true;
+        for byte in digits.iter_mut().rev() {
+            (*byte, carries) = byte.overflowing_add(carries.into());
+        }
+        if carries {
+            digits.insert(0, 1);
+        }
+    }
+    let mut text = String::with_capacity(3 + 2 * digits.len());
+    text.push_str(if negative { "-0x" } else { "0x" });
+    for (index, byte) in digits.iter().enumerate() {
+        // Writing to a string cannot fail.
+        let _ = match index {
+            0 => write!(text, "{byte:x}"),
+            _ => write!(text, "{byte:02x}"),
+        };
+    }
+    Ok(Number::Long(text))
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(value) => value.fmt(f),
+            Self::Long(text) => f.write_str(text),
+            Self::Half(value) if value.is_finite() => float(&shortest_half(*value), f),
+            Self::Single(value) if value.is_finite() => float(value, f),
+            Self::Half(value) | Self::Single(value) => value.fmt(f),
+            Self::Double(value) if value.is_finite() => float(value, f),
+            Self::Double(value) => value.fmt(f),
+            Self::Decimal { mantissa, exponent } => write!(f, "{mantissa}e{exponent}"),
+            // As C and Python write floats in hexadecimal.
+            Self::Binary { mantissa, exponent } => {
+                let sign = if *mantissa < 0 { "-" } else { "" };
+                write!(f, "{sign}{:#x}p{exponent}", mantissa.unsigned_abs())
+            }
+        }
+    }
+}
+
+/// Prints a finite float as JSON, in the fewest digits that read back as the same number.
+fn float(value: &impl serde::Serialize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut text = [0; 32];
+    let mut rest = &mut text[..];
+    serde_json::to_writer(&mut rest, value).map_err(|_| fmt::Error)?;
+    let left = rest.len();
+    let text = text.get(..text.len() - left).unwrap_or_default();
+    f.write_str(std::str::from_utf8(text).map_err(|_| fmt::Error)?)
+}
+
+/// The decimal with the fewest digits that reads back as this 16-bit float.
+fn shortest_half(value: f32) -> f64 {
+    let exact = f64::from(value);
+    // Subnormals, below 2^-14, have the spacing of the smallest normals.
+    let exponent = exact.abs().log2().floor().max(-14.0);
+    let apart = (exponent - 10.0).exp2();
+    // Below a power of two the spacing is halved.
+    let near = if exact.abs() == exponent.exp2() {
+        apart / 4.0
+    } else {
+        apart / 2.0
+    };
+    (0..5)
+        .filter_map(|digits| format!("{exact:.digits$e}").parse().ok())
+        .find(|shorter: &f64| (shorter - exact).abs() < near)
+        .unwrap_or(exact)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(bytes: &[u8]) -> String {
+        let mut items = Decoder::new(bytes);
+        let first = token(&mut items).expect("a token");
+        plain(&first).expect("a number").to_string()
+    }
+
+    #[test]
+    fn a_float_has_the_digits_of_its_own_width() {
+        assert_eq!(text(&[0xf9, 0x3e, 0x00]), "1.5");
+        assert_eq!(text(&[0xf9, 0x2e, 0x66]), "0.1");
+        assert_eq!(text(&[0xf9, 0x7b, 0xff]), "65500.0");
+        assert_eq!(text(&[0xf9, 0x00, 0x01]), "6e-8");
+        assert_eq!(text(&[0xf9, 0x80, 0x00]), "-0.0");
+        assert_eq!(text(&[0xfa, 0x41, 0xa0, 0xcc, 0xcd]), "20.1");
+        assert_eq!(text(b"\xfb\x40\x34\x19\x99\x99\x99\x99\x9a"), "20.1");
+        assert_eq!(text(&[0xf9, 0x7e, 0x00]), "NaN");
+        assert_eq!(text(&[0xfa, 0xff, 0x80, 0, 0]), "-inf");
+    }
+
+    #[test]
+    fn every_half_is_itself_again() {
+        for bits in 0..=u16::MAX {
+            let [high, low] = bits.to_be_bytes();
+            let bytes = [0xf9, high, low];
+            let mut items = Decoder::new(&bytes);
+            let Token::F16(value) = items.decode().expect("a half") else {
+                panic!("{bits:#x}");
+            };
+            if !value.is_finite() {
+                continue;
+            }
+            let mut again = Vec::new();
+            let mut encoder = minicbor::Encoder::new(&mut again);
+            let shortest = shortest_half(value);
+            encoder.f16(shortest as f32).expect("room");
+            assert_eq!(again, bytes, "{value} as {shortest}");
+        }
+    }
+}

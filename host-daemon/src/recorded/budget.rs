@@ -1,0 +1,294 @@
+//! Bounds the part of a recording that events without payload take. Start with [`Budget`].
+//!
+//! An open, a close, a fault, the end of an empty series and an empty message take up to 350 bytes of the recording
+//! each, for two bytes on the wire or none. A stranger could thus push the data of honest devices out of a recording
+//! with retention. Therefore:
+//!
+//! - Payload pays. Each byte of it earns a credit of 16 bytes for its connection, the first one pays for the open and the
+//!   close, and the end of a series with messages is always recorded. A device that sends data is recorded event by
+//!   event.
+//! - Other events take tokens, of their address and of all addresses together.
+//! - Events without credit and without tokens are held, and written as counts: a [`Suppressed`]. The counts are complete.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::engine::counters::FaultKind;
+use crate::engine::event::{Event, Peer, Source, Suppressed};
+use crate::engine::limit::{Limiter, Origin, Rate};
+
+/// Events without payload of one address, or of one IPv6 /64 network.
+pub const EACH: Rate = Rate {
+    burst: 64,
+    interval: Duration::from_secs(2),
+};
+/// Events without payload of all addresses together.
+pub const ALL: Rate = Rate {
+    burst: 512,
+    interval: Duration::from_millis(500),
+};
+/// How long counts are collected before they are written.
+pub const SUMS_AFTER: Duration = Duration::from_secs(5);
+
+/// Tokens for the open of a connection, and for its close.
+const OPEN_TOKENS: u32 = 2;
+/// Credit for a byte of payload, in bytes of the recording.
+const BYTE_CREDIT: u64 = 16;
+/// The credit that an event takes, and the credit that an empty message takes.
+const EVENT_COST: u32 = 256;
+const EMPTY_COST: u32 = 48;
+/// The most credit that a connection keeps from batch to batch: 256 events.
+const CREDIT_MAX: u32 = 256 * EVENT_COST;
+/// A run of up to this many empty messages takes less space as messages than as an event.
+const SHORT_RUN: usize = 4;
+
+/// The budget of a recording.
+#[derive(Debug)]
+pub struct Budget {
+    limiter: Limiter,
+    /// Counts of connections whose open was never recorded.
+    total: Option<Total>,
+    due: Option<Instant>,
+}
+
+/// Sums of more than one connection.
+#[derive(Debug)]
+struct Total {
+    sums: Suppressed,
+    /// The device, if all are of one.
+    device: Option<Arc<str>>,
+}
+
+/// The budget of one connection.
+#[derive(Debug, Default)]
+pub struct Account {
+    origin: Origin,
+    /// Its open was paid with tokens.
+    has_tokens: bool,
+    credit: u32,
+    held: Option<Box<Held>>,
+}
+
+/// Events of a connection that are not recorded yet.
+#[derive(Debug)]
+pub struct Held {
+    /// The connection.
+    pub source: Arc<Source>,
+    /// Its open.
+    pub opened: Option<(Peer, SystemTime)>,
+    /// The counts of its other events.
+    pub sums: Suppressed,
+    /// The times of the empty messages, while these are few.
+    empty_times: Vec<SystemTime>,
+}
+
+/// An event without payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// A message without a byte in it.
+    Empty,
+    /// The end of a series without a message.
+    End,
+    /// A fault.
+    Fault(FaultKind),
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            limiter: Limiter::new(EACH, ALL),
+            total: None,
+            due: None,
+        }
+    }
+}
+
+impl Budget {
+    /// The account of a connection that was opened. Its open is recorded unless it is [held](Account::is_open_held).
+    pub fn open(&mut self, event: &Event, peer: &Peer, now: Instant) -> Account {
+        let origin = self.limiter.origin_of_peer(peer);
+        let mut account = Account {
+            origin,
+            ..Account::default()
+        };
+        account.has_tokens = self.limiter.take(origin, OPEN_TOKENS, now);
+        if !account.has_tokens {
+            account.held(event).opened = Some((peer.clone(), event.time));
+            self.hold(now);
+        }
+        account
+    }
+
+    /// Bytes of payload were received.
+    pub fn earn(&mut self, account: &mut Account, bytes: u64) {
+        if bytes != 0 && std::mem::take(&mut account.has_tokens) {
+            self.limiter.give_back(account.origin, OPEN_TOKENS);
+        }
+        let credit = u32::try_from(bytes.saturating_mul(BYTE_CREDIT)).unwrap_or(u32::MAX);
+        account.credit = account.credit.saturating_add(credit);
+    }
+
+    /// Whether an event without payload is recorded now; otherwise it is held.
+    pub fn admit(
+        &mut self,
+        account: &mut Account,
+        event: &Event,
+        evidence: Evidence,
+        now: impl FnOnce() -> Instant,
+    ) -> bool {
+        let cost = match evidence {
+            Evidence::Empty => EMPTY_COST,
+            Evidence::End | Evidence::Fault(_) => EVENT_COST,
+        };
+        let keeps_order = evidence != Evidence::Empty || !account.has_empties();
+        if cost <= account.credit && keeps_order && !account.is_open_held() {
+            account.credit -= cost;
+            return true;
+        }
+        let now = now();
+        // Empty messages are paid for together, after the batch. While events are held, tokens are kept for their
+        // counts.
+        let is_tried = evidence != Evidence::Empty && account.held.is_none();
+        if is_tried && self.limiter.take(account.origin, 1, now) {
+            return true;
+        }
+        account.held(event).add(evidence, event.time);
+        self.hold(now);
+        false
+    }
+
+    /// Takes the tokens that the held events of a connection need, if there are enough.
+    pub fn pay(&mut self, account: &mut Account, now: Instant) -> bool {
+        let Some(held) = &account.held else {
+            return false;
+        };
+        let open = if held.opened.is_some() {
+            OPEN_TOKENS
+        } else {
+            0
+        };
+        let sums = u32::from(!held.sums.is_empty());
+        self.limiter.take(account.origin, open + sums, now)
+    }
+
+    /// Adds the held events of a connection that is not recorded.
+    pub fn total(&mut self, held: &Held, now: Instant) {
+        let device = &held.source.device;
+        let total = self.total.get_or_insert_with(|| Total {
+            sums: Suppressed::since(held.since()),
+            device: Some(Arc::clone(device)),
+        });
+        total.sums.since = total.sums.since.min(held.since());
+        total.sums.add(&held.sums);
+        total.sums.connections += u64::from(held.opened.is_some());
+        total.device.take_if(|known| known != device);
+        self.hold(now);
+    }
+
+    /// The sums of all connections that were not recorded, and their device if it is the same.
+    pub fn take_total(&mut self) -> Option<(Suppressed, Option<Arc<str>>)> {
+        self.total.take().map(|total| (total.sums, total.device))
+    }
+
+    /// When held events are to be written, as far as there are tokens.
+    #[must_use]
+    pub const fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Held events were written as far as there were tokens; some may be left.
+    pub fn settled(&mut self, is_left: bool, now: Instant) {
+        self.due = is_left.then(|| now + SUMS_AFTER);
+    }
+
+    fn hold(&mut self, now: Instant) {
+        self.due.get_or_insert_with(|| now + SUMS_AFTER);
+    }
+}
+
+impl Account {
+    /// Limits the credit after a batch.
+    pub fn save(&mut self) {
+        self.credit = self.credit.min(CREDIT_MAX);
+    }
+
+    /// Whether the open of the connection is not recorded yet.
+    #[must_use]
+    pub fn is_open_held(&self) -> bool {
+        self.held.as_ref().is_some_and(|it| it.opened.is_some())
+    }
+
+    /// Whether empty messages are held.
+    #[must_use]
+    pub fn has_empties(&self) -> bool {
+        self.held.as_ref().is_some_and(|it| it.sums.empty != 0)
+    }
+
+    /// Whether events are held.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// The device, if events are held.
+    #[must_use]
+    pub fn device(&self) -> Option<Arc<str>> {
+        let held = self.held.as_ref()?;
+        Some(Arc::clone(&held.source.device))
+    }
+
+    /// Takes the held events.
+    pub fn take(&mut self) -> Option<Box<Held>> {
+        self.held.take()
+    }
+
+    /// Puts back the rest of the held events.
+    pub fn put_back(&mut self, held: Box<Held>) {
+        let is_left = held.opened.is_some() || !held.sums.is_empty();
+        self.held = is_left.then_some(held);
+    }
+
+    fn held(&mut self, event: &Event) -> &mut Held {
+        self.held.get_or_insert_with(|| {
+            Box::new(Held {
+                source: Arc::clone(&event.source),
+                opened: None,
+                sums: Suppressed::since(event.time),
+                empty_times: Vec::new(),
+            })
+        })
+    }
+}
+
+impl Held {
+    /// Takes the empty messages out of the counts if they take less space one by one; returns their times.
+    pub fn take_short_run(&mut self) -> Option<Vec<SystemTime>> {
+        let run = std::mem::take(&mut self.empty_times);
+        if run.len() as u64 != self.sums.empty {
+            return None;
+        }
+        self.sums.empty = 0;
+        Some(run)
+    }
+
+    fn since(&self) -> SystemTime {
+        let opened = self.opened.as_ref().map(|(_, time)| *time);
+        opened.map_or(self.sums.since, |time| time.min(self.sums.since))
+    }
+
+    fn add(&mut self, evidence: Evidence, time: SystemTime) {
+        if self.sums.is_empty() {
+            self.sums.since = time;
+        }
+        match evidence {
+            Evidence::Empty => {
+                self.sums.empty += 1;
+                if self.empty_times.len() < SHORT_RUN {
+                    self.empty_times.push(time);
+                }
+            }
+            Evidence::End => self.sums.ends += 1,
+            Evidence::Fault(kind) => self.sums.fault(kind),
+        }
+    }
+}

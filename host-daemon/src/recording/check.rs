@@ -1,0 +1,9 @@
+//! Checks recordings and repairs torn ones.
+
+pub mod finding;
+pub mod rebuild;
+pub mod recover;
+pub mod repair;
+pub mod sequences;
+pub mod survey;
+pub mod verify;

@@ -1,0 +1,141 @@
+//! Writes a batch: its messages and pieces, and the events between them that the budget allows.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::engine::batch::{Batch, Item};
+use crate::engine::counters::FaultKind;
+use crate::engine::event::{Event, Position};
+use crate::output::json::Note;
+use crate::recorded::budget::Evidence;
+use crate::recording::write::log::{Conn, Open, Writer, nanoseconds};
+use crate::recording::write::segment::Kind;
+use crate::recording::write::sync::Abandoned;
+
+impl Writer {
+    pub(super) fn batch(
+        &mut self,
+        open: &mut Open,
+        event: &Event,
+        batch: &Batch,
+        position: &Position,
+    ) -> Result<(), Abandoned> {
+        let source = &*event.source;
+        let conn = self.conns.get_mut(&source.conn).map(std::mem::take);
+        let mut conn = conn.unwrap_or_default();
+        self.budget.earn(&mut conn.account, batch.blocks().1);
+        let device = self.devices.get(&source.device);
+        let (mut blocks, mut pieces) =
+            device.map_or((0, 0), |device| (device.blocks, device.pieces));
+        match batch.only_blocks() {
+            Some(whole) => {
+                let time_ns = nanoseconds(event.time);
+                for bytes in whole {
+                    if bytes.is_empty() || conn.account.is_held() {
+                        self.block(open, &mut conn, event, &mut blocks, bytes)?;
+                    } else {
+                        let known = &mut conn.channels.blocks;
+                        open.block(&self.common, known, source, &mut blocks, time_ns, bytes)?;
+                    }
+                }
+            }
+            None => {
+                let sequences = (&mut blocks, &mut pieces);
+                self.items(open, &mut conn, event, batch, *position, sequences)?;
+            }
+        }
+        conn.account.save();
+        if conn.account.has_empties() && self.budget.pay(&mut conn.account, Instant::now()) {
+            self.write_held(open, &mut conn, &mut blocks, event.time)?;
+        }
+        self.conns.insert(source.conn, conn);
+        let device = match self.devices.get_mut(&source.device) {
+            Some(device) => device,
+            None => self.devices.entry(Arc::clone(&source.device)).or_default(),
+        };
+        (device.blocks, device.pieces, device.file) = (blocks, pieces, self.number);
+        Ok(())
+    }
+
+    /// Writes a message, unless it is empty and held.
+    fn block(
+        &mut self,
+        open: &mut Open,
+        conn: &mut Conn,
+        event: &Event,
+        sequence: &mut u32,
+        bytes: &[u8],
+    ) -> Result<(), Abandoned> {
+        if bytes.is_empty() {
+            if !self.admit(conn, event, Evidence::Empty) {
+                return Ok(());
+            }
+        } else if conn.account.is_held() {
+            self.before_payload(open, conn, sequence, event.time)?;
+        }
+        let (known, time_ns) = (&mut conn.channels.blocks, nanoseconds(event.time));
+        open.block(&self.common, known, &event.source, sequence, time_ns, bytes)
+    }
+
+    /// Writes a batch that holds not only messages.
+    fn items(
+        &mut self,
+        open: &mut Open,
+        conn: &mut Conn,
+        event: &Event,
+        batch: &Batch,
+        mut position: Position,
+        (blocks, pieces): (&mut u32, &mut u32),
+    ) -> Result<(), Abandoned> {
+        for item in batch.items() {
+            let note = match item {
+                Item::Block(bytes) => {
+                    self.block(open, conn, event, blocks, bytes)?;
+                    None
+                }
+                Item::Piece { bytes, first, last } => {
+                    if conn.account.is_held() && !bytes.is_empty() {
+                        self.before_payload(open, conn, blocks, event.time)?;
+                    }
+                    self.budget.earn(&mut conn.account, bytes.len() as u64);
+                    let known = &mut conn.channels.pieces;
+                    let channel = open.channel(known, &event.source, Kind::Pieces)?;
+                    let time_ns = nanoseconds(event.time);
+                    open.message(&self.common, channel, *pieces, time_ns, bytes)?;
+                    *pieces = pieces.wrapping_add(1);
+                    Some(Note::Piece {
+                        seq: position.seq,
+                        offset: if first { 0 } else { position.offset },
+                        len: bytes.len(),
+                        first,
+                        last,
+                    })
+                }
+                Item::End => {
+                    let is_recorded =
+                        position.in_series != 0 || self.admit(conn, event, Evidence::End);
+                    is_recorded.then_some(Note::End {
+                        blocks: position.in_series,
+                    })
+                }
+                Item::Fault(ref fault) => {
+                    let evidence = Evidence::Fault(FaultKind::of(fault));
+                    if self.admit(conn, event, evidence) {
+                        self.note(open, event, &Note::Fault(fault))?;
+                    }
+                    None
+                }
+            };
+            if let Some(note) = note {
+                self.note(open, event, &note)?;
+            }
+            position.pass(&item);
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, conn: &mut Conn, event: &Event, evidence: Evidence) -> bool {
+        self.budget
+            .admit(&mut conn.account, event, evidence, Instant::now)
+    }
+}

@@ -1,0 +1,166 @@
+//! Writes the events that the [budget](crate::recorded::budget) holds: late opens, short runs of empty messages, counts.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use framing_core::{AnyFraming, Blocks};
+
+use crate::engine::event::{Event, Source, Suppressed, What};
+use crate::output::json::Note;
+use crate::payload::Decoder;
+use crate::recorded::budget::Held;
+use crate::recording::write::log::{Conn, Open, Writer, nanoseconds};
+use crate::recording::write::sync::Abandoned;
+
+impl Writer {
+    /// Writes the held events that belong before a payload: the open, and the empty messages. `blocks` is the next
+    /// sequence number.
+    pub(super) fn before_payload(
+        &mut self,
+        open: &mut Open,
+        conn: &mut Conn,
+        blocks: &mut u32,
+        time: SystemTime,
+    ) -> Result<(), Abandoned> {
+        if !conn.account.is_open_held() && !conn.account.has_empties() {
+            return Ok(());
+        }
+        let Some(mut held) = conn.account.take() else {
+            return Ok(());
+        };
+        self.write_open(open, &mut held)?;
+        if held.sums.empty != 0 {
+            self.write_empties(open, conn, &mut held, blocks)?;
+        }
+        if held.sums.empty != 0 {
+            self.write_counts(open, &mut held, blocks, time)?;
+        }
+        conn.account.put_back(held);
+        Ok(())
+    }
+
+    /// Writes all held events of a connection.
+    pub(super) fn write_held(
+        &mut self,
+        open: &mut Open,
+        conn: &mut Conn,
+        blocks: &mut u32,
+        time: SystemTime,
+    ) -> Result<(), Abandoned> {
+        let Some(mut held) = conn.account.take() else {
+            return Ok(());
+        };
+        self.write_open(open, &mut held)?;
+        self.write_empties(open, conn, &mut held, blocks)?;
+        self.write_counts(open, &mut held, blocks, time)
+    }
+
+    /// Writes the held events of each connection for which there are tokens, and the counts of connections that are
+    /// not recorded. With `last`, at the end of the recording, writes everything.
+    pub(super) fn write_sums(&mut self, last: bool) -> Result<(), Abandoned> {
+        let (now, time) = (Instant::now(), SystemTime::now());
+        let held = self.conns.iter().filter(|(_, conn)| conn.account.is_held());
+        let held: Vec<u64> = held.map(|(number, _)| *number).collect();
+        let mut is_left = false;
+        for number in held {
+            // Each may need channels of its own: before the connection is taken, whose channels another file changes.
+            self.rotate_if_due()?;
+            let Some(mut conn) = self.conns.get_mut(&number).map(std::mem::take) else {
+                continue;
+            };
+            if last && conn.account.is_open_held() {
+                if let Some(held) = conn.account.take() {
+                    self.budget.total(&held, now);
+                }
+            } else if last || self.budget.pay(&mut conn.account, now) {
+                let device = conn.account.device().unwrap_or_default();
+                let mut blocks = self.next_block(&device);
+                self.with_open(|writer, open| {
+                    writer.write_held(open, &mut conn, &mut blocks, time)
+                })?;
+                if let Some(device) = self.devices.get_mut(&device) {
+                    device.blocks = blocks;
+                }
+            } else {
+                is_left = true;
+            }
+            self.conns.insert(number, conn);
+        }
+        if let Some((sums, device)) = self.budget.take_total() {
+            let source = Arc::new(Source {
+                conn: 0,
+                device: device.unwrap_or_default(),
+                framing: AnyFraming::Blocks(Blocks),
+                decoder: Decoder::default(),
+            });
+            self.rotate_if_due()?;
+            self.with_open(|writer, open| writer.write_suppressed(open, source, sums, time))?;
+        }
+        self.budget.settled(is_left, now);
+        Ok(())
+    }
+
+    fn write_open(&mut self, open: &mut Open, held: &mut Held) -> Result<(), Abandoned> {
+        let Some((peer, time)) = held.opened.take() else {
+            return Ok(());
+        };
+        let opened = Event {
+            source: Arc::clone(&held.source),
+            time,
+            what: What::Opened { peer: peer.clone() },
+        };
+        self.note(open, &opened, &Note::Opened(&peer))
+    }
+
+    /// Writes empty messages one by one, if they are few.
+    fn write_empties(
+        &mut self,
+        open: &mut Open,
+        conn: &mut Conn,
+        held: &mut Held,
+        blocks: &mut u32,
+    ) -> Result<(), Abandoned> {
+        for time in held.take_short_run().unwrap_or_default() {
+            let (known, time_ns) = (&mut conn.channels.blocks, nanoseconds(time));
+            open.block(&self.common, known, &held.source, blocks, time_ns, b"")?;
+        }
+        Ok(())
+    }
+
+    /// Writes the counts of one connection. Empty messages among them keep their sequence numbers.
+    fn write_counts(
+        &mut self,
+        open: &mut Open,
+        held: &mut Held,
+        blocks: &mut u32,
+        time: SystemTime,
+    ) -> Result<(), Abandoned> {
+        let mut sums = std::mem::replace(&mut held.sums, Suppressed::since(time));
+        if sums.is_empty() {
+            return Ok(());
+        }
+        if sums.empty != 0 {
+            sums.seq = Some(u64::from(*blocks));
+            // In 32 bits, like all sequence numbers of the format.
+            *blocks = blocks.wrapping_add(sums.empty as u32);
+        }
+        self.write_suppressed(open, Arc::clone(&held.source), sums, time)
+    }
+
+    fn write_suppressed(
+        &mut self,
+        open: &mut Open,
+        source: Arc<Source>,
+        sums: Suppressed,
+        time: SystemTime,
+    ) -> Result<(), Abandoned> {
+        self.common.stats.suppressed(&sums);
+        open.chunk_blocks += sums.empty;
+        let event = Event {
+            source,
+            time,
+            what: What::Suppressed(Box::new(sums.clone())),
+        };
+        self.note(open, &event, &Note::Suppressed(&sums))
+    }
+}

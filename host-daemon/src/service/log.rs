@@ -1,0 +1,359 @@
+//! The log on standard error, written by a thread of its own: who does not read it holds nobody up.
+//!
+//! `tracing-appender` is not used for this: its queue cannot be waited for, and what it cannot say at the end it
+//! prints on standard output, which is not its to write on.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::engine::peer_log;
+use tracing::warn;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::{DefaultFields, Format};
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::{EnvFilter, reload};
+
+/// Lines that wait to be written at most; one more is lost, and counted.
+const LINES_MAX: usize = 4096;
+/// How long [`tell`] and [`finish`] wait for a reader who takes nothing, each.
+const STUCK: Duration = Duration::from_millis(500);
+/// How long they wait for one who reads slowly, each.
+const SLOW: Duration = Duration::from_millis(1000);
+/// How long they wait for the thread to have its turn, on a machine that is busy.
+const BUSY: Duration = Duration::from_secs(5);
+/// How often they look.
+const LOOK: Duration = Duration::from_millis(1);
+
+static LOG: OnceLock<Log> = OnceLock::new();
+static FILTER: OnceLock<Filter> = OnceLock::new();
+
+/// Starts the thread, to which panics are told as well. What is told before this is written at once.
+///
+/// # Errors
+/// Where the system starts no thread.
+pub fn start() -> io::Result<()> {
+    let (lines, queue) = sync_channel(LINES_MAX);
+    std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || write(&queue))?;
+    // Started twice, the second thread finds its queue closed and ends.
+    let _ = LOG.set(Log {
+        lines,
+        lost: AtomicU64::new(0),
+        lost_untold: AtomicU64::new(0),
+        sent: AtomicU64::new(0),
+        begun: AtomicU64::new(0),
+        written: AtomicU64::new(0),
+        summary_due: AtomicBool::new(false),
+        summarized: Mutex::default(),
+    });
+    std::panic::set_hook(Box::new(|panic| {
+        let trace = Backtrace::capture();
+        match trace.status() {
+            BacktraceStatus::Captured => tell(format_args!("blocksd: {panic}\n{trace}")),
+            _ => tell(format_args!("blocksd: {panic}")),
+        }
+    }));
+    Ok(())
+}
+
+/// The environment variable that goes before `--log`.
+const VARIABLE: &str = "RUST_LOG";
+
+type Filter = reload::Handle<EnvFilter, Formatted>;
+type Formatted = fmt::Formatter<DefaultFields, Format, Lines>;
+
+/// What is logged, checked: `info`, or `host_daemon::recording=debug,info`.
+///
+/// # Errors
+/// Where it says nothing that can be logged by.
+pub fn directives(text: &str) -> Result<String, String> {
+    let refuse = |part: &str| {
+        format!(
+            "`{part}` is not off, error, warn, info, debug, trace or TARGET=LEVEL, as in host_daemon::recording=debug,info"
+        )
+    };
+    for part in text.split(',') {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        // A word that is not a level would be taken for a module, and all else be silent.
+        if level.trim().parse::<LevelFilter>().is_err() {
+            return Err(refuse(part));
+        }
+    }
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(refuse(text)),
+    }
+}
+
+/// Logs from now on what `RUST_LOG` asks for; without it, what `level` says.
+pub fn subscribe(level: &str) {
+    let (filter, wrong) = filter(level);
+    let builder = tracing_subscriber::fmt()
+        .with_writer(Lines)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        // A log that nobody reads is no reason to panic.
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_filter_reloading();
+    let _ = FILTER.set(builder.reload_handle());
+    builder.init();
+    if let Some(wrong) = wrong {
+        warn!("{VARIABLE} is not used: {wrong}");
+    }
+}
+
+/// Logs from now on what `level` says, unless `RUST_LOG` says otherwise.
+///
+/// # Errors
+/// Why it is as before.
+pub fn change(level: &str) -> Result<(), String> {
+    if std::env::var_os(VARIABLE).is_some_and(|text| !text.is_empty()) {
+        warn!("{VARIABLE} is set, and goes before `log`");
+    }
+    let filter = filter(level).0;
+    let handle = FILTER.get().ok_or("nothing is logged")?;
+    handle.reload(filter).map_err(|error| error.to_string())
+}
+
+/// What the environment asks for, or else `level`; and why the former is not used.
+fn filter(level: &str) -> (EnvFilter, Option<String>) {
+    let asked = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
+    match asked.map(|text| EnvFilter::builder().parse(text)) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(wrong)) => (EnvFilter::new(level), Some(wrong.to_string())),
+        None => (EnvFilter::new(level), None),
+    }
+}
+
+/// A line on standard error, behind what was logged before. It is one that people and programs wait for: where the
+/// queue is full it waits up to a second for its place, and only then counts as lost.
+pub fn tell(line: std::fmt::Arguments<'_>) {
+    let mut line = format!("{line}\n").into_bytes();
+    let Some(log) = LOG.get() else {
+        let _ = write_line(&line);
+        return;
+    };
+    let mut patience = Patience::new(log);
+    while let Err(back) = log.try_send(line) {
+        if patience.is_at_end(log) {
+            log.lose();
+            return;
+        }
+        line = back;
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Writes how many warnings about peers were suppressed since the last such line.
+pub fn tell_suppressed() {
+    if let Some(text) = LOG.get().and_then(Log::summary) {
+        tell(format_args!("{text}"));
+    }
+}
+
+/// A warning was suppressed: has the log thread write their number after a while.
+pub(crate) fn expect_summary() {
+    if let Some(log) = LOG.get()
+        && !log.summary_due.swap(true, Ordering::AcqRel)
+    {
+        // Wakes the thread. If the queue is full, the thread is awake.
+        let _ = log.try_send(Vec::new());
+    }
+}
+
+/// Waits until all is written; for up to a second, and half of it for a reader who takes nothing.
+pub fn finish() {
+    let Some(log) = LOG.get() else {
+        return;
+    };
+    let mut patience = Patience::new(log);
+    while log.written.load(Ordering::Acquire) < log.sent.load(Ordering::Acquire)
+        && !patience.is_at_end(log)
+    {
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Lines that were lost so far, because standard error took none.
+#[must_use]
+pub fn lost() -> u64 {
+    LOG.get().map_or(0, |log| log.lost.load(Ordering::Relaxed))
+}
+
+/// What writes a line into the queue.
+#[derive(Debug)]
+struct Log {
+    lines: SyncSender<Line>,
+    lost: AtomicU64,
+    /// Of the lost ones, those of which the log does not tell yet.
+    lost_untold: AtomicU64,
+    sent: AtomicU64,
+    /// Lines that the thread has begun to write, and those that it is done with.
+    begun: AtomicU64,
+    written: AtomicU64,
+    /// Warnings about peers were suppressed since the last line about them.
+    summary_due: AtomicBool,
+    /// How many of them that line included.
+    summarized: Mutex<[u64; peer_log::Kind::ALL.len()]>,
+}
+
+/// A line, and how many were lost in front of it.
+#[derive(Debug)]
+struct Line {
+    text: Vec<u8>,
+    lost: u64,
+}
+
+impl Log {
+    /// Gives the line back where the queue is full.
+    fn try_send(&self, text: Vec<u8>) -> Result<(), Vec<u8>> {
+        let lost = self.lost_untold.swap(0, Ordering::Relaxed);
+        // Counted first: otherwise it could be written before it was sent.
+        self.sent.fetch_add(1, Ordering::AcqRel);
+        match self.lines.try_send(Line { text, lost }) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) => {
+                self.sent.fetch_sub(1, Ordering::AcqRel);
+                self.lost_untold.fetch_add(lost, Ordering::Relaxed);
+                Err(line.text)
+            }
+        }
+    }
+
+    /// The next line about suppressed warnings, if there are any.
+    fn summary(&self) -> Option<String> {
+        self.summary_due.store(false, Ordering::Release);
+        let mut summarized = self.summarized.lock();
+        peer_log::summary(summarized.as_mut().ok()?)
+    }
+
+    fn lose(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        self.lost_untold.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How long is waited for the reader: as long as he reads, but not for ever.
+#[derive(Debug)]
+struct Patience {
+    since: Instant,
+    moved: Instant,
+    begun: u64,
+}
+
+impl Patience {
+    fn new(log: &Log) -> Self {
+        Self {
+            since: Instant::now(),
+            moved: Instant::now(),
+            begun: log.begun.load(Ordering::Acquire),
+        }
+    }
+
+    fn is_at_end(&mut self, log: &Log) -> bool {
+        let begun = log.begun.load(Ordering::Acquire);
+        if log.written.load(Ordering::Acquire) == begun {
+            // It is not the reader who is waited for.
+            self.moved = Instant::now();
+            return BUSY < self.since.elapsed();
+        }
+        if begun != self.begun {
+            (self.begun, self.moved) = (begun, Instant::now());
+        }
+        STUCK < self.moved.elapsed() || SLOW < self.since.elapsed()
+    }
+}
+
+/// The thread.
+fn write(queue: &Receiver<Line>) {
+    let mut summary_at = None;
+    loop {
+        let line = match summary_at {
+            None => queue.recv().map_err(RecvTimeoutError::from),
+            Some(at) => queue.recv_timeout(Instant::saturating_duration_since(&at, Instant::now())),
+        };
+        match line {
+            Ok(line) => write_next(&line),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let Some(log) = LOG.get() else {
+            continue;
+        };
+        if summary_at.is_some_and(|at| at <= Instant::now()) {
+            summary_at = None;
+            if let Some(text) = log.summary()
+                && write_line(format!("{text}\n").as_bytes()).is_err()
+            {
+                log.lose();
+            }
+        } else if log.summary_due.load(Ordering::Acquire) {
+            summary_at.get_or_insert_with(|| Instant::now() + peer_log::SUMMARY_AFTER);
+        }
+    }
+}
+
+fn write_next(Line { text, lost }: &Line) {
+    if let Some(log) = LOG.get() {
+        log.begun.fetch_add(1, Ordering::AcqRel);
+    }
+    if *lost != 0 {
+        let note = format!("blocksd: {lost} lines of the log are lost here; nobody read it\n");
+        let _ = write_line(note.as_bytes());
+    }
+    let written = write_line(text);
+    if let Some(log) = LOG.get() {
+        if written.is_err() {
+            log.lose();
+        }
+        log.written.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Who shares standard error with us may have made it one that does not wait.
+fn write_line(mut line: &[u8]) -> io::Result<()> {
+    let mut stderr = io::stderr().lock();
+    while !line.is_empty() {
+        match stderr.write(line) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(len) => line = line.get(len..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(LOOK),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What the subscriber writes to: a line at each call.
+#[derive(Clone, Copy, Debug)]
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(log) = LOG.get()
+            && log.try_send(line.to_vec()).is_err()
+        {
+            log.lose();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        *self
+    }
+}
