@@ -44,6 +44,8 @@ mod health;
 #[cfg(feature = "daemon")]
 mod hostile;
 #[cfg(feature = "daemon")]
+mod imports;
+#[cfg(feature = "daemon")]
 mod install;
 #[cfg(feature = "daemon")]
 mod limits;
