@@ -191,7 +191,7 @@ fn rooms_import_what_the_rules_allow() {
                 || *allowed == target.trim_end_matches('!')
                 || root.is_some_and(|root| is_below(to, root))
         };
-        if room != target && !allowed.iter().any(|allowed| is_allowed(&allowed)) {
+        if room != target && !allowed.iter().any(|allowed| is_allowed(allowed)) {
             found.insert((from.as_str(), target));
         }
     }
@@ -304,7 +304,7 @@ fn collect(tokens: TokenStream, module: &str, home: &str, found: &mut BTreeSet<S
             }
             TokenTree::Ident(word) if is_path(&tokens[at + 1..]) => {
                 if let Some(base) = base(&word.to_string(), module, home) {
-                    at = follow(&tokens, at + 3, module, &base, found);
+                    at = follow(&tokens, at + 3, &base, found);
                     continue;
                 }
             }
@@ -316,13 +316,7 @@ fn collect(tokens: TokenStream, module: &str, home: &str, found: &mut BTreeSet<S
 }
 
 /// Follows a path after `base::`; returns where it ends.
-fn follow(
-    tokens: &[TokenTree],
-    mut at: usize,
-    module: &str,
-    base: &str,
-    found: &mut BTreeSet<String>,
-) -> usize {
+fn follow(tokens: &[TokenTree], mut at: usize, base: &str, found: &mut BTreeSet<String>) -> usize {
     let mut path = base.to_owned();
     loop {
         match tokens.get(at) {
@@ -336,7 +330,7 @@ fn follow(
                 let is_comma =
                     |it: &TokenTree| matches!(it, TokenTree::Punct(it) if it.as_char() == ',');
                 for part in tokens.split(is_comma).filter(|part| !part.is_empty()) {
-                    follow(part, 0, module, &path, found);
+                    follow(part, 0, &path, found);
                 }
                 return at + 1;
             }
