@@ -191,7 +191,7 @@ fn rooms_import_what_the_rules_allow() {
                 || *allowed == target.trim_end_matches('!')
                 || root.is_some_and(|root| is_below(to, root))
         };
-        if room != target && !allowed.iter().any(|allowed| is_allowed(allowed)) {
+        if room != target && !allowed.iter().any(is_allowed) {
             found.insert((from.as_str(), target));
         }
     }
