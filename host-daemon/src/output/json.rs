@@ -153,7 +153,7 @@ impl Head {
             conn_device: match (conn, &*source.device) {
                 // Of more than one device.
                 (0, "") => String::new(),
-                // Of a recording that does not tell, or of more than one connection.
+                // The recording does not say, or has more than one connection.
                 (0, _) => format!(r#","device":{device}"#),
                 _ => format!(r#","conn":{conn},"device":{device}"#),
             },

@@ -30,7 +30,7 @@ pub(super) fn bind(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
 /// Whether a socket can be made there, as far as that is known without doing it.
 ///
 /// # Errors
-/// Where there is a file that is not a socket; where there is no folder for it.
+/// The path is a file that is not a socket, or its folder does not exist.
 pub(super) fn check(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(file) if file.file_type().is_socket() => Ok(()),
