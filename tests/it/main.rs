@@ -107,5 +107,7 @@ mod tidy;
 mod timeouts;
 mod transport;
 #[cfg(feature = "daemon")]
+mod verdicts;
+#[cfg(feature = "daemon")]
 mod verify;
 mod writing;
