@@ -96,7 +96,7 @@ impl Lock {
             };
             let (blocks, bytes_lost) = (recovered.blocks, recovered.lost_bytes);
             stats.repaired(blocks, bytes_lost);
-            warn!(file = %from.display(), "recording: a torn file was repaired: {blocks} blocks recovered, {bytes_lost} bytes lost");
+            warn!(file = %from.display(), "recording: a torn file was repaired: {blocks} blocks recovered, {bytes_lost} bytes lost{}", recovered.disorder());
             if let Some(original) = original {
                 warn!(file = %original.display(), "recording: the original is kept, since more is lost than an unfinished record");
             }

@@ -165,6 +165,7 @@ const CIRCLES: &[&[&str]] = &[
     &["payload::cbor", "payload::json", "payload::value"],
     &[
         "recording::check::finding",
+        "recording::check::order",
         "recording::check::recover",
         "recording::check::repair",
         "recording::check::survey",

@@ -21,6 +21,8 @@ mod channels;
 #[cfg(feature = "daemon")]
 mod chaos;
 #[cfg(feature = "daemon")]
+mod chunk_borders;
+#[cfg(feature = "daemon")]
 mod config;
 mod corpus;
 #[cfg(feature = "daemon")]

@@ -67,17 +67,16 @@ pub struct Unrepaired {
 pub fn repair_dir(
     directory: &Path,
 ) -> Result<impl Iterator<Item = Result<Repaired, Unrepaired>>, Failure> {
-    let mut torn = Vec::new();
-    for path in files(directory)? {
+    let mut torn = entries(directory)?;
+    torn.retain(|path| {
         let name = path.file_name().unwrap_or_default();
-        if name.to_str().and_then(filename::state) == Some(State::Part) {
-            torn.push(path);
-        }
-    }
+        name.to_str().and_then(filename::state) == Some(State::Part)
+    });
     let directory = directory.to_owned();
     Ok(torn.into_iter().map(move |from| {
         let sealed = from.with_extension("");
-        repair(&directory, &from, &sealed).map_err(|failure| Unrepaired {
+        let repaired = check_regular(&from).and_then(|()| repair(&directory, &from, &sealed));
+        repaired.map_err(|failure| Unrepaired {
             path: from,
             failure,
         })
@@ -137,18 +136,8 @@ pub fn is_locked(directory: &Path) -> bool {
 /// # Errors
 /// [`Failure::File`].
 pub fn files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let failure = |error| Failure::File {
-        path: directory.into(),
-        error,
-    };
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failure)? {
-        let path = entry.map_err(failure)?.path();
-        if path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort_unstable();
+    let mut files = entries(directory)?;
+    files.retain(|path| path.is_file());
     Ok(files)
 }
 
@@ -167,6 +156,32 @@ pub fn sealed_name(path: &Path, ending: &str) -> Option<PathBuf> {
     let is_so = path.extension() == Some(OsStr::new(ending));
     let sealed = path.with_extension("");
     (is_so && sealed.extension() == Some(OsStr::new(SEALED))).then_some(sealed)
+}
+
+/// What is in a directory, in the order of the names.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failure = |error| Failure::File {
+        path: directory.into(),
+        error,
+    };
+    let entries = fs::read_dir(directory).map_err(failure)?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<_> = paths.collect::<io::Result<_>>().map_err(failure)?;
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// Refuses what cannot be read like a file. To open a pipe would take for ever.
+fn check_regular(path: &Path) -> Result<(), Failure> {
+    let failure = |error| Failure::File {
+        path: path.into(),
+        error,
+    };
+    if !fs::metadata(path).map_err(failure)?.is_file() {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+        return Err(failure(error));
+    }
+    Ok(())
 }
 
 /// Opens the file of a lock. Never waits: a pipe in its place is refused, not opened.
