@@ -196,7 +196,7 @@ fn bounds_on_connections_and_the_level_of_the_log_are_reloaded() {
              max-connections-per-device = {device}\nlog = '{log}'"
         )
     };
-    let mut daemon = Daemon::start(&config(1, 1, "warn"));
+    let mut daemon = Daemon::start(&config(2, 1, "warn"));
     let mut first = daemon.connect();
     first.write_all(b"first\n").unwrap();
     daemon.assert_last(1, "first");
