@@ -15,7 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::counters::FaultKind;
 use crate::engine::event::{Event, Peer, Source, Suppressed};
-use crate::engine::limit::{Limiter, Origin, Rate};
+use crate::engine::limit::{Cell, Limiter, Rate};
+use crate::engine::origin::Origin;
 
 /// Events without payload of one address, or of one IPv6 /64 network.
 pub const EACH: Rate = Rate {
@@ -62,7 +63,7 @@ struct Total {
 /// The budget of one connection.
 #[derive(Debug, Default)]
 pub struct Account {
-    origin: Origin,
+    cell: Cell,
     /// Its open was paid with tokens.
     has_tokens: bool,
     credit: u32,
@@ -106,12 +107,12 @@ impl Default for Budget {
 impl Budget {
     /// The account of a connection that was opened. Its open is recorded unless it is [held](Account::is_open_held).
     pub fn open(&mut self, event: &Event, peer: &Peer, now: Instant) -> Account {
-        let origin = self.limiter.origin_of_peer(peer);
+        let cell = self.limiter.cell(&Origin::of_peer(peer));
         let mut account = Account {
-            origin,
+            cell,
             ..Account::default()
         };
-        account.has_tokens = self.limiter.take(origin, OPEN_TOKENS, now);
+        account.has_tokens = self.limiter.take(cell, OPEN_TOKENS, now);
         if !account.has_tokens {
             account.held(event).opened = Some((peer.clone(), event.time));
             self.hold(now);
@@ -122,7 +123,7 @@ impl Budget {
     /// Bytes of payload were received.
     pub fn earn(&mut self, account: &mut Account, bytes: u64) {
         if bytes != 0 && std::mem::take(&mut account.has_tokens) {
-            self.limiter.give_back(account.origin, OPEN_TOKENS);
+            self.limiter.give_back(account.cell, OPEN_TOKENS);
         }
         let credit = u32::try_from(bytes.saturating_mul(BYTE_CREDIT)).unwrap_or(u32::MAX);
         account.credit = account.credit.saturating_add(credit);
@@ -149,7 +150,7 @@ impl Budget {
         // Empty messages are paid for together, after the batch. While events are held, tokens are kept for their
         // counts.
         let is_tried = evidence != Evidence::Empty && account.held.is_none();
-        if is_tried && self.limiter.take(account.origin, 1, now) {
+        if is_tried && self.limiter.take(account.cell, 1, now) {
             return true;
         }
         account.held(event).add(evidence, event.time);
@@ -168,7 +169,7 @@ impl Budget {
             0
         };
         let sums = u32::from(!held.sums.is_empty());
-        self.limiter.take(account.origin, open + sums, now)
+        self.limiter.take(account.cell, open + sums, now)
     }
 
     /// Adds the held events of a connection that is not recorded.
