@@ -212,7 +212,7 @@ pub enum Reason {
     BlockTimeout,
     /// The peer did not accept the reply in time.
     ReplyTimeout,
-    /// All places were taken, and a device with fewer connections needed one.
+    /// All places were taken, and an origin or a device with fewer connections needed one.
     Evicted,
     /// Unfinished messages held too much memory.
     Memory,
