@@ -87,6 +87,8 @@ mod repair;
 #[cfg(feature = "daemon")]
 mod replay;
 #[cfg(feature = "daemon")]
+mod replies;
+#[cfg(feature = "daemon")]
 mod scripts;
 #[cfg(feature = "daemon")]
 mod send;

@@ -212,6 +212,8 @@ pub enum Reason {
     BlockTimeout,
     /// The peer did not accept the reply in time.
     ReplyTimeout,
+    /// The daemon could not keep or read the reply: its disk is full, or a file cannot be opened.
+    ReplyFailed,
     /// All places were taken, and an origin or a device with fewer connections needed one.
     Evicted,
     /// Unfinished messages held too much memory.
@@ -228,7 +230,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::End,
         Self::Eof,
         Self::Idle,
@@ -236,6 +238,7 @@ impl Reason {
         Self::HeaderTimeout,
         Self::BlockTimeout,
         Self::ReplyTimeout,
+        Self::ReplyFailed,
         Self::Evicted,
         Self::Memory,
         Self::Limit,
@@ -255,6 +258,7 @@ impl Reason {
             Self::HeaderTimeout => "header_timeout",
             Self::BlockTimeout => "block_timeout",
             Self::ReplyTimeout => "reply_timeout",
+            Self::ReplyFailed => "reply_failed",
             Self::Evicted => "evicted",
             Self::Memory => "memory",
             Self::Limit => "limit",
