@@ -100,6 +100,8 @@ mod serve;
 mod signals;
 #[cfg(feature = "daemon")]
 mod simulation;
+#[cfg(feature = "daemon")]
+mod small_payloads;
 mod splits;
 #[cfg(feature = "daemon")]
 mod tidy;

@@ -89,11 +89,11 @@ pub struct Suppressed {
     pub since: SystemTime,
     /// The sequence number of the first of the empty messages in the topic of the device, if they have numbers there.
     pub seq: Option<u64>,
-    /// Connections that were opened and closed, and sent no payload.
+    /// Connections that were opened and closed.
     pub connections: u64,
     /// Messages without a byte in them.
     pub empty: u64,
-    /// Ends of series without a message.
+    /// Ends of series.
     pub ends: u64,
     /// Faults, in the order of [`FaultKind::ALL`].
     pub faults: [u64; FaultKind::ALL.len()],
