@@ -205,3 +205,27 @@ fn a_flood_of_newcomers_is_served_one_by_one_in_the_places_of_a_squatter() {
     });
     drop(squatters);
 }
+
+#[test]
+fn one_address_that_drips_locks_nobody_out_whatever_a_device_is() {
+    for device_by in ["ip", "peer", "listener"] {
+        let args = ["--max-connections", "20", "--device-by", device_by];
+        let mut server = Server::start(&args);
+        let mut squatters: Vec<_> = (0..20).map(|_| from("127.0.0.1", &server)).collect();
+        // A byte now and then: none of them is silent for long.
+        for squatter in &mut squatters {
+            squatter.write_all(b"\0\0\0\x01a").unwrap();
+        }
+        server.wait_for("block", 20);
+        for host in 0..5 {
+            let mut honest = from(&format!("127.0.0.{}", 2 + host), &server);
+            honest.write_all(b"\0\0\0\x02hi\0\0\0\0").unwrap();
+            let told = server.story(21 + 2 * host);
+            let end = "close end blocks=1 bytes=2";
+            assert_eq!(told.last().unwrap(), end, "{device_by}");
+            // The place is free again, and the address with most connections takes it.
+            squatters.push(from("127.0.0.1", &server));
+            server.wait_for("open", 22 + 2 * host as usize);
+        }
+    }
+}

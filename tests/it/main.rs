@@ -91,6 +91,8 @@ mod repair;
 #[cfg(feature = "daemon")]
 mod replay;
 #[cfg(feature = "daemon")]
+mod replies;
+#[cfg(feature = "daemon")]
 mod scripts;
 #[cfg(feature = "daemon")]
 mod send;
@@ -102,6 +104,8 @@ mod serve;
 mod signals;
 #[cfg(feature = "daemon")]
 mod simulation;
+#[cfg(feature = "daemon")]
+mod small_payloads;
 mod splits;
 #[cfg(feature = "daemon")]
 mod tidy;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
-use self::open::Open;
+use self::open::{Channel, Open};
 use crate::engine::event::{Event, What};
 use crate::output::json::{Head, Note, write_note};
 use crate::recorded::budget::{Account, Budget};
@@ -75,10 +75,30 @@ struct Conn {
 }
 
 /// The channels of a connection in the open file.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Channels {
-    blocks: Option<u16>,
-    pieces: Option<u16>,
+    blocks: Channel,
+    pieces: Channel,
+}
+
+impl Channels {
+    /// Not known yet. `has_open`: the open of the connection is recorded.
+    const fn new(has_open: bool) -> Self {
+        let unknown = Channel {
+            number: None,
+            has_open,
+        };
+        Self {
+            blocks: unknown,
+            pieces: unknown,
+        }
+    }
+}
+
+impl Default for Channels {
+    fn default() -> Self {
+        Self::new(true)
+    }
 }
 
 impl Writer {
@@ -225,7 +245,7 @@ impl Writer {
                 self.devices.entry(device).or_default().conns += 1;
                 let account = self.budget.open(event, peer, Instant::now());
                 let is_held = account.is_open_held();
-                let channels = Channels::default();
+                let channels = Channels::new(!is_held);
                 self.conns.insert(source.conn, Conn { channels, account });
                 match is_held {
                     true => Ok(()),
@@ -368,7 +388,7 @@ impl Writer {
         self.is_wary = open.part.broken.load(Ordering::Acquire);
         self.syncer.seal(&open.part, open.share)?;
         for conn in self.conns.values_mut() {
-            conn.channels = Channels::default();
+            conn.channels = Channels::new(!conn.account.is_open_held());
         }
         let number = self.number;
         self.devices

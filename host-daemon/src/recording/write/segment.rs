@@ -10,7 +10,7 @@ use mcap::{McapError, McapResult, WriteOptions};
 
 use crate::engine::event::Source;
 use crate::recording::format::nonce::{self, Mark};
-use crate::recording::format::record::{DEVICE, EVENTS_TOPIC};
+use crate::recording::format::record::{DEVICE, EVENTS_TOPIC, UNRECORDED};
 
 /// Channels that a file may have: the format counts them in 16 bits, from 1.
 pub const CHANNELS_MAX: usize = u16::MAX as usize;
@@ -110,7 +110,7 @@ impl Container {
     /// Whether the channels of one more connection may be too many: it is time for another file.
     #[must_use]
     pub const fn is_full(&self) -> bool {
-        self.channels + 3 >= CHANNELS_MAX
+        self.channels + 5 >= CHANNELS_MAX
     }
 
     /// Bytes in the present chunk, about.
@@ -125,11 +125,12 @@ impl Container {
         self.index_len
     }
 
-    /// The channel of a device. The same for connections that differ in nothing.
+    /// The channel of a device. The same for connections that differ in nothing. Those whose open is not recorded
+    /// (`has_open` is false) have one of their own, so that their messages are not taken for those of another connection.
     ///
     /// # Errors
     /// Where the file [is full](Self::is_full).
-    pub fn channel(&mut self, source: &Source, kind: Kind) -> io::Result<u16> {
+    pub fn channel(&mut self, source: &Source, kind: Kind, has_open: bool) -> io::Result<u16> {
         let decode = source.decoder.decoding().as_str();
         let (name, encoding) = match (kind, decode) {
             (Kind::Blocks, "cbor" | "json") => ("blocks", decode),
@@ -137,11 +138,14 @@ impl Container {
             (Kind::Pieces, _) => ("pieces", "raw"),
         };
         let topic = format!("{DEVICE}{}/{name}", source.device);
-        let metadata = BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             ("device".to_owned(), source.device.to_string()),
             ("framing".to_owned(), source.framing.to_string()),
             ("decode".to_owned(), decode.to_owned()),
         ]);
+        if !has_open {
+            metadata.insert(UNRECORDED.0.to_owned(), UNRECORDED.1.to_owned());
+        }
         self.begin_chunk()?;
         let added = self.writer.add_channel(0, &topic, encoding, &metadata);
         self.added(added, topic.len())

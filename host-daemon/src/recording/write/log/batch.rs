@@ -112,8 +112,7 @@ impl Writer {
                     })
                 }
                 Item::End => {
-                    let is_recorded =
-                        position.in_series != 0 || self.admit(conn, event, Evidence::End);
+                    let is_recorded = self.admit(conn, event, Evidence::End);
                     is_recorded.then_some(Note::End {
                         blocks: position.in_series,
                     })

@@ -9,12 +9,12 @@ use crate::engine::event::{Event, Source, Suppressed, What};
 use crate::output::json::Note;
 use crate::payload::Decoder;
 use crate::recorded::budget::Held;
-use crate::recording::write::log::{Conn, Open, Writer, nanoseconds};
+use crate::recording::write::log::{Channels, Conn, Open, Writer, nanoseconds};
 use crate::recording::write::sync::Abandoned;
 
 impl Writer {
-    /// Writes the held events that belong before a payload: the open, and the empty messages. `blocks` is the next
-    /// sequence number.
+    /// Writes the held events that belong before a payload: the open, if it is paid for, and the empty messages. `blocks`
+    /// is the next sequence number.
     pub(super) fn before_payload(
         &mut self,
         open: &mut Open,
@@ -22,13 +22,17 @@ impl Writer {
         blocks: &mut u32,
         time: SystemTime,
     ) -> Result<(), Abandoned> {
-        if !conn.account.is_open_held() && !conn.account.has_empties() {
+        let has_open =
+            conn.account.is_open_held() && self.budget.pay_open(&mut conn.account, Instant::now);
+        if !has_open && !conn.account.has_empties() {
             return Ok(());
         }
         let Some(mut held) = conn.account.take() else {
             return Ok(());
         };
-        self.write_open(open, &mut held)?;
+        if has_open {
+            self.write_open(open, conn, &mut held)?;
+        }
         if held.sums.empty != 0 {
             self.write_empties(open, conn, &mut held, blocks)?;
         }
@@ -50,7 +54,7 @@ impl Writer {
         let Some(mut held) = conn.account.take() else {
             return Ok(());
         };
-        self.write_open(open, &mut held)?;
+        self.write_open(open, conn, &mut held)?;
         self.write_empties(open, conn, &mut held, blocks)?;
         self.write_counts(open, &mut held, blocks, time)
     }
@@ -100,10 +104,16 @@ impl Writer {
         Ok(())
     }
 
-    fn write_open(&mut self, open: &mut Open, held: &mut Held) -> Result<(), Abandoned> {
+    fn write_open(
+        &mut self,
+        open: &mut Open,
+        conn: &mut Conn,
+        held: &mut Held,
+    ) -> Result<(), Abandoned> {
         let Some((peer, time)) = held.opened.take() else {
             return Ok(());
         };
+        conn.channels = Channels::new(true);
         let opened = Event {
             source: Arc::clone(&held.source),
             time,

@@ -30,16 +30,27 @@ pub(super) struct Open {
     pub(super) share: Share,
 }
 
+/// A channel of a connection, once it is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Channel {
+    pub(super) number: Option<u16>,
+    /// The open of the connection is recorded.
+    pub(super) has_open: bool,
+}
+
 impl Open {
     pub(super) fn channel(
         &mut self,
-        known: &mut Option<u16>,
+        known: &mut Channel,
         source: &Source,
         kind: Kind,
     ) -> Result<u16, Abandoned> {
-        match *known {
+        match known.number {
             Some(channel) => Ok(channel),
-            None => Ok(*known.insert(internal(self.container.channel(source, kind))?)),
+            None => {
+                let channel = self.container.channel(source, kind, known.has_open);
+                Ok(*known.number.insert(internal(channel)?))
+            }
         }
     }
 
@@ -48,7 +59,7 @@ impl Open {
     pub(super) fn block(
         &mut self,
         common: &Common,
-        known: &mut Option<u16>,
+        known: &mut Channel,
         source: &Source,
         sequence: &mut u32,
         time_ns: u64,
