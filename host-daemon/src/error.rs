@@ -138,6 +138,15 @@ pub enum Failure {
     },
     /// The connection failed.
     Connection(io::Error),
+    /// A command failed after a part of its work.
+    Partly {
+        /// Why it failed.
+        failure: Box<Failure>,
+        /// What it had done.
+        done: String,
+    },
+    /// Standard output cannot be written.
+    Output(io::Error),
     /// Standard output is a pipe that nobody reads: not a failure.
     BrokenPipe,
     /// The reader of standard output is gone, and nothing else keeps what is received.
@@ -172,7 +181,7 @@ impl Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::BrokenPipe
         } else {
-            Self::Io(error)
+            Self::Output(error)
         }
     }
 
@@ -273,6 +282,8 @@ impl fmt::Display for Failure {
                 write!(f, "socket closed {have} bytes into a {want}-byte message")
             }
             Self::Connection(error) => write!(f, "connection failed: {error}"),
+            Self::Partly { failure, done } => write!(f, "{failure}; {done}"),
+            Self::Output(error) => write!(f, "cannot write standard output: {error}"),
             Self::BrokenPipe => f.write_str("nobody reads the output"),
             Self::OutputClosed => f.write_str(
                 "standard output was closed by its reader, and nothing is recorded: stopped (give --record DIR, or --output none)",

@@ -36,6 +36,7 @@ impl Failure {
     pub fn code(&self) -> Code {
         match self {
             Self::BrokenPipe => Code::Done,
+            Self::Partly { failure, .. } => failure.code(),
             Self::Listen { error, .. } | Self::Connect { error, .. } => {
                 code(Subject::Address, error)
             }
@@ -64,6 +65,7 @@ impl Failure {
             | Self::Fault(_)
             | Self::Closed { .. }
             | Self::Connection(_)
+            | Self::Output(_)
             | Self::OutputClosed
             | Self::OutputFailed(_)
             | Self::OutputStuck
