@@ -193,6 +193,9 @@ fn settings(text: &str) -> Result<Vec<Setting>, Refusal> {
             }
             continue;
         }
+        if key.get_ref() == ADDRESS {
+            return Err(refuse(Reason::Address));
+        }
         let option = find(&serve, key.get_ref());
         let option = option.ok_or_else(|| refuse(Reason::Unknown(near(&serve, key.get_ref()))))?;
         for argument in arguments(option, value.get_ref()).map_err(refuse)? {
@@ -366,9 +369,11 @@ fn listener_argument(serve: &Command, listener: &Spanned<DeValue<'_>>) -> Result
     let options = Options::augment_args(Command::new(LISTENER));
     for (key, value) in own {
         let refuse = |reason| refusal(key, reason);
+        let Some(option) = find(&options, key.get_ref()) else {
+            return Err(refuse(not_of_a_listener(serve, &options, key.get_ref())));
+        };
         let Some(text) = text(value.get_ref(), true) else {
-            let takes = find(&options, key.get_ref()).map_or_else(|| "text".to_owned(), takes);
-            let found = kind(value.get_ref());
+            let (takes, found) = (takes(option), kind(value.get_ref()));
             return Err(refuse(Reason::Type { takes, found }));
         };
         if text.contains(',') {
@@ -376,16 +381,25 @@ fn listener_argument(serve: &Command, listener: &Spanned<DeValue<'_>>) -> Result
         }
         let name = key.get_ref();
         let longer = format!("{argument},{name}={text}");
-        check(serve, &longer).map_err(|reason| {
-            // What is no option of a listener is refused as a part of the argument: say it as of a key.
-            match find(&options, name) {
-                Some(_) => refuse(reason),
-                None => refuse(Reason::Unknown(near(&options, name))),
-            }
-        })?;
+        check(serve, &longer).map_err(refuse)?;
         argument = longer;
     }
     Ok(argument)
+}
+
+/// Why a key may not stand in a table `[[listener]]`.
+fn not_of_a_listener(serve: &Command, options: &Command, key: &str) -> Reason {
+    if key == LISTEN {
+        return Reason::Unknown(Some(ADDRESS.to_owned()));
+    }
+    if find(serve, key).is_some() {
+        return Reason::Global(None);
+    }
+    match (near(options, key), near(serve, key)) {
+        (Some(own), _) => Reason::Unknown(Some(own)),
+        (None, Some(global)) => Reason::Global(Some(global)),
+        (None, None) => Reason::Unknown(None),
+    }
 }
 
 /// The keys of a table in the order of the file.

@@ -138,6 +138,15 @@ pub enum Failure {
     },
     /// The connection failed.
     Connection(io::Error),
+    /// An option whose bound depends on other options.
+    OutOfBounds {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        given: u64,
+        /// What it must be, and why.
+        bound: String,
+    },
     /// A command failed after a part of its work.
     Partly {
         /// Why it failed.
@@ -282,6 +291,11 @@ impl fmt::Display for Failure {
                 write!(f, "socket closed {have} bytes into a {want}-byte message")
             }
             Self::Connection(error) => write!(f, "connection failed: {error}"),
+            Self::OutOfBounds {
+                option,
+                given,
+                bound,
+            } => write!(f, "{option} {given}: {bound}"),
             Self::Partly { failure, done } => write!(f, "{failure}; {done}"),
             Self::Output(error) => write!(f, "cannot write standard output: {error}"),
             Self::BrokenPipe => f.write_str("nobody reads the output"),

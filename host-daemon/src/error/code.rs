@@ -55,6 +55,7 @@ impl Failure {
             | Self::Framing { .. }
             | Self::Unsendable { .. }
             | Self::Duplicate { .. }
+            | Self::OutOfBounds { .. }
             | Self::Conflict { .. } => Code::Wrong,
             Self::NothingWhole { .. }
             | Self::Unrepaired { .. }
