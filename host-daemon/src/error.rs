@@ -143,6 +143,24 @@ pub enum Failure {
     },
     /// The connection failed.
     Connection(io::Error),
+    /// An option whose bound depends on other options.
+    OutOfBounds {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        given: u64,
+        /// What it must be, and why.
+        bound: String,
+    },
+    /// A command failed after a part of its work.
+    Partly {
+        /// Why it failed.
+        failure: Box<Self>,
+        /// What it had done.
+        done: String,
+    },
+    /// Standard output cannot be written.
+    Output(io::Error),
     /// Standard output is a pipe that nobody reads: not a failure.
     BrokenPipe,
     /// The reader of standard output is gone, and nothing else keeps what is received.
@@ -177,7 +195,7 @@ impl Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::BrokenPipe
         } else {
-            Self::Io(error)
+            Self::Output(error)
         }
     }
 
@@ -285,6 +303,13 @@ impl fmt::Display for Failure {
                 write!(f, "socket closed {have} bytes into a {want}-byte message")
             }
             Self::Connection(error) => write!(f, "connection failed: {error}"),
+            Self::OutOfBounds {
+                option,
+                given,
+                bound,
+            } => write!(f, "{option} {given}: {bound}"),
+            Self::Partly { failure, done } => write!(f, "{failure}; {done}"),
+            Self::Output(error) => write!(f, "cannot write standard output: {error}"),
             Self::BrokenPipe => f.write_str("nobody reads the output"),
             Self::OutputClosed => f.write_str(
                 "standard output was closed by its reader, and nothing is recorded: stopped (give --record DIR, or --output none)",

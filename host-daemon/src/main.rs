@@ -1,7 +1,7 @@
 //! `blocksd`: the command line, signals and exit codes.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -381,9 +381,11 @@ fn usage(error: &clap::Error) -> ExitCode {
             tell(format_args!("{}", error.render()));
             return ExitCode::from(2);
         }
-        // Help that nobody reads is no failure.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        let printed = error.print().and_then(|()| io::stdout().flush());
+        return match printed.map_err(Failure::stdout) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failed(&failure),
+        };
     }
     tell(format_args!("blocksd: {}", config::one_line(error)));
     ExitCode::from(2)

@@ -24,6 +24,7 @@ use tracing::{error, warn};
 
 use crate::engine::event::{Event, What};
 use crate::error::Failure;
+use crate::path::parent;
 use crate::recording::check::repair::{self, Repaired, Unrepaired};
 use crate::recording::format::filename;
 use crate::recording::write::log::{Settings, Writer};
@@ -229,9 +230,8 @@ fn make_durable(path: &Path) -> io::Result<()> {
         _ => error,
     })?;
     for made in missing {
-        let parent = made.parent().filter(|it| !it.as_os_str().is_empty());
         // One that may not be read cannot be synced, and is none of ours.
-        if let Ok(parent) = fs::File::open(parent.unwrap_or_else(|| Path::new("."))) {
+        if let Ok(parent) = fs::File::open(parent(made)) {
             parent.sync_all()?;
         }
     }

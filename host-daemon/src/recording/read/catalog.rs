@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Failure;
+use crate::path::parent;
 use crate::recording::check::repair::{PART, SEALED, files, is_locked, sealed_name};
 
 /// A file of a recording.
@@ -50,9 +51,7 @@ impl Listed {
     /// A file by itself.
     #[must_use]
     pub fn of(path: PathBuf) -> Self {
-        let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
-        let directory = directory.unwrap_or_else(|| Path::new("."));
-        let is_open = sealed_name(&path, PART).is_some() && is_locked(directory);
+        let is_open = sealed_name(&path, PART).is_some() && is_locked(parent(&path));
         Self { path, is_open }
     }
 }
