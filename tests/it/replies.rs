@@ -6,9 +6,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tests::process::{Process, Server};
+use tests::process::{Process, Server, wait_until};
 
-use crate::admission::{closed, wait_until};
+use crate::admission::closed;
 
 /// Bytes of a reply: more than the sockets hold.
 const LARGE: usize = 12 << 20;

@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 
 use serde_json::Value;
-use tests::process::{Server, run};
+use tests::process::{Server, run, wait_until};
+use tests::scrape::sample;
 
-use crate::admission::{sample, wait_until};
 use crate::budgets::{CONSTANT, Recorded, Recorder, localhost, visit, visits};
 
 /// Bytes of the recording for a byte on the wire, as documented.
