@@ -9,7 +9,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use crate::engine::connection::deadline::nanos;
+use crate::engine::moment::nanos;
 use crate::engine::origin::Origin;
 
 /// Buckets that origins share: 32 KiB.

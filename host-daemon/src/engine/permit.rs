@@ -20,9 +20,9 @@ use self::devices::{Devices, Target};
 pub(crate) use self::slot::Slot;
 use self::unfinished::{ASK_AGAIN, Allowance, Look, Rank, Unfinished};
 pub(crate) use self::unfinished::{GROWTH_MAX, SPARE};
-use crate::engine::connection::deadline::{Moment, nanos};
 use crate::engine::counters::Refused;
 use crate::engine::event::Reason;
+use crate::engine::moment::{Moment, nanos};
 use crate::engine::origin::Origin;
 
 /// How long a connection must be silent before one of an origin, or of a device, with only one connection less may have

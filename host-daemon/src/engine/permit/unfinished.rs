@@ -17,8 +17,8 @@ use slab::Slab;
 use tracing::warn;
 
 use self::sums::Sums;
-use crate::engine::connection::deadline::Moment;
 use crate::engine::event::Reason;
+use crate::engine::moment::Moment;
 use crate::engine::permit::devices::Devices;
 use crate::engine::permit::slot::{Slot, is_silent};
 use crate::engine::permit::{Bounds, Entry, SETTLED};
