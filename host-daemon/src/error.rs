@@ -169,10 +169,12 @@ pub enum Failure {
     OutputFailed(io::Error),
     /// Standard output did not take the last events in time, and nothing else keeps them.
     OutputStuck,
-    /// The disk did not take what was received.
+    /// The disk did not take all that was received.
     Unrecorded {
-        /// How many blocks were received and are not on the disk, at least.
-        blocks: u64,
+        /// Blocks that were received and are in no file, at least.
+        least: u64,
+        /// The same at most: those that the disk has not confirmed.
+        most: u64,
     },
     /// Any other failure of input or output.
     Io(io::Error),
@@ -290,12 +292,14 @@ impl fmt::Display for Failure {
                     path.display()
                 )
             }
-            Self::Unrecorded { blocks } => {
-                write!(
-                    f,
-                    "the disk did not take all: at least {blocks} blocks were received and are not recorded"
-                )
-            }
+            Self::Unrecorded { least: 0, most } => write!(
+                f,
+                "recording incomplete: up to {most} received blocks are not recorded"
+            ),
+            Self::Unrecorded { least, most } => write!(
+                f,
+                "recording incomplete: at least {least} and up to {most} received blocks are not recorded"
+            ),
             Self::Conflict { one, other } => write!(f, "{one} cannot be had with {other}"),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Fault(fault) => fault.fmt(f),

@@ -127,6 +127,8 @@ pub struct Recording {
 struct Given {
     /// Blocks that it was given.
     blocks: u64,
+    /// Those of them that are certainly in no file.
+    unwritten: u64,
     /// They were not all taken.
     abandoned: bool,
 }
@@ -189,15 +191,21 @@ impl Recording {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        let Given { blocks, abandoned } = match self.thread.join() {
+        let Given {
+            blocks,
+            unwritten,
+            abandoned,
+        } = match self.thread.join() {
             Ok(given) => given,
             Err(panic) => std::panic::resume_unwind(panic),
         };
         let stats = self.common.stats.read();
         // A sync that has failed leaves it open whether its chunks are on the disk.
         if abandoned || stats.chunks_synced < stats.chunks_written {
-            let blocks = blocks.saturating_sub(stats.blocks_synced);
-            return Err(Failure::Unrecorded { blocks });
+            return Err(Failure::Unrecorded {
+                least: unwritten,
+                most: blocks.saturating_sub(stats.blocks_synced),
+            });
         }
         Ok(())
     }
@@ -244,23 +252,29 @@ async fn record(mut writer: Writer, mut events: mpsc::Receiver<Event>) -> Given 
             Ok(Some(event)) if writer.event(&event).is_ok() => {}
             Ok(None) => {
                 let blocks = writer.given();
-                let abandoned = writer.finish().is_err();
-                return Given { blocks, abandoned };
+                let (ended, unwritten) = writer.end();
+                return Given {
+                    blocks,
+                    unwritten,
+                    abandoned: ended.is_err(),
+                };
             }
             Ok(Some(_)) | Err(Abandoned) => break,
         }
     }
-    let mut blocks = writer.given();
+    let given = writer.given();
     events.close();
+    let mut left = 0;
     while let Some(event) = events.recv().await {
         if let What::Batch { batch, .. } = &event.what {
-            blocks += batch.blocks().0;
+            left += batch.blocks().0;
         }
     }
     // Its thread gives up too.
-    let _ = writer.finish();
+    let (_, unwritten) = writer.end();
     Given {
-        blocks,
+        blocks: given + left,
+        unwritten: unwritten + left,
         abandoned: true,
     }
 }

@@ -53,6 +53,8 @@ pub struct Writer {
     json: Vec<u8>,
     /// Blocks that were given to it.
     given: u64,
+    /// Blocks of which certainly nothing was handed to the system, and nothing will be.
+    unwritten: u64,
     /// The last file was broken: the next is tried before it is relied on.
     is_wary: bool,
 }
@@ -118,6 +120,7 @@ impl Writer {
             event_sequence: 0,
             json: Vec::new(),
             given: 0,
+            unwritten: 0,
             is_wary: false,
         }
     }
@@ -127,11 +130,22 @@ impl Writer {
     /// # Errors
     /// [`Abandoned`].
     pub fn event(&mut self, event: &Event) -> Result<(), Abandoned> {
-        if let What::Batch { batch, .. } = &event.what {
-            self.given += batch.blocks().0;
+        let blocks = match &event.what {
+            What::Batch { batch, .. } => batch.blocks().0,
+            _ => 0,
+        };
+        self.given += blocks;
+        let mut is_begun = false;
+        let written = self.rotate_if_due().and_then(|()| {
+            self.with_open(|writer, open| {
+                is_begun = true;
+                writer.write(open, event)
+            })
+        });
+        if !is_begun {
+            self.unwritten += blocks;
         }
-        self.rotate_if_due()?;
-        self.with_open(|writer, open| writer.write(open, event))
+        written
     }
 
     /// When something is to be done though no event comes: [`commit`](Self::commit) or rotate, by [`tick`](Self::tick).
@@ -189,7 +203,10 @@ impl Writer {
         let Some(mut open) = self.open.take() else {
             return Ok(());
         };
-        open.end_chunk(&self.common)?;
+        if let Err(abandoned) = open.end_chunk(&self.common) {
+            self.unwritten += open.unwritten();
+            return Err(abandoned);
+        }
         open.dirty = None;
         self.syncer
             .commit(&open.part, std::mem::take(&mut open.share))?;
@@ -213,14 +230,21 @@ impl Writer {
     ///
     /// # Errors
     /// [`Abandoned`].
-    pub fn finish(mut self) -> Result<(), Abandoned> {
+    pub fn finish(self) -> Result<(), Abandoned> {
+        self.end().0
+    }
+
+    /// As [`finish`](Self::finish). Also returns how many of the blocks that were given to it are certainly in no file:
+    /// not those of a chunk that was written in part, or that was not synced.
+    pub fn end(mut self) -> (Result<(), Abandoned>, u64) {
         let counted = match self.budget.due() {
             Some(_) => self.write_sums(true),
             None => Ok(()),
         };
         let sealed = counted.and_then(|()| self.seal());
         let synced = self.syncer.finish();
-        sealed.and(synced)
+        let left = self.open.as_ref().map_or(0, |open| open.unwritten());
+        (sealed.and(synced), self.unwritten + left)
     }
 
     /// Calls `write` with the open file; begins one if there is none.
@@ -352,6 +376,7 @@ impl Writer {
             begun: Instant::now(),
             dirty: None,
             chunk_blocks: 0,
+            is_torn: false,
             share: Share::default(),
         }))
     }
@@ -381,7 +406,10 @@ impl Writer {
         let Some(mut open) = self.open.take() else {
             return Ok(());
         };
-        open.end_chunk(&self.common)?;
+        if let Err(abandoned) = open.end_chunk(&self.common) {
+            self.unwritten += open.unwritten();
+            return Err(abandoned);
+        }
         internal(open.container.finish())?;
         let bytes = open.write_out(&self.common)?;
         self.common.stats.end_written(bytes);

@@ -27,6 +27,8 @@ pub(super) struct Open {
     pub(super) dirty: Option<Instant>,
     /// What is in the present chunk, and what was written since the last commit.
     pub(super) chunk_blocks: u64,
+    /// A part of the present chunk was handed to the system.
+    pub(super) is_torn: bool,
     pub(super) share: Share,
 }
 
@@ -95,12 +97,18 @@ impl Open {
         internal(self.container.end_chunk())?;
         let bytes = self.write_out(common)?;
         let blocks = std::mem::take(&mut self.chunk_blocks);
+        self.is_torn = false;
         if bytes != 0 {
             common.stats.chunk_written(blocks, bytes);
             self.share.chunks += 1;
             self.share.blocks += blocks;
         }
         Ok(())
+    }
+
+    /// Messages of the present chunk, if none of its bytes was handed to the system. Of a torn chunk, some may be found.
+    pub(super) const fn unwritten(&self) -> u64 {
+        if self.is_torn { 0 } else { self.chunk_blocks }
     }
 
     /// Writes what is ready, and goes on where the disk stopped when it takes no more.
@@ -115,7 +123,10 @@ impl Open {
                 written => written,
             };
             match common.insist("write", attempt) {
-                Ok(written) => len += written,
+                Ok(written) => {
+                    len += written;
+                    self.is_torn = true;
+                }
                 Err(abandoned) => {
                     // Do not write the same bytes twice.
                     self.bytes.drain(..len);
