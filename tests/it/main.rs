@@ -40,6 +40,8 @@ mod faults;
 #[cfg(feature = "daemon")]
 mod foreign;
 #[cfg(feature = "daemon")]
+mod golden;
+#[cfg(feature = "daemon")]
 mod health;
 #[cfg(feature = "daemon")]
 mod hostile;
