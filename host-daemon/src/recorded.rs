@@ -2,3 +2,4 @@
 
 pub mod budget;
 pub mod from_log;
+pub mod note;

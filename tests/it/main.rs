@@ -61,6 +61,8 @@ mod mistakes;
 mod mixing;
 mod names;
 #[cfg(feature = "daemon")]
+mod notes;
+#[cfg(feature = "daemon")]
 mod packaging;
 #[cfg(feature = "daemon")]
 mod payloads;

@@ -5,7 +5,7 @@ mod counts;
 mod open;
 
 use std::collections::HashMap;
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,8 +14,8 @@ use jiff::Timestamp;
 
 use self::open::Open;
 use crate::engine::event::{Event, What};
-use crate::output::json::{Head, Note, write_note};
 use crate::recorded::budget::{Account, Budget};
+use crate::recorded::note::Note;
 use crate::recording::format::filename;
 use crate::recording::write::segment::{Compression, Container};
 use crate::recording::write::sync::{Abandoned, Common, Part, Share, Syncer};
@@ -229,7 +229,7 @@ impl Writer {
                 self.conns.insert(source.conn, Conn { channels, account });
                 match is_held {
                     true => Ok(()),
-                    false => self.note(open, event, &Note::Opened(peer)),
+                    false => self.note(open, event.time, &Note::open(event, peer)),
                 }
             }
             What::Batch { batch, position } => self.batch(open, event, batch, position),
@@ -239,18 +239,13 @@ impl Writer {
                 reason,
             } => {
                 let is_recorded = self.closed(open, event)?;
-                let (blocks, bytes, reason) = (*blocks, *bytes, *reason);
-                let note = Note::Closed {
-                    blocks,
-                    bytes,
-                    reason,
-                };
+                let note = Note::close(event, *blocks, *bytes, *reason);
                 match is_recorded {
-                    true => self.note(open, event, &note),
+                    true => self.note(open, event.time, &note),
                     false => Ok(()),
                 }
             }
-            What::Suppressed(sums) => self.note(open, event, &Note::Suppressed(sums)),
+            What::Suppressed(sums) => self.note(open, event.time, &Note::suppressed(event, sums)),
         }
     }
 
@@ -284,12 +279,16 @@ impl Writer {
         self.devices.get(device).map_or(0, |device| device.blocks)
     }
 
-    fn note(&mut self, open: &mut Open, event: &Event, note: &Note<'_>) -> Result<(), Abandoned> {
+    fn note(
+        &mut self,
+        open: &mut Open,
+        time: SystemTime,
+        note: &Note<'_>,
+    ) -> Result<(), Abandoned> {
         self.json.clear();
-        let json = write_note(&Head::of(event), note, &mut self.json);
-        internal(json.and_then(|()| self.json.write_all(b"}")))?;
+        internal(note.write(&mut self.json))?;
         let channel = internal(open.container.events())?;
-        let (sequence, time_ns) = (self.event_sequence, nanoseconds(event.time));
+        let (sequence, time_ns) = (self.event_sequence, nanoseconds(time));
         self.event_sequence = sequence.wrapping_add(1);
         open.message(&self.common, channel, sequence, time_ns, &self.json)
     }

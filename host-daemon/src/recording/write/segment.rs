@@ -9,6 +9,7 @@ use mcap::write::{NoSeek, PrivateRecordOptions};
 use mcap::{McapError, McapResult, WriteOptions};
 
 use crate::engine::event::Source;
+use crate::recorded::note::{VERSION, VERSION_KEY};
 use crate::recording::format::nonce::{self, Mark};
 use crate::recording::format::record::{DEVICE, EVENTS_TOPIC};
 
@@ -161,7 +162,7 @@ impl Container {
             .writer
             .add_schema("blocksd.Event", "jsonschema", schema);
         let schema = schema.map_err(internal)?;
-        let metadata = BTreeMap::new();
+        let metadata = BTreeMap::from([(VERSION_KEY.to_owned(), VERSION.to_owned())]);
         let added = self
             .writer
             .add_channel(schema, EVENTS_TOPIC, "json", &metadata);

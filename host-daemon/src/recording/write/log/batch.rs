@@ -6,8 +6,8 @@ use std::time::Instant;
 use crate::engine::batch::{Batch, Item};
 use crate::engine::counters::FaultKind;
 use crate::engine::event::{Event, Position};
-use crate::output::json::Note;
 use crate::recorded::budget::Evidence;
+use crate::recorded::note::Note;
 use crate::recording::write::log::{Conn, Open, Writer, nanoseconds};
 use crate::recording::write::segment::Kind;
 use crate::recording::write::sync::Abandoned;
@@ -103,31 +103,24 @@ impl Writer {
                     let time_ns = nanoseconds(event.time);
                     open.message(&self.common, channel, *pieces, time_ns, bytes)?;
                     *pieces = pieces.wrapping_add(1);
-                    Some(Note::Piece {
-                        seq: position.seq,
-                        offset: if first { 0 } else { position.offset },
-                        len: bytes.len(),
-                        first,
-                        last,
-                    })
+                    let len = bytes.len();
+                    Some(Note::piece(event, &position, len, first, last))
                 }
                 Item::End => {
                     let is_recorded =
                         position.in_series != 0 || self.admit(conn, event, Evidence::End);
-                    is_recorded.then_some(Note::End {
-                        blocks: position.in_series,
-                    })
+                    is_recorded.then(|| Note::end(event, position.in_series))
                 }
                 Item::Fault(ref fault) => {
                     let evidence = Evidence::Fault(FaultKind::of(fault));
                     if self.admit(conn, event, evidence) {
-                        self.note(open, event, &Note::Fault(fault))?;
+                        self.note(open, event.time, &Note::fault(event, fault))?;
                     }
                     None
                 }
             };
             if let Some(note) = note {
-                self.note(open, event, &note)?;
+                self.note(open, event.time, &note)?;
             }
             position.pass(&item);
         }

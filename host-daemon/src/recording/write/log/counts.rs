@@ -6,9 +6,9 @@ use std::time::{Instant, SystemTime};
 use framing_core::{AnyFraming, Blocks};
 
 use crate::engine::event::{Event, Source, Suppressed, What};
-use crate::output::json::Note;
 use crate::payload::Decoder;
 use crate::recorded::budget::Held;
+use crate::recorded::note::Note;
 use crate::recording::write::log::{Conn, Open, Writer, nanoseconds};
 use crate::recording::write::sync::Abandoned;
 
@@ -109,7 +109,7 @@ impl Writer {
             time,
             what: What::Opened { peer: peer.clone() },
         };
-        self.note(open, &opened, &Note::Opened(&peer))
+        self.note(open, time, &Note::open(&opened, &peer))
     }
 
     /// Writes empty messages one by one, if they are few.
@@ -161,6 +161,6 @@ impl Writer {
             time,
             what: What::Suppressed(Box::new(sums.clone())),
         };
-        self.note(open, &event, &Note::Suppressed(&sums))
+        self.note(open, time, &Note::suppressed(&event, &sums))
     }
 }
