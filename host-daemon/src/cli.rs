@@ -190,7 +190,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     let number: f64 = digits.trim_end().parse().map_err(|_| refuse())?;
     let duration = Duration::try_from_secs_f64(number * seconds).map_err(|_| refuse())?;
     if duration.is_zero() {
-        return Err(format!("`{text}` is no time at all"));
+        return Err(format!("`{text}`: the duration must be above zero"));
     }
     Ok(duration)
 }

@@ -74,7 +74,7 @@ pub enum Failure {
         /// The file.
         path: PathBuf,
     },
-    /// Torn files of a directory that could not be repaired; why was told.
+    /// Torn files of a directory that could not be repaired. The reasons are in the log.
     Unrepaired {
         /// How many.
         files: u64,

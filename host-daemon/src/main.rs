@@ -130,7 +130,7 @@ async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result
         biased;
         started = start(&arguments, &stop) => started?,
         () = stop.cancelled() => {
-            tell(format_args!("stopped before it listened"));
+            tell(format_args!("stopped before listening"));
             return Ok(());
         }
     };
@@ -202,8 +202,8 @@ struct Started {
     health: Arc<Health>,
 }
 
-/// Opens everything. What may take long, such as a repair or a resolver, has a thread of its own, so that a signal is
-/// heeded; what is done by it when that comes is done again at the next start.
+/// Opens everything. What may take long, such as a repair or a resolver, runs on its own thread, so that a signal
+/// is handled meanwhile. An interrupted repair is repeated at the next start.
 async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Started, Failure> {
     let plan = {
         let arguments = Arc::clone(arguments);

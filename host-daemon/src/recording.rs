@@ -51,10 +51,7 @@ impl Lock {
     /// [`Failure::Folder`]; [`Failure::Locked`] if somebody has locked it.
     pub fn take(path: &Path) -> Result<Self, Failure> {
         make_durable(path).map_err(|error| folder_failure(path, error))?;
-        let file = repair::lock(path).map_err(|failure| match failure {
-            Failure::Write { path, error } => Failure::Folder { path, error },
-            failure => failure,
-        })?;
+        let file = repair::lock(path).map_err(of_folder)?;
         Ok(Self {
             path: path.into(),
             _file: file,
@@ -72,13 +69,7 @@ impl Lock {
         let there = there.unwrap_or_else(|| Path::new("."));
         let tried = there.metadata().and_then(|_| tempfile::tempfile_in(there));
         tried.map_err(|error| folder_failure(path, error))?;
-        let lock = path.join(repair::LOCK);
-        match fs::File::options().append(true).open(&lock) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(folder_failure(&lock, error))
-            }
-            _ => Ok(()),
-        }
+        repair::check_lock(path).map_err(of_folder)
     }
 
     /// Seals what a crash has left torn. A file that cannot be repaired now stays as it is, until the next start.
@@ -208,6 +199,14 @@ impl Recording {
             return Err(Failure::Unrecorded { blocks });
         }
         Ok(())
+    }
+}
+
+/// A failure of the lock, as one of its folder.
+fn of_folder(failure: Failure) -> Failure {
+    match failure {
+        Failure::Write { path, error } => Failure::Folder { path, error },
+        failure => failure,
     }
 }
 

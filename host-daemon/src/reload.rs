@@ -16,10 +16,10 @@ use crate::recording::write::sync::Retention;
 use crate::service::log;
 use crate::service::systemd;
 
-/// What a running daemon has of its configuration, and where a new one is applied.
+/// The running configuration and how to apply a new one.
 #[derive(Debug)]
 pub struct Reloader {
-    /// The command line, which names the file and goes before it.
+    /// The command line. It names the file and overrides it.
     command_line: Vec<OsString>,
     /// What the daemon was started with.
     serve: Arc<Serve>,

@@ -1,4 +1,4 @@
-//! What unfinished messages and replies may take, whoever sends or does not read them.
+//! What unfinished messages and replies may take, from senders and slow readers.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

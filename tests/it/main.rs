@@ -46,6 +46,8 @@ mod health;
 #[cfg(feature = "daemon")]
 mod hostile;
 #[cfg(feature = "daemon")]
+mod imports;
+#[cfg(feature = "daemon")]
 mod install;
 #[cfg(feature = "daemon")]
 mod limits;
@@ -108,6 +110,8 @@ mod tidy;
 #[cfg(feature = "daemon")]
 mod timeouts;
 mod transport;
+#[cfg(feature = "daemon")]
+mod verdicts;
 #[cfg(feature = "daemon")]
 mod verify;
 mod writing;

@@ -256,7 +256,7 @@ fn the_environment_goes_before_the_level_in_the_file() {
     let said = daemon.server.process.error_text();
     assert!(!said.contains("open files and sockets"), "{said}");
     assert!(
-        said.contains("RUST_LOG is set, and goes before `log`"),
+        said.contains("RUST_LOG is set and overrides `log`"),
         "{said}"
     );
     assert_eq!(daemon.server.stop().0.code, Some(0));

@@ -105,7 +105,7 @@ pub struct Report {
 
 impl Report {
     /// Moves the blocks of a connection out of doubt, as far as its receipt allows. `sent` is what the connection took,
-    /// with so many blocks of greeting.
+    /// with this many messages of greeting.
     fn settle(&mut self, sent: Tally, greetings: u64, receipt: Tally) {
         let is_part = receipt.blocks < sent.blocks && receipt.bytes < sent.bytes;
         if !is_part && receipt != sent {

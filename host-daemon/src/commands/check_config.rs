@@ -7,9 +7,10 @@ use crate::engine::batch::TooLong;
 use crate::engine::connection::Policy;
 use crate::engine::listen::claims::Claims;
 use crate::engine::listen::listener::{self, Address, AddressError};
+use crate::engine::listen::path::made_for;
 use crate::error::Failure;
 use crate::recording::Lock;
-use crate::recording::check::repair::is_locked;
+use crate::recording::check::repair::{LOCK, is_locked};
 
 /// Addresses to listen on, and how the connections of each are treated.
 pub type Plan = Vec<(String, Policy)>;
@@ -21,8 +22,17 @@ pub type Plan = Vec<(String, Policy)>;
 /// there, or that a disk is full. That a daemon records to the folder now is printed, and is not an error.
 pub fn check(serve: &Serve) -> Result<(), Failure> {
     let mut lines = Vec::new();
-    for (address, policy) in plan(serve)? {
-        listener::check(&address).map_err(|error| Failure::Listen {
+    let plan = plan(serve)?;
+    // In the order of `serve`: the recording makes its folder before listeners are opened.
+    let made = match &serve.record.record {
+        Some(folder) => {
+            Lock::check(folder)?;
+            made_for(folder)
+        }
+        None => Vec::new(),
+    };
+    for (address, policy) in plan {
+        listener::check(&address, &made).map_err(|error| Failure::Listen {
             address: address.clone(),
             error,
         })?;
@@ -32,7 +42,6 @@ pub fn check(serve: &Serve) -> Result<(), Failure> {
         lines.push(format!("metrics on {address}"));
     }
     if let Some(folder) = &serve.record.record {
-        Lock::check(folder)?;
         let in_use = if is_locked(folder) {
             " (a daemon is recording to it now)"
         } else {
@@ -58,6 +67,9 @@ pub fn plan(serve: &Serve) -> Result<Plan, Failure> {
     let mut claims = Claims::default();
     if let Some(address) = &serve.metrics {
         claims.network(address)?;
+    }
+    if let Some(folder) = &serve.record.record {
+        claims.recording(folder, LOCK)?;
     }
     for (text, _) in &policies {
         let address: Address = text.parse().map_err(|error: AddressError| {

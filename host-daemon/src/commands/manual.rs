@@ -45,7 +45,7 @@ pub fn man(name: Option<&str>, folder: Option<&Path>) -> Result<(), Failure> {
     print(&page(program, source.trim_end())?)
 }
 
-/// Writes `blocksd-COMMAND.1` for each command into a folder, which is made if there is none.
+/// Writes `blocksd-COMMAND.1` for each command into a folder, creating the folder if needed.
 fn write_all(folder: &Path, commands: Vec<Command>, source: &str) -> Result<(), Failure> {
     let failure = |path: &Path, error| Failure::Write {
         path: path.to_owned(),

@@ -129,7 +129,7 @@ enum Step {
     Held(Box<Held>),
     /// Nothing more is received.
     Close(Reason),
-    /// The daemon is to stop, or somebody else needs the place.
+    /// Shutdown or eviction was ordered.
     Stop(Reason),
 }
 
@@ -378,7 +378,7 @@ impl Connection {
             .map_or(Ok(()), |answer| answer.keep(&batch, &self.source.device));
         let kept = kept.map_err(|failure| {
             let (conn, device) = (self.source.conn, &self.source.device);
-            warn_peer!(Kind::Reply, device, conn, %device, "nothing can be echoed: {failure}");
+            warn_peer!(Kind::Reply, device, conn, %device, "echo not kept: {failure}");
             Reason::Limit
         });
         let reason = reason.or_else(|| kept.err());

@@ -3,6 +3,7 @@
 pub mod claims;
 pub mod listener;
 mod local;
+pub mod path;
 pub mod resolve;
 mod serial;
 mod socket_activation;

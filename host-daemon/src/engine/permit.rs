@@ -107,7 +107,7 @@ impl Connections {
         Arc::new(connections)
     }
 
-    /// Has other bounds from now on. Connections that are open stay open.
+    /// Changes the bounds. Open connections stay open.
     pub fn set_bounds(&self, bounds: &Bounds) {
         self.max.store(bounds.connections, Ordering::Relaxed);
         let per_device = bounds.per_device.unwrap_or(usize::MAX);
@@ -286,7 +286,7 @@ impl Open {
 /// Connections that may be evicted next.
 #[derive(Debug, Default)]
 struct Victims {
-    /// They are of devices that have so many.
+    /// Connections that each of their devices has.
     most: usize,
     /// When each was heard last, and its key; the longest-silent is the last.
     found: Vec<(u64, usize)>,
@@ -340,7 +340,7 @@ impl Permit {
         .await
     }
 
-    /// The connection's unfinished message takes so many bytes of memory from now on.
+    /// Sets the bytes of memory that the connection's unfinished message takes.
     pub(crate) fn charge(&self, bytes: usize) {
         let connections = &self.connections;
         if connections.unfinished.charge(&self.slot, bytes as u64) {

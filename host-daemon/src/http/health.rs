@@ -1,4 +1,4 @@
-//! How the daemon is: what `/healthz` and `/readyz` answer. Start with [`Health`].
+//! Health of the daemon, served at `/healthz` and `/readyz`. Start with [`Health`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -61,7 +61,7 @@ pub fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// The environment variable that goes before `--log`.
+/// The environment variable that overrides `--log`.
 const VARIABLE: &str = "RUST_LOG";
 
 type Filter = reload::Handle<EnvFilter, Formatted>;
@@ -114,7 +114,7 @@ pub fn subscribe(level: &str) {
 /// Why it is as before.
 pub fn change(level: &str) -> Result<(), String> {
     if std::env::var_os(VARIABLE).is_some_and(|text| !text.is_empty()) {
-        warn!("{VARIABLE} is set, and goes before `log`");
+        warn!("{VARIABLE} is set and overrides `log`");
     }
     let filter = filter(level).0;
     let handle = FILTER.get().ok_or("nothing is logged")?;

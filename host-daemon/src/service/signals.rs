@@ -29,7 +29,7 @@ const IGNORED: [(i32, &str); 8] = [
 ];
 
 /// Handles all signals from now on. The first SIGTERM or SIGINT cancels `stop`; another one, half a second later or
-/// more, ends the process at once. SIGHUP notifies who is returned. Must be called in a Tokio runtime.
+/// more, ends the process at once. SIGHUP triggers the returned [`Notify`]. Must be called in a Tokio runtime.
 ///
 /// SIGQUIT, SIGABRT and SIGXCPU keep their default: they end the process at once, with a core dump.
 ///
@@ -98,7 +98,7 @@ async fn ignore(mut signals: Vec<(Signal, Option<String>)>) {
         if let Some((_, Some(name))) = signals.get(index)
             && count.is_power_of_two()
         {
-            warn!(count, "{name} has no meaning here, and is ignored");
+            warn!(count, "{name} ignored");
         }
     }
 }

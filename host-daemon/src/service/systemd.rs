@@ -1,4 +1,4 @@
-//! What a service manager is told, where there is one: ready, stopping, and that the runtime is alive.
+//! Notifies the service manager, if there is one: ready, reloading, stopping, watchdog.
 
 use std::time::Duration;
 
@@ -48,6 +48,6 @@ fn tell(state: &NotifyState<'_>) {
 
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        warn!("the service manager cannot be told {states:?}: {error}");
+        warn!("cannot notify the service manager of {states:?}: {error}");
     }
 }

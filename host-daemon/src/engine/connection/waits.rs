@@ -186,7 +186,7 @@ impl Connection {
             let bytes = self.carry.len();
             if reason == Reason::End && bytes != 0 {
                 let (conn, device) = (self.source.conn, &self.source.device);
-                warn_peer!(Kind::AfterEnd, device, conn, %device, bytes, "bytes behind the end of the series");
+                warn_peer!(Kind::AfterEnd, device, conn, %device, bytes, "bytes after the end of the series");
             }
             return;
         }
@@ -206,7 +206,7 @@ impl Connection {
                 )
         };
         if let Some(fault) = fault.filter(|fault| !going_on(fault)) {
-            // A fault alone weighs nothing, and is never echoed.
+            // A lone fault needs no permit and is never echoed.
             if let Step::Held(held) = self.pass(Batch::of_fault(fault), None) {
                 self.wait_for_room(held).await;
             }

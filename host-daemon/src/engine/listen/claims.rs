@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::engine::listen::listener::Address;
+use crate::engine::listen::path::{made_for, real};
 use crate::engine::listen::resolve::resolve;
 use crate::error::Failure;
 
@@ -15,6 +16,8 @@ pub struct Claims(Vec<(Claim, String)>);
 enum Claim {
     Network(SocketAddr),
     File(PathBuf),
+    /// A folder that recording makes, or a file that it writes there.
+    Recording(PathBuf),
     Stdin,
     Passed(Option<String>),
 }
@@ -53,6 +56,19 @@ impl Claims {
         refused.map_or(Ok(()), Err)
     }
 
+    /// Takes the folder to record to, the folders that are made for it, and `file` in it.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    pub fn recording(&mut self, folder: &Path, file: &str) -> Result<(), Failure> {
+        let text = format!("--record {}", folder.display());
+        let folders = [real(folder), real(&folder.join(file))].into_iter();
+        for path in folders.chain(made_for(folder)) {
+            self.take(Claim::Recording(path), &text)?;
+        }
+        Ok(())
+    }
+
     fn take(&mut self, claim: Claim, text: &str) -> Result<(), Failure> {
         if let Some((_, first)) = self.0.iter().find(|(other, _)| claim.excludes(other)) {
             return Err(Failure::Duplicate {
@@ -70,6 +86,9 @@ impl Claim {
     fn excludes(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Network(one), Self::Network(other)) => overlap(*one, *other),
+            (Self::Recording(_), Self::Recording(_)) => false,
+            (Self::Recording(path), Self::File(file))
+            | (Self::File(file), Self::Recording(path)) => path == file,
             (one, other) => one == other,
         }
     }
@@ -93,21 +112,6 @@ fn scope(address: SocketAddr) -> u32 {
         SocketAddr::V4(_) => 0,
         SocketAddr::V6(address) => address.scope_id(),
     }
-}
-
-/// The path without links, of a file that need not be there.
-fn real(path: &Path) -> PathBuf {
-    let there = || path.canonicalize();
-    let beside = || {
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or_else(|| Path::new(".")).canonicalize()?;
-        Ok::<_, std::io::Error>(folder.join(path.file_name().unwrap_or_default()))
-    };
-    there()
-        .or_else(|_| beside())
-        .unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]

@@ -55,6 +55,8 @@ pub enum AddressError {
     NoPath,
     /// A path that is longer than the path of a socket may be, or has a NUL in it.
     LongPath(PathBuf),
+    /// The path of a socket ends with `/`, `.` or `..`.
+    Folder(PathBuf),
     /// Something behind the path of a serial line is not `KEY=VALUE` with one of the keys and values that there are.
     Setting(String),
 }
@@ -277,13 +279,14 @@ impl Listener {
     }
 }
 
-/// Whether an address can be listened on, as far as the file system shows it. Opens nothing.
+/// Whether an address can be listened on once the folders in `made` are there, as far as the file system shows it.
+/// Opens nothing.
 ///
 /// # Errors
 /// As [`Binder::bind`] for the same reason.
-pub fn check(address: &str) -> io::Result<()> {
+pub fn check(address: &str, made: &[PathBuf]) -> io::Result<()> {
     match address.parse().map_err(invalid)? {
-        Address::Unix(path) => local::probe(&path),
+        Address::Unix(path) => local::probe(&path, made),
         _ => Ok(()),
     }
 }
@@ -296,6 +299,7 @@ impl FromStr for Address {
         match text.split_once(':') {
             Some(("unix", file)) => match path(file) {
                 Some(path) if is_too_long(&path) => Err(AddressError::LongPath(path)),
+                Some(path) if is_folder(file) => Err(AddressError::Folder(path)),
                 path => path.map(Self::Unix).ok_or(AddressError::NoPath),
             },
             Some(("serial", line)) => line.parse().map(Self::Serial),
@@ -316,6 +320,11 @@ impl fmt::Display for AddressError {
                 "the path of a socket has at most {UNIX_PATH_MAX} bytes, and no NUL: {}",
                 path.display().to_string().escape_debug()
             ),
+            Self::Folder(path) => write!(
+                f,
+                "the path of a socket must end with the name of a file: {}",
+                path.display().to_string().escape_debug()
+            ),
             Self::Setting(text) => write!(
                 f,
                 "`{text}` is no setting of a serial line; there are baud=N, data=5|6|7|8, parity=none|even|odd, stop=1|2, flow=none|rts|xon"
@@ -329,6 +338,12 @@ impl std::error::Error for AddressError {}
 fn is_too_long(path: &std::path::Path) -> bool {
     let path = path.as_os_str().as_bytes();
     UNIX_PATH_MAX < path.len() || path.contains(&0)
+}
+
+/// Whether a path can only be that of a folder.
+fn is_folder(path: &str) -> bool {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    matches!(last, "" | "." | "..")
 }
 
 fn invalid(error: AddressError) -> io::Error {

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::engine::listen::path::will_have_folder;
+
 /// Listens on a socket in the file system. Who may connect is who may write to the file: what the umask leaves.
 pub(super) fn bind(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
     check(&path)?;
@@ -30,7 +32,7 @@ pub(super) fn bind(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
 /// Whether a socket can be made there, as far as that is known without doing it.
 ///
 /// # Errors
-/// Where there is a file that is not a socket; where there is no folder for it.
+/// The path is a file that is not a socket, or its folder does not exist.
 pub(super) fn check(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(file) if file.file_type().is_socket() => Ok(()),
@@ -45,12 +47,18 @@ pub(super) fn check(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The same, and whether its folder can be written to: makes a file there that has no name.
+/// The same once the folders in `made` are there, and whether its folder can be written to: makes a file there that has
+/// no name.
 ///
 /// # Errors
 /// As [`check`], and as the folder refuses a file.
-pub(super) fn probe(path: &Path) -> io::Result<()> {
-    check(path)?;
+pub(super) fn probe(path: &Path, made: &[PathBuf]) -> io::Result<()> {
+    match check(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && will_have_folder(path, made) => {
+            return Ok(());
+        }
+        checked => checked?,
+    }
     tempfile::tempfile_in(folder_of(path)).map(drop)
 }
 

@@ -1,4 +1,4 @@
-//! What a connection and the rest of the daemon know of each other, without a lock: a [`Slot`].
+//! Lock-free state shared by a connection and the admission table: a [`Slot`].
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -38,7 +38,7 @@ impl Slot {
             heard: AtomicU64::new(Moment::now().nanos()),
             held: AtomicU64::new(0),
             waker: AtomicWaker::new(),
-            // No machine has so many descriptors.
+            // Descriptors never exceed this.
             key: u32::try_from(key).unwrap_or(u32::MAX),
             order: AtomicU8::new(0),
             has_turn: AtomicBool::new(false),
@@ -91,7 +91,7 @@ impl Slot {
 
     /// Has the connection close for this reason, unless there is one already.
     pub(super) fn order(&self, reason: Reason) {
-        // 0 is no order.
+        // 0 means that nothing is ordered.
         let order = reason as u8 + 1;
         let ordered = self
             .order

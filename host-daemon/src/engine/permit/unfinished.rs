@@ -1,8 +1,8 @@
 //! The memory of unfinished messages: what connections keep between reads, charged exactly, and bounded.
 //!
 //! Up to half of the bound every connection is read. Above it, a device may hold its fair share, and some connections
-//! have a turn until their message is whole; every other may keep only a little. A connection that is not read waits, the
-//! device that holds least goes first, and TCP holds the devices back. A message that stalls while others wait is closed;
+//! have a turn until their message is whole; every other may keep only a little. Paused connections wait, and the device
+//! that holds least resumes first; TCP backpressure holds the devices back. A message that stalls while others wait is closed;
 //! at the whole bound, the largest message of the device that holds most is. `docs/limits.md` has the figures.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ const TURN: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs
 const TURN_RATE: u64 = 8 << 10;
 /// Bytes by which the memory of a long message grows at once, at most.
 pub(crate) const GROWTH_MAX: usize = 8 << 20;
-/// Bytes behind the longest message that its memory may have room for, and fewest that are read into it at once.
+/// Bytes of memory that a message may have beyond the longest message, and fewest that are read into it at once.
 pub(crate) const SPARE: usize = 64 << 10;
 /// How long a connection waits until it asks again, where nobody wakes it.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -83,12 +83,12 @@ impl Unfinished {
         self.paused.load(Ordering::Relaxed)
     }
 
-    /// Whether more than half of the bound were held if a connection read on that holds so much.
+    /// Whether more than half of the bound would be held if a connection with `held` bytes read on.
     pub(super) fn is_tight(&self, held: u64) -> bool {
         self.limit() / 2 < self.total() + self.growth(held)
     }
 
-    /// By how much the memory of a connection that holds so much grows at the next read, at most.
+    /// Most bytes by which the memory of a connection with `held` bytes grows at the next read.
     fn growth(&self, held: u64) -> u64 {
         let step = held.clamp(BUFFER_LEN as u64, GROWTH_MAX as u64);
         step.min(
@@ -127,9 +127,9 @@ impl Unfinished {
 /// What a connection may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Allowance {
-    /// So many bytes.
+    /// Read at most this many bytes.
     Bytes(usize),
-    /// Nothing now. Whoever's device holds least goes first: so much is held by this one's.
+    /// Do not read now. Carries the bytes that the device holds: the device that holds least goes first.
     Wait(u64),
 }
 
@@ -265,7 +265,7 @@ impl Look {
         self.came
     }
 
-    /// Has a connection of this number wait, whose device holds so much.
+    /// Adds a connection to those that wait, by what its device holds and by its number in line.
     pub(super) fn wait(&mut self, slot: &Arc<Slot>, held: u64, line: u64) -> Rank {
         let rank = (held, line);
         self.waiting.insert(rank, Arc::clone(slot));

@@ -20,7 +20,7 @@ use crate::recording::read::window::Input;
 
 /// Stretches of lost bytes that are told one by one.
 pub const LOST_MAX: usize = 100;
-/// Marks of which it is told that they may be the file's.
+/// Marks that are reported as possible marks of the file.
 const HINTS_MAX: usize = 10;
 /// Bytes of records that stand in no chunk, of which one chunk is made.
 const LOOSE_LEN: usize = 1 << 20;
@@ -257,7 +257,7 @@ impl<'a> Keeper<'a> {
         let mut missing = Vec::new();
         let gap = self.gap.take().filter(|_| self.survey.is_ours && !is_first);
         if let Some((offset, len)) = gap {
-            // Numbers of messages are missing here, and that is no fault of this file.
+            // Message numbers are missing here. The file itself is sound.
             let body = [offset.to_le_bytes(), len.to_le_bytes()].concat();
             missing.extend(record(GAP, &body));
         }

@@ -1,9 +1,10 @@
 //! Brings a directory of recordings in order after a crash. May itself be cut off anywhere, and is then done again.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -89,7 +90,7 @@ pub fn repair_dir(
 /// [`Failure::Locked`] if another process has it, [`Failure::Write`].
 pub fn lock(directory: &Path) -> Result<File, Failure> {
     let path = directory.join(LOCK);
-    let open = File::options().create(true).append(true).open(&path);
+    let open = open_lock(&path, File::options().create(true).append(true));
     let file = open.map_err(|error| write_failure(&path, error))?;
     let begin = Instant::now();
     loop {
@@ -108,11 +109,24 @@ pub fn lock(directory: &Path) -> Result<File, Failure> {
     }
 }
 
+/// Whether the lock of a directory could be taken, as far as the file system shows it. Does not lock.
+///
+/// # Errors
+/// As the system refuses the file; [`io::ErrorKind::InvalidInput`] if it is not a regular file.
+pub fn check_lock(directory: &Path) -> Result<(), Failure> {
+    let path = directory.join(LOCK);
+    match open_lock(&path, File::options().append(true)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write_failure(&path, error)),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a process writes to the directory.
 #[must_use]
 pub fn is_locked(directory: &Path) -> bool {
     // Held for an instant only, and not alone: others may look at the same time.
-    File::open(directory.join(LOCK)).is_ok_and(|file| {
+    let file = open_lock(&directory.join(LOCK), File::options().read(true));
+    file.is_ok_and(|file| {
         let locked = file.try_lock_shared();
         matches!(locked, Err(TryLockError::WouldBlock))
     })
@@ -153,6 +167,19 @@ pub fn sealed_name(path: &Path, ending: &str) -> Option<PathBuf> {
     let is_so = path.extension() == Some(OsStr::new(ending));
     let sealed = path.with_extension("");
     (is_so && sealed.extension() == Some(OsStr::new(SEALED))).then_some(sealed)
+}
+
+/// Opens the file of a lock. Never waits: a pipe in its place is refused, not opened.
+fn open_lock(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let there = fs::symlink_metadata(path);
+    if there.is_ok_and(|there| !there.is_file()) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file; remove it",
+        ));
+    }
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    options.custom_flags(flags).open(path)
 }
 
 fn repair(directory: &Path, from: &Path, sealed: &Path) -> Result<Repaired, Failure> {

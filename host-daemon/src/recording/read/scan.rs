@@ -382,7 +382,7 @@ impl Scan {
         })
     }
 
-    /// A chunk is lost that ends at `end`, if it is one: no further than to the next that is the file's own.
+    /// A chunk is lost that ends at `end`, if it is one: at most up to the next chunk of the file's own.
     fn skip(&mut self, end: u64, fault: ChunkFault) -> Result<Step, Failure> {
         let next = if self.is_marked() {
             self.search(self.at + 1, end)?

@@ -1,5 +1,4 @@
-//! What is kept to be echoed: in memory while it is little, then in a temporary file; bounded for each connection and
-//! for all of them.
+//! Buffers echo replies in memory, then in a temporary file, with a bound for each connection and one for all.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};

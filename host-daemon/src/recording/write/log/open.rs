@@ -106,7 +106,7 @@ impl Open {
             match common.insist("write", attempt) {
                 Ok(written) => len += written,
                 Err(abandoned) => {
-                    // What is written is not to be written again behind itself.
+                    // Do not write the same bytes twice.
                     self.bytes.drain(..len);
                     return Err(abandoned);
                 }

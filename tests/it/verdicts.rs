@@ -1,0 +1,243 @@
+//! `check-config` gives the verdict and the exit code of `serve`, on the same machine, with the same file.
+
+use std::fs;
+use std::process::Command;
+
+use tempfile::TempDir;
+use tests::process::{blocksd, finish};
+
+/// What is there before the start (a shell script), the configuration, and the exit code of both.
+const CASES: &[(&str, &str, i32)] = &[
+    ("", "listen = \"127.0.0.1:0\"", 0),
+    // Sockets in the file system.
+    ("", "listen = \"unix:s.sock\"", 0),
+    ("mkdir d", "listen = \"unix:d/s.sock\"", 0),
+    ("mkdir d", "listen = \"unix:d\"", 2),
+    ("mkdir d", "listen = \"unix:d/\"", 2),
+    ("", "listen = \"unix:new/\"", 2),
+    ("", "listen = \"unix:new/.\"", 2),
+    ("", "listen = \"unix:.\"", 2),
+    ("", "listen = \"unix:..\"", 2),
+    ("mkdir d", "listen = \"unix:d/..\"", 2),
+    ("mkdir d", "listen = \"unix:d/../s.sock\"", 0),
+    ("", "listen = \"unix:d/../s.sock\"", 75),
+    ("", "listen = \"unix:new/s.sock\"", 75),
+    ("", "listen = \"unix:new/sub/s.sock\"", 75),
+    ("touch f", "listen = \"unix:f\"", 2),
+    ("touch f", "listen = \"unix:f/s.sock\"", 2),
+    ("touch f", "listen = \"unix:f/..\"", 2),
+    ("mkfifo f", "listen = \"unix:f\"", 2),
+    ("mkfifo f", "listen = \"unix:f/s.sock\"", 2),
+    ("ln -s nowhere l", "listen = \"unix:l\"", 2),
+    ("ln -s l l", "listen = \"unix:l\"", 2),
+    ("ln -s l l", "listen = \"unix:l/s.sock\"", 2),
+    ("ln -s nowhere l", "listen = \"unix:l/s.sock\"", 75),
+    ("mkdir d; ln -s d l", "listen = \"unix:l/s.sock\"", 0),
+    (
+        "mkdir d; ln -s d l",
+        "listen = [\"unix:l/s.sock\", \"unix:d/s.sock\"]",
+        2,
+    ),
+    // Folders of recordings.
+    ("", "listen = \"127.0.0.1:0\"\nrecord = \"rec\"", 0),
+    ("", "listen = \"127.0.0.1:0\"\nrecord = \"a/b/c\"", 0),
+    ("", "listen = \"127.0.0.1:0\"\nrecord = \"rec/\"", 0),
+    ("", "listen = \"127.0.0.1:0\"\nrecord = \".\"", 0),
+    ("", "listen = \"127.0.0.1:0\"\nrecord = \"a/../b\"", 0),
+    ("touch f", "listen = \"127.0.0.1:0\"\nrecord = \"f\"", 2),
+    ("touch f", "listen = \"127.0.0.1:0\"\nrecord = \"f/\"", 2),
+    ("touch f", "listen = \"127.0.0.1:0\"\nrecord = \"f/rec\"", 2),
+    (
+        "touch f",
+        "listen = \"127.0.0.1:0\"\nrecord = \"f/a/rec\"",
+        2,
+    ),
+    ("mkfifo f", "listen = \"127.0.0.1:0\"\nrecord = \"f\"", 2),
+    (
+        "mkfifo f",
+        "listen = \"127.0.0.1:0\"\nrecord = \"f/rec\"",
+        2,
+    ),
+    (
+        "ln -s nowhere l",
+        "listen = \"127.0.0.1:0\"\nrecord = \"l\"",
+        75,
+    ),
+    (
+        "ln -s nowhere l",
+        "listen = \"127.0.0.1:0\"\nrecord = \"l/rec\"",
+        75,
+    ),
+    ("ln -s l l", "listen = \"127.0.0.1:0\"\nrecord = \"l\"", 2),
+    (
+        "ln -s l l",
+        "listen = \"127.0.0.1:0\"\nrecord = \"l/rec\"",
+        2,
+    ),
+    (
+        "mkdir d; ln -s d l",
+        "listen = \"127.0.0.1:0\"\nrecord = \"l\"",
+        0,
+    ),
+    (
+        "mkdir d; ln -s d l",
+        "listen = \"127.0.0.1:0\"\nrecord = \"l/rec\"",
+        0,
+    ),
+    ("", "listen = \"127.0.0.1:0\"\nrecord = \"/proc/rec\"", 75),
+    ("", "listen = \"127.0.0.1:0\"\nrecord = \"/dev/null\"", 2),
+    // What stands in the place of the lock.
+    (
+        "mkdir rec; touch rec/blocksd.lock",
+        "listen = \"127.0.0.1:0\"\nrecord = \"rec\"",
+        0,
+    ),
+    (
+        "mkdir rec; mkfifo rec/blocksd.lock",
+        "listen = \"127.0.0.1:0\"\nrecord = \"rec\"",
+        2,
+    ),
+    (
+        "mkdir -p rec/blocksd.lock",
+        "listen = \"127.0.0.1:0\"\nrecord = \"rec\"",
+        2,
+    ),
+    (
+        "mkdir rec; ln -s blocksd.lock rec/blocksd.lock",
+        "listen = \"127.0.0.1:0\"\nrecord = \"rec\"",
+        2,
+    ),
+    (
+        "mkdir rec; ln -s /dev/null rec/blocksd.lock",
+        "listen = \"127.0.0.1:0\"\nrecord = \"rec\"",
+        2,
+    ),
+    (
+        "mkdir rec; ln -s ../nowhere/lock rec/blocksd.lock",
+        "listen = \"127.0.0.1:0\"\nrecord = \"rec\"",
+        2,
+    ),
+    // A socket in a folder that the recording makes, or in its place.
+    ("", "listen = \"unix:rec/s.sock\"\nrecord = \"rec\"", 0),
+    ("", "listen = \"unix:a/s.sock\"\nrecord = \"a/rec\"", 0),
+    ("", "listen = \"unix:./a/./s.sock\"\nrecord = \"a//rec\"", 0),
+    ("", "listen = \"unix:rec/../s.sock\"\nrecord = \"rec\"", 0),
+    ("", "listen = \"unix:rec/sub/s.sock\"\nrecord = \"rec\"", 75),
+    (
+        "",
+        "listen = \"unix:rec/sub/../s.sock\"\nrecord = \"rec\"",
+        75,
+    ),
+    ("", "listen = \"unix:rec\"\nrecord = \"rec\"", 2),
+    ("", "listen = \"unix:a\"\nrecord = \"a/rec\"", 2),
+    (
+        "",
+        "listen = \"unix:rec/blocksd.lock\"\nrecord = \"rec\"",
+        2,
+    ),
+    (
+        "mkdir rec",
+        "listen = \"unix:rec/s.sock\"\nrecord = \"rec\"",
+        0,
+    ),
+    ("mkdir rec", "listen = \"unix:rec\"\nrecord = \"rec\"", 2),
+    (
+        "mkdir rec",
+        "listen = \"unix:rec/blocksd.lock\"\nrecord = \"rec\"",
+        2,
+    ),
+    (
+        "mkdir d; ln -s d l",
+        "listen = \"unix:d/rec/s.sock\"\nrecord = \"l/rec\"",
+        0,
+    ),
+    (
+        "mkdir d; ln -s d l",
+        "listen = \"unix:d/rec\"\nrecord = \"l/rec\"",
+        2,
+    ),
+    ("", "listen = \"unix:s.sock\"\nrecord = \"s.sock/rec\"", 2),
+    // The network.
+    ("", "listen = \"no-such-host.invalid:1060\"", 75),
+    (
+        "",
+        "listen = \"127.0.0.1:0\"\nmetrics = \"no-such-host.invalid:0\"",
+        75,
+    ),
+    ("", "listen = \"127.0.0.1:0\"\nmetrics = \"127.0.0.1:0\"", 0),
+    ("", "listen = \"127.0.0.1:0\"\nmetrics = \"unix:m.sock\"", 2),
+    ("", "listen = [\"127.0.0.1:1061\", \"[::]:1061\"]", 2),
+    ("", "listen = [\"localhost:0\", \"[::1]:0\"]", 0),
+    // Other lines and files.
+    ("", "listen = \"serial:/dev/ttyX9\"", 0),
+    ("", "listen = [\"serial:x\", \"unix:x\"]", 2),
+    ("", "listen = [\"serial:./x\", \"serial:x?baud=9600\"]", 2),
+    ("", "listen = \"127.0.0.1:0\"\nreply = \"file:nowhere\"", 2),
+    ("mkdir d", "listen = \"127.0.0.1:0\"\nreply = \"file:d\"", 2),
+    (
+        "mkfifo f",
+        "listen = \"127.0.0.1:0\"\nreply = \"file:f\"",
+        2,
+    ),
+    (
+        "",
+        "listen = \"127.0.0.1:0\"\ndecode = \"defmt:nowhere\"",
+        2,
+    ),
+    (
+        "mkdir d",
+        "listen = \"127.0.0.1:0\"\ndecode = \"defmt:d\"",
+        2,
+    ),
+    (
+        "mkfifo f",
+        "listen = \"127.0.0.1:0\"\ndecode = \"defmt:f\"",
+        2,
+    ),
+];
+
+#[test]
+fn check_config_and_serve_agree() {
+    let mut wrong = Vec::new();
+    for (script, config, want) in CASES {
+        let checked = verdict(script, config, &["check-config", "blocksd.toml"]);
+        let served = verdict(
+            script,
+            config,
+            &[
+                "serve",
+                "--config",
+                "blocksd.toml",
+                "--output",
+                "none",
+                "--for",
+                "50ms",
+            ],
+        );
+        if checked.0 != Some(*want) || served.0 != Some(*want) {
+            wrong.push(format!(
+                "after `{script}`, {config:?}: want {want}, check-config {checked:?}, serve {served:?}"
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The exit code of a command in a fresh folder, and its last line on standard error.
+fn verdict(script: &str, config: &str, args: &[&str]) -> (Option<i32>, String) {
+    let folder = TempDir::new().unwrap();
+    let mut shell = Command::new("sh");
+    let made = shell
+        .current_dir(folder.path())
+        .args(["-ec", script])
+        .status();
+    assert!(made.unwrap().success(), "{script}");
+    fs::write(folder.path().join("blocksd.toml"), config).unwrap();
+    // A command that hangs ends with 124.
+    let mut command = Command::new("timeout");
+    command.arg("10").arg(blocksd(&[]).get_program()).args(args);
+    command.current_dir(folder.path());
+    let ended = finish(command, b"");
+    let last = ended.stderr.lines().last().unwrap_or_default().to_owned();
+    (ended.code, last)
+}
