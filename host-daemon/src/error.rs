@@ -13,6 +13,7 @@ use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
 pub use self::code::Code;
 
 use crate::config::error::ConfigError;
+use crate::recording;
 
 /// Why a command ended without having done its work.
 #[derive(Debug)]
@@ -296,6 +297,27 @@ impl std::error::Error for Failure {}
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+impl From<recording::error::Error> for Failure {
+    fn from(error: recording::error::Error) -> Self {
+        use recording::error::Error;
+        match error {
+            Error::Read { path, source } => Self::File {
+                path,
+                error: source,
+            },
+            Error::Write { path, source } => Self::Write {
+                path,
+                error: source,
+            },
+            Error::Folder { path, source } => Self::Folder {
+                path,
+                error: source,
+            },
+            Error::Locked { path } => Self::Locked { path },
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! [`engine`] turns sockets into events; [`recording`] is a crash-safe log on disk; [`recorded`] maps the one to the
-//! other. [`payload`] decodes messages, [`output`] formats events, [`http`] serves metrics and health, [`config`] and
+//! other, and [`sinks`] drive it. [`payload`] decodes messages, [`output`] formats events, [`http`] serves metrics and health, [`config`] and
 //! [`cli`] say what to run, and [`commands`] are the program's other commands.
 
 #![forbid(unsafe_code)]
@@ -22,3 +22,4 @@ pub mod recorded;
 pub mod recording;
 pub mod reload;
 pub mod service;
+pub mod sinks;

@@ -28,12 +28,13 @@ use host_daemon::http::health::{Health, Phase};
 use host_daemon::http::metrics::Sources;
 use host_daemon::http::server;
 use host_daemon::output::{Events, Hex, Json, QUEUE_LEN, Text};
+use host_daemon::recording::lock::Lock;
 use host_daemon::recording::write::stats::Stats;
 use host_daemon::recording::write::sync::Retention;
-use host_daemon::recording::{Lock, Recording};
 use host_daemon::reload::{Live, Reloader};
 use host_daemon::service::log::{self, tell};
 use host_daemon::service::{rlimit, signals, systemd};
+use host_daemon::sinks::recording::{self, Recording, Unrecorded};
 use host_daemon::{config, output};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -185,12 +186,17 @@ async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result
     // The sinks end when the last connection and this have let go of them.
     drop(shared);
     let is_recorded = recording.is_some();
-    let recorded = recording.map_or(Ok(()), Recording::finish);
+    let recorded = recording.map_or(Ok(()), finish_recording);
     let written = output.map_or(Ok(()), |output| finish_output(output, &stop, is_recorded));
     log::tell_suppressed();
     let totals = counters.totals();
     tell(format_args!("totals: {totals}"));
     recorded.and(written)
+}
+
+fn finish_recording(recording: Recording) -> Result<(), Failure> {
+    let finished = recording.finish();
+    finished.map_err(|Unrecorded { blocks }| Failure::Unrecorded { blocks })
 }
 
 /// What a daemon has once its listeners are open.
@@ -237,8 +243,8 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
         let stop = stop.clone();
         let start = move || {
             let lock = Lock::take(&folder)?;
-            lock.repair(&stats);
-            Recording::start(lock, settings, retention, stats, stop)
+            recording::repair(&lock, &stats);
+            Ok(Recording::start(lock, settings, retention, stats, stop)?)
         };
         recording = Some(aside(start).await?);
         health.enter(Phase::Starting);

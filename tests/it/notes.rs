@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,6 +15,7 @@ use host_daemon::error::Failure;
 use host_daemon::payload::Decoder;
 use host_daemon::recorded::from_log::{Audience, Player};
 use host_daemon::recorded::note::{Note, VERSION, VERSION_KEY};
+use host_daemon::recording::read::lost::Lost;
 use host_daemon::recording::read::messages::{Message, Visitor, Wanted, visit};
 use host_daemon::recording::write::log::Writer;
 use host_daemon::recording::write::storage::Directory;
@@ -266,6 +268,8 @@ impl Story {
 }
 
 impl Audience for Story {
+    type Error = Failure;
+
     fn event(&mut self, event: &Event) -> Result<(), Failure> {
         self.tell(event);
         Ok(())
@@ -277,8 +281,14 @@ impl Audience for Story {
 }
 
 impl Visitor for Heard {
+    type Error = Failure;
+
     fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
         self.player.message(message, &mut self.story)
+    }
+
+    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Failure> {
+        panic!("{}: {lost}", file.display());
     }
 
     fn idle(&mut self) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufWriter, Error, ErrorKind, IsTerminal, Read, stderr};
 use std::net::{Shutdown, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -14,10 +15,12 @@ use framing_core::{AnyEncoder, AnyFraming, Blocks, blocking};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Replay;
+use crate::commands::read::report_lost;
 use crate::commands::send::connect;
 use crate::error::Failure;
 use crate::payload::members;
 use crate::recording::format::record::Kind;
+use crate::recording::read::lost::Lost;
 use crate::recording::read::messages::{Message, Visitor, Wanted, visit};
 use crate::service::log::tell;
 
@@ -140,6 +143,8 @@ struct Actor {
 }
 
 impl Visitor for Stage<'_> {
+    type Error = Failure;
+
     fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
         let known = message.known;
         match known.kind {
@@ -181,6 +186,11 @@ impl Visitor for Stage<'_> {
             return Ok(());
         }
         actor.send(message.data.to_vec());
+        Ok(())
+    }
+
+    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Failure> {
+        report_lost(file, lost);
         Ok(())
     }
 

@@ -10,7 +10,6 @@ use serde::Deserialize as _;
 use crate::engine::batch::Batch;
 use crate::engine::event::{Event, Peer, Position, Reason, Source, What};
 use crate::engine::pool::Span;
-use crate::error::Failure;
 use crate::payload::{Decoder, Decoding, members};
 use crate::recorded::note::Note;
 use crate::recording::format::record::Kind;
@@ -21,17 +20,20 @@ const BATCH_LEN: usize = 1 << 20;
 
 /// What comes out.
 pub trait Audience {
+    /// Why the audience gives up.
+    type Error;
+
     /// An event.
     ///
     /// # Errors
     /// Whatever is to end it all.
-    fn event(&mut self, event: &Event) -> Result<(), Failure>;
+    fn event(&mut self, event: &Event) -> Result<(), Self::Error>;
 
     /// An event of which nothing is known but that it was recorded.
     ///
     /// # Errors
     /// Whatever is to end it all.
-    fn other(&mut self, json: &[u8]) -> Result<(), Failure>;
+    fn other(&mut self, json: &[u8]) -> Result<(), Self::Error>;
 }
 
 /// Makes events of messages, one after the other.
@@ -85,11 +87,11 @@ impl Player {
     ///
     /// # Errors
     /// What the audience says.
-    pub fn message(
+    pub fn message<A: Audience + ?Sized>(
         &mut self,
         message: &Message<'_>,
-        audience: &mut dyn Audience,
-    ) -> Result<(), Failure> {
+        audience: &mut A,
+    ) -> Result<(), A::Error> {
         match message.known.kind {
             Kind::Blocks | Kind::Other => {
                 self.end_piece(audience)?;
@@ -116,12 +118,16 @@ impl Player {
     ///
     /// # Errors
     /// What the audience says.
-    pub fn finish(&mut self, audience: &mut dyn Audience) -> Result<(), Failure> {
+    pub fn finish<A: Audience + ?Sized>(&mut self, audience: &mut A) -> Result<(), A::Error> {
         self.end_blocks(audience)?;
         self.end_piece(audience)
     }
 
-    fn block(&mut self, message: &Message<'_>, audience: &mut dyn Audience) -> Result<(), Failure> {
+    fn block<A: Audience + ?Sized>(
+        &mut self,
+        message: &Message<'_>,
+        audience: &mut A,
+    ) -> Result<(), A::Error> {
         let source = self.source(message);
         let seq = u64::from(message.sequence);
         let goes_on = self.blocks.as_ref().is_some_and(|group| {
@@ -176,7 +182,7 @@ impl Player {
         source
     }
 
-    fn end_blocks(&mut self, audience: &mut dyn Audience) -> Result<(), Failure> {
+    fn end_blocks<A: Audience + ?Sized>(&mut self, audience: &mut A) -> Result<(), A::Error> {
         let Some(group) = self.blocks.take() else {
             return Ok(());
         };
@@ -189,7 +195,7 @@ impl Player {
     }
 
     /// A piece whose event is not there.
-    fn end_piece(&mut self, audience: &mut dyn Audience) -> Result<(), Failure> {
+    fn end_piece<A: Audience + ?Sized>(&mut self, audience: &mut A) -> Result<(), A::Error> {
         let Some(piece) = self.piece.take() else {
             return Ok(());
         };
@@ -198,7 +204,11 @@ impl Player {
         audience.event(&event(piece.source, piece.time, batch, position))
     }
 
-    fn note(&mut self, message: &Message<'_>, audience: &mut dyn Audience) -> Result<(), Failure> {
+    fn note<A: Audience + ?Sized>(
+        &mut self,
+        message: &Message<'_>,
+        audience: &mut A,
+    ) -> Result<(), A::Error> {
         let note = match Note::deserialize(&members(message.data)) {
             Ok(note) if has_device(&note) => note,
             // An event of a later version, or not one of ours.

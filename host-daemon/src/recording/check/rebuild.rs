@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use mcap::records::{Channel, Header, op};
+use mcap::records::{Header, op};
 
-use crate::error::Failure;
+use crate::recording::error::Error;
 use crate::recording::format::chunk::Chunk;
+use crate::recording::format::encode::{put, put_len, put_text, record};
 use crate::recording::format::nonce::{self, Mark};
 use crate::recording::format::record::{HEAD_LEN, Raw};
 
@@ -42,12 +43,9 @@ impl Sealer {
     /// Creates a file that must not exist.
     ///
     /// # Errors
-    /// [`Failure::Write`].
-    pub fn create(path: &Path, header: &Header) -> Result<Self, Failure> {
-        let failure = |error| Failure::Write {
-            path: path.into(),
-            error,
-        };
+    /// [`Error::Write`].
+    pub fn create(path: &Path, header: &Header) -> Result<Self, Error> {
+        let failure = |error| Error::write(path, error);
         let file = File::create_new(path).map_err(failure)?;
         let mut sealer = Self {
             path: path.into(),
@@ -87,8 +85,8 @@ impl Sealer {
     /// Copies a chunk.
     ///
     /// # Errors
-    /// [`Failure::Write`].
-    pub fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), Failure> {
+    /// [`Error::Write`].
+    pub fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), Error> {
         let header = &chunk.header;
         let places = self.places(chunk.records);
         let bounds = times(&places).unwrap_or((0, 0));
@@ -107,8 +105,8 @@ impl Sealer {
     /// Writes records as a chunk of their own, uncompressed.
     ///
     /// # Errors
-    /// [`Failure::Write`].
-    pub fn records(&mut self, records: &[u8]) -> Result<(), Failure> {
+    /// [`Error::Write`].
+    pub fn records(&mut self, records: &[u8]) -> Result<(), Error> {
         let mark = self.mark.map(|mark| record(nonce::OPCODE, &mark.body()));
         let records = &[&mark.unwrap_or_default(), records].concat();
         let places = self.places(records);
@@ -127,8 +125,8 @@ impl Sealer {
     /// Copies an attachment, metadata, or a record of somebody else's.
     ///
     /// # Errors
-    /// [`Failure::Write`].
-    pub fn other(&mut self, raw: &Raw<'_>) -> Result<(), Failure> {
+    /// [`Error::Write`].
+    pub fn other(&mut self, raw: &Raw<'_>) -> Result<(), Error> {
         match raw.opcode {
             op::ATTACHMENT => self.attachment_count += 1,
             op::METADATA => self.metadata_count += 1,
@@ -140,8 +138,8 @@ impl Sealer {
     /// Writes the end, and has all of it on the disk.
     ///
     /// # Errors
-    /// [`Failure::Write`].
-    pub fn finish(mut self) -> Result<(), Failure> {
+    /// [`Error::Write`].
+    pub fn finish(mut self) -> Result<(), Error> {
         let data_crc = self.crc.clone().finalize();
         self.write(&record(op::DATA_END, &data_crc.to_le_bytes()))?;
         let start = self.at;
@@ -218,7 +216,7 @@ impl Sealer {
         (start, end): (u64, u64),
         (compressed_len, uncompressed_len): (u64, u64),
         places: &Places,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let offset = self.at;
         self.write(bytes)?;
         let indexes_start = self.at;
@@ -269,18 +267,15 @@ impl Sealer {
         record(op::STATISTICS, &body)
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.crc.update(bytes);
         self.at += bytes.len() as u64;
         let written = self.out.write_all(bytes);
         written.map_err(|error| self.failure(error))
     }
 
-    fn failure(&self, error: io::Error) -> Failure {
-        Failure::Write {
-            path: self.path.clone(),
-            error,
-        }
+    fn failure(&self, error: io::Error) -> Error {
+        Error::write(&self.path, error)
     }
 }
 
@@ -288,60 +283,4 @@ impl Sealer {
 fn times(places: &Places) -> Option<(u64, u64)> {
     let times = || places.values().flatten().map(|(time, _)| *time);
     Some((times().min()?, times().max()?))
-}
-
-/// A whole record.
-#[must_use]
-pub fn record(opcode: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEAD_LEN + body.len());
-    bytes.push(opcode);
-    put(&mut bytes, &[body.len() as u64]);
-    bytes.extend_from_slice(body);
-    bytes
-}
-
-/// The record of a channel.
-#[must_use]
-pub fn channel_record(channel: &Channel) -> Vec<u8> {
-    let mut body = Vec::new();
-    body.extend_from_slice(&channel.id.to_le_bytes());
-    body.extend_from_slice(&channel.schema_id.to_le_bytes());
-    put_text(&mut body, &channel.topic);
-    put_text(&mut body, &channel.message_encoding);
-    let mut map = Vec::new();
-    for text in channel
-        .metadata
-        .iter()
-        .flat_map(|(key, value)| [key, value])
-    {
-        put_text(&mut map, text);
-    }
-    put_len(&mut body, map.len());
-    body.extend(map);
-    record(op::CHANNEL, &body)
-}
-
-/// The record of a schema.
-#[must_use]
-pub fn schema_record(id: u16, name: &str, encoding: &str, data: &[u8]) -> Vec<u8> {
-    let mut body = id.to_le_bytes().to_vec();
-    put_text(&mut body, name);
-    put_text(&mut body, encoding);
-    put_len(&mut body, data.len());
-    body.extend_from_slice(data);
-    record(op::SCHEMA, &body)
-}
-
-fn put(to: &mut Vec<u8>, numbers: &[u64]) {
-    to.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-}
-
-fn put_text(to: &mut Vec<u8>, text: &str) {
-    put_len(to, text.len());
-    to.extend_from_slice(text.as_bytes());
-}
-
-/// What is longer than 4 GiB was never read.
-fn put_len(to: &mut Vec<u8>, len: usize) {
-    to.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
 }

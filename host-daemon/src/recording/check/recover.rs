@@ -7,12 +7,13 @@ use std::path::Path;
 
 use mcap::records::{Channel, Record, op};
 
-use crate::error::Failure;
 use crate::recording::check::finding::What;
-use crate::recording::check::rebuild::{Sealer, channel_record, record, schema_record};
+use crate::recording::check::rebuild::Sealer;
 use crate::recording::check::survey::{Definitions, Survey};
 use crate::recording::check::verify::{Verified, verify};
+use crate::recording::error::Error;
 use crate::recording::format::chunk::Chunk;
+use crate::recording::format::encode::{channel_record, record, schema_record};
 use crate::recording::format::nonce::Mark;
 use crate::recording::format::record::{GAP, Kind, Raw, UNKNOWN_TOPIC};
 use crate::recording::read::scan::{Found, Lost, Scan};
@@ -64,8 +65,8 @@ pub struct Recovered {
 /// are copied as they are. Nothing is written if the file is sealed and sound, or if nothing in it is whole.
 ///
 /// # Errors
-/// [`Failure::File`], [`Failure::Write`]; then there is no file `to`.
-pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Failure> {
+/// [`Error::Read`], [`Error::Write`]; then there is no file `to`.
+pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
     let survey = Survey::of(from)?;
     let is_complete = survey.is_whole && check(from)?.is_some();
     let mut scan = Scan::new(Input::open(from)?, survey.summary.as_ref(), false);
@@ -89,8 +90,8 @@ pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Failure> {
 /// What is in a file that is sound, but for messages that may be missing; none if it is not.
 ///
 /// # Errors
-/// [`Failure::File`].
-pub fn check(path: &Path) -> Result<Option<Verified>, Failure> {
+/// [`Error::Read`].
+pub fn check(path: &Path) -> Result<Option<Verified>, Error> {
     let mut is_sound = true;
     let verified = verify(Input::open(path)?, false, &mut |wrong| {
         is_sound &= matches!(wrong.what, What::Sequence { .. });
@@ -227,7 +228,7 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    fn keep_all(&mut self, scan: &mut Scan) -> Result<(), Failure> {
+    fn keep_all(&mut self, scan: &mut Scan) -> Result<(), Error> {
         let len = scan.input().len();
         while let Some(found) = scan.advance()? {
             match found {
@@ -251,7 +252,7 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    fn keep(&mut self, chunk: &Chunk<'_>) -> Result<(), Failure> {
+    fn keep(&mut self, chunk: &Chunk<'_>) -> Result<(), Error> {
         self.flush()?;
         let is_first = self.tally.recovered.chunks == 0;
         let mut missing = Vec::new();
@@ -272,7 +273,7 @@ impl<'a> Keeper<'a> {
         sealer.chunk(chunk)
     }
 
-    fn keep_loose(&mut self, raw: &Raw<'_>) -> Result<(), Failure> {
+    fn keep_loose(&mut self, raw: &Raw<'_>) -> Result<(), Error> {
         match raw.opcode {
             op::MESSAGE | op::CHANNEL | op::SCHEMA => {
                 let mut missing = Vec::new();
@@ -293,7 +294,7 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    fn flush(&mut self) -> Result<(), Failure> {
+    fn flush(&mut self) -> Result<(), Error> {
         if self.loose.is_empty() {
             return Ok(());
         }
@@ -305,7 +306,7 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    fn sealer(&mut self) -> Result<Option<&mut Sealer>, Failure> {
+    fn sealer(&mut self) -> Result<Option<&mut Sealer>, Error> {
         if let (None, Some(to)) = (&self.sealer, self.to) {
             self.sealer = Some(Sealer::create(to, &self.survey.header)?);
             self.created = true;
@@ -313,7 +314,7 @@ impl<'a> Keeper<'a> {
         Ok(self.sealer.as_mut())
     }
 
-    fn finish(&mut self) -> Result<Recovered, Failure> {
+    fn finish(&mut self) -> Result<Recovered, Error> {
         self.flush()?;
         if let Some(sealer) = self.sealer.take() {
             sealer.finish()?;

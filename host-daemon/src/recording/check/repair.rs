@@ -1,33 +1,17 @@
 //! Brings a directory of recordings in order after a crash. May itself be cut off anywhere, and is then done again.
 
-use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use crate::error::Failure;
 use crate::recording::check::recover::{Recovered, check, recover};
-use crate::recording::format::filename::{self, State};
+use crate::recording::error::Error;
+use crate::recording::format::filename::{self, LOST, NEW, State};
+use crate::recording::read::catalog::files;
+use crate::recording::read::lost::Lost;
 use crate::recording::read::messages::{Message, Visitor, Wanted, visit};
 use crate::recording::read::window::Input;
-
-/// The file that is locked by the one daemon that writes to a directory.
-pub const LOCK: &str = "blocksd.lock";
-/// How the name of a sealed file ends.
-pub const SEALED: &str = "mcap";
-/// How the name of a file ends that is being written, or was.
-pub const PART: &str = "part";
-/// How the name of a file ends that a repair is writing.
-pub const NEW: &str = "new";
-/// How the name of the original ends where a repair lost more than a record that was not finished.
-pub const LOST: &str = "lost";
-
-/// How long a lock is tried for, and how often.
-const LOCK_PATIENCE: Duration = Duration::from_millis(100);
-const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// Bytes of two files that are compared at once.
 const COMPARE_LEN: usize = 1 << 20;
@@ -51,7 +35,7 @@ pub struct Unrepaired {
     /// The torn file.
     pub path: PathBuf,
     /// Why.
-    pub failure: Failure,
+    pub error: Error,
 }
 
 /// Seals every torn file of a directory, in the order of their names, each by itself: one that cannot be repaired does
@@ -63,10 +47,10 @@ pub struct Unrepaired {
 /// crash in the midst of it, the same again gives the same.
 ///
 /// # Errors
-/// [`Failure::File`] if the directory cannot be read.
+/// [`Error::Read`] if the directory cannot be read.
 pub fn repair_dir(
     directory: &Path,
-) -> Result<impl Iterator<Item = Result<Repaired, Unrepaired>>, Failure> {
+) -> Result<impl Iterator<Item = Result<Repaired, Unrepaired>>, Error> {
     let mut torn = Vec::new();
     for path in files(directory)? {
         let name = path.file_name().unwrap_or_default();
@@ -77,116 +61,24 @@ pub fn repair_dir(
     let directory = directory.to_owned();
     Ok(torn.into_iter().map(move |from| {
         let sealed = from.with_extension("");
-        repair(&directory, &from, &sealed).map_err(|failure| Unrepaired {
-            path: from,
-            failure,
-        })
+        repair(&directory, &from, &sealed).map_err(|error| Unrepaired { path: from, error })
     }))
-}
-
-/// Locks a directory, for as long as the file is held.
-///
-/// # Errors
-/// [`Failure::Locked`] if another process has it, [`Failure::Write`].
-pub fn lock(directory: &Path) -> Result<File, Failure> {
-    let path = directory.join(LOCK);
-    let open = open_lock(&path, File::options().create(true).append(true));
-    let file = open.map_err(|error| write_failure(&path, error))?;
-    let begin = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            // It may be somebody who only looks.
-            Err(TryLockError::WouldBlock) if begin.elapsed() < LOCK_PATIENCE => {
-                std::thread::sleep(LOCK_RETRY);
-            }
-            Err(TryLockError::WouldBlock) => {
-                let path = directory.into();
-                return Err(Failure::Locked { path });
-            }
-            Err(TryLockError::Error(error)) => return Err(write_failure(&path, error)),
-        }
-    }
-}
-
-/// Whether the lock of a directory could be taken, as far as the file system shows it. Does not lock.
-///
-/// # Errors
-/// As the system refuses the file; [`io::ErrorKind::InvalidInput`] if it is not a regular file.
-pub fn check_lock(directory: &Path) -> Result<(), Failure> {
-    let path = directory.join(LOCK);
-    match open_lock(&path, File::options().append(true)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write_failure(&path, error)),
-        _ => Ok(()),
-    }
-}
-
-/// Whether a process writes to the directory.
-#[must_use]
-pub fn is_locked(directory: &Path) -> bool {
-    // Held for an instant only, and not alone: others may look at the same time.
-    let file = open_lock(&directory.join(LOCK), File::options().read(true));
-    file.is_ok_and(|file| {
-        let locked = file.try_lock_shared();
-        matches!(locked, Err(TryLockError::WouldBlock))
-    })
-}
-
-/// The regular files of a directory, in the order of their names.
-///
-/// # Errors
-/// [`Failure::File`].
-pub fn files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let failure = |error| Failure::File {
-        path: directory.into(),
-        error,
-    };
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failure)? {
-        let path = entry.map_err(failure)?.path();
-        if path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort_unstable();
-    Ok(files)
 }
 
 /// Waits until the names of a directory are on the disk.
 ///
 /// # Errors
-/// [`Failure::Write`].
-pub fn sync(directory: &Path) -> Result<(), Failure> {
+/// [`Error::Write`].
+pub fn sync(directory: &Path) -> Result<(), Error> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| write_failure(directory, error))
+    synced.map_err(|error| Error::write(directory, error))
 }
 
-/// The name without its ending: `a.mcap` of `a.mcap.part`.
-#[must_use]
-pub fn sealed_name(path: &Path, ending: &str) -> Option<PathBuf> {
-    let is_so = path.extension() == Some(OsStr::new(ending));
-    let sealed = path.with_extension("");
-    (is_so && sealed.extension() == Some(OsStr::new(SEALED))).then_some(sealed)
-}
-
-/// Opens the file of a lock. Never waits: a pipe in its place is refused, not opened.
-fn open_lock(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    let there = fs::symlink_metadata(path);
-    if there.is_ok_and(|there| !there.is_file()) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file; remove it",
-        ));
-    }
-    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
-    options.custom_flags(flags).open(path)
-}
-
-fn repair(directory: &Path, from: &Path, sealed: &Path) -> Result<Repaired, Failure> {
+fn repair(directory: &Path, from: &Path, sealed: &Path) -> Result<Repaired, Error> {
     let new = with_ending(sealed, NEW);
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(write_failure(&new, error));
+            return Err(Error::write(&new, error));
         }
         _ => {}
     }
@@ -224,9 +116,9 @@ fn repair(directory: &Path, from: &Path, sealed: &Path) -> Result<Repaired, Fail
 
 /// Gives a file a name. One that has it already is never replaced: if it holds the same, as after a repair that was cut
 /// off, it stays.
-fn place(from: &Path, to: &Path) -> Result<(), Failure> {
-    if !fs::exists(to).map_err(|error| write_failure(to, error))? {
-        return fs::rename(from, to).map_err(|error| write_failure(to, error));
+fn place(from: &Path, to: &Path) -> Result<(), Error> {
+    if !fs::exists(to).map_err(|error| Error::write(to, error))? {
+        return fs::rename(from, to).map_err(|error| Error::write(to, error));
     }
     if holds_the_same(from, to)? {
         return remove(from);
@@ -235,12 +127,12 @@ fn place(from: &Path, to: &Path) -> Result<(), Failure> {
         io::ErrorKind::AlreadyExists,
         "there is another file of this name; move it away and start again",
     );
-    Err(write_failure(to, error))
+    Err(Error::write(to, error))
 }
 
 /// Whether two files have the same bytes, or are two sound recordings with the same messages: what a repair writes
 /// has a header of its own each time.
-fn holds_the_same(one: &Path, other: &Path) -> Result<bool, Failure> {
+fn holds_the_same(one: &Path, other: &Path) -> Result<bool, Error> {
     if has_the_same_bytes(&mut Input::open(one)?, &mut Input::open(other)?)? {
         return Ok(true);
     }
@@ -253,7 +145,7 @@ fn holds_the_same(one: &Path, other: &Path) -> Result<bool, Failure> {
 struct Digest(DefaultHasher);
 
 impl Digest {
-    fn of(path: &Path) -> Result<u64, Failure> {
+    fn of(path: &Path) -> Result<u64, Error> {
         let all = Wanted {
             devices: Vec::new(),
             from: 0,
@@ -266,18 +158,25 @@ impl Digest {
 }
 
 impl Visitor for Digest {
-    fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+    type Error = Error;
+
+    fn message(&mut self, message: &Message<'_>) -> Result<(), Error> {
         let topic = &message.known.channel.topic;
         (topic, message.sequence, message.time, message.data).hash(&mut self.0);
         Ok(())
     }
 
-    fn idle(&mut self) -> Result<(), Failure> {
+    fn lost(&mut self, _: &Path, _: &Lost) -> Result<(), Error> {
+        // Only sound files are compared.
+        Ok(())
+    }
+
+    fn idle(&mut self) -> Result<(), Error> {
         Ok(())
     }
 }
 
-fn has_the_same_bytes(one: &mut Input, other: &mut Input) -> Result<bool, Failure> {
+fn has_the_same_bytes(one: &mut Input, other: &mut Input) -> Result<bool, Error> {
     if one.len() != other.len() {
         return Ok(false);
     }
@@ -299,18 +198,11 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-fn sync_file(path: &Path) -> Result<(), Failure> {
+fn sync_file(path: &Path) -> Result<(), Error> {
     let synced = File::open(path).and_then(|file| file.sync_all());
-    synced.map_err(|error| write_failure(path, error))
+    synced.map_err(|error| Error::write(path, error))
 }
 
-fn remove(path: &Path) -> Result<(), Failure> {
-    fs::remove_file(path).map_err(|error| write_failure(path, error))
-}
-
-fn write_failure(path: &Path, error: io::Error) -> Failure {
-    Failure::Write {
-        path: path.into(),
-        error,
-    }
+fn remove(path: &Path) -> Result<(), Error> {
+    fs::remove_file(path).map_err(|error| Error::write(path, error))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use mcap::records::{Channel, Header, Record, op};
 
-use crate::error::Failure;
+use crate::recording::error::Error;
 use crate::recording::format::nonce::{self, LIBRARY, Mark};
 use crate::recording::format::record::{EVENTS_TOPIC, Raw};
 use crate::recording::read::scan::{Found, Scan};
@@ -41,8 +41,8 @@ impl Survey {
     /// Goes through a file.
     ///
     /// # Errors
-    /// [`Failure::File`].
-    pub fn of(path: &Path) -> Result<Self, Failure> {
+    /// [`Error::Read`].
+    pub fn of(path: &Path) -> Result<Self, Error> {
         let mut input = Input::open(path)?;
         let mut summary = Summary::read(&mut input)?.ok();
         let (mut pass, mut is_listed) = Pass::go(input, summary.as_ref(), summary.as_ref())?;
@@ -95,7 +95,7 @@ impl Pass {
         input: Input,
         known: Option<&Summary>,
         listing: Option<&Summary>,
-    ) -> Result<(Self, bool), Failure> {
+    ) -> Result<(Self, bool), Error> {
         let places = listing.into_iter().flat_map(|summary| &summary.chunks);
         let places: HashSet<_> = places.map(|place| (place.offset, place.len)).collect();
         let mut scan = Scan::new(input, known, false);

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use mcap::records::{Channel, ChunkIndex, Header, MessageHeader, MessageIndexEntry, Record, op};
 
-use crate::error::Failure;
 use crate::recording::check::finding::{What, Wrong};
 use crate::recording::check::sequences::Sequences;
+use crate::recording::error::Error;
 use crate::recording::format::chunk::Chunk;
 use crate::recording::format::nonce::{self, LIBRARY, Mark};
 use crate::recording::format::record::{
@@ -37,12 +37,12 @@ pub struct Verified {
 /// it need not have an end.
 ///
 /// # Errors
-/// [`Failure::File`].
+/// [`Error::Read`].
 pub fn verify(
     input: Input,
     growing: bool,
     tell: &mut dyn FnMut(&Wrong),
-) -> Result<Verified, Failure> {
+) -> Result<Verified, Error> {
     let mut index = Input::open(input.path())?;
     let read = match growing {
         true => None,
@@ -120,7 +120,7 @@ impl Verifier<'_> {
     }
 
     /// The records of the summary are in groups, and stand where the summary says.
-    fn groups(&mut self) -> Result<(), Failure> {
+    fn groups(&mut self) -> Result<(), Error> {
         let Some((start, end)) = self.summary.as_ref().map(|it| (it.start, it.footer)) else {
             return Ok(());
         };
@@ -161,7 +161,7 @@ impl Verifier<'_> {
         }
     }
 
-    fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), Failure> {
+    fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), Error> {
         self.end_chunk()?;
         self.verified.chunks += 1;
         let mut entries: BTreeMap<u16, Vec<MessageIndexEntry>> = BTreeMap::new();
@@ -268,7 +268,7 @@ impl Verifier<'_> {
     }
 
     /// A record that stands in no chunk.
-    fn record(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), Failure> {
+    fn record(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), Error> {
         if raw.opcode != op::MESSAGE_INDEX {
             self.end_chunk()?;
         }
@@ -323,7 +323,7 @@ impl Verifier<'_> {
     }
 
     /// Compares a chunk, with all of its indexes, with what the summary says of it.
-    fn end_chunk(&mut self) -> Result<(), Failure> {
+    fn end_chunk(&mut self) -> Result<(), Error> {
         let Some(seen) = self.chunk.take() else {
             return Ok(());
         };
@@ -362,7 +362,7 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    fn next_index(&mut self) -> Result<Option<(u64, ChunkIndex)>, Failure> {
+    fn next_index(&mut self) -> Result<Option<(u64, ChunkIndex)>, Error> {
         let (Some(mut at), Some(summary)) = (self.index_at, &self.summary) else {
             return Ok(None);
         };
@@ -382,7 +382,7 @@ impl Verifier<'_> {
         Ok(None)
     }
 
-    fn finish(mut self) -> Result<Verified, Failure> {
+    fn finish(mut self) -> Result<Verified, Error> {
         self.end_chunk()?;
         let named = |channel: &Channel| {
             let keys = ["device", "framing", "decode"];

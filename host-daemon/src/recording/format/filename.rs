@@ -1,10 +1,23 @@
 //! The names of a recording's files: their order, their state, and the mark of the file. Only names of exactly these
 //! forms are ours: `NUMBER-TIME.mcap` or `NUMBER-TIME-MARK.mcap`, and the same with another ending.
 
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
 use jiff::Timestamp;
 
-pub use crate::recording::check::repair::{LOCK, LOST, NEW, PART, SEALED};
 use crate::recording::format::nonce::Mark;
+
+/// The file that is locked by the one daemon that writes to a directory.
+pub const LOCK: &str = "blocksd.lock";
+/// How the name of a sealed file ends.
+pub const SEALED: &str = "mcap";
+/// How the name of a file ends that is being written, or was.
+pub const PART: &str = "part";
+/// How the name of a file ends that a repair is writing.
+pub const NEW: &str = "new";
+/// How the name of the original ends where a repair lost more than a record that was not finished.
+pub const LOST: &str = "lost";
 
 const DIGITS: usize = 8;
 
@@ -57,6 +70,14 @@ pub fn mark(name: &str) -> Option<Mark> {
 #[must_use]
 pub fn is_sealed(name: &str) -> bool {
     state(name) == Some(State::Sealed)
+}
+
+/// The name without its ending: `a.mcap` of `a.mcap.part`.
+#[must_use]
+pub fn sealed_name(path: &Path, ending: &str) -> Option<PathBuf> {
+    let is_so = path.extension() == Some(OsStr::new(ending));
+    let sealed = path.with_extension("");
+    (is_so && sealed.extension() == Some(OsStr::new(SEALED))).then_some(sealed)
 }
 
 fn parse(name: &str) -> Option<(u64, Option<Mark>, State)> {

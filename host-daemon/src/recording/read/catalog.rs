@@ -1,10 +1,13 @@
 //! The files of recordings: which there are, in which order, and in which state.
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::error::Failure;
-use crate::recording::check::repair::{PART, SEALED, files, is_locked, sealed_name};
+use crate::recording::error::Error;
+use crate::recording::format::filename::{PART, SEALED, sealed_name};
+use crate::recording::lock::is_locked;
+use crate::recording::read::window::Input;
 
 /// A file of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,14 +32,11 @@ pub enum State {
 /// The recordings that are meant by files and directories, those of a directory in their order.
 ///
 /// # Errors
-/// [`Failure::File`] for what is not there.
-pub fn list(paths: &[PathBuf]) -> Result<Vec<Listed>, Failure> {
+/// [`Error::Read`] for what is not there.
+pub fn list(paths: &[PathBuf]) -> Result<Vec<Listed>, Error> {
     let mut listed = Vec::new();
     for path in paths {
-        let failure = |error| Failure::File {
-            path: path.clone(),
-            error,
-        };
+        let failure = |error| Error::read(path, error);
         if path.metadata().map_err(failure)?.is_dir() {
             listed.extend(list_directory(path)?);
         } else {
@@ -55,13 +55,30 @@ impl Listed {
         let is_open = sealed_name(&path, PART).is_some() && is_locked(directory);
         Self { path, is_open }
     }
+
+    /// Opens it, under the name that it has now; and whether it is still being written. None if it was removed since
+    /// it was listed: a daemon may keep the latest files only.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn open(&self) -> Result<Option<(Input, bool)>, Error> {
+        let sealed = sealed_name(&self.path, PART);
+        let mut opened = Input::open(&self.path).map(|input| (input, self.is_open));
+        if let (true, Some(sealed)) = (opened.as_ref().is_err_and(Error::is_not_found), sealed) {
+            opened = Input::open(&sealed).map(|input| (input, false));
+        }
+        match opened.as_ref().is_err_and(Error::is_not_found) {
+            true => Ok(None),
+            false => opened.map(Some),
+        }
+    }
 }
 
 /// The recordings of a directory, in their order.
 ///
 /// # Errors
-/// [`Failure::File`].
-pub fn list_directory(directory: &Path) -> Result<Vec<Listed>, Failure> {
+/// [`Error::Read`].
+pub fn list_directory(directory: &Path) -> Result<Vec<Listed>, Error> {
     // Asked before and after: a daemon that begins, or ends, in the meantime is not missed.
     let was_locked = is_locked(directory);
     let files = files(directory)?;
@@ -80,6 +97,23 @@ pub fn list_directory(directory: &Path) -> Result<Vec<Listed>, Failure> {
     }
     listed.sort_by_cached_key(|it| (number(&it.path), it.path.clone()));
     Ok(listed)
+}
+
+/// The regular files of a directory, in the order of their names.
+///
+/// # Errors
+/// [`Error::Read`].
+pub fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failure = |error| Error::read(directory, error);
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failure)? {
+        let path = entry.map_err(failure)?.path();
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
 }
 
 /// The number that the name of a file begins with.

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use mcap::records::{Channel, Record};
 
-use crate::error::Failure;
-use crate::recording::check::repair::is_locked;
+use crate::recording::error::Error;
 use crate::recording::format::record::{Kind, Raw, UNKNOWN_TOPIC, device};
+use crate::recording::lock::is_locked;
 use crate::recording::read::catalog::{Listed, list, list_directory, number};
+use crate::recording::read::lost::Lost;
 use crate::recording::read::scan::{Found, Scan};
 use crate::recording::read::summary::Summary;
-use crate::service::log::tell;
 
 /// How often a file that is being written is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -55,19 +55,28 @@ pub struct Message<'a> {
     pub data: &'a [u8],
 }
 
-/// What is done with messages.
+/// Receives the messages of recordings.
 pub trait Visitor {
-    /// The next message.
-    ///
-    /// # Errors
-    /// Whatever is to end it all.
-    fn message(&mut self, message: &Message<'_>) -> Result<(), Failure>;
+    /// Why the visitor gives up, or the recording cannot be read.
+    type Error: From<Error>;
 
-    /// No more will come for a while, or at all.
+    /// Receives the next message.
     ///
     /// # Errors
-    /// Whatever is to end it all.
-    fn idle(&mut self) -> Result<(), Failure>;
+    /// Any error ends the visit.
+    fn message(&mut self, message: &Message<'_>) -> Result<(), Self::Error>;
+
+    /// Receives a range of a file that is not whole.
+    ///
+    /// # Errors
+    /// Any error ends the visit.
+    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Self::Error>;
+
+    /// No more messages come for a while, or at all.
+    ///
+    /// # Errors
+    /// Any error ends the visit.
+    fn idle(&mut self) -> Result<(), Self::Error>;
 }
 
 impl Wanted {
@@ -78,16 +87,15 @@ impl Wanted {
     }
 }
 
-/// Goes through files, and directories in the order of their files. Tells on standard error what is lost; returns how
-/// many bytes that is.
+/// Goes through files, and directories in the order of their files. Returns how many bytes are lost.
 ///
 /// # Errors
-/// [`Failure::File`], and what the visitor says.
-pub fn visit(
+/// [`Error::Read`], and what the visitor says.
+pub fn visit<V: Visitor + ?Sized>(
     paths: &[PathBuf],
     wanted: &Wanted,
-    visitor: &mut dyn Visitor,
-) -> Result<u64, Failure> {
+    visitor: &mut V,
+) -> Result<u64, V::Error> {
     let mut lost = 0;
     for listed in list(paths)? {
         lost += visit_file(&listed, wanted, false, visitor)?;
@@ -97,11 +105,15 @@ pub fn visit(
 }
 
 /// Like [`visit`], of one file or directory, and goes on with what is written: in a directory for ever, in a file until
-/// it is sealed. What is lost is told, too.
+/// it is sealed.
 ///
 /// # Errors
-/// [`Failure::File`], and what the visitor says.
-pub fn follow(path: &Path, wanted: &Wanted, visitor: &mut dyn Visitor) -> Result<u64, Failure> {
+/// [`Error::Read`], and what the visitor says.
+pub fn follow<V: Visitor + ?Sized>(
+    path: &Path,
+    wanted: &Wanted,
+    visitor: &mut V,
+) -> Result<u64, V::Error> {
     if !path.is_dir() {
         let lost = visit_file(&Listed::of(path.into()), wanted, true, visitor)?;
         visitor.idle()?;
@@ -121,12 +133,12 @@ pub fn follow(path: &Path, wanted: &Wanted, visitor: &mut dyn Visitor) -> Result
     }
 }
 
-fn visit_file(
+fn visit_file<V: Visitor + ?Sized>(
     listed: &Listed,
     wanted: &Wanted,
     follow: bool,
-    visitor: &mut dyn Visitor,
-) -> Result<u64, Failure> {
+    visitor: &mut V,
+) -> Result<u64, V::Error> {
     let Some((mut input, mut is_open)) = listed.open()? else {
         return Ok(0);
     };
@@ -180,12 +192,12 @@ struct File<'a> {
 }
 
 impl File<'_> {
-    fn read_on(
+    fn read_on<V: Visitor + ?Sized>(
         &mut self,
         scan: &mut Scan,
         path: &Path,
-        visitor: &mut dyn Visitor,
-    ) -> Result<(), Failure> {
+        visitor: &mut V,
+    ) -> Result<(), V::Error> {
         while let Some(found) = scan.advance()? {
             match found {
                 Found::Chunk(chunk) => {
@@ -195,7 +207,7 @@ impl File<'_> {
                 }
                 Found::Record { raw, .. } => self.take(&raw, visitor)?,
                 Found::Lost(lost) => {
-                    tell(format_args!("blocksd: {}: {lost}", path.display()));
+                    visitor.lost(path, &lost)?;
                     self.lost += lost.len;
                 }
                 Found::Header(_) => {}
@@ -207,7 +219,11 @@ impl File<'_> {
         Ok(())
     }
 
-    fn take(&mut self, raw: &Raw<'_>, visitor: &mut dyn Visitor) -> Result<(), Failure> {
+    fn take<V: Visitor + ?Sized>(
+        &mut self,
+        raw: &Raw<'_>,
+        visitor: &mut V,
+    ) -> Result<(), V::Error> {
         let Some((header, data)) = raw.message() else {
             if let Some(Record::Channel(channel)) = raw.parse() {
                 self.define(channel);

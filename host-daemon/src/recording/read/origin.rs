@@ -8,9 +8,9 @@
 
 use mcap::records::Header;
 
-use crate::error::Failure;
-use crate::recording::check::rebuild::record;
+use crate::recording::error::Error;
 use crate::recording::format::chunk;
+use crate::recording::format::encode::record;
 use crate::recording::format::filename;
 use crate::recording::format::nonce::{self, Mark};
 use crate::recording::read::window::Input;
@@ -42,8 +42,8 @@ impl Origin {
     /// Reads the evidence of a file: its name and its beginning.
     ///
     /// # Errors
-    /// [`Failure::File`].
-    pub fn of(input: &mut Input) -> Result<Self, Failure> {
+    /// [`Error::Read`].
+    pub fn of(input: &mut Input) -> Result<Self, Error> {
         let name = input.path().file_name().unwrap_or_default();
         let named = name.to_str().and_then(filename::mark);
         let bytes = input.at(0, ROOT_LEN + chunk::HEAD_MAX)?;

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use mcap::records::{Header, Record, op};
 
-use crate::error::Failure;
+use crate::recording::error::Error;
 use crate::recording::format::chunk::{
     self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent, HEAD_MAX,
 };
@@ -95,8 +95,8 @@ impl Scan {
     /// its end is not lost, but not there yet.
     ///
     /// # Errors
-    /// [`Failure::File`].
-    pub fn open(path: &Path, growing: bool) -> Result<Self, Failure> {
+    /// [`Error::Read`].
+    pub fn open(path: &Path, growing: bool) -> Result<Self, Error> {
         let mut input = Input::open(path)?;
         let summary = Summary::of_sealed(&mut input, growing)?;
         Ok(Self::new(input, summary.as_ref(), growing))
@@ -133,8 +133,8 @@ impl Scan {
     /// that grows may have more later: [`refresh`](Self::refresh) it.
     ///
     /// # Errors
-    /// [`Failure::File`]. What is wrong inside of the file is [`Found::Lost`].
-    pub fn advance(&mut self) -> Result<Option<Found<'_>>, Failure> {
+    /// [`Error::Read`]. What is wrong inside of the file is [`Found::Lost`].
+    pub fn advance(&mut self) -> Result<Option<Found<'_>>, Error> {
         while self.unwanted.contains(&self.at)
             && let Some(next) = self.next_known(self.at)
         {
@@ -224,8 +224,8 @@ impl Scan {
     /// Looks how long the file is now. `growing` says whether it is still being written.
     ///
     /// # Errors
-    /// [`Failure::File`].
-    pub fn refresh(&mut self, growing: bool) -> Result<(), Failure> {
+    /// [`Error::Read`].
+    pub fn refresh(&mut self, growing: bool) -> Result<(), Error> {
         self.growing = growing;
         self.input.refresh()
     }
@@ -237,7 +237,7 @@ impl Scan {
             .unwrap_or_else(|| self.input.len())
     }
 
-    fn begin(&mut self) -> Result<Step, Failure> {
+    fn begin(&mut self) -> Result<Step, Error> {
         self.origin = Origin::of(&mut self.input)?;
         // A name with a mark is ours, whatever the header says.
         self.ours = true;
@@ -268,7 +268,7 @@ impl Scan {
         self.lose_until(0, if is_begun { Why::Cut } else { Why::NoHeader })
     }
 
-    fn walk(&mut self) -> Result<Step, Failure> {
+    fn walk(&mut self) -> Result<Step, Error> {
         let (at, end) = (self.at, self.end());
         let room = end.saturating_sub(at);
         if room == 0 || (self.ended && !self.known.is_empty()) {
@@ -324,7 +324,7 @@ impl Scan {
         Ok(Step::Record(len))
     }
 
-    fn walk_chunk(&mut self, extent: Extent, room: u64) -> Result<Step, Failure> {
+    fn walk_chunk(&mut self, extent: Extent, room: u64) -> Result<Step, Error> {
         let at = self.at;
         if room < extent.len {
             if self.growing {
@@ -371,7 +371,7 @@ impl Scan {
     }
 
     /// A record ends with the file; whether it is one that was not finished, as far as can be seen.
-    fn cut(&mut self, is_unfinished: bool) -> Result<Step, Failure> {
+    fn cut(&mut self, is_unfinished: bool) -> Result<Step, Error> {
         if self.growing {
             return Ok(Step::End);
         }
@@ -383,7 +383,7 @@ impl Scan {
     }
 
     /// A chunk is lost that ends at `end`, if it is one: at most up to the next chunk of the file's own.
-    fn skip(&mut self, end: u64, fault: ChunkFault) -> Result<Step, Failure> {
+    fn skip(&mut self, end: u64, fault: ChunkFault) -> Result<Step, Error> {
         let next = if self.is_marked() {
             self.search(self.at + 1, end)?
         } else {
@@ -394,12 +394,12 @@ impl Scan {
     }
 
     /// Everything up to the next chunk is lost.
-    fn lose(&mut self, why: Why) -> Result<Step, Failure> {
+    fn lose(&mut self, why: Why) -> Result<Step, Error> {
         self.lose_until(self.at + 1, why)
     }
 
     /// Everything up to the first chunk from `from` on is lost.
-    fn lose_until(&mut self, from: u64, why: Why) -> Result<Step, Failure> {
+    fn lose_until(&mut self, from: u64, why: Why) -> Result<Step, Error> {
         let (at, end) = (self.at, self.end());
         let known = self.next_known(at).filter(|_| !self.is_marked());
         let next = match known {
@@ -424,7 +424,7 @@ impl Scan {
     }
 
     /// Where the next whole chunk of the file begins; `end` if none does before that.
-    fn search(&mut self, from: u64, end: u64) -> Result<u64, Failure> {
+    fn search(&mut self, from: u64, end: u64) -> Result<u64, Error> {
         let file_end = self.end().max(end);
         let mut at = from;
         while at < end {
@@ -465,7 +465,7 @@ impl Scan {
 
     /// Whether a whole chunk of the file begins here. What it costs to find that there is none, or one of which it
     /// cannot be known, is paid from the budget.
-    fn is_chunk(&mut self, at: u64, extent: Extent) -> Result<Candidate, Failure> {
+    fn is_chunk(&mut self, at: u64, extent: Extent) -> Result<Candidate, Error> {
         let cost = extent.len + extent.uncompressed_len;
         let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
         let is_marked = self.is_marked();

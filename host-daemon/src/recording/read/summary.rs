@@ -6,9 +6,9 @@ use std::fmt;
 
 use mcap::records::{Channel, ChunkIndex, Footer, Record, SchemaHeader, Statistics, op};
 
-use crate::error::Failure;
-use crate::recording::check::repair::{LOST, PART};
+use crate::recording::error::Error;
 use crate::recording::format::chunk::CHUNK_MAX;
+use crate::recording::format::filename::{LOST, PART};
 use crate::recording::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head};
 use crate::recording::read::window::Input;
 
@@ -105,8 +105,8 @@ impl Summary {
     /// of a payload may stand at its end.
     ///
     /// # Errors
-    /// [`Failure::File`].
-    pub fn of_sealed(input: &mut Input, is_open: bool) -> Result<Option<Self>, Failure> {
+    /// [`Error::Read`].
+    pub fn of_sealed(input: &mut Input, is_open: bool) -> Result<Option<Self>, Error> {
         let ending = input.path().extension();
         if is_open || [PART, LOST].map(OsStr::new).map(Some).contains(&ending) {
             return Ok(None);
@@ -117,8 +117,8 @@ impl Summary {
     /// Reads the end of a file.
     ///
     /// # Errors
-    /// [`Failure::File`]; within it, why there is no summary.
-    pub fn read(input: &mut Input) -> Result<Result<Self, SummaryFault>, Failure> {
+    /// [`Error::Read`]; within it, why there is no summary.
+    pub fn read(input: &mut Input) -> Result<Result<Self, SummaryFault>, Error> {
         let (footer_at, footer) = match find_footer(input)? {
             Ok(found) => found,
             Err(fault) => return Ok(Err(fault)),
@@ -210,8 +210,8 @@ impl Place {
 /// The record at `offset`, if it ends before `end`.
 ///
 /// # Errors
-/// [`Failure::File`].
-pub fn record_at(input: &mut Input, offset: u64, end: u64) -> Result<Option<Raw<'_>>, Failure> {
+/// [`Error::Read`].
+pub fn record_at(input: &mut Input, offset: u64, end: u64) -> Result<Option<Raw<'_>>, Error> {
     let Some((_, len)) = head(input.at(offset, HEAD_LEN)?) else {
         return Ok(None);
     };
@@ -227,8 +227,8 @@ pub fn record_at(input: &mut Input, offset: u64, end: u64) -> Result<Option<Raw<
 /// CRC-32 of a stretch of the file.
 ///
 /// # Errors
-/// [`Failure::File`].
-pub fn crc(input: &mut Input, from: u64, to: u64) -> Result<u32, Failure> {
+/// [`Error::Read`].
+pub fn crc(input: &mut Input, from: u64, to: u64) -> Result<u32, Error> {
     let mut hasher = crc32fast::Hasher::new();
     let mut at = from;
     while at < to {
@@ -243,7 +243,7 @@ pub fn crc(input: &mut Input, from: u64, to: u64) -> Result<u32, Failure> {
     Ok(hasher.finalize())
 }
 
-fn find_footer(input: &mut Input) -> Result<Result<(u64, Footer), SummaryFault>, Failure> {
+fn find_footer(input: &mut Input) -> Result<Result<(u64, Footer), SummaryFault>, Error> {
     let Some(magic_at) = input.len().checked_sub(MAGIC_LEN) else {
         return Ok(Err(SummaryFault::NoMagic));
     };

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::Failure;
+use crate::recording::error::Error;
 
 /// Bytes that are read at once, at least.
 const WINDOW_LEN: usize = 1 << 20;
@@ -27,12 +27,9 @@ impl Input {
     /// Opens a regular file.
     ///
     /// # Errors
-    /// [`Failure::File`].
-    pub fn open(path: &Path) -> Result<Self, Failure> {
-        let failure = |error| Failure::File {
-            path: path.into(),
-            error,
-        };
+    /// [`Error::Read`].
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let failure = |error| Error::read(path, error);
         // Looked at before it is opened: opening a pipe waits for its other end.
         if !path.metadata().map_err(failure)?.is_file() {
             let kind = io::ErrorKind::InvalidInput;
@@ -76,8 +73,8 @@ impl Input {
     /// Asks for the length again: another process may be writing.
     ///
     /// # Errors
-    /// [`Failure::File`].
-    pub fn refresh(&mut self) -> Result<(), Failure> {
+    /// [`Error::Read`].
+    pub fn refresh(&mut self) -> Result<(), Error> {
         self.len = self.file.metadata().map_err(|e| self.failure(e))?.len();
         Ok(())
     }
@@ -85,8 +82,8 @@ impl Input {
     /// The bytes from `offset` on: `len` of them, or as many as there are. The caller bounds `len`.
     ///
     /// # Errors
-    /// [`Failure::File`].
-    pub fn at(&mut self, offset: u64, len: usize) -> Result<&[u8], Failure> {
+    /// [`Error::Read`].
+    pub fn at(&mut self, offset: u64, len: usize) -> Result<&[u8], Error> {
         let left = self.len.saturating_sub(offset);
         let len = usize::try_from(left).map_or(len, |left| len.min(left));
         if !self.holds(offset, len) {
@@ -101,8 +98,8 @@ impl Input {
     /// however often it is asked for.
     ///
     /// # Errors
-    /// [`Failure::File`].
-    pub fn window_at(&mut self, offset: u64, len: usize) -> Result<&[u8], Failure> {
+    /// [`Error::Read`].
+    pub fn window_at(&mut self, offset: u64, len: usize) -> Result<&[u8], Error> {
         self.at(offset, len)?;
         let from = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX);
         Ok(self.window.get(from..).unwrap_or_default())
@@ -111,8 +108,8 @@ impl Input {
     /// Whether nothing but zeros comes from `from` on.
     ///
     /// # Errors
-    /// [`Failure::File`].
-    pub fn is_zero(&mut self, from: u64) -> Result<bool, Failure> {
+    /// [`Error::Read`].
+    pub fn is_zero(&mut self, from: u64) -> Result<bool, Error> {
         let mut at = from;
         loop {
             let bytes = self.window_at(at, 1)?;
@@ -128,7 +125,7 @@ impl Input {
         self.start <= offset && offset + len as u64 <= end
     }
 
-    fn load(&mut self, offset: u64, len: usize, left: u64) -> Result<(), Failure> {
+    fn load(&mut self, offset: u64, len: usize, left: u64) -> Result<(), Error> {
         let want = len.max(WINDOW_LEN);
         let want = usize::try_from(left).map_or(want, |left| want.min(left));
         if KEPT_LEN < self.window.len() && want <= KEPT_LEN {
@@ -157,10 +154,7 @@ impl Input {
         Ok(())
     }
 
-    fn failure(&self, error: io::Error) -> Failure {
-        Failure::File {
-            path: self.path.clone(),
-            error,
-        }
+    fn failure(&self, error: io::Error) -> Error {
+        Error::read(&self.path, error)
     }
 }

@@ -264,7 +264,7 @@ pub struct Reading {
     pub files_deleted: u64,
     /// Bytes of those files.
     pub bytes_deleted: u64,
-    /// Failures, in the order of [`WriteErrorKind::ALL`].
+    /// Errors, in the order of [`WriteErrorKind::ALL`].
     pub errors: [u64; WriteErrorKind::ALL.len()],
     /// Whether the recording waits for the disk.
     pub retrying: bool,
