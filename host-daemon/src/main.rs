@@ -29,8 +29,8 @@ use host_daemon::http::metrics::Sources;
 use host_daemon::http::server;
 use host_daemon::output::{Events, Hex, Json, QUEUE_LEN, Text};
 use host_daemon::recording::lock::Lock;
+use host_daemon::recording::write::retention::Retention;
 use host_daemon::recording::write::stats::Stats;
-use host_daemon::recording::write::sync::Retention;
 use host_daemon::reload::{Live, Reloader};
 use host_daemon::service::log::{self, tell};
 use host_daemon::service::{rlimit, signals, systemd};
@@ -239,7 +239,7 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
     // Before anybody is listened to: what a crash has left is repaired first.
     if let (Some(folder), Some(stats), Some(retention)) = (folder, stats, &retention) {
         health.enter(Phase::Repairing);
-        let (settings, retention) = (arguments.record.settings(), Arc::clone(retention));
+        let (settings, retention) = (arguments.record.log_options(), Arc::clone(retention));
         let stop = stop.clone();
         let start = move || {
             let lock = Lock::take(&folder)?;

@@ -12,7 +12,7 @@ use crate::commands::check_config::{self, Plan};
 use crate::config::{self, Wrong};
 use crate::engine::connection::Policy;
 use crate::engine::permit::Connections;
-use crate::recording::write::sync::Retention;
+use crate::recording::write::retention::Retention;
 use crate::service::log;
 use crate::service::systemd;
 

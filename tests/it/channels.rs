@@ -5,8 +5,9 @@ use std::sync::Arc;
 use framing_core::{AnyFraming, Lines};
 use host_daemon::engine::event::{Event, Peer, Source, What};
 use host_daemon::payload::Decoder;
+use host_daemon::recorded::to_log::EventWriter;
 use host_daemon::recording::check::recover::check;
-use host_daemon::recording::write::log::Writer;
+use host_daemon::recording::write::log::Log;
 use host_daemon::recording::write::stats::Stats;
 use host_daemon::recording::write::storage::Folder;
 use tempfile::TempDir;
@@ -16,13 +17,16 @@ use tests::recorded::{event, read_back, sealed, source};
 use crate::recording::{SETTINGS, common};
 
 /// A writer to a simulated disk.
-fn writer() -> (Writer, Simulated) {
+fn writer() -> (EventWriter, Simulated) {
     let stats = Arc::<Stats>::default();
     let disk = Simulated::new(Arc::clone(&stats), None);
-    (Writer::new(SETTINGS, common(disk.clone(), None), 1), disk)
+    (
+        EventWriter::new(Log::new(SETTINGS, common(disk.clone(), None), 1)),
+        disk,
+    )
 }
 
-fn open(writer: &mut Writer, device: &Arc<Source>) {
+fn open(writer: &mut EventWriter, device: &Arc<Source>) {
     let opened = What::Opened {
         peer: Peer::Local("test".into()),
     };

@@ -121,17 +121,6 @@ const VIOLATIONS: &[(&str, &str)] = &[
     ("http::metrics", "service"),
     ("http::server", "engine::listen"),
     ("output", "engine::sink"),
-    ("recording::write::log", "engine"),
-    ("recording::write::log", "recorded"),
-    ("recording::write::log::batch", "engine"),
-    ("recording::write::log::batch", "recorded"),
-    ("recording::write::log::counts", "engine"),
-    ("recording::write::log::counts", "payload"),
-    ("recording::write::log::counts", "recorded"),
-    ("recording::write::log::open", "engine"),
-    ("recording::write::segment", "engine"),
-    ("recording::write::segment", "recorded"),
-    ("recording::write::stats", "engine"),
 ];
 
 /// Modules that import each other, still.

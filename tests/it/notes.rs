@@ -15,9 +15,10 @@ use host_daemon::error::Failure;
 use host_daemon::payload::Decoder;
 use host_daemon::recorded::from_log::{Audience, Player};
 use host_daemon::recorded::note::{Note, VERSION, VERSION_KEY};
+use host_daemon::recorded::to_log::EventWriter;
 use host_daemon::recording::read::lost::Lost;
 use host_daemon::recording::read::messages::{Message, Visitor, Wanted, visit};
-use host_daemon::recording::write::log::Writer;
+use host_daemon::recording::write::log::Log;
 use host_daemon::recording::write::storage::Directory;
 use mcap::MessageStream;
 use proptest::prelude::*;
@@ -231,7 +232,7 @@ fn events(deeds: &[Deed]) -> Vec<Event> {
 
 fn write(folder: &TempDir, events: &[Event]) {
     let directory = Directory::open(folder.path()).unwrap();
-    let mut writer = Writer::new(SETTINGS, common(directory, None), 1);
+    let mut writer = EventWriter::new(Log::new(SETTINGS, common(directory, None), 1));
     for event in events {
         writer.event(event).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Errors of recordings: [`Error`].
+//! Errors: [`Error`] of files and folders, [`LogError`] of a log that is open.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -71,4 +71,15 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
+}
+
+/// Why a log takes no more messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// The disk does not take its data, and is no longer waited for.
+    #[error("the disk does not take the data of the log")]
+    GaveUp,
+    /// The channel is of a file that is sealed: [`Log::channel`](crate::recording::write::log::Log::channel) gives it in the present one.
+    #[error("the channel is of a file that is sealed")]
+    StaleChannel,
 }

@@ -5,24 +5,25 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::engine::event::{Event, What};
+use crate::recorded::to_log::EventWriter;
 use crate::recording::check::repair::{self, Repaired, Unrepaired};
 use crate::recording::error::Error;
-use crate::recording::format::filename;
+use crate::recording::error::LogError;
 use crate::recording::lock::Lock;
-use crate::recording::write::log::{Settings, Writer};
+use crate::recording::write::log::{Log, LogOptions};
+use crate::recording::write::retention::Retention;
+use crate::recording::write::retry::LogContext;
 use crate::recording::write::stats::Stats;
-use crate::recording::write::storage::{Directory, Folder};
-use crate::recording::write::sync::{Abandoned, Common, Retention};
 
 /// Events that wait at most. What they weigh is bounded by the [pool](crate::engine::pool).
 pub const QUEUE_LEN: usize = 1024;
@@ -71,7 +72,7 @@ pub fn repair(lock: &Lock, stats: &Stats) {
 /// A recording that is being written, by a thread of its own.
 #[derive(Debug)]
 pub struct Recording {
-    common: Arc<Common>,
+    context: Arc<LogContext>,
     thread: JoinHandle<Given>,
     _lock: Lock,
 }
@@ -101,35 +102,28 @@ impl Recording {
     /// [`Error::Folder`].
     pub fn start(
         lock: Lock,
-        settings: Settings,
+        options: LogOptions,
         retention: Arc<Retention>,
         stats: Arc<Stats>,
         stop: CancellationToken,
     ) -> Result<(Self, mpsc::Sender<Event>), Error> {
-        let failure = |source| Error::Folder {
-            path: lock.path().into(),
-            source,
-        };
-        let folder = Directory::open(lock.path()).map_err(failure)?;
-        let files = folder.list().map_err(failure)?;
-        let numbers = files.iter().filter_map(|(name, _)| filename::number(name));
-        let number = numbers.max().map_or(1, |number| number + 1);
-        let common = Arc::new(Common {
-            folder: Arc::new(folder),
-            stats,
-            abandon: AtomicBool::new(false),
-            retention,
-        });
+        let context = Arc::new(LogContext::open(lock.path(), stats, retention)?);
         let (events, queue) = mpsc::channel(QUEUE_LEN);
-        let writer = Writer::new(settings, Arc::clone(&common), number);
+        let log = Log::after_others(options, Arc::clone(&context))?;
+        let synced = Arc::<Notify>::default();
+        {
+            let synced = Arc::clone(&synced);
+            log.on_synced(move || synced.notify_one());
+        }
+        let writer = EventWriter::new(log);
         let runtime = Handle::current();
         let thread = std::thread::spawn(move || {
             // Whatever ends the thread, nothing is received that nobody records.
             let _stop = stop.drop_guard();
-            runtime.block_on(record(writer, queue))
+            runtime.block_on(record(writer, queue, &synced))
         });
         let recording = Self {
-            common,
+            context,
             thread,
             _lock: lock,
         };
@@ -144,10 +138,10 @@ impl Recording {
     pub fn finish(self) -> Result<(), Unrecorded> {
         let mut stuck = None;
         while !self.thread.is_finished() {
-            if self.common.stats.read().retrying {
+            if self.context.stats.read().retrying {
                 let since = *stuck.get_or_insert_with(Instant::now);
                 if PATIENCE < since.elapsed() {
-                    self.common.abandon.store(true, Ordering::Relaxed);
+                    self.context.abandon.store(true, Ordering::Relaxed);
                 }
             } else {
                 stuck = None;
@@ -158,7 +152,7 @@ impl Recording {
             Ok(given) => given,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        let stats = self.common.stats.read();
+        let stats = self.context.stats.read();
         // A sync that has failed leaves it open whether its chunks are on the disk.
         if abandoned || stats.chunks_synced < stats.chunks_written {
             let blocks = blocks.saturating_sub(stats.blocks_synced);
@@ -177,16 +171,20 @@ fn with_cause(error: &Error) -> String {
     }
 }
 
-async fn record(mut writer: Writer, mut events: mpsc::Receiver<Event>) -> Given {
+async fn record(
+    mut writer: EventWriter,
+    mut events: mpsc::Receiver<Event>,
+    synced: &Notify,
+) -> Given {
     loop {
-        match next(&mut writer, &mut events).await {
+        match next(&mut writer, &mut events, synced).await {
             Ok(Some(event)) if writer.event(&event).is_ok() => {}
             Ok(None) => {
                 let blocks = writer.given();
                 let abandoned = writer.finish().is_err();
                 return Given { blocks, abandoned };
             }
-            Ok(Some(_)) | Err(Abandoned) => break,
+            Ok(Some(_)) | Err(_) => break,
         }
     }
     let mut blocks = writer.given();
@@ -206,9 +204,10 @@ async fn record(mut writer: Writer, mut events: mpsc::Receiver<Event>) -> Given 
 
 /// The next event; does meanwhile what is due.
 async fn next(
-    writer: &mut Writer,
+    writer: &mut EventWriter,
     events: &mut mpsc::Receiver<Event>,
-) -> Result<Option<Event>, Abandoned> {
+    synced: &Notify,
+) -> Result<Option<Event>, LogError> {
     loop {
         writer.tick()?;
         if let Ok(event) = events.try_recv() {
@@ -217,7 +216,7 @@ async fn next(
         let due = async {
             match writer.due() {
                 // The commit before is what is waited for.
-                _ if writer.is_syncing() => writer.synced().await,
+                _ if writer.log().is_syncing() => synced.notified().await,
                 Some(due) => tokio::time::sleep_until(due.into()).await,
                 None => std::future::pending().await,
             }

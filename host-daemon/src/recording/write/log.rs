@@ -1,314 +1,301 @@
-//! Turns events into files: channels and sequences, chunks, group commits, rotation.
+//! A log: messages in, durable files out. Start with [`Log::open`].
 
-mod batch;
-mod counts;
-mod open;
-
-use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use self::open::Open;
-use crate::engine::event::{Event, What};
-use crate::recorded::budget::{Account, Budget};
-use crate::recorded::note::Note;
+use crate::recording::error::{Error, LogError};
 use crate::recording::format::filename;
-use crate::recording::write::segment::{Compression, Container};
-use crate::recording::write::sync::{Abandoned, Common, Part, Share, Syncer};
+use crate::recording::lock::Lock;
+use crate::recording::write::active::{ActiveSegment, CommitCounts, SegmentFile, internal};
+use crate::recording::write::retention::Retention;
+use crate::recording::write::retry::LogContext;
+use crate::recording::write::segment::{ChannelSpec, Compression, SegmentWriter};
+use crate::recording::write::stats::Stats;
+use crate::recording::write::sync::SyncThread;
 
 /// Entries that the index at the end of a file may have: each takes about 20 bytes of memory until the file is sealed,
 /// the first of a chunk about 280.
 const INDEX_MAX: usize = 1 << 20;
 
-/// How a recording is written.
+/// How a log is written.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct LogOptions {
     /// How chunks are compressed.
     pub compression: Compression,
-    /// A file that is so long, in bytes, is followed by the next.
+    /// Length of a file, in bytes, after which the next is begun.
     pub rotate_bytes: u64,
-    /// A file that is so old is followed by the next.
+    /// Age of a file after which the next is begun.
     pub rotate_after: Duration,
-    /// How long a block may wait until it is on the disk, but for the time that the disk takes.
+    /// Longest time that a message waits for its commit, besides the time that the disk takes.
     pub sync_after: Duration,
 }
 
+impl Default for LogOptions {
+    /// Uncompressed; files of 1 GiB or an hour; commits every 100 ms.
+    fn default() -> Self {
+        Self {
+            compression: Compression::None,
+            rotate_bytes: 1 << 30,
+            rotate_after: Duration::from_secs(3600),
+            sync_after: Duration::from_millis(100),
+        }
+    }
+}
+
 /// The writing side of a recording. It waits where the disk makes it wait.
+///
+/// Messages are appended to channels and become durable together, in group commits: call [`tick`](Self::tick) when
+/// [`due`](Self::due) says so, or [`commit`](Self::commit).
 #[derive(Debug)]
-pub struct Writer {
-    settings: Settings,
-    common: Arc<Common>,
-    syncer: Syncer,
+pub struct Log {
+    options: LogOptions,
+    context: Arc<LogContext>,
+    sync: SyncThread,
     /// Number of the next file.
     number: u64,
-    open: Option<Box<Open>>,
-    devices: HashMap<Arc<str>, Device>,
-    conns: HashMap<u64, Conn>,
-    budget: Budget,
-    event_sequence: u32,
-    json: Vec<u8>,
-    /// Blocks that were given to it.
-    given: u64,
-    /// The last file was broken: the next is tried before it is relied on.
-    is_wary: bool,
+    active: Option<Box<ActiveSegment>>,
+    /// The last file was broken: the next is tried before messages go there.
+    probe_next_file: bool,
+    _lock: Option<Lock>,
 }
 
-/// What is known of a device.
-#[derive(Debug, Default)]
-struct Device {
-    blocks: u32,
-    pieces: u32,
-    conns: usize,
-    /// Number of the last file that it is in.
+/// A channel of the file that is being written; by default, of none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Channel {
     file: u64,
+    id: u16,
+    is_counted: bool,
 }
 
-/// What is known of a connection.
-#[derive(Debug, Default)]
-struct Conn {
-    channels: Channels,
-    account: Account,
-}
+impl Log {
+    /// Opens a log in a folder, which is made if it is not there, and locks it. Files that a crash has left torn stay
+    /// as they are: [`repair_dir`](crate::recording::check::repair::repair_dir) seals them.
+    ///
+    /// # Errors
+    /// [`Error::Folder`]; [`Error::Locked`] if another process writes there.
+    pub fn open(folder: &Path, options: LogOptions) -> Result<Self, Error> {
+        let lock = Lock::take(folder)?;
+        let context = LogContext::open(folder, Arc::default(), Retention::new(None))?;
+        let log = Self::after_others(options, Arc::new(context))?;
+        let lock = Some(lock);
+        Ok(Self { _lock: lock, ..log })
+    }
 
-/// The channels of a connection in the open file.
-#[derive(Clone, Copy, Debug, Default)]
-struct Channels {
-    blocks: Option<u16>,
-    pieces: Option<u16>,
-}
+    /// Continues in a folder that the caller has locked, after the files that are there.
+    ///
+    /// # Errors
+    /// [`Error::Folder`].
+    pub fn after_others(options: LogOptions, context: Arc<LogContext>) -> Result<Self, Error> {
+        let files = context.folder.list();
+        let files = files.map_err(|error| Error::folder(&context.path, error))?;
+        let numbers = files.iter().filter_map(|(name, _)| filename::number(name));
+        let number = numbers.max().map_or(1, |number| number + 1);
+        Ok(Self::new(options, context, number))
+    }
 
-impl Writer {
     /// Begins with file number `number`, as soon as there is something to write.
     #[must_use]
-    pub fn new(settings: Settings, common: Arc<Common>, number: u64) -> Self {
-        let syncer = Syncer::start(Arc::clone(&common));
+    pub fn new(options: LogOptions, context: Arc<LogContext>, number: u64) -> Self {
         Self {
-            settings,
-            common,
-            syncer,
+            sync: SyncThread::start(Arc::clone(&context)),
+            options,
+            context,
             number,
-            open: None,
-            devices: HashMap::new(),
-            conns: HashMap::new(),
-            budget: Budget::default(),
-            event_sequence: 0,
-            json: Vec::new(),
-            given: 0,
-            is_wary: false,
+            active: None,
+            probe_next_file: false,
+            _lock: None,
         }
     }
 
-    /// Writes an event, or as much of it as there was before the disk failed for good.
+    /// Makes `channel` a channel of the present file, unless it is one. `spec` describes it.
     ///
     /// # Errors
-    /// [`Abandoned`].
-    pub fn event(&mut self, event: &Event) -> Result<(), Abandoned> {
-        if let What::Batch { batch, .. } = &event.what {
-            self.given += batch.blocks().0;
+    /// [`LogError::GaveUp`].
+    pub fn channel(
+        &mut self,
+        channel: &mut Channel,
+        spec: impl FnOnce() -> ChannelSpec,
+    ) -> Result<Channel, LogError> {
+        if let Some(active) = &self.active
+            && active.number == channel.file
+        {
+            return Ok(*channel);
         }
-        self.rotate_if_due()?;
-        self.with_open(|writer, open| writer.write(open, event))
+        if self.active.as_ref().is_some_and(|it| it.segment.is_full()) {
+            self.seal()?;
+        }
+        let mut active = match self.active.take() {
+            Some(active) => active,
+            None => self.begin()?,
+        };
+        let spec = spec();
+        let id = active.segment.channel(&spec);
+        *channel = Channel {
+            file: active.number,
+            id: internal(id)?,
+            is_counted: spec.is_counted,
+        };
+        self.active = Some(active);
+        Ok(*channel)
     }
 
-    /// When something is to be done though no event comes: [`commit`](Self::commit) or rotate, by [`tick`](Self::tick).
+    /// Adds a message to a channel of the present file.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    #[inline]
+    pub fn append(
+        &mut self,
+        channel: Channel,
+        sequence: u32,
+        time_ns: u64,
+        bytes: &[u8],
+    ) -> Result<(), LogError> {
+        let active = self.active.as_mut();
+        let active = active.filter(|active| active.number == channel.file);
+        let active = active.ok_or(LogError::StaleChannel)?;
+        // Before: the message may end the chunk.
+        active.counted += u64::from(channel.is_counted);
+        active.message(&self.context, channel.id, sequence, time_ns, bytes)
+    }
+
+    /// Adds messages that another message stands for to the figures of the present chunk.
+    pub fn count(&mut self, messages: u64) {
+        if let Some(active) = &mut self.active {
+            active.counted += messages;
+        }
+    }
+
+    /// When [`tick`](Self::tick) has something to do, even if no message comes.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        let open = self.open.as_ref();
-        let rotate = open.map(|open| open.begun + self.settings.rotate_after);
-        let dirty = open.and_then(|open| open.dirty);
-        let commit = dirty.map(|dirty| dirty + self.settings.sync_after);
-        [rotate, commit, self.budget.due()]
-            .into_iter()
-            .flatten()
-            .min()
+        let active = self.active.as_ref()?;
+        let rotate = active.begun + self.options.rotate_after;
+        let oldest = active.oldest_unsynced;
+        let commit = oldest.map(|oldest| oldest + self.options.sync_after);
+        Some(commit.map_or(rotate, |commit| commit.min(rotate)))
     }
 
-    /// Resolves when a commit that had to wait for the one before can be made.
-    ///
-    /// Cancel-safe.
-    pub async fn synced(&self) {
-        self.syncer.done().await;
-    }
-
-    /// Whether the last commit is still under way.
-    #[must_use]
-    pub fn is_syncing(&self) -> bool {
-        !self.syncer.is_idle()
-    }
-
-    /// Does what is due.
+    /// Rotates and commits as far as that is due.
     ///
     /// # Errors
-    /// [`Abandoned`].
-    pub fn tick(&mut self) -> Result<(), Abandoned> {
-        if self.syncer.is_gone() {
-            return Err(Abandoned);
-        }
+    /// [`LogError::GaveUp`].
+    pub fn tick(&mut self) -> Result<(), LogError> {
         self.rotate_if_due()?;
-        if self.budget.due().is_some_and(|due| due <= Instant::now()) {
-            self.write_sums(false)?;
+        self.commit_if_due()
+    }
+
+    /// Seals the present file if it is long, old or broken. Returns whether it was.
+    ///
+    /// # Errors
+    /// [`LogError::GaveUp`].
+    pub fn rotate_if_due(&mut self) -> Result<bool, LogError> {
+        if self.sync.is_gone() {
+            return Err(LogError::GaveUp);
         }
-        let dirty = self.open.as_ref().and_then(|open| open.dirty);
-        if dirty.is_some_and(|dirty| self.settings.sync_after <= dirty.elapsed())
-            && self.syncer.is_idle()
-        {
+        let LogOptions {
+            rotate_bytes,
+            rotate_after,
+            ..
+        } = self.options;
+        let rotate_bytes = rotate_bytes.min(self.context.retention.file_max());
+        let is_due = |active: &ActiveSegment| {
+            rotate_bytes <= active.file.len.load(Ordering::Relaxed)
+                || active.file.broken.load(Ordering::Acquire)
+                || active.segment.is_nearly_full()
+                || INDEX_MAX <= active.segment.index_len()
+                || rotate_after <= active.begun.elapsed()
+        };
+        let is_due = self.active.as_deref().is_some_and(is_due);
+        if is_due {
+            self.seal()?;
+        }
+        Ok(is_due)
+    }
+
+    /// Commits if the oldest message has waited long enough, and no commit is under way.
+    ///
+    /// # Errors
+    /// [`LogError::GaveUp`].
+    pub fn commit_if_due(&mut self) -> Result<(), LogError> {
+        let oldest = self.active.as_ref().and_then(|it| it.oldest_unsynced);
+        let is_due = |oldest: Instant| self.options.sync_after <= oldest.elapsed();
+        if oldest.is_some_and(is_due) && self.sync.is_idle() {
             self.commit()?;
         }
         Ok(())
     }
 
-    /// Has all that was given so far put on the disk: begins it, and does not wait.
+    /// Begins to make durable all that was appended so far. Does not wait.
     ///
     /// # Errors
-    /// [`Abandoned`].
-    pub fn commit(&mut self) -> Result<(), Abandoned> {
-        let Some(mut open) = self.open.take() else {
+    /// [`LogError::GaveUp`].
+    pub fn commit(&mut self) -> Result<(), LogError> {
+        let Some(mut active) = self.active.take() else {
             return Ok(());
         };
-        open.end_chunk(&self.common)?;
-        open.dirty = None;
-        self.syncer
-            .commit(&open.part, std::mem::take(&mut open.share))?;
-        self.open = Some(open);
+        active.end_chunk(&self.context)?;
+        active.oldest_unsynced = None;
+        let counts = std::mem::take(&mut active.since_commit);
+        self.sync.commit(&active.file, counts)?;
+        self.active = Some(active);
         Ok(())
     }
 
-    /// Blocks that were given to it, whatever has become of them.
+    /// Whether the last commit is still under way.
     #[must_use]
-    pub const fn given(&self) -> u64 {
-        self.given
+    pub fn is_syncing(&self) -> bool {
+        !self.sync.is_idle()
     }
 
-    /// Devices that it remembers: those with connections, and those of which it has something to count on from.
+    /// Calls `wake` from another thread whenever a commit is done.
+    pub fn on_synced(&self, wake: impl Fn() + Send + Sync + 'static) {
+        self.sync.on_done(Box::new(wake));
+    }
+
+    /// Number of the file after the present one.
     #[must_use]
-    pub fn devices(&self) -> usize {
-        self.devices.len()
+    pub const fn next_number(&self) -> u64 {
+        self.number
+    }
+
+    /// What the log has done so far.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.context.stats
     }
 
     /// Seals the last file, and waits until all is on the disk.
     ///
     /// # Errors
-    /// [`Abandoned`].
-    pub fn finish(mut self) -> Result<(), Abandoned> {
-        let counted = match self.budget.due() {
-            Some(_) => self.write_sums(true),
-            None => Ok(()),
-        };
-        let sealed = counted.and_then(|()| self.seal());
-        let synced = self.syncer.finish();
+    /// [`LogError::GaveUp`].
+    pub fn finish(mut self) -> Result<(), LogError> {
+        let sealed = self.seal();
+        let synced = self.sync.finish();
         sealed.and(synced)
     }
 
-    /// Calls `write` with the open file; begins one if there is none.
-    fn with_open(
-        &mut self,
-        write: impl FnOnce(&mut Self, &mut Open) -> Result<(), Abandoned>,
-    ) -> Result<(), Abandoned> {
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => self.begin()?,
-        };
-        let written = write(self, &mut open);
-        self.open = Some(open);
-        written
-    }
-
-    fn write(&mut self, open: &mut Open, event: &Event) -> Result<(), Abandoned> {
-        let source = &event.source;
-        match &event.what {
-            What::Opened { peer } => {
-                let device = Arc::clone(&source.device);
-                self.devices.entry(device).or_default().conns += 1;
-                let account = self.budget.open(event, peer, Instant::now());
-                let is_held = account.is_open_held();
-                let channels = Channels::default();
-                self.conns.insert(source.conn, Conn { channels, account });
-                match is_held {
-                    true => Ok(()),
-                    false => self.note(open, event.time, &Note::open(event, peer)),
-                }
-            }
-            What::Batch { batch, position } => self.batch(open, event, batch, position),
-            What::Closed {
-                blocks,
-                bytes,
-                reason,
-            } => {
-                let is_recorded = self.closed(open, event)?;
-                let note = Note::close(event, *blocks, *bytes, *reason);
-                match is_recorded {
-                    true => self.note(open, event.time, &note),
-                    false => Ok(()),
-                }
-            }
-            What::Suppressed(sums) => self.note(open, event.time, &Note::suppressed(event, sums)),
-        }
-    }
-
-    /// Removes a connection. Returns whether its close is to be recorded: if its open was.
-    fn closed(&mut self, open: &mut Open, event: &Event) -> Result<bool, Abandoned> {
-        let source = &event.source;
-        let mut conn = self.conns.remove(&source.conn).unwrap_or_default();
-        let is_recorded = !conn.account.is_open_held();
-        if is_recorded {
-            let mut blocks = self.next_block(&source.device);
-            // Its open has paid for this.
-            self.write_held(open, &mut conn, &mut blocks, event.time)?;
-            if let Some(device) = self.devices.get_mut(&source.device) {
-                device.blocks = blocks;
-            }
-        } else if let Some(held) = conn.account.take() {
-            self.budget.total(&held, Instant::now());
-        }
-        if let Some(device) = self.devices.get_mut(&source.device) {
-            device.conns = device.conns.saturating_sub(1);
-            device.file = self.number;
-            if (device.conns, device.blocks, device.pieces) == (0, 0, 0) {
-                self.devices.remove(&source.device);
-            }
-        }
-        Ok(is_recorded)
-    }
-
-    /// Sequence number of the next block of a device.
-    fn next_block(&self, device: &Arc<str>) -> u32 {
-        self.devices.get(device).map_or(0, |device| device.blocks)
-    }
-
-    fn note(
-        &mut self,
-        open: &mut Open,
-        time: SystemTime,
-        note: &Note<'_>,
-    ) -> Result<(), Abandoned> {
-        self.json.clear();
-        internal(note.write(&mut self.json))?;
-        let channel = internal(open.container.events())?;
-        let (sequence, time_ns) = (self.event_sequence, nanoseconds(time));
-        self.event_sequence = sequence.wrapping_add(1);
-        open.message(&self.common, channel, sequence, time_ns, &self.json)
-    }
-
-    fn begin(&mut self) -> Result<Box<Open>, Abandoned> {
-        let Common { folder, .. } = &*self.common;
-        let mut container = internal(Container::new(self.settings.compression))?;
+    fn begin(&mut self) -> Result<Box<ActiveSegment>, LogError> {
+        let LogContext { folder, .. } = &*self.context;
+        let mut segment = internal(SegmentWriter::new(self.options.compression))?;
         let mut bytes = Vec::new();
-        container.take(&mut bytes);
-        let (number, is_wary, mark) = (&mut self.number, self.is_wary, container.mark());
-        let (name, file) = self.common.insist("begin a file", || {
-            let name = filename::sealed(*number, Timestamp::now(), mark);
+        segment.take(&mut bytes);
+        let (number, probe, nonce) = (&mut self.number, self.probe_next_file, segment.nonce());
+        let (name, file) = self.context.retry("begin a file", || {
+            let name = filename::sealed(*number, Timestamp::now(), nonce);
             let part = filename::part(&name);
             let file = folder.create(&part).inspect_err(|error| {
                 // Somebody has put a file there: that number is taken.
                 *number += u64::from(error.kind() == io::ErrorKind::AlreadyExists);
             })?;
-            if is_wary {
-                // Its begin, which is written once more: a disk that cannot sync holds the devices back here, and
-                // not one file after another is lost.
+            if probe {
+                // The header, which is written once more later. A disk that cannot sync holds the writer back here, and
+                // does not lose one file after another.
                 let tried = file.write_at(&bytes, 0).and_then(|_| file.sync());
                 if let Err(error) = tried {
                     let _ = folder.remove(&part);
@@ -317,75 +304,36 @@ impl Writer {
             }
             Ok((name, file))
         })?;
-        *number += 1;
-        self.is_wary = false;
-        Ok(Box::new(Open {
-            part: Arc::new(Part {
+        let number = *number;
+        self.number += 1;
+        self.probe_next_file = false;
+        Ok(Box::new(ActiveSegment {
+            number,
+            file: Arc::new(SegmentFile {
                 name,
                 file,
                 len: AtomicU64::new(0),
                 broken: AtomicBool::new(false),
             }),
-            container,
+            segment,
             bytes,
             begun: Instant::now(),
-            dirty: None,
-            chunk_blocks: 0,
-            share: Share::default(),
+            oldest_unsynced: None,
+            counted: 0,
+            since_commit: CommitCounts::default(),
         }))
     }
 
-    fn rotate_if_due(&mut self) -> Result<(), Abandoned> {
-        let Settings {
-            rotate_bytes,
-            rotate_after,
-            ..
-        } = self.settings;
-        let rotate_bytes = rotate_bytes.min(self.common.retention.file_max());
-        let is_due = |open: &Open| {
-            rotate_bytes <= open.part.len.load(Ordering::Relaxed)
-                || open.part.broken.load(Ordering::Acquire)
-                || open.container.is_full()
-                || INDEX_MAX <= open.container.index_len()
-                || rotate_after <= open.begun.elapsed()
-        };
-        if self.open.as_deref().is_some_and(is_due) {
-            self.seal()?;
-        }
-        Ok(())
-    }
-
-    /// Ends the open file, if there is one. Devices that it was not about, and that are gone, are forgotten.
-    fn seal(&mut self) -> Result<(), Abandoned> {
-        let Some(mut open) = self.open.take() else {
+    /// Ends the present file, if there is one.
+    fn seal(&mut self) -> Result<(), LogError> {
+        let Some(mut active) = self.active.take() else {
             return Ok(());
         };
-        open.end_chunk(&self.common)?;
-        internal(open.container.finish())?;
-        let bytes = open.write_out(&self.common)?;
-        self.common.stats.end_written(bytes);
-        self.is_wary = open.part.broken.load(Ordering::Acquire);
-        self.syncer.seal(&open.part, open.share)?;
-        for conn in self.conns.values_mut() {
-            conn.channels = Channels::default();
-        }
-        let number = self.number;
-        self.devices
-            .retain(|_, device| device.conns != 0 || device.file == number);
-        Ok(())
+        active.end_chunk(&self.context)?;
+        internal(active.segment.finish())?;
+        let bytes = active.write_out(&self.context)?;
+        self.context.stats.end_written(bytes);
+        self.probe_next_file = active.file.broken.load(Ordering::Acquire);
+        self.sync.seal(&active.file, active.since_commit)
     }
-}
-
-/// Nanoseconds since 1970, as MCAP has them; until the year 2554.
-fn nanoseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// What goes wrong in memory is a defect of the recording: nothing more can be recorded.
-fn internal<T>(result: io::Result<T>) -> Result<T, Abandoned> {
-    result.map_err(|error| {
-        tracing::error!("recording: {error}");
-        Abandoned
-    })
 }

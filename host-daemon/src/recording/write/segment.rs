@@ -8,16 +8,10 @@ use mcap::records::MessageHeader;
 use mcap::write::{NoSeek, PrivateRecordOptions};
 use mcap::{McapError, McapResult, WriteOptions};
 
-use crate::engine::event::Source;
-use crate::recorded::note::{VERSION, VERSION_KEY};
 use crate::recording::format::nonce::{self, Mark};
-use crate::recording::format::record::{DEVICE, EVENTS_TOPIC};
 
 /// Channels that a file may have: the format counts them in 16 bits, from 1.
 pub const CHANNELS_MAX: usize = u16::MAX as usize;
-
-/// What the messages of [`EVENTS_TOPIC`] are, as a JSON schema.
-const EVENTS_SCHEMA: &str = r#"{"type":"object","properties":{"event":{"type":"string"},"conn":{"type":"integer"},"device":{"type":"string"},"time":{"type":"string","format":"date-time"}},"required":["event","time"]}"#;
 
 /// What a message has besides its own bytes: its record's and its index entry's.
 const OVERHEAD_LEN: usize = 31 + 16;
@@ -26,7 +20,7 @@ const OVERHEAD_LEN: usize = 31 + 16;
 const CHUNK_INDEX: usize = 14;
 
 /// How chunks are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
     /// Not at all.
     #[default]
@@ -37,23 +31,39 @@ pub enum Compression {
     Zstd,
 }
 
-/// What a channel of a device holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Whole messages.
-    Blocks,
-    /// Parts of messages.
-    Pieces,
+/// The description of a channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelSpec {
+    /// The topic. Two channels may share one.
+    pub topic: String,
+    /// The encoding of its messages, such as `json`; empty if there is none.
+    pub encoding: String,
+    /// The schema of its messages.
+    pub schema: Option<SchemaSpec>,
+    /// Further facts, by a key.
+    pub metadata: BTreeMap<String, String>,
+    /// Whether [`Stats`](crate::recording::write::stats::Stats) count its messages.
+    pub is_counted: bool,
+}
+
+/// The description of a schema.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SchemaSpec {
+    /// Its name.
+    pub name: String,
+    /// The language of the schema, such as `jsonschema`.
+    pub encoding: String,
+    /// The schema itself.
+    pub data: Vec<u8>,
 }
 
 /// Makes one file.
-pub struct Container {
+pub struct SegmentWriter {
     writer: mcap::Writer<NoSeek<Tap>>,
     tap: Tap,
     mark: Mark,
     /// The present chunk has its mark.
     begun: bool,
-    events: Option<u16>,
     channels: usize,
     chunk_len: usize,
     /// Number of the present chunk, and of the last one with a message of each channel.
@@ -62,7 +72,7 @@ pub struct Container {
     index_len: usize,
 }
 
-impl Container {
+impl SegmentWriter {
     /// An empty file.
     ///
     /// # Errors
@@ -93,7 +103,6 @@ impl Container {
             tap,
             mark,
             begun: false,
-            events: None,
             channels: 0,
             chunk_len: 0,
             chunk: 1,
@@ -102,16 +111,22 @@ impl Container {
         })
     }
 
-    /// The mark of the file.
+    /// The nonce of the file.
     #[must_use]
-    pub const fn mark(&self) -> Mark {
+    pub const fn nonce(&self) -> Mark {
         self.mark
     }
 
-    /// Whether the channels of one more connection may be too many: it is time for another file.
+    /// Whether no further channel can be added.
     #[must_use]
     pub const fn is_full(&self) -> bool {
-        self.channels + 3 >= CHANNELS_MAX
+        CHANNELS_MAX <= self.channels
+    }
+
+    /// Whether only a few channels can be added: it is time for another file.
+    #[must_use]
+    pub const fn is_nearly_full(&self) -> bool {
+        CHANNELS_MAX <= self.channels + 3
     }
 
     /// Bytes in the present chunk, about.
@@ -126,48 +141,30 @@ impl Container {
         self.index_len
     }
 
-    /// The channel of a device. The same for connections that differ in nothing.
+    /// Adds a channel. The same for descriptions that differ in nothing.
     ///
     /// # Errors
     /// Where the file [is full](Self::is_full).
-    pub fn channel(&mut self, source: &Source, kind: Kind) -> io::Result<u16> {
-        let decode = source.decoder.decoding().as_str();
-        let (name, encoding) = match (kind, decode) {
-            (Kind::Blocks, "cbor" | "json") => ("blocks", decode),
-            (Kind::Blocks, _) => ("blocks", "raw"),
-            (Kind::Pieces, _) => ("pieces", "raw"),
-        };
-        let topic = format!("{DEVICE}{}/{name}", source.device);
-        let metadata = BTreeMap::from([
-            ("device".to_owned(), source.device.to_string()),
-            ("framing".to_owned(), source.framing.to_string()),
-            ("decode".to_owned(), decode.to_owned()),
-        ]);
+    pub fn channel(&mut self, spec: &ChannelSpec) -> io::Result<u16> {
         self.begin_chunk()?;
-        let added = self.writer.add_channel(0, &topic, encoding, &metadata);
-        self.added(added, topic.len())
-    }
-
-    /// The channel of what is told of connections, in JSON.
-    ///
-    /// # Errors
-    /// Where the file [is full](Self::is_full).
-    pub fn events(&mut self) -> io::Result<u16> {
-        if let Some(channel) = self.events {
-            return Ok(channel);
+        let (mut schema_id, mut len) = (0, spec.topic.len());
+        if let Some(schema) = &spec.schema {
+            let added = self
+                .writer
+                .add_schema(&schema.name, &schema.encoding, &schema.data);
+            schema_id = added.map_err(internal)?;
+            len = len.max(schema.data.len());
         }
-        self.begin_chunk()?;
-        let schema = EVENTS_SCHEMA.as_bytes();
-        let schema = self
-            .writer
-            .add_schema("blocksd.Event", "jsonschema", schema);
-        let schema = schema.map_err(internal)?;
-        let metadata = BTreeMap::from([(VERSION_KEY.to_owned(), VERSION.to_owned())]);
+        let ChannelSpec {
+            topic,
+            encoding,
+            metadata,
+            ..
+        } = spec;
         let added = self
             .writer
-            .add_channel(schema, EVENTS_TOPIC, "json", &metadata);
-        let channel = self.added(added, EVENTS_SCHEMA.len())?;
-        Ok(*self.events.insert(channel))
+            .add_channel(schema_id, topic, encoding, metadata);
+        self.added(added, len)
     }
 
     /// Adds a block or a piece.
@@ -255,9 +252,9 @@ impl Container {
     }
 }
 
-impl std::fmt::Debug for Container {
+impl std::fmt::Debug for SegmentWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Container")
+        f.debug_struct("SegmentWriter")
             .field("channels", &self.channels)
             .field("chunk_len", &self.chunk_len)
             .finish_non_exhaustive()

@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::engine::event::Suppressed;
-
 /// Upper bounds of the buckets that syncs are counted in, in ms. What takes longer is in a last one without bound.
 pub const SYNC_BOUNDS_MS: [u64; 13] = [
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000,
@@ -107,22 +105,13 @@ impl SuppressedKind {
             Self::Fault => "fault",
         }
     }
-
-    fn count(self, sums: &Suppressed) -> u64 {
-        match self {
-            Self::Connection => sums.connections,
-            Self::Empty => sums.empty,
-            Self::End => sums.ends,
-            Self::Fault => sums.faults.iter().sum(),
-        }
-    }
 }
 
 impl Stats {
-    /// Events were recorded as counts.
-    pub fn suppressed(&self, sums: &Suppressed) {
-        for (kind, counter) in SuppressedKind::ALL.into_iter().zip(&self.suppressed) {
-            add(counter, kind.count(sums));
+    /// Events of a kind were recorded as a count.
+    pub fn suppressed(&self, kind: SuppressedKind, count: u64) {
+        if let Some(counter) = self.suppressed.get(kind as usize) {
+            add(counter, count);
         }
     }
 

@@ -8,18 +8,17 @@ use crate::engine::counters::FaultKind;
 use crate::engine::event::{Event, Position};
 use crate::recorded::budget::Evidence;
 use crate::recorded::note::Note;
-use crate::recording::write::log::{Conn, Open, Writer, nanoseconds};
-use crate::recording::write::segment::Kind;
-use crate::recording::write::sync::Abandoned;
+use crate::recorded::to_log::{Conn, EventWriter, append_block, device_channel, nanoseconds};
+use crate::recording::error::LogError;
+use crate::recording::format::record::Kind;
 
-impl Writer {
+impl EventWriter {
     pub(super) fn batch(
         &mut self,
-        open: &mut Open,
         event: &Event,
         batch: &Batch,
         position: &Position,
-    ) -> Result<(), Abandoned> {
+    ) -> Result<(), LogError> {
         let source = &*event.source;
         let conn = self.conns.get_mut(&source.conn).map(std::mem::take);
         let mut conn = conn.unwrap_or_default();
@@ -32,76 +31,83 @@ impl Writer {
                 let time_ns = nanoseconds(event.time);
                 for bytes in whole {
                     if bytes.is_empty() || conn.account.is_held() {
-                        self.block(open, &mut conn, event, &mut blocks, bytes)?;
+                        self.block(&mut conn, event, &mut blocks, bytes)?;
                     } else {
                         let known = &mut conn.channels.blocks;
-                        open.block(&self.common, known, source, &mut blocks, time_ns, bytes)?;
+                        append_block(&mut self.log, known, source, &mut blocks, time_ns, bytes)?;
                     }
                 }
             }
             None => {
                 let sequences = (&mut blocks, &mut pieces);
-                self.items(open, &mut conn, event, batch, *position, sequences)?;
+                self.items(&mut conn, event, batch, *position, sequences)?;
             }
         }
         conn.account.save();
         if conn.account.has_empties() && self.budget.pay(&mut conn.account, Instant::now()) {
-            self.write_held(open, &mut conn, &mut blocks, event.time)?;
+            self.write_held(&mut conn, &mut blocks, event.time)?;
         }
         self.conns.insert(source.conn, conn);
         let device = match self.devices.get_mut(&source.device) {
             Some(device) => device,
             None => self.devices.entry(Arc::clone(&source.device)).or_default(),
         };
-        (device.blocks, device.pieces, device.file) = (blocks, pieces, self.number);
+        let file = self.log.next_number();
+        (device.blocks, device.pieces, device.file) = (blocks, pieces, file);
         Ok(())
     }
 
     /// Writes a message, unless it is empty and held.
     fn block(
         &mut self,
-        open: &mut Open,
         conn: &mut Conn,
         event: &Event,
         sequence: &mut u32,
         bytes: &[u8],
-    ) -> Result<(), Abandoned> {
+    ) -> Result<(), LogError> {
         if bytes.is_empty() {
             if !self.admit(conn, event, Evidence::Empty) {
                 return Ok(());
             }
         } else if conn.account.is_held() {
-            self.before_payload(open, conn, sequence, event.time)?;
+            self.before_payload(conn, sequence, event.time)?;
         }
         let (known, time_ns) = (&mut conn.channels.blocks, nanoseconds(event.time));
-        open.block(&self.common, known, &event.source, sequence, time_ns, bytes)
+        append_block(
+            &mut self.log,
+            known,
+            &event.source,
+            sequence,
+            time_ns,
+            bytes,
+        )
     }
 
     /// Writes a batch that holds not only messages.
     fn items(
         &mut self,
-        open: &mut Open,
         conn: &mut Conn,
         event: &Event,
         batch: &Batch,
         mut position: Position,
         (blocks, pieces): (&mut u32, &mut u32),
-    ) -> Result<(), Abandoned> {
+    ) -> Result<(), LogError> {
         for item in batch.items() {
             let note = match item {
                 Item::Block(bytes) => {
-                    self.block(open, conn, event, blocks, bytes)?;
+                    self.block(conn, event, blocks, bytes)?;
                     None
                 }
                 Item::Piece { bytes, first, last } => {
                     if conn.account.is_held() && !bytes.is_empty() {
-                        self.before_payload(open, conn, blocks, event.time)?;
+                        self.before_payload(conn, blocks, event.time)?;
                     }
                     self.budget.earn(&mut conn.account, bytes.len() as u64);
                     let known = &mut conn.channels.pieces;
-                    let channel = open.channel(known, &event.source, Kind::Pieces)?;
+                    let spec = || device_channel(&event.source, Kind::Pieces);
+                    let channel = self.log.channel(known, spec)?;
                     let time_ns = nanoseconds(event.time);
-                    open.message(&self.common, channel, *pieces, time_ns, bytes)?;
+                    self.log.append(channel, *pieces, time_ns, bytes)?;
                     *pieces = pieces.wrapping_add(1);
                     let len = bytes.len();
                     Some(Note::piece(event, &position, len, first, last))
@@ -114,13 +120,13 @@ impl Writer {
                 Item::Fault(ref fault) => {
                     let evidence = Evidence::Fault(FaultKind::of(fault));
                     if self.admit(conn, event, evidence) {
-                        self.note(open, event.time, &Note::fault(event, fault))?;
+                        self.note(event.time, &Note::fault(event, fault))?;
                     }
                     None
                 }
             };
             if let Some(note) = note {
-                self.note(open, event.time, &note)?;
+                self.note(event.time, &note)?;
             }
             position.pass(&item);
         }

@@ -9,31 +9,31 @@ use crate::engine::event::{Event, Source, Suppressed, What};
 use crate::payload::Decoder;
 use crate::recorded::budget::Held;
 use crate::recorded::note::Note;
-use crate::recording::write::log::{Conn, Open, Writer, nanoseconds};
-use crate::recording::write::sync::Abandoned;
+use crate::recorded::to_log::{Conn, EventWriter, append_block, nanoseconds};
+use crate::recording::error::LogError;
+use crate::recording::write::stats::SuppressedKind;
 
-impl Writer {
+impl EventWriter {
     /// Writes the held events that belong before a payload: the open, and the empty messages. `blocks` is the next
     /// sequence number.
     pub(super) fn before_payload(
         &mut self,
-        open: &mut Open,
         conn: &mut Conn,
         blocks: &mut u32,
         time: SystemTime,
-    ) -> Result<(), Abandoned> {
+    ) -> Result<(), LogError> {
         if !conn.account.is_open_held() && !conn.account.has_empties() {
             return Ok(());
         }
         let Some(mut held) = conn.account.take() else {
             return Ok(());
         };
-        self.write_open(open, &mut held)?;
+        self.write_open(&mut held)?;
         if held.sums.empty != 0 {
-            self.write_empties(open, conn, &mut held, blocks)?;
+            self.write_empties(conn, &mut held, blocks)?;
         }
         if held.sums.empty != 0 {
-            self.write_counts(open, &mut held, blocks, time)?;
+            self.write_counts(&mut held, blocks, time)?;
         }
         conn.account.put_back(held);
         Ok(())
@@ -42,22 +42,21 @@ impl Writer {
     /// Writes all held events of a connection.
     pub(super) fn write_held(
         &mut self,
-        open: &mut Open,
         conn: &mut Conn,
         blocks: &mut u32,
         time: SystemTime,
-    ) -> Result<(), Abandoned> {
+    ) -> Result<(), LogError> {
         let Some(mut held) = conn.account.take() else {
             return Ok(());
         };
-        self.write_open(open, &mut held)?;
-        self.write_empties(open, conn, &mut held, blocks)?;
-        self.write_counts(open, &mut held, blocks, time)
+        self.write_open(&mut held)?;
+        self.write_empties(conn, &mut held, blocks)?;
+        self.write_counts(&mut held, blocks, time)
     }
 
     /// Writes the held events of each connection for which there are tokens, and the counts of connections that are
     /// not recorded. With `last`, at the end of the recording, writes everything.
-    pub(super) fn write_sums(&mut self, last: bool) -> Result<(), Abandoned> {
+    pub(super) fn write_sums(&mut self, last: bool) -> Result<(), LogError> {
         let (now, time) = (Instant::now(), SystemTime::now());
         let held = self.conns.iter().filter(|(_, conn)| conn.account.is_held());
         let held: Vec<u64> = held.map(|(number, _)| *number).collect();
@@ -75,9 +74,7 @@ impl Writer {
             } else if last || self.budget.pay(&mut conn.account, now) {
                 let device = conn.account.device().unwrap_or_default();
                 let mut blocks = self.next_block(&device);
-                self.with_open(|writer, open| {
-                    writer.write_held(open, &mut conn, &mut blocks, time)
-                })?;
+                self.write_held(&mut conn, &mut blocks, time)?;
                 if let Some(device) = self.devices.get_mut(&device) {
                     device.blocks = blocks;
                 }
@@ -94,13 +91,13 @@ impl Writer {
                 decoder: Decoder::default(),
             });
             self.rotate_if_due()?;
-            self.with_open(|writer, open| writer.write_suppressed(open, source, sums, time))?;
+            self.write_suppressed(source, sums, time)?;
         }
         self.budget.settled(is_left, now);
         Ok(())
     }
 
-    fn write_open(&mut self, open: &mut Open, held: &mut Held) -> Result<(), Abandoned> {
+    fn write_open(&mut self, held: &mut Held) -> Result<(), LogError> {
         let Some((peer, time)) = held.opened.take() else {
             return Ok(());
         };
@@ -109,20 +106,19 @@ impl Writer {
             time,
             what: What::Opened { peer: peer.clone() },
         };
-        self.note(open, time, &Note::open(&opened, &peer))
+        self.note(time, &Note::open(&opened, &peer))
     }
 
     /// Writes empty messages one by one, if they are few.
     fn write_empties(
         &mut self,
-        open: &mut Open,
         conn: &mut Conn,
         held: &mut Held,
         blocks: &mut u32,
-    ) -> Result<(), Abandoned> {
+    ) -> Result<(), LogError> {
         for time in held.take_short_run().unwrap_or_default() {
             let (known, time_ns) = (&mut conn.channels.blocks, nanoseconds(time));
-            open.block(&self.common, known, &held.source, blocks, time_ns, b"")?;
+            append_block(&mut self.log, known, &held.source, blocks, time_ns, b"")?;
         }
         Ok(())
     }
@@ -130,11 +126,10 @@ impl Writer {
     /// Writes the counts of one connection. Empty messages among them keep their sequence numbers.
     fn write_counts(
         &mut self,
-        open: &mut Open,
         held: &mut Held,
         blocks: &mut u32,
         time: SystemTime,
-    ) -> Result<(), Abandoned> {
+    ) -> Result<(), LogError> {
         let mut sums = std::mem::replace(&mut held.sums, Suppressed::since(time));
         if sums.is_empty() {
             return Ok(());
@@ -144,23 +139,30 @@ impl Writer {
             // In 32 bits, like all sequence numbers of the format.
             *blocks = blocks.wrapping_add(sums.empty as u32);
         }
-        self.write_suppressed(open, Arc::clone(&held.source), sums, time)
+        self.write_suppressed(Arc::clone(&held.source), sums, time)
     }
 
     fn write_suppressed(
         &mut self,
-        open: &mut Open,
         source: Arc<Source>,
         sums: Suppressed,
         time: SystemTime,
-    ) -> Result<(), Abandoned> {
-        self.common.stats.suppressed(&sums);
-        open.chunk_blocks += sums.empty;
+    ) -> Result<(), LogError> {
+        let stats = self.log.stats();
+        let faults = sums.faults.iter().sum();
+        for (kind, count) in [
+            (SuppressedKind::Connection, sums.connections),
+            (SuppressedKind::Empty, sums.empty),
+            (SuppressedKind::End, sums.ends),
+            (SuppressedKind::Fault, faults),
+        ] {
+            stats.suppressed(kind, count);
+        }
         let event = Event {
             source,
             time,
             what: What::Suppressed(Box::new(sums.clone())),
         };
-        self.note(open, time, &Note::suppressed(&event, &sums))
+        self.note(time, &Note::suppressed(&event, &sums))
     }
 }
