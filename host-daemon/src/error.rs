@@ -13,7 +13,6 @@ use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
 pub use self::code::Code;
 
 use crate::config::error::ConfigError;
-use crate::recording;
 
 /// Why a command ended without having done its work.
 #[derive(Debug)]
@@ -300,9 +299,9 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<recording::error::Error> for Failure {
-    fn from(error: recording::error::Error) -> Self {
-        use recording::error::Error;
+impl From<blocksd_recording::error::Error> for Failure {
+    fn from(error: blocksd_recording::error::Error) -> Self {
+        use blocksd_recording::error::Error;
         match error {
             Error::Read { path, source } => Self::File {
                 path,
@@ -317,6 +316,7 @@ impl From<recording::error::Error> for Failure {
                 error: source,
             },
             Error::Locked { path } => Self::Locked { path },
+            error => Self::Io(io::Error::other(error)),
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use blocksd_recording::check::recover::check;
+use blocksd_recording::write::log::Log;
+use blocksd_recording::write::stats::Stats;
+use blocksd_recording::write::storage::Folder;
 use framing_core::{AnyFraming, Lines};
 use host_daemon::engine::event::{Event, Peer, Source, What};
 use host_daemon::payload::Decoder;
 use host_daemon::recorded::to_log::EventWriter;
-use host_daemon::recording::check::recover::check;
-use host_daemon::recording::write::log::Log;
-use host_daemon::recording::write::stats::Stats;
-use host_daemon::recording::write::storage::Folder;
 use tempfile::TempDir;
 use tests::disk::{Chance, End, Simulated};
 use tests::recorded::{event, read_back, sealed, source};

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use host_daemon::recording::format::filename;
+use blocksd_recording::format::filename;
 use tempfile::TempDir;
 use tests::disk::Chance;
 use tests::process::{DEADLINE, Process, Server};

@@ -9,18 +9,18 @@ use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use blocksd_recording::format::filename;
+use blocksd_recording::write::log::{Log, LogOptions};
+use blocksd_recording::write::retention::Retention;
+use blocksd_recording::write::retry::LogContext;
+use blocksd_recording::write::segment::Compression;
+use blocksd_recording::write::storage::Directory;
 use framing_core::{AnyFraming, Blocks, Framing, Limits};
 use host_daemon::engine::batch::{Batch, StopAt, WholeBlocks};
 use host_daemon::engine::event::{Event, Position, Source, What};
 use host_daemon::engine::pool::Buffer;
 use host_daemon::payload::Decoder;
 use host_daemon::recorded::to_log::EventWriter;
-use host_daemon::recording::format::filename;
-use host_daemon::recording::write::log::{Log, LogOptions};
-use host_daemon::recording::write::retention::Retention;
-use host_daemon::recording::write::retry::LogContext;
-use host_daemon::recording::write::segment::Compression;
-use host_daemon::recording::write::storage::Directory;
 use mcap::MessageStream;
 use mcap::read::Options;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::recording::write::log::LogOptions;
-use crate::recording::write::segment;
+use blocksd_recording::write::log::LogOptions;
+use blocksd_recording::write::segment;
 
 /// Options of the recording.
 #[derive(Args, Clone, Debug)]

@@ -9,8 +9,8 @@ use crate::engine::listen::claims::Claims;
 use crate::engine::listen::listener::{self, Address, AddressError};
 use crate::engine::listen::path::made_for;
 use crate::error::Failure;
-use crate::recording::format::filename::LOCK;
-use crate::recording::lock::{Lock, is_locked};
+use blocksd_recording::format::filename::LOCK;
+use blocksd_recording::lock::{Lock, is_locked};
 
 /// Addresses to listen on, and how the connections of each are treated.
 pub type Plan = Vec<(String, Policy)>;

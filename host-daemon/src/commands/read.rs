@@ -16,10 +16,10 @@ use crate::error::Failure;
 use crate::output::{Format, Hex, Json, Out, Text};
 use crate::payload::{self, Style, members};
 use crate::recorded::from_log::{Audience, Player};
-use crate::recording::format::record::Kind;
-use crate::recording::read::lost::Lost;
-use crate::recording::read::messages::{Message, Visitor, Wanted, follow, visit};
 use crate::service::log::tell;
+use blocksd_recording::format::record::Kind;
+use blocksd_recording::read::lost::Lost;
+use blocksd_recording::read::messages::{Message, Reader, Tail, Visitor, Wanted};
 
 /// Prints what was recorded.
 ///
@@ -59,14 +59,14 @@ fn run(
     visitor: &mut dyn Visitor<Error = Failure>,
 ) -> Result<(), Failure> {
     let lost = match (arguments.follow, arguments.paths.as_slice()) {
-        (true, [path]) => follow(path, wanted, visitor)?,
+        (true, [path]) => Tail::new(path.clone(), wanted.clone()).visit(visitor)?,
         (true, _) => {
             return Err(Failure::Conflict {
                 one: "--follow",
                 other: "more than one file or directory",
             });
         }
-        (false, paths) => visit(paths, wanted, visitor)?,
+        (false, paths) => Reader::new(paths.to_vec(), wanted.clone()).visit(visitor)?,
     };
     match lost {
         0 => Ok(()),

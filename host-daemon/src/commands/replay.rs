@@ -19,10 +19,10 @@ use crate::commands::read::report_lost;
 use crate::commands::send::connect;
 use crate::error::Failure;
 use crate::payload::members;
-use crate::recording::format::record::Kind;
-use crate::recording::read::lost::Lost;
-use crate::recording::read::messages::{Message, Visitor, Wanted, visit};
 use crate::service::log::tell;
+use blocksd_recording::format::record::Kind;
+use blocksd_recording::read::lost::Lost;
+use blocksd_recording::read::messages::{Message, Reader, Visitor, Wanted};
 
 /// Messages that wait for a connection at most. Beyond that, all wait for the slowest.
 const QUEUE_LEN: usize = 64;
@@ -43,8 +43,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub fn replay(arguments: &Replay) -> Result<(), Failure> {
     let wanted = Wanted {
         devices: arguments.device.clone(),
-        from: 0,
-        to: u64::MAX,
+        ..Wanted::default()
     };
     let bar = progress();
     let begin = Instant::now();
@@ -60,7 +59,7 @@ pub fn replay(arguments: &Replay) -> Result<(), Failure> {
         sent: Arc::default(),
         bar: bar.clone(),
     };
-    let visited = visit(&arguments.paths, &wanted, &mut stage);
+    let visited = Reader::new(arguments.paths.clone(), wanted).visit(&mut stage);
     let sent = Arc::clone(&stage.sent);
     let of = stage.actors.len();
     let devices = stage.end();

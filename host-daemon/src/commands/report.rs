@@ -8,17 +8,17 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::error::Failure;
-use crate::recording::check::recover::{Recovered, recover};
-use crate::recording::check::repair::{Repaired, Unrepaired, repair_dir, sync};
-use crate::recording::check::verify::verify;
-use crate::recording::error::Error;
-use crate::recording::format::filename::{PART, sealed_name};
-use crate::recording::format::record::{Kind, Raw, device};
-use crate::recording::lock::lock;
-use crate::recording::read::catalog::{Listed, State, list, list_directory};
-use crate::recording::read::scan::{Found, Scan};
-use crate::recording::read::summary::Summary;
 use crate::service::log::tell;
+use blocksd_recording::check::recover::{Recovered, recover};
+use blocksd_recording::check::repair::{Repaired, Unrepaired, repair_dir, sync};
+use blocksd_recording::check::verify::verify;
+use blocksd_recording::error::Error;
+use blocksd_recording::format::filename::{PART, sealed_name};
+use blocksd_recording::format::record::{Kind, Raw, device};
+use blocksd_recording::lock::lock;
+use blocksd_recording::read::catalog::{Listed, State, list, list_directory};
+use blocksd_recording::read::scan::{Found, Scan};
+use blocksd_recording::read::summary::Summary;
 use mcap::records::Record;
 
 /// Things that are wrong with a file that are told one by one.

@@ -12,8 +12,8 @@ use crate::engine::event::{Event, Peer, Position, Reason, Source, What};
 use crate::engine::pool::Span;
 use crate::payload::{Decoder, Decoding, members};
 use crate::recorded::note::Note;
-use crate::recording::format::record::Kind;
-use crate::recording::read::messages::{Known, Message};
+use blocksd_recording::format::record::Kind;
+use blocksd_recording::read::messages::{Known, Message};
 
 /// Bytes of blocks that are made into one batch, at most but for a single block.
 const BATCH_LEN: usize = 1 << 20;

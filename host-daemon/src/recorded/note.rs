@@ -1,4 +1,4 @@
-//! Stored events as JSON: the messages of [`EVENTS_TOPIC`](crate::recording::format::record::EVENTS_TOPIC), and lines of
+//! Stored events as JSON: the messages of [`EVENTS_TOPIC`](blocksd_recording::format::record::EVENTS_TOPIC), and lines of
 //! `--output json`. Start with [`Note`].
 //!
 //! Recordings hold this format. A change that an older reader would misread needs a new [`VERSION`]; new events and new

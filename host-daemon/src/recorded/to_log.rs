@@ -11,10 +11,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::engine::event::{Event, Source, What};
 use crate::recorded::budget::{Account, Budget};
 use crate::recorded::note::{Note, VERSION, VERSION_KEY};
-use crate::recording::error::LogError;
-use crate::recording::format::record::{DEVICE, EVENTS_TOPIC, Kind};
-use crate::recording::write::log::{Channel, Log};
-use crate::recording::write::segment::{ChannelSpec, SchemaSpec};
+use blocksd_recording::error::LogError;
+use blocksd_recording::format::record::{DEVICE, EVENTS_TOPIC, Kind};
+use blocksd_recording::write::log::{Channel, Log};
+use blocksd_recording::write::segment::{ChannelSpec, SchemaSpec};
 
 /// The messages of [`EVENTS_TOPIC`], as a JSON schema.
 const EVENTS_SCHEMA: &str = r#"{"type":"object","properties":{"event":{"type":"string"},"conn":{"type":"integer"},"device":{"type":"string"},"time":{"type":"string","format":"date-time"}},"required":["event","time"]}"#;

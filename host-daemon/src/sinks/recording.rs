@@ -16,14 +16,14 @@ use tracing::{error, warn};
 
 use crate::engine::event::{Event, What};
 use crate::recorded::to_log::EventWriter;
-use crate::recording::check::repair::{self, Repaired, Unrepaired};
-use crate::recording::error::Error;
-use crate::recording::error::LogError;
-use crate::recording::lock::Lock;
-use crate::recording::write::log::{Log, LogOptions};
-use crate::recording::write::retention::Retention;
-use crate::recording::write::retry::LogContext;
-use crate::recording::write::stats::Stats;
+use blocksd_recording::check::repair::{self, Repaired, Unrepaired};
+use blocksd_recording::error::Error;
+use blocksd_recording::error::LogError;
+use blocksd_recording::lock::Lock;
+use blocksd_recording::write::log::{Log, LogOptions};
+use blocksd_recording::write::retention::Retention;
+use blocksd_recording::write::retry::LogContext;
+use blocksd_recording::write::stats::Stats;
 
 /// Events that wait at most. What they weigh is bounded by the [pool](crate::engine::pool).
 pub const QUEUE_LEN: usize = 1024;

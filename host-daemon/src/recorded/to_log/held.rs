@@ -10,8 +10,8 @@ use crate::payload::Decoder;
 use crate::recorded::budget::Held;
 use crate::recorded::note::Note;
 use crate::recorded::to_log::{Conn, EventWriter, append_block, nanoseconds};
-use crate::recording::error::LogError;
-use crate::recording::write::stats::SuppressedKind;
+use blocksd_recording::error::LogError;
+use blocksd_recording::write::stats::SuppressedKind;
 
 impl EventWriter {
     /// Writes the held events that belong before a payload: the open, and the empty messages. `blocks` is the next
