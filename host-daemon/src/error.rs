@@ -81,11 +81,6 @@ pub enum Failure {
         /// Of how many.
         of: u64,
     },
-    /// A torn file of which a sound recording cannot be made. It stays as it is.
-    UnsoundRepair {
-        /// The file.
-        path: PathBuf,
-    },
     /// Recordings that are not sound; what is wrong with them was told.
     Unsound {
         /// How many.
@@ -263,13 +258,6 @@ impl fmt::Display for Failure {
                     "{files} of {of} torn files could not be repaired; they are kept as they are"
                 )
             }
-            Self::UnsoundRepair { path } => {
-                write!(
-                    f,
-                    "what is whole in {} does not make a sound recording; please report this, and keep the file",
-                    path.display()
-                )
-            }
             Self::Unsound { files, of } => write!(f, "{files} of {of} files are not sound"),
             Self::CutOff { devices, of } => {
                 write!(f, "the peer took not all of {devices} of {of} devices")
@@ -337,6 +325,28 @@ impl std::error::Error for Failure {}
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+impl From<blocksd_recording::error::Error> for Failure {
+    fn from(error: blocksd_recording::error::Error) -> Self {
+        use blocksd_recording::error::Error;
+        match error {
+            Error::Read { path, source } => Self::File {
+                path,
+                error: source,
+            },
+            Error::Write { path, source } => Self::Write {
+                path,
+                error: source,
+            },
+            Error::Folder { path, source } => Self::Folder {
+                path,
+                error: source,
+            },
+            Error::Locked { path } => Self::Locked { path },
+            error => Self::Io(io::Error::other(error)),
+        }
     }
 }
 

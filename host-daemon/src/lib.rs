@@ -4,8 +4,8 @@
 //! listener -> connection -> batch of messages -> sinks: recording, output
 //! ```
 //!
-//! [`engine`] turns sockets into events; [`recording`] is a crash-safe log on disk; [`recorded`] maps the one to the
-//! other. [`payload`] decodes messages, [`output`] formats events, [`http`] serves metrics and health, [`config`] and
+//! [`engine`] turns sockets into events; [`blocksd_recording`] is a crash-safe log on disk; [`recorded`] maps the one to the
+//! other, and [`sinks`] drive it. [`payload`] decodes messages, [`output`] formats events, [`http`] serves metrics and health, [`config`] and
 //! [`cli`] say what to run, and [`commands`] are the program's other commands.
 
 #![forbid(unsafe_code)]
@@ -20,6 +20,6 @@ pub mod output;
 pub mod path;
 pub mod payload;
 pub mod recorded;
-pub mod recording;
 pub mod reload;
 pub mod service;
+pub mod sinks;

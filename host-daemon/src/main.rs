@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use blocksd_recording::lock::Lock;
+use blocksd_recording::write::retention::Retention;
+use blocksd_recording::write::stats::Stats;
 use clap::error::ErrorKind;
 use host_daemon::cli::{Command, OutputKind, Serve};
 use host_daemon::commands::check_config::Plan;
@@ -28,12 +31,10 @@ use host_daemon::http::health::{Health, Phase};
 use host_daemon::http::metrics::Sources;
 use host_daemon::http::server;
 use host_daemon::output::{Events, Hex, Json, QUEUE_LEN, Text};
-use host_daemon::recording::write::stats::Stats;
-use host_daemon::recording::write::sync::Retention;
-use host_daemon::recording::{Lock, Recording};
 use host_daemon::reload::{Live, Reloader};
 use host_daemon::service::log::{self, tell};
 use host_daemon::service::{rlimit, signals, systemd};
+use host_daemon::sinks::recording::{self, Recording, Unrecorded};
 use host_daemon::{config, output};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -185,12 +186,17 @@ async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result
     // The sinks end when the last connection and this have let go of them.
     drop(shared);
     let is_recorded = recording.is_some();
-    let recorded = recording.map_or(Ok(()), Recording::finish);
+    let recorded = recording.map_or(Ok(()), finish_recording);
     let written = output.map_or(Ok(()), |output| finish_output(output, &stop, is_recorded));
     log::tell_suppressed();
     let totals = counters.totals();
     tell(format_args!("totals: {totals}"));
     recorded.and(written)
+}
+
+fn finish_recording(recording: Recording) -> Result<(), Failure> {
+    let finished = recording.finish();
+    finished.map_err(|Unrecorded { least, most }| Failure::Unrecorded { least, most })
 }
 
 /// What a daemon has once its listeners are open.
@@ -233,12 +239,12 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
     // Before anybody is listened to: what a crash has left is repaired first.
     if let (Some(folder), Some(stats), Some(retention)) = (folder, stats, &retention) {
         health.enter(Phase::Repairing);
-        let (settings, retention) = (arguments.record.settings(), Arc::clone(retention));
+        let (settings, retention) = (arguments.record.log_options(), Arc::clone(retention));
         let stop = stop.clone();
         let start = move || {
             let lock = Lock::take(&folder)?;
-            lock.repair(&stats);
-            Recording::start(lock, settings, retention, stats, stop)
+            recording::repair(&lock, &stats);
+            Ok(Recording::start(lock, settings, retention, stats, stop)?)
         };
         recording = Some(aside(start).await?);
         health.enter(Phase::Starting);

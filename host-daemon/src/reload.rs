@@ -12,9 +12,9 @@ use crate::commands::check_config::{self, Plan};
 use crate::config::{self, Parsed, Wrong};
 use crate::engine::connection::Policy;
 use crate::engine::permit::Connections;
-use crate::recording::write::sync::Retention;
 use crate::service::log;
 use crate::service::systemd;
+use blocksd_recording::write::retention::Retention;
 
 /// The running configuration and how to apply a new one.
 #[derive(Debug)]

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use blocksd_recording::check::recover::check;
+use blocksd_recording::write::log::Log;
+use blocksd_recording::write::stats::Stats;
+use blocksd_recording::write::storage::Folder;
 use framing_core::{AnyFraming, Lines};
 use host_daemon::engine::event::{Event, Peer, Source, What};
 use host_daemon::payload::Decoder;
-use host_daemon::recording::check::recover::check;
-use host_daemon::recording::write::log::Writer;
-use host_daemon::recording::write::stats::Stats;
-use host_daemon::recording::write::storage::Folder;
+use host_daemon::recorded::to_log::EventWriter;
 use tempfile::TempDir;
 use tests::disk::{Chance, End, Simulated};
 use tests::recorded::{event, read_back, sealed, source};
@@ -16,13 +17,16 @@ use tests::recorded::{event, read_back, sealed, source};
 use crate::recording::{SETTINGS, common};
 
 /// A writer to a simulated disk.
-fn writer() -> (Writer, Simulated) {
+fn writer() -> (EventWriter, Simulated) {
     let stats = Arc::<Stats>::default();
     let disk = Simulated::new(Arc::clone(&stats), None);
-    (Writer::new(SETTINGS, common(disk.clone(), None), 1), disk)
+    (
+        EventWriter::new(Log::new(SETTINGS, common(disk.clone(), None), 1)),
+        disk,
+    )
 }
 
-fn open(writer: &mut Writer, device: &Arc<Source>) {
+fn open(writer: &mut EventWriter, device: &Arc<Source>) {
     let opened = What::Opened {
         peer: Peer::Local("test".into()),
     };

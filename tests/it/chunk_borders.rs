@@ -5,11 +5,11 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use host_daemon::recording::check::recover::Recovered;
-use host_daemon::recording::check::repair::repair_dir;
-use host_daemon::recording::check::verify::verify;
-use host_daemon::recording::read::window::Input;
-use host_daemon::recording::write::segment::Compression;
+use blocksd_recording::check::recover::Recovered;
+use blocksd_recording::check::repair::repair_dir;
+use blocksd_recording::check::verify::verify;
+use blocksd_recording::read::window::Input;
+use blocksd_recording::write::segment::Compression;
 use mcap::MessageStream;
 use mcap::read::Options;
 use tempfile::TempDir;

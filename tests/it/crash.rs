@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use host_daemon::recording::format::filename;
+use blocksd_recording::format::filename;
 use tempfile::TempDir;
 use tests::disk::Chance;
 use tests::process::{DEADLINE, Server};

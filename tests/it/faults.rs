@@ -6,19 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use blocksd_recording::error::LogError;
+use blocksd_recording::format::filename;
+use blocksd_recording::write::log::{Log, LogOptions};
+use blocksd_recording::write::retention::Retention;
+use blocksd_recording::write::retry::LogContext;
+use blocksd_recording::write::segment::Compression;
+use blocksd_recording::write::stats::Stats;
+use blocksd_recording::write::storage::{Directory, File, Folder};
 use host_daemon::engine::event::{Event, Peer, What};
-use host_daemon::recording::format::filename;
-use host_daemon::recording::write::log::{Settings, Writer};
-use host_daemon::recording::write::segment::Compression;
-use host_daemon::recording::write::stats::Stats;
-use host_daemon::recording::write::storage::{Directory, File, Folder};
-use host_daemon::recording::write::sync::{Abandoned, Common, Retention};
+use host_daemon::recorded::to_log::EventWriter;
 use tempfile::TempDir;
 use tests::disk::{Fault, Simulated};
 use tests::process::{DEADLINE, Process, Server, run};
 use tests::recorded::{event, read_back, source};
 
-const SETTINGS: Settings = Settings {
+const SETTINGS: LogOptions = LogOptions {
     compression: Compression::None,
     rotate_bytes: 1 << 30,
     rotate_after: Duration::from_secs(3600),
@@ -77,8 +80,9 @@ impl File for StubbornFile {
 }
 
 /// Nothing that fails is tried twice: a test that would hang fails.
-fn impatient(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<Common> {
-    Arc::new(Common {
+fn impatient(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<LogContext> {
+    Arc::new(LogContext {
+        path: std::path::PathBuf::new(),
         folder: Arc::new(folder),
         stats: Arc::default(),
         abandon: AtomicBool::new(true),
@@ -90,7 +94,7 @@ fn impatient(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<Commo
 fn a_file_that_is_within_the_limit_is_not_deleted_when_it_is_sealed() {
     let folder = TempDir::new().unwrap();
     let common = impatient(Directory::open(folder.path()).unwrap(), Some(100_000));
-    let mut writer = Writer::new(SETTINGS, Arc::clone(&common), 1);
+    let mut writer = EventWriter::new(Log::new(SETTINGS, Arc::clone(&common), 1));
     writer.event(&event(&source(1), 0..450, b"")).unwrap();
     writer.finish().unwrap();
     let len = common.stats.read().bytes_synced;
@@ -105,12 +109,12 @@ fn a_file_that_cannot_be_deleted_does_not_keep_others_from_being_synced() {
         folder: Directory::open(folder.path()).unwrap(),
         writes: Arc::new(AtomicUsize::new(2)),
     };
-    let settings = Settings {
+    let settings = LogOptions {
         rotate_bytes: 20_000,
         ..SETTINGS
     };
     let common = impatient(stubborn, Some(40_000));
-    let mut writer = Writer::new(settings, Arc::clone(&common), 1);
+    let mut writer = EventWriter::new(Log::new(settings, Arc::clone(&common), 1));
     let device = source(1);
     for n in 0..100 {
         let event = event(&device, n * 10..n * 10 + 10, b"");
@@ -129,7 +133,7 @@ fn a_file_that_cannot_be_deleted_does_not_keep_others_from_being_synced() {
 fn a_part_that_somebody_takes_away_holds_nothing_up() {
     let disk = Simulated::new(Arc::<Stats>::default(), None);
     let common = impatient(disk.clone(), None);
-    let mut writer = Writer::new(SETTINGS, Arc::clone(&common), 1);
+    let mut writer = EventWriter::new(Log::new(SETTINGS, Arc::clone(&common), 1));
     writer.event(&event(&source(1), 0..10, b"")).unwrap();
     let (name, _) = disk.list().unwrap().remove(0);
     disk.rename(&name, "elsewhere").unwrap();
@@ -147,7 +151,7 @@ fn a_disk_that_never_syncs_gets_one_file_and_not_one_after_another() {
     };
     let disk = Simulated::new(Arc::default(), Some(fault));
     let common = impatient(disk.clone(), None);
-    let mut writer = Writer::new(SETTINGS, Arc::clone(&common), 1);
+    let mut writer = EventWriter::new(Log::new(SETTINGS, Arc::clone(&common), 1));
     let device = source(1);
     let mut given = 0;
     let until = Instant::now() + DEADLINE;
@@ -163,7 +167,7 @@ fn a_disk_that_never_syncs_gets_one_file_and_not_one_after_another() {
         );
         std::thread::sleep(Duration::from_millis(1));
     };
-    assert_eq!((ended, writer.given()), (Abandoned, given));
+    assert_eq!((ended, writer.given()), (LogError::GaveUp, given));
     assert_eq!(disk.list().unwrap().len(), 1);
     assert_eq!(common.stats.read().blocks_synced, 0);
 }
@@ -175,9 +179,9 @@ fn what_was_written_before_the_disk_was_given_up_is_not_written_twice() {
         folder: Directory::open(folder.path()).unwrap(),
         writes: Arc::default(),
     };
-    let mut writer = Writer::new(SETTINGS, impatient(stubborn, None), 1);
+    let mut writer = EventWriter::new(Log::new(SETTINGS, impatient(stubborn, None), 1));
     let event = event(&source(1), 0..20_000, b"");
-    assert_eq!(writer.event(&event), Err(Abandoned));
+    assert_eq!(writer.event(&event), Err(LogError::GaveUp));
     assert_eq!(writer.given(), 20_000);
     // It takes data again, just now.
     writer.finish().unwrap();
@@ -188,7 +192,7 @@ fn what_was_written_before_the_disk_was_given_up_is_not_written_twice() {
 #[test]
 fn who_connects_and_says_nothing_is_not_remembered() {
     let disk = Simulated::new(Arc::default(), None);
-    let mut writer = Writer::new(SETTINGS, impatient(disk, None), 1);
+    let mut writer = EventWriter::new(Log::new(SETTINGS, impatient(disk, None), 1));
     let device = source(1);
     let told = |what| Event {
         what,
@@ -301,12 +305,13 @@ fn the_number_of_unrecorded_blocks_is_never_greater_than_the_truth() {
             folder: Directory::open(folder.path()).unwrap(),
             room: Arc::new(room.into()),
         };
-        let settings = Settings {
+        let options = LogOptions {
             rotate_bytes: if n % 2 == 0 { 1 << 30 } else { 200_000 },
             ..SETTINGS
         };
         let common = impatient(full, None);
-        let mut writer = Writer::new(settings, Arc::clone(&common), 1);
+        let log = Log::new(options, Arc::clone(&common), 1);
+        let mut writer = EventWriter::new(log);
         let device = source(1);
         let mut given = 0;
         loop {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use host_daemon::recording::check::recover::recover;
+use blocksd_recording::check::recover::recover;
 use mcap::Compression;
 use serde_json::Value;
 use tests::process::{Ended, Server, finish, python, run};

@@ -44,6 +44,8 @@ mod faults;
 #[cfg(feature = "daemon")]
 mod foreign;
 #[cfg(feature = "daemon")]
+mod golden;
+#[cfg(feature = "daemon")]
 mod health;
 #[cfg(feature = "daemon")]
 mod hostile;
@@ -64,6 +66,8 @@ mod metrics;
 mod mistakes;
 mod mixing;
 mod names;
+#[cfg(feature = "daemon")]
+mod notes;
 #[cfg(feature = "daemon")]
 mod packaging;
 #[cfg(feature = "daemon")]

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use host_daemon::recording::check::recover::recover;
-use host_daemon::recording::check::verify::verify;
-use host_daemon::recording::read::window::Input;
-use host_daemon::recording::write::segment::Compression;
+use blocksd_recording::check::recover::recover;
+use blocksd_recording::check::verify::verify;
+use blocksd_recording::read::window::Input;
+use blocksd_recording::write::segment::Compression;
 use mcap::MessageStream;
 
 /// The opcode of a chunk.

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use host_daemon::recording::check::recover::check;
-use host_daemon::recording::check::repair::repair_dir;
-use host_daemon::recording::format::filename::{self, State};
-use host_daemon::recording::write::log::{Settings, Writer};
-use host_daemon::recording::write::segment::Compression;
-use host_daemon::recording::write::stats::Stats;
-use host_daemon::recording::write::sync::{Common, Retention};
+use blocksd_recording::check::recover::check;
+use blocksd_recording::check::repair::repair_dir;
+use blocksd_recording::format::filename::{self, State};
+use blocksd_recording::write::log::{Log, LogOptions};
+use blocksd_recording::write::retention::Retention;
+use blocksd_recording::write::retry::LogContext;
+use blocksd_recording::write::segment::Compression;
+use blocksd_recording::write::stats::Stats;
+use host_daemon::recorded::to_log::EventWriter;
 use tempfile::TempDir;
 use tests::disk::{Chance, End, Fault, Simulated};
 use tests::recorded::{assert_kept, event, planted, read_back, source};
@@ -35,19 +37,20 @@ fn record(
     compression: Compression,
     chance: &mut Chance,
 ) -> Vec<u64> {
-    let common = Arc::new(Common {
+    let common = Arc::new(LogContext {
+        path: std::path::PathBuf::new(),
         folder: Arc::new(disk.clone()),
         stats: Arc::clone(stats),
         abandon: AtomicBool::new(false),
         retention: Retention::new(None),
     });
-    let settings = Settings {
+    let settings = LogOptions {
         compression,
         rotate_bytes: 60_000,
         rotate_after: Duration::from_secs(3600),
         sync_after: Duration::from_secs(3600),
     };
-    let mut writer = Writer::new(settings, common, 1);
+    let mut writer = EventWriter::new(Log::new(settings, common, 1));
     let sources: Vec<_> = (1..=3).map(source).collect();
     let planter = source(9);
     let mut numbered = Vec::new();
@@ -73,7 +76,7 @@ fn record(
             numbered.push(next);
         }
         if chance.of(0..=3) == 0 {
-            while writer.is_syncing() {
+            while writer.log().is_syncing() {
                 std::thread::yield_now();
             }
             writer.commit().expect("a disk that works in the end");

@@ -233,7 +233,7 @@ fn what_is_lost_is_told_and_the_rest_is_read() {
     let ended = on("recover", directory, &[]);
     assert_eq!(
         (ended.code, nothing.exists()),
-        (Some(0), false),
+        (Some(1), false),
         "{ended:?}"
     );
 }

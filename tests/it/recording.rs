@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use host_daemon::recording::format::filename;
-use host_daemon::recording::write::log::{Settings, Writer};
-use host_daemon::recording::write::segment::Compression;
-use host_daemon::recording::write::storage::{Directory, Folder};
-use host_daemon::recording::write::sync::{Common, Retention};
+use blocksd_recording::format::filename;
+use blocksd_recording::write::log::{Log, LogOptions};
+use blocksd_recording::write::retention::Retention;
+use blocksd_recording::write::retry::LogContext;
+use blocksd_recording::write::segment::Compression;
+use blocksd_recording::write::storage::{Directory, Folder};
+use host_daemon::recorded::to_log::EventWriter;
 use mcap::MessageStream;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -22,15 +24,16 @@ use tests::recorded::{Sender, event, numbered, payload, prefixes, read_back, sou
 use tests::scrape;
 use tests::small_disk::SmallDisk;
 
-pub(crate) const SETTINGS: Settings = Settings {
+pub(crate) const SETTINGS: LogOptions = LogOptions {
     compression: Compression::None,
     rotate_bytes: 1 << 30,
     rotate_after: Duration::from_secs(3600),
     sync_after: Duration::from_millis(20),
 };
 
-pub(crate) fn common(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<Common> {
-    Arc::new(Common {
+pub(crate) fn common(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<LogContext> {
+    Arc::new(LogContext {
+        path: std::path::PathBuf::new(),
         folder: Arc::new(folder),
         stats: Arc::default(),
         abandon: AtomicBool::new(false),
@@ -338,12 +341,12 @@ fn a_limit_of_file_size_is_waited_out_and_not_the_end() {
 #[test]
 fn files_are_rotated_by_length_and_sequences_go_on() {
     let folder = TempDir::new().unwrap();
-    let settings = Settings {
+    let settings = LogOptions {
         rotate_bytes: 20_000,
         ..SETTINGS
     };
     let common = common(Directory::open(folder.path()).unwrap(), None);
-    let mut writer = Writer::new(settings, Arc::clone(&common), 41);
+    let mut writer = EventWriter::new(Log::new(settings, Arc::clone(&common), 41));
     let device = source(1);
     for n in 0..100 {
         writer
@@ -370,13 +373,13 @@ fn files_are_rotated_by_length_and_sequences_go_on() {
 #[test]
 fn the_oldest_files_make_room_for_the_newest() {
     let folder = TempDir::new().unwrap();
-    let settings = Settings {
+    let settings = LogOptions {
         rotate_bytes: 20_000,
         ..SETTINGS
     };
     let max_bytes = 100_000;
     let common = common(Directory::open(folder.path()).unwrap(), Some(max_bytes));
-    let mut writer = Writer::new(settings, Arc::clone(&common), 1);
+    let mut writer = EventWriter::new(Log::new(settings, Arc::clone(&common), 1));
     let device = source(1);
     for n in 0..400 {
         writer
@@ -408,12 +411,12 @@ fn originals_of_repaired_files_count_and_go_with_the_oldest() {
         fs::write(folder.path().join(name), vec![0; 30_000]).unwrap();
     }
     fs::write(folder.path().join("notes.lost"), vec![0; 30_000]).unwrap();
-    let settings = Settings {
+    let settings = LogOptions {
         rotate_bytes: 20_000,
         ..SETTINGS
     };
     let common = common(Directory::open(folder.path()).unwrap(), Some(60_000));
-    let mut writer = Writer::new(settings, common, 3);
+    let mut writer = EventWriter::new(Log::new(settings, common, 3));
     let device = source(1);
     for n in 0..20 {
         writer

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use host_daemon::recording::check::finding::What;
-use host_daemon::recording::check::recover::recover;
-use host_daemon::recording::check::repair::repair_dir;
-use host_daemon::recording::format::record::Raw;
-use host_daemon::recording::read::scan::{Found, Lost, Scan};
-use host_daemon::recording::read::summary::Summary;
+use blocksd_recording::check::finding::What;
+use blocksd_recording::check::recover::recover;
+use blocksd_recording::check::repair::repair_dir;
+use blocksd_recording::format::record::Raw;
+use blocksd_recording::read::scan::{Found, Lost, Scan};
+use blocksd_recording::read::summary::Summary;
 use mcap::Compression;
 use mcap::records::Record;
 use tests::recording::{File, Said, Sample, name, put};
@@ -20,8 +20,7 @@ const COMPRESSIONS: [Option<Compression>; 3] =
 /// What a file says, and what of it is lost. Messages of channels that are not known have no topic.
 fn read(path: &Path) -> (Vec<Said>, Vec<Lost>) {
     let mut scan = Scan::open(path, false).unwrap();
-    let summary =
-        Summary::read(&mut host_daemon::recording::read::window::Input::open(path).unwrap());
+    let summary = Summary::read(&mut blocksd_recording::read::window::Input::open(path).unwrap());
     let mut topics: HashMap<u16, String> = HashMap::new();
     if let Ok(Ok(summary)) = summary {
         topics.extend(summary.channels.into_iter().map(|(id, it)| (id, it.topic)));
@@ -175,8 +174,7 @@ fn what_is_recovered_is_sealed_and_has_all_that_is_whole() {
 /// What the `mcap` crate reads, with every check that it has.
 fn by_the_crate(path: &Path) -> Vec<Said> {
     let bytes = fs::read(path).unwrap();
-    let summary =
-        Summary::read(&mut host_daemon::recording::read::window::Input::open(path).unwrap());
+    let summary = Summary::read(&mut blocksd_recording::read::window::Input::open(path).unwrap());
     assert!(summary.unwrap().is_ok());
     let theirs = mcap::Summary::read(&bytes).unwrap().unwrap();
     let statistics = theirs.stats.clone().unwrap();
@@ -420,16 +418,16 @@ fn nothing_that_stands_in_a_file_makes_a_reader_panic() {
         }
         let path = put(directory.path(), 1, "mcap", &bytes);
         let to = name(directory.path(), 2, "mcap");
-        let input = host_daemon::recording::read::window::Input::open(&path).unwrap();
-        host_daemon::recording::check::verify::verify(input, round % 7 == 0, &mut |_| {}).unwrap();
+        let input = blocksd_recording::read::window::Input::open(&path).unwrap();
+        blocksd_recording::check::verify::verify(input, round % 7 == 0, &mut |_| {}).unwrap();
         read(&path);
         let recovered = recover(&path, &to).unwrap();
         if to.exists() {
             let (_, lost) = read(&to);
             assert_eq!(lost, [], "round {round}");
             let mut wrong = Vec::new();
-            let input = host_daemon::recording::read::window::Input::open(&to).unwrap();
-            host_daemon::recording::check::verify::verify(input, false, &mut |it| {
+            let input = blocksd_recording::read::window::Input::open(&to).unwrap();
+            blocksd_recording::check::verify::verify(input, false, &mut |it| {
                 wrong.push(it.what.clone());
             })
             .unwrap();

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use host_daemon::recording::check::recover::check;
-use host_daemon::recording::check::repair::repair_dir;
-use host_daemon::recording::write::segment::Compression;
+use blocksd_recording::check::recover::check;
+use blocksd_recording::check::repair::repair_dir;
+use blocksd_recording::write::segment::Compression;
 use tempfile::TempDir;
 use tests::process::{DEADLINE, Ended, Server, run};
 use tests::recorded::{payload, planted, record};

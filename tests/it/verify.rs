@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use host_daemon::recording::check::verify::{Verified, verify};
-use host_daemon::recording::read::window::Input;
+use blocksd_recording::check::verify::{Verified, verify};
+use blocksd_recording::read::window::Input;
 use mcap::Compression;
 use tests::recording::{BEGIN, File, Sample, put};
 

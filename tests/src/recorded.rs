@@ -9,16 +9,18 @@ use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use blocksd_recording::format::filename;
+use blocksd_recording::write::log::{Log, LogOptions};
+use blocksd_recording::write::retention::Retention;
+use blocksd_recording::write::retry::LogContext;
+use blocksd_recording::write::segment::Compression;
+use blocksd_recording::write::storage::Directory;
 use framing_core::{AnyFraming, Blocks, Framing, Limits};
 use host_daemon::engine::batch::{Batch, StopAt, WholeBlocks};
 use host_daemon::engine::event::{Event, Position, Source, What};
 use host_daemon::engine::pool::Buffer;
 use host_daemon::payload::Decoder;
-use host_daemon::recording::format::filename;
-use host_daemon::recording::write::log::{Settings, Writer};
-use host_daemon::recording::write::segment::Compression;
-use host_daemon::recording::write::storage::Directory;
-use host_daemon::recording::write::sync::{Common, Retention};
+use host_daemon::recorded::to_log::EventWriter;
 use mcap::MessageStream;
 use mcap::read::Options;
 
@@ -84,19 +86,20 @@ pub fn record(
     compression: Compression,
     chunks: &[Vec<Vec<u8>>],
 ) -> PathBuf {
-    let common = Arc::new(Common {
+    let common = Arc::new(LogContext {
+        path: PathBuf::new(),
         folder: Arc::new(Directory::open(folder).expect("a folder")),
         stats: Arc::default(),
         abandon: AtomicBool::new(false),
         retention: Retention::new(None),
     });
-    let settings = Settings {
+    let settings = LogOptions {
         compression,
         rotate_bytes: 1 << 30,
         rotate_after: Duration::from_secs(3600),
         sync_after: Duration::from_secs(3600),
     };
-    let mut writer = Writer::new(settings, common, 1);
+    let mut writer = EventWriter::new(Log::new(settings, common, 1));
     let source = Arc::new(Source {
         conn: 1,
         device: device.into(),

@@ -9,9 +9,9 @@ use crate::engine::listen::claims::Claims;
 use crate::engine::listen::listener::{self, Address, AddressError};
 use crate::engine::listen::path::made_for;
 use crate::error::Failure;
-use crate::recording::Lock;
-use crate::recording::check::repair::{LOCK, is_locked};
-use crate::recording::write::sync::Retention;
+use blocksd_recording::format::filename::LOCK;
+use blocksd_recording::lock::{Lock, is_locked};
+use blocksd_recording::write::retention::Retention;
 
 /// Addresses to listen on, and how the connections of each are treated.
 pub type Plan = Vec<(String, Policy)>;

@@ -1,6 +1,7 @@
 //! `blocksd read`: what was recorded, as `serve` would have shown it, or as a table, or the payload alone.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -15,8 +16,10 @@ use crate::error::Failure;
 use crate::output::{Format, Hex, Json, Out, Text};
 use crate::payload::{self, Style, members};
 use crate::recorded::from_log::{Audience, Player};
-use crate::recording::format::record::Kind;
-use crate::recording::read::messages::{Message, Visitor, Wanted, follow, visit};
+use crate::service::log::tell;
+use blocksd_recording::format::record::Kind;
+use blocksd_recording::read::lost::Lost;
+use blocksd_recording::read::messages::{Message, Reader, Tail, Visitor, Wanted};
 
 /// Prints what was recorded.
 ///
@@ -50,21 +53,30 @@ pub fn read(arguments: &Read) -> Result<(), Failure> {
     run(arguments, &wanted, &mut shown)
 }
 
-fn run(arguments: &Read, wanted: &Wanted, visitor: &mut dyn Visitor) -> Result<(), Failure> {
+fn run(
+    arguments: &Read,
+    wanted: &Wanted,
+    visitor: &mut dyn Visitor<Error = Failure>,
+) -> Result<(), Failure> {
     let lost = match (arguments.follow, arguments.paths.as_slice()) {
-        (true, [path]) => follow(path, wanted, visitor)?,
+        (true, [path]) => Tail::new(path.clone(), wanted.clone()).visit(visitor)?,
         (true, _) => {
             return Err(Failure::Conflict {
                 one: "--follow",
                 other: "more than one file or directory",
             });
         }
-        (false, paths) => visit(paths, wanted, visitor)?,
+        (false, paths) => Reader::new(paths.to_vec(), wanted.clone()).visit(visitor)?,
     };
     match lost {
         0 => Ok(()),
         lost => Err(Failure::NotWhole { lost }),
     }
+}
+
+/// Prints a line for bytes of a recording that are lost.
+pub(super) fn report_lost(file: &Path, lost: &Lost) {
+    tell(format_args!("blocksd: {}: {lost}", file.display()));
 }
 
 /// Nothing was recorded before 1970.
@@ -85,8 +97,15 @@ struct Screen {
 }
 
 impl Visitor for Shown {
+    type Error = Failure;
+
     fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
         self.player.message(message, &mut self.screen)
+    }
+
+    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Failure> {
+        report_lost(file, lost);
+        Ok(())
     }
 
     fn idle(&mut self) -> Result<(), Failure> {
@@ -96,6 +115,8 @@ impl Visitor for Shown {
 }
 
 impl Audience for Screen {
+    type Error = Failure;
+
     fn event(&mut self, event: &Event) -> Result<(), Failure> {
         if !self.wanted.has(&event.source.device) {
             return Ok(());
@@ -136,6 +157,8 @@ impl Csv {
 }
 
 impl Visitor for Csv {
+    type Error = Failure;
+
     fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
         let known = message.known;
         if known.kind == Kind::Events {
@@ -157,6 +180,11 @@ impl Visitor for Csv {
         self.0.write_record(row).map_err(csv_failure)
     }
 
+    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Failure> {
+        report_lost(file, lost);
+        Ok(())
+    }
+
     fn idle(&mut self) -> Result<(), Failure> {
         self.0.flush().map_err(Failure::stdout)
     }
@@ -173,11 +201,18 @@ fn csv_failure(error: csv::Error) -> Failure {
 struct Payload<W>(W);
 
 impl<W: Write> Visitor for Payload<W> {
+    type Error = Failure;
+
     fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
         if message.known.kind == Kind::Events {
             return Ok(());
         }
         self.0.write_all(message.data).map_err(Failure::stdout)
+    }
+
+    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Failure> {
+        report_lost(file, lost);
+        Ok(())
     }
 
     fn idle(&mut self) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufWriter, Error, ErrorKind, IsTerminal, Read, stderr};
 use std::net::{Shutdown, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -14,12 +15,14 @@ use framing_core::{AnyEncoder, AnyFraming, Blocks, blocking};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Replay;
+use crate::commands::read::report_lost;
 use crate::commands::send::connect;
 use crate::error::Failure;
 use crate::payload::members;
-use crate::recording::format::record::Kind;
-use crate::recording::read::messages::{Message, Visitor, Wanted, visit};
 use crate::service::log::tell;
+use blocksd_recording::format::record::Kind;
+use blocksd_recording::read::lost::Lost;
+use blocksd_recording::read::messages::{Message, Reader, Visitor, Wanted};
 
 /// Messages that wait for a connection at most. Beyond that, all wait for the slowest.
 const QUEUE_LEN: usize = 64;
@@ -40,8 +43,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub fn replay(arguments: &Replay) -> Result<(), Failure> {
     let wanted = Wanted {
         devices: arguments.device.clone(),
-        from: 0,
-        to: u64::MAX,
+        ..Wanted::default()
     };
     let bar = progress();
     let begin = Instant::now();
@@ -57,7 +59,7 @@ pub fn replay(arguments: &Replay) -> Result<(), Failure> {
         sent: Arc::default(),
         bar: bar.clone(),
     };
-    let visited = visit(&arguments.paths, &wanted, &mut stage);
+    let visited = Reader::new(arguments.paths.clone(), wanted).visit(&mut stage);
     let sent = Arc::clone(&stage.sent);
     let of = stage.actors.len();
     let devices = stage.end();
@@ -156,6 +158,8 @@ struct Actor {
 }
 
 impl Visitor for Stage<'_> {
+    type Error = Failure;
+
     fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
         let known = message.known;
         match known.kind {
@@ -197,6 +201,11 @@ impl Visitor for Stage<'_> {
             return Ok(());
         }
         actor.send(message.data.to_vec());
+        Ok(())
+    }
+
+    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Failure> {
+        report_lost(file, lost);
         Ok(())
     }
 

@@ -9,17 +9,17 @@ use serde_json::json;
 
 use crate::error::Failure;
 use crate::path::parent;
-use crate::recording::check::recover::{Recovered, recover};
-use crate::recording::check::repair::{
-    PART, Repaired, Unrepaired, lock, repair_dir, sealed_name, sync,
-};
-use crate::recording::check::verify::verify;
-use crate::recording::format::record::{Kind, Raw, device};
-use crate::recording::read::catalog::{Listed, State, list, list_directory};
-use crate::recording::read::scan::{Found, Scan};
-use crate::recording::read::summary::Summary;
-use crate::recording::read::window::Input;
 use crate::service::log::tell;
+use blocksd_recording::check::recover::{Recovered, recover};
+use blocksd_recording::check::repair::{Repaired, Unrepaired, repair_dir, sync};
+use blocksd_recording::check::verify::verify;
+use blocksd_recording::error::Error;
+use blocksd_recording::format::filename::{PART, sealed_name};
+use blocksd_recording::format::record::{Kind, Raw, device};
+use blocksd_recording::lock::lock;
+use blocksd_recording::read::catalog::{Listed, State, list, list_directory};
+use blocksd_recording::read::scan::{Found, Scan};
+use blocksd_recording::read::summary::Summary;
 use mcap::records::Record;
 
 /// Things that are wrong with a file that are told one by one.
@@ -87,7 +87,8 @@ fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), Failu
                 let line = tell_recovered(out, &from, to, original, &recovered);
                 told = told.and(line);
             }
-            Err(Unrepaired { path, failure }) => {
+            Err(Unrepaired { path, error }) => {
+                let failure = Failure::from(error);
                 tell(format_args!("blocksd: {}: {failure}", path.display()));
                 files += 1;
             }
@@ -306,7 +307,7 @@ impl Content {
         content
     }
 
-    fn scan(mut scan: Scan) -> Result<Self, Failure> {
+    fn scan(mut scan: Scan) -> Result<Self, Error> {
         let mut content = Self::default();
         let mut kinds = std::collections::HashMap::new();
         while let Some(found) = scan.advance()? {
@@ -353,27 +354,4 @@ fn named(compression: String) -> String {
         "" => "none".to_owned(),
         _ => compression,
     }
-}
-
-impl Listed {
-    /// Opens it, under the name that it has now; and whether it is still being written. None if it was removed since
-    /// it was listed: a daemon may keep the latest files only.
-    ///
-    /// # Errors
-    /// [`Failure::File`].
-    pub fn open(&self) -> Result<Option<(Input, bool)>, Failure> {
-        let sealed = sealed_name(&self.path, PART);
-        let mut opened = Input::open(&self.path).map(|input| (input, self.is_open));
-        if let (true, Some(sealed)) = (is_gone(&opened), sealed) {
-            opened = Input::open(&sealed).map(|input| (input, false));
-        }
-        match is_gone(&opened) {
-            true => Ok(None),
-            false => opened.map(Some),
-        }
-    }
-}
-
-fn is_gone(opened: &Result<(Input, bool), Failure>) -> bool {
-    matches!(opened, Err(Failure::File { error, .. }) if error.kind() == io::ErrorKind::NotFound)
 }

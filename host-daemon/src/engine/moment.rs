@@ -1,4 +1,4 @@
-//! Points in time in half the memory of an instant: a [`Moment`].
+//! Points in time in half the memory of an instant: a `Moment`.
 
 use std::num::NonZeroU64;
 use std::sync::OnceLock;

@@ -60,7 +60,6 @@ impl Failure {
             Self::NothingWhole { .. }
             | Self::Unrepaired { .. }
             | Self::Unsound { .. }
-            | Self::UnsoundRepair { .. }
             | Self::CutOff { .. }
             | Self::NotWhole { .. }
             | Self::Refused(_)

@@ -25,10 +25,10 @@ use crate::engine::permit::Connections;
 use crate::engine::pool::Pool;
 use crate::engine::sink::fanout::Waiting;
 use crate::http::health::Health;
-use crate::recording::write::stats::{
+use crate::service::log;
+use blocksd_recording::write::stats::{
     Reading, SYNC_BOUNDS_MS, Stats, SuppressedKind, WriteErrorKind,
 };
-use crate::service::log;
 
 /// What the metrics are read from.
 #[derive(Debug)]

@@ -1,21 +1,19 @@
 //! `--output json`: one object a line, for programs.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use framing_core::{Fault, Part};
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::engine::batch::{Batch, Item};
-use crate::engine::counters::FaultKind;
-use crate::engine::event::{Event, Peer, Position, Reason, Suppressed, What};
+use crate::engine::event::{Event, Position, What};
 use crate::output::room::{Room, write_meaning};
 use crate::output::{Format, Out};
-use crate::payload::{Decoder, Decoding, Log, Meaning, Stop, Style, Undecodable};
+use crate::payload::{Decoding, Log, Meaning, Stop, Style, Undecodable};
+use crate::recorded::note::{Head, Note, Time};
 
 /// Writes events as JSON lines. Every object has `event`, `conn`, `device` and `time` (RFC 3339, nanoseconds).
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,28 +21,17 @@ pub struct Json;
 
 impl Format for Json {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
-        let head = Head::of(event);
-        match &event.what {
-            What::Opened { peer } => write_note(&head, &Note::Opened(peer), out.line())?,
-            What::Batch { batch, position } => {
-                return write_batch(&head, &event.source.decoder, batch, *position, out);
-            }
+        let note = match &event.what {
+            What::Opened { peer } => Note::open(event, peer),
+            What::Batch { batch, position } => return write_batch(event, batch, *position, out),
             What::Closed {
                 blocks,
                 bytes,
                 reason,
-            } => {
-                let (blocks, bytes, reason) = (*blocks, *bytes, *reason);
-                let note = Note::Closed {
-                    blocks,
-                    bytes,
-                    reason,
-                };
-                write_note(&head, &note, out.line())?;
-            }
-            What::Suppressed(sums) => write_note(&head, &Note::Suppressed(sums), out.line())?,
-        }
-        out.line().push(b'}');
+            } => Note::close(event, *blocks, *bytes, *reason),
+            What::Suppressed(sums) => Note::suppressed(event, sums),
+        };
+        note.write(out.line())?;
         out.end_line()
     }
 
@@ -58,149 +45,15 @@ impl Format for Json {
     }
 }
 
-/// What is told of a connection besides payload.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Note<'a> {
-    /// A connection was accepted.
-    Opened(&'a Peer),
-    /// Part of a message; what it holds stands elsewhere.
-    Piece {
-        seq: u64,
-        offset: u64,
-        len: usize,
-        first: bool,
-        last: bool,
-    },
-    /// A series of so many blocks was ended by its mark.
-    End { blocks: u64 },
-    /// A message was refused.
-    Fault(&'a Fault),
-    /// A connection has ended.
-    Closed {
-        blocks: u64,
-        bytes: u64,
-        reason: Reason,
-    },
-    /// Counts of events that are not recorded one by one.
-    Suppressed(&'a Suppressed),
-}
-
-/// Appends an object, but for the brace that ends it.
-pub(crate) fn write_note(head: &Head, note: &Note<'_>, line: &mut Vec<u8>) -> io::Result<()> {
-    match *note {
-        Note::Opened(peer) => {
-            let peer = Value::from(peer.to_string());
-            head.begin("open", None, line)?;
-            write!(line, r#","peer":{peer}"#)
-        }
-        Note::Piece {
-            seq,
-            offset,
-            len,
-            first,
-            last,
-        } => {
-            head.begin("piece", Some(seq), line)?;
-            write!(
-                line,
-                r#","offset":{offset},"len":{len},"first":{first},"last":{last}"#
-            )
-        }
-        Note::End { blocks } => {
-            head.begin("end", None, line)?;
-            write!(line, r#","blocks":{blocks}"#)
-        }
-        Note::Fault(fault) => {
-            head.begin("fault", None, line)?;
-            write_fault(fault, line)
-        }
-        Note::Closed {
-            blocks,
-            bytes,
-            reason,
-        } => {
-            head.begin("close", None, line)?;
-            write!(
-                line,
-                r#","blocks":{blocks},"bytes":{bytes},"reason":"{reason}""#
-            )
-        }
-        Note::Suppressed(sums) => {
-            head.begin("suppressed", sums.seq, line)?;
-            write!(line, r#","since":"{}""#, Time(sums.since))?;
-            for (word, count) in sums.counts().filter(|(_, count)| *count != 0) {
-                write!(line, r#","{word}":{count}"#)?;
-            }
-            Ok(())
-        }
-    }
-}
-
-/// What every object of an event has; written out once for a batch.
-#[derive(Debug)]
-pub(crate) struct Head {
-    conn_device: String,
-    time: String,
-}
-
-impl Head {
-    /// Of an event.
-    pub(crate) fn of(event: &Event) -> Self {
-        let source = &*event.source;
-        let conn = source.conn;
-        let device = Value::from(&*source.device);
-        Self {
-            conn_device: match (conn, &*source.device) {
-                // Of more than one device.
-                (0, "") => String::new(),
-                // The recording does not say, or has more than one connection.
-                (0, _) => format!(r#","device":{device}"#),
-                _ => format!(r#","conn":{conn},"device":{device}"#),
-            },
-            time: Time(event.time).to_string(),
-        }
-    }
-
-    fn begin(&self, event: &str, seq: Option<u64>, line: &mut Vec<u8>) -> io::Result<()> {
-        let Self { conn_device, time } = self;
-        match seq {
-            Some(seq) => {
-                let (before, behind) = self.around_seq(event);
-                write!(line, "{before}{seq}{behind}")
-            }
-            None => write!(line, r#"{{"event":"{event}"{conn_device},"time":"{time}""#),
-        }
-    }
-
-    /// What stands before the sequence number, and behind it.
-    fn around_seq(&self, event: &str) -> (String, String) {
-        let Self { conn_device, time } = self;
-        (
-            format!(r#"{{"event":"{event}"{conn_device},"seq":"#),
-            format!(r#","time":"{time}""#),
-        )
-    }
-}
-
-struct Time(SystemTime);
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match Timestamp::try_from(self.0) {
-            Ok(time) => write!(f, "{time:.9}"),
-            Err(_) => f.write_str("1970-01-01T00:00:00.000000000Z"),
-        }
-    }
-}
-
 fn write_batch(
-    head: &Head,
-    decoder: &Decoder,
+    event: &Event,
     batch: &Batch,
     mut position: Position,
     out: &mut Out,
 ) -> io::Result<()> {
-    let around = head.around_seq("block");
+    let decoder = &event.source.decoder;
+    let head = Head::of(event);
+    let around = head.around_seq("block")?;
     for item in batch.items() {
         let seq = position.seq;
         if let Item::Block(bytes) | Item::Piece { bytes, .. } = &item {
@@ -227,35 +80,24 @@ fn write_batch(
                         out.end_line()?;
                         let Undecodable { as_what, reason } = &undecodable;
                         let (line, reason) = (out.line(), Value::from(reason.as_str()));
-                        head.begin("fault", Some(seq), line)?;
+                        let (before, after) = head.around_seq("fault")?;
                         write!(
                             line,
-                            r#","fault":"undecodable","as":"{as_what}","reason":{reason}}}"#
+                            r#"{before}{seq}{after},"fault":"undecodable","as":"{as_what}","reason":{reason}}}"#
                         )?;
                     }
                 }
             }
             Item::Piece { bytes, first, last } => {
-                let note = Note::Piece {
-                    seq,
-                    offset: if *first { 0 } else { position.offset },
-                    len: bytes.len(),
-                    first: *first,
-                    last: *last,
-                };
-                write_note(head, &note, line)?;
+                let len = bytes.len();
+                Note::piece(event, &position, len, *first, *last).write(line)?;
+                // Its bytes are further members.
+                line.pop();
                 line.push(b',');
                 write_payload(bytes, line)?;
             }
-            Item::End => {
-                let blocks = position.in_series;
-                write_note(head, &Note::End { blocks }, line)?;
-                line.push(b'}');
-            }
-            Item::Fault(fault) => {
-                write_note(head, &Note::Fault(fault), line)?;
-                line.push(b'}');
-            }
+            Item::End => Note::end(event, position.in_series).write(line)?,
+            Item::Fault(fault) => Note::fault(event, fault).write(line)?,
         }
         out.end_line()?;
         position.pass(&item);
@@ -321,36 +163,5 @@ fn write_payload(bytes: &[u8], line: &mut Vec<u8>) -> io::Result<()> {
         }
     }
     line.push(b'}');
-    Ok(())
-}
-
-fn write_fault(fault: &Fault, line: &mut Vec<u8>) -> io::Result<()> {
-    write!(line, r#","fault":"{}""#, FaultKind::of(fault))?;
-    match *fault {
-        Fault::TooLong {
-            declared,
-            limit,
-            lost,
-        } => {
-            if let Some(declared) = declared {
-                write!(line, r#","declared":{declared}"#)?;
-            }
-            write!(line, r#","limit":{limit},"lost":{lost}"#)?;
-        }
-        Fault::BadLength { found, offset } => {
-            write!(line, r#","found":{found},"offset":{offset}"#)?;
-        }
-        Fault::BadEnding { want, found } => write!(line, r#","want":{want},"found":{found}"#)?,
-        Fault::EarlyEnd { missing } => write!(line, r#","missing":{missing}"#)?,
-        Fault::Truncated { part, have, want } => {
-            let part = match part {
-                Part::Header => "header",
-                Part::Payload => "payload",
-                Part::End => "end",
-            };
-            write!(line, r#","have":{have},"want":{want},"where":"{part}""#)?;
-        }
-        _ => {}
-    }
     Ok(())
 }

@@ -4,35 +4,36 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use framing_core::{AnyFraming, Blocks, Fault, Part};
-use jiff::Timestamp;
-use serde_json::Value;
+use framing_core::{AnyFraming, Blocks};
+use serde::Deserialize as _;
 
 use crate::engine::batch::Batch;
-use crate::engine::counters::FaultKind;
-use crate::engine::event::{Event, Peer, Position, Reason, Source, Suppressed, What};
+use crate::engine::event::{Event, Peer, Position, Reason, Source, What};
 use crate::engine::pool::Span;
-use crate::error::Failure;
 use crate::payload::{Decoder, Decoding, members};
-use crate::recording::format::record::{Kind, UNRECORDED};
-use crate::recording::read::messages::{Known, Message};
+use crate::recorded::note::Note;
+use blocksd_recording::format::record::{Kind, UNRECORDED};
+use blocksd_recording::read::messages::{Known, Message};
 
 /// Bytes of blocks that are made into one batch, at most but for a single block.
 const BATCH_LEN: usize = 1 << 20;
 
 /// What comes out.
 pub trait Audience {
+    /// Why the audience gives up.
+    type Error;
+
     /// An event.
     ///
     /// # Errors
     /// Whatever is to end it all.
-    fn event(&mut self, event: &Event) -> Result<(), Failure>;
+    fn event(&mut self, event: &Event) -> Result<(), Self::Error>;
 
     /// An event of which nothing is known but that it was recorded.
     ///
     /// # Errors
     /// Whatever is to end it all.
-    fn other(&mut self, json: &[u8]) -> Result<(), Failure>;
+    fn other(&mut self, json: &[u8]) -> Result<(), Self::Error>;
 }
 
 /// Makes events of messages, one after the other.
@@ -88,11 +89,11 @@ impl Player {
     ///
     /// # Errors
     /// What the audience says.
-    pub fn message(
+    pub fn message<A: Audience + ?Sized>(
         &mut self,
         message: &Message<'_>,
-        audience: &mut dyn Audience,
-    ) -> Result<(), Failure> {
+        audience: &mut A,
+    ) -> Result<(), A::Error> {
         match message.known.kind {
             Kind::Blocks | Kind::Other => {
                 self.end_piece(audience)?;
@@ -119,12 +120,16 @@ impl Player {
     ///
     /// # Errors
     /// What the audience says.
-    pub fn finish(&mut self, audience: &mut dyn Audience) -> Result<(), Failure> {
+    pub fn finish<A: Audience + ?Sized>(&mut self, audience: &mut A) -> Result<(), A::Error> {
         self.end_blocks(audience)?;
         self.end_piece(audience)
     }
 
-    fn block(&mut self, message: &Message<'_>, audience: &mut dyn Audience) -> Result<(), Failure> {
+    fn block<A: Audience + ?Sized>(
+        &mut self,
+        message: &Message<'_>,
+        audience: &mut A,
+    ) -> Result<(), A::Error> {
         let source = self.source(message);
         let seq = u64::from(message.sequence);
         let goes_on = self.blocks.as_ref().is_some_and(|group| {
@@ -188,7 +193,7 @@ impl Player {
         source
     }
 
-    fn end_blocks(&mut self, audience: &mut dyn Audience) -> Result<(), Failure> {
+    fn end_blocks<A: Audience + ?Sized>(&mut self, audience: &mut A) -> Result<(), A::Error> {
         let Some(group) = self.blocks.take() else {
             return Ok(());
         };
@@ -201,7 +206,7 @@ impl Player {
     }
 
     /// A piece whose event is not there.
-    fn end_piece(&mut self, audience: &mut dyn Audience) -> Result<(), Failure> {
+    fn end_piece<A: Audience + ?Sized>(&mut self, audience: &mut A) -> Result<(), A::Error> {
         let Some(piece) = self.piece.take() else {
             return Ok(());
         };
@@ -210,39 +215,38 @@ impl Player {
         audience.event(&event(piece.source, piece.time, batch, position))
     }
 
-    fn note(&mut self, message: &Message<'_>, audience: &mut dyn Audience) -> Result<(), Failure> {
-        let json = members(message.data);
-        let device = json.get("device").and_then(Value::as_str);
-        let kind = json.get("event").and_then(Value::as_str);
-        let conn = number(&json, "conn").unwrap_or_default();
-        // Counts of several devices name none.
-        let device = device.or_else(|| (kind == Some("suppressed")).then_some(""));
-        let (Some(device), Some(kind)) = (device, kind) else {
-            self.end_piece(audience)?;
-            return audience.other(message.data);
+    fn note<A: Audience + ?Sized>(
+        &mut self,
+        message: &Message<'_>,
+        audience: &mut A,
+    ) -> Result<(), A::Error> {
+        let note = match Note::deserialize(&members(message.data)) {
+            Ok(note) if has_device(&note) => note,
+            // An event of a later version, or not one of ours.
+            _ => {
+                self.end_piece(audience)?;
+                return audience.other(message.data);
+            }
         };
-        if kind == "piece"
+        let origin = &note.head().origin;
+        let conn = origin.conn.unwrap_or_default();
+        let device = origin.device.as_deref().unwrap_or_default();
+        if let Note::Piece { first, last, .. } = note
             && let Some(piece) = self.piece.take_if(|piece| &*piece.source.device == device)
         {
-            let position = Position {
-                seq: number(&json, "seq").unwrap_or_default(),
-                offset: number(&json, "offset").unwrap_or_default(),
-                in_series: 0,
-            };
-            let is = |key| json.get(key).and_then(Value::as_bool).unwrap_or_default();
-            let batch = Batch::of_piece(piece.bytes, is("first"), is("last"));
-            return audience.event(&event(piece.source, piece.time, batch, position));
+            let batch = Batch::of_piece(piece.bytes, first, last);
+            return audience.event(&event(piece.source, piece.time, batch, position(&note)));
         }
         self.end_piece(audience)?;
-        if kind == "open" {
+        if let Note::Open { .. } = note {
             self.devices.entry(device.into()).or_default().open(conn);
-        } else if kind == "close"
+        } else if let Note::Close { .. } = note
             && let Some(closed) = self.devices.get_mut(device)
             && closed.close(conn)
         {
             self.devices.remove(device);
         }
-        match what(kind, &json) {
+        match what(&note) {
             Some(what) => audience.event(&Event {
                 source: Arc::new(Source {
                     conn,
@@ -293,89 +297,55 @@ fn system_time(nanoseconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(nanoseconds)
 }
 
-fn number(json: &Value, key: &str) -> Option<u64> {
-    json.get(key).and_then(Value::as_u64)
+/// Only counts of several devices name none.
+fn has_device(note: &Note<'_>) -> bool {
+    note.head().origin.device.is_some() || matches!(note, Note::Suppressed { .. })
 }
 
-fn what(kind: &str, json: &Value) -> Option<What> {
-    let text = |key| json.get(key).and_then(Value::as_str);
-    let of = |batch, position| {
-        let batch = Arc::new(batch);
-        Some(What::Batch { batch, position })
+/// The position of a connection before an event.
+fn position(note: &Note<'_>) -> Position {
+    let seq = note.head().seq.unwrap_or_default();
+    let (offset, in_series) = match *note {
+        Note::Piece { offset, .. } => (offset, 0),
+        Note::End { blocks, .. } => (0, blocks),
+        _ => (0, 0),
     };
-    match kind {
-        "open" => {
-            let peer = text("peer")?;
-            let peer = match peer.parse() {
-                Ok(address) => Peer::Network(address),
-                Err(_) => Peer::Local(peer.into()),
-            };
-            Some(What::Opened { peer })
-        }
-        "close" => {
-            let reason = text("reason")?;
-            let mut reasons = Reason::ALL.into_iter();
-            Some(What::Closed {
-                blocks: number(json, "blocks")?,
-                bytes: number(json, "bytes")?,
-                reason: reasons.find(|it| it.as_str() == reason)?,
-            })
-        }
-        "end" => {
-            let position = Position {
-                in_series: number(json, "blocks")?,
-                ..Position::default()
-            };
-            of(Batch::of_end(), position)
-        }
-        "fault" => of(Batch::of_fault(fault(json)?), Position::default()),
-        "suppressed" => Some(What::Suppressed(Box::new(suppressed(json)?))),
-        _ => None,
+    Position {
+        seq,
+        offset,
+        in_series,
     }
 }
 
-fn suppressed(json: &Value) -> Option<Suppressed> {
-    let since: Timestamp = json.get("since")?.as_str()?.parse().ok()?;
-    let count = |word| number(json, word).unwrap_or_default();
-    Some(Suppressed {
-        since: since.into(),
-        seq: number(json, "seq"),
-        connections: count("connections"),
-        empty: count("empty"),
-        ends: count("ends"),
-        faults: FaultKind::ALL.map(|kind| count(kind.as_str())),
-    })
-}
-
-fn fault(json: &Value) -> Option<Fault> {
-    let long = |key| u32::try_from(number(json, key)?).ok();
-    let byte = |key| u8::try_from(number(json, key)?).ok();
-    Some(match json.get("fault")?.as_str()? {
-        "too_long" => Fault::TooLong {
-            declared: long("declared"),
-            limit: long("limit")?,
-            lost: json.get("lost")?.as_bool()?,
-        },
-        "bad_length" => Fault::BadLength {
-            found: byte("found")?,
-            offset: byte("offset")?,
-        },
-        "bad_ending" => match byte("missing") {
-            Some(missing) => Fault::EarlyEnd { missing },
-            None => Fault::BadEnding {
-                want: byte("want")?,
-                found: byte("found")?,
-            },
-        },
-        "truncated" => Fault::Truncated {
-            part: match json.get("where")?.as_str()? {
-                "header" => Part::Header,
-                "payload" => Part::Payload,
-                _ => Part::End,
-            },
-            have: long("have")?,
-            want: long("want")?,
-        },
-        _ => return None,
-    })
+/// The content of an event; none of a piece, whose bytes are elsewhere, and of a close for a reason that is not known.
+fn what(note: &Note<'_>) -> Option<What> {
+    let batch = |batch| {
+        let (batch, position) = (Arc::new(batch), position(note));
+        Some(What::Batch { batch, position })
+    };
+    match note {
+        Note::Open { peer, .. } => {
+            let peer = match peer.parse() {
+                Ok(address) => Peer::Network(address),
+                Err(_) => Peer::Local((&**peer).into()),
+            };
+            Some(What::Opened { peer })
+        }
+        Note::Piece { .. } => None,
+        Note::End { .. } => batch(Batch::of_end()),
+        Note::Fault { fault, .. } => batch(Batch::of_fault((*fault).into())),
+        Note::Close {
+            blocks,
+            bytes,
+            reason,
+            ..
+        } => Some(What::Closed {
+            blocks: *blocks,
+            bytes: *bytes,
+            reason: Reason::ALL.into_iter().find(|it| it.as_str() == reason)?,
+        }),
+        Note::Suppressed { head, counts } => {
+            Some(What::Suppressed(Box::new(counts.suppressed(head.seq))))
+        }
+    }
 }

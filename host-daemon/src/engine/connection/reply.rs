@@ -122,7 +122,7 @@ impl Answer {
     /// Keeps what will be echoed.
     ///
     /// # Errors
-    /// Where it is too much, or the disk is full; see [`is_own`].
+    /// Where it is too much, or the disk is full; see `is_own`.
     pub fn keep(&mut self, batch: &Batch, device: &str) -> Result<(), Failure> {
         if !self.is_echo() {
             return Ok(());

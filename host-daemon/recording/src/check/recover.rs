@@ -1,0 +1,415 @@
+//! What is whole in a torn recording, as a sealed one: [`recover`].
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use mcap::records::{Channel, Record, op};
+
+use crate::check::finding::What;
+use crate::check::order::Order;
+use crate::check::rebuild::Sealer;
+use crate::check::survey::{Definitions, Survey};
+use crate::check::verify::{Verified, verify};
+use crate::error::Error;
+use crate::format::chunk::Chunk;
+use crate::format::encode::{channel_record, record, schema_record};
+use crate::format::nonce::Mark;
+use crate::format::record::{GAP, Kind, Raw, UNKNOWN_TOPIC};
+use crate::read::scan::{Found, Lost, Scan};
+use crate::read::window::Input;
+
+/// Stretches of lost bytes that are told one by one.
+pub const LOST_MAX: usize = 100;
+/// Marks that are reported as possible marks of the file.
+const HINTS_MAX: usize = 10;
+/// Bytes of records that stand in no chunk, of which one chunk is made.
+const LOOSE_LEN: usize = 1 << 20;
+
+/// What was kept of a file, and what was lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// The file is sealed and sound as it is. Nothing was written.
+    pub complete: bool,
+    /// Something was kept: a file was written.
+    pub written: bool,
+    /// More is lost than a record that was not finished when the writing ended. The original may hold data that was
+    /// not recovered, and must be kept.
+    pub damaged: bool,
+    /// Whole chunks.
+    pub chunks: u64,
+    /// Blocks in them.
+    pub blocks: u64,
+    /// Pieces of messages that were not taken whole.
+    pub pieces: u64,
+    /// Events that are not blocks.
+    pub events: u64,
+    /// Messages of channels that are known, and not ours.
+    pub others: u64,
+    /// Messages of which the channel was lost. They are kept, in channels with topics of their own.
+    pub unknown: u64,
+    /// Bytes of payload in all of these.
+    pub bytes: u64,
+    /// Messages that are missing by their sequence numbers, though the chunks around them are whole.
+    pub missing: u64,
+    /// Whole chunks come in another order than they were written in.
+    pub is_disordered: bool,
+    /// Whole chunks that came twice. They are kept once.
+    pub repeated_chunks: u64,
+    /// Chunks that are not whole; where not even their lengths could be read they are not counted.
+    pub lost_chunks: u64,
+    /// Bytes of the file that are not whole.
+    pub lost_bytes: u64,
+    /// Where they are: the first [`LOST_MAX`] stretches.
+    pub lost: Vec<Lost>,
+    /// Marks of whole chunks that were not taken, since neither the name nor the beginning of the file says which mark
+    /// is its own, and how many of each.
+    pub strangers: BTreeMap<Mark, u64>,
+}
+
+/// Writes a sealed file `to`, which must not exist, with all that is whole in `from`, and has it on the disk. Chunks
+/// are copied as they are. Nothing is written if the file is sealed and sound, or if nothing in it is whole.
+///
+/// # Errors
+/// [`Error::Read`], [`Error::Write`], [`Error::Unsound`]; then there is no file `to`.
+pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
+    let survey = Survey::of(from)?;
+    let is_complete = survey.is_whole && check(from)?.is_some();
+    let mut scan = Scan::new(Input::open(from)?, survey.summary.as_ref(), false);
+    let mut keeper = Keeper::new((!is_complete).then_some(to), survey);
+    let kept = keeper.keep_all(&mut scan);
+    let finished = kept.and_then(|()| keeper.finish());
+    let is_ours = keeper.survey.is_ours;
+    let checked = finished.and_then(|mut recovered| {
+        recovered.complete = is_complete;
+        if recovered.written && check(to)?.is_none() {
+            if is_ours {
+                let path = from.into();
+                return Err(Error::Unsound { path });
+            }
+            // Of another program: what its records mean is not known.
+            recovered.damaged = true;
+        }
+        Ok(recovered)
+    });
+    if checked.is_err() && keeper.created {
+        // What is there is not what was asked for; if it was there before, it was not touched.
+        let _ = fs::remove_file(to);
+    }
+    checked
+}
+
+/// What is in a file that is sound, but for messages that may be missing; none if it is not.
+///
+/// # Errors
+/// [`Error::Read`].
+pub fn check(path: &Path) -> Result<Option<Verified>, Error> {
+    let mut is_sound = true;
+    let verified = verify(Input::open(path)?, false, &mut |wrong| {
+        is_sound &= matches!(wrong.what, What::Sequence { .. });
+    })?;
+    Ok(is_sound.then_some(verified))
+}
+
+/// Counts messages, and knows which channels there are.
+#[derive(Debug, Default)]
+struct Tally {
+    kinds: HashMap<u16, Kind>,
+    /// Channels that were made up.
+    unknown: HashSet<u16>,
+    schemas: HashSet<u16>,
+    recovered: Recovered,
+}
+
+impl Tally {
+    /// Counts what is in a chunk. Records of channels and schemas that must stand before it go to `missing`.
+    fn chunk(&mut self, chunk: &Chunk<'_>, known: &Definitions, missing: &mut Vec<u8>) {
+        self.recovered.chunks += 1;
+        for (_, raw) in chunk.records() {
+            self.take(&raw, known, missing);
+        }
+    }
+
+    fn take(&mut self, raw: &Raw<'_>, known: &Definitions, missing: &mut Vec<u8>) {
+        if let Some((header, data)) = raw.message() {
+            let id = header.channel_id;
+            let kind = match self.kinds.get(&id) {
+                Some(kind) => *kind,
+                None => self.define(id, known, missing),
+            };
+            let recovered = &mut self.recovered;
+            recovered.bytes += data.len() as u64;
+            *match kind {
+                _ if self.unknown.contains(&id) => &mut recovered.unknown,
+                Kind::Blocks => &mut recovered.blocks,
+                Kind::Pieces => &mut recovered.pieces,
+                Kind::Events => &mut recovered.events,
+                Kind::Other => &mut recovered.others,
+            } += 1;
+            return;
+        }
+        match raw.opcode {
+            op::SCHEMA | op::CHANNEL => {}
+            _ => return,
+        }
+        match raw.parse() {
+            Some(Record::Schema { header, .. }) => {
+                self.schemas.insert(header.id);
+            }
+            Some(Record::Channel(channel)) => self.channel(&channel, known, missing),
+            _ => {}
+        }
+    }
+
+    fn channel(&mut self, channel: &Channel, known: &Definitions, missing: &mut Vec<u8>) {
+        let schema = channel.schema_id;
+        if schema != 0 && self.schemas.insert(schema) {
+            // Its record was lost: readers refuse a channel without.
+            let (name, encoding, data) = known.schema(schema).unwrap_or_default();
+            missing.extend(schema_record(schema, name, encoding, data));
+        }
+        self.kinds.insert(channel.id, Kind::of(&channel.topic));
+        self.unknown.remove(&channel.id);
+    }
+
+    /// A channel of which the record was lost, or comes later: that which is known, or one that is made up, so that
+    /// its messages are kept.
+    fn define(&mut self, id: u16, known: &Definitions, missing: &mut Vec<u8>) -> Kind {
+        let channel = match known.channel(id) {
+            Some(channel) => {
+                self.channel(channel, known, missing);
+                channel.clone()
+            }
+            None => {
+                self.unknown.insert(id);
+                self.kinds.insert(id, Kind::Other);
+                Channel {
+                    id,
+                    schema_id: 0,
+                    topic: format!("{UNKNOWN_TOPIC}{id}"),
+                    message_encoding: String::new(),
+                    metadata: BTreeMap::new(),
+                }
+            }
+        };
+        missing.extend(channel_record(&channel));
+        self.kinds.get(&id).copied().unwrap_or(Kind::Other)
+    }
+
+    /// `is_last` says that the stretch reaches to the end of the file.
+    fn lose(&mut self, lost: Lost, is_last: bool) {
+        let recovered = &mut self.recovered;
+        recovered.damaged |= !(is_last && lost.why.is_tail());
+        recovered.lost_bytes += lost.len;
+        recovered.lost_chunks += u64::from(matches!(lost.why, crate::read::scan::Why::Chunk(_)));
+        if recovered.lost.len() < LOST_MAX {
+            recovered.lost.push(lost);
+        }
+    }
+}
+
+/// Writes what is whole.
+struct Keeper<'a> {
+    /// None if it is only to be counted.
+    to: Option<&'a Path>,
+    survey: Survey,
+    tally: Tally,
+    sealer: Option<Sealer>,
+    created: bool,
+    /// What was lost since the last chunk, if messages may be.
+    gap: Option<(u64, u64)>,
+    order: Order,
+    /// Records that stood in no chunk.
+    loose: Vec<u8>,
+}
+
+impl<'a> Keeper<'a> {
+    fn new(to: Option<&'a Path>, survey: Survey) -> Self {
+        let mut tally = Tally::default();
+        tally.recovered.strangers = survey.strangers.clone();
+        Self {
+            to,
+            survey,
+            tally,
+            sealer: None,
+            created: false,
+            gap: None,
+            order: Order::default(),
+            loose: Vec::new(),
+        }
+    }
+
+    fn keep_all(&mut self, scan: &mut Scan) -> Result<(), Error> {
+        let len = scan.input().len();
+        while let Some(found) = scan.advance()? {
+            match found {
+                Found::Header(_) => {}
+                Found::Chunk(chunk) => self.keep(&chunk)?,
+                Found::Record { raw, .. } => self.keep_loose(&raw)?,
+                Found::Lost(lost) => {
+                    if lost.why.loses_messages() {
+                        let (offset, before) = self.gap.unwrap_or((lost.offset, 0));
+                        self.gap = Some((offset, before + lost.len));
+                    }
+                    let is_last = lost.offset + lost.len == len;
+                    self.tally.lose(lost, is_last);
+                }
+            }
+            if scan.has_ended() {
+                // The summary is written anew.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, chunk: &Chunk<'_>) -> Result<(), Error> {
+        let is_ours = self.survey.is_ours;
+        if is_ours && self.order.is_repeated(chunk) {
+            self.tally.recovered.repeated_chunks += 1;
+            self.tally.recovered.damaged = true;
+            return Ok(());
+        }
+        self.flush()?;
+        let is_first = self.tally.recovered.chunks == 0;
+        let mut missing = Vec::new();
+        let mut gap = self.gap.take();
+        if gap.is_some() {
+            self.order.gap();
+        }
+        if is_ours && !self.order.follows(chunk, &self.survey.definitions) {
+            self.tally.recovered.damaged = true;
+            gap = gap.or(Some((chunk.offset, 0)));
+        }
+        let gap = gap.filter(|_| is_ours && !is_first);
+        if let Some((offset, len)) = gap {
+            // Message numbers are missing here. The file itself is sound.
+            let body = [offset.to_le_bytes(), len.to_le_bytes()].concat();
+            missing.extend(record(GAP, &body));
+        }
+        self.tally
+            .chunk(chunk, &self.survey.definitions, &mut missing);
+        let Some(sealer) = self.sealer()? else {
+            return Ok(());
+        };
+        if !missing.is_empty() {
+            sealer.records(&missing)?;
+        }
+        sealer.chunk(chunk)
+    }
+
+    fn keep_loose(&mut self, raw: &Raw<'_>) -> Result<(), Error> {
+        match raw.opcode {
+            op::MESSAGE | op::CHANNEL | op::SCHEMA => {
+                let mut missing = Vec::new();
+                self.tally.take(raw, &self.survey.definitions, &mut missing);
+                self.loose.extend(missing);
+                self.loose.extend(record(raw.opcode, raw.body));
+                if LOOSE_LEN <= self.loose.len() {
+                    self.flush()?;
+                }
+                Ok(())
+            }
+            op::ATTACHMENT | op::METADATA | 0x80.. => match self.sealer()? {
+                Some(sealer) => sealer.other(raw),
+                None => Ok(()),
+            },
+            // Of a chunk, or of the end: written anew.
+            _ => Ok(()),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        if self.loose.is_empty() {
+            return Ok(());
+        }
+        self.tally.recovered.chunks += 1;
+        let loose = std::mem::take(&mut self.loose);
+        match self.sealer()? {
+            Some(sealer) => sealer.records(&loose),
+            None => Ok(()),
+        }
+    }
+
+    fn sealer(&mut self) -> Result<Option<&mut Sealer>, Error> {
+        if let (None, Some(to)) = (&self.sealer, self.to) {
+            self.sealer = Some(Sealer::create(to, &self.survey.header)?);
+            self.created = true;
+        }
+        Ok(self.sealer.as_mut())
+    }
+
+    fn finish(&mut self) -> Result<Recovered, Error> {
+        self.flush()?;
+        if let Some(sealer) = self.sealer.take() {
+            sealer.finish()?;
+            self.tally.recovered.written = true;
+        }
+        self.tally.recovered.missing = self.order.missing();
+        self.tally.recovered.is_disordered = self.order.is_disordered();
+        Ok(std::mem::take(&mut self.tally.recovered))
+    }
+}
+
+impl Recovered {
+    /// A line for each mark that may be the file's, where that cannot be known.
+    pub fn hints(&self) -> impl Iterator<Item = String> {
+        let strangers = self.strangers.iter().take(HINTS_MAX);
+        strangers.map(|(mark, count)| {
+            format!(
+                "{count} chunks with mark {mark} were not taken, since neither the name nor the beginning of the file \
+                 has it; if they are of this file and not of a payload, rename the file to \
+                 NUMBER-TIME-{mark}.mcap.part and recover it again"
+            )
+        })
+    }
+}
+
+impl Recovered {
+    /// What is wrong with the order of the chunks; empty if nothing is.
+    #[must_use]
+    pub fn disorder(&self) -> String {
+        let mut text = String::new();
+        if self.missing != 0 {
+            text += &format!("; {} messages missing between whole chunks", self.missing);
+        }
+        if self.is_disordered {
+            text += "; chunks out of order";
+        }
+        if self.repeated_chunks != 0 {
+            text += &format!("; {} chunks came twice", self.repeated_chunks);
+        }
+        text
+    }
+}
+
+impl fmt::Display for Recovered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            blocks,
+            pieces,
+            events,
+            bytes,
+            ..
+        } = self;
+        write!(f, "kept {blocks} blocks")?;
+        if *pieces != 0 {
+            write!(f, ", {pieces} pieces")?;
+        }
+        if self.others != 0 {
+            write!(f, ", {} other messages", self.others)?;
+        }
+        write!(f, ", {events} events, {bytes} bytes of payload")?;
+        if self.unknown != 0 {
+            write!(f, ", {} messages of unknown channels", self.unknown)?;
+        }
+        write!(
+            f,
+            "; lost {} bytes, {} chunks{}",
+            self.lost_bytes,
+            self.lost_chunks,
+            self.disorder()
+        )
+    }
+}

@@ -1,0 +1,212 @@
+//! Brings a directory of recordings in order after a crash. May itself be cut off anywhere, and is then done again.
+
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::check::recover::{Recovered, check, recover};
+use crate::error::Error;
+use crate::format::filename::{self, LOST, NEW, State};
+use crate::read::catalog::entries;
+use crate::read::lost::Lost;
+use crate::read::messages::{Message, Reader, Visitor, Wanted};
+use crate::read::window::Input;
+
+/// Bytes of two files that are compared at once.
+const COMPARE_LEN: usize = 1 << 20;
+
+/// What was done with a torn file.
+#[derive(Clone, Debug)]
+pub struct Repaired {
+    /// The torn file. It no longer has this name.
+    pub from: PathBuf,
+    /// The sealed file that is there in its place; none if there was nothing to keep.
+    pub to: Option<PathBuf>,
+    /// Where the original is, if more is lost than a record that was not finished.
+    pub original: Option<PathBuf>,
+    /// What is in it, and what was lost.
+    pub recovered: Recovered,
+}
+
+/// A torn file that could not be repaired. It is as it was.
+#[derive(Debug)]
+pub struct Unrepaired {
+    /// The torn file.
+    pub path: PathBuf,
+    /// Why.
+    pub error: Error,
+}
+
+/// Seals every torn file of a directory, in the order of their names, each by itself: one that cannot be repaired does
+/// not keep the others from it. A file is repaired when the iterator comes to it. The caller holds the lock of the
+/// directory.
+///
+/// A torn file is removed only when all that it held is on the disk under its new name, but for a record that was not
+/// finished when the writing ended. If more is lost, it is kept under the sealed name with the ending [`LOST`]. After a
+/// crash in the midst of it, the same again gives the same.
+///
+/// # Errors
+/// [`Error::Read`] if the directory cannot be read.
+pub fn repair_dir(
+    directory: &Path,
+) -> Result<impl Iterator<Item = Result<Repaired, Unrepaired>>, Error> {
+    let mut torn = entries(directory)?;
+    torn.retain(|path| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_str().and_then(filename::state) == Some(State::Part)
+    });
+    let directory = directory.to_owned();
+    Ok(torn.into_iter().map(move |from| {
+        let sealed = from.with_extension("");
+        let repaired = check_regular(&from).and_then(|()| repair(&directory, &from, &sealed));
+        repaired.map_err(|error| Unrepaired { path: from, error })
+    }))
+}
+
+/// Waits until the names of a directory are on the disk.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn sync(directory: &Path) -> Result<(), Error> {
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| Error::write(directory, error))
+}
+
+/// Refuses what cannot be read like a file. To open a pipe would take for ever.
+fn check_regular(path: &Path) -> Result<(), Error> {
+    let found = fs::metadata(path).map_err(|error| Error::read(path, error))?;
+    if !found.is_file() {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+        return Err(Error::read(path, error));
+    }
+    Ok(())
+}
+
+fn repair(directory: &Path, from: &Path, sealed: &Path) -> Result<Repaired, Error> {
+    let new = with_ending(sealed, NEW);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::write(&new, error));
+        }
+        _ => {}
+    }
+    let recovered = recover(from, &new)?;
+    let mut original = None;
+    if recovered.complete {
+        sync_file(from)?;
+        place(from, sealed)?;
+    } else {
+        if recovered.written {
+            place(&new, sealed).inspect_err(|_| {
+                let _ = fs::remove_file(&new);
+            })?;
+            // What is kept has its name before the original goes.
+            sync(directory)?;
+        }
+        if recovered.damaged {
+            let lost = with_ending(sealed, LOST);
+            sync_file(from)?;
+            place(from, &lost)?;
+            original = Some(lost);
+        } else {
+            remove(from)?;
+        }
+    }
+    sync(directory)?;
+    let to = (recovered.complete || recovered.written).then(|| sealed.to_owned());
+    Ok(Repaired {
+        from: from.to_owned(),
+        to,
+        original,
+        recovered,
+    })
+}
+
+/// Gives a file a name. One that has it already is never replaced: if it holds the same, as after a repair that was cut
+/// off, it stays.
+fn place(from: &Path, to: &Path) -> Result<(), Error> {
+    if !fs::exists(to).map_err(|error| Error::write(to, error))? {
+        return fs::rename(from, to).map_err(|error| Error::write(to, error));
+    }
+    if holds_the_same(from, to)? {
+        return remove(from);
+    }
+    let error = io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "there is another file of this name; move it away and start again",
+    );
+    Err(Error::write(to, error))
+}
+
+/// Whether two files have the same bytes, or are two sound recordings with the same messages: what a repair writes
+/// has a header of its own each time.
+fn holds_the_same(one: &Path, other: &Path) -> Result<bool, Error> {
+    if has_the_same_bytes(&mut Input::open(one)?, &mut Input::open(other)?)? {
+        return Ok(true);
+    }
+    let is_sound = check(one)?.is_some() && check(other)?.is_some();
+    Ok(is_sound && Digest::of(one)? == Digest::of(other)?)
+}
+
+/// Of all messages of a recording, with their topics, numbers and times.
+#[derive(Debug, Default)]
+struct Digest(DefaultHasher);
+
+impl Digest {
+    fn of(path: &Path) -> Result<u64, Error> {
+        let mut digest = Self::default();
+        Reader::new(vec![path.into()], Wanted::default()).visit(&mut digest)?;
+        Ok(digest.0.finish())
+    }
+}
+
+impl Visitor for Digest {
+    type Error = Error;
+
+    fn message(&mut self, message: &Message<'_>) -> Result<(), Error> {
+        let topic = &message.known.channel.topic;
+        (topic, message.sequence, message.time, message.data).hash(&mut self.0);
+        Ok(())
+    }
+
+    fn lost(&mut self, _: &Path, _: &Lost) -> Result<(), Error> {
+        // Only sound files are compared.
+        Ok(())
+    }
+
+    fn idle(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+fn has_the_same_bytes(one: &mut Input, other: &mut Input) -> Result<bool, Error> {
+    if one.len() != other.len() {
+        return Ok(false);
+    }
+    let mut at = 0;
+    while at < one.len() {
+        let bytes = one.at(at, COMPARE_LEN)?;
+        if bytes.is_empty() || bytes != other.at(at, COMPARE_LEN)? {
+            return Ok(false);
+        }
+        at += bytes.len() as u64;
+    }
+    Ok(true)
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    name.into()
+}
+
+fn sync_file(path: &Path) -> Result<(), Error> {
+    let synced = File::open(path).and_then(|file| file.sync_all());
+    synced.map_err(|error| Error::write(path, error))
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    fs::remove_file(path).map_err(|error| Error::write(path, error))
+}

@@ -1,0 +1,498 @@
+//! Whether a recording is sound: every CRC, every record, and that what the file says of itself is what it holds.
+//!
+//! Nothing is believed that is said once only: a bit that no CRC covers is compared with what must agree with it.
+
+use std::collections::BTreeMap;
+
+use mcap::records::{Channel, ChunkIndex, Header, MessageHeader, MessageIndexEntry, Record, op};
+
+use crate::check::finding::{What, Wrong};
+use crate::check::sequences::Sequences;
+use crate::error::Error;
+use crate::format::chunk::Chunk;
+use crate::format::nonce::{self, LIBRARY, Mark};
+use crate::format::record::{EVENTS_TOPIC, GAP, GAP_LEN, HEAD_LEN, Kind, Raw, device};
+use crate::read::scan::{Found, Scan};
+use crate::read::summary::{Summary, crc, record_at};
+use crate::read::window::Input;
+
+/// What was found in a file.
+#[derive(Clone, Debug, Default)]
+pub struct Verified {
+    /// Whole chunks.
+    pub chunks: u64,
+    /// Messages in them.
+    pub messages: u64,
+    /// Of these, blocks.
+    pub blocks: u64,
+    /// Devices that they are of.
+    pub devices: u64,
+    /// Things that are wrong.
+    pub wrong: u64,
+}
+
+/// Checks a file, and hands over each thing that is wrong. `growing` says that another process is writing it; then
+/// it need not have an end.
+///
+/// # Errors
+/// [`Error::Read`].
+pub fn verify(
+    input: Input,
+    growing: bool,
+    tell: &mut dyn FnMut(&Wrong),
+) -> Result<Verified, Error> {
+    let mut index = Input::open(input.path())?;
+    let read = match growing {
+        true => None,
+        false => Some(Summary::read(&mut index)?),
+    };
+    let summary = read.as_ref().and_then(|read| read.as_ref().ok()).cloned();
+    let mut scan = Scan::new(input, summary.as_ref(), growing);
+    let mut verifier = Verifier {
+        tell,
+        index,
+        ours: true,
+        mark: None,
+        index_at: summary.as_ref().map(|summary| summary.start),
+        summary,
+        verified: Verified::default(),
+        chunk: None,
+        channels: BTreeMap::new(),
+        schemas: BTreeMap::new(),
+        sequences: Sequences::default(),
+        counts: BTreeMap::new(),
+        others: [0; 2],
+        bounds: None,
+    };
+    if let Some(Err(fault)) = read {
+        let offset = fault.offset().unwrap_or_else(|| verifier.index.len());
+        verifier.wrong(offset, What::Summary(fault));
+    }
+    verifier.groups()?;
+    while let Some(found) = scan.advance()? {
+        match found {
+            Found::Header(header) => {
+                verifier.ours = scan.is_ours();
+                verifier.header(&header);
+            }
+            Found::Chunk(chunk) => verifier.chunk(&chunk)?,
+            Found::Record { offset, raw } => verifier.record(offset, &raw)?,
+            Found::Lost(lost) => verifier.wrong(lost.offset, What::Lost(lost)),
+        }
+        verifier.ours = scan.is_ours();
+        if scan.has_ended() {
+            break;
+        }
+    }
+    verifier.finish()
+}
+
+/// The chunk that was seen last, and what its indexes must be.
+struct Seen {
+    offset: u64,
+    index: ChunkIndex,
+    /// Per channel, its messages.
+    entries: BTreeMap<u16, Vec<MessageIndexEntry>>,
+}
+
+struct Verifier<'a> {
+    tell: &'a mut dyn FnMut(&Wrong),
+    /// For what the summary says of chunks, one after the other.
+    index: Input,
+    index_at: Option<u64>,
+    ours: bool,
+    mark: Option<Mark>,
+    summary: Option<Summary>,
+    verified: Verified,
+    chunk: Option<Seen>,
+    channels: BTreeMap<u16, Channel>,
+    schemas: BTreeMap<u16, (String, String, Vec<u8>)>,
+    sequences: Sequences,
+    counts: BTreeMap<u16, u64>,
+    /// Attachments, and metadata.
+    others: [u32; 2],
+    bounds: Option<(u64, u64)>,
+}
+
+impl Verifier<'_> {
+    fn wrong(&mut self, offset: u64, what: What) {
+        self.verified.wrong += 1;
+        (self.tell)(&Wrong { offset, what });
+    }
+
+    /// The records of the summary are in groups, and stand where the summary says.
+    fn groups(&mut self) -> Result<(), Error> {
+        let Some((start, end)) = self.summary.as_ref().map(|it| (it.start, it.footer)) else {
+            return Ok(());
+        };
+        let mut groups: Vec<(u8, u64, u64)> = Vec::new();
+        let mut told = Vec::new();
+        let mut at = start;
+        while let Some(raw) = record_at(&mut self.index, at, end)? {
+            let len = (HEAD_LEN + raw.body.len()) as u64;
+            match groups.last_mut() {
+                Some((opcode, _, group_len)) if *opcode == raw.opcode => *group_len += len,
+                _ => groups.push((raw.opcode, at, len)),
+            }
+            if let Some(Record::SummaryOffset(offset)) = raw.parse() {
+                let group = (offset.group_opcode, offset.group_start, offset.group_length);
+                told.push((at, group));
+            }
+            at += len;
+        }
+        for (at, group) in told {
+            let (_, _, len) = group;
+            // Others tell of groups that are empty, too.
+            if len != 0 && !groups.contains(&group) {
+                self.wrong(at, What::Group { opcode: group.0 });
+            }
+        }
+        Ok(())
+    }
+
+    fn header(&mut self, header: &Header) {
+        self.mark = Mark::of_library(&header.library);
+        if let Some(version) = header.library.strip_prefix(LIBRARY) {
+            let numbers = version.split(['-', '+']).next().unwrap_or_default();
+            let is_number = |part: &str| part.parse::<u32>().is_ok();
+            let sound = numbers.split('.').count() == 3 && numbers.split('.').all(is_number);
+            if !sound || !header.profile.is_empty() {
+                self.wrong(0, What::Library(header.library.clone()));
+            }
+        } else if self.ours {
+            // The mark says that the daemon wrote it.
+            self.wrong(0, What::Library(header.library.clone()));
+        }
+    }
+
+    fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), Error> {
+        self.end_chunk()?;
+        self.verified.chunks += 1;
+        let mut entries: BTreeMap<u16, Vec<MessageIndexEntry>> = BTreeMap::new();
+        let mut bounds = None;
+        if Mark::of_chunk(chunk.records) != self.mark {
+            self.wrong(chunk.offset, What::Mark);
+        }
+        for (offset, raw) in chunk.records() {
+            if let Some((header, data)) = raw.message() {
+                let log_time = header.log_time;
+                let of_channel = entries.entry(header.channel_id).or_default();
+                of_channel.push(MessageIndexEntry { log_time, offset });
+                bounds = Some(widen(bounds, log_time));
+                self.message(chunk.offset, &header, data);
+            } else if raw.opcode == GAP && raw.body.len() == GAP_LEN && self.ours {
+                self.sequences.gap();
+            } else if raw.opcode != nonce::OPCODE || offset != 0 {
+                self.definition(chunk.offset, &raw);
+            }
+        }
+        let header = &chunk.header;
+        let (start, end) = bounds.unwrap_or((0, 0));
+        if (start, end) != (header.message_start_time, header.message_end_time) {
+            self.wrong(chunk.offset, What::ChunkTimes);
+        }
+        self.chunk = Some(Seen {
+            offset: chunk.offset,
+            index: ChunkIndex {
+                message_start_time: start,
+                message_end_time: end,
+                chunk_start_offset: chunk.offset,
+                chunk_length: chunk.bytes.len() as u64,
+                message_index_offsets: BTreeMap::new(),
+                message_index_length: 0,
+                compression: header.compression.clone(),
+                compressed_size: header.compressed_size,
+                uncompressed_size: header.uncompressed_size,
+            },
+            entries,
+        });
+        Ok(())
+    }
+
+    fn message(&mut self, offset: u64, header: &MessageHeader, data: &[u8]) {
+        let MessageHeader {
+            channel_id: id,
+            sequence,
+            log_time: time,
+            ..
+        } = *header;
+        self.verified.messages += 1;
+        *self.counts.entry(id).or_default() += 1;
+        self.bounds = Some(widen(self.bounds, time));
+        let Some(channel) = self.channels.get(&id) else {
+            self.wrong(offset, What::UnknownChannel { id });
+            return;
+        };
+        let kind = Kind::of(&channel.topic);
+        self.verified.blocks += u64::from(kind == Kind::Blocks);
+        let topic = &channel.topic;
+        if let Some(want) = self.sequences.take(topic, sequence, data, self.ours) {
+            let what = What::Sequence {
+                topic: channel.topic.clone(),
+                want,
+                found: sequence,
+            };
+            self.wrong(offset, what);
+        }
+    }
+
+    /// A schema or a channel, as it stands in the data.
+    fn definition(&mut self, offset: u64, raw: &Raw<'_>) {
+        match raw.parse() {
+            Some(Record::Channel(channel)) => {
+                let id = channel.id;
+                let schema = channel.schema_id;
+                if schema != 0 && !self.schemas.contains_key(&schema) {
+                    self.wrong(offset, What::Schema { id: schema });
+                }
+                let before = self.channels.insert(id, channel.clone());
+                if before.is_some_and(|before| before != channel) {
+                    self.wrong(offset, What::Channel { id });
+                }
+            }
+            Some(Record::Schema { header, data }) => {
+                let id = header.id;
+                let schema = (header.name, header.encoding, data.into_owned());
+                let before = self.schemas.insert(id, schema.clone());
+                if id == 0 || before.is_some_and(|before| before != schema) {
+                    self.wrong(offset, What::Schema { id });
+                }
+            }
+            _ => {
+                let opcode = raw.opcode;
+                self.wrong(offset, What::Stray { opcode });
+            }
+        }
+    }
+
+    /// A record that stands in no chunk.
+    fn record(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), Error> {
+        if raw.opcode != op::MESSAGE_INDEX {
+            self.end_chunk()?;
+        }
+        match raw.opcode {
+            op::MESSAGE_INDEX => self.message_index(offset, raw),
+            op::DATA_END => {}
+            op::MESSAGE => {
+                if let Some((header, data)) = raw.message() {
+                    self.message(offset, &header, data);
+                }
+            }
+            _ if self.ours => {
+                let opcode = raw.opcode;
+                self.wrong(offset, What::Stray { opcode });
+            }
+            op::SCHEMA | op::CHANNEL => self.definition(offset, raw),
+            op::ATTACHMENT | op::METADATA => {
+                let [attachments, metadata] = &mut self.others;
+                let is_metadata = raw.opcode == op::METADATA;
+                *(if is_metadata { metadata } else { attachments }) += 1;
+                if raw.parse().is_none() {
+                    self.wrong(offset, What::Attachment);
+                }
+            }
+            0x80.. => {}
+            opcode => self.wrong(offset, What::Stray { opcode }),
+        }
+        Ok(())
+    }
+
+    fn message_index(&mut self, offset: u64, raw: &Raw<'_>) {
+        let Some(seen) = &mut self.chunk else {
+            let opcode = raw.opcode;
+            return self.wrong(offset, What::Stray { opcode });
+        };
+        let Some(Record::MessageIndex(mut index)) = raw.parse() else {
+            return self.wrong(offset, What::MessageIndex);
+        };
+        let of_index = &mut seen.index;
+        of_index.message_index_length += (HEAD_LEN + raw.body.len()) as u64;
+        let offsets = &mut of_index.message_index_offsets;
+        let is_second = offsets.insert(index.channel_id, offset).is_some();
+        let mut want = seen.entries.get(&index.channel_id).cloned();
+        if !self.ours {
+            let key = |entry: &MessageIndexEntry| (entry.log_time, entry.offset);
+            index.records.sort_by_key(key);
+            want.iter_mut().for_each(|want| want.sort_by_key(key));
+        }
+        if is_second || want.unwrap_or_default() != index.records {
+            self.wrong(offset, What::MessageIndex);
+        }
+    }
+
+    /// Compares a chunk, with all of its indexes, with what the summary says of it.
+    fn end_chunk(&mut self) -> Result<(), Error> {
+        let Some(seen) = self.chunk.take() else {
+            return Ok(());
+        };
+        let indexed = seen.index.message_index_offsets.len();
+        let all = seen.entries.len();
+        if indexed < all && (self.ours || indexed != 0) {
+            self.wrong(seen.offset, What::MessageIndex);
+        }
+        // One that was lost is told already.
+        while let Some((at, told)) = self.next_index()? {
+            if told == seen.index {
+                return Ok(());
+            }
+            if seen.index.chunk_start_offset <= told.chunk_start_offset {
+                self.wrong(
+                    at,
+                    What::ChunkIndex {
+                        offset: seen.offset,
+                    },
+                );
+                return Ok(());
+            }
+        }
+        let has_index = self
+            .summary
+            .as_ref()
+            .is_some_and(|it| !it.chunks.is_empty());
+        if self.summary.is_some() && (self.ours || has_index) {
+            self.wrong(
+                seen.offset,
+                What::ChunkIndex {
+                    offset: seen.offset,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn next_index(&mut self) -> Result<Option<(u64, ChunkIndex)>, Error> {
+        let (Some(mut at), Some(summary)) = (self.index_at, &self.summary) else {
+            return Ok(None);
+        };
+        let end = summary.footer;
+        while let Some(raw) = record_at(&mut self.index, at, end)? {
+            let begin = at;
+            at += (HEAD_LEN + raw.body.len()) as u64;
+            if raw.opcode != op::CHUNK_INDEX {
+                continue;
+            }
+            if let Some(Record::ChunkIndex(index)) = raw.parse() {
+                self.index_at = Some(at);
+                return Ok(Some((begin, index)));
+            }
+        }
+        self.index_at = Some(end);
+        Ok(None)
+    }
+
+    fn finish(mut self) -> Result<Verified, Error> {
+        self.end_chunk()?;
+        let named = |channel: &Channel| {
+            let keys = ["device", "framing", "decode"];
+            let ours = keys.iter().all(|key| channel.metadata.contains_key(*key));
+            ours || channel.topic == EVENTS_TOPIC
+        };
+        if !self.ours && self.channels.values().any(named) {
+            // Its channels are ours, so its library is.
+            self.wrong(0, What::Library(String::new()));
+        }
+        let of_devices = self.channels.values().filter(|channel| {
+            let kind = Kind::of(&channel.topic);
+            matches!(kind, Kind::Blocks | Kind::Pieces)
+        });
+        let devices: std::collections::BTreeSet<_> = of_devices.map(device).collect();
+        self.verified.devices = devices.len() as u64;
+        let Some(summary) = self.summary.take() else {
+            return Ok(self.verified);
+        };
+        if summary.data_crc != 0 {
+            let (stored, end) = (summary.data_crc, summary.data_end);
+            let calculated = crc(&mut self.index, 0, end)?;
+            if stored != calculated {
+                self.wrong(end, What::DataCrc { stored, calculated });
+            }
+        }
+        self.definitions(&summary);
+        self.statistics(&summary);
+        Ok(self.verified)
+    }
+
+    /// The channels and schemas of the summary are those of the data.
+    fn definitions(&mut self, summary: &Summary) {
+        let at = summary.start;
+        if !self.ours && summary.channels.is_empty() {
+            return;
+        }
+        let channels = std::mem::take(&mut self.channels);
+        for id in channels.keys().chain(summary.channels.keys()) {
+            if channels.get(id) != summary.channels.get(id) {
+                self.wrong(at, What::Channel { id: *id });
+            }
+        }
+        let schemas = std::mem::take(&mut self.schemas);
+        for id in schemas.keys().chain(summary.schemas.keys()) {
+            let told = summary.schemas.get(id);
+            let told = told.map(|(it, data)| (&it.name, &it.encoding, data));
+            let held = schemas.get(id).map(|(a, b, data)| (a, b, data));
+            if told != held {
+                self.wrong(at, What::Schema { id: *id });
+            }
+        }
+        self.channels = channels;
+        self.schemas = schemas;
+    }
+
+    fn statistics(&mut self, summary: &Summary) {
+        let at = summary.start;
+        let Some(told) = &summary.statistics else {
+            if self.ours {
+                self.wrong(at, What::NoStatistics);
+            }
+            return;
+        };
+        let (start, end) = self.bounds.unwrap_or((0, 0));
+        let [attachments, metadata] = self.others.map(u64::from);
+        let pairs = [
+            ("messages", told.message_count, self.verified.messages),
+            (
+                "schemas",
+                told.schema_count.into(),
+                self.schemas.len() as u64,
+            ),
+            (
+                "channels",
+                told.channel_count.into(),
+                self.channels.len() as u64,
+            ),
+            ("attachments", told.attachment_count.into(), attachments),
+            ("metadata", told.metadata_count.into(), metadata),
+            ("chunks", told.chunk_count.into(), self.verified.chunks),
+            ("first time", told.message_start_time, start),
+            ("last time", told.message_end_time, end),
+        ];
+        for (of, told, found) in pairs {
+            if told != found {
+                self.wrong(at, What::Statistics { of, told, found });
+            }
+        }
+        let counts = std::mem::take(&mut self.counts);
+        let told = &told.channel_message_counts;
+        for id in counts
+            .keys()
+            .chain(told.keys().filter(|id| !counts.contains_key(id)))
+        {
+            let count = |of: &BTreeMap<u16, u64>| of.get(id).copied().unwrap_or_default();
+            let (told, found) = (count(told), count(&counts));
+            if told != found {
+                self.wrong(
+                    at,
+                    What::Count {
+                        id: *id,
+                        told,
+                        found,
+                    },
+                );
+            }
+        }
+    }
+}
+
+fn widen(bounds: Option<(u64, u64)>, time: u64) -> (u64, u64) {
+    let (start, end) = bounds.unwrap_or((time, time));
+    (start.min(time), end.max(time))
+}

@@ -1,0 +1,7 @@
+//! The file format: names, records, chunks, and the mark of a file.
+
+pub mod chunk;
+pub mod encode;
+pub mod filename;
+pub mod nonce;
+pub mod record;

@@ -1,0 +1,258 @@
+//! A chunk: whether it is whole, and what it holds.
+
+use std::fmt;
+use std::io::{self, Read};
+
+use mcap::records::{ChunkHeader, Record, op};
+
+use crate::format::nonce::{self, Mark};
+use crate::format::record::{GAP, HEAD_LEN, Raw, head};
+
+/// Longest chunk that is read, in bytes, as it is and decompressed: a block of 1 GiB, the longest that is held whole,
+/// and what may stand before it.
+pub const CHUNK_MAX: u64 = (1 << 30) + (64 << 20);
+
+/// Bytes from the begin of a chunk's record to its data, without the name of the compression.
+const FIXED_LEN: u64 = HEAD_LEN as u64 + 28 + 4 + 8;
+
+/// Bytes that [`Extent::of`] needs to see.
+pub const EXTENT_LEN: usize = FIXED_LEN as usize + 4;
+
+/// Bytes from the begin of a chunk's record that [`mark()`] needs to see: the first compressed block is within them.
+pub const HEAD_MAX: usize = 256 << 10;
+
+/// Bytes of the record with the mark.
+const MARK_LEN: u64 = HEAD_LEN as u64 + 8;
+
+/// What compressed content begins with.
+pub const ZSTD_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
+/// The same for LZ4.
+pub const LZ4_MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
+
+/// A chunk that is whole.
+#[derive(Debug)]
+pub struct Chunk<'a> {
+    /// Where its record begins in the file.
+    pub offset: u64,
+    /// What it says of itself.
+    pub header: ChunkHeader,
+    /// Its record as it stands in the file.
+    pub bytes: &'a [u8],
+    /// What it holds, decompressed.
+    pub records: &'a [u8],
+}
+
+impl<'a> Chunk<'a> {
+    /// The records that it holds, each with its offset in them.
+    pub fn records(&self) -> impl Iterator<Item = (u64, Raw<'a>)> + use<'a> {
+        let (all, mut rest) = (self.records.len(), self.records);
+        std::iter::from_fn(move || {
+            let offset = (all - rest.len()) as u64;
+            Raw::take(&mut rest).map(|raw| (offset, raw))
+        })
+    }
+}
+
+/// Why a chunk is not whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChunkFault {
+    /// It ends behind the end of the file.
+    Cut {
+        /// How long it is, in bytes.
+        len: u64,
+        /// How many of them are there.
+        have: u64,
+    },
+    /// Its lengths do not agree, with one another or with its content, or are beyond all limits.
+    Lengths,
+    /// No way to decompress it is known.
+    Compression(String),
+    /// It cannot be decompressed.
+    Corrupt,
+    /// Its content has another CRC.
+    Crc {
+        /// As it should be.
+        stored: u32,
+        /// As it is.
+        calculated: u32,
+    },
+    /// Its content is not made of records.
+    Records {
+        /// Where in it the first is that is none, in bytes.
+        offset: u64,
+    },
+    /// It is whole, and belongs to another recording: a payload that looks like a chunk.
+    Foreign,
+}
+
+/// How long a chunk says that it is, where its lengths agree with one another. One length that is damaged shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Length of its record with opcode and length, in bytes.
+    pub len: u64,
+    /// Length of its content, in bytes.
+    pub uncompressed_len: u64,
+}
+
+impl Extent {
+    /// Reads the first [`EXTENT_LEN`] bytes of a chunk's record.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let (op::CHUNK, len) = head(bytes)? else {
+            return None;
+        };
+        let long = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        let uncompressed_len = long(HEAD_LEN + 16)?;
+        let name_len =
+            usize::try_from(u32::from_le_bytes(*bytes.get(37..)?.first_chunk()?)).ok()?;
+        let name = bytes.get(41..41_usize.checked_add(name_len)?)?;
+        let compressed_len = long(41 + name_len)?;
+        let fixed = FIXED_LEN + name_len as u64;
+        let agree = [b"".as_slice(), b"lz4", b"zstd"].contains(&name)
+            && len.checked_add(HEAD_LEN as u64)? == compressed_len.checked_add(fixed)?
+            && compressed_len <= CHUNK_MAX
+            && uncompressed_len <= CHUNK_MAX
+            && (!name.is_empty() || compressed_len == uncompressed_len);
+        agree.then_some(Self {
+            len: len + HEAD_LEN as u64,
+            uncompressed_len,
+        })
+    }
+}
+
+/// Checks the record of a chunk. Its content is in `plain` afterwards if it was compressed. `strict` refuses a CRC of
+/// 0 that is not the content's, which otherwise says that there is none.
+///
+/// # Errors
+/// Why it is not whole.
+pub fn check(bytes: &[u8], strict: bool, plain: &mut Vec<u8>) -> Result<ChunkHeader, ChunkFault> {
+    let mut rest = bytes;
+    let raw = Raw::take(&mut rest).ok_or(ChunkFault::Lengths)?;
+    let Some(Record::Chunk { header, data }) = raw.parse() else {
+        return Err(ChunkFault::Lengths);
+    };
+    if CHUNK_MAX < header.uncompressed_size {
+        return Err(ChunkFault::Lengths);
+    }
+    let data: &[u8] = &data;
+    plain.clear();
+    let content = if header.compression.is_empty() {
+        data
+    } else {
+        decompress(&header, data, plain)?;
+        plain
+    };
+    if content.len() as u64 != header.uncompressed_size {
+        return Err(ChunkFault::Lengths);
+    }
+    let (stored, calculated) = (header.uncompressed_crc, crc32fast::hash(content));
+    if stored != calculated && (strict || stored != 0) {
+        return Err(ChunkFault::Crc { stored, calculated });
+    }
+    let mut records = content;
+    while !records.is_empty() {
+        let offset = (content.len() - records.len()) as u64;
+        let raw = Raw::take(&mut records).ok_or(ChunkFault::Records { offset })?;
+        let sound = match raw.opcode {
+            op::MESSAGE => raw.is_well_formed(),
+            op::SCHEMA | op::CHANNEL => raw.parse().is_some(),
+            // Of no meaning in a chunk.
+            _ => true,
+        };
+        if !sound {
+            return Err(ChunkFault::Records { offset });
+        }
+    }
+    Ok(header)
+}
+
+/// The content of a chunk that [`check`] has found whole.
+#[must_use]
+pub fn content<'a>(bytes: &'a [u8], header: &ChunkHeader, plain: &'a [u8]) -> &'a [u8] {
+    if header.compression.is_empty() {
+        let begin = usize::try_from(FIXED_LEN).unwrap_or_default();
+        bytes.get(begin..).unwrap_or_default()
+    } else {
+        plain
+    }
+}
+
+/// The mark of a chunk whose record begins with these bytes, of which [`HEAD_MAX`] are enough. Its CRC is not checked.
+#[must_use]
+pub fn mark(bytes: &[u8]) -> Option<Mark> {
+    let name_len = u32::from_le_bytes(*bytes.get(37..)?.first_chunk()?);
+    let name_end = 41_usize.checked_add(usize::try_from(name_len).ok()?)?;
+    let name = str::from_utf8(bytes.get(41..name_end)?).ok()?;
+    mark_of_content(name, bytes.get(name_end.checked_add(8)?..)?)
+}
+
+/// Whether these bytes, the last of a file, are the beginning of a chunk of ours that was not finished, as far as can be
+/// seen: with a mark that is admitted, and made of the records that a chunk has.
+#[must_use]
+pub fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<Mark>) -> bool) -> bool {
+    let own = mark(bytes.get(..HEAD_MAX).unwrap_or(bytes));
+    let begin = usize::try_from(FIXED_LEN).unwrap_or_default();
+    let is_compressed = bytes.get(37..41).is_some_and(|name_len| name_len != [0; 4]);
+    let mut rest = bytes.get(begin..).unwrap_or_default();
+    if is_compressed || (rest.len() as u64) < MARK_LEN {
+        // The first compressed block may not be there.
+        return own.is_none() || admits(own);
+    }
+    let is_known = |opcode| matches!(opcode, op::SCHEMA..=op::MESSAGE | nonce::OPCODE | GAP);
+    while let Some(raw) = Raw::take(&mut rest) {
+        if !is_known(raw.opcode) || (raw.opcode <= op::MESSAGE && !raw.is_well_formed()) {
+            return false;
+        }
+    }
+    admits(own) && rest.first().is_none_or(|&opcode| is_known(opcode))
+}
+
+/// The mark that content begins with, compressed so.
+#[must_use]
+pub fn mark_of_content(compression: &str, content: &[u8]) -> Option<Mark> {
+    let mut plain = Vec::new();
+    let read = match compression {
+        "" => return Mark::of_chunk(content),
+        "lz4" => {
+            lz4::Decoder::new(content).and_then(|it| it.take(MARK_LEN).read_to_end(&mut plain))
+        }
+        "zstd" => zstd::stream::read::Decoder::with_buffer(content).and_then(
+            |it: zstd::stream::read::Decoder<'_, &[u8]>| read_all(it, MARK_LEN, &mut plain),
+        ),
+        _ => return None,
+    };
+    read.ok().and_then(|_| Mark::of_chunk(&plain))
+}
+
+/// The memory grows with what comes out, never with what is declared.
+fn decompress(header: &ChunkHeader, data: &[u8], plain: &mut Vec<u8>) -> Result<(), ChunkFault> {
+    // One byte more shows that there is more than declared.
+    let limit = header.uncompressed_size.saturating_add(1);
+    let read = match header.compression.as_str() {
+        "lz4" => lz4::Decoder::new(data).and_then(|it| it.take(limit).read_to_end(plain)),
+        "zstd" => zstd::stream::read::Decoder::with_buffer(data)
+            .and_then(|it: zstd::stream::read::Decoder<'_, &[u8]>| read_all(it, limit, plain)),
+        other => return Err(ChunkFault::Compression(other.to_owned())),
+    };
+    read.map_err(|_| ChunkFault::Corrupt).map(|_| ())
+}
+
+fn read_all(from: impl Read, limit: u64, plain: &mut Vec<u8>) -> io::Result<usize> {
+    from.take(limit).read_to_end(plain)
+}
+
+impl fmt::Display for ChunkFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cut { len, have } => write!(f, "chunk of {len} bytes is cut after {have}"),
+            Self::Lengths => f.write_str("lengths of the chunk do not agree"),
+            Self::Compression(name) => write!(f, "chunk is compressed as `{name}`, unknown here"),
+            Self::Corrupt => f.write_str("chunk cannot be decompressed"),
+            Self::Crc { stored, calculated } => {
+                write!(f, "chunk has CRC {calculated:08x}, not {stored:08x}")
+            }
+            Self::Records { offset } => write!(f, "no record at {offset} of the chunk's content"),
+            Self::Foreign => f.write_str("chunk of another recording"),
+        }
+    }
+}

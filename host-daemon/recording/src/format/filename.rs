@@ -1,0 +1,159 @@
+//! The names of a recording's files: their order, their state, and the mark of the file. Only names of exactly these
+//! forms are ours: `NUMBER-TIME.mcap` or `NUMBER-TIME-MARK.mcap`, and the same with another ending.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::format::nonce::Mark;
+
+/// The file that is locked by the one daemon that writes to a directory.
+pub const LOCK: &str = "blocksd.lock";
+/// How the name of a sealed file ends.
+pub const SEALED: &str = "mcap";
+/// How the name of a file ends that is being written, or was.
+pub const PART: &str = "part";
+/// How the name of a file ends that a repair is writing.
+pub const NEW: &str = "new";
+/// How the name of the original ends where a repair lost more than a record that was not finished.
+pub const LOST: &str = "lost";
+
+const DIGITS: usize = 8;
+
+/// What the ending of a name says of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has its end.
+    Sealed,
+    /// It is being written, or was.
+    Part,
+    /// A repair is writing it, or was.
+    New,
+    /// The original of a file that could not be repaired without loss.
+    Lost,
+}
+
+/// The name of a sealed file, such as `00000042-20261123T082501Z-5f3a9c0d12b47e88.mcap`: its number, when it was begun,
+/// and its mark, which no device knows while the file is written.
+#[must_use]
+pub fn sealed(number: u64, begun: Timestamp, mark: Mark) -> String {
+    let begun = begun.strftime("%Y%m%dT%H%M%SZ");
+    format!("{number:0DIGITS$}-{begun}-{mark}.{SEALED}")
+}
+
+/// The name of the same file while it is written.
+#[must_use]
+pub fn part(sealed: &str) -> String {
+    format!("{sealed}.{PART}")
+}
+
+/// The number of a file; none if it is not one of a recording.
+#[must_use]
+pub fn number(name: &str) -> Option<u64> {
+    parse(name).map(|(number, _, _)| number)
+}
+
+/// The state of a file; none if it is not one of a recording.
+#[must_use]
+pub fn state(name: &str) -> Option<State> {
+    parse(name).map(|(_, _, state)| state)
+}
+
+/// The mark of a file, if its name has one.
+#[must_use]
+pub fn mark(name: &str) -> Option<Mark> {
+    parse(name).and_then(|(_, mark, _)| mark)
+}
+
+/// Whether a file with this name is sealed.
+#[must_use]
+pub fn is_sealed(name: &str) -> bool {
+    state(name) == Some(State::Sealed)
+}
+
+/// The name without its ending: `a.mcap` of `a.mcap.part`.
+#[must_use]
+pub fn sealed_name(path: &Path, ending: &str) -> Option<PathBuf> {
+    let is_so = path.extension() == Some(OsStr::new(ending));
+    let sealed = path.with_extension("");
+    (is_so && sealed.extension() == Some(OsStr::new(SEALED))).then_some(sealed)
+}
+
+fn parse(name: &str) -> Option<(u64, Option<Mark>, State)> {
+    let endings = [(PART, State::Part), (NEW, State::New), (LOST, State::Lost)];
+    let ending = |&(ending, state)| Some((without(name, ending)?, state));
+    let (name, state) = endings
+        .iter()
+        .find_map(ending)
+        .unwrap_or((name, State::Sealed));
+    let mut fields = without(name, SEALED)?.split('-');
+    let (number, begun, mark) = (fields.next()?, fields.next()?, fields.next());
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (day, second) = begun.strip_suffix('Z')?.split_once('T')?;
+    let is_time = (day.len(), second.len()) == (8, 6) && is_number(day) && is_number(second);
+    if number.len() < DIGITS || !is_number(number) || !is_time || fields.next().is_some() {
+        return None;
+    }
+    let mark = match mark {
+        Some(digits) => Some(Mark::of_digits(digits)?),
+        None => None,
+    };
+    // A file after it has a number too.
+    let number = number
+        .parse()
+        .ok()
+        .filter(|number| *number < u64::MAX / 2)?;
+    Some((number, mark, state))
+}
+
+fn without<'a>(name: &'a str, extension: &str) -> Option<&'a str> {
+    name.strip_suffix(extension)?.strip_suffix('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_number_mark_and_state() {
+        let begun: Timestamp = "2026-11-23T08:25:01.5Z".parse().unwrap();
+        let own = Mark::of_digits("5f3a9c0d12b47e88").unwrap();
+        let name = sealed(42, begun, own);
+        assert_eq!(name, "00000042-20261123T082501Z-5f3a9c0d12b47e88.mcap");
+        assert_eq!((number(&name), mark(&name)), (Some(42), Some(own)));
+        assert_eq!(state(&name), Some(State::Sealed));
+        for (ending, of) in [(PART, State::Part), (NEW, State::New), (LOST, State::Lost)] {
+            let name = format!("{name}.{ending}");
+            assert_eq!((number(&name), mark(&name)), (Some(42), Some(own)));
+            assert_eq!(state(&name), Some(of));
+            assert!(!is_sealed(&name));
+        }
+        let large = sealed(1_234_567_890, begun, own);
+        assert_eq!(number(&large), Some(1_234_567_890));
+        // Those of earlier versions have no mark.
+        let old = "00000042-20261123T082501Z.mcap";
+        assert_eq!((number(old), mark(old)), (Some(42), None));
+    }
+
+    #[test]
+    fn a_name_of_any_other_form_is_not_ours() {
+        for other in [
+            LOCK,
+            "a.mcap",
+            "flight.mcap.part",
+            "00000001-x.mcap",
+            "00000001-backup.mcap",
+            "1-20261123T082501Z.mcap",
+            "+0000001-20261123T082501Z.mcap",
+            "00000001-20261123T082501.mcap",
+            "00000001-20261123T082501Z.mcap.bak",
+            "00000001-20261123T082501Z.mcap.part.part",
+            "00000001-20261123T082501Z-5f3a9c0d12b47e8.mcap",
+            "00000001-20261123T082501Z-5F3A9C0D12B47E88.mcap",
+            "00000001-20261123T082501Z-5f3a9c0d12b47e88-1.mcap",
+        ] {
+            assert_eq!((number(other), state(other)), (None, None), "{other}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What every chunk of a file begins with, and nobody else knows: a payload that looks like a chunk is not taken for
+//! one when a damaged file is searched.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use crate::format::record::Raw;
+
+/// What the library field of a recording of ours begins with.
+pub const LIBRARY: &str = "blocksd ";
+
+/// The opcode of the record with the mark: one of those that are for everybody's own use, and that readers pass over.
+pub const OPCODE: u8 = 0xb5;
+
+/// What sets a file of ours apart from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(u64);
+
+impl Mark {
+    /// A new one, by chance.
+    #[must_use]
+    pub fn new() -> Self {
+        // Hashers are seeded by chance: by the system for the first, and differently for each.
+        Self(RandomState::new().build_hasher().finish())
+    }
+
+    /// What the record holds.
+    #[must_use]
+    pub const fn body(self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
+
+    /// That of a file whose header names this library.
+    #[must_use]
+    pub fn of_library(library: &str) -> Option<Self> {
+        let (_, mark) = library.strip_prefix(LIBRARY)?.split_once('+')?;
+        Self::of_digits(mark)
+    }
+
+    /// That with these sixteen hexadecimal digits.
+    #[must_use]
+    pub fn of_digits(digits: &str) -> Option<Self> {
+        let mark = Self(u64::from_str_radix(digits, 16).ok()?);
+        // In one way only, so that a damaged one shows.
+        (mark.to_string() == digits).then_some(mark)
+    }
+
+    /// That of a chunk with this content.
+    #[must_use]
+    pub fn of_chunk(mut records: &[u8]) -> Option<Self> {
+        let first = Raw::take(&mut records)?;
+        let body = first.body.try_into().ok()?;
+        (first.opcode == OPCODE).then_some(Self(u64::from_le_bytes(body)))
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Default for Mark {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a header names as its library: the version of this program, and the mark of the file if it has one.
+#[must_use]
+pub fn library(mark: Option<Mark>) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match mark {
+        Some(mark) => format!("{LIBRARY}{version}+{mark}"),
+        None => format!("{LIBRARY}{version}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_back_and_is_no_other() {
+        let mark = Mark::new();
+        assert_ne!(mark, Mark::new());
+        assert_eq!(Mark::of_library(&library(Some(mark))), Some(mark));
+        assert_eq!(Mark::of_library(&library(None)), None);
+        let mut record = vec![OPCODE, 8, 0, 0, 0, 0, 0, 0, 0];
+        record.extend(mark.body());
+        assert_eq!(Mark::of_chunk(&record), Some(mark));
+        record[0] += 1;
+        assert_eq!(Mark::of_chunk(&record), None);
+    }
+}

@@ -1,0 +1,498 @@
+//! Goes through a recording chunk by chunk: sealed, torn or still being written. Separates what is whole from what is lost.
+//!
+//! No length is believed before it was compared with the file and with a limit. Only chunks that the file's [`Origin`]
+//! admits are taken, wherever they stand. After damage the next chunk is the next place at which one begins that is
+//! admitted, has agreeing lengths and the right CRC; such a place is looked for inside a damaged chunk too, since no
+//! payload is admitted.
+//!
+//! Files whose chunks have no mark were written by other programs. There a payload may pass for a chunk, so that
+//! nothing is looked for inside a damaged chunk whose lengths agree, and the next chunk is the next of the summary. In
+//! a file without a summary the search checks four times the length of the file at most, so that a file made of false
+//! beginnings costs no more than that.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use mcap::records::{Header, Record, op};
+
+use crate::error::Error;
+use crate::format::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent, HEAD_MAX};
+use crate::format::nonce::{LIBRARY, Mark};
+use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head, is_unfinished};
+pub use crate::read::lost::{Lost, Why};
+use crate::read::origin::{Origin, ROOT_LEN};
+use crate::read::summary::{Place, Summary};
+use crate::read::window::Input;
+
+/// Bytes that the search for a chunk may check besides four times the length of the file.
+const SEARCH_MIN: u64 = 64 << 20;
+
+/// Longest header that is read, in bytes.
+const HEADER_MAX: u64 = 1 << 20;
+
+/// What there is next in a file.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// How it begins.
+    Header(Header),
+    /// A whole chunk.
+    Chunk(Chunk<'a>),
+    /// A record that stands in no chunk: an index, the end of the data, or of the summary.
+    Record {
+        /// Where it begins in the file.
+        offset: u64,
+        /// The record.
+        raw: Raw<'a>,
+    },
+    /// Bytes that are not whole.
+    Lost(Lost),
+}
+
+/// Goes through one file.
+#[derive(Debug)]
+pub struct Scan {
+    input: Input,
+    plain: Vec<u8>,
+    at: u64,
+    /// Beginnings of all chunks, and of the end of the data, where the summary tells.
+    known: Vec<u64>,
+    /// Where those chunks begin that are not wanted.
+    unwanted: HashSet<u64>,
+    /// Which chunks are the file's own.
+    origin: Origin,
+    begun: bool,
+    /// Whole chunks with marks that are in doubt, where nothing says which is the file's.
+    strangers: BTreeMap<Mark, u64>,
+    /// Another process is writing: what is not there yet is not lost.
+    growing: bool,
+    /// Written by us: nothing is accepted that we do not write.
+    ours: bool,
+    chunked: bool,
+    ended: bool,
+    budget: u64,
+}
+
+/// What begins at a place where a chunk may begin.
+enum Candidate {
+    Own,
+    Foreign,
+    None,
+}
+
+enum Step {
+    Header(Header),
+    Chunk(mcap::records::ChunkHeader, usize),
+    Record(usize),
+    Lost(u64, Why),
+    End,
+}
+
+impl Scan {
+    /// Goes through a file as long as it is now. `growing` says that another process writes it: then what is cut at
+    /// its end is not lost, but not there yet.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn open(path: &Path, growing: bool) -> Result<Self, Error> {
+        let mut input = Input::open(path)?;
+        let summary = Summary::of_sealed(&mut input, growing)?;
+        Ok(Self::new(input, summary.as_ref(), growing))
+    }
+
+    /// Goes through a file of which the summary is known, if it has one that can be believed.
+    #[must_use]
+    pub fn new(input: Input, summary: Option<&Summary>, growing: bool) -> Self {
+        let mut known = Vec::new();
+        if let Some(summary) = summary {
+            known.extend(summary.chunks.iter().map(|chunk| chunk.offset));
+            known.push(summary.data_end);
+            known.sort_unstable();
+        }
+        let budget = input.len().saturating_mul(4).saturating_add(SEARCH_MIN);
+        Self {
+            input,
+            plain: Vec::new(),
+            at: 0,
+            known,
+            unwanted: HashSet::new(),
+            origin: Origin::default(),
+            begun: false,
+            strangers: BTreeMap::new(),
+            growing,
+            ours: true,
+            chunked: false,
+            ended: false,
+            budget,
+        }
+    }
+
+    /// What comes next; none at the end of the data section of a sealed file, and at the end of any other. A file
+    /// that grows may have more later: [`refresh`](Self::refresh) it.
+    ///
+    /// # Errors
+    /// [`Error::Read`]. What is wrong inside of the file is [`Found::Lost`].
+    pub fn advance(&mut self) -> Result<Option<Found<'_>>, Error> {
+        while self.unwanted.contains(&self.at)
+            && let Some(next) = self.next_known(self.at)
+        {
+            self.at = next;
+        }
+        let offset = self.at;
+        let step = if self.begun {
+            self.walk()?
+        } else {
+            self.begin()?
+        };
+        Ok(Some(match step {
+            Step::End => return Ok(None),
+            Step::Header(header) => Found::Header(header),
+            Step::Chunk(header, len) => {
+                self.at += len as u64;
+                self.chunked = true;
+                let bytes = self.input.at(offset, len)?;
+                let records = chunk::content(bytes, &header, &self.plain);
+                Found::Chunk(Chunk {
+                    offset,
+                    header,
+                    bytes,
+                    records,
+                })
+            }
+            Step::Record(len) => {
+                self.at += len as u64;
+                let mut bytes = self.input.at(offset, len)?;
+                let Some(raw) = Raw::take(&mut bytes) else {
+                    return Ok(None);
+                };
+                Found::Record { offset, raw }
+            }
+            Step::Lost(end, why) => {
+                self.at = end;
+                let len = end - offset;
+                Found::Lost(Lost { offset, len, why })
+            }
+        }))
+    }
+
+    /// Goes past chunks of a sealed file that have no message from `from` on and before `to`, in nanoseconds. The
+    /// channels that they tell of are in the summary.
+    pub fn only(&mut self, summary: &Summary, from: u64, to: u64) {
+        let outside = |place: &&Place| place.end_time < from || to <= place.start_time;
+        let unwanted = summary.chunks.iter().filter(outside);
+        self.unwanted = unwanted.map(|place| place.offset).collect();
+    }
+
+    /// Whether the end of the data was passed: no message comes any more.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether the file says that a daemon wrote it; true where it does not say.
+    #[must_use]
+    pub const fn is_ours(&self) -> bool {
+        self.ours
+    }
+
+    /// The mark of the file, as far as it is known.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        self.origin.mark()
+    }
+
+    /// Whether a payload cannot pass for a chunk of this file.
+    #[must_use]
+    pub fn is_marked(&self) -> bool {
+        self.origin.is_marked()
+    }
+
+    /// Marks of whole chunks that were not taken because nothing says which is the file's, and how many of each.
+    #[must_use]
+    pub const fn strangers(&self) -> &BTreeMap<Mark, u64> {
+        &self.strangers
+    }
+
+    /// The file.
+    #[must_use]
+    pub const fn input(&self) -> &Input {
+        &self.input
+    }
+
+    /// Looks how long the file is now. `growing` says whether it is still being written.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn refresh(&mut self, growing: bool) -> Result<(), Error> {
+        self.growing = growing;
+        self.input.refresh()
+    }
+
+    fn end(&self) -> u64 {
+        let known = self.known.last().map(|data_end| data_end + DATA_END_LEN);
+        known
+            .filter(|_| !self.is_marked())
+            .unwrap_or_else(|| self.input.len())
+    }
+
+    fn begin(&mut self) -> Result<Step, Error> {
+        self.origin = Origin::of(&mut self.input)?;
+        self.ours = true;
+        let named = self.origin.mark().is_some();
+        let magic = mcap::MAGIC;
+        let bytes = self.input.at(0, magic.len() + HEAD_LEN)?;
+        let begin = bytes.strip_prefix(magic).and_then(head);
+        if let Some((op::HEADER, len @ ..=HEADER_MAX)) = begin {
+            let end = magic.len() + HEAD_LEN + usize::try_from(len).unwrap_or_default();
+            let bytes = self.input.at(0, end)?;
+            let mut bytes = bytes.get(magic.len()..).unwrap_or_default();
+            if let Some(Record::Header(header)) = Raw::take(&mut bytes).and_then(|it| it.parse()) {
+                self.at = end as u64;
+                self.origin.header(&header);
+                // A file with a mark is ours even if the name of the library is damaged.
+                let is_ours = named || self.origin.has_text();
+                self.ours = is_ours || header.library.starts_with(LIBRARY);
+                self.begun = true;
+                return Ok(Step::Header(header));
+            }
+        }
+        if self.growing || self.input.is_empty() {
+            return Ok(Step::End);
+        }
+        self.begun = true;
+        // So few bytes hold no message.
+        let bytes = self.input.at(0, magic.len())?;
+        let is_begun = magic.starts_with(bytes) && self.input.len() <= ROOT_LEN as u64;
+        // A chunk may begin here: then the header is not there at all.
+        self.lose_until(0, if is_begun { Why::Cut } else { Why::NoHeader })
+    }
+
+    fn walk(&mut self) -> Result<Step, Error> {
+        let (at, end) = (self.at, self.end());
+        let room = end.saturating_sub(at);
+        if room == 0 || (self.ended && !self.known.is_empty()) {
+            return Ok(Step::End);
+        }
+        let begin = self.input.at(at, EXTENT_LEN)?;
+        if self.ended && begin == mcap::MAGIC {
+            return Ok(Step::End);
+        }
+        let extent = Extent::of(begin);
+        let is_unfinished = is_unfinished(begin) || !self.ours;
+        let Some((opcode, len)) = head(begin) else {
+            return self.cut(true);
+        };
+        let len = len.saturating_add(HEAD_LEN as u64);
+        let next = self.next_known(at).filter(|_| !self.is_marked());
+        if next.is_some_and(|next| next - at < len) && opcode != op::DATA_END {
+            return self.lose(Why::NoRecord);
+        }
+        if let Some(extent) = extent {
+            return self.walk_chunk(extent, room);
+        }
+        if !self.has_place(opcode) {
+            return self.lose(Why::NoRecord);
+        }
+        if opcode == op::CHUNK {
+            // One that is cut inside of its head agrees with nothing.
+            return if room < EXTENT_LEN as u64 {
+                self.cut(true)
+            } else {
+                self.lose(Why::Chunk(ChunkFault::Lengths))
+            };
+        }
+        if room < len {
+            return self.cut(is_unfinished);
+        }
+        let Ok(len) = usize::try_from(len.min(CHUNK_MAX)) else {
+            return self.lose(Why::NoRecord);
+        };
+        let mut bytes = self.input.at(at, len)?;
+        let known = 0x80 <= opcode || Raw::take(&mut bytes).is_some_and(|raw| raw.is_well_formed());
+        if !known {
+            return self.lose(Why::NoRecord);
+        }
+        if opcode == op::DATA_END && self.is_marked() && !self.growing {
+            // No chunk comes after the real one.
+            let (from, until) = (at + len as u64, self.input.len());
+            if self.search(from, until)? < until {
+                return self.lose(Why::NoRecord);
+            }
+        }
+        self.ended |= opcode == op::DATA_END;
+        Ok(Step::Record(len))
+    }
+
+    fn walk_chunk(&mut self, extent: Extent, room: u64) -> Result<Step, Error> {
+        let at = self.at;
+        if room < extent.len {
+            if self.growing {
+                return Ok(Step::End);
+            }
+            let (len, have) = (extent.len, room);
+            let admits = |mark| self.origin.admits(mark, at);
+            let there = usize::try_from(room).unwrap_or(usize::MAX);
+            let is_begun = chunk::is_begun(self.input.at(at, there)?, &admits) || !self.ours;
+            let fault = match is_begun {
+                true => ChunkFault::Cut { len, have },
+                false => ChunkFault::Lengths,
+            };
+            return self.skip(at + room, fault);
+        }
+        // Not over the limit, since the lengths agree.
+        let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
+        let bytes = self.input.at(at, len)?;
+        match chunk::check(bytes, self.ours, &mut self.plain) {
+            Ok(header) => {
+                let mark = Mark::of_chunk(chunk::content(bytes, &header, &self.plain));
+                if self.origin.admits(mark, at) {
+                    self.ours |= mark.is_some();
+                    self.origin.settle(mark);
+                    return Ok(Step::Chunk(header, len));
+                }
+                self.skip(at + extent.len, ChunkFault::Foreign)
+            }
+            Err(fault) => self.skip(at + extent.len, fault),
+        }
+    }
+
+    /// Whether such a record may stand here. A chunk of which the opcode is damaged must not pass for a message.
+    fn has_place(&self, opcode: u8) -> bool {
+        match opcode {
+            op::HEADER => false,
+            op::CHUNK | op::MESSAGE_INDEX | op::DATA_END => true,
+            op::MESSAGE => !self.ours && !self.chunked,
+            // Of ours, outside of chunks: in the summary only.
+            op::FOOTER..=op::SUMMARY_OFFSET => self.ended || !self.is_marked(),
+            0x80.. => !self.ours,
+            _ => false,
+        }
+    }
+
+    /// A record ends with the file; whether it is one that was not finished, as far as can be seen.
+    fn cut(&mut self, is_unfinished: bool) -> Result<Step, Error> {
+        if self.growing {
+            return Ok(Step::End);
+        }
+        self.lose(if is_unfinished {
+            Why::Cut
+        } else {
+            Why::NoRecord
+        })
+    }
+
+    /// A chunk is lost that ends at `end`, if it is one: at most up to the next chunk of the file's own.
+    fn skip(&mut self, end: u64, fault: ChunkFault) -> Result<Step, Error> {
+        let next = if self.is_marked() {
+            self.search(self.at + 1, end)?
+        } else {
+            // What the summary knows is there whatever the chunk before says.
+            self.next_known(self.at).map_or(end, |next| next.min(end))
+        };
+        Ok(Step::Lost(next, Why::Chunk(fault)))
+    }
+
+    /// Everything up to the next chunk is lost.
+    fn lose(&mut self, why: Why) -> Result<Step, Error> {
+        self.lose_until(self.at + 1, why)
+    }
+
+    /// Everything up to the first chunk from `from` on is lost.
+    fn lose_until(&mut self, from: u64, why: Why) -> Result<Step, Error> {
+        let (at, end) = (self.at, self.end());
+        let known = self.next_known(at).filter(|_| !self.is_marked());
+        let next = match known {
+            Some(next) => next,
+            None => self.search(from, end)?,
+        };
+        let why = match why {
+            _ if self.ended => Why::Summary,
+            Why::NoRecord | Why::NoHeader
+                if next == self.input.len() && self.input.is_zero(at)? =>
+            {
+                Why::Zeros
+            }
+            why => why,
+        };
+        Ok(Step::Lost(next, why))
+    }
+
+    fn next_known(&self, at: u64) -> Option<u64> {
+        let index = self.known.partition_point(|&offset| offset <= at);
+        self.known.get(index).copied()
+    }
+
+    /// Where the next whole chunk of the file begins; `end` if none does before that.
+    fn search(&mut self, from: u64, end: u64) -> Result<u64, Error> {
+        let file_end = self.end().max(end);
+        let mut at = from;
+        while at < end {
+            let len = self.input.len();
+            let bytes = self.input.window_at(at, EXTENT_LEN)?;
+            // A chunk that begins near the end of the window is looked at in the next one.
+            let is_last = len <= at + bytes.len() as u64;
+            let len = match is_last {
+                true => bytes.len(),
+                false => bytes.len() + 1 - EXTENT_LEN,
+            };
+            let window = bytes.get(..len).unwrap_or_default();
+            let candidate = window.iter().enumerate().find_map(|(index, &byte)| {
+                let rest = (byte == op::CHUNK).then(|| bytes.get(index..))??;
+                let extent = Extent::of(rest)?;
+                let room = file_end.checked_sub(at + index as u64)?;
+                (extent.len <= room).then_some((index as u64, extent))
+            });
+            let Some((index, extent)) = candidate else {
+                if len == 0 {
+                    break;
+                }
+                at += len as u64;
+                continue;
+            };
+            at += index;
+            if end <= at {
+                break;
+            }
+            at += match self.is_chunk(at, extent)? {
+                Candidate::Own => return Ok(at),
+                Candidate::Foreign => extent.len,
+                Candidate::None => 1,
+            };
+        }
+        Ok(end)
+    }
+
+    /// Whether a whole chunk of the file begins here. What it costs to find that there is none, or one of which it
+    /// cannot be known, is paid from the budget.
+    fn is_chunk(&mut self, at: u64, extent: Extent) -> Result<Candidate, Error> {
+        let cost = extent.len + extent.uncompressed_len;
+        let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
+        let is_marked = self.is_marked();
+        let mut is_free = false;
+        if is_marked {
+            // Others are not read whole.
+            let mark = chunk::mark(self.input.at(at, len.min(HEAD_MAX))?);
+            let is_unknown = self.origin.is_unknown();
+            is_free = self.origin.admits(mark, at);
+            if !is_free && (mark.is_none() || !is_unknown) {
+                return Ok(Candidate::None);
+            }
+        }
+        if !is_free && self.budget < cost {
+            return Ok(Candidate::None);
+        }
+        let bytes = self.input.at(at, len)?;
+        let whole = chunk::check(bytes, true, &mut self.plain);
+        let mark = whole.map(|header| Mark::of_chunk(chunk::content(bytes, &header, &self.plain)));
+        Ok(match mark {
+            Ok(mark) if self.origin.admits(mark, at) => Candidate::Own,
+            Ok(Some(mark)) if is_marked => {
+                *self.strangers.entry(mark).or_default() += 1;
+                Candidate::Foreign
+            }
+            _ => {
+                self.budget = self.budget.saturating_sub(cost);
+                Candidate::None
+            }
+        })
+    }
+}

@@ -1,0 +1,291 @@
+//! The end of a sealed recording: what it says of the whole file.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt;
+
+use mcap::records::{Channel, ChunkIndex, Footer, Record, SchemaHeader, Statistics, op};
+
+use crate::error::Error;
+use crate::format::chunk::CHUNK_MAX;
+use crate::format::filename::{LOST, PART};
+use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head};
+use crate::read::window::Input;
+
+/// Bytes of a footer, and of the magic behind it.
+pub const FOOTER_LEN: u64 = HEAD_LEN as u64 + 20;
+/// Bytes of the magic at both ends.
+pub const MAGIC_LEN: u64 = mcap::MAGIC.len() as u64;
+/// Bytes that are checked at once.
+const STEP_LEN: usize = 1 << 20;
+
+/// What the summary of a sealed file says, without the places of single messages.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Where the record begins that ends the data.
+    pub data_end: u64,
+    /// CRC of the data section; 0 if there is none.
+    pub data_crc: u32,
+    /// Where the summary begins.
+    pub start: u64,
+    /// Where the footer begins.
+    pub footer: u64,
+    /// Schemas by their number.
+    pub schemas: BTreeMap<u16, (SchemaHeader, Vec<u8>)>,
+    /// Channels by their number.
+    pub channels: BTreeMap<u16, Channel>,
+    /// How much there is.
+    pub statistics: Option<Statistics>,
+    /// Where the chunks are, in their order.
+    pub chunks: Vec<Place>,
+    /// Compression of the first chunk.
+    pub compression: Option<String>,
+    /// What all chunks hold, in bytes.
+    pub uncompressed_len: u64,
+    /// Bytes of the records of schemas and channels.
+    pub definitions_len: u64,
+}
+
+/// Where a chunk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where its record begins.
+    pub offset: u64,
+    /// Length of its record, in bytes.
+    pub len: u64,
+    /// Log time of its first message, in nanoseconds.
+    pub start_time: u64,
+    /// Log time of its last message, in nanoseconds.
+    pub end_time: u64,
+}
+
+/// Why a file has no summary that can be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SummaryFault {
+    /// It does not end as a recording.
+    NoMagic,
+    /// No footer before the end.
+    NoFooter {
+        /// Where it should be.
+        offset: u64,
+    },
+    /// The footer's offsets are not in the file, or not in order.
+    Offsets {
+        /// Where the footer is.
+        offset: u64,
+    },
+    /// The summary has another CRC.
+    Crc {
+        /// Where the summary begins.
+        offset: u64,
+        /// As it should be.
+        stored: u32,
+        /// As it is.
+        calculated: u32,
+    },
+    /// No end of the data before the summary.
+    NoDataEnd {
+        /// Where it should be.
+        offset: u64,
+    },
+    /// Something in it is no record, or one that has no place there.
+    NoRecord {
+        /// Where it is.
+        offset: u64,
+    },
+    /// It tells of a chunk where there can be none.
+    NoPlace {
+        /// Where that is told.
+        offset: u64,
+    },
+}
+
+impl Summary {
+    /// The summary of a file that was sealed; none of one that is being written, or of one that a crash has left: the end
+    /// of a payload may stand at its end.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn of_sealed(input: &mut Input, is_open: bool) -> Result<Option<Self>, Error> {
+        let ending = input.path().extension();
+        if is_open || [PART, LOST].map(OsStr::new).map(Some).contains(&ending) {
+            return Ok(None);
+        }
+        Ok(Self::read(input)?.ok())
+    }
+
+    /// Reads the end of a file.
+    ///
+    /// # Errors
+    /// [`Error::Read`]; within it, why there is no summary.
+    pub fn read(input: &mut Input) -> Result<Result<Self, SummaryFault>, Error> {
+        let (footer_at, footer) = match find_footer(input)? {
+            Ok(found) => found,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let start = match footer.summary_start {
+            0 => footer_at,
+            start => start,
+        };
+        let data_end = start.saturating_sub(DATA_END_LEN);
+        if footer_at < start || data_end < MAGIC_LEN {
+            return Ok(Err(SummaryFault::Offsets { offset: footer_at }));
+        }
+        let stored = footer.summary_crc;
+        if stored != 0 {
+            // With the beginning of the footer.
+            let calculated = crc(input, start, footer_at + FOOTER_LEN - 4)?;
+            if stored != calculated {
+                return Ok(Err(SummaryFault::Crc {
+                    offset: start,
+                    stored,
+                    calculated,
+                }));
+            }
+        }
+        let mut summary = Self {
+            data_end,
+            start,
+            footer: footer_at,
+            ..Self::default()
+        };
+        match record_at(input, data_end, start)?.and_then(|raw| raw.parse()) {
+            Some(Record::DataEnd(end)) => summary.data_crc = end.data_section_crc,
+            _ => return Ok(Err(SummaryFault::NoDataEnd { offset: data_end })),
+        }
+        let mut at = start;
+        while at < footer_at {
+            let Some(raw) = record_at(input, at, footer_at)? else {
+                return Ok(Err(SummaryFault::NoRecord { offset: at }));
+            };
+            if let Err(fault) = summary.take(at, &raw) {
+                return Ok(Err(fault));
+            }
+            at += (HEAD_LEN + raw.body.len()) as u64;
+        }
+        Ok(Ok(summary))
+    }
+
+    fn take(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), SummaryFault> {
+        let len = (HEAD_LEN + raw.body.len()) as u64;
+        match raw.parse().ok_or(SummaryFault::NoRecord { offset })? {
+            Record::Schema { header, data } => {
+                self.definitions_len += len;
+                self.schemas.insert(header.id, (header, data.into_owned()));
+            }
+            Record::Channel(channel) => {
+                self.definitions_len += len;
+                self.channels.insert(channel.id, channel);
+            }
+            Record::Statistics(statistics) => self.statistics = Some(statistics),
+            Record::ChunkIndex(index) => {
+                let place = Place::of(&index);
+                let end = place.offset.checked_add(place.len);
+                let fits = end.is_some_and(|end| end <= self.data_end);
+                if !fits || place.offset < MAGIC_LEN {
+                    return Err(SummaryFault::NoPlace { offset });
+                }
+                self.chunks.push(place);
+                let sum = self.uncompressed_len;
+                self.uncompressed_len = sum.saturating_add(index.uncompressed_size);
+                self.compression.get_or_insert(index.compression);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    fn of(index: &ChunkIndex) -> Self {
+        Self {
+            offset: index.chunk_start_offset,
+            len: index.chunk_length,
+            start_time: index.message_start_time,
+            end_time: index.message_end_time,
+        }
+    }
+}
+
+/// The record at `offset`, if it ends before `end`.
+///
+/// # Errors
+/// [`Error::Read`].
+pub fn record_at(input: &mut Input, offset: u64, end: u64) -> Result<Option<Raw<'_>>, Error> {
+    let Some((_, len)) = head(input.at(offset, HEAD_LEN)?) else {
+        return Ok(None);
+    };
+    let room = end.saturating_sub(offset).min(CHUNK_MAX);
+    let whole = len.checked_add(HEAD_LEN as u64).filter(|&len| len <= room);
+    let Some(len) = whole.and_then(|len| usize::try_from(len).ok()) else {
+        return Ok(None);
+    };
+    let mut bytes = input.at(offset, len)?;
+    Ok(Raw::take(&mut bytes))
+}
+
+/// CRC-32 of a stretch of the file.
+///
+/// # Errors
+/// [`Error::Read`].
+pub fn crc(input: &mut Input, from: u64, to: u64) -> Result<u32, Error> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut at = from;
+    while at < to {
+        let len = usize::try_from(to - at).map_or(STEP_LEN, |left| left.min(STEP_LEN));
+        let bytes = input.at(at, len)?;
+        if bytes.is_empty() {
+            break;
+        }
+        hasher.update(bytes);
+        at += bytes.len() as u64;
+    }
+    Ok(hasher.finalize())
+}
+
+fn find_footer(input: &mut Input) -> Result<Result<(u64, Footer), SummaryFault>, Error> {
+    let Some(magic_at) = input.len().checked_sub(MAGIC_LEN) else {
+        return Ok(Err(SummaryFault::NoMagic));
+    };
+    if input.at(magic_at, mcap::MAGIC.len())? != mcap::MAGIC || magic_at < MAGIC_LEN + FOOTER_LEN {
+        return Ok(Err(SummaryFault::NoMagic));
+    }
+    let offset = magic_at - FOOTER_LEN;
+    let raw = record_at(input, offset, magic_at)?.filter(|raw| raw.opcode == op::FOOTER);
+    Ok(match raw.and_then(|raw| raw.parse()) {
+        Some(Record::Footer(footer)) => Ok((offset, footer)),
+        _ => Err(SummaryFault::NoFooter { offset }),
+    })
+}
+
+impl SummaryFault {
+    /// Where in the file it shows; at its end if it is not said.
+    #[must_use]
+    pub const fn offset(&self) -> Option<u64> {
+        match *self {
+            Self::NoMagic => None,
+            Self::NoFooter { offset }
+            | Self::Offsets { offset }
+            | Self::Crc { offset, .. }
+            | Self::NoDataEnd { offset }
+            | Self::NoRecord { offset }
+            | Self::NoPlace { offset } => Some(offset),
+        }
+    }
+}
+
+impl fmt::Display for SummaryFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoMagic => f.write_str("the file does not end as a sealed recording"),
+            Self::NoFooter { .. } => f.write_str("no footer"),
+            Self::Offsets { .. } => f.write_str("the footer points out of the file"),
+            Self::Crc {
+                stored, calculated, ..
+            } => write!(f, "summary has CRC {calculated:08x}, not {stored:08x}"),
+            Self::NoDataEnd { .. } => f.write_str("no end of the data before the summary"),
+            Self::NoRecord { .. } => f.write_str("no record in the summary"),
+            Self::NoPlace { .. } => f.write_str("the summary tells of a chunk out of the data"),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The file that is being written, and its present chunk.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::error::LogError;
+use crate::write::retry::LogContext;
+use crate::write::segment::SegmentWriter;
+use crate::write::storage::File;
+
+/// Bytes of messages in a chunk, before it is ended without waiting for a commit. What a reader must hold in memory,
+/// and what a write to the disk moves: larger ones leave the processor's cache.
+const CHUNK_LEN: usize = 512 << 10;
+/// Bytes of memory that are kept for the next chunk.
+const BUFFER_MAX: usize = 4 * CHUNK_LEN;
+
+/// A file that is written, or was, and is not sealed yet.
+#[derive(Debug)]
+pub struct SegmentFile {
+    /// Its name when it is sealed.
+    pub name: String,
+    /// The file.
+    pub file: Arc<dyn File>,
+    /// Its length, in bytes.
+    pub len: AtomicU64,
+    /// A sync has failed: what was written since the one before may be lost, and nothing more is to be written.
+    pub broken: AtomicBool,
+}
+
+/// What is on the disk when a job is done, since the job before.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CommitCounts {
+    /// Chunks.
+    pub chunks: u64,
+    /// Blocks in them.
+    pub blocks: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// The file that is being written.
+#[derive(Debug)]
+pub(super) struct ActiveSegment {
+    pub(super) number: u64,
+    pub(super) file: Arc<SegmentFile>,
+    pub(super) segment: SegmentWriter,
+    pub(super) bytes: Vec<u8>,
+    pub(super) begun: Instant,
+    /// When the oldest message was added that is not in a commit.
+    pub(super) oldest_unsynced: Option<Instant>,
+    /// Messages in the present chunk, of channels that are counted.
+    pub(super) counted: u64,
+    /// A part of the present chunk was handed to the system.
+    pub(super) is_torn: bool,
+    /// What was written since the last commit.
+    pub(super) since_commit: CommitCounts,
+}
+
+impl ActiveSegment {
+    pub(super) fn message(
+        &mut self,
+        context: &LogContext,
+        channel: u16,
+        sequence: u32,
+        time_ns: u64,
+        bytes: &[u8],
+    ) -> Result<(), LogError> {
+        internal(self.segment.message(channel, sequence, time_ns, bytes))?;
+        if self.oldest_unsynced.is_none() {
+            self.oldest_unsynced = Some(Instant::now());
+        }
+        if CHUNK_LEN <= self.segment.chunk_len() {
+            self.end_chunk(context)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_chunk(&mut self, context: &LogContext) -> Result<(), LogError> {
+        internal(self.segment.end_chunk())?;
+        let bytes = self.write_out(context)?;
+        let blocks = std::mem::take(&mut self.counted);
+        self.is_torn = false;
+        if bytes != 0 {
+            context.stats.chunk_written(blocks, bytes);
+            self.since_commit.chunks += 1;
+            self.since_commit.blocks += blocks;
+        }
+        Ok(())
+    }
+
+    /// Counted messages of the present chunk, if none of its bytes was handed to the system. Of a torn chunk, some may be
+    /// found.
+    pub(super) const fn unwritten(&self) -> u64 {
+        if self.is_torn { 0 } else { self.counted }
+    }
+
+    /// Writes what is ready, and goes on where the disk stopped when it takes no more.
+    pub(super) fn write_out(&mut self, context: &LogContext) -> Result<u64, LogError> {
+        self.segment.take(&mut self.bytes);
+        let begin = self.file.len.load(Ordering::Relaxed);
+        let mut len = 0;
+        while let Some(rest) = self.bytes.get(len..).filter(|rest| !rest.is_empty()) {
+            let offset = begin + len as u64;
+            let attempt = || match self.file.file.write_at(rest, offset) {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                written => written,
+            };
+            match context.retry("write", attempt) {
+                Ok(written) => {
+                    len += written;
+                    self.is_torn = true;
+                }
+                Err(error) => {
+                    // Do not write the same bytes twice.
+                    self.bytes.drain(..len);
+                    return Err(error);
+                }
+            }
+            let end = begin + len as u64;
+            self.file.len.store(end, Ordering::Relaxed);
+        }
+        self.since_commit.bytes += len as u64;
+        self.bytes.clear();
+        // A large block has made it large.
+        self.bytes.shrink_to(BUFFER_MAX);
+        Ok(len as u64)
+    }
+}
+
+/// What goes wrong in memory is a defect of the log: nothing more can be written.
+pub(super) fn internal<T>(result: io::Result<T>) -> Result<T, LogError> {
+    result.map_err(|error| {
+        tracing::error!("recording: {error}");
+        LogError::GaveUp
+    })
+}

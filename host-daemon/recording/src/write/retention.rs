@@ -1,0 +1,127 @@
+//! Keeps a recording within its limit of bytes, by deleting the oldest files: [`Retention`].
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use crate::format::filename::{self, State};
+use crate::write::stats::Stats;
+use crate::write::storage::Folder;
+
+/// How long to wait before a deletion that was refused is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How many bytes all files of a recording together may have. May be changed at any time.
+#[derive(Debug)]
+pub struct Retention(AtomicU64);
+
+impl Retention {
+    /// So many, or any number.
+    #[must_use]
+    pub fn new(max_bytes: Option<u64>) -> Arc<Self> {
+        Arc::new(Self(max_bytes.unwrap_or(u64::MAX).into()))
+    }
+
+    /// So many from now on, or any number.
+    pub fn set(&self, max_bytes: Option<u64>) {
+        let max_bytes = max_bytes.unwrap_or(u64::MAX);
+        self.0.store(max_bytes, Ordering::Relaxed);
+    }
+
+    /// So many, if there is a bound.
+    fn max_bytes(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|max| *max != u64::MAX)
+    }
+
+    /// What one file may have of it.
+    pub(super) fn file_max(&self) -> u64 {
+        self.max_bytes().map_or(u64::MAX, Self::file_max_of)
+    }
+
+    /// What one file may have where all together may have `max_bytes`.
+    #[must_use]
+    pub const fn file_max_of(max_bytes: u64) -> u64 {
+        max_bytes / 4
+    }
+}
+
+/// Deletes files of one recording.
+#[derive(Debug)]
+pub(super) struct Deleter {
+    retention: Arc<Retention>,
+    /// Length of all sealed files, once it is known.
+    sealed_bytes: Option<u64>,
+    /// When a deletion was last refused.
+    complained: Option<Instant>,
+}
+
+impl Deleter {
+    pub(super) const fn new(retention: Arc<Retention>) -> Self {
+        Self {
+            retention,
+            sealed_bytes: None,
+            complained: None,
+        }
+    }
+
+    /// A file was sealed: the length of all sealed files is another.
+    pub(super) const fn sealed(&mut self) {
+        self.sealed_bytes = None;
+    }
+
+    /// Deletes the oldest sealed files, and originals of repaired ones, while all of them, and the open one, take more
+    /// than they may. Nothing waits for a file that cannot be deleted: what is received is still to be synced.
+    pub(super) fn apply(&mut self, folder: &dyn Folder, stats: &Stats, open_len: u64) {
+        let Some(max_bytes) = self.retention.max_bytes() else {
+            return;
+        };
+        let fits = |sealed_bytes| sealed_bytes + open_len <= max_bytes;
+        let is_soon = |at: Instant| at.elapsed() < AGAIN;
+        if self.sealed_bytes.is_some_and(fits) || self.complained.is_some_and(is_soon) {
+            return;
+        }
+        let mut refused = None;
+        let files = folder.list().unwrap_or_else(|error| {
+            refused = Some(error);
+            Vec::new()
+        });
+        let mut sealed: Vec<_> = files
+            .into_iter()
+            .filter(|(name, _)| matches!(filename::state(name), Some(State::Sealed | State::Lost)))
+            .collect();
+        // Of one number the original goes first: what was whole in it is in the other.
+        sealed.sort_by_key(|(name, _)| (filename::number(name), filename::is_sealed(name)));
+        let mut total: u64 = sealed.iter().map(|(_, len)| len).sum();
+        for (name, len) in sealed {
+            if fits(total) {
+                break;
+            }
+            match folder.remove(&name) {
+                Ok(()) => {
+                    info!(file = %name, bytes = len, "recording: deleted, to keep to --record-max-bytes");
+                    stats.deleted(1, len);
+                }
+                // Somebody else has removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    refused = Some(error);
+                    continue;
+                }
+            }
+            total -= len;
+        }
+        self.sealed_bytes = refused.is_none().then_some(total);
+        if let Some(error) = &refused {
+            stats.write_error(error);
+            if self.complained.is_none() {
+                warn!(
+                    "recording: cannot delete what is over --record-max-bytes: {error}; the recording goes on, tried again every second"
+                );
+            }
+        }
+        self.complained = refused.map(|_| Instant::now());
+    }
+}

@@ -1,0 +1,223 @@
+//! Makes files durable while others are written: group commits and sealing, on a thread of their own.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tracing::{error, warn};
+
+use crate::error::LogError;
+use crate::format::filename;
+use crate::write::active::{CommitCounts, SegmentFile};
+use crate::write::retention::Deleter;
+use crate::write::retry::LogContext;
+use crate::write::storage::Folder;
+
+/// Jobs that may wait. A disk that is further behind holds the writer back.
+const JOBS: usize = 4;
+/// Something to do for a file.
+#[derive(Debug)]
+enum Job {
+    Commit(Arc<SegmentFile>, CommitCounts),
+    Seal(Arc<SegmentFile>, CommitCounts),
+}
+
+/// The thread that syncs.
+#[derive(Debug)]
+pub struct SyncThread {
+    jobs: mpsc::SyncSender<Job>,
+    waiting: Arc<AtomicUsize>,
+    done: Arc<OnDone>,
+    thread: JoinHandle<Result<(), LogError>>,
+}
+
+impl SyncThread {
+    /// Starts it.
+    #[must_use]
+    pub fn start(context: Arc<LogContext>) -> Self {
+        let (jobs, queue) = mpsc::sync_channel(JOBS);
+        let waiting = Arc::<AtomicUsize>::default();
+        let done = Arc::<OnDone>::default();
+        let worker = Worker {
+            deleter: Deleter::new(Arc::clone(&context.retention)),
+            context,
+        };
+        let thread = {
+            let (waiting, done) = (Arc::clone(&waiting), Arc::clone(&done));
+            std::thread::spawn(move || worker.run(&queue, &waiting, &done))
+        };
+        Self {
+            jobs,
+            waiting,
+            done,
+            thread,
+        }
+    }
+
+    /// Whether a job would be begun at once.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
+    }
+
+    /// Calls `wake` when a job is done. The first call counts.
+    pub fn on_done(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.done.0.set(wake);
+    }
+
+    /// Whether nothing is synced any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Has what was written to a file synced.
+    ///
+    /// # Errors
+    /// [`LogError::GaveUp`].
+    pub fn commit(&self, file: &Arc<SegmentFile>, counts: CommitCounts) -> Result<(), LogError> {
+        self.push(Job::Commit(Arc::clone(file), counts))
+    }
+
+    /// Has a file that is complete synced and given its name.
+    ///
+    /// # Errors
+    /// [`LogError::GaveUp`].
+    pub fn seal(&self, file: &Arc<SegmentFile>, counts: CommitCounts) -> Result<(), LogError> {
+        self.push(Job::Seal(Arc::clone(file), counts))
+    }
+
+    /// Waits until all jobs are done.
+    ///
+    /// # Errors
+    /// [`LogError::GaveUp`].
+    pub fn finish(self) -> Result<(), LogError> {
+        drop(self.jobs);
+        match self.thread.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    fn push(&self, job: Job) -> Result<(), LogError> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        self.jobs.send(job).map_err(|_| LogError::GaveUp)
+    }
+}
+
+/// Called when a job is done.
+#[derive(Default)]
+struct OnDone(OnceLock<Box<dyn Fn() + Send + Sync>>);
+
+impl OnDone {
+    fn call(&self) {
+        if let Some(wake) = self.0.get() {
+            wake();
+        }
+    }
+}
+
+impl fmt::Debug for OnDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnDone")
+            .field(&self.0.get().is_some())
+            .finish()
+    }
+}
+
+struct Worker {
+    context: Arc<LogContext>,
+    deleter: Deleter,
+}
+
+impl Worker {
+    fn run(
+        mut self,
+        jobs: &mpsc::Receiver<Job>,
+        waiting: &AtomicUsize,
+        done: &OnDone,
+    ) -> Result<(), LogError> {
+        // Files whose name is on the disk: only of the present one, the syncs say so.
+        let mut named = None;
+        for job in jobs {
+            let (Job::Commit(file, counts) | Job::Seal(file, counts)) = &job;
+            let is_named = named.as_ref().is_some_and(|named| Arc::ptr_eq(named, file));
+            if !is_named {
+                self.context
+                    .retry("sync the folder", || self.context.folder.sync())?;
+                named = Some(Arc::clone(file));
+            }
+            self.sync(file, *counts);
+            let open_len = match job {
+                Job::Commit(..) => file.len.load(Ordering::Relaxed),
+                // It is among the sealed ones now.
+                Job::Seal(..) => {
+                    self.seal(file)?;
+                    0
+                }
+            };
+            self.deleter
+                .apply(&*self.context.folder, &self.context.stats, open_len);
+            waiting.fetch_sub(1, Ordering::AcqRel);
+            done.call();
+        }
+        Ok(())
+    }
+
+    fn sync(&self, file: &SegmentFile, counts: CommitCounts) {
+        let begun = Instant::now();
+        match file.file.sync() {
+            // What was lost once is not found by a sync that succeeds.
+            Ok(()) if file.broken.load(Ordering::Acquire) => {}
+            Ok(()) => {
+                let CommitCounts {
+                    chunks,
+                    blocks,
+                    bytes,
+                } = counts;
+                self.context
+                    .stats
+                    .synced(chunks, blocks, bytes, begun.elapsed());
+            }
+            Err(error) => {
+                self.context.stats.write_error(&error);
+                file.broken.store(true, Ordering::Release);
+                let (file, blocks) = (&file.name, counts.blocks);
+                error!(%file, blocks, "recording: cannot sync: {error}; these blocks may be lost, the next are written to a new file");
+            }
+        }
+    }
+
+    fn seal(&mut self, file: &SegmentFile) -> Result<(), LogError> {
+        let LogContext { folder, stats, .. } = &*self.context;
+        let name = &file.name;
+        if file.broken.load(Ordering::Acquire) {
+            warn!(file = %name, "recording: left unsealed; the next start repairs it");
+            return Ok(());
+        }
+        let from = filename::part(name);
+        let is_renamed =
+            self.context
+                .retry("rename a file", || match folder.rename(&from, name) {
+                    Err(error) if is_gone(&**folder, &from, &error) => Ok(false),
+                    renamed => renamed.map(|()| true),
+                })?;
+        self.context.retry("sync the folder", || folder.sync())?;
+        if is_renamed {
+            stats.sealed();
+        } else {
+            warn!(file = %from, "recording: somebody has taken this file away");
+        }
+        self.deleter.sealed();
+        Ok(())
+    }
+}
+
+/// Whether a file cannot be renamed because there is none of this name, in a folder that is there.
+fn is_gone(folder: &dyn Folder, name: &str, error: &io::Error) -> bool {
+    let is_missing = |files: Vec<(String, u64)>| files.iter().all(|(other, _)| other != name);
+    error.kind() == io::ErrorKind::NotFound && folder.list().is_ok_and(is_missing)
+}

@@ -1,0 +1,492 @@
+//! Stored events as JSON: the messages of [`EVENTS_TOPIC`](blocksd_recording::format::record::EVENTS_TOPIC), and lines of
+//! `--output json`. Start with [`Note`].
+//!
+//! Recordings hold this format. A change that an older reader would misread needs a new [`VERSION`]; new events and new
+//! members do not, since readers pass over those that they do not know.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use framing_core::{Fault, Part};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::engine::event::{Event, Peer, Position, Reason, Suppressed};
+
+/// The version of the format, in the metadata of the channel under [`VERSION_KEY`]. Channels of earlier recordings have
+/// none, and hold version 1.
+pub const VERSION: &str = "1";
+/// The key of the version in the metadata of the channel.
+pub const VERSION_KEY: &str = "version";
+
+/// An event besides payload.
+///
+/// ```
+/// use host_daemon::recorded::note::Note;
+///
+/// let json = r#"{"event":"end","conn":3,"device":"imu","time":"2026-11-27T12:00:00.000000000Z","blocks":7}"#;
+/// let note: Note = serde_json::from_str(json).unwrap();
+/// assert!(matches!(note, Note::End { blocks: 7, .. }));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Note<'a> {
+    /// A connection was accepted.
+    Open {
+        /// Origin and time.
+        #[serde(flatten)]
+        head: Head<'a>,
+        /// The other end: an address, or the name of a local listener.
+        peer: Cow<'a, str>,
+    },
+    /// Part of a message. Its bytes are in the message before, or in further members of the line.
+    Piece {
+        /// Origin, time, and the number of the whole message.
+        #[serde(flatten)]
+        head: Head<'a>,
+        /// Offset of the piece in the message, in bytes.
+        #[serde(default)]
+        offset: u64,
+        /// Length of the piece, in bytes.
+        #[serde(default)]
+        len: usize,
+        /// The piece begins the message.
+        #[serde(default)]
+        first: bool,
+        /// The piece ends the message.
+        #[serde(default)]
+        last: bool,
+    },
+    /// A series was ended by its mark.
+    End {
+        /// Origin and time.
+        #[serde(flatten)]
+        head: Head<'a>,
+        /// Messages in the series.
+        blocks: u64,
+    },
+    /// A message was refused.
+    Fault {
+        /// Origin and time.
+        #[serde(flatten)]
+        head: Head<'a>,
+        /// The reason.
+        #[serde(flatten)]
+        fault: FaultNote,
+    },
+    /// A connection has ended.
+    Close {
+        /// Origin and time.
+        #[serde(flatten)]
+        head: Head<'a>,
+        /// Whole messages of the connection.
+        blocks: u64,
+        /// Bytes of payload in them, and in pieces.
+        bytes: u64,
+        /// The word for the reason: any text, so that a reason of a later version does not hide the close.
+        reason: Cow<'a, str>,
+    },
+    /// Counts of events that are not recorded one by one.
+    Suppressed {
+        /// Origin and time, and the number of the first empty message.
+        #[serde(flatten)]
+        head: Head<'a>,
+        /// The counts.
+        #[serde(flatten)]
+        counts: Counts,
+    },
+}
+
+/// The members that every event begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head<'a> {
+    /// Connection and device.
+    #[serde(flatten)]
+    pub origin: Origin<'a>,
+    /// A sequence number of the device, if the event has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// When it happened. Not read: the message that holds the event has the time too.
+    #[serde(skip_deserializing)]
+    pub time: Time,
+}
+
+/// The connection and the device of an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin<'a> {
+    /// Number of the connection. None if a recording does not say, or for more than one connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conn: Option<u64>,
+    /// The device. None for more than one device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Cow<'a, str>>,
+}
+
+/// Why a message was refused, with figures: a [`Fault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "snake_case")]
+pub enum FaultNote {
+    /// [`Fault::TooLong`].
+    TooLong {
+        /// Declared length, in bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        declared: Option<u32>,
+        /// Longest message that was allowed, in bytes.
+        limit: u32,
+        /// The message was also too long to be skipped.
+        lost: bool,
+    },
+    /// [`Fault::BadLength`].
+    BadLength {
+        /// The byte that cannot stand there.
+        found: u8,
+        /// Its offset from the start of the length.
+        offset: u8,
+    },
+    /// [`Fault::BadEnding`] or [`Fault::EarlyEnd`].
+    BadEnding(Ending),
+    /// [`Fault::Truncated`].
+    Truncated {
+        /// Bytes of the part that were received.
+        have: u32,
+        /// Bytes that the part needs.
+        want: u32,
+        /// The part.
+        r#where: PartNote,
+    },
+}
+
+/// How the end of a message was wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Ending {
+    /// The end came early.
+    Early {
+        /// Bytes that were still to come.
+        missing: u8,
+    },
+    /// Another byte stood in its place.
+    Other {
+        /// The byte that ends a message.
+        want: u8,
+        /// The byte that came.
+        found: u8,
+    },
+}
+
+/// A part of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartNote {
+    /// The length before the payload.
+    Header,
+    /// The payload.
+    Payload,
+    /// What ends the message or the series; also a part that a later version knows.
+    #[serde(other)]
+    End,
+}
+
+/// Counts of a [`Suppressed`]. Those that are zero are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// When the first event was received.
+    pub since: Time,
+    /// Connections without payload.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub connections: u64,
+    /// Empty messages.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub empty: u64,
+    /// Ends of empty series.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ends: u64,
+    /// Faults of each kind, in the order of [`FaultKind::ALL`](crate::engine::counters::FaultKind::ALL).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub too_long: u64,
+    /// See `too_long`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bad_length: u64,
+    /// See `too_long`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bad_ending: u64,
+    /// See `too_long`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub truncated: u64,
+    /// See `too_long`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub undecodable: u64,
+}
+
+/// A time as in RFC 3339, in UTC, with nine digits after the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(pub SystemTime);
+
+impl<'a> Note<'a> {
+    /// The event of a connection that was accepted.
+    #[must_use]
+    pub fn open(event: &'a Event, peer: &Peer) -> Self {
+        Self::Open {
+            head: Head::of(event),
+            peer: peer.to_string().into(),
+        }
+    }
+
+    /// The event of a piece of this length, at a position of its connection.
+    #[must_use]
+    pub fn piece(
+        event: &'a Event,
+        position: &Position,
+        len: usize,
+        first: bool,
+        last: bool,
+    ) -> Self {
+        Self::Piece {
+            head: Head {
+                seq: Some(position.seq),
+                ..Head::of(event)
+            },
+            offset: if first { 0 } else { position.offset },
+            len,
+            first,
+            last,
+        }
+    }
+
+    /// The event of the end of a series.
+    #[must_use]
+    pub fn end(event: &'a Event, blocks: u64) -> Self {
+        let head = Head::of(event);
+        Self::End { head, blocks }
+    }
+
+    /// The event of a message that was refused.
+    #[must_use]
+    pub fn fault(event: &'a Event, fault: &Fault) -> Self {
+        Self::Fault {
+            head: Head::of(event),
+            fault: fault.into(),
+        }
+    }
+
+    /// The event of a connection that has ended.
+    #[must_use]
+    pub fn close(event: &'a Event, blocks: u64, bytes: u64, reason: Reason) -> Self {
+        Self::Close {
+            head: Head::of(event),
+            blocks,
+            bytes,
+            reason: reason.as_str().into(),
+        }
+    }
+
+    /// The event of events that are counted only.
+    #[must_use]
+    pub fn suppressed(event: &'a Event, sums: &Suppressed) -> Self {
+        Self::Suppressed {
+            head: Head {
+                seq: sums.seq,
+                ..Head::of(event)
+            },
+            counts: sums.into(),
+        }
+    }
+
+    /// Appends the event as a JSON object.
+    ///
+    /// # Errors
+    /// None: memory takes it.
+    pub fn write(&self, to: &mut Vec<u8>) -> io::Result<()> {
+        Ok(serde_json::to_writer(to, self)?)
+    }
+
+    /// The members that every event has.
+    #[must_use]
+    pub const fn head(&self) -> &Head<'a> {
+        match self {
+            Self::Open { head, .. }
+            | Self::Piece { head, .. }
+            | Self::End { head, .. }
+            | Self::Fault { head, .. }
+            | Self::Close { head, .. }
+            | Self::Suppressed { head, .. } => head,
+        }
+    }
+}
+
+impl<'a> Head<'a> {
+    /// Of an event, without a sequence number.
+    #[must_use]
+    pub fn of(event: &'a Event) -> Self {
+        let source = &*event.source;
+        let device =
+            (source.conn != 0 || !source.device.is_empty()).then(|| (&*source.device).into());
+        Self {
+            origin: Origin {
+                conn: (source.conn != 0).then_some(source.conn),
+                device,
+            },
+            seq: None,
+            time: Time(event.time),
+        }
+    }
+
+    /// The text of an object of this kind before its sequence number, and the text after it up to the time.
+    ///
+    /// # Errors
+    /// None: memory takes it.
+    pub fn around_seq(&self, event: &str) -> io::Result<(String, String)> {
+        #[derive(Serialize)]
+        struct Before<'a> {
+            event: &'a str,
+            #[serde(flatten)]
+            origin: &'a Origin<'a>,
+        }
+        let origin = &self.origin;
+        let mut before = serde_json::to_string(&Before { event, origin })?;
+        before.pop();
+        before += r#","seq":"#;
+        Ok((before, format!(r#","time":"{}""#, self.time)))
+    }
+}
+
+impl From<&Fault> for FaultNote {
+    fn from(fault: &Fault) -> Self {
+        match *fault {
+            Fault::BadLength { found, offset } => Self::BadLength { found, offset },
+            Fault::BadEnding { want, found } => Self::BadEnding(Ending::Other { want, found }),
+            Fault::EarlyEnd { missing } => Self::BadEnding(Ending::Early { missing }),
+            Fault::Truncated { part, have, want } => Self::Truncated {
+                have,
+                want,
+                r#where: match part {
+                    Part::Header => PartNote::Header,
+                    Part::Payload => PartNote::Payload,
+                    Part::End => PartNote::End,
+                },
+            },
+            Fault::TooLong {
+                declared,
+                limit,
+                lost,
+            } => Self::TooLong {
+                declared,
+                limit,
+                lost,
+            },
+            // A fault that the core may have some day: counted as too long, too.
+            _ => Self::TooLong {
+                declared: None,
+                limit: 0,
+                lost: false,
+            },
+        }
+    }
+}
+
+impl From<FaultNote> for Fault {
+    fn from(note: FaultNote) -> Self {
+        match note {
+            FaultNote::TooLong {
+                declared,
+                limit,
+                lost,
+            } => Self::TooLong {
+                declared,
+                limit,
+                lost,
+            },
+            FaultNote::BadLength { found, offset } => Self::BadLength { found, offset },
+            FaultNote::BadEnding(Ending::Early { missing }) => Self::EarlyEnd { missing },
+            FaultNote::BadEnding(Ending::Other { want, found }) => Self::BadEnding { want, found },
+            FaultNote::Truncated {
+                have,
+                want,
+                r#where,
+            } => Self::Truncated {
+                part: match r#where {
+                    PartNote::Header => Part::Header,
+                    PartNote::Payload => Part::Payload,
+                    PartNote::End => Part::End,
+                },
+                have,
+                want,
+            },
+        }
+    }
+}
+
+impl From<&Suppressed> for Counts {
+    fn from(sums: &Suppressed) -> Self {
+        let [too_long, bad_length, bad_ending, truncated, undecodable] = sums.faults;
+        Self {
+            since: Time(sums.since),
+            connections: sums.connections,
+            empty: sums.empty,
+            ends: sums.ends,
+            too_long,
+            bad_length,
+            bad_ending,
+            truncated,
+            undecodable,
+        }
+    }
+}
+
+impl Counts {
+    /// The counts as the engine has them.
+    #[must_use]
+    pub const fn suppressed(&self, seq: Option<u64>) -> Suppressed {
+        Suppressed {
+            since: self.since.0,
+            seq,
+            connections: self.connections,
+            empty: self.empty,
+            ends: self.ends,
+            faults: [
+                self.too_long,
+                self.bad_length,
+                self.bad_ending,
+                self.truncated,
+                self.undecodable,
+            ],
+        }
+    }
+}
+
+impl Default for Time {
+    fn default() -> Self {
+        Self(UNIX_EPOCH)
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = Timestamp::try_from(self.0).unwrap_or(Timestamp::UNIX_EPOCH);
+        write!(f, "{time:.9}")
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(from)?;
+        let time: Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Self(time.into()))
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}

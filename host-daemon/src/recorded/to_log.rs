@@ -1,0 +1,331 @@
+//! Writes events to a log: [`EventWriter`]. The inverse is [`from_log`](crate::recorded::from_log).
+
+mod batch;
+mod held;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::engine::event::{Event, Source, What};
+use crate::recorded::budget::{Account, Budget};
+use crate::recorded::note::{Note, VERSION, VERSION_KEY};
+use blocksd_recording::error::LogError;
+use blocksd_recording::format::record::{DEVICE, EVENTS_TOPIC, Kind, UNRECORDED};
+use blocksd_recording::write::log::{Channel, Log};
+use blocksd_recording::write::segment::{ChannelSpec, SchemaSpec};
+
+/// The messages of [`EVENTS_TOPIC`], as a JSON schema.
+const EVENTS_SCHEMA: &str = r#"{"type":"object","properties":{"event":{"type":"string"},"conn":{"type":"integer"},"device":{"type":"string"},"time":{"type":"string","format":"date-time"}},"required":["event","time"]}"#;
+
+/// Writes events to a log: messages to the channels of their devices, all else as [`Note`]s to one channel.
+#[derive(Debug)]
+pub struct EventWriter {
+    log: Log,
+    devices: HashMap<Arc<str>, Device>,
+    conns: HashMap<u64, Conn>,
+    budget: Budget,
+    /// The channel of notes.
+    events: Channel,
+    event_sequence: u32,
+    json: Vec<u8>,
+    /// Messages that were given to it.
+    given: u64,
+    /// Those of events that were not begun, since there was no file for them.
+    unwritten: u64,
+}
+
+/// The state of a device.
+#[derive(Debug, Default)]
+struct Device {
+    blocks: u32,
+    pieces: u32,
+    conns: usize,
+    /// [`Log::next_number`] when it was last written to.
+    file: u64,
+}
+
+/// The state of a connection.
+#[derive(Debug, Default)]
+struct Conn {
+    channels: Channels,
+    account: Account,
+}
+
+/// The channels of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Channels {
+    blocks: Channel,
+    pieces: Channel,
+    /// The open of the connection is recorded.
+    has_open: bool,
+}
+
+impl Channels {
+    /// Not known yet.
+    fn new(has_open: bool) -> Self {
+        Self {
+            blocks: Channel::default(),
+            pieces: Channel::default(),
+            has_open,
+        }
+    }
+}
+
+impl Default for Channels {
+    fn default() -> Self {
+        Self::new(true)
+    }
+}
+
+impl EventWriter {
+    /// Writes to this log.
+    #[must_use]
+    pub fn new(log: Log) -> Self {
+        Self {
+            log,
+            devices: HashMap::new(),
+            conns: HashMap::new(),
+            budget: Budget::default(),
+            events: Channel::default(),
+            event_sequence: 0,
+            json: Vec::new(),
+            given: 0,
+            unwritten: 0,
+        }
+    }
+
+    /// Writes an event, or the part of it before the disk failed for good.
+    ///
+    /// # Errors
+    /// [`LogError::GaveUp`].
+    pub fn event(&mut self, event: &Event) -> Result<(), LogError> {
+        let blocks = match &event.what {
+            What::Batch { batch, .. } => batch.blocks().0,
+            _ => 0,
+        };
+        self.given += blocks;
+        let written = self.rotate_if_due().and_then(|()| self.write(event));
+        if written.is_err() && !self.log.has_file() {
+            self.unwritten += blocks;
+        }
+        written
+    }
+
+    /// When [`tick`](Self::tick) has something to do, even if no event comes.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        [self.log.due(), self.budget.due()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Rotates, writes counts and commits as far as that is due.
+    ///
+    /// # Errors
+    /// [`LogError::GaveUp`].
+    pub fn tick(&mut self) -> Result<(), LogError> {
+        self.rotate_if_due()?;
+        if self.budget.due().is_some_and(|due| due <= Instant::now()) {
+            self.write_sums(false)?;
+        }
+        self.log.commit_if_due()
+    }
+
+    /// Begins to make durable all that was given so far. Does not wait.
+    ///
+    /// # Errors
+    /// [`LogError::GaveUp`].
+    pub fn commit(&mut self) -> Result<(), LogError> {
+        self.log.commit()
+    }
+
+    /// The log.
+    #[must_use]
+    pub const fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Messages that were given to it, whether they were written or not.
+    #[must_use]
+    pub const fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// Devices that it remembers: those with connections, and those whose sequence numbers continue.
+    #[must_use]
+    pub fn devices(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Writes the last counts, seals the last file, and waits until all is on the disk.
+    ///
+    /// # Errors
+    /// [`LogError::GaveUp`].
+    pub fn finish(self) -> Result<(), LogError> {
+        self.end().0
+    }
+
+    /// As [`finish`](Self::finish). Also returns how many of the messages that were given to it are certainly in no file:
+    /// not those of a chunk that was written in part, or that was not synced.
+    pub fn end(mut self) -> (Result<(), LogError>, u64) {
+        let counted = match self.budget.due() {
+            Some(_) => self.write_sums(true),
+            None => Ok(()),
+        };
+        let (finished, unwritten) = self.log.end();
+        (counted.and(finished), self.unwritten + unwritten)
+    }
+
+    fn write(&mut self, event: &Event) -> Result<(), LogError> {
+        let source = &event.source;
+        match &event.what {
+            What::Opened { peer } => {
+                let device = Arc::clone(&source.device);
+                self.devices.entry(device).or_default().conns += 1;
+                let account = self.budget.open(event, peer, Instant::now());
+                let is_held = account.is_open_held();
+                let channels = Channels::new(!is_held);
+                self.conns.insert(source.conn, Conn { channels, account });
+                match is_held {
+                    true => Ok(()),
+                    false => self.note(event.time, &Note::open(event, peer)),
+                }
+            }
+            What::Batch { batch, position } => self.batch(event, batch, position),
+            What::Closed {
+                blocks,
+                bytes,
+                reason,
+            } => {
+                let is_recorded = self.closed(event)?;
+                let note = Note::close(event, *blocks, *bytes, *reason);
+                match is_recorded {
+                    true => self.note(event.time, &note),
+                    false => Ok(()),
+                }
+            }
+            What::Suppressed(sums) => self.note(event.time, &Note::suppressed(event, sums)),
+        }
+    }
+
+    /// Removes a connection. Returns whether its close is to be recorded: if its open was.
+    fn closed(&mut self, event: &Event) -> Result<bool, LogError> {
+        let source = &event.source;
+        let mut conn = self.conns.remove(&source.conn).unwrap_or_default();
+        let is_recorded = !conn.account.is_open_held();
+        if is_recorded {
+            let mut blocks = self.next_block(&source.device);
+            // Its open has paid for this.
+            self.write_held(&mut conn, &mut blocks, event.time)?;
+            if let Some(device) = self.devices.get_mut(&source.device) {
+                device.blocks = blocks;
+            }
+        } else if let Some(held) = conn.account.take() {
+            self.budget.total(&held, Instant::now());
+        }
+        if let Some(device) = self.devices.get_mut(&source.device) {
+            device.conns = device.conns.saturating_sub(1);
+            device.file = self.log.next_number();
+            if (device.conns, device.blocks, device.pieces) == (0, 0, 0) {
+                self.devices.remove(&source.device);
+            }
+        }
+        Ok(is_recorded)
+    }
+
+    /// Sequence number of the next message of a device.
+    fn next_block(&self, device: &Arc<str>) -> u32 {
+        self.devices.get(device).map_or(0, |device| device.blocks)
+    }
+
+    fn note(&mut self, time: SystemTime, note: &Note<'_>) -> Result<(), LogError> {
+        self.json.clear();
+        note.write(&mut self.json).map_err(|error: io::Error| {
+            tracing::error!("recording: {error}");
+            LogError::GaveUp
+        })?;
+        let channel = self.log.channel(&mut self.events, events_channel)?;
+        let sequence = self.event_sequence;
+        self.event_sequence = sequence.wrapping_add(1);
+        self.log
+            .append(channel, sequence, nanoseconds(time), &self.json)
+    }
+
+    /// Begins another file if that is due. Devices that were not in the last one, and are gone, are forgotten.
+    fn rotate_if_due(&mut self) -> Result<(), LogError> {
+        if self.log.rotate_if_due()? {
+            let number = self.log.next_number();
+            self.devices
+                .retain(|_, device| device.conns != 0 || device.file == number);
+        }
+        Ok(())
+    }
+}
+
+/// Adds a message of a device, whose next sequence number is `sequence`.
+#[inline]
+fn append_block(
+    log: &mut Log,
+    channels: &mut Channels,
+    source: &Source,
+    sequence: &mut u32,
+    time_ns: u64,
+    bytes: &[u8],
+) -> Result<(), LogError> {
+    let has_open = channels.has_open;
+    let spec = || device_channel(source, Kind::Blocks, has_open);
+    let channel = log.channel(&mut channels.blocks, spec)?;
+    log.append(channel, *sequence, time_ns, bytes)?;
+    *sequence = sequence.wrapping_add(1);
+    Ok(())
+}
+
+/// The channel of a device. The same for connections that differ in nothing. Those whose open is not recorded (`has_open`
+/// is false) have one of their own, so that their messages are not taken for those of another connection.
+fn device_channel(source: &Source, kind: Kind, has_open: bool) -> ChannelSpec {
+    let decode = source.decoder.decoding().as_str();
+    let (name, encoding) = match (kind, decode) {
+        (Kind::Pieces, _) => ("pieces", "raw"),
+        (_, "cbor" | "json") => ("blocks", decode),
+        _ => ("blocks", "raw"),
+    };
+    let mut metadata = BTreeMap::from([
+        ("device".to_owned(), source.device.to_string()),
+        ("framing".to_owned(), source.framing.to_string()),
+        ("decode".to_owned(), decode.to_owned()),
+    ]);
+    if !has_open {
+        metadata.insert(UNRECORDED.0.to_owned(), UNRECORDED.1.to_owned());
+    }
+    ChannelSpec {
+        topic: format!("{DEVICE}{}/{name}", source.device),
+        encoding: encoding.to_owned(),
+        schema: None,
+        metadata,
+        is_counted: kind == Kind::Blocks,
+    }
+}
+
+/// The channel of notes.
+fn events_channel() -> ChannelSpec {
+    ChannelSpec {
+        topic: EVENTS_TOPIC.to_owned(),
+        encoding: "json".to_owned(),
+        schema: Some(SchemaSpec {
+            name: "blocksd.Event".to_owned(),
+            encoding: "jsonschema".to_owned(),
+            data: EVENTS_SCHEMA.into(),
+        }),
+        metadata: BTreeMap::from([(VERSION_KEY.to_owned(), VERSION.to_owned())]),
+        is_counted: false,
+    }
+}
+
+/// Nanoseconds since 1970, as MCAP has them; until the year 2554.
+fn nanoseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,145 @@
+//! Writes a batch: its messages and pieces, and the events between them that the budget allows.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::engine::batch::{Batch, Item};
+use crate::engine::counters::FaultKind;
+use crate::engine::event::{Event, Position};
+use crate::recorded::budget::Evidence;
+use crate::recorded::note::Note;
+use crate::recorded::to_log::{
+    Channels, Conn, EventWriter, append_block, device_channel, nanoseconds,
+};
+use blocksd_recording::error::LogError;
+use blocksd_recording::format::record::Kind;
+
+impl EventWriter {
+    pub(super) fn batch(
+        &mut self,
+        event: &Event,
+        batch: &Batch,
+        position: &Position,
+    ) -> Result<(), LogError> {
+        let source = &*event.source;
+        let conn = self.conns.get_mut(&source.conn).map(std::mem::take);
+        let mut conn = conn.unwrap_or_default();
+        self.budget.earn(&mut conn.account, batch.blocks().1);
+        let device = self.devices.get(&source.device);
+        let (mut blocks, mut pieces) =
+            device.map_or((0, 0), |device| (device.blocks, device.pieces));
+        match batch.only_blocks() {
+            Some(whole) => {
+                let time_ns = nanoseconds(event.time);
+                for bytes in whole {
+                    if bytes.is_empty() || conn.account.is_held() {
+                        self.block(&mut conn, event, &mut blocks, bytes)?;
+                    } else {
+                        let known = &mut conn.channels;
+                        append_block(&mut self.log, known, source, &mut blocks, time_ns, bytes)?;
+                    }
+                }
+            }
+            None => {
+                let sequences = (&mut blocks, &mut pieces);
+                self.items(&mut conn, event, batch, *position, sequences)?;
+            }
+        }
+        conn.account.save();
+        if conn.account.has_empties() && self.budget.pay(&mut conn.account, Instant::now()) {
+            self.write_held(&mut conn, &mut blocks, event.time)?;
+        }
+        self.conns.insert(source.conn, conn);
+        let device = match self.devices.get_mut(&source.device) {
+            Some(device) => device,
+            None => self.devices.entry(Arc::clone(&source.device)).or_default(),
+        };
+        let file = self.log.next_number();
+        (device.blocks, device.pieces, device.file) = (blocks, pieces, file);
+        Ok(())
+    }
+
+    /// Writes a message, unless it is empty and held.
+    fn block(
+        &mut self,
+        conn: &mut Conn,
+        event: &Event,
+        sequence: &mut u32,
+        bytes: &[u8],
+    ) -> Result<(), LogError> {
+        if bytes.is_empty() {
+            if !self.admit(conn, event, Evidence::Empty) {
+                return Ok(());
+            }
+        } else if conn.account.is_held() {
+            self.before_payload(conn, sequence, event.time)?;
+        }
+        let (known, time_ns) = (&mut conn.channels, nanoseconds(event.time));
+        append_block(
+            &mut self.log,
+            known,
+            &event.source,
+            sequence,
+            time_ns,
+            bytes,
+        )
+    }
+
+    /// Writes a batch that holds not only messages.
+    fn items(
+        &mut self,
+        conn: &mut Conn,
+        event: &Event,
+        batch: &Batch,
+        mut position: Position,
+        (blocks, pieces): (&mut u32, &mut u32),
+    ) -> Result<(), LogError> {
+        for item in batch.items() {
+            let note = match item {
+                Item::Block(bytes) => {
+                    self.block(conn, event, blocks, bytes)?;
+                    None
+                }
+                Item::Piece { bytes, first, last } => {
+                    if conn.account.is_held() && !bytes.is_empty() {
+                        self.before_payload(conn, blocks, event.time)?;
+                    }
+                    self.budget.earn(&mut conn.account, bytes.len() as u64);
+                    let Channels {
+                        pieces: known,
+                        has_open,
+                        ..
+                    } = &mut conn.channels;
+                    let spec = || device_channel(&event.source, Kind::Pieces, *has_open);
+                    let channel = self.log.channel(known, spec)?;
+                    let time_ns = nanoseconds(event.time);
+                    self.log.append(channel, *pieces, time_ns, bytes)?;
+                    *pieces = pieces.wrapping_add(1);
+                    let len = bytes.len();
+                    Some(Note::piece(event, &position, len, first, last))
+                }
+                Item::End => {
+                    let is_recorded = self.admit(conn, event, Evidence::End);
+                    is_recorded.then(|| Note::end(event, position.in_series))
+                }
+                Item::Fault(ref fault) => {
+                    let evidence = Evidence::Fault(FaultKind::of(fault));
+                    if self.admit(conn, event, evidence) {
+                        self.note(event.time, &Note::fault(event, fault))?;
+                    }
+                    None
+                }
+            };
+            if let Some(note) = note {
+                self.note(event.time, &note)?;
+            }
+            position.pass(&item);
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, conn: &mut Conn, event: &Event, evidence: Evidence) -> bool {
+        self.budget
+            .admit(&mut conn.account, event, evidence, Instant::now)
+    }
+}

@@ -1,6 +1,0 @@
-//! The file format: names, records, chunks, and the mark of a file.
-
-pub mod chunk;
-pub mod filename;
-pub mod nonce;
-pub mod record;

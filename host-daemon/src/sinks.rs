@@ -1,0 +1,3 @@
+//! Where events go: the recording.
+
+pub mod recording;
