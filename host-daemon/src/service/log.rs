@@ -67,14 +67,14 @@ pub const VARIABLE: &str = "RUST_LOG";
 type Filter = reload::Handle<EnvFilter, Formatted>;
 type Formatted = fmt::Formatter<DefaultFields, Format, Lines>;
 
-/// What is logged, checked: `info`, or `host_daemon::recording=debug,info`.
+/// What is logged, checked: `info`, or `blocksd_recording=debug,info`.
 ///
 /// # Errors
 /// Where it says nothing that can be logged by.
 pub fn directives(text: &str) -> Result<String, String> {
     let refuse = |part: &str| {
         format!(
-            "`{part}` is not off, error, warn, info, debug, trace or TARGET=LEVEL, as in host_daemon::recording=debug,info"
+            "`{part}` is not off, error, warn, info, debug, trace or TARGET=LEVEL, as in blocksd_recording=debug,info"
         )
     };
     for part in text.split(',') {
