@@ -70,7 +70,22 @@ impl Lock {
         let there = there.unwrap_or_else(|| Path::new("."));
         let tried = there.metadata().and_then(|_| tempfile::tempfile_in(there));
         tried.map_err(|error| folder_failure(path, error))?;
-        repair::check_lock(path).map_err(of_folder)
+        // Whether the file system could have the names that are to be made.
+        for name in path.strip_prefix(there).unwrap_or(path).components() {
+            if let Err(error) = there.join(name).symlink_metadata()
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(folder_failure(path, error));
+            }
+        }
+        repair::check_lock(path).map_err(of_folder)?;
+        // The numbers of its files are looked up at the start.
+        match fs::read_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(folder_failure(path, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Seals what a crash has left torn. A file that cannot be repaired now stays as it is, until the next start.
