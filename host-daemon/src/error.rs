@@ -150,7 +150,7 @@ pub enum Failure {
     /// A command failed after a part of its work.
     Partly {
         /// Why it failed.
-        failure: Box<Failure>,
+        failure: Box<Self>,
         /// What it had done.
         done: String,
     },

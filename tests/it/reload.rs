@@ -366,7 +366,7 @@ fn assert_lines(said: &str, wanted: &[&str]) {
         .map(|(_, line)| line)
         .collect();
     let is_last = |line: &&str| line.contains("was read again") || line.contains("refused");
-    let end = logged.iter().skip(1).position(|line| is_last(line));
+    let end = logged.iter().skip(1).position(is_last);
     logged.truncate(end.map_or(logged.len(), |end| end + 1));
     logged.reverse();
     assert_eq!(logged.len(), wanted.len(), "{logged:#?}, not {wanted:#?}");

@@ -276,7 +276,7 @@ fn check_config_and_serve_agree_for_a_user_that_owns_nothing() {
     if code != Some(0) {
         skipped(
             "check_config_and_serve_agree_for_a_user_that_owns_nothing",
-            &format!("this user cannot become another: {said}"),
+            format!("this user cannot become another: {said}"),
         );
         return;
     }
