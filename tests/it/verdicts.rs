@@ -1,10 +1,12 @@
 //! `check-config` gives the verdict and the exit code of `serve`, on the same machine, with the same file.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use tempfile::TempDir;
 use tests::process::{blocksd, finish};
+use tests::skip::skipped;
 
 /// What is there before the start (a shell script), the configuration, and the exit code of both.
 const CASES: &[(&str, &str, i32)] = &[
@@ -196,14 +198,100 @@ const CASES: &[(&str, &str, i32)] = &[
     ),
 ];
 
+/// The same for a user that owns nothing, in a folder that all may write to.
+const CASES_OF_NOBODY: &[(&str, &str, i32)] = &[
+    ("", "listen = \"127.0.0.1:0\"\nrecord = \"rec\"", 0),
+    (
+        "mkdir -m 777 rec",
+        "listen = \"127.0.0.1:0\"\nrecord = \"rec\"",
+        0,
+    ),
+    (
+        "mkdir -m 755 rec",
+        "listen = \"127.0.0.1:0\"\nrecord = \"rec\"",
+        2,
+    ),
+    (
+        "mkdir -m 700 d",
+        "listen = \"127.0.0.1:0\"\nrecord = \"d/rec\"",
+        2,
+    ),
+    // May be written to, but not listed.
+    (
+        "mkdir -m 733 rec",
+        "listen = \"127.0.0.1:0\"\nrecord = \"rec\"",
+        2,
+    ),
+    (
+        "mkdir -m 733 d",
+        "listen = \"127.0.0.1:0\"\nrecord = \"d/rec\"",
+        0,
+    ),
+    (
+        "mkdir -m 777 rec; touch rec/blocksd.lock",
+        "listen = \"127.0.0.1:0\"\nrecord = \"rec\"",
+        2,
+    ),
+    ("mkdir -m 700 d", "listen = \"unix:d/s.sock\"", 2),
+    ("mkdir -m 755 d", "listen = \"unix:d/s.sock\"", 2),
+    ("mkdir -m 733 d", "listen = \"unix:d/s.sock\"", 0),
+    (
+        "touch f; chmod 000 f",
+        "listen = \"127.0.0.1:0\"\nreply = \"f\"",
+        2,
+    ),
+    (
+        "touch f; chmod 000 f",
+        "listen = \"127.0.0.1:0\"\ndecode = \"defmt:f\"",
+        2,
+    ),
+];
+
 #[test]
 fn check_config_and_serve_agree() {
+    assert_agree(CASES, &[]);
+    // Names that no file system takes, alone and in a folder that is to be made.
+    let long = "y".repeat(300);
+    for record in [
+        long.clone(),
+        format!("a/{long}"),
+        format!("a/b/../{long}/c"),
+    ] {
+        let config = format!("listen = \"127.0.0.1:0\"\nrecord = \"{record}\"");
+        assert_agree(&[("", &config, 2)], &[]);
+    }
+}
+
+#[test]
+fn check_config_and_serve_agree_for_a_user_that_owns_nothing() {
+    let nobody = [
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+    ];
+    let (code, said) = verdict("", "", &nobody, &["--version"]);
+    if code != Some(0) {
+        skipped(
+            "check_config_and_serve_agree_for_a_user_that_owns_nothing",
+            format!("this user cannot become another: {said}"),
+        );
+        return;
+    }
+    assert_agree(CASES_OF_NOBODY, &nobody);
+}
+
+#[track_caller]
+fn assert_agree(cases: &[(&str, &str, i32)], prefix: &[&str]) {
     let mut wrong = Vec::new();
-    for (script, config, want) in CASES {
-        let checked = verdict(script, config, &["check-config", "blocksd.toml"]);
+    for (script, config, want) in cases {
+        let checked = verdict(script, config, prefix, &["check-config", "blocksd.toml"]);
         let served = verdict(
             script,
             config,
+            prefix,
             &[
                 "serve",
                 "--config",
@@ -224,8 +312,10 @@ fn check_config_and_serve_agree() {
 }
 
 /// The exit code of a command in a fresh folder, and its last line on standard error.
-fn verdict(script: &str, config: &str, args: &[&str]) -> (Option<i32>, String) {
+fn verdict(script: &str, config: &str, prefix: &[&str], args: &[&str]) -> (Option<i32>, String) {
     let folder = TempDir::new().unwrap();
+    let all = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(folder.path(), all).unwrap();
     let mut shell = Command::new("sh");
     let made = shell
         .current_dir(folder.path())
@@ -234,8 +324,12 @@ fn verdict(script: &str, config: &str, args: &[&str]) -> (Option<i32>, String) {
     assert!(made.unwrap().success(), "{script}");
     fs::write(folder.path().join("blocksd.toml"), config).unwrap();
     // A command that hangs ends with 124.
-    let mut command = Command::new("timeout");
-    command.arg("10").arg(blocksd(&[]).get_program()).args(args);
+    let words = [prefix, &["timeout", "10"]].concat();
+    let mut command = Command::new(words[0]);
+    command
+        .args(&words[1..])
+        .arg(blocksd(&[]).get_program())
+        .args(args);
     command.current_dir(folder.path());
     let ended = finish(command, b"");
     let last = ended.stderr.lines().last().unwrap_or_default().to_owned();

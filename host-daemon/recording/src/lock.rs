@@ -46,7 +46,22 @@ impl Lock {
         let there = there.unwrap_or_else(|| Path::new("."));
         let tried = there.metadata().and_then(|_| tempfile::tempfile_in(there));
         tried.map_err(|error| Error::folder(path, error))?;
-        check_lock(path).map_err(of_folder)
+        // Whether the file system could have the names that are to be made.
+        for name in path.strip_prefix(there).unwrap_or(path).components() {
+            if let Err(error) = there.join(name).symlink_metadata()
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(Error::folder(path, error));
+            }
+        }
+        check_lock(path).map_err(of_folder)?;
+        // The numbers of its files are looked up at the start.
+        match fs::read_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::folder(path, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The folder.
