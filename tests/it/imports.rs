@@ -29,7 +29,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("engine!", &["engine"]),
     // Events, batches, the pool, permits, counters.
     ("engine", &[]),
-    ("engine::listen", &["engine"]),
+    ("engine::listen", &["engine", "path"]),
     ("engine::sink", &["engine"]),
     (
         "engine::connection",
@@ -57,13 +57,19 @@ const RULES: &[(&str, &[&str])] = &[
             "recording::read",
             "recording::write",
             "recording::check",
+            "path",
         ],
     ),
     // The lock and the error.
     ("recording", &["recording::format"]),
     ("recording::format", &["recording"]),
     ("recording::write", &["recording", "recording::format"]),
-    ("recording::read", &["recording", "recording::format"]),
+    (
+        "recording::read",
+        &["recording", "recording::format", "path"],
+    ),
+    // Depends on nothing.
+    ("path", &[]),
     (
         "recording::check",
         &["recording", "recording::format", "recording::read"],

@@ -29,6 +29,8 @@ mod crash;
 mod decode;
 #[cfg(feature = "daemon")]
 mod demo;
+#[cfg(feature = "daemon")]
+mod descriptors;
 mod differential;
 #[cfg(feature = "daemon")]
 mod exhaustion;

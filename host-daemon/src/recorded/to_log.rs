@@ -32,6 +32,8 @@ pub struct EventWriter {
     json: Vec<u8>,
     /// Messages that were given to it.
     given: u64,
+    /// Messages that were never handed to the log.
+    unwritten: u64,
 }
 
 /// The state of a device.
@@ -71,6 +73,7 @@ impl EventWriter {
             event_sequence: 0,
             json: Vec::new(),
             given: 0,
+            unwritten: 0,
         }
     }
 
@@ -79,11 +82,21 @@ impl EventWriter {
     /// # Errors
     /// [`LogError::GaveUp`].
     pub fn event(&mut self, event: &Event) -> Result<(), LogError> {
-        if let What::Batch { batch, .. } = &event.what {
-            self.given += batch.blocks().0;
+        let blocks = match &event.what {
+            What::Batch { batch, .. } => batch.blocks().0,
+            _ => 0,
+        };
+        self.given += blocks;
+        let mut had_file = false;
+        let written = self.rotate_if_due().and_then(|()| {
+            had_file = self.log.has_file();
+            self.write(event)
+        });
+        // No file was there, and none could be begun.
+        if written.is_err() && !had_file && !self.log.has_file() {
+            self.unwritten += blocks;
         }
-        self.rotate_if_due()?;
-        self.write(event)
+        written
     }
 
     /// When [`tick`](Self::tick) has something to do, even if no event comes.
@@ -137,13 +150,19 @@ impl EventWriter {
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
-    pub fn finish(mut self) -> Result<(), LogError> {
+    pub fn finish(self) -> Result<(), LogError> {
+        self.end().0
+    }
+
+    /// As [`finish`](Self::finish). Also returns how many of the messages that were given to it are certainly in no
+    /// file: not those of a chunk that was written in part, or that was not synced.
+    pub fn end(mut self) -> (Result<(), LogError>, u64) {
         let counted = match self.budget.due() {
             Some(_) => self.write_sums(true),
             None => Ok(()),
         };
-        let finished = self.log.finish();
-        counted.and(finished)
+        let (finished, unwritten) = self.log.end();
+        (counted.and(finished), self.unwritten + unwritten)
     }
 
     fn write(&mut self, event: &Event) -> Result<(), LogError> {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::format::filename::{PART, SEALED, sealed_name};
+use crate::format::filename::{PART, SEALED, parent, sealed_name};
 use crate::lock::is_locked;
 use crate::read::window::Input;
 
@@ -50,9 +50,7 @@ impl Listed {
     /// A file by itself.
     #[must_use]
     pub fn of(path: PathBuf) -> Self {
-        let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
-        let directory = directory.unwrap_or_else(|| Path::new("."));
-        let is_open = sealed_name(&path, PART).is_some() && is_locked(directory);
+        let is_open = sealed_name(&path, PART).is_some() && is_locked(parent(&path));
         Self { path, is_open }
     }
 
