@@ -81,6 +81,11 @@ pub enum Failure {
         /// Of how many.
         of: u64,
     },
+    /// A torn file of which a sound recording cannot be made. It stays as it is.
+    UnsoundRepair {
+        /// The file.
+        path: PathBuf,
+    },
     /// Recordings that are not sound; what is wrong with them was told.
     Unsound {
         /// How many.
@@ -150,7 +155,7 @@ pub enum Failure {
     /// A command failed after a part of its work.
     Partly {
         /// Why it failed.
-        failure: Box<Failure>,
+        failure: Box<Self>,
         /// What it had done.
         done: String,
     },
@@ -255,7 +260,14 @@ impl fmt::Display for Failure {
             Self::Unrepaired { files, of } => {
                 write!(
                     f,
-                    "{files} of {of} torn files could not be repaired; they stay as they are"
+                    "{files} of {of} torn files could not be repaired; they are kept as they are"
+                )
+            }
+            Self::UnsoundRepair { path } => {
+                write!(
+                    f,
+                    "what is whole in {} does not make a sound recording; please report this, and keep the file",
+                    path.display()
                 )
             }
             Self::Unsound { files, of } => write!(f, "{files} of {of} files are not sound"),
@@ -344,6 +356,7 @@ impl From<blocksd_recording::error::Error> for Failure {
                 path,
                 error: source,
             },
+            Error::UnsoundRepair { path } => Self::UnsoundRepair { path },
             Error::Locked { path } => Self::Locked { path },
             error => Self::Io(io::Error::other(error)),
         }

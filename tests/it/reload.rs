@@ -3,10 +3,10 @@
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use tests::notify::Manager;
 use tests::process::{DEADLINE, Process, Server, connect};
 
 /// A daemon with a config file that changes.
@@ -127,7 +127,7 @@ fn new_connections_are_treated_as_the_file_says_now() {
     daemon.connect().write_all(b"\x05four\x00").unwrap();
     daemon.assert_last(4, "four");
     // Time-outs and replies as well.
-    daemon.reload("listen = '127.0.0.1:0,framing=lines'\nidle-timeout = 0.2\nreply = 'receipt'");
+    daemon.reload("listen = '127.0.0.1:0,framing=lines'\nidle-timeout = 2\nreply = 'receipt'");
     let mut idle = daemon.connect();
     idle.write_all(b"five\n").unwrap();
     daemon.assert_last(5, "five");
@@ -216,7 +216,7 @@ fn bounds_on_connections_and_the_level_of_the_log_are_reloaded() {
              max-connections-per-device = {device}\nlog = '{log}'"
         )
     };
-    let mut daemon = Daemon::start(&config(1, 1, "warn"));
+    let mut daemon = Daemon::start(&config(2, 1, "warn"));
     let mut first = daemon.connect();
     first.write_all(b"first\n").unwrap();
     daemon.assert_last(1, "first");
@@ -255,25 +255,10 @@ fn bounds_on_connections_and_the_level_of_the_log_are_reloaded() {
     daemon.assert_last(3, "third");
     drop(second);
     daemon.server.wait_for("close", 1);
-    let before = daemon
-        .server
-        .process
-        .error_text()
-        .matches("refused: ")
-        .count();
+    let process = &daemon.server.process;
+    let before = process.error_text().matches("refused: ").count();
     let _third = daemon.connect();
-    let until = std::time::Instant::now() + DEADLINE;
-    while daemon
-        .server
-        .process
-        .error_text()
-        .matches("refused: ")
-        .count()
-        == before
-    {
-        assert!(std::time::Instant::now() < until);
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    process.wait_for_errors("refused: ", before + 1);
     assert_eq!(daemon.server.stop().0.code, Some(0));
 }
 
@@ -366,7 +351,7 @@ fn assert_lines(said: &str, wanted: &[&str]) {
         .map(|(_, line)| line)
         .collect();
     let is_last = |line: &&str| line.contains("was read again") || line.contains("refused");
-    let end = logged.iter().skip(1).position(|line| is_last(line));
+    let end = logged.iter().skip(1).position(is_last);
     logged.truncate(end.map_or(logged.len(), |end| end + 1));
     logged.reverse();
     assert_eq!(logged.len(), wanted.len(), "{logged:#?}, not {wanted:#?}");
@@ -403,19 +388,11 @@ fn a_limit_of_the_recording_is_reloaded() {
 
 #[test]
 fn a_service_manager_is_told_of_the_reload() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(DEADLINE)).unwrap();
-    let told = || {
-        let mut buffer = [0; 200];
-        let len = manager.recv(&mut buffer).expect("it tells something");
-        String::from_utf8_lossy(&buffer[..len]).into_owned()
-    };
+    let manager = Manager::start();
     let mut daemon = Daemon::with("listen = '127.0.0.1:0'", |command, _| {
-        command.env("NOTIFY_SOCKET", &path);
+        manager.supervise(command);
     });
-    assert_eq!(told(), "READY=1\n");
+    assert_eq!(manager.notification(), "READY=1\n");
     for (config, status) in [
         (
             "listen = '127.0.0.1:0'\nlog = 'debug'",
@@ -424,9 +401,9 @@ fn a_service_manager_is_told_of_the_reload() {
         ("listen = ", "configuration refused"),
     ] {
         daemon.reload(config);
-        let begun = told();
+        let begun = manager.notification();
         assert!(begun.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{begun}");
-        let done = told();
+        let done = manager.notification();
         assert!(done.starts_with(&format!("STATUS={status}")), "{done}");
         assert!(done.ends_with("\nREADY=1\n"), "{done}");
     }

@@ -44,8 +44,9 @@ pub struct Serve {
     /// How connections are treated.
     #[command(flatten)]
     pub options: Options,
-    /// Connections at once. A newcomer gets the place of the longest-silent connection of the device that has most, if
-    /// its own device has fewer; else it is closed at once, and counted.
+    /// Connections at once. A newcomer gets the place of the longest-silent connection of the origin (an IPv4 address, an
+    /// IPv6 /64 network, a local listener) that has most, and there of the device that has most, if its own has fewer;
+    /// else it is closed at once, and counted.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
     pub max_connections: usize,
     /// Connections at once of one device; more are closed at once, and counted. Without: no bound of its own.

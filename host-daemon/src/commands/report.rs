@@ -81,6 +81,8 @@ fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), Failu
                 original,
                 recovered,
             }) => {
+                // Nothing in it is whole.
+                files += u64::from(to.is_none() && original.is_some());
                 let (to, original) = (to.as_deref(), original.as_deref());
                 let line = tell_recovered(out, &from, to, original, &recovered);
                 told = told.and(line);

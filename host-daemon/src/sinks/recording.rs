@@ -59,7 +59,7 @@ pub fn repair(lock: &Lock, stats: &Stats) {
         };
         let (blocks, bytes_lost) = (recovered.blocks, recovered.lost_bytes);
         stats.repaired(blocks, bytes_lost);
-        warn!(file = %from.display(), "recording: a torn file was repaired: {blocks} blocks recovered, {bytes_lost} bytes lost");
+        warn!(file = %from.display(), "recording: a torn file was repaired: {blocks} blocks recovered, {bytes_lost} bytes lost{}", recovered.disorder());
         if let Some(original) = original {
             warn!(file = %original.display(), "recording: the original is kept, since more is lost than an unfinished record");
         }

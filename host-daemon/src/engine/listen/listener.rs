@@ -223,7 +223,7 @@ impl Listener {
         policy: Policy,
     ) -> Self {
         // Each simulation has a clock of its own; what is counted from must lie before all of them.
-        crate::engine::connection::deadline::origin();
+        crate::engine::moment::origin();
         Self {
             socket: Listening::Simulated(connections),
             name: "simulated".into(),
