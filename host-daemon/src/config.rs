@@ -29,11 +29,33 @@ const LISTEN: &str = "listen";
 /// The name of that table.
 const LISTENER: &str = "listener";
 
+/// A command line, completed by the config file that it names.
+#[derive(Debug)]
+pub struct Parsed {
+    /// What is to be done.
+    pub cli: Cli,
+    /// The keys of the file that are not used, since the command line gives these options.
+    pub overridden: Vec<String>,
+}
+
 /// Reads a command line, and the config file that it names, if any.
 ///
 /// # Errors
 /// [`Wrong::Usage`] where the command line cannot be understood, else [`Wrong::Config`].
-pub fn parse(mut command_line: Vec<OsString>) -> Result<Cli, Wrong> {
+pub fn parse(command_line: Vec<OsString>) -> Result<Cli, Wrong> {
+    parse_both(command_line).map(|parsed| parsed.cli)
+}
+
+/// As [`parse`], and returns which keys of the file the command line overrides.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_both(mut command_line: Vec<OsString>) -> Result<Parsed, Wrong> {
+    let alone = |command_line| {
+        let cli = Cli::try_parse_from(command_line).map_err(Wrong::Usage)?;
+        let overridden = Vec::new();
+        Ok(Parsed { cli, overridden })
+    };
     // What a file is to complete need not be complete yet. Help is asked for in the second round as well.
     let given = Cli::command()
         .ignore_errors(true)
@@ -41,21 +63,27 @@ pub fn parse(mut command_line: Vec<OsString>) -> Result<Cli, Wrong> {
     let given = given.ok();
     let given = given.as_ref().and_then(ArgMatches::subcommand);
     let Some((SERVE, given)) = given else {
-        return Cli::try_parse_from(command_line).map_err(Wrong::Usage);
+        return alone(command_line);
     };
     let Some(path) = given.get_one::<PathBuf>(CONFIG).cloned() else {
-        return Cli::try_parse_from(command_line).map_err(Wrong::Usage);
+        return alone(command_line);
     };
     let settings = settings_of(&path)?;
     let is_given = |id: &str| given.value_source(id) == Some(ValueSource::CommandLine);
-    let arguments = settings.iter().filter(|setting| !is_given(&setting.id));
-    let arguments: Vec<_> = arguments
-        .map(|setting| setting.argument.clone().into())
+    let (unused, used): (Vec<_>, Vec<_>) = settings
+        .into_iter()
+        .partition(|setting| is_given(&setting.id));
+    let mut overridden: Vec<_> = unused.iter().map(|setting| setting.key.clone()).collect();
+    // A list is an argument for each of its values.
+    overridden.dedup();
+    let arguments: Vec<_> = used
+        .into_iter()
+        .map(|setting| setting.argument.into())
         .collect();
     let serve = command_line.iter().position(|word| word == SERVE);
     let behind = serve.map_or(command_line.len(), |at| at + 1);
     command_line.splice(behind..behind, arguments);
-    Cli::try_parse_from(command_line).map_err(|error| match error.kind() {
+    let cli = Cli::try_parse_from(command_line).map_err(|error| match error.kind() {
         ErrorKind::ArgumentConflict | ErrorKind::MissingRequiredArgument => {
             Wrong::Config(Box::new(ConfigError {
                 path,
@@ -64,7 +92,8 @@ pub fn parse(mut command_line: Vec<OsString>) -> Result<Cli, Wrong> {
             }))
         }
         _ => Wrong::Usage(error),
-    })
+    })?;
+    Ok(Parsed { cli, overridden })
 }
 
 /// The options that a file gives, completed by what they are without it.
@@ -112,6 +141,8 @@ pub fn one_line(error: &clap::Error) -> String {
 /// An option that the file gives.
 #[derive(Debug, PartialEq, Eq)]
 struct Setting {
+    /// As in the file.
+    key: String,
     /// Of the option in clap.
     id: String,
     /// As on a command line.
@@ -155,17 +186,22 @@ fn settings(text: &str) -> Result<Vec<Setting>, Refusal> {
         if key.get_ref() == LISTENER {
             for listener in tables(value).map_err(refuse)? {
                 settings.push(Setting {
+                    key: LISTENER.to_owned(),
                     id: LISTEN.to_owned(),
                     argument: listener_argument(&serve, listener)?,
                 });
             }
             continue;
         }
+        if key.get_ref() == ADDRESS {
+            return Err(refuse(Reason::Address));
+        }
         let option = find(&serve, key.get_ref());
         let option = option.ok_or_else(|| refuse(Reason::Unknown(near(&serve, key.get_ref()))))?;
         for argument in arguments(option, value.get_ref()).map_err(refuse)? {
             check(&serve, &argument).map_err(refuse)?;
             settings.push(Setting {
+                key: key.get_ref().to_string(),
                 id: option.get_id().to_string(),
                 argument,
             });
@@ -333,9 +369,11 @@ fn listener_argument(serve: &Command, listener: &Spanned<DeValue<'_>>) -> Result
     let options = Options::augment_args(Command::new(LISTENER));
     for (key, value) in own {
         let refuse = |reason| refusal(key, reason);
+        let Some(option) = find(&options, key.get_ref()) else {
+            return Err(refuse(not_of_a_listener(serve, &options, key.get_ref())));
+        };
         let Some(text) = text(value.get_ref(), true) else {
-            let takes = find(&options, key.get_ref()).map_or_else(|| "text".to_owned(), takes);
-            let found = kind(value.get_ref());
+            let (takes, found) = (takes(option), kind(value.get_ref()));
             return Err(refuse(Reason::Type { takes, found }));
         };
         if text.contains(',') {
@@ -343,16 +381,25 @@ fn listener_argument(serve: &Command, listener: &Spanned<DeValue<'_>>) -> Result
         }
         let name = key.get_ref();
         let longer = format!("{argument},{name}={text}");
-        check(serve, &longer).map_err(|reason| {
-            // What is no option of a listener is refused as a part of the argument: say it as of a key.
-            match find(&options, name) {
-                Some(_) => refuse(reason),
-                None => refuse(Reason::Unknown(near(&options, name))),
-            }
-        })?;
+        check(serve, &longer).map_err(refuse)?;
         argument = longer;
     }
     Ok(argument)
+}
+
+/// Why a key may not stand in a table `[[listener]]`.
+fn not_of_a_listener(serve: &Command, options: &Command, key: &str) -> Reason {
+    if key == LISTEN {
+        return Reason::Unknown(Some(ADDRESS.to_owned()));
+    }
+    if find(serve, key).is_some() {
+        return Reason::Global(None);
+    }
+    match (near(options, key), near(serve, key)) {
+        (Some(own), _) => Reason::Unknown(Some(own)),
+        (None, Some(global)) => Reason::Global(Some(global)),
+        (None, None) => Reason::Unknown(None),
+    }
 }
 
 /// The keys of a table in the order of the file.

@@ -81,6 +81,11 @@ pub enum Failure {
         /// Of how many.
         of: u64,
     },
+    /// A torn file of which a sound recording cannot be made. It stays as it is.
+    UnsoundRepair {
+        /// The file.
+        path: PathBuf,
+    },
     /// Recordings that are not sound; what is wrong with them was told.
     Unsound {
         /// How many.
@@ -138,6 +143,24 @@ pub enum Failure {
     },
     /// The connection failed.
     Connection(io::Error),
+    /// An option whose bound depends on other options.
+    OutOfBounds {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        given: u64,
+        /// What it must be, and why.
+        bound: String,
+    },
+    /// A command failed after a part of its work.
+    Partly {
+        /// Why it failed.
+        failure: Box<Self>,
+        /// What it had done.
+        done: String,
+    },
+    /// Standard output cannot be written.
+    Output(io::Error),
     /// Standard output is a pipe that nobody reads: not a failure.
     BrokenPipe,
     /// The reader of standard output is gone, and nothing else keeps what is received.
@@ -146,10 +169,12 @@ pub enum Failure {
     OutputFailed(io::Error),
     /// Standard output did not take the last events in time, and nothing else keeps them.
     OutputStuck,
-    /// The disk did not take what was received.
+    /// The disk did not take all that was received.
     Unrecorded {
-        /// How many blocks were received and are not on the disk, at least.
-        blocks: u64,
+        /// Blocks that were received and are in no file, at least.
+        least: u64,
+        /// The same at most: those that the disk has not confirmed.
+        most: u64,
     },
     /// Any other failure of input or output.
     Io(io::Error),
@@ -172,7 +197,7 @@ impl Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::BrokenPipe
         } else {
-            Self::Io(error)
+            Self::Output(error)
         }
     }
 
@@ -235,7 +260,14 @@ impl fmt::Display for Failure {
             Self::Unrepaired { files, of } => {
                 write!(
                     f,
-                    "{files} of {of} torn files could not be repaired; they stay as they are"
+                    "{files} of {of} torn files could not be repaired; they are kept as they are"
+                )
+            }
+            Self::UnsoundRepair { path } => {
+                write!(
+                    f,
+                    "what is whole in {} does not make a sound recording; please report this, and keep the file",
+                    path.display()
                 )
             }
             Self::Unsound { files, of } => write!(f, "{files} of {of} files are not sound"),
@@ -260,12 +292,14 @@ impl fmt::Display for Failure {
                     path.display()
                 )
             }
-            Self::Unrecorded { blocks } => {
-                write!(
-                    f,
-                    "the disk did not take all: at least {blocks} blocks were received and are not recorded"
-                )
-            }
+            Self::Unrecorded { least: 0, most } => write!(
+                f,
+                "recording incomplete: up to {most} received blocks are not recorded"
+            ),
+            Self::Unrecorded { least, most } => write!(
+                f,
+                "recording incomplete: at least {least} and up to {most} received blocks are not recorded"
+            ),
             Self::Conflict { one, other } => write!(f, "{one} cannot be had with {other}"),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Fault(fault) => fault.fmt(f),
@@ -273,6 +307,13 @@ impl fmt::Display for Failure {
                 write!(f, "socket closed {have} bytes into a {want}-byte message")
             }
             Self::Connection(error) => write!(f, "connection failed: {error}"),
+            Self::OutOfBounds {
+                option,
+                given,
+                bound,
+            } => write!(f, "{option} {given}: {bound}"),
+            Self::Partly { failure, done } => write!(f, "{failure}; {done}"),
+            Self::Output(error) => write!(f, "cannot write standard output: {error}"),
             Self::BrokenPipe => f.write_str("nobody reads the output"),
             Self::OutputClosed => f.write_str(
                 "standard output was closed by its reader, and nothing is recorded: stopped (give --record DIR, or --output none)",
@@ -315,6 +356,7 @@ impl From<blocksd_recording::error::Error> for Failure {
                 path,
                 error: source,
             },
+            Error::UnsoundRepair { path } => Self::UnsoundRepair { path },
             Error::Locked { path } => Self::Locked { path },
             error => Self::Io(io::Error::other(error)),
         }

@@ -17,6 +17,7 @@ pub mod engine;
 pub mod error;
 pub mod http;
 pub mod output;
+pub mod path;
 pub mod payload;
 pub mod recorded;
 pub mod reload;

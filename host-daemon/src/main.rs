@@ -1,7 +1,7 @@
 //! `blocksd`: the command line, signals and exit codes.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -196,7 +196,7 @@ async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result
 
 fn finish_recording(recording: Recording) -> Result<(), Failure> {
     let finished = recording.finish();
-    finished.map_err(|Unrecorded { blocks }| Failure::Unrecorded { blocks })
+    finished.map_err(|Unrecorded { least, most }| Failure::Unrecorded { least, most })
 }
 
 /// What a daemon has once its listeners are open.
@@ -387,9 +387,11 @@ fn usage(error: &clap::Error) -> ExitCode {
             tell(format_args!("{}", error.render()));
             return ExitCode::from(2);
         }
-        // Help that nobody reads is no failure.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        let printed = error.print().and_then(|()| io::stdout().flush());
+        return match printed.map_err(Failure::stdout) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failed(&failure),
+        };
     }
     tell(format_args!("blocksd: {}", config::one_line(error)));
     ExitCode::from(2)

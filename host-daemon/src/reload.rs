@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::cli::{Cli, Command, Listen, Options, Record, Serve};
 use crate::commands::check_config::{self, Plan};
-use crate::config::{self, Wrong};
+use crate::config::{self, Parsed, Wrong};
 use crate::engine::connection::Policy;
 use crate::engine::permit::Connections;
 use crate::service::log;
@@ -25,6 +25,8 @@ pub struct Reloader {
     serve: Arc<Serve>,
     live: Live,
     running: Vec<Setting>,
+    /// The options that each listener has of its own, in the order of the policies.
+    listeners: Vec<String>,
 }
 
 /// What can be changed while the daemon runs.
@@ -45,11 +47,12 @@ struct Setting {
     value: String,
 }
 
-/// Options by what became of their new values.
+/// Changed options, and what became of each. One line of the log for each.
 #[derive(Debug, Default)]
 struct Outcome {
-    applied: Vec<&'static str>,
-    need_restart: Vec<&'static str>,
+    applied: Vec<String>,
+    need_restart: Vec<String>,
+    overruled: Vec<String>,
 }
 
 impl Reloader {
@@ -57,11 +60,13 @@ impl Reloader {
     #[must_use]
     pub fn new(command_line: Vec<OsString>, serve: Arc<Serve>, live: Live) -> Self {
         let running = settings(&serve);
+        let listeners = serve.listen.iter().map(Listen::own).collect();
         Self {
             command_line,
             serve,
             live,
             running,
+            listeners,
         }
     }
 
@@ -88,8 +93,8 @@ impl Reloader {
             })
             .await;
             let refused = match read {
-                Ok(Ok((serve, plan))) => {
-                    let outcome = self.apply(&serve, plan);
+                Ok(Ok((serve, plan, overridden))) => {
+                    let outcome = self.apply(&serve, plan, overridden);
                     log_outcome(&path, &outcome);
                     systemd::reloaded("configuration reloaded");
                     continue;
@@ -102,52 +107,105 @@ impl Reloader {
         }
     }
 
-    fn apply(&mut self, serve: &Serve, plan: Plan) -> Outcome {
+    fn apply(&mut self, serve: &Serve, plan: Plan, overridden: Vec<String>) -> Outcome {
+        let mut outcome = Outcome {
+            overruled: overridden
+                .into_iter()
+                .map(|name| format!("{name}: the command line overrides the file"))
+                .collect(),
+            ..Outcome::default()
+        };
         // Before the policies: a longer message that is taken has its memory.
         let bounds = serve.bounds(plan.iter().map(|(_, policy)| policy));
         self.live.connections.set_bounds(&bounds);
-        let mut left: Vec<_> = self.live.policies.iter().collect();
-        for (address, policy) in plan {
-            // Of an address that is given twice, such as one with port 0, the first to the first.
-            if let Some(at) = left.iter().position(|(other, _)| *other == address) {
-                left.remove(at).1.send_replace(Arc::new(policy));
-            }
-        }
-        let mut outcome = Outcome::default();
+        self.apply_listeners(serve, plan, &mut outcome);
         let mut running = std::mem::take(&mut self.running);
         for (old, new) in running.iter_mut().zip(settings(serve)) {
             if old.value == new.value {
                 continue;
             }
-            if self.apply_one(new.name, serve) {
-                outcome.applied.push(new.name);
-                *old = new;
-            } else {
-                outcome.need_restart.push(new.name);
+            let name = new.name;
+            match self.apply_one(name, serve) {
+                Effect::Applied(to) => {
+                    outcome.applied.push(format!("{name}: applied to {to}"));
+                    *old = new;
+                }
+                Effect::NeedsRestart => outcome
+                    .need_restart
+                    .push(format!("{name}: changed, needs a restart")),
+                Effect::Overruled(by) => outcome.overruled.push(format!("{name}: {by}")),
             }
         }
         self.running = running;
         outcome
     }
 
-    /// Whether an option that has changed has its new value now.
-    fn apply_one(&self, name: &str, serve: &Serve) -> bool {
-        match name {
-            _ if OF_POLICIES.contains(&name) || OF_BOUNDS.contains(&name) => true,
-            "record-max-bytes" => {
-                let max_bytes = serve.record.record_max_bytes;
-                let retention = self.live.retention.as_ref();
-                retention.map(|it| it.set(max_bytes)).is_some()
+    /// Gives each open listener its new policy, by the address.
+    fn apply_listeners(&mut self, serve: &Serve, plan: Plan, outcome: &mut Outcome) {
+        let open = self.live.policies.iter().zip(&mut self.listeners);
+        let mut left: Vec<_> = open.collect();
+        for ((address, policy), listen) in plan.into_iter().zip(&serve.listen) {
+            // Of an address that is given twice, such as one with port 0, the first to the first.
+            let at = left.iter().position(|((other, _), _)| *other == address);
+            let Some(((_, running), own)) = at.map(|at| left.remove(at)) else {
+                outcome
+                    .need_restart
+                    .push(format!("listener {address}: added, needs a restart"));
+                continue;
+            };
+            running.send_replace(Arc::new(policy));
+            if *own != listen.own() {
+                *own = listen.own();
+                outcome.applied.push(format!(
+                    "listener {address}: its options applied to {NEW_CONNECTIONS}"
+                ));
             }
-            "log" => log::change(&serve.log).is_ok(),
-            _ => false,
+        }
+        for ((address, _), _) in left {
+            outcome.need_restart.push(format!(
+                "listener {address}: removed, needs a restart; until then it stays open with its old options"
+            ));
+        }
+    }
+
+    fn apply_one(&self, name: &str, serve: &Serve) -> Effect {
+        match name {
+            _ if OF_POLICIES.contains(&name) || OF_BOUNDS.contains(&name) => {
+                Effect::Applied(NEW_CONNECTIONS)
+            }
+            "record-max-bytes" => match &self.live.retention {
+                Some(retention) => {
+                    retention.set(serve.record.record_max_bytes);
+                    Effect::Applied("the next write")
+                }
+                None => Effect::NeedsRestart,
+            },
+            "log" => match log::change(&serve.log) {
+                Ok(log::Change::Applied) => Effect::Applied("the lines from now on"),
+                Ok(log::Change::Overruled) => {
+                    Effect::Overruled(format!("{} is set and overrides `log`", log::VARIABLE))
+                }
+                Err(error) => Effect::Overruled(error),
+            },
+            _ => Effect::NeedsRestart,
         }
     }
 }
 
+/// What became of an option that has changed.
+#[derive(Debug)]
+enum Effect {
+    /// To what it is applied.
+    Applied(&'static str),
+    NeedsRestart,
+    /// Why it is not used.
+    Overruled(String),
+}
+
+const NEW_CONNECTIONS: &str = "new connections";
+
 /// Options that are in the policy of a listener.
-const OF_POLICIES: [&str; 13] = [
-    "options of a listener",
+const OF_POLICIES: [&str; 12] = [
     "framing",
     "decode",
     "max-block",
@@ -169,42 +227,49 @@ const OF_BOUNDS: [&str; 3] = [
     "max-unfinished",
 ];
 
-fn read(command_line: Vec<OsString>) -> Result<(Box<Serve>, Plan), String> {
-    let serve = match config::parse(command_line) {
-        Ok(Cli {
-            command: Command::Serve(serve),
-        }) => serve,
+/// The new options, and the names of those that the command line overrides.
+fn read(command_line: Vec<OsString>) -> Result<(Box<Serve>, Plan, Vec<String>), String> {
+    let (serve, overridden) = match config::parse_both(command_line) {
+        Ok(Parsed {
+            cli: Cli {
+                command: Command::Serve(serve),
+            },
+            overridden,
+        }) => (serve, overridden),
         Ok(_) => return Err("the command line has changed".to_owned()),
         Err(Wrong::Usage(error)) => return Err(config::one_line(&error)),
         Err(Wrong::Config(error)) => return Err(error.to_string()),
     };
     let plan = check_config::plan(&serve).map_err(|failure| failure.to_string())?;
-    Ok((serve, plan))
+    Ok((serve, plan, overridden))
 }
 
 fn log_outcome(path: &str, outcome: &Outcome) {
     let Outcome {
         applied,
         need_restart,
+        overruled,
     } = outcome;
-    let changed = if applied.is_empty() {
-        "nothing that is applied has changed".to_owned()
-    } else {
-        format!("applied: {}", applied.join(", "))
-    };
-    info!("SIGHUP: {path} was read again; {changed}; new connections use it");
-    if !need_restart.is_empty() {
-        let names = need_restart.join(", ");
-        warn!("SIGHUP: these have changed and need a restart: {names}");
+    for line in applied {
+        info!("SIGHUP: {line}");
     }
+    for line in need_restart.iter().chain(overruled) {
+        warn!("SIGHUP: {line}");
+    }
+    info!(
+        "SIGHUP: {path} was read again: {} applied, {} need a restart, {} overridden",
+        applied.len(),
+        need_restart.len(),
+        overruled.len()
+    );
 }
 
-/// All options, in an order that is always the same.
+/// All options but the listeners, in an order that is always the same.
 fn settings(serve: &Serve) -> Vec<Setting> {
     // No `..`: an option that is added must be named here.
     let Serve {
         config: _,
-        listen,
+        listen: _,
         options,
         max_connections,
         max_connections_per_device,
@@ -243,15 +308,11 @@ fn settings(serve: &Serve) -> Vec<Setting> {
         record_sync_ms,
         record_max_bytes,
     } = record;
-    let addresses: Vec<_> = listen.iter().map(|listen| &listen.address).collect();
-    let own: Vec<_> = listen.iter().map(Listen::own).collect();
     let setting = |name, value: &dyn Debug| Setting {
         name,
         value: format!("{value:?}"),
     };
     vec![
-        setting("listen", &addresses),
-        setting("options of a listener", &own),
         setting("framing", framing),
         setting("decode", decode),
         setting("max-block", max_block),
@@ -308,10 +369,11 @@ mod tests {
         let options = command.get_arguments();
         let mut options: BTreeSet<_> = options.filter_map(|it| it.get_long()).collect();
         options.remove("config");
-        let mut compared: BTreeSet<_> = settings(&serve(&[])).iter().map(|it| it.name).collect();
-        assert!(compared.remove("options of a listener"));
+        // Compared one by one.
+        options.remove("listen");
+        let compared: BTreeSet<_> = settings(&serve(&[])).iter().map(|it| it.name).collect();
         assert_eq!(compared, options);
-        assert!(OF_POLICIES[1..].iter().all(|name| options.contains(name)));
+        assert!(OF_POLICIES.iter().all(|name| options.contains(name)));
     }
 
     #[test]
@@ -320,11 +382,6 @@ mod tests {
         for (words, name) in [
             (&["--for", "1m"][..], "for"),
             (&["--framing", "lines"], "framing"),
-            (&["--listen", "[::1]:1060"], "listen"),
-            (
-                &["--listen", "127.0.0.1:1060,framing=lines"],
-                "options of a listener",
-            ),
             (&["--reply", "echo"], "reply"),
         ] {
             let new = settings(&serve(words));

@@ -109,9 +109,127 @@ fn a_mistake_is_told_with_its_line_and_what_is_allowed() {
             "[[listener]]\naddress = 'a:1'\nframing = 'lines'\nframming = 'lines'",
             "4: framming: no such key; is framing meant?",
         ),
+        (
+            "[[listener]]\naddress = 'a:1'\nlisten = 'b:2'",
+            "3: listen: no such key; is address meant?",
+        ),
+        (
+            "[[listener]]\naddress = 'a:1'\nwholly-else = 5",
+            "3: wholly-else: no such key; `blocksd serve --help` names them",
+        ),
+        (
+            "[[listener]]\naddress = 'a:1'\nidle_timeout = 5",
+            "3: idle_timeout: no such key; is idle-timeout meant? It applies to all listeners; put it at the top of the \
+             file, before the first [[listener]]",
+        ),
+        (
+            "address = 'a:1'",
+            "1: address: address is a key of [[listener]]; put it there, or use listen = \"ADDR\"",
+        ),
     ] {
         File::new(text).assert_refused(told);
     }
+}
+
+/// The names of the options that `blocksd serve --help` lists.
+fn options() -> Vec<String> {
+    let help = run(&["serve", "--help"], b"").stdout_text();
+    let starts = |line: &&str| line.starts_with("--");
+    let lines = help.lines().map(str::trim_start).filter(starts);
+    lines
+        .map(|line| line[2..].split_whitespace().next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_key_of_all_listeners_in_one_of_them_is_told_where_it_belongs() {
+    let own = [
+        "framing",
+        "decode",
+        "max-block",
+        "max-skip",
+        "oversize",
+        "after-end",
+    ];
+    let mut global = 0;
+    for key in options() {
+        if own.contains(&&*key) || ["config", "listen", "help"].contains(&&*key) {
+            continue;
+        }
+        global += 1;
+        // Whatever the type of its value.
+        for value in ["5", "true", "'x'", "[1]"] {
+            let text = format!("[[listener]]\naddress = 'a:1'\n{key} = {value}");
+            let ended = File::new(&text).check();
+            let place = format!(
+                ":3: {key}: applies to all listeners; put it at the top of the file, before the first [[listener]]"
+            );
+            ended.assert_refused(2, &place);
+        }
+        // The same on the command line.
+        let ended = run(&["serve", "--listen", &format!("127.0.0.1:0,{key}=5")], b"");
+        let words = format!("`{key}` applies to all listeners; give it as --{key}");
+        ended.assert_refused(2, &words);
+    }
+    assert!(20 < global, "{global}");
+    let ended = run(&["serve", "--listen", "127.0.0.1:0,framming=x"], b"");
+    ended.assert_refused(2, "the options are framing, decode, max-block");
+}
+
+/// Nothing that is given is changed without a word.
+#[test]
+fn a_value_that_cannot_be_used_as_it_is_given_is_refused_with_the_figures() {
+    let folder = TempDir::new().unwrap();
+    let record = format!("record = '{}'", folder.path().join("rec").display());
+    let rotate = |rotate: u64, max: u64| {
+        format!("{record}\nrecord-rotate-bytes = {rotate}\nrecord-max-bytes = {max}")
+    };
+    let listener = "[[listener]]\naddress = '127.0.0.1:0'\nmax-block = 2_000_000";
+    for (config, words) in [
+        (
+            "max-unfinished = 1_048_576".to_owned(),
+            "--max-unfinished 1048576: must be at least 4194304, 4 times the largest --max-block (1048576)",
+        ),
+        (
+            format!("max-unfinished = 7_999_999\n{listener}"),
+            "--max-unfinished 7999999: must be at least 8000000, 4 times the largest --max-block (2000000)",
+        ),
+        (
+            rotate(4_194_305, 16_777_216),
+            "--record-rotate-bytes 4194305: must be at most 4194304, a quarter of --record-max-bytes (16777216)",
+        ),
+        (
+            "keepalive = 1.5".to_owned(),
+            "must be a whole number of seconds from 1 to 32767, or `off`",
+        ),
+    ] {
+        let file = File::new(&config);
+        file.check().assert_refused(2, words);
+        run(&["serve", "--config", file.name()], b"").assert_refused(2, words);
+    }
+    for config in [
+        "max-unfinished = 4_194_304".to_owned(),
+        format!("max-unfinished = 8_000_000\n{listener}"),
+        rotate(4_194_304, 16_777_216),
+        // The defaults follow the other option.
+        format!("{record}\nrecord-max-bytes = 16777216"),
+        "max-block = 1_000_000_000".to_owned(),
+    ] {
+        let ended = File::new(&config).check();
+        assert_eq!(ended.code, Some(0), "{config}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_receive_buffer_that_the_kernel_does_not_allow_is_a_warning_with_the_figures() {
+    let server = Server::start(&["--receive-buffer", "4294967295"]);
+    server
+        .process
+        .wait_for_error("--receive-buffer 4294967295: the kernel allows ");
+    assert_eq!(server.stop().0.code, Some(0));
+    let server = Server::start(&["--receive-buffer", "65536"]);
+    let (ended, _) = server.stop();
+    assert!(!ended.stderr.contains("--receive-buffer"), "{ended:?}");
 }
 
 #[test]

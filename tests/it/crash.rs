@@ -1,45 +1,23 @@
 //! `kill -9` at any moment, under load: what was on the disk is read back, whole and in order.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use blocksd_recording::format::filename;
 use tempfile::TempDir;
 use tests::disk::Chance;
-use tests::process::{DEADLINE, Process, Server};
+use tests::process::{DEADLINE, Server};
 use tests::recorded::{Sender, prefixes, read_back};
+use tests::scrape;
 
+/// Messages that are on the disk.
+const SYNCED: &str = "blocksd_record_blocks_synced_total";
 /// How often a daemon is killed, unless `BLOCKSD_TEST_KILLS` says otherwise.
 const KILLS: usize = 8;
 
 fn kills() -> usize {
     let given = std::env::var("BLOCKSD_TEST_KILLS").ok();
     given.map_or(KILLS, |given| given.parse().expect("a number"))
-}
-
-/// What the daemon says by itself of one figure: the sum over its labels.
-fn metric(address: &str, name: &str) -> Option<u64> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
-        .ok()?;
-    let mut page = String::new();
-    stream.read_to_string(&mut page).ok()?;
-    let lines = page
-        .lines()
-        .filter_map(|line| line.strip_prefix(name)?.strip_prefix("_total "));
-    lines.map(|figure| figure.parse::<u64>().ok()).next()?
-}
-
-/// Where the daemon tells its metrics.
-fn metrics_of(process: &Process) -> String {
-    let text = process.error_text();
-    let told = text
-        .lines()
-        .find_map(|line| line.strip_prefix("metrics on "));
-    told.expect("it tells").to_owned()
 }
 
 #[test]
@@ -65,7 +43,6 @@ fn what_was_on_the_disk_survives_a_kill_at_any_moment() {
     for kill in 0..kills() {
         let compression = ["none", "lz4", "zstd"][kill % 3];
         let server = Server::start(&[&args[..], &["--record-compression", compression]].concat());
-        let metrics = metrics_of(&server.process);
         let senders: Vec<_> = (0..4)
             .map(|sender| {
                 Sender::start(
@@ -78,8 +55,11 @@ fn what_was_on_the_disk_survives_a_kill_at_any_moment() {
             .collect();
         let until = Instant::now() + Duration::from_millis(chance.of(50..=600) as u64);
         let mut promised = 0;
-        while Instant::now() < until {
-            promised = metric(&metrics, "blocksd_record_blocks_synced").expect("it answers");
+        // The last one is killed with something promised.
+        let must_promise = kill + 1 == kills() && promised_ever == 0;
+        let late = Instant::now() + DEADLINE;
+        while Instant::now() < until || must_promise && promised == 0 && Instant::now() < late {
+            promised = scrape::sample(&server, SYNCED) as u64;
         }
         server.process.signal("KILL");
         drop(server.process.end());
@@ -152,19 +132,11 @@ fn a_daemon_that_is_killed_in_silence_has_everything_on_the_disk() {
         "127.0.0.1:0",
     ];
     let server = Server::start(&args);
-    let metrics = metrics_of(&server.process);
     let sender = Sender::start(server.addr(), 0, 10, Duration::from_millis(1));
-    std::thread::sleep(Duration::from_millis(100));
+    scrape::wait_for(&server, "blocksd_blocks_total", |blocks| 100.0 <= blocks);
     let sent = sender.stop();
-    let until = Instant::now() + DEADLINE;
-    // No more than the interval, and the time that the disk takes.
-    while metric(&metrics, "blocksd_record_blocks_synced") != Some(sent) {
-        assert!(
-            Instant::now() < until,
-            "not synced though nothing comes any more"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    // Though nothing comes any more.
+    scrape::wait_for(&server, SYNCED, |synced| synced == sent as f64);
     server.process.signal("KILL");
     drop(server.process.end());
     Server::start(&args).stop();

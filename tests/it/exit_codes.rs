@@ -6,10 +6,11 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tempfile::TempDir;
 use tests::process::{DEADLINE, Process, Server, blocksd, finish, python, run};
+use tests::scrape;
 use tests::skip::skipped;
 
 /// The environment refuses it now: `EX_TEMPFAIL`.
@@ -311,15 +312,15 @@ fn a_daemon_whose_only_output_is_full_says_so_and_fails() {
 
 #[test]
 fn a_daemon_whose_only_reader_is_too_slow_at_the_end_fails() {
-    let mut command = Server::command(&["--reply", "receipt"]);
+    let mut command = Server::command(&["--metrics", "127.0.0.1:0"]);
     command.stdout(Stdio::piped());
     let mut server = Server::of(Process::start_unread(command), &[]);
     let unread = server.process.take_stdout();
     let mut device = server.connect();
-    // More than a pipe holds, and the end of it, so that all of it was received.
+    // More events than a pipe holds.
     let message = [&8_u32.to_be_bytes()[..], b"messages"].concat();
     std::io::Write::write_all(&mut device, &message.repeat(10_000)).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    scrape::wait_for(&server, "blocksd_blocks_total", |blocks| 2_000.0 <= blocks);
     let ended = server.stop().0;
     drop(unread);
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -329,13 +330,16 @@ fn a_daemon_whose_only_reader_is_too_slow_at_the_end_fails() {
 #[test]
 fn a_reader_of_a_recording_that_has_seen_enough_is_no_failure() {
     let folder = TempDir::new().unwrap();
-    let server = Server::start(&["--record", text(folder.path()), "--output", "none"]);
+    let mut server = Server::start(&["--record", text(folder.path())]);
     let mut device = server.connect();
     let message = [&1000_u32.to_be_bytes()[..], &[b'x'; 1000]].concat();
     std::io::Write::write_all(&mut device, &message.repeat(2_000)).unwrap();
     drop(device);
-    std::thread::sleep(Duration::from_millis(300));
+    server.wait_for("close", 1);
     server.stop();
+    // Much more than a pipe holds.
+    let all = run(&["read", text(folder.path())], b"").stdout.len();
+    assert!(100_000 < all, "{all} bytes");
     let mut command = Command::new("sh");
     let script = "{ \"$0\" read \"$1\"; echo $? >&2; } | head -c 10 >/dev/null";
     command.args(["-c", script]);

@@ -18,7 +18,7 @@ use host_daemon::engine::event::{Event, Peer, What};
 use host_daemon::recorded::to_log::EventWriter;
 use tempfile::TempDir;
 use tests::disk::{Fault, Simulated};
-use tests::process::{DEADLINE, Server};
+use tests::process::{DEADLINE, Process, Server, run};
 use tests::recorded::{event, read_back, source};
 
 const SETTINGS: LogOptions = LogOptions {
@@ -237,4 +237,166 @@ fn blocks_of_a_file_that_was_lost_are_told_at_the_end() {
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("are not recorded"), "{ended:?}");
+}
+
+/// A real folder on a disk with so much room.
+#[derive(Debug)]
+struct Full {
+    folder: Directory,
+    room: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct FullFile {
+    file: Arc<dyn File>,
+    room: Arc<AtomicUsize>,
+}
+
+impl Folder for Full {
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let (file, room) = (self.folder.create(name)?, Arc::clone(&self.room));
+        Ok(Arc::new(FullFile { file, room }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.folder.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.folder.remove(name)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.folder.sync()
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.folder.list()
+    }
+}
+
+impl File for FullFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let room = self.room.load(Ordering::Relaxed);
+        if room == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let len = bytes.len().min(room);
+        let written = self.file.write_at(&bytes[..len], offset)?;
+        self.room.fetch_sub(written, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+#[test]
+fn the_number_of_unrecorded_blocks_is_never_greater_than_the_truth() {
+    const BATCH: u64 = 50;
+    let mut certain = 0;
+    let rooms = (0..40)
+        .map(|n| n * 97)
+        .chain((0..40).map(|n| n * 40_009 + 5_000));
+    for (n, room) in rooms.enumerate() {
+        let folder = TempDir::new().unwrap();
+        let full = Full {
+            folder: Directory::open(folder.path()).unwrap(),
+            room: Arc::new(room.into()),
+        };
+        let settings = LogOptions {
+            rotate_bytes: if n % 2 == 0 { 1 << 30 } else { 200_000 },
+            ..SETTINGS
+        };
+        let common = impatient(full, None);
+        let mut writer = EventWriter::new(Log::new(settings, Arc::clone(&common), 1));
+        let device = source(1);
+        let mut given = 0;
+        loop {
+            let written = writer.event(&event(&device, given..given + BATCH, b""));
+            given += BATCH;
+            // With commits now and then: of what is written, not all is synced.
+            let is_due = given.is_multiple_of(BATCH * 7 * (1 + n as u64 % 5));
+            let committed = written.and_then(|()| match is_due {
+                true => writer.commit(),
+                false => Ok(()),
+            });
+            if committed.is_err() {
+                break;
+            }
+        }
+        assert_eq!(writer.given(), given);
+        // A file that was given up before is not tried again: then there is nothing to end.
+        let (_, least) = writer.end();
+        let most = given - common.stats.read().blocks_synced;
+        let path = folder.path().to_str().unwrap();
+        // Its exit code is 1 where nothing is whole.
+        run(&["recover", path], b"");
+        let kept = read_back(folder.path());
+        assert!(kept.iter().copied().eq(0..kept.len() as u64));
+        let truth = given - kept.len() as u64;
+        assert!(
+            least <= truth && truth <= most,
+            "room {room}: {least} <= {truth} <= {most}"
+        );
+        certain += least;
+    }
+    assert!(0 < certain, "not even of a disk without any room");
+}
+
+#[test]
+fn a_stop_with_a_disk_that_refuses_logs_that_once_and_its_figures_hold() {
+    for rotate in ["4096", "1000000000"] {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().to_str().unwrap();
+        let args = [
+            "--record",
+            path,
+            "--output",
+            "none",
+            "--record-rotate-bytes",
+            rotate,
+            "--record-sync-ms",
+            "50",
+        ];
+        let daemon = Server::command(&args);
+        let mut command = std::process::Command::new("sh");
+        // In blocks of 512 or 1024 bytes, as the shell has it. One message does not fit.
+        command
+            .args(["-c", "ulimit -f 64; exec \"$0\" \"$@\""])
+            .arg(daemon.get_program())
+            .args(daemon.get_args());
+        let server = Server::of(Process::start(command), &args);
+        let mut device = server.connect();
+        for _ in 0..3 {
+            device.write_all(b"\0\0\0\x05small").unwrap();
+        }
+        let message = [&200_000_u32.to_be_bytes()[..], &[b'x'; 200_000]].concat();
+        for _ in 0..3 {
+            device.write_all(&message).unwrap();
+        }
+        server.process.wait_for_error("devices are held back");
+        let (ended, _) = server.stop();
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let errors = ended.stderr.matches("recording: cannot write").count();
+        assert_eq!(errors, 1, "{}", ended.stderr);
+        let line = ended.stderr.lines().last().unwrap();
+        let (_, figures) = line.split_once("recording incomplete: ").unwrap();
+        let mut figures = figures.split_whitespace().filter_map(|it| it.parse().ok());
+        let figures: (Option<u64>, Option<u64>) = (figures.next(), figures.next());
+        let (least, most) = match figures {
+            (Some(most), None) => (0, most),
+            (Some(least), Some(most)) => (least, most),
+            _ => panic!("{line}"),
+        };
+        run(&["recover", path], b"");
+        let read = run(&["read", "--output", "csv", path], b"").stdout_text();
+        let kept = read.lines().skip(1).count() as u64;
+        let truth = ended.totals()["block"] - kept;
+        assert!(
+            least <= truth && truth <= most,
+            "{line}; {truth} are not there"
+        );
+    }
 }

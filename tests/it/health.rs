@@ -1,17 +1,13 @@
 //! `/healthz` and `/readyz`: what an operator, a load balancer or a supervisor learns from them.
 
-use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
 use tests::process::{DEADLINE, Server};
 use tests::scrape::{self, Answer};
-use tests::skip::skipped;
-
-use crate::recording::SmallDisk;
+use tests::small_disk::SmallDisk;
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -43,19 +39,14 @@ fn a_daemon_that_listens_is_ready() {
 
 #[test]
 fn a_disk_that_refuses_is_the_reason_until_it_takes_what_waits_and_so_is_the_stop() {
-    let folder = TempDir::new().unwrap();
-    let Some(_disk) = SmallDisk::mount(folder.path()) else {
-        skipped(
-            "a_disk_that_refuses_is_the_reason_until_it_takes_what_waits_and_so_is_the_stop",
-            "this user cannot mount a file system",
-        );
+    let name = "a_disk_that_refuses_is_the_reason_until_it_takes_what_waits_and_so_is_the_stop";
+    let Some(disk) = SmallDisk::mount(name) else {
         return;
     };
-    let ballast = folder.path().join("ballast");
-    fs::write(&ballast, vec![1; 700 << 10]).unwrap();
+    disk.fill();
     let server = Server::start(&[
         "--record",
-        text(folder.path()),
+        text(disk.path()),
         "--record-sync-ms",
         "10",
         "--metrics",
@@ -73,7 +64,7 @@ fn a_disk_that_refuses_is_the_reason_until_it_takes_what_waits_and_so_is_the_sto
         assert!(answer.body.starts_with(reason), "{answer:?}");
         assert!(answer.body.contains("No space left"), "{answer:?}");
     }
-    fs::remove_file(&ballast).unwrap();
+    disk.make_room();
     wait_for(addr, "/healthz", 200);
     wait_for(addr, "/readyz", 200);
     // Full again: the stop waits for the disk, and says that it is a stop.

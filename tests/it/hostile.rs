@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use socket2::SockRef;
+use tests::framings::FRAMINGS;
 use tests::process::{Server, connect, finish};
 
 use crate::send::send;
-use crate::serve::{FRAMINGS, SERIES, join, serve_every_framing};
+use crate::serve::{SERIES, join, serve_every_framing};
 
 /// The first bytes of a TLS connection.
 const TLS_HELLO: &[u8] = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\x51\xa9\x13\x0c\x77\x2e\x90\xf4\
@@ -319,7 +320,7 @@ fn no_bytes_harm_any_framing() {
 
 #[test]
 fn a_half_header_left_for_ever_disturbs_nobody_and_ends_when_idle() {
-    let mut server = Server::start(&["--idle-timeout", "1"]);
+    let mut server = Server::start(&["--idle-timeout", "3"]);
     let mut stranger = server.connect();
     stranger.write_all(b"\0\0").unwrap();
     server.wait_for("open", 1);

@@ -388,7 +388,7 @@ fn is_collected_reloaded_and_restarted(system: &Booted) {
     system.wait("journalctl -u blocksd", "was read again");
     system
         .done("sed -i 's/^#log = .*/log = \"debug\"/' /etc/blocksd.toml; systemctl reload blocksd");
-    system.wait("journalctl -u blocksd", "applied: log");
+    system.wait("journalctl -u blocksd", "log: applied to");
     system.wait("systemctl is-active blocksd", "active\n");
     // A configuration that is wrong is refused by the reload, and changes nothing.
     let refused = system.run("cp /etc/blocksd.toml /tmp; echo 'nonsense = 1' >> /etc/blocksd.toml; systemctl reload blocksd");

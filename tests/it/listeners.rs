@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tests::process::{DEADLINE, Process, Server, blocksd, python, run};
+use tests::signals::spawn;
 use tests::skip::skipped;
 
 /// One series of one block, `hello`.
@@ -110,7 +111,7 @@ fn a_file_on_standard_input_loses_nothing() {
         .stdin(file)
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let output = command.output().unwrap();
+    let output = spawn(&mut command).wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(
         text.contains("5000 blocks, 4995000 bytes, 0 faults"),
@@ -308,7 +309,7 @@ fn descriptors_that_run_out_are_waited_for() {
     ]);
     let mut server = Server::of(Process::start(command), &["--listen"]);
     let mut devices: Vec<_> = (0..60).map(|_| server.connect()).collect();
-    wait_for_error(&server, "cannot accept");
+    server.process.wait_for_error("cannot accept");
     // Who is inside goes on, and who waits comes in when there is room.
     for device in &mut devices {
         device.write_all(HELLO).unwrap();
@@ -333,7 +334,7 @@ fn the_limit_of_descriptors_is_raised_to_what_is_allowed() {
     command.args(["-c", script]).arg(inner.get_program());
     command.args(["--listen", "127.0.0.1:0", "--max-connections", "100"]);
     let server = Server::of(Process::start(command), &["--listen"]);
-    wait_for_error(&server, "limit=300");
+    server.process.wait_for_error("limit=300");
     let (ended, _) = server.stop();
     assert!(!ended.stderr.contains("too few"), "{}", ended.stderr);
 }
@@ -381,18 +382,6 @@ fn a_receive_buffer_is_as_long_as_was_asked() {
     device.write_all(HELLO).unwrap();
     assert_eq!(server.story(1), TOLD);
     run(&["serve", "--receive-buffer", "x"], b"").assert_refused(2, "no number of bytes");
-}
-
-fn wait_for_error(server: &Server, text: &str) {
-    let until = Instant::now() + DEADLINE;
-    while !server.process.error_text().contains(text) {
-        assert!(
-            Instant::now() < until,
-            "{text}: {}",
-            server.process.error_text()
-        );
-        sleep(Duration::from_millis(10));
-    }
 }
 
 /// `blocksd serve` that can have so many descriptors, and no more.

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tests::process::{DEADLINE, Server, blocksd, connect, run};
+use tests::signals::spawn;
 
 /// Devices whose faults fill the pipe and the queue behind it.
 const NOISY: u64 = 1000;
@@ -141,7 +142,7 @@ impl Deaf {
         command.args(["--output", "none"]).stderr(Stdio::piped());
         // Every line, also those over the rate limit.
         command.env("RUST_LOG", "info,host_daemon::engine::connection=debug");
-        let mut child = command.spawn().unwrap();
+        let mut child = spawn(&mut command);
         let mut stderr = child.stderr.take().unwrap();
         // No byte more than these lines is to leave the pipe.
         let mut lines = BufReader::with_capacity(1, &mut stderr).lines();

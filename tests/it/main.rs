@@ -21,6 +21,8 @@ mod channels;
 #[cfg(feature = "daemon")]
 mod chaos;
 #[cfg(feature = "daemon")]
+mod chunk_borders;
+#[cfg(feature = "daemon")]
 mod config;
 mod corpus;
 #[cfg(feature = "daemon")]
@@ -29,6 +31,8 @@ mod crash;
 mod decode;
 #[cfg(feature = "daemon")]
 mod demo;
+#[cfg(feature = "daemon")]
+mod descriptors;
 mod differential;
 #[cfg(feature = "daemon")]
 mod exhaustion;
@@ -93,6 +97,8 @@ mod repair;
 #[cfg(feature = "daemon")]
 mod replay;
 #[cfg(feature = "daemon")]
+mod replies;
+#[cfg(feature = "daemon")]
 mod scripts;
 #[cfg(feature = "daemon")]
 mod send;
@@ -104,6 +110,8 @@ mod serve;
 mod signals;
 #[cfg(feature = "daemon")]
 mod simulation;
+#[cfg(feature = "daemon")]
+mod small_payloads;
 mod splits;
 #[cfg(feature = "daemon")]
 mod tidy;

@@ -1,11 +1,11 @@
 //! What comes with the daemon: manual pages, completions, and a service of systemd.
 
 use std::fs;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use tempfile::TempDir;
-use tests::process::{DEADLINE, Process, Server, run};
+use tests::notify::Manager;
+use tests::process::{Process, Server, run};
 
 /// All commands, as `blocksd --help` names them.
 fn commands() -> Vec<String> {
@@ -85,42 +85,30 @@ fn the_manual_names_every_command_and_each_has_a_page() {
 
 #[test]
 fn a_service_manager_is_told_when_it_is_ready_alive_and_stopping() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(DEADLINE)).unwrap();
-    let told = || {
-        let mut buffer = [0; 200];
-        let len = manager.recv(&mut buffer).expect("it tells something");
-        String::from_utf8_lossy(&buffer[..len]).into_owned()
-    };
+    let manager = Manager::start();
     let mut command = Server::command(&["--metrics", "127.0.0.1:0"]);
-    command
-        .env("NOTIFY_SOCKET", &path)
-        .env("WATCHDOG_USEC", "30000");
+    manager.supervise(&mut command);
+    command.env("WATCHDOG_USEC", "30000");
     let process = Process::start(command);
     // When it is ready, it listens; before, it says nothing.
-    assert_eq!(told(), "READY=1\n");
+    assert_eq!(manager.notification(), "READY=1\n");
     let server = Server::of(process, &[]);
     server.connect();
     for _ in 0..3 {
-        assert_eq!(told(), "WATCHDOG=1\n");
+        assert_eq!(manager.notification(), "WATCHDOG=1\n");
     }
     server.process.signal("TERM");
-    while told() != "STOPPING=1\n" {}
+    while manager.notification() != "STOPPING=1\n" {}
     assert_eq!(server.end().0.code, Some(0));
 }
 
 #[test]
 fn a_daemon_that_cannot_listen_is_never_ready() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_nonblocking(true).unwrap();
+    let manager = Manager::start();
     let mut command = Server::command(&["--listen", "127.0.0.1:0", "--listen", "nowhere"]);
-    command.env("NOTIFY_SOCKET", &path);
+    manager.supervise(&mut command);
     assert_eq!(Process::start(command).end().code, Some(2));
-    assert!(manager.recv(&mut [0; 100]).is_err());
+    assert!(!manager.is_notified());
 }
 
 #[test]

@@ -21,7 +21,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tests::process::{Process, Server, run};
 use tests::recorded::{Sender, event, numbered, payload, prefixes, read_back, source};
-use tests::skip::skipped;
+use tests::scrape;
+use tests::small_disk::SmallDisk;
 
 pub(crate) const SETTINGS: LogOptions = LogOptions {
     compression: Compression::None,
@@ -196,11 +197,12 @@ fn a_folder_that_cannot_be_written_to_is_refused() {
 #[test]
 fn a_stop_under_full_load_records_all_that_was_received() {
     let folder = TempDir::new().unwrap();
-    let server = Server::start(&["--record", text(folder.path()), "--output", "none"]);
+    let args = ["--output", "none", "--metrics", "127.0.0.1:0"];
+    let server = Server::start(&[&["--record", text(folder.path())], &args[..]].concat());
     let senders: Vec<_> = (0..8)
         .map(|sender| Sender::start(server.addr(), sender, 200, Duration::ZERO))
         .collect();
-    std::thread::sleep(Duration::from_millis(800));
+    scrape::wait_for(&server, "blocksd_blocks_total", |blocks| 20_000.0 <= blocks);
     let (ended, _) = server.stop();
     let sent: u64 = senders.into_iter().map(Sender::stop).sum();
     let received = ended.totals()["block"];
@@ -266,42 +268,16 @@ fn a_reader_that_goes_away_does_not_end_a_daemon_that_records() {
     assert!(ended.stderr.contains("the recording goes on"), "{ended:?}");
 }
 
-/// A file system of one MiB on this folder, while it lives; `None` where this user cannot mount.
-pub(crate) struct SmallDisk<'a>(&'a Path);
-
-impl<'a> SmallDisk<'a> {
-    pub(crate) fn mount(on: &'a Path) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(on);
-        mount.stderr(std::process::Stdio::null());
-        mount
-            .status()
-            .is_ok_and(|status| status.success())
-            .then_some(Self(on))
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        Command::new("umount").arg(self.0).status().ok();
-    }
-}
-
 #[test]
 fn a_full_disk_holds_the_devices_back_until_there_is_room() {
-    let folder = TempDir::new().unwrap();
-    let Some(_disk) = SmallDisk::mount(folder.path()) else {
-        skipped(
-            "a_full_disk_holds_the_devices_back_until_there_is_room",
-            "this user cannot mount a file system",
-        );
+    let name = "a_full_disk_holds_the_devices_back_until_there_is_room";
+    let Some(disk) = SmallDisk::mount(name) else {
         return;
     };
-    let ballast = folder.path().join("ballast");
-    fs::write(&ballast, vec![1; 700 << 10]).unwrap();
+    disk.fill();
     let server = Server::start(&[
         "--record",
-        text(folder.path()),
+        text(disk.path()),
         "--output",
         "none",
         "--record-sync-ms",
@@ -312,28 +288,24 @@ fn a_full_disk_holds_the_devices_back_until_there_is_room() {
     // Full, and still running: what the device sends meanwhile waits.
     std::thread::sleep(Duration::from_millis(300));
     sender.stop();
-    fs::remove_file(ballast).unwrap();
+    disk.make_room();
     server.process.wait_for_error("recording goes on");
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let read = read_back(folder.path());
+    let read = read_back(disk.path());
     assert_eq!(read.len() as u64, ended.totals()["block"]);
     prefixes(&read);
 }
 
 #[test]
 fn a_stop_with_a_full_disk_says_what_is_not_recorded() {
-    let folder = TempDir::new().unwrap();
-    let Some(_disk) = SmallDisk::mount(folder.path()) else {
-        skipped(
-            "a_stop_with_a_full_disk_says_what_is_not_recorded",
-            "this user cannot mount a file system",
-        );
+    let name = "a_stop_with_a_full_disk_says_what_is_not_recorded";
+    let Some(disk) = SmallDisk::mount(name) else {
         return;
     };
     let server = Server::start(&[
         "--record",
-        text(folder.path()),
+        text(disk.path()),
         "--output",
         "none",
         "--record-sync-ms",

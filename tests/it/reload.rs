@@ -3,10 +3,10 @@
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use tests::notify::Manager;
 use tests::process::{DEADLINE, Process, Server, connect};
 
 /// A daemon with a config file that changes.
@@ -23,6 +23,14 @@ impl Daemon {
     }
 
     fn with(config: &str, prepare: impl Fn(&mut std::process::Command, &Path)) -> Self {
+        Self::listening(1, config, prepare)
+    }
+
+    fn listening(
+        listeners: usize,
+        config: &str,
+        prepare: impl Fn(&mut std::process::Command, &Path),
+    ) -> Self {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("blocksd.toml");
         fs::write(&file, config).unwrap();
@@ -30,7 +38,8 @@ impl Daemon {
         let mut command = tests::process::blocksd(&["serve", "--output", "json"]);
         command.args(args);
         prepare(&mut command, folder.path());
-        let server = Server::of(Process::start(command), &args);
+        // As many as `Server` counts here.
+        let server = Server::of(Process::start(command), &vec!["--listen"; listeners]);
         Self {
             server,
             file,
@@ -56,10 +65,9 @@ impl Daemon {
             let lines = text.lines().filter(|line| {
                 line.contains("was read again") || line.contains("configuration refused")
             });
+            // The last line of each reload.
             if lines.count() == reloads {
-                // What needs a restart is on the line after it.
-                std::thread::sleep(std::time::Duration::from_millis(100));
-                return self.server.process.error_text();
+                return text;
             }
             assert!(std::time::Instant::now() < until, "{text}");
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -89,7 +97,14 @@ fn new_connections_are_treated_as_the_file_says_now() {
     old.write_all(b"one\n").unwrap();
     daemon.assert_last(1, "one");
     let said = daemon.reload("listen = '127.0.0.1:0'\nframing = 'netstring'\nmax-block = 5");
-    assert!(said.contains("applied: framing, max-block"), "{said}");
+    assert_lines(
+        &said,
+        &[
+            "framing: applied to new connections",
+            "max-block: applied to new connections",
+            "was read again: 2 applied, 0 need a restart, 0 overridden",
+        ],
+    );
     let mut new = daemon.connect();
     new.write_all(b"3:two,").unwrap();
     daemon.assert_last(2, "two");
@@ -100,11 +115,19 @@ fn new_connections_are_treated_as_the_file_says_now() {
     daemon.server.wait_for("fault", 1);
     // The options of one listener are its own.
     let said = daemon.reload("[[listener]]\naddress = '127.0.0.1:0'\nframing = 'cobs'");
-    assert!(said.contains("options of a listener"), "{said}");
+    assert_lines(
+        &said,
+        &[
+            "listener 127.0.0.1:0: its options applied to new connections",
+            "framing: applied to new connections",
+            "max-block: applied to new connections",
+            "was read again: 3 applied, 0 need a restart, 0 overridden",
+        ],
+    );
     daemon.connect().write_all(b"\x05four\x00").unwrap();
     daemon.assert_last(4, "four");
     // Time-outs and replies as well.
-    daemon.reload("listen = '127.0.0.1:0,framing=lines'\nidle-timeout = 0.2\nreply = 'receipt'");
+    daemon.reload("listen = '127.0.0.1:0,framing=lines'\nidle-timeout = 2\nreply = 'receipt'");
     let mut idle = daemon.connect();
     idle.write_all(b"five\n").unwrap();
     daemon.assert_last(5, "five");
@@ -165,21 +188,20 @@ fn what_needs_a_restart_is_named_each_time() {
                    metrics = '127.0.0.1:0'\nreceive-buffer = 100000\nonce = true\ndevice-by = 'peer'\nfor = '1h'";
     for _ in 0..2 {
         let said = daemon.reload(changed);
-        let last = said.lines().rfind(|line| line.contains("need a restart"));
-        let (_, names) = last.unwrap().split_once("restart: ").unwrap();
-        let mut names: Vec<_> = names.split(", ").collect();
-        names.sort_unstable();
-        // Output is given on the command line, which goes before the file.
-        let wanted = [
-            "device-by",
-            "for",
-            "keepalive",
-            "listen",
-            "metrics",
-            "once",
-            "receive-buffer",
-        ];
-        assert_eq!(names, wanted, "{said}");
+        assert_lines(
+            &said,
+            &[
+                "listener 127.0.0.1:0: added, needs a restart",
+                "device-by: changed, needs a restart",
+                "keepalive: changed, needs a restart",
+                "receive-buffer: changed, needs a restart",
+                "once: changed, needs a restart",
+                "for: changed, needs a restart",
+                "metrics: changed, needs a restart",
+                "output: the command line overrides the file",
+                "was read again: 0 applied, 7 need a restart, 1 overridden",
+            ],
+        );
     }
     daemon.connect().write_all(b"goes on\n").unwrap();
     daemon.assert_last(1, "goes on");
@@ -194,7 +216,7 @@ fn bounds_on_connections_and_the_level_of_the_log_are_reloaded() {
              max-connections-per-device = {device}\nlog = '{log}'"
         )
     };
-    let mut daemon = Daemon::start(&config(1, 1, "warn"));
+    let mut daemon = Daemon::start(&config(2, 1, "warn"));
     let mut first = daemon.connect();
     first.write_all(b"first\n").unwrap();
     daemon.assert_last(1, "first");
@@ -207,39 +229,36 @@ fn bounds_on_connections_and_the_level_of_the_log_are_reloaded() {
     daemon.server.process.signal("HUP");
     daemon.reloads += 1;
     let said = daemon.wait(1);
-    assert!(
-        said.contains("applied: max-connections, max-connections-per-device, log"),
-        "{said}"
+    assert_lines(
+        &said,
+        &[
+            "max-connections: applied to new connections",
+            "max-connections-per-device: applied to new connections",
+            "log: applied to the lines from now on",
+            "was read again: 3 applied, 0 need a restart, 0 overridden",
+        ],
     );
     let mut second = daemon.connect();
     second.write_all(b"second\n").unwrap();
     daemon.assert_last(2, "second");
     let said = daemon.reload(&config(1, 2, "debug"));
-    assert!(said.contains("applied: max-connections, log"), "{said}");
+    assert_lines(
+        &said,
+        &[
+            "max-connections: applied to new connections",
+            "log: applied to the lines from now on",
+            "was read again: 2 applied, 0 need a restart, 0 overridden",
+        ],
+    );
     // Those that are open stay open; they count.
     first.write_all(b"third\n").unwrap();
     daemon.assert_last(3, "third");
     drop(second);
     daemon.server.wait_for("close", 1);
-    let before = daemon
-        .server
-        .process
-        .error_text()
-        .matches("refused: ")
-        .count();
+    let process = &daemon.server.process;
+    let before = process.error_text().matches("refused: ").count();
     let _third = daemon.connect();
-    let until = std::time::Instant::now() + DEADLINE;
-    while daemon
-        .server
-        .process
-        .error_text()
-        .matches("refused: ")
-        .count()
-        == before
-    {
-        assert!(std::time::Instant::now() < until);
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    process.wait_for_errors("refused: ", before + 1);
     assert_eq!(daemon.server.stop().0.code, Some(0));
 }
 
@@ -252,14 +271,93 @@ fn the_environment_goes_before_the_level_in_the_file() {
             "host_daemon::reload=info,host_daemon::service::log=warn,error",
         );
     });
-    daemon.reload(&config.replace("'info'", "'debug'"));
-    let said = daemon.server.process.error_text();
-    assert!(!said.contains("open files and sockets"), "{said}");
-    assert!(
-        said.contains("RUST_LOG is set and overrides `log`"),
-        "{said}"
+    // At every reload until both agree.
+    for _ in 0..2 {
+        let said = daemon.reload(&config.replace("'info'", "'debug'"));
+        assert!(!said.contains("open files and sockets"), "{said}");
+        assert_lines(
+            &said,
+            &[
+                "log: RUST_LOG is set and overrides `log`",
+                "was read again: 0 applied, 0 need a restart, 1 overridden",
+            ],
+        );
+    }
+    let said = daemon.reload(config);
+    assert_lines(
+        &said,
+        &["was read again: 0 applied, 0 need a restart, 0 overridden"],
     );
     assert_eq!(daemon.server.stop().0.code, Some(0));
+}
+
+#[test]
+fn an_environment_that_cannot_be_used_overrides_nothing() {
+    let config = "listen = '127.0.0.1:0'\nlog = 'info'";
+    let mut daemon = Daemon::with(config, |command, _| {
+        command.env("RUST_LOG", "[not a filter");
+    });
+    let said = daemon.reload(&config.replace("'info'", "'debug'"));
+    assert!(said.contains("RUST_LOG is not used"), "{said}");
+    assert_lines(
+        &said,
+        &[
+            "log: applied to the lines from now on",
+            "was read again: 1 applied, 0 need a restart, 0 overridden",
+        ],
+    );
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}
+
+#[test]
+fn a_listener_that_is_added_or_removed_needs_a_restart_and_the_others_are_changed() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| format!("unix:{}/{name}", folder.path().display());
+    let (one, two, three) = (path("1"), path("2"), path("3"));
+    let listen = "listen = '127.0.0.1:0'\n";
+    let table = |address: &str, framing: &str| {
+        format!("[[listener]]\naddress = '{address}'\nframing = '{framing}'\n")
+    };
+    let start = [listen, &table(&one, "lines"), &table(&two, "lines")].concat();
+    let mut daemon = Daemon::listening(3, &start, |_, _| {});
+    let said = daemon.reload(&[listen, &table(&three, "cobs"), &table(&two, "cobs")].concat());
+    assert_lines(
+        &said,
+        &[
+            &format!("listener {two}: its options applied to new connections"),
+            &format!("listener {three}: added, needs a restart"),
+            &format!(
+                "listener {one}: removed, needs a restart; until then it stays open with its old options"
+            ),
+            "was read again: 1 applied, 2 need a restart, 0 overridden",
+        ],
+    );
+    // In another order, nothing has changed.
+    let said = daemon.reload(&[listen, &table(&two, "cobs"), &table(&one, "lines")].concat());
+    assert_lines(
+        &said,
+        &["was read again: 0 applied, 0 need a restart, 0 overridden"],
+    );
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}
+
+/// Asserts that the last reload logged these lines, and no others.
+#[track_caller]
+fn assert_lines(said: &str, wanted: &[&str]) {
+    let mut logged: Vec<_> = said
+        .lines()
+        .rev()
+        .filter_map(|line| line.split_once("SIGHUP: "))
+        .map(|(_, line)| line)
+        .collect();
+    let is_last = |line: &&str| line.contains("was read again") || line.contains("refused");
+    let end = logged.iter().skip(1).position(is_last);
+    logged.truncate(end.map_or(logged.len(), |end| end + 1));
+    logged.reverse();
+    assert_eq!(logged.len(), wanted.len(), "{logged:#?}, not {wanted:#?}");
+    for (line, wanted) in logged.iter().zip(wanted) {
+        assert!(line.ends_with(wanted), "{line}, not {wanted}");
+    }
 }
 
 #[test]
@@ -271,7 +369,13 @@ fn a_limit_of_the_recording_is_reloaded() {
     );
     let mut daemon = Daemon::start(&config);
     let said = daemon.reload(&format!("{config}record-max-bytes = 16777216"));
-    assert!(said.contains("applied: record-max-bytes"), "{said}");
+    assert_lines(
+        &said,
+        &[
+            "record-max-bytes: applied to the next write",
+            "was read again: 1 applied, 0 need a restart, 0 overridden",
+        ],
+    );
     // More than that, in files of a quarter of it.
     let mut device = daemon.connect();
     let line = [&vec![b'x'; 999_999][..], b"\n"].concat();
@@ -284,19 +388,11 @@ fn a_limit_of_the_recording_is_reloaded() {
 
 #[test]
 fn a_service_manager_is_told_of_the_reload() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(DEADLINE)).unwrap();
-    let told = || {
-        let mut buffer = [0; 200];
-        let len = manager.recv(&mut buffer).expect("it tells something");
-        String::from_utf8_lossy(&buffer[..len]).into_owned()
-    };
+    let manager = Manager::start();
     let mut daemon = Daemon::with("listen = '127.0.0.1:0'", |command, _| {
-        command.env("NOTIFY_SOCKET", &path);
+        manager.supervise(command);
     });
-    assert_eq!(told(), "READY=1\n");
+    assert_eq!(manager.notification(), "READY=1\n");
     for (config, status) in [
         (
             "listen = '127.0.0.1:0'\nlog = 'debug'",
@@ -305,9 +401,9 @@ fn a_service_manager_is_told_of_the_reload() {
         ("listen = ", "configuration refused"),
     ] {
         daemon.reload(config);
-        let begun = told();
+        let begun = manager.notification();
         assert!(begun.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{begun}");
-        let done = told();
+        let done = manager.notification();
         assert!(done.starts_with(&format!("STATUS={status}")), "{done}");
         assert!(done.ends_with("\nREADY=1\n"), "{done}");
     }

@@ -54,11 +54,68 @@ fn a_file_that_cannot_be_repaired_by_hand_does_not_keep_the_others_from_it() {
     assert!(
         ended
             .stderr
-            .ends_with("1 of 3 torn files could not be repaired; they stay as they are\n"),
+            .ends_with("1 of 3 torn files could not be repaired; they are kept as they are\n"),
         "{ended:?}"
     );
     assert_eq!(fs::read(&torn[1]).unwrap(), before);
     assert!(!name(folder.path(), 2, "mcap.new").exists());
+}
+
+#[test]
+fn what_is_not_a_file_is_reported_and_does_not_keep_the_others_from_it() {
+    let make = |folder: &Path| {
+        let (torn, _) = Sample::default().torn();
+        put(folder, 1, "mcap.part", &torn);
+        put(folder, 5, "mcap.part", &torn);
+        let pipe = name(folder, 2, "mcap.part");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let folder_of_this_name = name(folder, 3, "mcap.part");
+        fs::create_dir(&folder_of_this_name).unwrap();
+        let link = name(folder, 4, "mcap.part");
+        std::os::unix::fs::symlink(&link, &link).unwrap();
+        [pipe, folder_of_this_name, link]
+    };
+    let by_hand = TempDir::new().unwrap();
+    let others = make(by_hand.path());
+    let ended = on("recover", by_hand.path(), &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(ended.stdout_text().matches("kept 16 blocks").count(), 2);
+    for other in &others {
+        let line = format!("cannot read {}", other.display());
+        assert!(ended.stderr.contains(&line), "{ended:?}");
+    }
+    assert!(ended.stderr.contains("3 of 5 torn files"), "{ended:?}");
+
+    let at_the_start = TempDir::new().unwrap();
+    let others = make(at_the_start.path());
+    let server = Server::start(&["--record", at_the_start.path().to_str().unwrap()]);
+    let said = server.process.error_text();
+    assert_eq!(said.matches("16 blocks recovered").count(), 2, "{said}");
+    for other in &others {
+        let line = format!("cannot read {}", other.display());
+        assert!(said.contains(&line), "{said}");
+    }
+    let (ended, _) = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn a_folder_in_which_nothing_is_whole_is_a_failure() {
+    let folder = TempDir::new().unwrap();
+    let (mut torn, _) = Sample {
+        chunks: 1,
+        ..Sample::default()
+    }
+    .torn();
+    let middle = torn.len() / 2;
+    torn[middle] ^= 1;
+    let part = put(folder.path(), 1, "mcap.part", &torn);
+    let ended = on("recover", folder.path(), &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("1 of 1 torn files"), "{ended:?}");
+    let lost = part.with_extension("lost");
+    assert_eq!(fs::read(lost).unwrap(), torn);
 }
 
 #[test]
@@ -277,7 +334,7 @@ fn a_file_that_nothing_says_anything_of_is_kept_and_its_marks_are_told() {
     torn[..140].fill(0);
     let unnamed = put(folder.path(), 7, "mcap.part", &torn);
     let ended = on("recover", folder.path(), &[]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.code, Some(1), "nothing was kept: {ended:?}");
     let told = format!("1 chunks with mark {mark} were not taken");
     assert!(ended.stdout_text().contains(&told), "{ended:?}");
     let lost = name(folder.path(), 7, "mcap.lost");

@@ -6,9 +6,10 @@ use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::process::Command;
 
 use socket2::{Domain, Socket, Type};
+use tests::framings::FRAMINGS;
 use tests::process::{DEADLINE, Process, Server, blocksd, finish, python, run};
 
-use crate::serve::{FRAMINGS, SERIES, lines, messages, serve_every_framing, told};
+use crate::serve::{SERIES, lines, messages, serve_every_framing, told};
 
 /// `blocksd send`.
 pub(crate) fn send(to: SocketAddr, framing: &str, more: &[&str]) -> Command {

@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::Value;
 use tests::drive::wire_of;
+use tests::framings::FRAMINGS;
 use tests::process::{DEADLINE, Process, Server, blocksd, connect, python};
 use tests::samples::Give;
 
-use crate::serve::{FRAMINGS, SERIES};
+use crate::serve::SERIES;
 
 /// A message that every framing can carry.
 const MESSAGE: &[u8; 16] = b"16 bytes of text";

@@ -8,27 +8,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use framing_core::{Fault, Part};
 use serde_json::Value;
+use tests::framings::FRAMINGS;
 use tests::process::{Server, brief, finish, python, run};
 use tests::samples::{self, Event, Sample};
-
-/// Every framing, `delimited` with two delimiters.
-pub(crate) const FRAMINGS: [&str; 15] = [
-    "blocks",
-    "stream",
-    "fixed:16",
-    "lines",
-    "delimited:0d0a",
-    "delimited:00",
-    "cobs",
-    "length:u8",
-    "length:u16",
-    "length:u16le",
-    "length:u32",
-    "length:u32le",
-    "length:varint",
-    "netstring",
-    "octet-counted",
-];
 
 /// The three messages of the seed as a series of blocks.
 pub(crate) const SERIES: &[u8] = b"\0\0\0\x1eBeautiful is better than ugly.\

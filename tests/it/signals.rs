@@ -7,12 +7,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tests::process::{DEADLINE, Process, Server, blocksd, run};
+use tests::process::{DEADLINE, Process, Server, blocksd, finish, run, wait_until};
 use tests::scrape;
 use tests::skip::skipped;
+use tests::small_disk::SmallDisk;
 
-use crate::recording::SmallDisk;
-
+/// When a second signal ends the daemon at once: more than half a second after the daemon has seen the first.
+const LATER: Duration = Duration::from_millis(600);
 const MESSAGE: &[u8] = b"\0\0\0\x02hi";
 
 fn text(path: &Path) -> &str {
@@ -33,19 +34,56 @@ fn assert_sealed(folder: &Path) {
 #[test]
 fn signals_that_are_close_are_one() {
     for (first, second) in [("TERM", "TERM"), ("INT", "TERM"), ("INT", "INT")] {
-        let folder = TempDir::new().unwrap();
-        let mut server = Server::start(&["--record", text(folder.path())]);
-        let mut device = server.connect();
-        device.write_all(MESSAGE).unwrap();
-        server.wait_for("block", 1);
-        // As GNU timeout does, and a terminal whose key is held down.
-        for signal in [first, second, second] {
-            server.process.signal(signal);
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let folder = TempDir::new().unwrap();
+            let mut server = Server::start(&["--record", text(folder.path())]);
+            let mut device = server.connect();
+            device.write_all(MESSAGE).unwrap();
+            server.wait_for("block", 1);
+            let begin = Instant::now();
+            // As GNU timeout does, and a terminal whose key is held down.
+            for signal in [first, second, second] {
+                server.process.signal(signal);
+            }
+            let ended = server.end().0;
+            // Where this machine was too slow for close signals, it is tried again.
+            if Duration::from_millis(500) < begin.elapsed() && Instant::now() < until {
+                continue;
+            }
+            assert_eq!(ended.code, Some(0), "{first} {second}: {ended:?}");
+            assert_sealed(folder.path());
+            break;
         }
-        let ended = server.end().0;
-        assert_eq!(ended.code, Some(0), "{first} {second}: {ended:?}");
-        assert_sealed(folder.path());
     }
+}
+
+#[test]
+fn children_of_tests_have_default_dispositions_and_an_empty_mask() {
+    let mut command = Command::new("cat");
+    command.arg("/proc/self/status");
+    let status = finish(command, b"").stdout_text();
+    for name in ["SigBlk:", "SigIgn:", "SigCgt:"] {
+        let mask = status.lines().find_map(|line| line.strip_prefix(name));
+        let mask = u64::from_str_radix(mask.unwrap().trim(), 16).unwrap();
+        // The C library keeps signals 32 and 33 to itself.
+        assert_eq!(mask & !(0b11 << 31), 0, "{name} {mask:x}");
+    }
+}
+
+#[test]
+fn tests_do_not_depend_on_the_signals_of_the_run() {
+    let program = std::env::current_exe().unwrap();
+    let mut command = Command::new("env");
+    command
+        .args(["--ignore-signal=INT,QUIT,TERM,HUP,PIPE,USR1,USR2,ALRM,CHLD,XFSZ,WINCH"])
+        .args(["--block-signal=INT,TERM,HUP,USR1"])
+        .arg(program)
+        .args(["--exact", "--nocapture"])
+        .arg("signals::children_of_tests_have_default_dispositions_and_an_empty_mask");
+    let ended = finish(command, b"");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout_text().contains("1 passed"), "{ended:?}");
 }
 
 #[test]
@@ -53,7 +91,7 @@ fn gnu_timeout_ends_a_recording_in_order() {
     let folder = TempDir::new().unwrap();
     let daemon = Server::command(&["--record", text(folder.path())]);
     let mut command = Command::new("timeout");
-    command.arg("2").arg(daemon.get_program());
+    command.arg("4").arg(daemon.get_program());
     command.args(daemon.get_args());
     let mut server = Server::of(Process::start(command), &[]);
     let mut device = server.connect();
@@ -68,15 +106,11 @@ fn gnu_timeout_ends_a_recording_in_order() {
 
 #[test]
 fn a_second_signal_later_ends_at_once() {
-    let folder = TempDir::new().unwrap();
-    let Some(_disk) = SmallDisk::mount(folder.path()) else {
-        skipped(
-            "a_second_signal_later_ends_at_once",
-            "this user cannot mount a file system",
-        );
+    let name = "a_second_signal_later_ends_at_once";
+    let Some(disk) = SmallDisk::mount(name) else {
         return;
     };
-    let args = ["--record", text(folder.path()), "--record-sync-ms", "10"];
+    let args = ["--record", text(disk.path()), "--record-sync-ms", "10"];
     let server = Server::start(&args);
     let mut device = server.connect();
     let message = [&(1_u32 << 19).to_be_bytes()[..], &vec![b'x'; 1 << 19]].concat();
@@ -84,7 +118,8 @@ fn a_second_signal_later_ends_at_once() {
     server.process.wait_for_error("devices are held back");
     // A disk that refuses everything is waited for, for five seconds.
     server.process.signal("TERM");
-    std::thread::sleep(Duration::from_millis(700));
+    server.wait_until_stopping();
+    std::thread::sleep(LATER);
     server.process.signal("INT");
     let ended = server.process.end();
     assert_eq!(ended.code, Some(130), "{ended:?}");
@@ -119,9 +154,9 @@ fn signals_that_mean_nothing_do_not_end_collection() {
 fn a_time_to_run_for_ends_in_order() {
     let folder = TempDir::new().unwrap();
     let config = folder.path().join("blocksd.toml");
-    fs::write(&config, "for = \"1500ms\"").unwrap();
+    fs::write(&config, "for = \"3000ms\"").unwrap();
     let record = folder.path().join("record");
-    for args in [&["--for", "1.5s"][..], &["--config", text(&config)]] {
+    for args in [&["--for", "3s"][..], &["--config", text(&config)]] {
         let args = [args, &["--record", text(&record)]].concat();
         let begin = Instant::now();
         let server = Server::start(&args);
@@ -130,7 +165,7 @@ fn a_time_to_run_for_ends_in_order() {
         let ended = server.end().0;
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert_eq!(ended.totals()["block"], 1, "{ended:?}");
-        assert!(Duration::from_millis(1500) <= begin.elapsed());
+        assert!(Duration::from_secs(3) <= begin.elapsed());
         assert_sealed(&record);
     }
     for time in ["0", "-1", "1w", "soon"] {
@@ -141,10 +176,12 @@ fn a_time_to_run_for_ends_in_order() {
 #[test]
 fn a_start_that_takes_long_answers_and_heeds_signals() {
     let folder = TempDir::new().unwrap();
-    let server = Server::start(&["--record", text(folder.path())]);
+    let args = ["--record", text(folder.path()), "--metrics", "127.0.0.1:0"];
+    let server = Server::start(&args);
     let mut device = server.connect();
     device.write_all(MESSAGE).unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    let synced = "blocksd_record_blocks_synced_total";
+    scrape::wait_for(&server, synced, |blocks| blocks == 1.0);
     server.process.signal("KILL");
     drop(server);
     let files = fs::read_dir(folder.path()).unwrap();
@@ -160,7 +197,6 @@ fn a_start_that_takes_long_answers_and_heeds_signals() {
         );
         return;
     }
-    let args = ["--record", text(folder.path()), "--metrics", "127.0.0.1:0"];
     let process = Process::start(Server::command(&args));
     process.wait_for_error("metrics on ");
     let addr = process.error_text();
@@ -189,10 +225,11 @@ fn a_start_that_takes_long_answers_and_heeds_signals() {
 #[test]
 fn other_commands_end_by_signals_as_programs_do() {
     let folder = TempDir::new().unwrap();
-    let server = Server::start(&["--record", text(folder.path())]);
+    let mut server = Server::start(&["--record", text(folder.path())]);
     let addr = server.addr().to_string();
     let mut device = server.connect();
     device.write_all(MESSAGE).unwrap();
+    let mut connections = 1;
     for signal in ["TERM", "INT", "HUP"] {
         for args in [
             &["read", "--follow", text(folder.path())][..],
@@ -208,7 +245,16 @@ fn other_commands_end_by_signals_as_programs_do() {
             &["server", "--port", "0"],
         ] {
             let mut process = Process::start(blocksd(args));
-            std::thread::sleep(Duration::from_millis(200));
+            // Until it is at work, as far as that is seen.
+            match args {
+                ["read", ..] => wait_until("it reads", || process.printed() > 0),
+                ["server", ..] => drop(process.line("Listening at")),
+                [_, _, to, ..] if *to == addr => {
+                    connections += 1;
+                    server.wait_for("open", connections);
+                }
+                _ => std::thread::sleep(Duration::from_secs(1)),
+            }
             assert!(process.runs(), "{args:?}");
             process.signal(signal);
             assert_eq!(process.end().code, None, "{args:?} {signal}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tests::process::{Server, run};
 
 /// Longer than every time-out here.
-const LONG: Duration = Duration::from_millis(1200);
+const LONG: Duration = Duration::from_millis(2500);
 
 #[test]
 fn a_half_header_does_not_live_for_ever() {
@@ -42,18 +42,18 @@ fn who_sends_a_byte_now_and_then_has_no_more_time() {
             &b"123456789"[..],
             "header_timeout",
         ),
-        ("--block-timeout", "lines", &[b'x'; 100], "block_timeout"),
+        ("--block-timeout", "lines", &[b'x'; 9], "block_timeout"),
     ] {
-        let mut server = Server::start(&[option, "0.6", "--framing", framing]);
+        let mut server = Server::start(&[option, "1", "--framing", framing]);
         let mut device = server.connect();
-        for byte in wire {
-            if device.write_all(&[*byte]).is_err() {
-                break;
-            }
-            sleep(Duration::from_millis(100));
-        }
+        // A second after the first byte, and not after the last: that one is sent two seconds later.
+        let is_open = wire.iter().all(|byte| {
+            sleep(Duration::from_millis(400));
+            device.write_all(&[*byte]).is_ok()
+        });
         let story = server.story(1);
         assert!(story.last().unwrap().contains(reason), "{story:?}");
+        assert!(!is_open, "{story:?}");
     }
 }
 
@@ -77,12 +77,12 @@ fn a_message_that_never_stops_coming_has_no_more_time() {
 
 #[test]
 fn each_message_has_time_of_its_own_and_waiting_between_them_has_no_limit() {
-    let mut server = Server::start(&["--header-timeout", "1", "--block-timeout", "1"]);
+    let mut server = Server::start(&["--header-timeout", "2", "--block-timeout", "2"]);
     let mut device = server.connect();
     // Each write ends one block and begins another; all of it takes longer than the time of one.
     device.write_all(b"\0\0\0\x02a").unwrap();
     for _ in 0..6 {
-        sleep(Duration::from_millis(300));
+        sleep(Duration::from_millis(500));
         device.write_all(b"b\0\0\0\x02a").unwrap();
     }
     device.write_all(b"b").unwrap();
@@ -94,13 +94,13 @@ fn each_message_has_time_of_its_own_and_waiting_between_them_has_no_limit() {
 
 #[test]
 fn a_message_behind_one_that_was_skipped_has_time_of_its_own() {
-    let mut server = Server::start(&["--block-timeout", "1", "--max-block", "4"]);
+    let mut server = Server::start(&["--block-timeout", "3", "--max-block", "4"]);
     let mut device = server.connect();
     device.write_all(b"\0\0\0\x07too l").unwrap();
-    sleep(Duration::from_millis(700));
+    sleep(Duration::from_millis(1700));
     // One byte of the next is there, whose time is not over when that of the first would be.
     device.write_all(b"ng\0").unwrap();
-    sleep(Duration::from_millis(700));
+    sleep(Duration::from_millis(1700));
     device.write_all(b"\0\0\x01a\0\0\0\0").unwrap();
     let story = server.story(1);
     assert_eq!(story.last().unwrap(), "close end blocks=1 bytes=1");
@@ -129,7 +129,7 @@ fn a_stream_is_whole_as_it_comes() {
 #[test]
 fn a_device_that_the_daemon_holds_back_is_not_late() {
     // Nobody reads the output: the daemon reads no more, and the message stays unfinished.
-    let args = ["--block-timeout", "1"];
+    let args = ["--block-timeout", "2"];
     let mut process = tests::process::Process::start_unread({
         let mut command = Server::command(&args);
         command.stdout(std::process::Stdio::piped());
@@ -146,7 +146,7 @@ fn a_device_that_the_daemon_holds_back_is_not_late() {
         }
         device.write_all(&[0; 4])
     });
-    sleep(Duration::from_secs(3));
+    sleep(Duration::from_secs(5));
     let reader = std::thread::spawn(move || {
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stdout));
         let close = lines.find(|line| line.as_ref().unwrap().contains(r#""event":"close""#));

@@ -19,28 +19,12 @@ pub use self::account::Report;
 use self::account::{Clients, Recorded};
 use self::attack::{Attacks, Tally};
 use crate::board::ports;
+use crate::framings::FRAMINGS;
 use crate::process::{DEADLINE, Server};
 use crate::scrape;
 
-/// The listeners; the last is like the first, and goes on behind the end of a series.
-const LISTENERS: [&str; 16] = [
-    "blocks",
-    "stream",
-    "fixed:16",
-    "lines",
-    "delimited:0d0a",
-    "delimited:00",
-    "cobs",
-    "length:u8",
-    "length:u16",
-    "length:u16le",
-    "length:u32",
-    "length:u32le",
-    "length:varint",
-    "netstring",
-    "octet-counted",
-    "blocks,after-end=continue",
-];
+/// The listener after those of [`FRAMINGS`]: like the first, and goes on after the end of a series.
+const CONTINUES: &str = "blocks,after-end=continue";
 /// Longest message that the daemon takes, in bytes.
 const BLOCK_MAX: usize = 65_536;
 /// Connections of one attacker at once: more than a device may have.
@@ -107,7 +91,10 @@ pub struct Plan {
 /// Where anything is.
 pub fn run(plan: Plan) -> Report {
     let folder = TempDir::new().expect("a folder");
-    let listens = LISTENERS.map(|listener| format!("127.0.0.1:0,framing={listener}"));
+    let listens = FRAMINGS.into_iter().chain([CONTINUES]);
+    let listens: Vec<_> = listens
+        .map(|listener| format!("127.0.0.1:0,framing={listener}"))
+        .collect();
     let mut args: Vec<&str> = listens
         .iter()
         .flat_map(|listen| ["--listen", listen])
@@ -115,11 +102,9 @@ pub fn run(plan: Plan) -> Report {
     args.extend(ARGS);
     args.extend(["--record", folder.path().to_str().expect("a path")]);
     let daemon = Daemon::start(&args);
-    let framings = LISTENERS.map(|listener| {
-        let spec = listener.split(',').next().unwrap_or_default();
-        spec.parse::<AnyFraming>().expect("a framing")
-    });
-    let clients = attack(plan, &daemon, framings.to_vec());
+    let framings = FRAMINGS.into_iter().chain(FRAMINGS.first().copied());
+    let framings = framings.map(|spec| spec.parse().expect("a framing"));
+    let clients = attack(plan, &daemon, framings.collect());
     daemon.end(plan, &clients, folder.path())
 }
 

@@ -10,10 +10,13 @@ pub mod disk;
 pub mod drive;
 #[cfg(feature = "daemon")]
 pub mod elf;
+pub mod framings;
 #[cfg(feature = "daemon")]
 pub mod hostile;
 pub mod link;
 pub mod messages;
+#[cfg(feature = "daemon")]
+pub mod notify;
 #[cfg(feature = "daemon")]
 pub mod process;
 #[cfg(feature = "daemon")]
@@ -28,9 +31,13 @@ pub mod samples;
 #[cfg(feature = "daemon")]
 pub mod scrape;
 #[cfg(feature = "daemon")]
+pub mod signals;
+#[cfg(feature = "daemon")]
 pub mod simulated;
 pub mod sizes;
 pub mod skip;
+#[cfg(feature = "daemon")]
+pub mod small_disk;
 #[cfg(feature = "daemon")]
 pub mod story;
 

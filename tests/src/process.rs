@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::signals::spawn;
+
 pub use crate::programs::{blocksd, python};
 
 pub use crate::story::brief;
@@ -150,9 +152,7 @@ impl Process {
     /// Starts it and leaves its standard output where the command directs it.
     pub fn start_unread(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut child = spawn(&mut command);
         let stderr = Collected::from(child.stderr.take().expect("piped"));
         Self {
             child,
@@ -205,11 +205,17 @@ impl Process {
     /// Waits until this is in standard error.
     #[track_caller]
     pub fn wait_for_error(&self, text: &str) {
+        self.wait_for_errors(text, 1);
+    }
+
+    /// Waits until this is in standard error `count` times.
+    #[track_caller]
+    pub fn wait_for_errors(&self, text: &str, count: usize) {
         let until = Instant::now() + DEADLINE;
-        while !self.error_text().contains(text) {
+        while self.error_text().matches(text).count() < count {
             assert!(
                 Instant::now() < until,
-                "{text:?} is not said; {}",
+                "{text:?} is not said {count} times; {}",
                 self.said()
             );
             thread::sleep(Duration::from_millis(5));
@@ -399,6 +405,12 @@ impl Server {
         own.map(brief).collect()
     }
 
+    /// Waits until it accepts no connection any more: until it has seen the first signal.
+    #[track_caller]
+    pub fn wait_until_stopping(&self) {
+        wait_until("it stops", || TcpStream::connect(self.addr()).is_err());
+    }
+
     /// Asks it to end, and waits for that.
     #[track_caller]
     pub fn stop(self) -> (Ended, Vec<Value>) {
@@ -447,6 +459,16 @@ fn parse(bytes: &[u8], events: &mut Vec<Value>) -> usize {
         len += line.len() + 1;
     }
     len
+}
+
+/// Waits until this is so.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < until, "not so: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// A connection whose reads do not last for ever.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 
-use crate::process::{Server, connect};
+use crate::process::{Server, connect, wait_until};
 
 /// An answer over HTTP.
 #[derive(Debug)]
@@ -48,6 +48,18 @@ pub fn request(addr: SocketAddr, request: &str) -> Answer {
         header: header.to_owned(),
         body: body.to_owned(),
     }
+}
+
+/// One sample of a daemon that was started with `--metrics`, by its name with labels.
+#[track_caller]
+pub fn sample(server: &Server, name: &str) -> f64 {
+    samples(&get(addr(server), "/metrics").body)[name]
+}
+
+/// Waits until a sample satisfies `is_so`.
+#[track_caller]
+pub fn wait_for(server: &Server, name: &str, is_so: impl Fn(f64) -> bool) {
+    wait_until(name, || is_so(sample(server, name)));
 }
 
 /// All samples of a page, by their names with labels.

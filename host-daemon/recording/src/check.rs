@@ -1,6 +1,7 @@
 //! Checks recordings and repairs torn ones.
 
 pub mod finding;
+mod order;
 pub mod rebuild;
 pub mod recover;
 pub mod repair;

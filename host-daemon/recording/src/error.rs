@@ -31,6 +31,12 @@ pub enum Error {
         /// The answer of the system.
         source: io::Error,
     },
+    /// A torn file of which a sound recording cannot be made. It stays as it is.
+    #[error("the sound parts of {} do not make a sound recording; please report this, and keep the file", path.display())]
+    UnsoundRepair {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another process writes to the folder.
     #[error("another process is recording to {}; stop it first", path.display())]
     Locked {
@@ -62,6 +68,7 @@ impl Error {
             Self::Read { path, .. }
             | Self::Write { path, .. }
             | Self::Folder { path, .. }
+            | Self::UnsoundRepair { path }
             | Self::Locked { path } => path,
         }
     }

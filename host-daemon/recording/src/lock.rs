@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::format::filename::LOCK;
+use crate::format::filename::{LOCK, parent};
 
 /// How long a lock is tried for, and how often.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
@@ -125,9 +125,8 @@ fn make_durable(path: &Path) -> io::Result<()> {
         _ => error,
     })?;
     for made in missing {
-        let parent = made.parent().filter(|it| !it.as_os_str().is_empty());
         // One that may not be read cannot be synced, and is none of ours.
-        if let Ok(parent) = File::open(parent.unwrap_or_else(|| Path::new("."))) {
+        if let Ok(parent) = File::open(parent(made)) {
             parent.sync_all()?;
         }
     }

@@ -23,16 +23,17 @@ pub struct Record {
         requires = "record"
     )]
     pub record_compression: Compression,
-    /// Begin another file when one has so many bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, value_parser = bytes::<ROTATE_BYTES_MIN>, requires = "record")]
-    pub record_rotate_bytes: u64,
+    /// Begin another file when one has so many bytes; at most a quarter of --record-max-bytes. Default: 1 GiB, or a
+    /// quarter of --record-max-bytes if that is less.
+    #[arg(long, value_name = "BYTES", value_parser = bytes::<ROTATE_BYTES_MIN>, requires = "record")]
+    pub record_rotate_bytes: Option<u64>,
     /// Begin another file when one is so many seconds old.
     #[arg(long, value_name = "S", default_value_t = 3600, value_parser = time, requires = "record")]
     pub record_rotate_seconds: u64,
     /// How long a block may wait, in ms, until it is made durable together with others (fdatasync).
     #[arg(long, value_name = "MS", default_value_t = 100, value_parser = time, requires = "record")]
     pub record_sync_ms: u64,
-    /// Bytes that all files together may have: the oldest are deleted, whole. Files are then rotated at a quarter of it.
+    /// Bytes that all files together may have: the oldest are deleted, whole.
     #[arg(long, value_name = "BYTES", value_parser = bytes::<MAX_BYTES_MIN>, requires = "record")]
     pub record_max_bytes: Option<u64>,
 }
@@ -61,16 +62,18 @@ impl Compression {
 
 /// A file has a header and an end, whatever it holds.
 const ROTATE_BYTES_MIN: u64 = 4 << 10;
+const ROTATE_BYTES: u64 = 1 << 30;
 /// A few chunks in each of four files: else a file might be deleted as soon as it is sealed.
 const MAX_BYTES_MIN: u64 = 16 << 20;
 
 impl Record {
     /// How files are written.
     #[must_use]
-    pub const fn log_options(&self) -> LogOptions {
+    pub fn log_options(&self) -> LogOptions {
         LogOptions {
             compression: self.record_compression.of_segment(),
-            rotate_bytes: self.record_rotate_bytes,
+            // The recording rotates at a quarter of its limit if that is less; the limit may change.
+            rotate_bytes: self.record_rotate_bytes.unwrap_or(ROTATE_BYTES),
             rotate_after: Duration::from_secs(self.record_rotate_seconds),
             sync_after: Duration::from_millis(self.record_sync_ms),
         }

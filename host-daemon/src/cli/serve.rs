@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Arg, Args, Command, ValueEnum};
 use framing_core::{AnyFraming, Blocks, Limits};
 
 use crate::cli::record::Record;
@@ -19,8 +19,11 @@ use crate::engine::permit::Bounds;
 use crate::payload::Decoding;
 use crate::service::log::directives;
 
-/// Least memory for unfinished messages, in bytes.
+/// Least memory for unfinished messages, and the default, in bytes.
 const UNFINISHED_MIN: u64 = 1 << 20;
+const UNFINISHED: u64 = 64 << 20;
+/// Longest messages that must fit into it.
+pub(crate) const UNFINISHED_MESSAGES: u64 = 4;
 
 /// Arguments of `serve`.
 #[derive(Args, Debug)]
@@ -41,16 +44,18 @@ pub struct Serve {
     /// How connections are treated.
     #[command(flatten)]
     pub options: Options,
-    /// Connections at once. A newcomer gets the place of the longest-silent connection of the device that has most, if
-    /// its own device has fewer; else it is closed at once, and counted.
+    /// Connections at once. A newcomer gets the place of the longest-silent connection of the origin (an IPv4 address, an
+    /// IPv6 /64 network, a local listener) that has most, and there of the device that has most, if its own has fewer;
+    /// else it is closed at once, and counted.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_one)]
     pub max_connections: usize,
     /// Connections at once of one device; more are closed at once, and counted. Without: no bound of its own.
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub max_connections_per_device: Option<usize>,
-    /// Bytes of memory for unfinished messages, of all connections; at least four times the largest --max-block.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(UNFINISHED_MIN..))]
-    pub max_unfinished: u64,
+    /// Bytes of memory for unfinished messages of all connections; at least four times the largest --max-block. Default:
+    /// 64 MiB, or four times the largest --max-block if that is more.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(UNFINISHED_MIN..))]
+    pub max_unfinished: Option<u64>,
     /// What is one device: an address, a connection, or a listener.
     #[arg(long, value_enum, default_value_t = DeviceBy::Ip)]
     pub device_by: DeviceBy,
@@ -86,7 +91,8 @@ pub struct Serve {
         allow_negative_numbers = true
     )]
     pub block_timeout: Timeout,
-    /// Ask a peer that is silent for so long whether it is there: after about this and 30 s a dead one is found.
+    /// Ask a peer that is silent for so long whether it is there: after about this and 30 s a dead one is found. Whole
+    /// seconds.
     #[arg(
         long,
         value_name = "S|off",
@@ -95,7 +101,8 @@ pub struct Serve {
         value_parser = keepalive
     )]
     pub keepalive: Timeout,
-    /// Length of the kernel's receive buffer of a connection. Without: as the kernel finds it by itself.
+    /// Length of the kernel's receive buffer of a connection; a warning is logged if the kernel allows less. Without: as
+    /// the kernel finds it by itself.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub receive_buffer: Option<u32>,
     /// What is written to standard output.
@@ -147,7 +154,8 @@ pub struct Options {
     /// Longest message that is taken, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = block_max)]
     pub max_block: u32,
-    /// Longest message that is skipped, in bytes; one that is longer closes the connection.
+    /// Longest message that is skipped, in bytes; one that is longer closes the connection. Not used with --oversize
+    /// pieces.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::SKIP_MAX)]
     pub max_skip: u32,
     /// What a message over --max-block does.
@@ -244,10 +252,11 @@ impl Serve {
     pub fn bounds<'a>(&self, policies: impl Iterator<Item = &'a Policy>) -> Bounds {
         let block_max = policies.map(|policy| policy.limits.block_max).max();
         let longest = u64::from(block_max.unwrap_or(self.options.max_block));
+        let default = UNFINISHED.max(UNFINISHED_MESSAGES * longest);
         Bounds {
             connections: self.max_connections,
             per_device: self.max_connections_per_device,
-            unfinished: self.max_unfinished.max(4 * longest),
+            unfinished: self.max_unfinished.unwrap_or(default),
             longest,
         }
     }
@@ -318,9 +327,13 @@ const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
 fn keepalive(text: &str) -> Result<Timeout, String> {
     let timeout: Timeout = text.parse()?;
     let range = Duration::from_secs(1)..=KEEPALIVE_MAX;
-    if timeout.0.is_some_and(|time| !range.contains(&time)) {
+    // The kernel counts whole seconds.
+    let fits = |time: Duration| range.contains(&time) && time.subsec_nanos() == 0;
+    if timeout.0.is_some_and(|time| !fits(time)) {
         let max = KEEPALIVE_MAX.as_secs();
-        return Err(format!("must be from 1 to {max} seconds, or `off`"));
+        return Err(format!(
+            "must be a whole number of seconds from 1 to {max}, or `off`"
+        ));
     }
     Ok(timeout)
 }
@@ -356,7 +369,23 @@ impl Own {
             "max-skip" => bytes(value).map(Self::MaxSkip),
             "oversize" => Oversize::from_str(value, false).map(Self::Oversize),
             "after-end" => AfterEnd::from_str(value, false).map(Self::AfterEnd),
-            _ => Err(format!("`{key}` is not an option of a listener")),
+            _ => Err(Self::unknown(key)),
         }
+    }
+
+    fn unknown(key: &str) -> String {
+        let has = |command: &Command| {
+            let mut options = command.get_arguments();
+            options.any(|option| option.get_long() == Some(key))
+        };
+        if has(&Serve::augment_args(Command::new("serve"))) {
+            return format!("`{key}` applies to all listeners; give it as --{key}");
+        }
+        let own = Options::augment_args(Command::new("listener"));
+        let names: Vec<_> = own.get_arguments().filter_map(Arg::get_long).collect();
+        format!(
+            "`{key}` is not an option of a listener; the options are {}",
+            names.join(", ")
+        )
     }
 }

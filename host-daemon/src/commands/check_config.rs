@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::cli::Serve;
+use crate::cli::{Record, Serve, UNFINISHED_MESSAGES};
 use crate::engine::batch::TooLong;
 use crate::engine::connection::Policy;
 use crate::engine::listen::claims::Claims;
@@ -11,6 +11,7 @@ use crate::engine::listen::path::made_for;
 use crate::error::Failure;
 use blocksd_recording::format::filename::LOCK;
 use blocksd_recording::lock::{Lock, is_locked};
+use blocksd_recording::write::retention::Retention;
 
 /// Addresses to listen on, and how the connections of each are treated.
 pub type Plan = Vec<(String, Policy)>;
@@ -61,9 +62,10 @@ pub fn check(serve: &Serve) -> Result<(), Failure> {
 /// before anything is opened is checked here, for `serve`, its reload and `check-config` alike. Resolves names.
 ///
 /// # Errors
-/// [`Failure::Conflict`], [`Failure::Duplicate`], [`Failure::File`], [`Failure::Refused`], [`Failure::Listen`].
+/// [`Failure::Conflict`], [`Failure::OutOfBounds`], [`Failure::Duplicate`], [`Failure::File`], [`Failure::Refused`], [`Failure::Listen`].
 pub fn plan(serve: &Serve) -> Result<Plan, Failure> {
     let mut policies = policies(serve)?;
+    check_bounds(serve, &policies)?;
     let mut claims = Claims::default();
     if let Some(address) = &serve.metrics {
         claims.network(address)?;
@@ -101,6 +103,40 @@ fn policies(serve: &Serve) -> Result<Plan, Failure> {
         Ok((listen.address.clone(), policy))
     });
     policies.collect()
+}
+
+/// Checks options whose bounds depend on others. A value that is given is used as it is, or refused.
+fn check_bounds(serve: &Serve, policies: &Plan) -> Result<(), Failure> {
+    let refuse = |option, given, bound| {
+        Err(Failure::OutOfBounds {
+            option,
+            given,
+            bound,
+        })
+    };
+    let longest = serve
+        .bounds(policies.iter().map(|(_, policy)| policy))
+        .longest;
+    let least = UNFINISHED_MESSAGES * longest;
+    if let Some(given) = serve.max_unfinished.filter(|given| *given < least) {
+        let bound = format!(
+            "must be at least {least}, {UNFINISHED_MESSAGES} times the largest --max-block ({longest})"
+        );
+        return refuse("--max-unfinished", given, bound);
+    }
+    let Record {
+        record_rotate_bytes,
+        record_max_bytes,
+        ..
+    } = serve.record;
+    if let (Some(given), Some(max)) = (record_rotate_bytes, record_max_bytes) {
+        let most = Retention::file_max_of(max);
+        if most < given {
+            let bound = format!("must be at most {most}, a quarter of --record-max-bytes ({max})");
+            return refuse("--record-rotate-bytes", given, bound);
+        }
+    }
+    Ok(())
 }
 
 fn told(policy: &Policy) -> String {

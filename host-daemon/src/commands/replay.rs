@@ -64,15 +64,27 @@ pub fn replay(arguments: &Replay) -> Result<(), Failure> {
     let of = stage.actors.len();
     let devices = stage.end();
     bar.finish_and_clear();
-    tell(format_args!(
-        "replayed {}, {:.1} seconds",
+    let done = format!(
+        "{}, {:.1} seconds",
         sent.text(),
         begin.elapsed().as_secs_f64()
-    ));
-    match (visited?, devices) {
-        (_, devices) if devices != 0 => Err(Failure::CutOff { devices, of }),
-        (0, _) => Ok(()),
-        (lost, _) => Err(Failure::NotWhole { lost }),
+    );
+    let result = match (visited, devices) {
+        (Err(failure), _) => Err(failure),
+        (Ok(_), devices) if devices != 0 => Err(Failure::CutOff { devices, of }),
+        (Ok(0), _) => Ok(()),
+        (Ok(lost), _) => Err(Failure::NotWhole { lost }),
+    };
+    match result {
+        Ok(()) => {
+            tell(format_args!("replayed {done}"));
+            Ok(())
+        }
+        Err(failure) if sent.is_nothing() => Err(failure),
+        Err(failure) => Err(Failure::Partly {
+            failure: Box::new(failure),
+            done: format!("sent {done}"),
+        }),
     }
 }
 
@@ -87,6 +99,10 @@ impl Sent {
     fn add(&self, bytes: usize) {
         self.blocks.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.blocks.load(Ordering::Relaxed) == 0
     }
 
     fn text(&self) -> String {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::error::Failure;
+use crate::path::parent;
 use crate::service::log::tell;
 use blocksd_recording::check::recover::{Recovered, recover};
 use blocksd_recording::check::repair::{Repaired, Unrepaired, repair_dir, sync};
@@ -48,7 +49,7 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Failure
         return recover_directory(&mut out, path);
     }
     if Listed::of(path.into()).is_open {
-        let path = path.parent().unwrap_or(path).into();
+        let path = parent(path).into();
         return Err(Failure::Locked { path });
     }
     let to = output.map_or_else(|| beside(path), Path::to_path_buf);
@@ -60,11 +61,7 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Failure
     let to = recovered.written.then_some(to);
     if let Some(to) = &to {
         // As far as the file system can: the original stays in any case.
-        let _ = sync(
-            to.parent()
-                .filter(|it| !it.as_os_str().is_empty())
-                .unwrap_or_else(|| Path::new(".")),
-        );
+        let _ = sync(parent(to));
     }
     tell_recovered(&mut out, path, to.as_deref(), None, &recovered)?;
     to.map(|_| ())
@@ -84,6 +81,8 @@ fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), Failu
                 original,
                 recovered,
             }) => {
+                // Nothing in it is whole.
+                files += u64::from(to.is_none() && original.is_some());
                 let (to, original) = (to.as_deref(), original.as_deref());
                 let line = tell_recovered(out, &from, to, original, &recovered);
                 told = told.and(line);

@@ -27,6 +27,10 @@ pub enum Reason {
     Syntax(String),
     /// There is no such key; the one that may have been meant.
     Unknown(Option<String>),
+    /// A key of a listener that applies to all of them; its name, where it is misspelled too.
+    Global(Option<String>),
+    /// The address of a listener outside of its table.
+    Address,
     /// A value of a kind that the key does not take.
     Type {
         /// What it takes.
@@ -66,6 +70,18 @@ impl fmt::Display for ConfigError {
             Reason::Syntax(reason) | Reason::Refused(reason) => write!(f, " {reason}"),
             Reason::Unknown(None) => f.write_str(" no such key; `blocksd serve --help` names them"),
             Reason::Unknown(Some(near)) => write!(f, " no such key; is {near} meant?"),
+            Reason::Global(near) => {
+                if let Some(near) = near {
+                    write!(f, " no such key; is {near} meant? It")?;
+                }
+                f.write_str(
+                    " applies to all listeners; put it at the top of the file, before the first [[listener]]",
+                )
+            }
+            Reason::Address => write!(
+                f,
+                " {ADDRESS} is a key of [[listener]]; put it there, or use listen = \"ADDR\""
+            ),
             Reason::Type { takes, found } => write!(f, " takes {takes}, not {found}"),
             Reason::NoAddress => write!(f, " a listener needs an {ADDRESS}"),
             Reason::Comma => f.write_str(" the value of a listener has no comma"),

@@ -21,7 +21,7 @@ use tracing::debug;
 use self::task::Running;
 use crate::engine::batch::{Batch, Decoded, Item, StopAt, WholeBlocks};
 use crate::engine::connection::deadline::{Patience, Waiting, cut};
-use crate::engine::connection::reply::{Answer, Reply, Spools};
+use crate::engine::connection::reply::{Answer, Reply, Spools, is_own};
 use crate::engine::counters::{Counters, FaultKind};
 use crate::engine::event::{Event, Peer, Position, Reason, Source, What};
 use crate::engine::listen::transport::Stream;
@@ -379,7 +379,11 @@ impl Connection {
         let kept = kept.map_err(|failure| {
             let (conn, device) = (self.source.conn, &self.source.device);
             warn_peer!(Kind::Reply, device, conn, %device, "echo not kept: {failure}");
-            Reason::Limit
+            if is_own(&failure) {
+                Reason::ReplyFailed
+            } else {
+                Reason::Limit
+            }
         });
         let reason = reason.or_else(|| kept.err());
         let position = self.position;

@@ -7,6 +7,24 @@ use framing_core::Fault;
 
 use crate::engine::event::Reason;
 
+/// Asserts at compile time that `ALL` of an enum is in the order of its discriminants: they are used as indexes of it.
+macro_rules! assert_order {
+    ($kind:ty) => {
+        const _: () = {
+            let mut index = 0;
+            while index < <$kind>::ALL.len() {
+                assert!(<$kind>::ALL[index] as usize == index);
+                index += 1;
+            }
+        };
+    };
+}
+pub(crate) use assert_order;
+
+assert_order!(Refused);
+assert_order!(FaultKind);
+assert_order!(Reason);
+
 /// Counters that connections add to.
 #[derive(Debug, Default)]
 pub struct Counters {

@@ -89,11 +89,11 @@ pub struct Suppressed {
     pub since: SystemTime,
     /// The sequence number of the first of the empty messages in the topic of the device, if they have numbers there.
     pub seq: Option<u64>,
-    /// Connections that were opened and closed, and sent no payload.
+    /// Connections that were opened and closed.
     pub connections: u64,
     /// Messages without a byte in them.
     pub empty: u64,
-    /// Ends of series without a message.
+    /// Ends of series.
     pub ends: u64,
     /// Faults, in the order of [`FaultKind::ALL`].
     pub faults: [u64; FaultKind::ALL.len()],
@@ -212,7 +212,9 @@ pub enum Reason {
     BlockTimeout,
     /// The peer did not accept the reply in time.
     ReplyTimeout,
-    /// All places were taken, and a device with fewer connections needed one.
+    /// The daemon could not keep or read the reply: its disk is full, or a file cannot be opened.
+    ReplyFailed,
+    /// All places were taken, and an origin or a device with fewer connections needed one.
     Evicted,
     /// Unfinished messages held too much memory.
     Memory,
@@ -228,7 +230,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::End,
         Self::Eof,
         Self::Idle,
@@ -236,6 +238,7 @@ impl Reason {
         Self::HeaderTimeout,
         Self::BlockTimeout,
         Self::ReplyTimeout,
+        Self::ReplyFailed,
         Self::Evicted,
         Self::Memory,
         Self::Limit,
@@ -255,6 +258,7 @@ impl Reason {
             Self::HeaderTimeout => "header_timeout",
             Self::BlockTimeout => "block_timeout",
             Self::ReplyTimeout => "reply_timeout",
+            Self::ReplyFailed => "reply_failed",
             Self::Evicted => "evicted",
             Self::Memory => "memory",
             Self::Limit => "limit",

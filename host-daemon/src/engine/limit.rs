@@ -1,18 +1,18 @@
-//! Rate limits for events that peers cause: a token bucket for each address, and one for all of them. Start with
+//! Rate limits for events that peers cause: a token bucket for each [`Origin`], and one for all of them. Start with
 //! [`Limiter`].
 //!
-//! The memory is fixed: addresses share 4096 buckets by a keyed hash, so a flood of addresses cannot make the
-//! table grow, and no address can choose whose bucket it shares. Each bucket is one number, the time at which it is full
+//! The memory is fixed: origins share 4096 buckets by a keyed hash, so a flood of addresses cannot make the
+//! table grow, and no origin can choose whose bucket it shares. Each bucket is one number, the time at which it is full
 //! again (GCRA), so an idle bucket costs no work. `governor` keeps one entry for each key that it has seen and cannot
 //! take from two buckets at once.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::engine::event::Peer;
+use crate::engine::moment::nanos;
+use crate::engine::origin::Origin;
 
-/// Buckets that addresses share: 32 KiB.
+/// Buckets that origins share: 32 KiB.
 const CELLS: usize = 4096;
 
 /// The size of a bucket, and how fast it fills.
@@ -24,11 +24,11 @@ pub struct Rate {
     pub interval: Duration,
 }
 
-/// The origin of an event: the bucket of its address.
+/// The bucket of an [`Origin`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Origin(u16);
+pub struct Cell(u16);
 
-/// Token buckets, one for each [`Origin`] and one for all.
+/// Token buckets, one for each [`Cell`] and one for all.
 #[derive(Debug)]
 pub struct Limiter {
     start: Instant,
@@ -61,29 +61,17 @@ impl Limiter {
         }
     }
 
-    /// The origin of a peer: its IPv4 address, the /64 network of its IPv6 address, or its local listener.
+    /// The bucket of an origin.
     #[must_use]
-    pub fn origin_of_peer(&self, peer: &Peer) -> Origin {
-        match peer {
-            Peer::Network(address) => self.origin_of_ip(address.ip()),
-            Peer::Local(name) => self.origin(name.as_bytes()),
-        }
-    }
-
-    /// The origin of a device that is known by its name: its address, where the name is one.
-    #[must_use]
-    pub fn origin_of_device(&self, device: &str) -> Origin {
-        let address = device.parse::<SocketAddr>().map(|address| address.ip());
-        match address.or_else(|_| device.parse()) {
-            Ok(ip) => self.origin_of_ip(ip),
-            Err(_) => self.origin(device.as_bytes()),
-        }
+    pub fn cell(&self, origin: &Origin) -> Cell {
+        let cell = self.hasher.hash_one(origin) % CELLS as u64;
+        Cell(u16::try_from(cell).unwrap_or_default())
     }
 
     /// Takes tokens from both buckets, or from none of them if one has too few.
-    pub fn take(&mut self, origin: Origin, tokens: u32, now: Instant) -> bool {
-        let now = nanoseconds(now.saturating_duration_since(self.start));
-        let Some(full_at) = self.full_at.get_mut(usize::from(origin.0)) else {
+    pub fn take(&mut self, cell: Cell, tokens: u32, now: Instant) -> bool {
+        let now = nanos(now.saturating_duration_since(self.start));
+        let Some(full_at) = self.full_at.get_mut(usize::from(cell.0)) else {
             return false;
         };
         let each = self.each.take(*full_at, tokens, now);
@@ -96,30 +84,17 @@ impl Limiter {
     }
 
     /// Gives back tokens that are not needed.
-    pub fn give_back(&mut self, origin: Origin, tokens: u32) {
-        if let Some(full_at) = self.full_at.get_mut(usize::from(origin.0)) {
+    pub fn give_back(&mut self, cell: Cell, tokens: u32) {
+        if let Some(full_at) = self.full_at.get_mut(usize::from(cell.0)) {
             *full_at = full_at.saturating_sub(self.each.cost(tokens));
         }
         self.all_full_at = self.all_full_at.saturating_sub(self.all.cost(tokens));
-    }
-
-    fn origin_of_ip(&self, ip: IpAddr) -> Origin {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => self.origin(&ip.octets()),
-            // A host can take any address of its /64.
-            IpAddr::V6(ip) => self.origin(ip.octets().first_chunk::<8>().map_or(&[], |net| net)),
-        }
-    }
-
-    fn origin(&self, key: &[u8]) -> Origin {
-        let cell = self.hasher.hash_one(key) % CELLS as u64;
-        Origin(u16::try_from(cell).unwrap_or_default())
     }
 }
 
 impl Bucket {
     fn new(rate: Rate) -> Self {
-        let interval = nanoseconds(rate.interval);
+        let interval = nanos(rate.interval);
         Self {
             interval,
             len: interval.saturating_mul(rate.burst.into()),
@@ -135,10 +110,6 @@ impl Bucket {
         let full_at = full_at.max(now).saturating_add(self.cost(tokens));
         (full_at <= now.saturating_add(self.len)).then_some(full_at)
     }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -157,7 +128,7 @@ mod tests {
     #[test]
     fn an_address_gets_its_burst_and_then_its_rate() {
         let mut limiter = Limiter::new(rate(3), rate(100));
-        let origin = limiter.origin_of_device("10.0.0.1");
+        let origin = limiter.cell(&Origin::of_device("10.0.0.1"));
         let now = Instant::now();
         assert!(limiter.take(origin, 2, now) && limiter.take(origin, 1, now));
         assert!(!limiter.take(origin, 1, now));
@@ -173,10 +144,11 @@ mod tests {
     fn one_address_leaves_the_tokens_of_others_and_all_have_a_bound() {
         let mut limiter = Limiter::new(rate(3), rate(10));
         let now = Instant::now();
-        let one = limiter.origin_of_device("10.0.0.1");
+        let one = limiter.cell(&Origin::of_device("10.0.0.1"));
         let taken = (0..100).filter(|_| limiter.take(one, 1, now)).count();
         assert_eq!(taken, 3);
-        let others = (0..1000).map(|host| limiter.origin_of_device(&format!("10.1.{host}.1:9")));
+        let others =
+            (0..1000).map(|host| limiter.cell(&Origin::of_device(&format!("10.1.{host}.1:9"))));
         let others: Vec<_> = others.collect();
         let taken = others
             .into_iter()
@@ -189,25 +161,11 @@ mod tests {
     #[test]
     fn tokens_that_are_given_back_can_be_taken_again() {
         let mut limiter = Limiter::new(rate(3), rate(3));
-        let (origin, now) = (limiter.origin_of_device("10.0.0.1"), Instant::now());
+        let (origin, now) = (limiter.cell(&Origin::of_device("10.0.0.1")), Instant::now());
         assert!(limiter.take(origin, 3, now) && !limiter.take(origin, 1, now));
         limiter.give_back(origin, 2);
         assert!(!limiter.take(origin, 3, now) && limiter.take(origin, 2, now));
         limiter.give_back(origin, 100);
         assert!(!limiter.take(origin, 4, now) && limiter.take(origin, 3, now));
-    }
-
-    #[test]
-    fn ports_and_the_addresses_of_one_ipv6_network_are_one_origin() {
-        let limiter = Limiter::new(rate(1), rate(1));
-        let of = |device: &str| limiter.origin_of_device(device);
-        assert_eq!(of("10.0.0.1:5"), of("10.0.0.1"));
-        assert_eq!(of("[2001:db8::1:2]:9"), of("2001:db8::ffff:1"));
-        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
-        let peer = Peer::Network("[::ffff:10.0.0.1]:9".parse().unwrap());
-        assert_eq!(limiter.origin_of_peer(&peer), of("10.0.0.1"));
-        let differing = ["10.0.0.2", "2001:db8:1::1", "/dev/ttyACM0", "10.0.0.1"];
-        let origins: std::collections::HashSet<_> = differing.map(|it| of(it).0).into();
-        assert!(2 < origins.len(), "at most one pair meets by chance");
     }
 }

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::engine::counters::assert_order;
 use crate::engine::limit::{Limiter, Rate};
+use crate::engine::origin::Origin;
 
 /// Warnings about one device.
 const EACH: Rate = Rate {
@@ -64,6 +66,8 @@ impl Kind {
     }
 }
 
+assert_order!(Kind);
+
 /// Logs a warning that a peer has caused: `warn_peer!(kind, device, ...)`, with the arguments of `tracing::warn!`.
 macro_rules! warn_peer {
     ($kind:expr, $device:expr, $($line:tt)+) => {
@@ -83,8 +87,8 @@ pub(crate) use warn_peer;
 /// Whether one more warning about this device is written.
 pub(crate) fn is_within_limits(device: &str) -> bool {
     let mut limiter = LIMITER.lock().unwrap_or_else(PoisonError::into_inner);
-    let origin = limiter.origin_of_device(device);
-    limiter.take(origin, 1, Instant::now())
+    let cell = limiter.cell(&Origin::of_device(device));
+    limiter.take(cell, 1, Instant::now())
 }
 
 /// Counts a suppressed warning.

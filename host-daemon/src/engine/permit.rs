@@ -1,7 +1,7 @@
 //! Admission: how many connections there may be, of which devices, and which one makes room when all places are taken.
 //!
-//! [`Connections`] knows every open connection by its slot. It evicts the longest-silent connection of the device that
-//! has most, and it bounds the memory of unfinished messages.
+//! [`Connections`] knows every open connection by its slot. It evicts the longest-silent connection of the origin that
+//! has most, and there of the device that has most. It bounds the memory of unfinished messages.
 
 mod devices;
 mod slot;
@@ -16,15 +16,17 @@ use std::time::Duration;
 use slab::Slab;
 use tracing::warn;
 
-use self::devices::Devices;
+use self::devices::{Devices, Target};
 pub(crate) use self::slot::Slot;
 use self::unfinished::{ASK_AGAIN, Allowance, Look, Rank, Unfinished};
 pub(crate) use self::unfinished::{GROWTH_MAX, SPARE};
-use crate::engine::connection::deadline::{Moment, nanos};
 use crate::engine::counters::Refused;
 use crate::engine::event::Reason;
+use crate::engine::moment::{Moment, nanos};
+use crate::engine::origin::Origin;
 
-/// How long a connection must be silent before one of a device with only one connection less may have its place.
+/// How long a connection must be silent before one of an origin, or of a device, with only one connection less may have
+/// its place.
 /// Without it, a fleet of one-connection devices that is larger than the limit would evict itself in a circle.
 pub const SETTLED: Duration = Duration::from_secs(10);
 
@@ -79,7 +81,7 @@ struct Open {
 struct Entry {
     slot: Arc<Slot>,
     /// `None` for a serial line or standard input, which is never evicted.
-    device: Option<usize>,
+    device: Option<u32>,
 }
 
 /// A connection was admitted.
@@ -115,28 +117,28 @@ impl Connections {
         self.unfinished.set_bounds(bounds);
     }
 
-    /// Gives a place to a connection of the device that `name` returns for its number. `is_line`: it is a serial line
-    /// or standard input, which always has a place.
+    /// Gives a place to a connection of the device that `name` returns for its number. `origin` is `None` for a serial
+    /// line or standard input, which always has a place.
     pub(crate) fn admit(
         self: &Arc<Self>,
         name: impl Fn(u64) -> Arc<str>,
-        is_line: bool,
+        origin: Option<Origin>,
     ) -> Result<Admitted, Refused> {
         let mut open = self.open();
         let conn = open.accepted + 1;
         let device = name(conn);
-        if !is_line {
-            let count = open.devices.count(&device);
+        if let Some(origin) = &origin {
+            let count = open.devices.count_of_name(&device);
             if self.max_per_device.load(Ordering::Relaxed) <= count {
                 return Err(Refused::DeviceFull);
             }
             if self.max.load(Ordering::Relaxed) <= open.taken {
-                self.make_room(&mut open, count)?;
+                self.make_room(&mut open, origin, &device)?;
             }
         }
         open.accepted = conn;
         open.taken += 1;
-        let of_device = (!is_line).then(|| open.devices.enter(&device));
+        let of_device = origin.map(|origin| open.devices.enter(origin, &device));
         let stopping = open.stopping;
         let entry = open.entries.vacant_entry();
         let slot = Arc::new(Slot::new(entry.key()));
@@ -155,15 +157,20 @@ impl Connections {
         })
     }
 
-    /// Evicts a connection for one of a device that has `count`.
-    fn make_room(&self, open: &mut Open, count: usize) -> Result<(), Refused> {
-        let most = open.devices.most();
+    /// Evicts a connection for one of this device.
+    fn make_room(
+        &self,
+        open: &mut Open,
+        origin: &Origin,
+        device: &Arc<str>,
+    ) -> Result<(), Refused> {
         let places = self.max.load(Ordering::Relaxed);
         let leaving_max = (places / LEAVING_PART).max(LEAVING_MIN);
-        if most <= count || leaving_max <= open.leaving {
+        if leaving_max <= open.leaving {
             return Err(Refused::ConnectionsFull);
         }
-        let victim = open.victim(most, most - count == 1);
+        let mut targets = open.devices.targets(origin, device);
+        let victim = targets.find_map(|(target, surplus)| open.victim(target, surplus == 1));
         let victim = victim.ok_or(Refused::ConnectionsFull)?;
         if let Some(slot) = open.remove(victim) {
             open.leaving += 1;
@@ -172,7 +179,7 @@ impl Connections {
             if open.evicted.is_power_of_two() {
                 warn!(
                     evicted = open.evicted,
-                    "all places are taken: evicting the longest-silent connection of the device that has most"
+                    "all places are taken: evicting the longest-silent connection of the origin and device that have most"
                 );
             }
         }
@@ -212,49 +219,49 @@ impl Connections {
 }
 
 impl Open {
-    /// The longest-silent connection of the devices that have `most`; `settled`: only one that is silent for
-    /// [`SETTLED`].
-    fn victim(&mut self, most: usize, settled: bool) -> Option<usize> {
+    /// The longest-silent connection of a target; `settled`: only one that is silent for [`SETTLED`].
+    fn victim(&mut self, target: Target, settled: bool) -> Option<usize> {
         let now = Moment::now();
-        if self.victims.most != most {
-            self.victims = Victims::of(most);
-        }
         for has_looked in [false, true] {
             while let Some((heard, key)) = self.victims.found.pop() {
-                if !self.is_victim(key, heard, most) {
+                if !self.is_victim(key, heard, target) {
                     continue;
                 }
                 if settled && !slot::is_silent(heard, now, SETTLED) {
                     // Silence only gets shorter: until then there is nothing to find.
-                    self.victims.none_until = heard.saturating_add(nanos(SETTLED));
+                    let until = heard.saturating_add(nanos(SETTLED));
+                    self.victims.none_until = Some((target, until));
                     self.victims.found.push((heard, key));
                     return None;
                 }
                 return Some(key);
             }
-            if has_looked || (settled && now.nanos() < self.victims.none_until) {
+            let is_none = |(none, until)| none == target && now.nanos() < until;
+            if has_looked || (settled && self.victims.none_until.is_some_and(is_none)) {
                 return None;
             }
-            self.find_victims(most);
+            self.find_victims(target);
         }
         None
     }
 
     /// Whether what is known of a connection still holds.
-    fn is_victim(&self, key: usize, heard: u64, most: usize) -> bool {
+    fn is_victim(&self, key: usize, heard: u64, target: Target) -> bool {
         let entry = self.entries.get(key);
-        entry.is_some_and(|entry| {
-            entry.slot.heard() == heard && self.devices.count_of(entry.device) == most
-        })
+        entry.is_some_and(|entry| entry.slot.heard() == heard && self.is_of(entry, target))
     }
 
-    /// Finds the longest-silent connections of all devices that have `most`. Those that stay silent stay the
-    /// longest-silent: the next newcomers need not look again.
-    fn find_victims(&mut self, most: usize) {
-        let of_most = |entry: &Entry| self.devices.count_of(entry.device) == most;
+    fn is_of(&self, entry: &Entry, target: Target) -> bool {
+        let device = entry.device;
+        device.is_some_and(|device| self.devices.is_of(device, target))
+    }
+
+    /// Finds the longest-silent connections of a target. Those that stay silent stay the longest-silent: the next
+    /// newcomers need not look again.
+    fn find_victims(&mut self, target: Target) {
         let entries = self.entries.iter();
         let mut found: Vec<_> = entries
-            .filter(|(_, entry)| of_most(entry))
+            .filter(|(_, entry)| self.is_of(entry, target))
             .map(|(key, entry)| (entry.slot.heard(), key))
             .collect();
         if VICTIMS < found.len() {
@@ -286,21 +293,11 @@ impl Open {
 /// Connections that may be evicted next.
 #[derive(Debug, Default)]
 struct Victims {
-    /// Connections that each of their devices has.
-    most: usize,
-    /// When each was heard last, and its key; the longest-silent is the last.
+    /// When each was heard last, and its key; the longest-silent is the last. Each is checked against the target once
+    /// more: of a target that changes by one connection with every eviction, most are still there.
     found: Vec<(u64, usize)>,
-    /// Until then none is silent for [`SETTLED`].
-    none_until: u64,
-}
-
-impl Victims {
-    fn of(most: usize) -> Self {
-        Self {
-            most,
-            ..Self::default()
-        }
-    }
+    /// Until then no connection of this target is silent for [`SETTLED`].
+    none_until: Option<(Target, u64)>,
 }
 
 /// The place of a connection; free again when dropped.
@@ -365,8 +362,13 @@ impl Permit {
             return Ok(usize::MAX);
         }
         let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-        let Open { entries, look, .. } = &mut *open;
-        match look.allowance(unfinished, &self.slot, want, line, entries) {
+        let Open {
+            entries,
+            look,
+            devices,
+            ..
+        } = &mut *open;
+        match look.allowance(unfinished, &self.slot, want, line, entries, devices) {
             Allowance::Bytes(bytes) => Ok(bytes),
             Allowance::Wait(held) => Err(line.map(|line| look.wait(&self.slot, held, line))),
         }

@@ -36,6 +36,7 @@ impl Failure {
     pub fn code(&self) -> Code {
         match self {
             Self::BrokenPipe => Code::Done,
+            Self::Partly { failure, .. } => failure.code(),
             Self::Listen { error, .. } | Self::Connect { error, .. } => {
                 code(Subject::Address, error)
             }
@@ -54,16 +55,19 @@ impl Failure {
             | Self::Framing { .. }
             | Self::Unsendable { .. }
             | Self::Duplicate { .. }
+            | Self::OutOfBounds { .. }
             | Self::Conflict { .. } => Code::Wrong,
             Self::NothingWhole { .. }
             | Self::Unrepaired { .. }
             | Self::Unsound { .. }
+            | Self::UnsoundRepair { .. }
             | Self::CutOff { .. }
             | Self::NotWhole { .. }
             | Self::Refused(_)
             | Self::Fault(_)
             | Self::Closed { .. }
             | Self::Connection(_)
+            | Self::Output(_)
             | Self::OutputClosed
             | Self::OutputFailed(_)
             | Self::OutputStuck

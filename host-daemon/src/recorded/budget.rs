@@ -1,42 +1,46 @@
 //! Bounds the part of a recording that events without payload take. Start with [`Budget`].
 //!
-//! An open, a close, a fault, the end of an empty series and an empty message take up to 350 bytes of the recording
-//! each, for two bytes on the wire or none. A stranger could thus push the data of honest devices out of a recording
-//! with retention. Therefore:
+//! An open, a close, a fault, the end of a series and an empty message take up to 350 bytes of the recording each, for a
+//! few bytes on the wire or none. A stranger could thus push the data of honest devices out of a recording with retention.
+//! Therefore:
 //!
-//! - Payload pays. Each byte of it earns a credit of 16 bytes for its connection, the first one pays for the open and the
-//!   close, and the end of a series with messages is always recorded. A device that sends data is recorded event by
-//!   event.
-//! - Other events take tokens, of their address and of all addresses together.
+//! - Payload pays. Each byte of it earns a credit of 16 bytes of the recording for its connection. The first 512 bytes of
+//!   credit pay for its open and its close, and give back the tokens that these took. A device that sends data is recorded
+//!   event by event.
+//! - Other events take tokens, of their origin and of all origins together. A token is a byte of the recording.
 //! - Events without credit and without tokens are held, and written as counts: a [`Suppressed`]. The counts are complete.
+//!
+//! Messages are data: those with a byte of payload are recorded whatever their connection has paid.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::counters::FaultKind;
 use crate::engine::event::{Event, Peer, Source, Suppressed};
-use crate::engine::limit::{Limiter, Origin, Rate};
+use crate::engine::limit::{Cell, Limiter, Rate};
+use crate::engine::origin::Origin;
 
-/// Events without payload of one address, or of one IPv6 /64 network.
+/// Bytes of the recording for events without payload of one origin: 64 events, and one every 2 seconds.
 pub const EACH: Rate = Rate {
-    burst: 64,
-    interval: Duration::from_secs(2),
+    burst: 64 * EVENT_COST,
+    interval: Duration::from_nanos(2_000_000_000 / EVENT_COST as u64),
 };
-/// Events without payload of all addresses together.
+/// The same of all origins together: 512 events, and two a second.
 pub const ALL: Rate = Rate {
-    burst: 512,
-    interval: Duration::from_millis(500),
+    burst: 512 * EVENT_COST,
+    interval: Duration::from_nanos(500_000_000 / EVENT_COST as u64),
 };
 /// How long counts are collected before they are written.
 pub const SUMS_AFTER: Duration = Duration::from_secs(5);
 
-/// Tokens for the open of a connection, and for its close.
-const OPEN_TOKENS: u32 = 2;
 /// Credit for a byte of payload, in bytes of the recording.
 const BYTE_CREDIT: u64 = 16;
-/// The credit that an event takes, and the credit that an empty message takes.
+/// What an event takes, in bytes of the recording; what the end of a series takes, and what an empty message takes.
 const EVENT_COST: u32 = 256;
+const END_COST: u32 = 192;
 const EMPTY_COST: u32 = 48;
+/// What the open of a connection and its close take together.
+const OPEN_COST: u32 = 2 * EVENT_COST;
 /// The most credit that a connection keeps from batch to batch: 256 events.
 const CREDIT_MAX: u32 = 256 * EVENT_COST;
 /// A run of up to this many empty messages takes less space as messages than as an event.
@@ -62,9 +66,9 @@ struct Total {
 /// The budget of one connection.
 #[derive(Debug, Default)]
 pub struct Account {
-    origin: Origin,
-    /// Its open was paid with tokens.
-    has_tokens: bool,
+    cell: Cell,
+    /// Tokens that its open took, and that payload has not given back yet.
+    owed: u32,
     credit: u32,
     held: Option<Box<Held>>,
 }
@@ -87,7 +91,7 @@ pub struct Held {
 pub enum Evidence {
     /// A message without a byte in it.
     Empty,
-    /// The end of a series without a message.
+    /// The end of a series.
     End,
     /// A fault.
     Fault(FaultKind),
@@ -106,26 +110,41 @@ impl Default for Budget {
 impl Budget {
     /// The account of a connection that was opened. Its open is recorded unless it is [held](Account::is_open_held).
     pub fn open(&mut self, event: &Event, peer: &Peer, now: Instant) -> Account {
-        let origin = self.limiter.origin_of_peer(peer);
+        let cell = self.limiter.cell(&Origin::of_peer(peer));
         let mut account = Account {
-            origin,
+            cell,
             ..Account::default()
         };
-        account.has_tokens = self.limiter.take(origin, OPEN_TOKENS, now);
-        if !account.has_tokens {
+        if self.limiter.take(cell, OPEN_COST, now) {
+            account.owed = OPEN_COST;
+        } else {
             account.held(event).opened = Some((peer.clone(), event.time));
             self.hold(now);
         }
         account
     }
 
-    /// Bytes of payload were received.
+    /// Bytes of payload were received: they give back the tokens of the open, and then earn credit.
     pub fn earn(&mut self, account: &mut Account, bytes: u64) {
-        if bytes != 0 && std::mem::take(&mut account.has_tokens) {
-            self.limiter.give_back(account.origin, OPEN_TOKENS);
+        let earned = bytes.saturating_mul(BYTE_CREDIT);
+        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+        let back = earned.min(account.owed);
+        if back != 0 {
+            account.owed -= back;
+            self.limiter.give_back(account.cell, back);
         }
-        let credit = u32::try_from(bytes.saturating_mul(BYTE_CREDIT)).unwrap_or(u32::MAX);
-        account.credit = account.credit.saturating_add(credit);
+        account.credit = account.credit.saturating_add(earned - back);
+    }
+
+    /// Whether the open of a connection can be recorded now: pays for it with credit, and with tokens for the rest.
+    pub fn pay_open(&mut self, account: &mut Account, now: impl FnOnce() -> Instant) -> bool {
+        let missing = OPEN_COST.saturating_sub(account.credit);
+        if missing != 0 && !self.limiter.take(account.cell, missing, now()) {
+            return false;
+        }
+        account.credit -= OPEN_COST - missing;
+        account.owed = missing;
+        true
     }
 
     /// Whether an event without payload is recorded now; otherwise it is held.
@@ -138,7 +157,8 @@ impl Budget {
     ) -> bool {
         let cost = match evidence {
             Evidence::Empty => EMPTY_COST,
-            Evidence::End | Evidence::Fault(_) => EVENT_COST,
+            Evidence::End => END_COST,
+            Evidence::Fault(_) => EVENT_COST,
         };
         let keeps_order = evidence != Evidence::Empty || !account.has_empties();
         if cost <= account.credit && keeps_order && !account.is_open_held() {
@@ -149,7 +169,7 @@ impl Budget {
         // Empty messages are paid for together, after the batch. While events are held, tokens are kept for their
         // counts.
         let is_tried = evidence != Evidence::Empty && account.held.is_none();
-        if is_tried && self.limiter.take(account.origin, 1, now) {
+        if is_tried && self.limiter.take(account.cell, cost, now) {
             return true;
         }
         account.held(event).add(evidence, event.time);
@@ -162,13 +182,9 @@ impl Budget {
         let Some(held) = &account.held else {
             return false;
         };
-        let open = if held.opened.is_some() {
-            OPEN_TOKENS
-        } else {
-            0
-        };
-        let sums = u32::from(!held.sums.is_empty());
-        self.limiter.take(account.origin, open + sums, now)
+        let open = u32::from(held.opened.is_some()) * OPEN_COST;
+        let sums = u32::from(!held.sums.is_empty()) * EVENT_COST;
+        self.limiter.take(account.cell, open + sums, now)
     }
 
     /// Adds the held events of a connection that is not recorded.
@@ -290,5 +306,61 @@ impl Held {
             Evidence::End => self.sums.ends += 1,
             Evidence::Fault(kind) => self.sums.fault(kind),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::event::What;
+    use crate::payload::Decoder;
+    use framing_core::{AnyFraming, Lines};
+
+    /// Opens a connection of this address, which sends so many bytes of payload, and says whether its open is recorded.
+    fn is_recorded(budget: &mut Budget, host: u8, bytes: u64, now: Instant) -> bool {
+        let peer = Peer::Network(([10, 0, 0, host], 9).into());
+        let opened = Event {
+            source: Arc::new(Source {
+                conn: 1,
+                device: "device".into(),
+                framing: AnyFraming::Lines(Lines),
+                decoder: Decoder::default(),
+            }),
+            time: SystemTime::now(),
+            what: What::Opened { peer: peer.clone() },
+        };
+        let mut account = budget.open(&opened, &peer, now);
+        budget.earn(&mut account, bytes);
+        !account.is_open_held() || budget.pay_open(&mut account, || now)
+    }
+
+    #[test]
+    fn devices_that_reconnect_for_each_line_are_recorded_event_by_event() {
+        let mut budget = Budget::default();
+        let begin = Instant::now();
+        // A day of a line of 30 bytes each second, from three devices.
+        for second in 0..86_400 {
+            let now = begin + Duration::from_secs(second);
+            for host in 0..3 {
+                assert!(is_recorded(&mut budget, host, 30, now), "{second}");
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_come_back_in_proportion_to_payload() {
+        for (bytes, opens) in [(0, 32), (1, 33), (16, 63), (30, 500)] {
+            let mut budget = Budget::default();
+            let now = Instant::now();
+            let recorded = (0..2_000).filter(|_| is_recorded(&mut budget, 1, bytes, now));
+            let recorded = recorded.count();
+            assert!(
+                (opens..=opens + 12).contains(&recorded),
+                "{bytes}: {recorded}"
+            );
+        }
+        let mut budget = Budget::default();
+        let now = Instant::now();
+        assert!((0..2_000).all(|_| is_recorded(&mut budget, 1, 32, now)));
     }
 }

@@ -12,7 +12,7 @@ use crate::engine::event::{Event, Peer, Position, Reason, Source, What};
 use crate::engine::pool::Span;
 use crate::payload::{Decoder, Decoding, members};
 use crate::recorded::note::Note;
-use blocksd_recording::format::record::Kind;
+use blocksd_recording::format::record::{Kind, UNRECORDED};
 use blocksd_recording::read::messages::{Known, Message};
 
 /// Bytes of blocks that are made into one batch, at most but for a single block.
@@ -53,6 +53,8 @@ struct Device {
     has_others: bool,
     /// Of the messages of its present connection, by what tells connections apart in a file.
     source: Option<(Arc<Known>, Arc<Source>)>,
+    /// The same, of connections whose open is not recorded.
+    unrecorded: Option<(Arc<Known>, Arc<Source>)>,
 }
 
 /// Blocks that were received at once.
@@ -156,17 +158,22 @@ impl Player {
     fn source(&mut self, message: &Message<'_>) -> Arc<Source> {
         let known = message.known;
         let device = self.devices.entry(Arc::clone(&known.device)).or_default();
-        device.has_others |= device.conns.is_empty();
-        if let Some((of, source)) = &device.source
+        let metadata = |key| known.channel.metadata.get(key).map(String::as_str);
+        let is_unrecorded = metadata(UNRECORDED.0) == Some(UNRECORDED.1);
+        device.has_others |= device.conns.is_empty() && !is_unrecorded;
+        let cached = match is_unrecorded {
+            true => &device.unrecorded,
+            false => &device.source,
+        };
+        if let Some((of, source)) = cached
             && (Arc::ptr_eq(of, known) || of.channel.metadata == known.channel.metadata)
         {
             return Arc::clone(source);
         }
-        let metadata = |key| known.channel.metadata.get(key).map(String::as_str);
         let framing = metadata("framing").and_then(|spec| spec.parse().ok());
         let recorded = metadata("decode").and_then(|spec| spec.parse().ok());
         // The first block of a connection whose beginning was seen; else it may be any but the first of all.
-        let conn = device.conn();
+        let conn = if is_unrecorded { 0 } else { device.conn() };
         let first = match conn {
             0 => 0,
             _ => message.sequence.into(),
@@ -178,7 +185,11 @@ impl Player {
             framing: framing.unwrap_or(AnyFraming::Blocks(Blocks)),
             decoder: Decoder::starting_at(decoding, first),
         });
-        device.source = Some((Arc::clone(known), Arc::clone(&source)));
+        let cached = match is_unrecorded {
+            true => &mut device.unrecorded,
+            false => &mut device.source,
+        };
+        *cached = Some((Arc::clone(known), Arc::clone(&source)));
         source
     }
 

@@ -12,7 +12,7 @@ use crate::engine::event::{Event, Source, What};
 use crate::recorded::budget::{Account, Budget};
 use crate::recorded::note::{Note, VERSION, VERSION_KEY};
 use blocksd_recording::error::LogError;
-use blocksd_recording::format::record::{DEVICE, EVENTS_TOPIC, Kind};
+use blocksd_recording::format::record::{DEVICE, EVENTS_TOPIC, Kind, UNRECORDED};
 use blocksd_recording::write::log::{Channel, Log};
 use blocksd_recording::write::segment::{ChannelSpec, SchemaSpec};
 
@@ -32,6 +32,8 @@ pub struct EventWriter {
     json: Vec<u8>,
     /// Messages that were given to it.
     given: u64,
+    /// Messages that were never handed to the log.
+    unwritten: u64,
 }
 
 /// The state of a device.
@@ -52,10 +54,29 @@ struct Conn {
 }
 
 /// The channels of a connection.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Channels {
     blocks: Channel,
     pieces: Channel,
+    /// The open of the connection is recorded.
+    has_open: bool,
+}
+
+impl Channels {
+    /// Not known yet.
+    fn new(has_open: bool) -> Self {
+        Self {
+            blocks: Channel::default(),
+            pieces: Channel::default(),
+            has_open,
+        }
+    }
+}
+
+impl Default for Channels {
+    fn default() -> Self {
+        Self::new(true)
+    }
 }
 
 impl EventWriter {
@@ -71,6 +92,7 @@ impl EventWriter {
             event_sequence: 0,
             json: Vec::new(),
             given: 0,
+            unwritten: 0,
         }
     }
 
@@ -79,11 +101,21 @@ impl EventWriter {
     /// # Errors
     /// [`LogError::GaveUp`].
     pub fn event(&mut self, event: &Event) -> Result<(), LogError> {
-        if let What::Batch { batch, .. } = &event.what {
-            self.given += batch.blocks().0;
+        let blocks = match &event.what {
+            What::Batch { batch, .. } => batch.blocks().0,
+            _ => 0,
+        };
+        self.given += blocks;
+        let mut had_file = false;
+        let written = self.rotate_if_due().and_then(|()| {
+            had_file = self.log.has_file();
+            self.write(event)
+        });
+        // No file was there, and none could be begun.
+        if written.is_err() && !had_file && !self.log.has_file() {
+            self.unwritten += blocks;
         }
-        self.rotate_if_due()?;
-        self.write(event)
+        written
     }
 
     /// When [`tick`](Self::tick) has something to do, even if no event comes.
@@ -137,13 +169,19 @@ impl EventWriter {
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
-    pub fn finish(mut self) -> Result<(), LogError> {
+    pub fn finish(self) -> Result<(), LogError> {
+        self.end().0
+    }
+
+    /// As [`finish`](Self::finish). Also returns how many of the messages that were given to it are certainly in no
+    /// file: not those of a chunk that was written in part, or that was not synced.
+    pub fn end(mut self) -> (Result<(), LogError>, u64) {
         let counted = match self.budget.due() {
             Some(_) => self.write_sums(true),
             None => Ok(()),
         };
-        let finished = self.log.finish();
-        counted.and(finished)
+        let (finished, unwritten) = self.log.end();
+        (counted.and(finished), self.unwritten + unwritten)
     }
 
     fn write(&mut self, event: &Event) -> Result<(), LogError> {
@@ -154,7 +192,7 @@ impl EventWriter {
                 self.devices.entry(device).or_default().conns += 1;
                 let account = self.budget.open(event, peer, Instant::now());
                 let is_held = account.is_open_held();
-                let channels = Channels::default();
+                let channels = Channels::new(!is_held);
                 self.conns.insert(source.conn, Conn { channels, account });
                 match is_held {
                     true => Ok(()),
@@ -236,35 +274,42 @@ impl EventWriter {
 #[inline]
 fn append_block(
     log: &mut Log,
-    channel: &mut Channel,
+    channels: &mut Channels,
     source: &Source,
     sequence: &mut u32,
     time_ns: u64,
     bytes: &[u8],
 ) -> Result<(), LogError> {
-    let channel = log.channel(channel, || device_channel(source, Kind::Blocks))?;
+    let has_open = channels.has_open;
+    let spec = || device_channel(source, Kind::Blocks, has_open);
+    let channel = log.channel(&mut channels.blocks, spec)?;
     log.append(channel, *sequence, time_ns, bytes)?;
     *sequence = sequence.wrapping_add(1);
     Ok(())
 }
 
-/// The channel of a device. The same for connections that differ in nothing.
-fn device_channel(source: &Source, kind: Kind) -> ChannelSpec {
+/// The channel of a device. The same for connections that differ in nothing. Those whose open is not recorded
+/// (`has_open` is false) have one of their own, so that their messages are not taken for those of another connection.
+fn device_channel(source: &Source, kind: Kind, has_open: bool) -> ChannelSpec {
     let decode = source.decoder.decoding().as_str();
     let (name, encoding) = match (kind, decode) {
         (Kind::Pieces, _) => ("pieces", "raw"),
         (_, "cbor" | "json") => ("blocks", decode),
         _ => ("blocks", "raw"),
     };
+    let mut metadata = BTreeMap::from([
+        ("device".to_owned(), source.device.to_string()),
+        ("framing".to_owned(), source.framing.to_string()),
+        ("decode".to_owned(), decode.to_owned()),
+    ]);
+    if !has_open {
+        metadata.insert(UNRECORDED.0.to_owned(), UNRECORDED.1.to_owned());
+    }
     ChannelSpec {
         topic: format!("{DEVICE}{}/{name}", source.device),
         encoding: encoding.to_owned(),
         schema: None,
-        metadata: BTreeMap::from([
-            ("device".to_owned(), source.device.to_string()),
-            ("framing".to_owned(), source.framing.to_string()),
-            ("decode".to_owned(), decode.to_owned()),
-        ]),
+        metadata,
         is_counted: kind == Kind::Blocks,
     }
 }

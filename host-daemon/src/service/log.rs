@@ -62,7 +62,7 @@ pub fn start() -> io::Result<()> {
 }
 
 /// The environment variable that overrides `--log`.
-const VARIABLE: &str = "RUST_LOG";
+pub const VARIABLE: &str = "RUST_LOG";
 
 type Filter = reload::Handle<EnvFilter, Formatted>;
 type Formatted = fmt::Formatter<DefaultFields, Format, Lines>;
@@ -108,27 +108,46 @@ pub fn subscribe(level: &str) {
     }
 }
 
+/// What became of a new level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is used from now on.
+    Applied,
+    /// `RUST_LOG` is set and is used instead.
+    Overruled,
+}
+
 /// Logs from now on what `level` says, unless `RUST_LOG` says otherwise.
 ///
 /// # Errors
 /// Why it is as before.
-pub fn change(level: &str) -> Result<(), String> {
-    if std::env::var_os(VARIABLE).is_some_and(|text| !text.is_empty()) {
-        warn!("{VARIABLE} is set and overrides `log`");
+pub fn change(level: &str) -> Result<Change, String> {
+    if matches!(asked(), Some(Ok(_))) {
+        return Ok(Change::Overruled);
     }
-    let filter = filter(level).0;
     let handle = FILTER.get().ok_or("nothing is logged")?;
-    handle.reload(filter).map_err(|error| error.to_string())
+    let changed = handle.reload(EnvFilter::new(level));
+    changed.map_err(|error| error.to_string())?;
+    Ok(Change::Applied)
 }
 
 /// What the environment asks for, or else `level`; and why the former is not used.
 fn filter(level: &str) -> (EnvFilter, Option<String>) {
-    let asked = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
-    match asked.map(|text| EnvFilter::builder().parse(text)) {
+    match asked() {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(wrong)) => (EnvFilter::new(level), Some(wrong.to_string())),
+        Some(Err(wrong)) => (EnvFilter::new(level), Some(wrong)),
         None => (EnvFilter::new(level), None),
     }
+}
+
+/// What the environment asks for; an error if it cannot be used.
+fn asked() -> Option<Result<EnvFilter, String>> {
+    let text = std::env::var_os(VARIABLE).filter(|text| !text.is_empty())?;
+    let Ok(text) = text.into_string() else {
+        return Some(Err("not UTF-8".to_owned()));
+    };
+    let filter = EnvFilter::builder().parse(text);
+    Some(filter.map_err(|wrong| wrong.to_string()))
 }
 
 /// A line on standard error, behind what was logged before. It is one that people and programs wait for: where the

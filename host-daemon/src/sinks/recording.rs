@@ -59,7 +59,7 @@ pub fn repair(lock: &Lock, stats: &Stats) {
         };
         let (blocks, bytes_lost) = (recovered.blocks, recovered.lost_bytes);
         stats.repaired(blocks, bytes_lost);
-        warn!(file = %from.display(), "recording: a torn file was repaired: {blocks} blocks recovered, {bytes_lost} bytes lost");
+        warn!(file = %from.display(), "recording: a torn file was repaired: {blocks} blocks recovered, {bytes_lost} bytes lost{}", recovered.disorder());
         if let Some(original) = original {
             warn!(file = %original.display(), "recording: the original is kept, since more is lost than an unfinished record");
         }
@@ -79,10 +79,12 @@ pub struct Recording {
 
 /// The disk did not take everything that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("at least {blocks} received messages are not on the disk")]
+#[error("{least} to {most} received messages are not recorded")]
 pub struct Unrecorded {
-    /// Messages that were received and are not on the disk, at least.
-    pub blocks: u64,
+    /// Messages that were received and are in no file, at least.
+    pub least: u64,
+    /// The same at most: those that the disk has not confirmed.
+    pub most: u64,
 }
 
 /// What the thread of a recording came to.
@@ -90,6 +92,8 @@ pub struct Unrecorded {
 struct Given {
     /// Blocks that it was given.
     blocks: u64,
+    /// Those of them that are certainly in no file.
+    unwritten: u64,
     /// They were not all taken.
     abandoned: bool,
 }
@@ -148,15 +152,21 @@ impl Recording {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        let Given { blocks, abandoned } = match self.thread.join() {
+        let Given {
+            blocks,
+            unwritten,
+            abandoned,
+        } = match self.thread.join() {
             Ok(given) => given,
             Err(panic) => std::panic::resume_unwind(panic),
         };
         let stats = self.context.stats.read();
         // A sync that has failed leaves it open whether its chunks are on the disk.
         if abandoned || stats.chunks_synced < stats.chunks_written {
-            let blocks = blocks.saturating_sub(stats.blocks_synced);
-            return Err(Unrecorded { blocks });
+            return Err(Unrecorded {
+                least: unwritten,
+                most: blocks.saturating_sub(stats.blocks_synced),
+            });
         }
         Ok(())
     }
@@ -181,23 +191,29 @@ async fn record(
             Ok(Some(event)) if writer.event(&event).is_ok() => {}
             Ok(None) => {
                 let blocks = writer.given();
-                let abandoned = writer.finish().is_err();
-                return Given { blocks, abandoned };
+                let (ended, unwritten) = writer.end();
+                return Given {
+                    blocks,
+                    unwritten,
+                    abandoned: ended.is_err(),
+                };
             }
             Ok(Some(_)) | Err(_) => break,
         }
     }
-    let mut blocks = writer.given();
+    let given = writer.given();
     events.close();
+    let mut left = 0;
     while let Some(event) = events.recv().await {
         if let What::Batch { batch, .. } = &event.what {
-            blocks += batch.blocks().0;
+            left += batch.blocks().0;
         }
     }
     // Its thread gives up too.
-    let _ = writer.finish();
+    let (_, unwritten) = writer.end();
     Given {
-        blocks,
+        blocks: given + left,
+        unwritten: unwritten + left,
         abandoned: true,
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use mcap::records::{Channel, Record, op};
 
 use crate::check::finding::What;
+use crate::check::order::Order;
 use crate::check::rebuild::Sealer;
 use crate::check::survey::{Definitions, Survey};
 use crate::check::verify::{Verified, verify};
@@ -50,6 +51,12 @@ pub struct Recovered {
     pub unknown: u64,
     /// Bytes of payload in all of these.
     pub bytes: u64,
+    /// Messages that are missing by their sequence numbers, though the chunks around them are whole.
+    pub missing: u64,
+    /// Whole chunks come in another order than they were written in.
+    pub is_disordered: bool,
+    /// Whole chunks that came twice. They are kept once.
+    pub repeated_chunks: u64,
     /// Chunks that are not whole; where not even their lengths could be read they are not counted.
     pub lost_chunks: u64,
     /// Bytes of the file that are not whole.
@@ -65,7 +72,7 @@ pub struct Recovered {
 /// are copied as they are. Nothing is written if the file is sealed and sound, or if nothing in it is whole.
 ///
 /// # Errors
-/// [`Error::Read`], [`Error::Write`]; then there is no file `to`.
+/// [`Error::Read`], [`Error::Write`], [`Error::UnsoundRepair`]; then there is no file `to`.
 pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
     let survey = Survey::of(from)?;
     let is_complete = survey.is_whole && check(from)?.is_some();
@@ -73,9 +80,15 @@ pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
     let mut keeper = Keeper::new((!is_complete).then_some(to), survey);
     let kept = keeper.keep_all(&mut scan);
     let finished = kept.and_then(|()| keeper.finish());
+    let is_ours = keeper.survey.is_ours;
     let checked = finished.and_then(|mut recovered| {
         recovered.complete = is_complete;
         if recovered.written && check(to)?.is_none() {
+            if is_ours {
+                let path = from.into();
+                return Err(Error::UnsoundRepair { path });
+            }
+            // Of another program: what its records mean is not known.
             recovered.damaged = true;
         }
         Ok(recovered)
@@ -206,6 +219,7 @@ struct Keeper<'a> {
     created: bool,
     /// What was lost since the last chunk, if messages may be.
     gap: Option<(u64, u64)>,
+    order: Order,
     /// Records that stood in no chunk.
     loose: Vec<u8>,
 }
@@ -221,6 +235,7 @@ impl<'a> Keeper<'a> {
             sealer: None,
             created: false,
             gap: None,
+            order: Order::default(),
             loose: Vec::new(),
         }
     }
@@ -250,10 +265,24 @@ impl<'a> Keeper<'a> {
     }
 
     fn keep(&mut self, chunk: &Chunk<'_>) -> Result<(), Error> {
+        let is_ours = self.survey.is_ours;
+        if is_ours && self.order.is_repeated(chunk) {
+            self.tally.recovered.repeated_chunks += 1;
+            self.tally.recovered.damaged = true;
+            return Ok(());
+        }
         self.flush()?;
         let is_first = self.tally.recovered.chunks == 0;
         let mut missing = Vec::new();
-        let gap = self.gap.take().filter(|_| self.survey.is_ours && !is_first);
+        let mut gap = self.gap.take();
+        if gap.is_some() {
+            self.order.gap();
+        }
+        if is_ours && !self.order.follows(chunk, &self.survey.definitions) {
+            self.tally.recovered.damaged = true;
+            gap = gap.or(Some((chunk.offset, 0)));
+        }
+        let gap = gap.filter(|_| is_ours && !is_first);
         if let Some((offset, len)) = gap {
             // Message numbers are missing here. The file itself is sound.
             let body = [offset.to_le_bytes(), len.to_le_bytes()].concat();
@@ -317,6 +346,8 @@ impl<'a> Keeper<'a> {
             sealer.finish()?;
             self.tally.recovered.written = true;
         }
+        self.tally.recovered.missing = self.order.missing();
+        self.tally.recovered.is_disordered = self.order.is_disordered();
         Ok(std::mem::take(&mut self.tally.recovered))
     }
 }
@@ -332,6 +363,24 @@ impl Recovered {
                  NUMBER-TIME-{mark}.mcap.part and recover it again"
             )
         })
+    }
+}
+
+impl Recovered {
+    /// What is wrong with the order of the chunks; empty if nothing is.
+    #[must_use]
+    pub fn disorder(&self) -> String {
+        let mut text = String::new();
+        if self.missing != 0 {
+            text += &format!("; {} messages missing between whole chunks", self.missing);
+        }
+        if self.is_disordered {
+            text += "; chunks out of order";
+        }
+        if self.repeated_chunks != 0 {
+            text += &format!("; {} chunks came twice", self.repeated_chunks);
+        }
+        text
     }
 }
 
@@ -357,8 +406,10 @@ impl fmt::Display for Recovered {
         }
         write!(
             f,
-            "; lost {} bytes, {} chunks",
-            self.lost_bytes, self.lost_chunks
+            "; lost {} bytes, {} chunks{}",
+            self.lost_bytes,
+            self.lost_chunks,
+            self.disorder()
         )
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::check::recover::{Recovered, check, recover};
 use crate::error::Error;
 use crate::format::filename::{self, LOST, NEW, State};
-use crate::read::catalog::files;
+use crate::read::catalog::entries;
 use crate::read::lost::Lost;
 use crate::read::messages::{Message, Reader, Visitor, Wanted};
 use crate::read::window::Input;
@@ -51,17 +51,16 @@ pub struct Unrepaired {
 pub fn repair_dir(
     directory: &Path,
 ) -> Result<impl Iterator<Item = Result<Repaired, Unrepaired>>, Error> {
-    let mut torn = Vec::new();
-    for path in files(directory)? {
+    let mut torn = entries(directory)?;
+    torn.retain(|path| {
         let name = path.file_name().unwrap_or_default();
-        if name.to_str().and_then(filename::state) == Some(State::Part) {
-            torn.push(path);
-        }
-    }
+        name.to_str().and_then(filename::state) == Some(State::Part)
+    });
     let directory = directory.to_owned();
     Ok(torn.into_iter().map(move |from| {
         let sealed = from.with_extension("");
-        repair(&directory, &from, &sealed).map_err(|error| Unrepaired { path: from, error })
+        let repaired = check_regular(&from).and_then(|()| repair(&directory, &from, &sealed));
+        repaired.map_err(|error| Unrepaired { path: from, error })
     }))
 }
 
@@ -72,6 +71,16 @@ pub fn repair_dir(
 pub fn sync(directory: &Path) -> Result<(), Error> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(|error| Error::write(directory, error))
+}
+
+/// Refuses what cannot be read like a file. To open a pipe would take for ever.
+fn check_regular(path: &Path) -> Result<(), Error> {
+    let failure = |error| Error::read(path, error);
+    if !fs::metadata(path).map_err(failure)?.is_file() {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+        return Err(failure(error));
+    }
+    Ok(())
 }
 
 fn repair(directory: &Path, from: &Path, sealed: &Path) -> Result<Repaired, Error> {

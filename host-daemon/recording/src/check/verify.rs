@@ -11,9 +11,7 @@ use crate::check::sequences::Sequences;
 use crate::error::Error;
 use crate::format::chunk::Chunk;
 use crate::format::nonce::{self, LIBRARY, Mark};
-use crate::format::record::{
-    EVENTS_TOPIC, GAP, GAP_LEN, HEAD_LEN, Kind, Raw, UNKNOWN_TOPIC, device,
-};
+use crate::format::record::{EVENTS_TOPIC, GAP, GAP_LEN, HEAD_LEN, Kind, Raw, device};
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::{Summary, crc, record_at};
 use crate::read::window::Input;
@@ -73,7 +71,10 @@ pub fn verify(
     verifier.groups()?;
     while let Some(found) = scan.advance()? {
         match found {
-            Found::Header(header) => verifier.header(&header),
+            Found::Header(header) => {
+                verifier.ours = scan.is_ours();
+                verifier.header(&header);
+            }
             Found::Chunk(chunk) => verifier.chunk(&chunk)?,
             Found::Record { offset, raw } => verifier.record(offset, &raw)?,
             Found::Lost(lost) => verifier.wrong(lost.offset, What::Lost(lost)),
@@ -158,6 +159,9 @@ impl Verifier<'_> {
             if !sound || !header.profile.is_empty() {
                 self.wrong(0, What::Library(header.library.clone()));
             }
+        } else if self.ours {
+            // The mark says that the daemon wrote it.
+            self.wrong(0, What::Library(header.library.clone()));
         }
     }
 
@@ -221,14 +225,8 @@ impl Verifier<'_> {
         };
         let kind = Kind::of(&channel.topic);
         self.verified.blocks += u64::from(kind == Kind::Blocks);
-        match kind {
-            Kind::Events => return self.sequences.event(data),
-            Kind::Blocks | Kind::Pieces if self.ours => {}
-            _ if channel.topic.starts_with(UNKNOWN_TOPIC) => return self.sequences.unknown(data),
-            _ => return,
-        }
-        let want = self.sequences.message(&channel.topic, sequence);
-        if want != sequence {
+        let topic = &channel.topic;
+        if let Some(want) = self.sequences.take(topic, sequence, data, self.ours) {
             let what = What::Sequence {
                 topic: channel.topic.clone(),
                 want,

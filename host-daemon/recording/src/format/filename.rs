@@ -80,6 +80,26 @@ pub fn sealed_name(path: &Path, ending: &str) -> Option<PathBuf> {
     (is_so && sealed.extension() == Some(OsStr::new(SEALED))).then_some(sealed)
 }
 
+/// The folder that holds a file: `.` for a bare name. Unlike [`Path::parent`], the result can always be opened.
+///
+/// ```
+/// use std::path::Path;
+/// use blocksd_recording::format::filename::parent;
+///
+/// assert_eq!(parent(Path::new("a/b")), Path::new("a"));
+/// assert_eq!(parent(Path::new("b")), Path::new("."));
+/// assert_eq!(parent(Path::new("/")), Path::new("/"));
+/// ```
+#[must_use]
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None if path.has_root() => path,
+        None => Path::new("."),
+    }
+}
+
 fn parse(name: &str) -> Option<(u64, Option<Mark>, State)> {
     let endings = [(PART, State::Part), (NEW, State::New), (LOST, State::Lost)];
     let ending = |&(ending, state)| Some((without(name, ending)?, state));

@@ -15,6 +15,8 @@ pub const GAP_LEN: usize = 16;
 
 /// What begins the topics of devices.
 pub const DEVICE: &str = "/device/";
+/// The metadata of a channel with messages of connections whose open is not recorded: their numbers are not known.
+pub const UNRECORDED: (&str, &str) = ("conn", "0");
 /// The topic of what is no block.
 pub const EVENTS_TOPIC: &str = "/blocksd/events";
 /// What begins the topics of messages whose channel is not known; the number of the channel follows.

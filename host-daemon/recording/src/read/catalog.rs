@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::format::filename::{PART, SEALED, sealed_name};
+use crate::format::filename::{PART, SEALED, parent, sealed_name};
 use crate::lock::is_locked;
 use crate::read::window::Input;
 
@@ -50,9 +51,7 @@ impl Listed {
     /// A file by itself.
     #[must_use]
     pub fn of(path: PathBuf) -> Self {
-        let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
-        let directory = directory.unwrap_or_else(|| Path::new("."));
-        let is_open = sealed_name(&path, PART).is_some() && is_locked(directory);
+        let is_open = sealed_name(&path, PART).is_some() && is_locked(parent(&path));
         Self { path, is_open }
     }
 
@@ -104,16 +103,19 @@ pub fn list_directory(directory: &Path) -> Result<Vec<Listed>, Error> {
 /// # Errors
 /// [`Error::Read`].
 pub fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let failure = |error| Error::read(directory, error);
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory).map_err(failure)? {
-        let path = entry.map_err(failure)?.path();
-        if path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort_unstable();
+    let mut files = entries(directory)?;
+    files.retain(|path| path.is_file());
     Ok(files)
+}
+
+/// What is in a directory, in the order of the names.
+pub(crate) fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failure = |error| Error::read(directory, error);
+    let entries = fs::read_dir(directory).map_err(failure)?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<_> = paths.collect::<io::Result<_>>().map_err(failure)?;
+    paths.sort_unstable();
+    Ok(paths)
 }
 
 /// The number that the name of a file begins with.

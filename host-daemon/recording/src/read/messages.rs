@@ -9,6 +9,7 @@ use std::time::Duration;
 use mcap::records::{Channel, Record};
 
 use crate::error::Error;
+use crate::format::filename::parent;
 use crate::format::record::{Kind, Raw, UNKNOWN_TOPIC, device};
 use crate::lock::is_locked;
 use crate::read::catalog::{Listed, list, list_directory, number};
@@ -207,8 +208,7 @@ fn visit_file<V: Visitor + ?Sized>(
 
 /// Whether a daemon still writes a file that it wrote: sealed, it has another name.
 fn is_written(path: &Path) -> bool {
-    let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
-    fs::exists(path).unwrap_or(true) && is_locked(directory.unwrap_or_else(|| Path::new(".")))
+    fs::exists(path).unwrap_or(true) && is_locked(parent(path))
 }
 
 /// Whether the summary says that nothing in a file is wanted.

@@ -2,9 +2,9 @@
 //!
 //! A device may send any bytes, whole recordings included, so no number of chunks is evidence. Evidence is only what a
 //! device cannot write: the name of the file, and its first [`ROOT_LEN`] bytes, which end before the first payload.
-//! A chunk is a file's own if its mark is that of the name. In a file whose name has no mark, it is the mark that its
-//! first bytes repeat, in the header or in the first chunk, damaged in a few digits at most. Where both are lost, no
-//! chunk is admitted: the file is kept as it is.
+//! A chunk is a file's own if its mark is that of the name. In a file whose name has no mark, it is the mark in the text
+//! of the header, damaged in a few digits at most; where that is lost, the mark of the first chunk. Where both are lost,
+//! no chunk is admitted: the file is kept as it is.
 
 use mcap::records::Header;
 
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::format::chunk;
 use crate::format::encode::record;
 use crate::format::filename;
-use crate::format::nonce::{self, Mark};
+use crate::format::nonce::{self, LIBRARY, Mark};
 use crate::read::window::Input;
 
 /// Bytes at the beginning of a file in which no payload can stand: header, head of the first chunk and its mark take
@@ -23,6 +23,10 @@ const DIGITS: usize = 16;
 /// Digits that must agree. A mark that was chosen without knowledge of the header's agrees in so many with a
 /// probability of 1e-13.
 const DIGITS_MIN: usize = 13;
+/// Bytes of the name of the library that must agree.
+const LIBRARY_MIN: usize = 6;
+/// Where the text of the header ends at the latest: magic, head, two lengths and a version of up to 16 bytes before it.
+const TEXT_END: usize = 72;
 
 /// What is known of the mark of one file.
 #[derive(Debug, Default)]
@@ -81,7 +85,11 @@ impl Origin {
         if let Some(settled) = self.settled {
             return mark == settled;
         }
-        offset < ROOT_LEN as u64 || mark.map_or(self.unmarked, |mark| self.repeats(mark))
+        if self.has_text() {
+            return mark.is_some_and(|mark| self.has_digits(mark));
+        }
+        let is_first = |mark| self.first.contains(&mark) || self.has_digits(mark);
+        offset < ROOT_LEN as u64 || mark.map_or(self.unmarked, is_first)
     }
 
     /// A chunk was admitted: all others must have its mark.
@@ -105,20 +113,33 @@ impl Origin {
         self.named.is_none() && self.settled.is_none() && !self.unmarked
     }
 
+    /// Whether the header still has the text of a mark, as the daemon writes it, in digits that can be read.
+    #[must_use]
+    pub fn has_text(&self) -> bool {
+        let is_near = |window: &[u8]| {
+            let pairs = window.iter().zip(LIBRARY.bytes());
+            LIBRARY_MIN <= pairs.filter(|(have, want)| *have == want).count()
+        };
+        let is_digit = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_mark = |window: &[u8]| DIGITS_MIN <= window.iter().filter(is_digit).count();
+        let text = self.beginning.get(..TEXT_END).unwrap_or(&self.beginning);
+        text.windows(LIBRARY.len()).any(is_near) && text.windows(DIGITS).any(is_mark)
+    }
+
     /// The mark of the file, if it is known that it has one.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {
         self.named.or_else(|| self.settled.flatten())
     }
 
-    /// Whether the beginning of the file has this mark: as text in the header, or as the record in the first chunk.
-    fn repeats(&self, mark: Mark) -> bool {
+    /// Whether the header has the digits of this mark.
+    fn has_digits(&self, mark: Mark) -> bool {
         let digits = mark.to_string();
         let is_near = |window: &[u8]| {
             let pairs = window.iter().zip(digits.bytes());
             DIGITS_MIN <= pairs.filter(|(have, want)| *have == want).count()
         };
-        self.first.contains(&mark) || self.beginning.windows(DIGITS).any(is_near)
+        self.beginning.windows(DIGITS).any(is_near)
     }
 }
 

@@ -1,5 +1,4 @@
-//! Goes through a recording chunk by chunk: sealed, torn or still being written. What is whole is told apart from
-//! what is lost.
+//! Goes through a recording chunk by chunk: sealed, torn or still being written. Separates what is whole from what is lost.
 //!
 //! No length is believed before it was compared with the file and with a limit. Only chunks that the file's [`Origin`]
 //! admits are taken, wherever they stand. After damage the next chunk is the next place at which one begins that is
@@ -237,7 +236,6 @@ impl Scan {
 
     fn begin(&mut self) -> Result<Step, Error> {
         self.origin = Origin::of(&mut self.input)?;
-        // A name with a mark is ours, whatever the header says.
         self.ours = true;
         let named = self.origin.mark().is_some();
         let magic = mcap::MAGIC;
@@ -249,8 +247,10 @@ impl Scan {
             let mut bytes = bytes.get(magic.len()..).unwrap_or_default();
             if let Some(Record::Header(header)) = Raw::take(&mut bytes).and_then(|it| it.parse()) {
                 self.at = end as u64;
-                self.ours = named || header.library.starts_with(LIBRARY);
                 self.origin.header(&header);
+                // A file with a mark is ours even if the name of the library is damaged.
+                let is_ours = named || self.origin.has_text();
+                self.ours = is_ours || header.library.starts_with(LIBRARY);
                 self.begun = true;
                 return Ok(Step::Header(header));
             }

@@ -52,6 +52,8 @@ pub(super) struct ActiveSegment {
     pub(super) oldest_unsynced: Option<Instant>,
     /// Messages in the present chunk, of channels that are counted.
     pub(super) counted: u64,
+    /// A part of the present chunk was handed to the system.
+    pub(super) is_torn: bool,
     /// What was written since the last commit.
     pub(super) since_commit: CommitCounts,
 }
@@ -79,12 +81,18 @@ impl ActiveSegment {
         internal(self.segment.end_chunk())?;
         let bytes = self.write_out(context)?;
         let blocks = std::mem::take(&mut self.counted);
+        self.is_torn = false;
         if bytes != 0 {
             context.stats.chunk_written(blocks, bytes);
             self.since_commit.chunks += 1;
             self.since_commit.blocks += blocks;
         }
         Ok(())
+    }
+
+    /// Messages of the present chunk, if none of its bytes was handed to the system. Of a torn chunk, some may be found.
+    pub(super) const fn unwritten(&self) -> u64 {
+        if self.is_torn { 0 } else { self.counted }
     }
 
     /// Writes what is ready, and goes on where the disk stopped when it takes no more.
@@ -99,7 +107,10 @@ impl ActiveSegment {
                 written => written,
             };
             match context.retry("write", attempt) {
-                Ok(written) => len += written,
+                Ok(written) => {
+                    len += written;
+                    self.is_torn = true;
+                }
                 Err(error) => {
                     // Do not write the same bytes twice.
                     self.bytes.drain(..len);

@@ -61,6 +61,8 @@ pub struct Log {
     active: Option<Box<ActiveSegment>>,
     /// The last file was broken: the next is tried before messages go there.
     probe_next_file: bool,
+    /// Messages that are certainly in no file, and will not be.
+    unwritten: u64,
     _lock: Option<Lock>,
 }
 
@@ -108,6 +110,7 @@ impl Log {
             number,
             active: None,
             probe_next_file: false,
+            unwritten: 0,
             _lock: None,
         }
     }
@@ -239,7 +242,10 @@ impl Log {
         let Some(mut active) = self.active.take() else {
             return Ok(());
         };
-        active.end_chunk(&self.context)?;
+        if let Err(error) = active.end_chunk(&self.context) {
+            self.unwritten += active.unwritten();
+            return Err(error);
+        }
         active.oldest_unsynced = None;
         let counts = std::mem::take(&mut active.since_commit);
         self.sync.commit(&active.file, counts)?;
@@ -274,10 +280,22 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
-    pub fn finish(mut self) -> Result<(), LogError> {
+    pub fn finish(self) -> Result<(), LogError> {
+        self.end().0
+    }
+
+    /// As [`finish`](Self::finish). Also returns how many messages of channels that are counted are certainly in no
+    /// file: not those of a chunk that was written in part, or that was not synced.
+    pub fn end(mut self) -> (Result<(), LogError>, u64) {
         let sealed = self.seal();
         let synced = self.sync.finish();
-        sealed.and(synced)
+        (sealed.and(synced), self.unwritten)
+    }
+
+    /// Whether a file is being written.
+    #[must_use]
+    pub const fn has_file(&self) -> bool {
+        self.active.is_some()
     }
 
     fn begin(&mut self) -> Result<Box<ActiveSegment>, LogError> {
@@ -320,6 +338,7 @@ impl Log {
             begun: Instant::now(),
             oldest_unsynced: None,
             counted: 0,
+            is_torn: false,
             since_commit: CommitCounts::default(),
         }))
     }
@@ -329,7 +348,10 @@ impl Log {
         let Some(mut active) = self.active.take() else {
             return Ok(());
         };
-        active.end_chunk(&self.context)?;
+        if let Err(error) = active.end_chunk(&self.context) {
+            self.unwritten += active.unwritten();
+            return Err(error);
+        }
         internal(active.segment.finish())?;
         let bytes = active.write_out(&self.context)?;
         self.context.stats.end_written(bytes);

@@ -38,7 +38,13 @@ impl Retention {
 
     /// What one file may have of it.
     pub(super) fn file_max(&self) -> u64 {
-        self.max_bytes().map_or(u64::MAX, |max| max / 4)
+        self.max_bytes().map_or(u64::MAX, Self::file_max_of)
+    }
+
+    /// What one file may have where all together may have `max_bytes`.
+    #[must_use]
+    pub const fn file_max_of(max_bytes: u64) -> u64 {
+        max_bytes / 4
     }
 }
 

@@ -64,7 +64,7 @@ impl LogContext {
                     if let Some(since) = since {
                         let held_up_s = Instant::now().duration_since(since).as_secs_f32();
                         info!(held_up_s, "recording goes on");
-                        self.stats.retrying(false);
+                        self.stats.taken(what);
                     }
                     return Ok(done);
                 }
@@ -74,8 +74,10 @@ impl LogContext {
             self.stats.write_error(&error);
             if since.is_none() {
                 since = Some(Instant::now());
-                self.stats.refused(what, &error);
-                error!("recording: cannot {what}: {error}; devices are held back until it can");
+                // The end tries once more what was given up, and does not log it again.
+                if self.stats.refused(what, &error) {
+                    error!("recording: cannot {what}: {error}; devices are held back until it can");
+                }
             }
             // In short steps: nobody who stops the daemon is to wait for a long one.
             let until = Instant::now() + again;

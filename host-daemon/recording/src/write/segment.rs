@@ -126,7 +126,7 @@ impl SegmentWriter {
     /// Whether only a few channels can be added: it is time for another file.
     #[must_use]
     pub const fn is_nearly_full(&self) -> bool {
-        CHANNELS_MAX <= self.channels + 3
+        CHANNELS_MAX <= self.channels + 5
     }
 
     /// Bytes in the present chunk, about.

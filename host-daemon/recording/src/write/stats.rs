@@ -26,12 +26,20 @@ pub struct Stats {
     errors: [AtomicU64; WriteErrorKind::ALL.len()],
     /// Threads that do.
     retrying: AtomicU64,
-    /// What the disk refused last.
-    refusal: Mutex<String>,
+    refusals: Mutex<Refusals>,
     files_repaired: AtomicU64,
     blocks_recovered: AtomicU64,
     bytes_lost: AtomicU64,
     suppressed: [AtomicU64; SuppressedKind::ALL.len()],
+}
+
+/// What the disk refuses.
+#[derive(Debug, Default)]
+struct Refusals {
+    /// The last one, in words.
+    last: String,
+    /// What is waited for, or was given up.
+    open: Vec<String>,
 }
 
 /// Blocks and bytes.
@@ -157,21 +165,35 @@ impl Stats {
         }
     }
 
-    /// The disk refuses something, and one thread of the recording [waits](Self::retrying) for it from now on.
-    pub fn refused(&self, what: &str, error: &io::Error) {
-        *self.last_refusal() = format!("cannot {what}: {error}");
+    /// The disk refuses something, and one thread of the recording [waits](Self::retrying) for it from now on. Returns
+    /// whether that is new: not a wait that was given up before.
+    pub fn refused(&self, what: &str, error: &io::Error) -> bool {
+        let mut refusals = self.refusals();
+        refusals.last = format!("cannot {what}: {error}");
+        let is_new = refusals.open.iter().all(|open| open != what);
+        if is_new {
+            refusals.open.push(what.to_owned());
+        }
+        drop(refusals);
         self.retrying(true);
+        is_new
+    }
+
+    /// The disk has taken what it [refused](Self::refused).
+    pub fn taken(&self, what: &str) {
+        self.refusals().open.retain(|open| open != what);
+        self.retrying(false);
     }
 
     /// What the disk refuses, while a thread of the recording waits for it.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
         let waits = self.retrying.load(Ordering::Relaxed) != 0;
-        waits.then(|| self.last_refusal().clone())
+        waits.then(|| self.refusals().last.clone())
     }
 
-    fn last_refusal(&self) -> MutexGuard<'_, String> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One thread of the recording waits from now on for the disk to take what it refused, or waits no longer.

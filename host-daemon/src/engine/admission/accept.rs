@@ -15,6 +15,7 @@ use crate::engine::counters::Refused;
 use crate::engine::event::Peer;
 use crate::engine::listen::listener::{BACKLOG, Listener};
 use crate::engine::listen::transport::Stream;
+use crate::engine::origin::Origin;
 use crate::engine::peer_log::{Kind, warn_peer};
 use crate::engine::permit::Admitted;
 
@@ -121,7 +122,8 @@ impl Door {
 
     fn admit(&self, stream: Stream, peer: Peer, listener: &Listener) {
         let name = |conn| self.device_by.name(&peer, listener.name(), conn);
-        let admitted = self.shared.connections.admit(name, listener.is_line());
+        let origin = (!listener.is_line()).then(|| Origin::of_peer(&peer));
+        let admitted = self.shared.connections.admit(name, origin);
         let Admitted {
             conn,
             device,

@@ -1,9 +1,7 @@
 //! How long a device may be silent, and how long a message and a reply may take.
 
 use std::future::Future;
-use std::num::NonZeroU64;
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +9,7 @@ use framing_core::{AnyDecoder, Decode, Fault, Part};
 use tokio::time::{Instant, Sleep};
 
 use crate::engine::event::Reason;
+use crate::engine::moment::Moment;
 
 /// The time-outs of a listener's connections; none where there is no value.
 #[derive(Clone, Copy, Debug, Default)]
@@ -120,56 +119,6 @@ impl Waiting {
         let header = after(patience.header, Reason::HeaderTimeout).filter(|_| is_in_header());
         header.into_iter().chain(block).min_by_key(|(at, _)| *at)
     }
-}
-
-/// When something was, in half the room of an [`Instant`]: ten thousand connections keep some.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment(NonZeroU64);
-
-impl Moment {
-    pub(crate) fn now() -> Self {
-        // At least 1, and enough for 500 years.
-        let ns = nanos(origin().elapsed());
-        Self(NonZeroU64::MIN.saturating_add(ns))
-    }
-
-    /// Nanoseconds from the [`origin`] on.
-    pub(crate) const fn nanos(self) -> u64 {
-        self.0.get()
-    }
-
-    /// Whether `now` is at least so long after it.
-    pub(crate) fn is_past(self, time: Duration, now: Self) -> bool {
-        self.later(time).nanos() <= now.nanos()
-    }
-
-    /// Whole seconds from `earlier` to this.
-    pub(crate) const fn seconds_since(self, earlier: Self) -> u64 {
-        self.nanos().saturating_sub(earlier.nanos()) / 1_000_000_000
-    }
-
-    fn later(self, time: Duration) -> Self {
-        let ns = nanos(time);
-        Self(self.0.saturating_add(ns))
-    }
-
-    /// So long after it; `None` if that is never.
-    fn after(self, time: Duration) -> Option<Instant> {
-        origin()
-            .checked_add(Duration::from_nanos(self.0.get()))?
-            .checked_add(time)
-    }
-}
-
-/// A duration in nanoseconds; at most 500 years.
-pub(crate) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// What moments are counted from.
-pub(crate) fn origin() -> Instant {
-    static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    *ORIGIN.get_or_init(Instant::now)
 }
 
 /// What is not whole, at the end of what was decoded: a header or a message; `carry` is what is unread.

@@ -18,6 +18,7 @@ use self::spool::Spool;
 pub use self::spool::Spools;
 use crate::engine::batch::{Batch, TooLong};
 use crate::engine::listen::transport::Stream;
+use crate::engine::permit::Permit;
 use crate::error::Failure;
 
 /// What is sent back.
@@ -121,7 +122,7 @@ impl Answer {
     /// Keeps what will be echoed.
     ///
     /// # Errors
-    /// Where it is too much, or the disk is full.
+    /// Where it is too much, or the disk is full; see [`is_own`].
     pub fn keep(&mut self, batch: &Batch, device: &str) -> Result<(), Failure> {
         if !self.is_echo() {
             return Ok(());
@@ -130,20 +131,22 @@ impl Answer {
         spool.keep(batch, self.framing, device)
     }
 
-    /// Sends the answer, ends it, and waits a moment for the peer to take it. With `patience`, the peer must accept
-    /// 64 KiB, or the rest, in each such time.
+    /// Sends the answer, and ends it; wait [`until_read`] then. With `patience`, the peer must accept 64 KiB, or the rest,
+    /// in each such time. A peer that accepts bytes is not silent.
     ///
     /// # Errors
-    /// Where it cannot be sent; see [`is_timeout`].
-    pub async fn send(
+    /// Where it cannot be sent; see [`is_timeout`] and [`is_own`].
+    pub(super) async fn send(
         mut self,
         stream: &mut Stream,
+        permit: &Permit,
         patience: Option<Duration>,
         blocks: u64,
         bytes: u64,
     ) -> Result<(), Failure> {
         let mut peer = Patient {
             stream,
+            permit,
             patience,
             since: Instant::now(),
             accepted: 0,
@@ -163,11 +166,6 @@ impl Answer {
         writer.finish().await?;
         let Patient { stream, .. } = writer.into_io();
         stream.shutdown().await?;
-        // Closing with unread bytes would reset the connection, and the answer with it.
-        let mut unread = [0; 1024];
-        let until_closed =
-            async { while stream.read(&mut unread).await.is_ok_and(|len| len != 0) {} };
-        let _ = tokio::time::timeout(LINGER, until_closed).await;
         Ok(())
     }
 
@@ -177,7 +175,7 @@ impl Answer {
         let mut chunk = self.spools.chunk();
         let mut offset = 0;
         loop {
-            match spool.read_at(offset, &mut chunk.bytes)? {
+            match spool.read_at(offset, &mut chunk.bytes).map_err(unread)? {
                 0 => return Ok(()),
                 len => {
                     offset += len as u64;
@@ -219,6 +217,7 @@ type Writer<'a> = nonblocking::Writer<Patient<'a>, AnyEncoder>;
 /// no more time.
 struct Patient<'a> {
     stream: &'a mut Stream,
+    permit: &'a Permit,
     patience: Option<Duration>,
     /// When the present 64 KiB began, and how many bytes of them were accepted.
     since: Instant,
@@ -240,6 +239,9 @@ impl embedded_io_async::Write for Patient<'_> {
             None => writing.await,
         };
         self.accepted += written.as_ref().map_or(0, |len| *len);
+        if written.is_ok() {
+            self.permit.heard();
+        }
         if ACCEPTED_MIN <= self.accepted {
             (self.since, self.accepted) = (Instant::now(), 0);
         }
@@ -256,6 +258,31 @@ impl embedded_io_async::Write for Patient<'_> {
 pub fn is_timeout(failure: &Failure) -> bool {
     matches!(failure, Failure::Connection(error) | Failure::Io(error)
         if error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none())
+}
+
+/// Whether a reply failed because of the daemon itself: a file that cannot be written or read, or no longer be sent.
+#[must_use]
+pub(super) const fn is_own(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Write { .. } | Failure::File { .. } | Failure::Refused(_)
+    )
+}
+
+/// Waits a moment for the peer to read the end of the answer, and to close.
+pub(super) async fn until_read(stream: &mut Stream) {
+    // Closing with unread bytes would reset the connection, and the answer with it.
+    let mut unread = [0; 1024];
+    let until_closed = async { while stream.read(&mut unread).await.is_ok_and(|len| len != 0) {} };
+    let _ = tokio::time::timeout(LINGER, until_closed).await;
+}
+
+/// The temporary file of an echo cannot be read.
+fn unread(error: io::Error) -> Failure {
+    Failure::File {
+        path: std::env::temp_dir(),
+        error,
+    }
 }
 
 /// Sends a text as one message; where messages are of a fixed length, as several, filled up with spaces.

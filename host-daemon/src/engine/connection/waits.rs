@@ -1,17 +1,23 @@
 //! What a connection does that takes time: each a future on the heap, for as long as it lasts.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use framing_core::{AnyFraming, Decode, Fault, Part};
 use tokio::time::Instant;
 
 use crate::engine::batch::Batch;
-use crate::engine::connection::reply::{Answer, is_timeout};
+use crate::engine::connection::reply::{Answer, is_own, is_timeout, until_read};
 use crate::engine::connection::{Connection, Held, LAST_READS, QUIET, Step};
 use crate::engine::event::{Reason, What};
 use crate::engine::peer_log::{Kind, warn_peer};
+use crate::engine::permit::Permit;
+
+/// How long a reply in progress goes on when the daemon is stopping. With [`LAST_READS`], less than connections have.
+const LAST_REPLY: Duration = Duration::from_millis(750);
 
 impl Connection {
     /// Says what was cut, answers, and closes.
@@ -42,19 +48,32 @@ impl Connection {
     async fn reply(&mut self, answer: Box<Answer>) -> Option<Reason> {
         let (conn, device) = (self.source.conn, &self.source.device);
         let patience = self.policy.patience.reply;
-        let sending = answer.send(&mut self.stream, patience, self.position.seq, self.bytes);
+        let (stream, permit) = (&mut self.stream, &self.permit);
+        let sending = answer.send(stream, permit, patience, self.position.seq, self.bytes);
+        let mut cut = pin!(until_cut(permit));
+        let sent = tokio::select! {
+            biased;
+            sent = sending => sent,
+            reason = &mut cut => {
+                warn_peer!(Kind::Reply, device, conn, %device, "reply cut short: {reason}");
+                return Some(reason);
+            }
+        };
+        if let Err(failure) = sent {
+            warn_peer!(Kind::Reply, device, conn, %device, "reply not sent: {failure}");
+            return if is_timeout(&failure) {
+                Some(Reason::ReplyTimeout)
+            } else {
+                is_own(&failure).then_some(Reason::ReplyFailed)
+            };
+        }
+        // All of it is sent: an order to close cuts nothing any more.
         tokio::select! {
             biased;
-            sent = sending => {
-                let failure = sent.err()?;
-                warn_peer!(Kind::Reply, device, conn, %device, "reply not sent: {failure}");
-                is_timeout(&failure).then_some(Reason::ReplyTimeout)
-            }
-            reason = self.permit.until_ordered() => {
-                warn_peer!(Kind::Reply, device, conn, %device, "reply cut short: {reason}");
-                Some(reason).filter(|reason| *reason != Reason::Shutdown)
-            }
+            () = until_read(stream) => {}
+            _ = cut => {}
         }
+        None
     }
 
     /// Does what cannot be done at once. Gives the connection back, unless it has closed.
@@ -212,4 +231,14 @@ impl Connection {
             }
         }
     }
+}
+
+/// Waits until a reply in progress must end: when somebody else needs the place, or [`LAST_REPLY`] after the daemon is to
+/// stop.
+async fn until_cut(permit: &Permit) -> Reason {
+    let reason = permit.until_ordered().await;
+    if reason == Reason::Shutdown {
+        tokio::time::sleep(LAST_REPLY).await;
+    }
+    reason
 }

@@ -200,7 +200,15 @@ impl Binder {
             socket.set_tcp_keepalive(&keepalive)?;
         }
         if let Some(len) = self.sockets.receive_buffer {
-            socket.set_recv_buffer_size(len as usize)?;
+            let len = len as usize;
+            socket.set_recv_buffer_size(len)?;
+            // The kernel reports twice what it allows.
+            let allowed = socket.recv_buffer_size()? / 2;
+            if allowed < len {
+                tracing::warn!(
+                    "--receive-buffer {len}: the kernel allows {allowed} (net.core.rmem_max)"
+                );
+            }
         }
         Ok(())
     }
@@ -215,7 +223,7 @@ impl Listener {
         policy: Policy,
     ) -> Self {
         // Each simulation has a clock of its own; what is counted from must lie before all of them.
-        crate::engine::connection::deadline::origin();
+        crate::engine::moment::origin();
         Self {
             socket: Listening::Simulated(connections),
             name: "simulated".into(),

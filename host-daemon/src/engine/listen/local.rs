@@ -11,6 +11,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::engine::listen::path::will_have_folder;
+use crate::path::parent;
 
 /// Listens on a socket in the file system. Who may connect is who may write to the file: what the umask leaves.
 pub(super) fn bind(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
@@ -41,7 +42,7 @@ pub(super) fn check(path: &Path) -> io::Result<()> {
             "there is a file that is not a socket; remove it, or choose another path",
         )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::metadata(folder_of(path)).map(drop)
+            fs::metadata(parent(path)).map(drop)
         }
         Err(error) => Err(error),
     }
@@ -59,14 +60,7 @@ pub(super) fn probe(path: &Path, made: &[PathBuf]) -> io::Result<()> {
         }
         checked => checked?,
     }
-    tempfile::tempfile_in(folder_of(path)).map(drop)
-}
-
-fn folder_of(path: &Path) -> &Path {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or_else(|| Path::new("."))
+    tempfile::tempfile_in(parent(path)).map(drop)
 }
 
 /// A socket that the service manager has opened, and its name.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 
-use crate::engine::connection::deadline::Moment;
 use crate::engine::event::Reason;
+use crate::engine::moment::Moment;
 use crate::engine::permit::nanos;
 
 /// The connection waits for the daemon's own queue or pool.

@@ -13,16 +13,33 @@ fn connections(most: usize, unfinished: u64) -> Arc<Connections> {
     })
 }
 
+/// A connection of a device that is an origin of its own.
 fn admit(connections: &Arc<Connections>, device: &str) -> Result<Permit, Refused> {
-    let admitted = connections.admit(|_| device.into(), false);
+    admit_from(connections, device, device)
+}
+
+/// A connection of a device of this origin.
+fn admit_from(
+    connections: &Arc<Connections>,
+    origin: &str,
+    device: &str,
+) -> Result<Permit, Refused> {
+    let origin = Some(Origin::of_device(origin));
+    let admitted = connections.admit(|_| device.into(), origin);
     admitted.map(|admitted| admitted.permit)
+}
+
+/// Connections that are not evicted.
+fn left(permits: &[Permit]) -> usize {
+    let left = permits.iter().filter(|permit| permit.ordered().is_none());
+    left.count()
 }
 
 #[test]
 fn counts_of_devices_are_right_whatever_opens_and_closes() {
     let all = connections(10_000, 1 << 20);
     let mut chance = 1_u64;
-    let mut held: Vec<(usize, Permit)> = Vec::new();
+    let mut held: Vec<((usize, usize), Permit)> = Vec::new();
     for _ in 0..5_000 {
         chance = chance
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -31,17 +48,127 @@ fn counts_of_devices_are_right_whatever_opens_and_closes() {
         if random.is_multiple_of(3) && !held.is_empty() {
             held.swap_remove(random % held.len());
         } else {
-            let device = random % 7;
-            held.push((device, admit(&all, &device.to_string()).unwrap()));
+            // Each device comes from each origin.
+            let of = (random % 5, random / 5 % 7);
+            let permit = admit_from(&all, &format!("origin {}", of.0), &of.1.to_string());
+            held.push((of, permit.unwrap()));
         }
-        let counts = (0..7).map(|device| held.iter().filter(|(of, _)| *of == device).count());
-        assert_eq!(all.open().devices.most(), counts.max().unwrap());
-        assert_eq!(all.open().taken, held.len());
+        let count =
+            |is: &dyn Fn((usize, usize)) -> bool| held.iter().filter(|(of, _)| is(*of)).count();
+        let most = (0..5).map(|origin| count(&|of| of.0 == origin)).max();
+        let open = all.open();
+        assert_eq!(open.devices.most_of_origins(), most.unwrap());
+        assert_eq!(open.taken, held.len());
+        for device in 0..7 {
+            let name = device.to_string().into();
+            let expected = count(&|of| of.1 == device);
+            assert_eq!(open.devices.count_of_name(&name), expected);
+        }
+        for origin in 0..5 {
+            let of_origin = count(&|of| of.0 == origin);
+            let most_in = (0..7)
+                .map(|device| count(&|of| of == (origin, device)))
+                .max();
+            let (name, newcomer) = (format!("origin {origin}"), "newcomer".into());
+            let targets = open.devices.targets(&Origin::of_device(&name), &newcomer);
+            let surplus: Vec<_> = targets.map(|(_, surplus)| surplus as usize).collect();
+            let others = most.unwrap() - of_origin;
+            let expected = [others, most_in.unwrap()].into_iter().filter(|it| *it != 0);
+            assert!(surplus.iter().copied().eq(expected), "{surplus:?}");
+        }
     }
     held.clear();
     let open = all.open();
-    assert!(open.devices.keys.is_empty() && open.devices.counts.is_empty());
+    assert!(open.devices.is_empty(), "{:?}", open.devices);
     assert_eq!((open.taken, open.leaving, open.entries.len()), (0, 0, 0));
+}
+
+#[test]
+fn an_origin_with_a_device_for_each_connection_locks_nobody_out() {
+    // As `--device-by peer` names the connections of one address, `--device-by ip` those of an IPv6 network, and
+    // `--device-by listener` all.
+    type Names = fn(usize) -> (String, String);
+    let modes: [Names; 3] = [
+        |index| ("10.0.0.66".into(), format!("10.0.0.66:{index}")),
+        |index| {
+            (
+                format!("2001:db8::{index:x}"),
+                format!("2001:db8::{index:x}"),
+            )
+        },
+        |index| (format!("[2001:db8::{index:x}]:9"), "0.0.0.0:9001".into()),
+    ];
+    for names in modes {
+        let all = connections(1000, 1 << 20);
+        let squatters: Vec<_> = (0..1000)
+            .map(|index| {
+                let (origin, device) = names(index);
+                admit_from(&all, &origin, &device).unwrap()
+            })
+            .collect();
+        // All of them have just sent a byte: no silence is needed.
+        for squatter in &squatters {
+            squatter.heard();
+        }
+        let of_listener = names(0).1 == names(1).1;
+        let mut honest = Vec::new();
+        for host in 0..100 {
+            let origin = format!("10.1.0.{host}");
+            let device = if of_listener {
+                names(0).1
+            } else {
+                origin.clone()
+            };
+            honest.push(admit_from(&all, &origin, &device).unwrap());
+            assert_eq!(left(&squatters), 999 - host);
+            // The attacker comes back, with a name that is new: nobody makes room for it.
+            let (origin, device) = names(5000 + host);
+            let again = admit_from(&all, &origin, &device);
+            assert_eq!(again.err(), Some(Refused::ConnectionsFull));
+        }
+        assert_eq!(left(&honest), 100);
+    }
+}
+
+#[test]
+fn within_an_origin_the_device_that_has_most_makes_room() {
+    // A fleet in one IPv6 network, or behind one NAT, with one device that reconnects and never closes.
+    let all = connections(400, 1 << 20);
+    let fleet: Vec<_> = (0..100)
+        .map(|index| admit_from(&all, "2001:db8::1", &format!("device {index}")).unwrap())
+        .collect();
+    let hog: Vec<_> = (0..300)
+        .map(|_| admit_from(&all, "2001:db8::2", "hog").unwrap())
+        .collect();
+    let newcomers: Vec<_> = (0..50)
+        .map(|index| admit_from(&all, "2001:db8::3", &format!("late {index}")).unwrap())
+        .collect();
+    assert_eq!((left(&fleet), left(&hog), left(&newcomers)), (100, 250, 50));
+    let again = admit_from(&all, "2001:db8::2", "hog");
+    assert_eq!(again.err(), Some(Refused::ConnectionsFull));
+    // A fleet of one-connection devices does not evict itself before it is silent.
+    let all = connections(100, 1 << 20);
+    let fleet: Vec<_> = (0..100)
+        .map(|index| admit_from(&all, "2001:db8::1", &format!("device {index}")).unwrap())
+        .collect();
+    let again = admit_from(&all, "2001:db8::2", "late");
+    assert_eq!(again.err(), Some(Refused::ConnectionsFull));
+    assert_eq!(left(&fleet), 100);
+}
+
+#[test]
+fn a_message_that_came_whole_in_one_read_gives_its_turn_up() {
+    let all = connections(10, 4 << 20);
+    let stalled = admit(&all, "stalled").unwrap();
+    stalled.charge(4 << 20);
+    // Nothing is left, so it has the turn and waits, and holds nothing.
+    let honest = admit(&all, "honest").unwrap();
+    assert_eq!(honest.allowance(1000), None);
+    assert!(honest.slot.has_turn());
+    stalled.charge(0);
+    assert!(honest.allowance(1000).is_some());
+    honest.charge(0);
+    assert!(!honest.slot.has_turn());
 }
 
 #[test]

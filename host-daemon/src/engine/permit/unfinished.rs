@@ -1,9 +1,12 @@
 //! The memory of unfinished messages: what connections keep between reads, charged exactly, and bounded.
 //!
-//! Up to half of the bound every connection is read. Above it, a device may hold its fair share, and some connections
-//! have a turn until their message is whole; every other may keep only a little. Paused connections wait, and the device
-//! that holds least resumes first; TCP backpressure holds the devices back. A message that stalls while others wait is closed;
-//! at the whole bound, the largest message of the device that holds most is. `docs/limits.md` has the figures.
+//! Up to half of the bound every connection is read. Above it, an origin and each of its devices may hold their fair share,
+//! and some connections have a turn until their message is whole; every other may keep only a little. Paused
+//! connections wait, and the origin that holds least resumes first; TCP backpressure holds the devices back. A message that stalls while
+//! others wait is closed; at the whole bound, the largest message of the origin that holds most is. `docs/limits.md` has
+//! the figures.
+
+mod sums;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +16,10 @@ use std::time::Duration;
 use slab::Slab;
 use tracing::warn;
 
-use crate::engine::connection::deadline::Moment;
+use self::sums::Sums;
 use crate::engine::event::Reason;
+use crate::engine::moment::Moment;
+use crate::engine::permit::devices::Devices;
 use crate::engine::permit::slot::{Slot, is_silent};
 use crate::engine::permit::{Bounds, Entry, SETTLED};
 use crate::engine::pool::BUFFER_LEN;
@@ -103,7 +108,8 @@ impl Unfinished {
     pub(super) fn charge(&self, slot: &Slot, bytes: u64) -> bool {
         let before = slot.held();
         if before == bytes {
-            return false;
+            // A message that came whole in one read has used its turn, too.
+            return bytes == 0 && slot.has_turn();
         }
         slot.set_held(bytes);
         if before < bytes {
@@ -129,21 +135,21 @@ impl Unfinished {
 pub(super) enum Allowance {
     /// Read at most this many bytes.
     Bytes(usize),
-    /// Do not read now. Carries the bytes that the device holds: the device that holds least goes first.
-    Wait(u64),
+    /// Do not read now. Carries the bytes that the origin and the device hold: those that hold least go first.
+    Wait(Share),
 }
 
-/// Where a connection stands among those that wait: by what its device holds, then by when it came.
-pub(super) type Rank = (u64, u64);
+/// Bytes that the origin of a connection holds, and that its device holds.
+pub(super) type Share = (u64, u64);
+
+/// The position of a connection among those that wait: by what its origin and its device hold, then by when it came.
+pub(super) type Rank = (Share, u64);
 
 /// What is known of the connections while more than half of the bound is held.
 #[derive(Debug, Default)]
 pub(super) struct Look {
     looked: Option<Moment>,
-    /// What each device holds, by its key.
-    devices: Vec<u64>,
-    /// How many devices hold more than a little.
-    holders: u64,
+    sums: Sums,
     turns: Vec<Turn>,
     waiting: BTreeMap<Rank, Arc<Slot>>,
     came: u64,
@@ -184,6 +190,7 @@ impl Look {
         want: usize,
         line: Option<u64>,
         entries: &Slab<Entry>,
+        devices: &Devices,
     ) -> Allowance {
         let now = Moment::now();
         let held = slot.held();
@@ -191,17 +198,20 @@ impl Look {
         let looks = self.looked;
         if looks.is_none_or(|looked| looked.is_past(LOOK_EVERY, now)) {
             self.looked = Some(now);
-            self.make_room(unfinished, growth, entries, now);
+            self.make_room(unfinished, growth, entries, devices, now);
         }
         let left = unfinished.limit().saturating_sub(unfinished.total());
         let device = entries.get(slot.key()).and_then(|entry| entry.device);
-        let own = device.and_then(|device| self.devices.get(device));
-        let own = own.map_or(held, |own| held.max(*own));
-        let share = unfinished.limit() / 2 / (self.holders + 1);
+        let little = unfinished.little();
+        let (own, share) = self
+            .sums
+            .share(device, held, unfinished.limit() / 2, little);
         let rank = (own, line.unwrap_or(u64::MAX));
         // A quarter is left to those that have a turn, and an eighth to those that keep a little.
-        let has_share = own + growth <= share && growth + unfinished.limit() / 8 * 3 <= left;
-        let little = unfinished.little().saturating_sub(held).min(left);
+        let has_share = own.0 + growth <= share.0
+            && own.1 + growth <= share.1
+            && growth + unfinished.limit() / 8 * 3 <= left;
+        let little = little.saturating_sub(held).min(left);
         if has_share {
             Allowance::Bytes(BUFFER_LEN)
         } else if little != 0 {
@@ -265,8 +275,8 @@ impl Look {
         self.came
     }
 
-    /// Adds a connection to those that wait, by what its device holds and by its number in line.
-    pub(super) fn wait(&mut self, slot: &Arc<Slot>, held: u64, line: u64) -> Rank {
+    /// Adds a connection to those that wait, by what its origin and device hold and by its number in line.
+    pub(super) fn wait(&mut self, slot: &Arc<Slot>, held: Share, line: u64) -> Rank {
         let rank = (held, line);
         self.waiting.insert(rank, Arc::clone(slot));
         rank
@@ -284,17 +294,18 @@ impl Look {
         }
     }
 
-    /// Finds what each device holds, and closes a connection that stands in the way of one that grows by `growth`.
+    /// Finds what each origin and each device holds, and closes a connection that stands in the way of one that grows by `growth`.
     fn make_room(
         &mut self,
         unfinished: &Unfinished,
         growth: u64,
         entries: &Slab<Entry>,
+        devices: &Devices,
         now: Moment,
     ) {
         let mut stalled: Option<&Arc<Slot>> = None;
         let mut blocked = 0;
-        self.devices.clear();
+        self.sums.clear();
         // A line is never closed; what waits for a queue is whole, and that it is closed would help nobody.
         for (_, Entry { slot, device }) in entries {
             let held = slot.held();
@@ -303,12 +314,7 @@ impl Look {
             } else if let Some(device) = *device
                 && slot.ordered().is_none()
             {
-                if self.devices.len() <= device {
-                    self.devices.resize(device + 1, 0);
-                }
-                if let Some(sum) = self.devices.get_mut(device) {
-                    *sum += held;
-                }
+                self.sums.add(device, devices.origin_of(device), held);
                 if unfinished.little() < held
                     && is_silent(slot.heard(), now, SETTLED)
                     && stalled.is_none_or(|other| other.held() < held)
@@ -317,8 +323,7 @@ impl Look {
                 }
             }
         }
-        let little = unfinished.little();
-        self.holders = self.devices.iter().filter(|sum| little < **sum).count() as u64;
+        self.sums.count_holders(unfinished.little());
         let turns = self.turns.iter().map(|turn| turn.slot.held());
         // As long as one that has a turn can go on, memory comes free.
         let growth = turns
@@ -346,12 +351,11 @@ impl Look {
         }
     }
 
-    /// The connection with the largest unfinished message, of the device that holds most.
+    /// The connection with the largest unfinished message, of the device that holds most in the origin that holds most.
     fn largest<'a>(&self, entries: &'a Slab<Entry>) -> Option<&'a Arc<Slot>> {
-        let devices = self.devices.iter().enumerate();
-        let (most, _) = devices.max_by_key(|(_, sum)| **sum)?;
+        let most = self.sums.most();
         let slots = entries.iter().map(|(_, entry)| entry);
-        let slots = slots.filter(|entry| entry.device == Some(most));
+        let slots = slots.filter(|entry| entry.device.is_some() && entry.device == most);
         let slots = slots.map(|entry| &entry.slot);
         slots
             .filter(|slot| !slot.is_blocked() && slot.ordered().is_none())

@@ -33,7 +33,7 @@ impl EventWriter {
                     if bytes.is_empty() || conn.account.is_held() {
                         self.block(&mut conn, event, &mut blocks, bytes)?;
                     } else {
-                        let known = &mut conn.channels.blocks;
+                        let known = &mut conn.channels;
                         append_block(&mut self.log, known, source, &mut blocks, time_ns, bytes)?;
                     }
                 }
@@ -72,7 +72,7 @@ impl EventWriter {
         } else if conn.account.is_held() {
             self.before_payload(conn, sequence, event.time)?;
         }
-        let (known, time_ns) = (&mut conn.channels.blocks, nanoseconds(event.time));
+        let (known, time_ns) = (&mut conn.channels, nanoseconds(event.time));
         append_block(
             &mut self.log,
             known,
@@ -103,8 +103,9 @@ impl EventWriter {
                         self.before_payload(conn, blocks, event.time)?;
                     }
                     self.budget.earn(&mut conn.account, bytes.len() as u64);
+                    let has_open = conn.channels.has_open;
                     let known = &mut conn.channels.pieces;
-                    let spec = || device_channel(&event.source, Kind::Pieces);
+                    let spec = || device_channel(&event.source, Kind::Pieces, has_open);
                     let channel = self.log.channel(known, spec)?;
                     let time_ns = nanoseconds(event.time);
                     self.log.append(channel, *pieces, time_ns, bytes)?;
@@ -113,8 +114,7 @@ impl EventWriter {
                     Some(Note::piece(event, &position, len, first, last))
                 }
                 Item::End => {
-                    let is_recorded =
-                        position.in_series != 0 || self.admit(conn, event, Evidence::End);
+                    let is_recorded = self.admit(conn, event, Evidence::End);
                     is_recorded.then(|| Note::end(event, position.in_series))
                 }
                 Item::Fault(ref fault) => {

@@ -9,26 +9,30 @@ use crate::engine::event::{Event, Source, Suppressed, What};
 use crate::payload::Decoder;
 use crate::recorded::budget::Held;
 use crate::recorded::note::Note;
-use crate::recorded::to_log::{Conn, EventWriter, append_block, nanoseconds};
+use crate::recorded::to_log::{Channels, Conn, EventWriter, append_block, nanoseconds};
 use blocksd_recording::error::LogError;
 use blocksd_recording::write::stats::SuppressedKind;
 
 impl EventWriter {
-    /// Writes the held events that belong before a payload: the open, and the empty messages. `blocks` is the next
-    /// sequence number.
+    /// Writes the held events that belong before a payload: the open, if it is paid for, and the empty messages. `blocks`
+    /// is the next sequence number.
     pub(super) fn before_payload(
         &mut self,
         conn: &mut Conn,
         blocks: &mut u32,
         time: SystemTime,
     ) -> Result<(), LogError> {
-        if !conn.account.is_open_held() && !conn.account.has_empties() {
+        let has_open =
+            conn.account.is_open_held() && self.budget.pay_open(&mut conn.account, Instant::now);
+        if !has_open && !conn.account.has_empties() {
             return Ok(());
         }
         let Some(mut held) = conn.account.take() else {
             return Ok(());
         };
-        self.write_open(&mut held)?;
+        if has_open {
+            self.write_open(conn, &mut held)?;
+        }
         if held.sums.empty != 0 {
             self.write_empties(conn, &mut held, blocks)?;
         }
@@ -49,7 +53,7 @@ impl EventWriter {
         let Some(mut held) = conn.account.take() else {
             return Ok(());
         };
-        self.write_open(&mut held)?;
+        self.write_open(conn, &mut held)?;
         self.write_empties(conn, &mut held, blocks)?;
         self.write_counts(&mut held, blocks, time)
     }
@@ -97,10 +101,11 @@ impl EventWriter {
         Ok(())
     }
 
-    fn write_open(&mut self, held: &mut Held) -> Result<(), LogError> {
+    fn write_open(&mut self, conn: &mut Conn, held: &mut Held) -> Result<(), LogError> {
         let Some((peer, time)) = held.opened.take() else {
             return Ok(());
         };
+        conn.channels = Channels::new(true);
         let opened = Event {
             source: Arc::clone(&held.source),
             time,
@@ -117,7 +122,7 @@ impl EventWriter {
         blocks: &mut u32,
     ) -> Result<(), LogError> {
         for time in held.take_short_run().unwrap_or_default() {
-            let (known, time_ns) = (&mut conn.channels.blocks, nanoseconds(time));
+            let (known, time_ns) = (&mut conn.channels, nanoseconds(time));
             append_block(&mut self.log, known, &held.source, blocks, time_ns, b"")?;
         }
         Ok(())

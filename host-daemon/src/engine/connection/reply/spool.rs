@@ -1,5 +1,6 @@
 //! Buffers echo replies in memory, then in a temporary file, with a bound for each connection and one for all.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
@@ -116,13 +117,25 @@ impl Spool {
     /// Keeps what is echoed of a batch.
     ///
     /// # Errors
-    /// Where it is too much, or the disk is full.
+    /// [`Failure::Io`] where it is too much, [`Failure::Write`] where the disk does not take it.
     pub(super) fn keep(
         &mut self,
         batch: &Batch,
         framing: AnyFraming,
         device: &str,
     ) -> Result<(), Failure> {
+        self.try_keep(batch, framing, device).map_err(|error| {
+            if error.get_ref().is_some_and(|it| it.is::<TooLarge>()) {
+                return Failure::Io(error);
+            }
+            Failure::Write {
+                path: std::env::temp_dir(),
+                error,
+            }
+        })
+    }
+
+    fn try_keep(&mut self, batch: &Batch, framing: AnyFraming, device: &str) -> io::Result<()> {
         // Collected, so that small messages are not written one by one.
         let mut writer = blocking::Writer::new(FromStd::new(BufWriter::new(self)), framing);
         for item in batch.items() {
@@ -132,17 +145,17 @@ impl Spool {
                     Err(SendError::Refused(refusal)) => {
                         warn_peer!(Kind::Reply, device, %device, "not echoed: {refusal}");
                     }
-                    sent => sent?,
+                    sent => sent.map_err(of_io)?,
                 },
                 Item::Piece { bytes, .. }
                     if framing == AnyFraming::Stream(framing_core::Stream) =>
                 {
-                    writer.send(bytes)?;
+                    writer.send(bytes).map_err(of_io)?;
                 }
                 Item::Piece { .. } | Item::End | Item::Fault(_) => {}
             }
         }
-        Ok(writer.io_mut().inner_mut().flush()?)
+        writer.io_mut().inner_mut().flush()
     }
 
     /// Reads the next bytes of what was kept, from `offset` on.
@@ -228,9 +241,28 @@ fn take(sum: &AtomicU64, bytes: u64, most: u64) -> bool {
     added.is_ok()
 }
 
-fn too_large(option: &str) -> io::Error {
-    let text = format!("the echo is larger than {option} allows");
-    io::Error::new(io::ErrorKind::FileTooLarge, text)
+/// An echo is larger than this option allows.
+#[derive(Debug)]
+struct TooLarge(&'static str);
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the echo is larger than {} allows", self.0)
+    }
+}
+
+impl std::error::Error for TooLarge {}
+
+fn too_large(option: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, TooLarge(option))
+}
+
+fn of_io(error: SendError<io::Error>) -> io::Error {
+    match error {
+        SendError::Io(error) => error,
+        // The rest of a message is refused only after its begin was.
+        _ => io::ErrorKind::WriteZero.into(),
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,94 @@
+//! Whether the chunks of a file follow each other, by the sequence numbers of their messages. Start with
+//! [`Order::follows`].
+//!
+//! A storage may lose, repeat or exchange whole chunks, or write an old one again. Each of them is sound by itself; only
+//! the numbers of the messages show it.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use mcap::records::{Record, op};
+
+use crate::check::sequences::Sequences;
+use crate::check::survey::Definitions;
+use crate::format::chunk::Chunk;
+use crate::format::record::GAP;
+
+/// The chunks of a file so far.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    topics: HashMap<u16, String>,
+    sequences: Sequences,
+    /// CRC and hash of each chunk.
+    seen: HashSet<(u32, u64)>,
+    /// Messages that are missing by their numbers, if the order is right.
+    missing: u64,
+    is_disordered: bool,
+}
+
+impl Order {
+    /// Whether the same chunk came before.
+    pub(super) fn is_repeated(&mut self, chunk: &Chunk<'_>) -> bool {
+        let mut hasher = DefaultHasher::new();
+        chunk.bytes.hash(&mut hasher);
+        let key = (chunk.header.uncompressed_crc, hasher.finish());
+        !self.seen.insert(key)
+    }
+
+    /// Takes note that messages before the next chunk may be missing.
+    pub(super) fn gap(&mut self) {
+        self.sequences.gap();
+    }
+
+    /// Takes the next chunk of a file that the daemon wrote. Whether the numbers of its messages follow those before.
+    pub(super) fn follows(&mut self, chunk: &Chunk<'_>, known: &Definitions) -> bool {
+        let jumps = self.take(chunk, known);
+        if jumps.is_empty() {
+            return true;
+        }
+        for jump in jumps {
+            match u64::try_from(jump) {
+                Ok(missing) => self.missing += missing,
+                Err(_) => self.is_disordered = true,
+            }
+        }
+        // What follows is compared with this chunk alone.
+        self.gap();
+        self.take(chunk, known);
+        false
+    }
+
+    /// Messages that are missing.
+    pub(super) const fn missing(&self) -> u64 {
+        if self.is_disordered { 0 } else { self.missing }
+    }
+
+    /// Whether a chunk came after one that should come later.
+    pub(super) const fn is_disordered(&self) -> bool {
+        self.is_disordered
+    }
+
+    /// By how much each number of a chunk is greater than the one that should come.
+    fn take(&mut self, chunk: &Chunk<'_>, known: &Definitions) -> Vec<i32> {
+        let mut jumps = Vec::new();
+        for (_, raw) in chunk.records() {
+            if let Some((header, data)) = raw.message() {
+                let id = header.channel_id;
+                let topic = self.topics.get(&id).map(String::as_str);
+                let topic = topic.or_else(|| known.channel(id).map(|it| it.topic.as_str()));
+                let sequence = header.sequence;
+                let want = self
+                    .sequences
+                    .take(topic.unwrap_or_default(), sequence, data, true);
+                jumps.extend(want.map(|want| sequence.wrapping_sub(want).cast_signed()));
+            } else if raw.opcode == GAP {
+                self.sequences.gap();
+            } else if raw.opcode == op::CHANNEL
+                && let Some(Record::Channel(channel)) = raw.parse()
+            {
+                self.topics.insert(channel.id, channel.topic);
+            }
+        }
+        jumps
+    }
+}
