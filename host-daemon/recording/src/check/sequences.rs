@@ -1,4 +1,4 @@
-//! The next sequence number in each topic of a device, for `verify` and `recover`. Start with [`Sequences::take`].
+//! The next sequence number in each topic of a device, for `verify` and `recover`. Start with `Sequences::take`.
 
 use std::collections::HashMap;
 
