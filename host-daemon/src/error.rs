@@ -344,6 +344,7 @@ impl From<blocksd_recording::error::Error> for Failure {
                 path,
                 error: source,
             },
+            Error::UnsoundRepair { path } => Self::UnsoundRepair { path },
             Error::Locked { path } => Self::Locked { path },
             error => Self::Io(io::Error::other(error)),
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use blocksd_recording::check::recover::Recovered;
 use blocksd_recording::check::repair::repair_dir;
 use blocksd_recording::check::verify::verify;
-use blocksd_recording::read::window::Input;
+use blocksd_recording::read::window::WindowedFile;
 use blocksd_recording::write::segment::Compression;
 use mcap::MessageStream;
 use mcap::read::Options;
@@ -258,7 +258,7 @@ fn sequences(path: &Path, context: &str) -> Vec<u32> {
 
 fn wrong(path: &Path) -> Vec<String> {
     let mut wrong = Vec::new();
-    verify(Input::open(path).unwrap(), false, &mut |it| {
+    verify(WindowedFile::open(path).unwrap(), false, &mut |it| {
         wrong.push(it.to_string());
     })
     .unwrap();

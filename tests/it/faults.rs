@@ -305,13 +305,12 @@ fn the_number_of_unrecorded_blocks_is_never_greater_than_the_truth() {
             folder: Directory::open(folder.path()).unwrap(),
             room: Arc::new(room.into()),
         };
-        let options = LogOptions {
+        let settings = LogOptions {
             rotate_bytes: if n % 2 == 0 { 1 << 30 } else { 200_000 },
             ..SETTINGS
         };
         let common = impatient(full, None);
-        let log = Log::new(options, Arc::clone(&common), 1);
-        let mut writer = EventWriter::new(log);
+        let mut writer = EventWriter::new(Log::new(settings, Arc::clone(&common), 1));
         let device = source(1);
         let mut given = 0;
         loop {

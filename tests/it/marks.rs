@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use blocksd_recording::check::recover::recover;
 use blocksd_recording::check::verify::verify;
-use blocksd_recording::read::window::Input;
+use blocksd_recording::read::window::WindowedFile;
 use blocksd_recording::write::segment::Compression;
 use mcap::MessageStream;
 
@@ -21,7 +21,7 @@ fn record(folder: &Path, device: &str, blocks: &[&[u8]]) -> PathBuf {
 
 fn wrong(path: &Path) -> Vec<String> {
     let mut wrong = Vec::new();
-    verify(Input::open(path).unwrap(), false, &mut |it| {
+    verify(WindowedFile::open(path).unwrap(), false, &mut |it| {
         wrong.push(it.to_string());
     })
     .unwrap();

@@ -167,7 +167,8 @@ fn the_channel_of_events_has_the_version_of_the_schema() {
 #[derive(Clone, Debug, PartialEq)]
 enum Deed {
     Block(Vec<u8>),
-    Piece(Vec<u8>, bool, bool),
+    /// Its bytes, whether it is the first and the last of a message, the number of the message, and the offset.
+    Piece(Vec<u8>, bool, bool, u64, u64),
     End(u64),
     Fault(Fault),
 }
@@ -192,8 +193,13 @@ fn deed() -> impl Strategy<Value = Deed> {
     let bytes = || prop::collection::vec(any::<u8>(), 1..40);
     prop_oneof![
         bytes().prop_map(Deed::Block),
-        (bytes(), any::<bool>(), any::<bool>())
-            .prop_map(|(bytes, first, last)| Deed::Piece(bytes, first, last)),
+        (bytes(), any::<(bool, bool, u64, u64)>()).prop_map(
+            |(bytes, (first, last, seq, offset))| {
+                // The first piece of a message has no offset.
+                let offset = if first { 0 } else { offset };
+                Deed::Piece(bytes, first, last, seq, offset)
+            }
+        ),
         (1..u64::MAX).prop_map(Deed::End),
         fault.prop_map(Deed::Fault),
     ]
@@ -212,7 +218,10 @@ fn events(deeds: &[Deed]) -> Vec<Event> {
         let mut position = Position::default();
         let batch = match deed {
             Deed::Block(bytes) => Batch::of_blocks(bytes.clone(), vec![Span::new(0, bytes.len())]),
-            Deed::Piece(bytes, first, last) => Batch::of_piece(bytes.clone(), *first, *last),
+            Deed::Piece(bytes, first, last, seq, offset) => {
+                (position.seq, position.offset) = (*seq, *offset);
+                Batch::of_piece(bytes.clone(), *first, *last)
+            }
             Deed::End(blocks) => {
                 position.in_series = *blocks;
                 Batch::of_end()
@@ -261,6 +270,7 @@ impl Story {
         for item in batch.items() {
             let told = match &item {
                 Item::End => format!("end {}", position.in_series),
+                Item::Piece { .. } => format!("{item:?} {} {}", position.seq, position.offset),
                 item => format!("{item:?}"),
             };
             self.0.push(format!("{head} {told}"));

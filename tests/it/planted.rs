@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use blocksd_recording::check::repair::repair_dir;
 use blocksd_recording::check::verify::verify;
-use blocksd_recording::read::window::Input;
+use blocksd_recording::read::window::WindowedFile;
 use blocksd_recording::write::segment::Compression;
 use mcap::MessageStream;
 use mcap::read::Options;
@@ -188,7 +188,7 @@ fn repair(folder: &Path) {
 
 fn wrong(path: &Path) -> Vec<String> {
     let mut wrong = Vec::new();
-    verify(Input::open(path).unwrap(), false, &mut |it| {
+    verify(WindowedFile::open(path).unwrap(), false, &mut |it| {
         wrong.push(it.to_string());
     })
     .unwrap();

@@ -230,6 +230,7 @@ fn what_is_lost_is_told_and_the_rest_is_read() {
         (Some(1), false),
         "{ended:?}"
     );
+    // Nothing in it is whole: it is kept under another name.
     let ended = on("recover", directory, &[]);
     assert_eq!(
         (ended.code, nothing.exists()),

@@ -20,7 +20,8 @@ const COMPRESSIONS: [Option<Compression>; 3] =
 /// What a file says, and what of it is lost. Messages of channels that are not known have no topic.
 fn read(path: &Path) -> (Vec<Said>, Vec<Lost>) {
     let mut scan = Scan::open(path, false).unwrap();
-    let summary = Summary::read(&mut blocksd_recording::read::window::Input::open(path).unwrap());
+    let summary =
+        Summary::read(&mut blocksd_recording::read::window::WindowedFile::open(path).unwrap());
     let mut topics: HashMap<u16, String> = HashMap::new();
     if let Ok(Ok(summary)) = summary {
         topics.extend(summary.channels.into_iter().map(|(id, it)| (id, it.topic)));
@@ -174,7 +175,8 @@ fn what_is_recovered_is_sealed_and_has_all_that_is_whole() {
 /// What the `mcap` crate reads, with every check that it has.
 fn by_the_crate(path: &Path) -> Vec<Said> {
     let bytes = fs::read(path).unwrap();
-    let summary = Summary::read(&mut blocksd_recording::read::window::Input::open(path).unwrap());
+    let summary =
+        Summary::read(&mut blocksd_recording::read::window::WindowedFile::open(path).unwrap());
     assert!(summary.unwrap().is_ok());
     let theirs = mcap::Summary::read(&bytes).unwrap().unwrap();
     let statistics = theirs.stats.clone().unwrap();
@@ -418,7 +420,7 @@ fn nothing_that_stands_in_a_file_makes_a_reader_panic() {
         }
         let path = put(directory.path(), 1, "mcap", &bytes);
         let to = name(directory.path(), 2, "mcap");
-        let input = blocksd_recording::read::window::Input::open(&path).unwrap();
+        let input = blocksd_recording::read::window::WindowedFile::open(&path).unwrap();
         blocksd_recording::check::verify::verify(input, round % 7 == 0, &mut |_| {}).unwrap();
         read(&path);
         let recovered = recover(&path, &to).unwrap();
@@ -426,7 +428,7 @@ fn nothing_that_stands_in_a_file_makes_a_reader_panic() {
             let (_, lost) = read(&to);
             assert_eq!(lost, [], "round {round}");
             let mut wrong = Vec::new();
-            let input = blocksd_recording::read::window::Input::open(&to).unwrap();
+            let input = blocksd_recording::read::window::WindowedFile::open(&to).unwrap();
             blocksd_recording::check::verify::verify(input, false, &mut |it| {
                 wrong.push(it.what.clone());
             })

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use blocksd_recording::check::verify::{Verified, verify};
-use blocksd_recording::read::window::Input;
+use blocksd_recording::read::window::WindowedFile;
 use mcap::Compression;
 use tests::recording::{BEGIN, File, Sample, put};
 
 fn check(path: &Path) -> (Verified, Vec<String>) {
     let mut wrong = Vec::new();
-    let input = Input::open(path).unwrap();
+    let input = WindowedFile::open(path).unwrap();
     let verified = verify(input, false, &mut |it| wrong.push(it.to_string())).unwrap();
     assert_eq!(verified.wrong, wrong.len() as u64);
     (verified, wrong)

@@ -31,9 +31,9 @@ pub enum Error {
         /// The answer of the system.
         source: io::Error,
     },
-    /// What is whole in a torn file does not make a sound recording: a defect of the repair. The file stays as it is.
-    #[error("what is whole in {} does not make a sound recording; please report this, and keep the file", path.display())]
-    Unsound {
+    /// A torn file of which a sound recording cannot be made. It stays as it is.
+    #[error("the sound parts of {} do not make a sound recording; please report this, and keep the file", path.display())]
+    UnsoundRepair {
         /// The file.
         path: PathBuf,
     },
@@ -68,7 +68,7 @@ impl Error {
             Self::Read { path, .. }
             | Self::Write { path, .. }
             | Self::Folder { path, .. }
-            | Self::Unsound { path }
+            | Self::UnsoundRepair { path }
             | Self::Locked { path } => path,
         }
     }

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::format::filename::LOCK;
-use crate::path::parent;
+use crate::format::filename::{LOCK, parent};
 
 /// How long a lock is tried for, and how often.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);

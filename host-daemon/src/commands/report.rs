@@ -17,7 +17,7 @@ use blocksd_recording::error::Error;
 use blocksd_recording::format::filename::{PART, sealed_name};
 use blocksd_recording::format::record::{Kind, Raw, device};
 use blocksd_recording::lock::lock;
-use blocksd_recording::read::catalog::{Listed, State, list, list_directory};
+use blocksd_recording::read::catalog::{RecordingFile, State, list, list_directory};
 use blocksd_recording::read::scan::{Found, Scan};
 use blocksd_recording::read::summary::Summary;
 use mcap::records::Record;
@@ -48,7 +48,7 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Failure
         let _lock = lock(path)?;
         return recover_directory(&mut out, path);
     }
-    if Listed::of(path.into()).is_open {
+    if RecordingFile::of(path.into()).is_open {
         let path = parent(path).into();
         return Err(Failure::Locked { path });
     }

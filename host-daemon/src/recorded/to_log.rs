@@ -32,7 +32,7 @@ pub struct EventWriter {
     json: Vec<u8>,
     /// Messages that were given to it.
     given: u64,
-    /// Those of events that were not begun, since there was no file for them.
+    /// Messages that were never handed to the log.
     unwritten: u64,
 }
 
@@ -106,8 +106,13 @@ impl EventWriter {
             _ => 0,
         };
         self.given += blocks;
-        let written = self.rotate_if_due().and_then(|()| self.write(event));
-        if written.is_err() && !self.log.has_file() {
+        let mut had_file = false;
+        let written = self.rotate_if_due().and_then(|()| {
+            had_file = self.log.has_file();
+            self.write(event)
+        });
+        // No file was there, and none could be begun.
+        if written.is_err() && !had_file && !self.log.has_file() {
             self.unwritten += blocks;
         }
         written
@@ -168,8 +173,8 @@ impl EventWriter {
         self.end().0
     }
 
-    /// As [`finish`](Self::finish). Also returns how many of the messages that were given to it are certainly in no file:
-    /// not those of a chunk that was written in part, or that was not synced.
+    /// As [`finish`](Self::finish). Also returns how many of the messages that were given to it are certainly in no
+    /// file: not those of a chunk that was written in part, or that was not synced.
     pub fn end(mut self) -> (Result<(), LogError>, u64) {
         let counted = match self.budget.due() {
             Some(_) => self.write_sums(true),
@@ -283,8 +288,8 @@ fn append_block(
     Ok(())
 }
 
-/// The channel of a device. The same for connections that differ in nothing. Those whose open is not recorded (`has_open`
-/// is false) have one of their own, so that their messages are not taken for those of another connection.
+/// The channel of a device. The same for connections that differ in nothing. Those whose open is not recorded
+/// (`has_open` is false) have one of their own, so that their messages are not taken for those of another connection.
 fn device_channel(source: &Source, kind: Kind, has_open: bool) -> ChannelSpec {
     let decode = source.decoder.decoding().as_str();
     let (name, encoding) = match (kind, decode) {

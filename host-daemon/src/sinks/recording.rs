@@ -79,11 +79,11 @@ pub struct Recording {
 
 /// The disk did not take everything that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("at least {least} and up to {most} received messages are not recorded")]
+#[error("{least} to {most} received messages are not recorded")]
 pub struct Unrecorded {
     /// Messages that were received and are in no file, at least.
     pub least: u64,
-    /// Messages that were received and may not be on the disk.
+    /// The same at most: those that the disk has not confirmed.
     pub most: u64,
 }
 

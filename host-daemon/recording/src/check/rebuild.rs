@@ -10,7 +10,7 @@ use mcap::records::{Header, op};
 use crate::error::Error;
 use crate::format::chunk::Chunk;
 use crate::format::encode::{put, put_len, put_text, record};
-use crate::format::nonce::{self, Mark};
+use crate::format::nonce::{self, FileNonce};
 use crate::format::record::{HEAD_LEN, Raw};
 
 /// Bytes that are collected before they are written.
@@ -18,9 +18,9 @@ const WRITE_LEN: usize = 1 << 20;
 
 /// A file that is being written.
 #[derive(Debug)]
-pub struct Sealer {
+pub struct Rebuilder {
     path: PathBuf,
-    mark: Option<Mark>,
+    mark: Option<FileNonce>,
     out: BufWriter<File>,
     at: u64,
     crc: crc32fast::Hasher,
@@ -39,7 +39,7 @@ pub struct Sealer {
 /// Messages of a chunk: per channel, log time and offset of each.
 type Places = BTreeMap<u16, Vec<(u64, u64)>>;
 
-impl Sealer {
+impl Rebuilder {
     /// Creates a file that must not exist.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Sealer {
         let file = File::create_new(path).map_err(failure)?;
         let mut sealer = Self {
             path: path.into(),
-            mark: Mark::of_library(&header.library),
+            mark: FileNonce::of_library(&header.library),
             out: BufWriter::with_capacity(WRITE_LEN, file),
             at: 0,
             crc: crc32fast::Hasher::new(),

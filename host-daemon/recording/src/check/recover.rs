@@ -9,16 +9,16 @@ use mcap::records::{Channel, Record, op};
 
 use crate::check::finding::What;
 use crate::check::order::Order;
-use crate::check::rebuild::Sealer;
+use crate::check::rebuild::Rebuilder;
 use crate::check::survey::{Definitions, Survey};
 use crate::check::verify::{Verified, verify};
 use crate::error::Error;
 use crate::format::chunk::Chunk;
 use crate::format::encode::{channel_record, record, schema_record};
-use crate::format::nonce::Mark;
+use crate::format::nonce::FileNonce;
 use crate::format::record::{GAP, Kind, Raw, UNKNOWN_TOPIC};
 use crate::read::scan::{Found, Lost, Scan};
-use crate::read::window::Input;
+use crate::read::window::WindowedFile;
 
 /// Stretches of lost bytes that are told one by one.
 pub const LOST_MAX: usize = 100;
@@ -65,19 +65,19 @@ pub struct Recovered {
     pub lost: Vec<Lost>,
     /// Marks of whole chunks that were not taken, since neither the name nor the beginning of the file says which mark
     /// is its own, and how many of each.
-    pub strangers: BTreeMap<Mark, u64>,
+    pub strangers: BTreeMap<FileNonce, u64>,
 }
 
 /// Writes a sealed file `to`, which must not exist, with all that is whole in `from`, and has it on the disk. Chunks
 /// are copied as they are. Nothing is written if the file is sealed and sound, or if nothing in it is whole.
 ///
 /// # Errors
-/// [`Error::Read`], [`Error::Write`], [`Error::Unsound`]; then there is no file `to`.
+/// [`Error::Read`], [`Error::Write`], [`Error::UnsoundRepair`]; then there is no file `to`.
 pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
     let survey = Survey::of(from)?;
     let is_complete = survey.is_whole && check(from)?.is_some();
-    let mut scan = Scan::new(Input::open(from)?, survey.summary.as_ref(), false);
-    let mut keeper = Keeper::new((!is_complete).then_some(to), survey);
+    let mut scan = Scan::new(WindowedFile::open(from)?, survey.summary.as_ref(), false);
+    let mut keeper = Salvager::new((!is_complete).then_some(to), survey);
     let kept = keeper.keep_all(&mut scan);
     let finished = kept.and_then(|()| keeper.finish());
     let is_ours = keeper.survey.is_ours;
@@ -86,7 +86,7 @@ pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
         if recovered.written && check(to)?.is_none() {
             if is_ours {
                 let path = from.into();
-                return Err(Error::Unsound { path });
+                return Err(Error::UnsoundRepair { path });
             }
             // Of another program: what its records mean is not known.
             recovered.damaged = true;
@@ -106,7 +106,7 @@ pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
 /// [`Error::Read`].
 pub fn check(path: &Path) -> Result<Option<Verified>, Error> {
     let mut is_sound = true;
-    let verified = verify(Input::open(path)?, false, &mut |wrong| {
+    let verified = verify(WindowedFile::open(path)?, false, &mut |wrong| {
         is_sound &= matches!(wrong.what, What::Sequence { .. });
     })?;
     Ok(is_sound.then_some(verified))
@@ -210,12 +210,12 @@ impl Tally {
 }
 
 /// Writes what is whole.
-struct Keeper<'a> {
+struct Salvager<'a> {
     /// None if it is only to be counted.
     to: Option<&'a Path>,
     survey: Survey,
     tally: Tally,
-    sealer: Option<Sealer>,
+    sealer: Option<Rebuilder>,
     created: bool,
     /// What was lost since the last chunk, if messages may be.
     gap: Option<(u64, u64)>,
@@ -224,7 +224,7 @@ struct Keeper<'a> {
     loose: Vec<u8>,
 }
 
-impl<'a> Keeper<'a> {
+impl<'a> Salvager<'a> {
     fn new(to: Option<&'a Path>, survey: Survey) -> Self {
         let mut tally = Tally::default();
         tally.recovered.strangers = survey.strangers.clone();
@@ -332,9 +332,9 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    fn sealer(&mut self) -> Result<Option<&mut Sealer>, Error> {
+    fn sealer(&mut self) -> Result<Option<&mut Rebuilder>, Error> {
         if let (None, Some(to)) = (&self.sealer, self.to) {
-            self.sealer = Some(Sealer::create(to, &self.survey.header)?);
+            self.sealer = Some(Rebuilder::create(to, &self.survey.header)?);
             self.created = true;
         }
         Ok(self.sealer.as_mut())

@@ -11,7 +11,7 @@ use crate::format::filename::{self, LOST, NEW, State};
 use crate::read::catalog::entries;
 use crate::read::lost::Lost;
 use crate::read::messages::{Message, Reader, Visitor, Wanted};
-use crate::read::window::Input;
+use crate::read::window::WindowedFile;
 
 /// Bytes of two files that are compared at once.
 const COMPARE_LEN: usize = 1 << 20;
@@ -75,10 +75,10 @@ pub fn sync(directory: &Path) -> Result<(), Error> {
 
 /// Refuses what cannot be read like a file. To open a pipe would take for ever.
 fn check_regular(path: &Path) -> Result<(), Error> {
-    let found = fs::metadata(path).map_err(|error| Error::read(path, error))?;
-    if !found.is_file() {
+    let failure = |error| Error::read(path, error);
+    if !fs::metadata(path).map_err(failure)?.is_file() {
         let error = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-        return Err(Error::read(path, error));
+        return Err(failure(error));
     }
     Ok(())
 }
@@ -142,7 +142,10 @@ fn place(from: &Path, to: &Path) -> Result<(), Error> {
 /// Whether two files have the same bytes, or are two sound recordings with the same messages: what a repair writes
 /// has a header of its own each time.
 fn holds_the_same(one: &Path, other: &Path) -> Result<bool, Error> {
-    if has_the_same_bytes(&mut Input::open(one)?, &mut Input::open(other)?)? {
+    if has_the_same_bytes(
+        &mut WindowedFile::open(one)?,
+        &mut WindowedFile::open(other)?,
+    )? {
         return Ok(true);
     }
     let is_sound = check(one)?.is_some() && check(other)?.is_some();
@@ -180,7 +183,7 @@ impl Visitor for Digest {
     }
 }
 
-fn has_the_same_bytes(one: &mut Input, other: &mut Input) -> Result<bool, Error> {
+fn has_the_same_bytes(one: &mut WindowedFile, other: &mut WindowedFile) -> Result<bool, Error> {
     if one.len() != other.len() {
         return Ok(false);
     }

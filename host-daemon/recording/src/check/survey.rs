@@ -6,11 +6,11 @@ use std::path::Path;
 use mcap::records::{Channel, Header, Record, op};
 
 use crate::error::Error;
-use crate::format::nonce::{self, LIBRARY, Mark};
+use crate::format::nonce::{self, FileNonce, LIBRARY};
 use crate::format::record::{EVENTS_TOPIC, Raw};
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
-use crate::read::window::Input;
+use crate::read::window::WindowedFile;
 
 /// Channels and schemas by their number, from the chunks and the summary of a file: where the record of one is lost,
 /// or comes after its messages, it is found here.
@@ -34,7 +34,7 @@ pub struct Survey {
     /// Whether the file ends as a sealed one, and nothing in it is lost.
     pub is_whole: bool,
     /// Marks of whole chunks of which nothing says whether they are the file's own, and how many of each.
-    pub strangers: BTreeMap<Mark, u64>,
+    pub strangers: BTreeMap<FileNonce, u64>,
 }
 
 impl Survey {
@@ -43,13 +43,13 @@ impl Survey {
     /// # Errors
     /// [`Error::Read`].
     pub fn of(path: &Path) -> Result<Self, Error> {
-        let mut input = Input::open(path)?;
+        let mut input = WindowedFile::open(path)?;
         let mut summary = Summary::read(&mut input)?.ok();
         let (mut pass, mut is_listed) = Pass::go(input, summary.as_ref(), summary.as_ref())?;
         if summary.is_some() && !is_listed {
             // It is a payload that ends as a recording does, cut exactly there.
             summary = None;
-            (pass, is_listed) = Pass::go(Input::open(path)?, None, None)?;
+            (pass, is_listed) = Pass::go(WindowedFile::open(path)?, None, None)?;
         }
         if let Some(summary) = &summary {
             pass.definitions.complete(summary);
@@ -84,15 +84,15 @@ impl Survey {
 struct Pass {
     header: Option<Header>,
     definitions: Definitions,
-    mark: Option<Mark>,
+    mark: Option<FileNonce>,
     is_lost: bool,
-    strangers: BTreeMap<Mark, u64>,
+    strangers: BTreeMap<FileNonce, u64>,
 }
 
 impl Pass {
     /// Goes through a file, and says whether the summary lists every chunk that was found.
     fn go(
-        input: Input,
+        input: WindowedFile,
         known: Option<&Summary>,
         listing: Option<&Summary>,
     ) -> Result<(Self, bool), Error> {
@@ -124,7 +124,7 @@ impl Pass {
         Ok((pass, is_listed))
     }
 
-    fn is_ours(&self, mark: Option<Mark>) -> bool {
+    fn is_ours(&self, mark: Option<FileNonce>) -> bool {
         let library = self.header.as_ref().map(|header| &header.library);
         let keys = ["device", "framing", "decode"];
         let is_named = |channel: &Channel| {

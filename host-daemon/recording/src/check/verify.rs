@@ -10,11 +10,11 @@ use crate::check::finding::{What, Wrong};
 use crate::check::sequences::Sequences;
 use crate::error::Error;
 use crate::format::chunk::Chunk;
-use crate::format::nonce::{self, LIBRARY, Mark};
+use crate::format::nonce::{self, FileNonce, LIBRARY};
 use crate::format::record::{EVENTS_TOPIC, GAP, GAP_LEN, HEAD_LEN, Kind, Raw, device};
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::{Summary, crc, record_at};
-use crate::read::window::Input;
+use crate::read::window::WindowedFile;
 
 /// What was found in a file.
 #[derive(Clone, Debug, Default)]
@@ -37,11 +37,11 @@ pub struct Verified {
 /// # Errors
 /// [`Error::Read`].
 pub fn verify(
-    input: Input,
+    input: WindowedFile,
     growing: bool,
     tell: &mut dyn FnMut(&Wrong),
 ) -> Result<Verified, Error> {
-    let mut index = Input::open(input.path())?;
+    let mut index = WindowedFile::open(input.path())?;
     let read = match growing {
         true => None,
         false => Some(Summary::read(&mut index)?),
@@ -98,10 +98,10 @@ struct Seen {
 struct Verifier<'a> {
     tell: &'a mut dyn FnMut(&Wrong),
     /// For what the summary says of chunks, one after the other.
-    index: Input,
+    index: WindowedFile,
     index_at: Option<u64>,
     ours: bool,
-    mark: Option<Mark>,
+    mark: Option<FileNonce>,
     summary: Option<Summary>,
     verified: Verified,
     chunk: Option<Seen>,
@@ -151,7 +151,7 @@ impl Verifier<'_> {
     }
 
     fn header(&mut self, header: &Header) {
-        self.mark = Mark::of_library(&header.library);
+        self.mark = FileNonce::of_library(&header.library);
         if let Some(version) = header.library.strip_prefix(LIBRARY) {
             let numbers = version.split(['-', '+']).next().unwrap_or_default();
             let is_number = |part: &str| part.parse::<u32>().is_ok();
@@ -170,7 +170,7 @@ impl Verifier<'_> {
         self.verified.chunks += 1;
         let mut entries: BTreeMap<u16, Vec<MessageIndexEntry>> = BTreeMap::new();
         let mut bounds = None;
-        if Mark::of_chunk(chunk.records) != self.mark {
+        if FileNonce::of_chunk(chunk.records) != self.mark {
             self.wrong(chunk.offset, What::Mark);
         }
         for (offset, raw) in chunk.records() {

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use mcap::records::{ChunkHeader, Record, op};
 
-use crate::format::nonce::{self, Mark};
+use crate::format::nonce::{self, FileNonce};
 use crate::format::record::{GAP, HEAD_LEN, Raw, head};
 
 /// Longest chunk that is read, in bytes, as it is and decompressed: a block of 1 GiB, the longest that is held whole,
@@ -179,7 +179,7 @@ pub fn content<'a>(bytes: &'a [u8], header: &ChunkHeader, plain: &'a [u8]) -> &'
 
 /// The mark of a chunk whose record begins with these bytes, of which [`HEAD_MAX`] are enough. Its CRC is not checked.
 #[must_use]
-pub fn mark(bytes: &[u8]) -> Option<Mark> {
+pub fn mark(bytes: &[u8]) -> Option<FileNonce> {
     let name_len = u32::from_le_bytes(*bytes.get(37..)?.first_chunk()?);
     let name_end = 41_usize.checked_add(usize::try_from(name_len).ok()?)?;
     let name = str::from_utf8(bytes.get(41..name_end)?).ok()?;
@@ -189,7 +189,7 @@ pub fn mark(bytes: &[u8]) -> Option<Mark> {
 /// Whether these bytes, the last of a file, are the beginning of a chunk of ours that was not finished, as far as can be
 /// seen: with a mark that is admitted, and made of the records that a chunk has.
 #[must_use]
-pub fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<Mark>) -> bool) -> bool {
+pub fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<FileNonce>) -> bool) -> bool {
     let own = mark(bytes.get(..HEAD_MAX).unwrap_or(bytes));
     let begin = usize::try_from(FIXED_LEN).unwrap_or_default();
     let is_compressed = bytes.get(37..41).is_some_and(|name_len| name_len != [0; 4]);
@@ -209,10 +209,10 @@ pub fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<Mark>) -> bool) -> bool {
 
 /// The mark that content begins with, compressed so.
 #[must_use]
-pub fn mark_of_content(compression: &str, content: &[u8]) -> Option<Mark> {
+pub fn mark_of_content(compression: &str, content: &[u8]) -> Option<FileNonce> {
     let mut plain = Vec::new();
     let read = match compression {
-        "" => return Mark::of_chunk(content),
+        "" => return FileNonce::of_chunk(content),
         "lz4" => {
             lz4::Decoder::new(content).and_then(|it| it.take(MARK_LEN).read_to_end(&mut plain))
         }
@@ -221,7 +221,7 @@ pub fn mark_of_content(compression: &str, content: &[u8]) -> Option<Mark> {
         ),
         _ => return None,
     };
-    read.ok().and_then(|_| Mark::of_chunk(&plain))
+    read.ok().and_then(|_| FileNonce::of_chunk(&plain))
 }
 
 /// The memory grows with what comes out, never with what is declared.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::format::nonce::Mark;
+use crate::format::nonce::FileNonce;
 
 /// The file that is locked by the one daemon that writes to a directory.
 pub const LOCK: &str = "blocksd.lock";
@@ -37,7 +37,7 @@ pub enum State {
 /// The name of a sealed file, such as `00000042-20261123T082501Z-5f3a9c0d12b47e88.mcap`: its number, when it was begun,
 /// and its mark, which no device knows while the file is written.
 #[must_use]
-pub fn sealed(number: u64, begun: Timestamp, mark: Mark) -> String {
+pub fn sealed(number: u64, begun: Timestamp, mark: FileNonce) -> String {
     let begun = begun.strftime("%Y%m%dT%H%M%SZ");
     format!("{number:0DIGITS$}-{begun}-{mark}.{SEALED}")
 }
@@ -62,7 +62,7 @@ pub fn state(name: &str) -> Option<State> {
 
 /// The mark of a file, if its name has one.
 #[must_use]
-pub fn mark(name: &str) -> Option<Mark> {
+pub fn mark(name: &str) -> Option<FileNonce> {
     parse(name).and_then(|(_, mark, _)| mark)
 }
 
@@ -80,7 +80,27 @@ pub fn sealed_name(path: &Path, ending: &str) -> Option<PathBuf> {
     (is_so && sealed.extension() == Some(OsStr::new(SEALED))).then_some(sealed)
 }
 
-fn parse(name: &str) -> Option<(u64, Option<Mark>, State)> {
+/// The folder that holds a file: `.` for a bare name. Unlike [`Path::parent`], the result can always be opened.
+///
+/// ```
+/// use std::path::Path;
+/// use blocksd_recording::format::filename::parent;
+///
+/// assert_eq!(parent(Path::new("a/b")), Path::new("a"));
+/// assert_eq!(parent(Path::new("b")), Path::new("."));
+/// assert_eq!(parent(Path::new("/")), Path::new("/"));
+/// ```
+#[must_use]
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None if path.has_root() => path,
+        None => Path::new("."),
+    }
+}
+
+fn parse(name: &str) -> Option<(u64, Option<FileNonce>, State)> {
     let endings = [(PART, State::Part), (NEW, State::New), (LOST, State::Lost)];
     let ending = |&(ending, state)| Some((without(name, ending)?, state));
     let (name, state) = endings
@@ -96,7 +116,7 @@ fn parse(name: &str) -> Option<(u64, Option<Mark>, State)> {
         return None;
     }
     let mark = match mark {
-        Some(digits) => Some(Mark::of_digits(digits)?),
+        Some(digits) => Some(FileNonce::of_digits(digits)?),
         None => None,
     };
     // A file after it has a number too.
@@ -118,7 +138,7 @@ mod tests {
     #[test]
     fn a_name_says_number_mark_and_state() {
         let begun: Timestamp = "2026-11-23T08:25:01.5Z".parse().unwrap();
-        let own = Mark::of_digits("5f3a9c0d12b47e88").unwrap();
+        let own = FileNonce::of_digits("5f3a9c0d12b47e88").unwrap();
         let name = sealed(42, begun, own);
         assert_eq!(name, "00000042-20261123T082501Z-5f3a9c0d12b47e88.mcap");
         assert_eq!((number(&name), mark(&name)), (Some(42), Some(own)));

@@ -14,9 +14,9 @@ pub const OPCODE: u8 = 0xb5;
 
 /// What sets a file of ours apart from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark(u64);
+pub struct FileNonce(u64);
 
-impl Mark {
+impl FileNonce {
     /// A new one, by chance.
     #[must_use]
     pub fn new() -> Self {
@@ -54,13 +54,13 @@ impl Mark {
     }
 }
 
-impl fmt::Display for Mark {
+impl fmt::Display for FileNonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
 }
 
-impl Default for Mark {
+impl Default for FileNonce {
     fn default() -> Self {
         Self::new()
     }
@@ -68,7 +68,7 @@ impl Default for Mark {
 
 /// What a header names as its library: the version of this program, and the mark of the file if it has one.
 #[must_use]
-pub fn library(mark: Option<Mark>) -> String {
+pub fn library(mark: Option<FileNonce>) -> String {
     let version = env!("CARGO_PKG_VERSION");
     match mark {
         Some(mark) => format!("{LIBRARY}{version}+{mark}"),
@@ -82,14 +82,14 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_back_and_is_no_other() {
-        let mark = Mark::new();
-        assert_ne!(mark, Mark::new());
-        assert_eq!(Mark::of_library(&library(Some(mark))), Some(mark));
-        assert_eq!(Mark::of_library(&library(None)), None);
+        let mark = FileNonce::new();
+        assert_ne!(mark, FileNonce::new());
+        assert_eq!(FileNonce::of_library(&library(Some(mark))), Some(mark));
+        assert_eq!(FileNonce::of_library(&library(None)), None);
         let mut record = vec![OPCODE, 8, 0, 0, 0, 0, 0, 0, 0];
         record.extend(mark.body());
-        assert_eq!(Mark::of_chunk(&record), Some(mark));
+        assert_eq!(FileNonce::of_chunk(&record), Some(mark));
         record[0] += 1;
-        assert_eq!(Mark::of_chunk(&record), None);
+        assert_eq!(FileNonce::of_chunk(&record), None);
     }
 }

@@ -6,14 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::format::filename::{PART, SEALED, sealed_name};
+use crate::format::filename::{PART, SEALED, parent, sealed_name};
 use crate::lock::is_locked;
-use crate::path::parent;
-use crate::read::window::Input;
+use crate::read::window::WindowedFile;
 
 /// A file of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct RecordingFile {
     /// Where it is.
     pub path: PathBuf,
     /// Whether a daemon is writing it.
@@ -35,20 +34,20 @@ pub enum State {
 ///
 /// # Errors
 /// [`Error::Read`] for what is not there.
-pub fn list(paths: &[PathBuf]) -> Result<Vec<Listed>, Error> {
+pub fn list(paths: &[PathBuf]) -> Result<Vec<RecordingFile>, Error> {
     let mut listed = Vec::new();
     for path in paths {
         let failure = |error| Error::read(path, error);
         if path.metadata().map_err(failure)?.is_dir() {
             listed.extend(list_directory(path)?);
         } else {
-            listed.push(Listed::of(path.clone()));
+            listed.push(RecordingFile::of(path.clone()));
         }
     }
     Ok(listed)
 }
 
-impl Listed {
+impl RecordingFile {
     /// A file by itself.
     #[must_use]
     pub fn of(path: PathBuf) -> Self {
@@ -61,11 +60,11 @@ impl Listed {
     ///
     /// # Errors
     /// [`Error::Read`].
-    pub fn open(&self) -> Result<Option<(Input, bool)>, Error> {
+    pub fn open(&self) -> Result<Option<(WindowedFile, bool)>, Error> {
         let sealed = sealed_name(&self.path, PART);
-        let mut opened = Input::open(&self.path).map(|input| (input, self.is_open));
+        let mut opened = WindowedFile::open(&self.path).map(|input| (input, self.is_open));
         if let (true, Some(sealed)) = (opened.as_ref().is_err_and(Error::is_not_found), sealed) {
-            opened = Input::open(&sealed).map(|input| (input, false));
+            opened = WindowedFile::open(&sealed).map(|input| (input, false));
         }
         match opened.as_ref().is_err_and(Error::is_not_found) {
             true => Ok(None),
@@ -78,7 +77,7 @@ impl Listed {
 ///
 /// # Errors
 /// [`Error::Read`].
-pub fn list_directory(directory: &Path) -> Result<Vec<Listed>, Error> {
+pub fn list_directory(directory: &Path) -> Result<Vec<RecordingFile>, Error> {
     // Asked before and after: a daemon that begins, or ends, in the meantime is not missed.
     let was_locked = is_locked(directory);
     let files = files(directory)?;
@@ -89,7 +88,7 @@ pub fn list_directory(directory: &Path) -> Result<Vec<Listed>, Error> {
         // Both are there where a repair was cut off before the original went.
         let is_part = part.is_some_and(|sealed| !files.contains(&sealed));
         if is_part || path.extension().is_some_and(|ending| ending == SEALED) {
-            listed.push(Listed {
+            listed.push(RecordingFile {
                 path: path.clone(),
                 is_open: is_part && is_locked,
             });
@@ -110,9 +109,6 @@ pub fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// What is in a directory, in the order of the names.
-///
-/// # Errors
-/// [`Error::Read`].
 pub(crate) fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let failure = |error| Error::read(directory, error);
     let entries = fs::read_dir(directory).map_err(failure)?;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use mcap::records::{Channel, Record};
 
 use crate::error::Error;
+use crate::format::filename::parent;
 use crate::format::record::{Kind, Raw, UNKNOWN_TOPIC, device};
 use crate::lock::is_locked;
-use crate::path::parent;
-use crate::read::catalog::{Listed, list, list_directory, number};
+use crate::read::catalog::{RecordingFile, list, list_directory, number};
 use crate::read::lost::Lost;
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
@@ -149,7 +149,7 @@ impl Tail {
     pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<u64, V::Error> {
         let (path, wanted) = (&self.path, &self.wanted);
         if !path.is_dir() {
-            let lost = visit_file(&Listed::of(path.clone()), wanted, true, visitor)?;
+            let lost = visit_file(&RecordingFile::of(path.clone()), wanted, true, visitor)?;
             visitor.idle()?;
             return Ok(lost);
         }
@@ -169,7 +169,7 @@ impl Tail {
 }
 
 fn visit_file<V: Visitor + ?Sized>(
-    listed: &Listed,
+    listed: &RecordingFile,
     wanted: &Wanted,
     follow: bool,
     visitor: &mut V,

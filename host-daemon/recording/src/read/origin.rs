@@ -12,8 +12,8 @@ use crate::error::Error;
 use crate::format::chunk;
 use crate::format::encode::record;
 use crate::format::filename;
-use crate::format::nonce::{self, LIBRARY, Mark};
-use crate::read::window::Input;
+use crate::format::nonce::{self, FileNonce, LIBRARY};
+use crate::read::window::WindowedFile;
 
 /// Bytes at the beginning of a file in which no payload can stand: header, head of the first chunk and its mark take
 /// 121 bytes at least, and the record of a channel comes before the first message.
@@ -31,15 +31,15 @@ const TEXT_END: usize = 72;
 /// What is known of the mark of one file.
 #[derive(Debug, Default)]
 pub struct Origin {
-    named: Option<Mark>,
+    named: Option<FileNonce>,
     /// The first [`ROOT_LEN`] bytes.
     beginning: Vec<u8>,
     /// Marks of chunks that begin there, compressed or not.
-    first: Vec<Mark>,
+    first: Vec<FileNonce>,
     /// The header is whole and names no mark.
     unmarked: bool,
     /// That of the first chunk that was admitted.
-    settled: Option<Option<Mark>>,
+    settled: Option<Option<FileNonce>>,
 }
 
 impl Origin {
@@ -47,7 +47,7 @@ impl Origin {
     ///
     /// # Errors
     /// [`Error::Read`].
-    pub fn of(input: &mut Input) -> Result<Self, Error> {
+    pub fn of(input: &mut WindowedFile) -> Result<Self, Error> {
         let name = input.path().file_name().unwrap_or_default();
         let named = name.to_str().and_then(filename::mark);
         let bytes = input.at(0, ROOT_LEN + chunk::HEAD_MAX)?;
@@ -78,7 +78,7 @@ impl Origin {
 
     /// Whether a chunk at `offset` is the file's own, if it has this mark and its CRC is right.
     #[must_use]
-    pub fn admits(&self, mark: Option<Mark>, offset: u64) -> bool {
+    pub fn admits(&self, mark: Option<FileNonce>, offset: u64) -> bool {
         if let Some(named) = self.named {
             return mark == Some(named);
         }
@@ -93,7 +93,7 @@ impl Origin {
     }
 
     /// A chunk was admitted: all others must have its mark.
-    pub fn settle(&mut self, mark: Option<Mark>) {
+    pub fn settle(&mut self, mark: Option<FileNonce>) {
         self.settled = Some(mark);
     }
 
@@ -128,12 +128,12 @@ impl Origin {
 
     /// The mark of the file, if it is known that it has one.
     #[must_use]
-    pub fn mark(&self) -> Option<Mark> {
+    pub fn mark(&self) -> Option<FileNonce> {
         self.named.or_else(|| self.settled.flatten())
     }
 
     /// Whether the header has the digits of this mark.
-    fn has_digits(&self, mark: Mark) -> bool {
+    fn has_digits(&self, mark: FileNonce) -> bool {
         let digits = mark.to_string();
         let is_near = |window: &[u8]| {
             let pairs = window.iter().zip(digits.bytes());
@@ -144,7 +144,7 @@ impl Origin {
 }
 
 /// The mark of the chunk whose content begins here, within the first `len` bytes.
-fn first_mark(content: &[u8], len: usize) -> Option<Mark> {
+fn first_mark(content: &[u8], len: usize) -> Option<FileNonce> {
     let begins = |magic: &[u8]| content.starts_with(magic) && magic.len() <= len;
     let name = match () {
         () if begins(&chunk::ZSTD_MAGIC) => "zstd",
@@ -159,7 +159,7 @@ fn first_mark(content: &[u8], len: usize) -> Option<Mark> {
 mod tests {
     use super::*;
 
-    fn origin(name: Option<Mark>, beginning: &[u8]) -> Origin {
+    fn origin(name: Option<FileNonce>, beginning: &[u8]) -> Origin {
         Origin {
             named: name,
             beginning: beginning.to_vec(),
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_name_goes_before_everything() {
-        let (own, other) = (Mark::new(), Mark::new());
+        let (own, other) = (FileNonce::new(), FileNonce::new());
         let mut origin = origin(Some(own), other.to_string().as_bytes());
         assert!(origin.admits(Some(own), 1000) && !origin.admits(Some(other), 1000));
         assert!(!origin.admits(Some(other), 0) && !origin.admits(None, 0));
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_header_with_three_wrong_digits_is_evidence_and_with_four_is_not() {
-        let (own, other) = (Mark::new(), Mark::new());
+        let (own, other) = (FileNonce::new(), FileNonce::new());
         let mut header = nonce::library(Some(own)).into_bytes();
         let len = header.len();
         header[len - 3..].fill(b'-');

@@ -17,12 +17,12 @@ use mcap::records::{Header, Record, op};
 
 use crate::error::Error;
 use crate::format::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent, HEAD_MAX};
-use crate::format::nonce::{LIBRARY, Mark};
+use crate::format::nonce::{FileNonce, LIBRARY};
 use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head, is_unfinished};
 pub use crate::read::lost::{Lost, Why};
 use crate::read::origin::{Origin, ROOT_LEN};
 use crate::read::summary::{Place, Summary};
-use crate::read::window::Input;
+use crate::read::window::WindowedFile;
 
 /// Bytes that the search for a chunk may check besides four times the length of the file.
 const SEARCH_MIN: u64 = 64 << 20;
@@ -51,7 +51,7 @@ pub enum Found<'a> {
 /// Goes through one file.
 #[derive(Debug)]
 pub struct Scan {
-    input: Input,
+    input: WindowedFile,
     plain: Vec<u8>,
     at: u64,
     /// Beginnings of all chunks, and of the end of the data, where the summary tells.
@@ -62,7 +62,7 @@ pub struct Scan {
     origin: Origin,
     begun: bool,
     /// Whole chunks with marks that are in doubt, where nothing says which is the file's.
-    strangers: BTreeMap<Mark, u64>,
+    strangers: BTreeMap<FileNonce, u64>,
     /// Another process is writing: what is not there yet is not lost.
     growing: bool,
     /// Written by us: nothing is accepted that we do not write.
@@ -94,14 +94,14 @@ impl Scan {
     /// # Errors
     /// [`Error::Read`].
     pub fn open(path: &Path, growing: bool) -> Result<Self, Error> {
-        let mut input = Input::open(path)?;
+        let mut input = WindowedFile::open(path)?;
         let summary = Summary::of_sealed(&mut input, growing)?;
         Ok(Self::new(input, summary.as_ref(), growing))
     }
 
     /// Goes through a file of which the summary is known, if it has one that can be believed.
     #[must_use]
-    pub fn new(input: Input, summary: Option<&Summary>, growing: bool) -> Self {
+    pub fn new(input: WindowedFile, summary: Option<&Summary>, growing: bool) -> Self {
         let mut known = Vec::new();
         if let Some(summary) = summary {
             known.extend(summary.chunks.iter().map(|chunk| chunk.offset));
@@ -196,7 +196,7 @@ impl Scan {
 
     /// The mark of the file, as far as it is known.
     #[must_use]
-    pub fn mark(&self) -> Option<Mark> {
+    pub fn mark(&self) -> Option<FileNonce> {
         self.origin.mark()
     }
 
@@ -208,13 +208,13 @@ impl Scan {
 
     /// Marks of whole chunks that were not taken because nothing says which is the file's, and how many of each.
     #[must_use]
-    pub const fn strangers(&self) -> &BTreeMap<Mark, u64> {
+    pub const fn strangers(&self) -> &BTreeMap<FileNonce, u64> {
         &self.strangers
     }
 
     /// The file.
     #[must_use]
-    pub const fn input(&self) -> &Input {
+    pub const fn input(&self) -> &WindowedFile {
         &self.input
     }
 
@@ -343,7 +343,7 @@ impl Scan {
         let bytes = self.input.at(at, len)?;
         match chunk::check(bytes, self.ours, &mut self.plain) {
             Ok(header) => {
-                let mark = Mark::of_chunk(chunk::content(bytes, &header, &self.plain));
+                let mark = FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain));
                 if self.origin.admits(mark, at) {
                     self.ours |= mark.is_some();
                     self.origin.settle(mark);
@@ -482,7 +482,8 @@ impl Scan {
         }
         let bytes = self.input.at(at, len)?;
         let whole = chunk::check(bytes, true, &mut self.plain);
-        let mark = whole.map(|header| Mark::of_chunk(chunk::content(bytes, &header, &self.plain)));
+        let mark =
+            whole.map(|header| FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain)));
         Ok(match mark {
             Ok(mark) if self.origin.admits(mark, at) => Candidate::Own,
             Ok(Some(mark)) if is_marked => {

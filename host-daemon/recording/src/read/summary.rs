@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::format::chunk::CHUNK_MAX;
 use crate::format::filename::{LOST, PART};
 use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head};
-use crate::read::window::Input;
+use crate::read::window::WindowedFile;
 
 /// Bytes of a footer, and of the magic behind it.
 pub const FOOTER_LEN: u64 = HEAD_LEN as u64 + 20;
@@ -106,7 +106,7 @@ impl Summary {
     ///
     /// # Errors
     /// [`Error::Read`].
-    pub fn of_sealed(input: &mut Input, is_open: bool) -> Result<Option<Self>, Error> {
+    pub fn of_sealed(input: &mut WindowedFile, is_open: bool) -> Result<Option<Self>, Error> {
         let ending = input.path().extension();
         if is_open || [PART, LOST].map(OsStr::new).map(Some).contains(&ending) {
             return Ok(None);
@@ -118,7 +118,7 @@ impl Summary {
     ///
     /// # Errors
     /// [`Error::Read`]; within it, why there is no summary.
-    pub fn read(input: &mut Input) -> Result<Result<Self, SummaryFault>, Error> {
+    pub fn read(input: &mut WindowedFile) -> Result<Result<Self, SummaryFault>, Error> {
         let (footer_at, footer) = match find_footer(input)? {
             Ok(found) => found,
             Err(fault) => return Ok(Err(fault)),
@@ -211,7 +211,11 @@ impl Place {
 ///
 /// # Errors
 /// [`Error::Read`].
-pub fn record_at(input: &mut Input, offset: u64, end: u64) -> Result<Option<Raw<'_>>, Error> {
+pub fn record_at(
+    input: &mut WindowedFile,
+    offset: u64,
+    end: u64,
+) -> Result<Option<Raw<'_>>, Error> {
     let Some((_, len)) = head(input.at(offset, HEAD_LEN)?) else {
         return Ok(None);
     };
@@ -228,7 +232,7 @@ pub fn record_at(input: &mut Input, offset: u64, end: u64) -> Result<Option<Raw<
 ///
 /// # Errors
 /// [`Error::Read`].
-pub fn crc(input: &mut Input, from: u64, to: u64) -> Result<u32, Error> {
+pub fn crc(input: &mut WindowedFile, from: u64, to: u64) -> Result<u32, Error> {
     let mut hasher = crc32fast::Hasher::new();
     let mut at = from;
     while at < to {
@@ -243,7 +247,7 @@ pub fn crc(input: &mut Input, from: u64, to: u64) -> Result<u32, Error> {
     Ok(hasher.finalize())
 }
 
-fn find_footer(input: &mut Input) -> Result<Result<(u64, Footer), SummaryFault>, Error> {
+fn find_footer(input: &mut WindowedFile) -> Result<Result<(u64, Footer), SummaryFault>, Error> {
     let Some(magic_at) = input.len().checked_sub(MAGIC_LEN) else {
         return Ok(Err(SummaryFault::NoMagic));
     };

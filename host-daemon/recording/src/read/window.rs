@@ -15,7 +15,7 @@ const KEPT_LEN: usize = 16 << 20;
 
 /// A file that is read at offsets. Its length is what it was when it was last asked for.
 #[derive(Debug)]
-pub struct Input {
+pub struct WindowedFile {
     path: PathBuf,
     file: File,
     len: u64,
@@ -23,7 +23,7 @@ pub struct Input {
     start: u64,
 }
 
-impl Input {
+impl WindowedFile {
     /// Opens a regular file.
     ///
     /// # Errors

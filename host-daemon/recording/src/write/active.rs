@@ -90,8 +90,7 @@ impl ActiveSegment {
         Ok(())
     }
 
-    /// Counted messages of the present chunk, if none of its bytes was handed to the system. Of a torn chunk, some may be
-    /// found.
+    /// Messages of the present chunk, if none of its bytes was handed to the system. Of a torn chunk, some may be found.
     pub(super) const fn unwritten(&self) -> u64 {
         if self.is_torn { 0 } else { self.counted }
     }

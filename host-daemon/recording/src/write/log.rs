@@ -61,7 +61,7 @@ pub struct Log {
     active: Option<Box<ActiveSegment>>,
     /// The last file was broken: the next is tried before messages go there.
     probe_next_file: bool,
-    /// Counted messages of which certainly nothing was handed to the system, and nothing will be.
+    /// Messages that are certainly in no file, and will not be.
     unwritten: u64,
     _lock: Option<Lock>,
 }
@@ -284,15 +284,15 @@ impl Log {
         self.end().0
     }
 
-    /// As [`finish`](Self::finish). Also returns how many of the messages of counted channels are certainly in no file: not
-    /// those of a chunk that was written in part, or that was not synced.
+    /// As [`finish`](Self::finish). Also returns how many messages of channels that are counted are certainly in no
+    /// file: not those of a chunk that was written in part, or that was not synced.
     pub fn end(mut self) -> (Result<(), LogError>, u64) {
         let sealed = self.seal();
         let synced = self.sync.finish();
         (sealed.and(synced), self.unwritten)
     }
 
-    /// Whether there is a present file. After an error there may be none.
+    /// Whether a file is being written.
     #[must_use]
     pub const fn has_file(&self) -> bool {
         self.active.is_some()

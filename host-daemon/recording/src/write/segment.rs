@@ -8,7 +8,7 @@ use mcap::records::MessageHeader;
 use mcap::write::{NoSeek, PrivateRecordOptions};
 use mcap::{McapError, McapResult, WriteOptions};
 
-use crate::format::nonce::{self, Mark};
+use crate::format::nonce::{self, FileNonce};
 
 /// Channels that a file may have: the format counts them in 16 bits, from 1.
 pub const CHANNELS_MAX: usize = u16::MAX as usize;
@@ -61,7 +61,7 @@ pub struct SchemaSpec {
 pub struct SegmentWriter {
     writer: mcap::Writer<NoSeek<Tap>>,
     tap: Tap,
-    mark: Mark,
+    mark: FileNonce,
     /// The present chunk has its mark.
     begun: bool,
     channels: usize,
@@ -79,7 +79,7 @@ impl SegmentWriter {
     /// None that can be expected: nothing is written but to memory.
     pub fn new(compression: Compression) -> io::Result<Self> {
         let tap = Tap::default();
-        let mark = Mark::new();
+        let mark = FileNonce::new();
         let options = WriteOptions::new()
             .compression(match compression {
                 Compression::None => None,
@@ -113,7 +113,7 @@ impl SegmentWriter {
 
     /// The nonce of the file.
     #[must_use]
-    pub const fn nonce(&self) -> Mark {
+    pub const fn nonce(&self) -> FileNonce {
         self.mark
     }
 

@@ -105,12 +105,9 @@ impl EventWriter {
                         self.before_payload(conn, blocks, event.time)?;
                     }
                     self.budget.earn(&mut conn.account, bytes.len() as u64);
-                    let Channels {
-                        pieces: known,
-                        has_open,
-                        ..
-                    } = &mut conn.channels;
-                    let spec = || device_channel(&event.source, Kind::Pieces, *has_open);
+                    let has_open = conn.channels.has_open;
+                    let known = &mut conn.channels.pieces;
+                    let spec = || device_channel(&event.source, Kind::Pieces, has_open);
                     let channel = self.log.channel(known, spec)?;
                     let time_ns = nanoseconds(event.time);
                     self.log.append(channel, *pieces, time_ns, bytes)?;
