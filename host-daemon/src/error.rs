@@ -81,6 +81,11 @@ pub enum Failure {
         /// Of how many.
         of: u64,
     },
+    /// A torn file of which a sound recording cannot be made. It stays as it is.
+    UnsoundRepair {
+        /// The file.
+        path: PathBuf,
+    },
     /// Recordings that are not sound; what is wrong with them was told.
     Unsound {
         /// How many.
@@ -256,6 +261,13 @@ impl fmt::Display for Failure {
                 write!(
                     f,
                     "{files} of {of} torn files could not be repaired; they are kept as they are"
+                )
+            }
+            Self::UnsoundRepair { path } => {
+                write!(
+                    f,
+                    "what is whole in {} does not make a sound recording; please report this, and keep the file",
+                    path.display()
                 )
             }
             Self::Unsound { files, of } => write!(f, "{files} of {of} files are not sound"),

@@ -5,7 +5,6 @@ pub mod check;
 pub mod error;
 pub mod format;
 pub mod lock;
-mod path;
 pub mod read;
 pub mod write;
 

@@ -60,6 +60,7 @@ impl Failure {
             Self::NothingWhole { .. }
             | Self::Unrepaired { .. }
             | Self::Unsound { .. }
+            | Self::UnsoundRepair { .. }
             | Self::CutOff { .. }
             | Self::NotWhole { .. }
             | Self::Refused(_)

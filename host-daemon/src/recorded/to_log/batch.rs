@@ -8,9 +8,7 @@ use crate::engine::counters::FaultKind;
 use crate::engine::event::{Event, Position};
 use crate::recorded::budget::Evidence;
 use crate::recorded::note::Note;
-use crate::recorded::to_log::{
-    Channels, Conn, EventWriter, append_block, device_channel, nanoseconds,
-};
+use crate::recorded::to_log::{Conn, EventWriter, append_block, device_channel, nanoseconds};
 use blocksd_recording::error::LogError;
 use blocksd_recording::format::record::Kind;
 
