@@ -24,7 +24,7 @@ use crate::engine::connection::deadline::{Patience, Waiting, cut};
 use crate::engine::connection::reply::{Answer, Reply, Spools, is_own};
 use crate::engine::counters::{Counters, FaultKind};
 use crate::engine::event::{Event, Peer, Position, Reason, Source, What};
-use crate::engine::listen::transport::Stream;
+use crate::engine::listen::transport::Transport;
 use crate::engine::peer_log::{Kind, warn_peer};
 use crate::engine::permit::{Connections, Permit};
 use crate::engine::pool::{BUFFER_LEN, Buffer, Pool, Share};
@@ -90,7 +90,7 @@ const FAULTS_LOGGED: u32 = 5;
 #[derive(Debug)]
 pub struct Connection {
     source: Arc<Source>,
-    stream: Stream,
+    stream: Box<dyn Transport>,
     policy: Arc<Policy>,
     shared: Arc<Shared>,
     decoder: AnyDecoder,
@@ -158,7 +158,7 @@ impl Connection {
     pub fn new(
         conn: u64,
         device: Arc<str>,
-        stream: Stream,
+        stream: Box<dyn Transport>,
         policy: Arc<Policy>,
         shared: Arc<Shared>,
         permit: Permit,
@@ -223,7 +223,7 @@ impl Connection {
                 return Poll::Ready(Step::ordered(reason));
             }
             if !self.undecoded {
-                match self.stream.poll_read_ready(context) {
+                match self.stream.poll_readable(context) {
                     Poll::Ready(Ok(())) => self.waiting.heard(),
                     Poll::Ready(Err(_)) => return Poll::Ready(Step::Close(Reason::Reset)),
                     Poll::Pending => return self.poll_nothing(context),

@@ -19,7 +19,7 @@ use host_daemon::engine::connection::{Policy, Shared};
 use host_daemon::engine::counters::Counters;
 use host_daemon::engine::event::{Event, Peer, What};
 use host_daemon::engine::listen::listener::Listener;
-use host_daemon::engine::listen::transport::{Simulated, Stream};
+use host_daemon::engine::listen::transport::Transport;
 use host_daemon::engine::permit::{Bounds, Connections};
 use host_daemon::engine::pool::Pool;
 use host_daemon::engine::sink::fanout::Sinks;
@@ -105,7 +105,7 @@ impl AsyncWrite for Wire {
             return Poll::Ready(written);
         }
         // Who waits to write is told of a reset, and of a peer that has long been silent; turmoil tells only who reads.
-        if let Poll::Ready(Err(error)) = self.poll_read_ready(context) {
+        if let Poll::Ready(Err(error)) = self.poll_readable(context) {
             return Poll::Ready(Err(error));
         }
         let stalled = self
@@ -125,8 +125,8 @@ impl AsyncWrite for Wire {
     }
 }
 
-impl Simulated for Wire {
-    fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+impl Transport for Wire {
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Err(error) = self.poll_given_up(context) {
             return Poll::Ready(Err(error));
         }
@@ -166,7 +166,7 @@ pub(super) async fn daemon(world: World) -> turmoil::Result {
         let accepting = tokio::task::spawn_local(async move {
             while let Ok((stream, peer)) = socket.accept().await {
                 let wire = Wire::new(stream, &of_socket, device_of(peer.ip()));
-                let stream = Stream::Simulated(Box::new(wire));
+                let stream: Box<dyn Transport> = Box::new(wire);
                 if accepted.send((stream, Peer::Network(peer))).await.is_err() {
                     break;
                 }
@@ -178,7 +178,7 @@ pub(super) async fn daemon(world: World) -> turmoil::Result {
             once: false,
         };
         serve(
-            vec![Listener::simulated(connections, policy())],
+            vec![Listener::from_channel("simulated", connections, policy())],
             admission,
             Arc::clone(&shared),
         )

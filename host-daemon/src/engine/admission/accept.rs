@@ -14,7 +14,7 @@ use crate::engine::connection::{Connection, LAST_READS, QUIET, Shared};
 use crate::engine::counters::Refused;
 use crate::engine::event::Peer;
 use crate::engine::listen::listener::{BACKLOG, Listener};
-use crate::engine::listen::transport::Stream;
+use crate::engine::listen::transport::Transport;
 use crate::engine::origin::Origin;
 use crate::engine::peer_log::{Kind, warn_peer};
 use crate::engine::permit::Admitted;
@@ -120,7 +120,7 @@ impl Door {
         }
     }
 
-    fn admit(&self, stream: Stream, peer: Peer, listener: &Listener) {
+    fn admit(&self, stream: Box<dyn Transport>, peer: Peer, listener: &Listener) {
         let name = |conn| self.device_by.name(&peer, listener.name(), conn);
         let origin = (!listener.is_line()).then(|| Origin::of_peer(&peer));
         let admitted = self.shared.connections.admit(name, origin);

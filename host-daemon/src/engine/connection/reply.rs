@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::spool::Spool;
 pub use self::spool::Spools;
 use crate::engine::batch::{Batch, TooLong};
-use crate::engine::listen::transport::Stream;
+use crate::engine::listen::transport::Transport;
 use crate::engine::permit::Permit;
 use crate::error::Failure;
 
@@ -138,7 +138,7 @@ impl Answer {
     /// Where it cannot be sent; see [`is_timeout`] and [`is_own`].
     pub(super) async fn send(
         mut self,
-        stream: &mut Stream,
+        stream: &mut dyn Transport,
         permit: &Permit,
         patience: Option<Duration>,
         blocks: u64,
@@ -216,7 +216,7 @@ type Writer<'a> = nonblocking::Writer<Patient<'a>, AnyEncoder>;
 /// The way to a peer that may not read: it must accept bytes at a rate, so that one that reads a byte now and then has
 /// no more time.
 struct Patient<'a> {
-    stream: &'a mut Stream,
+    stream: &'a mut dyn Transport,
     permit: &'a Permit,
     patience: Option<Duration>,
     /// When the present 64 KiB began, and how many bytes of them were accepted.
@@ -270,7 +270,7 @@ pub(super) const fn is_own(failure: &Failure) -> bool {
 }
 
 /// Waits a moment for the peer to read the end of the answer, and to close.
-pub(super) async fn until_read(stream: &mut Stream) {
+pub(super) async fn until_read(stream: &mut dyn Transport) {
     // Closing with unread bytes would reset the connection, and the answer with it.
     let mut unread = [0; 1024];
     let until_closed = async { while stream.read(&mut unread).await.is_ok_and(|len| len != 0) {} };

@@ -58,3 +58,17 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(target_pointer_width = "64")]
+mod tests {
+    use super::*;
+
+    /// Ten thousand idle connections hold one of each, and a socket.
+    #[test]
+    fn an_idle_connection_is_small() {
+        let (connection, task) = (size_of::<Connection>(), size_of::<Running>());
+        assert!(connection <= 208, "a connection has {connection} bytes");
+        assert_eq!(task, 2 * size_of::<usize>(), "a task is two pointers");
+    }
+}

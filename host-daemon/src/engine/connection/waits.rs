@@ -49,7 +49,13 @@ impl Connection {
         let (conn, device) = (self.source.conn, &self.source.device);
         let patience = self.policy.patience.reply;
         let (stream, permit) = (&mut self.stream, &self.permit);
-        let sending = answer.send(stream, permit, patience, self.position.seq, self.bytes);
+        let sending = answer.send(
+            &mut **stream,
+            permit,
+            patience,
+            self.position.seq,
+            self.bytes,
+        );
         let mut cut = pin!(until_cut(permit));
         let sent = tokio::select! {
             biased;
@@ -70,7 +76,7 @@ impl Connection {
         // All of it is sent: an order to close cuts nothing any more.
         tokio::select! {
             biased;
-            () = until_read(stream) => {}
+            () = until_read(&mut **stream) => {}
             _ = cut => {}
         }
         None
@@ -175,7 +181,8 @@ impl Connection {
                 if LAST_READS < since.elapsed() {
                     return Some(reason);
                 }
-                match tokio::time::timeout(QUIET, self.stream.readable()).await {
+                let readable = poll_fn(|context| self.stream.poll_readable(context));
+                match tokio::time::timeout(QUIET, readable).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return Some(Reason::Reset),
                     Err(_) => return Some(reason),

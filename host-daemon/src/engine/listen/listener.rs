@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::engine::listen::{local, socket_activation};
 
@@ -21,7 +21,7 @@ use crate::engine::listen::local::{SocketFile, Stdin};
 use crate::engine::listen::resolve::resolve;
 use crate::engine::listen::serial::{Line, Serial};
 use crate::engine::listen::socket_activation::Passed;
-use crate::engine::listen::transport::Stream;
+use crate::engine::listen::transport::Transport;
 
 /// Connections that the system may keep waiting to be accepted, if it keeps so many (`net.core.somaxconn`): as many as
 /// a busy daemon accepts in a second or two.
@@ -88,8 +88,7 @@ enum Listening {
     },
     Serial(Box<Serial>),
     Stdin(Stdin),
-    #[cfg(feature = "simulation")]
-    Simulated(tokio::sync::mpsc::Receiver<(Stream, Peer)>),
+    Channel(mpsc::Receiver<(Box<dyn Transport>, Peer)>),
 }
 
 /// Opens listeners, all with the same settings.
@@ -215,18 +214,19 @@ impl Binder {
 }
 
 impl Listener {
-    /// What a test's network accepts.
-    #[cfg(feature = "simulation")]
+    /// Takes connections from a channel instead of a socket, until all senders of the channel are dropped. `name`
+    /// stands for its address.
     #[must_use]
-    pub fn simulated(
-        connections: tokio::sync::mpsc::Receiver<(Stream, Peer)>,
+    pub fn from_channel(
+        name: impl Into<Arc<str>>,
+        connections: mpsc::Receiver<(Box<dyn Transport>, Peer)>,
         policy: Policy,
     ) -> Self {
-        // Each simulation has a clock of its own; what is counted from must lie before all of them.
+        // A simulation has a clock of its own, and the origin of all moments must lie before its start.
         crate::engine::moment::origin();
         Self {
-            socket: Listening::Simulated(connections),
-            name: "simulated".into(),
+            socket: Listening::Channel(connections),
+            name: name.into(),
             policy: watch::channel(Arc::new(policy)).1,
         }
     }
@@ -261,29 +261,29 @@ impl Listener {
     ///
     /// # Errors
     /// As the system says.
-    pub async fn accept(&mut self) -> io::Result<Option<(Stream, Peer)>> {
+    pub async fn accept(&mut self) -> io::Result<Option<(Box<dyn Transport>, Peer)>> {
         let local = || Peer::Local(Arc::clone(&self.name));
-        Ok(Some(match &mut self.socket {
+        let (transport, peer): (Box<dyn Transport>, Peer) = match &mut self.socket {
             Listening::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
                 if self.policy.borrow().reply.is_some() {
                     // What is answered is not to wait for more. A failure means that the peer is gone.
                     let _ = stream.set_nodelay(true);
                 }
-                (Stream::Tcp(stream), Peer::Network(peer))
+                (Box::new(stream), Peer::Network(peer))
             }
-            Listening::Unix { socket, .. } => (Stream::Unix(socket.accept().await?.0), local()),
-            Listening::Serial(serial) => (Stream::Pair(serial.accept().await?), local()),
+            Listening::Unix { socket, .. } => (Box::new(socket.accept().await?.0), local()),
+            Listening::Serial(serial) => (Box::new(serial.accept().await?), local()),
             Listening::Stdin(stdin) => match stdin.accept()? {
-                Some(socket) => (Stream::Pair(socket), local()),
+                Some(socket) => (Box::new(socket), local()),
                 None => return Ok(None),
             },
-            #[cfg(feature = "simulation")]
-            Listening::Simulated(connections) => match connections.recv().await {
+            Listening::Channel(connections) => match connections.recv().await {
                 Some(connection) => connection,
                 None => return Ok(None),
             },
-        }))
+        };
+        Ok(Some((transport, peer)))
     }
 }
 

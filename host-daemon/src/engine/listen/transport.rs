@@ -1,105 +1,67 @@
-//! The sockets that connections are made of. What is none (a serial line, standard input) is joined to one by a
-//! pair of sockets.
+//! The transport of a connection: a [`Transport`] is a byte stream in both directions.
+//!
+//! TCP and Unix sockets implement it. Serial ports and standard input are bridged over a pair of Unix sockets.
 
+use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A connected socket.
-#[derive(Debug)]
-pub enum Stream {
-    /// From the network.
-    Tcp(TcpStream),
-    /// From this machine.
-    Unix(UnixStream),
-    /// The other end is ours, and passes on what comes from elsewhere.
-    Pair(UnixStream),
-    /// No socket: a test's network.
-    #[cfg(feature = "simulation")]
-    Simulated(Box<dyn Simulated>),
-}
-
-/// What a connection of a test's network can do.
-#[cfg(feature = "simulation")]
-pub trait Simulated: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin {
-    /// As [`Stream::poll_read_ready`].
+/// A byte stream in both directions, of which a connection reads messages and to which it sends a reply.
+///
+/// [`AsyncWrite::poll_shutdown`] closes the sending side only: the peer reads the end, and can still send.
+///
+/// # Examples
+/// ```
+/// use host_daemon::engine::listen::transport::Transport;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (near, _far) = tokio::net::UnixStream::pair()?;
+/// let transport: Box<dyn Transport> = Box::new(near);
+/// assert!(!transport.has_arrived());
+/// # Ok(())
+/// # }
+/// ```
+pub trait Transport: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {
+    /// Polls whether a read would return bytes, the end or an error. It may be ready too early; then the read is
+    /// pending. Takes no buffer, so an idle connection holds none.
     ///
     /// # Errors
-    /// Where the transport failed.
-    fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
-}
+    /// The transport failed.
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-/// Does the same with a socket of either kind.
-macro_rules! each {
-    ($stream:expr, $socket:ident => $do:expr) => {
-        match $stream {
-            Stream::Tcp($socket) => $do,
-            Stream::Unix($socket) | Stream::Pair($socket) => $do,
-            #[cfg(feature = "simulation")]
-            Stream::Simulated($socket) => $do,
-        }
-    };
-}
-
-impl Stream {
-    /// Whether there may be something to read. Tells the task of `context` when that changes.
-    ///
-    /// # Errors
-    /// Where the transport failed.
-    pub fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, socket => socket.poll_read_ready(context))
-    }
-
-    /// Waits until there may be something to read. Cancel-safe.
-    ///
-    /// # Errors
-    /// Where the transport failed.
-    pub async fn readable(&mut self) -> io::Result<()> {
-        std::future::poll_fn(|context| self.poll_read_ready(context)).await
-    }
-
-    /// Whether bytes, or the end, have arrived that were not read; the runtime may not know of them yet.
-    #[must_use]
-    pub fn has_arrived(&self) -> bool {
-        let peek = |socket: SockRef<'_>| socket.peek(&mut [MaybeUninit::uninit()]).is_ok();
-        match self {
-            Self::Tcp(socket) => peek(SockRef::from(socket)),
-            Self::Unix(socket) | Self::Pair(socket) => peek(SockRef::from(socket)),
-            #[cfg(feature = "simulation")]
-            Self::Simulated(_) => true,
-        }
+    /// Whether unread bytes, or the end, have arrived. Asks the system, because the runtime may not have seen them yet.
+    /// The default, `true`, makes the caller wait a moment for [`poll_readable`](Self::poll_readable).
+    fn has_arrived(&self) -> bool {
+        true
     }
 }
 
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), socket => Pin::new(socket).poll_read(context, buffer))
+impl Transport for TcpStream {
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(context)
+    }
+
+    fn has_arrived(&self) -> bool {
+        can_peek(&SockRef::from(self))
     }
 }
 
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), socket => Pin::new(socket).poll_write(context, bytes))
+impl Transport for UnixStream {
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(context)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), socket => Pin::new(socket).poll_flush(context))
+    fn has_arrived(&self) -> bool {
+        can_peek(&SockRef::from(self))
     }
+}
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), socket => Pin::new(socket).poll_shutdown(context))
-    }
+fn can_peek(socket: &SockRef<'_>) -> bool {
+    socket.peek(&mut [MaybeUninit::uninit()]).is_ok()
 }
