@@ -93,6 +93,9 @@ fn what_was_on_the_disk_survives_a_kill_at_any_moment() {
             [""; 0],
             "{context}"
         );
+        // Nothing is damaged: the numbers of what is there have no gap.
+        let originals = files(&folder, |name| name.ends_with(".lost"));
+        assert_eq!(originals, [""; 0], "kill {kill}");
         promised_ever += promised;
         kept_ever += read.len();
         files(&folder, filename::is_sealed)

@@ -3,6 +3,8 @@
 #[cfg(feature = "daemon")]
 mod admission;
 #[cfg(feature = "daemon")]
+mod attacks;
+#[cfg(feature = "daemon")]
 mod baselines;
 #[cfg(feature = "daemon")]
 mod board;

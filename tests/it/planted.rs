@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use tests::disk::Chance;
 use tests::recorded::{planted, record};
 
-const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Lz4, Compression::Zstd];
+pub(crate) const COMPRESSIONS: [Compression; 3] =
+    [Compression::None, Compression::Lz4, Compression::Zstd];
 
 /// What a disk writes as a whole, or not at all, in bytes.
 const SECTOR: usize = 512;
@@ -24,22 +25,22 @@ const SECTOR: usize = 512;
 const DAMAGES: usize = 300;
 
 /// Sequence number and payload of each message of a chunk.
-type Messages = Vec<(u32, Vec<u8>)>;
+pub(crate) type Messages = Vec<(u32, Vec<u8>)>;
 
 /// A recording without its end.
-struct Torn {
+pub(crate) struct Torn {
     /// The name that the daemon gave it.
-    name: String,
-    bytes: Vec<u8>,
+    pub(crate) name: String,
+    pub(crate) bytes: Vec<u8>,
     /// Not compressed.
     is_plain: bool,
     /// Where its chunks are, and what they hold.
-    chunks: Vec<(Range<usize>, Messages)>,
+    pub(crate) chunks: Vec<(Range<usize>, Messages)>,
 }
 
 impl Torn {
     /// With these blocks, each inner list in a chunk of its own.
-    fn new(compression: Compression, blocks: &[Vec<Vec<u8>>]) -> Self {
+    pub(crate) fn new(compression: Compression, blocks: &[Vec<Vec<u8>>]) -> Self {
         let folder = folder();
         let path = record(folder.path(), "device", compression, blocks);
         let mut bytes = fs::read(&path).unwrap();
@@ -71,7 +72,7 @@ impl Torn {
     }
 
     /// Some ordinary blocks, and all kinds of planted ones.
-    fn with_planted(compression: Compression) -> Self {
+    pub(crate) fn with_planted(compression: Compression) -> Self {
         let plain = |text: &str| text.as_bytes().to_vec();
         let mut first = vec![plain("first")];
         first.extend_from_slice(planted());
@@ -167,7 +168,7 @@ impl Torn {
 }
 
 /// As files of earlier versions are named.
-const UNNAMED: &str = "00000001-20260101T000000Z.mcap.part";
+pub(crate) const UNNAMED: &str = "00000001-20260101T000000Z.mcap.part";
 
 /// Whether all of these are among those, in their order.
 fn is_among(these: &Messages, those: &Messages) -> bool {
@@ -176,7 +177,7 @@ fn is_among(these: &Messages, those: &Messages) -> bool {
 }
 
 /// In memory where that can be: there are many repairs, and each waits for the disk.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let in_memory = TempDir::new_in("/dev/shm");
     in_memory.or_else(|_| TempDir::new()).unwrap()
 }
@@ -186,7 +187,7 @@ fn repair(folder: &Path) {
     assert!(repair_dir(folder).unwrap().count() <= 1);
 }
 
-fn wrong(path: &Path) -> Vec<String> {
+pub(crate) fn wrong(path: &Path) -> Vec<String> {
     let mut wrong = Vec::new();
     verify(WindowedFile::open(path).unwrap(), false, &mut |it| {
         wrong.push(it.to_string());

@@ -12,13 +12,15 @@ use mcap::records::{Record, op};
 use crate::check::sequences::Sequences;
 use crate::check::survey::Definitions;
 use crate::format::chunk::Chunk;
-use crate::format::record::GAP;
+use crate::format::record::{GAP, Kind};
 
 /// The chunks of a file so far.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     topics: HashMap<u16, String>,
     sequences: Sequences,
+    /// The next number of an event. Those of devices do not show a missing chunk that holds events only.
+    next_event: Option<u32>,
     /// CRC and hash of each chunk.
     seen: HashSet<(u32, u64)>,
     /// Messages that are missing by their numbers, if the order is right.
@@ -27,10 +29,14 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// Whether the same chunk came before.
+    /// Whether a chunk with the same messages came before. They have numbers and times, so no two chunks have the same.
     pub(super) fn is_repeated(&mut self, chunk: &Chunk<'_>) -> bool {
+        if !chunk.records().any(|(_, raw)| raw.message().is_some()) {
+            return false;
+        }
+        // Its content alone: the times in its head may be damaged.
         let mut hasher = DefaultHasher::new();
-        chunk.bytes.hash(&mut hasher);
+        chunk.records.hash(&mut hasher);
         let key = (chunk.header.uncompressed_crc, hasher.finish());
         !self.seen.insert(key)
     }
@@ -38,6 +44,7 @@ impl Order {
     /// Takes note that messages before the next chunk may be missing.
     pub(super) fn gap(&mut self) {
         self.sequences.gap();
+        self.next_event = None;
     }
 
     /// Takes the next chunk of a file that the daemon wrote. Whether the numbers of its messages follow those before.
@@ -77,12 +84,18 @@ impl Order {
                 let topic = self.topics.get(&id).map(String::as_str);
                 let topic = topic.or_else(|| known.channel(id).map(|it| it.topic.as_str()));
                 let sequence = header.sequence;
+                if topic.map(Kind::of) == Some(Kind::Events) {
+                    let next = self.next_event.replace(sequence.wrapping_add(1));
+                    let want = next.filter(|next| *next != sequence);
+                    jumps.extend(want.map(|want| sequence.wrapping_sub(want).cast_signed()));
+                }
                 let want = self
                     .sequences
                     .take(topic.unwrap_or_default(), sequence, data, true);
                 jumps.extend(want.map(|want| sequence.wrapping_sub(want).cast_signed()));
             } else if raw.opcode == GAP {
                 self.sequences.gap();
+                self.next_event = None;
             } else if raw.opcode == op::CHANNEL
                 && let Some(Record::Channel(channel)) = raw.parse()
             {

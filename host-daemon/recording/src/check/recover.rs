@@ -16,8 +16,8 @@ use crate::error::Error;
 use crate::format::chunk::Chunk;
 use crate::format::encode::{channel_record, record, schema_record};
 use crate::format::nonce::FileNonce;
-use crate::format::record::{GAP, Kind, Raw, UNKNOWN_TOPIC};
-use crate::read::scan::{Found, Lost, Scan};
+use crate::format::record::{GAP, HEAD_LEN, Kind, Raw, UNKNOWN_TOPIC};
+use crate::read::scan::{Found, Lost, Scan, Why};
 use crate::read::window::WindowedFile;
 
 /// Stretches of lost bytes that are told one by one.
@@ -76,13 +76,15 @@ pub struct Recovered {
 pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
     let survey = Survey::of(from)?;
     let is_complete = survey.is_whole && check(from)?.is_some();
-    let mut scan = Scan::new(WindowedFile::open(from)?, survey.summary.as_ref(), false);
+    let scan = Scan::new(WindowedFile::open(from)?, survey.summary.as_ref(), false);
+    let mut scan = scan.of_ours(survey.is_ours);
     let mut keeper = Salvager::new((!is_complete).then_some(to), survey);
     let kept = keeper.keep_all(&mut scan);
     let finished = kept.and_then(|()| keeper.finish());
     let is_ours = keeper.survey.is_ours;
     let checked = finished.and_then(|mut recovered| {
         recovered.complete = is_complete;
+        recovered.damaged &= !is_complete;
         if recovered.written && check(to)?.is_none() {
             if is_ours {
                 let path = from.into();
@@ -118,6 +120,8 @@ struct Tally {
     kinds: HashMap<u16, Kind>,
     /// Channels that were made up.
     unknown: HashSet<u16>,
+    /// A message stood before the record of its channel, or without one.
+    is_undefined: bool,
     schemas: HashSet<u16>,
     recovered: Recovered,
 }
@@ -176,6 +180,7 @@ impl Tally {
     /// A channel of which the record was lost, or comes later: that which is known, or one that is made up, so that
     /// its messages are kept.
     fn define(&mut self, id: u16, known: &Definitions, missing: &mut Vec<u8>) -> Kind {
+        self.is_undefined = true;
         let channel = match known.channel(id) {
             Some(channel) => {
                 self.channel(channel, known, missing);
@@ -202,7 +207,7 @@ impl Tally {
         let recovered = &mut self.recovered;
         recovered.damaged |= !(is_last && lost.why.is_tail());
         recovered.lost_bytes += lost.len;
-        recovered.lost_chunks += u64::from(matches!(lost.why, crate::read::scan::Why::Chunk(_)));
+        recovered.lost_chunks += u64::from(matches!(lost.why, Why::Chunk(_)));
         if recovered.lost.len() < LOST_MAX {
             recovered.lost.push(lost);
         }
@@ -246,7 +251,7 @@ impl<'a> Salvager<'a> {
             match found {
                 Found::Header(_) => {}
                 Found::Chunk(chunk) => self.keep(&chunk)?,
-                Found::Record { raw, .. } => self.keep_loose(&raw)?,
+                Found::Record { offset, raw } => self.keep_loose(offset, &raw)?,
                 Found::Lost(lost) => {
                     if lost.why.loses_messages() {
                         let (offset, before) = self.gap.unwrap_or((lost.offset, 0));
@@ -299,8 +304,15 @@ impl<'a> Salvager<'a> {
         sealer.chunk(chunk)
     }
 
-    fn keep_loose(&mut self, raw: &Raw<'_>) -> Result<(), Error> {
+    fn keep_loose(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), Error> {
         match raw.opcode {
+            // The daemon writes none of these.
+            op::ATTACHMENT | op::METADATA | 0x80.. if self.survey.is_ours => {
+                let len = (HEAD_LEN + raw.body.len()) as u64;
+                let why = Why::NoRecord;
+                self.tally.lose(Lost { offset, len, why }, false);
+                Ok(())
+            }
             op::MESSAGE | op::CHANNEL | op::SCHEMA => {
                 let mut missing = Vec::new();
                 self.tally.take(raw, &self.survey.definitions, &mut missing);
@@ -348,6 +360,8 @@ impl<'a> Salvager<'a> {
         }
         self.tally.recovered.missing = self.order.missing();
         self.tally.recovered.is_disordered = self.order.is_disordered();
+        // The chunk with the record of the channel is missing, or stands later.
+        self.tally.recovered.damaged |= self.survey.is_ours && self.tally.is_undefined;
         Ok(std::mem::take(&mut self.tally.recovered))
     }
 }

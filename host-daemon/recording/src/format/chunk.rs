@@ -98,9 +98,14 @@ impl Extent {
     /// Reads the first [`EXTENT_LEN`] bytes of a chunk's record.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Option<Self> {
-        let (op::CHUNK, len) = head(bytes)? else {
-            return None;
-        };
+        let (opcode, _) = head(bytes)?;
+        (opcode == op::CHUNK).then(|| Self::of_any(bytes))?
+    }
+
+    /// The same, whatever the opcode: a record with another one that has the lengths of a chunk is a damaged chunk.
+    #[must_use]
+    pub fn of_any(bytes: &[u8]) -> Option<Self> {
+        let (_, len) = head(bytes)?;
         let long = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let uncompressed_len = long(HEAD_LEN + 16)?;
         let name_len =

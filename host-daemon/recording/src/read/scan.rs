@@ -10,13 +10,15 @@
 //! a file without a summary the search checks four times the length of the file at most, so that a file made of false
 //! beginnings costs no more than that.
 
+mod search;
+
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use mcap::records::{Header, Record, op};
 
 use crate::error::Error;
-use crate::format::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent, HEAD_MAX};
+use crate::format::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent};
 use crate::format::nonce::{FileNonce, LIBRARY};
 use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head, is_unfinished};
 pub use crate::read::lost::{Lost, Why};
@@ -67,16 +69,11 @@ pub struct Scan {
     growing: bool,
     /// Written by us: nothing is accepted that we do not write.
     ours: bool,
+    /// The caller knows that it is ours, whatever its header says.
+    known_ours: bool,
     chunked: bool,
     ended: bool,
     budget: u64,
-}
-
-/// What begins at a place where a chunk may begin.
-enum Candidate {
-    Own,
-    Foreign,
-    None,
 }
 
 enum Step {
@@ -120,10 +117,18 @@ impl Scan {
             strangers: BTreeMap::new(),
             growing,
             ours: true,
+            known_ours: false,
             chunked: false,
             ended: false,
             budget,
         }
+    }
+
+    /// The same for a file that is ours by its channels, or marks.
+    #[must_use]
+    pub const fn of_ours(mut self, known_ours: bool) -> Self {
+        self.known_ours = known_ours;
+        self
     }
 
     /// What comes next; none at the end of the data section of a sealed file, and at the end of any other. A file
@@ -249,7 +254,9 @@ impl Scan {
                 self.at = end as u64;
                 self.origin.header(&header);
                 // A file with a mark is ours even if the name of the library is damaged.
-                let is_ours = named || self.origin.has_text();
+                let texts = [&header.library, &header.profile];
+                let is_broken = texts.iter().any(|text| text.contains(char::is_control));
+                let is_ours = named || self.known_ours || is_broken || self.origin.has_text();
                 self.ours = is_ours || header.library.starts_with(LIBRARY);
                 self.begun = true;
                 return Ok(Step::Header(header));
@@ -277,6 +284,8 @@ impl Scan {
             return Ok(Step::End);
         }
         let extent = Extent::of(begin);
+        // A chunk of which the opcode is damaged.
+        let is_disguised = extent.is_none() && Extent::of_any(begin).is_some();
         let is_unfinished = is_unfinished(begin) || !self.ours;
         let Some((opcode, len)) = head(begin) else {
             return self.cut(true);
@@ -289,7 +298,7 @@ impl Scan {
         if let Some(extent) = extent {
             return self.walk_chunk(extent, room);
         }
-        if !self.has_place(opcode) {
+        if is_disguised || !self.has_place(opcode) {
             return self.lose(Why::NoRecord);
         }
         if opcode == op::CHUNK {
@@ -419,81 +428,5 @@ impl Scan {
     fn next_known(&self, at: u64) -> Option<u64> {
         let index = self.known.partition_point(|&offset| offset <= at);
         self.known.get(index).copied()
-    }
-
-    /// Where the next whole chunk of the file begins; `end` if none does before that.
-    fn search(&mut self, from: u64, end: u64) -> Result<u64, Error> {
-        let file_end = self.end().max(end);
-        let mut at = from;
-        while at < end {
-            let len = self.input.len();
-            let bytes = self.input.window_at(at, EXTENT_LEN)?;
-            // A chunk that begins near the end of the window is looked at in the next one.
-            let is_last = len <= at + bytes.len() as u64;
-            let len = match is_last {
-                true => bytes.len(),
-                false => bytes.len() + 1 - EXTENT_LEN,
-            };
-            let window = bytes.get(..len).unwrap_or_default();
-            let candidate = window.iter().enumerate().find_map(|(index, &byte)| {
-                let rest = (byte == op::CHUNK).then(|| bytes.get(index..))??;
-                let extent = Extent::of(rest)?;
-                let room = file_end.checked_sub(at + index as u64)?;
-                (extent.len <= room).then_some((index as u64, extent))
-            });
-            let Some((index, extent)) = candidate else {
-                if len == 0 {
-                    break;
-                }
-                at += len as u64;
-                continue;
-            };
-            at += index;
-            if end <= at {
-                break;
-            }
-            at += match self.is_chunk(at, extent)? {
-                Candidate::Own => return Ok(at),
-                Candidate::Foreign => extent.len,
-                Candidate::None => 1,
-            };
-        }
-        Ok(end)
-    }
-
-    /// Whether a whole chunk of the file begins here. What it costs to find that there is none, or one of which it
-    /// cannot be known, is paid from the budget.
-    fn is_chunk(&mut self, at: u64, extent: Extent) -> Result<Candidate, Error> {
-        let cost = extent.len + extent.uncompressed_len;
-        let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
-        let is_marked = self.is_marked();
-        let mut is_free = false;
-        if is_marked {
-            // Others are not read whole.
-            let mark = chunk::mark(self.input.at(at, len.min(HEAD_MAX))?);
-            let is_unknown = self.origin.is_unknown();
-            is_free = self.origin.admits(mark, at);
-            if !is_free && (mark.is_none() || !is_unknown) {
-                return Ok(Candidate::None);
-            }
-        }
-        if !is_free && self.budget < cost {
-            return Ok(Candidate::None);
-        }
-        let bytes = self.input.at(at, len)?;
-        let whole = chunk::check(bytes, true, &mut self.plain);
-        let mark =
-            whole.map(|header| FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain)));
-        Ok(match mark {
-            Ok(mark) if self.origin.admits(mark, at) => Candidate::Own,
-            Ok(Some(mark)) if is_marked => {
-                *self.strangers.entry(mark).or_default() += 1;
-                Candidate::Foreign
-            }
-            _ => {
-                self.budget = self.budget.saturating_sub(cost);
-                Candidate::None
-            }
-        })
     }
 }

@@ -1,0 +1,93 @@
+//! Searches for the next chunk of the file after damage.
+
+use mcap::records::op;
+
+use super::Scan;
+use crate::error::Error;
+use crate::format::chunk::{self, EXTENT_LEN, Extent, HEAD_MAX};
+use crate::format::nonce::FileNonce;
+
+/// What begins at a place where a chunk may begin.
+enum Candidate {
+    Own,
+    Foreign,
+    None,
+}
+
+impl Scan {
+    /// Where the next whole chunk of the file begins; `end` if none does before that.
+    pub(super) fn search(&mut self, from: u64, end: u64) -> Result<u64, Error> {
+        let file_end = self.end().max(end);
+        let mut at = from;
+        while at < end {
+            let len = self.input.len();
+            let bytes = self.input.window_at(at, EXTENT_LEN)?;
+            // A chunk that begins near the end of the window is looked at in the next one.
+            let is_last = len <= at + bytes.len() as u64;
+            let len = match is_last {
+                true => bytes.len(),
+                false => bytes.len() + 1 - EXTENT_LEN,
+            };
+            let window = bytes.get(..len).unwrap_or_default();
+            let candidate = window.iter().enumerate().find_map(|(index, &byte)| {
+                let rest = (byte == op::CHUNK).then(|| bytes.get(index..))??;
+                let extent = Extent::of(rest)?;
+                let room = file_end.checked_sub(at + index as u64)?;
+                (extent.len <= room).then_some((index as u64, extent))
+            });
+            let Some((index, extent)) = candidate else {
+                if len == 0 {
+                    break;
+                }
+                at += len as u64;
+                continue;
+            };
+            at += index;
+            if end <= at {
+                break;
+            }
+            at += match self.is_chunk(at, extent)? {
+                Candidate::Own => return Ok(at),
+                Candidate::Foreign => extent.len,
+                Candidate::None => 1,
+            };
+        }
+        Ok(end)
+    }
+
+    /// Whether a whole chunk of the file begins here. What it costs to find that there is none, or one of which it
+    /// cannot be known, is paid from the budget.
+    fn is_chunk(&mut self, at: u64, extent: Extent) -> Result<Candidate, Error> {
+        let cost = extent.len + extent.uncompressed_len;
+        let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
+        let is_marked = self.is_marked();
+        let mut is_free = false;
+        if is_marked {
+            // Others are not read whole.
+            let mark = chunk::mark(self.input.at(at, len.min(HEAD_MAX))?);
+            let is_unknown = self.origin.is_unknown();
+            is_free = self.origin.admits(mark, at);
+            if !is_free && (mark.is_none() || !is_unknown) {
+                return Ok(Candidate::None);
+            }
+        }
+        if !is_free && self.budget < cost {
+            return Ok(Candidate::None);
+        }
+        let bytes = self.input.at(at, len)?;
+        let whole = chunk::check(bytes, true, &mut self.plain);
+        let mark =
+            whole.map(|header| FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain)));
+        Ok(match mark {
+            Ok(mark) if self.origin.admits(mark, at) => Candidate::Own,
+            Ok(Some(mark)) if is_marked => {
+                *self.strangers.entry(mark).or_default() += 1;
+                Candidate::Foreign
+            }
+            _ => {
+                self.budget = self.budget.saturating_sub(cost);
+                Candidate::None
+            }
+        })
+    }
+}
