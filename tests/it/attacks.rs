@@ -3,8 +3,10 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
+use std::time::Instant;
 
 use blocksd_recording::check::recover::Recovered;
 use blocksd_recording::check::repair::repair_dir;
@@ -12,8 +14,9 @@ use blocksd_recording::write::segment::Compression;
 use mcap::MessageStream;
 use mcap::read::Options;
 use tests::disk::Chance;
+use tests::process::{DEADLINE, Server, run};
 use tests::recorded::{payload, planted};
-use tests::recording::Sample;
+use tests::recording::{self, Sample};
 
 use crate::planted::{COMPRESSIONS, Messages, Torn, UNNAMED, folder, wrong};
 
@@ -124,6 +127,17 @@ fn flip(bytes: &mut [u8], bit: usize) {
 fn first_chunk(bytes: &[u8]) -> usize {
     let len: [u8; 8] = bytes[9..17].try_into().unwrap();
     17 + usize::try_from(u64::from_le_bytes(len)).unwrap()
+}
+
+/// Where the chunks of an undamaged file begin.
+fn chunk_begins(bytes: &[u8]) -> Vec<usize> {
+    let (mut at, mut begins) = (first_chunk(bytes), Vec::new());
+    while at < bytes.len() {
+        begins.extend((bytes[at] == 6).then_some(at));
+        let len: [u8; 8] = bytes[at + 1..at + 9].try_into().unwrap();
+        at += 9 + usize::try_from(u64::from_le_bytes(len)).unwrap();
+    }
+    begins
 }
 
 #[test]
@@ -311,17 +325,67 @@ fn missing_messages_of_one_of_several_devices_are_counted_and_numbers_may_wrap()
         let recovered = outcome.recovered.unwrap();
         assert_eq!((recovered.missing, recovered.is_disordered), (0, false));
         // Without the third chunk.
-        let (sealed, _) = sample.sealed();
-        let summary = mcap::Summary::read(&sealed).unwrap().unwrap();
-        let mut begins = summary.chunk_indexes.iter();
-        let begins = begins.by_ref().map(|it| it.chunk_start_offset as usize);
-        let mut begins: Vec<_> = begins.collect();
-        begins.sort_unstable();
+        let begins = chunk_begins(&bytes);
         let without = [&bytes[..begins[2]], &bytes[begins[3]..]].concat();
         let outcome = file.check(UNNAMED, &without, "without the third");
         assert!(outcome.has_original);
         assert_eq!(outcome.recovered.unwrap().missing, 6, "{first}");
     }
+}
+
+#[test]
+fn a_missing_chunk_that_holds_events_only_leaves_the_original() {
+    let mut file = recording::File::begin(None, false);
+    let event = r#"{"event":"open","conn":1,"device":"d0","peer":"127.0.0.1:4000"}"#;
+    let mut said = vec![file.event(1, event), file.block("d0", 0, 2, b"one")];
+    file.end_chunk();
+    said.push(file.event(3, event));
+    file.end_chunk();
+    said.extend([file.event(4, event), file.block("d0", 1, 5, b"two")]);
+    let file = File {
+        bytes: file.abandon(),
+        genuine: said.into_iter().map(|it| (it.sequence, it.data)).collect(),
+    };
+    assert!(!file.check(UNNAMED, &file.bytes, "whole").has_original);
+    let begins = chunk_begins(&file.bytes);
+    let without = [&file.bytes[..begins[1]], &file.bytes[begins[2]..]].concat();
+    let outcome = file.check(UNNAMED, &without, "without the second");
+    assert!(outcome.has_original);
+    assert_eq!(outcome.recovered.unwrap().missing, 1);
+}
+
+#[test]
+fn messages_that_are_recorded_as_a_number_are_not_missing() {
+    let folder = folder();
+    let record = folder.path().to_str().unwrap();
+    let args = [
+        "--record",
+        record,
+        "--record-sync-ms",
+        "50",
+        "--framing",
+        "lines",
+    ];
+    let server = Server::start(&args);
+    let mut stream = server.connect();
+    let sent = [b"first\n".as_slice(), &[b'\n'; 5000], b"second\n"].concat();
+    stream.write_all(&sent).unwrap();
+    let begin = Instant::now();
+    let read = || run(&["read", record, "--output", "raw"], b"").stdout;
+    while !read().ends_with(b"second") {
+        assert!(begin.elapsed() < DEADLINE, "not recorded");
+    }
+    server.process.signal("KILL");
+    drop(server.process.end());
+    let repaired: Vec<_> = repair_dir(folder.path()).unwrap().collect();
+    let [Ok(repaired)] = &repaired[..] else {
+        panic!("{repaired:?}");
+    };
+    // The budget gave most of them as a number.
+    assert!(repaired.recovered.blocks < 5000, "{}", repaired.recovered);
+    assert_eq!(repaired.recovered.missing, 0, "{}", repaired.recovered);
+    assert!(repaired.original.is_none(), "{}", repaired.recovered);
+    assert_eq!(wrong(repaired.to.as_deref().unwrap()), [""; 0]);
 }
 
 #[test]
