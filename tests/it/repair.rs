@@ -250,6 +250,18 @@ fn a_repair_that_was_cut_off_anywhere_is_done_again_with_the_same_result() {
 }
 
 #[test]
+fn a_repair_does_not_replace_a_link() {
+    let (torn, _) = Sample::default().torn();
+    let folder = TempDir::new().unwrap();
+    let part = put(folder.path(), 1, "mcap.part", &torn);
+    let sealed = name(folder.path(), 1, "mcap");
+    std::os::unix::fs::symlink("nowhere", &sealed).unwrap();
+    let ended = on("recover", folder.path(), &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(sealed.is_symlink() && part.is_file());
+}
+
+#[test]
 fn a_repair_never_replaces_another_file() {
     let folder = TempDir::new().unwrap();
     let (sealed, torn) = damaged(folder.path());

@@ -126,8 +126,13 @@ fn repair(directory: &Path, from: &Path, sealed: &Path) -> Result<Repaired, Erro
 /// Gives a file a name. One that has it already is never replaced: if it holds the same, as after a repair that was cut
 /// off, it stays.
 fn place(from: &Path, to: &Path) -> Result<(), Error> {
-    if !fs::exists(to).map_err(|error| Error::write(to, error))? {
-        return fs::rename(from, to).map_err(|error| Error::write(to, error));
+    // A link that leads nowhere is somebody's, too.
+    match fs::symlink_metadata(to) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return fs::rename(from, to).map_err(|error| Error::write(to, error));
+        }
+        Err(error) => return Err(Error::write(to, error)),
     }
     if holds_the_same(from, to)? {
         return remove(from);
