@@ -190,6 +190,22 @@ fn what_was_written_before_the_disk_was_given_up_is_not_written_twice() {
 }
 
 #[test]
+fn messages_that_are_recorded_as_a_number_are_counted_as_recorded() {
+    let folder = TempDir::new().unwrap();
+    let context = impatient(Directory::open(folder.path()).unwrap(), None);
+    let mut writer = EventWriter::new(Log::new(SETTINGS, Arc::clone(&context), 1));
+    let mut device = Arc::into_inner(source(1)).unwrap();
+    device.framing = "lines".parse().unwrap();
+    let device = Arc::new(device);
+    for _ in 0..20 {
+        writer.event(&event(&device, 0..0, &[b'\n'; 100])).unwrap();
+    }
+    assert_eq!(writer.given(), 2000);
+    writer.finish().unwrap();
+    assert_eq!(context.stats.read().blocks_synced, 2000);
+}
+
+#[test]
 fn who_connects_and_says_nothing_is_not_remembered() {
     let disk = Simulated::new(Arc::default(), None);
     let mut writer = EventWriter::new(Log::new(SETTINGS, impatient(disk, None), 1));

@@ -9,7 +9,9 @@ use crate::engine::event::{Event, Source, Suppressed, What};
 use crate::payload::Decoder;
 use crate::recorded::budget::Held;
 use crate::recorded::note::Note;
-use crate::recorded::to_log::{Channels, Conn, EventWriter, append_block, nanoseconds};
+use crate::recorded::to_log::{
+    Channels, Conn, EventWriter, append_block, events_channel, nanoseconds,
+};
 use blocksd_recording::error::LogError;
 use blocksd_recording::write::stats::SuppressedKind;
 
@@ -163,6 +165,9 @@ impl EventWriter {
         ] {
             stats.suppressed(kind, count);
         }
+        // In the file that the note goes to, which may be a new one.
+        self.log.channel(&mut self.events, events_channel)?;
+        self.log.count(sums.empty);
         let event = Event {
             source,
             time,
