@@ -207,6 +207,28 @@ fn a_foreign_chunk_in_the_place_of_the_first_is_not_taken_for_the_files_own() {
 }
 
 #[test]
+fn a_foreign_header_after_the_own_does_not_let_its_chunk_in() {
+    let (own, other) = (
+        Torn::new("own", Compression::None),
+        Torn::new("other", Compression::None),
+    );
+    let begin = own.chunks[0].start;
+    for name in own.names() {
+        for offset in begin..begin + 16 {
+            let foreign = &other.bytes[..other.chunks[0].end];
+            let bytes = [&own.bytes[..offset], foreign, &own.bytes[offset..]].concat();
+            let context = format!("{name}, at {offset}");
+            let outcome = repair(name, &bytes, &context);
+            assert!(outcome.is_kept, "{context}");
+            // The chunk that was cut in two is lost.
+            let first = usize::from(offset != begin);
+            let whole: Vec<_> = (first..CHUNKS as usize).collect();
+            assert_eq!(outcome.sequences, Some(numbers(&whole)), "{context}");
+        }
+    }
+}
+
+#[test]
 fn two_damaged_bits_of_the_header_and_the_first_chunk_never_make_an_unsound_file() {
     let torn = Torn::new("own", Compression::None);
     let chunk = torn.chunks[0].start;

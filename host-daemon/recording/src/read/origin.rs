@@ -122,8 +122,13 @@ impl Origin {
         };
         let is_digit = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let is_mark = |window: &[u8]| DIGITS_MIN <= window.iter().filter(is_digit).count();
-        let text = self.beginning.get(..TEXT_END).unwrap_or(&self.beginning);
+        let text = self.text();
         text.windows(LIBRARY.len()).any(is_near) && text.windows(DIGITS).any(is_mark)
+    }
+
+    /// Where the text of the header can stand. After it, another header may stand that is not the file's.
+    fn text(&self) -> &[u8] {
+        self.beginning.get(..TEXT_END).unwrap_or(&self.beginning)
     }
 
     /// The mark of the file, if it is known that it has one.
@@ -139,7 +144,7 @@ impl Origin {
             let pairs = window.iter().zip(digits.bytes());
             DIGITS_MIN <= pairs.filter(|(have, want)| *have == want).count()
         };
-        self.beginning.windows(DIGITS).any(is_near)
+        self.text().windows(DIGITS).any(is_near)
     }
 }
 
