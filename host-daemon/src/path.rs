@@ -6,7 +6,7 @@ use std::path::Path;
 ///
 /// ```
 /// use std::path::Path;
-/// use host_daemon::path::parent;
+/// use blocksd::path::parent;
 ///
 /// assert_eq!(parent(Path::new("a/b")), Path::new("a"));
 /// assert_eq!(parent(Path::new("b")), Path::new("."));

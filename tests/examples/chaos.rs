@@ -1,4 +1,4 @@
-//! The daemon under fire: `cargo run -p tests --example chaos -- [SEED] [SECONDS] [ATTACKERS]`.
+//! The daemon under fire: `cargo run -p blocksd-tests --example chaos -- [SEED] [SECONDS] [ATTACKERS]`.
 //!
 //! Attackers cut, reset, flood, lie about lengths, say nothing and come in crowds, in every framing, as the seed says;
 //! beside them honest devices send numbered blocks into a recording. It ends well only if not one of these is missing,
@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use tests::chaos::{Plan, replies, run};
+use blocksd_tests::chaos::{Plan, replies, run};
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();

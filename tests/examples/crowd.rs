@@ -1,4 +1,4 @@
-//! Many devices at once, to measure the daemon by: `cargo run --release -p tests --example crowd -- WHAT`.
+//! Many devices at once, to measure the daemon by: `cargo run --release -p blocksd-tests --example crowd -- WHAT`.
 //!
 //! `idle`: resident memory a connection, of 10,000 that wait. `opens`: a thousand connections a second for a minute.
 //! `flood`: processor time a block. `fair`: how long the blocks of a thousand slow devices take, beside a fast one.
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tests::process::{Process, Server, blocksd};
+use blocksd_tests::process::{Process, Server, blocksd};
 
 /// Connections that wait.
 const CROWD: usize = 10_000;

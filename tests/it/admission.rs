@@ -5,9 +5,9 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use blocksd_tests::process::{DEADLINE, Server, wait_until};
+use blocksd_tests::scrape::sample;
 use socket2::{Domain, Socket, Type};
-use tests::process::{DEADLINE, Server, wait_until};
-use tests::scrape::sample;
 
 /// A connection from an address of this machine, so that the daemon takes it for a device of its own.
 #[track_caller]

@@ -11,12 +11,12 @@ use std::time::Instant;
 use blocksd_recording::check::recover::Recovered;
 use blocksd_recording::check::repair::repair_dir;
 use blocksd_recording::write::segment::Compression;
+use blocksd_tests::disk::Chance;
+use blocksd_tests::process::{DEADLINE, Server, run};
+use blocksd_tests::recorded::{payload, planted};
+use blocksd_tests::recording::{self, Sample};
 use mcap::MessageStream;
 use mcap::read::Options;
-use tests::disk::Chance;
-use tests::process::{DEADLINE, Server, run};
-use tests::recorded::{payload, planted};
-use tests::recording::{self, Sample};
 
 use crate::planted::{COMPRESSIONS, Messages, Torn, UNNAMED, folder, wrong};
 

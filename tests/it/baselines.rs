@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use blocksd_tests::process::{Ended, finish};
 use tempfile::TempDir;
-use tests::process::{Ended, finish};
 
 const M4: &str = "thumbv7em-none-eabihf";
 const M0: &str = "thumbv6m-none-eabi";

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use blocksd_tests::board::{Board, QUEUE_LEN, Report, figure, firmware, image, ports, values};
+use blocksd_tests::process::Server;
 use firmware_example::{KEYS, pressure_simulated_hpa, temperature_simulated_c};
 use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::board::{Board, QUEUE_LEN, Report, figure, firmware, image, ports, values};
-use tests::process::Server;
 
 use crate::serve::payload;
 

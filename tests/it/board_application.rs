@@ -5,14 +5,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use blocksd_tests::board::{Port, in_flight, values, values_by_connection};
+use blocksd_tests::process::Server;
 use embedded_io::ErrorKind;
 use embedded_io_adapters::std::FromStd;
 use embedded_io_adapters::tokio_1::FromTokio;
 use firmware_example::{
     Clock, Connect, Machine, Plan, Queue, Report, Sample, Samples, Stop, blocking, run,
 };
-use tests::board::{Port, in_flight, values, values_by_connection};
-use tests::process::Server;
 use tokio::io::AsyncWriteExt;
 
 struct Desktop;

@@ -6,11 +6,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use tests::board::{
+use blocksd_tests::board::{
     Board, Port, QUEUE_LEN, Report, SEND_BUFFER_LEN, figure, image, in_flight, ports, values,
 };
-use tests::process::{DEADLINE, Server, connect};
+use blocksd_tests::process::{DEADLINE, Server, connect};
+use serde_json::Value;
 
 /// Time from one sample to the next: what fits the buffer of the board's connection is then sampled in 300 ms.
 const PERIOD_MS: u64 = 30;

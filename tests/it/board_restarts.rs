@@ -1,8 +1,8 @@
 //! Firmware in QEMU, and a daemon that is restarted while it sends: the board's report agrees with what arrived.
 
+use blocksd_tests::board::{Port, Report, figure, values_by_connection};
+use blocksd_tests::process::Server;
 use serde_json::Value;
-use tests::board::{Port, Report, figure, values_by_connection};
-use tests::process::Server;
 
 use crate::board_links::{Log, account, boot};
 

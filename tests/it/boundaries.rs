@@ -1,12 +1,12 @@
 //! Whether a message ended in what was scanned, which the time-outs of the daemon count from; and what each framing
 //! says of lengths.
 
+use blocksd_tests::drive::wire_of;
+use blocksd_tests::messages::{message, specs};
+use blocksd_tests::properties::{SPECS, UNLIMITED};
+use blocksd_tests::samples::Give;
+use blocksd_tests::sizes::{buffer_len, wire_len};
 use framing_core::{AnyFraming, Decode, Encode, Fault, Framing, Limits, Scanned, Step};
-use tests::drive::wire_of;
-use tests::messages::{message, specs};
-use tests::properties::{SPECS, UNLIMITED};
-use tests::samples::Give;
-use tests::sizes::{buffer_len, wire_len};
 
 /// Messages that are taken, and messages that are too long, whole or in pieces.
 const WAYS: [(u32, bool); 3] = [(100, false), (8, false), (8, true)];

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use blocksd_tests::chaos::attack::connect_from;
+use blocksd_tests::process::{DEADLINE, Ended, Server, run};
+use blocksd_tests::recorded::sealed;
 use mcap::MessageStream;
 use serde_json::Value;
 use socket2::SockRef;
 use tempfile::TempDir;
-use tests::chaos::attack::connect_from;
-use tests::process::{DEADLINE, Ended, Server, run};
-use tests::recorded::sealed;
 
 /// The first bytes of TLS, HTTP and SSH.
 const TLS: &[u8] = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\x51\xa9\x13\x0c\x77\x2e\x90\xf4";
@@ -316,10 +316,10 @@ fn strangers_of_many_addresses_have_one_limit_together() {
 #[test]
 fn ten_thousand_connections_with_a_bad_byte_give_few_lines_and_their_number() {
     let recorder = Recorder::start(&["--metrics", "127.0.0.1:0"]);
-    let metrics = tests::scrape::addr(&recorder.server);
+    let metrics = blocksd_tests::scrape::addr(&recorder.server);
     visits(10_000, localhost, recorder.server.addr(), b"\xff");
-    let page = tests::scrape::get(metrics, "/metrics").body;
-    let samples = tests::scrape::samples(&page);
+    let page = blocksd_tests::scrape::get(metrics, "/metrics").body;
+    let samples = blocksd_tests::scrape::samples(&page);
     let recorded = recorder.end();
     recorded.assert_bounded(CONSTANT, "10000 connections");
     recorded.assert_balanced();
@@ -472,13 +472,14 @@ fn an_open_without_tokens_is_recorded_when_there_are_some_again() {
 #[test]
 fn counts_are_written_while_the_flood_goes_on() {
     let recorder = Recorder::start(&["--framing", "lines", "--metrics", "127.0.0.1:0"]);
-    let metrics = tests::scrape::addr(&recorder.server);
+    let metrics = blocksd_tests::scrape::addr(&recorder.server);
     let mut stream = recorder.server.connect();
     let until = Instant::now() + DEADLINE;
     let name = "blocksd_record_events_suppressed_total{kind=\"empty\"}";
     loop {
         stream.write_all(&b"\n".repeat(100)).unwrap();
-        let samples = tests::scrape::samples(&tests::scrape::get(metrics, "/metrics").body);
+        let samples =
+            blocksd_tests::scrape::samples(&blocksd_tests::scrape::get(metrics, "/metrics").body);
         if samples[name] > 10_000.0 {
             break;
         }

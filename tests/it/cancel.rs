@@ -1,13 +1,13 @@
 //! Futures dropped at every await: nothing received is lost, nothing sent is torn without the writer knowing.
 
+use blocksd_tests::drive::{Collector, MODES, Mode, patience, wire_of};
+use blocksd_tests::link::{Broken, Sink, Source, poll_times, run};
+use blocksd_tests::messages::{message, parts, specs};
+use blocksd_tests::samples::{Give, Sample, all, sendable};
+use blocksd_tests::{concrete, cuts};
 use framing_core::{
     AnyFraming, Buffer, Encode, Framing, ReceiveError, Received, Refusal, SendError, nonblocking,
 };
-use tests::drive::{Collector, MODES, Mode, patience, wire_of};
-use tests::link::{Broken, Sink, Source, poll_times, run};
-use tests::messages::{message, parts, specs};
-use tests::samples::{Give, Sample, all, sendable};
-use tests::{concrete, cuts};
 
 #[test]
 fn a_receive_that_is_dropped_at_every_await_loses_nothing() {

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
+use blocksd::engine::event::{Event, Peer, Source, What};
+use blocksd::payload::Decoder;
+use blocksd::recorded::to_log::EventWriter;
 use blocksd_recording::check::recover::check;
 use blocksd_recording::write::log::Log;
 use blocksd_recording::write::stats::Stats;
 use blocksd_recording::write::storage::Folder;
+use blocksd_tests::disk::{Chance, End, Simulated};
+use blocksd_tests::recorded::{event, read_back, sealed, source};
 use framing_core::{AnyFraming, Lines};
-use host_daemon::engine::event::{Event, Peer, Source, What};
-use host_daemon::payload::Decoder;
-use host_daemon::recorded::to_log::EventWriter;
 use tempfile::TempDir;
-use tests::disk::{Chance, End, Simulated};
-use tests::recorded::{event, read_back, sealed, source};
 
 use crate::recording::{SETTINGS, common};
 

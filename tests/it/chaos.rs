@@ -1,8 +1,8 @@
-//! The daemon under fire, for some seconds; the long form is `cargo run -p tests --example chaos`.
+//! The daemon under fire, for some seconds; the long form is `cargo run -p blocksd-tests --example chaos`.
 
 use std::time::Duration;
 
-use tests::chaos::{Plan, replies, run};
+use blocksd_tests::chaos::{Plan, replies, run};
 
 #[test]
 fn honest_devices_lose_nothing_among_attackers_and_nothing_is_left_of_these() {

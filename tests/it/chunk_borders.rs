@@ -10,10 +10,10 @@ use blocksd_recording::check::repair::repair_dir;
 use blocksd_recording::check::verify::verify;
 use blocksd_recording::read::window::WindowedFile;
 use blocksd_recording::write::segment::Compression;
+use blocksd_tests::recorded::record;
 use mcap::MessageStream;
 use mcap::read::Options;
 use tempfile::TempDir;
-use tests::recorded::record;
 
 const CHUNKS: u32 = 6;
 /// Messages of each chunk.

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
+use blocksd_tests::process::{Ended, Server, run};
 use tempfile::TempDir;
-use tests::process::{Ended, Server, run};
 
 /// A config file in a folder of its own.
 struct File {
@@ -359,10 +359,10 @@ fn a_daemon_does_what_its_file_says() {
     );
     // Both listeners of the file, as `Server` counts them.
     let args = ["--config", file.name(), "--listen", "--listen"];
-    let command = tests::process::blocksd(&["serve", "--config", file.name()]);
-    let mut server = Server::of(tests::process::Process::start(command), &args);
-    tests::process::connect(server.addr_of("cobs"));
-    let mut lines = tests::process::connect(server.addr_of("lines"));
+    let command = blocksd_tests::process::blocksd(&["serve", "--config", file.name()]);
+    let mut server = Server::of(blocksd_tests::process::Process::start(command), &args);
+    blocksd_tests::process::connect(server.addr_of("cobs"));
+    let mut lines = blocksd_tests::process::connect(server.addr_of("lines"));
     lines.write_all(b"hello\ntoo long\n").unwrap();
     drop(lines);
     let events = server.wait_for("fault", 1);
@@ -377,7 +377,7 @@ fn the_command_line_goes_before_the_file() {
     );
     // The list of the command line replaces that of the file; what is not given on it is taken from the file.
     let mut server = Server::start(&["--config", file.name()]);
-    let mut stream = tests::process::connect(server.addr_of("netstring"));
+    let mut stream = blocksd_tests::process::connect(server.addr_of("netstring"));
     stream.write_all(b"2:ok,").unwrap();
     drop(stream);
     assert_eq!(server.wait_for("block", 1)[1]["text"], "ok");

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use blocksd_tests::properties::{SPECS, any_bytes, any_messages, as_tokio};
 use framing_core::AnyFraming;
-use tests::properties::{SPECS, any_bytes, any_messages, as_tokio};
 
 #[test]
 fn the_corpora_hold() {

@@ -4,11 +4,11 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use blocksd_recording::format::filename;
+use blocksd_tests::disk::Chance;
+use blocksd_tests::process::{DEADLINE, Server};
+use blocksd_tests::recorded::{Sender, prefixes, read_back};
+use blocksd_tests::scrape;
 use tempfile::TempDir;
-use tests::disk::Chance;
-use tests::process::{DEADLINE, Server};
-use tests::recorded::{Sender, prefixes, read_back};
-use tests::scrape;
 
 /// Messages that are on the disk.
 const SYNCED: &str = "blocksd_record_blocks_synced_total";

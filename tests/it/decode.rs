@@ -2,9 +2,9 @@
 
 use std::io::{Read, Write};
 
+use blocksd_tests::board::ports;
+use blocksd_tests::process::{Server, connect, run};
 use serde_json::{Value, json};
-use tests::board::ports;
-use tests::process::{Server, connect, run};
 
 use crate::serve::payload;
 

@@ -6,7 +6,7 @@ use std::process::{ChildStdout, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tests::process::{Process, Server, brief, run};
+use blocksd_tests::process::{Process, Server, brief, run};
 
 use crate::serve::SERIES;
 

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use blocksd_tests::process::{Ended, Server, blocksd, finish, run};
 use tempfile::TempDir;
-use tests::process::{Ended, Server, blocksd, finish, run};
 
 /// A folder with a recording, `rec`, and a configuration, `c.toml`.
 fn folder() -> TempDir {

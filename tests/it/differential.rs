@@ -1,15 +1,15 @@
 //! Against other decoders: a slow one of our own on any bytes, and tokio-util's where it speaks the format.
 
+use blocksd_tests::drive::{MODES, Mode, read, read_async, scan, scan_all, wire_of};
+use blocksd_tests::link::Source;
+use blocksd_tests::properties::UNLIMITED;
+use blocksd_tests::reference;
+use blocksd_tests::samples::{Event, Give, Sample, all};
+use blocksd_tests::sizes::buffer_min;
 use bytes::{Bytes, BytesMut};
 use framing_core::{AnyFraming, Decode, Framing, Limits};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use tests::drive::{MODES, Mode, read, read_async, scan, scan_all, wire_of};
-use tests::link::Source;
-use tests::properties::UNLIMITED;
-use tests::reference;
-use tests::samples::{Event, Give, Sample, all};
-use tests::sizes::buffer_min;
 use tokio_util::codec::{
     AnyDelimiterCodec, Decoder, Encoder, LengthDelimitedCodec, LinesCodec, length_delimited,
 };

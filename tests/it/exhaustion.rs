@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use blocksd_tests::process::{DEADLINE, Process, Server, blocksd, python, wait_until};
+use blocksd_tests::scrape::sample;
 use socket2::{Domain, SockRef, Socket, Type};
-use tests::process::{DEADLINE, Process, Server, blocksd, python, wait_until};
-use tests::scrape::sample;
 
 use crate::admission::{closed, from};
 

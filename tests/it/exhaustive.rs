@@ -2,9 +2,9 @@
 //!
 //! `FRAMING_DEPTH=N` adds N bytes to each length (or takes them away); each byte more takes four to ten times as long.
 
+use blocksd_tests::drive::{MODES, Mode};
+use blocksd_tests::properties::{Known, UNLIMITED, check, walk};
 use framing_core::{Framing, Limits};
-use tests::drive::{MODES, Mode};
-use tests::properties::{Known, UNLIMITED, check, walk};
 
 #[test]
 fn lengths_of_one_byte() {

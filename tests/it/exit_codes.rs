@@ -8,10 +8,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use blocksd_tests::process::{DEADLINE, Process, Server, blocksd, finish, python, run};
+use blocksd_tests::scrape;
+use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
-use tests::process::{DEADLINE, Process, Server, blocksd, finish, python, run};
-use tests::scrape;
-use tests::skip::skipped;
 
 /// The environment refuses it now: `EX_TEMPFAIL`.
 const REFUSED: i32 = 75;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use blocksd::engine::event::{Event, Peer, What};
+use blocksd::recorded::to_log::EventWriter;
 use blocksd_recording::error::LogError;
 use blocksd_recording::format::filename;
 use blocksd_recording::write::log::{Log, LogOptions};
@@ -14,12 +16,10 @@ use blocksd_recording::write::retry::LogContext;
 use blocksd_recording::write::segment::Compression;
 use blocksd_recording::write::stats::Stats;
 use blocksd_recording::write::storage::{Directory, File, Folder};
-use host_daemon::engine::event::{Event, Peer, What};
-use host_daemon::recorded::to_log::EventWriter;
+use blocksd_tests::disk::{Fault, Simulated};
+use blocksd_tests::process::{DEADLINE, Process, Server, run};
+use blocksd_tests::recorded::{event, read_back, source};
 use tempfile::TempDir;
-use tests::disk::{Fault, Simulated};
-use tests::process::{DEADLINE, Process, Server, run};
-use tests::recorded::{event, read_back, source};
 
 const SETTINGS: LogOptions = LogOptions {
     compression: Compression::None,
@@ -222,7 +222,7 @@ fn who_connects_and_says_nothing_is_not_remembered() {
     let closed = What::Closed {
         blocks: 0,
         bytes: 0,
-        reason: host_daemon::engine::event::Reason::Eof,
+        reason: blocksd::engine::event::Reason::Eof,
     };
     writer.event(&told(closed)).unwrap();
     assert_eq!(writer.devices(), 0);

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use blocksd_recording::check::recover::recover;
+use blocksd_tests::process::{Ended, Server, finish, python, run};
+use blocksd_tests::recording::{Said, Sample, put};
 use mcap::Compression;
 use serde_json::Value;
-use tests::process::{Ended, Server, finish, python, run};
-use tests::recording::{Said, Sample, put};
 
 /// Runs the peer with the packages that `tests/run` has installed.
 fn peer(args: &[&str]) -> Ended {

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use blocksd_tests::process::{Ended, Server, run};
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::process::{Ended, Server, run};
 
 /// The cases with the number of bytes that are lost in each.
 const CASES: [(&str, u64); 8] = [
@@ -130,7 +130,7 @@ fn recover_keeps_all_that_read_prints() {
         let verified = on("verify", folder.path(), &[]);
         assert_eq!(verified.code, Some(i32::from(is_left)), "{verified:?}");
         if is_left {
-            let file = tests::recorded::sealed(folder.path()).remove(0);
+            let file = blocksd_tests::recorded::sealed(folder.path()).remove(0);
             let saved = folder.path().join("saved.mcap");
             let recovered = on("recover", &file, &["--output", saved.to_str().unwrap()]);
             assert!(

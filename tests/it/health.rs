@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tests::process::{DEADLINE, Server};
-use tests::scrape::{self, Answer};
-use tests::small_disk::SmallDisk;
+use blocksd_tests::process::{DEADLINE, Server};
+use blocksd_tests::scrape::{self, Answer};
+use blocksd_tests::small_disk::SmallDisk;
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()

@@ -4,10 +4,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use blocksd_tests::framings::FRAMINGS;
+use blocksd_tests::process::{Server, connect, finish};
 use serde_json::Value;
 use socket2::SockRef;
-use tests::framings::FRAMINGS;
-use tests::process::{Server, connect, finish};
 
 use crate::send::send;
 use crate::serve::{SERIES, join, serve_every_framing};

@@ -18,7 +18,7 @@ const CRATES: &[(&str, &str)] = &[
 
 /// Names of crates in imports, and the module that each stands for.
 const CRATE_NAMES: &[(&str, &str)] = &[
-    ("host_daemon", ""),
+    ("blocksd", ""),
     ("blocksd_engine", "engine"),
     ("blocksd_recording", "recording"),
 ];

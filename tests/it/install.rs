@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use blocksd_tests::process::{Ended, Process, blocksd, finish};
+use blocksd_tests::skip::{ran, skipped};
 use tempfile::TempDir;
-use tests::process::{Ended, Process, blocksd, finish};
-use tests::skip::{ran, skipped};
 
 /// What the fresh system has beside its base.
 const PACKAGES: &str = "systemd,systemd-sysv,systemd-container,dbus";

@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use blocksd_tests::process::Server;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
-use tests::process::Server;
 
 #[test]
 fn a_device_has_no_more_connections_than_it_may() {
@@ -89,7 +89,7 @@ fn a_hundred_slow_devices_get_through_while_nobody_reads_what_a_fast_one_sent() 
     let listen = ["--listen", "127.0.0.1:0"];
     let mut command = Server::command(&listen);
     command.stdout(std::process::Stdio::piped());
-    let mut process = tests::process::Process::start_unread(command);
+    let mut process = blocksd_tests::process::Process::start_unread(command);
     let mut stdout = process.take_stdout().unwrap();
     let server = Server::of(process, &listen);
     let mut fast = server.connect();

@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tests::process::{DEADLINE, Process, Server, blocksd, python, run};
-use tests::signals::spawn;
-use tests::skip::skipped;
+use blocksd_tests::process::{DEADLINE, Process, Server, blocksd, python, run};
+use blocksd_tests::signals::spawn;
+use blocksd_tests::skip::skipped;
 
 /// One series of one block, `hello`.
 const HELLO: &[u8] = b"\0\0\0\x05hello\0\0\0\0";
@@ -158,13 +158,15 @@ fn both_families_of_addresses_reach_one_dual_stack_listener() {
     let port = server.addr_of("blocks").port();
     for (conn, host) in [(1, "127.0.0.1"), (2, "::1")] {
         let addr = std::net::SocketAddr::new(host.parse().unwrap(), port);
-        tests::process::connect(addr).write_all(HELLO).unwrap();
+        blocksd_tests::process::connect(addr)
+            .write_all(HELLO)
+            .unwrap();
         assert_eq!(server.story(conn), TOLD);
         let events = server.events();
         let opened = events.iter().find(|event| event["conn"] == conn).unwrap();
         assert_eq!(opened["device"], host);
     }
-    let mut device = tests::process::connect(server.addr_of("lines"));
+    let mut device = blocksd_tests::process::connect(server.addr_of("lines"));
     device.write_all(b"hello\n").unwrap();
     drop(device);
     assert_eq!(
@@ -193,14 +195,14 @@ fn sockets_that_were_passed_are_listened_on_by_name_or_all() {
     // Two of the sockets are of one listener.
     let listeners = [&args[..4], &["--listen", "again"]].concat();
     let mut server = Server::of(Process::start(command), &listeners);
-    let mut device = tests::process::connect(server.addr_of("lines"));
+    let mut device = blocksd_tests::process::connect(server.addr_of("lines"));
     device.write_all(b"hello\n").unwrap();
     drop(device);
     assert_eq!(
         server.story(1).last().unwrap(),
         "close eof blocks=1 bytes=5"
     );
-    tests::process::connect(server.addr_of("blocks"))
+    blocksd_tests::process::connect(server.addr_of("blocks"))
         .write_all(HELLO)
         .unwrap();
     assert_eq!(server.story(2), TOLD);

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tests::process::{DEADLINE, Server, blocksd, connect, run};
-use tests::signals::spawn;
+use blocksd_tests::process::{DEADLINE, Server, blocksd, connect, run};
+use blocksd_tests::signals::spawn;
 
 /// Devices whose faults fill the pipe and the queue behind it.
 const NOISY: u64 = 1000;
@@ -141,7 +141,7 @@ impl Deaf {
         command.args(["--max-block", "10", "--reply", "receipt"]);
         command.args(["--output", "none"]).stderr(Stdio::piped());
         // Every line, also those over the rate limit.
-        command.env("RUST_LOG", "info,host_daemon::engine::connection=debug");
+        command.env("RUST_LOG", "info,blocksd::engine::connection=debug");
         let mut child = spawn(&mut command);
         let mut stderr = child.stderr.take().unwrap();
         // No byte more than these lines is to leave the pipe.

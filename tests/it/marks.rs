@@ -16,7 +16,7 @@ const CHUNK: u8 = 6;
 /// Records these blocks of a device, each in a chunk of its own, and gives the sealed file.
 fn record(folder: &Path, device: &str, blocks: &[&[u8]]) -> PathBuf {
     let chunks: Vec<_> = blocks.iter().map(|block| vec![block.to_vec()]).collect();
-    tests::recorded::record(folder, device, Compression::None, &chunks)
+    blocksd_tests::recorded::record(folder, device, Compression::None, &chunks)
 }
 
 fn wrong(path: &Path) -> Vec<String> {

@@ -6,9 +6,9 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::path::Path;
 
+use blocksd_tests::process::{Server, connect, run};
+use blocksd_tests::scrape::{self, samples};
 use tempfile::TempDir;
-use tests::process::{Server, connect, run};
-use tests::scrape::{self, samples};
 
 /// A name, what kind of metric it is, and its label with all values.
 type Metric = (String, String, Vec<String>);
@@ -97,7 +97,7 @@ fn metrics_of_a_recording_count_what_is_on_the_disk() {
     server.connect().write_all(b"\0\0\0\x02hi\0\0\0\0").unwrap();
     server.wait_for("close", 1);
     let synced = |page: &str| samples(page)["blocksd_record_blocks_synced_total"] > 0.0;
-    let until = std::time::Instant::now() + tests::process::DEADLINE;
+    let until = std::time::Instant::now() + blocksd_tests::process::DEADLINE;
     let page = loop {
         let page = scrape::get(addr, "/metrics").body;
         if synced(&page) || until < std::time::Instant::now() {

@@ -1,13 +1,13 @@
 //! The mistakes that were found in other framing libraries, one test each: none of them is made here.
 
+use blocksd_tests::cuts;
+use blocksd_tests::drive::{Collector, Mode, read, read_async, scan, scan_all};
+use blocksd_tests::link::Source;
+use blocksd_tests::samples::Event;
 use framing_core::{
     AnyFraming, Blocks, Cobs, Decode, Delimited, Fault, Framing, Length, Limits, Netstring,
     OctetCounted, Part, Received, Step, U8, Varint, blocking,
 };
-use tests::cuts;
-use tests::drive::{Collector, Mode, read, read_async, scan, scan_all};
-use tests::link::Source;
-use tests::samples::Event;
 
 /// tokio-util's `LengthDelimitedCodec` under a limit of 16: an error without end, and "ok" never comes.
 #[test]

@@ -1,13 +1,13 @@
 //! Whole messages and pieces asked for in turn, of one reader.
 
+use blocksd_tests::drive::{Collector, Mode, scan};
+use blocksd_tests::link::{Source, Upset};
+use blocksd_tests::samples::{Event, Sample, all, sendable};
+use blocksd_tests::{concrete, cuts};
 use framing_core::{
     AnyFraming, Decode, Fault, Framing, Limits, ReceiveError, Received, Step, blocking,
 };
 use proptest::prelude::*;
-use tests::drive::{Collector, Mode, scan};
-use tests::link::{Source, Upset};
-use tests::samples::{Event, Sample, all, sendable};
-use tests::{concrete, cuts};
 
 #[test]
 fn a_whole_receive_after_a_piece_skips_the_rest_of_that_message() {

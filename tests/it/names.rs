@@ -1,11 +1,11 @@
 //! What framings are called, and what faults, refusals and errors say.
 
+use blocksd_tests::link::Broken;
+use blocksd_tests::samples::all;
 use embedded_io::{Error as _, ErrorKind};
 use framing_core::{
     AnyFraming, Delimited, Fault, Part, ReceiveError, Refusal, SendError, SpecError,
 };
-use tests::link::Broken;
-use tests::samples::all;
 
 #[test]
 fn a_framing_is_shown_by_the_name_that_it_is_read_from() {

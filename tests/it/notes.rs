@@ -6,24 +6,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use blocksd::engine::batch::{Batch, Item};
+use blocksd::engine::counters::FaultKind;
+use blocksd::engine::event::{Event, Peer, Position, Reason, Source, Suppressed, What};
+use blocksd::engine::pool::Span;
+use blocksd::error::Failure;
+use blocksd::payload::Decoder;
+use blocksd::recorded::from_log::{Audience, Player};
+use blocksd::recorded::note::{Note, VERSION, VERSION_KEY};
+use blocksd::recorded::to_log::EventWriter;
 use blocksd_recording::read::lost::Lost;
 use blocksd_recording::read::messages::{Message, Reader, Visitor, Wanted};
 use blocksd_recording::write::log::Log;
 use blocksd_recording::write::storage::Directory;
+use blocksd_tests::recorded::sealed;
 use framing_core::{AnyFraming, Blocks, Fault, Part};
-use host_daemon::engine::batch::{Batch, Item};
-use host_daemon::engine::counters::FaultKind;
-use host_daemon::engine::event::{Event, Peer, Position, Reason, Source, Suppressed, What};
-use host_daemon::engine::pool::Span;
-use host_daemon::error::Failure;
-use host_daemon::payload::Decoder;
-use host_daemon::recorded::from_log::{Audience, Player};
-use host_daemon::recorded::note::{Note, VERSION, VERSION_KEY};
-use host_daemon::recorded::to_log::EventWriter;
 use mcap::MessageStream;
 use proptest::prelude::*;
 use tempfile::TempDir;
-use tests::recorded::sealed;
 
 use crate::recording::{SETTINGS, common};
 

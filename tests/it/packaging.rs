@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use blocksd_tests::notify::Manager;
+use blocksd_tests::process::{Process, Server, run};
 use tempfile::TempDir;
-use tests::notify::Manager;
-use tests::process::{Process, Server, run};
 
 /// All commands, as `blocksd --help` names them.
 fn commands() -> Vec<String> {

@@ -5,16 +5,16 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use allocation_counter::measure;
+use blocksd::engine::batch::Batch;
+use blocksd::engine::counters::Counters;
+use blocksd::engine::event::{Event, Position, Source, What};
+use blocksd::engine::pool::Span;
+use blocksd::output::{Format, Hex, Json, Out, Text};
+use blocksd::payload::{Decoder, Decoding};
+use blocksd_tests::elf::elf;
+use blocksd_tests::hostile::{self, Chance, FORMATS};
 use framing_core::{AnyFraming, Blocks};
-use host_daemon::engine::batch::Batch;
-use host_daemon::engine::counters::Counters;
-use host_daemon::engine::event::{Event, Position, Source, What};
-use host_daemon::engine::pool::Span;
-use host_daemon::output::{Format, Hex, Json, Out, Text};
-use host_daemon::payload::{Decoder, Decoding};
 use serde_json::{Value, json};
-use tests::elf::elf;
-use tests::hostile::{self, Chance, FORMATS};
 
 /// The bounds in docs/decoding.md: memory for a message of `len` bytes, and the length of its line.
 const fn memory_max(len: usize) -> usize {

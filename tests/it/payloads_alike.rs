@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use blocksd::payload::{Decoder, Decoding, Meaning, Stop, Style};
+use blocksd_tests::elf::elf;
+use blocksd_tests::hostile::{self, Chance};
 use ciborium::Value as Cbor;
-use host_daemon::payload::{Decoder, Decoding, Meaning, Stop, Style};
 use serde_json::{Map, Value};
-use tests::elf::elf;
-use tests::hostile::{self, Chance};
 
 /// The text of a value; none if it is undecodable.
 fn written(decoding: &Decoding, style: Style, bytes: &[u8]) -> Option<String> {

@@ -2,13 +2,13 @@
 
 use std::io::Write;
 
+use blocksd_tests::board::image;
+use blocksd_tests::elf::{BUILD, elf};
+use blocksd_tests::hostile::{self, Chance, FORMATS};
+use blocksd_tests::process::{Ended, Server, blocksd, connect, finish};
+use blocksd_tests::recording::{BEGIN, File, name, put};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use serde_json::{Value, json};
-use tests::board::image;
-use tests::elf::{BUILD, elf};
-use tests::hostile::{self, Chance, FORMATS};
-use tests::process::{Ended, Server, blocksd, connect, finish};
-use tests::recording::{BEGIN, File, name, put};
 
 /// A map as the key of a map, nested: output that doubled at each level.
 fn nested_keys() -> Vec<u8> {
@@ -110,7 +110,7 @@ fn a_daemon_that_was_sent_them_serves_on_in_little_memory_and_they_are_read_back
         "peer",
     ];
     let mut server = Server::start(&listen.chain(record).collect::<Vec<_>>());
-    let ports = tests::board::ports(&server);
+    let ports = blocksd_tests::board::ports(&server);
     let address = index_of(&elf_file, "address {=[u8; 4]}");
     let good: [&[u8]; 3] = [
         b"\xa1\x61a\x01",

@@ -11,8 +11,8 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
+use blocksd_tests::process::{Process, Server, brief};
 use serde_json::Value;
-use tests::process::{Process, Server, brief};
 
 /// Messages that a peer sends.
 const MESSAGES: usize = 3;

@@ -9,11 +9,11 @@ use blocksd_recording::check::repair::repair_dir;
 use blocksd_recording::check::verify::verify;
 use blocksd_recording::read::window::WindowedFile;
 use blocksd_recording::write::segment::Compression;
+use blocksd_tests::disk::Chance;
+use blocksd_tests::recorded::{planted, record};
 use mcap::MessageStream;
 use mcap::read::Options;
 use tempfile::TempDir;
-use tests::disk::Chance;
-use tests::recorded::{planted, record};
 
 pub(crate) const COMPRESSIONS: [Compression; 3] =
     [Compression::None, Compression::Lz4, Compression::Zstd];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use blocksd::recorded::to_log::EventWriter;
 use blocksd_recording::check::recover::check;
 use blocksd_recording::check::repair::repair_dir;
 use blocksd_recording::format::filename::{self, State};
@@ -13,10 +14,9 @@ use blocksd_recording::write::retention::Retention;
 use blocksd_recording::write::retry::LogContext;
 use blocksd_recording::write::segment::Compression;
 use blocksd_recording::write::stats::Stats;
-use host_daemon::recorded::to_log::EventWriter;
+use blocksd_tests::disk::{Chance, End, Fault, Simulated};
+use blocksd_tests::recorded::{assert_kept, event, planted, read_back, source};
 use tempfile::TempDir;
-use tests::disk::{Chance, End, Fault, Simulated};
-use tests::recorded::{assert_kept, event, planted, read_back, source};
 
 /// Moments that are tried of each kind, unless `BLOCKSD_TEST_MOMENTS` says otherwise.
 const MOMENTS: usize = 150;

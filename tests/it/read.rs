@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use blocksd_tests::process::{Ended, Process, Server, blocksd, run};
+use blocksd_tests::recording::{BEGIN, File, STEP, Sample, name, put};
 use serde_json::{Value, json};
-use tests::process::{Ended, Process, Server, blocksd, run};
-use tests::recording::{BEGIN, File, STEP, Sample, name, put};
 
 /// Runs a command on a path.
 fn on(command: &str, path: &Path, more: &[&str]) -> Ended {
@@ -296,7 +296,7 @@ fn an_open_recording_is_followed_through_rotation() {
         let begin = std::time::Instant::now();
         while follower.printed() < len {
             assert!(
-                begin.elapsed() < tests::process::DEADLINE,
+                begin.elapsed() < blocksd_tests::process::DEADLINE,
                 "{} bytes",
                 follower.printed()
             );

@@ -9,20 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use blocksd::recorded::to_log::EventWriter;
 use blocksd_recording::format::filename;
 use blocksd_recording::write::log::{Log, LogOptions};
 use blocksd_recording::write::retention::Retention;
 use blocksd_recording::write::retry::LogContext;
 use blocksd_recording::write::segment::Compression;
 use blocksd_recording::write::storage::{Directory, Folder};
-use host_daemon::recorded::to_log::EventWriter;
+use blocksd_tests::process::{Process, Server, run};
+use blocksd_tests::recorded::{Sender, event, numbered, payload, prefixes, read_back, source};
+use blocksd_tests::scrape;
+use blocksd_tests::small_disk::SmallDisk;
 use mcap::MessageStream;
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::process::{Process, Server, run};
-use tests::recorded::{Sender, event, numbered, payload, prefixes, read_back, source};
-use tests::scrape;
-use tests::small_disk::SmallDisk;
 
 pub(crate) const SETTINGS: LogOptions = LogOptions {
     compression: Compression::None,
@@ -69,7 +69,7 @@ fn everything_is_kept_with_its_device_and_what_is_told_beside_it() {
         "127.0.0.1:0,framing=stream",
     ]);
     let send = |framing: &str, bytes: &[u8]| {
-        let mut stream = tests::process::connect(server.addr_of(framing));
+        let mut stream = blocksd_tests::process::connect(server.addr_of(framing));
         stream.write_all(bytes).unwrap();
     };
     send("blocks", b"\0\0\0\x03abc\0\0\0\x01\xff\0\0\0\0");

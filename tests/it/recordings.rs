@@ -10,9 +10,9 @@ use blocksd_recording::check::repair::repair_dir;
 use blocksd_recording::format::record::Raw;
 use blocksd_recording::read::scan::{Found, Lost, Scan};
 use blocksd_recording::read::summary::Summary;
+use blocksd_tests::recording::{File, Said, Sample, name, put};
 use mcap::Compression;
 use mcap::records::Record;
-use tests::recording::{File, Said, Sample, name, put};
 
 const COMPRESSIONS: [Option<Compression>; 3] =
     [None, Some(Compression::Lz4), Some(Compression::Zstd)];

@@ -1,15 +1,15 @@
 //! What cannot be sent is refused before a byte of it is written, and the writer goes on.
 
+use blocksd_tests::concrete;
+use blocksd_tests::drive::wire_of;
+use blocksd_tests::link::{Broken, Sink, Upset};
+use blocksd_tests::messages::{message, specs};
+use blocksd_tests::samples::Give;
 use framing_core::{
     AnyFraming, Blocks, Delimited, Framing, Length, Lines, Refusal, SendError, Sender, U8, U16,
     blocking, encode,
 };
 use proptest::prelude::*;
-use tests::concrete;
-use tests::drive::wire_of;
-use tests::link::{Broken, Sink, Upset};
-use tests::messages::{message, specs};
-use tests::samples::Give;
 
 #[test]
 fn an_empty_message_is_refused_where_it_means_something_else() {

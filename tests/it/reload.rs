@@ -5,9 +5,9 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 
+use blocksd_tests::notify::Manager;
+use blocksd_tests::process::{DEADLINE, Process, Server, connect};
 use tempfile::TempDir;
-use tests::notify::Manager;
-use tests::process::{DEADLINE, Process, Server, connect};
 
 /// A daemon with a config file that changes.
 struct Daemon {
@@ -35,7 +35,7 @@ impl Daemon {
         let file = folder.path().join("blocksd.toml");
         fs::write(&file, config).unwrap();
         let args = ["--config", file.to_str().unwrap()];
-        let mut command = tests::process::blocksd(&["serve", "--output", "json"]);
+        let mut command = blocksd_tests::process::blocksd(&["serve", "--output", "json"]);
         command.args(args);
         prepare(&mut command, folder.path());
         // As many as `Server` counts here.
@@ -268,7 +268,7 @@ fn the_environment_goes_before_the_level_in_the_file() {
     let mut daemon = Daemon::with(config, |command, _| {
         command.env(
             "RUST_LOG",
-            "host_daemon::reload=info,host_daemon::service::log=warn,error",
+            "blocksd::reload=info,blocksd::service::log=warn,error",
         );
     });
     // At every reload until both agree.

@@ -8,10 +8,10 @@ use std::time::Instant;
 use blocksd_recording::check::recover::check;
 use blocksd_recording::check::repair::repair_dir;
 use blocksd_recording::write::segment::Compression;
+use blocksd_tests::process::{DEADLINE, Ended, Server, run};
+use blocksd_tests::recorded::{payload, planted, record};
+use blocksd_tests::recording::{Sample, name, put};
 use tempfile::TempDir;
-use tests::process::{DEADLINE, Ended, Server, run};
-use tests::recorded::{payload, planted, record};
-use tests::recording::{Sample, name, put};
 
 fn on(command: &str, path: &Path, args: &[&str]) -> Ended {
     run(&[&[command, path.to_str().unwrap()], args].concat(), b"")

@@ -5,11 +5,11 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::thread;
 
+use blocksd_tests::process::{Server, run};
+use blocksd_tests::recording::{BEGIN, File, STEP, put};
 use serde_json::Value;
-use tests::process::{Server, run};
-use tests::recording::{BEGIN, File, STEP, put};
 
-fn replay(path: &Path, to: &str, more: &[&str]) -> tests::process::Ended {
+fn replay(path: &Path, to: &str, more: &[&str]) -> blocksd_tests::process::Ended {
     let mut args = vec!["replay", path.to_str().unwrap(), "--to", to];
     args.extend(more);
     run(&args, b"")

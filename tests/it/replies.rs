@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::Duration;
 
+use blocksd_tests::process::{Process, Server, wait_until};
 use tempfile::TempDir;
-use tests::process::{Process, Server, wait_until};
 
 use crate::admission::closed;
 

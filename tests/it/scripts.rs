@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
 
-use tests::process::{DEADLINE, Process, blocksd, connect, finish, python, run};
+use blocksd_tests::process::{DEADLINE, Process, blocksd, connect, finish, python, run};
 
 use crate::send::closed_port;
 

@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::process::Command;
 
+use blocksd_tests::framings::FRAMINGS;
+use blocksd_tests::process::{DEADLINE, Process, Server, blocksd, finish, python, run};
 use socket2::{Domain, Socket, Type};
-use tests::framings::FRAMINGS;
-use tests::process::{DEADLINE, Process, Server, blocksd, finish, python, run};
 
 use crate::serve::{SERIES, lines, messages, serve_every_framing, told};
 

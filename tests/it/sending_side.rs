@@ -4,11 +4,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 
+use blocksd_tests::drive::wire_of;
+use blocksd_tests::framings::FRAMINGS;
+use blocksd_tests::process::{DEADLINE, Process, Server, blocksd, connect, python};
+use blocksd_tests::samples::Give;
 use serde_json::Value;
-use tests::drive::wire_of;
-use tests::framings::FRAMINGS;
-use tests::process::{DEADLINE, Process, Server, blocksd, connect, python};
-use tests::samples::Give;
 
 use crate::serve::SERIES;
 

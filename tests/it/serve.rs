@@ -6,11 +6,11 @@ use std::thread;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use blocksd_tests::framings::FRAMINGS;
+use blocksd_tests::process::{Server, brief, finish, python, run};
+use blocksd_tests::samples::{self, Event, Sample};
 use framing_core::{Fault, Part};
 use serde_json::Value;
-use tests::framings::FRAMINGS;
-use tests::process::{Server, brief, finish, python, run};
-use tests::samples::{self, Event, Sample};
 
 /// The three messages of the seed as a series of blocks.
 pub(crate) const SERIES: &[u8] = b"\0\0\0\x1eBeautiful is better than ugly.\

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use blocksd_tests::process::{DEADLINE, Process, Server, blocksd, finish, run, wait_until};
+use blocksd_tests::scrape;
+use blocksd_tests::skip::skipped;
+use blocksd_tests::small_disk::SmallDisk;
 use tempfile::TempDir;
-use tests::process::{DEADLINE, Process, Server, blocksd, finish, run, wait_until};
-use tests::scrape;
-use tests::skip::skipped;
-use tests::small_disk::SmallDisk;
 
 /// When a second signal ends the daemon at once: more than half a second after the daemon has seen the first.
 const LATER: Duration = Duration::from_millis(600);

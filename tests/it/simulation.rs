@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use tests::simulated::run;
+use blocksd_tests::simulated::run;
 
 /// Seeds, unless it is said otherwise.
 const SEEDS: u64 = 50;

@@ -4,9 +4,9 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 
+use blocksd_tests::process::{Server, run, wait_until};
+use blocksd_tests::scrape::sample;
 use serde_json::Value;
-use tests::process::{Server, run, wait_until};
-use tests::scrape::sample;
 
 use crate::budgets::{CONSTANT, Recorded, Recorder, localhost, visit, visits};
 

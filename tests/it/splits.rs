@@ -1,12 +1,12 @@
 //! However the bytes are cut, whoever reads them and into whatever buffer: the results are the same.
 
+use blocksd_tests::drive::{MODES, Mode, is_exact, read, read_async, scan, scan_all, wire_of};
+use blocksd_tests::link::{Source, Upset};
+use blocksd_tests::messages::{message, specs};
+use blocksd_tests::samples::{Event, Give, Sample, all, sendable};
+use blocksd_tests::sizes::buffer_min;
+use blocksd_tests::{concrete, cuts};
 use framing_core::{AnyFraming, Blocks, Framing, Limits, Netstring, Received, blocking};
-use tests::drive::{MODES, Mode, is_exact, read, read_async, scan, scan_all, wire_of};
-use tests::link::{Source, Upset};
-use tests::messages::{message, specs};
-use tests::samples::{Event, Give, Sample, all, sendable};
-use tests::sizes::buffer_min;
-use tests::{concrete, cuts};
 
 #[test]
 fn every_framing_has_samples_of_both_directions_and_each_its_own_name() {

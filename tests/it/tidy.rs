@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use blocksd_tests::process::run;
 use framing_core::AnyFraming;
-use tests::process::run;
 
 /// Lines that a file may have.
 const LINES_MAX: usize = 500;

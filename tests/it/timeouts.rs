@@ -4,7 +4,7 @@ use std::io::Write;
 use std::thread::sleep;
 use std::time::Duration;
 
-use tests::process::{Server, run};
+use blocksd_tests::process::{Server, run};
 
 /// Longer than every time-out here.
 const LONG: Duration = Duration::from_millis(2500);
@@ -130,7 +130,7 @@ fn a_stream_is_whole_as_it_comes() {
 fn a_device_that_the_daemon_holds_back_is_not_late() {
     // Nobody reads the output: the daemon reads no more, and the message stays unfinished.
     let args = ["--block-timeout", "2"];
-    let mut process = tests::process::Process::start_unread({
+    let mut process = blocksd_tests::process::Process::start_unread({
         let mut command = Server::command(&args);
         command.stdout(std::process::Stdio::piped());
         command

@@ -1,13 +1,13 @@
 //! Transports that fail, deliver or take little, say `Ok(0)`, or lie: at every call, in both directions.
 
+use blocksd_tests::drive::{AnyReader, Collector, MODES, Mode, patience, wire_of};
+use blocksd_tests::link::{Broken, Sink, Source, Upset, run};
+use blocksd_tests::messages::{message, parts, specs};
+use blocksd_tests::samples::{Event, Give, Sample, all};
+use blocksd_tests::{concrete, cuts, reference};
 use framing_core::{
     AnyFraming, Fault, Framing, Limits, ReceiveError, Received, SendError, blocking, nonblocking,
 };
-use tests::drive::{AnyReader, Collector, MODES, Mode, patience, wire_of};
-use tests::link::{Broken, Sink, Source, Upset, run};
-use tests::messages::{message, parts, specs};
-use tests::samples::{Event, Give, Sample, all};
-use tests::{concrete, cuts, reference};
 
 #[test]
 fn a_read_that_fails_is_told_once_and_the_next_call_goes_on() {

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use blocksd_tests::process::{blocksd, finish};
+use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
-use tests::process::{blocksd, finish};
-use tests::skip::skipped;
 
 /// What is there before the start (a shell script), the configuration, and the exit code of both.
 const CASES: &[(&str, &str, i32)] = &[

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use blocksd_recording::check::verify::{Verified, verify};
 use blocksd_recording::read::window::WindowedFile;
+use blocksd_tests::recording::{BEGIN, File, Sample, put};
 use mcap::Compression;
-use tests::recording::{BEGIN, File, Sample, put};
 
 fn check(path: &Path) -> (Verified, Vec<String>) {
     let mut wrong = Vec::new();

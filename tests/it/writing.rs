@@ -2,16 +2,16 @@
 
 use core::convert::Infallible;
 
+use blocksd_tests::drive::{Mode, give, is_exact, read, wire_of};
+use blocksd_tests::link::{Sink, Source};
+use blocksd_tests::messages::{message, parts, specs};
+use blocksd_tests::samples::{Event, Give, sendable};
+use blocksd_tests::sizes::{buffer_len, wire_len};
+use blocksd_tests::{concrete, cuts};
 use framing_core::{
     AnyFraming, Blocks, Cobs, Fault, Framing, Length, Netstring, Payload, ReceiveError, Received,
     Refusal, U16, blocking, encode,
 };
-use tests::drive::{Mode, give, is_exact, read, wire_of};
-use tests::link::{Sink, Source};
-use tests::messages::{message, parts, specs};
-use tests::samples::{Event, Give, sendable};
-use tests::sizes::{buffer_len, wire_len};
-use tests::{concrete, cuts};
 
 #[test]
 fn the_wire_is_the_one_of_the_samples() {

@@ -112,7 +112,7 @@ fn newest(folder: &Path) -> PathBuf {
 fn build() -> Result<PathBuf, String> {
     let mut command = Command::new(env!("CARGO"));
     command
-        .args(["build", "--package", "host-daemon", "--bin", "blocksd"])
+        .args(["build", "--package", "blocksd", "--bin", "blocksd"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(env!("CARGO_MANIFEST_DIR"));
     if !cfg!(debug_assertions) {

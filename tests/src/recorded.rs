@@ -9,6 +9,11 @@ use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use blocksd::engine::batch::{Batch, StopAt, WholeBlocks};
+use blocksd::engine::event::{Event, Position, Source, What};
+use blocksd::engine::pool::Buffer;
+use blocksd::payload::Decoder;
+use blocksd::recorded::to_log::EventWriter;
 use blocksd_recording::format::filename;
 use blocksd_recording::write::log::{Log, LogOptions};
 use blocksd_recording::write::retention::Retention;
@@ -16,11 +21,6 @@ use blocksd_recording::write::retry::LogContext;
 use blocksd_recording::write::segment::Compression;
 use blocksd_recording::write::storage::Directory;
 use framing_core::{AnyFraming, Blocks, Framing, Limits};
-use host_daemon::engine::batch::{Batch, StopAt, WholeBlocks};
-use host_daemon::engine::event::{Event, Position, Source, What};
-use host_daemon::engine::pool::Buffer;
-use host_daemon::payload::Decoder;
-use host_daemon::recorded::to_log::EventWriter;
 use mcap::MessageStream;
 use mcap::read::Options;
 

@@ -9,9 +9,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use blocksd::engine::connection::Shared;
+use blocksd::engine::event::Reason;
 use firmware_example::Report;
-use host_daemon::engine::connection::Shared;
-use host_daemon::engine::event::Reason;
 use tokio_util::sync::CancellationToken;
 use turmoil::{Builder, Sim};
 

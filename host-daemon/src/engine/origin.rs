@@ -8,7 +8,7 @@ use crate::engine::event::Peer;
 /// One party that limits treat as one, however many addresses and ports it uses.
 ///
 /// ```
-/// use host_daemon::engine::origin::Origin;
+/// use blocksd::engine::origin::Origin;
 ///
 /// // A host can take any address of its IPv6 /64 network.
 /// assert_eq!(Origin::of_device("[2001:db8::1]:9"), Origin::of_device("2001:db8::ffff:1"));

@@ -24,7 +24,7 @@ pub const VERSION_KEY: &str = "version";
 /// An event besides payload.
 ///
 /// ```
-/// use host_daemon::recorded::note::Note;
+/// use blocksd::recorded::note::Note;
 ///
 /// let json = r#"{"event":"end","conn":3,"device":"imu","time":"2026-11-27T12:00:00.000000000Z","blocks":7}"#;
 /// let note: Note = serde_json::from_str(json).unwrap();

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use mcap::sans_io::summary_reader::{SummaryReadEvent, SummaryReader};
 
-use tests::programs::Program;
+use blocksd_tests::programs::Program;
 
 use crate::frames::Wire;
 use crate::peer::Reading;

@@ -4,9 +4,9 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use tests::process::{Process, Server, finish};
-use tests::programs::Program;
-use tests::skip::skipped;
+use blocksd_tests::process::{Process, Server, finish};
+use blocksd_tests::programs::Program;
+use blocksd_tests::skip::skipped;
 
 use super::{Daemon, MESSAGES, messages};
 

@@ -8,10 +8,10 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use blocksd_tests::process::{DEADLINE, Process, blocksd};
+use blocksd_tests::programs::Program;
+use blocksd_tests::skip::skipped;
 use socket2::{Domain, Socket, Type};
-use tests::process::{DEADLINE, Process, blocksd};
-use tests::programs::Program;
-use tests::skip::skipped;
 
 use super::{Daemon, documented, messages, replace, send_lines};
 

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use tests::process::Process;
-use tests::programs::Program;
+use blocksd_tests::process::Process;
+use blocksd_tests::programs::Program;
 
 use super::{Daemon, count, documented, messages, replace};
 use crate::listeners::Plug;

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tests::process::{DEADLINE, Process};
-use tests::programs::Program;
+use blocksd_tests::process::{DEADLINE, Process};
+use blocksd_tests::programs::Program;
 
 use super::{Daemon, documented, messages, replace};
 

@@ -1,7 +1,7 @@
 //! Programs of the command line, and a sender that connects again at EOF.
 
-use tests::process::python;
-use tests::programs::Program;
+use blocksd_tests::process::python;
+use blocksd_tests::programs::Program;
 
 use super::{Daemon, send_lines};
 

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use blocksd::engine::event::Reason;
 use firmware_example::Report;
-use host_daemon::engine::event::Reason;
 use serde_json::json;
 
 use super::{Outcome, Told, World, known};

@@ -17,7 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 ///
 /// # Examples
 /// ```
-/// use host_daemon::engine::listen::transport::Transport;
+/// use blocksd::engine::listen::transport::Transport;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> std::io::Result<()> {
