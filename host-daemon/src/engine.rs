@@ -7,6 +7,8 @@ pub mod counters;
 pub mod event;
 pub mod limit;
 pub mod listen;
+pub mod metric_writer;
+pub mod metrics;
 pub mod moment;
 pub mod origin;
 pub mod peer_log;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,24 +18,29 @@ use blocksd::engine::connection::{Policy, Shared};
 use blocksd::engine::counters::Counters;
 use blocksd::engine::event::Event;
 use blocksd::engine::listen::listener::{Binder, Listener, Sockets};
+use blocksd::engine::listen::resolve::resolve;
+use blocksd::engine::metrics::EngineMetrics;
 use blocksd::engine::permit::Connections;
 use blocksd::engine::pool::Pool;
-use blocksd::engine::sink::fanout::Sinks;
+use blocksd::engine::sink::fanout::{Sinks, Waiting};
 use blocksd::engine::sink::lossy;
 use blocksd::error::Failure;
 use blocksd::http::health::{Health, Phase};
-use blocksd::http::metrics::Sources;
-use blocksd::http::server;
+use blocksd::http::metrics;
+use blocksd::http::server::Server;
 use blocksd::output::{Events, Hex, Json, QUEUE_LEN, Text};
 use blocksd::reload::{Live, Reloader};
+use blocksd::service::log::metrics::LogMetrics;
 use blocksd::service::log::{self, tell};
 use blocksd::service::{rlimit, signals, systemd};
 use blocksd::sinks::recording::{self, Recording, Unrecorded};
+use blocksd::sinks::recording_metrics::RecordingMetrics;
 use blocksd::{config, output};
 use blocksd_recording::lock::Lock;
 use blocksd_recording::write::retention::Retention;
 use blocksd_recording::write::stats::Stats;
 use clap::error::ErrorKind;
+use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -139,10 +144,10 @@ async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result
         listeners,
         live,
         recording,
-        sources,
+        engine,
         health,
     } = started;
-    let (counters, pool) = (sources.counters(), sources.pool());
+    let counters = Arc::clone(&engine.counters);
     let mut patient = None;
     let recording = recording.map(|(recording, events)| {
         patient = Some(events);
@@ -163,14 +168,15 @@ async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result
         output = Some(start_output(arguments.output, events, &counters, &stop));
     }
     let shared = Arc::new(Shared {
-        pool,
+        pool: engine.pool,
         counters: Arc::clone(&counters),
         sinks: Sinks::new(patient, latest),
-        connections: sources.connections(),
-        spools: sources.spools(),
+        connections: engine.connections,
+        spools: engine.spools,
         stop: stop.clone(),
     });
-    sources.attach(&shared);
+    // Set once.
+    let _ = engine.shared.set(Arc::downgrade(&shared));
     let admission = Admission {
         device_by: arguments.device_by,
         once: arguments.once,
@@ -204,8 +210,48 @@ struct Started {
     listeners: Vec<Listener>,
     live: Live,
     recording: Option<(Recording, mpsc::Sender<Event>)>,
-    sources: Arc<Sources>,
+    engine: Parts,
     health: Arc<Health>,
+}
+
+/// The parts of the engine that the metrics read.
+struct Parts {
+    counters: Arc<Counters>,
+    pool: Arc<Pool>,
+    connections: Arc<Connections>,
+    spools: Arc<Spools>,
+    /// Set when the sinks are there. Weak: a sink ends when its last sender is dropped.
+    shared: Arc<OnceLock<Weak<Shared>>>,
+}
+
+impl Parts {
+    /// The metrics of the engine, the recording and the log.
+    fn registry(&self, stats: Option<Arc<Stats>>) -> Registry {
+        let is_recorded = stats.is_some();
+        let shared = Arc::clone(&self.shared);
+        let queues = move || {
+            let shared = shared.get().and_then(Weak::upgrade);
+            let waiting = shared.map(|shared| shared.sinks.waiting());
+            let Waiting { patient, latest } = waiting.unwrap_or_default();
+            let (recording, output) = if is_recorded {
+                (patient, latest)
+            } else {
+                (0, patient)
+            };
+            vec![("recording", recording), ("output", output)]
+        };
+        metrics::registry(vec![
+            Box::new(EngineMetrics {
+                counters: Arc::clone(&self.counters),
+                pool: Arc::clone(&self.pool),
+                connections: Arc::clone(&self.connections),
+                spools: Arc::clone(&self.spools),
+                queues: Box::new(queues),
+            }),
+            Box::new(RecordingMetrics::new(stats)),
+            Box::new(LogMetrics),
+        ])
+    }
 }
 
 /// Opens everything. What may take long, such as a repair or a resolver, runs on its own thread, so that a signal
@@ -217,20 +263,22 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
     };
     let folder = arguments.record.record.clone();
     let stats = folder.is_some().then(Arc::<Stats>::default);
-    let health = Arc::new(Health::new(stop.clone(), stats.clone()));
+    let refusal = stats.clone();
+    let health = Arc::new(Health::new(stop.clone(), move || {
+        refusal.as_ref().and_then(|stats| stats.refusal())
+    }));
     let bounds = arguments.bounds(plan.iter().map(|(_, policy)| policy));
     let connections = Connections::new(bounds);
-    let sources = Arc::new(Sources::new(
-        Arc::default(),
-        Pool::new(),
-        Arc::clone(&connections),
-        Spools::new(arguments.reply_max_bytes, arguments.reply_max_total_bytes),
-        Arc::clone(&health),
-        stats.clone(),
-    ));
+    let engine = Parts {
+        counters: Arc::default(),
+        pool: Pool::new(),
+        connections: Arc::clone(&connections),
+        spools: Spools::new(arguments.reply_max_bytes, arguments.reply_max_total_bytes),
+        shared: Arc::default(),
+    };
     if let Some(address) = &arguments.metrics {
         let server = bind_metrics(address).await?;
-        tokio::spawn(server.run(Arc::clone(&sources)));
+        tokio::spawn(server.run(engine.registry(stats.clone()), Arc::clone(&health)));
     }
     let retention = stats
         .as_ref()
@@ -260,7 +308,7 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
         listeners,
         live,
         recording,
-        sources,
+        engine,
         health,
     })
 }
@@ -299,13 +347,16 @@ fn listen(plan: Plan, sockets: Sockets) -> Result<Listening, Failure> {
 
 type Listening = (Vec<Listener>, Vec<(String, watch::Sender<Arc<Policy>>)>);
 
-async fn bind_metrics(address: &str) -> Result<server::Server, Failure> {
-    let failure = |error| Failure::Listen {
-        address: address.to_owned(),
+async fn bind_metrics(address: &str) -> Result<Server, Failure> {
+    let name = address.to_owned();
+    let failure = move |error| Failure::Listen {
+        address: name.clone(),
         error,
     };
-    let server = server::Server::bind(address).await.map_err(failure)?;
-    let address = server.address().map_err(failure)?;
+    let (host, failed) = (address.to_owned(), failure.clone());
+    let addresses = aside(move || resolve(&host).map_err(failed)).await?;
+    let server = Server::bind(&addresses).await.map_err(&failure)?;
+    let address = server.address().map_err(&failure)?;
     tell(format_args!("metrics on {address}"));
     Ok(server)
 }

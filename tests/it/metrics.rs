@@ -1,17 +1,15 @@
 //! The metrics: what they count, that the document names them all, and that their server is bounded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::path::Path;
+use std::process::Stdio;
 
-use blocksd_tests::process::{Server, connect, run};
-use blocksd_tests::scrape::{self, samples};
+use blocksd_tests::process::{Process, Server, connect, run, wait_until};
+use blocksd_tests::scrape::{self, Metric, samples};
 use tempfile::TempDir;
-
-/// A name, what kind of metric it is, and its label with all values.
-type Metric = (String, String, Vec<String>);
 
 #[test]
 fn the_document_names_every_metric_and_no_other() {
@@ -19,7 +17,7 @@ fn the_document_names_every_metric_and_no_other() {
     let record = folder.path().to_str().unwrap();
     let server = Server::start(&["--metrics", "127.0.0.1:0", "--record", record]);
     let page = scrape::get(scrape::addr(&server), "/metrics").body;
-    assert_eq!(documented(), exposed(&page));
+    assert_eq!(documented(), scrape::metrics(&page));
     server.stop();
 }
 
@@ -58,7 +56,7 @@ fn metrics_count_what_happened() {
         ("blocksd_blocks_total", 4.0),
         ("blocksd_payload_bytes_total", 7.0),
         ("blocksd_series_total", 1.0),
-        ("blocksd_series_torn_total", 1.0),
+        ("blocksd_series_incomplete_total", 1.0),
         ("blocksd_faults_total{fault=\"too_long\"}", 1.0),
         ("blocksd_faults_total{fault=\"truncated\"}", 1.0),
         ("blocksd_faults_total{fault=\"bad_length\"}", 0.0),
@@ -71,8 +69,8 @@ fn metrics_count_what_happened() {
             1.0,
         ),
         ("blocksd_queue_events{queue=\"output\"}", 0.0),
-        ("blocksd_log_lost_lines_total", 0.0),
-        ("blocksd_record_blocks_written_total", 0.0),
+        ("blocksd_log_dropped_lines_total", 0.0),
+        ("blocksd_record_messages_written_total", 0.0),
         ("blocksd_record_sync_seconds_count", 0.0),
     ] {
         assert_eq!(samples.get(name), Some(&value), "{name} in {page}");
@@ -96,7 +94,7 @@ fn metrics_of_a_recording_count_what_is_on_the_disk() {
     let addr = scrape::addr(&server);
     server.connect().write_all(b"\0\0\0\x02hi\0\0\0\0").unwrap();
     server.wait_for("close", 1);
-    let synced = |page: &str| samples(page)["blocksd_record_blocks_synced_total"] > 0.0;
+    let synced = |page: &str| samples(page)["blocksd_record_messages_synced_total"] > 0.0;
     let until = std::time::Instant::now() + blocksd_tests::process::DEADLINE;
     let page = loop {
         let page = scrape::get(addr, "/metrics").body;
@@ -105,9 +103,12 @@ fn metrics_of_a_recording_count_what_is_on_the_disk() {
         }
     };
     let samples = samples(&page);
-    assert_eq!(samples["blocksd_record_blocks_synced_total"], 1.0, "{page}");
     assert_eq!(
-        samples["blocksd_record_blocks_written_total"], 1.0,
+        samples["blocksd_record_messages_synced_total"], 1.0,
+        "{page}"
+    );
+    assert_eq!(
+        samples["blocksd_record_messages_written_total"], 1.0,
         "{page}"
     );
     assert!(samples["blocksd_record_bytes_synced_total"] > 2.0, "{page}");
@@ -124,6 +125,30 @@ fn metrics_of_a_recording_count_what_is_on_the_disk() {
         "{page}"
     );
     server.stop();
+}
+
+#[test]
+fn queues_are_counted_by_the_names_of_their_sinks() {
+    let folder = TempDir::new().unwrap();
+    let record = ["--record", folder.path().to_str().unwrap()];
+    for record in [&record[..], &[]] {
+        let args = [&["--metrics", "127.0.0.1:0"], record].concat();
+        let mut command = Server::command(&args);
+        command.stdout(Stdio::piped());
+        let server = Server::of(Process::start_unread(command), &args);
+        let mut device = server.connect();
+        let messages = b"\0\0\0\x08messages".repeat(1_000);
+        // Nobody reads the output. The recording, if there is one, keeps up.
+        wait_until("events wait for the output", || {
+            device.write_all(&messages).unwrap();
+            scrape::sample(&server, "blocksd_queue_events{queue=\"output\"}") > 0.0
+        });
+        scrape::wait_for(
+            &server,
+            "blocksd_queue_events{queue=\"recording\"}",
+            |count| count == 0.0,
+        );
+    }
 }
 
 #[test]
@@ -190,55 +215,13 @@ fn documented() -> BTreeSet<Metric> {
     };
     rows.map(|row| {
         let cells: Vec<_> = row.trim_matches('|').split(" |").collect();
-        (
-            words(cells[0])[0].clone(),
-            cells[1].trim().to_owned(),
-            sorted(words(cells[2])),
-        )
+        let mut label = words(cells[2]).into_iter();
+        Metric {
+            name: words(cells[0])[0].clone(),
+            kind: cells[1].trim().to_owned(),
+            label: label.next(),
+            values: label.collect(),
+        }
     })
     .collect()
-}
-
-/// The same of a page: the names are those of the samples, as a rule would write them.
-fn exposed(page: &str) -> BTreeSet<Metric> {
-    let kinds = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-    let mut found: BTreeMap<String, (String, Vec<String>)> = kinds
-        .map(|line| {
-            let (name, kind) = line.split_once(' ').unwrap();
-            let suffix = match kind {
-                "counter" => "_total",
-                _ => "",
-            };
-            (format!("{name}{suffix}"), (kind.to_owned(), Vec::new()))
-        })
-        .collect();
-    for name in samples(page).into_keys() {
-        let Some((name, label)) = name.split_once('{') else {
-            continue;
-        };
-        let (label, value) = label.trim_end_matches('}').split_once('=').unwrap();
-        // The buckets of a histogram.
-        let Some((_, labels)) = found.get_mut(name) else {
-            assert_eq!(label, "le", "{name}");
-            continue;
-        };
-        if labels.is_empty() {
-            labels.push(label.to_owned());
-        }
-        if label != "version" {
-            labels.push(value.trim_matches('"').to_owned());
-        }
-    }
-    let found = found.into_iter();
-    found
-        .map(|(name, (kind, labels))| (name, kind, sorted(labels)))
-        .collect()
-}
-
-/// A label, and its values in one order.
-fn sorted(mut labels: Vec<String>) -> Vec<String> {
-    if let Some((_, values)) = labels.split_first_mut() {
-        values.sort();
-    }
-    labels
 }

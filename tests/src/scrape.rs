@@ -1,6 +1,6 @@
 //! What a daemon says at its metrics address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 
@@ -71,4 +71,52 @@ pub fn samples(page: &str) -> BTreeMap<String, f64> {
             (name.to_owned(), value.parse().expect(line))
         })
         .collect()
+}
+
+/// A metric with the values of its label.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Metric {
+    /// The name of its samples, as an alert rule has it.
+    pub name: String,
+    /// Its type, such as `counter`.
+    pub kind: String,
+    /// Its label, if it has one.
+    pub label: Option<String>,
+    /// All values of the label, without those that change with each version.
+    pub values: BTreeSet<String>,
+}
+
+/// All metrics of a page.
+pub fn metrics(page: &str) -> BTreeSet<Metric> {
+    let kinds = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let named = kinds.map(|line| {
+        let (name, kind) = line.split_once(' ').expect(line);
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        let metric = Metric {
+            name: format!("{name}{suffix}"),
+            kind: kind.to_owned(),
+            label: None,
+            values: BTreeSet::new(),
+        };
+        (metric.name.clone(), metric)
+    });
+    let mut found: BTreeMap<_, _> = named.collect();
+    for sample in samples(page).into_keys() {
+        let Some((name, label)) = sample.split_once('{') else {
+            continue;
+        };
+        let (label, value) = label.trim_end_matches('}').split_once('=').expect(label);
+        let Some(metric) = found.get_mut(name) else {
+            assert_eq!(
+                label, "le",
+                "only buckets of histograms have other names: {sample}"
+            );
+            continue;
+        };
+        metric.label = Some(label.to_owned());
+        if label != "version" {
+            metric.values.insert(value.trim_matches('"').to_owned());
+        }
+    }
+    found.into_values().collect()
 }

@@ -1,20 +1,19 @@
 //! Health of the daemon, served at `/healthz` and `/readyz`. Start with [`Health`].
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
-use blocksd_recording::write::stats::Stats;
-
-/// The state of one daemon, written by its start and its recording, read by the HTTP server.
-#[derive(Debug)]
+/// The state of one daemon: set during the start, read by the HTTP server.
 pub struct Health {
     phase: AtomicU8,
     stop: CancellationToken,
-    /// Of a daemon that records.
-    recording: Option<Arc<Stats>>,
+    refusal: Refusal,
 }
+
+/// Returns the error of the disk while it refuses the recording.
+type Refusal = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// How far the start has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +27,16 @@ pub enum Phase {
 }
 
 impl Health {
-    /// Of a daemon that starts, and may record.
+    /// The health of a daemon that starts. `refusal` returns the error of the disk while it refuses the recording.
     #[must_use]
-    pub const fn new(stop: CancellationToken, recording: Option<Arc<Stats>>) -> Self {
+    pub fn new(
+        stop: CancellationToken,
+        refusal: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
             stop,
-            recording,
+            refusal: Box::new(refusal),
         }
     }
 
@@ -48,8 +50,7 @@ impl Health {
         if self.stop.is_cancelled() {
             return Some("stopping".to_owned());
         }
-        let refusal = self.recording.as_ref().and_then(|stats| stats.refusal());
-        refusal.map(|refusal| format!("the disk refuses the recording: {refusal}"))
+        (self.refusal)().map(|refusal| format!("the disk refuses the recording: {refusal}"))
     }
 
     /// Why the daemon takes no messages, if so.
@@ -66,16 +67,28 @@ impl Health {
     }
 }
 
+impl fmt::Debug for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Health")
+            .field("phase", &self.phase)
+            .field("stop", &self.stop)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::sync::Arc;
+
+    use blocksd_recording::write::stats::Stats;
 
     use super::*;
 
     #[test]
     fn ready_is_after_the_repair_and_until_the_stop() {
         let stop = CancellationToken::new();
-        let health = Health::new(stop.clone(), None);
+        let health = Health::new(stop.clone(), || None);
         assert_eq!(health.not_ready().as_deref(), Some("starting"));
         health.enter(Phase::Repairing);
         assert_eq!(health.ill(), None);
@@ -91,7 +104,10 @@ mod tests {
     #[test]
     fn a_disk_that_refuses_is_a_reason_until_it_takes_what_waits() {
         let stats = Arc::<Stats>::default();
-        let health = Health::new(CancellationToken::new(), Some(Arc::clone(&stats)));
+        let health = {
+            let stats = Arc::clone(&stats);
+            Health::new(CancellationToken::new(), move || stats.refusal())
+        };
         health.enter(Phase::Ready);
         assert_eq!(health.ill(), None);
         stats.refused("write", &io::ErrorKind::StorageFull.into());

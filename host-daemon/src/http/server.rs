@@ -19,8 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
-use crate::engine::listen::resolve::resolve;
-use crate::http::metrics::Sources;
+use crate::http::health::Health;
 
 /// Connections at once; one more waits to be accepted.
 const CONNECTIONS: usize = 16;
@@ -41,15 +40,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on an address, such as `127.0.0.1:9106`.
+    /// Listens on the first of these addresses that can be bound.
     ///
     /// # Errors
-    /// Where the address is none, or is not free.
-    pub async fn bind(address: &str) -> io::Result<Self> {
-        let address = address.to_owned();
-        let resolved = tokio::task::spawn_blocking(move || resolve(&address)).await;
-        let resolved = resolved.map_err(io::Error::other)??;
-        let socket = TcpListener::bind(&*resolved).await?;
+    /// Returns the error of the last address if none can be bound.
+    pub async fn bind(addresses: &[SocketAddr]) -> io::Result<Self> {
+        let socket = TcpListener::bind(addresses).await?;
         Ok(Self { socket })
     }
 
@@ -61,17 +57,17 @@ impl Server {
         self.socket.local_addr()
     }
 
-    /// Answers as long as the runtime lives.
-    pub async fn run(self, sources: Arc<Sources>) {
-        let registry = Arc::new(crate::http::metrics::registry(Arc::clone(&sources)));
+    /// Answers until the runtime shuts down.
+    pub async fn run(self, registry: Registry, health: Arc<Health>) {
+        let registry = Arc::new(registry);
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         // The semaphore is never closed.
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             match self.socket.accept().await {
                 Ok((stream, _)) => {
-                    let (sources, registry) = (Arc::clone(&sources), Arc::clone(&registry));
+                    let (registry, health) = (Arc::clone(&registry), Arc::clone(&health));
                     tokio::spawn(async move {
-                        let answered = answer(stream, sources, registry);
+                        let answered = answer(stream, registry, health);
                         if tokio::time::timeout(TIMEOUT, answered).await.is_err() {
                             debug!("metrics: a connection took too long");
                         }
@@ -87,8 +83,8 @@ impl Server {
     }
 }
 
-async fn answer(stream: TcpStream, sources: Arc<Sources>, registry: Arc<Registry>) {
-    let service = service_fn(|request| respond(request, &sources, &registry));
+async fn answer(stream: TcpStream, registry: Arc<Registry>, health: Arc<Health>) {
+    let service = service_fn(|request| respond(request, &registry, &health));
     let served = http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(REQUEST_LEN)
@@ -100,8 +96,8 @@ async fn answer(stream: TcpStream, sources: Arc<Sources>, registry: Arc<Registry
 
 async fn respond(
     request: Request<Incoming>,
-    sources: &Sources,
     registry: &Arc<Registry>,
+    health: &Health,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET\n".into());
@@ -121,8 +117,8 @@ async fn respond(
                 _ => page(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, String::new()),
             }
         }
-        "/healthz" => health(sources.health.ill()),
-        "/readyz" => health(sources.health.not_ready()),
+        "/healthz" => report(health.ill()),
+        "/readyz" => report(health.not_ready()),
         _ => page(
             StatusCode::NOT_FOUND,
             PLAIN,
@@ -132,7 +128,7 @@ async fn respond(
 }
 
 /// `ok`, or the reason why not.
-fn health(reason: Option<String>) -> Response<Full<Bytes>> {
+fn report(reason: Option<String>) -> Response<Full<Bytes>> {
     match reason {
         None => page(StatusCode::OK, PLAIN, "ok\n".into()),
         Some(reason) => page(StatusCode::SERVICE_UNAVAILABLE, PLAIN, reason + "\n"),
