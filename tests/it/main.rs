@@ -86,6 +86,8 @@ mod planted;
 #[cfg(feature = "daemon")]
 mod power;
 #[cfg(feature = "daemon")]
+mod public_names;
+#[cfg(feature = "daemon")]
 mod read;
 #[cfg(feature = "daemon")]
 mod recording;

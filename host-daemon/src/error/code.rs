@@ -17,6 +17,22 @@ pub enum Code {
     Refused = 75,
 }
 
+impl Code {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Done, Self::Failed, Self::Wrong, Self::Refused];
+
+    /// The meaning, in a few words.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed while working",
+            Self::Wrong => "wrong command line, configuration or file",
+            Self::Refused => "refused by the environment at the start",
+        }
+    }
+}
+
 /// What an error of the system was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Subject {
