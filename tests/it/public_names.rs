@@ -411,8 +411,11 @@ fn recording(names: &mut Names) {
     });
     let dropped = "blocksd_output_dropped_messages_total";
     scrape::wait_for(&server, dropped, |count| count > 0.0);
-    // Events without payload, more than the budget of an address allows.
+    // Events of a connection with one byte of payload, more than that pays for; then events without payload, more than
+    // the budget of an address allows; then the first again.
     let netstring = server.addr_of("netstring");
+    let paid = [&b"1:a,"[..], &b"0:,".repeat(5000)].concat();
+    visit(Ipv4Addr::LOCALHOST, netstring, &paid);
     for wire in [&b""[..], b"0:,", b"9999:", b"x", b"1:ab", b"5:ab"] {
         for _ in 0..100 {
             visit(Ipv4Addr::LOCALHOST, netstring, wire);
@@ -421,9 +424,7 @@ fn recording(names: &mut Names) {
     for _ in 0..100 {
         visit(Ipv4Addr::LOCALHOST, server.addr(), &[0; 4]);
     }
-    // Events of a connection with a message, more than that pays for.
-    let wire = [&b"1:a,"[..], &b"0:,".repeat(5000)].concat();
-    visit(Ipv4Addr::LOCALHOST, netstring, &wire);
+    visit(Ipv4Addr::LOCALHOST, netstring, &paid);
     assert_eq!(server.stop().0.code, Some(0));
     let printed = reader.join().unwrap();
     let read = run(&["read", record, "--output", "json"], b"").stdout_text();
