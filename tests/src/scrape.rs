@@ -1,6 +1,7 @@
 //! What a daemon says at its metrics address.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 
@@ -84,6 +85,19 @@ pub struct Metric {
     pub label: Option<String>,
     /// All values of the label, without those that change with each version.
     pub values: BTreeSet<String>,
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.kind)?;
+        if let Some(label) = &self.label {
+            write!(f, " {label}")?;
+        }
+        for (index, value) in self.values.iter().enumerate() {
+            write!(f, "{}{value}", if index == 0 { " = " } else { ", " })?;
+        }
+        Ok(())
+    }
 }
 
 /// All metrics of a page.
