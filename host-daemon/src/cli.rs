@@ -14,7 +14,7 @@ use framing_core::{AnyFraming, Blocks};
 pub use self::record::Record;
 pub use self::recordings::{Read, ReadOutput, Recordings, Recover, Replay, Verify};
 pub(crate) use self::serve::UNFINISHED_MESSAGES;
-pub use self::serve::{AfterEnd, Listen, Options, OutputKind, Oversize, Serve, Timeout};
+pub use self::serve::{AfterEnd, DeviceBy, Listen, Options, OutputKind, Oversize, Serve, Timeout};
 
 use crate::payload::{Decoding, DefmtError};
 

@@ -13,6 +13,8 @@ use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
 pub use self::code::Code;
 
 use crate::config::error::ConfigError;
+use blocksd_engine::connection::reply::UnusableReply;
+use blocksd_engine::connection::responder::ReplyError;
 
 /// Why a command ended without having done its work.
 #[derive(Debug)]
@@ -358,6 +360,65 @@ impl From<blocksd_recording::error::Error> for Failure {
             },
             Error::UnsoundRepair { path } => Self::UnsoundRepair { path },
             Error::Locked { path } => Self::Locked { path },
+            error => Self::Io(io::Error::other(error)),
+        }
+    }
+}
+
+impl From<blocksd_engine::Error> for Failure {
+    fn from(error: blocksd_engine::Error) -> Self {
+        use blocksd_engine::Error;
+        match error {
+            Error::Listen { address, source } => Self::Listen {
+                address,
+                error: source,
+            },
+            Error::Duplicate { first, again } => Self::Duplicate { first, again },
+            Error::Thread(error) => Self::Start(error),
+            error => Self::Io(io::Error::other(error)),
+        }
+    }
+}
+
+impl From<ReplyError> for Failure {
+    fn from(error: ReplyError) -> Self {
+        match error {
+            ReplyError::Connection(error) => Self::Connection(error),
+            ReplyError::Read { path, source } => Self::File {
+                path,
+                error: source,
+            },
+            ReplyError::Write { path, source } => Self::Write {
+                path,
+                error: source,
+            },
+            ReplyError::Refused(refusal) => Self::Refused(refusal),
+            error => Self::Io(io::Error::other(error)),
+        }
+    }
+}
+
+impl From<UnusableReply> for Failure {
+    fn from(error: UnusableReply) -> Self {
+        match error {
+            UnusableReply::EchoOfPieces => Self::Conflict {
+                one: "--reply echo",
+                other: "--oversize pieces",
+            },
+            UnusableReply::DelimiterInReceipt => Self::Conflict {
+                one: "--reply receipt",
+                other: "a delimiter that is in it",
+            },
+            UnusableReply::Unsendable {
+                path,
+                framing,
+                refusal,
+            } => Self::Unsendable {
+                path,
+                framing,
+                refusal,
+            },
+            UnusableReply::File(error) => error.into(),
             error => Self::Io(io::Error::other(error)),
         }
     }

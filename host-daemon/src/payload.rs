@@ -5,6 +5,7 @@
 //! format string of the ELF file. Depth has a bound, and the time is linear.
 
 mod cbor;
+mod decoders;
 mod defmt;
 mod json;
 mod value;
@@ -14,6 +15,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use self::decoders::Decoders;
 pub use self::defmt::{Defmt, DefmtError, Log};
 pub use self::json::members;
 use self::value::Form;

@@ -4,14 +4,15 @@ use std::ffi::OsString;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, watch};
+use blocksd_engine::{EngineHandle, ListenerSpec, Settings};
+use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
-use crate::cli::{Cli, Command, Listen, Options, Record, Serve};
+use crate::cli::{Cli, Command, Options, Record, Serve};
 use crate::commands::check_config::{self, Plan};
 use crate::config::{self, Parsed, Wrong};
-use crate::engine::connection::Policy;
-use crate::engine::permit::Connections;
+use crate::error::Failure;
+use crate::serve::report_listening;
 use crate::service::log;
 use crate::service::systemd;
 use blocksd_recording::write::retention::Retention;
@@ -25,17 +26,15 @@ pub struct Reloader {
     serve: Arc<Serve>,
     live: Live,
     running: Vec<Setting>,
-    /// The options that each listener has of its own, in the order of the policies.
-    listeners: Vec<String>,
+    /// The address of each listener, and the options that it has of its own.
+    listeners: Vec<(String, String)>,
 }
 
 /// What can be changed while the daemon runs.
 #[derive(Debug)]
 pub struct Live {
-    /// How connections that are accepted from now on are treated, by the address that is listened on.
-    pub policies: Vec<(String, watch::Sender<Arc<Policy>>)>,
-    /// The open connections, and how many there may be.
-    pub connections: Arc<Connections>,
+    /// The engine: its listeners, their policies, and the bounds of all connections.
+    pub engine: EngineHandle,
     /// How much the recording may take, where there is one.
     pub retention: Option<Arc<Retention>>,
 }
@@ -60,7 +59,9 @@ impl Reloader {
     #[must_use]
     pub fn new(command_line: Vec<OsString>, serve: Arc<Serve>, live: Live) -> Self {
         let running = settings(&serve);
-        let listeners = serve.listen.iter().map(Listen::own).collect();
+        let listeners = serve.listen.iter();
+        let listeners = listeners.map(|it| (it.address.clone(), it.own()));
+        let listeners = listeners.collect();
         Self {
             command_line,
             serve,
@@ -94,10 +95,14 @@ impl Reloader {
             .await;
             let refused = match read {
                 Ok(Ok((serve, plan, overridden))) => {
-                    let outcome = self.apply(&serve, plan, overridden);
-                    log_outcome(&path, &outcome);
-                    systemd::reloaded("configuration reloaded");
-                    continue;
+                    match self.apply(&serve, plan, overridden).await {
+                        Ok(outcome) => {
+                            log_outcome(&path, &outcome);
+                            systemd::reloaded("configuration reloaded");
+                            continue;
+                        }
+                        Err(failure) => failure.to_string(),
+                    }
                 }
                 Ok(Err(refused)) => refused,
                 Err(panic) => panic.to_string(),
@@ -107,7 +112,13 @@ impl Reloader {
         }
     }
 
-    fn apply(&mut self, serve: &Serve, plan: Plan, overridden: Vec<String>) -> Outcome {
+    /// Changes the engine first: if that fails, nothing is changed.
+    async fn apply(
+        &mut self,
+        serve: &Serve,
+        plan: Plan,
+        overridden: Vec<String>,
+    ) -> Result<Outcome, Failure> {
         let mut outcome = Outcome {
             overruled: overridden
                 .into_iter()
@@ -115,10 +126,14 @@ impl Reloader {
                 .collect(),
             ..Outcome::default()
         };
-        // Before the policies: a longer message that is taken has its memory.
         let bounds = serve.bounds(plan.iter().map(|(_, policy)| policy));
-        self.live.connections.set_bounds(&bounds);
-        self.apply_listeners(serve, plan, &mut outcome);
+        let specs = plan.into_iter();
+        let listeners = specs.map(|(address, policy)| ListenerSpec::new(address, policy));
+        let listeners = listeners.collect();
+        let wanted = Settings { listeners, bounds };
+        let applied = self.live.engine.apply(wanted).await?;
+        report_listening(&applied.added);
+        self.compare_listeners(serve, &mut outcome);
         let mut running = std::mem::take(&mut self.running);
         for (old, new) in running.iter_mut().zip(settings(serve)) {
             if old.value == new.value {
@@ -137,33 +152,28 @@ impl Reloader {
             }
         }
         self.running = running;
-        outcome
+        Ok(outcome)
     }
 
-    /// Gives each open listener its new policy, by the address.
-    fn apply_listeners(&mut self, serve: &Serve, plan: Plan, outcome: &mut Outcome) {
-        let open = self.live.policies.iter().zip(&mut self.listeners);
-        let mut left: Vec<_> = open.collect();
-        for ((address, policy), listen) in plan.into_iter().zip(&serve.listen) {
+    /// Reports which listeners have other options than before.
+    fn compare_listeners(&mut self, serve: &Serve, outcome: &mut Outcome) {
+        let mut left = std::mem::take(&mut self.listeners);
+        for listen in &serve.listen {
+            let (address, own) = (listen.address.clone(), listen.own());
             // Of an address that is given twice, such as one with port 0, the first to the first.
-            let at = left.iter().position(|((other, _), _)| *other == address);
-            let Some(((_, running), own)) = at.map(|at| left.remove(at)) else {
-                outcome
-                    .need_restart
-                    .push(format!("listener {address}: added, needs a restart"));
-                continue;
-            };
-            running.send_replace(Arc::new(policy));
-            if *own != listen.own() {
-                *own = listen.own();
-                outcome.applied.push(format!(
+            let at = left.iter().position(|(other, _)| *other == address);
+            match at.map(|at| left.remove(at)) {
+                Some((_, before)) if before == own => {}
+                Some(_) => outcome.applied.push(format!(
                     "listener {address}: its options applied to {NEW_CONNECTIONS}"
-                ));
+                )),
+                None => outcome.applied.push(format!("listener {address}: added")),
             }
+            self.listeners.push((address, own));
         }
-        for ((address, _), _) in left {
-            outcome.need_restart.push(format!(
-                "listener {address}: removed, needs a restart; until then it stays open with its old options"
+        for (address, _) in left {
+            outcome.applied.push(format!(
+                "listener {address}: removed; its connections go on"
             ));
         }
     }

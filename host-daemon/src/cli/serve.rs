@@ -9,15 +9,14 @@ use framing_core::{AnyFraming, Blocks, Limits};
 
 use crate::cli::record::Record;
 use crate::cli::{at_least_one, block_max, bytes, decoding, duration, framing, seconds};
-use crate::engine::admission::identity::DeviceBy;
-use crate::engine::batch::{StopAt, TooLong};
-use crate::engine::connection::Policy;
-use crate::engine::connection::deadline::Patience;
-use crate::engine::connection::reply::Reply;
-use crate::engine::listen::listener::{Address, Sockets};
-use crate::engine::permit::Bounds;
 use crate::payload::Decoding;
 use crate::service::log::directives;
+use blocksd_engine::admission::identity;
+use blocksd_engine::batch::{ClosePolicy, OversizePolicy};
+use blocksd_engine::connection::policy::{Policy, ReplyKind, Timeouts};
+use blocksd_engine::listen::address::Address;
+use blocksd_engine::listen::listener::Sockets;
+use blocksd_engine::permit::Bounds;
 
 /// Least memory for unfinished messages, and the default, in bytes.
 const UNFINISHED_MIN: u64 = 1 << 20;
@@ -186,6 +185,27 @@ pub enum AfterEnd {
     Continue,
 }
 
+/// What is one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeviceBy {
+    /// Who comes from one address; of this machine, through one listener.
+    Ip,
+    /// Each connection: address and port; of this machine, the listener and the connection's number.
+    Peer,
+    /// Who comes through one listener.
+    Listener,
+}
+
+impl From<DeviceBy> for identity::DeviceBy {
+    fn from(device_by: DeviceBy) -> Self {
+        match device_by {
+            DeviceBy::Ip => Self::Ip,
+            DeviceBy::Peer => Self::Peer,
+            DeviceBy::Listener => Self::Listener,
+        }
+    }
+}
+
 /// What is written to standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OutputKind {
@@ -296,27 +316,27 @@ impl Serve {
         };
         Policy {
             framing: options.framing,
-            decoding: options.decode,
+            encoding: options.decode.into(),
             limits: Limits {
                 block_max: options.max_block,
                 skip_max,
             },
-            stop_at: StopAt {
-                end: options.after_end == AfterEnd::Close,
-                too_long: match options.oversize {
-                    Oversize::Skip => TooLong::Skip,
-                    Oversize::Close => TooLong::Close,
-                    Oversize::Pieces => TooLong::Pieces,
+            close: ClosePolicy {
+                at_end: options.after_end == AfterEnd::Close,
+                oversize: match options.oversize {
+                    Oversize::Skip => OversizePolicy::Skip,
+                    Oversize::Close => OversizePolicy::Close,
+                    Oversize::Pieces => OversizePolicy::Stream,
                 },
             },
-            patience: Patience {
+            timeouts: Timeouts {
                 first_byte: self.first_byte_timeout.0,
                 idle: self.idle_timeout.0,
                 header: self.header_timeout.0,
-                block: self.block_timeout.0,
+                message: self.block_timeout.0,
                 reply: self.reply_timeout.0,
             },
-            reply: self.reply.as_deref().map(Reply::parse),
+            reply: self.reply.as_deref().map(ReplyKind::parse),
         }
     }
 }

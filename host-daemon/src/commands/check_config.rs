@@ -3,12 +3,13 @@
 use std::io::{self, Write};
 
 use crate::cli::{Record, Serve, UNFINISHED_MESSAGES};
-use crate::engine::batch::TooLong;
-use crate::engine::connection::Policy;
-use crate::engine::listen::claims::Claims;
-use crate::engine::listen::listener::{self, Address, AddressError};
-use crate::engine::listen::path::made_for;
 use crate::error::Failure;
+use blocksd_engine::batch::OversizePolicy;
+use blocksd_engine::connection::policy::Policy;
+use blocksd_engine::listen::address::{Address, AddressError};
+use blocksd_engine::listen::claims::Claims;
+use blocksd_engine::listen::listener;
+use blocksd_engine::listen::path::made_for;
 use blocksd_recording::format::filename::LOCK;
 use blocksd_recording::lock::{Lock, is_locked};
 use blocksd_recording::write::retention::Retention;
@@ -71,7 +72,8 @@ pub fn plan(serve: &Serve) -> Result<Plan, Failure> {
         claims.network(address)?;
     }
     if let Some(folder) = &serve.record.record {
-        claims.recording(folder, LOCK)?;
+        let text = format!("--record {}", folder.display());
+        claims.folder(folder, LOCK, &text)?;
     }
     for (text, _) in &policies {
         let address: Address = text.parse().map_err(|error: AddressError| {
@@ -91,7 +93,7 @@ fn policies(serve: &Serve) -> Result<Plan, Failure> {
     let policies = serve.listen.iter().map(|listen| {
         let policy = serve.policy(listen);
         if let Some(reply) = &policy.reply {
-            reply.check(policy.framing, policy.stop_at.too_long)?;
+            reply.check(policy.framing, policy.close.oversize)?;
             if listen.address == "-" {
                 // There is nobody to answer.
                 return Err(Failure::Conflict {
@@ -140,20 +142,18 @@ fn check_bounds(serve: &Serve, policies: &Plan) -> Result<(), Failure> {
 }
 
 fn told(policy: &Policy) -> String {
-    let oversize = match policy.stop_at.too_long {
-        TooLong::Skip => "skip",
-        TooLong::Close => "close",
-        TooLong::Pieces => "pieces",
+    let oversize = match policy.close.oversize {
+        OversizePolicy::Skip => "skip",
+        OversizePolicy::Close => "close",
+        OversizePolicy::Stream => "pieces",
     };
-    let after_end = if policy.stop_at.end {
+    let after_end = if policy.close.at_end {
         "close"
     } else {
         "continue"
     };
     format!(
         "framing={} decode={} max-block={} oversize={oversize} after-end={after_end}",
-        policy.framing,
-        policy.decoding.as_str(),
-        policy.limits.block_max,
+        policy.framing, policy.encoding.name, policy.limits.block_max,
     )
 }

@@ -10,13 +10,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::{Read, ReadOutput};
-use crate::engine::counters::Counters;
-use crate::engine::event::Event;
 use crate::error::Failure;
 use crate::output::{Format, Hex, Json, Out, Text};
 use crate::payload::{self, Style, members};
 use crate::recorded::from_log::{Audience, Player};
 use crate::service::log::tell;
+use blocksd_engine::counters::Counters;
+use blocksd_engine::event::Event;
 use blocksd_recording::format::record::Kind;
 use blocksd_recording::read::lost::Lost;
 use blocksd_recording::read::messages::{Message, Reader, Tail, Visitor, Wanted};
@@ -34,7 +34,7 @@ pub fn read(arguments: &Read) -> Result<(), Failure> {
     let player = Player::new(arguments.decode.clone());
     let format: Box<dyn Format> = match arguments.output {
         ReadOutput::Text => Box::new(Text::new(io::stdout().is_terminal())),
-        ReadOutput::Json => Box::new(Json),
+        ReadOutput::Json => Box::new(Json::default()),
         ReadOutput::Hex => Box::new(Hex::new()),
         ReadOutput::Csv => return run(arguments, &wanted, &mut Csv::new()?),
         ReadOutput::Raw => {

@@ -11,8 +11,8 @@ use embedded_io_adapters::std::FromStd;
 use framing_core::{AnyFraming, Blocks, Fixed, Received, Stream, blocking};
 
 use crate::commands::textbook::python_repr::{Repr, SockName};
-use crate::engine::listen::resolve::resolve;
 use crate::error::Failure;
+use blocksd_engine::listen::resolve::resolve;
 
 /// Length of the messages of the sixteen-octet exchange.
 const OCTETS: u32 = 16;

@@ -8,28 +8,33 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::engine::batch::{Batch, Item};
-use crate::engine::event::{Event, Position, What};
 use crate::output::room::{Room, write_meaning};
 use crate::output::{Format, Out};
-use crate::payload::{Decoding, Log, Meaning, Stop, Style, Undecodable};
+use crate::payload::{Decoder, Decoders, Decoding, Log, Meaning, Stop, Style, Undecodable};
 use crate::recorded::note::{Head, Note, Time};
+use blocksd_engine::batch::{Batch, Item};
+use blocksd_engine::event::{Event, EventKind, StreamPosition};
 
 /// Writes events as JSON lines. Every object has `event`, `conn`, `device` and `time` (RFC 3339, nanoseconds).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Json;
+#[derive(Debug, Default)]
+pub struct Json {
+    decoders: Decoders,
+}
 
 impl Format for Json {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
-        let note = match &event.what {
-            What::Opened { peer } => Note::open(event, peer),
-            What::Batch { batch, position } => return write_batch(event, batch, *position, out),
-            What::Closed {
+        let note = match &event.kind {
+            EventKind::Opened { peer } => Note::open(event, peer),
+            EventKind::Batch { batch, position } => {
+                let decoder = self.decoders.of(&event.source);
+                return write_batch(event, decoder, batch, *position, out);
+            }
+            EventKind::Closed {
                 blocks,
                 bytes,
                 reason,
             } => Note::close(event, *blocks, *bytes, *reason),
-            What::Suppressed(sums) => Note::suppressed(event, sums),
+            EventKind::Suppressed(sums) => Note::suppressed(event, sums),
         };
         note.write(out.line())?;
         out.end_line()
@@ -47,11 +52,11 @@ impl Format for Json {
 
 fn write_batch(
     event: &Event,
+    decoder: &Decoder,
     batch: &Batch,
-    mut position: Position,
+    mut position: StreamPosition,
     out: &mut Out,
 ) -> io::Result<()> {
-    let decoder = &event.source.decoder;
     let head = Head::of(event);
     let around = head.around_seq("block")?;
     for item in batch.items() {

@@ -98,6 +98,17 @@ impl Defmt {
         })
     }
 
+    /// Without any format, for tests.
+    #[cfg(test)]
+    pub(crate) fn without_formats() -> Self {
+        Self {
+            path: PathBuf::new(),
+            formats: Formats::default(),
+            locations: Locations::new(),
+            build: Vec::new(),
+        }
+    }
+
     fn find(elf: &[u8]) -> Result<(Formats, Locations), String> {
         let table = Table::parse(elf).map_err(|error| error.to_string())?;
         let table = table.ok_or("it has no section .defmt")?;

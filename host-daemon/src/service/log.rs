@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::engine::peer_log;
+use blocksd_engine::peer_log;
 use tracing::warn;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{DefaultFields, Format};
@@ -51,6 +51,7 @@ pub fn start() -> io::Result<()> {
         summary_due: AtomicBool::new(false),
         summarized: Mutex::default(),
     });
+    peer_log::on_suppressed(expect_summary);
     std::panic::set_hook(Box::new(|panic| {
         let trace = Backtrace::capture();
         match trace.status() {
@@ -177,7 +178,7 @@ pub fn tell_suppressed() {
 }
 
 /// A warning was suppressed: has the log thread write their number after a while.
-pub(crate) fn expect_summary() {
+fn expect_summary() {
     if let Some(log) = LOG.get()
         && !log.summary_due.swap(true, Ordering::AcqRel)
     {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 const INDEX_DIGITS_MAX: usize = 3;
 
 /// All format strings.
+#[cfg_attr(test, derive(Default))]
 pub(super) struct Formats {
     entries: HashMap<u16, Entry>,
     /// Format of the timestamp at the start of every frame.
