@@ -14,10 +14,10 @@ pub use self::code::Code;
 
 use crate::config::error::ConfigError;
 
-/// Why a command ended without having done its work.
+/// Why a command failed.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum CommandError {
     /// An address that cannot be listened on.
     Listen {
         /// The address as it was given.
@@ -184,7 +184,7 @@ pub enum Failure {
     Unbalanced,
 }
 
-impl Failure {
+impl CommandError {
     /// The exit code of the process.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
@@ -221,7 +221,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
@@ -332,15 +332,15 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for CommandError {}
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for CommandError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-impl From<blocksd_recording::error::Error> for Failure {
+impl From<blocksd_recording::error::Error> for CommandError {
     fn from(error: blocksd_recording::error::Error) -> Self {
         use blocksd_recording::error::Error;
         match error {
@@ -363,13 +363,13 @@ impl From<blocksd_recording::error::Error> for Failure {
     }
 }
 
-impl From<Refusal> for Failure {
+impl From<Refusal> for CommandError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl From<SendError<io::Error>> for Failure {
+impl From<SendError<io::Error>> for CommandError {
     fn from(error: SendError<io::Error>) -> Self {
         match error {
             SendError::Refused(refusal) => Self::Refused(refusal),
@@ -379,7 +379,7 @@ impl From<SendError<io::Error>> for Failure {
     }
 }
 
-impl From<ReceiveError<io::Error>> for Failure {
+impl From<ReceiveError<io::Error>> for CommandError {
     fn from(error: ReceiveError<io::Error>) -> Self {
         match error {
             ReceiveError::Fault(Fault::Truncated { have, want, .. }) => Self::Closed { have, want },

@@ -22,7 +22,7 @@ use blocksd::engine::permit::Connections;
 use blocksd::engine::pool::Pool;
 use blocksd::engine::sink::fanout::Sinks;
 use blocksd::engine::sink::lossy;
-use blocksd::error::Failure;
+use blocksd::error::CommandError;
 use blocksd::http::health::{Health, Phase};
 use blocksd::http::metrics::Sources;
 use blocksd::http::server;
@@ -50,13 +50,13 @@ fn main() -> ExitCode {
 
 fn command() -> ExitCode {
     if let Err(error) = log::start() {
-        return failed(&Failure::Start(error));
+        return failed(&CommandError::Start(error));
     }
     let command_line: Vec<_> = std::env::args_os().collect();
     let cli = match config::parse(command_line.clone()) {
         Ok(cli) => cli,
         Err(Wrong::Usage(error)) => return usage(&error),
-        Err(Wrong::Config(error)) => return failed(&Failure::Config(error)),
+        Err(Wrong::Config(error)) => return failed(&CommandError::Config(error)),
     };
     log::subscribe(match &cli.command {
         // The demonstration shows its faults by itself.
@@ -70,14 +70,14 @@ fn command() -> ExitCode {
     }
 }
 
-fn failed(failure: &Failure) -> ExitCode {
-    if !matches!(failure, Failure::BrokenPipe) {
+fn failed(failure: &CommandError) -> ExitCode {
+    if !matches!(failure, CommandError::BrokenPipe) {
         tell(format_args!("blocksd: {failure}"));
     }
     failure.exit_code()
 }
 
-fn run(command: Command, command_line: Vec<OsString>) -> Result<(), Failure> {
+fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandError> {
     match command {
         Command::Serve(arguments) => {
             let runtime = runtime()?;
@@ -123,9 +123,9 @@ fn run(command: Command, command_line: Vec<OsString>) -> Result<(), Failure> {
     }
 }
 
-async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result<(), Failure> {
+async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result<(), CommandError> {
     let stop = CancellationToken::new();
-    let hangup = signals::handle(stop.clone()).map_err(Failure::Start)?;
+    let hangup = signals::handle(stop.clone()).map_err(CommandError::Start)?;
     let arguments = Arc::new(*arguments);
     let started = tokio::select! {
         biased;
@@ -194,9 +194,9 @@ async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result
     recorded.and(written)
 }
 
-fn finish_recording(recording: Recording) -> Result<(), Failure> {
+fn finish_recording(recording: Recording) -> Result<(), CommandError> {
     let finished = recording.finish();
-    finished.map_err(|Unrecorded { least, most }| Failure::Unrecorded { least, most })
+    finished.map_err(|Unrecorded { least, most }| CommandError::Unrecorded { least, most })
 }
 
 /// What a daemon has once its listeners are open.
@@ -210,7 +210,7 @@ struct Started {
 
 /// Opens everything. What may take long, such as a repair or a resolver, runs on its own thread, so that a signal
 /// is handled meanwhile. An interrupted repair is repeated at the next start.
-async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Started, Failure> {
+async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Started, CommandError> {
     let plan = {
         let arguments = Arc::clone(arguments);
         aside(move || check_config::plan(&arguments)).await?
@@ -267,26 +267,26 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
 
 /// Runs something that blocks on a thread of its own.
 async fn aside<T: std::marker::Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + std::marker::Send + 'static,
-) -> Result<T, Failure> {
+    work: impl FnOnce() -> Result<T, CommandError> + std::marker::Send + 'static,
+) -> Result<T, CommandError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            Err(error) => Err(Failure::Start(io::Error::other(error))),
+            Err(error) => Err(CommandError::Start(io::Error::other(error))),
         },
     }
 }
 
 /// Opens all listeners.
-fn listen(plan: Plan, sockets: Sockets) -> Result<Listening, Failure> {
+fn listen(plan: Plan, sockets: Sockets) -> Result<Listening, CommandError> {
     let mut binder = Binder::new(sockets);
     let (mut listeners, mut live) = (Vec::new(), Vec::new());
     for (address, policy) in plan {
         let (sender, policy) = watch::channel(Arc::new(policy));
         match binder.bind(&address, policy) {
             Ok(bound) => listeners.extend(bound),
-            Err(error) => return Err(Failure::Listen { address, error }),
+            Err(error) => return Err(CommandError::Listen { address, error }),
         }
         live.push((address, sender));
     }
@@ -299,8 +299,8 @@ fn listen(plan: Plan, sockets: Sockets) -> Result<Listening, Failure> {
 
 type Listening = (Vec<Listener>, Vec<(String, watch::Sender<Arc<Policy>>)>);
 
-async fn bind_metrics(address: &str) -> Result<server::Server, Failure> {
-    let failure = |error| Failure::Listen {
+async fn bind_metrics(address: &str) -> Result<server::Server, CommandError> {
+    let failure = |error| CommandError::Listen {
         address: address.to_owned(),
         error,
     };
@@ -348,7 +348,7 @@ fn finish_output(
     output: Output,
     stop: &CancellationToken,
     is_recorded: bool,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let mut stopping = None;
     while !output.is_finished() {
         if stop.is_cancelled() && LAST_WORDS < stopping.get_or_insert_with(Instant::now).elapsed() {
@@ -356,23 +356,23 @@ fn finish_output(
                 tracing::warn!("the output takes too long; the last events are not shown");
                 return Ok(());
             }
-            return Err(Failure::OutputStuck);
+            return Err(CommandError::OutputStuck);
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     match output.join() {
         // Why nothing more is shown is in the log.
         Ok(Err(_)) if is_recorded => Ok(()),
-        Ok(written) => written.map_err(Failure::only_output),
+        Ok(written) => written.map_err(CommandError::only_output),
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
-    runtime.map_err(Failure::Start)
+    runtime.map_err(CommandError::Start)
 }
 
 /// What is wrong with the arguments, on one line.
@@ -388,7 +388,7 @@ fn usage(error: &clap::Error) -> ExitCode {
             return ExitCode::from(2);
         }
         let printed = error.print().and_then(|()| io::stdout().flush());
-        return match printed.map_err(Failure::stdout) {
+        return match printed.map_err(CommandError::stdout) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => failed(&failure),
         };

@@ -31,7 +31,7 @@ use crate::engine::listen::listener::{Binder, Listener, Sockets};
 use crate::engine::permit::{Bounds, Connections};
 use crate::engine::pool::Pool;
 use crate::engine::sink::fanout::Sinks;
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::output::{self, Events, Format, Out, QUEUE_LEN, Text};
 use crate::payload::{Decoder, Decoding};
 
@@ -48,8 +48,8 @@ type Names = Arc<Mutex<HashMap<SocketAddr, &'static str>>>;
 /// Runs the demonstration for so long, with an emulated board if `firmware`, and prints a table of totals.
 ///
 /// # Errors
-/// [`Failure::Unbalanced`] where what arrived is not what was sent; [`Failure::Board`]; failures of the system.
-pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
+/// [`CommandError::Unbalanced`] where what arrived is not what was sent; [`CommandError::Board`]; failures of the system.
+pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError> {
     let (simulated, daemon) = listen(Decoding::Raw, None)?;
     // The receipt is how the board learns that everything arrived.
     let (emulated, board_daemon) = listen(Decoding::Cbor, Some(Reply::Receipt))?;
@@ -114,7 +114,7 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
     stop.cancel();
     serving.await.map_err(io::Error::other)?;
     match output.join() {
-        Ok(written) => written.map_err(Failure::stdout)?,
+        Ok(written) => written.map_err(CommandError::stdout)?,
         Err(panic) => std::panic::resume_unwind(panic),
     }
     let sent = sent?;
@@ -123,21 +123,21 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
         .into_iter()
         .map(|(name, sent)| row(name, sent, &arrived))
         .collect();
-    let balanced = tally::print(&rows).map_err(Failure::stdout)?;
+    let balanced = tally::print(&rows).map_err(CommandError::stdout)?;
     if balanced {
         Ok(())
     } else {
-        Err(Failure::Unbalanced)
+        Err(CommandError::Unbalanced)
     }
 }
 
-type Sending = JoinHandle<Result<Tally, Failure>>;
+type Sending = JoinHandle<Result<Tally, CommandError>>;
 
 /// Waits until all devices have done their part; says what each has sent.
 async fn all_sent(
     devices: [Sending; DEVICES.len()],
     board: Option<Board>,
-) -> Result<Vec<(&'static str, Tally)>, Failure> {
+) -> Result<Vec<(&'static str, Tally)>, CommandError> {
     let mut sent = Vec::new();
     for (device, sending) in DEVICES.iter().zip(devices) {
         sent.push((device.name, sending.await.map_err(io::Error::other)??));
@@ -157,7 +157,10 @@ async fn all_sent(
     Ok(sent)
 }
 
-fn listen(decoding: Decoding, reply: Option<Reply>) -> Result<(Listener, SocketAddr), Failure> {
+fn listen(
+    decoding: Decoding,
+    reply: Option<Reply>,
+) -> Result<(Listener, SocketAddr), CommandError> {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let policy = Policy {
         framing: AnyFraming::Blocks(Blocks),
@@ -173,7 +176,7 @@ fn listen(decoding: Decoding, reply: Option<Reply>) -> Result<(Listener, SocketA
         patience: Patience::default(),
         reply,
     };
-    let failure = |error| Failure::listen(address, error);
+    let failure = |error| CommandError::listen(address, error);
     let policy = watch::channel(Arc::new(policy)).1;
     let bound = Binder::new(Sockets::default()).bind(&address.to_string(), policy);
     let listener = bound.map_err(failure)?.pop();
@@ -187,13 +190,13 @@ async fn switch_on(
     daemon: SocketAddr,
     duration: Duration,
     is_up: &Notify,
-) -> Result<Board, Failure> {
+) -> Result<Board, CommandError> {
     let mut board = Board::boot(daemon, duration)?;
     loop {
         tokio::select! {
             () = is_up.notified() => return Ok(board),
             () = tokio::time::sleep(LOOK) => if board.has_ended()? {
-                return Err(Failure::Board);
+                return Err(CommandError::Board);
             },
         }
     }
@@ -261,8 +264,8 @@ impl Format for Named {
 }
 
 /// A line on standard output.
-fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
-    writeln!(io::stdout(), "{line}").map_err(Failure::stdout)
+fn say(line: std::fmt::Arguments<'_>) -> Result<(), CommandError> {
+    writeln!(io::stdout(), "{line}").map_err(CommandError::stdout)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

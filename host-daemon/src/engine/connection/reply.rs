@@ -19,7 +19,7 @@ pub use self::spool::Spools;
 use crate::engine::batch::{Batch, TooLong};
 use crate::engine::listen::transport::Transport;
 use crate::engine::permit::Permit;
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// What is sent back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,10 +57,10 @@ impl Reply {
     /// carry it.
     ///
     /// # Errors
-    /// [`Failure::Conflict`], [`Failure::File`], [`Failure::Refused`].
-    pub fn check(&self, framing: AnyFraming, too_long: TooLong) -> Result<(), Failure> {
+    /// [`CommandError::Conflict`], [`CommandError::File`], [`CommandError::Refused`].
+    pub fn check(&self, framing: AnyFraming, too_long: TooLong) -> Result<(), CommandError> {
         if *self == Self::Echo && too_long == TooLong::Pieces {
-            return Err(Failure::Conflict {
+            return Err(CommandError::Conflict {
                 one: "--reply echo",
                 other: "--oversize pieces",
             });
@@ -72,7 +72,7 @@ impl Reply {
                 .iter()
                 .all(|byte| RECEIPT_BYTES.contains(byte))
         {
-            return Err(Failure::Conflict {
+            return Err(CommandError::Conflict {
                 one: "--reply receipt",
                 other: "a delimiter that is in it",
             });
@@ -82,7 +82,7 @@ impl Reply {
         };
         let mut writer = blocking::Writer::new(FromStd::new(io::sink()), framing);
         match crate::commands::send::send_file(&mut writer, framing, path, |_| {}) {
-            Err(Failure::Refused(refusal)) => Err(Failure::Unsendable {
+            Err(CommandError::Refused(refusal)) => Err(CommandError::Unsendable {
                 path: path.clone(),
                 framing,
                 refusal,
@@ -123,7 +123,7 @@ impl Answer {
     ///
     /// # Errors
     /// Where it is too much, or the disk is full; see `is_own`.
-    pub fn keep(&mut self, batch: &Batch, device: &str) -> Result<(), Failure> {
+    pub fn keep(&mut self, batch: &Batch, device: &str) -> Result<(), CommandError> {
         if !self.is_echo() {
             return Ok(());
         }
@@ -143,7 +143,7 @@ impl Answer {
         patience: Option<Duration>,
         blocks: u64,
         bytes: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let mut peer = Patient {
             stream,
             permit,
@@ -170,7 +170,7 @@ impl Answer {
     }
 
     /// What is kept is as it must be on the wire.
-    async fn echo(&self, mut spool: Spool, peer: &mut Patient<'_>) -> Result<(), Failure> {
+    async fn echo(&self, mut spool: Spool, peer: &mut Patient<'_>) -> Result<(), CommandError> {
         let mut writer = nonblocking::Writer::new(peer, framing_core::Stream);
         let mut chunk = self.spools.chunk();
         let mut offset = 0;
@@ -186,8 +186,8 @@ impl Answer {
         }
     }
 
-    async fn send_file(&self, writer: &mut Writer<'_>, path: &Path) -> Result<(), Failure> {
-        let failure = |error| Failure::File {
+    async fn send_file(&self, writer: &mut Writer<'_>, path: &Path) -> Result<(), CommandError> {
+        let failure = |error| CommandError::File {
             path: path.into(),
             error,
         };
@@ -255,17 +255,17 @@ impl embedded_io_async::Write for Patient<'_> {
 
 /// Whether a reply failed because the peer did not accept it in time; not where the system gave the connection up.
 #[must_use]
-pub fn is_timeout(failure: &Failure) -> bool {
-    matches!(failure, Failure::Connection(error) | Failure::Io(error)
+pub fn is_timeout(failure: &CommandError) -> bool {
+    matches!(failure, CommandError::Connection(error) | CommandError::Io(error)
         if error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none())
 }
 
 /// Whether a reply failed because of the daemon itself: a file that cannot be written or read, or no longer be sent.
 #[must_use]
-pub(super) const fn is_own(failure: &Failure) -> bool {
+pub(super) const fn is_own(failure: &CommandError) -> bool {
     matches!(
         failure,
-        Failure::Write { .. } | Failure::File { .. } | Failure::Refused(_)
+        CommandError::Write { .. } | CommandError::File { .. } | CommandError::Refused(_)
     )
 }
 
@@ -278,8 +278,8 @@ pub(super) async fn until_read(stream: &mut dyn Transport) {
 }
 
 /// The temporary file of an echo cannot be read.
-fn unread(error: io::Error) -> Failure {
-    Failure::File {
+fn unread(error: io::Error) -> CommandError {
+    CommandError::File {
         path: std::env::temp_dir(),
         error,
     }
@@ -290,7 +290,7 @@ async fn send_all(
     writer: &mut Writer<'_>,
     framing: AnyFraming,
     text: &[u8],
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let AnyFraming::Fixed(fixed) = framing else {
         return Ok(writer.send(text).await?);
     };

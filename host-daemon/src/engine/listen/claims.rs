@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::engine::listen::listener::Address;
 use crate::engine::listen::path::{made_for, real};
 use crate::engine::listen::resolve::resolve;
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// What listeners, and the metrics, are to listen on.
 #[derive(Debug, Default)]
@@ -26,8 +26,8 @@ impl Claims {
     /// Takes an address, and finds whether it is taken already. Resolves names, and opens nothing.
     ///
     /// # Errors
-    /// [`Failure::Duplicate`]; [`Failure::Listen`] where a name is not resolved.
-    pub fn claim(&mut self, address: &Address, text: &str) -> Result<(), Failure> {
+    /// [`CommandError::Duplicate`]; [`CommandError::Listen`] where a name is not resolved.
+    pub fn claim(&mut self, address: &Address, text: &str) -> Result<(), CommandError> {
         match address {
             Address::Tcp(address) => self.network(address),
             Address::Unix(path) => self.take(Claim::File(real(path)), text),
@@ -41,8 +41,8 @@ impl Claims {
     ///
     /// # Errors
     /// As [`claim`](Self::claim).
-    pub fn network(&mut self, address: &str) -> Result<(), Failure> {
-        let failure = |error| Failure::Listen {
+    pub fn network(&mut self, address: &str) -> Result<(), CommandError> {
+        let failure = |error| CommandError::Listen {
             address: address.to_owned(),
             error,
         };
@@ -60,7 +60,7 @@ impl Claims {
     ///
     /// # Errors
     /// As [`claim`](Self::claim).
-    pub fn recording(&mut self, folder: &Path, file: &str) -> Result<(), Failure> {
+    pub fn recording(&mut self, folder: &Path, file: &str) -> Result<(), CommandError> {
         let text = format!("--record {}", folder.display());
         let folders = [real(folder), real(&folder.join(file))].into_iter();
         for path in folders.chain(made_for(folder)) {
@@ -69,9 +69,9 @@ impl Claims {
         Ok(())
     }
 
-    fn take(&mut self, claim: Claim, text: &str) -> Result<(), Failure> {
+    fn take(&mut self, claim: Claim, text: &str) -> Result<(), CommandError> {
         if let Some((_, first)) = self.0.iter().find(|(other, _)| claim.excludes(other)) {
-            return Err(Failure::Duplicate {
+            return Err(CommandError::Duplicate {
                 first: first.clone(),
                 again: text.to_owned(),
             });
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn claim(texts: &[&str]) -> Result<(), Failure> {
+    fn claim(texts: &[&str]) -> Result<(), CommandError> {
         let mut claims = Claims::default();
         texts
             .iter()
@@ -142,7 +142,7 @@ mod tests {
         ] {
             let claimed = claim(&texts);
             assert!(
-                matches!(claimed, Err(Failure::Duplicate { .. })),
+                matches!(claimed, Err(CommandError::Duplicate { .. })),
                 "{texts:?}: {claimed:?}"
             );
         }

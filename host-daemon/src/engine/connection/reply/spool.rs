@@ -11,7 +11,7 @@ use framing_core::{AnyFraming, SendError, blocking};
 
 use crate::engine::batch::{Batch, Item};
 use crate::engine::peer_log::{Kind, warn_peer};
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// Bytes of one echo that are kept in memory.
 const MEMORY_EACH: usize = 64 << 10;
@@ -117,18 +117,18 @@ impl Spool {
     /// Keeps what is echoed of a batch.
     ///
     /// # Errors
-    /// [`Failure::Io`] where it is too much, [`Failure::Write`] where the disk does not take it.
+    /// [`CommandError::Io`] where it is too much, [`CommandError::Write`] where the disk does not take it.
     pub(super) fn keep(
         &mut self,
         batch: &Batch,
         framing: AnyFraming,
         device: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         self.try_keep(batch, framing, device).map_err(|error| {
             if error.get_ref().is_some_and(|it| it.is::<TooLarge>()) {
-                return Failure::Io(error);
+                return CommandError::Io(error);
             }
-            Failure::Write {
+            CommandError::Write {
                 path: std::env::temp_dir(),
                 error,
             }
@@ -274,7 +274,7 @@ mod tests {
         Batch::of_blocks(vec![b'x'; len], vec![span])
     }
 
-    fn spool(spools: &Arc<Spools>, len: usize) -> (Spool, Result<(), Failure>) {
+    fn spool(spools: &Arc<Spools>, len: usize) -> (Spool, Result<(), CommandError>) {
         let mut spool = Spool::new(spools);
         let framing = AnyFraming::Stream(framing_core::Stream);
         let kept = spool.keep(&batch(len), framing, "device");
