@@ -86,21 +86,21 @@ pub enum CommandError {
         /// The file.
         path: PathBuf,
     },
-    /// Recordings that are not sound; what is wrong with them was told.
+    /// Recordings that are not sound. Each finding was reported before.
     Unsound {
         /// How many.
         files: u64,
         /// Of how many.
         of: u64,
     },
-    /// Devices whose replay was cut off; which ones was told.
+    /// Devices whose replay was cut off. Each was reported before.
     CutOff {
         /// How many.
         devices: usize,
         /// Of how many.
         of: usize,
     },
-    /// Recordings that are not whole; where was told.
+    /// Recordings that are not whole. Each lost range was reported before.
     NotWhole {
         /// Bytes that are lost.
         lost: u64,

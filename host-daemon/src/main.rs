@@ -28,7 +28,7 @@ use blocksd::http::metrics::Sources;
 use blocksd::http::server;
 use blocksd::output::{Events, Hex, Json, QUEUE_LEN, Text};
 use blocksd::reload::{Live, Reloader};
-use blocksd::service::log::{self, tell};
+use blocksd::service::log::{self, print_status};
 use blocksd::service::{rlimit, signals, systemd};
 use blocksd::sinks::recording::{self, Recording, Unrecorded};
 use blocksd::{config, output};
@@ -72,7 +72,7 @@ fn command() -> ExitCode {
 
 fn failed(failure: &CommandError) -> ExitCode {
     if !matches!(failure, CommandError::BrokenPipe) {
-        tell(format_args!("blocksd: {failure}"));
+        print_status(format_args!("blocksd: {failure}"));
     }
     failure.exit_code()
 }
@@ -131,7 +131,7 @@ async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result
         biased;
         started = start(&arguments, &stop) => started?,
         () = stop.cancelled() => {
-            tell(format_args!("stopped before listening"));
+            print_status(format_args!("stopped before listening"));
             return Ok(());
         }
     };
@@ -188,9 +188,9 @@ async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result
     let is_recorded = recording.is_some();
     let recorded = recording.map_or(Ok(()), finish_recording);
     let written = output.map_or(Ok(()), |output| finish_output(output, &stop, is_recorded));
-    log::tell_suppressed();
+    log::print_suppressed();
     let totals = counters.totals();
-    tell(format_args!("totals: {totals}"));
+    print_status(format_args!("totals: {totals}"));
     recorded.and(written)
 }
 
@@ -292,7 +292,7 @@ fn listen(plan: Plan, sockets: Sockets) -> Result<Listening, CommandError> {
     }
     for listener in &listeners {
         let (name, framing) = (listener.name(), listener.policy().framing);
-        tell(format_args!("listening on {name} framing={framing}"));
+        print_status(format_args!("listening on {name} framing={framing}"));
     }
     Ok((listeners, live))
 }
@@ -306,7 +306,7 @@ async fn bind_metrics(address: &str) -> Result<server::Server, CommandError> {
     };
     let server = server::Server::bind(address).await.map_err(failure)?;
     let address = server.address().map_err(failure)?;
-    tell(format_args!("metrics on {address}"));
+    print_status(format_args!("metrics on {address}"));
     Ok(server)
 }
 
@@ -384,7 +384,7 @@ fn usage(error: &clap::Error) -> ExitCode {
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     ) {
         if error.use_stderr() {
-            tell(format_args!("{}", error.render()));
+            print_status(format_args!("{}", error.render()));
             return ExitCode::from(2);
         }
         let printed = error.print().and_then(|()| io::stdout().flush());
@@ -393,6 +393,6 @@ fn usage(error: &clap::Error) -> ExitCode {
             Err(failure) => failed(&failure),
         };
     }
-    tell(format_args!("blocksd: {}", config::one_line(error)));
+    print_status(format_args!("blocksd: {}", config::one_line(error)));
     ExitCode::from(2)
 }

@@ -16,7 +16,7 @@ use crate::error::CommandError;
 use crate::output::{Format, Hex, Json, Out, Text};
 use crate::payload::{self, Style, members};
 use crate::recorded::from_log::{Audience, Player};
-use crate::service::log::tell;
+use crate::service::log::print_status;
 use blocksd_recording::format::record::Kind;
 use blocksd_recording::read::lost::Lost;
 use blocksd_recording::read::messages::{Message, Reader, Tail, Visitor, Wanted};
@@ -76,7 +76,7 @@ fn run(
 
 /// Prints a line for bytes of a recording that are lost.
 pub(super) fn report_lost(file: &Path, lost: &Lost) {
-    tell(format_args!("blocksd: {}: {lost}", file.display()));
+    print_status(format_args!("blocksd: {}: {lost}", file.display()));
 }
 
 /// Nothing was recorded before 1970.

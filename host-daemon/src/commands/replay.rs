@@ -19,7 +19,7 @@ use crate::commands::read::report_lost;
 use crate::commands::send::connect;
 use crate::error::CommandError;
 use crate::payload::members;
-use crate::service::log::tell;
+use crate::service::log::print_status;
 use blocksd_recording::format::record::Kind;
 use blocksd_recording::read::lost::Lost;
 use blocksd_recording::read::messages::{Message, Reader, Visitor, Wanted};
@@ -77,7 +77,7 @@ pub fn replay(arguments: &Replay) -> Result<(), CommandError> {
     };
     match result {
         Ok(()) => {
-            tell(format_args!("replayed {done}"));
+            print_status(format_args!("replayed {done}"));
             Ok(())
         }
         Err(failure) if sent.is_nothing() => Err(failure),
@@ -251,7 +251,7 @@ impl Stage<'_> {
                 Ok(Ok(())) => {}
                 Ok(Err((failure, blocks))) => {
                     cut += 1;
-                    tell(format_args!(
+                    print_status(format_args!(
                         "blocksd: {device}: {failure}, after {blocks} blocks"
                     ));
                 }

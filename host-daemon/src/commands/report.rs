@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::error::CommandError;
 use crate::path::parent;
-use crate::service::log::tell;
+use crate::service::log::print_status;
 use blocksd_recording::check::recover::{Recovered, recover};
 use blocksd_recording::check::repair::{Repaired, Unrepaired, repair_dir, sync};
 use blocksd_recording::check::verify::verify;
@@ -22,7 +22,7 @@ use blocksd_recording::read::scan::{Found, Scan};
 use blocksd_recording::read::summary::Summary;
 use mcap::records::Record;
 
-/// Things that are wrong with a file that are told one by one.
+/// Things that are wrong with a file reported one by one.
 const WRONG_MAX: u64 = 1000;
 /// Bytes of a message's record besides its payload.
 const MESSAGE_LEN: u64 = 31;
@@ -70,7 +70,7 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Command
 
 fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), CommandError> {
     let (mut files, mut of) = (0, 0);
-    let mut told = Ok(());
+    let mut reported = Ok(());
     for repaired in repair_dir(directory)? {
         of += 1;
         match repaired {
@@ -85,16 +85,16 @@ fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), Comma
                 files += u64::from(to.is_none() && original.is_some());
                 let (to, original) = (to.as_deref(), original.as_deref());
                 let line = tell_recovered(out, &from, to, original, &recovered);
-                told = told.and(line);
+                reported = reported.and(line);
             }
             Err(Unrepaired { path, error }) => {
                 let failure = CommandError::from(error);
-                tell(format_args!("blocksd: {}: {failure}", path.display()));
+                print_status(format_args!("blocksd: {}: {failure}", path.display()));
                 files += 1;
             }
         }
     }
-    told?;
+    reported?;
     match files {
         0 => Ok(()),
         files => Err(CommandError::Unrepaired { files, of }),
@@ -144,14 +144,14 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
         };
         of += 1;
         let name = listed.path.display();
-        let (mut told, mut more) = (Ok(()), 0_u64);
+        let (mut reported, mut more) = (Ok(()), 0_u64);
         let verified = verify(input, is_open, &mut |wrong| {
-            if told.is_ok() && more < WRONG_MAX {
-                told = writeln!(out, "{name}: {wrong}");
+            if reported.is_ok() && more < WRONG_MAX {
+                reported = writeln!(out, "{name}: {wrong}");
             }
             more += 1;
         })?;
-        told.map_err(CommandError::stdout)?;
+        reported.map_err(CommandError::stdout)?;
         let (messages, chunks) = (verified.messages, verified.chunks);
         let (blocks, devices) = (verified.blocks, verified.devices);
         let state = if is_open { "open, being written" } else { "ok" };
