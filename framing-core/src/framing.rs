@@ -42,7 +42,7 @@ impl Limits {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Step {
     /// Nothing more can be said of these bytes: keep them and come back with more behind them.
-    More {
+    NeedMore {
         /// How many bytes may be read without reading past the end of the message; at least 1.
         /// `usize::MAX` where the framing cannot know.
         want: usize,
@@ -51,7 +51,7 @@ pub enum Step {
     Skip {
         /// Bytes to drop; at least 1.
         take: usize,
-        /// As in [`Step::More`], where nothing is left unread then.
+        /// As in [`Step::NeedMore`], where nothing is left unread then.
         want: usize,
     },
     /// `start..end` is payload; drop `take` bytes when done with it. A message is whole if `first && last`.
@@ -87,7 +87,7 @@ pub enum Step {
 pub struct Scanned {
     /// Bytes dealt with, from the window's first; the rest is to be kept.
     pub used: usize,
-    /// As in [`Step::More`]; 0 where the caller stopped the scan.
+    /// As in [`Step::NeedMore`]; 0 where the caller stopped the scan.
     pub want: usize,
     /// Whether a message ended in what was used, delivered or not, or a series. If not, what is unread behind it
     /// belongs to the message that the window began in.
@@ -97,11 +97,11 @@ pub struct Scanned {
 /// Finds boundaries in the unread bytes of a stream: the only place in which a boundary is decided.
 ///
 /// The caller keeps a *window*: the bytes that were received and not yet dropped, in order. It calls
-/// [`scan`](Self::scan), obeys the [`Step`], and repeats; at [`Step::More`] it appends what it receives next.
+/// [`scan`](Self::scan), obeys the [`Step`], and repeats; at [`Step::NeedMore`] it appends what it receives next.
 /// The steps with payload, end and fault depend on the bytes alone, not on how many were in the window at once.
 pub trait Decode {
     /// What a [`Receiver`](crate::Receiver) remembers of its buffer: [`Tight`](crate::Tight) where
-    /// [`Step::More`] always says exactly how much to read, so that nothing behind a step is ever in the window.
+    /// [`Step::NeedMore`] always says exactly how much to read, so that nothing behind a step is ever in the window.
     type Window: Window;
 
     /// Says what the window begins with. The window may be empty. Bytes of it may be rewritten (unquoting).
@@ -117,7 +117,7 @@ pub trait Decode {
     fn close(&mut self, unread: usize) -> Option<Fault>;
 
     /// Whether part of a message has been dropped from the window already (its header, or pieces of it). A
-    /// non-empty window after [`Step::More`] is part of a message too.
+    /// non-empty window after [`Step::NeedMore`] is part of a message too.
     fn is_mid_block(&self) -> bool;
 
     /// The longest message, in bytes, that fits whole into a buffer of `len` bytes.
@@ -160,7 +160,7 @@ pub trait Decode {
             let rest = window.get_mut(used..).unwrap_or_default();
             let step = self.scan::<PIECES>(rest, limits);
             let (take, told) = match step {
-                Step::More { want } => return Scanned { used, want, ended },
+                Step::NeedMore { want } => return Scanned { used, want, ended },
                 Step::Skip { take, .. } => {
                     // A header, or the rest of a message that is skipped.
                     ended |= !self.is_mid_block();

@@ -95,7 +95,7 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
         loop {
             let want = match self.receiver.step::<PIECES>()? {
                 None => continue,
-                Some(Found::More { want }) => want,
+                Some(Found::NeedMore { want }) => want,
                 Some(found) => return Ok(found),
             };
             let room = self.receiver.room(want)?;

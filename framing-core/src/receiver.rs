@@ -76,8 +76,8 @@ impl Received<'_> {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Found {
     /// Read up to so many bytes into [`Receiver::space`] and tell [`Receiver::filled`].
-    More {
-        /// As in [`Step::More`].
+    NeedMore {
+        /// As in [`Step::NeedMore`].
         want: usize,
     },
     /// Payload, to be had from [`Receiver::received`].
@@ -253,11 +253,11 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
         let base = unread.start;
         let window = buffer.get_mut(unread).unwrap_or_default();
         match self.decoder.scan::<PIECES>(window, &limits) {
-            Step::More { want } => Ok(Some(Found::More { want })),
+            Step::NeedMore { want } => Ok(Some(Found::NeedMore { want })),
             Step::Skip { take, want } => {
                 self.window.take(take);
                 let is_more = self.window.unread(len).is_empty();
-                Ok(is_more.then_some(Found::More { want }))
+                Ok(is_more.then_some(Found::NeedMore { want }))
             }
             Step::Payload {
                 start,
@@ -313,7 +313,7 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
     /// The bytes of what [`poll`](Self::poll) found.
     pub fn received(&self, found: Found) -> Received<'_> {
         match found {
-            Found::More { .. } | Found::Closed => Received::Closed,
+            Found::NeedMore { .. } | Found::Closed => Received::Closed,
             Found::End => Received::End,
             Found::Payload { bytes, first, last } => {
                 let bytes = self.buffer.as_ref().get(bytes).unwrap_or_default();

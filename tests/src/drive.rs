@@ -153,7 +153,7 @@ pub fn scan(
                 Mode::Pieces => decoder.scan::<true>(&mut window, limits),
             };
             let take = match step {
-                Step::More { want } => {
+                Step::NeedMore { want } => {
                     assert_ne!(want, 0, "more of nothing");
                     break;
                 }
@@ -246,7 +246,7 @@ fn told(seen: &mut Collector, window: &[u8], step: Step, mode: Mode) -> usize {
             seen.fault(fault);
             take
         }
-        Step::More { .. } | Step::Skip { .. } => unreachable!("not told"),
+        Step::NeedMore { .. } | Step::Skip { .. } => unreachable!("not told"),
     }
 }
 

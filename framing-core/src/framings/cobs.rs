@@ -103,7 +103,7 @@ impl Decode for CobsDecoder {
 
     fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
-            At::Lost if window.is_empty() => return Step::More { want: usize::MAX },
+            At::Lost if window.is_empty() => return Step::NeedMore { want: usize::MAX },
             At::Lost => {
                 return Step::Skip {
                     take: window.len(),
@@ -126,7 +126,7 @@ impl Decode for CobsDecoder {
         match self.unquote(window, limit) {
             Some(step) => step,
             None if PIECES && self.start < self.end => self.piece(),
-            None => Step::More { want: usize::MAX },
+            None => Step::NeedMore { want: usize::MAX },
         }
     }
 
@@ -337,7 +337,7 @@ impl CobsDecoder {
                     want: usize::MAX,
                 }
             }
-            None if window.is_empty() => Step::More { want: usize::MAX },
+            None if window.is_empty() => Step::NeedMore { want: usize::MAX },
             None => Step::Skip {
                 take: gone,
                 want: usize::MAX,

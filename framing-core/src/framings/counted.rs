@@ -47,7 +47,7 @@ pub trait Prefix: Copy {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Parsed {
     /// The header is not whole: it has at least `len` bytes, more than are there.
-    More {
+    NeedMore {
         /// Least length of the header, in bytes.
         len: usize,
     },
@@ -229,9 +229,9 @@ impl<P: Prefix> CountedDecoder<P> {
     fn header<const PIECES: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
         let (take, len) = match self.prefix.parse(window) {
             Parsed::Length { take, len } => (take, len),
-            Parsed::More { len } => {
+            Parsed::NeedMore { len } => {
                 let want = len.saturating_sub(window.len());
-                return Step::More { want };
+                return Step::NeedMore { want };
             }
             Parsed::End { take } => {
                 self.open = false;
@@ -265,7 +265,7 @@ impl<P: Prefix> CountedDecoder<P> {
     #[inline(always)]
     fn body<const PIECES: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
         match self.at {
-            At::Lost if window.is_empty() => Step::More { want: usize::MAX },
+            At::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
             At::Lost => Step::Skip {
                 take: window.len(),
                 want: usize::MAX,
@@ -282,7 +282,7 @@ impl<P: Prefix> CountedDecoder<P> {
     fn whole(&mut self, window: &[u8]) -> Step {
         match self.need().checked_sub(window.len()) {
             None | Some(0) => self.ended(window, true),
-            Some(want) => Step::More { want },
+            Some(want) => Step::NeedMore { want },
         }
     }
 
@@ -293,7 +293,7 @@ impl<P: Prefix> CountedDecoder<P> {
         }
         let here = self.left().min(window.len());
         if here == 0 {
-            return Step::More { want: self.need() };
+            return Step::NeedMore { want: self.need() };
         }
         self.left -= size_u32(here);
         self.at = if self.len <= limits.skip_max {
@@ -323,7 +323,7 @@ impl<P: Prefix> CountedDecoder<P> {
         }
         let here = self.left().min(window.len());
         if here == 0 {
-            return Step::More { want: take };
+            return Step::NeedMore { want: take };
         }
         self.left -= size_u32(here);
         self.at = At::Skip;

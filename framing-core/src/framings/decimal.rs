@@ -128,7 +128,7 @@ fn parse(window: &[u8], end: u8, zero: bool) -> Parsed {
         }
     }
     // A digit and its end at the least, then one byte at a time.
-    Parsed::More {
+    Parsed::NeedMore {
         len: window.len().saturating_add(1).max(2),
     }
 }

@@ -176,7 +176,7 @@ impl Decode for DelimitedDecoder {
 
     fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
-            At::Lost if window.is_empty() => Step::More { want: usize::MAX },
+            At::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
             At::Lost => Step::Skip {
                 take: window.len(),
                 want: usize::MAX,
@@ -241,7 +241,7 @@ impl DelimitedDecoder {
                 return self.ended(end, found + self.delimiter.len);
             }
         } else if window.len() < limit.saturating_add(self.ending_max()) {
-            return Step::More { want: usize::MAX };
+            return Step::NeedMore { want: usize::MAX };
         }
         // What is in the window goes the way of the rest: it is searched again, but only once.
         self.at = At::Skip;
@@ -278,7 +278,7 @@ impl DelimitedDecoder {
         // What may be the beginning of the ending stays in the window.
         let end = self.payload_end(window, self.searched);
         if end == 0 {
-            return Step::More { want: usize::MAX };
+            return Step::NeedMore { want: usize::MAX };
         }
         self.done = self.done.saturating_add(size_u32(end));
         self.searched = self.searched.saturating_sub(end);
@@ -312,7 +312,7 @@ impl DelimitedDecoder {
             };
         }
         if gone == 0 {
-            return Step::More { want: usize::MAX };
+            return Step::NeedMore { want: usize::MAX };
         }
         self.done = done;
         self.searched = self.searched.saturating_sub(gone);

@@ -70,7 +70,7 @@ impl<W: Width> Prefix for Length<W> {
     #[inline]
     fn parse(&self, window: &[u8]) -> Parsed {
         match W::read(window) {
-            None => Parsed::More { len: W::LEN },
+            None => Parsed::NeedMore { len: W::LEN },
             Some(len) => Parsed::Length { take: W::LEN, len },
         }
     }
@@ -179,7 +179,7 @@ impl Prefix for Varint {
                 };
             }
         }
-        Parsed::More {
+        Parsed::NeedMore {
             len: window.len().saturating_add(1),
         }
     }

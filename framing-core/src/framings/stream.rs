@@ -63,7 +63,7 @@ impl Decode for StreamDecoder {
     fn scan<const PIECES: bool>(&mut self, window: &mut [u8], _limits: &Limits) -> Step {
         let end = window.len();
         if end == 0 {
-            return Step::More { want: usize::MAX };
+            return Step::NeedMore { want: usize::MAX };
         }
         let first = !self.open;
         self.open = true;

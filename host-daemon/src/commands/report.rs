@@ -22,7 +22,7 @@ use blocksd_recording::read::scan::{Found, Scan};
 use blocksd_recording::read::summary::Summary;
 use mcap::records::Record;
 
-/// Things that are wrong with a file reported one by one.
+/// Findings of one file that are reported one by one.
 const WRONG_MAX: u64 = 1000;
 /// Bytes of a message's record besides its payload.
 const MESSAGE_LEN: u64 = 31;
