@@ -32,6 +32,6 @@ pub use self::framings::{
     U32, U32Le, Varint, Width,
 };
 pub use self::payload::Payload;
-pub use self::receiver::{Buffer, Found, Received, Receiver, SkipMax, Sliding, Tight, Window};
+pub use self::receiver::{Buffer, Polled, Received, Receiver, SkipMax, Sliding, Tight, Window};
 pub use self::sender::Sender;
 pub use self::stage::{Quoted, Stage};

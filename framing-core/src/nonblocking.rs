@@ -13,7 +13,7 @@ use embedded_io_async::{Read, Write};
 use crate::fault::{ReceiveError, Refusal, SendError};
 use crate::framing::{Decode, Encode, Framing};
 use crate::payload::Payload;
-use crate::receiver::{Buffer, Found, Received, Receiver, SkipMax};
+use crate::receiver::{Buffer, Polled, Received, Receiver, SkipMax};
 use crate::sender::Sender;
 
 /// Receives messages from a transport into a buffer.
@@ -56,8 +56,8 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
     /// # Cancel-safety
     /// Safe, as said [above](self).
     pub async fn receive(&mut self) -> Result<Received<'_>, ReceiveError<R::Error>> {
-        let found = self.find::<false>().await?;
-        Ok(self.receiver.block(found))
+        let polled = self.find::<false>().await?;
+        Ok(self.receiver.block(polled))
     }
 
     /// The next piece of a message, which may be longer than the buffer.
@@ -72,8 +72,8 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
     /// # Cancel-safety
     /// Safe, as said [above](self).
     pub async fn receive_piece(&mut self) -> Result<Received<'_>, ReceiveError<R::Error>> {
-        let found = self.find::<true>().await?;
-        Ok(self.receiver.received(found))
+        let polled = self.find::<true>().await?;
+        Ok(self.receiver.received(polled))
     }
 
     /// Whether part of a message has come, and its rest has not: what a time-out should ask.
@@ -91,12 +91,12 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
         self.io
     }
 
-    async fn find<const PIECES: bool>(&mut self) -> Result<Found, ReceiveError<R::Error>> {
+    async fn find<const PIECES: bool>(&mut self) -> Result<Polled, ReceiveError<R::Error>> {
         loop {
             let want = match self.receiver.step::<PIECES>()? {
                 None => continue,
-                Some(Found::NeedMore { want }) => want,
-                Some(found) => return Ok(found),
+                Some(Polled::NeedMore { want }) => want,
+                Some(polled) => return Ok(polled),
             };
             let room = self.receiver.room(want)?;
             let most = room.len();

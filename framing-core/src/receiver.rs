@@ -74,7 +74,7 @@ impl Received<'_> {
 /// What [`Receiver::poll`] found; positions, so that nothing is borrowed while more is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Found {
+pub enum Polled {
     /// Read up to so many bytes into [`Receiver::space`] and tell [`Receiver::filled`].
     NeedMore {
         /// As in [`Step::NeedMore`].
@@ -91,7 +91,7 @@ pub enum Found {
     },
     /// The mark that ends a series.
     End,
-    /// The peer has closed, between messages. Found by the readers; [`Receiver::close`] says it otherwise.
+    /// The peer has closed, between messages. Only the readers give it; [`Receiver::close`] says it otherwise.
     Closed,
 }
 
@@ -232,17 +232,17 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
     ///
     /// # Errors
     /// The [`Fault`] of a message that was refused.
-    pub fn poll<const PIECES: bool>(&mut self) -> Result<Found, Fault> {
+    pub fn poll<const PIECES: bool>(&mut self) -> Result<Polled, Fault> {
         loop {
-            if let Some(found) = self.step::<PIECES>()? {
-                return Ok(found);
+            if let Some(polled) = self.step::<PIECES>()? {
+                return Ok(polled);
             }
         }
     }
 
     /// One step of [`poll`](Self::poll), which may find nothing yet.
     #[inline]
-    pub(crate) fn step<const PIECES: bool>(&mut self) -> Result<Option<Found>, Fault> {
+    pub(crate) fn step<const PIECES: bool>(&mut self) -> Result<Option<Polled>, Fault> {
         let buffer = self.buffer.as_mut();
         let len = buffer.len();
         let limits = Limits {
@@ -253,11 +253,11 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
         let base = unread.start;
         let window = buffer.get_mut(unread).unwrap_or_default();
         match self.decoder.scan::<PIECES>(window, &limits) {
-            Step::NeedMore { want } => Ok(Some(Found::NeedMore { want })),
+            Step::NeedMore { want } => Ok(Some(Polled::NeedMore { want })),
             Step::Skip { take, want } => {
                 self.window.take(take);
                 let is_more = self.window.unread(len).is_empty();
-                Ok(is_more.then_some(Found::NeedMore { want }))
+                Ok(is_more.then_some(Polled::NeedMore { want }))
             }
             Step::Payload {
                 start,
@@ -268,11 +268,11 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
             } => {
                 self.window.take(take);
                 let bytes = base + start..base + end;
-                Ok(Some(Found::Payload { bytes, first, last }))
+                Ok(Some(Polled::Payload { bytes, first, last }))
             }
             Step::End { take } => {
                 self.window.take(take);
-                Ok(Some(Found::End))
+                Ok(Some(Polled::End))
             }
             Step::Fault { take, fault } => {
                 if take != 0 {
@@ -311,11 +311,11 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
     }
 
     /// The bytes of what [`poll`](Self::poll) found.
-    pub fn received(&self, found: Found) -> Received<'_> {
-        match found {
-            Found::NeedMore { .. } | Found::Closed => Received::Closed,
-            Found::End => Received::End,
-            Found::Payload { bytes, first, last } => {
+    pub fn received(&self, polled: Polled) -> Received<'_> {
+        match polled {
+            Polled::NeedMore { .. } | Polled::Closed => Received::Closed,
+            Polled::End => Received::End,
+            Polled::Payload { bytes, first, last } => {
                 let bytes = self.buffer.as_ref().get(bytes).unwrap_or_default();
                 Received::Piece { bytes, first, last }
             }
@@ -323,8 +323,8 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
     }
 
     /// As [`received`](Self::received), a message that is whole as a block.
-    pub(crate) fn block(&self, found: Found) -> Received<'_> {
-        match self.received(found) {
+    pub(crate) fn block(&self, polled: Polled) -> Received<'_> {
+        match self.received(polled) {
             Received::Piece {
                 bytes,
                 first: true,
@@ -335,10 +335,10 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
     }
 
     /// The result of a read of nothing: the peer has closed.
-    pub(crate) fn closed<E>(&mut self) -> Result<Found, ReceiveError<E>> {
+    pub(crate) fn closed<E>(&mut self) -> Result<Polled, ReceiveError<E>> {
         match self.close() {
             Some(fault) => Err(ReceiveError::Fault(fault)),
-            None => Ok(Found::Closed),
+            None => Ok(Polled::Closed),
         }
     }
 

@@ -3,7 +3,7 @@
 //! The functions that take any bytes read their choices (framing, limits, sizes) from the first of them.
 
 use framing_core::{
-    AnyEncoder, AnyFraming, Decode, Fault, Found, Framing, Limits, Payload, Received, Receiver,
+    AnyEncoder, AnyFraming, Decode, Fault, Framing, Limits, Payload, Polled, Received, Receiver,
     Refusal, Sender, Step, encode,
 };
 
@@ -378,8 +378,8 @@ fn receive(
             Mode::Pieces => receiver.poll::<true>(),
         };
         match found {
-            Ok(Found::NeedMore { .. }) if ahead.is_empty() => break,
-            Ok(Found::NeedMore { want }) => {
+            Ok(Polled::NeedMore { .. }) if ahead.is_empty() => break,
+            Ok(Polled::NeedMore { want }) => {
                 let space = receiver.space(want).expect("room for what is wanted");
                 let len = sizes.next().clamp(1, space.len().min(ahead.len()));
                 let (now, later) = ahead.split_at(len);
