@@ -5,8 +5,8 @@
 //! I/O, hold no payload (but for the group that `cobs` is quoting), and never look at a clock.
 
 use crate::fault::{Fault, Refusal};
-use crate::receiver::Window;
 use crate::stage::Stage;
+use crate::window::Window;
 
 /// A way of marking where a message ends.
 pub trait Framing {

@@ -2,7 +2,7 @@
 
 mod blocks;
 mod cobs;
-pub(crate) mod counted;
+mod counted;
 mod decimal;
 mod delimited;
 mod fixed;
@@ -23,8 +23,8 @@ pub use self::stream::{Stream, StreamDecoder, StreamEncoder};
 
 use crate::fault::{Fault, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Scanned, Step};
-use crate::receiver::Sliding;
 use crate::stage::Quoted;
+use crate::window::Sliding;
 
 /// A framing that can be chosen by name.
 trait Named: Sized {

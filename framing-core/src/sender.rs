@@ -5,8 +5,8 @@ use core::fmt;
 use crate::encode::check_whole;
 use crate::fault::Refusal;
 use crate::framing::{Encode, Framing};
-use crate::framings::counted::size_u32;
 use crate::payload::Payload;
+use crate::size::size_u32;
 use crate::stage::Stage;
 
 /// Most bytes that a framing puts in front of a payload, or behind one that is sent as it is.

@@ -9,12 +9,12 @@
 //! ```
 
 use super::Named;
-use super::counted::size_u32;
 use crate::bytes::{copy, shift_down};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
-use crate::receiver::Sliding;
+use crate::size::size_u32;
 use crate::stage::Quoted;
+use crate::window::Sliding;
 
 /// Any bytes, quoted so that a zero byte can end each message; resynchronises at every zero.
 ///

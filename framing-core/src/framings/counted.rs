@@ -7,7 +7,8 @@
 use crate::bytes::{copy, starts_with};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
-use crate::receiver::Tight;
+use crate::size::{size_u32, size_usize};
+use crate::window::Tight;
 
 /// How a length is written: what the framings of this family differ in.
 ///
@@ -445,16 +446,6 @@ pub(crate) fn put_slice(header: &[u8], out: &mut [u8]) -> Result<usize, Refusal>
     let front = out.get_mut(..header.len()).ok_or(Refusal::NoRoom { len })?;
     copy(header, front);
     Ok(header.len())
-}
-
-/// A length in memory as a length on the wire; one that is over 32 bits is as good as the largest.
-pub(crate) fn size_u32(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
-}
-
-/// A length on the wire as a length in memory, if it can be one.
-pub(crate) fn size_usize(len: u32) -> Option<usize> {
-    usize::try_from(len).ok()
 }
 
 const fn tail_len<P: Prefix>() -> usize {

@@ -6,11 +6,12 @@
 
 use core::fmt;
 
-use super::counted::{put_slice, size_u32, size_usize};
+use super::counted::put_slice;
 use super::{Named, SpecError};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
-use crate::receiver::Sliding;
+use crate::size::{size_u32, size_usize};
+use crate::window::Sliding;
 
 /// Messages that end in a delimiter of 1 to 8 bytes; the first occurrence ends the message.
 ///

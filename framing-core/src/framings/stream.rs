@@ -5,10 +5,10 @@
 //! ```
 
 use super::Named;
-use super::counted::size_u32;
 use crate::fault::{Fault, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
-use crate::receiver::Tight;
+use crate::size::size_u32;
+use crate::window::Tight;
 
 /// No framing at all: the whole stream is one message, handed out in pieces as they come; closing ends it.
 ///
