@@ -100,7 +100,7 @@ pub struct Scanned {
 /// [`scan`](Self::scan), obeys the [`Step`], and repeats; at [`Step::NeedMore`] it appends what it receives next.
 /// The steps with payload, end and fault depend on the bytes alone, not on how many were in the window at once.
 pub trait Decode {
-    /// What a [`Receiver`](crate::Receiver) remembers of its buffer: [`Tight`](crate::Tight) where
+    /// What a [`Receiver`](crate::Receiver) remembers of its buffer: [`ExactWindow`](crate::ExactWindow) where
     /// [`Step::NeedMore`] always says exactly how much to read, so that nothing behind a step is ever in the window.
     type Window: Window;
 

@@ -24,7 +24,7 @@ pub use self::stream::{Stream, StreamDecoder, StreamEncoder};
 use crate::fault::{Fault, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Scanned, Step};
 use crate::stage::Quoted;
-use crate::window::Sliding;
+use crate::window::SlidingWindow;
 
 /// A framing that can be chosen by name.
 trait Named: Sized {
@@ -149,7 +149,7 @@ macro_rules! framings {
         }
 
         impl Decode for AnyDecoder {
-            type Window = Sliding;
+            type Window = SlidingWindow;
 
             fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
                 match self { $(Self::$name(decoder) => decoder.scan::<PIECES>(window, limits),)* }

@@ -37,4 +37,4 @@ pub use self::payload::Payload;
 pub use self::receiver::{Buffer, Polled, Received, Receiver, SkipMax};
 pub use self::sender::Sender;
 pub use self::stage::{Quoted, Stage};
-pub use self::window::{Sliding, Tight, Window};
+pub use self::window::{ExactWindow, SlidingWindow, Window};

@@ -26,11 +26,11 @@ pub trait Window: Clone + Debug + Default {
 /// The unread bytes are the first of the buffer, and are dealt with all at once.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Tight {
+pub struct ExactWindow {
     end: usize,
 }
 
-impl Window for Tight {
+impl Window for ExactWindow {
     const EXACT: bool = true;
 
     fn unread(&self, len: usize) -> Range<usize> {
@@ -52,12 +52,12 @@ impl Window for Tight {
 /// The unread bytes lie anywhere in the buffer, those of the next message behind those of the present one.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Sliding {
+pub struct SlidingWindow {
     start: usize,
     end: usize,
 }
 
-impl Window for Sliding {
+impl Window for SlidingWindow {
     const EXACT: bool = false;
 
     fn unread(&self, _len: usize) -> Range<usize> {

@@ -14,7 +14,7 @@ use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
 use crate::size::size_u32;
 use crate::stage::Quoted;
-use crate::window::Sliding;
+use crate::window::SlidingWindow;
 
 /// Any bytes, quoted so that a zero byte can end each message; resynchronises at every zero.
 ///
@@ -99,7 +99,7 @@ enum At {
 }
 
 impl Decode for CobsDecoder {
-    type Window = Sliding;
+    type Window = SlidingWindow;
 
     fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {

@@ -8,7 +8,7 @@ use crate::bytes::{copy, starts_with};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
 use crate::size::{size_u32, size_usize};
-use crate::window::Tight;
+use crate::window::ExactWindow;
 
 /// How a length is written: what the framings of this family differ in.
 ///
@@ -126,7 +126,7 @@ enum At {
 }
 
 impl<P: Prefix> Decode for CountedDecoder<P> {
-    type Window = Tight;
+    type Window = ExactWindow;
 
     #[inline]
     fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {

@@ -11,7 +11,7 @@ use super::{Named, SpecError};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
 use crate::size::{size_u32, size_usize};
-use crate::window::Sliding;
+use crate::window::SlidingWindow;
 
 /// Messages that end in a delimiter of 1 to 8 bytes; the first occurrence ends the message.
 ///
@@ -173,7 +173,7 @@ enum At {
 }
 
 impl Decode for DelimitedDecoder {
-    type Window = Sliding;
+    type Window = SlidingWindow;
 
     fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {

@@ -8,7 +8,7 @@ use super::Named;
 use crate::fault::{Fault, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
 use crate::size::size_u32;
-use crate::window::Tight;
+use crate::window::ExactWindow;
 
 /// No framing at all: the whole stream is one message, handed out in pieces as they come; closing ends it.
 ///
@@ -58,7 +58,7 @@ pub struct StreamDecoder {
 }
 
 impl Decode for StreamDecoder {
-    type Window = Tight;
+    type Window = ExactWindow;
 
     fn scan<const PIECES: bool>(&mut self, window: &mut [u8], _limits: &Limits) -> Step {
         let end = window.len();
