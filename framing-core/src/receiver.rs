@@ -211,7 +211,7 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
     #[inline]
     pub fn space(&mut self, want: usize) -> Option<&mut [u8]> {
         let buffer = self.buffer.as_mut();
-        self.window.settle(buffer);
+        self.window.compact(buffer);
         let space = buffer.get_mut(self.window.unread(usize::MAX).end..)?;
         let len = space.len().min(want);
         space.get_mut(..len).filter(|space| !space.is_empty())

@@ -20,7 +20,7 @@ pub trait Window: Clone + Debug + Default {
     fn filled(&mut self, len: usize, room: usize);
 
     /// Makes the unread bytes the first of the buffer.
-    fn settle(&mut self, buffer: &mut [u8]);
+    fn compact(&mut self, buffer: &mut [u8]);
 }
 
 /// The unread bytes are the first of the buffer, and are dealt with all at once.
@@ -46,7 +46,7 @@ impl Window for ExactWindow {
         self.end = self.end.wrapping_add(len);
     }
 
-    fn settle(&mut self, _buffer: &mut [u8]) {}
+    fn compact(&mut self, _buffer: &mut [u8]) {}
 }
 
 /// The unread bytes lie anywhere in the buffer, those of the next message behind those of the present one.
@@ -72,7 +72,7 @@ impl Window for SlidingWindow {
         self.end = self.end.saturating_add(len).min(room);
     }
 
-    fn settle(&mut self, buffer: &mut [u8]) {
+    fn compact(&mut self, buffer: &mut [u8]) {
         if self.start != 0 {
             let len = self.end - self.start;
             shift_down(buffer, self.start, 0, len);
