@@ -78,9 +78,9 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
         self.io
     }
 
-    fn find<const PIECES: bool>(&mut self) -> Result<Polled, ReceiveError<R::Error>> {
+    fn find<const STREAMING: bool>(&mut self) -> Result<Polled, ReceiveError<R::Error>> {
         loop {
-            let want = match self.receiver.step::<PIECES>()? {
+            let want = match self.receiver.step::<STREAMING>()? {
                 None => continue,
                 Some(Polled::NeedMore { want }) => want,
                 Some(polled) => return Ok(polled),

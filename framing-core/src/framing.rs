@@ -106,12 +106,12 @@ pub trait Decode {
 
     /// Says what the window begins with. The window may be empty. Bytes of it may be rewritten (unquoting).
     ///
-    /// With `PIECES`, payload is handed out as it comes, and no message is too long; else each message is
+    /// With `STREAMING`, payload is handed out as it comes, and no message is too long; else each message is
     /// handed out once, whole. The choice may change at every call: a message that was just refused as too long
     /// is handed out if pieces are asked for next, and the rest of a message of which pieces were handed out is
     /// skipped if they no longer are. Of a framing that declares lengths, [`Limits::block_max`] counts where the
     /// length is read.
-    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step;
+    fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step;
 
     /// The stream has ended, with so many bytes left unread. Says whether that cut a message, and starts afresh.
     fn close(&mut self, unread: usize) -> Option<Fault>;
@@ -127,7 +127,7 @@ pub trait Decode {
     /// same steps in fewer instructions. Returns how many bytes were dealt with, and whether `each` wants more.
     ///
     /// For [`scan_all`](Self::scan_all). A framing that has no shorter way hands out nothing.
-    fn scan_run<const PIECES: bool>(
+    fn scan_run<const STREAMING: bool>(
         &mut self,
         window: &[u8],
         limits: &Limits,
@@ -139,7 +139,7 @@ pub trait Decode {
 
     /// Scans until more bytes are needed or `each` returns `false`. `each` gets every step with payload, end or
     /// fault, with the position that the step counts from.
-    fn scan_all<const PIECES: bool>(
+    fn scan_all<const STREAMING: bool>(
         &mut self,
         window: &mut [u8],
         limits: &Limits,
@@ -150,7 +150,7 @@ pub trait Decode {
         loop {
             let rest = window.get(used..).unwrap_or_default();
             let (run, goes_on) =
-                self.scan_run::<PIECES>(rest, limits, |at, step| each(used + at, step));
+                self.scan_run::<STREAMING>(rest, limits, |at, step| each(used + at, step));
             used += run;
             ended |= run != 0;
             if !goes_on {
@@ -158,7 +158,7 @@ pub trait Decode {
                 return Scanned { used, want, ended };
             }
             let rest = window.get_mut(used..).unwrap_or_default();
-            let step = self.scan::<PIECES>(rest, limits);
+            let step = self.scan::<STREAMING>(rest, limits);
             let (take, told) = match step {
                 Step::NeedMore { want } => return Scanned { used, want, ended },
                 Step::Skip { take, .. } => {

@@ -151,8 +151,8 @@ macro_rules! framings {
         impl Decode for AnyDecoder {
             type Window = SlidingWindow;
 
-            fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
-                match self { $(Self::$name(decoder) => decoder.scan::<PIECES>(window, limits),)* }
+            fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
+                match self { $(Self::$name(decoder) => decoder.scan::<STREAMING>(window, limits),)* }
             }
 
             fn close(&mut self, unread: usize) -> Option<Fault> {
@@ -168,13 +168,13 @@ macro_rules! framings {
             }
 
             /// Looks at which framing it is once a window, not once a step.
-            fn scan_all<const PIECES: bool>(
+            fn scan_all<const STREAMING: bool>(
                 &mut self,
                 window: &mut [u8],
                 limits: &Limits,
                 each: impl FnMut(usize, Step) -> bool,
             ) -> Scanned {
-                match self { $(Self::$name(decoder) => decoder.scan_all::<PIECES>(window, limits, each),)* }
+                match self { $(Self::$name(decoder) => decoder.scan_all::<STREAMING>(window, limits, each),)* }
             }
         }
 

@@ -152,13 +152,13 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
         }
     }
 
-    /// Says what comes next in the unread bytes. With `PIECES` as in [`Decode::scan`].
+    /// Says what comes next in the unread bytes. With `STREAMING` as in [`Decode::scan`].
     ///
     /// # Errors
     /// The [`Fault`] of a message that was refused.
-    pub fn poll<const PIECES: bool>(&mut self) -> Result<Polled, Fault> {
+    pub fn poll<const STREAMING: bool>(&mut self) -> Result<Polled, Fault> {
         loop {
-            if let Some(polled) = self.step::<PIECES>()? {
+            if let Some(polled) = self.step::<STREAMING>()? {
                 return Ok(polled);
             }
         }
@@ -166,7 +166,7 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
 
     /// One step of [`poll`](Self::poll), which may find nothing yet.
     #[inline]
-    pub(crate) fn step<const PIECES: bool>(&mut self) -> Result<Option<Polled>, Fault> {
+    pub(crate) fn step<const STREAMING: bool>(&mut self) -> Result<Option<Polled>, Fault> {
         let buffer = self.buffer.as_mut();
         let len = buffer.len();
         let limits = Limits {
@@ -176,7 +176,7 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
         let unread = self.window.unread(len);
         let base = unread.start;
         let window = buffer.get_mut(unread).unwrap_or_default();
-        match self.decoder.scan::<PIECES>(window, &limits) {
+        match self.decoder.scan::<STREAMING>(window, &limits) {
             Step::NeedMore { want } => Ok(Some(Polled::NeedMore { want })),
             Step::Skip { take, want } => {
                 self.window.take(take);

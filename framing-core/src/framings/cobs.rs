@@ -101,7 +101,7 @@ enum At {
 impl Decode for CobsDecoder {
     type Window = SlidingWindow;
 
-    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
+    fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
             At::Lost if window.is_empty() => return Step::NeedMore { want: usize::MAX },
             At::Lost => {
@@ -111,21 +111,21 @@ impl Decode for CobsDecoder {
                 };
             }
             At::Skip => return self.skip(window, limits),
-            At::Message if !PIECES && self.done != 0 => {
+            At::Message if !STREAMING && self.done != 0 => {
                 self.at = At::Skip;
                 return self.skip(window, limits);
             }
-            At::Refused if !PIECES => {
+            At::Refused if !STREAMING => {
                 self.at = At::Skip;
                 return self.skip(window, limits);
             }
             At::Refused => self.at = At::Message,
             At::Start | At::Message => {}
         }
-        let limit = (!PIECES).then_some(limits.block_max);
+        let limit = (!STREAMING).then_some(limits.block_max);
         match self.unquote(window, limit) {
             Some(step) => step,
-            None if PIECES && self.start < self.end => self.piece(),
+            None if STREAMING && self.start < self.end => self.piece(),
             None => Step::NeedMore { want: usize::MAX },
         }
     }

@@ -129,16 +129,16 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
     type Window = ExactWindow;
 
     #[inline]
-    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
+    fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         if self.at == At::Header {
-            self.header::<PIECES>(window, limits)
+            self.header::<STREAMING>(window, limits)
         } else {
-            self.body::<PIECES>(window, limits)
+            self.body::<STREAMING>(window, limits)
         }
     }
 
     #[inline]
-    fn scan_run<const PIECES: bool>(
+    fn scan_run<const STREAMING: bool>(
         &mut self,
         window: &[u8],
         limits: &Limits,
@@ -156,7 +156,7 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
         while goes_on
             && let Parsed::Length { take: start, len } = self.prefix.parse(rest)
             && let Some(size) = size_usize(len)
-            && (PIECES || size <= block_max)
+            && (STREAMING || size <= block_max)
             && let Some((header, body)) = rest.split_at_checked(start)
             && let Some((body, behind)) = size
                 .checked_add(tail_len::<P>())
@@ -227,7 +227,7 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
 
 impl<P: Prefix> CountedDecoder<P> {
     #[inline]
-    fn header<const PIECES: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
+    fn header<const STREAMING: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
         let (take, len) = match self.prefix.parse(window) {
             Parsed::Length { take, len } => (take, len),
             Parsed::NeedMore { len } => {
@@ -249,7 +249,7 @@ impl<P: Prefix> CountedDecoder<P> {
         self.at = At::Payload;
         if limits.block_max < len {
             self.at = At::Over;
-            if !PIECES {
+            if !STREAMING {
                 return self.too_long(take, limits);
             }
         }
@@ -257,23 +257,23 @@ impl<P: Prefix> CountedDecoder<P> {
             0 => self.last(take, 0, true),
             want if take != 0 => Step::Skip { take, want },
             // A header may be of no bytes (`fixed`).
-            _ => self.body::<PIECES>(window, limits),
+            _ => self.body::<STREAMING>(window, limits),
         }
     }
 
     /// Behind a header.
     // `always` here and below: inlined late, a step goes through memory (50 bytes on a Cortex-M4).
     #[inline(always)]
-    fn body<const PIECES: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
+    fn body<const STREAMING: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
         match self.at {
             At::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
             At::Lost => Step::Skip {
                 take: window.len(),
                 want: usize::MAX,
             },
-            At::Payload if !PIECES => self.whole(window),
-            At::Over | At::Long if !PIECES => self.too_long(0, limits),
-            At::Begun | At::Skip if !PIECES => self.skip(window),
+            At::Payload if !STREAMING => self.whole(window),
+            At::Over | At::Long if !STREAMING => self.too_long(0, limits),
+            At::Begun | At::Skip if !STREAMING => self.skip(window),
             At::Skip if self.left != self.len => self.skip(window),
             _ => self.piece(window, limits),
         }

@@ -175,7 +175,7 @@ enum At {
 impl Decode for DelimitedDecoder {
     type Window = SlidingWindow;
 
-    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
+    fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
             At::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
             At::Lost => Step::Skip {
@@ -183,12 +183,12 @@ impl Decode for DelimitedDecoder {
                 want: usize::MAX,
             },
             // Refused, but nothing of it is gone yet.
-            At::Skip if PIECES && self.done == 0 => {
+            At::Skip if STREAMING && self.done == 0 => {
                 self.at = At::Message;
                 self.piece(window)
             }
             At::Skip => self.skip(window, limits),
-            At::Message if PIECES => self.piece(window),
+            At::Message if STREAMING => self.piece(window),
             At::Message if self.done != 0 => {
                 self.at = At::Skip;
                 self.skip(window, limits)

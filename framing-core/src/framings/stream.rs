@@ -60,7 +60,7 @@ pub struct StreamDecoder {
 impl Decode for StreamDecoder {
     type Window = ExactWindow;
 
-    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], _limits: &Limits) -> Step {
+    fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], _limits: &Limits) -> Step {
         let end = window.len();
         if end == 0 {
             return Step::NeedMore { want: usize::MAX };
