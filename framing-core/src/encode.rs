@@ -42,8 +42,8 @@ fn copied(
     payload: &(impl Payload + ?Sized),
     out: &mut [u8],
 ) -> Option<usize> {
-    let head = prepare(encoder, payload, out).ok()?;
-    let mut rest = out.get_mut(head..)?;
+    let header = prepare(encoder, payload, out).ok()?;
+    let mut rest = out.get_mut(header..)?;
     payload
         .try_each(|part| {
             let (here, behind) = mem::take(&mut rest)
@@ -54,8 +54,8 @@ fn copied(
             Ok::<(), ()>(())
         })
         .ok()?;
-    let tail = encoder.tail(rest).ok()?;
-    Some(head + payload.len() + tail)
+    let trailer = encoder.trailer(rest).ok()?;
+    Some(header + payload.len() + trailer)
 }
 
 /// Why [`copied`] gave nothing.
@@ -86,7 +86,7 @@ fn quoted(
             Err(no_room)
         }
     })?;
-    encoder.tail(out)
+    encoder.trailer(out)
 }
 
 /// Checks a message and writes what stands before it; returns how many bytes that is.
@@ -97,7 +97,7 @@ fn prepare(
     out: &mut [u8],
 ) -> Result<usize, Refusal> {
     let total = check_whole(encoder, payload)?;
-    encoder.head(total, out)
+    encoder.header(total, out)
 }
 
 /// Whether a message may be sent, but for its length; and its length, in bytes.

@@ -191,17 +191,17 @@ pub trait Decode {
 
 /// Puts boundaries around payload: the mirror of [`Decode`].
 ///
-/// For each message: [`check`](Self::check) on every part, [`head`](Self::head), the payload (as it is, or
-/// through [`quote`](Self::quote)), [`tail`](Self::tail). [`Sender`](crate::Sender) does it in this order.
+/// For each message: [`check`](Self::check) on every part, [`header`](Self::header), the payload (as it is, or
+/// through [`quote`](Self::quote)), [`trailer`](Self::trailer). [`Sender`](crate::Sender) does it in this order.
 pub trait Encode {
     /// Room for what the framing writes itself, with the payload that leaves together with it: an array.
     type Stage: Stage;
     /// Whether payload is always sent as it is, and never through [`quote`](Self::quote).
     const VERBATIM: bool;
-    /// Most bytes that [`head`](Self::head) puts in front of a payload, and that [`end`](Self::end) writes: at most 12.
-    const HEAD_MAX: usize = 0;
-    /// Most bytes that [`tail`](Self::tail) puts behind a payload that is sent as it is.
-    const TAIL_MAX: usize = 0;
+    /// Most bytes that [`header`](Self::header) puts in front of a payload, and that [`end`](Self::end) writes: at most 12.
+    const HEADER_MAX: usize = 0;
+    /// Most bytes that [`trailer`](Self::trailer) puts behind a payload that is sent as it is.
+    const TRAILER_MAX: usize = 0;
 
     /// [`VERBATIM`](Self::VERBATIM), where that is known at run time only.
     fn is_verbatim(&self) -> bool {
@@ -221,11 +221,11 @@ pub trait Encode {
     ///
     /// # Errors
     /// Whether such a message can be sent at all: the variants of [`Refusal`] that speak of a length.
-    fn head(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal>;
+    fn header(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal>;
 
-    /// Least bytes that [`head`](Self::head) puts in front of a payload: where they are always as many, senders need
+    /// Least bytes that [`header`](Self::header) puts in front of a payload: where they are always as many, senders need
     /// not look them up.
-    fn head_min(&self) -> usize {
+    fn header_min(&self) -> usize {
         0
     }
 
@@ -242,8 +242,8 @@ pub trait Encode {
     /// Writes what stands behind a message; returns how many bytes at the front of the stage are to be sent.
     ///
     /// # Errors
-    /// [`Refusal::NoRoom`] where the stage is too short: see [`TAIL_MAX`](Self::TAIL_MAX).
-    fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+    /// [`Refusal::NoRoom`] where the stage is too short: see [`TRAILER_MAX`](Self::TRAILER_MAX).
+    fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
         let _ = stage;
         Ok(0)
     }

@@ -181,15 +181,15 @@ macro_rules! framings {
         impl Encode for AnyEncoder {
             type Stage = Quoted<512>;
             const VERBATIM: bool = false;
-            const HEAD_MAX: usize = crate::sender::OWN_MAX;
-            const TAIL_MAX: usize = Delimited::LEN_MAX;
+            const HEADER_MAX: usize = crate::sender::OWN_MAX;
+            const TRAILER_MAX: usize = Delimited::LEN_MAX;
 
             fn check(&mut self, piece: &[u8], first: bool, last: bool) -> Result<(), Refusal> {
                 match self { $(Self::$name(encoder) => encoder.check(piece, first, last),)* }
             }
 
-            fn head(&self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
-                match self { $(Self::$name(encoder) => encoder.head(len, stage),)* }
+            fn header(&self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
+                match self { $(Self::$name(encoder) => encoder.header(len, stage),)* }
             }
 
             fn begin(&mut self) {
@@ -204,8 +204,8 @@ macro_rules! framings {
                 match self { $(Self::$name(encoder) => encoder.quote(piece, stage),)* }
             }
 
-            fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
-                match self { $(Self::$name(encoder) => encoder.tail(stage),)* }
+            fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+                match self { $(Self::$name(encoder) => encoder.trailer(stage),)* }
             }
 
             fn end(&self, stage: &mut [u8]) -> Result<usize, Refusal> {

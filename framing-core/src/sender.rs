@@ -37,7 +37,7 @@ pub struct Sender<E: Encode> {
     /// Payload bytes of the message that later calls will give.
     left: u32,
     /// Bytes in front of the payload of the present call: a header, or the end mark, or [`BEFORE`].
-    head: u8,
+    header: u8,
     at: At,
     /// Of quoted payload: a byte is on the wire, or was taken by an earlier call.
     torn: bool,
@@ -65,7 +65,7 @@ enum At {
 #[derive(Clone, Copy)]
 struct Call {
     at: At,
-    head: usize,
+    header: usize,
     len: usize,
     left: u32,
 }
@@ -79,7 +79,7 @@ impl<E: Encode> Sender<E> {
             len: 0,
             done: 0,
             left: 0,
-            head: 0,
+            header: 0,
             at: At::Idle,
             torn: false,
         }
@@ -163,8 +163,8 @@ impl<E: Encode> Sender<E> {
         if self.is_mid_block() {
             return Err(self.unfinished());
         }
-        let head = self.encoder.end(own_room::<E>(&mut [0; OWN_MAX]))?;
-        self.place(At::End, head, 0);
+        let header = self.encoder.end(own_room::<E>(&mut [0; OWN_MAX]))?;
+        self.place(At::End, header, 0);
         Ok(())
     }
 
@@ -235,17 +235,17 @@ impl<E: Encode> Sender<E> {
             return &[];
         }
         // A small message leaves in one write, whatever parts it lies in, with what stands around it.
-        let is_small = (E::TAIL_MAX != 0 || E::HEAD_MAX == 0 && P::PARTS)
+        let is_small = (E::TRAILER_MAX != 0 || E::HEADER_MAX == 0 && P::PARTS)
             && call.at == At::First
             && call.left == 0
-            && call.head + call.len <= E::Stage::LEN - E::TAIL_MAX;
-        if (E::HEAD_MAX != 0 && self.done < call.head) || is_small {
+            && call.header + call.len <= E::Stage::LEN - E::TRAILER_MAX;
+        if (E::HEADER_MAX != 0 && self.done < call.header) || is_small {
             self.join(call, payload, is_small);
             if self.done < self.stage.bytes().len() {
                 return self.stage.bytes().get(self.done..).unwrap_or_default();
             }
         }
-        let used = self.done - call.head;
+        let used = self.done - call.header;
         if !payload.rest(used).is_empty() {
             return payload.rest(used);
         }
@@ -253,11 +253,11 @@ impl<E: Encode> Sender<E> {
             // Less is given than was begun: not the same.
             return &[];
         }
-        if E::TAIL_MAX != 0 && call.is_last() {
+        if E::TRAILER_MAX != 0 && call.is_last() {
             self.stage.clear();
-            let tail = self.put_tail();
+            let trailer = self.put_trailer();
             let used = used - call.len;
-            if used < tail {
+            if used < trailer {
                 return self.stage.bytes().get(used..).unwrap_or_default();
             }
         }
@@ -268,24 +268,25 @@ impl<E: Encode> Sender<E> {
     /// Stages a header and payload behind it, so that they leave in one write; of a small message all, with what must
     /// stand behind it.
     #[inline]
-    fn join(&mut self, call: Call, payload: &(impl Payload + ?Sized), with_tail: bool) {
-        match E::HEAD_MAX {
+    fn join(&mut self, call: Call, payload: &(impl Payload + ?Sized), with_trailer: bool) {
+        match E::HEADER_MAX {
             0 => self.stage.clear(),
             // Copied as a word, whatever its length: that takes half the code.
             1..=4 => {
                 let mut own = [0; 4];
-                self.write_head(call, &mut own);
-                self.stage.set(own, call.head);
+                self.write_header(call, &mut own);
+                self.stage.set(own, call.header);
             }
             _ => {
                 let mut own = [0; OWN_MAX];
-                self.write_head(call, &mut own);
+                self.write_header(call, &mut own);
                 self.stage.clear();
-                self.stage.extend(own.get(..call.head).unwrap_or_default());
+                self.stage
+                    .extend(own.get(..call.header).unwrap_or_default());
             }
         }
-        let mut room = E::Stage::LEN - E::TAIL_MAX;
-        if room < call.head + call.len {
+        let mut room = E::Stage::LEN - E::TRAILER_MAX;
+        if room < call.header + call.len {
             room = room.min(LONG_JOINED);
         }
         let _ = payload.try_each(|part| {
@@ -293,26 +294,26 @@ impl<E: Encode> Sender<E> {
             self.stage.extend(part.get(..left).unwrap_or(part));
             Ok::<(), ()>(())
         });
-        if with_tail {
-            self.put_tail();
+        if with_trailer {
+            self.put_trailer();
         }
     }
 
     /// Writes the header of the message, or the end mark.
     #[inline]
-    fn write_head(&self, call: Call, out: &mut [u8]) {
+    fn write_header(&self, call: Call, out: &mut [u8]) {
         // It was not refused when it was begun.
         let _ = match call.at {
             At::End => self.encoder.end(out),
-            _ => self.encoder.head(call.left + size_u32(call.len), out),
+            _ => self.encoder.header(call.left + size_u32(call.len), out),
         };
     }
 
     /// Stages what must stand behind a message; returns its length.
     #[inline]
-    fn put_tail(&mut self) -> usize {
+    fn put_trailer(&mut self) -> usize {
         let mut own = [0; OWN_MAX];
-        let len = self.encoder.tail(&mut own).unwrap_or_default();
+        let len = self.encoder.trailer(&mut own).unwrap_or_default();
         self.stage.extend(own.get(..len).unwrap_or_default());
         len
     }
@@ -336,7 +337,7 @@ impl<E: Encode> Sender<E> {
                 // Less is given than was begun: not the same.
                 break;
             } else if self.left == 0 {
-                let staged = self.encoder.tail(self.stage.room()).unwrap_or_default();
+                let staged = self.encoder.trailer(self.stage.room()).unwrap_or_default();
                 self.stage.stage(staged);
                 self.at = At::Last;
             } else {
@@ -350,14 +351,16 @@ impl<E: Encode> Sender<E> {
     /// Begins a message of `total` bytes, unless it is refused.
     #[inline]
     fn start(&mut self, total: u32) -> Result<(), Refusal> {
-        let head = self.encoder.head(total, own_room::<E>(&mut [0; OWN_MAX]))?;
-        self.place(At::Begun, head, total);
+        let header = self
+            .encoder
+            .header(total, own_room::<E>(&mut [0; OWN_MAX]))?;
+        self.place(At::Begun, header, total);
         Ok(())
     }
 
     #[inline]
-    fn place(&mut self, at: At, head: usize, total: u32) {
-        (self.at, self.head) = (at, size_u32(head).to_le_bytes()[0]);
+    fn place(&mut self, at: At, header: usize, total: u32) {
+        (self.at, self.header) = (at, size_u32(header).to_le_bytes()[0]);
         (self.len, self.done, self.left) = (0, 0, total);
     }
 
@@ -370,7 +373,7 @@ impl<E: Encode> Sender<E> {
         }
         // Of a first piece that was empty there may be nothing on the wire.
         if self.at != At::Begun && self.is_verbatim() && self.done != 0 {
-            (self.at, self.head, self.done) = (At::Later, BEFORE, usize::from(BEFORE));
+            (self.at, self.header, self.done) = (At::Later, BEFORE, usize::from(BEFORE));
         } else {
             (self.at, self.done) = (At::First, 0);
         }
@@ -382,7 +385,7 @@ impl<E: Encode> Sender<E> {
     fn call(&self) -> Call {
         Call {
             at: self.at,
-            head: usize::from(self.head),
+            header: usize::from(self.header),
             len: self.len,
             left: self.left,
         }
@@ -391,14 +394,14 @@ impl<E: Encode> Sender<E> {
     /// [`call`](Self::call), where it is known to be a whole message of so many bytes: little of it is looked up.
     #[inline]
     fn whole(&self, len: usize) -> Call {
-        let head = if self.encoder.head_min() == E::HEAD_MAX {
-            E::HEAD_MAX
+        let header = if self.encoder.header_min() == E::HEADER_MAX {
+            E::HEADER_MAX
         } else {
-            usize::from(self.head)
+            usize::from(self.header)
         };
         Call {
             at: At::First,
-            head,
+            header,
             len,
             left: 0,
         }
@@ -411,12 +414,12 @@ impl<E: Encode> Sender<E> {
                 && self.done == self.len
                 && !self.call().is_last();
         }
-        let tail = if self.call().is_last() {
-            self.encoder.tail(&mut [0; OWN_MAX]).unwrap_or_default()
+        let trailer = if self.call().is_last() {
+            self.encoder.trailer(&mut [0; OWN_MAX]).unwrap_or_default()
         } else {
             0
         };
-        usize::from(self.head) + self.len + tail <= self.done
+        usize::from(self.header) + self.len + trailer <= self.done
     }
 
     /// All of the call is written.
@@ -450,7 +453,7 @@ impl<E: Encode> Sender<E> {
             return 0;
         }
         // Where payload is quoted there is no header.
-        let used = self.done.saturating_sub(usize::from(self.head));
+        let used = self.done.saturating_sub(usize::from(self.header));
         let unused = size_u32(self.len.saturating_sub(used));
         self.left.saturating_add(unused)
     }
@@ -491,5 +494,5 @@ impl<E: Encode + defmt::Format> defmt::Format for Sender<E> {
 /// Room for a header or an end mark: no more than the framing says that it needs.
 #[inline]
 fn own_room<E: Encode>(own: &mut [u8; OWN_MAX]) -> &mut [u8] {
-    own.get_mut(..E::HEAD_MAX).unwrap_or_default()
+    own.get_mut(..E::HEADER_MAX).unwrap_or_default()
 }

@@ -92,12 +92,15 @@ fn wire_len_has_room_for_the_longest_header() {
             let framing: AnyFraming = spec.parse().unwrap();
             let mut encoder = framing.encoder();
             let mut stage = [0; 512];
-            let Ok(head) = encoder.head(len, &mut stage) else {
+            let Ok(header) = encoder.header(len, &mut stage) else {
                 continue;
             };
-            let tail = encoder.tail(&mut stage).unwrap();
+            let trailer = encoder.trailer(&mut stage).unwrap();
             let most = wire_len(framing, len as usize);
-            assert!(head + len as usize + tail <= most, "{spec}, {len} bytes");
+            assert!(
+                header + len as usize + trailer <= most,
+                "{spec}, {len} bytes"
+            );
         }
     }
 }

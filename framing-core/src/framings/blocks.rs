@@ -32,7 +32,7 @@ impl Blocks {
 }
 
 impl Prefix for Blocks {
-    const HEAD_MAX: usize = 4;
+    const HEADER_MAX: usize = 4;
     const SERIES: bool = true;
 
     #[inline]

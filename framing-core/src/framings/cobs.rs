@@ -390,7 +390,7 @@ impl Encode for CobsEncoder {
     type Stage = Quoted<512>;
     const VERBATIM: bool = false;
 
-    fn head(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
+    fn header(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
         Ok(0)
     }
 
@@ -441,7 +441,7 @@ impl Encode for CobsEncoder {
         (used, self.sent)
     }
 
-    fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+    fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
         if self.open {
             self.close_group(stage);
         }

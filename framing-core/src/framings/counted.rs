@@ -1,7 +1,7 @@
 //! The machine behind every framing that knows a message's length before its first byte.
 //!
 //! ```text
-//! | header: the length | payload: so many bytes | tail: at most one fixed byte |
+//! | header: the length | payload: so many bytes | trailer: at most one fixed byte |
 //! ```
 
 use crate::bytes::{copy, starts_with};
@@ -15,9 +15,9 @@ use crate::window::ExactWindow;
 /// Every such description is a [`Framing`].
 pub trait Prefix: Copy {
     /// Most bytes of a header: at most 12.
-    const HEAD_MAX: usize;
+    const HEADER_MAX: usize;
     /// The byte that must stand behind the payload.
-    const TAIL: Option<u8> = None;
+    const TRAILER: Option<u8> = None;
     /// Whether a series of messages is ended by a mark, so that closing without it cuts the series.
     const SERIES: bool = false;
 
@@ -159,12 +159,12 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
             && (STREAMING || size <= block_max)
             && let Some((header, body)) = rest.split_at_checked(start)
             && let Some((body, behind)) = size
-                .checked_add(tail_len::<P>())
+                .checked_add(trailer_len::<P>())
                 .and_then(|len| body.split_at_checked(len))
             && ends::<P>(body)
         {
             let end = start + size;
-            let take = end + tail_len::<P>();
+            let take = end + trailer_len::<P>();
             let step = Step::Payload {
                 start,
                 end,
@@ -221,7 +221,7 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
     }
 
     fn block_max(&self, len: usize) -> u32 {
-        size_u32(len.saturating_sub(tail_len::<P>()))
+        size_u32(len.saturating_sub(trailer_len::<P>()))
     }
 }
 
@@ -348,7 +348,7 @@ impl<P: Prefix> CountedDecoder<P> {
     #[inline]
     fn bad_ending(&mut self, window: &[u8]) -> Option<Fault> {
         self.at = At::Header;
-        let want = P::TAIL?;
+        let want = P::TRAILER?;
         let found = window.get(self.left()).copied().unwrap_or_default();
         if found == want {
             return None;
@@ -365,7 +365,7 @@ impl<P: Prefix> CountedDecoder<P> {
         Step::Payload {
             start,
             end,
-            take: end + tail_len::<P>(),
+            take: end + trailer_len::<P>(),
             first,
             last: true,
         }
@@ -392,7 +392,7 @@ impl<P: Prefix> CountedDecoder<P> {
     /// The same, with what must stand behind it.
     #[inline]
     fn need(&self) -> usize {
-        self.left().saturating_add(tail_len::<P>())
+        self.left().saturating_add(trailer_len::<P>())
     }
 }
 
@@ -406,22 +406,22 @@ pub struct CountedEncoder<P> {
 impl<P: Prefix> Encode for CountedEncoder<P> {
     type Stage = heapless::Vec<u8, 64, u8>;
     const VERBATIM: bool = true;
-    const HEAD_MAX: usize = P::HEAD_MAX;
-    const TAIL_MAX: usize = tail_len::<P>();
+    const HEADER_MAX: usize = P::HEADER_MAX;
+    const TRAILER_MAX: usize = trailer_len::<P>();
 
     #[inline]
-    fn head_min(&self) -> usize {
+    fn header_min(&self) -> usize {
         self.prefix.header_min(0)
     }
 
     #[inline]
-    fn head(&self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
+    fn header(&self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
         self.prefix.write(len, stage)
     }
 
-    fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
-        match P::TAIL {
-            Some(tail) => put([tail], stage),
+    fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+        match P::TRAILER {
+            Some(trailer) => put([trailer], stage),
             None => Ok(0),
         }
     }
@@ -448,12 +448,12 @@ pub(crate) fn put_slice(header: &[u8], out: &mut [u8]) -> Result<usize, Refusal>
     Ok(header.len())
 }
 
-const fn tail_len<P: Prefix>() -> usize {
-    if P::TAIL.is_some() { 1 } else { 0 }
+const fn trailer_len<P: Prefix>() -> usize {
+    if P::TRAILER.is_some() { 1 } else { 0 }
 }
 
 /// Whether a message ends in what must stand behind its payload.
 #[inline]
 fn ends<P: Prefix>(message: &[u8]) -> bool {
-    P::TAIL.is_none() || message.last().copied() == P::TAIL
+    P::TRAILER.is_none() || message.last().copied() == P::TRAILER
 }

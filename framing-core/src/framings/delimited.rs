@@ -339,18 +339,18 @@ impl DelimitedDecoder {
     /// Where the first delimiter begins. Remembers how far it looked.
     fn find(&mut self, window: &[u8]) -> Option<usize> {
         let delimiter = self.delimiter.delimiter();
-        let (&head, tail) = delimiter.split_first()?;
+        let (&first, others) = delimiter.split_first()?;
         let mut at = self.searched;
         while let Some(ahead) = window.get(at..)
-            && let Some(next) = memchr::memchr(head, ahead)
+            && let Some(next) = memchr::memchr(first, ahead)
         {
             at += next;
             let behind = window.get(at + 1..).unwrap_or_default();
-            let behind = behind.get(..tail.len()).unwrap_or(behind);
-            if behind == tail {
+            let behind = behind.get(..others.len()).unwrap_or(behind);
+            if behind == others {
                 return Some(at);
             }
-            if tail.get(..behind.len()) == Some(behind) {
+            if others.get(..behind.len()) == Some(behind) {
                 // It may begin here: the rest of it is not there yet.
                 self.searched = at;
                 return None;
@@ -395,7 +395,7 @@ impl DelimitedEncoder {
 impl Encode for DelimitedEncoder {
     type Stage = heapless::Vec<u8, 64, u8>;
     const VERBATIM: bool = true;
-    const TAIL_MAX: usize = Delimited::LEN_MAX;
+    const TRAILER_MAX: usize = Delimited::LEN_MAX;
 
     fn check(&mut self, piece: &[u8], first: bool, last: bool) -> Result<(), Refusal> {
         let delimiter = self.delimiter;
@@ -450,11 +450,11 @@ impl Encode for DelimitedEncoder {
         Ok(())
     }
 
-    fn head(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
+    fn header(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
         Ok(0)
     }
 
-    fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+    fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
         put_slice(self.delimiter.delimiter(), stage)
     }
 }

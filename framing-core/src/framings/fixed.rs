@@ -49,7 +49,7 @@ impl Fixed {
 }
 
 impl Prefix for Fixed {
-    const HEAD_MAX: usize = 0;
+    const HEADER_MAX: usize = 0;
 
     #[inline]
     fn header_min(&self, _have: usize) -> usize {

@@ -60,7 +60,7 @@ impl<W: Width> Length<W> {
 }
 
 impl<W: Width> Prefix for Length<W> {
-    const HEAD_MAX: usize = W::LEN;
+    const HEADER_MAX: usize = W::LEN;
 
     #[inline]
     fn header_min(&self, _have: usize) -> usize {
@@ -152,7 +152,7 @@ impl Varint {
 }
 
 impl Prefix for Varint {
-    const HEAD_MAX: usize = Self::LEN_MAX;
+    const HEADER_MAX: usize = Self::LEN_MAX;
 
     #[inline]
     fn header_min(&self, have: usize) -> usize {

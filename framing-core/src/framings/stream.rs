@@ -99,7 +99,7 @@ impl Encode for StreamEncoder {
     type Stage = heapless::Vec<u8, 0, u8>;
     const VERBATIM: bool = true;
 
-    fn head(&self, _len: u32, _stage: &mut [u8]) -> Result<usize, Refusal> {
+    fn header(&self, _len: u32, _stage: &mut [u8]) -> Result<usize, Refusal> {
         Ok(0)
     }
 }
