@@ -8,7 +8,7 @@ use crate::framing::Encode;
 use crate::payload::Payload;
 
 /// Writes a whole message to the front of `out`; returns its length on the wire. `wire_len` of each framing says how
-/// much room is enough.
+/// much memory is enough.
 ///
 /// ```
 /// use framing_core::{Blocks, Framing, encode};

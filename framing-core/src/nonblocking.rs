@@ -98,9 +98,9 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
                 Some(Polled::NeedMore { want }) => want,
                 Some(polled) => return Ok(polled),
             };
-            let room = self.receiver.room(want)?;
-            let most = room.len();
-            match self.io.read(room).await.map_err(ReceiveError::Io)? {
+            let spare = self.receiver.spare(want)?;
+            let most = spare.len();
+            match self.io.read(spare).await.map_err(ReceiveError::Io)? {
                 0 => return self.receiver.closed(),
                 // A transport that claims more than it can have read is not believed.
                 len => self.receiver.filled(len.min(most)),

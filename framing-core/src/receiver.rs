@@ -267,7 +267,7 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
     }
 
     /// [`space`](Self::space), or the error that there is none.
-    pub(crate) fn room<E>(&mut self, want: usize) -> Result<&mut [u8], ReceiveError<E>> {
+    pub(crate) fn spare<E>(&mut self, want: usize) -> Result<&mut [u8], ReceiveError<E>> {
         let len = self.buffer.as_ref().len();
         self.space(want).ok_or(ReceiveError::BufferTooSmall { len })
     }

@@ -163,7 +163,7 @@ impl<E: Encode> Sender<E> {
         if self.is_mid_block() {
             return Err(self.unfinished());
         }
-        let header = self.encoder.end(own_room::<E>(&mut [0; OWN_MAX]))?;
+        let header = self.encoder.end(own_spare::<E>(&mut [0; OWN_MAX]))?;
         self.place(At::End, header, 0);
         Ok(())
     }
@@ -285,12 +285,12 @@ impl<E: Encode> Sender<E> {
                     .extend(own.get(..call.header).unwrap_or_default());
             }
         }
-        let mut room = E::Stage::LEN - E::TRAILER_MAX;
-        if room < call.header + call.len {
-            room = room.min(LONG_JOINED);
+        let mut spare = E::Stage::LEN - E::TRAILER_MAX;
+        if spare < call.header + call.len {
+            spare = spare.min(LONG_JOINED);
         }
         let _ = payload.try_each(|part| {
-            let left = room.saturating_sub(self.stage.bytes().len());
+            let left = spare.saturating_sub(self.stage.bytes().len());
             self.stage.extend(part.get(..left).unwrap_or(part));
             Ok::<(), ()>(())
         });
@@ -330,14 +330,14 @@ impl<E: Encode> Sender<E> {
             }
             let piece = payload.rest(self.done);
             if !piece.is_empty() {
-                let (used, staged) = self.encoder.quote(piece, self.stage.room());
+                let (used, staged) = self.encoder.quote(piece, self.stage.spare());
                 self.stage.stage(staged);
                 self.done += used;
             } else if self.done < self.len {
                 // Less is given than was begun: not the same.
                 break;
             } else if self.left == 0 {
-                let staged = self.encoder.trailer(self.stage.room()).unwrap_or_default();
+                let staged = self.encoder.trailer(self.stage.spare()).unwrap_or_default();
                 self.stage.stage(staged);
                 self.at = At::Last;
             } else {
@@ -353,7 +353,7 @@ impl<E: Encode> Sender<E> {
     fn start(&mut self, total: u32) -> Result<(), Refusal> {
         let header = self
             .encoder
-            .header(total, own_room::<E>(&mut [0; OWN_MAX]))?;
+            .header(total, own_spare::<E>(&mut [0; OWN_MAX]))?;
         self.place(At::Begun, header, total);
         Ok(())
     }
@@ -491,8 +491,8 @@ impl<E: Encode + defmt::Format> defmt::Format for Sender<E> {
     }
 }
 
-/// Room for a header or an end mark: no more than the framing says that it needs.
+/// Memory for a header or an end mark: as much as the framing says that it needs.
 #[inline]
-fn own_room<E: Encode>(own: &mut [u8; OWN_MAX]) -> &mut [u8] {
+fn own_spare<E: Encode>(own: &mut [u8; OWN_MAX]) -> &mut [u8] {
     own.get_mut(..E::HEADER_MAX).unwrap_or_default()
 }

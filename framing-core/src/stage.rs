@@ -18,7 +18,7 @@ pub trait Stage: Clone {
         self.extend(bytes.get(..len).unwrap_or_default());
     }
 
-    /// Puts a byte behind the others, if there is room.
+    /// Puts a byte behind the others, if it fits.
     fn push(&mut self, byte: u8);
 
     /// What was put there.
@@ -35,11 +35,11 @@ pub trait Stage: Clone {
     }
 
     /// All of the memory, where payload is quoted in it.
-    fn room(&mut self) -> &mut [u8] {
+    fn spare(&mut self) -> &mut [u8] {
         &mut []
     }
 
-    /// So many bytes of [`room`](Self::room), from the first, are to be written.
+    /// So many bytes of [`spare`](Self::spare), from the first, are to be written.
     fn stage(&mut self, len: usize) {
         let _ = len;
     }
@@ -126,7 +126,7 @@ impl<const N: usize> Stage for Quoted<N> {
         self.bytes.get(..self.staged).unwrap_or_default()
     }
 
-    fn room(&mut self) -> &mut [u8] {
+    fn spare(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 

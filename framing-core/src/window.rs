@@ -16,8 +16,8 @@ pub trait Window: Clone + Debug + Default {
     /// So many of the unread bytes were dealt with, from the first.
     fn take(&mut self, len: usize);
 
-    /// So many bytes were read behind the unread ones, of a buffer of `room` bytes.
-    fn filled(&mut self, len: usize, room: usize);
+    /// So many bytes were read behind the unread ones, of a buffer of `capacity` bytes.
+    fn filled(&mut self, len: usize, capacity: usize);
 
     /// Makes the unread bytes the first of the buffer.
     fn compact(&mut self, buffer: &mut [u8]);
@@ -41,7 +41,7 @@ impl Window for ExactWindow {
         self.end = 0;
     }
 
-    fn filled(&mut self, len: usize, _room: usize) {
+    fn filled(&mut self, len: usize, _capacity: usize) {
         // Over the buffer's length only if that was said by hand: `unread` does not believe it.
         self.end = self.end.wrapping_add(len);
     }
@@ -68,8 +68,8 @@ impl Window for SlidingWindow {
         self.start = self.start.saturating_add(len).min(self.end);
     }
 
-    fn filled(&mut self, len: usize, room: usize) {
-        self.end = self.end.saturating_add(len).min(room);
+    fn filled(&mut self, len: usize, capacity: usize) {
+        self.end = self.end.saturating_add(len).min(capacity);
     }
 
     fn compact(&mut self, buffer: &mut [u8]) {

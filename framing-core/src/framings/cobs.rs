@@ -362,7 +362,7 @@ pub struct CobsEncoder {
 
 impl CobsEncoder {
     /// Brings the group in work to the front of the stage.
-    fn make_room(&mut self, stage: &mut [u8]) {
+    fn compact(&mut self, stage: &mut [u8]) {
         shift_down(stage, self.sent, 0, self.filled.saturating_sub(self.sent));
         self.code_at = self.code_at.saturating_sub(self.sent);
         self.filled = self.filled.saturating_sub(self.sent);
@@ -401,7 +401,7 @@ impl Encode for CobsEncoder {
 
     fn quote(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
         if self.sent != 0 {
-            self.make_room(stage);
+            self.compact(stage);
         }
         let mut used = 0;
         loop {
@@ -411,11 +411,11 @@ impl Encode for CobsEncoder {
             if !self.open {
                 self.open_group();
             }
-            // Behind the payload there must be room for the next code, or for the delimiter.
-            let room = stage.len().saturating_sub(self.filled + 1);
+            // Behind the payload there must be space for the next code, or for the delimiter.
+            let spare = stage.len().saturating_sub(self.filled + 1);
             let group = GROUP + 1 - self.filled.saturating_sub(self.code_at);
             let ahead = piece.get(used..).unwrap_or_default();
-            let ahead = ahead.get(..group.min(room)).unwrap_or(ahead);
+            let ahead = ahead.get(..group.min(spare)).unwrap_or(ahead);
             if ahead.is_empty() {
                 break;
             }

@@ -186,7 +186,7 @@ impl Prefix for Varint {
 
     #[inline]
     fn write(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal> {
-        let room = out.len();
+        let capacity = out.len();
         let mut rest = len;
         for (used, slot) in out.iter_mut().enumerate() {
             let low = rest.to_le_bytes()[0] & 0x7f;
@@ -196,7 +196,7 @@ impl Prefix for Varint {
                 return Ok(used + 1);
             }
         }
-        Err(Refusal::NoRoom { len: room })
+        Err(Refusal::NoRoom { len: capacity })
     }
 }
 
