@@ -27,10 +27,10 @@ pub fn encode<E: Encode>(
     payload: &(impl Payload + ?Sized),
     out: &mut [u8],
 ) -> Result<usize, Refusal> {
-    if encoder.is_verbatim() {
+    if encoder.is_passthrough() {
         copied(encoder, payload, out).ok_or_else(|| why_not(encoder, payload, out))
     } else {
-        quoted(encoder, payload, out)
+        escaped(encoder, payload, out)
     }
 }
 
@@ -70,8 +70,8 @@ fn why_not(
     prepare(encoder, payload, out).err().unwrap_or(no_room)
 }
 
-/// [`encode`] where payload is quoted.
-fn quoted(
+/// [`encode`] where payload is escaped.
+fn escaped(
     encoder: &mut impl Encode,
     payload: &(impl Payload + ?Sized),
     out: &mut [u8],
@@ -80,7 +80,7 @@ fn quoted(
     prepare(encoder, payload, out)?;
     encoder.begin();
     payload.try_each(|part| {
-        if encoder.quote(part, out) == (part.len(), 0) {
+        if encoder.escape(part, out) == (part.len(), 0) {
             Ok(())
         } else {
             Err(no_room)

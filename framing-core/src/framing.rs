@@ -2,7 +2,7 @@
 //!
 //! A [`Framing`] is a small description, such as [`Blocks`](crate::Blocks) or [`Lines`](crate::Lines). It makes the
 //! state for each direction of a connection: a [`Decode`] and an [`Encode`]. Both are plain values. They do no
-//! I/O, hold no payload (but for the group that `cobs` is quoting), and never look at a clock.
+//! I/O, hold no payload (but for the group that `cobs` is escaping), and never look at a clock.
 
 use crate::fault::{Fault, Refusal};
 use crate::stage::Stage;
@@ -104,7 +104,7 @@ pub trait Decode {
     /// [`Step::NeedMore`] always says exactly how much to read, so that nothing behind a step is ever in the window.
     type Window: Window;
 
-    /// Says what the window begins with. The window may be empty. Bytes of it may be rewritten (unquoting).
+    /// Says what the window begins with. The window may be empty. Bytes of it may be rewritten (unescaping).
     ///
     /// With `STREAMING`, payload is handed out as it comes, and no message is too long; else each message is
     /// handed out once, whole. The choice may change at every call: a message that was just refused as too long
@@ -192,20 +192,20 @@ pub trait Decode {
 /// Puts boundaries around payload: the mirror of [`Decode`].
 ///
 /// For each message: [`check`](Self::check) on every part, [`header`](Self::header), the payload (as it is, or
-/// through [`quote`](Self::quote)), [`trailer`](Self::trailer). [`Sender`](crate::Sender) does it in this order.
+/// through [`escape`](Self::escape)), [`trailer`](Self::trailer). [`Sender`](crate::Sender) does it in this order.
 pub trait Encode {
     /// Room for what the framing writes itself, with the payload that leaves together with it: an array.
     type Stage: Stage;
-    /// Whether payload is always sent as it is, and never through [`quote`](Self::quote).
-    const VERBATIM: bool;
+    /// Whether payload is always sent as it is, and never through [`escape`](Self::escape).
+    const PASSTHROUGH: bool;
     /// Most bytes that [`header`](Self::header) puts in front of a payload, and that [`end`](Self::end) writes: at most 12.
     const HEADER_MAX: usize = 0;
     /// Most bytes that [`trailer`](Self::trailer) puts behind a payload that is sent as it is.
     const TRAILER_MAX: usize = 0;
 
-    /// [`VERBATIM`](Self::VERBATIM), where that is known at run time only.
-    fn is_verbatim(&self) -> bool {
-        Self::VERBATIM
+    /// [`PASSTHROUGH`](Self::PASSTHROUGH), where that is known at run time only.
+    fn is_passthrough(&self) -> bool {
+        Self::PASSTHROUGH
     }
 
     /// Whether `piece` may be sent as the next payload of a message; `first` and `last` say where it stands.
@@ -229,12 +229,12 @@ pub trait Encode {
         0
     }
 
-    /// A message begins, whose payload goes through [`quote`](Self::quote).
+    /// A message begins, whose payload goes through [`escape`](Self::escape).
     fn begin(&mut self) {}
 
-    /// Takes payload into the stage, quoted. Returns how many bytes were taken, and how many at the front of
+    /// Takes payload into the stage, escaped. Returns how many bytes were taken, and how many at the front of
     /// the stage must be sent before the next call (0: none yet).
-    fn quote(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
+    fn escape(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
         let _ = (piece, stage);
         (0, 0)
     }

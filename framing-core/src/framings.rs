@@ -23,7 +23,7 @@ pub use self::stream::{Stream, StreamDecoder, StreamEncoder};
 
 use crate::fault::{Fault, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Scanned, Step};
-use crate::stage::Quoted;
+use crate::stage::Escaped;
 use crate::window::SlidingWindow;
 
 /// A framing that can be chosen by name.
@@ -179,8 +179,8 @@ macro_rules! framings {
         }
 
         impl Encode for AnyEncoder {
-            type Stage = Quoted<512>;
-            const VERBATIM: bool = false;
+            type Stage = Escaped<512>;
+            const PASSTHROUGH: bool = false;
             const HEADER_MAX: usize = crate::sender::OWN_MAX;
             const TRAILER_MAX: usize = Delimited::LEN_MAX;
 
@@ -196,12 +196,12 @@ macro_rules! framings {
                 match self { $(Self::$name(encoder) => encoder.begin(),)* }
             }
 
-            fn is_verbatim(&self) -> bool {
-                match self { $(Self::$name(encoder) => encoder.is_verbatim(),)* }
+            fn is_passthrough(&self) -> bool {
+                match self { $(Self::$name(encoder) => encoder.is_passthrough(),)* }
             }
 
-            fn quote(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
-                match self { $(Self::$name(encoder) => encoder.quote(piece, stage),)* }
+            fn escape(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
+                match self { $(Self::$name(encoder) => encoder.escape(piece, stage),)* }
             }
 
             fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {

@@ -36,5 +36,5 @@ pub use self::framings::{
 pub use self::payload::Payload;
 pub use self::receiver::{Buffer, Polled, Received, Receiver, SkipMax};
 pub use self::sender::Sender;
-pub use self::stage::{Quoted, Stage};
+pub use self::stage::{Escaped, Stage};
 pub use self::window::{ExactWindow, SlidingWindow, Window};

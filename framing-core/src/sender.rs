@@ -32,14 +32,14 @@ pub struct Sender<E: Encode> {
     /// Payload bytes of the present call: of a message, or of a piece of one.
     len: usize,
     /// How many bytes of the call are done with: written ones, with what stands around the payload; where payload
-    /// is quoted, payload bytes that the stage took.
+    /// is escaped, payload bytes that the stage took.
     done: usize,
     /// Payload bytes of the message that later calls will give.
     left: u32,
     /// Bytes in front of the payload of the present call: a header, or the end mark, or [`BEFORE`].
     header: u8,
     at: At,
-    /// Of quoted payload: a byte is on the wire, or was taken by an earlier call.
+    /// Of escaped payload: a byte is on the wire, or was taken by an earlier call.
     torn: bool,
 }
 
@@ -53,7 +53,7 @@ enum At {
     First,
     /// In a later piece.
     Later,
-    /// Behind the last piece, whose end is in the stage (of quoted payload).
+    /// Behind the last piece, whose end is in the stage (of escaped payload).
     Last,
     /// In the mark that ends a series.
     End,
@@ -187,10 +187,10 @@ impl<E: Encode> Sender<E> {
         &'a mut self,
         payload: &'a P,
     ) -> &'a [u8] {
-        if self.is_verbatim() {
-            self.chunk_verbatim::<WHOLE, P>(payload)
+        if self.is_passthrough() {
+            self.chunk_passthrough::<WHOLE, P>(payload)
         } else {
-            self.chunk_quoted(payload)
+            self.chunk_escaped(payload)
         }
     }
 
@@ -205,7 +205,7 @@ impl<E: Encode> Sender<E> {
     /// [`advance`](Self::advance), for who asks for the next chunk before anything else.
     #[inline]
     pub(crate) fn wrote(&mut self, len: usize) {
-        if self.is_verbatim() {
+        if self.is_passthrough() {
             self.done += len;
         } else {
             self.torn |= len != 0;
@@ -216,7 +216,7 @@ impl<E: Encode> Sender<E> {
     /// Whether a message, or the end mark, is on the wire in part.
     #[inline]
     pub fn is_mid_block(&self) -> bool {
-        if self.is_verbatim() {
+        if self.is_passthrough() {
             self.done != 0
         } else {
             self.torn
@@ -224,7 +224,7 @@ impl<E: Encode> Sender<E> {
     }
 
     #[inline]
-    fn chunk_verbatim<'a, const WHOLE: bool, P: Payload + ?Sized>(
+    fn chunk_passthrough<'a, const WHOLE: bool, P: Payload + ?Sized>(
         &'a mut self,
         payload: &'a P,
     ) -> &'a [u8] {
@@ -318,7 +318,7 @@ impl<E: Encode> Sender<E> {
         len
     }
 
-    fn chunk_quoted<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
+    fn chunk_escaped<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
         while self.stage.staged().is_empty() {
             match self.at {
                 At::First | At::Later => {}
@@ -330,7 +330,7 @@ impl<E: Encode> Sender<E> {
             }
             let piece = payload.rest(self.done);
             if !piece.is_empty() {
-                let (used, staged) = self.encoder.quote(piece, self.stage.spare());
+                let (used, staged) = self.encoder.escape(piece, self.stage.spare());
                 self.stage.stage(staged);
                 self.done += used;
             } else if self.done < self.len {
@@ -367,12 +367,12 @@ impl<E: Encode> Sender<E> {
     /// Takes up the payload of a call.
     #[inline]
     fn give(&mut self, len: usize) {
-        if self.at == At::Begun && !self.is_verbatim() {
+        if self.at == At::Begun && !self.is_passthrough() {
             self.stage.clear();
             self.encoder.begin();
         }
         // Of a first piece that was empty there may be nothing on the wire.
-        if self.at != At::Begun && self.is_verbatim() && self.done != 0 {
+        if self.at != At::Begun && self.is_passthrough() && self.done != 0 {
             (self.at, self.header, self.done) = (At::Later, BEFORE, usize::from(BEFORE));
         } else {
             (self.at, self.done) = (At::First, 0);
@@ -409,7 +409,7 @@ impl<E: Encode> Sender<E> {
 
     /// Whether all of the call is written.
     fn is_written(&mut self) -> bool {
-        if !self.is_verbatim() {
+        if !self.is_passthrough() {
             return self.stage.staged().is_empty()
                 && self.done == self.len
                 && !self.call().is_last();
@@ -427,7 +427,7 @@ impl<E: Encode> Sender<E> {
     fn complete(&mut self, call: Call) {
         if call.left != 0 {
             // A piece that was taken is not forgotten, even if none of it is written.
-            self.torn |= !E::VERBATIM && call.len != 0;
+            self.torn |= !E::PASSTHROUGH && call.len != 0;
             return;
         }
         (self.done, self.torn) = (0, false);
@@ -438,8 +438,8 @@ impl<E: Encode> Sender<E> {
     }
 
     #[inline]
-    fn is_verbatim(&self) -> bool {
-        E::VERBATIM || self.encoder.is_verbatim()
+    fn is_passthrough(&self) -> bool {
+        E::PASSTHROUGH || self.encoder.is_passthrough()
     }
 
     fn unfinished(&self) -> Refusal {
@@ -452,7 +452,7 @@ impl<E: Encode> Sender<E> {
         if matches!(self.at, At::Idle | At::Ended) {
             return 0;
         }
-        // Where payload is quoted there is no header.
+        // Where payload is escaped there is no header.
         let used = self.done.saturating_sub(usize::from(self.header));
         let unused = size_u32(self.len.saturating_sub(used));
         self.left.saturating_add(unused)

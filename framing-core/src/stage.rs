@@ -34,7 +34,7 @@ pub trait Stage: Clone {
         }
     }
 
-    /// All of the memory, where payload is quoted in it.
+    /// All of the memory, where payload is escaped in it.
     fn spare(&mut self) -> &mut [u8] {
         &mut []
     }
@@ -92,15 +92,15 @@ impl<const N: usize> Stage for heapless::Vec<u8, N, u8> {
     }
 }
 
-/// A stage in which payload is quoted.
+/// A stage in which payload is escaped.
 #[derive(Clone, Debug)]
-pub struct Quoted<const N: usize> {
+pub struct Escaped<const N: usize> {
     bytes: [u8; N],
     staged: usize,
     sent: usize,
 }
 
-impl<const N: usize> Stage for Quoted<N> {
+impl<const N: usize> Stage for Escaped<N> {
     const LEN: usize = N;
 
     fn new() -> Self {

@@ -56,7 +56,7 @@ fn the_end_of_a_series_is_one_and_a_stream_has_none() {
 }
 
 #[test]
-fn a_quoted_message_lies_where_it_came_and_its_end_is_taken_with_it() {
+fn an_escaped_message_lies_where_it_came_and_its_end_is_taken_with_it() {
     let cobs: AnyFraming = "cobs".parse().unwrap();
     let step = |mut wire: [u8; 4]| cobs.decoder().scan::<false>(&mut wire, &UNLIMITED);
     let whole = Step::Payload {

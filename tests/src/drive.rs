@@ -190,7 +190,7 @@ pub fn scan_all(
         window.extend_from_slice(&wire[from..to]);
         from = to;
         loop {
-            // The decoder unquotes in the window, and `each` must see that: steps first, then bytes.
+            // The decoder unescapes in the window, and `each` must see that: steps first, then bytes.
             let mut steps = Vec::new();
             let each = |at, step| {
                 assert!(steps.len() < 100_000, "steps without end");

@@ -1,4 +1,4 @@
-//! `cobs`: a zero byte behind each message, and no zero in it (the fourth pattern of the seed, quoted).
+//! `cobs`: a zero byte behind each message, and no zero in it (the fourth pattern of the seed, escaped).
 //!
 //! Consistent Overhead Byte Stuffing (Cheshire and Baker, IEEE/ACM Transactions on Networking 7(2), 1999): the
 //! payload is cut at its zeros into groups, and each group is written behind a code byte, its length plus one.
@@ -13,10 +13,10 @@ use crate::bytes::{copy, shift_down};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
 use crate::size::size_u32;
-use crate::stage::Quoted;
+use crate::stage::Escaped;
 use crate::window::SlidingWindow;
 
-/// Any bytes, quoted so that a zero byte can end each message; resynchronises at every zero.
+/// Any bytes, escaped so that a zero byte can end each message; resynchronises at every zero.
 ///
 /// Messages of 0 to 2³²−1 bytes. A zero where no message has begun is passed over, so that a sender may begin
 /// with one.
@@ -66,14 +66,14 @@ impl Named for Cobs {
     const PLAIN: Option<Self> = Some(Self);
 }
 
-/// Decoder of [`Cobs`]. Unquotes in the window: a code byte is overwritten by the zero that it stands for.
+/// Decoder of [`Cobs`]. Unescapes in the window: a code byte is overwritten by the zero that it stands for.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CobsDecoder {
     at: At,
     /// Bytes of the window that have been looked at.
     read: usize,
-    /// Unquoted payload in the window: from here …
+    /// Unescaped payload in the window: from here …
     start: usize,
     /// … to here.
     end: usize,
@@ -123,7 +123,7 @@ impl Decode for CobsDecoder {
             At::Start | At::Message => {}
         }
         let limit = (!STREAMING).then_some(limits.block_max);
-        match self.unquote(window, limit) {
+        match self.unescape(window, limit) {
             Some(step) => step,
             None if STREAMING && self.start < self.end => self.piece(),
             None => Step::NeedMore { want: usize::MAX },
@@ -171,8 +171,8 @@ impl CobsDecoder {
         }
     }
 
-    /// Unquotes what the window holds of this message; `None` where that is not its end.
-    fn unquote(&mut self, window: &mut [u8], limit: Option<u32>) -> Option<Step> {
+    /// Unescapes what the window holds of this message; `None` where that is not its end.
+    fn unescape(&mut self, window: &mut [u8], limit: Option<u32>) -> Option<Step> {
         loop {
             let step = if self.left == 0 {
                 self.code(window, limit)?
@@ -306,14 +306,14 @@ impl CobsDecoder {
         Step::Fault { take: 0, fault }
     }
 
-    /// Drops what is there of the message. What was unquoted is dropped first: it may hold zeros now.
+    /// Drops what is there of the message. What was unescaped is dropped first: it may hold zeros now.
     fn skip(&mut self, window: &[u8], limits: &Limits) -> Step {
-        let unquoted = self.read;
+        let unescaped = self.read;
         (self.read, self.start, self.end, self.left) = (0, 0, 0, 0);
-        if unquoted != 0 {
-            self.done = self.done.saturating_add(size_u32(unquoted));
+        if unescaped != 0 {
+            self.done = self.done.saturating_add(size_u32(unescaped));
             return Step::Skip {
-                take: unquoted,
+                take: unescaped,
                 want: usize::MAX,
             };
         }
@@ -387,8 +387,8 @@ impl CobsEncoder {
 }
 
 impl Encode for CobsEncoder {
-    type Stage = Quoted<512>;
-    const VERBATIM: bool = false;
+    type Stage = Escaped<512>;
+    const PASSTHROUGH: bool = false;
 
     fn header(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
         Ok(0)
@@ -399,7 +399,7 @@ impl Encode for CobsEncoder {
         self.open_group();
     }
 
-    fn quote(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
+    fn escape(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
         if self.sent != 0 {
             self.compact(stage);
         }

@@ -405,7 +405,7 @@ pub struct CountedEncoder<P> {
 
 impl<P: Prefix> Encode for CountedEncoder<P> {
     type Stage = heapless::Vec<u8, 64, u8>;
-    const VERBATIM: bool = true;
+    const PASSTHROUGH: bool = true;
     const HEADER_MAX: usize = P::HEADER_MAX;
     const TRAILER_MAX: usize = trailer_len::<P>();
 

@@ -1,4 +1,4 @@
-//! `lines` and `delimited:HEX`: a delimiter behind each message (the fourth pattern of the seed, unquoted).
+//! `lines` and `delimited:HEX`: a delimiter behind each message (the fourth pattern of the seed, unescaped).
 //!
 //! ```text
 //! | payload without the delimiter | delimiter: 1 to 8 bytes | …
@@ -394,7 +394,7 @@ impl DelimitedEncoder {
 
 impl Encode for DelimitedEncoder {
     type Stage = heapless::Vec<u8, 64, u8>;
-    const VERBATIM: bool = true;
+    const PASSTHROUGH: bool = true;
     const TRAILER_MAX: usize = Delimited::LEN_MAX;
 
     fn check(&mut self, piece: &[u8], first: bool, last: bool) -> Result<(), Refusal> {

@@ -97,7 +97,7 @@ pub struct StreamEncoder;
 
 impl Encode for StreamEncoder {
     type Stage = heapless::Vec<u8, 0, u8>;
-    const VERBATIM: bool = true;
+    const PASSTHROUGH: bool = true;
 
     fn header(&self, _len: u32, _stage: &mut [u8]) -> Result<usize, Refusal> {
         Ok(0)
