@@ -9,8 +9,8 @@
 )]
 #![warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core)]
 
+pub mod asynch;
 pub mod blocking;
-pub mod nonblocking;
 
 mod bytes;
 mod encode;

@@ -115,7 +115,7 @@ impl SkipMax for u32 {
 }
 
 /// A decoder with its buffer: pure, fed by the readers of [`blocking`](crate::blocking) and
-/// [`nonblocking`](crate::nonblocking), or by hand where bytes come from elsewhere.
+/// [`asynch`](crate::asynch), or by hand where bytes come from elsewhere.
 ///
 /// All progress lives here. The longest message that can be received whole is what the buffer holds beside the
 /// framing's own bytes: see `buffer_len` of each framing.

@@ -19,7 +19,7 @@ const LONG_JOINED: usize = 16;
 const BEFORE: u8 = 1;
 
 /// An encoder with its position: pure, driven by the writers of [`blocking`](crate::blocking) and
-/// [`nonblocking`](crate::nonblocking), or by hand where bytes go elsewhere.
+/// [`asynch`](crate::asynch), or by hand where bytes go elsewhere.
 ///
 /// All progress lives here. Begin a message with [`begin_whole`](Self::begin_whole), or with
 /// [`begin`](Self::begin) and [`begin_piece`](Self::begin_piece). Then write what [`chunk`](Self::chunk) gives

@@ -364,7 +364,7 @@ fn for_every_split(framing: impl Framing + Copy, wire: &[u8], buffer_len: usize,
         assert_eq!(seen, want, "cut at {cuts:?}");
         let source = source.pending();
         let seen = read_async(framing, Mode::Whole, skip_max, source, &mut buffer[..]);
-        assert_eq!(seen, want, "cut at {cuts:?}, nonblocking");
+        assert_eq!(seen, want, "cut at {cuts:?}, asynch");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use framing_core::{
     AnyFraming, Buffer, Decode, Encode, Fault, Framing, Limits, ReceiveError, Received, SendError,
-    SkipMax, Step, Window, blocking, nonblocking,
+    SkipMax, Step, Window, asynch, blocking,
 };
 
 use crate::link::{Broken, Sink, Source, run};
@@ -275,7 +275,7 @@ impl<D: Decode, B: Buffer, S: SkipMax> AnyReader for blocking::Reader<Source<'_>
     }
 }
 
-impl<D: Decode, B: Buffer, S: SkipMax> AnyReader for nonblocking::Reader<Source<'_>, D, B, S> {
+impl<D: Decode, B: Buffer, S: SkipMax> AnyReader for asynch::Reader<Source<'_>, D, B, S> {
     fn next(&mut self, mode: Mode) -> Result<Received<'_>, ReceiveError<Broken>> {
         match mode {
             Mode::Whole => run(self.receive()),
@@ -308,7 +308,7 @@ pub fn read_async(
     source: Source<'_>,
     buffer: impl Buffer,
 ) -> Vec<Event> {
-    let mut reader = nonblocking::Reader::new(source, framing, buffer).with_skip_max(skip_max);
+    let mut reader = asynch::Reader::new(source, framing, buffer).with_skip_max(skip_max);
     collect(&mut reader, mode)
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use embedded_io_adapters::std::FromStd;
 use embedded_io_async::ErrorType;
-use framing_core::{AnyEncoder, AnyFraming, blocking, nonblocking};
+use framing_core::{AnyEncoder, AnyFraming, asynch, blocking};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -154,7 +154,7 @@ impl Answer {
         if let Some(spool) = self.spool.take() {
             self.echo(spool, &mut peer).await?;
         }
-        let mut writer = nonblocking::Writer::new(peer, self.framing);
+        let mut writer = asynch::Writer::new(peer, self.framing);
         match &self.reply {
             Reply::Receipt => {
                 let text = format!("{{\"blocks\":{blocks},\"bytes\":{bytes}}}");
@@ -171,7 +171,7 @@ impl Answer {
 
     /// What is kept is as it must be on the wire.
     async fn echo(&self, mut spool: Spool, peer: &mut Patient<'_>) -> Result<(), CommandError> {
-        let mut writer = nonblocking::Writer::new(peer, framing_core::Stream);
+        let mut writer = asynch::Writer::new(peer, framing_core::Stream);
         let mut chunk = self.spools.chunk();
         let mut offset = 0;
         loop {
@@ -211,7 +211,7 @@ impl fmt::Debug for Answer {
     }
 }
 
-type Writer<'a> = nonblocking::Writer<Patient<'a>, AnyEncoder>;
+type Writer<'a> = asynch::Writer<Patient<'a>, AnyEncoder>;
 
 /// The way to a peer that may not read: it must accept bytes at a rate, so that one that reads a byte now and then has
 /// no more time.

@@ -1,4 +1,5 @@
-//! The shell over [`embedded_io_async`]: the loops of [`blocking`](crate::blocking), awaiting.
+//! The shell over [`embedded_io_async`]: the loops of [`blocking`](crate::blocking), awaiting. `async` is a keyword; the
+//! name is that of embassy.
 //!
 //! # Cancel-safety
 //!
