@@ -15,14 +15,14 @@ use std::ffi::OsString;
 use tokio::runtime::Runtime;
 
 use crate::cli::Command;
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::{config, serve};
 
 /// Runs a command. `command_line` is what it was parsed from.
 ///
 /// # Errors
 /// Why it failed.
-pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), Failure> {
+pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandError> {
     match command {
         Command::Serve(arguments) => {
             let runtime = runtime()?;
@@ -68,9 +68,9 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), Failure>
     }
 }
 
-fn runtime() -> Result<Runtime, Failure> {
+fn runtime() -> Result<Runtime, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
-    runtime.map_err(Failure::Start)
+    runtime.map_err(CommandError::Start)
 }

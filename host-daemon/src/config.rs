@@ -18,7 +18,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use self::error::{ADDRESS, ConfigError, Reason};
 use crate::cli::{self, Cli, Listen, Options, Serve};
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// The command whose options a file may give.
 const SERVE: &str = "serve";
@@ -99,12 +99,12 @@ pub fn parse_both(mut command_line: Vec<OsString>) -> Result<Parsed, Wrong> {
 /// The options that a file gives, completed by what they are without it.
 ///
 /// # Errors
-/// [`Failure::Config`]
-pub fn read(path: &Path) -> Result<Serve, Failure> {
+/// [`CommandError::Config`]
+pub fn read(path: &Path) -> Result<Serve, CommandError> {
     let mut option = OsString::from(format!("--{CONFIG}="));
     option.push(path);
     let refused = |reason| {
-        Failure::Config(Box::new(ConfigError {
+        CommandError::Config(Box::new(ConfigError {
             path: path.to_owned(),
             place: None,
             reason: Reason::Refused(reason),
@@ -116,7 +116,7 @@ pub fn read(path: &Path) -> Result<Serve, Failure> {
         }) => Ok(*serve),
         Ok(_) => Err(refused(String::from("it is no config of `serve`"))),
         Err(Wrong::Usage(error)) => Err(refused(one_line(&error))),
-        Err(Wrong::Config(error)) => Err(Failure::Config(error)),
+        Err(Wrong::Config(error)) => Err(CommandError::Config(error)),
     }
 }
 

@@ -19,7 +19,7 @@ use blocksd_engine::connection::responder::ReplyError;
 /// Why a command ended without having done its work.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum CommandError {
     /// An address that cannot be listened on.
     Listen {
         /// The address as it was given.
@@ -186,7 +186,7 @@ pub enum Failure {
     Unbalanced,
 }
 
-impl Failure {
+impl CommandError {
     /// The exit code of the process.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
@@ -223,7 +223,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
@@ -334,15 +334,15 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for CommandError {}
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for CommandError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-impl From<blocksd_recording::error::Error> for Failure {
+impl From<blocksd_recording::error::Error> for CommandError {
     fn from(error: blocksd_recording::error::Error) -> Self {
         use blocksd_recording::error::Error;
         match error {
@@ -365,7 +365,7 @@ impl From<blocksd_recording::error::Error> for Failure {
     }
 }
 
-impl From<blocksd_engine::Error> for Failure {
+impl From<blocksd_engine::Error> for CommandError {
     fn from(error: blocksd_engine::Error) -> Self {
         use blocksd_engine::Error;
         match error {
@@ -380,7 +380,7 @@ impl From<blocksd_engine::Error> for Failure {
     }
 }
 
-impl From<ReplyError> for Failure {
+impl From<ReplyError> for CommandError {
     fn from(error: ReplyError) -> Self {
         match error {
             ReplyError::Connection(error) => Self::Connection(error),
@@ -398,7 +398,7 @@ impl From<ReplyError> for Failure {
     }
 }
 
-impl From<UnusableReply> for Failure {
+impl From<UnusableReply> for CommandError {
     fn from(error: UnusableReply) -> Self {
         match error {
             UnusableReply::EchoOfPieces => Self::Conflict {
@@ -424,13 +424,13 @@ impl From<UnusableReply> for Failure {
     }
 }
 
-impl From<Refusal> for Failure {
+impl From<Refusal> for CommandError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl From<SendError<io::Error>> for Failure {
+impl From<SendError<io::Error>> for CommandError {
     fn from(error: SendError<io::Error>) -> Self {
         match error {
             SendError::Refused(refusal) => Self::Refused(refusal),
@@ -440,7 +440,7 @@ impl From<SendError<io::Error>> for Failure {
     }
 }
 
-impl From<ReceiveError<io::Error>> for Failure {
+impl From<ReceiveError<io::Error>> for CommandError {
     fn from(error: ReceiveError<io::Error>) -> Self {
         match error {
             ReceiveError::Fault(Fault::Truncated { have, want, .. }) => Self::Closed { have, want },

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use blocksd::cli::Command;
 use blocksd::commands;
 use blocksd::config::{self, Wrong};
-use blocksd::error::Failure;
-use blocksd::service::log::{self, tell};
+use blocksd::error::CommandError;
+use blocksd::service::log::{self, print_status};
 
 fn main() -> ExitCode {
     let code = command().unwrap_or_else(|failure| {
-        if !matches!(failure, Failure::BrokenPipe) {
-            tell(format_args!("blocksd: {failure}"));
+        if !matches!(failure, CommandError::BrokenPipe) {
+            print_status(format_args!("blocksd: {failure}"));
         }
         failure.exit_code()
     });
@@ -19,13 +19,13 @@ fn main() -> ExitCode {
     code
 }
 
-fn command() -> Result<ExitCode, Failure> {
-    log::start().map_err(Failure::Start)?;
+fn command() -> Result<ExitCode, CommandError> {
+    log::start().map_err(CommandError::Start)?;
     let command_line: Vec<_> = std::env::args_os().collect();
     let cli = match config::parse(command_line.clone()) {
         Ok(cli) => cli,
         Err(Wrong::Usage(error)) => return commands::usage::report(&error),
-        Err(Wrong::Config(error)) => return Err(Failure::Config(error)),
+        Err(Wrong::Config(error)) => return Err(CommandError::Config(error)),
     };
     log::subscribe(match &cli.command {
         // The demonstration shows its faults by itself.

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 use crate::cli::{Cli, Command, Options, Record, Serve};
 use crate::commands::check_config::{self, Plan};
 use crate::config::{self, Parsed, Wrong};
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::serve::report_listening;
 use crate::service::log;
 use crate::service::systemd;
@@ -118,7 +118,7 @@ impl Reloader {
         serve: &Serve,
         plan: Plan,
         overridden: Vec<String>,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome, CommandError> {
         let mut outcome = Outcome {
             overruled: overridden
                 .into_iter()

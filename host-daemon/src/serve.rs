@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{OutputKind, Serve};
 use crate::commands::check_config;
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::http::health::{Health, Phase};
 use crate::http::metrics::Sources;
 use crate::http::server::Server;
 use crate::output::{Format, Hex, Json, Text};
 use crate::reload::{Live, Reloader};
-use crate::service::log::{self, tell};
+use crate::service::log::{self, print_status};
 use crate::service::{rlimit, signals, systemd};
 use crate::sinks::console::{Console, Stuck};
 use crate::sinks::recording::{self, Recording, Unrecorded};
@@ -31,15 +31,15 @@ use crate::sinks::recording::{self, Recording, Unrecorded};
 ///
 /// # Errors
 /// Why it could not start, or what was lost.
-pub async fn serve(arguments: Serve, command_line: Vec<OsString>) -> Result<(), Failure> {
+pub async fn serve(arguments: Serve, command_line: Vec<OsString>) -> Result<(), CommandError> {
     let stop = CancellationToken::new();
-    let hangup = signals::handle(stop.clone()).map_err(Failure::Start)?;
+    let hangup = signals::handle(stop.clone()).map_err(CommandError::Start)?;
     let arguments = Arc::new(arguments);
     let started = tokio::select! {
         biased;
         started = start(&arguments, &stop) => started?,
         () = stop.cancelled() => {
-            tell(format_args!("stopped before listening"));
+            print_status(format_args!("stopped before listening"));
             return Ok(());
         }
     };
@@ -61,13 +61,13 @@ pub async fn serve(arguments: Serve, command_line: Vec<OsString>) -> Result<(), 
     };
     tokio::spawn(Reloader::new(command_line, arguments, live).run(hangup));
     let served = engine.run().await;
-    log::tell_suppressed();
-    tell(format_args!("totals: {}", handle.counters().totals()));
+    log::print_suppressed();
+    print_status(format_args!("totals: {}", handle.counters().totals()));
     served.map_err(failure)
 }
 
 /// The failure of a daemon. What a sink has lost decides.
-fn failure(error: Error) -> Failure {
+fn failure(error: Error) -> CommandError {
     let source = match error {
         Error::Sink { source, .. } => source,
         error => return error.into(),
@@ -75,16 +75,16 @@ fn failure(error: Error) -> Failure {
     let source = match source.downcast::<Unrecorded>() {
         Ok(unrecorded) => {
             let Unrecorded { least, most } = *unrecorded;
-            return Failure::Unrecorded { least, most };
+            return CommandError::Unrecorded { least, most };
         }
         Err(source) => source,
     };
     if source.is::<Stuck>() {
-        return Failure::OutputStuck;
+        return CommandError::OutputStuck;
     }
     match source.downcast::<io::Error>() {
-        Ok(error) => Failure::only_output(*error),
-        Err(source) => Failure::Io(io::Error::other(source)),
+        Ok(error) => CommandError::only_output(*error),
+        Err(source) => CommandError::Io(io::Error::other(source)),
     }
 }
 
@@ -97,7 +97,7 @@ struct Started {
 
 /// Opens everything. What may take long, such as a repair or a resolver, runs on its own thread, so that a signal
 /// is handled meanwhile. An interrupted repair is repeated at the next start.
-async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Started, Failure> {
+async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Started, CommandError> {
     let plan = {
         let arguments = Arc::clone(arguments);
         aside(move || check_config::plan(&arguments)).await?
@@ -155,7 +155,7 @@ async fn open_recording(
     arguments: &Arc<Serve>,
     retention: Arc<Retention>,
     stats: Arc<Stats>,
-) -> Result<Recording, Failure> {
+) -> Result<Recording, CommandError> {
     let arguments = Arc::clone(arguments);
     aside(move || {
         let lock = Lock::take(&folder)?;
@@ -168,13 +168,13 @@ async fn open_recording(
 
 /// Runs something that blocks on a thread of its own.
 async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
+    work: impl FnOnce() -> Result<T, CommandError> + Send + 'static,
+) -> Result<T, CommandError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            Err(error) => Err(Failure::Start(io::Error::other(error))),
+            Err(error) => Err(CommandError::Start(io::Error::other(error))),
         },
     }
 }
@@ -182,18 +182,18 @@ async fn aside<T: Send + 'static>(
 /// Reports listeners that are open.
 pub(crate) fn report_listening(listeners: &[Listening]) {
     for Listening { name, framing, .. } in listeners {
-        tell(format_args!("listening on {name} framing={framing}"));
+        print_status(format_args!("listening on {name} framing={framing}"));
     }
 }
 
-async fn bind_metrics(address: &str) -> Result<Server, Failure> {
-    let failure = |error| Failure::Listen {
+async fn bind_metrics(address: &str) -> Result<Server, CommandError> {
+    let failure = |error| CommandError::Listen {
         address: address.to_owned(),
         error,
     };
     let server = Server::bind(address).await.map_err(failure)?;
     let address = server.address().map_err(failure)?;
-    tell(format_args!("metrics on {address}"));
+    print_status(format_args!("metrics on {address}"));
     Ok(server)
 }
 

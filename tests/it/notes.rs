@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use blocksd::error::Failure;
+use blocksd::error::CommandError;
 use blocksd::recorded::from_log::{Audience, Player};
 use blocksd::recorded::note::{Note, VERSION, VERSION_KEY};
 use blocksd::recorded::to_log::EventWriter;
@@ -285,30 +285,30 @@ impl Story {
 }
 
 impl Audience for Story {
-    type Error = Failure;
+    type Error = CommandError;
 
-    fn event(&mut self, event: &Event) -> Result<(), Failure> {
+    fn event(&mut self, event: &Event) -> Result<(), CommandError> {
         self.tell(event);
         Ok(())
     }
 
-    fn other(&mut self, json: &[u8]) -> Result<(), Failure> {
+    fn other(&mut self, json: &[u8]) -> Result<(), CommandError> {
         panic!("not understood: {}", String::from_utf8_lossy(json));
     }
 }
 
 impl Visitor for Heard {
-    type Error = Failure;
+    type Error = CommandError;
 
-    fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+    fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
         self.player.message(message, &mut self.story)
     }
 
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Failure> {
+    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), CommandError> {
         panic!("{}: {lost}", file.display());
     }
 
-    fn idle(&mut self) -> Result<(), Failure> {
+    fn idle(&mut self) -> Result<(), CommandError> {
         self.player.finish(&mut self.story)
     }
 }

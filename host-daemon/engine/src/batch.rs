@@ -409,7 +409,7 @@ impl Findings {
                 }
                 MarkKind::Fault(fault)
             }
-            Step::More { .. } | Step::Skip { .. } => return true,
+            Step::NeedMore { .. } | Step::Skip { .. } => return true,
         };
         self.mark(kind, blocks);
         self.stop.is_none() && !self.is_full()

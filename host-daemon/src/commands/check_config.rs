@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::cli::{Record, Serve, UNFINISHED_MESSAGES};
-use crate::error::Failure;
+use crate::error::CommandError;
 use blocksd_engine::batch::OversizePolicy;
 use blocksd_engine::connection::policy::Policy;
 use blocksd_engine::listen::address::{Address, AddressError};
@@ -22,7 +22,7 @@ pub type Plan = Vec<(String, Policy)>;
 /// # Errors
 /// As `serve` would refuse them, but for what only opening a port or writing shows: that an address is taken or not
 /// there, or that a disk is full. That a daemon records to the folder now is printed, and is not an error.
-pub fn check(serve: &Serve) -> Result<(), Failure> {
+pub fn check(serve: &Serve) -> Result<(), CommandError> {
     let mut lines = Vec::new();
     let plan = plan(serve)?;
     // In the order of `serve`: the recording makes its folder before listeners are opened.
@@ -34,7 +34,7 @@ pub fn check(serve: &Serve) -> Result<(), Failure> {
         None => Vec::new(),
     };
     for (address, policy) in plan {
-        listener::check(&address, &made).map_err(|error| Failure::Listen {
+        listener::check(&address, &made).map_err(|error| CommandError::Listen {
             address: address.clone(),
             error,
         })?;
@@ -54,7 +54,7 @@ pub fn check(serve: &Serve) -> Result<(), Failure> {
     lines.push("ok".to_owned());
     let mut out = io::stdout().lock();
     for line in lines {
-        writeln!(out, "{line}").map_err(Failure::stdout)?;
+        writeln!(out, "{line}").map_err(CommandError::stdout)?;
     }
     Ok(())
 }
@@ -63,8 +63,8 @@ pub fn check(serve: &Serve) -> Result<(), Failure> {
 /// before anything is opened is checked here, for `serve`, its reload and `check-config` alike. Resolves names.
 ///
 /// # Errors
-/// [`Failure::Conflict`], [`Failure::OutOfBounds`], [`Failure::Duplicate`], [`Failure::File`], [`Failure::Refused`], [`Failure::Listen`].
-pub fn plan(serve: &Serve) -> Result<Plan, Failure> {
+/// [`CommandError::Conflict`], [`CommandError::OutOfBounds`], [`CommandError::Duplicate`], [`CommandError::File`], [`CommandError::Refused`], [`CommandError::Listen`].
+pub fn plan(serve: &Serve) -> Result<Plan, CommandError> {
     let mut policies = policies(serve)?;
     check_bounds(serve, &policies)?;
     let mut claims = Claims::default();
@@ -79,7 +79,7 @@ pub fn plan(serve: &Serve) -> Result<Plan, Failure> {
         let address: Address = text.parse().map_err(|error: AddressError| {
             let error = io::Error::new(io::ErrorKind::InvalidInput, error);
             let address = text.clone();
-            Failure::Listen { address, error }
+            CommandError::Listen { address, error }
         })?;
         claims.claim(&address, text)?;
     }
@@ -89,14 +89,14 @@ pub fn plan(serve: &Serve) -> Result<Plan, Failure> {
 }
 
 /// The addresses to listen on and how their connections are treated, if that can be done at all.
-fn policies(serve: &Serve) -> Result<Plan, Failure> {
+fn policies(serve: &Serve) -> Result<Plan, CommandError> {
     let policies = serve.listen.iter().map(|listen| {
         let policy = serve.policy(listen);
         if let Some(reply) = &policy.reply {
             reply.check(policy.framing, policy.close.oversize)?;
             if listen.address == "-" {
                 // There is nobody to answer.
-                return Err(Failure::Conflict {
+                return Err(CommandError::Conflict {
                     one: "--reply",
                     other: "--listen -",
                 });
@@ -108,9 +108,9 @@ fn policies(serve: &Serve) -> Result<Plan, Failure> {
 }
 
 /// Checks options whose bounds depend on others. A value that is given is used as it is, or refused.
-fn check_bounds(serve: &Serve, policies: &Plan) -> Result<(), Failure> {
+fn check_bounds(serve: &Serve, policies: &Plan) -> Result<(), CommandError> {
     let refuse = |option, given, bound| {
-        Err(Failure::OutOfBounds {
+        Err(CommandError::OutOfBounds {
             option,
             given,
             bound,

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use self::board::Board;
 use self::devices::DEVICES;
 use self::tally::Tally;
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::output::{Format, Out, Text};
 use crate::payload::Decoding;
 use crate::sinks::console::Console;
@@ -43,8 +43,8 @@ type Names = Arc<Mutex<HashMap<SocketAddr, &'static str>>>;
 /// Runs the demonstration for so long, with an emulated board if `firmware`, and prints a table of totals.
 ///
 /// # Errors
-/// [`Failure::Unbalanced`] where what arrived is not what was sent; [`Failure::Board`]; failures of the system.
-pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
+/// [`CommandError::Unbalanced`] where what arrived is not what was sent; [`CommandError::Board`]; failures of the system.
+pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError> {
     let stop = CancellationToken::new();
     let mut engine = Engine::builder()
         .bounds(Bounds {
@@ -104,43 +104,43 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
         .into_iter()
         .map(|(name, sent)| row(name, sent, &arrived))
         .collect();
-    let balanced = tally::print(&rows).map_err(Failure::stdout)?;
+    let balanced = tally::print(&rows).map_err(CommandError::stdout)?;
     if balanced {
         Ok(())
     } else {
-        Err(Failure::Unbalanced)
+        Err(CommandError::Unbalanced)
     }
 }
 
 /// The failure of the daemon: of its output, most likely.
-fn failure(error: Error) -> Failure {
+fn failure(error: Error) -> CommandError {
     match error {
         Error::Sink { source, .. } => match source.downcast::<io::Error>() {
-            Ok(error) => Failure::stdout(*error),
-            Err(source) => Failure::Io(io::Error::other(source)),
+            Ok(error) => CommandError::stdout(*error),
+            Err(source) => CommandError::Io(io::Error::other(source)),
         },
         error => error.into(),
     }
 }
 
 /// Where the listeners of the simulated devices and of the board are.
-fn addresses(engine: &Engine) -> Result<[SocketAddr; 2], Failure> {
+fn addresses(engine: &Engine) -> Result<[SocketAddr; 2], CommandError> {
     let listening = engine.handle().listening().into_iter();
     let addresses = listening.map(|listening| listening.name.parse());
     let addresses: Vec<_> = addresses
         .collect::<Result<_, _>>()
         .map_err(io::Error::other)?;
-    let missing = |_| Failure::Io(io::ErrorKind::AddrNotAvailable.into());
+    let missing = |_| CommandError::Io(io::ErrorKind::AddrNotAvailable.into());
     addresses.try_into().map_err(missing)
 }
 
-type Sending = JoinHandle<Result<Tally, Failure>>;
+type Sending = JoinHandle<Result<Tally, CommandError>>;
 
 /// Waits until all devices have done their part; says what each has sent.
 async fn all_sent(
     devices: [Sending; DEVICES.len()],
     board: Option<Board>,
-) -> Result<Vec<(&'static str, Tally)>, Failure> {
+) -> Result<Vec<(&'static str, Tally)>, CommandError> {
     let mut sent = Vec::new();
     for (device, sending) in DEVICES.iter().zip(devices) {
         sent.push((device.name, sending.await.map_err(io::Error::other)??));
@@ -181,13 +181,13 @@ async fn switch_on(
     daemon: SocketAddr,
     duration: Duration,
     is_up: &Notify,
-) -> Result<Board, Failure> {
+) -> Result<Board, CommandError> {
     let mut board = Board::boot(daemon, duration)?;
     loop {
         tokio::select! {
             () = is_up.notified() => return Ok(board),
             () = tokio::time::sleep(LOOK) => if board.has_ended()? {
-                return Err(Failure::Board);
+                return Err(CommandError::Board);
             },
         }
     }
@@ -256,8 +256,8 @@ impl Format for Named {
 }
 
 /// A line on standard output.
-fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
-    writeln!(io::stdout(), "{line}").map_err(Failure::stdout)
+fn say(line: std::fmt::Arguments<'_>) -> Result<(), CommandError> {
+    writeln!(io::stdout(), "{line}").map_err(CommandError::stdout)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

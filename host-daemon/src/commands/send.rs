@@ -9,7 +9,7 @@ use embedded_io_adapters::std::FromStd;
 use framing_core::{AnyEncoder, AnyFraming, Received, blocking};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::error::Failure;
+use crate::error::CommandError;
 use blocksd_engine::connection::reply::file::{CHUNK, FileChunks};
 use blocksd_engine::listen::resolve::resolve;
 
@@ -41,7 +41,7 @@ type Writer<W> = blocking::Writer<FromStd<W>, AnyEncoder>;
 ///
 /// # Errors
 /// Where something cannot be read, sent or printed.
-pub fn send(send: &Send) -> Result<(), Failure> {
+pub fn send(send: &Send) -> Result<(), CommandError> {
     let stream = connect(&send.to, send.connect_timeout)?;
     let mut writer = Writer::new(FromStd::new(BufWriter::new(&stream)), send.framing);
     if let Some(path) = &send.file {
@@ -56,7 +56,7 @@ pub fn send(send: &Send) -> Result<(), Failure> {
     writer.finish()?;
     stream
         .shutdown(Shutdown::Write)
-        .map_err(Failure::Connection)?;
+        .map_err(CommandError::Connection)?;
     if send.wait_reply {
         print_reply(&stream, send.framing)
     } else {
@@ -67,8 +67,8 @@ pub fn send(send: &Send) -> Result<(), Failure> {
 /// Connects, again and again until the time-out is over.
 ///
 /// # Errors
-/// [`Failure::Connect`] with the last error.
-pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Failure> {
+/// [`CommandError::Connect`] with the last error.
+pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, CommandError> {
     let begin = Instant::now();
     loop {
         match connect_once(address, timeout.saturating_sub(begin.elapsed())) {
@@ -77,7 +77,7 @@ pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Failure> {
             Err(error)
                 if timeout <= begin.elapsed() || error.kind() == io::ErrorKind::InvalidInput =>
             {
-                return Err(Failure::Connect {
+                return Err(CommandError::Connect {
                     address: address.into(),
                     error,
                 });
@@ -107,14 +107,14 @@ fn connect_once(address: &str, patience: Duration) -> io::Result<TcpStream> {
 /// Sends a file as one message (in `fixed:N`, as one for each `N` bytes), in constant memory.
 ///
 /// # Errors
-/// [`Failure::File`], [`Failure::Refused`], [`Failure::Connection`].
+/// [`CommandError::File`], [`CommandError::Refused`], [`CommandError::Connection`].
 pub fn send_file<W: Write>(
     writer: &mut Writer<W>,
     framing: AnyFraming,
     path: &Path,
     mut sent: impl FnMut(u64),
-) -> Result<(), Failure> {
-    let failure = |error| Failure::File {
+) -> Result<(), CommandError> {
+    let failure = |error| CommandError::File {
         path: path.into(),
         error,
     };
@@ -134,7 +134,7 @@ fn send_with_progress<W: Write>(
     writer: &mut Writer<W>,
     framing: AnyFraming,
     path: &Path,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let len = path.metadata().map_or(0, |metadata| metadata.len());
     let bar = if LONG <= len && io::stderr().is_terminal() {
         let style =
@@ -153,7 +153,7 @@ fn send_lines<W: Write>(
     writer: &mut Writer<W>,
     framing: AnyFraming,
     input: impl Read,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let mut input = BufReader::with_capacity(CHUNK, input);
     let mut line = Vec::new();
     while input.read_until(b'\n', &mut line)? != 0 {
@@ -173,20 +173,20 @@ fn send_lines<W: Write>(
 }
 
 /// Prints each message that comes back, and a newline behind it; a stream as it is.
-fn print_reply(stream: &TcpStream, framing: AnyFraming) -> Result<(), Failure> {
+fn print_reply(stream: &TcpStream, framing: AnyFraming) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(stream), framing, [0; 8192]);
     let mut out = io::stdout().lock();
     loop {
         match reader.receive_piece()? {
             Received::Piece { bytes, last, .. } => {
-                out.write_all(bytes).map_err(Failure::stdout)?;
+                out.write_all(bytes).map_err(CommandError::stdout)?;
                 if last {
-                    out.write_all(b"\n").map_err(Failure::stdout)?;
+                    out.write_all(b"\n").map_err(CommandError::stdout)?;
                 }
             }
             // Asked for pieces, it gives no whole block.
             Received::Block(_) => {}
-            Received::End | Received::Closed => return out.flush().map_err(Failure::stdout),
+            Received::End | Received::Closed => return out.flush().map_err(CommandError::stdout),
         }
     }
 }

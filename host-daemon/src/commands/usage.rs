@@ -6,21 +6,21 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 
 use crate::config;
-use crate::error::{Code, Failure};
-use crate::service::log::tell;
+use crate::error::{Code, CommandError};
+use crate::service::log::print_status;
 
 /// Prints what clap returned instead of a command line.
 ///
 /// # Errors
 /// If standard output cannot be written.
-pub fn report(error: &clap::Error) -> Result<ExitCode, Failure> {
+pub fn report(error: &clap::Error) -> Result<ExitCode, CommandError> {
     if !is_asked_for(error.kind()) {
-        tell(format_args!("blocksd: {}", config::one_line(error)));
+        print_status(format_args!("blocksd: {}", config::one_line(error)));
     } else if error.use_stderr() {
-        tell(format_args!("{}", error.render()));
+        print_status(format_args!("{}", error.render()));
     } else {
         let printed = error.print().and_then(|()| io::stdout().flush());
-        printed.map_err(Failure::stdout)?;
+        printed.map_err(CommandError::stdout)?;
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::from(Code::Wrong as u8))

@@ -1,4 +1,5 @@
-//! The log on standard error, written by a thread of its own: who does not read it holds nobody up.
+//! Writes the log to standard error from a dedicated thread, so a blocked reader never blocks the daemon. Start with
+//! [`start`] and [`print_status`].
 //!
 //! `tracing-appender` is not used for this: its queue cannot be waited for, and what it cannot say at the end it
 //! prints on standard output, which is not its to write on.
@@ -19,7 +20,7 @@ use tracing_subscriber::{EnvFilter, reload};
 
 /// Lines that wait to be written at most; one more is lost, and counted.
 const LINES_MAX: usize = 4096;
-/// How long [`tell`] and [`finish`] wait for a reader who takes nothing, each.
+/// How long [`print_status`] and [`finish`] wait for a reader who takes nothing, each.
 const STUCK: Duration = Duration::from_millis(500);
 /// How long they wait for one who reads slowly, each.
 const SLOW: Duration = Duration::from_millis(1000);
@@ -31,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(1);
 static LOG: OnceLock<Log> = OnceLock::new();
 static FILTER: OnceLock<Filter> = OnceLock::new();
 
-/// Starts the thread, to which panics are told as well. What is told before this is written at once.
+/// Starts the thread, which also prints panics. A line printed before this call is written at once.
 ///
 /// # Errors
 /// Where the system starts no thread.
@@ -44,7 +45,7 @@ pub fn start() -> io::Result<()> {
     let _ = LOG.set(Log {
         lines,
         lost: AtomicU64::new(0),
-        lost_untold: AtomicU64::new(0),
+        lost_unreported: AtomicU64::new(0),
         sent: AtomicU64::new(0),
         begun: AtomicU64::new(0),
         written: AtomicU64::new(0),
@@ -55,8 +56,8 @@ pub fn start() -> io::Result<()> {
     std::panic::set_hook(Box::new(|panic| {
         let trace = Backtrace::capture();
         match trace.status() {
-            BacktraceStatus::Captured => tell(format_args!("blocksd: {panic}\n{trace}")),
-            _ => tell(format_args!("blocksd: {panic}")),
+            BacktraceStatus::Captured => print_status(format_args!("blocksd: {panic}\n{trace}")),
+            _ => print_status(format_args!("blocksd: {panic}")),
         }
     }));
     Ok(())
@@ -151,17 +152,17 @@ fn asked() -> Option<Result<EnvFilter, String>> {
     Some(filter.map_err(|wrong| wrong.to_string()))
 }
 
-/// A line on standard error, behind what was logged before. It is one that people and programs wait for: where the
-/// queue is full it waits up to a second for its place, and only then counts as lost.
-pub fn tell(line: std::fmt::Arguments<'_>) {
+/// Prints a line to standard error, after the lines logged before it. People and programs wait for these lines: if the
+/// queue is full, the line waits up to a second for a place, and only then counts as lost.
+pub fn print_status(line: std::fmt::Arguments<'_>) {
     let mut line = format!("{line}\n").into_bytes();
     let Some(log) = LOG.get() else {
         let _ = write_line(&line);
         return;
     };
-    let mut patience = Patience::new(log);
+    let mut timeout = DrainTimeout::new(log);
     while let Err(back) = log.try_send(line) {
-        if patience.is_at_end(log) {
+        if timeout.has_elapsed(log) {
             log.lose();
             return;
         }
@@ -171,9 +172,9 @@ pub fn tell(line: std::fmt::Arguments<'_>) {
 }
 
 /// Writes how many warnings about peers were suppressed since the last such line.
-pub fn tell_suppressed() {
+pub fn print_suppressed() {
     if let Some(text) = LOG.get().and_then(Log::summary) {
-        tell(format_args!("{text}"));
+        print_status(format_args!("{text}"));
     }
 }
 
@@ -192,9 +193,9 @@ pub fn finish() {
     let Some(log) = LOG.get() else {
         return;
     };
-    let mut patience = Patience::new(log);
+    let mut timeout = DrainTimeout::new(log);
     while log.written.load(Ordering::Acquire) < log.sent.load(Ordering::Acquire)
-        && !patience.is_at_end(log)
+        && !timeout.has_elapsed(log)
     {
         std::thread::sleep(LOOK);
     }
@@ -211,8 +212,8 @@ pub fn lost() -> u64 {
 struct Log {
     lines: SyncSender<Line>,
     lost: AtomicU64,
-    /// Of the lost ones, those of which the log does not tell yet.
-    lost_untold: AtomicU64,
+    /// Lost lines that the log does not report yet.
+    lost_unreported: AtomicU64,
     sent: AtomicU64,
     /// Lines that the thread has begun to write, and those that it is done with.
     begun: AtomicU64,
@@ -233,14 +234,14 @@ struct Line {
 impl Log {
     /// Gives the line back where the queue is full.
     fn try_send(&self, text: Vec<u8>) -> Result<(), Vec<u8>> {
-        let lost = self.lost_untold.swap(0, Ordering::Relaxed);
+        let lost = self.lost_unreported.swap(0, Ordering::Relaxed);
         // Counted first: otherwise it could be written before it was sent.
         self.sent.fetch_add(1, Ordering::AcqRel);
         match self.lines.try_send(Line { text, lost }) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) => {
                 self.sent.fetch_sub(1, Ordering::AcqRel);
-                self.lost_untold.fetch_add(lost, Ordering::Relaxed);
+                self.lost_unreported.fetch_add(lost, Ordering::Relaxed);
                 Err(line.text)
             }
         }
@@ -255,19 +256,19 @@ impl Log {
 
     fn lose(&self) {
         self.lost.fetch_add(1, Ordering::Relaxed);
-        self.lost_untold.fetch_add(1, Ordering::Relaxed);
+        self.lost_unreported.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// How long is waited for the reader: as long as he reads, but not for ever.
+/// A timeout that a reader of the log extends while it reads, up to a limit.
 #[derive(Debug)]
-struct Patience {
+struct DrainTimeout {
     since: Instant,
     moved: Instant,
     begun: u64,
 }
 
-impl Patience {
+impl DrainTimeout {
     fn new(log: &Log) -> Self {
         Self {
             since: Instant::now(),
@@ -276,7 +277,7 @@ impl Patience {
         }
     }
 
-    fn is_at_end(&mut self, log: &Log) -> bool {
+    fn has_elapsed(&mut self, log: &Log) -> bool {
         let begun = log.begun.load(Ordering::Acquire);
         if log.written.load(Ordering::Acquire) == begun {
             // It is not the reader who is waited for.

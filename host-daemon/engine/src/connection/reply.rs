@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use embedded_io_adapters::std::FromStd;
-use framing_core::{AnyEncoder, AnyFraming, Refusal, SendError, blocking, nonblocking};
+use framing_core::{AnyEncoder, AnyFraming, Refusal, SendError, asynch, blocking};
 
 use self::file::FileChunks;
 use self::spool::Spool;
@@ -140,7 +140,7 @@ impl Responder for Receipt {
     fn finish<'a>(self: Box<Self>, peer: ReplyStream<'a>, received: Received) -> Finishing<'a> {
         Box::pin(async move {
             let Received { messages, bytes } = received;
-            let mut writer = nonblocking::Writer::new(peer, self.framing);
+            let mut writer = asynch::Writer::new(peer, self.framing);
             let text = format!("{{\"blocks\":{messages},\"bytes\":{bytes}}}");
             send_text(&mut writer, self.framing, text.as_bytes()).await?;
             end(writer).await
@@ -171,7 +171,7 @@ impl Responder for Echo {
     fn finish<'a>(self: Box<Self>, mut peer: ReplyStream<'a>, _: Received) -> Finishing<'a> {
         Box::pin(async move {
             if let Some(mut spool) = self.spool {
-                let mut writer = nonblocking::Writer::new(&mut peer, framing_core::Stream);
+                let mut writer = asynch::Writer::new(&mut peer, framing_core::Stream);
                 let mut chunk = self.spools.chunk();
                 let mut offset = 0;
                 loop {
@@ -185,7 +185,7 @@ impl Responder for Echo {
                     }
                 }
             }
-            end(nonblocking::Writer::new(peer, self.framing)).await
+            end(asynch::Writer::new(peer, self.framing)).await
         })
     }
 }
@@ -201,7 +201,7 @@ pub struct FileReply {
 impl Responder for FileReply {
     fn finish<'a>(self: Box<Self>, peer: ReplyStream<'a>, _: Received) -> Finishing<'a> {
         Box::pin(async move {
-            let mut writer = nonblocking::Writer::new(peer, self.framing);
+            let mut writer = asynch::Writer::new(peer, self.framing);
             let (mut file, mut chunks) = FileChunks::open(&self.path, self.framing)?;
             let mut chunk = self.spools.chunk();
             let unread = |source| ReplyError::Read {
@@ -219,7 +219,7 @@ impl Responder for FileReply {
     }
 }
 
-type Writer<'a> = nonblocking::Writer<ReplyStream<'a>, AnyEncoder>;
+type Writer<'a> = asynch::Writer<ReplyStream<'a>, AnyEncoder>;
 
 /// Ends the reply as the framing does, and closes the sending side.
 async fn end(mut writer: Writer<'_>) -> Result<(), ReplyError> {

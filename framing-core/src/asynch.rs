@@ -1,4 +1,5 @@
-//! The shell over [`embedded_io_async`]: the loops of [`blocking`](crate::blocking), awaiting.
+//! The shell over [`embedded_io_async`]: the loops of [`blocking`](crate::blocking), awaiting. `async` is a keyword; the
+//! name is that of embassy.
 //!
 //! # Cancel-safety
 //!
@@ -13,7 +14,7 @@ use embedded_io_async::{Read, Write};
 use crate::fault::{ReceiveError, Refusal, SendError};
 use crate::framing::{Decode, Encode, Framing};
 use crate::payload::Payload;
-use crate::receiver::{Buffer, Found, Received, Receiver, SkipMax};
+use crate::receiver::{Buffer, Polled, Received, Receiver, SkipMax};
 use crate::sender::Sender;
 
 /// Receives messages from a transport into a buffer.
@@ -56,8 +57,8 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
     /// # Cancel-safety
     /// Safe, as said [above](self).
     pub async fn receive(&mut self) -> Result<Received<'_>, ReceiveError<R::Error>> {
-        let found = self.find::<false>().await?;
-        Ok(self.receiver.block(found))
+        let polled = self.find::<false>().await?;
+        Ok(self.receiver.block(polled))
     }
 
     /// The next piece of a message, which may be longer than the buffer.
@@ -72,8 +73,8 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
     /// # Cancel-safety
     /// Safe, as said [above](self).
     pub async fn receive_piece(&mut self) -> Result<Received<'_>, ReceiveError<R::Error>> {
-        let found = self.find::<true>().await?;
-        Ok(self.receiver.received(found))
+        let polled = self.find::<true>().await?;
+        Ok(self.receiver.received(polled))
     }
 
     /// Whether part of a message has come, and its rest has not: what a time-out should ask.
@@ -91,16 +92,16 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
         self.io
     }
 
-    async fn find<const PIECES: bool>(&mut self) -> Result<Found, ReceiveError<R::Error>> {
+    async fn find<const STREAMING: bool>(&mut self) -> Result<Polled, ReceiveError<R::Error>> {
         loop {
-            let want = match self.receiver.step::<PIECES>()? {
+            let want = match self.receiver.step::<STREAMING>()? {
                 None => continue,
-                Some(Found::More { want }) => want,
-                Some(found) => return Ok(found),
+                Some(Polled::NeedMore { want }) => want,
+                Some(polled) => return Ok(polled),
             };
-            let room = self.receiver.room(want)?;
-            let most = room.len();
-            match self.io.read(room).await.map_err(ReceiveError::Io)? {
+            let spare = self.receiver.spare(want)?;
+            let most = spare.len();
+            match self.io.read(spare).await.map_err(ReceiveError::Io)? {
                 0 => return self.receiver.closed(),
                 // A transport that claims more than it can have read is not believed.
                 len => self.receiver.filled(len.min(most)),
