@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use blocksd_engine::admission::identity::DeviceTable;
 use blocksd_engine::{EngineHandle, ListenerSpec, Settings};
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
@@ -130,7 +131,11 @@ impl Reloader {
         let specs = plan.into_iter();
         let listeners = specs.map(|(address, policy)| ListenerSpec::new(address, policy));
         let listeners = listeners.collect();
-        let wanted = Settings { listeners, bounds };
+        let wanted = Settings {
+            listeners,
+            bounds,
+            devices: DeviceTable::default(),
+        };
         let applied = self.live.engine.apply(wanted).await?;
         report_listening(&applied.added);
         self.compare_listeners(serve, &mut outcome);

@@ -391,7 +391,7 @@ impl Findings {
                 MarkKind::End
             }
             Step::Fault { fault, .. } => {
-                let was_in_pieces = std::mem::take(&mut self.streaming);
+                let was_streaming = std::mem::take(&mut self.streaming);
                 match (fault, self.policy.oversize) {
                     (Fault::TooLong { lost: false, .. }, OversizePolicy::Skip) => {}
                     (Fault::TooLong { lost: false, .. }, OversizePolicy::Stream) => {
@@ -402,7 +402,7 @@ impl Findings {
                     _ if fault.is_lost() => self.stop = Some(CloseCause::Lost),
                     _ => {}
                 }
-                if was_in_pieces {
+                if was_streaming {
                     // The message that was handed out in pieces is over: the next is taken whole.
                     self.mark(MarkKind::Fault(fault), blocks);
                     return false;

@@ -293,7 +293,7 @@ impl Connection {
                 Step::Close(CloseReason::Reset)
             }
         };
-        self.remainder = buffer.into_carry(0);
+        self.remainder = buffer.into_remainder(0);
         step
     }
 
@@ -334,7 +334,7 @@ impl Connection {
         self.undecoded = full;
         self.want = u32::try_from(want).unwrap_or(u32::MAX);
         let found = if batch.is_empty() {
-            self.remainder = batch.into_buffer().into_carry(used);
+            self.remainder = batch.into_buffer().into_remainder(used);
             None
         } else {
             self.remainder = batch.rest(used).to_vec();

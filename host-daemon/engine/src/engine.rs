@@ -11,7 +11,7 @@ pub use self::handle::{Applied, EngineHandle, ListenerSpec, Listening, Settings}
 use self::sinks::{AddedSink, SinkThread, end_all};
 
 use crate::admission::accept::{Acceptor, Bound};
-use crate::admission::identity::DeviceBy;
+use crate::admission::identity::{DeviceBy, DeviceTable};
 use crate::connection::policy::Policies;
 use crate::error::Error;
 use crate::event::Peer;
@@ -26,6 +26,7 @@ use crate::sink::{Delivery, Events, Interest, Sink};
 pub struct Builder {
     bounds: Bounds,
     device_by: DeviceBy,
+    devices: DeviceTable,
     sockets: Sockets,
     once: bool,
     echo_max_bytes: (u64, u64),
@@ -77,6 +78,13 @@ impl Builder {
         self
     }
 
+    /// Sets which devices have names of their own.
+    #[must_use]
+    pub fn devices(mut self, devices: DeviceTable) -> Self {
+        self.devices = devices;
+        self
+    }
+
     /// Sets the options of all sockets.
     #[must_use]
     pub const fn sockets(mut self, sockets: Sockets) -> Self {
@@ -115,6 +123,7 @@ impl Builder {
             sinks: Vec::new(),
             handle: EngineHandle::new(
                 self.bounds,
+                self.devices,
                 self.sockets,
                 self.echo_max_bytes,
                 self.stop,
@@ -132,6 +141,7 @@ impl Engine {
         Builder {
             bounds: Bounds::default(),
             device_by: DeviceBy::default(),
+            devices: DeviceTable::default(),
             sockets: Sockets::default(),
             once: false,
             echo_max_bytes: (0, 0),
@@ -206,7 +216,10 @@ impl Engine {
         let threads = sinks.map(|sink| SinkThread::start(sink, context.stop.clone()));
         let threads = threads.collect::<Result<Vec<_>, _>>()?;
         // The sinks end when the last connection and this have dropped the context.
-        Acceptor::new(device_by, once, context).serve(added).await;
+        let devices = handle.devices();
+        Acceptor::new(device_by, once, devices, context)
+            .serve(added)
+            .await;
         let mut result = Ok(());
         for ended in end_all(threads).await {
             match (ended, &result) {

@@ -1,6 +1,6 @@
 //! Read buffers, lent to connections that have something to read: the bound on what the daemon holds.
 //!
-//! What is lent, and what waits in the queue, is weighed in permits of 4 KiB. A buffer is lent with permits for the
+//! What is lent, and what waits in the queue, costs permits of 4 KiB. A buffer is lent with permits for the
 //! most that it can come to; when it has been decoded, it gives back what it does not charge. While the pool is not
 //! half empty nothing is copied; then the few bytes of a slow device move to memory of their size, and their buffer
 //! goes back.
@@ -30,7 +30,7 @@ const LENT: u32 = permits(BUFFER_LEN + SPANS_MAX * size_of::<Span>() + MARKS_LEN
 /// Places of blocks that a free buffer keeps memory for.
 const SPANS_KEPT: usize = BUFFER_LEN / 32;
 
-/// What a free buffer weighs, in permits.
+/// The cost of a free buffer, in permits.
 const KEPT: u32 = permits(BUFFER_LEN + SPANS_KEPT * size_of::<Span>());
 
 /// Most bytes that are copied to give their buffer back.
@@ -290,7 +290,7 @@ impl Buffer {
 
     /// The bytes from `used` on, for a connection to keep: a copy of the right size where the buffer is the pool's.
     #[must_use]
-    pub fn into_carry(mut self, used: usize) -> Vec<u8> {
+    pub fn into_remainder(mut self, used: usize) -> Vec<u8> {
         if self.home.is_some() {
             return self.memory.bytes.get(used..).unwrap_or_default().to_vec();
         }

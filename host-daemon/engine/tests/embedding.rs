@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use blocksd_engine::admission::identity::{DeviceTable, Match};
 use blocksd_engine::connection::policy::{Policies, Policy, ReplyKind};
 use blocksd_engine::error::{Error, SinkError};
 use blocksd_engine::event::{Event, EventKind};
@@ -196,6 +197,35 @@ async fn a_device_can_have_a_policy_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_names_devices_and_can_be_changed() {
+    let table = |name: &str| DeviceTable::new(vec![(name.into(), vec![Match::of_id("127.0.0.1")])]);
+    let mut engine = Engine::builder().devices(table("pump")).build();
+    let spec = || ListenerSpec::new("127.0.0.1:0", lines());
+    engine.listen(vec![spec()]).await.unwrap();
+    let mut events = engine.subscribe("mine", Interest::All, Delivery::BACKPRESSURE);
+    let handle = engine.handle().clone();
+    let addr = handle.listening()[0].name.parse().unwrap();
+    let running = tokio::spawn(engine.run());
+    let first = connect(addr);
+    assert_eq!(&*next(&mut events).await.source.device, "pump");
+    let settings = Settings {
+        listeners: vec![spec()],
+        bounds: Bounds::default(),
+        devices: table("valve"),
+    };
+    handle.apply(settings).await.unwrap();
+    let _second = connect(addr);
+    assert_eq!(&*next(&mut events).await.source.device, "valve");
+    // A connection keeps its name.
+    drop(first);
+    let closed = next(&mut events).await;
+    assert!(matches!(closed.kind, EventKind::Closed { .. }));
+    assert_eq!(&*closed.source.device, "pump");
+    handle.stop();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sink_of_connections_gets_no_messages_and_they_are_counted() {
     let (mut engine, addr) = listening(lines()).await;
     let mut events = engine.subscribe("mine", Interest::Connections, Delivery::BACKPRESSURE);
@@ -231,6 +261,7 @@ async fn settings_are_applied_as_a_whole_or_not_at_all() {
             .map(|address| ListenerSpec::new(*address, Policy::new(AnyFraming::Blocks(Blocks))))
             .collect(),
         bounds: Bounds::default(),
+        devices: DeviceTable::default(),
     };
     // One is taken: the policy of the one that is open does not change either.
     let refused = handle

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::admission::identity::DeviceBy;
+use crate::admission::identity::{DeviceBy, DeviceTable};
 use crate::connection::context::EngineContext;
 use crate::connection::policy::Policies;
 use crate::connection::{Connection, LAST_READS, QUIET};
@@ -30,6 +30,8 @@ const DRAIN: Duration = Duration::from_millis(1000);
 /// A listener, and how its connections are treated.
 #[derive(Debug)]
 pub(crate) struct Bound {
+    /// The address as it was given.
+    pub(crate) address: Arc<str>,
     pub(crate) listener: Listener,
     /// Each connection gets the policy that is there when it is accepted.
     pub(crate) policies: watch::Receiver<Arc<Policies>>,
@@ -43,6 +45,8 @@ pub(crate) struct Acceptor {
     pub(crate) device_by: DeviceBy,
     /// Only the first connection is served.
     pub(crate) once: bool,
+    /// The devices that have names of their own.
+    pub(crate) devices: watch::Receiver<Arc<DeviceTable>>,
     pub(crate) context: Arc<EngineContext>,
     /// Cancelled when no more connections are to be accepted.
     open: CancellationToken,
@@ -50,10 +54,16 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(crate) fn new(device_by: DeviceBy, once: bool, context: Arc<EngineContext>) -> Self {
+    pub(crate) fn new(
+        device_by: DeviceBy,
+        once: bool,
+        devices: watch::Receiver<Arc<DeviceTable>>,
+        context: Arc<EngineContext>,
+    ) -> Self {
         Self {
             device_by,
             once,
+            devices,
             open: context.stop.child_token(),
             tasks: TaskTracker::new(),
             context,
@@ -98,24 +108,24 @@ impl Acceptor {
 
     async fn accept(self: Arc<Self>, mut bound: Bound) {
         let mut back_off = BACK_OFF.0;
+        let removed = bound.removed.clone();
         let until_closed = async {
             tokio::select! {
                 () = self.open.cancelled() => {}
-                () = bound.removed.cancelled() => {}
+                () = removed.cancelled() => {}
             }
         };
         tokio::pin!(until_closed);
-        let listener = &mut bound.listener;
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = &mut until_closed => break,
-                accepted = listener.accept() => accepted,
+                accepted = bound.listener.accept() => accepted,
             };
             match accepted {
                 Ok(Some(accepted)) => {
                     back_off = BACK_OFF.0;
-                    self.receive(Accepted::new(accepted, listener, &bound.policies));
+                    self.receive(Accepted::new(accepted, &bound));
                 }
                 Ok(None) => return,
                 Err(error) if is_of_one_connection(&error) => {}
@@ -123,7 +133,7 @@ impl Acceptor {
                     // Out of descriptors, most likely: there will be some again.
                     warn_peer!(
                         Kind::Accept,
-                        listener.name(),
+                        bound.listener.name(),
                         "cannot accept, trying again in {back_off:?}: {error}"
                     );
                     if tokio::time::timeout(back_off, &mut until_closed)
@@ -136,7 +146,7 @@ impl Acceptor {
                 }
             }
         }
-        if self.once || !listener.has_queue() {
+        if self.once || !bound.listener.has_queue() {
             return;
         }
         // A peer that has connected already, and may have sent everything, is not turned away.
@@ -146,9 +156,9 @@ impl Acceptor {
             if LAST_READS < since.elapsed() {
                 return;
             }
-            match tokio::time::timeout(QUIET, listener.accept()).await {
+            match tokio::time::timeout(QUIET, bound.listener.accept()).await {
                 Ok(Ok(Some(accepted))) => {
-                    self.receive(Accepted::new(accepted, listener, &bound.policies));
+                    self.receive(Accepted::new(accepted, &bound));
                 }
                 _ => return,
             }
@@ -158,7 +168,8 @@ impl Acceptor {
     /// Takes a connection through its stages. A stage that takes time, such as a handshake, belongs into the task of the
     /// connection, before it is identified.
     fn receive(&self, accepted: Accepted) {
-        let identified = accepted.identify(self.device_by);
+        let devices = Arc::clone(&self.devices.borrow());
+        let identified = accepted.identify(self.device_by, devices);
         let (connection, peer) = match identified.admit(&self.context) {
             Ok(admitted) => admitted,
             Err((reason, peer)) => return self.refuse(reason, &peer),
@@ -195,32 +206,33 @@ impl Acceptor {
 struct Accepted {
     transport: Box<dyn Transport>,
     peer: Peer,
-    listener: Arc<str>,
+    /// The address of the listener as it was given, and as it is.
+    listener: (Arc<str>, Arc<str>),
     policies: Arc<Policies>,
     /// It comes from the one line or pipe of its listener.
     is_line: bool,
 }
 
 impl Accepted {
-    fn new(
-        (transport, peer): (Box<dyn Transport>, Peer),
-        listener: &Listener,
-        policies: &watch::Receiver<Arc<Policies>>,
-    ) -> Self {
+    fn new((transport, peer): (Box<dyn Transport>, Peer), bound: &Bound) -> Self {
         Self {
             transport,
             peer,
-            listener: Arc::clone(listener.name()),
-            policies: Arc::clone(&policies.borrow()),
-            is_line: listener.is_line(),
+            listener: (
+                Arc::clone(&bound.address),
+                Arc::clone(bound.listener.name()),
+            ),
+            policies: Arc::clone(&bound.policies.borrow()),
+            is_line: bound.listener.is_line(),
         }
     }
 
-    /// Names the device.
-    fn identify(self, device_by: DeviceBy) -> Identified {
+    /// Says how the device is named.
+    const fn identify(self, device_by: DeviceBy, devices: Arc<DeviceTable>) -> Identified {
         Identified {
             accepted: self,
             device_by,
+            devices,
         }
     }
 }
@@ -230,6 +242,7 @@ impl Accepted {
 struct Identified {
     accepted: Accepted,
     device_by: DeviceBy,
+    devices: Arc<DeviceTable>,
 }
 
 impl Identified {
@@ -241,11 +254,15 @@ impl Identified {
         let Accepted {
             transport,
             peer,
-            listener,
+            listener: (address, listener),
             policies,
             is_line,
         } = self.accepted;
-        let name = |conn| self.device_by.name(&peer, &listener, conn);
+        let name = |conn| {
+            let identity = self.device_by.name(&peer, &listener, conn);
+            let named = self.devices.find(&peer, &address, &identity);
+            named.map_or(identity, Arc::clone)
+        };
         let origin = (!is_line).then(|| Origin::of_peer(&peer));
         let Admitted {
             conn,

@@ -107,13 +107,13 @@ impl Deadlines {
     }
 }
 
-/// What is not whole, at the end of what was decoded: a header or a message; `carry` is what is unread.
-pub(crate) fn cut(decoder: &AnyDecoder, carry: &[u8]) -> Option<Part> {
-    if carry.is_empty() && !decoder.is_mid_block() {
+/// What is not whole, at the end of what was decoded: a header or a message; `remainder` is what is unread.
+pub(crate) fn cut(decoder: &AnyDecoder, remainder: &[u8]) -> Option<Part> {
+    if remainder.is_empty() && !decoder.is_mid_block() {
         return None;
     }
     // On a copy: closing starts afresh.
-    match { *decoder }.close(carry.len()) {
+    match { *decoder }.close(remainder.len()) {
         Some(Fault::Truncated { part, .. }) => Some(part).filter(|part| *part != Part::End),
         _ => None,
     }

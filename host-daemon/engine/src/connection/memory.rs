@@ -22,7 +22,7 @@ impl Connection {
     }
 
     /// Charges this connection for what it keeps of an unfinished message, and of a whole one that has to wait and is
-    /// not weighed yet.
+    /// not charged yet.
     pub(super) fn charge(&self, step: &Step) {
         let waiting = match step {
             Step::Held(held) => match &**held {

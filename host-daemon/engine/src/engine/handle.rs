@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::accept::Bound;
+use crate::admission::identity::DeviceTable;
 use crate::connection::context::EngineContext;
 use crate::connection::policy::Policies;
 use crate::connection::reply::Spools;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub listeners: Vec<ListenerSpec>,
     /// The bounds that all connections share.
     pub bounds: Bounds,
+    /// The devices that have names of their own.
+    pub devices: DeviceTable,
 }
 
 /// What [`EngineHandle::apply`] changed.
@@ -73,6 +76,7 @@ pub struct EngineHandle {
     pool: Arc<Pool>,
     connections: Arc<Connections>,
     spools: Arc<Spools>,
+    devices: Arc<watch::Sender<Arc<DeviceTable>>>,
     /// Weak: the sinks end when nothing can send to them any more.
     context: Arc<Mutex<Weak<EngineContext>>>,
     stop: CancellationToken,
@@ -104,6 +108,7 @@ pub(super) type Opened = (ListenerSpec, Vec<Listener>);
 impl EngineHandle {
     pub(super) fn new(
         bounds: Bounds,
+        devices: DeviceTable,
         sockets: Sockets,
         echo_max_bytes: (u64, u64),
         stop: CancellationToken,
@@ -115,6 +120,7 @@ impl EngineHandle {
             pool: Pool::new(),
             connections: Connections::new(bounds),
             spools: Spools::new(each, all),
+            devices: Arc::new(watch::Sender::new(Arc::new(devices))),
             context: Arc::default(),
             stop,
             open: Arc::new(Mutex::new(Open {
@@ -138,6 +144,10 @@ impl EngineHandle {
         });
         *lock(&self.context) = Arc::downgrade(&context);
         context
+    }
+
+    pub(super) fn devices(&self) -> watch::Receiver<Arc<DeviceTable>> {
+        self.devices.subscribe()
     }
 
     /// The totals.
@@ -193,7 +203,11 @@ impl EngineHandle {
     /// [`Error::Listen`], [`Error::Stopped`]: nothing has changed.
     pub async fn apply(&self, settings: Settings) -> Result<Applied, Error> {
         let _applying = self.applying.lock().await;
-        let Settings { listeners, bounds } = settings;
+        let Settings {
+            listeners,
+            bounds,
+            devices,
+        } = settings;
         let mut open: Vec<_> = {
             let open = lock(&self.open);
             let addresses = open.listeners.iter().map(|it| it.address.clone());
@@ -220,6 +234,7 @@ impl EngineHandle {
             return Err(Error::Stopped);
         }
         self.connections.set_bounds(&bounds);
+        self.devices.send_replace(Arc::new(devices));
         let mut applied = Applied::default();
         {
             let mut now = lock(&self.open);
@@ -289,6 +304,7 @@ impl EngineHandle {
             let names = listeners.iter().map(|it| Arc::clone(it.name())).collect();
             for listener in listeners {
                 let bound = Bound {
+                    address: address.as_str().into(),
                     listener,
                     policies: policies.clone(),
                     removed: removed.clone(),
