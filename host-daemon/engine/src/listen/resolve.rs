@@ -30,10 +30,21 @@ pub fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     let found = (bare, port).to_socket_addrs().map(Vec::from_iter);
     match found {
         Ok(found) if found.is_empty() => Err(io::ErrorKind::AddrNotAvailable.into()),
+        Ok(found) if found.iter().all(lacks_interface) => Err(invalid(format!(
+            "a link-local address needs its interface, as in [{bare}%eth0]:{port}"
+        ))),
         Err(error) if error.kind() != io::ErrorKind::InvalidInput && !may_resolve(bare) => Err(
             invalid(format!("`{host}` is not an address or a name of a host")),
         ),
         found => found,
+    }
+}
+
+/// Whether an address belongs to an interface that it does not name: it can never be used.
+const fn lacks_interface(address: &SocketAddr) -> bool {
+    match address {
+        SocketAddr::V6(address) => address.ip().is_unicast_link_local() && address.scope_id() == 0,
+        SocketAddr::V4(_) => false,
     }
 }
 
@@ -88,6 +99,8 @@ mod tests {
             "[::1:1",
             "[::g]:1",
             "a%b:1",
+            "[fe80::1]:0",
+            "[fe80::1%0]:0",
         ] {
             let error = resolve(text).unwrap_err();
             assert_eq!(
