@@ -6,6 +6,7 @@
 
 mod cbor;
 mod defmt;
+mod emitter;
 mod json;
 mod value;
 
@@ -15,9 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::defmt::{Defmt, DefmtError, Log};
+pub use self::emitter::{DEPTH_MAX, Style, escape};
 pub use self::json::members;
 use self::value::Form;
-pub use self::value::{DEPTH_MAX, Style, Value, escape};
+pub use self::value::Value;
 
 /// Bytes of output allowed for each byte of a message. An escaped byte takes at most seven.
 const LINE_FACTOR: usize = 8;

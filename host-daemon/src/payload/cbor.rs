@@ -13,7 +13,7 @@ use minicbor::data::Token;
 use minicbor::decode::{Decoder, Error};
 
 use crate::payload::Stop;
-use crate::payload::value::{DEPTH_MAX, Emitter, is_plain};
+use crate::payload::emitter::{DEPTH_MAX, Emitter, is_plain};
 
 /// Copies a message that is one item.
 pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), Stop> {

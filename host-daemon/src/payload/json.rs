@@ -4,7 +4,7 @@ use json_event_parser::{JsonEvent, JsonSyntaxError, SliceJsonParser};
 use serde_json::{Map, Value as Tree};
 
 use crate::payload::Stop;
-use crate::payload::value::{DEPTH_MAX, Emitter};
+use crate::payload::emitter::{DEPTH_MAX, Emitter};
 
 /// Members of an object that [`members`] keeps.
 const MEMBERS_MAX: usize = 64;

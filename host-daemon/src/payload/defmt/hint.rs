@@ -8,7 +8,7 @@ use minicbor::decode::Decoder;
 
 use crate::payload::cbor::copy_item;
 use crate::payload::defmt::formats::Formats;
-use crate::payload::value::{Emitter, Style};
+use crate::payload::emitter::{Emitter, Style};
 
 type To<'w> = &'w mut dyn Write;
 
