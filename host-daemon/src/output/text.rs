@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use crate::engine::batch::Item;
 use crate::engine::event::{Event, What};
 use crate::output::escape::readable;
-use crate::output::room::{Readable, Room, write_meaning};
+use crate::output::bounded_line::{Readable, BoundedLine, write_meaning};
 use crate::output::{Format, Out};
 use crate::payload::{Decoding, Log, Meaning, Stop, Style};
 
@@ -42,47 +42,47 @@ impl Text {
     }
 
     /// Shows what a block says.
-    fn meaning(&self, meaning: &Meaning<'_>, room: &mut Room<'_>) -> Result<(), Stop> {
+    fn meaning(&self, meaning: &Meaning<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), Stop> {
         match meaning {
             // `--decode text` has checked them.
             Meaning::Raw(bytes) => {
                 let text = std::str::from_utf8(bytes).unwrap_or_default();
-                Readable::new(room).write_str(text)?;
+                Readable::new(bounded).write_str(text)?;
             }
-            Meaning::Value(value) => value.write(Style::Fields, room)?,
-            Meaning::Build { id, known: true } => write!(room, "firmware build {id}")?,
+            Meaning::Value(value) => value.write(Style::Fields, bounded)?,
+            Meaning::Build { id, known: true } => write!(bounded, "firmware build {id}")?,
             Meaning::Build { id, known: false } => write!(
-                room,
+                bounded,
                 "firmware build {id} is not that of the ELF file: its log is not decoded"
             )?,
-            Meaning::Log(log) => self.log(log, room)?,
+            Meaning::Log(log) => self.log(log, bounded)?,
         }
         Ok(())
     }
 
-    fn log(&self, log: &Log<'_>, room: &mut Room<'_>) -> Result<(), Stop> {
+    fn log(&self, log: &Log<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), Stop> {
         if let Some(level) = log.level() {
             let style = if self.colour {
                 level_style(level)
             } else {
                 anstyle::Style::new()
             };
-            write!(room, "{style}{:<5}{style:#} ", level.to_uppercase())?;
+            write!(bounded, "{style}{:<5}{style:#} ", level.to_uppercase())?;
         }
         if log.has_time() {
-            log.write_time(&mut Readable::new(room))?;
-            room.write_str(" ")?;
+            log.write_time(&mut Readable::new(bounded))?;
+            bounded.write_str(" ")?;
         }
-        log.write_message(&mut Readable::new(room))?;
+        log.write_message(&mut Readable::new(bounded))?;
         if let Some(location) = log.location() {
             let style = if self.colour {
                 anstyle::Style::new().dimmed()
             } else {
                 anstyle::Style::new()
             };
-            write!(room, " {style}(")?;
-            write!(Readable::new(room), "{location}")?;
-            write!(room, "){style:#}")?;
+            write!(bounded, " {style}(")?;
+            write!(Readable::new(bounded), "{location}")?;
+            write!(bounded, "){style:#}")?;
         }
         Ok(())
     }
@@ -119,7 +119,7 @@ impl Format for Text {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
         write_event(event, &self.zone, out, |seq, bytes, out| {
             let decoder = &event.source.decoder;
-            out.make_room(bytes.len());
+            out.reserve(bytes.len());
             let written = match (seq, decoder.decoding()) {
                 (None, _) | (_, Decoding::Raw) => {
                     readable(bytes, out.line());
@@ -127,7 +127,7 @@ impl Format for Text {
                 }
                 (Some(seq), _) => {
                     let line = out.line();
-                    write_meaning(decoder, seq, bytes, line, |it, room| self.meaning(it, room))
+                    write_meaning(decoder, seq, bytes, line, |it, bounded| self.meaning(it, bounded))
                 }
             };
             if let Err(undecodable) = written {
