@@ -1,8 +1,8 @@
 //! The sink on standard output: a thread of its own, which holds the devices back when nobody reads.
 
+mod bounded_line;
 mod escape;
 pub(crate) mod json;
-mod bounded_line;
 mod text;
 
 use std::io::{self, Write};

@@ -10,8 +10,8 @@ use jiff::tz::TimeZone;
 
 use crate::engine::batch::Item;
 use crate::engine::event::{Event, What};
+use crate::output::bounded_line::{BoundedLine, Readable, write_meaning};
 use crate::output::escape::readable;
-use crate::output::bounded_line::{Readable, BoundedLine, write_meaning};
 use crate::output::{Format, Out};
 use crate::payload::{Decoding, Log, Meaning, Stop, Style};
 
@@ -127,7 +127,9 @@ impl Format for Text {
                 }
                 (Some(seq), _) => {
                     let line = out.line();
-                    write_meaning(decoder, seq, bytes, line, |it, bounded| self.meaning(it, bounded))
+                    write_meaning(decoder, seq, bytes, line, |it, bounded| {
+                        self.meaning(it, bounded)
+                    })
                 }
             };
             if let Err(undecodable) = written {

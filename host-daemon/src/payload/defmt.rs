@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use defmt_decoder::{Locations, Table};
 use object::{Object as _, ObjectSection as _};
 
-use self::formats::{Entry, Formats};
+use self::formats::{Formats, TableEntry};
 use self::frame::{Reader, reason, take_array};
 use crate::payload::{Meaning, Stop};
 
@@ -38,7 +38,7 @@ pub struct Defmt {
 pub struct Log<'a> {
     firmware: &'a Defmt,
     index: u16,
-    entry: &'a Entry,
+    entry: &'a TableEntry,
     len: usize,
     /// Arguments of the time.
     time: &'a [u8],
@@ -190,7 +190,7 @@ impl Log<'_> {
 
     fn write(
         &self,
-        entry: &Entry,
+        entry: &TableEntry,
         mut arguments: &[u8],
         to: &mut dyn fmt::Write,
     ) -> Result<(), Stop> {

@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 
 use defmt_parser::{DisplayHint, Type};
 
-use crate::payload::defmt::formats::{Entry, Format, Formats, Part};
+use crate::payload::defmt::formats::{Formats, ParsedFormat, Part, TableEntry};
 use crate::payload::defmt::hint;
 use crate::payload::{DEPTH_MAX, Stop};
 
@@ -41,7 +41,7 @@ impl<'f, 'w> Reader<'f, 'w> {
     /// Shows a format with its arguments, and takes them from `bytes`.
     pub(super) fn show(
         &mut self,
-        format: Option<&'f Format>,
+        format: Option<&'f ParsedFormat>,
         bytes: &mut &[u8],
     ) -> Result<(), Stop> {
         self.format(format, bytes, None)
@@ -50,7 +50,7 @@ impl<'f, 'w> Reader<'f, 'w> {
     /// Skips the arguments of a format in `bytes`.
     pub(super) fn pass(
         &mut self,
-        format: Option<&'f Format>,
+        format: Option<&'f ParsedFormat>,
         bytes: &mut &[u8],
     ) -> Result<(), Stop> {
         self.passes = true;
@@ -61,7 +61,7 @@ impl<'f, 'w> Reader<'f, 'w> {
 
     fn format(
         &mut self,
-        format: Option<&'f Format>,
+        format: Option<&'f ParsedFormat>,
         bytes: &mut &[u8],
         hint: Option<&'f DisplayHint>,
     ) -> Result<(), Stop> {
@@ -86,7 +86,7 @@ impl<'f, 'w> Reader<'f, 'w> {
                         ty,
                         hint: own,
                     } => {
-                        let shown = Shown {
+                        let shown = ArgumentFormat {
                             ty,
                             hint: own.as_ref(),
                             parent: hint,
@@ -112,7 +112,7 @@ impl<'f, 'w> Reader<'f, 'w> {
         let passes = std::mem::replace(&mut self.passes, true);
         for ty in arguments {
             self.step(1)?;
-            let shown = Shown {
+            let shown = ArgumentFormat {
                 ty,
                 hint: None,
                 parent: None,
@@ -126,7 +126,7 @@ impl<'f, 'w> Reader<'f, 'w> {
     fn argument(
         &mut self,
         read: &'f Type,
-        shown: Shown<'f>,
+        shown: ArgumentFormat<'f>,
         bytes: &mut &[u8],
     ) -> Result<(), Stop> {
         let hint = shown.hint.or(shown.parent);
@@ -224,7 +224,12 @@ impl<'f, 'w> Reader<'f, 'w> {
         }
     }
 
-    fn slice(&mut self, count: usize, shown: Shown<'f>, bytes: &mut &[u8]) -> Result<(), Stop> {
+    fn slice(
+        &mut self,
+        count: usize,
+        shown: ArgumentFormat<'f>,
+        bytes: &mut &[u8],
+    ) -> Result<(), Stop> {
         let hint = shown.hint.or(shown.parent);
         let entry = self.referred(bytes)?;
         let is_bytes =
@@ -244,7 +249,7 @@ impl<'f, 'w> Reader<'f, 'w> {
         self.write(|to| to.write_str("]"))
     }
 
-    fn unsigned(&mut self, number: u128, shown: Shown<'f>) -> Result<(), Stop> {
+    fn unsigned(&mut self, number: u128, shown: ArgumentFormat<'f>) -> Result<(), Stop> {
         let formats = self.formats;
         let hint = match shown.hint.or(shown.parent) {
             Some(DisplayHint::Debug) => shown.parent,
@@ -283,7 +288,7 @@ impl<'f, 'w> Reader<'f, 'w> {
     }
 
     /// Takes a reference to a format string.
-    fn referred(&mut self, bytes: &mut &[u8]) -> Result<&'f Entry, Stop> {
+    fn referred(&mut self, bytes: &mut &[u8]) -> Result<&'f TableEntry, Stop> {
         let index = u16::from_le_bytes(take_array(bytes)?);
         match self.formats.get(index) {
             Some(entry) if entry.level.is_none() => Ok(entry),
@@ -302,14 +307,14 @@ impl<'f, 'w> Reader<'f, 'w> {
 
 /// How an argument is shown.
 #[derive(Clone, Copy)]
-struct Shown<'f> {
+struct ArgumentFormat<'f> {
     ty: &'f Type,
     hint: Option<&'f DisplayHint>,
     /// Hint of the enclosing format.
     parent: Option<&'f DisplayHint>,
 }
 
-impl<'f> Shown<'f> {
+impl<'f> ArgumentFormat<'f> {
     /// The hint for the arguments inside this one.
     fn inherited(self) -> Option<&'f DisplayHint> {
         match self.parent {
@@ -320,7 +325,7 @@ impl<'f> Shown<'f> {
 }
 
 /// Takes the discriminant of an enum and returns the format of its variant; otherwise returns the only format.
-fn pick<'f>(entry: &'f Entry, bytes: &mut &[u8]) -> Result<Option<&'f Format>, Stop> {
+fn pick<'f>(entry: &'f TableEntry, bytes: &mut &[u8]) -> Result<Option<&'f ParsedFormat>, Stop> {
     let Some(variants) = &entry.variants else {
         return Ok(entry.whole.as_ref());
     };
