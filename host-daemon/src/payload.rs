@@ -15,7 +15,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use self::defmt::{Defmt, DefmtError, Log};
+pub use self::defmt::{Defmt, DefmtError, LogFrame};
 pub use self::emitter::{DEPTH_MAX, Style, escape};
 pub use self::json::members;
 use self::value::Form;
@@ -51,7 +51,7 @@ pub enum Meaning<'a> {
     /// A value with structure.
     Value(Value<'a>),
     /// A line of a log.
-    Log(Log<'a>),
+    Log(LogFrame<'a>),
     /// The build id that a firmware begins with.
     Build {
         /// The id, in hexadecimal.

@@ -13,7 +13,7 @@ use crate::engine::event::{Event, What};
 use crate::output::bounded_line::{BoundedLine, Readable, write_meaning};
 use crate::output::escape::readable;
 use crate::output::{Format, Out};
-use crate::payload::{Decoding, Log, Meaning, Stop, Style};
+use crate::payload::{Decoding, LogFrame, Meaning, Stop, Style};
 
 /// Writes the payload as text. What could confuse a terminal is escaped.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl Text {
         Ok(())
     }
 
-    fn log(&self, log: &Log<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), Stop> {
+    fn log(&self, log: &LogFrame<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), Stop> {
         if let Some(level) = log.level() {
             let style = if self.colour {
                 level_style(level)

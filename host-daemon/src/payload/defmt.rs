@@ -35,7 +35,7 @@ pub struct Defmt {
 
 /// A line of a firmware's log, from a complete frame. The text is written on demand.
 #[derive(Clone, Copy)]
-pub struct Log<'a> {
+pub struct LogFrame<'a> {
     firmware: &'a Defmt,
     index: u16,
     entry: &'a TableEntry,
@@ -125,7 +125,7 @@ impl Defmt {
     }
 
     /// Reads a message that is one frame.
-    pub(super) fn read<'a>(&'a self, bytes: &'a [u8]) -> Result<Log<'a>, Stop> {
+    pub(super) fn read<'a>(&'a self, bytes: &'a [u8]) -> Result<LogFrame<'a>, Stop> {
         let mut rest = bytes;
         let index = u16::from_le_bytes(take_array(&mut rest)?);
         let mut nothing = Nothing;
@@ -144,7 +144,7 @@ impl Defmt {
                 rest.len()
             )));
         }
-        Ok(Log {
+        Ok(LogFrame {
             firmware: self,
             index,
             entry,
@@ -155,7 +155,7 @@ impl Defmt {
     }
 }
 
-impl Log<'_> {
+impl LogFrame<'_> {
     /// `trace` to `error`; none for a plain print.
     #[must_use]
     pub const fn level(&self) -> Option<&'static str> {
@@ -208,9 +208,9 @@ impl Log<'_> {
     }
 }
 
-impl fmt::Debug for Log<'_> {
+impl fmt::Debug for LogFrame<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log")
+        f.debug_struct("LogFrame")
             .field("index", &self.index)
             .finish_non_exhaustive()
     }
