@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::output::escape::readable_text;
-use crate::payload::{Decoder, Meaning, Stop, Undecodable, escape};
+use crate::payload::{DecodeError, Decoder, Meaning, Undecodable, escape};
 
 /// Bytes of text escaped between two checks of the bound.
 const PIECE_LEN: usize = 256;
@@ -23,7 +23,7 @@ pub(super) fn write_meaning(
     seq: u64,
     bytes: &[u8],
     line: &mut Vec<u8>,
-    write: impl FnOnce(&Meaning<'_>, &mut BoundedLine<'_>) -> Result<(), Stop>,
+    write: impl FnOnce(&Meaning<'_>, &mut BoundedLine<'_>) -> Result<(), DecodeError>,
 ) -> Result<(), Undecodable> {
     let start = line.len();
     let meaning = decoder.read(seq, bytes)?;
@@ -32,10 +32,10 @@ pub(super) fn write_meaning(
     let mut bounded = BoundedLine { line, end };
     // A panic of a library that parses payloads costs only this message.
     let written = catch_unwind(AssertUnwindSafe(|| write(&meaning, &mut bounded)));
-    let failed = |_| Err(Stop::Reason("its decoder failed".to_owned()));
-    written.unwrap_or_else(failed).map_err(|stop| {
+    let failed = |_| Err(DecodeError::Invalid("its decoder failed".to_owned()));
+    written.unwrap_or_else(failed).map_err(|error| {
         line.truncate(start);
-        decoding.undecodable(stop)
+        decoding.undecodable(error)
     })
 }
 

@@ -12,7 +12,7 @@ use crate::engine::batch::{Batch, Item};
 use crate::engine::event::{Event, Position, What};
 use crate::output::bounded_line::{BoundedLine, write_meaning};
 use crate::output::{Format, Out};
-use crate::payload::{Decoding, LogFrame, Meaning, Stop, Style, Undecodable};
+use crate::payload::{DecodeError, Decoding, LogFrame, Meaning, Style, Undecodable};
 use crate::recorded::note::{Head, Note, Time};
 
 /// Writes events as JSON lines. Every object has `event`, `conn`, `device` and `time` (RFC 3339, nanoseconds).
@@ -106,7 +106,7 @@ fn write_batch(
 }
 
 /// Writes the members for a decoded block, and the brace that ends the object.
-fn write_members(meaning: &Meaning<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), Stop> {
+fn write_members(meaning: &Meaning<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), DecodeError> {
     match meaning {
         Meaning::Raw(bytes) => {
             // `--decode text` has checked them.
@@ -126,7 +126,7 @@ fn write_members(meaning: &Meaning<'_>, bounded: &mut BoundedLine<'_>) -> Result
     Ok(())
 }
 
-fn write_log(log: &LogFrame<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), Stop> {
+fn write_log(log: &LogFrame<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), DecodeError> {
     if let Some(level) = log.level() {
         write!(bounded, r#""level":"{level}","#)?;
     }

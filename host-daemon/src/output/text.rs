@@ -13,7 +13,7 @@ use crate::engine::event::{Event, What};
 use crate::output::bounded_line::{BoundedLine, Readable, write_meaning};
 use crate::output::escape::readable;
 use crate::output::{Format, Out};
-use crate::payload::{Decoding, LogFrame, Meaning, Stop, Style};
+use crate::payload::{DecodeError, Decoding, LogFrame, Meaning, Style};
 
 /// Writes the payload as text. What could confuse a terminal is escaped.
 #[derive(Clone, Debug)]
@@ -42,7 +42,11 @@ impl Text {
     }
 
     /// Shows what a block says.
-    fn meaning(&self, meaning: &Meaning<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), Stop> {
+    fn meaning(
+        &self,
+        meaning: &Meaning<'_>,
+        bounded: &mut BoundedLine<'_>,
+    ) -> Result<(), DecodeError> {
         match meaning {
             // `--decode text` has checked them.
             Meaning::Raw(bytes) => {
@@ -60,7 +64,7 @@ impl Text {
         Ok(())
     }
 
-    fn log(&self, log: &LogFrame<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), Stop> {
+    fn log(&self, log: &LogFrame<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), DecodeError> {
         if let Some(level) = log.level() {
             let style = if self.colour {
                 level_style(level)

@@ -16,7 +16,7 @@ use object::{Object as _, ObjectSection as _};
 
 use self::formats::{Formats, TableEntry};
 use self::frame::{Reader, reason, take_array};
-use crate::payload::{Meaning, Stop};
+use crate::payload::{DecodeError, Meaning};
 
 /// Where linkers put the build id: as a note, with a header in front.
 const BUILD_SECTION: &str = ".note.gnu.build-id";
@@ -125,7 +125,7 @@ impl Defmt {
     }
 
     /// Reads a message that is one frame.
-    pub(super) fn read<'a>(&'a self, bytes: &'a [u8]) -> Result<LogFrame<'a>, Stop> {
+    pub(super) fn read<'a>(&'a self, bytes: &'a [u8]) -> Result<LogFrame<'a>, DecodeError> {
         let mut rest = bytes;
         let index = u16::from_le_bytes(take_array(&mut rest)?);
         let mut nothing = Nothing;
@@ -139,7 +139,7 @@ impl Defmt {
         let arguments = rest;
         reader.pass(entry.whole.as_ref(), &mut rest)?;
         if !rest.is_empty() {
-            return Err(Stop::Reason(format!(
+            return Err(DecodeError::Invalid(format!(
                 "{} bytes follow the frame",
                 rest.len()
             )));
@@ -172,7 +172,7 @@ impl LogFrame<'_> {
     ///
     /// # Errors
     /// As [`Self::write_message`].
-    pub fn write_time(&self, to: &mut dyn fmt::Write) -> Result<(), Stop> {
+    pub fn write_time(&self, to: &mut dyn fmt::Write) -> Result<(), DecodeError> {
         match &self.firmware.formats.timestamp {
             Some(entry) => self.write(entry, self.time, to),
             None => Ok(()),
@@ -182,9 +182,9 @@ impl LogFrame<'_> {
     /// Writes the message, without escaping it.
     ///
     /// # Errors
-    /// [`Stop::Full`] if `to` refuses more text, [`Stop::Reason`] if the message takes more steps than its length allows.
+    /// [`DecodeError::TooLong`] if `to` refuses more text, [`DecodeError::Invalid`] if the message takes more steps than its length allows.
     /// Part of it may have been written.
-    pub fn write_message(&self, to: &mut dyn fmt::Write) -> Result<(), Stop> {
+    pub fn write_message(&self, to: &mut dyn fmt::Write) -> Result<(), DecodeError> {
         self.write(self.entry, self.arguments, to)
     }
 
@@ -193,7 +193,7 @@ impl LogFrame<'_> {
         entry: &TableEntry,
         mut arguments: &[u8],
         to: &mut dyn fmt::Write,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), DecodeError> {
         let mut reader = Reader::new(&self.firmware.formats, self.len, to);
         reader.show(entry.whole.as_ref(), &mut arguments)
     }

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 use std::sync::LazyLock;
 
-use crate::payload::Stop;
+use crate::payload::DecodeError;
 
 /// Maximum nesting of a value. Inside the object of an event, this is the deepest that `serde_json` accepts.
 pub const DEPTH_MAX: usize = 126;
@@ -83,9 +83,9 @@ impl<'w> Emitter<'w> {
     }
 
     /// Begins an object or an array, after [`Self::begin_value`].
-    pub(super) fn open(&mut self, object: bool) -> Result<(), Stop> {
+    pub(super) fn open(&mut self, object: bool) -> Result<(), DecodeError> {
         if self.depth == DEPTH_MAX {
-            return Err(Stop::Reason(format!(
+            return Err(DecodeError::Invalid(format!(
                 "nested deeper than {DEPTH_MAX} levels"
             )));
         }
@@ -140,10 +140,10 @@ impl<'w> Emitter<'w> {
     }
 
     /// Begins a key that is an array or a map.
-    pub(super) fn begin_nested_key(&mut self) -> Result<(), Stop> {
+    pub(super) fn begin_nested_key(&mut self) -> Result<(), DecodeError> {
         if self.in_nested_key {
             // Each further level would double the length of the escapes of the level inside it.
-            return Err(Stop::Reason(
+            return Err(DecodeError::Invalid(
                 "a key within a key is an array or a map".to_owned(),
             ));
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::payload::emitter::{Emitter, Style};
-use crate::payload::{Stop, cbor, json};
+use crate::payload::{DecodeError, cbor, json};
 
 /// A message to be read as a structured value. It is validated while it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +32,9 @@ impl<'a> Value<'a> {
     /// Writes the value as text, on one line.
     ///
     /// # Errors
-    /// [`Stop::Reason`] if the message is invalid, [`Stop::Full`] if `to` refuses more text. Part of the value may have
+    /// [`DecodeError::Invalid`] if the message is invalid, [`DecodeError::TooLong`] if `to` refuses more text. Part of the value may have
     /// been written.
-    pub fn write(&self, style: Style, to: &mut dyn Write) -> Result<(), Stop> {
+    pub fn write(&self, style: Style, to: &mut dyn Write) -> Result<(), DecodeError> {
         let mut emitter = Emitter::new(style, to);
         match self.form {
             Form::Json => json::copy(self.bytes, &mut emitter),
