@@ -1,8 +1,8 @@
 //! Formats events for people and programs: a [`Format`] writes them into an [`Out`].
 
+mod bounded_line;
 mod escape;
 pub(crate) mod json;
-mod room;
 mod text;
 
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ const WRITE_LEN: usize = 64 << 10;
 const KEPT_LEN: usize = 1 << 20;
 
 /// Bytes reserved for a line in addition to its message.
-const ROOM_LEN: usize = 4 << 10;
+const SPARE_LEN: usize = 4 << 10;
 
 /// A way of writing events.
 pub trait Format: Send + 'static {
@@ -64,11 +64,11 @@ impl Out {
     /// Reserves memory for a message of `len` bytes: twice its length is enough for most. A line that needs more grows
     /// once, to its bound.
     #[inline]
-    pub fn make_room(&mut self, len: usize) {
-        let room = len.saturating_mul(2).saturating_add(ROOM_LEN);
-        if self.bytes.capacity() - self.bytes.len() < room {
+    pub fn reserve(&mut self, len: usize) {
+        let spare = len.saturating_mul(2).saturating_add(SPARE_LEN);
+        if self.bytes.capacity() - self.bytes.len() < spare {
             // If that fails, the line grows while it is written.
-            self.bytes.try_reserve_exact(room).ok();
+            self.bytes.try_reserve_exact(spare).ok();
         }
     }
 

@@ -8,10 +8,10 @@ use anstyle::AnsiColor;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::output::bounded_line::{BoundedLine, Readable, write_meaning};
 use crate::output::escape::readable;
-use crate::output::room::{Readable, Room, write_meaning};
 use crate::output::{Format, Out};
-use crate::payload::{Decoders, Decoding, Log, Meaning, Stop, Style};
+use crate::payload::{DecodeError, Decoders, Decoding, LogFrame, Meaning, Style};
 use blocksd_engine::batch::Item;
 use blocksd_engine::event::{Event, EventKind};
 
@@ -44,47 +44,55 @@ impl Text {
     }
 
     /// Shows what a message says.
-    fn meaning(colour: bool, meaning: &Meaning<'_>, room: &mut Room<'_>) -> Result<(), Stop> {
+    fn meaning(
+        colour: bool,
+        meaning: &Meaning<'_>,
+        bounded: &mut BoundedLine<'_>,
+    ) -> Result<(), DecodeError> {
         match meaning {
             // `--decode text` has checked them.
             Meaning::Raw(bytes) => {
                 let text = std::str::from_utf8(bytes).unwrap_or_default();
-                Readable::new(room).write_str(text)?;
+                Readable::new(bounded).write_str(text)?;
             }
-            Meaning::Value(value) => value.write(Style::Fields, room)?,
-            Meaning::Build { id, known: true } => write!(room, "firmware build {id}")?,
+            Meaning::Value(value) => value.write(Style::Fields, bounded)?,
+            Meaning::Build { id, known: true } => write!(bounded, "firmware build {id}")?,
             Meaning::Build { id, known: false } => write!(
-                room,
+                bounded,
                 "firmware build {id} is not that of the ELF file: its log is not decoded"
             )?,
-            Meaning::Log(log) => Self::log(colour, log, room)?,
+            Meaning::Log(log) => Self::log(colour, log, bounded)?,
         }
         Ok(())
     }
 
-    fn log(colour: bool, log: &Log<'_>, room: &mut Room<'_>) -> Result<(), Stop> {
+    fn log(
+        colour: bool,
+        log: &LogFrame<'_>,
+        bounded: &mut BoundedLine<'_>,
+    ) -> Result<(), DecodeError> {
         if let Some(level) = log.level() {
             let style = if colour {
                 level_style(level)
             } else {
                 anstyle::Style::new()
             };
-            write!(room, "{style}{:<5}{style:#} ", level.to_uppercase())?;
+            write!(bounded, "{style}{:<5}{style:#} ", level.to_uppercase())?;
         }
         if log.has_time() {
-            log.write_time(&mut Readable::new(room))?;
-            room.write_str(" ")?;
+            log.write_time(&mut Readable::new(bounded))?;
+            bounded.write_str(" ")?;
         }
-        log.write_message(&mut Readable::new(room))?;
+        log.write_message(&mut Readable::new(bounded))?;
         if let Some(location) = log.location() {
             let style = if colour {
                 anstyle::Style::new().dimmed()
             } else {
                 anstyle::Style::new()
             };
-            write!(room, " {style}(")?;
-            write!(Readable::new(room), "{location}")?;
-            write!(room, "){style:#}")?;
+            write!(bounded, " {style}(")?;
+            write!(Readable::new(bounded), "{location}")?;
+            write!(bounded, "){style:#}")?;
         }
         Ok(())
     }
@@ -121,7 +129,7 @@ impl Format for Text {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
         let (decoder, colour) = (self.decoders.of(&event.source), self.colour);
         write_event(event, &self.zone, out, |seq, bytes, out| {
-            out.make_room(bytes.len());
+            out.reserve(bytes.len());
             let written = match (seq, decoder.decoding()) {
                 (None, _) | (_, Decoding::Raw) => {
                     readable(bytes, out.line());
@@ -129,8 +137,8 @@ impl Format for Text {
                 }
                 (Some(seq), _) => {
                     let line = out.line();
-                    write_meaning(decoder, seq, bytes, line, |it, room| {
-                        Self::meaning(colour, it, room)
+                    write_meaning(decoder, seq, bytes, line, |it, bounded| {
+                        Self::meaning(colour, it, bounded)
                     })
                 }
             };

@@ -29,7 +29,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// How often they look.
 const LOOK: Duration = Duration::from_millis(1);
 
-static LOG: OnceLock<Log> = OnceLock::new();
+static LOG: OnceLock<LogQueue> = OnceLock::new();
 static FILTER: OnceLock<Filter> = OnceLock::new();
 
 /// Starts the thread, which also prints panics. A line printed before this call is written at once.
@@ -42,7 +42,7 @@ pub fn start() -> io::Result<()> {
         .name("log".to_owned())
         .spawn(move || write(&queue))?;
     // Started twice, the second thread finds its queue closed and ends.
-    let _ = LOG.set(Log {
+    let _ = LOG.set(LogQueue {
         lines,
         lost: AtomicU64::new(0),
         lost_unreported: AtomicU64::new(0),
@@ -173,7 +173,7 @@ pub fn print_status(line: std::fmt::Arguments<'_>) {
 
 /// Writes how many warnings about peers were suppressed since the last such line.
 pub fn print_suppressed() {
-    if let Some(text) = LOG.get().and_then(Log::summary) {
+    if let Some(text) = LOG.get().and_then(LogQueue::summary) {
         print_status(format_args!("{text}"));
     }
 }
@@ -207,10 +207,10 @@ pub fn lost() -> u64 {
     LOG.get().map_or(0, |log| log.lost.load(Ordering::Relaxed))
 }
 
-/// What writes a line into the queue.
+/// The sending side of the queue, and its counts.
 #[derive(Debug)]
-struct Log {
-    lines: SyncSender<Line>,
+struct LogQueue {
+    lines: SyncSender<LogLine>,
     lost: AtomicU64,
     /// Lost lines that the log does not report yet.
     lost_unreported: AtomicU64,
@@ -226,18 +226,18 @@ struct Log {
 
 /// A line, and how many were lost in front of it.
 #[derive(Debug)]
-struct Line {
+struct LogLine {
     text: Vec<u8>,
     lost: u64,
 }
 
-impl Log {
+impl LogQueue {
     /// Gives the line back where the queue is full.
     fn try_send(&self, text: Vec<u8>) -> Result<(), Vec<u8>> {
         let lost = self.lost_unreported.swap(0, Ordering::Relaxed);
         // Counted first: otherwise it could be written before it was sent.
         self.sent.fetch_add(1, Ordering::AcqRel);
-        match self.lines.try_send(Line { text, lost }) {
+        match self.lines.try_send(LogLine { text, lost }) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) => {
                 self.sent.fetch_sub(1, Ordering::AcqRel);
@@ -269,7 +269,7 @@ struct DrainTimeout {
 }
 
 impl DrainTimeout {
-    fn new(log: &Log) -> Self {
+    fn new(log: &LogQueue) -> Self {
         Self {
             since: Instant::now(),
             moved: Instant::now(),
@@ -277,7 +277,7 @@ impl DrainTimeout {
         }
     }
 
-    fn has_elapsed(&mut self, log: &Log) -> bool {
+    fn has_elapsed(&mut self, log: &LogQueue) -> bool {
         let begun = log.begun.load(Ordering::Acquire);
         if log.written.load(Ordering::Acquire) == begun {
             // It is not the reader who is waited for.
@@ -292,7 +292,7 @@ impl DrainTimeout {
 }
 
 /// The thread.
-fn write(queue: &Receiver<Line>) {
+fn write(queue: &Receiver<LogLine>) {
     let mut summary_at = None;
     loop {
         let line = match summary_at {
@@ -320,7 +320,7 @@ fn write(queue: &Receiver<Line>) {
     }
 }
 
-fn write_next(Line { text, lost }: &Line) {
+fn write_next(LogLine { text, lost }: &LogLine) {
     if let Some(log) = LOG.get() {
         log.begun.fetch_add(1, Ordering::AcqRel);
     }

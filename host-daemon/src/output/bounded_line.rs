@@ -1,17 +1,17 @@
-//! Bounded space for one message on a line of output. [`write_meaning`] decodes a message into it.
+//! A line of output with a bound on its length. [`write_meaning`] decodes a message into it.
 
 use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::output::escape::readable_text;
-use crate::payload::{Decoder, Meaning, Stop, Undecodable, escape};
+use crate::payload::{DecodeError, Decoder, Meaning, Undecodable, escape};
 
 /// Bytes of text escaped between two checks of the bound.
 const PIECE_LEN: usize = 256;
 
 /// The end of a line, with a bound on its length.
 #[derive(Debug)]
-pub(super) struct Room<'a> {
+pub(super) struct BoundedLine<'a> {
     line: &'a mut Vec<u8>,
     /// Maximum length of the line.
     end: usize,
@@ -23,23 +23,23 @@ pub(super) fn write_meaning(
     seq: u64,
     bytes: &[u8],
     line: &mut Vec<u8>,
-    write: impl FnOnce(&Meaning<'_>, &mut Room<'_>) -> Result<(), Stop>,
+    write: impl FnOnce(&Meaning<'_>, &mut BoundedLine<'_>) -> Result<(), DecodeError>,
 ) -> Result<(), Undecodable> {
     let start = line.len();
     let meaning = decoder.read(seq, bytes)?;
     let decoding = decoder.decoding();
     let end = start.saturating_add(decoding.text_max(bytes.len()));
-    let mut room = Room { line, end };
+    let mut bounded = BoundedLine { line, end };
     // A panic of a library that parses payloads costs only this message.
-    let written = catch_unwind(AssertUnwindSafe(|| write(&meaning, &mut room)));
-    let failed = |_| Err(Stop::Reason("its decoder failed".to_owned()));
-    written.unwrap_or_else(failed).map_err(|stop| {
+    let written = catch_unwind(AssertUnwindSafe(|| write(&meaning, &mut bounded)));
+    let failed = |_| Err(DecodeError::Invalid("its decoder failed".to_owned()));
+    written.unwrap_or_else(failed).map_err(|error| {
         line.truncate(start);
-        decoding.undecodable(stop)
+        decoding.undecodable(error)
     })
 }
 
-impl Room<'_> {
+impl BoundedLine<'_> {
     /// A writer that escapes text as the inside of a JSON string.
     pub(super) const fn json_string(&mut self) -> JsonString<'_, Self> {
         JsonString(self)
@@ -62,7 +62,7 @@ impl Room<'_> {
     }
 }
 
-impl Write for Room<'_> {
+impl Write for BoundedLine<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.append(text.as_bytes())
     }
@@ -79,14 +79,14 @@ impl<W: Write> Write for JsonString<'_, W> {
 
 /// Escapes text for people, without a newline at its end.
 pub(super) struct Readable<'r, 'a> {
-    room: &'r mut Room<'a>,
+    bounded: &'r mut BoundedLine<'a>,
     newline: bool,
 }
 
 impl<'r, 'a> Readable<'r, 'a> {
-    pub(super) const fn new(room: &'r mut Room<'a>) -> Self {
+    pub(super) const fn new(bounded: &'r mut BoundedLine<'a>) -> Self {
         Self {
-            room,
+            bounded,
             newline: false,
         }
     }
@@ -98,7 +98,7 @@ impl Write for Readable<'_, '_> {
             return Ok(());
         }
         if std::mem::take(&mut self.newline) {
-            self.room.write_str("\\n")?;
+            self.bounded.write_str("\\n")?;
         }
         let mut rest = match text.strip_suffix('\n') {
             Some(text) => {
@@ -109,8 +109,8 @@ impl Write for Readable<'_, '_> {
         };
         while !rest.is_empty() {
             let (piece, behind) = rest.split_at(rest.floor_char_boundary(PIECE_LEN));
-            readable_text(piece, self.room.line);
-            if self.room.end < self.room.line.len() {
+            readable_text(piece, self.bounded.line);
+            if self.bounded.end < self.bounded.line.len() {
                 return Err(fmt::Error);
             }
             rest = behind;
@@ -127,16 +127,16 @@ mod tests {
     #[test]
     fn a_line_takes_what_it_may_and_no_more() {
         let mut line = b"head ".to_vec();
-        let mut room = Room {
+        let mut bounded = BoundedLine {
             line: &mut line,
             end: 9,
         };
-        assert!(room.write_str("abc").is_ok());
-        assert!(room.write_str("de").is_err());
-        assert!(room.json_string().write_str("\n").is_err());
-        assert!(room.write_str("d").is_ok());
-        assert!(Readable::new(&mut room).write_str("").is_ok());
-        assert!(Readable::new(&mut room).write_str("e").is_err());
+        assert!(bounded.write_str("abc").is_ok());
+        assert!(bounded.write_str("de").is_err());
+        assert!(bounded.json_string().write_str("\n").is_err());
+        assert!(bounded.write_str("d").is_ok());
+        assert!(Readable::new(&mut bounded).write_str("").is_ok());
+        assert!(Readable::new(&mut bounded).write_str("e").is_err());
         assert!(line.starts_with(b"head abcd"));
     }
 
@@ -144,8 +144,8 @@ mod tests {
     fn a_decoder_that_panics_costs_its_message_alone() {
         let decoder = Decoder::new(Decoding::Cbor);
         let mut line = b"head ".to_vec();
-        let failed = write_meaning(&decoder, 0, b"\x01", &mut line, |_, room| {
-            room.write_str("half")?;
+        let failed = write_meaning(&decoder, 0, b"\x01", &mut line, |_, bounded| {
+            bounded.write_str("half")?;
             panic!("as a library might")
         });
         assert_eq!(
@@ -166,13 +166,13 @@ mod tests {
             (&[&long], &"ä\\u{1b}\\u{85} ".repeat(100)),
         ] {
             let mut line = Vec::new();
-            let mut room = Room {
+            let mut bounded = BoundedLine {
                 line: &mut line,
                 end: 10_000,
             };
-            let mut readable = Readable::new(&mut room);
+            let mut readable = Readable::new(&mut bounded);
             for part in parts {
-                readable.write_str(part).expect("room");
+                readable.write_str(part).expect("fits");
             }
             assert_eq!(line, want.as_bytes());
         }
