@@ -12,10 +12,10 @@ use blocksd::engine::event::{Event, Peer, Position, Reason, Source, Suppressed, 
 use blocksd::engine::pool::Span;
 use blocksd::error::Failure;
 use blocksd::payload::Decoder;
-use blocksd::recorded::from_log::{Audience, Player};
+use blocksd::recorded::from_log::{EventReader, EventVisitor};
 use blocksd::recorded::note::{Note, VERSION, VERSION_KEY};
 use blocksd::recorded::to_log::EventWriter;
-use blocksd_recording::read::lost::Lost;
+use blocksd_recording::read::loss::LostRange;
 use blocksd_recording::read::messages::{Message, Reader, Visitor, Wanted};
 use blocksd_recording::write::log::Log;
 use blocksd_recording::write::storage::Directory;
@@ -251,7 +251,7 @@ fn write(folder: &TempDir, events: &[Event]) {
 /// What came out: of events that are not payload, their text.
 #[derive(Debug, Default)]
 struct Heard {
-    player: Player,
+    reader: EventReader,
     story: Story,
 }
 
@@ -278,7 +278,7 @@ impl Story {
     }
 }
 
-impl Audience for Story {
+impl EventVisitor for Story {
     type Error = Failure;
 
     fn event(&mut self, event: &Event) -> Result<(), Failure> {
@@ -295,15 +295,15 @@ impl Visitor for Heard {
     type Error = Failure;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
-        self.player.message(message, &mut self.story)
+        self.reader.message(message, &mut self.story)
     }
 
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Failure> {
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), Failure> {
         panic!("{}: {lost}", file.display());
     }
 
     fn idle(&mut self) -> Result<(), Failure> {
-        self.player.finish(&mut self.story)
+        self.reader.finish(&mut self.story)
     }
 }
 
