@@ -62,13 +62,13 @@ mod listeners;
 #[cfg(feature = "daemon")]
 mod logging;
 #[cfg(feature = "daemon")]
-mod marks;
 #[cfg(feature = "daemon")]
 mod metrics;
 mod mistakes;
 mod mixing;
 mod names;
 #[cfg(feature = "daemon")]
+mod nonces;
 mod notes;
 #[cfg(feature = "daemon")]
 mod packaging;

@@ -21,7 +21,7 @@ use crate::error::CommandError;
 use crate::payload::members;
 use crate::service::log::print_status;
 use blocksd_recording::format::record::Kind;
-use blocksd_recording::read::lost::Lost;
+use blocksd_recording::read::loss::LostRange;
 use blocksd_recording::read::messages::{Message, Reader, Visitor, Wanted};
 
 /// Messages that wait for a connection at most. Beyond that, all wait for the slowest.
@@ -161,8 +161,8 @@ impl Visitor for Stage<'_> {
     type Error = CommandError;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
-        let known = message.known;
-        match known.kind {
+        let channel = message.channel;
+        match channel.kind {
             Kind::Events => return self.note(message),
             Kind::Blocks | Kind::Pieces | Kind::Other => {}
         }
@@ -170,9 +170,9 @@ impl Visitor for Stage<'_> {
         if !self.bar.is_hidden() {
             self.bar.set_message(self.sent.text());
         }
-        let device = &known.device;
+        let device = &channel.device;
         if !self.actors.contains_key(device) {
-            let recorded = known.channel.metadata.get("framing");
+            let recorded = channel.record.metadata.get("framing");
             let recorded = recorded.and_then(|spec| spec.parse().ok());
             let framing = self.framing.or(recorded);
             let framing = framing.unwrap_or(AnyFraming::Blocks(Blocks));
@@ -189,7 +189,7 @@ impl Visitor for Stage<'_> {
         let Some(actor) = self.actors.get_mut(device) else {
             return Ok(());
         };
-        let in_pieces = known.kind == Kind::Pieces;
+        let in_pieces = channel.kind == Kind::Pieces;
         if in_pieces && !matches!(actor.framing, AnyFraming::Stream(_)) {
             let whole = self.parts.entry(Arc::clone(device)).or_default();
             whole.extend_from_slice(message.data);
@@ -204,7 +204,7 @@ impl Visitor for Stage<'_> {
         Ok(())
     }
 
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), CommandError> {
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
         Ok(())
     }

@@ -17,7 +17,7 @@ use blocksd_recording::error::Error;
 use blocksd_recording::format::filename::{PART, sealed_name};
 use blocksd_recording::format::record::{Kind, Raw, device};
 use blocksd_recording::lock::lock;
-use blocksd_recording::read::catalog::{RecordingFile, State, list, list_directory};
+use blocksd_recording::read::catalog::{FileState, RecordingFile, list, list_directory};
 use blocksd_recording::read::scan::{Found, Scan};
 use blocksd_recording::read::summary::Summary;
 use mcap::records::Record;
@@ -210,9 +210,15 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
         let size = input.len();
         let summary = Summary::of_sealed(&mut input, is_open)?;
         let (state, content) = match summary {
-            Some(summary) => (State::Sealed, Content::of_summary(&summary)),
-            None if is_open => (State::Open, Content::scan(Scan::new(input, None, true))?),
-            None => (State::Torn, Content::scan(Scan::new(input, None, false))?),
+            Some(summary) => (FileState::Sealed, Content::of_summary(&summary)),
+            None if is_open => (
+                FileState::Open,
+                Content::scan(Scan::new(input, None, true))?,
+            ),
+            None => (
+                FileState::Torn,
+                Content::scan(Scan::new(input, None, false))?,
+            ),
         };
         let name = listed
             .path
@@ -321,7 +327,7 @@ impl Content {
                         .records()
                         .for_each(|(_, raw)| content.take(&raw, &mut kinds));
                 }
-                Found::Lost(lost) if lost.why.loses_messages() => content.lost += lost.len,
+                Found::Lost(lost) if lost.cause.loses_messages() => content.lost += lost.len,
                 _ => {}
             }
             if scan.has_ended() {
