@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use blocksd::cli::{Command, OutputKind, Serve};
 use blocksd::commands::check_config::Plan;
-use blocksd::commands::send::Send;
+use blocksd::commands::send::SendOptions;
 use blocksd::commands::{check_config, demo, manual, read, replay, report, send, textbook};
 use blocksd::config::Wrong;
 use blocksd::engine::admission::accept::{Admission, serve};
@@ -86,7 +86,7 @@ fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandError
             runtime.shutdown_background();
             served
         }
-        Command::Send(arguments) => send::send(&Send {
+        Command::Send(arguments) => send::send(&SendOptions {
             to: arguments.to,
             framing: arguments.framing,
             file: arguments.file,
@@ -266,8 +266,8 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
 }
 
 /// Runs something that blocks on a thread of its own.
-async fn aside<T: std::marker::Send + 'static>(
-    work: impl FnOnce() -> Result<T, CommandError> + std::marker::Send + 'static,
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CommandError> + Send + 'static,
 ) -> Result<T, CommandError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
