@@ -121,6 +121,8 @@ mod tidy;
 mod timeouts;
 mod transport;
 #[cfg(feature = "daemon")]
+mod type_names;
+#[cfg(feature = "daemon")]
 mod verdicts;
 #[cfg(feature = "daemon")]
 mod verify;

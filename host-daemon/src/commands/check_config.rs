@@ -63,7 +63,8 @@ pub fn check(serve: &Serve) -> Result<(), CommandError> {
 /// before anything is opened is checked here, for `serve`, its reload and `check-config` alike. Resolves names.
 ///
 /// # Errors
-/// [`CommandError::Conflict`], [`CommandError::OutOfBounds`], [`CommandError::Duplicate`], [`CommandError::File`], [`CommandError::Refused`], [`CommandError::Listen`].
+/// [`CommandError::Conflict`], [`CommandError::OutOfBounds`], [`CommandError::Duplicate`],
+/// [`CommandError::File`], [`CommandError::Refused`], [`CommandError::Listen`].
 pub fn plan(serve: &Serve) -> Result<Plan, CommandError> {
     let mut policies = policies(serve)?;
     check_bounds(serve, &policies)?;

@@ -24,7 +24,8 @@ use blocksd_recording::read::messages::{Message, Reader, Tail, Visitor, Wanted};
 /// Prints what was recorded.
 ///
 /// # Errors
-/// [`CommandError::NotWhole`] if something is lost; everything that is whole is printed anyway. [`CommandError::File`].
+/// [`CommandError::NotWhole`] if something is lost; everything that is whole is printed anyway.
+/// [`CommandError::Recording`].
 pub fn read(arguments: &Read) -> Result<(), CommandError> {
     let wanted = Wanted {
         devices: arguments.device.clone(),
@@ -42,7 +43,7 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
             return run(arguments, &wanted, &mut Payload(out));
         }
     };
-    let mut shown = Shown {
+    let mut printer = EventPrinter {
         reader,
         screen: Screen {
             format,
@@ -50,7 +51,7 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
             wanted: wanted.clone(),
         },
     };
-    run(arguments, &wanted, &mut shown)
+    run(arguments, &wanted, &mut printer)
 }
 
 fn run(
@@ -84,8 +85,8 @@ fn nanoseconds(time: Timestamp) -> u64 {
     u64::try_from(time.as_nanosecond()).unwrap_or_default()
 }
 
-/// In a format of `serve`.
-struct Shown {
+/// Prints in a format of `serve`.
+struct EventPrinter {
     reader: EventReader,
     screen: Screen,
 }
@@ -96,7 +97,7 @@ struct Screen {
     wanted: Wanted,
 }
 
-impl Visitor for Shown {
+impl Visitor for EventPrinter {
     type Error = CommandError;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
