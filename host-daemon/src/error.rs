@@ -143,15 +143,6 @@ pub enum Failure {
     },
     /// The connection failed.
     Connection(io::Error),
-    /// An option whose bound depends on other options.
-    OutOfBounds {
-        /// The option.
-        option: &'static str,
-        /// Its value.
-        given: u64,
-        /// What it must be, and why.
-        bound: String,
-    },
     /// A command failed after a part of its work.
     Partly {
         /// Why it failed.
@@ -307,11 +298,6 @@ impl fmt::Display for Failure {
                 write!(f, "socket closed {have} bytes into a {want}-byte message")
             }
             Self::Connection(error) => write!(f, "connection failed: {error}"),
-            Self::OutOfBounds {
-                option,
-                given,
-                bound,
-            } => write!(f, "{option} {given}: {bound}"),
             Self::Partly { failure, done } => write!(f, "{failure}; {done}"),
             Self::Output(error) => write!(f, "cannot write standard output: {error}"),
             Self::BrokenPipe => f.write_str("nobody reads the output"),
@@ -329,6 +315,12 @@ impl fmt::Display for Failure {
             Self::Board => f.write_str("the emulated board did not do its part"),
             Self::Unbalanced => f.write_str("the totals do not balance"),
         }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(Box::new(error))
     }
 }
 

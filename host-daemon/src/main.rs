@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use blocksd::cli::{Command, OutputKind, Serve};
+use blocksd::cli::{self, Cli, Command};
 use blocksd::commands::check_config::Plan;
 use blocksd::commands::send::Send;
 use blocksd::commands::{check_config, demo, manual, read, replay, report, send, textbook};
-use blocksd::config::Wrong;
+use blocksd::config::value::OutputKind;
+use blocksd::config::{self, Config};
 use blocksd::engine::admission::accept::{Admission, serve};
 use blocksd::engine::connection::reply::Spools;
 use blocksd::engine::connection::{Policy, Shared};
@@ -26,15 +27,16 @@ use blocksd::error::Failure;
 use blocksd::http::health::{Health, Phase};
 use blocksd::http::metrics::Sources;
 use blocksd::http::server;
+use blocksd::output;
 use blocksd::output::{Events, Hex, Json, QUEUE_LEN, Text};
 use blocksd::reload::{Live, Reloader};
 use blocksd::service::log::{self, tell};
 use blocksd::service::{rlimit, signals, systemd};
 use blocksd::sinks::recording::{self, Recording, Unrecorded};
-use blocksd::{config, output};
 use blocksd_recording::lock::Lock;
 use blocksd_recording::write::retention::Retention;
 use blocksd_recording::write::stats::Stats;
+use clap::Parser as _;
 use clap::error::ErrorKind;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -53,17 +55,10 @@ fn command() -> ExitCode {
         return failed(&Failure::Start(error));
     }
     let command_line: Vec<_> = std::env::args_os().collect();
-    let cli = match config::parse(command_line.clone()) {
+    let cli = match Cli::try_parse_from(&command_line) {
         Ok(cli) => cli,
-        Err(Wrong::Usage(error)) => return usage(&error),
-        Err(Wrong::Config(error)) => return failed(&Failure::Config(error)),
+        Err(error) => return usage(&error),
     };
-    log::subscribe(match &cli.command {
-        // The demonstration shows its faults by itself.
-        Command::Demo(_) => "error",
-        Command::Serve(arguments) => &arguments.log,
-        _ => "info",
-    });
     match run(cli.command, command_line) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failed(&failure),
@@ -72,19 +67,36 @@ fn command() -> ExitCode {
 
 fn failed(failure: &Failure) -> ExitCode {
     if !matches!(failure, Failure::BrokenPipe) {
-        tell(format_args!("blocksd: {failure}"));
+        for line in failure.to_string().lines() {
+            tell(format_args!("blocksd: {line}"));
+        }
     }
     failure.exit_code()
 }
 
 fn run(command: Command, command_line: Vec<OsString>) -> Result<(), Failure> {
+    match &command {
+        // Its configuration says what is logged.
+        Command::Serve(_) => {}
+        // The demonstration shows its faults by itself.
+        Command::Demo(_) => log::subscribe("error"),
+        _ => log::subscribe("info"),
+    }
     match command {
         Command::Serve(arguments) => {
+            let config = config::load(arguments.config.as_deref(), arguments.options.0)?;
+            log::subscribe(&config.log);
+            for warning in config.warnings() {
+                tracing::warn!("{warning}");
+            }
             let runtime = runtime()?;
-            let served = runtime.block_on(run_serve(arguments, command_line));
+            let served = runtime.block_on(run_serve(config, command_line));
             // A start that was given up may still read a file or resolve a name.
             runtime.shutdown_background();
             served
+        }
+        Command::CheckConfig(arguments) => {
+            check_config::command(&arguments.file, arguments.options()?, arguments.print)
         }
         Command::Send(arguments) => send::send(&Send {
             to: arguments.to,
@@ -103,7 +115,6 @@ fn run(command: Command, command_line: Vec<OsString>) -> Result<(), Failure> {
         Command::Recover(arguments) => {
             report::recover_command(&arguments.path, arguments.output.as_deref())
         }
-        Command::CheckConfig(arguments) => check_config::check(&config::read(&arguments.file)?),
         Command::Demo(arguments) => {
             runtime()?.block_on(demo::demo(arguments.seconds, arguments.firmware))
         }
@@ -123,10 +134,10 @@ fn run(command: Command, command_line: Vec<OsString>) -> Result<(), Failure> {
     }
 }
 
-async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result<(), Failure> {
+async fn run_serve(config: Config, command_line: Vec<OsString>) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let hangup = signals::handle(stop.clone()).map_err(Failure::Start)?;
-    let arguments = Arc::new(*arguments);
+    let arguments = Arc::new(config);
     let started = tokio::select! {
         biased;
         started = start(&arguments, &stop) => started?,
@@ -181,7 +192,7 @@ async fn run_serve(arguments: Box<Serve>, command_line: Vec<OsString>) -> Result
     if let Some(time) = arguments.run_for {
         tokio::spawn(stop_after(time, stop.clone()));
     }
-    tokio::spawn(Reloader::new(command_line, arguments, live).run(hangup));
+    tokio::spawn(Reloader::new(command_line, &arguments, live).run(hangup));
     serve(listeners, admission, Arc::clone(&shared)).await;
     // The sinks end when the last connection and this have let go of them.
     drop(shared);
@@ -210,12 +221,12 @@ struct Started {
 
 /// Opens everything. What may take long, such as a repair or a resolver, runs on its own thread, so that a signal
 /// is handled meanwhile. An interrupted repair is repeated at the next start.
-async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Started, Failure> {
+async fn start(arguments: &Arc<Config>, stop: &CancellationToken) -> Result<Started, Failure> {
     let plan = {
         let arguments = Arc::clone(arguments);
         aside(move || check_config::plan(&arguments)).await?
     };
-    let folder = arguments.record.record.clone();
+    let folder = arguments.record.clone();
     let stats = folder.is_some().then(Arc::<Stats>::default);
     let health = Arc::new(Health::new(stop.clone(), stats.clone()));
     let bounds = arguments.bounds(plan.iter().map(|(_, policy)| policy));
@@ -234,12 +245,12 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
     }
     let retention = stats
         .as_ref()
-        .map(|_| Retention::new(arguments.record.record_max_bytes));
+        .map(|_| Retention::new(arguments.record_max_bytes));
     let mut recording = None;
     // Before anybody is listened to: what a crash has left is repaired first.
     if let (Some(folder), Some(stats), Some(retention)) = (folder, stats, &retention) {
         health.enter(Phase::Repairing);
-        let (settings, retention) = (arguments.record.log_options(), Arc::clone(retention));
+        let (settings, retention) = (arguments.log_options(), Arc::clone(retention));
         let stop = stop.clone();
         let start = move || {
             let lock = Lock::take(&folder)?;
@@ -250,7 +261,8 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
         health.enter(Phase::Starting);
     }
     let sockets = arguments.sockets();
-    let (listeners, policies) = aside(move || listen(plan, sockets)).await?;
+    let opened = aside(move || listen(plan, sockets)).await;
+    let (listeners, policies) = opened.map_err(|it| check_config::placed(arguments, it))?;
     let live = Live {
         policies,
         connections,
@@ -393,6 +405,6 @@ fn usage(error: &clap::Error) -> ExitCode {
             Err(failure) => failed(&failure),
         };
     }
-    tell(format_args!("blocksd: {}", config::one_line(error)));
+    tell(format_args!("blocksd: {}", cli::one_line(error)));
     ExitCode::from(2)
 }

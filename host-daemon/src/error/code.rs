@@ -55,7 +55,6 @@ impl Failure {
             | Self::Framing { .. }
             | Self::Unsendable { .. }
             | Self::Duplicate { .. }
-            | Self::OutOfBounds { .. }
             | Self::Conflict { .. } => Code::Wrong,
             Self::NothingWhole { .. }
             | Self::Unrepaired { .. }

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use crate::engine::peer_log;
 use tracing::warn;
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{DefaultFields, Format};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::{EnvFilter, reload};
@@ -66,29 +65,6 @@ pub const VARIABLE: &str = "RUST_LOG";
 
 type Filter = reload::Handle<EnvFilter, Formatted>;
 type Formatted = fmt::Formatter<DefaultFields, Format, Lines>;
-
-/// What is logged, checked: `info`, or `blocksd_recording=debug,info`.
-///
-/// # Errors
-/// Where it says nothing that can be logged by.
-pub fn directives(text: &str) -> Result<String, String> {
-    let refuse = |part: &str| {
-        format!(
-            "`{part}` is not off, error, warn, info, debug, trace or TARGET=LEVEL, as in blocksd_recording=debug,info"
-        )
-    };
-    for part in text.split(',') {
-        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
-        // A word that is not a level would be taken for a module, and all else be silent.
-        if level.trim().parse::<LevelFilter>().is_err() {
-            return Err(refuse(part));
-        }
-    }
-    match EnvFilter::builder().parse(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err(refuse(text)),
-    }
-}
 
 /// Logs from now on what `RUST_LOG` asks for; without it, what `level` says.
 pub fn subscribe(level: &str) {

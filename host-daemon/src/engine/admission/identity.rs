@@ -5,13 +5,12 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::engine::event::Peer;
 
 /// What the daemon takes for one device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceBy {
     /// Who comes from one address; of this machine, through one listener.
     #[default]
