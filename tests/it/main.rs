@@ -23,6 +23,8 @@ mod channels;
 #[cfg(feature = "daemon")]
 mod chaos;
 #[cfg(feature = "daemon")]
+mod check_config;
+#[cfg(feature = "daemon")]
 mod chunk_borders;
 #[cfg(feature = "daemon")]
 mod config;
@@ -70,6 +72,8 @@ mod mixing;
 mod names;
 #[cfg(feature = "daemon")]
 mod notes;
+#[cfg(feature = "daemon")]
+mod options;
 #[cfg(feature = "daemon")]
 mod packaging;
 #[cfg(feature = "daemon")]
