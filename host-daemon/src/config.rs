@@ -22,7 +22,7 @@ pub use self::effective::Policies;
 pub use self::error::{ConfigError, Mistake, Origin, Reason};
 pub use self::partial::{Config, DeviceConfig, Given, ListenerConfig, OPTIONS, Partial, Spec};
 pub use self::print::print;
-pub use self::spec::{Group, Input, Kind, Reload, Scope, Shown};
+pub use self::spec::{Group, Kind, Reload, Scope, Written};
 
 impl Config {
     /// Where the value of an option comes from.

@@ -105,7 +105,7 @@ impl Reloader {
             .restart
             .iter()
             .copied()
-            .chain(diff.log.filter(|_| log == log::Change::Overruled));
+            .chain(diff.log.filter(|_| log == Some(log::Change::Overruled)));
         for spec in as_before {
             spec.keep(&mut new, &self.running);
         }
@@ -118,11 +118,13 @@ impl Reloader {
 /// Changes a running daemon: all of it, or, with an error, nothing. What can fail is done first.
 ///
 /// This is the only place that has an effect.
-fn apply(live: &Live, new: &Config, plan: Plan, diff: &Diff) -> Result<log::Change, String> {
-    let log = match diff.log {
-        Some(_) => log::change(&new.log)?,
-        None => log::Change::Applied,
-    };
+fn apply(
+    live: &Live,
+    new: &Config,
+    plan: Plan,
+    diff: &Diff,
+) -> Result<Option<log::Change>, String> {
+    let log = diff.log.map(|_| log::change(&new.log)).transpose()?;
     // Before the policies: a longer message that is taken has its memory.
     let bounds = new.bounds(plan.iter().map(|(_, policy)| policy));
     live.connections.set_bounds(&bounds);
@@ -154,7 +156,7 @@ fn read(command_line: Vec<OsString>) -> Result<(Config, Plan), String> {
 const NEW_CONNECTIONS: &str = "new connections";
 
 /// What became of each difference.
-fn outcome(new: &Config, diff: &Diff, log: log::Change) -> Outcome {
+fn outcome(new: &Config, diff: &Diff, log: Option<log::Change>) -> Outcome {
     let mut outcome = Outcome::default();
     for key in &new.overridden {
         let line = format!("{key}: the command line overrides the file");
@@ -191,13 +193,13 @@ fn outcome(new: &Config, diff: &Diff, log: log::Change) -> Outcome {
         applied(spec, "the next write");
     }
     match (diff.log, log) {
-        (Some(spec), log::Change::Applied) => applied(spec, "the lines from now on"),
-        (Some(spec), log::Change::Overruled) => outcome.overridden.push(format!(
+        (Some(spec), Some(log::Change::Applied)) => applied(spec, "the lines from now on"),
+        (Some(spec), Some(log::Change::Overruled)) => outcome.overridden.push(format!(
             "{}: {} is set and overrides `log`",
             spec.key,
             log::VARIABLE
         )),
-        (None, _) => {}
+        _ => {}
     }
     for spec in &diff.restart {
         let line = format!("{}: changed, needs a restart", spec.key);
@@ -234,4 +236,52 @@ fn log_refused(refused: &str) {
         error!("SIGHUP: {line}");
     }
     error!("SIGHUP: configuration refused, the old one stays: {last}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{OPTIONS, Origin, Partial, Written};
+
+    fn config(options: &[(&str, &str)]) -> Config {
+        let mut partial = Partial::default();
+        for (key, text) in options {
+            let spec = OPTIONS.iter().find(|spec| spec.key == *key).unwrap();
+            let (key, origin) = (spec.key, Origin::CommandLine);
+            spec.set(&mut partial, Written { text, origin, key })
+                .unwrap();
+        }
+        config::load(None, partial).unwrap()
+    }
+
+    /// No log is written in this test, so its level cannot be changed.
+    #[test]
+    fn where_one_part_fails_nothing_is_applied() {
+        if std::env::var_os(log::VARIABLE).is_some() {
+            // The level would be overruled, which is not a failure.
+            return;
+        }
+        let old = config(&[]);
+        let policy = Arc::new(old.policy(&old.listeners[0]));
+        let (sender, receiver) = watch::channel(policy);
+        let live = Live {
+            policies: vec![(old.listeners[0].address.clone(), sender)],
+            connections: Connections::new(old.bounds(std::iter::empty())),
+            retention: None,
+        };
+        let apply = |options: &[(&str, &str)]| {
+            let new = config(options);
+            let plan = new
+                .listeners
+                .iter()
+                .map(|it| (it.address.clone(), new.policy(it)));
+            let plan = plan.collect();
+            apply(&live, &new, plan, &config::diff(&old, &new))
+        };
+        let failed = apply(&[("framing", "lines"), ("log", "debug")]);
+        assert_eq!(failed, Err("nothing is logged".to_owned()));
+        assert!(!receiver.has_changed().unwrap());
+        assert_eq!(apply(&[("framing", "lines")]), Ok(None));
+        assert_eq!(receiver.borrow().framing.to_string(), "lines");
+    }
 }

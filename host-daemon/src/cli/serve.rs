@@ -8,7 +8,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 
 use crate::config::error::Origin;
-use crate::config::{Group, Input, Kind, OPTIONS, Partial, Spec};
+use crate::config::{Group, Kind, OPTIONS, Partial, Spec, Written};
 
 /// Arguments of `serve`.
 #[derive(Args, Debug)]
@@ -120,7 +120,7 @@ impl TypedValueParser for OptionParser {
         let parse = move |text: &str| {
             let mut partial = Partial::default();
             let origin = Origin::CommandLine;
-            spec.set(&mut partial, Input { text, origin, key })?;
+            spec.set(&mut partial, Written { text, origin, key })?;
             Ok::<_, String>(partial)
         };
         parse.parse_ref(command, argument, value)

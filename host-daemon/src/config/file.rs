@@ -12,7 +12,7 @@ use crate::config::error::{ADDRESS, ConfigError, Mistake, Origin, Reason, Table}
 use crate::config::partial::{
     self, DeviceConfig, ListenerConfig, MATCH, NAME, Partial, Spec, find,
 };
-use crate::config::spec::{Input, Kind, Scope};
+use crate::config::spec::{Kind, Scope, Written};
 use crate::config::value::nearest;
 use crate::engine::admission::identity::is_name;
 
@@ -261,7 +261,7 @@ impl Reader<'_> {
                 self.refuse(key, Reason::Type { takes, found });
                 continue;
             };
-            let input = Input {
+            let input = Written {
                 text: &text,
                 origin: self.origin(value.span().start),
                 key: name,

@@ -7,7 +7,7 @@ use framing_core::AnyFraming;
 
 use crate::config::error::{ADDRESS, Origin};
 use crate::config::options::for_each_option;
-use crate::config::spec::{Group, Input, Kind, Reload, Scope, Shown};
+use crate::config::spec::{Group, Kind, Reload, Scope, Written};
 use crate::config::value::{
     self, AfterEnd, Choice, Compression, Decoding, OutputKind, Oversize, Timeout, Words,
 };
@@ -45,8 +45,8 @@ pub struct Spec {
     pub default: Option<&'static str>,
     /// Words that the value may be.
     pub choices: fn() -> Vec<Choice>,
-    set: fn(&mut Partial, Input<'_>) -> Result<(), String>,
-    given: fn(&Partial) -> Option<Shown<'_>>,
+    set: fn(&mut Partial, Written<'_>) -> Result<(), String>,
+    given: fn(&Partial) -> Option<Written<'_>>,
     differs: fn(&Config, &Config) -> bool,
     keep: fn(&mut Config, &Config),
 }
@@ -132,13 +132,13 @@ impl Spec {
     ///
     /// # Errors
     /// Why the value cannot be used.
-    pub fn set(&self, partial: &mut Partial, input: Input<'_>) -> Result<(), String> {
+    pub fn set(&self, partial: &mut Partial, input: Written<'_>) -> Result<(), String> {
         (self.set)(partial, input)
     }
 
     /// The value, as it was given.
     #[must_use]
-    pub fn given<'a>(&self, partial: &'a Partial) -> Option<Shown<'a>> {
+    pub fn given<'a>(&self, partial: &'a Partial) -> Option<Written<'a>> {
         (self.given)(partial)
     }
 
@@ -183,7 +183,7 @@ impl ListenerConfig {
             .ok_or_else(|| format!("`{part}` is not KEY=VALUE"))?;
         let spec = find(key, Scope::Listener).ok_or_else(|| not_of_a_listener(key))?;
         let (key, origin) = (spec.key, self.origin);
-        spec.set(&mut self.own, Input { text, origin, key })
+        spec.set(&mut self.own, Written { text, origin, key })
     }
 
     /// A listener without options of its own.
@@ -251,7 +251,7 @@ const LISTEN: Spec = Spec {
         Ok(())
     },
     given: |partial| {
-        partial.listeners.first().map(|listener| Shown {
+        partial.listeners.first().map(|listener| Written {
             text: &listener.address,
             origin: listener.origin,
             key: "listen",
@@ -324,14 +324,14 @@ macro_rules! define {
                 key: $key,
                 help: concat!($($help),+),
                 default: default_of!($($default)?),
-                set: |partial, Input { text, origin, key }| {
+                set: |partial, Written { text, origin, key }| {
                     let parse: fn(&str) -> Result<$type, String> = $parse;
                     let (value, text) = (parse(text)?, text.to_owned());
                     partial.$field = Some(Given { value, text, origin, key });
                     Ok(())
                 },
                 given: |partial| {
-                    partial.$field.as_ref().map(|it| Shown { text: &it.text, origin: it.origin, key: it.key })
+                    partial.$field.as_ref().map(|it| Written { text: &it.text, origin: it.origin, key: it.key })
                 },
                 differs: |one, other| one.$field != other.$field,
                 keep: |config, from| config.$field = from.$field.clone(),
@@ -380,7 +380,7 @@ impl Partial {
     pub fn defaults() -> Self {
         let mut defaults = Self::default();
         for spec in OPTIONS {
-            let input = spec.default.map(|text| Input {
+            let input = spec.default.map(|text| Written {
                 text,
                 origin: Origin::Default,
                 key: spec.key,

@@ -6,7 +6,7 @@ use toml::Value;
 
 use crate::config::error::{ADDRESS, Origin};
 use crate::config::partial::{Config, MATCH, NAME, OPTIONS, Partial, Spec};
-use crate::config::spec::{Kind, Reload, Shown};
+use crate::config::spec::{Kind, Reload, Written};
 use crate::config::value::AfterEnd;
 
 /// Every value that is used, as TOML that gives the same values; with its origin, and whether a change of it needs a
@@ -133,7 +133,7 @@ impl Page {
 }
 
 /// A value as TOML.
-fn written(spec: &Spec, shown: Shown<'_>) -> String {
+fn written(spec: &Spec, shown: Written<'_>) -> String {
     let is_number = spec.kind == Kind::Number && shown.text.parse::<u64>().is_ok();
     if is_number || spec.kind == Kind::Flag {
         // `+5` and `007` are numbers on the command line, and not in TOML.

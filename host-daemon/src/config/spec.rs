@@ -60,20 +60,9 @@ pub enum Reload {
     Listeners,
 }
 
-/// A value as it is printed.
+/// A value as text: before it is read, and as it is printed.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown<'a> {
-    /// As it was written.
-    pub text: &'a str,
-    /// Where it was written.
-    pub origin: Origin,
-    /// By which name of the option.
-    pub key: &'static str,
-}
-
-/// A value that is not read yet.
-#[derive(Clone, Copy, Debug)]
-pub struct Input<'a> {
+pub struct Written<'a> {
     /// As it was written.
     pub text: &'a str,
     /// Where it was written.

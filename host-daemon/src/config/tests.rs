@@ -66,7 +66,7 @@ fn mistakes(text: &str) -> Vec<(usize, String, String)> {
 fn set(partial: &mut Partial, key: &str, text: &str, origin: Origin) {
     let spec = OPTIONS.iter().find(|spec| spec.key == key).unwrap();
     let key = spec.key;
-    spec.set(partial, Input { text, origin, key }).unwrap();
+    spec.set(partial, Written { text, origin, key }).unwrap();
 }
 
 #[test]
