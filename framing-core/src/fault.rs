@@ -32,7 +32,7 @@ pub enum Fault {
         /// The byte that came.
         found: u8,
     },
-    /// A delimiter came inside a quoted group (`cobs`). The next message is intact.
+    /// A delimiter came inside an escaped group (`cobs`). The next message is intact.
     EarlyEnd {
         /// How many bytes of the group were still to come.
         missing: u8,

@@ -18,7 +18,6 @@ pub mod value;
 
 pub use self::combine::load;
 pub use self::diff::{Diff, diff};
-pub use self::effective::Policies;
 pub use self::error::{ConfigError, Mistake, Origin, Reason};
 pub use self::partial::{Config, DeviceConfig, Given, ListenerConfig, OPTIONS, Partial, Spec};
 pub use self::print::print;

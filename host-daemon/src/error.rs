@@ -13,11 +13,13 @@ use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
 pub use self::code::Code;
 
 use crate::config::error::ConfigError;
+use blocksd_engine::connection::reply::UnusableReply;
+use blocksd_engine::connection::responder::ReplyError;
 
 /// Why a command ended without having done its work.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum CommandError {
     /// An address that cannot be listened on.
     Listen {
         /// The address as it was given.
@@ -175,7 +177,7 @@ pub enum Failure {
     Unbalanced,
 }
 
-impl Failure {
+impl CommandError {
     /// The exit code of the process.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
@@ -212,7 +214,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
@@ -318,21 +320,21 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<ConfigError> for Failure {
+impl std::error::Error for CommandError {}
+
+impl From<ConfigError> for CommandError {
     fn from(error: ConfigError) -> Self {
         Self::Config(Box::new(error))
     }
 }
 
-impl std::error::Error for Failure {}
-
-impl From<io::Error> for Failure {
+impl From<io::Error> for CommandError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-impl From<blocksd_recording::error::Error> for Failure {
+impl From<blocksd_recording::error::Error> for CommandError {
     fn from(error: blocksd_recording::error::Error) -> Self {
         use blocksd_recording::error::Error;
         match error {
@@ -355,13 +357,72 @@ impl From<blocksd_recording::error::Error> for Failure {
     }
 }
 
-impl From<Refusal> for Failure {
+impl From<blocksd_engine::Error> for CommandError {
+    fn from(error: blocksd_engine::Error) -> Self {
+        use blocksd_engine::Error;
+        match error {
+            Error::Listen { address, source } => Self::Listen {
+                address,
+                error: source,
+            },
+            Error::Duplicate { first, again } => Self::Duplicate { first, again },
+            Error::Thread(error) => Self::Start(error),
+            error => Self::Io(io::Error::other(error)),
+        }
+    }
+}
+
+impl From<ReplyError> for CommandError {
+    fn from(error: ReplyError) -> Self {
+        match error {
+            ReplyError::Connection(error) => Self::Connection(error),
+            ReplyError::Read { path, source } => Self::File {
+                path,
+                error: source,
+            },
+            ReplyError::Write { path, source } => Self::Write {
+                path,
+                error: source,
+            },
+            ReplyError::Refused(refusal) => Self::Refused(refusal),
+            error => Self::Io(io::Error::other(error)),
+        }
+    }
+}
+
+impl From<UnusableReply> for CommandError {
+    fn from(error: UnusableReply) -> Self {
+        match error {
+            UnusableReply::EchoOfPieces => Self::Conflict {
+                one: "--reply echo",
+                other: "--oversize pieces",
+            },
+            UnusableReply::DelimiterInReceipt => Self::Conflict {
+                one: "--reply receipt",
+                other: "a delimiter that is in it",
+            },
+            UnusableReply::Unsendable {
+                path,
+                framing,
+                refusal,
+            } => Self::Unsendable {
+                path,
+                framing,
+                refusal,
+            },
+            UnusableReply::File(error) => error.into(),
+            error => Self::Io(io::Error::other(error)),
+        }
+    }
+}
+
+impl From<Refusal> for CommandError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl From<SendError<io::Error>> for Failure {
+impl From<SendError<io::Error>> for CommandError {
     fn from(error: SendError<io::Error>) -> Self {
         match error {
             SendError::Refused(refusal) => Self::Refused(refusal),
@@ -371,7 +432,7 @@ impl From<SendError<io::Error>> for Failure {
     }
 }
 
-impl From<ReceiveError<io::Error>> for Failure {
+impl From<ReceiveError<io::Error>> for CommandError {
     fn from(error: ReceiveError<io::Error>) -> Self {
         match error {
             ReceiveError::Fault(Fault::Truncated { have, want, .. }) => Self::Closed { have, want },

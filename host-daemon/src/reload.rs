@@ -3,18 +3,18 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use blocksd_engine::{EngineHandle, ListenerSpec, Settings};
+use blocksd_recording::write::retention::Retention;
 use clap::Parser as _;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::cli::{self, Cli, Command};
-use crate::commands::check_config::{self, Plan};
+use crate::commands::check_config;
 use crate::config::{self, Config, Diff, Spec};
-use crate::engine::connection::Policy;
-use crate::engine::permit::Connections;
-use crate::service::log;
+use crate::serve::report_listening;
+use crate::service::log::{self, NewLevel};
 use crate::service::systemd;
-use blocksd_recording::write::retention::Retention;
 
 /// The running configuration and how to apply a new one.
 #[derive(Debug)]
@@ -29,10 +29,8 @@ pub struct Reloader {
 /// What can be changed while the daemon runs.
 #[derive(Debug)]
 pub struct Live {
-    /// How connections that are accepted from now on are treated, by the address that is listened on.
-    pub policies: Vec<(String, watch::Sender<Arc<Policy>>)>,
-    /// The open connections, and how many there may be.
-    pub connections: Arc<Connections>,
+    /// The engine: its listeners, their policies, the devices, and the bounds of all connections.
+    pub engine: EngineHandle,
     /// How much the recording may take, where there is one.
     pub retention: Option<Arc<Retention>>,
 }
@@ -79,7 +77,11 @@ impl Reloader {
             })
             .await;
             let read = read.unwrap_or_else(|panic| Err(panic.to_string()));
-            match read.and_then(|(config, plan)| self.reload(config, plan)) {
+            let reloaded = match read {
+                Ok((config, plan)) => self.reload(config, plan).await,
+                Err(refused) => Err(refused),
+            };
+            match reloaded {
                 Ok(outcome) => {
                     log_outcome(&path, &outcome);
                     systemd::reloaded("configuration reloaded");
@@ -93,56 +95,59 @@ impl Reloader {
     }
 
     /// Applies all that can be changed, or nothing.
-    fn reload(&mut self, mut new: Config, plan: Plan) -> Result<Outcome, String> {
+    async fn reload(
+        &mut self,
+        mut new: Config,
+        plan: Vec<ListenerSpec>,
+    ) -> Result<Outcome, String> {
         let diff = config::diff(&self.running, &new);
-        let log = apply(&self.live, &new, plan, &diff)?;
-        let outcome = outcome(&new, &diff, log);
+        let level_is_overridden = apply(&self.live, &new, plan, &diff).await?;
+        let outcome = outcome(&new, &diff, level_is_overridden);
         for warning in new.warnings() {
             warn!("SIGHUP: {warning}");
         }
         // What is not applied is as before, and will differ at the next reload as well.
-        let as_before = diff
-            .restart
-            .iter()
-            .copied()
-            .chain(diff.log.filter(|_| log == Some(log::Change::Overruled)));
-        for spec in as_before {
+        let level = diff.log.filter(|_| level_is_overridden);
+        for spec in diff.restart.iter().copied().chain(level) {
             spec.keep(&mut new, &self.running);
         }
-        new.listeners = [diff.kept, diff.removed].concat();
         self.running = new;
         Ok(outcome)
     }
 }
 
-/// Changes a running daemon: all of it, or, with an error, nothing. What can fail is done first.
+/// Changes a running daemon: all of it, or, with an error, nothing. Returns whether `RUST_LOG` overrides a new level of
+/// the log.
 ///
 /// This is the only place that has an effect.
-fn apply(
+async fn apply(
     live: &Live,
     new: &Config,
-    plan: Plan,
+    plan: Vec<ListenerSpec>,
     diff: &Diff,
-) -> Result<Option<log::Change>, String> {
-    let log = diff.log.map(|_| log::change(&new.log)).transpose()?;
-    // Before the policies: a longer message that is taken has its memory.
-    let bounds = new.bounds(plan.iter().map(|(_, policy)| policy));
-    live.connections.set_bounds(&bounds);
-    let mut left: Vec<_> = live.policies.iter().collect();
-    for (address, policy) in plan {
-        // Of an address that is given twice, such as one with port 0, the first to the first.
-        if let Some(at) = left.iter().position(|(other, _)| *other == address) {
-            left.remove(at).1.send_replace(Arc::new(policy));
-        }
-    }
+) -> Result<bool, String> {
+    let level = diff.log.map(|_| log::prepare(&new.log)).transpose()?;
+    let settings = Settings {
+        listeners: plan,
+        bounds: new.bounds(),
+        devices: new.device_table(),
+    };
+    let applied = live.engine.apply(settings).await;
+    let applied = applied.map_err(|it| check_config::placed(new, it.into()).to_string())?;
+    // From here on nothing fails.
+    report_listening(&applied.added);
     if let (Some(_), Some(retention)) = (diff.retention, &live.retention) {
         retention.set(new.record_max_bytes);
     }
-    Ok(log)
+    let is_overridden = level.as_ref().is_some_and(NewLevel::is_overridden);
+    if let Some(level) = level {
+        level.apply();
+    }
+    Ok(is_overridden)
 }
 
 /// Reads the command line and the file again.
-fn read(command_line: Vec<OsString>) -> Result<(Config, Plan), String> {
+fn read(command_line: Vec<OsString>) -> Result<(Config, Vec<ListenerSpec>), String> {
     let cli = Cli::try_parse_from(command_line).map_err(|error| cli::one_line(&error))?;
     let Command::Serve(serve) = cli.command else {
         return Err("the command line has changed".to_owned());
@@ -156,30 +161,31 @@ fn read(command_line: Vec<OsString>) -> Result<(Config, Plan), String> {
 const NEW_CONNECTIONS: &str = "new connections";
 
 /// What became of each difference.
-fn outcome(new: &Config, diff: &Diff, log: Option<log::Change>) -> Outcome {
+fn outcome(new: &Config, diff: &Diff, level_is_overridden: bool) -> Outcome {
     let mut outcome = Outcome::default();
     for key in &new.overridden {
         let line = format!("{key}: the command line overrides the file");
         outcome.overridden.push(line);
     }
+    for listener in &diff.added {
+        outcome
+            .applied
+            .push(format!("listener {}: added", listener.address));
+    }
     for address in &diff.changed {
         let line = format!("listener {address}: its options applied to {NEW_CONNECTIONS}");
+        outcome.applied.push(line);
+    }
+    for listener in &diff.removed {
+        let line = format!(
+            "listener {}: removed; its connections go on",
+            listener.address
+        );
         outcome.applied.push(line);
     }
     for label in &diff.devices {
         let line = format!("device {label}: applied to {NEW_CONNECTIONS}");
         outcome.applied.push(line);
-    }
-    for listener in &diff.added {
-        let address = &listener.address;
-        let line = format!("listener {address}: added, needs a restart");
-        outcome.need_restart.push(line);
-    }
-    for listener in &diff.removed {
-        outcome.need_restart.push(format!(
-            "listener {}: removed, needs a restart; until then it stays open with its old options",
-            listener.address
-        ));
     }
     let mut applied = |spec: &Spec, to| {
         outcome
@@ -192,14 +198,14 @@ fn outcome(new: &Config, diff: &Diff, log: Option<log::Change>) -> Outcome {
     if let Some(spec) = diff.retention {
         applied(spec, "the next write");
     }
-    match (diff.log, log) {
-        (Some(spec), Some(log::Change::Applied)) => applied(spec, "the lines from now on"),
-        (Some(spec), Some(log::Change::Overruled)) => outcome.overridden.push(format!(
+    match diff.log {
+        Some(spec) if level_is_overridden => outcome.overridden.push(format!(
             "{}: {} is set and overrides `log`",
             spec.key,
             log::VARIABLE
         )),
-        _ => {}
+        Some(spec) => applied(spec, "the lines from now on"),
+        None => {}
     }
     for spec in &diff.restart {
         let line = format!("{}: changed, needs a restart", spec.key);
@@ -240,6 +246,8 @@ fn log_refused(refused: &str) {
 
 #[cfg(test)]
 mod tests {
+    use blocksd_engine::Engine;
+
     use super::*;
     use crate::config::{OPTIONS, Origin, Partial, Written};
 
@@ -255,33 +263,37 @@ mod tests {
     }
 
     /// No log is written in this test, so its level cannot be changed.
-    #[test]
-    fn where_one_part_fails_nothing_is_applied() {
+    #[tokio::test]
+    async fn where_one_part_fails_nothing_is_applied() {
         if std::env::var_os(log::VARIABLE).is_some() {
-            // The level would be overruled, which is not a failure.
+            // The level would be overridden, which is not a failure.
             return;
         }
-        let old = config(&[]);
-        let policy = Arc::new(old.policy(&old.listeners[0]));
-        let (sender, receiver) = watch::channel(policy);
+        let listen = ("listen", "127.0.0.1:0");
+        let old = config(&[listen]);
+        let mut engine = Engine::builder().build();
+        engine
+            .listen(check_config::plan(&old).unwrap())
+            .await
+            .unwrap();
         let live = Live {
-            policies: vec![(old.listeners[0].address.clone(), sender)],
-            connections: Connections::new(old.bounds(std::iter::empty())),
+            engine: engine.handle().clone(),
             retention: None,
         };
-        let apply = |options: &[(&str, &str)]| {
+        let apply = async |options: &[(&str, &str)]| {
             let new = config(options);
-            let plan = new
-                .listeners
-                .iter()
-                .map(|it| (it.address.clone(), new.policy(it)));
-            let plan = plan.collect();
-            apply(&live, &new, plan, &config::diff(&old, &new))
+            let plan = check_config::plan(&new).unwrap();
+            apply(&live, &new, plan, &config::diff(&old, &new)).await
         };
-        let failed = apply(&[("framing", "lines"), ("log", "debug")]);
+        let framing = || live.engine.listening()[0].framing.to_string();
+        let failed = apply(&[listen, ("framing", "lines"), ("log", "debug")]).await;
         assert_eq!(failed, Err("nothing is logged".to_owned()));
-        assert!(!receiver.has_changed().unwrap());
-        assert_eq!(apply(&[("framing", "lines")]), Ok(None));
-        assert_eq!(receiver.borrow().framing.to_string(), "lines");
+        assert_eq!(framing(), "blocks");
+        let taken = live.engine.listening()[0].name.to_string();
+        let failed = apply(&[listen, ("listen", &taken), ("framing", "lines")]).await;
+        assert!(failed.is_err_and(|error| error.contains(&taken)));
+        assert_eq!(framing(), "blocks");
+        assert_eq!(apply(&[listen, ("framing", "lines")]).await, Ok(false));
+        assert_eq!(framing(), "lines");
     }
 }

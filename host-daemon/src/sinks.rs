@@ -1,3 +1,4 @@
 //! Where events go: the recording.
 
+pub mod console;
 pub mod recording;

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use blocksd::engine::event::{Event, Peer, Source, What};
-use blocksd::payload::Decoder;
 use blocksd::recorded::to_log::EventWriter;
+use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Peer};
 use blocksd_recording::check::recover::check;
 use blocksd_recording::write::log::Log;
 use blocksd_recording::write::stats::Stats;
@@ -26,12 +25,12 @@ fn writer() -> (EventWriter, Simulated) {
     )
 }
 
-fn open(writer: &mut EventWriter, device: &Arc<Source>) {
-    let opened = What::Opened {
+fn open(writer: &mut EventWriter, device: &Arc<ConnectionInfo>) {
+    let opened = EventKind::Opened {
         peer: Peer::Local("test".into()),
     };
     let opened = Event {
-        what: opened,
+        kind: opened,
         ..event(device, 0..0, b"")
     };
     writer.event(&opened).unwrap();
@@ -68,12 +67,13 @@ fn held_events_that_need_more_channels_than_there_are_begin_another() {
     // As many as the burst of one address records as open.
     let lines: Vec<_> = (100_000..100_032)
         .map(|conn| {
-            let Source { device, .. } = &*source(conn);
-            Arc::new(Source {
+            let ConnectionInfo { device, .. } = &*source(conn);
+            Arc::new(ConnectionInfo {
                 conn,
                 device: Arc::clone(device),
                 framing: AnyFraming::Lines(Lines),
-                decoder: Decoder::default(),
+                encoding: Encoding::default(),
+                first_seq: 0,
             })
         })
         .collect();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use blocksd::engine::event::{Event, Peer, What};
 use blocksd::recorded::to_log::EventWriter;
+use blocksd_engine::event::{Event, EventKind, Peer};
 use blocksd_recording::error::LogError;
 use blocksd_recording::format::filename;
 use blocksd_recording::write::log::{Log, LogOptions};
@@ -210,19 +210,19 @@ fn who_connects_and_says_nothing_is_not_remembered() {
     let disk = Simulated::new(Arc::default(), None);
     let mut writer = EventWriter::new(Log::new(SETTINGS, impatient(disk, None), 1));
     let device = source(1);
-    let told = |what| Event {
-        what,
+    let told = |kind| Event {
+        kind,
         ..event(&device, 0..0, b"")
     };
-    let opened = What::Opened {
+    let opened = EventKind::Opened {
         peer: Peer::Local("test".into()),
     };
     writer.event(&told(opened)).unwrap();
     assert_eq!(writer.devices(), 1);
-    let closed = What::Closed {
+    let closed = EventKind::Closed {
         blocks: 0,
         bytes: 0,
-        reason: blocksd::engine::event::Reason::Eof,
+        reason: blocksd_engine::reason::CloseReason::Eof,
     };
     writer.event(&told(closed)).unwrap();
     assert_eq!(writer.devices(), 0);

@@ -37,6 +37,8 @@ mod decode;
 mod demo;
 #[cfg(feature = "daemon")]
 mod descriptors;
+#[cfg(feature = "daemon")]
+mod devices;
 mod differential;
 #[cfg(feature = "daemon")]
 mod exhaustion;

@@ -265,7 +265,12 @@ fn a_reader_that_goes_away_does_not_end_a_daemon_that_records() {
         (Some(0), 3),
         "{ended:?}"
     );
-    assert!(ended.stderr.contains("the recording goes on"), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("the sink `output` has ended, the others go on"),
+        "{ended:?}"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `cobs`: a zero byte behind each message, and no zero in it (the fourth pattern of the seed, quoted).
+//! `cobs`: a zero byte behind each message, and no zero in it (the fourth pattern of the seed, escaped).
 //!
 //! Consistent Overhead Byte Stuffing (Cheshire and Baker, IEEE/ACM Transactions on Networking 7(2), 1999): the
 //! payload is cut at its zeros into groups, and each group is written behind a code byte, its length plus one.
@@ -9,14 +9,14 @@
 //! ```
 
 use super::Named;
-use super::counted::size_u32;
 use crate::bytes::{copy, shift_down};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
-use crate::receiver::Sliding;
-use crate::stage::Quoted;
+use crate::size::size_u32;
+use crate::stage::Escaped;
+use crate::window::SlidingWindow;
 
-/// Any bytes, quoted so that a zero byte can end each message; resynchronises at every zero.
+/// Any bytes, escaped so that a zero byte can end each message; resynchronises at every zero.
 ///
 /// Messages of 0 to 2³²−1 bytes. A zero where no message has begun is passed over, so that a sender may begin
 /// with one.
@@ -66,14 +66,14 @@ impl Named for Cobs {
     const PLAIN: Option<Self> = Some(Self);
 }
 
-/// Decoder of [`Cobs`]. Unquotes in the window: a code byte is overwritten by the zero that it stands for.
+/// Decoder of [`Cobs`]. Unescapes in the window: a code byte is overwritten by the zero that it stands for.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CobsDecoder {
     at: At,
     /// Bytes of the window that have been looked at.
     read: usize,
-    /// Unquoted payload in the window: from here …
+    /// Unescaped payload in the window: from here …
     start: usize,
     /// … to here.
     end: usize,
@@ -99,11 +99,11 @@ enum At {
 }
 
 impl Decode for CobsDecoder {
-    type Window = Sliding;
+    type Window = SlidingWindow;
 
-    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
+    fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
-            At::Lost if window.is_empty() => return Step::More { want: usize::MAX },
+            At::Lost if window.is_empty() => return Step::NeedMore { want: usize::MAX },
             At::Lost => {
                 return Step::Skip {
                     take: window.len(),
@@ -111,22 +111,22 @@ impl Decode for CobsDecoder {
                 };
             }
             At::Skip => return self.skip(window, limits),
-            At::Message if !PIECES && self.done != 0 => {
+            At::Message if !STREAMING && self.done != 0 => {
                 self.at = At::Skip;
                 return self.skip(window, limits);
             }
-            At::Refused if !PIECES => {
+            At::Refused if !STREAMING => {
                 self.at = At::Skip;
                 return self.skip(window, limits);
             }
             At::Refused => self.at = At::Message,
             At::Start | At::Message => {}
         }
-        let limit = (!PIECES).then_some(limits.block_max);
-        match self.unquote(window, limit) {
+        let limit = (!STREAMING).then_some(limits.block_max);
+        match self.unescape(window, limit) {
             Some(step) => step,
-            None if PIECES && self.start < self.end => self.piece(),
-            None => Step::More { want: usize::MAX },
+            None if STREAMING && self.start < self.end => self.piece(),
+            None => Step::NeedMore { want: usize::MAX },
         }
     }
 
@@ -171,8 +171,8 @@ impl CobsDecoder {
         }
     }
 
-    /// Unquotes what the window holds of this message; `None` where that is not its end.
-    fn unquote(&mut self, window: &mut [u8], limit: Option<u32>) -> Option<Step> {
+    /// Unescapes what the window holds of this message; `None` where that is not its end.
+    fn unescape(&mut self, window: &mut [u8], limit: Option<u32>) -> Option<Step> {
         loop {
             let step = if self.left == 0 {
                 self.code(window, limit)?
@@ -306,14 +306,14 @@ impl CobsDecoder {
         Step::Fault { take: 0, fault }
     }
 
-    /// Drops what is there of the message. What was unquoted is dropped first: it may hold zeros now.
+    /// Drops what is there of the message. What was unescaped is dropped first: it may hold zeros now.
     fn skip(&mut self, window: &[u8], limits: &Limits) -> Step {
-        let unquoted = self.read;
+        let unescaped = self.read;
         (self.read, self.start, self.end, self.left) = (0, 0, 0, 0);
-        if unquoted != 0 {
-            self.done = self.done.saturating_add(size_u32(unquoted));
+        if unescaped != 0 {
+            self.done = self.done.saturating_add(size_u32(unescaped));
             return Step::Skip {
-                take: unquoted,
+                take: unescaped,
                 want: usize::MAX,
             };
         }
@@ -337,7 +337,7 @@ impl CobsDecoder {
                     want: usize::MAX,
                 }
             }
-            None if window.is_empty() => Step::More { want: usize::MAX },
+            None if window.is_empty() => Step::NeedMore { want: usize::MAX },
             None => Step::Skip {
                 take: gone,
                 want: usize::MAX,
@@ -362,7 +362,7 @@ pub struct CobsEncoder {
 
 impl CobsEncoder {
     /// Brings the group in work to the front of the stage.
-    fn make_room(&mut self, stage: &mut [u8]) {
+    fn compact(&mut self, stage: &mut [u8]) {
         shift_down(stage, self.sent, 0, self.filled.saturating_sub(self.sent));
         self.code_at = self.code_at.saturating_sub(self.sent);
         self.filled = self.filled.saturating_sub(self.sent);
@@ -387,10 +387,10 @@ impl CobsEncoder {
 }
 
 impl Encode for CobsEncoder {
-    type Stage = Quoted<512>;
-    const VERBATIM: bool = false;
+    type Stage = Escaped<512>;
+    const PASSTHROUGH: bool = false;
 
-    fn head(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
+    fn header(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
         Ok(0)
     }
 
@@ -399,9 +399,9 @@ impl Encode for CobsEncoder {
         self.open_group();
     }
 
-    fn quote(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
+    fn escape(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
         if self.sent != 0 {
-            self.make_room(stage);
+            self.compact(stage);
         }
         let mut used = 0;
         loop {
@@ -411,11 +411,11 @@ impl Encode for CobsEncoder {
             if !self.open {
                 self.open_group();
             }
-            // Behind the payload there must be room for the next code, or for the delimiter.
-            let room = stage.len().saturating_sub(self.filled + 1);
+            // Behind the payload there must be space for the next code, or for the delimiter.
+            let spare = stage.len().saturating_sub(self.filled + 1);
             let group = GROUP + 1 - self.filled.saturating_sub(self.code_at);
             let ahead = piece.get(used..).unwrap_or_default();
-            let ahead = ahead.get(..group.min(room)).unwrap_or(ahead);
+            let ahead = ahead.get(..group.min(spare)).unwrap_or(ahead);
             if ahead.is_empty() {
                 break;
             }
@@ -441,7 +441,7 @@ impl Encode for CobsEncoder {
         (used, self.sent)
     }
 
-    fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+    fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
         if self.open {
             self.close_group(stage);
         }

@@ -1,22 +1,23 @@
 //! The machine behind every framing that knows a message's length before its first byte.
 //!
 //! ```text
-//! | header: the length | payload: so many bytes | tail: at most one fixed byte |
+//! | header: the length | payload: so many bytes | trailer: at most one fixed byte |
 //! ```
 
 use crate::bytes::{copy, starts_with};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
-use crate::receiver::Tight;
+use crate::size::{size_u32, size_usize};
+use crate::window::ExactWindow;
 
 /// How a length is written: what the framings of this family differ in.
 ///
 /// Every such description is a [`Framing`].
 pub trait Prefix: Copy {
     /// Most bytes of a header: at most 12.
-    const HEAD_MAX: usize;
+    const HEADER_MAX: usize;
     /// The byte that must stand behind the payload.
-    const TAIL: Option<u8> = None;
+    const TRAILER: Option<u8> = None;
     /// Whether a series of messages is ended by a mark, so that closing without it cuts the series.
     const SERIES: bool = false;
 
@@ -47,7 +48,7 @@ pub trait Prefix: Copy {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Parsed {
     /// The header is not whole: it has at least `len` bytes, more than are there.
-    More {
+    NeedMore {
         /// Least length of the header, in bytes.
         len: usize,
     },
@@ -125,19 +126,19 @@ enum At {
 }
 
 impl<P: Prefix> Decode for CountedDecoder<P> {
-    type Window = Tight;
+    type Window = ExactWindow;
 
     #[inline]
-    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
+    fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         if self.at == At::Header {
-            self.header::<PIECES>(window, limits)
+            self.header::<STREAMING>(window, limits)
         } else {
-            self.body::<PIECES>(window, limits)
+            self.body::<STREAMING>(window, limits)
         }
     }
 
     #[inline]
-    fn scan_run<const PIECES: bool>(
+    fn scan_run<const STREAMING: bool>(
         &mut self,
         window: &[u8],
         limits: &Limits,
@@ -155,15 +156,15 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
         while goes_on
             && let Parsed::Length { take: start, len } = self.prefix.parse(rest)
             && let Some(size) = size_usize(len)
-            && (PIECES || size <= block_max)
+            && (STREAMING || size <= block_max)
             && let Some((header, body)) = rest.split_at_checked(start)
             && let Some((body, behind)) = size
-                .checked_add(tail_len::<P>())
+                .checked_add(trailer_len::<P>())
                 .and_then(|len| body.split_at_checked(len))
             && ends::<P>(body)
         {
             let end = start + size;
-            let take = end + tail_len::<P>();
+            let take = end + trailer_len::<P>();
             let step = Step::Payload {
                 start,
                 end,
@@ -220,18 +221,18 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
     }
 
     fn block_max(&self, len: usize) -> u32 {
-        size_u32(len.saturating_sub(tail_len::<P>()))
+        size_u32(len.saturating_sub(trailer_len::<P>()))
     }
 }
 
 impl<P: Prefix> CountedDecoder<P> {
     #[inline]
-    fn header<const PIECES: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
+    fn header<const STREAMING: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
         let (take, len) = match self.prefix.parse(window) {
             Parsed::Length { take, len } => (take, len),
-            Parsed::More { len } => {
+            Parsed::NeedMore { len } => {
                 let want = len.saturating_sub(window.len());
-                return Step::More { want };
+                return Step::NeedMore { want };
             }
             Parsed::End { take } => {
                 self.open = false;
@@ -248,7 +249,7 @@ impl<P: Prefix> CountedDecoder<P> {
         self.at = At::Payload;
         if limits.block_max < len {
             self.at = At::Over;
-            if !PIECES {
+            if !STREAMING {
                 return self.too_long(take, limits);
             }
         }
@@ -256,23 +257,23 @@ impl<P: Prefix> CountedDecoder<P> {
             0 => self.last(take, 0, true),
             want if take != 0 => Step::Skip { take, want },
             // A header may be of no bytes (`fixed`).
-            _ => self.body::<PIECES>(window, limits),
+            _ => self.body::<STREAMING>(window, limits),
         }
     }
 
     /// Behind a header.
     // `always` here and below: inlined late, a step goes through memory (50 bytes on a Cortex-M4).
     #[inline(always)]
-    fn body<const PIECES: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
+    fn body<const STREAMING: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
         match self.at {
-            At::Lost if window.is_empty() => Step::More { want: usize::MAX },
+            At::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
             At::Lost => Step::Skip {
                 take: window.len(),
                 want: usize::MAX,
             },
-            At::Payload if !PIECES => self.whole(window),
-            At::Over | At::Long if !PIECES => self.too_long(0, limits),
-            At::Begun | At::Skip if !PIECES => self.skip(window),
+            At::Payload if !STREAMING => self.whole(window),
+            At::Over | At::Long if !STREAMING => self.too_long(0, limits),
+            At::Begun | At::Skip if !STREAMING => self.skip(window),
             At::Skip if self.left != self.len => self.skip(window),
             _ => self.piece(window, limits),
         }
@@ -282,7 +283,7 @@ impl<P: Prefix> CountedDecoder<P> {
     fn whole(&mut self, window: &[u8]) -> Step {
         match self.need().checked_sub(window.len()) {
             None | Some(0) => self.ended(window, true),
-            Some(want) => Step::More { want },
+            Some(want) => Step::NeedMore { want },
         }
     }
 
@@ -293,7 +294,7 @@ impl<P: Prefix> CountedDecoder<P> {
         }
         let here = self.left().min(window.len());
         if here == 0 {
-            return Step::More { want: self.need() };
+            return Step::NeedMore { want: self.need() };
         }
         self.left -= size_u32(here);
         self.at = if self.len <= limits.skip_max {
@@ -323,7 +324,7 @@ impl<P: Prefix> CountedDecoder<P> {
         }
         let here = self.left().min(window.len());
         if here == 0 {
-            return Step::More { want: take };
+            return Step::NeedMore { want: take };
         }
         self.left -= size_u32(here);
         self.at = At::Skip;
@@ -347,7 +348,7 @@ impl<P: Prefix> CountedDecoder<P> {
     #[inline]
     fn bad_ending(&mut self, window: &[u8]) -> Option<Fault> {
         self.at = At::Header;
-        let want = P::TAIL?;
+        let want = P::TRAILER?;
         let found = window.get(self.left()).copied().unwrap_or_default();
         if found == want {
             return None;
@@ -364,7 +365,7 @@ impl<P: Prefix> CountedDecoder<P> {
         Step::Payload {
             start,
             end,
-            take: end + tail_len::<P>(),
+            take: end + trailer_len::<P>(),
             first,
             last: true,
         }
@@ -391,7 +392,7 @@ impl<P: Prefix> CountedDecoder<P> {
     /// The same, with what must stand behind it.
     #[inline]
     fn need(&self) -> usize {
-        self.left().saturating_add(tail_len::<P>())
+        self.left().saturating_add(trailer_len::<P>())
     }
 }
 
@@ -404,23 +405,23 @@ pub struct CountedEncoder<P> {
 
 impl<P: Prefix> Encode for CountedEncoder<P> {
     type Stage = heapless::Vec<u8, 64, u8>;
-    const VERBATIM: bool = true;
-    const HEAD_MAX: usize = P::HEAD_MAX;
-    const TAIL_MAX: usize = tail_len::<P>();
+    const PASSTHROUGH: bool = true;
+    const HEADER_MAX: usize = P::HEADER_MAX;
+    const TRAILER_MAX: usize = trailer_len::<P>();
 
     #[inline]
-    fn head_min(&self) -> usize {
+    fn header_min(&self) -> usize {
         self.prefix.header_min(0)
     }
 
     #[inline]
-    fn head(&self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
+    fn header(&self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
         self.prefix.write(len, stage)
     }
 
-    fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
-        match P::TAIL {
-            Some(tail) => put([tail], stage),
+    fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+        match P::TRAILER {
+            Some(trailer) => put([trailer], stage),
             None => Ok(0),
         }
     }
@@ -447,22 +448,12 @@ pub(crate) fn put_slice(header: &[u8], out: &mut [u8]) -> Result<usize, Refusal>
     Ok(header.len())
 }
 
-/// A length in memory as a length on the wire; one that is over 32 bits is as good as the largest.
-pub(crate) fn size_u32(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
-}
-
-/// A length on the wire as a length in memory, if it can be one.
-pub(crate) fn size_usize(len: u32) -> Option<usize> {
-    usize::try_from(len).ok()
-}
-
-const fn tail_len<P: Prefix>() -> usize {
-    if P::TAIL.is_some() { 1 } else { 0 }
+const fn trailer_len<P: Prefix>() -> usize {
+    if P::TRAILER.is_some() { 1 } else { 0 }
 }
 
 /// Whether a message ends in what must stand behind its payload.
 #[inline]
 fn ends<P: Prefix>(message: &[u8]) -> bool {
-    P::TAIL.is_none() || message.last().copied() == P::TAIL
+    P::TRAILER.is_none() || message.last().copied() == P::TRAILER
 }

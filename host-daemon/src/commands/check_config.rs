@@ -4,23 +4,22 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::{self, Config, ConfigError, Mistake, Origin, Partial, Reason};
-use crate::engine::batch::TooLong;
-use crate::engine::connection::Policy;
-use crate::engine::listen::claims::Claims;
-use crate::engine::listen::listener::{self, Address, AddressError};
-use crate::engine::listen::path::made_for;
-use crate::error::{Code, Failure};
+use crate::error::{Code, CommandError};
+use blocksd_engine::ListenerSpec;
+use blocksd_engine::batch::OversizePolicy;
+use blocksd_engine::connection::policy::Policy;
+use blocksd_engine::listen::address::{Address, AddressError};
+use blocksd_engine::listen::claims::Claims;
+use blocksd_engine::listen::listener;
+use blocksd_engine::listen::path::made_for;
 use blocksd_recording::format::filename::LOCK;
 use blocksd_recording::lock::{Lock, is_locked};
-
-/// Addresses to listen on, and how the connections of each are treated.
-pub type Plan = Vec<(String, Policy)>;
 
 /// Checks a file, with options of the command line that override it; prints what `serve` would do, or every value.
 ///
 /// # Errors
 /// As [`check`], and where the file is wrong.
-pub fn command(file: &Path, options: Partial, print: bool) -> Result<(), Failure> {
+pub fn command(file: &Path, options: Partial, print: bool) -> Result<(), CommandError> {
     let config = config::load(Some(file), options)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -29,7 +28,7 @@ pub fn command(file: &Path, options: Partial, print: bool) -> Result<(), Failure
     let text = if print { config::print(&config) } else { lines };
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(Failure::stdout)
+    written.map_err(CommandError::stdout)
 }
 
 /// What `serve` would do with a configuration: a line for each listener, and `ok`.
@@ -37,7 +36,7 @@ pub fn command(file: &Path, options: Partial, print: bool) -> Result<(), Failure
 /// # Errors
 /// As `serve` would refuse it, but for what only opening a port or writing shows: that an address is taken or not
 /// there, or that a disk is full. That a daemon records to the folder now is printed, and is not an error.
-fn check(config: &Config) -> Result<String, Failure> {
+fn check(config: &Config) -> Result<String, CommandError> {
     let mut lines = Vec::new();
     let plan = plan(config)?;
     // In the order of `serve`: the recording makes its folder before listeners are opened.
@@ -52,12 +51,13 @@ fn check(config: &Config) -> Result<String, Failure> {
     for listener in &config.listeners {
         let address = listener.address.clone();
         let checked = listener::check(&address, &made);
-        let checked = checked.map_err(|error| Failure::Listen { address, error });
+        let checked = checked.map_err(|error| CommandError::Listen { address, error });
         findings.check(listener.origin, "listen", checked);
     }
     findings.finish(config)?;
-    for (address, policy) in plan {
-        lines.push(format!("listen on {address} {}", described(&policy)));
+    for ListenerSpec { address, policies } in plan {
+        let policy = described(policies.default_policy());
+        lines.push(format!("listen on {address} {policy}"));
     }
     if let Some(address) = &config.metrics {
         lines.push(format!("metrics on {address}"));
@@ -78,19 +78,18 @@ fn check(config: &Config) -> Result<String, Failure> {
 /// before anything is opened is checked here, for `serve`, its reload and `check-config` alike. Resolves names.
 ///
 /// # Errors
-/// [`Failure::Config`] with every mistake; else the first thing that the environment refuses.
-pub fn plan(config: &Config) -> Result<Plan, Failure> {
+/// [`CommandError::Config`] with every mistake; else the first thing that the environment refuses.
+pub fn plan(config: &Config) -> Result<Vec<ListenerSpec>, CommandError> {
     let mut findings = Findings::default();
-    let mut plan = Plan::new();
+    let mut plan = Vec::new();
     let mut replies = Vec::new();
     for listener in &config.listeners {
         let policies = config.policies(listener);
-        let of_devices = policies.devices.iter().map(|(_, policy)| policy);
-        for policy in of_devices.chain([&policies.default]) {
+        for policy in policies.iter() {
             // A file is read for it: once for all devices that are treated alike.
             let kind = (
                 policy.framing,
-                policy.stop_at.too_long,
+                policy.close.oversize,
                 listener.address == "-",
             );
             if !replies.contains(&kind) {
@@ -99,15 +98,18 @@ pub fn plan(config: &Config) -> Result<Plan, Failure> {
                 findings.check(config.origin("reply"), "reply", checked);
             }
         }
-        plan.push((listener.address.clone(), policies.default));
+        plan.push(ListenerSpec::new(&*listener.address, policies));
     }
     let mut claims = Claims::default();
     if let Some(address) = &config.metrics {
-        let claimed = claims.network(address);
+        let claimed = claims.network(address).map_err(CommandError::from);
         findings.check(config.origin("metrics"), "metrics", claimed);
     }
     if let Some(folder) = &config.record {
-        let claimed = claims.recording(folder, LOCK);
+        let text = format!("--record {}", folder.display());
+        let claimed = claims
+            .folder(folder, LOCK, &text)
+            .map_err(CommandError::from);
         findings.check(config.origin("record"), "record", claimed);
     }
     for listener in &config.listeners {
@@ -116,23 +118,23 @@ pub fn plan(config: &Config) -> Result<Plan, Failure> {
     }
     findings.finish(config)?;
     // Sockets that are passed without being asked for by name are those that are left.
-    plan.sort_by_key(|(address, _)| address == "systemd");
+    plan.sort_by_key(|spec| spec.address == "systemd");
     Ok(plan)
 }
 
-fn claim(claims: &mut Claims, text: &str) -> Result<(), Failure> {
+fn claim(claims: &mut Claims, text: &str) -> Result<(), CommandError> {
     let address: Address = text.parse().map_err(|error: AddressError| {
         let error = io::Error::new(io::ErrorKind::InvalidInput, error);
         let address = text.to_owned();
-        Failure::Listen { address, error }
+        CommandError::Listen { address, error }
     })?;
-    claims.claim(&address, text)
+    claims.claim(&address, text).map_err(CommandError::from)
 }
 
 /// Names the line of the config file with the address that a daemon could not listen on, where that is a mistake.
 #[must_use]
-pub fn placed(config: &Config, failure: Failure) -> Failure {
-    let Failure::Listen { address, .. } = &failure else {
+pub fn placed(config: &Config, failure: CommandError) -> CommandError {
+    let CommandError::Listen { address, .. } = &failure else {
         return failure;
     };
     let listener = config.listeners.iter().find(|it| it.address == *address);
@@ -142,21 +144,21 @@ pub fn placed(config: &Config, failure: Failure) -> Failure {
     if failure.code() != Code::Wrong || !matches!(origin, Origin::Line(_)) {
         return failure;
     }
-    Failure::from(ConfigError {
+    CommandError::from(ConfigError {
         file: config.file.clone(),
         mistakes: vec![mistake(origin, "listen", failure.to_string())],
     })
 }
 
 /// Whether devices can be answered at all.
-fn check_reply(address: &str, policy: &Policy) -> Result<(), Failure> {
+fn check_reply(address: &str, policy: &Policy) -> Result<(), CommandError> {
     let Some(reply) = &policy.reply else {
         return Ok(());
     };
-    reply.check(policy.framing, policy.stop_at.too_long)?;
+    reply.check(policy.framing, policy.close.oversize)?;
     if address == "-" {
         // There is nobody to answer.
-        return Err(Failure::Conflict {
+        return Err(CommandError::Conflict {
             one: "--reply",
             other: "--listen -",
         });
@@ -169,11 +171,11 @@ fn check_reply(address: &str, policy: &Policy) -> Result<(), Failure> {
 struct Findings {
     mistakes: Vec<Mistake>,
     /// What the environment refused first. Trying again may help, but not against a mistake.
-    refused: Option<Failure>,
+    refused: Option<CommandError>,
 }
 
 impl Findings {
-    fn check(&mut self, origin: Origin, key: &str, checked: Result<(), Failure>) {
+    fn check(&mut self, origin: Origin, key: &str, checked: Result<(), CommandError>) {
         let Err(failure) = checked else {
             return;
         };
@@ -191,12 +193,12 @@ impl Findings {
         }
     }
 
-    fn finish(mut self, config: &Config) -> Result<(), Failure> {
+    fn finish(mut self, config: &Config) -> Result<(), CommandError> {
         if self.mistakes.is_empty() {
             return self.refused.map_or(Ok(()), Err);
         }
         self.mistakes.sort_by_key(|mistake| mistake.origin);
-        Err(Failure::from(ConfigError {
+        Err(CommandError::from(ConfigError {
             file: config.file.clone(),
             mistakes: self.mistakes,
         }))
@@ -214,20 +216,18 @@ fn mistake(origin: Origin, key: &str, reason: String) -> Mistake {
 }
 
 fn described(policy: &Policy) -> String {
-    let oversize = match policy.stop_at.too_long {
-        TooLong::Skip => "skip",
-        TooLong::Close => "close",
-        TooLong::Pieces => "pieces",
+    let oversize = match policy.close.oversize {
+        OversizePolicy::Skip => "skip",
+        OversizePolicy::Close => "close",
+        OversizePolicy::Stream => "pieces",
     };
-    let after_end = if policy.stop_at.end {
+    let after_end = if policy.close.at_end {
         "close"
     } else {
         "continue"
     };
     format!(
         "framing={} decode={} max-block={} oversize={oversize} after-end={after_end}",
-        policy.framing,
-        policy.decoding.as_str(),
-        policy.limits.block_max,
+        policy.framing, policy.encoding.name, policy.limits.block_max,
     )
 }

@@ -17,9 +17,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::Replay;
 use crate::commands::read::report_lost;
 use crate::commands::send::connect;
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::payload::members;
-use crate::service::log::tell;
+use crate::service::log::print_status;
 use blocksd_recording::format::record::Kind;
 use blocksd_recording::read::lost::Lost;
 use blocksd_recording::read::messages::{Message, Reader, Visitor, Wanted};
@@ -38,9 +38,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// Replays.
 ///
 /// # Errors
-/// [`Failure::Connect`], [`Failure::CutOff`] if a peer did not take everything, [`Failure::NotWhole`] if something of the
-/// recording is lost; everything that is whole is sent anyway. [`Failure::File`].
-pub fn replay(arguments: &Replay) -> Result<(), Failure> {
+/// [`CommandError::Connect`], [`CommandError::CutOff`] if a peer did not take everything, [`CommandError::NotWhole`] if something of the
+/// recording is lost; everything that is whole is sent anyway. [`CommandError::File`].
+pub fn replay(arguments: &Replay) -> Result<(), CommandError> {
     let wanted = Wanted {
         devices: arguments.device.clone(),
         ..Wanted::default()
@@ -71,17 +71,17 @@ pub fn replay(arguments: &Replay) -> Result<(), Failure> {
     );
     let result = match (visited, devices) {
         (Err(failure), _) => Err(failure),
-        (Ok(_), devices) if devices != 0 => Err(Failure::CutOff { devices, of }),
+        (Ok(_), devices) if devices != 0 => Err(CommandError::CutOff { devices, of }),
         (Ok(0), _) => Ok(()),
-        (Ok(lost), _) => Err(Failure::NotWhole { lost }),
+        (Ok(lost), _) => Err(CommandError::NotWhole { lost }),
     };
     match result {
         Ok(()) => {
-            tell(format_args!("replayed {done}"));
+            print_status(format_args!("replayed {done}"));
             Ok(())
         }
         Err(failure) if sent.is_nothing() => Err(failure),
-        Err(failure) => Err(Failure::Partly {
+        Err(failure) => Err(CommandError::Partly {
             failure: Box::new(failure),
             done: format!("sent {done}"),
         }),
@@ -152,15 +152,15 @@ struct Stage<'a> {
 struct Actor {
     framing: AnyFraming,
     queue: SyncSender<Vec<u8>>,
-    thread: JoinHandle<Result<(), (Failure, u64)>>,
+    thread: JoinHandle<Result<(), (CommandError, u64)>>,
     /// The thread has ended before its time.
     gone: bool,
 }
 
 impl Visitor for Stage<'_> {
-    type Error = Failure;
+    type Error = CommandError;
 
-    fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+    fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
         let known = message.known;
         match known.kind {
             Kind::Events => return self.note(message),
@@ -179,8 +179,8 @@ impl Visitor for Stage<'_> {
             let actor = Actor::start(self.to, framing, Arc::clone(&self.sent));
             let actor = actor.map_err(|failure| match failure {
                 // Only the first connection is a part of the start.
-                Failure::Connect { error, .. } if !self.actors.is_empty() => {
-                    Failure::Connection(error)
+                CommandError::Connect { error, .. } if !self.actors.is_empty() => {
+                    CommandError::Connection(error)
                 }
                 failure => failure,
             })?;
@@ -204,19 +204,19 @@ impl Visitor for Stage<'_> {
         Ok(())
     }
 
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Failure> {
+    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), CommandError> {
         report_lost(file, lost);
         Ok(())
     }
 
-    fn idle(&mut self) -> Result<(), Failure> {
+    fn idle(&mut self) -> Result<(), CommandError> {
         Ok(())
     }
 }
 
 impl Stage<'_> {
     /// Sends a message that was recorded in pieces when its last one is there.
-    fn note(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+    fn note(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
         let json = members(message.data);
         let is = |key: &str| json.get(key).and_then(serde_json::Value::as_bool) == Some(true);
         let device = json.get("device").and_then(serde_json::Value::as_str);
@@ -251,7 +251,7 @@ impl Stage<'_> {
                 Ok(Ok(())) => {}
                 Ok(Err((failure, blocks))) => {
                     cut += 1;
-                    tell(format_args!(
+                    print_status(format_args!(
                         "blocksd: {device}: {failure}, after {blocks} blocks"
                     ));
                 }
@@ -263,7 +263,7 @@ impl Stage<'_> {
 }
 
 impl Actor {
-    fn start(to: &str, framing: AnyFraming, sent: Arc<Sent>) -> Result<Self, Failure> {
+    fn start(to: &str, framing: AnyFraming, sent: Arc<Sent>) -> Result<Self, CommandError> {
         let stream = connect(to, PATIENCE)?;
         let (queue, messages) = sync_channel(QUEUE_LEN);
         let name = std::thread::Builder::new().name("replay".to_owned());
@@ -296,10 +296,10 @@ fn play(
     framing: AnyFraming,
     messages: &Receiver<Vec<u8>>,
     mut sent: impl FnMut(usize),
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     type Writer<W> = blocking::Writer<FromStd<W>, AnyEncoder>;
     // What is due is sent at once.
-    stream.set_nodelay(true).map_err(Failure::Connection)?;
+    stream.set_nodelay(true).map_err(CommandError::Connection)?;
     let mut writer = Writer::new(FromStd::new(BufWriter::new(stream)), framing);
     loop {
         let message = match messages.try_recv() {
@@ -319,7 +319,7 @@ fn play(
     writer.finish()?;
     let done = stream.shutdown(Shutdown::Write);
     done.and_then(|()| stream.set_read_timeout(Some(LINGER)))
-        .map_err(Failure::Connection)?;
+        .map_err(CommandError::Connection)?;
     // What it says is of no interest, but that it did not hang up before the end.
     let mut answer = [0; 1024];
     let begin = Instant::now();
@@ -328,7 +328,7 @@ fn play(
             Ok(0) => break,
             Ok(_) => {}
             Err(error) if is_silence(&error) => {}
-            Err(error) => return Err(Failure::Connection(error)),
+            Err(error) => return Err(CommandError::Connection(error)),
         }
     }
     Ok(())

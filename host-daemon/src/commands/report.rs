@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::path::parent;
-use crate::service::log::tell;
+use crate::service::log::print_status;
 use blocksd_recording::check::recover::{Recovered, recover};
 use blocksd_recording::check::repair::{Repaired, Unrepaired, repair_dir, sync};
 use blocksd_recording::check::verify::verify;
@@ -22,7 +22,7 @@ use blocksd_recording::read::scan::{Found, Scan};
 use blocksd_recording::read::summary::Summary;
 use mcap::records::Record;
 
-/// Things that are wrong with a file that are told one by one.
+/// Findings of one file that are reported one by one.
 const WRONG_MAX: u64 = 1000;
 /// Bytes of a message's record besides its payload.
 const MESSAGE_LEN: u64 = 31;
@@ -30,17 +30,17 @@ const MESSAGE_LEN: u64 = 31;
 /// Saves what is whole in a torn file, beside it, or in all torn files of a directory, in their place.
 ///
 /// # Errors
-/// [`Failure::Locked`] if a daemon is writing, [`Failure::NothingWhole`], [`Failure::Unrepaired`], [`Failure::File`],
-/// [`Failure::Write`].
-pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Failure> {
-    let failure = |error| Failure::File {
+/// [`CommandError::Locked`] if a daemon is writing, [`CommandError::NothingWhole`], [`CommandError::Unrepaired`], [`CommandError::File`],
+/// [`CommandError::Write`].
+pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), CommandError> {
+    let failure = |error| CommandError::File {
         path: path.into(),
         error,
     };
     let mut out = io::stdout().lock();
     if path.metadata().map_err(failure)?.is_dir() {
         if output.is_some() {
-            return Err(Failure::Conflict {
+            return Err(CommandError::Conflict {
                 one: "--output",
                 other: "a directory",
             });
@@ -50,13 +50,13 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Failure
     }
     if RecordingFile::of(path.into()).is_open {
         let path = parent(path).into();
-        return Err(Failure::Locked { path });
+        return Err(CommandError::Locked { path });
     }
     let to = output.map_or_else(|| beside(path), Path::to_path_buf);
     let recovered = recover(path, &to)?;
     if recovered.complete {
         let line = writeln!(out, "{}: sealed and sound already", path.display());
-        return line.map_err(Failure::stdout);
+        return line.map_err(CommandError::stdout);
     }
     let to = recovered.written.then_some(to);
     if let Some(to) = &to {
@@ -65,12 +65,12 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Failure
     }
     tell_recovered(&mut out, path, to.as_deref(), None, &recovered)?;
     to.map(|_| ())
-        .ok_or_else(|| Failure::NothingWhole { path: path.into() })
+        .ok_or_else(|| CommandError::NothingWhole { path: path.into() })
 }
 
-fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), Failure> {
+fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), CommandError> {
     let (mut files, mut of) = (0, 0);
-    let mut told = Ok(());
+    let mut reported = Ok(());
     for repaired in repair_dir(directory)? {
         of += 1;
         match repaired {
@@ -85,19 +85,19 @@ fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), Failu
                 files += u64::from(to.is_none() && original.is_some());
                 let (to, original) = (to.as_deref(), original.as_deref());
                 let line = tell_recovered(out, &from, to, original, &recovered);
-                told = told.and(line);
+                reported = reported.and(line);
             }
             Err(Unrepaired { path, error }) => {
-                let failure = Failure::from(error);
-                tell(format_args!("blocksd: {}: {failure}", path.display()));
+                let failure = CommandError::from(error);
+                print_status(format_args!("blocksd: {}: {failure}", path.display()));
                 files += 1;
             }
         }
     }
-    told?;
+    reported?;
     match files {
         0 => Ok(()),
-        files => Err(Failure::Unrepaired { files, of }),
+        files => Err(CommandError::Unrepaired { files, of }),
     }
 }
 
@@ -112,7 +112,7 @@ fn tell_recovered(
     to: Option<&Path>,
     original: Option<&Path>,
     recovered: &Recovered,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let from = from.display();
     let mut line = match to {
         Some(to) => format!("{from} -> {}: {recovered}", to.display()),
@@ -121,12 +121,12 @@ fn tell_recovered(
     if let Some(original) = original {
         line += &format!("; original kept as {}", original.display());
     }
-    writeln!(out, "{line}").map_err(Failure::stdout)?;
+    writeln!(out, "{line}").map_err(CommandError::stdout)?;
     for hint in recovered.hints() {
-        writeln!(out, "{from}: {hint}").map_err(Failure::stdout)?;
+        writeln!(out, "{from}: {hint}").map_err(CommandError::stdout)?;
     }
     for lost in &recovered.lost {
-        writeln!(out, "{from}: {lost}").map_err(Failure::stdout)?;
+        writeln!(out, "{from}: {lost}").map_err(CommandError::stdout)?;
     }
     Ok(())
 }
@@ -134,8 +134,8 @@ fn tell_recovered(
 /// Checks files, and prints a line for each that is sound, and one for each thing that is wrong.
 ///
 /// # Errors
-/// [`Failure::Unsound`], [`Failure::File`].
-pub fn verify_command(paths: &[PathBuf]) -> Result<(), Failure> {
+/// [`CommandError::Unsound`], [`CommandError::File`].
+pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     let (mut unsound, mut of) = (0, 0);
     for listed in list(paths)? {
@@ -144,14 +144,14 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), Failure> {
         };
         of += 1;
         let name = listed.path.display();
-        let (mut told, mut more) = (Ok(()), 0_u64);
+        let (mut reported, mut more) = (Ok(()), 0_u64);
         let verified = verify(input, is_open, &mut |wrong| {
-            if told.is_ok() && more < WRONG_MAX {
-                told = writeln!(out, "{name}: {wrong}");
+            if reported.is_ok() && more < WRONG_MAX {
+                reported = writeln!(out, "{name}: {wrong}");
             }
             more += 1;
         })?;
-        told.map_err(Failure::stdout)?;
+        reported.map_err(CommandError::stdout)?;
         let (messages, chunks) = (verified.messages, verified.chunks);
         let (blocks, devices) = (verified.blocks, verified.devices);
         let state = if is_open { "open, being written" } else { "ok" };
@@ -163,12 +163,12 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), Failure> {
             WRONG_MAX.. => writeln!(out, "{name}: and {} more", more - WRONG_MAX),
             _ => Ok(()),
         };
-        line.map_err(Failure::stdout)?;
+        line.map_err(CommandError::stdout)?;
         unsound += u64::from(more != 0);
     }
     match unsound {
         0 => Ok(()),
-        files => Err(Failure::Unsound { files, of }),
+        files => Err(CommandError::Unsound { files, of }),
     }
 }
 
@@ -186,8 +186,8 @@ struct Content {
 /// Lists the files of a directory: a table, or an object a line.
 ///
 /// # Errors
-/// [`Failure::File`].
-pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Failure> {
+/// [`CommandError::File`].
+pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     let mut rows = vec![
         [
@@ -229,7 +229,7 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Failure
                 "devices": content.devices, "blocks": content.blocks, "bytes": content.bytes,
                 "size": size, "compression": content.compression, "lost": content.lost,
             });
-            writeln!(out, "{row}").map_err(Failure::stdout)?;
+            writeln!(out, "{row}").map_err(CommandError::stdout)?;
             continue;
         }
         let none = || "-".to_owned();
@@ -248,7 +248,7 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Failure
     if as_json {
         return Ok(());
     }
-    write_table(&mut out, &rows).map_err(Failure::stdout)
+    write_table(&mut out, &rows).map_err(CommandError::stdout)
 }
 
 /// Columns as wide as they must be; numbers stand to the right.

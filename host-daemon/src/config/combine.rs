@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::config::error::{ConfigError, Mistake, Origin, Reason};
 use crate::config::file;
 use crate::config::partial::{Config, ListenerConfig, OPTIONS, Partial};
-use crate::engine::admission::identity::Match;
+use blocksd_engine::admission::identity::Match;
 use blocksd_recording::write::retention::Retention;
 
 /// Longest messages that must fit into the memory for unfinished ones.

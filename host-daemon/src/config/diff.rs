@@ -10,9 +10,7 @@ pub struct Diff {
     pub added: Vec<ListenerConfig>,
     /// Listeners that are gone.
     pub removed: Vec<ListenerConfig>,
-    /// Listeners of both, with their new options.
-    pub kept: Vec<ListenerConfig>,
-    /// Addresses of those whose own options are different.
+    /// Addresses of listeners whose own options are different.
     pub changed: Vec<String>,
     /// Names of devices whose tables are new, different or gone.
     pub devices: Vec<String>,
@@ -54,7 +52,6 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         if left.remove(at).own != listener.own {
             diff.changed.push(listener.address.clone());
         }
-        diff.kept.push(listener.clone());
     }
     diff.removed = left.into_iter().cloned().collect();
     let only = |one: &Config, other: &Config| {

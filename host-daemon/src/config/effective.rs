@@ -7,13 +7,12 @@ use framing_core::Limits;
 use crate::config::combine::UNFINISHED_MESSAGES;
 use crate::config::partial::{Config, DeviceConfig, Given, ListenerConfig, Partial};
 use crate::config::value::{AfterEnd, Oversize};
-use crate::engine::admission::identity::DeviceTable;
-use crate::engine::batch::{StopAt, TooLong};
-use crate::engine::connection::Policy;
-use crate::engine::connection::deadline::Patience;
-use crate::engine::connection::reply::Reply;
-use crate::engine::listen::listener::{Address, Sockets};
-use crate::engine::permit::Bounds;
+use blocksd_engine::admission::identity::DeviceTable;
+use blocksd_engine::batch::{ClosePolicy, OversizePolicy};
+use blocksd_engine::connection::policy::{Policies, Policy, ReplyKind, Timeouts};
+use blocksd_engine::listen::address::Address;
+use blocksd_engine::listen::listener::Sockets;
+use blocksd_engine::permit::Bounds;
 use blocksd_recording::write::log::LogOptions;
 use blocksd_recording::write::retention::Retention;
 
@@ -22,26 +21,18 @@ const UNFINISHED: u64 = 64 << 20;
 /// Size of a file of a recording, where it is not given.
 const ROTATE_SIZE: u64 = 1 << 30;
 
-/// How the connections of one listener are treated.
-#[derive(Clone, Debug)]
-pub struct Policies {
-    /// Of every device without a policy of its own.
-    pub default: Policy,
-    /// By the names of devices that have options of their own.
-    pub devices: Vec<(Arc<str>, Policy)>,
-}
-
 impl Config {
-    /// What all connections share, with listeners of these policies.
+    /// What all connections share.
     #[must_use]
-    pub fn bounds<'a>(&self, policies: impl Iterator<Item = &'a Policy>) -> Bounds {
-        let own = self.devices.iter().map(|device| &device.own.max_block);
-        let own = own.filter_map(|max| max.as_ref().map(|max| max.value));
-        let block_max = policies
-            .map(|policy| policy.limits.block_max)
-            .chain(own)
+    pub fn bounds(&self) -> Bounds {
+        let policies = self
+            .listeners
+            .iter()
+            .map(|listener| self.policies(listener));
+        let longest = policies
+            .flat_map(|policies| policies.iter().map(|it| it.limits.block_max).max())
             .max();
-        let longest = u64::from(block_max.unwrap_or(self.max_block));
+        let longest = u64::from(longest.unwrap_or(self.max_block));
         Bounds {
             connections: self.max_connections,
             per_device: self.max_connections_per_device,
@@ -88,29 +79,16 @@ impl Config {
         DeviceTable::new(self.devices.iter().map(entry).collect())
     }
 
-    /// How the connections of a listener are treated, other than those of devices with options of their own.
-    #[must_use]
-    pub fn policy(&self, listener: &ListenerConfig) -> Policy {
-        self.policy_of(listener, listener.own.clone())
-    }
-
     /// How the connections of a listener are treated. Options of a device go before those of the listener.
     #[must_use]
     pub fn policies(&self, listener: &ListenerConfig) -> Policies {
-        let of_device = |device: &DeviceConfig| {
-            let own = device.own.clone().combine(listener.own.clone());
-            (device.label().into(), self.policy_of(listener, own))
-        };
+        let default = Policies::from(self.policy(listener, listener.own.clone()));
         let has_options = |device: &&DeviceConfig| device.own != Partial::default();
-        Policies {
-            default: self.policy(listener),
-            devices: self
-                .devices
-                .iter()
-                .filter(has_options)
-                .map(of_device)
-                .collect(),
-        }
+        let devices = self.devices.iter().filter(has_options);
+        devices.fold(default, |policies, device| {
+            let own = device.own.clone().combine(listener.own.clone());
+            policies.with(device.label(), Arc::new(self.policy(listener, own)))
+        })
     }
 
     /// What the end of a series does on a listener that does not say it.
@@ -122,12 +100,12 @@ impl Config {
         }
     }
 
-    fn policy_of(&self, listener: &ListenerConfig, own: Partial) -> Policy {
+    fn policy(&self, listener: &ListenerConfig, own: Partial) -> Policy {
         let oversize = or(own.oversize, self.oversize);
         let after_end = or(own.after_end, self.after_end(listener));
         Policy {
             framing: or(own.framing, self.framing),
-            decoding: or(own.decode, self.decode.clone()),
+            encoding: or(own.decode, self.decode.clone()).into(),
             limits: Limits {
                 block_max: or(own.max_block, self.max_block),
                 // What is taken in pieces is never skipped.
@@ -136,22 +114,22 @@ impl Config {
                     _ => or(own.max_skip, self.max_skip),
                 },
             },
-            stop_at: StopAt {
-                end: after_end == AfterEnd::Close,
-                too_long: match oversize {
-                    Oversize::Skip => TooLong::Skip,
-                    Oversize::Close => TooLong::Close,
-                    Oversize::Pieces => TooLong::Pieces,
+            close: ClosePolicy {
+                at_end: after_end == AfterEnd::Close,
+                oversize: match oversize {
+                    Oversize::Skip => OversizePolicy::Skip,
+                    Oversize::Close => OversizePolicy::Close,
+                    Oversize::Pieces => OversizePolicy::Stream,
                 },
             },
-            patience: Patience {
+            timeouts: Timeouts {
                 first_byte: or(own.first_byte_timeout, self.first_byte_timeout).0,
                 idle: or(own.idle_timeout, self.idle_timeout).0,
                 header: or(own.header_timeout, self.header_timeout).0,
-                block: or(own.block_timeout, self.block_timeout).0,
+                message: or(own.block_timeout, self.block_timeout).0,
                 reply: self.reply_timeout.0,
             },
-            reply: self.reply.as_deref().map(Reply::parse),
+            reply: self.reply.as_deref().map(ReplyKind::parse),
         }
     }
 }

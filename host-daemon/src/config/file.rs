@@ -14,7 +14,7 @@ use crate::config::partial::{
 };
 use crate::config::spec::{Kind, Scope, Written};
 use crate::config::value::nearest;
-use crate::engine::admission::identity::is_name;
+use blocksd_engine::admission::identity::{Match, is_name};
 
 /// The table of a listener.
 const LISTENER: &str = "listener";
@@ -188,6 +188,11 @@ impl Reader<'_> {
         // Without `match`, the ID is whatever a device is identified by.
         if has_match && !has_name {
             let _ = self.or_refuse(id, checked_name(device.id.clone()));
+        } else if let (false, Ok(it @ (Match::Network(_) | Match::Listener(_)))) =
+            (has_match, device.id.parse())
+        {
+            let reason = format!("put `{it}` into `match`, and give the table a name instead");
+            self.refuse(id, Reason::Refused(reason));
         } else if device.id.is_empty() {
             self.refuse(
                 id,

@@ -11,8 +11,8 @@ use crate::config::spec::{Group, Kind, Reload, Scope, Written};
 use crate::config::value::{
     self, AfterEnd, Choice, Compression, Decoding, OutputKind, Oversize, Timeout, Words,
 };
-use crate::engine::admission::identity::{DeviceBy, Match};
-use crate::engine::listen::listener::{Address, AddressError};
+use blocksd_engine::admission::identity::{DeviceBy, Match};
+use blocksd_engine::listen::address::{Address, AddressError};
 
 /// Least memory for unfinished messages, in bytes.
 const UNFINISHED_MIN: u64 = 1 << 20;

@@ -75,14 +75,7 @@ impl Page {
         let shown = spec.given(&config.given);
         let value = shown.map(|shown| written(spec, shown)).or_else(|| {
             let computed = match spec.key {
-                "max-unfinished" => {
-                    let policies: Vec<_> = config
-                        .listeners
-                        .iter()
-                        .map(|it| config.policy(it))
-                        .collect();
-                    config.bounds(policies.iter()).unfinished
-                }
+                "max-unfinished" => config.bounds().unfinished,
                 "record-rotate-size" => config.rotate_size(),
                 _ => return None,
             };

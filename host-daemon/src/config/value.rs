@@ -8,9 +8,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::units::{self, MILLISECOND, SECOND};
-use crate::engine::admission::identity::DeviceBy;
 pub use crate::payload::Decoding;
 use crate::payload::DefmtError;
+use blocksd_engine::admission::identity::DeviceBy;
 pub use blocksd_recording::write::segment::Compression;
 
 /// A word that the value of an option may be.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// How a command ended, for the program that started it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ enum Subject {
     Program,
 }
 
-impl Failure {
+impl CommandError {
     /// What a program learns from the exit code.
     #[must_use]
     pub fn code(&self) -> Code {
@@ -124,17 +124,17 @@ mod tests {
 
     fn listen(error: io::Error) -> Code {
         let address = "[::1]:1060".to_owned();
-        Failure::Listen { address, error }.code()
+        CommandError::Listen { address, error }.code()
     }
 
     fn folder(error: io::Error) -> Code {
         let path = PathBuf::from("/var/lib/blocksd");
-        Failure::Folder { path, error }.code()
+        CommandError::Folder { path, error }.code()
     }
 
     fn file(error: io::Error) -> Code {
         let path = PathBuf::from("/etc/greeting");
-        Failure::File { path, error }.code()
+        CommandError::File { path, error }.code()
     }
 
     #[test]
@@ -191,7 +191,7 @@ mod tests {
             assert_eq!(folder(os(error)), Code::Refused, "{}", os(error));
         }
         let path = PathBuf::from("/var/lib/blocksd");
-        assert_eq!(Failure::Locked { path }.code(), Code::Refused);
+        assert_eq!(CommandError::Locked { path }.code(), Code::Refused);
     }
 
     #[test]
@@ -207,9 +207,9 @@ mod tests {
 
     #[test]
     fn what_a_program_needs_at_its_start_may_be_there_later() {
-        assert_eq!(Failure::Start(os(libc::EAGAIN)).code(), Code::Refused);
-        assert_eq!(Failure::Io(os(libc::EIO)).code(), Code::Failed);
-        assert_eq!(Failure::BrokenPipe.code(), Code::Done);
-        assert_eq!(Failure::OutputClosed.code(), Code::Failed);
+        assert_eq!(CommandError::Start(os(libc::EAGAIN)).code(), Code::Refused);
+        assert_eq!(CommandError::Io(os(libc::EIO)).code(), Code::Failed);
+        assert_eq!(CommandError::BrokenPipe.code(), Code::Done);
+        assert_eq!(CommandError::OutputClosed.code(), Code::Failed);
     }
 }

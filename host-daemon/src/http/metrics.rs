@@ -3,7 +3,7 @@
 //! No label has a value that a peer can choose: what is kept by the scraper is bounded, whoever connects.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
@@ -14,18 +14,14 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
-use crate::engine::peer_log;
 use crate::http::process;
+use blocksd_engine::peer_log;
+use blocksd_engine::reason::{CloseReason, FaultKind};
 
-use crate::engine::connection::Shared;
-use crate::engine::connection::reply::Spools;
-use crate::engine::counters::{Counters, FaultKind};
-use crate::engine::event::Reason;
-use crate::engine::permit::Connections;
-use crate::engine::pool::Pool;
-use crate::engine::sink::fanout::Waiting;
 use crate::http::health::Health;
 use crate::service::log;
+use blocksd_engine::engine::EngineHandle;
+use blocksd_engine::pool::Pool;
 use blocksd_recording::write::stats::{
     Reading, SYNC_BOUNDS_MS, Stats, SuppressedKind, WriteErrorKind,
 };
@@ -33,13 +29,8 @@ use blocksd_recording::write::stats::{
 /// What the metrics are read from.
 #[derive(Debug)]
 pub struct Sources {
-    counters: Arc<Counters>,
-    pool: Arc<Pool>,
-    connections: Arc<Connections>,
-    spools: Arc<Spools>,
+    engine: EngineHandle,
     pub(super) health: Arc<Health>,
-    /// From when it listens. Weak: the sinks end when nobody can send to them any more.
-    shared: OnceLock<Weak<Shared>>,
     recording: Option<Arc<Stats>>,
     started: SystemTime,
 }
@@ -47,54 +38,13 @@ pub struct Sources {
 impl Sources {
     /// Those of a daemon that starts now, and may record.
     #[must_use]
-    pub fn new(
-        counters: Arc<Counters>,
-        pool: Arc<Pool>,
-        connections: Arc<Connections>,
-        spools: Arc<Spools>,
-        health: Arc<Health>,
-        recording: Option<Arc<Stats>>,
-    ) -> Self {
+    pub fn new(engine: EngineHandle, health: Arc<Health>, recording: Option<Arc<Stats>>) -> Self {
         Self {
-            counters,
-            pool,
-            connections,
-            spools,
+            engine,
             health,
-            shared: OnceLock::new(),
             recording,
             started: SystemTime::now(),
         }
-    }
-
-    /// What is counted.
-    #[must_use]
-    pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
-    }
-
-    /// The open connections.
-    #[must_use]
-    pub fn connections(&self) -> Arc<Connections> {
-        Arc::clone(&self.connections)
-    }
-
-    /// What is kept to be echoed.
-    #[must_use]
-    pub fn spools(&self) -> Arc<Spools> {
-        Arc::clone(&self.spools)
-    }
-
-    /// The read buffers.
-    #[must_use]
-    pub fn pool(&self) -> Arc<Pool> {
-        Arc::clone(&self.pool)
-    }
-
-    /// Has its queues counted from now on.
-    pub fn attach(&self, shared: &Arc<Shared>) {
-        // Attached again, it would be the same.
-        let _ = self.shared.set(Arc::downgrade(shared));
     }
 }
 
@@ -126,7 +76,7 @@ impl Collector for Metrics {
 
 impl Metrics {
     fn received(&self, page: &mut Page<'_>) -> fmt::Result {
-        let totals = self.0.counters.totals();
+        let totals = self.0.engine.counters().totals();
         page.counter("blocksd_blocks", "Blocks received whole", totals.blocks)?;
         page.counter(
             "blocksd_payload_bytes",
@@ -141,7 +91,7 @@ impl Metrics {
         page.counter(
             "blocksd_series_torn",
             "Connections that closed within a series",
-            self.0.counters.torn(),
+            self.0.engine.counters().torn(),
         )?;
         let faults = FaultKind::ALL.map(FaultKind::as_str).into_iter();
         page.counters(
@@ -153,8 +103,8 @@ impl Metrics {
     }
 
     fn connections(&self, page: &mut Page<'_>) -> fmt::Result {
-        let totals = self.0.counters.totals();
-        let closed = self.0.counters.closed_by_reason();
+        let totals = self.0.engine.counters().totals();
+        let closed = self.0.engine.counters().closed_by_reason();
         page.counter(
             "blocksd_connections_accepted",
             "Connections accepted",
@@ -169,7 +119,10 @@ impl Metrics {
             "blocksd_connections_closed",
             "Connections closed, by reason",
             "reason",
-            Reason::ALL.map(Reason::as_str).into_iter().zip(closed),
+            CloseReason::ALL
+                .map(CloseReason::as_str)
+                .into_iter()
+                .zip(closed),
         )?;
         page.counters(
             "blocksd_connections_refused",
@@ -186,19 +139,19 @@ impl Metrics {
         page.gauge(
             "blocksd_pool_lent_bytes",
             "Memory lent to connections and queues",
-            self.0.pool.lent_bytes(),
+            self.0.engine.pool().lent_bytes(),
         )?;
         page.gauge(
             "blocksd_pool_kept_bytes",
             "Memory of buffers that are free, for the next that need one",
-            self.0.pool.kept_bytes(),
+            self.0.engine.pool().kept_bytes(),
         )?;
         page.gauge(
             "blocksd_pool_limit_bytes",
             "Memory that may be lent",
             Pool::LIMIT_BYTES,
         )?;
-        let connections = &self.0.connections;
+        let connections = self.0.engine.connections();
         page.gauge(
             "blocksd_unfinished_bytes",
             "Memory that unfinished messages hold",
@@ -217,21 +170,20 @@ impl Metrics {
         page.gauge(
             "blocksd_reply_spool_bytes",
             "Bytes that are kept to be echoed",
-            self.0.spools.bytes(),
+            self.0.engine.spools().bytes(),
         )?;
         page.gauge(
             "blocksd_reply_spool_limit_bytes",
             "Bytes that may be kept to be echoed",
-            self.0.spools.limit_bytes(),
+            self.0.engine.spools().limit_bytes(),
         )?;
-        let shared = self.0.shared.get().and_then(Weak::upgrade);
-        let Waiting { patient, latest } = shared
-            .map(|shared| shared.sinks.waiting())
-            .unwrap_or_default();
-        let (recording, output) = match self.0.recording {
-            Some(_) => (patient, latest),
-            None => (0, patient),
+        let context = self.0.engine.context();
+        let depth = |sink| {
+            let mut depths = context.iter().flat_map(|context| context.fanout.depths());
+            let depth = depths.find(|depth| depth.sink == sink);
+            depth.map_or(0, |depth| depth.events)
         };
+        let (recording, output) = (depth("recording"), depth("output"));
         page.gauges(
             "blocksd_queue_events",
             "Events that wait for a sink",
@@ -241,7 +193,7 @@ impl Metrics {
         page.counter(
             "blocksd_output_lost_blocks",
             "Blocks that were recorded and not shown",
-            self.0.counters.blocks_not_shown(),
+            self.0.engine.counters().blocks_not_shown(),
         )?;
         page.counter(
             "blocksd_log_lost_lines",

@@ -19,8 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
-use crate::engine::listen::resolve::resolve;
 use crate::http::metrics::Sources;
+use blocksd_engine::listen::resolve::resolve;
 
 /// Connections at once; one more waits to be accepted.
 const CONNECTIONS: usize = 16;

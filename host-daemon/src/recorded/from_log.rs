@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use framing_core::{AnyFraming, Blocks};
 use serde::Deserialize as _;
 
-use crate::engine::batch::Batch;
-use crate::engine::event::{Event, Peer, Position, Reason, Source, What};
-use crate::engine::pool::Span;
-use crate::payload::{Decoder, Decoding, members};
+use crate::payload::{Decoding, members};
 use crate::recorded::note::Note;
+use blocksd_engine::batch::Batch;
+use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Peer, StreamPosition};
+use blocksd_engine::pool::Span;
+use blocksd_engine::reason::CloseReason;
 use blocksd_recording::format::record::{Kind, UNRECORDED};
 use blocksd_recording::read::messages::{Known, Message};
 
@@ -52,15 +53,15 @@ struct Device {
     /// It has others, whose beginning was not seen.
     has_others: bool,
     /// Of the messages of its present connection, by what tells connections apart in a file.
-    source: Option<(Arc<Known>, Arc<Source>)>,
+    source: Option<(Arc<Known>, Arc<ConnectionInfo>)>,
     /// The same, of connections whose open is not recorded.
-    unrecorded: Option<(Arc<Known>, Arc<Source>)>,
+    unrecorded: Option<(Arc<Known>, Arc<ConnectionInfo>)>,
 }
 
 /// Blocks that were received at once.
 #[derive(Debug)]
 struct Group {
-    source: Arc<Source>,
+    source: Arc<ConnectionInfo>,
     time: u64,
     first: u64,
     bytes: Vec<u8>,
@@ -70,7 +71,7 @@ struct Group {
 /// A piece, until the event that says which part of the message it is.
 #[derive(Debug)]
 struct Piece {
-    source: Arc<Source>,
+    source: Arc<ConnectionInfo>,
     time: u64,
     bytes: Vec<u8>,
 }
@@ -155,7 +156,7 @@ impl Player {
     }
 
     /// The connection that a message is of.
-    fn source(&mut self, message: &Message<'_>) -> Arc<Source> {
+    fn source(&mut self, message: &Message<'_>) -> Arc<ConnectionInfo> {
         let known = message.known;
         let device = self.devices.entry(Arc::clone(&known.device)).or_default();
         let metadata = |key| known.channel.metadata.get(key).map(String::as_str);
@@ -179,11 +180,12 @@ impl Player {
             _ => message.sequence.into(),
         };
         let decoding = self.decode.clone().or(recorded).unwrap_or_default();
-        let source = Arc::new(Source {
+        let source = Arc::new(ConnectionInfo {
             conn,
             device: Arc::clone(&known.device),
             framing: framing.unwrap_or(AnyFraming::Blocks(Blocks)),
-            decoder: Decoder::starting_at(decoding, first),
+            encoding: decoding.into(),
+            first_seq: first,
         });
         let cached = match is_unrecorded {
             true => &mut device.unrecorded,
@@ -197,9 +199,9 @@ impl Player {
         let Some(group) = self.blocks.take() else {
             return Ok(());
         };
-        let position = Position {
+        let position = StreamPosition {
             seq: group.first,
-            ..Position::default()
+            ..StreamPosition::default()
         };
         let batch = Batch::of_blocks(group.bytes, group.spans);
         audience.event(&event(group.source, group.time, batch, position))
@@ -211,7 +213,7 @@ impl Player {
             return Ok(());
         };
         let batch = Batch::of_piece(piece.bytes, false, false);
-        let position = Position::default();
+        let position = StreamPosition::default();
         audience.event(&event(piece.source, piece.time, batch, position))
     }
 
@@ -246,16 +248,17 @@ impl Player {
         {
             self.devices.remove(device);
         }
-        match what(&note) {
-            Some(what) => audience.event(&Event {
-                source: Arc::new(Source {
+        match kind(&note) {
+            Some(kind) => audience.event(&Event {
+                source: Arc::new(ConnectionInfo {
                     conn,
                     device: device.into(),
                     framing: AnyFraming::Blocks(Blocks),
-                    decoder: Decoder::default(),
+                    encoding: Encoding::default(),
+                    first_seq: 0,
                 }),
                 time: system_time(message.time),
-                what,
+                kind,
             }),
             None => audience.other(message.data),
         }
@@ -284,12 +287,12 @@ impl Device {
     }
 }
 
-fn event(source: Arc<Source>, time: u64, batch: Batch, position: Position) -> Event {
+fn event(source: Arc<ConnectionInfo>, time: u64, batch: Batch, position: StreamPosition) -> Event {
     let batch = Arc::new(batch);
     Event {
         source,
         time: system_time(time),
-        what: What::Batch { batch, position },
+        kind: EventKind::Batch { batch, position },
     }
 }
 
@@ -303,14 +306,14 @@ fn has_device(note: &Note<'_>) -> bool {
 }
 
 /// The position of a connection before an event.
-fn position(note: &Note<'_>) -> Position {
+fn position(note: &Note<'_>) -> StreamPosition {
     let seq = note.head().seq.unwrap_or_default();
     let (offset, in_series) = match *note {
         Note::Piece { offset, .. } => (offset, 0),
         Note::End { blocks, .. } => (0, blocks),
         _ => (0, 0),
     };
-    Position {
+    StreamPosition {
         seq,
         offset,
         in_series,
@@ -318,10 +321,10 @@ fn position(note: &Note<'_>) -> Position {
 }
 
 /// The content of an event; none of a piece, whose bytes are elsewhere, and of a close for a reason that is not known.
-fn what(note: &Note<'_>) -> Option<What> {
+fn kind(note: &Note<'_>) -> Option<EventKind> {
     let batch = |batch| {
         let (batch, position) = (Arc::new(batch), position(note));
-        Some(What::Batch { batch, position })
+        Some(EventKind::Batch { batch, position })
     };
     match note {
         Note::Open { peer, .. } => {
@@ -329,7 +332,7 @@ fn what(note: &Note<'_>) -> Option<What> {
                 Ok(address) => Peer::Network(address),
                 Err(_) => Peer::Local((&**peer).into()),
             };
-            Some(What::Opened { peer })
+            Some(EventKind::Opened { peer })
         }
         Note::Piece { .. } => None,
         Note::End { .. } => batch(Batch::of_end()),
@@ -339,13 +342,15 @@ fn what(note: &Note<'_>) -> Option<What> {
             bytes,
             reason,
             ..
-        } => Some(What::Closed {
+        } => Some(EventKind::Closed {
             blocks: *blocks,
             bytes: *bytes,
-            reason: Reason::ALL.into_iter().find(|it| it.as_str() == reason)?,
+            reason: CloseReason::ALL
+                .into_iter()
+                .find(|it| it.as_str() == reason)?,
         }),
         Note::Suppressed { head, counts } => {
-            Some(What::Suppressed(Box::new(counts.suppressed(head.seq))))
+            Some(EventKind::Suppressed(Box::new(counts.suppressed(head.seq))))
         }
     }
 }

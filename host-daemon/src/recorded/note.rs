@@ -13,7 +13,8 @@ use framing_core::{Fault, Part};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::engine::event::{Event, Peer, Position, Reason, Suppressed};
+use blocksd_engine::event::{Event, Peer, StreamPosition, Suppressed};
+use blocksd_engine::reason::CloseReason;
 
 /// The version of the format, in the metadata of the channel under [`VERSION_KEY`]. Channels of earlier recordings have
 /// none, and hold version 1.
@@ -203,7 +204,7 @@ pub struct Counts {
     /// Ends of empty series.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ends: u64,
-    /// Faults of each kind, in the order of [`FaultKind::ALL`](crate::engine::counters::FaultKind::ALL).
+    /// Faults of each kind, in the order of [`FaultKind::ALL`](blocksd_engine::counters::FaultKind::ALL).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub too_long: u64,
     /// See `too_long`.
@@ -238,7 +239,7 @@ impl<'a> Note<'a> {
     #[must_use]
     pub fn piece(
         event: &'a Event,
-        position: &Position,
+        position: &StreamPosition,
         len: usize,
         first: bool,
         last: bool,
@@ -273,7 +274,7 @@ impl<'a> Note<'a> {
 
     /// The event of a connection that has ended.
     #[must_use]
-    pub fn close(event: &'a Event, blocks: u64, bytes: u64, reason: Reason) -> Self {
+    pub fn close(event: &'a Event, blocks: u64, bytes: u64, reason: CloseReason) -> Self {
         Self::Close {
             head: Head::of(event),
             blocks,

@@ -8,9 +8,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::engine::event::{Event, Source, What};
 use crate::recorded::budget::{Account, Budget};
 use crate::recorded::note::{Note, VERSION, VERSION_KEY};
+use blocksd_engine::event::{ConnectionInfo, Event, EventKind};
 use blocksd_recording::error::LogError;
 use blocksd_recording::format::record::{DEVICE, EVENTS_TOPIC, Kind, UNRECORDED};
 use blocksd_recording::write::log::{Channel, Log};
@@ -101,8 +101,8 @@ impl EventWriter {
     /// # Errors
     /// [`LogError::GaveUp`].
     pub fn event(&mut self, event: &Event) -> Result<(), LogError> {
-        let blocks = match &event.what {
-            What::Batch { batch, .. } => batch.blocks().0,
+        let blocks = match &event.kind {
+            EventKind::Batch { batch, .. } => batch.blocks().0,
             _ => 0,
         };
         self.given += blocks;
@@ -186,8 +186,8 @@ impl EventWriter {
 
     fn write(&mut self, event: &Event) -> Result<(), LogError> {
         let source = &event.source;
-        match &event.what {
-            What::Opened { peer } => {
+        match &event.kind {
+            EventKind::Opened { peer } => {
                 let device = Arc::clone(&source.device);
                 self.devices.entry(device).or_default().conns += 1;
                 let account = self.budget.open(event, peer, Instant::now());
@@ -199,8 +199,8 @@ impl EventWriter {
                     false => self.note(event.time, &Note::open(event, peer)),
                 }
             }
-            What::Batch { batch, position } => self.batch(event, batch, position),
-            What::Closed {
+            EventKind::Batch { batch, position } => self.batch(event, batch, position),
+            EventKind::Closed {
                 blocks,
                 bytes,
                 reason,
@@ -212,7 +212,7 @@ impl EventWriter {
                     false => Ok(()),
                 }
             }
-            What::Suppressed(sums) => self.note(event.time, &Note::suppressed(event, sums)),
+            EventKind::Suppressed(sums) => self.note(event.time, &Note::suppressed(event, sums)),
         }
     }
 
@@ -275,7 +275,7 @@ impl EventWriter {
 fn append_block(
     log: &mut Log,
     channels: &mut Channels,
-    source: &Source,
+    source: &ConnectionInfo,
     sequence: &mut u32,
     time_ns: u64,
     bytes: &[u8],
@@ -290,8 +290,8 @@ fn append_block(
 
 /// The channel of a device. The same for connections that differ in nothing. Those whose open is not recorded
 /// (`has_open` is false) have one of their own, so that their messages are not taken for those of another connection.
-fn device_channel(source: &Source, kind: Kind, has_open: bool) -> ChannelSpec {
-    let decode = source.decoder.decoding().as_str();
+fn device_channel(source: &ConnectionInfo, kind: Kind, has_open: bool) -> ChannelSpec {
+    let decode = source.encoding.name;
     let (name, encoding) = match (kind, decode) {
         (Kind::Pieces, _) => ("pieces", "raw"),
         (_, "cbor" | "json") => ("blocks", decode),

@@ -1,4 +1,4 @@
-//! The sink that records: a thread that receives events and writes them to a log. It is never skipped.
+//! The sink that records: a [`Recording`] writes events to a log.
 //!
 //! ```text
 //! events -> to_log (channels, sequences, budget) -> log (chunks, rotation) -> disk <- sync (group commit, sealing)
@@ -6,16 +6,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 use tracing::{error, warn};
 
-use crate::engine::event::{Event, What};
 use crate::recorded::to_log::EventWriter;
+use blocksd_engine::error::SinkError;
+use blocksd_engine::event::{Event, EventKind};
+use blocksd_engine::sink::lossy::Next;
+use blocksd_engine::sink::{Events, Sink, Supervision, Supervisor};
 use blocksd_recording::check::repair::{self, Repaired, Unrepaired};
 use blocksd_recording::error::Error;
 use blocksd_recording::error::LogError;
@@ -25,11 +26,8 @@ use blocksd_recording::write::retention::Retention;
 use blocksd_recording::write::retry::LogContext;
 use blocksd_recording::write::stats::Stats;
 
-/// Events that wait at most. What they weigh is bounded by the [pool](crate::engine::pool).
-pub const QUEUE_LEN: usize = 1024;
-
-/// How long a disk that takes nothing is waited for, once the daemon was told to stop.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for a disk that takes nothing, once no connection is left.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 
 /// Seals what a crash has left torn. A file that cannot be repaired now stays as it is, until the next start.
 pub fn repair(lock: &Lock, stats: &Stats) {
@@ -69,12 +67,14 @@ pub fn repair(lock: &Lock, stats: &Stats) {
     }
 }
 
-/// A recording that is being written, by a thread of its own.
+/// Writes events to a recording.
 #[derive(Debug)]
 pub struct Recording {
     context: Arc<LogContext>,
-    thread: JoinHandle<Given>,
-    _lock: Lock,
+    writer: EventWriter,
+    synced: Arc<Notify>,
+    /// Held until the last file is sealed.
+    lock: Lock,
 }
 
 /// The disk did not take everything that was received.
@@ -99,76 +99,76 @@ struct Given {
 }
 
 impl Recording {
-    /// Begins to record into a folder what is sent. Must be called in a Tokio runtime. If the recording fails for
-    /// good, it stops the daemon.
+    /// A recording into a folder.
     ///
     /// # Errors
     /// [`Error::Folder`].
-    pub fn start(
+    pub fn open(
         lock: Lock,
         options: LogOptions,
         retention: Arc<Retention>,
         stats: Arc<Stats>,
-        stop: CancellationToken,
-    ) -> Result<(Self, mpsc::Sender<Event>), Error> {
+    ) -> Result<Self, Error> {
         let context = Arc::new(LogContext::open(lock.path(), stats, retention)?);
-        let (events, queue) = mpsc::channel(QUEUE_LEN);
         let log = Log::after_others(options, Arc::clone(&context))?;
         let synced = Arc::<Notify>::default();
         {
             let synced = Arc::clone(&synced);
             log.on_synced(move || synced.notify_one());
         }
-        let writer = EventWriter::new(log);
-        let runtime = Handle::current();
-        let thread = std::thread::spawn(move || {
-            // Whatever ends the thread, nothing is received that nobody records.
-            let _stop = stop.drop_guard();
-            runtime.block_on(record(writer, queue, &synced))
-        });
-        let recording = Self {
+        Ok(Self {
             context,
-            thread,
-            _lock: lock,
-        };
-        Ok((recording, events))
+            writer: EventWriter::new(log),
+            synced,
+            lock,
+        })
+    }
+}
+
+impl Sink for Recording {
+    fn name(&self) -> &'static str {
+        "recording"
     }
 
-    /// Waits until all is on the disk; not for ever if the disk takes nothing. To be called when no connection is
-    /// left.
-    ///
-    /// # Errors
-    /// [`Unrecorded`].
-    pub fn finish(self) -> Result<(), Unrecorded> {
-        let mut stuck = None;
-        while !self.thread.is_finished() {
-            if self.context.stats.read().retrying {
-                let since = *stuck.get_or_insert_with(Instant::now);
-                if PATIENCE < since.elapsed() {
-                    self.context.abandon.store(true, Ordering::Relaxed);
-                }
-            } else {
-                stuck = None;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+    fn run(self: Box<Self>, events: Events) -> Result<(), SinkError> {
+        let Self {
+            context,
+            writer,
+            synced,
+            lock: _lock,
+        } = *self;
         let Given {
             blocks,
             unwritten,
             abandoned,
-        } = match self.thread.join() {
-            Ok(given) => given,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        let stats = self.context.stats.read();
+        } = Handle::current().block_on(record(writer, events, &synced));
+        let stats = context.stats.read();
         // A sync that has failed leaves it open whether its chunks are on the disk.
         if abandoned || stats.chunks_synced < stats.chunks_written {
             return Err(Unrecorded {
                 least: unwritten,
                 most: blocks.saturating_sub(stats.blocks_synced),
-            });
+            }
+            .into());
         }
         Ok(())
+    }
+
+    /// Gives a disk up that takes nothing, when no connection is left.
+    fn supervisor(&self) -> Supervisor {
+        let context = Arc::clone(&self.context);
+        let mut stuck = None;
+        Box::new(move || {
+            if context.stats.read().retrying {
+                let since = *stuck.get_or_insert_with(Instant::now);
+                if GIVE_UP_AFTER < since.elapsed() {
+                    context.abandon.store(true, Ordering::Relaxed);
+                }
+            } else {
+                stuck = None;
+            }
+            Supervision::Wait
+        })
     }
 }
 
@@ -181,11 +181,7 @@ fn with_cause(error: &Error) -> String {
     }
 }
 
-async fn record(
-    mut writer: EventWriter,
-    mut events: mpsc::Receiver<Event>,
-    synced: &Notify,
-) -> Given {
+async fn record(mut writer: EventWriter, mut events: Events, synced: &Notify) -> Given {
     loop {
         match next(&mut writer, &mut events, synced).await {
             Ok(Some(event)) if writer.event(&event).is_ok() => {}
@@ -204,8 +200,8 @@ async fn record(
     let given = writer.given();
     events.close();
     let mut left = 0;
-    while let Some(event) = events.recv().await {
-        if let What::Batch { batch, .. } = &event.what {
+    while let Next::Event(event) = events.recv().await {
+        if let EventKind::Batch { batch, .. } = &event.kind {
             left += batch.blocks().0;
         }
     }
@@ -221,12 +217,12 @@ async fn record(
 /// The next event; does meanwhile what is due.
 async fn next(
     writer: &mut EventWriter,
-    events: &mut mpsc::Receiver<Event>,
+    events: &mut Events,
     synced: &Notify,
 ) -> Result<Option<Event>, LogError> {
     loop {
         writer.tick()?;
-        if let Ok(event) = events.try_recv() {
+        if let Next::Event(event) = events.poll() {
             return Ok(Some(event));
         }
         let due = async {
@@ -239,7 +235,10 @@ async fn next(
         };
         tokio::select! {
             biased;
-            event = events.recv() => return Ok(event),
+            next = events.recv() => return Ok(match next {
+                Next::Event(event) => Some(event),
+                _ => None,
+            }),
             () = due => {}
         }
     }

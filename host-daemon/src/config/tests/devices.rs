@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{config, mistakes};
-use crate::engine::event::Peer;
+use blocksd_engine::event::Peer;
 
 #[test]
 fn options_of_a_device_go_before_those_of_its_listener() {
@@ -17,21 +17,21 @@ fn options_of_a_device_go_before_those_of_its_listener() {
         panic!("{:?}", config.listeners);
     };
     let one = config.policies(one);
-    assert_eq!(one.default.limits.block_max, 100);
-    let names: Vec<_> = one.devices.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(one.default_policy().limits.block_max, 100);
     // `hall` has a name and no options.
-    assert_eq!(names, ["pump", "10.0.0.9"]);
-    let pump = &one.devices[0].1;
-    assert_eq!((pump.limits.block_max, pump.patience.idle), (1000, None));
-    assert_eq!(one.default.patience.idle, Some(Duration::from_secs(60)));
+    assert_eq!(one.iter().count(), 3);
+    let pump = one.of("pump");
+    assert_eq!((pump.limits.block_max, pump.timeouts.idle), (1000, None));
+    assert_eq!(one.of("hall").limits.block_max, 100);
+    assert_eq!(one.of("hall").timeouts.idle, Some(Duration::from_secs(60)));
     let other = config.policies(other);
-    assert_eq!(other.default.framing.to_string(), "lines");
-    assert_eq!(other.devices[0].1.framing.to_string(), "lines");
-    assert_eq!(other.devices[0].1.limits.block_max, 1000);
-    assert_eq!(other.devices[1].1.framing.to_string(), "cobs");
-    assert_eq!(other.devices[1].1.limits.skip_max, u32::MAX);
+    assert_eq!(other.of("hall").framing.to_string(), "lines");
+    assert_eq!(other.of("pump").framing.to_string(), "lines");
+    assert_eq!(other.of("pump").limits.block_max, 1000);
+    assert_eq!(other.of("10.0.0.9").framing.to_string(), "cobs");
+    assert_eq!(other.of("10.0.0.9").limits.skip_max, u32::MAX);
     // The longest message of all.
-    assert_eq!(config.bounds([&other.default].into_iter()).longest, 1000);
+    assert_eq!(config.bounds().longest, 1000);
     let table = config.device_table();
     let find = |address: &str| {
         let peer = Peer::Network(format!("{address}:5").parse().unwrap());
@@ -51,7 +51,10 @@ fn every_mistake_of_a_device_is_found() {
         [device.\"10.0.0.7\"]\nidletimeout = 5\nmatch = 5\n\
         [device.\"a/b\"]\nmatch = '10.0.0.8'\n\
         [device.one]\nmatch = []\nname = '10.0.0.7'\n\
-        [device.\"\"]\n[device]\nx = 5";
+        [device.\"\"]
+[device.\"10.0.0.0/8\"]
+[device]
+x = 5";
     let found = mistakes(text);
     let found: Vec<_> = found
         .iter()
@@ -81,7 +84,8 @@ fn every_mistake_of_a_device_is_found() {
             "`10.0.0.7` is also the name of [device.\"10.0.0.7\"]",
         ),
         (13, "", "the ID of a device is empty"),
-        (15, "x", "takes tables, as [device.\"ID\"], not a number"),
+        (14, "10.0.0.0/8", "put `10.0.0.0/8` into `match`"),
+        (16, "x", "takes tables, as [device.\"ID\"], not a number"),
     ];
     assert_eq!(found.len(), wanted.len(), "{found:#?}");
     for (found, wanted) in found.iter().zip(wanted) {

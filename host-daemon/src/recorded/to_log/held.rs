@@ -5,13 +5,12 @@ use std::time::{Instant, SystemTime};
 
 use framing_core::{AnyFraming, Blocks};
 
-use crate::engine::event::{Event, Source, Suppressed, What};
-use crate::payload::Decoder;
 use crate::recorded::budget::Held;
 use crate::recorded::note::Note;
 use crate::recorded::to_log::{
     Channels, Conn, EventWriter, append_block, events_channel, nanoseconds,
 };
+use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Suppressed};
 use blocksd_recording::error::LogError;
 use blocksd_recording::write::stats::SuppressedKind;
 
@@ -90,11 +89,12 @@ impl EventWriter {
             self.conns.insert(number, conn);
         }
         if let Some((sums, device)) = self.budget.take_total() {
-            let source = Arc::new(Source {
+            let source = Arc::new(ConnectionInfo {
                 conn: 0,
                 device: device.unwrap_or_default(),
                 framing: AnyFraming::Blocks(Blocks),
-                decoder: Decoder::default(),
+                encoding: Encoding::default(),
+                first_seq: 0,
             });
             self.rotate_if_due()?;
             self.write_suppressed(source, sums, time)?;
@@ -111,7 +111,7 @@ impl EventWriter {
         let opened = Event {
             source: Arc::clone(&held.source),
             time,
-            what: What::Opened { peer: peer.clone() },
+            kind: EventKind::Opened { peer: peer.clone() },
         };
         self.note(time, &Note::open(&opened, &peer))
     }
@@ -151,7 +151,7 @@ impl EventWriter {
 
     fn write_suppressed(
         &mut self,
-        source: Arc<Source>,
+        source: Arc<ConnectionInfo>,
         sums: Suppressed,
         time: SystemTime,
     ) -> Result<(), LogError> {
@@ -171,7 +171,7 @@ impl EventWriter {
         let event = Event {
             source,
             time,
-            what: What::Suppressed(Box::new(sums.clone())),
+            kind: EventKind::Suppressed(Box::new(sums.clone())),
         };
         self.note(time, &Note::suppressed(&event, &sums))
     }
