@@ -16,17 +16,30 @@ use tokio::runtime::Runtime;
 
 use crate::cli::Command;
 use crate::error::CommandError;
+use crate::service::log;
 use crate::{config, serve};
 
-/// Runs a command. `command_line` is what it was parsed from.
+/// Runs a command, and logs what it says. `command_line` is what it was parsed from.
 ///
 /// # Errors
 /// Why it failed.
 pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandError> {
+    match &command {
+        // Its configuration says what is logged.
+        Command::Serve(_) => {}
+        // The demonstration shows its faults by itself.
+        Command::Demo(_) => log::subscribe("error"),
+        _ => log::subscribe("info"),
+    }
     match command {
         Command::Serve(arguments) => {
+            let config = config::load(arguments.config.as_deref(), arguments.options.0)?;
+            log::subscribe(&config.log);
+            for warning in config.warnings() {
+                tracing::warn!("{warning}");
+            }
             let runtime = runtime()?;
-            let served = runtime.block_on(serve::serve(*arguments, command_line));
+            let served = runtime.block_on(serve::serve(config, command_line));
             // A start that was given up may still read a file or resolve a name.
             runtime.shutdown_background();
             served
@@ -48,7 +61,9 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
         Command::Recover(arguments) => {
             report::recover_command(&arguments.path, arguments.output.as_deref())
         }
-        Command::CheckConfig(arguments) => check_config::check(&config::read(&arguments.file)?),
+        Command::CheckConfig(arguments) => {
+            check_config::command(&arguments.file, arguments.options()?, arguments.print)
+        }
         Command::Demo(arguments) => {
             runtime()?.block_on(demo::demo(arguments.seconds, arguments.firmware))
         }

@@ -174,16 +174,6 @@ pub enum CommandError {
     /// The connection failed.
     #[error("connection failed: {0}")]
     Connection(#[source] io::Error),
-    /// An option whose bound depends on other options.
-    #[error("{option} {given}: {bound}")]
-    OutOfBounds {
-        /// The option.
-        option: &'static str,
-        /// Its value.
-        given: u64,
-        /// What it must be, and why.
-        bound: String,
-    },
     /// A command failed after a part of its work.
     #[error("{failure}; {done}")]
     Partly {
@@ -265,6 +255,12 @@ impl CommandError {
             address: address.to_string(),
             error,
         }
+    }
+}
+
+impl From<ConfigError> for CommandError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(Box::new(error))
     }
 }
 

@@ -2,16 +2,19 @@
 
 use std::process::ExitCode;
 
-use blocksd::cli::Command;
+use blocksd::cli::Cli;
 use blocksd::commands;
-use blocksd::config::{self, Wrong};
 use blocksd::error::CommandError;
 use blocksd::service::log::{self, print_status};
+use clap::Parser as _;
 
 fn main() -> ExitCode {
     let code = command().unwrap_or_else(|failure| {
         if !matches!(failure, CommandError::BrokenPipe) {
-            print_status(format_args!("blocksd: {failure}"));
+            // A configuration may have several mistakes.
+            for line in failure.to_string().lines() {
+                print_status(format_args!("blocksd: {line}"));
+            }
         }
         failure.exit_code()
     });
@@ -22,17 +25,10 @@ fn main() -> ExitCode {
 fn command() -> Result<ExitCode, CommandError> {
     log::start().map_err(CommandError::Start)?;
     let command_line: Vec<_> = std::env::args_os().collect();
-    let cli = match config::parse(command_line.clone()) {
+    let cli = match Cli::try_parse_from(&command_line) {
         Ok(cli) => cli,
-        Err(Wrong::Usage(error)) => return commands::usage::report(&error),
-        Err(Wrong::Config(error)) => return Err(CommandError::Config(error)),
+        Err(error) => return commands::usage::report(&error),
     };
-    log::subscribe(match &cli.command {
-        // The demonstration shows its faults by itself.
-        Command::Demo(_) => "error",
-        Command::Serve(arguments) => &arguments.log,
-        _ => "info",
-    });
     commands::run(cli.command, command_line)?;
     Ok(ExitCode::SUCCESS)
 }

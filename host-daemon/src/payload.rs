@@ -197,6 +197,16 @@ impl Decoding {
     }
 }
 
+/// Two defmt decodings are equal if they were read from one path and have one build id.
+impl PartialEq for Decoding {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Defmt(one), Self::Defmt(other)) => one.is_same_build(other),
+            (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
+        }
+    }
+}
+
 impl FromStr for Decoding {
     type Err = DefmtError;
 

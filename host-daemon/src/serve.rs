@@ -1,4 +1,4 @@
-//! `blocksd serve`: builds the daemon from its options, and runs it. Start with [`serve`].
+//! `blocksd serve`: builds the daemon from its configuration, and runs it. Start with [`serve`].
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use blocksd_engine::listen::resolve::resolve;
 use blocksd_engine::sink::Delivery;
-use blocksd_engine::{Engine, EngineCollector, Error, ListenerSpec, Listening};
+use blocksd_engine::{Engine, EngineCollector, Error, Listening};
 use blocksd_recording::lock::Lock;
 use blocksd_recording::write::retention::Retention;
 use blocksd_recording::write::stats::Stats;
 use prometheus_client::collector::Collector;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{OutputKind, Serve};
 use crate::commands::check_config;
+use crate::config::Config;
+use crate::config::value::OutputKind;
 use crate::error::CommandError;
 use crate::http::health::{Health, Phase};
 use crate::http::metrics;
@@ -31,18 +32,18 @@ use crate::sinks::recording::{self, Recording, RecordingCollector, Unrecorded};
 /// The names of the sinks, as labels of metrics.
 const SINKS: &[&str] = &["recording", "output"];
 
-/// Runs a daemon with these options, until a signal, or until nothing is left to be served. `command_line` is parsed
+/// Runs a daemon with this configuration, until a signal, or until nothing is left to be served. `command_line` is parsed
 /// again at SIGHUP.
 ///
 /// # Errors
 /// Why it could not start, or what was lost.
-pub async fn serve(arguments: Serve, command_line: Vec<OsString>) -> Result<(), CommandError> {
+pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), CommandError> {
     let stop = CancellationToken::new();
     let hangup = signals::handle(stop.clone()).map_err(CommandError::Start)?;
-    let arguments = Arc::new(arguments);
+    let config = Arc::new(config);
     let started = tokio::select! {
         biased;
-        started = start(&arguments, &stop) => started?,
+        started = start(&config, &stop) => started?,
         () = stop.cancelled() => {
             print_status(format_args!("stopped before listening"));
             return Ok(());
@@ -53,10 +54,10 @@ pub async fn serve(arguments: Serve, command_line: Vec<OsString>) -> Result<(), 
         retention,
         health,
     } = started;
-    rlimit::raise(arguments.max_connections);
+    rlimit::raise(config.max_connections);
     health.enter(Phase::Ready);
     systemd::ready(stop.clone());
-    if let Some(time) = arguments.run_for {
+    if let Some(time) = config.run_for {
         tokio::spawn(stop_after(time, stop));
     }
     let handle = engine.handle().clone();
@@ -64,7 +65,7 @@ pub async fn serve(arguments: Serve, command_line: Vec<OsString>) -> Result<(), 
         engine: handle.clone(),
         retention,
     };
-    tokio::spawn(Reloader::new(command_line, arguments, live).run(hangup));
+    tokio::spawn(Reloader::new(command_line, &config, live).run(hangup));
     let served = engine.run().await;
     log::print_suppressed();
     print_status(format_args!("totals: {}", handle.counters().totals()));
@@ -102,25 +103,26 @@ struct Started {
 
 /// Opens everything. What may take long, such as a repair or a resolver, runs on its own thread, so that a signal
 /// is handled meanwhile. An interrupted repair is repeated at the next start.
-async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Started, CommandError> {
+async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started, CommandError> {
     let plan = {
-        let arguments = Arc::clone(arguments);
-        aside(move || check_config::plan(&arguments)).await?
+        let config = Arc::clone(config);
+        aside(move || check_config::plan(&config)).await?
     };
     let mut engine = Engine::builder()
-        .bounds(arguments.bounds(plan.iter().map(|(_, policy)| policy)))
-        .device_by(arguments.device_by.into())
-        .sockets(arguments.sockets())
-        .once(arguments.once)
-        .echo_max_bytes(arguments.reply_max_bytes, arguments.reply_max_total_bytes)
+        .bounds(config.bounds())
+        .device_by(config.device_by)
+        .devices(config.device_table())
+        .sockets(config.sockets())
+        .once(config.once)
+        .echo_max_bytes(config.reply_max_bytes, config.reply_max_total_bytes)
         .stop(stop.clone())
         .build();
-    let folder = arguments.record.record.clone();
+    let folder = config.record.clone();
     let stats = folder.is_some().then(Arc::<Stats>::default);
     let recorded = stats.clone();
     let refusal = move || recorded.as_ref()?.refusal();
     let health = Arc::new(Health::new(stop.clone(), refusal));
-    if let Some(address) = &arguments.metrics {
+    if let Some(address) = &config.metrics {
         let registry = metrics::registry([
             Box::new(EngineCollector::new(engine.handle().clone(), SINKS)) as Box<dyn Collector>,
             Box::new(RecordingCollector::new(stats.clone())),
@@ -133,17 +135,16 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
     let mut retention = None;
     if let (Some(folder), Some(stats)) = (folder, stats) {
         health.enter(Phase::Repairing);
-        let kept = Retention::new(arguments.record.record_max_bytes);
-        let recording = open_recording(folder, arguments, Arc::clone(&kept), stats).await?;
+        let kept = Retention::new(config.record_max_bytes);
+        let recording = open_recording(folder, config, Arc::clone(&kept), stats).await?;
         engine.add_sink(Box::new(recording), Delivery::BACKPRESSURE);
         retention = Some(kept);
         health.enter(Phase::Starting);
     }
-    let specs = plan.into_iter();
-    let specs = specs.map(|(address, policy)| ListenerSpec::new(address, policy));
-    engine.listen(specs.collect()).await?;
+    let opened = engine.listen(plan).await;
+    opened.map_err(|error| check_config::placed(config, error.into()))?;
     report_listening(&engine.handle().listening());
-    if let Some(format) = format(arguments.output) {
+    if let Some(format) = format(config.output) {
         // The output of a daemon that records may be dropped. Without a recording it holds the devices back.
         let delivery = match retention {
             Some(_) => Delivery::LOSSY,
@@ -163,15 +164,15 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
 /// Repairs torn files of the folder, and opens a recording there.
 async fn open_recording(
     folder: PathBuf,
-    arguments: &Arc<Serve>,
+    config: &Arc<Config>,
     retention: Arc<Retention>,
     stats: Arc<Stats>,
 ) -> Result<Recording, CommandError> {
-    let arguments = Arc::clone(arguments);
+    let config = Arc::clone(config);
     aside(move || {
         let lock = Lock::take(&folder)?;
         recording::repair(&lock, &stats);
-        let options = arguments.record.log_options();
+        let options = config.log_options();
         Ok(Recording::open(lock, options, retention, stats)?)
     })
     .await

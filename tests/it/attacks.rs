@@ -361,7 +361,7 @@ fn messages_that_are_recorded_as_a_number_are_not_missing() {
     let args = [
         "--record",
         record,
-        "--record-sync-ms",
+        "--record-sync",
         "50",
         "--framing",
         "lines",

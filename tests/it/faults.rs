@@ -233,7 +233,7 @@ fn who_connects_and_says_nothing_is_not_remembered() {
 fn blocks_of_a_file_that_was_lost_are_told_at_the_end() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
-    let server = Server::start(&["--record", path, "--record-sync-ms", "10"]);
+    let server = Server::start(&["--record", path, "--record-sync", "10"]);
     let mut stream = server.connect();
     let is_open = |entry: &fs::DirEntry| {
         let name = entry.file_name().into_string().unwrap();
@@ -371,9 +371,9 @@ fn a_stop_with_a_disk_that_refuses_logs_that_once_and_its_figures_hold() {
             path,
             "--output",
             "none",
-            "--record-rotate-bytes",
+            "--record-rotate-size",
             rotate,
-            "--record-sync-ms",
+            "--record-sync",
             "50",
         ];
         let daemon = Server::command(&args);

@@ -23,6 +23,8 @@ mod channels;
 #[cfg(feature = "daemon")]
 mod chaos;
 #[cfg(feature = "daemon")]
+mod check_config;
+#[cfg(feature = "daemon")]
 mod chunk_borders;
 #[cfg(feature = "daemon")]
 mod config;
@@ -35,6 +37,8 @@ mod decode;
 mod demo;
 #[cfg(feature = "daemon")]
 mod descriptors;
+#[cfg(feature = "daemon")]
+mod devices;
 mod differential;
 #[cfg(feature = "daemon")]
 mod exhaustion;
@@ -70,6 +74,8 @@ mod names;
 #[cfg(feature = "daemon")]
 mod nonces;
 mod notes;
+#[cfg(feature = "daemon")]
+mod options;
 #[cfg(feature = "daemon")]
 mod packaging;
 #[cfg(feature = "daemon")]

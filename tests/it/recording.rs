@@ -191,7 +191,7 @@ fn a_folder_that_cannot_be_written_to_is_refused() {
     );
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains(text(&file)), "{ended:?}");
-    run(&["serve", "--record-sync-ms", "5"], b"").assert_refused(2, "--record");
+    run(&["serve", "--record-sync", "5"], b"").assert_refused(2, "--record");
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn a_full_disk_holds_the_devices_back_until_there_is_room() {
         text(disk.path()),
         "--output",
         "none",
-        "--record-sync-ms",
+        "--record-sync",
         "10",
     ]);
     let sender = Sender::start(server.addr(), 0, 50, Duration::from_millis(5));
@@ -313,7 +313,7 @@ fn a_stop_with_a_full_disk_says_what_is_not_recorded() {
         text(disk.path()),
         "--output",
         "none",
-        "--record-sync-ms",
+        "--record-sync",
         "10",
     ]);
     let sender = Sender::start(server.addr(), 0, 500, Duration::from_millis(5));

@@ -183,6 +183,43 @@ fn a_file_that_is_wrong_changes_nothing_and_says_where() {
 }
 
 #[test]
+fn every_mistake_is_logged_and_none_of_the_file_is_applied() {
+    let mut daemon = Daemon::start("listen = '127.0.0.1:0'\nframing = 'lines'");
+    let said = daemon.reload("listen = '127.0.0.1:0'\nframing = 'cobs'\nonce = 1\nmax-blocks = 5");
+    let name = daemon.file.display().to_string();
+    for wanted in [
+        format!("SIGHUP: {name}:3: once: takes true or false, not a number\n"),
+        format!("SIGHUP: {name}:4: max-blocks: unknown key; did you mean `max-block`?\n"),
+        format!("SIGHUP: configuration refused, the old one stays: {name}: 2 mistakes\n"),
+    ] {
+        assert!(said.contains(&wanted), "{wanted} is not in {said}");
+    }
+    daemon.connect().write_all(b"still lines\n").unwrap();
+    daemon.assert_last(1, "still lines");
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}
+
+#[test]
+fn the_same_value_in_another_unit_is_no_change() {
+    let config = |timeout: &str| format!("listen = '127.0.0.1:0'\nidle-timeout = '{timeout}'");
+    let mut daemon = Daemon::start(&config("1h"));
+    let said = daemon.reload(&config("60m"));
+    assert_lines(
+        &said,
+        &["was read again: 0 applied, 0 need a restart, 0 overridden"],
+    );
+    let said = daemon.reload(&config("61m"));
+    assert_lines(
+        &said,
+        &[
+            "idle-timeout: applied to new connections",
+            "was read again: 1 applied, 0 need a restart, 0 overridden",
+        ],
+    );
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}
+
+#[test]
 fn what_needs_a_restart_is_named_each_time() {
     let mut daemon = Daemon::start("listen = '127.0.0.1:0'\nframing = 'lines'");
     let changed = "listen = '127.0.0.1:0'\nframing = 'lines'\nkeepalive = 30\noutput = 'text'\n\
@@ -193,10 +230,10 @@ fn what_needs_a_restart_is_named_each_time() {
             &said,
             &[
                 "device-by: changed, needs a restart",
-                "keepalive: changed, needs a restart",
-                "receive-buffer: changed, needs a restart",
                 "once: changed, needs a restart",
                 "for: changed, needs a restart",
+                "receive-buffer: changed, needs a restart",
+                "keepalive: changed, needs a restart",
                 "metrics: changed, needs a restart",
                 "output: the command line overrides the file",
                 "was read again: 0 applied, 6 need a restart, 1 overridden",
@@ -414,7 +451,7 @@ fn a_limit_of_the_recording_is_reloaded() {
     let folder = TempDir::new().unwrap();
     let record = folder.path().to_str().unwrap();
     let config = format!(
-        "listen = '127.0.0.1:0'\nframing = 'lines'\nrecord = '{record}'\nrecord-sync-ms = 10\n"
+        "listen = '127.0.0.1:0'\nframing = 'lines'\nrecord = '{record}'\nrecord-sync = 10\n"
     );
     let mut daemon = Daemon::start(&config);
     let said = daemon.reload(&format!("{config}record-max-bytes = 16777216"));

@@ -151,7 +151,7 @@ fn a_device_that_sends_recordings_gets_none_of_them_into_a_damaged_one() {
     for damage in damages {
         let folder = TempDir::new().unwrap();
         let record = folder.path().to_str().unwrap();
-        let args = ["--record", record, "--record-sync-ms", "100"];
+        let args = ["--record", record, "--record-sync", "100"];
         let server = Server::start(&args);
         let mut stream = server.connect();
         let mut sent = 0;

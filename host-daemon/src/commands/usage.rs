@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
-use crate::config;
+use crate::cli;
 use crate::error::{Code, CommandError};
 use crate::service::log::print_status;
 
@@ -15,7 +15,7 @@ use crate::service::log::print_status;
 /// If standard output cannot be written.
 pub fn report(error: &clap::Error) -> Result<ExitCode, CommandError> {
     if !is_asked_for(error.kind()) {
-        print_status(format_args!("blocksd: {}", config::one_line(error)));
+        print_status(format_args!("blocksd: {}", cli::one_line(error)));
     } else if error.use_stderr() {
         print_status(format_args!("{}", error.render()));
     } else {

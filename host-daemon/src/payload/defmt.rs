@@ -73,6 +73,11 @@ pub enum DefmtError {
 }
 
 impl Defmt {
+    /// Whether both were read from one path, and have one build id.
+    pub(super) fn is_same_build(&self, other: &Self) -> bool {
+        (&self.path, &self.build) == (&other.path, &other.build)
+    }
+
     /// Reads an ELF file.
     ///
     /// # Errors

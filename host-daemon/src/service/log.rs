@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use blocksd_engine::peer_log;
 use tracing::warn;
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{DefaultFields, Format};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::{EnvFilter, reload};
@@ -73,29 +72,6 @@ pub const VARIABLE: &str = "RUST_LOG";
 type Filter = reload::Handle<EnvFilter, Formatted>;
 type Formatted = fmt::Formatter<DefaultFields, Format, Lines>;
 
-/// What is logged, checked: `info`, or `blocksd_recording=debug,info`.
-///
-/// # Errors
-/// Where it says nothing that can be logged by.
-pub fn directives(text: &str) -> Result<String, String> {
-    let refuse = |part: &str| {
-        format!(
-            "`{part}` is not off, error, warn, info, debug, trace or TARGET=LEVEL, as in blocksd_recording=debug,info"
-        )
-    };
-    for part in text.split(',') {
-        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
-        // A word that is not a level would be taken for a module, and all else be silent.
-        if level.trim().parse::<LevelFilter>().is_err() {
-            return Err(refuse(part));
-        }
-    }
-    match EnvFilter::builder().parse(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err(refuse(text)),
-    }
-}
-
 /// Logs from now on what `RUST_LOG` asks for; without it, what `level` says.
 pub fn subscribe(level: &str) {
     let (filter, wrong) = filter(level);
@@ -114,27 +90,42 @@ pub fn subscribe(level: &str) {
     }
 }
 
-/// What became of a new level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It is used from now on.
-    Applied,
+/// A new level that can be used.
+#[derive(Debug)]
+pub enum NewLevel {
+    /// It is used from [`NewLevel::apply`] on.
+    Ready(Box<EnvFilter>),
     /// `RUST_LOG` is set and is used instead.
-    Overruled,
+    Overridden,
 }
 
-/// Logs from now on what `level` says, unless `RUST_LOG` says otherwise.
+/// Prepares to log from then on what `level` says, unless `RUST_LOG` says otherwise. Changes nothing yet.
 ///
 /// # Errors
-/// Why it is as before.
-pub fn change(level: &str) -> Result<Change, String> {
+/// Why it cannot be changed.
+pub fn prepare(level: &str) -> Result<NewLevel, String> {
     if matches!(asked(), Some(Ok(_))) {
-        return Ok(Change::Overruled);
+        return Ok(NewLevel::Overridden);
     }
-    let handle = FILTER.get().ok_or("nothing is logged")?;
-    let changed = handle.reload(EnvFilter::new(level));
-    changed.map_err(|error| error.to_string())?;
-    Ok(Change::Applied)
+    FILTER.get().ok_or("nothing is logged")?;
+    Ok(NewLevel::Ready(Box::new(EnvFilter::new(level))))
+}
+
+impl NewLevel {
+    /// Uses the level.
+    pub fn apply(self) {
+        if let (Self::Ready(filter), Some(handle)) = (self, FILTER.get())
+            && let Err(error) = handle.reload(*filter)
+        {
+            warn!("the level of the log stays as it is: {error}");
+        }
+    }
+
+    /// Whether `RUST_LOG` is used instead.
+    #[must_use]
+    pub const fn is_overridden(&self) -> bool {
+        matches!(self, Self::Overridden)
+    }
 }
 
 /// What the environment asks for, or else `level`; and why the former is not used.

@@ -273,7 +273,7 @@ fn start_blocksd(
     command.args(["--reply", "receipt"]);
     if let Some(options) = recording {
         command.arg("--record").arg(data);
-        command.args(["--record-sync-ms", "100"]).args(options);
+        command.args(["--record-sync", "100"]).args(options);
     }
     let pipe = if stdout == Stdout::None {
         Stdio::null()
