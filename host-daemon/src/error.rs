@@ -340,9 +340,9 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<blocksd_recording::error::Error> for Failure {
-    fn from(error: blocksd_recording::error::Error) -> Self {
-        use blocksd_recording::error::Error;
+impl From<blocksd_recording::Error> for Failure {
+    fn from(error: blocksd_recording::Error) -> Self {
+        use blocksd_recording::Error;
         match error {
             Error::Read { path, source } => Self::File {
                 path,
@@ -356,7 +356,7 @@ impl From<blocksd_recording::error::Error> for Failure {
                 path,
                 error: source,
             },
-            Error::UnsoundRepair { path } => Self::UnsoundRepair { path },
+            Error::UnsoundRepair { path, .. } => Self::UnsoundRepair { path },
             Error::Locked { path } => Self::Locked { path },
             error => Self::Io(io::Error::other(error)),
         }

@@ -32,9 +32,7 @@ use blocksd::service::log::{self, tell};
 use blocksd::service::{rlimit, signals, systemd};
 use blocksd::sinks::recording::{self, Recording, Unrecorded};
 use blocksd::{config, output};
-use blocksd_recording::lock::Lock;
-use blocksd_recording::write::retention::Retention;
-use blocksd_recording::write::stats::Stats;
+use blocksd_recording::{Lock, Retention, Stats};
 use clap::error::ErrorKind;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -240,11 +238,13 @@ async fn start(arguments: &Arc<Serve>, stop: &CancellationToken) -> Result<Start
     if let (Some(folder), Some(stats), Some(retention)) = (folder, stats, &retention) {
         health.enter(Phase::Repairing);
         let (settings, retention) = (arguments.record.log_options(), Arc::clone(retention));
-        let stop = stop.clone();
+        let (suppressed, stop) = (sources.suppressed(), stop.clone());
         let start = move || {
             let lock = Lock::take(&folder)?;
             recording::repair(&lock, &stats);
-            Ok(Recording::start(lock, settings, retention, stats, stop)?)
+            Ok(Recording::start(
+                lock, settings, retention, stats, suppressed, stop,
+            )?)
         };
         recording = Some(aside(start).await?);
         health.enter(Phase::Starting);

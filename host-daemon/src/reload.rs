@@ -14,7 +14,7 @@ use crate::engine::connection::Policy;
 use crate::engine::permit::Connections;
 use crate::service::log;
 use crate::service::systemd;
-use blocksd_recording::write::retention::Retention;
+use blocksd_recording::Retention;
 
 /// The running configuration and how to apply a new one.
 #[derive(Debug)]

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use blocksd_recording::write::log::LogOptions;
-use blocksd_recording::write::segment;
+use blocksd_recording::LogOptions;
 
 /// Options of the recording.
 #[derive(Args, Clone, Debug)]
@@ -51,11 +50,11 @@ pub enum Compression {
 }
 
 impl Compression {
-    const fn of_segment(self) -> segment::Compression {
+    const fn of_segment(self) -> blocksd_recording::Compression {
         match self {
-            Self::None => segment::Compression::None,
-            Self::Lz4 => segment::Compression::Lz4,
-            Self::Zstd => segment::Compression::Zstd,
+            Self::None => blocksd_recording::Compression::None,
+            Self::Lz4 => blocksd_recording::Compression::Lz4,
+            Self::Zstd => blocksd_recording::Compression::Zstd,
         }
     }
 }

@@ -9,9 +9,7 @@ use crate::engine::listen::claims::Claims;
 use crate::engine::listen::listener::{self, Address, AddressError};
 use crate::engine::listen::path::made_for;
 use crate::error::Failure;
-use blocksd_recording::format::filename::LOCK;
-use blocksd_recording::lock::{Lock, is_locked};
-use blocksd_recording::write::retention::Retention;
+use blocksd_recording::{Lock, Retention};
 
 /// Addresses to listen on, and how the connections of each are treated.
 pub type Plan = Vec<(String, Policy)>;
@@ -43,7 +41,7 @@ pub fn check(serve: &Serve) -> Result<(), Failure> {
         lines.push(format!("metrics on {address}"));
     }
     if let Some(folder) = &serve.record.record {
-        let in_use = if is_locked(folder) {
+        let in_use = if Lock::is_taken(folder) {
             " (a daemon is recording to it now)"
         } else {
             ""
@@ -71,7 +69,7 @@ pub fn plan(serve: &Serve) -> Result<Plan, Failure> {
         claims.network(address)?;
     }
     if let Some(folder) = &serve.record.record {
-        claims.recording(folder, LOCK)?;
+        claims.recording(folder, Lock::FILE_NAME)?;
     }
     for (text, _) in &policies {
         let address: Address = text.parse().map_err(|error: AddressError| {

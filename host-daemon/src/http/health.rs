@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
-use blocksd_recording::write::stats::Stats;
+use blocksd_recording::Stats;
 
 /// The state of one daemon, written by its start and its recording, read by the HTTP server.
 #[derive(Debug)]

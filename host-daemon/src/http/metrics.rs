@@ -25,10 +25,9 @@ use crate::engine::permit::Connections;
 use crate::engine::pool::Pool;
 use crate::engine::sink::fanout::Waiting;
 use crate::http::health::Health;
+use crate::recorded::counters::{SuppressedCounters, SuppressedKind};
 use crate::service::log;
-use blocksd_recording::write::stats::{
-    Reading, SYNC_BOUNDS_MS, Stats, SuppressedKind, WriteErrorKind,
-};
+use blocksd_recording::{SYNC_BOUNDS_MS, Stats, StatsSnapshot, WriteErrorKind};
 
 /// What the metrics are read from.
 #[derive(Debug)]
@@ -41,6 +40,7 @@ pub struct Sources {
     /// From when it listens. Weak: the sinks end when nobody can send to them any more.
     shared: OnceLock<Weak<Shared>>,
     recording: Option<Arc<Stats>>,
+    suppressed: Arc<SuppressedCounters>,
     started: SystemTime,
 }
 
@@ -63,6 +63,7 @@ impl Sources {
             health,
             shared: OnceLock::new(),
             recording,
+            suppressed: Arc::default(),
             started: SystemTime::now(),
         }
     }
@@ -83,6 +84,12 @@ impl Sources {
     #[must_use]
     pub fn spools(&self) -> Arc<Spools> {
         Arc::clone(&self.spools)
+    }
+
+    /// The events that are recorded as counts only.
+    #[must_use]
+    pub fn suppressed(&self) -> Arc<SuppressedCounters> {
+        Arc::clone(&self.suppressed)
     }
 
     /// The read buffers.
@@ -119,6 +126,13 @@ impl Collector for Metrics {
         recorded(
             &mut page,
             &recording.map(|stats| stats.read()).unwrap_or_default(),
+        )?;
+        let kinds = SuppressedKind::ALL.map(SuppressedKind::as_str).into_iter();
+        page.counters(
+            "blocksd_record_events_suppressed",
+            "Events without payload that were recorded as counts only",
+            "kind",
+            kinds.zip(self.0.suppressed.read()),
         )?;
         self.process(&mut page)
     }
@@ -290,7 +304,7 @@ impl Metrics {
     }
 }
 
-fn recorded(page: &mut Page<'_>, reading: &Reading) -> fmt::Result {
+fn recorded(page: &mut Page<'_>, reading: &StatsSnapshot) -> fmt::Result {
     for (name, help, count) in [
         (
             "blocksd_record_blocks_written",
@@ -363,13 +377,6 @@ fn recorded(page: &mut Page<'_>, reading: &Reading) -> fmt::Result {
         "error",
         kinds.zip(reading.errors),
     )?;
-    let kinds = SuppressedKind::ALL.map(SuppressedKind::as_str).into_iter();
-    page.counters(
-        "blocksd_record_events_suppressed",
-        "Events without payload that were recorded as counts only",
-        "kind",
-        kinds.zip(reading.suppressed),
-    )?;
     page.gauge(
         "blocksd_record_retrying",
         "1 while the recording waits for the disk",
@@ -439,7 +446,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn syncs(&mut self, reading: &Reading) -> fmt::Result {
+    fn syncs(&mut self, reading: &StatsSnapshot) -> fmt::Result {
         let bounds = SYNC_BOUNDS_MS.map(|ms| Duration::from_millis(ms).as_secs_f64());
         // Of the last one the encoder makes +Inf.
         let bounds = bounds.into_iter().chain([f64::INFINITY]);

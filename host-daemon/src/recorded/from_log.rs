@@ -11,9 +11,9 @@ use crate::engine::batch::Batch;
 use crate::engine::event::{Event, Peer, Position, Reason, Source, What};
 use crate::engine::pool::Span;
 use crate::payload::{Decoder, Decoding, members};
-use crate::recorded::note::Note;
-use blocksd_recording::format::record::{Kind, UNRECORDED};
-use blocksd_recording::read::messages::{ChannelInfo, Message};
+use crate::recorded::note::{Note, UNRECORDED};
+use blocksd_recording::topic::Kind;
+use blocksd_recording::{ChannelInfo, Message};
 
 /// Bytes of blocks that are made into one batch, at most but for a single block.
 const BATCH_LEN: usize = 1 << 20;

@@ -5,7 +5,6 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,15 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::engine::event::{Event, What};
+use crate::recorded::counters::SuppressedCounters;
+use crate::recorded::ranges::CHECKER;
+use crate::recorded::report;
 use crate::recorded::to_log::EventWriter;
-use blocksd_recording::check::repair::{self, Repaired, Unrepaired};
-use blocksd_recording::error::Error;
-use blocksd_recording::error::LogError;
-use blocksd_recording::lock::Lock;
-use blocksd_recording::write::log::{Log, LogOptions};
-use blocksd_recording::write::retention::Retention;
-use blocksd_recording::write::retry::LogContext;
-use blocksd_recording::write::stats::Stats;
+use blocksd_recording::{
+    Error, Lock, Log, LogContext, LogError, LogOptions, Repaired, Retention, Stats, Unrepaired,
+};
 
 /// Events that wait at most. What they weigh is bounded by the [pool](crate::engine::pool).
 pub const QUEUE_LEN: usize = 1024;
@@ -33,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Seals what a crash has left torn. A file that cannot be repaired now stays as it is, until the next start.
 pub fn repair(lock: &Lock, stats: &Stats) {
-    let repaired = match repair::repair_dir(lock.path()) {
+    let repaired = match CHECKER.repair_dir(lock.path()) {
         Ok(repaired) => repaired,
         Err(error) => {
             error!(
@@ -109,9 +106,11 @@ impl Recording {
         options: LogOptions,
         retention: Arc<Retention>,
         stats: Arc<Stats>,
+        suppressed: Arc<SuppressedCounters>,
         stop: CancellationToken,
     ) -> Result<(Self, mpsc::Sender<Event>), Error> {
-        let context = Arc::new(LogContext::open(lock.path(), stats, retention)?);
+        let context = LogContext::open(lock.path(), stats, retention)?.reporting_to(report::log);
+        let context = Arc::new(context);
         let (events, queue) = mpsc::channel(QUEUE_LEN);
         let log = Log::after_others(options, Arc::clone(&context))?;
         let synced = Arc::<Notify>::default();
@@ -119,7 +118,7 @@ impl Recording {
             let synced = Arc::clone(&synced);
             log.on_synced(move || synced.notify_one());
         }
-        let writer = EventWriter::new(log);
+        let writer = EventWriter::new(log).counting(suppressed);
         let runtime = Handle::current();
         let thread = std::thread::spawn(move || {
             // Whatever ends the thread, nothing is received that nobody records.
@@ -145,7 +144,7 @@ impl Recording {
             if self.context.stats.read().retrying {
                 let since = *stuck.get_or_insert_with(Instant::now);
                 if PATIENCE < since.elapsed() {
-                    self.context.abandon.store(true, Ordering::Relaxed);
+                    self.context.give_up();
                 }
             } else {
                 stuck = None;

@@ -55,13 +55,19 @@ impl RecordingFile {
         Self { path, is_open }
     }
 
+    /// The path that the file has once it is sealed, if its name is that of an unsealed file.
+    #[must_use]
+    pub fn sealed_path(&self) -> Option<PathBuf> {
+        sealed_name(&self.path, PART)
+    }
+
     /// Opens it, under the name that it has now; and whether it is still being written. None if it was removed since
     /// it was listed: a daemon may keep the latest files only.
     ///
     /// # Errors
     /// [`Error::Read`].
     pub fn open(&self) -> Result<Option<(WindowedFile, bool)>, Error> {
-        let sealed = sealed_name(&self.path, PART);
+        let sealed = self.sealed_path();
         let mut opened = WindowedFile::open(&self.path).map(|input| (input, self.is_open));
         if let (true, Some(sealed)) = (opened.as_ref().is_err_and(Error::is_not_found), sealed) {
             opened = WindowedFile::open(&sealed).map(|input| (input, false));

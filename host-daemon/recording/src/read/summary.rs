@@ -13,9 +13,9 @@ use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head};
 use crate::read::window::WindowedFile;
 
 /// Bytes of a footer, and of the magic behind it.
-pub const FOOTER_LEN: u64 = HEAD_LEN as u64 + 20;
+pub(crate) const FOOTER_LEN: u64 = HEAD_LEN as u64 + 20;
 /// Bytes of the magic at both ends.
-pub const MAGIC_LEN: u64 = mcap::MAGIC.len() as u64;
+pub(crate) const MAGIC_LEN: u64 = mcap::MAGIC.len() as u64;
 /// Bytes that are checked at once.
 const STEP_LEN: usize = 1 << 20;
 
@@ -211,7 +211,7 @@ impl ChunkLocation {
 ///
 /// # Errors
 /// [`Error::Read`].
-pub fn record_at(
+pub(crate) fn record_at(
     input: &mut WindowedFile,
     offset: u64,
     end: u64,
@@ -232,7 +232,7 @@ pub fn record_at(
 ///
 /// # Errors
 /// [`Error::Read`].
-pub fn crc(input: &mut WindowedFile, from: u64, to: u64) -> Result<u32, Error> {
+pub(crate) fn crc(input: &mut WindowedFile, from: u64, to: u64) -> Result<u32, Error> {
     let mut hasher = crc32fast::Hasher::new();
     let mut at = from;
     while at < to {

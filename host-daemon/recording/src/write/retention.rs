@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
-
 use crate::format::filename::{self, Suffix};
+use crate::write::report::{LogReport, Reporter};
 use crate::write::stats::Stats;
 use crate::write::storage::Folder;
 
@@ -74,7 +73,13 @@ impl Deleter {
 
     /// Deletes the oldest sealed files, and originals of repaired ones, while all of them, and the open one, take more
     /// than they may. Nothing waits for a file that cannot be deleted: what is received is still to be synced.
-    pub(super) fn apply(&mut self, folder: &dyn Folder, stats: &Stats, open_len: u64) {
+    pub(super) fn apply(
+        &mut self,
+        folder: &dyn Folder,
+        stats: &Stats,
+        reporter: &Reporter,
+        open_len: u64,
+    ) {
         let Some(max_bytes) = self.retention.max_bytes() else {
             return;
         };
@@ -103,7 +108,11 @@ impl Deleter {
             }
             match folder.remove(&name) {
                 Ok(()) => {
-                    info!(file = %name, bytes = len, "recording: deleted, to keep to --record-max-bytes");
+                    reporter.report(&LogReport::Deleted {
+                        file: &name,
+                        len,
+                        max_bytes,
+                    });
                     stats.deleted(1, len);
                 }
                 // Somebody else has removed it.
@@ -119,9 +128,7 @@ impl Deleter {
         if let Some(error) = &refused {
             stats.write_error(error);
             if self.complained.is_none() {
-                warn!(
-                    "recording: cannot delete what is over --record-max-bytes: {error}; the recording goes on, tried again every second"
-                );
+                reporter.report(&LogReport::DeletionFailed { max_bytes, error });
             }
         }
         self.complained = refused.map(|_| Instant::now());

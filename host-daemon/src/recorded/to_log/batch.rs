@@ -9,8 +9,8 @@ use crate::engine::event::{Event, Position};
 use crate::recorded::budget::Evidence;
 use crate::recorded::note::Note;
 use crate::recorded::to_log::{Conn, EventWriter, append_block, device_channel, nanoseconds};
-use blocksd_recording::error::LogError;
-use blocksd_recording::format::record::Kind;
+use blocksd_recording::LogError;
+use blocksd_recording::topic::Kind;
 
 impl EventWriter {
     pub(super) fn batch(
