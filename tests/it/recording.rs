@@ -284,7 +284,7 @@ fn a_full_disk_holds_the_devices_back_until_there_is_room() {
     std::thread::sleep(Duration::from_millis(300));
     sender.stop();
     disk.make_room();
-    server.process.wait_for_error("recording goes on");
+    server.process.wait_for_error("recording continues");
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let read = read_back(disk.path());

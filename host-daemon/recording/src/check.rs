@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::read::window::WindowedFile;
 
 /// Verifies, recovers and repairs recordings whose messages may stand for [ranges](SequenceRanges) of sequence numbers.
-/// The functions [`verify`], [`recover`] and [`repair_dir`] do the same for recordings without such messages.
+/// The functions [`verify()`], [`recover()`] and [`repair_dir`] do the same for recordings without such messages.
 ///
 /// ```
 /// use blocksd_recording::{Checker, SequenceRange, SequenceRanges};

@@ -3,7 +3,7 @@
 pub mod catalog;
 pub(crate) mod loss;
 pub(crate) mod messages;
-pub(crate) mod origin;
+pub(crate) mod ownership;
 pub(crate) mod scan;
 pub(crate) mod summary;
 pub(crate) mod window;

@@ -127,6 +127,33 @@ fn a_repair_that_knows_the_ranges_misses_nothing() {
 }
 
 #[test]
+fn a_range_whose_channel_is_lost_may_belong_to_any_topic() {
+    let folder = TempDir::new().unwrap();
+    let messages = [Some(0), None, Some(4), None, Some(8)];
+    write(folder.path(), &messages);
+    let part = tear(&file(folder.path()));
+    let mut bytes = fs::read(&part).unwrap();
+    // The second chunk defines the channel of ranges.
+    let payloads: Vec<_> = bytes.windows(8).enumerate().collect();
+    let topic = payloads.iter().find(|(_, it)| it == b"/skipped");
+    let (at, _) = *topic.expect("the topic of ranges");
+    bytes[at] ^= 1;
+    fs::write(&part, bytes).unwrap();
+    for (name, checker, missing) in [
+        ("known.mcap", Checker::new(&Skipped), 0),
+        ("unknown.mcap", Checker::default(), 3),
+    ] {
+        let to = folder.path().join(name);
+        let recovered = checker.recover(&part, &to).unwrap();
+        assert_eq!((recovered.lost_chunks, recovered.unknown), (1, 1));
+        assert_eq!(recovered.missing, missing, "{recovered:?}");
+        assert_eq!(findings(Some(Checker::new(&Skipped)), &to), [], "{name}");
+    }
+    let known = folder.path().join("known.mcap");
+    assert_eq!(findings(None, &known), [gap(5, 8)]);
+}
+
+#[test]
 fn a_deletion_is_reported_with_its_figures() {
     let folder = TempDir::new().unwrap();
     let reports = Arc::<Mutex<Vec<(String, u64, u64)>>>::default();

@@ -1,14 +1,16 @@
 //! Logs the reports of a recording in the words of the daemon: [`log`].
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use blocksd_recording::LogReport;
 
 /// Logs a report. Names the option of a limit, and the effect on devices.
 pub fn log(report: &LogReport<'_>) {
     match report {
-        LogReport::Refused { .. } => {
-            error!("recording: {report}; devices are held back until it succeeds");
+        LogReport::Refused { step, error } => {
+            tracing::error!(
+                "recording: cannot {step}: {error}; devices are held back until it succeeds"
+            );
         }
         LogReport::Deleted {
             file,

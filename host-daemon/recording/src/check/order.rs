@@ -12,7 +12,7 @@ use mcap::records::{Record, op};
 use crate::check::sequences::{SequenceRanges, Sequences};
 use crate::check::survey::Definitions;
 use crate::format::chunk::Chunk;
-use crate::format::record::{GAP, Kind};
+use crate::format::record::{GAP, Kind, UNKNOWN_TOPIC};
 
 /// The chunks of a file so far.
 #[derive(Debug)]
@@ -100,9 +100,9 @@ impl<'a> Order<'a> {
                     let want = next.filter(|next| *next != sequence);
                     jumps.extend(want.map(|want| sequence.wrapping_sub(want).cast_signed()));
                 }
-                let want = self
-                    .sequences
-                    .take(topic.unwrap_or_default(), sequence, data, true);
+                let want =
+                    self.sequences
+                        .take(topic.unwrap_or(UNKNOWN_TOPIC), sequence, data, true);
                 jumps.extend(want.map(|want| sequence.wrapping_sub(want).cast_signed()));
             } else if raw.opcode == GAP {
                 self.sequences.gap();

@@ -76,7 +76,7 @@ pub struct Channel {
 
 impl Log {
     /// Opens a log in a folder, which is made if it is not there, and locks it. Files that a crash has left torn stay
-    /// as they are: [`repair_dir`](crate::check::repair::repair_dir) seals them.
+    /// as they are: [`repair_dir`](crate::repair_dir) seals them.
     ///
     /// # Errors
     /// [`Error::Folder`]; [`Error::Locked`] if another process writes there.

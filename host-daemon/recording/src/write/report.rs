@@ -77,7 +77,7 @@ impl LogReport<'_> {
             Self::DeletionFailed { .. } => warn!("recording: {self}"),
             Self::Deleted { file, len, .. } => info!(file, bytes = len, "recording: {self}"),
             Self::Resumed { after } => {
-                info!(held_up_s = after.as_secs_f32(), "recording: {self}");
+                info!(held_up_s = after.as_secs_f32(), "recording continues");
             }
         }
     }
@@ -87,7 +87,7 @@ impl fmt::Display for LogReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused { step, error } => write!(f, "cannot {step}: {error}; retrying"),
-            Self::Resumed { .. } => f.write_str("continues"),
+            Self::Resumed { .. } => f.write_str("the disk takes data again"),
             Self::SyncFailed { error, .. } => write!(
                 f,
                 "cannot sync: {error}; these messages may be lost, the next go to a new file"

@@ -1,4 +1,4 @@
-//! Decides which chunks of a file are its own, and which are payload that looks like a chunk: [`Origin::admits`].
+//! Decides which chunks of a file are its own, and which are payload that looks like a chunk: [`Ownership::admits`].
 //!
 //! A device may send any bytes, whole recordings included, so no number of chunks is evidence. Evidence is only what a
 //! device cannot write: the name of the file, and its first [`ROOT_LEN`] bytes, which end before the first payload.
@@ -30,7 +30,7 @@ const TEXT_END: usize = 72;
 
 /// What is known of the nonce of one file.
 #[derive(Debug, Default)]
-pub(crate) struct Origin {
+pub(crate) struct Ownership {
     named: Option<FileNonce>,
     /// The first [`ROOT_LEN`] bytes.
     beginning: Vec<u8>,
@@ -42,7 +42,7 @@ pub(crate) struct Origin {
     settled: Option<Option<FileNonce>>,
 }
 
-impl Origin {
+impl Ownership {
     /// Reads the evidence of a file: its name and its beginning.
     ///
     /// # Errors
@@ -164,22 +164,22 @@ fn first_nonce(content: &[u8], len: usize) -> Option<FileNonce> {
 mod tests {
     use super::*;
 
-    fn origin(name: Option<FileNonce>, beginning: &[u8]) -> Origin {
-        Origin {
+    fn ownership(name: Option<FileNonce>, beginning: &[u8]) -> Ownership {
+        Ownership {
             named: name,
             beginning: beginning.to_vec(),
-            ..Origin::default()
+            ..Ownership::default()
         }
     }
 
     #[test]
     fn the_name_goes_before_everything() {
         let (own, other) = (FileNonce::new(), FileNonce::new());
-        let mut origin = origin(Some(own), other.to_string().as_bytes());
-        assert!(origin.admits(Some(own), 1000) && !origin.admits(Some(other), 1000));
-        assert!(!origin.admits(Some(other), 0) && !origin.admits(None, 0));
-        origin.settle(Some(own));
-        assert_eq!(origin.nonce(), Some(own));
+        let mut ownership = ownership(Some(own), other.to_string().as_bytes());
+        assert!(ownership.admits(Some(own), 1000) && !ownership.admits(Some(other), 1000));
+        assert!(!ownership.admits(Some(other), 0) && !ownership.admits(None, 0));
+        ownership.settle(Some(own));
+        assert_eq!(ownership.nonce(), Some(own));
     }
 
     #[test]
@@ -188,10 +188,10 @@ mod tests {
         let mut header = nonce::library(Some(own)).into_bytes();
         let len = header.len();
         header[len - 3..].fill(b'-');
-        assert!(origin(None, &header).admits(Some(own), 1000));
-        assert!(!origin(None, &header).admits(Some(other), 1000));
+        assert!(ownership(None, &header).admits(Some(own), 1000));
+        assert!(!ownership(None, &header).admits(Some(other), 1000));
         header[len - 4..].fill(b'-');
-        assert!(!origin(None, &header).admits(Some(own), 1000));
+        assert!(!ownership(None, &header).admits(Some(own), 1000));
     }
 
     #[test]
@@ -201,9 +201,9 @@ mod tests {
             library: library.to_owned(),
         };
         let admits_none = |library: &str| {
-            let mut origin = Origin::default();
-            origin.header(&header(library));
-            origin.admits(None, 1000)
+            let mut ownership = Ownership::default();
+            ownership.header(&header(library));
+            ownership.admits(None, 1000)
         };
         assert!(admits_none("blocksd 0.1.0") && admits_none("python mcap 1.2.3"));
         assert!(!admits_none("blocksd 0.1.0+0123456789abcdef"));
