@@ -1,4 +1,4 @@
-//! What is whole in a torn recording, as a sealed one: [`Recovered`].
+//! Copies the whole chunks of a torn recording to a sealed one: [`Recovered`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -22,14 +22,14 @@ use crate::read::loss::{LossCause, LostRange};
 use crate::read::scan::{Found, Scan};
 use crate::read::window::WindowedFile;
 
-/// Stretches of lost bytes that are told one by one.
+/// Ranges of lost bytes that are listed one by one.
 pub const LOST_MAX: usize = 100;
 /// Nonces that are reported as possible nonces of the file.
 const HINTS_MAX: usize = 10;
 /// Bytes of records that stand in no chunk, of which one chunk is made.
 const LOOSE_LEN: usize = 1 << 20;
 
-/// What was kept of a file, and what was lost.
+/// The content that was kept of a file, and the losses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// The file is sealed and sound as it is. Nothing was written.

@@ -17,7 +17,7 @@ use crate::read::window::WindowedFile;
 /// Bytes of two files that are compared at once.
 const COMPARE_LEN: usize = 1 << 20;
 
-/// What was done with a torn file.
+/// The repair of one torn file.
 #[derive(Clone, Debug)]
 pub struct Repaired {
     /// The torn file. It no longer has this name.
@@ -26,7 +26,7 @@ pub struct Repaired {
     pub to: Option<PathBuf>,
     /// Where the original is, if more is lost than a record that was not finished.
     pub original: Option<PathBuf>,
-    /// What is in it, and what was lost.
+    /// Its content, and its losses.
     pub recovered: Recovered,
 }
 
@@ -35,7 +35,7 @@ pub struct Repaired {
 pub struct Unrepaired {
     /// The torn file.
     pub path: PathBuf,
-    /// Why.
+    /// The cause.
     pub error: Error,
 }
 

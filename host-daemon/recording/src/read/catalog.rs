@@ -1,4 +1,4 @@
-//! The files of recordings: which there are, in which order, and in which state.
+//! The files of recordings, their order and state: [`list`] and [`RecordingFile`].
 
 use std::fmt;
 use std::fs;
@@ -13,13 +13,13 @@ use crate::read::window::WindowedFile;
 /// A file of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Whether a daemon is writing it.
     pub is_open: bool,
 }
 
-/// In which state a file is.
+/// The state of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileState {
     /// It has its end.
@@ -30,7 +30,7 @@ pub enum FileState {
     Torn,
 }
 
-/// The recordings that are meant by files and directories, those of a directory in their order.
+/// Files, and the recordings in directories in their order.
 ///
 /// # Errors
 /// [`Error::Read`] for what is not there.

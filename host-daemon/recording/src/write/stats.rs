@@ -1,17 +1,17 @@
-//! What the recording counts: atomics that its thread adds to, and that the metrics read when they are asked for.
+//! Counters of a log: [`Stats`]. The log adds to them; any thread may read them at any time.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Upper bounds of the buckets that syncs are counted in, in ms. What takes longer is in a last one without bound.
+/// Upper bounds of the buckets for the duration of syncs, in ms. The last bucket, for longer ones, has none.
 pub const SYNC_BOUNDS_MS: [u64; 13] = [
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000,
 ];
 
-/// What a recording has done since the daemon started. Written by the recording, read by anybody at any time; what is
-/// read at once was not all counted at the same moment.
+/// Counts what a log has done. The log adds to it, and any thread may read it. The figures of one
+/// [`read`](Self::read) need not be of the same moment.
 #[derive(Debug, Default)]
 pub struct Stats {
     written: Amount,

@@ -17,7 +17,7 @@ impl Verifier<'_> {
             return Ok(());
         };
         let mut groups: Vec<(u8, u64, u64)> = Vec::new();
-        let mut told = Vec::new();
+        let mut stated = Vec::new();
         let mut at = start;
         while let Some(raw) = record_at(&mut self.index, at, end)? {
             let len = (HEAD_LEN + raw.body.len()) as u64;
@@ -27,11 +27,11 @@ impl Verifier<'_> {
             }
             if let Some(Record::SummaryOffset(offset)) = raw.parse() {
                 let group = (offset.group_opcode, offset.group_start, offset.group_length);
-                told.push((at, group));
+                stated.push((at, group));
             }
             at += len;
         }
-        for (at, group) in told {
+        for (at, group) in stated {
             let (_, _, len) = group;
             // Others tell of groups that are empty, too.
             if len != 0 && !groups.contains(&group) {
@@ -51,12 +51,12 @@ impl Verifier<'_> {
         if indexed < all && (self.ours || indexed != 0) {
             self.report(seen.offset, FindingKind::MessageIndex);
         }
-        // One that was lost is told already.
-        while let Some((at, told)) = self.next_index()? {
-            if told == seen.index {
+        // A chunk that was lost is reported already.
+        while let Some((at, stated)) = self.next_index()? {
+            if stated == seen.index {
                 return Ok(());
             }
-            if seen.index.chunk_start_offset <= told.chunk_start_offset {
+            if seen.index.chunk_start_offset <= stated.chunk_start_offset {
                 self.report(
                     at,
                     FindingKind::ChunkIndex {
@@ -115,10 +115,10 @@ impl Verifier<'_> {
         }
         let schemas = std::mem::take(&mut self.schemas);
         for id in schemas.keys().chain(summary.schemas.keys()) {
-            let told = summary.schemas.get(id);
-            let told = told.map(|(it, data)| (&it.name, &it.encoding, data));
+            let stated = summary.schemas.get(id);
+            let stated = stated.map(|(it, data)| (&it.name, &it.encoding, data));
             let held = schemas.get(id).map(|(a, b, data)| (a, b, data));
-            if told != held {
+            if stated != held {
                 self.report(at, FindingKind::Schema { id: *id });
             }
         }
@@ -128,7 +128,7 @@ impl Verifier<'_> {
 
     pub(super) fn statistics(&mut self, summary: &Summary) {
         let at = summary.start;
-        let Some(told) = &summary.statistics else {
+        let Some(stated) = &summary.statistics else {
             if self.ours {
                 self.report(at, FindingKind::NoStatistics);
             }
@@ -137,42 +137,42 @@ impl Verifier<'_> {
         let (start, end) = self.bounds.unwrap_or((0, 0));
         let [attachments, metadata] = self.others.map(u64::from);
         let pairs = [
-            ("messages", told.message_count, self.verified.messages),
+            ("messages", stated.message_count, self.verified.messages),
             (
                 "schemas",
-                told.schema_count.into(),
+                stated.schema_count.into(),
                 self.schemas.len() as u64,
             ),
             (
                 "channels",
-                told.channel_count.into(),
+                stated.channel_count.into(),
                 self.channels.len() as u64,
             ),
-            ("attachments", told.attachment_count.into(), attachments),
-            ("metadata", told.metadata_count.into(), metadata),
-            ("chunks", told.chunk_count.into(), self.verified.chunks),
-            ("first time", told.message_start_time, start),
-            ("last time", told.message_end_time, end),
+            ("attachments", stated.attachment_count.into(), attachments),
+            ("metadata", stated.metadata_count.into(), metadata),
+            ("chunks", stated.chunk_count.into(), self.verified.chunks),
+            ("first time", stated.message_start_time, start),
+            ("last time", stated.message_end_time, end),
         ];
-        for (of, told, found) in pairs {
-            if told != found {
-                self.report(at, FindingKind::Statistics { of, told, found });
+        for (of, stated, found) in pairs {
+            if stated != found {
+                self.report(at, FindingKind::Statistics { of, stated, found });
             }
         }
         let counts = std::mem::take(&mut self.counts);
-        let told = &told.channel_message_counts;
+        let stated = &stated.channel_message_counts;
         for id in counts
             .keys()
-            .chain(told.keys().filter(|id| !counts.contains_key(id)))
+            .chain(stated.keys().filter(|id| !counts.contains_key(id)))
         {
             let count = |of: &BTreeMap<u16, u64>| of.get(id).copied().unwrap_or_default();
-            let (told, found) = (count(told), count(&counts));
-            if told != found {
+            let (stated, found) = (count(stated), count(&counts));
+            if stated != found {
                 self.report(
                     at,
                     FindingKind::Count {
                         id: *id,
-                        told,
+                        stated,
                         found,
                     },
                 );
