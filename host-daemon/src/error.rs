@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use blocksd_recording::error::Error as RecordingError;
+use blocksd_recording::Error as RecordingError;
 use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
 
 pub use self::code::Code;
@@ -267,7 +267,7 @@ impl From<ConfigError> for CommandError {
 impl From<RecordingError> for CommandError {
     fn from(error: RecordingError) -> Self {
         match error {
-            RecordingError::UnsoundRepair { path } => Self::UnsoundRepair { path },
+            RecordingError::UnsoundRepair { path, .. } => Self::UnsoundRepair { path },
             RecordingError::Locked { path } => Self::Locked { path },
             error => Self::Recording(error),
         }

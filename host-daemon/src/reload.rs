@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use blocksd_engine::{EngineHandle, ListenerSpec, Settings};
-use blocksd_recording::write::retention::Retention;
+use blocksd_recording::Retention;
 use clap::Parser as _;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};

@@ -9,9 +9,9 @@ use std::time::Duration;
 use blocksd_engine::listen::resolve::resolve;
 use blocksd_engine::sink::Delivery;
 use blocksd_engine::{Engine, EngineCollector, Error, Listening};
-use blocksd_recording::lock::Lock;
-use blocksd_recording::write::retention::Retention;
-use blocksd_recording::write::stats::Stats;
+use blocksd_recording::Lock;
+use blocksd_recording::Retention;
+use blocksd_recording::Stats;
 use prometheus_client::collector::Collector;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,7 @@ use crate::http::health::{Health, Phase};
 use crate::http::metrics;
 use crate::http::server::HttpServer;
 use crate::output::{Format, Hex, Json, Text};
+use crate::recorded::counters::SuppressedCounters;
 use crate::reload::{Live, Reloader};
 use crate::service::log::{self, LogCollector, print_status};
 use crate::service::{rlimit, signals, systemd};
@@ -119,13 +120,17 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         .build();
     let folder = config.record.clone();
     let stats = folder.is_some().then(Arc::<Stats>::default);
+    let suppressed = Arc::<SuppressedCounters>::default();
     let recorded = stats.clone();
     let refusal = move || recorded.as_ref()?.refusal();
     let health = Arc::new(Health::new(stop.clone(), refusal));
     if let Some(address) = &config.metrics {
         let registry = metrics::registry([
             Box::new(EngineCollector::new(engine.handle().clone(), SINKS)) as Box<dyn Collector>,
-            Box::new(RecordingCollector::new(stats.clone())),
+            Box::new(RecordingCollector::new(
+                stats.clone(),
+                Arc::clone(&suppressed),
+            )),
             Box::new(LogCollector),
         ]);
         let server = bind_metrics(address).await?;
@@ -136,7 +141,8 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     if let (Some(folder), Some(stats)) = (folder, stats) {
         health.enter(Phase::Repairing);
         let kept = Retention::new(config.record_max_bytes);
-        let recording = open_recording(folder, config, Arc::clone(&kept), stats).await?;
+        let counters = (stats, suppressed);
+        let recording = open_recording(folder, config, Arc::clone(&kept), counters).await?;
         engine.add_sink(Box::new(recording), Delivery::BACKPRESSURE);
         retention = Some(kept);
         health.enter(Phase::Starting);
@@ -166,14 +172,15 @@ async fn open_recording(
     folder: PathBuf,
     config: &Arc<Config>,
     retention: Arc<Retention>,
-    stats: Arc<Stats>,
+    (stats, suppressed): (Arc<Stats>, Arc<SuppressedCounters>),
 ) -> Result<Recording, CommandError> {
     let config = Arc::clone(config);
     aside(move || {
         let lock = Lock::take(&folder)?;
         recording::repair(&lock, &stats);
         let options = config.log_options();
-        Ok(Recording::open(lock, options, retention, stats)?)
+        let opened = Recording::open(lock, options, retention, stats, suppressed);
+        Ok(opened?)
     })
     .await
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use blocksd_recording::format::filename;
+use blocksd_recording::internals::filename;
 use blocksd_tests::disk::Chance;
 use blocksd_tests::process::{DEADLINE, Server};
 use blocksd_tests::recorded::{Sender, prefixes, read_back};

@@ -2,20 +2,16 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use blocksd::recorded::to_log::EventWriter;
 use blocksd_engine::event::{Event, EventKind, Peer};
-use blocksd_recording::error::LogError;
-use blocksd_recording::format::filename;
-use blocksd_recording::write::log::{Log, LogOptions};
-use blocksd_recording::write::retention::Retention;
-use blocksd_recording::write::retry::LogContext;
-use blocksd_recording::write::segment::Compression;
-use blocksd_recording::write::stats::Stats;
-use blocksd_recording::write::storage::{Directory, File, Folder};
+use blocksd_recording::internals::filename;
+use blocksd_recording::internals::storage::{Directory, File, Folder};
+use blocksd_recording::{Compression, Log, LogContext, LogError, LogOptions, Retention, Stats};
 use blocksd_tests::disk::{Fault, Simulated};
 use blocksd_tests::process::{DEADLINE, Process, Server, run};
 use blocksd_tests::recorded::{event, read_back, source};
@@ -81,13 +77,16 @@ impl File for StubbornFile {
 
 /// Nothing that fails is tried twice: a test that would hang fails.
 fn impatient(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<LogContext> {
-    Arc::new(LogContext {
-        path: std::path::PathBuf::new(),
-        folder: Arc::new(folder),
-        stats: Arc::default(),
-        abandon: AtomicBool::new(true),
-        retention: Retention::new(max_bytes),
-    })
+    {
+        let context = LogContext::new(
+            Path::new(""),
+            Arc::new(folder),
+            Arc::default(),
+            Retention::new(max_bytes),
+        );
+        context.give_up();
+        Arc::new(context)
+    }
 }
 
 #[test]

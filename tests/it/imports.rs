@@ -63,19 +63,15 @@ const RULES: &[(&str, &[&str])] = &[
             "recording::read",
             "recording::write",
             "recording::check",
-            "path",
         ],
     ),
     // The lock and the error.
     ("recording", &["recording::format"]),
     ("recording::format", &["recording"]),
     ("recording::write", &["recording", "recording::format"]),
-    (
-        "recording::read",
-        &["recording", "recording::format", "path"],
-    ),
-    // Depends on nothing.
-    ("path", &[]),
+    ("recording::read", &["recording", "recording::format"]),
+    // Re-exports one function.
+    ("path", &["recording"]),
     (
         "recording::check",
         &["recording", "recording::format", "recording::read"],

@@ -4,10 +4,8 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use blocksd_recording::check::recover::recover;
-use blocksd_recording::check::verify::verify;
-use blocksd_recording::read::window::WindowedFile;
-use blocksd_recording::write::segment::Compression;
+use blocksd::recorded::ranges::CHECKER;
+use blocksd_recording::{Compression, WindowedFile};
 use mcap::MessageStream;
 
 /// The opcode of a chunk.
@@ -21,10 +19,11 @@ fn record(folder: &Path, device: &str, blocks: &[&[u8]]) -> PathBuf {
 
 fn wrong(path: &Path) -> Vec<String> {
     let mut wrong = Vec::new();
-    verify(WindowedFile::open(path).unwrap(), false, &mut |it| {
-        wrong.push(it.to_string());
-    })
-    .unwrap();
+    CHECKER
+        .verify(WindowedFile::open(path).unwrap(), false, &mut |it| {
+            wrong.push(it.to_string());
+        })
+        .unwrap();
     wrong
 }
 
@@ -86,7 +85,7 @@ fn a_payload_that_is_a_chunk_is_not_taken_for_one_when_the_head_of_its_own_is_lo
         }
         fs::write(&torn, &bytes).unwrap();
         let saved = folder.path().join(format!("saved-{header_is_lost}"));
-        let recovered = recover(&torn, &saved).unwrap();
+        let recovered = CHECKER.recover(&torn, &saved).unwrap();
         assert!(recovered.lost_bytes > inner.len() as u64, "{recovered:?}");
         let saved = fs::read(saved).unwrap();
         let messages = MessageStream::new(&saved).unwrap().map(Result::unwrap);

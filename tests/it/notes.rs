@@ -16,10 +16,8 @@ use blocksd_engine::event::{
 };
 use blocksd_engine::pool::Span;
 use blocksd_engine::reason::{CloseReason, FaultKind};
-use blocksd_recording::read::loss::LostRange;
-use blocksd_recording::read::messages::{Message, Reader, Visitor, Wanted};
-use blocksd_recording::write::log::Log;
-use blocksd_recording::write::storage::Directory;
+use blocksd_recording::internals::storage::Directory;
+use blocksd_recording::{Log, LostRange, Message, Reader, Visitor, Wanted};
 use blocksd_tests::recorded::sealed;
 use framing_core::{AnyFraming, Blocks, Fault, Part};
 use mcap::MessageStream;

@@ -5,9 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use blocksd_recording::check::recover::check;
-use blocksd_recording::check::repair::repair_dir;
-use blocksd_recording::write::segment::Compression;
+use blocksd::recorded::ranges::CHECKER;
+use blocksd_recording::Compression;
 use blocksd_tests::process::{DEADLINE, Ended, Server, run};
 use blocksd_tests::recorded::{payload, planted, record};
 use blocksd_tests::recording::{Sample, name, put};
@@ -47,7 +46,7 @@ fn a_file_that_cannot_be_repaired_by_hand_does_not_keep_the_others_from_it() {
         let to = name(folder.path(), number, "mcap");
         let want = format!("-> {}: kept 16 blocks", to.display());
         assert!(line.contains(&want), "{line}");
-        assert!(check(&to).unwrap().is_some());
+        assert!(CHECKER.check(&to).unwrap().is_some());
     }
     let why = format!("blocksd: {}: cannot ", torn[1].display());
     assert!(ended.stderr.starts_with(&why), "{ended:?}");
@@ -177,7 +176,7 @@ fn a_device_that_sends_recordings_gets_none_of_them_into_a_damaged_one() {
         fs::write(&part, &bytes).unwrap();
         Server::start(&args).stop();
         assert!(fs::read(part.with_extension("lost")).unwrap() == bytes);
-        assert!(check(&part.with_extension("")).unwrap().is_some());
+        assert!(CHECKER.check(&part.with_extension("")).unwrap().is_some());
         let read = on("read", &part.with_extension(""), &["--output", "raw"]).stdout;
         // On a busy machine the first chunk may have been written before its block came.
         let read = read.strip_prefix(&planted()[0][..]).unwrap_or(&read);
@@ -210,7 +209,7 @@ fn a_repair_that_was_cut_off_anywhere_is_done_again_with_the_same_result() {
     let folder = TempDir::new().unwrap();
     let (sealed, torn) = damaged(folder.path());
     fs::write(with(&sealed, "part"), &torn).unwrap();
-    assert_eq!(repair_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(CHECKER.repair_dir(folder.path()).unwrap().count(), 1);
     let repaired = fs::read(&sealed).unwrap();
     let done = names(folder.path());
     assert_eq!(done.len(), 2, "{done:?}");
@@ -237,7 +236,7 @@ fn a_repair_that_was_cut_off_anywhere_is_done_again_with_the_same_result() {
             fs::write(path, bytes).unwrap();
         }
         for again in 0..2 {
-            let outcomes: Vec<_> = repair_dir(folder.path()).unwrap().collect();
+            let outcomes: Vec<_> = CHECKER.repair_dir(folder.path()).unwrap().collect();
             assert!(outcomes.iter().all(Result::is_ok), "{number}: {outcomes:?}");
             assert_eq!(names(folder.path()), done, "state {number}, {again}");
             assert!(fs::read(&path).unwrap() == repaired, "state {number}");

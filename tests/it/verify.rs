@@ -3,15 +3,17 @@
 use std::fs;
 use std::path::Path;
 
-use blocksd_recording::check::verify::{Verified, verify};
-use blocksd_recording::read::window::WindowedFile;
+use blocksd::recorded::ranges::CHECKER;
+use blocksd_recording::{Verified, WindowedFile};
 use blocksd_tests::recording::{BEGIN, File, Sample, put};
 use mcap::Compression;
 
 fn check(path: &Path) -> (Verified, Vec<String>) {
     let mut wrong = Vec::new();
     let input = WindowedFile::open(path).unwrap();
-    let verified = verify(input, false, &mut |it| wrong.push(it.to_string())).unwrap();
+    let verified = CHECKER
+        .verify(input, false, &mut |it| wrong.push(it.to_string()))
+        .unwrap();
     assert_eq!(verified.findings, wrong.len() as u64);
     (verified, wrong)
 }

@@ -13,12 +13,9 @@ use blocksd::recorded::to_log::EventWriter;
 use blocksd_engine::batch::{Batch, ClosePolicy, WholeBlocks};
 use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, StreamPosition};
 use blocksd_engine::pool::Buffer;
-use blocksd_recording::format::filename;
-use blocksd_recording::write::log::{Log, LogOptions};
-use blocksd_recording::write::retention::Retention;
-use blocksd_recording::write::retry::LogContext;
-use blocksd_recording::write::segment::Compression;
-use blocksd_recording::write::storage::Directory;
+use blocksd_recording::internals::filename;
+use blocksd_recording::internals::storage::Directory;
+use blocksd_recording::{Compression, Log, LogContext, LogOptions, Retention};
 use framing_core::{AnyFraming, Blocks, Framing, Limits};
 use mcap::MessageStream;
 use mcap::read::Options;
@@ -86,13 +83,12 @@ pub fn record(
     compression: Compression,
     chunks: &[Vec<Vec<u8>>],
 ) -> PathBuf {
-    let common = Arc::new(LogContext {
-        path: PathBuf::new(),
-        folder: Arc::new(Directory::open(folder).expect("a folder")),
-        stats: Arc::default(),
-        abandon: AtomicBool::new(false),
-        retention: Retention::new(None),
-    });
+    let common = Arc::new(LogContext::new(
+        Path::new(""),
+        Arc::new(Directory::open(folder).expect("a folder")),
+        Arc::default(),
+        Retention::new(None),
+    ));
     let settings = LogOptions {
         compression,
         rotate_bytes: 1 << 30,

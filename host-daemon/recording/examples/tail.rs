@@ -3,8 +3,7 @@
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
-use blocksd_recording::read::loss::LostRange;
-use blocksd_recording::{Message, Tail, Visitor, Wanted};
+use blocksd_recording::{LostRange, Message, Tail, Visitor, Wanted};
 
 struct Print;
 

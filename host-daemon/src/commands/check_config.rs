@@ -12,8 +12,7 @@ use blocksd_engine::listen::address::{Address, AddressError};
 use blocksd_engine::listen::claims::Claims;
 use blocksd_engine::listen::listener;
 use blocksd_engine::listen::path::made_for;
-use blocksd_recording::format::filename::LOCK;
-use blocksd_recording::lock::{Lock, is_locked};
+use blocksd_recording::Lock;
 
 /// Checks a file, with options of the command line that override it; prints what `serve` would do, or every value.
 ///
@@ -63,7 +62,7 @@ fn check(config: &Config) -> Result<String, CommandError> {
         lines.push(format!("metrics on {address}"));
     }
     if let Some(folder) = &config.record {
-        let in_use = if is_locked(folder) {
+        let in_use = if Lock::is_taken(folder) {
             " (a daemon is recording to it now)"
         } else {
             ""
@@ -108,7 +107,7 @@ pub fn plan(config: &Config) -> Result<Vec<ListenerSpec>, CommandError> {
     if let Some(folder) = &config.record {
         let text = format!("--record {}", folder.display());
         let claimed = claims
-            .folder(folder, LOCK, &text)
+            .folder(folder, Lock::FILE_NAME, &text)
             .map_err(CommandError::from);
         findings.check(config.origin("record"), "record", claimed);
     }

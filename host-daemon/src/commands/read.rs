@@ -17,9 +17,8 @@ use crate::recorded::from_log::{EventReader, EventVisitor};
 use crate::service::log::print_status;
 use blocksd_engine::counters::Counters;
 use blocksd_engine::event::Event;
-use blocksd_recording::format::record::Kind;
-use blocksd_recording::read::loss::LostRange;
-use blocksd_recording::read::messages::{Message, Reader, Tail, Visitor, Wanted};
+use blocksd_recording::topic::Kind;
+use blocksd_recording::{LostRange, Message, Reader, Tail, Visitor, Wanted};
 
 /// Prints what was recorded.
 ///

@@ -20,9 +20,8 @@ use crate::commands::send::connect;
 use crate::error::CommandError;
 use crate::payload::members;
 use crate::service::log::print_status;
-use blocksd_recording::format::record::Kind;
-use blocksd_recording::read::loss::LostRange;
-use blocksd_recording::read::messages::{Message, Reader, Visitor, Wanted};
+use blocksd_recording::topic::Kind;
+use blocksd_recording::{LostRange, Message, Reader, Visitor, Wanted};
 
 /// Messages that wait for a connection at most. Beyond that, all wait for the slowest.
 const QUEUE_LEN: usize = 64;

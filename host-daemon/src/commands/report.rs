@@ -8,22 +8,16 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::error::CommandError;
-use crate::path::parent;
+use crate::recorded::ranges::CHECKER;
 use crate::service::log::print_status;
-use blocksd_recording::check::recover::{Recovered, recover};
-use blocksd_recording::check::repair::{Repaired, Unrepaired, repair_dir, sync};
-use blocksd_recording::check::verify::verify;
-use blocksd_recording::error::Error;
-use blocksd_recording::format::filename::{PART, sealed_name};
-use blocksd_recording::format::record::{Kind, Raw, device};
-use blocksd_recording::lock::lock;
-use blocksd_recording::read::catalog::{FileState, RecordingFile, list, list_directory};
-use blocksd_recording::read::scan::{Found, Scan};
-use blocksd_recording::read::summary::Summary;
+use blocksd_recording::catalog::{FileState, RecordingFile, list, list_directory};
+use blocksd_recording::scan::{Found, Raw, Scan, Summary};
+use blocksd_recording::topic::{Kind, device};
+use blocksd_recording::{Error, Lock, Recovered, Repaired, Unrepaired, parent, sync_directory};
 use mcap::records::Record;
 
-/// Findings of one file that are reported one by one.
-const WRONG_MAX: u64 = 1000;
+/// Findings of a file that are reported one by one.
+const FINDINGS_MAX: u64 = 1000;
 /// Bytes of a message's record besides its payload.
 const MESSAGE_LEN: u64 = 31;
 
@@ -45,7 +39,7 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Command
                 other: "a directory",
             });
         }
-        let _lock = lock(path)?;
+        let _lock = Lock::existing(path)?;
         return recover_directory(&mut out, path);
     }
     if RecordingFile::of(path.into()).is_open {
@@ -53,7 +47,7 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Command
         return Err(CommandError::Locked { path });
     }
     let to = output.map_or_else(|| beside(path), Path::to_path_buf);
-    let recovered = recover(path, &to)?;
+    let recovered = CHECKER.recover(path, &to)?;
     if recovered.complete {
         let line = writeln!(out, "{}: sealed and sound already", path.display());
         return line.map_err(CommandError::stdout);
@@ -61,7 +55,7 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Command
     let to = recovered.written.then_some(to);
     if let Some(to) = &to {
         // As far as the file system can: the original stays in any case.
-        let _ = sync(parent(to));
+        let _ = sync_directory(parent(to));
     }
     print_recovered(&mut out, path, to.as_deref(), None, &recovered)?;
     to.map(|_| ())
@@ -71,7 +65,7 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Command
 fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), CommandError> {
     let (mut files, mut of) = (0, 0);
     let mut reported = Ok(());
-    for repaired in repair_dir(directory)? {
+    for repaired in CHECKER.repair_dir(directory)? {
         of += 1;
         match repaired {
             // All are repaired, whoever reads of it.
@@ -103,7 +97,9 @@ fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), Comma
 
 /// The name of what is saved of a file: sealed, or, where that is its own name, `NAME.recovered.mcap`.
 fn beside(path: &Path) -> PathBuf {
-    sealed_name(path, PART).unwrap_or_else(|| path.with_extension("recovered.mcap"))
+    let file = RecordingFile::of(path.into());
+    file.sealed_path()
+        .unwrap_or_else(|| path.with_extension("recovered.mcap"))
 }
 
 fn print_recovered(
@@ -145,9 +141,9 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
         of += 1;
         let name = listed.path.display();
         let (mut reported, mut more) = (Ok(()), 0_u64);
-        let verified = verify(input, is_open, &mut |wrong| {
-            if reported.is_ok() && more < WRONG_MAX {
-                reported = writeln!(out, "{name}: {wrong}");
+        let verified = CHECKER.verify(input, is_open, &mut |finding| {
+            if reported.is_ok() && more < FINDINGS_MAX {
+                reported = writeln!(out, "{name}: {finding}");
             }
             more += 1;
         })?;
@@ -160,7 +156,7 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
                 out,
                 "{name}: {state}: {blocks} blocks of {devices} devices, {messages} messages, {chunks} chunks"
             ),
-            WRONG_MAX.. => writeln!(out, "{name}: and {} more", more - WRONG_MAX),
+            FINDINGS_MAX.. => writeln!(out, "{name}: and {} more", more - FINDINGS_MAX),
             _ => Ok(()),
         };
         line.map_err(CommandError::stdout)?;

@@ -6,7 +6,7 @@ use crate::config::error::{ConfigError, Mistake, Origin, Reason};
 use crate::config::file;
 use crate::config::partial::{Config, ListenerConfig, OPTIONS, Partial};
 use blocksd_engine::admission::identity::Match;
-use blocksd_recording::write::retention::Retention;
+use blocksd_recording::Retention;
 
 /// Longest messages that must fit into the memory for unfinished ones.
 pub(super) const UNFINISHED_MESSAGES: u64 = 4;

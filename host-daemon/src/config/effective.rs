@@ -13,8 +13,8 @@ use blocksd_engine::connection::policy::{Policies, Policy, ReplyKind, Timeouts};
 use blocksd_engine::listen::address::Address;
 use blocksd_engine::listen::listener::Sockets;
 use blocksd_engine::permit::Bounds;
-use blocksd_recording::write::log::LogOptions;
-use blocksd_recording::write::retention::Retention;
+use blocksd_recording::LogOptions;
+use blocksd_recording::Retention;
 
 /// Memory for unfinished messages, where it is not given.
 const UNFINISHED: u64 = 64 << 20;

@@ -11,7 +11,7 @@ use crate::config::units::{self, MILLISECOND, SECOND};
 pub use crate::payload::Decoding;
 use crate::payload::DefmtError;
 use blocksd_engine::admission::identity::DeviceBy;
-pub use blocksd_recording::write::segment::Compression;
+pub use blocksd_recording::Compression;
 
 /// A word that the value of an option may be.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use blocksd_recording::error::Error as RecordingError;
+use blocksd_recording::Error as RecordingError;
 
 use crate::error::CommandError;
 

@@ -1,4 +1,5 @@
-//! Makes the messages of a recording into the events that they were.
+//! Turns the messages of a recording back into events: [`EventReader`]. The inverse is
+//! [`to_log`](crate::recorded::to_log).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,36 +9,36 @@ use framing_core::{AnyFraming, Blocks};
 use serde::Deserialize as _;
 
 use crate::payload::{Decoding, members};
-use crate::recorded::note::Note;
+use crate::recorded::note::{Note, UNRECORDED};
 use blocksd_engine::batch::Batch;
 use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Peer, StreamPosition};
 use blocksd_engine::pool::Span;
 use blocksd_engine::reason::CloseReason;
-use blocksd_recording::format::record::{Kind, UNRECORDED};
-use blocksd_recording::read::messages::{ChannelInfo, Message};
+use blocksd_recording::topic::Kind;
+use blocksd_recording::{ChannelInfo, Message};
 
 /// Bytes of blocks that are made into one batch, at most but for a single block.
 const BATCH_LEN: usize = 1 << 20;
 
-/// What comes out.
+/// Receives the events of a recording.
 pub trait EventVisitor {
     /// Why the visitor gives up.
     type Error;
 
-    /// An event.
+    /// Receives the next event.
     ///
     /// # Errors
-    /// Whatever is to end it all.
+    /// Any error ends the reading.
     fn event(&mut self, event: &Event) -> Result<(), Self::Error>;
 
-    /// An event of which nothing is known but that it was recorded.
+    /// Receives an event of an unknown kind, as JSON.
     ///
     /// # Errors
-    /// Whatever is to end it all.
+    /// Any error ends the reading.
     fn other(&mut self, json: &[u8]) -> Result<(), Self::Error>;
 }
 
-/// Makes events of messages, one after the other.
+/// Makes events from the messages of a recording, in their order.
 #[derive(Debug, Default)]
 pub struct EventReader {
     decode: Option<Decoding>,
@@ -89,7 +90,7 @@ impl EventReader {
     /// Takes the next message.
     ///
     /// # Errors
-    /// What the visitor says.
+    /// Any error of the visitor.
     pub fn message<A: EventVisitor + ?Sized>(
         &mut self,
         message: &Message<'_>,
@@ -117,10 +118,10 @@ impl EventReader {
         }
     }
 
-    /// Gives what was held back.
+    /// Hands over the events that wait for a next message.
     ///
     /// # Errors
-    /// What the visitor says.
+    /// Any error of the visitor.
     pub fn finish<A: EventVisitor + ?Sized>(&mut self, visitor: &mut A) -> Result<(), A::Error> {
         self.end_blocks(visitor)?;
         self.end_piece(visitor)

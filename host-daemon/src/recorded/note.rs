@@ -1,4 +1,4 @@
-//! Stored events as JSON: the messages of [`EVENTS_TOPIC`](blocksd_recording::format::record::EVENTS_TOPIC), and lines of
+//! Stored events as JSON: the messages of [`EVENTS_TOPIC`](blocksd_recording::topic::EVENTS_TOPIC), and lines of
 //! `--output json`. Start with [`Note`].
 //!
 //! Recordings hold this format. A change that an older reader would misread needs a new [`VERSION`]; new events and new
@@ -21,6 +21,8 @@ use blocksd_engine::reason::CloseReason;
 pub const VERSION: &str = "1";
 /// The key of the version in the metadata of the channel.
 pub const VERSION_KEY: &str = "version";
+/// The metadata of a channel with messages of connections whose open is not recorded: their numbers are not known.
+pub const UNRECORDED: (&str, &str) = ("conn", "0");
 
 /// An event besides payload.
 ///

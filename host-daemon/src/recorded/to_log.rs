@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::recorded::budget::{Account, Budget};
-use crate::recorded::note::{Note, VERSION, VERSION_KEY};
+use crate::recorded::counters::SuppressedCounters;
+use crate::recorded::note::{Note, UNRECORDED, VERSION, VERSION_KEY};
 use blocksd_engine::event::{ConnectionInfo, Event, EventKind};
-use blocksd_recording::error::LogError;
-use blocksd_recording::format::record::{DEVICE, EVENTS_TOPIC, Kind, UNRECORDED};
-use blocksd_recording::write::log::{Channel, Log};
-use blocksd_recording::write::segment::{ChannelSpec, SchemaSpec};
+use blocksd_recording::topic::{DEVICE, EVENTS_TOPIC, Kind};
+use blocksd_recording::{Channel, ChannelSpec, Log, LogError, SchemaSpec};
 
 /// The messages of [`EVENTS_TOPIC`], as a JSON schema.
 const EVENTS_SCHEMA: &str = r#"{"type":"object","properties":{"event":{"type":"string"},"conn":{"type":"integer"},"device":{"type":"string"},"time":{"type":"string","format":"date-time"}},"required":["event","time"]}"#;
@@ -26,6 +25,7 @@ pub struct EventWriter {
     devices: HashMap<Arc<str>, DeviceSequences>,
     conns: HashMap<u64, Conn>,
     budget: Budget,
+    suppressed: Arc<SuppressedCounters>,
     /// The channel of notes.
     events: Channel,
     event_sequence: u32,
@@ -88,12 +88,19 @@ impl EventWriter {
             devices: HashMap::new(),
             conns: HashMap::new(),
             budget: Budget::default(),
+            suppressed: Arc::default(),
             events: Channel::default(),
             event_sequence: 0,
             json: Vec::new(),
             given: 0,
             unwritten: 0,
         }
+    }
+
+    /// Adds the events that are recorded as counts only to these counters.
+    #[must_use]
+    pub fn counting(self, suppressed: Arc<SuppressedCounters>) -> Self {
+        Self { suppressed, ..self }
     }
 
     /// Writes an event, or the part of it before the disk failed for good.
@@ -250,7 +257,7 @@ impl EventWriter {
         self.json.clear();
         note.write(&mut self.json).map_err(|error: io::Error| {
             tracing::error!("recording: {error}");
-            LogError::GaveUp
+            LogError::Internal
         })?;
         let channel = self.log.channel(&mut self.events, events_channel)?;
         let sequence = self.event_sequence;
@@ -306,12 +313,21 @@ fn device_channel(source: &ConnectionInfo, kind: Kind, has_open: bool) -> Channe
         metadata.insert(UNRECORDED.0.to_owned(), UNRECORDED.1.to_owned());
     }
     ChannelSpec {
-        topic: format!("{DEVICE}{}/{name}", source.device),
+        topic: topic(&source.device, name),
         encoding: encoding.to_owned(),
         schema: None,
         metadata,
         is_counted: kind == Kind::Blocks,
     }
+}
+
+/// The topic of the messages of a device that were received whole.
+pub(super) fn messages_topic(device: &str) -> String {
+    topic(device, "blocks")
+}
+
+fn topic(device: &str, name: &str) -> String {
+    format!("{DEVICE}{device}/{name}")
 }
 
 /// The channel of notes.

@@ -7,7 +7,6 @@
 mod collector;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -16,26 +15,24 @@ use tracing::{error, warn};
 
 pub use self::collector::RecordingCollector;
 
+use crate::recorded::counters::SuppressedCounters;
+use crate::recorded::ranges::CHECKER;
+use crate::recorded::report;
 use crate::recorded::to_log::EventWriter;
 use blocksd_engine::error::SinkError;
 use blocksd_engine::event::{Event, EventKind};
 use blocksd_engine::sink::lossy::Next;
 use blocksd_engine::sink::{Events, Sink, Supervision, Supervisor};
-use blocksd_recording::check::repair::{self, Repaired, Unrepaired};
-use blocksd_recording::error::Error;
-use blocksd_recording::error::LogError;
-use blocksd_recording::lock::Lock;
-use blocksd_recording::write::log::{Log, LogOptions};
-use blocksd_recording::write::retention::Retention;
-use blocksd_recording::write::retry::LogContext;
-use blocksd_recording::write::stats::Stats;
+use blocksd_recording::{
+    Error, Lock, Log, LogContext, LogError, LogOptions, Repaired, Retention, Stats, Unrepaired,
+};
 
 /// How long to wait for a disk that takes nothing, once no connection is left.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 
 /// Seals what a crash has left torn. A file that cannot be repaired now stays as it is, until the next start.
 pub fn repair(lock: &Lock, stats: &Stats) {
-    let repaired = match repair::repair_dir(lock.path()) {
+    let repaired = match CHECKER.repair_dir(lock.path()) {
         Ok(repaired) => repaired,
         Err(error) => {
             error!(
@@ -112,8 +109,10 @@ impl Recording {
         options: LogOptions,
         retention: Arc<Retention>,
         stats: Arc<Stats>,
+        suppressed: Arc<SuppressedCounters>,
     ) -> Result<Self, Error> {
-        let context = Arc::new(LogContext::open(lock.path(), stats, retention)?);
+        let context = LogContext::open(lock.path(), stats, retention)?.reporting_to(report::log);
+        let context = Arc::new(context);
         let log = Log::after_others(options, Arc::clone(&context))?;
         let synced = Arc::<Notify>::default();
         {
@@ -122,7 +121,7 @@ impl Recording {
         }
         Ok(Self {
             context,
-            writer: EventWriter::new(log),
+            writer: EventWriter::new(log).counting(suppressed),
             synced,
             lock,
         })
@@ -166,7 +165,7 @@ impl Sink for Recording {
             if context.stats.read().retrying {
                 let since = *stuck.get_or_insert_with(Instant::now);
                 if GIVE_UP_AFTER < since.elapsed() {
-                    context.abandon.store(true, Ordering::Relaxed);
+                    context.give_up();
                 }
             } else {
                 stuck = None;

@@ -1,4 +1,4 @@
-//! What is whole in a torn recording, as a sealed one: [`recover`].
+//! Copies the whole chunks of a torn recording to a sealed one: [`Recovered`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -7,9 +7,10 @@ use std::path::Path;
 
 use mcap::records::{Channel, Record, op};
 
-use crate::check::finding::FindingKind;
+use crate::check::finding::{Finding, FindingKind};
 use crate::check::order::Order;
 use crate::check::rebuild::Rebuilder;
+use crate::check::sequences::SequenceRanges;
 use crate::check::survey::{Definitions, Survey};
 use crate::check::verify::{Verified, verify};
 use crate::error::Error;
@@ -21,14 +22,14 @@ use crate::read::loss::{LossCause, LostRange};
 use crate::read::scan::{Found, Scan};
 use crate::read::window::WindowedFile;
 
-/// Stretches of lost bytes that are told one by one.
+/// Ranges of lost bytes that are listed one by one.
 pub const LOST_MAX: usize = 100;
 /// Nonces that are reported as possible nonces of the file.
 const HINTS_MAX: usize = 10;
 /// Bytes of records that stand in no chunk, of which one chunk is made.
 const LOOSE_LEN: usize = 1 << 20;
 
-/// What was kept of a file, and what was lost.
+/// The content that was kept of a file, and the losses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// The file is sealed and sound as it is. Nothing was written.
@@ -69,27 +70,32 @@ pub struct Recovered {
     pub strangers: BTreeMap<FileNonce, u64>,
 }
 
-/// Writes a sealed file `to`, which must not exist, with all that is whole in `from`, and has it on the disk. Chunks
-/// are copied as they are. Nothing is written if the file is sealed and sound, or if nothing in it is whole.
-///
-/// # Errors
-/// [`Error::Read`], [`Error::Write`], [`Error::UnsoundRepair`]; then there is no file `to`.
-pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
+/// See [`Checker::recover`](crate::check::Checker::recover).
+pub(super) fn recover(
+    from: &Path,
+    to: &Path,
+    ranges: &dyn SequenceRanges,
+) -> Result<Recovered, Error> {
     let survey = Survey::of(from)?;
-    let is_complete = survey.is_whole && check(from)?.is_some();
+    let is_complete = survey.is_whole && check(from, ranges)?.is_some();
     let scan = Scan::new(WindowedFile::open(from)?, survey.summary.as_ref(), false);
     let mut scan = scan.of_ours(survey.is_ours);
-    let mut salvager = Salvager::new((!is_complete).then_some(to), survey);
+    let mut salvager = Salvager::new((!is_complete).then_some(to), survey, ranges);
     let kept = salvager.keep_all(&mut scan);
     let finished = kept.and_then(|()| salvager.finish());
     let is_ours = salvager.survey.is_ours;
     let checked = finished.and_then(|mut recovered| {
         recovered.complete = is_complete;
         recovered.damaged &= !is_complete;
-        if recovered.written && check(to)?.is_none() {
+        if recovered.written
+            && let (_, Some((findings, first))) = soundness(to, ranges)?
+        {
             if is_ours {
-                let path = from.into();
-                return Err(Error::UnsoundRepair { path });
+                return Err(Error::UnsoundRepair {
+                    path: from.into(),
+                    findings,
+                    first: first.to_string(),
+                });
             }
             // Of another program: what its records mean is not known.
             recovered.damaged = true;
@@ -103,16 +109,26 @@ pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
     checked
 }
 
-/// What is in a file that is sound, but for messages that may be missing; none if it is not.
-///
-/// # Errors
-/// [`Error::Read`].
-pub fn check(path: &Path) -> Result<Option<Verified>, Error> {
-    let mut is_sound = true;
-    let verified = verify(WindowedFile::open(path)?, false, &mut |finding| {
-        is_sound &= matches!(finding.kind, FindingKind::Sequence { .. });
-    })?;
-    Ok(is_sound.then_some(verified))
+/// See [`Checker::check`](crate::check::Checker::check).
+pub(super) fn check(path: &Path, ranges: &dyn SequenceRanges) -> Result<Option<Verified>, Error> {
+    let (verified, defects) = soundness(path, ranges)?;
+    Ok(defects.is_none().then_some(verified))
+}
+
+/// The content of a file, and its defects except missing messages: their count, and the first.
+fn soundness(
+    path: &Path,
+    ranges: &dyn SequenceRanges,
+) -> Result<(Verified, Option<(u64, Finding)>), Error> {
+    let mut defects = None;
+    let mut report = |finding: &Finding| {
+        if !matches!(finding.kind, FindingKind::Sequence { .. }) {
+            let (count, _) = defects.get_or_insert_with(|| (0, finding.clone()));
+            *count += 1;
+        }
+    };
+    let verified = verify(WindowedFile::open(path)?, false, ranges, &mut report)?;
+    Ok((verified, defects))
 }
 
 /// Counts messages, and knows which channels there are.
@@ -225,13 +241,13 @@ struct Salvager<'a> {
     created: bool,
     /// What was lost since the last chunk, if messages may be.
     gap: Option<(u64, u64)>,
-    order: Order,
+    order: Order<'a>,
     /// Records that stood in no chunk.
     loose: Vec<u8>,
 }
 
 impl<'a> Salvager<'a> {
-    fn new(to: Option<&'a Path>, survey: Survey) -> Self {
+    fn new(to: Option<&'a Path>, survey: Survey, ranges: &'a dyn SequenceRanges) -> Self {
         let mut tally = Tally::default();
         tally.recovered.strangers = survey.strangers.clone();
         Self {
@@ -241,7 +257,7 @@ impl<'a> Salvager<'a> {
             rebuilder: None,
             created: false,
             gap: None,
-            order: Order::default(),
+            order: Order::new(ranges),
             loose: Vec::new(),
         }
     }

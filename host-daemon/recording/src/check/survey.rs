@@ -15,14 +15,14 @@ use crate::read::window::WindowedFile;
 /// Channels and schemas by their number, from the chunks and the summary of a file: where the record of one is lost,
 /// or comes after its messages, it is found here.
 #[derive(Debug, Default)]
-pub struct Definitions {
+pub(super) struct Definitions {
     channels: HashMap<u16, Channel>,
     schemas: HashMap<u16, (String, String, Vec<u8>)>,
 }
 
 /// What the first pass found.
 #[derive(Debug)]
-pub struct Survey {
+pub(super) struct Survey {
     /// The summary, if the file has one that agrees with all chunks.
     pub summary: Option<Summary>,
     /// Channels and schemas.
@@ -42,7 +42,7 @@ impl Survey {
     ///
     /// # Errors
     /// [`Error::Read`].
-    pub fn of(path: &Path) -> Result<Self, Error> {
+    pub(super) fn of(path: &Path) -> Result<Self, Error> {
         let mut input = WindowedFile::open(path)?;
         let mut summary = Summary::read(&mut input)?.ok();
         let (mut pass, mut is_listed) = Pass::go(input, summary.as_ref(), summary.as_ref())?;
@@ -140,13 +140,13 @@ impl Pass {
 impl Definitions {
     /// The channel of this number.
     #[must_use]
-    pub fn channel(&self, id: u16) -> Option<&Channel> {
+    pub(super) fn channel(&self, id: u16) -> Option<&Channel> {
         self.channels.get(&id)
     }
 
     /// Name, encoding and data of the schema of this number.
     #[must_use]
-    pub fn schema(&self, id: u16) -> Option<(&str, &str, &[u8])> {
+    pub(super) fn schema(&self, id: u16) -> Option<(&str, &str, &[u8])> {
         let (name, encoding, data) = self.schemas.get(&id)?;
         Some((name, encoding, data))
     }

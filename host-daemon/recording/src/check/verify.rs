@@ -2,21 +2,23 @@
 //!
 //! Nothing is believed that is said once only: a bit that no CRC covers is compared with what must agree with it.
 
+mod summary;
+
 use std::collections::BTreeMap;
 
 use mcap::records::{Channel, ChunkIndex, Header, MessageHeader, MessageIndexEntry, Record, op};
 
 use crate::check::finding::{Finding, FindingKind};
-use crate::check::sequences::Sequences;
+use crate::check::sequences::{SequenceRanges, Sequences};
 use crate::error::Error;
 use crate::format::chunk::Chunk;
 use crate::format::nonce::{self, FileNonce, LIBRARY};
 use crate::format::record::{EVENTS_TOPIC, GAP, GAP_LEN, HEAD_LEN, Kind, Raw, device};
 use crate::read::scan::{Found, Scan};
-use crate::read::summary::{Summary, crc, record_at};
+use crate::read::summary::{Summary, crc};
 use crate::read::window::WindowedFile;
 
-/// What was found in a file.
+/// The content of a file that was verified.
 #[derive(Clone, Debug, Default)]
 pub struct Verified {
     /// Whole chunks.
@@ -27,18 +29,15 @@ pub struct Verified {
     pub blocks: u64,
     /// Devices that they are of.
     pub devices: u64,
-    /// Things that are wrong.
+    /// Findings.
     pub findings: u64,
 }
 
-/// Checks a file, and hands over each thing that is wrong. `growing` says that another process is writing it; then
-/// it need not have an end.
-///
-/// # Errors
-/// [`Error::Read`].
-pub fn verify(
+/// See [`Checker::verify`](crate::check::Checker::verify).
+pub(super) fn verify(
     input: WindowedFile,
     growing: bool,
+    ranges: &dyn SequenceRanges,
     report: &mut dyn FnMut(&Finding),
 ) -> Result<Verified, Error> {
     let mut index = WindowedFile::open(input.path())?;
@@ -59,7 +58,7 @@ pub fn verify(
         chunk: None,
         channels: BTreeMap::new(),
         schemas: BTreeMap::new(),
-        sequences: Sequences::default(),
+        sequences: Sequences::new(ranges),
         counts: BTreeMap::new(),
         others: [0; 2],
         bounds: None,
@@ -107,7 +106,7 @@ struct Verifier<'a> {
     chunk: Option<Seen>,
     channels: BTreeMap<u16, Channel>,
     schemas: BTreeMap<u16, (String, String, Vec<u8>)>,
-    sequences: Sequences,
+    sequences: Sequences<'a>,
     counts: BTreeMap<u16, u64>,
     /// Attachments, and metadata.
     others: [u32; 2],
@@ -118,36 +117,6 @@ impl Verifier<'_> {
     fn report(&mut self, offset: u64, kind: FindingKind) {
         self.verified.findings += 1;
         (self.report)(&Finding { offset, kind });
-    }
-
-    /// The records of the summary are in groups, and stand where the summary says.
-    fn groups(&mut self) -> Result<(), Error> {
-        let Some((start, end)) = self.summary.as_ref().map(|it| (it.start, it.footer)) else {
-            return Ok(());
-        };
-        let mut groups: Vec<(u8, u64, u64)> = Vec::new();
-        let mut told = Vec::new();
-        let mut at = start;
-        while let Some(raw) = record_at(&mut self.index, at, end)? {
-            let len = (HEAD_LEN + raw.body.len()) as u64;
-            match groups.last_mut() {
-                Some((opcode, _, group_len)) if *opcode == raw.opcode => *group_len += len,
-                _ => groups.push((raw.opcode, at, len)),
-            }
-            if let Some(Record::SummaryOffset(offset)) = raw.parse() {
-                let group = (offset.group_opcode, offset.group_start, offset.group_length);
-                told.push((at, group));
-            }
-            at += len;
-        }
-        for (at, group) in told {
-            let (_, _, len) = group;
-            // Others tell of groups that are empty, too.
-            if len != 0 && !groups.contains(&group) {
-                self.report(at, FindingKind::Group { opcode: group.0 });
-            }
-        }
-        Ok(())
     }
 
     fn header(&mut self, header: &Header) {
@@ -320,66 +289,6 @@ impl Verifier<'_> {
         }
     }
 
-    /// Compares a chunk, with all of its indexes, with what the summary says of it.
-    fn end_chunk(&mut self) -> Result<(), Error> {
-        let Some(seen) = self.chunk.take() else {
-            return Ok(());
-        };
-        let indexed = seen.index.message_index_offsets.len();
-        let all = seen.entries.len();
-        if indexed < all && (self.ours || indexed != 0) {
-            self.report(seen.offset, FindingKind::MessageIndex);
-        }
-        // One that was lost is told already.
-        while let Some((at, told)) = self.next_index()? {
-            if told == seen.index {
-                return Ok(());
-            }
-            if seen.index.chunk_start_offset <= told.chunk_start_offset {
-                self.report(
-                    at,
-                    FindingKind::ChunkIndex {
-                        offset: seen.offset,
-                    },
-                );
-                return Ok(());
-            }
-        }
-        let has_index = self
-            .summary
-            .as_ref()
-            .is_some_and(|it| !it.chunks.is_empty());
-        if self.summary.is_some() && (self.ours || has_index) {
-            self.report(
-                seen.offset,
-                FindingKind::ChunkIndex {
-                    offset: seen.offset,
-                },
-            );
-        }
-        Ok(())
-    }
-
-    fn next_index(&mut self) -> Result<Option<(u64, ChunkIndex)>, Error> {
-        let (Some(mut at), Some(summary)) = (self.index_at, &self.summary) else {
-            return Ok(None);
-        };
-        let end = summary.footer;
-        while let Some(raw) = record_at(&mut self.index, at, end)? {
-            let begin = at;
-            at += (HEAD_LEN + raw.body.len()) as u64;
-            if raw.opcode != op::CHUNK_INDEX {
-                continue;
-            }
-            if let Some(Record::ChunkIndex(index)) = raw.parse() {
-                self.index_at = Some(at);
-                return Ok(Some((begin, index)));
-            }
-        }
-        self.index_at = Some(end);
-        Ok(None)
-    }
-
     fn finish(mut self) -> Result<Verified, Error> {
         self.end_chunk()?;
         let named = |channel: &Channel| {
@@ -410,85 +319,6 @@ impl Verifier<'_> {
         self.definitions(&summary);
         self.statistics(&summary);
         Ok(self.verified)
-    }
-
-    /// The channels and schemas of the summary are those of the data.
-    fn definitions(&mut self, summary: &Summary) {
-        let at = summary.start;
-        if !self.ours && summary.channels.is_empty() {
-            return;
-        }
-        let channels = std::mem::take(&mut self.channels);
-        for id in channels.keys().chain(summary.channels.keys()) {
-            if channels.get(id) != summary.channels.get(id) {
-                self.report(at, FindingKind::Channel { id: *id });
-            }
-        }
-        let schemas = std::mem::take(&mut self.schemas);
-        for id in schemas.keys().chain(summary.schemas.keys()) {
-            let told = summary.schemas.get(id);
-            let told = told.map(|(it, data)| (&it.name, &it.encoding, data));
-            let held = schemas.get(id).map(|(a, b, data)| (a, b, data));
-            if told != held {
-                self.report(at, FindingKind::Schema { id: *id });
-            }
-        }
-        self.channels = channels;
-        self.schemas = schemas;
-    }
-
-    fn statistics(&mut self, summary: &Summary) {
-        let at = summary.start;
-        let Some(told) = &summary.statistics else {
-            if self.ours {
-                self.report(at, FindingKind::NoStatistics);
-            }
-            return;
-        };
-        let (start, end) = self.bounds.unwrap_or((0, 0));
-        let [attachments, metadata] = self.others.map(u64::from);
-        let pairs = [
-            ("messages", told.message_count, self.verified.messages),
-            (
-                "schemas",
-                told.schema_count.into(),
-                self.schemas.len() as u64,
-            ),
-            (
-                "channels",
-                told.channel_count.into(),
-                self.channels.len() as u64,
-            ),
-            ("attachments", told.attachment_count.into(), attachments),
-            ("metadata", told.metadata_count.into(), metadata),
-            ("chunks", told.chunk_count.into(), self.verified.chunks),
-            ("first time", told.message_start_time, start),
-            ("last time", told.message_end_time, end),
-        ];
-        for (of, told, found) in pairs {
-            if told != found {
-                self.report(at, FindingKind::Statistics { of, told, found });
-            }
-        }
-        let counts = std::mem::take(&mut self.counts);
-        let told = &told.channel_message_counts;
-        for id in counts
-            .keys()
-            .chain(told.keys().filter(|id| !counts.contains_key(id)))
-        {
-            let count = |of: &BTreeMap<u16, u64>| of.get(id).copied().unwrap_or_default();
-            let (told, found) = (count(told), count(&counts));
-            if told != found {
-                self.report(
-                    at,
-                    FindingKind::Count {
-                        id: *id,
-                        told,
-                        found,
-                    },
-                );
-            }
-        }
     }
 }
 

@@ -84,7 +84,7 @@ pub fn sealed_name(path: &Path, ending: &str) -> Option<PathBuf> {
 ///
 /// ```
 /// use std::path::Path;
-/// use blocksd_recording::format::filename::parent;
+/// use blocksd_recording::parent;
 ///
 /// assert_eq!(parent(Path::new("a/b")), Path::new("a"));
 /// assert_eq!(parent(Path::new("b")), Path::new("."));

@@ -7,10 +7,10 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use crate::format::record::Raw;
 
 /// What the library field of a recording of ours begins with.
-pub const LIBRARY: &str = "blocksd ";
+pub(crate) const LIBRARY: &str = "blocksd ";
 
 /// The opcode of the record with the nonce: one of those that are for everybody's own use, and that readers pass over.
-pub const OPCODE: u8 = 0xb5;
+pub(crate) const OPCODE: u8 = 0xb5;
 
 /// A random number of 64 bits, new for each file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +68,7 @@ impl Default for FileNonce {
 
 /// What a header names as its library: the version of this program, and the nonce of the file if it has one.
 #[must_use]
-pub fn library(nonce: Option<FileNonce>) -> String {
+pub(crate) fn library(nonce: Option<FileNonce>) -> String {
     let version = env!("CARGO_PKG_VERSION");
     match nonce {
         Some(nonce) => format!("{LIBRARY}{version}+{nonce}"),

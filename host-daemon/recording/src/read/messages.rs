@@ -20,7 +20,7 @@ use crate::read::summary::Summary;
 /// How often a file that is being written is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Which messages are wanted.
+/// Selects messages by device and time.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// Of these devices; of all, if there are none.
@@ -36,9 +36,9 @@ pub struct Wanted {
 pub struct ChannelInfo {
     /// Its record.
     pub record: Channel,
-    /// What its messages are.
+    /// The kind of its messages.
     pub kind: Kind,
-    /// Where they come from.
+    /// The device that they come from.
     pub device: Arc<str>,
     is_wanted: bool,
 }
@@ -52,13 +52,13 @@ pub struct Message<'a> {
     pub sequence: u32,
     /// When it was received, in nanoseconds since 1970.
     pub time: u64,
-    /// What it says.
+    /// Its payload.
     pub data: &'a [u8],
 }
 
 /// Receives the messages of recordings.
 pub trait Visitor {
-    /// Why the visitor gives up, or the recording cannot be read.
+    /// The error of the visitor; a recording that cannot be read is one, too.
     type Error: From<Error>;
 
     /// Receives the next message.
@@ -67,7 +67,7 @@ pub trait Visitor {
     /// Any error ends the visit.
     fn message(&mut self, message: &Message<'_>) -> Result<(), Self::Error>;
 
-    /// Receives a range of a file that is not whole.
+    /// Receives a range of a file that is lost.
     ///
     /// # Errors
     /// Any error ends the visit.
@@ -121,7 +121,7 @@ impl Reader {
         Self { paths, wanted }
     }
 
-    /// Hands every message that is wanted to the visitor. Returns how many bytes are lost.
+    /// Hands every selected message to the visitor. Returns the number of lost bytes.
     ///
     /// # Errors
     /// [`Error::Read`], and any error of the visitor.
@@ -142,7 +142,7 @@ impl Tail {
         Self { path, wanted }
     }
 
-    /// Hands every message that is wanted to the visitor. Returns how many bytes are lost.
+    /// Hands every selected message to the visitor. Returns the number of lost bytes.
     ///
     /// # Errors
     /// [`Error::Read`], and any error of the visitor.

@@ -1,6 +1,6 @@
 //! Goes through a recording chunk by chunk: sealed, torn or still being written. Separates what is whole from what is lost.
 //!
-//! No length is believed before it was compared with the file and with a limit. Only chunks that the file's [`Origin`]
+//! No length is believed before it was compared with the file and with a limit. Only chunks that the file's [`Ownership`]
 //! admits are taken, wherever they stand. After damage the next chunk is the next place at which one begins that is
 //! admitted, has agreeing lengths and the right CRC; such a place is looked for inside a damaged chunk too, since no
 //! payload is admitted.
@@ -22,7 +22,7 @@ use crate::format::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Exten
 use crate::format::nonce::{FileNonce, LIBRARY};
 use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head, is_unfinished};
 use crate::read::loss::{LossCause, LostRange};
-use crate::read::origin::{Origin, ROOT_LEN};
+use crate::read::ownership::{Ownership, ROOT_LEN};
 use crate::read::summary::{ChunkLocation, Summary};
 use crate::read::window::WindowedFile;
 
@@ -61,7 +61,7 @@ pub struct Scan {
     /// Where those chunks begin that are not wanted.
     unwanted: HashSet<u64>,
     /// Which chunks are the file's own.
-    origin: Origin,
+    ownership: Ownership,
     begun: bool,
     /// Whole chunks with nonces that are in doubt, where nothing says which is the file's.
     strangers: BTreeMap<FileNonce, u64>,
@@ -112,7 +112,7 @@ impl Scan {
             at: 0,
             known,
             unwanted: HashSet::new(),
-            origin: Origin::default(),
+            ownership: Ownership::default(),
             begun: false,
             strangers: BTreeMap::new(),
             growing,
@@ -202,13 +202,13 @@ impl Scan {
     /// The nonce of the file, as far as it is known.
     #[must_use]
     pub fn nonce(&self) -> Option<FileNonce> {
-        self.origin.nonce()
+        self.ownership.nonce()
     }
 
     /// Whether a payload cannot pass for a chunk of this file.
     #[must_use]
     pub fn has_nonce(&self) -> bool {
-        self.origin.has_nonce()
+        self.ownership.has_nonce()
     }
 
     /// Nonces of whole chunks that were not taken because nothing says which is the file's, and how many of each.
@@ -240,9 +240,9 @@ impl Scan {
     }
 
     fn begin(&mut self) -> Result<ScanStep, Error> {
-        self.origin = Origin::of(&mut self.input)?;
+        self.ownership = Ownership::of(&mut self.input)?;
         self.ours = true;
-        let named = self.origin.nonce().is_some();
+        let named = self.ownership.nonce().is_some();
         let magic = mcap::MAGIC;
         let bytes = self.input.at(0, magic.len() + HEAD_LEN)?;
         let begin = bytes.strip_prefix(magic).and_then(head);
@@ -252,11 +252,11 @@ impl Scan {
             let mut bytes = bytes.get(magic.len()..).unwrap_or_default();
             if let Some(Record::Header(header)) = Raw::take(&mut bytes).and_then(|it| it.parse()) {
                 self.at = end as u64;
-                self.origin.header(&header);
+                self.ownership.header(&header);
                 // A file with a nonce is ours even if the name of the library is damaged.
                 let texts = [&header.library, &header.profile];
                 let is_broken = texts.iter().any(|text| text.contains(char::is_control));
-                let is_ours = named || self.known_ours || is_broken || self.origin.has_text();
+                let is_ours = named || self.known_ours || is_broken || self.ownership.has_text();
                 self.ours = is_ours || header.library.starts_with(LIBRARY);
                 self.begun = true;
                 return Ok(ScanStep::Header(header));
@@ -345,7 +345,7 @@ impl Scan {
                 return Ok(ScanStep::End);
             }
             let (len, have) = (extent.len, room);
-            let admits = |nonce| self.origin.admits(nonce, at);
+            let admits = |nonce| self.ownership.admits(nonce, at);
             let there = usize::try_from(room).unwrap_or(usize::MAX);
             let is_begun = chunk::is_begun(self.input.at(at, there)?, &admits) || !self.ours;
             let fault = match is_begun {
@@ -360,9 +360,9 @@ impl Scan {
         match chunk::check(bytes, self.ours, &mut self.plain) {
             Ok(header) => {
                 let nonce = FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain));
-                if self.origin.admits(nonce, at) {
+                if self.ownership.admits(nonce, at) {
                     self.ours |= nonce.is_some();
-                    self.origin.settle(nonce);
+                    self.ownership.settle(nonce);
                     return Ok(ScanStep::Chunk(header, len));
                 }
                 self.skip(at + extent.len, ChunkFault::Foreign)

@@ -9,8 +9,8 @@ use crate::recorded::to_log::{Conn, EventWriter, append_block, device_channel, n
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, StreamPosition};
 use blocksd_engine::reason::FaultKind;
-use blocksd_recording::error::LogError;
-use blocksd_recording::format::record::Kind;
+use blocksd_recording::LogError;
+use blocksd_recording::topic::Kind;
 
 impl EventWriter {
     pub(super) fn batch(

@@ -6,13 +6,13 @@ use std::time::{Instant, SystemTime};
 use framing_core::{AnyFraming, Blocks};
 
 use crate::recorded::budget::Held;
+use crate::recorded::counters::SuppressedKind;
 use crate::recorded::note::Note;
 use crate::recorded::to_log::{
     Channels, Conn, EventWriter, append_block, events_channel, nanoseconds,
 };
 use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Suppressed};
-use blocksd_recording::error::LogError;
-use blocksd_recording::write::stats::SuppressedKind;
+use blocksd_recording::LogError;
 
 impl EventWriter {
     /// Writes the held events that belong before a payload: the open, if it is paid for, and the empty messages. `blocks`
@@ -155,7 +155,6 @@ impl EventWriter {
         sums: Suppressed,
         time: SystemTime,
     ) -> Result<(), LogError> {
-        let stats = self.log.stats();
         let faults = sums.faults.iter().sum();
         for (kind, count) in [
             (SuppressedKind::Connection, sums.connections),
@@ -163,7 +162,7 @@ impl EventWriter {
             (SuppressedKind::End, sums.ends),
             (SuppressedKind::Fault, faults),
         ] {
-            stats.suppressed(kind, count);
+            self.suppressed.add(kind, count);
         }
         // In the file that the note goes to, which may be a new one.
         self.log.channel(&mut self.events, events_channel)?;

@@ -5,26 +5,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blocksd_engine::metrics::Page;
-use blocksd_recording::write::stats::{SYNC_BOUNDS_MS, Stats, SuppressedKind, WriteErrorKind};
+use blocksd_recording::{SYNC_BOUNDS_MS, Stats, WriteErrorKind};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
+use crate::recorded::counters::{SuppressedCounters, SuppressedKind};
+
 /// Collects what a recording has written.
 #[derive(Debug)]
-pub struct RecordingCollector(Option<Arc<Stats>>);
+pub struct RecordingCollector {
+    stats: Option<Arc<Stats>>,
+    suppressed: Arc<SuppressedCounters>,
+}
 
 impl RecordingCollector {
     /// The metrics of a recording. Without one all of them are there, and zero, so that a rule that reads them finds them.
     #[must_use]
-    pub const fn new(stats: Option<Arc<Stats>>) -> Self {
-        Self(stats)
+    pub const fn new(stats: Option<Arc<Stats>>, suppressed: Arc<SuppressedCounters>) -> Self {
+        Self { stats, suppressed }
     }
 }
 
 impl Collector for RecordingCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page::from(encoder);
-        let stats = self.0.as_ref();
+        let stats = self.stats.as_ref();
         let reading = stats.map(|stats| stats.read()).unwrap_or_default();
         for (name, help, count) in [
             (
@@ -112,7 +117,7 @@ impl Collector for RecordingCollector {
             "blocksd_record_events_suppressed",
             "Events without payload that were recorded as counts only",
             "kind",
-            kinds.zip(reading.suppressed),
+            kinds.zip(self.suppressed.read()),
         )?;
         page.gauge(
             "blocksd_record_retrying",

@@ -65,8 +65,8 @@ impl Scan {
         if has_nonce {
             // Others are not read whole.
             let nonce = chunk::nonce(self.input.at(at, len.min(HEAD_MAX))?);
-            let is_unknown = self.origin.is_unknown();
-            is_free = self.origin.admits(nonce, at);
+            let is_unknown = self.ownership.is_unknown();
+            is_free = self.ownership.admits(nonce, at);
             if !is_free && (nonce.is_none() || !is_unknown) {
                 return Ok(Candidate::None);
             }
@@ -79,7 +79,7 @@ impl Scan {
         let nonce =
             whole.map(|header| FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain)));
         Ok(match nonce {
-            Ok(nonce) if self.origin.admits(nonce, at) => Candidate::Own,
+            Ok(nonce) if self.ownership.admits(nonce, at) => Candidate::Own,
             Ok(Some(nonce)) if has_nonce => {
                 *self.strangers.entry(nonce).or_default() += 1;
                 Candidate::Foreign

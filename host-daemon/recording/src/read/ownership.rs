@@ -1,4 +1,4 @@
-//! Decides which chunks of a file are its own, and which are payload that looks like a chunk: [`Origin::admits`].
+//! Decides which chunks of a file are its own, and which are payload that looks like a chunk: [`Ownership::admits`].
 //!
 //! A device may send any bytes, whole recordings included, so no number of chunks is evidence. Evidence is only what a
 //! device cannot write: the name of the file, and its first [`ROOT_LEN`] bytes, which end before the first payload.
@@ -17,7 +17,7 @@ use crate::read::window::WindowedFile;
 
 /// Bytes at the beginning of a file in which no payload can stand: header, head of the first chunk and its nonce take
 /// 121 bytes at least, and the record of a channel comes before the first message.
-pub const ROOT_LEN: usize = 128;
+pub(crate) const ROOT_LEN: usize = 128;
 /// Hexadecimal digits of a nonce in the header.
 const DIGITS: usize = 16;
 /// Digits that must agree. A nonce that was chosen without knowledge of the header's agrees in so many with a
@@ -30,7 +30,7 @@ const TEXT_END: usize = 72;
 
 /// What is known of the nonce of one file.
 #[derive(Debug, Default)]
-pub struct Origin {
+pub(crate) struct Ownership {
     named: Option<FileNonce>,
     /// The first [`ROOT_LEN`] bytes.
     beginning: Vec<u8>,
@@ -42,12 +42,12 @@ pub struct Origin {
     settled: Option<Option<FileNonce>>,
 }
 
-impl Origin {
+impl Ownership {
     /// Reads the evidence of a file: its name and its beginning.
     ///
     /// # Errors
     /// [`Error::Read`].
-    pub fn of(input: &mut WindowedFile) -> Result<Self, Error> {
+    pub(crate) fn of(input: &mut WindowedFile) -> Result<Self, Error> {
         let name = input.path().file_name().unwrap_or_default();
         let named = name.to_str().and_then(filename::nonce);
         let bytes = input.at(0, ROOT_LEN + chunk::HEAD_MAX)?;
@@ -66,7 +66,7 @@ impl Origin {
 
     /// Takes note of a header that could be parsed. No CRC covers it, so only a text without damage that shows says
     /// that chunks have no nonce.
-    pub fn header(&mut self, header: &Header) {
+    pub(crate) fn header(&mut self, header: &Header) {
         let text = header.library.as_bytes();
         let is_printable = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         let is_whole = is_printable(&header.library) && is_printable(&header.profile);
@@ -78,7 +78,7 @@ impl Origin {
 
     /// Whether a chunk at `offset` is the file's own, if it has this nonce and its CRC is right.
     #[must_use]
-    pub fn admits(&self, nonce: Option<FileNonce>, offset: u64) -> bool {
+    pub(crate) fn admits(&self, nonce: Option<FileNonce>, offset: u64) -> bool {
         if let Some(named) = self.named {
             return nonce == Some(named);
         }
@@ -93,13 +93,13 @@ impl Origin {
     }
 
     /// A chunk was admitted: all others must have its nonce.
-    pub fn settle(&mut self, nonce: Option<FileNonce>) {
+    pub(crate) fn settle(&mut self, nonce: Option<FileNonce>) {
         self.settled = Some(nonce);
     }
 
     /// Whether the file's chunks have a nonce, so that no payload passes for one of them.
     #[must_use]
-    pub fn has_nonce(&self) -> bool {
+    pub(crate) fn has_nonce(&self) -> bool {
         match self.settled {
             _ if self.named.is_some() => true,
             Some(settled) => settled.is_some(),
@@ -109,13 +109,13 @@ impl Origin {
 
     /// Whether no chunk was admitted, and none will be for its nonce alone that is not in the beginning.
     #[must_use]
-    pub const fn is_unknown(&self) -> bool {
+    pub(crate) const fn is_unknown(&self) -> bool {
         self.named.is_none() && self.settled.is_none() && !self.header_has_none
     }
 
     /// Whether the header still has the text of a nonce, as the daemon writes it, in digits that can be read.
     #[must_use]
-    pub fn has_text(&self) -> bool {
+    pub(crate) fn has_text(&self) -> bool {
         let is_near = |window: &[u8]| {
             let pairs = window.iter().zip(LIBRARY.bytes());
             LIBRARY_MIN <= pairs.filter(|(have, want)| *have == want).count()
@@ -133,7 +133,7 @@ impl Origin {
 
     /// The nonce of the file, if it is known that it has one.
     #[must_use]
-    pub fn nonce(&self) -> Option<FileNonce> {
+    pub(crate) fn nonce(&self) -> Option<FileNonce> {
         self.named.or_else(|| self.settled.flatten())
     }
 
@@ -164,22 +164,22 @@ fn first_nonce(content: &[u8], len: usize) -> Option<FileNonce> {
 mod tests {
     use super::*;
 
-    fn origin(name: Option<FileNonce>, beginning: &[u8]) -> Origin {
-        Origin {
+    fn ownership(name: Option<FileNonce>, beginning: &[u8]) -> Ownership {
+        Ownership {
             named: name,
             beginning: beginning.to_vec(),
-            ..Origin::default()
+            ..Ownership::default()
         }
     }
 
     #[test]
     fn the_name_goes_before_everything() {
         let (own, other) = (FileNonce::new(), FileNonce::new());
-        let mut origin = origin(Some(own), other.to_string().as_bytes());
-        assert!(origin.admits(Some(own), 1000) && !origin.admits(Some(other), 1000));
-        assert!(!origin.admits(Some(other), 0) && !origin.admits(None, 0));
-        origin.settle(Some(own));
-        assert_eq!(origin.nonce(), Some(own));
+        let mut ownership = ownership(Some(own), other.to_string().as_bytes());
+        assert!(ownership.admits(Some(own), 1000) && !ownership.admits(Some(other), 1000));
+        assert!(!ownership.admits(Some(other), 0) && !ownership.admits(None, 0));
+        ownership.settle(Some(own));
+        assert_eq!(ownership.nonce(), Some(own));
     }
 
     #[test]
@@ -188,10 +188,10 @@ mod tests {
         let mut header = nonce::library(Some(own)).into_bytes();
         let len = header.len();
         header[len - 3..].fill(b'-');
-        assert!(origin(None, &header).admits(Some(own), 1000));
-        assert!(!origin(None, &header).admits(Some(other), 1000));
+        assert!(ownership(None, &header).admits(Some(own), 1000));
+        assert!(!ownership(None, &header).admits(Some(other), 1000));
         header[len - 4..].fill(b'-');
-        assert!(!origin(None, &header).admits(Some(own), 1000));
+        assert!(!ownership(None, &header).admits(Some(own), 1000));
     }
 
     #[test]
@@ -201,9 +201,9 @@ mod tests {
             library: library.to_owned(),
         };
         let admits_none = |library: &str| {
-            let mut origin = Origin::default();
-            origin.header(&header(library));
-            origin.admits(None, 1000)
+            let mut ownership = Ownership::default();
+            ownership.header(&header(library));
+            ownership.admits(None, 1000)
         };
         assert!(admits_none("blocksd 0.1.0") && admits_none("python mcap 1.2.3"));
         assert!(!admits_none("blocksd 0.1.0+0123456789abcdef"));
