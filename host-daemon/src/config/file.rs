@@ -34,7 +34,7 @@ pub(super) fn read(path: &Path) -> Result<(Partial, Vec<Mistake>), ConfigError> 
 /// As [`read`], of the content of a file.
 pub(super) fn parse(text: &str) -> (Partial, Vec<Mistake>) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader {
+    let mut reader = FileReader {
         text,
         mistakes: Vec::new(),
     };
@@ -60,14 +60,14 @@ pub(super) fn parse(text: &str) -> (Partial, Vec<Mistake>) {
 }
 
 type Key<'i> = Spanned<DeString<'i>>;
-type Value<'i> = Spanned<DeValue<'i>>;
+type TomlValue<'i> = Spanned<DeValue<'i>>;
 
-struct Reader<'t> {
+struct FileReader<'t> {
     text: &'t str,
     mistakes: Vec<Mistake>,
 }
 
-impl Reader<'_> {
+impl FileReader<'_> {
     fn top(&mut self, table: &DeTable<'_>) -> Partial {
         let mut partial = Partial::default();
         for (key, value) in in_order(table) {
@@ -87,7 +87,7 @@ impl Reader<'_> {
         partial
     }
 
-    fn listeners(&mut self, key: &Key<'_>, value: &Value<'_>, partial: &mut Partial) {
+    fn listeners(&mut self, key: &Key<'_>, value: &TomlValue<'_>, partial: &mut Partial) {
         let wrong = |value: &DeValue<'_>| Reason::Type {
             takes: format!("tables, as [[{LISTENER}]]"),
             found: kind(value),
@@ -131,7 +131,7 @@ impl Reader<'_> {
         Some(listener)
     }
 
-    fn address(&mut self, key: &Key<'_>, value: &Value<'_>) -> Option<ListenerConfig> {
+    fn address(&mut self, key: &Key<'_>, value: &TomlValue<'_>) -> Option<ListenerConfig> {
         let text = self.text_of(key, value, "\"ADDR\"")?;
         if text.contains(',') {
             self.refuse(key, Reason::Comma);
@@ -141,7 +141,7 @@ impl Reader<'_> {
         self.or_refuse(key, listener)
     }
 
-    fn devices(&mut self, key: &Key<'_>, value: &Value<'_>, partial: &mut Partial) {
+    fn devices(&mut self, key: &Key<'_>, value: &TomlValue<'_>, partial: &mut Partial) {
         let wrong = |value: &DeValue<'_>| Reason::Type {
             takes: format!("tables, as [{DEVICE}.\"ID\"]"),
             found: kind(value),
@@ -202,7 +202,7 @@ impl Reader<'_> {
         device
     }
 
-    fn matches(&mut self, key: &Key<'_>, value: &Value<'_>, device: &mut DeviceConfig) {
+    fn matches(&mut self, key: &Key<'_>, value: &TomlValue<'_>, device: &mut DeviceConfig) {
         let takes = "a list of \"ADDRESS\", \"NETWORK/PREFIX\", \"listener:ADDR\" or \"ID\"";
         let values = match value.get_ref() {
             DeValue::Array(values) => values.iter().collect(),
@@ -229,7 +229,7 @@ impl Reader<'_> {
         &mut self,
         name: &str,
         key: &Key<'_>,
-        value: &Value<'_>,
+        value: &TomlValue<'_>,
         table: Table,
         own: &mut Partial,
     ) {
@@ -243,7 +243,7 @@ impl Reader<'_> {
         }
     }
 
-    fn option(&mut self, spec: &Spec, key: &Key<'_>, value: &Value<'_>, into: &mut Partial) {
+    fn option(&mut self, spec: &Spec, key: &Key<'_>, value: &TomlValue<'_>, into: &mut Partial) {
         let name = match spec.old {
             Some(old) if old == &**key.get_ref() => old,
             _ => spec.key,
@@ -276,7 +276,7 @@ impl Reader<'_> {
         }
     }
 
-    fn text_of(&mut self, key: &Key<'_>, value: &Value<'_>, takes: &str) -> Option<String> {
+    fn text_of(&mut self, key: &Key<'_>, value: &TomlValue<'_>, takes: &str) -> Option<String> {
         let text = text(value.get_ref(), Kind::Text);
         if text.is_none() {
             let (takes, found) = (takes.to_owned(), kind(value.get_ref()));
@@ -384,7 +384,7 @@ const fn kind(value: &DeValue<'_>) -> &'static str {
 }
 
 /// The keys of a table in the order of the file.
-fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a Key<'i>, &'a Value<'i>)> {
+fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a Key<'i>, &'a TomlValue<'i>)> {
     let mut keys: Vec<_> = table.iter().collect();
     keys.sort_by_key(|(key, _)| key.span().start);
     keys

@@ -43,7 +43,7 @@ pub trait EventVisitor {
 pub struct EventReader {
     decode: Option<Decoding>,
     devices: HashMap<Arc<str>, DeviceConnections>,
-    blocks: Option<Group>,
+    blocks: Option<MessageGroup>,
     piece: Option<Piece>,
 }
 
@@ -61,7 +61,7 @@ struct DeviceConnections {
 
 /// Blocks that were received at once.
 #[derive(Debug)]
-struct Group {
+struct MessageGroup {
     source: Arc<ConnectionInfo>,
     time: u64,
     first: u64,
@@ -143,7 +143,7 @@ impl EventReader {
         if !goes_on {
             self.end_blocks(visitor)?;
         }
-        let group = self.blocks.get_or_insert_with(|| Group {
+        let group = self.blocks.get_or_insert_with(|| MessageGroup {
             source,
             time: message.time,
             first: seq,

@@ -107,7 +107,7 @@ pub enum Note<'a> {
 pub struct Head<'a> {
     /// Connection and device.
     #[serde(flatten)]
-    pub origin: Origin<'a>,
+    pub origin: NoteOrigin<'a>,
     /// A sequence number of the device, if the event has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
@@ -118,7 +118,7 @@ pub struct Head<'a> {
 
 /// The connection and the device of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin<'a> {
+pub struct NoteOrigin<'a> {
     /// Number of the connection. None if a recording does not say, or for more than one connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conn: Option<u64>,
@@ -327,7 +327,7 @@ impl<'a> Head<'a> {
         let device =
             (source.conn != 0 || !source.device.is_empty()).then(|| (&*source.device).into());
         Self {
-            origin: Origin {
+            origin: NoteOrigin {
                 conn: (source.conn != 0).then_some(source.conn),
                 device,
             },
@@ -345,7 +345,7 @@ impl<'a> Head<'a> {
         struct Before<'a> {
             event: &'a str,
             #[serde(flatten)]
-            origin: &'a Origin<'a>,
+            origin: &'a NoteOrigin<'a>,
         }
         let origin = &self.origin;
         let mut before = serde_json::to_string(&Before { event, origin })?;

@@ -90,7 +90,7 @@ pub struct Unrecorded {
 
 /// What the thread of a recording came to.
 #[derive(Clone, Copy, Debug)]
-struct Given {
+struct RecordedTotals {
     /// Blocks that it was given.
     blocks: u64,
     /// Those of them that are certainly in no file.
@@ -140,7 +140,7 @@ impl Sink for Recording {
             synced,
             lock: _lock,
         } = *self;
-        let Given {
+        let RecordedTotals {
             blocks,
             unwritten,
             abandoned,
@@ -184,14 +184,14 @@ fn with_cause(error: &Error) -> String {
     }
 }
 
-async fn record(mut writer: EventWriter, mut events: Events, synced: &Notify) -> Given {
+async fn record(mut writer: EventWriter, mut events: Events, synced: &Notify) -> RecordedTotals {
     loop {
         match next(&mut writer, &mut events, synced).await {
             Ok(Some(event)) if writer.event(&event).is_ok() => {}
             Ok(None) => {
                 let blocks = writer.given();
                 let (ended, unwritten) = writer.end();
-                return Given {
+                return RecordedTotals {
                     blocks,
                     unwritten,
                     abandoned: ended.is_err(),
@@ -210,7 +210,7 @@ async fn record(mut writer: EventWriter, mut events: Events, synced: &Notify) ->
     }
     // Its thread gives up too.
     let (_, unwritten) = writer.end();
-    Given {
+    RecordedTotals {
         blocks: given + left,
         unwritten: unwritten + left,
         abandoned: true,
