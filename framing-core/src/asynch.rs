@@ -1,5 +1,5 @@
-//! The shell over [`embedded_io_async`]: the loops of [`blocking`](crate::blocking), awaiting. `async` is a keyword; the
-//! name is that of embassy.
+//! The shell over [`embedded_io_async`]: the loops of [`blocking`](crate::blocking), awaiting. `async` is a keyword, so
+//! the module has the name that embassy uses.
 //!
 //! # Cancel-safety
 //!

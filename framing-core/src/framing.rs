@@ -198,7 +198,8 @@ pub trait Encode {
     type Stage: Stage;
     /// Whether payload is always sent as it is, and never through [`escape`](Self::escape).
     const PASSTHROUGH: bool;
-    /// Most bytes that [`header`](Self::header) puts in front of a payload, and that [`end`](Self::end) writes: at most 12.
+    /// Most bytes that [`header`](Self::header) puts in front of a payload, and that [`end`](Self::end) writes: at most
+    /// 12.
     const HEADER_MAX: usize = 0;
     /// Most bytes that [`trailer`](Self::trailer) puts behind a payload that is sent as it is.
     const TRAILER_MAX: usize = 0;
@@ -223,8 +224,8 @@ pub trait Encode {
     /// Whether such a message can be sent at all: the variants of [`Refusal`] that speak of a length.
     fn header(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal>;
 
-    /// Least bytes that [`header`](Self::header) puts in front of a payload: where they are always as many, senders need
-    /// not look them up.
+    /// Least bytes that [`header`](Self::header) puts in front of a payload: where they are always as many, senders
+    /// need not look them up.
     fn header_min(&self) -> usize {
         0
     }

@@ -38,13 +38,13 @@ pub struct Sender<E: Encode> {
     left: u32,
     /// Bytes in front of the payload of the present call: a header, or the end mark, or [`BEFORE`].
     header: u8,
-    at: At,
+    at: Phase,
     /// Of escaped payload: a byte is on the wire, or was taken by an earlier call.
     torn: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
+enum Phase {
     /// Between messages.
     Idle,
     /// Before the first piece of a message.
@@ -64,7 +64,7 @@ enum At {
 /// What is under way: of a [`Sender`], all but how far it has come.
 #[derive(Clone, Copy)]
 struct Call {
-    at: At,
+    at: Phase,
     header: usize,
     len: usize,
     left: u32,
@@ -80,7 +80,7 @@ impl<E: Encode> Sender<E> {
             done: 0,
             left: 0,
             header: 0,
-            at: At::Idle,
+            at: Phase::Idle,
             torn: false,
         }
     }
@@ -122,10 +122,10 @@ impl<E: Encode> Sender<E> {
             len: piece.len(),
             left: self.left,
         };
-        if matches!(self.at, At::Idle | At::Ended) {
+        if matches!(self.at, Phase::Idle | Phase::Ended) {
             return Err(overrun);
         }
-        if self.at != At::Begun && (self.left == 0 || !self.is_written()) {
+        if self.at != Phase::Begun && (self.left == 0 || !self.is_written()) {
             return Err(self.unfinished());
         }
         let len = u32::try_from(piece.len())
@@ -133,7 +133,7 @@ impl<E: Encode> Sender<E> {
             .filter(|&len| len <= self.left)
             .ok_or(overrun)?;
         self.encoder
-            .check(piece, self.at == At::Begun, len == self.left)?;
+            .check(piece, self.at == Phase::Begun, len == self.left)?;
         self.give(piece.len());
         Ok(())
     }
@@ -144,7 +144,7 @@ impl<E: Encode> Sender<E> {
     /// [`Refusal::Overrun`] where the payload is of another length, or there is nothing to go on with.
     pub fn resume(&self, payload: &(impl Payload + ?Sized)) -> Result<(), Refusal> {
         let len = payload.len();
-        if matches!(self.at, At::Idle | At::Ended) || len != self.len {
+        if matches!(self.at, Phase::Idle | Phase::Ended) || len != self.len {
             let left = self.left();
             return Err(Refusal::Overrun { len, left });
         }
@@ -157,21 +157,21 @@ impl<E: Encode> Sender<E> {
     /// # Errors
     /// [`Refusal::Unfinished`] where a message is.
     pub fn begin_end(&mut self) -> Result<(), Refusal> {
-        if matches!(self.at, At::End | At::Ended) {
+        if matches!(self.at, Phase::End | Phase::Ended) {
             return Ok(());
         }
         if self.is_mid_block() {
             return Err(self.unfinished());
         }
         let header = self.encoder.end(own_spare::<E>(&mut [0; OWN_MAX]))?;
-        self.place(At::End, header, 0);
+        self.place(Phase::End, header, 0);
         Ok(())
     }
 
     /// The transport was flushed: an end mark that is begun from now on is another one.
     pub fn flushed(&mut self) {
-        if self.at == At::Ended {
-            self.at = At::Idle;
+        if self.at == Phase::Ended {
+            self.at = Phase::Idle;
         }
     }
 
@@ -197,7 +197,7 @@ impl<E: Encode> Sender<E> {
     /// So many bytes of the [`chunk`](Self::chunk) were written.
     pub fn advance(&mut self, len: usize) {
         self.wrote(len);
-        if self.at != At::Begun && self.is_written() {
+        if self.at != Phase::Begun && self.is_written() {
             self.complete(self.call());
         }
     }
@@ -230,13 +230,13 @@ impl<E: Encode> Sender<E> {
     ) -> &'a [u8] {
         let whole = WHOLE.then(|| self.whole(payload.len()));
         let call = whole.unwrap_or_else(|| self.call());
-        if matches!(call.at, At::Idle | At::Begun | At::Ended) {
+        if matches!(call.at, Phase::Idle | Phase::Begun | Phase::Ended) {
             // Nothing is begun, or before its first piece.
             return &[];
         }
         // A small message leaves in one write, whatever parts it lies in, with what stands around it.
         let is_small = (E::TRAILER_MAX != 0 || E::HEADER_MAX == 0 && P::PARTS)
-            && call.at == At::First
+            && call.at == Phase::First
             && call.left == 0
             && call.header + call.len <= E::Stage::LEN - E::TRAILER_MAX;
         if (E::HEADER_MAX != 0 && self.done < call.header) || is_small {
@@ -304,7 +304,7 @@ impl<E: Encode> Sender<E> {
     fn write_header(&self, call: Call, out: &mut [u8]) {
         // It was not refused when it was begun.
         let _ = match call.at {
-            At::End => self.encoder.end(out),
+            Phase::End => self.encoder.end(out),
             _ => self.encoder.header(call.left + size_u32(call.len), out),
         };
     }
@@ -321,9 +321,9 @@ impl<E: Encode> Sender<E> {
     fn chunk_escaped<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
         while self.stage.staged().is_empty() {
             match self.at {
-                At::First | At::Later => {}
-                At::Idle | At::Begun | At::Ended => break,
-                At::Last | At::End => {
+                Phase::First | Phase::Later => {}
+                Phase::Idle | Phase::Begun | Phase::Ended => break,
+                Phase::Last | Phase::End => {
                     self.complete(self.call());
                     break;
                 }
@@ -339,7 +339,7 @@ impl<E: Encode> Sender<E> {
             } else if self.left == 0 {
                 let staged = self.encoder.trailer(self.stage.spare()).unwrap_or_default();
                 self.stage.stage(staged);
-                self.at = At::Last;
+                self.at = Phase::Last;
             } else {
                 self.complete(self.call());
                 break;
@@ -354,12 +354,12 @@ impl<E: Encode> Sender<E> {
         let header = self
             .encoder
             .header(total, own_spare::<E>(&mut [0; OWN_MAX]))?;
-        self.place(At::Begun, header, total);
+        self.place(Phase::Begun, header, total);
         Ok(())
     }
 
     #[inline]
-    fn place(&mut self, at: At, header: usize, total: u32) {
+    fn place(&mut self, at: Phase, header: usize, total: u32) {
         (self.at, self.header) = (at, size_u32(header).to_le_bytes()[0]);
         (self.len, self.done, self.left) = (0, 0, total);
     }
@@ -367,15 +367,15 @@ impl<E: Encode> Sender<E> {
     /// Takes up the payload of a call.
     #[inline]
     fn give(&mut self, len: usize) {
-        if self.at == At::Begun && !self.is_passthrough() {
+        if self.at == Phase::Begun && !self.is_passthrough() {
             self.stage.clear();
             self.encoder.begin();
         }
         // Of a first piece that was empty there may be nothing on the wire.
-        if self.at != At::Begun && self.is_passthrough() && self.done != 0 {
-            (self.at, self.header, self.done) = (At::Later, BEFORE, usize::from(BEFORE));
+        if self.at != Phase::Begun && self.is_passthrough() && self.done != 0 {
+            (self.at, self.header, self.done) = (Phase::Later, BEFORE, usize::from(BEFORE));
         } else {
-            (self.at, self.done) = (At::First, 0);
+            (self.at, self.done) = (Phase::First, 0);
         }
         self.len = len;
         self.left -= size_u32(len);
@@ -400,7 +400,7 @@ impl<E: Encode> Sender<E> {
             usize::from(self.header)
         };
         Call {
-            at: At::First,
+            at: Phase::First,
             header,
             len,
             left: 0,
@@ -432,8 +432,8 @@ impl<E: Encode> Sender<E> {
         }
         (self.done, self.torn) = (0, false);
         self.at = match call.at {
-            At::End | At::Ended => At::Ended,
-            _ => At::Idle,
+            Phase::End | Phase::Ended => Phase::Ended,
+            _ => Phase::Idle,
         };
     }
 
@@ -449,7 +449,7 @@ impl<E: Encode> Sender<E> {
 
     /// Payload bytes of the message that are not done with.
     fn left(&self) -> u32 {
-        if matches!(self.at, At::Idle | At::Ended) {
+        if matches!(self.at, Phase::Idle | Phase::Ended) {
             return 0;
         }
         // Where payload is escaped there is no header.
@@ -463,7 +463,7 @@ impl Call {
     /// Whether the message ends in it, and its end is not staged for good.
     #[inline]
     fn is_last(&self) -> bool {
-        self.left == 0 && matches!(self.at, At::First | At::Later)
+        self.left == 0 && matches!(self.at, Phase::First | Phase::Later)
     }
 }
 

@@ -44,7 +44,7 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
             runtime.shutdown_background();
             served
         }
-        Command::Send(arguments) => send::send(&send::Send {
+        Command::Send(arguments) => send::send(&send::SendOptions {
             to: arguments.to,
             framing: arguments.framing,
             file: arguments.file,

@@ -19,7 +19,7 @@ use crate::config::value::OutputKind;
 use crate::error::CommandError;
 use crate::http::health::{Health, Phase};
 use crate::http::metrics::Sources;
-use crate::http::server::Server;
+use crate::http::server::HttpServer;
 use crate::output::{Format, Hex, Json, Text};
 use crate::reload::{Live, Reloader};
 use crate::service::log::{self, print_status};
@@ -187,12 +187,12 @@ pub(crate) fn report_listening(listeners: &[Listening]) {
     }
 }
 
-async fn bind_metrics(address: &str) -> Result<Server, CommandError> {
+async fn bind_metrics(address: &str) -> Result<HttpServer, CommandError> {
     let failure = |error| CommandError::Listen {
         address: address.to_owned(),
         error,
     };
-    let server = Server::bind(address).await.map_err(failure)?;
+    let server = HttpServer::bind(address).await.map_err(failure)?;
     let address = server.address().map_err(failure)?;
     print_status(format_args!("metrics on {address}"));
     Ok(server)

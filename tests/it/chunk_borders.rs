@@ -19,7 +19,7 @@ const CHUNKS: u32 = 6;
 /// Messages of each chunk.
 const EACH: u32 = 3;
 
-/// A name as the first versions gave it: without the mark of the file.
+/// A name as the first versions gave it: without the nonce of the file.
 const UNNAMED: &str = "00000001-20260101T000000Z.mcap.part";
 
 /// A torn recording of one device.

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
+/// A module: its path, the root of its crate, and its file.
+pub(crate) type Module = (String, &'static str, PathBuf);
+
 /// Folders of source files, and the module that each is the root of.
 const CRATES: &[(&str, &str)] = &[
     ("framing-core/src", "framing_core"),
@@ -177,13 +180,8 @@ fn an_import_in_any_form_is_found() {
 
 /// All imports of one module by another.
 fn imports() -> BTreeSet<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut files = Vec::new();
-    for (folder, module) in CRATES {
-        sources(&root.join(folder), module, module, &mut files);
-    }
+    let files = modules();
     let modules: BTreeSet<_> = files.iter().map(|(module, ..)| module.clone()).collect();
-    assert!(modules.len() > 90, "found only {modules:?}");
     let mut imports = BTreeSet::new();
     for (module, home, path) in files {
         let text = fs::read_to_string(&path).unwrap();
@@ -199,13 +197,19 @@ fn imports() -> BTreeSet<(String, String)> {
     imports
 }
 
-/// The modules below a folder: the path of each, the root of its crate, and its file. Without tests.
-fn sources(
-    folder: &Path,
-    module: &str,
-    home: &'static str,
-    files: &mut Vec<(String, &'static str, PathBuf)>,
-) {
+/// The modules of all crates. Without tests.
+pub(crate) fn modules() -> Vec<Module> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut modules = Vec::new();
+    for (folder, module) in CRATES {
+        sources(&root.join(folder), module, module, &mut modules);
+    }
+    assert!(modules.len() > 110, "found only {modules:?}");
+    modules
+}
+
+/// Adds the modules below a folder.
+fn sources(folder: &Path, module: &str, home: &'static str, files: &mut Vec<Module>) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
     };

@@ -66,13 +66,13 @@ mod listeners;
 #[cfg(feature = "daemon")]
 mod logging;
 #[cfg(feature = "daemon")]
-mod marks;
 #[cfg(feature = "daemon")]
 mod metrics;
 mod mistakes;
 mod mixing;
 mod names;
 #[cfg(feature = "daemon")]
+mod nonces;
 mod notes;
 #[cfg(feature = "daemon")]
 mod options;
@@ -126,6 +126,8 @@ mod tidy;
 #[cfg(feature = "daemon")]
 mod timeouts;
 mod transport;
+#[cfg(feature = "daemon")]
+mod type_names;
 #[cfg(feature = "daemon")]
 mod verdicts;
 #[cfg(feature = "daemon")]

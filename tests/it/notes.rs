@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use blocksd::error::CommandError;
-use blocksd::recorded::from_log::{Audience, Player};
+use blocksd::recorded::from_log::{EventReader, EventVisitor};
 use blocksd::recorded::note::{Note, VERSION, VERSION_KEY};
 use blocksd::recorded::to_log::EventWriter;
 use blocksd_engine::batch::{Batch, Item};
@@ -16,7 +16,7 @@ use blocksd_engine::event::{
 };
 use blocksd_engine::pool::Span;
 use blocksd_engine::reason::{CloseReason, FaultKind};
-use blocksd_recording::read::lost::Lost;
+use blocksd_recording::read::loss::LostRange;
 use blocksd_recording::read::messages::{Message, Reader, Visitor, Wanted};
 use blocksd_recording::write::log::Log;
 use blocksd_recording::write::storage::Directory;
@@ -253,7 +253,7 @@ fn write(folder: &TempDir, events: &[Event]) {
 /// What came out: of events that are not payload, their text.
 #[derive(Debug, Default)]
 struct Heard {
-    player: Player,
+    reader: EventReader,
     story: Story,
 }
 
@@ -284,7 +284,7 @@ impl Story {
     }
 }
 
-impl Audience for Story {
+impl EventVisitor for Story {
     type Error = CommandError;
 
     fn event(&mut self, event: &Event) -> Result<(), CommandError> {
@@ -301,15 +301,15 @@ impl Visitor for Heard {
     type Error = CommandError;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
-        self.player.message(message, &mut self.story)
+        self.reader.message(message, &mut self.story)
     }
 
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), CommandError> {
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         panic!("{}: {lost}", file.display());
     }
 
     fn idle(&mut self) -> Result<(), CommandError> {
-        self.player.finish(&mut self.story)
+        self.reader.finish(&mut self.story)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use blocksd::recorded::to_log::EventWriter;
 use blocksd_recording::check::recover::check;
 use blocksd_recording::check::repair::repair_dir;
-use blocksd_recording::format::filename::{self, State};
+use blocksd_recording::format::filename::{self, Suffix};
 use blocksd_recording::write::log::{Log, LogOptions};
 use blocksd_recording::write::retention::Retention;
 use blocksd_recording::write::retry::LogContext;
@@ -111,12 +111,12 @@ fn survives(end: End, compression: Compression, seed: u64) {
         assert!(kept.is_ok(), "{context}");
         for (name, len) in snapshot(folder.path()) {
             let path = folder.path().join(&name);
-            match filename::state(&name) {
-                Some(State::Sealed) => {
+            match filename::suffix(&name) {
+                Some(Suffix::Sealed) => {
                     assert!(check(&path).unwrap().is_some(), "{context}: {name}");
                 }
                 // The original as it was, where more than its end is lost.
-                Some(State::Lost) => {
+                Some(Suffix::Lost) => {
                     let torn = (name.replace(".lost", ".part"), len);
                     assert!(before.contains(&torn), "{context}: {name}");
                     assert_eq!(end, End::Power, "{context}: {name}");

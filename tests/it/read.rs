@@ -194,7 +194,7 @@ fn what_is_lost_is_told_and_the_rest_is_read() {
     let told = ended.stdout_text();
     assert!(told.contains("chunk has CRC"), "{told}");
     assert!(
-        told.contains("/device/d1/blocks goes on with number 4, not 2"),
+        told.contains("/device/d1/blocks: sequence gap: expected 2, found 4"),
         "{told}"
     );
     assert!(

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use blocksd_recording::check::finding::What;
+use blocksd_recording::check::finding::FindingKind;
 use blocksd_recording::check::recover::recover;
 use blocksd_recording::check::repair::repair_dir;
 use blocksd_recording::format::record::Raw;
-use blocksd_recording::read::scan::{Found, Lost, Scan};
+use blocksd_recording::read::loss::LostRange;
+use blocksd_recording::read::scan::{Found, Scan};
 use blocksd_recording::read::summary::Summary;
 use blocksd_tests::recording::{File, Said, Sample, name, put};
 use mcap::Compression;
@@ -18,7 +19,7 @@ const COMPRESSIONS: [Option<Compression>; 3] =
     [None, Some(Compression::Lz4), Some(Compression::Zstd)];
 
 /// What a file says, and what of it is lost. Messages of channels that are not known have no topic.
-fn read(path: &Path) -> (Vec<Said>, Vec<Lost>) {
+fn read(path: &Path) -> (Vec<Said>, Vec<LostRange>) {
     let mut scan = Scan::open(path, false).unwrap();
     let summary =
         Summary::read(&mut blocksd_recording::read::window::WindowedFile::open(path).unwrap());
@@ -430,15 +431,15 @@ fn nothing_that_stands_in_a_file_makes_a_reader_panic() {
             let mut wrong = Vec::new();
             let input = blocksd_recording::read::window::WindowedFile::open(&to).unwrap();
             blocksd_recording::check::verify::verify(input, false, &mut |it| {
-                wrong.push(it.what.clone());
+                wrong.push(it.kind.clone());
             })
             .unwrap();
             // Gaps stay, and so does the name of the writer. A channel that is lost, and comes again behind its
             // messages, was made up: that takes a file in which a part stands twice.
             let made_up = recovered.unknown != 0;
             wrong.retain(|it| match it {
-                What::Sequence { .. } | What::Library(_) => false,
-                What::Channel { .. } => !made_up,
+                FindingKind::Sequence { .. } | FindingKind::Library(_) => false,
+                FindingKind::Channel { .. } => !made_up,
                 _ => true,
             });
             assert_eq!(wrong, [], "round {round}: {recovered:?}");

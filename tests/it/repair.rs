@@ -335,19 +335,19 @@ fn what_is_kept_and_where_the_original_is_is_told_and_no_command_takes_it_for_a_
 fn a_file_that_nothing_says_anything_of_is_kept_and_its_marks_are_told() {
     let folder = TempDir::new().unwrap();
     let (sealed, mut torn) = damaged(folder.path());
-    let mark = sealed
+    let nonce = sealed
         .file_stem()
         .unwrap()
         .to_str()
         .unwrap()
         .rsplit('-')
         .next();
-    let mark = mark.unwrap().to_owned();
+    let nonce = nonce.unwrap().to_owned();
     torn[..140].fill(0);
     let unnamed = put(folder.path(), 7, "mcap.part", &torn);
     let ended = on("recover", folder.path(), &[]);
     assert_eq!(ended.code, Some(1), "nothing was kept: {ended:?}");
-    let told = format!("1 chunks with mark {mark} were not taken");
+    let told = format!("1 chunks with nonce {nonce} were not taken");
     assert!(ended.stdout_text().contains(&told), "{ended:?}");
     let lost = name(folder.path(), 7, "mcap.lost");
     assert!(fs::read(&lost).unwrap() == torn);
@@ -355,7 +355,7 @@ fn a_file_that_nothing_says_anything_of_is_kept_and_its_marks_are_told() {
     // As it says.
     let named = folder
         .path()
-        .join(format!("00000007-20260101T000000Z-{mark}.mcap.part"));
+        .join(format!("00000007-20260101T000000Z-{nonce}.mcap.part"));
     fs::rename(&lost, &named).unwrap();
     let ended = on("recover", folder.path(), &[]);
     assert!(

@@ -70,7 +70,7 @@ impl Named for Cobs {
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CobsDecoder {
-    at: At,
+    at: CobsState,
     /// Bytes of the window that have been looked at.
     read: usize,
     /// Unescaped payload in the window: from here …
@@ -87,7 +87,7 @@ pub struct CobsDecoder {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-enum At {
+enum CobsState {
     /// No byte of a message has been looked at.
     Start,
     Message,
@@ -103,24 +103,24 @@ impl Decode for CobsDecoder {
 
     fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
-            At::Lost if window.is_empty() => return Step::NeedMore { want: usize::MAX },
-            At::Lost => {
+            CobsState::Lost if window.is_empty() => return Step::NeedMore { want: usize::MAX },
+            CobsState::Lost => {
                 return Step::Skip {
                     take: window.len(),
                     want: usize::MAX,
                 };
             }
-            At::Skip => return self.skip(window, limits),
-            At::Message if !STREAMING && self.done != 0 => {
-                self.at = At::Skip;
+            CobsState::Skip => return self.skip(window, limits),
+            CobsState::Message if !STREAMING && self.done != 0 => {
+                self.at = CobsState::Skip;
                 return self.skip(window, limits);
             }
-            At::Refused if !STREAMING => {
-                self.at = At::Skip;
+            CobsState::Refused if !STREAMING => {
+                self.at = CobsState::Skip;
                 return self.skip(window, limits);
             }
-            At::Refused => self.at = At::Message,
-            At::Start | At::Message => {}
+            CobsState::Refused => self.at = CobsState::Message,
+            CobsState::Start | CobsState::Message => {}
         }
         let limit = (!STREAMING).then_some(limits.block_max);
         match self.unescape(window, limit) {
@@ -133,8 +133,11 @@ impl Decode for CobsDecoder {
     fn close(&mut self, unread: usize) -> Option<Fault> {
         let gone = size_u32(self.end.saturating_sub(self.start));
         let unread = size_u32(unread.saturating_sub(self.read));
-        let cut = matches!(self.at, At::Message | At::Refused | At::Skip) || unread != 0;
-        let lost = self.at == At::Lost;
+        let cut = matches!(
+            self.at,
+            CobsState::Message | CobsState::Refused | CobsState::Skip
+        ) || unread != 0;
+        let lost = self.at == CobsState::Lost;
         let have = self.done.saturating_add(gone).saturating_add(unread);
         // The rest of the group and the delimiter at the least.
         let want = have.saturating_add(u32::from(self.left)).saturating_add(1);
@@ -148,7 +151,10 @@ impl Decode for CobsDecoder {
     }
 
     fn is_mid_block(&self) -> bool {
-        matches!(self.at, At::Message | At::Refused | At::Skip)
+        matches!(
+            self.at,
+            CobsState::Message | CobsState::Refused | CobsState::Skip
+        )
     }
 
     fn block_max(&self, len: usize) -> u32 {
@@ -161,7 +167,7 @@ impl Decode for CobsDecoder {
 impl CobsDecoder {
     const fn new() -> Self {
         Self {
-            at: At::Start,
+            at: CobsState::Start,
             read: 0,
             start: 0,
             end: 0,
@@ -195,9 +201,9 @@ impl CobsDecoder {
         if code == 0 {
             return Some(Some(self.delimiter()));
         }
-        if self.at == At::Start {
+        if self.at == CobsState::Start {
             // The first code byte stands for nothing: payload begins behind it.
-            self.at = At::Message;
+            self.at = CobsState::Message;
             self.start = self.read + 1;
             self.end = self.start;
         } else if self.zero {
@@ -260,7 +266,7 @@ impl CobsDecoder {
         } = *self;
         *self = Self::new();
         match at {
-            At::Start => Step::Skip {
+            CobsState::Start => Step::Skip {
                 take: read + 1,
                 want: usize::MAX,
             },
@@ -297,7 +303,7 @@ impl CobsDecoder {
     }
 
     fn too_long(&mut self, limit: u32) -> Step {
-        self.at = At::Refused;
+        self.at = CobsState::Refused;
         let fault = Fault::TooLong {
             declared: None,
             limit,
@@ -321,7 +327,7 @@ impl CobsDecoder {
         let gone = zero.unwrap_or(window.len());
         self.done = self.done.saturating_add(size_u32(gone));
         if limits.skip_max < self.done {
-            self.at = At::Lost;
+            self.at = CobsState::Lost;
             let fault = Fault::TooLong {
                 declared: None,
                 limit: limits.block_max,

@@ -80,7 +80,7 @@ impl<P: Prefix> Framing for P {
     fn decoder(&self) -> CountedDecoder<P> {
         CountedDecoder {
             prefix: *self,
-            at: At::Header,
+            at: CountedState::Header,
             open: false,
             len: 0,
             left: 0,
@@ -97,7 +97,7 @@ impl<P: Prefix> Framing for P {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CountedDecoder<P> {
     prefix: P,
-    at: At,
+    at: CountedState,
     /// A message of a series has come, and its end mark has not.
     open: bool,
     /// Length of the message whose header was read last …
@@ -108,7 +108,7 @@ pub struct CountedDecoder<P> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-enum At {
+enum CountedState {
     /// Before a length.
     Header,
     /// Behind the header of a message.
@@ -130,7 +130,7 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
 
     #[inline]
     fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
-        if self.at == At::Header {
+        if self.at == CountedState::Header {
             self.header::<STREAMING>(window, limits)
         } else {
             self.body::<STREAMING>(window, limits)
@@ -144,7 +144,7 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
         limits: &Limits,
         mut each: impl FnMut(usize, Step) -> bool,
     ) -> (usize, bool) {
-        if self.at != At::Header {
+        if self.at != CountedState::Header {
             return (0, true);
         }
         let block_max = size_usize(limits.block_max).unwrap_or(usize::MAX);
@@ -198,14 +198,14 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
 
     fn close(&mut self, unread: usize) -> Option<Fault> {
         let (at, open) = (self.at, self.open);
-        (self.at, self.open) = (At::Header, false);
+        (self.at, self.open) = (CountedState::Header, false);
         let (part, have, want) = match at {
-            At::Header if unread != 0 => {
+            CountedState::Header if unread != 0 => {
                 let want = size_u32(self.prefix.header_min(unread));
                 (Part::Header, size_u32(unread), want)
             }
-            At::Header if open => (Part::End, 0, size_u32(self.prefix.header_min(0))),
-            At::Header | At::Lost => return None,
+            CountedState::Header if open => (Part::End, 0, size_u32(self.prefix.header_min(0))),
+            CountedState::Header | CountedState::Lost => return None,
             _ => {
                 let have = (self.len - self.left).saturating_add(size_u32(unread));
                 (Part::Payload, have, self.len)
@@ -217,7 +217,7 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
     }
 
     fn is_mid_block(&self) -> bool {
-        !matches!(self.at, At::Header | At::Lost)
+        !matches!(self.at, CountedState::Header | CountedState::Lost)
     }
 
     fn block_max(&self, len: usize) -> u32 {
@@ -239,16 +239,16 @@ impl<P: Prefix> CountedDecoder<P> {
                 return Step::End { take };
             }
             Parsed::Bad { found, offset } => {
-                self.at = At::Lost;
+                self.at = CountedState::Lost;
                 let fault = Fault::BadLength { found, offset };
                 return Step::Fault { take: 0, fault };
             }
         };
         self.open = P::SERIES;
         (self.len, self.left) = (len, len);
-        self.at = At::Payload;
+        self.at = CountedState::Payload;
         if limits.block_max < len {
-            self.at = At::Over;
+            self.at = CountedState::Over;
             if !STREAMING {
                 return self.too_long(take, limits);
             }
@@ -266,15 +266,15 @@ impl<P: Prefix> CountedDecoder<P> {
     #[inline(always)]
     fn body<const STREAMING: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
         match self.at {
-            At::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
-            At::Lost => Step::Skip {
+            CountedState::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
+            CountedState::Lost => Step::Skip {
                 take: window.len(),
                 want: usize::MAX,
             },
-            At::Payload if !STREAMING => self.whole(window),
-            At::Over | At::Long if !STREAMING => self.too_long(0, limits),
-            At::Begun | At::Skip if !STREAMING => self.skip(window),
-            At::Skip if self.left != self.len => self.skip(window),
+            CountedState::Payload if !STREAMING => self.whole(window),
+            CountedState::Over | CountedState::Long if !STREAMING => self.too_long(0, limits),
+            CountedState::Begun | CountedState::Skip if !STREAMING => self.skip(window),
+            CountedState::Skip if self.left != self.len => self.skip(window),
             _ => self.piece(window, limits),
         }
     }
@@ -298,9 +298,9 @@ impl<P: Prefix> CountedDecoder<P> {
         }
         self.left -= size_u32(here);
         self.at = if self.len <= limits.skip_max {
-            At::Begun
+            CountedState::Begun
         } else {
-            At::Long
+            CountedState::Long
         };
         Step::Payload {
             start: 0,
@@ -327,7 +327,7 @@ impl<P: Prefix> CountedDecoder<P> {
             return Step::NeedMore { want: take };
         }
         self.left -= size_u32(here);
-        self.at = At::Skip;
+        self.at = CountedState::Skip;
         Step::Skip {
             take: here,
             want: self.need(),
@@ -347,20 +347,20 @@ impl<P: Prefix> CountedDecoder<P> {
     /// All that is left of a message is there, and what stands behind the payload is not what must.
     #[inline]
     fn bad_ending(&mut self, window: &[u8]) -> Option<Fault> {
-        self.at = At::Header;
+        self.at = CountedState::Header;
         let want = P::TRAILER?;
         let found = window.get(self.left()).copied().unwrap_or_default();
         if found == want {
             return None;
         }
-        self.at = At::Lost;
+        self.at = CountedState::Lost;
         Some(Fault::BadEnding { want, found })
     }
 
     /// A message ends with `len` bytes of payload.
     #[inline]
     fn last(&mut self, start: usize, len: usize, first: bool) -> Step {
-        self.at = At::Header;
+        self.at = CountedState::Header;
         let end = start + len;
         Step::Payload {
             start,
@@ -374,7 +374,11 @@ impl<P: Prefix> CountedDecoder<P> {
     #[inline]
     fn too_long(&mut self, take: usize, limits: &Limits) -> Step {
         let lost = limits.skip_max < self.len;
-        self.at = if lost { At::Lost } else { At::Skip };
+        self.at = if lost {
+            CountedState::Lost
+        } else {
+            CountedState::Skip
+        };
         let fault = Fault::TooLong {
             declared: Some(self.len),
             limit: limits.block_max,

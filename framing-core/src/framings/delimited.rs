@@ -156,7 +156,7 @@ impl Named for Lines {
 pub struct DelimitedDecoder {
     delimiter: Delimited,
     lines: bool,
-    at: At,
+    at: DelimitedState,
     /// Bytes at the window's front in which no delimiter begins. One may begin right behind them.
     searched: usize,
     /// Payload bytes of this message that have left the window.
@@ -165,7 +165,7 @@ pub struct DelimitedDecoder {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-enum At {
+enum DelimitedState {
     Message,
     /// In a message that is refused, or handed out in part.
     Skip,
@@ -177,29 +177,29 @@ impl Decode for DelimitedDecoder {
 
     fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
-            At::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
-            At::Lost => Step::Skip {
+            DelimitedState::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
+            DelimitedState::Lost => Step::Skip {
                 take: window.len(),
                 want: usize::MAX,
             },
             // Refused, but nothing of it is gone yet.
-            At::Skip if STREAMING && self.done == 0 => {
-                self.at = At::Message;
+            DelimitedState::Skip if STREAMING && self.done == 0 => {
+                self.at = DelimitedState::Message;
                 self.piece(window)
             }
-            At::Skip => self.skip(window, limits),
-            At::Message if STREAMING => self.piece(window),
-            At::Message if self.done != 0 => {
-                self.at = At::Skip;
+            DelimitedState::Skip => self.skip(window, limits),
+            DelimitedState::Message if STREAMING => self.piece(window),
+            DelimitedState::Message if self.done != 0 => {
+                self.at = DelimitedState::Skip;
                 self.skip(window, limits)
             }
-            At::Message => self.whole(window, limits),
+            DelimitedState::Message => self.whole(window, limits),
         }
     }
 
     fn close(&mut self, unread: usize) -> Option<Fault> {
         let have = self.done.saturating_add(size_u32(unread));
-        let cut = have != 0 && self.at != At::Lost;
+        let cut = have != 0 && self.at != DelimitedState::Lost;
         *self = Self::new(self.delimiter, self.lines);
         let want = have.saturating_add(1);
         cut.then_some(Fault::Truncated {
@@ -223,7 +223,7 @@ impl DelimitedDecoder {
         Self {
             delimiter,
             lines,
-            at: At::Message,
+            at: DelimitedState::Message,
             searched: 0,
             done: 0,
         }
@@ -245,7 +245,7 @@ impl DelimitedDecoder {
             return Step::NeedMore { want: usize::MAX };
         }
         // What is in the window goes the way of the rest: it is searched again, but only once.
-        self.at = At::Skip;
+        self.at = DelimitedState::Skip;
         self.searched = 0;
         let fault = Fault::TooLong {
             declared: None,
@@ -297,7 +297,7 @@ impl DelimitedDecoder {
         let gone = found.unwrap_or(self.searched);
         let done = self.done.saturating_add(size_u32(gone));
         if limits.skip_max < done {
-            self.at = At::Lost;
+            self.at = DelimitedState::Lost;
             let fault = Fault::TooLong {
                 declared: None,
                 limit: limits.block_max,
@@ -324,7 +324,7 @@ impl DelimitedDecoder {
     }
 
     fn ended(&mut self, end: usize, take: usize) -> Step {
-        self.at = At::Message;
+        self.at = DelimitedState::Message;
         self.searched = 0;
         self.done = 0;
         Step::Payload {

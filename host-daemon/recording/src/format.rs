@@ -1,4 +1,4 @@
-//! The file format: names, records, chunks, and the mark of a file.
+//! The file format: names, records, chunks, and the nonce of a file.
 
 pub mod chunk;
 pub mod encode;

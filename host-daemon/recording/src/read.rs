@@ -1,7 +1,7 @@
 //! Reads recordings: sealed, torn, or still being written.
 
 pub mod catalog;
-pub mod lost;
+pub mod loss;
 pub mod messages;
 pub mod origin;
 pub mod scan;

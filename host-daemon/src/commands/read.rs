@@ -13,25 +13,26 @@ use crate::cli::{Read, ReadOutput};
 use crate::error::CommandError;
 use crate::output::{Format, Hex, Json, Out, Text};
 use crate::payload::{self, Style, members};
-use crate::recorded::from_log::{Audience, Player};
+use crate::recorded::from_log::{EventReader, EventVisitor};
 use crate::service::log::print_status;
 use blocksd_engine::counters::Counters;
 use blocksd_engine::event::Event;
 use blocksd_recording::format::record::Kind;
-use blocksd_recording::read::lost::Lost;
+use blocksd_recording::read::loss::LostRange;
 use blocksd_recording::read::messages::{Message, Reader, Tail, Visitor, Wanted};
 
 /// Prints what was recorded.
 ///
 /// # Errors
-/// [`CommandError::NotWhole`] if something is lost; everything that is whole is printed anyway. [`CommandError::File`].
+/// [`CommandError::NotWhole`] if something is lost; everything that is whole is printed anyway.
+/// [`CommandError::Recording`].
 pub fn read(arguments: &Read) -> Result<(), CommandError> {
     let wanted = Wanted {
         devices: arguments.device.clone(),
         from: arguments.from.map_or(0, nanoseconds),
         to: arguments.to.map_or(u64::MAX, nanoseconds),
     };
-    let player = Player::new(arguments.decode.clone());
+    let reader = EventReader::new(arguments.decode.clone());
     let format: Box<dyn Format> = match arguments.output {
         ReadOutput::Text => Box::new(Text::new(io::stdout().is_terminal())),
         ReadOutput::Json => Box::new(Json::default()),
@@ -42,15 +43,15 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
             return run(arguments, &wanted, &mut Payload(out));
         }
     };
-    let mut shown = Shown {
-        player,
+    let mut printer = EventPrinter {
+        reader,
         screen: Screen {
             format,
             out: Out::new(Box::new(io::stdout()), Arc::new(Counters::default())),
             wanted: wanted.clone(),
         },
     };
-    run(arguments, &wanted, &mut shown)
+    run(arguments, &wanted, &mut printer)
 }
 
 fn run(
@@ -75,7 +76,7 @@ fn run(
 }
 
 /// Prints a line for bytes of a recording that are lost.
-pub(super) fn report_lost(file: &Path, lost: &Lost) {
+pub(super) fn report_lost(file: &Path, lost: &LostRange) {
     print_status(format_args!("blocksd: {}: {lost}", file.display()));
 }
 
@@ -84,9 +85,9 @@ fn nanoseconds(time: Timestamp) -> u64 {
     u64::try_from(time.as_nanosecond()).unwrap_or_default()
 }
 
-/// In a format of `serve`.
-struct Shown {
-    player: Player,
+/// Prints in a format of `serve`.
+struct EventPrinter {
+    reader: EventReader,
     screen: Screen,
 }
 
@@ -96,25 +97,25 @@ struct Screen {
     wanted: Wanted,
 }
 
-impl Visitor for Shown {
+impl Visitor for EventPrinter {
     type Error = CommandError;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
-        self.player.message(message, &mut self.screen)
+        self.reader.message(message, &mut self.screen)
     }
 
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), CommandError> {
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
         Ok(())
     }
 
     fn idle(&mut self) -> Result<(), CommandError> {
-        self.player.finish(&mut self.screen)?;
+        self.reader.finish(&mut self.screen)?;
         self.screen.out.flush().map_err(CommandError::stdout)
     }
 }
 
-impl Audience for Screen {
+impl EventVisitor for Screen {
     type Error = CommandError;
 
     fn event(&mut self, event: &Event) -> Result<(), CommandError> {
@@ -160,8 +161,8 @@ impl Visitor for Csv {
     type Error = CommandError;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
-        let known = message.known;
-        if known.kind == Kind::Events {
+        let channel = message.channel;
+        if channel.kind == Kind::Events {
             return Ok(());
         }
         let time = Timestamp::from_nanosecond(message.time.into());
@@ -171,7 +172,7 @@ impl Visitor for Csv {
         let base64 = text.map_or_else(|_| STANDARD.encode(message.data), |_| String::new());
         let row = [
             &format!("{time:.9}"),
-            &*known.device,
+            &*channel.device,
             &message.sequence.to_string(),
             &message.data.len().to_string(),
             text.unwrap_or_default(),
@@ -180,7 +181,7 @@ impl Visitor for Csv {
         self.0.write_record(row).map_err(csv_failure)
     }
 
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), CommandError> {
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
         Ok(())
     }
@@ -204,13 +205,13 @@ impl<W: Write> Visitor for Payload<W> {
     type Error = CommandError;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
-        if message.known.kind == Kind::Events {
+        if message.channel.kind == Kind::Events {
             return Ok(());
         }
         self.0.write_all(message.data).map_err(CommandError::stdout)
     }
 
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), CommandError> {
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
         Ok(())
     }

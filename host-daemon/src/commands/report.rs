@@ -17,7 +17,7 @@ use blocksd_recording::error::Error;
 use blocksd_recording::format::filename::{PART, sealed_name};
 use blocksd_recording::format::record::{Kind, Raw, device};
 use blocksd_recording::lock::lock;
-use blocksd_recording::read::catalog::{RecordingFile, State, list, list_directory};
+use blocksd_recording::read::catalog::{FileState, RecordingFile, list, list_directory};
 use blocksd_recording::read::scan::{Found, Scan};
 use blocksd_recording::read::summary::Summary;
 use mcap::records::Record;
@@ -30,8 +30,8 @@ const MESSAGE_LEN: u64 = 31;
 /// Saves what is whole in a torn file, beside it, or in all torn files of a directory, in their place.
 ///
 /// # Errors
-/// [`CommandError::Locked`] if a daemon is writing, [`CommandError::NothingWhole`], [`CommandError::Unrepaired`], [`CommandError::File`],
-/// [`CommandError::Write`].
+/// [`CommandError::Locked`] if a daemon is writing, [`CommandError::NothingWhole`], [`CommandError::Unrepaired`],
+/// [`CommandError::File`], [`CommandError::Recording`].
 pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), CommandError> {
     let failure = |error| CommandError::File {
         path: path.into(),
@@ -63,7 +63,7 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Command
         // As far as the file system can: the original stays in any case.
         let _ = sync(parent(to));
     }
-    tell_recovered(&mut out, path, to.as_deref(), None, &recovered)?;
+    print_recovered(&mut out, path, to.as_deref(), None, &recovered)?;
     to.map(|_| ())
         .ok_or_else(|| CommandError::NothingWhole { path: path.into() })
 }
@@ -84,7 +84,7 @@ fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), Comma
                 // Nothing in it is whole.
                 files += u64::from(to.is_none() && original.is_some());
                 let (to, original) = (to.as_deref(), original.as_deref());
-                let line = tell_recovered(out, &from, to, original, &recovered);
+                let line = print_recovered(out, &from, to, original, &recovered);
                 reported = reported.and(line);
             }
             Err(Unrepaired { path, error }) => {
@@ -106,7 +106,7 @@ fn beside(path: &Path) -> PathBuf {
     sealed_name(path, PART).unwrap_or_else(|| path.with_extension("recovered.mcap"))
 }
 
-fn tell_recovered(
+fn print_recovered(
     out: &mut impl Write,
     from: &Path,
     to: Option<&Path>,
@@ -134,7 +134,7 @@ fn tell_recovered(
 /// Checks files, and prints a line for each that is sound, and one for each thing that is wrong.
 ///
 /// # Errors
-/// [`CommandError::Unsound`], [`CommandError::File`].
+/// [`CommandError::Unsound`], [`CommandError::Recording`].
 pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     let (mut unsound, mut of) = (0, 0);
@@ -186,7 +186,7 @@ struct Content {
 /// Lists the files of a directory: a table, or an object a line.
 ///
 /// # Errors
-/// [`CommandError::File`].
+/// [`CommandError::Recording`].
 pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     let mut rows = vec![
@@ -210,9 +210,15 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
         let size = input.len();
         let summary = Summary::of_sealed(&mut input, is_open)?;
         let (state, content) = match summary {
-            Some(summary) => (State::Sealed, Content::of_summary(&summary)),
-            None if is_open => (State::Open, Content::scan(Scan::new(input, None, true))?),
-            None => (State::Torn, Content::scan(Scan::new(input, None, false))?),
+            Some(summary) => (FileState::Sealed, Content::of_summary(&summary)),
+            None if is_open => (
+                FileState::Open,
+                Content::scan(Scan::new(input, None, true))?,
+            ),
+            None => (
+                FileState::Torn,
+                Content::scan(Scan::new(input, None, false))?,
+            ),
         };
         let name = listed
             .path
@@ -321,7 +327,7 @@ impl Content {
                         .records()
                         .for_each(|(_, raw)| content.take(&raw, &mut kinds));
                 }
-                Found::Lost(lost) if lost.why.loses_messages() => content.lost += lost.len,
+                Found::Lost(lost) if lost.cause.loses_messages() => content.lost += lost.len,
                 _ => {}
             }
             if scan.has_ended() {

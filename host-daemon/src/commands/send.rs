@@ -15,7 +15,7 @@ use blocksd_engine::listen::resolve::resolve;
 
 /// What to send where.
 #[derive(Clone, Debug)]
-pub struct Send {
+pub struct SendOptions {
     /// The daemon's address.
     pub to: String,
     /// How messages are framed, in both directions.
@@ -35,21 +35,21 @@ const LONG: u64 = 4 << 20;
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(100);
 
-type Writer<W> = blocking::Writer<FromStd<W>, AnyEncoder>;
+type BlockingWriter<W> = blocking::Writer<FromStd<W>, AnyEncoder>;
 
 /// Sends, ends the series, and prints the reply if that was asked for.
 ///
 /// # Errors
 /// Where something cannot be read, sent or printed.
-pub fn send(send: &Send) -> Result<(), CommandError> {
-    let stream = connect(&send.to, send.connect_timeout)?;
-    let mut writer = Writer::new(FromStd::new(BufWriter::new(&stream)), send.framing);
-    if let Some(path) = &send.file {
-        send_with_progress(&mut writer, send.framing, path)?;
-    } else if send.messages.is_empty() {
-        send_lines(&mut writer, send.framing, io::stdin().lock())?;
+pub fn send(options: &SendOptions) -> Result<(), CommandError> {
+    let stream = connect(&options.to, options.connect_timeout)?;
+    let mut writer = BlockingWriter::new(FromStd::new(BufWriter::new(&stream)), options.framing);
+    if let Some(path) = &options.file {
+        send_with_progress(&mut writer, options.framing, path)?;
+    } else if options.messages.is_empty() {
+        send_lines(&mut writer, options.framing, io::stdin().lock())?;
     } else {
-        for message in &send.messages {
+        for message in &options.messages {
             writer.send(message.as_bytes())?;
         }
     }
@@ -57,8 +57,8 @@ pub fn send(send: &Send) -> Result<(), CommandError> {
     stream
         .shutdown(Shutdown::Write)
         .map_err(CommandError::Connection)?;
-    if send.wait_reply {
-        print_reply(&stream, send.framing)
+    if options.wait_reply {
+        print_reply(&stream, options.framing)
     } else {
         Ok(())
     }
@@ -87,14 +87,14 @@ pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, CommandErr
     }
 }
 
-/// Tries each address of a name once, for so long; as long as the system does where that is no time at all.
-fn connect_once(address: &str, patience: Duration) -> io::Result<TcpStream> {
+/// Tries each address of a name once. A timeout of zero is that of the system.
+fn connect_once(address: &str, timeout: Duration) -> io::Result<TcpStream> {
     let mut failure = io::ErrorKind::AddrNotAvailable.into();
     for address in resolve(address)? {
-        let connected = if patience.is_zero() {
+        let connected = if timeout.is_zero() {
             TcpStream::connect(address)
         } else {
-            TcpStream::connect_timeout(&address, patience)
+            TcpStream::connect_timeout(&address, timeout)
         };
         match connected {
             Ok(stream) => return Ok(stream),
@@ -109,7 +109,7 @@ fn connect_once(address: &str, patience: Duration) -> io::Result<TcpStream> {
 /// # Errors
 /// [`CommandError::File`], [`CommandError::Refused`], [`CommandError::Connection`].
 pub fn send_file<W: Write>(
-    writer: &mut Writer<W>,
+    writer: &mut BlockingWriter<W>,
     framing: AnyFraming,
     path: &Path,
     mut sent: impl FnMut(u64),
@@ -131,7 +131,7 @@ pub fn send_file<W: Write>(
 }
 
 fn send_with_progress<W: Write>(
-    writer: &mut Writer<W>,
+    writer: &mut BlockingWriter<W>,
     framing: AnyFraming,
     path: &Path,
 ) -> Result<(), CommandError> {
@@ -150,7 +150,7 @@ fn send_with_progress<W: Write>(
 
 /// Sends each line as a message, as soon as it is there.
 fn send_lines<W: Write>(
-    writer: &mut Writer<W>,
+    writer: &mut BlockingWriter<W>,
     framing: AnyFraming,
     input: impl Read,
 ) -> Result<(), CommandError> {

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use blocksd_recording::error::Error as RecordingError;
+
 use crate::error::CommandError;
 
 /// How a command ended, for the program that started it.
@@ -40,8 +42,8 @@ impl CommandError {
             Self::Listen { error, .. } | Self::Connect { error, .. } => {
                 code(Subject::Address, error)
             }
-            Self::Folder { error, .. } => code(Subject::Folder, error),
             Self::File { error, .. } | Self::Write { error, .. } => code(Subject::File, error),
+            Self::Recording(error) => recording(error),
             Self::Start(error) => code(Subject::Program, error),
             Self::Locked { .. } => Code::Refused,
             Self::Config(error) => error.unreadable().map_or(Code::Wrong, |error| {
@@ -75,6 +77,17 @@ impl CommandError {
             | Self::Board
             | Self::Unbalanced => Code::Failed,
         }
+    }
+}
+
+fn recording(error: &RecordingError) -> Code {
+    match error {
+        RecordingError::Folder { source, .. } => code(Subject::Folder, source),
+        RecordingError::Read { source, .. } | RecordingError::Write { source, .. } => {
+            code(Subject::File, source)
+        }
+        RecordingError::Locked { .. } => Code::Refused,
+        _ => Code::Failed,
     }
 }
 
@@ -129,7 +142,11 @@ mod tests {
 
     fn folder(error: io::Error) -> Code {
         let path = PathBuf::from("/var/lib/blocksd");
-        CommandError::Folder { path, error }.code()
+        CommandError::from(RecordingError::Folder {
+            path,
+            source: error,
+        })
+        .code()
     }
 
     fn file(error: io::Error) -> Code {

@@ -36,11 +36,11 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// An address that is listened on.
 #[derive(Debug)]
-pub struct Server {
+pub struct HttpServer {
     socket: TcpListener,
 }
 
-impl Server {
+impl HttpServer {
     /// Listens on an address, such as `127.0.0.1:9106`.
     ///
     /// # Errors

@@ -47,19 +47,23 @@ pub struct LogFrame<'a> {
 }
 
 /// Why a decoding cannot be had.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DefmtError {
     /// No decoding has this name.
+    #[error("no such decoding; there are raw, text, json, cbor, defmt:PATH.elf")]
     Unknown,
     /// The ELF file cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
     /// The file is no ELF file, or one without defmt's formats.
+    #[error("{} has no formats of defmt: {reason}", path.display())]
     NoFormats {
         /// The file.
         path: PathBuf,
@@ -198,8 +202,8 @@ impl LogFrame<'_> {
     /// Writes the message, without escaping it.
     ///
     /// # Errors
-    /// [`DecodeError::TooLong`] if `to` refuses more text, [`DecodeError::Invalid`] if the message takes more steps than its length allows.
-    /// Part of it may have been written.
+    /// [`DecodeError::TooLong`] if `to` refuses more text, [`DecodeError::Invalid`] if the message takes more steps than
+    /// its length allows. Part of it may have been written.
     pub fn write_message(&self, to: &mut dyn fmt::Write) -> Result<(), DecodeError> {
         self.write(self.entry, self.arguments, to)
     }
@@ -249,22 +253,6 @@ impl fmt::Debug for Defmt {
             .finish_non_exhaustive()
     }
 }
-
-impl fmt::Display for DefmtError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => {
-                f.write_str("no such decoding; there are raw, text, json, cbor, defmt:PATH.elf")
-            }
-            Self::File { path, error } => write!(f, "cannot read {}: {error}", path.display()),
-            Self::NoFormats { path, reason } => {
-                write!(f, "{} has no formats of defmt: {reason}", path.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for DefmtError {}
 
 /// Reads a regular file. A device or a pipe may never end, and a foreign recording can name any path.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {

@@ -32,8 +32,8 @@ impl<'a> Value<'a> {
     /// Writes the value as text, on one line.
     ///
     /// # Errors
-    /// [`DecodeError::Invalid`] if the message is invalid, [`DecodeError::TooLong`] if `to` refuses more text. Part of the value may have
-    /// been written.
+    /// [`DecodeError::Invalid`] if the message is invalid, [`DecodeError::TooLong`] if `to` refuses more text. Part of
+    /// the value may have been written.
     pub fn write(&self, style: Style, to: &mut dyn Write) -> Result<(), DecodeError> {
         let mut emitter = Emitter::new(style, to);
         match self.form {

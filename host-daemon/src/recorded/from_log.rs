@@ -14,14 +14,14 @@ use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Peer, St
 use blocksd_engine::pool::Span;
 use blocksd_engine::reason::CloseReason;
 use blocksd_recording::format::record::{Kind, UNRECORDED};
-use blocksd_recording::read::messages::{Known, Message};
+use blocksd_recording::read::messages::{ChannelInfo, Message};
 
 /// Bytes of blocks that are made into one batch, at most but for a single block.
 const BATCH_LEN: usize = 1 << 20;
 
 /// What comes out.
-pub trait Audience {
-    /// Why the audience gives up.
+pub trait EventVisitor {
+    /// Why the visitor gives up.
     type Error;
 
     /// An event.
@@ -39,23 +39,23 @@ pub trait Audience {
 
 /// Makes events of messages, one after the other.
 #[derive(Debug, Default)]
-pub struct Player {
+pub struct EventReader {
     decode: Option<Decoding>,
-    devices: HashMap<Arc<str>, Device>,
+    devices: HashMap<Arc<str>, DeviceConnections>,
     blocks: Option<Group>,
     piece: Option<Piece>,
 }
 
 #[derive(Debug, Default)]
-struct Device {
+struct DeviceConnections {
     /// Numbers of its connections that are open.
     conns: Vec<u64>,
     /// It has others, whose beginning was not seen.
     has_others: bool,
     /// Of the messages of its present connection, by what tells connections apart in a file.
-    source: Option<(Arc<Known>, Arc<ConnectionInfo>)>,
+    source: Option<(Arc<ChannelInfo>, Arc<ConnectionInfo>)>,
     /// The same, of connections whose open is not recorded.
-    unrecorded: Option<(Arc<Known>, Arc<ConnectionInfo>)>,
+    unrecorded: Option<(Arc<ChannelInfo>, Arc<ConnectionInfo>)>,
 }
 
 /// Blocks that were received at once.
@@ -76,7 +76,7 @@ struct Piece {
     bytes: Vec<u8>,
 }
 
-impl Player {
+impl EventReader {
     /// Reads payload as `decode` says, in place of how it was received.
     #[must_use]
     pub fn new(decode: Option<Decoding>) -> Self {
@@ -89,19 +89,19 @@ impl Player {
     /// Takes the next message.
     ///
     /// # Errors
-    /// What the audience says.
-    pub fn message<A: Audience + ?Sized>(
+    /// What the visitor says.
+    pub fn message<A: EventVisitor + ?Sized>(
         &mut self,
         message: &Message<'_>,
-        audience: &mut A,
+        visitor: &mut A,
     ) -> Result<(), A::Error> {
-        match message.known.kind {
+        match message.channel.kind {
             Kind::Blocks | Kind::Other => {
-                self.end_piece(audience)?;
-                self.block(message, audience)
+                self.end_piece(visitor)?;
+                self.block(message, visitor)
             }
             Kind::Pieces => {
-                self.finish(audience)?;
+                self.finish(visitor)?;
                 let source = self.source(message);
                 self.piece = Some(Piece {
                     source,
@@ -111,8 +111,8 @@ impl Player {
                 Ok(())
             }
             Kind::Events => {
-                self.end_blocks(audience)?;
-                self.note(message, audience)
+                self.end_blocks(visitor)?;
+                self.note(message, visitor)
             }
         }
     }
@@ -120,16 +120,16 @@ impl Player {
     /// Gives what was held back.
     ///
     /// # Errors
-    /// What the audience says.
-    pub fn finish<A: Audience + ?Sized>(&mut self, audience: &mut A) -> Result<(), A::Error> {
-        self.end_blocks(audience)?;
-        self.end_piece(audience)
+    /// What the visitor says.
+    pub fn finish<A: EventVisitor + ?Sized>(&mut self, visitor: &mut A) -> Result<(), A::Error> {
+        self.end_blocks(visitor)?;
+        self.end_piece(visitor)
     }
 
-    fn block<A: Audience + ?Sized>(
+    fn block<A: EventVisitor + ?Sized>(
         &mut self,
         message: &Message<'_>,
-        audience: &mut A,
+        visitor: &mut A,
     ) -> Result<(), A::Error> {
         let source = self.source(message);
         let seq = u64::from(message.sequence);
@@ -140,7 +140,7 @@ impl Player {
                 && group.bytes.len() + message.data.len() <= BATCH_LEN
         });
         if !goes_on {
-            self.end_blocks(audience)?;
+            self.end_blocks(visitor)?;
         }
         let group = self.blocks.get_or_insert_with(|| Group {
             source,
@@ -157,9 +157,9 @@ impl Player {
 
     /// The connection that a message is of.
     fn source(&mut self, message: &Message<'_>) -> Arc<ConnectionInfo> {
-        let known = message.known;
-        let device = self.devices.entry(Arc::clone(&known.device)).or_default();
-        let metadata = |key| known.channel.metadata.get(key).map(String::as_str);
+        let channel = message.channel;
+        let device = self.devices.entry(Arc::clone(&channel.device)).or_default();
+        let metadata = |key| channel.record.metadata.get(key).map(String::as_str);
         let is_unrecorded = metadata(UNRECORDED.0) == Some(UNRECORDED.1);
         device.has_others |= device.conns.is_empty() && !is_unrecorded;
         let cached = match is_unrecorded {
@@ -167,7 +167,7 @@ impl Player {
             false => &device.source,
         };
         if let Some((of, source)) = cached
-            && (Arc::ptr_eq(of, known) || of.channel.metadata == known.channel.metadata)
+            && (Arc::ptr_eq(of, channel) || of.record.metadata == channel.record.metadata)
         {
             return Arc::clone(source);
         }
@@ -182,7 +182,7 @@ impl Player {
         let decoding = self.decode.clone().or(recorded).unwrap_or_default();
         let source = Arc::new(ConnectionInfo {
             conn,
-            device: Arc::clone(&known.device),
+            device: Arc::clone(&channel.device),
             framing: framing.unwrap_or(AnyFraming::Blocks(Blocks)),
             encoding: decoding.into(),
             first_seq: first,
@@ -191,11 +191,11 @@ impl Player {
             true => &mut device.unrecorded,
             false => &mut device.source,
         };
-        *cached = Some((Arc::clone(known), Arc::clone(&source)));
+        *cached = Some((Arc::clone(channel), Arc::clone(&source)));
         source
     }
 
-    fn end_blocks<A: Audience + ?Sized>(&mut self, audience: &mut A) -> Result<(), A::Error> {
+    fn end_blocks<A: EventVisitor + ?Sized>(&mut self, visitor: &mut A) -> Result<(), A::Error> {
         let Some(group) = self.blocks.take() else {
             return Ok(());
         };
@@ -204,30 +204,30 @@ impl Player {
             ..StreamPosition::default()
         };
         let batch = Batch::of_blocks(group.bytes, group.spans);
-        audience.event(&event(group.source, group.time, batch, position))
+        visitor.event(&event(group.source, group.time, batch, position))
     }
 
     /// A piece whose event is not there.
-    fn end_piece<A: Audience + ?Sized>(&mut self, audience: &mut A) -> Result<(), A::Error> {
+    fn end_piece<A: EventVisitor + ?Sized>(&mut self, visitor: &mut A) -> Result<(), A::Error> {
         let Some(piece) = self.piece.take() else {
             return Ok(());
         };
         let batch = Batch::of_piece(piece.bytes, false, false);
         let position = StreamPosition::default();
-        audience.event(&event(piece.source, piece.time, batch, position))
+        visitor.event(&event(piece.source, piece.time, batch, position))
     }
 
-    fn note<A: Audience + ?Sized>(
+    fn note<A: EventVisitor + ?Sized>(
         &mut self,
         message: &Message<'_>,
-        audience: &mut A,
+        visitor: &mut A,
     ) -> Result<(), A::Error> {
         let note = match Note::deserialize(&members(message.data)) {
             Ok(note) if has_device(&note) => note,
             // An event of a later version, or not one of ours.
             _ => {
-                self.end_piece(audience)?;
-                return audience.other(message.data);
+                self.end_piece(visitor)?;
+                return visitor.other(message.data);
             }
         };
         let origin = &note.head().origin;
@@ -237,9 +237,9 @@ impl Player {
             && let Some(piece) = self.piece.take_if(|piece| &*piece.source.device == device)
         {
             let batch = Batch::of_piece(piece.bytes, first, last);
-            return audience.event(&event(piece.source, piece.time, batch, position(&note)));
+            return visitor.event(&event(piece.source, piece.time, batch, position(&note)));
         }
-        self.end_piece(audience)?;
+        self.end_piece(visitor)?;
         if let Note::Open { .. } = note {
             self.devices.entry(device.into()).or_default().open(conn);
         } else if let Note::Close { .. } = note
@@ -249,7 +249,7 @@ impl Player {
             self.devices.remove(device);
         }
         match kind(&note) {
-            Some(kind) => audience.event(&Event {
+            Some(kind) => visitor.event(&Event {
                 source: Arc::new(ConnectionInfo {
                     conn,
                     device: device.into(),
@@ -260,12 +260,12 @@ impl Player {
                 time: system_time(message.time),
                 kind,
             }),
-            None => audience.other(message.data),
+            None => visitor.other(message.data),
         }
     }
 }
 
-impl Device {
+impl DeviceConnections {
     fn open(&mut self, conn: u64) {
         self.conns.push(conn);
         self.source = None;

@@ -23,7 +23,7 @@ const EVENTS_SCHEMA: &str = r#"{"type":"object","properties":{"event":{"type":"s
 #[derive(Debug)]
 pub struct EventWriter {
     log: Log,
-    devices: HashMap<Arc<str>, Device>,
+    devices: HashMap<Arc<str>, DeviceSequences>,
     conns: HashMap<u64, Conn>,
     budget: Budget,
     /// The channel of notes.
@@ -38,7 +38,7 @@ pub struct EventWriter {
 
 /// The state of a device.
 #[derive(Debug, Default)]
-struct Device {
+struct DeviceSequences {
     blocks: u32,
     pieces: u32,
     conns: usize,

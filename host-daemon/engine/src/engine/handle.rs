@@ -80,7 +80,7 @@ pub struct EngineHandle {
     /// Weak: the sinks end when nothing can send to them any more.
     context: Arc<Mutex<Weak<EngineContext>>>,
     stop: CancellationToken,
-    open: Arc<Mutex<Open>>,
+    open: Arc<Mutex<OpenListeners>>,
     added: mpsc::UnboundedSender<Bound>,
     /// Held while settings are applied.
     applying: Arc<tokio::sync::Mutex<()>>,
@@ -88,7 +88,7 @@ pub struct EngineHandle {
 
 /// The listeners that are open.
 #[derive(Debug)]
-struct Open {
+struct OpenListeners {
     binder: Binder,
     listeners: Vec<OpenListener>,
 }
@@ -123,7 +123,7 @@ impl EngineHandle {
             devices: Arc::new(watch::Sender::new(Arc::new(devices))),
             context: Arc::default(),
             stop,
-            open: Arc::new(Mutex::new(Open {
+            open: Arc::new(Mutex::new(OpenListeners {
                 binder: Binder::new(sockets),
                 listeners: Vec::new(),
             })),

@@ -38,12 +38,12 @@ pub struct Sockets {
 /// A source of connections.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Listening,
+    socket: ListenerKind,
     name: Arc<str>,
 }
 
 #[derive(Debug)]
-enum Listening {
+enum ListenerKind {
     Tcp(TcpListener),
     Unix {
         socket: UnixListener,
@@ -79,7 +79,7 @@ impl Binder {
     /// [`io::ErrorKind::InvalidInput`] where the address can never be had; else where it is not free.
     pub fn bind(&mut self, address: &str) -> io::Result<Vec<Listener>> {
         let address: Address = address.parse().map_err(invalid)?;
-        let listener = |(socket, name): (Listening, String)| Listener {
+        let listener = |(socket, name): (ListenerKind, String)| Listener {
             socket,
             name: name.into(),
         };
@@ -89,13 +89,13 @@ impl Binder {
                 let name = format!("unix:{}", path.display());
                 let (socket, file) = local::bind(path)?;
                 let _file = Some(file);
-                (Listening::Unix { socket, _file }, name)
+                (ListenerKind::Unix { socket, _file }, name)
             }
             Address::Serial(line) => {
                 let name = format!("serial:{}", line.path);
-                (Listening::Serial(Box::new(Serial::new(line))), name)
+                (ListenerKind::Serial(Box::new(Serial::new(line))), name)
             }
-            Address::Stdin => (Listening::Stdin(Stdin::default()), "-".to_owned()),
+            Address::Stdin => (ListenerKind::Stdin(Stdin::default()), "-".to_owned()),
             Address::Systemd(name) => {
                 let sockets = self.passed.take(name.as_deref())?.into_iter();
                 let opened = sockets.map(|socket| match socket {
@@ -103,7 +103,7 @@ impl Binder {
                     socket_activation::Socket::Unix(socket) => {
                         let (socket, name) = local::passed(socket)?;
                         let _file = None;
-                        Ok((Listening::Unix { socket, _file }, name))
+                        Ok((ListenerKind::Unix { socket, _file }, name))
                     }
                 });
                 return opened.map(|opened| opened.map(listener)).collect();
@@ -113,13 +113,13 @@ impl Binder {
     }
 
     /// The first of the addresses of a name that is free.
-    fn tcp(&self, address: &str) -> io::Result<(Listening, String)> {
+    fn tcp(&self, address: &str) -> io::Result<(ListenerKind, String)> {
         let mut failure = io::ErrorKind::AddrNotAvailable.into();
         for address in resolve(address)? {
             match self.listen(address) {
                 Ok(socket) => {
                     let name = socket.local_addr()?.to_string();
-                    return Ok((Listening::Tcp(socket), name));
+                    return Ok((ListenerKind::Tcp(socket), name));
                 }
                 Err(error) => failure = error,
             }
@@ -142,11 +142,11 @@ impl Binder {
         TcpListener::from_std(socket.into())
     }
 
-    fn passed_tcp(&self, socket: std::net::TcpListener) -> io::Result<(Listening, String)> {
+    fn passed_tcp(&self, socket: std::net::TcpListener) -> io::Result<(ListenerKind, String)> {
         socket.set_nonblocking(true)?;
         self.set(&SockRef::from(&socket))?;
         let name = socket.local_addr()?.to_string();
-        Ok((Listening::Tcp(TcpListener::from_std(socket)?), name))
+        Ok((ListenerKind::Tcp(TcpListener::from_std(socket)?), name))
     }
 
     /// What connections take over from the socket that accepts them: set once, not a thousand times a second.
@@ -183,7 +183,7 @@ impl Listener {
         // A simulation has a clock of its own, and the origin of all moments must lie before its start.
         crate::moment::origin();
         Self {
-            socket: Listening::Channel(connections),
+            socket: ListenerKind::Channel(connections),
             name: name.into(),
         }
     }
@@ -197,13 +197,19 @@ impl Listener {
     /// Whether connections may be waiting that nobody has seen.
     #[must_use]
     pub(crate) const fn has_queue(&self) -> bool {
-        matches!(self.socket, Listening::Tcp(_) | Listening::Unix { .. })
+        matches!(
+            self.socket,
+            ListenerKind::Tcp(_) | ListenerKind::Unix { .. }
+        )
     }
 
     /// Whether its connections come from one line or pipe of this machine, one at a time.
     #[must_use]
     pub(crate) const fn is_line(&self) -> bool {
-        matches!(self.socket, Listening::Serial(_) | Listening::Stdin(_))
+        matches!(
+            self.socket,
+            ListenerKind::Serial(_) | ListenerKind::Stdin(_)
+        )
     }
 
     /// The next connection; `None` if there will be no more.
@@ -215,17 +221,17 @@ impl Listener {
     pub async fn accept(&mut self) -> io::Result<Option<(Box<dyn Transport>, Peer)>> {
         let local = || Peer::Local(Arc::clone(&self.name));
         let (transport, peer): (Box<dyn Transport>, Peer) = match &mut self.socket {
-            Listening::Tcp(socket) => {
+            ListenerKind::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
                 (Box::new(stream), Peer::Network(peer))
             }
-            Listening::Unix { socket, .. } => (Box::new(socket.accept().await?.0), local()),
-            Listening::Serial(serial) => (Box::new(serial.accept().await?), local()),
-            Listening::Stdin(stdin) => match stdin.accept()? {
+            ListenerKind::Unix { socket, .. } => (Box::new(socket.accept().await?.0), local()),
+            ListenerKind::Serial(serial) => (Box::new(serial.accept().await?), local()),
+            ListenerKind::Stdin(stdin) => match stdin.accept()? {
                 Some(socket) => (Box::new(socket), local()),
                 None => return Ok(None),
             },
-            Listening::Channel(connections) => match connections.recv().await {
+            ListenerKind::Channel(connections) => match connections.recv().await {
                 Some(connection) => connection,
                 None => return Ok(None),
             },

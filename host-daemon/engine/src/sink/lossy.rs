@@ -26,7 +26,7 @@ pub fn queue(max_bytes: usize) -> (Sender, Receiver) {
 }
 
 fn renewed(renew: Duration, max_bytes: usize) -> (Sender, Receiver) {
-    let queue = Arc::new(Queue {
+    let queue = Arc::new(LossyQueue {
         renew,
         max_bytes,
         waker: AtomicWaker::new(),
@@ -38,11 +38,11 @@ fn renewed(renew: Duration, max_bytes: usize) -> (Sender, Receiver) {
 
 /// Where events go in.
 #[derive(Debug)]
-pub struct Sender(Arc<Queue>);
+pub struct Sender(Arc<LossyQueue>);
 
 /// Where they come out.
 #[derive(Debug)]
-pub struct Receiver(Arc<Queue>);
+pub struct Receiver(Arc<LossyQueue>);
 
 /// What [`Receiver::receive`] gives.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub enum Next {
 }
 
 #[derive(Debug)]
-struct Queue {
+struct LossyQueue {
     renew: Duration,
     max_bytes: usize,
     /// Of a receiver that waits in a task.
@@ -69,7 +69,7 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    events: VecDeque<Entry>,
+    events: VecDeque<QueuedEvent>,
     /// Of the events, and of those that are being copied.
     cost: usize,
     /// Blocks dropped behind the last event.
@@ -81,7 +81,7 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct QueuedEvent {
     event: Event,
     cost: usize,
     /// Blocks dropped before it.
@@ -115,7 +115,7 @@ impl Sender {
         }
         let mut state = self.0.lock();
         let lost = std::mem::take(&mut state.lost);
-        state.events.push_back(Entry { event, cost, lost });
+        state.events.push_back(QueuedEvent { event, cost, lost });
         drop(state);
         self.0.wake();
     }
@@ -148,7 +148,7 @@ impl Receiver {
             if lost != 0 {
                 return Next::Lost(lost);
             }
-            if let Some(Entry { event, cost, .. }) = state.events.pop_front() {
+            if let Some(QueuedEvent { event, cost, .. }) = state.events.pop_front() {
                 state.cost -= cost;
                 return Next::Event(event);
             }
@@ -197,7 +197,7 @@ impl Drop for Receiver {
     }
 }
 
-impl Queue {
+impl LossyQueue {
     fn wake(&self) {
         self.changed.notify_one();
         self.waker.wake();

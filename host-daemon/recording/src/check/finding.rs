@@ -1,28 +1,28 @@
-//! What may be wrong with a recording.
+//! Findings of a check: [`Finding`].
 
 use std::fmt;
 
-use crate::read::scan::Lost;
+use crate::read::loss::LostRange;
 use crate::read::summary::SummaryFault;
 
-/// One thing that is wrong.
+/// A defect of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrong {
-    /// Where in the file it shows, in bytes.
+pub struct Finding {
+    /// Its offset in the file, in bytes.
     pub offset: u64,
-    /// What it is.
-    pub what: What,
+    /// Its kind.
+    pub kind: FindingKind,
 }
 
-/// What is wrong.
+/// The kind of a [`Finding`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum FindingKind {
     /// Bytes that are not whole.
-    Lost(Lost),
+    Lost(LostRange),
     /// There is no summary that can be believed.
     Summary(SummaryFault),
-    /// A chunk does not begin with the mark that the header names.
-    Mark,
+    /// A chunk does not begin with the nonce that the header names.
+    Nonce,
     /// The header names another writer than the channels do, or no version of it.
     Library(String),
     /// The data section has another CRC.
@@ -53,17 +53,17 @@ pub enum What {
     },
     /// An attachment that is not whole.
     Attachment,
-    /// A channel that is told in two ways.
+    /// A channel with conflicting definitions.
     Channel {
         /// Its number.
         id: u16,
     },
-    /// A schema that is told in two ways, or not at all.
+    /// A schema with conflicting definitions, or without any.
     Schema {
         /// Its number.
         id: u16,
     },
-    /// A message of a channel that was not told of.
+    /// A message of a channel that is not defined.
     UnknownChannel {
         /// The number of the channel.
         id: u16,
@@ -99,22 +99,22 @@ pub enum What {
     },
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at {}: {}", self.offset, self.what)
+        write!(f, "at {}: {}", self.offset, self.kind)
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for FindingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lost(lost) => write!(f, "{} bytes lost: {}", lost.len, lost.why),
+            Self::Lost(lost) => write!(f, "{} bytes lost: {}", lost.len, lost.cause),
             Self::Summary(fault) => fault.fmt(f),
             Self::Library(library) if library.is_empty() => {
                 f.write_str("the channels are of blocksd, but not the header")
             }
             Self::Library(library) => write!(f, "header names no version: {library:?}"),
-            Self::Mark => f.write_str("chunk does not begin with the mark of the file"),
+            Self::Nonce => f.write_str("chunk does not begin with the nonce of the file"),
             Self::DataCrc { stored, calculated } => {
                 write!(f, "data section has CRC {calculated:08x}, not {stored:08x}")
             }
@@ -123,14 +123,17 @@ impl fmt::Display for What {
             Self::ChunkIndex { offset } => {
                 write!(f, "index of chunks is not that of the chunk at {offset}")
             }
-            Self::Group { opcode } => write!(f, "no group of records {opcode:#04x} where told"),
+            Self::Group { opcode } => write!(
+                f,
+                "no group of records {opcode:#04x} at the offset in the summary"
+            ),
             Self::Stray { opcode } => write!(f, "record {opcode:#04x} has no place here"),
             Self::Attachment => f.write_str("attachment is not whole"),
-            Self::Channel { id } => write!(f, "channel {id} is told in two ways"),
-            Self::Schema { id } => write!(f, "schema {id} is told in two ways, or missing"),
-            Self::UnknownChannel { id } => write!(f, "message of channel {id}, which is unknown"),
+            Self::Channel { id } => write!(f, "conflicting definitions of channel {id}"),
+            Self::Schema { id } => write!(f, "conflicting definitions of schema {id}, or none"),
+            Self::UnknownChannel { id } => write!(f, "message of unknown channel {id}"),
             Self::Sequence { topic, want, found } => {
-                write!(f, "{topic} goes on with number {found}, not {want}")
+                write!(f, "{topic}: sequence gap: expected {want}, found {found}")
             }
             Self::NoStatistics => f.write_str("summary has no statistics"),
             Self::Statistics { of, told, found } => {

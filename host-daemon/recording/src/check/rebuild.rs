@@ -20,7 +20,7 @@ const WRITE_LEN: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Rebuilder {
     path: PathBuf,
-    mark: Option<FileNonce>,
+    nonce: Option<FileNonce>,
     out: BufWriter<File>,
     at: u64,
     crc: crc32fast::Hasher,
@@ -47,9 +47,9 @@ impl Rebuilder {
     pub fn create(path: &Path, header: &Header) -> Result<Self, Error> {
         let failure = |error| Error::write(path, error);
         let file = File::create_new(path).map_err(failure)?;
-        let mut sealer = Self {
+        let mut rebuilder = Self {
             path: path.into(),
-            mark: FileNonce::of_library(&header.library),
+            nonce: FileNonce::of_library(&header.library),
             out: BufWriter::with_capacity(WRITE_LEN, file),
             at: 0,
             crc: crc32fast::Hasher::new(),
@@ -65,9 +65,9 @@ impl Rebuilder {
         let mut body = Vec::new();
         put_text(&mut body, &header.profile);
         put_text(&mut body, &header.library);
-        sealer.write(mcap::MAGIC)?;
-        sealer.write(&record(op::HEADER, &body))?;
-        Ok(sealer)
+        rebuilder.write(mcap::MAGIC)?;
+        rebuilder.write(&record(op::HEADER, &body))?;
+        Ok(rebuilder)
     }
 
     /// Whether a schema of this number was written.
@@ -107,8 +107,8 @@ impl Rebuilder {
     /// # Errors
     /// [`Error::Write`].
     pub fn records(&mut self, records: &[u8]) -> Result<(), Error> {
-        let mark = self.mark.map(|mark| record(nonce::OPCODE, &mark.body()));
-        let records = &[&mark.unwrap_or_default(), records].concat();
+        let nonce = self.nonce.map(|nonce| record(nonce::OPCODE, &nonce.body()));
+        let records = &[&nonce.unwrap_or_default(), records].concat();
         let places = self.places(records);
         let (start, end) = times(&places).unwrap_or((0, 0));
         let len = records.len() as u64;

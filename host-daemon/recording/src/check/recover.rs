@@ -7,7 +7,7 @@ use std::path::Path;
 
 use mcap::records::{Channel, Record, op};
 
-use crate::check::finding::What;
+use crate::check::finding::FindingKind;
 use crate::check::order::Order;
 use crate::check::rebuild::Rebuilder;
 use crate::check::survey::{Definitions, Survey};
@@ -17,12 +17,13 @@ use crate::format::chunk::Chunk;
 use crate::format::encode::{channel_record, record, schema_record};
 use crate::format::nonce::FileNonce;
 use crate::format::record::{GAP, HEAD_LEN, Kind, Raw, UNKNOWN_TOPIC};
-use crate::read::scan::{Found, Lost, Scan, Why};
+use crate::read::loss::{LossCause, LostRange};
+use crate::read::scan::{Found, Scan};
 use crate::read::window::WindowedFile;
 
 /// Stretches of lost bytes that are told one by one.
 pub const LOST_MAX: usize = 100;
-/// Marks that are reported as possible marks of the file.
+/// Nonces that are reported as possible nonces of the file.
 const HINTS_MAX: usize = 10;
 /// Bytes of records that stand in no chunk, of which one chunk is made.
 const LOOSE_LEN: usize = 1 << 20;
@@ -62,8 +63,8 @@ pub struct Recovered {
     /// Bytes of the file that are not whole.
     pub lost_bytes: u64,
     /// Where they are: the first [`LOST_MAX`] stretches.
-    pub lost: Vec<Lost>,
-    /// Marks of whole chunks that were not taken, since neither the name nor the beginning of the file says which mark
+    pub lost: Vec<LostRange>,
+    /// Nonces of whole chunks that were not taken, since neither the name nor the beginning of the file says which nonce
     /// is its own, and how many of each.
     pub strangers: BTreeMap<FileNonce, u64>,
 }
@@ -78,10 +79,10 @@ pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
     let is_complete = survey.is_whole && check(from)?.is_some();
     let scan = Scan::new(WindowedFile::open(from)?, survey.summary.as_ref(), false);
     let mut scan = scan.of_ours(survey.is_ours);
-    let mut keeper = Salvager::new((!is_complete).then_some(to), survey);
-    let kept = keeper.keep_all(&mut scan);
-    let finished = kept.and_then(|()| keeper.finish());
-    let is_ours = keeper.survey.is_ours;
+    let mut salvager = Salvager::new((!is_complete).then_some(to), survey);
+    let kept = salvager.keep_all(&mut scan);
+    let finished = kept.and_then(|()| salvager.finish());
+    let is_ours = salvager.survey.is_ours;
     let checked = finished.and_then(|mut recovered| {
         recovered.complete = is_complete;
         recovered.damaged &= !is_complete;
@@ -95,7 +96,7 @@ pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
         }
         Ok(recovered)
     });
-    if checked.is_err() && keeper.created {
+    if checked.is_err() && salvager.created {
         // What is there is not what was asked for; if it was there before, it was not touched.
         let _ = fs::remove_file(to);
     }
@@ -108,8 +109,8 @@ pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
 /// [`Error::Read`].
 pub fn check(path: &Path) -> Result<Option<Verified>, Error> {
     let mut is_sound = true;
-    let verified = verify(WindowedFile::open(path)?, false, &mut |wrong| {
-        is_sound &= matches!(wrong.what, What::Sequence { .. });
+    let verified = verify(WindowedFile::open(path)?, false, &mut |finding| {
+        is_sound &= matches!(finding.kind, FindingKind::Sequence { .. });
     })?;
     Ok(is_sound.then_some(verified))
 }
@@ -203,11 +204,11 @@ impl Tally {
     }
 
     /// `is_last` says that the stretch reaches to the end of the file.
-    fn lose(&mut self, lost: Lost, is_last: bool) {
+    fn lose(&mut self, lost: LostRange, is_last: bool) {
         let recovered = &mut self.recovered;
-        recovered.damaged |= !(is_last && lost.why.is_tail());
+        recovered.damaged |= !(is_last && lost.cause.is_tail());
         recovered.lost_bytes += lost.len;
-        recovered.lost_chunks += u64::from(matches!(lost.why, Why::Chunk(_)));
+        recovered.lost_chunks += u64::from(matches!(lost.cause, LossCause::Chunk(_)));
         if recovered.lost.len() < LOST_MAX {
             recovered.lost.push(lost);
         }
@@ -220,7 +221,7 @@ struct Salvager<'a> {
     to: Option<&'a Path>,
     survey: Survey,
     tally: Tally,
-    sealer: Option<Rebuilder>,
+    rebuilder: Option<Rebuilder>,
     created: bool,
     /// What was lost since the last chunk, if messages may be.
     gap: Option<(u64, u64)>,
@@ -237,7 +238,7 @@ impl<'a> Salvager<'a> {
             to,
             survey,
             tally,
-            sealer: None,
+            rebuilder: None,
             created: false,
             gap: None,
             order: Order::default(),
@@ -253,7 +254,7 @@ impl<'a> Salvager<'a> {
                 Found::Chunk(chunk) => self.keep(&chunk)?,
                 Found::Record { offset, raw } => self.keep_loose(offset, &raw)?,
                 Found::Lost(lost) => {
-                    if lost.why.loses_messages() {
+                    if lost.cause.loses_messages() {
                         let (offset, before) = self.gap.unwrap_or((lost.offset, 0));
                         self.gap = Some((offset, before + lost.len));
                     }
@@ -295,13 +296,13 @@ impl<'a> Salvager<'a> {
         }
         self.tally
             .chunk(chunk, &self.survey.definitions, &mut missing);
-        let Some(sealer) = self.sealer()? else {
+        let Some(rebuilder) = self.rebuilder()? else {
             return Ok(());
         };
         if !missing.is_empty() {
-            sealer.records(&missing)?;
+            rebuilder.records(&missing)?;
         }
-        sealer.chunk(chunk)
+        rebuilder.chunk(chunk)
     }
 
     fn keep_loose(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), Error> {
@@ -309,8 +310,8 @@ impl<'a> Salvager<'a> {
             // The daemon writes none of these.
             op::ATTACHMENT | op::METADATA | 0x80.. if self.survey.is_ours => {
                 let len = (HEAD_LEN + raw.body.len()) as u64;
-                let why = Why::NoRecord;
-                self.tally.lose(Lost { offset, len, why }, false);
+                let cause = LossCause::NoRecord;
+                self.tally.lose(LostRange { offset, len, cause }, false);
                 Ok(())
             }
             op::MESSAGE | op::CHANNEL | op::SCHEMA => {
@@ -323,8 +324,8 @@ impl<'a> Salvager<'a> {
                 }
                 Ok(())
             }
-            op::ATTACHMENT | op::METADATA | 0x80.. => match self.sealer()? {
-                Some(sealer) => sealer.other(raw),
+            op::ATTACHMENT | op::METADATA | 0x80.. => match self.rebuilder()? {
+                Some(rebuilder) => rebuilder.other(raw),
                 None => Ok(()),
             },
             // Of a chunk, or of the end: written anew.
@@ -338,24 +339,24 @@ impl<'a> Salvager<'a> {
         }
         self.tally.recovered.chunks += 1;
         let loose = std::mem::take(&mut self.loose);
-        match self.sealer()? {
-            Some(sealer) => sealer.records(&loose),
+        match self.rebuilder()? {
+            Some(rebuilder) => rebuilder.records(&loose),
             None => Ok(()),
         }
     }
 
-    fn sealer(&mut self) -> Result<Option<&mut Rebuilder>, Error> {
-        if let (None, Some(to)) = (&self.sealer, self.to) {
-            self.sealer = Some(Rebuilder::create(to, &self.survey.header)?);
+    fn rebuilder(&mut self) -> Result<Option<&mut Rebuilder>, Error> {
+        if let (None, Some(to)) = (&self.rebuilder, self.to) {
+            self.rebuilder = Some(Rebuilder::create(to, &self.survey.header)?);
             self.created = true;
         }
-        Ok(self.sealer.as_mut())
+        Ok(self.rebuilder.as_mut())
     }
 
     fn finish(&mut self) -> Result<Recovered, Error> {
         self.flush()?;
-        if let Some(sealer) = self.sealer.take() {
-            sealer.finish()?;
+        if let Some(rebuilder) = self.rebuilder.take() {
+            rebuilder.finish()?;
             self.tally.recovered.written = true;
         }
         self.tally.recovered.missing = self.order.missing();
@@ -367,14 +368,14 @@ impl<'a> Salvager<'a> {
 }
 
 impl Recovered {
-    /// A line for each mark that may be the file's, where that cannot be known.
+    /// A line for each nonce that may be the file's, where that cannot be known.
     pub fn hints(&self) -> impl Iterator<Item = String> {
         let strangers = self.strangers.iter().take(HINTS_MAX);
-        strangers.map(|(mark, count)| {
+        strangers.map(|(nonce, count)| {
             format!(
-                "{count} chunks with mark {mark} were not taken, since neither the name nor the beginning of the file \
+                "{count} chunks with nonce {nonce} were not taken, since neither the name nor the beginning of the file \
                  has it; if they are of this file and not of a payload, rename the file to \
-                 NUMBER-TIME-{mark}.mcap.part and recover it again"
+                 NUMBER-TIME-{nonce}.mcap.part and recover it again"
             )
         })
     }

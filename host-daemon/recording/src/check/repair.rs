@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::check::recover::{Recovered, check, recover};
 use crate::error::Error;
-use crate::format::filename::{self, LOST, NEW, State};
+use crate::format::filename::{self, LOST, NEW, Suffix};
 use crate::read::catalog::entries;
-use crate::read::lost::Lost;
+use crate::read::loss::LostRange;
 use crate::read::messages::{Message, Reader, Visitor, Wanted};
 use crate::read::window::WindowedFile;
 
@@ -54,7 +54,7 @@ pub fn repair_dir(
     let mut torn = entries(directory)?;
     torn.retain(|path| {
         let name = path.file_name().unwrap_or_default();
-        name.to_str().and_then(filename::state) == Some(State::Part)
+        name.to_str().and_then(filename::suffix) == Some(Suffix::Part)
     });
     let directory = directory.to_owned();
     Ok(torn.into_iter().map(move |from| {
@@ -173,12 +173,12 @@ impl Visitor for Digest {
     type Error = Error;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), Error> {
-        let topic = &message.known.channel.topic;
+        let topic = &message.channel.record.topic;
         (topic, message.sequence, message.time, message.data).hash(&mut self.0);
         Ok(())
     }
 
-    fn lost(&mut self, _: &Path, _: &Lost) -> Result<(), Error> {
+    fn lost(&mut self, _: &Path, _: &LostRange) -> Result<(), Error> {
         // Only sound files are compared.
         Ok(())
     }

@@ -21,7 +21,7 @@ pub struct RecordingFile {
 
 /// In which state a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum FileState {
     /// It has its end.
     Sealed,
     /// A daemon is writing it.
@@ -128,7 +128,7 @@ pub fn number(path: &Path) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-impl State {
+impl FileState {
     /// The word for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -140,7 +140,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for FileState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }

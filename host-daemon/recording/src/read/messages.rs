@@ -13,7 +13,7 @@ use crate::format::filename::parent;
 use crate::format::record::{Kind, Raw, UNKNOWN_TOPIC, device};
 use crate::lock::is_locked;
 use crate::read::catalog::{RecordingFile, list, list_directory, number};
-use crate::read::lost::Lost;
+use crate::read::loss::LostRange;
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
 
@@ -31,11 +31,11 @@ pub struct Wanted {
     pub to: u64,
 }
 
-/// A channel, and what is known by its topic and metadata.
+/// A channel: its record, and what its topic and metadata say.
 #[derive(Debug)]
-pub struct Known {
-    /// The channel.
-    pub channel: Channel,
+pub struct ChannelInfo {
+    /// Its record.
+    pub record: Channel,
     /// What its messages are.
     pub kind: Kind,
     /// Where they come from.
@@ -47,7 +47,7 @@ pub struct Known {
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     /// Its channel.
-    pub known: &'a Arc<Known>,
+    pub channel: &'a Arc<ChannelInfo>,
     /// Its number in the channel.
     pub sequence: u32,
     /// When it was received, in nanoseconds since 1970.
@@ -71,7 +71,7 @@ pub trait Visitor {
     ///
     /// # Errors
     /// Any error ends the visit.
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Self::Error>;
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), Self::Error>;
 
     /// No more messages come for a while, or at all.
     ///
@@ -182,7 +182,7 @@ fn visit_file<V: Visitor + ?Sized>(
         return Ok(0);
     }
     let mut scan = Scan::new(input, summary.as_ref(), is_open);
-    let mut file = File {
+    let mut file = FileReader {
         wanted,
         channels: HashMap::new(),
         lost: 0,
@@ -219,13 +219,13 @@ fn is_outside(summary: &Summary, wanted: &Wanted) -> bool {
     })
 }
 
-struct File<'a> {
+struct FileReader<'a> {
     wanted: &'a Wanted,
-    channels: HashMap<u16, Arc<Known>>,
+    channels: HashMap<u16, Arc<ChannelInfo>>,
     lost: u64,
 }
 
-impl File<'_> {
+impl FileReader<'_> {
     fn read_on<V: Visitor + ?Sized>(
         &mut self,
         scan: &mut Scan,
@@ -277,8 +277,8 @@ impl File<'_> {
         }
         let is_in_time = (self.wanted.from..self.wanted.to).contains(&header.log_time);
         match self.channels.get(&id) {
-            Some(known) if known.is_wanted && is_in_time => visitor.message(&Message {
-                known,
+            Some(channel) if channel.is_wanted && is_in_time => visitor.message(&Message {
+                channel,
                 sequence: header.sequence,
                 time: header.log_time,
                 data,
@@ -294,12 +294,12 @@ impl File<'_> {
         let is_wanted = kind == Kind::Events || self.wanted.has(device);
         let device = device.into();
         let id = channel.id;
-        let known = Known {
-            channel,
+        let info = ChannelInfo {
+            record: channel,
             kind,
             device,
             is_wanted,
         };
-        self.channels.insert(id, Arc::new(known));
+        self.channels.insert(id, Arc::new(info));
     }
 }

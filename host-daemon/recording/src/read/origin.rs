@@ -2,8 +2,8 @@
 //!
 //! A device may send any bytes, whole recordings included, so no number of chunks is evidence. Evidence is only what a
 //! device cannot write: the name of the file, and its first [`ROOT_LEN`] bytes, which end before the first payload.
-//! A chunk is a file's own if its mark is that of the name. In a file whose name has no mark, it is the mark in the text
-//! of the header, damaged in a few digits at most; where that is lost, the mark of the first chunk. Where both are lost,
+//! A chunk is a file's own if its nonce is that of the name. In a file whose name has no nonce, it is the nonce in the text
+//! of the header, damaged in a few digits at most; where that is lost, the nonce of the first chunk. Where both are lost,
 //! no chunk is admitted: the file is kept as it is.
 
 use mcap::records::Header;
@@ -15,12 +15,12 @@ use crate::format::filename;
 use crate::format::nonce::{self, FileNonce, LIBRARY};
 use crate::read::window::WindowedFile;
 
-/// Bytes at the beginning of a file in which no payload can stand: header, head of the first chunk and its mark take
+/// Bytes at the beginning of a file in which no payload can stand: header, head of the first chunk and its nonce take
 /// 121 bytes at least, and the record of a channel comes before the first message.
 pub const ROOT_LEN: usize = 128;
-/// Hexadecimal digits of a mark in the header.
+/// Hexadecimal digits of a nonce in the header.
 const DIGITS: usize = 16;
-/// Digits that must agree. A mark that was chosen without knowledge of the header's agrees in so many with a
+/// Digits that must agree. A nonce that was chosen without knowledge of the header's agrees in so many with a
 /// probability of 1e-13.
 const DIGITS_MIN: usize = 13;
 /// Bytes of the name of the library that must agree.
@@ -28,16 +28,16 @@ const LIBRARY_MIN: usize = 6;
 /// Where the text of the header ends at the latest: magic, head, two lengths and a version of up to 16 bytes before it.
 const TEXT_END: usize = 72;
 
-/// What is known of the mark of one file.
+/// What is known of the nonce of one file.
 #[derive(Debug, Default)]
 pub struct Origin {
     named: Option<FileNonce>,
     /// The first [`ROOT_LEN`] bytes.
     beginning: Vec<u8>,
-    /// Marks of chunks that begin there, compressed or not.
+    /// Nonces of chunks that begin there, compressed or not.
     first: Vec<FileNonce>,
-    /// The header is whole and names no mark.
-    unmarked: bool,
+    /// The header is whole and names no nonce.
+    header_has_none: bool,
     /// That of the first chunk that was admitted.
     settled: Option<Option<FileNonce>>,
 }
@@ -49,12 +49,12 @@ impl Origin {
     /// [`Error::Read`].
     pub fn of(input: &mut WindowedFile) -> Result<Self, Error> {
         let name = input.path().file_name().unwrap_or_default();
-        let named = name.to_str().and_then(filename::mark);
+        let named = name.to_str().and_then(filename::nonce);
         let bytes = input.at(0, ROOT_LEN + chunk::HEAD_MAX)?;
         let beginning = bytes.get(..ROOT_LEN).unwrap_or(bytes).to_vec();
         // The head of the first chunk may be lost, and the begin of its content not.
         let starts = 0..beginning.len();
-        let first = starts.filter_map(|at| first_mark(bytes.get(at..)?, beginning.len() - at));
+        let first = starts.filter_map(|at| first_nonce(bytes.get(at..)?, beginning.len() - at));
         let first = first.collect();
         Ok(Self {
             named,
@@ -65,7 +65,7 @@ impl Origin {
     }
 
     /// Takes note of a header that could be parsed. No CRC covers it, so only a text without damage that shows says
-    /// that chunks have no mark.
+    /// that chunks have no nonce.
     pub fn header(&mut self, header: &Header) {
         let text = header.library.as_bytes();
         let is_printable = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
@@ -73,47 +73,47 @@ impl Origin {
         let end = text.len().saturating_sub(DIGITS);
         let digits = text.get(end..).unwrap_or_default();
         let is_digit = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        self.unmarked = is_whole && digits.iter().filter(is_digit).count() < DIGITS_MIN;
+        self.header_has_none = is_whole && digits.iter().filter(is_digit).count() < DIGITS_MIN;
     }
 
-    /// Whether a chunk at `offset` is the file's own, if it has this mark and its CRC is right.
+    /// Whether a chunk at `offset` is the file's own, if it has this nonce and its CRC is right.
     #[must_use]
-    pub fn admits(&self, mark: Option<FileNonce>, offset: u64) -> bool {
+    pub fn admits(&self, nonce: Option<FileNonce>, offset: u64) -> bool {
         if let Some(named) = self.named {
-            return mark == Some(named);
+            return nonce == Some(named);
         }
         if let Some(settled) = self.settled {
-            return mark == settled;
+            return nonce == settled;
         }
         if self.has_text() {
-            return mark.is_some_and(|mark| self.has_digits(mark));
+            return nonce.is_some_and(|nonce| self.has_digits(nonce));
         }
-        let is_first = |mark| self.first.contains(&mark) || self.has_digits(mark);
-        offset < ROOT_LEN as u64 || mark.map_or(self.unmarked, is_first)
+        let is_first = |nonce| self.first.contains(&nonce) || self.has_digits(nonce);
+        offset < ROOT_LEN as u64 || nonce.map_or(self.header_has_none, is_first)
     }
 
-    /// A chunk was admitted: all others must have its mark.
-    pub fn settle(&mut self, mark: Option<FileNonce>) {
-        self.settled = Some(mark);
+    /// A chunk was admitted: all others must have its nonce.
+    pub fn settle(&mut self, nonce: Option<FileNonce>) {
+        self.settled = Some(nonce);
     }
 
-    /// Whether the file's chunks have a mark, so that no payload passes for one of them.
+    /// Whether the file's chunks have a nonce, so that no payload passes for one of them.
     #[must_use]
-    pub fn is_marked(&self) -> bool {
+    pub fn has_nonce(&self) -> bool {
         match self.settled {
             _ if self.named.is_some() => true,
             Some(settled) => settled.is_some(),
-            None => !self.unmarked,
+            None => !self.header_has_none,
         }
     }
 
-    /// Whether no chunk was admitted, and none will be for its mark alone that is not in the beginning.
+    /// Whether no chunk was admitted, and none will be for its nonce alone that is not in the beginning.
     #[must_use]
     pub const fn is_unknown(&self) -> bool {
-        self.named.is_none() && self.settled.is_none() && !self.unmarked
+        self.named.is_none() && self.settled.is_none() && !self.header_has_none
     }
 
-    /// Whether the header still has the text of a mark, as the daemon writes it, in digits that can be read.
+    /// Whether the header still has the text of a nonce, as the daemon writes it, in digits that can be read.
     #[must_use]
     pub fn has_text(&self) -> bool {
         let is_near = |window: &[u8]| {
@@ -131,15 +131,15 @@ impl Origin {
         self.beginning.get(..TEXT_END).unwrap_or(&self.beginning)
     }
 
-    /// The mark of the file, if it is known that it has one.
+    /// The nonce of the file, if it is known that it has one.
     #[must_use]
-    pub fn mark(&self) -> Option<FileNonce> {
+    pub fn nonce(&self) -> Option<FileNonce> {
         self.named.or_else(|| self.settled.flatten())
     }
 
-    /// Whether the header has the digits of this mark.
-    fn has_digits(&self, mark: FileNonce) -> bool {
-        let digits = mark.to_string();
+    /// Whether the header has the digits of this nonce.
+    fn has_digits(&self, nonce: FileNonce) -> bool {
+        let digits = nonce.to_string();
         let is_near = |window: &[u8]| {
             let pairs = window.iter().zip(digits.bytes());
             DIGITS_MIN <= pairs.filter(|(have, want)| *have == want).count()
@@ -148,8 +148,8 @@ impl Origin {
     }
 }
 
-/// The mark of the chunk whose content begins here, within the first `len` bytes.
-fn first_mark(content: &[u8], len: usize) -> Option<FileNonce> {
+/// The nonce of the chunk whose content begins here, within the first `len` bytes.
+fn first_nonce(content: &[u8], len: usize) -> Option<FileNonce> {
     let begins = |magic: &[u8]| content.starts_with(magic) && magic.len() <= len;
     let name = match () {
         () if begins(&chunk::ZSTD_MAGIC) => "zstd",
@@ -157,7 +157,7 @@ fn first_mark(content: &[u8], len: usize) -> Option<FileNonce> {
         () if begins(record(nonce::OPCODE, &[0; 8]).get(..9)?) && 17 <= len => "",
         () => return None,
     };
-    chunk::mark_of_content(name, content)
+    chunk::nonce_of_content(name, content)
 }
 
 #[cfg(test)]
@@ -179,7 +179,7 @@ mod tests {
         assert!(origin.admits(Some(own), 1000) && !origin.admits(Some(other), 1000));
         assert!(!origin.admits(Some(other), 0) && !origin.admits(None, 0));
         origin.settle(Some(own));
-        assert_eq!(origin.mark(), Some(own));
+        assert_eq!(origin.nonce(), Some(own));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct Summary {
     /// How much there is.
     pub statistics: Option<Statistics>,
     /// Where the chunks are, in their order.
-    pub chunks: Vec<Place>,
+    pub chunks: Vec<ChunkLocation>,
     /// Compression of the first chunk.
     pub compression: Option<String>,
     /// What all chunks hold, in bytes.
@@ -48,7 +48,7 @@ pub struct Summary {
 
 /// Where a chunk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ChunkLocation {
     /// Where its record begins.
     pub offset: u64,
     /// Length of its record, in bytes.
@@ -179,7 +179,7 @@ impl Summary {
             }
             Record::Statistics(statistics) => self.statistics = Some(statistics),
             Record::ChunkIndex(index) => {
-                let place = Place::of(&index);
+                let place = ChunkLocation::of(&index);
                 let end = place.offset.checked_add(place.len);
                 let fits = end.is_some_and(|end| end <= self.data_end);
                 if !fits || place.offset < MAGIC_LEN {
@@ -196,7 +196,7 @@ impl Summary {
     }
 }
 
-impl Place {
+impl ChunkLocation {
     fn of(index: &ChunkIndex) -> Self {
         Self {
             offset: index.chunk_start_offset,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use crate::format::filename::{self, State};
+use crate::format::filename::{self, Suffix};
 use crate::write::stats::Stats;
 use crate::write::storage::Folder;
 
@@ -90,7 +90,9 @@ impl Deleter {
         });
         let mut sealed: Vec<_> = files
             .into_iter()
-            .filter(|(name, _)| matches!(filename::state(name), Some(State::Sealed | State::Lost)))
+            .filter(|(name, _)| {
+                matches!(filename::suffix(name), Some(Suffix::Sealed | Suffix::Lost))
+            })
             .collect();
         // Of one number the original goes first: what was whole in it is in the other.
         sealed.sort_by_key(|(name, _)| (filename::number(name), filename::is_sealed(name)));

@@ -61,8 +61,8 @@ pub struct SchemaSpec {
 pub struct SegmentWriter {
     writer: mcap::Writer<NoSeek<Tap>>,
     tap: Tap,
-    mark: FileNonce,
-    /// The present chunk has its mark.
+    nonce: FileNonce,
+    /// The present chunk has its nonce.
     begun: bool,
     channels: usize,
     chunk_len: usize,
@@ -79,7 +79,7 @@ impl SegmentWriter {
     /// None that can be expected: nothing is written but to memory.
     pub fn new(compression: Compression) -> io::Result<Self> {
         let tap = Tap::default();
-        let mark = FileNonce::new();
+        let nonce = FileNonce::new();
         let options = WriteOptions::new()
             .compression(match compression {
                 Compression::None => None,
@@ -90,7 +90,7 @@ impl SegmentWriter {
             .compression_level(u32::from(compression == Compression::Zstd))
             // One thread writes, however many processors there are.
             .compression_threads(0)
-            .library(nonce::library(Some(mark)))
+            .library(nonce::library(Some(nonce)))
             // Chunks end when `end_chunk` says so.
             .chunk_size(None)
             // A chunk leaves in one piece, with its length: what follows a torn one can be found.
@@ -101,7 +101,7 @@ impl SegmentWriter {
         Ok(Self {
             writer,
             tap,
-            mark,
+            nonce,
             begun: false,
             channels: 0,
             chunk_len: 0,
@@ -114,7 +114,7 @@ impl SegmentWriter {
     /// The nonce of the file.
     #[must_use]
     pub const fn nonce(&self) -> FileNonce {
-        self.mark
+        self.nonce
     }
 
     /// Whether no further channel can be added.
@@ -231,7 +231,7 @@ impl SegmentWriter {
         if !self.begun {
             self.begun = true;
             let options = PrivateRecordOptions::IncludeInChunks.into();
-            let body = self.mark.body();
+            let body = self.nonce.body();
             let written = self
                 .writer
                 .write_private_record(nonce::OPCODE, &body, options);

@@ -54,7 +54,7 @@ impl Spools {
 
     /// Memory to read from a file into.
     pub(super) fn chunk(self: &Arc<Self>) -> Chunk {
-        let share = Share::take(self, CHUNK.0 as u64);
+        let share = SpoolQuota::take(self, CHUNK.0 as u64);
         let len = if share.is_some() { CHUNK.0 } else { CHUNK.1 };
         Chunk {
             bytes: vec![0; len],
@@ -65,12 +65,12 @@ impl Spools {
 
 /// Memory of replies that is accounted for; given back when dropped.
 #[derive(Debug)]
-struct Share {
+struct SpoolQuota {
     spools: Arc<Spools>,
     bytes: u64,
 }
 
-impl Share {
+impl SpoolQuota {
     fn take(spools: &Arc<Spools>, bytes: u64) -> Option<Self> {
         take(&spools.memory, bytes, MEMORY_ALL).then(|| Self {
             spools: Arc::clone(spools),
@@ -79,7 +79,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for SpoolQuota {
     fn drop(&mut self) {
         self.spools.memory.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -89,7 +89,7 @@ impl Drop for Share {
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) bytes: Vec<u8>,
-    _share: Option<Share>,
+    _share: Option<SpoolQuota>,
 }
 
 /// The echo of one connection, as it will be on the wire.
@@ -98,7 +98,7 @@ pub(super) struct Spool {
     spools: Arc<Spools>,
     len: u64,
     memory: Vec<u8>,
-    share: Option<Share>,
+    share: Option<SpoolQuota>,
     file: Option<File>,
 }
 
@@ -184,7 +184,7 @@ impl Spool {
         }
         if self.memory.capacity() < len {
             let capacity = (len * 2).clamp(512, MEMORY_EACH);
-            let Some(share) = Share::take(&self.spools, capacity as u64) else {
+            let Some(share) = SpoolQuota::take(&self.spools, capacity as u64) else {
                 return false;
             };
             self.memory.reserve_exact(capacity - self.memory.len());

@@ -1,23 +1,23 @@
-//! What is lost of a file, where and why.
+//! Ranges of a file that are lost: [`LostRange`].
 
 use std::fmt;
 
 use crate::format::chunk::ChunkFault;
 
-/// Bytes that are not whole.
+/// A range of bytes that are not whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
+pub struct LostRange {
     /// Where they begin in the file.
     pub offset: u64,
     /// How many they are.
     pub len: u64,
     /// Why they are lost.
-    pub why: Why,
+    pub cause: LossCause,
 }
 
 /// Why bytes are lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum LossCause {
     /// The file does not begin as a recording.
     NoHeader,
     /// A chunk that is not whole.
@@ -32,7 +32,7 @@ pub enum Why {
     Summary,
 }
 
-impl Why {
+impl LossCause {
     /// Whether messages are, or may be, lost.
     #[must_use]
     pub const fn loses_messages(&self) -> bool {
@@ -47,7 +47,7 @@ impl Why {
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for LossCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoHeader => f.write_str("no header of an MCAP file"),
@@ -60,9 +60,9 @@ impl fmt::Display for Why {
     }
 }
 
-impl fmt::Display for Lost {
+impl fmt::Display for LostRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { offset, len, why } = self;
-        write!(f, "{len} bytes lost at {offset}: {why}")
+        let Self { offset, len, cause } = self;
+        write!(f, "{len} bytes lost at {offset}: {cause}")
     }
 }

@@ -1,4 +1,4 @@
-//! The mark that each chunk of the daemon begins with: damage shows, and no payload passes for a chunk.
+//! The nonce that each chunk of the daemon begins with: damage shows, and no payload passes for a chunk.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
