@@ -1,6 +1,6 @@
 //! The configuration of `serve`: typed, from the command line, a config file and defaults. Start with [`load`].
 //!
-//! [`options`] is the table of all options. The command line and the file each fill a [`Partial`]; `load` combines them
+//! `options.rs` is the table of all options. The command line and the file each fill a [`Partial`]; `load` combines them
 //! with the defaults, the command line first, and validates the result once. A key of the file is an option's name
 //! without its dashes; `[[listener]]` and `[device."ID"]` are tables.
 

@@ -18,7 +18,7 @@ use blocksd_recording::lock::{Lock, is_locked};
 /// Checks a file, with options of the command line that override it; prints what `serve` would do, or every value.
 ///
 /// # Errors
-/// As [`check`], and where the file is wrong.
+/// As `serve` would refuse the file, but for what only opening a port or writing shows.
 pub fn command(file: &Path, options: Partial, print: bool) -> Result<(), CommandError> {
     let config = config::load(Some(file), options)?;
     for warning in config.warnings() {
