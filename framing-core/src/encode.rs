@@ -34,8 +34,8 @@ pub fn encode<E: Encode>(
     }
 }
 
-/// [`encode`] where payload is sent as it is. `None` for any refusal: told apart here, they would cost a message that
-/// is not refused a fifth of its time.
+/// [`encode`] where payload is sent as it is. `None` for any refusal: distinguished here, refusals would cost a
+/// message that is not refused a fifth of its time.
 #[inline(always)]
 fn copied(
     encoder: &mut impl Encode,

@@ -159,7 +159,7 @@ pub trait Decode {
             }
             let rest = window.get_mut(used..).unwrap_or_default();
             let step = self.scan::<STREAMING>(rest, limits);
-            let (take, told) = match step {
+            let (take, reported) = match step {
                 Step::NeedMore { want } => return Scanned { used, want, ended },
                 Step::Skip { take, .. } => {
                     // A header, or the rest of a message that is skipped.
@@ -181,7 +181,7 @@ pub trait Decode {
             };
             let at = used;
             used += take;
-            if told && !each(at, step) {
+            if reported && !each(at, step) {
                 let want = 0;
                 return Scanned { used, want, ended };
             }

@@ -75,7 +75,7 @@ impl Received<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Polled {
-    /// Read up to so many bytes into [`Receiver::space`] and tell [`Receiver::filled`].
+    /// Read up to `want` bytes into [`Receiver::space`], then call [`Receiver::filled`].
     NeedMore {
         /// As in [`Step::NeedMore`].
         want: usize,

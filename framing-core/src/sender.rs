@@ -23,7 +23,7 @@ const BEFORE: u8 = 1;
 ///
 /// All progress lives here. Begin a message with [`begin_whole`](Self::begin_whole), or with
 /// [`begin`](Self::begin) and [`begin_piece`](Self::begin_piece). Then write what [`chunk`](Self::chunk) gives
-/// and tell [`advance`](Self::advance), until the chunk is empty. Payload is not kept: the same is given at every
+/// and call [`advance`](Self::advance), until the chunk is empty. Payload is not kept: the same is given at every
 /// call until then.
 #[derive(Clone)]
 pub struct Sender<E: Encode> {

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use blocksd_engine::listen::resolve::resolve;
 use blocksd_engine::sink::Delivery;
-use blocksd_engine::{Engine, Error, Listening};
+use blocksd_engine::{Engine, EngineCollector, Error, Listening};
 use blocksd_recording::lock::Lock;
 use blocksd_recording::write::retention::Retention;
 use blocksd_recording::write::stats::Stats;
+use prometheus_client::collector::Collector;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::check_config;
@@ -18,14 +20,17 @@ use crate::config::Config;
 use crate::config::value::OutputKind;
 use crate::error::CommandError;
 use crate::http::health::{Health, Phase};
-use crate::http::metrics::Sources;
+use crate::http::metrics;
 use crate::http::server::HttpServer;
 use crate::output::{Format, Hex, Json, Text};
 use crate::reload::{Live, Reloader};
-use crate::service::log::{self, print_status};
+use crate::service::log::{self, LogCollector, print_status};
 use crate::service::{rlimit, signals, systemd};
 use crate::sinks::console::{Console, Stuck};
-use crate::sinks::recording::{self, Recording, Unrecorded};
+use crate::sinks::recording::{self, Recording, RecordingCollector, Unrecorded};
+
+/// The names of the sinks, as labels of metrics.
+const SINKS: &[&str] = &["recording", "output"];
 
 /// Runs a daemon with this configuration, until a signal, or until nothing is left to be served. `command_line` is parsed
 /// again at SIGHUP.
@@ -114,11 +119,17 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         .build();
     let folder = config.record.clone();
     let stats = folder.is_some().then(Arc::<Stats>::default);
-    let health = Arc::new(Health::new(stop.clone(), stats.clone()));
+    let recorded = stats.clone();
+    let refusal = move || recorded.as_ref()?.refusal();
+    let health = Arc::new(Health::new(stop.clone(), refusal));
     if let Some(address) = &config.metrics {
-        let handle = engine.handle().clone();
-        let sources = Sources::new(handle, Arc::clone(&health), stats.clone());
-        tokio::spawn(bind_metrics(address).await?.run(Arc::new(sources)));
+        let registry = metrics::registry([
+            Box::new(EngineCollector::new(engine.handle().clone(), SINKS)) as Box<dyn Collector>,
+            Box::new(RecordingCollector::new(stats.clone())),
+            Box::new(LogCollector),
+        ]);
+        let server = bind_metrics(address).await?;
+        tokio::spawn(server.run(registry, Arc::clone(&health)));
     }
     // Before anybody is listened to: what a crash has left is repaired first.
     let mut retention = None;
@@ -192,7 +203,11 @@ async fn bind_metrics(address: &str) -> Result<HttpServer, CommandError> {
         address: address.to_owned(),
         error,
     };
-    let server = HttpServer::bind(address).await.map_err(failure)?;
+    let resolved = {
+        let address = address.to_owned();
+        aside(move || resolve(&address).map_err(|error| CommandError::Listen { address, error }))
+    };
+    let server = HttpServer::bind(&resolved.await?).await.map_err(failure)?;
     let address = server.address().map_err(failure)?;
     print_status(format_args!("metrics on {address}"));
     Ok(server)

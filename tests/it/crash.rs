@@ -11,7 +11,7 @@ use blocksd_tests::scrape;
 use tempfile::TempDir;
 
 /// Messages that are on the disk.
-const SYNCED: &str = "blocksd_record_blocks_synced_total";
+const SYNCED: &str = "blocksd_record_messages_synced_total";
 /// How often a daemon is killed, unless `BLOCKSD_TEST_KILLS` says otherwise.
 const KILLS: usize = 8;
 

@@ -58,7 +58,7 @@ fn metrics_count_what_happened() {
         ("blocksd_blocks_total", 4.0),
         ("blocksd_payload_bytes_total", 7.0),
         ("blocksd_series_total", 1.0),
-        ("blocksd_series_torn_total", 1.0),
+        ("blocksd_series_incomplete_total", 1.0),
         ("blocksd_faults_total{fault=\"too_long\"}", 1.0),
         ("blocksd_faults_total{fault=\"truncated\"}", 1.0),
         ("blocksd_faults_total{fault=\"bad_length\"}", 0.0),
@@ -71,8 +71,8 @@ fn metrics_count_what_happened() {
             1.0,
         ),
         ("blocksd_queue_events{queue=\"output\"}", 0.0),
-        ("blocksd_log_lost_lines_total", 0.0),
-        ("blocksd_record_blocks_written_total", 0.0),
+        ("blocksd_log_dropped_lines_total", 0.0),
+        ("blocksd_record_messages_written_total", 0.0),
         ("blocksd_record_sync_seconds_count", 0.0),
     ] {
         assert_eq!(samples.get(name), Some(&value), "{name} in {page}");
@@ -96,7 +96,7 @@ fn metrics_of_a_recording_count_what_is_on_the_disk() {
     let addr = scrape::addr(&server);
     server.connect().write_all(b"\0\0\0\x02hi\0\0\0\0").unwrap();
     server.wait_for("close", 1);
-    let synced = |page: &str| samples(page)["blocksd_record_blocks_synced_total"] > 0.0;
+    let synced = |page: &str| samples(page)["blocksd_record_messages_synced_total"] > 0.0;
     let until = std::time::Instant::now() + blocksd_tests::process::DEADLINE;
     let page = loop {
         let page = scrape::get(addr, "/metrics").body;
@@ -105,9 +105,12 @@ fn metrics_of_a_recording_count_what_is_on_the_disk() {
         }
     };
     let samples = samples(&page);
-    assert_eq!(samples["blocksd_record_blocks_synced_total"], 1.0, "{page}");
     assert_eq!(
-        samples["blocksd_record_blocks_written_total"], 1.0,
+        samples["blocksd_record_messages_synced_total"], 1.0,
+        "{page}"
+    );
+    assert_eq!(
+        samples["blocksd_record_messages_written_total"], 1.0,
         "{page}"
     );
     assert!(samples["blocksd_record_bytes_synced_total"] > 2.0, "{page}");

@@ -180,7 +180,7 @@ fn a_start_that_takes_long_answers_and_heeds_signals() {
     let server = Server::start(&args);
     let mut device = server.connect();
     device.write_all(MESSAGE).unwrap();
-    let synced = "blocksd_record_blocks_synced_total";
+    let synced = "blocksd_record_messages_synced_total";
     scrape::wait_for(&server, synced, |blocks| blocks == 1.0);
     server.process.signal("KILL");
     drop(server);

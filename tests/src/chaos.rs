@@ -283,7 +283,7 @@ impl Daemon {
         self.wait("blocksd_connections", 0);
         // The recording may be behind, and is given the time.
         let blocks = self.samples()["blocksd_blocks_total"] as u64;
-        self.wait("blocksd_record_blocks_synced_total", blocks);
+        self.wait("blocksd_record_messages_synced_total", blocks);
         let samples = self.samples();
         let begun = Instant::now();
         let (ended, _) = self.server.stop();

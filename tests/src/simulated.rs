@@ -162,7 +162,7 @@ fn rid(sim: &mut Sim<'_>, world: &World) {
             - engine.counters().closed_by_reason().iter().sum::<u64>();
         let context = engine.context().expect("it runs");
         let waiting: usize = context.fanout.depths().map(|depth| depth.events).sum();
-        let lent = engine.pool().lent_bytes();
+        let lent = engine.pool().used_bytes();
         if (open, waiting, lent) == (0, 0, 0) {
             // What was taken from the queue last is told by then.
             sim.step().expect("the daemon runs");

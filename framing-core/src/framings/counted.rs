@@ -21,7 +21,7 @@ pub trait Prefix: Copy {
     /// Whether a series of messages is ended by a mark, so that closing without it cuts the series.
     const SERIES: bool = false;
 
-    /// Reads the length that the window begins with: one that is whole is told by the bytes of its header alone.
+    /// Reads the length that the window begins with: a whole one depends on the bytes of its header alone.
     fn parse(&self, window: &[u8]) -> Parsed;
 
     /// Least length, in bytes, of a header of which `have` bytes have come, and which is not whole.
@@ -113,7 +113,7 @@ enum CountedState {
     Header,
     /// Behind the header of a message.
     Payload,
-    /// The same, of a message that is too long to be handed out whole, which was not told.
+    /// The same, of a message that is too long to be handed out whole, which was not reported.
     Over,
     /// Pieces of the message were handed out.
     Begun,

@@ -1,5 +1,6 @@
 //! The engine: listeners, connections and sinks, put together by a [`Builder`] and run by [`Engine::run`].
 
+mod collector;
 mod handle;
 mod sinks;
 
@@ -7,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+pub use self::collector::EngineCollector;
 pub use self::handle::{Applied, EngineHandle, ListenerSpec, Listening, Settings};
 use self::sinks::{AddedSink, SinkThread, end_all};
 

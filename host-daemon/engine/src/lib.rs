@@ -10,6 +10,7 @@ pub mod error;
 pub mod event;
 pub mod limit;
 pub mod listen;
+pub mod metrics;
 pub mod moment;
 pub mod origin;
 pub mod peer_log;
@@ -18,5 +19,7 @@ pub mod pool;
 pub mod reason;
 pub mod sink;
 
-pub use self::engine::{Applied, Builder, Engine, EngineHandle, ListenerSpec, Listening, Settings};
+pub use self::engine::{
+    Applied, Builder, Engine, EngineCollector, EngineHandle, ListenerSpec, Listening, Settings,
+};
 pub use self::error::Error;

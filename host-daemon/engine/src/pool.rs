@@ -119,7 +119,7 @@ impl Pool {
 
     /// Bytes that are lent now.
     #[must_use]
-    pub fn lent_bytes(&self) -> u64 {
+    pub fn used_bytes(&self) -> u64 {
         let lent = PERMITS.saturating_sub(self.permits.available_permits());
         (lent * PERMIT_LEN) as u64
     }

@@ -1,19 +1,15 @@
 //! Health of the daemon, served at `/healthz` and `/readyz`. Start with [`Health`].
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
-use blocksd_recording::write::stats::Stats;
-
 /// The state of one daemon, written by its start and its recording, read by the HTTP server.
-#[derive(Debug)]
 pub struct Health {
     phase: AtomicU8,
     stop: CancellationToken,
-    /// Of a daemon that records.
-    recording: Option<Arc<Stats>>,
+    refusal: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
 
 /// How far the start has come.
@@ -28,13 +24,17 @@ pub enum Phase {
 }
 
 impl Health {
-    /// Of a daemon that starts, and may record.
+    /// The health of a daemon that starts. It ends when `stop` is cancelled. `refusal` returns why a disk does not take
+    /// the recording, if so.
     #[must_use]
-    pub const fn new(stop: CancellationToken, recording: Option<Arc<Stats>>) -> Self {
+    pub fn new(
+        stop: CancellationToken,
+        refusal: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
             stop,
-            recording,
+            refusal: Box::new(refusal),
         }
     }
 
@@ -48,7 +48,7 @@ impl Health {
         if self.stop.is_cancelled() {
             return Some("stopping".to_owned());
         }
-        let refusal = self.recording.as_ref().and_then(|stats| stats.refusal());
+        let refusal = (self.refusal)();
         refusal.map(|refusal| format!("the disk refuses the recording: {refusal}"))
     }
 
@@ -66,16 +66,22 @@ impl Health {
     }
 }
 
+impl fmt::Debug for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Health").finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 
     #[test]
     fn ready_is_after_the_repair_and_until_the_stop() {
         let stop = CancellationToken::new();
-        let health = Health::new(stop.clone(), None);
+        let health = Health::new(stop.clone(), || None);
         assert_eq!(health.not_ready().as_deref(), Some("starting"));
         health.enter(Phase::Repairing);
         assert_eq!(health.ill(), None);
@@ -90,18 +96,16 @@ mod tests {
 
     #[test]
     fn a_disk_that_refuses_is_a_reason_until_it_takes_what_waits() {
-        let stats = Arc::<Stats>::default();
-        let health = Health::new(CancellationToken::new(), Some(Arc::clone(&stats)));
+        let refusal = Arc::<Mutex<Option<String>>>::default();
+        let disk = Arc::clone(&refusal);
+        let health = Health::new(CancellationToken::new(), move || disk.lock().ok()?.clone());
         health.enter(Phase::Ready);
         assert_eq!(health.ill(), None);
-        stats.refused("write", &io::ErrorKind::StorageFull.into());
+        *refusal.lock().unwrap() = Some("no storage space".to_owned());
         let reason = health.ill().unwrap_or_default();
-        assert!(
-            reason.contains("cannot write: no storage space"),
-            "{reason}"
-        );
+        assert!(reason.ends_with(": no storage space"), "{reason}");
         assert_eq!(health.not_ready(), Some(reason));
-        stats.retrying(false);
+        *refusal.lock().unwrap() = None;
         assert_eq!(health.not_ready(), None);
     }
 }

@@ -1,9 +1,64 @@
-//! What the system says of this process, where it says anything.
+//! The metrics of this process, as far as the system knows them: a [`ProcessCollector`].
 
+use std::fmt;
 use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use blocksd_engine::metrics::Page;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+/// Collects the metrics of this process.
+#[derive(Debug)]
+pub(super) struct ProcessCollector {
+    started: SystemTime,
+}
+
+impl ProcessCollector {
+    /// The metrics of a process that starts now.
+    #[must_use]
+    pub(super) fn now() -> Self {
+        Self {
+            started: SystemTime::now(),
+        }
+    }
+}
+
+impl Collector for ProcessCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page::from(encoder);
+        let started = self.started.duration_since(UNIX_EPOCH);
+        let started = started.unwrap_or_default().as_secs_f64();
+        page.gauge(
+            "process_start_time_seconds",
+            "When the daemon started",
+            started,
+        )?;
+        if let Some(bytes) = resident_bytes() {
+            page.gauge("process_resident_memory_bytes", "Resident memory", bytes)?;
+        }
+        if let Some(count) = open_fds() {
+            page.gauge("process_open_fds", "Open file descriptors", count)?;
+        }
+        if let Some(count) = max_fds() {
+            page.gauge(
+                "process_max_fds",
+                "File descriptors that may be open",
+                count,
+            )?;
+        }
+        // Not of the type `info`, which who reads the older text format does not know.
+        page.gauges(
+            "blocksd_build_info",
+            "The program",
+            "version",
+            [(env!("CARGO_PKG_VERSION"), 1_u64)],
+        )
+    }
+}
 
 /// Resident memory, in bytes.
-pub(super) fn resident_bytes() -> Option<u64> {
+fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()
@@ -13,12 +68,12 @@ pub(super) fn resident_bytes() -> Option<u64> {
 }
 
 /// File descriptors that are open, without the one that counts them.
-pub(super) fn open_fds() -> Option<u64> {
+fn open_fds() -> Option<u64> {
     let count = fs::read_dir("/proc/self/fd").ok()?.count();
     u64::try_from(count).ok()?.checked_sub(1)
 }
 
 /// File descriptors that may be open.
-pub(super) fn max_fds() -> Option<u64> {
+fn max_fds() -> Option<u64> {
     rlimit::Resource::NOFILE.get_soft().ok()
 }

@@ -19,8 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
-use crate::http::metrics::Sources;
-use blocksd_engine::listen::resolve::resolve;
+use crate::http::health::Health;
 
 /// Connections at once; one more waits to be accepted.
 const CONNECTIONS: usize = 16;
@@ -41,15 +40,12 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Listens on an address, such as `127.0.0.1:9106`.
+    /// Listens on the first of these addresses that is free.
     ///
     /// # Errors
-    /// Where the address is none, or is not free.
-    pub async fn bind(address: &str) -> io::Result<Self> {
-        let address = address.to_owned();
-        let resolved = tokio::task::spawn_blocking(move || resolve(&address)).await;
-        let resolved = resolved.map_err(io::Error::other)??;
-        let socket = TcpListener::bind(&*resolved).await?;
+    /// The error of the system.
+    pub async fn bind(addresses: &[SocketAddr]) -> io::Result<Self> {
+        let socket = TcpListener::bind(addresses).await?;
         Ok(Self { socket })
     }
 
@@ -62,16 +58,16 @@ impl HttpServer {
     }
 
     /// Answers as long as the runtime lives.
-    pub async fn run(self, sources: Arc<Sources>) {
-        let registry = Arc::new(crate::http::metrics::registry(Arc::clone(&sources)));
+    pub async fn run(self, registry: Registry, health: Arc<Health>) {
+        let registry = Arc::new(registry);
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         // The semaphore is never closed.
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             match self.socket.accept().await {
                 Ok((stream, _)) => {
-                    let (sources, registry) = (Arc::clone(&sources), Arc::clone(&registry));
+                    let (health, registry) = (Arc::clone(&health), Arc::clone(&registry));
                     tokio::spawn(async move {
-                        let answered = answer(stream, sources, registry);
+                        let answered = answer(stream, health, registry);
                         if tokio::time::timeout(TIMEOUT, answered).await.is_err() {
                             debug!("metrics: a connection took too long");
                         }
@@ -87,8 +83,8 @@ impl HttpServer {
     }
 }
 
-async fn answer(stream: TcpStream, sources: Arc<Sources>, registry: Arc<Registry>) {
-    let service = service_fn(|request| respond(request, &sources, &registry));
+async fn answer(stream: TcpStream, health: Arc<Health>, registry: Arc<Registry>) {
+    let service = service_fn(|request| respond(request, &health, &registry));
     let served = http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(REQUEST_LEN)
@@ -100,7 +96,7 @@ async fn answer(stream: TcpStream, sources: Arc<Sources>, registry: Arc<Registry
 
 async fn respond(
     request: Request<Incoming>,
-    sources: &Sources,
+    health: &Health,
     registry: &Arc<Registry>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -121,8 +117,8 @@ async fn respond(
                 _ => page(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, String::new()),
             }
         }
-        "/healthz" => health(sources.health.ill()),
-        "/readyz" => health(sources.health.not_ready()),
+        "/healthz" => verdict(health.ill()),
+        "/readyz" => verdict(health.not_ready()),
         _ => page(
             StatusCode::NOT_FOUND,
             PLAIN,
@@ -132,7 +128,7 @@ async fn respond(
 }
 
 /// `ok`, or the reason why not.
-fn health(reason: Option<String>) -> Response<Full<Bytes>> {
+fn verdict(reason: Option<String>) -> Response<Full<Bytes>> {
     match reason {
         None => page(StatusCode::OK, PLAIN, "ok\n".into()),
         Some(reason) => page(StatusCode::SERVICE_UNAVAILABLE, PLAIN, reason + "\n"),

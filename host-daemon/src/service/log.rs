@@ -4,6 +4,8 @@
 //! `tracing-appender` is not used for this: its queue cannot be waited for, and what it cannot say at the end it
 //! prints on standard output, which is not its to write on.
 
+mod collector;
+
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +18,8 @@ use tracing::warn;
 use tracing_subscriber::fmt::format::{DefaultFields, Format};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::{EnvFilter, reload};
+
+pub use self::collector::LogCollector;
 
 /// Lines that wait to be written at most; one more is lost, and counted.
 const LINES_MAX: usize = 4096;

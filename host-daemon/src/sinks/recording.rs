@@ -4,6 +4,8 @@
 //! events -> to_log (channels, sequences, budget) -> log (chunks, rotation) -> disk <- sync (group commit, sealing)
 //! ```
 
+mod collector;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,6 +13,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tracing::{error, warn};
+
+pub use self::collector::RecordingCollector;
 
 use crate::recorded::to_log::EventWriter;
 use blocksd_engine::error::SinkError;

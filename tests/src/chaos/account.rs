@@ -195,7 +195,7 @@ pub(super) fn settle(
         ("visits without a receipt", report.visits_refused, 0),
         (
             "blocks on the disk",
-            sum("blocksd_record_blocks_synced_total"),
+            sum("blocksd_record_messages_synced_total"),
             report.blocks,
         ),
     ];

@@ -172,7 +172,7 @@ impl Acceptor {
         let identified = accepted.identify(self.device_by, devices);
         let (connection, peer) = match identified.admit(&self.context) {
             Ok(admitted) => admitted,
-            Err((reason, peer)) => return self.refuse(reason, &peer),
+            Err(refused) => return self.refuse(refused),
         };
         if self.once {
             self.open.cancel();
@@ -193,9 +193,10 @@ impl Acceptor {
         }
     }
 
-    /// Closes a connection at once, and logs it.
-    fn refuse(&self, reason: RefusedReason, peer: &Peer) {
-        let refused = self.context.counters.refused(reason);
+    /// Counts and logs a connection that is refused, and closes it then.
+    fn refuse(&self, connection: RefusedConnection) {
+        let RefusedConnection { reason, peer, .. } = &connection;
+        let refused = self.context.counters.refused(*reason);
         let name = peer.to_string();
         warn_peer!(Kind::Refused, &name, %peer, refused, "refused: {reason}");
     }
@@ -250,7 +251,7 @@ impl Identified {
     fn admit(
         self,
         context: &Arc<EngineContext>,
-    ) -> Result<(Box<Connection>, Peer), (RefusedReason, Peer)> {
+    ) -> Result<(Box<Connection>, Peer), RefusedConnection> {
         let Accepted {
             transport,
             peer,
@@ -270,7 +271,13 @@ impl Identified {
             permit,
         } = match context.connections.admit(name, origin) {
             Ok(admitted) => admitted,
-            Err(reason) => return Err((reason, peer)),
+            Err(reason) => {
+                return Err(RefusedConnection {
+                    reason,
+                    peer,
+                    _transport: transport,
+                });
+            }
         };
         let policy = Arc::clone(policies.of(&device));
         if policy.reply.is_some() {
@@ -281,6 +288,14 @@ impl Identified {
         let connection = Connection::new(conn, device, transport, policy, context, permit);
         Ok((Box::new(connection), peer))
     }
+}
+
+/// A connection without a permit. It is closed when this is dropped.
+#[derive(Debug)]
+struct RefusedConnection {
+    reason: RefusedReason,
+    peer: Peer,
+    _transport: Box<dyn Transport>,
 }
 
 /// Whether an accept failed because of the connection, not of the listener.
