@@ -249,13 +249,13 @@ mod tests {
     use blocksd_engine::Engine;
 
     use super::*;
-    use crate::config::{OPTIONS, Origin, Partial, Written};
+    use crate::config::{OPTIONS, Partial, ValueOrigin, Written};
 
     fn config(options: &[(&str, &str)]) -> Config {
         let mut partial = Partial::default();
         for (key, text) in options {
             let spec = OPTIONS.iter().find(|spec| spec.key == *key).unwrap();
-            let (key, origin) = (spec.key, Origin::CommandLine);
+            let (key, origin) = (spec.key, ValueOrigin::CommandLine);
             spec.set(&mut partial, Written { text, origin, key })
                 .unwrap();
         }

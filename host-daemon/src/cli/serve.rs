@@ -7,14 +7,14 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 
-use crate::config::error::Origin;
-use crate::config::{Group, Kind, OPTIONS, Partial, Spec, Written};
+use crate::config::error::ValueOrigin;
+use crate::config::{HelpGroup, Kind, OPTIONS, Partial, Spec, Written};
 
 /// Arguments of `serve`.
 #[derive(Args, Debug)]
 pub struct Serve {
     /// Options from a TOML file, by their names; the command line overrides it.
-    #[arg(long, value_name = "FILE", help_heading = Group::Listening.heading())]
+    #[arg(long, value_name = "FILE", help_heading = HelpGroup::Listening.heading())]
     pub config: Option<PathBuf>,
     /// Every other option.
     #[command(flatten)]
@@ -119,7 +119,7 @@ impl TypedValueParser for OptionParser {
         }
         let parse = move |text: &str| {
             let mut partial = Partial::default();
-            let origin = Origin::CommandLine;
+            let origin = ValueOrigin::CommandLine;
             spec.set(&mut partial, Written { text, origin, key })?;
             Ok::<_, String>(partial)
         };

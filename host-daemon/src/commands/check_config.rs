@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::config::{self, Config, ConfigError, Mistake, Origin, Partial, Reason};
+use crate::config::{self, Config, ConfigError, Mistake, Partial, Reason, ValueOrigin};
 use crate::error::{Code, CommandError};
 use blocksd_engine::ListenerSpec;
 use blocksd_engine::batch::OversizePolicy;
@@ -17,7 +17,7 @@ use blocksd_recording::Lock;
 /// Checks a file, with options of the command line that override it; prints what `serve` would do, or every value.
 ///
 /// # Errors
-/// As [`check`], and where the file is wrong.
+/// As `serve` would refuse the file, but for what only opening a port or writing shows.
 pub fn command(file: &Path, options: Partial, print: bool) -> Result<(), CommandError> {
     let config = config::load(Some(file), options)?;
     for warning in config.warnings() {
@@ -140,7 +140,7 @@ pub fn placed(config: &Config, failure: CommandError) -> CommandError {
     let Some(origin) = listener.map(|it| it.origin) else {
         return failure;
     };
-    if failure.code() != Code::Wrong || !matches!(origin, Origin::Line(_)) {
+    if failure.code() != Code::Wrong || !matches!(origin, ValueOrigin::Line(_)) {
         return failure;
     }
     CommandError::from(ConfigError {
@@ -174,7 +174,7 @@ struct Findings {
 }
 
 impl Findings {
-    fn check(&mut self, origin: Origin, key: &str, checked: Result<(), CommandError>) {
+    fn check(&mut self, origin: ValueOrigin, key: &str, checked: Result<(), CommandError>) {
         let Err(failure) = checked else {
             return;
         };
@@ -205,8 +205,8 @@ impl Findings {
 }
 
 /// A mistake with its key; on the command line, the reason itself names the option.
-fn mistake(origin: Origin, key: &str, reason: String) -> Mistake {
-    let in_file = matches!(origin, Origin::Line(_));
+fn mistake(origin: ValueOrigin, key: &str, reason: String) -> Mistake {
+    let in_file = matches!(origin, ValueOrigin::Line(_));
     Mistake {
         origin: Some(origin),
         key: in_file.then(|| key.to_owned()),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::error::{ConfigError, Mistake, Origin, Reason};
+use crate::config::error::{ConfigError, Mistake, Reason, ValueOrigin};
 use crate::config::file;
 use crate::config::partial::{Config, ListenerConfig, OPTIONS, Partial};
 use blocksd_engine::admission::identity::Match;
@@ -44,7 +44,11 @@ pub(super) fn combine(
     }
     Config::new(path.clone(), overridden, given).map_err(|key| ConfigError {
         file: path,
-        mistakes: vec![mistake(Origin::Default, key, "needs a value".to_owned())],
+        mistakes: vec![mistake(
+            ValueOrigin::Default,
+            key,
+            "needs a value".to_owned(),
+        )],
     })
 }
 
@@ -66,7 +70,7 @@ fn needs_record(given: &Partial) -> Vec<Found> {
     }
     let of_record = OPTIONS.iter().filter(|spec| spec.needs_record);
     let shown = of_record.filter_map(|spec| spec.given(given));
-    let shown = shown.filter(|shown| shown.origin != Origin::Default);
+    let shown = shown.filter(|shown| shown.origin != ValueOrigin::Default);
     let reason = "says how to record, and needs --record <DIR>";
     shown
         .map(|it| {
@@ -145,12 +149,12 @@ fn devices(given: &Partial) -> Vec<Found> {
 /// Whether a listener has this address. The command line may replace those that the file means.
 fn has_listener(given: &Partial, address: &str) -> bool {
     let is_it = |listener: &ListenerConfig| {
-        listener.address == address || listener.origin == Origin::CommandLine
+        listener.address == address || listener.origin == ValueOrigin::CommandLine
     };
     given.listeners.iter().any(is_it)
 }
 
-fn mistake(origin: Origin, key: &str, reason: String) -> Mistake {
+fn mistake(origin: ValueOrigin, key: &str, reason: String) -> Mistake {
     Mistake {
         origin: Some(origin),
         key: Some(key.to_owned()),

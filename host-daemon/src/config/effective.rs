@@ -5,7 +5,7 @@ use std::sync::Arc;
 use framing_core::Limits;
 
 use crate::config::combine::UNFINISHED_MESSAGES;
-use crate::config::partial::{Config, DeviceConfig, Given, ListenerConfig, Partial};
+use crate::config::partial::{Config, DeviceConfig, GivenValue, ListenerConfig, Partial};
 use crate::config::value::{AfterEnd, Oversize};
 use blocksd_engine::admission::identity::DeviceTable;
 use blocksd_engine::batch::{ClosePolicy, OversizePolicy};
@@ -134,7 +134,7 @@ impl Config {
     }
 }
 
-fn or<T>(own: Option<Given<T>>, default: T) -> T {
+fn or<T>(own: Option<GivenValue<T>>, default: T) -> T {
     own.map_or(default, |given| given.value)
 }
 

@@ -9,7 +9,7 @@ pub(super) const ADDRESS: &str = "address";
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
+pub enum ValueOrigin {
     /// Nobody gave it.
     #[default]
     Default,
@@ -32,7 +32,7 @@ pub struct ConfigError {
 #[derive(Debug)]
 pub struct Mistake {
     /// Where it is; `None` for the file as a whole.
-    pub origin: Option<Origin>,
+    pub origin: Option<ValueOrigin>,
     /// The key, or the option without its dashes.
     pub key: Option<String>,
     /// Why it is refused.
@@ -100,7 +100,7 @@ impl ConfigError {
     #[must_use]
     pub fn of_command_line(reason: String) -> Self {
         let mistake = Mistake {
-            origin: Some(Origin::CommandLine),
+            origin: Some(ValueOrigin::CommandLine),
             key: None,
             reason: Reason::Refused(reason),
         };
@@ -121,7 +121,7 @@ impl ConfigError {
     fn write(&self, f: &mut fmt::Formatter<'_>, mistake: &Mistake) -> fmt::Result {
         let key = mistake.key.as_deref();
         match (mistake.origin, &self.file) {
-            (Some(Origin::Line(line)), Some(file)) => {
+            (Some(ValueOrigin::Line(line)), Some(file)) => {
                 write!(f, "{}:{line}: ", file.display())?;
                 if let Some(key) = key {
                     write!(f, "{key}: ")?;

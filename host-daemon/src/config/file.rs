@@ -8,7 +8,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use crate::config::error::{ADDRESS, ConfigError, Mistake, Origin, Reason, Table};
+use crate::config::error::{ADDRESS, ConfigError, Mistake, Reason, Table, ValueOrigin};
 use crate::config::partial::{
     self, DeviceConfig, ListenerConfig, MATCH, NAME, Partial, Spec, find,
 };
@@ -34,7 +34,7 @@ pub(super) fn read(path: &Path) -> Result<(Partial, Vec<Mistake>), ConfigError> 
 /// As [`read`], of the content of a file.
 pub(super) fn parse(text: &str) -> (Partial, Vec<Mistake>) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut reader = FileReader {
+    let mut reader = ConfigReader {
         text,
         mistakes: Vec::new(),
     };
@@ -46,11 +46,11 @@ pub(super) fn parse(text: &str) -> (Partial, Vec<Mistake>) {
         .collect();
     // The meaning of what follows a syntax error is not known.
     if let Some(first) = lines.iter().min().copied() {
-        mistakes.retain(|mistake| mistake.origin < Some(Origin::Line(first)));
+        mistakes.retain(|mistake| mistake.origin < Some(ValueOrigin::Line(first)));
     }
     for (error, line) in errors.iter().zip(lines) {
         mistakes.push(Mistake {
-            origin: Some(Origin::Line(line)),
+            origin: Some(ValueOrigin::Line(line)),
             key: None,
             reason: Reason::Syntax(error.message().replace('\n', "; ")),
         });
@@ -59,15 +59,15 @@ pub(super) fn parse(text: &str) -> (Partial, Vec<Mistake>) {
     (partial, mistakes)
 }
 
-type Key<'i> = Spanned<DeString<'i>>;
+type TomlKey<'i> = Spanned<DeString<'i>>;
 type TomlValue<'i> = Spanned<DeValue<'i>>;
 
-struct FileReader<'t> {
+struct ConfigReader<'t> {
     text: &'t str,
     mistakes: Vec<Mistake>,
 }
 
-impl FileReader<'_> {
+impl ConfigReader<'_> {
     fn top(&mut self, table: &DeTable<'_>) -> Partial {
         let mut partial = Partial::default();
         for (key, value) in in_order(table) {
@@ -87,7 +87,7 @@ impl FileReader<'_> {
         partial
     }
 
-    fn listeners(&mut self, key: &Key<'_>, value: &TomlValue<'_>, partial: &mut Partial) {
+    fn listeners(&mut self, key: &TomlKey<'_>, value: &TomlValue<'_>, partial: &mut Partial) {
         let wrong = |value: &DeValue<'_>| Reason::Type {
             takes: format!("tables, as [[{LISTENER}]]"),
             found: kind(value),
@@ -131,7 +131,7 @@ impl FileReader<'_> {
         Some(listener)
     }
 
-    fn address(&mut self, key: &Key<'_>, value: &TomlValue<'_>) -> Option<ListenerConfig> {
+    fn address(&mut self, key: &TomlKey<'_>, value: &TomlValue<'_>) -> Option<ListenerConfig> {
         let text = self.text_of(key, value, "\"ADDR\"")?;
         if text.contains(',') {
             self.refuse(key, Reason::Comma);
@@ -141,7 +141,7 @@ impl FileReader<'_> {
         self.or_refuse(key, listener)
     }
 
-    fn devices(&mut self, key: &Key<'_>, value: &TomlValue<'_>, partial: &mut Partial) {
+    fn devices(&mut self, key: &TomlKey<'_>, value: &TomlValue<'_>, partial: &mut Partial) {
         let wrong = |value: &DeValue<'_>| Reason::Type {
             takes: format!("tables, as [{DEVICE}.\"ID\"]"),
             found: kind(value),
@@ -161,7 +161,7 @@ impl FileReader<'_> {
     }
 
     /// One table `[device."ID"]`.
-    fn device(&mut self, id: &Key<'_>, table: &DeTable<'_>) -> DeviceConfig {
+    fn device(&mut self, id: &TomlKey<'_>, table: &DeTable<'_>) -> DeviceConfig {
         let mut device = DeviceConfig {
             id: id.get_ref().to_string(),
             origin: self.origin(id.span().start),
@@ -202,7 +202,7 @@ impl FileReader<'_> {
         device
     }
 
-    fn matches(&mut self, key: &Key<'_>, value: &TomlValue<'_>, device: &mut DeviceConfig) {
+    fn matches(&mut self, key: &TomlKey<'_>, value: &TomlValue<'_>, device: &mut DeviceConfig) {
         let takes = "a list of \"ADDRESS\", \"NETWORK/PREFIX\", \"listener:ADDR\" or \"ID\"";
         let values = match value.get_ref() {
             DeValue::Array(values) => values.iter().collect(),
@@ -228,7 +228,7 @@ impl FileReader<'_> {
     fn own_option(
         &mut self,
         name: &str,
-        key: &Key<'_>,
+        key: &TomlKey<'_>,
         value: &TomlValue<'_>,
         table: Table,
         own: &mut Partial,
@@ -243,7 +243,13 @@ impl FileReader<'_> {
         }
     }
 
-    fn option(&mut self, spec: &Spec, key: &Key<'_>, value: &TomlValue<'_>, into: &mut Partial) {
+    fn option(
+        &mut self,
+        spec: &Spec,
+        key: &TomlKey<'_>,
+        value: &TomlValue<'_>,
+        into: &mut Partial,
+    ) {
         let name = match spec.old {
             Some(old) if old == &**key.get_ref() => old,
             _ => spec.key,
@@ -276,7 +282,7 @@ impl FileReader<'_> {
         }
     }
 
-    fn text_of(&mut self, key: &Key<'_>, value: &TomlValue<'_>, takes: &str) -> Option<String> {
+    fn text_of(&mut self, key: &TomlKey<'_>, value: &TomlValue<'_>, takes: &str) -> Option<String> {
         let text = text(value.get_ref(), Kind::Text);
         if text.is_none() {
             let (takes, found) = (takes.to_owned(), kind(value.get_ref()));
@@ -285,13 +291,13 @@ impl FileReader<'_> {
         text
     }
 
-    fn or_refuse<T>(&mut self, key: &Key<'_>, result: Result<T, String>) -> Option<T> {
+    fn or_refuse<T>(&mut self, key: &TomlKey<'_>, result: Result<T, String>) -> Option<T> {
         result
             .map_err(|reason| self.refuse(key, Reason::Refused(reason)))
             .ok()
     }
 
-    fn refuse(&mut self, key: &Key<'_>, reason: Reason) {
+    fn refuse(&mut self, key: &TomlKey<'_>, reason: Reason) {
         self.mistakes.push(Mistake {
             origin: Some(self.origin(key.span().start)),
             key: Some(key.get_ref().to_string()),
@@ -299,8 +305,8 @@ impl FileReader<'_> {
         });
     }
 
-    fn origin(&self, at: usize) -> Origin {
-        Origin::Line(line(self.text, at))
+    fn origin(&self, at: usize) -> ValueOrigin {
+        ValueOrigin::Line(line(self.text, at))
     }
 }
 
@@ -384,7 +390,7 @@ const fn kind(value: &DeValue<'_>) -> &'static str {
 }
 
 /// The keys of a table in the order of the file.
-fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a Key<'i>, &'a TomlValue<'i>)> {
+fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a TomlKey<'i>, &'a TomlValue<'i>)> {
     let mut keys: Vec<_> = table.iter().collect();
     keys.sort_by_key(|(key, _)| key.span().start);
     keys

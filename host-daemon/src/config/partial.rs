@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use framing_core::AnyFraming;
 
-use crate::config::error::{ADDRESS, Origin};
+use crate::config::error::{ADDRESS, ValueOrigin};
 use crate::config::options::for_each_option;
-use crate::config::spec::{Group, Kind, Reload, Scope, Written};
+use crate::config::spec::{HelpGroup, Kind, Reload, Scope, Written};
 use crate::config::value::{
     self, AfterEnd, Choice, Compression, Decoding, OutputKind, Oversize, Timeout, Words,
 };
@@ -30,7 +30,7 @@ pub struct Spec {
     /// What a value is called in the help.
     pub value: &'static str,
     /// The heading in the help.
-    pub group: Group,
+    pub group: HelpGroup,
     /// What kind of value it takes.
     pub kind: Kind,
     /// In which tables it may stand.
@@ -53,13 +53,13 @@ pub struct Spec {
 
 /// A value with its origin. Two are equal if their values are.
 #[derive(Clone, Debug)]
-pub struct Given<T> {
+pub struct GivenValue<T> {
     /// The value.
     pub value: T,
     /// As it was written.
     pub text: String,
     /// Where it was written.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     /// By which name of the option.
     pub key: &'static str,
 }
@@ -70,7 +70,7 @@ pub struct ListenerConfig {
     /// A text that [`Address`] reads.
     pub address: String,
     /// Where it was given.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     /// Its own options.
     pub own: Partial,
 }
@@ -81,16 +81,16 @@ pub struct DeviceConfig {
     /// The ID.
     pub id: String,
     /// Where the table begins.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     /// Its name, if it has one.
-    pub name: Option<(String, Origin)>,
+    pub name: Option<(String, ValueOrigin)>,
     /// Which connections are of this device; if empty, the ID says so.
-    pub matches: Vec<(Match, Origin)>,
+    pub matches: Vec<(Match, ValueOrigin)>,
     /// Its own options.
     pub own: Partial,
 }
 
-impl<T: PartialEq> PartialEq for Given<T> {
+impl<T: PartialEq> PartialEq for GivenValue<T> {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
     }
@@ -114,7 +114,7 @@ impl Spec {
         key: "",
         old: None,
         value: "",
-        group: Group::Listening,
+        group: HelpGroup::Listening,
         kind: Kind::Number,
         scope: Scope::Daemon,
         reload: Reload::Restart,
@@ -165,7 +165,7 @@ impl ListenerConfig {
     ///
     /// # Errors
     /// Where the address, a key or a value cannot be used.
-    pub fn parse(text: &str, origin: Origin) -> Result<Self, String> {
+    pub fn parse(text: &str, origin: ValueOrigin) -> Result<Self, String> {
         let mut parts = text.split(',');
         let mut listener = Self::new(parts.next().unwrap_or_default(), origin)?;
         let wrong: Vec<_> = parts.filter_map(|part| listener.set(part).err()).collect();
@@ -190,7 +190,7 @@ impl ListenerConfig {
     ///
     /// # Errors
     /// Where it is not an address.
-    pub(super) fn new(address: &str, origin: Origin) -> Result<Self, String> {
+    pub(super) fn new(address: &str, origin: ValueOrigin) -> Result<Self, String> {
         let checked: Result<Address, AddressError> = address.parse();
         checked.map_err(|error| error.to_string())?;
         Ok(Self {
@@ -297,7 +297,7 @@ macro_rules! define {
             pub listeners: Vec<ListenerConfig>,
             /// Tables of devices.
             pub devices: Vec<DeviceConfig>,
-            $($(#[doc = $help])+ pub $field: Option<Given<$type>>,)+
+            $($(#[doc = $help])+ pub $field: Option<GivenValue<$type>>,)+
         }
 
         /// What `serve` does: every option with its value. Made by [`load`](crate::config::load).
@@ -327,7 +327,7 @@ macro_rules! define {
                 set: |partial, Written { text, origin, key }| {
                     let parse: fn(&str) -> Result<$type, String> = $parse;
                     let (value, text) = (parse(text)?, text.to_owned());
-                    partial.$field = Some(Given { value, text, origin, key });
+                    partial.$field = Some(GivenValue { value, text, origin, key });
                     Ok(())
                 },
                 given: |partial| {
@@ -382,7 +382,7 @@ impl Partial {
         for spec in OPTIONS {
             let input = spec.default.map(|text| Written {
                 text,
-                origin: Origin::Default,
+                origin: ValueOrigin::Default,
                 key: spec.key,
             });
             // A test holds that every default can be read.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use toml::Value;
 
-use crate::config::error::{ADDRESS, Origin};
+use crate::config::error::{ADDRESS, ValueOrigin};
 use crate::config::partial::{Config, MATCH, NAME, OPTIONS, Partial, Spec};
 use crate::config::spec::{Kind, Reload, Written};
 use crate::config::value::AfterEnd;
@@ -13,7 +13,7 @@ use crate::config::value::AfterEnd;
 /// restart, in a comment.
 #[must_use]
 pub fn print(config: &Config) -> String {
-    let mut page = Page {
+    let mut page = PrintedConfig {
         file: config.file.as_ref().map(|path| {
             let path = path.display().to_string();
             path.escape_debug().to_string()
@@ -41,7 +41,7 @@ pub fn print(config: &Config) -> String {
             page.value(
                 "after-end",
                 &quoted(word),
-                Origin::Default,
+                ValueOrigin::Default,
                 " of such an address",
             );
         }
@@ -61,12 +61,12 @@ pub fn print(config: &Config) -> String {
     page.text
 }
 
-struct Page {
+struct PrintedConfig {
     file: Option<String>,
     text: String,
 }
 
-impl Page {
+impl PrintedConfig {
     fn option(&mut self, config: &Config, spec: &Spec) {
         let note = match spec.reload {
             Reload::Restart => "; needs a restart",
@@ -81,7 +81,7 @@ impl Page {
             };
             Some(computed.to_string())
         });
-        let origin = shown.map_or(Origin::Default, |shown| shown.origin);
+        let origin = shown.map_or(ValueOrigin::Default, |shown| shown.origin);
         match value {
             None => self.line(format_args!("# {} is not set{note}", spec.key)),
             Some(value) if spec.needs_record && config.record.is_none() => {
@@ -102,15 +102,15 @@ impl Page {
         }
     }
 
-    fn value(&mut self, key: &str, value: &str, origin: Origin, note: &str) {
+    fn value(&mut self, key: &str, value: &str, origin: ValueOrigin, note: &str) {
         match (origin, self.file.take()) {
-            (Origin::Line(line), Some(file)) => {
+            (ValueOrigin::Line(line), Some(file)) => {
                 self.line(format_args!("{key} = {value}  # {file}:{line}{note}"));
                 self.file = Some(file);
             }
             (origin, file) => {
                 let origin = match origin {
-                    Origin::CommandLine => "command line",
+                    ValueOrigin::CommandLine => "command line",
                     _ => "default",
                 };
                 self.line(format_args!("{key} = {value}  # {origin}{note}"));

@@ -1,11 +1,11 @@
 //! Properties of options that need no value: heading, kind, scope, and what a reload does.
 
-use crate::config::error::Origin;
+use crate::config::error::ValueOrigin;
 
 /// Headings of the help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the name is the heading")]
-pub enum Group {
+pub enum HelpGroup {
     Listening,
     Framing,
     Decoding,
@@ -66,12 +66,12 @@ pub struct Written<'a> {
     /// As it was written.
     pub text: &'a str,
     /// Where it was written.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     /// By which name of the option.
     pub key: &'static str,
 }
 
-impl Group {
+impl HelpGroup {
     /// The words of the heading.
     #[must_use]
     pub const fn heading(self) -> &'static str {

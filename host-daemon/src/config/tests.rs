@@ -51,7 +51,7 @@ fn mistakes(text: &str) -> Vec<(usize, String, String)> {
     let (partial, mistakes) = file::parse(text);
     let error = combine(None, Partial::default(), partial, mistakes).unwrap_err();
     let mistakes = error.mistakes.into_iter().map(|mistake| {
-        let Some(Origin::Line(line)) = mistake.origin else {
+        let Some(ValueOrigin::Line(line)) = mistake.origin else {
             panic!("{mistake:?}");
         };
         (
@@ -63,7 +63,7 @@ fn mistakes(text: &str) -> Vec<(usize, String, String)> {
     mistakes.collect()
 }
 
-fn set(partial: &mut Partial, key: &str, text: &str, origin: Origin) {
+fn set(partial: &mut Partial, key: &str, text: &str, origin: ValueOrigin) {
     let spec = OPTIONS.iter().find(|spec| spec.key == key).unwrap();
     let key = spec.key;
     spec.set(partial, Written { text, origin, key }).unwrap();
@@ -132,7 +132,10 @@ fn the_sample_gives_the_defaults_of_all_options_that_have_one() {
 #[test]
 fn the_tables_of_the_sample_can_be_used() {
     let sample = partial(&tables());
-    let listener = ListenerConfig::parse("0.0.0.0:1061,framing=lines,decode=json", Origin::Default);
+    let listener = ListenerConfig::parse(
+        "0.0.0.0:1061,framing=lines,decode=json",
+        ValueOrigin::Default,
+    );
     assert_eq!(sample.listeners, [listener.unwrap()]);
     let [device] = &sample.devices[..] else {
         panic!("{:?}", sample.devices);
@@ -161,7 +164,7 @@ fn values_of_toml_have_the_meaning_of_the_command_line() {
     assert_eq!(log.sync_after, Duration::from_millis(5));
     assert_eq!(log.rotate_bytes, 64 << 10);
     let wanted = ["a:1", "b:2,framing=cobs", "c:3,max-skip=10", "d:4"];
-    let wanted = wanted.map(|text| ListenerConfig::parse(text, Origin::Default).unwrap());
+    let wanted = wanted.map(|text| ListenerConfig::parse(text, ValueOrigin::Default).unwrap());
     assert_eq!(it.listeners, wanted);
     assert_eq!(it.warnings().len(), 3, "{:?}", it.warnings());
     // The new names have the same unit where there is none.
@@ -175,7 +178,7 @@ fn values_of_toml_have_the_meaning_of_the_command_line() {
 fn the_command_line_goes_before_the_file_and_the_file_before_the_defaults() {
     let mut line = Partial::default();
     for (key, text) in [("framing", "cobs"), ("listen", "a:1"), ("listen", "b:2")] {
-        set(&mut line, key, text, Origin::CommandLine);
+        set(&mut line, key, text, ValueOrigin::CommandLine);
     }
     let file = partial("framing = 'lines'\ndecode = 'json'\nlisten = 'c:3'");
     let config = combine(None, line, file, Vec::new()).unwrap();
@@ -184,9 +187,9 @@ fn the_command_line_goes_before_the_file_and_the_file_before_the_defaults() {
     let addresses: Vec<_> = config.listeners.iter().map(|it| &*it.address).collect();
     assert_eq!(addresses, ["a:1", "b:2"]);
     assert_eq!(config.overridden, ["listen", "framing"]);
-    assert_eq!(config.origin("framing"), Origin::CommandLine);
-    assert_eq!(config.origin("decode"), Origin::Line(2));
-    assert_eq!(config.origin("max-block"), Origin::Default);
+    assert_eq!(config.origin("framing"), ValueOrigin::CommandLine);
+    assert_eq!(config.origin("decode"), ValueOrigin::Line(2));
+    assert_eq!(config.origin("max-block"), ValueOrigin::Default);
 }
 
 #[test]

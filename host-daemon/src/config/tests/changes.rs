@@ -42,8 +42,13 @@ const OTHER: &[(&str, &str)] = &[
 /// The defaults and a recording, with one option changed.
 fn with(key: &str, text: &str) -> Config {
     let mut partial = Partial::default();
-    set(&mut partial, "record", "recording", Origin::CommandLine);
-    set(&mut partial, key, text, Origin::CommandLine);
+    set(
+        &mut partial,
+        "record",
+        "recording",
+        ValueOrigin::CommandLine,
+    );
+    set(&mut partial, key, text, ValueOrigin::CommandLine);
     combine(None, partial, Partial::default(), Vec::new()).unwrap()
 }
 
