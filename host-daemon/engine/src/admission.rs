@@ -1,4 +1,4 @@
 //! Admission: accepts connections and names their devices.
 
-pub mod accept;
+pub(crate) mod accept;
 pub mod identity;

@@ -206,7 +206,7 @@ pub struct Counts {
     /// Ends of empty series.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ends: u64,
-    /// Faults of each kind, in the order of [`FaultKind::ALL`](blocksd_engine::counters::FaultKind::ALL).
+    /// Faults of each kind, in the order of [`FaultKind::ALL`](blocksd_engine::reason::FaultKind::ALL).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub too_long: u64,
     /// See `too_long`.
