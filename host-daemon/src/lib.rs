@@ -16,7 +16,6 @@ pub mod config;
 pub mod error;
 pub mod http;
 pub mod output;
-pub mod path;
 pub mod payload;
 pub mod recorded;
 pub mod reload;

@@ -70,8 +70,6 @@ const RULES: &[(&str, &[&str])] = &[
     ("recording::format", &["recording"]),
     ("recording::write", &["recording", "recording::format"]),
     ("recording::read", &["recording", "recording::format"]),
-    // Re-exports one function.
-    ("path", &["recording"]),
     (
         "recording::check",
         &["recording", "recording::format", "recording::read"],
