@@ -5,7 +5,7 @@ use embedded_io::{Read, Write};
 use crate::fault::{ReceiveError, Refusal, SendError};
 use crate::framing::{Decode, Encode, Framing};
 use crate::payload::Payload;
-use crate::receiver::{Buffer, Found, Received, Receiver, SkipMax};
+use crate::receiver::{Buffer, Polled, Received, Receiver, SkipMax};
 use crate::sender::Sender;
 
 /// Receives messages from a transport into a buffer.
@@ -46,8 +46,8 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
     /// [`ReceiveError::Fault`] once for each message that was refused. Repeat the call after any error to go on.
     pub fn receive(&mut self) -> Result<Received<'_>, ReceiveError<R::Error>> {
         let this = in_memory(self);
-        let found = this.find::<false>()?;
-        Ok(this.receiver.block(found))
+        let polled = this.find::<false>()?;
+        Ok(this.receiver.block(polled))
     }
 
     /// The next piece of a message, which may be longer than the buffer.
@@ -59,8 +59,8 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
     /// # Errors
     /// As of [`receive`](Self::receive); no message is too long.
     pub fn receive_piece(&mut self) -> Result<Received<'_>, ReceiveError<R::Error>> {
-        let found = self.find::<true>()?;
-        Ok(self.receiver.received(found))
+        let polled = self.find::<true>()?;
+        Ok(self.receiver.received(polled))
     }
 
     /// Whether part of a message has come, and its rest has not: what a time-out should ask.
@@ -78,16 +78,16 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
         self.io
     }
 
-    fn find<const PIECES: bool>(&mut self) -> Result<Found, ReceiveError<R::Error>> {
+    fn find<const STREAMING: bool>(&mut self) -> Result<Polled, ReceiveError<R::Error>> {
         loop {
-            let want = match self.receiver.step::<PIECES>()? {
+            let want = match self.receiver.step::<STREAMING>()? {
                 None => continue,
-                Some(Found::More { want }) => want,
-                Some(found) => return Ok(found),
+                Some(Polled::NeedMore { want }) => want,
+                Some(polled) => return Ok(polled),
             };
-            let room = self.receiver.room(want)?;
-            let most = room.len();
-            match self.io.read(room).map_err(ReceiveError::Io)? {
+            let spare = self.receiver.spare(want)?;
+            let most = spare.len();
+            match self.io.read(spare).map_err(ReceiveError::Io)? {
                 0 => return self.receiver.closed(),
                 // A transport that claims more than it can have read is not believed.
                 len => self.receiver.filled(len.min(most)),

@@ -8,7 +8,7 @@ use crate::framing::Encode;
 use crate::payload::Payload;
 
 /// Writes a whole message to the front of `out`; returns its length on the wire. `wire_len` of each framing says how
-/// much room is enough.
+/// much memory is enough.
 ///
 /// ```
 /// use framing_core::{Blocks, Framing, encode};
@@ -27,23 +27,23 @@ pub fn encode<E: Encode>(
     payload: &(impl Payload + ?Sized),
     out: &mut [u8],
 ) -> Result<usize, Refusal> {
-    if encoder.is_verbatim() {
+    if encoder.is_passthrough() {
         copied(encoder, payload, out).ok_or_else(|| why_not(encoder, payload, out))
     } else {
-        quoted(encoder, payload, out)
+        escaped(encoder, payload, out)
     }
 }
 
-/// [`encode`] where payload is sent as it is. `None` for any refusal: told apart here, they would cost a message that
-/// is not refused a fifth of its time.
+/// [`encode`] where payload is sent as it is. `None` for any refusal: distinguished here, refusals would cost a
+/// message that is not refused a fifth of its time.
 #[inline(always)]
 fn copied(
     encoder: &mut impl Encode,
     payload: &(impl Payload + ?Sized),
     out: &mut [u8],
 ) -> Option<usize> {
-    let head = prepare(encoder, payload, out).ok()?;
-    let mut rest = out.get_mut(head..)?;
+    let header = prepare(encoder, payload, out).ok()?;
+    let mut rest = out.get_mut(header..)?;
     payload
         .try_each(|part| {
             let (here, behind) = mem::take(&mut rest)
@@ -54,8 +54,8 @@ fn copied(
             Ok::<(), ()>(())
         })
         .ok()?;
-    let tail = encoder.tail(rest).ok()?;
-    Some(head + payload.len() + tail)
+    let trailer = encoder.trailer(rest).ok()?;
+    Some(header + payload.len() + trailer)
 }
 
 /// Why [`copied`] gave nothing.
@@ -70,8 +70,8 @@ fn why_not(
     prepare(encoder, payload, out).err().unwrap_or(no_room)
 }
 
-/// [`encode`] where payload is quoted.
-fn quoted(
+/// [`encode`] where payload is escaped.
+fn escaped(
     encoder: &mut impl Encode,
     payload: &(impl Payload + ?Sized),
     out: &mut [u8],
@@ -80,13 +80,13 @@ fn quoted(
     prepare(encoder, payload, out)?;
     encoder.begin();
     payload.try_each(|part| {
-        if encoder.quote(part, out) == (part.len(), 0) {
+        if encoder.escape(part, out) == (part.len(), 0) {
             Ok(())
         } else {
             Err(no_room)
         }
     })?;
-    encoder.tail(out)
+    encoder.trailer(out)
 }
 
 /// Checks a message and writes what stands before it; returns how many bytes that is.
@@ -97,7 +97,7 @@ fn prepare(
     out: &mut [u8],
 ) -> Result<usize, Refusal> {
     let total = check_whole(encoder, payload)?;
-    encoder.head(total, out)
+    encoder.header(total, out)
 }
 
 /// Whether a message may be sent, but for its length; and its length, in bytes.

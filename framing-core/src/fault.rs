@@ -32,7 +32,7 @@ pub enum Fault {
         /// The byte that came.
         found: u8,
     },
-    /// A delimiter came inside a quoted group (`cobs`). The next message is intact.
+    /// A delimiter came inside an escaped group (`cobs`). The next message is intact.
     EarlyEnd {
         /// How many bytes of the group were still to come.
         missing: u8,
@@ -120,7 +120,7 @@ impl core::error::Error for Fault {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Refusal {
-    /// An empty message cannot be told from something else in this framing (in `blocks`, from the end mark).
+    /// An empty message cannot be distinguished from something else in this framing (in `blocks`, from the end mark).
     Empty,
     /// The framing cannot express so long a message.
     TooLong {
@@ -154,7 +154,7 @@ pub enum Refusal {
         /// Bytes that were still to come.
         left: u32,
     },
-    /// The output buffer of [`encode`](crate::encode) is too small.
+    /// The output buffer of [`encode`](crate::encode()) is too small.
     NoRoom {
         /// Length of the buffer, in bytes.
         len: usize,

@@ -2,11 +2,11 @@
 //!
 //! A [`Framing`] is a small description, such as [`Blocks`](crate::Blocks) or [`Lines`](crate::Lines). It makes the
 //! state for each direction of a connection: a [`Decode`] and an [`Encode`]. Both are plain values. They do no
-//! I/O, hold no payload (but for the group that `cobs` is quoting), and never look at a clock.
+//! I/O, hold no payload (but for the group that `cobs` is escaping), and never look at a clock.
 
 use crate::fault::{Fault, Refusal};
-use crate::receiver::Window;
 use crate::stage::Stage;
+use crate::window::Window;
 
 /// A way of marking where a message ends.
 pub trait Framing {
@@ -42,7 +42,7 @@ impl Limits {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Step {
     /// Nothing more can be said of these bytes: keep them and come back with more behind them.
-    More {
+    NeedMore {
         /// How many bytes may be read without reading past the end of the message; at least 1.
         /// `usize::MAX` where the framing cannot know.
         want: usize,
@@ -51,7 +51,7 @@ pub enum Step {
     Skip {
         /// Bytes to drop; at least 1.
         take: usize,
-        /// As in [`Step::More`], where nothing is left unread then.
+        /// As in [`Step::NeedMore`], where nothing is left unread then.
         want: usize,
     },
     /// `start..end` is payload; drop `take` bytes when done with it. A message is whole if `first && last`.
@@ -87,7 +87,7 @@ pub enum Step {
 pub struct Scanned {
     /// Bytes dealt with, from the window's first; the rest is to be kept.
     pub used: usize,
-    /// As in [`Step::More`]; 0 where the caller stopped the scan.
+    /// As in [`Step::NeedMore`]; 0 where the caller stopped the scan.
     pub want: usize,
     /// Whether a message ended in what was used, delivered or not, or a series. If not, what is unread behind it
     /// belongs to the message that the window began in.
@@ -97,27 +97,27 @@ pub struct Scanned {
 /// Finds boundaries in the unread bytes of a stream: the only place in which a boundary is decided.
 ///
 /// The caller keeps a *window*: the bytes that were received and not yet dropped, in order. It calls
-/// [`scan`](Self::scan), obeys the [`Step`], and repeats; at [`Step::More`] it appends what it receives next.
+/// [`scan`](Self::scan), obeys the [`Step`], and repeats; at [`Step::NeedMore`] it appends what it receives next.
 /// The steps with payload, end and fault depend on the bytes alone, not on how many were in the window at once.
 pub trait Decode {
-    /// What a [`Receiver`](crate::Receiver) remembers of its buffer: [`Tight`](crate::Tight) where
-    /// [`Step::More`] always says exactly how much to read, so that nothing behind a step is ever in the window.
+    /// What a [`Receiver`](crate::Receiver) remembers of its buffer: [`ExactWindow`](crate::ExactWindow) where
+    /// [`Step::NeedMore`] always says exactly how much to read, so that nothing behind a step is ever in the window.
     type Window: Window;
 
-    /// Says what the window begins with. The window may be empty. Bytes of it may be rewritten (unquoting).
+    /// Says what the window begins with. The window may be empty. Bytes of it may be rewritten (unescaping).
     ///
-    /// With `PIECES`, payload is handed out as it comes, and no message is too long; else each message is
+    /// With `STREAMING`, payload is handed out as it comes, and no message is too long; else each message is
     /// handed out once, whole. The choice may change at every call: a message that was just refused as too long
     /// is handed out if pieces are asked for next, and the rest of a message of which pieces were handed out is
     /// skipped if they no longer are. Of a framing that declares lengths, [`Limits::block_max`] counts where the
     /// length is read.
-    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step;
+    fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step;
 
     /// The stream has ended, with so many bytes left unread. Says whether that cut a message, and starts afresh.
     fn close(&mut self, unread: usize) -> Option<Fault>;
 
     /// Whether part of a message has been dropped from the window already (its header, or pieces of it). A
-    /// non-empty window after [`Step::More`] is part of a message too.
+    /// non-empty window after [`Step::NeedMore`] is part of a message too.
     fn is_mid_block(&self) -> bool;
 
     /// The longest message, in bytes, that fits whole into a buffer of `len` bytes.
@@ -127,7 +127,7 @@ pub trait Decode {
     /// same steps in fewer instructions. Returns how many bytes were dealt with, and whether `each` wants more.
     ///
     /// For [`scan_all`](Self::scan_all). A framing that has no shorter way hands out nothing.
-    fn scan_run<const PIECES: bool>(
+    fn scan_run<const STREAMING: bool>(
         &mut self,
         window: &[u8],
         limits: &Limits,
@@ -139,7 +139,7 @@ pub trait Decode {
 
     /// Scans until more bytes are needed or `each` returns `false`. `each` gets every step with payload, end or
     /// fault, with the position that the step counts from.
-    fn scan_all<const PIECES: bool>(
+    fn scan_all<const STREAMING: bool>(
         &mut self,
         window: &mut [u8],
         limits: &Limits,
@@ -150,7 +150,7 @@ pub trait Decode {
         loop {
             let rest = window.get(used..).unwrap_or_default();
             let (run, goes_on) =
-                self.scan_run::<PIECES>(rest, limits, |at, step| each(used + at, step));
+                self.scan_run::<STREAMING>(rest, limits, |at, step| each(used + at, step));
             used += run;
             ended |= run != 0;
             if !goes_on {
@@ -158,9 +158,9 @@ pub trait Decode {
                 return Scanned { used, want, ended };
             }
             let rest = window.get_mut(used..).unwrap_or_default();
-            let step = self.scan::<PIECES>(rest, limits);
-            let (take, told) = match step {
-                Step::More { want } => return Scanned { used, want, ended },
+            let step = self.scan::<STREAMING>(rest, limits);
+            let (take, reported) = match step {
+                Step::NeedMore { want } => return Scanned { used, want, ended },
                 Step::Skip { take, .. } => {
                     // A header, or the rest of a message that is skipped.
                     ended |= !self.is_mid_block();
@@ -181,7 +181,7 @@ pub trait Decode {
             };
             let at = used;
             used += take;
-            if told && !each(at, step) {
+            if reported && !each(at, step) {
                 let want = 0;
                 return Scanned { used, want, ended };
             }
@@ -191,21 +191,22 @@ pub trait Decode {
 
 /// Puts boundaries around payload: the mirror of [`Decode`].
 ///
-/// For each message: [`check`](Self::check) on every part, [`head`](Self::head), the payload (as it is, or
-/// through [`quote`](Self::quote)), [`tail`](Self::tail). [`Sender`](crate::Sender) does it in this order.
+/// For each message: [`check`](Self::check) on every part, [`header`](Self::header), the payload (as it is, or
+/// through [`escape`](Self::escape)), [`trailer`](Self::trailer). [`Sender`](crate::Sender) does it in this order.
 pub trait Encode {
     /// Room for what the framing writes itself, with the payload that leaves together with it: an array.
     type Stage: Stage;
-    /// Whether payload is always sent as it is, and never through [`quote`](Self::quote).
-    const VERBATIM: bool;
-    /// Most bytes that [`head`](Self::head) puts in front of a payload, and that [`end`](Self::end) writes: at most 12.
-    const HEAD_MAX: usize = 0;
-    /// Most bytes that [`tail`](Self::tail) puts behind a payload that is sent as it is.
-    const TAIL_MAX: usize = 0;
+    /// Whether payload is always sent as it is, and never through [`escape`](Self::escape).
+    const PASSTHROUGH: bool;
+    /// Most bytes that [`header`](Self::header) puts in front of a payload, and that [`end`](Self::end) writes: at most
+    /// 12.
+    const HEADER_MAX: usize = 0;
+    /// Most bytes that [`trailer`](Self::trailer) puts behind a payload that is sent as it is.
+    const TRAILER_MAX: usize = 0;
 
-    /// [`VERBATIM`](Self::VERBATIM), where that is known at run time only.
-    fn is_verbatim(&self) -> bool {
-        Self::VERBATIM
+    /// [`PASSTHROUGH`](Self::PASSTHROUGH), where that is known at run time only.
+    fn is_passthrough(&self) -> bool {
+        Self::PASSTHROUGH
     }
 
     /// Whether `piece` may be sent as the next payload of a message; `first` and `last` say where it stands.
@@ -221,20 +222,20 @@ pub trait Encode {
     ///
     /// # Errors
     /// Whether such a message can be sent at all: the variants of [`Refusal`] that speak of a length.
-    fn head(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal>;
+    fn header(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal>;
 
-    /// Least bytes that [`head`](Self::head) puts in front of a payload: where they are always as many, senders need
-    /// not look them up.
-    fn head_min(&self) -> usize {
+    /// Least bytes that [`header`](Self::header) puts in front of a payload: where they are always as many, senders
+    /// need not look them up.
+    fn header_min(&self) -> usize {
         0
     }
 
-    /// A message begins, whose payload goes through [`quote`](Self::quote).
+    /// A message begins, whose payload goes through [`escape`](Self::escape).
     fn begin(&mut self) {}
 
-    /// Takes payload into the stage, quoted. Returns how many bytes were taken, and how many at the front of
+    /// Takes payload into the stage, escaped. Returns how many bytes were taken, and how many at the front of
     /// the stage must be sent before the next call (0: none yet).
-    fn quote(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
+    fn escape(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
         let _ = (piece, stage);
         (0, 0)
     }
@@ -242,8 +243,8 @@ pub trait Encode {
     /// Writes what stands behind a message; returns how many bytes at the front of the stage are to be sent.
     ///
     /// # Errors
-    /// [`Refusal::NoRoom`] where the stage is too short: see [`TAIL_MAX`](Self::TAIL_MAX).
-    fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+    /// [`Refusal::NoRoom`] where the stage is too short: see [`TRAILER_MAX`](Self::TRAILER_MAX).
+    fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
         let _ = stage;
         Ok(0)
     }

@@ -2,7 +2,7 @@
 
 mod blocks;
 mod cobs;
-pub(crate) mod counted;
+mod counted;
 mod decimal;
 mod delimited;
 mod fixed;
@@ -23,8 +23,8 @@ pub use self::stream::{Stream, StreamDecoder, StreamEncoder};
 
 use crate::fault::{Fault, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Scanned, Step};
-use crate::receiver::Sliding;
-use crate::stage::Quoted;
+use crate::stage::Escaped;
+use crate::window::SlidingWindow;
 
 /// A framing that can be chosen by name.
 trait Named: Sized {
@@ -149,10 +149,10 @@ macro_rules! framings {
         }
 
         impl Decode for AnyDecoder {
-            type Window = Sliding;
+            type Window = SlidingWindow;
 
-            fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
-                match self { $(Self::$name(decoder) => decoder.scan::<PIECES>(window, limits),)* }
+            fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
+                match self { $(Self::$name(decoder) => decoder.scan::<STREAMING>(window, limits),)* }
             }
 
             fn close(&mut self, unread: usize) -> Option<Fault> {
@@ -168,44 +168,44 @@ macro_rules! framings {
             }
 
             /// Looks at which framing it is once a window, not once a step.
-            fn scan_all<const PIECES: bool>(
+            fn scan_all<const STREAMING: bool>(
                 &mut self,
                 window: &mut [u8],
                 limits: &Limits,
                 each: impl FnMut(usize, Step) -> bool,
             ) -> Scanned {
-                match self { $(Self::$name(decoder) => decoder.scan_all::<PIECES>(window, limits, each),)* }
+                match self { $(Self::$name(decoder) => decoder.scan_all::<STREAMING>(window, limits, each),)* }
             }
         }
 
         impl Encode for AnyEncoder {
-            type Stage = Quoted<512>;
-            const VERBATIM: bool = false;
-            const HEAD_MAX: usize = crate::sender::OWN_MAX;
-            const TAIL_MAX: usize = Delimited::LEN_MAX;
+            type Stage = Escaped<512>;
+            const PASSTHROUGH: bool = false;
+            const HEADER_MAX: usize = crate::sender::OWN_MAX;
+            const TRAILER_MAX: usize = Delimited::LEN_MAX;
 
             fn check(&mut self, piece: &[u8], first: bool, last: bool) -> Result<(), Refusal> {
                 match self { $(Self::$name(encoder) => encoder.check(piece, first, last),)* }
             }
 
-            fn head(&self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
-                match self { $(Self::$name(encoder) => encoder.head(len, stage),)* }
+            fn header(&self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
+                match self { $(Self::$name(encoder) => encoder.header(len, stage),)* }
             }
 
             fn begin(&mut self) {
                 match self { $(Self::$name(encoder) => encoder.begin(),)* }
             }
 
-            fn is_verbatim(&self) -> bool {
-                match self { $(Self::$name(encoder) => encoder.is_verbatim(),)* }
+            fn is_passthrough(&self) -> bool {
+                match self { $(Self::$name(encoder) => encoder.is_passthrough(),)* }
             }
 
-            fn quote(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
-                match self { $(Self::$name(encoder) => encoder.quote(piece, stage),)* }
+            fn escape(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
+                match self { $(Self::$name(encoder) => encoder.escape(piece, stage),)* }
             }
 
-            fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
-                match self { $(Self::$name(encoder) => encoder.tail(stage),)* }
+            fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+                match self { $(Self::$name(encoder) => encoder.trailer(stage),)* }
             }
 
             fn end(&self, stage: &mut [u8]) -> Result<usize, Refusal> {

@@ -9,8 +9,8 @@
 )]
 #![warn(clippy::std_instead_of_core, clippy::alloc_instead_of_core)]
 
+pub mod asynch;
 pub mod blocking;
-pub mod nonblocking;
 
 mod bytes;
 mod encode;
@@ -20,7 +20,9 @@ mod framings;
 mod payload;
 mod receiver;
 mod sender;
+mod size;
 mod stage;
+mod window;
 
 pub use self::encode::encode;
 pub use self::fault::{Fault, Part, ReceiveError, Refusal, SendError};
@@ -32,6 +34,7 @@ pub use self::framings::{
     U32, U32Le, Varint, Width,
 };
 pub use self::payload::Payload;
-pub use self::receiver::{Buffer, Found, Received, Receiver, SkipMax, Sliding, Tight, Window};
+pub use self::receiver::{Buffer, Polled, Received, Receiver, SkipMax};
 pub use self::sender::Sender;
-pub use self::stage::{Quoted, Stage};
+pub use self::stage::{Escaped, Stage};
+pub use self::window::{ExactWindow, SlidingWindow, Window};

@@ -3,9 +3,9 @@
 use core::fmt::Debug;
 use core::ops::Range;
 
-use crate::bytes::shift_down;
 use crate::fault::{Fault, ReceiveError};
 use crate::framing::{Decode, Framing, Limits, Step};
+use crate::window::Window;
 
 /// Memory to receive into, owned or lent by the caller: an array, a slice, or a [`heapless::Vec`].
 pub trait Buffer: AsRef<[u8]> + AsMut<[u8]> {
@@ -74,10 +74,10 @@ impl Received<'_> {
 /// What [`Receiver::poll`] found; positions, so that nothing is borrowed while more is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Found {
-    /// Read up to so many bytes into [`Receiver::space`] and tell [`Receiver::filled`].
-    More {
-        /// As in [`Step::More`].
+pub enum Polled {
+    /// Read up to `want` bytes into [`Receiver::space`], then call [`Receiver::filled`].
+    NeedMore {
+        /// As in [`Step::NeedMore`].
         want: usize,
     },
     /// Payload, to be had from [`Receiver::received`].
@@ -91,84 +91,8 @@ pub enum Found {
     },
     /// The mark that ends a series.
     End,
-    /// The peer has closed, between messages. Found by the readers; [`Receiver::close`] says it otherwise.
+    /// The peer has closed, between messages. Only the readers give it; [`Receiver::close`] says it otherwise.
     Closed,
-}
-
-/// Which bytes of a buffer are unread.
-pub trait Window: Clone + Debug + Default {
-    /// Whether bytes of the next message may be among them.
-    const EXACT: bool;
-
-    /// Where the unread bytes lie in a buffer of `len` bytes.
-    fn unread(&self, len: usize) -> Range<usize>;
-
-    /// So many of the unread bytes were dealt with, from the first.
-    fn take(&mut self, len: usize);
-
-    /// So many bytes were read behind the unread ones, of a buffer of `room` bytes.
-    fn filled(&mut self, len: usize, room: usize);
-
-    /// Makes the unread bytes the first of the buffer.
-    fn settle(&mut self, buffer: &mut [u8]);
-}
-
-/// The unread bytes are the first of the buffer, and are dealt with all at once.
-#[derive(Clone, Debug, Default)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Tight {
-    end: usize,
-}
-
-impl Window for Tight {
-    const EXACT: bool = true;
-
-    fn unread(&self, len: usize) -> Range<usize> {
-        0..self.end.min(len)
-    }
-
-    fn take(&mut self, _len: usize) {
-        self.end = 0;
-    }
-
-    fn filled(&mut self, len: usize, _room: usize) {
-        // Over the buffer's length only if that was said by hand: `unread` does not believe it.
-        self.end = self.end.wrapping_add(len);
-    }
-
-    fn settle(&mut self, _buffer: &mut [u8]) {}
-}
-
-/// The unread bytes lie anywhere in the buffer, those of the next message behind those of the present one.
-#[derive(Clone, Debug, Default)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Sliding {
-    start: usize,
-    end: usize,
-}
-
-impl Window for Sliding {
-    const EXACT: bool = false;
-
-    fn unread(&self, _len: usize) -> Range<usize> {
-        self.start..self.end
-    }
-
-    fn take(&mut self, len: usize) {
-        self.start = self.start.saturating_add(len).min(self.end);
-    }
-
-    fn filled(&mut self, len: usize, room: usize) {
-        self.end = self.end.saturating_add(len).min(room);
-    }
-
-    fn settle(&mut self, buffer: &mut [u8]) {
-        if self.start != 0 {
-            let len = self.end - self.start;
-            shift_down(buffer, self.start, 0, len);
-            (self.start, self.end) = (0, len);
-        }
-    }
 }
 
 /// The longest message, in bytes, that is skipped: see [`Limits::skip_max`].
@@ -191,7 +115,7 @@ impl SkipMax for u32 {
 }
 
 /// A decoder with its buffer: pure, fed by the readers of [`blocking`](crate::blocking) and
-/// [`nonblocking`](crate::nonblocking), or by hand where bytes come from elsewhere.
+/// [`asynch`](crate::asynch), or by hand where bytes come from elsewhere.
 ///
 /// All progress lives here. The longest message that can be received whole is what the buffer holds beside the
 /// framing's own bytes: see `buffer_len` of each framing.
@@ -228,21 +152,21 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
         }
     }
 
-    /// Says what comes next in the unread bytes. With `PIECES` as in [`Decode::scan`].
+    /// Says what comes next in the unread bytes. With `STREAMING` as in [`Decode::scan`].
     ///
     /// # Errors
     /// The [`Fault`] of a message that was refused.
-    pub fn poll<const PIECES: bool>(&mut self) -> Result<Found, Fault> {
+    pub fn poll<const STREAMING: bool>(&mut self) -> Result<Polled, Fault> {
         loop {
-            if let Some(found) = self.step::<PIECES>()? {
-                return Ok(found);
+            if let Some(polled) = self.step::<STREAMING>()? {
+                return Ok(polled);
             }
         }
     }
 
     /// One step of [`poll`](Self::poll), which may find nothing yet.
     #[inline]
-    pub(crate) fn step<const PIECES: bool>(&mut self) -> Result<Option<Found>, Fault> {
+    pub(crate) fn step<const STREAMING: bool>(&mut self) -> Result<Option<Polled>, Fault> {
         let buffer = self.buffer.as_mut();
         let len = buffer.len();
         let limits = Limits {
@@ -252,12 +176,12 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
         let unread = self.window.unread(len);
         let base = unread.start;
         let window = buffer.get_mut(unread).unwrap_or_default();
-        match self.decoder.scan::<PIECES>(window, &limits) {
-            Step::More { want } => Ok(Some(Found::More { want })),
+        match self.decoder.scan::<STREAMING>(window, &limits) {
+            Step::NeedMore { want } => Ok(Some(Polled::NeedMore { want })),
             Step::Skip { take, want } => {
                 self.window.take(take);
                 let is_more = self.window.unread(len).is_empty();
-                Ok(is_more.then_some(Found::More { want }))
+                Ok(is_more.then_some(Polled::NeedMore { want }))
             }
             Step::Payload {
                 start,
@@ -268,11 +192,11 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
             } => {
                 self.window.take(take);
                 let bytes = base + start..base + end;
-                Ok(Some(Found::Payload { bytes, first, last }))
+                Ok(Some(Polled::Payload { bytes, first, last }))
             }
             Step::End { take } => {
                 self.window.take(take);
-                Ok(Some(Found::End))
+                Ok(Some(Polled::End))
             }
             Step::Fault { take, fault } => {
                 if take != 0 {
@@ -287,7 +211,7 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
     #[inline]
     pub fn space(&mut self, want: usize) -> Option<&mut [u8]> {
         let buffer = self.buffer.as_mut();
-        self.window.settle(buffer);
+        self.window.compact(buffer);
         let space = buffer.get_mut(self.window.unread(usize::MAX).end..)?;
         let len = space.len().min(want);
         space.get_mut(..len).filter(|space| !space.is_empty())
@@ -311,11 +235,11 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
     }
 
     /// The bytes of what [`poll`](Self::poll) found.
-    pub fn received(&self, found: Found) -> Received<'_> {
-        match found {
-            Found::More { .. } | Found::Closed => Received::Closed,
-            Found::End => Received::End,
-            Found::Payload { bytes, first, last } => {
+    pub fn received(&self, polled: Polled) -> Received<'_> {
+        match polled {
+            Polled::NeedMore { .. } | Polled::Closed => Received::Closed,
+            Polled::End => Received::End,
+            Polled::Payload { bytes, first, last } => {
                 let bytes = self.buffer.as_ref().get(bytes).unwrap_or_default();
                 Received::Piece { bytes, first, last }
             }
@@ -323,8 +247,8 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
     }
 
     /// As [`received`](Self::received), a message that is whole as a block.
-    pub(crate) fn block(&self, found: Found) -> Received<'_> {
-        match self.received(found) {
+    pub(crate) fn block(&self, polled: Polled) -> Received<'_> {
+        match self.received(polled) {
             Received::Piece {
                 bytes,
                 first: true,
@@ -335,15 +259,15 @@ impl<D: Decode, B: Buffer, S: SkipMax> Receiver<D, B, S> {
     }
 
     /// The result of a read of nothing: the peer has closed.
-    pub(crate) fn closed<E>(&mut self) -> Result<Found, ReceiveError<E>> {
+    pub(crate) fn closed<E>(&mut self) -> Result<Polled, ReceiveError<E>> {
         match self.close() {
             Some(fault) => Err(ReceiveError::Fault(fault)),
-            None => Ok(Found::Closed),
+            None => Ok(Polled::Closed),
         }
     }
 
     /// [`space`](Self::space), or the error that there is none.
-    pub(crate) fn room<E>(&mut self, want: usize) -> Result<&mut [u8], ReceiveError<E>> {
+    pub(crate) fn spare<E>(&mut self, want: usize) -> Result<&mut [u8], ReceiveError<E>> {
         let len = self.buffer.as_ref().len();
         self.space(want).ok_or(ReceiveError::BufferTooSmall { len })
     }

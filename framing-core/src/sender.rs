@@ -5,8 +5,8 @@ use core::fmt;
 use crate::encode::check_whole;
 use crate::fault::Refusal;
 use crate::framing::{Encode, Framing};
-use crate::framings::counted::size_u32;
 use crate::payload::Payload;
+use crate::size::size_u32;
 use crate::stage::Stage;
 
 /// Most bytes that a framing puts in front of a payload, or behind one that is sent as it is.
@@ -19,11 +19,11 @@ const LONG_JOINED: usize = 16;
 const BEFORE: u8 = 1;
 
 /// An encoder with its position: pure, driven by the writers of [`blocking`](crate::blocking) and
-/// [`nonblocking`](crate::nonblocking), or by hand where bytes go elsewhere.
+/// [`asynch`](crate::asynch), or by hand where bytes go elsewhere.
 ///
 /// All progress lives here. Begin a message with [`begin_whole`](Self::begin_whole), or with
 /// [`begin`](Self::begin) and [`begin_piece`](Self::begin_piece). Then write what [`chunk`](Self::chunk) gives
-/// and tell [`advance`](Self::advance), until the chunk is empty. Payload is not kept: the same is given at every
+/// and call [`advance`](Self::advance), until the chunk is empty. Payload is not kept: the same is given at every
 /// call until then.
 #[derive(Clone)]
 pub struct Sender<E: Encode> {
@@ -32,19 +32,19 @@ pub struct Sender<E: Encode> {
     /// Payload bytes of the present call: of a message, or of a piece of one.
     len: usize,
     /// How many bytes of the call are done with: written ones, with what stands around the payload; where payload
-    /// is quoted, payload bytes that the stage took.
+    /// is escaped, payload bytes that the stage took.
     done: usize,
     /// Payload bytes of the message that later calls will give.
     left: u32,
     /// Bytes in front of the payload of the present call: a header, or the end mark, or [`BEFORE`].
-    head: u8,
-    at: At,
-    /// Of quoted payload: a byte is on the wire, or was taken by an earlier call.
+    header: u8,
+    at: Phase,
+    /// Of escaped payload: a byte is on the wire, or was taken by an earlier call.
     torn: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
+enum Phase {
     /// Between messages.
     Idle,
     /// Before the first piece of a message.
@@ -53,7 +53,7 @@ enum At {
     First,
     /// In a later piece.
     Later,
-    /// Behind the last piece, whose end is in the stage (of quoted payload).
+    /// Behind the last piece, whose end is in the stage (of escaped payload).
     Last,
     /// In the mark that ends a series.
     End,
@@ -64,8 +64,8 @@ enum At {
 /// What is under way: of a [`Sender`], all but how far it has come.
 #[derive(Clone, Copy)]
 struct Call {
-    at: At,
-    head: usize,
+    at: Phase,
+    header: usize,
     len: usize,
     left: u32,
 }
@@ -79,8 +79,8 @@ impl<E: Encode> Sender<E> {
             len: 0,
             done: 0,
             left: 0,
-            head: 0,
-            at: At::Idle,
+            header: 0,
+            at: Phase::Idle,
             torn: false,
         }
     }
@@ -122,10 +122,10 @@ impl<E: Encode> Sender<E> {
             len: piece.len(),
             left: self.left,
         };
-        if matches!(self.at, At::Idle | At::Ended) {
+        if matches!(self.at, Phase::Idle | Phase::Ended) {
             return Err(overrun);
         }
-        if self.at != At::Begun && (self.left == 0 || !self.is_written()) {
+        if self.at != Phase::Begun && (self.left == 0 || !self.is_written()) {
             return Err(self.unfinished());
         }
         let len = u32::try_from(piece.len())
@@ -133,7 +133,7 @@ impl<E: Encode> Sender<E> {
             .filter(|&len| len <= self.left)
             .ok_or(overrun)?;
         self.encoder
-            .check(piece, self.at == At::Begun, len == self.left)?;
+            .check(piece, self.at == Phase::Begun, len == self.left)?;
         self.give(piece.len());
         Ok(())
     }
@@ -144,7 +144,7 @@ impl<E: Encode> Sender<E> {
     /// [`Refusal::Overrun`] where the payload is of another length, or there is nothing to go on with.
     pub fn resume(&self, payload: &(impl Payload + ?Sized)) -> Result<(), Refusal> {
         let len = payload.len();
-        if matches!(self.at, At::Idle | At::Ended) || len != self.len {
+        if matches!(self.at, Phase::Idle | Phase::Ended) || len != self.len {
             let left = self.left();
             return Err(Refusal::Overrun { len, left });
         }
@@ -157,21 +157,21 @@ impl<E: Encode> Sender<E> {
     /// # Errors
     /// [`Refusal::Unfinished`] where a message is.
     pub fn begin_end(&mut self) -> Result<(), Refusal> {
-        if matches!(self.at, At::End | At::Ended) {
+        if matches!(self.at, Phase::End | Phase::Ended) {
             return Ok(());
         }
         if self.is_mid_block() {
             return Err(self.unfinished());
         }
-        let head = self.encoder.end(own_room::<E>(&mut [0; OWN_MAX]))?;
-        self.place(At::End, head, 0);
+        let header = self.encoder.end(own_spare::<E>(&mut [0; OWN_MAX]))?;
+        self.place(Phase::End, header, 0);
         Ok(())
     }
 
     /// The transport was flushed: an end mark that is begun from now on is another one.
     pub fn flushed(&mut self) {
-        if self.at == At::Ended {
-            self.at = At::Idle;
+        if self.at == Phase::Ended {
+            self.at = Phase::Idle;
         }
     }
 
@@ -187,17 +187,17 @@ impl<E: Encode> Sender<E> {
         &'a mut self,
         payload: &'a P,
     ) -> &'a [u8] {
-        if self.is_verbatim() {
-            self.chunk_verbatim::<WHOLE, P>(payload)
+        if self.is_passthrough() {
+            self.chunk_passthrough::<WHOLE, P>(payload)
         } else {
-            self.chunk_quoted(payload)
+            self.chunk_escaped(payload)
         }
     }
 
     /// So many bytes of the [`chunk`](Self::chunk) were written.
     pub fn advance(&mut self, len: usize) {
         self.wrote(len);
-        if self.at != At::Begun && self.is_written() {
+        if self.at != Phase::Begun && self.is_written() {
             self.complete(self.call());
         }
     }
@@ -205,7 +205,7 @@ impl<E: Encode> Sender<E> {
     /// [`advance`](Self::advance), for who asks for the next chunk before anything else.
     #[inline]
     pub(crate) fn wrote(&mut self, len: usize) {
-        if self.is_verbatim() {
+        if self.is_passthrough() {
             self.done += len;
         } else {
             self.torn |= len != 0;
@@ -216,7 +216,7 @@ impl<E: Encode> Sender<E> {
     /// Whether a message, or the end mark, is on the wire in part.
     #[inline]
     pub fn is_mid_block(&self) -> bool {
-        if self.is_verbatim() {
+        if self.is_passthrough() {
             self.done != 0
         } else {
             self.torn
@@ -224,28 +224,28 @@ impl<E: Encode> Sender<E> {
     }
 
     #[inline]
-    fn chunk_verbatim<'a, const WHOLE: bool, P: Payload + ?Sized>(
+    fn chunk_passthrough<'a, const WHOLE: bool, P: Payload + ?Sized>(
         &'a mut self,
         payload: &'a P,
     ) -> &'a [u8] {
         let whole = WHOLE.then(|| self.whole(payload.len()));
         let call = whole.unwrap_or_else(|| self.call());
-        if matches!(call.at, At::Idle | At::Begun | At::Ended) {
+        if matches!(call.at, Phase::Idle | Phase::Begun | Phase::Ended) {
             // Nothing is begun, or before its first piece.
             return &[];
         }
         // A small message leaves in one write, whatever parts it lies in, with what stands around it.
-        let is_small = (E::TAIL_MAX != 0 || E::HEAD_MAX == 0 && P::PARTS)
-            && call.at == At::First
+        let is_small = (E::TRAILER_MAX != 0 || E::HEADER_MAX == 0 && P::PARTS)
+            && call.at == Phase::First
             && call.left == 0
-            && call.head + call.len <= E::Stage::LEN - E::TAIL_MAX;
-        if (E::HEAD_MAX != 0 && self.done < call.head) || is_small {
+            && call.header + call.len <= E::Stage::LEN - E::TRAILER_MAX;
+        if (E::HEADER_MAX != 0 && self.done < call.header) || is_small {
             self.join(call, payload, is_small);
             if self.done < self.stage.bytes().len() {
                 return self.stage.bytes().get(self.done..).unwrap_or_default();
             }
         }
-        let used = self.done - call.head;
+        let used = self.done - call.header;
         if !payload.rest(used).is_empty() {
             return payload.rest(used);
         }
@@ -253,11 +253,11 @@ impl<E: Encode> Sender<E> {
             // Less is given than was begun: not the same.
             return &[];
         }
-        if E::TAIL_MAX != 0 && call.is_last() {
+        if E::TRAILER_MAX != 0 && call.is_last() {
             self.stage.clear();
-            let tail = self.put_tail();
+            let trailer = self.put_trailer();
             let used = used - call.len;
-            if used < tail {
+            if used < trailer {
                 return self.stage.bytes().get(used..).unwrap_or_default();
             }
         }
@@ -268,77 +268,78 @@ impl<E: Encode> Sender<E> {
     /// Stages a header and payload behind it, so that they leave in one write; of a small message all, with what must
     /// stand behind it.
     #[inline]
-    fn join(&mut self, call: Call, payload: &(impl Payload + ?Sized), with_tail: bool) {
-        match E::HEAD_MAX {
+    fn join(&mut self, call: Call, payload: &(impl Payload + ?Sized), with_trailer: bool) {
+        match E::HEADER_MAX {
             0 => self.stage.clear(),
             // Copied as a word, whatever its length: that takes half the code.
             1..=4 => {
                 let mut own = [0; 4];
-                self.write_head(call, &mut own);
-                self.stage.set(own, call.head);
+                self.write_header(call, &mut own);
+                self.stage.set(own, call.header);
             }
             _ => {
                 let mut own = [0; OWN_MAX];
-                self.write_head(call, &mut own);
+                self.write_header(call, &mut own);
                 self.stage.clear();
-                self.stage.extend(own.get(..call.head).unwrap_or_default());
+                self.stage
+                    .extend(own.get(..call.header).unwrap_or_default());
             }
         }
-        let mut room = E::Stage::LEN - E::TAIL_MAX;
-        if room < call.head + call.len {
-            room = room.min(LONG_JOINED);
+        let mut spare = E::Stage::LEN - E::TRAILER_MAX;
+        if spare < call.header + call.len {
+            spare = spare.min(LONG_JOINED);
         }
         let _ = payload.try_each(|part| {
-            let left = room.saturating_sub(self.stage.bytes().len());
+            let left = spare.saturating_sub(self.stage.bytes().len());
             self.stage.extend(part.get(..left).unwrap_or(part));
             Ok::<(), ()>(())
         });
-        if with_tail {
-            self.put_tail();
+        if with_trailer {
+            self.put_trailer();
         }
     }
 
     /// Writes the header of the message, or the end mark.
     #[inline]
-    fn write_head(&self, call: Call, out: &mut [u8]) {
+    fn write_header(&self, call: Call, out: &mut [u8]) {
         // It was not refused when it was begun.
         let _ = match call.at {
-            At::End => self.encoder.end(out),
-            _ => self.encoder.head(call.left + size_u32(call.len), out),
+            Phase::End => self.encoder.end(out),
+            _ => self.encoder.header(call.left + size_u32(call.len), out),
         };
     }
 
     /// Stages what must stand behind a message; returns its length.
     #[inline]
-    fn put_tail(&mut self) -> usize {
+    fn put_trailer(&mut self) -> usize {
         let mut own = [0; OWN_MAX];
-        let len = self.encoder.tail(&mut own).unwrap_or_default();
+        let len = self.encoder.trailer(&mut own).unwrap_or_default();
         self.stage.extend(own.get(..len).unwrap_or_default());
         len
     }
 
-    fn chunk_quoted<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
+    fn chunk_escaped<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
         while self.stage.staged().is_empty() {
             match self.at {
-                At::First | At::Later => {}
-                At::Idle | At::Begun | At::Ended => break,
-                At::Last | At::End => {
+                Phase::First | Phase::Later => {}
+                Phase::Idle | Phase::Begun | Phase::Ended => break,
+                Phase::Last | Phase::End => {
                     self.complete(self.call());
                     break;
                 }
             }
             let piece = payload.rest(self.done);
             if !piece.is_empty() {
-                let (used, staged) = self.encoder.quote(piece, self.stage.room());
+                let (used, staged) = self.encoder.escape(piece, self.stage.spare());
                 self.stage.stage(staged);
                 self.done += used;
             } else if self.done < self.len {
                 // Less is given than was begun: not the same.
                 break;
             } else if self.left == 0 {
-                let staged = self.encoder.tail(self.stage.room()).unwrap_or_default();
+                let staged = self.encoder.trailer(self.stage.spare()).unwrap_or_default();
                 self.stage.stage(staged);
-                self.at = At::Last;
+                self.at = Phase::Last;
             } else {
                 self.complete(self.call());
                 break;
@@ -350,29 +351,31 @@ impl<E: Encode> Sender<E> {
     /// Begins a message of `total` bytes, unless it is refused.
     #[inline]
     fn start(&mut self, total: u32) -> Result<(), Refusal> {
-        let head = self.encoder.head(total, own_room::<E>(&mut [0; OWN_MAX]))?;
-        self.place(At::Begun, head, total);
+        let header = self
+            .encoder
+            .header(total, own_spare::<E>(&mut [0; OWN_MAX]))?;
+        self.place(Phase::Begun, header, total);
         Ok(())
     }
 
     #[inline]
-    fn place(&mut self, at: At, head: usize, total: u32) {
-        (self.at, self.head) = (at, size_u32(head).to_le_bytes()[0]);
+    fn place(&mut self, at: Phase, header: usize, total: u32) {
+        (self.at, self.header) = (at, size_u32(header).to_le_bytes()[0]);
         (self.len, self.done, self.left) = (0, 0, total);
     }
 
     /// Takes up the payload of a call.
     #[inline]
     fn give(&mut self, len: usize) {
-        if self.at == At::Begun && !self.is_verbatim() {
+        if self.at == Phase::Begun && !self.is_passthrough() {
             self.stage.clear();
             self.encoder.begin();
         }
         // Of a first piece that was empty there may be nothing on the wire.
-        if self.at != At::Begun && self.is_verbatim() && self.done != 0 {
-            (self.at, self.head, self.done) = (At::Later, BEFORE, usize::from(BEFORE));
+        if self.at != Phase::Begun && self.is_passthrough() && self.done != 0 {
+            (self.at, self.header, self.done) = (Phase::Later, BEFORE, usize::from(BEFORE));
         } else {
-            (self.at, self.done) = (At::First, 0);
+            (self.at, self.done) = (Phase::First, 0);
         }
         self.len = len;
         self.left -= size_u32(len);
@@ -382,7 +385,7 @@ impl<E: Encode> Sender<E> {
     fn call(&self) -> Call {
         Call {
             at: self.at,
-            head: usize::from(self.head),
+            header: usize::from(self.header),
             len: self.len,
             left: self.left,
         }
@@ -391,14 +394,14 @@ impl<E: Encode> Sender<E> {
     /// [`call`](Self::call), where it is known to be a whole message of so many bytes: little of it is looked up.
     #[inline]
     fn whole(&self, len: usize) -> Call {
-        let head = if self.encoder.head_min() == E::HEAD_MAX {
-            E::HEAD_MAX
+        let header = if self.encoder.header_min() == E::HEADER_MAX {
+            E::HEADER_MAX
         } else {
-            usize::from(self.head)
+            usize::from(self.header)
         };
         Call {
-            at: At::First,
-            head,
+            at: Phase::First,
+            header,
             len,
             left: 0,
         }
@@ -406,17 +409,17 @@ impl<E: Encode> Sender<E> {
 
     /// Whether all of the call is written.
     fn is_written(&mut self) -> bool {
-        if !self.is_verbatim() {
+        if !self.is_passthrough() {
             return self.stage.staged().is_empty()
                 && self.done == self.len
                 && !self.call().is_last();
         }
-        let tail = if self.call().is_last() {
-            self.encoder.tail(&mut [0; OWN_MAX]).unwrap_or_default()
+        let trailer = if self.call().is_last() {
+            self.encoder.trailer(&mut [0; OWN_MAX]).unwrap_or_default()
         } else {
             0
         };
-        usize::from(self.head) + self.len + tail <= self.done
+        usize::from(self.header) + self.len + trailer <= self.done
     }
 
     /// All of the call is written.
@@ -424,19 +427,19 @@ impl<E: Encode> Sender<E> {
     fn complete(&mut self, call: Call) {
         if call.left != 0 {
             // A piece that was taken is not forgotten, even if none of it is written.
-            self.torn |= !E::VERBATIM && call.len != 0;
+            self.torn |= !E::PASSTHROUGH && call.len != 0;
             return;
         }
         (self.done, self.torn) = (0, false);
         self.at = match call.at {
-            At::End | At::Ended => At::Ended,
-            _ => At::Idle,
+            Phase::End | Phase::Ended => Phase::Ended,
+            _ => Phase::Idle,
         };
     }
 
     #[inline]
-    fn is_verbatim(&self) -> bool {
-        E::VERBATIM || self.encoder.is_verbatim()
+    fn is_passthrough(&self) -> bool {
+        E::PASSTHROUGH || self.encoder.is_passthrough()
     }
 
     fn unfinished(&self) -> Refusal {
@@ -446,11 +449,11 @@ impl<E: Encode> Sender<E> {
 
     /// Payload bytes of the message that are not done with.
     fn left(&self) -> u32 {
-        if matches!(self.at, At::Idle | At::Ended) {
+        if matches!(self.at, Phase::Idle | Phase::Ended) {
             return 0;
         }
-        // Where payload is quoted there is no header.
-        let used = self.done.saturating_sub(usize::from(self.head));
+        // Where payload is escaped there is no header.
+        let used = self.done.saturating_sub(usize::from(self.header));
         let unused = size_u32(self.len.saturating_sub(used));
         self.left.saturating_add(unused)
     }
@@ -460,7 +463,7 @@ impl Call {
     /// Whether the message ends in it, and its end is not staged for good.
     #[inline]
     fn is_last(&self) -> bool {
-        self.left == 0 && matches!(self.at, At::First | At::Later)
+        self.left == 0 && matches!(self.at, Phase::First | Phase::Later)
     }
 }
 
@@ -488,8 +491,8 @@ impl<E: Encode + defmt::Format> defmt::Format for Sender<E> {
     }
 }
 
-/// Room for a header or an end mark: no more than the framing says that it needs.
+/// Memory for a header or an end mark: as much as the framing says that it needs.
 #[inline]
-fn own_room<E: Encode>(own: &mut [u8; OWN_MAX]) -> &mut [u8] {
-    own.get_mut(..E::HEAD_MAX).unwrap_or_default()
+fn own_spare<E: Encode>(own: &mut [u8; OWN_MAX]) -> &mut [u8] {
+    own.get_mut(..E::HEADER_MAX).unwrap_or_default()
 }

@@ -18,7 +18,7 @@ pub trait Stage: Clone {
         self.extend(bytes.get(..len).unwrap_or_default());
     }
 
-    /// Puts a byte behind the others, if there is room.
+    /// Puts a byte behind the others, if it fits.
     fn push(&mut self, byte: u8);
 
     /// What was put there.
@@ -34,12 +34,12 @@ pub trait Stage: Clone {
         }
     }
 
-    /// All of the memory, where payload is quoted in it.
-    fn room(&mut self) -> &mut [u8] {
+    /// All of the memory, where payload is escaped in it.
+    fn spare(&mut self) -> &mut [u8] {
         &mut []
     }
 
-    /// So many bytes of [`room`](Self::room), from the first, are to be written.
+    /// So many bytes of [`spare`](Self::spare), from the first, are to be written.
     fn stage(&mut self, len: usize) {
         let _ = len;
     }
@@ -92,15 +92,15 @@ impl<const N: usize> Stage for heapless::Vec<u8, N, u8> {
     }
 }
 
-/// A stage in which payload is quoted.
+/// A stage in which payload is escaped.
 #[derive(Clone, Debug)]
-pub struct Quoted<const N: usize> {
+pub struct Escaped<const N: usize> {
     bytes: [u8; N],
     staged: usize,
     sent: usize,
 }
 
-impl<const N: usize> Stage for Quoted<N> {
+impl<const N: usize> Stage for Escaped<N> {
     const LEN: usize = N;
 
     fn new() -> Self {
@@ -126,7 +126,7 @@ impl<const N: usize> Stage for Quoted<N> {
         self.bytes.get(..self.staged).unwrap_or_default()
     }
 
-    fn room(&mut self) -> &mut [u8] {
+    fn spare(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 

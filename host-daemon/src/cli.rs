@@ -1,22 +1,21 @@
 //! The command line: what may be asked, and what it means.
 
-mod record;
 mod recordings;
 mod serve;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 use framing_core::{AnyFraming, Blocks};
 
-pub use self::record::Record;
 pub use self::recordings::{Read, ReadOutput, Recordings, Recover, Replay, Verify};
-pub(crate) use self::serve::UNFINISHED_MESSAGES;
-pub use self::serve::{AfterEnd, Listen, Options, OutputKind, Oversize, Serve, Timeout};
+pub use self::serve::{Options, Serve};
 
-use crate::payload::{Decoding, DefmtError};
+use crate::config::value::{framing, seconds};
+use crate::config::{ConfigError, Partial};
 
 /// Framed telemetry over TCP: receives it, sends it, shows it.
 #[derive(Debug, Parser)]
@@ -34,7 +33,7 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Send messages to a daemon.
     Send(Send),
-    /// Say what `serve` would do with a config file, and whether it can be done.
+    /// Check a config file, and print what `serve` would do with it.
     CheckConfig(CheckConfig),
     /// Print what was recorded.
     Read(Read),
@@ -74,7 +73,7 @@ pub struct Send {
     #[arg(long)]
     pub wait_reply: bool,
     /// How long to try to connect.
-    #[arg(long, value_name = "S", default_value = "0", allow_negative_numbers = true, value_parser = seconds)]
+    #[arg(long, value_name = "TIME", default_value = "0", allow_negative_numbers = true, value_parser = seconds)]
     pub connect_timeout: Duration,
     /// Messages to send; without any, each line of standard input is one.
     #[arg(value_name = "MESSAGE")]
@@ -87,13 +86,43 @@ pub struct CheckConfig {
     /// The file.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Print every value that is used, as a config file, each with its origin.
+    #[arg(long)]
+    pub print: bool,
+    /// Options of `serve` after `--`, which override the file.
+    #[arg(last = true, value_name = "OPTION")]
+    pub serve: Vec<OsString>,
+}
+
+impl CheckConfig {
+    /// The options of `serve` that override the file.
+    ///
+    /// # Errors
+    /// Where they are not options of `serve`.
+    pub fn options(&self) -> Result<Partial, ConfigError> {
+        let command = clap::Command::new("check-config").no_binary_name(true);
+        let matches = Options::augment_args(command).try_get_matches_from(&self.serve);
+        let options = matches.and_then(|matches| Options::from_arg_matches(&matches));
+        let Options(options) =
+            options.map_err(|error| ConfigError::of_command_line(one_line(&error)))?;
+        Ok(options)
+    }
+}
+
+/// An error of the command line in one line, without the hints below.
+#[must_use]
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().take_while(|line| !line.is_empty());
+    let line = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
 /// Arguments of `demo`.
 #[derive(Args, Debug)]
 pub struct Demo {
     /// How long it lasts.
-    #[arg(long, value_name = "S", default_value = "5", allow_negative_numbers = true, value_parser = seconds)]
+    #[arg(long, value_name = "TIME", default_value = "5", allow_negative_numbers = true, value_parser = seconds)]
     pub seconds: Duration,
     /// Add an emulated Cortex-M4 with real firmware (needs QEMU, and a compiler for it).
     #[arg(long)]
@@ -146,83 +175,4 @@ pub struct Client {
     /// blocks, stream or fixed:16.
     #[arg(long, value_name = "SPEC", default_value_t = AnyFraming::Blocks(Blocks), value_parser = framing)]
     pub framing: AnyFraming,
-}
-
-fn decoding(spec: &str) -> Result<Decoding, String> {
-    spec.parse().map_err(|error: DefmtError| error.to_string())
-}
-
-fn framing(spec: &str) -> Result<AnyFraming, String> {
-    spec.parse()
-        .map_err(|error: framing_core::SpecError| error.to_string())
-}
-
-/// Positions in a window are 32 bits wide, so a message that is held whole is of 1 GiB at most.
-fn block_max(text: &str) -> Result<u32, String> {
-    const MAX: u32 = 1 << 30;
-    let block_max = text.parse().ok().filter(|len| (1..=MAX).contains(len));
-    block_max.ok_or_else(|| format!("max-block must be from 1 to {MAX} bytes"))
-}
-
-fn bytes(text: &str) -> Result<u32, String> {
-    text.parse()
-        .map_err(|_| format!("`{text}` is no number of bytes"))
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|&count| count != 0)
-        .ok_or_else(|| "must be a number over 0".to_owned())
-}
-
-/// A time with a unit; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let refuse = || format!("`{text}` is not a duration, such as 500ms, 90s, 10m, 2h or 1d");
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let seconds = match text.get(digits.len()..) {
-        Some("ms") => 0.001,
-        Some("" | "s") => 1.0,
-        Some("m") => 60.0,
-        Some("h") => 3_600.0,
-        Some("d") => 86_400.0,
-        _ => return Err(refuse()),
-    };
-    let number: f64 = digits.trim_end().parse().map_err(|_| refuse())?;
-    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|_| refuse())?;
-    if duration.is_zero() {
-        return Err(format!("`{text}`: the duration must be above zero"));
-    }
-    Ok(duration)
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| "must be a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "must be a number of seconds".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_duration_has_a_unit_or_is_in_seconds() {
-        for (text, ms) in [
-            ("500ms", 500),
-            ("90", 90_000),
-            ("1.5s", 1_500),
-            ("2 m", 120_000),
-            ("1h", 3_600_000),
-            ("1d", 86_400_000),
-        ] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
-        }
-        for text in [
-            "", "s", "-1s", "1w", "1e400", "inf", "nan", "0", "0ms", "1 h 2 m",
-        ] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
 }

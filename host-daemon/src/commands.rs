@@ -1,4 +1,4 @@
-//! The commands of the program other than `serve`, a module each.
+//! The commands of the program, a module each. [`run`] runs one.
 
 pub mod check_config;
 pub mod demo;
@@ -8,3 +8,84 @@ pub mod replay;
 pub mod report;
 pub mod send;
 pub mod textbook;
+pub mod usage;
+
+use std::ffi::OsString;
+
+use tokio::runtime::Runtime;
+
+use crate::cli::Command;
+use crate::error::CommandError;
+use crate::service::log;
+use crate::{config, serve};
+
+/// Runs a command, and logs what it says. `command_line` is what it was parsed from.
+///
+/// # Errors
+/// Why it failed.
+pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandError> {
+    match &command {
+        // Its configuration says what is logged.
+        Command::Serve(_) => {}
+        // The demonstration shows its faults by itself.
+        Command::Demo(_) => log::subscribe("error"),
+        _ => log::subscribe("info"),
+    }
+    match command {
+        Command::Serve(arguments) => {
+            let config = config::load(arguments.config.as_deref(), arguments.options.0)?;
+            log::subscribe(&config.log);
+            for warning in config.warnings() {
+                tracing::warn!("{warning}");
+            }
+            let runtime = runtime()?;
+            let served = runtime.block_on(serve::serve(config, command_line));
+            // A start that was given up may still read a file or resolve a name.
+            runtime.shutdown_background();
+            served
+        }
+        Command::Send(arguments) => send::send(&send::SendOptions {
+            to: arguments.to,
+            framing: arguments.framing,
+            file: arguments.file,
+            messages: arguments.messages,
+            wait_reply: arguments.wait_reply,
+            connect_timeout: arguments.connect_timeout,
+        }),
+        Command::Read(arguments) => read::read(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Recordings(arguments) => {
+            report::recordings_command(&arguments.directory, arguments.json)
+        }
+        Command::Verify(arguments) => report::verify_command(&arguments.paths),
+        Command::Recover(arguments) => {
+            report::recover_command(&arguments.path, arguments.output.as_deref())
+        }
+        Command::CheckConfig(arguments) => {
+            check_config::command(&arguments.file, arguments.options()?, arguments.print)
+        }
+        Command::Demo(arguments) => {
+            runtime()?.block_on(demo::demo(arguments.seconds, arguments.firmware))
+        }
+        Command::Completions(arguments) => manual::completions(arguments.shell),
+        Command::Man(arguments) => {
+            manual::man(arguments.command.as_deref(), arguments.dir.as_deref())
+        }
+        Command::Server(arguments) => {
+            textbook::server(&arguments.host, arguments.port, arguments.framing)
+        }
+        Command::Client(arguments) => textbook::client(
+            &arguments.host,
+            arguments.port,
+            arguments.framing,
+            &arguments.messages,
+        ),
+    }
+}
+
+fn runtime() -> Result<Runtime, CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(CommandError::Start)
+}

@@ -1,61 +1,72 @@
-//! Why a command could not do its work, as one line for a person and an exit code for a program.
+//! Errors of commands: one line for a person, and an exit code for a program. Start with [`CommandError`].
 
 mod code;
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use blocksd_recording::Error as RecordingError;
 use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
 
 pub use self::code::Code;
 
 use crate::config::error::ConfigError;
+use blocksd_engine::connection::reply::UnusableReply;
+use blocksd_engine::connection::responder::ReplyError;
 
-/// Why a command ended without having done its work.
-#[derive(Debug)]
+/// Why a command failed. The message is one line that includes the cause, which is also the
+/// [`source`](std::error::Error::source).
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum CommandError {
     /// An address that cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
     Listen {
         /// The address as it was given.
         address: String,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
     /// An address that cannot be reached.
+    #[error("cannot connect to {address}: {error}")]
     Connect {
         /// The address as it was given.
         address: String,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
     /// A file that cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
     /// A file that cannot be written, renamed or removed.
+    #[error("cannot write {}: {error}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
-    /// The folder to record to cannot be used.
-    Folder {
-        /// The folder, or the file in it.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
+    /// A recording that cannot be read, written or locked.
+    #[error("{}", with_causes(.0))]
+    Recording(#[source] RecordingError),
     /// The program cannot start: no thread, no signal handler.
-    Start(io::Error),
+    #[error("cannot start: {0}")]
+    Start(#[source] io::Error),
     /// Two listeners, or a listener and the metrics, on one address.
+    #[error("{}", duplicate(first, again))]
     Duplicate {
         /// The address as it was given first.
         first: String,
@@ -63,18 +74,22 @@ pub enum Failure {
         again: String,
     },
     /// A directory of recordings that a daemon is writing to.
+    #[error("a daemon is recording to {}; stop it first", path.display())]
     Locked {
         /// The directory.
         path: PathBuf,
     },
     /// A config file that `serve` cannot follow.
-    Config(Box<ConfigError>),
+    #[error("{0}")]
+    Config(#[source] Box<ConfigError>),
     /// A recording in which nothing is whole.
+    #[error("nothing in {} is whole; it stays as it is", path.display())]
     NothingWhole {
         /// The file.
         path: PathBuf,
     },
     /// Torn files of a directory that could not be repaired. The reasons are in the log.
+    #[error("{files} of {of} torn files could not be repaired; they are kept as they are")]
     Unrepaired {
         /// How many.
         files: u64,
@@ -82,30 +97,38 @@ pub enum Failure {
         of: u64,
     },
     /// A torn file of which a sound recording cannot be made. It stays as it is.
+    #[error(
+        "what is whole in {} does not make a sound recording; please report this, and keep the file",
+        path.display()
+    )]
     UnsoundRepair {
         /// The file.
         path: PathBuf,
     },
-    /// Recordings that are not sound; what is wrong with them was told.
+    /// Recordings that are not sound. Each finding was reported before.
+    #[error("{files} of {of} files are not sound")]
     Unsound {
         /// How many.
         files: u64,
         /// Of how many.
         of: u64,
     },
-    /// Devices whose replay was cut off; which ones was told.
+    /// Devices whose replay was cut off. Each was reported before.
+    #[error("the peer took not all of {devices} of {of} devices")]
     CutOff {
         /// How many.
         devices: usize,
         /// Of how many.
         of: usize,
     },
-    /// Recordings that are not whole; where was told.
+    /// Recordings that are not whole. Each lost range was reported before.
+    #[error("{lost} bytes of the recording are lost")]
     NotWhole {
         /// Bytes that are lost.
         lost: u64,
     },
     /// A command that does not work with this framing.
+    #[error("`{command}` has no way with framing {framing}; use `serve` and `send`")]
     Framing {
         /// The command.
         command: &'static str,
@@ -113,17 +136,21 @@ pub enum Failure {
         framing: AnyFraming,
     },
     /// A file that the framing cannot carry.
+    #[error("{} cannot be sent in {framing}: {refusal}", path.display())]
     Unsendable {
         /// The file.
         path: PathBuf,
         /// The framing.
         framing: AnyFraming,
         /// Why.
+        #[source]
         refusal: Refusal,
     },
     /// There is no such command.
+    #[error("there is no command `{0}`; `blocksd --help` names them")]
     NoCommand(String),
     /// Options that exclude each other.
+    #[error("{one} cannot be had with {other}")]
     Conflict {
         /// One of them.
         one: &'static str,
@@ -131,10 +158,13 @@ pub enum Failure {
         other: &'static str,
     },
     /// A message that the framing cannot carry.
-    Refused(Refusal),
+    #[error("{0}")]
+    Refused(#[from] Refusal),
     /// What came is no message.
-    Fault(Fault),
+    #[error("{0}")]
+    Fault(#[source] Fault),
     /// The peer closed before the conversation was over.
+    #[error("socket closed {have} bytes into a {want}-byte message")]
     Closed {
         /// Bytes of the message that had come.
         have: u32,
@@ -142,34 +172,38 @@ pub enum Failure {
         want: u32,
     },
     /// The connection failed.
-    Connection(io::Error),
-    /// An option whose bound depends on other options.
-    OutOfBounds {
-        /// The option.
-        option: &'static str,
-        /// Its value.
-        given: u64,
-        /// What it must be, and why.
-        bound: String,
-    },
+    #[error("connection failed: {0}")]
+    Connection(#[source] io::Error),
     /// A command failed after a part of its work.
+    #[error("{failure}; {done}")]
     Partly {
         /// Why it failed.
+        #[source]
         failure: Box<Self>,
         /// What it had done.
         done: String,
     },
     /// Standard output cannot be written.
-    Output(io::Error),
+    #[error("cannot write standard output: {0}")]
+    Output(#[source] io::Error),
     /// Standard output is a pipe that nobody reads: not a failure.
+    #[error("nobody reads the output")]
     BrokenPipe,
     /// The reader of standard output is gone, and nothing else keeps what is received.
+    #[error(
+        "standard output was closed by its reader, and nothing is recorded: stopped (give --record DIR, or --output none)"
+    )]
     OutputClosed,
     /// Standard output cannot be written to, and nothing else keeps what is received.
-    OutputFailed(io::Error),
+    #[error("cannot write standard output, and nothing is recorded: {0}")]
+    OutputFailed(#[source] io::Error),
     /// Standard output did not take the last events in time, and nothing else keeps them.
+    #[error(
+        "standard output did not take the last messages in time, and nothing is recorded: they are lost"
+    )]
     OutputStuck,
     /// The disk did not take all that was received.
+    #[error("recording incomplete: {} received blocks are not recorded", unrecorded(*least, *most))]
     Unrecorded {
         /// Blocks that were received and are in no file, at least.
         least: u64,
@@ -177,14 +211,17 @@ pub enum Failure {
         most: u64,
     },
     /// Any other failure of input or output.
-    Io(io::Error),
+    #[error("{0}")]
+    Io(#[from] io::Error),
     /// The emulated board did not start, or did not end its series; it has said why on standard error.
+    #[error("the emulated board did not do its part")]
     Board,
     /// The demonstration lost something.
+    #[error("the totals do not balance")]
     Unbalanced,
 }
 
-impl Failure {
+impl CommandError {
     /// The exit code of the process.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
@@ -221,155 +258,82 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
-            Self::Connect { address, error } => write!(f, "cannot connect to {address}: {error}"),
-            Self::File { path, error } => write!(f, "cannot read {}: {error}", path.display()),
-            Self::Write { path, error } => write!(f, "cannot write {}: {error}", path.display()),
-            Self::Folder { path, error } => {
-                write!(f, "cannot record to {}: {error}", path.display())
-            }
-            Self::Start(error) => write!(f, "cannot start: {error}"),
-            Self::Duplicate { first, again } if first == again => {
-                write!(f, "{again} is given twice; remove one of them")
-            }
-            Self::Duplicate { first, again } => {
-                write!(f, "{again} is the same address as {first}; remove one of them")
-            }
-            Self::Locked { path } => write!(
-                f,
-                "a daemon is recording to {}; stop it first",
-                path.display()
-            ),
-            Self::Config(error) => error.fmt(f),
-            Self::NoCommand(name) => {
-                write!(
-                    f,
-                    "there is no command `{name}`; `blocksd --help` names them"
-                )
-            }
-            Self::NothingWhole { path } => {
-                write!(
-                    f,
-                    "nothing in {} is whole; it stays as it is",
-                    path.display()
-                )
-            }
-            Self::Unrepaired { files, of } => {
-                write!(
-                    f,
-                    "{files} of {of} torn files could not be repaired; they are kept as they are"
-                )
-            }
-            Self::UnsoundRepair { path } => {
-                write!(
-                    f,
-                    "what is whole in {} does not make a sound recording; please report this, and keep the file",
-                    path.display()
-                )
-            }
-            Self::Unsound { files, of } => write!(f, "{files} of {of} files are not sound"),
-            Self::CutOff { devices, of } => {
-                write!(f, "the peer took not all of {devices} of {of} devices")
-            }
-            Self::NotWhole { lost } => write!(f, "{lost} bytes of the recording are lost"),
-            Self::Framing { command, framing } => {
-                write!(
-                    f,
-                    "`{command}` has no way with framing {framing}; use `serve` and `send`"
-                )
-            }
-            Self::Unsendable {
-                path,
-                framing,
-                refusal,
-            } => {
-                write!(
-                    f,
-                    "{} cannot be sent in {framing}: {refusal}",
-                    path.display()
-                )
-            }
-            Self::Unrecorded { least: 0, most } => write!(
-                f,
-                "recording incomplete: up to {most} received blocks are not recorded"
-            ),
-            Self::Unrecorded { least, most } => write!(
-                f,
-                "recording incomplete: at least {least} and up to {most} received blocks are not recorded"
-            ),
-            Self::Conflict { one, other } => write!(f, "{one} cannot be had with {other}"),
-            Self::Refused(refusal) => refusal.fmt(f),
-            Self::Fault(fault) => fault.fmt(f),
-            Self::Closed { have, want } => {
-                write!(f, "socket closed {have} bytes into a {want}-byte message")
-            }
-            Self::Connection(error) => write!(f, "connection failed: {error}"),
-            Self::OutOfBounds {
-                option,
-                given,
-                bound,
-            } => write!(f, "{option} {given}: {bound}"),
-            Self::Partly { failure, done } => write!(f, "{failure}; {done}"),
-            Self::Output(error) => write!(f, "cannot write standard output: {error}"),
-            Self::BrokenPipe => f.write_str("nobody reads the output"),
-            Self::OutputClosed => f.write_str(
-                "standard output was closed by its reader, and nothing is recorded: stopped (give --record DIR, or --output none)",
-            ),
-            Self::OutputFailed(error) => write!(
-                f,
-                "cannot write standard output, and nothing is recorded: {error}"
-            ),
-            Self::OutputStuck => f.write_str(
-                "standard output did not take the last messages in time, and nothing is recorded: they are lost",
-            ),
-            Self::Io(error) => error.fmt(f),
-            Self::Board => f.write_str("the emulated board did not do its part"),
-            Self::Unbalanced => f.write_str("the totals do not balance"),
+impl From<ConfigError> for CommandError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(Box::new(error))
+    }
+}
+
+impl From<RecordingError> for CommandError {
+    fn from(error: RecordingError) -> Self {
+        match error {
+            RecordingError::UnsoundRepair { path, .. } => Self::UnsoundRepair { path },
+            RecordingError::Locked { path } => Self::Locked { path },
+            error => Self::Recording(error),
         }
     }
 }
 
-impl std::error::Error for Failure {}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<blocksd_recording::error::Error> for Failure {
-    fn from(error: blocksd_recording::error::Error) -> Self {
-        use blocksd_recording::error::Error;
+impl From<blocksd_engine::Error> for CommandError {
+    fn from(error: blocksd_engine::Error) -> Self {
+        use blocksd_engine::Error;
         match error {
-            Error::Read { path, source } => Self::File {
-                path,
+            Error::Listen { address, source } => Self::Listen {
+                address,
                 error: source,
             },
-            Error::Write { path, source } => Self::Write {
-                path,
-                error: source,
-            },
-            Error::Folder { path, source } => Self::Folder {
-                path,
-                error: source,
-            },
-            Error::UnsoundRepair { path } => Self::UnsoundRepair { path },
-            Error::Locked { path } => Self::Locked { path },
+            Error::Duplicate { first, again } => Self::Duplicate { first, again },
+            Error::Thread(error) => Self::Start(error),
             error => Self::Io(io::Error::other(error)),
         }
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl From<ReplyError> for CommandError {
+    fn from(error: ReplyError) -> Self {
+        match error {
+            ReplyError::Connection(error) => Self::Connection(error),
+            ReplyError::Read { path, source } => Self::File {
+                path,
+                error: source,
+            },
+            ReplyError::Write { path, source } => Self::Write {
+                path,
+                error: source,
+            },
+            ReplyError::Refused(refusal) => Self::Refused(refusal),
+            error => Self::Io(io::Error::other(error)),
+        }
     }
 }
 
-impl From<SendError<io::Error>> for Failure {
+impl From<UnusableReply> for CommandError {
+    fn from(error: UnusableReply) -> Self {
+        match error {
+            UnusableReply::EchoOfPieces => Self::Conflict {
+                one: "--reply echo",
+                other: "--oversize pieces",
+            },
+            UnusableReply::DelimiterInReceipt => Self::Conflict {
+                one: "--reply receipt",
+                other: "a delimiter that is in it",
+            },
+            UnusableReply::Unsendable {
+                path,
+                framing,
+                refusal,
+            } => Self::Unsendable {
+                path,
+                framing,
+                refusal,
+            },
+            UnusableReply::File(error) => error.into(),
+            error => Self::Io(io::Error::other(error)),
+        }
+    }
+}
+
+impl From<SendError<io::Error>> for CommandError {
     fn from(error: SendError<io::Error>) -> Self {
         match error {
             SendError::Refused(refusal) => Self::Refused(refusal),
@@ -379,13 +343,99 @@ impl From<SendError<io::Error>> for Failure {
     }
 }
 
-impl From<ReceiveError<io::Error>> for Failure {
+impl From<ReceiveError<io::Error>> for CommandError {
     fn from(error: ReceiveError<io::Error>) -> Self {
         match error {
             ReceiveError::Fault(Fault::Truncated { have, want, .. }) => Self::Closed { have, want },
             ReceiveError::Fault(fault) => Self::Fault(fault),
             ReceiveError::Io(error) => Self::Connection(error),
             _ => Self::Io(io::ErrorKind::OutOfMemory.into()),
+        }
+    }
+}
+
+fn duplicate(first: &str, again: &str) -> String {
+    if first == again {
+        format!("{again} is given twice; remove one of them")
+    } else {
+        format!("{again} is the same address as {first}; remove one of them")
+    }
+}
+
+fn unrecorded(least: u64, most: u64) -> String {
+    match least {
+        0 => format!("up to {most}"),
+        _ => format!("at least {least} and up to {most}"),
+    }
+}
+
+/// An error, and after colons its causes.
+fn with_causes(error: &RecordingError) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        let mut next: Option<&dyn Error> = Some(error);
+        while let Some(error) = next {
+            next = error.source();
+            write!(f, "{error}{}", if next.is_some() { ": " } else { "" })?;
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_recording_says_its_cause_once() {
+        let (path, source) = (PathBuf::from("a.mcap"), io::Error::other("no such disk"));
+        let error = CommandError::from(RecordingError::Folder { path, source });
+        assert_eq!(error.to_string(), "cannot record to a.mcap: no such disk");
+        let cause = error.source().and_then(Error::source).expect("a cause");
+        assert_eq!(cause.to_string(), "no such disk");
+    }
+
+    #[test]
+    fn what_is_wrapped_is_the_source() {
+        let io = || io::Error::other("cause");
+        let refusal = Refusal::Empty;
+        let (path, address) = (PathBuf::new(), String::new());
+        for error in [
+            CommandError::listen(([127, 0, 0, 1], 0).into(), io()),
+            CommandError::Connect {
+                address,
+                error: io(),
+            },
+            CommandError::File {
+                path: path.clone(),
+                error: io(),
+            },
+            CommandError::Write {
+                path: path.clone(),
+                error: io(),
+            },
+            CommandError::from(RecordingError::Read {
+                path: path.clone(),
+                source: io(),
+            }),
+            CommandError::Start(io()),
+            CommandError::Unsendable {
+                path,
+                framing: AnyFraming::Lines(framing_core::Lines),
+                refusal,
+            },
+            CommandError::Refused(refusal),
+            CommandError::Fault(Fault::EarlyEnd { missing: 1 }),
+            CommandError::Connection(io()),
+            CommandError::stdout(io()),
+            CommandError::only_output(io()),
+            CommandError::Io(io()),
+            CommandError::Partly {
+                failure: Box::new(CommandError::Unbalanced),
+                done: "half".to_owned(),
+            },
+        ] {
+            let cause = error.source().expect("a source").to_string();
+            assert!(error.to_string().contains(&cause), "{error:?}");
         }
     }
 }

@@ -4,7 +4,7 @@
 //! listener -> connection -> batch of messages -> sinks: recording, output
 //! ```
 //!
-//! [`engine`] turns sockets into events; [`blocksd_recording`] is a crash-safe log on disk; [`recorded`] maps the one to the
+//! [`blocksd_engine`] turns sockets into events; [`blocksd_recording`] is a crash-safe log on disk; [`recorded`] maps the one to the
 //! other, and [`sinks`] drive it. [`payload`] decodes messages, [`output`] formats events, [`http`] serves metrics and health, [`config`] and
 //! [`cli`] say what to run, and [`commands`] are the program's other commands.
 
@@ -13,13 +13,12 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod engine;
 pub mod error;
 pub mod http;
 pub mod output;
-pub mod path;
 pub mod payload;
 pub mod recorded;
 pub mod reload;
+pub mod serve;
 pub mod service;
 pub mod sinks;

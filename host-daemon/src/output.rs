@@ -1,22 +1,18 @@
-//! The sink on standard output: a thread of its own, which holds the devices back when nobody reads.
+//! Formats events for people and programs: a [`Format`] writes them into an [`Out`].
 
+mod bounded_line;
 mod escape;
 pub(crate) mod json;
-mod room;
 mod text;
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::thread::JoinHandle;
-
-use tokio::sync::mpsc;
 
 pub use self::json::Json;
 pub use self::text::{Hex, Text};
-use crate::engine::sink::lossy::{self, Next};
-
-use crate::engine::counters::{Counters, FaultKind};
-use crate::engine::event::Event;
+use blocksd_engine::counters::Counters;
+use blocksd_engine::event::Event;
+use blocksd_engine::reason::FaultKind;
 
 /// Bytes that are collected before they are written, while more events are waiting.
 const WRITE_LEN: usize = 64 << 10;
@@ -25,10 +21,7 @@ const WRITE_LEN: usize = 64 << 10;
 const KEPT_LEN: usize = 1 << 20;
 
 /// Bytes reserved for a line in addition to its message.
-const ROOM_LEN: usize = 4 << 10;
-
-/// Events that wait at most. What they weigh is bounded by the [pool](crate::engine::pool).
-pub const QUEUE_LEN: usize = 1024;
+const SPARE_LEN: usize = 4 << 10;
 
 /// A way of writing events.
 pub trait Format: Send + 'static {
@@ -71,11 +64,11 @@ impl Out {
     /// Reserves memory for a message of `len` bytes: twice its length is enough for most. A line that needs more grows
     /// once, to its bound.
     #[inline]
-    pub fn make_room(&mut self, len: usize) {
-        let room = len.saturating_mul(2).saturating_add(ROOM_LEN);
-        if self.bytes.capacity() - self.bytes.len() < room {
+    pub fn reserve(&mut self, len: usize) {
+        let spare = len.saturating_mul(2).saturating_add(SPARE_LEN);
+        if self.bytes.capacity() - self.bytes.len() < spare {
             // If that fails, the line grows while it is written.
-            self.bytes.try_reserve_exact(room).ok();
+            self.bytes.try_reserve_exact(spare).ok();
         }
     }
 
@@ -97,6 +90,11 @@ impl Out {
         self.counters.fault(FaultKind::Undecodable);
     }
 
+    /// Counts messages that are not shown, since the output was not read fast enough.
+    pub fn lost(&self, messages: u64) {
+        self.counters.output_lost(messages);
+    }
+
     /// Writes what was collected.
     ///
     /// # Errors
@@ -114,64 +112,5 @@ impl std::fmt::Debug for Out {
         f.debug_struct("Out")
             .field("collected", &self.bytes.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// Where the events come from.
-#[derive(Debug)]
-pub enum Events {
-    /// All of them: who sends waits.
-    All(mpsc::Receiver<Event>),
-    /// The latest: who sends does not wait.
-    Latest(lossy::Receiver),
-}
-
-impl Events {
-    fn receive(&mut self, wait: bool) -> Next {
-        match self {
-            Self::Latest(events) => events.receive(wait),
-            Self::All(events) if wait => events.blocking_recv().map_or(Next::End, Next::Event),
-            Self::All(events) => events.try_recv().map_or(Next::Empty, Next::Event),
-        }
-    }
-}
-
-/// Starts the thread. It writes as soon as no event waits, and ends when no connection is left, or when nobody
-/// reads what it writes.
-#[must_use]
-pub fn spawn(
-    mut format: impl Format,
-    to: Box<dyn Write + Send>,
-    mut events: Events,
-    counters: Arc<Counters>,
-    ended: impl FnOnce(&io::Result<()>) + Send + 'static,
-) -> JoinHandle<io::Result<()>> {
-    std::thread::spawn(move || {
-        let mut out = Out::new(to, counters);
-        let written = write_all(&mut format, &mut out, &mut events);
-        drop(events);
-        ended(&written);
-        written
-    })
-}
-
-fn write_all(format: &mut impl Format, out: &mut Out, events: &mut Events) -> io::Result<()> {
-    loop {
-        let next = match events.receive(false) {
-            Next::Empty => {
-                out.flush()?;
-                events.receive(true)
-            }
-            next => next,
-        };
-        match next {
-            Next::Event(event) => format.event(&event, out)?,
-            Next::Lost(blocks) => {
-                out.counters.output_lost(blocks);
-                format.lost(blocks, out)?;
-            }
-            Next::Empty => {}
-            Next::End => return out.flush(),
-        }
     }
 }

@@ -5,7 +5,9 @@
 //! format string of the ELF file. Depth has a bound, and the time is linear.
 
 mod cbor;
+mod decoders;
 mod defmt;
+mod emitter;
 mod json;
 mod value;
 
@@ -14,10 +16,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use self::defmt::{Defmt, DefmtError, Log};
+pub use self::decoders::Decoders;
+pub use self::defmt::{Defmt, DefmtError, LogFrame};
+pub use self::emitter::{DEPTH_MAX, Style, escape};
 pub use self::json::members;
 use self::value::Form;
-pub use self::value::{DEPTH_MAX, Style, Value, escape};
+pub use self::value::Value;
 
 /// Bytes of output allowed for each byte of a message. An escaped byte takes at most seven.
 const LINE_FACTOR: usize = 8;
@@ -49,7 +53,7 @@ pub enum Meaning<'a> {
     /// A value with structure.
     Value(Value<'a>),
     /// A line of a log.
-    Log(Log<'a>),
+    Log(LogFrame<'a>),
     /// The build id that a firmware begins with.
     Build {
         /// The id, in hexadecimal.
@@ -70,11 +74,11 @@ pub struct Undecodable {
 
 /// Why the text of a message is incomplete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum DecodeError {
     /// The text exceeds its bound.
-    Full,
+    TooLong,
     /// The message is invalid; the reason in words.
-    Reason(String),
+    Invalid(String),
 }
 
 /// What reads the blocks of one connection.
@@ -164,12 +168,12 @@ impl Decoding {
 
     /// The fault for a message whose text is incomplete.
     #[must_use]
-    pub fn undecodable(&self, stop: Stop) -> Undecodable {
+    pub fn undecodable(&self, error: DecodeError) -> Undecodable {
         Undecodable {
             as_what: self.as_str(),
-            reason: match stop {
-                Stop::Full => "its text is longer than its length allows".to_owned(),
-                Stop::Reason(reason) => reason,
+            reason: match error {
+                DecodeError::TooLong => "its text is longer than its length allows".to_owned(),
+                DecodeError::Invalid(reason) => reason,
             },
         }
     }
@@ -180,15 +184,25 @@ impl Decoding {
             Self::Raw => Ok(Meaning::Raw(bytes)),
             Self::Text => match std::str::from_utf8(bytes) {
                 Ok(_) => Ok(Meaning::Raw(bytes)),
-                Err(error) => Err(self.undecodable(Stop::Reason(error.to_string()))),
+                Err(error) => Err(self.undecodable(DecodeError::Invalid(error.to_string()))),
             },
             Self::Json => value(Form::Json),
             Self::Cbor => value(Form::Cbor),
             Self::Defmt(firmware) if seq == 0 => Ok(firmware.read_build(bytes)),
             Self::Defmt(firmware) => match firmware.read(bytes) {
                 Ok(log) => Ok(Meaning::Log(log)),
-                Err(stop) => Err(self.undecodable(stop)),
+                Err(error) => Err(self.undecodable(error)),
             },
+        }
+    }
+}
+
+/// Two defmt decodings are equal if they were read from one path and have one build id.
+impl PartialEq for Decoding {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Defmt(one), Self::Defmt(other)) => one.is_same_build(other),
+            (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
         }
     }
 }
@@ -216,9 +230,9 @@ impl fmt::Display for Undecodable {
     }
 }
 
-impl From<fmt::Error> for Stop {
+impl From<fmt::Error> for DecodeError {
     fn from(_: fmt::Error) -> Self {
-        Self::Full
+        Self::TooLong
     }
 }
 

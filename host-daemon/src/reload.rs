@@ -1,50 +1,38 @@
 //! SIGHUP: reads the configuration again, and applies what can be changed while the daemon runs. Start with [`Reloader`].
 
 use std::ffi::OsString;
-use std::fmt::Debug;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, watch};
+use blocksd_engine::{EngineHandle, ListenerSpec, Settings};
+use blocksd_recording::Retention;
+use clap::Parser as _;
+use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
-use crate::cli::{Cli, Command, Listen, Options, Record, Serve};
-use crate::commands::check_config::{self, Plan};
-use crate::config::{self, Parsed, Wrong};
-use crate::engine::connection::Policy;
-use crate::engine::permit::Connections;
-use crate::service::log;
+use crate::cli::{self, Cli, Command};
+use crate::commands::check_config;
+use crate::config::{self, Config, Diff, Spec};
+use crate::serve::report_listening;
+use crate::service::log::{self, NewLevel};
 use crate::service::systemd;
-use blocksd_recording::write::retention::Retention;
 
 /// The running configuration and how to apply a new one.
 #[derive(Debug)]
 pub struct Reloader {
     /// The command line. It names the file and overrides it.
     command_line: Vec<OsString>,
-    /// What the daemon was started with.
-    serve: Arc<Serve>,
+    /// What the daemon does now.
+    running: Config,
     live: Live,
-    running: Vec<Setting>,
-    /// The options that each listener has of its own, in the order of the policies.
-    listeners: Vec<String>,
 }
 
 /// What can be changed while the daemon runs.
 #[derive(Debug)]
 pub struct Live {
-    /// How connections that are accepted from now on are treated, by the address that is listened on.
-    pub policies: Vec<(String, watch::Sender<Arc<Policy>>)>,
-    /// The open connections, and how many there may be.
-    pub connections: Arc<Connections>,
+    /// The engine: its listeners, their policies, the devices, and the bounds of all connections.
+    pub engine: EngineHandle,
     /// How much the recording may take, where there is one.
     pub retention: Option<Arc<Retention>>,
-}
-
-/// An option and its value, to be compared with what it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Setting {
-    name: &'static str,
-    value: String,
 }
 
 /// Changed options, and what became of each. One line of the log for each.
@@ -52,21 +40,17 @@ struct Setting {
 struct Outcome {
     applied: Vec<String>,
     need_restart: Vec<String>,
-    overruled: Vec<String>,
+    overridden: Vec<String>,
 }
 
 impl Reloader {
-    /// Of a daemon that was started with this command line, which came to these options.
+    /// Of a daemon that was started with this command line, which came to this configuration.
     #[must_use]
-    pub fn new(command_line: Vec<OsString>, serve: Arc<Serve>, live: Live) -> Self {
-        let running = settings(&serve);
-        let listeners = serve.listen.iter().map(Listen::own).collect();
+    pub fn new(command_line: Vec<OsString>, config: &Config, live: Live) -> Self {
         Self {
             command_line,
-            serve,
+            running: config.clone(),
             live,
-            running,
-            listeners,
         }
     }
 
@@ -74,13 +58,13 @@ impl Reloader {
     pub async fn run(mut self, hangup: Arc<Notify>) {
         loop {
             hangup.notified().await;
-            let Some(path) = &self.serve.config else {
+            let Some(file) = self.running.file.clone() else {
                 info!("SIGHUP: there is nothing to reload without --config FILE");
                 continue;
             };
-            let (file, path) = (path.clone(), path.display().to_string());
             systemd::reloading();
             let command_line = self.command_line.clone();
+            let path = file.display().to_string();
             // Reads files, and resolves names.
             let read = tokio::task::spawn_blocking(move || {
                 // A pipe that gave the configuration at the start may never give it again.
@@ -92,302 +76,224 @@ impl Reloader {
                 }
             })
             .await;
-            let refused = match read {
-                Ok(Ok((serve, plan, overridden))) => {
-                    let outcome = self.apply(&serve, plan, overridden);
+            let read = read.unwrap_or_else(|panic| Err(panic.to_string()));
+            let reloaded = match read {
+                Ok((config, plan)) => self.reload(config, plan).await,
+                Err(refused) => Err(refused),
+            };
+            match reloaded {
+                Ok(outcome) => {
                     log_outcome(&path, &outcome);
                     systemd::reloaded("configuration reloaded");
-                    continue;
                 }
-                Ok(Err(refused)) => refused,
-                Err(panic) => panic.to_string(),
-            };
-            error!("SIGHUP: configuration refused, the old one stays: {refused}");
-            systemd::reloaded("configuration refused; the old one stays");
+                Err(refused) => {
+                    log_refused(&refused);
+                    systemd::reloaded("configuration refused; the old one stays");
+                }
+            }
         }
     }
 
-    fn apply(&mut self, serve: &Serve, plan: Plan, overridden: Vec<String>) -> Outcome {
-        let mut outcome = Outcome {
-            overruled: overridden
-                .into_iter()
-                .map(|name| format!("{name}: the command line overrides the file"))
-                .collect(),
-            ..Outcome::default()
-        };
-        // Before the policies: a longer message that is taken has its memory.
-        let bounds = serve.bounds(plan.iter().map(|(_, policy)| policy));
-        self.live.connections.set_bounds(&bounds);
-        self.apply_listeners(serve, plan, &mut outcome);
-        let mut running = std::mem::take(&mut self.running);
-        for (old, new) in running.iter_mut().zip(settings(serve)) {
-            if old.value == new.value {
-                continue;
-            }
-            let name = new.name;
-            match self.apply_one(name, serve) {
-                Effect::Applied(to) => {
-                    outcome.applied.push(format!("{name}: applied to {to}"));
-                    *old = new;
-                }
-                Effect::NeedsRestart => outcome
-                    .need_restart
-                    .push(format!("{name}: changed, needs a restart")),
-                Effect::Overruled(by) => outcome.overruled.push(format!("{name}: {by}")),
-            }
+    /// Applies all that can be changed, or nothing.
+    async fn reload(
+        &mut self,
+        mut new: Config,
+        plan: Vec<ListenerSpec>,
+    ) -> Result<Outcome, String> {
+        let diff = config::diff(&self.running, &new);
+        let level_is_overridden = apply(&self.live, &new, plan, &diff).await?;
+        let outcome = outcome(&new, &diff, level_is_overridden);
+        for warning in new.warnings() {
+            warn!("SIGHUP: {warning}");
         }
-        self.running = running;
-        outcome
-    }
-
-    /// Gives each open listener its new policy, by the address.
-    fn apply_listeners(&mut self, serve: &Serve, plan: Plan, outcome: &mut Outcome) {
-        let open = self.live.policies.iter().zip(&mut self.listeners);
-        let mut left: Vec<_> = open.collect();
-        for ((address, policy), listen) in plan.into_iter().zip(&serve.listen) {
-            // Of an address that is given twice, such as one with port 0, the first to the first.
-            let at = left.iter().position(|((other, _), _)| *other == address);
-            let Some(((_, running), own)) = at.map(|at| left.remove(at)) else {
-                outcome
-                    .need_restart
-                    .push(format!("listener {address}: added, needs a restart"));
-                continue;
-            };
-            running.send_replace(Arc::new(policy));
-            if *own != listen.own() {
-                *own = listen.own();
-                outcome.applied.push(format!(
-                    "listener {address}: its options applied to {NEW_CONNECTIONS}"
-                ));
-            }
+        // What is not applied is as before, and will differ at the next reload as well.
+        let level = diff.log.filter(|_| level_is_overridden);
+        for spec in diff.restart.iter().copied().chain(level) {
+            spec.keep(&mut new, &self.running);
         }
-        for ((address, _), _) in left {
-            outcome.need_restart.push(format!(
-                "listener {address}: removed, needs a restart; until then it stays open with its old options"
-            ));
-        }
-    }
-
-    fn apply_one(&self, name: &str, serve: &Serve) -> Effect {
-        match name {
-            _ if OF_POLICIES.contains(&name) || OF_BOUNDS.contains(&name) => {
-                Effect::Applied(NEW_CONNECTIONS)
-            }
-            "record-max-bytes" => match &self.live.retention {
-                Some(retention) => {
-                    retention.set(serve.record.record_max_bytes);
-                    Effect::Applied("the next write")
-                }
-                None => Effect::NeedsRestart,
-            },
-            "log" => match log::change(&serve.log) {
-                Ok(log::Change::Applied) => Effect::Applied("the lines from now on"),
-                Ok(log::Change::Overruled) => {
-                    Effect::Overruled(format!("{} is set and overrides `log`", log::VARIABLE))
-                }
-                Err(error) => Effect::Overruled(error),
-            },
-            _ => Effect::NeedsRestart,
-        }
+        self.running = new;
+        Ok(outcome)
     }
 }
 
-/// What became of an option that has changed.
-#[derive(Debug)]
-enum Effect {
-    /// To what it is applied.
-    Applied(&'static str),
-    NeedsRestart,
-    /// Why it is not used.
-    Overruled(String),
+/// Changes a running daemon: all of it, or, with an error, nothing. Returns whether `RUST_LOG` overrides a new level of
+/// the log.
+///
+/// This is the only place that has an effect.
+async fn apply(
+    live: &Live,
+    new: &Config,
+    plan: Vec<ListenerSpec>,
+    diff: &Diff,
+) -> Result<bool, String> {
+    let level = diff.log.map(|_| log::prepare(&new.log)).transpose()?;
+    let settings = Settings {
+        listeners: plan,
+        bounds: new.bounds(),
+        devices: new.device_table(),
+    };
+    let applied = live.engine.apply(settings).await;
+    let applied = applied.map_err(|it| check_config::placed(new, it.into()).to_string())?;
+    // From here on nothing fails.
+    report_listening(&applied.added);
+    if let (Some(_), Some(retention)) = (diff.retention, &live.retention) {
+        retention.set(new.record_max_bytes);
+    }
+    let is_overridden = level.as_ref().is_some_and(NewLevel::is_overridden);
+    if let Some(level) = level {
+        level.apply();
+    }
+    Ok(is_overridden)
+}
+
+/// Reads the command line and the file again.
+fn read(command_line: Vec<OsString>) -> Result<(Config, Vec<ListenerSpec>), String> {
+    let cli = Cli::try_parse_from(command_line).map_err(|error| cli::one_line(&error))?;
+    let Command::Serve(serve) = cli.command else {
+        return Err("the command line has changed".to_owned());
+    };
+    let config = config::load(serve.config.as_deref(), serve.options.0);
+    let config = config.map_err(|error| error.to_string())?;
+    let plan = check_config::plan(&config).map_err(|failure| failure.to_string())?;
+    Ok((config, plan))
 }
 
 const NEW_CONNECTIONS: &str = "new connections";
 
-/// Options that are in the policy of a listener.
-const OF_POLICIES: [&str; 12] = [
-    "framing",
-    "decode",
-    "max-block",
-    "max-skip",
-    "oversize",
-    "after-end",
-    "first-byte-timeout",
-    "idle-timeout",
-    "header-timeout",
-    "block-timeout",
-    "reply",
-    "reply-timeout",
-];
-
-/// Options that are in the bounds of all connections.
-const OF_BOUNDS: [&str; 3] = [
-    "max-connections",
-    "max-connections-per-device",
-    "max-unfinished",
-];
-
-/// The new options, and the names of those that the command line overrides.
-fn read(command_line: Vec<OsString>) -> Result<(Box<Serve>, Plan, Vec<String>), String> {
-    let (serve, overridden) = match config::parse_both(command_line) {
-        Ok(Parsed {
-            cli: Cli {
-                command: Command::Serve(serve),
-            },
-            overridden,
-        }) => (serve, overridden),
-        Ok(_) => return Err("the command line has changed".to_owned()),
-        Err(Wrong::Usage(error)) => return Err(config::one_line(&error)),
-        Err(Wrong::Config(error)) => return Err(error.to_string()),
+/// What became of each difference.
+fn outcome(new: &Config, diff: &Diff, level_is_overridden: bool) -> Outcome {
+    let mut outcome = Outcome::default();
+    for key in &new.overridden {
+        let line = format!("{key}: the command line overrides the file");
+        outcome.overridden.push(line);
+    }
+    for listener in &diff.added {
+        outcome
+            .applied
+            .push(format!("listener {}: added", listener.address));
+    }
+    for address in &diff.changed {
+        let line = format!("listener {address}: its options applied to {NEW_CONNECTIONS}");
+        outcome.applied.push(line);
+    }
+    for listener in &diff.removed {
+        let line = format!(
+            "listener {}: removed; its connections go on",
+            listener.address
+        );
+        outcome.applied.push(line);
+    }
+    for label in &diff.devices {
+        let line = format!("device {label}: applied to {NEW_CONNECTIONS}");
+        outcome.applied.push(line);
+    }
+    let mut applied = |spec: &Spec, to| {
+        outcome
+            .applied
+            .push(format!("{}: applied to {to}", spec.key));
     };
-    let plan = check_config::plan(&serve).map_err(|failure| failure.to_string())?;
-    Ok((serve, plan, overridden))
+    for spec in diff.policies.iter().chain(&diff.bounds) {
+        applied(spec, NEW_CONNECTIONS);
+    }
+    if let Some(spec) = diff.retention {
+        applied(spec, "the next write");
+    }
+    match diff.log {
+        Some(spec) if level_is_overridden => outcome.overridden.push(format!(
+            "{}: {} is set and overrides `log`",
+            spec.key,
+            log::VARIABLE
+        )),
+        Some(spec) => applied(spec, "the lines from now on"),
+        None => {}
+    }
+    for spec in &diff.restart {
+        let line = format!("{}: changed, needs a restart", spec.key);
+        outcome.need_restart.push(line);
+    }
+    outcome
 }
 
 fn log_outcome(path: &str, outcome: &Outcome) {
     let Outcome {
         applied,
         need_restart,
-        overruled,
+        overridden,
     } = outcome;
     for line in applied {
         info!("SIGHUP: {line}");
     }
-    for line in need_restart.iter().chain(overruled) {
+    for line in need_restart.iter().chain(overridden) {
         warn!("SIGHUP: {line}");
     }
     info!(
         "SIGHUP: {path} was read again: {} applied, {} need a restart, {} overridden",
         applied.len(),
         need_restart.len(),
-        overruled.len()
+        overridden.len()
     );
 }
 
-/// All options but the listeners, in an order that is always the same.
-fn settings(serve: &Serve) -> Vec<Setting> {
-    // No `..`: an option that is added must be named here.
-    let Serve {
-        config: _,
-        listen: _,
-        options,
-        max_connections,
-        max_connections_per_device,
-        max_unfinished,
-        device_by,
-        first_byte_timeout,
-        idle_timeout,
-        header_timeout,
-        block_timeout,
-        keepalive,
-        receive_buffer,
-        output,
-        record,
-        once,
-        run_for,
-        log,
-        metrics,
-        reply,
-        reply_timeout,
-        reply_max_bytes,
-        reply_max_total_bytes,
-    } = serve;
-    let Options {
-        framing,
-        decode,
-        max_block,
-        max_skip,
-        oversize,
-        after_end,
-    } = options;
-    let Record {
-        record,
-        record_compression,
-        record_rotate_bytes,
-        record_rotate_seconds,
-        record_sync_ms,
-        record_max_bytes,
-    } = record;
-    let setting = |name, value: &dyn Debug| Setting {
-        name,
-        value: format!("{value:?}"),
-    };
-    vec![
-        setting("framing", framing),
-        setting("decode", decode),
-        setting("max-block", max_block),
-        setting("max-skip", max_skip),
-        setting("oversize", oversize),
-        setting("after-end", after_end),
-        setting("max-connections", max_connections),
-        setting("max-connections-per-device", max_connections_per_device),
-        setting("max-unfinished", max_unfinished),
-        setting("device-by", device_by),
-        setting("first-byte-timeout", first_byte_timeout),
-        setting("idle-timeout", idle_timeout),
-        setting("header-timeout", header_timeout),
-        setting("block-timeout", block_timeout),
-        setting("keepalive", keepalive),
-        setting("receive-buffer", receive_buffer),
-        setting("output", output),
-        setting("record", record),
-        setting("record-compression", record_compression),
-        setting("record-rotate-bytes", record_rotate_bytes),
-        setting("record-rotate-seconds", record_rotate_seconds),
-        setting("record-sync-ms", record_sync_ms),
-        setting("record-max-bytes", record_max_bytes),
-        setting("once", once),
-        setting("for", run_for),
-        setting("log", log),
-        setting("metrics", metrics),
-        setting("reply", reply),
-        setting("reply-timeout", reply_timeout),
-        setting("reply-max-bytes", reply_max_bytes),
-        setting("reply-max-total-bytes", reply_max_total_bytes),
-    ]
+/// Logs a line for each mistake; the last one says what became of the configuration.
+fn log_refused(refused: &str) {
+    let mut lines: Vec<_> = refused.lines().collect();
+    let last = lines.pop().unwrap_or_default();
+    for line in lines {
+        error!("SIGHUP: {line}");
+    }
+    error!("SIGHUP: configuration refused, the old one stays: {last}");
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use clap::{Args as _, Command, Parser as _};
+    use blocksd_engine::Engine;
 
     use super::*;
+    use crate::config::{OPTIONS, Partial, ValueOrigin, Written};
 
-    fn serve(words: &[&str]) -> Serve {
-        let words = ["blocksd", "serve"].iter().chain(words);
-        match Cli::parse_from(words).command {
-            super::Command::Serve(serve) => *serve,
-            _ => unreachable!("it says serve"),
+    fn config(options: &[(&str, &str)]) -> Config {
+        let mut partial = Partial::default();
+        for (key, text) in options {
+            let spec = OPTIONS.iter().find(|spec| spec.key == *key).unwrap();
+            let (key, origin) = (spec.key, ValueOrigin::CommandLine);
+            spec.set(&mut partial, Written { text, origin, key })
+                .unwrap();
         }
+        config::load(None, partial).unwrap()
     }
 
-    #[test]
-    fn every_option_is_compared_by_its_name() {
-        let command = Serve::augment_args(Command::new("serve"));
-        let options = command.get_arguments();
-        let mut options: BTreeSet<_> = options.filter_map(|it| it.get_long()).collect();
-        options.remove("config");
-        // Compared one by one.
-        options.remove("listen");
-        let compared: BTreeSet<_> = settings(&serve(&[])).iter().map(|it| it.name).collect();
-        assert_eq!(compared, options);
-        assert!(OF_POLICIES.iter().all(|name| options.contains(name)));
-    }
-
-    #[test]
-    fn an_option_that_differs_is_found() {
-        let old = settings(&serve(&[]));
-        for (words, name) in [
-            (&["--for", "1m"][..], "for"),
-            (&["--framing", "lines"], "framing"),
-            (&["--reply", "echo"], "reply"),
-        ] {
-            let new = settings(&serve(words));
-            let changed = old.iter().zip(&new).filter(|(old, new)| old != new);
-            let changed: Vec<_> = changed.map(|(old, _)| old.name).collect();
-            assert_eq!(changed, [name]);
+    /// No log is written in this test, so its level cannot be changed.
+    #[tokio::test]
+    async fn where_one_part_fails_nothing_is_applied() {
+        if std::env::var_os(log::VARIABLE).is_some() {
+            // The level would be overridden, which is not a failure.
+            return;
         }
+        let listen = ("listen", "127.0.0.1:0");
+        let old = config(&[listen]);
+        let mut engine = Engine::builder().build();
+        engine
+            .listen(check_config::plan(&old).unwrap())
+            .await
+            .unwrap();
+        let live = Live {
+            engine: engine.handle().clone(),
+            retention: None,
+        };
+        let apply = async |options: &[(&str, &str)]| {
+            let new = config(options);
+            let plan = check_config::plan(&new).unwrap();
+            apply(&live, &new, plan, &config::diff(&old, &new)).await
+        };
+        let framing = || live.engine.listening()[0].framing.to_string();
+        let failed = apply(&[listen, ("framing", "lines"), ("log", "debug")]).await;
+        assert_eq!(failed, Err("nothing is logged".to_owned()));
+        assert_eq!(framing(), "blocks");
+        let taken = live.engine.listening()[0].name.to_string();
+        let failed = apply(&[listen, ("listen", &taken), ("framing", "lines")]).await;
+        assert!(failed.is_err_and(|error| error.contains(&taken)));
+        assert_eq!(framing(), "blocks");
+        assert_eq!(apply(&[listen, ("framing", "lines")]).await, Ok(false));
+        assert_eq!(framing(), "lines");
     }
 }

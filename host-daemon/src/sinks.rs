@@ -1,4 +1,4 @@
 //! Where events go: the recording.
 
+pub mod console;
 pub mod recording;
-pub mod recording_metrics;

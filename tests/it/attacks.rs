@@ -8,9 +8,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
-use blocksd_recording::check::recover::Recovered;
-use blocksd_recording::check::repair::repair_dir;
-use blocksd_recording::write::segment::Compression;
+use blocksd::recorded::ranges::CHECKER;
+use blocksd_recording::{Compression, Recovered};
 use blocksd_tests::disk::Chance;
 use blocksd_tests::process::{DEADLINE, Server, run};
 use blocksd_tests::recorded::{payload, planted};
@@ -56,7 +55,7 @@ impl File {
         let folder = folder();
         let torn = folder.path().join(name);
         fs::write(&torn, damaged).unwrap();
-        let outcomes: Vec<_> = repair_dir(folder.path()).unwrap().collect();
+        let outcomes: Vec<_> = CHECKER.repair_dir(folder.path()).unwrap().collect();
         assert_eq!(outcomes.len(), 1, "{context}");
         let sealed = torn.with_extension("");
         let mut read = Messages::new();
@@ -361,7 +360,7 @@ fn messages_that_are_recorded_as_a_number_are_not_missing() {
     let args = [
         "--record",
         record,
-        "--record-sync-ms",
+        "--record-sync",
         "50",
         "--framing",
         "lines",
@@ -377,7 +376,7 @@ fn messages_that_are_recorded_as_a_number_are_not_missing() {
     }
     server.process.signal("KILL");
     drop(server.process.end());
-    let repaired: Vec<_> = repair_dir(folder.path()).unwrap().collect();
+    let repaired: Vec<_> = CHECKER.repair_dir(folder.path()).unwrap().collect();
     let [Ok(repaired)] = &repaired[..] else {
         panic!("{repaired:?}");
     };

@@ -21,7 +21,7 @@ fn at_every_split_a_decoder_knows_whether_a_message_ended() {
         ];
         let wire = wire_of(framing, &gives);
         let first = wire_of(framing, &gives[..1]).len();
-        for (block_max, in_pieces) in WAYS {
+        for (block_max, streaming) in WAYS {
             let limits = Limits {
                 block_max,
                 skip_max: 1000,
@@ -30,13 +30,13 @@ fn at_every_split_a_decoder_knows_whether_a_message_ended() {
                 for to in from..=wire.len() {
                     let mut decoder = framing.decoder();
                     let mut window = wire[..from].to_vec();
-                    let used = scan(&mut decoder, &mut window, &limits, in_pieces).used;
+                    let used = scan(&mut decoder, &mut window, &limits, streaming).used;
                     window.drain(..used);
                     window.extend(&wire[from..to]);
-                    let ended = scan(&mut decoder, &mut window, &limits, in_pieces).ended;
+                    let ended = scan(&mut decoder, &mut window, &limits, streaming).ended;
                     let ends = [first, wire.len()];
                     let want = ends.iter().any(|end| (from + 1..=to).contains(end));
-                    assert_eq!(ended, want, "{spec}, {from}..{to}, {block_max} {in_pieces}");
+                    assert_eq!(ended, want, "{spec}, {from}..{to}, {block_max} {streaming}");
                 }
             }
         }
@@ -56,7 +56,7 @@ fn the_end_of_a_series_is_one_and_a_stream_has_none() {
 }
 
 #[test]
-fn a_quoted_message_lies_where_it_came_and_its_end_is_taken_with_it() {
+fn an_escaped_message_lies_where_it_came_and_its_end_is_taken_with_it() {
     let cobs: AnyFraming = "cobs".parse().unwrap();
     let step = |mut wire: [u8; 4]| cobs.decoder().scan::<false>(&mut wire, &UNLIMITED);
     let whole = Step::Payload {
@@ -92,18 +92,21 @@ fn wire_len_has_room_for_the_longest_header() {
             let framing: AnyFraming = spec.parse().unwrap();
             let mut encoder = framing.encoder();
             let mut stage = [0; 512];
-            let Ok(head) = encoder.head(len, &mut stage) else {
+            let Ok(header) = encoder.header(len, &mut stage) else {
                 continue;
             };
-            let tail = encoder.tail(&mut stage).unwrap();
+            let trailer = encoder.trailer(&mut stage).unwrap();
             let most = wire_len(framing, len as usize);
-            assert!(head + len as usize + tail <= most, "{spec}, {len} bytes");
+            assert!(
+                header + len as usize + trailer <= most,
+                "{spec}, {len} bytes"
+            );
         }
     }
 }
 
-fn scan(decoder: &mut impl Decode, window: &mut [u8], limits: &Limits, in_pieces: bool) -> Scanned {
-    if in_pieces {
+fn scan(decoder: &mut impl Decode, window: &mut [u8], limits: &Limits, streaming: bool) -> Scanned {
+    if streaming {
         decoder.scan_all::<true>(window, limits, |_, _| true)
     } else {
         decoder.scan_all::<false>(window, limits, |_, _| true)

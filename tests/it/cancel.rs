@@ -6,7 +6,7 @@ use blocksd_tests::messages::{message, parts, specs};
 use blocksd_tests::samples::{Give, Sample, all, sendable};
 use blocksd_tests::{concrete, cuts};
 use framing_core::{
-    AnyFraming, Buffer, Encode, Framing, ReceiveError, Received, Refusal, SendError, nonblocking,
+    AnyFraming, Buffer, Encode, Framing, ReceiveError, Received, Refusal, SendError, asynch,
 };
 
 #[test]
@@ -51,7 +51,7 @@ fn a_receive_that_is_dropped_at_any_one_await_loses_nothing() {
 #[test]
 fn a_receive_that_is_dropped_within_a_message_leaves_the_reader_within_it() {
     let source = Source::new(b"\0\0\0\x02ok", &[4]).pending();
-    let mut reader = nonblocking::Reader::new(source, framing_core::Blocks, [0; 16]);
+    let mut reader = asynch::Reader::new(source, framing_core::Blocks, [0; 16]);
     assert!(!reader.is_mid_block());
     let mut drops = Drops::Every;
     let mut was_within = false;
@@ -118,7 +118,7 @@ fn a_send_that_is_dropped_before_its_first_byte_may_be_forgotten() {
 
 #[test]
 fn a_send_that_is_dropped_before_it_was_polled_was_never_begun() {
-    let mut writer = nonblocking::Writer::new(Sink::new(1).pending(), framing_core::Blocks);
+    let mut writer = asynch::Writer::new(Sink::new(1).pending(), framing_core::Blocks);
     drop(writer.send(b"never"));
     assert!(!writer.is_mid_block());
     assert_eq!(
@@ -136,7 +136,7 @@ fn a_finish_that_is_dropped_at_any_await_and_called_again_writes_one_end_mark() 
             for at in 1..12 {
                 let mut drops = Drops::At(at);
                 let sink = Sink::new(most).pending();
-                let mut writer = nonblocking::Writer::new(sink, sample.framing());
+                let mut writer = asynch::Writer::new(sink, sample.framing());
                 for give in sample.sends() {
                     match give {
                         Give::Message(bytes) => run(writer.send(&bytes)).expect("a good message"),
@@ -160,7 +160,7 @@ fn a_finish_that_is_dropped_at_any_await_and_called_again_writes_one_end_mark() 
 
 #[test]
 fn a_torn_end_mark_keeps_messages_back() {
-    let mut writer = nonblocking::Writer::new(Sink::new(1).pending(), framing_core::Blocks);
+    let mut writer = asynch::Writer::new(Sink::new(1).pending(), framing_core::Blocks);
     assert_eq!(poll_times(writer.finish(), 3), None);
     assert!(writer.is_mid_block());
     let unfinished = Err(SendError::Refused(Refusal::Unfinished { left: 0 }));
@@ -211,8 +211,7 @@ fn received(
     drops: &mut Drops,
 ) {
     let source = Source::new(&sample.wire, cuts).pending();
-    let mut reader =
-        nonblocking::Reader::new(source, framing, buffer).with_skip_max(sample.skip_max);
+    let mut reader = asynch::Reader::new(source, framing, buffer).with_skip_max(sample.skip_max);
     let mut seen = Collector::default();
     for _ in patience() {
         match mode {
@@ -262,7 +261,7 @@ fn sent<F: Framing>(
     drops: &mut Drops,
     forget: bool,
 ) -> Vec<u8> {
-    let mut writer = nonblocking::Writer::new(Sink::new(most).pending(), framing);
+    let mut writer = asynch::Writer::new(Sink::new(most).pending(), framing);
     for message in messages {
         let before = writer.io_mut().wire().len();
         let parts = parts(message);
@@ -308,7 +307,7 @@ fn sent<F: Framing>(
 /// Whether a byte of the message that begins at `before` was written, or a piece of it `taken`. The writer must know
 /// it, and refuse others.
 fn must_resume<E: Encode>(
-    writer: &mut nonblocking::Writer<Sink, E>,
+    writer: &mut asynch::Writer<Sink, E>,
     before: usize,
     taken: bool,
 ) -> bool {

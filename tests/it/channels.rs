@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use blocksd::engine::event::{Event, Peer, Source, What};
-use blocksd::payload::Decoder;
+use blocksd::recorded::ranges::CHECKER;
 use blocksd::recorded::to_log::EventWriter;
-use blocksd_recording::check::recover::check;
-use blocksd_recording::write::log::Log;
-use blocksd_recording::write::stats::Stats;
-use blocksd_recording::write::storage::Folder;
+use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Peer};
+use blocksd_recording::internals::storage::Folder;
+use blocksd_recording::{Log, Stats};
 use blocksd_tests::disk::{Chance, End, Simulated};
 use blocksd_tests::recorded::{event, read_back, sealed, source};
 use framing_core::{AnyFraming, Lines};
@@ -26,12 +24,12 @@ fn writer() -> (EventWriter, Simulated) {
     )
 }
 
-fn open(writer: &mut EventWriter, device: &Arc<Source>) {
-    let opened = What::Opened {
+fn open(writer: &mut EventWriter, device: &Arc<ConnectionInfo>) {
+    let opened = EventKind::Opened {
         peer: Peer::Local("test".into()),
     };
     let opened = Event {
-        what: opened,
+        kind: opened,
         ..event(device, 0..0, b"")
     };
     writer.event(&opened).unwrap();
@@ -68,12 +66,13 @@ fn held_events_that_need_more_channels_than_there_are_begin_another() {
     // As many as the burst of one address records as open.
     let lines: Vec<_> = (100_000..100_032)
         .map(|conn| {
-            let Source { device, .. } = &*source(conn);
-            Arc::new(Source {
+            let ConnectionInfo { device, .. } = &*source(conn);
+            Arc::new(ConnectionInfo {
                 conn,
                 device: Arc::clone(device),
                 framing: AnyFraming::Lines(Lines),
-                decoder: Decoder::default(),
+                encoding: Encoding::default(),
+                first_seq: 0,
             })
         })
         .collect();
@@ -97,6 +96,6 @@ fn held_events_that_need_more_channels_than_there_are_begin_another() {
     writer.finish().unwrap();
     let folder = two_files(&disk);
     let files = sealed(folder.path()).into_iter();
-    let blocks = files.map(|file| check(&file).unwrap().expect("sound").blocks);
+    let blocks = files.map(|file| CHECKER.check(&file).unwrap().expect("sound").blocks);
     assert_eq!(blocks.sum::<u64>(), devices + lines.len() as u64);
 }

@@ -5,11 +5,8 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use blocksd_recording::check::recover::Recovered;
-use blocksd_recording::check::repair::repair_dir;
-use blocksd_recording::check::verify::verify;
-use blocksd_recording::read::window::WindowedFile;
-use blocksd_recording::write::segment::Compression;
+use blocksd::recorded::ranges::CHECKER;
+use blocksd_recording::{Compression, Recovered, WindowedFile};
 use blocksd_tests::recorded::record;
 use mcap::MessageStream;
 use mcap::read::Options;
@@ -19,7 +16,7 @@ const CHUNKS: u32 = 6;
 /// Messages of each chunk.
 const EACH: u32 = 3;
 
-/// A name as the first versions gave it: without the mark of the file.
+/// A name as the first versions gave it: without the nonce of the file.
 const UNNAMED: &str = "00000001-20260101T000000Z.mcap.part";
 
 /// A torn recording of one device.
@@ -94,7 +91,7 @@ fn repair(name: &str, bytes: &[u8], context: &str) -> Outcome {
     let folder = folder();
     let torn = folder.path().join(name);
     fs::write(&torn, bytes).unwrap();
-    let repaired: Vec<_> = repair_dir(folder.path()).unwrap().collect();
+    let repaired: Vec<_> = CHECKER.repair_dir(folder.path()).unwrap().collect();
     let [Ok(repaired)] = &repaired[..] else {
         panic!("{context}: {repaired:?}");
     };
@@ -280,10 +277,11 @@ fn sequences(path: &Path, context: &str) -> Vec<u32> {
 
 fn wrong(path: &Path) -> Vec<String> {
     let mut wrong = Vec::new();
-    verify(WindowedFile::open(path).unwrap(), false, &mut |it| {
-        wrong.push(it.to_string());
-    })
-    .unwrap();
+    CHECKER
+        .verify(WindowedFile::open(path).unwrap(), false, &mut |it| {
+            wrong.push(it.to_string());
+        })
+        .unwrap();
     wrong
 }
 

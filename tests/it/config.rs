@@ -51,23 +51,23 @@ fn a_mistake_is_told_with_its_line_and_what_is_allowed() {
     for (text, told) in [
         (
             "\n\nmax-conections = 5",
-            "3: max-conections: no such key; is max-connections meant?",
+            "3: max-conections: unknown key; did you mean `max-connections`?",
         ),
         (
             "max_connections = 5",
-            "1: max_connections: no such key; is max-connections meant?",
+            "1: max_connections: unknown key; did you mean `max-connections`?",
         ),
         (
             "wholly-else = 5",
-            "1: wholly-else: no such key; `blocksd serve --help` names them",
+            "1: wholly-else: unknown key; `blocksd serve --help` names them",
         ),
         (
             "config = 'x'",
-            "1: config: no such key; `blocksd serve --help` names them",
+            "1: config: unknown key; `blocksd serve --help` names them",
         ),
         (
             "[server]\nlisten = 'x'",
-            "1: server: no such key; `blocksd serve --help` names them",
+            "1: server: unknown key; did you mean `listener`?",
         ),
         ("once = 1", "1: once: takes true or false, not a number"),
         (
@@ -99,7 +99,7 @@ fn a_mistake_is_told_with_its_line_and_what_is_allowed() {
         ),
         (
             "[[listener]]\naddress = 'a:1,b'",
-            "2: address: the value of a listener has no comma",
+            "2: address: the address of a listener has no comma",
         ),
         (
             "[[listener]]\naddress = 1",
@@ -107,19 +107,19 @@ fn a_mistake_is_told_with_its_line_and_what_is_allowed() {
         ),
         (
             "[[listener]]\naddress = 'a:1'\nframing = 'lines'\nframming = 'lines'",
-            "4: framming: no such key; is framing meant?",
+            "4: framming: unknown key; did you mean `framing`?",
         ),
         (
             "[[listener]]\naddress = 'a:1'\nlisten = 'b:2'",
-            "3: listen: no such key; is address meant?",
+            "3: listen: unknown key; did you mean `address`?",
         ),
         (
             "[[listener]]\naddress = 'a:1'\nwholly-else = 5",
-            "3: wholly-else: no such key; `blocksd serve --help` names them",
+            "3: wholly-else: unknown key; `blocksd serve --help` names them",
         ),
         (
             "[[listener]]\naddress = 'a:1'\nidle_timeout = 5",
-            "3: idle_timeout: no such key; is idle-timeout meant? It applies to all listeners; put it at the top of the \
+            "3: idle_timeout: unknown key; did you mean `idle-timeout`? It applies to all listeners; put it at the top of the \
              file, before the first [[listener]]",
         ),
         (
@@ -131,13 +131,14 @@ fn a_mistake_is_told_with_its_line_and_what_is_allowed() {
     }
 }
 
-/// The names of the options that `blocksd serve --help` lists.
+/// The names of the options that `blocksd serve --help` lists. What explains them stands further to the right.
 fn options() -> Vec<String> {
     let help = run(&["serve", "--help"], b"").stdout_text();
-    let starts = |line: &&str| line.starts_with("--");
-    let lines = help.lines().map(str::trim_start).filter(starts);
+    let lines = help
+        .lines()
+        .filter_map(|line| line.strip_prefix("      --"));
     lines
-        .map(|line| line[2..].split_whitespace().next().unwrap().to_owned())
+        .map(|line| line.split_whitespace().next().unwrap().to_owned())
         .collect()
 }
 
@@ -173,7 +174,10 @@ fn a_key_of_all_listeners_in_one_of_them_is_told_where_it_belongs() {
     }
     assert!(20 < global, "{global}");
     let ended = run(&["serve", "--listen", "127.0.0.1:0,framming=x"], b"");
-    ended.assert_refused(2, "the options are framing, decode, max-block");
+    ended.assert_refused(
+        2,
+        "the options are framing, oversize, after-end, decode, max-block, max-skip",
+    );
 }
 
 /// Nothing that is given is changed without a word.
@@ -182,21 +186,21 @@ fn a_value_that_cannot_be_used_as_it_is_given_is_refused_with_the_figures() {
     let folder = TempDir::new().unwrap();
     let record = format!("record = '{}'", folder.path().join("rec").display());
     let rotate = |rotate: u64, max: u64| {
-        format!("{record}\nrecord-rotate-bytes = {rotate}\nrecord-max-bytes = {max}")
+        format!("{record}\nrecord-rotate-size = {rotate}\nrecord-max-bytes = {max}")
     };
     let listener = "[[listener]]\naddress = '127.0.0.1:0'\nmax-block = 2_000_000";
     for (config, words) in [
         (
             "max-unfinished = 1_048_576".to_owned(),
-            "--max-unfinished 1048576: must be at least 4194304, 4 times the largest --max-block (1048576)",
+            ": max-unfinished: must be at least 4194304, 4 times the largest --max-block (1048576), not 1048576",
         ),
         (
             format!("max-unfinished = 7_999_999\n{listener}"),
-            "--max-unfinished 7999999: must be at least 8000000, 4 times the largest --max-block (2000000)",
+            ": max-unfinished: must be at least 8000000, 4 times the largest --max-block (2000000), not 7999999",
         ),
         (
             rotate(4_194_305, 16_777_216),
-            "--record-rotate-bytes 4194305: must be at most 4194304, a quarter of --record-max-bytes (16777216)",
+            ": record-rotate-size: must be at most 4194304, a quarter of --record-max-bytes (16777216), not 4194305",
         ),
         (
             "keepalive = 1.5".to_owned(),
@@ -225,11 +229,11 @@ fn a_receive_buffer_that_the_kernel_does_not_allow_is_a_warning_with_the_figures
     let server = Server::start(&["--receive-buffer", "4294967295"]);
     server
         .process
-        .wait_for_error("--receive-buffer 4294967295: the kernel allows ");
+        .wait_for_error("receive-buffer 4294967295: the kernel allows ");
     assert_eq!(server.stop().0.code, Some(0));
     let server = Server::start(&["--receive-buffer", "65536"]);
     let (ended, _) = server.stop();
-    assert!(!ended.stderr.contains("--receive-buffer"), "{ended:?}");
+    assert!(!ended.stderr.contains("receive-buffer"), "{ended:?}");
 }
 
 #[test]
@@ -261,6 +265,57 @@ fn what_an_option_refuses_is_told_in_its_own_words() {
         let ended = file.check();
         ended.assert_refused(2, &format!("blocksd: {}:{place}", file.name()));
         ended.assert_refused(2, words);
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_and_counted() {
+    let file = File::new(
+        "max-conections = 5\nonce = 1\nrecord-sync = '1x'\nlisten = ['nowhere', '127.0.0.1:0,x=1']\nmax-unfinished = 5\n\
+         [[listener]]\naddress = 'unix:'\n[device.\"10.0.0.7\"]\nidle = 5",
+    );
+    let ended = file.check();
+    assert_eq!((ended.code, ended.stdout_text().as_str()), (Some(2), ""));
+    let name = file.name();
+    let starts = [
+        "1: max-conections: unknown key; did you mean `max-connections`?",
+        "2: once: takes true or false, not a number",
+        "3: record-sync: must be a duration from 1ms to 3650d",
+        "4: listen: `x` is not an option of a listener",
+        "5: max-unfinished: must be at least 1048576 bytes",
+        "7: address: a path is missing",
+        "9: idle: unknown key; did you mean `idle-timeout`?",
+        " 7 mistakes",
+    ];
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert_eq!(lines.len(), starts.len(), "{ended:?}");
+    for (line, start) in lines.iter().zip(starts) {
+        assert!(
+            line.starts_with(&format!("blocksd: {name}:{start}")),
+            "{line}, not {start}"
+        );
+    }
+    let served = run(&["serve", "--config", name], b"");
+    assert_eq!((served.code, served.stderr), (ended.code, ended.stderr));
+    // Mistakes that the values make together, or with the machine.
+    let file = File::new(
+        "listen = ['nowhere', '127.0.0.1:1', '127.0.0.1:1']\nreply = '/no/such/file'\n[[listener]]\naddress = '127.0.0.1:0'",
+    );
+    let ended = file.check();
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    let starts = [
+        "1: listen: cannot listen on nowhere",
+        "1: listen: 127.0.0.1:1 is given twice",
+        "2: reply: cannot read /no/such/file",
+        " 3 mistakes",
+    ];
+    let name = file.name();
+    assert_eq!(ended.stderr.lines().count(), starts.len(), "{ended:?}");
+    for (line, start) in ended.stderr.lines().zip(starts) {
+        assert!(
+            line.starts_with(&format!("blocksd: {name}:{start}")),
+            "{line}, not {start}"
+        );
     }
 }
 
@@ -311,9 +366,9 @@ fn a_folder_that_cannot_be_written_to_is_found() {
 
 #[test]
 fn what_a_key_needs_may_stand_on_the_command_line() {
-    let file = File::new("record-sync-ms = 50");
+    let file = File::new("record-sync = 50");
     let ended = file.check();
-    ended.assert_refused(2, &format!("blocksd: {}: ", file.name()));
+    ended.assert_refused(2, &format!("blocksd: {}:1: record-sync: ", file.name()));
     ended.assert_refused(2, "--record <DIR>");
     let folder = TempDir::new().unwrap();
     let record = folder.path().to_str().unwrap();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use blocksd_recording::format::filename;
+use blocksd_recording::internals::filename;
 use blocksd_tests::disk::Chance;
 use blocksd_tests::process::{DEADLINE, Server};
 use blocksd_tests::recorded::{Sender, prefixes, read_back};
@@ -31,9 +31,9 @@ fn what_was_on_the_disk_survives_a_kill_at_any_moment() {
         "none",
         "--metrics",
         "127.0.0.1:0",
-        "--record-sync-ms",
+        "--record-sync",
         "10",
-        "--record-rotate-bytes",
+        "--record-rotate-size",
         "2000000",
         "--after-end",
         "continue",

@@ -222,8 +222,8 @@ fn a_decoding_that_cannot_be_had_is_one_clear_line_and_exit_2() {
     let other = std::env::current_exe().unwrap();
     let [text, other, folder] = [&text, &other, folder.path()].map(|path| path.to_str().unwrap());
     for (decoding, what) in [
-        ("morse", "raw, text, json, cbor, defmt:PATH.elf"),
-        ("defmt", "defmt:PATH.elf"),
+        ("morse", "raw, text, json, cbor, defmt:ELF"),
+        ("defmt", "defmt:ELF"),
         ("defmt:", "cannot read "),
         ("defmt:/no/such.elf", "cannot read /no/such.elf"),
         (&format!("defmt:{folder}"), folder),

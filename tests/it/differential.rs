@@ -85,7 +85,7 @@ proptest! {
             let seen = read(framing, mode, skip_max, source.clone(), &mut buffer[..]);
             prop_assert_eq!(&seen, &want, "{} {:?}, blocking", spec, mode);
             let seen = read_async(framing, mode, skip_max, source.pending(), &mut buffer[..]);
-            prop_assert_eq!(&seen, &want, "{} {:?}, nonblocking", spec, mode);
+            prop_assert_eq!(&seen, &want, "{} {:?}, asynch", spec, mode);
         }
     }
 

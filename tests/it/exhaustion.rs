@@ -226,7 +226,7 @@ fn a_device_that_does_not_read_its_reply_is_closed_and_a_slow_one_is_not() {
         "close end blocks=1 bytes=2"
     );
     let (ended, _) = server.stop();
-    assert!(ended.stderr.contains("--reply-timeout"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("reply-timeout"), "{}", ended.stderr);
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn echoes_are_bounded_for_one_connection_and_for_all() {
         sample(&server, "blocksd_reply_spool_bytes") == 0.0
     });
     let (ended, _) = server.stop();
-    for option in ["--reply-max-bytes", "--reply-max-total-bytes"] {
+    for option in ["reply-max-bytes", "reply-max-total-bytes"] {
         assert!(ended.stderr.contains(option), "{}", ended.stderr);
     }
 }

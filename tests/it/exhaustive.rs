@@ -58,7 +58,7 @@ fn delimiters() {
 }
 
 #[test]
-fn quoted_groups() {
+fn escaped_groups() {
     try_all("cobs", &[0, 1, 2, 3, 255], 6);
 }
 

@@ -2,20 +2,16 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use blocksd::engine::event::{Event, Peer, What};
 use blocksd::recorded::to_log::EventWriter;
-use blocksd_recording::error::LogError;
-use blocksd_recording::format::filename;
-use blocksd_recording::write::log::{Log, LogOptions};
-use blocksd_recording::write::retention::Retention;
-use blocksd_recording::write::retry::LogContext;
-use blocksd_recording::write::segment::Compression;
-use blocksd_recording::write::stats::Stats;
-use blocksd_recording::write::storage::{Directory, File, Folder};
+use blocksd_engine::event::{Event, EventKind, Peer};
+use blocksd_recording::internals::filename;
+use blocksd_recording::internals::storage::{Directory, File, Folder};
+use blocksd_recording::{Compression, Log, LogContext, LogError, LogOptions, Retention, Stats};
 use blocksd_tests::disk::{Fault, Simulated};
 use blocksd_tests::process::{DEADLINE, Process, Server, run};
 use blocksd_tests::recorded::{event, read_back, source};
@@ -81,13 +77,16 @@ impl File for StubbornFile {
 
 /// Nothing that fails is tried twice: a test that would hang fails.
 fn impatient(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<LogContext> {
-    Arc::new(LogContext {
-        path: std::path::PathBuf::new(),
-        folder: Arc::new(folder),
-        stats: Arc::default(),
-        abandon: AtomicBool::new(true),
-        retention: Retention::new(max_bytes),
-    })
+    {
+        let context = LogContext::new(
+            Path::new(""),
+            Arc::new(folder),
+            Arc::default(),
+            Retention::new(max_bytes),
+        );
+        context.give_up();
+        Arc::new(context)
+    }
 }
 
 #[test]
@@ -210,19 +209,19 @@ fn who_connects_and_says_nothing_is_not_remembered() {
     let disk = Simulated::new(Arc::default(), None);
     let mut writer = EventWriter::new(Log::new(SETTINGS, impatient(disk, None), 1));
     let device = source(1);
-    let told = |what| Event {
-        what,
+    let told = |kind| Event {
+        kind,
         ..event(&device, 0..0, b"")
     };
-    let opened = What::Opened {
+    let opened = EventKind::Opened {
         peer: Peer::Local("test".into()),
     };
     writer.event(&told(opened)).unwrap();
     assert_eq!(writer.devices(), 1);
-    let closed = What::Closed {
+    let closed = EventKind::Closed {
         blocks: 0,
         bytes: 0,
-        reason: blocksd::engine::event::Reason::Eof,
+        reason: blocksd_engine::reason::CloseReason::Eof,
     };
     writer.event(&told(closed)).unwrap();
     assert_eq!(writer.devices(), 0);
@@ -233,7 +232,7 @@ fn who_connects_and_says_nothing_is_not_remembered() {
 fn blocks_of_a_file_that_was_lost_are_told_at_the_end() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
-    let server = Server::start(&["--record", path, "--record-sync-ms", "10"]);
+    let server = Server::start(&["--record", path, "--record-sync", "10"]);
     let mut stream = server.connect();
     let is_open = |entry: &fs::DirEntry| {
         let name = entry.file_name().into_string().unwrap();
@@ -371,9 +370,9 @@ fn a_stop_with_a_disk_that_refuses_logs_that_once_and_its_figures_hold() {
             path,
             "--output",
             "none",
-            "--record-rotate-bytes",
+            "--record-rotate-size",
             rotate,
-            "--record-sync-ms",
+            "--record-sync",
             "50",
         ];
         let daemon = Server::command(&args);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use blocksd_recording::check::recover::recover;
+use blocksd::recorded::ranges::CHECKER;
 use blocksd_tests::process::{Ended, Server, finish, python, run};
 use blocksd_tests::recording::{Said, Sample, put};
 use mcap::Compression;
@@ -89,7 +89,7 @@ fn python_reads_what_was_recorded_and_what_was_recovered() {
         let from = put(directory.path(), 2, "mcap.part", &torn[..torn.len() - 10]);
         let to = from.with_extension("");
         let _ = std::fs::remove_file(&to);
-        recover(&from, &to).unwrap();
+        CHECKER.recover(&from, &to).unwrap();
         assert_eq!(read(&to), (said, statistics), "{compression:?}");
     }
 }

@@ -47,7 +47,7 @@ fn a_disk_that_refuses_is_the_reason_until_it_takes_what_waits_and_so_is_the_sto
     let server = Server::start(&[
         "--record",
         text(disk.path()),
-        "--record-sync-ms",
+        "--record-sync",
         "10",
         "--metrics",
         "127.0.0.1:0",

@@ -428,5 +428,5 @@ fn is_not_retried_where_it_is_wrong(system: &Booted) {
     for line in ["ActiveState=failed", "ExecMainStatus=2", "NRestarts=0"] {
         assert!(state.contains(line), "{state}");
     }
-    assert!(system.journal().contains("nonsense: no such key"));
+    assert!(system.journal().contains("nonsense: unknown key"));
 }

@@ -383,7 +383,7 @@ fn a_receive_buffer_is_as_long_as_was_asked() {
     let mut device = server.connect();
     device.write_all(HELLO).unwrap();
     assert_eq!(server.story(1), TOLD);
-    run(&["serve", "--receive-buffer", "x"], b"").assert_refused(2, "no number of bytes");
+    run(&["serve", "--receive-buffer", "x"], b"").assert_refused(2, "invalid number of bytes: `x`");
 }
 
 /// `blocksd serve` that can have so many descriptors, and no more.

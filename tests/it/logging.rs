@@ -141,7 +141,7 @@ impl Deaf {
         command.args(["--max-block", "10", "--reply", "receipt"]);
         command.args(["--output", "none"]).stderr(Stdio::piped());
         // Every line, also those over the rate limit.
-        command.env("RUST_LOG", "info,blocksd::engine::connection=debug");
+        command.env("RUST_LOG", "info,blocksd_engine::connection=debug");
         let mut child = spawn(&mut command);
         let mut stderr = child.stderr.take().unwrap();
         // No byte more than these lines is to leave the pipe.

@@ -23,6 +23,8 @@ mod channels;
 #[cfg(feature = "daemon")]
 mod chaos;
 #[cfg(feature = "daemon")]
+mod check_config;
+#[cfg(feature = "daemon")]
 mod chunk_borders;
 #[cfg(feature = "daemon")]
 mod config;
@@ -35,6 +37,8 @@ mod decode;
 mod demo;
 #[cfg(feature = "daemon")]
 mod descriptors;
+#[cfg(feature = "daemon")]
+mod devices;
 mod differential;
 #[cfg(feature = "daemon")]
 mod exhaustion;
@@ -62,14 +66,16 @@ mod listeners;
 #[cfg(feature = "daemon")]
 mod logging;
 #[cfg(feature = "daemon")]
-mod marks;
 #[cfg(feature = "daemon")]
 mod metrics;
 mod mistakes;
 mod mixing;
 mod names;
 #[cfg(feature = "daemon")]
+mod nonces;
 mod notes;
+#[cfg(feature = "daemon")]
+mod options;
 #[cfg(feature = "daemon")]
 mod packaging;
 #[cfg(feature = "daemon")]
@@ -122,6 +128,8 @@ mod tidy;
 #[cfg(feature = "daemon")]
 mod timeouts;
 mod transport;
+#[cfg(feature = "daemon")]
+mod type_names;
 #[cfg(feature = "daemon")]
 mod verdicts;
 #[cfg(feature = "daemon")]

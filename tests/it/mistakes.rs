@@ -188,7 +188,7 @@ fn a_length_of_2_to_the_32_less_1_is_refused_or_waited_for_without_overflow() {
         let take = header.len();
         assert_eq!(step, Step::Skip { take, want }, "{spec}");
         let step = decoder.scan::<false>(&mut window[take..], &all);
-        assert_eq!(step, Step::More { want: want - 3 }, "{spec}");
+        assert_eq!(step, Step::NeedMore { want: want - 3 }, "{spec}");
         let cut = Fault::Truncated {
             part: Part::Payload,
             have: 3,
@@ -364,7 +364,7 @@ fn for_every_split(framing: impl Framing + Copy, wire: &[u8], buffer_len: usize,
         assert_eq!(seen, want, "cut at {cuts:?}");
         let source = source.pending();
         let seen = read_async(framing, Mode::Whole, skip_max, source, &mut buffer[..]);
-        assert_eq!(seen, want, "cut at {cuts:?}, nonblocking");
+        assert_eq!(seen, want, "cut at {cuts:?}, asynch");
     }
 }
 

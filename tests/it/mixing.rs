@@ -64,7 +64,7 @@ fn pieces_after_a_whole_receive_that_came_to_nothing_lose_nothing() {
             let mut decoder = sample.framing().decoder();
             let mut window = sample.wire[..cut].to_vec();
             let step = decoder.scan::<false>(&mut window, &limits);
-            if !matches!(step, Step::More { .. }) {
+            if !matches!(step, Step::NeedMore { .. }) {
                 continue;
             }
             window.extend_from_slice(&sample.wire[cut..]);

@@ -6,19 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use blocksd::engine::batch::{Batch, Item};
-use blocksd::engine::counters::FaultKind;
-use blocksd::engine::event::{Event, Peer, Position, Reason, Source, Suppressed, What};
-use blocksd::engine::pool::Span;
-use blocksd::error::Failure;
-use blocksd::payload::Decoder;
-use blocksd::recorded::from_log::{Audience, Player};
+use blocksd::error::CommandError;
+use blocksd::recorded::from_log::{EventReader, EventVisitor};
 use blocksd::recorded::note::{Note, VERSION, VERSION_KEY};
 use blocksd::recorded::to_log::EventWriter;
-use blocksd_recording::read::lost::Lost;
-use blocksd_recording::read::messages::{Message, Reader, Visitor, Wanted};
-use blocksd_recording::write::log::Log;
-use blocksd_recording::write::storage::Directory;
+use blocksd_engine::batch::{Batch, Item};
+use blocksd_engine::event::{
+    ConnectionInfo, Encoding, Event, EventKind, Peer, StreamPosition, Suppressed,
+};
+use blocksd_engine::pool::Span;
+use blocksd_engine::reason::{CloseReason, FaultKind};
+use blocksd_recording::internals::storage::Directory;
+use blocksd_recording::{Log, LostRange, Message, Reader, Visitor, Wanted};
 use blocksd_tests::recorded::sealed;
 use framing_core::{AnyFraming, Blocks, Fault, Part};
 use mcap::MessageStream;
@@ -27,16 +26,17 @@ use tempfile::TempDir;
 
 use crate::recording::{SETTINGS, common};
 
-fn event(conn: u64, device: &str, what: What) -> Event {
+fn event(conn: u64, device: &str, kind: EventKind) -> Event {
     Event {
-        source: Arc::new(Source {
+        source: Arc::new(ConnectionInfo {
             conn,
             device: device.into(),
             framing: AnyFraming::Blocks(Blocks),
-            decoder: Decoder::default(),
+            encoding: Encoding::default(),
+            first_seq: 0,
         }),
         time: UNIX_EPOCH + Duration::from_nanos(1_764_242_147_551_061_046),
-        what,
+        kind,
     }
 }
 
@@ -48,9 +48,9 @@ fn json(note: &Note<'_>) -> String {
 
 #[test]
 fn the_bytes_of_stored_events_are_those_of_the_first_version() {
-    let end = || What::Batch {
+    let end = || EventKind::Batch {
         batch: Arc::new(Batch::of_end()),
-        position: Position::default(),
+        position: StreamPosition::default(),
     };
     let event = |conn, device| event(conn, device, end());
     let imu = &event(3, "im\"u");
@@ -68,13 +68,13 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
     );
     assert_eq!(json(&Note::end(imu, 7)), said("end", r#","blocks":7"#));
     assert_eq!(
-        json(&Note::close(imu, 2, 9, Reason::FirstByteTimeout)),
+        json(&Note::close(imu, 2, 9, CloseReason::FirstByteTimeout)),
         said(
             "close",
             r#","blocks":2,"bytes":9,"reason":"first_byte_timeout""#
         )
     );
-    let position = Position {
+    let position = StreamPosition {
         seq: 5,
         in_series: 1,
         offset: 64,
@@ -207,15 +207,15 @@ fn deed() -> impl Strategy<Value = Deed> {
 
 /// The events of a connection that does all this.
 fn events(deeds: &[Deed]) -> Vec<Event> {
-    let of = |batch: Batch, position: Position| {
+    let of = |batch: Batch, position: StreamPosition| {
         let batch = Arc::new(batch);
-        What::Batch { batch, position }
+        EventKind::Batch { batch, position }
     };
-    let opened = What::Opened {
+    let opened = EventKind::Opened {
         peer: Peer::Local("a \"test\"".into()),
     };
     let done = deeds.iter().map(|deed| {
-        let mut position = Position::default();
+        let mut position = StreamPosition::default();
         let batch = match deed {
             Deed::Block(bytes) => Batch::of_blocks(bytes.clone(), vec![Span::new(0, bytes.len())]),
             Deed::Piece(bytes, first, last, seq, offset) => {
@@ -230,10 +230,10 @@ fn events(deeds: &[Deed]) -> Vec<Event> {
         };
         of(batch, position)
     });
-    let closed = What::Closed {
+    let closed = EventKind::Closed {
         blocks: deeds.len() as u64,
         bytes: 5,
-        reason: Reason::Evicted,
+        reason: CloseReason::Evicted,
     };
     let whats = [opened].into_iter().chain(done).chain([closed]);
     whats.map(|what| event(1, "im\"u", what)).collect()
@@ -251,7 +251,7 @@ fn write(folder: &TempDir, events: &[Event]) {
 /// What came out: of events that are not payload, their text.
 #[derive(Debug, Default)]
 struct Heard {
-    player: Player,
+    reader: EventReader,
     story: Story,
 }
 
@@ -260,10 +260,14 @@ struct Story(Vec<String>);
 
 impl Story {
     fn tell(&mut self, event: &Event) {
-        let Event { source, time, what } = event;
+        let Event {
+            source,
+            time,
+            kind: what,
+        } = event;
         let since = time.duration_since(UNIX_EPOCH).unwrap();
         let head = format!("{} {} {since:?}", source.conn, source.device);
-        let What::Batch { batch, position } = what else {
+        let EventKind::Batch { batch, position } = what else {
             self.0.push(format!("{head} {what:?}"));
             return;
         };
@@ -278,32 +282,32 @@ impl Story {
     }
 }
 
-impl Audience for Story {
-    type Error = Failure;
+impl EventVisitor for Story {
+    type Error = CommandError;
 
-    fn event(&mut self, event: &Event) -> Result<(), Failure> {
+    fn event(&mut self, event: &Event) -> Result<(), CommandError> {
         self.tell(event);
         Ok(())
     }
 
-    fn other(&mut self, json: &[u8]) -> Result<(), Failure> {
+    fn other(&mut self, json: &[u8]) -> Result<(), CommandError> {
         panic!("not understood: {}", String::from_utf8_lossy(json));
     }
 }
 
 impl Visitor for Heard {
-    type Error = Failure;
+    type Error = CommandError;
 
-    fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
-        self.player.message(message, &mut self.story)
+    fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
+        self.reader.message(message, &mut self.story)
     }
 
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Failure> {
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         panic!("{}: {lost}", file.display());
     }
 
-    fn idle(&mut self) -> Result<(), Failure> {
-        self.player.finish(&mut self.story)
+    fn idle(&mut self) -> Result<(), CommandError> {
+        self.reader.finish(&mut self.story)
     }
 }
 
@@ -328,7 +332,7 @@ proptest! {
         sums.seq = seq;
         [sums.connections, sums.empty, sums.ends] = [counts[0], counts[1], counts[2]];
         sums.faults = [counts[3], counts[4], counts[5], counts[6], counts[7]];
-        let event = event(0, "imu", What::Suppressed(Box::new(sums.clone())));
+        let event = event(0, "imu", EventKind::Suppressed(Box::new(sums.clone())));
         let read = serde_json::from_str(&json(&Note::suppressed(&event, &sums))).unwrap();
         let Note::Suppressed { head, counts } = read else { panic!("{read:?}") };
         prop_assert_eq!(counts.suppressed(head.seq), sums);

@@ -18,11 +18,11 @@ fn commands() -> Vec<String> {
     names.map(String::from).collect()
 }
 
-/// Options of `serve`, as its help names them.
+/// Options of `serve`, as its help names them. What explains them stands further to the right.
 fn options() -> Vec<String> {
     let help = run(&["serve", "--help"], b"").stdout_text();
-    let lines = help.lines().map(str::trim_start);
-    let lines = lines.filter_map(|line| line.strip_prefix("--"));
+    let lines = help.lines();
+    let lines = lines.filter_map(|line| line.strip_prefix("      --"));
     let names = lines.filter_map(|line| line.split_whitespace().next());
     names.map(String::from).collect()
 }

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use allocation_counter::measure;
-use blocksd::engine::batch::Batch;
-use blocksd::engine::counters::Counters;
-use blocksd::engine::event::{Event, Position, Source, What};
-use blocksd::engine::pool::Span;
 use blocksd::output::{Format, Hex, Json, Out, Text};
-use blocksd::payload::{Decoder, Decoding};
+use blocksd::payload::Decoding;
+use blocksd_engine::batch::Batch;
+use blocksd_engine::counters::Counters;
+use blocksd_engine::event::{ConnectionInfo, Event, EventKind, StreamPosition};
+use blocksd_engine::pool::Span;
 use blocksd_tests::elf::elf;
 use blocksd_tests::hostile::{self, Chance, FORMATS};
 use framing_core::{AnyFraming, Blocks};
@@ -56,19 +56,20 @@ fn show(decoding: &Decoding, format: &mut dyn Format, payload: &[u8]) -> Shown {
     let mut out = Out::new(Box::new(screen.clone()), Arc::clone(&counters));
     let batch = Batch::of_blocks(payload.to_vec(), vec![Span::new(0, payload.len())]);
     let event = Event {
-        source: Arc::new(Source {
+        source: Arc::new(ConnectionInfo {
             conn: 1,
             device: "127.0.0.1".into(),
             framing: AnyFraming::Blocks(Blocks),
-            decoder: Decoder::new(decoding.clone()),
+            encoding: decoding.clone().into(),
+            first_seq: 0,
         }),
         time: SystemTime::UNIX_EPOCH,
-        what: What::Batch {
+        kind: EventKind::Batch {
             batch: Arc::new(batch),
             // The first is the build id.
-            position: Position {
+            position: StreamPosition {
                 seq: 1,
-                ..Position::default()
+                ..StreamPosition::default()
             },
         },
     };
@@ -98,7 +99,7 @@ fn check(decoding: &Decoding, payload: &[u8], about: &dyn std::fmt::Display) -> 
     let longest = longest.unwrap_or_default();
     let mut verdicts = Vec::new();
     let formats: [(&str, Box<dyn Format>); 3] = [
-        ("json", Box::new(Json)),
+        ("json", Box::new(Json::default())),
         ("text", Box::new(Text::new(false))),
         ("hex", Box::new(Hex::new())),
     ];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use blocksd::payload::{Decoder, Decoding, Meaning, Stop, Style};
+use blocksd::payload::{DecodeError, Decoder, Decoding, Meaning, Style};
 use blocksd_tests::elf::elf;
 use blocksd_tests::hostile::{self, Chance};
 use ciborium::Value as Cbor;
@@ -294,8 +294,8 @@ fn shown(decoder: &Decoder, frame: &[u8]) -> Result<(String, String), String> {
         .and_then(|()| log.write_message(&mut message));
     match written {
         Ok(()) => Ok((time, message)),
-        Err(Stop::Full) => panic!("a string is never full"),
-        Err(Stop::Reason(reason)) => Err(reason),
+        Err(DecodeError::TooLong) => panic!("a string is never full"),
+        Err(DecodeError::Invalid(reason)) => Err(reason),
     }
 }
 

@@ -5,10 +5,8 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use blocksd_recording::check::repair::repair_dir;
-use blocksd_recording::check::verify::verify;
-use blocksd_recording::read::window::WindowedFile;
-use blocksd_recording::write::segment::Compression;
+use blocksd::recorded::ranges::CHECKER;
+use blocksd_recording::{Compression, WindowedFile};
 use blocksd_tests::disk::Chance;
 use blocksd_tests::recorded::{planted, record};
 use mcap::MessageStream;
@@ -184,15 +182,16 @@ pub(crate) fn folder() -> TempDir {
 
 fn repair(folder: &Path) {
     // One after the other.
-    assert!(repair_dir(folder).unwrap().count() <= 1);
+    assert!(CHECKER.repair_dir(folder).unwrap().count() <= 1);
 }
 
 pub(crate) fn wrong(path: &Path) -> Vec<String> {
     let mut wrong = Vec::new();
-    verify(WindowedFile::open(path).unwrap(), false, &mut |it| {
-        wrong.push(it.to_string());
-    })
-    .unwrap();
+    CHECKER
+        .verify(WindowedFile::open(path).unwrap(), false, &mut |it| {
+            wrong.push(it.to_string());
+        })
+        .unwrap();
     wrong
 }
 

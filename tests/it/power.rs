@@ -2,18 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use blocksd::recorded::ranges::CHECKER;
 use blocksd::recorded::to_log::EventWriter;
-use blocksd_recording::check::recover::check;
-use blocksd_recording::check::repair::repair_dir;
-use blocksd_recording::format::filename::{self, State};
-use blocksd_recording::write::log::{Log, LogOptions};
-use blocksd_recording::write::retention::Retention;
-use blocksd_recording::write::retry::LogContext;
-use blocksd_recording::write::segment::Compression;
-use blocksd_recording::write::stats::Stats;
+use blocksd_recording::internals::filename::{self, Suffix};
+use blocksd_recording::{Compression, Log, LogContext, LogOptions, Retention, Stats};
 use blocksd_tests::disk::{Chance, End, Fault, Simulated};
 use blocksd_tests::recorded::{assert_kept, event, planted, read_back, source};
 use tempfile::TempDir;
@@ -37,13 +31,12 @@ fn record(
     compression: Compression,
     chance: &mut Chance,
 ) -> Vec<u64> {
-    let common = Arc::new(LogContext {
-        path: std::path::PathBuf::new(),
-        folder: Arc::new(disk.clone()),
-        stats: Arc::clone(stats),
-        abandon: AtomicBool::new(false),
-        retention: Retention::new(None),
-    });
+    let common = Arc::new(LogContext::new(
+        Path::new(""),
+        Arc::new(disk.clone()),
+        Arc::clone(stats),
+        Retention::new(None),
+    ));
     let settings = LogOptions {
         compression,
         rotate_bytes: 60_000,
@@ -111,12 +104,12 @@ fn survives(end: End, compression: Compression, seed: u64) {
         assert!(kept.is_ok(), "{context}");
         for (name, len) in snapshot(folder.path()) {
             let path = folder.path().join(&name);
-            match filename::state(&name) {
-                Some(State::Sealed) => {
-                    assert!(check(&path).unwrap().is_some(), "{context}: {name}");
+            match filename::suffix(&name) {
+                Some(Suffix::Sealed) => {
+                    assert!(CHECKER.check(&path).unwrap().is_some(), "{context}: {name}");
                 }
                 // The original as it was, where more than its end is lost.
-                Some(State::Lost) => {
+                Some(Suffix::Lost) => {
                     let torn = (name.replace(".lost", ".part"), len);
                     assert!(before.contains(&torn), "{context}: {name}");
                     assert_eq!(end, End::Power, "{context}: {name}");
@@ -207,7 +200,9 @@ fn a_sync_that_fails_promises_nothing_and_a_new_file_is_begun() {
 
 /// How many blocks were recovered.
 fn repair(folder: &Path) -> u64 {
-    let repaired = repair_dir(folder).expect("a folder that can be written to");
+    let repaired = CHECKER
+        .repair_dir(folder)
+        .expect("a folder that can be written to");
     repaired
         .map(|repaired| repaired.expect("a disk that works").recovered.blocks)
         .sum()

@@ -3,20 +3,21 @@
 //! Each name is read from the program: its command line, its enums, a scrape, its output, its recordings. To accept a
 //! change: `BLOCKSD_TEST_ACCEPT=1 cargo test -p blocksd-tests --test it -- public_names::`
 
+mod environment;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
 use blocksd::cli::Cli;
-use blocksd::engine::counters::{FaultKind, Refused};
-use blocksd::engine::event::Reason;
 use blocksd::error::Code;
+use blocksd_engine::reason::{CloseReason, FaultKind, RefusedReason};
 use blocksd_tests::board::ports;
 use blocksd_tests::elf::{BUILD, elf};
-use blocksd_tests::process::{Process, Server, blocksd, connect, run};
+use blocksd_tests::process::{Process, Server, connect, run};
 use blocksd_tests::recorded::sealed;
 use blocksd_tests::scrape;
 use clap::CommandFactory;
@@ -54,19 +55,6 @@ const KINDS: [&str; 16] = [
     "topic ",
 ];
 
-/// Environment variables that libraries read, with a word of our sources that makes them do so.
-const LIBRARIES: [(&str, &[&str]); 6] = [
-    ("sd_notify::notify", &["NOTIFY_SOCKET"]),
-    ("watchdog_enabled", &["WATCHDOG_PID", "WATCHDOG_USEC"]),
-    ("ListenFd::from_env", &["LISTEN_FDS", "LISTEN_PID"]),
-    ("temp_dir", &["TMPDIR"]),
-    (
-        "Backtrace::capture",
-        &["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"],
-    ),
-    ("new_multi_thread", &["TOKIO_WORKER_THREADS"]),
-];
-
 /// Lines of the file.
 pub(crate) type Names = BTreeSet<String>;
 
@@ -76,7 +64,7 @@ fn public_names_change_on_purpose_only() {
     command_line(&mut names);
     config_keys(&mut names);
     enums(&mut names);
-    environment(&mut names);
+    environment::names(&mut names);
     live_daemon(&mut names);
     recording(&mut names);
     for kind in KINDS {
@@ -144,7 +132,8 @@ fn command_line(names: &mut Names) {
                 false => format!(" = {}", values.join(", ")),
             };
             let short = short.unwrap_or_default();
-            names.insert(format!("{kind} {name} {arg}{short}{values}"));
+            let hidden = if arg.is_hide_set() { ", hidden" } else { "" };
+            names.insert(format!("{kind} {name} {arg}{short}{values}{hidden}"));
             for alias in arg.get_all_aliases().unwrap_or_default() {
                 names.insert(format!("{kind} {name} --{alias}, alias of {arg}"));
             }
@@ -155,17 +144,26 @@ fn command_line(names: &mut Names) {
     }
 }
 
-/// How a file with a key is refused: a value that no key takes tells whether the key is known.
+/// What the refusal of a value that no key takes says about its key.
 #[derive(Debug, PartialEq, Eq)]
 enum Key {
     Known,
     Unknown,
-    /// Known, and not in a table `[[listener]]`.
+    /// Known, but not in this table.
     Global,
 }
 
 /// Keys of the configuration file, among all options of `serve` and words of tables.
 fn config_keys(names: &mut Names) {
+    /// Words of tables, and one that is a key nowhere.
+    const WORDS: [&str; 6] = [
+        "listener",
+        "device",
+        "address",
+        "name",
+        "match",
+        "no-such-key",
+    ];
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("blocksd.toml");
     let key = |text: &str| {
@@ -173,21 +171,24 @@ fn config_keys(names: &mut Names) {
         let ended = run(&["check-config", file.to_str().unwrap()], b"");
         assert_eq!(ended.code, Some(2), "{text}: {ended:?}");
         let says = |words: &str| ended.stderr.contains(words);
-        if says("no such key") || says("unknown key") {
-            Key::Unknown
-        } else if says("applies to all listeners") {
-            Key::Global
-        } else {
-            Key::Known
+        match () {
+            () if says("unknown key") => Key::Unknown,
+            () if says("applies to all") => Key::Global,
+            () => Key::Known,
         }
     };
     let program = Cli::command();
     let serve = program.find_subcommand("serve").unwrap();
-    let options = serve.get_arguments().filter_map(|option| option.get_long());
-    let words = options.chain(["listener", "address", "name", "no-such-key"]);
-    for word in words {
+    let options = serve.get_arguments();
+    let options = options.flat_map(|option| {
+        let aliases = option.get_all_aliases().unwrap_or_default();
+        option.get_long().into_iter().chain(aliases)
+    });
+    for word in options.chain(WORDS) {
         let top = key(&format!("{word} = [[]]"));
-        // There it is known, and named by the refusal as a key of the table.
+        let is_unknown = ["config", "name", "match", "no-such-key"].contains(&word);
+        assert_eq!(top == Key::Unknown, is_unknown, "{word}");
+        // The refusal of `address` names its table.
         if top == Key::Known && word != "address" {
             names.insert(format!("config key {word}"));
         }
@@ -195,80 +196,24 @@ fn config_keys(names: &mut Names) {
             "address" => "",
             _ => "address = '127.0.0.1:0'\n",
         };
-        if key(&format!("[[listener]]\n{address}{word} = [[]]")) == Key::Known {
-            names.insert(format!("config key [[listener]] {word}"));
+        let device = "[device.x]\n".to_owned();
+        for (table, begin) in [
+            ("[[listener]]", format!("[[listener]]\n{address}")),
+            ("[device.\"ID\"]", device),
+        ] {
+            if key(&format!("{begin}{word} = [[]]")) == Key::Known {
+                names.insert(format!("config key {table} {word}"));
+            }
         }
-        assert_eq!(
-            top == Key::Unknown,
-            ["config", "name", "no-such-key"].contains(&word),
-            "{word}"
-        );
     }
 }
 
 /// Words for reasons, faults and exit codes.
 fn enums(names: &mut Names) {
-    names.extend(Reason::ALL.map(|it| format!("close reason {}", it.as_str())));
+    names.extend(CloseReason::ALL.map(|it| format!("close reason {}", it.as_str())));
     names.extend(FaultKind::ALL.map(|it| format!("fault {}", it.as_str())));
-    names.extend(Refused::ALL.map(|it| format!("refused reason {}", it.as_str())));
+    names.extend(RefusedReason::ALL.map(|it| format!("refused reason {}", it.as_str())));
     names.extend(Code::ALL.map(|it| format!("exit code {}: {}", it as u8, it.meaning())));
-}
-
-/// Environment variables: those that our sources name, and those that the libraries in use read.
-fn environment(names: &mut Names) {
-    let mut found = BTreeSet::new();
-    let mut text = String::new();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-daemon");
-    for folder in ["src", "engine/src", "recording/src"] {
-        sources(&root.join(folder), &mut text);
-    }
-    for word in text.split('"').filter(|word| is_variable(word)) {
-        found.insert(word);
-    }
-    assert!(found.contains("RUST_LOG"), "{found:?}");
-    for (word, variables) in LIBRARIES {
-        assert!(
-            text.contains(word),
-            "`{word}` is no longer used: take it out of the list"
-        );
-        found.extend(variables);
-    }
-    // The binary has them as strings. An optimizer may turn the short ones into immediates.
-    let is_string = |variable: &str| cfg!(debug_assertions) && variable.len() > 8;
-    let binary = fs::read(blocksd(&[]).get_program()).unwrap();
-    let is_letter = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'_';
-    let mut letters = String::new();
-    for run in binary
-        .split(|byte| !is_letter(byte))
-        .filter(|run| run.len() > 8)
-    {
-        letters.extend(run.iter().map(|&byte| char::from(byte)));
-        letters.push(' ');
-    }
-    for variable in found {
-        assert!(
-            !is_string(variable) || letters.contains(variable),
-            "{variable} is not in the binary"
-        );
-        names.insert(format!("environment variable {variable}"));
-    }
-}
-
-fn is_variable(word: &str) -> bool {
-    let is_letter = |byte: u8| byte.is_ascii_uppercase() || byte == b'_';
-    word.contains('_') && !word.starts_with("CARGO_") && word.bytes().all(is_letter)
-}
-
-/// Appends all sources of a folder, which may not be there.
-fn sources(folder: &Path, text: &mut String) {
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let path: PathBuf = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, text);
-        } else {
-            text.push_str(&fs::read_to_string(&path).unwrap());
-        }
-    }
 }
 
 /// Metrics, events and output lines of a daemon that receives every kind of message and fault. One key is missing:

@@ -194,7 +194,7 @@ fn what_is_lost_is_told_and_the_rest_is_read() {
     let told = ended.stdout_text();
     assert!(told.contains("chunk has CRC"), "{told}");
     assert!(
-        told.contains("/device/d1/blocks goes on with number 4, not 2"),
+        told.contains("/device/d1/blocks: sequence gap: expected 2, found 4"),
         "{told}"
     );
     assert!(
@@ -282,7 +282,7 @@ fn an_open_recording_is_followed_through_rotation() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("kept");
     let record = folder.to_str().unwrap();
-    let rotate = ["--record-rotate-bytes", "4096", "--record-sync-ms", "5"];
+    let rotate = ["--record-rotate-size", "4096", "--record-sync", "5"];
     let server = Server::start(&[&["--record", record], &rotate[..]].concat());
     let mut stream = server.connect();
     let mut send = |text: &str| {

@@ -6,16 +6,12 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use blocksd::recorded::to_log::EventWriter;
-use blocksd_recording::format::filename;
-use blocksd_recording::write::log::{Log, LogOptions};
-use blocksd_recording::write::retention::Retention;
-use blocksd_recording::write::retry::LogContext;
-use blocksd_recording::write::segment::Compression;
-use blocksd_recording::write::storage::{Directory, Folder};
+use blocksd_recording::internals::filename;
+use blocksd_recording::internals::storage::{Directory, Folder};
+use blocksd_recording::{Compression, Log, LogContext, LogOptions, Retention};
 use blocksd_tests::process::{Process, Server, run};
 use blocksd_tests::recorded::{Sender, event, numbered, payload, prefixes, read_back, source};
 use blocksd_tests::scrape;
@@ -32,13 +28,12 @@ pub(crate) const SETTINGS: LogOptions = LogOptions {
 };
 
 pub(crate) fn common(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<LogContext> {
-    Arc::new(LogContext {
-        path: std::path::PathBuf::new(),
-        folder: Arc::new(folder),
-        stats: Arc::default(),
-        abandon: AtomicBool::new(false),
-        retention: Retention::new(max_bytes),
-    })
+    Arc::new(LogContext::new(
+        Path::new(""),
+        Arc::new(folder),
+        Arc::default(),
+        Retention::new(max_bytes),
+    ))
 }
 
 fn text(path: &Path) -> &str {
@@ -191,7 +186,7 @@ fn a_folder_that_cannot_be_written_to_is_refused() {
     );
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains(text(&file)), "{ended:?}");
-    run(&["serve", "--record-sync-ms", "5"], b"").assert_refused(2, "--record");
+    run(&["serve", "--record-sync", "5"], b"").assert_refused(2, "--record");
 }
 
 #[test]
@@ -265,7 +260,12 @@ fn a_reader_that_goes_away_does_not_end_a_daemon_that_records() {
         (Some(0), 3),
         "{ended:?}"
     );
-    assert!(ended.stderr.contains("the recording goes on"), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("the sink `output` has ended, the others go on"),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn a_full_disk_holds_the_devices_back_until_there_is_room() {
         text(disk.path()),
         "--output",
         "none",
-        "--record-sync-ms",
+        "--record-sync",
         "10",
     ]);
     let sender = Sender::start(server.addr(), 0, 50, Duration::from_millis(5));
@@ -289,7 +289,7 @@ fn a_full_disk_holds_the_devices_back_until_there_is_room() {
     std::thread::sleep(Duration::from_millis(300));
     sender.stop();
     disk.make_room();
-    server.process.wait_for_error("recording goes on");
+    server.process.wait_for_error("recording continues");
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let read = read_back(disk.path());
@@ -308,7 +308,7 @@ fn a_stop_with_a_full_disk_says_what_is_not_recorded() {
         text(disk.path()),
         "--output",
         "none",
-        "--record-sync-ms",
+        "--record-sync",
         "10",
     ]);
     let sender = Sender::start(server.addr(), 0, 500, Duration::from_millis(5));

@@ -4,12 +4,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use blocksd_recording::check::finding::What;
-use blocksd_recording::check::recover::recover;
-use blocksd_recording::check::repair::repair_dir;
-use blocksd_recording::format::record::Raw;
-use blocksd_recording::read::scan::{Found, Lost, Scan};
-use blocksd_recording::read::summary::Summary;
+use blocksd::recorded::ranges::CHECKER;
+use blocksd_recording::scan::{Found, Raw, Scan, Summary};
+use blocksd_recording::{FindingKind, LostRange};
 use blocksd_tests::recording::{File, Said, Sample, name, put};
 use mcap::Compression;
 use mcap::records::Record;
@@ -18,10 +15,9 @@ const COMPRESSIONS: [Option<Compression>; 3] =
     [None, Some(Compression::Lz4), Some(Compression::Zstd)];
 
 /// What a file says, and what of it is lost. Messages of channels that are not known have no topic.
-fn read(path: &Path) -> (Vec<Said>, Vec<Lost>) {
+fn read(path: &Path) -> (Vec<Said>, Vec<LostRange>) {
     let mut scan = Scan::open(path, false).unwrap();
-    let summary =
-        Summary::read(&mut blocksd_recording::read::window::WindowedFile::open(path).unwrap());
+    let summary = Summary::read(&mut blocksd_recording::WindowedFile::open(path).unwrap());
     let mut topics: HashMap<u16, String> = HashMap::new();
     if let Ok(Ok(summary)) = summary {
         topics.extend(summary.channels.into_iter().map(|(id, it)| (id, it.topic)));
@@ -155,7 +151,7 @@ fn what_is_recovered_is_sealed_and_has_all_that_is_whole() {
                 let from = put(directory.path(), 1, "mcap.part", &bytes);
                 let to = name(directory.path(), 1, "mcap.new");
                 let (whole, _) = read(&from);
-                let recovered = recover(&from, &to).unwrap();
+                let recovered = CHECKER.recover(&from, &to).unwrap();
                 assert!(!recovered.complete);
                 assert_eq!(to.exists(), recovered.chunks != 0);
                 let blocks = whole.iter().filter(|it| it.topic.ends_with("/blocks"));
@@ -175,8 +171,7 @@ fn what_is_recovered_is_sealed_and_has_all_that_is_whole() {
 /// What the `mcap` crate reads, with every check that it has.
 fn by_the_crate(path: &Path) -> Vec<Said> {
     let bytes = fs::read(path).unwrap();
-    let summary =
-        Summary::read(&mut blocksd_recording::read::window::WindowedFile::open(path).unwrap());
+    let summary = Summary::read(&mut blocksd_recording::WindowedFile::open(path).unwrap());
     assert!(summary.unwrap().is_ok());
     let theirs = mcap::Summary::read(&bytes).unwrap().unwrap();
     let statistics = theirs.stats.clone().unwrap();
@@ -218,7 +213,7 @@ fn a_message_whose_channel_is_lost_is_kept_under_another_topic() {
     damaged[300] ^= 1;
     let from = put(directory.path(), 1, "mcap.part", &damaged);
     let to = name(directory.path(), 1, "mcap");
-    let recovered = recover(&from, &to).unwrap();
+    let recovered = CHECKER.recover(&from, &to).unwrap();
     assert_eq!((recovered.chunks, recovered.lost_chunks), (3, 1));
     assert_eq!((recovered.blocks, recovered.unknown), (0, 12));
     let read = by_the_crate(&to);
@@ -232,7 +227,7 @@ fn a_message_whose_channel_is_lost_is_kept_under_another_topic() {
     bytes[300] ^= 1;
     let from = put(directory.path(), 2, "mcap", &bytes);
     let to = name(directory.path(), 3, "mcap");
-    let recovered = recover(&from, &to).unwrap();
+    let recovered = CHECKER.recover(&from, &to).unwrap();
     assert_eq!((recovered.blocks, recovered.unknown), (12, 0));
     assert_eq!(by_the_crate(&to), said[said.len() - 12..]);
 }
@@ -255,7 +250,11 @@ fn a_directory_is_repaired_once_and_for_all_wherever_the_repair_was_cut() {
     fs::write(directory.join("blocksd.lock"), b"").unwrap();
     fs::write(directory.join("notes.part"), b"not ours").unwrap();
 
-    let repaired: Vec<_> = repair_dir(directory).unwrap().map(Result::unwrap).collect();
+    let repaired: Vec<_> = CHECKER
+        .repair_dir(directory)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     let numbers: Vec<_> = repaired.iter().map(|it| it.to.clone()).collect();
     let sealed_name = |number| Some(name(directory, number, "mcap"));
     assert_eq!(
@@ -278,7 +277,7 @@ fn a_directory_is_repaired_once_and_for_all_wherever_the_repair_was_cut() {
         .collect();
     left.sort();
     assert_eq!(left.len(), 6, "{left:?}");
-    assert_eq!(repair_dir(directory).unwrap().count(), 0);
+    assert_eq!(CHECKER.repair_dir(directory).unwrap().count(), 0);
 }
 
 #[test]
@@ -420,25 +419,26 @@ fn nothing_that_stands_in_a_file_makes_a_reader_panic() {
         }
         let path = put(directory.path(), 1, "mcap", &bytes);
         let to = name(directory.path(), 2, "mcap");
-        let input = blocksd_recording::read::window::WindowedFile::open(&path).unwrap();
-        blocksd_recording::check::verify::verify(input, round % 7 == 0, &mut |_| {}).unwrap();
+        let input = blocksd_recording::WindowedFile::open(&path).unwrap();
+        CHECKER.verify(input, round % 7 == 0, &mut |_| {}).unwrap();
         read(&path);
-        let recovered = recover(&path, &to).unwrap();
+        let recovered = CHECKER.recover(&path, &to).unwrap();
         if to.exists() {
             let (_, lost) = read(&to);
             assert_eq!(lost, [], "round {round}");
             let mut wrong = Vec::new();
-            let input = blocksd_recording::read::window::WindowedFile::open(&to).unwrap();
-            blocksd_recording::check::verify::verify(input, false, &mut |it| {
-                wrong.push(it.what.clone());
-            })
-            .unwrap();
+            let input = blocksd_recording::WindowedFile::open(&to).unwrap();
+            CHECKER
+                .verify(input, false, &mut |it| {
+                    wrong.push(it.kind.clone());
+                })
+                .unwrap();
             // Gaps stay, and so does the name of the writer. A channel that is lost, and comes again behind its
             // messages, was made up: that takes a file in which a part stands twice.
             let made_up = recovered.unknown != 0;
             wrong.retain(|it| match it {
-                What::Sequence { .. } | What::Library(_) => false,
-                What::Channel { .. } => !made_up,
+                FindingKind::Sequence { .. } | FindingKind::Library(_) => false,
+                FindingKind::Channel { .. } => !made_up,
                 _ => true,
             });
             assert_eq!(wrong, [], "round {round}: {recovered:?}");

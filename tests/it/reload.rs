@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use blocksd_tests::notify::Manager;
@@ -182,24 +183,60 @@ fn a_file_that_is_wrong_changes_nothing_and_says_where() {
 }
 
 #[test]
+fn every_mistake_is_logged_and_none_of_the_file_is_applied() {
+    let mut daemon = Daemon::start("listen = '127.0.0.1:0'\nframing = 'lines'");
+    let said = daemon.reload("listen = '127.0.0.1:0'\nframing = 'cobs'\nonce = 1\nmax-blocks = 5");
+    let name = daemon.file.display().to_string();
+    for wanted in [
+        format!("SIGHUP: {name}:3: once: takes true or false, not a number\n"),
+        format!("SIGHUP: {name}:4: max-blocks: unknown key; did you mean `max-block`?\n"),
+        format!("SIGHUP: configuration refused, the old one stays: {name}: 2 mistakes\n"),
+    ] {
+        assert!(said.contains(&wanted), "{wanted} is not in {said}");
+    }
+    daemon.connect().write_all(b"still lines\n").unwrap();
+    daemon.assert_last(1, "still lines");
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}
+
+#[test]
+fn the_same_value_in_another_unit_is_no_change() {
+    let config = |timeout: &str| format!("listen = '127.0.0.1:0'\nidle-timeout = '{timeout}'");
+    let mut daemon = Daemon::start(&config("1h"));
+    let said = daemon.reload(&config("60m"));
+    assert_lines(
+        &said,
+        &["was read again: 0 applied, 0 need a restart, 0 overridden"],
+    );
+    let said = daemon.reload(&config("61m"));
+    assert_lines(
+        &said,
+        &[
+            "idle-timeout: applied to new connections",
+            "was read again: 1 applied, 0 need a restart, 0 overridden",
+        ],
+    );
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}
+
+#[test]
 fn what_needs_a_restart_is_named_each_time() {
     let mut daemon = Daemon::start("listen = '127.0.0.1:0'\nframing = 'lines'");
-    let changed = "listen = ['127.0.0.1:0', '127.0.0.1:0']\nframing = 'lines'\nkeepalive = 30\noutput = 'text'\n\
+    let changed = "listen = '127.0.0.1:0'\nframing = 'lines'\nkeepalive = 30\noutput = 'text'\n\
                    metrics = '127.0.0.1:0'\nreceive-buffer = 100000\nonce = true\ndevice-by = 'peer'\nfor = '1h'";
     for _ in 0..2 {
         let said = daemon.reload(changed);
         assert_lines(
             &said,
             &[
-                "listener 127.0.0.1:0: added, needs a restart",
                 "device-by: changed, needs a restart",
-                "keepalive: changed, needs a restart",
-                "receive-buffer: changed, needs a restart",
                 "once: changed, needs a restart",
                 "for: changed, needs a restart",
+                "receive-buffer: changed, needs a restart",
+                "keepalive: changed, needs a restart",
                 "metrics: changed, needs a restart",
                 "output: the command line overrides the file",
-                "was read again: 0 applied, 7 need a restart, 1 overridden",
+                "was read again: 0 applied, 6 need a restart, 1 overridden",
             ],
         );
     }
@@ -310,34 +347,83 @@ fn an_environment_that_cannot_be_used_overrides_nothing() {
 }
 
 #[test]
-fn a_listener_that_is_added_or_removed_needs_a_restart_and_the_others_are_changed() {
+fn listeners_are_added_removed_and_changed_and_open_connections_go_on() {
     let folder = TempDir::new().unwrap();
-    let path = |name: &str| format!("unix:{}/{name}", folder.path().display());
-    let (one, two, three) = (path("1"), path("2"), path("3"));
+    let path = |name: &str| folder.path().join(name);
     let listen = "listen = '127.0.0.1:0'\n";
-    let table = |address: &str, framing: &str| {
+    let address = |name: &str| format!("unix:{}", path(name).display());
+    let table = |name: &str, framing: &str| {
+        let address = address(name);
         format!("[[listener]]\naddress = '{address}'\nframing = '{framing}'\n")
     };
-    let start = [listen, &table(&one, "lines"), &table(&two, "lines")].concat();
+    let start = [listen, &table("1", "lines"), &table("2", "lines")].concat();
     let mut daemon = Daemon::listening(3, &start, |_, _| {});
-    let said = daemon.reload(&[listen, &table(&three, "cobs"), &table(&two, "cobs")].concat());
+    let mut old = UnixStream::connect(path("1")).unwrap();
+    old.write_all(b"one\n").unwrap();
+    daemon.assert_last(1, "one");
+    let said = daemon.reload(&[listen, &table("3", "lines"), &table("2", "cobs")].concat());
+    let (one, two, three) = (address("1"), address("2"), address("3"));
     assert_lines(
         &said,
         &[
+            &format!("listener {three}: added"),
             &format!("listener {two}: its options applied to new connections"),
-            &format!("listener {three}: added, needs a restart"),
-            &format!(
-                "listener {one}: removed, needs a restart; until then it stays open with its old options"
-            ),
-            "was read again: 1 applied, 2 need a restart, 0 overridden",
+            &format!("listener {one}: removed; its connections go on"),
+            "was read again: 3 applied, 0 need a restart, 0 overridden",
         ],
     );
+    daemon
+        .server
+        .process
+        .wait_for_error(&format!("listening on {three} framing=lines"));
+    let mut new = UnixStream::connect(path("3")).unwrap();
+    new.write_all(b"two\n").unwrap();
+    daemon.assert_last(2, "two");
+    // The socket that was removed is gone, and its connection goes on.
+    let until = std::time::Instant::now() + DEADLINE;
+    while path("1").exists() {
+        assert!(std::time::Instant::now() < until, "it is still there");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(UnixStream::connect(path("1")).is_err());
+    old.write_all(b"three\n").unwrap();
+    daemon.assert_last(3, "three");
     // In another order, nothing has changed.
-    let said = daemon.reload(&[listen, &table(&two, "cobs"), &table(&one, "lines")].concat());
+    let said = daemon.reload(&[listen, &table("2", "cobs"), &table("3", "lines")].concat());
     assert_lines(
         &said,
         &["was read again: 0 applied, 0 need a restart, 0 overridden"],
     );
+    // The one that was removed can be added again.
+    let again = [listen, &table("2", "cobs"), &table("3", "lines")].concat();
+    daemon.reload(&[&*again, &table("1", "lines")].concat());
+    let mut back = UnixStream::connect(path("1")).unwrap();
+    back.write_all(b"four\n").unwrap();
+    daemon.assert_last(4, "four");
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}
+
+#[test]
+fn if_one_listener_cannot_be_opened_nothing_is_changed() {
+    let folder = TempDir::new().unwrap();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap();
+    let socket = folder.path().join("new");
+    let good = "listen = '127.0.0.1:0'\nframing = 'lines'\n";
+    let mut daemon = Daemon::start(good);
+    let listen = format!("['unix:{}', '{taken}']", socket.display());
+    let said = daemon.reload(&format!(
+        "listen = {listen}\nframing = 'cobs'\nmax-block = 5"
+    ));
+    let last = said.lines().rfind(|line| line.contains("refused"));
+    let last = last.unwrap_or_default();
+    assert!(
+        last.contains(&format!("cannot listen on {taken}")),
+        "{last}"
+    );
+    assert!(!socket.exists(), "the listener before it is closed again");
+    daemon.connect().write_all(b"still lines\n").unwrap();
+    daemon.assert_last(1, "still lines");
     assert_eq!(daemon.server.stop().0.code, Some(0));
 }
 
@@ -365,7 +451,7 @@ fn a_limit_of_the_recording_is_reloaded() {
     let folder = TempDir::new().unwrap();
     let record = folder.path().to_str().unwrap();
     let config = format!(
-        "listen = '127.0.0.1:0'\nframing = 'lines'\nrecord = '{record}'\nrecord-sync-ms = 10\n"
+        "listen = '127.0.0.1:0'\nframing = 'lines'\nrecord = '{record}'\nrecord-sync = 10\n"
     );
     let mut daemon = Daemon::start(&config);
     let said = daemon.reload(&format!("{config}record-max-bytes = 16777216"));

@@ -5,9 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use blocksd_recording::check::recover::check;
-use blocksd_recording::check::repair::repair_dir;
-use blocksd_recording::write::segment::Compression;
+use blocksd::recorded::ranges::CHECKER;
+use blocksd_recording::Compression;
 use blocksd_tests::process::{DEADLINE, Ended, Server, run};
 use blocksd_tests::recorded::{payload, planted, record};
 use blocksd_tests::recording::{Sample, name, put};
@@ -47,7 +46,7 @@ fn a_file_that_cannot_be_repaired_by_hand_does_not_keep_the_others_from_it() {
         let to = name(folder.path(), number, "mcap");
         let want = format!("-> {}: kept 16 blocks", to.display());
         assert!(line.contains(&want), "{line}");
-        assert!(check(&to).unwrap().is_some());
+        assert!(CHECKER.check(&to).unwrap().is_some());
     }
     let why = format!("blocksd: {}: cannot ", torn[1].display());
     assert!(ended.stderr.starts_with(&why), "{ended:?}");
@@ -151,7 +150,7 @@ fn a_device_that_sends_recordings_gets_none_of_them_into_a_damaged_one() {
     for damage in damages {
         let folder = TempDir::new().unwrap();
         let record = folder.path().to_str().unwrap();
-        let args = ["--record", record, "--record-sync-ms", "100"];
+        let args = ["--record", record, "--record-sync", "100"];
         let server = Server::start(&args);
         let mut stream = server.connect();
         let mut sent = 0;
@@ -177,7 +176,7 @@ fn a_device_that_sends_recordings_gets_none_of_them_into_a_damaged_one() {
         fs::write(&part, &bytes).unwrap();
         Server::start(&args).stop();
         assert!(fs::read(part.with_extension("lost")).unwrap() == bytes);
-        assert!(check(&part.with_extension("")).unwrap().is_some());
+        assert!(CHECKER.check(&part.with_extension("")).unwrap().is_some());
         let read = on("read", &part.with_extension(""), &["--output", "raw"]).stdout;
         // On a busy machine the first chunk may have been written before its block came.
         let read = read.strip_prefix(&planted()[0][..]).unwrap_or(&read);
@@ -210,7 +209,7 @@ fn a_repair_that_was_cut_off_anywhere_is_done_again_with_the_same_result() {
     let folder = TempDir::new().unwrap();
     let (sealed, torn) = damaged(folder.path());
     fs::write(with(&sealed, "part"), &torn).unwrap();
-    assert_eq!(repair_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(CHECKER.repair_dir(folder.path()).unwrap().count(), 1);
     let repaired = fs::read(&sealed).unwrap();
     let done = names(folder.path());
     assert_eq!(done.len(), 2, "{done:?}");
@@ -237,7 +236,7 @@ fn a_repair_that_was_cut_off_anywhere_is_done_again_with_the_same_result() {
             fs::write(path, bytes).unwrap();
         }
         for again in 0..2 {
-            let outcomes: Vec<_> = repair_dir(folder.path()).unwrap().collect();
+            let outcomes: Vec<_> = CHECKER.repair_dir(folder.path()).unwrap().collect();
             assert!(outcomes.iter().all(Result::is_ok), "{number}: {outcomes:?}");
             assert_eq!(names(folder.path()), done, "state {number}, {again}");
             assert!(fs::read(&path).unwrap() == repaired, "state {number}");
@@ -335,19 +334,19 @@ fn what_is_kept_and_where_the_original_is_is_told_and_no_command_takes_it_for_a_
 fn a_file_that_nothing_says_anything_of_is_kept_and_its_marks_are_told() {
     let folder = TempDir::new().unwrap();
     let (sealed, mut torn) = damaged(folder.path());
-    let mark = sealed
+    let nonce = sealed
         .file_stem()
         .unwrap()
         .to_str()
         .unwrap()
         .rsplit('-')
         .next();
-    let mark = mark.unwrap().to_owned();
+    let nonce = nonce.unwrap().to_owned();
     torn[..140].fill(0);
     let unnamed = put(folder.path(), 7, "mcap.part", &torn);
     let ended = on("recover", folder.path(), &[]);
     assert_eq!(ended.code, Some(1), "nothing was kept: {ended:?}");
-    let told = format!("1 chunks with mark {mark} were not taken");
+    let told = format!("1 chunks with nonce {nonce} were not taken");
     assert!(ended.stdout_text().contains(&told), "{ended:?}");
     let lost = name(folder.path(), 7, "mcap.lost");
     assert!(fs::read(&lost).unwrap() == torn);
@@ -355,7 +354,7 @@ fn a_file_that_nothing_says_anything_of_is_kept_and_its_marks_are_told() {
     // As it says.
     let named = folder
         .path()
-        .join(format!("00000007-20260101T000000Z-{mark}.mcap.part"));
+        .join(format!("00000007-20260101T000000Z-{nonce}.mcap.part"));
     fs::rename(&lost, &named).unwrap();
     let ended = on("recover", folder.path(), &[]);
     assert!(

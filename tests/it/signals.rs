@@ -110,7 +110,7 @@ fn a_second_signal_later_ends_at_once() {
     let Some(disk) = SmallDisk::mount(name) else {
         return;
     };
-    let args = ["--record", text(disk.path()), "--record-sync-ms", "10"];
+    let args = ["--record", text(disk.path()), "--record-sync", "10"];
     let server = Server::start(&args);
     let mut device = server.connect();
     let message = [&(1_u32 << 19).to_be_bytes()[..], &vec![b'x'; 1 << 19]].concat();

@@ -104,7 +104,7 @@ fn a_blocking_reader_tells_the_same_of_every_split() {
 }
 
 #[test]
-fn a_nonblocking_reader_tells_the_same_of_every_split() {
+fn an_async_reader_tells_the_same_of_every_split() {
     for sample in all() {
         let skip_max = sample.skip_max;
         let mut buffer = vec![0xee; sample.buffer_len()];
@@ -230,7 +230,7 @@ fn five_thousand_bytes_pass_through_sixteen_and_through_sixty_four() {
                 assert!(seen == want, "{spec} through {len} bytes");
                 let source = source.pending();
                 let seen = read_async(framing, Mode::Pieces, skip_max, source, &mut buffer[..]);
-                assert!(seen == want, "{spec} through {len} bytes, nonblocking");
+                assert!(seen == want, "{spec} through {len} bytes, asynch");
             }
         }
     }

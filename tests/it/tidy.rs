@@ -11,7 +11,7 @@ const LINES_MAX: usize = 500;
 
 #[test]
 fn every_source_file_says_what_it_is_for_and_is_not_too_long() {
-    let files = sources(&root());
+    let files = files_of(&root(), "rs");
     assert!(files.len() > 30, "found only {files:?}");
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
@@ -25,6 +25,30 @@ fn every_source_file_says_what_it_is_for_and_is_not_too_long() {
         let lines = text.lines().count();
         assert!(lines <= LINES_MAX, "{} has {lines} lines", file.display());
     }
+}
+
+#[test]
+fn links_between_documents_lead_to_files() {
+    let (mut links, mut dead) = (0, Vec::new());
+    for document in files_of(&root(), "md") {
+        let text = fs::read_to_string(&document).unwrap();
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|it| it.split(')').next())
+        {
+            let path = target.split('#').next().unwrap_or_default();
+            if path.is_empty() || path.contains("://") || path.contains(' ') {
+                continue;
+            }
+            links += 1;
+            if !document.with_file_name(path).exists() {
+                dead.push(format!("{}: {target}", document.display()));
+            }
+        }
+    }
+    assert!(links > 50, "found only {links} links");
+    assert!(dead.is_empty(), "dead links: {dead:#?}");
 }
 
 #[test]
@@ -100,8 +124,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every Rust file that is ours.
-fn sources(folder: &Path) -> Vec<PathBuf> {
+/// Every file of ours with this extension.
+fn files_of(folder: &Path, wanted: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -111,8 +135,11 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
             .to_string_lossy()
             .into_owned();
         if path.is_dir() && name != "target" && !name.starts_with('.') {
-            found.extend(sources(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.extend(files_of(&path, wanted));
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == wanted)
+        {
             found.push(path);
         }
     }

@@ -6,7 +6,7 @@ use blocksd_tests::messages::{message, parts, specs};
 use blocksd_tests::samples::{Event, Give, Sample, all};
 use blocksd_tests::{concrete, cuts, reference};
 use framing_core::{
-    AnyFraming, Fault, Framing, Limits, ReceiveError, Received, SendError, blocking, nonblocking,
+    AnyFraming, Fault, Framing, Limits, ReceiveError, Received, SendError, asynch, blocking,
 };
 
 #[test]
@@ -179,7 +179,7 @@ fn an_end_mark_is_written_after_each_series_whether_or_not_it_was_flushed() {
     assert_eq!(writer.io_mut().wire(), b"\0\0\0\0\0\0\0\x01a\0\0\0\0");
 
     let sink = Sink::new(usize::MAX).flush_fails();
-    let mut writer = nonblocking::Writer::new(sink, framing_core::Blocks);
+    let mut writer = asynch::Writer::new(sink, framing_core::Blocks);
     assert_eq!(run(writer.finish()), Err(SendError::Io(Broken)));
     assert_eq!(run(writer.flush()), Ok(()));
     assert_eq!(run(writer.finish()), Ok(()));
@@ -235,7 +235,7 @@ fn a_write_that_claims_more_than_the_slice_holds_skips_nothing() {
                     let mut writer = blocking::Writer::new(sink.clone(), framing);
                     assert_eq!(writer.send_parts(&parts), Ok(()), "{spec}");
                     assert_eq!(writer.into_io().wire(), want, "{spec}");
-                    let mut writer = nonblocking::Writer::new(sink, framing);
+                    let mut writer = asynch::Writer::new(sink, framing);
                     assert_eq!(run(writer.send_parts(&parts)), Ok(()), "{spec}");
                     assert_eq!(writer.into_io().wire(), want, "{spec}");
                 });
@@ -266,17 +266,17 @@ fn readers<'a>(
     let skip_max = sample.skip_max;
     let blocking =
         blocking::Reader::new(source.clone(), framing, &mut first[..]).with_skip_max(skip_max);
-    let nonblocking = nonblocking::Reader::new(source.clone().pending(), framing, &mut second[..])
+    let asynch = asynch::Reader::new(source.clone().pending(), framing, &mut second[..])
         .with_skip_max(skip_max);
     concrete!(framing, framing => {
         let by_type = blocking::Reader::new(source.clone(), framing, &mut third[..]).with_skip_max(skip_max);
-        let nonblocking_by_type =
-            nonblocking::Reader::new(source.pending(), framing, &mut fourth[..]).with_skip_max(skip_max);
+        let asynch_by_type =
+            asynch::Reader::new(source.pending(), framing, &mut fourth[..]).with_skip_max(skip_max);
         vec![
             Box::new(blocking),
-            Box::new(nonblocking),
+            Box::new(asynch),
             Box::new(by_type),
-            Box::new(nonblocking_by_type),
+            Box::new(asynch_by_type),
         ]
     })
 }
@@ -377,7 +377,7 @@ fn sent_async<F: Framing>(
     sink: Sink,
     message: &[u8],
 ) -> (Vec<u8>, Vec<SendError<Broken>>, usize) {
-    let mut writer = nonblocking::Writer::new(sink, framing);
+    let mut writer = asynch::Writer::new(sink, framing);
     let parts = parts(message);
     let mut errors = Vec::new();
     let mut result = run(writer.send_parts(&parts));

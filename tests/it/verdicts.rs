@@ -40,6 +40,10 @@ const CASES: &[(&str, &str, i32)] = &[
         "listen = [\"unix:l/s.sock\", \"unix:d/s.sock\"]",
         2,
     ),
+    // An interface is missing, or is not there.
+    ("", "listen = \"[fe80::1]:0\"", 2),
+    ("", "listen = \"[fe80::1%blocksd9]:0\"", 75),
+    ("", "metrics = \"[fe80::1]:0\"\nlisten = \"127.0.0.1:0\"", 2),
     // Folders of recordings.
     ("", "listen = \"127.0.0.1:0\"\nrecord = \"rec\"", 0),
     ("", "listen = \"127.0.0.1:0\"\nrecord = \"a/b/c\"", 0),

@@ -3,16 +3,18 @@
 use std::fs;
 use std::path::Path;
 
-use blocksd_recording::check::verify::{Verified, verify};
-use blocksd_recording::read::window::WindowedFile;
+use blocksd::recorded::ranges::CHECKER;
+use blocksd_recording::{Verified, WindowedFile};
 use blocksd_tests::recording::{BEGIN, File, Sample, put};
 use mcap::Compression;
 
 fn check(path: &Path) -> (Verified, Vec<String>) {
     let mut wrong = Vec::new();
     let input = WindowedFile::open(path).unwrap();
-    let verified = verify(input, false, &mut |it| wrong.push(it.to_string())).unwrap();
-    assert_eq!(verified.wrong, wrong.len() as u64);
+    let verified = CHECKER
+        .verify(input, false, &mut |it| wrong.push(it.to_string()))
+        .unwrap();
+    assert_eq!(verified.findings, wrong.len() as u64);
     (verified, wrong)
 }
 
@@ -28,7 +30,7 @@ fn unnoticed(bytes: &[u8]) -> Vec<usize> {
             use std::os::unix::fs::FileExt;
             file.write_all_at(&[bytes[at] ^ (1 << bit)], at as u64)
                 .unwrap();
-            if check(&path).0.wrong == 0 {
+            if check(&path).0.findings == 0 {
                 unnoticed.push(at * 8 + bit);
             }
         }
@@ -123,7 +125,7 @@ fn what_is_missing_is_told() {
     assert_eq!((verified.blocks, verified.devices), (4, 1));
     assert_eq!(wrong.len(), 1, "{wrong:?}");
     assert!(
-        wrong[0].contains("/device/a/blocks goes on with number 3, not 2"),
+        wrong[0].contains("/device/a/blocks: sequence gap: expected 2, found 3"),
         "{wrong:?}"
     );
     // A file without its end.

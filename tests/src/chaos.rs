@@ -48,9 +48,9 @@ const ARGS: [&str; 30] = [
     "127.0.0.1:0",
     "--record-compression",
     "none",
-    "--record-sync-ms",
+    "--record-sync",
     "100",
-    "--record-rotate-bytes",
+    "--record-rotate-size",
     "4000000",
     "--max-block",
     "65536",
@@ -254,7 +254,7 @@ impl Daemon {
     fn held(&self) -> Held {
         Held {
             resident_kb: self.resident_kb(),
-            kept_kb: self.samples()["blocksd_pool_idle_bytes"] as u64 >> 10,
+            kept_kb: self.samples()["blocksd_pool_kept_bytes"] as u64 >> 10,
             descriptors: self.descriptors(),
         }
     }

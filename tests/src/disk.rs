@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use blocksd_recording::write::stats::Stats;
-use blocksd_recording::write::storage::{File, Folder};
+use blocksd_recording::Stats;
+use blocksd_recording::internals::storage::{File, Folder};
 
 /// What a disk writes as a whole, or not at all, in bytes.
 const SECTOR: usize = 512;

@@ -2,7 +2,7 @@
 
 use framing_core::{
     AnyFraming, Buffer, Decode, Encode, Fault, Framing, Limits, ReceiveError, Received, SendError,
-    SkipMax, Step, Window, blocking, nonblocking,
+    SkipMax, Step, Window, asynch, blocking,
 };
 
 use crate::link::{Broken, Sink, Source, run};
@@ -153,7 +153,7 @@ pub fn scan(
                 Mode::Pieces => decoder.scan::<true>(&mut window, limits),
             };
             let take = match step {
-                Step::More { want } => {
+                Step::NeedMore { want } => {
                     assert_ne!(want, 0, "more of nothing");
                     break;
                 }
@@ -190,7 +190,7 @@ pub fn scan_all(
         window.extend_from_slice(&wire[from..to]);
         from = to;
         loop {
-            // The decoder unquotes in the window, and `each` must see that: steps first, then bytes.
+            // The decoder unescapes in the window, and `each` must see that: steps first, then bytes.
             let mut steps = Vec::new();
             let each = |at, step| {
                 assert!(steps.len() < 100_000, "steps without end");
@@ -246,7 +246,7 @@ fn told(seen: &mut Collector, window: &[u8], step: Step, mode: Mode) -> usize {
             seen.fault(fault);
             take
         }
-        Step::More { .. } | Step::Skip { .. } => unreachable!("not told"),
+        Step::NeedMore { .. } | Step::Skip { .. } => unreachable!("not told"),
     }
 }
 
@@ -275,7 +275,7 @@ impl<D: Decode, B: Buffer, S: SkipMax> AnyReader for blocking::Reader<Source<'_>
     }
 }
 
-impl<D: Decode, B: Buffer, S: SkipMax> AnyReader for nonblocking::Reader<Source<'_>, D, B, S> {
+impl<D: Decode, B: Buffer, S: SkipMax> AnyReader for asynch::Reader<Source<'_>, D, B, S> {
     fn next(&mut self, mode: Mode) -> Result<Received<'_>, ReceiveError<Broken>> {
         match mode {
             Mode::Whole => run(self.receive()),
@@ -308,7 +308,7 @@ pub fn read_async(
     source: Source<'_>,
     buffer: impl Buffer,
 ) -> Vec<Event> {
-    let mut reader = nonblocking::Reader::new(source, framing, buffer).with_skip_max(skip_max);
+    let mut reader = asynch::Reader::new(source, framing, buffer).with_skip_max(skip_max);
     collect(&mut reader, mode)
 }
 

@@ -3,7 +3,7 @@
 //! The functions that take any bytes read their choices (framing, limits, sizes) from the first of them.
 
 use framing_core::{
-    AnyEncoder, AnyFraming, Decode, Fault, Found, Framing, Limits, Payload, Received, Receiver,
+    AnyEncoder, AnyFraming, Decode, Fault, Framing, Limits, Payload, Polled, Received, Receiver,
     Refusal, Sender, Step, encode,
 };
 
@@ -219,7 +219,7 @@ pub fn walk(
                 told.push(Received::End);
             }
             Step::Fault { fault, .. } => told.fault(fault),
-            Step::More { .. } | Step::Skip { .. } => {}
+            Step::NeedMore { .. } | Step::Skip { .. } => {}
         },
     );
     if let Some(fault) = told_close {
@@ -310,7 +310,7 @@ fn account(
             Mode::Pieces => decoder.scan::<true>(unread, limits),
         };
         let take = match step {
-            Step::More { want } => {
+            Step::NeedMore { want } => {
                 assert_ne!(want, 0, "more of nothing");
                 assert!(!is_lost || unread.is_empty(), "kept, and of no use");
                 let ahead = &wire[window.len()..];
@@ -378,8 +378,8 @@ fn receive(
             Mode::Pieces => receiver.poll::<true>(),
         };
         match found {
-            Ok(Found::More { .. }) if ahead.is_empty() => break,
-            Ok(Found::More { want }) => {
+            Ok(Polled::NeedMore { .. }) if ahead.is_empty() => break,
+            Ok(Polled::NeedMore { want }) => {
                 let space = receiver.space(want).expect("room for what is wanted");
                 let len = sizes.next().clamp(1, space.len().min(ahead.len()));
                 let (now, later) = ahead.split_at(len);

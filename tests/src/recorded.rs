@@ -9,17 +9,13 @@ use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use blocksd::engine::batch::{Batch, StopAt, WholeBlocks};
-use blocksd::engine::event::{Event, Position, Source, What};
-use blocksd::engine::pool::Buffer;
-use blocksd::payload::Decoder;
 use blocksd::recorded::to_log::EventWriter;
-use blocksd_recording::format::filename;
-use blocksd_recording::write::log::{Log, LogOptions};
-use blocksd_recording::write::retention::Retention;
-use blocksd_recording::write::retry::LogContext;
-use blocksd_recording::write::segment::Compression;
-use blocksd_recording::write::storage::Directory;
+use blocksd_engine::batch::{Batch, ClosePolicy, WholeBlocks};
+use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, StreamPosition};
+use blocksd_engine::pool::Buffer;
+use blocksd_recording::internals::filename;
+use blocksd_recording::internals::storage::Directory;
+use blocksd_recording::{Compression, Log, LogContext, LogOptions, Retention};
 use framing_core::{AnyFraming, Blocks, Framing, Limits};
 use mcap::MessageStream;
 use mcap::read::Options;
@@ -38,17 +34,18 @@ pub fn number(bytes: &[u8]) -> Option<u64> {
 }
 
 /// A device with this number.
-pub fn source(conn: u64) -> Arc<Source> {
-    Arc::new(Source {
+pub fn source(conn: u64) -> Arc<ConnectionInfo> {
+    Arc::new(ConnectionInfo {
         conn,
         device: format!("10.0.0.{conn}").into(),
         framing: AnyFraming::Blocks(Blocks),
-        decoder: Decoder::default(),
+        encoding: Encoding::default(),
+        first_seq: 0,
     })
 }
 
 /// An event with the blocks of these numbers, and then what else is on the wire.
-pub fn event(source: &Arc<Source>, numbers: std::ops::Range<u64>, behind: &[u8]) -> Event {
+pub fn event(source: &Arc<ConnectionInfo>, numbers: std::ops::Range<u64>, behind: &[u8]) -> Event {
     let mut wire = Vec::new();
     for number in numbers {
         let payload = payload(number);
@@ -65,16 +62,16 @@ pub fn event(source: &Arc<Source>, numbers: std::ops::Range<u64>, behind: &[u8])
         Buffer::own(wire),
         &mut decoder,
         &limits,
-        StopAt::default(),
+        ClosePolicy::default(),
         WholeBlocks::Kept,
         &mut false,
     );
     Event {
         source: Arc::clone(source),
         time: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
-        what: What::Batch {
+        kind: EventKind::Batch {
             batch: Arc::new(decoded.batch),
-            position: Position::default(),
+            position: StreamPosition::default(),
         },
     }
 }
@@ -86,13 +83,12 @@ pub fn record(
     compression: Compression,
     chunks: &[Vec<Vec<u8>>],
 ) -> PathBuf {
-    let common = Arc::new(LogContext {
-        path: PathBuf::new(),
-        folder: Arc::new(Directory::open(folder).expect("a folder")),
-        stats: Arc::default(),
-        abandon: AtomicBool::new(false),
-        retention: Retention::new(None),
-    });
+    let common = Arc::new(LogContext::new(
+        Path::new(""),
+        Arc::new(Directory::open(folder).expect("a folder")),
+        Arc::default(),
+        Retention::new(None),
+    ));
     let settings = LogOptions {
         compression,
         rotate_bytes: 1 << 30,
@@ -100,11 +96,12 @@ pub fn record(
         sync_after: Duration::from_secs(3600),
     };
     let mut writer = EventWriter::new(Log::new(settings, common, 1));
-    let source = Arc::new(Source {
+    let source = Arc::new(ConnectionInfo {
         conn: 1,
         device: device.into(),
         framing: AnyFraming::Blocks(Blocks),
-        decoder: Decoder::default(),
+        encoding: Encoding::default(),
+        first_seq: 0,
     });
     for blocks in chunks {
         let mut wire = Vec::new();

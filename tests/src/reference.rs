@@ -386,15 +386,15 @@ fn delimited(mut wire: &[u8], limits: &Limits, delimiter: &[u8], is_lines: bool)
 /// the first is of 254 bytes; a zero behind them all.
 fn cobs(wire: &[u8], limits: &Limits) -> Vec<Event> {
     let mut events = vec![];
-    let mut quoted: Vec<&[u8]> = wire.split(|&byte| byte == 0).collect();
-    let open = quoted.pop().unwrap_or_default();
-    let ended = quoted.into_iter().map(|quoted| (quoted, true));
-    for (quoted, is_ended) in ended.chain([(open, false)]) {
-        if quoted.is_empty() {
+    let mut escaped: Vec<&[u8]> = wire.split(|&byte| byte == 0).collect();
+    let open = escaped.pop().unwrap_or_default();
+    let ended = escaped.into_iter().map(|escaped| (escaped, true));
+    for (escaped, is_ended) in ended.chain([(open, false)]) {
+        if escaped.is_empty() {
             continue;
         }
         let mut payload = vec![];
-        let mut rest = quoted;
+        let mut rest = escaped;
         let mut missing = 0;
         let mut zero = false;
         while let Some((&code, behind)) = rest.split_first() {
@@ -410,13 +410,13 @@ fn cobs(wire: &[u8], limits: &Limits) -> Vec<Event> {
         }
         if (limits.block_max as usize) < payload.len() {
             events.push(over(limits, false));
-            if (limits.skip_max as usize) < quoted.len() {
+            if (limits.skip_max as usize) < escaped.len() {
                 events.push(over(limits, true));
                 return events;
             }
             if !is_ended {
-                // What is skipped is not unquoted: these are bytes on the wire.
-                events.push(cut(Part::Payload, quoted.len(), quoted.len() as u64 + 1));
+                // What is skipped is not unescaped: these are bytes on the wire.
+                events.push(cut(Part::Payload, escaped.len(), escaped.len() as u64 + 1));
             }
         } else if !is_ended {
             let want = payload.len() + missing + 1;

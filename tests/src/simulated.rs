@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use blocksd::engine::connection::Shared;
-use blocksd::engine::event::Reason;
+use blocksd_engine::EngineHandle;
+use blocksd_engine::reason::CloseReason;
 use firmware_example::Report;
 use tokio_util::sync::CancellationToken;
 use turmoil::{Builder, Sim};
@@ -64,7 +64,7 @@ pub struct Told {
     /// Faults.
     pub faults: u64,
     /// Blocks by the daemon's own count, and why it was closed; none where the daemon was killed before.
-    pub closed: Option<(u64, Reason)>,
+    pub closed: Option<(u64, CloseReason)>,
 }
 
 /// The daemon's connections, by device, and then by the daemon's life and number in it.
@@ -74,9 +74,9 @@ pub type Story = BTreeMap<String, BTreeMap<(u64, u64), Told>>;
 #[derive(Default)]
 struct Known {
     story: Story,
-    /// The daemon's lives so far, and what the present one shares.
+    /// The daemon's lives so far, and the engine of the present one.
     lives: u64,
-    shared: Option<Arc<Shared>>,
+    engine: Option<EngineHandle>,
     /// How long the daemon is to stay away when it was stopped.
     away_ms: u64,
     /// How long who takes the events may sleep between two of them.
@@ -157,19 +157,20 @@ fn rid(sim: &mut Sim<'_>, world: &World) {
     loop {
         sim.step()
             .unwrap_or_else(|error| panic!("the daemon failed: {error}"));
-        let shared = known(world).shared.clone().expect("a daemon");
-        let open = shared.counters.totals().connections
-            - shared.counters.closed_by_reason().iter().sum::<u64>();
-        let waiting = shared.sinks.waiting().patient;
-        if (open, waiting, shared.pool.lent_bytes()) == (0, 0, 0) {
+        let engine = known(world).engine.clone().expect("a daemon");
+        let open = engine.counters().totals().connections
+            - engine.counters().closed_by_reason().iter().sum::<u64>();
+        let context = engine.context().expect("it runs");
+        let waiting: usize = context.fanout.depths().map(|depth| depth.events).sum();
+        let lent = engine.pool().used_bytes();
+        if (open, waiting, lent) == (0, 0, 0) {
             // What was taken from the queue last is told by then.
             sim.step().expect("the daemon runs");
             return;
         }
         assert!(
             sim.elapsed() < until,
-            "{open} connections are left, {waiting} events, {} bytes",
-            shared.pool.lent_bytes()
+            "{open} connections are left, {waiting} events, {lent} bytes"
         );
     }
 }
@@ -268,8 +269,8 @@ impl Script {
             Trouble::Stop => {
                 let mut known = known(world);
                 known.away_ms = until - now;
-                if let Some(shared) = &known.shared {
-                    shared.stop.cancel();
+                if let Some(engine) = &known.engine {
+                    engine.stop();
                 }
             }
             Trouble::Slow => known(world).slow_ms = self.chance.of(10..=1_500) as u64,

@@ -4,7 +4,7 @@ use core::pin::{Pin, pin};
 
 use embassy_futures::select::{Either, select};
 use embedded_io_async::{Error as _, ErrorKind, Read, Write};
-use framing_core::nonblocking::{Reader, Writer};
+use framing_core::asynch::{Reader, Writer};
 use framing_core::{Blocks, ReceiveError, Received, SendError};
 
 use crate::backoff::Backoff;

@@ -32,7 +32,7 @@ impl Blocks {
 }
 
 impl Prefix for Blocks {
-    const HEAD_MAX: usize = 4;
+    const HEADER_MAX: usize = 4;
     const SERIES: bool = true;
 
     #[inline]
@@ -43,7 +43,7 @@ impl Prefix for Blocks {
     #[inline]
     fn parse(&self, window: &[u8]) -> Parsed {
         match window.first_chunk() {
-            None => Parsed::More { len: 4 },
+            None => Parsed::NeedMore { len: 4 },
             Some(header) => match u32::from_be_bytes(*header) {
                 0 => Parsed::End { take: 4 },
                 len => Parsed::Length { take: 4, len },

@@ -1,4 +1,4 @@
-//! `cobs`: a zero byte behind each message, and no zero in it (the fourth pattern of the seed, quoted).
+//! `cobs`: a zero byte behind each message, and no zero in it (the fourth pattern of the seed, escaped).
 //!
 //! Consistent Overhead Byte Stuffing (Cheshire and Baker, IEEE/ACM Transactions on Networking 7(2), 1999): the
 //! payload is cut at its zeros into groups, and each group is written behind a code byte, its length plus one.
@@ -9,14 +9,14 @@
 //! ```
 
 use super::Named;
-use super::counted::size_u32;
 use crate::bytes::{copy, shift_down};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
-use crate::receiver::Sliding;
-use crate::stage::Quoted;
+use crate::size::size_u32;
+use crate::stage::Escaped;
+use crate::window::SlidingWindow;
 
-/// Any bytes, quoted so that a zero byte can end each message; resynchronises at every zero.
+/// Any bytes, escaped so that a zero byte can end each message; resynchronises at every zero.
 ///
 /// Messages of 0 to 2³²−1 bytes. A zero where no message has begun is passed over, so that a sender may begin
 /// with one.
@@ -66,14 +66,14 @@ impl Named for Cobs {
     const PLAIN: Option<Self> = Some(Self);
 }
 
-/// Decoder of [`Cobs`]. Unquotes in the window: a code byte is overwritten by the zero that it stands for.
+/// Decoder of [`Cobs`]. Unescapes in the window: a code byte is overwritten by the zero that it stands for.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CobsDecoder {
-    at: At,
+    at: CobsState,
     /// Bytes of the window that have been looked at.
     read: usize,
-    /// Unquoted payload in the window: from here …
+    /// Unescaped payload in the window: from here …
     start: usize,
     /// … to here.
     end: usize,
@@ -87,7 +87,7 @@ pub struct CobsDecoder {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-enum At {
+enum CobsState {
     /// No byte of a message has been looked at.
     Start,
     Message,
@@ -99,42 +99,45 @@ enum At {
 }
 
 impl Decode for CobsDecoder {
-    type Window = Sliding;
+    type Window = SlidingWindow;
 
-    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
+    fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
-            At::Lost if window.is_empty() => return Step::More { want: usize::MAX },
-            At::Lost => {
+            CobsState::Lost if window.is_empty() => return Step::NeedMore { want: usize::MAX },
+            CobsState::Lost => {
                 return Step::Skip {
                     take: window.len(),
                     want: usize::MAX,
                 };
             }
-            At::Skip => return self.skip(window, limits),
-            At::Message if !PIECES && self.done != 0 => {
-                self.at = At::Skip;
+            CobsState::Skip => return self.skip(window, limits),
+            CobsState::Message if !STREAMING && self.done != 0 => {
+                self.at = CobsState::Skip;
                 return self.skip(window, limits);
             }
-            At::Refused if !PIECES => {
-                self.at = At::Skip;
+            CobsState::Refused if !STREAMING => {
+                self.at = CobsState::Skip;
                 return self.skip(window, limits);
             }
-            At::Refused => self.at = At::Message,
-            At::Start | At::Message => {}
+            CobsState::Refused => self.at = CobsState::Message,
+            CobsState::Start | CobsState::Message => {}
         }
-        let limit = (!PIECES).then_some(limits.block_max);
-        match self.unquote(window, limit) {
+        let limit = (!STREAMING).then_some(limits.block_max);
+        match self.unescape(window, limit) {
             Some(step) => step,
-            None if PIECES && self.start < self.end => self.piece(),
-            None => Step::More { want: usize::MAX },
+            None if STREAMING && self.start < self.end => self.piece(),
+            None => Step::NeedMore { want: usize::MAX },
         }
     }
 
     fn close(&mut self, unread: usize) -> Option<Fault> {
         let gone = size_u32(self.end.saturating_sub(self.start));
         let unread = size_u32(unread.saturating_sub(self.read));
-        let cut = matches!(self.at, At::Message | At::Refused | At::Skip) || unread != 0;
-        let lost = self.at == At::Lost;
+        let cut = matches!(
+            self.at,
+            CobsState::Message | CobsState::Refused | CobsState::Skip
+        ) || unread != 0;
+        let lost = self.at == CobsState::Lost;
         let have = self.done.saturating_add(gone).saturating_add(unread);
         // The rest of the group and the delimiter at the least.
         let want = have.saturating_add(u32::from(self.left)).saturating_add(1);
@@ -148,7 +151,10 @@ impl Decode for CobsDecoder {
     }
 
     fn is_mid_block(&self) -> bool {
-        matches!(self.at, At::Message | At::Refused | At::Skip)
+        matches!(
+            self.at,
+            CobsState::Message | CobsState::Refused | CobsState::Skip
+        )
     }
 
     fn block_max(&self, len: usize) -> u32 {
@@ -161,7 +167,7 @@ impl Decode for CobsDecoder {
 impl CobsDecoder {
     const fn new() -> Self {
         Self {
-            at: At::Start,
+            at: CobsState::Start,
             read: 0,
             start: 0,
             end: 0,
@@ -171,8 +177,8 @@ impl CobsDecoder {
         }
     }
 
-    /// Unquotes what the window holds of this message; `None` where that is not its end.
-    fn unquote(&mut self, window: &mut [u8], limit: Option<u32>) -> Option<Step> {
+    /// Unescapes what the window holds of this message; `None` where that is not its end.
+    fn unescape(&mut self, window: &mut [u8], limit: Option<u32>) -> Option<Step> {
         loop {
             let step = if self.left == 0 {
                 self.code(window, limit)?
@@ -195,9 +201,9 @@ impl CobsDecoder {
         if code == 0 {
             return Some(Some(self.delimiter()));
         }
-        if self.at == At::Start {
+        if self.at == CobsState::Start {
             // The first code byte stands for nothing: payload begins behind it.
-            self.at = At::Message;
+            self.at = CobsState::Message;
             self.start = self.read + 1;
             self.end = self.start;
         } else if self.zero {
@@ -260,7 +266,7 @@ impl CobsDecoder {
         } = *self;
         *self = Self::new();
         match at {
-            At::Start => Step::Skip {
+            CobsState::Start => Step::Skip {
                 take: read + 1,
                 want: usize::MAX,
             },
@@ -297,7 +303,7 @@ impl CobsDecoder {
     }
 
     fn too_long(&mut self, limit: u32) -> Step {
-        self.at = At::Refused;
+        self.at = CobsState::Refused;
         let fault = Fault::TooLong {
             declared: None,
             limit,
@@ -306,14 +312,14 @@ impl CobsDecoder {
         Step::Fault { take: 0, fault }
     }
 
-    /// Drops what is there of the message. What was unquoted is dropped first: it may hold zeros now.
+    /// Drops what is there of the message. What was unescaped is dropped first: it may hold zeros now.
     fn skip(&mut self, window: &[u8], limits: &Limits) -> Step {
-        let unquoted = self.read;
+        let unescaped = self.read;
         (self.read, self.start, self.end, self.left) = (0, 0, 0, 0);
-        if unquoted != 0 {
-            self.done = self.done.saturating_add(size_u32(unquoted));
+        if unescaped != 0 {
+            self.done = self.done.saturating_add(size_u32(unescaped));
             return Step::Skip {
-                take: unquoted,
+                take: unescaped,
                 want: usize::MAX,
             };
         }
@@ -321,7 +327,7 @@ impl CobsDecoder {
         let gone = zero.unwrap_or(window.len());
         self.done = self.done.saturating_add(size_u32(gone));
         if limits.skip_max < self.done {
-            self.at = At::Lost;
+            self.at = CobsState::Lost;
             let fault = Fault::TooLong {
                 declared: None,
                 limit: limits.block_max,
@@ -337,7 +343,7 @@ impl CobsDecoder {
                     want: usize::MAX,
                 }
             }
-            None if window.is_empty() => Step::More { want: usize::MAX },
+            None if window.is_empty() => Step::NeedMore { want: usize::MAX },
             None => Step::Skip {
                 take: gone,
                 want: usize::MAX,
@@ -362,7 +368,7 @@ pub struct CobsEncoder {
 
 impl CobsEncoder {
     /// Brings the group in work to the front of the stage.
-    fn make_room(&mut self, stage: &mut [u8]) {
+    fn compact(&mut self, stage: &mut [u8]) {
         shift_down(stage, self.sent, 0, self.filled.saturating_sub(self.sent));
         self.code_at = self.code_at.saturating_sub(self.sent);
         self.filled = self.filled.saturating_sub(self.sent);
@@ -387,10 +393,10 @@ impl CobsEncoder {
 }
 
 impl Encode for CobsEncoder {
-    type Stage = Quoted<512>;
-    const VERBATIM: bool = false;
+    type Stage = Escaped<512>;
+    const PASSTHROUGH: bool = false;
 
-    fn head(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
+    fn header(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
         Ok(0)
     }
 
@@ -399,9 +405,9 @@ impl Encode for CobsEncoder {
         self.open_group();
     }
 
-    fn quote(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
+    fn escape(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
         if self.sent != 0 {
-            self.make_room(stage);
+            self.compact(stage);
         }
         let mut used = 0;
         loop {
@@ -411,11 +417,11 @@ impl Encode for CobsEncoder {
             if !self.open {
                 self.open_group();
             }
-            // Behind the payload there must be room for the next code, or for the delimiter.
-            let room = stage.len().saturating_sub(self.filled + 1);
+            // Behind the payload there must be space for the next code, or for the delimiter.
+            let spare = stage.len().saturating_sub(self.filled + 1);
             let group = GROUP + 1 - self.filled.saturating_sub(self.code_at);
             let ahead = piece.get(used..).unwrap_or_default();
-            let ahead = ahead.get(..group.min(room)).unwrap_or(ahead);
+            let ahead = ahead.get(..group.min(spare)).unwrap_or(ahead);
             if ahead.is_empty() {
                 break;
             }
@@ -441,7 +447,7 @@ impl Encode for CobsEncoder {
         (used, self.sent)
     }
 
-    fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+    fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
         if self.open {
             self.close_group(stage);
         }

@@ -1,26 +1,27 @@
 //! The machine behind every framing that knows a message's length before its first byte.
 //!
 //! ```text
-//! | header: the length | payload: so many bytes | tail: at most one fixed byte |
+//! | header: the length | payload: so many bytes | trailer: at most one fixed byte |
 //! ```
 
 use crate::bytes::{copy, starts_with};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
-use crate::receiver::Tight;
+use crate::size::{size_u32, size_usize};
+use crate::window::ExactWindow;
 
 /// How a length is written: what the framings of this family differ in.
 ///
 /// Every such description is a [`Framing`].
 pub trait Prefix: Copy {
     /// Most bytes of a header: at most 12.
-    const HEAD_MAX: usize;
+    const HEADER_MAX: usize;
     /// The byte that must stand behind the payload.
-    const TAIL: Option<u8> = None;
+    const TRAILER: Option<u8> = None;
     /// Whether a series of messages is ended by a mark, so that closing without it cuts the series.
     const SERIES: bool = false;
 
-    /// Reads the length that the window begins with: one that is whole is told by the bytes of its header alone.
+    /// Reads the length that the window begins with: a whole one depends on the bytes of its header alone.
     fn parse(&self, window: &[u8]) -> Parsed;
 
     /// Least length, in bytes, of a header of which `have` bytes have come, and which is not whole.
@@ -47,7 +48,7 @@ pub trait Prefix: Copy {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Parsed {
     /// The header is not whole: it has at least `len` bytes, more than are there.
-    More {
+    NeedMore {
         /// Least length of the header, in bytes.
         len: usize,
     },
@@ -79,7 +80,7 @@ impl<P: Prefix> Framing for P {
     fn decoder(&self) -> CountedDecoder<P> {
         CountedDecoder {
             prefix: *self,
-            at: At::Header,
+            at: CountedState::Header,
             open: false,
             len: 0,
             left: 0,
@@ -96,7 +97,7 @@ impl<P: Prefix> Framing for P {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CountedDecoder<P> {
     prefix: P,
-    at: At,
+    at: CountedState,
     /// A message of a series has come, and its end mark has not.
     open: bool,
     /// Length of the message whose header was read last …
@@ -107,12 +108,12 @@ pub struct CountedDecoder<P> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-enum At {
+enum CountedState {
     /// Before a length.
     Header,
     /// Behind the header of a message.
     Payload,
-    /// The same, of a message that is too long to be handed out whole, which was not told.
+    /// The same, of a message that is too long to be handed out whole, which was not reported.
     Over,
     /// Pieces of the message were handed out.
     Begun,
@@ -125,25 +126,25 @@ enum At {
 }
 
 impl<P: Prefix> Decode for CountedDecoder<P> {
-    type Window = Tight;
+    type Window = ExactWindow;
 
     #[inline]
-    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
-        if self.at == At::Header {
-            self.header::<PIECES>(window, limits)
+    fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
+        if self.at == CountedState::Header {
+            self.header::<STREAMING>(window, limits)
         } else {
-            self.body::<PIECES>(window, limits)
+            self.body::<STREAMING>(window, limits)
         }
     }
 
     #[inline]
-    fn scan_run<const PIECES: bool>(
+    fn scan_run<const STREAMING: bool>(
         &mut self,
         window: &[u8],
         limits: &Limits,
         mut each: impl FnMut(usize, Step) -> bool,
     ) -> (usize, bool) {
-        if self.at != At::Header {
+        if self.at != CountedState::Header {
             return (0, true);
         }
         let block_max = size_usize(limits.block_max).unwrap_or(usize::MAX);
@@ -155,15 +156,15 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
         while goes_on
             && let Parsed::Length { take: start, len } = self.prefix.parse(rest)
             && let Some(size) = size_usize(len)
-            && (PIECES || size <= block_max)
+            && (STREAMING || size <= block_max)
             && let Some((header, body)) = rest.split_at_checked(start)
             && let Some((body, behind)) = size
-                .checked_add(tail_len::<P>())
+                .checked_add(trailer_len::<P>())
                 .and_then(|len| body.split_at_checked(len))
             && ends::<P>(body)
         {
             let end = start + size;
-            let take = end + tail_len::<P>();
+            let take = end + trailer_len::<P>();
             let step = Step::Payload {
                 start,
                 end,
@@ -197,14 +198,14 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
 
     fn close(&mut self, unread: usize) -> Option<Fault> {
         let (at, open) = (self.at, self.open);
-        (self.at, self.open) = (At::Header, false);
+        (self.at, self.open) = (CountedState::Header, false);
         let (part, have, want) = match at {
-            At::Header if unread != 0 => {
+            CountedState::Header if unread != 0 => {
                 let want = size_u32(self.prefix.header_min(unread));
                 (Part::Header, size_u32(unread), want)
             }
-            At::Header if open => (Part::End, 0, size_u32(self.prefix.header_min(0))),
-            At::Header | At::Lost => return None,
+            CountedState::Header if open => (Part::End, 0, size_u32(self.prefix.header_min(0))),
+            CountedState::Header | CountedState::Lost => return None,
             _ => {
                 let have = (self.len - self.left).saturating_add(size_u32(unread));
                 (Part::Payload, have, self.len)
@@ -216,39 +217,39 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
     }
 
     fn is_mid_block(&self) -> bool {
-        !matches!(self.at, At::Header | At::Lost)
+        !matches!(self.at, CountedState::Header | CountedState::Lost)
     }
 
     fn block_max(&self, len: usize) -> u32 {
-        size_u32(len.saturating_sub(tail_len::<P>()))
+        size_u32(len.saturating_sub(trailer_len::<P>()))
     }
 }
 
 impl<P: Prefix> CountedDecoder<P> {
     #[inline]
-    fn header<const PIECES: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
+    fn header<const STREAMING: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
         let (take, len) = match self.prefix.parse(window) {
             Parsed::Length { take, len } => (take, len),
-            Parsed::More { len } => {
+            Parsed::NeedMore { len } => {
                 let want = len.saturating_sub(window.len());
-                return Step::More { want };
+                return Step::NeedMore { want };
             }
             Parsed::End { take } => {
                 self.open = false;
                 return Step::End { take };
             }
             Parsed::Bad { found, offset } => {
-                self.at = At::Lost;
+                self.at = CountedState::Lost;
                 let fault = Fault::BadLength { found, offset };
                 return Step::Fault { take: 0, fault };
             }
         };
         self.open = P::SERIES;
         (self.len, self.left) = (len, len);
-        self.at = At::Payload;
+        self.at = CountedState::Payload;
         if limits.block_max < len {
-            self.at = At::Over;
-            if !PIECES {
+            self.at = CountedState::Over;
+            if !STREAMING {
                 return self.too_long(take, limits);
             }
         }
@@ -256,24 +257,24 @@ impl<P: Prefix> CountedDecoder<P> {
             0 => self.last(take, 0, true),
             want if take != 0 => Step::Skip { take, want },
             // A header may be of no bytes (`fixed`).
-            _ => self.body::<PIECES>(window, limits),
+            _ => self.body::<STREAMING>(window, limits),
         }
     }
 
     /// Behind a header.
     // `always` here and below: inlined late, a step goes through memory (50 bytes on a Cortex-M4).
     #[inline(always)]
-    fn body<const PIECES: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
+    fn body<const STREAMING: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
         match self.at {
-            At::Lost if window.is_empty() => Step::More { want: usize::MAX },
-            At::Lost => Step::Skip {
+            CountedState::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
+            CountedState::Lost => Step::Skip {
                 take: window.len(),
                 want: usize::MAX,
             },
-            At::Payload if !PIECES => self.whole(window),
-            At::Over | At::Long if !PIECES => self.too_long(0, limits),
-            At::Begun | At::Skip if !PIECES => self.skip(window),
-            At::Skip if self.left != self.len => self.skip(window),
+            CountedState::Payload if !STREAMING => self.whole(window),
+            CountedState::Over | CountedState::Long if !STREAMING => self.too_long(0, limits),
+            CountedState::Begun | CountedState::Skip if !STREAMING => self.skip(window),
+            CountedState::Skip if self.left != self.len => self.skip(window),
             _ => self.piece(window, limits),
         }
     }
@@ -282,7 +283,7 @@ impl<P: Prefix> CountedDecoder<P> {
     fn whole(&mut self, window: &[u8]) -> Step {
         match self.need().checked_sub(window.len()) {
             None | Some(0) => self.ended(window, true),
-            Some(want) => Step::More { want },
+            Some(want) => Step::NeedMore { want },
         }
     }
 
@@ -293,13 +294,13 @@ impl<P: Prefix> CountedDecoder<P> {
         }
         let here = self.left().min(window.len());
         if here == 0 {
-            return Step::More { want: self.need() };
+            return Step::NeedMore { want: self.need() };
         }
         self.left -= size_u32(here);
         self.at = if self.len <= limits.skip_max {
-            At::Begun
+            CountedState::Begun
         } else {
-            At::Long
+            CountedState::Long
         };
         Step::Payload {
             start: 0,
@@ -323,10 +324,10 @@ impl<P: Prefix> CountedDecoder<P> {
         }
         let here = self.left().min(window.len());
         if here == 0 {
-            return Step::More { want: take };
+            return Step::NeedMore { want: take };
         }
         self.left -= size_u32(here);
-        self.at = At::Skip;
+        self.at = CountedState::Skip;
         Step::Skip {
             take: here,
             want: self.need(),
@@ -346,25 +347,25 @@ impl<P: Prefix> CountedDecoder<P> {
     /// All that is left of a message is there, and what stands behind the payload is not what must.
     #[inline]
     fn bad_ending(&mut self, window: &[u8]) -> Option<Fault> {
-        self.at = At::Header;
-        let want = P::TAIL?;
+        self.at = CountedState::Header;
+        let want = P::TRAILER?;
         let found = window.get(self.left()).copied().unwrap_or_default();
         if found == want {
             return None;
         }
-        self.at = At::Lost;
+        self.at = CountedState::Lost;
         Some(Fault::BadEnding { want, found })
     }
 
     /// A message ends with `len` bytes of payload.
     #[inline]
     fn last(&mut self, start: usize, len: usize, first: bool) -> Step {
-        self.at = At::Header;
+        self.at = CountedState::Header;
         let end = start + len;
         Step::Payload {
             start,
             end,
-            take: end + tail_len::<P>(),
+            take: end + trailer_len::<P>(),
             first,
             last: true,
         }
@@ -373,7 +374,11 @@ impl<P: Prefix> CountedDecoder<P> {
     #[inline]
     fn too_long(&mut self, take: usize, limits: &Limits) -> Step {
         let lost = limits.skip_max < self.len;
-        self.at = if lost { At::Lost } else { At::Skip };
+        self.at = if lost {
+            CountedState::Lost
+        } else {
+            CountedState::Skip
+        };
         let fault = Fault::TooLong {
             declared: Some(self.len),
             limit: limits.block_max,
@@ -391,7 +396,7 @@ impl<P: Prefix> CountedDecoder<P> {
     /// The same, with what must stand behind it.
     #[inline]
     fn need(&self) -> usize {
-        self.left().saturating_add(tail_len::<P>())
+        self.left().saturating_add(trailer_len::<P>())
     }
 }
 
@@ -404,23 +409,23 @@ pub struct CountedEncoder<P> {
 
 impl<P: Prefix> Encode for CountedEncoder<P> {
     type Stage = heapless::Vec<u8, 64, u8>;
-    const VERBATIM: bool = true;
-    const HEAD_MAX: usize = P::HEAD_MAX;
-    const TAIL_MAX: usize = tail_len::<P>();
+    const PASSTHROUGH: bool = true;
+    const HEADER_MAX: usize = P::HEADER_MAX;
+    const TRAILER_MAX: usize = trailer_len::<P>();
 
     #[inline]
-    fn head_min(&self) -> usize {
+    fn header_min(&self) -> usize {
         self.prefix.header_min(0)
     }
 
     #[inline]
-    fn head(&self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
+    fn header(&self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
         self.prefix.write(len, stage)
     }
 
-    fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
-        match P::TAIL {
-            Some(tail) => put([tail], stage),
+    fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+        match P::TRAILER {
+            Some(trailer) => put([trailer], stage),
             None => Ok(0),
         }
     }
@@ -447,22 +452,12 @@ pub(crate) fn put_slice(header: &[u8], out: &mut [u8]) -> Result<usize, Refusal>
     Ok(header.len())
 }
 
-/// A length in memory as a length on the wire; one that is over 32 bits is as good as the largest.
-pub(crate) fn size_u32(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
-}
-
-/// A length on the wire as a length in memory, if it can be one.
-pub(crate) fn size_usize(len: u32) -> Option<usize> {
-    usize::try_from(len).ok()
-}
-
-const fn tail_len<P: Prefix>() -> usize {
-    if P::TAIL.is_some() { 1 } else { 0 }
+const fn trailer_len<P: Prefix>() -> usize {
+    if P::TRAILER.is_some() { 1 } else { 0 }
 }
 
 /// Whether a message ends in what must stand behind its payload.
 #[inline]
 fn ends<P: Prefix>(message: &[u8]) -> bool {
-    P::TAIL.is_none() || message.last().copied() == P::TAIL
+    P::TRAILER.is_none() || message.last().copied() == P::TRAILER
 }

@@ -40,8 +40,8 @@ impl Netstring {
 }
 
 impl Prefix for Netstring {
-    const HEAD_MAX: usize = LEN_MAX;
-    const TAIL: Option<u8> = Some(b',');
+    const HEADER_MAX: usize = LEN_MAX;
+    const TRAILER: Option<u8> = Some(b',');
 
     #[inline]
     fn header_min(&self, have: usize) -> usize {
@@ -83,7 +83,7 @@ impl OctetCounted {
 }
 
 impl Prefix for OctetCounted {
-    const HEAD_MAX: usize = LEN_MAX;
+    const HEADER_MAX: usize = LEN_MAX;
 
     #[inline]
     fn header_min(&self, have: usize) -> usize {
@@ -128,7 +128,7 @@ fn parse(window: &[u8], end: u8, zero: bool) -> Parsed {
         }
     }
     // A digit and its end at the least, then one byte at a time.
-    Parsed::More {
+    Parsed::NeedMore {
         len: window.len().saturating_add(1).max(2),
     }
 }

@@ -1,4 +1,4 @@
-//! `lines` and `delimited:HEX`: a delimiter behind each message (the fourth pattern of the seed, unquoted).
+//! `lines` and `delimited:HEX`: a delimiter behind each message (the fourth pattern of the seed, unescaped).
 //!
 //! ```text
 //! | payload without the delimiter | delimiter: 1 to 8 bytes | …
@@ -6,11 +6,12 @@
 
 use core::fmt;
 
-use super::counted::{put_slice, size_u32, size_usize};
+use super::counted::put_slice;
 use super::{Named, SpecError};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
-use crate::receiver::Sliding;
+use crate::size::{size_u32, size_usize};
+use crate::window::SlidingWindow;
 
 /// Messages that end in a delimiter of 1 to 8 bytes; the first occurrence ends the message.
 ///
@@ -155,7 +156,7 @@ impl Named for Lines {
 pub struct DelimitedDecoder {
     delimiter: Delimited,
     lines: bool,
-    at: At,
+    at: DelimitedState,
     /// Bytes at the window's front in which no delimiter begins. One may begin right behind them.
     searched: usize,
     /// Payload bytes of this message that have left the window.
@@ -164,7 +165,7 @@ pub struct DelimitedDecoder {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-enum At {
+enum DelimitedState {
     Message,
     /// In a message that is refused, or handed out in part.
     Skip,
@@ -172,33 +173,33 @@ enum At {
 }
 
 impl Decode for DelimitedDecoder {
-    type Window = Sliding;
+    type Window = SlidingWindow;
 
-    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
+    fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
-            At::Lost if window.is_empty() => Step::More { want: usize::MAX },
-            At::Lost => Step::Skip {
+            DelimitedState::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
+            DelimitedState::Lost => Step::Skip {
                 take: window.len(),
                 want: usize::MAX,
             },
             // Refused, but nothing of it is gone yet.
-            At::Skip if PIECES && self.done == 0 => {
-                self.at = At::Message;
+            DelimitedState::Skip if STREAMING && self.done == 0 => {
+                self.at = DelimitedState::Message;
                 self.piece(window)
             }
-            At::Skip => self.skip(window, limits),
-            At::Message if PIECES => self.piece(window),
-            At::Message if self.done != 0 => {
-                self.at = At::Skip;
+            DelimitedState::Skip => self.skip(window, limits),
+            DelimitedState::Message if STREAMING => self.piece(window),
+            DelimitedState::Message if self.done != 0 => {
+                self.at = DelimitedState::Skip;
                 self.skip(window, limits)
             }
-            At::Message => self.whole(window, limits),
+            DelimitedState::Message => self.whole(window, limits),
         }
     }
 
     fn close(&mut self, unread: usize) -> Option<Fault> {
         let have = self.done.saturating_add(size_u32(unread));
-        let cut = have != 0 && self.at != At::Lost;
+        let cut = have != 0 && self.at != DelimitedState::Lost;
         *self = Self::new(self.delimiter, self.lines);
         let want = have.saturating_add(1);
         cut.then_some(Fault::Truncated {
@@ -222,7 +223,7 @@ impl DelimitedDecoder {
         Self {
             delimiter,
             lines,
-            at: At::Message,
+            at: DelimitedState::Message,
             searched: 0,
             done: 0,
         }
@@ -241,10 +242,10 @@ impl DelimitedDecoder {
                 return self.ended(end, found + self.delimiter.len);
             }
         } else if window.len() < limit.saturating_add(self.ending_max()) {
-            return Step::More { want: usize::MAX };
+            return Step::NeedMore { want: usize::MAX };
         }
         // What is in the window goes the way of the rest: it is searched again, but only once.
-        self.at = At::Skip;
+        self.at = DelimitedState::Skip;
         self.searched = 0;
         let fault = Fault::TooLong {
             declared: None,
@@ -278,7 +279,7 @@ impl DelimitedDecoder {
         // What may be the beginning of the ending stays in the window.
         let end = self.payload_end(window, self.searched);
         if end == 0 {
-            return Step::More { want: usize::MAX };
+            return Step::NeedMore { want: usize::MAX };
         }
         self.done = self.done.saturating_add(size_u32(end));
         self.searched = self.searched.saturating_sub(end);
@@ -296,7 +297,7 @@ impl DelimitedDecoder {
         let gone = found.unwrap_or(self.searched);
         let done = self.done.saturating_add(size_u32(gone));
         if limits.skip_max < done {
-            self.at = At::Lost;
+            self.at = DelimitedState::Lost;
             let fault = Fault::TooLong {
                 declared: None,
                 limit: limits.block_max,
@@ -312,7 +313,7 @@ impl DelimitedDecoder {
             };
         }
         if gone == 0 {
-            return Step::More { want: usize::MAX };
+            return Step::NeedMore { want: usize::MAX };
         }
         self.done = done;
         self.searched = self.searched.saturating_sub(gone);
@@ -323,7 +324,7 @@ impl DelimitedDecoder {
     }
 
     fn ended(&mut self, end: usize, take: usize) -> Step {
-        self.at = At::Message;
+        self.at = DelimitedState::Message;
         self.searched = 0;
         self.done = 0;
         Step::Payload {
@@ -338,18 +339,18 @@ impl DelimitedDecoder {
     /// Where the first delimiter begins. Remembers how far it looked.
     fn find(&mut self, window: &[u8]) -> Option<usize> {
         let delimiter = self.delimiter.delimiter();
-        let (&head, tail) = delimiter.split_first()?;
+        let (&first, others) = delimiter.split_first()?;
         let mut at = self.searched;
         while let Some(ahead) = window.get(at..)
-            && let Some(next) = memchr::memchr(head, ahead)
+            && let Some(next) = memchr::memchr(first, ahead)
         {
             at += next;
             let behind = window.get(at + 1..).unwrap_or_default();
-            let behind = behind.get(..tail.len()).unwrap_or(behind);
-            if behind == tail {
+            let behind = behind.get(..others.len()).unwrap_or(behind);
+            if behind == others {
                 return Some(at);
             }
-            if tail.get(..behind.len()) == Some(behind) {
+            if others.get(..behind.len()) == Some(behind) {
                 // It may begin here: the rest of it is not there yet.
                 self.searched = at;
                 return None;
@@ -393,8 +394,8 @@ impl DelimitedEncoder {
 
 impl Encode for DelimitedEncoder {
     type Stage = heapless::Vec<u8, 64, u8>;
-    const VERBATIM: bool = true;
-    const TAIL_MAX: usize = Delimited::LEN_MAX;
+    const PASSTHROUGH: bool = true;
+    const TRAILER_MAX: usize = Delimited::LEN_MAX;
 
     fn check(&mut self, piece: &[u8], first: bool, last: bool) -> Result<(), Refusal> {
         let delimiter = self.delimiter;
@@ -449,11 +450,11 @@ impl Encode for DelimitedEncoder {
         Ok(())
     }
 
-    fn head(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
+    fn header(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
         Ok(0)
     }
 
-    fn tail(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
+    fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
         put_slice(self.delimiter.delimiter(), stage)
     }
 }

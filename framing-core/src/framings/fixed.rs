@@ -49,7 +49,7 @@ impl Fixed {
 }
 
 impl Prefix for Fixed {
-    const HEAD_MAX: usize = 0;
+    const HEADER_MAX: usize = 0;
 
     #[inline]
     fn header_min(&self, _have: usize) -> usize {
@@ -59,7 +59,7 @@ impl Prefix for Fixed {
     #[inline]
     fn parse(&self, window: &[u8]) -> Parsed {
         if window.is_empty() {
-            Parsed::More {
+            Parsed::NeedMore {
                 len: usize::try_from(self.len).unwrap_or(usize::MAX),
             }
         } else {

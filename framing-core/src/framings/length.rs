@@ -60,7 +60,7 @@ impl<W: Width> Length<W> {
 }
 
 impl<W: Width> Prefix for Length<W> {
-    const HEAD_MAX: usize = W::LEN;
+    const HEADER_MAX: usize = W::LEN;
 
     #[inline]
     fn header_min(&self, _have: usize) -> usize {
@@ -70,7 +70,7 @@ impl<W: Width> Prefix for Length<W> {
     #[inline]
     fn parse(&self, window: &[u8]) -> Parsed {
         match W::read(window) {
-            None => Parsed::More { len: W::LEN },
+            None => Parsed::NeedMore { len: W::LEN },
             Some(len) => Parsed::Length { take: W::LEN, len },
         }
     }
@@ -152,7 +152,7 @@ impl Varint {
 }
 
 impl Prefix for Varint {
-    const HEAD_MAX: usize = Self::LEN_MAX;
+    const HEADER_MAX: usize = Self::LEN_MAX;
 
     #[inline]
     fn header_min(&self, have: usize) -> usize {
@@ -179,14 +179,14 @@ impl Prefix for Varint {
                 };
             }
         }
-        Parsed::More {
+        Parsed::NeedMore {
             len: window.len().saturating_add(1),
         }
     }
 
     #[inline]
     fn write(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal> {
-        let room = out.len();
+        let capacity = out.len();
         let mut rest = len;
         for (used, slot) in out.iter_mut().enumerate() {
             let low = rest.to_le_bytes()[0] & 0x7f;
@@ -196,7 +196,7 @@ impl Prefix for Varint {
                 return Ok(used + 1);
             }
         }
-        Err(Refusal::NoRoom { len: room })
+        Err(Refusal::NoRoom { len: capacity })
     }
 }
 

@@ -5,10 +5,10 @@
 //! ```
 
 use super::Named;
-use super::counted::size_u32;
 use crate::fault::{Fault, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
-use crate::receiver::Tight;
+use crate::size::size_u32;
+use crate::window::ExactWindow;
 
 /// No framing at all: the whole stream is one message, handed out in pieces as they come; closing ends it.
 ///
@@ -58,12 +58,12 @@ pub struct StreamDecoder {
 }
 
 impl Decode for StreamDecoder {
-    type Window = Tight;
+    type Window = ExactWindow;
 
-    fn scan<const PIECES: bool>(&mut self, window: &mut [u8], _limits: &Limits) -> Step {
+    fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], _limits: &Limits) -> Step {
         let end = window.len();
         if end == 0 {
-            return Step::More { want: usize::MAX };
+            return Step::NeedMore { want: usize::MAX };
         }
         let first = !self.open;
         self.open = true;
@@ -97,9 +97,9 @@ pub struct StreamEncoder;
 
 impl Encode for StreamEncoder {
     type Stage = heapless::Vec<u8, 0, u8>;
-    const VERBATIM: bool = true;
+    const PASSTHROUGH: bool = true;
 
-    fn head(&self, _len: u32, _stage: &mut [u8]) -> Result<usize, Refusal> {
+    fn header(&self, _len: u32, _stage: &mut [u8]) -> Result<usize, Refusal> {
         Ok(0)
     }
 }

@@ -3,8 +3,7 @@
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
-use blocksd_recording::read::lost::Lost;
-use blocksd_recording::{Message, Tail, Visitor, Wanted};
+use blocksd_recording::{LostRange, Message, Tail, Visitor, Wanted};
 
 struct Print;
 
@@ -12,13 +11,13 @@ impl Visitor for Print {
     type Error = Box<dyn std::error::Error>;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), Self::Error> {
-        let topic = &message.known.channel.topic;
+        let topic = &message.channel.record.topic;
         let text = String::from_utf8_lossy(message.data);
         writeln!(stdout(), "{topic} {} {text:?}", message.sequence)?;
         Ok(())
     }
 
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Self::Error> {
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), Self::Error> {
         eprintln!("{}: {lost}", file.display());
         Ok(())
     }

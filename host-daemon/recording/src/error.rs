@@ -1,4 +1,4 @@
-//! Errors: [`Error`] of files and folders, [`LogError`] of a log that is open.
+//! Errors: [`Error`] of this crate; [`LogError`], the part of it that a log returns for each message.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,10 +32,14 @@ pub enum Error {
         source: io::Error,
     },
     /// A torn file of which a sound recording cannot be made. It stays as it is.
-    #[error("the sound parts of {} do not make a sound recording; please report this, and keep the file", path.display())]
+    #[error("the sound parts of {} do not make a sound recording ({findings} findings, the first {first}); please report this, and keep the file", path.display())]
     UnsoundRepair {
         /// The file.
         path: PathBuf,
+        /// Count of the findings in the file that was made.
+        findings: u64,
+        /// The first of them.
+        first: String,
     },
     /// Another process writes to the folder.
     #[error("another process is recording to {}; stop it first", path.display())]
@@ -43,9 +47,37 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// A log takes no more messages.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// Whose fault an error is, and so who can do something about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The operating system or the disk refuses something: the operator can make room, set permissions, or try again.
+    System,
+    /// Another process uses the folder.
+    InUse,
+    /// The program uses this library in a wrong way.
+    Usage,
+    /// A defect of this library. Please report it.
+    Defect,
 }
 
 impl Error {
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read { .. } | Self::Write { .. } | Self::Folder { .. } => ErrorKind::System,
+            Self::UnsoundRepair { .. } => ErrorKind::Defect,
+            Self::Locked { .. } => ErrorKind::InUse,
+            Self::Log(error) => error.kind(),
+        }
+    }
+
     pub(crate) fn read(path: &Path, source: io::Error) -> Self {
         let path = path.into();
         Self::Read { path, source }
@@ -61,15 +93,16 @@ impl Error {
         Self::Folder { path, source }
     }
 
-    /// The file or folder that the error is about.
+    /// The file or folder that the error is about; none for an error of a log.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Read { path, .. }
             | Self::Write { path, .. }
             | Self::Folder { path, .. }
-            | Self::UnsoundRepair { path }
-            | Self::Locked { path } => path,
+            | Self::UnsoundRepair { path, .. }
+            | Self::Locked { path } => Some(path),
+            Self::Log(_) => None,
         }
     }
 
@@ -82,11 +115,27 @@ impl Error {
 
 /// Why a log takes no more messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LogError {
     /// The disk does not take its data, and is no longer waited for.
     #[error("the disk does not take the data of the log")]
     GaveUp,
-    /// The channel is of a file that is sealed: [`Log::channel`](crate::write::log::Log::channel) gives it in the present one.
+    /// The channel is of a file that is sealed: [`Log::channel`](crate::Log::channel) gives it in the present one.
     #[error("the channel is of a file that is sealed")]
     StaleChannel,
+    /// A defect: a message or a file could not be encoded.
+    #[error("the log cannot encode its data; please report this")]
+    Internal,
+}
+
+impl LogError {
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn kind(self) -> ErrorKind {
+        match self {
+            Self::GaveUp => ErrorKind::System,
+            Self::StaleChannel => ErrorKind::Usage,
+            Self::Internal => ErrorKind::Defect,
+        }
+    }
 }

@@ -1,7 +1,7 @@
-//! The file format: names, records, chunks, and the mark of a file.
+//! The file format: names, records, chunks, and the nonce of a file.
 
-pub mod chunk;
-pub mod encode;
+pub(crate) mod chunk;
+pub(crate) mod encode;
 pub mod filename;
-pub mod nonce;
-pub mod record;
+pub(crate) mod nonce;
+pub(crate) mod record;

@@ -1,19 +1,50 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-pub mod check;
-pub mod error;
-pub mod format;
-pub mod lock;
-pub mod read;
-pub mod write;
+mod check;
+mod error;
+mod format;
+mod lock;
+mod read;
+mod write;
 
-pub use self::check::recover::{Recovered, recover};
-pub use self::check::repair::{Repaired, Unrepaired, repair_dir};
-pub use self::check::verify::{Verified, verify};
-pub use self::error::{Error, LogError};
+pub use self::check::finding::{Finding, FindingKind};
+pub use self::check::recover::Recovered;
+pub use self::check::repair::{Repaired, Unrepaired, sync_directory};
+pub use self::check::sequences::{SequenceRange, SequenceRanges};
+pub use self::check::verify::Verified;
+pub use self::check::{Checker, recover, repair_dir, verify};
+pub use self::error::{Error, ErrorKind, LogError};
+pub use self::format::filename::parent;
+pub use self::format::nonce::FileNonce;
 pub use self::lock::Lock;
 pub use self::read::catalog;
-pub use self::read::messages::{Message, Reader, Tail, Visitor, Wanted};
+pub use self::read::loss::{LossCause, LostRange};
+pub use self::read::messages::{ChannelInfo, Message, Reader, Tail, Visitor, Wanted};
+pub use self::read::window::WindowedFile;
 pub use self::write::log::{Channel, Log, LogOptions};
+pub use self::write::report::LogReport;
+pub use self::write::retention::Retention;
+pub use self::write::retry::LogContext;
 pub use self::write::segment::{ChannelSpec, Compression, SchemaSpec};
+pub use self::write::stats::{SYNC_BOUNDS_MS, Stats, StatsSnapshot, WriteErrorKind};
+
+/// Goes through one file chunk by chunk: the level below [`Reader`]. Start with [`Scan`](scan::Scan).
+pub mod scan {
+    pub use crate::format::chunk::{Chunk, ChunkFault};
+    pub use crate::format::record::Raw;
+    pub use crate::read::scan::{Found, Scan};
+    pub use crate::read::summary::{ChunkLocation, Summary, SummaryFault};
+}
+
+/// The topics of `blocksd`, and the [`Kind`](topic::Kind) of message that each has.
+pub mod topic {
+    pub use crate::format::record::{DEVICE, EVENTS_TOPIC, Kind, UNKNOWN_TOPIC, device};
+}
+
+/// For the tests of this workspace: may change at any time.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::format::filename;
+    pub use crate::write::storage;
+}

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::format::filename::{LOCK, parent};
 
-/// How long a lock is tried for, and how often.
-const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+/// How long taking a lock is tried, and the pause between two attempts.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// A folder that is locked, so that one daemon writes there.
@@ -21,6 +21,9 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// The name of the file that is locked in the folder.
+    pub const FILE_NAME: &str = LOCK;
+
     /// Locks a folder, which is made if there is none. The lock ends with the process.
     ///
     /// # Errors
@@ -63,6 +66,23 @@ impl Lock {
         }
     }
 
+    /// Locks a folder that is there.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process has locked it, [`Error::Write`].
+    pub fn existing(path: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            path: path.into(),
+            _file: lock(path)?,
+        })
+    }
+
+    /// Whether a process writes to the folder.
+    #[must_use]
+    pub fn is_taken(path: &Path) -> bool {
+        is_locked(path)
+    }
+
     /// The folder.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -74,7 +94,7 @@ impl Lock {
 ///
 /// # Errors
 /// [`Error::Locked`] if another process has it, [`Error::Write`].
-pub fn lock(directory: &Path) -> Result<File, Error> {
+fn lock(directory: &Path) -> Result<File, Error> {
     let path = directory.join(LOCK);
     let open = open_lock(&path, File::options().create(true).append(true));
     let file = open.map_err(|error| Error::write(&path, error))?;
@@ -83,7 +103,7 @@ pub fn lock(directory: &Path) -> Result<File, Error> {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             // It may be somebody who only looks.
-            Err(TryLockError::WouldBlock) if begin.elapsed() < LOCK_PATIENCE => {
+            Err(TryLockError::WouldBlock) if begin.elapsed() < LOCK_TIMEOUT => {
                 std::thread::sleep(LOCK_RETRY);
             }
             Err(TryLockError::WouldBlock) => {
@@ -99,7 +119,7 @@ pub fn lock(directory: &Path) -> Result<File, Error> {
 ///
 /// # Errors
 /// As the system refuses the file; [`io::ErrorKind::InvalidInput`] if it is not a regular file.
-pub fn check_lock(directory: &Path) -> Result<(), Error> {
+fn check_lock(directory: &Path) -> Result<(), Error> {
     let path = directory.join(LOCK);
     match open_lock(&path, File::options().append(true)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::write(&path, error)),
@@ -109,7 +129,7 @@ pub fn check_lock(directory: &Path) -> Result<(), Error> {
 
 /// Whether a process writes to the directory.
 #[must_use]
-pub fn is_locked(directory: &Path) -> bool {
+pub(crate) fn is_locked(directory: &Path) -> bool {
     // Held for an instant only, and not alone: others may look at the same time.
     let file = open_lock(&directory.join(LOCK), File::options().read(true));
     file.is_ok_and(|file| {

@@ -1,9 +1,9 @@
 //! Reads recordings: sealed, torn, or still being written.
 
 pub mod catalog;
-pub mod lost;
-pub mod messages;
-pub mod origin;
-pub mod scan;
-pub mod summary;
-pub mod window;
+pub(crate) mod loss;
+pub(crate) mod messages;
+pub(crate) mod ownership;
+pub(crate) mod scan;
+pub(crate) mod summary;
+pub(crate) mod window;

@@ -1,10 +1,11 @@
 //! Writes recordings: a thread that writes, and one that syncs, seals and deletes. Start with [`log::Log`].
 
 mod active;
-pub mod log;
-pub mod retention;
-pub mod retry;
-pub mod segment;
-pub mod stats;
+pub(crate) mod log;
+pub(crate) mod report;
+pub(crate) mod retention;
+pub(crate) mod retry;
+pub(crate) mod segment;
+pub(crate) mod stats;
 pub mod storage;
-pub mod sync;
+pub(crate) mod sync;

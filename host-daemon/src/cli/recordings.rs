@@ -7,8 +7,7 @@ use clap::{Args, ValueEnum};
 use framing_core::AnyFraming;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cli::{decoding, framing};
-use crate::payload::Decoding;
+use crate::config::value::{Decoding, decoding, framing};
 
 /// Arguments of `recover`.
 #[derive(Args, Debug)]

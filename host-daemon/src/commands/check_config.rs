@@ -1,159 +1,232 @@
 //! `blocksd check-config`: what a config file says, and whether it can be done; without doing it.
 
 use std::io::{self, Write};
+use std::path::Path;
 
-use crate::cli::{Record, Serve, UNFINISHED_MESSAGES};
-use crate::engine::batch::TooLong;
-use crate::engine::connection::Policy;
-use crate::engine::listen::claims::Claims;
-use crate::engine::listen::listener::{self, Address, AddressError};
-use crate::engine::listen::path::made_for;
-use crate::error::Failure;
-use blocksd_recording::format::filename::LOCK;
-use blocksd_recording::lock::{Lock, is_locked};
-use blocksd_recording::write::retention::Retention;
+use crate::config::{self, Config, ConfigError, Mistake, Partial, Reason, ValueOrigin};
+use crate::error::{Code, CommandError};
+use blocksd_engine::ListenerSpec;
+use blocksd_engine::batch::OversizePolicy;
+use blocksd_engine::connection::policy::Policy;
+use blocksd_engine::listen::address::{Address, AddressError};
+use blocksd_engine::listen::claims::Claims;
+use blocksd_engine::listen::listener;
+use blocksd_engine::listen::path::made_for;
+use blocksd_recording::Lock;
 
-/// Addresses to listen on, and how the connections of each are treated.
-pub type Plan = Vec<(String, Policy)>;
-
-/// Prints what `serve` would do with these options: a line for each listener, and `ok`.
+/// Checks a file, with options of the command line that override it; prints what `serve` would do, or every value.
 ///
 /// # Errors
-/// As `serve` would refuse them, but for what only opening a port or writing shows: that an address is taken or not
+/// As `serve` would refuse the file, but for what only opening a port or writing shows.
+pub fn command(file: &Path, options: Partial, print: bool) -> Result<(), CommandError> {
+    let config = config::load(Some(file), options)?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let lines = check(&config)?;
+    let text = if print { config::print(&config) } else { lines };
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(CommandError::stdout)
+}
+
+/// What `serve` would do with a configuration: a line for each listener, and `ok`.
+///
+/// # Errors
+/// As `serve` would refuse it, but for what only opening a port or writing shows: that an address is taken or not
 /// there, or that a disk is full. That a daemon records to the folder now is printed, and is not an error.
-pub fn check(serve: &Serve) -> Result<(), Failure> {
+fn check(config: &Config) -> Result<String, CommandError> {
     let mut lines = Vec::new();
-    let plan = plan(serve)?;
+    let plan = plan(config)?;
     // In the order of `serve`: the recording makes its folder before listeners are opened.
-    let made = match &serve.record.record {
+    let made = match &config.record {
         Some(folder) => {
             Lock::check(folder)?;
             made_for(folder)
         }
         None => Vec::new(),
     };
-    for (address, policy) in plan {
-        listener::check(&address, &made).map_err(|error| Failure::Listen {
-            address: address.clone(),
-            error,
-        })?;
-        lines.push(format!("listen on {address} {}", told(&policy)));
+    let mut findings = Findings::default();
+    for listener in &config.listeners {
+        let address = listener.address.clone();
+        let checked = listener::check(&address, &made);
+        let checked = checked.map_err(|error| CommandError::Listen { address, error });
+        findings.check(listener.origin, "listen", checked);
     }
-    if let Some(address) = &serve.metrics {
+    findings.finish(config)?;
+    for ListenerSpec { address, policies } in plan {
+        let policy = described(policies.default_policy());
+        lines.push(format!("listen on {address} {policy}"));
+    }
+    if let Some(address) = &config.metrics {
         lines.push(format!("metrics on {address}"));
     }
-    if let Some(folder) = &serve.record.record {
-        let in_use = if is_locked(folder) {
+    if let Some(folder) = &config.record {
+        let in_use = if Lock::is_taken(folder) {
             " (a daemon is recording to it now)"
         } else {
             ""
         };
         lines.push(format!("record to {}{in_use}", folder.display()));
     }
-    lines.push("ok".to_owned());
-    let mut out = io::stdout().lock();
-    for line in lines {
-        writeln!(out, "{line}").map_err(Failure::stdout)?;
-    }
-    Ok(())
+    lines.push("ok\n".to_owned());
+    Ok(lines.join("\n"))
 }
 
 /// The addresses to listen on, in the order to open them, and how their connections are treated. What can be known
 /// before anything is opened is checked here, for `serve`, its reload and `check-config` alike. Resolves names.
 ///
 /// # Errors
-/// [`Failure::Conflict`], [`Failure::OutOfBounds`], [`Failure::Duplicate`], [`Failure::File`], [`Failure::Refused`], [`Failure::Listen`].
-pub fn plan(serve: &Serve) -> Result<Plan, Failure> {
-    let mut policies = policies(serve)?;
-    check_bounds(serve, &policies)?;
-    let mut claims = Claims::default();
-    if let Some(address) = &serve.metrics {
-        claims.network(address)?;
-    }
-    if let Some(folder) = &serve.record.record {
-        claims.recording(folder, LOCK)?;
-    }
-    for (text, _) in &policies {
-        let address: Address = text.parse().map_err(|error: AddressError| {
-            let error = io::Error::new(io::ErrorKind::InvalidInput, error);
-            let address = text.clone();
-            Failure::Listen { address, error }
-        })?;
-        claims.claim(&address, text)?;
-    }
-    // Sockets that are passed without being asked for by name are those that are left.
-    policies.sort_by_key(|(address, _)| address == "systemd");
-    Ok(policies)
-}
-
-/// The addresses to listen on and how their connections are treated, if that can be done at all.
-fn policies(serve: &Serve) -> Result<Plan, Failure> {
-    let policies = serve.listen.iter().map(|listen| {
-        let policy = serve.policy(listen);
-        if let Some(reply) = &policy.reply {
-            reply.check(policy.framing, policy.stop_at.too_long)?;
-            if listen.address == "-" {
-                // There is nobody to answer.
-                return Err(Failure::Conflict {
-                    one: "--reply",
-                    other: "--listen -",
-                });
+/// [`CommandError::Config`] with every mistake; else the first thing that the environment refuses.
+pub fn plan(config: &Config) -> Result<Vec<ListenerSpec>, CommandError> {
+    let mut findings = Findings::default();
+    let mut plan = Vec::new();
+    let mut replies = Vec::new();
+    for listener in &config.listeners {
+        let policies = config.policies(listener);
+        for policy in policies.iter() {
+            // A file is read for it: once for all devices that are treated alike.
+            let kind = (
+                policy.framing,
+                policy.close.oversize,
+                listener.address == "-",
+            );
+            if !replies.contains(&kind) {
+                replies.push(kind);
+                let checked = check_reply(&listener.address, policy);
+                findings.check(config.origin("reply"), "reply", checked);
             }
         }
-        Ok((listen.address.clone(), policy))
-    });
-    policies.collect()
+        plan.push(ListenerSpec::new(&*listener.address, policies));
+    }
+    let mut claims = Claims::default();
+    if let Some(address) = &config.metrics {
+        let claimed = claims.network(address).map_err(CommandError::from);
+        findings.check(config.origin("metrics"), "metrics", claimed);
+    }
+    if let Some(folder) = &config.record {
+        let text = format!("--record {}", folder.display());
+        let claimed = claims
+            .folder(folder, Lock::FILE_NAME, &text)
+            .map_err(CommandError::from);
+        findings.check(config.origin("record"), "record", claimed);
+    }
+    for listener in &config.listeners {
+        let claimed = claim(&mut claims, &listener.address);
+        findings.check(listener.origin, "listen", claimed);
+    }
+    findings.finish(config)?;
+    // Sockets that are passed without being asked for by name are those that are left.
+    plan.sort_by_key(|spec| spec.address == "systemd");
+    Ok(plan)
 }
 
-/// Checks options whose bounds depend on others. A value that is given is used as it is, or refused.
-fn check_bounds(serve: &Serve, policies: &Plan) -> Result<(), Failure> {
-    let refuse = |option, given, bound| {
-        Err(Failure::OutOfBounds {
-            option,
-            given,
-            bound,
-        })
+fn claim(claims: &mut Claims, text: &str) -> Result<(), CommandError> {
+    let address: Address = text.parse().map_err(|error: AddressError| {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, error);
+        let address = text.to_owned();
+        CommandError::Listen { address, error }
+    })?;
+    claims.claim(&address, text).map_err(CommandError::from)
+}
+
+/// Names the line of the config file with the address that a daemon could not listen on, where that is a mistake.
+#[must_use]
+pub fn placed(config: &Config, failure: CommandError) -> CommandError {
+    let CommandError::Listen { address, .. } = &failure else {
+        return failure;
     };
-    let longest = serve
-        .bounds(policies.iter().map(|(_, policy)| policy))
-        .longest;
-    let least = UNFINISHED_MESSAGES * longest;
-    if let Some(given) = serve.max_unfinished.filter(|given| *given < least) {
-        let bound = format!(
-            "must be at least {least}, {UNFINISHED_MESSAGES} times the largest --max-block ({longest})"
-        );
-        return refuse("--max-unfinished", given, bound);
+    let listener = config.listeners.iter().find(|it| it.address == *address);
+    let Some(origin) = listener.map(|it| it.origin) else {
+        return failure;
+    };
+    if failure.code() != Code::Wrong || !matches!(origin, ValueOrigin::Line(_)) {
+        return failure;
     }
-    let Record {
-        record_rotate_bytes,
-        record_max_bytes,
-        ..
-    } = serve.record;
-    if let (Some(given), Some(max)) = (record_rotate_bytes, record_max_bytes) {
-        let most = Retention::file_max_of(max);
-        if most < given {
-            let bound = format!("must be at most {most}, a quarter of --record-max-bytes ({max})");
-            return refuse("--record-rotate-bytes", given, bound);
-        }
+    CommandError::from(ConfigError {
+        file: config.file.clone(),
+        mistakes: vec![mistake(origin, "listen", failure.to_string())],
+    })
+}
+
+/// Whether devices can be answered at all.
+fn check_reply(address: &str, policy: &Policy) -> Result<(), CommandError> {
+    let Some(reply) = &policy.reply else {
+        return Ok(());
+    };
+    reply.check(policy.framing, policy.close.oversize)?;
+    if address == "-" {
+        // There is nobody to answer.
+        return Err(CommandError::Conflict {
+            one: "--reply",
+            other: "--listen -",
+        });
     }
     Ok(())
 }
 
-fn told(policy: &Policy) -> String {
-    let oversize = match policy.stop_at.too_long {
-        TooLong::Skip => "skip",
-        TooLong::Close => "close",
-        TooLong::Pieces => "pieces",
+/// What was found to be wrong so far.
+#[derive(Debug, Default)]
+struct Findings {
+    mistakes: Vec<Mistake>,
+    /// What the environment refused first. Trying again may help, but not against a mistake.
+    refused: Option<CommandError>,
+}
+
+impl Findings {
+    fn check(&mut self, origin: ValueOrigin, key: &str, checked: Result<(), CommandError>) {
+        let Err(failure) = checked else {
+            return;
+        };
+        if failure.code() != Code::Wrong {
+            self.refused.get_or_insert(failure);
+            return;
+        }
+        let reason = failure.to_string();
+        let is_known = |it: &Mistake| {
+            it.origin == Some(origin)
+                && matches!(&it.reason, Reason::Refused(known) if *known == reason)
+        };
+        if !self.mistakes.iter().any(is_known) {
+            self.mistakes.push(mistake(origin, key, reason));
+        }
+    }
+
+    fn finish(mut self, config: &Config) -> Result<(), CommandError> {
+        if self.mistakes.is_empty() {
+            return self.refused.map_or(Ok(()), Err);
+        }
+        self.mistakes.sort_by_key(|mistake| mistake.origin);
+        Err(CommandError::from(ConfigError {
+            file: config.file.clone(),
+            mistakes: self.mistakes,
+        }))
+    }
+}
+
+/// A mistake with its key; on the command line, the reason itself names the option.
+fn mistake(origin: ValueOrigin, key: &str, reason: String) -> Mistake {
+    let in_file = matches!(origin, ValueOrigin::Line(_));
+    Mistake {
+        origin: Some(origin),
+        key: in_file.then(|| key.to_owned()),
+        reason: Reason::Refused(reason),
+    }
+}
+
+fn described(policy: &Policy) -> String {
+    let oversize = match policy.close.oversize {
+        OversizePolicy::Skip => "skip",
+        OversizePolicy::Close => "close",
+        OversizePolicy::Stream => "pieces",
     };
-    let after_end = if policy.stop_at.end {
+    let after_end = if policy.close.at_end {
         "close"
     } else {
         "continue"
     };
     format!(
         "framing={} decode={} max-block={} oversize={oversize} after-end={after_end}",
-        policy.framing,
-        policy.decoding.as_str(),
-        policy.limits.block_max,
+        policy.framing, policy.encoding.name, policy.limits.block_max,
     )
 }

@@ -11,29 +11,24 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use blocksd_engine::batch::{ClosePolicy, OversizePolicy};
+use blocksd_engine::connection::policy::{Policy, ReplyKind};
+use blocksd_engine::event::{ConnectionInfo, Event, EventKind, Peer};
+use blocksd_engine::permit::Bounds;
+use blocksd_engine::sink::Delivery;
+use blocksd_engine::{Engine, Error, ListenerSpec};
 use framing_core::{AnyFraming, Blocks, Limits};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::board::Board;
 use self::devices::DEVICES;
 use self::tally::Tally;
-use crate::engine::admission::accept::{Admission, serve};
-use crate::engine::admission::identity::DeviceBy;
-use crate::engine::batch::{StopAt, TooLong};
-use crate::engine::connection::deadline::Patience;
-use crate::engine::connection::reply::{Reply, Spools};
-use crate::engine::connection::{Policy, Shared};
-use crate::engine::counters::Counters;
-use crate::engine::event::{Event, Peer, Source, What};
-use crate::engine::listen::listener::{Binder, Listener, Sockets};
-use crate::engine::permit::{Bounds, Connections};
-use crate::engine::pool::Pool;
-use crate::engine::sink::fanout::Sinks;
-use crate::error::Failure;
-use crate::output::{self, Events, Format, Out, QUEUE_LEN, Text};
-use crate::payload::{Decoder, Decoding};
+use crate::error::CommandError;
+use crate::output::{Format, Out, Text};
+use crate::payload::Decoding;
+use crate::sinks::console::Console;
 
 /// Longest block that the demo's daemon takes, in bytes.
 const BLOCK_MAX: u32 = 4096;
@@ -48,18 +43,30 @@ type Names = Arc<Mutex<HashMap<SocketAddr, &'static str>>>;
 /// Runs the demonstration for so long, with an emulated board if `firmware`, and prints a table of totals.
 ///
 /// # Errors
-/// [`Failure::Unbalanced`] where what arrived is not what was sent; [`Failure::Board`]; failures of the system.
-pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
-    let (simulated, daemon) = listen(Decoding::Raw, None)?;
+/// [`CommandError::Unbalanced`] where what arrived is not what was sent; [`CommandError::Board`]; failures of the system.
+pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError> {
+    let stop = CancellationToken::new();
+    let mut engine = Engine::builder()
+        .bounds(Bounds {
+            connections: DEVICES.len() + 1,
+            per_device: None,
+            unfinished: 16 << 20,
+            longest: u64::from(BLOCK_MAX),
+        })
+        .stop(stop.clone())
+        .build();
+    let simulated = policy(Decoding::Raw, None);
     // The receipt is how the board learns that everything arrived.
-    let (emulated, board_daemon) = listen(Decoding::Cbor, Some(Reply::Receipt))?;
+    let emulated = policy(Decoding::Cbor, Some(ReplyKind::Receipt));
+    let policies = [simulated, emulated];
+    let specs = policies.map(|policy| ListenerSpec::new("127.0.0.1:0", policy));
+    engine.listen(specs.into()).await?;
+    let [daemon, board_daemon] = addresses(&engine)?;
     say(format_args!(
         "a daemon on {daemon}, three devices, {} seconds",
         duration.as_secs_f32()
     ))?;
 
-    let stop = CancellationToken::new();
-    let (events, queue) = mpsc::channel(QUEUE_LEN);
     let names = Names::default();
     let arrived = Arc::default();
     let board_is_up = Arc::<Notify>::default();
@@ -70,34 +77,12 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
         arrived: Arc::clone(&arrived),
         board_is_up: Arc::clone(&board_is_up),
     };
-    let counters = Arc::<Counters>::default();
-    let stdout = Box::new(io::stdout());
-    let output = output::spawn(format, stdout, Events::All(queue), Arc::clone(&counters), {
-        let stop = stop.clone();
-        move |_| stop.cancel()
-    });
-    let shared = Shared {
-        pool: Pool::new(),
-        counters,
-        sinks: Sinks::new(Some(events), None),
-        connections: Connections::new(Bounds {
-            connections: DEVICES.len() + 1,
-            per_device: None,
-            unfinished: 16 << 20,
-            longest: u64::from(BLOCK_MAX),
-        }),
-        spools: Spools::new(0, 0),
-        stop: stop.clone(),
-    };
-    let admission = Admission {
-        device_by: DeviceBy::Ip,
-        once: false,
-    };
-    let serving = tokio::spawn(serve(
-        vec![simulated, emulated],
-        admission,
-        Arc::new(shared),
-    ));
+    // Its reader has all the time that it wants.
+    let patient = CancellationToken::new();
+    let counters = Arc::clone(engine.handle().counters());
+    let console = Console::new(Box::new(format), counters, patient);
+    engine.add_sink(Box::new(console), Delivery::BACKPRESSURE);
+    let serving = tokio::spawn(engine.run());
 
     let mut board = None;
     if firmware {
@@ -112,32 +97,50 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), Failure> {
     });
     let sent = all_sent(devices, board).await;
     stop.cancel();
-    serving.await.map_err(io::Error::other)?;
-    match output.join() {
-        Ok(written) => written.map_err(Failure::stdout)?,
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
+    serving.await.map_err(io::Error::other)?.map_err(failure)?;
     let sent = sent?;
     let arrived = lock(&arrived).clone();
     let rows: Vec<_> = sent
         .into_iter()
         .map(|(name, sent)| row(name, sent, &arrived))
         .collect();
-    let balanced = tally::print(&rows).map_err(Failure::stdout)?;
+    let balanced = tally::print(&rows).map_err(CommandError::stdout)?;
     if balanced {
         Ok(())
     } else {
-        Err(Failure::Unbalanced)
+        Err(CommandError::Unbalanced)
     }
 }
 
-type Sending = JoinHandle<Result<Tally, Failure>>;
+/// The failure of the daemon: of its output, most likely.
+fn failure(error: Error) -> CommandError {
+    match error {
+        Error::Sink { source, .. } => match source.downcast::<io::Error>() {
+            Ok(error) => CommandError::stdout(*error),
+            Err(source) => CommandError::Io(io::Error::other(source)),
+        },
+        error => error.into(),
+    }
+}
+
+/// Where the listeners of the simulated devices and of the board are.
+fn addresses(engine: &Engine) -> Result<[SocketAddr; 2], CommandError> {
+    let listening = engine.handle().listening().into_iter();
+    let addresses = listening.map(|listening| listening.name.parse());
+    let addresses: Vec<_> = addresses
+        .collect::<Result<_, _>>()
+        .map_err(io::Error::other)?;
+    let missing = |_| CommandError::Io(io::ErrorKind::AddrNotAvailable.into());
+    addresses.try_into().map_err(missing)
+}
+
+type Sending = JoinHandle<Result<Tally, CommandError>>;
 
 /// Waits until all devices have done their part; says what each has sent.
 async fn all_sent(
     devices: [Sending; DEVICES.len()],
     board: Option<Board>,
-) -> Result<Vec<(&'static str, Tally)>, Failure> {
+) -> Result<Vec<(&'static str, Tally)>, CommandError> {
     let mut sent = Vec::new();
     for (device, sending) in DEVICES.iter().zip(devices) {
         sent.push((device.name, sending.await.map_err(io::Error::other)??));
@@ -157,29 +160,20 @@ async fn all_sent(
     Ok(sent)
 }
 
-fn listen(decoding: Decoding, reply: Option<Reply>) -> Result<(Listener, SocketAddr), Failure> {
-    let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let policy = Policy {
-        framing: AnyFraming::Blocks(Blocks),
+fn policy(decoding: Decoding, reply: Option<ReplyKind>) -> Policy {
+    Policy {
+        encoding: decoding.into(),
         limits: Limits {
             block_max: BLOCK_MAX,
             skip_max: Limits::SKIP_MAX,
         },
-        stop_at: StopAt {
-            end: true,
-            too_long: TooLong::Skip,
+        close: ClosePolicy {
+            at_end: true,
+            oversize: OversizePolicy::Skip,
         },
-        decoding,
-        patience: Patience::default(),
         reply,
-    };
-    let failure = |error| Failure::listen(address, error);
-    let policy = watch::channel(Arc::new(policy)).1;
-    let bound = Binder::new(Sockets::default()).bind(&address.to_string(), policy);
-    let listener = bound.map_err(failure)?.pop();
-    let listener = listener.ok_or_else(|| failure(io::ErrorKind::AddrNotAvailable.into()))?;
-    let address = listener.name().parse().map_err(io::Error::other)?;
-    Ok((listener, address))
+        ..Policy::new(AnyFraming::Blocks(Blocks))
+    }
 }
 
 /// Boots the board, and waits until it has connected.
@@ -187,13 +181,13 @@ async fn switch_on(
     daemon: SocketAddr,
     duration: Duration,
     is_up: &Notify,
-) -> Result<Board, Failure> {
+) -> Result<Board, CommandError> {
     let mut board = Board::boot(daemon, duration)?;
     loop {
         tokio::select! {
             () = is_up.notified() => return Ok(board),
             () = tokio::time::sleep(LOOK) => if board.has_ended()? {
-                return Err(Failure::Board);
+                return Err(CommandError::Board);
             },
         }
     }
@@ -222,7 +216,7 @@ struct Named {
 impl Format for Named {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
         let conn = event.source.conn;
-        if let What::Opened { peer } = &event.what {
+        if let EventKind::Opened { peer } = &event.kind {
             let names = lock(&self.names);
             let name = match peer {
                 Peer::Network(address) => names.get(address).copied().unwrap_or(BOARD),
@@ -235,18 +229,19 @@ impl Format for Named {
             }
         }
         let name = self.at.get(&conn).copied().unwrap_or(BOARD);
-        if let What::Batch { batch, .. } = &event.what {
+        if let EventKind::Batch { batch, .. } = &event.kind {
             let mut arrived = lock(&self.arrived);
             let arrived = arrived.entry(name).or_default();
             for item in batch.items() {
                 arrived.count(&item);
             }
         }
-        let source = Source {
+        let source = ConnectionInfo {
             conn,
             device: format!("{name:<6}").into(),
             framing: event.source.framing,
-            decoder: Decoder::new(event.source.decoder.decoding().clone()),
+            encoding: event.source.encoding.clone(),
+            first_seq: event.source.first_seq,
         };
         let event = Event {
             source: Arc::new(source),
@@ -261,8 +256,8 @@ impl Format for Named {
 }
 
 /// A line on standard output.
-fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
-    writeln!(io::stdout(), "{line}").map_err(Failure::stdout)
+fn say(line: std::fmt::Arguments<'_>) -> Result<(), CommandError> {
+    writeln!(io::stdout(), "{line}").map_err(CommandError::stdout)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -9,13 +9,13 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::cli::Cli;
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// Prints the completions of all commands for a shell.
 ///
 /// # Errors
 /// Where they cannot be printed.
-pub fn completions(shell: Shell) -> Result<(), Failure> {
+pub fn completions(shell: Shell) -> Result<(), CommandError> {
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
     // Into memory: who reads no further is no reason to panic.
@@ -27,8 +27,8 @@ pub fn completions(shell: Shell) -> Result<(), Failure> {
 /// Prints the manual page of the program, or of one command, in roff; or writes the pages of all into a folder.
 ///
 /// # Errors
-/// [`Failure::NoCommand`]; where they cannot be printed or written.
-pub fn man(name: Option<&str>, folder: Option<&Path>) -> Result<(), Failure> {
+/// [`CommandError::NoCommand`]; where they cannot be printed or written.
+pub fn man(name: Option<&str>, folder: Option<&Path>) -> Result<(), CommandError> {
     // `help` has no page of its own.
     let mut program = Cli::command().disable_help_subcommand(true);
     program.build();
@@ -40,14 +40,14 @@ pub fn man(name: Option<&str>, folder: Option<&Path>) -> Result<(), Failure> {
     }
     if let Some(name) = name {
         let found = program.find_subcommand(name).cloned();
-        program = found.ok_or_else(|| Failure::NoCommand(name.to_owned()))?;
+        program = found.ok_or_else(|| CommandError::NoCommand(name.to_owned()))?;
     }
     print(&page(program, source.trim_end())?)
 }
 
 /// Writes `blocksd-COMMAND.1` for each command into a folder, creating the folder if needed.
-fn write_all(folder: &Path, commands: Vec<Command>, source: &str) -> Result<(), Failure> {
-    let failure = |path: &Path, error| Failure::Write {
+fn write_all(folder: &Path, commands: Vec<Command>, source: &str) -> Result<(), CommandError> {
+    let failure = |path: &Path, error| CommandError::Write {
         path: path.to_owned(),
         error,
     };
@@ -69,8 +69,8 @@ fn page(command: Command, source: &str) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn print(text: &[u8]) -> Result<(), Failure> {
+fn print(text: &[u8]) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text).and_then(|()| out.flush());
-    written.map_err(Failure::stdout)
+    written.map_err(CommandError::stdout)
 }

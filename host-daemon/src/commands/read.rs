@@ -10,31 +10,31 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::{Read, ReadOutput};
-use crate::engine::counters::Counters;
-use crate::engine::event::Event;
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::output::{Format, Hex, Json, Out, Text};
 use crate::payload::{self, Style, members};
-use crate::recorded::from_log::{Audience, Player};
-use crate::service::log::tell;
-use blocksd_recording::format::record::Kind;
-use blocksd_recording::read::lost::Lost;
-use blocksd_recording::read::messages::{Message, Reader, Tail, Visitor, Wanted};
+use crate::recorded::from_log::{EventReader, EventVisitor};
+use crate::service::log::print_status;
+use blocksd_engine::counters::Counters;
+use blocksd_engine::event::Event;
+use blocksd_recording::topic::Kind;
+use blocksd_recording::{LostRange, Message, Reader, Tail, Visitor, Wanted};
 
 /// Prints what was recorded.
 ///
 /// # Errors
-/// [`Failure::NotWhole`] if something is lost; everything that is whole is printed anyway. [`Failure::File`].
-pub fn read(arguments: &Read) -> Result<(), Failure> {
+/// [`CommandError::NotWhole`] if something is lost; everything that is whole is printed anyway.
+/// [`CommandError::Recording`].
+pub fn read(arguments: &Read) -> Result<(), CommandError> {
     let wanted = Wanted {
         devices: arguments.device.clone(),
         from: arguments.from.map_or(0, nanoseconds),
         to: arguments.to.map_or(u64::MAX, nanoseconds),
     };
-    let player = Player::new(arguments.decode.clone());
+    let reader = EventReader::new(arguments.decode.clone());
     let format: Box<dyn Format> = match arguments.output {
         ReadOutput::Text => Box::new(Text::new(io::stdout().is_terminal())),
-        ReadOutput::Json => Box::new(Json),
+        ReadOutput::Json => Box::new(Json::default()),
         ReadOutput::Hex => Box::new(Hex::new()),
         ReadOutput::Csv => return run(arguments, &wanted, &mut Csv::new()?),
         ReadOutput::Raw => {
@@ -42,26 +42,26 @@ pub fn read(arguments: &Read) -> Result<(), Failure> {
             return run(arguments, &wanted, &mut Payload(out));
         }
     };
-    let mut shown = Shown {
-        player,
+    let mut printer = EventPrinter {
+        reader,
         screen: Screen {
             format,
             out: Out::new(Box::new(io::stdout()), Arc::new(Counters::default())),
             wanted: wanted.clone(),
         },
     };
-    run(arguments, &wanted, &mut shown)
+    run(arguments, &wanted, &mut printer)
 }
 
 fn run(
     arguments: &Read,
     wanted: &Wanted,
-    visitor: &mut dyn Visitor<Error = Failure>,
-) -> Result<(), Failure> {
+    visitor: &mut dyn Visitor<Error = CommandError>,
+) -> Result<(), CommandError> {
     let lost = match (arguments.follow, arguments.paths.as_slice()) {
         (true, [path]) => Tail::new(path.clone(), wanted.clone()).visit(visitor)?,
         (true, _) => {
-            return Err(Failure::Conflict {
+            return Err(CommandError::Conflict {
                 one: "--follow",
                 other: "more than one file or directory",
             });
@@ -70,13 +70,13 @@ fn run(
     };
     match lost {
         0 => Ok(()),
-        lost => Err(Failure::NotWhole { lost }),
+        lost => Err(CommandError::NotWhole { lost }),
     }
 }
 
 /// Prints a line for bytes of a recording that are lost.
-pub(super) fn report_lost(file: &Path, lost: &Lost) {
-    tell(format_args!("blocksd: {}: {lost}", file.display()));
+pub(super) fn report_lost(file: &Path, lost: &LostRange) {
+    print_status(format_args!("blocksd: {}: {lost}", file.display()));
 }
 
 /// Nothing was recorded before 1970.
@@ -84,9 +84,9 @@ fn nanoseconds(time: Timestamp) -> u64 {
     u64::try_from(time.as_nanosecond()).unwrap_or_default()
 }
 
-/// In a format of `serve`.
-struct Shown {
-    player: Player,
+/// Prints in a format of `serve`.
+struct EventPrinter {
+    reader: EventReader,
     screen: Screen,
 }
 
@@ -96,36 +96,36 @@ struct Screen {
     wanted: Wanted,
 }
 
-impl Visitor for Shown {
-    type Error = Failure;
+impl Visitor for EventPrinter {
+    type Error = CommandError;
 
-    fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
-        self.player.message(message, &mut self.screen)
+    fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
+        self.reader.message(message, &mut self.screen)
     }
 
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Failure> {
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
         Ok(())
     }
 
-    fn idle(&mut self) -> Result<(), Failure> {
-        self.player.finish(&mut self.screen)?;
-        self.screen.out.flush().map_err(Failure::stdout)
+    fn idle(&mut self) -> Result<(), CommandError> {
+        self.reader.finish(&mut self.screen)?;
+        self.screen.out.flush().map_err(CommandError::stdout)
     }
 }
 
-impl Audience for Screen {
-    type Error = Failure;
+impl EventVisitor for Screen {
+    type Error = CommandError;
 
-    fn event(&mut self, event: &Event) -> Result<(), Failure> {
+    fn event(&mut self, event: &Event) -> Result<(), CommandError> {
         if !self.wanted.has(&event.source.device) {
             return Ok(());
         }
         let written = self.format.event(event, &mut self.out);
-        written.map_err(Failure::stdout)
+        written.map_err(CommandError::stdout)
     }
 
-    fn other(&mut self, json: &[u8]) -> Result<(), Failure> {
+    fn other(&mut self, json: &[u8]) -> Result<(), CommandError> {
         let known = members(json);
         let device = known.get("device").and_then(Value::as_str);
         if device.is_some_and(|device| !self.wanted.has(device)) {
@@ -140,7 +140,7 @@ impl Audience for Screen {
             text = "null".to_owned();
         }
         self.out.line().extend_from_slice(text.as_bytes());
-        self.out.end_line().map_err(Failure::stdout)
+        self.out.end_line().map_err(CommandError::stdout)
     }
 }
 
@@ -148,7 +148,7 @@ impl Audience for Screen {
 struct Csv(csv::Writer<io::Stdout>);
 
 impl Csv {
-    fn new() -> Result<Self, Failure> {
+    fn new() -> Result<Self, CommandError> {
         let mut writer = csv::Writer::from_writer(io::stdout());
         let names = ["time", "device", "seq", "len", "text", "base64"];
         writer.write_record(names).map_err(csv_failure)?;
@@ -157,11 +157,11 @@ impl Csv {
 }
 
 impl Visitor for Csv {
-    type Error = Failure;
+    type Error = CommandError;
 
-    fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
-        let known = message.known;
-        if known.kind == Kind::Events {
+    fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
+        let channel = message.channel;
+        if channel.kind == Kind::Events {
             return Ok(());
         }
         let time = Timestamp::from_nanosecond(message.time.into());
@@ -171,7 +171,7 @@ impl Visitor for Csv {
         let base64 = text.map_or_else(|_| STANDARD.encode(message.data), |_| String::new());
         let row = [
             &format!("{time:.9}"),
-            &*known.device,
+            &*channel.device,
             &message.sequence.to_string(),
             &message.data.len().to_string(),
             text.unwrap_or_default(),
@@ -180,20 +180,20 @@ impl Visitor for Csv {
         self.0.write_record(row).map_err(csv_failure)
     }
 
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Failure> {
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
         Ok(())
     }
 
-    fn idle(&mut self) -> Result<(), Failure> {
-        self.0.flush().map_err(Failure::stdout)
+    fn idle(&mut self) -> Result<(), CommandError> {
+        self.0.flush().map_err(CommandError::stdout)
     }
 }
 
-fn csv_failure(error: csv::Error) -> Failure {
+fn csv_failure(error: csv::Error) -> CommandError {
     match error.into_kind() {
-        csv::ErrorKind::Io(error) => Failure::stdout(error),
-        kind => Failure::Io(io::Error::other(format!("{kind:?}"))),
+        csv::ErrorKind::Io(error) => CommandError::stdout(error),
+        kind => CommandError::Io(io::Error::other(format!("{kind:?}"))),
     }
 }
 
@@ -201,21 +201,21 @@ fn csv_failure(error: csv::Error) -> Failure {
 struct Payload<W>(W);
 
 impl<W: Write> Visitor for Payload<W> {
-    type Error = Failure;
+    type Error = CommandError;
 
-    fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
-        if message.known.kind == Kind::Events {
+    fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
+        if message.channel.kind == Kind::Events {
             return Ok(());
         }
-        self.0.write_all(message.data).map_err(Failure::stdout)
+        self.0.write_all(message.data).map_err(CommandError::stdout)
     }
 
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Failure> {
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
         Ok(())
     }
 
-    fn idle(&mut self) -> Result<(), Failure> {
-        self.0.flush().map_err(Failure::stdout)
+    fn idle(&mut self) -> Result<(), CommandError> {
+        self.0.flush().map_err(CommandError::stdout)
     }
 }

@@ -17,12 +17,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::Replay;
 use crate::commands::read::report_lost;
 use crate::commands::send::connect;
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::payload::members;
-use crate::service::log::tell;
-use blocksd_recording::format::record::Kind;
-use blocksd_recording::read::lost::Lost;
-use blocksd_recording::read::messages::{Message, Reader, Visitor, Wanted};
+use crate::service::log::print_status;
+use blocksd_recording::topic::Kind;
+use blocksd_recording::{LostRange, Message, Reader, Visitor, Wanted};
 
 /// Messages that wait for a connection at most. Beyond that, all wait for the slowest.
 const QUEUE_LEN: usize = 64;
@@ -31,38 +30,38 @@ const WHOLE_MAX: usize = 64 << 20;
 /// How long a peer may take to close when it has everything.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long to try to connect.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The progress bar moves this often.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Replays.
 ///
 /// # Errors
-/// [`Failure::Connect`], [`Failure::CutOff`] if a peer did not take everything, [`Failure::NotWhole`] if something of the
-/// recording is lost; everything that is whole is sent anyway. [`Failure::File`].
-pub fn replay(arguments: &Replay) -> Result<(), Failure> {
+/// [`CommandError::Connect`], [`CommandError::CutOff`] if a peer did not take everything, [`CommandError::NotWhole`] if
+/// something of the recording is lost; everything that is whole is sent anyway. [`CommandError::Recording`].
+pub fn replay(arguments: &Replay) -> Result<(), CommandError> {
     let wanted = Wanted {
         devices: arguments.device.clone(),
         ..Wanted::default()
     };
     let bar = progress();
     let begin = Instant::now();
-    let mut stage = Stage {
+    let mut replayer = Replayer {
         to: &arguments.to,
         framing: arguments.framing,
         clock: Clock {
             speed: arguments.speed,
             begin: None,
         },
-        actors: HashMap::new(),
+        senders: HashMap::new(),
         parts: HashMap::new(),
         sent: Arc::default(),
         bar: bar.clone(),
     };
-    let visited = Reader::new(arguments.paths.clone(), wanted).visit(&mut stage);
-    let sent = Arc::clone(&stage.sent);
-    let of = stage.actors.len();
-    let devices = stage.end();
+    let visited = Reader::new(arguments.paths.clone(), wanted).visit(&mut replayer);
+    let sent = Arc::clone(&replayer.sent);
+    let of = replayer.senders.len();
+    let devices = replayer.end();
     bar.finish_and_clear();
     let done = format!(
         "{}, {:.1} seconds",
@@ -71,17 +70,17 @@ pub fn replay(arguments: &Replay) -> Result<(), Failure> {
     );
     let result = match (visited, devices) {
         (Err(failure), _) => Err(failure),
-        (Ok(_), devices) if devices != 0 => Err(Failure::CutOff { devices, of }),
+        (Ok(_), devices) if devices != 0 => Err(CommandError::CutOff { devices, of }),
         (Ok(0), _) => Ok(()),
-        (Ok(lost), _) => Err(Failure::NotWhole { lost }),
+        (Ok(lost), _) => Err(CommandError::NotWhole { lost }),
     };
     match result {
         Ok(()) => {
-            tell(format_args!("replayed {done}"));
+            print_status(format_args!("replayed {done}"));
             Ok(())
         }
         Err(failure) if sent.is_nothing() => Err(failure),
-        Err(failure) => Err(Failure::Partly {
+        Err(failure) => Err(CommandError::Partly {
             failure: Box::new(failure),
             done: format!("sent {done}"),
         }),
@@ -137,11 +136,11 @@ impl Clock {
 }
 
 /// The connections.
-struct Stage<'a> {
+struct Replayer<'a> {
     to: &'a str,
     framing: Option<AnyFraming>,
     clock: Clock,
-    actors: HashMap<Arc<str>, Actor>,
+    senders: HashMap<Arc<str>, DeviceSender>,
     /// Messages in pieces, until they are whole.
     parts: HashMap<Arc<str>, Vec<u8>>,
     sent: Arc<Sent>,
@@ -149,20 +148,20 @@ struct Stage<'a> {
 }
 
 /// A connection, and the thread that writes to it.
-struct Actor {
+struct DeviceSender {
     framing: AnyFraming,
     queue: SyncSender<Vec<u8>>,
-    thread: JoinHandle<Result<(), (Failure, u64)>>,
+    thread: JoinHandle<Result<(), (CommandError, u64)>>,
     /// The thread has ended before its time.
     gone: bool,
 }
 
-impl Visitor for Stage<'_> {
-    type Error = Failure;
+impl Visitor for Replayer<'_> {
+    type Error = CommandError;
 
-    fn message(&mut self, message: &Message<'_>) -> Result<(), Failure> {
-        let known = message.known;
-        match known.kind {
+    fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
+        let channel = message.channel;
+        match channel.kind {
             Kind::Events => return self.note(message),
             Kind::Blocks | Kind::Pieces | Kind::Other => {}
         }
@@ -170,27 +169,27 @@ impl Visitor for Stage<'_> {
         if !self.bar.is_hidden() {
             self.bar.set_message(self.sent.text());
         }
-        let device = &known.device;
-        if !self.actors.contains_key(device) {
-            let recorded = known.channel.metadata.get("framing");
+        let device = &channel.device;
+        if !self.senders.contains_key(device) {
+            let recorded = channel.record.metadata.get("framing");
             let recorded = recorded.and_then(|spec| spec.parse().ok());
             let framing = self.framing.or(recorded);
             let framing = framing.unwrap_or(AnyFraming::Blocks(Blocks));
-            let actor = Actor::start(self.to, framing, Arc::clone(&self.sent));
-            let actor = actor.map_err(|failure| match failure {
+            let sender = DeviceSender::start(self.to, framing, Arc::clone(&self.sent));
+            let sender = sender.map_err(|failure| match failure {
                 // Only the first connection is a part of the start.
-                Failure::Connect { error, .. } if !self.actors.is_empty() => {
-                    Failure::Connection(error)
+                CommandError::Connect { error, .. } if !self.senders.is_empty() => {
+                    CommandError::Connection(error)
                 }
                 failure => failure,
             })?;
-            self.actors.insert(Arc::clone(device), actor);
+            self.senders.insert(Arc::clone(device), sender);
         }
-        let Some(actor) = self.actors.get_mut(device) else {
+        let Some(sender) = self.senders.get_mut(device) else {
             return Ok(());
         };
-        let in_pieces = known.kind == Kind::Pieces;
-        if in_pieces && !matches!(actor.framing, AnyFraming::Stream(_)) {
+        let in_pieces = channel.kind == Kind::Pieces;
+        if in_pieces && !matches!(sender.framing, AnyFraming::Stream(_)) {
             let whole = self.parts.entry(Arc::clone(device)).or_default();
             whole.extend_from_slice(message.data);
             if WHOLE_MAX < whole.len() {
@@ -200,23 +199,23 @@ impl Visitor for Stage<'_> {
             }
             return Ok(());
         }
-        actor.send(message.data.to_vec());
+        sender.send(message.data.to_vec());
         Ok(())
     }
 
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Failure> {
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
         Ok(())
     }
 
-    fn idle(&mut self) -> Result<(), Failure> {
+    fn idle(&mut self) -> Result<(), CommandError> {
         Ok(())
     }
 }
 
-impl Stage<'_> {
+impl Replayer<'_> {
     /// Sends a message that was recorded in pieces when its last one is there.
-    fn note(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+    fn note(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
         let json = members(message.data);
         let is = |key: &str| json.get(key).and_then(serde_json::Value::as_bool) == Some(true);
         let device = json.get("device").and_then(serde_json::Value::as_str);
@@ -230,9 +229,9 @@ impl Stage<'_> {
             self.parts.remove(device);
         } else if is("last")
             && let Some(whole) = self.parts.remove(device)
-            && let Some(actor) = self.actors.get_mut(device)
+            && let Some(sender) = self.senders.get_mut(device)
         {
-            actor.send(whole);
+            sender.send(whole);
         }
         Ok(())
     }
@@ -240,10 +239,10 @@ impl Stage<'_> {
     /// Ends all connections, and says how many of them did not take everything.
     fn end(self) -> usize {
         let mut cut = 0;
-        // All are told that they are over, before any is waited for.
-        let threads = self.actors.into_iter().map(|(device, actor)| {
-            drop(actor.queue);
-            (device, actor.thread)
+        // All queues are closed before the first thread is joined.
+        let threads = self.senders.into_iter().map(|(device, sender)| {
+            drop(sender.queue);
+            (device, sender.thread)
         });
         let threads: Vec<_> = threads.collect();
         for (device, thread) in threads {
@@ -251,7 +250,7 @@ impl Stage<'_> {
                 Ok(Ok(())) => {}
                 Ok(Err((failure, blocks))) => {
                     cut += 1;
-                    tell(format_args!(
+                    print_status(format_args!(
                         "blocksd: {device}: {failure}, after {blocks} blocks"
                     ));
                 }
@@ -262,18 +261,18 @@ impl Stage<'_> {
     }
 }
 
-impl Actor {
-    fn start(to: &str, framing: AnyFraming, sent: Arc<Sent>) -> Result<Self, Failure> {
-        let stream = connect(to, PATIENCE)?;
+impl DeviceSender {
+    fn start(to: &str, framing: AnyFraming, sent: Arc<Sent>) -> Result<Self, CommandError> {
+        let stream = connect(to, CONNECT_TIMEOUT)?;
         let (queue, messages) = sync_channel(QUEUE_LEN);
         let name = std::thread::Builder::new().name("replay".to_owned());
         let thread = name.spawn(move || {
             let mut blocks = 0;
-            let played = play(&stream, framing, &messages, |bytes| {
+            let sent_all = send_all(&stream, framing, &messages, |bytes| {
                 blocks += 1;
                 sent.add(bytes);
             });
-            played.map_err(|failure| (failure, blocks))
+            sent_all.map_err(|failure| (failure, blocks))
         })?;
         Ok(Self {
             framing,
@@ -291,15 +290,15 @@ impl Actor {
 }
 
 /// Writes messages as they come, and at the end the end mark; then waits until the peer has taken it all.
-fn play(
+fn send_all(
     mut stream: &TcpStream,
     framing: AnyFraming,
     messages: &Receiver<Vec<u8>>,
     mut sent: impl FnMut(usize),
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     type Writer<W> = blocking::Writer<FromStd<W>, AnyEncoder>;
     // What is due is sent at once.
-    stream.set_nodelay(true).map_err(Failure::Connection)?;
+    stream.set_nodelay(true).map_err(CommandError::Connection)?;
     let mut writer = Writer::new(FromStd::new(BufWriter::new(stream)), framing);
     loop {
         let message = match messages.try_recv() {
@@ -319,7 +318,7 @@ fn play(
     writer.finish()?;
     let done = stream.shutdown(Shutdown::Write);
     done.and_then(|()| stream.set_read_timeout(Some(LINGER)))
-        .map_err(Failure::Connection)?;
+        .map_err(CommandError::Connection)?;
     // What it says is of no interest, but that it did not hang up before the end.
     let mut answer = [0; 1024];
     let begin = Instant::now();
@@ -328,7 +327,7 @@ fn play(
             Ok(0) => break,
             Ok(_) => {}
             Err(error) if is_silence(&error) => {}
-            Err(error) => return Err(Failure::Connection(error)),
+            Err(error) => return Err(CommandError::Connection(error)),
         }
     }
     Ok(())

@@ -7,71 +7,65 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::error::Failure;
-use crate::path::parent;
-use crate::service::log::tell;
-use blocksd_recording::check::recover::{Recovered, recover};
-use blocksd_recording::check::repair::{Repaired, Unrepaired, repair_dir, sync};
-use blocksd_recording::check::verify::verify;
-use blocksd_recording::error::Error;
-use blocksd_recording::format::filename::{PART, sealed_name};
-use blocksd_recording::format::record::{Kind, Raw, device};
-use blocksd_recording::lock::lock;
-use blocksd_recording::read::catalog::{RecordingFile, State, list, list_directory};
-use blocksd_recording::read::scan::{Found, Scan};
-use blocksd_recording::read::summary::Summary;
+use crate::error::CommandError;
+use crate::recorded::ranges::CHECKER;
+use crate::service::log::print_status;
+use blocksd_recording::catalog::{FileState, RecordingFile, list, list_directory};
+use blocksd_recording::scan::{Found, Raw, Scan, Summary};
+use blocksd_recording::topic::{Kind, device};
+use blocksd_recording::{Error, Lock, Recovered, Repaired, Unrepaired, parent, sync_directory};
 use mcap::records::Record;
 
-/// Things that are wrong with a file that are told one by one.
-const WRONG_MAX: u64 = 1000;
+/// Findings of a file that are reported one by one.
+const FINDINGS_MAX: u64 = 1000;
 /// Bytes of a message's record besides its payload.
 const MESSAGE_LEN: u64 = 31;
 
 /// Saves what is whole in a torn file, beside it, or in all torn files of a directory, in their place.
 ///
 /// # Errors
-/// [`Failure::Locked`] if a daemon is writing, [`Failure::NothingWhole`], [`Failure::Unrepaired`], [`Failure::File`],
-/// [`Failure::Write`].
-pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Failure> {
-    let failure = |error| Failure::File {
+/// [`CommandError::Locked`] if a daemon is writing, [`CommandError::NothingWhole`], [`CommandError::Unrepaired`],
+/// [`CommandError::File`], [`CommandError::Recording`].
+pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), CommandError> {
+    let failure = |error| CommandError::File {
         path: path.into(),
         error,
     };
     let mut out = io::stdout().lock();
     if path.metadata().map_err(failure)?.is_dir() {
         if output.is_some() {
-            return Err(Failure::Conflict {
+            return Err(CommandError::Conflict {
                 one: "--output",
                 other: "a directory",
             });
         }
-        let _lock = lock(path)?;
+        let _lock = Lock::existing(path)?;
         return recover_directory(&mut out, path);
     }
     if RecordingFile::of(path.into()).is_open {
         let path = parent(path).into();
-        return Err(Failure::Locked { path });
+        return Err(CommandError::Locked { path });
     }
     let to = output.map_or_else(|| beside(path), Path::to_path_buf);
-    let recovered = recover(path, &to)?;
+    let recovered = CHECKER.recover(path, &to)?;
     if recovered.complete {
         let line = writeln!(out, "{}: sealed and sound already", path.display());
-        return line.map_err(Failure::stdout);
+        return line.map_err(CommandError::stdout);
     }
     let to = recovered.written.then_some(to);
     if let Some(to) = &to {
         // As far as the file system can: the original stays in any case.
-        let _ = sync(parent(to));
+        let _ = sync_directory(parent(to));
     }
-    tell_recovered(&mut out, path, to.as_deref(), None, &recovered)?;
+    print_recovered(&mut out, path, to.as_deref(), None, &recovered)?;
     to.map(|_| ())
-        .ok_or_else(|| Failure::NothingWhole { path: path.into() })
+        .ok_or_else(|| CommandError::NothingWhole { path: path.into() })
 }
 
-fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), Failure> {
+fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), CommandError> {
     let (mut files, mut of) = (0, 0);
-    let mut told = Ok(());
-    for repaired in repair_dir(directory)? {
+    let mut reported = Ok(());
+    for repaired in CHECKER.repair_dir(directory)? {
         of += 1;
         match repaired {
             // All are repaired, whoever reads of it.
@@ -84,35 +78,37 @@ fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), Failu
                 // Nothing in it is whole.
                 files += u64::from(to.is_none() && original.is_some());
                 let (to, original) = (to.as_deref(), original.as_deref());
-                let line = tell_recovered(out, &from, to, original, &recovered);
-                told = told.and(line);
+                let line = print_recovered(out, &from, to, original, &recovered);
+                reported = reported.and(line);
             }
             Err(Unrepaired { path, error }) => {
-                let failure = Failure::from(error);
-                tell(format_args!("blocksd: {}: {failure}", path.display()));
+                let failure = CommandError::from(error);
+                print_status(format_args!("blocksd: {}: {failure}", path.display()));
                 files += 1;
             }
         }
     }
-    told?;
+    reported?;
     match files {
         0 => Ok(()),
-        files => Err(Failure::Unrepaired { files, of }),
+        files => Err(CommandError::Unrepaired { files, of }),
     }
 }
 
 /// The name of what is saved of a file: sealed, or, where that is its own name, `NAME.recovered.mcap`.
 fn beside(path: &Path) -> PathBuf {
-    sealed_name(path, PART).unwrap_or_else(|| path.with_extension("recovered.mcap"))
+    let file = RecordingFile::of(path.into());
+    file.sealed_path()
+        .unwrap_or_else(|| path.with_extension("recovered.mcap"))
 }
 
-fn tell_recovered(
+fn print_recovered(
     out: &mut impl Write,
     from: &Path,
     to: Option<&Path>,
     original: Option<&Path>,
     recovered: &Recovered,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let from = from.display();
     let mut line = match to {
         Some(to) => format!("{from} -> {}: {recovered}", to.display()),
@@ -121,12 +117,12 @@ fn tell_recovered(
     if let Some(original) = original {
         line += &format!("; original kept as {}", original.display());
     }
-    writeln!(out, "{line}").map_err(Failure::stdout)?;
+    writeln!(out, "{line}").map_err(CommandError::stdout)?;
     for hint in recovered.hints() {
-        writeln!(out, "{from}: {hint}").map_err(Failure::stdout)?;
+        writeln!(out, "{from}: {hint}").map_err(CommandError::stdout)?;
     }
     for lost in &recovered.lost {
-        writeln!(out, "{from}: {lost}").map_err(Failure::stdout)?;
+        writeln!(out, "{from}: {lost}").map_err(CommandError::stdout)?;
     }
     Ok(())
 }
@@ -134,8 +130,8 @@ fn tell_recovered(
 /// Checks files, and prints a line for each that is sound, and one for each thing that is wrong.
 ///
 /// # Errors
-/// [`Failure::Unsound`], [`Failure::File`].
-pub fn verify_command(paths: &[PathBuf]) -> Result<(), Failure> {
+/// [`CommandError::Unsound`], [`CommandError::Recording`].
+pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     let (mut unsound, mut of) = (0, 0);
     for listed in list(paths)? {
@@ -144,14 +140,14 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), Failure> {
         };
         of += 1;
         let name = listed.path.display();
-        let (mut told, mut more) = (Ok(()), 0_u64);
-        let verified = verify(input, is_open, &mut |wrong| {
-            if told.is_ok() && more < WRONG_MAX {
-                told = writeln!(out, "{name}: {wrong}");
+        let (mut reported, mut more) = (Ok(()), 0_u64);
+        let verified = CHECKER.verify(input, is_open, &mut |finding| {
+            if reported.is_ok() && more < FINDINGS_MAX {
+                reported = writeln!(out, "{name}: {finding}");
             }
             more += 1;
         })?;
-        told.map_err(Failure::stdout)?;
+        reported.map_err(CommandError::stdout)?;
         let (messages, chunks) = (verified.messages, verified.chunks);
         let (blocks, devices) = (verified.blocks, verified.devices);
         let state = if is_open { "open, being written" } else { "ok" };
@@ -160,15 +156,15 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), Failure> {
                 out,
                 "{name}: {state}: {blocks} blocks of {devices} devices, {messages} messages, {chunks} chunks"
             ),
-            WRONG_MAX.. => writeln!(out, "{name}: and {} more", more - WRONG_MAX),
+            FINDINGS_MAX.. => writeln!(out, "{name}: and {} more", more - FINDINGS_MAX),
             _ => Ok(()),
         };
-        line.map_err(Failure::stdout)?;
+        line.map_err(CommandError::stdout)?;
         unsound += u64::from(more != 0);
     }
     match unsound {
         0 => Ok(()),
-        files => Err(Failure::Unsound { files, of }),
+        files => Err(CommandError::Unsound { files, of }),
     }
 }
 
@@ -186,8 +182,8 @@ struct Content {
 /// Lists the files of a directory: a table, or an object a line.
 ///
 /// # Errors
-/// [`Failure::File`].
-pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Failure> {
+/// [`CommandError::Recording`].
+pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     let mut rows = vec![
         [
@@ -210,9 +206,15 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Failure
         let size = input.len();
         let summary = Summary::of_sealed(&mut input, is_open)?;
         let (state, content) = match summary {
-            Some(summary) => (State::Sealed, Content::of_summary(&summary)),
-            None if is_open => (State::Open, Content::scan(Scan::new(input, None, true))?),
-            None => (State::Torn, Content::scan(Scan::new(input, None, false))?),
+            Some(summary) => (FileState::Sealed, Content::of_summary(&summary)),
+            None if is_open => (
+                FileState::Open,
+                Content::scan(Scan::new(input, None, true))?,
+            ),
+            None => (
+                FileState::Torn,
+                Content::scan(Scan::new(input, None, false))?,
+            ),
         };
         let name = listed
             .path
@@ -229,7 +231,7 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Failure
                 "devices": content.devices, "blocks": content.blocks, "bytes": content.bytes,
                 "size": size, "compression": content.compression, "lost": content.lost,
             });
-            writeln!(out, "{row}").map_err(Failure::stdout)?;
+            writeln!(out, "{row}").map_err(CommandError::stdout)?;
             continue;
         }
         let none = || "-".to_owned();
@@ -248,7 +250,7 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Failure
     if as_json {
         return Ok(());
     }
-    write_table(&mut out, &rows).map_err(Failure::stdout)
+    write_table(&mut out, &rows).map_err(CommandError::stdout)
 }
 
 /// Columns as wide as they must be; numbers stand to the right.
@@ -321,7 +323,7 @@ impl Content {
                         .records()
                         .for_each(|(_, raw)| content.take(&raw, &mut kinds));
                 }
-                Found::Lost(lost) if lost.why.loses_messages() => content.lost += lost.len,
+                Found::Lost(lost) if lost.cause.loses_messages() => content.lost += lost.len,
                 _ => {}
             }
             if scan.has_ended() {

@@ -1,21 +1,21 @@
 //! `blocksd send`: messages from the command line, from standard input or from a file, to a daemon.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use embedded_io_adapters::std::FromStd;
-use framing_core::{AnyEncoder, AnyFraming, Received, Refusal, blocking};
+use framing_core::{AnyEncoder, AnyFraming, Received, blocking};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::engine::listen::resolve::resolve;
-use crate::error::Failure;
+use crate::error::CommandError;
+use blocksd_engine::connection::reply::file::{CHUNK, FileChunks};
+use blocksd_engine::listen::resolve::resolve;
 
 /// What to send where.
 #[derive(Clone, Debug)]
-pub struct Send {
+pub struct SendOptions {
     /// The daemon's address.
     pub to: String,
     /// How messages are framed, in both directions.
@@ -30,37 +30,35 @@ pub struct Send {
     pub connect_timeout: Duration,
 }
 
-/// Bytes read from a file at a time.
-const CHUNK: usize = 64 << 10;
 /// Length from which a file gets a progress bar, in bytes.
 const LONG: u64 = 4 << 20;
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(100);
 
-type Writer<W> = blocking::Writer<FromStd<W>, AnyEncoder>;
+type BlockingWriter<W> = blocking::Writer<FromStd<W>, AnyEncoder>;
 
 /// Sends, ends the series, and prints the reply if that was asked for.
 ///
 /// # Errors
 /// Where something cannot be read, sent or printed.
-pub fn send(send: &Send) -> Result<(), Failure> {
-    let stream = connect(&send.to, send.connect_timeout)?;
-    let mut writer = Writer::new(FromStd::new(BufWriter::new(&stream)), send.framing);
-    if let Some(path) = &send.file {
-        send_with_progress(&mut writer, send.framing, path)?;
-    } else if send.messages.is_empty() {
-        send_lines(&mut writer, send.framing, io::stdin().lock())?;
+pub fn send(options: &SendOptions) -> Result<(), CommandError> {
+    let stream = connect(&options.to, options.connect_timeout)?;
+    let mut writer = BlockingWriter::new(FromStd::new(BufWriter::new(&stream)), options.framing);
+    if let Some(path) = &options.file {
+        send_with_progress(&mut writer, options.framing, path)?;
+    } else if options.messages.is_empty() {
+        send_lines(&mut writer, options.framing, io::stdin().lock())?;
     } else {
-        for message in &send.messages {
+        for message in &options.messages {
             writer.send(message.as_bytes())?;
         }
     }
     writer.finish()?;
     stream
         .shutdown(Shutdown::Write)
-        .map_err(Failure::Connection)?;
-    if send.wait_reply {
-        print_reply(&stream, send.framing)
+        .map_err(CommandError::Connection)?;
+    if options.wait_reply {
+        print_reply(&stream, options.framing)
     } else {
         Ok(())
     }
@@ -69,8 +67,8 @@ pub fn send(send: &Send) -> Result<(), Failure> {
 /// Connects, again and again until the time-out is over.
 ///
 /// # Errors
-/// [`Failure::Connect`] with the last error.
-pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Failure> {
+/// [`CommandError::Connect`] with the last error.
+pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, CommandError> {
     let begin = Instant::now();
     loop {
         match connect_once(address, timeout.saturating_sub(begin.elapsed())) {
@@ -79,7 +77,7 @@ pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Failure> {
             Err(error)
                 if timeout <= begin.elapsed() || error.kind() == io::ErrorKind::InvalidInput =>
             {
-                return Err(Failure::Connect {
+                return Err(CommandError::Connect {
                     address: address.into(),
                     error,
                 });
@@ -89,14 +87,14 @@ pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Failure> {
     }
 }
 
-/// Tries each address of a name once, for so long; as long as the system does where that is no time at all.
-fn connect_once(address: &str, patience: Duration) -> io::Result<TcpStream> {
+/// Tries each address of a name once. A timeout of zero is that of the system.
+fn connect_once(address: &str, timeout: Duration) -> io::Result<TcpStream> {
     let mut failure = io::ErrorKind::AddrNotAvailable.into();
     for address in resolve(address)? {
-        let connected = if patience.is_zero() {
+        let connected = if timeout.is_zero() {
             TcpStream::connect(address)
         } else {
-            TcpStream::connect_timeout(&address, patience)
+            TcpStream::connect_timeout(&address, timeout)
         };
         match connected {
             Ok(stream) => return Ok(stream),
@@ -109,128 +107,34 @@ fn connect_once(address: &str, patience: Duration) -> io::Result<TcpStream> {
 /// Sends a file as one message (in `fixed:N`, as one for each `N` bytes), in constant memory.
 ///
 /// # Errors
-/// [`Failure::File`], [`Failure::Refused`], [`Failure::Connection`].
+/// [`CommandError::File`], [`CommandError::Refused`], [`CommandError::Connection`].
 pub fn send_file<W: Write>(
-    writer: &mut Writer<W>,
+    writer: &mut BlockingWriter<W>,
     framing: AnyFraming,
     path: &Path,
     mut sent: impl FnMut(u64),
-) -> Result<(), Failure> {
-    let failure = |error| Failure::File {
+) -> Result<(), CommandError> {
+    let failure = |error| CommandError::File {
         path: path.into(),
         error,
     };
-    let (mut file, mut pieces) = Pieces::open(path, framing)?;
+    let (mut file, mut chunks) = FileChunks::open(path, framing)?;
     let mut chunk = vec![0; CHUNK];
-    while let Some(step) = pieces.next(&mut file, &mut chunk).map_err(failure)? {
+    while let Some(step) = chunks.next(&mut file, &mut chunk).map_err(failure)? {
         if let Some(total) = step.begin {
             writer.begin(total)?;
         }
-        writer.send_piece(step.piece)?;
-        sent(step.piece.len() as u64);
+        writer.send_piece(step.bytes)?;
+        sent(step.bytes.len() as u64);
     }
     Ok(())
 }
 
-/// How a file is cut into messages, and messages into pieces.
-#[derive(Debug)]
-pub struct Pieces {
-    /// Bytes of the file that have not been read.
-    left: u64,
-    /// Bytes of the present message that have not been read.
-    in_message: u64,
-    /// Length of each message.
-    message: u64,
-    begun: bool,
-}
-
-/// What to do next to send a file.
-#[derive(Debug)]
-pub struct Step<'a> {
-    /// A message of so many bytes begins.
-    pub begin: Option<u32>,
-    /// The next bytes of it.
-    pub piece: &'a [u8],
-}
-
-impl Pieces {
-    /// Opens a file, and plans how it is sent: as long as it is now.
-    ///
-    /// # Errors
-    /// [`Failure::File`] where it cannot be read, or is no regular file, of which the length is not known;
-    /// [`Failure::Refused`] where the framing cannot express its length.
-    pub fn open(path: &Path, framing: AnyFraming) -> Result<(File, Self), Failure> {
-        let failure = |error| Failure::File {
-            path: path.into(),
-            error,
-        };
-        // Looked at before it is opened: opening a pipe waits for its other end.
-        let metadata = path.metadata().map_err(failure)?;
-        if !metadata.is_file() {
-            return Err(failure(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "no regular file",
-            )));
-        }
-        let file = File::open(path).map_err(failure)?;
-        let left = metadata.len();
-        let message = match framing {
-            AnyFraming::Fixed(fixed) => u64::from(fixed.len()),
-            // Pieces of a stream are nothing on the wire: of any length.
-            AnyFraming::Stream(_) => CHUNK as u64,
-            _ => left,
-        };
-        if u64::from(u32::MAX) < message {
-            return Err(Refusal::TooLong {
-                len: u32::MAX,
-                max: u32::MAX,
-            }
-            .into());
-        }
-        Ok((
-            file,
-            Self {
-                left,
-                in_message: 0,
-                message,
-                begun: false,
-            },
-        ))
-    }
-
-    /// Reads the next piece; `None` when all is read.
-    ///
-    /// # Errors
-    /// As the system says, and [`io::ErrorKind::UnexpectedEof`] where the file has become shorter.
-    pub fn next<'a>(
-        &mut self,
-        file: &mut impl Read,
-        chunk: &'a mut [u8],
-    ) -> io::Result<Option<Step<'a>>> {
-        if self.begun && self.left == 0 && self.in_message == 0 {
-            return Ok(None);
-        }
-        self.begun = true;
-        let begin = (self.in_message == 0).then(|| {
-            self.in_message = self.message.min(self.left);
-            u32::try_from(self.in_message).unwrap_or(u32::MAX)
-        });
-        let len = self.in_message.min(chunk.len() as u64);
-        let piece = chunk
-            .get_mut(..usize::try_from(len).unwrap_or_default())
-            .unwrap_or_default();
-        file.read_exact(piece)?;
-        self.left -= len;
-        self.in_message -= len;
-        Ok(Some(Step { begin, piece }))
-    }
-}
-
 fn send_with_progress<W: Write>(
-    writer: &mut Writer<W>,
+    writer: &mut BlockingWriter<W>,
     framing: AnyFraming,
     path: &Path,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let len = path.metadata().map_or(0, |metadata| metadata.len());
     let bar = if LONG <= len && io::stderr().is_terminal() {
         let style =
@@ -246,10 +150,10 @@ fn send_with_progress<W: Write>(
 
 /// Sends each line as a message, as soon as it is there.
 fn send_lines<W: Write>(
-    writer: &mut Writer<W>,
+    writer: &mut BlockingWriter<W>,
     framing: AnyFraming,
     input: impl Read,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let mut input = BufReader::with_capacity(CHUNK, input);
     let mut line = Vec::new();
     while input.read_until(b'\n', &mut line)? != 0 {
@@ -269,20 +173,20 @@ fn send_lines<W: Write>(
 }
 
 /// Prints each message that comes back, and a newline behind it; a stream as it is.
-fn print_reply(stream: &TcpStream, framing: AnyFraming) -> Result<(), Failure> {
+fn print_reply(stream: &TcpStream, framing: AnyFraming) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(stream), framing, [0; 8192]);
     let mut out = io::stdout().lock();
     loop {
         match reader.receive_piece()? {
             Received::Piece { bytes, last, .. } => {
-                out.write_all(bytes).map_err(Failure::stdout)?;
+                out.write_all(bytes).map_err(CommandError::stdout)?;
                 if last {
-                    out.write_all(b"\n").map_err(Failure::stdout)?;
+                    out.write_all(b"\n").map_err(CommandError::stdout)?;
                 }
             }
             // Asked for pieces, it gives no whole block.
             Received::Block(_) => {}
-            Received::End | Received::Closed => return out.flush().map_err(Failure::stdout),
+            Received::End | Received::Closed => return out.flush().map_err(CommandError::stdout),
         }
     }
 }

@@ -11,8 +11,8 @@ use embedded_io_adapters::std::FromStd;
 use framing_core::{AnyFraming, Blocks, Fixed, Received, Stream, blocking};
 
 use crate::commands::textbook::python_repr::{Repr, SockName};
-use crate::engine::listen::resolve::resolve;
-use crate::error::Failure;
+use crate::error::CommandError;
+use blocksd_engine::listen::resolve::resolve;
 
 /// Length of the messages of the sixteen-octet exchange.
 const OCTETS: u32 = 16;
@@ -29,10 +29,10 @@ const ZEN: [&str; 3] = [
 ///
 /// # Errors
 /// Where it cannot listen, the stream is cut inside a message, or the output fails.
-pub fn server(host: &str, port: u16, framing: AnyFraming) -> Result<(), Failure> {
+pub fn server(host: &str, port: u16, framing: AnyFraming) -> Result<(), CommandError> {
     let script = Script::of("server", framing)?;
     let address = address(host, port);
-    let listen = |error| Failure::Listen {
+    let listen = |error| CommandError::Listen {
         address: address.clone(),
         error,
     };
@@ -42,7 +42,7 @@ pub fn server(host: &str, port: u16, framing: AnyFraming) -> Result<(), Failure>
         "Listening at {}",
         SockName(listener.local_addr().map_err(listen)?)
     ))?;
-    let (stream, peer) = listener.accept().map_err(Failure::Connection)?;
+    let (stream, peer) = listener.accept().map_err(CommandError::Connection)?;
     say(format_args!("Accepted connection from {}", SockName(peer)))?;
     match script {
         Script::Blocks => {
@@ -69,11 +69,11 @@ pub fn client(
     port: u16,
     framing: AnyFraming,
     messages: &[String],
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let script = Script::of("client", framing)?;
     let address = address(host, port);
     let connected = resolve(&address).and_then(|resolved| TcpStream::connect(&*resolved));
-    let stream = connected.map_err(|error| Failure::Connect { address, error })?;
+    let stream = connected.map_err(|error| CommandError::Connect { address, error })?;
     if !matches!(script, Script::Sixteen(_)) {
         half_close(&stream, Shutdown::Read);
     }
@@ -100,18 +100,18 @@ enum Script {
 }
 
 impl Script {
-    fn of(command: &'static str, framing: AnyFraming) -> Result<Self, Failure> {
+    fn of(command: &'static str, framing: AnyFraming) -> Result<Self, CommandError> {
         match framing {
             AnyFraming::Blocks(_) => Ok(Self::Blocks),
             AnyFraming::Stream(_) => Ok(Self::Stream),
             AnyFraming::Fixed(fixed) if fixed.len() == OCTETS => Ok(Self::Sixteen(fixed)),
-            _ => Err(Failure::Framing { command, framing }),
+            _ => Err(CommandError::Framing { command, framing }),
         }
     }
 }
 
 /// As `blocks.py`: every message until the empty one.
-fn show_series(stream: &TcpStream) -> Result<(), Failure> {
+fn show_series(stream: &TcpStream) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(BufReader::new(stream)), Blocks, [0; 8192]);
     let mut message = Vec::new();
     loop {
@@ -126,13 +126,13 @@ fn show_series(stream: &TcpStream) -> Result<(), Failure> {
             Received::Block(_) => {}
             Received::End => return Ok(()),
             // The script was waiting for the four bytes of a length.
-            Received::Closed => return Err(Failure::Closed { have: 0, want: 4 }),
+            Received::Closed => return Err(CommandError::Closed { have: 0, want: 4 }),
         }
     }
 }
 
 /// As `streamer.py`: everything until the client closes.
-fn show_stream(stream: &TcpStream) -> Result<(), Failure> {
+fn show_stream(stream: &TcpStream) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(stream), Stream, [0; 8192]);
     let mut message = Vec::new();
     while let Received::Piece { bytes, .. } = reader.receive()? {
@@ -143,15 +143,15 @@ fn show_stream(stream: &TcpStream) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(&message)
         .and_then(|()| out.flush())
-        .map_err(Failure::stdout)
+        .map_err(CommandError::stdout)
 }
 
 /// Receives and shows one message of sixteen octets.
-fn show_octets(stream: &TcpStream, fixed: Fixed) -> Result<(), Failure> {
+fn show_octets(stream: &TcpStream, fixed: Fixed) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(stream), fixed, [0; OCTETS as usize]);
     match reader.receive()? {
         Received::Block(message) => say(format_args!("Message says: {}", Repr(message))),
-        _ => Err(Failure::Closed {
+        _ => Err(CommandError::Closed {
             have: 0,
             want: OCTETS,
         }),
@@ -162,7 +162,7 @@ fn send<'a>(
     stream: &TcpStream,
     framing: AnyFraming,
     messages: impl IntoIterator<Item = &'a str>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let mut writer = blocking::Writer::new(FromStd::new(stream), framing);
     for message in messages {
         writer.send(message.as_bytes())?;
@@ -171,11 +171,11 @@ fn send<'a>(
 }
 
 /// A line on standard output, at once.
-fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+fn say(line: std::fmt::Arguments<'_>) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
-        .map_err(Failure::stdout)
+        .map_err(CommandError::stdout)
 }
 
 /// Closes one direction. A peer that is gone already is found by reading or writing.

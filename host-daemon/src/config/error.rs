@@ -1,34 +1,60 @@
-//! What may be wrong with a config file.
+//! What may be wrong with a configuration: all mistakes at once. Start with [`ConfigError`].
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The key of a listener that is not an option.
 pub(super) const ADDRESS: &str = "address";
 
-/// What is wrong with a config file.
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ValueOrigin {
+    /// Nobody gave it.
+    #[default]
+    Default,
+    /// The command line.
+    CommandLine,
+    /// This line of the config file, counted from 1.
+    Line(usize),
+}
+
+/// Everything that is wrong with a configuration.
 #[derive(Debug)]
 pub struct ConfigError {
-    /// The file.
-    pub path: PathBuf,
-    /// The line, counted from 1, and the key that stands there.
-    pub place: Option<(usize, Option<String>)>,
+    /// The file, where there is one.
+    pub file: Option<PathBuf>,
+    /// At least one mistake.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug)]
+pub struct Mistake {
+    /// Where it is; `None` for the file as a whole.
+    pub origin: Option<ValueOrigin>,
+    /// The key, or the option without its dashes.
+    pub key: Option<String>,
     /// Why it is refused.
     pub reason: Reason,
 }
 
-/// Why a config file is refused.
+/// Why a value, a key or a file is refused.
 #[derive(Debug)]
 pub enum Reason {
-    /// It cannot be read.
+    /// The file cannot be read.
     Unreadable(io::Error),
-    /// It is no TOML; what the parser says.
+    /// The file is not TOML; the message of the parser.
     Syntax(String),
-    /// There is no such key; the one that may have been meant.
+    /// A key that does not exist; the one that may have been meant.
     Unknown(Option<String>),
-    /// A key of a listener that applies to all of them; its name, where it is misspelled too.
-    Global(Option<String>),
+    /// A key in a table of one listener or device that applies to all of them.
+    Global {
+        /// Its name, where it is misspelled too.
+        near: Option<String>,
+        /// The table.
+        table: Table,
+    },
     /// The address of a listener outside of its table.
     Address,
     /// A value of a kind that the key does not take.
@@ -40,53 +66,130 @@ pub enum Reason {
     },
     /// A table `[[listener]]` without an address.
     NoAddress,
-    /// A comma in the value of a listener, which has no way to say it.
+    /// A comma in the address of a listener.
     Comma,
-    /// What the option says of the value.
+    /// Any other reason.
     Refused(String),
 }
 
+/// A kind of table that holds options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// `[[listener]]`
+    Listener,
+    /// `[device."ID"]`
+    Device,
+}
+
 impl ConfigError {
+    /// One mistake about a file as a whole.
+    #[must_use]
+    pub fn of_file(file: &Path, reason: Reason) -> Self {
+        let mistake = Mistake {
+            origin: None,
+            key: None,
+            reason,
+        };
+        Self {
+            file: Some(file.to_owned()),
+            mistakes: vec![mistake],
+        }
+    }
+
+    /// One mistake of the command line.
+    #[must_use]
+    pub fn of_command_line(reason: String) -> Self {
+        let mistake = Mistake {
+            origin: Some(ValueOrigin::CommandLine),
+            key: None,
+            reason: Reason::Refused(reason),
+        };
+        Self {
+            file: None,
+            mistakes: vec![mistake],
+        }
+    }
+
     /// Why the file cannot be read, if that is what is wrong.
-    pub(crate) const fn unreadable(&self) -> Option<&io::Error> {
-        match &self.reason {
+    pub(crate) fn unreadable(&self) -> Option<&io::Error> {
+        self.mistakes.iter().find_map(|it| match &it.reason {
             Reason::Unreadable(error) => Some(error),
             _ => None,
+        })
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, mistake: &Mistake) -> fmt::Result {
+        let key = mistake.key.as_deref();
+        match (mistake.origin, &self.file) {
+            (Some(ValueOrigin::Line(line)), Some(file)) => {
+                write!(f, "{}:{line}: ", file.display())?;
+                if let Some(key) = key {
+                    write!(f, "{key}: ")?;
+                }
+            }
+            (None, Some(file)) => write!(f, "{}: ", file.display())?,
+            _ => {
+                if let Some(key) = key {
+                    write!(f, "--{key}: ")?;
+                }
+            }
         }
+        write!(f, "{}", mistake.reason)
     }
 }
 
+/// A line for each mistake; if there are several, a last line with their number.
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.path.display())?;
-        if let Some((line, key)) = &self.place {
-            write!(f, "{line}:")?;
-            if let Some(key) = key {
-                write!(f, " {key}:")?;
+        for (index, mistake) in self.mistakes.iter().enumerate() {
+            if index != 0 {
+                writeln!(f)?;
             }
+            self.write(f, mistake)?;
         }
-        match &self.reason {
-            Reason::Unreadable(error) => write!(f, " cannot read the config: {error}"),
-            Reason::Syntax(reason) | Reason::Refused(reason) => write!(f, " {reason}"),
-            Reason::Unknown(None) => f.write_str(" no such key; `blocksd serve --help` names them"),
-            Reason::Unknown(Some(near)) => write!(f, " no such key; is {near} meant?"),
-            Reason::Global(near) => {
-                if let Some(near) = near {
-                    write!(f, " no such key; is {near} meant? It")?;
-                }
-                f.write_str(
-                    " applies to all listeners; put it at the top of the file, before the first [[listener]]",
-                )
-            }
-            Reason::Address => write!(
-                f,
-                " {ADDRESS} is a key of [[listener]]; put it there, or use listen = \"ADDR\""
-            ),
-            Reason::Type { takes, found } => write!(f, " takes {takes}, not {found}"),
-            Reason::NoAddress => write!(f, " a listener needs an {ADDRESS}"),
-            Reason::Comma => f.write_str(" the value of a listener has no comma"),
+        let count = self.mistakes.len();
+        match &self.file {
+            _ if count < 2 => Ok(()),
+            Some(file) => write!(f, "\n{}: {count} mistakes", file.display()),
+            None => write!(f, "\n{count} mistakes"),
         }
     }
 }
 
-impl std::error::Error for ConfigError {}
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.unreadable().map(|error| error as _)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "cannot read the config: {error}"),
+            Self::Syntax(reason) | Self::Refused(reason) => f.write_str(reason),
+            Self::Unknown(None) => f.write_str("unknown key; `blocksd serve --help` names them"),
+            Self::Unknown(Some(near)) => write!(f, "unknown key; did you mean `{near}`?"),
+            Self::Global { near, table } => {
+                match near {
+                    Some(near) => write!(f, "unknown key; did you mean `{near}`? It applies")?,
+                    None => f.write_str("applies")?,
+                }
+                let (all, first) = match table {
+                    Table::Listener => ("listeners", "[[listener]]"),
+                    Table::Device => ("devices", "[device.\"ID\"]"),
+                };
+                write!(
+                    f,
+                    " to all {all}; put it at the top of the file, before the first {first}"
+                )
+            }
+            Self::Address => write!(
+                f,
+                "{ADDRESS} is a key of [[listener]]; put it there, or use listen = \"ADDR\""
+            ),
+            Self::Type { takes, found } => write!(f, "takes {takes}, not {found}"),
+            Self::NoAddress => write!(f, "a listener needs an {ADDRESS}"),
+            Self::Comma => f.write_str("the address of a listener has no comma"),
+        }
+    }
+}

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use crate::error::Failure;
+use blocksd_recording::Error as RecordingError;
+
+use crate::error::CommandError;
 
 /// How a command ended, for the program that started it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ enum Subject {
     Program,
 }
 
-impl Failure {
+impl CommandError {
     /// What a program learns from the exit code.
     #[must_use]
     pub fn code(&self) -> Code {
@@ -56,8 +58,8 @@ impl Failure {
             Self::Listen { error, .. } | Self::Connect { error, .. } => {
                 code(Subject::Address, error)
             }
-            Self::Folder { error, .. } => code(Subject::Folder, error),
             Self::File { error, .. } | Self::Write { error, .. } => code(Subject::File, error),
+            Self::Recording(error) => recording(error),
             Self::Start(error) => code(Subject::Program, error),
             Self::Locked { .. } => Code::Refused,
             Self::Config(error) => error.unreadable().map_or(Code::Wrong, |error| {
@@ -71,7 +73,6 @@ impl Failure {
             | Self::Framing { .. }
             | Self::Unsendable { .. }
             | Self::Duplicate { .. }
-            | Self::OutOfBounds { .. }
             | Self::Conflict { .. } => Code::Wrong,
             Self::NothingWhole { .. }
             | Self::Unrepaired { .. }
@@ -92,6 +93,17 @@ impl Failure {
             | Self::Board
             | Self::Unbalanced => Code::Failed,
         }
+    }
+}
+
+fn recording(error: &RecordingError) -> Code {
+    match error {
+        RecordingError::Folder { source, .. } => code(Subject::Folder, source),
+        RecordingError::Read { source, .. } | RecordingError::Write { source, .. } => {
+            code(Subject::File, source)
+        }
+        RecordingError::Locked { .. } => Code::Refused,
+        _ => Code::Failed,
     }
 }
 
@@ -141,17 +153,21 @@ mod tests {
 
     fn listen(error: io::Error) -> Code {
         let address = "[::1]:1060".to_owned();
-        Failure::Listen { address, error }.code()
+        CommandError::Listen { address, error }.code()
     }
 
     fn folder(error: io::Error) -> Code {
         let path = PathBuf::from("/var/lib/blocksd");
-        Failure::Folder { path, error }.code()
+        CommandError::from(RecordingError::Folder {
+            path,
+            source: error,
+        })
+        .code()
     }
 
     fn file(error: io::Error) -> Code {
         let path = PathBuf::from("/etc/greeting");
-        Failure::File { path, error }.code()
+        CommandError::File { path, error }.code()
     }
 
     #[test]
@@ -208,7 +224,7 @@ mod tests {
             assert_eq!(folder(os(error)), Code::Refused, "{}", os(error));
         }
         let path = PathBuf::from("/var/lib/blocksd");
-        assert_eq!(Failure::Locked { path }.code(), Code::Refused);
+        assert_eq!(CommandError::Locked { path }.code(), Code::Refused);
     }
 
     #[test]
@@ -224,9 +240,9 @@ mod tests {
 
     #[test]
     fn what_a_program_needs_at_its_start_may_be_there_later() {
-        assert_eq!(Failure::Start(os(libc::EAGAIN)).code(), Code::Refused);
-        assert_eq!(Failure::Io(os(libc::EIO)).code(), Code::Failed);
-        assert_eq!(Failure::BrokenPipe.code(), Code::Done);
-        assert_eq!(Failure::OutputClosed.code(), Code::Failed);
+        assert_eq!(CommandError::Start(os(libc::EAGAIN)).code(), Code::Refused);
+        assert_eq!(CommandError::Io(os(libc::EIO)).code(), Code::Failed);
+        assert_eq!(CommandError::BrokenPipe.code(), Code::Done);
+        assert_eq!(CommandError::OutputClosed.code(), Code::Failed);
     }
 }

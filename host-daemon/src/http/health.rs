@@ -5,15 +5,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
-/// The state of one daemon: set during the start, read by the HTTP server.
+/// The state of one daemon, written by its start and its recording, read by the HTTP server.
 pub struct Health {
     phase: AtomicU8,
     stop: CancellationToken,
-    refusal: Refusal,
+    refusal: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
-
-/// Returns the error of the disk while it refuses the recording.
-type Refusal = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// How far the start has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +24,8 @@ pub enum Phase {
 }
 
 impl Health {
-    /// The health of a daemon that starts. `refusal` returns the error of the disk while it refuses the recording.
+    /// The health of a daemon that starts. It ends when `stop` is cancelled. `refusal` returns why a disk does not take
+    /// the recording, if so.
     #[must_use]
     pub fn new(
         stop: CancellationToken,
@@ -50,7 +48,8 @@ impl Health {
         if self.stop.is_cancelled() {
             return Some("stopping".to_owned());
         }
-        (self.refusal)().map(|refusal| format!("the disk refuses the recording: {refusal}"))
+        let refusal = (self.refusal)();
+        refusal.map(|refusal| format!("the disk refuses the recording: {refusal}"))
     }
 
     /// Why the daemon takes no messages, if so.
@@ -69,19 +68,13 @@ impl Health {
 
 impl fmt::Debug for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Health")
-            .field("phase", &self.phase)
-            .field("stop", &self.stop)
-            .finish_non_exhaustive()
+        f.debug_struct("Health").finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::Arc;
-
-    use blocksd_recording::write::stats::Stats;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 
@@ -103,21 +96,16 @@ mod tests {
 
     #[test]
     fn a_disk_that_refuses_is_a_reason_until_it_takes_what_waits() {
-        let stats = Arc::<Stats>::default();
-        let health = {
-            let stats = Arc::clone(&stats);
-            Health::new(CancellationToken::new(), move || stats.refusal())
-        };
+        let refusal = Arc::<Mutex<Option<String>>>::default();
+        let disk = Arc::clone(&refusal);
+        let health = Health::new(CancellationToken::new(), move || disk.lock().ok()?.clone());
         health.enter(Phase::Ready);
         assert_eq!(health.ill(), None);
-        stats.refused("write", &io::ErrorKind::StorageFull.into());
+        *refusal.lock().unwrap() = Some("no storage space".to_owned());
         let reason = health.ill().unwrap_or_default();
-        assert!(
-            reason.contains("cannot write: no storage space"),
-            "{reason}"
-        );
+        assert!(reason.ends_with(": no storage space"), "{reason}");
         assert_eq!(health.not_ready(), Some(reason));
-        stats.retrying(false);
+        *refusal.lock().unwrap() = None;
         assert_eq!(health.not_ready(), None);
     }
 }

@@ -1,17 +1,17 @@
-//! Registers the collectors that are scraped at `/metrics`. `docs/metrics.md` explains each metric.
+//! Metrics for Prometheus: registers the collectors of all rooms. `docs/metrics.md` explains each metric.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::registry::Registry;
 
-use crate::http::process::ProcessMetrics;
+use crate::http::process::ProcessCollector;
 
-/// Registers these collectors, and that of the process.
+/// All metrics of a daemon that starts now: those of the process, and those of its rooms.
 #[must_use]
-pub fn registry(collectors: Vec<Box<dyn Collector>>) -> Registry {
+pub fn registry(collectors: impl IntoIterator<Item = Box<dyn Collector>>) -> Registry {
     let mut registry = Registry::default();
     for collector in collectors {
         registry.register_collector(collector);
     }
-    registry.register_collector(Box::new(ProcessMetrics::new()));
+    registry.register_collector(Box::new(ProcessCollector::now()));
     registry
 }

@@ -1,57 +1,63 @@
-//! The Prometheus collector of the process: start time, memory, file descriptors, version.
+//! The metrics of this process, as far as the system knows them: a [`ProcessCollector`].
 
 use std::fmt;
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use blocksd_engine::metrics::Page;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
-use crate::engine::metric_writer::MetricWriter;
-
-/// Reads the figures of this process at each scrape; leaves out those that the system does not have.
+/// Collects the metrics of this process.
 #[derive(Debug)]
-pub(super) struct ProcessMetrics {
+pub(super) struct ProcessCollector {
     started: SystemTime,
 }
 
-impl ProcessMetrics {
-    /// Of a process that starts now.
-    pub(super) fn new() -> Self {
+impl ProcessCollector {
+    /// The metrics of a process that starts now.
+    #[must_use]
+    pub(super) fn now() -> Self {
         Self {
             started: SystemTime::now(),
         }
     }
 }
 
-impl Collector for ProcessMetrics {
+impl Collector for ProcessCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut writer = MetricWriter::new(encoder);
+        let mut page = Page::from(encoder);
         let started = self.started.duration_since(UNIX_EPOCH);
-        writer.gauge(
+        let started = started.unwrap_or_default().as_secs_f64();
+        page.gauge(
             "process_start_time_seconds",
-            "Start time of the daemon, in Unix time",
-            started.unwrap_or_default().as_secs_f64(),
+            "When the daemon started",
+            started,
         )?;
         if let Some(bytes) = resident_bytes() {
-            writer.gauge("process_resident_memory_bytes", "Resident memory", bytes)?;
+            page.gauge("process_resident_memory_bytes", "Resident memory", bytes)?;
         }
         if let Some(count) = open_fds() {
-            writer.gauge("process_open_fds", "Open file descriptors", count)?;
+            page.gauge("process_open_fds", "Open file descriptors", count)?;
         }
         if let Some(count) = max_fds() {
-            writer.gauge("process_max_fds", "Limit on open file descriptors", count)?;
+            page.gauge(
+                "process_max_fds",
+                "File descriptors that may be open",
+                count,
+            )?;
         }
-        // Not of the type `info`, which readers of the older text format do not know.
-        writer.gauge_family(
+        // Not of the type `info`, which who reads the older text format does not know.
+        page.gauges(
             "blocksd_build_info",
-            "Always 1; the label is the version of the program",
+            "The program",
             "version",
             [(env!("CARGO_PKG_VERSION"), 1_u64)],
         )
     }
 }
 
+/// Resident memory, in bytes.
 fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -61,12 +67,13 @@ fn resident_bytes() -> Option<u64> {
     Some(kilobytes << 10)
 }
 
-/// Counts the open file descriptors, without the one that counts them.
+/// File descriptors that are open, without the one that counts them.
 fn open_fds() -> Option<u64> {
     let count = fs::read_dir("/proc/self/fd").ok()?.count();
     u64::try_from(count).ok()?.checked_sub(1)
 }
 
+/// File descriptors that may be open.
 fn max_fds() -> Option<u64> {
     rlimit::Resource::NOFILE.get_soft().ok()
 }

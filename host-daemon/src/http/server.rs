@@ -35,15 +35,15 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// An address that is listened on.
 #[derive(Debug)]
-pub struct Server {
+pub struct HttpServer {
     socket: TcpListener,
 }
 
-impl Server {
-    /// Listens on the first of these addresses that can be bound.
+impl HttpServer {
+    /// Listens on the first of these addresses that is free.
     ///
     /// # Errors
-    /// Returns the error of the last address if none can be bound.
+    /// The error of the system.
     pub async fn bind(addresses: &[SocketAddr]) -> io::Result<Self> {
         let socket = TcpListener::bind(addresses).await?;
         Ok(Self { socket })
@@ -57,7 +57,7 @@ impl Server {
         self.socket.local_addr()
     }
 
-    /// Answers until the runtime shuts down.
+    /// Answers as long as the runtime lives.
     pub async fn run(self, registry: Registry, health: Arc<Health>) {
         let registry = Arc::new(registry);
         let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -65,9 +65,9 @@ impl Server {
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             match self.socket.accept().await {
                 Ok((stream, _)) => {
-                    let (registry, health) = (Arc::clone(&registry), Arc::clone(&health));
+                    let (health, registry) = (Arc::clone(&health), Arc::clone(&registry));
                     tokio::spawn(async move {
-                        let answered = answer(stream, registry, health);
+                        let answered = answer(stream, health, registry);
                         if tokio::time::timeout(TIMEOUT, answered).await.is_err() {
                             debug!("metrics: a connection took too long");
                         }
@@ -83,8 +83,8 @@ impl Server {
     }
 }
 
-async fn answer(stream: TcpStream, registry: Arc<Registry>, health: Arc<Health>) {
-    let service = service_fn(|request| respond(request, &registry, &health));
+async fn answer(stream: TcpStream, health: Arc<Health>, registry: Arc<Registry>) {
+    let service = service_fn(|request| respond(request, &health, &registry));
     let served = http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(REQUEST_LEN)
@@ -96,8 +96,8 @@ async fn answer(stream: TcpStream, registry: Arc<Registry>, health: Arc<Health>)
 
 async fn respond(
     request: Request<Incoming>,
-    registry: &Arc<Registry>,
     health: &Health,
+    registry: &Arc<Registry>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET\n".into());
@@ -117,8 +117,8 @@ async fn respond(
                 _ => page(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, String::new()),
             }
         }
-        "/healthz" => report(health.ill()),
-        "/readyz" => report(health.not_ready()),
+        "/healthz" => verdict(health.ill()),
+        "/readyz" => verdict(health.not_ready()),
         _ => page(
             StatusCode::NOT_FOUND,
             PLAIN,
@@ -128,7 +128,7 @@ async fn respond(
 }
 
 /// `ok`, or the reason why not.
-fn report(reason: Option<String>) -> Response<Full<Bytes>> {
+fn verdict(reason: Option<String>) -> Response<Full<Bytes>> {
     match reason {
         None => page(StatusCode::OK, PLAIN, "ok\n".into()),
         Some(reason) => page(StatusCode::SERVICE_UNAVAILABLE, PLAIN, reason + "\n"),

@@ -8,28 +8,35 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::engine::batch::{Batch, Item};
-use crate::engine::event::{Event, Position, What};
-use crate::output::room::{Room, write_meaning};
+use crate::output::bounded_line::{BoundedLine, write_meaning};
 use crate::output::{Format, Out};
-use crate::payload::{Decoding, Log, Meaning, Stop, Style, Undecodable};
+use crate::payload::{
+    DecodeError, Decoder, Decoders, Decoding, LogFrame, Meaning, Style, Undecodable,
+};
 use crate::recorded::note::{Head, Note, Time};
+use blocksd_engine::batch::{Batch, Item};
+use blocksd_engine::event::{Event, EventKind, StreamPosition};
 
 /// Writes events as JSON lines. Every object has `event`, `conn`, `device` and `time` (RFC 3339, nanoseconds).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Json;
+#[derive(Debug, Default)]
+pub struct Json {
+    decoders: Decoders,
+}
 
 impl Format for Json {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
-        let note = match &event.what {
-            What::Opened { peer } => Note::open(event, peer),
-            What::Batch { batch, position } => return write_batch(event, batch, *position, out),
-            What::Closed {
+        let note = match &event.kind {
+            EventKind::Opened { peer } => Note::open(event, peer),
+            EventKind::Batch { batch, position } => {
+                let decoder = self.decoders.of(&event.source);
+                return write_batch(event, decoder, batch, *position, out);
+            }
+            EventKind::Closed {
                 blocks,
                 bytes,
                 reason,
             } => Note::close(event, *blocks, *bytes, *reason),
-            What::Suppressed(sums) => Note::suppressed(event, sums),
+            EventKind::Suppressed(sums) => Note::suppressed(event, sums),
         };
         note.write(out.line())?;
         out.end_line()
@@ -47,17 +54,17 @@ impl Format for Json {
 
 fn write_batch(
     event: &Event,
+    decoder: &Decoder,
     batch: &Batch,
-    mut position: Position,
+    mut position: StreamPosition,
     out: &mut Out,
 ) -> io::Result<()> {
-    let decoder = &event.source.decoder;
     let head = Head::of(event);
     let around = head.around_seq("block")?;
     for item in batch.items() {
         let seq = position.seq;
         if let Item::Block(bytes) | Item::Piece { bytes, .. } = &item {
-            out.make_room(bytes.len());
+            out.reserve(bytes.len());
         }
         let line = out.line();
         match &item {
@@ -106,42 +113,42 @@ fn write_batch(
 }
 
 /// Writes the members for a decoded block, and the brace that ends the object.
-fn write_members(meaning: &Meaning<'_>, room: &mut Room<'_>) -> Result<(), Stop> {
+fn write_members(meaning: &Meaning<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), DecodeError> {
     match meaning {
         Meaning::Raw(bytes) => {
             // `--decode text` has checked them.
             let text = std::str::from_utf8(bytes).unwrap_or_default();
-            room.write_str(r#""text":""#)?;
-            room.json_string().write_str(text)?;
-            room.write_str("\"}")?;
+            bounded.write_str(r#""text":""#)?;
+            bounded.json_string().write_str(text)?;
+            bounded.write_str("\"}")?;
         }
         Meaning::Value(value) => {
-            room.write_str(r#""value":"#)?;
-            value.write(Style::Json, room)?;
-            room.write_str("}")?;
+            bounded.write_str(r#""value":"#)?;
+            value.write(Style::Json, bounded)?;
+            bounded.write_str("}")?;
         }
-        Meaning::Log(log) => write_log(log, room)?,
-        Meaning::Build { id, known } => write!(room, r#""build":"{id}","known":{known}}}"#)?,
+        Meaning::Log(log) => write_log(log, bounded)?,
+        Meaning::Build { id, known } => write!(bounded, r#""build":"{id}","known":{known}}}"#)?,
     }
     Ok(())
 }
 
-fn write_log(log: &Log<'_>, room: &mut Room<'_>) -> Result<(), Stop> {
+fn write_log(log: &LogFrame<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), DecodeError> {
     if let Some(level) = log.level() {
-        write!(room, r#""level":"{level}","#)?;
+        write!(bounded, r#""level":"{level}","#)?;
     }
     if log.has_time() {
-        room.write_str(r#""timestamp":""#)?;
-        log.write_time(&mut room.json_string())?;
-        room.write_str("\",")?;
+        bounded.write_str(r#""timestamp":""#)?;
+        log.write_time(&mut bounded.json_string())?;
+        bounded.write_str("\",")?;
     }
-    room.write_str(r#""message":""#)?;
-    log.write_message(&mut room.json_string())?;
+    bounded.write_str(r#""message":""#)?;
+    log.write_message(&mut bounded.json_string())?;
     if let Some(location) = log.location() {
-        room.write_str(r#"","location":""#)?;
-        write!(room.json_string(), "{location}")?;
+        bounded.write_str(r#"","location":""#)?;
+        write!(bounded.json_string(), "{location}")?;
     }
-    Ok(room.write_str("\"}")?)
+    Ok(bounded.write_str("\"}")?)
 }
 
 fn write_payload(bytes: &[u8], line: &mut Vec<u8>) -> io::Result<()> {

@@ -8,18 +8,19 @@ use anstyle::AnsiColor;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::engine::batch::Item;
-use crate::engine::event::{Event, What};
+use crate::output::bounded_line::{BoundedLine, Readable, write_meaning};
 use crate::output::escape::readable;
-use crate::output::room::{Readable, Room, write_meaning};
 use crate::output::{Format, Out};
-use crate::payload::{Decoding, Log, Meaning, Stop, Style};
+use crate::payload::{DecodeError, Decoders, Decoding, LogFrame, Meaning, Style};
+use blocksd_engine::batch::Item;
+use blocksd_engine::event::{Event, EventKind};
 
 /// Writes the payload as text. What could confuse a terminal is escaped.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Text {
     zone: TimeZone,
     colour: bool,
+    decoders: Decoders,
 }
 
 /// Writes the payload as a dump of its bytes.
@@ -38,51 +39,60 @@ impl Text {
         Self {
             zone: TimeZone::system(),
             colour,
+            decoders: Decoders::default(),
         }
     }
 
-    /// Shows what a block says.
-    fn meaning(&self, meaning: &Meaning<'_>, room: &mut Room<'_>) -> Result<(), Stop> {
+    /// Shows what a message says.
+    fn meaning(
+        colour: bool,
+        meaning: &Meaning<'_>,
+        bounded: &mut BoundedLine<'_>,
+    ) -> Result<(), DecodeError> {
         match meaning {
             // `--decode text` has checked them.
             Meaning::Raw(bytes) => {
                 let text = std::str::from_utf8(bytes).unwrap_or_default();
-                Readable::new(room).write_str(text)?;
+                Readable::new(bounded).write_str(text)?;
             }
-            Meaning::Value(value) => value.write(Style::Fields, room)?,
-            Meaning::Build { id, known: true } => write!(room, "firmware build {id}")?,
+            Meaning::Value(value) => value.write(Style::Fields, bounded)?,
+            Meaning::Build { id, known: true } => write!(bounded, "firmware build {id}")?,
             Meaning::Build { id, known: false } => write!(
-                room,
+                bounded,
                 "firmware build {id} is not that of the ELF file: its log is not decoded"
             )?,
-            Meaning::Log(log) => self.log(log, room)?,
+            Meaning::Log(log) => Self::log(colour, log, bounded)?,
         }
         Ok(())
     }
 
-    fn log(&self, log: &Log<'_>, room: &mut Room<'_>) -> Result<(), Stop> {
+    fn log(
+        colour: bool,
+        log: &LogFrame<'_>,
+        bounded: &mut BoundedLine<'_>,
+    ) -> Result<(), DecodeError> {
         if let Some(level) = log.level() {
-            let style = if self.colour {
+            let style = if colour {
                 level_style(level)
             } else {
                 anstyle::Style::new()
             };
-            write!(room, "{style}{:<5}{style:#} ", level.to_uppercase())?;
+            write!(bounded, "{style}{:<5}{style:#} ", level.to_uppercase())?;
         }
         if log.has_time() {
-            log.write_time(&mut Readable::new(room))?;
-            room.write_str(" ")?;
+            log.write_time(&mut Readable::new(bounded))?;
+            bounded.write_str(" ")?;
         }
-        log.write_message(&mut Readable::new(room))?;
+        log.write_message(&mut Readable::new(bounded))?;
         if let Some(location) = log.location() {
-            let style = if self.colour {
+            let style = if colour {
                 anstyle::Style::new().dimmed()
             } else {
                 anstyle::Style::new()
             };
-            write!(room, " {style}(")?;
-            write!(Readable::new(room), "{location}")?;
-            write!(room, "){style:#}")?;
+            write!(bounded, " {style}(")?;
+            write!(Readable::new(bounded), "{location}")?;
+            write!(bounded, "){style:#}")?;
         }
         Ok(())
     }
@@ -117,9 +127,9 @@ impl Default for Hex {
 
 impl Format for Text {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
+        let (decoder, colour) = (self.decoders.of(&event.source), self.colour);
         write_event(event, &self.zone, out, |seq, bytes, out| {
-            let decoder = &event.source.decoder;
-            out.make_room(bytes.len());
+            out.reserve(bytes.len());
             let written = match (seq, decoder.decoding()) {
                 (None, _) | (_, Decoding::Raw) => {
                     readable(bytes, out.line());
@@ -127,7 +137,9 @@ impl Format for Text {
                 }
                 (Some(seq), _) => {
                     let line = out.line();
-                    write_meaning(decoder, seq, bytes, line, |it, room| self.meaning(it, room))
+                    write_meaning(decoder, seq, bytes, line, |it, bounded| {
+                        Self::meaning(colour, it, bounded)
+                    })
                 }
             };
             if let Err(undecodable) = written {
@@ -206,13 +218,13 @@ fn write_event(
     mut payload: impl FnMut(Option<u64>, &[u8], &mut Out) -> io::Result<()>,
 ) -> io::Result<()> {
     let conn = event.source.conn;
-    match &event.what {
-        What::Opened { peer } => {
+    match &event.kind {
+        EventKind::Opened { peer } => {
             write_head(event, zone, out.line())?;
             write!(out.line(), "#{conn} opened by {peer}")?;
             out.end_line()
         }
-        What::Closed {
+        EventKind::Closed {
             blocks,
             bytes,
             reason,
@@ -224,7 +236,7 @@ fn write_event(
             )?;
             out.end_line()
         }
-        What::Suppressed(sums) => {
+        EventKind::Suppressed(sums) => {
             write_head(event, zone, out.line())?;
             if conn != 0 {
                 write!(out.line(), "#{conn} ")?;
@@ -237,7 +249,7 @@ fn write_event(
             }
             out.end_line()
         }
-        What::Batch { batch, position } => {
+        EventKind::Batch { batch, position } => {
             let mut position = *position;
             let mut head = Vec::new();
             write_head(event, zone, &mut head)?;

@@ -12,21 +12,23 @@ use base64::write::{EncoderStringWriter, StrConsumer};
 use minicbor::data::Token;
 use minicbor::decode::{Decoder, Error};
 
-use crate::payload::Stop;
-use crate::payload::value::{DEPTH_MAX, Emitter, is_plain};
+use crate::payload::DecodeError;
+use crate::payload::emitter::{DEPTH_MAX, Emitter, is_plain};
 
 /// Copies a message that is one item.
-pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), Stop> {
+pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), DecodeError> {
     let mut items = Decoder::new(bytes);
     copy_item(&mut items, to)?;
     match bytes.len() - items.position() {
         0 => Ok(()),
-        more => Err(Stop::Reason(format!("{more} bytes follow the item"))),
+        more => Err(DecodeError::Invalid(format!(
+            "{more} bytes follow the item"
+        ))),
     }
 }
 
 /// Copies the next item.
-pub(super) fn copy_item(items: &mut Decoder<'_>, to: &mut Emitter<'_>) -> Result<(), Stop> {
+pub(super) fn copy_item(items: &mut Decoder<'_>, to: &mut Emitter<'_>) -> Result<(), DecodeError> {
     let mut copier = Copier {
         items,
         to,
@@ -84,7 +86,7 @@ impl<'b> Copier<'_, 'b, '_> {
     }
 
     /// Copies a scalar, or the beginning or the end of an array or a map.
-    fn next(&mut self) -> Result<(), Stop> {
+    fn next(&mut self) -> Result<(), DecodeError> {
         let mut tag = None;
         let mut token = token(self.items)?;
         while let Token::Tag(next) = token {
@@ -132,7 +134,7 @@ impl<'b> Copier<'_, 'b, '_> {
             Token::BeginBytes => self.scalar(is_key, false, true, bytes_in_parts),
             Token::Bool(value) => self.word(is_key, if value { "true" } else { "false" }),
             Token::Null | Token::Undefined => self.word(is_key, "null"),
-            Token::Simple(value) => Err(Stop::Reason(format!(
+            Token::Simple(value) => Err(DecodeError::Invalid(format!(
                 "simple value {value} is not assigned"
             ))),
             token => {
@@ -145,7 +147,7 @@ impl<'b> Copier<'_, 'b, '_> {
         }
     }
 
-    fn word(&mut self, is_key: bool, word: &str) -> Result<(), Stop> {
+    fn word(&mut self, is_key: bool, word: &str) -> Result<(), DecodeError> {
         self.scalar(is_key, true, false, |_, to| Ok(to.put(word)?))
     }
 
@@ -156,8 +158,8 @@ impl<'b> Copier<'_, 'b, '_> {
         is_key: bool,
         plain: bool,
         text: bool,
-        write: impl FnOnce(&mut Decoder<'b>, &mut Emitter<'_>) -> Result<(), Stop>,
-    ) -> Result<(), Stop> {
+        write: impl FnOnce(&mut Decoder<'b>, &mut Emitter<'_>) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
         if is_key {
             self.to.begin_key(plain)?;
             write(self.items, self.to)?;
@@ -172,7 +174,7 @@ impl<'b> Copier<'_, 'b, '_> {
         Ok(self.to.put(quote)?)
     }
 
-    fn open(&mut self, is_map: bool, left: Option<u64>, is_key: bool) -> Result<(), Stop> {
+    fn open(&mut self, is_map: bool, left: Option<u64>, is_key: bool) -> Result<(), DecodeError> {
         if is_key {
             self.to.begin_nested_key()?;
         } else {
@@ -193,7 +195,7 @@ impl<'b> Copier<'_, 'b, '_> {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), Stop> {
+    fn close(&mut self) -> Result<(), DecodeError> {
         let level = self.level().copied().unwrap_or_default();
         self.depth -= 1;
         self.to.close()?;
@@ -220,7 +222,7 @@ impl<'b> Copier<'_, 'b, '_> {
     }
 }
 
-fn text_in_parts(items: &mut Decoder<'_>, to: &mut Emitter<'_>) -> Result<(), Stop> {
+fn text_in_parts(items: &mut Decoder<'_>, to: &mut Emitter<'_>) -> Result<(), DecodeError> {
     loop {
         match token(items)? {
             Token::String(text) => to.inside_of_string(text)?,
@@ -230,7 +232,7 @@ fn text_in_parts(items: &mut Decoder<'_>, to: &mut Emitter<'_>) -> Result<(), St
     }
 }
 
-fn bytes_in_parts(items: &mut Decoder<'_>, to: &mut Emitter<'_>) -> Result<(), Stop> {
+fn bytes_in_parts(items: &mut Decoder<'_>, to: &mut Emitter<'_>) -> Result<(), DecodeError> {
     let mut base64 = EncoderStringWriter::from_consumer(Base64 { to, full: false }, &STANDARD);
     loop {
         match token(items)? {
@@ -241,7 +243,7 @@ fn bytes_in_parts(items: &mut Decoder<'_>, to: &mut Emitter<'_>) -> Result<(), S
         }
     }
     match base64.into_inner().full {
-        true => Err(Stop::Full),
+        true => Err(DecodeError::TooLong),
         false => Ok(()),
     }
 }
@@ -257,17 +259,17 @@ impl StrConsumer for Base64<'_, '_> {
     }
 }
 
-fn token<'b>(items: &mut Decoder<'b>) -> Result<Token<'b>, Stop> {
+fn token<'b>(items: &mut Decoder<'b>) -> Result<Token<'b>, DecodeError> {
     items.decode().map_err(|error: Error| {
-        Stop::Reason(match error {
+        DecodeError::Invalid(match error {
             error if error.is_end_of_input() => "it ends within an item".to_owned(),
             error => error.to_string(),
         })
     })
 }
 
-fn reason(reason: &str) -> Stop {
-    Stop::Reason(reason.to_owned())
+fn reason(reason: &str) -> DecodeError {
+    DecodeError::Invalid(reason.to_owned())
 }
 
 #[cfg(test)]
@@ -280,7 +282,7 @@ mod tests {
         };
         let mut text = String::new();
         let written = value.write(style, &mut text);
-        written.map_err(|stop| Decoding::Cbor.undecodable(stop))?;
+        written.map_err(|error| Decoding::Cbor.undecodable(error))?;
         Ok(text)
     }
 

@@ -14,9 +14,9 @@ use std::sync::LazyLock;
 use defmt_decoder::{Locations, Table};
 use object::{Object as _, ObjectSection as _};
 
-use self::formats::{Entry, Formats};
+use self::formats::{Formats, TableEntry};
 use self::frame::{Reader, reason, take_array};
-use crate::payload::{Meaning, Stop};
+use crate::payload::{DecodeError, Meaning};
 
 /// Where linkers put the build id: as a note, with a header in front.
 const BUILD_SECTION: &str = ".note.gnu.build-id";
@@ -35,10 +35,10 @@ pub struct Defmt {
 
 /// A line of a firmware's log, from a complete frame. The text is written on demand.
 #[derive(Clone, Copy)]
-pub struct Log<'a> {
+pub struct LogFrame<'a> {
     firmware: &'a Defmt,
     index: u16,
-    entry: &'a Entry,
+    entry: &'a TableEntry,
     len: usize,
     /// Arguments of the time.
     time: &'a [u8],
@@ -47,19 +47,23 @@ pub struct Log<'a> {
 }
 
 /// Why a decoding cannot be had.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DefmtError {
     /// No decoding has this name.
+    #[error("no such decoding; there are raw, text, json, cbor, defmt:PATH.elf")]
     Unknown,
     /// The ELF file cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
     /// The file is no ELF file, or one without defmt's formats.
+    #[error("{} has no formats of defmt: {reason}", path.display())]
     NoFormats {
         /// The file.
         path: PathBuf,
@@ -69,6 +73,11 @@ pub enum DefmtError {
 }
 
 impl Defmt {
+    /// Whether both were read from one path, and have one build id.
+    pub(super) fn is_same_build(&self, other: &Self) -> bool {
+        (&self.path, &self.build) == (&other.path, &other.build)
+    }
+
     /// Reads an ELF file.
     ///
     /// # Errors
@@ -98,6 +107,17 @@ impl Defmt {
         })
     }
 
+    /// Without any format, for tests.
+    #[cfg(test)]
+    pub(crate) fn without_formats() -> Self {
+        Self {
+            path: PathBuf::new(),
+            formats: Formats::default(),
+            locations: Locations::new(),
+            build: Vec::new(),
+        }
+    }
+
     fn find(elf: &[u8]) -> Result<(Formats, Locations), String> {
         let table = Table::parse(elf).map_err(|error| error.to_string())?;
         let table = table.ok_or("it has no section .defmt")?;
@@ -125,7 +145,7 @@ impl Defmt {
     }
 
     /// Reads a message that is one frame.
-    pub(super) fn read<'a>(&'a self, bytes: &'a [u8]) -> Result<Log<'a>, Stop> {
+    pub(super) fn read<'a>(&'a self, bytes: &'a [u8]) -> Result<LogFrame<'a>, DecodeError> {
         let mut rest = bytes;
         let index = u16::from_le_bytes(take_array(&mut rest)?);
         let mut nothing = Nothing;
@@ -139,12 +159,12 @@ impl Defmt {
         let arguments = rest;
         reader.pass(entry.whole.as_ref(), &mut rest)?;
         if !rest.is_empty() {
-            return Err(Stop::Reason(format!(
+            return Err(DecodeError::Invalid(format!(
                 "{} bytes follow the frame",
                 rest.len()
             )));
         }
-        Ok(Log {
+        Ok(LogFrame {
             firmware: self,
             index,
             entry,
@@ -155,7 +175,7 @@ impl Defmt {
     }
 }
 
-impl Log<'_> {
+impl LogFrame<'_> {
     /// `trace` to `error`; none for a plain print.
     #[must_use]
     pub const fn level(&self) -> Option<&'static str> {
@@ -172,7 +192,7 @@ impl Log<'_> {
     ///
     /// # Errors
     /// As [`Self::write_message`].
-    pub fn write_time(&self, to: &mut dyn fmt::Write) -> Result<(), Stop> {
+    pub fn write_time(&self, to: &mut dyn fmt::Write) -> Result<(), DecodeError> {
         match &self.firmware.formats.timestamp {
             Some(entry) => self.write(entry, self.time, to),
             None => Ok(()),
@@ -182,18 +202,18 @@ impl Log<'_> {
     /// Writes the message, without escaping it.
     ///
     /// # Errors
-    /// [`Stop::Full`] if `to` refuses more text, [`Stop::Reason`] if the message takes more steps than its length allows.
-    /// Part of it may have been written.
-    pub fn write_message(&self, to: &mut dyn fmt::Write) -> Result<(), Stop> {
+    /// [`DecodeError::TooLong`] if `to` refuses more text, [`DecodeError::Invalid`] if the message takes more steps than
+    /// its length allows. Part of it may have been written.
+    pub fn write_message(&self, to: &mut dyn fmt::Write) -> Result<(), DecodeError> {
         self.write(self.entry, self.arguments, to)
     }
 
     fn write(
         &self,
-        entry: &Entry,
+        entry: &TableEntry,
         mut arguments: &[u8],
         to: &mut dyn fmt::Write,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), DecodeError> {
         let mut reader = Reader::new(&self.firmware.formats, self.len, to);
         reader.show(entry.whole.as_ref(), &mut arguments)
     }
@@ -208,9 +228,9 @@ impl Log<'_> {
     }
 }
 
-impl fmt::Debug for Log<'_> {
+impl fmt::Debug for LogFrame<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log")
+        f.debug_struct("LogFrame")
             .field("index", &self.index)
             .finish_non_exhaustive()
     }
@@ -233,22 +253,6 @@ impl fmt::Debug for Defmt {
             .finish_non_exhaustive()
     }
 }
-
-impl fmt::Display for DefmtError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => {
-                f.write_str("no such decoding; there are raw, text, json, cbor, defmt:PATH.elf")
-            }
-            Self::File { path, error } => write!(f, "cannot read {}: {error}", path.display()),
-            Self::NoFormats { path, reason } => {
-                write!(f, "{} has no formats of defmt: {reason}", path.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for DefmtError {}
 
 /// Reads a regular file. A device or a pipe may never end, and a foreign recording can name any path.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {

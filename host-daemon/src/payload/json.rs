@@ -3,14 +3,14 @@
 use json_event_parser::{JsonEvent, JsonSyntaxError, SliceJsonParser};
 use serde_json::{Map, Value as Tree};
 
-use crate::payload::Stop;
-use crate::payload::value::{DEPTH_MAX, Emitter};
+use crate::payload::DecodeError;
+use crate::payload::emitter::{DEPTH_MAX, Emitter};
 
 /// Members of an object that [`members`] keeps.
 const MEMBERS_MAX: usize = 64;
 
 /// Copies a message that is one value. Numbers keep their digits, objects all their members.
-pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), Stop> {
+pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), DecodeError> {
     let mut parser = SliceJsonParser::new(bytes);
     loop {
         match parser.parse_next().map_err(syntax)? {
@@ -92,14 +92,14 @@ fn find_members(bytes: &[u8]) -> Option<Map<String, Tree>> {
 }
 
 /// The parser's message may quote a character of the payload: escapes control characters.
-fn syntax(error: JsonSyntaxError) -> Stop {
+fn syntax(error: JsonSyntaxError) -> DecodeError {
     let escape = |character: char| match character.is_control() {
         true => character.escape_default().to_string(),
         false => character.to_string(),
     };
     let reason: String = error.message().chars().map(escape).collect();
     let offset = error.location().start.offset;
-    Stop::Reason(format!("{reason} at byte {offset}"))
+    DecodeError::Invalid(format!("{reason} at byte {offset}"))
 }
 
 #[cfg(test)]
@@ -115,7 +115,7 @@ mod tests {
         };
         let mut text = String::new();
         let written = value.write(style, &mut text);
-        written.map_err(|stop| Decoding::Json.undecodable(stop))?;
+        written.map_err(|error| Decoding::Json.undecodable(error))?;
         Ok(text)
     }
 

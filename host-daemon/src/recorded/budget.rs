@@ -15,10 +15,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::counters::FaultKind;
-use crate::engine::event::{Event, Peer, Source, Suppressed};
-use crate::engine::limit::{Cell, Limiter, Rate};
-use crate::engine::origin::Origin;
+use blocksd_engine::event::{ConnectionInfo, Event, Peer, Suppressed};
+use blocksd_engine::limit::{Cell, Limiter, Rate};
+use blocksd_engine::origin::Origin;
+use blocksd_engine::reason::FaultKind;
 
 /// Bytes of the recording for events without payload of one origin: 64 events, and one every 2 seconds.
 pub const EACH: Rate = Rate {
@@ -77,7 +77,7 @@ pub struct Account {
 #[derive(Debug)]
 pub struct Held {
     /// The connection.
-    pub source: Arc<Source>,
+    pub source: Arc<ConnectionInfo>,
     /// Its open.
     pub opened: Option<(Peer, SystemTime)>,
     /// The counts of its other events.
@@ -312,22 +312,23 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::event::What;
-    use crate::payload::Decoder;
+    use blocksd_engine::event::Encoding;
+    use blocksd_engine::event::EventKind;
     use framing_core::{AnyFraming, Lines};
 
     /// Opens a connection of this address, which sends so many bytes of payload, and says whether its open is recorded.
     fn is_recorded(budget: &mut Budget, host: u8, bytes: u64, now: Instant) -> bool {
         let peer = Peer::Network(([10, 0, 0, host], 9).into());
         let opened = Event {
-            source: Arc::new(Source {
+            source: Arc::new(ConnectionInfo {
                 conn: 1,
                 device: "device".into(),
                 framing: AnyFraming::Lines(Lines),
-                decoder: Decoder::default(),
+                encoding: Encoding::default(),
+                first_seq: 0,
             }),
             time: SystemTime::now(),
-            what: What::Opened { peer: peer.clone() },
+            kind: EventKind::Opened { peer: peer.clone() },
         };
         let mut account = budget.open(&opened, &peer, now);
         budget.earn(&mut account, bytes);

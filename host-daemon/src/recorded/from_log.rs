@@ -1,4 +1,5 @@
-//! Makes the messages of a recording into the events that they were.
+//! Turns the messages of a recording back into events: [`EventReader`]. The inverse is
+//! [`to_log`](crate::recorded::to_log).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,60 +8,61 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use framing_core::{AnyFraming, Blocks};
 use serde::Deserialize as _;
 
-use crate::engine::batch::Batch;
-use crate::engine::event::{Event, Peer, Position, Reason, Source, What};
-use crate::engine::pool::Span;
-use crate::payload::{Decoder, Decoding, members};
-use crate::recorded::note::Note;
-use blocksd_recording::format::record::{Kind, UNRECORDED};
-use blocksd_recording::read::messages::{Known, Message};
+use crate::payload::{Decoding, members};
+use crate::recorded::note::{Note, UNRECORDED};
+use blocksd_engine::batch::Batch;
+use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Peer, StreamPosition};
+use blocksd_engine::pool::Span;
+use blocksd_engine::reason::CloseReason;
+use blocksd_recording::topic::Kind;
+use blocksd_recording::{ChannelInfo, Message};
 
 /// Bytes of blocks that are made into one batch, at most but for a single block.
 const BATCH_LEN: usize = 1 << 20;
 
-/// What comes out.
-pub trait Audience {
-    /// Why the audience gives up.
+/// Receives the events of a recording.
+pub trait EventVisitor {
+    /// Why the visitor gives up.
     type Error;
 
-    /// An event.
+    /// Receives the next event.
     ///
     /// # Errors
-    /// Whatever is to end it all.
+    /// Any error ends the reading.
     fn event(&mut self, event: &Event) -> Result<(), Self::Error>;
 
-    /// An event of which nothing is known but that it was recorded.
+    /// Receives an event of an unknown kind, as JSON.
     ///
     /// # Errors
-    /// Whatever is to end it all.
+    /// Any error ends the reading.
     fn other(&mut self, json: &[u8]) -> Result<(), Self::Error>;
 }
 
-/// Makes events of messages, one after the other.
+/// Makes events from the messages of a recording, in their order.
 #[derive(Debug, Default)]
-pub struct Player {
+pub struct EventReader {
     decode: Option<Decoding>,
-    devices: HashMap<Arc<str>, Device>,
-    blocks: Option<Group>,
+    devices: HashMap<Arc<str>, DeviceConnections>,
+    blocks: Option<MessageGroup>,
     piece: Option<Piece>,
 }
 
 #[derive(Debug, Default)]
-struct Device {
+struct DeviceConnections {
     /// Numbers of its connections that are open.
     conns: Vec<u64>,
     /// It has others, whose beginning was not seen.
     has_others: bool,
     /// Of the messages of its present connection, by what tells connections apart in a file.
-    source: Option<(Arc<Known>, Arc<Source>)>,
+    source: Option<(Arc<ChannelInfo>, Arc<ConnectionInfo>)>,
     /// The same, of connections whose open is not recorded.
-    unrecorded: Option<(Arc<Known>, Arc<Source>)>,
+    unrecorded: Option<(Arc<ChannelInfo>, Arc<ConnectionInfo>)>,
 }
 
 /// Blocks that were received at once.
 #[derive(Debug)]
-struct Group {
-    source: Arc<Source>,
+struct MessageGroup {
+    source: Arc<ConnectionInfo>,
     time: u64,
     first: u64,
     bytes: Vec<u8>,
@@ -70,12 +72,12 @@ struct Group {
 /// A piece, until the event that says which part of the message it is.
 #[derive(Debug)]
 struct Piece {
-    source: Arc<Source>,
+    source: Arc<ConnectionInfo>,
     time: u64,
     bytes: Vec<u8>,
 }
 
-impl Player {
+impl EventReader {
     /// Reads payload as `decode` says, in place of how it was received.
     #[must_use]
     pub fn new(decode: Option<Decoding>) -> Self {
@@ -88,19 +90,19 @@ impl Player {
     /// Takes the next message.
     ///
     /// # Errors
-    /// What the audience says.
-    pub fn message<A: Audience + ?Sized>(
+    /// Any error of the visitor.
+    pub fn message<A: EventVisitor + ?Sized>(
         &mut self,
         message: &Message<'_>,
-        audience: &mut A,
+        visitor: &mut A,
     ) -> Result<(), A::Error> {
-        match message.known.kind {
+        match message.channel.kind {
             Kind::Blocks | Kind::Other => {
-                self.end_piece(audience)?;
-                self.block(message, audience)
+                self.end_piece(visitor)?;
+                self.block(message, visitor)
             }
             Kind::Pieces => {
-                self.finish(audience)?;
+                self.finish(visitor)?;
                 let source = self.source(message);
                 self.piece = Some(Piece {
                     source,
@@ -110,25 +112,25 @@ impl Player {
                 Ok(())
             }
             Kind::Events => {
-                self.end_blocks(audience)?;
-                self.note(message, audience)
+                self.end_blocks(visitor)?;
+                self.note(message, visitor)
             }
         }
     }
 
-    /// Gives what was held back.
+    /// Hands over the events that wait for a next message.
     ///
     /// # Errors
-    /// What the audience says.
-    pub fn finish<A: Audience + ?Sized>(&mut self, audience: &mut A) -> Result<(), A::Error> {
-        self.end_blocks(audience)?;
-        self.end_piece(audience)
+    /// Any error of the visitor.
+    pub fn finish<A: EventVisitor + ?Sized>(&mut self, visitor: &mut A) -> Result<(), A::Error> {
+        self.end_blocks(visitor)?;
+        self.end_piece(visitor)
     }
 
-    fn block<A: Audience + ?Sized>(
+    fn block<A: EventVisitor + ?Sized>(
         &mut self,
         message: &Message<'_>,
-        audience: &mut A,
+        visitor: &mut A,
     ) -> Result<(), A::Error> {
         let source = self.source(message);
         let seq = u64::from(message.sequence);
@@ -139,9 +141,9 @@ impl Player {
                 && group.bytes.len() + message.data.len() <= BATCH_LEN
         });
         if !goes_on {
-            self.end_blocks(audience)?;
+            self.end_blocks(visitor)?;
         }
-        let group = self.blocks.get_or_insert_with(|| Group {
+        let group = self.blocks.get_or_insert_with(|| MessageGroup {
             source,
             time: message.time,
             first: seq,
@@ -155,10 +157,10 @@ impl Player {
     }
 
     /// The connection that a message is of.
-    fn source(&mut self, message: &Message<'_>) -> Arc<Source> {
-        let known = message.known;
-        let device = self.devices.entry(Arc::clone(&known.device)).or_default();
-        let metadata = |key| known.channel.metadata.get(key).map(String::as_str);
+    fn source(&mut self, message: &Message<'_>) -> Arc<ConnectionInfo> {
+        let channel = message.channel;
+        let device = self.devices.entry(Arc::clone(&channel.device)).or_default();
+        let metadata = |key| channel.record.metadata.get(key).map(String::as_str);
         let is_unrecorded = metadata(UNRECORDED.0) == Some(UNRECORDED.1);
         device.has_others |= device.conns.is_empty() && !is_unrecorded;
         let cached = match is_unrecorded {
@@ -166,7 +168,7 @@ impl Player {
             false => &device.source,
         };
         if let Some((of, source)) = cached
-            && (Arc::ptr_eq(of, known) || of.channel.metadata == known.channel.metadata)
+            && (Arc::ptr_eq(of, channel) || of.record.metadata == channel.record.metadata)
         {
             return Arc::clone(source);
         }
@@ -179,53 +181,54 @@ impl Player {
             _ => message.sequence.into(),
         };
         let decoding = self.decode.clone().or(recorded).unwrap_or_default();
-        let source = Arc::new(Source {
+        let source = Arc::new(ConnectionInfo {
             conn,
-            device: Arc::clone(&known.device),
+            device: Arc::clone(&channel.device),
             framing: framing.unwrap_or(AnyFraming::Blocks(Blocks)),
-            decoder: Decoder::starting_at(decoding, first),
+            encoding: decoding.into(),
+            first_seq: first,
         });
         let cached = match is_unrecorded {
             true => &mut device.unrecorded,
             false => &mut device.source,
         };
-        *cached = Some((Arc::clone(known), Arc::clone(&source)));
+        *cached = Some((Arc::clone(channel), Arc::clone(&source)));
         source
     }
 
-    fn end_blocks<A: Audience + ?Sized>(&mut self, audience: &mut A) -> Result<(), A::Error> {
+    fn end_blocks<A: EventVisitor + ?Sized>(&mut self, visitor: &mut A) -> Result<(), A::Error> {
         let Some(group) = self.blocks.take() else {
             return Ok(());
         };
-        let position = Position {
+        let position = StreamPosition {
             seq: group.first,
-            ..Position::default()
+            ..StreamPosition::default()
         };
         let batch = Batch::of_blocks(group.bytes, group.spans);
-        audience.event(&event(group.source, group.time, batch, position))
+        visitor.event(&event(group.source, group.time, batch, position))
     }
 
     /// A piece whose event is not there.
-    fn end_piece<A: Audience + ?Sized>(&mut self, audience: &mut A) -> Result<(), A::Error> {
+    fn end_piece<A: EventVisitor + ?Sized>(&mut self, visitor: &mut A) -> Result<(), A::Error> {
         let Some(piece) = self.piece.take() else {
             return Ok(());
         };
         let batch = Batch::of_piece(piece.bytes, false, false);
-        let position = Position::default();
-        audience.event(&event(piece.source, piece.time, batch, position))
+        let position = StreamPosition::default();
+        visitor.event(&event(piece.source, piece.time, batch, position))
     }
 
-    fn note<A: Audience + ?Sized>(
+    fn note<A: EventVisitor + ?Sized>(
         &mut self,
         message: &Message<'_>,
-        audience: &mut A,
+        visitor: &mut A,
     ) -> Result<(), A::Error> {
         let note = match Note::deserialize(&members(message.data)) {
             Ok(note) if has_device(&note) => note,
             // An event of a later version, or not one of ours.
             _ => {
-                self.end_piece(audience)?;
-                return audience.other(message.data);
+                self.end_piece(visitor)?;
+                return visitor.other(message.data);
             }
         };
         let origin = &note.head().origin;
@@ -235,9 +238,9 @@ impl Player {
             && let Some(piece) = self.piece.take_if(|piece| &*piece.source.device == device)
         {
             let batch = Batch::of_piece(piece.bytes, first, last);
-            return audience.event(&event(piece.source, piece.time, batch, position(&note)));
+            return visitor.event(&event(piece.source, piece.time, batch, position(&note)));
         }
-        self.end_piece(audience)?;
+        self.end_piece(visitor)?;
         if let Note::Open { .. } = note {
             self.devices.entry(device.into()).or_default().open(conn);
         } else if let Note::Close { .. } = note
@@ -246,23 +249,24 @@ impl Player {
         {
             self.devices.remove(device);
         }
-        match what(&note) {
-            Some(what) => audience.event(&Event {
-                source: Arc::new(Source {
+        match kind(&note) {
+            Some(kind) => visitor.event(&Event {
+                source: Arc::new(ConnectionInfo {
                     conn,
                     device: device.into(),
                     framing: AnyFraming::Blocks(Blocks),
-                    decoder: Decoder::default(),
+                    encoding: Encoding::default(),
+                    first_seq: 0,
                 }),
                 time: system_time(message.time),
-                what,
+                kind,
             }),
-            None => audience.other(message.data),
+            None => visitor.other(message.data),
         }
     }
 }
 
-impl Device {
+impl DeviceConnections {
     fn open(&mut self, conn: u64) {
         self.conns.push(conn);
         self.source = None;
@@ -284,12 +288,12 @@ impl Device {
     }
 }
 
-fn event(source: Arc<Source>, time: u64, batch: Batch, position: Position) -> Event {
+fn event(source: Arc<ConnectionInfo>, time: u64, batch: Batch, position: StreamPosition) -> Event {
     let batch = Arc::new(batch);
     Event {
         source,
         time: system_time(time),
-        what: What::Batch { batch, position },
+        kind: EventKind::Batch { batch, position },
     }
 }
 
@@ -303,14 +307,14 @@ fn has_device(note: &Note<'_>) -> bool {
 }
 
 /// The position of a connection before an event.
-fn position(note: &Note<'_>) -> Position {
+fn position(note: &Note<'_>) -> StreamPosition {
     let seq = note.head().seq.unwrap_or_default();
     let (offset, in_series) = match *note {
         Note::Piece { offset, .. } => (offset, 0),
         Note::End { blocks, .. } => (0, blocks),
         _ => (0, 0),
     };
-    Position {
+    StreamPosition {
         seq,
         offset,
         in_series,
@@ -318,10 +322,10 @@ fn position(note: &Note<'_>) -> Position {
 }
 
 /// The content of an event; none of a piece, whose bytes are elsewhere, and of a close for a reason that is not known.
-fn what(note: &Note<'_>) -> Option<What> {
+fn kind(note: &Note<'_>) -> Option<EventKind> {
     let batch = |batch| {
         let (batch, position) = (Arc::new(batch), position(note));
-        Some(What::Batch { batch, position })
+        Some(EventKind::Batch { batch, position })
     };
     match note {
         Note::Open { peer, .. } => {
@@ -329,7 +333,7 @@ fn what(note: &Note<'_>) -> Option<What> {
                 Ok(address) => Peer::Network(address),
                 Err(_) => Peer::Local((&**peer).into()),
             };
-            Some(What::Opened { peer })
+            Some(EventKind::Opened { peer })
         }
         Note::Piece { .. } => None,
         Note::End { .. } => batch(Batch::of_end()),
@@ -339,13 +343,15 @@ fn what(note: &Note<'_>) -> Option<What> {
             bytes,
             reason,
             ..
-        } => Some(What::Closed {
+        } => Some(EventKind::Closed {
             blocks: *blocks,
             bytes: *bytes,
-            reason: Reason::ALL.into_iter().find(|it| it.as_str() == reason)?,
+            reason: CloseReason::ALL
+                .into_iter()
+                .find(|it| it.as_str() == reason)?,
         }),
         Note::Suppressed { head, counts } => {
-            Some(What::Suppressed(Box::new(counts.suppressed(head.seq))))
+            Some(EventKind::Suppressed(Box::new(counts.suppressed(head.seq))))
         }
     }
 }

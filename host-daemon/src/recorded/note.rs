@@ -1,4 +1,4 @@
-//! Stored events as JSON: the messages of [`EVENTS_TOPIC`](blocksd_recording::format::record::EVENTS_TOPIC), and lines of
+//! Stored events as JSON: the messages of [`EVENTS_TOPIC`](blocksd_recording::topic::EVENTS_TOPIC), and lines of
 //! `--output json`. Start with [`Note`].
 //!
 //! Recordings hold this format. A change that an older reader would misread needs a new [`VERSION`]; new events and new
@@ -13,13 +13,16 @@ use framing_core::{Fault, Part};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::engine::event::{Event, Peer, Position, Reason, Suppressed};
+use blocksd_engine::event::{Event, Peer, StreamPosition, Suppressed};
+use blocksd_engine::reason::CloseReason;
 
 /// The version of the format, in the metadata of the channel under [`VERSION_KEY`]. Channels of earlier recordings have
 /// none, and hold version 1.
 pub const VERSION: &str = "1";
 /// The key of the version in the metadata of the channel.
 pub const VERSION_KEY: &str = "version";
+/// The metadata of a channel with messages of connections whose open is not recorded: their numbers are not known.
+pub const UNRECORDED: (&str, &str) = ("conn", "0");
 
 /// An event besides payload.
 ///
@@ -104,7 +107,7 @@ pub enum Note<'a> {
 pub struct Head<'a> {
     /// Connection and device.
     #[serde(flatten)]
-    pub origin: Origin<'a>,
+    pub origin: NoteOrigin<'a>,
     /// A sequence number of the device, if the event has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
@@ -115,7 +118,7 @@ pub struct Head<'a> {
 
 /// The connection and the device of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin<'a> {
+pub struct NoteOrigin<'a> {
     /// Number of the connection. None if a recording does not say, or for more than one connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conn: Option<u64>,
@@ -203,7 +206,7 @@ pub struct Counts {
     /// Ends of empty series.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ends: u64,
-    /// Faults of each kind, in the order of [`FaultKind::ALL`](crate::engine::counters::FaultKind::ALL).
+    /// Faults of each kind, in the order of [`FaultKind::ALL`](blocksd_engine::reason::FaultKind::ALL).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub too_long: u64,
     /// See `too_long`.
@@ -238,7 +241,7 @@ impl<'a> Note<'a> {
     #[must_use]
     pub fn piece(
         event: &'a Event,
-        position: &Position,
+        position: &StreamPosition,
         len: usize,
         first: bool,
         last: bool,
@@ -273,7 +276,7 @@ impl<'a> Note<'a> {
 
     /// The event of a connection that has ended.
     #[must_use]
-    pub fn close(event: &'a Event, blocks: u64, bytes: u64, reason: Reason) -> Self {
+    pub fn close(event: &'a Event, blocks: u64, bytes: u64, reason: CloseReason) -> Self {
         Self::Close {
             head: Head::of(event),
             blocks,
@@ -324,7 +327,7 @@ impl<'a> Head<'a> {
         let device =
             (source.conn != 0 || !source.device.is_empty()).then(|| (&*source.device).into());
         Self {
-            origin: Origin {
+            origin: NoteOrigin {
                 conn: (source.conn != 0).then_some(source.conn),
                 device,
             },
@@ -342,7 +345,7 @@ impl<'a> Head<'a> {
         struct Before<'a> {
             event: &'a str,
             #[serde(flatten)]
-            origin: &'a Origin<'a>,
+            origin: &'a NoteOrigin<'a>,
         }
         let origin = &self.origin;
         let mut before = serde_json::to_string(&Before { event, origin })?;

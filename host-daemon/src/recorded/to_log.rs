@@ -8,13 +8,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::engine::event::{Event, Source, What};
 use crate::recorded::budget::{Account, Budget};
-use crate::recorded::note::{Note, VERSION, VERSION_KEY};
-use blocksd_recording::error::LogError;
-use blocksd_recording::format::record::{DEVICE, EVENTS_TOPIC, Kind, UNRECORDED};
-use blocksd_recording::write::log::{Channel, Log};
-use blocksd_recording::write::segment::{ChannelSpec, SchemaSpec};
+use crate::recorded::counters::SuppressedCounters;
+use crate::recorded::note::{Note, UNRECORDED, VERSION, VERSION_KEY};
+use blocksd_engine::event::{ConnectionInfo, Event, EventKind};
+use blocksd_recording::topic::{DEVICE, EVENTS_TOPIC, Kind};
+use blocksd_recording::{Channel, ChannelSpec, Log, LogError, SchemaSpec};
 
 /// The messages of [`EVENTS_TOPIC`], as a JSON schema.
 const EVENTS_SCHEMA: &str = r#"{"type":"object","properties":{"event":{"type":"string"},"conn":{"type":"integer"},"device":{"type":"string"},"time":{"type":"string","format":"date-time"}},"required":["event","time"]}"#;
@@ -23,9 +22,10 @@ const EVENTS_SCHEMA: &str = r#"{"type":"object","properties":{"event":{"type":"s
 #[derive(Debug)]
 pub struct EventWriter {
     log: Log,
-    devices: HashMap<Arc<str>, Device>,
+    devices: HashMap<Arc<str>, DeviceSequences>,
     conns: HashMap<u64, Conn>,
     budget: Budget,
+    suppressed: Arc<SuppressedCounters>,
     /// The channel of notes.
     events: Channel,
     event_sequence: u32,
@@ -38,7 +38,7 @@ pub struct EventWriter {
 
 /// The state of a device.
 #[derive(Debug, Default)]
-struct Device {
+struct DeviceSequences {
     blocks: u32,
     pieces: u32,
     conns: usize,
@@ -88,6 +88,7 @@ impl EventWriter {
             devices: HashMap::new(),
             conns: HashMap::new(),
             budget: Budget::default(),
+            suppressed: Arc::default(),
             events: Channel::default(),
             event_sequence: 0,
             json: Vec::new(),
@@ -96,13 +97,19 @@ impl EventWriter {
         }
     }
 
+    /// Adds the events that are recorded as counts only to these counters.
+    #[must_use]
+    pub fn counting(self, suppressed: Arc<SuppressedCounters>) -> Self {
+        Self { suppressed, ..self }
+    }
+
     /// Writes an event, or the part of it before the disk failed for good.
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
     pub fn event(&mut self, event: &Event) -> Result<(), LogError> {
-        let blocks = match &event.what {
-            What::Batch { batch, .. } => batch.blocks().0,
+        let blocks = match &event.kind {
+            EventKind::Batch { batch, .. } => batch.blocks().0,
             _ => 0,
         };
         self.given += blocks;
@@ -186,8 +193,8 @@ impl EventWriter {
 
     fn write(&mut self, event: &Event) -> Result<(), LogError> {
         let source = &event.source;
-        match &event.what {
-            What::Opened { peer } => {
+        match &event.kind {
+            EventKind::Opened { peer } => {
                 let device = Arc::clone(&source.device);
                 self.devices.entry(device).or_default().conns += 1;
                 let account = self.budget.open(event, peer, Instant::now());
@@ -199,8 +206,8 @@ impl EventWriter {
                     false => self.note(event.time, &Note::open(event, peer)),
                 }
             }
-            What::Batch { batch, position } => self.batch(event, batch, position),
-            What::Closed {
+            EventKind::Batch { batch, position } => self.batch(event, batch, position),
+            EventKind::Closed {
                 blocks,
                 bytes,
                 reason,
@@ -212,7 +219,7 @@ impl EventWriter {
                     false => Ok(()),
                 }
             }
-            What::Suppressed(sums) => self.note(event.time, &Note::suppressed(event, sums)),
+            EventKind::Suppressed(sums) => self.note(event.time, &Note::suppressed(event, sums)),
         }
     }
 
@@ -250,7 +257,7 @@ impl EventWriter {
         self.json.clear();
         note.write(&mut self.json).map_err(|error: io::Error| {
             tracing::error!("recording: {error}");
-            LogError::GaveUp
+            LogError::Internal
         })?;
         let channel = self.log.channel(&mut self.events, events_channel)?;
         let sequence = self.event_sequence;
@@ -275,7 +282,7 @@ impl EventWriter {
 fn append_block(
     log: &mut Log,
     channels: &mut Channels,
-    source: &Source,
+    source: &ConnectionInfo,
     sequence: &mut u32,
     time_ns: u64,
     bytes: &[u8],
@@ -290,8 +297,8 @@ fn append_block(
 
 /// The channel of a device. The same for connections that differ in nothing. Those whose open is not recorded
 /// (`has_open` is false) have one of their own, so that their messages are not taken for those of another connection.
-fn device_channel(source: &Source, kind: Kind, has_open: bool) -> ChannelSpec {
-    let decode = source.decoder.decoding().as_str();
+fn device_channel(source: &ConnectionInfo, kind: Kind, has_open: bool) -> ChannelSpec {
+    let decode = source.encoding.name;
     let (name, encoding) = match (kind, decode) {
         (Kind::Pieces, _) => ("pieces", "raw"),
         (_, "cbor" | "json") => ("blocks", decode),
@@ -306,12 +313,21 @@ fn device_channel(source: &Source, kind: Kind, has_open: bool) -> ChannelSpec {
         metadata.insert(UNRECORDED.0.to_owned(), UNRECORDED.1.to_owned());
     }
     ChannelSpec {
-        topic: format!("{DEVICE}{}/{name}", source.device),
+        topic: topic(&source.device, name),
         encoding: encoding.to_owned(),
         schema: None,
         metadata,
         is_counted: kind == Kind::Blocks,
     }
+}
+
+/// The topic of the messages of a device that were received whole.
+pub(super) fn messages_topic(device: &str) -> String {
+    topic(device, "blocks")
+}
+
+fn topic(device: &str, name: &str) -> String {
+    format!("{DEVICE}{device}/{name}")
 }
 
 /// The channel of notes.

@@ -1,9 +1,10 @@
-//! The log on standard error, written by a thread of its own: who does not read it holds nobody up.
+//! Writes the log to standard error from a dedicated thread, so a blocked reader never blocks the daemon. Start with
+//! [`start`] and [`print_status`].
 //!
 //! `tracing-appender` is not used for this: its queue cannot be waited for, and what it cannot say at the end it
 //! prints on standard output, which is not its to write on.
 
-pub mod metrics;
+mod collector;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -12,16 +13,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::engine::peer_log;
+use blocksd_engine::peer_log;
 use tracing::warn;
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{DefaultFields, Format};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::{EnvFilter, reload};
 
+pub use self::collector::LogCollector;
+
 /// Lines that wait to be written at most; one more is lost, and counted.
 const LINES_MAX: usize = 4096;
-/// How long [`tell`] and [`finish`] wait for a reader who takes nothing, each.
+/// How long [`print_status`] and [`finish`] wait for a reader who takes nothing, each.
 const STUCK: Duration = Duration::from_millis(500);
 /// How long they wait for one who reads slowly, each.
 const SLOW: Duration = Duration::from_millis(1000);
@@ -30,10 +32,10 @@ const BUSY: Duration = Duration::from_secs(5);
 /// How often they look.
 const LOOK: Duration = Duration::from_millis(1);
 
-static LOG: OnceLock<Log> = OnceLock::new();
+static LOG: OnceLock<LogQueue> = OnceLock::new();
 static FILTER: OnceLock<Filter> = OnceLock::new();
 
-/// Starts the thread, to which panics are told as well. What is told before this is written at once.
+/// Starts the thread, which also prints panics. A line printed before this call is written at once.
 ///
 /// # Errors
 /// Where the system starts no thread.
@@ -43,21 +45,22 @@ pub fn start() -> io::Result<()> {
         .name("log".to_owned())
         .spawn(move || write(&queue))?;
     // Started twice, the second thread finds its queue closed and ends.
-    let _ = LOG.set(Log {
+    let _ = LOG.set(LogQueue {
         lines,
         lost: AtomicU64::new(0),
-        lost_untold: AtomicU64::new(0),
+        lost_unreported: AtomicU64::new(0),
         sent: AtomicU64::new(0),
         begun: AtomicU64::new(0),
         written: AtomicU64::new(0),
         summary_due: AtomicBool::new(false),
         summarized: Mutex::default(),
     });
+    peer_log::on_suppressed(expect_summary);
     std::panic::set_hook(Box::new(|panic| {
         let trace = Backtrace::capture();
         match trace.status() {
-            BacktraceStatus::Captured => tell(format_args!("blocksd: {panic}\n{trace}")),
-            _ => tell(format_args!("blocksd: {panic}")),
+            BacktraceStatus::Captured => print_status(format_args!("blocksd: {panic}\n{trace}")),
+            _ => print_status(format_args!("blocksd: {panic}")),
         }
     }));
     Ok(())
@@ -68,29 +71,6 @@ pub const VARIABLE: &str = "RUST_LOG";
 
 type Filter = reload::Handle<EnvFilter, Formatted>;
 type Formatted = fmt::Formatter<DefaultFields, Format, Lines>;
-
-/// What is logged, checked: `info`, or `blocksd_recording=debug,info`.
-///
-/// # Errors
-/// Where it says nothing that can be logged by.
-pub fn directives(text: &str) -> Result<String, String> {
-    let refuse = |part: &str| {
-        format!(
-            "`{part}` is not off, error, warn, info, debug, trace or TARGET=LEVEL, as in blocksd_recording=debug,info"
-        )
-    };
-    for part in text.split(',') {
-        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
-        // A word that is not a level would be taken for a module, and all else be silent.
-        if level.trim().parse::<LevelFilter>().is_err() {
-            return Err(refuse(part));
-        }
-    }
-    match EnvFilter::builder().parse(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err(refuse(text)),
-    }
-}
 
 /// Logs from now on what `RUST_LOG` asks for; without it, what `level` says.
 pub fn subscribe(level: &str) {
@@ -110,27 +90,42 @@ pub fn subscribe(level: &str) {
     }
 }
 
-/// What became of a new level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It is used from now on.
-    Applied,
+/// A new level that can be used.
+#[derive(Debug)]
+pub enum NewLevel {
+    /// It is used from [`NewLevel::apply`] on.
+    Ready(Box<EnvFilter>),
     /// `RUST_LOG` is set and is used instead.
-    Overruled,
+    Overridden,
 }
 
-/// Logs from now on what `level` says, unless `RUST_LOG` says otherwise.
+/// Prepares to log from then on what `level` says, unless `RUST_LOG` says otherwise. Changes nothing yet.
 ///
 /// # Errors
-/// Why it is as before.
-pub fn change(level: &str) -> Result<Change, String> {
+/// Why it cannot be changed.
+pub fn prepare(level: &str) -> Result<NewLevel, String> {
     if matches!(asked(), Some(Ok(_))) {
-        return Ok(Change::Overruled);
+        return Ok(NewLevel::Overridden);
     }
-    let handle = FILTER.get().ok_or("nothing is logged")?;
-    let changed = handle.reload(EnvFilter::new(level));
-    changed.map_err(|error| error.to_string())?;
-    Ok(Change::Applied)
+    FILTER.get().ok_or("nothing is logged")?;
+    Ok(NewLevel::Ready(Box::new(EnvFilter::new(level))))
+}
+
+impl NewLevel {
+    /// Uses the level.
+    pub fn apply(self) {
+        if let (Self::Ready(filter), Some(handle)) = (self, FILTER.get())
+            && let Err(error) = handle.reload(*filter)
+        {
+            warn!("the level of the log stays as it is: {error}");
+        }
+    }
+
+    /// Whether `RUST_LOG` is used instead.
+    #[must_use]
+    pub const fn is_overridden(&self) -> bool {
+        matches!(self, Self::Overridden)
+    }
 }
 
 /// What the environment asks for, or else `level`; and why the former is not used.
@@ -152,17 +147,17 @@ fn asked() -> Option<Result<EnvFilter, String>> {
     Some(filter.map_err(|wrong| wrong.to_string()))
 }
 
-/// A line on standard error, behind what was logged before. It is one that people and programs wait for: where the
-/// queue is full it waits up to a second for its place, and only then counts as lost.
-pub fn tell(line: std::fmt::Arguments<'_>) {
+/// Prints a line to standard error, after the lines logged before it. People and programs wait for these lines: if the
+/// queue is full, the line waits up to a second for a place, and only then counts as lost.
+pub fn print_status(line: std::fmt::Arguments<'_>) {
     let mut line = format!("{line}\n").into_bytes();
     let Some(log) = LOG.get() else {
         let _ = write_line(&line);
         return;
     };
-    let mut patience = Patience::new(log);
+    let mut timeout = DrainTimeout::new(log);
     while let Err(back) = log.try_send(line) {
-        if patience.is_at_end(log) {
+        if timeout.has_elapsed(log) {
             log.lose();
             return;
         }
@@ -172,14 +167,14 @@ pub fn tell(line: std::fmt::Arguments<'_>) {
 }
 
 /// Writes how many warnings about peers were suppressed since the last such line.
-pub fn tell_suppressed() {
-    if let Some(text) = LOG.get().and_then(Log::summary) {
-        tell(format_args!("{text}"));
+pub fn print_suppressed() {
+    if let Some(text) = LOG.get().and_then(LogQueue::summary) {
+        print_status(format_args!("{text}"));
     }
 }
 
 /// A warning was suppressed: has the log thread write their number after a while.
-pub(crate) fn expect_summary() {
+fn expect_summary() {
     if let Some(log) = LOG.get()
         && !log.summary_due.swap(true, Ordering::AcqRel)
     {
@@ -193,9 +188,9 @@ pub fn finish() {
     let Some(log) = LOG.get() else {
         return;
     };
-    let mut patience = Patience::new(log);
+    let mut timeout = DrainTimeout::new(log);
     while log.written.load(Ordering::Acquire) < log.sent.load(Ordering::Acquire)
-        && !patience.is_at_end(log)
+        && !timeout.has_elapsed(log)
     {
         std::thread::sleep(LOOK);
     }
@@ -207,13 +202,13 @@ pub fn lost() -> u64 {
     LOG.get().map_or(0, |log| log.lost.load(Ordering::Relaxed))
 }
 
-/// What writes a line into the queue.
+/// The sending side of the queue, and its counts.
 #[derive(Debug)]
-struct Log {
-    lines: SyncSender<Line>,
+struct LogQueue {
+    lines: SyncSender<LogLine>,
     lost: AtomicU64,
-    /// Of the lost ones, those of which the log does not tell yet.
-    lost_untold: AtomicU64,
+    /// Lost lines that the log does not report yet.
+    lost_unreported: AtomicU64,
     sent: AtomicU64,
     /// Lines that the thread has begun to write, and those that it is done with.
     begun: AtomicU64,
@@ -226,22 +221,22 @@ struct Log {
 
 /// A line, and how many were lost in front of it.
 #[derive(Debug)]
-struct Line {
+struct LogLine {
     text: Vec<u8>,
     lost: u64,
 }
 
-impl Log {
+impl LogQueue {
     /// Gives the line back where the queue is full.
     fn try_send(&self, text: Vec<u8>) -> Result<(), Vec<u8>> {
-        let lost = self.lost_untold.swap(0, Ordering::Relaxed);
+        let lost = self.lost_unreported.swap(0, Ordering::Relaxed);
         // Counted first: otherwise it could be written before it was sent.
         self.sent.fetch_add(1, Ordering::AcqRel);
-        match self.lines.try_send(Line { text, lost }) {
+        match self.lines.try_send(LogLine { text, lost }) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) => {
                 self.sent.fetch_sub(1, Ordering::AcqRel);
-                self.lost_untold.fetch_add(lost, Ordering::Relaxed);
+                self.lost_unreported.fetch_add(lost, Ordering::Relaxed);
                 Err(line.text)
             }
         }
@@ -256,20 +251,20 @@ impl Log {
 
     fn lose(&self) {
         self.lost.fetch_add(1, Ordering::Relaxed);
-        self.lost_untold.fetch_add(1, Ordering::Relaxed);
+        self.lost_unreported.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// How long is waited for the reader: as long as he reads, but not for ever.
+/// A timeout that a reader of the log extends while it reads, up to a limit.
 #[derive(Debug)]
-struct Patience {
+struct DrainTimeout {
     since: Instant,
     moved: Instant,
     begun: u64,
 }
 
-impl Patience {
-    fn new(log: &Log) -> Self {
+impl DrainTimeout {
+    fn new(log: &LogQueue) -> Self {
         Self {
             since: Instant::now(),
             moved: Instant::now(),
@@ -277,7 +272,7 @@ impl Patience {
         }
     }
 
-    fn is_at_end(&mut self, log: &Log) -> bool {
+    fn has_elapsed(&mut self, log: &LogQueue) -> bool {
         let begun = log.begun.load(Ordering::Acquire);
         if log.written.load(Ordering::Acquire) == begun {
             // It is not the reader who is waited for.
@@ -292,7 +287,7 @@ impl Patience {
 }
 
 /// The thread.
-fn write(queue: &Receiver<Line>) {
+fn write(queue: &Receiver<LogLine>) {
     let mut summary_at = None;
     loop {
         let line = match summary_at {
@@ -320,7 +315,7 @@ fn write(queue: &Receiver<Line>) {
     }
 }
 
-fn write_next(Line { text, lost }: &Line) {
+fn write_next(LogLine { text, lost }: &LogLine) {
     if let Some(log) = LOG.get() {
         log.begun.fetch_add(1, Ordering::AcqRel);
     }

@@ -9,15 +9,15 @@ use tracing::warn;
 /// Says that all listeners are open, and from then on what else it wants to know. Must be called in a Tokio runtime.
 /// Where no manager has asked for it, this does nothing.
 pub fn ready(stop: CancellationToken) {
-    tell(&NotifyState::Ready);
-    if let Some(patience) = sd_notify::watchdog_enabled() {
+    notify(&[NotifyState::Ready]);
+    if let Some(timeout) = sd_notify::watchdog_enabled() {
         // From a task, so that it stops when the runtime that serves the devices does. And to the end: a daemon that
         // is stopping is alive.
-        tokio::spawn(watch(patience / 3));
+        tokio::spawn(watch(timeout / 3));
     }
     tokio::spawn(async move {
         stop.cancelled().await;
-        tell(&NotifyState::Stopping);
+        notify(&[NotifyState::Stopping]);
     });
 }
 
@@ -37,13 +37,9 @@ pub fn reloaded(status: &str) {
 
 async fn watch(every: Duration) {
     loop {
-        tell(&NotifyState::Watchdog);
+        notify(&[NotifyState::Watchdog]);
         tokio::time::sleep(every).await;
     }
-}
-
-fn tell(state: &NotifyState<'_>) {
-    notify(std::slice::from_ref(state));
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -1,39 +1,38 @@
-//! The sink that records: a thread that receives events and writes them to a log. It is never skipped.
+//! The sink that records: a [`Recording`] writes events to a log.
 //!
 //! ```text
 //! events -> to_log (channels, sequences, budget) -> log (chunks, rotation) -> disk <- sync (group commit, sealing)
 //! ```
 
+mod collector;
+
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 use tracing::{error, warn};
 
-use crate::engine::event::{Event, What};
+pub use self::collector::RecordingCollector;
+
+use crate::recorded::counters::SuppressedCounters;
+use crate::recorded::ranges::CHECKER;
+use crate::recorded::report;
 use crate::recorded::to_log::EventWriter;
-use blocksd_recording::check::repair::{self, Repaired, Unrepaired};
-use blocksd_recording::error::Error;
-use blocksd_recording::error::LogError;
-use blocksd_recording::lock::Lock;
-use blocksd_recording::write::log::{Log, LogOptions};
-use blocksd_recording::write::retention::Retention;
-use blocksd_recording::write::retry::LogContext;
-use blocksd_recording::write::stats::Stats;
+use blocksd_engine::error::SinkError;
+use blocksd_engine::event::{Event, EventKind};
+use blocksd_engine::sink::lossy::Next;
+use blocksd_engine::sink::{Events, Sink, Supervision, Supervisor};
+use blocksd_recording::{
+    Error, Lock, Log, LogContext, LogError, LogOptions, Repaired, Retention, Stats, Unrepaired,
+};
 
-/// Events that wait at most. What they weigh is bounded by the [pool](crate::engine::pool).
-pub const QUEUE_LEN: usize = 1024;
-
-/// How long a disk that takes nothing is waited for, once the daemon was told to stop.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for a disk that takes nothing, once no connection is left.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 
 /// Seals what a crash has left torn. A file that cannot be repaired now stays as it is, until the next start.
 pub fn repair(lock: &Lock, stats: &Stats) {
-    let repaired = match repair::repair_dir(lock.path()) {
+    let repaired = match CHECKER.repair_dir(lock.path()) {
         Ok(repaired) => repaired,
         Err(error) => {
             error!(
@@ -69,12 +68,14 @@ pub fn repair(lock: &Lock, stats: &Stats) {
     }
 }
 
-/// A recording that is being written, by a thread of its own.
+/// Writes events to a recording.
 #[derive(Debug)]
 pub struct Recording {
     context: Arc<LogContext>,
-    thread: JoinHandle<Given>,
-    _lock: Lock,
+    writer: EventWriter,
+    synced: Arc<Notify>,
+    /// Held until the last file is sealed.
+    lock: Lock,
 }
 
 /// The disk did not take everything that was received.
@@ -89,7 +90,7 @@ pub struct Unrecorded {
 
 /// What the thread of a recording came to.
 #[derive(Clone, Copy, Debug)]
-struct Given {
+struct RecordedTotals {
     /// Blocks that it was given.
     blocks: u64,
     /// Those of them that are certainly in no file.
@@ -99,76 +100,78 @@ struct Given {
 }
 
 impl Recording {
-    /// Begins to record into a folder what is sent. Must be called in a Tokio runtime. If the recording fails for
-    /// good, it stops the daemon.
+    /// A recording into a folder.
     ///
     /// # Errors
     /// [`Error::Folder`].
-    pub fn start(
+    pub fn open(
         lock: Lock,
         options: LogOptions,
         retention: Arc<Retention>,
         stats: Arc<Stats>,
-        stop: CancellationToken,
-    ) -> Result<(Self, mpsc::Sender<Event>), Error> {
-        let context = Arc::new(LogContext::open(lock.path(), stats, retention)?);
-        let (events, queue) = mpsc::channel(QUEUE_LEN);
+        suppressed: Arc<SuppressedCounters>,
+    ) -> Result<Self, Error> {
+        let context = LogContext::open(lock.path(), stats, retention)?.reporting_to(report::log);
+        let context = Arc::new(context);
         let log = Log::after_others(options, Arc::clone(&context))?;
         let synced = Arc::<Notify>::default();
         {
             let synced = Arc::clone(&synced);
             log.on_synced(move || synced.notify_one());
         }
-        let writer = EventWriter::new(log);
-        let runtime = Handle::current();
-        let thread = std::thread::spawn(move || {
-            // Whatever ends the thread, nothing is received that nobody records.
-            let _stop = stop.drop_guard();
-            runtime.block_on(record(writer, queue, &synced))
-        });
-        let recording = Self {
+        Ok(Self {
             context,
-            thread,
-            _lock: lock,
-        };
-        Ok((recording, events))
+            writer: EventWriter::new(log).counting(suppressed),
+            synced,
+            lock,
+        })
+    }
+}
+
+impl Sink for Recording {
+    fn name(&self) -> &'static str {
+        "recording"
     }
 
-    /// Waits until all is on the disk; not for ever if the disk takes nothing. To be called when no connection is
-    /// left.
-    ///
-    /// # Errors
-    /// [`Unrecorded`].
-    pub fn finish(self) -> Result<(), Unrecorded> {
-        let mut stuck = None;
-        while !self.thread.is_finished() {
-            if self.context.stats.read().retrying {
-                let since = *stuck.get_or_insert_with(Instant::now);
-                if PATIENCE < since.elapsed() {
-                    self.context.abandon.store(true, Ordering::Relaxed);
-                }
-            } else {
-                stuck = None;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let Given {
+    fn run(self: Box<Self>, events: Events) -> Result<(), SinkError> {
+        let Self {
+            context,
+            writer,
+            synced,
+            lock: _lock,
+        } = *self;
+        let RecordedTotals {
             blocks,
             unwritten,
             abandoned,
-        } = match self.thread.join() {
-            Ok(given) => given,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        let stats = self.context.stats.read();
+        } = Handle::current().block_on(record(writer, events, &synced));
+        let stats = context.stats.read();
         // A sync that has failed leaves it open whether its chunks are on the disk.
         if abandoned || stats.chunks_synced < stats.chunks_written {
             return Err(Unrecorded {
                 least: unwritten,
                 most: blocks.saturating_sub(stats.blocks_synced),
-            });
+            }
+            .into());
         }
         Ok(())
+    }
+
+    /// Gives a disk up that takes nothing, when no connection is left.
+    fn supervisor(&self) -> Supervisor {
+        let context = Arc::clone(&self.context);
+        let mut stuck = None;
+        Box::new(move || {
+            if context.stats.read().retrying {
+                let since = *stuck.get_or_insert_with(Instant::now);
+                if GIVE_UP_AFTER < since.elapsed() {
+                    context.give_up();
+                }
+            } else {
+                stuck = None;
+            }
+            Supervision::Wait
+        })
     }
 }
 
@@ -181,18 +184,14 @@ fn with_cause(error: &Error) -> String {
     }
 }
 
-async fn record(
-    mut writer: EventWriter,
-    mut events: mpsc::Receiver<Event>,
-    synced: &Notify,
-) -> Given {
+async fn record(mut writer: EventWriter, mut events: Events, synced: &Notify) -> RecordedTotals {
     loop {
         match next(&mut writer, &mut events, synced).await {
             Ok(Some(event)) if writer.event(&event).is_ok() => {}
             Ok(None) => {
                 let blocks = writer.given();
                 let (ended, unwritten) = writer.end();
-                return Given {
+                return RecordedTotals {
                     blocks,
                     unwritten,
                     abandoned: ended.is_err(),
@@ -204,14 +203,14 @@ async fn record(
     let given = writer.given();
     events.close();
     let mut left = 0;
-    while let Some(event) = events.recv().await {
-        if let What::Batch { batch, .. } = &event.what {
+    while let Next::Event(event) = events.recv().await {
+        if let EventKind::Batch { batch, .. } = &event.kind {
             left += batch.blocks().0;
         }
     }
     // Its thread gives up too.
     let (_, unwritten) = writer.end();
-    Given {
+    RecordedTotals {
         blocks: given + left,
         unwritten: unwritten + left,
         abandoned: true,
@@ -221,12 +220,12 @@ async fn record(
 /// The next event; does meanwhile what is due.
 async fn next(
     writer: &mut EventWriter,
-    events: &mut mpsc::Receiver<Event>,
+    events: &mut Events,
     synced: &Notify,
 ) -> Result<Option<Event>, LogError> {
     loop {
         writer.tick()?;
-        if let Ok(event) = events.try_recv() {
+        if let Next::Event(event) = events.poll() {
             return Ok(Some(event));
         }
         let due = async {
@@ -239,7 +238,10 @@ async fn next(
         };
         tokio::select! {
             biased;
-            event = events.recv() => return Ok(event),
+            next = events.recv() => return Ok(match next {
+                Next::Event(event) => Some(event),
+                _ => None,
+            }),
             () = due => {}
         }
     }

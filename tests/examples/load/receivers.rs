@@ -272,8 +272,8 @@ fn start_blocksd(
     // So that it says on each connection when everything has been taken.
     command.args(["--reply", "receipt"]);
     if let Some(options) = recording {
-        command.arg("--record").arg(data);
-        command.args(["--record-sync-ms", "100"]).args(options);
+        // Group commits of 100 ms, the default of every build.
+        command.arg("--record").arg(data).args(options);
     }
     let pipe = if stdout == Stdout::None {
         Stdio::null()

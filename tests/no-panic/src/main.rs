@@ -20,7 +20,7 @@ use framing_core::{
     Netstring, OctetCounted, Received, Receiver, Sender, Stream, U8, U16, U16Le, U32, U32Le,
     Varint, encode,
 };
-use framing_core::{blocking, nonblocking};
+use framing_core::{blocking, asynch};
 
 #[cfg(not(feature = "async"))]
 unsafe extern "C" {
@@ -157,7 +157,7 @@ fn try_blocking<F: Framing + Copy>(framing: F) {
 #[cfg(feature = "async")]
 #[inline(never)]
 fn try_async<F: Framing + Copy>(framing: F) {
-    let mut future = core::pin::pin!(async { calls!(nonblocking, framing, .await) });
+    let mut future = core::pin::pin!(async { calls!(asynch, framing, .await) });
     let mut context = Context::from_waker(Waker::noop());
     while future.as_mut().poll(&mut context).is_pending() {}
 }

@@ -5,7 +5,7 @@ use framing_core::*;
 #[cfg(not(feature = "async"))]
 use framing_core::blocking::{Reader, Writer};
 #[cfg(feature = "async")]
-use framing_core::nonblocking::{Reader, Writer};
+use framing_core::asynch::{Reader, Writer};
 
 use crate::port::{Port, buffer, failed, message, messages, received};
 

@@ -11,7 +11,7 @@ const LIMITS: Limits = Limits {
     skip_max: 1 << 24,
 };
 
-/// Decodes a whole window; `window` is a copy of the wire, since `cobs` unquotes in place.
+/// Decodes a whole window; `window` is a copy of the wire, since `cobs` unescapes in place.
 #[derive(Debug)]
 pub(crate) struct Whole<'a> {
     pub(crate) window: &'a mut [u8],

@@ -1,9 +1,9 @@
 //! What must hold when a simulation is over, whatever its seed.
 
+use blocksd_engine::reason::CloseReason;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use blocksd::engine::event::Reason;
 use firmware_example::Report;
 use serde_json::json;
 
@@ -22,7 +22,7 @@ pub(super) fn settle(
     took: Duration,
 ) -> Outcome {
     let mut known = known(world);
-    let shared = known.shared.take().expect("a daemon");
+    let engine = known.engine.take().expect("a daemon");
     let story = std::mem::take(&mut known.story);
     let mut outcome = Outcome {
         reports: known.reports.values().copied().collect(),
@@ -50,7 +50,7 @@ pub(super) fn settle(
             .sum::<u64>();
         outcome.in_flight += device(&told, *planned, report);
     }
-    let totals = shared.counters.totals();
+    let totals = engine.counters().totals();
     assert_eq!(
         (totals.connections, totals.blocks, totals.series),
         last_life,
@@ -68,7 +68,7 @@ fn connection(told: &Told, is_now: bool) {
     match told.closed {
         Some((blocks, reason)) => {
             assert_eq!(blocks, told.samples.len() as u64, "{told:?}");
-            assert_eq!(told.ended, reason == Reason::End, "{told:?}");
+            assert_eq!(told.ended, reason == CloseReason::End, "{told:?}");
             assert!(told.faults <= 1, "only a cut is a fault here: {told:?}");
         }
         None => assert!(!is_now, "it is not closed: {told:?}"),

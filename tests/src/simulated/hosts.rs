@@ -6,20 +6,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use blocksd::engine::admission::accept::{Admission, serve};
-use blocksd::engine::admission::identity::DeviceBy;
-use blocksd::engine::batch::{Item, StopAt};
-use blocksd::engine::connection::deadline::Patience;
-use blocksd::engine::connection::reply::{Reply, Spools};
-use blocksd::engine::connection::{Policy, Shared};
-use blocksd::engine::counters::Counters;
-use blocksd::engine::event::{Event, Peer, What};
-use blocksd::engine::listen::listener::Listener;
-use blocksd::engine::listen::transport::Transport;
-use blocksd::engine::permit::{Bounds, Connections};
-use blocksd::engine::pool::Pool;
-use blocksd::engine::sink::fanout::Sinks;
-use blocksd::payload::{Decoding, Meaning, Style};
+use blocksd::payload::{Decoders, Decoding, Meaning, Style};
+use blocksd_engine::Engine;
+use blocksd_engine::batch::{ClosePolicy, Item};
+use blocksd_engine::connection::policy::{Policy, ReplyKind, Timeouts};
+use blocksd_engine::event::{EventKind, Peer};
+use blocksd_engine::listen::transport::Transport;
+use blocksd_engine::permit::Bounds;
+use blocksd_engine::sink::lossy::Next;
+use blocksd_engine::sink::{Delivery, Events, Interest};
 use embedded_io::ErrorKind;
 use embedded_io_adapters::tokio_1::FromTokio;
 use firmware_example::{Clock, Connect, Machine, Plan, Queue, Stop, run};
@@ -136,28 +131,22 @@ impl Transport for Wire {
     }
 }
 
-/// The daemon, life after life: what it shares is known outside, and so is what it tells.
+/// The daemon, life after life: its engine is known outside, and so are its events.
 pub(super) async fn daemon(world: World) -> turmoil::Result {
     loop {
-        let stop = CancellationToken::new();
-        let (patient, events) = mpsc::channel(QUEUE);
-        let shared = Arc::new(Shared {
-            pool: Pool::new(),
-            counters: Arc::new(Counters::default()),
-            sinks: Sinks::new(Some(patient), None),
-            connections: Connections::new(Bounds {
-                connections: 100,
-                per_device: Some(20),
-                unfinished: 1 << 20,
-                longest: 1 << 16,
-            }),
-            spools: Spools::new(0, 0),
-            stop: stop.clone(),
+        let builder = Engine::builder().bounds(Bounds {
+            connections: 100,
+            per_device: Some(20),
+            unfinished: 1 << 20,
+            longest: 1 << 16,
         });
+        let mut engine = builder.build();
+        let delivery = Delivery::Backpressure { queue_len: QUEUE };
+        let events = engine.subscribe("recording", Interest::All, delivery);
         let life = {
             let mut known = known(&world);
             known.lives += 1;
-            known.shared = Some(Arc::clone(&shared));
+            known.engine = Some(engine.handle().clone());
             known.lives
         };
         let socket = TcpListener::bind(("0.0.0.0", PORT)).await?;
@@ -173,21 +162,12 @@ pub(super) async fn daemon(world: World) -> turmoil::Result {
             }
         });
         let telling = tokio::task::spawn_local(tell(Arc::clone(&world), life, events));
-        let admission = Admission {
-            device_by: DeviceBy::Ip,
-            once: false,
-        };
-        serve(
-            vec![Listener::from_channel("simulated", connections, policy())],
-            admission,
-            Arc::clone(&shared),
-        )
-        .await;
+        engine.listen_on_channel("simulated", connections, policy());
+        engine.run().await?;
         accepting.abort();
         let _ = accepting.await;
-        drop(shared);
-        // Only when nobody can tell anything any more.
-        known(&world).shared = None;
+        // Only when no event can come any more.
+        known(&world).engine = None;
         telling.await?;
         let away_ms = known(&world).away_ms;
         tokio::time::sleep(Duration::from_millis(away_ms)).await;
@@ -197,31 +177,32 @@ pub(super) async fn daemon(world: World) -> turmoil::Result {
 fn policy() -> Policy {
     let seconds = |seconds| Some(Duration::from_secs(seconds));
     Policy {
-        framing: AnyFraming::Blocks(Blocks),
-        decoding: Decoding::Cbor,
+        encoding: Decoding::Cbor.into(),
         limits: Limits {
             block_max: 1 << 16,
             skip_max: 1 << 16,
         },
-        stop_at: StopAt {
-            end: true,
-            ..StopAt::default()
+        close: ClosePolicy {
+            at_end: true,
+            ..ClosePolicy::default()
         },
-        patience: Patience {
+        timeouts: Timeouts {
             first_byte: None,
             idle: seconds(8),
             header: seconds(5),
-            block: seconds(5),
+            message: seconds(5),
             reply: seconds(8),
         },
-        reply: Some(Reply::Receipt),
+        reply: Some(ReplyKind::Receipt),
+        ..Policy::new(AnyFraming::Blocks(Blocks))
     }
 }
 
 /// Takes the daemon's events as a recording would, now and then slowly.
-async fn tell(world: World, life: u64, mut events: mpsc::Receiver<Event>) {
+async fn tell(world: World, life: u64, mut events: Events) {
     let mut chance = Chance(life);
-    while let Some(event) = events.recv().await {
+    let mut decoders = Decoders::default();
+    while let Next::Event(event) = events.recv().await {
         let slow_ms = known(&world).slow_ms as usize;
         if slow_ms != 0 {
             tokio::time::sleep(Duration::from_millis(chance.of(0..=slow_ms) as u64)).await;
@@ -229,9 +210,9 @@ async fn tell(world: World, life: u64, mut events: mpsc::Receiver<Event>) {
         let mut known = known(&world);
         let of_device = known.story.entry(event.source.device.to_string());
         let told = of_device.or_default().entry((life, event.source.conn));
-        match event.what {
-            What::Opened { .. } => drop(told.or_default()),
-            What::Batch { batch, position } => {
+        match event.kind {
+            EventKind::Opened { .. } => drop(told.or_default()),
+            EventKind::Batch { batch, position } => {
                 let told = told.or_default();
                 let mut seq = position.seq;
                 assert_eq!(
@@ -242,7 +223,7 @@ async fn tell(world: World, life: u64, mut events: mpsc::Receiver<Event>) {
                 for item in batch.items() {
                     match item {
                         Item::Block(block) => {
-                            let meaning = event.source.decoder.read(seq, block);
+                            let meaning = decoders.of(&event.source).read(seq, block);
                             let Ok(Meaning::Value(value)) = meaning else {
                                 panic!("no sample: {meaning:?}");
                             };
@@ -260,10 +241,10 @@ async fn tell(world: World, life: u64, mut events: mpsc::Receiver<Event>) {
                     }
                 }
             }
-            What::Closed { blocks, reason, .. } => {
+            EventKind::Closed { blocks, reason, .. } => {
                 told.or_default().closed = Some((blocks, reason));
             }
-            What::Suppressed(_) => unreachable!("only recordings have it"),
+            EventKind::Suppressed(_) => unreachable!("only recordings have it"),
         }
     }
 }

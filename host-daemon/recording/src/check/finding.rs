@@ -1,69 +1,69 @@
-//! What may be wrong with a recording.
+//! Findings of a check: [`Finding`].
 
 use std::fmt;
 
-use crate::read::scan::Lost;
+use crate::read::loss::LostRange;
 use crate::read::summary::SummaryFault;
 
-/// One thing that is wrong.
+/// A defect of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrong {
-    /// Where in the file it shows, in bytes.
+pub struct Finding {
+    /// Its offset in the file, in bytes.
     pub offset: u64,
-    /// What it is.
-    pub what: What,
+    /// Its kind.
+    pub kind: FindingKind,
 }
 
-/// What is wrong.
+/// The kind of a [`Finding`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
-    /// Bytes that are not whole.
-    Lost(Lost),
-    /// There is no summary that can be believed.
+pub enum FindingKind {
+    /// A range of bytes that is not whole.
+    Lost(LostRange),
+    /// The file has no valid summary.
     Summary(SummaryFault),
-    /// A chunk does not begin with the mark that the header names.
-    Mark,
+    /// A chunk does not begin with the nonce that the header names.
+    Nonce,
     /// The header names another writer than the channels do, or no version of it.
     Library(String),
-    /// The data section has another CRC.
+    /// The CRC of the data section does not match.
     DataCrc {
-        /// As it should be.
+        /// The stored CRC.
         stored: u32,
-        /// As it is.
+        /// The calculated CRC.
         calculated: u32,
     },
-    /// A chunk's times are not those of its messages.
+    /// The times of a chunk do not match its messages.
     ChunkTimes,
-    /// The index behind a chunk is not that of its messages.
+    /// The index after a chunk does not match its messages.
     MessageIndex,
-    /// The summary says something else of a chunk than what is there.
+    /// The summary does not match a chunk.
     ChunkIndex {
-        /// Where the chunk begins.
+        /// Offset of the chunk in the file.
         offset: u64,
     },
-    /// The summary says that a group of its records is where it is not.
+    /// A group of records is not at the offset that the summary states.
     Group {
-        /// Of which records.
+        /// The opcode of the records.
         opcode: u8,
     },
-    /// A record that has no place there.
+    /// A record that is not allowed there.
     Stray {
-        /// Of which kind.
+        /// Its opcode.
         opcode: u8,
     },
     /// An attachment that is not whole.
     Attachment,
-    /// A channel that is told in two ways.
+    /// A channel with conflicting definitions.
     Channel {
         /// Its number.
         id: u16,
     },
-    /// A schema that is told in two ways, or not at all.
+    /// A schema with conflicting definitions, or without any.
     Schema {
         /// Its number.
         id: u16,
     },
-    /// A message of a channel that was not told of.
+    /// A message of a channel that is not defined.
     UnknownChannel {
         /// The number of the channel.
         id: u16,
@@ -79,67 +79,73 @@ pub enum What {
     },
     /// A summary without statistics.
     NoStatistics,
-    /// The statistics are not those of the data.
+    /// A figure of the statistics does not match the data.
     Statistics {
-        /// Of what.
+        /// The name of the figure.
         of: &'static str,
-        /// What they say.
-        told: u64,
-        /// What is there.
+        /// Figure in the statistics.
+        stated: u64,
+        /// Figure in the data.
         found: u64,
     },
     /// A channel has more or fewer messages than the statistics say.
     Count {
         /// Its number.
         id: u16,
-        /// What they say.
-        told: u64,
-        /// What is there.
+        /// Figure in the statistics.
+        stated: u64,
+        /// Figure in the data.
         found: u64,
     },
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at {}: {}", self.offset, self.what)
+        write!(f, "at {}: {}", self.offset, self.kind)
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for FindingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lost(lost) => write!(f, "{} bytes lost: {}", lost.len, lost.why),
+            Self::Lost(lost) => write!(f, "{} bytes lost: {}", lost.len, lost.cause),
             Self::Summary(fault) => fault.fmt(f),
             Self::Library(library) if library.is_empty() => {
-                f.write_str("the channels are of blocksd, but not the header")
+                f.write_str("the channels are of blocksd, but the header is not")
             }
             Self::Library(library) => write!(f, "header names no version: {library:?}"),
-            Self::Mark => f.write_str("chunk does not begin with the mark of the file"),
+            Self::Nonce => f.write_str("chunk does not begin with the nonce of the file"),
             Self::DataCrc { stored, calculated } => {
-                write!(f, "data section has CRC {calculated:08x}, not {stored:08x}")
-            }
-            Self::ChunkTimes => f.write_str("times of the chunk are not those of its messages"),
-            Self::MessageIndex => f.write_str("index of messages is not that of the chunk"),
-            Self::ChunkIndex { offset } => {
-                write!(f, "index of chunks is not that of the chunk at {offset}")
-            }
-            Self::Group { opcode } => write!(f, "no group of records {opcode:#04x} where told"),
-            Self::Stray { opcode } => write!(f, "record {opcode:#04x} has no place here"),
-            Self::Attachment => f.write_str("attachment is not whole"),
-            Self::Channel { id } => write!(f, "channel {id} is told in two ways"),
-            Self::Schema { id } => write!(f, "schema {id} is told in two ways, or missing"),
-            Self::UnknownChannel { id } => write!(f, "message of channel {id}, which is unknown"),
-            Self::Sequence { topic, want, found } => {
-                write!(f, "{topic} goes on with number {found}, not {want}")
-            }
-            Self::NoStatistics => f.write_str("summary has no statistics"),
-            Self::Statistics { of, told, found } => {
-                write!(f, "statistics say {of} {told}, there is {found}")
-            }
-            Self::Count { id, told, found } => {
                 write!(
                     f,
-                    "channel {id} has {found} messages, statistics say {told}"
+                    "CRC of the data section: expected {stored:08x}, found {calculated:08x}"
+                )
+            }
+            Self::ChunkTimes => f.write_str("times of the chunk do not match its messages"),
+            Self::MessageIndex => f.write_str("index of messages does not match the chunk"),
+            Self::ChunkIndex { offset } => {
+                write!(f, "index of chunks does not match the chunk at {offset}")
+            }
+            Self::Group { opcode } => write!(
+                f,
+                "group of records {opcode:#04x} is not at the stated offset"
+            ),
+            Self::Stray { opcode } => write!(f, "record {opcode:#04x} is not allowed here"),
+            Self::Attachment => f.write_str("attachment is not whole"),
+            Self::Channel { id } => write!(f, "conflicting definitions of channel {id}"),
+            Self::Schema { id } => write!(f, "conflicting definitions of schema {id}, or none"),
+            Self::UnknownChannel { id } => write!(f, "message of unknown channel {id}"),
+            Self::Sequence { topic, want, found } => {
+                write!(f, "{topic}: sequence gap: expected {want}, found {found}")
+            }
+            Self::NoStatistics => f.write_str("summary has no statistics"),
+            Self::Statistics { of, stated, found } => {
+                write!(f, "statistics: {of}: stated {stated}, found {found}")
+            }
+            Self::Count { id, stated, found } => {
+                write!(
+                    f,
+                    "statistics: messages of channel {id}: stated {stated}, found {found}"
                 )
             }
         }

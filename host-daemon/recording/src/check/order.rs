@@ -9,16 +9,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use mcap::records::{Record, op};
 
-use crate::check::sequences::Sequences;
+use crate::check::sequences::{SequenceRanges, Sequences};
 use crate::check::survey::Definitions;
 use crate::format::chunk::Chunk;
-use crate::format::record::{GAP, Kind};
+use crate::format::record::{GAP, Kind, UNKNOWN_TOPIC};
 
 /// The chunks of a file so far.
-#[derive(Debug, Default)]
-pub(super) struct Order {
+#[derive(Debug)]
+pub(super) struct Order<'a> {
     topics: HashMap<u16, String>,
-    sequences: Sequences,
+    sequences: Sequences<'a>,
     /// The next number of an event. Those of devices do not show a missing chunk that holds events only.
     next_event: Option<u32>,
     /// CRC and hash of each chunk.
@@ -28,7 +28,18 @@ pub(super) struct Order {
     is_disordered: bool,
 }
 
-impl Order {
+impl<'a> Order<'a> {
+    pub(super) fn new(ranges: &'a dyn SequenceRanges) -> Self {
+        Self {
+            topics: HashMap::new(),
+            sequences: Sequences::new(ranges),
+            next_event: None,
+            seen: HashSet::new(),
+            missing: 0,
+            is_disordered: false,
+        }
+    }
+
     /// Whether a chunk with the same messages came before. They have numbers and times, so no two chunks have the same.
     pub(super) fn is_repeated(&mut self, chunk: &Chunk<'_>) -> bool {
         if !chunk.records().any(|(_, raw)| raw.message().is_some()) {
@@ -89,9 +100,9 @@ impl Order {
                     let want = next.filter(|next| *next != sequence);
                     jumps.extend(want.map(|want| sequence.wrapping_sub(want).cast_signed()));
                 }
-                let want = self
-                    .sequences
-                    .take(topic.unwrap_or_default(), sequence, data, true);
+                let want =
+                    self.sequences
+                        .take(topic.unwrap_or(UNKNOWN_TOPIC), sequence, data, true);
                 jumps.extend(want.map(|want| sequence.wrapping_sub(want).cast_signed()));
             } else if raw.opcode == GAP {
                 self.sequences.gap();

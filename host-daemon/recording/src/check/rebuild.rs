@@ -18,9 +18,9 @@ const WRITE_LEN: usize = 1 << 20;
 
 /// A file that is being written.
 #[derive(Debug)]
-pub struct Rebuilder {
+pub(super) struct Rebuilder {
     path: PathBuf,
-    mark: Option<FileNonce>,
+    nonce: Option<FileNonce>,
     out: BufWriter<File>,
     at: u64,
     crc: crc32fast::Hasher,
@@ -44,12 +44,12 @@ impl Rebuilder {
     ///
     /// # Errors
     /// [`Error::Write`].
-    pub fn create(path: &Path, header: &Header) -> Result<Self, Error> {
+    pub(super) fn create(path: &Path, header: &Header) -> Result<Self, Error> {
         let failure = |error| Error::write(path, error);
         let file = File::create_new(path).map_err(failure)?;
-        let mut sealer = Self {
+        let mut rebuilder = Self {
             path: path.into(),
-            mark: FileNonce::of_library(&header.library),
+            nonce: FileNonce::of_library(&header.library),
             out: BufWriter::with_capacity(WRITE_LEN, file),
             at: 0,
             crc: crc32fast::Hasher::new(),
@@ -65,28 +65,16 @@ impl Rebuilder {
         let mut body = Vec::new();
         put_text(&mut body, &header.profile);
         put_text(&mut body, &header.library);
-        sealer.write(mcap::MAGIC)?;
-        sealer.write(&record(op::HEADER, &body))?;
-        Ok(sealer)
-    }
-
-    /// Whether a schema of this number was written.
-    #[must_use]
-    pub fn has_schema(&self, id: u16) -> bool {
-        self.schemas.contains_key(&id)
-    }
-
-    /// Whether a channel of this number was written.
-    #[must_use]
-    pub fn has_channel(&self, id: u16) -> bool {
-        self.channels.contains_key(&id)
+        rebuilder.write(mcap::MAGIC)?;
+        rebuilder.write(&record(op::HEADER, &body))?;
+        Ok(rebuilder)
     }
 
     /// Copies a chunk.
     ///
     /// # Errors
     /// [`Error::Write`].
-    pub fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), Error> {
+    pub(super) fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), Error> {
         let header = &chunk.header;
         let places = self.places(chunk.records);
         let bounds = times(&places).unwrap_or((0, 0));
@@ -106,9 +94,9 @@ impl Rebuilder {
     ///
     /// # Errors
     /// [`Error::Write`].
-    pub fn records(&mut self, records: &[u8]) -> Result<(), Error> {
-        let mark = self.mark.map(|mark| record(nonce::OPCODE, &mark.body()));
-        let records = &[&mark.unwrap_or_default(), records].concat();
+    pub(super) fn records(&mut self, records: &[u8]) -> Result<(), Error> {
+        let nonce = self.nonce.map(|nonce| record(nonce::OPCODE, &nonce.body()));
+        let records = &[&nonce.unwrap_or_default(), records].concat();
         let places = self.places(records);
         let (start, end) = times(&places).unwrap_or((0, 0));
         let len = records.len() as u64;
@@ -126,7 +114,7 @@ impl Rebuilder {
     ///
     /// # Errors
     /// [`Error::Write`].
-    pub fn other(&mut self, raw: &Raw<'_>) -> Result<(), Error> {
+    pub(super) fn other(&mut self, raw: &Raw<'_>) -> Result<(), Error> {
         match raw.opcode {
             op::ATTACHMENT => self.attachment_count += 1,
             op::METADATA => self.metadata_count += 1,
@@ -139,7 +127,7 @@ impl Rebuilder {
     ///
     /// # Errors
     /// [`Error::Write`].
-    pub fn finish(mut self) -> Result<(), Error> {
+    pub(super) fn finish(mut self) -> Result<(), Error> {
         let data_crc = self.crc.clone().finalize();
         self.write(&record(op::DATA_END, &data_crc.to_le_bytes()))?;
         let start = self.at;

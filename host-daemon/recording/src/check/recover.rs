@@ -1,4 +1,4 @@
-//! What is whole in a torn recording, as a sealed one: [`recover`].
+//! Copies the whole chunks of a torn recording to a sealed one: [`Recovered`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -7,9 +7,10 @@ use std::path::Path;
 
 use mcap::records::{Channel, Record, op};
 
-use crate::check::finding::What;
+use crate::check::finding::{Finding, FindingKind};
 use crate::check::order::Order;
 use crate::check::rebuild::Rebuilder;
+use crate::check::sequences::SequenceRanges;
 use crate::check::survey::{Definitions, Survey};
 use crate::check::verify::{Verified, verify};
 use crate::error::Error;
@@ -17,17 +18,18 @@ use crate::format::chunk::Chunk;
 use crate::format::encode::{channel_record, record, schema_record};
 use crate::format::nonce::FileNonce;
 use crate::format::record::{GAP, HEAD_LEN, Kind, Raw, UNKNOWN_TOPIC};
-use crate::read::scan::{Found, Lost, Scan, Why};
+use crate::read::loss::{LossCause, LostRange};
+use crate::read::scan::{Found, Scan};
 use crate::read::window::WindowedFile;
 
-/// Stretches of lost bytes that are told one by one.
+/// Ranges of lost bytes that are listed one by one.
 pub const LOST_MAX: usize = 100;
-/// Marks that are reported as possible marks of the file.
+/// Nonces that are reported as possible nonces of the file.
 const HINTS_MAX: usize = 10;
 /// Bytes of records that stand in no chunk, of which one chunk is made.
 const LOOSE_LEN: usize = 1 << 20;
 
-/// What was kept of a file, and what was lost.
+/// The content that was kept of a file, and the losses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// The file is sealed and sound as it is. Nothing was written.
@@ -62,56 +64,71 @@ pub struct Recovered {
     /// Bytes of the file that are not whole.
     pub lost_bytes: u64,
     /// Where they are: the first [`LOST_MAX`] stretches.
-    pub lost: Vec<Lost>,
-    /// Marks of whole chunks that were not taken, since neither the name nor the beginning of the file says which mark
+    pub lost: Vec<LostRange>,
+    /// Nonces of whole chunks that were not taken, since neither the name nor the beginning of the file says which nonce
     /// is its own, and how many of each.
     pub strangers: BTreeMap<FileNonce, u64>,
 }
 
-/// Writes a sealed file `to`, which must not exist, with all that is whole in `from`, and has it on the disk. Chunks
-/// are copied as they are. Nothing is written if the file is sealed and sound, or if nothing in it is whole.
-///
-/// # Errors
-/// [`Error::Read`], [`Error::Write`], [`Error::UnsoundRepair`]; then there is no file `to`.
-pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
+/// See [`Checker::recover`](crate::check::Checker::recover).
+pub(super) fn recover(
+    from: &Path,
+    to: &Path,
+    ranges: &dyn SequenceRanges,
+) -> Result<Recovered, Error> {
     let survey = Survey::of(from)?;
-    let is_complete = survey.is_whole && check(from)?.is_some();
+    let is_complete = survey.is_whole && check(from, ranges)?.is_some();
     let scan = Scan::new(WindowedFile::open(from)?, survey.summary.as_ref(), false);
     let mut scan = scan.of_ours(survey.is_ours);
-    let mut keeper = Salvager::new((!is_complete).then_some(to), survey);
-    let kept = keeper.keep_all(&mut scan);
-    let finished = kept.and_then(|()| keeper.finish());
-    let is_ours = keeper.survey.is_ours;
+    let mut salvager = Salvager::new((!is_complete).then_some(to), survey, ranges);
+    let kept = salvager.keep_all(&mut scan);
+    let finished = kept.and_then(|()| salvager.finish());
+    let is_ours = salvager.survey.is_ours;
     let checked = finished.and_then(|mut recovered| {
         recovered.complete = is_complete;
         recovered.damaged &= !is_complete;
-        if recovered.written && check(to)?.is_none() {
+        if recovered.written
+            && let (_, Some((findings, first))) = soundness(to, ranges)?
+        {
             if is_ours {
-                let path = from.into();
-                return Err(Error::UnsoundRepair { path });
+                return Err(Error::UnsoundRepair {
+                    path: from.into(),
+                    findings,
+                    first: first.to_string(),
+                });
             }
             // Of another program: what its records mean is not known.
             recovered.damaged = true;
         }
         Ok(recovered)
     });
-    if checked.is_err() && keeper.created {
+    if checked.is_err() && salvager.created {
         // What is there is not what was asked for; if it was there before, it was not touched.
         let _ = fs::remove_file(to);
     }
     checked
 }
 
-/// What is in a file that is sound, but for messages that may be missing; none if it is not.
-///
-/// # Errors
-/// [`Error::Read`].
-pub fn check(path: &Path) -> Result<Option<Verified>, Error> {
-    let mut is_sound = true;
-    let verified = verify(WindowedFile::open(path)?, false, &mut |wrong| {
-        is_sound &= matches!(wrong.what, What::Sequence { .. });
-    })?;
-    Ok(is_sound.then_some(verified))
+/// See [`Checker::check`](crate::check::Checker::check).
+pub(super) fn check(path: &Path, ranges: &dyn SequenceRanges) -> Result<Option<Verified>, Error> {
+    let (verified, defects) = soundness(path, ranges)?;
+    Ok(defects.is_none().then_some(verified))
+}
+
+/// The content of a file, and its defects except missing messages: their count, and the first.
+fn soundness(
+    path: &Path,
+    ranges: &dyn SequenceRanges,
+) -> Result<(Verified, Option<(u64, Finding)>), Error> {
+    let mut defects = None;
+    let mut report = |finding: &Finding| {
+        if !matches!(finding.kind, FindingKind::Sequence { .. }) {
+            let (count, _) = defects.get_or_insert_with(|| (0, finding.clone()));
+            *count += 1;
+        }
+    };
+    let verified = verify(WindowedFile::open(path)?, false, ranges, &mut report)?;
+    Ok((verified, defects))
 }
 
 /// Counts messages, and knows which channels there are.
@@ -203,11 +220,11 @@ impl Tally {
     }
 
     /// `is_last` says that the stretch reaches to the end of the file.
-    fn lose(&mut self, lost: Lost, is_last: bool) {
+    fn lose(&mut self, lost: LostRange, is_last: bool) {
         let recovered = &mut self.recovered;
-        recovered.damaged |= !(is_last && lost.why.is_tail());
+        recovered.damaged |= !(is_last && lost.cause.is_tail());
         recovered.lost_bytes += lost.len;
-        recovered.lost_chunks += u64::from(matches!(lost.why, Why::Chunk(_)));
+        recovered.lost_chunks += u64::from(matches!(lost.cause, LossCause::Chunk(_)));
         if recovered.lost.len() < LOST_MAX {
             recovered.lost.push(lost);
         }
@@ -220,27 +237,27 @@ struct Salvager<'a> {
     to: Option<&'a Path>,
     survey: Survey,
     tally: Tally,
-    sealer: Option<Rebuilder>,
+    rebuilder: Option<Rebuilder>,
     created: bool,
     /// What was lost since the last chunk, if messages may be.
     gap: Option<(u64, u64)>,
-    order: Order,
+    order: Order<'a>,
     /// Records that stood in no chunk.
     loose: Vec<u8>,
 }
 
 impl<'a> Salvager<'a> {
-    fn new(to: Option<&'a Path>, survey: Survey) -> Self {
+    fn new(to: Option<&'a Path>, survey: Survey, ranges: &'a dyn SequenceRanges) -> Self {
         let mut tally = Tally::default();
         tally.recovered.strangers = survey.strangers.clone();
         Self {
             to,
             survey,
             tally,
-            sealer: None,
+            rebuilder: None,
             created: false,
             gap: None,
-            order: Order::default(),
+            order: Order::new(ranges),
             loose: Vec::new(),
         }
     }
@@ -253,7 +270,7 @@ impl<'a> Salvager<'a> {
                 Found::Chunk(chunk) => self.keep(&chunk)?,
                 Found::Record { offset, raw } => self.keep_loose(offset, &raw)?,
                 Found::Lost(lost) => {
-                    if lost.why.loses_messages() {
+                    if lost.cause.loses_messages() {
                         let (offset, before) = self.gap.unwrap_or((lost.offset, 0));
                         self.gap = Some((offset, before + lost.len));
                     }
@@ -295,13 +312,13 @@ impl<'a> Salvager<'a> {
         }
         self.tally
             .chunk(chunk, &self.survey.definitions, &mut missing);
-        let Some(sealer) = self.sealer()? else {
+        let Some(rebuilder) = self.rebuilder()? else {
             return Ok(());
         };
         if !missing.is_empty() {
-            sealer.records(&missing)?;
+            rebuilder.records(&missing)?;
         }
-        sealer.chunk(chunk)
+        rebuilder.chunk(chunk)
     }
 
     fn keep_loose(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), Error> {
@@ -309,8 +326,8 @@ impl<'a> Salvager<'a> {
             // The daemon writes none of these.
             op::ATTACHMENT | op::METADATA | 0x80.. if self.survey.is_ours => {
                 let len = (HEAD_LEN + raw.body.len()) as u64;
-                let why = Why::NoRecord;
-                self.tally.lose(Lost { offset, len, why }, false);
+                let cause = LossCause::NoRecord;
+                self.tally.lose(LostRange { offset, len, cause }, false);
                 Ok(())
             }
             op::MESSAGE | op::CHANNEL | op::SCHEMA => {
@@ -323,8 +340,8 @@ impl<'a> Salvager<'a> {
                 }
                 Ok(())
             }
-            op::ATTACHMENT | op::METADATA | 0x80.. => match self.sealer()? {
-                Some(sealer) => sealer.other(raw),
+            op::ATTACHMENT | op::METADATA | 0x80.. => match self.rebuilder()? {
+                Some(rebuilder) => rebuilder.other(raw),
                 None => Ok(()),
             },
             // Of a chunk, or of the end: written anew.
@@ -338,24 +355,24 @@ impl<'a> Salvager<'a> {
         }
         self.tally.recovered.chunks += 1;
         let loose = std::mem::take(&mut self.loose);
-        match self.sealer()? {
-            Some(sealer) => sealer.records(&loose),
+        match self.rebuilder()? {
+            Some(rebuilder) => rebuilder.records(&loose),
             None => Ok(()),
         }
     }
 
-    fn sealer(&mut self) -> Result<Option<&mut Rebuilder>, Error> {
-        if let (None, Some(to)) = (&self.sealer, self.to) {
-            self.sealer = Some(Rebuilder::create(to, &self.survey.header)?);
+    fn rebuilder(&mut self) -> Result<Option<&mut Rebuilder>, Error> {
+        if let (None, Some(to)) = (&self.rebuilder, self.to) {
+            self.rebuilder = Some(Rebuilder::create(to, &self.survey.header)?);
             self.created = true;
         }
-        Ok(self.sealer.as_mut())
+        Ok(self.rebuilder.as_mut())
     }
 
     fn finish(&mut self) -> Result<Recovered, Error> {
         self.flush()?;
-        if let Some(sealer) = self.sealer.take() {
-            sealer.finish()?;
+        if let Some(rebuilder) = self.rebuilder.take() {
+            rebuilder.finish()?;
             self.tally.recovered.written = true;
         }
         self.tally.recovered.missing = self.order.missing();
@@ -367,14 +384,14 @@ impl<'a> Salvager<'a> {
 }
 
 impl Recovered {
-    /// A line for each mark that may be the file's, where that cannot be known.
+    /// A line for each nonce that may be the file's, where that cannot be known.
     pub fn hints(&self) -> impl Iterator<Item = String> {
         let strangers = self.strangers.iter().take(HINTS_MAX);
-        strangers.map(|(mark, count)| {
+        strangers.map(|(nonce, count)| {
             format!(
-                "{count} chunks with mark {mark} were not taken, since neither the name nor the beginning of the file \
+                "{count} chunks with nonce {nonce} were not taken, since neither the name nor the beginning of the file \
                  has it; if they are of this file and not of a payload, rename the file to \
-                 NUMBER-TIME-{mark}.mcap.part and recover it again"
+                 NUMBER-TIME-{nonce}.mcap.part and recover it again"
             )
         })
     }

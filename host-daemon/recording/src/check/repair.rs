@@ -6,17 +6,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::check::recover::{Recovered, check, recover};
+use crate::check::sequences::SequenceRanges;
 use crate::error::Error;
-use crate::format::filename::{self, LOST, NEW, State};
+use crate::format::filename::{self, LOST, NEW, Suffix};
 use crate::read::catalog::entries;
-use crate::read::lost::Lost;
+use crate::read::loss::LostRange;
 use crate::read::messages::{Message, Reader, Visitor, Wanted};
 use crate::read::window::WindowedFile;
 
 /// Bytes of two files that are compared at once.
 const COMPARE_LEN: usize = 1 << 20;
 
-/// What was done with a torn file.
+/// The repair of one torn file.
 #[derive(Clone, Debug)]
 pub struct Repaired {
     /// The torn file. It no longer has this name.
@@ -25,7 +26,7 @@ pub struct Repaired {
     pub to: Option<PathBuf>,
     /// Where the original is, if more is lost than a record that was not finished.
     pub original: Option<PathBuf>,
-    /// What is in it, and what was lost.
+    /// Its content, and its losses.
     pub recovered: Recovered,
 }
 
@@ -34,41 +35,34 @@ pub struct Repaired {
 pub struct Unrepaired {
     /// The torn file.
     pub path: PathBuf,
-    /// Why.
+    /// The cause.
     pub error: Error,
 }
 
-/// Seals every torn file of a directory, in the order of their names, each by itself: one that cannot be repaired does
-/// not keep the others from it. A file is repaired when the iterator comes to it. The caller holds the lock of the
-/// directory.
-///
-/// A torn file is removed only when all that it held is on the disk under its new name, but for a record that was not
-/// finished when the writing ended. If more is lost, it is kept under the sealed name with the ending [`LOST`]. After a
-/// crash in the midst of it, the same again gives the same.
-///
-/// # Errors
-/// [`Error::Read`] if the directory cannot be read.
-pub fn repair_dir(
+/// See [`Checker::repair_dir`](crate::check::Checker::repair_dir).
+pub(super) fn repair_dir<'a>(
     directory: &Path,
-) -> Result<impl Iterator<Item = Result<Repaired, Unrepaired>>, Error> {
+    ranges: &'a dyn SequenceRanges,
+) -> Result<impl Iterator<Item = Result<Repaired, Unrepaired>> + use<'a>, Error> {
     let mut torn = entries(directory)?;
     torn.retain(|path| {
         let name = path.file_name().unwrap_or_default();
-        name.to_str().and_then(filename::state) == Some(State::Part)
+        name.to_str().and_then(filename::suffix) == Some(Suffix::Part)
     });
     let directory = directory.to_owned();
     Ok(torn.into_iter().map(move |from| {
         let sealed = from.with_extension("");
-        let repaired = check_regular(&from).and_then(|()| repair(&directory, &from, &sealed));
+        let repaired =
+            check_regular(&from).and_then(|()| repair(&directory, &from, &sealed, ranges));
         repaired.map_err(|error| Unrepaired { path: from, error })
     }))
 }
 
-/// Waits until the names of a directory are on the disk.
+/// Waits until the names of a folder are on the disk.
 ///
 /// # Errors
 /// [`Error::Write`].
-pub fn sync(directory: &Path) -> Result<(), Error> {
+pub fn sync_directory(directory: &Path) -> Result<(), Error> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(|error| Error::write(directory, error))
 }
@@ -83,7 +77,12 @@ fn check_regular(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn repair(directory: &Path, from: &Path, sealed: &Path) -> Result<Repaired, Error> {
+fn repair(
+    directory: &Path,
+    from: &Path,
+    sealed: &Path,
+    ranges: &dyn SequenceRanges,
+) -> Result<Repaired, Error> {
     let new = with_ending(sealed, NEW);
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -91,29 +90,29 @@ fn repair(directory: &Path, from: &Path, sealed: &Path) -> Result<Repaired, Erro
         }
         _ => {}
     }
-    let recovered = recover(from, &new)?;
+    let recovered = recover(from, &new, ranges)?;
     let mut original = None;
     if recovered.complete {
         sync_file(from)?;
-        place(from, sealed)?;
+        place(from, sealed, ranges)?;
     } else {
         if recovered.written {
-            place(&new, sealed).inspect_err(|_| {
+            place(&new, sealed, ranges).inspect_err(|_| {
                 let _ = fs::remove_file(&new);
             })?;
             // What is kept has its name before the original goes.
-            sync(directory)?;
+            sync_directory(directory)?;
         }
         if recovered.damaged {
             let lost = with_ending(sealed, LOST);
             sync_file(from)?;
-            place(from, &lost)?;
+            place(from, &lost, ranges)?;
             original = Some(lost);
         } else {
             remove(from)?;
         }
     }
-    sync(directory)?;
+    sync_directory(directory)?;
     let to = (recovered.complete || recovered.written).then(|| sealed.to_owned());
     Ok(Repaired {
         from: from.to_owned(),
@@ -125,7 +124,7 @@ fn repair(directory: &Path, from: &Path, sealed: &Path) -> Result<Repaired, Erro
 
 /// Gives a file a name. One that has it already is never replaced: if it holds the same, as after a repair that was cut
 /// off, it stays.
-fn place(from: &Path, to: &Path) -> Result<(), Error> {
+fn place(from: &Path, to: &Path, ranges: &dyn SequenceRanges) -> Result<(), Error> {
     // A link that leads nowhere is somebody's, too.
     match fs::symlink_metadata(to) {
         Ok(_) => {}
@@ -134,7 +133,7 @@ fn place(from: &Path, to: &Path) -> Result<(), Error> {
         }
         Err(error) => return Err(Error::write(to, error)),
     }
-    if holds_the_same(from, to)? {
+    if holds_the_same(from, to, ranges)? {
         return remove(from);
     }
     let error = io::Error::new(
@@ -146,14 +145,14 @@ fn place(from: &Path, to: &Path) -> Result<(), Error> {
 
 /// Whether two files have the same bytes, or are two sound recordings with the same messages: what a repair writes
 /// has a header of its own each time.
-fn holds_the_same(one: &Path, other: &Path) -> Result<bool, Error> {
+fn holds_the_same(one: &Path, other: &Path, ranges: &dyn SequenceRanges) -> Result<bool, Error> {
     if has_the_same_bytes(
         &mut WindowedFile::open(one)?,
         &mut WindowedFile::open(other)?,
     )? {
         return Ok(true);
     }
-    let is_sound = check(one)?.is_some() && check(other)?.is_some();
+    let is_sound = check(one, ranges)?.is_some() && check(other, ranges)?.is_some();
     Ok(is_sound && Digest::of(one)? == Digest::of(other)?)
 }
 
@@ -173,12 +172,12 @@ impl Visitor for Digest {
     type Error = Error;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), Error> {
-        let topic = &message.known.channel.topic;
+        let topic = &message.channel.record.topic;
         (topic, message.sequence, message.time, message.data).hash(&mut self.0);
         Ok(())
     }
 
-    fn lost(&mut self, _: &Path, _: &Lost) -> Result<(), Error> {
+    fn lost(&mut self, _: &Path, _: &LostRange) -> Result<(), Error> {
         // Only sound files are compared.
         Ok(())
     }

@@ -15,14 +15,14 @@ use crate::read::window::WindowedFile;
 /// Channels and schemas by their number, from the chunks and the summary of a file: where the record of one is lost,
 /// or comes after its messages, it is found here.
 #[derive(Debug, Default)]
-pub struct Definitions {
+pub(super) struct Definitions {
     channels: HashMap<u16, Channel>,
     schemas: HashMap<u16, (String, String, Vec<u8>)>,
 }
 
 /// What the first pass found.
 #[derive(Debug)]
-pub struct Survey {
+pub(super) struct Survey {
     /// The summary, if the file has one that agrees with all chunks.
     pub summary: Option<Summary>,
     /// Channels and schemas.
@@ -33,7 +33,7 @@ pub struct Survey {
     pub is_ours: bool,
     /// Whether the file ends as a sealed one, and nothing in it is lost.
     pub is_whole: bool,
-    /// Marks of whole chunks of which nothing says whether they are the file's own, and how many of each.
+    /// Nonces of whole chunks of which nothing says whether they are the file's own, and how many of each.
     pub strangers: BTreeMap<FileNonce, u64>,
 }
 
@@ -42,7 +42,7 @@ impl Survey {
     ///
     /// # Errors
     /// [`Error::Read`].
-    pub fn of(path: &Path) -> Result<Self, Error> {
+    pub(super) fn of(path: &Path) -> Result<Self, Error> {
         let mut input = WindowedFile::open(path)?;
         let mut summary = Summary::read(&mut input)?.ok();
         let (mut pass, mut is_listed) = Pass::go(input, summary.as_ref(), summary.as_ref())?;
@@ -55,14 +55,14 @@ impl Survey {
             pass.definitions.complete(summary);
         }
         let is_whole = summary.is_some() && is_listed && !pass.is_lost;
-        let mark = pass.mark;
-        let is_ours = pass.is_ours(mark);
+        let nonce = pass.nonce;
+        let is_ours = pass.is_ours(nonce);
         let header = match pass.header {
             Some(header) if !is_ours => header,
             _ => Header {
                 profile: String::new(),
                 library: match is_ours {
-                    true => nonce::library(mark),
+                    true => nonce::library(nonce),
                     // A name that does not promise the layout of the daemon's own files.
                     false => format!("recovered by {}", nonce::library(None)),
                 },
@@ -84,7 +84,7 @@ impl Survey {
 struct Pass {
     header: Option<Header>,
     definitions: Definitions,
-    mark: Option<FileNonce>,
+    nonce: Option<FileNonce>,
     is_lost: bool,
     strangers: BTreeMap<FileNonce, u64>,
 }
@@ -118,20 +118,20 @@ impl Pass {
             }
         }
         pass.is_lost |= !scan.has_ended();
-        pass.mark = scan.mark();
+        pass.nonce = scan.nonce();
         pass.strangers = scan.strangers().clone();
         is_listed &= chunks != 0 || !pass.is_lost;
         Ok((pass, is_listed))
     }
 
-    fn is_ours(&self, mark: Option<FileNonce>) -> bool {
+    fn is_ours(&self, nonce: Option<FileNonce>) -> bool {
         let library = self.header.as_ref().map(|header| &header.library);
         let keys = ["device", "framing", "decode"];
         let is_named = |channel: &Channel| {
             let has_keys = keys.iter().all(|key| channel.metadata.contains_key(*key));
             has_keys || channel.topic == EVENTS_TOPIC
         };
-        mark.is_some()
+        nonce.is_some()
             || library.is_some_and(|library| library.starts_with(LIBRARY))
             || self.definitions.channels.values().any(is_named)
     }
@@ -140,13 +140,13 @@ impl Pass {
 impl Definitions {
     /// The channel of this number.
     #[must_use]
-    pub fn channel(&self, id: u16) -> Option<&Channel> {
+    pub(super) fn channel(&self, id: u16) -> Option<&Channel> {
         self.channels.get(&id)
     }
 
     /// Name, encoding and data of the schema of this number.
     #[must_use]
-    pub fn schema(&self, id: u16) -> Option<(&str, &str, &[u8])> {
+    pub(super) fn schema(&self, id: u16) -> Option<(&str, &str, &[u8])> {
         let (name, encoding, data) = self.schemas.get(&id)?;
         Some((name, encoding, data))
     }

@@ -2,21 +2,23 @@
 //!
 //! Nothing is believed that is said once only: a bit that no CRC covers is compared with what must agree with it.
 
+mod summary;
+
 use std::collections::BTreeMap;
 
 use mcap::records::{Channel, ChunkIndex, Header, MessageHeader, MessageIndexEntry, Record, op};
 
-use crate::check::finding::{What, Wrong};
-use crate::check::sequences::Sequences;
+use crate::check::finding::{Finding, FindingKind};
+use crate::check::sequences::{SequenceRanges, Sequences};
 use crate::error::Error;
 use crate::format::chunk::Chunk;
 use crate::format::nonce::{self, FileNonce, LIBRARY};
 use crate::format::record::{EVENTS_TOPIC, GAP, GAP_LEN, HEAD_LEN, Kind, Raw, device};
 use crate::read::scan::{Found, Scan};
-use crate::read::summary::{Summary, crc, record_at};
+use crate::read::summary::{Summary, crc};
 use crate::read::window::WindowedFile;
 
-/// What was found in a file.
+/// The content of a file that was verified.
 #[derive(Clone, Debug, Default)]
 pub struct Verified {
     /// Whole chunks.
@@ -27,19 +29,16 @@ pub struct Verified {
     pub blocks: u64,
     /// Devices that they are of.
     pub devices: u64,
-    /// Things that are wrong.
-    pub wrong: u64,
+    /// Findings.
+    pub findings: u64,
 }
 
-/// Checks a file, and hands over each thing that is wrong. `growing` says that another process is writing it; then
-/// it need not have an end.
-///
-/// # Errors
-/// [`Error::Read`].
-pub fn verify(
+/// See [`Checker::verify`](crate::check::Checker::verify).
+pub(super) fn verify(
     input: WindowedFile,
     growing: bool,
-    tell: &mut dyn FnMut(&Wrong),
+    ranges: &dyn SequenceRanges,
+    report: &mut dyn FnMut(&Finding),
 ) -> Result<Verified, Error> {
     let mut index = WindowedFile::open(input.path())?;
     let read = match growing {
@@ -49,24 +48,24 @@ pub fn verify(
     let summary = read.as_ref().and_then(|read| read.as_ref().ok()).cloned();
     let mut scan = Scan::new(input, summary.as_ref(), growing);
     let mut verifier = Verifier {
-        tell,
+        report,
         index,
         ours: true,
-        mark: None,
+        nonce: None,
         index_at: summary.as_ref().map(|summary| summary.start),
         summary,
         verified: Verified::default(),
         chunk: None,
         channels: BTreeMap::new(),
         schemas: BTreeMap::new(),
-        sequences: Sequences::default(),
+        sequences: Sequences::new(ranges),
         counts: BTreeMap::new(),
         others: [0; 2],
         bounds: None,
     };
     if let Some(Err(fault)) = read {
         let offset = fault.offset().unwrap_or_else(|| verifier.index.len());
-        verifier.wrong(offset, What::Summary(fault));
+        verifier.report(offset, FindingKind::Summary(fault));
     }
     verifier.groups()?;
     while let Some(found) = scan.advance()? {
@@ -77,7 +76,7 @@ pub fn verify(
             }
             Found::Chunk(chunk) => verifier.chunk(&chunk)?,
             Found::Record { offset, raw } => verifier.record(offset, &raw)?,
-            Found::Lost(lost) => verifier.wrong(lost.offset, What::Lost(lost)),
+            Found::Lost(lost) => verifier.report(lost.offset, FindingKind::Lost(lost)),
         }
         verifier.ours = scan.is_ours();
         if scan.has_ended() {
@@ -96,18 +95,18 @@ struct Seen {
 }
 
 struct Verifier<'a> {
-    tell: &'a mut dyn FnMut(&Wrong),
+    report: &'a mut dyn FnMut(&Finding),
     /// For what the summary says of chunks, one after the other.
     index: WindowedFile,
     index_at: Option<u64>,
     ours: bool,
-    mark: Option<FileNonce>,
+    nonce: Option<FileNonce>,
     summary: Option<Summary>,
     verified: Verified,
     chunk: Option<Seen>,
     channels: BTreeMap<u16, Channel>,
     schemas: BTreeMap<u16, (String, String, Vec<u8>)>,
-    sequences: Sequences,
+    sequences: Sequences<'a>,
     counts: BTreeMap<u16, u64>,
     /// Attachments, and metadata.
     others: [u32; 2],
@@ -115,53 +114,23 @@ struct Verifier<'a> {
 }
 
 impl Verifier<'_> {
-    fn wrong(&mut self, offset: u64, what: What) {
-        self.verified.wrong += 1;
-        (self.tell)(&Wrong { offset, what });
-    }
-
-    /// The records of the summary are in groups, and stand where the summary says.
-    fn groups(&mut self) -> Result<(), Error> {
-        let Some((start, end)) = self.summary.as_ref().map(|it| (it.start, it.footer)) else {
-            return Ok(());
-        };
-        let mut groups: Vec<(u8, u64, u64)> = Vec::new();
-        let mut told = Vec::new();
-        let mut at = start;
-        while let Some(raw) = record_at(&mut self.index, at, end)? {
-            let len = (HEAD_LEN + raw.body.len()) as u64;
-            match groups.last_mut() {
-                Some((opcode, _, group_len)) if *opcode == raw.opcode => *group_len += len,
-                _ => groups.push((raw.opcode, at, len)),
-            }
-            if let Some(Record::SummaryOffset(offset)) = raw.parse() {
-                let group = (offset.group_opcode, offset.group_start, offset.group_length);
-                told.push((at, group));
-            }
-            at += len;
-        }
-        for (at, group) in told {
-            let (_, _, len) = group;
-            // Others tell of groups that are empty, too.
-            if len != 0 && !groups.contains(&group) {
-                self.wrong(at, What::Group { opcode: group.0 });
-            }
-        }
-        Ok(())
+    fn report(&mut self, offset: u64, kind: FindingKind) {
+        self.verified.findings += 1;
+        (self.report)(&Finding { offset, kind });
     }
 
     fn header(&mut self, header: &Header) {
-        self.mark = FileNonce::of_library(&header.library);
+        self.nonce = FileNonce::of_library(&header.library);
         if let Some(version) = header.library.strip_prefix(LIBRARY) {
             let numbers = version.split(['-', '+']).next().unwrap_or_default();
             let is_number = |part: &str| part.parse::<u32>().is_ok();
             let sound = numbers.split('.').count() == 3 && numbers.split('.').all(is_number);
             if !sound || !header.profile.is_empty() {
-                self.wrong(0, What::Library(header.library.clone()));
+                self.report(0, FindingKind::Library(header.library.clone()));
             }
         } else if self.ours {
-            // The mark says that the daemon wrote it.
-            self.wrong(0, What::Library(header.library.clone()));
+            // The nonce says that the daemon wrote it.
+            self.report(0, FindingKind::Library(header.library.clone()));
         }
     }
 
@@ -170,8 +139,8 @@ impl Verifier<'_> {
         self.verified.chunks += 1;
         let mut entries: BTreeMap<u16, Vec<MessageIndexEntry>> = BTreeMap::new();
         let mut bounds = None;
-        if FileNonce::of_chunk(chunk.records) != self.mark {
-            self.wrong(chunk.offset, What::Mark);
+        if FileNonce::of_chunk(chunk.records) != self.nonce {
+            self.report(chunk.offset, FindingKind::Nonce);
         }
         for (offset, raw) in chunk.records() {
             if let Some((header, data)) = raw.message() {
@@ -189,7 +158,7 @@ impl Verifier<'_> {
         let header = &chunk.header;
         let (start, end) = bounds.unwrap_or((0, 0));
         if (start, end) != (header.message_start_time, header.message_end_time) {
-            self.wrong(chunk.offset, What::ChunkTimes);
+            self.report(chunk.offset, FindingKind::ChunkTimes);
         }
         self.chunk = Some(Seen {
             offset: chunk.offset,
@@ -220,19 +189,19 @@ impl Verifier<'_> {
         *self.counts.entry(id).or_default() += 1;
         self.bounds = Some(widen(self.bounds, time));
         let Some(channel) = self.channels.get(&id) else {
-            self.wrong(offset, What::UnknownChannel { id });
+            self.report(offset, FindingKind::UnknownChannel { id });
             return;
         };
         let kind = Kind::of(&channel.topic);
         self.verified.blocks += u64::from(kind == Kind::Blocks);
         let topic = &channel.topic;
         if let Some(want) = self.sequences.take(topic, sequence, data, self.ours) {
-            let what = What::Sequence {
+            let kind = FindingKind::Sequence {
                 topic: channel.topic.clone(),
                 want,
                 found: sequence,
             };
-            self.wrong(offset, what);
+            self.report(offset, kind);
         }
     }
 
@@ -243,11 +212,11 @@ impl Verifier<'_> {
                 let id = channel.id;
                 let schema = channel.schema_id;
                 if schema != 0 && !self.schemas.contains_key(&schema) {
-                    self.wrong(offset, What::Schema { id: schema });
+                    self.report(offset, FindingKind::Schema { id: schema });
                 }
                 let before = self.channels.insert(id, channel.clone());
                 if before.is_some_and(|before| before != channel) {
-                    self.wrong(offset, What::Channel { id });
+                    self.report(offset, FindingKind::Channel { id });
                 }
             }
             Some(Record::Schema { header, data }) => {
@@ -255,12 +224,12 @@ impl Verifier<'_> {
                 let schema = (header.name, header.encoding, data.into_owned());
                 let before = self.schemas.insert(id, schema.clone());
                 if id == 0 || before.is_some_and(|before| before != schema) {
-                    self.wrong(offset, What::Schema { id });
+                    self.report(offset, FindingKind::Schema { id });
                 }
             }
             _ => {
                 let opcode = raw.opcode;
-                self.wrong(offset, What::Stray { opcode });
+                self.report(offset, FindingKind::Stray { opcode });
             }
         }
     }
@@ -280,7 +249,7 @@ impl Verifier<'_> {
             }
             _ if self.ours => {
                 let opcode = raw.opcode;
-                self.wrong(offset, What::Stray { opcode });
+                self.report(offset, FindingKind::Stray { opcode });
             }
             op::SCHEMA | op::CHANNEL => self.definition(offset, raw),
             op::ATTACHMENT | op::METADATA => {
@@ -288,11 +257,11 @@ impl Verifier<'_> {
                 let is_metadata = raw.opcode == op::METADATA;
                 *(if is_metadata { metadata } else { attachments }) += 1;
                 if raw.parse().is_none() {
-                    self.wrong(offset, What::Attachment);
+                    self.report(offset, FindingKind::Attachment);
                 }
             }
             0x80.. => {}
-            opcode => self.wrong(offset, What::Stray { opcode }),
+            opcode => self.report(offset, FindingKind::Stray { opcode }),
         }
         Ok(())
     }
@@ -300,10 +269,10 @@ impl Verifier<'_> {
     fn message_index(&mut self, offset: u64, raw: &Raw<'_>) {
         let Some(seen) = &mut self.chunk else {
             let opcode = raw.opcode;
-            return self.wrong(offset, What::Stray { opcode });
+            return self.report(offset, FindingKind::Stray { opcode });
         };
         let Some(Record::MessageIndex(mut index)) = raw.parse() else {
-            return self.wrong(offset, What::MessageIndex);
+            return self.report(offset, FindingKind::MessageIndex);
         };
         let of_index = &mut seen.index;
         of_index.message_index_length += (HEAD_LEN + raw.body.len()) as u64;
@@ -316,68 +285,8 @@ impl Verifier<'_> {
             want.iter_mut().for_each(|want| want.sort_by_key(key));
         }
         if is_second || want.unwrap_or_default() != index.records {
-            self.wrong(offset, What::MessageIndex);
+            self.report(offset, FindingKind::MessageIndex);
         }
-    }
-
-    /// Compares a chunk, with all of its indexes, with what the summary says of it.
-    fn end_chunk(&mut self) -> Result<(), Error> {
-        let Some(seen) = self.chunk.take() else {
-            return Ok(());
-        };
-        let indexed = seen.index.message_index_offsets.len();
-        let all = seen.entries.len();
-        if indexed < all && (self.ours || indexed != 0) {
-            self.wrong(seen.offset, What::MessageIndex);
-        }
-        // One that was lost is told already.
-        while let Some((at, told)) = self.next_index()? {
-            if told == seen.index {
-                return Ok(());
-            }
-            if seen.index.chunk_start_offset <= told.chunk_start_offset {
-                self.wrong(
-                    at,
-                    What::ChunkIndex {
-                        offset: seen.offset,
-                    },
-                );
-                return Ok(());
-            }
-        }
-        let has_index = self
-            .summary
-            .as_ref()
-            .is_some_and(|it| !it.chunks.is_empty());
-        if self.summary.is_some() && (self.ours || has_index) {
-            self.wrong(
-                seen.offset,
-                What::ChunkIndex {
-                    offset: seen.offset,
-                },
-            );
-        }
-        Ok(())
-    }
-
-    fn next_index(&mut self) -> Result<Option<(u64, ChunkIndex)>, Error> {
-        let (Some(mut at), Some(summary)) = (self.index_at, &self.summary) else {
-            return Ok(None);
-        };
-        let end = summary.footer;
-        while let Some(raw) = record_at(&mut self.index, at, end)? {
-            let begin = at;
-            at += (HEAD_LEN + raw.body.len()) as u64;
-            if raw.opcode != op::CHUNK_INDEX {
-                continue;
-            }
-            if let Some(Record::ChunkIndex(index)) = raw.parse() {
-                self.index_at = Some(at);
-                return Ok(Some((begin, index)));
-            }
-        }
-        self.index_at = Some(end);
-        Ok(None)
     }
 
     fn finish(mut self) -> Result<Verified, Error> {
@@ -389,7 +298,7 @@ impl Verifier<'_> {
         };
         if !self.ours && self.channels.values().any(named) {
             // Its channels are ours, so its library is.
-            self.wrong(0, What::Library(String::new()));
+            self.report(0, FindingKind::Library(String::new()));
         }
         let of_devices = self.channels.values().filter(|channel| {
             let kind = Kind::of(&channel.topic);
@@ -404,91 +313,12 @@ impl Verifier<'_> {
             let (stored, end) = (summary.data_crc, summary.data_end);
             let calculated = crc(&mut self.index, 0, end)?;
             if stored != calculated {
-                self.wrong(end, What::DataCrc { stored, calculated });
+                self.report(end, FindingKind::DataCrc { stored, calculated });
             }
         }
         self.definitions(&summary);
         self.statistics(&summary);
         Ok(self.verified)
-    }
-
-    /// The channels and schemas of the summary are those of the data.
-    fn definitions(&mut self, summary: &Summary) {
-        let at = summary.start;
-        if !self.ours && summary.channels.is_empty() {
-            return;
-        }
-        let channels = std::mem::take(&mut self.channels);
-        for id in channels.keys().chain(summary.channels.keys()) {
-            if channels.get(id) != summary.channels.get(id) {
-                self.wrong(at, What::Channel { id: *id });
-            }
-        }
-        let schemas = std::mem::take(&mut self.schemas);
-        for id in schemas.keys().chain(summary.schemas.keys()) {
-            let told = summary.schemas.get(id);
-            let told = told.map(|(it, data)| (&it.name, &it.encoding, data));
-            let held = schemas.get(id).map(|(a, b, data)| (a, b, data));
-            if told != held {
-                self.wrong(at, What::Schema { id: *id });
-            }
-        }
-        self.channels = channels;
-        self.schemas = schemas;
-    }
-
-    fn statistics(&mut self, summary: &Summary) {
-        let at = summary.start;
-        let Some(told) = &summary.statistics else {
-            if self.ours {
-                self.wrong(at, What::NoStatistics);
-            }
-            return;
-        };
-        let (start, end) = self.bounds.unwrap_or((0, 0));
-        let [attachments, metadata] = self.others.map(u64::from);
-        let pairs = [
-            ("messages", told.message_count, self.verified.messages),
-            (
-                "schemas",
-                told.schema_count.into(),
-                self.schemas.len() as u64,
-            ),
-            (
-                "channels",
-                told.channel_count.into(),
-                self.channels.len() as u64,
-            ),
-            ("attachments", told.attachment_count.into(), attachments),
-            ("metadata", told.metadata_count.into(), metadata),
-            ("chunks", told.chunk_count.into(), self.verified.chunks),
-            ("first time", told.message_start_time, start),
-            ("last time", told.message_end_time, end),
-        ];
-        for (of, told, found) in pairs {
-            if told != found {
-                self.wrong(at, What::Statistics { of, told, found });
-            }
-        }
-        let counts = std::mem::take(&mut self.counts);
-        let told = &told.channel_message_counts;
-        for id in counts
-            .keys()
-            .chain(told.keys().filter(|id| !counts.contains_key(id)))
-        {
-            let count = |of: &BTreeMap<u16, u64>| of.get(id).copied().unwrap_or_default();
-            let (told, found) = (count(told), count(&counts));
-            if told != found {
-                self.wrong(
-                    at,
-                    What::Count {
-                        id: *id,
-                        told,
-                        found,
-                    },
-                );
-            }
-        }
     }
 }
 

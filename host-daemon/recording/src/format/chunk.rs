@@ -10,24 +10,24 @@ use crate::format::record::{GAP, HEAD_LEN, Raw, head};
 
 /// Longest chunk that is read, in bytes, as it is and decompressed: a block of 1 GiB, the longest that is held whole,
 /// and what may stand before it.
-pub const CHUNK_MAX: u64 = (1 << 30) + (64 << 20);
+pub(crate) const CHUNK_MAX: u64 = (1 << 30) + (64 << 20);
 
 /// Bytes from the begin of a chunk's record to its data, without the name of the compression.
 const FIXED_LEN: u64 = HEAD_LEN as u64 + 28 + 4 + 8;
 
 /// Bytes that [`Extent::of`] needs to see.
-pub const EXTENT_LEN: usize = FIXED_LEN as usize + 4;
+pub(crate) const EXTENT_LEN: usize = FIXED_LEN as usize + 4;
 
-/// Bytes from the begin of a chunk's record that [`mark()`] needs to see: the first compressed block is within them.
-pub const HEAD_MAX: usize = 256 << 10;
+/// Bytes from the begin of a chunk's record that [`nonce()`] needs to see: the first compressed block is within them.
+pub(crate) const HEAD_MAX: usize = 256 << 10;
 
-/// Bytes of the record with the mark.
-const MARK_LEN: u64 = HEAD_LEN as u64 + 8;
+/// Bytes of the record with the nonce.
+const NONCE_LEN: u64 = HEAD_LEN as u64 + 8;
 
 /// What compressed content begins with.
-pub const ZSTD_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
+pub(crate) const ZSTD_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 /// The same for LZ4.
-pub const LZ4_MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
+pub(crate) const LZ4_MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
 
 /// A chunk that is whole.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ pub enum ChunkFault {
 
 /// How long a chunk says that it is, where its lengths agree with one another. One length that is damaged shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub(crate) struct Extent {
     /// Length of its record with opcode and length, in bytes.
     pub len: u64,
     /// Length of its content, in bytes.
@@ -97,14 +97,14 @@ pub struct Extent {
 impl Extent {
     /// Reads the first [`EXTENT_LEN`] bytes of a chunk's record.
     #[must_use]
-    pub fn of(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         let (opcode, _) = head(bytes)?;
         (opcode == op::CHUNK).then(|| Self::of_any(bytes))?
     }
 
     /// The same, whatever the opcode: a record with another one that has the lengths of a chunk is a damaged chunk.
     #[must_use]
-    pub fn of_any(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn of_any(bytes: &[u8]) -> Option<Self> {
         let (_, len) = head(bytes)?;
         let long = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let uncompressed_len = long(HEAD_LEN + 16)?;
@@ -130,7 +130,11 @@ impl Extent {
 ///
 /// # Errors
 /// Why it is not whole.
-pub fn check(bytes: &[u8], strict: bool, plain: &mut Vec<u8>) -> Result<ChunkHeader, ChunkFault> {
+pub(crate) fn check(
+    bytes: &[u8],
+    strict: bool,
+    plain: &mut Vec<u8>,
+) -> Result<ChunkHeader, ChunkFault> {
     let mut rest = bytes;
     let raw = Raw::take(&mut rest).ok_or(ChunkFault::Lengths)?;
     let Some(Record::Chunk { header, data }) = raw.parse() else {
@@ -173,7 +177,7 @@ pub fn check(bytes: &[u8], strict: bool, plain: &mut Vec<u8>) -> Result<ChunkHea
 
 /// The content of a chunk that [`check`] has found whole.
 #[must_use]
-pub fn content<'a>(bytes: &'a [u8], header: &ChunkHeader, plain: &'a [u8]) -> &'a [u8] {
+pub(crate) fn content<'a>(bytes: &'a [u8], header: &ChunkHeader, plain: &'a [u8]) -> &'a [u8] {
     if header.compression.is_empty() {
         let begin = usize::try_from(FIXED_LEN).unwrap_or_default();
         bytes.get(begin..).unwrap_or_default()
@@ -182,24 +186,24 @@ pub fn content<'a>(bytes: &'a [u8], header: &ChunkHeader, plain: &'a [u8]) -> &'
     }
 }
 
-/// The mark of a chunk whose record begins with these bytes, of which [`HEAD_MAX`] are enough. Its CRC is not checked.
+/// The nonce of a chunk whose record begins with these bytes, of which [`HEAD_MAX`] are enough. Its CRC is not checked.
 #[must_use]
-pub fn mark(bytes: &[u8]) -> Option<FileNonce> {
+pub(crate) fn nonce(bytes: &[u8]) -> Option<FileNonce> {
     let name_len = u32::from_le_bytes(*bytes.get(37..)?.first_chunk()?);
     let name_end = 41_usize.checked_add(usize::try_from(name_len).ok()?)?;
     let name = str::from_utf8(bytes.get(41..name_end)?).ok()?;
-    mark_of_content(name, bytes.get(name_end.checked_add(8)?..)?)
+    nonce_of_content(name, bytes.get(name_end.checked_add(8)?..)?)
 }
 
 /// Whether these bytes, the last of a file, are the beginning of a chunk of ours that was not finished, as far as can be
-/// seen: with a mark that is admitted, and made of the records that a chunk has.
+/// seen: with a nonce that is admitted, and made of the records that a chunk has.
 #[must_use]
-pub fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<FileNonce>) -> bool) -> bool {
-    let own = mark(bytes.get(..HEAD_MAX).unwrap_or(bytes));
+pub(crate) fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<FileNonce>) -> bool) -> bool {
+    let own = nonce(bytes.get(..HEAD_MAX).unwrap_or(bytes));
     let begin = usize::try_from(FIXED_LEN).unwrap_or_default();
     let is_compressed = bytes.get(37..41).is_some_and(|name_len| name_len != [0; 4]);
     let mut rest = bytes.get(begin..).unwrap_or_default();
-    if is_compressed || (rest.len() as u64) < MARK_LEN {
+    if is_compressed || (rest.len() as u64) < NONCE_LEN {
         // The first compressed block may not be there.
         return own.is_none() || admits(own);
     }
@@ -212,17 +216,17 @@ pub fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<FileNonce>) -> bool) -> boo
     admits(own) && rest.first().is_none_or(|&opcode| is_known(opcode))
 }
 
-/// The mark that content begins with, compressed so.
+/// The nonce that content begins with, compressed so.
 #[must_use]
-pub fn mark_of_content(compression: &str, content: &[u8]) -> Option<FileNonce> {
+pub(crate) fn nonce_of_content(compression: &str, content: &[u8]) -> Option<FileNonce> {
     let mut plain = Vec::new();
     let read = match compression {
         "" => return FileNonce::of_chunk(content),
         "lz4" => {
-            lz4::Decoder::new(content).and_then(|it| it.take(MARK_LEN).read_to_end(&mut plain))
+            lz4::Decoder::new(content).and_then(|it| it.take(NONCE_LEN).read_to_end(&mut plain))
         }
         "zstd" => zstd::stream::read::Decoder::with_buffer(content).and_then(
-            |it: zstd::stream::read::Decoder<'_, &[u8]>| read_all(it, MARK_LEN, &mut plain),
+            |it: zstd::stream::read::Decoder<'_, &[u8]>| read_all(it, NONCE_LEN, &mut plain),
         ),
         _ => return None,
     };

@@ -6,7 +6,7 @@ use crate::format::record::HEAD_LEN;
 
 /// A whole record.
 #[must_use]
-pub fn record(opcode: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn record(opcode: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD_LEN + body.len());
     bytes.push(opcode);
     put(&mut bytes, &[body.len() as u64]);
@@ -16,7 +16,7 @@ pub fn record(opcode: u8, body: &[u8]) -> Vec<u8> {
 
 /// The record of a channel.
 #[must_use]
-pub fn channel_record(channel: &Channel) -> Vec<u8> {
+pub(crate) fn channel_record(channel: &Channel) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend_from_slice(&channel.id.to_le_bytes());
     body.extend_from_slice(&channel.schema_id.to_le_bytes());
@@ -37,7 +37,7 @@ pub fn channel_record(channel: &Channel) -> Vec<u8> {
 
 /// The record of a schema.
 #[must_use]
-pub fn schema_record(id: u16, name: &str, encoding: &str, data: &[u8]) -> Vec<u8> {
+pub(crate) fn schema_record(id: u16, name: &str, encoding: &str, data: &[u8]) -> Vec<u8> {
     let mut body = id.to_le_bytes().to_vec();
     put_text(&mut body, name);
     put_text(&mut body, encoding);
@@ -47,17 +47,17 @@ pub fn schema_record(id: u16, name: &str, encoding: &str, data: &[u8]) -> Vec<u8
 }
 
 /// Appends numbers, 64 bits each.
-pub fn put(to: &mut Vec<u8>, numbers: &[u64]) {
+pub(crate) fn put(to: &mut Vec<u8>, numbers: &[u64]) {
     to.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
 }
 
 /// Appends a text after its length.
-pub fn put_text(to: &mut Vec<u8>, text: &str) {
+pub(crate) fn put_text(to: &mut Vec<u8>, text: &str) {
     put_len(to, text.len());
     to.extend_from_slice(text.as_bytes());
 }
 
 /// Appends a length in 32 bits. A longer text was never read.
-pub fn put_len(to: &mut Vec<u8>, len: usize) {
+pub(crate) fn put_len(to: &mut Vec<u8>, len: usize) {
     to.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
 }

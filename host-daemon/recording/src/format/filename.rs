@@ -1,5 +1,5 @@
-//! The names of a recording's files: their order, their state, and the mark of the file. Only names of exactly these
-//! forms are ours: `NUMBER-TIME.mcap` or `NUMBER-TIME-MARK.mcap`, and the same with another ending.
+//! The names of a recording's files: their order, their state, and the nonce of the file. Only names of exactly these
+//! forms are ours: `NUMBER-TIME.mcap` or `NUMBER-TIME-NONCE.mcap`, and the same with another ending.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ const DIGITS: usize = 8;
 
 /// What the ending of a name says of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum Suffix {
     /// It has its end.
     Sealed,
     /// It is being written, or was.
@@ -35,11 +35,11 @@ pub enum State {
 }
 
 /// The name of a sealed file, such as `00000042-20261123T082501Z-5f3a9c0d12b47e88.mcap`: its number, when it was begun,
-/// and its mark, which no device knows while the file is written.
+/// and its nonce, which no device knows while the file is written.
 #[must_use]
-pub fn sealed(number: u64, begun: Timestamp, mark: FileNonce) -> String {
+pub fn sealed(number: u64, begun: Timestamp, nonce: FileNonce) -> String {
     let begun = begun.strftime("%Y%m%dT%H%M%SZ");
-    format!("{number:0DIGITS$}-{begun}-{mark}.{SEALED}")
+    format!("{number:0DIGITS$}-{begun}-{nonce}.{SEALED}")
 }
 
 /// The name of the same file while it is written.
@@ -56,20 +56,20 @@ pub fn number(name: &str) -> Option<u64> {
 
 /// The state of a file; none if it is not one of a recording.
 #[must_use]
-pub fn state(name: &str) -> Option<State> {
-    parse(name).map(|(_, _, state)| state)
+pub fn suffix(name: &str) -> Option<Suffix> {
+    parse(name).map(|(_, _, suffix)| suffix)
 }
 
-/// The mark of a file, if its name has one.
+/// The nonce of a file, if its name has one.
 #[must_use]
-pub fn mark(name: &str) -> Option<FileNonce> {
-    parse(name).and_then(|(_, mark, _)| mark)
+pub fn nonce(name: &str) -> Option<FileNonce> {
+    parse(name).and_then(|(_, nonce, _)| nonce)
 }
 
 /// Whether a file with this name is sealed.
 #[must_use]
 pub fn is_sealed(name: &str) -> bool {
-    state(name) == Some(State::Sealed)
+    suffix(name) == Some(Suffix::Sealed)
 }
 
 /// The name without its ending: `a.mcap` of `a.mcap.part`.
@@ -84,7 +84,7 @@ pub fn sealed_name(path: &Path, ending: &str) -> Option<PathBuf> {
 ///
 /// ```
 /// use std::path::Path;
-/// use blocksd_recording::format::filename::parent;
+/// use blocksd_recording::parent;
 ///
 /// assert_eq!(parent(Path::new("a/b")), Path::new("a"));
 /// assert_eq!(parent(Path::new("b")), Path::new("."));
@@ -100,22 +100,26 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
-fn parse(name: &str) -> Option<(u64, Option<FileNonce>, State)> {
-    let endings = [(PART, State::Part), (NEW, State::New), (LOST, State::Lost)];
-    let ending = |&(ending, state)| Some((without(name, ending)?, state));
-    let (name, state) = endings
+fn parse(name: &str) -> Option<(u64, Option<FileNonce>, Suffix)> {
+    let endings = [
+        (PART, Suffix::Part),
+        (NEW, Suffix::New),
+        (LOST, Suffix::Lost),
+    ];
+    let ending = |&(ending, suffix)| Some((without(name, ending)?, suffix));
+    let (name, suffix) = endings
         .iter()
         .find_map(ending)
-        .unwrap_or((name, State::Sealed));
+        .unwrap_or((name, Suffix::Sealed));
     let mut fields = without(name, SEALED)?.split('-');
-    let (number, begun, mark) = (fields.next()?, fields.next()?, fields.next());
+    let (number, begun, nonce) = (fields.next()?, fields.next()?, fields.next());
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let (day, second) = begun.strip_suffix('Z')?.split_once('T')?;
     let is_time = (day.len(), second.len()) == (8, 6) && is_number(day) && is_number(second);
     if number.len() < DIGITS || !is_number(number) || !is_time || fields.next().is_some() {
         return None;
     }
-    let mark = match mark {
+    let nonce = match nonce {
         Some(digits) => Some(FileNonce::of_digits(digits)?),
         None => None,
     };
@@ -124,7 +128,7 @@ fn parse(name: &str) -> Option<(u64, Option<FileNonce>, State)> {
         .parse()
         .ok()
         .filter(|number| *number < u64::MAX / 2)?;
-    Some((number, mark, state))
+    Some((number, nonce, suffix))
 }
 
 fn without<'a>(name: &'a str, extension: &str) -> Option<&'a str> {
@@ -141,19 +145,23 @@ mod tests {
         let own = FileNonce::of_digits("5f3a9c0d12b47e88").unwrap();
         let name = sealed(42, begun, own);
         assert_eq!(name, "00000042-20261123T082501Z-5f3a9c0d12b47e88.mcap");
-        assert_eq!((number(&name), mark(&name)), (Some(42), Some(own)));
-        assert_eq!(state(&name), Some(State::Sealed));
-        for (ending, of) in [(PART, State::Part), (NEW, State::New), (LOST, State::Lost)] {
+        assert_eq!((number(&name), nonce(&name)), (Some(42), Some(own)));
+        assert_eq!(suffix(&name), Some(Suffix::Sealed));
+        for (ending, of) in [
+            (PART, Suffix::Part),
+            (NEW, Suffix::New),
+            (LOST, Suffix::Lost),
+        ] {
             let name = format!("{name}.{ending}");
-            assert_eq!((number(&name), mark(&name)), (Some(42), Some(own)));
-            assert_eq!(state(&name), Some(of));
+            assert_eq!((number(&name), nonce(&name)), (Some(42), Some(own)));
+            assert_eq!(suffix(&name), Some(of));
             assert!(!is_sealed(&name));
         }
         let large = sealed(1_234_567_890, begun, own);
         assert_eq!(number(&large), Some(1_234_567_890));
-        // Those of earlier versions have no mark.
+        // Those of earlier versions have no nonce.
         let old = "00000042-20261123T082501Z.mcap";
-        assert_eq!((number(old), mark(old)), (Some(42), None));
+        assert_eq!((number(old), nonce(old)), (Some(42), None));
     }
 
     #[test]
@@ -173,7 +181,7 @@ mod tests {
             "00000001-20261123T082501Z-5F3A9C0D12B47E88.mcap",
             "00000001-20261123T082501Z-5f3a9c0d12b47e88-1.mcap",
         ] {
-            assert_eq!((number(other), state(other)), (None, None), "{other}");
+            assert_eq!((number(other), suffix(other)), (None, None), "{other}");
         }
     }
 }

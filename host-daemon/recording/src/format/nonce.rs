@@ -1,5 +1,5 @@
-//! What every chunk of a file begins with, and nobody else knows: a payload that looks like a chunk is not taken for
-//! one when a damaged file is searched.
+//! The nonce of a file: [`FileNonce`]. Every chunk of the file repeats it, so a payload that looks like a chunk is never
+//! accepted when a damaged file is searched.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -7,12 +7,12 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use crate::format::record::Raw;
 
 /// What the library field of a recording of ours begins with.
-pub const LIBRARY: &str = "blocksd ";
+pub(crate) const LIBRARY: &str = "blocksd ";
 
-/// The opcode of the record with the mark: one of those that are for everybody's own use, and that readers pass over.
-pub const OPCODE: u8 = 0xb5;
+/// The opcode of the record with the nonce: one of those that are for everybody's own use, and that readers pass over.
+pub(crate) const OPCODE: u8 = 0xb5;
 
-/// What sets a file of ours apart from all others.
+/// A random number of 64 bits, new for each file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileNonce(u64);
 
@@ -33,16 +33,16 @@ impl FileNonce {
     /// That of a file whose header names this library.
     #[must_use]
     pub fn of_library(library: &str) -> Option<Self> {
-        let (_, mark) = library.strip_prefix(LIBRARY)?.split_once('+')?;
-        Self::of_digits(mark)
+        let (_, nonce) = library.strip_prefix(LIBRARY)?.split_once('+')?;
+        Self::of_digits(nonce)
     }
 
     /// That with these sixteen hexadecimal digits.
     #[must_use]
     pub fn of_digits(digits: &str) -> Option<Self> {
-        let mark = Self(u64::from_str_radix(digits, 16).ok()?);
+        let nonce = Self(u64::from_str_radix(digits, 16).ok()?);
         // In one way only, so that a damaged one shows.
-        (mark.to_string() == digits).then_some(mark)
+        (nonce.to_string() == digits).then_some(nonce)
     }
 
     /// That of a chunk with this content.
@@ -66,12 +66,12 @@ impl Default for FileNonce {
     }
 }
 
-/// What a header names as its library: the version of this program, and the mark of the file if it has one.
+/// What a header names as its library: the version of this program, and the nonce of the file if it has one.
 #[must_use]
-pub fn library(mark: Option<FileNonce>) -> String {
+pub(crate) fn library(nonce: Option<FileNonce>) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    match mark {
-        Some(mark) => format!("{LIBRARY}{version}+{mark}"),
+    match nonce {
+        Some(nonce) => format!("{LIBRARY}{version}+{nonce}"),
         None => format!("{LIBRARY}{version}"),
     }
 }
@@ -81,14 +81,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_read_back_and_is_no_other() {
-        let mark = FileNonce::new();
-        assert_ne!(mark, FileNonce::new());
-        assert_eq!(FileNonce::of_library(&library(Some(mark))), Some(mark));
+    fn a_nonce_is_read_back_and_is_no_other() {
+        let nonce = FileNonce::new();
+        assert_ne!(nonce, FileNonce::new());
+        assert_eq!(FileNonce::of_library(&library(Some(nonce))), Some(nonce));
         assert_eq!(FileNonce::of_library(&library(None)), None);
         let mut record = vec![OPCODE, 8, 0, 0, 0, 0, 0, 0, 0];
-        record.extend(mark.body());
-        assert_eq!(FileNonce::of_chunk(&record), Some(mark));
+        record.extend(nonce.body());
+        assert_eq!(FileNonce::of_chunk(&record), Some(nonce));
         record[0] += 1;
         assert_eq!(FileNonce::of_chunk(&record), None);
     }

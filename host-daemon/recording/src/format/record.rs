@@ -3,20 +3,18 @@
 use mcap::records::{Channel, MessageHeader, Record, op};
 
 /// Bytes before the body of a record: the opcode, and the length of the body.
-pub const HEAD_LEN: usize = 9;
+pub(crate) const HEAD_LEN: usize = 9;
 /// Bytes of a `DataEnd` record.
-pub const DATA_END_LEN: u64 = HEAD_LEN as u64 + 4;
+pub(crate) const DATA_END_LEN: u64 = HEAD_LEN as u64 + 4;
 
 /// The opcode of a record in chunks of a repaired file: messages may be missing here. It holds the offset and the length
 /// of what was lost of the original, 64 bits each.
-pub const GAP: u8 = 0xb6;
+pub(crate) const GAP: u8 = 0xb6;
 /// Bytes that the body of such a record has.
-pub const GAP_LEN: usize = 16;
+pub(crate) const GAP_LEN: usize = 16;
 
 /// What begins the topics of devices.
 pub const DEVICE: &str = "/device/";
-/// The metadata of a channel with messages of connections whose open is not recorded: their numbers are not known.
-pub const UNRECORDED: (&str, &str) = ("conn", "0");
 /// The topic of what is no block.
 pub const EVENTS_TOPIC: &str = "/blocksd/events";
 /// What begins the topics of messages whose channel is not known; the number of the channel follows.
@@ -119,7 +117,7 @@ impl<'a> Raw<'a> {
 
 /// Opcode and length of the body of the record that begins so.
 #[must_use]
-pub fn head(bytes: &[u8]) -> Option<(u8, u64)> {
+pub(crate) fn head(bytes: &[u8]) -> Option<(u8, u64)> {
     let mut rest = bytes;
     let [opcode] = take_array(&mut rest)?;
     Some((opcode, u64::from_le_bytes(take_array(&mut rest)?)))
@@ -128,7 +126,7 @@ pub fn head(bytes: &[u8]) -> Option<(u8, u64)> {
 /// Whether a record of ours that begins so, and ends with the file, is one that was not finished: its length stands in
 /// it twice.
 #[must_use]
-pub fn is_unfinished(begin: &[u8]) -> bool {
+pub(crate) fn is_unfinished(begin: &[u8]) -> bool {
     let Some((opcode, len)) = head(begin) else {
         return true;
     };

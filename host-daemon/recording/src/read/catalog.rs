@@ -1,4 +1,4 @@
-//! The files of recordings: which there are, in which order, and in which state.
+//! The files of recordings, their order and state: [`list`] and [`RecordingFile`].
 
 use std::fmt;
 use std::fs;
@@ -13,15 +13,15 @@ use crate::read::window::WindowedFile;
 /// A file of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Whether a daemon is writing it.
     pub is_open: bool,
 }
 
-/// In which state a file is.
+/// The state of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum FileState {
     /// It has its end.
     Sealed,
     /// A daemon is writing it.
@@ -30,7 +30,7 @@ pub enum State {
     Torn,
 }
 
-/// The recordings that are meant by files and directories, those of a directory in their order.
+/// Files, and the recordings in directories in their order.
 ///
 /// # Errors
 /// [`Error::Read`] for what is not there.
@@ -55,13 +55,19 @@ impl RecordingFile {
         Self { path, is_open }
     }
 
+    /// The path that the file has once it is sealed, if its name is that of an unsealed file.
+    #[must_use]
+    pub fn sealed_path(&self) -> Option<PathBuf> {
+        sealed_name(&self.path, PART)
+    }
+
     /// Opens it, under the name that it has now; and whether it is still being written. None if it was removed since
     /// it was listed: a daemon may keep the latest files only.
     ///
     /// # Errors
     /// [`Error::Read`].
     pub fn open(&self) -> Result<Option<(WindowedFile, bool)>, Error> {
-        let sealed = sealed_name(&self.path, PART);
+        let sealed = self.sealed_path();
         let mut opened = WindowedFile::open(&self.path).map(|input| (input, self.is_open));
         if let (true, Some(sealed)) = (opened.as_ref().is_err_and(Error::is_not_found), sealed) {
             opened = WindowedFile::open(&sealed).map(|input| (input, false));
@@ -128,7 +134,7 @@ pub fn number(path: &Path) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-impl State {
+impl FileState {
     /// The word for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -140,7 +146,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for FileState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }

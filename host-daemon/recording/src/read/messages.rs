@@ -13,14 +13,14 @@ use crate::format::filename::parent;
 use crate::format::record::{Kind, Raw, UNKNOWN_TOPIC, device};
 use crate::lock::is_locked;
 use crate::read::catalog::{RecordingFile, list, list_directory, number};
-use crate::read::lost::Lost;
+use crate::read::loss::LostRange;
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
 
 /// How often a file that is being written is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Which messages are wanted.
+/// Selects messages by device and time.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// Of these devices; of all, if there are none.
@@ -31,14 +31,14 @@ pub struct Wanted {
     pub to: u64,
 }
 
-/// A channel, and what is known by its topic and metadata.
+/// A channel: its record, and what its topic and metadata say.
 #[derive(Debug)]
-pub struct Known {
-    /// The channel.
-    pub channel: Channel,
-    /// What its messages are.
+pub struct ChannelInfo {
+    /// Its record.
+    pub record: Channel,
+    /// The kind of its messages.
     pub kind: Kind,
-    /// Where they come from.
+    /// The device that they come from.
     pub device: Arc<str>,
     is_wanted: bool,
 }
@@ -47,18 +47,18 @@ pub struct Known {
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     /// Its channel.
-    pub known: &'a Arc<Known>,
+    pub channel: &'a Arc<ChannelInfo>,
     /// Its number in the channel.
     pub sequence: u32,
     /// When it was received, in nanoseconds since 1970.
     pub time: u64,
-    /// What it says.
+    /// Its payload.
     pub data: &'a [u8],
 }
 
 /// Receives the messages of recordings.
 pub trait Visitor {
-    /// Why the visitor gives up, or the recording cannot be read.
+    /// The error of the visitor; a recording that cannot be read is one, too.
     type Error: From<Error>;
 
     /// Receives the next message.
@@ -67,11 +67,11 @@ pub trait Visitor {
     /// Any error ends the visit.
     fn message(&mut self, message: &Message<'_>) -> Result<(), Self::Error>;
 
-    /// Receives a range of a file that is not whole.
+    /// Receives a range of a file that is lost.
     ///
     /// # Errors
     /// Any error ends the visit.
-    fn lost(&mut self, file: &Path, lost: &Lost) -> Result<(), Self::Error>;
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), Self::Error>;
 
     /// No more messages come for a while, or at all.
     ///
@@ -121,7 +121,7 @@ impl Reader {
         Self { paths, wanted }
     }
 
-    /// Hands every message that is wanted to the visitor. Returns how many bytes are lost.
+    /// Hands every selected message to the visitor. Returns the number of lost bytes.
     ///
     /// # Errors
     /// [`Error::Read`], and any error of the visitor.
@@ -142,7 +142,7 @@ impl Tail {
         Self { path, wanted }
     }
 
-    /// Hands every message that is wanted to the visitor. Returns how many bytes are lost.
+    /// Hands every selected message to the visitor. Returns the number of lost bytes.
     ///
     /// # Errors
     /// [`Error::Read`], and any error of the visitor.
@@ -182,7 +182,7 @@ fn visit_file<V: Visitor + ?Sized>(
         return Ok(0);
     }
     let mut scan = Scan::new(input, summary.as_ref(), is_open);
-    let mut file = File {
+    let mut file = FileReader {
         wanted,
         channels: HashMap::new(),
         lost: 0,
@@ -219,13 +219,13 @@ fn is_outside(summary: &Summary, wanted: &Wanted) -> bool {
     })
 }
 
-struct File<'a> {
+struct FileReader<'a> {
     wanted: &'a Wanted,
-    channels: HashMap<u16, Arc<Known>>,
+    channels: HashMap<u16, Arc<ChannelInfo>>,
     lost: u64,
 }
 
-impl File<'_> {
+impl FileReader<'_> {
     fn read_on<V: Visitor + ?Sized>(
         &mut self,
         scan: &mut Scan,
@@ -277,8 +277,8 @@ impl File<'_> {
         }
         let is_in_time = (self.wanted.from..self.wanted.to).contains(&header.log_time);
         match self.channels.get(&id) {
-            Some(known) if known.is_wanted && is_in_time => visitor.message(&Message {
-                known,
+            Some(channel) if channel.is_wanted && is_in_time => visitor.message(&Message {
+                channel,
                 sequence: header.sequence,
                 time: header.log_time,
                 data,
@@ -294,12 +294,12 @@ impl File<'_> {
         let is_wanted = kind == Kind::Events || self.wanted.has(device);
         let device = device.into();
         let id = channel.id;
-        let known = Known {
-            channel,
+        let info = ChannelInfo {
+            record: channel,
             kind,
             device,
             is_wanted,
         };
-        self.channels.insert(id, Arc::new(known));
+        self.channels.insert(id, Arc::new(info));
     }
 }

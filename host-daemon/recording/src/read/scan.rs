@@ -1,11 +1,11 @@
 //! Goes through a recording chunk by chunk: sealed, torn or still being written. Separates what is whole from what is lost.
 //!
-//! No length is believed before it was compared with the file and with a limit. Only chunks that the file's [`Origin`]
+//! No length is believed before it was compared with the file and with a limit. Only chunks that the file's [`Ownership`]
 //! admits are taken, wherever they stand. After damage the next chunk is the next place at which one begins that is
 //! admitted, has agreeing lengths and the right CRC; such a place is looked for inside a damaged chunk too, since no
 //! payload is admitted.
 //!
-//! Files whose chunks have no mark were written by other programs. There a payload may pass for a chunk, so that
+//! Files whose chunks have no nonce were written by other programs. There a payload may pass for a chunk, so that
 //! nothing is looked for inside a damaged chunk whose lengths agree, and the next chunk is the next of the summary. In
 //! a file without a summary the search checks four times the length of the file at most, so that a file made of false
 //! beginnings costs no more than that.
@@ -21,9 +21,9 @@ use crate::error::Error;
 use crate::format::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent};
 use crate::format::nonce::{FileNonce, LIBRARY};
 use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head, is_unfinished};
-pub use crate::read::lost::{Lost, Why};
-use crate::read::origin::{Origin, ROOT_LEN};
-use crate::read::summary::{Place, Summary};
+use crate::read::loss::{LossCause, LostRange};
+use crate::read::ownership::{Ownership, ROOT_LEN};
+use crate::read::summary::{ChunkLocation, Summary};
 use crate::read::window::WindowedFile;
 
 /// Bytes that the search for a chunk may check besides four times the length of the file.
@@ -47,7 +47,7 @@ pub enum Found<'a> {
         raw: Raw<'a>,
     },
     /// Bytes that are not whole.
-    Lost(Lost),
+    Lost(LostRange),
 }
 
 /// Goes through one file.
@@ -61,9 +61,9 @@ pub struct Scan {
     /// Where those chunks begin that are not wanted.
     unwanted: HashSet<u64>,
     /// Which chunks are the file's own.
-    origin: Origin,
+    ownership: Ownership,
     begun: bool,
-    /// Whole chunks with marks that are in doubt, where nothing says which is the file's.
+    /// Whole chunks with nonces that are in doubt, where nothing says which is the file's.
     strangers: BTreeMap<FileNonce, u64>,
     /// Another process is writing: what is not there yet is not lost.
     growing: bool,
@@ -76,11 +76,11 @@ pub struct Scan {
     budget: u64,
 }
 
-enum Step {
+enum ScanStep {
     Header(Header),
     Chunk(mcap::records::ChunkHeader, usize),
     Record(usize),
-    Lost(u64, Why),
+    Lost(u64, LossCause),
     End,
 }
 
@@ -112,7 +112,7 @@ impl Scan {
             at: 0,
             known,
             unwanted: HashSet::new(),
-            origin: Origin::default(),
+            ownership: Ownership::default(),
             begun: false,
             strangers: BTreeMap::new(),
             growing,
@@ -124,7 +124,7 @@ impl Scan {
         }
     }
 
-    /// The same for a file that is ours by its channels, or marks.
+    /// The same for a file that is ours by its channels, or nonces.
     #[must_use]
     pub const fn of_ours(mut self, known_ours: bool) -> Self {
         self.known_ours = known_ours;
@@ -149,9 +149,9 @@ impl Scan {
             self.begin()?
         };
         Ok(Some(match step {
-            Step::End => return Ok(None),
-            Step::Header(header) => Found::Header(header),
-            Step::Chunk(header, len) => {
+            ScanStep::End => return Ok(None),
+            ScanStep::Header(header) => Found::Header(header),
+            ScanStep::Chunk(header, len) => {
                 self.at += len as u64;
                 self.chunked = true;
                 let bytes = self.input.at(offset, len)?;
@@ -163,7 +163,7 @@ impl Scan {
                     records,
                 })
             }
-            Step::Record(len) => {
+            ScanStep::Record(len) => {
                 self.at += len as u64;
                 let mut bytes = self.input.at(offset, len)?;
                 let Some(raw) = Raw::take(&mut bytes) else {
@@ -171,10 +171,10 @@ impl Scan {
                 };
                 Found::Record { offset, raw }
             }
-            Step::Lost(end, why) => {
+            ScanStep::Lost(end, cause) => {
                 self.at = end;
                 let len = end - offset;
-                Found::Lost(Lost { offset, len, why })
+                Found::Lost(LostRange { offset, len, cause })
             }
         }))
     }
@@ -182,7 +182,7 @@ impl Scan {
     /// Goes past chunks of a sealed file that have no message from `from` on and before `to`, in nanoseconds. The
     /// channels that they tell of are in the summary.
     pub fn only(&mut self, summary: &Summary, from: u64, to: u64) {
-        let outside = |place: &&Place| place.end_time < from || to <= place.start_time;
+        let outside = |place: &&ChunkLocation| place.end_time < from || to <= place.start_time;
         let unwanted = summary.chunks.iter().filter(outside);
         self.unwanted = unwanted.map(|place| place.offset).collect();
     }
@@ -199,19 +199,19 @@ impl Scan {
         self.ours
     }
 
-    /// The mark of the file, as far as it is known.
+    /// The nonce of the file, as far as it is known.
     #[must_use]
-    pub fn mark(&self) -> Option<FileNonce> {
-        self.origin.mark()
+    pub fn nonce(&self) -> Option<FileNonce> {
+        self.ownership.nonce()
     }
 
     /// Whether a payload cannot pass for a chunk of this file.
     #[must_use]
-    pub fn is_marked(&self) -> bool {
-        self.origin.is_marked()
+    pub fn has_nonce(&self) -> bool {
+        self.ownership.has_nonce()
     }
 
-    /// Marks of whole chunks that were not taken because nothing says which is the file's, and how many of each.
+    /// Nonces of whole chunks that were not taken because nothing says which is the file's, and how many of each.
     #[must_use]
     pub const fn strangers(&self) -> &BTreeMap<FileNonce, u64> {
         &self.strangers
@@ -235,14 +235,14 @@ impl Scan {
     fn end(&self) -> u64 {
         let known = self.known.last().map(|data_end| data_end + DATA_END_LEN);
         known
-            .filter(|_| !self.is_marked())
+            .filter(|_| !self.has_nonce())
             .unwrap_or_else(|| self.input.len())
     }
 
-    fn begin(&mut self) -> Result<Step, Error> {
-        self.origin = Origin::of(&mut self.input)?;
+    fn begin(&mut self) -> Result<ScanStep, Error> {
+        self.ownership = Ownership::of(&mut self.input)?;
         self.ours = true;
-        let named = self.origin.mark().is_some();
+        let named = self.ownership.nonce().is_some();
         let magic = mcap::MAGIC;
         let bytes = self.input.at(0, magic.len() + HEAD_LEN)?;
         let begin = bytes.strip_prefix(magic).and_then(head);
@@ -252,36 +252,43 @@ impl Scan {
             let mut bytes = bytes.get(magic.len()..).unwrap_or_default();
             if let Some(Record::Header(header)) = Raw::take(&mut bytes).and_then(|it| it.parse()) {
                 self.at = end as u64;
-                self.origin.header(&header);
-                // A file with a mark is ours even if the name of the library is damaged.
+                self.ownership.header(&header);
+                // A file with a nonce is ours even if the name of the library is damaged.
                 let texts = [&header.library, &header.profile];
                 let is_broken = texts.iter().any(|text| text.contains(char::is_control));
-                let is_ours = named || self.known_ours || is_broken || self.origin.has_text();
+                let is_ours = named || self.known_ours || is_broken || self.ownership.has_text();
                 self.ours = is_ours || header.library.starts_with(LIBRARY);
                 self.begun = true;
-                return Ok(Step::Header(header));
+                return Ok(ScanStep::Header(header));
             }
         }
         if self.growing || self.input.is_empty() {
-            return Ok(Step::End);
+            return Ok(ScanStep::End);
         }
         self.begun = true;
         // So few bytes hold no message.
         let bytes = self.input.at(0, magic.len())?;
         let is_begun = magic.starts_with(bytes) && self.input.len() <= ROOT_LEN as u64;
         // A chunk may begin here: then the header is not there at all.
-        self.lose_until(0, if is_begun { Why::Cut } else { Why::NoHeader })
+        self.lose_until(
+            0,
+            if is_begun {
+                LossCause::Cut
+            } else {
+                LossCause::NoHeader
+            },
+        )
     }
 
-    fn walk(&mut self) -> Result<Step, Error> {
+    fn walk(&mut self) -> Result<ScanStep, Error> {
         let (at, end) = (self.at, self.end());
         let room = end.saturating_sub(at);
         if room == 0 || (self.ended && !self.known.is_empty()) {
-            return Ok(Step::End);
+            return Ok(ScanStep::End);
         }
         let begin = self.input.at(at, EXTENT_LEN)?;
         if self.ended && begin == mcap::MAGIC {
-            return Ok(Step::End);
+            return Ok(ScanStep::End);
         }
         let extent = Extent::of(begin);
         // A chunk of which the opcode is damaged.
@@ -291,54 +298,54 @@ impl Scan {
             return self.cut(true);
         };
         let len = len.saturating_add(HEAD_LEN as u64);
-        let next = self.next_known(at).filter(|_| !self.is_marked());
+        let next = self.next_known(at).filter(|_| !self.has_nonce());
         if next.is_some_and(|next| next - at < len) && opcode != op::DATA_END {
-            return self.lose(Why::NoRecord);
+            return self.lose(LossCause::NoRecord);
         }
         if let Some(extent) = extent {
             return self.walk_chunk(extent, room);
         }
         if is_disguised || !self.has_place(opcode) {
-            return self.lose(Why::NoRecord);
+            return self.lose(LossCause::NoRecord);
         }
         if opcode == op::CHUNK {
             // One that is cut inside of its head agrees with nothing.
             return if room < EXTENT_LEN as u64 {
                 self.cut(true)
             } else {
-                self.lose(Why::Chunk(ChunkFault::Lengths))
+                self.lose(LossCause::Chunk(ChunkFault::Lengths))
             };
         }
         if room < len {
             return self.cut(is_unfinished);
         }
         let Ok(len) = usize::try_from(len.min(CHUNK_MAX)) else {
-            return self.lose(Why::NoRecord);
+            return self.lose(LossCause::NoRecord);
         };
         let mut bytes = self.input.at(at, len)?;
         let known = 0x80 <= opcode || Raw::take(&mut bytes).is_some_and(|raw| raw.is_well_formed());
         if !known {
-            return self.lose(Why::NoRecord);
+            return self.lose(LossCause::NoRecord);
         }
-        if opcode == op::DATA_END && self.is_marked() && !self.growing {
+        if opcode == op::DATA_END && self.has_nonce() && !self.growing {
             // No chunk comes after the real one.
             let (from, until) = (at + len as u64, self.input.len());
             if self.search(from, until)? < until {
-                return self.lose(Why::NoRecord);
+                return self.lose(LossCause::NoRecord);
             }
         }
         self.ended |= opcode == op::DATA_END;
-        Ok(Step::Record(len))
+        Ok(ScanStep::Record(len))
     }
 
-    fn walk_chunk(&mut self, extent: Extent, room: u64) -> Result<Step, Error> {
+    fn walk_chunk(&mut self, extent: Extent, room: u64) -> Result<ScanStep, Error> {
         let at = self.at;
         if room < extent.len {
             if self.growing {
-                return Ok(Step::End);
+                return Ok(ScanStep::End);
             }
             let (len, have) = (extent.len, room);
-            let admits = |mark| self.origin.admits(mark, at);
+            let admits = |nonce| self.ownership.admits(nonce, at);
             let there = usize::try_from(room).unwrap_or(usize::MAX);
             let is_begun = chunk::is_begun(self.input.at(at, there)?, &admits) || !self.ours;
             let fault = match is_begun {
@@ -352,11 +359,11 @@ impl Scan {
         let bytes = self.input.at(at, len)?;
         match chunk::check(bytes, self.ours, &mut self.plain) {
             Ok(header) => {
-                let mark = FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain));
-                if self.origin.admits(mark, at) {
-                    self.ours |= mark.is_some();
-                    self.origin.settle(mark);
-                    return Ok(Step::Chunk(header, len));
+                let nonce = FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain));
+                if self.ownership.admits(nonce, at) {
+                    self.ours |= nonce.is_some();
+                    self.ownership.settle(nonce);
+                    return Ok(ScanStep::Chunk(header, len));
                 }
                 self.skip(at + extent.len, ChunkFault::Foreign)
             }
@@ -371,58 +378,58 @@ impl Scan {
             op::CHUNK | op::MESSAGE_INDEX | op::DATA_END => true,
             op::MESSAGE => !self.ours && !self.chunked,
             // Of ours, outside of chunks: in the summary only.
-            op::FOOTER..=op::SUMMARY_OFFSET => self.ended || !self.is_marked(),
+            op::FOOTER..=op::SUMMARY_OFFSET => self.ended || !self.has_nonce(),
             0x80.. => !self.ours,
             _ => false,
         }
     }
 
     /// A record ends with the file; whether it is one that was not finished, as far as can be seen.
-    fn cut(&mut self, is_unfinished: bool) -> Result<Step, Error> {
+    fn cut(&mut self, is_unfinished: bool) -> Result<ScanStep, Error> {
         if self.growing {
-            return Ok(Step::End);
+            return Ok(ScanStep::End);
         }
         self.lose(if is_unfinished {
-            Why::Cut
+            LossCause::Cut
         } else {
-            Why::NoRecord
+            LossCause::NoRecord
         })
     }
 
     /// A chunk is lost that ends at `end`, if it is one: at most up to the next chunk of the file's own.
-    fn skip(&mut self, end: u64, fault: ChunkFault) -> Result<Step, Error> {
-        let next = if self.is_marked() {
+    fn skip(&mut self, end: u64, fault: ChunkFault) -> Result<ScanStep, Error> {
+        let next = if self.has_nonce() {
             self.search(self.at + 1, end)?
         } else {
             // What the summary knows is there whatever the chunk before says.
             self.next_known(self.at).map_or(end, |next| next.min(end))
         };
-        Ok(Step::Lost(next, Why::Chunk(fault)))
+        Ok(ScanStep::Lost(next, LossCause::Chunk(fault)))
     }
 
     /// Everything up to the next chunk is lost.
-    fn lose(&mut self, why: Why) -> Result<Step, Error> {
-        self.lose_until(self.at + 1, why)
+    fn lose(&mut self, cause: LossCause) -> Result<ScanStep, Error> {
+        self.lose_until(self.at + 1, cause)
     }
 
     /// Everything up to the first chunk from `from` on is lost.
-    fn lose_until(&mut self, from: u64, why: Why) -> Result<Step, Error> {
+    fn lose_until(&mut self, from: u64, cause: LossCause) -> Result<ScanStep, Error> {
         let (at, end) = (self.at, self.end());
-        let known = self.next_known(at).filter(|_| !self.is_marked());
+        let known = self.next_known(at).filter(|_| !self.has_nonce());
         let next = match known {
             Some(next) => next,
             None => self.search(from, end)?,
         };
-        let why = match why {
-            _ if self.ended => Why::Summary,
-            Why::NoRecord | Why::NoHeader
+        let cause = match cause {
+            _ if self.ended => LossCause::Summary,
+            LossCause::NoRecord | LossCause::NoHeader
                 if next == self.input.len() && self.input.is_zero(at)? =>
             {
-                Why::Zeros
+                LossCause::Zeros
             }
-            why => why,
+            cause => cause,
         };
-        Ok(Step::Lost(next, why))
+        Ok(ScanStep::Lost(next, cause))
     }
 
     fn next_known(&self, at: u64) -> Option<u64> {

@@ -1,4 +1,4 @@
-//! The end of a sealed recording: what it says of the whole file.
+//! The summary at the end of a sealed recording: [`Summary`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,14 +12,14 @@ use crate::format::filename::{LOST, PART};
 use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head};
 use crate::read::window::WindowedFile;
 
-/// Bytes of a footer, and of the magic behind it.
-pub const FOOTER_LEN: u64 = HEAD_LEN as u64 + 20;
+/// Bytes of a footer, and of the magic after it.
+pub(crate) const FOOTER_LEN: u64 = HEAD_LEN as u64 + 20;
 /// Bytes of the magic at both ends.
-pub const MAGIC_LEN: u64 = mcap::MAGIC.len() as u64;
+pub(crate) const MAGIC_LEN: u64 = mcap::MAGIC.len() as u64;
 /// Bytes that are checked at once.
 const STEP_LEN: usize = 1 << 20;
 
-/// What the summary of a sealed file says, without the places of single messages.
+/// The summary of a sealed file, without the index of single messages.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// Where the record begins that ends the data.
@@ -34,21 +34,21 @@ pub struct Summary {
     pub schemas: BTreeMap<u16, (SchemaHeader, Vec<u8>)>,
     /// Channels by their number.
     pub channels: BTreeMap<u16, Channel>,
-    /// How much there is.
+    /// The statistics.
     pub statistics: Option<Statistics>,
-    /// Where the chunks are, in their order.
-    pub chunks: Vec<Place>,
+    /// The locations of the chunks, in their order.
+    pub chunks: Vec<ChunkLocation>,
     /// Compression of the first chunk.
     pub compression: Option<String>,
-    /// What all chunks hold, in bytes.
+    /// Length of the uncompressed content of all chunks, in bytes.
     pub uncompressed_len: u64,
     /// Bytes of the records of schemas and channels.
     pub definitions_len: u64,
 }
 
-/// Where a chunk is.
+/// The location of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ChunkLocation {
     /// Where its record begins.
     pub offset: u64,
     /// Length of its record, in bytes.
@@ -59,7 +59,7 @@ pub struct Place {
     pub end_time: u64,
 }
 
-/// Why a file has no summary that can be believed.
+/// Why a file has no valid summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SummaryFault {
     /// It does not end as a recording.
@@ -93,9 +93,9 @@ pub enum SummaryFault {
         /// Where it is.
         offset: u64,
     },
-    /// It tells of a chunk where there can be none.
+    /// It lists a chunk outside the data section.
     NoPlace {
-        /// Where that is told.
+        /// Where it is listed.
         offset: u64,
     },
 }
@@ -179,7 +179,7 @@ impl Summary {
             }
             Record::Statistics(statistics) => self.statistics = Some(statistics),
             Record::ChunkIndex(index) => {
-                let place = Place::of(&index);
+                let place = ChunkLocation::of(&index);
                 let end = place.offset.checked_add(place.len);
                 let fits = end.is_some_and(|end| end <= self.data_end);
                 if !fits || place.offset < MAGIC_LEN {
@@ -196,7 +196,7 @@ impl Summary {
     }
 }
 
-impl Place {
+impl ChunkLocation {
     fn of(index: &ChunkIndex) -> Self {
         Self {
             offset: index.chunk_start_offset,
@@ -211,7 +211,7 @@ impl Place {
 ///
 /// # Errors
 /// [`Error::Read`].
-pub fn record_at(
+pub(crate) fn record_at(
     input: &mut WindowedFile,
     offset: u64,
     end: u64,
@@ -232,7 +232,7 @@ pub fn record_at(
 ///
 /// # Errors
 /// [`Error::Read`].
-pub fn crc(input: &mut WindowedFile, from: u64, to: u64) -> Result<u32, Error> {
+pub(crate) fn crc(input: &mut WindowedFile, from: u64, to: u64) -> Result<u32, Error> {
     let mut hasher = crc32fast::Hasher::new();
     let mut at = from;
     while at < to {
@@ -289,7 +289,9 @@ impl fmt::Display for SummaryFault {
             } => write!(f, "summary has CRC {calculated:08x}, not {stored:08x}"),
             Self::NoDataEnd { .. } => f.write_str("no end of the data before the summary"),
             Self::NoRecord { .. } => f.write_str("no record in the summary"),
-            Self::NoPlace { .. } => f.write_str("the summary tells of a chunk out of the data"),
+            Self::NoPlace { .. } => {
+                f.write_str("the summary lists a chunk outside the data section")
+            }
         }
     }
 }

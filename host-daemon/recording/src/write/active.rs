@@ -18,7 +18,7 @@ const BUFFER_MAX: usize = 4 * CHUNK_LEN;
 
 /// A file that is written, or was, and is not sealed yet.
 #[derive(Debug)]
-pub struct SegmentFile {
+pub(crate) struct SegmentFile {
     /// Its name when it is sealed.
     pub name: String,
     /// The file.
@@ -31,7 +31,7 @@ pub struct SegmentFile {
 
 /// What is on the disk when a job is done, since the job before.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct CommitCounts {
+pub(crate) struct CommitCounts {
     /// Chunks.
     pub chunks: u64,
     /// Blocks in them.
@@ -67,7 +67,7 @@ impl ActiveSegment {
         time_ns: u64,
         bytes: &[u8],
     ) -> Result<(), LogError> {
-        internal(self.segment.message(channel, sequence, time_ns, bytes))?;
+        context.internal(self.segment.message(channel, sequence, time_ns, bytes))?;
         if self.oldest_unsynced.is_none() {
             self.oldest_unsynced = Some(Instant::now());
         }
@@ -78,7 +78,7 @@ impl ActiveSegment {
     }
 
     pub(super) fn end_chunk(&mut self, context: &LogContext) -> Result<(), LogError> {
-        internal(self.segment.end_chunk())?;
+        context.internal(self.segment.end_chunk())?;
         let bytes = self.write_out(context)?;
         let blocks = std::mem::take(&mut self.counted);
         self.is_torn = false;
@@ -126,12 +126,4 @@ impl ActiveSegment {
         self.bytes.shrink_to(BUFFER_MAX);
         Ok(len as u64)
     }
-}
-
-/// What goes wrong in memory is a defect of the log: nothing more can be written.
-pub(super) fn internal<T>(result: io::Result<T>) -> Result<T, LogError> {
-    result.map_err(|error| {
-        tracing::error!("recording: {error}");
-        LogError::GaveUp
-    })
 }

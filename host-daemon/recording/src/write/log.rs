@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::error::{Error, LogError};
 use crate::format::filename;
 use crate::lock::Lock;
-use crate::write::active::{ActiveSegment, CommitCounts, SegmentFile, internal};
+use crate::write::active::{ActiveSegment, CommitCounts, SegmentFile};
 use crate::write::retention::Retention;
 use crate::write::retry::LogContext;
 use crate::write::segment::{ChannelSpec, Compression, SegmentWriter};
@@ -76,7 +76,7 @@ pub struct Channel {
 
 impl Log {
     /// Opens a log in a folder, which is made if it is not there, and locks it. Files that a crash has left torn stay
-    /// as they are: [`repair_dir`](crate::check::repair::repair_dir) seals them.
+    /// as they are: [`repair_dir`](crate::repair_dir) seals them.
     ///
     /// # Errors
     /// [`Error::Folder`]; [`Error::Locked`] if another process writes there.
@@ -140,7 +140,7 @@ impl Log {
         let id = active.segment.channel(&spec);
         *channel = Channel {
             file: active.number,
-            id: internal(id)?,
+            id: self.context.internal(id)?,
             is_counted: spec.is_counted,
         };
         self.active = Some(active);
@@ -300,7 +300,9 @@ impl Log {
 
     fn begin(&mut self) -> Result<Box<ActiveSegment>, LogError> {
         let LogContext { folder, .. } = &*self.context;
-        let mut segment = internal(SegmentWriter::new(self.options.compression))?;
+        let mut segment = self
+            .context
+            .internal(SegmentWriter::new(self.options.compression))?;
         let mut bytes = Vec::new();
         segment.take(&mut bytes);
         let (number, probe, nonce) = (&mut self.number, self.probe_next_file, segment.nonce());
@@ -352,7 +354,7 @@ impl Log {
             self.unwritten += active.unwritten();
             return Err(error);
         }
-        internal(active.segment.finish())?;
+        self.context.internal(active.segment.finish())?;
         let bytes = active.write_out(&self.context)?;
         self.context.stats.end_written(bytes);
         self.probe_next_file = active.file.broken.load(Ordering::Acquire);

@@ -5,43 +5,42 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
-
-use crate::format::filename::{self, State};
+use crate::format::filename::{self, Suffix};
+use crate::write::report::{LogReport, Reporter};
 use crate::write::stats::Stats;
 use crate::write::storage::Folder;
 
 /// How long to wait before a deletion that was refused is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// How many bytes all files of a recording together may have. May be changed at any time.
+/// The limit of the length of all files of a log together. May be changed at any time.
 #[derive(Debug)]
 pub struct Retention(AtomicU64);
 
 impl Retention {
-    /// So many, or any number.
+    /// A limit in bytes, or none.
     #[must_use]
     pub fn new(max_bytes: Option<u64>) -> Arc<Self> {
         Arc::new(Self(max_bytes.unwrap_or(u64::MAX).into()))
     }
 
-    /// So many from now on, or any number.
+    /// Changes the limit.
     pub fn set(&self, max_bytes: Option<u64>) {
         let max_bytes = max_bytes.unwrap_or(u64::MAX);
         self.0.store(max_bytes, Ordering::Relaxed);
     }
 
-    /// So many, if there is a bound.
+    /// The limit in bytes, if there is one.
     fn max_bytes(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|max| *max != u64::MAX)
     }
 
-    /// What one file may have of it.
+    /// The limit of one file.
     pub(super) fn file_max(&self) -> u64 {
         self.max_bytes().map_or(u64::MAX, Self::file_max_of)
     }
 
-    /// What one file may have where all together may have `max_bytes`.
+    /// The limit of one file where all together may have `max_bytes`.
     #[must_use]
     pub const fn file_max_of(max_bytes: u64) -> u64 {
         max_bytes / 4
@@ -74,7 +73,13 @@ impl Deleter {
 
     /// Deletes the oldest sealed files, and originals of repaired ones, while all of them, and the open one, take more
     /// than they may. Nothing waits for a file that cannot be deleted: what is received is still to be synced.
-    pub(super) fn apply(&mut self, folder: &dyn Folder, stats: &Stats, open_len: u64) {
+    pub(super) fn apply(
+        &mut self,
+        folder: &dyn Folder,
+        stats: &Stats,
+        reporter: &Reporter,
+        open_len: u64,
+    ) {
         let Some(max_bytes) = self.retention.max_bytes() else {
             return;
         };
@@ -90,7 +95,9 @@ impl Deleter {
         });
         let mut sealed: Vec<_> = files
             .into_iter()
-            .filter(|(name, _)| matches!(filename::state(name), Some(State::Sealed | State::Lost)))
+            .filter(|(name, _)| {
+                matches!(filename::suffix(name), Some(Suffix::Sealed | Suffix::Lost))
+            })
             .collect();
         // Of one number the original goes first: what was whole in it is in the other.
         sealed.sort_by_key(|(name, _)| (filename::number(name), filename::is_sealed(name)));
@@ -101,7 +108,11 @@ impl Deleter {
             }
             match folder.remove(&name) {
                 Ok(()) => {
-                    info!(file = %name, bytes = len, "recording: deleted, to keep to --record-max-bytes");
+                    reporter.report(&LogReport::Deleted {
+                        file: &name,
+                        len,
+                        max_bytes,
+                    });
                     stats.deleted(1, len);
                 }
                 // Somebody else has removed it.
@@ -117,9 +128,7 @@ impl Deleter {
         if let Some(error) = &refused {
             stats.write_error(error);
             if self.complained.is_none() {
-                warn!(
-                    "recording: cannot delete what is over --record-max-bytes: {error}; the recording goes on, tried again every second"
-                );
+                reporter.report(&LogReport::DeletionFailed { max_bytes, error });
             }
         }
         self.complained = refused.map(|_| Instant::now());

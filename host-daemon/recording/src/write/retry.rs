@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tracing::{error, info};
-
 use crate::error::{Error, LogError};
+use crate::write::report::{LogReport, Reporter};
 use crate::write::retention::Retention;
 use crate::write::stats::Stats;
 use crate::write::storage::{Directory, Folder};
@@ -16,19 +15,17 @@ use crate::write::storage::{Directory, Folder};
 /// How long to wait before trying again what the disk refused, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// What a log and its sync thread share.
+/// The environment of a log, shared with its sync thread: the folder, the limit of its length, counters and reports.
 #[derive(Debug)]
 pub struct LogContext {
-    /// The path of the folder, for messages.
-    pub path: PathBuf,
-    /// Where the files are.
-    pub folder: Arc<dyn Folder>,
-    /// What is counted.
+    /// The counters.
     pub stats: Arc<Stats>,
-    /// Set when the disk is no longer waited for.
-    pub abandon: AtomicBool,
-    /// Bytes that all files together may have.
-    pub retention: Arc<Retention>,
+    /// The path of the folder, for errors.
+    pub(super) path: PathBuf,
+    pub(super) folder: Arc<dyn Folder>,
+    pub(super) retention: Arc<Retention>,
+    reporter: Reporter,
+    gave_up: AtomicBool,
 }
 
 impl LogContext {
@@ -38,12 +35,49 @@ impl LogContext {
     /// [`Error::Folder`].
     pub fn open(path: &Path, stats: Arc<Stats>, retention: Arc<Retention>) -> Result<Self, Error> {
         let folder = Directory::open(path).map_err(|error| Error::folder(path, error))?;
-        Ok(Self {
-            path: path.into(),
-            folder: Arc::new(folder),
+        Ok(Self::new(path, Arc::new(folder), stats, retention))
+    }
+
+    /// The context of a log in a folder of any kind.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn new(
+        path: &Path,
+        folder: Arc<dyn Folder>,
+        stats: Arc<Stats>,
+        retention: Arc<Retention>,
+    ) -> Self {
+        Self {
             stats,
-            abandon: AtomicBool::new(false),
+            path: path.into(),
+            folder,
             retention,
+            reporter: Reporter::default(),
+            gave_up: AtomicBool::new(false),
+        }
+    }
+
+    /// Hands reports to this function instead of [`LogReport::log`]. It must not block: the log waits for it.
+    #[must_use]
+    pub fn reporting_to(self, report: impl Fn(&LogReport<'_>) + Send + Sync + 'static) -> Self {
+        let reporter = Reporter::new(report);
+        Self { reporter, ..self }
+    }
+
+    /// Stops waiting for a disk that refuses data: from now on each refused step is an error.
+    pub fn give_up(&self) {
+        self.gave_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
+    /// Reports an error of the encoder. It writes to memory only, so any error is a defect.
+    pub(super) fn internal<T>(&self, result: io::Result<T>) -> Result<T, LogError> {
+        result.map_err(|error| {
+            self.reporter.report(&LogReport::Internal { error: &error });
+            LogError::Internal
         })
     }
 
@@ -53,7 +87,7 @@ impl LogContext {
     /// [`LogError::GaveUp`].
     pub fn retry<T>(
         &self,
-        what: &str,
+        step: &str,
         mut attempt: impl FnMut() -> io::Result<T>,
     ) -> Result<T, LogError> {
         let mut again = AGAIN.0;
@@ -62,9 +96,9 @@ impl LogContext {
             let error = match attempt() {
                 Ok(done) => {
                     if let Some(since) = since {
-                        let held_up_s = Instant::now().duration_since(since).as_secs_f32();
-                        info!(held_up_s, "recording goes on");
-                        self.stats.taken(what);
+                        let after = Instant::now().duration_since(since);
+                        self.reporter.report(&LogReport::Resumed { after });
+                        self.stats.taken(step);
                     }
                     return Ok(done);
                 }
@@ -75,14 +109,15 @@ impl LogContext {
             if since.is_none() {
                 since = Some(Instant::now());
                 // The end tries once more what was given up, and does not log it again.
-                if self.stats.refused(what, &error) {
-                    error!("recording: cannot {what}: {error}; devices are held back until it can");
+                if self.stats.refused(step, &error) {
+                    let error = &error;
+                    self.reporter.report(&LogReport::Refused { step, error });
                 }
             }
             // In short steps: nobody who stops the daemon is to wait for a long one.
             let until = Instant::now() + again;
             while Instant::now() < until {
-                if self.abandon.load(Ordering::Relaxed) {
+                if self.gave_up.load(Ordering::Relaxed) {
                     return Err(LogError::GaveUp);
                 }
                 std::thread::sleep(AGAIN.0);

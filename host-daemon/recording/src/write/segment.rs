@@ -11,7 +11,7 @@ use mcap::{McapError, McapResult, WriteOptions};
 use crate::format::nonce::{self, FileNonce};
 
 /// Channels that a file may have: the format counts them in 16 bits, from 1.
-pub const CHANNELS_MAX: usize = u16::MAX as usize;
+pub(crate) const CHANNELS_MAX: usize = u16::MAX as usize;
 
 /// What a message has besides its own bytes: its record's and its index entry's.
 const OVERHEAD_LEN: usize = 31 + 16;
@@ -58,11 +58,11 @@ pub struct SchemaSpec {
 }
 
 /// Makes one file.
-pub struct SegmentWriter {
+pub(crate) struct SegmentWriter {
     writer: mcap::Writer<NoSeek<Tap>>,
     tap: Tap,
-    mark: FileNonce,
-    /// The present chunk has its mark.
+    nonce: FileNonce,
+    /// The present chunk has its nonce.
     begun: bool,
     channels: usize,
     chunk_len: usize,
@@ -77,9 +77,9 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// None that can be expected: nothing is written but to memory.
-    pub fn new(compression: Compression) -> io::Result<Self> {
+    pub(crate) fn new(compression: Compression) -> io::Result<Self> {
         let tap = Tap::default();
-        let mark = FileNonce::new();
+        let nonce = FileNonce::new();
         let options = WriteOptions::new()
             .compression(match compression {
                 Compression::None => None,
@@ -90,7 +90,7 @@ impl SegmentWriter {
             .compression_level(u32::from(compression == Compression::Zstd))
             // One thread writes, however many processors there are.
             .compression_threads(0)
-            .library(nonce::library(Some(mark)))
+            .library(nonce::library(Some(nonce)))
             // Chunks end when `end_chunk` says so.
             .chunk_size(None)
             // A chunk leaves in one piece, with its length: what follows a torn one can be found.
@@ -101,7 +101,7 @@ impl SegmentWriter {
         Ok(Self {
             writer,
             tap,
-            mark,
+            nonce,
             begun: false,
             channels: 0,
             chunk_len: 0,
@@ -113,31 +113,31 @@ impl SegmentWriter {
 
     /// The nonce of the file.
     #[must_use]
-    pub const fn nonce(&self) -> FileNonce {
-        self.mark
+    pub(crate) const fn nonce(&self) -> FileNonce {
+        self.nonce
     }
 
     /// Whether no further channel can be added.
     #[must_use]
-    pub const fn is_full(&self) -> bool {
+    pub(crate) const fn is_full(&self) -> bool {
         CHANNELS_MAX <= self.channels
     }
 
     /// Whether only a few channels can be added: it is time for another file.
     #[must_use]
-    pub const fn is_nearly_full(&self) -> bool {
+    pub(crate) const fn is_nearly_full(&self) -> bool {
         CHANNELS_MAX <= self.channels + 5
     }
 
     /// Bytes in the present chunk, about.
     #[must_use]
-    pub const fn chunk_len(&self) -> usize {
+    pub(crate) const fn chunk_len(&self) -> usize {
         self.chunk_len
     }
 
     /// How often a chunk has messages of a channel, over all chunks: what the index at the end grows by.
     #[must_use]
-    pub const fn index_len(&self) -> usize {
+    pub(crate) const fn index_len(&self) -> usize {
         self.index_len
     }
 
@@ -145,7 +145,7 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// Where the file [is full](Self::is_full).
-    pub fn channel(&mut self, spec: &ChannelSpec) -> io::Result<u16> {
+    pub(crate) fn channel(&mut self, spec: &ChannelSpec) -> io::Result<u16> {
         self.begin_chunk()?;
         let (mut schema_id, mut len) = (0, spec.topic.len());
         if let Some(schema) = &spec.schema {
@@ -171,7 +171,7 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// None that can be expected.
-    pub fn message(
+    pub(crate) fn message(
         &mut self,
         channel: u16,
         sequence: u32,
@@ -201,7 +201,7 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// None that can be expected.
-    pub fn end_chunk(&mut self) -> io::Result<()> {
+    pub(crate) fn end_chunk(&mut self) -> io::Result<()> {
         self.chunk_len = 0;
         self.chunk += 1;
         self.index_len += usize::from(std::mem::take(&mut self.begun)) * CHUNK_INDEX;
@@ -212,13 +212,13 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// None that can be expected.
-    pub fn finish(&mut self) -> io::Result<()> {
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.chunk_len = 0;
         self.writer.finish().map(drop).map_err(internal)
     }
 
     /// Moves the bytes that are ready to be written to the end of these.
-    pub fn take(&mut self, into: &mut Vec<u8>) {
+    pub(crate) fn take(&mut self, into: &mut Vec<u8>) {
         let mut bytes = self.tap.0.lock().unwrap_or_else(PoisonError::into_inner);
         if into.is_empty() {
             std::mem::swap(into, &mut bytes);
@@ -231,7 +231,7 @@ impl SegmentWriter {
         if !self.begun {
             self.begun = true;
             let options = PrivateRecordOptions::IncludeInChunks.into();
-            let body = self.mark.body();
+            let body = self.nonce.body();
             let written = self
                 .writer
                 .write_private_record(nonce::OPCODE, &body, options);

@@ -1,17 +1,17 @@
-//! What the recording counts: atomics that its thread adds to, and that the metrics read when they are asked for.
+//! Counters of a log: [`Stats`]. The log adds to them; any thread may read them at any time.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Upper bounds of the buckets that syncs are counted in, in ms. What takes longer is in a last one without bound.
+/// Upper bounds of the buckets for the duration of syncs, in ms. The last bucket, for longer ones, has none.
 pub const SYNC_BOUNDS_MS: [u64; 13] = [
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000,
 ];
 
-/// What a recording has done since the daemon started. Written by the recording, read by anybody at any time; what is
-/// read at once was not all counted at the same moment.
+/// Counts what a log has done. The log adds to it, and any thread may read it. The figures of one
+/// [`read`](Self::read) need not be of the same moment.
 #[derive(Debug, Default)]
 pub struct Stats {
     written: Amount,
@@ -30,7 +30,6 @@ pub struct Stats {
     files_repaired: AtomicU64,
     blocks_recovered: AtomicU64,
     bytes_lost: AtomicU64,
-    suppressed: [AtomicU64; SuppressedKind::ALL.len()],
 }
 
 /// What the disk refuses.
@@ -86,43 +85,7 @@ impl WriteErrorKind {
     }
 }
 
-/// Kinds of events that may be recorded as counts only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SuppressedKind {
-    /// A connection that sent no payload: its open and its close.
-    Connection,
-    /// A message without a byte in it.
-    Empty,
-    /// The end of a series without a message.
-    End,
-    /// A fault.
-    Fault,
-}
-
-impl SuppressedKind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Connection, Self::Empty, Self::End, Self::Fault];
-
-    /// The word for it in the metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connection => "connection",
-            Self::Empty => "empty",
-            Self::End => "end",
-            Self::Fault => "fault",
-        }
-    }
-}
-
 impl Stats {
-    /// Events of a kind were recorded as a count.
-    pub fn suppressed(&self, kind: SuppressedKind, count: u64) {
-        if let Some(counter) = self.suppressed.get(kind as usize) {
-            add(counter, count);
-        }
-    }
-
     /// A chunk was handed to the system: so many blocks, and so many bytes of the file.
     pub fn chunk_written(&self, blocks: u64, bytes: u64) {
         add(&self.chunks_written, 1);
@@ -214,9 +177,9 @@ impl Stats {
 
     /// What was counted so far.
     #[must_use]
-    pub fn read(&self) -> Reading {
+    pub fn read(&self) -> StatsSnapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Reading {
+        StatsSnapshot {
             blocks_written: read(&self.written.blocks),
             bytes_written: read(&self.written.bytes),
             chunks_written: read(&self.chunks_written),
@@ -233,7 +196,6 @@ impl Stats {
             files_repaired: read(&self.files_repaired),
             blocks_recovered: read(&self.blocks_recovered),
             bytes_lost: read(&self.bytes_lost),
-            suppressed: self.suppressed.each_ref().map(read),
         }
     }
 }
@@ -249,9 +211,9 @@ fn add(counter: &AtomicU64, more: u64) {
     counter.fetch_add(more, Ordering::Relaxed);
 }
 
-/// What [`Stats`] had counted at a certain moment.
+/// The figures of [`Stats`] at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
+pub struct StatsSnapshot {
     /// Blocks handed to the system.
     pub blocks_written: u64,
     /// Bytes of the files handed to the system.
@@ -285,8 +247,6 @@ pub struct Reading {
     pub blocks_recovered: u64,
     /// Bytes that were not.
     pub bytes_lost: u64,
-    /// Events that were recorded as counts, in the order of [`SuppressedKind::ALL`].
-    pub suppressed: [u64; SuppressedKind::ALL.len()],
 }
 
 #[cfg(test)]

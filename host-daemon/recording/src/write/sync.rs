@@ -7,11 +7,10 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use tracing::{error, warn};
-
 use crate::error::LogError;
 use crate::format::filename;
 use crate::write::active::{CommitCounts, SegmentFile};
+use crate::write::report::LogReport;
 use crate::write::retention::Deleter;
 use crate::write::retry::LogContext;
 use crate::write::storage::Folder;
@@ -27,7 +26,7 @@ enum Job {
 
 /// The thread that syncs.
 #[derive(Debug)]
-pub struct SyncThread {
+pub(crate) struct SyncThread {
     jobs: mpsc::SyncSender<Job>,
     waiting: Arc<AtomicUsize>,
     done: Arc<OnDone>,
@@ -37,7 +36,7 @@ pub struct SyncThread {
 impl SyncThread {
     /// Starts it.
     #[must_use]
-    pub fn start(context: Arc<LogContext>) -> Self {
+    pub(crate) fn start(context: Arc<LogContext>) -> Self {
         let (jobs, queue) = mpsc::sync_channel(JOBS);
         let waiting = Arc::<AtomicUsize>::default();
         let done = Arc::<OnDone>::default();
@@ -59,18 +58,18 @@ impl SyncThread {
 
     /// Whether a job would be begun at once.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.waiting.load(Ordering::Acquire) == 0
     }
 
     /// Calls `wake` when a job is done. The first call counts.
-    pub fn on_done(&self, wake: Box<dyn Fn() + Send + Sync>) {
+    pub(crate) fn on_done(&self, wake: Box<dyn Fn() + Send + Sync>) {
         let _ = self.done.0.set(wake);
     }
 
     /// Whether nothing is synced any more.
     #[must_use]
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.thread.is_finished()
     }
 
@@ -78,7 +77,11 @@ impl SyncThread {
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
-    pub fn commit(&self, file: &Arc<SegmentFile>, counts: CommitCounts) -> Result<(), LogError> {
+    pub(crate) fn commit(
+        &self,
+        file: &Arc<SegmentFile>,
+        counts: CommitCounts,
+    ) -> Result<(), LogError> {
         self.push(Job::Commit(Arc::clone(file), counts))
     }
 
@@ -86,7 +89,11 @@ impl SyncThread {
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
-    pub fn seal(&self, file: &Arc<SegmentFile>, counts: CommitCounts) -> Result<(), LogError> {
+    pub(crate) fn seal(
+        &self,
+        file: &Arc<SegmentFile>,
+        counts: CommitCounts,
+    ) -> Result<(), LogError> {
         self.push(Job::Seal(Arc::clone(file), counts))
     }
 
@@ -94,7 +101,7 @@ impl SyncThread {
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
-    pub fn finish(self) -> Result<(), LogError> {
+    pub(crate) fn finish(self) -> Result<(), LogError> {
         drop(self.jobs);
         match self.thread.join() {
             Ok(done) => done,
@@ -159,8 +166,9 @@ impl Worker {
                     0
                 }
             };
+            let LogContext { folder, stats, .. } = &*self.context;
             self.deleter
-                .apply(&*self.context.folder, &self.context.stats, open_len);
+                .apply(&**folder, stats, self.context.reporter(), open_len);
             waiting.fetch_sub(1, Ordering::AcqRel);
             done.call();
         }
@@ -185,8 +193,11 @@ impl Worker {
             Err(error) => {
                 self.context.stats.write_error(&error);
                 file.broken.store(true, Ordering::Release);
-                let (file, blocks) = (&file.name, counts.blocks);
-                error!(%file, blocks, "recording: cannot sync: {error}; these blocks may be lost, the next are written to a new file");
+                self.context.reporter().report(&LogReport::SyncFailed {
+                    file: &file.name,
+                    messages: counts.blocks,
+                    error: &error,
+                });
             }
         }
     }
@@ -195,7 +206,8 @@ impl Worker {
         let LogContext { folder, stats, .. } = &*self.context;
         let name = &file.name;
         if file.broken.load(Ordering::Acquire) {
-            warn!(file = %name, "recording: left unsealed; the next start repairs it");
+            let report = LogReport::LeftUnsealed { file: name };
+            self.context.reporter().report(&report);
             return Ok(());
         }
         let from = filename::part(name);
@@ -209,7 +221,8 @@ impl Worker {
         if is_renamed {
             stats.sealed();
         } else {
-            warn!(file = %from, "recording: somebody has taken this file away");
+            let report = LogReport::FileGone { file: &from };
+            self.context.reporter().report(&report);
         }
         self.deleter.sealed();
         Ok(())

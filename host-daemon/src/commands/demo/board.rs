@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// Where the repository keeps the script that boots it.
 const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../firmware-example/run");
@@ -24,8 +24,8 @@ impl Board {
     /// Builds the firmware, if that was not done, and boots it. It sends to `daemon` for so long.
     ///
     /// # Errors
-    /// [`Failure::Board`] where the script cannot be run.
-    pub(super) fn boot(daemon: SocketAddr, duration: Duration) -> Result<Self, Failure> {
+    /// [`CommandError::Board`] where the script cannot be run.
+    pub(super) fn boot(daemon: SocketAddr, duration: Duration) -> Result<Self, CommandError> {
         let said = tempfile::tempfile()?;
         let samples = (duration.as_millis() / PERIOD.as_millis()).max(1);
         let emulator = Command::new(RUN)
@@ -39,7 +39,7 @@ impl Board {
             // Not a pipe: an emulator whose pipe is closed never ends.
             .stdout(said.try_clone()?)
             .spawn()
-            .map_err(|_| Failure::Board)?;
+            .map_err(|_| CommandError::Board)?;
         Ok(Self { emulator, said })
     }
 
@@ -47,15 +47,15 @@ impl Board {
     ///
     /// # Errors
     /// As the system says.
-    pub(super) fn has_ended(&mut self) -> Result<bool, Failure> {
+    pub(super) fn has_ended(&mut self) -> Result<bool, CommandError> {
         Ok(self.emulator.try_wait()?.is_some())
     }
 
     /// Waits for its end; gives the number of samples that its report says a connection took: delivered, or in doubt.
     ///
     /// # Errors
-    /// [`Failure::Board`] where it did not end its series.
-    pub(super) fn finish(mut self) -> Result<u64, Failure> {
+    /// [`CommandError::Board`] where it did not end its series.
+    pub(super) fn finish(mut self) -> Result<u64, CommandError> {
         let status = self.emulator.wait()?;
         let mut text = String::new();
         self.said.rewind()?;
@@ -66,7 +66,7 @@ impl Board {
         };
         match (figure("delivered: "), figure("in_doubt: ")) {
             (Some(delivered), Some(in_doubt)) if status.success() => Ok(delivered + in_doubt),
-            _ => Err(Failure::Board),
+            _ => Err(CommandError::Board),
         }
     }
 }

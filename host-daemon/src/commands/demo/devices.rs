@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::commands::demo::tally::Tally;
 use crate::commands::demo::{Names, lock};
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// Length of the block that is too long, in bytes.
 const OVERSIZE: usize = 6000;
@@ -75,7 +75,7 @@ impl Device {
         daemon: SocketAddr,
         duration: Duration,
         names: &Names,
-    ) -> Result<Tally, Failure> {
+    ) -> Result<Tally, CommandError> {
         // Bound before it connects, so that the name is known when the daemon sees the address.
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use framing_core::Fault;
 
-use crate::engine::batch::Item;
+use blocksd_engine::batch::Item;
 
 /// What a device sent, or what arrived of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

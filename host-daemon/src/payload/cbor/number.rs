@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use minicbor::data::Token;
 use minicbor::decode::Decoder;
 
-use crate::payload::Stop;
+use crate::payload::DecodeError;
 use crate::payload::cbor::{reason, token};
 
 /// Tags of RFC 8949, section 3.4.
@@ -79,7 +79,7 @@ pub(super) fn tagged(
     tag: Option<u64>,
     first: &Token<'_>,
     items: &mut Decoder<'_>,
-) -> Result<Option<Number>, Stop> {
+) -> Result<Option<Number>, DecodeError> {
     let Some(tag) = tag else {
         return Ok(None);
     };
@@ -103,12 +103,12 @@ pub(super) fn tagged(
     }
 }
 
-fn not_two() -> Stop {
+fn not_two() -> DecodeError {
     reason("a fraction is not of two integers of 15 bytes at most")
 }
 
 /// Takes the next item, an integer.
-fn part(items: &mut Decoder<'_>) -> Result<i128, Stop> {
+fn part(items: &mut Decoder<'_>) -> Result<i128, DecodeError> {
     let number = match token(items)? {
         Token::Tag(tag) if [POSITIVE, NEGATIVE].contains(&tag.as_u64()) => {
             let first = token(items)?;
@@ -122,7 +122,7 @@ fn part(items: &mut Decoder<'_>) -> Result<i128, Stop> {
     }
 }
 
-fn long(negative: bool, first: &Token<'_>, items: &mut Decoder<'_>) -> Result<Number, Stop> {
+fn long(negative: bool, first: &Token<'_>, items: &mut Decoder<'_>) -> Result<Number, DecodeError> {
     let mut bytes = Vec::new();
     if let Token::Bytes(whole) = first {
         bytes.extend_from_slice(whole);

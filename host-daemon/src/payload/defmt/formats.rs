@@ -10,29 +10,30 @@ use serde::Deserialize;
 const INDEX_DIGITS_MAX: usize = 3;
 
 /// All format strings.
+#[cfg_attr(test, derive(Default))]
 pub(super) struct Formats {
-    entries: HashMap<u16, Entry>,
-    /// Format of the timestamp at the start of every frame.
-    pub(super) timestamp: Option<Entry>,
+    entries: HashMap<u16, TableEntry>,
+    /// ParsedFormat of the timestamp at the start of every frame.
+    pub(super) timestamp: Option<TableEntry>,
     bitflags: HashMap<FlagsKey, Vec<(String, u128)>>,
     /// Length of the longest.
     pub(super) longest: usize,
 }
 
 /// A format string.
-pub(super) struct Entry {
+pub(super) struct TableEntry {
     /// Level of a log statement; none for a print and for the formats that statements refer to.
     pub(super) level: Option<&'static str>,
     /// The string in the ELF file.
     pub(super) text: String,
     /// The string as one format; none if it is invalid.
-    pub(super) whole: Option<Format>,
+    pub(super) whole: Option<ParsedFormat>,
     /// The formats of an enum's variants. None if the string has no `|`.
-    pub(super) variants: Option<Vec<Option<Format>>>,
+    pub(super) variants: Option<Vec<Option<ParsedFormat>>>,
 }
 
 /// A parsed format string.
-pub(super) struct Format {
+pub(super) struct ParsedFormat {
     pub(super) parts: Vec<Part>,
     /// Types of the arguments in the order of the frame.
     pub(super) arguments: Vec<Type>,
@@ -56,19 +57,19 @@ pub(super) enum Part {
 
 /// The serialized form of a [`Table`], whose fields are private.
 #[derive(Deserialize)]
-struct Said {
-    timestamp: Option<SaidEntry>,
-    entries: BTreeMap<u64, SaidEntry>,
+struct RawTable {
+    timestamp: Option<RawEntry>,
+    entries: BTreeMap<u64, RawEntry>,
     bitflags: HashMap<FlagsKey, Vec<(String, u128)>>,
 }
 
 #[derive(Deserialize)]
-struct SaidEntry {
-    string: SaidString,
+struct RawEntry {
+    string: RawString,
 }
 
 #[derive(Deserialize)]
-struct SaidString {
+struct RawString {
     tag: String,
     string: String,
 }
@@ -84,15 +85,15 @@ struct FlagsKey {
 impl Formats {
     /// The format strings of a table.
     pub(super) fn of(table: &Table) -> Result<Self, String> {
-        let said = ciborium::Value::serialized(table).map_err(|error| error.to_string())?;
-        let said: Said = said.deserialized().map_err(|error| error.to_string())?;
-        let entry = |said: SaidEntry| Entry::new(&said.string.tag, said.string.string);
-        let timestamp = said.timestamp.map(entry);
-        let entries: HashMap<_, _> = said
+        let raw = ciborium::Value::serialized(table).map_err(|error| error.to_string())?;
+        let raw: RawTable = raw.deserialized().map_err(|error| error.to_string())?;
+        let entry = |raw: RawEntry| TableEntry::new(&raw.string.tag, raw.string.string);
+        let timestamp = raw.timestamp.map(entry);
+        let entries: HashMap<_, _> = raw
             .entries
             .into_iter()
             // Frames have 16 bits for the number.
-            .filter_map(|(index, said)| Some((u16::try_from(index).ok()?, entry(said))))
+            .filter_map(|(index, raw)| Some((u16::try_from(index).ok()?, entry(raw))))
             .collect();
         let lens = entries.values().chain(&timestamp);
         let longest = lens.map(|entry| entry.text.len()).max();
@@ -100,12 +101,12 @@ impl Formats {
             longest: longest.unwrap_or_default(),
             entries,
             timestamp,
-            bitflags: said.bitflags,
+            bitflags: raw.bitflags,
         })
     }
 
     /// The format string with this number.
-    pub(super) fn get(&self, index: u16) -> Option<&Entry> {
+    pub(super) fn get(&self, index: u16) -> Option<&TableEntry> {
         self.entries.get(&index)
     }
 
@@ -130,7 +131,7 @@ impl Formats {
     }
 }
 
-impl Entry {
+impl TableEntry {
     fn new(tag: &str, text: String) -> Self {
         let level = match tag {
             "Trace" => Some("trace"),
@@ -140,17 +141,17 @@ impl Entry {
             "Error" => Some("error"),
             _ => None,
         };
-        let variants = text.split('|').map(Format::parse);
+        let variants = text.split('|').map(ParsedFormat::parse);
         Self {
             level,
-            whole: Format::parse(&text),
+            whole: ParsedFormat::parse(&text),
             variants: text.contains('|').then(|| variants.collect()),
             text,
         }
     }
 }
 
-impl Format {
+impl ParsedFormat {
     fn parse(text: &str) -> Option<Self> {
         if text.split('{').any(has_high_index) {
             return None;

@@ -7,9 +7,9 @@ use std::fmt::{self, Write};
 
 use defmt_parser::{DisplayHint, Type};
 
-use crate::payload::defmt::formats::{Entry, Format, Formats, Part};
+use crate::payload::defmt::formats::{Formats, ParsedFormat, Part, TableEntry};
 use crate::payload::defmt::hint;
-use crate::payload::{DEPTH_MAX, Stop};
+use crate::payload::{DEPTH_MAX, DecodeError};
 
 /// Steps allowed for each byte of the frame, and in addition. A frame with its arguments in order takes at most one step
 /// for each byte of input and output.
@@ -41,18 +41,18 @@ impl<'f, 'w> Reader<'f, 'w> {
     /// Shows a format with its arguments, and takes them from `bytes`.
     pub(super) fn show(
         &mut self,
-        format: Option<&'f Format>,
+        format: Option<&'f ParsedFormat>,
         bytes: &mut &[u8],
-    ) -> Result<(), Stop> {
+    ) -> Result<(), DecodeError> {
         self.format(format, bytes, None)
     }
 
     /// Skips the arguments of a format in `bytes`.
     pub(super) fn pass(
         &mut self,
-        format: Option<&'f Format>,
+        format: Option<&'f ParsedFormat>,
         bytes: &mut &[u8],
-    ) -> Result<(), Stop> {
+    ) -> Result<(), DecodeError> {
         self.passes = true;
         let passed = self.format(format, bytes, None);
         self.passes = false;
@@ -61,13 +61,13 @@ impl<'f, 'w> Reader<'f, 'w> {
 
     fn format(
         &mut self,
-        format: Option<&'f Format>,
+        format: Option<&'f ParsedFormat>,
         bytes: &mut &[u8],
         hint: Option<&'f DisplayHint>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), DecodeError> {
         let format = format.ok_or_else(|| reason("its format cannot be shown"))?;
         if self.depth == DEPTH_MAX {
-            return Err(Stop::Reason(format!(
+            return Err(DecodeError::Invalid(format!(
                 "nested deeper than {DEPTH_MAX} levels"
             )));
         }
@@ -86,7 +86,7 @@ impl<'f, 'w> Reader<'f, 'w> {
                         ty,
                         hint: own,
                     } => {
-                        let shown = Shown {
+                        let shown = ArgumentFormat {
                             ty,
                             hint: own.as_ref(),
                             parent: hint,
@@ -108,11 +108,11 @@ impl<'f, 'w> Reader<'f, 'w> {
         Ok(())
     }
 
-    fn pass_all(&mut self, arguments: &'f [Type], bytes: &mut &[u8]) -> Result<(), Stop> {
+    fn pass_all(&mut self, arguments: &'f [Type], bytes: &mut &[u8]) -> Result<(), DecodeError> {
         let passes = std::mem::replace(&mut self.passes, true);
         for ty in arguments {
             self.step(1)?;
-            let shown = Shown {
+            let shown = ArgumentFormat {
                 ty,
                 hint: None,
                 parent: None,
@@ -126,9 +126,9 @@ impl<'f, 'w> Reader<'f, 'w> {
     fn argument(
         &mut self,
         read: &'f Type,
-        shown: Shown<'f>,
+        shown: ArgumentFormat<'f>,
         bytes: &mut &[u8],
-    ) -> Result<(), Stop> {
+    ) -> Result<(), DecodeError> {
         let hint = shown.hint.or(shown.parent);
         match read {
             Type::U8 => self.unsigned(take_number(bytes, 1)?, shown),
@@ -224,7 +224,12 @@ impl<'f, 'w> Reader<'f, 'w> {
         }
     }
 
-    fn slice(&mut self, count: usize, shown: Shown<'f>, bytes: &mut &[u8]) -> Result<(), Stop> {
+    fn slice(
+        &mut self,
+        count: usize,
+        shown: ArgumentFormat<'f>,
+        bytes: &mut &[u8],
+    ) -> Result<(), DecodeError> {
         let hint = shown.hint.or(shown.parent);
         let entry = self.referred(bytes)?;
         let is_bytes =
@@ -244,7 +249,7 @@ impl<'f, 'w> Reader<'f, 'w> {
         self.write(|to| to.write_str("]"))
     }
 
-    fn unsigned(&mut self, number: u128, shown: Shown<'f>) -> Result<(), Stop> {
+    fn unsigned(&mut self, number: u128, shown: ArgumentFormat<'f>) -> Result<(), DecodeError> {
         let formats = self.formats;
         let hint = match shown.hint.or(shown.parent) {
             Some(DisplayHint::Debug) => shown.parent,
@@ -258,24 +263,27 @@ impl<'f, 'w> Reader<'f, 'w> {
         bytes: &mut &[u8],
         len: usize,
         hint: Option<&DisplayHint>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), DecodeError> {
         let number = take_number(bytes, len)?;
         self.write(|to| hint::signed(number, len, hint, to))
     }
 
-    fn text(&mut self, text: &[u8], hint: Option<&DisplayHint>) -> Result<(), Stop> {
+    fn text(&mut self, text: &[u8], hint: Option<&DisplayHint>) -> Result<(), DecodeError> {
         self.step(text.len() / STEPS_FACTOR)?;
         let text = std::str::from_utf8(text).map_err(|_| reason("a text is not UTF-8"))?;
         self.write(|to| hint::text(text, hint, to))
     }
 
-    fn bytes(&mut self, bytes: &[u8], hint: Option<&DisplayHint>) -> Result<(), Stop> {
+    fn bytes(&mut self, bytes: &[u8], hint: Option<&DisplayHint>) -> Result<(), DecodeError> {
         self.step(bytes.len() / STEPS_FACTOR)?;
         let formats = self.formats;
         self.write(|to| hint::bytes(bytes, hint, formats, to))
     }
 
-    fn write(&mut self, show: impl FnOnce(&mut dyn Write) -> fmt::Result) -> Result<(), Stop> {
+    fn write(
+        &mut self,
+        show: impl FnOnce(&mut dyn Write) -> fmt::Result,
+    ) -> Result<(), DecodeError> {
         if self.passes {
             return Ok(());
         }
@@ -283,7 +291,7 @@ impl<'f, 'w> Reader<'f, 'w> {
     }
 
     /// Takes a reference to a format string.
-    fn referred(&mut self, bytes: &mut &[u8]) -> Result<&'f Entry, Stop> {
+    fn referred(&mut self, bytes: &mut &[u8]) -> Result<&'f TableEntry, DecodeError> {
         let index = u16::from_le_bytes(take_array(bytes)?);
         match self.formats.get(index) {
             Some(entry) if entry.level.is_none() => Ok(entry),
@@ -291,7 +299,7 @@ impl<'f, 'w> Reader<'f, 'w> {
         }
     }
 
-    fn step(&mut self, count: usize) -> Result<(), Stop> {
+    fn step(&mut self, count: usize) -> Result<(), DecodeError> {
         self.steps = self
             .steps
             .checked_sub(count)
@@ -302,14 +310,14 @@ impl<'f, 'w> Reader<'f, 'w> {
 
 /// How an argument is shown.
 #[derive(Clone, Copy)]
-struct Shown<'f> {
+struct ArgumentFormat<'f> {
     ty: &'f Type,
     hint: Option<&'f DisplayHint>,
     /// Hint of the enclosing format.
     parent: Option<&'f DisplayHint>,
 }
 
-impl<'f> Shown<'f> {
+impl<'f> ArgumentFormat<'f> {
     /// The hint for the arguments inside this one.
     fn inherited(self) -> Option<&'f DisplayHint> {
         match self.parent {
@@ -320,7 +328,10 @@ impl<'f> Shown<'f> {
 }
 
 /// Takes the discriminant of an enum and returns the format of its variant; otherwise returns the only format.
-fn pick<'f>(entry: &'f Entry, bytes: &mut &[u8]) -> Result<Option<&'f Format>, Stop> {
+fn pick<'f>(
+    entry: &'f TableEntry,
+    bytes: &mut &[u8],
+) -> Result<Option<&'f ParsedFormat>, DecodeError> {
     let Some(variants) = &entry.variants else {
         return Ok(entry.whole.as_ref());
     };
@@ -338,34 +349,34 @@ fn pick<'f>(entry: &'f Entry, bytes: &mut &[u8]) -> Result<Option<&'f Format>, S
 }
 
 /// Takes the next bytes.
-pub(super) fn take<'b>(bytes: &mut &'b [u8], len: usize) -> Result<&'b [u8], Stop> {
+pub(super) fn take<'b>(bytes: &mut &'b [u8], len: usize) -> Result<&'b [u8], DecodeError> {
     let (taken, rest) = bytes.split_at_checked(len).ok_or_else(ends_early)?;
     *bytes = rest;
     Ok(taken)
 }
 
-pub(super) fn take_array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Stop> {
+pub(super) fn take_array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], DecodeError> {
     let (taken, rest) = bytes.split_first_chunk().ok_or_else(ends_early)?;
     *bytes = rest;
     Ok(*taken)
 }
 
-fn take_len(bytes: &mut &[u8]) -> Result<usize, Stop> {
+fn take_len(bytes: &mut &[u8]) -> Result<usize, DecodeError> {
     let len = u32::from_le_bytes(take_array(bytes)?);
     Ok(usize::try_from(len).unwrap_or(usize::MAX))
 }
 
 /// Takes a number of 16 bytes at most.
-fn take_number(bytes: &mut &[u8], len: usize) -> Result<u128, Stop> {
+fn take_number(bytes: &mut &[u8], len: usize) -> Result<u128, DecodeError> {
     let taken = take(bytes, len)?;
     let bytes = taken.iter().rev();
     Ok(bytes.fold(0, |number, byte| number << 8 | u128::from(*byte)))
 }
 
-fn ends_early() -> Stop {
+fn ends_early() -> DecodeError {
     reason("it ends within an argument")
 }
 
-pub(super) fn reason(reason: &str) -> Stop {
-    Stop::Reason(reason.to_owned())
+pub(super) fn reason(reason: &str) -> DecodeError {
+    DecodeError::Invalid(reason.to_owned())
 }

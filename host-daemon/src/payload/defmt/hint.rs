@@ -8,7 +8,7 @@ use minicbor::decode::Decoder;
 
 use crate::payload::cbor::copy_item;
 use crate::payload::defmt::formats::Formats;
-use crate::payload::value::{Emitter, Style};
+use crate::payload::emitter::{Emitter, Style};
 
 type To<'w> = &'w mut dyn Write;
 
@@ -232,8 +232,8 @@ fn cbor(bytes: &[u8], to: To<'_>) -> fmt::Result {
         }
         match copy_item(&mut items, &mut Emitter::new(Style::Json, to)) {
             Ok(()) => {}
-            Err(crate::payload::Stop::Full) => return Err(fmt::Error),
-            Err(crate::payload::Stop::Reason(reason)) => {
+            Err(crate::payload::DecodeError::TooLong) => return Err(fmt::Error),
+            Err(crate::payload::DecodeError::Invalid(reason)) => {
                 return write!(to, " (not CBOR: {reason}, bytes: {bytes:02x?})");
             }
         }

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::engine::batch::{Batch, Item};
-use crate::engine::counters::FaultKind;
-use crate::engine::event::{Event, Position};
 use crate::recorded::budget::Evidence;
 use crate::recorded::note::Note;
 use crate::recorded::to_log::{Conn, EventWriter, append_block, device_channel, nanoseconds};
-use blocksd_recording::error::LogError;
-use blocksd_recording::format::record::Kind;
+use blocksd_engine::batch::{Batch, Item};
+use blocksd_engine::event::{Event, StreamPosition};
+use blocksd_engine::reason::FaultKind;
+use blocksd_recording::LogError;
+use blocksd_recording::topic::Kind;
 
 impl EventWriter {
     pub(super) fn batch(
         &mut self,
         event: &Event,
         batch: &Batch,
-        position: &Position,
+        position: &StreamPosition,
     ) -> Result<(), LogError> {
         let source = &*event.source;
         let conn = self.conns.get_mut(&source.conn).map(std::mem::take);
@@ -89,7 +89,7 @@ impl EventWriter {
         conn: &mut Conn,
         event: &Event,
         batch: &Batch,
-        mut position: Position,
+        mut position: StreamPosition,
         (blocks, pieces): (&mut u32, &mut u32),
     ) -> Result<(), LogError> {
         for item in batch.items() {

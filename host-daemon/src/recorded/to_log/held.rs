@@ -5,15 +5,14 @@ use std::time::{Instant, SystemTime};
 
 use framing_core::{AnyFraming, Blocks};
 
-use crate::engine::event::{Event, Source, Suppressed, What};
-use crate::payload::Decoder;
 use crate::recorded::budget::Held;
+use crate::recorded::counters::SuppressedKind;
 use crate::recorded::note::Note;
 use crate::recorded::to_log::{
     Channels, Conn, EventWriter, append_block, events_channel, nanoseconds,
 };
-use blocksd_recording::error::LogError;
-use blocksd_recording::write::stats::SuppressedKind;
+use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Suppressed};
+use blocksd_recording::LogError;
 
 impl EventWriter {
     /// Writes the held events that belong before a payload: the open, if it is paid for, and the empty messages. `blocks`
@@ -90,11 +89,12 @@ impl EventWriter {
             self.conns.insert(number, conn);
         }
         if let Some((sums, device)) = self.budget.take_total() {
-            let source = Arc::new(Source {
+            let source = Arc::new(ConnectionInfo {
                 conn: 0,
                 device: device.unwrap_or_default(),
                 framing: AnyFraming::Blocks(Blocks),
-                decoder: Decoder::default(),
+                encoding: Encoding::default(),
+                first_seq: 0,
             });
             self.rotate_if_due()?;
             self.write_suppressed(source, sums, time)?;
@@ -111,7 +111,7 @@ impl EventWriter {
         let opened = Event {
             source: Arc::clone(&held.source),
             time,
-            what: What::Opened { peer: peer.clone() },
+            kind: EventKind::Opened { peer: peer.clone() },
         };
         self.note(time, &Note::open(&opened, &peer))
     }
@@ -151,11 +151,10 @@ impl EventWriter {
 
     fn write_suppressed(
         &mut self,
-        source: Arc<Source>,
+        source: Arc<ConnectionInfo>,
         sums: Suppressed,
         time: SystemTime,
     ) -> Result<(), LogError> {
-        let stats = self.log.stats();
         let faults = sums.faults.iter().sum();
         for (kind, count) in [
             (SuppressedKind::Connection, sums.connections),
@@ -163,7 +162,7 @@ impl EventWriter {
             (SuppressedKind::End, sums.ends),
             (SuppressedKind::Fault, faults),
         ] {
-            stats.suppressed(kind, count);
+            self.suppressed.add(kind, count);
         }
         // In the file that the note goes to, which may be a new one.
         self.log.channel(&mut self.events, events_channel)?;
@@ -171,7 +170,7 @@ impl EventWriter {
         let event = Event {
             source,
             time,
-            what: What::Suppressed(Box::new(sums.clone())),
+            kind: EventKind::Suppressed(Box::new(sums.clone())),
         };
         self.note(time, &Note::suppressed(&event, &sums))
     }

@@ -60,14 +60,14 @@ impl Scan {
     fn is_chunk(&mut self, at: u64, extent: Extent) -> Result<Candidate, Error> {
         let cost = extent.len + extent.uncompressed_len;
         let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
-        let is_marked = self.is_marked();
+        let has_nonce = self.has_nonce();
         let mut is_free = false;
-        if is_marked {
+        if has_nonce {
             // Others are not read whole.
-            let mark = chunk::mark(self.input.at(at, len.min(HEAD_MAX))?);
-            let is_unknown = self.origin.is_unknown();
-            is_free = self.origin.admits(mark, at);
-            if !is_free && (mark.is_none() || !is_unknown) {
+            let nonce = chunk::nonce(self.input.at(at, len.min(HEAD_MAX))?);
+            let is_unknown = self.ownership.is_unknown();
+            is_free = self.ownership.admits(nonce, at);
+            if !is_free && (nonce.is_none() || !is_unknown) {
                 return Ok(Candidate::None);
             }
         }
@@ -76,12 +76,12 @@ impl Scan {
         }
         let bytes = self.input.at(at, len)?;
         let whole = chunk::check(bytes, true, &mut self.plain);
-        let mark =
+        let nonce =
             whole.map(|header| FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain)));
-        Ok(match mark {
-            Ok(mark) if self.origin.admits(mark, at) => Candidate::Own,
-            Ok(Some(mark)) if is_marked => {
-                *self.strangers.entry(mark).or_default() += 1;
+        Ok(match nonce {
+            Ok(nonce) if self.ownership.admits(nonce, at) => Candidate::Own,
+            Ok(Some(nonce)) if has_nonce => {
+                *self.strangers.entry(nonce).or_default() += 1;
                 Candidate::Foreign
             }
             _ => {

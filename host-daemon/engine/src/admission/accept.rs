@@ -1,0 +1,308 @@
+//! Accepts connections, and takes each through its stages: [`Accepted`], [`Identified`], admitted.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::admission::identity::{DeviceBy, DeviceTable};
+use crate::connection::context::EngineContext;
+use crate::connection::policy::Policies;
+use crate::connection::{Connection, LAST_READS, QUIET};
+use crate::event::Peer;
+use crate::listen::listener::{BACKLOG, Listener};
+use crate::listen::transport::Transport;
+use crate::origin::Origin;
+use crate::peer_log::{Kind, warn_peer};
+use crate::permit::Admitted;
+use crate::reason::RefusedReason;
+
+/// How long to wait after a failed accept, at first and at most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+/// How long connections may take to end once the engine is stopping.
+const DRAIN: Duration = Duration::from_millis(1000);
+
+/// A listener, and how its connections are treated.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// The address as it was given.
+    pub(crate) address: Arc<str>,
+    pub(crate) listener: Listener,
+    /// Each connection gets the policy that is there when it is accepted.
+    pub(crate) policies: watch::Receiver<Arc<Policies>>,
+    /// Cancelled when the listener is to be closed.
+    pub(crate) removed: CancellationToken,
+}
+
+/// Accepts connections of all listeners.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    pub(crate) device_by: DeviceBy,
+    /// Only the first connection is served.
+    pub(crate) once: bool,
+    /// The devices that have names of their own.
+    pub(crate) devices: watch::Receiver<Arc<DeviceTable>>,
+    pub(crate) context: Arc<EngineContext>,
+    /// Cancelled when no more connections are to be accepted.
+    open: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Acceptor {
+    pub(crate) fn new(
+        device_by: DeviceBy,
+        once: bool,
+        devices: watch::Receiver<Arc<DeviceTable>>,
+        context: Arc<EngineContext>,
+    ) -> Self {
+        Self {
+            device_by,
+            once,
+            devices,
+            open: context.stop.child_token(),
+            tasks: TaskTracker::new(),
+            context,
+        }
+    }
+
+    /// Serves all listeners that come through `added`, until [`EngineContext::stop`] is cancelled, or until no listener
+    /// and no connection is left.
+    pub(crate) async fn serve(self, mut added: mpsc::UnboundedReceiver<Bound>) {
+        let acceptor = Arc::new(self);
+        let served = async {
+            let mut accepting = JoinSet::new();
+            loop {
+                tokio::select! {
+                    // A listener that was added before the last one was removed keeps the engine going.
+                    biased;
+                    Some(bound) = added.recv() => {
+                        accepting.spawn(Arc::clone(&acceptor).accept(bound));
+                    }
+                    ended = accepting.join_next() => if ended.is_none() {
+                        break;
+                    },
+                }
+            }
+            added.close();
+            acceptor.tasks.close();
+            acceptor.tasks.wait().await;
+        };
+        let stopped = async {
+            acceptor.context.stop.cancelled().await;
+            acceptor.context.connections.stop();
+            tokio::time::sleep(LAST_READS + DRAIN).await;
+        };
+        tokio::select! {
+            () = served => {}
+            () = stopped => {
+                let connections = acceptor.tasks.len();
+                warn!(connections, "still busy; what they hold is not written out");
+            }
+        }
+    }
+
+    async fn accept(self: Arc<Self>, mut bound: Bound) {
+        let mut back_off = BACK_OFF.0;
+        let removed = bound.removed.clone();
+        let until_closed = async {
+            tokio::select! {
+                () = self.open.cancelled() => {}
+                () = removed.cancelled() => {}
+            }
+        };
+        tokio::pin!(until_closed);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut until_closed => break,
+                accepted = bound.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok(Some(accepted)) => {
+                    back_off = BACK_OFF.0;
+                    self.receive(Accepted::new(accepted, &bound));
+                }
+                Ok(None) => return,
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    // Out of descriptors, most likely: there will be some again.
+                    warn_peer!(
+                        Kind::Accept,
+                        bound.listener.name(),
+                        "cannot accept, trying again in {back_off:?}: {error}"
+                    );
+                    if tokio::time::timeout(back_off, &mut until_closed)
+                        .await
+                        .is_ok()
+                    {
+                        break;
+                    }
+                    back_off = (back_off * 2).min(BACK_OFF.1);
+                }
+            }
+        }
+        if self.once || !bound.listener.has_queue() {
+            return;
+        }
+        // A peer that has connected already, and may have sent everything, is not turned away.
+        // Devices that connect again at once when their connections end could keep this up for minutes.
+        let since = Instant::now();
+        for _ in 0..BACKLOG {
+            if LAST_READS < since.elapsed() {
+                return;
+            }
+            match tokio::time::timeout(QUIET, bound.listener.accept()).await {
+                Ok(Ok(Some(accepted))) => {
+                    self.receive(Accepted::new(accepted, &bound));
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Takes a connection through its stages. A stage that takes time, such as a handshake, belongs into the task of the
+    /// connection, before it is identified.
+    fn receive(&self, accepted: Accepted) {
+        let devices = Arc::clone(&self.devices.borrow());
+        let identified = accepted.identify(self.device_by, devices);
+        let (connection, peer) = match identified.admit(&self.context) {
+            Ok(admitted) => admitted,
+            Err(refused) => return self.refuse(refused),
+        };
+        if self.once {
+            self.open.cancel();
+            if connection.number() != 1 {
+                return;
+            }
+        }
+        self.context.counters.connection();
+        match connection.opened(peer) {
+            Ok(()) => drop(self.tasks.spawn(connection.run())),
+            Err(event) => {
+                let context = Arc::clone(&self.context);
+                self.tasks.spawn(async move {
+                    context.fanout.send(event).await;
+                    connection.run().await;
+                });
+            }
+        }
+    }
+
+    /// Counts and logs a connection that is refused, and closes it then.
+    fn refuse(&self, connection: RefusedConnection) {
+        let RefusedConnection { reason, peer, .. } = &connection;
+        let refused = self.context.counters.refused(*reason);
+        let name = peer.to_string();
+        warn_peer!(Kind::Refused, &name, %peer, refused, "refused: {reason}");
+    }
+}
+
+/// A connection that was accepted: nothing but its peer is known.
+#[derive(Debug)]
+struct Accepted {
+    transport: Box<dyn Transport>,
+    peer: Peer,
+    /// The address of the listener as it was given, and as it is.
+    listener: (Arc<str>, Arc<str>),
+    policies: Arc<Policies>,
+    /// It comes from the one line or pipe of its listener.
+    is_line: bool,
+}
+
+impl Accepted {
+    fn new((transport, peer): (Box<dyn Transport>, Peer), bound: &Bound) -> Self {
+        Self {
+            transport,
+            peer,
+            listener: (
+                Arc::clone(&bound.address),
+                Arc::clone(bound.listener.name()),
+            ),
+            policies: Arc::clone(&bound.policies.borrow()),
+            is_line: bound.listener.is_line(),
+        }
+    }
+
+    /// Says how the device is named.
+    const fn identify(self, device_by: DeviceBy, devices: Arc<DeviceTable>) -> Identified {
+        Identified {
+            accepted: self,
+            device_by,
+            devices,
+        }
+    }
+}
+
+/// A connection of a known device.
+#[derive(Debug)]
+struct Identified {
+    accepted: Accepted,
+    device_by: DeviceBy,
+    devices: Arc<DeviceTable>,
+}
+
+impl Identified {
+    /// Takes a permit, and looks up the policy of the device.
+    fn admit(
+        self,
+        context: &Arc<EngineContext>,
+    ) -> Result<(Box<Connection>, Peer), RefusedConnection> {
+        let Accepted {
+            transport,
+            peer,
+            listener: (address, listener),
+            policies,
+            is_line,
+        } = self.accepted;
+        let name = |conn| {
+            let identity = self.device_by.name(&peer, &listener, conn);
+            let named = self.devices.find(&peer, &address, &identity);
+            named.map_or(identity, Arc::clone)
+        };
+        let origin = (!is_line).then(|| Origin::of_peer(&peer));
+        let Admitted {
+            conn,
+            device,
+            permit,
+        } = match context.connections.admit(name, origin) {
+            Ok(admitted) => admitted,
+            Err(reason) => {
+                return Err(RefusedConnection {
+                    reason,
+                    peer,
+                    _transport: transport,
+                });
+            }
+        };
+        let policy = Arc::clone(policies.of(&device));
+        if policy.reply.is_some() {
+            transport.set_low_latency();
+        }
+        let context = Arc::clone(context);
+        // Boxed: as a local variable of two futures, it would be in the task twice.
+        let connection = Connection::new(conn, device, transport, policy, context, permit);
+        Ok((Box::new(connection), peer))
+    }
+}
+
+/// A connection without a permit. It is closed when this is dropped.
+#[derive(Debug)]
+struct RefusedConnection {
+    reason: RefusedReason,
+    peer: Peer,
+    _transport: Box<dyn Transport>,
+}
+
+/// Whether an accept failed because of the connection, not of the listener.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}

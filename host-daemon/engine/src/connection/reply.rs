@@ -1,0 +1,252 @@
+//! Replies to a device that has finished sending: [`Receipt`], [`Echo`], [`FileReply`].
+
+pub mod file;
+mod spool;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use embedded_io_adapters::std::FromStd;
+use framing_core::{AnyEncoder, AnyFraming, Refusal, SendError, asynch, blocking};
+
+use self::file::FileChunks;
+use self::spool::Spool;
+pub use self::spool::Spools;
+use crate::batch::{Batch, OversizePolicy};
+use crate::connection::policy::ReplyKind;
+use crate::connection::responder::{Finishing, Received, ReplyError, ReplyStream, Responder};
+use crate::event::ConnectionInfo;
+
+/// The bytes that a receipt is made of.
+const RECEIPT_BYTES: &[u8] = b"{}\":,0123456789bytesblocks";
+/// The padding of a message of a fixed length.
+static SPACES: [u8; 1024] = [b' '; 1024];
+
+/// Why a reply of this kind can never be sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnusableReply {
+    /// Messages that are passed on in pieces cannot be echoed.
+    #[error("an echo needs whole messages, and oversize messages are passed on in pieces")]
+    EchoOfPieces,
+    /// The text of a receipt contains the delimiter of the framing.
+    #[error("a receipt contains the delimiter")]
+    DelimiterInReceipt,
+    /// The framing cannot carry the file.
+    #[error("{} cannot be sent in {framing}: {refusal}", path.display())]
+    Unsendable {
+        /// The file.
+        path: PathBuf,
+        /// The framing.
+        framing: AnyFraming,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(ReplyError),
+}
+
+impl ReplyKind {
+    /// Checks whether the reply can be sent: an echo has whole messages, the file can be read, and the framing can
+    /// carry it.
+    ///
+    /// # Errors
+    /// [`UnusableReply`].
+    pub fn check(
+        &self,
+        framing: AnyFraming,
+        oversize: OversizePolicy,
+    ) -> Result<(), UnusableReply> {
+        match self {
+            Self::Echo if oversize == OversizePolicy::Stream => Err(UnusableReply::EchoOfPieces),
+            Self::Receipt if is_in_receipt(framing) => Err(UnusableReply::DelimiterInReceipt),
+            Self::Echo | Self::Receipt | Self::Custom(_) => Ok(()),
+            Self::File(path) => match send_nowhere(path.clone(), framing) {
+                Err(ReplyError::Refused(refusal)) => Err(UnusableReply::Unsendable {
+                    path: path.clone(),
+                    framing,
+                    refusal,
+                }),
+                sent => sent.map_err(UnusableReply::File),
+            },
+        }
+    }
+}
+
+/// Whether a text of these bytes may contain the delimiter of a framing.
+fn is_in_receipt(framing: AnyFraming) -> bool {
+    let AnyFraming::Delimited(delimited) = framing else {
+        return false;
+    };
+    let mut delimiter = delimited.delimiter().iter();
+    delimiter.all(|byte| RECEIPT_BYTES.contains(byte))
+}
+
+fn send_nowhere(path: PathBuf, framing: AnyFraming) -> Result<(), ReplyError> {
+    let mut writer = blocking::Writer::new(FromStd::new(io::sink()), framing);
+    let (mut file, mut chunks) = FileChunks::open(&path, framing)?;
+    let mut chunk = vec![0; file::CHUNK];
+    let unread = |source| ReplyError::Read {
+        path: path.clone(),
+        source,
+    };
+    let unsent = |error: SendError<io::Error>| match error {
+        SendError::Refused(refusal) => ReplyError::Refused(refusal),
+        SendError::Io(error) => ReplyError::Connection(error),
+        _ => ReplyError::Connection(io::ErrorKind::WriteZero.into()),
+    };
+    while let Some(step) = chunks.next(&mut file, &mut chunk).map_err(unread)? {
+        if let Some(total) = step.begin {
+            writer.begin(total).map_err(unsent)?;
+        }
+        writer.send_piece(step.bytes).map_err(unsent)?;
+    }
+    Ok(())
+}
+
+/// The responder of a new connection.
+pub(super) fn responder(
+    kind: &ReplyKind,
+    connection: &ConnectionInfo,
+    spools: &Arc<Spools>,
+) -> Box<dyn Responder> {
+    let (framing, spools) = (connection.framing, Arc::clone(spools));
+    match kind {
+        ReplyKind::Receipt => Box::new(Receipt { framing }),
+        ReplyKind::Echo => Box::new(Echo {
+            framing,
+            device: Arc::clone(&connection.device),
+            spools,
+            spool: None,
+        }),
+        ReplyKind::File(path) => Box::new(FileReply {
+            path: path.clone(),
+            framing,
+            spools,
+        }),
+        ReplyKind::Custom(custom) => custom.responder(connection),
+    }
+}
+
+/// Replies how many messages and bytes were received whole: `{"blocks":N,"bytes":N}`.
+#[derive(Debug)]
+pub struct Receipt {
+    framing: AnyFraming,
+}
+
+impl Responder for Receipt {
+    fn finish<'a>(self: Box<Self>, peer: ReplyStream<'a>, received: Received) -> Finishing<'a> {
+        Box::pin(async move {
+            let Received { messages, bytes } = received;
+            let mut writer = asynch::Writer::new(peer, self.framing);
+            let text = format!("{{\"blocks\":{messages},\"bytes\":{bytes}}}");
+            send_text(&mut writer, self.framing, text.as_bytes()).await?;
+            end(writer).await
+        })
+    }
+}
+
+/// Replies with all messages that were received. Keeps them in memory, then in a temporary file.
+#[derive(Debug)]
+pub struct Echo {
+    framing: AnyFraming,
+    device: Arc<str>,
+    spools: Arc<Spools>,
+    /// The reply as it will be on the wire, once there is anything.
+    spool: Option<Spool>,
+}
+
+impl Responder for Echo {
+    fn needs_messages(&self) -> bool {
+        true
+    }
+
+    fn on_batch(&mut self, batch: &Batch) -> Result<(), ReplyError> {
+        let spool = self.spool.get_or_insert_with(|| Spool::new(&self.spools));
+        spool.keep(batch, self.framing, &self.device)
+    }
+
+    fn finish<'a>(self: Box<Self>, mut peer: ReplyStream<'a>, _: Received) -> Finishing<'a> {
+        Box::pin(async move {
+            if let Some(mut spool) = self.spool {
+                let mut writer = asynch::Writer::new(&mut peer, framing_core::Stream);
+                let mut chunk = self.spools.chunk();
+                let mut offset = 0;
+                loop {
+                    match spool.read_at(offset, &mut chunk.bytes)? {
+                        0 => break,
+                        len => {
+                            offset += len as u64;
+                            let bytes = chunk.bytes.get(..len).unwrap_or_default();
+                            writer.send(bytes).await?;
+                        }
+                    }
+                }
+            }
+            end(asynch::Writer::new(peer, self.framing)).await
+        })
+    }
+}
+
+/// Replies with the content of a file as one message; in `fixed:N`, as one for each `N` bytes.
+#[derive(Debug)]
+pub struct FileReply {
+    path: PathBuf,
+    framing: AnyFraming,
+    spools: Arc<Spools>,
+}
+
+impl Responder for FileReply {
+    fn finish<'a>(self: Box<Self>, peer: ReplyStream<'a>, _: Received) -> Finishing<'a> {
+        Box::pin(async move {
+            let mut writer = asynch::Writer::new(peer, self.framing);
+            let (mut file, mut chunks) = FileChunks::open(&self.path, self.framing)?;
+            let mut chunk = self.spools.chunk();
+            let unread = |source| ReplyError::Read {
+                path: self.path.clone(),
+                source,
+            };
+            while let Some(step) = chunks.next(&mut file, &mut chunk.bytes).map_err(unread)? {
+                if let Some(total) = step.begin {
+                    writer.begin(total)?;
+                }
+                writer.send_piece(step.bytes).await?;
+            }
+            end(writer).await
+        })
+    }
+}
+
+type Writer<'a> = asynch::Writer<ReplyStream<'a>, AnyEncoder>;
+
+/// Ends the reply as the framing does, and closes the sending side.
+async fn end(mut writer: Writer<'_>) -> Result<(), ReplyError> {
+    writer.finish().await?;
+    writer.into_io().close().await
+}
+
+/// Sends a text as one message; where messages are of a fixed length, as several, padded with spaces.
+async fn send_text(
+    writer: &mut Writer<'_>,
+    framing: AnyFraming,
+    text: &[u8],
+) -> Result<(), ReplyError> {
+    let AnyFraming::Fixed(fixed) = framing else {
+        return Ok(writer.send(text).await?);
+    };
+    let len = usize::try_from(fixed.len()).unwrap_or(usize::MAX);
+    for part in text.chunks(len) {
+        writer.begin(fixed.len())?;
+        writer.send_piece(part).await?;
+        // Not as one piece: a message may be long, and the peer slow.
+        let mut left = len - part.len();
+        while left != 0 {
+            let spaces = SPACES.get(..left).unwrap_or(&SPACES);
+            writer.send_piece(spaces).await?;
+            left -= spaces.len();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,326 @@
+//! Buffers echo replies in memory, then in a temporary file, with a bound for each connection and one for all.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use embedded_io_adapters::std::FromStd;
+use framing_core::{AnyFraming, SendError, blocking};
+
+use crate::batch::{Batch, Item};
+use crate::connection::responder::ReplyError;
+use crate::peer_log::{Kind, warn_peer};
+
+/// Bytes of one echo that are kept in memory.
+const MEMORY_EACH: usize = 64 << 10;
+/// Bytes of memory for replies, of all connections. Without room there, an echo goes to its file at once.
+const MEMORY_ALL: u64 = 16 << 20;
+/// Bytes that are read from a file at a time, where there is memory for them, and where there is none.
+const CHUNK: (usize, usize) = (64 << 10, 1 << 10);
+
+/// What all connections keep to be echoed.
+#[derive(Debug)]
+pub struct Spools {
+    max_each: u64,
+    max_all: u64,
+    bytes: AtomicU64,
+    memory: AtomicU64,
+}
+
+impl Spools {
+    /// At most `max_each` bytes of one connection, and `max_all` of all.
+    #[must_use]
+    pub fn new(max_each: u64, max_all: u64) -> Arc<Self> {
+        Arc::new(Self {
+            max_each,
+            max_all,
+            bytes: AtomicU64::new(0),
+            memory: AtomicU64::new(0),
+        })
+    }
+
+    /// Bytes that are kept now.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that may be kept.
+    #[must_use]
+    pub const fn limit_bytes(&self) -> u64 {
+        self.max_all
+    }
+
+    /// Memory to read from a file into.
+    pub(super) fn chunk(self: &Arc<Self>) -> Chunk {
+        let share = SpoolQuota::take(self, CHUNK.0 as u64);
+        let len = if share.is_some() { CHUNK.0 } else { CHUNK.1 };
+        Chunk {
+            bytes: vec![0; len],
+            _share: share,
+        }
+    }
+}
+
+/// Memory of replies that is accounted for; given back when dropped.
+#[derive(Debug)]
+struct SpoolQuota {
+    spools: Arc<Spools>,
+    bytes: u64,
+}
+
+impl SpoolQuota {
+    fn take(spools: &Arc<Spools>, bytes: u64) -> Option<Self> {
+        take(&spools.memory, bytes, MEMORY_ALL).then(|| Self {
+            spools: Arc::clone(spools),
+            bytes,
+        })
+    }
+}
+
+impl Drop for SpoolQuota {
+    fn drop(&mut self) {
+        self.spools.memory.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Memory that a file is read into.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) bytes: Vec<u8>,
+    _share: Option<SpoolQuota>,
+}
+
+/// The echo of one connection, as it will be on the wire.
+#[derive(Debug)]
+pub(super) struct Spool {
+    spools: Arc<Spools>,
+    len: u64,
+    memory: Vec<u8>,
+    share: Option<SpoolQuota>,
+    file: Option<File>,
+}
+
+impl Spool {
+    pub(super) fn new(spools: &Arc<Spools>) -> Self {
+        Self {
+            spools: Arc::clone(spools),
+            len: 0,
+            memory: Vec::new(),
+            share: None,
+            file: None,
+        }
+    }
+
+    /// Keeps what is echoed of a batch.
+    ///
+    /// # Errors
+    /// [`ReplyError::EchoTooLarge`]; [`ReplyError::Write`] if the disk refuses it.
+    pub(super) fn keep(
+        &mut self,
+        batch: &Batch,
+        framing: AnyFraming,
+        device: &str,
+    ) -> Result<(), ReplyError> {
+        self.try_keep(batch, framing, device).map_err(|source| {
+            match source.downcast::<TooLarge>() {
+                Ok(TooLarge { limit, max_bytes }) => ReplyError::EchoTooLarge { limit, max_bytes },
+                Err(source) => ReplyError::Write {
+                    path: std::env::temp_dir(),
+                    source,
+                },
+            }
+        })
+    }
+
+    fn try_keep(&mut self, batch: &Batch, framing: AnyFraming, device: &str) -> io::Result<()> {
+        // Collected, so that small messages are not written one by one.
+        let mut writer = blocking::Writer::new(FromStd::new(BufWriter::new(self)), framing);
+        for item in batch.items() {
+            match item {
+                // A line may end in what a line that is sent must not: it is not echoed.
+                Item::Block(bytes) => match writer.send(bytes) {
+                    Err(SendError::Refused(refusal)) => {
+                        warn_peer!(Kind::Reply, device, %device, "not echoed: {refusal}");
+                    }
+                    sent => sent.map_err(of_io)?,
+                },
+                Item::Piece { bytes, .. }
+                    if framing == AnyFraming::Stream(framing_core::Stream) =>
+                {
+                    writer.send(bytes).map_err(of_io)?;
+                }
+                Item::Piece { .. } | Item::End | Item::Fault(_) => {}
+            }
+        }
+        writer.io_mut().inner_mut().flush()
+    }
+
+    /// Reads the next bytes of what was kept, from `offset` on.
+    pub(super) fn read_at(&mut self, offset: u64, chunk: &mut [u8]) -> Result<usize, ReplyError> {
+        self.try_read_at(offset, chunk)
+            .map_err(|source| ReplyError::Read {
+                path: std::env::temp_dir(),
+                source,
+            })
+    }
+
+    fn try_read_at(&mut self, offset: u64, chunk: &mut [u8]) -> io::Result<usize> {
+        let Some(file) = &mut self.file else {
+            let from = usize::try_from(offset).unwrap_or(usize::MAX);
+            let mut left = self.memory.get(from..).unwrap_or_default();
+            return left.read(chunk);
+        };
+        file.seek(SeekFrom::Start(offset))?;
+        file.read(chunk)
+    }
+
+    /// Keeps bytes in memory, if there is room for them.
+    fn keep_in_memory(&mut self, bytes: &[u8]) -> bool {
+        let len = self.memory.len() + bytes.len();
+        if self.file.is_some() || MEMORY_EACH < len {
+            return false;
+        }
+        if self.memory.capacity() < len {
+            let capacity = (len * 2).clamp(512, MEMORY_EACH);
+            let Some(share) = SpoolQuota::take(&self.spools, capacity as u64) else {
+                return false;
+            };
+            self.memory.reserve_exact(capacity - self.memory.len());
+            self.share = Some(share);
+        }
+        self.memory.extend_from_slice(bytes);
+        true
+    }
+
+    /// The file, with what was in memory.
+    fn file(&mut self) -> io::Result<&mut File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                let mut file = tempfile::tempfile()?;
+                file.write_all(&self.memory)?;
+                self.memory = Vec::new();
+                self.share = None;
+                file
+            }
+        };
+        Ok(self.file.insert(file))
+    }
+}
+
+impl Write for Spool {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = bytes.len() as u64;
+        if self.spools.max_each < self.len.saturating_add(len) {
+            return Err(too_large("reply-max-bytes", self.spools.max_each));
+        }
+        let all = self.spools.max_all;
+        // An eighth is left to echoes that are short.
+        let is_short = self.len + len <= MEMORY_EACH as u64;
+        let most = if is_short { all } else { all - all / 8 };
+        if !take(&self.spools.bytes, len, most) {
+            return Err(too_large("reply-max-total-bytes", all));
+        }
+        self.len += len;
+        if !self.keep_in_memory(bytes) {
+            self.file()?.write_all(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.spools.bytes.fetch_sub(self.len, Ordering::Relaxed);
+    }
+}
+
+/// Adds to a sum, unless it were above `most` then.
+fn take(sum: &AtomicU64, bytes: u64, most: u64) -> bool {
+    let add = |now: u64| now.checked_add(bytes).filter(|then| *then <= most);
+    let added = sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    added.is_ok()
+}
+
+/// An echo is larger than the limit of this name.
+#[derive(Debug, thiserror::Error)]
+#[error("larger than {limit}")]
+struct TooLarge {
+    limit: &'static str,
+    max_bytes: u64,
+}
+
+fn too_large(limit: &'static str, max_bytes: u64) -> io::Error {
+    let error = TooLarge { limit, max_bytes };
+    io::Error::new(io::ErrorKind::FileTooLarge, error)
+}
+
+fn of_io(error: SendError<io::Error>) -> io::Error {
+    match error {
+        SendError::Io(error) => error,
+        // The rest of a message is refused only after its begin was.
+        _ => io::ErrorKind::WriteZero.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(len: usize) -> Batch {
+        let span = crate::pool::Span::new(0, len);
+        Batch::of_blocks(vec![b'x'; len], vec![span])
+    }
+
+    fn spool(spools: &Arc<Spools>, len: usize) -> (Spool, Result<(), ReplyError>) {
+        let mut spool = Spool::new(spools);
+        let framing = AnyFraming::Stream(framing_core::Stream);
+        let kept = spool.keep(&batch(len), framing, "device");
+        (spool, kept)
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_for_each_and_for_all_and_given_back() {
+        let spools = Spools::new(100_000, 250_000);
+        assert!(spool(&spools, 100_001).1.is_err());
+        assert_eq!(spools.bytes(), 0);
+        let kept: Vec<_> = (0..2).map(|_| spool(&spools, 100_000)).collect();
+        assert!(kept.iter().all(|(_, kept)| kept.is_ok()));
+        let refused = spool(&spools, 100_000).1.unwrap_err().to_string();
+        assert!(refused.contains("reply-max-total-bytes"), "{refused}");
+        drop(kept);
+        assert_eq!(spools.bytes(), 0);
+    }
+
+    #[test]
+    fn echoes_of_many_connections_take_no_more_memory_than_there_is_for_them() {
+        let spools = Spools::new(1 << 20, 1 << 30);
+        let mut kept: Vec<_> = (0..600).map(|_| spool(&spools, 50_000)).collect();
+        assert!(kept.iter().all(|(_, kept)| kept.is_ok()));
+        let memory: usize = kept.iter().map(|(spool, _)| spool.memory.capacity()).sum();
+        assert!(memory as u64 <= MEMORY_ALL, "{memory}");
+        assert_eq!(spools.memory.load(Ordering::Relaxed), memory as u64);
+        // In memory or in a file, it is there.
+        for (spool, _) in &mut kept {
+            let mut chunk = [0; 64];
+            assert_eq!(spool.read_at(49_990, &mut chunk).unwrap(), 10);
+            assert_eq!(chunk[..10], [b'x'; 10]);
+        }
+        drop(kept);
+        assert_eq!(spools.memory.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn many_files_that_are_read_at_once_take_little_memory() {
+        let spools = Spools::new(1, 1);
+        let chunks: Vec<_> = (0..10_000).map(|_| spools.chunk()).collect();
+        let memory: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        assert!(memory <= 27 << 20, "{memory}");
+    }
+}

@@ -1,0 +1,247 @@
+//! What a connection does that takes time: each a future on the heap, for as long as it lasts.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use framing_core::{AnyFraming, Decode, Fault, Part};
+use tokio::time::Instant;
+
+use crate::batch::Batch;
+use crate::connection::responder::{Received, ReplyStream, Responder, until_read};
+use crate::connection::{Connection, LAST_READS, PendingSend, QUIET, Step};
+use crate::event::EventKind;
+use crate::peer_log::{Kind, warn_peer};
+use crate::permit::ConnectionPermit;
+use crate::reason::CloseReason;
+
+/// How long a reply in progress goes on when the daemon is stopping. With [`LAST_READS`], less than connections have.
+const LAST_REPLY: Duration = Duration::from_millis(750);
+
+impl Connection {
+    /// Says what was cut, answers, and closes.
+    async fn finish(mut self: Box<Self>, reason: CloseReason) {
+        self.end(reason).await;
+        let reason = match self.responder.take() {
+            Some(responder) if matches!(reason, CloseReason::End | CloseReason::Eof) => {
+                self.reply(responder).await.unwrap_or(reason)
+            }
+            _ => reason,
+        };
+        // Only in series of blocks is there a mark that ends one.
+        let in_series = self.position.in_series != 0;
+        let torn = in_series && matches!(self.policy.framing, AnyFraming::Blocks(_));
+        self.context.counters.closed(reason, torn);
+        let closed = self.event(EventKind::Closed {
+            blocks: self.position.seq,
+            bytes: self.bytes,
+            reason,
+        });
+        let engine = Arc::clone(&self.context);
+        // With its socket, and its place.
+        drop(self);
+        engine.fanout.send(closed).await;
+    }
+
+    /// Sends the reply. Gives the reason to close, if that is another than the end of what the device sent.
+    async fn reply(&mut self, responder: Box<dyn Responder>) -> Option<CloseReason> {
+        let timeout = self.policy.timeouts.reply;
+        let received = Received {
+            messages: self.position.seq,
+            bytes: self.bytes,
+        };
+        let mut cut = pin!(until_cut(&self.permit));
+        let peer = ReplyStream::new(&mut *self.transport, &self.permit, timeout);
+        let sent = tokio::select! {
+            biased;
+            sent = responder.finish(peer, received) => sent,
+            reason = &mut cut => {
+                let (conn, device) = (self.source.conn, &self.source.device);
+                warn_peer!(Kind::Reply, device, conn, %device, "reply cut short: {reason}");
+                return Some(reason);
+            }
+        };
+        if let Err(error) = sent {
+            return self.reply_failed(&error, "reply not sent");
+        }
+        // All of it is sent: an order to close cuts nothing any more.
+        tokio::select! {
+            biased;
+            () = until_read(&mut *self.transport) => {}
+            _ = cut => {}
+        }
+        None
+    }
+
+    /// Does what cannot be done at once. Gives the connection back, unless it has closed.
+    pub(super) async fn take_step(mut self: Box<Self>, step: Step) -> Option<Box<Self>> {
+        let Some(reason) = self.wait(step).await else {
+            return Some(self);
+        };
+        Box::pin(self.finish(reason)).await;
+        None
+    }
+
+    /// Does what cannot be done at once. Gives the reason to close, if there is one.
+    async fn wait(&mut self, step: Step) -> Option<CloseReason> {
+        match step {
+            Step::NoBuffer => self.wait_for_buffer().await,
+            Step::Paused => {
+                self.wait_for_memory().await;
+                None
+            }
+            Step::Held(held) => self.wait_for_room(held).await,
+            Step::Stop(reason) => self.read_last_bytes(reason).await,
+            Step::Close(reason) => Some(reason),
+            Step::Go | Step::Yield => None,
+        }
+    }
+
+    /// Waits until unfinished messages hold less.
+    async fn wait_for_memory(&mut self) {
+        let since = Instant::now();
+        self.permit.until_allowed().await;
+        self.permit.heard();
+        self.deadlines.held_back(since.elapsed());
+    }
+
+    /// Waits for a buffer, and reads into it.
+    async fn wait_for_buffer(&mut self) -> Option<CloseReason> {
+        let since = Instant::now();
+        self.permit.blocked();
+        let mut buffer = self.context.pool.take(&self.quota).await;
+        self.permit.heard();
+        self.deadlines.held_back(since.elapsed());
+        // If nothing may be read now, the next step waits for that.
+        let most = self.allowance()?;
+        buffer.parts_mut().0.append(&mut self.remainder);
+        let mut buffer = Some(buffer);
+        let step = poll_fn(|context| {
+            let buffer = buffer.take();
+            Poll::Ready(buffer.map_or(Step::Go, |buffer| self.read(buffer, most, context)))
+        });
+        let step = step.await;
+        self.charge(&step);
+        match step {
+            Step::Held(held) => self.wait_for_room(held).await,
+            Step::Close(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Waits until what was received can be passed on. Gives the reason to close, if there is one.
+    async fn wait_for_room(&mut self, held: Box<PendingSend>) -> Option<CloseReason> {
+        let since = Instant::now();
+        self.permit.blocked();
+        let reason = self.pass_on(held).await;
+        self.permit.heard();
+        self.deadlines.held_back(since.elapsed());
+        reason
+    }
+
+    async fn pass_on(&mut self, held: Box<PendingSend>) -> Option<CloseReason> {
+        let mut held = *held;
+        loop {
+            let (mut batch, reason) = match held {
+                PendingSend::Event(event, reason) => {
+                    self.context.fanout.send(event).await;
+                    return reason;
+                }
+                PendingSend::Batch(batch, reason) => (batch, reason),
+            };
+            batch.charge(&self.context.pool, &mut self.quota).await;
+            self.charge(&Step::Go);
+            match self.pass(batch, reason) {
+                Step::Held(event) => held = *event,
+                Step::Close(reason) => return Some(reason),
+                _ => return None,
+            }
+        }
+    }
+
+    /// The daemon is to stop, or somebody else needs the place. What has arrived is still read; the runtime may not
+    /// know yet that it has, and a device that goes on sending is not waited for.
+    async fn read_last_bytes(&mut self, reason: CloseReason) -> Option<CloseReason> {
+        if reason == CloseReason::Evicted && !self.undecoded && !self.transport.has_arrived() {
+            // Somebody waits for its descriptor.
+            return Some(reason);
+        }
+        let since = Instant::now();
+        loop {
+            if !self.undecoded {
+                if LAST_READS < since.elapsed() {
+                    return Some(reason);
+                }
+                let readable = poll_fn(|context| self.transport.poll_readable(context));
+                match tokio::time::timeout(QUIET, readable).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Some(CloseReason::Reset),
+                    Err(_) => return Some(reason),
+                }
+            }
+            let closing = match poll_fn(|context| Poll::Ready(self.read_now(context))).await {
+                Step::NoBuffer => self.wait_for_buffer().await,
+                Step::Held(held) => self.wait_for_room(held).await,
+                Step::Close(reason) => Some(reason),
+                // Memory for it may come free, while there is time.
+                Step::Paused => {
+                    tokio::time::sleep(QUIET).await;
+                    None
+                }
+                Step::Go | Step::Yield | Step::Stop(_) => None,
+            };
+            if closing.is_some() {
+                return closing;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Nothing more will be read: says whether that cut a message.
+    async fn end(&mut self, reason: CloseReason) {
+        if matches!(
+            reason,
+            CloseReason::End | CloseReason::Limit | CloseReason::Fault
+        ) {
+            let bytes = self.remainder.len();
+            if reason == CloseReason::End && bytes != 0 {
+                let (conn, device) = (self.source.conn, &self.source.device);
+                warn_peer!(Kind::AfterEnd, device, conn, %device, bytes, "bytes after the end of the series");
+            }
+            return;
+        }
+        let fault = self.decoder.close(self.remainder.len());
+        // Not kept while the queue is full.
+        self.remainder = Vec::new();
+        self.charge(&Step::Go);
+        // That a series goes on when the daemon stops is no fault.
+        let going_on = |fault: &Fault| {
+            reason == CloseReason::Shutdown
+                && matches!(
+                    fault,
+                    Fault::Truncated {
+                        part: Part::End,
+                        ..
+                    }
+                )
+        };
+        if let Some(fault) = fault.filter(|fault| !going_on(fault)) {
+            // A lone fault needs no permit and is never echoed.
+            if let Step::Held(held) = self.pass(Batch::of_fault(fault), None) {
+                self.wait_for_room(held).await;
+            }
+        }
+    }
+}
+
+/// Waits until a reply in progress must end: when somebody else needs the place, or [`LAST_REPLY`] after the daemon is to
+/// stop.
+async fn until_cut(permit: &ConnectionPermit) -> CloseReason {
+    let reason = permit.until_ordered().await;
+    if reason == CloseReason::Shutdown {
+        tokio::time::sleep(LAST_REPLY).await;
+    }
+    reason
+}

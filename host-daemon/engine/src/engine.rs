@@ -1,0 +1,235 @@
+//! The engine: listeners, connections and sinks, put together by a [`Builder`] and run by [`Engine::run`].
+
+mod collector;
+mod handle;
+mod sinks;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+pub use self::collector::EngineCollector;
+pub use self::handle::{Applied, EngineHandle, ListenerSpec, Listening, Settings};
+use self::sinks::{AddedSink, SinkThread, end_all};
+
+use crate::admission::accept::{Acceptor, Bound};
+use crate::admission::identity::{DeviceBy, DeviceTable};
+use crate::connection::policy::Policies;
+use crate::error::Error;
+use crate::event::Peer;
+use crate::listen::listener::{Listener, Sockets};
+use crate::listen::transport::Transport;
+use crate::permit::Bounds;
+use crate::sink::fanout::Fanout;
+use crate::sink::{Delivery, Events, Interest, Sink};
+
+/// Describes an engine, and builds it.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    bounds: Bounds,
+    device_by: DeviceBy,
+    devices: DeviceTable,
+    sockets: Sockets,
+    once: bool,
+    echo_max_bytes: (u64, u64),
+    stop: CancellationToken,
+}
+
+/// A daemon without its program: receives messages of many devices, and passes them to sinks.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::connection::policy::Policy;
+/// use blocksd_engine::engine::{Engine, ListenerSpec};
+/// use blocksd_engine::sink::{Delivery, Interest};
+/// use framing_core::{AnyFraming, Lines};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), blocksd_engine::error::Error> {
+/// let mut engine = Engine::builder().build();
+/// let mut events = engine.subscribe("mine", Interest::All, Delivery::BACKPRESSURE);
+/// let policy = Policy::new(AnyFraming::Lines(Lines));
+/// engine.listen(vec![ListenerSpec::new("127.0.0.1:0", policy)]).await?;
+/// # engine.handle().stop();
+/// engine.run().await?;
+/// # let _ = events.poll();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Engine {
+    acceptor: (DeviceBy, bool),
+    fanout: Fanout,
+    sinks: Vec<AddedSink>,
+    handle: EngineHandle,
+    added: mpsc::UnboundedReceiver<Bound>,
+}
+
+impl Builder {
+    /// Sets the bounds that all connections share.
+    #[must_use]
+    pub const fn bounds(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self
+    }
+
+    /// Sets what is one device.
+    #[must_use]
+    pub const fn device_by(mut self, device_by: DeviceBy) -> Self {
+        self.device_by = device_by;
+        self
+    }
+
+    /// Sets which devices have names of their own.
+    #[must_use]
+    pub fn devices(mut self, devices: DeviceTable) -> Self {
+        self.devices = devices;
+        self
+    }
+
+    /// Sets the options of all sockets.
+    #[must_use]
+    pub const fn sockets(mut self, sockets: Sockets) -> Self {
+        self.sockets = sockets;
+        self
+    }
+
+    /// Serves only the first connection.
+    #[must_use]
+    pub const fn once(mut self, once: bool) -> Self {
+        self.once = once;
+        self
+    }
+
+    /// Sets how many bytes may be kept to be echoed: of one connection, and of all.
+    #[must_use]
+    pub const fn echo_max_bytes(mut self, each: u64, all: u64) -> Self {
+        self.echo_max_bytes = (each, all);
+        self
+    }
+
+    /// Stops when this is cancelled.
+    #[must_use]
+    pub fn stop(mut self, stop: CancellationToken) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// Builds the engine. Opens nothing.
+    #[must_use]
+    pub fn build(self) -> Engine {
+        let (listeners, added) = mpsc::unbounded_channel();
+        Engine {
+            acceptor: (self.device_by, self.once),
+            fanout: Fanout::default(),
+            sinks: Vec::new(),
+            handle: EngineHandle::new(
+                self.bounds,
+                self.devices,
+                self.sockets,
+                self.echo_max_bytes,
+                self.stop,
+                listeners,
+            ),
+            added,
+        }
+    }
+}
+
+impl Engine {
+    /// Describes an engine: at most 10,000 connections, a device for each address, no echoes.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder {
+            bounds: Bounds::default(),
+            device_by: DeviceBy::default(),
+            devices: DeviceTable::default(),
+            sockets: Sockets::default(),
+            once: false,
+            echo_max_bytes: (0, 0),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Adds a sink, which runs on a thread of its own from [`run`](Self::run) on.
+    pub fn add_sink(&mut self, sink: Box<dyn Sink>, delivery: Delivery) {
+        let events = self.fanout.add(sink.name(), sink.interest(), delivery);
+        self.sinks.push(AddedSink {
+            sink,
+            delivery,
+            events,
+        });
+    }
+
+    /// Returns the events of a sink that the caller runs. With [`Delivery::Backpressure`] the caller must receive them,
+    /// or drop them.
+    pub fn subscribe(
+        &mut self,
+        name: &'static str,
+        interest: Interest,
+        delivery: Delivery,
+    ) -> Events {
+        self.fanout.add(name, interest, delivery)
+    }
+
+    /// Opens listeners. Their connections are accepted from [`run`](Self::run) on.
+    ///
+    /// # Errors
+    /// [`Error::Listen`], and then none of these is open.
+    pub async fn listen(&mut self, listeners: Vec<ListenerSpec>) -> Result<(), Error> {
+        let opened = self.handle.open_all(listeners).await?;
+        self.handle.add(opened)
+    }
+
+    /// Takes connections from a channel instead of a socket. `name` stands for an address.
+    pub fn listen_on_channel(
+        &mut self,
+        name: &str,
+        connections: mpsc::Receiver<(Box<dyn Transport>, Peer)>,
+        policies: impl Into<Policies>,
+    ) {
+        let listener = Listener::from_channel(name, connections);
+        let spec = ListenerSpec::new(name, policies);
+        // The receiver is in this engine.
+        let _ = self.handle.add(vec![(spec, vec![listener])]);
+    }
+
+    /// What remains usable while the engine runs.
+    #[must_use]
+    pub const fn handle(&self) -> &EngineHandle {
+        &self.handle
+    }
+
+    /// Serves until it is stopped, or until no listener and no connection is left. Then all events are passed on, and all
+    /// sinks end.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] of the first sink with backpressure that failed; [`Error::Thread`].
+    pub async fn run(self) -> Result<(), Error> {
+        let Self {
+            acceptor: (device_by, once),
+            fanout,
+            sinks,
+            handle,
+            added,
+        } = self;
+        let context = handle.run(fanout);
+        let sinks = sinks.into_iter();
+        let threads = sinks.map(|sink| SinkThread::start(sink, context.stop.clone()));
+        let threads = threads.collect::<Result<Vec<_>, _>>()?;
+        // The sinks end when the last connection and this have dropped the context.
+        let devices = handle.devices();
+        Acceptor::new(device_by, once, devices, context)
+            .serve(added)
+            .await;
+        let mut result = Ok(());
+        for ended in end_all(threads).await {
+            match (ended, &result) {
+                (Err(error), Ok(())) => result = Err(error),
+                (Err(error), Err(_)) => error!("{error}"),
+                (Ok(()), _) => {}
+            }
+        }
+        result
+    }
+}

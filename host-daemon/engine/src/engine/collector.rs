@@ -1,0 +1,157 @@
+//! The metrics of an engine: an [`EngineCollector`].
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+use crate::engine::EngineHandle;
+use crate::metrics::Page;
+use crate::pool::Pool;
+use crate::reason::{CloseReason, FaultKind};
+
+/// Collects the metrics of one engine.
+#[derive(Debug)]
+pub struct EngineCollector {
+    engine: EngineHandle,
+    sinks: &'static [&'static str],
+}
+
+impl EngineCollector {
+    /// The metrics of an engine. The queues of these sinks are always there, so that a rule that reads them finds them.
+    #[must_use]
+    pub const fn new(engine: EngineHandle, sinks: &'static [&'static str]) -> Self {
+        Self { engine, sinks }
+    }
+
+    fn received(&self, page: &mut Page<'_>) -> fmt::Result {
+        let totals = self.engine.counters().totals();
+        page.counter("blocksd_blocks", "Messages received whole", totals.blocks)?;
+        page.counter(
+            "blocksd_payload_bytes",
+            "Bytes of payload of messages, also of those in pieces",
+            totals.bytes,
+        )?;
+        page.counter(
+            "blocksd_series",
+            "Series ended by their mark",
+            totals.series,
+        )?;
+        page.counter(
+            "blocksd_series_incomplete",
+            "Connections that closed within a series",
+            self.engine.counters().torn(),
+        )?;
+        let faults = FaultKind::ALL.map(FaultKind::as_str).into_iter();
+        page.counters(
+            "blocksd_faults",
+            "Messages that were refused or not decoded",
+            "fault",
+            faults.zip(totals.faults_by_kind()),
+        )
+    }
+
+    fn connections(&self, page: &mut Page<'_>) -> fmt::Result {
+        let totals = self.engine.counters().totals();
+        let closed = self.engine.counters().closed_by_reason();
+        page.counter(
+            "blocksd_connections_accepted",
+            "Connections accepted",
+            totals.connections,
+        )?;
+        page.gauge(
+            "blocksd_connections",
+            "Connections that are open",
+            totals.connections.saturating_sub(closed.iter().sum()),
+        )?;
+        page.counters(
+            "blocksd_connections_closed",
+            "Connections closed, by reason",
+            "reason",
+            CloseReason::ALL
+                .map(CloseReason::as_str)
+                .into_iter()
+                .zip(closed),
+        )?;
+        page.counters(
+            "blocksd_connections_refused",
+            "Connections refused, by reason",
+            "reason",
+            totals
+                .refused_by()
+                .map(|(why, count)| (why.as_str(), count)),
+        )
+    }
+
+    /// What waits, and what was not waited for.
+    fn held(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.gauge(
+            "blocksd_pool_used_bytes",
+            "Memory that connections and queues use",
+            self.engine.pool().used_bytes(),
+        )?;
+        page.gauge(
+            "blocksd_pool_kept_bytes",
+            "Memory of buffers that are free, for the next that need one",
+            self.engine.pool().kept_bytes(),
+        )?;
+        page.gauge(
+            "blocksd_pool_limit_bytes",
+            "Memory that they may use",
+            Pool::LIMIT_BYTES,
+        )?;
+        let connections = self.engine.connections();
+        page.gauge(
+            "blocksd_unfinished_bytes",
+            "Memory that unfinished messages hold",
+            connections.unfinished_bytes(),
+        )?;
+        page.gauge(
+            "blocksd_unfinished_limit_bytes",
+            "Memory that unfinished messages may hold",
+            connections.unfinished_limit(),
+        )?;
+        page.gauge(
+            "blocksd_connections_paused",
+            "Connections that wait for memory for their unfinished messages",
+            connections.paused(),
+        )?;
+        page.gauge(
+            "blocksd_reply_spool_bytes",
+            "Bytes that are kept for echoes",
+            self.engine.spools().bytes(),
+        )?;
+        page.gauge(
+            "blocksd_reply_spool_limit_bytes",
+            "Bytes that may be kept for echoes",
+            self.engine.spools().limit_bytes(),
+        )?;
+        let context = self.engine.context();
+        let depth = |sink: &str| {
+            let mut depths = context.iter().flat_map(|context| context.fanout.depths());
+            let depth = depths.find(|depth| depth.sink == sink);
+            depth.map_or(0, |depth| depth.events)
+        };
+        let depths = self.sinks.iter().map(|sink| (*sink, depth(sink)));
+        page.gauges(
+            "blocksd_queue_events",
+            "Events that wait for a sink",
+            "queue",
+            depths,
+        )?;
+        page.counter(
+            "blocksd_output_dropped_messages",
+            "Messages that the output dropped",
+            self.engine.counters().blocks_not_shown(),
+        )
+    }
+}
+
+impl Collector for EngineCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page::from(encoder);
+        self.received(&mut page)?;
+        self.connections(&mut page)?;
+        self.held(&mut page)
+    }
+}

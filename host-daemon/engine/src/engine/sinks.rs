@@ -1,0 +1,100 @@
+//! The threads of sinks: starts them, and waits for their end.
+
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::error::{Error, SinkError};
+use crate::sink::{Delivery, Events, Sink, Supervision, Supervisor};
+
+/// How often the end of a sink is supervised.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// A sink whose thread is not started yet.
+#[derive(Debug)]
+pub(super) struct AddedSink {
+    pub(super) sink: Box<dyn Sink>,
+    pub(super) delivery: Delivery,
+    pub(super) events: Events,
+}
+
+/// A sink at work.
+pub(super) struct SinkThread {
+    name: &'static str,
+    is_lossy: bool,
+    supervisor: Supervisor,
+    thread: JoinHandle<Result<(), SinkError>>,
+}
+
+impl SinkThread {
+    pub(super) fn start(waiting: AddedSink, stop: CancellationToken) -> Result<Self, Error> {
+        let AddedSink {
+            sink,
+            delivery,
+            events,
+        } = waiting;
+        let (name, supervisor) = (sink.name(), sink.supervisor());
+        let is_lossy = matches!(delivery, Delivery::Lossy { .. });
+        let runtime = Handle::current();
+        let run = move || {
+            let _runtime = runtime.enter();
+            // However the thread ends: nothing is received that would be lost.
+            let _stop = (!is_lossy).then(|| stop.drop_guard());
+            let result = sink.run(events);
+            if let (true, Err(error)) = (is_lossy, &result) {
+                warn!("the sink `{name}` has ended, the others go on: {error}");
+            }
+            result
+        };
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        Ok(Self {
+            name,
+            is_lossy,
+            supervisor,
+            thread: thread.map_err(Error::Thread)?,
+        })
+    }
+
+    /// How the sink ended; `None` if it goes on.
+    fn try_end(mut self) -> Result<Result<(), Error>, Self> {
+        let result = if self.thread.is_finished() {
+            match self.thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        } else {
+            match (self.supervisor)() {
+                Supervision::Wait => return Err(self),
+                Supervision::GiveUp(result) => result,
+            }
+        };
+        let name = self.name;
+        match result {
+            // Logged when it ended.
+            Err(_) if self.is_lossy => Ok(Ok(())),
+            result => Ok(result.map_err(|source| Error::Sink { name, source })),
+        }
+    }
+}
+
+/// Waits until all sinks have ended.
+pub(super) async fn end_all(mut threads: Vec<SinkThread>) -> Vec<Result<(), Error>> {
+    let mut results = Vec::new();
+    loop {
+        let mut left = Vec::new();
+        for thread in threads {
+            match thread.try_end() {
+                Ok(result) => results.push(result),
+                Err(thread) => left.push(thread),
+            }
+        }
+        if left.is_empty() {
+            return results;
+        }
+        threads = left;
+        tokio::time::sleep(LOOK).await;
+    }
+}

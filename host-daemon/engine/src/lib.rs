@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod batch;
+pub mod connection;
+pub mod counters;
+pub mod engine;
+pub mod error;
+pub mod event;
+pub mod limit;
+pub mod listen;
+pub mod metrics;
+pub mod moment;
+pub mod origin;
+pub mod peer_log;
+pub mod permit;
+pub mod pool;
+pub mod reason;
+pub mod sink;
+
+pub use self::engine::{
+    Applied, Builder, Engine, EngineCollector, EngineHandle, ListenerSpec, Listening, Settings,
+};
+pub use self::error::Error;

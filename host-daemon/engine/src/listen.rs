@@ -1,0 +1,11 @@
+//! Listeners and the transports that they accept.
+
+pub mod address;
+pub mod claims;
+pub mod listener;
+mod local;
+pub mod path;
+pub mod resolve;
+mod serial;
+mod socket_activation;
+pub mod transport;

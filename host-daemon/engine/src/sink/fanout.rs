@@ -1,0 +1,285 @@
+//! Fan-out: passes each event to all sinks, or to none of them while one of them holds it back.
+
+use tokio::sync::mpsc;
+
+use crate::event::{Event, EventKind};
+use crate::sink::{Delivery, Events, Interest, Queue, lossy};
+
+/// The queues of all sinks.
+#[derive(Debug, Default)]
+pub struct Fanout {
+    backpressure: Vec<Outlet<mpsc::Sender<Event>>>,
+    lossy: Vec<Outlet<lossy::Sender>>,
+    wants_messages: bool,
+}
+
+/// The queue of one sink.
+#[derive(Debug)]
+struct Outlet<Sender> {
+    name: &'static str,
+    interest: Interest,
+    sender: Sender,
+}
+
+/// How many events wait for a sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// The name of the sink.
+    pub sink: &'static str,
+    /// Events in its queue.
+    pub events: usize,
+}
+
+impl Fanout {
+    /// Adds a sink of this name; returns its events. They end when the fan-out is dropped.
+    pub fn add(&mut self, name: &'static str, interest: Interest, delivery: Delivery) -> Events {
+        self.wants_messages |= interest == Interest::All;
+        Events(match delivery {
+            Delivery::Backpressure { queue_len } => {
+                let (sender, events) = mpsc::channel(queue_len);
+                self.backpressure.push(Outlet {
+                    name,
+                    interest,
+                    sender,
+                });
+                Queue::Backpressure(events)
+            }
+            Delivery::Lossy { max_bytes } => {
+                let (sender, events) = lossy::queue(max_bytes);
+                self.lossy.push(Outlet {
+                    name,
+                    interest,
+                    sender,
+                });
+                Queue::Lossy(events)
+            }
+        })
+    }
+
+    /// How many events wait for each sink.
+    pub fn depths(&self) -> impl Iterator<Item = QueueDepth> {
+        let backpressure = self.backpressure.iter().map(|outlet| QueueDepth {
+            sink: outlet.name,
+            events: outlet.sender.max_capacity() - outlet.sender.capacity(),
+        });
+        let lossy = self.lossy.iter().map(|outlet| QueueDepth {
+            sink: outlet.name,
+            events: outlet.sender.len(),
+        });
+        backpressure.chain(lossy)
+    }
+
+    /// Whether there is no sink.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.backpressure.is_empty() && self.lossy.is_empty()
+    }
+
+    /// Whether any sink needs messages.
+    #[must_use]
+    pub const fn wants_messages(&self) -> bool {
+        self.wants_messages
+    }
+
+    /// Passes an event on if no sink holds it back.
+    ///
+    /// # Errors
+    /// Gives the event back, and has passed it to no sink: [`send`](Self::send) it.
+    #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]
+    pub fn try_send(&self, event: Event) -> Result<(), Event> {
+        if !try_send_all(&self.backpressure, &event) {
+            return Err(event);
+        }
+        self.offer(event);
+        Ok(())
+    }
+
+    /// Passes an event on; waits while a sink holds it back.
+    ///
+    /// Cancel-safe: dropped, it has passed the event to all sinks, or to none.
+    pub async fn send(&self, event: Event) {
+        match self.backpressure.as_slice() {
+            [] => {}
+            [outlet] if !outlet.wants(&event) => {}
+            // An error means that the sink has ended, and the engine is stopping.
+            [outlet] => drop(outlet.sender.send(event.clone()).await),
+            outlets => {
+                let mut permits = Vec::with_capacity(outlets.len());
+                for outlet in outlets.iter().filter(|outlet| outlet.wants(&event)) {
+                    permits.extend(outlet.sender.reserve().await);
+                }
+                for permit in permits {
+                    permit.send(event.clone());
+                }
+            }
+        }
+        self.offer(event);
+    }
+
+    /// Passes an event to the sinks that may drop it.
+    fn offer(&self, event: Event) {
+        let Some((last, others)) = self.lossy.split_last() else {
+            return;
+        };
+        for outlet in others.iter().filter(|outlet| outlet.wants(&event)) {
+            outlet.sender.send(event.clone());
+        }
+        if last.wants(&event) {
+            last.sender.send(event);
+        }
+    }
+}
+
+impl<Sender> Outlet<Sender> {
+    const fn wants(&self, event: &Event) -> bool {
+        match self.interest {
+            Interest::All => true,
+            Interest::Connections => !matches!(event.kind, EventKind::Batch { .. }),
+        }
+    }
+}
+
+/// Reserves a place in the queue of every sink, then sends to all. Without allocation: the reserved places are kept on
+/// the stack.
+fn try_send_all(outlets: &[Outlet<mpsc::Sender<Event>>], event: &Event) -> bool {
+    let Some((outlet, others)) = outlets.split_first() else {
+        return true;
+    };
+    if !outlet.wants(event) {
+        return try_send_all(others, event);
+    }
+    match outlet.sender.try_reserve() {
+        Ok(place) => {
+            let is_sent = try_send_all(others, event);
+            if is_sent {
+                place.send(event.clone());
+            }
+            is_sent
+        }
+        Err(mpsc::error::TrySendError::Full(())) => false,
+        // The sink has ended, and the engine is stopping.
+        Err(mpsc::error::TrySendError::Closed(())) => try_send_all(others, event),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+    use std::time::SystemTime;
+
+    use framing_core::{AnyFraming, Blocks};
+
+    use super::*;
+    use crate::batch::Batch;
+    use crate::event::{ConnectionInfo, Encoding, Peer, StreamPosition};
+    use crate::pool::Span;
+    use crate::sink::lossy::Next;
+
+    const ONE: Delivery = Delivery::Backpressure { queue_len: 1 };
+
+    fn event(conn: u64, kind: EventKind) -> Event {
+        Event {
+            source: Arc::new(ConnectionInfo {
+                conn,
+                device: "d".into(),
+                framing: AnyFraming::Blocks(Blocks),
+                encoding: Encoding::default(),
+                first_seq: 0,
+            }),
+            time: SystemTime::now(),
+            kind,
+        }
+    }
+
+    fn opened(conn: u64) -> Event {
+        let peer = Peer::Local("test".into());
+        event(conn, EventKind::Opened { peer })
+    }
+
+    fn batch(conn: u64) -> Event {
+        let batch = Arc::new(Batch::of_blocks(vec![0], vec![Span::new(0, 1)]));
+        let position = StreamPosition::default();
+        event(conn, EventKind::Batch { batch, position })
+    }
+
+    fn conns(events: &mut Events) -> Vec<u64> {
+        let next = || match events.poll() {
+            Next::Event(event) => Some(event.source.conn),
+            _ => None,
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn an_event_goes_to_all_sinks_or_to_none() {
+        let mut fanout = Fanout::default();
+        let mut one = fanout.add("one", Interest::All, ONE);
+        let mut two = fanout.add("two", Interest::All, ONE);
+        let mut shown = fanout.add("shown", Interest::All, Delivery::LOSSY);
+        assert!(fanout.try_send(opened(1)).is_ok());
+        assert_eq!(conns(&mut one), [1]);
+        // The second sink is full: neither the first nor the lossy one gets the event.
+        let back = fanout.try_send(opened(2)).unwrap_err();
+        assert_eq!(conns(&mut one), []);
+        assert_eq!(conns(&mut shown), [1]);
+        let depths: Vec<_> = fanout.depths().map(|it| (it.sink, it.events)).collect();
+        assert_eq!(depths, [("one", 0), ("two", 1), ("shown", 0)]);
+        // Nor while the event waits, nor if that is cancelled.
+        let mut context = Context::from_waker(Waker::noop());
+        {
+            let mut sending = pin!(fanout.send(back.clone()));
+            assert_eq!(sending.as_mut().poll(&mut context), Poll::Pending);
+            assert_eq!(conns(&mut one), []);
+        }
+        let mut sending = pin!(fanout.send(back));
+        assert_eq!(sending.as_mut().poll(&mut context), Poll::Pending);
+        assert_eq!(conns(&mut two), [1]);
+        assert_eq!(sending.as_mut().poll(&mut context), Poll::Ready(()));
+        for events in [&mut one, &mut two, &mut shown] {
+            assert_eq!(conns(events), [2]);
+        }
+    }
+
+    #[test]
+    fn a_sink_that_has_ended_holds_nobody_back() {
+        let mut fanout = Fanout::default();
+        let one = fanout.add("one", Interest::All, ONE);
+        let mut two = fanout.add("two", Interest::All, ONE);
+        drop(one);
+        assert!(fanout.try_send(opened(1)).is_ok());
+        assert_eq!(conns(&mut two), [1]);
+    }
+
+    #[test]
+    fn a_sink_gets_only_the_events_that_it_needs() {
+        let mut fanout = Fanout::default();
+        let mut connections = fanout.add("connections", Interest::Connections, ONE);
+        assert!(!fanout.wants_messages() && !fanout.is_empty());
+        let mut shown = fanout.add("shown", Interest::Connections, Delivery::LOSSY);
+        let mut all = fanout.add("all", Interest::All, Delivery::BACKPRESSURE);
+        assert!(fanout.wants_messages());
+        for event in [opened(1), batch(2)] {
+            assert!(fanout.try_send(event).is_ok());
+        }
+        assert_eq!(conns(&mut connections), [1]);
+        assert_eq!(conns(&mut shown), [1]);
+        assert_eq!(conns(&mut all), [1, 2]);
+    }
+
+    #[test]
+    fn events_end_when_the_fan_out_is_dropped() {
+        let mut fanout = Fanout::default();
+        let mut one = fanout.add("one", Interest::All, ONE);
+        let mut two = fanout.add("two", Interest::All, Delivery::LOSSY);
+        assert!(fanout.try_send(opened(1)).is_ok());
+        drop(fanout);
+        for events in [&mut one, &mut two] {
+            assert!(matches!(events.wait(), Next::Event(_)));
+            assert!(matches!(events.wait(), Next::End));
+            assert!(matches!(events.poll(), Next::End));
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Decides which chunks of a file are its own, and which are payload that looks like a chunk: [`Ownership::admits`].
+//!
+//! A device may send any bytes, whole recordings included, so no number of chunks is evidence. Evidence is only what a
+//! device cannot write: the name of the file, and its first [`ROOT_LEN`] bytes, which end before the first payload.
+//! A chunk is a file's own if its nonce is that of the name. In a file whose name has no nonce, it is the nonce in the text
+//! of the header, damaged in a few digits at most; where that is lost, the nonce of the first chunk. Where both are lost,
+//! no chunk is admitted: the file is kept as it is.
+
+use mcap::records::Header;
+
+use crate::error::Error;
+use crate::format::chunk;
+use crate::format::encode::record;
+use crate::format::filename;
+use crate::format::nonce::{self, FileNonce, LIBRARY};
+use crate::read::window::WindowedFile;
+
+/// Bytes at the beginning of a file in which no payload can stand: header, head of the first chunk and its nonce take
+/// 121 bytes at least, and the record of a channel comes before the first message.
+pub(crate) const ROOT_LEN: usize = 128;
+/// Hexadecimal digits of a nonce in the header.
+const DIGITS: usize = 16;
+/// Digits that must agree. A nonce that was chosen without knowledge of the header's agrees in so many with a
+/// probability of 1e-13.
+const DIGITS_MIN: usize = 13;
+/// Bytes of the name of the library that must agree.
+const LIBRARY_MIN: usize = 6;
+/// Where the text of the header ends at the latest: magic, head, two lengths and a version of up to 16 bytes before it.
+const TEXT_END: usize = 72;
+
+/// What is known of the nonce of one file.
+#[derive(Debug, Default)]
+pub(crate) struct Ownership {
+    named: Option<FileNonce>,
+    /// The first [`ROOT_LEN`] bytes.
+    beginning: Vec<u8>,
+    /// Nonces of chunks that begin there, compressed or not.
+    first: Vec<FileNonce>,
+    /// The header is whole and names no nonce.
+    header_has_none: bool,
+    /// That of the first chunk that was admitted.
+    settled: Option<Option<FileNonce>>,
+}
+
+impl Ownership {
+    /// Reads the evidence of a file: its name and its beginning.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub(crate) fn of(input: &mut WindowedFile) -> Result<Self, Error> {
+        let name = input.path().file_name().unwrap_or_default();
+        let named = name.to_str().and_then(filename::nonce);
+        let bytes = input.at(0, ROOT_LEN + chunk::HEAD_MAX)?;
+        let beginning = bytes.get(..ROOT_LEN).unwrap_or(bytes).to_vec();
+        // The head of the first chunk may be lost, and the begin of its content not.
+        let starts = 0..beginning.len();
+        let first = starts.filter_map(|at| first_nonce(bytes.get(at..)?, beginning.len() - at));
+        let first = first.collect();
+        Ok(Self {
+            named,
+            beginning,
+            first,
+            ..Self::default()
+        })
+    }
+
+    /// Takes note of a header that could be parsed. No CRC covers it, so only a text without damage that shows says
+    /// that chunks have no nonce.
+    pub(crate) fn header(&mut self, header: &Header) {
+        let text = header.library.as_bytes();
+        let is_printable = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        let is_whole = is_printable(&header.library) && is_printable(&header.profile);
+        let end = text.len().saturating_sub(DIGITS);
+        let digits = text.get(end..).unwrap_or_default();
+        let is_digit = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        self.header_has_none = is_whole && digits.iter().filter(is_digit).count() < DIGITS_MIN;
+    }
+
+    /// Whether a chunk at `offset` is the file's own, if it has this nonce and its CRC is right.
+    #[must_use]
+    pub(crate) fn admits(&self, nonce: Option<FileNonce>, offset: u64) -> bool {
+        if let Some(named) = self.named {
+            return nonce == Some(named);
+        }
+        if let Some(settled) = self.settled {
+            return nonce == settled;
+        }
+        if self.has_text() {
+            return nonce.is_some_and(|nonce| self.has_digits(nonce));
+        }
+        let is_first = |nonce| self.first.contains(&nonce) || self.has_digits(nonce);
+        offset < ROOT_LEN as u64 || nonce.map_or(self.header_has_none, is_first)
+    }
+
+    /// A chunk was admitted: all others must have its nonce.
+    pub(crate) fn settle(&mut self, nonce: Option<FileNonce>) {
+        self.settled = Some(nonce);
+    }
+
+    /// Whether the file's chunks have a nonce, so that no payload passes for one of them.
+    #[must_use]
+    pub(crate) fn has_nonce(&self) -> bool {
+        match self.settled {
+            _ if self.named.is_some() => true,
+            Some(settled) => settled.is_some(),
+            None => !self.header_has_none,
+        }
+    }
+
+    /// Whether no chunk was admitted, and none will be for its nonce alone that is not in the beginning.
+    #[must_use]
+    pub(crate) const fn is_unknown(&self) -> bool {
+        self.named.is_none() && self.settled.is_none() && !self.header_has_none
+    }
+
+    /// Whether the header still has the text of a nonce, as the daemon writes it, in digits that can be read.
+    #[must_use]
+    pub(crate) fn has_text(&self) -> bool {
+        let is_near = |window: &[u8]| {
+            let pairs = window.iter().zip(LIBRARY.bytes());
+            LIBRARY_MIN <= pairs.filter(|(have, want)| *have == want).count()
+        };
+        let is_digit = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_mark = |window: &[u8]| DIGITS_MIN <= window.iter().filter(is_digit).count();
+        let text = self.text();
+        text.windows(LIBRARY.len()).any(is_near) && text.windows(DIGITS).any(is_mark)
+    }
+
+    /// Where the text of the header can stand. After it, another header may stand that is not the file's.
+    fn text(&self) -> &[u8] {
+        self.beginning.get(..TEXT_END).unwrap_or(&self.beginning)
+    }
+
+    /// The nonce of the file, if it is known that it has one.
+    #[must_use]
+    pub(crate) fn nonce(&self) -> Option<FileNonce> {
+        self.named.or_else(|| self.settled.flatten())
+    }
+
+    /// Whether the header has the digits of this nonce.
+    fn has_digits(&self, nonce: FileNonce) -> bool {
+        let digits = nonce.to_string();
+        let is_near = |window: &[u8]| {
+            let pairs = window.iter().zip(digits.bytes());
+            DIGITS_MIN <= pairs.filter(|(have, want)| *have == want).count()
+        };
+        self.text().windows(DIGITS).any(is_near)
+    }
+}
+
+/// The nonce of the chunk whose content begins here, within the first `len` bytes.
+fn first_nonce(content: &[u8], len: usize) -> Option<FileNonce> {
+    let begins = |magic: &[u8]| content.starts_with(magic) && magic.len() <= len;
+    let name = match () {
+        () if begins(&chunk::ZSTD_MAGIC) => "zstd",
+        () if begins(&chunk::LZ4_MAGIC) => "lz4",
+        () if begins(record(nonce::OPCODE, &[0; 8]).get(..9)?) && 17 <= len => "",
+        () => return None,
+    };
+    chunk::nonce_of_content(name, content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ownership(name: Option<FileNonce>, beginning: &[u8]) -> Ownership {
+        Ownership {
+            named: name,
+            beginning: beginning.to_vec(),
+            ..Ownership::default()
+        }
+    }
+
+    #[test]
+    fn the_name_goes_before_everything() {
+        let (own, other) = (FileNonce::new(), FileNonce::new());
+        let mut ownership = ownership(Some(own), other.to_string().as_bytes());
+        assert!(ownership.admits(Some(own), 1000) && !ownership.admits(Some(other), 1000));
+        assert!(!ownership.admits(Some(other), 0) && !ownership.admits(None, 0));
+        ownership.settle(Some(own));
+        assert_eq!(ownership.nonce(), Some(own));
+    }
+
+    #[test]
+    fn a_header_with_three_wrong_digits_is_evidence_and_with_four_is_not() {
+        let (own, other) = (FileNonce::new(), FileNonce::new());
+        let mut header = nonce::library(Some(own)).into_bytes();
+        let len = header.len();
+        header[len - 3..].fill(b'-');
+        assert!(ownership(None, &header).admits(Some(own), 1000));
+        assert!(!ownership(None, &header).admits(Some(other), 1000));
+        header[len - 4..].fill(b'-');
+        assert!(!ownership(None, &header).admits(Some(own), 1000));
+    }
+
+    #[test]
+    fn a_damaged_header_does_not_say_that_there_are_no_marks() {
+        let header = |library: &str| Header {
+            profile: String::new(),
+            library: library.to_owned(),
+        };
+        let admits_none = |library: &str| {
+            let mut ownership = Ownership::default();
+            ownership.header(&header(library));
+            ownership.admits(None, 1000)
+        };
+        assert!(admits_none("blocksd 0.1.0") && admits_none("python mcap 1.2.3"));
+        assert!(!admits_none("blocksd 0.1.0+0123456789abcdef"));
+        assert!(!admits_none("blocksd 0.1.0k0123456789abcdeZ"));
+        assert!(!admits_none("blocksd 0.1\0\0\0"));
+    }
+}

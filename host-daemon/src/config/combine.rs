@@ -1,0 +1,163 @@
+//! Makes a [`Config`] of the command line, the config file and the defaults, and validates it. Start with [`load`].
+
+use std::path::Path;
+
+use crate::config::error::{ConfigError, Mistake, Reason, ValueOrigin};
+use crate::config::file;
+use crate::config::partial::{Config, ListenerConfig, OPTIONS, Partial};
+use blocksd_engine::admission::identity::Match;
+use blocksd_recording::Retention;
+
+/// Longest messages that must fit into the memory for unfinished ones.
+pub(super) const UNFINISHED_MESSAGES: u64 = 4;
+
+/// Combines what the command line gives with the file that it names, if any, and with the defaults.
+///
+/// # Errors
+/// Every mistake of the file; and every mistake that several options make together.
+pub fn load(path: Option<&Path>, command_line: Partial) -> Result<Config, ConfigError> {
+    let (file, mistakes) = match path {
+        Some(path) => file::read(path)?,
+        None => Default::default(),
+    };
+    combine(path, command_line, file, mistakes)
+}
+
+pub(super) fn combine(
+    path: Option<&Path>,
+    command_line: Partial,
+    file: Partial,
+    mut mistakes: Vec<Mistake>,
+) -> Result<Config, ConfigError> {
+    let overridden = command_line.common(&file);
+    let given = command_line.combine(file).combine(Partial::defaults());
+    let known: Vec<_> = mistakes.iter().filter_map(|it| it.key.clone()).collect();
+    let mut found = validate(&given);
+    // A value that is missing since it is wrong makes no second mistake.
+    found.retain(|(_, keys)| !keys.iter().any(|key| known.iter().any(|it| it == key)));
+    mistakes.extend(found.into_iter().map(|(mistake, _)| mistake));
+    mistakes.sort_by_key(|mistake| mistake.origin);
+    let path = path.map(Path::to_owned);
+    if !mistakes.is_empty() {
+        let file = path;
+        return Err(ConfigError { file, mistakes });
+    }
+    Config::new(path.clone(), overridden, given).map_err(|key| ConfigError {
+        file: path,
+        mistakes: vec![mistake(
+            ValueOrigin::Default,
+            key,
+            "needs a value".to_owned(),
+        )],
+    })
+}
+
+/// A mistake, and the keys that make it together.
+type Found = (Mistake, Vec<&'static str>);
+
+/// Finds what several options say together that cannot be.
+fn validate(given: &Partial) -> Vec<Found> {
+    let mut found = needs_record(given);
+    found.extend(unfinished(given));
+    found.extend(rotate(given));
+    found.extend(devices(given));
+    found
+}
+
+fn needs_record(given: &Partial) -> Vec<Found> {
+    if given.record.is_some() {
+        return Vec::new();
+    }
+    let of_record = OPTIONS.iter().filter(|spec| spec.needs_record);
+    let shown = of_record.filter_map(|spec| spec.given(given));
+    let shown = shown.filter(|shown| shown.origin != ValueOrigin::Default);
+    let reason = "says how to record, and needs --record <DIR>";
+    shown
+        .map(|it| {
+            (
+                mistake(it.origin, it.key, reason.to_owned()),
+                vec!["record"],
+            )
+        })
+        .collect()
+}
+
+fn unfinished(given: &Partial) -> Option<Found> {
+    let own = given.listeners.iter().map(|listener| &listener.own);
+    let own = own.chain(given.devices.iter().map(|device| &device.own));
+    let all = own.chain([given]).filter_map(|own| own.max_block.as_ref());
+    let longest = u64::from(all.map(|max| max.value).max()?);
+    let least = UNFINISHED_MESSAGES * longest;
+    let max = given.max_unfinished.as_ref()?;
+    let reason = format!(
+        "must be at least {least}, {UNFINISHED_MESSAGES} times the largest --max-block ({longest}), not {}",
+        max.text
+    );
+    let found = mistake(max.origin, max.key, reason);
+    (max.value < least).then(|| (found, vec!["max-block", "max-unfinished"]))
+}
+
+fn rotate(given: &Partial) -> Option<Found> {
+    let (size, max) = (
+        given.record_rotate_size.as_ref()?,
+        given.record_max_bytes.as_ref()?,
+    );
+    let most = Retention::file_max_of(max.value);
+    let reason = format!(
+        "must be at most {most}, a quarter of --record-max-bytes ({}), not {}",
+        max.text, size.text
+    );
+    let found = mistake(size.origin, size.key, reason);
+    (most < size.value).then(|| (found, Vec::new()))
+}
+
+/// Devices with one name, and devices that the same connections would be of.
+fn devices(given: &Partial) -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut seen: Vec<(Match, &str)> = Vec::new();
+    for (index, device) in given.devices.iter().enumerate() {
+        let label = device.label();
+        let before = given.devices.iter().take(index);
+        if let Some(first) = before.clone().find(|it| it.label() == label) {
+            let (key, origin) = match &device.name {
+                Some((_, at)) => ("name", *at),
+                None => (&*device.id, device.origin),
+            };
+            let reason = format!("`{label}` is also the name of [device.\"{}\"]", first.id);
+            found.push((mistake(origin, key, reason), Vec::new()));
+        }
+        for (number, this) in device.matches().enumerate() {
+            let (key, origin) = match device.matches.get(number) {
+                Some((_, at)) => ("match", *at),
+                None => (&*device.id, device.origin),
+            };
+            let mut refuse = |reason| found.push((mistake(origin, key, reason), Vec::new()));
+            if let Some((_, first)) = seen.iter().find(|(other, _)| *other == this) {
+                refuse(format!("`{this}` is also a match of [device.\"{first}\"]"));
+            }
+            if let Match::Listener(address) = &this
+                && !has_listener(given, address)
+            {
+                refuse(format!("`{this}`: there is no listener `{address}`"));
+            }
+            seen.push((this, &device.id));
+        }
+    }
+    found
+}
+
+/// Whether a listener has this address. The command line may replace those that the file means.
+fn has_listener(given: &Partial, address: &str) -> bool {
+    let is_it = |listener: &ListenerConfig| {
+        listener.address == address || listener.origin == ValueOrigin::CommandLine
+    };
+    given.listeners.iter().any(is_it)
+}
+
+fn mistake(origin: ValueOrigin, key: &str, reason: String) -> Mistake {
+    Mistake {
+        origin: Some(origin),
+        key: Some(key.to_owned()),
+        reason: Reason::Refused(reason),
+    }
+}

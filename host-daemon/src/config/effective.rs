@@ -1,0 +1,145 @@
+//! What a [`Config`] comes to for the engine: policies, bounds, sockets, the table of devices, how to record.
+
+use std::sync::Arc;
+
+use framing_core::Limits;
+
+use crate::config::combine::UNFINISHED_MESSAGES;
+use crate::config::partial::{Config, DeviceConfig, GivenValue, ListenerConfig, Partial};
+use crate::config::value::{AfterEnd, Oversize};
+use blocksd_engine::admission::identity::DeviceTable;
+use blocksd_engine::batch::{ClosePolicy, OversizePolicy};
+use blocksd_engine::connection::policy::{Policies, Policy, ReplyKind, Timeouts};
+use blocksd_engine::listen::address::Address;
+use blocksd_engine::listen::listener::Sockets;
+use blocksd_engine::permit::Bounds;
+use blocksd_recording::LogOptions;
+use blocksd_recording::Retention;
+
+/// Memory for unfinished messages, where it is not given.
+const UNFINISHED: u64 = 64 << 20;
+/// Size of a file of a recording, where it is not given.
+const ROTATE_SIZE: u64 = 1 << 30;
+
+impl Config {
+    /// What all connections share.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        let policies = self
+            .listeners
+            .iter()
+            .map(|listener| self.policies(listener));
+        let longest = policies
+            .flat_map(|policies| policies.iter().map(|it| it.limits.block_max).max())
+            .max();
+        let longest = u64::from(longest.unwrap_or(self.max_block));
+        Bounds {
+            connections: self.max_connections,
+            per_device: self.max_connections_per_device,
+            unfinished: self
+                .max_unfinished
+                .unwrap_or_else(|| UNFINISHED.max(UNFINISHED_MESSAGES * longest)),
+            longest,
+        }
+    }
+
+    /// How sockets are set.
+    #[must_use]
+    pub const fn sockets(&self) -> Sockets {
+        Sockets {
+            keepalive: self.keepalive.0,
+            receive_buffer: self.receive_buffer,
+        }
+    }
+
+    /// How files of the recording are written.
+    #[must_use]
+    pub fn log_options(&self) -> LogOptions {
+        LogOptions {
+            compression: self.record_compression,
+            // The recording rotates at a quarter of its limit if that is less; the limit may change.
+            rotate_bytes: self.record_rotate_size.unwrap_or(ROTATE_SIZE),
+            rotate_after: self.record_rotate_after,
+            sync_after: self.record_sync,
+        }
+    }
+
+    /// The size at which a file of the recording is followed by another one.
+    pub(super) fn rotate_size(&self) -> u64 {
+        let most = self
+            .record_max_bytes
+            .map_or(u64::MAX, Retention::file_max_of);
+        self.log_options().rotate_bytes.min(most)
+    }
+
+    /// Which connections are of which device that has a table.
+    #[must_use]
+    pub fn device_table(&self) -> DeviceTable {
+        let entry = |device: &DeviceConfig| (device.label().into(), device.matches().collect());
+        DeviceTable::new(self.devices.iter().map(entry).collect())
+    }
+
+    /// How the connections of a listener are treated. Options of a device go before those of the listener.
+    #[must_use]
+    pub fn policies(&self, listener: &ListenerConfig) -> Policies {
+        let default = Policies::from(self.policy(listener, listener.own.clone()));
+        let has_options = |device: &&DeviceConfig| device.own != Partial::default();
+        let devices = self.devices.iter().filter(has_options);
+        devices.fold(default, |policies, device| {
+            let own = device.own.clone().combine(listener.own.clone());
+            policies.with(device.label(), Arc::new(self.policy(listener, own)))
+        })
+    }
+
+    /// What the end of a series does on a listener that does not say it.
+    pub(super) fn after_end(&self, listener: &ListenerConfig) -> AfterEnd {
+        if is_line(&listener.address) && self.reply.is_none() {
+            AfterEnd::Continue
+        } else {
+            self.after_end
+        }
+    }
+
+    fn policy(&self, listener: &ListenerConfig, own: Partial) -> Policy {
+        let oversize = or(own.oversize, self.oversize);
+        let after_end = or(own.after_end, self.after_end(listener));
+        Policy {
+            framing: or(own.framing, self.framing),
+            encoding: or(own.decode, self.decode.clone()).into(),
+            limits: Limits {
+                block_max: or(own.max_block, self.max_block),
+                // What is taken in pieces is never skipped.
+                skip_max: match oversize {
+                    Oversize::Pieces => u32::MAX,
+                    _ => or(own.max_skip, self.max_skip),
+                },
+            },
+            close: ClosePolicy {
+                at_end: after_end == AfterEnd::Close,
+                oversize: match oversize {
+                    Oversize::Skip => OversizePolicy::Skip,
+                    Oversize::Close => OversizePolicy::Close,
+                    Oversize::Pieces => OversizePolicy::Stream,
+                },
+            },
+            timeouts: Timeouts {
+                first_byte: or(own.first_byte_timeout, self.first_byte_timeout).0,
+                idle: or(own.idle_timeout, self.idle_timeout).0,
+                header: or(own.header_timeout, self.header_timeout).0,
+                message: or(own.block_timeout, self.block_timeout).0,
+                reply: self.reply_timeout.0,
+            },
+            reply: self.reply.as_deref().map(ReplyKind::parse),
+        }
+    }
+}
+
+fn or<T>(own: Option<GivenValue<T>>, default: T) -> T {
+    own.map_or(default, |given| given.value)
+}
+
+/// Whether nobody connects there: a series that ends leaves the next one on the way, and closing would lose its first
+/// bytes. Such a listener goes on unless its own options say otherwise, or its device waits for a reply.
+fn is_line(address: &str) -> bool {
+    matches!(address.parse(), Ok(Address::Serial(_) | Address::Stdin))
+}

@@ -1,0 +1,423 @@
+//! Options that may be given or not: [`Partial`], filled by the command line and by the config file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use framing_core::AnyFraming;
+
+use crate::config::error::{ADDRESS, ValueOrigin};
+use crate::config::options::for_each_option;
+use crate::config::spec::{HelpGroup, Kind, Reload, Scope, Written};
+use crate::config::value::{
+    self, AfterEnd, Choice, Compression, Decoding, OutputKind, Oversize, Timeout, Words,
+};
+use blocksd_engine::admission::identity::{DeviceBy, Match};
+use blocksd_engine::listen::address::{Address, AddressError};
+
+/// Least memory for unfinished messages, in bytes.
+const UNFINISHED_MIN: u64 = 1 << 20;
+/// A file has a header and an end, whatever it holds.
+const ROTATE_SIZE_MIN: u64 = 4 << 10;
+/// A few chunks in each of four files: else a file might be deleted as soon as it is sealed.
+const RECORD_MAX_MIN: u64 = 16 << 20;
+
+/// The definition of an option, without its value.
+pub struct Spec {
+    /// The key in the config file, and the name of the option on the command line.
+    pub key: &'static str,
+    /// The name that it had before.
+    pub old: Option<&'static str>,
+    /// What a value is called in the help.
+    pub value: &'static str,
+    /// The heading in the help.
+    pub group: HelpGroup,
+    /// What kind of value it takes.
+    pub kind: Kind,
+    /// In which tables it may stand.
+    pub scope: Scope,
+    /// What a reload changes with it.
+    pub reload: Reload,
+    /// Whether it says how to record, so that it is used with `record` only.
+    pub needs_record: bool,
+    /// What it does.
+    pub help: &'static str,
+    /// The value where none is given, if there is one.
+    pub default: Option<&'static str>,
+    /// Words that the value may be.
+    pub choices: fn() -> Vec<Choice>,
+    set: fn(&mut Partial, Written<'_>) -> Result<(), String>,
+    given: fn(&Partial) -> Option<Written<'_>>,
+    differs: fn(&Config, &Config) -> bool,
+    keep: fn(&mut Config, &Config),
+}
+
+/// A value with its origin. Two are equal if their values are.
+#[derive(Clone, Debug)]
+pub struct GivenValue<T> {
+    /// The value.
+    pub value: T,
+    /// As it was written.
+    pub text: String,
+    /// Where it was written.
+    pub origin: ValueOrigin,
+    /// By which name of the option.
+    pub key: &'static str,
+}
+
+/// An address to listen on, with options of its own.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    /// A text that [`Address`] reads.
+    pub address: String,
+    /// Where it was given.
+    pub origin: ValueOrigin,
+    /// Its own options.
+    pub own: Partial,
+}
+
+/// A table `[device."ID"]`.
+#[derive(Clone, Debug)]
+pub struct DeviceConfig {
+    /// The ID.
+    pub id: String,
+    /// Where the table begins.
+    pub origin: ValueOrigin,
+    /// Its name, if it has one.
+    pub name: Option<(String, ValueOrigin)>,
+    /// Which connections are of this device; if empty, the ID says so.
+    pub matches: Vec<(Match, ValueOrigin)>,
+    /// Its own options.
+    pub own: Partial,
+}
+
+impl<T: PartialEq> PartialEq for GivenValue<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl PartialEq for ListenerConfig {
+    fn eq(&self, other: &Self) -> bool {
+        self.address == other.address && self.own == other.own
+    }
+}
+
+impl PartialEq for DeviceConfig {
+    fn eq(&self, other: &Self) -> bool {
+        let matches = |it: &Self| it.matches().collect::<Vec<_>>();
+        self.label() == other.label() && matches(self) == matches(other) && self.own == other.own
+    }
+}
+
+impl Spec {
+    const BASE: Self = Self {
+        key: "",
+        old: None,
+        value: "",
+        group: HelpGroup::Listening,
+        kind: Kind::Number,
+        scope: Scope::Daemon,
+        reload: Reload::Restart,
+        needs_record: false,
+        help: "",
+        default: None,
+        choices: value::no_choices,
+        set: |_, _| Ok(()),
+        given: |_| None,
+        differs: |_, _| false,
+        keep: |_, _| {},
+    };
+
+    /// Reads a value into a partial configuration; adds it where the option is a list.
+    ///
+    /// # Errors
+    /// Why the value cannot be used.
+    pub fn set(&self, partial: &mut Partial, input: Written<'_>) -> Result<(), String> {
+        (self.set)(partial, input)
+    }
+
+    /// The value, as it was given.
+    #[must_use]
+    pub fn given<'a>(&self, partial: &'a Partial) -> Option<Written<'a>> {
+        (self.given)(partial)
+    }
+
+    /// Whether two configurations have different values.
+    #[must_use]
+    pub fn differs(&self, one: &Config, other: &Config) -> bool {
+        (self.differs)(one, other)
+    }
+
+    /// Takes the value from another configuration.
+    pub fn keep(&self, config: &mut Config, from: &Config) {
+        (self.keep)(config, from);
+    }
+}
+
+impl std::fmt::Debug for Spec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Spec").field(&self.key).finish()
+    }
+}
+
+impl ListenerConfig {
+    /// Reads `ADDR[,KEY=VALUE]...`.
+    ///
+    /// # Errors
+    /// Where the address, a key or a value cannot be used.
+    pub fn parse(text: &str, origin: ValueOrigin) -> Result<Self, String> {
+        let mut parts = text.split(',');
+        let mut listener = Self::new(parts.next().unwrap_or_default(), origin)?;
+        let wrong: Vec<_> = parts.filter_map(|part| listener.set(part).err()).collect();
+        if wrong.is_empty() {
+            Ok(listener)
+        } else {
+            Err(wrong.join("; "))
+        }
+    }
+
+    /// Reads `KEY=VALUE`.
+    fn set(&mut self, part: &str) -> Result<(), String> {
+        let (key, text) = part
+            .split_once('=')
+            .ok_or_else(|| format!("`{part}` is not KEY=VALUE"))?;
+        let spec = find(key, Scope::Listener).ok_or_else(|| not_of_a_listener(key))?;
+        let (key, origin) = (spec.key, self.origin);
+        spec.set(&mut self.own, Written { text, origin, key })
+    }
+
+    /// A listener without options of its own.
+    ///
+    /// # Errors
+    /// Where it is not an address.
+    pub(super) fn new(address: &str, origin: ValueOrigin) -> Result<Self, String> {
+        let checked: Result<Address, AddressError> = address.parse();
+        checked.map_err(|error| error.to_string())?;
+        Ok(Self {
+            address: address.to_owned(),
+            origin,
+            own: Partial::default(),
+        })
+    }
+}
+
+impl DeviceConfig {
+    /// What the device is called: in topics, labels and names of files.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        self.name.as_ref().map_or(&self.id, |(name, _)| name)
+    }
+
+    /// Which connections are of this device.
+    pub fn matches(&self) -> impl Iterator<Item = Match> {
+        let id = self.matches.is_empty().then(|| Match::of_id(&self.id));
+        let matches = self.matches.iter().map(|(it, _)| it.clone());
+        id.into_iter().chain(matches)
+    }
+}
+
+/// The option with a key, if it may stand in tables of this kind. Old names count.
+#[must_use]
+pub(super) fn find(key: &str, scope: Scope) -> Option<&'static Spec> {
+    OPTIONS
+        .iter()
+        .find(|spec| scope <= spec.scope && (spec.key == key || spec.old == Some(key)))
+}
+
+fn not_of_a_listener(key: &str) -> String {
+    if find(key, Scope::Daemon).is_some() {
+        return format!("`{key}` applies to all listeners; give it as --{key}");
+    }
+    let own = OPTIONS.iter().filter(|spec| spec.scope == Scope::Listener);
+    let names: Vec<_> = own.map(|spec| spec.key).collect();
+    format!(
+        "`{key}` is not an option of a listener; the options are {}",
+        names.join(", ")
+    )
+}
+
+const LISTEN: Spec = Spec {
+    key: "listen",
+    value: "ADDR[,KEY=VALUE]...",
+    kind: Kind::List,
+    reload: Reload::Listeners,
+    help: " Where to listen: HOST:PORT, unix:PATH, serial:PATH?baud=N, - for standard input, systemd or systemd:NAME for \
+           sockets that were passed. Options after a comma apply to this listener only: framing=SPEC, decode=..., \
+           max-block=BYTES, max-skip=BYTES, oversize=skip|close|pieces, after-end=close|continue.",
+    default: Some("127.0.0.1:1060"),
+    set: |partial, input| {
+        let listener = ListenerConfig::parse(input.text, input.origin)?;
+        partial.listeners.push(listener);
+        Ok(())
+    },
+    given: |partial| {
+        partial.listeners.first().map(|listener| Written {
+            text: &listener.address,
+            origin: listener.origin,
+            key: "listen",
+        })
+    },
+    ..Spec::BASE
+};
+
+/// The type of a field of [`Config`].
+macro_rules! type_of {
+    ($type:ty) => { Option<$type> };
+    ($type:ty, $default:literal) => { $type };
+}
+
+/// The value of a field of [`Config`].
+macro_rules! value_of {
+    ($given:expr, $key:literal) => {
+        $given.as_ref().map(|given| given.value.clone())
+    };
+    ($given:expr, $key:literal, $default:literal) => {
+        $given.as_ref().ok_or($key)?.value.clone()
+    };
+}
+
+macro_rules! default_of {
+    () => {
+        None
+    };
+    ($default:literal) => {
+        Some($default)
+    };
+}
+
+macro_rules! define {
+    ($(
+        $(#[doc = $help:literal])+
+        $field:ident: $type:ty $(= $default:literal)?, $parse:expr, Spec { key: $key:literal, $($spec:tt)* };
+    )+) => {
+        /// Options of `serve` that may be given or not.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct Partial {
+            /// Addresses to listen on; none are given if empty.
+            pub listeners: Vec<ListenerConfig>,
+            /// Tables of devices.
+            pub devices: Vec<DeviceConfig>,
+            $($(#[doc = $help])+ pub $field: Option<GivenValue<$type>>,)+
+        }
+
+        /// What `serve` does: every option with its value. Made by [`load`](crate::config::load).
+        #[derive(Clone, Debug)]
+        #[non_exhaustive]
+        pub struct Config {
+            /// The file that was read.
+            pub file: Option<PathBuf>,
+            /// Keys of the file that are not used, since the command line gives these options.
+            pub overridden: Vec<&'static str>,
+            /// Where to listen.
+            pub listeners: Vec<ListenerConfig>,
+            /// Tables of devices, in the order of the file.
+            pub devices: Vec<DeviceConfig>,
+            /// What the values were made of.
+            pub(super) given: Partial,
+            $($(#[doc = $help])+ pub $field: type_of!($type $(, $default)?),)+
+        }
+
+        /// Every option of `serve` but `config`.
+        pub static OPTIONS: &[Spec] = &[
+            LISTEN,
+            $(Spec {
+                key: $key,
+                help: concat!($($help),+),
+                default: default_of!($($default)?),
+                set: |partial, Written { text, origin, key }| {
+                    let parse: fn(&str) -> Result<$type, String> = $parse;
+                    let (value, text) = (parse(text)?, text.to_owned());
+                    partial.$field = Some(GivenValue { value, text, origin, key });
+                    Ok(())
+                },
+                given: |partial| {
+                    partial.$field.as_ref().map(|it| Written { text: &it.text, origin: it.origin, key: it.key })
+                },
+                differs: |one, other| one.$field != other.$field,
+                keep: |config, from| config.$field = from.$field.clone(),
+                $($spec)*
+            },)+
+        ];
+
+        impl Partial {
+            /// These options, and those of `other` that are not among them. A list replaces a list.
+            #[must_use]
+            pub fn combine(self, other: Self) -> Self {
+                let or = |one: Vec<_>, other| if one.is_empty() { other } else { one };
+                Self {
+                    listeners: or(self.listeners, other.listeners),
+                    devices: if self.devices.is_empty() { other.devices } else { self.devices },
+                    $($field: self.$field.or(other.$field),)+
+                }
+            }
+        }
+
+        impl Config {
+            /// The values of options, of which every one with a default is given; else the key that is missing.
+            pub(super) fn new(
+                file: Option<PathBuf>,
+                overridden: Vec<&'static str>,
+                given: Partial,
+            ) -> Result<Self, &'static str> {
+                Ok(Self {
+                    file,
+                    overridden,
+                    listeners: given.listeners.clone(),
+                    devices: given.devices.clone(),
+                    $($field: value_of!(given.$field, $key $(, $default)?),)+
+                    given,
+                })
+            }
+        }
+    };
+}
+
+for_each_option!(define);
+
+impl Partial {
+    /// What is used where nothing is given.
+    #[must_use]
+    pub fn defaults() -> Self {
+        let mut defaults = Self::default();
+        for spec in OPTIONS {
+            let input = spec.default.map(|text| Written {
+                text,
+                origin: ValueOrigin::Default,
+                key: spec.key,
+            });
+            // A test holds that every default can be read.
+            let _ = input.map_or(Ok(()), |input| spec.set(&mut defaults, input));
+        }
+        defaults
+    }
+
+    /// Adds what another part of the same source gives; a list is longer then.
+    pub fn add(&mut self, mut other: Self) {
+        let mut listeners = std::mem::take(&mut self.listeners);
+        listeners.append(&mut other.listeners);
+        *self = std::mem::take(self).combine(other);
+        self.listeners = listeners;
+    }
+
+    /// The keys that are given here and in `other`.
+    pub(super) fn common(&self, other: &Self) -> Vec<&'static str> {
+        let both = |spec: &&Spec| spec.given(self).is_some() && spec.given(other).is_some();
+        OPTIONS.iter().filter(both).map(|spec| spec.key).collect()
+    }
+}
+
+/// Keys of `[device."ID"]` that are not options.
+pub(super) const NAME: &str = "name";
+/// As [`NAME`].
+pub(super) const MATCH: &str = "match";
+
+/// Keys that may stand in a table, other than old names.
+pub(super) fn keys(scope: Scope) -> impl Iterator<Item = &'static str> {
+    let other: &[&str] = match scope {
+        Scope::Daemon => &["listener", "device"],
+        Scope::Device => &[NAME, MATCH],
+        Scope::Listener => &[ADDRESS],
+    };
+    let options = OPTIONS.iter().filter(move |spec| scope <= spec.scope);
+    options.map(|spec| spec.key).chain(other.iter().copied())
+}

@@ -1,0 +1,141 @@
+//! Prints a [`Config`] as a config file, with the origin of every value: [`print`].
+
+use std::fmt::Write as _;
+
+use toml::Value;
+
+use crate::config::error::{ADDRESS, ValueOrigin};
+use crate::config::partial::{Config, MATCH, NAME, OPTIONS, Partial, Spec};
+use crate::config::spec::{Kind, Reload, Written};
+use crate::config::value::AfterEnd;
+
+/// Every value that is used, as TOML that gives the same values; with its origin, and whether a change of it needs a
+/// restart, in a comment.
+#[must_use]
+pub fn print(config: &Config) -> String {
+    let mut page = PrintedConfig {
+        file: config.file.as_ref().map(|path| {
+            let path = path.display().to_string();
+            path.escape_debug().to_string()
+        }),
+        text: String::new(),
+    };
+    let mut group = None;
+    for spec in OPTIONS.iter().filter(|spec| spec.kind != Kind::List) {
+        if group != Some(spec.group) {
+            group = Some(spec.group);
+            page.line(format_args!("# {}", spec.group.heading()));
+        }
+        page.option(config, spec);
+    }
+    for listener in &config.listeners {
+        page.line(format_args!("\n[[listener]]"));
+        page.value(ADDRESS, &quoted(&listener.address), listener.origin, "");
+        page.own(&listener.own);
+        let after_end = config.after_end(listener);
+        if listener.own.after_end.is_none() && after_end != config.after_end {
+            let word = match after_end {
+                AfterEnd::Close => "close",
+                AfterEnd::Continue => "continue",
+            };
+            page.value(
+                "after-end",
+                &quoted(word),
+                ValueOrigin::Default,
+                " of such an address",
+            );
+        }
+    }
+    for device in &config.devices {
+        page.line(format_args!("\n[device.{}]", quoted(&device.id)));
+        if let Some((name, origin)) = &device.name {
+            page.value(NAME, &quoted(name), *origin, "");
+        }
+        if let Some((_, origin)) = device.matches.first() {
+            let texts = device.matches.iter().map(|(it, _)| it.to_string());
+            let list = Value::Array(texts.map(Value::String).collect());
+            page.value(MATCH, &list.to_string(), *origin, "");
+        }
+        page.own(&device.own);
+    }
+    page.text
+}
+
+struct PrintedConfig {
+    file: Option<String>,
+    text: String,
+}
+
+impl PrintedConfig {
+    fn option(&mut self, config: &Config, spec: &Spec) {
+        let note = match spec.reload {
+            Reload::Restart => "; needs a restart",
+            _ => "",
+        };
+        let shown = spec.given(&config.given);
+        let value = shown.map(|shown| written(spec, shown)).or_else(|| {
+            let computed = match spec.key {
+                "max-unfinished" => config.bounds().unfinished,
+                "record-rotate-size" => config.rotate_size(),
+                _ => return None,
+            };
+            Some(computed.to_string())
+        });
+        let origin = shown.map_or(ValueOrigin::Default, |shown| shown.origin);
+        match value {
+            None => self.line(format_args!("# {} is not set{note}", spec.key)),
+            Some(value) if spec.needs_record && config.record.is_none() => {
+                self.line(format_args!(
+                    "# {} = {value}  # not used without record",
+                    spec.key
+                ));
+            }
+            Some(value) => self.value(spec.key, &value, origin, note),
+        }
+    }
+
+    fn own(&mut self, own: &Partial) {
+        for spec in OPTIONS {
+            if let Some(shown) = spec.given(own) {
+                self.value(spec.key, &written(spec, shown), shown.origin, "");
+            }
+        }
+    }
+
+    fn value(&mut self, key: &str, value: &str, origin: ValueOrigin, note: &str) {
+        match (origin, self.file.take()) {
+            (ValueOrigin::Line(line), Some(file)) => {
+                self.line(format_args!("{key} = {value}  # {file}:{line}{note}"));
+                self.file = Some(file);
+            }
+            (origin, file) => {
+                let origin = match origin {
+                    ValueOrigin::CommandLine => "command line",
+                    _ => "default",
+                };
+                self.line(format_args!("{key} = {value}  # {origin}{note}"));
+                self.file = file;
+            }
+        }
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.text, "{line}");
+    }
+}
+
+/// A value as TOML.
+fn written(spec: &Spec, shown: Written<'_>) -> String {
+    let is_number = spec.kind == Kind::Number && shown.text.parse::<u64>().is_ok();
+    if is_number || spec.kind == Kind::Flag {
+        // `+5` and `007` are numbers on the command line, and not in TOML.
+        let number = shown.text.parse::<u64>();
+        return number.map_or_else(|_| shown.text.to_owned(), |number| number.to_string());
+    }
+    quoted(shown.text)
+}
+
+fn quoted(text: &str) -> String {
+    Value::String(text.to_owned()).to_string()
+}

@@ -1,0 +1,347 @@
+//! What the value of an option may be: a parser for each kind of value, and the words that may be chosen from.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use framing_core::{AnyFraming, SpecError};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::config::units::{self, MILLISECOND, SECOND};
+pub use crate::payload::Decoding;
+use crate::payload::DefmtError;
+use blocksd_engine::admission::identity::DeviceBy;
+pub use blocksd_recording::Compression;
+
+/// A word that the value of an option may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// The word.
+    pub name: &'static str,
+    /// What it stands for; empty where the option explains it.
+    pub help: &'static str,
+}
+
+/// A value that is one of a few words.
+pub trait Words: Sized {
+    /// The words.
+    fn choices() -> Vec<Choice>;
+    /// The value that a word stands for.
+    fn named(word: &str) -> Option<Self>;
+}
+
+macro_rules! words {
+    ($type:ty: $($name:literal => $value:path, $help:literal;)+) => {
+        impl Words for $type {
+            fn choices() -> Vec<Choice> {
+                vec![$(Choice { name: $name, help: $help },)+]
+            }
+
+            fn named(word: &str) -> Option<Self> {
+                match word {
+                    $($name => Some($value),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+/// A time that may pass; unlimited if it is `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout(pub Option<Duration>);
+
+/// What becomes of a message that is too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oversize {
+    /// It is skipped, and the next one is taken.
+    Skip,
+    /// The connection is closed.
+    Close,
+    /// It is handed out in pieces, as it comes.
+    Pieces,
+}
+
+/// What becomes of a connection whose series has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterEnd {
+    /// It is closed.
+    Close,
+    /// Another series may come.
+    Continue,
+}
+
+/// What is written to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputKind {
+    /// A line a message, for people.
+    Text,
+    /// An object a line, for programs.
+    Json,
+    /// A dump of each message.
+    Hex,
+    /// Nothing.
+    None,
+}
+
+words! { Oversize:
+    "skip" => Self::Skip, "Skip it, and take the next one";
+    "close" => Self::Close, "Close the connection";
+    "pieces" => Self::Pieces, "Pass it on in pieces, as it arrives";
+}
+
+words! { AfterEnd:
+    "close" => Self::Close, "Close the connection";
+    "continue" => Self::Continue, "Take another series";
+}
+
+words! { OutputKind:
+    "text" => Self::Text, "A line for each message, for people";
+    "json" => Self::Json, "An object on each line, for programs";
+    "hex" => Self::Hex, "A dump of each message";
+    "none" => Self::None, "Nothing";
+}
+
+words! { DeviceBy:
+    "ip" => Self::Ip, "An address; for connections of this machine, a listener";
+    "peer" => Self::Peer, "A connection: address and port; for connections of this machine, the listener and a number";
+    "listener" => Self::Listener, "A listener";
+}
+
+words! { Compression:
+    "none" => Self::None, "No compression";
+    "lz4" => Self::Lz4, "LZ4: two to three times the processor time, and two thirds of the space for slowly moving samples";
+    "zstd" => Self::Zstd, "Zstandard, fastest level: three to four times the processor time, and a little over half of the space";
+}
+
+/// Names of the framings, to choose from.
+pub(super) fn framings() -> Vec<Choice> {
+    let choice = |name: &&'static str| Choice { name, help: "" };
+    AnyFraming::SPECS.iter().map(choice).collect()
+}
+
+/// Names of the decodings, to choose from.
+pub(super) fn decodings() -> Vec<Choice> {
+    [
+        ("raw", "Bytes"),
+        ("text", "UTF-8"),
+        ("json", "A JSON value"),
+        ("cbor", "A CBOR item"),
+        (
+            "defmt:ELF",
+            "A defmt frame, with the format strings of the firmware's ELF file",
+        ),
+    ]
+    .map(|(name, help)| Choice { name, help })
+    .into()
+}
+
+/// Answers to choose from, other than a file.
+pub(super) fn replies() -> Vec<Choice> {
+    [
+        (
+            "receipt",
+            "The number of messages and bytes that were received",
+        ),
+        ("echo", "What was received"),
+        ("FILE", "The content of a file, as one message"),
+    ]
+    .map(|(name, help)| Choice { name, help })
+    .into()
+}
+
+pub(super) fn no_choices() -> Vec<Choice> {
+    Vec::new()
+}
+
+/// Reads one of a few words.
+pub(super) fn word<T: Words>(text: &str) -> Result<T, String> {
+    T::named(text).ok_or_else(|| {
+        let names: Vec<_> = T::choices().iter().map(|choice| choice.name).collect();
+        let near = did_you_mean(text, names.iter().copied());
+        format!(
+            "invalid value `{text}` [possible values: {}]{near}",
+            names.join(", ")
+        )
+    })
+}
+
+/// Reads the name of a framing.
+///
+/// # Errors
+/// Where there is no such framing, with the names of all.
+pub fn framing(text: &str) -> Result<AnyFraming, String> {
+    text.parse().map_err(|error| match error {
+        SpecError::Unknown => unknown(text, "framing", &framings()),
+        _ => error.to_string(),
+    })
+}
+
+/// The most similar word, if it is as similar as clap asks of options.
+pub(super) fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let alike = words.map(|word| (strsim::jaro(text, word), word));
+    let alike = alike.filter(|(similarity, _)| 0.7 < *similarity);
+    let nearest = alike.max_by(|(one, _), (other, _)| one.total_cmp(other));
+    nearest.map(|(_, word)| word)
+}
+
+fn did_you_mean<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> String {
+    nearest(text, words).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+}
+
+/// Reads the name of a decoding, and the ELF file of `defmt:ELF`.
+///
+/// # Errors
+/// Where there is no such decoding, or the file cannot be used.
+pub fn decoding(text: &str) -> Result<Decoding, String> {
+    text.parse().map_err(|error| match error {
+        DefmtError::Unknown => unknown(text, "decoding", &decodings()),
+        _ => error.to_string(),
+    })
+}
+
+fn unknown(text: &str, what: &str, choices: &[Choice]) -> String {
+    let names: Vec<_> = choices.iter().map(|choice| choice.name).collect();
+    let near = did_you_mean(text, names.iter().copied());
+    let names = names.join(", ");
+    format!("`{text}` is not a {what}; the {what}s are {names}{near}")
+}
+
+/// Reads `true` or `false`.
+pub(super) fn flag(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "must be true or false".to_owned())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "has the type of all parsers")]
+pub(super) fn text(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "has the type of all parsers")]
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    Ok(text.into())
+}
+
+/// Positions in a window are 32 bits wide, so a message that is held whole has at most 1 GiB.
+pub(super) fn block_max(text: &str) -> Result<u32, String> {
+    const MAX: u64 = 1 << 30;
+    let len = size(text)?;
+    let len = u32::try_from(len).ok().filter(|_| (1..=MAX).contains(&len));
+    len.ok_or_else(|| format!("max-block must be from 1 to {MAX} bytes"))
+}
+
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    units::size(text).ok_or_else(|| {
+        format!(
+            "invalid number of bytes: `{text}`; use a number, or one with k, M, G, KiB, MiB or GiB"
+        )
+    })
+}
+
+pub(super) fn small_size(text: &str) -> Result<u32, String> {
+    let len = size(text)?;
+    u32::try_from(len).map_err(|_| format!("must be at most {} bytes", u32::MAX))
+}
+
+pub(super) fn size_from<const MIN: u64>(text: &str) -> Result<u64, String> {
+    let len = size(text)?;
+    let len = Some(len).filter(|len| MIN <= *len);
+    len.ok_or_else(|| format!("must be at least {MIN} bytes"))
+}
+
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| *count != 0);
+    count.ok_or_else(|| "must be a number over 0".to_owned())
+}
+
+/// Reads a duration above zero; a bare number is seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        Duration::ZERO => Err(format!("`{text}`: the duration must be above zero")),
+        duration => Ok(duration),
+    }
+}
+
+/// Reads a duration; a bare number is seconds.
+///
+/// # Errors
+/// Where it is not a duration.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    units::duration(text, SECOND)
+        .ok_or_else(|| format!("`{text}` is not a duration, such as 500ms, 90s, 10m, 2h or 1d"))
+}
+
+pub(super) fn timeout(text: &str) -> Result<Timeout, String> {
+    if text == "off" {
+        return Ok(Timeout(None));
+    }
+    match units::duration(text, SECOND) {
+        Some(Duration::ZERO) => {
+            Err("0 would leave no time at all; use `off` for no limit".to_owned())
+        }
+        Some(time) => Ok(Timeout(Some(time))),
+        None => Err(format!(
+            "`{text}` is not a duration, such as 500ms, 90s, 10m, 2h or 1d (a bare number is seconds), or `off`"
+        )),
+    }
+}
+
+/// What the kernel accepts as `TCP_KEEPIDLE`, in seconds.
+const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
+
+pub(super) fn keepalive(text: &str) -> Result<Timeout, String> {
+    let timeout = timeout(text)?;
+    // The kernel counts whole seconds.
+    let fits =
+        |time: Duration| (SECOND..=KEEPALIVE_MAX).contains(&time) && time.subsec_nanos() == 0;
+    if timeout.0.is_some_and(|time| !fits(time)) {
+        let max = KEEPALIVE_MAX.as_secs();
+        return Err(format!(
+            "must be a whole number of seconds from 1 to {max}, or `off`"
+        ));
+    }
+    Ok(timeout)
+}
+
+/// Ten years: clocks do not count much more.
+const DAYS_MAX: u64 = 3_650;
+
+pub(super) fn rotate_after(text: &str) -> Result<Duration, String> {
+    bounded(text, SECOND, "1s")
+}
+
+pub(super) fn sync(text: &str) -> Result<Duration, String> {
+    bounded(text, MILLISECOND, "1ms")
+}
+
+/// A duration of at least `least`, which is also what a bare number counts.
+fn bounded(text: &str, least: Duration, name: &str) -> Result<Duration, String> {
+    let range = least..=Duration::from_secs(DAYS_MAX * 86_400);
+    let time = units::duration(text, least).filter(|time| range.contains(time));
+    time.ok_or_else(|| {
+        format!("must be a duration from {name} to {DAYS_MAX}d (a bare number counts {name})")
+    })
+}
+
+/// Reads what is logged: `info`, or `blocksd_recording=debug,info`.
+///
+/// # Errors
+/// Where it names no level.
+pub fn directives(text: &str) -> Result<String, String> {
+    let refuse = |part: &str| {
+        format!(
+            "`{part}` is not off, error, warn, info, debug, trace or TARGET=LEVEL, as in blocksd_recording=debug,info"
+        )
+    };
+    for part in text.split(',') {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        // A word that is not a level would be taken for a module, and all else be silent.
+        if level.trim().parse::<LevelFilter>().is_err() {
+            return Err(refuse(part));
+        }
+    }
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(refuse(text)),
+    }
+}

@@ -1,4 +1,0 @@
-//! Sinks: where events go, and the queues before them.
-
-pub mod fanout;
-pub mod lossy;

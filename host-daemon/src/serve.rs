@@ -1,0 +1,237 @@
+//! `blocksd serve`: builds the daemon from its configuration, and runs it. Start with [`serve`].
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use blocksd_engine::listen::resolve::resolve;
+use blocksd_engine::sink::Delivery;
+use blocksd_engine::{Engine, EngineCollector, Error, Listening};
+use blocksd_recording::Lock;
+use blocksd_recording::Retention;
+use blocksd_recording::Stats;
+use prometheus_client::collector::Collector;
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::check_config;
+use crate::config::Config;
+use crate::config::value::OutputKind;
+use crate::error::CommandError;
+use crate::http::health::{Health, Phase};
+use crate::http::metrics;
+use crate::http::server::HttpServer;
+use crate::output::{Format, Hex, Json, Text};
+use crate::recorded::counters::SuppressedCounters;
+use crate::reload::{Live, Reloader};
+use crate::service::log::{self, LogCollector, print_status};
+use crate::service::{rlimit, signals, systemd};
+use crate::sinks::console::{Console, Stuck};
+use crate::sinks::recording::{self, Recording, RecordingCollector, Unrecorded};
+
+/// The names of the sinks, as labels of metrics.
+const SINKS: &[&str] = &["recording", "output"];
+
+/// Runs a daemon with this configuration, until a signal, or until nothing is left to be served. `command_line` is parsed
+/// again at SIGHUP.
+///
+/// # Errors
+/// Why it could not start, or what was lost.
+pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), CommandError> {
+    let stop = CancellationToken::new();
+    let hangup = signals::handle(stop.clone()).map_err(CommandError::Start)?;
+    let config = Arc::new(config);
+    let started = tokio::select! {
+        biased;
+        started = start(&config, &stop) => started?,
+        () = stop.cancelled() => {
+            print_status(format_args!("stopped before listening"));
+            return Ok(());
+        }
+    };
+    let Started {
+        engine,
+        retention,
+        health,
+    } = started;
+    rlimit::raise(config.max_connections);
+    health.enter(Phase::Ready);
+    systemd::ready(stop.clone());
+    if let Some(time) = config.run_for {
+        tokio::spawn(stop_after(time, stop));
+    }
+    let handle = engine.handle().clone();
+    let live = Live {
+        engine: handle.clone(),
+        retention,
+    };
+    tokio::spawn(Reloader::new(command_line, &config, live).run(hangup));
+    let served = engine.run().await;
+    log::print_suppressed();
+    print_status(format_args!("totals: {}", handle.counters().totals()));
+    served.map_err(failure)
+}
+
+/// The failure of a daemon. What a sink has lost decides.
+fn failure(error: Error) -> CommandError {
+    let source = match error {
+        Error::Sink { source, .. } => source,
+        error => return error.into(),
+    };
+    let source = match source.downcast::<Unrecorded>() {
+        Ok(unrecorded) => {
+            let Unrecorded { least, most } = *unrecorded;
+            return CommandError::Unrecorded { least, most };
+        }
+        Err(source) => source,
+    };
+    if source.is::<Stuck>() {
+        return CommandError::OutputStuck;
+    }
+    match source.downcast::<io::Error>() {
+        Ok(error) => CommandError::only_output(*error),
+        Err(source) => CommandError::Io(io::Error::other(source)),
+    }
+}
+
+/// A daemon whose listeners are open.
+struct Started {
+    engine: Engine,
+    retention: Option<Arc<Retention>>,
+    health: Arc<Health>,
+}
+
+/// Opens everything. What may take long, such as a repair or a resolver, runs on its own thread, so that a signal
+/// is handled meanwhile. An interrupted repair is repeated at the next start.
+async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started, CommandError> {
+    let plan = {
+        let config = Arc::clone(config);
+        aside(move || check_config::plan(&config)).await?
+    };
+    let mut engine = Engine::builder()
+        .bounds(config.bounds())
+        .device_by(config.device_by)
+        .devices(config.device_table())
+        .sockets(config.sockets())
+        .once(config.once)
+        .echo_max_bytes(config.reply_max_bytes, config.reply_max_total_bytes)
+        .stop(stop.clone())
+        .build();
+    let folder = config.record.clone();
+    let stats = folder.is_some().then(Arc::<Stats>::default);
+    let suppressed = Arc::<SuppressedCounters>::default();
+    let recorded = stats.clone();
+    let refusal = move || recorded.as_ref()?.refusal();
+    let health = Arc::new(Health::new(stop.clone(), refusal));
+    if let Some(address) = &config.metrics {
+        let registry = metrics::registry([
+            Box::new(EngineCollector::new(engine.handle().clone(), SINKS)) as Box<dyn Collector>,
+            Box::new(RecordingCollector::new(
+                stats.clone(),
+                Arc::clone(&suppressed),
+            )),
+            Box::new(LogCollector),
+        ]);
+        let server = bind_metrics(address).await?;
+        tokio::spawn(server.run(registry, Arc::clone(&health)));
+    }
+    // Before anybody is listened to: what a crash has left is repaired first.
+    let mut retention = None;
+    if let (Some(folder), Some(stats)) = (folder, stats) {
+        health.enter(Phase::Repairing);
+        let kept = Retention::new(config.record_max_bytes);
+        let counters = (stats, suppressed);
+        let recording = open_recording(folder, config, Arc::clone(&kept), counters).await?;
+        engine.add_sink(Box::new(recording), Delivery::BACKPRESSURE);
+        retention = Some(kept);
+        health.enter(Phase::Starting);
+    }
+    let opened = engine.listen(plan).await;
+    opened.map_err(|error| check_config::placed(config, error.into()))?;
+    report_listening(&engine.handle().listening());
+    if let Some(format) = format(config.output) {
+        // The output of a daemon that records may be dropped. Without a recording it holds the devices back.
+        let delivery = match retention {
+            Some(_) => Delivery::LOSSY,
+            None => Delivery::BACKPRESSURE,
+        };
+        let counters = Arc::clone(engine.handle().counters());
+        let console = Console::new(format, counters, stop.clone());
+        engine.add_sink(Box::new(console), delivery);
+    }
+    Ok(Started {
+        engine,
+        retention,
+        health,
+    })
+}
+
+/// Repairs torn files of the folder, and opens a recording there.
+async fn open_recording(
+    folder: PathBuf,
+    config: &Arc<Config>,
+    retention: Arc<Retention>,
+    (stats, suppressed): (Arc<Stats>, Arc<SuppressedCounters>),
+) -> Result<Recording, CommandError> {
+    let config = Arc::clone(config);
+    aside(move || {
+        let lock = Lock::take(&folder)?;
+        recording::repair(&lock, &stats);
+        let options = config.log_options();
+        let opened = Recording::open(lock, options, retention, stats, suppressed);
+        Ok(opened?)
+    })
+    .await
+}
+
+/// Runs something that blocks on a thread of its own.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CommandError> + Send + 'static,
+) -> Result<T, CommandError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(CommandError::Start(io::Error::other(error))),
+        },
+    }
+}
+
+/// Reports listeners that are open.
+pub(crate) fn report_listening(listeners: &[Listening]) {
+    for Listening { name, framing, .. } in listeners {
+        print_status(format_args!("listening on {name} framing={framing}"));
+    }
+}
+
+async fn bind_metrics(address: &str) -> Result<HttpServer, CommandError> {
+    let failure = |error| CommandError::Listen {
+        address: address.to_owned(),
+        error,
+    };
+    let resolved = {
+        let address = address.to_owned();
+        aside(move || resolve(&address).map_err(|error| CommandError::Listen { address, error }))
+    };
+    let server = HttpServer::bind(&resolved.await?).await.map_err(failure)?;
+    let address = server.address().map_err(failure)?;
+    print_status(format_args!("metrics on {address}"));
+    Ok(server)
+}
+
+async fn stop_after(time: Duration, stop: CancellationToken) {
+    tokio::time::sleep(time).await;
+    tracing::info!("shutting down after --for {time:?}");
+    stop.cancel();
+}
+
+/// The format of the output; `None` without an output.
+fn format(kind: OutputKind) -> Option<Box<dyn Format>> {
+    match kind {
+        OutputKind::Text => Some(Box::new(Text::new(io::stdout().is_terminal()))),
+        OutputKind::Json => Some(Box::new(Json::default())),
+        OutputKind::Hex => Some(Box::new(Hex::new())),
+        OutputKind::None => None,
+    }
+}

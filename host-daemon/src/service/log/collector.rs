@@ -1,0 +1,34 @@
+//! The metrics of the log: a [`LogCollector`].
+
+use std::fmt;
+
+use blocksd_engine::metrics::Page;
+use blocksd_engine::peer_log;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+use crate::service::log;
+
+/// Collects how many lines the log has dropped and suppressed.
+#[derive(Clone, Copy, Debug)]
+pub struct LogCollector;
+
+impl Collector for LogCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page::from(encoder);
+        page.counter(
+            "blocksd_log_dropped_lines",
+            "Lines of the log that were dropped, since standard error took none",
+            log::lost(),
+        )?;
+        let kinds = peer_log::Kind::ALL.into_iter();
+        page.counters(
+            "blocksd_log_suppressed_lines",
+            "Warnings about peers that were over the rate limit of the log",
+            "kind",
+            kinds
+                .map(peer_log::Kind::as_str)
+                .zip(peer_log::suppressed()),
+        )
+    }
+}

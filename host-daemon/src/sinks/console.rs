@@ -1,0 +1,94 @@
+//! The sink on standard output: a [`Console`] writes events in a [`Format`].
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use blocksd_engine::counters::Counters;
+use blocksd_engine::error::SinkError;
+use blocksd_engine::sink::lossy::Next;
+use blocksd_engine::sink::{Events, Sink, Supervision, Supervisor};
+use tokio_util::sync::CancellationToken;
+
+use crate::output::{Format, Out};
+
+/// How long the output may take to write its last events, once the daemon is stopping.
+const LAST_EVENTS: Duration = Duration::from_millis(700);
+
+/// Writes events to standard output, as soon as no more are waiting.
+pub struct Console {
+    format: Box<dyn Format>,
+    counters: Arc<Counters>,
+    stop: CancellationToken,
+}
+
+/// Standard output did not take the last events in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("standard output did not take the last events in time")]
+pub struct Stuck;
+
+impl Console {
+    /// Writes in this format; waits for its reader until a moment after `stop` is cancelled.
+    #[must_use]
+    pub fn new(format: Box<dyn Format>, counters: Arc<Counters>, stop: CancellationToken) -> Self {
+        Self {
+            format,
+            counters,
+            stop,
+        }
+    }
+}
+
+impl Sink for Console {
+    fn name(&self) -> &'static str {
+        "output"
+    }
+
+    fn run(mut self: Box<Self>, mut events: Events) -> Result<(), SinkError> {
+        let mut out = Out::new(Box::new(io::stdout()), self.counters);
+        Ok(write_all(&mut *self.format, &mut out, &mut events)?)
+    }
+
+    fn supervisor(&self) -> Supervisor {
+        let stop = self.stop.clone();
+        let mut since = None;
+        Box::new(move || {
+            if !stop.is_cancelled() {
+                return Supervision::Wait;
+            }
+            if LAST_EVENTS < since.get_or_insert_with(Instant::now).elapsed() {
+                Supervision::GiveUp(Err(Stuck.into()))
+            } else {
+                Supervision::Wait
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console").finish_non_exhaustive()
+    }
+}
+
+fn write_all(format: &mut dyn Format, out: &mut Out, events: &mut Events) -> io::Result<()> {
+    loop {
+        let next = match events.poll() {
+            Next::Empty => {
+                out.flush()?;
+                events.wait()
+            }
+            next => next,
+        };
+        match next {
+            Next::Event(event) => format.event(&event, out)?,
+            Next::Lost(messages) => {
+                out.lost(messages);
+                format.lost(messages, out)?;
+            }
+            Next::Empty => {}
+            Next::End => return out.flush(),
+        }
+    }
+}

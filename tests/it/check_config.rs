@@ -1,0 +1,147 @@
+//! `check-config --print`: every value with its origin, as a config that gives the same values.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use blocksd_tests::process::run;
+use tempfile::TempDir;
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+#[track_caller]
+fn print(path: &Path, options: &[&str]) -> String {
+    let args = ["check-config", "--print", path.to_str().unwrap(), "--"];
+    let ended = run(&[&args[..], options].concat(), b"");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    ended.stdout_text()
+}
+
+#[test]
+fn every_value_is_printed_with_its_origin() {
+    let folder = Folder::new();
+    let config = "framing = 'lines'\nidle-timeout = '90m'\nlisten = '127.0.0.1:0,decode=json'\n\
+                  [[listener]]\naddress = '127.0.0.1:0'\nmax-block = 0x1000\n\
+                  [device.pump]\nmatch = ['10.0.0.7', '10.0.1.0/24']\nidle-timeout = 5\n";
+    let path = folder.write("blocksd.toml", config);
+    let name = path.to_str().unwrap();
+    let text = print(&path, &["--output", "none", "--max-block=64k"]);
+    for line in [
+        format!("framing = \"lines\"  # {name}:1"),
+        format!("idle-timeout = \"90m\"  # {name}:2"),
+        "output = \"none\"  # command line; needs a restart".to_owned(),
+        "max-block = \"64k\"  # command line".to_owned(),
+        "max-connections = 10000  # default".to_owned(),
+        "keepalive = \"60s\"  # default; needs a restart".to_owned(),
+        "# metrics is not set; needs a restart".to_owned(),
+        "# record-sync = \"100ms\"  # not used without record".to_owned(),
+        format!("address = \"127.0.0.1:0\"  # {name}:3"),
+        format!("decode = \"json\"  # {name}:3"),
+        format!("address = \"127.0.0.1:0\"  # {name}:5"),
+        format!("max-block = 4096  # {name}:6"),
+        "[device.\"pump\"]".to_owned(),
+        format!("match = [\"10.0.0.7\", \"10.0.1.0/24\"]  # {name}:8"),
+        format!("idle-timeout = 5  # {name}:9"),
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line} is not in {text}");
+    }
+    // It is a config with the same values.
+    let printed = folder.write("printed.toml", &text);
+    let value = |line: &str| line.split("  # ").next().unwrap().to_owned();
+    let values = |text: &str| text.lines().map(value).collect::<Vec<_>>();
+    assert_eq!(values(&print(&printed, &[])), values(&text));
+    let plan = |path: &Path, options: &[&str]| {
+        let args = ["check-config", path.to_str().unwrap(), "--"];
+        run(&[&args[..], options].concat(), b"").stdout_text()
+    };
+    let wanted = plan(&path, &["--output", "none", "--max-block=64k"]);
+    assert_eq!(plan(&printed, &[]), wanted);
+    assert!(
+        wanted.ends_with("max-block=4096 oversize=skip after-end=close\nok\n"),
+        "{wanted}"
+    );
+}
+
+#[test]
+fn a_config_that_is_wrong_is_not_printed() {
+    let folder = Folder::new();
+    let path = folder.write("blocksd.toml", "framing = 'morse'");
+    let name = path.to_str().unwrap();
+    run(&["check-config", "--print", name], b"").assert_refused(2, "morse");
+    let path = folder.write("blocksd.toml", "listen = 'nowhere'");
+    let name = path.to_str().unwrap();
+    run(&["check-config", "--print", name], b"").assert_refused(2, "cannot listen on nowhere");
+    run(&["check-config", name, "--", "--nonsense"], b"").assert_refused(2, "--nonsense");
+}
+
+/// The file may be all that is wrong, and what the command line says of it right.
+#[test]
+fn options_after_two_dashes_override_the_file() {
+    let folder = Folder::new();
+    let path = folder.write("blocksd.toml", "listen = 'nowhere'\nrecord-sync = 5");
+    let record = folder.0.path().join("record");
+    let name = path.to_str().unwrap();
+    let args = [
+        "check-config",
+        name,
+        "--",
+        "--listen",
+        "127.0.0.1:0",
+        "--record",
+        record.to_str().unwrap(),
+    ];
+    let ended = run(&args, b"");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stdout_text().starts_with("listen on 127.0.0.1:0 "),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn the_operations_page_lists_what_needs_a_restart_and_what_does_not() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (table, rest) = page
+        .split_once("| applied | to |")
+        .and_then(|(_, rest)| rest.split_once("These need a restart:"))
+        .unwrap();
+    let (list, _) = rest.split_once(';').unwrap();
+    let names = |text: &str| {
+        let names = text.split('`').skip(1).step_by(2).map(String::from);
+        names
+            .filter(|name| name != "RUST_LOG")
+            .collect::<BTreeSet<_>>()
+    };
+    let folder = Folder::new();
+    let record = folder.0.path().join("record");
+    let config = format!("listen = '127.0.0.1:0'\nrecord = '{}'", record.display());
+    let text = print(&folder.write("blocksd.toml", &config), &[]);
+    let options = text.lines().take_while(|line| !line.is_empty());
+    let (mut restart, mut live) = (BTreeSet::new(), BTreeSet::new());
+    for line in options.filter(|line| line.contains(" = ") || line.contains(" is not set")) {
+        let key = line.trim_start_matches("# ").split(' ').next().unwrap();
+        let needs_restart = line.ends_with("; needs a restart");
+        let keys = if needs_restart {
+            &mut restart
+        } else {
+            &mut live
+        };
+        keys.insert(key.to_owned());
+    }
+    let (table, _) = table.split_once("\n\n").unwrap();
+    assert_eq!(names(list), restart);
+    assert_eq!(names(table), live);
+}

@@ -1,0 +1,99 @@
+//! The nonce that each chunk of the daemon begins with: damage shows, and no payload passes for a chunk.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use blocksd::recorded::ranges::CHECKER;
+use blocksd_recording::{Compression, WindowedFile};
+use mcap::MessageStream;
+
+/// The opcode of a chunk.
+const CHUNK: u8 = 6;
+
+/// Records these blocks of a device, each in a chunk of its own, and gives the sealed file.
+fn record(folder: &Path, device: &str, blocks: &[&[u8]]) -> PathBuf {
+    let chunks: Vec<_> = blocks.iter().map(|block| vec![block.to_vec()]).collect();
+    blocksd_tests::recorded::record(folder, device, Compression::None, &chunks)
+}
+
+fn wrong(path: &Path) -> Vec<String> {
+    let mut wrong = Vec::new();
+    CHECKER
+        .verify(WindowedFile::open(path).unwrap(), false, &mut |it| {
+            wrong.push(it.to_string());
+        })
+        .unwrap();
+    wrong
+}
+
+/// Where the chunks of a file are.
+fn chunks(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let summary = mcap::Summary::read(bytes).unwrap().unwrap();
+    let mut chunks: Vec<_> = summary
+        .chunk_indexes
+        .iter()
+        .map(|chunk| {
+            let begin = usize::try_from(chunk.chunk_start_offset).unwrap();
+            begin..begin + usize::try_from(chunk.chunk_length).unwrap()
+        })
+        .collect();
+    chunks.sort_by_key(|chunk| chunk.start);
+    chunks
+}
+
+#[test]
+fn every_flipped_bit_of_what_the_daemon_wrote_is_found_but_in_a_digit_of_its_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = record(folder.path(), "d", &[b"one", b"two"]);
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(wrong(&path), [""; 0]);
+    let version = bytes.windows(8).position(|it| it == b"blocksd ").unwrap() + 8;
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    for (at, byte) in bytes.iter().enumerate() {
+        for bit in 0..8 {
+            let flipped = byte ^ (1 << bit);
+            file.write_all_at(&[flipped], at as u64).unwrap();
+            let is_digit = byte.is_ascii_digit() && flipped.is_ascii_digit();
+            let is_version = [0, 2, 4].map(|digit| version + digit).contains(&at);
+            if wrong(&path).is_empty() {
+                assert!(is_version && is_digit, "bit {bit} of byte {at}");
+            }
+        }
+        file.write_all_at(&[*byte], at as u64).unwrap();
+    }
+}
+
+#[test]
+fn a_payload_that_is_a_chunk_is_not_taken_for_one_when_the_head_of_its_own_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let (of_victim, of_device) = (folder.path().join("victim"), folder.path().join("device"));
+    let forged = fs::read(record(&of_victim, "victim", &[b"forged"])).unwrap();
+    let inner = chunks(&forged).remove(0);
+    let inner = &forged[inner];
+    assert_eq!(inner[0], CHUNK);
+    let path = record(&of_device, "device", &[b"before", inner, b"behind"]);
+    let mut bytes = fs::read(&path).unwrap();
+    let places = chunks(&bytes);
+    // A torn file, in which the head of the chunk with that payload was never written.
+    bytes.truncate(places[2].end);
+    bytes[places[1].start..][..9].fill(0);
+    let torn = folder.path().join("torn");
+    for header_is_lost in [false, true] {
+        if header_is_lost {
+            bytes[..20].fill(0);
+        }
+        fs::write(&torn, &bytes).unwrap();
+        let saved = folder.path().join(format!("saved-{header_is_lost}"));
+        let recovered = CHECKER.recover(&torn, &saved).unwrap();
+        assert!(recovered.lost_bytes > inner.len() as u64, "{recovered:?}");
+        let saved = fs::read(saved).unwrap();
+        let messages = MessageStream::new(&saved).unwrap().map(Result::unwrap);
+        let said: Vec<_> = messages
+            .map(|it| (it.channel.topic.clone(), it.data.to_vec()))
+            .collect();
+        let blocks = [&b"before"[..], b"behind"];
+        let want = blocks.map(|block| ("/device/device/blocks".to_owned(), block.to_vec()));
+        assert_eq!(said, want);
+    }
+}
