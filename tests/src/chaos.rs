@@ -254,7 +254,7 @@ impl Daemon {
     fn held(&self) -> Held {
         Held {
             resident_kb: self.resident_kb(),
-            kept_kb: self.samples()["blocksd_pool_kept_bytes"] as u64 >> 10,
+            kept_kb: self.samples()["blocksd_pool_idle_bytes"] as u64 >> 10,
             descriptors: self.descriptors(),
         }
     }

@@ -31,7 +31,7 @@ impl Collector for ProcessCollector {
         let started = started.unwrap_or_default().as_secs_f64();
         page.gauge(
             "process_start_time_seconds",
-            "When the daemon started",
+            "Start time of the daemon, in Unix time",
             started,
         )?;
         if let Some(bytes) = resident_bytes() {
@@ -41,16 +41,12 @@ impl Collector for ProcessCollector {
             page.gauge("process_open_fds", "Open file descriptors", count)?;
         }
         if let Some(count) = max_fds() {
-            page.gauge(
-                "process_max_fds",
-                "File descriptors that may be open",
-                count,
-            )?;
+            page.gauge("process_max_fds", "Limit on open file descriptors", count)?;
         }
-        // Not of the type `info`, which who reads the older text format does not know.
+        // Not of the type `info`, which readers of the older text format do not know.
         page.gauges(
             "blocksd_build_info",
-            "The program",
+            "Always 1; the label is the version of the program",
             "version",
             [(env!("CARGO_PKG_VERSION"), 1_u64)],
         )

@@ -26,26 +26,26 @@ impl EngineCollector {
 
     fn received(&self, page: &mut Page<'_>) -> fmt::Result {
         let totals = self.engine.counters().totals();
-        page.counter("blocksd_blocks", "Messages received whole", totals.blocks)?;
+        page.counter("blocksd_blocks", "Whole messages received", totals.blocks)?;
         page.counter(
             "blocksd_payload_bytes",
-            "Bytes of payload of messages, also of those in pieces",
+            "Bytes of payload received, in whole messages and in pieces",
             totals.bytes,
         )?;
         page.counter(
             "blocksd_series",
-            "Series ended by their mark",
+            "Series that ended with an end mark",
             totals.series,
         )?;
         page.counter(
             "blocksd_series_incomplete",
-            "Connections that closed within a series",
+            "Connections closed within a series: after a message and before the end mark",
             self.engine.counters().torn(),
         )?;
         let faults = FaultKind::ALL.map(FaultKind::as_str).into_iter();
         page.counters(
             "blocksd_faults",
-            "Messages that were refused or not decoded",
+            "Messages refused, cut off, or not decodable, by kind",
             "fault",
             faults.zip(totals.faults_by_kind()),
         )
@@ -61,7 +61,7 @@ impl EngineCollector {
         )?;
         page.gauge(
             "blocksd_connections",
-            "Connections that are open",
+            "Open connections",
             totals.connections.saturating_sub(closed.iter().sum()),
         )?;
         page.counters(
@@ -87,43 +87,43 @@ impl EngineCollector {
     fn held(&self, page: &mut Page<'_>) -> fmt::Result {
         page.gauge(
             "blocksd_pool_used_bytes",
-            "Memory that connections and queues use",
+            "Memory of the read buffers that connections and queues hold",
             self.engine.pool().used_bytes(),
         )?;
         page.gauge(
-            "blocksd_pool_kept_bytes",
-            "Memory of buffers that are free, for the next that need one",
+            "blocksd_pool_idle_bytes",
+            "Memory of the read buffers that are kept for reuse",
             self.engine.pool().kept_bytes(),
         )?;
         page.gauge(
             "blocksd_pool_limit_bytes",
-            "Memory that they may use",
+            "Limit on the memory of read buffers",
             Pool::LIMIT_BYTES,
         )?;
         let connections = self.engine.connections();
         page.gauge(
             "blocksd_unfinished_bytes",
-            "Memory that unfinished messages hold",
+            "Memory of unfinished messages",
             connections.unfinished_bytes(),
         )?;
         page.gauge(
             "blocksd_unfinished_limit_bytes",
-            "Memory that unfinished messages may hold",
+            "Limit on the memory of unfinished messages",
             connections.unfinished_limit(),
         )?;
         page.gauge(
             "blocksd_connections_paused",
-            "Connections that wait for memory for their unfinished messages",
+            "Connections that are not read because unfinished messages hold too much memory",
             connections.paused(),
         )?;
         page.gauge(
             "blocksd_reply_spool_bytes",
-            "Bytes that are kept for echoes",
+            "Bytes to be echoed that peers have not read yet",
             self.engine.spools().bytes(),
         )?;
         page.gauge(
             "blocksd_reply_spool_limit_bytes",
-            "Bytes that may be kept for echoes",
+            "Limit on the bytes to be echoed",
             self.engine.spools().limit_bytes(),
         )?;
         let context = self.engine.context();
@@ -135,13 +135,13 @@ impl EngineCollector {
         let depths = self.sinks.iter().map(|sink| (*sink, depth(sink)));
         page.gauges(
             "blocksd_queue_events",
-            "Events that wait for a sink",
+            "Events in the queue of a sink",
             "queue",
             depths,
         )?;
         page.counter(
             "blocksd_output_dropped_messages",
-            "Messages that the output dropped",
+            "Messages that were recorded and not printed, because the reader of the output is too slow",
             self.engine.counters().blocks_not_shown(),
         )
     }

@@ -18,13 +18,13 @@ impl Collector for LogCollector {
         let mut page = Page::from(encoder);
         page.counter(
             "blocksd_log_dropped_lines",
-            "Lines of the log that were dropped, since standard error took none",
+            "Log lines dropped because standard error is blocked",
             log::lost(),
         )?;
         let kinds = peer_log::Kind::ALL.into_iter();
         page.counters(
             "blocksd_log_suppressed_lines",
-            "Warnings about peers that were over the rate limit of the log",
+            "Warnings about peers that the rate limit kept out of the log, by kind",
             "kind",
             kinds
                 .map(peer_log::Kind::as_str)

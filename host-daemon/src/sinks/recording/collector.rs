@@ -34,47 +34,47 @@ impl Collector for RecordingCollector {
         for (name, help, count) in [
             (
                 "blocksd_record_messages_written",
-                "Messages handed to the system",
+                "Messages handed to the kernel",
                 reading.blocks_written,
             ),
             (
                 "blocksd_record_bytes_written",
-                "Bytes handed to the system",
+                "Bytes of the files handed to the kernel",
                 reading.bytes_written,
             ),
             (
                 "blocksd_record_chunks_written",
-                "Chunks handed to the system",
+                "Chunks handed to the kernel",
                 reading.chunks_written,
             ),
             (
                 "blocksd_record_messages_synced",
-                "Messages on the disk",
+                "Messages synced to the disk",
                 reading.blocks_synced,
             ),
             (
                 "blocksd_record_bytes_synced",
-                "Bytes on the disk",
+                "Bytes of the files synced to the disk",
                 reading.bytes_synced,
             ),
             (
                 "blocksd_record_chunks_synced",
-                "Chunks on the disk",
+                "Chunks synced to the disk",
                 reading.chunks_synced,
             ),
             (
                 "blocksd_record_files_sealed",
-                "Files sealed",
+                "Files completed and renamed to their final names",
                 reading.files_sealed,
             ),
             (
                 "blocksd_record_files_deleted",
-                "Files deleted to make room",
+                "Files deleted to keep the recording within its maximum size",
                 reading.files_deleted,
             ),
             (
                 "blocksd_record_bytes_deleted",
-                "Bytes of deleted files",
+                "Bytes of the deleted files",
                 reading.bytes_deleted,
             ),
             (
@@ -84,12 +84,12 @@ impl Collector for RecordingCollector {
             ),
             (
                 "blocksd_record_messages_recovered",
-                "Messages found whole in them",
+                "Whole messages found in the torn files",
                 reading.blocks_recovered,
             ),
             (
                 "blocksd_record_bytes_lost",
-                "Bytes not found whole in them",
+                "Bytes of the torn files that belong to no whole chunk",
                 reading.bytes_lost,
             ),
         ] {
@@ -101,27 +101,27 @@ impl Collector for RecordingCollector {
         let buckets: Vec<_> = bounds.zip(reading.syncs).collect();
         page.histogram(
             "blocksd_record_sync_seconds",
-            "How long group commits took",
+            "Duration of group commits",
             reading.sync_time.as_secs_f64(),
             &buckets,
         )?;
         let kinds = WriteErrorKind::ALL.map(WriteErrorKind::as_str).into_iter();
         page.counters(
             "blocksd_record_errors",
-            "Failures of the disk, by kind",
+            "Failed writes, syncs and file creations, by kind of error",
             "error",
             kinds.zip(reading.errors),
         )?;
         let kinds = SuppressedKind::ALL.map(SuppressedKind::as_str).into_iter();
         page.counters(
             "blocksd_record_events_suppressed",
-            "Events without payload that were recorded as counts only",
+            "Events without payload that were recorded as counts only, by kind",
             "kind",
             kinds.zip(self.suppressed.read()),
         )?;
         page.gauge(
             "blocksd_record_retrying",
-            "1 while the recording waits for the disk",
+            "1 while the recording waits for the disk, else 0",
             u64::from(reading.retrying),
         )
     }
