@@ -27,8 +27,7 @@ fn station<R: Read>(link: R) -> Result<(), ReceiveError<R::Error>> {
     let mut reader = Reader::new(link, Blocks, [0; 32]);
     loop {
         match reader.receive() {
-            Ok(Received::Block(block)) => println!("block: {}", block.escape_ascii()),
-            Ok(Received::Piece { .. }) => println!("only asked for by `receive_piece`"),
+            Ok(Received::Message(block)) => println!("block: {}", block.escape_ascii()),
             Ok(Received::End) => println!("end of the series"),
             Ok(Received::Closed) => break,
             Err(ReceiveError::Fault(fault)) => println!("refused: {fault}"),

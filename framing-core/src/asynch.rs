@@ -9,29 +9,47 @@
 //! flight. A send future can be dropped too: the writer knows how far it came, and refuses the next message
 //! until the last was [resumed](Writer::resume), unless none of its bytes was written.
 
-use embedded_io_async::{Read, Write};
+use embedded_io_async::{ErrorType, Read, Write};
 
 use crate::fault::{ReceiveError, Refusal, SendError};
-use crate::framing::{Decode, Encode, Framing};
+use crate::framing::Framing;
 use crate::payload::Payload;
-use crate::receiver::{Buffer, Polled, Received, Receiver, SkipMax};
+use crate::receiver::{Buffer, Polled, Received, ReceivedPiece, Receiver, SkipMax};
 use crate::sender::Sender;
+
+mod framed;
+
+pub use self::framed::Framed;
 
 /// Receives messages from a transport into a buffer.
 ///
 /// With a framing that says lengths beforehand, it never reads behind the message that it returns, so the
 /// transport can be handed over between messages.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Reader<R, D: Decode, B, S = ()> {
+///
+/// ```
+/// use framing_core::asynch::Reader;
+/// use framing_core::{Blocks, ReceiveError, Received};
+///
+/// /// The reader can be named, so it can be kept.
+/// struct Downlink<R> {
+///     reader: Reader<R, Blocks, [u8; 16]>,
+/// }
+///
+/// # futures::executor::block_on(async {
+/// let mut downlink = Downlink { reader: Reader::new(&b"\0\0\0\x05reset"[..], Blocks, [0; 16]) };
+/// assert_eq!(downlink.reader.receive().await, Ok(Received::Message(b"reset")));
+/// # });
+/// ```
+#[derive(Debug)]
+pub struct Reader<R, F: Framing, B, S = ()> {
     io: R,
-    receiver: Receiver<D, B, S>,
+    receiver: Receiver<F, B, S>,
 }
 
-impl<R: Read, D: Decode, B: Buffer> Reader<R, D, B> {
+impl<R: Read, F: Framing, B: Buffer> Reader<R, F, B> {
     /// A reader at the beginning of a stream. The longest message that it receives whole is what the buffer
     /// holds: `buffer_len` of each framing.
-    pub fn new(io: R, framing: impl Framing<Decoder = D>, buffer: B) -> Self {
+    pub fn new(io: R, framing: F, buffer: B) -> Self {
         Self {
             io,
             receiver: Receiver::new(framing, buffer),
@@ -39,26 +57,30 @@ impl<R: Read, D: Decode, B: Buffer> Reader<R, D, B> {
     }
 }
 
-impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
+impl<R: Read, F: Framing, B: Buffer, S: SkipMax> Reader<R, F, B, S> {
     /// The same, with another length of the longest message, in bytes, that is skipped:
     /// see [`Limits::skip_max`](crate::Limits::skip_max).
-    pub fn with_skip_max(self, skip_max: u32) -> Reader<R, D, B, u32> {
+    pub fn with_skip_max(self, skip_max: u32) -> Reader<R, F, B, u32> {
         Reader {
             io: self.io,
             receiver: self.receiver.with_skip_max(skip_max),
         }
     }
 
-    /// The next message, whole; one that is too long is skipped. A `stream` gives [`Received::Piece`].
+    /// Receives the next message whole. One that is too long is skipped.
     ///
     /// # Errors
     /// [`ReceiveError::Fault`] once for each message that was refused. Repeat the call after any error to go on.
+    /// [`ReceiveError::NoBoundaries`] for a `stream`, which comes in pieces only.
     ///
     /// # Cancel-safety
     /// Safe, as said [above](self).
     pub async fn receive(&mut self) -> Result<Received<'_>, ReceiveError<R::Error>> {
-        let polled = self.find::<false>().await?;
-        Ok(self.receiver.block(polled))
+        if !self.receiver.has_boundaries() {
+            return Err(ReceiveError::NoBoundaries);
+        }
+        let found = self.find::<false>().await?;
+        Ok(self.receiver.message(found))
     }
 
     /// The next piece of a message, which may be longer than the buffer.
@@ -72,9 +94,14 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
     ///
     /// # Cancel-safety
     /// Safe, as said [above](self).
-    pub async fn receive_piece(&mut self) -> Result<Received<'_>, ReceiveError<R::Error>> {
-        let polled = self.find::<true>().await?;
-        Ok(self.receiver.received(polled))
+    pub async fn receive_piece(&mut self) -> Result<ReceivedPiece<'_>, ReceiveError<R::Error>> {
+        let found = self.find::<true>().await?;
+        Ok(self.receiver.piece(found))
+    }
+
+    /// Whether messages can be received whole: `false` for a `stream` only.
+    pub fn has_boundaries(&self) -> bool {
+        self.receiver.has_boundaries()
     }
 
     /// Whether part of a message has come, and its rest has not: what a time-out should ask.
@@ -92,12 +119,14 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
         self.io
     }
 
-    async fn find<const STREAMING: bool>(&mut self) -> Result<Polled, ReceiveError<R::Error>> {
+    async fn find<const STREAMING: bool>(
+        &mut self,
+    ) -> Result<Option<Polled>, ReceiveError<R::Error>> {
         loop {
             let want = match self.receiver.step::<STREAMING>()? {
                 None => continue,
                 Some(Polled::NeedMore { want }) => want,
-                Some(polled) => return Ok(polled),
+                found => return Ok(found),
             };
             let spare = self.receiver.spare(want)?;
             let most = spare.len();
@@ -111,16 +140,39 @@ impl<R: Read, D: Decode, B: Buffer, S: SkipMax> Reader<R, D, B, S> {
 }
 
 /// Sends messages to a transport. Never flushes but in [`finish`](Self::finish) and [`flush`](Self::flush).
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Writer<W, E: Encode> {
+///
+/// ```
+/// use framing_core::asynch::Writer;
+/// use framing_core::embedded_io_async::Write;
+/// use framing_core::{Blocks, SendError};
+///
+/// /// The writer can be named, so it can be kept.
+/// struct Uplink<W> {
+///     writer: Writer<W, Blocks>,
+/// }
+///
+/// impl<W: Write> Uplink<W> {
+///     async fn report(&mut self, celsius: u8) -> Result<(), SendError<W::Error>> {
+///         self.writer.send(&[celsius]).await
+///     }
+/// }
+///
+/// # futures::executor::block_on(async {
+/// let mut wire = [0; 5];
+/// let mut uplink = Uplink { writer: Writer::new(&mut wire[..], Blocks) };
+/// uplink.report(21).await.expect("five bytes of memory");
+/// assert_eq!(&wire, b"\0\0\0\x01\x15");
+/// # });
+/// ```
+#[derive(Debug)]
+pub struct Writer<W, F: Framing> {
     io: W,
-    sender: Sender<E>,
+    sender: Sender<F>,
 }
 
-impl<W: Write, E: Encode> Writer<W, E> {
+impl<W: Write, F: Framing> Writer<W, F> {
     /// A writer at the beginning of a stream.
-    pub fn new(io: W, framing: impl Framing<Encoder = E>) -> Self {
+    pub fn new(io: W, framing: F) -> Self {
         Self {
             io,
             sender: Sender::new(framing),
@@ -140,7 +192,7 @@ impl<W: Write, E: Encode> Writer<W, E> {
         &mut self,
         payload: &[u8],
     ) -> impl Future<Output = Result<(), SendError<W::Error>>> {
-        self.write::<true, _>(payload, Sender::begin_whole)
+        write::<true, _, _>(self, payload, Sender::begin_whole)
     }
 
     /// Sends a message that lies in parts, one behind the other.
@@ -154,7 +206,7 @@ impl<W: Write, E: Encode> Writer<W, E> {
         &mut self,
         parts: &[&[u8]],
     ) -> impl Future<Output = Result<(), SendError<W::Error>>> {
-        self.write::<true, _>(parts, Sender::begin_whole)
+        write::<true, _, _>(self, parts, Sender::begin_whole)
     }
 
     /// Begins a message of `total` bytes; [`send_piece`](Self::send_piece) sends them. Writes nothing yet.
@@ -177,7 +229,7 @@ impl<W: Write, E: Encode> Writer<W, E> {
         &mut self,
         piece: &[u8],
     ) -> impl Future<Output = Result<(), SendError<W::Error>>> {
-        self.write::<false, _>(piece, Sender::begin_piece)
+        write::<false, _, _>(self, piece, Sender::begin_piece)
     }
 
     /// Goes on with a send (or a piece) that an error or a dropped future ended, given the same bytes.
@@ -192,7 +244,23 @@ impl<W: Write, E: Encode> Writer<W, E> {
         &mut self,
         parts: &[&[u8]],
     ) -> impl Future<Output = Result<(), SendError<W::Error>>> {
-        self.write::<false, _>(parts, |sender, parts| sender.resume(parts))
+        write::<false, _, _>(self, parts, |sender, parts| sender.resume(parts))
+    }
+
+    /// Gives up a message that an error or a dropped future ended, and makes the line ready for the next one: for a serial line, where
+    /// closing is not possible. Call it again after an error.
+    ///
+    /// `cobs` reports [`Fault::EarlyEnd`](crate::Fault::EarlyEnd) to the receiver. In `lines` and `delimited` the part
+    /// that is on the wire arrives as a message of its own: let the payload carry a checksum.
+    ///
+    /// # Errors
+    /// [`Refusal::Unfinished`] if the framing cannot resynchronise (those with lengths, and a delimiter that begins as
+    /// it ends): close the connection. Others as of [`send`](Self::send).
+    ///
+    /// # Cancel-safety
+    /// Dropped, it is to be called again.
+    pub fn abandon(&mut self) -> impl Future<Output = Result<(), SendError<W::Error>>> {
+        write::<false, _, [u8]>(self, &[], |sender, _| sender.abandon())
     }
 
     /// Ends the series (in `blocks`, by a length of zero; other framings have no mark), and flushes.
@@ -202,10 +270,8 @@ impl<W: Write, E: Encode> Writer<W, E> {
     ///
     /// # Cancel-safety
     /// Dropped, it is to be called again.
-    pub async fn finish(&mut self) -> Result<(), SendError<W::Error>> {
-        self.write::<false, [u8]>(&[], |sender, _| sender.begin_end())
-            .await?;
-        self.flush().await
+    pub fn finish(&mut self) -> impl Future<Output = Result<(), SendError<W::Error>>> {
+        finish(self)
     }
 
     /// Flushes the transport. On `embassy-net` that waits until the peer has acknowledged everything.
@@ -215,10 +281,8 @@ impl<W: Write, E: Encode> Writer<W, E> {
     ///
     /// # Cancel-safety
     /// As of the transport's own `flush`.
-    pub async fn flush(&mut self) -> Result<(), SendError<W::Error>> {
-        self.io.flush().await.map_err(SendError::Io)?;
-        self.sender.flushed();
-        Ok(())
+    pub fn flush(&mut self) -> impl Future<Output = Result<(), SendError<W::Error>>> {
+        flush(self)
     }
 
     /// Whether a message is on the wire in part.
@@ -235,25 +299,74 @@ impl<W: Write, E: Encode> Writer<W, E> {
     pub fn into_io(self) -> W {
         self.io
     }
+}
 
-    /// `WHOLE` where a whole message is begun. Here, not by who calls this: a future in another keeps what it was given
-    /// once more (24 bytes of code on a Cortex-M4).
-    async fn write<const WHOLE: bool, P: Payload + ?Sized>(
-        &mut self,
-        payload: &P,
-        begin: impl FnOnce(&mut Sender<E>, &P) -> Result<(), Refusal>,
-    ) -> Result<(), SendError<W::Error>> {
-        begin(&mut self.sender, payload)?;
-        loop {
-            let chunk = self.sender.chunk_of::<WHOLE, P>(payload);
-            if chunk.is_empty() {
-                return Ok(());
-            }
-            let most = chunk.len();
-            match self.io.write(chunk).await.map_err(SendError::Io)? {
-                0 => return Err(SendError::WriteZero),
-                len => self.sender.wrote(len.min(most)),
-            }
+#[cfg(feature = "defmt")]
+impl<R, F: Framing<Decoder: defmt::Format>, B, S> defmt::Format for Reader<R, F, B, S> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        self.receiver.format(f);
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<W, F: Framing<Encoder: defmt::Format>> defmt::Format for Writer<W, F> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        self.sender.format(f);
+    }
+}
+
+/// A transport with the state of its sending direction.
+trait Outgoing {
+    type Io: Write;
+    type Framing: Framing;
+
+    /// Both, borrowed at once.
+    fn parts(&mut self) -> (&mut Self::Io, &mut Sender<Self::Framing>);
+}
+
+impl<W: Write, F: Framing> Outgoing for Writer<W, F> {
+    type Io = W;
+    type Framing = F;
+
+    #[inline]
+    fn parts(&mut self) -> (&mut W, &mut Sender<F>) {
+        (&mut self.io, &mut self.sender)
+    }
+}
+
+type Sent<T> = Result<(), SendError<<<T as Outgoing>::Io as ErrorType>::Error>>;
+
+/// Begins a call that sends, and writes all of it. `WHOLE` where a whole message is begun. Here, not by who calls this: a future in
+/// another keeps what it was given once more (24 bytes of code on a Cortex-M4).
+async fn write<const WHOLE: bool, T: Outgoing, P: Payload + ?Sized>(
+    to: &mut T,
+    payload: &P,
+    begin: impl FnOnce(&mut Sender<T::Framing>, &P) -> Result<(), Refusal>,
+) -> Sent<T> {
+    begin(to.parts().1, payload)?;
+    loop {
+        let (io, sender) = to.parts();
+        let chunk = sender.chunk_of::<WHOLE, P>(payload);
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let most = chunk.len();
+        match io.write(chunk).await.map_err(SendError::Io)? {
+            0 => return Err(SendError::WriteZero),
+            len => sender.wrote(len.min(most)),
         }
     }
+}
+
+/// Writes the mark that ends a series, and flushes.
+async fn finish<T: Outgoing>(to: &mut T) -> Sent<T> {
+    write::<false, T, [u8]>(to, &[], |sender, _| sender.begin_end()).await?;
+    flush(to).await
+}
+
+async fn flush<T: Outgoing>(to: &mut T) -> Sent<T> {
+    let (io, sender) = to.parts();
+    io.flush().await.map_err(SendError::Io)?;
+    sender.flushed();
+    Ok(())
 }

@@ -5,6 +5,17 @@ use core::fmt;
 /// Why a message was refused. The fault of the bytes, so of the peer; never of the reader's own state.
 ///
 /// A fault concerns one message. The next good one is delivered after it, unless [`Fault::is_lost`].
+///
+/// ```
+/// use framing_core::blocking::Reader;
+/// use framing_core::{Fault, Netstring, ReceiveError, Received};
+///
+/// let mut reader = Reader::new(&b"15:a long sentence,2:ok,"[..], Netstring, [0; 11]);
+/// let Err(ReceiveError::Fault(fault)) = reader.receive() else { panic!() };
+/// assert_eq!(fault.to_string(), "message of 15 bytes is over the limit of 10");
+/// assert!(!fault.is_lost());
+/// assert_eq!(reader.receive(), Ok(Received::Message(b"ok")));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -116,6 +127,13 @@ impl fmt::Display for Fault {
 impl core::error::Error for Fault {}
 
 /// Why a message cannot be sent. The fault of the caller; nothing of the message has been written, unless said.
+///
+/// ```
+/// use framing_core::{Framing, Lines, Refusal, encode};
+///
+/// let refused = encode(&mut Lines.encoder(), b"two\nlines", &mut [0; 16]);
+/// assert_eq!(refused, Err(Refusal::Delimiter { offset: 3 }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -197,7 +215,17 @@ impl fmt::Display for Refusal {
 
 impl core::error::Error for Refusal {}
 
-/// What a receive can fail with.
+/// What a receive can fail with. Repeat the call after any of them to go on.
+///
+/// ```
+/// use framing_core::blocking::Reader;
+/// use framing_core::{Blocks, Fault, ReceiveError};
+///
+/// // The peer closes two bytes into a message of five.
+/// let mut reader = Reader::new(&b"\0\0\0\x05he"[..], Blocks, [0; 16]);
+/// let error = reader.receive().unwrap_err();
+/// assert!(matches!(error, ReceiveError::Fault(Fault::Truncated { have: 2, want: 5, .. })));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -211,9 +239,20 @@ pub enum ReceiveError<E> {
         /// Length of the buffer, in bytes.
         len: usize,
     },
+    /// A `stream` has no message boundaries: call `receive_piece`.
+    NoBoundaries,
 }
 
 /// What a send can fail with.
+///
+/// ```
+/// use framing_core::blocking::Writer;
+/// use framing_core::{Blocks, Refusal, SendError};
+///
+/// let mut writer = Writer::new(Vec::new(), Blocks);
+/// // In `blocks` a length of zero ends the series.
+/// assert_eq!(writer.send(b""), Err(SendError::Refused(Refusal::Empty)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -244,6 +283,9 @@ impl<E: fmt::Display> fmt::Display for ReceiveError<E> {
             Self::Fault(fault) => fault.fmt(f),
             Self::Io(error) => error.fmt(f),
             Self::BufferTooSmall { len } => write!(f, "a buffer of {len} bytes holds no header"),
+            Self::NoBoundaries => {
+                f.write_str("stream has no message boundaries; receive it in pieces")
+            }
         }
     }
 }
@@ -267,6 +309,7 @@ impl<E: embedded_io::Error> embedded_io::Error for ReceiveError<E> {
             Self::Fault(_) => embedded_io::ErrorKind::InvalidData,
             Self::Io(error) => error.kind(),
             Self::BufferTooSmall { .. } => embedded_io::ErrorKind::OutOfMemory,
+            Self::NoBoundaries => embedded_io::ErrorKind::Unsupported,
         }
     }
 }

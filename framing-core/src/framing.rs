@@ -4,16 +4,34 @@
 //! state for each direction of a connection: a [`Decode`] and an [`Encode`]. Both are plain values. They do no
 //! I/O, hold no payload (but for the group that `cobs` is escaping), and never look at a clock.
 
+use core::fmt::Debug;
+
 use crate::fault::{Fault, Refusal};
 use crate::stage::Stage;
 use crate::window::Window;
 
-/// A way of marking where a message ends.
+/// A way of marking where a message ends. A generic function takes any of them.
+///
+/// ```
+/// use framing_core::blocking::Writer;
+/// use framing_core::embedded_io::Write;
+/// use framing_core::{Cobs, Framing, Lines, SendError};
+///
+/// fn greet<W: Write, F: Framing>(link: W, framing: F) -> Result<W, SendError<W::Error>> {
+///     let mut writer = Writer::new(link, framing);
+///     writer.send(b"hello")?;
+///     Ok(writer.into_io())
+/// }
+///
+/// assert_eq!(greet(Vec::new(), Lines)?, b"hello\n");
+/// assert_eq!(greet(Vec::new(), Cobs)?, b"\x06hello\0");
+/// # Ok::<(), SendError<core::convert::Infallible>>(())
+/// ```
 pub trait Framing {
     /// Finds message boundaries.
-    type Decoder: Decode;
+    type Decoder: Decode + Debug;
     /// Writes message boundaries.
-    type Encoder: Encode;
+    type Encoder: Encode + Debug;
 
     /// A decoder at the beginning of a stream.
     fn decoder(&self) -> Self::Decoder;
@@ -99,6 +117,24 @@ pub struct Scanned {
 /// The caller keeps a *window*: the bytes that were received and not yet dropped, in order. It calls
 /// [`scan`](Self::scan), obeys the [`Step`], and repeats; at [`Step::NeedMore`] it appends what it receives next.
 /// The steps with payload, end and fault depend on the bytes alone, not on how many were in the window at once.
+///
+/// ```
+/// use framing_core::{Decode, Framing, Limits, Lines, Step};
+///
+/// let mut decoder = Lines.decoder();
+/// let limits = Limits { block_max: 80, skip_max: Limits::SKIP_MAX };
+/// let mut window = *b"on\noff\nunfin";
+/// let mut messages = Vec::new();
+/// let scanned = decoder.scan_all::<false>(&mut window, &limits, |at, step| {
+///     if let Step::Payload { start, end, .. } = step {
+///         messages.push(at + start..at + end);
+///     }
+///     true
+/// });
+/// assert_eq!(messages, [0..2, 3..6]);
+/// // The bytes of the third message are kept, with what is received next after them.
+/// assert_eq!(scanned.used, 7);
+/// ```
 pub trait Decode {
     /// What a [`Receiver`](crate::Receiver) remembers of its buffer: [`ExactWindow`](crate::ExactWindow) where
     /// [`Step::NeedMore`] always says exactly how much to read, so that nothing behind a step is ever in the window.
@@ -123,10 +159,16 @@ pub trait Decode {
     /// The longest message, in bytes, that fits whole into a buffer of `len` bytes.
     fn block_max(&self, len: usize) -> u32;
 
+    /// Whether the framing has message boundaries, so that messages can be received whole. `false` for `stream` only.
+    fn has_boundaries(&self) -> bool {
+        true
+    }
+
     /// Hands out the whole messages that a window begins with, up to where [`scan`](Self::scan) must say more: the
     /// same steps in fewer instructions. Returns how many bytes were dealt with, and whether `each` wants more.
     ///
     /// For [`scan_all`](Self::scan_all). A framing that has no shorter way hands out nothing.
+    #[doc(hidden)]
     fn scan_run<const STREAMING: bool>(
         &mut self,
         window: &[u8],
@@ -192,10 +234,11 @@ pub trait Decode {
 /// Puts boundaries around payload: the mirror of [`Decode`].
 ///
 /// For each message: [`check`](Self::check) on every part, [`header`](Self::header), the payload (as it is, or
-/// through [`escape`](Self::escape)), [`trailer`](Self::trailer). [`Sender`](crate::Sender) does it in this order.
+/// through [`escape`](Self::escape)), [`trailer`](Self::trailer). [`Sender`](crate::Sender) does it in this order,
+/// and [`encode`](crate::encode()) for messages in memory.
 pub trait Encode {
     /// Room for what the framing writes itself, with the payload that leaves together with it: an array.
-    type Stage: Stage;
+    type Stage: Stage + 'static;
     /// Whether payload is always sent as it is, and never through [`escape`](Self::escape).
     const PASSTHROUGH: bool;
     /// Most bytes that [`header`](Self::header) puts in front of a payload, and that [`end`](Self::end) writes: at most
@@ -224,6 +267,7 @@ pub trait Encode {
     /// Whether such a message can be sent at all: the variants of [`Refusal`] that speak of a length.
     fn header(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal>;
 
+    #[doc(hidden)]
     /// Least bytes that [`header`](Self::header) puts in front of a payload: where they are always as many, senders
     /// need not look them up.
     fn header_min(&self) -> usize {
@@ -247,6 +291,16 @@ pub trait Encode {
     fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
         let _ = stage;
         Ok(0)
+    }
+
+    /// Writes bytes after which the receiver finds the next message, although only part of a message is on the wire;
+    /// returns how many bytes that is. `None` if the framing cannot resynchronise, or not with this configuration.
+    ///
+    /// `sent` is how many bytes at the front of the stage are on the wire. Where payload is sent as it is, the
+    /// [`trailer`](Self::trailer) is written.
+    fn abandon(&self, sent: usize, stage: &mut [u8]) -> Option<usize> {
+        let _ = (sent, stage);
+        None
     }
 
     /// Writes the mark that ends a series, if the framing has one; returns how many bytes that is.

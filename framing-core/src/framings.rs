@@ -7,6 +7,7 @@ mod decimal;
 mod delimited;
 mod fixed;
 mod length;
+mod prefix;
 mod stream;
 
 use core::fmt;
@@ -14,11 +15,12 @@ use core::str::FromStr;
 
 pub use self::blocks::Blocks;
 pub use self::cobs::{Cobs, CobsDecoder, CobsEncoder};
-pub use self::counted::{CountedDecoder, CountedEncoder, Parsed, Prefix};
+pub use self::counted::{CountedDecoder, CountedEncoder};
 pub use self::decimal::{Netstring, OctetCounted};
 pub use self::delimited::{Delimited, DelimitedDecoder, DelimitedEncoder, Lines};
 pub use self::fixed::Fixed;
 pub use self::length::{Length, U8, U16, U16Le, U32, U32Le, Varint, Width};
+pub use self::prefix::{Parsed, Prefix};
 pub use self::stream::{Stream, StreamDecoder, StreamEncoder};
 
 use crate::fault::{Fault, Refusal};
@@ -50,6 +52,12 @@ trait Named: Sized {
 }
 
 /// Why a text is not the name of a framing.
+///
+/// ```
+/// use framing_core::{AnyFraming, SpecError};
+///
+/// assert_eq!("fixed:0".parse::<AnyFraming>(), Err(SpecError::BadLength));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -90,6 +98,17 @@ macro_rules! framings {
         /// A framing chosen at run time, by its name: `"length:u16le".parse::<AnyFraming>()`.
         ///
         /// For programs. Firmware names the type itself, and pays for no other.
+        ///
+        /// ```
+        /// use framing_core::blocking::Reader;
+        /// use framing_core::{AnyFraming, Received};
+        ///
+        /// let framing: AnyFraming = "length:u16le".parse()?;
+        /// let mut reader = Reader::new(&b"\x05\0hello"[..], framing, [0; 16]);
+        /// assert_eq!(reader.receive(), Ok(Received::Message(b"hello")));
+        /// assert_eq!(framing.to_string(), "length:u16le");
+        /// # Ok::<(), framing_core::SpecError>(())
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         #[non_exhaustive]
@@ -106,7 +125,7 @@ macro_rules! framings {
         }
 
         /// Encoder of [`AnyFraming`].
-        #[derive(Clone, Copy, Debug)]
+        #[derive(Debug)]
         #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         #[non_exhaustive]
         pub enum AnyEncoder {
@@ -167,6 +186,10 @@ macro_rules! framings {
                 match self { $(Self::$name(decoder) => decoder.block_max(len),)* }
             }
 
+            fn has_boundaries(&self) -> bool {
+                match self { $(Self::$name(decoder) => decoder.has_boundaries(),)* }
+            }
+
             /// Looks at which framing it is once a window, not once a step.
             fn scan_all<const STREAMING: bool>(
                 &mut self,
@@ -206,6 +229,10 @@ macro_rules! framings {
 
             fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
                 match self { $(Self::$name(encoder) => encoder.trailer(stage),)* }
+            }
+
+            fn abandon(&self, sent: usize, stage: &mut [u8]) -> Option<usize> {
+                match self { $(Self::$name(encoder) => encoder.abandon(sent, stage),)* }
             }
 
             fn end(&self, stage: &mut [u8]) -> Result<usize, Refusal> {

@@ -24,17 +24,29 @@ mod size;
 mod stage;
 mod window;
 
+pub use embedded_io;
+pub use embedded_io_async;
+
 pub use self::encode::encode;
 pub use self::fault::{Fault, Part, ReceiveError, Refusal, SendError};
 pub use self::framing::{Decode, Encode, Framing, Limits, Scanned, Step};
 pub use self::framings::{
-    AnyDecoder, AnyEncoder, AnyFraming, Blocks, Cobs, CobsDecoder, CobsEncoder, CountedDecoder,
-    CountedEncoder, Delimited, DelimitedDecoder, DelimitedEncoder, Fixed, Length, Lines, Netstring,
-    OctetCounted, Parsed, Prefix, SpecError, Stream, StreamDecoder, StreamEncoder, U8, U16, U16Le,
-    U32, U32Le, Varint, Width,
+    AnyFraming, Blocks, Cobs, Delimited, Fixed, Length, Lines, Netstring, OctetCounted, Parsed,
+    Prefix, SpecError, Stream, U8, U16, U16Le, U32, U32Le, Varint, Width,
 };
 pub use self::payload::Payload;
-pub use self::receiver::{Buffer, Polled, Received, Receiver, SkipMax};
+pub use self::receiver::{Buffer, Polled, Received, ReceivedPiece, Receiver};
 pub use self::sender::Sender;
+
+// Types that signatures name and programs do not.
+#[doc(hidden)]
+pub use self::framings::{
+    AnyDecoder, AnyEncoder, CobsDecoder, CobsEncoder, CountedDecoder, CountedEncoder,
+    DelimitedDecoder, DelimitedEncoder, StreamDecoder, StreamEncoder,
+};
+#[doc(hidden)]
+pub use self::receiver::SkipMax;
+#[doc(hidden)]
 pub use self::stage::{Escaped, Stage};
+#[doc(hidden)]
 pub use self::window::{ExactWindow, SlidingWindow, Window};

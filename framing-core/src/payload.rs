@@ -1,6 +1,16 @@
 //! The payload of a call that sends: in one piece of memory, or in several.
 
-/// Bytes, or parts that stand one behind the other.
+/// Payload to send: bytes, or parts that leave one after the other as one message.
+///
+/// ```
+/// use framing_core::{Framing, Lines, encode};
+///
+/// let mut out = [0; 16];
+/// let parts: [&[u8]; 2] = [b"level=", b"7"];
+/// let len = encode(&mut Lines.encoder(), &parts, &mut out)?;
+/// assert_eq!(&out[..len], b"level=7\n");
+/// # Ok::<(), framing_core::Refusal>(())
+/// ```
 pub trait Payload {
     /// Whether it may lie in several parts.
     const PARTS: bool = false;

@@ -1,13 +1,14 @@
 //! How far one sending direction has come.
 
-use core::fmt;
-
 use crate::encode::check_whole;
 use crate::fault::Refusal;
 use crate::framing::{Encode, Framing};
 use crate::payload::Payload;
 use crate::size::size_u32;
 use crate::stage::Stage;
+
+mod abandon;
+mod fmt;
 
 /// Most bytes that a framing puts in front of a payload, or behind one that is sent as it is.
 pub(crate) const OWN_MAX: usize = 12;
@@ -18,17 +19,32 @@ const LONG_JOINED: usize = 16;
 /// What earlier calls wrote of a message stands before the payload of a later one, as so many bytes.
 const BEFORE: u8 = 1;
 
-/// An encoder with its position: pure, driven by the writers of [`blocking`](crate::blocking) and
-/// [`asynch`](crate::asynch), or by hand where bytes go elsewhere.
+/// The sending state without I/O: an encoder with its position. For poll loops and interrupt handlers, where the bytes
+/// go elsewhere than to a `Write`.
 ///
-/// All progress lives here. Begin a message with [`begin_whole`](Self::begin_whole), or with
+/// All progress is kept here. Begin a message with [`begin_whole`](Self::begin_whole), or with
 /// [`begin`](Self::begin) and [`begin_piece`](Self::begin_piece). Then write what [`chunk`](Self::chunk) gives
 /// and call [`advance`](Self::advance), until the chunk is empty. Payload is not kept: the same is given at every
 /// call until then.
-#[derive(Clone)]
-pub struct Sender<E: Encode> {
-    encoder: E,
-    stage: E::Stage,
+///
+/// ```
+/// use framing_core::{Blocks, Sender};
+///
+/// let mut sender = Sender::new(Blocks);
+/// let mut wire = Vec::new();
+/// sender.begin_whole(b"hello")?;
+/// while let chunk @ [_, ..] = sender.chunk(b"hello") {
+///     // The transport takes three bytes at a time.
+///     let len = chunk.len().min(3);
+///     wire.extend_from_slice(&chunk[..len]);
+///     sender.advance(len);
+/// }
+/// assert_eq!(wire, b"\0\0\0\x05hello");
+/// # Ok::<(), framing_core::Refusal>(())
+/// ```
+pub struct Sender<F: Framing> {
+    encoder: F::Encoder,
+    stage: <F::Encoder as Encode>::Stage,
     /// Payload bytes of the present call: of a message, or of a piece of one.
     len: usize,
     /// How many bytes of the call are done with: written ones, with what stands around the payload; where payload
@@ -70,9 +86,19 @@ struct Call {
     left: u32,
 }
 
-impl<E: Encode> Sender<E> {
+impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
     /// A sender at the beginning of a stream.
-    pub fn new(framing: impl Framing<Encoder = E>) -> Self {
+    pub fn new(framing: F) -> Self {
+        Self::of(&framing)
+    }
+
+    /// [`new`](Self::new), for a framing that is used once more.
+    #[inline]
+    pub(crate) fn of(framing: &F) -> Self {
+        const {
+            assert!(E::HEADER_MAX <= OWN_MAX, "a header has at most 12 bytes");
+            assert!(E::TRAILER_MAX <= OWN_MAX, "a trailer has at most 12 bytes");
+        };
         Self {
             encoder: framing.encoder(),
             stage: E::Stage::new(),
@@ -464,30 +490,6 @@ impl Call {
     #[inline]
     fn is_last(&self) -> bool {
         self.left == 0 && matches!(self.at, Phase::First | Phase::Later)
-    }
-}
-
-impl<E: Encode + fmt::Debug> fmt::Debug for Sender<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender")
-            .field("encoder", &self.encoder)
-            .field("at", &self.at)
-            .field("left", &self.left)
-            .field("torn", &self.is_mid_block())
-            .finish_non_exhaustive()
-    }
-}
-
-#[cfg(feature = "defmt")]
-impl<E: Encode + defmt::Format> defmt::Format for Sender<E> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "Sender({}, left {}, torn {})",
-            self.encoder,
-            self.left,
-            self.is_mid_block()
-        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! Memory for what a sender writes that is not the caller's.
 
 /// Memory for what a sender writes that is not the caller's.
-pub trait Stage: Clone {
+pub trait Stage {
     /// Its length, in bytes.
     const LEN: usize;
 
@@ -53,9 +53,22 @@ pub trait Stage: Clone {
     fn sent(&mut self, len: usize) {
         let _ = len;
     }
+
+    /// How many bytes at the front were written.
+    fn sent_len(&self) -> usize {
+        0
+    }
 }
 
-/// For payload that is sent as it is: costs no code to clear.
+/// The stage for payload that is sent as it is. `heapless::Vec` leaves its memory uninitialised, which saves the code
+/// that clears it.
+#[cfg(feature = "heapless")]
+pub(crate) type Joined<const N: usize> = heapless::Vec<u8, N, u8>;
+/// The stage for payload that is sent as it is.
+#[cfg(not(feature = "heapless"))]
+pub(crate) type Joined<const N: usize> = Escaped<N>;
+
+#[cfg(feature = "heapless")]
 impl<const N: usize> Stage for heapless::Vec<u8, N, u8> {
     const LEN: usize = N;
 
@@ -93,7 +106,7 @@ impl<const N: usize> Stage for heapless::Vec<u8, N, u8> {
 }
 
 /// A stage in which payload is escaped.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Escaped<const N: usize> {
     bytes: [u8; N],
     staged: usize,
@@ -140,5 +153,9 @@ impl<const N: usize> Stage for Escaped<N> {
 
     fn sent(&mut self, len: usize) {
         self.sent = self.sent.saturating_add(len).min(self.staged);
+    }
+
+    fn sent_len(&self) -> usize {
+        self.sent
     }
 }

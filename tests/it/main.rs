@@ -1,5 +1,6 @@
 //! One binary, a module for each thing that is tried.
 
+mod abandon;
 #[cfg(feature = "daemon")]
 mod admission;
 #[cfg(feature = "daemon")]
@@ -40,6 +41,7 @@ mod descriptors;
 #[cfg(feature = "daemon")]
 mod devices;
 mod differential;
+mod duplex;
 #[cfg(feature = "daemon")]
 mod exhaustion;
 mod exhaustive;
@@ -77,6 +79,8 @@ mod notes;
 #[cfg(feature = "daemon")]
 mod options;
 #[cfg(feature = "daemon")]
+mod own_framing;
+#[cfg(feature = "daemon")]
 mod packaging;
 #[cfg(feature = "daemon")]
 mod payloads;
@@ -84,7 +88,6 @@ mod payloads;
 mod payloads_alike;
 #[cfg(feature = "daemon")]
 mod payloads_served;
-#[cfg(feature = "daemon")]
 mod peers;
 mod pieces;
 #[cfg(feature = "daemon")]

@@ -1,12 +1,12 @@
 //! The mistakes that were found in other framing libraries, one test each: none of them is made here.
 
 use blocksd_tests::cuts;
-use blocksd_tests::drive::{Collector, Mode, read, read_async, scan, scan_all};
+use blocksd_tests::drive::{AnyReader, Collector, Mode, read, read_async, scan, scan_all};
 use blocksd_tests::link::Source;
 use blocksd_tests::samples::Event;
 use framing_core::{
     AnyFraming, Blocks, Cobs, Decode, Delimited, Fault, Framing, Length, Limits, Netstring,
-    OctetCounted, Part, Received, Step, U8, Varint, blocking,
+    OctetCounted, Part, ReceivedPiece, Step, U8, Varint, blocking,
 };
 
 /// tokio-util's `LengthDelimitedCodec` under a limit of 16: an error without end, and "ok" never comes.
@@ -323,7 +323,7 @@ fn the_rest_of_a_message_too_long_to_skip_loses_the_framing_once() {
             let first = reader.receive_piece();
             assert_eq!(
                 first,
-                Ok(Received::Piece {
+                Ok(ReceivedPiece::Piece {
                     bytes: b"e",
                     first: true,
                     last: false
@@ -332,7 +332,7 @@ fn the_rest_of_a_message_too_long_to_skip_loses_the_framing_once() {
             );
             let mut rest = Collector::default();
             while !rest.is_closed() {
-                rest.result(reader.receive());
+                rest.result(reader.next(Mode::Whole));
             }
             let rest = rest.into_events();
             if is_lost {

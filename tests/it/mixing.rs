@@ -1,11 +1,12 @@
 //! Whole messages and pieces asked for in turn, of one reader.
 
-use blocksd_tests::drive::{Collector, Mode, scan};
+use blocksd_tests::drive::{AnyReader, Collector, Mode, scan};
 use blocksd_tests::link::{Source, Upset};
 use blocksd_tests::samples::{Event, Sample, all, sendable};
 use blocksd_tests::{concrete, cuts};
 use framing_core::{
-    AnyFraming, Decode, Fault, Framing, Limits, ReceiveError, Received, Step, blocking,
+    AnyFraming, Decode, Fault, Framing, Limits, ReceiveError, Received, ReceivedPiece, Step,
+    blocking,
 };
 use proptest::prelude::*;
 
@@ -25,7 +26,7 @@ fn a_whole_receive_after_a_piece_skips_the_rest_of_that_message() {
             let mut buffer = vec![0; sample.buffer_len()];
             let mut reader = blocking::Reader::new(source, sample.framing(), &mut buffer[..]);
             let is_last = match reader.receive_piece() {
-                Ok(Received::Piece {
+                Ok(ReceivedPiece::Piece {
                     bytes,
                     first: true,
                     last,
@@ -42,7 +43,7 @@ fn a_whole_receive_after_a_piece_skips_the_rest_of_that_message() {
             );
             let mut rest = Collector::default();
             while !rest.is_closed() {
-                rest.result(reader.receive());
+                rest.result(reader.next(Mode::Whole));
             }
             let want = &sample.events[1..];
             assert_eq!(
@@ -101,7 +102,7 @@ fn a_whole_receive_after_the_header_was_read_for_pieces_refuses_what_is_too_long
                 matches!(refused, Err(ReceiveError::Fault(fault)) if !fault.is_lost()),
                 "{spec}: {refused:?}"
             );
-            assert_eq!(reader.receive(), Ok(Received::Block(b"ok")), "{spec}");
+            assert_eq!(reader.receive(), Ok(Received::Message(b"ok")), "{spec}");
         }
     }
 }
@@ -118,7 +119,7 @@ fn the_rest_of_a_message_that_is_being_skipped_is_not_handed_out() {
         "{refused:?}"
     );
     assert!(matches!(reader.receive(), Err(ReceiveError::Io(_))));
-    let piece = Received::Piece {
+    let piece = ReceivedPiece::Piece {
         bytes: b"ok",
         first: true,
         last: true,
@@ -163,13 +164,10 @@ fn a_refused_message_is_handed_out_if_pieces_are_asked_for_next() {
                 let mut seen = Collector::default();
                 let mut mode = Mode::Whole;
                 while !seen.is_closed() {
-                    let result = match mode {
-                        Mode::Whole => reader.receive(),
-                        Mode::Pieces => reader.receive_piece(),
-                    };
+                    let result = reader.next(mode);
                     mode = match &result {
                         Err(ReceiveError::Fault(Fault::TooLong { lost: false, .. })) => Mode::Pieces,
-                        Ok(Received::Piece { last: false, .. }) => mode,
+                        Ok(ReceivedPiece::Piece { last: false, .. }) => mode,
                         _ => Mode::Whole,
                     };
                     seen.result(result);
@@ -198,10 +196,9 @@ proptest! {
         let mut pieces = Vec::new();
         let mut seen = Vec::new();
         for whole in modes.into_iter().cycle().take(2000) {
-            let result = if whole { reader.receive() } else { reader.receive_piece() };
+            let result = reader.next(if whole { Mode::Whole } else { Mode::Pieces });
             match result {
-                Ok(Received::Block(bytes)) => seen.push(Event::Block(bytes.to_vec())),
-                Ok(Received::Piece { bytes, first, last }) => {
+                Ok(ReceivedPiece::Piece { bytes, first, last }) => {
                     if first {
                         pieces.clear();
                     }
@@ -210,8 +207,8 @@ proptest! {
                         seen.push(Event::Block(pieces.clone()));
                     }
                 }
-                Ok(Received::End) => seen.push(Event::End),
-                Ok(Received::Closed) => {
+                Ok(ReceivedPiece::End) => seen.push(Event::End),
+                Ok(ReceivedPiece::Closed) => {
                     seen.push(Event::Closed);
                     break;
                 }

@@ -3,7 +3,7 @@
 use framing_core::blocking::Writer;
 use framing_core::{AnyFraming, Cobs, Decode, Framing, Limits, Refusal, SendError, Step};
 
-fn writer(spec: &str) -> Writer<Vec<u8>, framing_core::AnyEncoder> {
+fn writer(spec: &str) -> Writer<Vec<u8>, AnyFraming> {
     Writer::new(Vec::new(), spec.parse::<AnyFraming>().unwrap())
 }
 

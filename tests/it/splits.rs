@@ -1,12 +1,16 @@
 //! However the bytes are cut, whoever reads them and into whatever buffer: the results are the same.
 
-use blocksd_tests::drive::{MODES, Mode, is_exact, read, read_async, scan, scan_all, wire_of};
+use blocksd_tests::drive::{
+    AnyReader, MODES, Mode, is_exact, read, read_async, scan, scan_all, wire_of,
+};
 use blocksd_tests::link::{Source, Upset};
 use blocksd_tests::messages::{message, specs};
 use blocksd_tests::samples::{Event, Give, Sample, all, sendable};
 use blocksd_tests::sizes::buffer_min;
 use blocksd_tests::{concrete, cuts};
-use framing_core::{AnyFraming, Blocks, Framing, Limits, Netstring, Received, blocking};
+use framing_core::{
+    AnyFraming, Blocks, Framing, Limits, Netstring, Received, ReceivedPiece, blocking,
+};
 
 #[test]
 fn every_framing_has_samples_of_both_directions_and_each_its_own_name() {
@@ -267,8 +271,8 @@ fn framings_that_say_lengths_never_read_behind_a_message() {
             for index in 0..gives.len() {
                 loop {
                     match reader.receive_piece().expect("a good message") {
-                        Received::Piece { last: true, .. } | Received::End => break,
-                        Received::Piece { .. } => {}
+                        ReceivedPiece::Piece { last: true, .. } | ReceivedPiece::End => break,
+                        ReceivedPiece::Piece { .. } => {}
                         other => panic!("{}: {other:?}", sample.title()),
                     }
                 }
@@ -286,13 +290,13 @@ fn a_refused_message_is_not_read_behind_either() {
     let wire = b"\0\0\0\x11seventeen letters\0\0\0\x02ok\0\0\0\0";
     let mut reader = blocking::Reader::new(Source::new(wire, &[]), Blocks, &mut buffer);
     assert!(reader.receive().is_err());
-    assert_eq!(reader.receive(), Ok(Received::Block(b"ok")));
+    assert_eq!(reader.receive(), Ok(Received::Message(b"ok")));
     assert_eq!(reader.io_mut().delivered(), 27);
 
     let wire = b"17:seventeen letters,2:ok,0:,";
     let mut reader = blocking::Reader::new(Source::new(wire, &[]), Netstring, [0; 17]);
     assert!(reader.receive().is_err());
-    assert_eq!(reader.receive(), Ok(Received::Block(b"ok")));
+    assert_eq!(reader.receive(), Ok(Received::Message(b"ok")));
     assert_eq!(reader.io_mut().delivered(), 26);
 }
 
@@ -314,12 +318,10 @@ fn a_reader_knows_at_every_byte_whether_a_message_has_begun() {
                 let mut buffer = vec![0; sample.buffer_len()];
                 let mut reader = blocking::Reader::new(source, sample.framing(), &mut buffer[..]);
                 loop {
-                    let result = match mode {
-                        Mode::Whole => reader.receive(),
-                        Mode::Pieces => reader.receive_piece(),
-                    };
-                    match result {
-                        Ok(received) => assert_ne!(received, Received::Closed, "before the error"),
+                    match reader.next(mode) {
+                        Ok(received) => {
+                            assert_ne!(received, ReceivedPiece::Closed, "before the error")
+                        }
                         Err(_) => break,
                     }
                 }

@@ -6,7 +6,7 @@ use blocksd_tests::messages::{message, parts, specs};
 use blocksd_tests::samples::{Event, Give, Sample, all};
 use blocksd_tests::{concrete, cuts, reference};
 use framing_core::{
-    AnyFraming, Fault, Framing, Limits, ReceiveError, Received, SendError, asynch, blocking,
+    AnyFraming, Fault, Framing, Limits, ReceiveError, ReceivedPiece, SendError, asynch, blocking,
 };
 
 #[test]
@@ -213,7 +213,7 @@ fn a_read_that_claims_more_than_the_slice_holds_causes_no_panic_and_no_endless_e
                 let mut buffers = core::array::from_fn(|_| vec![0; sample.buffer_len()]);
                 for mut reader in readers(&sample, source, &mut buffers) {
                     let mut results = 0;
-                    while reader.next(Mode::Whole) != Ok(Received::Closed) {
+                    while reader.next(Mode::Whole) != Ok(ReceivedPiece::Closed) {
                         results += 1;
                         assert!(results < 1000, "{}: results without end", sample.title());
                     }
@@ -299,7 +299,7 @@ fn received(sample: &Sample, mode: Mode, source: &Source<'_>) -> Told {
             let mut errors = 0;
             for _ in patience() {
                 let result = reader.next(mode);
-                let is_closed = result == Ok(Received::Closed);
+                let is_closed = result == Ok(ReceivedPiece::Closed);
                 match result {
                     Err(ReceiveError::Io(Broken)) => errors += 1,
                     result => seen.result(result),

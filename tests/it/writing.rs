@@ -10,7 +10,7 @@ use blocksd_tests::sizes::{buffer_len, wire_len};
 use blocksd_tests::{concrete, cuts};
 use framing_core::{
     AnyFraming, Blocks, Cobs, Fault, Framing, Length, Netstring, Payload, ReceiveError, Received,
-    Refusal, U16, blocking, encode,
+    ReceivedPiece, Refusal, U16, blocking, encode,
 };
 
 #[test]
@@ -355,11 +355,11 @@ fn a_heapless_vec_is_a_buffer_of_all_its_capacity_whatever_its_length() {
         let mut vec = heapless::Vec::<u8, 8>::new();
         vec.resize(held, 0xee).expect("at most its capacity");
         let mut reader = blocking::Reader::new(Source::new(wire, &[]), Blocks, &mut vec);
-        assert_eq!(reader.receive(), Ok(Received::Block(b"eight by")));
+        assert_eq!(reader.receive(), Ok(Received::Message(b"eight by")));
         assert_eq!(reader.receive(), Err(ReceiveError::Fault(too_long)));
         assert_eq!(reader.receive(), Ok(Received::End));
         let mut reader = blocking::Reader::new(Source::new(wire, &[]), Blocks, vec);
-        assert_eq!(reader.receive(), Ok(Received::Block(b"eight by")));
+        assert_eq!(reader.receive(), Ok(Received::Message(b"eight by")));
     }
 }
 
@@ -376,7 +376,7 @@ fn a_message_is_copied_out_whole_or_not_at_all() {
         lost: false,
     };
     assert_eq!(received.to_vec::<4>(), Err(refused));
-    let piece = Received::Piece {
+    let piece = ReceivedPiece::Piece {
         bytes: b"abc",
         first: true,
         last: false,
@@ -390,11 +390,11 @@ fn a_message_is_copied_out_whole_or_not_at_all() {
 fn arrays_and_lent_arrays_are_buffers() {
     let wire = b"\0\x02ok\0\x03yes";
     let mut reader = blocking::Reader::new(Source::new(wire, &[]), Length::<U16>::new(), [0; 3]);
-    assert_eq!(reader.receive(), Ok(Received::Block(b"ok")));
+    assert_eq!(reader.receive(), Ok(Received::Message(b"ok")));
     let mut array = [0; 3];
     let rest = reader.into_io();
     let mut reader = blocking::Reader::new(rest, Length::<U16>::new(), &mut array);
-    assert_eq!(reader.receive(), Ok(Received::Block(b"yes")));
+    assert_eq!(reader.receive(), Ok(Received::Message(b"yes")));
 }
 
 /// Where in memory the bytes of each write lie, and how many they are.

@@ -1,8 +1,8 @@
 //! Runs decoders, readers and writers over the samples, and collects what they tell.
 
 use framing_core::{
-    AnyFraming, Buffer, Decode, Encode, Fault, Framing, Limits, ReceiveError, Received, SendError,
-    SkipMax, Step, Window, asynch, blocking,
+    AnyFraming, Buffer, Decode, Fault, Framing, Limits, ReceiveError, Received, ReceivedPiece,
+    SendError, SkipMax, Step, Window, asynch, blocking,
 };
 
 use crate::link::{Broken, Sink, Source, run};
@@ -57,14 +57,10 @@ impl Collector {
     ///
     /// # Panics
     /// If pieces come in an order that makes no sense, or results without end.
-    pub fn push(&mut self, received: Received<'_>) {
+    pub fn push(&mut self, received: ReceivedPiece<'_>) {
         self.count();
         match received {
-            Received::Block(bytes) => {
-                assert_eq!(self.message, None, "a whole message inside another");
-                self.events.push(Event::Block(bytes.to_vec()));
-            }
-            Received::Piece { bytes, first, last } => {
+            ReceivedPiece::Piece { bytes, first, last } => {
                 assert_eq!(
                     first,
                     self.message.is_none(),
@@ -80,8 +76,8 @@ impl Collector {
                     self.events.extend(self.message.take().map(Event::Block));
                 }
             }
-            Received::End => self.events.push(Event::End),
-            Received::Closed => {
+            ReceivedPiece::End => self.events.push(Event::End),
+            ReceivedPiece::Closed => {
                 // Only of a `stream` is a part left at the end.
                 self.events.extend(self.message.take().map(Event::Stream));
                 self.events.push(Event::Closed);
@@ -103,7 +99,7 @@ impl Collector {
     ///
     /// # Panics
     /// If that was an error other than a fault.
-    pub fn result(&mut self, result: Result<Received<'_>, ReceiveError<Broken>>) {
+    pub fn result(&mut self, result: Result<ReceivedPiece<'_>, ReceiveError<Broken>>) {
         match result {
             Ok(received) => self.push(received),
             Err(ReceiveError::Fault(fault)) => self.fault(fault),
@@ -161,7 +157,7 @@ pub fn scan(
                     assert_ne!(take, 0, "a step that does not move");
                     take
                 }
-                step => told(&mut seen, &window, step, mode),
+                step => told(&mut seen, &window, step),
             };
             window.drain(..take);
         }
@@ -170,7 +166,7 @@ pub fn scan(
         seen.fault(fault);
     }
     assert!(!decoder.is_mid_block(), "closing starts afresh");
-    seen.push(Received::Closed);
+    seen.push(ReceivedPiece::Closed);
     seen.into_events()
 }
 
@@ -202,7 +198,7 @@ pub fn scan_all(
                 Mode::Pieces => decoder.scan_all::<true>(&mut window, limits, each),
             };
             for (at, step) in steps {
-                told(&mut seen, &window[at..], step, mode);
+                told(&mut seen, &window[at..], step);
             }
             window.drain(..scanned.used);
             if scanned.want != 0 {
@@ -213,12 +209,12 @@ pub fn scan_all(
     if let Some(fault) = decoder.close(window.len()) {
         seen.fault(fault);
     }
-    seen.push(Received::Closed);
+    seen.push(ReceivedPiece::Closed);
     seen.into_events()
 }
 
 /// Tells a step with payload, end or fault; returns how many bytes it takes.
-fn told(seen: &mut Collector, window: &[u8], step: Step, mode: Mode) -> usize {
+fn told(seen: &mut Collector, window: &[u8], step: Step) -> usize {
     match step {
         Step::Payload {
             start,
@@ -230,16 +226,12 @@ fn told(seen: &mut Collector, window: &[u8], step: Step, mode: Mode) -> usize {
             assert!(start <= end && end <= take && take <= window.len());
             assert!(take != 0 || last && !first, "a step that does not move");
             let bytes = &window[start..end];
-            seen.push(if mode == Mode::Whole && first && last {
-                Received::Block(bytes)
-            } else {
-                Received::Piece { bytes, first, last }
-            });
+            seen.push(ReceivedPiece::Piece { bytes, first, last });
             take
         }
         Step::End { take } => {
             assert_ne!(take, 0, "a step that does not move");
-            seen.push(Received::End);
+            seen.push(ReceivedPiece::End);
             take
         }
         Step::Fault { take, fault } => {
@@ -250,23 +242,37 @@ fn told(seen: &mut Collector, window: &[u8], step: Step, mode: Mode) -> usize {
     }
 }
 
-/// A reader of either kind.
+/// A whole message as its only piece.
+#[must_use]
+pub fn whole(received: Received<'_>) -> ReceivedPiece<'_> {
+    match received {
+        Received::Message(bytes) => ReceivedPiece::Piece {
+            bytes,
+            first: true,
+            last: true,
+        },
+        Received::End => ReceivedPiece::End,
+        Received::Closed => ReceivedPiece::Closed,
+    }
+}
+
+/// A reader of either kind. A `stream` is read in pieces in both modes.
 pub trait AnyReader {
     /// The next result.
     ///
     /// # Errors
     /// Of the reader.
-    fn next(&mut self, mode: Mode) -> Result<Received<'_>, ReceiveError<Broken>>;
+    fn next(&mut self, mode: Mode) -> Result<ReceivedPiece<'_>, ReceiveError<Broken>>;
 
     /// What it reads from.
     fn source(&mut self) -> &Source<'_>;
 }
 
-impl<D: Decode, B: Buffer, S: SkipMax> AnyReader for blocking::Reader<Source<'_>, D, B, S> {
-    fn next(&mut self, mode: Mode) -> Result<Received<'_>, ReceiveError<Broken>> {
+impl<F: Framing, B: Buffer, S: SkipMax> AnyReader for blocking::Reader<Source<'_>, F, B, S> {
+    fn next(&mut self, mode: Mode) -> Result<ReceivedPiece<'_>, ReceiveError<Broken>> {
         match mode {
-            Mode::Whole => self.receive(),
-            Mode::Pieces => self.receive_piece(),
+            Mode::Whole if self.has_boundaries() => self.receive().map(whole),
+            _ => self.receive_piece(),
         }
     }
 
@@ -275,11 +281,11 @@ impl<D: Decode, B: Buffer, S: SkipMax> AnyReader for blocking::Reader<Source<'_>
     }
 }
 
-impl<D: Decode, B: Buffer, S: SkipMax> AnyReader for asynch::Reader<Source<'_>, D, B, S> {
-    fn next(&mut self, mode: Mode) -> Result<Received<'_>, ReceiveError<Broken>> {
+impl<F: Framing, B: Buffer, S: SkipMax> AnyReader for asynch::Reader<Source<'_>, F, B, S> {
+    fn next(&mut self, mode: Mode) -> Result<ReceivedPiece<'_>, ReceiveError<Broken>> {
         match mode {
-            Mode::Whole => run(self.receive()),
-            Mode::Pieces => run(self.receive_piece()),
+            Mode::Whole if self.has_boundaries() => run(self.receive()).map(whole),
+            _ => run(self.receive_piece()),
         }
     }
 
@@ -335,8 +341,8 @@ pub fn patience() -> impl Iterator<Item = usize> {
 ///
 /// # Errors
 /// Of the writer.
-pub fn give<E: Encode>(
-    writer: &mut blocking::Writer<Sink, E>,
+pub fn give<F: Framing>(
+    writer: &mut blocking::Writer<Sink, F>,
     gives: &[Give],
 ) -> Result<(), SendError<Broken>> {
     gives.iter().try_for_each(|give| match give {

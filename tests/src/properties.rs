@@ -3,8 +3,8 @@
 //! The functions that take any bytes read their choices (framing, limits, sizes) from the first of them.
 
 use framing_core::{
-    AnyEncoder, AnyFraming, Decode, Fault, Framing, Limits, Payload, Polled, Received, Receiver,
-    Refusal, Sender, Step, encode,
+    AnyFraming, Decode, Fault, Framing, Limits, Payload, Polled, ReceivedPiece, Receiver, Refusal,
+    Sender, Step, encode,
 };
 
 mod choices;
@@ -208,15 +208,11 @@ pub fn walk(
                 if last {
                     seen.behind = seen.behind.max(unread - take);
                 }
-                told.push(if mode == Mode::Whole && first && last {
-                    Received::Block(bytes)
-                } else {
-                    Received::Piece { bytes, first, last }
-                });
+                told.push(ReceivedPiece::Piece { bytes, first, last });
             }
             Step::End { take } => {
                 seen.behind = seen.behind.max(unread - take);
-                told.push(Received::End);
+                told.push(ReceivedPiece::End);
             }
             Step::Fault { fault, .. } => told.fault(fault),
             Step::NeedMore { .. } | Step::Skip { .. } => {}
@@ -225,7 +221,7 @@ pub fn walk(
     if let Some(fault) = told_close {
         told.fault(fault);
     }
-    told.push(Received::Closed);
+    told.push(ReceivedPiece::Closed);
     seen.events = told.into_events();
     seen
 }
@@ -374,8 +370,8 @@ fn receive(
     let mut ahead = wire;
     loop {
         let found = match mode {
-            Mode::Whole => receiver.poll::<false>(),
-            Mode::Pieces => receiver.poll::<true>(),
+            Mode::Whole => receiver.poll(),
+            Mode::Pieces => receiver.poll_piece(),
         };
         match found {
             Ok(Polled::NeedMore { .. }) if ahead.is_empty() => break,
@@ -387,19 +383,23 @@ fn receive(
                 receiver.filled(len);
                 ahead = later;
             }
-            Ok(found) => told.push(receiver.received(found)),
+            Ok(Polled::Payload { bytes, first, last }) => {
+                let bytes = receiver.payload(bytes);
+                told.push(ReceivedPiece::Piece { bytes, first, last });
+            }
+            Ok(Polled::End) => told.push(ReceivedPiece::End),
             Err(fault) => told.fault(fault),
         }
     }
     if let Some(fault) = receiver.close() {
         told.fault(fault);
     }
-    told.push(Received::Closed);
+    told.push(ReceivedPiece::Closed);
     told.into_events()
 }
 
 fn send_whole(
-    sender: &mut Sender<AnyEncoder>,
+    sender: &mut Sender<AnyFraming>,
     message: &[u8],
     wire: &mut Vec<u8>,
     sizes: &mut Sizes,
@@ -413,7 +413,7 @@ fn send_whole(
 }
 
 fn send_pieces(
-    sender: &mut Sender<AnyEncoder>,
+    sender: &mut Sender<AnyFraming>,
     message: &[u8],
     wire: &mut Vec<u8>,
     sizes: &mut Sizes,
@@ -464,7 +464,7 @@ fn encode_whole(
 
 /// Writes what is begun, by any sizes.
 fn write<P: Payload + ?Sized>(
-    sender: &mut Sender<AnyEncoder>,
+    sender: &mut Sender<AnyFraming>,
     payload: &P,
     wire: &mut Vec<u8>,
     sizes: &mut Sizes,

@@ -292,12 +292,11 @@ async fn answer(connection: &mut impl Read) -> Option<Option<Tally>> {
         match reader.receive().await {
             Ok(Received::End) => return Some(receipt),
             Ok(Received::Closed) => return None,
-            Ok(Received::Block(answer)) => {
+            Ok(Received::Message(answer)) => {
                 info!("answered: {=[u8]:a}", answer);
                 receipt = Tally::parse(answer).filter(|_| is_first);
                 is_first = false;
             }
-            Ok(Received::Piece { .. }) => (receipt, is_first) = (None, false),
             Err(ReceiveError::Fault(fault)) => warning!("answer refused: {}", fault),
             Err(_) => return None,
         }

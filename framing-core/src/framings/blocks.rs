@@ -5,7 +5,8 @@
 //! ```
 
 use super::Named;
-use super::counted::{Parsed, Prefix, put};
+use super::counted::put;
+use super::prefix::{Parsed, Prefix};
 use crate::fault::Refusal;
 
 /// A 4-byte big-endian length and the payload, repeated; a length of zero ends the series.
@@ -13,6 +14,15 @@ use crate::fault::Refusal;
 /// Byte for byte what Erlang's `{packet,4}`, Twisted's `Int32StringReceiver` and tokio-util's
 /// `LengthDelimitedCodec` speak, but for the meaning of zero. Messages of 1 to 2³²−1 bytes; an empty one is
 /// refused when sending, since it would end the series.
+///
+/// ```
+/// use framing_core::{Blocks, Framing, encode};
+///
+/// let mut out = [0; 16];
+/// let len = encode(&mut Blocks.encoder(), b"hello", &mut out)?;
+/// assert_eq!(&out[..len], b"\0\0\0\x05hello");
+/// # Ok::<(), framing_core::Refusal>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Blocks;

@@ -9,6 +9,7 @@
 //! ```
 
 use super::Named;
+use super::counted::put_slice;
 use crate::bytes::{copy, shift_down};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
@@ -20,6 +21,15 @@ use crate::window::SlidingWindow;
 ///
 /// Messages of 0 to 2³²−1 bytes. A zero where no message has begun is passed over, so that a sender may begin
 /// with one.
+///
+/// ```
+/// use framing_core::{Cobs, Framing, encode};
+///
+/// let mut out = [0; 16];
+/// let len = encode(&mut Cobs.encoder(), b"\x11\x22\0\x33", &mut out)?;
+/// assert_eq!(&out[..len], b"\x03\x11\x22\x02\x33\0");
+/// # Ok::<(), framing_core::Refusal>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Cobs;
@@ -353,7 +363,7 @@ impl CobsDecoder {
 }
 
 /// Encoder of [`Cobs`]. The one encoder that copies payload: a group must be known before its code is sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CobsEncoder {
     /// Where in the stage the code byte of the group in work stands.
@@ -445,6 +455,18 @@ impl Encode for CobsEncoder {
         // The stage is full: what stands before the group in work may go.
         self.sent = self.code_at;
         (used, self.sent)
+    }
+
+    /// A delimiter, at a place where the decoder reports [`Fault::EarlyEnd`]: never the end of a shorter message.
+    fn abandon(&self, sent: usize, stage: &mut [u8]) -> Option<usize> {
+        // What is sent begins with a group, since the stage does.
+        let mut group = 0;
+        while group < sent {
+            group += usize::from(*stage.get(group)?).max(1);
+        }
+        // Between two groups a delimiter would end the message: begin a group of one byte first.
+        let end: &[u8] = if group == sent { &[2, 0] } else { &[0] };
+        put_slice(end, stage).ok()
     }
 
     fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {

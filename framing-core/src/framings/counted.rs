@@ -4,80 +4,21 @@
 //! | header: the length | payload: so many bytes | trailer: at most one fixed byte |
 //! ```
 
+use super::prefix::{Parsed, Prefix};
 use crate::bytes::{copy, starts_with};
 use crate::fault::{Fault, Part, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
+use crate::sender::OWN_MAX;
 use crate::size::{size_u32, size_usize};
+use crate::stage::Joined;
 use crate::window::ExactWindow;
-
-/// How a length is written: what the framings of this family differ in.
-///
-/// Every such description is a [`Framing`].
-pub trait Prefix: Copy {
-    /// Most bytes of a header: at most 12.
-    const HEADER_MAX: usize;
-    /// The byte that must stand behind the payload.
-    const TRAILER: Option<u8> = None;
-    /// Whether a series of messages is ended by a mark, so that closing without it cuts the series.
-    const SERIES: bool = false;
-
-    /// Reads the length that the window begins with: a whole one depends on the bytes of its header alone.
-    fn parse(&self, window: &[u8]) -> Parsed;
-
-    /// Least length, in bytes, of a header of which `have` bytes have come, and which is not whole.
-    fn header_min(&self, have: usize) -> usize;
-
-    /// Writes the length `len` to the front of `out`; returns how many bytes that is.
-    ///
-    /// # Errors
-    /// Where the framing cannot express it, or `out` is too short.
-    fn write(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal>;
-
-    /// Writes the mark that ends a series; returns how many bytes that is.
-    ///
-    /// # Errors
-    /// [`Refusal::NoRoom`] where `out` is too short.
-    fn write_end(&self, out: &mut [u8]) -> Result<usize, Refusal> {
-        let _ = out;
-        Ok(0)
-    }
-}
-
-/// What [`Prefix::parse`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Parsed {
-    /// The header is not whole: it has at least `len` bytes, more than are there.
-    NeedMore {
-        /// Least length of the header, in bytes.
-        len: usize,
-    },
-    /// A message of `len` bytes follows behind `take` bytes of header.
-    Length {
-        /// Length of the header, in bytes.
-        take: usize,
-        /// Length of the payload, in bytes.
-        len: u32,
-    },
-    /// The mark that ends a series.
-    End {
-        /// Its length, in bytes.
-        take: usize,
-    },
-    /// No length.
-    Bad {
-        /// The first byte that cannot stand where it does.
-        found: u8,
-        /// Where it stands.
-        offset: u8,
-    },
-}
 
 impl<P: Prefix> Framing for P {
     type Decoder = CountedDecoder<P>;
     type Encoder = CountedEncoder<P>;
 
     fn decoder(&self) -> CountedDecoder<P> {
+        const { assert!(P::HEADER_MAX <= OWN_MAX, "a header has at most 12 bytes") };
         CountedDecoder {
             prefix: *self,
             at: CountedState::Header,
@@ -154,7 +95,7 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
         let mut last = 0;
         // From one length to the next is a chain that the processor cannot shorten: nothing else is on its way.
         while goes_on
-            && let Parsed::Length { take: start, len } = self.prefix.parse(rest)
+            && let Parsed::Length { take: start, len } = parse(&self.prefix, rest)
             && let Some(size) = size_usize(len)
             && (STREAMING || size <= block_max)
             && let Some((header, body)) = rest.split_at_checked(start)
@@ -228,7 +169,7 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
 impl<P: Prefix> CountedDecoder<P> {
     #[inline]
     fn header<const STREAMING: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
-        let (take, len) = match self.prefix.parse(window) {
+        let (take, len) = match parse(&self.prefix, window) {
             Parsed::Length { take, len } => (take, len),
             Parsed::NeedMore { len } => {
                 let want = len.saturating_sub(window.len());
@@ -401,14 +342,14 @@ impl<P: Prefix> CountedDecoder<P> {
 }
 
 /// Encoder of the framings that declare the length of a message.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CountedEncoder<P> {
     prefix: P,
 }
 
 impl<P: Prefix> Encode for CountedEncoder<P> {
-    type Stage = heapless::Vec<u8, 64, u8>;
+    type Stage = Joined<64>;
     const PASSTHROUGH: bool = true;
     const HEADER_MAX: usize = P::HEADER_MAX;
     const TRAILER_MAX: usize = trailer_len::<P>();
@@ -450,6 +391,18 @@ pub(crate) fn put_slice(header: &[u8], out: &mut [u8]) -> Result<usize, Refusal>
     let front = out.get_mut(..header.len()).ok_or(Refusal::NoRoom { len })?;
     copy(header, front);
     Ok(header.len())
+}
+
+/// Reads a header. One of no bytes before a payload of no bytes would be found again without end: it is refused.
+#[inline]
+fn parse<P: Prefix>(prefix: &P, window: &[u8]) -> Parsed {
+    match prefix.parse(window) {
+        Parsed::Length { take: 0, len: 0 } | Parsed::End { take: 0 } => Parsed::Bad {
+            found: window.first().copied().unwrap_or_default(),
+            offset: 0,
+        },
+        parsed => parsed,
+    }
 }
 
 const fn trailer_len<P: Prefix>() -> usize {

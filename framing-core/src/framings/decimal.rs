@@ -10,13 +10,23 @@
 //! space, at most ten digits, at most 2³²−1. Behind a bad length no boundary can be found.
 
 use super::Named;
-use super::counted::{Parsed, Prefix, put_slice};
+use super::counted::put_slice;
+use super::prefix::{Parsed, Prefix};
 use crate::fault::Refusal;
 
 /// Most bytes of a decimal length: ten digits and what stands behind them.
 const LEN_MAX: usize = 11;
 
 /// A decimal length, a colon, the payload, a comma. Messages of 0 to 2³²−1 bytes.
+///
+/// ```
+/// use framing_core::{Netstring, Framing, encode};
+///
+/// let mut out = [0; 16];
+/// let len = encode(&mut Netstring.encoder(), b"hello", &mut out)?;
+/// assert_eq!(&out[..len], b"5:hello,");
+/// # Ok::<(), framing_core::Refusal>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Netstring;
@@ -64,6 +74,15 @@ impl Named for Netstring {
 }
 
 /// A decimal length, a space, the payload. Messages of 1 to 2³²−1 bytes: the RFC knows no empty one.
+///
+/// ```
+/// use framing_core::{OctetCounted, Framing, encode};
+///
+/// let mut out = [0; 16];
+/// let len = encode(&mut OctetCounted.encoder(), b"hello", &mut out)?;
+/// assert_eq!(&out[..len], b"5 hello");
+/// # Ok::<(), framing_core::Refusal>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct OctetCounted;

@@ -4,12 +4,14 @@
 //! | payload without the delimiter | delimiter: 1 to 8 bytes | …
 //! ```
 
+mod encoder;
+
 use core::fmt;
 
-use super::counted::put_slice;
+pub use self::encoder::DelimitedEncoder;
 use super::{Named, SpecError};
-use crate::fault::{Fault, Part, Refusal};
-use crate::framing::{Decode, Encode, Framing, Limits, Step};
+use crate::fault::{Fault, Part};
+use crate::framing::{Decode, Framing, Limits, Step};
 use crate::size::{size_u32, size_usize};
 use crate::window::SlidingWindow;
 
@@ -17,6 +19,16 @@ use crate::window::SlidingWindow;
 ///
 /// A payload that holds the delimiter, or that would form it too early together with the one behind it (`aa`
 /// behind `xa`), is refused when sending. Use `cobs` to send any bytes.
+///
+/// ```
+/// use framing_core::{Delimited, Framing, encode};
+///
+/// const CRLF: Delimited = Delimited::new(b"\r\n").unwrap();
+/// let mut out = [0; 16];
+/// let len = encode(&mut CRLF.encoder(), b"hello", &mut out)?;
+/// assert_eq!(&out[..len], b"hello\r\n");
+/// # Ok::<(), framing_core::Refusal>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Delimited {
@@ -30,11 +42,20 @@ impl Delimited {
 
     /// The framing with this delimiter; `None` unless it is of 1 to 8 bytes.
     #[must_use]
-    pub fn new(delimiter: &[u8]) -> Option<Self> {
-        let mut bytes = [0; Self::LEN_MAX];
-        let len = put_slice(delimiter, &mut bytes)
-            .ok()
-            .filter(|&len| len != 0)?;
+    pub const fn new(delimiter: &[u8]) -> Option<Self> {
+        // A `const fn` has no loop over a slice that cannot panic.
+        let bytes = match *delimiter {
+            [a] => [a, 0, 0, 0, 0, 0, 0, 0],
+            [a, b] => [a, b, 0, 0, 0, 0, 0, 0],
+            [a, b, c] => [a, b, c, 0, 0, 0, 0, 0],
+            [a, b, c, d] => [a, b, c, d, 0, 0, 0, 0],
+            [a, b, c, d, e] => [a, b, c, d, e, 0, 0, 0],
+            [a, b, c, d, e, f] => [a, b, c, d, e, f, 0, 0],
+            [a, b, c, d, e, f, g] => [a, b, c, d, e, f, g, 0],
+            [a, b, c, d, e, f, g, h] => [a, b, c, d, e, f, g, h],
+            _ => return None,
+        };
+        let len = delimiter.len();
         Some(Self { bytes, len })
     }
 
@@ -109,6 +130,15 @@ impl Named for Delimited {
 /// Lines: `\n` ends a message, and one `\r` in front of it is not part of it. Written with `\n`.
 ///
 /// A payload that holds `\n`, or ends in `\r`, is refused when sending.
+///
+/// ```
+/// use framing_core::{Lines, Framing, encode};
+///
+/// let mut out = [0; 16];
+/// let len = encode(&mut Lines.encoder(), b"hello", &mut out)?;
+/// assert_eq!(&out[..len], b"hello\n");
+/// # Ok::<(), framing_core::Refusal>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Lines;
@@ -367,111 +397,4 @@ impl DelimitedDecoder {
         let carriage_return = self.lines && before == Some(&b'\r');
         found - usize::from(carriage_return)
     }
-}
-
-/// Encoder of [`Delimited`] and [`Lines`].
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct DelimitedEncoder {
-    delimiter: Delimited,
-    lines: bool,
-    /// How many bytes of the delimiter the payload so far ends in.
-    matched: usize,
-    /// The payload so far ends in `\r`.
-    carriage_return: bool,
-}
-
-impl DelimitedEncoder {
-    fn new(delimiter: Delimited, lines: bool) -> Self {
-        Self {
-            delimiter,
-            lines,
-            matched: 0,
-            carriage_return: false,
-        }
-    }
-}
-
-impl Encode for DelimitedEncoder {
-    type Stage = heapless::Vec<u8, 64, u8>;
-    const PASSTHROUGH: bool = true;
-    const TRAILER_MAX: usize = Delimited::LEN_MAX;
-
-    fn check(&mut self, piece: &[u8], first: bool, last: bool) -> Result<(), Refusal> {
-        let delimiter = self.delimiter;
-        let delimiter = delimiter.delimiter();
-        if first {
-            *self = Self::new(self.delimiter, self.lines);
-        }
-        let mut matched = self.matched;
-        let begin = delimiter.first().copied().unwrap_or_default();
-        let mut offset = 0;
-        // Where nothing is matched, only a byte that begins a delimiter changes anything.
-        while let Some(rest) = piece.get(offset..)
-            && let Some(next) = match matched {
-                0 => memchr::memchr(begin, rest),
-                _ => Some(0),
-            }
-            && let Some(&byte) = rest.get(next)
-        {
-            offset += next;
-            matched = advance(delimiter, matched, byte);
-            if matched == delimiter.len() {
-                return Err(Refusal::Delimiter { offset });
-            }
-            offset += 1;
-        }
-        let carriage_return = piece
-            .last()
-            .map_or(self.carriage_return, |&byte| byte == b'\r');
-        if !last {
-            // A piece that is refused leaves no trace.
-            (self.matched, self.carriage_return) = (matched, carriage_return);
-            return Ok(());
-        }
-        // The delimiter that will follow must not be found before its own last byte.
-        let behind = delimiter
-            .split_last()
-            .map(|(_, behind)| behind)
-            .unwrap_or_default();
-        for &byte in behind {
-            matched = advance(delimiter, matched, byte);
-            if matched == delimiter.len() {
-                return Err(Refusal::Delimiter {
-                    offset: piece.len(),
-                });
-            }
-        }
-        if self.lines && carriage_return {
-            return Err(Refusal::Delimiter {
-                offset: piece.len(),
-            });
-        }
-        Ok(())
-    }
-
-    fn header(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
-        Ok(0)
-    }
-
-    fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
-        put_slice(self.delimiter.delimiter(), stage)
-    }
-}
-
-/// How many bytes of the delimiter are matched with `byte` behind a payload that ends in `matched` of them.
-fn advance(delimiter: &[u8], matched: usize, byte: u8) -> usize {
-    // The longest beginning of the delimiter that is also the end of what was matched and `byte`.
-    let mut len = matched + 1;
-    while len != 0 {
-        let begins = delimiter.get(..len - 1).unwrap_or_default();
-        let ends = delimiter
-            .get(matched + 1 - len..matched)
-            .unwrap_or_default();
-        if delimiter.get(len - 1) == Some(&byte) && begins == ends {
-            break;
-        }
-        len -= 1;
-    }
-    len
 }

@@ -7,22 +7,33 @@
 use core::fmt;
 use core::num::NonZeroU32;
 
-use super::counted::{Parsed, Prefix};
+use super::prefix::{Parsed, Prefix};
 use super::{Named, SpecError};
 use crate::fault::Refusal;
 
 /// Messages of `N` bytes each, with nothing between them; `N` is 1 to 2³²−1.
+///
+/// ```
+/// use framing_core::{Fixed, Framing, encode};
+/// use core::num::NonZeroU32;
+///
+/// const FIVE: Fixed = Fixed::new(NonZeroU32::new(5).unwrap());
+/// let mut out = [0; 16];
+/// let len = encode(&mut FIVE.encoder(), b"hello", &mut out)?;
+/// assert_eq!(&out[..len], b"hello");
+/// # Ok::<(), framing_core::Refusal>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Fixed {
-    len: u32,
+    len: NonZeroU32,
 }
 
 impl Fixed {
     /// The framing of messages of `len` bytes.
     #[must_use]
     pub const fn new(len: NonZeroU32) -> Self {
-        Self { len: len.get() }
+        Self { len }
     }
 
     /// Length of each message, in bytes.
@@ -32,7 +43,7 @@ impl Fixed {
         reason = "the length of its messages, never zero"
     )]
     pub const fn len(&self) -> u32 {
-        self.len
+        self.len.get()
     }
 
     /// Bytes on the wire of a message of `len` bytes.
@@ -53,30 +64,30 @@ impl Prefix for Fixed {
 
     #[inline]
     fn header_min(&self, _have: usize) -> usize {
-        usize::try_from(self.len).unwrap_or(usize::MAX)
+        usize::try_from(self.len()).unwrap_or(usize::MAX)
     }
 
     #[inline]
     fn parse(&self, window: &[u8]) -> Parsed {
         if window.is_empty() {
             Parsed::NeedMore {
-                len: usize::try_from(self.len).unwrap_or(usize::MAX),
+                len: usize::try_from(self.len()).unwrap_or(usize::MAX),
             }
         } else {
             Parsed::Length {
                 take: 0,
-                len: self.len,
+                len: self.len(),
             }
         }
     }
 
     fn write(&self, len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
-        if len == self.len {
+        if len == self.len() {
             Ok(0)
         } else {
             Err(Refusal::WrongLength {
                 len,
-                want: self.len,
+                want: self.len(),
             })
         }
     }

@@ -9,12 +9,22 @@ use core::fmt::Debug;
 use core::marker::PhantomData;
 
 use super::Named;
-use super::counted::{Parsed, Prefix, put};
+use super::counted::put;
+use super::prefix::{Parsed, Prefix};
 use crate::fault::Refusal;
 
 /// A binary length of a fixed width in front of each message: `Length::<U16Le>::new()`.
 ///
 /// Messages of 0 bytes to the largest number of the width; an empty message is a message like any other.
+///
+/// ```
+/// use framing_core::{Framing, Length, U16Le, encode};
+///
+/// let mut out = [0; 16];
+/// let len = encode(&mut Length::<U16Le>::new().encoder(), b"hello", &mut out)?;
+/// assert_eq!(&out[..len], b"\x05\0hello");
+/// # Ok::<(), framing_core::Refusal>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Length<W> {
@@ -127,6 +137,15 @@ widths! {
 ///
 /// Messages of 0 to 2³²−1 bytes, lengths of one to five bytes. A number that does not fit 32 bits is refused
 /// at its first byte too many; a longer form than needed (`80 00`) is accepted, as its readers elsewhere do.
+///
+/// ```
+/// use framing_core::{Varint, Framing, encode};
+///
+/// let mut out = [0; 16];
+/// let len = encode(&mut Varint.encoder(), b"hello", &mut out)?;
+/// assert_eq!(&out[..len], b"\x05hello");
+/// # Ok::<(), framing_core::Refusal>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Varint;

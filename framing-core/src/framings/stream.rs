@@ -8,11 +8,25 @@ use super::Named;
 use crate::fault::{Fault, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step};
 use crate::size::size_u32;
+use crate::stage::Joined;
 use crate::window::ExactWindow;
 
 /// No framing at all: the whole stream is one message, handed out in pieces as they come; closing ends it.
 ///
 /// Its length is not limited, since it is never held. There is no fault that it can have.
+///
+/// ```
+/// use framing_core::blocking::Reader;
+/// use framing_core::{ReceivedPiece, Stream};
+///
+/// let mut reader = Reader::new(&b"all of it"[..], Stream, [0; 4]);
+/// let mut all = Vec::new();
+/// while let ReceivedPiece::Piece { bytes, .. } = reader.receive_piece()? {
+///     all.extend_from_slice(bytes);
+/// }
+/// assert_eq!(all, b"all of it");
+/// # Ok::<(), framing_core::ReceiveError<core::convert::Infallible>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Stream;
@@ -88,15 +102,19 @@ impl Decode for StreamDecoder {
     fn block_max(&self, len: usize) -> u32 {
         size_u32(len)
     }
+
+    fn has_boundaries(&self) -> bool {
+        false
+    }
 }
 
 /// Encoder of [`Stream`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct StreamEncoder;
 
 impl Encode for StreamEncoder {
-    type Stage = heapless::Vec<u8, 0, u8>;
+    type Stage = Joined<0>;
     const PASSTHROUGH: bool = true;
 
     fn header(&self, _len: u32, _stage: &mut [u8]) -> Result<usize, Refusal> {

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use embedded_io_adapters::std::FromStd;
-use framing_core::{AnyEncoder, AnyFraming, Blocks, blocking};
+use framing_core::{AnyFraming, Blocks, blocking};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Replay;
@@ -296,7 +296,7 @@ fn send_all(
     messages: &Receiver<Vec<u8>>,
     mut sent: impl FnMut(usize),
 ) -> Result<(), CommandError> {
-    type Writer<W> = blocking::Writer<FromStd<W>, AnyEncoder>;
+    type Writer<W> = blocking::Writer<FromStd<W>, AnyFraming>;
     // What is due is sent at once.
     stream.set_nodelay(true).map_err(CommandError::Connection)?;
     let mut writer = Writer::new(FromStd::new(BufWriter::new(stream)), framing);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use embedded_io_adapters::std::FromStd;
-use framing_core::{AnyEncoder, AnyFraming, Received, blocking};
+use framing_core::{AnyFraming, ReceivedPiece, blocking};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::CommandError;
@@ -35,7 +35,7 @@ const LONG: u64 = 4 << 20;
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(100);
 
-type BlockingWriter<W> = blocking::Writer<FromStd<W>, AnyEncoder>;
+type BlockingWriter<W> = blocking::Writer<FromStd<W>, AnyFraming>;
 
 /// Sends, ends the series, and prints the reply if that was asked for.
 ///
@@ -178,15 +178,15 @@ fn print_reply(stream: &TcpStream, framing: AnyFraming) -> Result<(), CommandErr
     let mut out = io::stdout().lock();
     loop {
         match reader.receive_piece()? {
-            Received::Piece { bytes, last, .. } => {
+            ReceivedPiece::Piece { bytes, last, .. } => {
                 out.write_all(bytes).map_err(CommandError::stdout)?;
                 if last {
                     out.write_all(b"\n").map_err(CommandError::stdout)?;
                 }
             }
-            // Asked for pieces, it gives no whole block.
-            Received::Block(_) => {}
-            Received::End | Received::Closed => return out.flush().map_err(CommandError::stdout),
+            ReceivedPiece::End | ReceivedPiece::Closed => {
+                return out.flush().map_err(CommandError::stdout);
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
 use embedded_io_adapters::std::FromStd;
-use framing_core::{AnyFraming, Blocks, Fixed, Received, Stream, blocking};
+use framing_core::{AnyFraming, Blocks, Fixed, Received, ReceivedPiece, Stream, blocking};
 
 use crate::commands::textbook::python_repr::{Repr, SockName};
 use crate::error::CommandError;
@@ -116,17 +116,16 @@ fn show_series(stream: &TcpStream) -> Result<(), CommandError> {
     let mut message = Vec::new();
     loop {
         match reader.receive_piece()? {
-            Received::Piece { bytes, last, .. } => {
+            ReceivedPiece::Piece { bytes, last, .. } => {
                 message.extend_from_slice(bytes);
                 if last {
                     say(format_args!("Message says: {}", Repr(&message)))?;
                     message.clear();
                 }
             }
-            Received::Block(_) => {}
-            Received::End => return Ok(()),
+            ReceivedPiece::End => return Ok(()),
             // The script was waiting for the four bytes of a length.
-            Received::Closed => return Err(CommandError::Closed { have: 0, want: 4 }),
+            ReceivedPiece::Closed => return Err(CommandError::Closed { have: 0, want: 4 }),
         }
     }
 }
@@ -135,7 +134,7 @@ fn show_series(stream: &TcpStream) -> Result<(), CommandError> {
 fn show_stream(stream: &TcpStream) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(stream), Stream, [0; 8192]);
     let mut message = Vec::new();
-    while let Received::Piece { bytes, .. } = reader.receive()? {
+    while let ReceivedPiece::Piece { bytes, .. } = reader.receive_piece()? {
         message.extend_from_slice(bytes);
     }
     say(format_args!("Done receiving the message; it says:"))?;
@@ -150,7 +149,7 @@ fn show_stream(stream: &TcpStream) -> Result<(), CommandError> {
 fn show_octets(stream: &TcpStream, fixed: Fixed) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(stream), fixed, [0; OCTETS as usize]);
     match reader.receive()? {
-        Received::Block(message) => say(format_args!("Message says: {}", Repr(message))),
+        Received::Message(message) => say(format_args!("Message says: {}", Repr(message))),
         _ => Err(CommandError::Closed {
             have: 0,
             want: OCTETS,

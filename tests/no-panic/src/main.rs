@@ -17,7 +17,7 @@ use core::task::{Context, Poll, Waker};
 use embedded_io::{ErrorType, Read, Write};
 use framing_core::{
     AnyFraming, Blocks, Buffer, Cobs, Decode, Delimited, Fixed, Framing, Length, Limits, Lines,
-    Netstring, OctetCounted, Received, Receiver, Sender, Stream, U8, U16, U16Le, U32, U32Le,
+    Netstring, OctetCounted, Polled, Received, ReceivedPiece, Receiver, Sender, Stream, U8, U16, U16Le, U32, U32Le,
     Varint, encode,
 };
 use framing_core::{blocking, asynch};
@@ -103,13 +103,27 @@ impl Write for Port {
 
 fn show(received: Received<'_>) {
     match received {
-        Received::Block(bytes) | Received::Piece { bytes, .. } => {
-            for byte in bytes {
-                unsafe { write_volatile(DATA, *byte) };
-            }
+        Received::Message(bytes) => {
+            show_bytes(bytes);
             let _ = black_box(received.to_vec::<16>());
         }
         Received::End | Received::Closed => {}
+    }
+}
+
+fn show_piece(received: ReceivedPiece<'_>) {
+    match received {
+        ReceivedPiece::Piece { bytes, .. } => {
+            show_bytes(bytes);
+            let _ = black_box(received.to_vec::<16>());
+        }
+        ReceivedPiece::End | ReceivedPiece::Closed => {}
+    }
+}
+
+fn show_bytes(bytes: &[u8]) {
+    for byte in bytes {
+        unsafe { write_volatile(DATA, *byte) };
     }
 }
 
@@ -124,7 +138,7 @@ macro_rules! calls {
                 show(received);
             }
             if let Ok(received) = reader.receive_piece()$($wait)* {
-                show(received);
+                show_piece(received);
             }
             black_box(reader.is_mid_block());
         }
@@ -140,6 +154,7 @@ macro_rules! calls {
         let _ = black_box(writer.resume(&[one, two])$($wait)*);
         let _ = black_box(writer.begin(cut as u32));
         let _ = black_box(writer.send_piece(two)$($wait)*);
+        let _ = black_box(writer.abandon()$($wait)*);
         let _ = black_box(writer.finish()$($wait)*);
         let _ = black_box(writer.flush()$($wait)*);
         black_box(writer.is_mid_block());
@@ -198,20 +213,24 @@ fn try_pure<F: Framing + Copy>(framing: F) {
         sender.advance(unsafe { read_volatile(COUNT) });
     }
     sender.flushed();
+    let _ = black_box(sender.abandon());
+    while let chunk @ [_, ..] = sender.chunk(&[0_u8; 0]) {
+        black_box(chunk);
+        sender.advance(unsafe { read_volatile(COUNT) });
+    }
     black_box(sender.is_mid_block());
 }
 
 #[cfg(not(feature = "async"))]
-fn try_receiver<D: Decode, B: Buffer>(receiver: Receiver<D, B>) {
+fn try_receiver<F: Framing, B: Buffer>(receiver: Receiver<F, B>) {
     let mut receiver = receiver.with_skip_max(unsafe { read_volatile(COUNT) } as u32);
     for _ in 0..unsafe { read_volatile(COUNT) } {
         black_box(receiver.space(unsafe { read_volatile(COUNT) }));
         receiver.filled(unsafe { read_volatile(COUNT) });
-        if let Ok(found) = receiver.poll::<false>() {
-            show(receiver.received(found));
-        }
-        if let Ok(found) = receiver.poll::<true>() {
-            show(receiver.received(found));
+        for found in [receiver.poll(), receiver.poll_piece()] {
+            if let Ok(Polled::Payload { bytes, .. }) = found {
+                show_bytes(receiver.payload(bytes));
+            }
         }
     }
     let _ = black_box(receiver.close());

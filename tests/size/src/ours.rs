@@ -37,20 +37,36 @@ framings! {
 
 /// The room that a direction needs beside the caller's buffer, the transport apart.
 #[cfg(feature = "receive")]
-const STATE: usize = size_of::<Receiver<<Way as Framing>::Decoder, [u8; 4]>>() - 4;
+const STATE: usize = size_of::<Receiver<Way, [u8; 4]>>() - 4;
 #[cfg(feature = "send")]
-const STATE: usize = size_of::<Sender<<Way as Framing>::Encoder>>();
+const STATE: usize = size_of::<Sender<Way>>();
 #[used]
 #[unsafe(link_section = ".state")]
 static STATE_BYTES: [u8; STATE] = [0; STATE];
 
+#[cfg(not(feature = "stream"))]
 macro_rules! receive {
     ($($wait:tt)*) => {{
         let mut reader = Reader::new(Port::default(), framing(), buffer());
         loop {
             match reader.receive()$($wait)* {
-                Ok(Received::Block(bytes) | Received::Piece { bytes, .. }) => received(bytes),
+                Ok(Received::Message(bytes)) => received(bytes),
                 Ok(Received::End | Received::Closed) => break,
+                Err(_) => failed(),
+            }
+        }
+    }};
+}
+
+// A stream has no messages to receive whole.
+#[cfg(feature = "stream")]
+macro_rules! receive {
+    ($($wait:tt)*) => {{
+        let mut reader = Reader::new(Port::default(), framing(), buffer());
+        loop {
+            match reader.receive_piece()$($wait)* {
+                Ok(ReceivedPiece::Piece { bytes, .. }) => received(bytes),
+                Ok(ReceivedPiece::End | ReceivedPiece::Closed) => break,
                 Err(_) => failed(),
             }
         }

@@ -129,7 +129,7 @@ pub fn visitor(
 /// Whether this is a receipt of so many blocks.
 fn is_receipt(answer: &[u8], blocks: usize) -> bool {
     let mut reader = Reader::new(answer, Blocks, [0; 256]);
-    let Ok(Received::Block(receipt)) = reader.receive() else {
+    let Ok(Received::Message(receipt)) = reader.receive() else {
         return false;
     };
     let receipt: serde_json::Value = serde_json::from_slice(receipt).expect("a receipt is JSON");

@@ -307,7 +307,7 @@ pub(crate) fn blocks(wire: &[u8]) -> (Vec<Vec<u8>>, Ending) {
     let mut blocks = Vec::new();
     loop {
         match reader.receive() {
-            Ok(Received::Block(block)) => blocks.push(block.to_vec()),
+            Ok(Received::Message(block)) => blocks.push(block.to_vec()),
             Ok(Received::End) => return (blocks, Ending::Mark),
             Ok(Received::Closed) | Err(ReceiveError::Fault(Fault::Truncated { .. })) => {
                 return (blocks, Ending::Truncated);

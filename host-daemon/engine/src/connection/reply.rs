@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use embedded_io_adapters::std::FromStd;
-use framing_core::{AnyEncoder, AnyFraming, Refusal, SendError, asynch, blocking};
+use framing_core::{AnyFraming, Refusal, SendError, asynch, blocking};
 
 use self::file::FileChunks;
 use self::spool::Spool;
@@ -219,7 +219,7 @@ impl Responder for FileReply {
     }
 }
 
-type Writer<'a> = asynch::Writer<ReplyStream<'a>, AnyEncoder>;
+type Writer<'a> = asynch::Writer<ReplyStream<'a>, AnyFraming>;
 
 /// Ends the reply as the framing does, and closes the sending side.
 async fn end(mut writer: Writer<'_>) -> Result<(), ReplyError> {

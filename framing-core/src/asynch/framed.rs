@@ -1,0 +1,237 @@
+//! Both directions over one transport. Start with [`Framed`].
+
+use embedded_io_async::{Read, Write};
+
+use super::{Outgoing, Reader, finish, flush, write};
+use crate::fault::{ReceiveError, SendError};
+use crate::framing::Framing;
+use crate::receiver::{Buffer, Received, ReceivedPiece, SkipMax};
+use crate::sender::Sender;
+
+/// Receives and sends messages over one transport: a [`Reader`] and a [`Writer`](super::Writer) in one.
+///
+/// Each direction keeps its own progress: a receive that is dropped loses nothing, whatever is sent before the next one.
+/// While one call waits the other direction stands still; use a [`Reader`] and a
+/// [`Writer`](super::Writer) over the halves of a transport to receive and send at once.
+///
+/// ```
+/// use framing_core::asynch::Framed;
+/// use framing_core::embedded_io_async::{Read, Write};
+/// use framing_core::{Cobs, ReceiveError, Received};
+///
+/// /// A link that is kept between calls: one serial port in both directions.
+/// struct Link<T> {
+///     framed: Framed<T, Cobs, [u8; 64]>,
+/// }
+///
+/// impl<T: Read + Write> Link<T> {
+///     /// Answers each request until the peer closes.
+///     async fn serve(&mut self) -> Result<(), ReceiveError<T::Error>> {
+///         loop {
+///             let answer = match self.framed.receive().await? {
+///                 Received::Message(b"ping") => &b"pong"[..],
+///                 Received::Message(_) => b"unknown",
+///                 Received::End => continue,
+///                 Received::Closed => return Ok(()),
+///             };
+///             if self.framed.send(answer).await.is_err() {
+///                 return Ok(());
+///             }
+///         }
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Framed<T, F: Framing, B, S = ()> {
+    reader: Reader<T, F, B, S>,
+    sender: Sender<F>,
+}
+
+impl<T: Read + Write, F: Framing, B: Buffer> Framed<T, F, B> {
+    /// Both directions at the beginning of a stream. The longest message that is received whole is what the buffer
+    /// holds: `buffer_len` of each framing.
+    pub fn new(io: T, framing: F, buffer: B) -> Self {
+        Self {
+            sender: Sender::of(&framing),
+            reader: Reader::new(io, framing, buffer),
+        }
+    }
+}
+
+impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, S> {
+    /// The same with another limit for messages that are skipped: see
+    /// [`Limits::skip_max`](crate::Limits::skip_max).
+    pub fn with_skip_max(self, skip_max: u32) -> Framed<T, F, B, u32> {
+        Framed {
+            reader: self.reader.with_skip_max(skip_max),
+            sender: self.sender,
+        }
+    }
+
+    /// Receives the next message whole, as [`Reader::receive`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel-safety
+    /// As there.
+    pub fn receive(
+        &mut self,
+    ) -> impl Future<Output = Result<Received<'_>, ReceiveError<T::Error>>> {
+        self.reader.receive()
+    }
+
+    /// Receives the next piece of a message, as [`Reader::receive_piece`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel-safety
+    /// As there.
+    pub fn receive_piece(
+        &mut self,
+    ) -> impl Future<Output = Result<ReceivedPiece<'_>, ReceiveError<T::Error>>> {
+        self.reader.receive_piece()
+    }
+
+    /// Sends a message, as [`Writer::send`](super::Writer::send).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel-safety
+    /// As there.
+    pub fn send(
+        &mut self,
+        payload: &[u8],
+    ) -> impl Future<Output = Result<(), SendError<T::Error>>> {
+        write::<true, _, _>(self, payload, Sender::begin_whole)
+    }
+
+    /// Sends a message that lies in parts, as [`Writer::send_parts`](super::Writer::send_parts).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel-safety
+    /// As there.
+    pub fn send_parts(
+        &mut self,
+        parts: &[&[u8]],
+    ) -> impl Future<Output = Result<(), SendError<T::Error>>> {
+        write::<true, _, _>(self, parts, Sender::begin_whole)
+    }
+
+    /// Begins a message of `total` bytes, as [`Writer::begin`](super::Writer::begin).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin(&mut self, total: u32) -> Result<(), SendError<T::Error>> {
+        Ok(self.sender.begin(total)?)
+    }
+
+    /// Sends the next piece of a message, as [`Writer::send_piece`](super::Writer::send_piece).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel-safety
+    /// As there.
+    pub fn send_piece(
+        &mut self,
+        piece: &[u8],
+    ) -> impl Future<Output = Result<(), SendError<T::Error>>> {
+        write::<false, _, _>(self, piece, Sender::begin_piece)
+    }
+
+    /// Goes on with a send that was interrupted, as [`Writer::resume`](super::Writer::resume).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel-safety
+    /// As there.
+    pub fn resume(
+        &mut self,
+        parts: &[&[u8]],
+    ) -> impl Future<Output = Result<(), SendError<T::Error>>> {
+        write::<false, _, _>(self, parts, |sender, parts| sender.resume(parts))
+    }
+
+    /// Gives up a send that was interrupted, as [`Writer::abandon`](super::Writer::abandon).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel-safety
+    /// As there.
+    pub fn abandon(&mut self) -> impl Future<Output = Result<(), SendError<T::Error>>> {
+        write::<false, _, [u8]>(self, &[], |sender, _| sender.abandon())
+    }
+
+    /// Ends the series that is sent, and flushes, as [`Writer::finish`](super::Writer::finish).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel-safety
+    /// As there.
+    pub fn finish(&mut self) -> impl Future<Output = Result<(), SendError<T::Error>>> {
+        finish(self)
+    }
+
+    /// Flushes the transport, as [`Writer::flush`](super::Writer::flush).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel-safety
+    /// As there.
+    pub fn flush(&mut self) -> impl Future<Output = Result<(), SendError<T::Error>>> {
+        flush(self)
+    }
+
+    /// Whether messages can be received whole: `false` for a `stream` only.
+    pub fn has_boundaries(&self) -> bool {
+        self.reader.has_boundaries()
+    }
+
+    /// Whether part of a message was received, and its rest was not: what a timeout should ask.
+    pub fn is_receiving(&self) -> bool {
+        self.reader.is_mid_block()
+    }
+
+    /// Whether part of a message that is sent is on the wire, and its rest is not.
+    pub fn is_sending(&self) -> bool {
+        self.sender.is_mid_block()
+    }
+
+    /// The transport.
+    pub fn io_mut(&mut self) -> &mut T {
+        self.reader.io_mut()
+    }
+
+    /// Gives the transport back. Bytes that were read after the last message are lost.
+    pub fn into_io(self) -> T {
+        self.reader.into_io()
+    }
+}
+
+impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Outgoing for Framed<T, F, B, S> {
+    type Io = T;
+    type Framing = F;
+
+    fn parts(&mut self) -> (&mut T, &mut Sender<F>) {
+        (self.reader.io_mut(), &mut self.sender)
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<T, F, B, S> defmt::Format for Framed<T, F, B, S>
+where
+    F: Framing<Decoder: defmt::Format, Encoder: defmt::Format>,
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Framed({}, {})", self.reader, self.sender);
+    }
+}
