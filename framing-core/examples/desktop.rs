@@ -1,41 +1,41 @@
-//! Firmware code tried on a desktop: the device and its station, over a real TCP connection.
+//! Firmware code tried on a desktop: a device that answers requests, and a program that asks it, over TCP.
 //!
 //! `cargo run -p framing-core --example desktop`
 
 use std::net::{TcpListener, TcpStream};
 use std::{error::Error, thread};
 
-use embedded_io::{Read, Write};
 use embedded_io_adapters::std::FromStd;
-use framing_core::blocking::{Reader, Writer};
+use framing_core::blocking::Framed;
+use framing_core::embedded_io::{Read, Write};
 use framing_core::{Blocks, ReceiveError, Received, SendError};
 
-/// Runs on the device, over whatever its network stack gives it: a block for each reading, then the end mark.
-fn device<W: Write>(link: W) -> Result<(), SendError<W::Error>> {
-    let mut writer = Writer::new(link, Blocks);
-    for celsius in [21_u8, 22, 24] {
-        // The parts leave as one block, and are not copied together first.
-        writer.send_parts(&[b"temperature ", &[b'0' + celsius / 10, b'0' + celsius % 10]])?;
-    }
-    writer.send(b"a report that is longer than the station has room for")?;
-    writer.send(b"battery low")?;
-    writer.finish()
-}
-
-/// Runs on a station with 32 bytes to spare. What does not fit is refused, and the next block arrives.
-fn station<R: Read>(link: R) -> Result<(), ReceiveError<R::Error>> {
-    let mut reader = Reader::new(link, Blocks, [0; 32]);
+/// Runs on the device, over whatever its network stack gives it: answers each request until the peer closes.
+fn device<T: Read + Write>(link: T) -> Result<(), SendError<T::Error>> {
+    // The device has 16 bytes to spare for a request.
+    let mut link = Framed::new(link, Blocks, [0; 16]);
     loop {
-        match reader.receive() {
-            Ok(Received::Message(block)) => println!("block: {}", block.escape_ascii()),
-            Ok(Received::End) => println!("end of the series"),
-            Ok(Received::Closed) => break,
-            Err(ReceiveError::Fault(fault)) => println!("refused: {fault}"),
-            Err(error) => return Err(error),
+        match link.receive() {
+            // The parts leave as one message, and are not copied together first.
+            Ok(Received::Message(b"temperature")) => link.send_parts(&[b"21", b" C"])?,
+            Ok(Received::Message(_)) => link.send(b"unknown request")?,
+            // Skipped: the next request arrives.
+            Err(ReceiveError::Fault(fault)) if !fault.is_lost() => link.send(b"too long")?,
+            Ok(Received::End | Received::Closed) | Err(_) => return link.finish(),
         }
     }
-    println!("closed");
-    Ok(())
+}
+
+/// Asks a question and waits for the answer.
+fn ask(
+    link: &mut Framed<FromStd<TcpStream>, Blocks, [u8; 64]>,
+    request: &str,
+) -> Result<String, Failure> {
+    link.send(request.as_bytes())?;
+    match link.receive()? {
+        Received::Message(answer) => Ok(String::from_utf8(answer.to_vec())?),
+        Received::End | Received::Closed => Err("the device closed".into()),
+    }
 }
 
 fn main() -> Result<(), Failure> {
@@ -43,12 +43,30 @@ fn main() -> Result<(), Failure> {
     let address = listener.local_addr()?;
     let device = thread::spawn(move || -> Result<(), Failure> {
         // The only line that knows what the link is.
-        Ok(device(FromStd::new(TcpStream::connect(address)?))?)
+        Ok(device(FromStd::new(listener.accept()?.0))?)
     });
-    let (link, peer) = listener.accept()?;
-    println!("connected: {}", peer.ip());
-    station(FromStd::new(link))?;
+    let link = FromStd::new(TcpStream::connect(address)?);
+    let mut link = Framed::new(link, Blocks, [0; 64]);
+    for (request, want) in [
+        ("temperature", "21 C"),
+        (
+            "a request that is longer than the device has memory for",
+            "too long",
+        ),
+        ("voltage", "unknown request"),
+    ] {
+        let answer = ask(&mut link, request)?;
+        println!("{request}: {answer}");
+        assert_eq!(answer, want);
+    }
+    link.finish()?;
+    assert_eq!(link.receive()?, Received::End);
     device.join().map_err(|_| "the device panicked")?
 }
 
 type Failure = Box<dyn Error + Send + Sync>;
+
+#[test]
+fn the_example_runs() {
+    main().unwrap();
+}

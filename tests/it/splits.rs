@@ -317,13 +317,8 @@ fn a_reader_knows_at_every_byte_whether_a_message_has_begun() {
                 let source = Source::new(&sample.wire, &cuts).upset(at, Upset::Error);
                 let mut buffer = vec![0; sample.buffer_len()];
                 let mut reader = blocking::Reader::new(source, sample.framing(), &mut buffer[..]);
-                loop {
-                    match reader.next(mode) {
-                        Ok(received) => {
-                            assert_ne!(received, ReceivedPiece::Closed, "before the error")
-                        }
-                        Err(_) => break,
-                    }
+                while let Ok(received) = reader.next(mode) {
+                    assert_ne!(received, ReceivedPiece::Closed, "before the error");
                 }
                 let begun = !ends.contains(&at);
                 assert_eq!(

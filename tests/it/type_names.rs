@@ -12,7 +12,13 @@ use crate::imports::modules;
 
 /// The same interface over a blocking and an async transport, with the same names on purpose: the root of the crate,
 /// and the name.
-const PAIRS: &[(&str, &str)] = &[("framing_core", "Reader"), ("framing_core", "Writer")];
+const PAIRS: &[(&str, &str)] = &[
+    ("framing_core", "Framed"),
+    ("framing_core", "Outgoing"),
+    ("framing_core", "Reader"),
+    ("framing_core", "Sent"),
+    ("framing_core", "Writer"),
+];
 
 /// Names that are still defined more than once: the root of the crate, the name, and in how many modules. This list
 /// only gets shorter.
