@@ -107,7 +107,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         outgoing.poll(sockets.get_mut(device_end))?;
         let socket = sockets.get_mut::<tcp::Socket<'_>>(station);
         receive(&mut receiver, socket, |message| {
-            received.push(message.to_vec())
+            received.push(message.to_vec());
         })?;
         if received.len() == messages.len() {
             println!("{} messages after {turn} turns", received.len());
