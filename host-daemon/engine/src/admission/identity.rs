@@ -33,6 +33,11 @@ impl DeviceBy {
             (Self::Peer, Peer::Local(_)) => format!("{listener}#{conn}").into(),
         }
     }
+
+    /// Whether the name has the number of the connection in it.
+    pub(crate) const fn is_numbered(self, peer: &Peer) -> bool {
+        matches!((self, peer), (Self::Peer, Peer::Local(_)))
+    }
 }
 
 /// Which connections belong to a device. An IPv4 address that is mapped to IPv6 counts as IPv4.
