@@ -158,6 +158,8 @@ fn read(command_line: Vec<OsString>) -> Result<(Config, Vec<ListenerSpec>), Stri
     Ok((config, plan))
 }
 
+/// Devices that are logged one by one.
+const DEVICES_MAX: usize = 20;
 const NEW_CONNECTIONS: &str = "new connections";
 
 /// What became of each difference.
@@ -183,9 +185,15 @@ fn outcome(new: &Config, diff: &Diff, level_is_overridden: bool) -> Outcome {
         );
         outcome.applied.push(line);
     }
-    for label in &diff.devices {
-        let line = format!("device {label}: applied to {NEW_CONNECTIONS}");
-        outcome.applied.push(line);
+    match diff.devices.len() {
+        0..=DEVICES_MAX => outcome.applied.extend(
+            diff.devices
+                .iter()
+                .map(|label| format!("device {label}: applied to {NEW_CONNECTIONS}")),
+        ),
+        count => outcome
+            .applied
+            .push(format!("{count} devices: applied to {NEW_CONNECTIONS}")),
     }
     let mut applied = |spec: &Spec, to| {
         outcome

@@ -145,3 +145,22 @@ fn the_operations_page_lists_what_needs_a_restart_and_what_does_not() {
     assert_eq!(names(list), restart);
     assert_eq!(names(table), live);
 }
+
+#[test]
+fn of_many_mistakes_the_first_hundred_are_written_and_all_are_counted() {
+    let folder = Folder::new();
+    let text: String = (0..150)
+        .map(|number| format!("wrong{number} = 1\n"))
+        .collect();
+    let file = folder.write("wrong.toml", &text);
+    let ended = run(&["check-config", file.to_str().unwrap()], b"");
+    assert_eq!(ended.code, Some(2));
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert_eq!(lines.len(), 102, "{}", ended.stderr);
+    assert!(lines[99].contains("wrong.toml:100: wrong99: "), "{lines:?}");
+    assert!(lines[100].ends_with("... and 50 more"), "{lines:?}");
+    assert!(
+        lines[101].ends_with("wrong.toml: 150 mistakes"),
+        "{lines:?}"
+    );
+}

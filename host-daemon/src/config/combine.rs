@@ -1,5 +1,6 @@
 //! Makes a [`Config`] of the command line, the config file and the defaults, and validates it. Start with [`load`].
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::config::error::{ConfigError, Mistake, Reason, ValueOrigin};
@@ -114,25 +115,26 @@ fn rotate(given: &Partial) -> Option<Found> {
 /// Devices with one name, and devices that the same connections would be of.
 fn devices(given: &Partial) -> Vec<Found> {
     let mut found = Vec::new();
-    let mut seen: Vec<(Match, &str)> = Vec::new();
-    for (index, device) in given.devices.iter().enumerate() {
+    let mut labels: HashMap<&str, &str> = HashMap::new();
+    let mut matches: HashMap<Match, &str> = HashMap::new();
+    for device in &given.devices {
         let label = device.label();
-        let before = given.devices.iter().take(index);
-        if let Some(first) = before.clone().find(|it| it.label() == label) {
+        if let Some(first) = labels.get(label) {
             let (key, origin) = match &device.name {
                 Some((_, at)) => ("name", *at),
                 None => (&*device.id, device.origin),
             };
-            let reason = format!("`{label}` is also the name of [device.\"{}\"]", first.id);
+            let reason = format!("`{label}` is also the name of [device.\"{first}\"]");
             found.push((mistake(origin, key, reason), Vec::new()));
         }
+        labels.entry(label).or_insert(&device.id);
         for (number, this) in device.matches().enumerate() {
             let (key, origin) = match device.matches.get(number) {
                 Some((_, at)) => ("match", *at),
                 None => (&*device.id, device.origin),
             };
             let mut refuse = |reason| found.push((mistake(origin, key, reason), Vec::new()));
-            if let Some((_, first)) = seen.iter().find(|(other, _)| *other == this) {
+            if let Some(first) = matches.get(&this) {
                 refuse(format!("`{this}` is also a match of [device.\"{first}\"]"));
             }
             if let Match::Listener(address) = &this
@@ -140,7 +142,7 @@ fn devices(given: &Partial) -> Vec<Found> {
             {
                 refuse(format!("`{this}`: there is no listener `{address}`"));
             }
-            seen.push((this, &device.id));
+            matches.entry(this).or_insert(&device.id);
         }
     }
     found
