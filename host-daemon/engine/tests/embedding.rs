@@ -50,8 +50,11 @@ async fn next(events: &mut Events) -> Event {
 
 async fn closed(events: &mut Events) -> (u64, CloseReason) {
     loop {
-        if let EventKind::Closed { blocks, reason, .. } = next(events).await.kind {
-            return (blocks, reason);
+        if let EventKind::Closed {
+            messages, reason, ..
+        } = next(events).await.kind
+        {
+            return (messages, reason);
         }
     }
 }
@@ -238,12 +241,12 @@ async fn a_sink_of_connections_gets_no_messages_and_they_are_counted() {
     ));
     let last = next(&mut events).await.kind;
     assert!(
-        matches!(last, EventKind::Closed { blocks: 2, .. }),
+        matches!(last, EventKind::Closed { messages: 2, .. }),
         "{last:?}"
     );
     handle.stop();
     running.await.unwrap().unwrap();
-    assert_eq!(handle.counters().totals().blocks, 2);
+    assert_eq!(handle.counters().totals().messages, 2);
     assert!(handle.context().is_none(), "nothing is left of it");
 }
 
