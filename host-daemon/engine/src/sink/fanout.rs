@@ -36,7 +36,7 @@ impl Fanout {
         self.wants_messages |= interest == Interest::All;
         Events(match delivery {
             Delivery::Backpressure { queue_len } => {
-                let (sender, events) = mpsc::channel(queue_len);
+                let (sender, events) = mpsc::channel(queue_len.max(1));
                 self.backpressure.push(Outlet {
                     name,
                     interest,
