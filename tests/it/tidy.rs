@@ -52,6 +52,20 @@ fn links_between_documents_lead_to_files() {
 }
 
 #[test]
+fn the_tests_that_the_documents_name_are_there() {
+    for document in ["CONTRIBUTING.md", "SECURITY.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let words = text.split(|it: char| !(it.is_ascii_alphanumeric() || "_:".contains(it)));
+        let names: Vec<_> = words.filter_map(|word| word.strip_suffix("::")).collect();
+        assert!(names.len() > 5, "{document} names only {names:?}");
+        for name in names {
+            let file = root().join(format!("tests/it/{name}.rs"));
+            assert!(file.exists(), "{document} names {name}");
+        }
+    }
+}
+
+#[test]
 fn both_tables_of_framings_name_all_that_can_be_parsed() {
     for readme in ["README.md", "framing-core/README.md"] {
         let text = fs::read_to_string(root().join(readme)).unwrap();
