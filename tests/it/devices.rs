@@ -144,7 +144,7 @@ fn ten_thousand_devices_are_named_and_reloaded() {
     daemon.reload(&[table("valve"), last("two")].concat());
     let said = daemon.server.process.error_text();
     assert!(
-        said.contains("20002 devices: applied to new connections"),
+        said.contains("10001 devices: applied to new connections"),
         "{said}"
     );
     daemon.send(b"second\n");

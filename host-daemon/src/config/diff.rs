@@ -14,8 +14,10 @@ pub struct Diff {
     pub removed: Vec<ListenerConfig>,
     /// Addresses of listeners whose own options are different.
     pub changed: Vec<String>,
-    /// Names of devices whose tables are new, different or gone.
+    /// Names of devices whose tables are new or different.
     pub devices: Vec<String>,
+    /// Names of devices without a table any more.
+    pub removed_devices: Vec<String>,
     /// Options that say how new connections are treated: framing, decoding, limits, timeouts, reply.
     pub policies: Vec<&'static Spec>,
     /// Options that bound all connections together.
@@ -67,8 +69,8 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     let mut gone: Vec<String> = only(old, new);
     let known: HashSet<_> = changed.iter().collect();
     gone.retain(|label| !known.contains(label));
-    diff.devices = [changed, gone].concat();
-    if diff.devices.is_empty() && old.devices != new.devices {
+    (diff.devices, diff.removed_devices) = (changed, gone);
+    if diff.devices.is_empty() && diff.removed_devices.is_empty() && old.devices != new.devices {
         // The first table that matches decides.
         diff.devices = new.devices.iter().map(|it| it.label().to_owned()).collect();
     }
