@@ -41,6 +41,8 @@ mod descriptors;
 mod devices;
 mod differential;
 #[cfg(feature = "daemon")]
+mod documents;
+#[cfg(feature = "daemon")]
 mod exhaustion;
 mod exhaustive;
 #[cfg(feature = "daemon")]
