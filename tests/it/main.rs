@@ -98,6 +98,8 @@ mod public_names;
 #[cfg(feature = "daemon")]
 mod read;
 #[cfg(feature = "daemon")]
+mod readme;
+#[cfg(feature = "daemon")]
 mod recording;
 #[cfg(feature = "daemon")]
 mod recordings;
