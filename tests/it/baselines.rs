@@ -253,7 +253,7 @@ fn the_documents_show_the_figures_of_the_baselines() {
             "{document} does not show the baselines; run `{program} --document`"
         );
     }
-    // Flash with both ways of building `core`, and the figures of the README's summary.
+    // Flash with both ways of building `core`, and the figures of the summaries.
     let size = fs::read_to_string(root().join("docs/size.md")).unwrap();
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for core in ["source", "prebuilt"] {
@@ -279,6 +279,8 @@ fn the_documents_show_the_figures_of_the_baselines() {
             "{} bytes to receive and {} to send (awaiting {} and {})",
             receive.0, send.0, receive.1, send.1
         );
+        assert!(size.contains(&summary), "docs/size.md lacks: {summary}");
+        let summary = format!("takes {} bytes of flash", receive.0);
         assert!(readme.contains(&summary), "README.md lacks: {summary}");
     }
 }

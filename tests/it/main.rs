@@ -41,6 +41,8 @@ mod descriptors;
 mod devices;
 mod differential;
 #[cfg(feature = "daemon")]
+mod documents;
+#[cfg(feature = "daemon")]
 mod exhaustion;
 mod exhaustive;
 #[cfg(feature = "daemon")]
@@ -95,6 +97,8 @@ mod power;
 mod public_names;
 #[cfg(feature = "daemon")]
 mod read;
+#[cfg(feature = "daemon")]
+mod readme;
 #[cfg(feature = "daemon")]
 mod recording;
 #[cfg(feature = "daemon")]
