@@ -188,6 +188,8 @@ fn mistakes_of_values_and_of_what_they_mean_together_are_reported_at_once() {
     for part in ["2: decode: ", "3: reply: ", ": 2 mistakes"] {
         assert!(said.contains(part), "{said}");
     }
+    let said = mistakes("listen = '127.0.0.1:0'\n[device.10.0.0.7]\nname = 'pump'\n");
+    assert!(said.contains("an ID with dots needs quotes"), "{said}");
     // A wrong address makes no second mistake, though its place is taken by the default.
     let said = mistakes("listen = 'unix:'\nmetrics = '127.0.0.1:1060'\n");
     assert!(

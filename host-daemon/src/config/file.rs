@@ -183,6 +183,10 @@ impl ConfigReader {
                     has_match = true;
                     self.matches(key, value, &mut device);
                 }
+                _ if value.get_ref().is_table() => {
+                    let reason = "an ID with dots needs quotes, as in [device.\"10.0.0.7\"]";
+                    self.refuse(key, Reason::Refused(reason.to_owned()));
+                }
                 name => self.own_option(name, key, value, Table::Device, &mut device.own),
             }
         }
