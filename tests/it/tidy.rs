@@ -28,7 +28,7 @@ fn every_source_file_says_what_it_is_for_and_is_not_too_long() {
 }
 
 #[test]
-fn links_between_documents_lead_to_files() {
+fn links_between_documents_lead_to_files_and_headings() {
     let (mut links, mut dead) = (0, Vec::new());
     for document in files_of(&root(), "md") {
         let text = fs::read_to_string(&document).unwrap();
@@ -42,7 +42,14 @@ fn links_between_documents_lead_to_files() {
                 continue;
             }
             links += 1;
-            if !document.with_file_name(path).exists() {
+            let file = document.with_file_name(path);
+            let leads = match target.split_once('#') {
+                Some((_, anchor)) if path.ends_with(".md") => {
+                    fs::read_to_string(&file).is_ok_and(|text| has_heading(&text, anchor))
+                }
+                _ => file.exists(),
+            };
+            if !leads {
                 dead.push(format!("{}: {target}", document.display()));
             }
         }
@@ -118,6 +125,19 @@ fn facts_of_the_manifest_are_stated_there_only() {
             "{file} repeats the Rust version"
         );
     }
+}
+
+/// Whether a document has a heading with this anchor: its words in lower case, joined by hyphens.
+fn has_heading(text: &str, anchor: &str) -> bool {
+    let mut headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.any(|line| {
+        let heading = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading
+            .chars()
+            .filter(|it| it.is_alphanumeric() || [' ', '-', '_'].contains(it));
+        kept.map(|it| if it == ' ' { '-' } else { it })
+            .eq(anchor.chars())
+    })
 }
 
 fn root() -> PathBuf {
