@@ -16,8 +16,8 @@ use tokio::runtime::Runtime;
 
 use crate::cli::Command;
 use crate::error::CommandError;
+use crate::serve;
 use crate::service::log;
-use crate::{config, serve};
 
 /// Runs a command, and logs what it says. `command_line` is what it was parsed from.
 ///
@@ -33,7 +33,7 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
     }
     match command {
         Command::Serve(arguments) => {
-            let config = config::load(arguments.config.as_deref(), arguments.options.0)?;
+            let config = check_config::load(arguments.config.as_deref(), arguments.options.0)?;
             log::subscribe(&config.log);
             for warning in config.warnings() {
                 tracing::warn!("{warning}");

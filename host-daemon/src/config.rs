@@ -16,7 +16,11 @@ mod spec;
 mod units;
 pub mod value;
 
-pub use self::combine::load;
+use std::net::SocketAddr;
+
+use blocksd_engine::admission::identity::{DeviceBy, Match};
+
+pub use self::combine::{Refused, load, load_or_rest};
 pub use self::diff::{Diff, diff};
 pub use self::error::{ConfigError, Mistake, Reason, ValueOrigin};
 pub use self::partial::{Config, DeviceConfig, GivenValue, ListenerConfig, OPTIONS, Partial, Spec};
@@ -32,7 +36,7 @@ impl Config {
         shown.map_or(ValueOrigin::Default, |shown| shown.origin)
     }
 
-    /// What to log about the configuration itself: options by their old names.
+    /// What to log about the configuration itself: options by their old names, devices that no connection can be of.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let old = OPTIONS.iter().filter_map(|spec| {
@@ -46,7 +50,50 @@ impl Config {
                 _ => format!("--{old}: old name of --{new}; use the new name"),
             })
         });
-        old.collect()
+        let unmatched = self
+            .devices
+            .iter()
+            .filter(|device| self.is_unmatched(device));
+        let unmatched = unmatched.map(|device| {
+            let id = &device.id;
+            format!(
+                "[device.\"{id}\"] matches no connection: with device-by = \"{}\" an identity is {}; add `match`",
+                self.device_by_word(),
+                match self.device_by {
+                    DeviceBy::Ip => "an address or the name of a local listener",
+                    DeviceBy::Peer => "an address with a port, or a local listener with a number",
+                    DeviceBy::Listener => "the name of a listener",
+                }
+            )
+        });
+        old.chain(unmatched).collect()
+    }
+
+    /// Whether a device can be found by identities only, and none can be one of these.
+    fn is_unmatched(&self, device: &DeviceConfig) -> bool {
+        let is_listener = |id: &str| {
+            let mut listeners = self.listeners.iter();
+            listeners.any(|it| it.address.split('?').next() == Some(id))
+        };
+        device.matches().all(|it| match it {
+            Match::Id(id) => match self.device_by {
+                DeviceBy::Ip => !is_listener(&id),
+                DeviceBy::Peer => {
+                    id.parse::<SocketAddr>().is_err() && !id.contains('#') && !is_listener(&id)
+                }
+                // A name with the port that the system chooses cannot be known before.
+                DeviceBy::Listener => id.parse::<SocketAddr>().is_err() && !is_listener(&id),
+            },
+            _ => false,
+        })
+    }
+
+    const fn device_by_word(&self) -> &'static str {
+        match self.device_by {
+            DeviceBy::Ip => "ip",
+            DeviceBy::Peer => "peer",
+            DeviceBy::Listener => "listener",
+        }
     }
 }
 

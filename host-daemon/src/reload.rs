@@ -1,9 +1,10 @@
 //! SIGHUP: reads the configuration again, and applies what can be changed while the daemon runs. Start with [`Reloader`].
 
 use std::ffi::OsString;
+use std::io;
 use std::sync::Arc;
 
-use blocksd_engine::{EngineHandle, ListenerSpec, Settings};
+use blocksd_engine::{EngineHandle, Error, ListenerSpec, Settings};
 use blocksd_recording::Retention;
 use clap::Parser as _;
 use tokio::sync::Notify;
@@ -133,7 +134,15 @@ async fn apply(
         devices: new.device_table(),
     };
     let applied = live.engine.apply(settings).await;
-    let applied = applied.map_err(|it| check_config::placed(new, it.into()).to_string())?;
+    let applied = applied.map_err(|error| {
+        let is_taken = matches!(&error, Error::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse);
+        let refused = check_config::placed(new, error.into()).to_string();
+        if is_taken {
+            format!("{refused}; if a listener that is open takes it, remove that one with a reload first")
+        } else {
+            refused
+        }
+    })?;
     // From here on nothing fails.
     report_listening(&applied.added);
     if let (Some(_), Some(retention)) = (diff.retention, &live.retention) {
@@ -152,12 +161,14 @@ fn read(command_line: Vec<OsString>) -> Result<(Config, Vec<ListenerSpec>), Stri
     let Command::Serve(serve) = cli.command else {
         return Err("the command line has changed".to_owned());
     };
-    let config = config::load(serve.config.as_deref(), serve.options.0);
+    let config = check_config::load(serve.config.as_deref(), serve.options.0);
     let config = config.map_err(|error| error.to_string())?;
     let plan = check_config::plan(&config).map_err(|failure| failure.to_string())?;
     Ok((config, plan))
 }
 
+/// Devices that are logged one by one.
+const DEVICES_MAX: usize = 20;
 const NEW_CONNECTIONS: &str = "new connections";
 
 /// What became of each difference.
@@ -183,9 +194,19 @@ fn outcome(new: &Config, diff: &Diff, level_is_overridden: bool) -> Outcome {
         );
         outcome.applied.push(line);
     }
-    for label in &diff.devices {
-        let line = format!("device {label}: applied to {NEW_CONNECTIONS}");
-        outcome.applied.push(line);
+    for (devices, effect) in [
+        (&diff.devices, "applied to new connections"),
+        (&diff.removed_devices, "removed; its connections go on"),
+    ] {
+        match devices.len() {
+            0..=DEVICES_MAX => {
+                let lines = devices
+                    .iter()
+                    .map(|name| format!("device {name}: {effect}"));
+                outcome.applied.extend(lines);
+            }
+            count => outcome.applied.push(format!("{count} devices: {effect}")),
+        }
     }
     let mut applied = |spec: &Spec, to| {
         outcome

@@ -2,8 +2,8 @@
 //!
 //! `idle`: resident memory a connection, of 10,000 that wait. `opens`: a thousand connections a second for a minute.
 //! `flood`: processor time a block. `fair`: how long the blocks of a thousand slow devices take, beside a fast one.
-//! `BLOCKSD=PATH` in the environment measures another binary than that of this source. `docs/performance.md` says
-//! what came of it.
+//! `BLOCKSD=PATH` in the environment measures another binary than that of this source. The results are in
+//! `docs/measurements/connections.md`.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

@@ -145,3 +145,75 @@ fn the_operations_page_lists_what_needs_a_restart_and_what_does_not() {
     assert_eq!(names(list), restart);
     assert_eq!(names(table), live);
 }
+
+#[test]
+fn of_many_mistakes_the_first_hundred_are_written_and_all_are_counted() {
+    let folder = Folder::new();
+    let text: String = (0..150)
+        .map(|number| format!("wrong{number} = 1\n"))
+        .collect();
+    let file = folder.write("wrong.toml", &text);
+    let ended = run(&["check-config", file.to_str().unwrap()], b"");
+    assert_eq!(ended.code, Some(2));
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert_eq!(lines.len(), 102, "{}", ended.stderr);
+    assert!(lines[99].contains("wrong.toml:100: wrong99: "), "{lines:?}");
+    assert!(lines[100].ends_with("... and 50 more"), "{lines:?}");
+    assert!(
+        lines[101].ends_with("wrong.toml: 150 mistakes"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn mistakes_of_values_and_of_what_they_mean_together_are_reported_at_once() {
+    let folder = Folder::new();
+    let mistakes = |text: &str| {
+        let file = folder.write("wrong.toml", text);
+        let ended = run(&["check-config", file.to_str().unwrap()], b"");
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        ended.stderr
+    };
+    let said =
+        mistakes("listen = '127.0.0.1:0'\nmetrics = '127.0.0.1'\nlog = 'loud'\nrecord = ''\n");
+    for part in [
+        "2: metrics: ",
+        "3: log: ",
+        "4: record: must not be empty",
+        ": 3 mistakes",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    let said = mistakes("listen = '127.0.0.1:0'\ndecode = 'defmt:/no/such'\nreply = '/no/such'\n");
+    for part in ["2: decode: ", "3: reply: ", ": 2 mistakes"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let said = mistakes("listen = '127.0.0.1:0'\n[device.10.0.0.7]\nname = 'pump'\n");
+    assert!(said.contains("an ID with dots needs quotes"), "{said}");
+    // A wrong address makes no second mistake, though its place is taken by the default.
+    let said = mistakes("listen = 'unix:'\nmetrics = '127.0.0.1:1060'\n");
+    assert!(
+        said.contains("1: listen: ") && !said.contains("mistakes"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_device_that_no_connection_can_be_of_is_a_warning() {
+    let folder = Folder::new();
+    let warned = |text: &str| {
+        let file = folder.write("devices.toml", text);
+        let ended = run(&["check-config", file.to_str().unwrap()], b"");
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.stderr.matches("matches no connection").count()
+    };
+    let listen = "listen = ['127.0.0.1:0', 'unix:/tmp/x.sock']\n";
+    let table = |id: &str| format!("[device.\"{id}\"]\nmax-block = 5\n");
+    assert_eq!(warned(&[listen, &table("pump")].concat()), 1);
+    for id in ["10.0.0.7", "unix:/tmp/x.sock"] {
+        assert_eq!(warned(&[listen, &table(id)].concat()), 0, "{id}");
+    }
+    let by = "device-by = 'peer'\n";
+    assert_eq!(warned(&[listen, by, &table("10.0.0.7:5")].concat()), 0);
+    assert_eq!(warned(&[listen, by, &table("pump")].concat()), 1);
+}

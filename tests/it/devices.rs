@@ -127,3 +127,28 @@ fn tables_of_devices_are_reloaded_for_new_connections() {
     );
     assert_eq!(daemon.server.stop().0.code, Some(0));
 }
+
+/// Work that grew with the square of their number would take longer than a test may.
+#[test]
+fn ten_thousand_devices_are_named_and_reloaded() {
+    let device = |number: u32, name: &str| {
+        let [_, a, b, c] = number.to_be_bytes();
+        format!("[device.\"10.{a}.{b}.{c}\"]\nname = '{name}{number}'\nmax-block = '2KiB'\n")
+    };
+    let table = |name: &str| -> String { (0..10_000).map(|it| device(it, name)).collect() };
+    let last = |name: &str| format!("[device.'127.0.0.1']\nname = '{name}'\n");
+    let mut daemon = Daemon::start(&[table("pump"), last("one")].concat());
+    daemon.send(b"first\n");
+    let first = ("one".to_owned(), "first".to_owned());
+    assert_eq!(daemon.messages(1), std::slice::from_ref(&first));
+    daemon.reload(&[table("valve"), last("two")].concat());
+    let said = daemon.server.process.error_text();
+    assert!(
+        said.contains("10001 devices: applied to new connections"),
+        "{said}"
+    );
+    daemon.send(b"second\n");
+    let second = ("two".to_owned(), "second".to_owned());
+    assert_eq!(daemon.messages(2), [first, second]);
+    assert_eq!(daemon.server.stop().0.code, Some(0));
+}

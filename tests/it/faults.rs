@@ -219,7 +219,7 @@ fn who_connects_and_says_nothing_is_not_remembered() {
     writer.event(&told(opened)).unwrap();
     assert_eq!(writer.devices(), 1);
     let closed = EventKind::Closed {
-        blocks: 0,
+        messages: 0,
         bytes: 0,
         reason: blocksd_engine::reason::CloseReason::Eof,
     };

@@ -152,6 +152,30 @@ fn no_two_modules_import_each_other() {
 }
 
 #[test]
+fn the_document_has_the_rules() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (_, table) = text
+        .split_once("| room | may import, besides itself |")
+        .unwrap();
+    let table: Vec<_> = table
+        .lines()
+        .skip(2)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let row = |(room, allowed): &(&str, &[&str])| {
+        let allowed: Vec<_> = allowed.iter().map(|it| format!("`{it}`")).collect();
+        let allowed = match allowed.as_slice() {
+            [] => "nothing".to_owned(),
+            some => some.join(", "),
+        };
+        format!("| `{room}` | {allowed} |")
+    };
+    let rules: Vec<_> = RULES.iter().map(row).collect();
+    assert_eq!(table, rules, "ARCHITECTURE.md");
+}
+
+#[test]
 fn an_import_in_any_form_is_found() {
     let source = r#"
         //! Not `crate::doc`.

@@ -43,6 +43,8 @@ mod devices;
 mod differential;
 mod duplex;
 #[cfg(feature = "daemon")]
+mod documents;
+#[cfg(feature = "daemon")]
 mod exhaustion;
 mod exhaustive;
 #[cfg(feature = "daemon")]
@@ -98,6 +100,8 @@ mod power;
 mod public_names;
 #[cfg(feature = "daemon")]
 mod read;
+#[cfg(feature = "daemon")]
+mod readme;
 #[cfg(feature = "daemon")]
 mod recording;
 #[cfg(feature = "daemon")]

@@ -217,7 +217,9 @@ fn events(deeds: &[Deed]) -> Vec<Event> {
     let done = deeds.iter().map(|deed| {
         let mut position = StreamPosition::default();
         let batch = match deed {
-            Deed::Block(bytes) => Batch::of_blocks(bytes.clone(), vec![Span::new(0, bytes.len())]),
+            Deed::Block(bytes) => {
+                Batch::of_messages(bytes.clone(), vec![Span::new(0, bytes.len())])
+            }
             Deed::Piece(bytes, first, last, seq, offset) => {
                 (position.seq, position.offset) = (*seq, *offset);
                 Batch::of_piece(bytes.clone(), *first, *last)
@@ -231,7 +233,7 @@ fn events(deeds: &[Deed]) -> Vec<Event> {
         of(batch, position)
     });
     let closed = EventKind::Closed {
-        blocks: deeds.len() as u64,
+        messages: deeds.len() as u64,
         bytes: 5,
         reason: CloseReason::Evicted,
     };

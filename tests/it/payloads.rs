@@ -54,7 +54,7 @@ fn show(decoding: &Decoding, format: &mut dyn Format, payload: &[u8]) -> Shown {
     ))));
     let counters = Arc::new(Counters::default());
     let mut out = Out::new(Box::new(screen.clone()), Arc::clone(&counters));
-    let batch = Batch::of_blocks(payload.to_vec(), vec![Span::new(0, payload.len())]);
+    let batch = Batch::of_messages(payload.to_vec(), vec![Span::new(0, payload.len())]);
     let event = Event {
         source: Arc::new(ConnectionInfo {
             conn: 1,

@@ -28,7 +28,7 @@ use tempfile::TempDir;
 use crate::budgets::visit;
 
 /// Accepts the names of the program.
-const ACCEPT: &str = "BLOCKSD_TEST_ACCEPT";
+pub(crate) const ACCEPT: &str = "BLOCKSD_TEST_ACCEPT";
 const FILE: &str = "golden/public-names.txt";
 const HEADER: &str = "\
 # All public names of blocksd, written by a test. To accept a change:

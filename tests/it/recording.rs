@@ -269,6 +269,32 @@ fn a_reader_that_goes_away_does_not_end_a_daemon_that_records() {
 }
 
 #[test]
+fn an_output_that_is_stuck_is_given_up_at_the_end_and_everything_is_recorded() {
+    let folder = TempDir::new().unwrap();
+    let args = ["--record", text(folder.path()), "--reply", "receipt"];
+    let mut command = Server::command(&args);
+    command.stdout(std::process::Stdio::piped());
+    let mut server = Server::of(Process::start_unread(command), &args);
+    // Kept open, and never read.
+    let _stdout = server.process.take_stdout();
+    let mut stream = server.connect();
+    let block = [&60_000_u32.to_be_bytes()[..], &[b'x'; 60_000]].concat();
+    for _ in 0..20 {
+        stream.write_all(&block).unwrap();
+    }
+    stream.write_all(&[0; 4]).unwrap();
+    std::io::Read::read_to_end(&mut stream, &mut Vec::new()).unwrap();
+    let (ended, _) = server.stop();
+    assert_eq!(
+        (ended.code, ended.totals()["block"]),
+        (Some(0), 20),
+        "{ended:?}"
+    );
+    let given_up = "the sink `output` is given up: standard output did not take the last events";
+    assert!(ended.stderr.contains(given_up), "{ended:?}");
+}
+
+#[test]
 fn a_full_disk_holds_the_devices_back_until_there_is_room() {
     let name = "a_full_disk_holds_the_devices_back_until_there_is_room";
     let Some(disk) = SmallDisk::mount(name) else {

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use blocksd::recorded::to_log::EventWriter;
-use blocksd_engine::batch::{Batch, ClosePolicy, WholeBlocks};
+use blocksd_engine::batch::{Batch, ClosePolicy, WholeMessages};
 use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, StreamPosition};
 use blocksd_engine::pool::Buffer;
 use blocksd_recording::internals::filename;
@@ -63,7 +63,7 @@ pub fn event(source: &Arc<ConnectionInfo>, numbers: std::ops::Range<u64>, behind
         &mut decoder,
         &limits,
         ClosePolicy::default(),
-        WholeBlocks::Kept,
+        WholeMessages::Kept,
         &mut false,
     );
     Event {

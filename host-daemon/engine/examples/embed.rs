@@ -38,7 +38,7 @@ impl Sink for Sums {
             match event.kind {
                 EventKind::Batch { batch, .. } => {
                     let sums = self.of_devices.entry(Arc::clone(device)).or_default();
-                    let (messages, bytes) = batch.blocks();
+                    let (messages, bytes) = batch.messages();
                     *sums = (sums.0 + messages, sums.1 + bytes);
                 }
                 EventKind::Closed { .. } => {
@@ -71,7 +71,7 @@ struct Numbering {
 
 impl Responder for Numbering {
     fn on_batch(&mut self, batch: &Batch) -> Result<(), ReplyError> {
-        for _ in 0..batch.blocks().0 {
+        for _ in 0..batch.messages().0 {
             self.next += 1;
             self.unsent.extend(format!("{}\n", self.next).into_bytes());
         }

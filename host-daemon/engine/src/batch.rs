@@ -10,16 +10,16 @@ pub struct Batch {
     buffer: Buffer,
     marks: Vec<Mark>,
     /// Whole blocks …
-    blocks: u64,
+    messages: u64,
     /// … and bytes of payload in them.
-    block_bytes: u64,
+    message_bytes: u64,
 }
 
 /// One result, borrowed from its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
     /// A whole block.
-    Block(&'a [u8]),
+    Message(&'a [u8]),
     /// Part of a message that is not taken whole.
     Piece {
         /// Its bytes.
@@ -46,7 +46,7 @@ pub struct ClosePolicy {
 
 /// What becomes of whole blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WholeBlocks {
+pub enum WholeMessages {
     /// They are among the [`items`](Batch::items) of the batch.
     Kept,
     /// Nobody wants them: they are only counted.
@@ -121,10 +121,10 @@ impl Batch {
         decoder: &mut AnyDecoder,
         limits: &Limits,
         policy: ClosePolicy,
-        blocks: WholeBlocks,
+        messages: WholeMessages,
         streaming: &mut bool,
     ) -> Decoded {
-        let keeps = blocks == WholeBlocks::Kept;
+        let keeps = messages == WholeMessages::Kept;
         let (bytes, spans) = buffer.parts_mut();
         let mut findings = Findings {
             marks: Vec::new(),
@@ -133,13 +133,13 @@ impl Batch {
             streaming: *streaming,
         };
         // Of whole blocks there are thousands in a window: these two are kept in registers.
-        let (mut blocks, mut block_bytes) = (0, 0);
+        let (mut messages, mut message_bytes) = (0, 0);
         let mut used = 0;
         let mut ended = false;
         let (full, want) = loop {
             let window = bytes.get_mut(used..).unwrap_or_default();
             let scanned = if *streaming {
-                let each = |at, step| findings.take(used + at, step, blocks);
+                let each = |at, step| findings.take(used + at, step, messages);
                 decoder.scan_all::<true>(window, limits, each)
             } else {
                 decoder.scan_all::<false>(window, limits, |at, step| match step {
@@ -150,8 +150,8 @@ impl Batch {
                         last: true,
                         ..
                     } => {
-                        blocks += 1;
-                        block_bytes += (end - start) as u64;
+                        messages += 1;
+                        message_bytes += (end - start) as u64;
                         if !keeps {
                             return true;
                         }
@@ -159,7 +159,7 @@ impl Batch {
                         spans.push(Span::new(at + start, at + end));
                         spans.len() < SPANS_MAX
                     }
-                    step => findings.take(used + at, step, blocks),
+                    step => findings.take(used + at, step, messages),
                 })
             };
             used += scanned.used;
@@ -176,8 +176,8 @@ impl Batch {
             batch: Self {
                 buffer,
                 marks,
-                blocks,
-                block_bytes,
+                messages,
+                message_bytes,
             },
             used,
             stop,
@@ -189,16 +189,16 @@ impl Batch {
 
     /// Whole blocks, each with its place in `bytes`.
     #[must_use]
-    pub fn of_blocks(bytes: Vec<u8>, spans: Vec<Span>) -> Self {
+    pub fn of_messages(bytes: Vec<u8>, spans: Vec<Span>) -> Self {
         let mut buffer = Buffer::own(bytes);
-        let blocks = spans.len() as u64;
-        let block_bytes = spans.iter().map(Span::bytes).sum();
+        let messages = spans.len() as u64;
+        let message_bytes = spans.iter().map(Span::bytes).sum();
         *buffer.parts_mut().1 = spans;
         Self {
             buffer,
             marks: Vec::new(),
-            blocks,
-            block_bytes,
+            messages,
+            message_bytes,
         }
     }
 
@@ -210,8 +210,8 @@ impl Batch {
         Self {
             buffer: Buffer::own(bytes),
             marks: vec![Mark { before: 0, kind }],
-            blocks: 0,
-            block_bytes: 0,
+            messages: 0,
+            message_bytes: 0,
         }
     }
 
@@ -222,8 +222,8 @@ impl Batch {
         Self {
             buffer: Buffer::own(Vec::new()),
             marks: vec![Mark { before: 0, kind }],
-            blocks: 0,
-            block_bytes: 0,
+            messages: 0,
+            message_bytes: 0,
         }
     }
 
@@ -237,15 +237,15 @@ impl Batch {
         Self {
             buffer: Buffer::own(Vec::new()),
             marks,
-            blocks: 0,
-            block_bytes: 0,
+            messages: 0,
+            message_bytes: 0,
         }
     }
 
     /// Whether nothing was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.blocks == 0 && self.marks.is_empty()
+        self.messages == 0 && self.marks.is_empty()
     }
 
     /// The bytes of the window from `used` on.
@@ -292,8 +292,8 @@ impl Batch {
         Self {
             buffer,
             marks: self.marks.clone(),
-            blocks: self.blocks,
-            block_bytes: self.block_bytes,
+            messages: self.messages,
+            message_bytes: self.message_bytes,
         }
     }
 
@@ -307,8 +307,8 @@ impl Batch {
 
     /// How many whole blocks there are, and how many bytes of payload in them.
     #[must_use]
-    pub fn blocks(&self) -> (u64, u64) {
-        (self.blocks, self.block_bytes)
+    pub fn messages(&self) -> (u64, u64) {
+        (self.messages, self.message_bytes)
     }
 
     /// Everything but the whole blocks, each with how many of these stand before it.
@@ -320,22 +320,22 @@ impl Batch {
     /// The whole blocks, in order, if there is nothing else.
     pub fn only_blocks(&self) -> Option<impl Iterator<Item = &[u8]>> {
         let spans = self.buffer.spans().iter();
-        let blocks = spans.map(|span| self.bytes(*span));
-        self.marks.is_empty().then_some(blocks)
+        let messages = spans.map(|span| self.bytes(*span));
+        self.marks.is_empty().then_some(messages)
     }
 
     /// Everything, in order.
     pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
-        let mut blocks = (0..).zip(self.buffer.spans()).peekable();
+        let mut messages = (0..).zip(self.buffer.spans()).peekable();
         let mut marks = self.marks.iter().peekable();
         std::iter::from_fn(move || {
-            let next = blocks.peek().map_or(u32::MAX, |(index, _)| *index);
+            let next = messages.peek().map_or(u32::MAX, |(index, _)| *index);
             if let Some(mark) = marks.next_if(|mark| mark.before <= next) {
                 return Some(self.mark(mark));
             }
-            blocks
+            messages
                 .next()
-                .map(|(_, span)| Item::Block(self.bytes(*span)))
+                .map(|(_, span)| Item::Message(self.bytes(*span)))
         })
     }
 
@@ -370,7 +370,7 @@ struct Findings {
 impl Findings {
     /// Keeps one step, behind so many blocks. Says whether the scan is to go on in the same way.
     #[inline(never)]
-    fn take(&mut self, at: usize, step: Step, blocks: u64) -> bool {
+    fn take(&mut self, at: usize, step: Step, messages: u64) -> bool {
         let kind = match step {
             Step::Payload {
                 start,
@@ -383,7 +383,7 @@ impl Findings {
                 // Pieces of a `stream` never end, and are not asked for.
                 let goes_on = !last;
                 self.streaming &= goes_on;
-                self.mark(MarkKind::Piece { span, first, last }, blocks);
+                self.mark(MarkKind::Piece { span, first, last }, messages);
                 return goes_on;
             }
             Step::End { .. } => {
@@ -404,14 +404,14 @@ impl Findings {
                 }
                 if was_streaming {
                     // The message that was handed out in pieces is over: the next is taken whole.
-                    self.mark(MarkKind::Fault(fault), blocks);
+                    self.mark(MarkKind::Fault(fault), messages);
                     return false;
                 }
                 MarkKind::Fault(fault)
             }
             Step::NeedMore { .. } | Step::Skip { .. } => return true,
         };
-        self.mark(kind, blocks);
+        self.mark(kind, messages);
         self.stop.is_none() && !self.is_full()
     }
 
@@ -420,8 +420,8 @@ impl Findings {
         MARKS_MAX <= self.marks.len()
     }
 
-    fn mark(&mut self, kind: MarkKind, blocks: u64) {
-        let before = u32::try_from(blocks).unwrap_or(u32::MAX);
+    fn mark(&mut self, kind: MarkKind, messages: u64) {
+        let before = u32::try_from(messages).unwrap_or(u32::MAX);
         self.marks.push(Mark { before, kind });
     }
 }

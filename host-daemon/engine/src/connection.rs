@@ -25,7 +25,7 @@ use self::deadline::{Deadlines, cut};
 use self::policy::Policy;
 use self::responder::{ReplyError, Responder};
 use self::task::Running;
-use crate::batch::{Batch, Decoded, Item, WholeBlocks};
+use crate::batch::{Batch, Decoded, Item, WholeMessages};
 use crate::event::{ConnectionInfo, Event, EventKind, Peer, StreamPosition};
 use crate::listen::transport::Transport;
 use crate::peer_log::{Kind, warn_peer};
@@ -311,10 +311,10 @@ impl Connection {
         } = &*self.policy;
         let responder = self.responder.as_ref();
         let is_replied = responder.is_some_and(|responder| responder.needs_messages());
-        let blocks = if !self.context.fanout.wants_messages() && !is_replied {
-            WholeBlocks::Counted
+        let messages = if !self.context.fanout.wants_messages() && !is_replied {
+            WholeMessages::Counted
         } else {
-            WholeBlocks::Kept
+            WholeMessages::Kept
         };
         let Decoded {
             mut batch,
@@ -328,7 +328,7 @@ impl Connection {
             &mut self.decoder,
             limits,
             *close,
-            blocks,
+            messages,
             &mut self.streaming,
         );
         self.undecoded = full;
@@ -360,22 +360,22 @@ impl Connection {
 
     /// Counts a batch, keeps it for an echo, and sends it on.
     fn pass(&mut self, batch: Batch, reason: Option<CloseReason>) -> Step {
-        let (mut blocks, mut bytes) = batch.blocks();
+        let (mut messages, mut bytes) = batch.messages();
         for (_, mark) in batch.marks() {
             match mark {
                 Item::Piece {
                     bytes: piece, last, ..
                 } => {
                     bytes += piece.len() as u64;
-                    blocks += u64::from(last);
+                    messages += u64::from(last);
                 }
                 Item::End => self.context.counters.series(),
                 Item::Fault(fault) => self.fault(&fault),
-                Item::Block(_) => {}
+                Item::Message(_) => {}
             }
         }
         self.bytes += bytes;
-        self.context.counters.blocks(blocks, bytes);
+        self.context.counters.messages(messages, bytes);
         let responder = self.responder.as_mut();
         let kept = responder.map_or(Ok(()), |responder| responder.on_batch(&batch));
         let reason = reason.or_else(|| self.reply_failed(&kept.err()?, "reply not kept"));

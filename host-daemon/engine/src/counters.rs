@@ -10,7 +10,7 @@ use crate::reason::{CloseReason, FaultKind, RefusedReason};
 pub struct Counters {
     connections: AtomicU64,
     refused: [AtomicU64; RefusedReason::ALL.len()],
-    blocks: AtomicU64,
+    messages: AtomicU64,
     bytes: AtomicU64,
     series: AtomicU64,
     faults: [AtomicU64; FaultKind::ALL.len()],
@@ -32,8 +32,8 @@ impl Counters {
     }
 
     /// Blocks were received whole, or `bytes` in pieces.
-    pub fn blocks(&self, blocks: u64, bytes: u64) {
-        self.blocks.fetch_add(blocks, Ordering::Relaxed);
+    pub fn messages(&self, messages: u64, bytes: u64) {
+        self.messages.fetch_add(messages, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -72,8 +72,8 @@ impl Counters {
     }
 
     /// Blocks were not shown, since nobody reads the output fast enough. They are recorded.
-    pub fn output_lost(&self, blocks: u64) {
-        self.output_lost.fetch_add(blocks, Ordering::Relaxed);
+    pub fn output_lost(&self, messages: u64) {
+        self.output_lost.fetch_add(messages, Ordering::Relaxed);
     }
 
     /// Blocks that were not shown so far.
@@ -89,7 +89,7 @@ impl Counters {
         Totals {
             connections: read(&self.connections),
             refused: self.refused.each_ref().map(read),
-            blocks: read(&self.blocks),
+            messages: read(&self.messages),
             bytes: read(&self.bytes),
             series: read(&self.series),
             faults: self.faults.each_ref().map(read),
@@ -104,7 +104,7 @@ pub struct Totals {
     pub connections: u64,
     refused: [u64; RefusedReason::ALL.len()],
     /// Blocks received whole.
-    pub blocks: u64,
+    pub messages: u64,
     /// Bytes of payload in them, and in pieces.
     pub bytes: u64,
     /// Series ended by their mark.
@@ -142,7 +142,7 @@ impl fmt::Display for Totals {
         let plural = |count: u64| if count == 1 { "" } else { "s" };
         let Self {
             connections,
-            blocks,
+            messages,
             bytes,
             series,
             ..
@@ -150,9 +150,9 @@ impl fmt::Display for Totals {
         let (faults, refused) = (self.faults(), self.refused());
         write!(
             f,
-            "{connections} connection{}, {series} series, {blocks} block{}, {bytes} byte{}, {faults} fault{}",
+            "{connections} connection{}, {series} series, {messages} block{}, {bytes} byte{}, {faults} fault{}",
             plural(connections),
-            plural(blocks),
+            plural(messages),
             plural(bytes),
             plural(faults),
         )?;

@@ -120,7 +120,7 @@ pub enum EventKind {
     /// A connection has ended.
     Closed {
         /// Whole blocks that it sent.
-        blocks: u64,
+        messages: u64,
         /// Bytes of payload in them, and in pieces.
         bytes: u64,
         /// Why it ended.
@@ -213,11 +213,11 @@ impl StreamPosition {
     /// Goes past one result.
     pub const fn pass(&mut self, item: &Item<'_>) {
         match item {
-            Item::Block(_) => self.blocks(1),
+            Item::Message(_) => self.messages(1),
             Item::Piece { bytes, last, .. } => {
                 self.offset += bytes.len() as u64;
                 if *last {
-                    self.blocks(1);
+                    self.messages(1);
                     self.offset = 0;
                 }
             }
@@ -226,7 +226,7 @@ impl StreamPosition {
         }
     }
 
-    const fn blocks(&mut self, count: u64) {
+    const fn messages(&mut self, count: u64) {
         self.seq += count;
         self.in_series += count;
     }
@@ -235,11 +235,11 @@ impl StreamPosition {
     pub fn pass_all(&mut self, batch: &Batch) {
         let mut passed = 0;
         for (before, mark) in batch.marks() {
-            self.blocks(before - passed);
+            self.messages(before - passed);
             passed = before;
             self.pass(&mark);
         }
-        let (blocks, _) = batch.blocks();
-        self.blocks(blocks - passed);
+        let (messages, _) = batch.messages();
+        self.messages(messages - passed);
     }
 }

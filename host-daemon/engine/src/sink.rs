@@ -90,7 +90,7 @@ pub enum Delivery {
     /// Connections are not read until there is room for an event in the queue. Nothing is dropped. The memory of queued
     /// messages is bounded by the [pool](crate::pool).
     Backpressure {
-        /// Events that may wait.
+        /// Events that may wait, at least 1.
         queue_len: usize,
     },
     /// The oldest events are dropped and counted. Connections never wait.

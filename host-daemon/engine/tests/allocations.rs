@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use allocation_counter::measure;
-use blocksd_engine::batch::{Batch, ClosePolicy, WholeBlocks};
+use blocksd_engine::batch::{Batch, ClosePolicy, WholeMessages};
 use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, StreamPosition};
 use blocksd_engine::pool::{ConnectionQuota, Pool};
 use blocksd_engine::sink::fanout::Fanout;
@@ -38,7 +38,7 @@ fn a_batch_of_many_messages_allocates_as_often_as_one_of_few() {
                 block_max: 1 << 20,
                 skip_max: 0,
             };
-            let (kept, policy) = (WholeBlocks::Kept, ClosePolicy::default());
+            let (kept, policy) = (WholeMessages::Kept, ClosePolicy::default());
             let decoded = Batch::decode(buffer, &mut decoder, &limits, policy, kept, &mut false);
             let mut batch = decoded.batch;
             assert!(batch.try_charge(&pool, &mut quota));

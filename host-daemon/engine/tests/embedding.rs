@@ -50,8 +50,11 @@ async fn next(events: &mut Events) -> Event {
 
 async fn closed(events: &mut Events) -> (u64, CloseReason) {
     loop {
-        if let EventKind::Closed { blocks, reason, .. } = next(events).await.kind {
-            return (blocks, reason);
+        if let EventKind::Closed {
+            messages, reason, ..
+        } = next(events).await.kind
+        {
+            return (messages, reason);
         }
     }
 }
@@ -137,6 +140,70 @@ async fn a_lossy_sink_that_fails_stops_nothing() {
     handle.stop();
     running.await.unwrap().unwrap();
     assert!(matches!(events.recv().await, Next::End));
+}
+
+/// Panics at its first event.
+#[derive(Debug)]
+struct Panics;
+
+impl Sink for Panics {
+    fn name(&self) -> &'static str {
+        "panics"
+    }
+
+    fn run(self: Box<Self>, mut events: Events) -> Result<(), SinkError> {
+        let _ = events.wait();
+        panic!("on purpose");
+    }
+}
+
+/// Counts its events slowly, so that it ends last.
+#[derive(Debug)]
+struct Slow(Arc<AtomicU64>);
+
+impl Sink for Slow {
+    fn name(&self) -> &'static str {
+        "slow"
+    }
+
+    fn run(self: Box<Self>, mut events: Events) -> Result<(), SinkError> {
+        while let Next::Event(_) = events.wait() {
+            std::thread::sleep(Duration::from_millis(50));
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_panics_keeps_no_other_from_its_end() {
+    for delivery in [Delivery::LOSSY, Delivery::BACKPRESSURE] {
+        let (mut engine, addr) = listening(lines()).await;
+        let count = Arc::<AtomicU64>::default();
+        engine.add_sink(Box::new(Panics), delivery);
+        engine.add_sink(Box::new(Slow(Arc::clone(&count))), Delivery::BACKPRESSURE);
+        let handle = engine.handle().clone();
+        let running = tokio::spawn(engine.run());
+        let mut device = connect(addr);
+        device.write_all(b"one\n").unwrap();
+        device.shutdown(Shutdown::Write).unwrap();
+        device.read_to_end(&mut Vec::new()).unwrap();
+        if delivery == Delivery::LOSSY {
+            handle.stop();
+        }
+        let ended = tokio::time::timeout(DEADLINE, running).await.unwrap();
+        let ended = ended.unwrap();
+        match delivery {
+            Delivery::LOSSY => assert!(ended.is_ok(), "{ended:?}"),
+            _ => {
+                let error = ended.unwrap_err();
+                let source = std::error::Error::source(&error).unwrap();
+                assert_eq!(source.to_string(), "panicked: on purpose");
+            }
+        }
+        // Opened, a message and closed.
+        assert_eq!(count.load(Ordering::Relaxed), 3);
+    }
 }
 
 /// Does not end.
@@ -238,12 +305,12 @@ async fn a_sink_of_connections_gets_no_messages_and_they_are_counted() {
     ));
     let last = next(&mut events).await.kind;
     assert!(
-        matches!(last, EventKind::Closed { blocks: 2, .. }),
+        matches!(last, EventKind::Closed { messages: 2, .. }),
         "{last:?}"
     );
     handle.stop();
     running.await.unwrap().unwrap();
-    assert_eq!(handle.counters().totals().blocks, 2);
+    assert_eq!(handle.counters().totals().messages, 2);
     assert!(handle.context().is_none(), "nothing is left of it");
 }
 

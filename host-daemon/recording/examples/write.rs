@@ -1,4 +1,4 @@
-//! Writes each line of standard input to a log: `write DIR`.
+//! Writes each line of standard input to a log: `printf 'one\ntwo\n' | write DIR`. The last line is durable when the input ends.
 
 use std::error::Error;
 use std::io::BufRead;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::config::{self, Config, ConfigError, Mistake, Partial, Reason, ValueOrigin};
+use crate::config::{self, Config, ConfigError, Mistake, Partial, Reason, Refused, ValueOrigin};
 use crate::error::{Code, CommandError};
 use blocksd_engine::ListenerSpec;
 use blocksd_engine::batch::OversizePolicy;
@@ -19,7 +19,7 @@ use blocksd_recording::Lock;
 /// # Errors
 /// As `serve` would refuse the file, but for what only opening a port or writing shows.
 pub fn command(file: &Path, options: Partial, print: bool) -> Result<(), CommandError> {
-    let config = config::load(Some(file), options)?;
+    let config = load(Some(file), options)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -28,6 +28,33 @@ pub fn command(file: &Path, options: Partial, print: bool) -> Result<(), Command
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(CommandError::stdout)
+}
+
+/// Loads a configuration. If it has mistakes, also finds those that [`plan`] would find in the rest of it.
+///
+/// # Errors
+/// [`CommandError::Config`] with every mistake.
+pub fn load(file: Option<&Path>, options: Partial) -> Result<Config, CommandError> {
+    config::load_or_rest(file, options).map_err(|Refused { mut error, rest }| {
+        let planned = rest.map(|rest| plan(&rest).map(drop));
+        if let Some(Err(CommandError::Config(more))) = planned {
+            // An address that is wrong has left the default in its place.
+            let is_address =
+                |key: Option<&str>| matches!(key, Some("listen" | "listener" | "address"));
+            let lacks_address = error
+                .mistakes
+                .iter()
+                .any(|it| is_address(it.key.as_deref()));
+            let is_of_default = |it: &Mistake| {
+                it.origin == Some(ValueOrigin::Default) || is_address(it.key.as_deref())
+            };
+            let more = more.mistakes.into_iter();
+            let more = more.filter(|it| !(lacks_address && is_of_default(it)));
+            error.mistakes.extend(more);
+            error.mistakes.sort_by_key(|mistake| mistake.origin);
+        }
+        error.into()
+    })
 }
 
 /// What `serve` would do with a configuration: a line for each listener, and `ok`.

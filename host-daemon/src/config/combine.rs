@@ -1,5 +1,6 @@
 //! Makes a [`Config`] of the command line, the config file and the defaults, and validates it. Start with [`load`].
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::config::error::{ConfigError, Mistake, Reason, ValueOrigin};
@@ -16,11 +17,28 @@ pub(super) const UNFINISHED_MESSAGES: u64 = 4;
 /// # Errors
 /// Every mistake of the file; and every mistake that several options make together.
 pub fn load(path: Option<&Path>, command_line: Partial) -> Result<Config, ConfigError> {
+    load_or_rest(path, command_line).map_err(|refused| refused.error)
+}
+
+/// As [`load`], and returns with the mistakes what is left of the configuration.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_or_rest(path: Option<&Path>, command_line: Partial) -> Result<Config, Refused> {
     let (file, mistakes) = match path {
-        Some(path) => file::read(path)?,
+        Some(path) => file::read(path).map_err(|error| Refused { error, rest: None })?,
         None => Default::default(),
     };
     combine(path, command_line, file, mistakes)
+}
+
+/// A configuration with mistakes.
+#[derive(Debug)]
+pub struct Refused {
+    /// The mistakes.
+    pub error: ConfigError,
+    /// The configuration without the values that are wrong, to find further mistakes.
+    pub rest: Option<Box<Config>>,
 }
 
 pub(super) fn combine(
@@ -28,7 +46,7 @@ pub(super) fn combine(
     command_line: Partial,
     file: Partial,
     mut mistakes: Vec<Mistake>,
-) -> Result<Config, ConfigError> {
+) -> Result<Config, Refused> {
     let overridden = command_line.common(&file);
     let given = command_line.combine(file).combine(Partial::defaults());
     let known: Vec<_> = mistakes.iter().filter_map(|it| it.key.clone()).collect();
@@ -38,17 +56,20 @@ pub(super) fn combine(
     mistakes.extend(found.into_iter().map(|(mistake, _)| mistake));
     mistakes.sort_by_key(|mistake| mistake.origin);
     let path = path.map(Path::to_owned);
+    let config = Config::new(path.clone(), overridden, given);
+    let refused = |mistakes, rest| Refused {
+        error: ConfigError {
+            file: path,
+            mistakes,
+        },
+        rest,
+    };
     if !mistakes.is_empty() {
-        let file = path;
-        return Err(ConfigError { file, mistakes });
+        return Err(refused(mistakes, config.ok().map(Box::new)));
     }
-    Config::new(path.clone(), overridden, given).map_err(|key| ConfigError {
-        file: path,
-        mistakes: vec![mistake(
-            ValueOrigin::Default,
-            key,
-            "needs a value".to_owned(),
-        )],
+    config.map_err(|key| {
+        let reason = "needs a value".to_owned();
+        refused(vec![mistake(ValueOrigin::Default, key, reason)], None)
     })
 }
 
@@ -114,25 +135,26 @@ fn rotate(given: &Partial) -> Option<Found> {
 /// Devices with one name, and devices that the same connections would be of.
 fn devices(given: &Partial) -> Vec<Found> {
     let mut found = Vec::new();
-    let mut seen: Vec<(Match, &str)> = Vec::new();
-    for (index, device) in given.devices.iter().enumerate() {
+    let mut labels: HashMap<&str, &str> = HashMap::new();
+    let mut matches: HashMap<Match, &str> = HashMap::new();
+    for device in &given.devices {
         let label = device.label();
-        let before = given.devices.iter().take(index);
-        if let Some(first) = before.clone().find(|it| it.label() == label) {
+        if let Some(first) = labels.get(label) {
             let (key, origin) = match &device.name {
                 Some((_, at)) => ("name", *at),
                 None => (&*device.id, device.origin),
             };
-            let reason = format!("`{label}` is also the name of [device.\"{}\"]", first.id);
+            let reason = format!("`{label}` is also the name of [device.\"{first}\"]");
             found.push((mistake(origin, key, reason), Vec::new()));
         }
+        labels.entry(label).or_insert(&device.id);
         for (number, this) in device.matches().enumerate() {
             let (key, origin) = match device.matches.get(number) {
                 Some((_, at)) => ("match", *at),
                 None => (&*device.id, device.origin),
             };
             let mut refuse = |reason| found.push((mistake(origin, key, reason), Vec::new()));
-            if let Some((_, first)) = seen.iter().find(|(other, _)| *other == this) {
+            if let Some(first) = matches.get(&this) {
                 refuse(format!("`{this}` is also a match of [device.\"{first}\"]"));
             }
             if let Match::Listener(address) = &this
@@ -140,7 +162,7 @@ fn devices(given: &Partial) -> Vec<Found> {
             {
                 refuse(format!("`{this}`: there is no listener `{address}`"));
             }
-            seen.push((this, &device.id));
+            matches.entry(this).or_insert(&device.id);
         }
     }
     found

@@ -1,6 +1,8 @@
 //! What changes between two configurations, and what a running daemon can do about it: [`diff`].
 
-use crate::config::partial::{Config, ListenerConfig, OPTIONS, Spec};
+use std::collections::{HashMap, HashSet};
+
+use crate::config::partial::{Config, DeviceConfig, ListenerConfig, OPTIONS, Spec};
 use crate::config::spec::Reload;
 
 /// The differences of two configurations.
@@ -12,8 +14,10 @@ pub struct Diff {
     pub removed: Vec<ListenerConfig>,
     /// Addresses of listeners whose own options are different.
     pub changed: Vec<String>,
-    /// Names of devices whose tables are new, different or gone.
+    /// Names of devices whose tables are new or different.
     pub devices: Vec<String>,
+    /// Names of devices without a table any more.
+    pub removed_devices: Vec<String>,
     /// Options that say how new connections are treated: framing, decoding, limits, timeouts, reply.
     pub policies: Vec<&'static Spec>,
     /// Options that bound all connections together.
@@ -55,14 +59,18 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     }
     diff.removed = left.into_iter().cloned().collect();
     let only = |one: &Config, other: &Config| {
-        let devices = one.devices.iter().filter(|it| !other.devices.contains(it));
+        let others = other.devices.iter();
+        let others: HashMap<_, _> = others.map(|it| (&*it.id, it)).collect();
+        let is_same = |it: &&DeviceConfig| others.get(&*it.id).is_some_and(|other| other == it);
+        let devices = one.devices.iter().filter(|it| !is_same(it));
         devices.map(|it| it.label().to_owned()).collect()
     };
     let changed: Vec<String> = only(new, old);
     let mut gone: Vec<String> = only(old, new);
-    gone.retain(|label| !changed.contains(label));
-    diff.devices = [changed, gone].concat();
-    if diff.devices.is_empty() && old.devices != new.devices {
+    let known: HashSet<_> = changed.iter().collect();
+    gone.retain(|label| !known.contains(label));
+    (diff.devices, diff.removed_devices) = (changed, gone);
+    if diff.devices.is_empty() && diff.removed_devices.is_empty() && old.devices != new.devices {
         // The first table that matches decides.
         diff.devices = new.devices.iter().map(|it| it.label().to_owned()).collect();
     }

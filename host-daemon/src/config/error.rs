@@ -139,15 +139,21 @@ impl ConfigError {
 }
 
 /// A line for each mistake; if there are several, a last line with their number.
+/// Mistakes of a file that are written one by one.
+const MISTAKES_MAX: usize = 100;
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, mistake) in self.mistakes.iter().enumerate() {
+        for (index, mistake) in self.mistakes.iter().take(MISTAKES_MAX).enumerate() {
             if index != 0 {
                 writeln!(f)?;
             }
             self.write(f, mistake)?;
         }
         let count = self.mistakes.len();
+        if MISTAKES_MAX < count {
+            write!(f, "\n... and {} more", count - MISTAKES_MAX)?;
+        }
         match &self.file {
             _ if count < 2 => Ok(()),
             Some(file) => write!(f, "\n{}: {count} mistakes", file.display()),

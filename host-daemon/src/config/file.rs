@@ -35,14 +35,15 @@ pub(super) fn read(path: &Path) -> Result<(Partial, Vec<Mistake>), ConfigError> 
 pub(super) fn parse(text: &str) -> (Partial, Vec<Mistake>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = ConfigReader {
-        text,
+        lines: LineEnds::of(text),
         mistakes: Vec::new(),
     };
     let partial = reader.top(table.get_ref());
     let mut mistakes = reader.mistakes;
+    let at = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
     let lines: Vec<_> = errors
         .iter()
-        .map(|error| line(text, error.span().map_or(0, |span| span.start)))
+        .map(|error| reader.lines.number(at(error)))
         .collect();
     // The meaning of what follows a syntax error is not known.
     if let Some(first) = lines.iter().min().copied() {
@@ -62,12 +63,12 @@ pub(super) fn parse(text: &str) -> (Partial, Vec<Mistake>) {
 type TomlKey<'i> = Spanned<DeString<'i>>;
 type TomlValue<'i> = Spanned<DeValue<'i>>;
 
-struct ConfigReader<'t> {
-    text: &'t str,
+struct ConfigReader {
+    lines: LineEnds,
     mistakes: Vec<Mistake>,
 }
 
-impl ConfigReader<'_> {
+impl ConfigReader {
     fn top(&mut self, table: &DeTable<'_>) -> Partial {
         let mut partial = Partial::default();
         for (key, value) in in_order(table) {
@@ -181,6 +182,10 @@ impl ConfigReader<'_> {
                 MATCH => {
                     has_match = true;
                     self.matches(key, value, &mut device);
+                }
+                _ if value.get_ref().is_table() => {
+                    let reason = "an ID with dots needs quotes, as in [device.\"10.0.0.7\"]";
+                    self.refuse(key, Reason::Refused(reason.to_owned()));
                 }
                 name => self.own_option(name, key, value, Table::Device, &mut device.own),
             }
@@ -306,13 +311,22 @@ impl ConfigReader<'_> {
     }
 
     fn origin(&self, at: usize) -> ValueOrigin {
-        ValueOrigin::Line(line(self.text, at))
+        ValueOrigin::Line(self.lines.number(at))
     }
 }
 
-fn line(text: &str, at: usize) -> usize {
-    let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
-    1 + before.iter().filter(|&&byte| byte == b'\n').count()
+/// Where the lines of a text end.
+struct LineEnds(Vec<usize>);
+
+impl LineEnds {
+    fn of(text: &str) -> Self {
+        Self(text.match_indices('\n').map(|(at, _)| at).collect())
+    }
+
+    /// The number of the line with this byte, from 1.
+    fn number(&self, at: usize) -> usize {
+        1 + self.0.partition_point(|end| *end < at)
+    }
 }
 
 fn checked_name(name: String) -> Result<String, String> {

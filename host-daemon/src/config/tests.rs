@@ -50,7 +50,7 @@ fn config(text: &str) -> Config {
 fn mistakes(text: &str) -> Vec<(usize, String, String)> {
     let (partial, mistakes) = file::parse(text);
     let error = combine(None, Partial::default(), partial, mistakes).unwrap_err();
-    let mistakes = error.mistakes.into_iter().map(|mistake| {
+    let mistakes = error.error.mistakes.into_iter().map(|mistake| {
         let Some(ValueOrigin::Line(line)) = mistake.origin else {
             panic!("{mistake:?}");
         };

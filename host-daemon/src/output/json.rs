@@ -32,10 +32,10 @@ impl Format for Json {
                 return write_batch(event, decoder, batch, *position, out);
             }
             EventKind::Closed {
-                blocks,
+                messages,
                 bytes,
                 reason,
-            } => Note::close(event, *blocks, *bytes, *reason),
+            } => Note::close(event, *messages, *bytes, *reason),
             EventKind::Suppressed(sums) => Note::suppressed(event, sums),
         };
         note.write(out.line())?;
@@ -63,12 +63,12 @@ fn write_batch(
     let around = head.around_seq("block")?;
     for item in batch.items() {
         let seq = position.seq;
-        if let Item::Block(bytes) | Item::Piece { bytes, .. } = &item {
+        if let Item::Message(bytes) | Item::Piece { bytes, .. } = &item {
             out.reserve(bytes.len());
         }
         let line = out.line();
         match &item {
-            Item::Block(bytes) => {
+            Item::Message(bytes) => {
                 line.extend_from_slice(around.0.as_bytes());
                 serde_json::to_writer(&mut *line, &seq)?;
                 line.extend_from_slice(around.1.as_bytes());

@@ -225,14 +225,14 @@ fn write_event(
             out.end_line()
         }
         EventKind::Closed {
-            blocks,
+            messages,
             bytes,
             reason,
         } => {
             write_head(event, zone, out.line())?;
             write!(
                 out.line(),
-                "#{conn} closed ({reason}): {blocks} blocks, {bytes} bytes"
+                "#{conn} closed ({reason}): {messages} blocks, {bytes} bytes"
             )?;
             out.end_line()
         }
@@ -256,7 +256,7 @@ fn write_event(
             for item in batch.items() {
                 out.line().extend_from_slice(&head);
                 match &item {
-                    Item::Block(bytes) => payload(Some(position.seq), bytes, out)?,
+                    Item::Message(bytes) => payload(Some(position.seq), bytes, out)?,
                     Item::Piece { bytes, .. } => payload(None, bytes, out)?,
                     Item::End => {
                         write!(

@@ -204,7 +204,7 @@ impl EventReader {
             seq: group.first,
             ..StreamPosition::default()
         };
-        let batch = Batch::of_blocks(group.bytes, group.spans);
+        let batch = Batch::of_messages(group.bytes, group.spans);
         visitor.event(&event(group.source, group.time, batch, position))
     }
 
@@ -344,7 +344,7 @@ fn kind(note: &Note<'_>) -> Option<EventKind> {
             reason,
             ..
         } => Some(EventKind::Closed {
-            blocks: *blocks,
+            messages: *blocks,
             bytes: *bytes,
             reason: CloseReason::ALL
                 .into_iter()

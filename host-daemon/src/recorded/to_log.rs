@@ -109,7 +109,7 @@ impl EventWriter {
     /// [`LogError::GaveUp`].
     pub fn event(&mut self, event: &Event) -> Result<(), LogError> {
         let blocks = match &event.kind {
-            EventKind::Batch { batch, .. } => batch.blocks().0,
+            EventKind::Batch { batch, .. } => batch.messages().0,
             _ => 0,
         };
         self.given += blocks;
@@ -208,12 +208,12 @@ impl EventWriter {
             }
             EventKind::Batch { batch, position } => self.batch(event, batch, position),
             EventKind::Closed {
-                blocks,
+                messages,
                 bytes,
                 reason,
             } => {
                 let is_recorded = self.closed(event)?;
-                let note = Note::close(event, *blocks, *bytes, *reason);
+                let note = Note::close(event, *messages, *bytes, *reason);
                 match is_recorded {
                     true => self.note(event.time, &note),
                     false => Ok(()),

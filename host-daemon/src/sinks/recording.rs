@@ -205,7 +205,7 @@ async fn record(mut writer: EventWriter, mut events: Events, synced: &Notify) ->
     let mut left = 0;
     while let Next::Event(event) = events.recv().await {
         if let EventKind::Batch { batch, .. } = &event.kind {
-            left += batch.blocks().0;
+            left += batch.messages().0;
         }
     }
     // Its thread gives up too.

@@ -85,7 +85,7 @@ struct Arguments {
     /// Where recordings and files are written, and removed again.
     #[arg(long, value_name = "FOLDER", default_value = "target/load")]
     dir: PathBuf,
-    /// Put the results into docs/performance.md.
+    /// Put the results into docs/measurements.
     #[arg(long)]
     update: bool,
 }
@@ -163,12 +163,15 @@ fn measure(arguments: &Arguments) -> io::Result<()> {
     }
     println!("{results}");
     if arguments.update {
-        let section = match (arguments.stdout, arguments.receive) {
-            (true, _) => "stdout",
-            (_, true) => "receive",
-            _ => "load",
+        let (page, section) = match (arguments.stdout, arguments.receive) {
+            (true, _) => ("load", "stdout"),
+            (_, true) => ("receive", "receive"),
+            _ => ("load", "load"),
         };
-        report::update(Path::new("docs/performance.md"), section, &results)?;
+        let page = Path::new("docs/measurements")
+            .join(page)
+            .with_extension("md");
+        report::update(&page, section, &results)?;
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ pub(super) fn settle(
     }
     let totals = engine.counters().totals();
     assert_eq!(
-        (totals.connections, totals.blocks, totals.series),
+        (totals.connections, totals.messages, totals.series),
         last_life,
         "the daemon's totals are not what it has told"
     );

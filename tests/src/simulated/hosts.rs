@@ -222,7 +222,7 @@ async fn tell(world: World, life: u64, mut events: Events) {
                 );
                 for item in batch.items() {
                     match item {
-                        Item::Block(block) => {
+                        Item::Message(block) => {
                             let meaning = decoders.of(&event.source).read(seq, block);
                             let Ok(Meaning::Value(value)) = meaning else {
                                 panic!("no sample: {meaning:?}");
@@ -241,8 +241,10 @@ async fn tell(world: World, life: u64, mut events: Events) {
                     }
                 }
             }
-            EventKind::Closed { blocks, reason, .. } => {
-                told.or_default().closed = Some((blocks, reason));
+            EventKind::Closed {
+                messages, reason, ..
+            } => {
+                told.or_default().closed = Some((messages, reason));
             }
             EventKind::Suppressed(_) => unreachable!("only recordings have it"),
         }

@@ -169,7 +169,7 @@ impl Acceptor {
     /// connection, before it is identified.
     fn receive(&self, accepted: Accepted) {
         let devices = Arc::clone(&self.devices.borrow());
-        let identified = accepted.identify(self.device_by, devices);
+        let identified = accepted.identify(self.device_by, &devices);
         let (connection, peer) = match identified.admit(&self.context) {
             Ok(admitted) => admitted,
             Err(refused) => return self.refuse(refused),
@@ -228,12 +228,23 @@ impl Accepted {
         }
     }
 
-    /// Says how the device is named.
-    const fn identify(self, device_by: DeviceBy, devices: Arc<DeviceTable>) -> Identified {
+    /// Names the device.
+    fn identify(self, device_by: DeviceBy, devices: &DeviceTable) -> Identified {
+        let (address, listener) = &self.listener;
+        let device = if device_by.is_numbered(&self.peer) {
+            let named = devices.find(&self.peer, address, listener);
+            named.map_or(DeviceName::Numbered, |name| {
+                DeviceName::Known(Arc::clone(name))
+            })
+        } else {
+            let identity = device_by.name(&self.peer, listener, 0);
+            let named = devices.find(&self.peer, address, &identity);
+            DeviceName::Known(named.map_or(identity, Arc::clone))
+        };
         Identified {
             accepted: self,
             device_by,
-            devices,
+            device,
         }
     }
 }
@@ -243,7 +254,15 @@ impl Accepted {
 struct Identified {
     accepted: Accepted,
     device_by: DeviceBy,
-    devices: Arc<DeviceTable>,
+    device: DeviceName,
+}
+
+/// The name of a device, as far as it is known before the connection has a number.
+#[derive(Debug)]
+enum DeviceName {
+    Known(Arc<str>),
+    /// Each connection is a device of its own, named by its number.
+    Numbered,
 }
 
 impl Identified {
@@ -255,14 +274,13 @@ impl Identified {
         let Accepted {
             transport,
             peer,
-            listener: (address, listener),
+            listener: (_, listener),
             policies,
             is_line,
         } = self.accepted;
-        let name = |conn| {
-            let identity = self.device_by.name(&peer, &listener, conn);
-            let named = self.devices.find(&peer, &address, &identity);
-            named.map_or(identity, Arc::clone)
+        let name = |conn| match &self.device {
+            DeviceName::Known(name) => Arc::clone(name),
+            DeviceName::Numbered => self.device_by.name(&peer, &listener, conn),
         };
         let origin = (!is_line).then(|| Origin::of_peer(&peer));
         let Admitted {

@@ -1,5 +1,6 @@
 //! What the daemon takes for one device: by [`DeviceBy`], or by the tables of a configuration ([`DeviceTable`]).
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -33,10 +34,15 @@ impl DeviceBy {
             (Self::Peer, Peer::Local(_)) => format!("{listener}#{conn}").into(),
         }
     }
+
+    /// Whether the name has the number of the connection in it.
+    pub(crate) const fn is_numbered(self, peer: &Peer) -> bool {
+        matches!((self, peer), (Self::Peer, Peer::Local(_)))
+    }
 }
 
 /// Which connections belong to a device. An IPv4 address that is mapped to IPv6 counts as IPv4.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Match {
     /// Those from an address: `10.0.0.7`.
     Address(IpAddr),
@@ -74,20 +80,6 @@ impl Match {
         match id.parse::<IpAddr>() {
             Ok(address) => Self::Address(address.to_canonical()),
             Err(_) => Self::Id(id.into()),
-        }
-    }
-
-    /// Whether a connection is one of these.
-    #[must_use]
-    pub fn matches(&self, peer: &Peer, listener: &str, identity: &str) -> bool {
-        match (self, peer) {
-            (Self::Address(address), Peer::Network(peer)) => peer.ip().to_canonical() == *address,
-            (Self::Network(network), Peer::Network(peer)) => {
-                network.contains(&peer.ip().to_canonical())
-            }
-            (Self::Address(_) | Self::Network(_), Peer::Local(_)) => false,
-            (Self::Listener(address), _) => **address == *listener,
-            (Self::Id(id), _) => **id == *identity,
         }
     }
 }
@@ -128,25 +120,59 @@ pub fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(is_in)
 }
 
-/// The devices that a configuration names, in its order.
+/// The devices that a configuration names, in its order. A connection is found in the same time however many there are,
+/// unless they are networks.
 #[derive(Clone, Debug, Default)]
-pub struct DeviceTable(Vec<(Arc<str>, Vec<Match>)>);
+pub struct DeviceTable {
+    names: Vec<Arc<str>>,
+    addresses: HashMap<IpAddr, usize>,
+    networks: Vec<(IpNet, usize)>,
+    listeners: HashMap<Box<str>, usize>,
+    ids: HashMap<Box<str>, usize>,
+}
 
 impl DeviceTable {
     /// A table of names, each with what it stands for.
     #[must_use]
-    pub const fn new(devices: Vec<(Arc<str>, Vec<Match>)>) -> Self {
-        Self(devices)
+    pub fn new(devices: Vec<(Arc<str>, Vec<Match>)>) -> Self {
+        let mut table = Self::default();
+        for (name, matches) in devices {
+            let device = table.names.len();
+            table.names.push(name);
+            for it in matches {
+                match it {
+                    Match::Address(address) => {
+                        table.addresses.entry(address).or_insert(device);
+                    }
+                    Match::Network(network) => table.networks.push((network, device)),
+                    Match::Listener(address) => {
+                        table.listeners.entry(address).or_insert(device);
+                    }
+                    Match::Id(id) => {
+                        table.ids.entry(id).or_insert(device);
+                    }
+                }
+            }
+        }
+        table
     }
 
     /// The name of the first device that a connection matches. `listener` is the address as it was configured, and
-    /// `identity` what the connection is called without a table.
+    /// `identity` what the connection is called without a table. Allocates nothing.
     #[must_use]
     pub fn find(&self, peer: &Peer, listener: &str, identity: &str) -> Option<&Arc<str>> {
-        let is_it = |it: &Match| it.matches(peer, listener, identity);
-        let mut devices = self.0.iter();
-        let found = devices.find(|(_, matches)| matches.iter().any(is_it));
-        found.map(|(name, _)| name)
+        let (mut address, mut network) = (None, None);
+        if let Peer::Network(peer) = peer {
+            let ip = peer.ip().to_canonical();
+            address = self.addresses.get(&ip).copied();
+            let mut networks = self.networks.iter();
+            let found = networks.find(|(network, _)| network.contains(&ip));
+            network = found.map(|(_, device)| *device);
+        }
+        let listener = self.listeners.get(listener).copied();
+        let id = self.ids.get(identity).copied();
+        let first = [address, network, listener, id].into_iter().flatten().min();
+        self.names.get(first?)
     }
 }
 
@@ -190,8 +216,9 @@ mod tests {
 
     #[track_caller]
     fn is_match(text: &str, peer: &Peer) -> bool {
-        let it: Match = text.parse().unwrap();
-        it.matches(peer, "127.0.0.1:1060", "it")
+        let matches = vec![text.parse().unwrap()];
+        let table = DeviceTable::new(vec![("device".into(), matches)]);
+        table.find(peer, "127.0.0.1:1060", "it").is_some()
     }
 
     #[test]

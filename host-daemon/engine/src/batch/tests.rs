@@ -17,7 +17,7 @@ fn decode(wire: &[u8], policy: ClosePolicy) -> Decoded {
         &mut decoder,
         &LIMITS,
         policy,
-        WholeBlocks::Kept,
+        WholeMessages::Kept,
         &mut false,
     )
 }
@@ -34,14 +34,14 @@ fn results_come_in_the_order_of_the_stream() {
         lost: false,
     };
     let want = [
-        Item::Block(b"a"),
+        Item::Message(b"a"),
         Item::End,
         Item::Fault(too_long),
-        Item::Block(b"b"),
-        Item::Block(b"c"),
+        Item::Message(b"b"),
+        Item::Message(b"c"),
     ];
     assert_eq!(batch.items().collect::<Vec<_>>(), want);
-    assert_eq!(batch.blocks(), (3, 3));
+    assert_eq!(batch.messages(), (3, 3));
     assert_eq!(batch.rest(used), b"r");
     assert_eq!(stop, None);
 }
@@ -55,7 +55,7 @@ fn what_is_counted_comes_to_as_much_as_what_is_kept() {
         &mut framing_core::AnyFraming::Blocks(Blocks).decoder(),
         &LIMITS,
         ClosePolicy::default(),
-        WholeBlocks::Counted,
+        WholeMessages::Counted,
         &mut false,
     );
     let passed = |decoded: &Decoded| {
@@ -65,8 +65,8 @@ fn what_is_counted_comes_to_as_much_as_what_is_kept() {
     };
     assert_eq!(passed(&kept), (3, 1, 0));
     assert_eq!(passed(&counted), passed(&kept));
-    assert_eq!(counted.batch.blocks(), (3, 4));
-    assert_eq!(kept.batch.blocks(), (3, 4));
+    assert_eq!(counted.batch.messages(), (3, 4));
+    assert_eq!(kept.batch.messages(), (3, 4));
     assert_eq!(counted.used, kept.used);
     assert_eq!(counted.batch.items().count(), 2);
     assert!(!counted.batch.is_empty());
@@ -105,7 +105,7 @@ fn a_long_message_is_handed_out_in_pieces_between_whole_ones() {
         first: true,
         last: true,
     };
-    let want = [Item::Block(b"a"), piece, Item::Block(b"b")];
+    let want = [Item::Message(b"a"), piece, Item::Message(b"b")];
     assert_eq!(batch.items().collect::<Vec<_>>(), want);
     assert_eq!(used, wire.len());
 }
@@ -132,7 +132,7 @@ fn a_fault_ends_a_message_in_pieces_and_the_next_is_whole() {
             &mut decoder,
             &LIMITS,
             policy,
-            WholeBlocks::Kept,
+            WholeMessages::Kept,
             &mut streaming,
         )
     };
@@ -140,12 +140,12 @@ fn a_fault_ends_a_message_in_pieces_and_the_next_is_whole() {
     let decoded = decode(b"\x0aabcdef\0\x02x\0\x03y");
     let kinds: Vec<_> = decoded.batch.items().collect();
     assert!(
-        matches!(kinds[..], [.., Item::Fault(_), Item::Block(b"x")]),
+        matches!(kinds[..], [.., Item::Fault(_), Item::Message(b"x")]),
         "{kinds:?}"
     );
     let decoded = decode(b"\x03yz\0");
     assert_eq!(
         decoded.batch.items().collect::<Vec<_>>(),
-        [Item::Block(b"yz")]
+        [Item::Message(b"yz")]
     );
 }

@@ -35,7 +35,7 @@ impl Connection {
         let torn = in_series && matches!(self.policy.framing, AnyFraming::Blocks(_));
         self.context.counters.closed(reason, torn);
         let closed = self.event(EventKind::Closed {
-            blocks: self.position.seq,
+            messages: self.position.seq,
             bytes: self.bytes,
             reason,
         });

@@ -26,7 +26,7 @@ impl EngineCollector {
 
     fn received(&self, page: &mut Page<'_>) -> fmt::Result {
         let totals = self.engine.counters().totals();
-        page.counter("blocksd_blocks", "Whole messages received", totals.blocks)?;
+        page.counter("blocksd_blocks", "Whole messages received", totals.messages)?;
         page.counter(
             "blocksd_payload_bytes",
             "Bytes of payload received, in whole messages and in pieces",

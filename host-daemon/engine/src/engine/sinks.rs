@@ -1,5 +1,6 @@
 //! The threads of sinks: starts them, and waits for their end.
 
+use std::any::Any;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -61,14 +62,19 @@ impl SinkThread {
     /// How the sink ended; `None` if it goes on.
     fn try_end(mut self) -> Result<Result<(), Error>, Self> {
         let result = if self.thread.is_finished() {
-            match self.thread.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+            // One sink that panics must not keep the others from their end.
+            self.thread
+                .join()
+                .unwrap_or_else(|panic| Err(panicked(&*panic)))
         } else {
             match (self.supervisor)() {
                 Supervision::Wait => return Err(self),
-                Supervision::GiveUp(result) => result,
+                Supervision::GiveUp(result) => {
+                    if let (true, Err(error)) = (self.is_lossy, &result) {
+                        warn!("the sink `{}` is given up: {error}", self.name);
+                    }
+                    result
+                }
             }
         };
         let name = self.name;
@@ -78,6 +84,13 @@ impl SinkThread {
             result => Ok(result.map_err(|source| Error::Sink { name, source })),
         }
     }
+}
+
+/// The error of a sink that has panicked.
+fn panicked(panic: &(dyn Any + Send)) -> SinkError {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("without a message")).into()
 }
 
 /// Waits until all sinks have ended.

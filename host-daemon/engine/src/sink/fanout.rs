@@ -36,7 +36,7 @@ impl Fanout {
         self.wants_messages |= interest == Interest::All;
         Events(match delivery {
             Delivery::Backpressure { queue_len } => {
-                let (sender, events) = mpsc::channel(queue_len);
+                let (sender, events) = mpsc::channel(queue_len.max(1));
                 self.backpressure.push(Outlet {
                     name,
                     interest,
@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn batch(conn: u64) -> Event {
-        let batch = Arc::new(Batch::of_blocks(vec![0], vec![Span::new(0, 1)]));
+        let batch = Arc::new(Batch::of_messages(vec![0], vec![Span::new(0, 1)]));
         let position = StreamPosition::default();
         event(conn, EventKind::Batch { batch, position })
     }

@@ -99,13 +99,13 @@ impl Sender {
         if self.0.max_bytes < state.cost + cost {
             let is_due = |renewed: Instant| self.0.renew < renewed.elapsed();
             if self.0.max_bytes < cost || !state.renewed.is_none_or(is_due) {
-                state.lost += blocks(&event);
+                state.lost += messages(&event);
                 return;
             }
             state.renewed = Some(Instant::now());
             while let Some(old) = state.events.pop_front() {
                 state.cost -= old.cost;
-                state.lost += old.lost + blocks(&old.event);
+                state.lost += old.lost + messages(&old.event);
             }
         }
         state.cost += cost;
@@ -216,8 +216,8 @@ fn batch(event: &Event) -> Option<&Batch> {
 }
 
 /// Whole blocks in an event.
-fn blocks(event: &Event) -> u64 {
-    batch(event).map_or(0, |batch| batch.blocks().0)
+fn messages(event: &Event) -> u64 {
+    batch(event).map_or(0, |batch| batch.messages().0)
 }
 
 #[cfg(test)]
@@ -227,7 +227,7 @@ mod tests {
     use framing_core::{AnyFraming, Blocks};
 
     use super::*;
-    use crate::batch::WholeBlocks;
+    use crate::batch::WholeMessages;
     use crate::event::{ConnectionInfo, Encoding, StreamPosition};
     use crate::pool::Buffer;
 
@@ -243,7 +243,7 @@ mod tests {
             &mut framing_core::Framing::decoder(&framing),
             &limits,
             Default::default(),
-            WholeBlocks::Kept,
+            WholeMessages::Kept,
             &mut false,
         );
         Event {

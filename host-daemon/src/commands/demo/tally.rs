@@ -20,7 +20,7 @@ impl Tally {
     /// Counts a result.
     pub(super) const fn count(&mut self, item: &Item<'_>) {
         match item {
-            Item::Block(bytes) => {
+            Item::Message(bytes) => {
                 self.blocks += 1;
                 self.bytes += bytes.len() as u64;
             }

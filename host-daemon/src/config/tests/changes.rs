@@ -115,7 +115,8 @@ fn listeners_and_devices_that_differ_are_named() {
     assert_eq!(addresses(&diff.added), ["a:0", "d:3"]);
     assert_eq!(addresses(&diff.removed), ["b:1"]);
     assert_eq!(diff.changed, ["c:2"]);
-    assert_eq!(diff.devices, ["x", "v", "y"]);
+    assert_eq!(diff.devices, ["x", "v"]);
+    assert_eq!(diff.removed_devices, ["y"]);
     let swapped = crate::config::diff(
         &config("[device.x]\n[device.y]"),
         &config("[device.y]\n[device.x]"),

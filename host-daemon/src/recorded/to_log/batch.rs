@@ -22,7 +22,7 @@ impl EventWriter {
         let source = &*event.source;
         let conn = self.conns.get_mut(&source.conn).map(std::mem::take);
         let mut conn = conn.unwrap_or_default();
-        self.budget.earn(&mut conn.account, batch.blocks().1);
+        self.budget.earn(&mut conn.account, batch.messages().1);
         let device = self.devices.get(&source.device);
         let (mut blocks, mut pieces) =
             device.map_or((0, 0), |device| (device.blocks, device.pieces));
@@ -94,7 +94,7 @@ impl EventWriter {
     ) -> Result<(), LogError> {
         for item in batch.items() {
             let note = match item {
-                Item::Block(bytes) => {
+                Item::Message(bytes) => {
                     self.block(conn, event, blocks, bytes)?;
                     None
                 }

@@ -140,7 +140,7 @@ impl Spool {
         for item in batch.items() {
             match item {
                 // A line may end in what a line that is sent must not: it is not echoed.
-                Item::Block(bytes) => match writer.send(bytes) {
+                Item::Message(bytes) => match writer.send(bytes) {
                     Err(SendError::Refused(refusal)) => {
                         warn_peer!(Kind::Reply, device, %device, "not echoed: {refusal}");
                     }
@@ -275,7 +275,7 @@ mod tests {
 
     fn batch(len: usize) -> Batch {
         let span = crate::pool::Span::new(0, len);
-        Batch::of_blocks(vec![b'x'; len], vec![span])
+        Batch::of_messages(vec![b'x'; len], vec![span])
     }
 
     fn spool(spools: &Arc<Spools>, len: usize) -> (Spool, Result<(), ReplyError>) {
