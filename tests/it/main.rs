@@ -41,9 +41,9 @@ mod descriptors;
 #[cfg(feature = "daemon")]
 mod devices;
 mod differential;
-mod duplex;
 #[cfg(feature = "daemon")]
 mod documents;
+mod duplex;
 #[cfg(feature = "daemon")]
 mod exhaustion;
 mod exhaustive;
