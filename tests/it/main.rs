@@ -1,10 +1,96 @@
 //! The tests of the daemon, end to end: one binary, a folder for each group of subjects.
 
-mod commands;
-mod config;
-mod engine;
-mod firmware;
-mod payload;
-mod recording;
-mod repository;
-mod service;
+/// The commands, as an operator runs them.
+mod commands {
+    mod demo;
+    mod read;
+    mod replay;
+    mod scripts;
+    pub(crate) mod send;
+}
+
+/// Options, the configuration file, `check-config`, reload, and the exit codes of a start.
+mod config {
+    mod check_config;
+    mod devices;
+    mod exit_codes;
+    mod file;
+    mod options;
+    mod reload;
+    mod verdicts;
+}
+
+/// Devices and their connections: who is admitted, who is bounded, what is answered, and which peers work.
+mod engine {
+    mod admission;
+    mod chaos;
+    mod exhaustion;
+    mod hostile;
+    mod limits;
+    mod listeners;
+    mod peers;
+    mod replies;
+    mod sending_side;
+    pub(crate) mod serve;
+    mod simulation;
+    mod timeouts;
+}
+
+/// The example firmware, in QEMU and on a desktop, against the real daemon.
+mod firmware {
+    mod application;
+    mod board;
+    mod links;
+    mod restarts;
+}
+
+/// Decoded payloads: what they mean, and what hostile ones may cost.
+mod payload {
+    mod alike;
+    mod bounds;
+    mod decode;
+    mod served;
+}
+
+/// Recordings: what is kept, what a crash leaves, and what `verify` and `recover` make of it.
+mod recording {
+    mod attacks;
+    pub(crate) mod budgets;
+    mod channels;
+    mod chunk_borders;
+    mod crash;
+    mod damaged;
+    mod faults;
+    mod foreign;
+    mod golden;
+    mod nonces;
+    mod notes;
+    mod planted;
+    mod power;
+    mod record;
+    mod repair;
+    mod small_payloads;
+    mod verify;
+}
+
+/// The repository itself: documents, layout, imports, baselines and public names.
+mod repository {
+    mod baselines;
+    mod documents;
+    mod imports;
+    pub(crate) mod public_names;
+    mod readme;
+    mod tidy;
+    mod type_names;
+}
+
+/// The daemon as a service: signals, the log, metrics, health, packages and the install.
+mod service {
+    mod descriptors;
+    mod health;
+    mod install;
+    mod logging;
+    mod metrics;
+    mod packaging;
+    mod signals;
+}
