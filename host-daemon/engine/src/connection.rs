@@ -103,7 +103,7 @@ enum Step {
 
 impl Step {
     /// What somebody else has decided.
-    const fn ordered(reason: CloseReason) -> Self {
+    const fn for_close_request(reason: CloseReason) -> Self {
         match reason {
             // What has arrived would take memory.
             CloseReason::Memory => Self::Close(reason),
@@ -194,8 +194,8 @@ impl Connection {
     /// Waits for something to read, and deals with it, and with what comes meanwhile.
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         for _ in 0..READS_MAX {
-            if let Some(reason) = self.permit.ordered() {
-                return Poll::Ready(Step::ordered(reason));
+            if let Some(reason) = self.permit.close_request() {
+                return Poll::Ready(Step::for_close_request(reason));
             }
             if self.responder.is_some()
                 && let Some(reason) = self.poll_respond(context)
@@ -255,8 +255,8 @@ impl Connection {
 
     /// There is nothing to read: sees to it that an order to close, and the deadline, wake this task.
     fn poll_nothing(&mut self, context: &mut Context<'_>) -> Poll<Step> {
-        if let Some(reason) = self.permit.poll_ordered(context) {
-            return Poll::Ready(Step::ordered(reason));
+        if let Some(reason) = self.permit.poll_close_request(context) {
+            return Poll::Ready(Step::for_close_request(reason));
         }
         let is_first = !self.has_read;
         let (decoder, remainder) = (&self.decoder, &self.remainder);

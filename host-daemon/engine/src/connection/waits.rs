@@ -239,7 +239,7 @@ impl Connection {
 /// Waits until a reply in progress must end: when somebody else needs the place, or [`LAST_REPLY`] after the daemon is to
 /// stop.
 async fn until_cut(permit: &ConnectionPermit) -> CloseReason {
-    let reason = permit.until_ordered().await;
+    let reason = permit.until_close_request().await;
     if reason == CloseReason::Shutdown {
         tokio::time::sleep(LAST_REPLY).await;
     }
