@@ -216,7 +216,7 @@ fn sockets_that_were_passed_are_listened_on_by_name_or_all() {
     assert!(path.exists(), "it is not ours to remove");
 
     let nothing = run(&["serve", "--listen", "systemd"], b"");
-    nothing.assert_refused(2, "has passed no socket");
+    nothing.assert_refused(2, "did not pass a socket");
 }
 
 /// A serial line that obeys.

@@ -378,8 +378,8 @@ struct Findings {
 }
 
 impl Findings {
-    /// Stores one step of the scan; `messages` complete messages came before it. Returns whether the scan may continue in
-    /// the same mode.
+    /// Stores one step of the scan; `messages` complete messages came before it. Returns whether the scan may continue
+    /// in the same mode.
     #[inline(never)]
     fn take(&mut self, at: usize, step: Step, messages: u64) -> bool {
         let kind = match step {

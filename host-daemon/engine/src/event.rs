@@ -152,8 +152,9 @@ pub enum EventKind {
         /// Why it was closed.
         reason: CloseReason,
     },
-    /// Counts of events that a recording does not store one by one: the events without payload of one connection, or all
-    /// events of connections that are not recorded. Only recordings contain this event; the engine does not emit it.
+    /// Counts of events that a recording does not store one by one: the events without payload of one connection, or
+    /// all events of connections that are not recorded. Only recordings contain this event; the engine does not emit
+    /// it.
     Suppressed(Box<Suppressed>),
 }
 

@@ -1,10 +1,10 @@
 //! Rate limits for events that peers cause: a token bucket for each [`Origin`], and one for all origins together. Start
 //! with [`Limiter`].
 //!
-//! Memory is fixed: origins are mapped to 4096 buckets by a keyed hash. A flood of addresses cannot grow the table, and an
-//! origin cannot choose with whom it shares a bucket. A bucket is one number, the time at which it is full again (GCRA), so
-//! idle buckets need no maintenance. The crate `governor` was not used because it stores an entry for each key and cannot
-//! take tokens from two buckets atomically.
+//! Memory is fixed: origins are mapped to 4096 buckets by a keyed hash. A flood of addresses cannot grow the table, and
+//! an origin cannot choose with whom it shares a bucket. A bucket is one number, the time at which it is full again
+//! (GCRA), so idle buckets need no maintenance. The crate `governor` was not used because it stores an entry for each
+//! key and cannot take tokens from two buckets atomically.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};

@@ -122,7 +122,8 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// Writes a histogram. `buckets` holds the upper bound and the count of each bucket. The last bound must be infinity.
+    /// Writes a histogram. `buckets` holds the upper bound and the count of each bucket. The last bound must be
+    /// infinity.
     ///
     /// # Errors
     /// Returns the error of the encoder.

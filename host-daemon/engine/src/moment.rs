@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Nanoseconds since [`origin`], plus one. An [`Instant`] takes twice as much memory, and each connection stores several.
+/// Nanoseconds since [`origin`], plus one. An [`Instant`] takes twice as much memory, and each connection stores
+/// several.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment(NonZeroU64);
 

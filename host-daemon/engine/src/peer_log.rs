@@ -1,7 +1,7 @@
 //! Rate limit for log warnings that peers cause. Log such a warning with `warn_peer!`.
 //!
-//! Each origin has a token bucket, and all origins share another. A warning that gets no token is logged at level `debug`.
-//! If that level is off, it is counted by kind, and the log thread reports the counts with [`summary`].
+//! Each origin has a token bucket, and all origins share another. A warning that gets no token is logged at level
+//! `debug`. If that level is off, it is counted by kind, and the log thread reports the counts with [`summary`].
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -117,8 +117,8 @@ pub fn suppressed() -> [u64; Kind::ALL.len()] {
         .map(|count| count.load(Ordering::Relaxed))
 }
 
-/// Returns a log line with the number of warnings suppressed since `before`, and updates `before`. Returns `None` if there
-/// were none.
+/// Returns a log line with the number of warnings suppressed since `before`, and updates `before`. Returns `None` if
+/// there were none.
 pub fn summary(before: &mut [u64; Kind::ALL.len()]) -> Option<String> {
     let now = suppressed();
     let fresh = now.iter().zip(*before).map(|(now, before)| now - before);

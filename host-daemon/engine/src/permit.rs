@@ -1,7 +1,7 @@
 //! Connection limits, eviction, and the memory limit of unfinished messages: start with [`Connections`].
 //!
-//! [`Connections`] holds a slot for every open connection. At the connection limit, it evicts the longest-silent connection
-//! of the device with the most connections, within the origin with the most connections.
+//! [`Connections`] holds a slot for every open connection. At the connection limit, it evicts the longest-silent
+//! connection of the device with the most connections, within the origin with the most connections.
 
 mod devices;
 mod slot;
@@ -26,13 +26,15 @@ use crate::reason::{CloseReason, RefusedReason};
 
 /// Silence after which a connection can be evicted for an origin or a device that has only one connection less.
 ///
-/// Without this condition, a fleet of one-connection devices that is larger than the limit would evict itself in a circle.
+/// Without this condition, a fleet of one-connection devices that is larger than the limit would evict itself in a
+/// circle.
 pub const SETTLED: Duration = Duration::from_secs(10);
 
 /// Candidates for eviction that one pass over all connections collects.
 const VICTIMS: usize = 64;
 
-/// Evicted connections that have not closed yet: at most the limit divided by `CLOSING_PART`, and at least `CLOSING_MIN`.
+/// Evicted connections that have not closed yet: at most the limit divided by `CLOSING_PART`, and at least
+/// `CLOSING_MIN`.
 const CLOSING_PART: usize = 8;
 const CLOSING_MIN: usize = 64;
 
@@ -137,8 +139,8 @@ impl Connections {
         self.unfinished.set_bounds(bounds);
     }
 
-    /// Admits a connection. `name` returns the name of the device for the number of the connection. `origin` is `None` for a
-    /// serial line or standard input, which no limit applies to.
+    /// Admits a connection. `name` returns the name of the device for the number of the connection. `origin` is `None`
+    /// for a serial line or standard input, which no limit applies to.
     pub(crate) fn admit(
         self: &Arc<Self>,
         name: impl Fn(u64) -> Arc<str>,
@@ -239,7 +241,8 @@ impl Connections {
 }
 
 impl Open {
-    /// Finds the longest-silent connection of a target. With `settled`, only one that is silent for at least [`SETTLED`].
+    /// Finds the longest-silent connection of a target. With `settled`, only one that is silent for at least
+    /// [`SETTLED`].
     fn victim(&mut self, target: Target, settled: bool) -> Option<usize> {
         let now = Moment::now();
         for has_searched in [false, true] {
@@ -276,8 +279,8 @@ impl Open {
         device.is_some_and(|device| self.devices.is_of(device, target))
     }
 
-    /// Collects the longest-silent connections of a target. Those that stay silent remain the longest-silent ones, so that
-    /// the next admissions need no further pass.
+    /// Collects the longest-silent connections of a target. Those that stay silent remain the longest-silent ones, so
+    /// that the next admissions need no further pass.
     fn find_victims(&mut self, target: Target) {
         let entries = self.entries.iter();
         let mut found: Vec<_> = entries
@@ -333,7 +336,8 @@ impl ConnectionPermit {
         self.slot.hear();
     }
 
-    /// Records that the connection waits for a buffer or a queue. This counts neither as silence nor as a stalled message.
+    /// Records that the connection waits for a buffer or a queue. This counts neither as silence nor as a stalled
+    /// message.
     pub(crate) fn blocked(&self) {
         self.slot.block();
     }
@@ -367,13 +371,14 @@ impl ConnectionPermit {
         }
     }
 
-    /// Returns how many bytes may be read now, or `None` if the connection must wait because unfinished messages hold too much
-    /// memory. `want` is the number of bytes that can be read without beginning another message.
+    /// Returns how many bytes may be read now, or `None` if the connection must wait because unfinished messages hold
+    /// too much memory. `want` is the number of bytes that can be read without beginning another message.
     pub(crate) fn allowance(&self, want: usize) -> Option<usize> {
         self.request(want, None).ok()
     }
 
-    /// As [`allowance`](Self::allowance). With a ticket, a connection that must wait enters the queue and gets its rank.
+    /// As [`allowance`](Self::allowance). With a ticket, a connection that must wait enters the queue and gets its
+    /// rank.
     fn request(&self, want: usize, ticket: Option<u64>) -> Result<usize, Option<Rank>> {
         let Connections {
             unfinished, open, ..

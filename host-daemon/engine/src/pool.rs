@@ -1,15 +1,16 @@
 //! Read buffers that connections borrow while they have bytes to read: a [`Pool`] bounds their memory.
 //!
-//! Memory is counted in permits of 4 KiB, for borrowed buffers and for events in queues. A buffer is borrowed with permits
-//! for the most memory that it can need. After decoding, the surplus is returned. While at least half of the pool is free,
-//! nothing is copied. With less, the content of a buffer that is at most a quarter full is copied to memory of its size, and
-//! the buffer is returned.
+//! Memory is counted in permits of 4 KiB, for borrowed buffers and for events in queues. A buffer is borrowed with
+//! permits for the most memory that it can need. After decoding, the surplus is returned. While at least half of the
+//! pool is free, nothing is copied. With less, the content of a buffer that is at most a quarter full is copied to
+//! memory of its size, and the buffer is returned.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Length of a pooled buffer, in bytes: one read of a fast sender, small enough to stay in the cache until it is decoded.
+/// Length of a pooled buffer, in bytes: one read of a fast sender, small enough to stay in the cache until it is
+/// decoded.
 pub const BUFFER_LEN: usize = 256 << 10;
 
 /// Largest number of messages in one buffer. Further messages go into the next batch.
@@ -102,8 +103,8 @@ impl Span {
     }
 }
 
-/// The part of the pool that one connection may hold. There is no bound until the connection has filled more than a quarter
-/// of a buffer at once, because slow devices need none and should not pay for one.
+/// The part of the pool that one connection may hold. There is no bound until the connection has filled more than a
+/// quarter of a buffer at once, because slow devices need none and should not pay for one.
 #[derive(Debug, Default)]
 pub struct ConnectionQuota(Option<Arc<Semaphore>>);
 
@@ -155,7 +156,8 @@ impl Pool {
         })
     }
 
-    /// Borrows an empty buffer with capacity for [`BUFFER_LEN`] bytes. Returns `None` if the pool or the quota has none now.
+    /// Borrows an empty buffer with capacity for [`BUFFER_LEN`] bytes. Returns `None` if the pool or the quota has none
+    /// now.
     pub fn try_take(self: &Arc<Self>, quota: &ConnectionQuota) -> Option<Buffer> {
         let quota = quota.try_acquire(1).ok()?;
         let permit = Arc::clone(&self.permits)
@@ -192,8 +194,8 @@ impl Pool {
         }
     }
 
-    /// Charges `buffer`, and `more` bytes of memory that belong to it, to the pool. Returns `false` if there is no room now.
-    /// Always succeeds for a borrowed buffer: its surplus permits are returned.
+    /// Charges `buffer`, and `more` bytes of memory that belong to it, to the pool. Returns `false` if there is no room
+    /// now. Always succeeds for a borrowed buffer: its surplus permits are returned.
     pub fn try_charge(
         &self,
         buffer: &mut Buffer,
@@ -217,7 +219,8 @@ impl Pool {
         true
     }
 
-    /// Charges a buffer that the pool does not own, and `more` bytes of memory that belong to it. Waits until there is room.
+    /// Charges a buffer that the pool does not own, and `more` bytes of memory that belong to it. Waits until there is
+    /// room.
     ///
     /// Cancel-safe: if the future is dropped, nothing is charged.
     pub async fn charge(&self, buffer: &mut Buffer, more: usize, quota: &mut ConnectionQuota) {
@@ -229,8 +232,8 @@ impl Pool {
         self.trim();
     }
 
-    /// Returns the surplus permits of a borrowed buffer. If less than half of the pool is free, copies a small content to
-    /// memory of its size, and returns the buffer.
+    /// Returns the surplus permits of a borrowed buffer. If less than half of the pool is free, copies a small content
+    /// to memory of its size, and returns the buffer.
     fn release_surplus(&self, buffer: &mut Buffer, more: usize, quota: &mut ConnectionQuota) {
         if buffer.memory.bytes.len() <= COPY_MAX {
             buffer.quota = None;

@@ -43,7 +43,8 @@ pub enum CloseReason {
     ReplyTimeout,
     /// The reply could not be stored or read: the disk is full, or a file cannot be opened.
     ReplyFailed,
-    /// The connection limit was reached, and this connection made room for an origin or a device with fewer connections.
+    /// The connection limit was reached, and this connection made room for an origin or a device with fewer
+    /// connections.
     Evicted,
     /// Unfinished messages held too much memory.
     Memory,

@@ -21,15 +21,16 @@ pub(super) struct Devices {
     names: Counts<Arc<str>>,
     /// Devices of an origin, by the keys of the origin and of the name.
     devices: Counts<(u32, u32)>,
-    /// How many members of a group have a given number of connections. A group is an origin with its devices, or [`ROOT`].
+    /// How many members of a group have a given number of connections. A group is an origin with its devices, or
+    /// [`ROOT`].
     having: Counts<(u32, u32)>,
     /// The largest number of connections of a device, by the key of its origin.
     most: Vec<u32>,
     most_of_origins: u32,
 }
 
-/// A set of connections that may be evicted: those of the devices with the most connections in their origin, for certain
-/// origins.
+/// A set of connections that may be evicted: those of the devices with the most connections in their origin, for
+/// certain origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// All origins with this number of connections.
@@ -45,8 +46,8 @@ impl Devices {
         key.map_or(0, |key| self.names.count(key) as usize)
     }
 
-    /// Returns the targets that may be evicted for a new connection of this device. Each comes with its surplus: how many
-    /// connections more than the origin, or the device, of the new connection the target has.
+    /// Returns the targets that may be evicted for a new connection of this device. Each comes with its surplus: how
+    /// many connections more than the origin, or the device, of the new connection the target has.
     pub(super) fn targets(
         &self,
         origin: &Origin,

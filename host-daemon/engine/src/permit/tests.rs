@@ -228,8 +228,8 @@ fn evicted_connections_that_do_not_close_are_bounded() {
     assert_eq!(all.open().closing, 0);
 }
 
-/// Simulates devices: some stall within a message, the others send messages of random lengths in parts. No honest one is
-/// closed or starves, and the limit is never exceeded.
+/// Simulates devices: some stall within a message, the others send messages of random lengths in parts. No honest one
+/// is closed or starves, and the limit is never exceeded.
 fn model(seed: u64, honest: u64, devices: u64, stalling: u64) {
     const LIMIT: u64 = 4 << 20;
     const LONG: usize = 1 << 20;

@@ -2,11 +2,12 @@
 //! [`ReadScheduler`] decides which of them may be read when memory is short.
 //!
 //! - Up to half of the limit, every connection is read.
-//! - Above it, an origin and each of its devices may hold their fair share. Some connections have a turn until their message
-//!   is complete. All others may only keep a small guaranteed amount.
-//! - Paused connections wait in a queue, and TCP backpressure stops their devices. The origin that holds least resumes first.
-//! - A message that stalls while others wait is closed. At the whole limit, the largest message of the origin that holds
-//!   most is closed.
+//! - Above it, an origin and each of its devices may hold their fair share. Some connections have a turn until their
+//!   message is complete. All others may only keep a small guaranteed amount.
+//! - Paused connections wait in a queue, and TCP backpressure stops their devices. The origin that holds least resumes
+//!   first.
+//! - A message that stalls while others wait is closed. At the whole limit, the largest message of the origin that
+//!   holds most is closed.
 //!
 //! `docs/limits.md` has the figures.
 
@@ -213,7 +214,8 @@ impl ReadScheduler {
             self.sums
                 .fair_share(device, held, unfinished.limit() / 2, guaranteed);
         let rank = (own, ticket.unwrap_or(u64::MAX));
-        // Reserve a quarter for the connections with a turn, and an eighth for the guaranteed memory of each connection.
+        // Reserve a quarter for the connections with a turn, and an eighth for the guaranteed memory of each
+        // connection.
         let is_within_share = own.0 + growth <= fair_share.0
             && own.1 + growth <= fair_share.1
             && growth + unfinished.limit() / 8 * 3 <= left;
@@ -300,7 +302,8 @@ impl ReadScheduler {
         }
     }
 
-    /// Sums up the holdings of each origin and device, and closes a connection if that is needed for one that grows by `growth`.
+    /// Sums up the holdings of each origin and device, and closes a connection if that is needed for one that grows by
+    /// `growth`.
     fn make_room(
         &mut self,
         unfinished: &Unfinished,
@@ -312,7 +315,8 @@ impl ReadScheduler {
         let mut stalled: Option<&Arc<Slot>> = None;
         let mut blocked = 0;
         self.sums.clear();
-        // Serial lines are never closed. A message that waits for a queue is complete: closing its connection frees nothing.
+        // Serial lines are never closed. A message that waits for a queue is complete: closing its connection frees
+        // nothing.
         for (_, Entry { slot, device }) in entries {
             let held = slot.held();
             if slot.is_blocked() {
@@ -357,7 +361,8 @@ impl ReadScheduler {
         }
     }
 
-    /// Returns the connection with the largest unfinished message, of the device that holds most in the origin that holds most.
+    /// Returns the connection with the largest unfinished message, of the device that holds most in the origin that
+    /// holds most.
     fn largest<'a>(&self, entries: &'a Slab<Entry>) -> Option<&'a Arc<Slot>> {
         let most = self.sums.most();
         let slots = entries.iter().map(|(_, entry)| entry);

@@ -58,8 +58,8 @@ impl Sums {
         self.holders = holders.count() as u64;
     }
 
-    /// Returns the holdings of the origin and the device of a connection that holds `held` bytes, and the fair shares of both
-    /// in `all` bytes.
+    /// Returns the holdings of the origin and the device of a connection that holds `held` bytes, and the fair shares
+    /// of both in `all` bytes.
     pub(super) fn fair_share(
         &self,
         device: Option<u32>,
