@@ -274,7 +274,7 @@ fn a_serial_line_may_come_late_go_and_come_back() {
     let count = |text| ended.stderr.matches(text).count();
     // Absent at the start, and gone once: each said once.
     assert_eq!(
-        (count("is not there"), count("is open")),
+        (count("is not available"), count("is open")),
         (2, 2),
         "{}",
         ended.stderr

@@ -373,7 +373,7 @@ impl Connection {
         self.context.counters.messages(messages, bytes);
         let responder = self.responder.as_mut();
         let kept = responder.map_or(Ok(()), |responder| responder.on_batch(&batch));
-        let reason = reason.or_else(|| self.reply_failed(&kept.err()?, "reply not kept"));
+        let reason = reason.or_else(|| self.reply_failed(&kept.err()?, "reply not stored"));
         let position = self.position;
         self.position.pass_all(&batch);
         if !self.context.fanout.wants_messages() {

@@ -408,7 +408,7 @@ impl ConnectionPermit {
             let connections = &self.connections;
             let _position = rank.map(|rank| QueuePosition { connections, rank });
             let notified = poll_fn(|context| self.slot.poll_notified(context));
-            // Check again after the interval in any case: the end of another connection's turn notifies nobody.
+            // Check again after the interval in any case: turns may end without a notification.
             let _ = tokio::time::timeout(RECHECK_INTERVAL, notified).await;
             if self.close_request().is_some() {
                 return;

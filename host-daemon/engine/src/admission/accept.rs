@@ -136,7 +136,7 @@ impl Acceptor {
                     warn_peer!(
                         Kind::Accept,
                         bound.listener.name(),
-                        "cannot accept, trying again in {back_off:?}: {error}"
+                        "cannot accept connections, retrying in {back_off:?}: {error}"
                     );
                     if tokio::time::timeout(back_off, &mut until_closed)
                         .await

@@ -139,17 +139,17 @@ impl fmt::Display for AddressError {
             Self::NoPath => f.write_str("a path is missing, as in unix:/run/blocksd.sock"),
             Self::LongPath(path) => write!(
                 f,
-                "the path of a socket has at most {UNIX_PATH_MAX} bytes, and no NUL: {}",
+                "the path of a Unix socket can have at most {UNIX_PATH_MAX} bytes, and no NUL: {}",
                 path.display().to_string().escape_debug()
             ),
             Self::Folder(path) => write!(
                 f,
-                "the path of a socket must end with the name of a file: {}",
+                "the path of a Unix socket must end with a file name: {}",
                 path.display().to_string().escape_debug()
             ),
             Self::Setting(text) => write!(
                 f,
-                "`{text}` is not a setting of a serial line; there are baud=N, data=5|6|7|8, parity=none|even|odd, stop=1|2, flow=none|rts|xon"
+                "unknown setting `{text}` of a serial line; use baud=N, data=5|6|7|8, parity=none|even|odd, stop=1|2, flow=none|rts|xon"
             ),
         }
     }

@@ -39,7 +39,7 @@ pub(super) fn check(path: &Path) -> io::Result<()> {
         Ok(file) if file.file_type().is_socket() => Ok(()),
         Ok(_) => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "there is a file that is not a socket; remove it, or choose another path",
+            "the file exists and is not a socket; remove it, or choose another path",
         )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::metadata(folder(path)?).map(drop)

@@ -123,7 +123,7 @@ fn an_origin_with_a_device_for_each_connection_cannot_lock_others_out() {
             };
             honest.push(admit_from(&all, &origin, &device).unwrap());
             assert_eq!(left(&squatters), 999 - host);
-            // The attacker reconnects under a new name, and evicts nobody.
+            // The attacker reconnects under a new name, and evicts no connection.
             let (origin, device) = names(5000 + host);
             let again = admit_from(&all, &origin, &device);
             assert_eq!(again.err(), Some(RefusedReason::ConnectionsFull));

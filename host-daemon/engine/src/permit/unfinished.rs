@@ -356,7 +356,7 @@ impl ReadScheduler {
                 bytes = unfinished.total(),
                 limit = unfinished.limit(),
                 closed = self.closed,
-                "unfinished messages hold too much memory: closing one"
+                "unfinished messages hold too much memory: closing a connection"
             );
         }
     }

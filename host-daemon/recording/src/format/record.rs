@@ -210,8 +210,8 @@ impl Field {
 
 fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let len = u32::from_le_bytes(take_array(rest)?) as usize;
-    let (bytes, behind) = rest.split_at_checked(len)?;
-    *rest = behind;
+    let (bytes, after) = rest.split_at_checked(len)?;
+    *rest = after;
     Some(bytes)
 }
 
@@ -221,8 +221,8 @@ fn skip(rest: &mut &[u8], len: u64) -> Option<()> {
 }
 
 fn take_array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (array, behind) = rest.split_first_chunk()?;
-    *rest = behind;
+    let (array, after) = rest.split_first_chunk()?;
+    *rest = after;
     Some(*array)
 }
 

@@ -148,7 +148,7 @@ impl Worker {
         waiting: &AtomicUsize,
         done: &OnDone,
     ) -> Result<(), LogError> {
-        // The file whose name is on the disk. The syncs of a file are durable only after its name is.
+        // The file whose name is already synced. A synced file without its name would be lost in a power failure.
         let mut named = None;
         for job in jobs {
             let (Job::Commit(file, counts) | Job::Seal(file, counts)) = &job;
