@@ -78,7 +78,7 @@ pub trait Responder: fmt::Debug + Send {
     /// Called for each batch, before it is sent to the sinks.
     ///
     /// # Errors
-    /// An error closes the connection.
+    /// An error closes the connection, except [`ReplyError::Connection`], which is only logged.
     fn on_batch(&mut self, _batch: &Batch) -> Result<(), ReplyError> {
         Ok(())
     }

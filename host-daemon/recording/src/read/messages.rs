@@ -135,7 +135,7 @@ impl Wanted {
     }
 }
 
-/// Reads files, and directories in the order of their files. The `README` of this crate has an example.
+/// Reads files, and directories in the order of their files. See [the crate](crate) for an example.
 #[derive(Clone, Debug)]
 pub struct Reader {
     paths: Vec<PathBuf>,

@@ -63,7 +63,7 @@ impl Default for LogOptions {
 /// The writing side of a recording. Methods block while the disk does.
 ///
 /// Messages are appended to channels, and become durable together in group commits: call [`tick`](Self::tick) when
-/// [`due`](Self::due) says so, or call [`commit`](Self::commit). The `README` of this crate has an example.
+/// [`due`](Self::due) says so, or call [`commit`](Self::commit). See [the crate](crate) for an example.
 ///
 /// A disk that refuses data, for example because it is full, is retried without end. Another thread can end that with
 /// [`LogContext::give_up`]. Dropping a log without [`finish`](Self::finish) leaves its last file torn.
@@ -206,7 +206,7 @@ impl Log {
     /// Rotates and commits if that is due.
     ///
     /// # Errors
-    /// [`LogError::GaveUp`].
+    /// [`LogError::GaveUp`]; [`LogError::Internal`].
     pub fn tick(&mut self) -> Result<(), LogError> {
         self.rotate_if_due()?;
         self.commit_if_due()
@@ -215,7 +215,7 @@ impl Log {
     /// Seals the current file if it is long, old or broken. Returns whether it did.
     ///
     /// # Errors
-    /// [`LogError::GaveUp`].
+    /// [`LogError::GaveUp`]; [`LogError::Internal`].
     pub fn rotate_if_due(&mut self) -> Result<bool, LogError> {
         if self.sync.is_gone() {
             return Err(LogError::GaveUp);
@@ -243,7 +243,7 @@ impl Log {
     /// Commits if the oldest message has waited long enough, and no commit is in progress.
     ///
     /// # Errors
-    /// [`LogError::GaveUp`].
+    /// [`LogError::GaveUp`]; [`LogError::Internal`].
     pub fn commit_if_due(&mut self) -> Result<(), LogError> {
         let oldest = self.active.as_ref().and_then(|it| it.oldest_unsynced);
         let is_due = |oldest: Instant| self.options.sync_after <= oldest.elapsed();
@@ -253,10 +253,11 @@ impl Log {
         Ok(())
     }
 
-    /// Begins to make all appended messages durable. Does not wait for the sync.
+    /// Writes all appended messages, and begins to make them durable. Does not wait for the sync, unless the queue
+    /// of the sync thread is full (four jobs).
     ///
     /// # Errors
-    /// [`LogError::GaveUp`].
+    /// [`LogError::GaveUp`]; [`LogError::Internal`].
     pub fn commit(&mut self) -> Result<(), LogError> {
         let Some(mut active) = self.active.take() else {
             return Ok(());
@@ -299,7 +300,7 @@ impl Log {
     /// Seals the last file, and waits until everything is on the disk.
     ///
     /// # Errors
-    /// [`LogError::GaveUp`].
+    /// [`LogError::GaveUp`]; [`LogError::Internal`].
     pub fn finish(self) -> Result<(), LogError> {
         self.end().0
     }
