@@ -294,7 +294,7 @@ fn no_bytes_harm_any_framing() {
         &[0xff; 5000],
         b"\r\n",
     ];
-    for framing in FRAMINGS {
+    for framing in FRAMINGS.iter() {
         let addr = server.addr_of(framing);
         let devices = strangers.map(|wire| tell(addr, wire));
         // The daemon closes each, whatever it made of it.
