@@ -1,4 +1,4 @@
-//! Recordings as the daemon lays them out, written by the `mcap` crate alone.
+//! Recordings with the layout of the daemon's, written with the `mcap` crate alone.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -8,36 +8,36 @@ use mcap::records::MessageHeader;
 use mcap::write::NoSeek;
 use mcap::{Compression, WriteOptions, Writer};
 
-/// When the first message of a sample was received, in nanoseconds.
+/// Time at which the first message of a sample was received, in nanoseconds.
 pub const BEGIN: u64 = 1_767_225_600_000_000_000;
-/// Between two messages of a sample, in nanoseconds.
+/// Time between two messages of a sample, in nanoseconds.
 pub const STEP: u64 = 10_000_000;
 
-/// A message as it was written, or read.
+/// A message that was written or read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Said {
-    /// Its channel's topic.
+    /// Topic of its channel.
     pub topic: String,
-    /// Its number in the channel.
+    /// Sequence number in its channel.
     pub sequence: u32,
-    /// When it was received, in nanoseconds.
+    /// Time at which it was received, in nanoseconds.
     pub time: u64,
     /// The payload.
     pub data: Vec<u8>,
 }
 
-/// What a sample is to be like.
+/// Parameters of a sample file.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// Compression of its chunks.
     pub compression: Option<Compression>,
-    /// Whether the end of the data has the CRC of all of it.
+    /// Whether the data section ends with its CRC.
     pub data_crc: bool,
-    /// Chunks.
+    /// Number of chunks.
     pub chunks: usize,
-    /// Devices, `d0` and so on.
+    /// Number of devices: `d0` and so on.
     pub devices: usize,
-    /// Blocks of each device in each chunk.
+    /// Number of blocks of each device in each chunk.
     pub blocks: usize,
     /// Sequence number of the first block of each device.
     pub first: u32,
@@ -57,14 +57,14 @@ impl Default for Sample {
 }
 
 impl Sample {
-    /// A file without its end, as the daemon leaves it that is killed between two chunks; with what it says.
+    /// A file without its end, as left by a daemon that is killed between two chunks; and its messages.
     pub fn torn(&self) -> (Vec<u8>, Vec<Said>) {
         let mut file = File::begin(self.compression, self.data_crc);
         let said = self.write(&mut file);
         (file.abandon(), said)
     }
 
-    /// A sealed file, with what it says.
+    /// A sealed file, and its messages.
     pub fn sealed(&self) -> (Vec<u8>, Vec<Said>) {
         let mut file = File::begin(self.compression, self.data_crc);
         let said = self.write(&mut file);
@@ -115,7 +115,7 @@ impl std::fmt::Debug for File {
 }
 
 impl File {
-    /// With a header.
+    /// Begins with a header.
     pub fn begin(compression: Option<Compression>, data_crc: bool) -> Self {
         let options = WriteOptions::new()
             .library("blocksd 0.1.0")
@@ -132,12 +132,12 @@ impl File {
         }
     }
 
-    /// A block of a device, in the `blocks` framing, not decoded.
+    /// Adds a block of a device, in the `blocks` framing, not decoded.
     pub fn block(&mut self, device: &str, sequence: u32, time: u64, data: &[u8]) -> Said {
         self.message(device, "blocks", ("blocks", "raw"), sequence, time, data)
     }
 
-    /// A message of a device's channel `what`, in a framing and of an encoding.
+    /// Adds a message to the device's channel `what`, with this framing and encoding.
     pub fn message(
         &mut self,
         device: &str,
@@ -163,7 +163,7 @@ impl File {
         self.put(id, topic, sequence, time, data)
     }
 
-    /// An event.
+    /// Adds an event.
     pub fn event(&mut self, time: u64, json: &str) -> Said {
         let topic = "/blocksd/events".to_owned();
         if !self.channels.contains_key(&topic) {
@@ -204,13 +204,13 @@ impl File {
         self.writer.flush().expect("memory");
     }
 
-    /// What is there, without an end.
+    /// Returns what is written so far, without an end.
     pub fn abandon(mut self) -> Vec<u8> {
         self.end_chunk();
         self.writer.into_inner().into_inner()
     }
 
-    /// With its end.
+    /// Writes the end, and returns the file.
     pub fn seal(mut self) -> Vec<u8> {
         self.writer.finish().expect("memory");
         self.writer.into_inner().into_inner()
@@ -225,7 +225,7 @@ pub fn name(directory: &Path, number: u32, ending: &str) -> PathBuf {
 /// Writes a file of a directory.
 pub fn put(directory: &Path, number: u32, ending: &str, bytes: &[u8]) -> PathBuf {
     let path = name(directory, number, ending);
-    // To write over a file makes some systems wait for the disk; a new one does not.
+    // Creates a new file, since overwriting one makes some systems wait for the disk.
     let _ = std::fs::remove_file(&path);
     let mut file = std::fs::File::create_new(&path).expect("a directory of ours");
     file.write_all(bytes).expect("a disk with space");

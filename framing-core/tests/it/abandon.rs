@@ -29,7 +29,7 @@ fn the_next_message_arrives_wherever_a_message_was_abandoned() {
 }
 
 #[test]
-fn an_abandon_that_is_dropped_at_every_await_goes_on() {
+fn an_abandon_that_is_dropped_at_every_await_can_be_continued() {
     for spec in ["lines", "delimited:0d0a", "delimited:3c2d3e", "cobs"] {
         for first in messages(spec) {
             for polls in 1..first.len() + 2 {
@@ -87,7 +87,7 @@ fn a_torn_end_mark_is_not_abandoned() {
 }
 
 #[test]
-fn a_message_of_which_nothing_was_written_is_forgotten() {
+fn a_message_without_a_written_byte_is_discarded() {
     let mut writer = blocking::Writer::new(Sink::new(9), Lines);
     assert_eq!(writer.begin(4), Ok(()));
     assert_eq!(writer.abandon(), Ok(()));

@@ -49,7 +49,7 @@ fn a_receive_that_is_dropped_at_any_one_await_loses_nothing() {
 }
 
 #[test]
-fn a_receive_that_is_dropped_within_a_message_leaves_the_reader_within_it() {
+fn a_receive_that_is_dropped_inside_a_message_leaves_the_reader_inside_it() {
     let source = Source::new(b"\0\0\0\x02ok", &[4]).pending();
     let mut reader = asynch::Reader::new(source, framing_core::Blocks, [0; 16]);
     assert!(!reader.is_mid_block());
@@ -92,7 +92,7 @@ fn a_send_that_is_dropped_at_any_one_await_is_refused_until_resumed() {
 }
 
 #[test]
-fn a_send_that_is_dropped_before_its_first_byte_may_be_forgotten() {
+fn a_send_that_is_dropped_before_its_first_byte_may_be_discarded() {
     for (spec, messages) in conversations() {
         for most in [1, 7, 100, usize::MAX] {
             for how in HOWS {
@@ -117,7 +117,7 @@ fn a_send_that_is_dropped_before_its_first_byte_may_be_forgotten() {
 }
 
 #[test]
-fn a_send_that_is_dropped_before_it_was_polled_was_never_begun() {
+fn a_send_that_is_dropped_before_its_first_poll_has_not_begun() {
     let mut writer = asynch::Writer::new(Sink::new(1).pending(), framing_core::Blocks);
     drop(writer.send(b"never"));
     assert!(!writer.is_mid_block());
@@ -159,7 +159,7 @@ fn a_finish_that_is_dropped_at_any_await_and_called_again_writes_one_end_mark() 
 }
 
 #[test]
-fn a_torn_end_mark_keeps_messages_back() {
+fn a_torn_end_mark_must_be_completed_before_the_next_message() {
     let mut writer = asynch::Writer::new(Sink::new(1).pending(), framing_core::Blocks);
     assert_eq!(poll_times(writer.finish(), 3), None);
     assert!(writer.is_mid_block());

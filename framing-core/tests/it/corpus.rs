@@ -22,7 +22,7 @@ fn the_corpora_hold() {
 }
 
 #[test]
-fn the_properties_know_every_framing() {
+fn the_properties_cover_every_framing() {
     for spec in AnyFraming::SPECS {
         let name = spec.trim_end_matches("HEX").trim_end_matches('N');
         let is_of = |known: &&str| match spec.strip_suffix(name) {

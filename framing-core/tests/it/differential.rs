@@ -15,7 +15,7 @@ use tokio_util::codec::{
 };
 
 #[test]
-fn the_reference_tells_what_the_samples_say() {
+fn the_reference_agrees_with_the_samples() {
     for sample in all() {
         let seen = reference::decode(sample.spec, &sample.wire, &sample.limits());
         assert_eq!(seen, sample.events, "{}", sample.title());
@@ -33,7 +33,7 @@ proptest! {
     #![proptest_config(config(3000))]
 
     #[test]
-    fn the_properties_hold_of_any_bytes(
+    fn the_properties_hold_for_any_bytes(
         data in proptest::collection::vec(prop_oneof![0..5u8, any::<u8>()], 0..120),
     ) {
         for (_, property) in crate::corpus::PROPERTIES {
@@ -117,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn tokio_reads_the_lines_that_we_write_and_we_read_its(
+    fn we_and_tokio_read_each_others_lines(
         lines in proptest::collection::vec("[ -~\t\u{e9}]{0,20}", 0..6),
         cuts in proptest::collection::vec(any::<Index>(), 0..6),
     ) {
@@ -140,7 +140,7 @@ proptest! {
     }
 
     #[test]
-    fn tokio_reads_the_delimited_messages_that_we_write_and_we_read_its(
+    fn we_and_tokio_read_each_others_delimited_messages(
         messages in messages(0),
         cuts in proptest::collection::vec(any::<Index>(), 0..6),
     ) {

@@ -36,7 +36,7 @@ fn a_message_over_a_buffer_of_eight_bytes_is_refused_once() {
 
 /// postcard's `CobsAccumulator`: after "over full" it reads the tail of the message as another one.
 #[test]
-fn the_rest_of_an_oversize_message_is_no_message() {
+fn the_rest_of_an_oversize_message_is_not_taken_for_a_message() {
     // Inside the long message stands, from any byte on, what would be a good one.
     let long = [&[24][..], &[1; 23], b"\0"].concat();
     let wire = [&long[..], b"\x03ok\0", &long, b"\x02!\0"].concat();
@@ -51,7 +51,7 @@ fn the_rest_of_an_oversize_message_is_no_message() {
 
 /// cobs.rs, fed on after "target buffer too small": reports the first 16 bytes as a whole message.
 #[test]
-fn an_oversize_message_is_not_reported_whole_with_its_first_bytes() {
+fn the_first_bytes_of_an_oversize_message_are_not_reported_as_a_message() {
     let wire = [&[25][..], &[b'x'; 24], b"\0\x03ok\0"].concat();
     for_every_split(
         Cobs,
@@ -63,7 +63,7 @@ fn an_oversize_message_is_not_reported_whole_with_its_first_bytes() {
 
 /// cobs-acc: a chunk of 64 bytes carries a message of 24 past a limit of 16.
 #[test]
-fn one_big_chunk_carries_no_message_past_the_limit() {
+fn a_message_over_the_limit_is_refused_even_in_one_big_chunk() {
     let limits = limits(16);
     for (spec, wire) in [
         ("cobs", [&[25][..], &[b'x'; 24], b"\0\x03ok\0"].concat()),
@@ -152,7 +152,7 @@ fn a_payload_that_comes_after_its_header_is_not_read_as_a_header() {
 
 /// A length near 2^32 overflows where a header or a tail is added before it is compared.
 #[test]
-fn a_length_of_2_to_the_32_less_1_is_refused_or_waited_for_without_overflow() {
+fn a_length_of_2_to_the_32_minus_1_does_not_overflow() {
     for (spec, header) in [
         ("blocks", &b"\xff\xff\xff\xff"[..]),
         ("length:u32", b"\xff\xff\xff\xff"),
@@ -200,7 +200,7 @@ fn a_length_of_2_to_the_32_less_1_is_refused_or_waited_for_without_overflow() {
 
 /// Twisted refuses them too; others read `+5`, ` 5` and `005`, and Vector panics at twenty digits.
 #[test]
-fn a_decimal_length_that_is_not_written_as_it_should_be_loses_the_framing() {
+fn a_malformed_decimal_length_loses_the_framing() {
     for (length, found, offset) in [
         ("05", b'5', 1),
         ("00", b'0', 1),
@@ -232,7 +232,7 @@ fn a_netstring_without_its_comma_is_not_delivered() {
 
 /// tokio-util's `AnyDelimiterCodec`, given `\r\n`, ends a message at either byte: an empty one after each.
 #[test]
-fn a_delimiter_of_two_bytes_ends_one_message_and_not_two() {
+fn a_delimiter_of_two_bytes_ends_only_one_message() {
     let framing = Delimited::new(b"\r\n").expect("a delimiter");
     let wire = b"a\r\nb\n\r\r\n\r\n";
     for_every_split(
@@ -245,7 +245,7 @@ fn a_delimiter_of_two_bytes_ends_one_message_and_not_two() {
 
 /// A search that goes on behind a half-matched delimiter misses one that begins inside it.
 #[test]
-fn a_delimiter_that_overlaps_itself_is_found_where_it_first_ends() {
+fn a_delimiter_that_overlaps_itself_is_found_at_its_first_end() {
     let framing = Delimited::new(b"aab").expect("a delimiter");
     for_every_split(framing, b"aaabaaaab", 19, &[block(b"a"), block(b"aa")]);
     let framing = Delimited::new(b"abab").expect("a delimiter");

@@ -57,7 +57,7 @@ fn a_whole_receive_after_a_piece_skips_the_rest_of_that_message() {
 }
 
 #[test]
-fn pieces_after_a_whole_receive_that_came_to_nothing_lose_nothing() {
+fn receiving_pieces_after_an_incomplete_whole_receive_loses_nothing() {
     for sample in all() {
         let limits = sample.limits();
         for cut in 1..sample.wire.len().min(40) {
@@ -76,7 +76,7 @@ fn pieces_after_a_whole_receive_that_came_to_nothing_lose_nothing() {
 }
 
 #[test]
-fn a_whole_receive_after_the_header_was_read_for_pieces_refuses_what_is_too_long() {
+fn a_whole_receive_after_a_header_was_read_for_pieces_still_checks_the_limit() {
     for (spec, wire) in [
         ("blocks", &b"\0\0\0\x14twenty letters here!\0\0\0\x02ok"[..]),
         ("length:u8", b"\x14twenty letters here!\x02ok"),
@@ -108,7 +108,7 @@ fn a_whole_receive_after_the_header_was_read_for_pieces_refuses_what_is_too_long
 }
 
 #[test]
-fn the_rest_of_a_message_that_is_being_skipped_is_not_handed_out() {
+fn the_rest_of_a_skipped_message_is_not_returned() {
     let wire = b"\0\0\0\x14twenty letters here!\0\0\0\x02ok";
     // The header, eight bytes that are skipped, and a read that fails.
     let source = Source::new(wire, &[4, 12]).upset(2, Upset::Error);
@@ -128,7 +128,7 @@ fn the_rest_of_a_message_that_is_being_skipped_is_not_handed_out() {
 }
 
 #[test]
-fn payload_is_handed_out_as_soon_as_it_cannot_be_the_delimiter() {
+fn payload_is_returned_as_soon_as_it_cannot_be_the_delimiter() {
     let limits = Limits {
         block_max: 16,
         skip_max: 16,
@@ -153,7 +153,7 @@ fn payload_is_handed_out_as_soon_as_it_cannot_be_the_delimiter() {
 }
 
 #[test]
-fn a_refused_message_is_handed_out_if_pieces_are_asked_for_next() {
+fn a_refused_message_is_returned_if_pieces_are_received_next() {
     for sample in all() {
         let want = refused_then_handed_out(&sample);
         for cuts in cuts::all(sample.wire.len()) {

@@ -25,7 +25,7 @@ fn a_piece_that_is_refused_leaves_no_trace() {
 }
 
 #[test]
-fn a_good_piece_is_taken_behind_one_that_was_refused() {
+fn a_good_piece_is_taken_after_a_refused_one() {
     let mut writer = writer("delimited:6161");
     writer.begin(4).unwrap();
     writer.send_piece(b"xx").unwrap();
@@ -35,7 +35,7 @@ fn a_good_piece_is_taken_behind_one_that_was_refused() {
 }
 
 #[test]
-fn a_piece_that_was_taken_is_not_forgotten_before_it_is_written() {
+fn a_taken_piece_cannot_be_discarded_before_it_is_written() {
     for spec in ["blocks", "cobs"] {
         let mut writer = writer(spec);
         writer.begin(10).unwrap();
@@ -51,7 +51,7 @@ fn a_piece_that_was_taken_is_not_forgotten_before_it_is_written() {
 }
 
 #[test]
-fn no_message_in_pieces_is_too_long_for_cobs() {
+fn a_cobs_message_in_pieces_may_have_any_length() {
     // As if nearly 4 GiB of it had been handed out: a megabyte of it again and again.
     let mut window = vec![0x11; 254];
     window.insert(0, 0xff);

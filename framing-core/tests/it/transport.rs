@@ -10,7 +10,7 @@ use framing_core_testing::samples::{Event, Give, Sample, all};
 use framing_core_testing::{concrete, cuts, reference};
 
 #[test]
-fn a_read_that_fails_is_told_once_and_the_next_call_goes_on() {
+fn a_failed_read_is_reported_once_and_the_next_call_continues() {
     for sample in all() {
         for cuts in [vec![], cuts::bytes(sample.wire.len())] {
             for mode in MODES {
@@ -39,7 +39,7 @@ fn a_read_that_fails_is_told_once_and_the_next_call_goes_on() {
 }
 
 #[test]
-fn a_read_that_brings_one_byte_changes_nothing() {
+fn a_read_of_one_byte_does_not_change_the_events() {
     for sample in all() {
         for mode in MODES {
             for call in 0..sample.wire.len().min(12) {
@@ -58,7 +58,7 @@ fn a_read_that_brings_one_byte_changes_nothing() {
 }
 
 #[test]
-fn the_end_of_the_stream_at_any_byte_is_told_with_its_figures_and_a_new_stream_may_follow() {
+fn the_end_of_the_stream_is_reported_at_any_byte_and_a_new_stream_may_follow() {
     for sample in all() {
         let cuts = cuts::bytes(sample.wire.len());
         for at in [0, sample.wire.len()]
@@ -82,7 +82,7 @@ fn the_end_of_the_stream_at_any_byte_is_told_with_its_figures_and_a_new_stream_m
 }
 
 #[test]
-fn a_write_that_fails_is_told_once_and_resumed_to_the_exact_wire() {
+fn a_failed_write_is_reported_once_and_resumed_to_the_exact_wire() {
     for (spec, message) in messages() {
         let want = wire_of(parse(&spec), &[Give::Message(message.clone())]);
         for most in [1, 5, 100, usize::MAX] {
@@ -110,7 +110,7 @@ fn a_write_that_fails_is_told_once_and_resumed_to_the_exact_wire() {
 }
 
 #[test]
-fn a_piece_of_which_a_write_fails_is_resumed_to_the_exact_wire() {
+fn a_piece_whose_write_fails_is_resumed_to_the_exact_wire() {
     for (spec, message) in messages() {
         let want = wire_of(parse(&spec), &[Give::Message(message.clone())]);
         for call in 0..12 {
@@ -138,7 +138,7 @@ fn a_piece_of_which_a_write_fails_is_resumed_to_the_exact_wire() {
 }
 
 #[test]
-fn a_finish_whose_write_or_flush_fails_is_called_again_and_writes_one_end_mark() {
+fn a_finish_that_fails_can_be_called_again_and_writes_one_end_mark() {
     for most in [1, 3, 4] {
         for call in 0..4usize.div_ceil(most) {
             for (upset, error) in UPSETS {
@@ -191,7 +191,7 @@ fn an_end_mark_is_written_after_each_series_whether_or_not_it_was_flushed() {
 }
 
 #[test]
-fn nothing_is_flushed_but_by_finish_and_flush() {
+fn only_finish_and_flush_flush_the_transport() {
     for (spec, message) in messages() {
         let mut writer = blocking::Writer::new(Sink::new(5), parse(&spec));
         writer.send(&message).expect("a good message");

@@ -14,7 +14,7 @@ use framing_core_testing::sizes::{buffer_len, wire_len};
 use framing_core_testing::{concrete, cuts};
 
 #[test]
-fn the_wire_is_the_one_of_the_samples() {
+fn a_writer_produces_the_wire_of_the_samples() {
     for sample in sendable() {
         for most in [1, 3, usize::MAX] {
             concrete!(sample.framing(), framing => {
@@ -33,7 +33,7 @@ fn the_wire_is_the_one_of_the_samples() {
 }
 
 #[test]
-fn header_payload_and_ending_of_a_small_message_leave_in_one_write() {
+fn a_small_message_is_sent_in_one_write() {
     for len in [1, 5, 45] {
         for spec in specs(len) {
             let payload = message(&spec, len);
@@ -55,7 +55,7 @@ fn header_payload_and_ending_of_a_small_message_leave_in_one_write() {
 }
 
 #[test]
-fn messages_of_every_length_about_that_of_a_stage_are_the_messages() {
+fn messages_around_the_length_of_the_stage_are_sent_correctly() {
     for len in (40..=72).chain(500..=516) {
         for spec in specs(len) {
             let payload = message(&spec, len);
@@ -79,7 +79,7 @@ fn messages_of_every_length_about_that_of_a_stage_are_the_messages() {
 }
 
 #[test]
-fn of_a_message_that_does_not_fit_sixteen_bytes_leave_with_its_header() {
+fn sixteen_bytes_of_a_long_message_are_sent_with_its_header() {
     for spec in ["blocks", "length:varint", "netstring"] {
         // The first that does not fit into 64 bytes with what stands around it.
         let room = 64 - wire_of(parse(spec), &[Give::Message(vec![b'x'; 50])]).len() + 50;
@@ -94,7 +94,7 @@ fn of_a_message_that_does_not_fit_sixteen_bytes_leave_with_its_header() {
 }
 
 #[test]
-fn an_array_is_checked_and_sent_as_a_slice_is() {
+fn an_array_is_checked_and_sent_like_a_slice() {
     let mut out = [0; 16];
     let len = encode(&mut Blocks.encoder(), b"abc", &mut out);
     assert_eq!((len, &out[..7]), (Ok(7), &b"\0\0\0\x03abc"[..]));
@@ -103,7 +103,7 @@ fn an_array_is_checked_and_sent_as_a_slice_is() {
 }
 
 #[test]
-fn what_is_given_says_its_length() {
+fn payloads_know_their_length() {
     let parts: [&[u8]; 3] = [b"", b"ab", b"c"];
     assert_eq!(
         (Payload::len(&parts), parts.rest(1), parts.rest(3)),
@@ -113,7 +113,7 @@ fn what_is_given_says_its_length() {
 }
 
 #[test]
-fn the_payload_of_a_large_message_leaves_from_the_callers_memory() {
+fn the_payload_of_a_large_message_is_not_copied() {
     for spec in specs(3000) {
         let payload = message(&spec, 3000);
         if spec == "cobs" || payload.len() < 3000 {
@@ -138,7 +138,7 @@ fn the_payload_of_a_large_message_leaves_from_the_callers_memory() {
 }
 
 #[test]
-fn a_message_in_parts_is_the_message() {
+fn a_message_in_parts_is_sent_as_one_message() {
     for spec in specs(40) {
         let payload = message(&spec, 40);
         let want = wire_of(parse(&spec), &[Give::Message(payload.clone())]);
@@ -157,7 +157,7 @@ fn a_message_in_parts_is_the_message() {
 }
 
 #[test]
-fn pieces_of_a_declared_total_are_the_message() {
+fn pieces_of_a_declared_total_are_sent_as_one_message() {
     let long = specs(700)
         .into_iter()
         .map(|spec| (message(&spec, 700), spec));
@@ -202,7 +202,7 @@ fn an_empty_message_may_be_one_empty_piece() {
 }
 
 #[test]
-fn wire_len_is_room_enough_and_exact_where_headers_are_of_one_size() {
+fn wire_len_is_enough_and_is_exact_for_headers_of_one_size() {
     for len in lens() {
         for spec in specs(len.max(1)) {
             let payload = message(&spec, len);
@@ -260,7 +260,7 @@ fn every_output_that_is_too_short_is_refused_with_its_length() {
 }
 
 #[test]
-fn a_buffer_of_buffer_len_receives_the_message_whole() {
+fn a_buffer_of_buffer_len_receives_the_whole_message() {
     for len in lens() {
         for spec in specs(len.max(1)) {
             if spec == "stream" {
@@ -311,7 +311,7 @@ fn a_buffer_of_buffer_len_receives_the_message_whole() {
 }
 
 #[test]
-fn a_buffer_that_holds_no_header_is_an_error_and_one_of_buffer_len_holds_every_header() {
+fn a_buffer_too_short_for_a_header_is_an_error() {
     for (spec, longest) in [
         ("blocks", &b"\0\0\0\x09"[..]),
         ("length:u8", b"\x09"),
@@ -344,7 +344,7 @@ fn a_buffer_that_holds_no_header_is_an_error_and_one_of_buffer_len_holds_every_h
 }
 
 #[test]
-fn a_heapless_vec_is_a_buffer_of_all_its_capacity_whatever_its_length() {
+fn a_heapless_vec_is_a_buffer_of_its_full_capacity() {
     let wire = b"\0\0\0\x08eight by\0\0\0\x09nine byte\0\0\0\0";
     let too_long = Fault::TooLong {
         declared: Some(9),
@@ -387,7 +387,7 @@ fn a_message_is_copied_out_whole_or_not_at_all() {
 }
 
 #[test]
-fn arrays_and_lent_arrays_are_buffers() {
+fn arrays_and_borrowed_arrays_are_buffers() {
     let wire = b"\0\x02ok\0\x03yes";
     let mut reader = blocking::Reader::new(Source::new(wire, &[]), Length::<U16>::new(), [0; 3]);
     assert_eq!(reader.receive(), Ok(Received::Message(b"ok")));

@@ -80,7 +80,7 @@ fn output(form: &str) -> String {
 }
 
 #[test]
-fn text_is_a_line_a_block_with_time_and_device() {
+fn text_has_one_line_per_block_with_time_and_device() {
     let text = output("text");
     let lines: Vec<&str> = text
         .lines()
@@ -109,12 +109,12 @@ fn hex_is_a_dump_of_every_byte() {
 }
 
 #[test]
-fn none_says_nothing_but_counts() {
+fn the_output_none_is_empty_but_blocks_are_counted() {
     assert_eq!(output("none"), "");
 }
 
 #[test]
-fn a_broken_pipe_ends_it_with_a_line_and_a_failure() {
+fn a_broken_pipe_ends_the_demo_with_one_line_and_a_failure() {
     let mut command = Server::command(&[]);
     command.stdout(Stdio::piped());
     let mut process = Process::start_unread(command);
@@ -130,7 +130,7 @@ fn a_broken_pipe_ends_it_with_a_line_and_a_failure() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_costs_no_event() {
+fn an_unread_log_loses_no_event() {
     let mut server = Server::start(&[]);
     server.process.leave_stderr();
     // The first fault is read from the log, and the others meet a broken pipe.
@@ -151,7 +151,7 @@ fn a_log_that_nobody_reads_costs_no_event() {
 }
 
 #[test]
-fn what_was_sent_before_the_signal_is_told_before_the_end() {
+fn messages_sent_before_the_signal_are_printed_before_the_end() {
     for signal in ["TERM", "INT"] {
         let mut server = Server::start(&[]);
         let mut device = server.connect();
@@ -173,7 +173,7 @@ fn what_was_sent_before_the_signal_is_told_before_the_end() {
 }
 
 #[test]
-fn a_signal_under_load_ends_it_with_totals_that_balance() {
+fn a_signal_under_load_ends_the_demo_with_totals_that_balance() {
     let mut server = Server::start(&[]);
     let devices: Vec<TcpStream> = (0..8).map(|_| server.connect()).collect();
     server.wait_for("open", 8);
@@ -227,7 +227,7 @@ fn blocked() -> (Server, Option<ChildStdout>, TcpStream) {
 }
 
 #[test]
-fn a_signal_ends_it_though_nobody_reads_its_output() {
+fn a_signal_ends_the_demo_even_if_its_output_is_not_read() {
     let (server, _stdout, _device) = blocked();
     server.process.signal("TERM");
     let ended = server.process.end();
@@ -238,7 +238,7 @@ fn a_signal_ends_it_though_nobody_reads_its_output() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_the_demo_at_once() {
     let (server, _stdout, _device) = blocked();
     server.process.signal("TERM");
     // Half a second after it has seen the first, this is another.

@@ -33,7 +33,7 @@ fn texts(ended: &Ended) -> Vec<String> {
 }
 
 #[test]
-fn what_a_daemon_said_is_read_back_word_for_word() {
+fn read_prints_exactly_what_the_daemon_printed() {
     let folder = tempfile::tempdir().unwrap();
     for decode in ["raw", "json", "cbor"] {
         let folder = folder.path().join(decode);
@@ -168,7 +168,7 @@ fn a_recording_is_read_in_every_form_by_device_and_time() {
 }
 
 #[test]
-fn what_is_lost_is_told_and_the_rest_is_read() {
+fn losses_are_reported_and_the_rest_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let sample = Sample::default();
@@ -327,7 +327,7 @@ fn an_open_recording_is_followed_through_rotation() {
 }
 
 #[test]
-fn a_directory_whose_daemon_was_killed_is_recovered_by_hand() {
+fn the_recording_of_a_killed_daemon_can_be_recovered_by_hand() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let (torn, said) = Sample::default().torn();

@@ -32,7 +32,7 @@ fn receive(count: usize) -> (String, thread::JoinHandle<Vec<Vec<u8>>>) {
 }
 
 #[test]
-fn each_device_has_a_connection_framed_as_it_was() {
+fn each_device_is_replayed_on_its_own_connection_in_its_framing() {
     let directory = tempfile::tempdir().unwrap();
     let mut file = File::begin(None, false);
     file.message("a", "blocks", ("lines", "raw"), 0, BEGIN, b"one");
@@ -93,7 +93,7 @@ fn a_message_in_pieces_is_sent_whole() {
 }
 
 #[test]
-fn hundreds_of_devices_arrive_at_a_daemon_as_they_were() {
+fn hundreds_of_devices_are_replayed_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let mut file = File::begin(Some(mcap::Compression::Lz4), false);
     let devices = 300;
@@ -129,7 +129,7 @@ fn hundreds_of_devices_arrive_at_a_daemon_as_they_were() {
 }
 
 #[test]
-fn a_peer_that_hangs_up_is_told_with_how_far_it_came() {
+fn a_peer_that_hangs_up_is_reported_with_the_progress() {
     let directory = tempfile::tempdir().unwrap();
     let mut file = File::begin(None, false);
     for sequence in 0..200 {

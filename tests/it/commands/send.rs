@@ -57,7 +57,7 @@ fn assert_received(framing: &str, more: &[&str], stdin: &[u8], messages: &[Vec<u
 }
 
 #[test]
-fn python_reads_every_framing_that_is_sent() {
+fn python_reads_what_is_sent_in_every_framing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("message");
     let path = file.to_str().unwrap();
@@ -98,7 +98,7 @@ fn python_reads_every_framing_that_is_sent() {
 }
 
 #[test]
-fn the_daemon_reads_every_framing_that_is_sent() {
+fn the_daemon_reads_what_is_sent_in_every_framing() {
     let mut server = serve_every_framing(&[]);
     for (conn, framing) in (1..).zip(FRAMINGS) {
         let sent = finish(
@@ -145,7 +145,7 @@ fn an_empty_standard_input_is_an_empty_series() {
 }
 
 #[test]
-fn a_file_of_any_size_goes_through_little_memory() {
+fn a_file_of_any_size_is_sent_in_little_memory() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("large");
     let len: u32 = 256 << 20;
@@ -222,7 +222,7 @@ fn a_reply_is_printed_line_by_line_or_raw() {
 }
 
 #[test]
-fn the_receipt_counts_what_was_received_whole_in_every_framing() {
+fn the_receipt_counts_complete_messages_in_every_framing() {
     let server = serve_every_framing(&["--reply", "receipt"]);
     for framing in FRAMINGS {
         let port = server.addr_of(framing).port().to_string();
@@ -264,7 +264,7 @@ fn the_receipt_comes_as_one_message_and_the_end_mark_and_then_the_close() {
 }
 
 #[test]
-fn a_receipt_for_a_cut_series_counts_its_whole_blocks() {
+fn a_receipt_for_a_truncated_series_counts_its_complete_blocks() {
     let server = Server::start(&["--reply", "receipt"]);
     let mut device = server.connect();
     device.write_all(&SERIES[..34 + 9]).unwrap();
@@ -275,7 +275,7 @@ fn a_receipt_for_a_cut_series_counts_its_whole_blocks() {
 }
 
 #[test]
-fn echo_gives_every_whole_block_back() {
+fn echo_returns_every_complete_block() {
     let server = serve_every_framing(&["--reply", "echo"]);
     for framing in FRAMINGS.iter().filter(|&&framing| framing != "stream") {
         let messages = messages(framing, usize::MAX);
@@ -322,13 +322,13 @@ fn a_file_is_replied_as_one_message() {
 }
 
 #[test]
-fn nobody_there_is_one_clear_line() {
+fn a_refused_connection_is_one_clear_line() {
     let (_closed, addr) = closed_port();
     finish(send(addr, "blocks", &["hello"]), b"").assert_refused(75, &addr.to_string());
 }
 
 #[test]
-fn the_connect_is_tried_again_until_somebody_listens() {
+fn connecting_is_retried_until_the_peer_listens() {
     let (closed, addr) = closed_port();
     let before = refused_connects();
     let mut sender = Process::start(send(addr, "blocks", &["--connect-timeout", "15", "hello"]));
@@ -345,7 +345,7 @@ fn the_connect_is_tried_again_until_somebody_listens() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_one_clear_line() {
+fn a_message_that_cannot_be_sent_is_one_clear_line() {
     let server = serve_every_framing(&[]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("long");

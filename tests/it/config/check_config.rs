@@ -75,7 +75,7 @@ fn every_value_is_printed_with_its_origin() {
 }
 
 #[test]
-fn a_config_that_is_wrong_is_not_printed() {
+fn an_invalid_config_is_not_printed() {
     let folder = Folder::new();
     let path = folder.write("blocksd.toml", "framing = 'morse'");
     let name = path.to_str().unwrap();
@@ -147,7 +147,7 @@ fn the_operations_page_lists_what_needs_a_restart_and_what_does_not() {
 }
 
 #[test]
-fn of_many_mistakes_the_first_hundred_are_written_and_all_are_counted() {
+fn the_first_hundred_mistakes_are_printed_and_all_are_counted() {
     let folder = Folder::new();
     let text: String = (0..150)
         .map(|number| format!("wrong{number} = 1\n"))
@@ -166,7 +166,7 @@ fn of_many_mistakes_the_first_hundred_are_written_and_all_are_counted() {
 }
 
 #[test]
-fn mistakes_of_values_and_of_what_they_mean_together_are_reported_at_once() {
+fn mistakes_in_values_and_in_their_combination_are_reported_together() {
     let folder = Folder::new();
     let mistakes = |text: &str| {
         let file = folder.write("wrong.toml", text);
@@ -199,7 +199,7 @@ fn mistakes_of_values_and_of_what_they_mean_together_are_reported_at_once() {
 }
 
 #[test]
-fn a_device_that_no_connection_can_be_of_is_a_warning() {
+fn a_device_that_no_connection_can_match_is_a_warning() {
     let folder = Folder::new();
     let warned = |text: &str| {
         let file = folder.write("devices.toml", text);

@@ -39,7 +39,7 @@ fn assert_both(config: &str, code: i32, words: &str) {
 }
 
 #[test]
-fn an_address_that_is_taken_or_not_there_is_tried_again() {
+fn an_address_in_use_or_not_yet_available_is_a_temporary_failure() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     for (args, words) in [
@@ -72,7 +72,7 @@ fn an_address_that_is_taken_or_not_there_is_tried_again() {
 }
 
 #[test]
-fn an_address_that_can_never_be_had_is_wrong() {
+fn an_address_that_can_never_be_bound_is_an_error() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("notes");
     fs::write(&file, b"mine").unwrap();
@@ -93,7 +93,7 @@ fn an_address_that_can_never_be_had_is_wrong() {
 }
 
 #[test]
-fn one_address_for_two_is_wrong_however_it_is_written() {
+fn two_listeners_on_one_address_are_an_error_in_any_spelling() {
     let folder = TempDir::new().unwrap();
     let sock = folder.path().join("d.sock");
     let twice = format!(
@@ -117,7 +117,7 @@ fn one_address_for_two_is_wrong_however_it_is_written() {
 }
 
 #[test]
-fn what_can_be_known_is_refused_by_check_config_as_by_serve() {
+fn check_config_refuses_what_serve_refuses_where_it_can_know() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, b"").unwrap();
@@ -147,7 +147,7 @@ fn what_can_be_known_is_refused_by_check_config_as_by_serve() {
 }
 
 #[test]
-fn a_folder_is_tried_again_where_it_is_locked_or_read_only() {
+fn a_locked_or_read_only_folder_is_a_temporary_failure() {
     let folder = TempDir::new().unwrap();
     let args = ["--listen", "127.0.0.1:0", "--record", text(folder.path())];
     let first = Server::start(&args[2..]);
@@ -180,7 +180,7 @@ fn a_folder_is_tried_again_where_it_is_locked_or_read_only() {
         let ended = finish(read_only, b"");
         if ended.stderr.contains("unshare") || ended.stderr.contains("mount:") {
             skipped(
-                "a_folder_is_tried_again_where_it_is_locked_or_read_only",
+                "a_locked_or_read_only_folder_is_a_temporary_failure",
                 "this user cannot mount a file system",
             );
             return;
@@ -190,7 +190,7 @@ fn a_folder_is_tried_again_where_it_is_locked_or_read_only() {
 }
 
 #[test]
-fn a_folder_that_is_not_ours_is_wrong() {
+fn a_folder_of_another_program_is_an_error() {
     let folder = TempDir::new().unwrap();
     let config = TempDir::new().unwrap();
     let file = config.path().join("blocksd.toml");
@@ -210,7 +210,7 @@ fn a_folder_that_is_not_ours_is_wrong() {
             let ended = finish(command, b"");
             if ended.stderr.contains("setpriv") {
                 skipped(
-                    "a_folder_that_is_not_ours_is_wrong",
+                    "a_folder_of_another_program_is_an_error",
                     "this user cannot become another",
                 );
                 return;
@@ -221,7 +221,7 @@ fn a_folder_that_is_not_ours_is_wrong() {
 }
 
 #[test]
-fn a_socket_of_a_process_that_hangs_is_in_use() {
+fn the_socket_of_a_hung_process_is_in_use() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("d.sock");
     // It listens, never accepts, and no more fit in its queue.
@@ -247,7 +247,7 @@ fn a_socket_of_a_process_that_hangs_is_in_use() {
 }
 
 #[test]
-fn passed_sockets_that_cannot_be_accepted_from_are_refused_with_the_reason() {
+fn passed_sockets_that_cannot_accept_are_refused_with_the_reason() {
     let folder = TempDir::new().unwrap();
     let datagram = format!("datagram:{}/datagram", text(folder.path()));
     let program = blocksd(&[]);
@@ -271,7 +271,7 @@ fn passed_sockets_that_cannot_be_accepted_from_are_refused_with_the_reason() {
 }
 
 #[test]
-fn sockets_without_a_listener_of_their_own_are_those_that_are_left() {
+fn the_default_listener_gets_the_sockets_that_no_other_names() {
     let program = blocksd(&[]);
     let program = program.get_program().to_str().unwrap();
     let args = ["--listen", "systemd", "--listen", "systemd:b,framing=lines"];
@@ -283,7 +283,7 @@ fn sockets_without_a_listener_of_their_own_are_those_that_are_left() {
 }
 
 #[test]
-fn a_daemon_whose_only_reader_is_gone_says_so_and_fails() {
+fn a_daemon_whose_only_reader_is_gone_reports_it_and_fails() {
     let mut command = Server::command(&[]);
     command.stdout(Stdio::piped());
     let mut server = Server::of(Process::start_unread(command), &[]);
@@ -299,7 +299,7 @@ fn a_daemon_whose_only_reader_is_gone_says_so_and_fails() {
 }
 
 #[test]
-fn a_daemon_whose_only_output_is_full_says_so_and_fails() {
+fn a_daemon_whose_only_output_is_full_reports_it_and_fails() {
     let mut command = Server::command(&[]);
     command.stdout(fs::File::options().write(true).open("/dev/full").unwrap());
     let server = Server::of(Process::start_unread(command), &[]);
@@ -328,7 +328,7 @@ fn a_daemon_whose_only_reader_is_too_slow_at_the_end_fails() {
 }
 
 #[test]
-fn a_reader_of_a_recording_that_has_seen_enough_is_no_failure() {
+fn a_reader_of_a_recording_may_close_its_pipe() {
     let folder = TempDir::new().unwrap();
     let mut server = Server::start(&["--record", text(folder.path())]);
     let mut device = server.connect();

@@ -47,7 +47,7 @@ impl File {
 }
 
 #[test]
-fn a_mistake_is_told_with_its_line_and_what_is_allowed() {
+fn a_mistake_is_reported_with_its_line_and_the_allowed_values() {
     for (text, told) in [
         (
             "\n\nmax-conections = 5",
@@ -143,7 +143,7 @@ fn options() -> Vec<String> {
 }
 
 #[test]
-fn a_key_of_all_listeners_in_one_of_them_is_told_where_it_belongs() {
+fn a_global_key_in_a_listener_is_reported_with_its_right_place() {
     let own = [
         "framing",
         "decode",
@@ -182,7 +182,7 @@ fn a_key_of_all_listeners_in_one_of_them_is_told_where_it_belongs() {
 
 /// Nothing that is given is changed without a word.
 #[test]
-fn a_value_that_cannot_be_used_as_it_is_given_is_refused_with_the_figures() {
+fn a_value_out_of_bounds_is_refused_with_the_figures() {
     let folder = TempDir::new().unwrap();
     let record = format!("record = '{}'", folder.path().join("rec").display());
     let rotate = |rotate: u64, max: u64| {
@@ -237,7 +237,7 @@ fn a_receive_buffer_that_the_kernel_does_not_allow_is_a_warning_with_the_figures
 }
 
 #[test]
-fn what_an_option_refuses_is_told_in_its_own_words() {
+fn the_file_and_the_option_give_the_same_error() {
     for (text, place, words) in [
         (
             "\nmax-block = 0",
@@ -320,7 +320,7 @@ fn all_mistakes_are_reported_at_once_and_counted() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_told() {
+fn a_missing_file_is_reported() {
     for args in [
         &["check-config", "/no/such/file"][..],
         &["serve", "--config", "/no/such/file"],
@@ -330,7 +330,7 @@ fn a_file_that_is_not_there_is_told() {
 }
 
 #[test]
-fn what_cannot_be_done_is_found_without_opening_a_port() {
+fn impossible_configurations_are_found_without_opening_a_port() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
     // That the port is taken is no matter of the config.
@@ -365,7 +365,7 @@ fn a_folder_that_cannot_be_written_to_is_found() {
 }
 
 #[test]
-fn what_a_key_needs_may_stand_on_the_command_line() {
+fn a_key_may_depend_on_an_option_of_the_command_line() {
     let file = File::new("record-sync = 50");
     let ended = file.check();
     ended.assert_refused(2, &format!("blocksd: {}:1: record-sync: ", file.name()));
@@ -377,7 +377,7 @@ fn what_a_key_needs_may_stand_on_the_command_line() {
 }
 
 #[test]
-fn check_config_says_what_will_be_done() {
+fn check_config_prints_what_serve_will_do() {
     let file = File::new(
         "max-block = 100\nmetrics = '127.0.0.1:0'\nlisten = '127.0.0.1:1'\n[[listener]]\naddress = '127.0.0.1:2'\n\
          framing = 'lines'\ndecode = 'json'\nafter-end = 'continue'",
@@ -394,7 +394,7 @@ fn check_config_says_what_will_be_done() {
 }
 
 #[test]
-fn the_sample_is_a_config() {
+fn the_sample_config_is_valid() {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-daemon/systemd/blocksd.toml");
     let sample = fs::read_to_string(sample).unwrap();
     // Into a folder that this user may write to.
@@ -408,7 +408,7 @@ fn the_sample_is_a_config() {
 }
 
 #[test]
-fn a_daemon_does_what_its_file_says() {
+fn a_daemon_follows_its_configuration_file() {
     let file = File::new(
         "listen = ['127.0.0.1:0,framing=lines', '127.0.0.1:0,framing=cobs']\noutput = 'json'\nmax-block = 5",
     );
@@ -426,7 +426,7 @@ fn a_daemon_does_what_its_file_says() {
 }
 
 #[test]
-fn the_command_line_goes_before_the_file() {
+fn the_command_line_overrides_the_file() {
     let file = File::new(
         "listen = ['127.0.0.1:0,framing=lines', '127.0.0.1:0,framing=lines']\noutput = 'none'\nframing = 'netstring'",
     );

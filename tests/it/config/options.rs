@@ -59,7 +59,7 @@ const GROUPS: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn every_option_stands_under_the_heading_of_its_group() {
+fn every_option_is_listed_under_the_heading_of_its_group() {
     let help = run(&["serve", "--help"], b"").stdout_text();
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
     for line in help.lines() {

@@ -92,7 +92,7 @@ impl Daemon {
 }
 
 #[test]
-fn new_connections_are_treated_as_the_file_says_now() {
+fn new_connections_follow_the_reloaded_file() {
     let mut daemon = Daemon::start("listen = '127.0.0.1:0'\nframing = 'lines'");
     let mut old = daemon.connect();
     old.write_all(b"one\n").unwrap();
@@ -138,7 +138,7 @@ fn new_connections_are_treated_as_the_file_says_now() {
 }
 
 #[test]
-fn a_file_that_is_wrong_changes_nothing_and_says_where() {
+fn an_invalid_file_changes_nothing_and_the_error_names_the_place() {
     let good = "listen = '127.0.0.1:0'\nframing = 'lines'\n";
     let mut daemon = Daemon::start(good);
     let name = daemon.file.display().to_string();
@@ -183,7 +183,7 @@ fn a_file_that_is_wrong_changes_nothing_and_says_where() {
 }
 
 #[test]
-fn every_mistake_is_logged_and_none_of_the_file_is_applied() {
+fn every_mistake_is_logged_and_nothing_is_applied() {
     let mut daemon = Daemon::start("listen = '127.0.0.1:0'\nframing = 'lines'");
     let said = daemon.reload("listen = '127.0.0.1:0'\nframing = 'cobs'\nonce = 1\nmax-blocks = 5");
     let name = daemon.file.display().to_string();
@@ -200,7 +200,7 @@ fn every_mistake_is_logged_and_none_of_the_file_is_applied() {
 }
 
 #[test]
-fn the_same_value_in_another_unit_is_no_change() {
+fn the_same_value_in_another_unit_is_not_a_change() {
     let config = |timeout: &str| format!("listen = '127.0.0.1:0'\nidle-timeout = '{timeout}'");
     let mut daemon = Daemon::start(&config("1h"));
     let said = daemon.reload(&config("60m"));
@@ -220,7 +220,7 @@ fn the_same_value_in_another_unit_is_no_change() {
 }
 
 #[test]
-fn what_needs_a_restart_is_named_each_time() {
+fn options_that_need_a_restart_are_logged_at_each_reload() {
     let mut daemon = Daemon::start("listen = '127.0.0.1:0'\nframing = 'lines'");
     let changed = "listen = '127.0.0.1:0'\nframing = 'lines'\nkeepalive = 30\noutput = 'text'\n\
                    metrics = '127.0.0.1:0'\nreceive-buffer = 100000\nonce = true\ndevice-by = 'peer'\nfor = '1h'";
@@ -246,7 +246,7 @@ fn what_needs_a_restart_is_named_each_time() {
 }
 
 #[test]
-fn bounds_on_connections_and_the_level_of_the_log_are_reloaded() {
+fn connection_limits_and_the_log_level_are_reloaded() {
     let config = |most: usize, device: usize, log: &str| {
         format!(
             "listen = '127.0.0.1:0'\nframing = 'lines'\nmax-connections = {most}\n\
@@ -300,7 +300,7 @@ fn bounds_on_connections_and_the_level_of_the_log_are_reloaded() {
 }
 
 #[test]
-fn the_environment_goes_before_the_level_in_the_file() {
+fn the_environment_overrides_the_log_level_of_the_file() {
     let config = "listen = '127.0.0.1:0'\nframing = 'lines'\nlog = 'info'";
     let mut daemon = Daemon::with(config, |command, _| {
         command.env(
@@ -329,7 +329,7 @@ fn the_environment_goes_before_the_level_in_the_file() {
 }
 
 #[test]
-fn an_environment_that_cannot_be_used_overrides_nothing() {
+fn an_invalid_environment_variable_overrides_nothing() {
     let config = "listen = '127.0.0.1:0'\nlog = 'info'";
     let mut daemon = Daemon::with(config, |command, _| {
         command.env("RUST_LOG", "[not a filter");
@@ -347,7 +347,7 @@ fn an_environment_that_cannot_be_used_overrides_nothing() {
 }
 
 #[test]
-fn listeners_are_added_removed_and_changed_and_open_connections_go_on() {
+fn listeners_are_added_removed_and_changed_while_connections_stay_open() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name);
     let listen = "listen = '127.0.0.1:0'\n";
@@ -404,7 +404,7 @@ fn listeners_are_added_removed_and_changed_and_open_connections_go_on() {
 }
 
 #[test]
-fn if_one_listener_cannot_be_opened_nothing_is_changed() {
+fn nothing_changes_if_one_listener_cannot_be_opened() {
     let folder = TempDir::new().unwrap();
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = other.local_addr().unwrap();
@@ -473,7 +473,7 @@ fn a_limit_of_the_recording_is_reloaded() {
 }
 
 #[test]
-fn a_service_manager_is_told_of_the_reload() {
+fn a_service_manager_is_notified_of_the_reload() {
     let manager = Manager::start();
     let mut daemon = Daemon::with("listen = '127.0.0.1:0'", |command, _| {
         manager.supervise(command);

@@ -47,7 +47,7 @@ pub(crate) fn closed(server: &Server, reason: &str) -> u64 {
 }
 
 #[test]
-fn one_address_that_takes_all_places_and_stays_silent_locks_nobody_out() {
+fn a_silent_address_that_takes_all_places_does_not_lock_others_out() {
     let args = ["--max-connections", "50", "--metrics", "127.0.0.1:0"];
     let mut server = Server::start(&args);
     let mut squatters: Vec<_> = (0..50).map(|_| from("127.0.0.1", &server)).collect();
@@ -93,7 +93,7 @@ fn one_address_that_takes_all_places_and_stays_silent_locks_nobody_out() {
 }
 
 #[test]
-fn what_an_evicted_connection_has_sent_is_kept_and_what_was_cut_is_reported() {
+fn the_messages_of_an_evicted_connection_are_kept_and_its_truncation_is_reported() {
     let mut server = Server::start(&["--max-connections", "2"]);
     let mut first = from("127.0.0.1", &server);
     first.write_all(b"\0\0\0\x02hi\0\0\0\x05he").unwrap();
@@ -129,7 +129,7 @@ fn a_fleet_with_one_connection_each_does_not_evict_itself_before_it_is_silent() 
 }
 
 #[test]
-fn each_connection_may_be_a_device_and_standard_input_is_never_evicted() {
+fn each_connection_can_be_a_device_and_standard_input_is_never_evicted() {
     let args = [
         "--listen",
         "127.0.0.1:0",
@@ -150,7 +150,7 @@ fn each_connection_may_be_a_device_and_standard_input_is_never_evicted() {
 }
 
 #[test]
-fn who_sends_nothing_at_all_can_be_closed() {
+fn a_connection_without_a_first_byte_can_be_closed() {
     let mut server = Server::start(&["--first-byte-timeout", "2"]);
     let mut speaking = server.connect();
     speaking.write_all(b"\0\0\0\x01a").unwrap();
@@ -170,7 +170,7 @@ fn who_sends_nothing_at_all_can_be_closed() {
 }
 
 #[test]
-fn a_flood_of_newcomers_is_served_one_by_one_in_the_places_of_a_squatter() {
+fn a_flood_of_newcomers_replaces_a_squatter_one_by_one() {
     let args = [
         "--max-connections",
         "200",
@@ -207,7 +207,7 @@ fn a_flood_of_newcomers_is_served_one_by_one_in_the_places_of_a_squatter() {
 }
 
 #[test]
-fn one_address_that_drips_locks_nobody_out_whatever_a_device_is() {
+fn a_slow_address_does_not_lock_others_out_for_any_identity_of_devices() {
     for device_by in ["ip", "peer", "listener"] {
         let args = ["--max-connections", "20", "--device-by", device_by];
         let mut server = Server::start(&args);

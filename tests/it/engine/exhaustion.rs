@@ -51,7 +51,7 @@ fn one_byte_short(host: &str, count: usize, server: &Server, held: f64) -> Vec<T
 }
 
 #[test]
-fn hundreds_of_unfinished_messages_stay_within_their_bound_and_harm_nobody() {
+fn hundreds_of_unfinished_messages_stay_within_their_bound() {
     let args = [
         "--max-unfinished",
         "16777216",
@@ -142,7 +142,7 @@ fn devices_that_all_send_long_messages_at_once_take_turns_and_lose_nothing() {
 }
 
 #[test]
-fn a_full_queue_holds_long_messages_back_and_closes_none() {
+fn a_full_queue_delays_long_messages_and_closes_no_connection() {
     let args = ["--max-unfinished", "4194304", "--metrics", "127.0.0.1:0"];
     let mut command = Server::command(&args);
     command.stdout(std::process::Stdio::piped());
@@ -230,7 +230,7 @@ fn a_device_that_does_not_read_its_reply_is_closed_and_a_slow_one_is_not() {
 }
 
 #[test]
-fn a_device_that_reads_its_reply_a_few_bytes_now_and_then_is_closed() {
+fn a_device_that_reads_its_reply_too_slowly_is_closed() {
     let folder = tempfile::tempdir().unwrap();
     let file = large_reply(&folder);
     let program = blocksd(&[]);
@@ -262,7 +262,7 @@ fn a_device_that_reads_its_reply_a_few_bytes_now_and_then_is_closed() {
 }
 
 #[test]
-fn a_connection_that_is_sent_its_reply_can_be_evicted() {
+fn a_connection_can_be_evicted_during_its_reply() {
     let folder = tempfile::tempdir().unwrap();
     let file = large_reply(&folder);
     let args = [
@@ -289,7 +289,7 @@ fn a_connection_that_is_sent_its_reply_can_be_evicted() {
 }
 
 #[test]
-fn echoes_are_bounded_for_one_connection_and_for_all() {
+fn echoes_are_bounded_per_connection_and_in_total() {
     let args = [
         "--reply",
         "echo",

@@ -72,7 +72,7 @@ fn story(args: &[&str], wire: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn a_cut_says_where_and_how_many_bytes_were_there() {
+fn a_truncation_is_reported_with_its_place_and_length() {
     let hello = "block 0 len=5 \"hello\"";
     for (framing, wire, fault, close) in [
         (
@@ -142,7 +142,7 @@ fn a_cut_says_where_and_how_many_bytes_were_there() {
 }
 
 #[test]
-fn no_bytes_at_all_are_no_fault() {
+fn a_connection_without_data_is_not_a_fault() {
     assert_eq!(story(&[], b""), ["close eof blocks=0 bytes=0"]);
     assert_eq!(
         story(&[], b"\0\0\0\0"),
@@ -153,7 +153,7 @@ fn no_bytes_at_all_are_no_fault() {
 const OVERSIZE: &[u8] = b"\0\0\0\x02ok\0\0\0\x0btoo long \0\0\0\0\0\x03yes\0\0\0\0";
 
 #[test]
-fn an_oversize_block_is_skipped_exactly_or_closes_or_comes_in_pieces() {
+fn an_oversize_block_is_skipped_or_closes_or_is_streamed() {
     let fault = "fault too_long declared=11 limit=10 lost=false";
     let ok = "block 0 len=2 \"ok\"";
     let skipped = [
@@ -193,7 +193,7 @@ fn an_oversize_block_is_skipped_exactly_or_closes_or_comes_in_pieces() {
 }
 
 #[test]
-fn a_block_that_is_too_long_to_skip_is_told_and_closes() {
+fn a_block_that_is_too_long_to_skip_is_reported_and_closes() {
     let wire = b"\0\0\0\x65 \0\0\0\x03yes\0\0\0\0";
     let limits = ["--max-block", "10", "--max-skip", "100"];
     let fault = "fault too_long declared=101 limit=10 lost=true";
@@ -211,7 +211,7 @@ fn a_block_that_is_too_long_to_skip_is_told_and_closes() {
 }
 
 #[test]
-fn bytes_that_are_no_framing_are_told_and_close() {
+fn bytes_that_violate_the_framing_are_reported_and_close() {
     for (framing, wire, fault, close) in [
         (
             "netstring",
@@ -254,7 +254,7 @@ fn bytes_that_are_no_framing_are_told_and_close() {
 }
 
 #[test]
-fn strangers_at_the_port_get_a_clear_fault() {
+fn other_protocols_at_the_port_are_a_clear_fault() {
     for (wire, fault) in [
         (
             TLS_HELLO,
@@ -274,7 +274,7 @@ fn strangers_at_the_port_get_a_clear_fault() {
 }
 
 #[test]
-fn no_bytes_harm_any_framing() {
+fn random_bytes_do_no_harm_in_any_framing() {
     let mut server = serve_every_framing(&[]);
     // xorshift: the same garbage each time.
     let mut state: u32 = 0x1234_5678;
@@ -319,7 +319,7 @@ fn no_bytes_harm_any_framing() {
 }
 
 #[test]
-fn a_half_header_left_for_ever_disturbs_nobody_and_ends_when_idle() {
+fn an_unfinished_header_disturbs_no_other_and_ends_by_the_idle_timeout() {
     let mut server = Server::start(&["--idle-timeout", "3"]);
     let mut stranger = server.connect();
     stranger.write_all(b"\0\0").unwrap();
@@ -351,7 +351,7 @@ fn a_device_that_sends_in_time_is_not_idle() {
 }
 
 #[test]
-fn a_reset_is_told_as_one() {
+fn a_reset_is_reported_as_a_reset() {
     let mut server = Server::start(&[]);
     let mut device = server.connect();
     device.write_all(&SERIES[..34]).unwrap();
@@ -368,7 +368,7 @@ fn a_reset_is_told_as_one() {
 }
 
 #[test]
-fn one_connection_too_many_is_refused_and_counted() {
+fn a_connection_over_the_limit_is_refused_and_counted() {
     let mut server = Server::start(&["--max-connections", "2", "--reply", "receipt"]);
     // The answer to a series; nothing where the connection is closed or reset.
     let ask = |mut device: TcpStream| {
@@ -395,7 +395,7 @@ fn one_connection_too_many_is_refused_and_counted() {
 }
 
 #[test]
-fn two_thousand_connections_that_say_nothing_are_only_counted() {
+fn two_thousand_silent_connections_are_only_counted() {
     let mut server = Server::start(&[]);
     for _ in 0..2000 {
         drop(server.connect());
@@ -415,7 +415,7 @@ fn two_thousand_connections_that_say_nothing_are_only_counted() {
 }
 
 #[test]
-fn no_memory_is_taken_by_a_length() {
+fn a_declared_length_takes_no_memory() {
     for (args, header, closes) in [
         (&[][..], [0xff; 4], true),
         (&["--max-skip", "4294967295"], [0xff; 4], false),

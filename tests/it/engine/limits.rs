@@ -8,7 +8,7 @@ use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 #[test]
-fn a_device_has_no_more_connections_than_it_may() {
+fn the_connections_of_a_device_are_limited() {
     let args = ["--listen", "0.0.0.0:0", "--max-connections-per-device", "2"];
     let mut server = Server::start(&args);
     let port = server.addr().port();
@@ -39,7 +39,7 @@ fn a_device_has_no_more_connections_than_it_may() {
 }
 
 #[test]
-fn what_a_device_is_can_be_chosen() {
+fn the_identity_of_devices_can_be_chosen() {
     let listen = ["--listen", "127.0.0.1:0", "--device-by"];
     for (by, limit) in [("ip", "1"), ("peer", "1"), ("listener", "1")] {
         let args = [&listen[..], &[by, "--max-connections-per-device", limit]].concat();
@@ -85,7 +85,7 @@ fn a_flood_of_empty_messages_arrives_and_takes_little_memory() {
 }
 
 #[test]
-fn a_hundred_slow_devices_get_through_while_nobody_reads_what_a_fast_one_sent() {
+fn a_hundred_slow_devices_get_through_beside_a_fast_one_with_a_full_queue() {
     let listen = ["--listen", "127.0.0.1:0"];
     let mut command = Server::command(&listen);
     command.stdout(std::process::Stdio::piped());

@@ -24,7 +24,7 @@ const TOLD: [&str; 4] = [
 const RECEIPT: &[u8] = b"\0\0\0\x16{\"blocks\":1,\"bytes\":5}\0\0\0\0";
 
 #[test]
-fn a_unix_socket_is_answered_replaced_if_nobody_is_there_and_removed() {
+fn a_unix_socket_replies_and_is_replaced_if_stale_and_removed_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("d.sock");
     // Left behind: a file on which nobody answers.
@@ -48,7 +48,7 @@ fn a_unix_socket_is_answered_replaced_if_nobody_is_there_and_removed() {
 }
 
 #[test]
-fn a_file_that_is_no_socket_is_not_replaced() {
+fn a_file_that_is_not_a_socket_is_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notes");
     std::fs::write(&path, "keep me").unwrap();
@@ -79,7 +79,7 @@ fn connections_of_one_local_listener_can_be_told_apart() {
 }
 
 #[test]
-fn standard_input_is_one_connection_and_its_end_is_the_daemons() {
+fn standard_input_is_one_connection_and_its_end_ends_the_daemon() {
     let args = ["serve", "--listen", "-,framing=lines", "--output", "json"];
     let mut process = Process::start(blocksd(&args));
     process.write(b"one\ntwo\n");
@@ -120,7 +120,7 @@ fn a_file_on_standard_input_loses_nothing() {
 }
 
 #[test]
-fn a_line_goes_on_with_the_next_series_unless_it_is_told_not_to() {
+fn a_serial_line_continues_with_the_next_series_unless_configured_otherwise() {
     let series = [HELLO, HELLO].concat();
     for (listen, blocks) in [("-", 2), ("-,after-end=close", 1)] {
         let args = [
@@ -143,12 +143,12 @@ fn a_line_goes_on_with_the_next_series_unless_it_is_told_not_to() {
 }
 
 #[test]
-fn both_families_of_addresses_reach_one_dual_stack_listener() {
+fn ipv4_and_ipv6_reach_one_dual_stack_listener() {
     if TcpStream::connect("[::1]:1")
         .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable)
     {
         skipped(
-            "both_families_of_addresses_reach_one_dual_stack_listener",
+            "ipv4_and_ipv6_reach_one_dual_stack_listener",
             "this machine has no IPv6",
         );
         return;
@@ -176,7 +176,7 @@ fn both_families_of_addresses_reach_one_dual_stack_listener() {
 }
 
 #[test]
-fn sockets_that_were_passed_are_listened_on_by_name_or_all() {
+fn passed_sockets_are_used_by_name_or_all_together() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("passed.sock");
     let sockets = format!("a=tcp,b=unix:{},c=tcp", path.display());
@@ -247,7 +247,7 @@ impl Plug {
 }
 
 #[test]
-fn a_serial_line_may_come_late_go_and_come_back() {
+fn a_serial_line_may_appear_late_and_disappear_and_return() {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join("ttyUSB0");
     let listen = format!("serial:{}?baud=115200&parity=none", link.display());
@@ -282,7 +282,7 @@ fn a_serial_line_may_come_late_go_and_come_back() {
 }
 
 #[test]
-fn a_device_on_a_serial_line_is_answered_and_may_begin_again() {
+fn a_device_on_a_serial_line_gets_a_reply_and_may_start_again() {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join("ttyUSB0");
     let mut plug = Plug::new(&link);
@@ -299,7 +299,7 @@ fn a_device_on_a_serial_line_is_answered_and_may_begin_again() {
 }
 
 #[test]
-fn descriptors_that_run_out_are_waited_for() {
+fn the_daemon_waits_when_descriptors_run_out() {
     let mut command = limited(40);
     command.args([
         "--max-connections",
@@ -329,7 +329,7 @@ fn descriptors_that_run_out_are_waited_for() {
 }
 
 #[test]
-fn the_limit_of_descriptors_is_raised_to_what_is_allowed() {
+fn the_soft_limit_of_descriptors_is_raised_to_the_hard_limit() {
     let mut command = Command::new("sh");
     let inner = blocksd(&[]);
     let script = "ulimit -Sn 50 && ulimit -Hn 300 && exec \"$0\" serve \"$@\"";
@@ -342,10 +342,10 @@ fn the_limit_of_descriptors_is_raised_to_what_is_allowed() {
 }
 
 #[test]
-fn peers_are_asked_whether_they_are_there_unless_told_otherwise() {
+fn keepalive_is_on_unless_configured_otherwise() {
     if !Path::new("/proc/net/tcp").exists() {
         skipped(
-            "peers_are_asked_whether_they_are_there_unless_told_otherwise",
+            "keepalive_is_on_unless_configured_otherwise",
             "there is no /proc/net/tcp",
         );
         return;
@@ -378,7 +378,7 @@ fn peers_are_asked_whether_they_are_there_unless_told_otherwise() {
 }
 
 #[test]
-fn a_receive_buffer_is_as_long_as_was_asked() {
+fn a_receive_buffer_has_the_configured_length() {
     let mut server = Server::start(&["--receive-buffer", "65536"]);
     let mut device = server.connect();
     device.write_all(HELLO).unwrap();

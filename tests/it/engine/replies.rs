@@ -55,7 +55,7 @@ fn a_reply_in_progress_is_finished_when_the_daemon_stops() {
 }
 
 #[test]
-fn a_reply_that_is_not_read_is_cut_when_the_daemon_stops_and_the_reason_says_so() {
+fn an_unread_reply_is_cut_when_the_daemon_stops_and_the_reason_is_reported() {
     let folder = TempDir::new().unwrap();
     let server = Server::start(&["--reply", &file(&folder, LARGE)]);
     let mut device = ask(&server);
@@ -76,7 +76,7 @@ fn a_reply_that_is_not_read_is_cut_when_the_daemon_stops_and_the_reason_says_so(
 }
 
 #[test]
-fn a_receipt_that_was_read_whole_is_not_cut_when_the_daemon_stops() {
+fn a_receipt_that_was_read_completely_is_not_cut_when_the_daemon_stops() {
     let server = Server::start(&["--reply", "receipt"]);
     let mut device = ask(&server);
     let mut receipt = Vec::new();
@@ -90,7 +90,7 @@ fn a_receipt_that_was_read_whole_is_not_cut_when_the_daemon_stops() {
 }
 
 #[test]
-fn an_echo_that_the_disk_does_not_take_closes_with_the_reason_and_the_error() {
+fn an_echo_that_cannot_be_stored_closes_with_the_reason_and_the_error() {
     let folder = TempDir::new().unwrap();
     let nowhere = folder.path().join("removed");
     let args = ["--reply", "echo", "--metrics", "127.0.0.1:0"];
@@ -115,7 +115,7 @@ fn an_echo_that_the_disk_does_not_take_closes_with_the_reason_and_the_error() {
 }
 
 #[test]
-fn a_file_that_is_gone_when_it_is_to_be_the_reply_is_the_reason() {
+fn a_missing_reply_file_is_the_reason_of_the_close() {
     let folder = TempDir::new().unwrap();
     let reply = file(&folder, 10);
     let mut server = Server::start(&["--reply", &reply]);

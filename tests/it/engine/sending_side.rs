@@ -139,7 +139,7 @@ fn a_peer_that_ends_at_eof_keeps_one_connection_in_every_framing() {
 }
 
 #[test]
-fn sockets_that_were_passed_stay_open_too() {
+fn connections_of_passed_sockets_stay_open_too() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("passed.sock");
     let sockets = format!("a=tcp,b=unix:{}", path.display());
@@ -157,7 +157,7 @@ fn sockets_that_were_passed_stay_open_too() {
 }
 
 #[test]
-fn the_end_is_read_only_when_the_daemon_closes_whatever_the_reason() {
+fn a_peer_reads_the_end_only_when_the_daemon_closes() {
     let too_long = b"\0\0\0\x65 not sent";
     for (args, last, reason) in [
         (&["--reply", "receipt"][..], &b""[..], "shutdown"),

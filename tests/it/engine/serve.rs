@@ -83,7 +83,7 @@ pub(crate) fn serve_every_framing(more: &[&str]) -> Server {
 }
 
 #[test]
-fn every_framing_arrives_from_python_however_it_is_cut() {
+fn every_framing_arrives_from_python_at_any_split() {
     let mut server = serve_every_framing(&[]);
     let mut conn = 0;
     for framing in FRAMINGS {
@@ -159,7 +159,7 @@ pub(crate) fn lines(messages: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
-fn events_say_who_and_when() {
+fn events_have_the_device_and_the_time() {
     let mut server = Server::start(&[]);
     let mut device = server.connect();
     device.write_all(SERIES).unwrap();
@@ -180,7 +180,7 @@ fn events_say_who_and_when() {
 }
 
 #[test]
-fn an_event_is_out_soon_while_the_connection_stays_open() {
+fn an_event_is_printed_while_the_connection_stays_open() {
     let mut server = Server::start(&[]);
     let mut device = server.connect();
     server.wait_for("open", 1);
@@ -229,7 +229,7 @@ fn once_ends_after_the_first_connection() {
 }
 
 #[test]
-fn a_hundred_connections_at_once_are_told_apart_and_balance() {
+fn a_hundred_simultaneous_connections_are_kept_apart_and_balance() {
     let mut server = Server::start(&[]);
     let devices: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
     server.wait_for("open", 100);
@@ -282,7 +282,7 @@ fn a_hundred_connections_at_once_are_told_apart_and_balance() {
 }
 
 #[test]
-fn ipv6_is_an_address_like_another() {
+fn ipv6_addresses_work() {
     if let Err(error) = TcpListener::bind("[::1]:0") {
         println!("no IPv6 on this machine ({error}): the daemon must say so");
         let refused = run(&["serve", "--listen", "[::1]:0"], b"");
@@ -300,7 +300,7 @@ fn ipv6_is_an_address_like_another() {
 }
 
 #[test]
-fn what_cannot_be_done_is_one_clear_line_and_exit_2() {
+fn an_impossible_request_is_one_clear_line_and_exit_2() {
     for (args, what) in [
         (&["--framing", "morse"][..], "morse"),
         (&["--framing", "fixed:0"], "fixed:0"),

@@ -30,7 +30,7 @@ impl Drop for Seed {
 }
 
 #[test]
-fn whatever_the_network_does_every_block_is_accounted_for_and_the_devices_come_to_their_end() {
+fn every_block_is_accounted_for_in_any_network_and_every_device_completes() {
     let seeds = match given("BLOCKSD_TEST_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..given("BLOCKSD_TEST_SEEDS").unwrap_or(SEEDS),
@@ -88,6 +88,6 @@ fn whatever_the_network_does_every_block_is_accounted_for_and_the_devices_come_t
 }
 
 #[test]
-fn a_simulation_is_the_same_again() {
+fn a_simulation_is_reproducible() {
     assert_eq!(run(3), run(3));
 }

@@ -10,7 +10,7 @@ use blocksd_tests::process::{Server, run};
 const LONG: Duration = Duration::from_millis(2500);
 
 #[test]
-fn a_half_header_does_not_live_for_ever() {
+fn an_unfinished_header_times_out() {
     let mut server = Server::start(&["--header-timeout", "0.5"]);
     let mut device = server.connect();
     device.write_all(b"\0\0").unwrap();
@@ -21,7 +21,7 @@ fn a_half_header_does_not_live_for_ever() {
 }
 
 #[test]
-fn a_half_block_does_not_live_for_ever() {
+fn an_unfinished_block_times_out() {
     let mut server = Server::start(&["--block-timeout", "0.5", "--header-timeout", "0.2"]);
     let mut device = server.connect();
     device.write_all(b"\0\0\0\x01a\0\0\0\x05he").unwrap();
@@ -34,7 +34,7 @@ fn a_half_block_does_not_live_for_ever() {
 }
 
 #[test]
-fn who_sends_a_byte_now_and_then_has_no_more_time() {
+fn single_bytes_do_not_extend_the_timeout() {
     for (option, framing, wire, reason) in [
         (
             "--header-timeout",
@@ -58,7 +58,7 @@ fn who_sends_a_byte_now_and_then_has_no_more_time() {
 }
 
 #[test]
-fn a_message_that_never_stops_coming_has_no_more_time() {
+fn an_endless_message_times_out() {
     let mut server = Server::start(&["--block-timeout", "0.5", "--oversize", "pieces"]);
     let mut device = server.connect();
     device.write_all(&[0xff; 4]).unwrap();
@@ -76,7 +76,7 @@ fn a_message_that_never_stops_coming_has_no_more_time() {
 }
 
 #[test]
-fn each_message_has_time_of_its_own_and_waiting_between_them_has_no_limit() {
+fn each_message_has_its_own_timeout_and_pauses_between_messages_have_none() {
     let mut server = Server::start(&["--header-timeout", "2", "--block-timeout", "2"]);
     let mut device = server.connect();
     // Each write ends one block and begins another; all of it takes longer than the time of one.
@@ -93,7 +93,7 @@ fn each_message_has_time_of_its_own_and_waiting_between_them_has_no_limit() {
 }
 
 #[test]
-fn a_message_behind_one_that_was_skipped_has_time_of_its_own() {
+fn a_message_after_a_skipped_one_has_its_own_timeout() {
     let mut server = Server::start(&["--block-timeout", "3", "--max-block", "4"]);
     let mut device = server.connect();
     device.write_all(b"\0\0\0\x07too l").unwrap();
@@ -107,7 +107,7 @@ fn a_message_behind_one_that_was_skipped_has_time_of_its_own() {
 }
 
 #[test]
-fn a_stream_is_whole_as_it_comes() {
+fn a_stream_has_no_message_timeout() {
     let args = [
         "--framing",
         "stream",
@@ -127,7 +127,7 @@ fn a_stream_is_whole_as_it_comes() {
 }
 
 #[test]
-fn a_device_that_the_daemon_holds_back_is_not_late() {
+fn backpressure_does_not_count_towards_a_timeout() {
     // Nobody reads the output: the daemon reads no more, and the message stays unfinished.
     let args = ["--block-timeout", "2"];
     let mut process = blocksd_tests::process::Process::start_unread({
@@ -162,7 +162,7 @@ fn a_device_that_the_daemon_holds_back_is_not_late() {
 }
 
 #[test]
-fn no_time_at_all_is_refused_and_off_is_none() {
+fn a_timeout_of_zero_is_refused_and_off_disables_it() {
     for option in ["--idle-timeout", "--header-timeout", "--block-timeout"] {
         run(&["serve", option, "0"], b"").assert_refused(2, "use `off` for no limit");
         run(&["serve", option, "soon"], b"").assert_refused(2, "or `off`");

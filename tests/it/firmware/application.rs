@@ -84,7 +84,7 @@ fn application(addr: SocketAddr, plan: Plan) -> Report {
 }
 
 #[test]
-fn the_application_over_tokio_outlives_the_daemon_and_accounts_for_every_sample() {
+fn the_application_over_tokio_survives_restarts_and_accounts_for_every_sample() {
     const SAMPLES: u32 = 600;
     for signal in ["TERM", "KILL"] {
         let port = Port::reserve();

@@ -132,9 +132,9 @@ fn samples_arrive_in_order_by_dhcp_and_from_a_static_address() {
 }
 
 #[test]
-fn an_isolated_board_reaches_just_the_daemon_and_is_answered() {
+fn an_isolated_board_reaches_only_the_daemon_and_gets_a_reply() {
     let Some(image) = image(
-        "an_isolated_board_reaches_just_the_daemon_and_is_answered",
+        "an_isolated_board_reaches_only_the_daemon_and_gets_a_reply",
         "mps2-an386",
     ) else {
         return;
@@ -177,9 +177,9 @@ fn place(file: &str, text: &str) -> String {
 }
 
 #[test]
-fn the_log_arrives_with_level_time_and_place_behind_the_build_id() {
+fn the_log_arrives_after_the_build_id_with_level_time_and_place() {
     let Some(image) = image(
-        "the_log_arrives_with_level_time_and_place_behind_the_build_id",
+        "the_log_arrives_after_the_build_id_with_level_time_and_place",
         "mps2-an386",
     ) else {
         return;
@@ -251,9 +251,9 @@ fn of_another_build(image: &Path, folder: &TempDir) -> PathBuf {
 }
 
 #[test]
-fn with_the_elf_of_another_build_nothing_of_the_log_is_decoded_and_all_of_it_kept() {
+fn the_log_of_another_build_is_kept_and_not_decoded() {
     let Some(image) = image(
-        "with_the_elf_of_another_build_nothing_of_the_log_is_decoded_and_all_of_it_kept",
+        "the_log_of_another_build_is_kept_and_not_decoded",
         "mps2-an386",
     ) else {
         return;
@@ -294,9 +294,9 @@ fn with_the_elf_of_another_build_nothing_of_the_log_is_decoded_and_all_of_it_kep
 }
 
 #[test]
-fn a_person_sees_fields_levels_places_and_a_foreign_build() {
+fn the_text_output_shows_fields_levels_places_and_a_foreign_build() {
     let Some(image) = image(
-        "a_person_sees_fields_levels_places_and_a_foreign_build",
+        "the_text_output_shows_fields_levels_places_and_a_foreign_build",
         "mps2-an386",
     ) else {
         return;

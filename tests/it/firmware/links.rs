@@ -119,10 +119,10 @@ fn assert_in_buffers(taken: u64, held: u64, samples: &[Value]) {
 }
 
 #[test]
-fn a_daemon_that_is_killed_and_restarted_misses_what_is_counted_or_was_in_flight() {
+fn a_killed_daemon_misses_only_samples_that_are_counted_or_were_in_flight() {
     const SAMPLES: u64 = 200;
     let Some(mut log) =
-        Log::start("a_daemon_that_is_killed_and_restarted_misses_what_is_counted_or_was_in_flight")
+        Log::start("a_killed_daemon_misses_only_samples_that_are_counted_or_were_in_flight")
     else {
         return;
     };
@@ -152,10 +152,9 @@ fn a_daemon_that_is_killed_and_restarted_misses_what_is_counted_or_was_in_flight
 }
 
 #[test]
-fn a_refused_connection_costs_only_what_the_queue_has_no_room_for() {
+fn a_refused_connection_loses_only_samples_that_the_queue_drops() {
     const SAMPLES: u64 = 120;
-    let Some(mut log) =
-        Log::start("a_refused_connection_costs_only_what_the_queue_has_no_room_for")
+    let Some(mut log) = Log::start("a_refused_connection_loses_only_samples_that_the_queue_drops")
     else {
         return;
     };
@@ -172,9 +171,9 @@ fn a_refused_connection_costs_only_what_the_queue_has_no_room_for() {
 }
 
 #[test]
-fn a_connection_that_is_closed_at_once_is_tried_again() {
+fn a_connection_that_is_closed_at_once_is_retried() {
     const SAMPLES: u64 = 120;
-    let Some(mut log) = Log::start("a_connection_that_is_closed_at_once_is_tried_again") else {
+    let Some(mut log) = Log::start("a_connection_that_is_closed_at_once_is_retried") else {
         return;
     };
     let args = ["--max-connections", "1", "--decode", "cbor"];
@@ -197,11 +196,11 @@ fn a_connection_that_is_closed_at_once_is_tried_again() {
 }
 
 #[test]
-fn a_half_open_connection_leaves_the_board_sampling_and_the_next_one_brings_the_rest() {
+fn a_board_keeps_sampling_on_a_half_open_connection_and_sends_the_rest_later() {
     const SAMPLES: u64 = 120;
-    let Some(mut log) = Log::start(
-        "a_half_open_connection_leaves_the_board_sampling_and_the_next_one_brings_the_rest",
-    ) else {
+    let Some(mut log) =
+        Log::start("a_board_keeps_sampling_on_a_half_open_connection_and_sends_the_rest_later")
+    else {
         return;
     };
     let port = Port::reserve();
@@ -238,9 +237,10 @@ fn a_half_open_connection_leaves_the_board_sampling_and_the_next_one_brings_the_
 }
 
 #[test]
-fn a_limit_below_its_samples_leaves_the_board_alive() {
+fn a_board_survives_a_limit_below_the_length_of_its_samples() {
     const SAMPLES: u64 = 90;
-    let Some(mut log) = Log::start("a_limit_below_its_samples_leaves_the_board_alive") else {
+    let Some(mut log) = Log::start("a_board_survives_a_limit_below_the_length_of_its_samples")
+    else {
         return;
     };
     let port = Port::reserve();
@@ -335,10 +335,10 @@ fn ending(server: &mut Server, conn: u64) -> String {
 }
 
 #[test]
-fn a_block_that_is_cut_is_told_with_its_figures_and_the_board_connects_again() {
+fn a_truncated_block_is_reported_with_its_figures_and_the_board_reconnects() {
     const SAMPLES: u64 = 120;
     let Some(log) =
-        Log::start("a_block_that_is_cut_is_told_with_its_figures_and_the_board_connects_again")
+        Log::start("a_truncated_block_is_reported_with_its_figures_and_the_board_reconnects")
     else {
         return;
     };
@@ -369,10 +369,10 @@ fn a_block_that_is_cut_is_told_with_its_figures_and_the_board_connects_again() {
 }
 
 #[test]
-fn a_board_that_is_killed_in_the_middle_of_a_block_leaves_a_truncation_with_its_figures() {
-    let Some(log) = Log::start(
-        "a_board_that_is_killed_in_the_middle_of_a_block_leaves_a_truncation_with_its_figures",
-    ) else {
+fn a_board_killed_in_the_middle_of_a_block_is_a_truncation_with_its_figures() {
+    let Some(log) =
+        Log::start("a_board_killed_in_the_middle_of_a_block_is_a_truncation_with_its_figures")
+    else {
         return;
     };
     let mut server = Server::start(&["--decode", "cbor"]);

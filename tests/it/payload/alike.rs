@@ -36,7 +36,7 @@ fn fields(value: &Value) -> String {
 }
 
 #[test]
-fn json_is_what_serde_json_reads() {
+fn json_is_decoded_like_serde_json() {
     let mut decodable = 0;
     for seed in 0..4_000 {
         let bytes = hostile::json(&mut Chance::new(seed), 1 << 10);
@@ -64,7 +64,7 @@ fn json_is_what_serde_json_reads() {
 }
 
 #[test]
-fn cbor_is_what_ciborium_reads() {
+fn cbor_is_decoded_like_ciborium() {
     let mut compared = 0;
     for seed in 0..6_000 {
         let bytes = hostile::cbor(&mut Chance::new(seed), 1 << 10);
@@ -300,7 +300,7 @@ fn shown(decoder: &Decoder, frame: &[u8]) -> Result<(String, String), String> {
 }
 
 #[test]
-fn a_log_is_what_the_library_of_defmt_shows() {
+fn a_log_is_decoded_like_the_defmt_library() {
     let folder = tempfile::tempdir().unwrap();
     let mut compared = 0;
     for seed in 0..60 {
@@ -400,7 +400,7 @@ fn flags_are_shown_by_name() {
 }
 
 #[test]
-fn a_damaged_elf_file_is_refused_or_read_and_ends_nothing() {
+fn a_damaged_elf_file_is_refused_or_read_without_a_panic() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("damaged.elf");
     let good = elf(hostile::FORMATS);

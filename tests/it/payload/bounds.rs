@@ -191,7 +191,7 @@ fn hostile_log_frames_keep_the_bounds() {
 }
 
 #[test]
-fn what_costs_most_for_its_length_keeps_the_bounds() {
+fn the_most_expensive_payloads_keep_the_bounds() {
     let folder = tempfile::tempdir().unwrap();
     let defmt = defmt(&folder);
     let cbor = Decoding::Cbor;
@@ -254,7 +254,7 @@ fn what_costs_most_for_its_length_keeps_the_bounds() {
 }
 
 #[test]
-fn a_log_frame_that_says_too_much_or_takes_too_long_is_undecodable() {
+fn a_log_frame_with_too_much_output_or_work_is_undecodable() {
     let folder = tempfile::tempdir().unwrap();
     let defmt = defmt(&folder);
     let slice_of = |element: u8, count: u32, elements: &[u8]| {

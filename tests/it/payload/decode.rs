@@ -37,7 +37,7 @@ fn serve(more: &[&str]) -> Server {
 }
 
 #[test]
-fn each_listener_reads_its_blocks_in_its_own_way() {
+fn each_listener_has_its_own_decoding() {
     let mut server = serve(&[]);
     let value = json!({"temp": 21.5, "unit": "°C"});
     let text = std::str::from_utf8(TEXT).unwrap();
@@ -76,7 +76,7 @@ fn each_listener_reads_its_blocks_in_its_own_way() {
 }
 
 #[test]
-fn what_cannot_be_decoded_is_counted_and_kept_and_what_follows_is_decoded() {
+fn an_undecodable_block_is_counted_and_kept_and_the_next_one_is_decoded() {
     let mut server = serve(&[]);
     for (conn, (port, (block, what))) in
         (1..).zip(
@@ -133,7 +133,7 @@ fn figure_len(block: &Value) -> usize {
 }
 
 #[test]
-fn a_person_sees_fields_and_what_is_undecodable_escaped() {
+fn the_text_output_shows_fields_and_escapes_undecodable_blocks() {
     let server = serve(&["--output", "text", "--decode", "json", "--reply", "receipt"]);
     let spiteful = b"\xa1\x61\x1b\x64\x1b[2J";
     let ports = ports(&server);
@@ -177,7 +177,7 @@ fn a_person_sees_fields_and_what_is_undecodable_escaped() {
 }
 
 #[test]
-fn one_option_is_for_all_listeners_that_have_none_of_their_own() {
+fn the_global_option_applies_to_listeners_without_their_own() {
     let args = ["127.0.0.1:0", "127.0.0.1:0,decode=raw", "127.0.0.1:0"];
     let args = args.iter().flat_map(|listen| ["--listen", listen]);
     let args: Vec<_> = args.chain(["--decode", "cbor"]).collect();
@@ -214,7 +214,7 @@ fn pieces_and_dumps_stay_bytes() {
 }
 
 #[test]
-fn a_decoding_that_cannot_be_had_is_one_clear_line_and_exit_2() {
+fn an_impossible_decoding_is_one_clear_line_and_exit_2() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.elf");
     std::fs::write(&text, "\u{7f}ELF it is not").unwrap();

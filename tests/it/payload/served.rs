@@ -84,11 +84,11 @@ fn assert_goes_on(own: &[&Value], payload: &[u8], seq: u64) {
 }
 
 #[test]
-fn a_daemon_that_was_sent_them_serves_on_in_little_memory_and_they_are_read_back() {
+fn a_daemon_survives_hostile_payloads_in_little_memory_and_they_are_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("hostile.elf");
     std::fs::write(&path, elf(FORMATS)).unwrap();
-    let name = "a_daemon_that_was_sent_them_serves_on_in_little_memory_and_they_are_read_back";
+    let name = "a_daemon_survives_hostile_payloads_in_little_memory_and_they_are_read_back";
     let Some(firmware) = image(name, "mps2-an386") else {
         return;
     };
@@ -170,7 +170,7 @@ fn a_daemon_that_was_sent_them_serves_on_in_little_memory_and_they_are_read_back
 }
 
 #[test]
-fn a_recording_of_them_is_read_to_its_end_in_a_limited_address_space() {
+fn a_recording_of_hostile_payloads_is_read_in_a_limited_address_space() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("hostile.elf");
     std::fs::write(&path, elf(FORMATS)).unwrap();

@@ -140,7 +140,7 @@ fn chunk_begins(bytes: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn every_pair_of_bits_of_the_library_and_the_first_opcode_is_survived() {
+fn every_pair_of_flipped_bits_in_library_and_first_opcode_is_survived() {
     for (number, file) in unnamed().iter().enumerate() {
         let first = first_chunk(&file.bytes);
         // The name of the program, and the opcode.
@@ -160,7 +160,7 @@ fn every_pair_of_bits_of_the_library_and_the_first_opcode_is_survived() {
 }
 
 #[test]
-fn every_bit_of_the_header_with_some_of_the_first_chunk_is_survived() {
+fn every_flipped_bit_of_the_header_with_some_of_the_first_chunk_is_survived() {
     for (number, file) in unnamed().iter().enumerate() {
         let (first, mut chance) = (first_chunk(&file.bytes), Chance(number as u64));
         for header in 0..first * 8 {
@@ -206,7 +206,7 @@ fn a_damaged_byte_of_the_library_and_any_first_opcode_are_survived() {
 }
 
 #[test]
-fn a_file_cut_at_any_byte_keeps_what_is_whole_and_no_original() {
+fn a_file_cut_at_any_byte_keeps_its_complete_chunks_and_no_original() {
     for compression in COMPRESSIONS {
         let blocks: Vec<_> = (0..3).map(|n| vec![payload(n), payload(n + 10)]).collect();
         let torn = Torn::new(compression, &blocks);
@@ -244,7 +244,7 @@ fn arranged(torn: &Torn, order: &[usize], has_indexes: bool) -> Vec<u8> {
 }
 
 #[test]
-fn whole_chunks_that_are_missing_doubled_or_swapped_leave_the_original() {
+fn missing_doubled_or_swapped_chunks_leave_the_original() {
     let orders: &[(&[usize], u64, u64, bool)] = &[
         // Order, messages missing, repeated chunks, whether chunks are out of order: then none are counted as missing.
         (&[0, 2, 3, 4], 2, 0, false),
@@ -293,7 +293,7 @@ fn whole_chunks_that_are_missing_doubled_or_swapped_leave_the_original() {
 }
 
 #[test]
-fn chunks_without_index_that_are_all_there_are_no_damage() {
+fn complete_chunks_without_an_index_are_not_damage() {
     let blocks: Vec<_> = (0..3).map(|n| vec![payload(n)]).collect();
     let torn = Torn::new(Compression::None, &blocks);
     let bytes = arranged(&torn, &[0, 1, 2], false);
@@ -333,7 +333,7 @@ fn missing_messages_of_one_of_several_devices_are_counted_and_numbers_may_wrap()
 }
 
 #[test]
-fn a_missing_chunk_that_holds_events_only_leaves_the_original() {
+fn a_missing_chunk_with_only_events_leaves_the_original() {
     let mut file = recording::File::begin(None, false);
     let event = r#"{"event":"open","conn":1,"device":"d0","peer":"127.0.0.1:4000"}"#;
     let mut said = vec![file.event(1, event), file.block("d0", 0, 2, b"one")];
@@ -354,7 +354,7 @@ fn a_missing_chunk_that_holds_events_only_leaves_the_original() {
 }
 
 #[test]
-fn messages_that_are_recorded_as_a_number_are_not_missing() {
+fn messages_that_are_recorded_as_counts_are_not_missing() {
     let folder = folder();
     let record = folder.path().to_str().unwrap();
     let args = [
@@ -388,7 +388,7 @@ fn messages_that_are_recorded_as_a_number_are_not_missing() {
 }
 
 #[test]
-fn a_chunk_of_a_payload_in_place_of_the_first_is_refused_where_the_header_names_the_mark() {
+fn a_chunk_from_a_payload_in_place_of_the_first_is_refused_if_the_header_names_the_nonce() {
     let torn = Torn::with_planted(Compression::None);
     let file = File::of(&torn);
     let first = torn.chunks[0].0.clone();

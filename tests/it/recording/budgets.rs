@@ -288,7 +288,7 @@ fn connections_without_payload_are_recorded_and_logged_within_limits() {
 }
 
 #[test]
-fn strangers_of_many_addresses_have_one_limit_together() {
+fn strangers_from_many_addresses_share_one_limit() {
     let recorder = Recorder::start(&[]);
     visits(3_000, elsewhere, recorder.server.addr(), b"\xff");
     // A device that sends payload is recorded as ever: 44 bytes pay for an open, a close and an end.
@@ -314,7 +314,7 @@ fn strangers_of_many_addresses_have_one_limit_together() {
 }
 
 #[test]
-fn ten_thousand_connections_with_a_bad_byte_give_few_lines_and_their_number() {
+fn ten_thousand_connections_with_a_bad_byte_give_few_lines_and_a_count() {
     let recorder = Recorder::start(&["--metrics", "127.0.0.1:0"]);
     let metrics = blocksd_tests::scrape::addr(&recorder.server);
     visits(10_000, localhost, recorder.server.addr(), b"\xff");
@@ -380,7 +380,7 @@ fn payload_pays_for_the_events_around_it() {
 }
 
 #[test]
-fn the_cost_of_a_byte_of_payload_is_bounded() {
+fn the_recorded_bytes_per_payload_byte_are_bounded() {
     for (framing, unit) in [
         ("lines", &b"x\n"[..]),
         ("lines", b"x\n\n"),
@@ -402,7 +402,7 @@ fn the_cost_of_a_byte_of_payload_is_bounded() {
 }
 
 #[test]
-fn empty_messages_between_others_keep_their_place() {
+fn empty_messages_between_others_keep_their_position() {
     let recorder = Recorder::start(&["--framing", "lines"]);
     let mut wire = b"a\n".to_vec();
     wire.extend(b"\n".repeat(1_000));
@@ -450,7 +450,7 @@ fn empty_messages_between_others_keep_their_place() {
 }
 
 #[test]
-fn an_open_without_tokens_is_recorded_when_there_are_some_again() {
+fn an_open_without_tokens_is_recorded_once_there_are_tokens() {
     let recorder = Recorder::start(&[]);
     let to = recorder.server.addr();
     visits(50, localhost, to, b"");

@@ -47,7 +47,7 @@ fn two_files(disk: &Simulated) -> TempDir {
 }
 
 #[test]
-fn more_devices_than_a_file_has_channels_begin_another() {
+fn more_devices_than_a_file_has_channels_begin_another_file() {
     let (mut writer, disk) = writer();
     let devices = 70_000;
     for conn in 0..devices {
@@ -61,7 +61,7 @@ fn more_devices_than_a_file_has_channels_begin_another() {
 }
 
 #[test]
-fn held_events_that_need_more_channels_than_there_are_begin_another() {
+fn held_events_that_need_too_many_channels_begin_another_file() {
     let (mut writer, disk) = writer();
     // As many as the burst of one address records as open.
     let lines: Vec<_> = (100_000..100_032)

@@ -130,7 +130,7 @@ fn a_chunk_that_is_missing_is_reported_and_the_original_is_kept() {
 }
 
 #[test]
-fn a_chunk_that_stands_there_twice_is_kept_once() {
+fn a_duplicated_chunk_is_kept_once() {
     let torn = Torn::new("own", Compression::Zstd);
     let all: Vec<_> = (0..CHUNKS as usize).collect();
     for name in torn.names() {
@@ -150,7 +150,7 @@ fn a_chunk_that_stands_there_twice_is_kept_once() {
 }
 
 #[test]
-fn chunks_that_changed_places_are_all_kept() {
+fn swapped_chunks_are_all_kept() {
     let torn = Torn::new("own", Compression::None);
     for name in torn.names() {
         for first in 0..CHUNKS as usize {
@@ -168,7 +168,7 @@ fn chunks_that_changed_places_are_all_kept() {
 }
 
 #[test]
-fn an_undamaged_file_is_not_called_damaged() {
+fn an_undamaged_file_is_not_reported_as_damaged() {
     for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
         let torn = Torn::new("own", compression);
         for name in torn.names() {
@@ -181,7 +181,7 @@ fn an_undamaged_file_is_not_called_damaged() {
 }
 
 #[test]
-fn a_foreign_chunk_in_the_place_of_the_first_is_not_taken_for_the_files_own() {
+fn a_foreign_chunk_in_place_of_the_first_is_not_accepted() {
     for compression in [Compression::None, Compression::Zstd] {
         let (own, other) = (
             Torn::new("own", compression),
@@ -204,7 +204,7 @@ fn a_foreign_chunk_in_the_place_of_the_first_is_not_taken_for_the_files_own() {
 }
 
 #[test]
-fn a_foreign_header_after_the_own_does_not_let_its_chunk_in() {
+fn a_foreign_header_after_the_files_own_does_not_admit_its_chunk() {
     let (own, other) = (
         Torn::new("own", Compression::None),
         Torn::new("other", Compression::None),

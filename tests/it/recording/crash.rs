@@ -21,7 +21,7 @@ fn kills() -> usize {
 }
 
 #[test]
-fn what_was_on_the_disk_survives_a_kill_at_any_moment() {
+fn data_on_the_disk_survives_a_kill_at_any_moment() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     let args = [
@@ -123,7 +123,7 @@ fn files(folder: &TempDir, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
 }
 
 #[test]
-fn a_daemon_that_is_killed_in_silence_has_everything_on_the_disk() {
+fn a_daemon_that_is_killed_when_idle_has_everything_on_the_disk() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     let args = [

@@ -66,7 +66,7 @@ fn missing(said: &[Said], read: &[Said], at: usize) -> usize {
 }
 
 #[test]
-fn what_is_sound_is_read_whole() {
+fn a_sound_file_is_read_completely() {
     let directory = tempfile::tempdir().unwrap();
     for compression in COMPRESSIONS {
         let sample = Sample {
@@ -81,7 +81,7 @@ fn what_is_sound_is_read_whole() {
 }
 
 #[test]
-fn a_file_that_ends_anywhere_loses_only_what_is_behind_its_last_whole_chunk() {
+fn a_truncated_file_loses_only_the_data_after_its_last_complete_chunk() {
     let directory = tempfile::tempdir().unwrap();
     for compression in COMPRESSIONS {
         let sample = Sample {
@@ -107,7 +107,7 @@ fn a_file_that_ends_anywhere_loses_only_what_is_behind_its_last_whole_chunk() {
 }
 
 #[test]
-fn a_damaged_byte_costs_one_chunk_at_most_and_gives_no_wrong_message() {
+fn a_damaged_byte_loses_at_most_one_chunk_and_gives_no_wrong_message() {
     let directory = tempfile::tempdir().unwrap();
     for compression in COMPRESSIONS {
         let sample = Sample {
@@ -135,7 +135,7 @@ fn a_damaged_byte_costs_one_chunk_at_most_and_gives_no_wrong_message() {
 }
 
 #[test]
-fn what_is_recovered_is_sealed_and_has_all_that_is_whole() {
+fn a_recovered_file_is_sealed_and_has_all_complete_chunks() {
     let directory = tempfile::tempdir().unwrap();
     for compression in COMPRESSIONS {
         let sample = Sample {
@@ -233,7 +233,7 @@ fn a_message_whose_channel_is_lost_is_kept_under_another_topic() {
 }
 
 #[test]
-fn a_directory_is_repaired_once_and_for_all_wherever_the_repair_was_cut() {
+fn a_repair_that_was_interrupted_anywhere_is_completed_later() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let (torn, said) = Sample::default().torn();
@@ -281,7 +281,7 @@ fn a_directory_is_repaired_once_and_for_all_wherever_the_repair_was_cut() {
 }
 
 #[test]
-fn a_payload_that_is_a_recording_is_not_taken_for_one() {
+fn a_payload_that_contains_a_recording_is_not_taken_for_one() {
     let directory = tempfile::tempdir().unwrap();
     let (inner, _) = Sample::default().sealed();
     let mut file = File::begin(None, false);
@@ -302,7 +302,7 @@ fn a_payload_that_is_a_recording_is_not_taken_for_one() {
 }
 
 #[test]
-fn a_file_of_false_beginnings_is_read_in_time_and_memory_of_its_length() {
+fn a_file_of_false_chunk_headers_is_read_in_linear_time_and_memory() {
     let directory = tempfile::tempdir().unwrap();
     let (whole, said) = Sample::default().torn();
     // Heads of chunks that reach to the end of the file, one behind the other, the first of them damaged.
@@ -369,7 +369,7 @@ fn scramble(state: &mut u64) -> u64 {
 }
 
 #[test]
-fn nothing_that_stands_in_a_file_makes_a_reader_panic() {
+fn no_file_makes_a_reader_panic() {
     let directory = tempfile::tempdir().unwrap();
     let mut state = 0x2545_f491_4f6c_dd1d;
     for round in 0..600 {

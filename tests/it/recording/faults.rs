@@ -90,7 +90,7 @@ fn impatient(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<LogCo
 }
 
 #[test]
-fn a_file_that_is_within_the_limit_is_not_deleted_when_it_is_sealed() {
+fn a_file_within_the_limit_is_not_deleted_when_it_is_sealed() {
     let folder = TempDir::new().unwrap();
     let common = impatient(Directory::open(folder.path()).unwrap(), Some(100_000));
     let mut writer = EventWriter::new(Log::new(SETTINGS, Arc::clone(&common), 1));
@@ -102,7 +102,7 @@ fn a_file_that_is_within_the_limit_is_not_deleted_when_it_is_sealed() {
 }
 
 #[test]
-fn a_file_that_cannot_be_deleted_does_not_keep_others_from_being_synced() {
+fn a_file_that_cannot_be_deleted_does_not_block_the_sync_of_others() {
     let folder = TempDir::new().unwrap();
     let stubborn = Stubborn {
         folder: Directory::open(folder.path()).unwrap(),
@@ -129,7 +129,7 @@ fn a_file_that_cannot_be_deleted_does_not_keep_others_from_being_synced() {
 }
 
 #[test]
-fn a_part_that_somebody_takes_away_holds_nothing_up() {
+fn a_part_that_is_removed_by_others_does_not_block_the_recording() {
     let disk = Simulated::new(Arc::<Stats>::default(), None);
     let common = impatient(disk.clone(), None);
     let mut writer = EventWriter::new(Log::new(SETTINGS, Arc::clone(&common), 1));
@@ -142,7 +142,7 @@ fn a_part_that_somebody_takes_away_holds_nothing_up() {
 }
 
 #[test]
-fn a_disk_that_never_syncs_gets_one_file_and_not_one_after_another() {
+fn a_disk_that_never_syncs_gets_only_one_file() {
     let fault = Fault {
         writes: usize::MAX,
         syncs: 1,
@@ -172,7 +172,7 @@ fn a_disk_that_never_syncs_gets_one_file_and_not_one_after_another() {
 }
 
 #[test]
-fn what_was_written_before_the_disk_was_given_up_is_not_written_twice() {
+fn data_written_before_the_file_was_given_up_is_not_written_twice() {
     let folder = TempDir::new().unwrap();
     let stubborn = Stubborn {
         folder: Directory::open(folder.path()).unwrap(),
@@ -189,7 +189,7 @@ fn what_was_written_before_the_disk_was_given_up_is_not_written_twice() {
 }
 
 #[test]
-fn messages_that_are_recorded_as_a_number_are_counted_as_recorded() {
+fn messages_that_are_recorded_as_counts_are_counted_as_recorded() {
     let folder = TempDir::new().unwrap();
     let context = impatient(Directory::open(folder.path()).unwrap(), None);
     let mut writer = EventWriter::new(Log::new(SETTINGS, Arc::clone(&context), 1));
@@ -205,7 +205,7 @@ fn messages_that_are_recorded_as_a_number_are_counted_as_recorded() {
 }
 
 #[test]
-fn who_connects_and_says_nothing_is_not_remembered() {
+fn the_device_of_a_silent_connection_is_forgotten() {
     let disk = Simulated::new(Arc::default(), None);
     let mut writer = EventWriter::new(Log::new(SETTINGS, impatient(disk, None), 1));
     let device = source(1);
@@ -229,7 +229,7 @@ fn who_connects_and_says_nothing_is_not_remembered() {
 }
 
 #[test]
-fn blocks_of_a_file_that_was_lost_are_told_at_the_end() {
+fn blocks_of_a_lost_file_are_reported_at_the_end() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     let server = Server::start(&["--record", path, "--record-sync", "10"]);
@@ -308,7 +308,7 @@ impl File for FullFile {
 }
 
 #[test]
-fn the_number_of_unrecorded_blocks_is_never_greater_than_the_truth() {
+fn the_number_of_unrecorded_blocks_is_never_overstated() {
     const BATCH: u64 = 50;
     let mut certain = 0;
     let rooms = (0..40)
@@ -361,7 +361,7 @@ fn the_number_of_unrecorded_blocks_is_never_greater_than_the_truth() {
 }
 
 #[test]
-fn a_stop_with_a_disk_that_refuses_logs_that_once_and_its_figures_hold() {
+fn a_stop_with_a_failing_disk_logs_it_once_with_correct_figures() {
     for rotate in ["4096", "1000000000"] {
         let folder = TempDir::new().unwrap();
         let path = folder.path().to_str().unwrap();

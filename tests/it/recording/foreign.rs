@@ -122,7 +122,7 @@ fn python_reads_what_a_daemon_kept() {
 }
 
 #[test]
-fn what_python_writes_is_read_with_and_without_chunks() {
+fn recordings_written_by_python_are_read_with_and_without_chunks() {
     let directory = tempfile::tempdir().unwrap();
     for how in ["none", "lz4", "zstd", "loose"] {
         let path = directory.path().join(format!("{how}.mcap"));

@@ -71,14 +71,14 @@ fn assert_reads(name: &str, folder: &Path, code: i32) {
 }
 
 #[test]
-fn read_prints_the_same_as_the_version_that_wrote_them() {
+fn read_prints_the_same_as_the_version_that_wrote_the_files() {
     for (name, lost) in CASES {
         assert_reads(name, copy(name).path(), i32::from(lost != 0));
     }
 }
 
 #[test]
-fn recordings_lists_their_devices_blocks_and_losses() {
+fn recordings_lists_devices_blocks_and_losses() {
     for (name, lost) in CASES {
         let folder = copy(name);
         let listed = on("recordings", folder.path(), &["--json"]);
@@ -110,7 +110,7 @@ fn recordings_lists_their_devices_blocks_and_losses() {
 }
 
 #[test]
-fn verify_finds_the_sealed_ones_sound_and_the_others_not() {
+fn verify_accepts_the_sealed_files_and_refuses_the_others() {
     for (name, _) in CASES {
         let sound = ["none", "lz4", "zstd", "rotated"].contains(&name);
         let verified = on("verify", copy(name).path(), &[]);
@@ -119,7 +119,7 @@ fn verify_finds_the_sealed_ones_sound_and_the_others_not() {
 }
 
 #[test]
-fn recover_keeps_all_that_read_prints() {
+fn recover_keeps_everything_that_read_prints() {
     for (name, lost) in CASES {
         let folder = copy(name);
         let recovered = on("recover", folder.path(), &[]);
@@ -146,7 +146,7 @@ fn recover_keeps_all_that_read_prints() {
 }
 
 #[test]
-fn a_daemon_that_starts_on_them_repairs_them_and_goes_on() {
+fn a_daemon_that_starts_on_old_files_repairs_them_and_continues() {
     for name in ["rotated", "torn", "cut"] {
         let folder = copy(name);
         let path = folder.path().to_str().unwrap();
@@ -157,7 +157,7 @@ fn a_daemon_that_starts_on_them_repairs_them_and_goes_on() {
 }
 
 #[test]
-fn replay_sends_every_whole_message() {
+fn replay_sends_every_complete_message() {
     for (name, lost) in CASES {
         let server = Server::start(&["--framing", "length:u32", "--output", "none"]);
         let to = server.addr().to_string();

@@ -43,7 +43,7 @@ fn chunks(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
 }
 
 #[test]
-fn every_flipped_bit_of_what_the_daemon_wrote_is_found_but_in_a_digit_of_its_version() {
+fn every_flipped_bit_of_a_recording_is_found_except_in_a_digit_of_the_version() {
     let folder = tempfile::tempdir().unwrap();
     let path = record(folder.path(), "d", &[b"one", b"two"]);
     let bytes = fs::read(&path).unwrap();
@@ -65,7 +65,7 @@ fn every_flipped_bit_of_what_the_daemon_wrote_is_found_but_in_a_digit_of_its_ver
 }
 
 #[test]
-fn a_payload_that_is_a_chunk_is_not_taken_for_one_when_the_head_of_its_own_is_lost() {
+fn a_chunk_in_a_payload_is_not_accepted_when_the_real_chunk_header_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let (of_victim, of_device) = (folder.path().join("victim"), folder.path().join("device"));
     let forged = fs::read(record(&of_victim, "victim", &[b"forged"])).unwrap();

@@ -153,7 +153,7 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
 }
 
 #[test]
-fn the_channel_of_events_has_the_version_of_the_schema() {
+fn the_channel_of_events_names_the_version_of_the_schema() {
     let folder = TempDir::new().unwrap();
     write(&folder, &events(&[]));
     let bytes = fs::read(&sealed(folder.path())[0]).unwrap();

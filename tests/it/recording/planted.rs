@@ -221,7 +221,7 @@ fn shown(messages: &Messages) -> Vec<(u32, usize, u32)> {
 }
 
 #[test]
-fn nothing_is_lost_of_what_is_not_damaged() {
+fn undamaged_data_is_never_lost() {
     for compression in COMPRESSIONS {
         let torn = Torn::with_planted(compression);
         let want = torn.whole(&torn.bytes);
@@ -232,7 +232,7 @@ fn nothing_is_lost_of_what_is_not_damaged() {
 }
 
 #[test]
-fn a_cut_tail_is_all_that_is_lost_and_the_original_goes() {
+fn a_cut_file_loses_only_its_tail_and_the_original_is_removed() {
     let torn = Torn::with_planted(Compression::None);
     let len = torn.bytes.len();
     // Every place in the header and in the first chunk's head, and then some.
@@ -270,7 +270,7 @@ fn a_cut_tail_is_all_that_is_lost_and_the_original_goes() {
 }
 
 #[test]
-fn a_payload_that_ends_as_a_recording_does_is_not_the_end_of_the_file() {
+fn a_payload_that_ends_like_a_recording_is_not_the_end_of_the_file() {
     let torn = Torn::with_planted(Compression::None);
     let (range, _) = &torn.chunks[3];
     for (number, block) in planted().iter().enumerate() {
@@ -290,7 +290,7 @@ fn a_payload_that_ends_as_a_recording_does_is_not_the_end_of_the_file() {
 }
 
 #[test]
-fn every_flipped_bit_of_header_and_first_head_costs_one_chunk_at_most() {
+fn every_flipped_bit_of_header_and_first_chunk_header_loses_at_most_one_chunk() {
     for compression in COMPRESSIONS {
         let torn = Torn::with_planted(compression);
         let head = torn.chunks[0].0.start + 49 + 17 + 8;
@@ -313,7 +313,7 @@ fn every_flipped_bit_of_header_and_first_head_costs_one_chunk_at_most() {
 }
 
 #[test]
-fn a_damaged_header_and_a_damaged_first_chunk_do_not_let_payload_in() {
+fn a_damaged_header_and_first_chunk_do_not_admit_payload() {
     for compression in COMPRESSIONS {
         let torn = Torn::with_planted(compression);
         let first = &torn.chunks[0].0;
@@ -353,7 +353,7 @@ fn a_file_whose_only_chunk_is_damaged_is_kept() {
 }
 
 #[test]
-fn zeroed_ranges_and_missing_sectors_let_no_payload_in() {
+fn zeroed_ranges_and_missing_sectors_admit_no_payload() {
     for compression in COMPRESSIONS {
         let torn = Torn::with_planted(compression);
         let len = torn.bytes.len();
@@ -375,7 +375,7 @@ fn zeroed_ranges_and_missing_sectors_let_no_payload_in() {
 }
 
 #[test]
-fn a_file_that_lost_its_beginning_gives_what_is_whole_behind_it() {
+fn a_file_that_lost_its_beginning_gives_its_complete_chunks() {
     let torn = Torn::with_planted(Compression::None);
     let starts = (1..800)
         .step_by(3)
@@ -392,7 +392,7 @@ fn a_file_that_lost_its_beginning_gives_what_is_whole_behind_it() {
 }
 
 #[test]
-fn swapped_sectors_give_what_is_whole_and_no_payload() {
+fn swapped_sectors_give_complete_chunks_and_no_payload() {
     let torn = Torn::with_planted(Compression::None);
     let count = torn.bytes.len() / SECTOR;
     for one in 0..count {
@@ -407,7 +407,7 @@ fn swapped_sectors_give_what_is_whole_and_no_payload() {
 }
 
 #[test]
-fn chunks_behind_a_flood_of_false_heads_are_found() {
+fn chunks_after_a_flood_of_false_headers_are_found() {
     // Heads of chunks that claim much of what follows in the file, so that to check each would take minutes.
     let mut head = planted().last().unwrap().clone();
     for at in [1, 25, 41] {
@@ -431,7 +431,7 @@ fn chunks_behind_a_flood_of_false_heads_are_found() {
 }
 
 #[test]
-fn random_damage_lets_no_payload_in() {
+fn random_damage_admits_no_payload() {
     let given = std::env::var("BLOCKSD_TEST_DAMAGES").ok();
     let damages = given.map_or(DAMAGES, |given| given.parse().expect("a number"));
     for (number, compression) in COMPRESSIONS.into_iter().enumerate() {

@@ -139,20 +139,20 @@ fn snapshot(folder: &Path) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn all_that_was_promised_survives_a_crash_at_any_moment() {
+fn promised_blocks_survive_a_crash_at_any_moment() {
     survives(End::Kill, Compression::None, 1);
     survives(End::Kill, Compression::Lz4, 2);
 }
 
 #[test]
-fn all_that_was_promised_survives_a_power_failure_at_any_moment() {
+fn promised_blocks_survive_a_power_failure_at_any_moment() {
     survives(End::Power, Compression::None, 3);
     survives(End::Power, Compression::Lz4, 4);
     survives(End::Power, Compression::Zstd, 5);
 }
 
 #[test]
-fn a_disk_that_refuses_and_takes_parts_loses_nothing() {
+fn a_disk_that_refuses_and_shortens_writes_loses_nothing() {
     let stats = Arc::<Stats>::default();
     let fault = Fault {
         writes: 40,
@@ -171,7 +171,7 @@ fn a_disk_that_refuses_and_takes_parts_loses_nothing() {
 }
 
 #[test]
-fn a_sync_that_fails_promises_nothing_and_a_new_file_is_begun() {
+fn a_failed_sync_promises_nothing_and_begins_a_new_file() {
     let stats = Arc::<Stats>::default();
     let fault = Fault {
         writes: usize::MAX,

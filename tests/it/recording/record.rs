@@ -50,7 +50,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn everything_is_kept_with_its_device_and_what_is_told_beside_it() {
+fn everything_is_recorded_with_its_device_and_events() {
     let folder = TempDir::new().unwrap();
     let record = folder.path().join("made/by/the/daemon");
     let server = Server::start(&[
@@ -190,7 +190,7 @@ fn a_folder_that_cannot_be_written_to_is_refused() {
 }
 
 #[test]
-fn a_stop_under_full_load_records_all_that_was_received() {
+fn a_stop_under_full_load_records_everything_received() {
     let folder = TempDir::new().unwrap();
     let args = ["--output", "none", "--metrics", "127.0.0.1:0"];
     let server = Server::start(&[&["--record", text(folder.path())], &args[..]].concat());
@@ -213,7 +213,7 @@ fn a_stop_under_full_load_records_all_that_was_received() {
 }
 
 #[test]
-fn an_output_that_nobody_reads_does_not_hold_the_recording_up() {
+fn an_unread_output_does_not_delay_the_recording() {
     let folder = TempDir::new().unwrap();
     let args = ["--record", text(folder.path()), "--reply", "receipt"];
     let mut command = Server::command(&args);
@@ -269,7 +269,7 @@ fn a_reader_that_goes_away_does_not_end_a_daemon_that_records() {
 }
 
 #[test]
-fn an_output_that_is_stuck_is_given_up_at_the_end_and_everything_is_recorded() {
+fn a_stuck_output_is_given_up_at_the_end_and_everything_is_recorded() {
     let folder = TempDir::new().unwrap();
     let args = ["--record", text(folder.path()), "--reply", "receipt"];
     let mut command = Server::command(&args);
@@ -295,8 +295,8 @@ fn an_output_that_is_stuck_is_given_up_at_the_end_and_everything_is_recorded() {
 }
 
 #[test]
-fn a_full_disk_holds_the_devices_back_until_there_is_room() {
-    let name = "a_full_disk_holds_the_devices_back_until_there_is_room";
+fn a_full_disk_applies_backpressure_until_there_is_space() {
+    let name = "a_full_disk_applies_backpressure_until_there_is_space";
     let Some(disk) = SmallDisk::mount(name) else {
         return;
     };
@@ -324,8 +324,8 @@ fn a_full_disk_holds_the_devices_back_until_there_is_room() {
 }
 
 #[test]
-fn a_stop_with_a_full_disk_says_what_is_not_recorded() {
-    let name = "a_stop_with_a_full_disk_says_what_is_not_recorded";
+fn a_stop_with_a_full_disk_reports_what_is_not_recorded() {
+    let name = "a_stop_with_a_full_disk_reports_what_is_not_recorded";
     let Some(disk) = SmallDisk::mount(name) else {
         return;
     };
@@ -346,7 +346,7 @@ fn a_stop_with_a_full_disk_says_what_is_not_recorded() {
 }
 
 #[test]
-fn a_limit_of_file_size_is_waited_out_and_not_the_end() {
+fn a_file_size_limit_is_retried_and_does_not_end_the_daemon() {
     let folder = TempDir::new().unwrap();
     let args = ["--record", text(folder.path()), "--output", "none"];
     let daemon = Server::command(&args);
@@ -365,7 +365,7 @@ fn a_limit_of_file_size_is_waited_out_and_not_the_end() {
 }
 
 #[test]
-fn files_are_rotated_by_length_and_sequences_go_on() {
+fn files_are_rotated_by_length_and_sequences_continue() {
     let folder = TempDir::new().unwrap();
     let settings = LogOptions {
         rotate_bytes: 20_000,
@@ -397,7 +397,7 @@ fn files_are_rotated_by_length_and_sequences_go_on() {
 }
 
 #[test]
-fn the_oldest_files_make_room_for_the_newest() {
+fn the_oldest_files_are_deleted_for_the_newest() {
     let folder = TempDir::new().unwrap();
     let settings = LogOptions {
         rotate_bytes: 20_000,
@@ -429,7 +429,7 @@ fn the_oldest_files_make_room_for_the_newest() {
 }
 
 #[test]
-fn originals_of_repaired_files_count_and_go_with_the_oldest() {
+fn originals_of_repaired_files_count_and_are_deleted_with_the_oldest() {
     let folder = TempDir::new().unwrap();
     let begun = "20260101T000000Z";
     let originals = [1, 2].map(|n| format!("{n:08}-{begun}.mcap.lost"));

@@ -33,7 +33,7 @@ fn three_torn(folder: &Path) -> [PathBuf; 3] {
 }
 
 #[test]
-fn a_file_that_cannot_be_repaired_by_hand_does_not_keep_the_others_from_it() {
+fn an_unrepairable_file_does_not_stop_the_repair_of_others_by_hand() {
     let folder = TempDir::new().unwrap();
     let torn = three_torn(folder.path());
     let before = fs::read(&torn[1]).unwrap();
@@ -61,7 +61,7 @@ fn a_file_that_cannot_be_repaired_by_hand_does_not_keep_the_others_from_it() {
 }
 
 #[test]
-fn what_is_not_a_file_is_reported_and_does_not_keep_the_others_from_it() {
+fn an_entry_that_is_not_a_file_is_reported_and_does_not_stop_the_repair() {
     let make = |folder: &Path| {
         let (torn, _) = Sample::default().torn();
         put(folder, 1, "mcap.part", &torn);
@@ -100,7 +100,7 @@ fn what_is_not_a_file_is_reported_and_does_not_keep_the_others_from_it() {
 }
 
 #[test]
-fn a_folder_in_which_nothing_is_whole_is_a_failure() {
+fn a_folder_without_a_complete_chunk_is_a_failure() {
     let folder = TempDir::new().unwrap();
     let (mut torn, _) = Sample {
         chunks: 1,
@@ -118,7 +118,7 @@ fn a_folder_in_which_nothing_is_whole_is_a_failure() {
 }
 
 #[test]
-fn a_file_that_cannot_be_repaired_at_the_start_does_not_keep_the_others_from_it() {
+fn an_unrepairable_file_does_not_stop_the_repair_of_others_at_the_start() {
     let folder = TempDir::new().unwrap();
     let torn = three_torn(folder.path());
     let record = folder.path().to_str().unwrap();
@@ -138,7 +138,7 @@ fn a_file_that_cannot_be_repaired_at_the_start_does_not_keep_the_others_from_it(
 }
 
 #[test]
-fn a_device_that_sends_recordings_gets_none_of_them_into_a_damaged_one() {
+fn recordings_sent_as_payload_never_enter_a_damaged_recording() {
     // The first 64 bytes; or a bit of the magic and one of the first chunk's checksum.
     let damages: [fn(&mut [u8]); 2] = [
         |bytes| bytes[..64].fill(0),
@@ -205,7 +205,7 @@ fn with(path: &Path, ending: &str) -> PathBuf {
 }
 
 #[test]
-fn a_repair_that_was_cut_off_anywhere_is_done_again_with_the_same_result() {
+fn an_interrupted_repair_is_repeated_with_the_same_result() {
     let folder = TempDir::new().unwrap();
     let (sealed, torn) = damaged(folder.path());
     fs::write(with(&sealed, "part"), &torn).unwrap();
@@ -305,7 +305,7 @@ fn a_repair_never_takes_another_recording_of_the_same_size_for_its_own() {
 }
 
 #[test]
-fn what_is_kept_and_where_the_original_is_is_told_and_no_command_takes_it_for_a_recording() {
+fn a_repair_reports_its_result_and_no_command_reads_the_original() {
     let folder = TempDir::new().unwrap();
     let (sealed, torn) = damaged(folder.path());
     fs::write(with(&sealed, "part"), &torn).unwrap();
@@ -331,7 +331,7 @@ fn what_is_kept_and_where_the_original_is_is_told_and_no_command_takes_it_for_a_
 }
 
 #[test]
-fn a_file_that_nothing_says_anything_of_is_kept_and_its_marks_are_told() {
+fn a_file_without_a_known_nonce_is_kept_and_its_nonces_are_reported() {
     let folder = TempDir::new().unwrap();
     let (sealed, mut torn) = damaged(folder.path());
     let nonce = sealed
@@ -388,7 +388,7 @@ fn files_of_others_in_the_folder_are_left_alone() {
 }
 
 #[test]
-fn recordings_of_the_version_before_are_read_checked_and_repaired() {
+fn recordings_of_the_previous_version_are_read_checked_and_repaired() {
     let folder = TempDir::new().unwrap();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     let (sealed, torn) = (

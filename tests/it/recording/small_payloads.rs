@@ -96,7 +96,7 @@ fn series_of_one_byte_are_counted_and_their_messages_are_recorded() {
 }
 
 #[test]
-fn lines_of_devices_that_reconnect_for_each_are_all_recorded() {
+fn lines_of_devices_that_reconnect_for_each_line_are_all_recorded() {
     // More than there are tokens for, at full speed.
     let line = b"t=21.5 rh=40.2 p=1013.2 u=3.3\n";
     let recorder = Recorder::start(&["--framing", "lines"]);
@@ -116,7 +116,7 @@ fn lines_of_devices_that_reconnect_for_each_are_all_recorded() {
 }
 
 #[test]
-fn a_message_of_a_connection_whose_open_is_not_recorded_is_not_of_another_one() {
+fn a_message_without_a_recorded_open_is_not_assigned_to_another_connection() {
     let recorder = Recorder::start(&["--metrics", "127.0.0.1:0"]);
     let to = recorder.server.addr();
     let connect = || TcpStream::connect(to).unwrap();

@@ -53,7 +53,7 @@ fn small(compression: Option<Compression>, data_crc: bool) -> Vec<u8> {
 }
 
 #[test]
-fn every_flipped_bit_is_found_where_the_data_has_a_crc() {
+fn every_flipped_bit_is_found_in_a_file_with_a_data_crc() {
     for compression in [None, Some(Compression::Lz4), Some(Compression::Zstd)] {
         assert_eq!(
             unnoticed(&small(compression, true)),
@@ -64,7 +64,7 @@ fn every_flipped_bit_is_found_where_the_data_has_a_crc() {
 }
 
 #[test]
-fn every_flipped_bit_is_found_without_it_but_in_a_digit_of_the_version() {
+fn every_flipped_bit_is_found_without_a_data_crc_except_in_a_digit_of_the_version() {
     // The version of the daemon is said once only, and one digit is as good as another: `0.1.0` and `0.1.1`.
     let bytes = small(None, false);
     let library = b"blocksd 0.1.0";
@@ -84,7 +84,7 @@ fn every_flipped_bit_is_found_without_it_but_in_a_digit_of_the_version() {
 }
 
 #[test]
-fn a_flipped_bit_of_compressed_data_is_found_where_it_changes_anything() {
+fn a_flipped_bit_of_compressed_data_is_found_if_it_changes_the_data() {
     // Without a CRC of the data there is that of what a chunk decompresses to, and a few bits of a compressed stream
     // change nothing in that: flags, the size of a window, a match that is found in another place.
     for compression in [Compression::Lz4, Compression::Zstd] {
@@ -113,7 +113,7 @@ fn a_flipped_bit_of_compressed_data_is_found_where_it_changes_anything() {
 }
 
 #[test]
-fn what_is_missing_is_told() {
+fn missing_data_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let mut file = File::begin(None, false);
     for sequence in [u32::MAX, 0, 1, 3] {

@@ -89,7 +89,7 @@ fn root() -> PathBuf {
 }
 
 #[test]
-fn a_compiler_without_a_baseline_gets_one_line_and_its_figures() {
+fn a_compiler_without_a_baseline_only_prints_its_figures() {
     let machine = Machine::new(&[M4]);
     let other = "lines receive flash 1934\nlines receive stack 10\n";
     machine.write(M4, SOURCE, other);
@@ -103,7 +103,7 @@ fn a_compiler_without_a_baseline_gets_one_line_and_its_figures() {
 }
 
 #[test]
-fn a_figure_that_is_not_as_in_the_baseline_of_its_compiler_fails() {
+fn a_figure_that_differs_from_the_baseline_of_its_compiler_fails() {
     let machine = Machine::new(&[M4]);
     // As the figures are, but for another compiler: never read.
     machine.write(M4, SOURCE, FIGURES);
@@ -145,7 +145,7 @@ fn a_figure_that_is_not_as_in_the_baseline_of_its_compiler_fails() {
 }
 
 #[test]
-fn a_bar_fails_where_the_compiler_has_a_baseline() {
+fn a_limit_is_enforced_if_the_compiler_has_a_baseline() {
     let machine = Machine::new(&[M4]);
     let figures = "whole blocks 64 instructions 33.5 <= 32\n";
     let ended = machine.compare(M4, figures, &[]);
@@ -157,7 +157,7 @@ fn a_bar_fails_where_the_compiler_has_a_baseline() {
 }
 
 #[test]
-fn accepting_writes_the_baseline_of_the_own_compiler_only() {
+fn accepting_writes_only_the_baseline_of_the_current_compiler() {
     let machine = Machine::new(&[M4]);
     machine.write(M4, SOURCE, "lines receive flash 1\n");
     machine.write(M0, PREBUILT, "lines receive flash 2\n");
@@ -197,7 +197,7 @@ fn each_target_is_compared_with_the_compiler_that_builds_it() {
 }
 
 #[test]
-fn the_name_of_a_compiler_says_what_its_figures_depend_on() {
+fn the_name_of_a_compiler_has_everything_that_its_figures_depend_on() {
     let compiler = |name, value| Machine::new(&[M4]).with(name, value).compiler(M4);
     assert_eq!(compiler("THUMB_CORE", "prebuilt"), PREBUILT);
     assert_eq!(compiler("THUMB_CORE", "source"), SOURCE);

@@ -59,7 +59,7 @@ const KINDS: [&str; 16] = [
 pub(crate) type Names = BTreeSet<String>;
 
 #[test]
-fn public_names_change_on_purpose_only() {
+fn public_names_change_only_on_purpose() {
     let mut names = Names::new();
     command_line(&mut names);
     config_keys(&mut names);

@@ -25,7 +25,7 @@ const PAIRS: &[(&str, &str)] = &[
 const REPEATED: &[(&str, &str, usize)] = &[];
 
 #[test]
-fn a_type_name_stands_in_one_module_of_a_crate() {
+fn a_type_name_is_defined_in_one_module_of_a_crate() {
     let mut places: BTreeMap<(&str, String), BTreeSet<String>> = BTreeMap::new();
     for (module, home, path) in modules() {
         let text = fs::read_to_string(path).unwrap();

@@ -57,7 +57,7 @@ fn redirected(folder: &Path, args: &[&str], redirect: &str) -> Ended {
 }
 
 #[test]
-fn output_that_cannot_be_written_is_a_failure_of_every_command() {
+fn every_command_fails_if_its_output_cannot_be_written() {
     let folder = folder();
     for args in PRINTING {
         let ended = redirected(folder.path(), args, ">/dev/full");
@@ -91,7 +91,7 @@ fn a_reader_that_has_left_is_not_a_failure() {
 
 /// Rust opens `/dev/null` for each of the three that is closed, before anything else is opened.
 #[test]
-fn closed_descriptors_are_dev_null_and_are_not_taken_by_files() {
+fn closed_standard_descriptors_are_opened_on_dev_null() {
     let folder = folder();
     let rec = folder.path().join("rec");
     let files = || {

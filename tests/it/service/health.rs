@@ -38,8 +38,8 @@ fn a_daemon_that_listens_is_ready() {
 }
 
 #[test]
-fn a_disk_that_refuses_is_the_reason_until_it_takes_what_waits_and_so_is_the_stop() {
-    let name = "a_disk_that_refuses_is_the_reason_until_it_takes_what_waits_and_so_is_the_stop";
+fn a_failing_disk_or_a_stop_makes_the_daemon_not_ready() {
+    let name = "a_failing_disk_or_a_stop_makes_the_daemon_not_ready";
     let Some(disk) = SmallDisk::mount(name) else {
         return;
     };

@@ -17,7 +17,7 @@ const NOISY: u64 = 1000;
 const LINES: u64 = 6;
 
 #[test]
-fn a_standard_error_that_nobody_reads_holds_nobody_up() {
+fn an_unread_standard_error_does_not_block_the_daemon() {
     let mut daemon = Deaf::start();
     daemon.fill();
     assert_eq!(daemon.tell(b"good\n"), b"{\"blocks\":1,\"bytes\":4}\n");
@@ -26,7 +26,7 @@ fn a_standard_error_that_nobody_reads_holds_nobody_up() {
 }
 
 #[test]
-fn what_the_log_lost_is_told_where_it_is_missing() {
+fn dropped_log_lines_are_reported_at_their_place() {
     let mut daemon = Deaf::start();
     daemon.fill();
     let stderr = daemon.stderr.take().expect("not read yet");
@@ -112,7 +112,7 @@ fn suppressed_lines_are_counted_while_the_daemon_runs() {
 }
 
 #[test]
-fn every_command_says_why_it_fails_before_it_ends() {
+fn every_command_reports_its_failure_before_it_ends() {
     for args in [
         &["serve", "--listen", "nowhere"][..],
         &["send", "--framing", "nothing", "x"],

@@ -29,7 +29,7 @@ fn the_document_names_every_metric_and_no_other() {
 }
 
 #[test]
-fn metrics_count_what_happened() {
+fn metrics_count_events() {
     let mut server = Server::start(&[
         "--metrics",
         "127.0.0.1:0",
@@ -159,7 +159,7 @@ fn queues_are_counted_by_the_names_of_their_sinks() {
 }
 
 #[test]
-fn the_server_answers_what_it_knows_and_refuses_the_rest() {
+fn the_server_answers_known_paths_and_refuses_others() {
     let server = Server::start(&["--metrics", "127.0.0.1:0"]);
     let addr = scrape::addr(&server);
     let metrics = scrape::get(addr, "/metrics?x=y");
@@ -191,7 +191,7 @@ fn the_server_answers_what_it_knows_and_refuses_the_rest() {
 }
 
 #[test]
-fn who_says_nothing_at_the_metrics_takes_no_more_than_a_place() {
+fn a_silent_client_of_the_metrics_takes_only_a_connection() {
     let mut server = Server::start(&["--metrics", "127.0.0.1:0"]);
     let addr = scrape::addr(&server);
     let silent: Vec<_> = (0..20).map(|_| connect(addr)).collect();

@@ -84,7 +84,7 @@ fn the_manual_names_every_command_and_each_has_a_page() {
 }
 
 #[test]
-fn a_service_manager_is_told_when_it_is_ready_alive_and_stopping() {
+fn a_service_manager_is_notified_of_ready_watchdog_and_stopping() {
     let manager = Manager::start();
     let mut command = Server::command(&["--metrics", "127.0.0.1:0"]);
     manager.supervise(&mut command);
@@ -112,7 +112,7 @@ fn a_daemon_that_cannot_listen_is_never_ready() {
 }
 
 #[test]
-fn the_unit_starts_a_command_that_there_is() {
+fn the_unit_starts_an_existing_command() {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-daemon/systemd/blocksd.service");
     let unit = fs::read_to_string(unit).unwrap();
     let start = unit
@@ -139,7 +139,7 @@ fn the_unit_starts_a_command_that_there_is() {
 }
 
 #[test]
-fn the_socket_is_one_that_a_config_can_name() {
+fn the_socket_unit_can_be_named_in_a_config() {
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-daemon/systemd");
     let socket = fs::read_to_string(units.join("blocksd.socket")).unwrap();
     let name = socket

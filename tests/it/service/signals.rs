@@ -32,7 +32,7 @@ fn assert_sealed(folder: &Path) {
 }
 
 #[test]
-fn signals_that_are_close_are_one() {
+fn signals_in_quick_succession_count_as_one() {
     for (first, second) in [("TERM", "TERM"), ("INT", "TERM"), ("INT", "INT")] {
         let until = Instant::now() + DEADLINE;
         loop {
@@ -87,7 +87,7 @@ fn tests_do_not_depend_on_the_signals_of_the_run() {
 }
 
 #[test]
-fn gnu_timeout_ends_a_recording_in_order() {
+fn gnu_timeout_ends_a_recording_gracefully() {
     let folder = TempDir::new().unwrap();
     let daemon = Server::command(&["--record", text(folder.path())]);
     let mut command = Command::new("timeout");
@@ -127,7 +127,7 @@ fn a_second_signal_later_ends_at_once() {
 }
 
 #[test]
-fn signals_that_mean_nothing_do_not_end_collection() {
+fn unrelated_signals_do_not_end_collection() {
     let mut server = Server::start(&[]);
     let mut device = server.connect();
     for (count, signal) in [
@@ -151,7 +151,7 @@ fn signals_that_mean_nothing_do_not_end_collection() {
 }
 
 #[test]
-fn a_time_to_run_for_ends_in_order() {
+fn a_run_of_limited_time_ends_gracefully() {
     let folder = TempDir::new().unwrap();
     let config = folder.path().join("blocksd.toml");
     fs::write(&config, "for = \"3000ms\"").unwrap();
@@ -174,7 +174,7 @@ fn a_time_to_run_for_ends_in_order() {
 }
 
 #[test]
-fn a_start_that_takes_long_answers_and_heeds_signals() {
+fn a_slow_start_answers_and_obeys_signals() {
     let folder = TempDir::new().unwrap();
     let args = ["--record", text(folder.path()), "--metrics", "127.0.0.1:0"];
     let server = Server::start(&args);
@@ -192,7 +192,7 @@ fn a_start_that_takes_long_answers_and_heeds_signals() {
     let file = fs::File::options().write(true).open(&torn).unwrap();
     if file.set_len(64 << 30).is_err() {
         skipped(
-            "a_start_that_takes_long_answers_and_heeds_signals",
+            "a_slow_start_answers_and_obeys_signals",
             "the file system has no large files",
         );
         return;
@@ -223,7 +223,7 @@ fn a_start_that_takes_long_answers_and_heeds_signals() {
 }
 
 #[test]
-fn other_commands_end_by_signals_as_programs_do() {
+fn other_commands_are_ended_by_signals() {
     let folder = TempDir::new().unwrap();
     let mut server = Server::start(&["--record", text(folder.path())]);
     let addr = server.addr().to_string();
