@@ -1,5 +1,5 @@
-//! Whether a message ended in what was scanned, which the time-outs of the daemon count from; and what each framing
-//! says of lengths.
+//! Whether a message ended in the scanned bytes, which the daemon's timeouts depend on; and the lengths that each framing
+//! reports.
 
 use framing_core::{AnyFraming, Decode, Encode, Fault, Framing, Limits, Scanned, Step};
 use framing_core_testing::drive::wire_of;
@@ -8,7 +8,7 @@ use framing_core_testing::properties::{SPECS, UNLIMITED};
 use framing_core_testing::samples::Give;
 use framing_core_testing::sizes::{buffer_len, wire_len};
 
-/// Messages that are taken, and messages that are too long, whole or in pieces.
+/// Limits and modes: messages within the limit, messages over it, and messages over it in pieces.
 const WAYS: [(u32, bool); 3] = [(100, false), (8, false), (8, true)];
 
 #[test]

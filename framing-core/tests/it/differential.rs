@@ -1,4 +1,4 @@
-//! Against other decoders: a slow one of our own on any bytes, and tokio-util's where it speaks the format.
+//! Comparison with other decoders: our slow reference on any bytes, and tokio-util's codecs on the formats they implement.
 
 use bytes::{Bytes, BytesMut};
 use framing_core::{AnyFraming, Decode, Framing, Limits};
@@ -133,7 +133,7 @@ proptest! {
         let want: Vec<_> = lines.into_iter().map(Vec::from).collect();
         let cuts = places(&cuts, wire.len());
         prop_assert_eq!(we_read("lines", &wire, &cuts), want.clone());
-        // As Windows ends them.
+        // With the line ends of Windows.
         let wire: Vec<_> = want.iter().flat_map(|line| [line, &b"\r\n"[..]].concat()).collect();
         prop_assert_eq!(tokio_reads(&mut codec, &wire).len(), want.len());
         prop_assert_eq!(we_read("lines", &wire, &[]), want);
@@ -164,7 +164,7 @@ proptest! {
     }
 }
 
-/// Found failures are shrunk and shown, not kept in a file.
+/// Failing inputs are shrunk and printed, not stored in a file.
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,
@@ -173,7 +173,7 @@ fn config(cases: u32) -> ProptestConfig {
     }
 }
 
-/// The wire of a sample, with some bytes changed, taken out, doubled or put in, or any bytes at all.
+/// The wire of a sample with some bytes changed, removed, doubled or inserted, or random bytes.
 fn spoilt() -> impl Strategy<Value = (&'static str, Vec<u8>)> {
     let samples = all();
     let edit = (any::<Index>(), any::<Index>(), 0..6u8, any::<u8>());
@@ -233,18 +233,18 @@ fn tokio_lengths() -> impl Strategy<Value = (&'static str, LengthDelimitedCodec)
     ]
 }
 
-/// Whatever tokio's codec reads from bytes that come all at once.
+/// All items that tokio's codec reads from these bytes at once.
 fn tokio_reads<C: Decoder<Error: std::fmt::Debug>>(codec: &mut C, wire: &[u8]) -> Vec<C::Item> {
     let mut wire = BytesMut::from(wire);
     let mut items = Vec::new();
-    while let Some(item) = codec.decode(&mut wire).expect("a good wire") {
+    while let Some(item) = codec.decode(&mut wire).expect("a valid wire") {
         items.push(item);
     }
     assert!(wire.is_empty(), "left over: {wire:?}");
     items
 }
 
-/// The messages that we read, of which no other event may be among.
+/// The messages that we read. Fails on any other event.
 fn we_read(spec: &str, wire: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
     let framing: AnyFraming = spec.parse().expect(spec);
     let events = read(

@@ -1,4 +1,4 @@
-//! Both directions over one transport: neither changes the other, whatever is dropped or fails.
+//! Both directions over one transport: neither affects the other, whatever is dropped or fails.
 
 use framing_core::{Blocks, ReceiveError, Received, Refusal, SendError, asynch, blocking};
 use framing_core_testing::drive::{Collector, patience, whole};
@@ -133,7 +133,7 @@ fn a_whole_receive_of_a_stream_is_refused_without_losing_data() {
     ));
 }
 
-/// One transport of both directions.
+/// A transport with both directions.
 struct Duplex<'a> {
     source: Source<'a>,
     sink: Sink,

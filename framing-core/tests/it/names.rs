@@ -1,4 +1,4 @@
-//! What framings are called, and what faults, refusals and errors say.
+//! Names of framings, and the texts of faults, refusals and errors.
 
 use embedded_io::{Error as _, ErrorKind};
 use framing_core::{

@@ -1,4 +1,4 @@
-//! Framings that a program adds by `Prefix`: a good one, and ones that break the contract.
+//! Framings that a program adds by implementing `Prefix`: a valid one, and ones that break the contract.
 
 use framing_core::{Fault, Parsed, Prefix, Refusal};
 use framing_core_testing::cuts;
@@ -40,7 +40,7 @@ impl Prefix for U24 {
     }
 }
 
-/// What a broken description finds in any window.
+/// A broken implementation that returns this for any window.
 #[derive(Clone, Copy, Debug)]
 struct Broken(Parsed);
 

@@ -1,4 +1,4 @@
-//! What holds of messages that are sent or taken in pieces.
+//! Messages that are sent or received in pieces.
 
 use framing_core::blocking::Writer;
 use framing_core::{AnyFraming, Cobs, Decode, Framing, Limits, Refusal, SendError, Step};
@@ -9,7 +9,7 @@ fn writer(spec: &str) -> Writer<Vec<u8>, AnyFraming> {
 
 #[test]
 fn a_piece_that_is_refused_leaves_no_trace() {
-    // With `bxx` behind it the delimiter `abab` would be whole.
+    // Followed by `bxx`, it would complete the delimiter `abab`.
     let mut writer = writer("delimited:61626162");
     writer.begin(7).unwrap();
     writer.send_piece(b"xaba").unwrap();
@@ -52,7 +52,7 @@ fn a_taken_piece_cannot_be_discarded_before_it_is_written() {
 
 #[test]
 fn a_cobs_message_in_pieces_may_have_any_length() {
-    // As if nearly 4 GiB of it had been handed out: a megabyte of it again and again.
+    // As if nearly 4 GiB of it had been returned: the same megabyte again and again.
     let mut window = vec![0x11; 254];
     window.insert(0, 0xff);
     let window = window.repeat(4096);
@@ -61,14 +61,14 @@ fn a_cobs_message_in_pieces_may_have_any_length() {
         skip_max: u32::MAX,
     };
     let mut decoder = Cobs.decoder();
-    let mut handed_out = 0u64;
-    while handed_out < 5 << 30 {
+    let mut returned = 0u64;
+    while returned < 5 << 30 {
         let mut bytes = window.clone();
         let scanned = decoder.scan_all::<true>(&mut bytes, &limits, |_, step| {
             let Step::Payload { start, end, .. } = step else {
                 panic!("{step:?}")
             };
-            handed_out += (end - start) as u64;
+            returned += (end - start) as u64;
             true
         });
         assert_eq!(scanned.used, bytes.len());

@@ -1,4 +1,4 @@
-//! What cannot be sent is refused before a byte of it is written, and the writer goes on.
+//! A message that cannot be sent is refused before its first byte is written, and the writer continues.
 
 use framing_core::{
     AnyFraming, Blocks, Delimited, Framing, Length, Lines, Refusal, SendError, Sender, U8, U16,
@@ -111,7 +111,7 @@ fn parts_and_pieces_are_refused_like_the_whole_message() {
                 assert_eq!(writer.send_parts(&parts), refusal, "{spec} in {parts:?}");
                 assert_eq!(writer.io_mut().calls(), 0);
 
-                // Of a piece the figure counts from the piece, and what was sent before it is out.
+                // For a piece, the figure counts from the piece, and earlier pieces are already sent.
                 writer
                     .begin(payload.len().try_into().unwrap())
                     .expect("any length");
@@ -196,12 +196,12 @@ fn a_piece_that_does_not_belong_is_refused() {
         assert_eq!(
             writer.send_piece(b"b"),
             overrun(1, 0),
-            "{spec}: behind a message"
+            "{spec}: after a message"
         );
         assert_eq!(
             writer.resume(&[&payload[5..]]),
             overrun(3, 0),
-            "{spec}: nothing is open"
+            "{spec}: no message is open"
         );
         let want = wire_of(parse(&spec), &[Give::Message(payload)]);
         assert_eq!(writer.into_io().wire(), want, "{spec}");
@@ -258,12 +258,12 @@ fn a_refused_message_or_piece_leaves_no_trace_in_the_open_message() {
     assert_eq!(
         writer.send_piece(b"ba"),
         delimiter(2),
-        "forms it with what follows"
+        "completes the delimiter with the following bytes"
     );
     assert_eq!(
         writer.send_piece(b"ab"),
         Ok(()),
-        "instead of the one refused"
+        "in place of the refused piece"
     );
 
     writer.begin(4).expect("any length");
@@ -273,7 +273,7 @@ fn a_refused_message_or_piece_leaves_no_trace_in_the_open_message() {
     assert_eq!(
         writer.send_piece(b"ab"),
         delimiter(0),
-        "forms it with what is out"
+        "completes the delimiter with the sent bytes"
     );
     assert_eq!(writer.send_piece(b"bb"), Ok(()));
     assert_eq!(writer.into_io().wire(), b"babaaxabbaa");
@@ -284,7 +284,7 @@ fn a_taken_piece_cannot_be_discarded_even_if_none_of_it_is_written() {
     let mut writer = blocking::Writer::new(Sink::new(9), parse("cobs"));
     writer.begin(4).expect("any length");
     writer.send_piece(b"ab").expect("a good piece");
-    assert_eq!(writer.io_mut().calls(), 0, "its group may go on");
+    assert_eq!(writer.io_mut().calls(), 0, "its group may continue");
     assert!(writer.is_mid_block());
     let unfinished = Err(SendError::Refused(Refusal::Unfinished { left: 2 }));
     assert_eq!(writer.send(b"other"), unfinished);
@@ -298,7 +298,7 @@ fn a_taken_piece_cannot_be_discarded_even_if_none_of_it_is_written() {
 fn an_unfinished_message_reports_how_much_is_missing() {
     let sink = Sink::new(100).upset(1, Upset::Error);
     let mut writer = blocking::Writer::new(sink, Blocks);
-    // The first write takes 16 bytes: the header and 12 of the payload.
+    // The first write takes 16 bytes: the header and 12 bytes of the payload.
     assert_eq!(writer.send(&[1; 200]), Err(SendError::Io(Broken)));
     assert_eq!(
         writer.send(b"a"),
@@ -322,7 +322,7 @@ fn a_message_without_a_written_byte_may_be_replaced() {
             "{spec}"
         );
         assert!(!writer.is_mid_block());
-        // What is refused meanwhile does not spoil what can be resumed.
+        // A refusal in between does not affect what can be resumed.
         if spec == "lines" {
             assert!(writer.send(b"a\n").is_err());
         }
@@ -373,7 +373,7 @@ fn a_sender_with_nothing_begun_has_nothing_to_write() {
             sender.advance(len);
         }
         let longer = [&payload[..], b"more"].concat();
-        assert_eq!(sender.chunk(&longer[..]), b"", "{spec}: behind a message");
+        assert_eq!(sender.chunk(&longer[..]), b"", "{spec}: after a message");
     }
 }
 
@@ -432,7 +432,7 @@ fn a_sender_returns_the_same_chunk_until_it_is_taken() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Against the definition: what comes out of the wire is what went in, or it was refused.
+    /// Compared with the definition: the receiver gets exactly what was sent, or it was refused.
     #[test]
     fn a_payload_is_refused_exactly_if_it_would_be_received_changed(
         delimiter in proptest::collection::vec(b'a'..b'c', 1..5),
@@ -461,8 +461,8 @@ proptest! {
     }
 }
 
-/// By a writer and by `encode`, as a whole and as a declared total; and the next message is sent as if nothing
-/// had been.
+/// Asserts the refusal by a writer and by `encode`, of the whole message and of a declared total, and that the next message
+/// is sent as if nothing had happened.
 fn refused(spec: &str, payload: &[u8], refusal: Refusal) {
     concrete!(parse(spec), framing => {
         let mut writer = blocking::Writer::new(Sink::new(9), framing);

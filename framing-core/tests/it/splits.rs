@@ -1,4 +1,4 @@
-//! However the bytes are cut, whoever reads them and into whatever buffer: the results are the same.
+//! The results are the same at every split, with every reader and every buffer.
 
 use framing_core::{
     AnyFraming, Blocks, Framing, Limits, Netstring, Received, ReceivedPiece, blocking,
@@ -23,7 +23,7 @@ fn every_framing_has_samples_of_both_directions_with_unique_names() {
         };
         assert!(
             samples.iter().filter(is_of).count() >= 4,
-            "few samples of {spec}"
+            "too few samples of {spec}"
         );
         assert!(
             samples
@@ -36,7 +36,7 @@ fn every_framing_has_samples_of_both_directions_with_unique_names() {
     let mut titles: Vec<_> = samples.iter().map(Sample::title).collect();
     titles.sort();
     titles.dedup();
-    assert_eq!(titles.len(), samples.len(), "two samples of one name");
+    assert_eq!(titles.len(), samples.len(), "two samples with one name");
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn framings_with_lengths_never_read_past_a_refused_message() {
     assert_eq!(reader.io_mut().delivered(), 26);
 }
 
-/// A time-out that cannot tell a quiet peer from one that stopped in the middle closes the wrong one.
+/// A timeout that cannot distinguish an idle peer from one that stopped within a message closes the wrong one.
 #[test]
 fn a_reader_knows_at_every_byte_whether_a_message_has_begun() {
     for sample in sendable()

@@ -1,4 +1,4 @@
-//! What leaves, in how many writes, from which memory, and how much room it needs.
+//! The bytes that are written, in which writes, from which memory, and the space that they need.
 
 use core::convert::Infallible;
 
@@ -41,7 +41,7 @@ fn a_small_message_is_sent_in_one_write() {
                 let mut writer = blocking::Writer::new(Sink::new(usize::MAX), framing);
                 writer.send(&payload).expect("a good message");
                 assert_eq!(writer.io_mut().writes.len(), 1, "{spec}, {len} bytes");
-                // `stream` has nothing to put around them, and copies nothing.
+                // `stream` adds nothing around the parts, and copies nothing.
                 if spec != "stream" {
                     writer.send_parts(&parts(&payload)).expect("a good message");
                     assert_eq!(writer.io_mut().writes.len(), 2, "{spec}, {len} bytes in parts");
@@ -81,7 +81,7 @@ fn messages_around_the_length_of_the_stage_are_sent_correctly() {
 #[test]
 fn sixteen_bytes_of_a_long_message_are_sent_with_its_header() {
     for spec in ["blocks", "length:varint", "netstring"] {
-        // The first that does not fit into 64 bytes with what stands around it.
+        // The first length that does not fit into 64 bytes with its framing.
         let room = 64 - wire_of(parse(spec), &[Give::Message(vec![b'x'; 50])]).len() + 50;
         for len in [room + 1, room + 2, 1000] {
             concrete!(parse(spec), framing => {
@@ -128,9 +128,9 @@ fn the_payload_of_a_large_message_is_not_copied() {
             let [(_, len)] = rest[..] else {
                 panic!("{spec}: {writes:?}");
             };
-            assert!(*len >= 3000 - 64, "{spec}: {len} bytes from there");
+            assert!(*len >= 3000 - 64, "{spec}: {len} bytes from the caller's memory");
             let tail = usize::from(spec == "netstring" || spec == "lines" || spec.starts_with("delimited"));
-            // Where nothing stands in front of it, nothing is copied.
+            // Without a header, nothing is copied.
             let has_header = !["stream", "fixed", "lines", "delimited"].iter().any(|name| spec.starts_with(name));
             assert_eq!(writes.len(), usize::from(has_header) + 1 + tail, "{spec}: {writes:?}");
         });
@@ -149,7 +149,7 @@ fn a_message_in_parts_is_sent_as_one_message() {
                 writer.send_parts(&parts).expect("a good message");
                 assert_eq!(writer.into_io().wire(), want, "{spec}, cut at {cuts:?}");
                 let mut out = vec![0; wire_len(parse(&spec), payload.len())];
-                let len = encode(&mut framing.encoder(), &parts[..], &mut out).expect("room for it");
+                let len = encode(&mut framing.encoder(), &parts[..], &mut out).expect("enough space");
                 assert_eq!(out[..len], want, "{spec}, cut at {cuts:?}, encoded");
             });
         }
@@ -218,7 +218,7 @@ fn wire_len_is_enough_and_is_exact_for_headers_of_one_size() {
                 || spec.starts_with("length:u");
             assert!(wire.len() <= room, "{spec}, {len} bytes");
             assert!(!is_exact || wire.len() == room, "{spec}, {len} bytes");
-            // Neither may it be far more than enough.
+            // It must not be much more than enough either.
             assert!(room <= wire.len() + 11, "{spec}, {len} bytes");
         }
         let worst = vec![1; len];
@@ -268,7 +268,7 @@ fn a_buffer_of_buffer_len_receives_the_whole_message() {
             }
             let framing = parse(&spec);
             let mut payloads = vec![message(&spec, len)];
-            // Without a zero `cobs` is at its longest, and some add an empty group.
+            // Without zeros `cobs` is longest, and some encoders add an empty group.
             if spec == "cobs" {
                 payloads.push(vec![1; len]);
             }
@@ -291,7 +291,7 @@ fn a_buffer_of_buffer_len_receives_the_whole_message() {
                 let events = [Event::Block(payload.clone()), Event::Closed];
                 assert_eq!(seen[0], events[0], "{spec}, {len} bytes");
 
-                // Where it is said to be the smallest, one byte less is not enough.
+                // If it is documented as the smallest, one byte less is not enough.
                 let is_smallest = is_exact(framing) || spec == "lines";
                 let shorter = buffer.len() - 1;
                 let mut reader =
@@ -397,7 +397,7 @@ fn arrays_and_borrowed_arrays_are_buffers() {
     assert_eq!(reader.receive(), Ok(Received::Message(b"yes")));
 }
 
-/// Where in memory the bytes of each write lie, and how many they are.
+/// The address and length of each write.
 #[derive(Debug, Default)]
 struct Places(Vec<(usize, usize)>);
 
@@ -412,11 +412,11 @@ impl embedded_io::Write for Places {
     }
 
     fn flush(&mut self) -> Result<(), Infallible> {
-        unreachable!("nobody asked for it")
+        unreachable!("no flush was requested")
     }
 }
 
-/// Lengths around everything that changes with them.
+/// Lengths around all limits that matter.
 fn lens() -> impl Iterator<Item = usize> {
     let hot = [0, 9, 99, 127, 253, 507, 761, 1000];
     hot.into_iter().flat_map(|len| len..len + 5)
