@@ -32,7 +32,9 @@ fn the_connections_of_a_device_are_limited() {
     let (ended, _) = server.stop();
     assert_eq!(ended.totals()["refused"], 1);
     assert!(
-        ended.stderr.contains("as many connections as it may"),
+        ended
+            .stderr
+            .contains("the device has reached its connection limit"),
         "{}",
         ended.stderr
     );

@@ -216,7 +216,7 @@ fn passed_sockets_are_used_by_name_or_all_together() {
     assert!(path.exists(), "it is not ours to remove");
 
     let nothing = run(&["serve", "--listen", "systemd"], b"");
-    nothing.assert_refused(2, "has passed no socket");
+    nothing.assert_refused(2, "did not pass a socket");
 }
 
 /// A serial line that obeys.
@@ -274,7 +274,7 @@ fn a_serial_line_may_appear_late_and_disappear_and_return() {
     let count = |text| ended.stderr.matches(text).count();
     // Absent at the start, and gone once: each said once.
     assert_eq!(
-        (count("is not there"), count("is open")),
+        (count("is not available"), count("is open")),
         (2, 2),
         "{}",
         ended.stderr
