@@ -1,4 +1,4 @@
-//! The tests of the daemon, end to end: one binary, a folder for each group of subjects.
+//! End-to-end tests of the daemon: one binary, with a folder for each group of subjects.
 
 /// The commands, as an operator runs them.
 mod commands {

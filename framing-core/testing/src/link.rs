@@ -121,7 +121,7 @@ impl<'a> Source<'a> {
     fn take(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
         assert!(
             !buffer.is_empty(),
-            "a read into an empty slice cannot be told from the end"
+            "a read into an empty slice looks like the end of the stream"
         );
         let (most, claimed) = match self.calls.next() {
             None => (buffer.len(), 0),

@@ -1,4 +1,4 @@
-//! `blocksd read`, `recordings`, `verify` and `recover` as commands, over files of a daemon's layout and a daemon's own.
+//! `blocksd read`, `recordings`, `verify` and `recover`, on synthetic recordings and on those of a daemon.
 
 use std::fs;
 use std::io::Write;
@@ -23,7 +23,7 @@ fn json_lines(text: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The payload of every block in JSON output.
+/// The text of every block in JSON output.
 fn texts(ended: &Ended) -> Vec<String> {
     let events = json_lines(&ended.stdout_text());
     let blocks = events.iter().filter(|event| event["event"] == "block");
@@ -79,7 +79,7 @@ fn read_prints_exactly_what_the_daemon_printed() {
 fn a_recording_is_read_in_every_form_by_device_and_time() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
-    // Two sealed files, the second one later; numbered over eight digits, the order is that of the numbers.
+    // Two sealed files, the second one later; with more than eight digits, files are ordered by number.
     let first = Sample {
         blocks: 1,
         chunks: 2,
@@ -110,7 +110,7 @@ fn a_recording_is_read_in_every_form_by_device_and_time() {
         2026-01-01T01:00:00.010000000Z,d1,3,2,,/wA=\n";
     assert_eq!((ended.code, ended.stdout_text().as_str()), (Some(0), want));
 
-    // From then on, and before then; in the midst of a chunk.
+    // Time ranges that begin or end in the middle of a chunk.
     let times = |from, to| {
         let times = ["--from", from, "--to", to, "--output", "json"];
         texts(&on("read", directory, &times))
@@ -120,7 +120,7 @@ fn a_recording_is_read_in_every_form_by_device_and_time() {
     let said = ["d1 says 0, and says it again: 0"];
     assert_eq!(times(d1_said, "2026-01-01T00:00:00.04Z"), said);
     assert_eq!(times(d1_said, "2026-01-01T00:00:00.030000001Z"), said);
-    // All of it is long ago.
+    // All messages are older than this.
     let ended = on("read", directory, &["--from", "-10m"]);
     assert_eq!((ended.code, ended.stdout_text().as_str()), (Some(0), ""));
 
@@ -148,7 +148,7 @@ fn a_recording_is_read_in_every_form_by_device_and_time() {
             .contains(" d0 #1 opened by 127.0.0.1:4000\n"),
         "{ended:?}"
     );
-    // Read in another way than it was received.
+    // Decoded in another way than by the daemon.
     let ended = on(
         "read",
         directory,
@@ -191,20 +191,21 @@ fn losses_are_reported_and_the_rest_is_read() {
 
     let ended = on("verify", &path, &[]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let told = ended.stdout_text();
-    assert!(told.contains("CRC of the chunk"), "{told}");
+    let printed = ended.stdout_text();
+    assert!(printed.contains("CRC of the chunk"), "{printed}");
     assert!(
-        told.contains("/device/d1/blocks: sequence gap: expected 2, found 4"),
-        "{told}"
+        printed.contains("/device/d1/blocks: sequence gap: expected 2, found 4"),
+        "{printed}"
     );
     assert!(
-        told.lines()
+        printed
+            .lines()
             .all(|line| line.starts_with(path.to_str().unwrap())),
-        "{told}"
+        "{printed}"
     );
     assert_eq!(ended.stderr, "blocksd: 1 of 1 files are not sound\n");
 
-    // Beside it, never over another file.
+    // Into another folder, where it never overwrites a file.
     let ended = on("recover", &path, &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(
@@ -230,7 +231,7 @@ fn losses_are_reported_and_the_rest_is_read() {
         (Some(1), false),
         "{ended:?}"
     );
-    // Nothing in it is whole: it is kept under another name.
+    // The file has no complete chunk, so it is kept under another name.
     let ended = on("recover", directory, &[]);
     assert_eq!(
         (ended.code, nothing.exists()),
@@ -304,7 +305,7 @@ fn an_open_recording_is_followed_through_rotation() {
         }
     };
     wait(5);
-    // Nobody else may repair what is open, and it is no mistake that it has no end.
+    // A file that is still being written must not be repaired, and its missing end is not an error.
     on("recover", &folder, &[]).assert_refused(75, "a daemon is recording");
     let ended = on("verify", &folder, &[]);
     assert!(
@@ -313,7 +314,7 @@ fn an_open_recording_is_followed_through_rotation() {
     );
     for number in 0..40 {
         send(&format!("{number:0100}"));
-        // One by one, so that there is a chunk of each, and many files.
+        // One by one, so that each is in its own chunk, and there are many files.
         wait(5 + 100 * (number + 1));
     }
     let sealed = fs::read_dir(&folder).unwrap();
@@ -342,9 +343,9 @@ fn the_recording_of_a_killed_daemon_can_be_recovered_by_hand() {
     );
     assert!(!name(directory, 7, "mcap.part").exists());
     let ended = on("verify", directory, &[]);
-    let told = format!(
+    let printed = format!(
         "ok: 16 blocks of 2 devices, {} messages, 4 chunks\n",
         said.len()
     );
-    assert!(ended.stdout_text().ends_with(&told), "{ended:?}");
+    assert!(ended.stdout_text().ends_with(&printed), "{ended:?}");
 }

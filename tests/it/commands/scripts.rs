@@ -1,4 +1,4 @@
-//! `blocksd server` and `blocksd client`: the book's scripts, line for line, in both roles, against Python.
+//! `blocksd server` and `blocksd client`: equivalents of the textbook scripts, line for line, in both roles, against Python.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ const SEED: [&str; 3] = [
     "Simple is better than complex.",
 ];
 
-/// Script of the book, how it is told to blocksd, and what the two print, addresses left out.
+/// Textbook script, framing of the equivalent command, and the output of server and client without addresses.
 const SCRIPTS: [(&str, &str, &str, &str); 3] = [
     (
         "blocks_peer.py",
@@ -62,7 +62,7 @@ fn header(len: u32) -> Vec<u8> {
     len.to_be_bytes().to_vec()
 }
 
-/// What is left of `('127.0.0.1', 40123)`, so that two runs can be compared.
+/// Removes addresses such as `('127.0.0.1', 40123)`, so that two runs can be compared.
 fn without_addresses(text: &str) -> String {
     text.split_inclusive('\n')
         .map(|line| match line.split_once("('127.0.0.1', ") {
@@ -74,7 +74,7 @@ fn without_addresses(text: &str) -> String {
         .collect()
 }
 
-/// Runs both to their end; what they printed.
+/// Runs both until they end; returns their output.
 #[track_caller]
 fn exchange(server: Process, client: impl Fn(u16) -> Command) -> (String, String) {
     let client = finish(client(server.port()), b"");
@@ -184,7 +184,7 @@ fn each_line_is_printed_while_the_connection_is_open() {
     );
     device.write_all(b"\0\0\0\x05hello").unwrap();
     server.line("Message says: 'hello'");
-    // The end mark ends it, though the client has not closed.
+    // The end mark ends it, although the client has not closed.
     device.write_all(&header(0)).unwrap();
     assert_eq!(server.end().code, Some(0));
 }
@@ -195,7 +195,7 @@ fn the_server_of_a_one_way_framing_half_closes_at_once() {
         let server = server(framing);
         let mut device = connect(([127, 0, 0, 1], server.port()).into());
         assert_eq!(device.read(&mut [0]).unwrap(), 0, "{framing}");
-        // The other direction is open.
+        // The other direction stays open.
         let wire = b"\0\0\0\x02ok\0\0\0\0";
         device.write_all(wire).unwrap();
         device.shutdown(Shutdown::Write).unwrap();
@@ -216,7 +216,7 @@ fn the_server_accepts_only_one_connection() {
     drop(device);
     let ended = server.end();
     assert_eq!(ended.code, Some(1));
-    let error = TcpStream::connect(addr).expect_err("nobody listens");
+    let error = TcpStream::connect(addr).expect_err("the port is closed");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 

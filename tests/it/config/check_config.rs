@@ -57,7 +57,7 @@ fn every_value_is_printed_with_its_origin() {
     ] {
         assert!(text.lines().any(|it| it == line), "{line} is not in {text}");
     }
-    // It is a config with the same values.
+    // The output is a config with the same values.
     let printed = folder.write("printed.toml", &text);
     let value = |line: &str| line.split("  # ").next().unwrap().to_owned();
     let values = |text: &str| text.lines().map(value).collect::<Vec<_>>();
@@ -86,7 +86,7 @@ fn an_invalid_config_is_not_printed() {
     run(&["check-config", name, "--", "--nonsense"], b"").assert_refused(2, "--nonsense");
 }
 
-/// The file may be all that is wrong, and what the command line says of it right.
+/// Only the file is wrong; the options of the command line correct it.
 #[test]
 fn options_after_two_dashes_override_the_file() {
     let folder = Folder::new();
@@ -190,7 +190,7 @@ fn mistakes_in_values_and_in_their_combination_are_reported_together() {
     }
     let said = mistakes("listen = '127.0.0.1:0'\n[device.10.0.0.7]\nname = 'pump'\n");
     assert!(said.contains("an ID with dots needs quotes"), "{said}");
-    // A wrong address makes no second mistake, though its place is taken by the default.
+    // A wrong address causes no second error, although the default takes its place.
     let said = mistakes("listen = 'unix:'\nmetrics = '127.0.0.1:1060'\n");
     assert!(
         said.contains("1: listen: ") && !said.contains("mistakes"),

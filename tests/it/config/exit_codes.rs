@@ -1,4 +1,4 @@
-//! Exit codes: 2 for what is wrong in the text, 75 for what the environment refuses now; `check-config` as `serve`.
+//! Exit codes: 2 for an invalid command line or file, 75 for a temporary refusal by the environment; `check-config` agrees.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,16 +13,16 @@ use blocksd_tests::scrape;
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-/// The environment refuses it now: `EX_TEMPFAIL`.
+/// Exit code of a temporary refusal: `EX_TEMPFAIL`.
 const REFUSED: i32 = 75;
-/// A user that owns nothing.
+/// The user `nobody`, who owns no files.
 const NOBODY: &str = "65534";
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// What `serve` and `check-config` say to a config that both know to be wrong.
+/// Asserts that `serve` and `check-config` refuse the config with this exit code and these words.
 #[track_caller]
 fn assert_both(config: &str, code: i32, words: &str) {
     let folder = TempDir::new().unwrap();
@@ -45,7 +45,7 @@ fn an_address_in_use_or_not_yet_available_is_a_temporary_failure() {
     for (args, words) in [
         (&["--listen", &taken][..], &*taken),
         (&["--listen", "127.0.0.1:0", "--metrics", &taken], &*taken),
-        // Reserved for documentation, so no address of this machine; and a name that nobody has.
+        // An address reserved for documentation, which no machine has; and a name that does not exist.
         (&["--listen", "192.0.2.1:1060"], "192.0.2.1"),
         (&["--listen", "gateway.invalid:1060"], "gateway.invalid"),
         (
@@ -152,7 +152,7 @@ fn a_locked_or_read_only_folder_is_a_temporary_failure() {
     let args = ["--listen", "127.0.0.1:0", "--record", text(folder.path())];
     let first = Server::start(&args[2..]);
     run(&[&["serve"], &args[..]].concat(), b"").assert_refused(REFUSED, "a daemon is recording");
-    // A daemon that runs is what the next configuration is checked beside.
+    // A daemon is running while its next configuration is checked.
     let config = TempDir::new().unwrap();
     let file = config.path().join("blocksd.toml");
     fs::write(&file, format!("record = \"{}\"", text(folder.path()))).unwrap();
@@ -224,7 +224,7 @@ fn a_folder_of_another_program_is_an_error() {
 fn the_socket_of_a_hung_process_is_in_use() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("d.sock");
-    // It listens, never accepts, and no more fit in its queue.
+    // The process listens and never accepts, and its queue is full.
     let hung = UnixListener::bind(&path).unwrap();
     socket2::SockRef::from(&hung).listen(0).unwrap();
     let full = || {
@@ -238,7 +238,7 @@ fn the_socket_of_a_hung_process_is_in_use() {
     let listen = format!("unix:{}", path.display());
     run(&["serve", "--listen", &listen], b"").assert_refused(REFUSED, "in use");
     drop(queue);
-    // One that answers with another kind of socket is not stale either.
+    // A process with another kind of socket is alive too.
     drop(hung);
     fs::remove_file(&path).unwrap();
     let _datagram = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
@@ -317,7 +317,7 @@ fn a_daemon_whose_only_reader_is_too_slow_at_the_end_fails() {
     let mut server = Server::of(Process::start_unread(command), &[]);
     let unread = server.process.take_stdout();
     let mut device = server.connect();
-    // More events than a pipe holds.
+    // More events than the pipe holds.
     let message = [&8_u32.to_be_bytes()[..], b"messages"].concat();
     std::io::Write::write_all(&mut device, &message.repeat(10_000)).unwrap();
     scrape::wait_for(&server, "blocksd_blocks_total", |blocks| 2_000.0 <= blocks);
@@ -337,7 +337,7 @@ fn a_reader_of_a_recording_may_close_its_pipe() {
     drop(device);
     server.wait_for("close", 1);
     server.stop();
-    // Much more than a pipe holds.
+    // Much more than the pipe holds.
     let all = run(&["read", text(folder.path())], b"").stdout.len();
     assert!(100_000 < all, "{all} bytes");
     let mut command = Command::new("sh");

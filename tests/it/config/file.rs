@@ -1,4 +1,4 @@
-//! The config file: what it may say, what goes before it, and how a mistake in it is told.
+//! The configuration file: its keys, its precedence, and the errors for mistakes in it.
 
 use std::fs;
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use blocksd_tests::process::{Ended, Server, run};
 use tempfile::TempDir;
 
-/// A config file in a folder of its own.
+/// A configuration file in a temporary folder.
 struct File {
     _folder: TempDir,
     path: PathBuf,
@@ -31,7 +31,7 @@ impl File {
         run(&["check-config", self.name()], b"")
     }
 
-    /// Asserts that both who would use it and who checks it refuse it so.
+    /// Asserts that both `serve` and `check-config` refuse the file with this place and reason.
     #[track_caller]
     fn assert_refused(&self, place_and_reason: &str) {
         let wanted = format!("blocksd: {}:{place_and_reason}", self.name());
@@ -48,7 +48,7 @@ impl File {
 
 #[test]
 fn a_mistake_is_reported_with_its_line_and_the_allowed_values() {
-    for (text, told) in [
+    for (text, reason) in [
         (
             "\n\nmax-conections = 5",
             "3: max-conections: unknown key; did you mean `max-connections`?",
@@ -127,11 +127,11 @@ fn a_mistake_is_reported_with_its_line_and_the_allowed_values() {
             "1: address: address is a key of [[listener]]; put it there, or use listen = \"ADDR\"",
         ),
     ] {
-        File::new(text).assert_refused(told);
+        File::new(text).assert_refused(reason);
     }
 }
 
-/// The names of the options that `blocksd serve --help` lists. What explains them stands further to the right.
+/// The names of the options in `blocksd serve --help`. Their descriptions are indented further.
 fn options() -> Vec<String> {
     let help = run(&["serve", "--help"], b"").stdout_text();
     let lines = help
@@ -158,7 +158,7 @@ fn a_global_key_in_a_listener_is_reported_with_its_right_place() {
             continue;
         }
         global += 1;
-        // Whatever the type of its value.
+        // With a value of any type.
         for value in ["5", "true", "'x'", "[1]"] {
             let text = format!("[[listener]]\naddress = 'a:1'\n{key} = {value}");
             let ended = File::new(&text).check();
@@ -180,7 +180,7 @@ fn a_global_key_in_a_listener_is_reported_with_its_right_place() {
     );
 }
 
-/// Nothing that is given is changed without a word.
+/// No value is changed silently.
 #[test]
 fn a_value_out_of_bounds_is_refused_with_the_figures() {
     let folder = TempDir::new().unwrap();
@@ -297,7 +297,7 @@ fn all_mistakes_are_reported_at_once_and_counted() {
     }
     let served = run(&["serve", "--config", name], b"");
     assert_eq!((served.code, served.stderr), (ended.code, ended.stderr));
-    // Mistakes that the values make together, or with the machine.
+    // Errors in combinations of values, or with this machine.
     let file = File::new(
         "listen = ['nowhere', '127.0.0.1:1', '127.0.0.1:1']\nreply = '/no/such/file'\n[[listener]]\naddress = '127.0.0.1:0'",
     );
@@ -333,7 +333,7 @@ fn a_missing_file_is_reported() {
 fn impossible_configurations_are_found_without_opening_a_port() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
-    // That the port is taken is no matter of the config.
+    // A port that is in use is not an error of the config.
     let ended = File::new(&format!("listen = '{addr}'")).check();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for (text, what) in [
@@ -360,7 +360,7 @@ fn a_folder_that_cannot_be_written_to_is_found() {
     let to_be_made = there.join("a/b");
     let ended = File::new(&format!("record = '{}'", to_be_made.display())).check();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    // Nothing was made for that, and nothing left behind.
+    // The check leaves no files.
     assert_eq!(fs::read_dir(there).unwrap().count(), 1);
 }
 
@@ -397,7 +397,7 @@ fn check_config_prints_what_serve_will_do() {
 fn the_sample_config_is_valid() {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-daemon/systemd/blocksd.toml");
     let sample = fs::read_to_string(sample).unwrap();
-    // Into a folder that this user may write to.
+    // Records into a folder that this user may write to.
     let folder = TempDir::new().unwrap();
     let record = folder.path().join("record");
     assert!(sample.contains("\nrecord = \"/var/lib/blocksd\"\n"));
@@ -412,7 +412,7 @@ fn a_daemon_follows_its_configuration_file() {
     let file = File::new(
         "listen = ['127.0.0.1:0,framing=lines', '127.0.0.1:0,framing=cobs']\noutput = 'json'\nmax-block = 5",
     );
-    // Both listeners of the file, as `Server` counts them.
+    // Both listeners of the file, since `Server` counts them.
     let args = ["--config", file.name(), "--listen", "--listen"];
     let command = blocksd_tests::process::blocksd(&["serve", "--config", file.name()]);
     let mut server = Server::of(blocksd_tests::process::Process::start(command), &args);
@@ -430,7 +430,7 @@ fn the_command_line_overrides_the_file() {
     let file = File::new(
         "listen = ['127.0.0.1:0,framing=lines', '127.0.0.1:0,framing=lines']\noutput = 'none'\nframing = 'netstring'",
     );
-    // The list of the command line replaces that of the file; what is not given on it is taken from the file.
+    // The command line's list replaces the file's; other values come from the file.
     let mut server = Server::start(&["--config", file.name()]);
     let mut stream = blocksd_tests::process::connect(server.addr_of("netstring"));
     stream.write_all(b"2:ok,").unwrap();

@@ -1,4 +1,4 @@
-//! SIGHUP: what can be changed while the daemon runs is, what needs a restart is named, what is wrong changes nothing.
+//! SIGHUP: changes that are possible are applied, options that need a restart are named, an invalid file changes nothing.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,7 @@ use blocksd_tests::notify::Manager;
 use blocksd_tests::process::{DEADLINE, Process, Server, connect};
 use tempfile::TempDir;
 
-/// A daemon with a config file that changes.
+/// A daemon whose configuration file changes.
 struct Daemon {
     server: Server,
     file: PathBuf,
@@ -39,7 +39,7 @@ impl Daemon {
         let mut command = blocksd_tests::process::blocksd(&["serve", "--output", "json"]);
         command.args(args);
         prepare(&mut command, folder.path());
-        // As many as `Server` counts here.
+        // As many listeners as `Server` expects.
         let server = Server::of(Process::start(command), &vec!["--listen"; listeners]);
         Self {
             server,
@@ -49,7 +49,7 @@ impl Daemon {
         }
     }
 
-    /// Changes the file, and waits until it was read and said to be so.
+    /// Changes the file, and waits until the daemon logs that it was read.
     #[track_caller]
     fn reload(&mut self, config: &str) -> String {
         fs::write(&self.file, config).unwrap();
@@ -66,7 +66,7 @@ impl Daemon {
             let lines = text.lines().filter(|line| {
                 line.contains("was read again") || line.contains("configuration refused")
             });
-            // The last line of each reload.
+            // The last log line of each reload.
             if lines.count() == reloads {
                 return text;
             }
@@ -109,12 +109,12 @@ fn new_connections_follow_the_reloaded_file() {
     let mut new = daemon.connect();
     new.write_all(b"3:two,").unwrap();
     daemon.assert_last(2, "two");
-    // A connection keeps what it began with.
+    // A connection keeps the options that it began with.
     old.write_all(b"a longer line\n").unwrap();
     daemon.assert_last(3, "a longer line");
     new.write_all(b"6:longer,").unwrap();
     daemon.server.wait_for("fault", 1);
-    // The options of one listener are its own.
+    // The options of one listener.
     let said = daemon.reload("[[listener]]\naddress = '127.0.0.1:0'\nframing = 'cobs'");
     assert_lines(
         &said,
@@ -127,7 +127,7 @@ fn new_connections_follow_the_reloaded_file() {
     );
     daemon.connect().write_all(b"\x05four\x00").unwrap();
     daemon.assert_last(4, "four");
-    // Time-outs and replies as well.
+    // Timeouts and replies are reloaded too.
     daemon.reload("listen = '127.0.0.1:0,framing=lines'\nidle-timeout = 2\nreply = 'receipt'");
     let mut idle = daemon.connect();
     idle.write_all(b"five\n").unwrap();
@@ -168,7 +168,7 @@ fn an_invalid_file_changes_nothing_and_the_error_names_the_place() {
     daemon.reloads += 1;
     let said = daemon.wait(daemon.reloads);
     assert!(said.contains("cannot read the config"), "{said}");
-    // A pipe that nobody writes to does not hold up the reloads after it.
+    // A named pipe without a writer does not block later reloads.
     let made = std::process::Command::new("mkfifo")
         .arg(&daemon.file)
         .status();
@@ -287,7 +287,7 @@ fn connection_limits_and_the_log_level_are_reloaded() {
             "was read again: 2 applied, 0 need a restart, 0 overridden",
         ],
     );
-    // Those that are open stay open; they count.
+    // Open connections stay open, and count.
     first.write_all(b"third\n").unwrap();
     daemon.assert_last(3, "third");
     drop(second);
@@ -308,7 +308,7 @@ fn the_environment_overrides_the_log_level_of_the_file() {
             "blocksd::reload=info,blocksd::service::log=warn,error",
         );
     });
-    // At every reload until both agree.
+    // At every reload, until both agree.
     for _ in 0..2 {
         let said = daemon.reload(&config.replace("'info'", "'debug'"));
         assert!(!said.contains("open files and sockets"), "{said}");
@@ -379,22 +379,22 @@ fn listeners_are_added_removed_and_changed_while_connections_stay_open() {
     let mut new = UnixStream::connect(path("3")).unwrap();
     new.write_all(b"two\n").unwrap();
     daemon.assert_last(2, "two");
-    // The socket that was removed is gone, and its connection goes on.
+    // The removed socket is gone, and its connection stays open.
     let until = std::time::Instant::now() + DEADLINE;
     while path("1").exists() {
-        assert!(std::time::Instant::now() < until, "it is still there");
+        assert!(std::time::Instant::now() < until, "the socket still exists");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     assert!(UnixStream::connect(path("1")).is_err());
     old.write_all(b"three\n").unwrap();
     daemon.assert_last(3, "three");
-    // In another order, nothing has changed.
+    // Another order of the listeners is not a change.
     let said = daemon.reload(&[listen, &table("2", "cobs"), &table("3", "lines")].concat());
     assert_lines(
         &said,
         &["was read again: 0 applied, 0 need a restart, 0 overridden"],
     );
-    // The one that was removed can be added again.
+    // The removed listener can be added again.
     let again = [listen, &table("2", "cobs"), &table("3", "lines")].concat();
     daemon.reload(&[&*again, &table("1", "lines")].concat());
     let mut back = UnixStream::connect(path("1")).unwrap();
@@ -421,13 +421,16 @@ fn nothing_changes_if_one_listener_cannot_be_opened() {
         last.contains(&format!("cannot listen on {taken}")),
         "{last}"
     );
-    assert!(!socket.exists(), "the listener before it is closed again");
+    assert!(
+        !socket.exists(),
+        "the listener opened before it is closed again"
+    );
     daemon.connect().write_all(b"still lines\n").unwrap();
     daemon.assert_last(1, "still lines");
     assert_eq!(daemon.server.stop().0.code, Some(0));
 }
 
-/// Asserts that the last reload logged these lines, and no others.
+/// Asserts that the last reload logged exactly these lines.
 #[track_caller]
 fn assert_lines(said: &str, wanted: &[&str]) {
     let mut logged: Vec<_> = said
@@ -462,7 +465,7 @@ fn a_limit_of_the_recording_is_reloaded() {
             "was read again: 1 applied, 0 need a restart, 0 overridden",
         ],
     );
-    // More than that, in files of a quarter of it.
+    // More than the new limit, in files of a quarter of it.
     let mut device = daemon.connect();
     let line = [&vec![b'x'; 999_999][..], b"\n"].concat();
     for _ in 0..30 {

@@ -1,4 +1,4 @@
-//! Which connections have a place when there are more than there may be.
+//! Which connections are admitted when there are more than the limits allow.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use blocksd_tests::process::{DEADLINE, Server, wait_until};
 use blocksd_tests::scrape::sample;
 use socket2::{Domain, Socket, Type};
 
-/// A connection from an address of this machine, so that the daemon takes it for a device of its own.
+/// Connects from a loopback address, so that the daemon sees another device.
 #[track_caller]
 pub(crate) fn from(host: &str, server: &Server) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -23,7 +23,7 @@ pub(crate) fn from(host: &str, server: &Server) -> TcpStream {
     stream
 }
 
-/// Waits until the daemon has closed it. What is sent meanwhile may be lost.
+/// Waits until the daemon has closed the connection. Data sent meanwhile may be lost.
 #[track_caller]
 fn assert_closed(mut device: TcpStream) {
     device.set_nonblocking(false).unwrap();
@@ -38,7 +38,7 @@ fn assert_closed(mut device: TcpStream) {
             .unwrap();
         let _ = device.read(&mut buffer);
     }
-    panic!("it is still open");
+    panic!("the connection is still open");
 }
 
 pub(crate) fn closed(server: &Server, reason: &str) -> u64 {
@@ -52,7 +52,7 @@ fn a_silent_address_that_takes_all_places_does_not_lock_others_out() {
     let mut server = Server::start(&args);
     let mut squatters: Vec<_> = (0..50).map(|_| from("127.0.0.1", &server)).collect();
     server.wait_for("open", 50);
-    // All but the first say something.
+    // All but the first send a byte.
     for squatter in squatters.iter_mut().skip(1) {
         squatter.write_all(b"\0\0\0\x01a").unwrap();
     }
@@ -70,11 +70,11 @@ fn a_silent_address_that_takes_all_places_does_not_lock_others_out() {
     );
     assert_eq!(server.story(1), ["open", "close evicted blocks=0 bytes=0"]);
     assert_closed(squatters.remove(0));
-    // Its place is free again. Whoever holds most has no right to another one.
+    // Its place is free again. The device with the most connections cannot take another one.
     let _again = from("127.0.0.1", &server);
     server.wait_for("open", 52);
     assert_closed(from("127.0.0.1", &server));
-    // As many devices as there are places get in, each in the place of a squatter.
+    // As many devices as there are places are admitted, each in place of a squatter.
     let honest: Vec<_> = (2..40)
         .map(|host| from(&format!("127.0.0.{host}"), &server))
         .collect();
@@ -103,13 +103,13 @@ fn the_messages_of_an_evicted_connection_are_kept_and_its_truncation_is_reported
     server.wait_for("block", 2);
     let _other = from("127.0.0.2", &server);
     server.wait_for("open", 3);
-    let told = [
+    let wanted = [
         "open",
         "block 0 len=2 \"hi\"",
         "fault truncated payload have=2 want=5",
         "close evicted blocks=1 bytes=2",
     ];
-    assert_eq!(server.story(1), told);
+    assert_eq!(server.story(1), wanted);
     assert_closed(first);
 }
 
@@ -142,7 +142,7 @@ fn each_connection_can_be_a_device_and_standard_input_is_never_evicted() {
     ];
     let mut server = Server::start(&args);
     server.wait_for("open", 1);
-    // The one place is taken by a line, which has had it for as long as one likes.
+    // The only place is taken by standard input, which has been silent for a long time.
     assert_closed(server.connect());
     server.process.write_part(b"\0\0\0\x02hi");
     server.wait_for("block", 1);
@@ -161,7 +161,7 @@ fn a_connection_without_a_first_byte_can_be_closed() {
         ["open", "close first_byte_timeout blocks=0 bytes=0"]
     );
     assert_closed(silent);
-    // Who has sent a byte may be silent.
+    // A connection that has sent a byte may be silent.
     speaking.write_all(b"\0\0\0\0").unwrap();
     assert_eq!(
         server.story(1).last().unwrap(),
@@ -194,7 +194,7 @@ fn a_flood_of_newcomers_replaces_a_squatter_one_by_one() {
                     device.write_all(b"\0\0\0\x02hi\0\0\0\0").unwrap();
                     // The daemon may have closed by then.
                     device.shutdown(Shutdown::Write).ok();
-                    // Until it is served: a bound holds for those that were evicted and have not closed yet.
+                    // Until it is served, since evicted connections that have not closed yet still count.
                     device.read_to_end(&mut Vec::new()).ok();
                 }
             });
@@ -212,7 +212,7 @@ fn a_slow_address_does_not_lock_others_out_for_any_identity_of_devices() {
         let args = ["--max-connections", "20", "--device-by", device_by];
         let mut server = Server::start(&args);
         let mut squatters: Vec<_> = (0..20).map(|_| from("127.0.0.1", &server)).collect();
-        // A byte now and then: none of them is silent for long.
+        // A byte now and then, so that none is silent for long.
         for squatter in &mut squatters {
             squatter.write_all(b"\0\0\0\x01a").unwrap();
         }
@@ -220,10 +220,10 @@ fn a_slow_address_does_not_lock_others_out_for_any_identity_of_devices() {
         for host in 0..5 {
             let mut honest = from(&format!("127.0.0.{}", 2 + host), &server);
             honest.write_all(b"\0\0\0\x02hi\0\0\0\0").unwrap();
-            let told = server.story(21 + 2 * host);
+            let story = server.story(21 + 2 * host);
             let end = "close end blocks=1 bytes=2";
-            assert_eq!(told.last().unwrap(), end, "{device_by}");
-            // The place is free again, and the address with most connections takes it.
+            assert_eq!(story.last().unwrap(), end, "{device_by}");
+            // The place is free again, and the address with the most connections takes it.
             squatters.push(from("127.0.0.1", &server));
             server.wait_for("open", 22 + 2 * host as usize);
         }

@@ -1,4 +1,4 @@
-//! The daemon under fire, for some seconds; the long form is `cargo run -p blocksd-tests --example chaos`.
+//! The daemon under attack for some seconds; the long form is `cargo run -p blocksd-tests --example chaos`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What unfinished messages and replies may take, from senders and slow readers.
+//! Bounds on the memory of unfinished messages and replies, with many senders and slow readers.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::admission::{closed, from};
 
-/// A megabyte: the longest message that is taken by default.
+/// A megabyte: the default limit of a message.
 const LONG: usize = 1 << 20;
 
 /// A message of the framing `blocks`.
@@ -20,8 +20,8 @@ fn message(len: usize) -> Vec<u8> {
     [&header[..], &vec![b'x'; len]].concat()
 }
 
-/// Connections that hold all but the last byte of a long message, as far as the daemon reads them: until more than
-/// `held` bytes are unfinished, and none was taken for a second.
+/// Connections that send all but the last byte of a long message, as far as the daemon reads them. Returns when more than
+/// `held` bytes are unfinished, and the daemon has read nothing for a second.
 #[track_caller]
 fn one_byte_short(host: &str, count: usize, server: &Server, held: f64) -> Vec<TcpStream> {
     let wire = message(LONG);
@@ -66,7 +66,7 @@ fn hundreds_of_unfinished_messages_stay_within_their_bound() {
     let held = sample(&server, "blocksd_unfinished_bytes");
     assert!(held <= (16 << 20) as f64, "{held}");
     assert!(sample(&server, "blocksd_connections_paused") > 0.0);
-    // Small messages and long ones of others get through, whole or byte by byte.
+    // Small and long messages of other devices get through, sent at once or byte by byte.
     let mut honest = from("127.0.0.2", &server);
     honest.write_all(b"\0\0\0\x05he").unwrap();
     honest.write_all(b"llo").unwrap();
@@ -78,7 +78,7 @@ fn hundreds_of_unfinished_messages_stay_within_their_bound() {
         sample(&server, "blocksd_series_total") == 1.0
     });
     assert_eq!(sample(&server, "blocksd_blocks_total"), 4.0);
-    // So do small messages of the same address.
+    // So do small messages from the same address.
     let mut neighbour = from("127.0.0.1", &server);
     neighbour.write_all(b"\0\0\0\x02h").unwrap();
     neighbour.write_all(b"i\0\0\0\0").unwrap();
@@ -90,7 +90,7 @@ fn hundreds_of_unfinished_messages_stay_within_their_bound() {
         most < before + (16 << 10) + (24 << 10),
         "{before} kB before, {most} at most"
     );
-    // Those that hold the rest up are closed.
+    // The connections that block the paused ones are closed.
     wait_until("one is closed", || closed(&server, "memory") > 0);
     drop(attackers);
     wait_until("all is given back", || {
@@ -126,7 +126,7 @@ fn devices_that_all_send_long_messages_at_once_take_turns_and_lose_nothing() {
                 scope.spawn(move || {
                     // Slower than the daemon, so that all are unfinished at the same time.
                     for part in wire.chunks(50_000) {
-                        device.write_all(part).expect("it is taken");
+                        device.write_all(part).expect("the daemon reads");
                         sleep(Duration::from_millis(10));
                     }
                 });
@@ -154,12 +154,12 @@ fn a_full_queue_delays_long_messages_and_closes_no_connection() {
         let device = |number| {
             let (wire, mut device) = (&wire, from(&format!("127.0.0.{}", 1 + number), &server));
             scope.spawn(move || {
-                device.write_all(wire).expect("it is taken");
+                device.write_all(wire).expect("the daemon reads");
                 device
             })
         };
         let devices: Vec<_> = (0..40).map(device).collect();
-        // Longer than a connection may stall that others wait for.
+        // Longer than a connection that blocks others may stall.
         sleep(Duration::from_secs(12));
         assert!(sample(&server, "blocksd_unfinished_bytes") <= (4 << 20) as f64);
         assert_eq!(closed(&server, "memory"), 0);
@@ -192,7 +192,7 @@ fn a_full_queue_delays_long_messages_and_closes_no_connection() {
     );
 }
 
-/// A file that is more than the sockets hold.
+/// A file that is larger than the socket buffers.
 fn large_reply(folder: &tempfile::TempDir) -> String {
     let file = folder.path().join("large");
     std::fs::File::create(&file)
@@ -213,7 +213,7 @@ fn a_device_that_does_not_read_its_reply_is_closed_and_a_slow_one_is_not() {
         server.story(1).last().unwrap(),
         "close reply_timeout blocks=1 bytes=2"
     );
-    // One that reads has more time than that for all of it.
+    // A device that reads may take longer in total.
     let mut slow = server.connect();
     slow.write_all(b"\0\0\0\x02hi\0\0\0\0").unwrap();
     for _ in 0..16 {
@@ -246,7 +246,7 @@ fn a_device_that_reads_its_reply_too_slowly_is_closed() {
     socket.connect(&server.addr().into()).unwrap();
     let mut device = TcpStream::from(socket);
     device.write_all(b"\0\0\0\x02hi\0\0\0\0").unwrap();
-    // 4 kB a second at most; 64 KiB in 3 s are asked for.
+    // Reads at most 4 kB a second; the limit asks for 64 KiB in 3 s.
     let dripping = thread::spawn(move || {
         let mut buffer = [0; 400];
         while device.read(&mut buffer).is_ok_and(|len| len != 0) {
@@ -302,7 +302,7 @@ fn echoes_are_bounded_per_connection_and_in_total() {
     ];
     let mut server = Server::start(&args);
     let mut first = server.connect();
-    // Four are too many for one connection.
+    // Four exceed the limit of one connection.
     for _ in 0..4 {
         first.write_all(&message(1_000_000)).ok();
     }
@@ -330,7 +330,7 @@ fn echoes_are_bounded_per_connection_and_in_total() {
         story.last().unwrap().starts_with("close limit"),
         "{story:?}"
     );
-    // Those that have theirs get it.
+    // Devices that read theirs get the whole echo.
     SockRef::from(&holding)
         .set_recv_buffer_size(1 << 20)
         .unwrap();

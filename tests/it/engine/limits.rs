@@ -1,4 +1,4 @@
-//! How many connections there may be, of whom, and how much of the daemon one of them may take.
+//! Limits of connections, in total and for each device, and of the resources that one of them may take.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -55,7 +55,7 @@ fn the_identity_of_devices_can_be_chosen() {
             _ => server.addr().to_string(),
         };
         assert_eq!(event["device"], want.as_str(), "{by}");
-        // Each connection is a device of its own, or it is not.
+        // Each connection counts as a separate device, or all as one.
         let second = server.connect();
         assert_eq!(by != "peer", by != "peer" && is_closed(second), "{by}");
     }
@@ -97,7 +97,7 @@ fn a_hundred_slow_devices_get_through_beside_a_fast_one_with_a_full_queue() {
     let mut fast = server.connect();
     fast.set_nonblocking(true).unwrap();
     let block = [&[0, 1, 0, 0][..], &[b'x'; 0x10000]].concat();
-    // Until the daemon takes no more.
+    // Sends until the daemon stops reading.
     let mut sent = 0;
     let mut refused = 0;
     while refused < 100 {
@@ -109,12 +109,15 @@ fn a_hundred_slow_devices_get_through_beside_a_fast_one_with_a_full_queue() {
             }
         }
     }
-    assert!(sent < 24 << 20, "{sent} bytes were taken of one device");
+    assert!(
+        sent < 24 << 20,
+        "the daemon read {sent} bytes of one device"
+    );
     let mut slow: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
     for device in &mut slow {
         device.write_all(b"\0\0\0\x05hello\0\0\0\0").unwrap();
     }
-    // Each is read to its end, and so closed, although nothing is written out.
+    // Each is read to its end, and therefore closed, although nothing is printed.
     let closed = slow
         .into_iter()
         .filter(|device| is_closed(device.try_clone().unwrap()));
@@ -126,12 +129,12 @@ fn a_hundred_slow_devices_get_through_beside_a_fast_one_with_a_full_queue() {
     reader.join().unwrap().unwrap();
 }
 
-/// Whether the daemon closes it.
+/// Whether the daemon closes the connection.
 fn is_closed(mut device: TcpStream) -> bool {
     device
         .set_read_timeout(Some(std::time::Duration::from_secs(5)))
         .unwrap();
-    // Half-closed at once by a daemon that answers nothing: what tells is that writing fails.
+    // A daemon without replies half-closes at once, so only a failing write shows the close.
     device.read_to_end(&mut Vec::new()).ok();
     (0..200).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(10));

@@ -1,4 +1,4 @@
-//! Everything that can be listened on, and how sockets are set.
+//! All kinds of listeners, and the options of their sockets.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,22 +12,22 @@ use blocksd_tests::process::{DEADLINE, Process, Server, blocksd, python, run};
 use blocksd_tests::signals::spawn;
 use blocksd_tests::skip::skipped;
 
-/// One series of one block, `hello`.
+/// A series of one block, `hello`.
 const HELLO: &[u8] = b"\0\0\0\x05hello\0\0\0\0";
-const TOLD: [&str; 4] = [
+const HELLO_STORY: [&str; 4] = [
     "open",
     "block 0 len=5 \"hello\"",
     "end blocks=1",
     "close end blocks=1 bytes=5",
 ];
-/// What a receipt for it is, in the same framing.
+/// The receipt for it, in the same framing.
 const RECEIPT: &[u8] = b"\0\0\0\x16{\"blocks\":1,\"bytes\":5}\0\0\0\0";
 
 #[test]
 fn a_unix_socket_replies_and_is_replaced_if_stale_and_removed_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("d.sock");
-    // Left behind: a file on which nobody answers.
+    // A stale socket file, on which no process listens.
     drop(UnixListener::bind(&path).unwrap());
     let listen = format!("unix:{}", path.display());
     let mut server = Server::start(&["--listen", &listen, "--reply", "receipt"]);
@@ -37,14 +37,14 @@ fn a_unix_socket_replies_and_is_replaced_if_stale_and_removed_at_the_end() {
     let mut answer = Vec::new();
     device.read_to_end(&mut answer).unwrap();
     assert_eq!(answer, RECEIPT);
-    assert_eq!(server.story(1), TOLD);
+    assert_eq!(server.story(1), HELLO_STORY);
     assert_eq!(server.events()[0]["device"], listen.as_str());
     assert_eq!(server.events()[0]["peer"], listen.as_str());
-    // Somebody answers now.
+    // Now a process listens.
     run(&["serve", "--listen", &listen], b"").assert_refused(75, "d.sock");
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(!path.exists(), "it is left behind");
+    assert!(!path.exists(), "the socket file is left");
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn ipv4_and_ipv6_reach_one_dual_stack_listener() {
         blocksd_tests::process::connect(addr)
             .write_all(HELLO)
             .unwrap();
-        assert_eq!(server.story(conn), TOLD);
+        assert_eq!(server.story(conn), HELLO_STORY);
         let events = server.events();
         let opened = events.iter().find(|event| event["conn"] == conn).unwrap();
         assert_eq!(opened["device"], host);
@@ -192,7 +192,7 @@ fn passed_sockets_are_used_by_name_or_all_together() {
     let program = inner.get_program().to_str().unwrap();
     let mut command = python("launcher.py", &[&sockets, program, "serve"]);
     command.args(args);
-    // Two of the sockets are of one listener.
+    // Two of the sockets belong to one listener.
     let listeners = [&args[..4], &["--listen", "again"]].concat();
     let mut server = Server::of(Process::start(command), &listeners);
     let mut device = blocksd_tests::process::connect(server.addr_of("lines"));
@@ -205,21 +205,21 @@ fn passed_sockets_are_used_by_name_or_all_together() {
     blocksd_tests::process::connect(server.addr_of("blocks"))
         .write_all(HELLO)
         .unwrap();
-    assert_eq!(server.story(2), TOLD);
+    assert_eq!(server.story(2), HELLO_STORY);
     UnixStream::connect(&path)
         .unwrap()
         .write_all(HELLO)
         .unwrap();
-    assert_eq!(server.story(3), TOLD);
+    assert_eq!(server.story(3), HELLO_STORY);
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(path.exists(), "it is not ours to remove");
+    assert!(path.exists(), "a passed socket must not be removed");
 
     let nothing = run(&["serve", "--listen", "systemd"], b"");
     nothing.assert_refused(2, "did not pass a socket");
 }
 
-/// A serial line that obeys.
+/// A simulated serial line.
 pub(crate) struct Plug {
     process: Process,
     given: usize,
@@ -238,7 +238,7 @@ impl Plug {
         self.process.line(&format!("done {} ", self.given));
     }
 
-    /// What the line received, in hexadecimal.
+    /// The data that the line received, in hexadecimal.
     fn read(&mut self, len: usize) -> String {
         self.order(&format!("read {len}"));
         let begin = format!("read {} ", self.given);
@@ -272,7 +272,7 @@ fn a_serial_line_may_appear_late_and_disappear_and_return() {
     assert_eq!(device, format!("serial:{}", link.display()));
     let (ended, _) = server.stop();
     let count = |text| ended.stderr.matches(text).count();
-    // Absent at the start, and gone once: each said once.
+    // Missing at the start, and once later: each is logged once.
     assert_eq!(
         (count("is not available"), count("is open")),
         (2, 2),
@@ -294,7 +294,7 @@ fn a_device_on_a_serial_line_gets_a_reply_and_may_start_again() {
         plug.order("send 0000000568656c6c6f00000000");
         let hex: String = RECEIPT.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(plug.read(RECEIPT.len()), hex);
-        assert_eq!(server.story(conn), TOLD);
+        assert_eq!(server.story(conn), HELLO_STORY);
     }
 }
 
@@ -312,7 +312,7 @@ fn the_daemon_waits_when_descriptors_run_out() {
     let mut server = Server::of(Process::start(command), &["--listen"]);
     let mut devices: Vec<_> = (0..60).map(|_| server.connect()).collect();
     server.process.wait_for_error("cannot accept");
-    // Who is inside goes on, and who waits comes in when there is room.
+    // Open connections continue, and waiting ones are accepted when descriptors are free.
     for device in &mut devices {
         device.write_all(HELLO).unwrap();
     }
@@ -354,7 +354,7 @@ fn keepalive_is_on_unless_configured_otherwise() {
         let mut server = Server::start(args);
         let device = server.connect();
         server.wait_for("open", 1);
-        // A timer of kind 2 is that of keepalive.
+        // A timer of kind 2 is the keepalive timer.
         let (ours, theirs) = (server.addr().port(), device.local_addr().unwrap().port());
         let until = Instant::now() + DEADLINE;
         let timer = loop {
@@ -366,7 +366,7 @@ fn keepalive_is_on_unless_configured_otherwise() {
             let mut lines = line.filter(|fields| fields.len() > 6);
             let found = lines.find(|at| at[1].ends_with(&ends[0]) && at[2].ends_with(&ends[1]));
             let timer = found.map(|fields| fields[5][..2].to_owned());
-            // Anything else is of a byte, or an end, that is on its way.
+            // Other timers are for data or a FIN in flight.
             match timer.as_deref() {
                 Some("00" | "02") => break timer.unwrap(),
                 _ if until < Instant::now() => panic!("{table}"),
@@ -382,11 +382,11 @@ fn a_receive_buffer_has_the_configured_length() {
     let mut server = Server::start(&["--receive-buffer", "65536"]);
     let mut device = server.connect();
     device.write_all(HELLO).unwrap();
-    assert_eq!(server.story(1), TOLD);
+    assert_eq!(server.story(1), HELLO_STORY);
     run(&["serve", "--receive-buffer", "x"], b"").assert_refused(2, "invalid number of bytes: `x`");
 }
 
-/// `blocksd serve` that can have so many descriptors, and no more.
+/// `blocksd serve` with this limit of descriptors.
 fn limited(descriptors: usize) -> Command {
     let mut command = Command::new("sh");
     let inner = blocksd(&[]);

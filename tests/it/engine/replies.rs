@@ -1,4 +1,4 @@
-//! Replies that end before their time: the daemon stops, or its disk fails. The reason says so.
+//! Replies that end early because the daemon stops or its disk fails. The close reason says so.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,10 +10,10 @@ use tempfile::TempDir;
 
 use super::admission::closed;
 
-/// Bytes of a reply: more than the sockets hold.
+/// Length of a reply that is larger than the socket buffers.
 const LARGE: usize = 12 << 20;
 
-/// The name of a file that is sent as a reply.
+/// Creates a file that is sent as a reply; returns its name.
 fn file(folder: &TempDir, len: usize) -> String {
     let file = folder.path().join("reply");
     std::fs::write(&file, vec![b'x'; len]).unwrap();
@@ -35,7 +35,7 @@ fn a_reply_in_progress_is_finished_when_the_daemon_stops() {
     let mut begun = vec![0; 1 << 20];
     device.read_exact(&mut begun).unwrap();
     server.process.signal("TERM");
-    // Slowly, but steadily.
+    // Reads slowly, but steadily.
     let mut len = begun.len();
     let mut part = vec![0; 2 << 20];
     loop {
@@ -68,7 +68,7 @@ fn an_unread_reply_is_cut_when_the_daemon_stops_and_the_reason_is_reported() {
     );
     assert!(
         !ended.stderr.contains("did not close in time"),
-        "it closed in time: {}",
+        "it stopped too early: {}",
         ended.stderr
     );
     let close = events.iter().find(|event| event["event"] == "close");
@@ -97,7 +97,7 @@ fn an_echo_that_cannot_be_stored_closes_with_the_reason_and_the_error() {
     let mut command = Server::command(&args);
     command.env("TMPDIR", &nowhere);
     let mut server = Server::of(Process::start(command), &args);
-    // What fits into memory needs no file.
+    // An echo that fits into memory needs no file.
     let mut small = ask(&server);
     let mut echo = Vec::new();
     small.read_to_end(&mut echo).unwrap();
@@ -105,9 +105,9 @@ fn an_echo_that_cannot_be_stored_closes_with_the_reason_and_the_error() {
     let mut large = server.connect();
     let message = [&100_000_u32.to_be_bytes()[..], &[b'x'; 100_000]].concat();
     large.write_all(&message).unwrap();
-    let told = server.story(2);
+    let story = server.story(2);
     let close = "close reply_failed blocks=1 bytes=100000";
-    assert_eq!(told.last().unwrap(), close);
+    assert_eq!(story.last().unwrap(), close);
     wait_until("it is counted", || closed(&server, "reply_failed") == 1);
     let (ended, _) = server.stop();
     let line = format!("cannot write {}", nowhere.display());

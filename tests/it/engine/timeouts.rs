@@ -1,4 +1,4 @@
-//! Devices that do not go on: each has its time, from the first byte of what it began.
+//! Devices that stall: the timeout counts from the first byte of what they began.
 
 use std::io::Write;
 use std::thread::sleep;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use blocksd_tests::process::{Server, run};
 
-/// Longer than every time-out here.
+/// Longer than every timeout here.
 const LONG: Duration = Duration::from_millis(2500);
 
 #[test]
@@ -46,7 +46,7 @@ fn single_bytes_do_not_extend_the_timeout() {
     ] {
         let mut server = Server::start(&[option, "1", "--framing", framing]);
         let mut device = server.connect();
-        // A second after the first byte, and not after the last: that one is sent two seconds later.
+        // A second after the first byte, not after the last one, which is sent two seconds later.
         let is_open = wire.iter().all(|byte| {
             sleep(Duration::from_millis(400));
             device.write_all(&[*byte]).is_ok()
@@ -79,7 +79,7 @@ fn an_endless_message_times_out() {
 fn each_message_has_its_own_timeout_and_pauses_between_messages_have_none() {
     let mut server = Server::start(&["--header-timeout", "2", "--block-timeout", "2"]);
     let mut device = server.connect();
-    // Each write ends one block and begins another; all of it takes longer than the time of one.
+    // Each write ends one block and begins another; in total they take longer than the timeout of one.
     device.write_all(b"\0\0\0\x02a").unwrap();
     for _ in 0..6 {
         sleep(Duration::from_millis(500));
@@ -98,7 +98,7 @@ fn a_message_after_a_skipped_one_has_its_own_timeout() {
     let mut device = server.connect();
     device.write_all(b"\0\0\0\x07too l").unwrap();
     sleep(Duration::from_millis(1700));
-    // One byte of the next is there, whose time is not over when that of the first would be.
+    // One byte of the next message is there, whose timeout is later than that of the first.
     device.write_all(b"ng\0").unwrap();
     sleep(Duration::from_millis(1700));
     device.write_all(b"\0\0\x01a\0\0\0\0").unwrap();
@@ -128,7 +128,7 @@ fn a_stream_has_no_message_timeout() {
 
 #[test]
 fn backpressure_does_not_count_towards_a_timeout() {
-    // Nobody reads the output: the daemon reads no more, and the message stays unfinished.
+    // The output is not read, so the daemon stops reading, and the message stays unfinished.
     let args = ["--block-timeout", "2"];
     let mut process = blocksd_tests::process::Process::start_unread({
         let mut command = Server::command(&args);
@@ -139,7 +139,7 @@ fn backpressure_does_not_count_towards_a_timeout() {
     let server = Server::of(process, &args);
     let mut device = server.connect();
     let writer = std::thread::spawn(move || {
-        // Of several reads each, so that one is not whole while the daemon waits.
+        // Messages of several reads each, so that one is incomplete while the daemon waits.
         let block = [&900_000_u32.to_be_bytes()[..], &[b'x'; 900_000]].concat();
         for _ in 0..60 {
             device.write_all(&block)?;
@@ -150,7 +150,7 @@ fn backpressure_does_not_count_towards_a_timeout() {
     let reader = std::thread::spawn(move || {
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stdout));
         let close = lines.find(|line| line.as_ref().unwrap().contains(r#""event":"close""#));
-        // With the pipe, so that the daemon can say the rest.
+        // Reads the pipe, so that the daemon can print the rest.
         (close.unwrap().unwrap(), lines)
     });
     writer.join().unwrap().unwrap();

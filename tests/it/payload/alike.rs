@@ -10,7 +10,7 @@ use blocksd_tests::hostile::{self, Chance};
 use ciborium::Value as Cbor;
 use serde_json::{Map, Value};
 
-/// The text of a value; none if it is undecodable.
+/// The text of a value; `None` if it is undecodable.
 fn written(decoding: &Decoding, style: Style, bytes: &[u8]) -> Option<String> {
     let decoder = Decoder::new(decoding.clone());
     let Ok(Meaning::Value(value)) = decoder.read(1, bytes) else {
@@ -20,7 +20,7 @@ fn written(decoding: &Decoding, style: Style, bytes: &[u8]) -> Option<String> {
     value.write(style, &mut text).ok().map(|()| text)
 }
 
-/// The fields of an object for people.
+/// The fields of an object in the text format.
 fn fields(value: &Value) -> String {
     let Value::Object(members) = value else {
         return value.to_string();
@@ -52,7 +52,7 @@ fn json_is_decoded_like_serde_json() {
                 );
             }
             (Err(_), None) => {}
-            // Nested deeper than the daemon allows, but not than the library does.
+            // Nested deeper than the daemon allows, but not deeper than the library allows.
             _ if said.is_none()
                 && bytes
                     .windows(127)
@@ -83,7 +83,7 @@ fn cbor_is_decoded_like_ciborium() {
         let Some(want) = to_json(&tree, 0) else {
             continue;
         };
-        // A simple value below 32 takes one byte: the library takes two as well.
+        // A simple value below 32 takes one byte, but the library also accepts two.
         if said.is_none() && bytes.contains(&0xf8) {
             continue;
         }
@@ -92,7 +92,7 @@ fn cbor_is_decoded_like_ciborium() {
         assert_eq!(said, want.to_string(), "seed {seed}");
         let shown = written(&Decoding::Cbor, Style::Fields, &bytes).expect("decodable");
         if !said.contains(|character: char| character.is_control()) && said.is_ascii() {
-            // The daemon always quotes keys that are bytes.
+            // The daemon always quotes byte-string keys.
             let unquoted = |text: &str| text.replace('"', "");
             assert_eq!(unquoted(&shown), unquoted(&fields(&want)), "seed {seed}");
         }
@@ -101,12 +101,12 @@ fn cbor_is_decoded_like_ciborium() {
     assert!(500 < compared, "{compared}");
 }
 
-/// Whether only the library refuses a payload: it limits the nesting of tags.
+/// Whether the daemon accepts a payload that the library refuses, since it limits the nesting of tags.
 fn is_lenient(bytes: &[u8]) -> bool {
     bytes.iter().filter(|byte| **byte >> 5 == 6).count() > 100
 }
 
-/// The expected JSON; none where the daemon differs from a tree on purpose: widths of floats, tagged numbers, keys.
+/// The expected JSON; `None` where the daemon deliberately differs from a tree: widths of floats, tagged numbers, keys.
 fn to_json(item: &Cbor, depth: usize) -> Option<Value> {
     if 126 < depth {
         return None;
@@ -120,7 +120,7 @@ fn to_json(item: &Cbor, depth: usize) -> Option<Value> {
                 _ => number.to_string().into(),
             }
         }
-        // The tree does not keep the width.
+        // The tree does not store the width.
         Cbor::Float(number) if f64::from(*number as f32) == *number => return None,
         Cbor::Float(number) => match number.is_finite() {
             true => (*number).into(),
@@ -141,7 +141,7 @@ fn to_json(item: &Cbor, depth: usize) -> Option<Value> {
             for (key, value) in entries {
                 let key = match to_json(key, 200.min(depth + 1))? {
                     Value::String(key) => key,
-                    // A key within a key may be refused.
+                    // A nested key may be refused.
                     Value::Array(_) | Value::Object(_) => return None,
                     key => key.to_string(),
                 };
@@ -159,7 +159,7 @@ fn to_json(item: &Cbor, depth: usize) -> Option<Value> {
 /// An argument of a log statement: its text in the format string, and its bytes in a frame.
 type Argument = (String, Vec<u8>);
 
-/// The format strings of a random firmware.
+/// The format strings of a random firmware image.
 #[derive(Default)]
 struct Firmware {
     formats: Vec<(&'static str, String)>,
@@ -355,7 +355,7 @@ fn a_log_is_decoded_like_the_defmt_library() {
                 )
             });
             assert_eq!(used, frame.len());
-            // The library panics at some hints.
+            // The library panics at some display hints.
             let want = std::panic::catch_unwind(|| {
                 let time = want.display_timestamp().expect("a time").to_string();
                 (time, want.display_message().to_string())
@@ -395,7 +395,7 @@ fn flags_are_shown_by_name() {
         .parse()
         .expect("formats");
     let said = shown(&Decoder::new(decoding), b"\x03\0\0\0\0\0\0\0\0\0\0\x07");
-    // The section is zeroed: the flag has the value 0 and is set in the number 0.
+    // The section is zeroed, so the flag has the value 0 and is set in the number 0.
     assert_eq!(said.unwrap().1, "ONE 7");
 }
 

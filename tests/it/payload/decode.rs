@@ -1,4 +1,4 @@
-//! `--decode`: what blocks mean, for all listeners and for one, and what becomes of those that mean nothing.
+//! `--decode`: the decoding of blocks, for all listeners and for one, and undecodable blocks.
 
 use std::io::{Read, Write};
 
@@ -15,7 +15,7 @@ const TEXT: &[u8] = "teplota 21,5 °C".as_bytes();
 /// Neither text, nor JSON, nor CBOR.
 const NONE: &[u8] = b"\xff\xfe\0";
 
-/// Sends these blocks as a series, and waits for the answer, if there is one.
+/// Sends these blocks as a series, and waits for the reply, if any.
 fn send(port: u16, blocks: &[&[u8]]) {
     let mut wire = Vec::new();
     for block in blocks {
@@ -28,7 +28,7 @@ fn send(port: u16, blocks: &[&[u8]]) {
     device.read_to_end(&mut Vec::new()).expect("an end");
 }
 
-/// A daemon whose listeners read as `text`, `json` and `cbor` say, and as its own options say.
+/// A daemon with listeners that decode `text`, `json` and `cbor`, and one without a decoding.
 fn serve(more: &[&str]) -> Server {
     let listens = ["decode=text", "decode=json", "decode=cbor", "oversize=skip"];
     let listens = listens.map(|own| format!("127.0.0.1:0,{own}"));
@@ -45,7 +45,7 @@ fn each_listener_has_its_own_decoding() {
         (TEXT, "text", json!(text)),
         (JSON, "value", value.clone()),
         (CBOR, "value", value),
-        // Not told otherwise, bytes are bytes.
+        // The default is raw bytes.
         (TEXT, "text", json!(text)),
     ];
     for (conn, (port, (block, key, meaning))) in (1..).zip(ports(&server).into_iter().zip(meanings))
@@ -57,15 +57,15 @@ fn each_listener_has_its_own_decoding() {
         let [_, first, second, end, close] = own[..] else {
             panic!("two blocks in {own:?}");
         };
-        for (seq, told) in [first, second].into_iter().enumerate() {
+        for (seq, event) in [first, second].into_iter().enumerate() {
             assert_eq!(
-                (&told["event"], &told["seq"], &told["len"]),
+                (&event["event"], &event["seq"], &event["len"]),
                 (&json!("block"), &json!(seq), &json!(block.len()))
             );
-            assert_eq!(told[key], meaning, "{told}");
+            assert_eq!(event[key], meaning, "{event}");
             let keys = ["text", "base64", "value"];
-            let keys = keys.iter().filter(|&&key| !told[key].is_null());
-            assert_eq!(keys.count(), 1, "the payload is told once: {told}");
+            let keys = keys.iter().filter(|&&key| !event[key].is_null());
+            assert_eq!(keys.count(), 1, "the payload has one form: {event}");
         }
         assert_eq!(
             (&end["blocks"], &close["reason"]),
@@ -85,7 +85,7 @@ fn an_undecodable_block_is_counted_and_kept_and_the_next_one_is_decoded() {
                 .zip([(TEXT, "text"), (JSON, "json"), (CBOR, "cbor")]),
         )
     {
-        // The second is a good one, and then some.
+        // A valid value followed by more bytes.
         let trailing = [block, NONE].concat();
         send(port, &[NONE, &trailing, &block[..block.len() / 2], block]);
         server.wait_for("close", conn);
@@ -93,7 +93,7 @@ fn an_undecodable_block_is_counted_and_kept_and_the_next_one_is_decoded() {
         let own: Vec<_> = events.filter(|event| event["conn"] == conn).collect();
         let faults = own.iter().filter(|event| event["event"] == "fault");
         let faults: Vec<_> = faults.collect();
-        // Half of a text is a text.
+        // A part of a text is a text.
         let wanted: &[u64] = if what == "text" { &[0, 1] } else { &[0, 1, 2] };
         let seqs: Vec<_> = faults.iter().map(|fault| &fault["seq"]).collect();
         assert_eq!(seqs, wanted.iter().collect::<Vec<_>>(), "{what}");
@@ -112,7 +112,7 @@ fn an_undecodable_block_is_counted_and_kept_and_the_next_one_is_decoded() {
         assert_eq!(figure_len(blocks[3]), block.len());
         assert_eq!(blocks[3]["value"].is_object(), what != "text");
         let [.., end, close] = &own[..] else {
-            panic!("no end");
+            panic!("the series has no end");
         };
         assert_eq!(
             (&end["blocks"], &close["reason"]),
@@ -146,7 +146,7 @@ fn the_text_output_shows_fields_and_escapes_undecodable_blocks() {
     let said = ended.stdout_text();
     let lines: Vec<_> = said
         .lines()
-        // Behind the time and the address.
+        // After the time and the address.
         .filter_map(|line| line.splitn(3, ' ').nth(2))
         .filter(|line| !line.starts_with('#'))
         .collect();
@@ -156,7 +156,7 @@ fn the_text_output_shows_fields_and_escapes_undecodable_blocks() {
         ("[1,2]", 1),
         ("\"\\u001b\"=\"\\u001b[2J\"", 1),
     ] {
-        let found = lines.iter().filter(|&&told| told == line).count();
+        let found = lines.iter().filter(|&&shown| shown == line).count();
         assert_eq!(found, count, "{line} in\n{said}");
     }
     for (what, bytes) in [
@@ -218,7 +218,7 @@ fn an_impossible_decoding_is_one_clear_line_and_exit_2() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.elf");
     std::fs::write(&text, "\u{7f}ELF it is not").unwrap();
-    // This test itself has no formats of defmt.
+    // The test's own executable has no defmt formats.
     let other = std::env::current_exe().unwrap();
     let [text, other, folder] = [&text, &other, folder.path()].map(|path| path.to_str().unwrap());
     for (decoding, what) in [

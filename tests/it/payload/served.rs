@@ -1,4 +1,4 @@
-//! Hostile payloads against the real binary: the daemon keeps serving, and recordings are read to their end.
+//! Hostile payloads against the real binary: the daemon keeps serving, and its recordings are read to their end.
 
 use std::io::Write;
 
@@ -10,12 +10,12 @@ use blocksd_tests::recording::{BEGIN, File, name, put};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use serde_json::{Value, json};
 
-/// A map as the key of a map, nested: output that doubled at each level.
+/// A map as the key of a map, nested, which once doubled the output at each level.
 fn nested_keys() -> Vec<u8> {
     [vec![0xa1; 40], vec![1], vec![0; 40]].concat()
 }
 
-/// `{=?}` within itself, with a frame of the firmware's own ELF file.
+/// `{=?}` nested within itself, in a frame for the synthetic ELF file.
 fn nested_options(firmware: &[u8]) -> Vec<u8> {
     let statement = index_of(firmware, "answer refused: {}");
     let option = index_of(firmware, "None|Some({=?})");
@@ -23,7 +23,7 @@ fn nested_options(firmware: &[u8]) -> Vec<u8> {
     [&statement[..], &[0; 8], &some, &option, &[0]].concat()
 }
 
-/// The number of a format string.
+/// The index of a format string.
 fn index_of(firmware: &[u8], text: &str) -> [u8; 2] {
     let elf = object::File::parse(firmware).unwrap();
     let data = format!(r#""data":"{text}""#);
@@ -32,14 +32,14 @@ fn index_of(firmware: &[u8], text: &str) -> [u8; 2] {
     (symbol.address() as u16).to_le_bytes()
 }
 
-/// A slice with this declared count and element type, without elements.
+/// A slice with this declared count and element type, without its elements.
 fn slice(count: u32, element: u8) -> Vec<u8> {
     let head = b"\x02\0\0\0\0\0\0\0\0\0\x07\0";
     [&head[..], &count.to_le_bytes(), &[element, 0]].concat()
 }
 
-/// Payloads that once ended the process, took minutes, or took hundreds of times their length. Each with the index of
-/// its listener: 0 for CBOR, 2 for the log of the synthetic ELF file.
+/// Payloads that once ended the process, took minutes, or took hundreds of times their length. Each has the index of its
+/// listener: 0 for CBOR, 2 for the log of the synthetic ELF file.
 fn known() -> [(usize, Vec<u8>); 7] {
     let small_maps = [&b"\x9a\x00\x05\x55\x53"[..], &b"\xa1\0\0".repeat(349_523)].concat();
     let deep = b"\x81".repeat(1_000_000);
@@ -73,7 +73,7 @@ fn assert_goes_on(own: &[&Value], payload: &[u8], seq: u64) {
         good["value"].is_object() || good["message"].is_string(),
         "{good}"
     );
-    // The hostile block is shown or undecodable.
+    // The hostile block is either decoded or undecodable.
     let faults = own.iter().filter(|event| event["event"] == "fault");
     for fault in faults {
         assert_eq!(
@@ -131,7 +131,7 @@ fn a_daemon_survives_hostile_payloads_in_little_memory_and_they_are_read_back() 
         }
         wire.extend([0; 4]);
         let mut device = connect(([127, 0, 0, 1], ports[listener]).into());
-        device.write_all(&wire).expect("it serves");
+        device.write_all(&wire).expect("the daemon reads");
         server.wait_for("close", conn);
         let events = server.events().iter();
         let own: Vec<_> = events.filter(|event| event["conn"] == conn).collect();

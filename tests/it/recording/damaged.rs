@@ -1,4 +1,4 @@
-//! Torn and damaged recordings: what is whole is read and kept, nothing else is, and what is lost is counted.
+//! Torn and damaged recordings: complete chunks are read and kept, nothing else is, and losses are counted.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,7 +14,7 @@ use mcap::records::Record;
 const COMPRESSIONS: [Option<Compression>; 3] =
     [None, Some(Compression::Lz4), Some(Compression::Zstd)];
 
-/// What a file says, and what of it is lost. Messages of channels that are not known have no topic.
+/// The messages of a file, and its losses. Messages of unknown channels have no topic.
 fn read(path: &Path) -> (Vec<Said>, Vec<LostRange>) {
     let mut scan = Scan::open(path, false).unwrap();
     let summary = Summary::read(&mut blocksd_recording::WindowedFile::open(path).unwrap());
@@ -49,7 +49,7 @@ fn read(path: &Path) -> (Vec<Said>, Vec<LostRange>) {
     (said, lost)
 }
 
-/// Asserts that nothing was read that was not written, in the order in which it was, and says how much is missing.
+/// Asserts that every message read was written, and in the same order; returns the number of missing messages.
 #[track_caller]
 fn missing(said: &[Said], read: &[Said], at: usize) -> usize {
     let mut rest = said.iter();
@@ -60,7 +60,7 @@ fn missing(said: &[Said], read: &[Said], at: usize) -> usize {
                 && (it.sequence, it.time, &it.data)
                     == (message.sequence, message.time, &message.data)
         });
-        assert!(found, "{message:?} was never written so (damage at {at})");
+        assert!(found, "{message:?} was never written (damage at {at})");
     }
     said.len() - read.len()
 }
@@ -94,11 +94,11 @@ fn a_truncated_file_loses_only_the_data_after_its_last_complete_chunk() {
             let path = put(directory.path(), 1, "mcap.part", &bytes[..len]);
             let (read, lost) = read(&path);
             missing(&said, &read, len);
-            assert!(read.len() >= before, "{len}: fewer than before");
+            assert!(read.len() >= before, "{len}: fewer messages than before");
             before = read.len();
             let lost_bytes: u64 = lost.iter().map(|lost| lost.len).sum();
             assert!(lost_bytes <= len as u64, "{len}: {lost:?}");
-            // What is not lost is there.
+            // All other messages are there.
             assert!(lost.len() <= 1, "{len}: {lost:?}");
             assert_eq!(said[..read.len()], read);
         }
@@ -126,7 +126,7 @@ fn a_damaged_byte_loses_at_most_one_chunk_and_gives_no_wrong_message() {
                     assert!(missing <= in_chunk, "{missing} missing, damage at {at}");
                     assert!(
                         missing == 0 || !lost.is_empty(),
-                        "no loss told, damage at {at}"
+                        "no loss reported, damage at {at}"
                     );
                 }
             }
@@ -145,7 +145,7 @@ fn a_recovered_file_is_sealed_and_has_all_complete_chunks() {
         let (bytes, _) = sample.torn();
         for cut in (0..bytes.len()).step_by(7) {
             for zeros in [0, 100] {
-                // After a power loss there may be zeros in place of what was written last.
+                // After a power failure, zeros may replace the last written bytes.
                 let mut bytes = bytes[..cut].to_vec();
                 bytes.resize(cut + zeros, 0);
                 let from = put(directory.path(), 1, "mcap.part", &bytes);
@@ -168,7 +168,7 @@ fn a_recovered_file_is_sealed_and_has_all_complete_chunks() {
     }
 }
 
-/// What the `mcap` crate reads, with every check that it has.
+/// The messages that the `mcap` crate reads, with all its checks.
 fn by_the_crate(path: &Path) -> Vec<Said> {
     let bytes = fs::read(path).unwrap();
     let summary = Summary::read(&mut blocksd_recording::WindowedFile::open(path).unwrap());
@@ -189,7 +189,7 @@ fn by_the_crate(path: &Path) -> Vec<Said> {
         })
         .collect();
     assert_eq!(statistics.message_count, said.len() as u64);
-    // And by the index, which finds each message where it says.
+    // And by the index, which must find each message.
     let mut indexed = 0;
     let chunks = theirs.chunk_indexes.iter();
     for chunk in chunks.filter(|chunk| chunk.message_index_length != 0) {
@@ -222,7 +222,7 @@ fn a_message_whose_channel_is_lost_is_kept_under_another_topic() {
         assert!(read.topic.starts_with("/blocksd/unknown/"), "{read:?}");
         assert_eq!((read.sequence, &read.data), (said.sequence, &said.data));
     }
-    // A sealed file has its channels once more in the summary.
+    // A sealed file repeats its channels in the summary.
     let (mut bytes, said) = Sample::default().sealed();
     bytes[300] ^= 1;
     let from = put(directory.path(), 2, "mcap", &bytes);
@@ -240,11 +240,11 @@ fn a_repair_that_was_interrupted_anywhere_is_completed_later() {
     let (sealed, _) = Sample::default().sealed();
     put(directory, 1, "mcap", &sealed);
     put(directory, 2, "mcap.part", &torn[..torn.len() - 30]);
-    put(directory, 2, "mcap.new", b"what a repair had begun");
+    put(directory, 2, "mcap.new", b"an interrupted repair");
     put(directory, 3, "mcap.part", &sealed);
     put(directory, 4, "mcap.part", &torn[..20]);
     put(directory, 5, "mcap.part", b"");
-    // Renamed, and cut off before the original went.
+    // Renamed, and interrupted before the original was removed.
     put(directory, 6, "mcap", &sealed);
     put(directory, 6, "mcap.part", &torn);
     fs::write(directory.join("blocksd.lock"), b"").unwrap();
@@ -263,7 +263,7 @@ fn a_repair_that_was_interrupted_anywhere_is_completed_later() {
     );
     let complete: Vec<_> = repaired.iter().map(|it| it.recovered.complete).collect();
     assert_eq!(complete, [false, true, false, false, false]);
-    // No message was lost with it, but half of an index.
+    // No message is lost, only half of an index.
     let recovered = &repaired[0].recovered;
     assert_eq!((recovered.lost_chunks, recovered.lost_bytes), (0, 17));
     assert_eq!(repaired[2].recovered.lost_bytes, 20);
@@ -291,7 +291,7 @@ fn a_payload_that_contains_a_recording_is_not_taken_for_one() {
         file.end_chunk();
     }
     let bytes = file.abandon();
-    // Damaged content, and a chunk that is cut.
+    // Damaged content, and a truncated chunk.
     let mut damaged = bytes.clone();
     let third = bytes.len() / 3;
     damaged[third + 500] ^= 1;
@@ -305,7 +305,7 @@ fn a_payload_that_contains_a_recording_is_not_taken_for_one() {
 fn a_file_of_false_chunk_headers_is_read_in_linear_time_and_memory() {
     let directory = tempfile::tempdir().unwrap();
     let (whole, said) = Sample::default().torn();
-    // Heads of chunks that reach to the end of the file, one behind the other, the first of them damaged.
+    // Chunk headers that extend to the end of the file, one after the other, the first of them damaged.
     let heads = 20_000_u64;
     let len = heads * 49;
     let mut bytes = whole.clone();
@@ -324,7 +324,7 @@ fn a_file_of_false_chunk_headers_is_read_in_linear_time_and_memory() {
     assert_eq!(read_back, said);
     assert_eq!(lost.len(), 1);
     assert_eq!(lost[0].len, len + 1);
-    // Small ones, so many that to read on a megabyte for each of them would take minutes.
+    // Small headers, so many that reading a megabyte for each would take minutes.
     let mut bytes = whole.clone();
     bytes.push(0xee);
     for _ in 0..200_000 {
@@ -337,13 +337,10 @@ fn a_file_of_false_chunk_headers_is_read_in_linear_time_and_memory() {
         bytes.extend(1_u64.to_le_bytes());
         bytes.push(0);
     }
-    // And behind them a chunk that is whole.
+    // Followed by a complete chunk.
     bytes.extend_from_slice(&whole[whole.len() / 2..]);
     let (read_back, lost) = read(&put(directory.path(), 1, "mcap.part", &bytes));
-    assert!(
-        said.len() < read_back.len(),
-        "nothing was found behind them"
-    );
+    assert!(said.len() < read_back.len(), "nothing was found after them");
     assert_eq!(lost.len(), 1);
     // Half a gigabyte declared, in a few bytes.
     let mut bytes = whole;
@@ -360,7 +357,7 @@ fn a_file_of_false_chunk_headers_is_read_in_linear_time_and_memory() {
     assert_eq!((read_back.len(), lost.len()), (said.len(), 1));
 }
 
-/// Numbers that follow from one another and look like nothing.
+/// A deterministic sequence of pseudo-random numbers.
 fn scramble(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -389,7 +386,7 @@ fn no_file_makes_a_reader_panic() {
             let at = (scramble(&mut state) % len) as usize;
             let other = (scramble(&mut state) % len) as usize;
             match scramble(&mut state) % 5 {
-                // A length that is beyond everything, or almost right.
+                // A length far beyond the file, or an almost correct one.
                 0 => {
                     let extremes = [
                         0,
@@ -433,8 +430,8 @@ fn no_file_makes_a_reader_panic() {
                     wrong.push(it.kind.clone());
                 })
                 .unwrap();
-            // Gaps stay, and so does the name of the writer. A channel that is lost, and comes again behind its
-            // messages, was made up: that takes a file in which a part stands twice.
+            // Gaps stay, and so does the name of the writer. A lost channel that reappears after its messages is inconsistent, which
+            // takes a file with a duplicated part.
             let made_up = recovered.unknown != 0;
             wrong.retain(|it| match it {
                 FindingKind::Sequence { .. } | FindingKind::Library(_) => false,

@@ -1,4 +1,4 @@
-//! A folder that does not do what the recording wants of it: what is still promised, kept and counted.
+//! A failing folder: the promises, the kept data and the counts still hold.
 
 use std::fs;
 use std::io::{self, Write};
@@ -24,11 +24,11 @@ const SETTINGS: LogOptions = LogOptions {
     sync_after: Duration::from_millis(20),
 };
 
-/// A real folder in which nothing can be deleted, and in which one write is cut and the next refused.
+/// A real folder in which nothing can be deleted, and one write is short and the next one refused.
 #[derive(Debug)]
 struct Stubborn {
     folder: Directory,
-    /// Writes that were asked for.
+    /// Number of requested writes.
     writes: Arc<AtomicUsize>,
 }
 
@@ -75,7 +75,7 @@ impl File for StubbornFile {
     }
 }
 
-/// Nothing that fails is tried twice: a test that would hang fails.
+/// Settings without retries, so that a test that would hang fails.
 fn impatient(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<LogContext> {
     {
         let context = LogContext::new(
@@ -123,7 +123,7 @@ fn a_file_that_cannot_be_deleted_does_not_block_the_sync_of_others() {
     writer.finish().unwrap();
     let stats = common.stats.read();
     assert_eq!(stats.blocks_synced, 1000);
-    assert_ne!(stats.errors, [0; 3], "what could not be deleted is told");
+    assert_ne!(stats.errors, [0; 3], "failed deletions are counted");
     assert!(!stats.retrying);
     assert!(read_back(folder.path()).into_iter().eq(0..1000));
 }
@@ -182,7 +182,7 @@ fn data_written_before_the_file_was_given_up_is_not_written_twice() {
     let event = event(&source(1), 0..20_000, b"");
     assert_eq!(writer.event(&event), Err(LogError::GaveUp));
     assert_eq!(writer.given(), 20_000);
-    // It takes data again, just now.
+    // The disk accepts data again.
     writer.finish().unwrap();
     let read = read_back(folder.path());
     assert!(!read.is_empty() && read.iter().copied().eq(0..read.len() as u64));
@@ -209,21 +209,21 @@ fn the_device_of_a_silent_connection_is_forgotten() {
     let disk = Simulated::new(Arc::default(), None);
     let mut writer = EventWriter::new(Log::new(SETTINGS, impatient(disk, None), 1));
     let device = source(1);
-    let told = |kind| Event {
+    let of_kind = |kind| Event {
         kind,
         ..event(&device, 0..0, b"")
     };
     let opened = EventKind::Opened {
         peer: Peer::Local("test".into()),
     };
-    writer.event(&told(opened)).unwrap();
+    writer.event(&of_kind(opened)).unwrap();
     assert_eq!(writer.devices(), 1);
     let closed = EventKind::Closed {
         messages: 0,
         bytes: 0,
         reason: blocksd_engine::reason::CloseReason::Eof,
     };
-    writer.event(&told(closed)).unwrap();
+    writer.event(&of_kind(closed)).unwrap();
     assert_eq!(writer.devices(), 0);
     writer.finish().unwrap();
 }
@@ -254,7 +254,7 @@ fn blocks_of_a_lost_file_are_reported_at_the_end() {
     assert!(ended.stderr.contains("are not recorded"), "{ended:?}");
 }
 
-/// A real folder on a disk with so much room.
+/// A real folder on a disk with limited space.
 #[derive(Debug)]
 struct Full {
     folder: Directory,
@@ -331,7 +331,7 @@ fn the_number_of_unrecorded_blocks_is_never_overstated() {
         loop {
             let written = writer.event(&event(&device, given..given + BATCH, b""));
             given += BATCH;
-            // With commits now and then: of what is written, not all is synced.
+            // With occasional commits, so that a part of the written data is synced.
             let is_due = given.is_multiple_of(BATCH * 7 * (1 + n as u64 % 5));
             let committed = written.and_then(|()| match is_due {
                 true => writer.commit(),
@@ -342,11 +342,11 @@ fn the_number_of_unrecorded_blocks_is_never_overstated() {
             }
         }
         assert_eq!(writer.given(), given);
-        // A file that was given up before is not tried again: then there is nothing to end.
+        // A file that was given up before is not retried, so there may be nothing to end.
         let (_, least) = writer.end();
         let most = given - common.stats.read().blocks_synced;
         let path = folder.path().to_str().unwrap();
-        // Its exit code is 1 where nothing is whole.
+        // Its exit code is 1 if there is no complete chunk.
         run(&["recover", path], b"");
         let kept = read_back(folder.path());
         assert!(kept.iter().copied().eq(0..kept.len() as u64));
@@ -357,7 +357,7 @@ fn the_number_of_unrecorded_blocks_is_never_overstated() {
         );
         certain += least;
     }
-    assert!(0 < certain, "not even of a disk without any room");
+    assert!(0 < certain, "not even on a disk without space");
 }
 
 #[test]
@@ -377,7 +377,7 @@ fn a_stop_with_a_failing_disk_logs_it_once_with_correct_figures() {
         ];
         let daemon = Server::command(&args);
         let mut command = std::process::Command::new("sh");
-        // In blocks of 512 or 1024 bytes, as the shell has it. One message does not fit.
+        // In blocks of 512 or 1024 bytes, depending on the shell. One message does not fit.
         command
             .args(["-c", "ulimit -f 64; exec \"$0\" \"$@\""])
             .arg(daemon.get_program())
@@ -411,7 +411,7 @@ fn a_stop_with_a_failing_disk_logs_it_once_with_correct_figures() {
         let truth = ended.totals()["block"] - kept;
         assert!(
             least <= truth && truth <= most,
-            "{line}; {truth} are not there"
+            "{line}; {truth} are missing"
         );
     }
 }

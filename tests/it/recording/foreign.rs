@@ -1,4 +1,4 @@
-//! Recordings and Python's `mcap` package: it reads ours, with every check that it has, and we read its.
+//! Recordings and Python's package `mcap`: it reads our recordings with all its checks, and we read its recordings.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ fn peer(args: &[&str]) -> Ended {
     ended
 }
 
-/// What the peer reads, and its statistics.
+/// The messages that the peer reads, and its statistics.
 fn read(path: &Path) -> (Vec<Said>, Value) {
     let text = peer(&["read", path.to_str().unwrap()]).stdout_text();
     let lines = text
@@ -133,7 +133,7 @@ fn recordings_written_by_python_are_read_with_and_without_chunks() {
         let ended = run(&["read", path, "--output", "raw"], b"");
         let want = "{\"number\":0}\n{\"number\":1}\n{\"number\":2}\n";
         assert_eq!(ended.stdout_text(), want, "{how}: {ended:?}");
-        // Cut, and what is whole is saved.
+        // Truncated, and its complete chunks are recovered.
         let bytes = std::fs::read(path).unwrap();
         let torn = format!("{path}.part");
         std::fs::write(&torn, &bytes[..bytes.len() - 20]).unwrap();

@@ -1,4 +1,4 @@
-//! Recordings that earlier versions wrote, in `tests/golden`: everything that reads recordings reads them.
+//! Recordings of earlier versions, in `tests/golden`: every command that reads recordings reads them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use blocksd_tests::process::{Ended, Server, run};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The cases with the number of bytes that are lost in each.
+/// The cases, with the number of lost bytes in each.
 const CASES: [(&str, u64); 8] = [
     ("none", 0),
     ("lz4", 0),
@@ -46,7 +46,7 @@ fn on(command: &str, folder: &Path, options: &[&str]) -> Ended {
 /// The output of the version that wrote the recordings.
 fn expected(name: &str, output: &str) -> String {
     let text = fs::read_to_string(case(name).join(format!("read.{output}"))).unwrap();
-    // The JSON parser is another one since then, and words its errors differently.
+    // The JSON parser was replaced since then, and words its errors differently.
     text.replace(
         "expected ident at line 1 column 2",
         "null expected at byte 0",
@@ -98,7 +98,7 @@ fn recordings_lists_devices_blocks_and_losses() {
             .iter()
             .filter(|event| event["event"] == "block")
             .count();
-        // A summary counts all messages, also those that are lost.
+        // A summary counts all messages, including the lost ones.
         let damaged = if name == "damaged" { (1, 0) } else { (0, lost) };
         assert_eq!(
             (sum("blocks"), sum("lost")),
@@ -124,7 +124,7 @@ fn recover_keeps_everything_that_read_prints() {
         let folder = copy(name);
         let recovered = on("recover", folder.path(), &[]);
         assert_eq!(recovered.code, Some(0), "{name}: {recovered:?}");
-        // A sealed file is not looked at: its damage stays.
+        // Sealed files are not examined, so their damage stays.
         let is_left = name == "damaged";
         assert_reads(name, folder.path(), i32::from(is_left));
         let verified = on("verify", folder.path(), &[]);

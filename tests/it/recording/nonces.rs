@@ -1,4 +1,4 @@
-//! The nonce that each chunk of the daemon begins with: damage shows, and no payload passes for a chunk.
+//! The nonce at the beginning of each chunk: damage is detected, and no payload is accepted as a chunk.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -11,7 +11,7 @@ use mcap::MessageStream;
 /// The opcode of a chunk.
 const CHUNK: u8 = 6;
 
-/// Records these blocks of a device, each in a chunk of its own, and gives the sealed file.
+/// Records these blocks of a device, each in its own chunk, and returns the sealed file.
 fn record(folder: &Path, device: &str, blocks: &[&[u8]]) -> PathBuf {
     let chunks: Vec<_> = blocks.iter().map(|block| vec![block.to_vec()]).collect();
     blocksd_tests::recorded::record(folder, device, Compression::None, &chunks)
@@ -27,7 +27,7 @@ fn wrong(path: &Path) -> Vec<String> {
     wrong
 }
 
-/// Where the chunks of a file are.
+/// The positions of the chunks in a file.
 fn chunks(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     let summary = mcap::Summary::read(bytes).unwrap().unwrap();
     let mut chunks: Vec<_> = summary
@@ -72,10 +72,10 @@ fn a_chunk_in_a_payload_is_not_accepted_when_the_real_chunk_header_is_lost() {
     let inner = chunks(&forged).remove(0);
     let inner = &forged[inner];
     assert_eq!(inner[0], CHUNK);
-    let path = record(&of_device, "device", &[b"before", inner, b"behind"]);
+    let path = record(&of_device, "device", &[b"before", inner, b"after"]);
     let mut bytes = fs::read(&path).unwrap();
     let places = chunks(&bytes);
-    // A torn file, in which the head of the chunk with that payload was never written.
+    // A torn file, in which the header of the chunk with that payload was never written.
     bytes.truncate(places[2].end);
     bytes[places[1].start..][..9].fill(0);
     let torn = folder.path().join("torn");
@@ -92,7 +92,7 @@ fn a_chunk_in_a_payload_is_not_accepted_when_the_real_chunk_header_is_lost() {
         let said: Vec<_> = messages
             .map(|it| (it.channel.topic.clone(), it.data.to_vec()))
             .collect();
-        let blocks = [&b"before"[..], b"behind"];
+        let blocks = [&b"before"[..], b"after"];
         let want = blocks.map(|block| ("/device/device/blocks".to_owned(), block.to_vec()));
         assert_eq!(said, want);
     }

@@ -163,11 +163,11 @@ fn the_channel_of_events_names_the_version_of_the_schema() {
     assert_eq!(metadata, BTreeMap::from(version));
 }
 
-/// Something that a connection does.
+/// An action of a connection.
 #[derive(Clone, Debug, PartialEq)]
 enum Deed {
     Block(Vec<u8>),
-    /// Its bytes, whether it is the first and the last of a message, the number of the message, and the offset.
+    /// Its bytes, whether it is the first and the last piece of a message, the number of the message, and the offset.
     Piece(Vec<u8>, bool, bool, u64, u64),
     End(u64),
     Fault(Fault),
@@ -205,7 +205,7 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
-/// The events of a connection that does all this.
+/// The events of a connection that performs these actions.
 fn events(deeds: &[Deed]) -> Vec<Event> {
     let of = |batch: Batch, position: StreamPosition| {
         let batch = Arc::new(batch);
@@ -250,7 +250,7 @@ fn write(folder: &TempDir, events: &[Event]) {
     writer.finish().unwrap();
 }
 
-/// What came out: of events that are not payload, their text.
+/// The events that are read, and the text of those without payload.
 #[derive(Debug, Default)]
 struct Heard {
     reader: EventReader,
@@ -261,7 +261,7 @@ struct Heard {
 struct Story(Vec<String>);
 
 impl Story {
-    fn tell(&mut self, event: &Event) {
+    fn push(&mut self, event: &Event) {
         let Event {
             source,
             time,
@@ -274,12 +274,12 @@ impl Story {
             return;
         };
         for item in batch.items() {
-            let told = match &item {
+            let text = match &item {
                 Item::End => format!("end {}", position.in_series),
                 Item::Piece { .. } => format!("{item:?} {} {}", position.seq, position.offset),
                 item => format!("{item:?}"),
             };
-            self.0.push(format!("{head} {told}"));
+            self.0.push(format!("{head} {text}"));
         }
     }
 }
@@ -288,12 +288,12 @@ impl EventVisitor for Story {
     type Error = CommandError;
 
     fn event(&mut self, event: &Event) -> Result<(), CommandError> {
-        self.tell(event);
+        self.push(event);
         Ok(())
     }
 
     fn other(&mut self, json: &[u8]) -> Result<(), CommandError> {
-        panic!("not understood: {}", String::from_utf8_lossy(json));
+        panic!("unknown event: {}", String::from_utf8_lossy(json));
     }
 }
 
@@ -323,9 +323,9 @@ proptest! {
         write(&folder, &events);
         let mut heard = Heard::default();
         Reader::new(vec![folder.path().into()], Wanted::default()).visit(&mut heard).unwrap();
-        let mut told = Story::default();
-        events.iter().for_each(|event| told.tell(event));
-        prop_assert_eq!(told.0, heard.story.0);
+        let mut written = Story::default();
+        events.iter().for_each(|event| written.push(event));
+        prop_assert_eq!(written.0, heard.story.0);
     }
 
     #[test]

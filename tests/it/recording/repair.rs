@@ -1,4 +1,4 @@
-//! The repair of a folder: each file by itself, wherever it was cut off, and what becomes of the originals.
+//! Repair of a folder: each file separately, interrupted anywhere, and what happens to the originals.
 
 use std::fs;
 use std::io::Write;
@@ -16,7 +16,7 @@ fn on(command: &str, path: &Path, args: &[&str]) -> Ended {
     run(&[&[command, path.to_str().unwrap()], args].concat(), b"")
 }
 
-/// The names of a folder, but for the lock's.
+/// The file names in a folder, except that of the lock.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
     let names = entries.map(|entry| entry.file_name().into_string().unwrap());
@@ -25,7 +25,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Three torn files, of which the second cannot be repaired: a folder has its sealed name.
+/// Three torn files. The second cannot be repaired, since a folder has its sealed name.
 fn three_torn(folder: &Path) -> [PathBuf; 3] {
     let (torn, _) = Sample::default().torn();
     fs::create_dir(name(folder, 2, "mcap")).unwrap();
@@ -39,9 +39,9 @@ fn an_unrepairable_file_does_not_stop_the_repair_of_others_by_hand() {
     let before = fs::read(&torn[1]).unwrap();
     let ended = on("recover", folder.path(), &[]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let told = ended.stdout_text();
-    let lines: Vec<_> = told.lines().collect();
-    assert_eq!(lines.len(), 2, "{told}");
+    let output = ended.stdout_text();
+    let lines: Vec<_> = output.lines().collect();
+    assert_eq!(lines.len(), 2, "{output}");
     for (line, number) in lines.iter().zip([1, 3]) {
         let to = name(folder.path(), number, "mcap");
         let want = format!("-> {}: kept 16 blocks", to.display());
@@ -158,7 +158,7 @@ fn recordings_sent_as_payload_never_enter_a_damaged_recording() {
             let len = u32::try_from(block.len()).unwrap().to_be_bytes();
             stream.write_all(&[&len[..], block].concat()).unwrap();
             sent += block.len();
-            // One after the other: the first in the first chunk, others in others.
+            // Waits for each, so that the first is in the first chunk, and others in later ones.
             let begin = Instant::now();
             while on("read", folder.path(), &["--output", "raw"]).stdout.len() < sent {
                 assert!(begin.elapsed() < DEADLINE, "{sent} bytes");
@@ -178,7 +178,7 @@ fn recordings_sent_as_payload_never_enter_a_damaged_recording() {
         assert!(fs::read(part.with_extension("lost")).unwrap() == bytes);
         assert!(CHECKER.check(&part.with_extension("")).unwrap().is_some());
         let read = on("read", &part.with_extension(""), &["--output", "raw"]).stdout;
-        // On a busy machine the first chunk may have been written before its block came.
+        // On a busy machine the first chunk may have been written before its block arrived.
         let read = read.strip_prefix(&planted()[0][..]).unwrap_or(&read);
         let want: Vec<u8> = (0..5).flat_map(payload).collect();
         assert!(read == want, "{} of {} bytes", read.len(), want.len());
@@ -213,14 +213,14 @@ fn an_interrupted_repair_is_repeated_with_the_same_result() {
     let repaired = fs::read(&sealed).unwrap();
     let done = names(folder.path());
     assert_eq!(done.len(), 2, "{done:?}");
-    // What is there after each step: what is kept is being written, is written, has its name; the original has its own.
+    // The files after each step: the copy is being written, is complete, and has its name; the original is renamed.
     let half = &repaired[..repaired.len() / 2];
     let states: [&[(&str, &[u8])]; 7] = [
         &[("part", &torn), ("new", b"")],
         &[("part", &torn), ("new", half)],
         &[("part", &torn), ("new", &repaired)],
         &[("part", &torn), ("", &repaired)],
-        // Both names of the original, where the file system has made one durable before the other.
+        // Both names of the original, if the file system has made one durable before the other.
         &[("part", &torn), ("", &repaired), ("lost", &torn)],
         &[("part", &torn), ("lost", &torn)],
         &[("", &repaired), ("lost", &torn)],
@@ -270,14 +270,14 @@ fn a_repair_never_replaces_another_file() {
             ending => with(&sealed, ending),
         };
         fs::write(with(&sealed, "part"), &torn).unwrap();
-        fs::write(&taken, b"of somebody").unwrap();
+        fs::write(&taken, b"another file").unwrap();
         let ended = on("recover", folder.path(), &[]);
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert!(
             ended.stderr.contains("another file with this name"),
             "{ended:?}"
         );
-        assert_eq!(fs::read(&taken).unwrap(), b"of somebody");
+        assert_eq!(fs::read(&taken).unwrap(), b"another file");
         assert!(fs::read(with(&sealed, "part")).unwrap() == torn);
         assert!(!with(&sealed, "new").exists());
         fs::remove_file(&taken).unwrap();
@@ -315,13 +315,13 @@ fn a_repair_reports_its_result_and_no_command_reads_the_original() {
     let want = format!("; original kept as {}\n", original.display());
     assert!(ended.stdout_text().contains(&want), "{ended:?}");
     assert!(ended.stdout_text().contains("kept 2 blocks"), "{ended:?}");
-    // The gap in the numbers of the messages is known, and is no fault of the file.
+    // The gap in the sequence numbers is known, and is not an error of the file.
     let ended = on("verify", folder.path(), &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.stdout_text().lines().count(), 1, "{ended:?}");
     let ended = on("recordings", folder.path(), &["--json"]);
     assert_eq!(ended.stdout_text().lines().count(), 1, "{ended:?}");
-    // By hand it can be read and recovered, and stays.
+    // The original can still be read and recovered by hand, and stays.
     let ended = on("recover", &original, &[]);
     assert!(ended.stdout_text().contains("kept 2 blocks"), "{ended:?}");
     assert!(fs::read(&original).unwrap() == torn);
@@ -346,12 +346,12 @@ fn a_file_without_a_known_nonce_is_kept_and_its_nonces_are_reported() {
     let unnamed = put(folder.path(), 7, "mcap.part", &torn);
     let ended = on("recover", folder.path(), &[]);
     assert_eq!(ended.code, Some(1), "nothing was kept: {ended:?}");
-    let told = format!("1 chunks with nonce {nonce} were skipped");
-    assert!(ended.stdout_text().contains(&told), "{ended:?}");
+    let report = format!("1 chunks with nonce {nonce} were skipped");
+    assert!(ended.stdout_text().contains(&report), "{ended:?}");
     let lost = name(folder.path(), 7, "mcap.lost");
     assert!(fs::read(&lost).unwrap() == torn);
     assert_eq!(names(folder.path()).len(), 1);
-    // As it says.
+    // Follows the instruction in that report.
     let named = folder
         .path()
         .join(format!("00000007-20260101T000000Z-{nonce}.mcap.part"));

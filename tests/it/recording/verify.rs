@@ -1,4 +1,4 @@
-//! `blocksd verify`: every bit of a sealed recording that is flipped is found, and what is sound is called so.
+//! `blocksd verify`: every flipped bit of a sealed recording is found, and sound files are accepted.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn check(path: &Path) -> (Verified, Vec<String>) {
     (verified, wrong)
 }
 
-/// Flips each bit, and gives the places of those that are not found.
+/// Flips each bit, and returns those that are not found.
 fn unnoticed(bytes: &[u8]) -> Vec<usize> {
     let directory = tempfile::tempdir().unwrap();
     let path = put(directory.path(), 1, "mcap", bytes);
@@ -65,7 +65,7 @@ fn every_flipped_bit_is_found_in_a_file_with_a_data_crc() {
 
 #[test]
 fn every_flipped_bit_is_found_without_a_data_crc_except_in_a_digit_of_the_version() {
-    // The version of the daemon is said once only, and one digit is as good as another: `0.1.0` and `0.1.1`.
+    // The version of the daemon is stored only once, and every digit is valid: `0.1.0` and `0.1.1`.
     let bytes = small(None, false);
     let library = b"blocksd 0.1.0";
     let begin = bytes
@@ -85,8 +85,8 @@ fn every_flipped_bit_is_found_without_a_data_crc_except_in_a_digit_of_the_versio
 
 #[test]
 fn a_flipped_bit_of_compressed_data_is_found_if_it_changes_the_data() {
-    // Without a CRC of the data there is that of what a chunk decompresses to, and a few bits of a compressed stream
-    // change nothing in that: flags, the size of a window, a match that is found in another place.
+    // Without a CRC of the data section there is the CRC of the decompressed chunk, and a few bits of a compressed stream do
+    // not change that: flags, the window size, a match that is found at another place.
     for compression in [Compression::Lz4, Compression::Zstd] {
         let bytes = small(Some(compression), false);
         let summary = mcap::Summary::read(&bytes).unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Baselines of figures belong to a compiler: each is compared with its own, and the documents show them.
+//! Baselines of figures: figures are compared with the baseline of their own compiler, and the documents show them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use tempfile::TempDir;
 
 const M4: &str = "thumbv7em-none-eabihf";
 const M0: &str = "thumbv6m-none-eabi";
-/// What `tests/thumb --id` prints for the stand-in compiler.
+/// Output of `tests/thumb --id` for the fake compiler.
 const PREBUILT: &str = "rustc-9.1.0-012345678-llvm-22.1.0-prebuilt-core";
 const SOURCE: &str = "rustc-9.1.0-012345678-llvm-22.1.0-source-core";
 const FIGURES: &str = "lines receive flash 2922\nlines receive stack 168\n";
 
-/// A compiler that has prebuilt `core` for some targets and the sources of `core`, and a folder of baselines.
+/// A machine with prebuilt `core` for some targets and the sources of `core`, and a folder of baselines.
 struct Machine {
     folder: TempDir,
     env: Vec<(&'static str, String)>,
@@ -44,7 +44,7 @@ impl Machine {
         Self { folder, env }
     }
 
-    /// The same machine with one more variable.
+    /// The same machine with another environment variable.
     fn with(mut self, name: &'static str, value: &str) -> Self {
         self.env.push((name, value.to_owned()));
         self
@@ -105,9 +105,9 @@ fn a_compiler_without_a_baseline_only_prints_its_figures() {
 #[test]
 fn a_figure_that_differs_from_the_baseline_of_its_compiler_fails() {
     let machine = Machine::new(&[M4]);
-    // As the figures are, but for another compiler: never read.
+    // The same figures, but of another compiler, so they are never read.
     machine.write(M4, SOURCE, FIGURES);
-    // 2 % of flash, and 10 % of stack, are let pass.
+    // Differences of 2 % of flash and 10 % of stack are allowed.
     for (flash, stack, wrong) in [
         (2922, 168, None),
         (2865, 153, None),
@@ -170,7 +170,7 @@ fn accepting_writes_only_the_baseline_of_the_current_compiler() {
     let files = |target| machine.path(target, PREBUILT).parent().unwrap().read_dir();
     assert_eq!(files(M4).unwrap().count(), 2);
     assert_eq!(files(M0).unwrap().count(), 1);
-    // What the figures depend on beside the compiler makes another baseline.
+    // Other things that the figures depend on select another baseline.
     let ended = machine.compare(M4, FIGURES, &["--with", "libc-7"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let line = format!("no baseline for {PREBUILT}-libc-7");
@@ -253,7 +253,7 @@ fn the_documents_show_the_figures_of_the_baselines() {
             "{document} does not show the baselines; run `{program} --document`"
         );
     }
-    // Flash with both ways of building `core`, and the figures of the summaries.
+    // Flash with both ways of building `core`, and the figures in the summaries.
     let tables = fs::read_to_string(root().join("docs/measurements/size.md")).unwrap();
     let size = fs::read_to_string(root().join("docs/size.md")).unwrap();
     let readme = fs::read_to_string(root().join("README.md")).unwrap();

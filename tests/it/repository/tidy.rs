@@ -1,4 +1,4 @@
-//! What the documents say is what the code does, and every file says what it is for.
+//! Documents and code agree, and every source file has a purpose and a limited length.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use blocksd_tests::process::run;
 use framing_core::AnyFraming;
 
-/// Lines that a file may have.
+/// Highest number of lines of a file.
 const LINES_MAX: usize = 500;
 
 #[test]
@@ -19,7 +19,7 @@ fn every_source_file_has_a_first_doc_line_and_is_not_too_long() {
         let documented = first.starts_with("//! ") || first.starts_with("#![doc = include_str!");
         assert!(
             documented,
-            "{} begins with no word on what it is for",
+            "{} does not begin with a doc comment",
             file.display()
         );
         let lines = text.lines().count();
@@ -149,7 +149,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every file of ours with this extension.
+/// All files with this extension, except build output.
 fn files_of(folder: &Path, wanted: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {

@@ -1,4 +1,5 @@
-//! Signals: the first SIGTERM shuts down gracefully, close ones are one, SIGHUP and others never end collection.
+//! Signals: the first SIGTERM shuts down gracefully, signals in quick succession are one, and SIGHUP and others never end
+//! collection.
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +13,7 @@ use blocksd_tests::skip::skipped;
 use blocksd_tests::small_disk::SmallDisk;
 use tempfile::TempDir;
 
-/// When a second signal ends the daemon at once: more than half a second after the daemon has seen the first.
+/// Delay after which a second signal ends the daemon at once: over half a second after the daemon has seen the first.
 const LATER: Duration = Duration::from_millis(600);
 const MESSAGE: &[u8] = b"\0\0\0\x02hi";
 
@@ -20,7 +21,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Asserts that a recording was ended as it should be: all files are sealed, and sound.
+/// Asserts that a recording was ended properly: all files are sealed and sound.
 #[track_caller]
 fn assert_sealed(folder: &Path) {
     let names = fs::read_dir(folder).unwrap();
@@ -42,12 +43,12 @@ fn signals_in_quick_succession_count_as_one() {
             device.write_all(MESSAGE).unwrap();
             server.wait_for("block", 1);
             let begin = Instant::now();
-            // As GNU timeout does, and a terminal whose key is held down.
+            // Like GNU timeout, and a terminal whose key is held down.
             for signal in [first, second, second] {
                 server.process.signal(signal);
             }
             let ended = server.end().0;
-            // Where this machine was too slow for close signals, it is tried again.
+            // If this machine was too slow for quick succession, tries again.
             if Duration::from_millis(500) < begin.elapsed() && Instant::now() < until {
                 continue;
             }
@@ -98,7 +99,7 @@ fn gnu_timeout_ends_a_recording_gracefully() {
     device.write_all(MESSAGE).unwrap();
     server.wait_for("block", 1);
     let ended = server.end().0;
-    // That the time was over, as timeout says it.
+    // The exit code of timeout if the time is over.
     assert_eq!(ended.code, Some(124), "{ended:?}");
     assert!(ended.stderr.contains("totals: "), "{ended:?}");
     assert_sealed(folder.path());
@@ -116,7 +117,7 @@ fn a_second_signal_later_ends_at_once() {
     let message = [&(1_u32 << 19).to_be_bytes()[..], &vec![b'x'; 1 << 19]].concat();
     device.write_all(&message.repeat(3)).unwrap();
     server.process.wait_for_error("devices are held back");
-    // A disk that refuses everything is waited for, for five seconds.
+    // The daemon waits five seconds for a disk that refuses everything.
     server.process.signal("TERM");
     server.wait_until_stopping();
     std::thread::sleep(LATER);
@@ -188,7 +189,7 @@ fn a_slow_start_answers_and_obeys_signals() {
     let mut files = files.map(|file| file.unwrap().path());
     let torn = files.find(|path| path.extension().is_some_and(|it| it == "part"));
     let torn = torn.expect("it was killed");
-    // Many chunks whose length is not known: to be searched byte by byte.
+    // Many chunks of unknown length, which must be searched byte by byte.
     let file = fs::File::options().write(true).open(&torn).unwrap();
     if file.set_len(64 << 30).is_err() {
         skipped(
@@ -218,7 +219,7 @@ fn a_slow_start_answers_and_obeys_signals() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(begin.elapsed() < DEADLINE);
     assert!(!ended.stderr.contains("listening on"), "{ended:?}");
-    // Nothing was lost by that: the next start has the same to repair.
+    // Nothing is lost: the next start has the same to repair.
     assert!(torn.exists());
 }
 
@@ -245,7 +246,7 @@ fn other_commands_are_ended_by_signals() {
             &["server", "--port", "0"],
         ] {
             let mut process = Process::start(blocksd(args));
-            // Until it is at work, as far as that is seen.
+            // Waits until it is at work, as far as that is visible.
             match args {
                 ["read", ..] => wait_until("it reads", || process.printed() > 0),
                 ["server", ..] => drop(process.line("Listening at")),
