@@ -2,7 +2,7 @@
 //! Build the daemon first: `cargo build --release`.
 //!
 //! `idle`: resident memory per connection, for 10,000 idle ones. `opens`: a thousand new connections a second for a minute.
-//! `flood`: processor time per block. `fair`: delays of the blocks of a thousand slow devices beside a fast one.
+//! `flood`: processor time per block. `fair`: delays of the blocks of a thousand slow devices, with a fast one at the same time.
 //! `BLOCKSD=PATH` in the environment measures another binary than the one built from this source. The results are in
 //! `docs/measurements/connections.md`.
 
@@ -138,7 +138,7 @@ fn flood(connections: usize, bytes: usize, seconds: usize) {
     );
 }
 
-/// Measures the delay from sending a block to the daemon's time of receipt, for slow devices alone and beside a fast one.
+/// Measures the delay from sending a block to the daemon's time of receipt, for slow devices with and without a fast one.
 fn fair(slow: usize, seconds: usize) {
     for (title, fast) in [("alone", false), ("beside a fast one", true)] {
         let mut delays = fair_run(slow, seconds, fast);

@@ -106,13 +106,13 @@ impl Board {
     pub fn report(self) -> Report {
         let ended = self.end();
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        let said = ended.stdout_text();
+        let printed = ended.stdout_text();
         let value = |key: &str| {
-            let (_, rest) = said.split_once(&format!(" {key}: ")).expect(key);
+            let (_, rest) = printed.split_once(&format!(" {key}: ")).expect(key);
             rest.split([',', ' ']).next().unwrap_or_default()
         };
         let number = |key| value(key).parse().expect("a number");
-        assert_eq!(value("ended"), "true", "{said}");
+        assert_eq!(value("ended"), "true", "{printed}");
         Report {
             delivered: number("delivered"),
             in_doubt: number("in_doubt"),
@@ -181,8 +181,8 @@ impl Port {
 
 /// The ports of a daemon, in the order of its arguments.
 pub fn ports(server: &Server) -> Vec<u16> {
-    let said = server.process.error_text();
-    let addrs = said
+    let printed = server.process.error_text();
+    let addrs = printed
         .lines()
         .filter_map(|line| line.strip_prefix("listening on "))
         .filter_map(|line| line.split_once(" framing="));

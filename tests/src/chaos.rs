@@ -1,4 +1,4 @@
-//! The daemon under attack: attackers driven by a seed, honest devices beside them, and a check of everything at the end.
+//! The daemon under attack: attackers driven by a seed, honest devices among them, and a check of everything at the end.
 
 mod account;
 pub mod attack;
@@ -34,7 +34,7 @@ const VISITOR: u64 = 100;
 const VISITORS: u64 = 4;
 /// Number of source addresses of attackers. Their limits together exceed the limit of all connections.
 const ATTACKER_ADDRESSES: u64 = 8;
-/// Allowed growth of memory beside the free buffers of the pool, in kB: memory that the allocator keeps.
+/// Allowed growth of memory besides the free buffers of the pool, in kB: memory that the allocator keeps.
 const GROWTH_KB: u64 = 12 << 10;
 /// Lines that the daemon may log besides those at its start: in total, and for each second of the run.
 const LOG_LINES: u64 = 200;

@@ -193,7 +193,7 @@ impl Process {
         let begins = |line: &&[u8]| line.starts_with(begin.as_bytes());
         let find = |bytes: &[u8]| lines(bytes).find(begins).map(<[u8]>::to_vec);
         let found = self.stdout.wait(0, until, find);
-        let found = found.unwrap_or_else(|| panic!("no line {begin:?}; {}", self.said()));
+        let found = found.unwrap_or_else(|| panic!("no line {begin:?}; {}", self.output()));
         String::from_utf8_lossy(&found).into_owned()
     }
 
@@ -216,7 +216,7 @@ impl Process {
             assert!(
                 Instant::now() < until,
                 "{text:?} does not appear {count} times; {}",
-                self.said()
+                self.output()
             );
             thread::sleep(Duration::from_millis(5));
         }
@@ -249,7 +249,7 @@ impl Process {
     pub fn signal(&self, name: &str) {
         let id = self.id().to_string();
         let status = Command::new("kill").args(["-s", name, &id]).status();
-        assert!(status.expect("kill runs").success(), "{}", self.said());
+        assert!(status.expect("kill runs").success(), "{}", self.output());
     }
 
     /// A value in kB from `/proc/PID/status`, such as `VmRSS`.
@@ -269,7 +269,7 @@ impl Process {
             match self.child.try_wait().expect("it is our child") {
                 Some(status) => break status.code(),
                 None if Instant::now() < until => thread::sleep(Duration::from_millis(5)),
-                None => panic!("the process does not end; {}", self.said()),
+                None => panic!("the process does not end; {}", self.output()),
             }
         };
         self.stdout.wait(0, until, |_| None::<()>);
@@ -281,7 +281,7 @@ impl Process {
         }
     }
 
-    fn said(&self) -> String {
+    fn output(&self) -> String {
         let stdout = self.stdout.bytes_from(0);
         let tail = String::from_utf8_lossy(&stdout[stdout.len().saturating_sub(4000)..]);
         let stderr = self.error_text();
@@ -344,7 +344,7 @@ impl Server {
             (listeners.len() == count).then_some(listeners)
         });
         let listeners =
-            found.unwrap_or_else(|| panic!("the daemon does not listen; {}", process.said()));
+            found.unwrap_or_else(|| panic!("the daemon does not listen; {}", process.output()));
         Self {
             process,
             listeners,
@@ -386,7 +386,10 @@ impl Server {
     #[track_caller]
     pub fn wait(&mut self, enough: impl Fn(&[Value]) -> bool) -> &[Value] {
         if !self.wait_until(Instant::now() + DEADLINE, enough) {
-            panic!("the expected events do not arrive; {}", self.process.said());
+            panic!(
+                "the expected events do not arrive; {}",
+                self.process.output()
+            );
         }
         &self.events
     }
@@ -432,17 +435,13 @@ impl Server {
         } = self;
         let ended = process.end();
         let len = parse(&ended.stdout[parsed..], &mut events);
-        assert_eq!(
-            parsed + len,
-            ended.stdout.len(),
-            "the last line is incomplete"
-        );
+        assert_eq!(parsed + len, ended.stdout.len(), "an incomplete line");
         (ended, events)
     }
 
     fn wait_until(&mut self, until: Instant, enough: impl Fn(&[Value]) -> bool) -> bool {
         loop {
-            // Parsed outside the lock, so that the reads of the daemon's output go on.
+            // Parsed outside the lock, so that the reader thread is not blocked.
             let fresh = self.process.stdout.bytes_from(self.parsed);
             self.parsed += parse(&fresh, &mut self.events);
             if enough(&self.events) {

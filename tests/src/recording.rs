@@ -15,7 +15,7 @@ pub const STEP: u64 = 10_000_000;
 
 /// A message that was written or read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Said {
+pub struct StoredMessage {
     /// Topic of its channel.
     pub topic: String,
     /// Sequence number in its channel.
@@ -58,21 +58,21 @@ impl Default for Sample {
 
 impl Sample {
     /// A file without its end, as left by a daemon that is killed between two chunks; and its messages.
-    pub fn torn(&self) -> (Vec<u8>, Vec<Said>) {
+    pub fn torn(&self) -> (Vec<u8>, Vec<StoredMessage>) {
         let mut file = File::begin(self.compression, self.data_crc);
-        let said = self.write(&mut file);
-        (file.abandon(), said)
+        let stored = self.write(&mut file);
+        (file.abandon(), stored)
     }
 
     /// A sealed file, and its messages.
-    pub fn sealed(&self) -> (Vec<u8>, Vec<Said>) {
+    pub fn sealed(&self) -> (Vec<u8>, Vec<StoredMessage>) {
         let mut file = File::begin(self.compression, self.data_crc);
-        let said = self.write(&mut file);
-        (file.seal(), said)
+        let stored = self.write(&mut file);
+        (file.seal(), stored)
     }
 
-    fn write(&self, file: &mut File) -> Vec<Said> {
-        let mut said = Vec::new();
+    fn write(&self, file: &mut File) -> Vec<StoredMessage> {
+        let mut stored = Vec::new();
         let mut time = BEGIN;
         for chunk in 0..self.chunks {
             for device in 0..self.devices {
@@ -82,20 +82,20 @@ impl Sample {
                         r#"{{"event":"open","conn":{},"device":"{name}","peer":"127.0.0.1:4000"}}"#,
                         device + 1
                     );
-                    said.push(file.event(time, &open));
+                    stored.push(file.event(time, &open));
                     time += STEP;
                 }
                 for block in 0..self.blocks {
                     let number = (chunk * self.blocks + block) as u32;
                     let payload = format!("{name} says {number}, and says it again: {number}");
                     let sequence = self.first.wrapping_add(number);
-                    said.push(file.block(&name, sequence, time, payload.as_bytes()));
+                    stored.push(file.block(&name, sequence, time, payload.as_bytes()));
                     time += STEP;
                 }
             }
             file.end_chunk();
         }
-        said
+        stored
     }
 }
 
@@ -133,7 +133,7 @@ impl File {
     }
 
     /// Adds a block of a device, in the `blocks` framing, not decoded.
-    pub fn block(&mut self, device: &str, sequence: u32, time: u64, data: &[u8]) -> Said {
+    pub fn block(&mut self, device: &str, sequence: u32, time: u64, data: &[u8]) -> StoredMessage {
         self.message(device, "blocks", ("blocks", "raw"), sequence, time, data)
     }
 
@@ -146,7 +146,7 @@ impl File {
         sequence: u32,
         time: u64,
         data: &[u8],
-    ) -> Said {
+    ) -> StoredMessage {
         let topic = format!("/device/{device}/{what}");
         let pairs = [("device", device), ("framing", framing), ("decode", decode)];
         let metadata = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -164,7 +164,7 @@ impl File {
     }
 
     /// Adds an event.
-    pub fn event(&mut self, time: u64, json: &str) -> Said {
+    pub fn event(&mut self, time: u64, json: &str) -> StoredMessage {
         let topic = "/blocksd/events".to_owned();
         if !self.channels.contains_key(&topic) {
             let schema = br#"{"type":"object"}"#;
@@ -182,7 +182,14 @@ impl File {
         self.put(id, topic, self.events - 1, time, json.as_bytes())
     }
 
-    fn put(&mut self, id: u16, topic: String, sequence: u32, time: u64, data: &[u8]) -> Said {
+    fn put(
+        &mut self,
+        id: u16,
+        topic: String,
+        sequence: u32,
+        time: u64,
+        data: &[u8],
+    ) -> StoredMessage {
         let header = MessageHeader {
             channel_id: id,
             sequence,
@@ -191,7 +198,7 @@ impl File {
         };
         let written = self.writer.write_to_known_channel(&header, data);
         written.expect("memory");
-        Said {
+        StoredMessage {
             topic,
             sequence,
             time,

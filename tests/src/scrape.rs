@@ -21,11 +21,11 @@ pub struct Answer {
 /// The metrics address of a daemon that was started with `--metrics`.
 #[track_caller]
 pub fn addr(server: &Server) -> SocketAddr {
-    let said = server.process.error_text();
-    let addr = said
+    let log_text = server.process.error_text();
+    let addr = log_text
         .lines()
         .find_map(|line| line.strip_prefix("metrics on "));
-    let addr = addr.unwrap_or_else(|| panic!("no metrics in {said}"));
+    let addr = addr.unwrap_or_else(|| panic!("no metrics in {log_text}"));
     addr.parse().expect("an address")
 }
 

@@ -70,10 +70,12 @@ fn a_bad_name_of_a_framing_is_refused_with_the_reason() {
     let longest = "fixed:4294967295".parse::<AnyFraming>();
     assert!(matches!(longest, Ok(AnyFraming::Fixed(fixed)) if fixed.len() == u32::MAX));
     assert!("delimited:0001020304050607".parse::<AnyFraming>().is_ok());
-    let said = SpecError::Unknown.to_string();
+    let displayed = SpecError::Unknown.to_string();
     assert!(
-        AnyFraming::SPECS.iter().all(|spec| said.contains(spec)),
-        "{said}"
+        AnyFraming::SPECS
+            .iter()
+            .all(|spec| displayed.contains(spec)),
+        "{displayed}"
     );
     for (error, says) in [
         (

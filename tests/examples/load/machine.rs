@@ -30,8 +30,8 @@ pub(crate) fn describe(folder: &Path, blocksd: &Path) -> io::Result<String> {
          end go at {mib_per_second:.0} MiB/s.\n\
          - rsyslog {rsyslog}, tokio-util {tokio_util}, {blocksd} (commit {commit}), mcap {mcap}, {rustc}, release \
          profile.",
-        date = said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
-        kernel = said("uname", &["-sr"]),
+        date = first_output_line("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
+        kernel = first_output_line("uname", &["-sr"]),
         processor = field("/proc/cpuinfo", "model name"),
         memory = field("/proc/meminfo", "MemTotal")
             .split(' ')
@@ -39,7 +39,7 @@ pub(crate) fn describe(folder: &Path, blocksd: &Path) -> io::Result<String> {
             .and_then(|kib| kib.parse::<u64>().ok())
             .map_or(0, |kib| kib >> 20),
         load = read("/proc/loadavg").split(' ').next().unwrap_or_default(),
-        kind = said(
+        kind = first_output_line(
             "findmnt",
             &["-n", "-o", "FSTYPE", "-T", &folder.to_string_lossy()]
         ),
@@ -47,9 +47,9 @@ pub(crate) fn describe(folder: &Path, blocksd: &Path) -> io::Result<String> {
         long = LONG_WRITE >> 20,
         tokio_util = locked("tokio-util"),
         mcap = locked("mcap"),
-        blocksd = said(blocksd, &["--version"]),
-        commit = said("git", &["describe", "--always", "--dirty"]),
-        rustc = said("rustc", &["--version"]),
+        blocksd = first_output_line(blocksd, &["--version"]),
+        commit = first_output_line("git", &["describe", "--always", "--dirty"]),
+        rustc = first_output_line("rustc", &["--version"]),
     ))
 }
 
@@ -77,7 +77,7 @@ fn disk(folder: &Path) -> io::Result<(Duration, f64)> {
 }
 
 /// The first line of the output of a command; empty if it cannot be run.
-fn said(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> String {
+fn first_output_line(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> String {
     let mut command = Command::new(program);
     command.args(arguments);
     first_line(command)

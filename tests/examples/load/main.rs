@@ -35,7 +35,7 @@ const BASES: [&str; 2] = ["read and discard", "FramedRead"];
 const RECORDING: &str = "blocksd recording";
 const COMPRESSIONS: [&str; 3] = ["none", "lz4", "zstd"];
 
-/// Measures `blocksd` under load beside rsyslog and tokio-util. Needs Linux, and rsyslogd.
+/// Compares `blocksd` under load with rsyslog and tokio-util. Needs Linux, and rsyslogd.
 #[derive(Debug, Parser)]
 #[command(name = "tests/load", args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -73,10 +73,10 @@ struct Arguments {
     /// Only receivers whose name contains one of these
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
-    /// Measure a recording beside a slow or dead standard output, instead of the comparison with others
+    /// Measure a recording while standard output is slow or dead, instead of the comparison with others
     #[arg(long)]
     stdout: bool,
-    /// Measure the processor time of receiving alone, beside Tokio loops, instead of the comparison with others
+    /// Compare the processor time of receiving alone with Tokio loops, instead of the comparison with others
     #[arg(long, conflicts_with = "stdout")]
     receive: bool,
     /// Other builds of `blocksd` to compare with; may be scripts that set something and then run a build
@@ -355,7 +355,7 @@ impl Plan {
         let finished = running.finish(sent.messages, message_len)?;
         let elapsed = finished.at.duration_since(sent.begun).as_secs_f64();
         let messages = finished.messages as f64;
-        for line in finished.said.lines().filter(|line| !is_usual(line)) {
+        for line in finished.log_text.lines().filter(|line| !is_usual(line)) {
             eprintln!("{} printed: {line}", receiver.name);
         }
         Ok(Sample {
@@ -443,7 +443,7 @@ fn daemons(program: &Path, suffix: &str) -> Vec<Receiver> {
     daemons
 }
 
-/// The daemon, recording with its defaults, beside each kind of standard output.
+/// The daemon, recording with its defaults, with each kind of standard output.
 fn with_outputs(program: &Path, suffix: &str) -> Vec<Receiver> {
     let outputs = [
         ("--output none", Stdout::None),

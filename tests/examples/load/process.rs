@@ -112,8 +112,8 @@ impl Process {
     pub(crate) fn address(&mut self) -> io::Result<SocketAddr> {
         let until = Instant::now() + PATIENCE;
         loop {
-            let said = self.said();
-            let line = said
+            let log_text = self.log_text();
+            let line = log_text
                 .lines()
                 .find_map(|line| line.strip_prefix("listening on "));
             let address = line.and_then(|line| line.split(' ').next()?.parse().ok());
@@ -129,19 +129,23 @@ impl Process {
     /// # Errors
     /// If there is none.
     pub(crate) fn total(&self, word: &str) -> io::Result<u64> {
-        let said = self.said();
-        let line = said.lines().find_map(|line| line.strip_prefix("totals: "));
+        let log_text = self.log_text();
+        let line = log_text
+            .lines()
+            .find_map(|line| line.strip_prefix("totals: "));
         let mut parts = line.unwrap_or_default().split(", ");
         parts
             .find_map(|part| {
                 let (number, rest) = part.split_once(' ')?;
                 rest.starts_with(word).then(|| number.parse().ok())?
             })
-            .ok_or_else(|| io::Error::other(format!("no figure of {word} in its output:\n{said}")))
+            .ok_or_else(|| {
+                io::Error::other(format!("no figure of {word} in its output:\n{log_text}"))
+            })
     }
 
     /// Its standard error so far.
-    pub(crate) fn said(&self) -> String {
+    pub(crate) fn log_text(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
@@ -155,8 +159,8 @@ impl Process {
         let ended = !self.runs();
         if ended || until < Instant::now() {
             let ended = if ended { ", since it has ended" } else { "" };
-            let said = self.said();
-            return Err(io::Error::other(format!("{failure}{ended}:\n{said}")));
+            let log_text = self.log_text();
+            return Err(io::Error::other(format!("{failure}{ended}:\n{log_text}")));
         }
         Ok(())
     }
@@ -200,8 +204,8 @@ impl Process {
                 return Ok(took);
             }
             if until < Instant::now() {
-                let said = self.said();
-                return Err(io::Error::other(format!("it does not end:\n{said}")));
+                let log_text = self.log_text();
+                return Err(io::Error::other(format!("it does not end:\n{log_text}")));
             }
             thread::sleep(TICK);
         }

@@ -84,7 +84,7 @@ pub(crate) struct Finished {
     pub(crate) took: Took,
     pub(crate) disk_bytes: u64,
     /// Its standard error.
-    pub(crate) said: String,
+    pub(crate) log_text: String,
 }
 
 impl Kind {
@@ -187,7 +187,7 @@ impl Running {
                 ..took
             },
             disk_bytes: disk_bytes(&self.folder)?,
-            said: self.process.said(),
+            log_text: self.process.log_text(),
         })
     }
 
@@ -247,9 +247,9 @@ impl Running {
         if recorded == blocks {
             return Ok(());
         }
-        let said = self.process.said();
+        let log_text = self.process.log_text();
         Err(io::Error::other(format!(
-            "{blocks} blocks were received and {recorded} recorded:\n{said}"
+            "{blocks} blocks were received and {recorded} recorded:\n{log_text}"
         )))
     }
 }

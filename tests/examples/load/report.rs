@@ -147,7 +147,7 @@ fn row(
     .expect("memory");
 }
 
-/// The recordings beside the best of the others, by the prefixes of their names.
+/// Compares the recordings with the best of the others, by the prefixes of their names.
 pub(crate) fn bars(cells: &[Cell], ours: &str, theirs: &str) -> String {
     let mut text = String::from("| receiver |");
     for cell in cells {
@@ -178,7 +178,7 @@ pub(crate) fn bars(cells: &[Cell], ours: &str, theirs: &str) -> String {
     text
 }
 
-/// This build of the daemon beside other builds, which have the same name followed by the build in parentheses.
+/// Compares this build of the daemon with other builds, which have the same name followed by the build in parentheses.
 pub(crate) fn builds(cells: &[Cell]) -> String {
     let mut text = String::from(
         "| messages | connections | receiver | other build | ratio (spread) |\n|---|---:|---|---|---:|\n",

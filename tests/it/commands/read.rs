@@ -55,11 +55,11 @@ fn read_prints_exactly_what_the_daemon_printed() {
         stream.write_all(wire).unwrap();
         drop(stream);
         server.wait_for("close", 1);
-        let (_, said) = server.stop();
+        let (_, stored) = server.stop();
         let ended = on("read", &folder, &["--output", "json"]);
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert_eq!(json_lines(&ended.stdout_text()), said);
-        let kinds: Vec<_> = said
+        assert_eq!(json_lines(&ended.stdout_text()), stored);
+        let kinds: Vec<_> = stored
             .iter()
             .map(|it| it["event"].as_str().unwrap())
             .collect();
@@ -117,9 +117,9 @@ fn a_recording_is_read_in_every_form_by_device_and_time() {
     };
     let (d1_opened, d1_said) = ("2026-01-01T00:00:00.02Z", "2026-01-01T00:00:00.03Z");
     assert_eq!(times(d1_opened, d1_said), [""; 0]);
-    let said = ["d1 says 0, and says it again: 0"];
-    assert_eq!(times(d1_said, "2026-01-01T00:00:00.04Z"), said);
-    assert_eq!(times(d1_said, "2026-01-01T00:00:00.030000001Z"), said);
+    let stored = ["d1 says 0, and says it again: 0"];
+    assert_eq!(times(d1_said, "2026-01-01T00:00:00.04Z"), stored);
+    assert_eq!(times(d1_said, "2026-01-01T00:00:00.030000001Z"), stored);
     // All messages are older than this.
     let ended = on("read", directory, &["--from", "-10m"]);
     assert_eq!((ended.code, ended.stdout_text().as_str()), (Some(0), ""));
@@ -172,13 +172,13 @@ fn losses_are_reported_and_the_rest_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let sample = Sample::default();
-    let (mut bytes, said) = sample.sealed();
+    let (mut bytes, stored) = sample.sealed();
     let at = bytes.windows(9).position(|it| it == b"d1 says 2").unwrap();
     bytes[at] ^= 1;
     let path = put(directory, 1, "mcap", &bytes);
     let ended = on("read", directory, &["--output", "json"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let blocks = said.iter().filter(|it| it.topic.ends_with("/blocks"));
+    let blocks = stored.iter().filter(|it| it.topic.ends_with("/blocks"));
     assert_eq!(
         texts(&ended).len(),
         blocks.count() - sample.blocks * sample.devices
@@ -251,12 +251,12 @@ fn the_files_of_a_recording_are_listed() {
         };
         put(directory, number, "mcap", &sample.sealed().0);
     }
-    let (torn, said) = Sample::default().torn();
+    let (torn, stored) = Sample::default().torn();
     put(directory, 3, "mcap.part", &torn[..torn.len() - 300]);
     let ended = on("recordings", directory, &["--json"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let rows = json_lines(&ended.stdout_text());
-    let bytes: usize = said.iter().map(|it| it.data.len()).sum();
+    let bytes: usize = stored.iter().map(|it| it.data.len()).sum();
     let state = |row: &Value| row["state"].as_str().unwrap().to_owned();
     assert_eq!(
         rows.iter().map(state).collect::<Vec<_>>(),
@@ -331,7 +331,7 @@ fn an_open_recording_is_followed_through_rotation() {
 fn the_recording_of_a_killed_daemon_can_be_recovered_by_hand() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
-    let (torn, said) = Sample::default().torn();
+    let (torn, stored) = Sample::default().torn();
     put(directory, 7, "mcap.part", &torn[..torn.len() - 1]);
     let ended = on("recover", directory, &["--output", "x"]);
     ended.assert_refused(2, "--output");
@@ -345,7 +345,7 @@ fn the_recording_of_a_killed_daemon_can_be_recovered_by_hand() {
     let ended = on("verify", directory, &[]);
     let printed = format!(
         "ok: 16 blocks of 2 devices, {} messages, 4 chunks\n",
-        said.len()
+        stored.len()
     );
     assert!(ended.stdout_text().ends_with(&printed), "{ended:?}");
 }

@@ -37,7 +37,7 @@ fn assert_received(framing: &str, more: &[&str], stdin: &[u8], messages: &[Vec<u
         "stream" => &[messages.concat()],
         _ => messages,
     };
-    let said: String = received
+    let received_lines: String = received
         .stdout_text()
         .lines()
         .skip(1)
@@ -49,8 +49,8 @@ fn assert_received(framing: &str, more: &[&str], stdin: &[u8], messages: &[Vec<u
         .map(|line| format!("message {line}\n"))
         .collect();
     assert!(
-        said == wanted,
-        "{framing}: {said:.900} is not {wanted:.900} {}",
+        received_lines == wanted,
+        "{framing}: {received_lines:.900} is not {wanted:.900} {}",
         received.stderr
     );
     assert_eq!(received.code, Some(0), "{}", received.stderr);

@@ -174,7 +174,7 @@ fn mistakes_in_values_and_in_their_combination_are_reported_together() {
         assert_eq!(ended.code, Some(2), "{ended:?}");
         ended.stderr
     };
-    let said =
+    let errors =
         mistakes("listen = '127.0.0.1:0'\nmetrics = '127.0.0.1'\nlog = 'loud'\nrecord = ''\n");
     for part in [
         "2: metrics: ",
@@ -182,19 +182,20 @@ fn mistakes_in_values_and_in_their_combination_are_reported_together() {
         "4: record: must not be empty",
         ": 3 mistakes",
     ] {
-        assert!(said.contains(part), "{said}");
+        assert!(errors.contains(part), "{errors}");
     }
-    let said = mistakes("listen = '127.0.0.1:0'\ndecode = 'defmt:/no/such'\nreply = '/no/such'\n");
+    let errors =
+        mistakes("listen = '127.0.0.1:0'\ndecode = 'defmt:/no/such'\nreply = '/no/such'\n");
     for part in ["2: decode: ", "3: reply: ", ": 2 mistakes"] {
-        assert!(said.contains(part), "{said}");
+        assert!(errors.contains(part), "{errors}");
     }
-    let said = mistakes("listen = '127.0.0.1:0'\n[device.10.0.0.7]\nname = 'pump'\n");
-    assert!(said.contains("an ID with dots needs quotes"), "{said}");
+    let errors = mistakes("listen = '127.0.0.1:0'\n[device.10.0.0.7]\nname = 'pump'\n");
+    assert!(errors.contains("an ID with dots needs quotes"), "{errors}");
     // A wrong address causes no second error, although the default takes its place.
-    let said = mistakes("listen = 'unix:'\nmetrics = '127.0.0.1:1060'\n");
+    let errors = mistakes("listen = 'unix:'\nmetrics = '127.0.0.1:1060'\n");
     assert!(
-        said.contains("1: listen: ") && !said.contains("mistakes"),
-        "{said}"
+        errors.contains("1: listen: ") && !errors.contains("mistakes"),
+        "{errors}"
     );
 }
 

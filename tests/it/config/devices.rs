@@ -142,10 +142,10 @@ fn ten_thousand_devices_are_named_and_reloaded() {
     let first = ("one".to_owned(), "first".to_owned());
     assert_eq!(daemon.messages(1), std::slice::from_ref(&first));
     daemon.reload(&[table("valve"), last("two")].concat());
-    let said = daemon.server.process.error_text();
+    let log_text = daemon.server.process.error_text();
     assert!(
-        said.contains("10001 devices: applied to new connections"),
-        "{said}"
+        log_text.contains("10001 devices: applied to new connections"),
+        "{log_text}"
     );
     daemon.send(b"second\n");
     let second = ("two".to_owned(), "second".to_owned());

@@ -97,9 +97,9 @@ fn new_connections_follow_the_reloaded_file() {
     let mut old = daemon.connect();
     old.write_all(b"one\n").unwrap();
     daemon.assert_last(1, "one");
-    let said = daemon.reload("listen = '127.0.0.1:0'\nframing = 'netstring'\nmax-block = 5");
+    let log = daemon.reload("listen = '127.0.0.1:0'\nframing = 'netstring'\nmax-block = 5");
     assert_lines(
-        &said,
+        &log,
         &[
             "framing: applied to new connections",
             "max-block: applied to new connections",
@@ -115,9 +115,9 @@ fn new_connections_follow_the_reloaded_file() {
     new.write_all(b"6:longer,").unwrap();
     daemon.server.wait_for("fault", 1);
     // The options of one listener.
-    let said = daemon.reload("[[listener]]\naddress = '127.0.0.1:0'\nframing = 'cobs'");
+    let log = daemon.reload("[[listener]]\naddress = '127.0.0.1:0'\nframing = 'cobs'");
     assert_lines(
-        &said,
+        &log,
         &[
             "listener 127.0.0.1:0: its options applied to new connections",
             "framing: applied to new connections",
@@ -152,8 +152,8 @@ fn an_invalid_file_changes_nothing_and_the_error_names_the_place() {
             "is given twice",
         ),
     ] {
-        let said = daemon.reload(config);
-        let last = said
+        let log = daemon.reload(config);
+        let last = log
             .lines()
             .rfind(|line| line.contains("configuration refused"));
         let last = last.unwrap_or_default();
@@ -166,8 +166,8 @@ fn an_invalid_file_changes_nothing_and_the_error_names_the_place() {
     fs::remove_file(&daemon.file).unwrap();
     daemon.server.process.signal("HUP");
     daemon.reloads += 1;
-    let said = daemon.wait(daemon.reloads);
-    assert!(said.contains("cannot read the config"), "{said}");
+    let log = daemon.wait(daemon.reloads);
+    assert!(log.contains("cannot read the config"), "{log}");
     // A named pipe without a writer does not block later reloads.
     let made = std::process::Command::new("mkfifo")
         .arg(&daemon.file)
@@ -175,8 +175,8 @@ fn an_invalid_file_changes_nothing_and_the_error_names_the_place() {
     assert!(made.unwrap().success());
     daemon.server.process.signal("HUP");
     daemon.reloads += 1;
-    let said = daemon.wait(daemon.reloads);
-    assert!(said.contains("not a regular file"), "{said}");
+    let log = daemon.wait(daemon.reloads);
+    assert!(log.contains("not a regular file"), "{log}");
     daemon.connect().write_all(b"still lines\n").unwrap();
     daemon.assert_last(1, "still lines");
     assert_eq!(daemon.server.stop().0.code, Some(0));
@@ -185,14 +185,14 @@ fn an_invalid_file_changes_nothing_and_the_error_names_the_place() {
 #[test]
 fn every_mistake_is_logged_and_nothing_is_applied() {
     let mut daemon = Daemon::start("listen = '127.0.0.1:0'\nframing = 'lines'");
-    let said = daemon.reload("listen = '127.0.0.1:0'\nframing = 'cobs'\nonce = 1\nmax-blocks = 5");
+    let log = daemon.reload("listen = '127.0.0.1:0'\nframing = 'cobs'\nonce = 1\nmax-blocks = 5");
     let name = daemon.file.display().to_string();
     for wanted in [
         format!("SIGHUP: {name}:3: once: takes true or false, not a number\n"),
         format!("SIGHUP: {name}:4: max-blocks: unknown key; did you mean `max-block`?\n"),
         format!("SIGHUP: configuration refused, the old one stays: {name}: 2 mistakes\n"),
     ] {
-        assert!(said.contains(&wanted), "{wanted} is not in {said}");
+        assert!(log.contains(&wanted), "{wanted} is not in {log}");
     }
     daemon.connect().write_all(b"still lines\n").unwrap();
     daemon.assert_last(1, "still lines");
@@ -203,14 +203,14 @@ fn every_mistake_is_logged_and_nothing_is_applied() {
 fn the_same_value_in_another_unit_is_not_a_change() {
     let config = |timeout: &str| format!("listen = '127.0.0.1:0'\nidle-timeout = '{timeout}'");
     let mut daemon = Daemon::start(&config("1h"));
-    let said = daemon.reload(&config("60m"));
+    let log = daemon.reload(&config("60m"));
     assert_lines(
-        &said,
+        &log,
         &["was read again: 0 applied, 0 need a restart, 0 overridden"],
     );
-    let said = daemon.reload(&config("61m"));
+    let log = daemon.reload(&config("61m"));
     assert_lines(
-        &said,
+        &log,
         &[
             "idle-timeout: applied to new connections",
             "was read again: 1 applied, 0 need a restart, 0 overridden",
@@ -225,9 +225,9 @@ fn options_that_need_a_restart_are_logged_at_each_reload() {
     let changed = "listen = '127.0.0.1:0'\nframing = 'lines'\nkeepalive = 30\noutput = 'text'\n\
                    metrics = '127.0.0.1:0'\nreceive-buffer = 100000\nonce = true\ndevice-by = 'peer'\nfor = '1h'";
     for _ in 0..2 {
-        let said = daemon.reload(changed);
+        let log = daemon.reload(changed);
         assert_lines(
-            &said,
+            &log,
             &[
                 "device-by: changed, needs a restart",
                 "once: changed, needs a restart",
@@ -265,9 +265,9 @@ fn connection_limits_and_the_log_level_are_reloaded() {
     fs::write(&daemon.file, config(3, 2, "info")).unwrap();
     daemon.server.process.signal("HUP");
     daemon.reloads += 1;
-    let said = daemon.wait(1);
+    let log = daemon.wait(1);
     assert_lines(
-        &said,
+        &log,
         &[
             "max-connections: applied to new connections",
             "max-connections-per-device: applied to new connections",
@@ -278,9 +278,9 @@ fn connection_limits_and_the_log_level_are_reloaded() {
     let mut second = daemon.connect();
     second.write_all(b"second\n").unwrap();
     daemon.assert_last(2, "second");
-    let said = daemon.reload(&config(1, 2, "debug"));
+    let log = daemon.reload(&config(1, 2, "debug"));
     assert_lines(
-        &said,
+        &log,
         &[
             "max-connections: applied to new connections",
             "log: applied to the lines from now on",
@@ -310,19 +310,19 @@ fn the_environment_overrides_the_log_level_of_the_file() {
     });
     // At every reload, until both agree.
     for _ in 0..2 {
-        let said = daemon.reload(&config.replace("'info'", "'debug'"));
-        assert!(!said.contains("open files and sockets"), "{said}");
+        let log = daemon.reload(&config.replace("'info'", "'debug'"));
+        assert!(!log.contains("open files and sockets"), "{log}");
         assert_lines(
-            &said,
+            &log,
             &[
                 "log: RUST_LOG is set and overrides `log`",
                 "was read again: 0 applied, 0 need a restart, 1 overridden",
             ],
         );
     }
-    let said = daemon.reload(config);
+    let log = daemon.reload(config);
     assert_lines(
-        &said,
+        &log,
         &["was read again: 0 applied, 0 need a restart, 0 overridden"],
     );
     assert_eq!(daemon.server.stop().0.code, Some(0));
@@ -334,10 +334,10 @@ fn an_invalid_environment_variable_overrides_nothing() {
     let mut daemon = Daemon::with(config, |command, _| {
         command.env("RUST_LOG", "[not a filter");
     });
-    let said = daemon.reload(&config.replace("'info'", "'debug'"));
-    assert!(said.contains("RUST_LOG is not used"), "{said}");
+    let log = daemon.reload(&config.replace("'info'", "'debug'"));
+    assert!(log.contains("RUST_LOG is not used"), "{log}");
     assert_lines(
-        &said,
+        &log,
         &[
             "log: applied to the lines from now on",
             "was read again: 1 applied, 0 need a restart, 0 overridden",
@@ -361,10 +361,10 @@ fn listeners_are_added_removed_and_changed_while_connections_stay_open() {
     let mut old = UnixStream::connect(path("1")).unwrap();
     old.write_all(b"one\n").unwrap();
     daemon.assert_last(1, "one");
-    let said = daemon.reload(&[listen, &table("3", "lines"), &table("2", "cobs")].concat());
+    let log = daemon.reload(&[listen, &table("3", "lines"), &table("2", "cobs")].concat());
     let (one, two, three) = (address("1"), address("2"), address("3"));
     assert_lines(
-        &said,
+        &log,
         &[
             &format!("listener {three}: added"),
             &format!("listener {two}: its options applied to new connections"),
@@ -389,9 +389,9 @@ fn listeners_are_added_removed_and_changed_while_connections_stay_open() {
     old.write_all(b"three\n").unwrap();
     daemon.assert_last(3, "three");
     // Another order of the listeners is not a change.
-    let said = daemon.reload(&[listen, &table("2", "cobs"), &table("3", "lines")].concat());
+    let log = daemon.reload(&[listen, &table("2", "cobs"), &table("3", "lines")].concat());
     assert_lines(
-        &said,
+        &log,
         &["was read again: 0 applied, 0 need a restart, 0 overridden"],
     );
     // The removed listener can be added again.
@@ -412,19 +412,16 @@ fn nothing_changes_if_one_listener_cannot_be_opened() {
     let good = "listen = '127.0.0.1:0'\nframing = 'lines'\n";
     let mut daemon = Daemon::start(good);
     let listen = format!("['unix:{}', '{taken}']", socket.display());
-    let said = daemon.reload(&format!(
+    let log = daemon.reload(&format!(
         "listen = {listen}\nframing = 'cobs'\nmax-block = 5"
     ));
-    let last = said.lines().rfind(|line| line.contains("refused"));
+    let last = log.lines().rfind(|line| line.contains("refused"));
     let last = last.unwrap_or_default();
     assert!(
         last.contains(&format!("cannot listen on {taken}")),
         "{last}"
     );
-    assert!(
-        !socket.exists(),
-        "the listener opened before it is closed again"
-    );
+    assert!(!socket.exists(), "its socket is removed again");
     daemon.connect().write_all(b"still lines\n").unwrap();
     daemon.assert_last(1, "still lines");
     assert_eq!(daemon.server.stop().0.code, Some(0));
@@ -432,8 +429,8 @@ fn nothing_changes_if_one_listener_cannot_be_opened() {
 
 /// Asserts that the last reload logged exactly these lines.
 #[track_caller]
-fn assert_lines(said: &str, wanted: &[&str]) {
-    let mut logged: Vec<_> = said
+fn assert_lines(log: &str, wanted: &[&str]) {
+    let mut logged: Vec<_> = log
         .lines()
         .rev()
         .filter_map(|line| line.split_once("SIGHUP: "))
@@ -457,9 +454,9 @@ fn a_limit_of_the_recording_is_reloaded() {
         "listen = '127.0.0.1:0'\nframing = 'lines'\nrecord = '{record}'\nrecord-sync = 10\n"
     );
     let mut daemon = Daemon::start(&config);
-    let said = daemon.reload(&format!("{config}record-max-bytes = 16777216"));
+    let log = daemon.reload(&format!("{config}record-max-bytes = 16777216"));
     assert_lines(
-        &said,
+        &log,
         &[
             "record-max-bytes: applied to the next write",
             "was read again: 1 applied, 0 need a restart, 0 overridden",

@@ -276,11 +276,11 @@ fn check_config_and_serve_agree_for_a_user_that_owns_nothing() {
         "65534",
         "--clear-groups",
     ];
-    let (code, said) = verdict("", "", &nobody, &["--version"]);
+    let (code, reason) = verdict("", "", &nobody, &["--version"]);
     if code != Some(0) {
         skipped(
             "check_config_and_serve_agree_for_a_user_that_owns_nothing",
-            format!("this user cannot become another: {said}"),
+            format!("this user cannot become another: {reason}"),
         );
         return;
     }

@@ -79,7 +79,7 @@ fn a_silent_address_that_takes_all_places_does_not_lock_others_out() {
         .map(|host| from(&format!("127.0.0.{host}"), &server))
         .collect();
     server.wait_for("open", 52 + honest.len());
-    wait_until("evicted", || {
+    wait_until("the connections are evicted", || {
         closed(&server, "evicted") == 1 + honest.len() as u64
     });
     assert_eq!(sample(&server, "blocksd_connections") as usize, 50);
@@ -181,7 +181,7 @@ fn a_flood_of_newcomers_replaces_a_squatter_one_by_one() {
     ];
     let server = Server::start(&args);
     let squatters: Vec<_> = (0..200).map(|_| from("127.0.0.1", &server)).collect();
-    wait_until("they have places", || {
+    wait_until("all have places", || {
         sample(&server, "blocksd_connections") as u64 == 200
     });
     thread::scope(|scope| {

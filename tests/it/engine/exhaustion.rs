@@ -74,7 +74,7 @@ fn hundreds_of_unfinished_messages_stay_within_their_bound() {
         honest.write_all(&message(LONG)).unwrap();
     }
     honest.write_all(&[0; 4]).unwrap();
-    wait_until("the honest one is done", || {
+    wait_until("the honest device is done", || {
         sample(&server, "blocksd_series_total") == 1.0
     });
     assert_eq!(sample(&server, "blocksd_blocks_total"), 4.0);
@@ -82,7 +82,7 @@ fn hundreds_of_unfinished_messages_stay_within_their_bound() {
     let mut neighbour = from("127.0.0.1", &server);
     neighbour.write_all(b"\0\0\0\x02h").unwrap();
     neighbour.write_all(b"i\0\0\0\0").unwrap();
-    wait_until("its neighbour is done", || {
+    wait_until("the other device is done", || {
         sample(&server, "blocksd_series_total") == 2.0
     });
     let most = server.process.memory_kb("VmHWM");
@@ -91,9 +91,9 @@ fn hundreds_of_unfinished_messages_stay_within_their_bound() {
         "{before} kB before, {most} at most"
     );
     // The connections that block the paused ones are closed.
-    wait_until("one is closed", || closed(&server, "memory") > 0);
+    wait_until("one connection is closed", || closed(&server, "memory") > 0);
     drop(attackers);
-    wait_until("all is given back", || {
+    wait_until("all memory is released", || {
         sample(&server, "blocksd_unfinished_bytes") == 0.0
     });
     assert_eq!(sample(&server, "blocksd_connections_paused"), 0.0);
@@ -315,12 +315,12 @@ fn echoes_are_bounded_per_connection_and_in_total() {
     let mut holding = server.connect();
     let two = [message(1_000_000), message(1_000_000)].concat();
     holding.write_all(&two).unwrap();
-    wait_until("they are kept", || {
+    wait_until("the echoes are stored", || {
         sample(&server, "blocksd_reply_spool_bytes") > 2e6
     });
     let mut other = server.connect();
     other.write_all(&two).unwrap();
-    wait_until("they are kept", || {
+    wait_until("the echoes are stored", || {
         sample(&server, "blocksd_reply_spool_bytes") > 4e6
     });
     let mut third = server.connect();
@@ -339,7 +339,7 @@ fn echoes_are_bounded_per_connection_and_in_total() {
     holding.read_to_end(&mut echoed).unwrap();
     assert_eq!(echoed.len(), two.len() + 4);
     drop(other);
-    wait_until("all is given back", || {
+    wait_until("all memory is released", || {
         sample(&server, "blocksd_reply_spool_bytes") == 0.0
     });
     let (ended, _) = server.stop();

@@ -108,7 +108,9 @@ fn an_echo_that_cannot_be_stored_closes_with_the_reason_and_the_error() {
     let story = server.story(2);
     let close = "close reply_failed blocks=1 bytes=100000";
     assert_eq!(story.last().unwrap(), close);
-    wait_until("it is counted", || closed(&server, "reply_failed") == 1);
+    wait_until("the close is counted", || {
+        closed(&server, "reply_failed") == 1
+    });
     let (ended, _) = server.stop();
     let line = format!("cannot write {}", nowhere.display());
     assert!(ended.stderr.contains(&line), "{}", ended.stderr);

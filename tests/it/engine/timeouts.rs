@@ -1,4 +1,4 @@
-//! Devices that stall: the timeout counts from the first byte of what they began.
+//! Devices that stall: the timeout counts from the first byte of the unfinished message.
 
 use std::io::Write;
 use std::thread::sleep;

@@ -310,7 +310,7 @@ fn the_text_output_shows_fields_levels_places_and_a_foreign_build() {
         boot(&image, &server, &["samples=3", "period_ms=50"]).report();
         server.process.signal("TERM");
         let ended = server.process.end();
-        let said = ended.stdout_text();
+        let printed = ended.stdout_text();
         let wanted = [
             " 127.0.0.1 t=",
             "temp_sim=20.125 press_sim=1000.25\n",
@@ -325,9 +325,9 @@ fn the_text_output_shows_fields_levels_places_and_a_foreign_build() {
         ];
         let of_log = if known { &of_known[..] } else { &of_other };
         for wanted in wanted.iter().chain(of_log) {
-            assert!(said.contains(wanted), "{wanted:?} is not in\n{said}");
+            assert!(printed.contains(wanted), "{wanted:?} is not in\n{printed}");
         }
-        assert_eq!(said.contains(address), known, "{said}");
+        assert_eq!(printed.contains(address), known, "{printed}");
     }
 }
 

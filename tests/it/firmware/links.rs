@@ -102,7 +102,7 @@ fn held(port: u16) -> u64 {
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let until = Instant::now() + DEADLINE;
     while !is_so() {
-        assert!(Instant::now() < until, "timed out waiting for {what}");
+        assert!(Instant::now() < until, "timed out waiting until {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -132,7 +132,7 @@ fn a_killed_daemon_misses_only_samples_that_are_counted_or_were_in_flight() {
     first.wait_for("block", 20);
     // The daemon stops reading, and the buffers of the system fill.
     first.process.signal("STOP");
-    until("bytes are waited for", || 1000 < held(port.number()));
+    until("unread bytes are held", || 1000 < held(port.number()));
     let held = held(port.number());
     first.process.signal("KILL");
     let (ended, before) = first.end();
@@ -209,7 +209,7 @@ fn a_board_keeps_sampling_on_a_half_open_connection_and_sends_the_rest_later() {
     let silent = accept(&listener);
     drop(listener);
     let mut bytes = [0; 8192];
-    until("samples are waited for", || {
+    until("samples have arrived", || {
         3000 < silent.peek(&mut bytes).unwrap_or_default()
     });
     let len = silent.peek(&mut bytes).expect("unread bytes");
@@ -282,7 +282,7 @@ fn a_board_survives_a_limit_below_the_length_of_its_samples() {
 fn accept(listener: &TcpListener) -> TcpStream {
     listener.set_nonblocking(true).expect("a live socket");
     let mut accepted = None;
-    until("a connection is waited for", || {
+    until("a connection is accepted", || {
         accepted = listener.accept().ok();
         accepted.is_some()
     });

@@ -41,23 +41,23 @@ fn json_is_decoded_like_serde_json() {
     for seed in 0..4_000 {
         let bytes = hostile::json(&mut Chance::new(seed), 1 << 10);
         let tree = serde_json::from_slice::<Value>(&bytes);
-        let said = written(&Decoding::Json, Style::Json, &bytes);
-        match (&tree, &said) {
-            (Ok(tree), Some(said)) => {
+        let decoded = written(&Decoding::Json, Style::Json, &bytes);
+        match (&tree, &decoded) {
+            (Ok(tree), Some(decoded)) => {
                 decodable += 1;
                 assert_eq!(
-                    serde_json::from_str::<Value>(said).ok().as_ref(),
+                    serde_json::from_str::<Value>(decoded).ok().as_ref(),
                     Some(tree),
                     "seed {seed}"
                 );
             }
             (Err(_), None) => {}
             // Nested deeper than the daemon allows, but not deeper than the library allows.
-            _ if said.is_none()
+            _ if decoded.is_none()
                 && bytes
                     .windows(127)
                     .any(|part| part.iter().all(|byte| b"[{".contains(byte))) => {}
-            _ => panic!("seed {seed}: {tree:?}, {said:?}"),
+            _ => panic!("seed {seed}: {tree:?}, {decoded:?}"),
         }
     }
     assert!(500 < decodable, "{decodable}");
@@ -72,11 +72,11 @@ fn cbor_is_decoded_like_ciborium() {
         let tree = ciborium::from_reader::<Cbor, _>(&mut rest)
             .ok()
             .filter(|_| rest.is_empty());
-        let said = written(&Decoding::Cbor, Style::Json, &bytes);
+        let decoded = written(&Decoding::Cbor, Style::Json, &bytes);
         let Some(tree) = tree else {
             assert!(
-                said.is_none() || is_lenient(&bytes),
-                "seed {seed}: {bytes:x?} is {said:?}"
+                decoded.is_none() || is_lenient(&bytes),
+                "seed {seed}: {bytes:x?} is {decoded:?}"
             );
             continue;
         };
@@ -84,14 +84,14 @@ fn cbor_is_decoded_like_ciborium() {
             continue;
         };
         // A simple value below 32 takes one byte, but the library also accepts two.
-        if said.is_none() && bytes.contains(&0xf8) {
+        if decoded.is_none() && bytes.contains(&0xf8) {
             continue;
         }
-        let said =
-            said.unwrap_or_else(|| panic!("seed {seed}: {tree:?} of {bytes:x?} is undecodable"));
-        assert_eq!(said, want.to_string(), "seed {seed}");
+        let decoded =
+            decoded.unwrap_or_else(|| panic!("seed {seed}: {tree:?} of {bytes:x?} is undecodable"));
+        assert_eq!(decoded, want.to_string(), "seed {seed}");
         let shown = written(&Decoding::Cbor, Style::Fields, &bytes).expect("decodable");
-        if !said.contains(|character: char| character.is_control()) && said.is_ascii() {
+        if !decoded.contains(|character: char| character.is_control()) && decoded.is_ascii() {
             // The daemon always quotes byte-string keys.
             let unquoted = |text: &str| text.replace('"', "");
             assert_eq!(unquoted(&shown), unquoted(&fields(&want)), "seed {seed}");
@@ -360,10 +360,10 @@ fn a_log_is_decoded_like_the_defmt_library() {
                 let time = want.display_timestamp().expect("a time").to_string();
                 (time, want.display_message().to_string())
             });
-            let said =
+            let decoded =
                 shown(&decoder, &frame).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             if let Ok(want) = want {
-                assert_eq!(said, want, "seed {seed}: {frame:x?}");
+                assert_eq!(decoded, want, "seed {seed}: {frame:x?}");
                 compared += 1;
             }
             for end in 0..frame.len() {
@@ -394,9 +394,9 @@ fn flags_are_shown_by_name() {
     let decoding: Decoding = format!("defmt:{}", path.display())
         .parse()
         .expect("formats");
-    let said = shown(&Decoder::new(decoding), b"\x03\0\0\0\0\0\0\0\0\0\0\x07");
+    let decoded = shown(&Decoder::new(decoding), b"\x03\0\0\0\0\0\0\0\0\0\0\x07");
     // The section is zeroed, so the flag has the value 0 and is set in the number 0.
-    assert_eq!(said.unwrap().1, "ONE 7");
+    assert_eq!(decoded.unwrap().1, "ONE 7");
 }
 
 #[test]

@@ -143,8 +143,8 @@ fn the_text_output_shows_fields_and_escapes_undecodable_blocks() {
     send(ports[3], &[JSON, NONE]);
     server.process.signal("TERM");
     let ended = server.process.end();
-    let said = ended.stdout_text();
-    let lines: Vec<_> = said
+    let printed = ended.stdout_text();
+    let lines: Vec<_> = printed
         .lines()
         // After the time and the address.
         .filter_map(|line| line.splitn(3, ' ').nth(2))
@@ -157,7 +157,7 @@ fn the_text_output_shows_fields_and_escapes_undecodable_blocks() {
         ("\"\\u001b\"=\"\\u001b[2J\"", 1),
     ] {
         let found = lines.iter().filter(|&&shown| shown == line).count();
-        assert_eq!(found, count, "{line} in\n{said}");
+        assert_eq!(found, count, "{line} in\n{printed}");
     }
     for (what, bytes) in [
         ("text", ": \\xff\\xfe\\x00"),
@@ -169,10 +169,10 @@ fn the_text_output_shows_fields_and_escapes_undecodable_blocks() {
             lines
                 .iter()
                 .any(|line| line.starts_with(&begin) && line.ends_with(bytes)),
-            "{begin}…{bytes} in\n{said}"
+            "{begin}…{bytes} in\n{printed}"
         );
     }
-    assert!(!said.contains('\u{1b}'), "{said:?}");
+    assert!(!printed.contains('\u{1b}'), "{printed:?}");
     assert_eq!(ended.totals()["fault"], 3);
 }
 

@@ -139,20 +139,20 @@ fn a_daemon_survives_hostile_payloads_in_little_memory_and_they_are_read_back() 
     }
     let most = server.process.memory_kb("VmHWM");
     assert!(most < 96 << 10, "{most} kB");
-    let (_, said) = server.stop();
+    let (_, printed) = server.stop();
     for listener in 0..3 {
         let decoding = ["cbor", specs[1], specs[2]][listener];
         let of = (1_u64..)
             .zip(&known)
             .filter(|(_, known)| known.0 == listener);
         let conns: Vec<Value> = of.map(|(conn, _)| conn.into()).collect();
-        let said: Vec<_> = said
+        let printed: Vec<_> = printed
             .iter()
             .filter(|event| conns.contains(&event["conn"]))
             .collect();
         let mut args = vec!["read", recording.to_str().unwrap(), "--output", "json"];
         args.extend(["--decode", decoding]);
-        for event in said.iter().filter(|event| event["event"] == "open") {
+        for event in printed.iter().filter(|event| event["event"] == "open") {
             args.extend(["--device", event["device"].as_str().unwrap()]);
         }
         let ended = limited(&args);
@@ -162,10 +162,10 @@ fn a_daemon_survives_hostile_payloads_in_little_memory_and_they_are_read_back() 
         let read: Vec<Value> = lines
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
-        for (read, said) in read.iter().zip(&said) {
-            assert_eq!(&read, said);
+        for (read, printed) in read.iter().zip(&printed) {
+            assert_eq!(&read, printed);
         }
-        assert_eq!(read.len(), said.len());
+        assert_eq!(read.len(), printed.len());
     }
 }
 
@@ -231,16 +231,16 @@ fn a_recording_of_hostile_payloads_is_read_in_a_limited_address_space() {
         ("csv", ",oWFhAQ=="),
         ("raw", "\u{fffd}aa\u{1}"),
     ] {
-        let said = read(&["--output", output]);
-        assert!(said.ends_with(last), "{output}: {last:?} is not the end");
+        let printed = read(&["--output", output]);
+        assert!(printed.ends_with(last), "{output}: {last:?} is not the end");
     }
     for output in ["json", "text"] {
-        let said = read(&["--output", output, "--device", "c", "--decode", &defmt]);
+        let printed = read(&["--output", output, "--device", "c", "--decode", &defmt]);
         let is_log = |line: &&str| line.contains(r#""message":"#) || line.contains(" INFO ");
-        let logs = said.lines().filter(is_log).count();
+        let logs = printed.lines().filter(is_log).count();
         assert!(20 < logs, "{logs} {output}");
         let is_fault = |line: &&str| line.contains("undecodable") || line.contains(" fault: ");
-        let faults = said.lines().filter(is_fault).count();
+        let faults = printed.lines().filter(is_fault).count();
         assert!(20 < faults, "{faults} {output}");
     }
 }

@@ -100,11 +100,11 @@ impl File {
 /// Files without a nonce in their names: of this version, with planted chunks and with one chunk, and of the version
 /// without nonces.
 fn unnamed() -> Vec<File> {
-    let (bytes, said) = Sample::default().torn();
-    let said = said.into_iter().map(|it| (it.sequence, it.data));
+    let (bytes, stored) = Sample::default().torn();
+    let stored = stored.into_iter().map(|it| (it.sequence, it.data));
     let old = File {
         bytes,
-        genuine: said.collect(),
+        genuine: stored.collect(),
     };
     let one = [vec![b"one".to_vec(), planted()[0].clone()]];
     vec![
@@ -317,11 +317,11 @@ fn missing_messages_of_one_of_several_devices_are_counted_and_numbers_may_wrap()
             first,
             ..Sample::default()
         };
-        let (bytes, said) = sample.torn();
-        let said = said.into_iter().map(|it| (it.sequence, it.data));
+        let (bytes, stored) = sample.torn();
+        let stored = stored.into_iter().map(|it| (it.sequence, it.data));
         let file = File {
             bytes: bytes.clone(),
-            genuine: said.collect(),
+            genuine: stored.collect(),
         };
         let outcome = file.check(UNNAMED, &bytes, "whole");
         assert!(!outcome.has_original, "{first}");
@@ -340,14 +340,17 @@ fn missing_messages_of_one_of_several_devices_are_counted_and_numbers_may_wrap()
 fn a_missing_chunk_with_only_events_leaves_the_original() {
     let mut file = recording::File::begin(None, false);
     let event = r#"{"event":"open","conn":1,"device":"d0","peer":"127.0.0.1:4000"}"#;
-    let mut said = vec![file.event(1, event), file.block("d0", 0, 2, b"one")];
+    let mut stored = vec![file.event(1, event), file.block("d0", 0, 2, b"one")];
     file.end_chunk();
-    said.push(file.event(3, event));
+    stored.push(file.event(3, event));
     file.end_chunk();
-    said.extend([file.event(4, event), file.block("d0", 1, 5, b"two")]);
+    stored.extend([file.event(4, event), file.block("d0", 1, 5, b"two")]);
     let file = File {
         bytes: file.abandon(),
-        genuine: said.into_iter().map(|it| (it.sequence, it.data)).collect(),
+        genuine: stored
+            .into_iter()
+            .map(|it| (it.sequence, it.data))
+            .collect(),
     };
     assert!(!file.check(UNNAMED, &file.bytes, "whole").has_original);
     let begins = chunk_begins(&file.bytes);

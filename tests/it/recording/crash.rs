@@ -79,10 +79,10 @@ fn data_on_the_disk_survives_a_kill_at_any_moment() {
         );
         prefixes(&read);
         if !parts.is_empty() {
-            let said = server.process.error_text();
+            let log_text = server.process.error_text();
             assert!(
-                said.contains("a torn file was repaired"),
-                "{context}: {parts:?}\n{said}"
+                log_text.contains("a torn file was repaired"),
+                "{context}: {parts:?}\n{log_text}"
             );
             torn += 1;
         }

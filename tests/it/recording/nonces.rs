@@ -89,11 +89,11 @@ fn a_chunk_in_a_payload_is_not_accepted_when_the_real_chunk_header_is_lost() {
         assert!(recovered.lost_bytes > inner.len() as u64, "{recovered:?}");
         let saved = fs::read(saved).unwrap();
         let messages = MessageStream::new(&saved).unwrap().map(Result::unwrap);
-        let said: Vec<_> = messages
+        let payloads: Vec<_> = messages
             .map(|it| (it.channel.topic.clone(), it.data.to_vec()))
             .collect();
         let blocks = [&b"before"[..], b"after"];
         let want = blocks.map(|block| ("/device/device/blocks".to_owned(), block.to_vec()));
-        assert_eq!(said, want);
+        assert_eq!(payloads, want);
     }
 }

@@ -89,11 +89,15 @@ fn an_entry_that_is_not_a_file_is_reported_and_does_not_stop_the_repair() {
     let at_the_start = TempDir::new().unwrap();
     let others = make(at_the_start.path());
     let server = Server::start(&["--record", at_the_start.path().to_str().unwrap()]);
-    let said = server.process.error_text();
-    assert_eq!(said.matches("16 blocks recovered").count(), 2, "{said}");
+    let log_text = server.process.error_text();
+    assert_eq!(
+        log_text.matches("16 blocks recovered").count(),
+        2,
+        "{log_text}"
+    );
     for other in &others {
         let line = format!("cannot read {}", other.display());
-        assert!(said.contains(&line), "{said}");
+        assert!(log_text.contains(&line), "{log_text}");
     }
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -123,15 +127,15 @@ fn an_unrepairable_file_does_not_stop_the_repair_of_others_at_the_start() {
     let torn = three_torn(folder.path());
     let record = folder.path().to_str().unwrap();
     let server = Server::start(&["--record", record, "--metrics", "127.0.0.1:0"]);
-    let said = server.process.error_text();
-    let repaired = said.matches("a torn file was repaired: 16 blocks recovered");
-    assert_eq!(repaired.count(), 2, "{said}");
-    let failed = said
+    let log_text = server.process.error_text();
+    let repaired = log_text.matches("a torn file was repaired: 16 blocks recovered");
+    assert_eq!(repaired.count(), 2, "{log_text}");
+    let failed = log_text
         .lines()
         .filter(|line| line.contains("cannot repair a torn file"));
     let failed: Vec<_> = failed.collect();
-    assert_eq!(failed.len(), 1, "{said}");
-    assert!(failed[0].contains(torn[1].to_str().unwrap()), "{said}");
+    assert_eq!(failed.len(), 1, "{log_text}");
+    assert!(failed[0].contains(torn[1].to_str().unwrap()), "{log_text}");
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(torn[1].exists());

@@ -123,7 +123,7 @@ fn a_message_without_a_recorded_open_is_not_assigned_to_another_connection() {
     let send = |stream: &mut TcpStream, payload: &[u8], count: f64| {
         let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
         stream.write_all(&[&len[..], payload].concat()).unwrap();
-        wait_until("it is received", || {
+        wait_until("the message is received", || {
             sample(&recorder.server, "blocksd_blocks_total") == count
         });
     };

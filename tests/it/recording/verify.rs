@@ -95,16 +95,16 @@ fn a_flipped_bit_of_compressed_data_is_found_if_it_changes_the_data() {
             begin..begin + chunk.compressed_size as usize
         });
         let data: Vec<_> = data.collect();
-        let said = |bytes: &[u8]| {
+        let contents = |bytes: &[u8]| {
             let messages = mcap::MessageStream::new(bytes).unwrap();
             messages.map(|message| message.unwrap()).collect::<Vec<_>>()
         };
-        let want = said(&bytes);
+        let want = contents(&bytes);
         for bit in unnoticed(&bytes) {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             if data.iter().any(|data| data.contains(&(bit / 8))) {
-                assert_eq!(said(&flipped), want, "bit {bit}, {compression:?}");
+                assert_eq!(contents(&flipped), want, "bit {bit}, {compression:?}");
             } else {
                 assert!((25..60).contains(&(bit / 8)), "bit {bit}, {compression:?}");
             }

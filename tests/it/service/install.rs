@@ -10,7 +10,7 @@ use blocksd_tests::process::{Ended, Process, blocksd, finish};
 use blocksd_tests::skip::{ran, skipped};
 use tempfile::TempDir;
 
-/// Packages of the fresh system beside its base.
+/// Packages of the fresh system besides its base.
 const PACKAGES: &str = "systemd,systemd-sysv,systemd-container,dbus";
 const SUITE: &str = "bookworm";
 
@@ -65,10 +65,10 @@ fn debian() -> Result<PathBuf, String> {
         .output()
         .map_err(|error| format!("debootstrap: {error}"))?;
     if !made.status.success() {
-        let said = String::from_utf8_lossy(&made.stdout);
+        let shown = String::from_utf8_lossy(&made.stdout);
         return Err(format!(
             "debootstrap: {}",
-            said.lines().last().unwrap_or_default()
+            shown.lines().last().unwrap_or_default()
         ));
     }
     fs::rename(&part, &root).map_err(|error| error.to_string())?;
@@ -248,12 +248,12 @@ impl Booted {
     fn wait(&self, lines: &str, wanted: &str) {
         let until = Instant::now() + PATIENCE;
         loop {
-            let said = self.run(lines).stdout_text();
-            if said.contains(wanted) {
+            let shown = self.run(lines).stdout_text();
+            if shown.contains(wanted) {
                 return;
             }
             let late = until < Instant::now();
-            assert!(!late, "{lines}: {said}\n{}", self.journal());
+            assert!(!late, "{lines}: {shown}\n{}", self.journal());
             sleep(Duration::from_millis(100));
         }
     }

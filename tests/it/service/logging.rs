@@ -18,7 +18,7 @@ const LINES: u64 = 6;
 
 #[test]
 fn an_unread_standard_error_does_not_block_the_daemon() {
-    let mut daemon = Deaf::start();
+    let mut daemon = UnreadDaemon::start();
     daemon.fill();
     assert_eq!(daemon.send(b"good\n"), b"{\"blocks\":1,\"bytes\":4}\n");
     daemon.signal("TERM");
@@ -27,7 +27,7 @@ fn an_unread_standard_error_does_not_block_the_daemon() {
 
 #[test]
 fn dropped_log_lines_are_reported_at_their_place() {
-    let mut daemon = Deaf::start();
+    let mut daemon = UnreadDaemon::start();
     daemon.fill();
     let stderr = daemon.stderr.take().expect("not read yet");
     let newest = Arc::<AtomicU64>::default();
@@ -67,7 +67,7 @@ fn dropped_log_lines_are_reported_at_their_place() {
 
 #[test]
 fn lines_of_the_log_and_of_the_daemon_keep_their_order() {
-    let mut daemon = Deaf::start();
+    let mut daemon = UnreadDaemon::start();
     daemon.send(b"longer than ten bytes\n");
     daemon.signal("TERM");
     let mut text = String::new();
@@ -127,7 +127,7 @@ fn every_command_reports_its_failure_before_it_ends() {
 }
 
 /// A daemon whose standard error is read up to its port, and no further.
-struct Deaf {
+struct UnreadDaemon {
     child: Child,
     stderr: Option<ChildStderr>,
     addr: SocketAddr,
@@ -135,7 +135,7 @@ struct Deaf {
     sent: u64,
 }
 
-impl Deaf {
+impl UnreadDaemon {
     fn start() -> Self {
         let mut command = blocksd(&["serve", "--listen", "127.0.0.1:0", "--framing", "lines"]);
         command.args(["--max-block", "10", "--reply", "receipt"]);
@@ -199,7 +199,7 @@ impl Deaf {
     }
 }
 
-impl Drop for Deaf {
+impl Drop for UnreadDaemon {
     fn drop(&mut self) {
         // Fails if it has already ended.
         self.child.kill().ok();

@@ -248,7 +248,7 @@ fn other_commands_are_ended_by_signals() {
             let mut process = Process::start(blocksd(args));
             // Waits until it is at work, as far as that is visible.
             match args {
-                ["read", ..] => wait_until("it reads", || process.printed() > 0),
+                ["read", ..] => wait_until("the command prints", || process.printed() > 0),
                 ["server", ..] => drop(process.line("Listening at")),
                 [_, _, to, ..] if *to == addr => {
                     connections += 1;

@@ -1,4 +1,4 @@
-//! A daemon that echoes, attackers that do not read the echo, and honest peers beside them.
+//! A daemon that echoes, attackers that do not read the echo, and honest peers among them.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};

@@ -1,4 +1,4 @@
-//! Syslog daemons that forward what they get: one connection with a syslog header and counted messages, one with lines.
+//! Syslog daemons that forward messages: one connection with a syslog header and counted messages, one with lines.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
