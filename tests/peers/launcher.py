@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Does what a service manager does: opens sockets, and becomes a program that is passed them.
 
-launcher.py NAME=tcp|tcp-small|udp|connected|bound|file|unix:PATH|datagram:PATH[,...] PROGRAM ARGUMENT...
+launcher.py NAME=tcp|udp|connected|bound|file|unix:PATH|datagram:PATH[,...] PROGRAM ARGUMENT...
 """
 
 import os
@@ -13,10 +13,6 @@ for given in sys.argv[1].split(","):
     name, kind = given.split("=")
     if kind == "tcp":
         opened = socket.create_server(("127.0.0.1", 0))
-    elif kind == "tcp-small":
-        opened = socket.create_server(("127.0.0.1", 0))
-        # Accepted sockets inherit it: each write passes a few kB at most.
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     elif kind == "udp":
         opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         opened.bind(("127.0.0.1", 0))
