@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Acts as a service manager: opens sockets, and executes a program with them.
 
-launcher.py NAME=tcp|tcp-small|udp|connected|bound|file|unix:PATH|datagram:PATH[,...] PROGRAM ARGUMENT...
+launcher.py NAME=tcp|udp|connected|bound|file|unix:PATH|datagram:PATH[,...] PROGRAM ARGUMENT...
 """
 
 import os
@@ -13,10 +13,6 @@ for given in sys.argv[1].split(","):
     name, kind = given.split("=")
     if kind == "tcp":
         opened = socket.create_server(("127.0.0.1", 0))
-    elif kind == "tcp-small":
-        opened = socket.create_server(("127.0.0.1", 0))
-        # Accepted sockets inherit it, so each write passes at most a few kB.
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     elif kind == "udp":
         opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         opened.bind(("127.0.0.1", 0))

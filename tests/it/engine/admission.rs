@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
-use std::thread::{self, sleep};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use blocksd_tests::process::{DEADLINE, Server, wait_until};
@@ -114,21 +114,6 @@ fn the_messages_of_an_evicted_connection_are_kept_and_its_truncation_is_reported
 }
 
 #[test]
-fn a_fleet_with_one_connection_each_does_not_evict_itself_before_it_is_silent() {
-    let mut server = Server::start(&["--max-connections", "3"]);
-    let _fleet: Vec<_> = (1..4)
-        .map(|host| from(&format!("127.0.0.{host}"), &server))
-        .collect();
-    server.wait_for("open", 3);
-    assert_closed(from("127.0.0.9", &server));
-    sleep(Duration::from_millis(10_500));
-    let _fourth = from("127.0.0.9", &server);
-    server.wait_for("open", 4);
-    assert_eq!(server.story(1), ["open", "close evicted blocks=0 bytes=0"]);
-    assert_eq!(server.stop().0.totals()["refused"], 1);
-}
-
-#[test]
 fn each_connection_can_be_a_device_and_standard_input_is_never_evicted() {
     let args = [
         "--listen",
@@ -147,26 +132,6 @@ fn each_connection_can_be_a_device_and_standard_input_is_never_evicted() {
     server.process.write_part(b"\0\0\0\x02hi");
     server.wait_for("block", 1);
     assert_eq!(server.stop().0.totals()["refused"], 1);
-}
-
-#[test]
-fn a_connection_without_a_first_byte_can_be_closed() {
-    let mut server = Server::start(&["--first-byte-timeout", "2"]);
-    let mut speaking = server.connect();
-    speaking.write_all(b"\0\0\0\x01a").unwrap();
-    server.wait_for("block", 1);
-    let silent = server.connect();
-    assert_eq!(
-        server.story(2),
-        ["open", "close first_byte_timeout blocks=0 bytes=0"]
-    );
-    assert_closed(silent);
-    // A connection that has sent a byte may be silent.
-    speaking.write_all(b"\0\0\0\0").unwrap();
-    assert_eq!(
-        server.story(1).last().unwrap(),
-        "close end blocks=1 bytes=1"
-    );
 }
 
 #[test]

@@ -2,8 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::thread::sleep;
-use std::time::Duration;
 
 use blocksd_tests::process::{Process, Server, wait_until};
 use tempfile::TempDir;
@@ -28,33 +26,6 @@ fn ask(server: &Server) -> TcpStream {
 }
 
 #[test]
-fn a_reply_in_progress_is_finished_when_the_daemon_stops() {
-    let folder = TempDir::new().unwrap();
-    let server = Server::start(&["--reply", &file(&folder, LARGE)]);
-    let mut device = ask(&server);
-    let mut begun = vec![0; 1 << 20];
-    device.read_exact(&mut begun).unwrap();
-    server.process.signal("TERM");
-    // Reads slowly, but steadily.
-    let mut len = begun.len();
-    let mut part = vec![0; 2 << 20];
-    loop {
-        match device.read(&mut part) {
-            Ok(0) => break,
-            Ok(read) => len += read,
-            Err(error) => panic!("after {len} bytes: {error}"),
-        }
-        sleep(Duration::from_millis(5));
-    }
-    // With the header of the message, and the end of the series.
-    assert_eq!(len, LARGE + 8);
-    let (ended, events) = server.end();
-    assert!(!ended.stderr.contains("cut short"), "{}", ended.stderr);
-    let close = events.iter().find(|event| event["event"] == "close");
-    assert_eq!(close.unwrap()["reason"], "end");
-}
-
-#[test]
 fn an_unread_reply_is_cut_when_the_daemon_stops_and_the_reason_is_reported() {
     let folder = TempDir::new().unwrap();
     let server = Server::start(&["--reply", &file(&folder, LARGE)]);
@@ -64,11 +35,6 @@ fn an_unread_reply_is_cut_when_the_daemon_stops_and_the_reason_is_reported() {
     assert!(
         ended.stderr.contains("reply cut short: shutdown"),
         "{}",
-        ended.stderr
-    );
-    assert!(
-        !ended.stderr.contains("did not close in time"),
-        "it stopped too early: {}",
         ended.stderr
     );
     let close = events.iter().find(|event| event["event"] == "close");

@@ -164,7 +164,7 @@ fn a_peer_reads_the_end_only_when_the_daemon_closes() {
         (&["--after-end", "continue"], &SERIES[..34], "shutdown"),
         (&["--once"], b"\0\0\0\0", "end"),
         (&[], b"\0\0\0\0", "end"),
-        (&["--idle-timeout", "1"], b"", "idle"),
+        (&["--idle-timeout", "3"], b"", "idle"),
         (
             &["--max-block", "100", "--oversize", "close"],
             too_long,

@@ -75,13 +75,16 @@ fn children_of_tests_have_default_dispositions_and_an_empty_mask() {
 #[test]
 fn tests_do_not_depend_on_the_signals_of_the_run() {
     let program = std::env::current_exe().unwrap();
+    // Without the name of this binary.
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let test = "children_of_tests_have_default_dispositions_and_an_empty_mask";
     let mut command = Command::new("env");
     command
         .args(["--ignore-signal=INT,QUIT,TERM,HUP,PIPE,USR1,USR2,ALRM,CHLD,XFSZ,WINCH"])
         .args(["--block-signal=INT,TERM,HUP,USR1"])
         .arg(program)
         .args(["--exact", "--nocapture"])
-        .arg("signals::children_of_tests_have_default_dispositions_and_an_empty_mask");
+        .arg(format!("{module}::{test}"));
     let ended = finish(command, b"");
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout_text().contains("1 passed"), "{ended:?}");
