@@ -1,4 +1,4 @@
-//! The names of all framings, and messages of any length that each can carry.
+//! The names of all framings, [`specs`], and messages of any length for each: [`message`].
 
 use framing_core::{AnyFraming, Refusal};
 
@@ -44,8 +44,8 @@ pub fn carries_empty(spec: &str) -> bool {
     }
 }
 
-/// A message of so many bytes: any bytes, zeros and long runs among them, where the framing carries those.
-/// At most 255 with `length:u8`, and always as many as `fixed:N` says.
+/// A message of length `len` with arbitrary bytes, including zeros and long runs, as far as the framing can carry them.
+/// Its length is at most 255 with `length:u8`, and always N with `fixed:N`.
 ///
 /// # Panics
 /// If `spec` is not the name of a framing.
@@ -78,7 +78,7 @@ pub fn message(spec: &str, len: usize) -> Vec<u8> {
     any.into_iter().map(|byte| b'b' + byte % 24).collect()
 }
 
-/// A message in parts, one behind the other, empty ones among them.
+/// Splits a message into consecutive parts, some of them empty.
 #[must_use]
 pub fn parts(message: &[u8]) -> Vec<&[u8]> {
     let (first, rest) = message.split_at(message.len() / 3);
