@@ -7,7 +7,7 @@ use blocksd_engine::event::{ConnectionInfo, Encoding};
 
 use crate::payload::{Decoder, Decoding};
 
-/// Decoders of closed connections that are kept until they are swept out.
+/// Least number of decoders at which those of closed connections are removed.
 const SWEEP_AT_MIN: usize = 64;
 
 /// The decoders of one sink. Only connections whose encoding has a state, such as defmt's build id, keep one.
@@ -125,12 +125,12 @@ mod tests {
             );
         }
         assert_eq!(Decoding::of(&Encoding::new("other")).as_str(), "raw");
-        // A name alone is not enough where formats are needed.
+        // A name alone is not enough if formats are needed.
         assert_eq!(Decoding::of(&Encoding::new("defmt")).as_str(), "raw");
     }
 
     #[test]
-    fn decoders_of_connections_that_are_gone_are_swept_out() {
+    fn decoders_of_closed_connections_are_removed() {
         let encoding = Decoding::Defmt(Arc::new(Defmt::without_formats())).into();
         let mut decoders = Decoders::default();
         let open: Vec<_> = (0..10).map(|_| connection(&encoding)).collect();
