@@ -98,7 +98,7 @@ impl Decoder {
         Self::starting_at(decoding, 0)
     }
 
-    /// A decoder for a connection whose first message has another number than 0, as it may in a recording.
+    /// A decoder for a connection whose first message is number `first`, which may be above 0 in a recording.
     #[must_use]
     pub const fn starting_at(decoding: Decoding, first: u64) -> Self {
         Self {

@@ -137,7 +137,7 @@ async fn apply(
     let applied = live.engine.apply(settings).await;
     let applied = applied.map_err(|error| {
         let is_taken = matches!(&error, Error::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse);
-        let refused = check_config::placed(new, error.into()).to_string();
+        let refused = check_config::with_line(new, error.into()).to_string();
         if is_taken {
             format!("{refused}; if another listener of this daemon uses it, remove that one first, with a reload of its own")
         } else {

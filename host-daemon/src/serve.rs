@@ -148,7 +148,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         health.enter(Phase::Starting);
     }
     let opened = engine.listen(plan).await;
-    opened.map_err(|error| check_config::placed(config, error.into()))?;
+    opened.map_err(|error| check_config::with_line(config, error.into()))?;
     report_listening(&engine.handle().listening());
     if let Some(format) = format(config.output) {
         // A daemon that records may drop output. Without a recording, a slow reader of the output holds the devices

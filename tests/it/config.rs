@@ -242,7 +242,7 @@ fn what_an_option_refuses_is_told_in_its_own_words() {
         (
             "\nmax-block = 0",
             "2: max-block: ",
-            "max-block must be from 1 to 1073741824 bytes",
+            "must be from 1 to 1073741824 bytes",
         ),
         (
             "output = 'xml'",

@@ -335,7 +335,7 @@ fn an_environment_that_cannot_be_used_overrides_nothing() {
         command.env("RUST_LOG", "[not a filter");
     });
     let said = daemon.reload(&config.replace("'info'", "'debug'"));
-    assert!(said.contains("RUST_LOG is not used"), "{said}");
+    assert!(said.contains("RUST_LOG is ignored"), "{said}");
     assert_lines(
         &said,
         &[

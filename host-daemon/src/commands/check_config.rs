@@ -1,4 +1,4 @@
-//! `blocksd check-config`: checks a config file, and opens no port and writes no file. Start with [`command`].
+//! `blocksd check-config`: checks a config file without opening a port or writing a file. Start with [`command`].
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -160,7 +160,7 @@ fn claim(claims: &mut Claims, text: &str) -> Result<(), CommandError> {
 
 /// Adds the line of the config file to an error about an invalid address.
 #[must_use]
-pub fn placed(config: &Config, failure: CommandError) -> CommandError {
+pub fn with_line(config: &Config, failure: CommandError) -> CommandError {
     let CommandError::Listen { address, .. } = &failure else {
         return failure;
     };

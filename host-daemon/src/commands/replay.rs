@@ -63,7 +63,7 @@ pub fn replay(arguments: &Replay) -> Result<(), CommandError> {
     };
     let visited = Reader::new(arguments.paths.clone(), wanted).visit(&mut replayer);
     let sent = Arc::clone(&replayer.sent);
-    let of = replayer.senders.len();
+    let total = replayer.senders.len();
     let devices = replayer.end();
     bar.finish_and_clear();
     let done = format!(
@@ -73,7 +73,7 @@ pub fn replay(arguments: &Replay) -> Result<(), CommandError> {
     );
     let result = match (visited, devices) {
         (Err(failure), _) => Err(failure),
-        (Ok(_), devices) if devices != 0 => Err(CommandError::CutOff { devices, of }),
+        (Ok(_), devices) if devices != 0 => Err(CommandError::CutOff { devices, of: total }),
         (Ok(0), _) => Ok(()),
         (Ok(lost), _) => Err(CommandError::NotWhole { lost }),
     };

@@ -79,8 +79,8 @@ impl ConfigReader {
                 name => match find(name, Scope::Daemon) {
                     Some(spec) => self.option(spec, key, value, &mut partial),
                     None => {
-                        let near = near(name, Scope::Daemon).map(str::to_owned);
-                        self.refuse(key, Reason::Unknown(near));
+                        let similar = similar_key(name, Scope::Daemon).map(str::to_owned);
+                        self.refuse(key, Reason::Unknown(similar));
                     }
                 },
             }
@@ -89,12 +89,12 @@ impl ConfigReader {
     }
 
     fn listeners(&mut self, key: &TomlKey<'_>, value: &TomlValue<'_>, partial: &mut Partial) {
-        let wrong = |value: &DeValue<'_>| Reason::Type {
+        let wrong_type = |value: &DeValue<'_>| Reason::Type {
             takes: format!("tables, as [[{LISTENER}]]"),
             found: kind(value),
         };
         let Some(array) = value.get_ref().as_array() else {
-            return self.refuse(key, wrong(value.get_ref()));
+            return self.refuse(key, wrong_type(value.get_ref()));
         };
         for value in array.iter() {
             match value.get_ref() {
@@ -102,7 +102,7 @@ impl ConfigReader {
                     let listener = self.listener(table, value.span().start);
                     partial.listeners.extend(listener);
                 }
-                other => self.refuse(key, wrong(other)),
+                other => self.refuse(key, wrong_type(other)),
             }
         }
     }
@@ -143,12 +143,12 @@ impl ConfigReader {
     }
 
     fn devices(&mut self, key: &TomlKey<'_>, value: &TomlValue<'_>, partial: &mut Partial) {
-        let wrong = |value: &DeValue<'_>| Reason::Type {
+        let wrong_type = |value: &DeValue<'_>| Reason::Type {
             takes: format!("tables, as [{DEVICE}.\"ID\"]"),
             found: kind(value),
         };
         let Some(devices) = value.get_ref().as_table() else {
-            return self.refuse(key, wrong(value.get_ref()));
+            return self.refuse(key, wrong_type(value.get_ref()));
         };
         for (id, value) in in_order(devices) {
             match value.get_ref() {
@@ -156,7 +156,7 @@ impl ConfigReader {
                     let device = self.device(id, table);
                     partial.devices.push(device);
                 }
-                other => self.refuse(id, wrong(other)),
+                other => self.refuse(id, wrong_type(other)),
             }
         }
     }
@@ -348,7 +348,7 @@ fn not_in(table: Table, scope: Scope, key: &str) -> Reason {
     if find(key, Scope::Daemon).is_some() {
         return Reason::Global { near: None, table };
     }
-    match (near(key, scope), near(key, Scope::Daemon)) {
+    match (similar_key(key, scope), similar_key(key, Scope::Daemon)) {
         (Some(own), _) => Reason::Unknown(Some(own.to_owned())),
         (None, Some(global)) if find(global, Scope::Daemon).is_some() => Reason::Global {
             near: Some(global.to_owned()),
@@ -365,7 +365,7 @@ fn not_in(table: Table, scope: Scope, key: &str) -> Reason {
 }
 
 /// The key that may have been meant.
-fn near(key: &str, scope: Scope) -> Option<&'static str> {
+fn similar_key(key: &str, scope: Scope) -> Option<&'static str> {
     nearest(key, partial::keys(scope))
 }
 

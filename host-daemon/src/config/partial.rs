@@ -55,7 +55,7 @@ pub struct Spec {
 pub struct GivenValue<T> {
     /// The value.
     pub value: T,
-    /// As it was written.
+    /// The text as it was written.
     pub text: String,
     /// Where it was written.
     pub origin: ValueOrigin,
@@ -167,11 +167,11 @@ impl ListenerConfig {
     pub fn parse(text: &str, origin: ValueOrigin) -> Result<Self, String> {
         let mut parts = text.split(',');
         let mut listener = Self::new(parts.next().unwrap_or_default(), origin)?;
-        let wrong: Vec<_> = parts.filter_map(|part| listener.set(part).err()).collect();
-        if wrong.is_empty() {
+        let mistakes: Vec<_> = parts.filter_map(|part| listener.set(part).err()).collect();
+        if mistakes.is_empty() {
             Ok(listener)
         } else {
-            Err(wrong.join("; "))
+            Err(mistakes.join("; "))
         }
     }
 
@@ -182,7 +182,8 @@ impl ListenerConfig {
             .ok_or_else(|| format!("`{part}` is not KEY=VALUE"))?;
         let spec = find(key, Scope::Listener).ok_or_else(|| not_of_a_listener(key))?;
         let (key, origin) = (spec.key, self.origin);
-        spec.set(&mut self.own, Written { text, origin, key })
+        let set = spec.set(&mut self.own, Written { text, origin, key });
+        set.map_err(|reason| format!("{key}: {reason}"))
     }
 
     /// A listener without options of its own.
@@ -316,7 +317,7 @@ macro_rules! define {
             $($(#[doc = $help])+ pub $field: type_of!($type $(, $default)?),)+
         }
 
-        /// Every option of `serve` but `config`.
+        /// Every option of `serve` except `config`.
         pub static OPTIONS: &[Spec] = &[
             LISTEN,
             $(Spec {

@@ -1,4 +1,5 @@
-//! Properties of an option other than its value: heading, kind, scope, and the effect of a reload.
+//! Properties of an option other than its value: heading, kind, scope, and the effect of a reload. They are fields of
+//! `Spec` in `partial.rs`.
 
 use crate::config::error::ValueOrigin;
 
@@ -63,7 +64,7 @@ pub enum Reload {
 /// A value as text, with its origin: before it is parsed, and when it is printed.
 #[derive(Clone, Copy, Debug)]
 pub struct Written<'a> {
-    /// As it was written.
+    /// The text as it was written.
     pub text: &'a str,
     /// Where it was written.
     pub origin: ValueOrigin,

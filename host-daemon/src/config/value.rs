@@ -143,7 +143,7 @@ pub(super) fn replies() -> Vec<Choice> {
             "receipt",
             "The number of messages and bytes that were received",
         ),
-        ("echo", "What was received"),
+        ("echo", "The messages that were received"),
         ("FILE", "The content of a file, as one message"),
     ]
     .map(|(name, help)| Choice { name, help })
@@ -158,9 +158,9 @@ pub(super) fn no_choices() -> Vec<Choice> {
 pub(super) fn word<T: Words>(text: &str) -> Result<T, String> {
     T::named(text).ok_or_else(|| {
         let names: Vec<_> = T::choices().iter().map(|choice| choice.name).collect();
-        let near = did_you_mean(text, names.iter().copied());
+        let suggestion = did_you_mean(text, names.iter().copied());
         format!(
-            "invalid value `{text}` [possible values: {}]{near}",
+            "invalid value `{text}` [possible values: {}]{suggestion}",
             names.join(", ")
         )
     })
@@ -202,9 +202,9 @@ pub fn decoding(text: &str) -> Result<Decoding, String> {
 
 fn unknown(text: &str, noun: &str, choices: &[Choice]) -> String {
     let names: Vec<_> = choices.iter().map(|choice| choice.name).collect();
-    let near = did_you_mean(text, names.iter().copied());
+    let suggestion = did_you_mean(text, names.iter().copied());
     let names = names.join(", ");
-    format!("`{text}` is not a {noun}; the {noun}s are {names}{near}")
+    format!("`{text}` is not a {noun}; the {noun}s are {names}{suggestion}")
 }
 
 /// Reads `true` or `false`.
@@ -224,12 +224,12 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     Ok(text.into())
 }
 
-/// Positions in a window are 32 bits wide, so a message that is held whole has at most 1 GiB.
+/// Positions in a window are 32 bits wide, so a message that is kept whole has at most 1 GiB.
 pub(super) fn block_max(text: &str) -> Result<u32, String> {
     const MAX: u64 = 1 << 30;
     let len = size(text)?;
     let len = u32::try_from(len).ok().filter(|_| (1..=MAX).contains(&len));
-    len.ok_or_else(|| format!("max-block must be from 1 to {MAX} bytes"))
+    len.ok_or_else(|| format!("must be from 1 to {MAX} bytes"))
 }
 
 pub(super) fn size(text: &str) -> Result<u64, String> {

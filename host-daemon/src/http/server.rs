@@ -44,7 +44,7 @@ impl HttpServer {
     /// Listens on the first of these addresses that is free.
     ///
     /// # Errors
-    /// The error of the system if there is none.
+    /// The error of the system if no address can be used.
     pub async fn bind(addresses: &[SocketAddr]) -> io::Result<Self> {
         let socket = TcpListener::bind(addresses).await?;
         Ok(Self { socket })
@@ -101,7 +101,8 @@ async fn respond(
     registry: &Arc<Registry>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET\n".into());
+        let text = "only GET and HEAD are allowed\n".into();
+        let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, PLAIN, text);
         header(&mut refused, ALLOW, "GET, HEAD");
         return Ok(refused);
     }

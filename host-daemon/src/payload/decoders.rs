@@ -10,7 +10,8 @@ use crate::payload::{Decoder, Decoding};
 /// Least number of decoders at which those of closed connections are removed.
 const SWEEP_AT_MIN: usize = 64;
 
-/// The decoders of one sink. Only connections whose encoding has a state, such as defmt's build id, keep one.
+/// The decoders of one sink. A connection has its own decoder only if its encoding has a state, such as defmt's build
+/// id.
 #[derive(Debug)]
 pub struct Decoders {
     stateless: [Decoder; 4],
@@ -151,7 +152,7 @@ mod tests {
             let key = Arc::as_ptr(connection).addr();
             assert!(decoders.stateful.contains_key(&key), "it is open");
         }
-        // Connections without a state take nothing.
+        // Connections without a state have no decoder of their own.
         decoders.of(&connection(&Encoding::new("cbor")));
         assert!(decoders.stateful.len() <= SWEEP_AT_MIN);
     }

@@ -106,7 +106,7 @@ impl Defmt {
         })
     }
 
-    /// Without any format, for tests.
+    /// Data without any format, for tests.
     #[cfg(test)]
     pub(crate) fn without_formats() -> Self {
         Self {

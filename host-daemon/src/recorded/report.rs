@@ -25,7 +25,7 @@ pub fn log(report: &LogReport<'_>) {
         }
         LogReport::DeletionFailed { max_bytes, error } => {
             warn!(
-                "recording: cannot delete what exceeds --record-max-bytes ({max_bytes}): {error}; the recording continues, and retries every second"
+                "recording: cannot delete a file to stay within --record-max-bytes ({max_bytes}): {error}; the recording continues, and retries every second"
             );
         }
         report => report.log(),

@@ -86,7 +86,7 @@ pub fn subscribe(level: &str) {
     let _ = FILTER.set(builder.reload_handle());
     builder.init();
     if let Some(invalid) = invalid {
-        warn!("{VARIABLE} is not used: {invalid}");
+        warn!("{VARIABLE} is ignored: {invalid}");
     }
 }
 
@@ -158,7 +158,7 @@ pub fn print_status(line: std::fmt::Arguments<'_>) {
     let mut timeout = DrainTimeout::new(log);
     while let Err(back) = log.try_send(line) {
         if timeout.has_elapsed(log) {
-            log.lose();
+            log.count_lost();
             return;
         }
         line = back;
@@ -251,7 +251,7 @@ impl LogQueue {
     }
 
     /// Counts a dropped line.
-    fn lose(&self) {
+    fn count_lost(&self) {
         self.lost.fetch_add(1, Ordering::Relaxed);
         self.lost_unreported.fetch_add(1, Ordering::Relaxed);
     }
@@ -309,7 +309,7 @@ fn write(queue: &Receiver<LogLine>) {
             if let Some(text) = log.summary()
                 && write_line(format!("{text}\n").as_bytes()).is_err()
             {
-                log.lose();
+                log.count_lost();
             }
         } else if log.summary_due.load(Ordering::Acquire) {
             summary_at.get_or_insert_with(|| Instant::now() + peer_log::SUMMARY_AFTER);
@@ -328,7 +328,7 @@ fn write_next(LogLine { text, lost }: &LogLine) {
     let written = write_line(text);
     if let Some(log) = LOG.get() {
         if written.is_err() {
-            log.lose();
+            log.count_lost();
         }
         log.written.fetch_add(1, Ordering::AcqRel);
     }
@@ -360,7 +360,7 @@ impl Write for Lines {
         if let Some(log) = LOG.get()
             && log.try_send(line.to_vec()).is_err()
         {
-            log.lose();
+            log.count_lost();
         }
         Ok(line.len())
     }

@@ -1,4 +1,4 @@
-//! Notifies the service manager, if there is one: ready, reloading, stopping, watchdog.
+//! Notifies the service manager, if there is one: ready, reloading, stopping, watchdog. Start with [`ready`].
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub fn reloading() {
     // systemd 253 and newer require the time for `Type=notify-reload`.
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => warn!("the clock cannot be read: {error}"),
+        Err(error) => warn!("cannot read the clock: {error}"),
     }
 }
 

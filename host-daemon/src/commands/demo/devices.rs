@@ -31,7 +31,7 @@ enum Habit {
     Good,
     /// Sends one message that is too long, half-way.
     Oversize,
-    /// Is cut off inside a message, near the end.
+    /// Stops inside a message, near the end.
     CutOff,
 }
 

@@ -1,4 +1,4 @@
-//! Writes the events that the [budget](crate::recorded::budget) holds: late opens, short runs of empty messages,
+//! Writes the events that the [budget](crate::recorded::budget) holds back: late opens, short runs of empty messages,
 //! counts.
 
 use std::sync::Arc;
