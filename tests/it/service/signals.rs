@@ -80,7 +80,7 @@ fn tests_do_not_depend_on_the_signals_of_the_run() {
         .args(["--block-signal=INT,TERM,HUP,USR1"])
         .arg(program)
         .args(["--exact", "--nocapture"])
-        .arg("signals::children_of_tests_have_default_dispositions_and_an_empty_mask");
+        .arg("service::signals::children_of_tests_have_default_dispositions_and_an_empty_mask");
     let ended = finish(command, b"");
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout_text().contains("1 passed"), "{ended:?}");
