@@ -155,7 +155,7 @@ fn a_peer_that_hangs_up_is_told_with_how_far_it_came() {
     );
     // What was sent comes after the errors, and does not read as a success.
     let last = ended.stderr.lines().last().unwrap();
-    let words = "blocksd: the peer took not all of 1 of 1 devices; sent ";
+    let words = "blocksd: the peer did not accept all messages of 1 of 1 devices; sent ";
     assert!(last.starts_with(words), "{ended:?}");
     assert!(!ended.stderr.contains("replayed"), "{ended:?}");
     // Nobody is there.

@@ -164,7 +164,7 @@ fn a_person_sees_fields_and_what_is_undecodable_escaped() {
         ("json", ": {"),
         ("json", ": \\xff\\xfe\\x00"),
     ] {
-        let begin = format!("fault: block is no {what}: ");
+        let begin = format!("fault: message is not valid {what}: ");
         assert!(
             lines
                 .iter()
@@ -230,7 +230,7 @@ fn a_decoding_that_cannot_be_had_is_one_clear_line_and_exit_2() {
         ("defmt:/dev/zero", "it is not a regular file"),
         (
             &format!("defmt:{text}"),
-            &format!("{text} has no formats of defmt: "),
+            &format!("{text} has no defmt formats: "),
         ),
         (&format!("defmt:{other}"), "it has no section .defmt"),
     ] {

@@ -53,7 +53,7 @@ fn a_file_that_cannot_be_repaired_by_hand_does_not_keep_the_others_from_it() {
     assert!(
         ended
             .stderr
-            .ends_with("1 of 3 torn files could not be repaired; they are kept as they are\n"),
+            .ends_with("1 of 3 torn files could not be repaired; they were not changed\n"),
         "{ended:?}"
     );
     assert_eq!(fs::read(&torn[1]).unwrap(), before);
