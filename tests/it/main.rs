@@ -78,6 +78,7 @@ mod repository {
     mod baselines;
     mod documents;
     mod imports;
+    mod promises;
     pub(crate) mod public_names;
     mod readme;
     mod tidy;

@@ -155,7 +155,7 @@ fn a_peer_that_hangs_up_is_reported_with_the_progress() {
     );
     // The summary follows the errors, and must not read like a success.
     let last = ended.stderr.lines().last().unwrap();
-    let words = "blocksd: the peer took not all of 1 of 1 devices; sent ";
+    let words = "blocksd: the peer did not accept all messages of 1 of 1 devices; sent ";
     assert!(last.starts_with(words), "{ended:?}");
     assert!(!ended.stderr.contains("replayed"), "{ended:?}");
     // No program listens there.

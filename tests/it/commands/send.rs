@@ -366,6 +366,10 @@ fn a_message_that_cannot_be_sent_is_one_clear_line() {
         assert!(sent.stderr.contains(what), "{sent:?}");
     }
     let addr = server.addr();
+    let sent = finish(send(addr, "blocks", &[]), b"one\n\nthree\n");
+    let words =
+        "blocksd: line 2 of standard input: an empty message cannot be sent in this framing";
+    assert_eq!((sent.code, sent.stderr.trim_end()), (Some(1), words));
     let command = send(addr, "blocks", &["--file", "/no/such/file"]);
     finish(command, b"").assert_refused(2, "/no/such/file");
     finish(send(addr, "morse", &["hello"]), b"").assert_refused(2, "morse");

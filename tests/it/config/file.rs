@@ -59,11 +59,11 @@ fn a_mistake_is_reported_with_its_line_and_the_allowed_values() {
         ),
         (
             "wholly-else = 5",
-            "1: wholly-else: unknown key; `blocksd serve --help` names them",
+            "1: wholly-else: unknown key; `blocksd serve --help` lists the options",
         ),
         (
             "config = 'x'",
-            "1: config: unknown key; `blocksd serve --help` names them",
+            "1: config: unknown key; `blocksd serve --help` lists the options",
         ),
         (
             "[server]\nlisten = 'x'",
@@ -77,7 +77,7 @@ fn a_mistake_is_reported_with_its_line_and_the_allowed_values() {
         ("max-block = [1]", "1: max-block: takes BYTES, not a list"),
         (
             "listen = 5",
-            "1: listen: takes \"ADDR[,KEY=VALUE]...\" or a list of such, not a number",
+            "1: listen: takes \"ADDR[,KEY=VALUE]...\" or a list of them, not a number",
         ),
         ("metrics = 9106", "1: metrics: takes \"ADDR\", not a number"),
         (
@@ -99,7 +99,7 @@ fn a_mistake_is_reported_with_its_line_and_the_allowed_values() {
         ),
         (
             "[[listener]]\naddress = 'a:1,b'",
-            "2: address: the address of a listener has no comma",
+            "2: address: an address has no comma; give the options as keys of [[listener]] instead",
         ),
         (
             "[[listener]]\naddress = 1",
@@ -115,7 +115,7 @@ fn a_mistake_is_reported_with_its_line_and_the_allowed_values() {
         ),
         (
             "[[listener]]\naddress = 'a:1'\nwholly-else = 5",
-            "3: wholly-else: unknown key; `blocksd serve --help` names them",
+            "3: wholly-else: unknown key; the keys of [[listener]] are framing, oversize, after-end, decode, max-block, max-skip, address",
         ),
         (
             "[[listener]]\naddress = 'a:1'\nidle_timeout = 5",
@@ -242,7 +242,7 @@ fn the_file_and_the_option_give_the_same_error() {
         (
             "\nmax-block = 0",
             "2: max-block: ",
-            "max-block must be from 1 to 1073741824 bytes",
+            "must be from 1 to 1073741824 bytes",
         ),
         (
             "output = 'xml'",
@@ -282,7 +282,7 @@ fn all_mistakes_are_reported_at_once_and_counted() {
         "2: once: takes true or false, not a number",
         "3: record-sync: must be a duration from 1ms to 3650d",
         "4: listen: `x` is not an option of a listener",
-        "5: max-unfinished: must be at least 1048576 bytes",
+        "5: max-unfinished: must be at least 1048576 bytes, and at least 4 times the largest --max-block",
         "7: address: a path is missing",
         "9: idle: unknown key; did you mean `idle-timeout`?",
         " 7 mistakes",
@@ -342,7 +342,7 @@ fn impossible_configurations_are_found_without_opening_a_port() {
         ("reply = '/no/such/file'", "cannot read /no/such/file"),
         (
             "reply = 'echo'\noversize = 'pieces'",
-            "--reply echo cannot be had with --oversize pieces",
+            "--reply echo cannot be combined with --oversize pieces",
         ),
     ] {
         File::new(text).check().assert_refused(2, what);

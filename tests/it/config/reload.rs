@@ -190,7 +190,7 @@ fn every_mistake_is_logged_and_nothing_is_applied() {
     for wanted in [
         format!("SIGHUP: {name}:3: once: takes true or false, not a number\n"),
         format!("SIGHUP: {name}:4: max-blocks: unknown key; did you mean `max-block`?\n"),
-        format!("SIGHUP: configuration refused, the old one stays: {name}: 2 mistakes\n"),
+        format!("SIGHUP: configuration refused, the old one stays in effect: {name}: 2 mistakes\n"),
     ] {
         assert!(log.contains(&wanted), "{wanted} is not in {log}");
     }
@@ -271,7 +271,7 @@ fn connection_limits_and_the_log_level_are_reloaded() {
         &[
             "max-connections: applied to new connections",
             "max-connections-per-device: applied to new connections",
-            "log: applied to the lines from now on",
+            "log: applied to new lines",
             "was read again: 3 applied, 0 need a restart, 0 overridden",
         ],
     );
@@ -283,7 +283,7 @@ fn connection_limits_and_the_log_level_are_reloaded() {
         &log,
         &[
             "max-connections: applied to new connections",
-            "log: applied to the lines from now on",
+            "log: applied to new lines",
             "was read again: 2 applied, 0 need a restart, 0 overridden",
         ],
     );
@@ -335,11 +335,11 @@ fn an_invalid_environment_variable_overrides_nothing() {
         command.env("RUST_LOG", "[not a filter");
     });
     let log = daemon.reload(&config.replace("'info'", "'debug'"));
-    assert!(log.contains("RUST_LOG is not used"), "{log}");
+    assert!(log.contains("RUST_LOG is ignored"), "{log}");
     assert_lines(
         &log,
         &[
-            "log: applied to the lines from now on",
+            "log: applied to new lines",
             "was read again: 1 applied, 0 need a restart, 0 overridden",
         ],
     );
@@ -368,7 +368,7 @@ fn listeners_are_added_removed_and_changed_while_connections_stay_open() {
         &[
             &format!("listener {three}: added"),
             &format!("listener {two}: its options applied to new connections"),
-            &format!("listener {one}: removed; its connections go on"),
+            &format!("listener {one}: removed; its connections stay open"),
             "was read again: 3 applied, 0 need a restart, 0 overridden",
         ],
     );
@@ -468,7 +468,7 @@ fn a_limit_of_the_recording_is_reloaded() {
     for _ in 0..30 {
         device.write_all(&line).unwrap();
     }
-    daemon.server.process.wait_for_error("deleted, to keep to");
+    daemon.server.process.wait_for_error("deleted to stay");
     assert_eq!(daemon.server.stop().0.code, Some(0));
 }
 

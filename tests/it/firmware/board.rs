@@ -321,7 +321,7 @@ fn the_text_output_shows_fields_levels_places_and_a_foreign_build() {
         let of_known = [" firmware build ", " INFO  ", address, &place];
         let of_other = [
             " is not that of the ELF file: its log is not decoded\n",
-            " fault: block is no defmt: of another build: ",
+            " fault: message is not valid defmt: of another build: ",
         ];
         let of_log = if known { &of_known[..] } else { &of_other };
         for wanted in wanted.iter().chain(of_log) {

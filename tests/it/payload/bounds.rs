@@ -143,7 +143,7 @@ fn check(decoding: &Decoding, payload: &[u8], about: &dyn std::fmt::Display) -> 
             _ => {
                 assert_eq!(shown.lines.len(), 1, "{about}");
                 let line = String::from_utf8_lossy(&shown.lines[0]);
-                usize::from(line.contains(" fault: block is no "))
+                usize::from(line.contains(" fault: message is not valid "))
             }
         };
         assert_eq!(faults as u64, shown.undecodable, "{about}");

@@ -164,7 +164,7 @@ fn the_text_output_shows_fields_and_escapes_undecodable_blocks() {
         ("json", ": {"),
         ("json", ": \\xff\\xfe\\x00"),
     ] {
-        let begin = format!("fault: block is no {what}: ");
+        let begin = format!("fault: message is not valid {what}: ");
         assert!(
             lines
                 .iter()
@@ -230,7 +230,7 @@ fn an_impossible_decoding_is_one_clear_line_and_exit_2() {
         ("defmt:/dev/zero", "it is not a regular file"),
         (
             &format!("defmt:{text}"),
-            &format!("{text} has no formats of defmt: "),
+            &format!("{text} has no defmt formats: "),
         ),
         (&format!("defmt:{other}"), "it has no section .defmt"),
     ] {

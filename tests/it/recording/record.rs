@@ -293,7 +293,7 @@ fn a_stuck_output_is_given_up_at_the_end_and_everything_is_recorded() {
         (Some(0), 20),
         "{ended:?}"
     );
-    let given_up = "the sink `output` did not end and was abandoned: standard output did not take the last events";
+    let given_up = "the sink `output` did not end and was abandoned: standard output did not accept the last events";
     assert!(ended.stderr.contains(given_up), "{ended:?}");
 }
 

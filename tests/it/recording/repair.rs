@@ -53,7 +53,7 @@ fn an_unrepairable_file_does_not_stop_the_repair_of_others_by_hand() {
     assert!(
         ended
             .stderr
-            .ends_with("1 of 3 torn files could not be repaired; they are kept as they are\n"),
+            .ends_with("1 of 3 torn files could not be repaired; they were not changed\n"),
         "{ended:?}"
     );
     assert_eq!(fs::read(&torn[1]).unwrap(), before);

@@ -208,10 +208,9 @@ impl Drop for UnreadDaemon {
 }
 
 fn lost(line: &str) -> Option<u64> {
-    let (lost, _) = line
-        .strip_prefix("blocksd: ")?
-        .split_once(" lines of the log")?;
-    lost.parse().ok()
+    line.strip_prefix("blocksd: standard error was blocked; log lines dropped here: ")?
+        .parse()
+        .ok()
 }
 
 fn conn(line: &str) -> Option<u64> {

@@ -65,7 +65,10 @@ fn the_manual_names_every_command_and_each_has_a_page() {
     for option in options() {
         assert!(serve.contains(&format!("--{option}")), "{option}: {serve}");
     }
-    run(&["man", "bogus"], b"").assert_refused(2, "there is no command `bogus`");
+    run(&["man", "bogus"], b"").assert_refused(
+        2,
+        "unknown command `bogus`; `blocksd --help` lists the commands",
+    );
     // All pages at once, into a folder that the command creates.
     let folder = TempDir::new().unwrap();
     let pages = folder.path().join("man/man1");
