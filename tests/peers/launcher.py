@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does what a service manager does: opens sockets, and becomes a program that is passed them.
+"""Acts as a service manager: opens sockets, and executes a program with them.
 
 launcher.py NAME=tcp|udp|connected|bound|file|unix:PATH|datagram:PATH[,...] PROGRAM ARGUMENT...
 """
@@ -17,7 +17,7 @@ for given in sys.argv[1].split(","):
         opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         opened.bind(("127.0.0.1", 0))
     elif kind == "connected":
-        # As a socket unit with Accept=yes passes it.
+        # As passed by a socket unit with Accept=yes.
         listening = socket.create_server(("127.0.0.1", 0))
         peer = socket.create_connection(listening.getsockname())
         opened, _ = listening.accept()
@@ -34,7 +34,7 @@ for given in sys.argv[1].split(","):
         opened.bind(kind.removeprefix("unix:"))
         opened.listen()
     sockets.append((name, opened))
-# Above where they must stand, so that no one is overwritten before it is moved there.
+# Above their final numbers, so that none is overwritten before it is moved there.
 copies = [os.dup(opened.fileno()) for _, opened in sockets]
 copies = [os.dup2(copy, 100 + index, inheritable=False) for index, copy in enumerate(copies)]
 for index, copy in enumerate(copies):

@@ -1,4 +1,4 @@
-//! What framings are called, and what faults, refusals and errors say.
+//! Names of framings, and the texts of faults, refusals and errors.
 
 use embedded_io::{Error as _, ErrorKind};
 use framing_core::{
@@ -8,7 +8,7 @@ use framing_core_testing::link::Broken;
 use framing_core_testing::samples::all;
 
 #[test]
-fn a_framing_is_shown_by_the_name_that_it_is_read_from() {
+fn a_framing_displays_as_the_name_that_it_parses_from() {
     for sample in all() {
         assert_eq!(sample.framing().to_string(), sample.spec);
     }
@@ -19,7 +19,7 @@ fn a_framing_is_shown_by_the_name_that_it_is_read_from() {
 }
 
 #[test]
-fn what_is_no_name_of_a_framing_is_told_why() {
+fn a_bad_name_of_a_framing_is_refused_with_the_reason() {
     for spec in [
         "",
         "block",
@@ -70,10 +70,12 @@ fn what_is_no_name_of_a_framing_is_told_why() {
     let longest = "fixed:4294967295".parse::<AnyFraming>();
     assert!(matches!(longest, Ok(AnyFraming::Fixed(fixed)) if fixed.len() == u32::MAX));
     assert!("delimited:0001020304050607".parse::<AnyFraming>().is_ok());
-    let said = SpecError::Unknown.to_string();
+    let displayed = SpecError::Unknown.to_string();
     assert!(
-        AnyFraming::SPECS.iter().all(|spec| said.contains(spec)),
-        "{said}"
+        AnyFraming::SPECS
+            .iter()
+            .all(|spec| displayed.contains(spec)),
+        "{displayed}"
     );
     for (error, says) in [
         (
@@ -90,7 +92,7 @@ fn what_is_no_name_of_a_framing_is_told_why() {
 }
 
 #[test]
-fn a_delimiter_is_of_one_to_eight_bytes() {
+fn a_delimiter_has_one_to_eight_bytes() {
     assert_eq!(Delimited::new(b""), None);
     assert_eq!(Delimited::new(b"123456789"), None);
     let longest = Delimited::new(b"12345678").expect("eight bytes");
@@ -98,7 +100,7 @@ fn a_delimiter_is_of_one_to_eight_bytes() {
 }
 
 #[test]
-fn faults_say_their_figures() {
+fn faults_display_their_figures() {
     let too_long = |declared, lost| Fault::TooLong {
         declared,
         limit: 16,
@@ -178,7 +180,7 @@ fn after_some_faults_no_boundary_can_be_found() {
 }
 
 #[test]
-fn refusals_say_their_figures() {
+fn refusals_display_their_figures() {
     for (refusal, says) in [
         (
             Refusal::Empty,
@@ -215,7 +217,7 @@ fn refusals_say_their_figures() {
 }
 
 #[test]
-fn errors_say_whose_fault_they_are() {
+fn errors_display_their_cause() {
     let small = ReceiveError::<Broken>::BufferTooSmall { len: 3 };
     assert_eq!(small.to_string(), "a buffer of 3 bytes holds no header");
     assert_eq!(ReceiveError::Io(Broken).to_string(), "broken");
@@ -225,7 +227,7 @@ fn errors_say_whose_fault_they_are() {
 }
 
 #[test]
-fn errors_are_sorted_by_whose_fault_they_are() {
+fn errors_have_the_kind_of_their_cause() {
     let fault = Fault::EarlyEnd { missing: 4 };
     assert_eq!(
         ReceiveError::<Broken>::Fault(fault).kind(),

@@ -1,4 +1,4 @@
-//! Framings that a program adds by `Prefix`: a good one, and ones that break the contract.
+//! Framings that a program adds by implementing `Prefix`: a valid one, and ones that break the contract.
 
 use framing_core::{Fault, Parsed, Prefix, Refusal};
 use framing_core_testing::cuts;
@@ -40,7 +40,7 @@ impl Prefix for U24 {
     }
 }
 
-/// What a broken description finds in any window.
+/// A broken implementation that returns this for any window.
 #[derive(Clone, Copy, Debug)]
 struct Broken(Parsed);
 
@@ -64,7 +64,7 @@ impl Prefix for Broken {
 }
 
 #[test]
-fn a_framing_of_ones_own_is_read_as_it_is_written_however_it_is_cut() {
+fn a_custom_framing_reads_what_it_writes_at_every_split() {
     let messages = [&b"hello"[..], b"", &[7; 300]];
     let gives: Vec<_> = messages.map(|bytes| Give::Message(bytes.to_vec())).into();
     let wire = wire_of(U24, &gives);
@@ -84,7 +84,7 @@ fn a_framing_of_ones_own_is_read_as_it_is_written_however_it_is_cut() {
 }
 
 #[test]
-fn a_header_of_nothing_before_nothing_is_a_fault_and_no_endless_message() {
+fn an_empty_header_of_an_empty_message_is_a_fault() {
     for parsed in [Parsed::Length { take: 0, len: 0 }, Parsed::End { take: 0 }] {
         for mode in MODES {
             let source = Source::new(b"xyz", &[1]);

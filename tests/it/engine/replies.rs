@@ -1,4 +1,4 @@
-//! Replies that end before their time: the daemon stops, or its disk fails. The reason says so.
+//! Replies that end early because the daemon stops or its disk fails. The close reason says so.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,10 +8,10 @@ use tempfile::TempDir;
 
 use super::admission::closed;
 
-/// Bytes of a reply: more than the sockets hold.
+/// Length of a reply that is larger than the socket buffers.
 const LARGE: usize = 12 << 20;
 
-/// The name of a file that is sent as a reply.
+/// Creates a file that is sent as a reply; returns its name.
 fn file(folder: &TempDir, len: usize) -> String {
     let file = folder.path().join("reply");
     std::fs::write(&file, vec![b'x'; len]).unwrap();
@@ -26,7 +26,7 @@ fn ask(server: &Server) -> TcpStream {
 }
 
 #[test]
-fn a_reply_that_is_not_read_is_cut_when_the_daemon_stops_and_the_reason_says_so() {
+fn an_unread_reply_is_cut_when_the_daemon_stops_and_the_reason_is_reported() {
     let folder = TempDir::new().unwrap();
     let server = Server::start(&["--reply", &file(&folder, LARGE)]);
     let mut device = ask(&server);
@@ -42,7 +42,7 @@ fn a_reply_that_is_not_read_is_cut_when_the_daemon_stops_and_the_reason_says_so(
 }
 
 #[test]
-fn a_receipt_that_was_read_whole_is_not_cut_when_the_daemon_stops() {
+fn a_receipt_that_was_read_completely_is_not_cut_when_the_daemon_stops() {
     let server = Server::start(&["--reply", "receipt"]);
     let mut device = ask(&server);
     let mut receipt = Vec::new();
@@ -56,14 +56,14 @@ fn a_receipt_that_was_read_whole_is_not_cut_when_the_daemon_stops() {
 }
 
 #[test]
-fn an_echo_that_the_disk_does_not_take_closes_with_the_reason_and_the_error() {
+fn an_echo_that_cannot_be_stored_closes_with_the_reason_and_the_error() {
     let folder = TempDir::new().unwrap();
     let nowhere = folder.path().join("removed");
     let args = ["--reply", "echo", "--metrics", "127.0.0.1:0"];
     let mut command = Server::command(&args);
     command.env("TMPDIR", &nowhere);
     let mut server = Server::of(Process::start(command), &args);
-    // What fits into memory needs no file.
+    // An echo that fits into memory needs no file.
     let mut small = ask(&server);
     let mut echo = Vec::new();
     small.read_to_end(&mut echo).unwrap();
@@ -71,17 +71,19 @@ fn an_echo_that_the_disk_does_not_take_closes_with_the_reason_and_the_error() {
     let mut large = server.connect();
     let message = [&100_000_u32.to_be_bytes()[..], &[b'x'; 100_000]].concat();
     large.write_all(&message).unwrap();
-    let told = server.story(2);
+    let story = server.story(2);
     let close = "close reply_failed blocks=1 bytes=100000";
-    assert_eq!(told.last().unwrap(), close);
-    wait_until("it is counted", || closed(&server, "reply_failed") == 1);
+    assert_eq!(story.last().unwrap(), close);
+    wait_until("the close is counted", || {
+        closed(&server, "reply_failed") == 1
+    });
     let (ended, _) = server.stop();
     let line = format!("cannot write {}", nowhere.display());
     assert!(ended.stderr.contains(&line), "{}", ended.stderr);
 }
 
 #[test]
-fn a_file_that_is_gone_when_it_is_to_be_the_reply_is_the_reason() {
+fn a_missing_reply_file_is_the_reason_of_the_close() {
     let folder = TempDir::new().unwrap();
     let reply = file(&folder, 10);
     let mut server = Server::start(&["--reply", &reply]);

@@ -1,5 +1,5 @@
-//! The timeout options over real sockets: each closes a connection for its reason. When a timeout expires, and when not, is
-//! tested in simulated time: `host-daemon/engine/tests/paused`.
+//! The timeout options over real sockets: each closes a connection with its own reason. Tests in simulated time show when a
+//! timeout expires: `host-daemon/engine/tests/paused`.
 
 use std::io::Write;
 
@@ -19,12 +19,12 @@ const OPTIONS: [&str; 5] = [
 fn each_timeout_closes_a_connection_for_its_own_reason() {
     let folder = TempDir::new().unwrap();
     let reply = folder.path().join("reply");
-    // More than the sockets hold.
+    // Larger than the socket buffers.
     std::fs::File::create(&reply)
         .unwrap()
         .set_len(64 << 20)
         .unwrap();
-    for (option, wire, told) in [
+    for (option, wire, expected) in [
         (
             "--first-byte-timeout",
             &b""[..],
@@ -72,7 +72,7 @@ fn each_timeout_closes_a_connection_for_its_own_reason() {
         let mut server = Server::start(&args);
         let mut device = server.connect();
         device.write_all(wire).unwrap();
-        assert_eq!(server.story(1), told, "{option}");
+        assert_eq!(server.story(1), expected, "{option}");
         drop(device);
         let (ended, _) = server.stop();
         let is_logged = ended.stderr.contains("within reply-timeout (0.3 s)");

@@ -53,7 +53,7 @@ async fn a_fleet_with_one_connection_each_does_not_evict_itself_before_it_is_sil
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_queue_holds_long_messages_back_and_closes_none() {
+async fn a_full_queue_delays_long_messages_and_closes_no_connection() {
     const LEN: usize = 1 << 20;
     const DEVICES: usize = 12;
     let bounds = Bounds {
