@@ -254,7 +254,7 @@ fn passed_sockets_that_cannot_be_accepted_from_are_refused_with_the_reason() {
     let program = program.get_program().to_str().unwrap();
     for (kind, words) in [
         ("connected", "Accept=no"),
-        ("bound", "does not listen"),
+        ("bound", "is not a listening socket"),
         ("udp", "ListenStream="),
         (&datagram, "ListenStream="),
         ("file", "ListenStream="),

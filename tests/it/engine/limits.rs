@@ -32,7 +32,9 @@ fn a_device_has_no_more_connections_than_it_may() {
     let (ended, _) = server.stop();
     assert_eq!(ended.totals()["refused"], 1);
     assert!(
-        ended.stderr.contains("as many connections as it may"),
+        ended
+            .stderr
+            .contains("the device has reached its connection limit"),
         "{}",
         ended.stderr
     );

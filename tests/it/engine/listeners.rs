@@ -216,7 +216,7 @@ fn sockets_that_were_passed_are_listened_on_by_name_or_all() {
     assert!(path.exists(), "it is not ours to remove");
 
     let nothing = run(&["serve", "--listen", "systemd"], b"");
-    nothing.assert_refused(2, "has passed no socket");
+    nothing.assert_refused(2, "did not pass a socket");
 }
 
 /// A serial line that obeys.
@@ -274,7 +274,7 @@ fn a_serial_line_may_come_late_go_and_come_back() {
     let count = |text| ended.stderr.matches(text).count();
     // Absent at the start, and gone once: each said once.
     assert_eq!(
-        (count("is not there"), count("is open")),
+        (count("is not available"), count("is open")),
         (2, 2),
         "{}",
         ended.stderr

@@ -12,12 +12,12 @@ const RESTARTS: usize = 3;
 
 /// Ends the daemon by this signal and starts it again, three times, while a board sends. Returns the board's report, and
 /// the samples of each connection as the daemons' outputs have them.
-fn restarts(signal: &str, more: &[&str]) -> (Report, Vec<Vec<Value>>) {
-    let (port, log) = (Port::reserve(), Log::start());
+fn restarts(log: &Log, signal: &str, more: &[&str]) -> (Report, Vec<Vec<Value>>) {
+    let port = Port::reserve();
     let listen = port.listen();
     let args = [&["--listen", &listen], more].concat();
     let mut server = Server::start(&args);
-    let board = boot(port.number(), &log, SAMPLES);
+    let board = boot(port.number(), log, SAMPLES);
     let mut connections = Vec::new();
     for _ in 0..RESTARTS {
         server.wait_for("block", 10);
@@ -33,7 +33,9 @@ fn restarts(signal: &str, more: &[&str]) -> (Report, Vec<Vec<Value>>) {
 #[test]
 fn the_report_agrees_with_what_arrived_when_the_daemon_is_restarted() {
     for signal in ["TERM", "KILL"] {
-        let (report, connections) = restarts(signal, &["--reply", "receipt"]);
+        let name = "the_report_agrees_with_what_arrived_when_the_daemon_is_restarted";
+        let Some(log) = Log::start(name) else { return };
+        let (report, connections) = restarts(&log, signal, &["--reply", "receipt"]);
         account(report, SAMPLES, &connections);
         assert!(report.answered, "{signal}: {report:?}");
         assert!(RESTARTS < connections.len(), "{signal}");
@@ -58,7 +60,9 @@ fn the_report_agrees_with_what_arrived_when_the_daemon_is_restarted() {
 
 #[test]
 fn without_a_receipt_nothing_counts_as_delivered() {
-    let (report, connections) = restarts("TERM", &[]);
+    let name = "without_a_receipt_nothing_counts_as_delivered";
+    let Some(log) = Log::start(name) else { return };
+    let (report, connections) = restarts(&log, "TERM", &[]);
     account(report, SAMPLES, &connections);
     assert_eq!((report.delivered, report.answered), (0, false));
 }

@@ -263,7 +263,7 @@ fn a_reader_that_goes_away_does_not_end_a_daemon_that_records() {
     assert!(
         ended
             .stderr
-            .contains("the sink `output` has ended, the others go on"),
+            .contains("the sink `output` failed; the others continue"),
         "{ended:?}"
     );
 }
@@ -290,7 +290,7 @@ fn an_output_that_is_stuck_is_given_up_at_the_end_and_everything_is_recorded() {
         (Some(0), 20),
         "{ended:?}"
     );
-    let given_up = "the sink `output` is given up: standard output did not take the last events";
+    let given_up = "the sink `output` did not end and was abandoned: standard output did not take the last events";
     assert!(ended.stderr.contains(given_up), "{ended:?}");
 }
 

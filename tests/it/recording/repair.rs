@@ -274,7 +274,7 @@ fn a_repair_never_replaces_another_file() {
         let ended = on("recover", folder.path(), &[]);
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert!(
-            ended.stderr.contains("another file of this name"),
+            ended.stderr.contains("another file with this name"),
             "{ended:?}"
         );
         assert_eq!(fs::read(&taken).unwrap(), b"of somebody");
@@ -298,7 +298,7 @@ fn a_repair_never_takes_another_recording_of_the_same_size_for_its_own() {
     let ended = on("recover", folder.path(), &[]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(
-        ended.stderr.contains("another file of this name"),
+        ended.stderr.contains("another file with this name"),
         "{ended:?}"
     );
     assert_eq!(names.each_ref().map(|path| fs::read(path).unwrap()), before);
@@ -346,7 +346,7 @@ fn a_file_that_nothing_says_anything_of_is_kept_and_its_marks_are_told() {
     let unnamed = put(folder.path(), 7, "mcap.part", &torn);
     let ended = on("recover", folder.path(), &[]);
     assert_eq!(ended.code, Some(1), "nothing was kept: {ended:?}");
-    let told = format!("1 chunks with nonce {nonce} were not taken");
+    let told = format!("1 chunks with nonce {nonce} were skipped");
     assert!(ended.stdout_text().contains(&told), "{ended:?}");
     let lost = name(folder.path(), 7, "mcap.lost");
     assert!(fs::read(&lost).unwrap() == torn);

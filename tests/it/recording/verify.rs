@@ -133,7 +133,7 @@ fn what_is_missing_is_told() {
     let (_, wrong) = check(&put(directory.path(), 2, "mcap", &torn));
     assert_eq!(wrong.len(), 1, "{wrong:?}");
     assert!(
-        wrong[0].contains("does not end as a sealed recording"),
+        wrong[0].contains("does not end like a sealed recording"),
         "{wrong:?}"
     );
 }

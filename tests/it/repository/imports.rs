@@ -89,6 +89,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("commands", &["*"]),
     ("serve", &["*"]),
     ("reload", &["*"]),
+    ("program", &["*"]),
     ("lib", &["*"]),
     ("main", &["*"]),
 ];

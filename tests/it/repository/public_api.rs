@@ -22,11 +22,11 @@ const FORMAT: u64 = 57;
 
 /// Traits that follow from the fields of a type and that no program names.
 const LEFT_OUT: [&str; 5] = [
-    " core::marker::Freeze for ",
-    " core::marker::StructuralPartialEq for ",
-    " core::marker::UnsafeUnpin for ",
-    " core::panic::unwind_safe::RefUnwindSafe for ",
-    " core::panic::unwind_safe::UnwindSafe for ",
+    "core::marker::Freeze for ",
+    "core::marker::StructuralPartialEq for ",
+    "core::marker::UnsafeUnpin for ",
+    "core::panic::unwind_safe::RefUnwindSafe for ",
+    "core::panic::unwind_safe::UnwindSafe for ",
 ];
 
 #[test]
