@@ -4,7 +4,8 @@ use blocksd_tests::cuts;
 use blocksd_tests::drive::{MODES, read, read_async, wire_of};
 use blocksd_tests::link::Source;
 use blocksd_tests::samples::{Event, Give};
-use framing_core::{Fault, Parsed, Prefix, Refusal};
+use framing_core::blocking::{Reader, Writer};
+use framing_core::{Fault, Parsed, Prefix, ReceiveError, Refusal, SendError};
 
 /// A length of three bytes.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +60,11 @@ impl Prefix for Broken {
     }
 
     fn write(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
-        Ok(0)
+        Ok(200)
+    }
+
+    fn write_end(&self, _out: &mut [u8]) -> Result<usize, Refusal> {
+        Ok(200)
     }
 }
 
@@ -96,4 +101,42 @@ fn a_header_of_nothing_before_nothing_is_a_fault_and_no_endless_message() {
             assert_eq!(seen, [Event::Fault(fault), Event::Closed], "{parsed:?}");
         }
     }
+}
+
+#[test]
+fn a_header_that_is_longer_than_the_bytes_received_is_a_fault() {
+    for parsed in [Parsed::Length { take: 9, len: 3 }, Parsed::End { take: 9 }] {
+        for mode in MODES {
+            let source = Source::new(b"xyz", &[1]);
+            let seen = read(Broken(parsed), mode, u32::MAX, source, [0; 8]);
+            let fault = Fault::BadLength {
+                found: b'x',
+                offset: 0,
+            };
+            assert_eq!(seen, [Event::Fault(fault), Event::Closed], "{parsed:?}");
+        }
+    }
+}
+
+#[test]
+fn a_header_that_needs_no_more_bytes_ends_with_the_buffer() {
+    let mut reader = Reader::new(
+        &b"0123456789"[..],
+        Broken(Parsed::NeedMore { len: 0 }),
+        [0; 8],
+    );
+    assert_eq!(
+        reader.receive(),
+        Err(ReceiveError::BufferTooSmall { len: 8 })
+    );
+}
+
+#[test]
+fn a_header_that_claims_to_be_longer_than_its_memory_is_refused() {
+    let mut writer = Writer::new(Vec::new(), Broken(Parsed::NeedMore { len: 2 }));
+    let refused = Err(SendError::Refused(Refusal::NoRoom { len: 1 }));
+    assert_eq!(writer.send(b"hello"), refused);
+    assert_eq!(writer.begin(5), refused);
+    assert_eq!(writer.finish(), refused);
+    assert_eq!(writer.into_io(), b"");
 }
