@@ -1,4 +1,5 @@
-//! Writes a sealed recording out of chunks that are there already: they are copied as they are, not compressed again.
+//! Writes a sealed recording from existing chunks: a [`Rebuilder`] copies them unchanged, without compressing them
+//! again.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +14,7 @@ use crate::format::encode::{put, put_len, put_text, record};
 use crate::format::nonce::{self, FileNonce};
 use crate::format::record::{HEAD_LEN, Raw};
 
-/// Bytes that are collected before they are written.
+/// Size of the write buffer, in bytes.
 const WRITE_LEN: usize = 1 << 20;
 
 /// A file that is being written.
@@ -24,10 +25,10 @@ pub(super) struct Rebuilder {
     out: BufWriter<File>,
     at: u64,
     crc: crc32fast::Hasher,
-    /// Records of schemas and channels by their number, as they stood in the chunks.
+    /// Records of schemas and channels by number, as stored in the chunks.
     schemas: BTreeMap<u16, Vec<u8>>,
     channels: BTreeMap<u16, Vec<u8>>,
-    /// Records of the chunk index.
+    /// Encoded records of the chunk index.
     chunks: Vec<u8>,
     chunk_count: u32,
     attachment_count: u32,
@@ -36,11 +37,11 @@ pub(super) struct Rebuilder {
     bounds: Option<(u64, u64)>,
 }
 
-/// Messages of a chunk: per channel, log time and offset of each.
+/// Log time and offset of the messages in a chunk, by channel.
 type Places = BTreeMap<u16, Vec<(u64, u64)>>;
 
 impl Rebuilder {
-    /// Creates a file that must not exist.
+    /// Creates a file. It must not exist.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -81,7 +82,7 @@ impl Rebuilder {
         let sizes = (header.compressed_size, header.uncompressed_size);
         let mut bytes = std::borrow::Cow::Borrowed(chunk.bytes);
         if bounds != (header.message_start_time, header.message_end_time) {
-            // No CRC covers them, and readers go by them.
+            // No CRC covers the times, but readers rely on them.
             let times = [bounds.0, bounds.1].map(u64::to_le_bytes);
             let old = bytes.to_mut().get_mut(HEAD_LEN..HEAD_LEN + 16);
             let new = times.as_flattened();
@@ -90,7 +91,7 @@ impl Rebuilder {
         self.put_chunk(&bytes, &header.compression, bounds, sizes, &places)
     }
 
-    /// Writes records as a chunk of their own, uncompressed.
+    /// Writes records as an uncompressed chunk.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -110,7 +111,7 @@ impl Rebuilder {
         self.put_chunk(&bytes, "", (start, end), (len, len), &places)
     }
 
-    /// Copies an attachment, metadata, or a record of somebody else's.
+    /// Copies an attachment, metadata, or a private record of another program.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -123,7 +124,7 @@ impl Rebuilder {
         self.write(&record(raw.opcode, raw.body))
     }
 
-    /// Writes the end, and has all of it on the disk.
+    /// Writes the summary, and syncs the file.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -170,7 +171,7 @@ impl Rebuilder {
         synced.map_err(|error| self.failure(error))
     }
 
-    /// Takes note of the records of a chunk.
+    /// Collects messages and definitions from the records of a chunk.
     fn places(&mut self, mut records: &[u8]) -> Places {
         let mut places = Places::new();
         let all = records.len();
@@ -267,7 +268,7 @@ impl Rebuilder {
     }
 }
 
-/// Log times of the first and the last message.
+/// Returns the log times of the first and the last message.
 fn times(places: &Places) -> Option<(u64, u64)> {
     let times = || places.values().flatten().map(|(time, _)| *time);
     Some((times().min()?, times().max()?))

@@ -1,4 +1,4 @@
-//! One MCAP file as it is written: messages in, bytes out. It touches no disk, so it cannot fail half-way.
+//! Encodes one MCAP file: a [`SegmentWriter`] turns messages into bytes. It does no I/O, so it cannot fail half-way.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -10,73 +10,91 @@ use mcap::{McapError, McapResult, WriteOptions};
 
 use crate::format::nonce::{self, FileNonce};
 
-/// Channels that a file may have: the format counts them in 16 bits, from 1.
+/// Largest number of channels in a file: the format numbers them with 16 bits, from 1.
 pub(crate) const CHANNELS_MAX: usize = u16::MAX as usize;
 
-/// What a message has besides its own bytes: its record's and its index entry's.
+/// Bytes of a message's record and index entry, without its payload.
 const OVERHEAD_LEN: usize = 31 + 16;
 
-/// What the index at the end has for each chunk besides, in entries' worth.
+/// Size of the index of a chunk, in index entries.
 const CHUNK_INDEX: usize = 14;
 
-/// How chunks are compressed.
+/// Compression of chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
-    /// LZ4: two to three times the processor time, and two thirds of the space for slowly moving samples.
+    /// LZ4: two to three times the processor time, and two thirds of the space for slowly changing samples.
     Lz4,
-    /// Zstandard at its fastest: three to four times the processor time, and a little over half of the space.
+    /// Zstandard at its fastest level: three to four times the processor time, and a little over half of the space.
     Zstd,
 }
 
 /// The description of a channel.
+///
+/// # Examples
+/// ```
+/// use blocksd_recording::{ChannelSpec, SchemaSpec};
+///
+/// let temperature = ChannelSpec {
+///     topic: "/temperature".to_owned(),
+///     encoding: "json".to_owned(),
+///     schema: Some(SchemaSpec {
+///         name: "Temperature".to_owned(),
+///         encoding: "jsonschema".to_owned(),
+///         data: br#"{"type":"object"}"#.to_vec(),
+///     }),
+///     is_counted: true,
+///     ..ChannelSpec::default()
+/// };
+/// # let _ = temperature;
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelSpec {
-    /// The topic. Two channels may share one.
+    /// The topic. Several channels may have the same.
     pub topic: String,
-    /// The encoding of its messages, such as `json`; empty if there is none.
+    /// Encoding of the messages, such as `json`. May be empty.
     pub encoding: String,
-    /// The schema of its messages.
+    /// Schema of the messages.
     pub schema: Option<SchemaSpec>,
-    /// Further facts, by a key.
+    /// Additional metadata.
     pub metadata: BTreeMap<String, String>,
-    /// Whether [`Stats`](crate::write::stats::Stats) count its messages.
+    /// Whether [`Stats`](crate::write::stats::Stats) counts its messages.
     pub is_counted: bool,
 }
 
 /// The description of a schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SchemaSpec {
-    /// Its name.
+    /// Name of the schema.
     pub name: String,
-    /// The language of the schema, such as `jsonschema`.
+    /// Language of the schema, such as `jsonschema`.
     pub encoding: String,
     /// The schema itself.
     pub data: Vec<u8>,
 }
 
-/// Makes one file.
+/// Encodes one file.
 pub(crate) struct SegmentWriter {
     writer: mcap::Writer<NoSeek<Tap>>,
     tap: Tap,
     nonce: FileNonce,
-    /// The present chunk has its nonce.
+    /// The current chunk contains the nonce.
     begun: bool,
     channels: usize,
     chunk_len: usize,
-    /// Number of the present chunk, and of the last one with a message of each channel.
+    /// Number of the current chunk, and of the last chunk with a message of each channel.
     chunk: u32,
     seen: Vec<u32>,
     index_len: usize,
 }
 
 impl SegmentWriter {
-    /// An empty file.
+    /// Begins an empty file.
     ///
     /// # Errors
-    /// None that can be expected: nothing is written but to memory.
+    /// Only on a defect, because it writes to memory.
     pub(crate) fn new(compression: Compression) -> io::Result<Self> {
         let tap = Tap::default();
         let nonce = FileNonce::new();
@@ -86,16 +104,16 @@ impl SegmentWriter {
                 Compression::Lz4 => Some(mcap::Compression::Lz4),
                 Compression::Zstd => Some(mcap::Compression::Zstd),
             })
-            // Of zstd, the fastest: a third less processor time than its default, for a sixth more space.
+            // The fastest level of zstd: a third less processor time than its default, for a sixth more space.
             .compression_level(u32::from(compression == Compression::Zstd))
-            // One thread writes, however many processors there are.
+            // No additional threads, however many processors there are.
             .compression_threads(0)
             .library(nonce::library(Some(nonce)))
-            // Chunks end when `end_chunk` says so.
+            // Chunks end only in `end_chunk`.
             .chunk_size(None)
-            // A chunk leaves in one piece, with its length: what follows a torn one can be found.
+            // Write a chunk in one piece, preceded by its length, so that a reader finds what follows a torn one.
             .disable_seeking(true)
-            // Every chunk has its own; this one would be calculated over all bytes again.
+            // Every chunk has a CRC. Another one would be calculated over all bytes again.
             .calculate_data_section_crc(false);
         let writer = options.create(NoSeek::new(tap.clone())).map_err(internal)?;
         Ok(Self {
@@ -111,40 +129,41 @@ impl SegmentWriter {
         })
     }
 
-    /// The nonce of the file.
+    /// Returns the nonce of the file.
     #[must_use]
     pub(crate) const fn nonce(&self) -> FileNonce {
         self.nonce
     }
 
-    /// Whether no further channel can be added.
+    /// Whether no more channels can be added.
     #[must_use]
     pub(crate) const fn is_full(&self) -> bool {
         CHANNELS_MAX <= self.channels
     }
 
-    /// Whether only a few channels can be added: it is time for another file.
+    /// Whether only a few more channels can be added, so that a new file should be begun.
     #[must_use]
     pub(crate) const fn is_nearly_full(&self) -> bool {
         CHANNELS_MAX <= self.channels + 5
     }
 
-    /// Bytes in the present chunk, about.
+    /// Approximate length of the current chunk, in bytes.
     #[must_use]
     pub(crate) const fn chunk_len(&self) -> usize {
         self.chunk_len
     }
 
-    /// How often a chunk has messages of a channel, over all chunks: what the index at the end grows by.
+    /// Size of the index, in entries: one for each channel with messages in a chunk, and [`CHUNK_INDEX`] for each
+    /// chunk.
     #[must_use]
     pub(crate) const fn index_len(&self) -> usize {
         self.index_len
     }
 
-    /// Adds a channel. The same for descriptions that differ in nothing.
+    /// Adds a channel. Returns the same channel for equal descriptions.
     ///
     /// # Errors
-    /// Where the file [is full](Self::is_full).
+    /// The file [is full](Self::is_full).
     pub(crate) fn channel(&mut self, spec: &ChannelSpec) -> io::Result<u16> {
         self.begin_chunk()?;
         let (mut schema_id, mut len) = (0, spec.topic.len());
@@ -167,10 +186,10 @@ impl SegmentWriter {
         self.added(added, len)
     }
 
-    /// Adds a block or a piece.
+    /// Adds a message.
     ///
     /// # Errors
-    /// None that can be expected.
+    /// Only on a defect, because it writes to memory.
     pub(crate) fn message(
         &mut self,
         channel: u16,
@@ -197,10 +216,10 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Ends the chunk, if one is begun: what was added so far is then in the bytes that [`take`](Self::take) gives.
+    /// Ends the current chunk, if one is begun. Its bytes are then available to [`take`](Self::take).
     ///
     /// # Errors
-    /// None that can be expected.
+    /// Only on a defect, because it writes to memory.
     pub(crate) fn end_chunk(&mut self) -> io::Result<()> {
         self.chunk_len = 0;
         self.chunk += 1;
@@ -208,16 +227,16 @@ impl SegmentWriter {
         self.writer.flush().map_err(internal)
     }
 
-    /// Ends the file. Only [`take`](Self::take) makes sense after that.
+    /// Ends the file. After that, only [`take`](Self::take) may be called.
     ///
     /// # Errors
-    /// None that can be expected.
+    /// Only on a defect, because it writes to memory.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.chunk_len = 0;
         self.writer.finish().map(drop).map_err(internal)
     }
 
-    /// Moves the bytes that are ready to be written to the end of these.
+    /// Appends the encoded bytes to `into`, and removes them from the writer.
     pub(crate) fn take(&mut self, into: &mut Vec<u8>) {
         let mut bytes = self.tap.0.lock().unwrap_or_else(PoisonError::into_inner);
         if into.is_empty() {
@@ -261,7 +280,7 @@ impl std::fmt::Debug for SegmentWriter {
     }
 }
 
-/// Where the crate's writer puts its bytes.
+/// The output of the `mcap` crate's writer, in memory.
 #[derive(Clone, Debug, Default)]
 struct Tap(Arc<Mutex<Vec<u8>>>);
 
@@ -277,7 +296,7 @@ impl Write for Tap {
     }
 }
 
-/// What the crate's writer says is never about the disk.
+/// Converts an error of the `mcap` crate's writer. It is never about the disk.
 fn internal(error: McapError) -> io::Error {
     io::Error::other(error)
 }

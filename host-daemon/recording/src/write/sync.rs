@@ -1,4 +1,5 @@
-//! Makes files durable while others are written: group commits and sealing, on a thread of their own.
+//! Makes files durable while others are written: [`SyncThread`] runs group commits, sealing and retention on its own
+//! thread.
 
 use std::fmt;
 use std::io;
@@ -15,16 +16,16 @@ use crate::write::retention::Deleter;
 use crate::write::retry::LogContext;
 use crate::write::storage::Folder;
 
-/// Jobs that may wait. A disk that is further behind holds the writer back.
+/// Length of the queue of jobs. A slower disk blocks the writer.
 const JOBS: usize = 4;
-/// Something to do for a file.
+/// A job for one file.
 #[derive(Debug)]
 enum Job {
     Commit(Arc<SegmentFile>, CommitCounts),
     Seal(Arc<SegmentFile>, CommitCounts),
 }
 
-/// The thread that syncs.
+/// A handle to the thread that syncs, seals and deletes files.
 #[derive(Debug)]
 pub(crate) struct SyncThread {
     jobs: mpsc::SyncSender<Job>,
@@ -34,7 +35,7 @@ pub(crate) struct SyncThread {
 }
 
 impl SyncThread {
-    /// Starts it.
+    /// Starts the thread.
     #[must_use]
     pub(crate) fn start(context: Arc<LogContext>) -> Self {
         let (jobs, queue) = mpsc::sync_channel(JOBS);
@@ -56,24 +57,24 @@ impl SyncThread {
         }
     }
 
-    /// Whether a job would be begun at once.
+    /// Whether a new job would begin at once.
     #[must_use]
     pub(crate) fn is_idle(&self) -> bool {
         self.waiting.load(Ordering::Acquire) == 0
     }
 
-    /// Calls `wake` when a job is done. The first call counts.
+    /// Registers a function that is called after each job. Only the first registration has an effect.
     pub(crate) fn on_done(&self, wake: Box<dyn Fn() + Send + Sync>) {
         let _ = self.done.0.set(wake);
     }
 
-    /// Whether nothing is synced any more.
+    /// Whether the thread has ended.
     #[must_use]
     pub(crate) fn is_gone(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Has what was written to a file synced.
+    /// Queues a sync of everything written to a file so far.
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
@@ -85,7 +86,7 @@ impl SyncThread {
         self.push(Job::Commit(Arc::clone(file), counts))
     }
 
-    /// Has a file that is complete synced and given its name.
+    /// Queues the sealing of a complete file: sync, then rename.
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
@@ -97,7 +98,7 @@ impl SyncThread {
         self.push(Job::Seal(Arc::clone(file), counts))
     }
 
-    /// Waits until all jobs are done.
+    /// Waits until all jobs are done, and ends the thread.
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
@@ -115,7 +116,7 @@ impl SyncThread {
     }
 }
 
-/// Called when a job is done.
+/// The function that is called after each job.
 #[derive(Default)]
 struct OnDone(OnceLock<Box<dyn Fn() + Send + Sync>>);
 
@@ -147,7 +148,7 @@ impl Worker {
         waiting: &AtomicUsize,
         done: &OnDone,
     ) -> Result<(), LogError> {
-        // Files whose name is on the disk: only of the present one, the syncs say so.
+        // The file whose name is already synced. A synced file without its name would be lost in a power failure.
         let mut named = None;
         for job in jobs {
             let (Job::Commit(file, counts) | Job::Seal(file, counts)) = &job;
@@ -160,7 +161,7 @@ impl Worker {
             self.sync(file, *counts);
             let open_len = match job {
                 Job::Commit(..) => file.len.load(Ordering::Relaxed),
-                // It is among the sealed ones now.
+                // It is among the sealed files now.
                 Job::Seal(..) => {
                     self.seal(file)?;
                     0
@@ -178,7 +179,7 @@ impl Worker {
     fn sync(&self, file: &SegmentFile, counts: CommitCounts) {
         let begun = Instant::now();
         match file.file.sync() {
-            // What was lost once is not found by a sync that succeeds.
+            // A later sync that succeeds does not bring back what was lost.
             Ok(()) if file.broken.load(Ordering::Acquire) => {}
             Ok(()) => {
                 let CommitCounts {
@@ -229,7 +230,7 @@ impl Worker {
     }
 }
 
-/// Whether a file cannot be renamed because there is none of this name, in a folder that is there.
+/// Whether a rename failed because the file does not exist, rather than its folder.
 fn is_gone(folder: &dyn Folder, name: &str, error: &io::Error) -> bool {
     let is_missing = |files: Vec<(String, u64)>| files.iter().all(|(other, _)| other != name);
     error.kind() == io::ErrorKind::NotFound && folder.list().is_ok_and(is_missing)
