@@ -1,6 +1,21 @@
 //! Readers and writers over [`embedded_io`]. Calls block until the transport has delivered or accepted the bytes.
 //!
 //! Start with [`Reader`] and [`Writer`], or with [`Framed`] for both directions over one transport.
+//!
+//! ```
+//! use framing_core::blocking::{Reader, Writer};
+//! use framing_core::{Blocks, Received};
+//!
+//! let mut wire = [0; 13];
+//! let mut writer = Writer::new(&mut wire[..], Blocks);
+//! writer.send(b"hello")?;
+//! writer.finish()?;
+//!
+//! let mut reader = Reader::new(&wire[..], Blocks, [0; 16]);
+//! assert_eq!(reader.receive(), Ok(Received::Message(b"hello")));
+//! assert_eq!(reader.receive(), Ok(Received::End));
+//! # Ok::<(), framing_core::SendError<framing_core::embedded_io::SliceWriteError>>(())
+//! ```
 
 use embedded_io::{ErrorType, Read, Write};
 

@@ -162,7 +162,18 @@ pub enum Step {
     },
 }
 
-/// How far [`Decode::scan_all`] came. See [`Decode`] for an example.
+/// How far [`Decode::scan_all`] came.
+///
+/// ```
+/// use framing_core::{Decode, Framing, Length, Limits, U8};
+///
+/// let mut decoder = Length::<U8>::new().decoder();
+/// let limits = Limits { block_max: 80, skip_max: Limits::SKIP_MAX };
+/// // A message of two bytes, and the first byte of one of three.
+/// let scanned = decoder.scan_all::<false>(&mut *b"\x02on\x03o".to_vec(), &limits, |_, _| true);
+/// // Keep the last byte. Two more can be read without reading past the message.
+/// assert_eq!((scanned.used, scanned.want, scanned.ended), (4, 2, true));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]

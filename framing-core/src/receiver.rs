@@ -52,7 +52,22 @@ impl<const N: usize> Buffer for &mut heapless::Vec<u8, N> {
 
 /// The result of [`Receiver::poll`]. It has positions instead of references, so it does not borrow the receiver.
 ///
-/// See [`Receiver`] for an example. Match all variants: there will be no others.
+/// Match all variants: there will be no others.
+///
+/// ```
+/// use framing_core::{Blocks, Fault, Polled, Receiver};
+///
+/// let mut receiver = Receiver::new(Blocks, [0; 16]);
+/// assert_eq!(receiver.poll()?, Polled::NeedMore { want: 4 });
+/// receiver.space(4).unwrap().copy_from_slice(b"\0\0\0\x02");
+/// receiver.filled(4);
+/// assert_eq!(receiver.poll()?, Polled::NeedMore { want: 2 });
+/// receiver.space(2).unwrap().copy_from_slice(b"on");
+/// receiver.filled(2);
+/// assert_eq!(receiver.poll()?, Polled::Payload { bytes: 0..2, first: true, last: true });
+/// assert_eq!(receiver.payload(0..2), b"on");
+/// # Ok::<(), Fault>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Polled {

@@ -112,6 +112,7 @@ impl<const N: usize> Stage for heapless::Vec<u8, N, u8> {
 
 /// A stage in which payload is escaped.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Escaped<const N: usize> {
     bytes: [u8; N],
     staged: usize,

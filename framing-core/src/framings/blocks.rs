@@ -33,12 +33,24 @@ pub struct Blocks;
 
 impl Blocks {
     /// Bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Blocks;
+    ///
+    /// assert_eq!(Blocks::wire_len(5), 9);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(4)
     }
 
     /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::Blocks;
+    ///
+    /// assert_eq!(Blocks::buffer_len(5), 5);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         if len < 4 { 4 } else { len }

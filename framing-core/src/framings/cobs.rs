@@ -45,12 +45,24 @@ const CODE_FULL: u8 = 255;
 
 impl Cobs {
     /// Most bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Cobs;
+    ///
+    /// assert_eq!(Cobs::wire_len(5), 7);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(len / GROUP).saturating_add(2)
     }
 
     /// Length of a buffer that receives messages of up to `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::Cobs;
+    ///
+    /// assert_eq!(Cobs::buffer_len(5), 7);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         Self::wire_len(len)

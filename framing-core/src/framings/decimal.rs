@@ -35,12 +35,24 @@ pub struct Netstring;
 
 impl Netstring {
     /// Most bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Netstring;
+    ///
+    /// assert_eq!(Netstring::wire_len(5), 17);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(LEN_MAX + 1)
     }
 
     /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::Netstring;
+    ///
+    /// assert_eq!(Netstring::buffer_len(5), 11);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         if len < LEN_MAX {
@@ -99,12 +111,24 @@ pub struct OctetCounted;
 
 impl OctetCounted {
     /// Most bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::OctetCounted;
+    ///
+    /// assert_eq!(OctetCounted::wire_len(5), 16);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(LEN_MAX)
     }
 
     /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::OctetCounted;
+    ///
+    /// assert_eq!(OctetCounted::buffer_len(5), 11);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         if len < LEN_MAX { LEN_MAX } else { len }

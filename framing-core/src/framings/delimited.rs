@@ -69,12 +69,24 @@ impl Delimited {
     }
 
     /// Most bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Delimited;
+    ///
+    /// assert_eq!(Delimited::wire_len(5), 13);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(Self::LEN_MAX)
     }
 
     /// Length of a buffer that receives messages of up to `len` bytes whole, with any delimiter.
+    ///
+    /// ```
+    /// use framing_core::Delimited;
+    ///
+    /// assert_eq!(Delimited::buffer_len(5), 13);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         len.saturating_add(Self::LEN_MAX)
@@ -154,12 +166,24 @@ impl Lines {
     };
 
     /// Most bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Lines;
+    ///
+    /// assert_eq!(Lines::wire_len(5), 7);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(2)
     }
 
     /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::Lines;
+    ///
+    /// assert_eq!(Lines::buffer_len(5), 7);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         len.saturating_add(2)

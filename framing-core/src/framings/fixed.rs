@@ -52,12 +52,24 @@ impl Fixed {
     }
 
     /// Bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Fixed;
+    ///
+    /// assert_eq!(Fixed::wire_len(5), 5);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len
     }
 
     /// Length of the smallest buffer that receives messages of `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::Fixed;
+    ///
+    /// assert_eq!(Fixed::buffer_len(5), 5);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         len

@@ -69,12 +69,24 @@ impl<W: Width> Length<W> {
     }
 
     /// Bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::{Length, U16};
+    ///
+    /// assert_eq!(Length::<U16>::wire_len(5), 7);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(W::LEN)
     }
 
     /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::{Length, U16};
+    ///
+    /// assert_eq!(Length::<U16>::buffer_len(5), 5);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         if len < W::LEN { W::LEN } else { len }
@@ -182,12 +194,24 @@ impl Varint {
     const LEN_MAX: usize = 5;
 
     /// Most bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Varint;
+    ///
+    /// assert_eq!(Varint::wire_len(5), 10);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(Self::LEN_MAX)
     }
 
     /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::Varint;
+    ///
+    /// assert_eq!(Varint::buffer_len(5), 5);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         if len < Self::LEN_MAX {

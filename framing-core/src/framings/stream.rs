@@ -37,12 +37,24 @@ pub struct Stream;
 
 impl Stream {
     /// Bytes on the wire of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Stream;
+    ///
+    /// assert_eq!(Stream::wire_len(5), 5);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len
     }
 
     /// Length of the smallest buffer that receives pieces of up to `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Stream;
+    ///
+    /// assert_eq!(Stream::buffer_len(5), 5);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         len

@@ -7,7 +7,7 @@ use crate::framings::counted::put_slice;
 use crate::sealed::Sealed;
 use crate::stage::Joined;
 
-/// Encoder of [`Delimited`] and [`Lines`].
+/// Encoder of [`Delimited`] and [`Lines`](super::Lines).
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct DelimitedEncoder {
