@@ -1,7 +1,7 @@
 //! Framings that a program adds by `Prefix`: a good one, and ones that break the contract.
 
 use framing_core::blocking::{Reader, Writer};
-use framing_core::{Fault, Parsed, Prefix, ReceiveError, Refusal, SendError};
+use framing_core::{Fault, Parsed, Prefix, ReceiveError, Received, Refusal, SendError};
 use framing_core_testing::cuts;
 use framing_core_testing::drive::{MODES, read, read_async, wire_of};
 use framing_core_testing::link::Source;
@@ -118,17 +118,40 @@ fn a_header_that_is_longer_than_the_bytes_received_is_a_fault() {
     }
 }
 
+/// A length of two bytes, whose description does not say how many bytes are missing.
+#[derive(Clone, Copy, Debug)]
+struct Vague;
+
+impl Prefix for Vague {
+    const HEADER_MAX: usize = 2;
+
+    fn parse(&self, window: &[u8]) -> Parsed {
+        match *window {
+            [0, len, ..] => Parsed::Length {
+                take: 2,
+                len: len.into(),
+            },
+            _ => Parsed::NeedMore { len: 0 },
+        }
+    }
+
+    fn header_min(&self, _have: usize) -> usize {
+        0
+    }
+
+    fn write(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
+        Ok(0)
+    }
+}
+
 #[test]
-fn a_header_that_needs_no_more_bytes_ends_with_the_buffer() {
-    let mut reader = Reader::new(
-        &b"0123456789"[..],
-        Broken(Parsed::NeedMore { len: 0 }),
-        [0; 8],
-    );
-    assert_eq!(
-        reader.receive(),
-        Err(ReceiveError::BufferTooSmall { len: 8 })
-    );
+fn a_header_that_needs_no_more_bytes_gets_one_more() {
+    let mut reader = Reader::new(&b"\0\x02on"[..], Vague, [0; 8]);
+    assert_eq!(reader.receive(), Ok(Received::Message(b"on")));
+    // Never a header: the buffer is full.
+    let mut reader = Reader::new(&[7; 10][..], Vague, [0; 8]);
+    let error = ReceiveError::BufferTooSmall { len: 8 };
+    assert_eq!(reader.receive(), Err(error));
 }
 
 #[test]
