@@ -3,10 +3,12 @@
 /// The commands, as an operator runs them.
 mod commands {
     mod demo;
+    mod error_messages;
     mod read;
     mod replay;
     mod scripts;
     pub(crate) mod send;
+    mod transcripts;
 }
 
 /// Options, the configuration file, `check-config`, reload, and the exit codes of a start.
@@ -78,7 +80,9 @@ mod repository {
     mod baselines;
     mod documents;
     mod imports;
+    mod packages;
     mod promises;
+    mod public_api;
     pub(crate) mod public_names;
     mod readme;
     mod tidy;

@@ -5,6 +5,7 @@ pub mod chaos;
 pub mod disk;
 pub mod elf;
 pub mod framings;
+pub mod golden;
 pub mod hostile;
 pub mod notify;
 pub mod process;

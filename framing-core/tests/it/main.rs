@@ -12,6 +12,7 @@ mod mixing;
 mod names;
 mod own_framing;
 mod pieces;
+mod public;
 mod refusals;
 mod splits;
 mod transport;

@@ -124,7 +124,7 @@ fn faults_display_their_figures() {
                 found: 0x2b,
                 offset: 3,
             },
-            "byte 0x2b at 3 of a length cannot stand there",
+            "invalid byte 0x2b at position 3 of a header",
         ),
         (
             Fault::BadEnding {
@@ -192,19 +192,19 @@ fn refusals_display_their_figures() {
         ),
         (
             Refusal::WrongLength { len: 3, want: 16 },
-            "message of 3 bytes where this framing sends 16 bytes each",
+            "message of 3 bytes, but every message of this framing has 16",
         ),
         (
             Refusal::Delimiter { offset: 7 },
-            "message holds what this framing ends messages with, at byte 7",
+            "message contains the delimiter of this framing, at byte 7",
         ),
         (
             Refusal::Unfinished { left: 9 },
-            "the message before is unfinished, 9 bytes of it are left to send",
+            "an earlier message is unfinished, with 9 bytes left to send; resume or abandon it",
         ),
         (
             Refusal::Overrun { len: 5, left: 4 },
-            "5 bytes given where 4 are left of the message",
+            "5 bytes given, but 4 are left of the message",
         ),
         (
             Refusal::NoRoom { len: 8 },
@@ -219,7 +219,10 @@ fn refusals_display_their_figures() {
 #[test]
 fn errors_display_their_cause() {
     let small = ReceiveError::<Broken>::BufferTooSmall { len: 3 };
-    assert_eq!(small.to_string(), "a buffer of 3 bytes holds no header");
+    assert_eq!(
+        small.to_string(),
+        "buffer of 3 bytes is too small for a header"
+    );
     assert_eq!(ReceiveError::Io(Broken).to_string(), "broken");
     assert_eq!(SendError::Io(Broken).to_string(), "broken");
     let zero = SendError::<Broken>::WriteZero;

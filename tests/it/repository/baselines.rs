@@ -240,6 +240,7 @@ fn the_documents_show_the_figures_of_the_baselines() {
     let machine = Machine::new(&[]);
     for (program, document) in [
         ("tests/size/run", "docs/measurements/size.md"),
+        ("tests/size/run", "framing-core/README.md"),
         ("firmware-example/size", "firmware-example/README.md"),
     ] {
         let copy = machine.folder.path().join("copy.md");

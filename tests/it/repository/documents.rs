@@ -8,11 +8,12 @@ use std::path::Path;
 
 use blocksd::cli::Cli;
 use blocksd::config::{OPTIONS, Reload, Scope};
+use blocksd_tests::golden::ACCEPT;
 use clap::{Arg, Command, CommandFactory};
 use framing_core::AnyFraming;
 use framing_core::blocking::Writer;
 
-use super::public_names::{ACCEPT, diff};
+use super::public_names::diff;
 
 #[test]
 fn the_tables_of_options_match_the_command_line() {

@@ -17,6 +17,7 @@ use blocksd::error::Code;
 use blocksd_engine::reason::{CloseReason, FaultKind, RefusedReason};
 use blocksd_tests::board::ports;
 use blocksd_tests::elf::{BUILD, elf};
+use blocksd_tests::golden::ACCEPT;
 use blocksd_tests::process::{Process, Server, connect, run};
 use blocksd_tests::recorded::sealed;
 use blocksd_tests::scrape;
@@ -27,8 +28,6 @@ use tempfile::TempDir;
 
 use crate::recording::budgets::visit;
 
-/// Accepts the names of the program.
-pub(crate) const ACCEPT: &str = "BLOCKSD_TEST_ACCEPT";
 const FILE: &str = "golden/public-names.txt";
 const HEADER: &str = "\
 # All public names of blocksd, written by a test. To accept a change:
