@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Support shared by the end-to-end tests. Start with [`process::Server`].
 
 pub mod board;
 pub mod chaos;
@@ -19,7 +19,7 @@ pub mod skip;
 pub mod small_disk;
 pub mod story;
 
-/// The examples of the README are tests.
+/// Compiles the examples of the README as documentation tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub mod readme {}
