@@ -105,6 +105,10 @@ fn errors() -> Vec<CommandError> {
         CommandError::Refused(Refusal::Empty),
         CommandError::Refused(Refusal::TooLong { len: 300, max: 255 }),
         CommandError::Refused(Refusal::WrongLength { len: 7, want: 8 }),
+        CommandError::RefusedLine {
+            number: 3,
+            refusal: Refusal::Empty,
+        },
         CommandError::Fault(fault),
         CommandError::Closed { have: 15, want: 30 },
         CommandError::Connection(os(libc::ECONNRESET)),
