@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub use self::json::Json;
 pub use self::text::{Hex, Text};
 use blocksd_engine::counters::Counters;
-use blocksd_engine::event::Event;
+use blocksd_engine::event::{Dropped, Event};
 use blocksd_engine::reason::FaultKind;
 
 /// Bytes that are collected before they are written, while more events are waiting.
@@ -25,11 +25,11 @@ const SPARE_LEN: usize = 4 << 10;
 
 /// A way of writing events.
 pub trait Format: Send + 'static {
-    /// Says that so many blocks are not shown, since nobody read fast enough.
+    /// Reports events that are not shown, because the output was not read fast enough.
     ///
     /// # Errors
     /// Where it cannot be written.
-    fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()>;
+    fn lost(&mut self, dropped: Dropped, out: &mut Out) -> io::Result<()>;
 
     /// Appends an event to what will be written.
     ///
@@ -90,9 +90,9 @@ impl Out {
         self.counters.fault(FaultKind::Undecodable);
     }
 
-    /// Counts messages that are not shown, since the output was not read fast enough.
-    pub fn lost(&self, messages: u64) {
-        self.counters.output_lost(messages);
+    /// Counts events that are not shown, because the output was not read fast enough.
+    pub fn lost(&self, dropped: Dropped) {
+        self.counters.output_lost(dropped);
     }
 
     /// Writes what was collected.

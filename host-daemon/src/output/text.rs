@@ -13,7 +13,7 @@ use crate::output::escape::readable;
 use crate::output::{Format, Out};
 use crate::payload::{DecodeError, Decoders, Decoding, LogFrame, Meaning, Style};
 use blocksd_engine::batch::Item;
-use blocksd_engine::event::{Event, EventKind};
+use blocksd_engine::event::{Dropped, Event, EventKind};
 
 /// Writes the payload as text. What could confuse a terminal is escaped.
 #[derive(Debug)]
@@ -151,8 +151,8 @@ impl Format for Text {
         })
     }
 
-    fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()> {
-        write_lost(blocks, &self.zone, out)
+    fn lost(&mut self, dropped: Dropped, out: &mut Out) -> io::Result<()> {
+        write_lost(dropped, &self.zone, out)
     }
 }
 
@@ -186,16 +186,21 @@ impl Format for Hex {
         })
     }
 
-    fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()> {
-        write_lost(blocks, &self.zone, out)
+    fn lost(&mut self, dropped: Dropped, out: &mut Out) -> io::Result<()> {
+        write_lost(dropped, &self.zone, out)
     }
 }
 
-fn write_lost(blocks: u64, zone: &TimeZone, out: &mut Out) -> io::Result<()> {
+fn write_lost(dropped: Dropped, zone: &TimeZone, out: &mut Out) -> io::Result<()> {
     let time = ClockTime(SystemTime::now(), zone);
+    let Dropped { messages, others } = dropped;
+    write!(out.line(), "{time} {messages} blocks")?;
+    if others != 0 {
+        write!(out.line(), " and {others} other events")?;
+    }
     write!(
         out.line(),
-        "{time} {blocks} blocks are not shown: they came faster than this is read"
+        " are not shown: they came faster than this is read"
     )?;
     out.end_line()
 }

@@ -83,9 +83,9 @@ fn write_all(format: &mut dyn Format, out: &mut Out, events: &mut Events) -> io:
         };
         match next {
             Next::Event(event) => format.event(&event, out)?,
-            Next::Lost(messages) => {
-                out.lost(messages);
-                format.lost(messages, out)?;
+            Next::Lost(dropped) => {
+                out.lost(dropped);
+                format.lost(dropped, out)?;
             }
             Next::Empty => {}
             Next::End => return out.flush(),
