@@ -164,17 +164,20 @@ async fn a_responder_that_panics_ends_its_connection_only() {
 }
 
 /// A responder that says that it is ready, and has nothing to write.
-#[derive(Debug)]
-struct AlwaysReady;
+#[derive(Clone, Debug, Default)]
+struct AlwaysReady {
+    polls: Arc<AtomicU64>,
+}
 
 impl Respond for AlwaysReady {
     fn responder(&self, _: &ConnectionInfo) -> Box<dyn Responder> {
-        Box::new(Self)
+        Box::new(self.clone())
     }
 }
 
 impl Responder for AlwaysReady {
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        self.polls.fetch_add(1, Ordering::Relaxed);
         Poll::Ready(())
     }
 
@@ -213,9 +216,12 @@ impl Responder for AlwaysWrites {
 
 #[test]
 fn a_responder_that_is_always_ready_keeps_nothing_from_running() {
-    let responders: [Arc<dyn Respond>; 2] = [Arc::new(AlwaysReady), Arc::new(AlwaysWrites)];
+    let ready = AlwaysReady::default();
+    let polls = Arc::clone(&ready.polls);
+    let responders: [Arc<dyn Respond>; 2] = [Arc::new(ready), Arc::new(AlwaysWrites)];
     for responder in responders {
         let (sender, ended) = std::sync::mpsc::channel();
+        let polls = Arc::clone(&polls);
         // One thread runs the connection and the test.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread();
@@ -235,6 +241,10 @@ fn a_responder_that_is_always_ready_keeps_nothing_from_running() {
                     common::next(&mut events).await.kind,
                     EventKind::Batch { .. }
                 ) {}
+                // An idle connection is not polled.
+                let before = polls.load(Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                assert_eq!(polls.load(Ordering::Relaxed), before);
                 handle.stop();
                 assert_eq!(closed(&mut events).await, (1, CloseReason::Shutdown));
                 running.await.unwrap().unwrap();

@@ -1,7 +1,7 @@
 //! SIGHUP and listeners: removed and added again at once, serial lines with other settings, sockets that were passed.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use blocksd_tests::process::{connect, python};
 
@@ -20,10 +20,10 @@ fn is_refused(said: &str) -> bool {
 fn an_address_that_was_removed_can_be_added_again_at_once() {
     let listen = |others: &str| format!("framing = 'lines'\nlisten = ['127.0.0.1:0'{others}]");
     let mut daemon = Daemon::start(&listen(""));
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().port()
-    };
+    // The system never chooses such a port by itself.
+    let first = 15_000 + std::process::id() as u16 % 10_000;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let port = (first..32_768).find(is_free).unwrap();
     let socket = format!("unix:{}", daemon.folder.path().join("s").display());
     let (one, all) = (format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}"));
     for _ in 0..5 {
@@ -120,7 +120,7 @@ fn names(daemon: &Daemon) -> Vec<SocketAddr> {
 
 #[test]
 fn sockets_that_were_passed_can_be_removed_and_added_again_and_survive_a_refusal() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!(", '{}'", taken.local_addr().unwrap());
     let listen = |others: &str| format!("framing = 'lines'\nlisten = ['127.0.0.1:0'{others}]");
     let mut daemon = Daemon::with(&listen(""), |command, _| {
