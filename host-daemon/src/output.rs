@@ -90,11 +90,6 @@ impl Out {
         self.counters.fault(FaultKind::Undecodable);
     }
 
-    /// Counts events that are not shown, because the output was not read fast enough.
-    pub fn lost(&self, dropped: Dropped) {
-        self.counters.output_lost(dropped);
-    }
-
     /// Writes what was collected.
     ///
     /// # Errors

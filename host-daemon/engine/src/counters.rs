@@ -84,8 +84,11 @@ impl Counters {
         self.torn.load(Ordering::Relaxed)
     }
 
-    /// Counts what was dropped from the output because its reader was too slow. It is still recorded.
+    /// Counts what lossy sinks, such as the output of a daemon that records, have dropped because they were too slow.
     pub fn output_lost(&self, dropped: Dropped) {
+        if dropped.is_empty() {
+            return;
+        }
         let Dropped { messages, others } = dropped;
         self.output_lost.fetch_add(messages, Ordering::Relaxed);
         self.output_lost_others.fetch_add(others, Ordering::Relaxed);

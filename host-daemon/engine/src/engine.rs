@@ -136,18 +136,19 @@ impl Builder {
     #[must_use]
     pub fn build(self) -> Engine {
         let (listeners, added) = mpsc::unbounded_channel();
+        let handle = EngineHandle::new(
+            self.bounds,
+            self.devices,
+            self.sockets,
+            self.echo_max_bytes,
+            self.stop,
+            listeners,
+        );
         Engine {
             acceptor: (self.device_by, self.once),
-            fanout: Fanout::default(),
+            fanout: Fanout::counting(Arc::clone(handle.counters())),
             sinks: Vec::new(),
-            handle: EngineHandle::new(
-                self.bounds,
-                self.devices,
-                self.sockets,
-                self.echo_max_bytes,
-                self.stop,
-                listeners,
-            ),
+            handle,
             added,
         }
     }
@@ -237,6 +238,7 @@ impl Engine {
             handle,
             added,
         } = self;
+        let has_sinks = !fanout.is_empty();
         let context = handle.run(fanout);
         let mut running = StopOnDrop {
             stop: context.stop.clone(),
@@ -261,7 +263,7 @@ impl Engine {
         // The last event of a connection may end a sink a moment before the task of the connection ends.
         connections.close();
         let closed = tokio::time::timeout(QUIET, connections.wait()).await;
-        if closed.is_err() && result.is_ok() {
+        if has_sinks && closed.is_err() && result.is_ok() {
             let connections = connections.len();
             result = Err(Error::Undelivered { connections });
         }

@@ -267,5 +267,6 @@ async fn connections_that_a_lossy_queue_drops_are_counted() {
         }
     }
     assert_eq!(received + dropped, 2 * CONNECTIONS);
+    assert_eq!(handle.counters().events_not_shown(), dropped);
     assert!(received < 2 * CONNECTIONS);
 }

@@ -101,25 +101,29 @@ struct QueuedEvent {
 }
 
 impl Sender {
-    /// Adds an event. If it does not fit, drops all queued events, or drops this event if that was done recently.
-    pub fn send(&self, mut event: Event) {
+    /// Adds an event. If it does not fit, drops all queued events, or drops this event if that was done recently. Returns
+    /// what was dropped.
+    pub fn send(&self, mut event: Event) -> Dropped {
         let cost = EVENT_COST + batch(&event).map_or(0, Batch::cost);
         let mut state = self.0.lock();
+        let mut dropped = Dropped::default();
         if state.closed {
-            return;
+            return dropped;
         }
         if self.0.max_bytes < state.cost + cost {
             let is_due = |renewed: Instant| self.0.renew < renewed.elapsed();
             if self.0.max_bytes < cost || !state.renewed.is_none_or(is_due) {
-                state.lost.add(Dropped::of(&event));
-                return;
+                dropped = Dropped::of(&event);
+                state.lost.add(dropped);
+                return dropped;
             }
             state.renewed = Some(Instant::now());
             while let Some(old) = state.events.pop_front() {
                 state.cost -= old.cost;
                 state.lost.add(old.lost);
-                state.lost.add(Dropped::of(&old.event));
+                dropped.add(Dropped::of(&old.event));
             }
+            state.lost.add(dropped);
         }
         state.cost += cost;
         drop(state);
@@ -131,6 +135,7 @@ impl Sender {
         state.events.push_back(QueuedEvent { event, cost, lost });
         drop(state);
         self.0.wake();
+        dropped
     }
 
     /// Returns the number of queued events.
@@ -297,18 +302,19 @@ mod tests {
         };
         let fault = framing_core::Fault::EarlyEnd { missing: 1 };
         let peer = crate::event::Peer::Local("test".into());
-        sender.send(with(EventKind::Opened { peer }));
-        sender.send(with(batch(Batch::of_fault(fault))));
-        sender.send(with(batch(Batch::of_end())));
-        sender.send(event(1, 5000));
+        let mut returned = Dropped::default();
+        returned.add(sender.send(with(EventKind::Opened { peer })));
+        returned.add(sender.send(with(batch(Batch::of_fault(fault)))));
+        returned.add(sender.send(with(batch(Batch::of_end()))));
+        returned.add(sender.send(event(1, 5000)));
         let closed = EventKind::Closed {
             messages: 1,
             bytes: 5000,
             reason: crate::reason::CloseReason::Eof,
         };
         // Purges the queue.
-        sender.send(with(closed.clone()));
-        sender.send(with(closed));
+        returned.add(sender.send(with(closed.clone())));
+        returned.add(sender.send(with(closed)));
         drop(sender);
         let (mut dropped, mut received) = (Dropped::default(), 0);
         loop {
@@ -319,6 +325,7 @@ mod tests {
                 Next::Empty => {}
             }
         }
+        assert_eq!(dropped, returned);
         assert_eq!(dropped.messages, 1);
         assert_eq!(dropped.others + received, 5);
         assert!(dropped.others != 0);
