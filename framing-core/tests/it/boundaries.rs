@@ -1,19 +1,19 @@
-//! Whether a message ended in what was scanned, which the time-outs of the daemon count from; and what each framing
-//! says of lengths.
+//! Whether a message ended in the scanned bytes, which the daemon's timeouts depend on; and the lengths that each framing
+//! reports.
 
 use framing_core::{AnyFraming, Decode, Encode, Fault, Framing, Limits, Scanned, Step};
 use framing_core_testing::drive::wire_of;
-use framing_core_testing::messages::{message, specs};
+use framing_core_testing::messages::{message, specs_of};
 use framing_core_testing::properties::{SPECS, UNLIMITED};
 use framing_core_testing::samples::Give;
 use framing_core_testing::sizes::{buffer_len, wire_len};
 
-/// Messages that are taken, and messages that are too long, whole or in pieces.
+/// Limits and modes: messages within the limit, messages over it, and messages over it in pieces.
 const WAYS: [(u32, bool); 3] = [(100, false), (8, false), (8, true)];
 
 #[test]
-fn at_every_split_a_decoder_knows_whether_a_message_ended() {
-    for spec in specs(20).iter().filter(|spec| *spec != "stream") {
+fn a_decoder_knows_at_every_split_whether_a_message_ended() {
+    for spec in specs_of(20).iter().filter(|spec| *spec != "stream") {
         let framing: AnyFraming = spec.parse().unwrap();
         let gives = [
             Give::Message(message(spec, 20)),
@@ -44,7 +44,7 @@ fn at_every_split_a_decoder_knows_whether_a_message_ended() {
 }
 
 #[test]
-fn the_end_of_a_series_is_one_and_a_stream_has_none() {
+fn an_end_mark_counts_as_an_end_and_a_stream_never_ends() {
     let blocks: AnyFraming = "blocks".parse().unwrap();
     let limits = Limits {
         block_max: 8,
@@ -56,7 +56,7 @@ fn the_end_of_a_series_is_one_and_a_stream_has_none() {
 }
 
 #[test]
-fn an_escaped_message_lies_where_it_came_and_its_end_is_taken_with_it() {
+fn an_escaped_message_is_decoded_in_place_and_consumed_with_its_delimiter() {
     let cobs: AnyFraming = "cobs".parse().unwrap();
     let step = |mut wire: [u8; 4]| cobs.decoder().scan::<false>(&mut wire, &UNLIMITED);
     let whole = Step::Payload {
@@ -72,8 +72,8 @@ fn an_escaped_message_lies_where_it_came_and_its_end_is_taken_with_it() {
 }
 
 #[test]
-fn a_buffer_of_buffer_len_has_the_limit_that_was_asked_for() {
-    for spec in SPECS {
+fn a_buffer_of_buffer_len_has_exactly_the_requested_limit() {
+    for spec in SPECS.iter() {
         let framing: AnyFraming = spec.parse().unwrap();
         for len in 0..1100 {
             let buffer_len = buffer_len(framing, len);
@@ -88,7 +88,7 @@ fn wire_len_has_room_for_the_longest_header() {
     let powers = (0..10).map(|power| 10_u32.pow(power));
     let near = powers.flat_map(|power| [power - 1, power]);
     for len in near.chain([127, 128, 255, 256, 65535, 65536, u32::MAX]) {
-        for spec in SPECS {
+        for spec in SPECS.iter() {
             let framing: AnyFraming = spec.parse().unwrap();
             let mut encoder = framing.encoder();
             let mut stage = [0; 512];
