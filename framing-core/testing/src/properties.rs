@@ -32,7 +32,7 @@ pub const UNLIMITED: Limits = Limits {
 /// If an assertion fails.
 pub fn any_bytes(data: &[u8]) {
     let mut choices = Choices(data);
-    let known = choices.among(&*KNOWN);
+    let known = choices.among(&KNOWN);
     let limits = Limits {
         block_max: choices.limit(),
         skip_max: choices.limit(),
@@ -101,7 +101,7 @@ pub fn any_bytes(data: &[u8]) {
 /// If an assertion fails.
 pub fn any_messages(data: &[u8]) {
     let mut choices = Choices(data);
-    let known = choices.among(&*KNOWN);
+    let known = choices.among(&KNOWN);
     let (framing, spec) = (known.framing, known.spec);
     let mut sizes = choices.sizes();
     let mut sender = Sender::new(framing);

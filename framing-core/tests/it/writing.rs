@@ -34,7 +34,8 @@ fn a_writer_produces_the_wire_of_the_samples() {
 
 #[test]
 fn a_small_message_is_sent_in_one_write() {
-    for len in [1, 5, 45] {
+    // Of `lines` and `delimited`, 56 bytes of payload are the most.
+    for len in [1, 5, 45, 56] {
         for spec in specs_of(len) {
             let payload = message(&spec, len);
             concrete!(parse(&spec), framing => {

@@ -8,11 +8,12 @@ use blocksd_tests::skip::skipped;
 use regex::Regex;
 
 /// Files outside `docs/` that make promises.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "SECURITY.md",
     "framing-core/README.md",
     "firmware-example/README.md",
+    "host-daemon/README.md",
     "host-daemon/engine/README.md",
     "host-daemon/recording/README.md",
     "host-daemon/systemd/blocksd.toml",
@@ -101,7 +102,7 @@ fn measurements_name_a_commit_that_exists_and_a_command() {
         }
         let text = fs::read_to_string(&path).unwrap();
         let found = commit.captures_iter(&text).map(|found| {
-            let id = found.get(1).or(found.get(2)).unwrap().as_str();
+            let id = found.get(1).or_else(|| found.get(2)).unwrap().as_str();
             (name.clone(), id.to_owned())
         });
         let found: Vec<_> = found.collect();
