@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub use self::json::Json;
 pub use self::text::{Hex, Text};
 use blocksd_engine::counters::Counters;
-use blocksd_engine::event::Event;
+use blocksd_engine::event::{Dropped, Event};
 use blocksd_engine::reason::FaultKind;
 
 /// Bytes that are collected before they are written, while more events are waiting.
@@ -26,11 +26,11 @@ const SPARE_LEN: usize = 4 << 10;
 
 /// A way of writing events.
 pub trait Format: Send + 'static {
-    /// Appends a note that `blocks` messages are not shown, because the output is read too slowly.
+    /// Appends a note about events that are not shown, because the output is read too slowly.
     ///
     /// # Errors
     /// If the output cannot be written.
-    fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()>;
+    fn lost(&mut self, dropped: Dropped, out: &mut Out) -> io::Result<()>;
 
     /// Appends an event.
     ///
@@ -89,11 +89,6 @@ impl Out {
     /// Counts a message that cannot be decoded.
     pub fn undecodable(&self) {
         self.counters.fault(FaultKind::Undecodable);
-    }
-
-    /// Counts messages that are not shown, because the output is read too slowly.
-    pub fn lost(&self, messages: u64) {
-        self.counters.output_lost(messages);
     }
 
     /// Writes the buffer.

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 
+use blocksd_engine::listen::address::Address;
 use blocksd_engine::{EngineHandle, Error, ListenerSpec, Settings};
 use blocksd_recording::Retention;
 use clap::Parser as _;
@@ -13,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::cli::{self, Cli, Command};
 use crate::commands::check_config;
-use crate::config::{self, Config, Diff, Spec};
+use crate::config::{self, Config, Diff, OPTIONS, Reload, Spec};
 use crate::serve::report_listening;
 use crate::service::log::{self, NewLevel};
 use crate::service::systemd;
@@ -110,7 +111,8 @@ impl Reloader {
         }
         // An option that was not applied keeps its old value, so the next reload reports it again.
         let level = diff.log.filter(|_| level_is_overridden);
-        for spec in diff.restart.iter().copied().chain(level) {
+        let restart = OPTIONS.iter().filter(|it| it.reload == Reload::Restart);
+        for spec in restart.chain(diff.restart.iter().copied()).chain(level) {
             spec.keep(&mut new, &self.running);
         }
         self.running = new;
@@ -189,10 +191,11 @@ fn outcome(new: &Config, diff: &Diff, level_is_overridden: bool) -> Outcome {
         outcome.applied.push(line);
     }
     for listener in &diff.removed {
-        let line = format!(
-            "listener {}: removed; its connections stay open",
-            listener.address
-        );
+        let connections = match listener.address.parse() {
+            Ok(Address::Serial(_)) => "the line is closed",
+            _ => "its connections stay open",
+        };
+        let line = format!("listener {}: removed; {connections}", listener.address);
         outcome.applied.push(line);
     }
     for (devices, effect) in [
@@ -271,7 +274,7 @@ mod tests {
     use blocksd_engine::Engine;
 
     use super::*;
-    use crate::config::{OPTIONS, Partial, ValueOrigin, Written};
+    use crate::config::{Partial, ValueOrigin, Written};
 
     fn config(options: &[(&str, &str)]) -> Config {
         let mut partial = Partial::default();

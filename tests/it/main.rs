@@ -19,6 +19,7 @@ mod config {
     mod file;
     mod options;
     mod reload;
+    mod reload_listeners;
     mod verdicts;
 }
 
@@ -29,7 +30,7 @@ mod engine {
     mod exhaustion;
     mod hostile;
     mod limits;
-    mod listeners;
+    pub(crate) mod listeners;
     mod peers;
     mod replies;
     mod sending_side;

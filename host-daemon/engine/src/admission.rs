@@ -1,4 +1,5 @@
 //! Admission: accepts connections and names their devices. Start with [`identity`].
 
 pub(crate) mod accept;
+pub(crate) mod bound;
 pub mod identity;

@@ -2,6 +2,7 @@
 
 pub mod context;
 mod deadline;
+mod guard;
 mod memory;
 pub mod policy;
 pub mod reply;
@@ -14,11 +15,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use framing_core::{AnyDecoder, Fault, Framing, Part};
+use framing_core::{AnyDecoder, AnyFraming, Fault, Framing, Part};
 use tokio::io::AsyncReadExt;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
-use tracing::debug;
+use tracing::{debug, error};
 
 use self::context::EngineContext;
 use self::deadline::{Deadlines, cut};
@@ -42,6 +44,9 @@ pub(crate) const LAST_READS: Duration = Duration::from_millis(250);
 /// Reads before the task yields to others. Yielding earlier costs a system call or two, and often moves the task to a
 /// core with a cold cache.
 const READS_MAX: usize = 16;
+
+/// Writes of a responder before the connection reads, and yields to others.
+const WRITES_MAX: usize = 64;
 
 /// Bytes per read when no sink needs messages. The next read reuses the same memory: with more than this, copying in
 /// the kernel evicts too much of it from the cache.
@@ -68,6 +73,8 @@ pub struct Connection {
     undecoded: bool,
     /// Within an oversize message that is emitted in pieces.
     streaming: bool,
+    /// The connection was emitted as opened, and not as closed yet.
+    is_open: bool,
     /// At least one byte has arrived.
     has_read: bool,
     /// Bytes up to the end of the current message; `u32::MAX` if unknown.
@@ -150,6 +157,7 @@ impl Connection {
             remainder: Vec::new(),
             undecoded: false,
             streaming: false,
+            is_open: false,
             has_read: false,
             want: u32::MAX,
             greeting: [0; 4],
@@ -173,7 +181,8 @@ impl Connection {
     /// # Errors
     /// Returns the event. [Send](crate::sink::fanout::Fanout::send) it before calling [`run`](Self::run).
     #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]
-    pub fn opened(&self, peer: Peer) -> Result<(), Event> {
+    pub fn opened(&mut self, peer: Peer) -> Result<(), Event> {
+        self.is_open = true;
         self.try_emit(EventKind::Opened { peer })
     }
 
@@ -215,16 +224,21 @@ impl Connection {
     /// Lets the responder write what it has ready. Returns the reason to close if that failed.
     fn poll_respond(&mut self, context: &mut Context<'_>) -> Option<CloseReason> {
         let responder = self.responder.as_mut()?;
-        while responder.poll_ready(context).is_ready() {
+        for _ in 0..WRITES_MAX {
+            if responder.poll_ready(context).is_pending() {
+                return None;
+            }
             match responder.poll_write(context, &mut *self.transport) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
                     let reason = self.reply_failed(&error, "reply not sent");
                     return Some(reason.unwrap_or(CloseReason::Reset));
                 }
-                Poll::Pending => break,
+                Poll::Pending => return None,
             }
         }
+        // There may be more to write.
+        context.waker().wake_by_ref();
         None
     }
 
@@ -413,11 +427,46 @@ impl Connection {
         }
     }
 
+    /// Counts the connection as closed. Returns the event to emit.
+    fn closed(&mut self, reason: CloseReason) -> Event {
+        self.is_open = false;
+        // Only the framing `blocks` has end marks.
+        let in_series = self.position.in_series != 0;
+        let torn = in_series && matches!(self.policy.framing, AnyFraming::Blocks(_));
+        self.context.counters.closed(reason, torn);
+        self.event(EventKind::Closed {
+            messages: self.position.seq,
+            bytes: self.bytes,
+            reason,
+        })
+    }
+
     fn event(&self, kind: EventKind) -> Event {
         Event {
             source: Arc::clone(&self.source),
             time: SystemTime::now(),
             kind,
+        }
+    }
+}
+
+impl Drop for Connection {
+    /// Emits that the connection closed, if its task ended early: it panicked, or the runtime shuts down.
+    fn drop(&mut self) {
+        if !self.is_open {
+            return;
+        }
+        if std::thread::panicking() {
+            let (conn, device) = (self.source.conn, &self.source.device);
+            error!(conn, %device, "the task of the connection panicked; the connection is closed");
+        }
+        let reason = self.permit.close_request();
+        let closed = self.closed(reason.unwrap_or(CloseReason::Reset));
+        if let Err(event) = self.context.fanout.try_send(closed)
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let context = Arc::clone(&self.context);
+            runtime.spawn(async move { context.fanout.send(event).await });
         }
     }
 }

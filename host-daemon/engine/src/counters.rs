@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::event::Dropped;
 use crate::reason::{CloseReason, FaultKind, RefusedReason};
 
 /// Counters that connections add to. All methods may be called from any thread.
@@ -26,6 +27,7 @@ pub struct Counters {
     series: AtomicU64,
     faults: [AtomicU64; FaultKind::ALL.len()],
     output_lost: AtomicU64,
+    output_lost_others: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],
     torn: AtomicU64,
 }
@@ -82,15 +84,27 @@ impl Counters {
         self.torn.load(Ordering::Relaxed)
     }
 
-    /// Counts messages that were dropped from the output because its reader was too slow. They are still recorded.
-    pub fn output_lost(&self, messages: u64) {
+    /// Counts what lossy sinks, such as the output of a daemon that records, have dropped because they were too slow.
+    pub fn output_lost(&self, dropped: Dropped) {
+        if dropped.is_empty() {
+            return;
+        }
+        let Dropped { messages, others } = dropped;
         self.output_lost.fetch_add(messages, Ordering::Relaxed);
+        self.output_lost_others.fetch_add(others, Ordering::Relaxed);
     }
 
     /// Returns the number of messages that were dropped from the output.
     #[must_use]
     pub fn blocks_not_shown(&self) -> u64 {
         self.output_lost.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of other events that were dropped from the output: opened and closed connections, end marks,
+    /// faults and pieces.
+    #[must_use]
+    pub fn events_not_shown(&self) -> u64 {
+        self.output_lost_others.load(Ordering::Relaxed)
     }
 
     /// Returns the current totals.

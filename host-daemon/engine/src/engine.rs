@@ -4,6 +4,8 @@ mod collector;
 mod handle;
 mod sinks;
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -12,14 +14,16 @@ pub use self::collector::EngineCollector;
 pub use self::handle::{Applied, EngineHandle, ListenerSpec, Listening, Settings};
 use self::sinks::{AddedSink, SinkThread, end_all};
 
-use crate::admission::accept::{Acceptor, Bound};
+use crate::admission::accept::Acceptor;
+use crate::admission::bound::Bound;
 use crate::admission::identity::{DeviceBy, DeviceTable};
+use crate::connection::QUIET;
 use crate::connection::policy::Policies;
 use crate::error::Error;
 use crate::event::Peer;
 use crate::listen::listener::{Listener, Sockets};
 use crate::listen::transport::Transport;
-use crate::permit::Bounds;
+use crate::permit::{Bounds, Connections};
 use crate::sink::fanout::Fanout;
 use crate::sink::{Delivery, Events, Interest, Sink};
 
@@ -132,18 +136,19 @@ impl Builder {
     #[must_use]
     pub fn build(self) -> Engine {
         let (listeners, added) = mpsc::unbounded_channel();
+        let handle = EngineHandle::new(
+            self.bounds,
+            self.devices,
+            self.sockets,
+            self.echo_max_bytes,
+            self.stop,
+            listeners,
+        );
         Engine {
             acceptor: (self.device_by, self.once),
-            fanout: Fanout::default(),
+            fanout: Fanout::counting(Arc::clone(handle.counters())),
             sinks: Vec::new(),
-            handle: EngineHandle::new(
-                self.bounds,
-                self.devices,
-                self.sockets,
-                self.echo_max_bytes,
-                self.stop,
-                listeners,
-            ),
+            handle,
             added,
         }
     }
@@ -191,7 +196,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Listen`] if an address cannot be listened on. Then none of these listeners is open.
     pub async fn listen(&mut self, listeners: Vec<ListenerSpec>) -> Result<(), Error> {
-        let opened = self.handle.open_all(listeners).await?;
+        let opened = self.handle.open_all(listeners, Vec::new()).await?;
         self.handle.add(opened)
     }
 
@@ -217,9 +222,14 @@ impl Engine {
     /// Runs the engine until it is stopped, or until no listener and no connection is left. Then waits until the sinks
     /// have received all events and have ended.
     ///
+    /// Dropping the future stops the engine, as [`EngineHandle::stop`] does, without a wait: listeners are closed,
+    /// connections read what has arrived and close, and sinks get their last events and end. That needs the runtime to
+    /// continue.
+    ///
     /// # Errors
-    /// [`Error::Sink`] for the first sink with backpressure that failed; [`Error::Thread`] if a thread cannot be
-    /// started.
+    /// [`Error::Sink`] for the first sink with backpressure that failed, or for a sink that panicked;
+    /// [`Error::Undelivered`] if connections could not close, because a queue that the caller receives from stayed full;
+    /// [`Error::Thread`] if a thread cannot be started.
     pub async fn run(self) -> Result<(), Error> {
         let Self {
             acceptor: (device_by, once),
@@ -228,15 +238,20 @@ impl Engine {
             handle,
             added,
         } = self;
+        let has_sinks = !fanout.is_empty();
         let context = handle.run(fanout);
+        let mut running = StopOnDrop {
+            stop: context.stop.clone(),
+            connections: Arc::clone(&context.connections),
+            is_running: true,
+        };
         let sinks = sinks.into_iter();
         let threads = sinks.map(|sink| SinkThread::start(sink, context.stop.clone()));
         let threads = threads.collect::<Result<Vec<_>, _>>()?;
         // The sinks end when the last connection, and this function, have dropped the context.
-        let devices = handle.devices();
-        Acceptor::new(device_by, once, devices, context)
-            .serve(added)
-            .await;
+        let acceptor = Acceptor::new(device_by, once, context);
+        let connections = acceptor.connections().clone();
+        acceptor.serve(added).await;
         let mut result = Ok(());
         for ended in end_all(threads).await {
             match (ended, &result) {
@@ -245,6 +260,30 @@ impl Engine {
                 (Ok(()), _) => {}
             }
         }
+        // The last event of a connection may end a sink a moment before the task of the connection ends.
+        connections.close();
+        let closed = tokio::time::timeout(QUIET, connections.wait()).await;
+        if has_sinks && closed.is_err() && result.is_ok() {
+            let connections = connections.len();
+            result = Err(Error::Undelivered { connections });
+        }
+        running.is_running = false;
         result
+    }
+}
+
+/// Stops the engine if [`Engine::run`] is dropped before it has ended.
+struct StopOnDrop {
+    stop: CancellationToken,
+    connections: Arc<Connections>,
+    is_running: bool,
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if self.is_running {
+            self.stop.cancel();
+            self.connections.stop();
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The errors of the engine: an [`Error`].
 
+use std::any::Any;
 use std::io;
 
 /// The error that a [`Sink`](crate::sink::Sink) returns.
@@ -36,7 +37,23 @@ pub enum Error {
         /// Its error.
         source: SinkError,
     },
+    /// Connections did not close before the engine gave up on them, because a queue with backpressure stayed full. The
+    /// events that wait are sent if the queue is received from later.
+    #[error(
+        "{connections} connections did not close in time; some of their events were not delivered"
+    )]
+    Undelivered {
+        /// Number of connections.
+        connections: usize,
+    },
     /// The engine has stopped.
     #[error("the engine has stopped")]
     Stopped,
+}
+
+/// Returns the message of a panic.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a message")
 }

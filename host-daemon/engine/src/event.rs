@@ -225,6 +225,54 @@ impl Suppressed {
     }
 }
 
+/// What a queue has dropped because its receiver was too slow.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::event::Dropped;
+///
+/// let mut dropped = Dropped { messages: 3, others: 1 };
+/// dropped.add(Dropped { messages: 2, others: 0 });
+/// assert_eq!((dropped.messages, dropped.others), (5, 1));
+/// assert!(!dropped.is_empty());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Complete messages.
+    pub messages: u64,
+    /// Opened and closed connections, end marks, faults and pieces.
+    pub others: u64,
+}
+
+impl Dropped {
+    /// Returns what is dropped with one event.
+    #[must_use]
+    pub fn of(event: &Event) -> Self {
+        match &event.kind {
+            EventKind::Batch { batch, .. } => Self {
+                messages: batch.messages().0,
+                others: batch.marks().count() as u64,
+            },
+            _ => Self {
+                messages: 0,
+                others: 1,
+            },
+        }
+    }
+
+    /// Adds what another event, or another queue, has dropped.
+    pub const fn add(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.others += other.others;
+    }
+
+    /// Returns whether nothing was dropped.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.messages == 0 && self.others == 0
+    }
+}
+
 /// A position in the stream of one connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StreamPosition {

@@ -41,7 +41,8 @@ pub enum CloseReason {
     BlockTimeout,
     /// The peer did not accept the reply within the reply timeout.
     ReplyTimeout,
-    /// The reply could not be stored or read: the disk is full, or a file cannot be opened.
+    /// The reply could not be stored or read: the disk is full, or a file cannot be opened. Also if a responder of the
+    /// embedding program panicked.
     ReplyFailed,
     /// The connection limit was reached, and this connection made room for an origin or a device with fewer
     /// connections.
@@ -52,7 +53,7 @@ pub enum CloseReason {
     Limit,
     /// The decoder lost the framing: it cannot find another message boundary.
     Fault,
-    /// The transport failed.
+    /// The transport failed, or the task of the connection ended early.
     Reset,
     /// The engine is shutting down.
     Shutdown,

@@ -49,7 +49,8 @@ pub trait Sink: fmt::Debug + Send {
 
     /// Receives events until [`Next::End`]. Runs on a thread of its own, within the context of the Tokio runtime. If a
     /// sink with [`Delivery::Backpressure`] returns earlier, the engine stops, so that no more messages are received
-    /// and lost.
+    /// and lost. A panic is an error of [`Engine::run`](crate::Engine::run), whatever the delivery is; the other sinks
+    /// continue.
     ///
     /// # Errors
     /// Why events were lost or could not be written.
@@ -103,7 +104,7 @@ pub enum Delivery {
         /// Length of the queue in events, at least 1.
         queue_len: usize,
     },
-    /// The oldest events are dropped and counted while the queue is full. Connections never wait.
+    /// The oldest events are dropped while the queue is full, and reported as [`Next::Lost`]. Connections never wait.
     Lossy {
         /// Memory of the queue, in bytes.
         max_bytes: usize,

@@ -1,7 +1,7 @@
 //! The engine embedded in another program: custom sinks and responders, policies of devices, changes of settings.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,55 +9,20 @@ use std::time::Duration;
 use blocksd_engine::admission::identity::{DeviceTable, Match};
 use blocksd_engine::connection::policy::{Policies, Policy, ReplyKind};
 use blocksd_engine::error::{Error, SinkError};
-use blocksd_engine::event::{Event, EventKind};
+use blocksd_engine::event::EventKind;
 use blocksd_engine::permit::Bounds;
 use blocksd_engine::reason::CloseReason;
 use blocksd_engine::sink::lossy::Next;
 use blocksd_engine::sink::{Delivery, Events, Interest, Sink, Supervision, Supervisor};
 use blocksd_engine::{Engine, ListenerSpec, Settings};
-use framing_core::{AnyFraming, Blocks, Lines};
+use framing_core::{AnyFraming, Blocks};
 
+mod common;
 #[allow(dead_code, reason = "its `main` is not run here")]
 #[path = "../examples/embed.rs"]
 mod embed;
 
-const DEADLINE: Duration = Duration::from_secs(20);
-
-fn lines() -> Policy {
-    Policy::new(AnyFraming::Lines(Lines))
-}
-
-async fn listening(policies: impl Into<Policies>) -> (Engine, SocketAddr) {
-    let mut engine = Engine::builder().build();
-    let spec = ListenerSpec::new("127.0.0.1:0", policies);
-    engine.listen(vec![spec]).await.unwrap();
-    let addr = engine.handle().listening()[0].name.parse().unwrap();
-    (engine, addr)
-}
-
-fn connect(addr: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(addr).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    stream
-}
-
-async fn next(events: &mut Events) -> Event {
-    match tokio::time::timeout(DEADLINE, events.recv()).await.unwrap() {
-        Next::Event(event) => event,
-        other => panic!("{other:?}"),
-    }
-}
-
-async fn closed(events: &mut Events) -> (u64, CloseReason) {
-    loop {
-        if let EventKind::Closed {
-            messages, reason, ..
-        } = next(events).await.kind
-        {
-            return (messages, reason);
-        }
-    }
-}
+use common::{DEADLINE, closed, connect, lines, listening, next};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_responder_answers_while_the_device_is_sending() {
@@ -141,70 +106,6 @@ async fn a_lossy_sink_that_fails_does_not_stop_the_engine() {
     assert!(matches!(events.recv().await, Next::End));
 }
 
-/// Panics at its first event.
-#[derive(Debug)]
-struct Panics;
-
-impl Sink for Panics {
-    fn name(&self) -> &'static str {
-        "panics"
-    }
-
-    fn run(self: Box<Self>, mut events: Events) -> Result<(), SinkError> {
-        let _ = events.wait();
-        panic!("on purpose");
-    }
-}
-
-/// Counts its events slowly, so that it ends last.
-#[derive(Debug)]
-struct Slow(Arc<AtomicU64>);
-
-impl Sink for Slow {
-    fn name(&self) -> &'static str {
-        "slow"
-    }
-
-    fn run(self: Box<Self>, mut events: Events) -> Result<(), SinkError> {
-        while let Next::Event(_) = events.wait() {
-            std::thread::sleep(Duration::from_millis(50));
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_panics_does_not_keep_others_from_ending() {
-    for delivery in [Delivery::LOSSY, Delivery::BACKPRESSURE] {
-        let (mut engine, addr) = listening(lines()).await;
-        let count = Arc::<AtomicU64>::default();
-        engine.add_sink(Box::new(Panics), delivery);
-        engine.add_sink(Box::new(Slow(Arc::clone(&count))), Delivery::BACKPRESSURE);
-        let handle = engine.handle().clone();
-        let running = tokio::spawn(engine.run());
-        let mut device = connect(addr);
-        device.write_all(b"one\n").unwrap();
-        device.shutdown(Shutdown::Write).unwrap();
-        device.read_to_end(&mut Vec::new()).unwrap();
-        if delivery == Delivery::LOSSY {
-            handle.stop();
-        }
-        let ended = tokio::time::timeout(DEADLINE, running).await.unwrap();
-        let ended = ended.unwrap();
-        match delivery {
-            Delivery::LOSSY => assert!(ended.is_ok(), "{ended:?}"),
-            _ => {
-                let error = ended.unwrap_err();
-                let source = std::error::Error::source(&error).unwrap();
-                assert_eq!(source.to_string(), "panicked: on purpose");
-            }
-        }
-        // The connection opened, sent a message, and closed.
-        assert_eq!(count.load(Ordering::Relaxed), 3);
-    }
-}
-
 /// Never ends.
 #[derive(Debug)]
 struct Hangs(Arc<AtomicU64>);
@@ -251,8 +152,13 @@ async fn a_sink_that_does_not_end_is_supervised_and_abandoned() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_can_have_its_own_policy() {
+    let table = DeviceTable::new(vec![("pump".into(), vec![Match::of_id("127.0.0.1")])]);
     let blocks = Policies::from(Policy::new(AnyFraming::Blocks(Blocks)));
-    let (mut engine, addr) = listening(blocks.with("127.0.0.1", Arc::new(lines()))).await;
+    let mut engine = Engine::builder().devices(table).build();
+    let policies = blocks.with("pump", Arc::new(lines()));
+    let spec = ListenerSpec::new("127.0.0.1:0", policies);
+    engine.listen(vec![spec]).await.unwrap();
+    let addr = engine.handle().listening()[0].name.parse().unwrap();
     let mut events = engine.subscribe("mine", Interest::All, Delivery::BACKPRESSURE);
     let handle = engine.handle().clone();
     let running = tokio::spawn(engine.run());

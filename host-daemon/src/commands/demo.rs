@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use blocksd_engine::batch::{ClosePolicy, OversizePolicy};
 use blocksd_engine::connection::policy::{Policy, ReplyKind};
-use blocksd_engine::event::{ConnectionInfo, Event, EventKind, Peer};
+use blocksd_engine::event::{ConnectionInfo, Dropped, Event, EventKind, Peer};
 use blocksd_engine::permit::Bounds;
 use blocksd_engine::sink::Delivery;
 use blocksd_engine::{Engine, Error, ListenerSpec};
@@ -251,8 +251,8 @@ impl Format for Named {
         self.text.event(&event, out)
     }
 
-    fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()> {
-        self.text.lost(blocks, out)
+    fn lost(&mut self, dropped: Dropped, out: &mut Out) -> io::Result<()> {
+        self.text.lost(dropped, out)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Builds a [`Config`] from the command line, the config file and the defaults, and validates it. Start with [`load`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use crate::config::error::{ConfigError, Mistake, Reason, ValueOrigin};
 use crate::config::file;
-use crate::config::partial::{Config, ListenerConfig, OPTIONS, Partial};
+use crate::config::partial::{Config, DeviceConfig, ListenerConfig, OPTIONS, Partial};
 use crate::config::value::UNFINISHED_MESSAGES;
 use blocksd_engine::admission::identity::Match;
 use blocksd_recording::Retention;
@@ -163,7 +164,53 @@ fn devices(given: &Partial) -> Vec<Found> {
             matches.entry(this).or_insert(&device.id);
         }
     }
+    found.extend(ambiguous_names(given));
     found
+}
+
+/// Names that are also the identity of connections that no table matches. These would be taken for the device.
+fn ambiguous_names(given: &Partial) -> Vec<Found> {
+    let names = given.devices.iter().filter_map(|device| {
+        let name = device.label();
+        let address = name.parse::<SocketAddr>().map(|address| address.ip());
+        let address = address.or_else(|_| name.parse::<IpAddr>()).ok();
+        let mut listeners = given.listeners.iter().map(|it| &*it.address);
+        let is_listener = listeners.any(|it| it.split('?').next() == Some(name));
+        (address.is_some() || is_listener).then_some((device, name, address))
+    });
+    let mut names = names.peekable();
+    if names.peek().is_none() {
+        return Vec::new();
+    }
+    let matches: HashSet<Match> = given
+        .devices
+        .iter()
+        .flat_map(DeviceConfig::matches)
+        .collect();
+    let networks = matches.iter().filter_map(|it| match it {
+        Match::Network(network) => Some(*network),
+        _ => None,
+    });
+    let networks: Vec<_> = networks.collect();
+    let is_matched = |name: &str, address: Option<IpAddr>| {
+        let address = address.map(|address| address.to_canonical());
+        let of_name = [Match::Id(name.into()), Match::Listener(name.into())];
+        let all = of_name.into_iter().chain(address.map(Match::Address));
+        all.into_iter().any(|it| matches.contains(&it))
+            || address.is_some_and(|ip| networks.iter().any(|network| network.contains(&ip)))
+    };
+    let ambiguous = names.filter(|(_, name, address)| !is_matched(name, *address));
+    let found = ambiguous.map(|(device, name, _)| {
+        let (key, origin) = match &device.name {
+            Some((_, at)) => ("name", *at),
+            None => (&*device.id, device.origin),
+        };
+        let reason = format!(
+            "other connections are named `{name}` too, because they come from there; add `{name}` to `match`, or choose another name"
+        );
+        (mistake(origin, key, reason), Vec::new())
+    });
+    found.collect()
 }
 
 /// Whether a listener has this address. Any address passes if the command line replaces the listeners of the file.

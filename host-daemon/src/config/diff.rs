@@ -34,7 +34,7 @@ pub struct Diff {
 #[must_use]
 pub fn diff(old: &Config, new: &Config) -> Diff {
     let mut diff = Diff::default();
-    for spec in OPTIONS.iter().filter(|spec| spec.differs(old, new)) {
+    for spec in OPTIONS.iter().filter(|spec| differs(spec, old, new)) {
         match spec.reload {
             Reload::Policies => diff.policies.push(spec),
             Reload::Bounds => diff.bounds.push(spec),
@@ -75,4 +75,13 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         diff.devices = new.devices.iter().map(|it| it.label().to_owned()).collect();
     }
     diff
+}
+
+/// Whether two configurations have different values. A default that depends on other options is the same as its value.
+fn differs(spec: &Spec, old: &Config, new: &Config) -> bool {
+    let is_same = match (old.computed(spec.key), new.computed(spec.key)) {
+        (Some(old), Some(new)) => old == new,
+        _ => false,
+    };
+    spec.differs(old, new) && !is_same
 }

@@ -64,8 +64,17 @@ impl Config {
         }
     }
 
+    /// The value of an option whose default depends on other options.
+    pub(super) fn computed(&self, key: &str) -> Option<u64> {
+        match key {
+            "max-unfinished" => Some(self.bounds().unfinished),
+            "record-rotate-size" => Some(self.rotate_size()),
+            _ => None,
+        }
+    }
+
     /// The size at which the recording starts a new file.
-    pub(super) fn rotate_size(&self) -> u64 {
+    fn rotate_size(&self) -> u64 {
         let most = self
             .record_max_bytes
             .map_or(u64::MAX, Retention::file_max_of);

@@ -118,7 +118,7 @@ impl ConfigError {
         })
     }
 
-    fn write(&self, f: &mut fmt::Formatter<'_>, mistake: &Mistake) -> fmt::Result {
+    fn write(&self, f: &mut impl fmt::Write, mistake: &Mistake) -> fmt::Result {
         let key = mistake.key.as_deref();
         match (mistake.origin, &self.file) {
             (Some(ValueOrigin::Line(line)), Some(file)) => {
@@ -148,7 +148,7 @@ impl fmt::Display for ConfigError {
             if index != 0 {
                 writeln!(f)?;
             }
-            self.write(f, mistake)?;
+            self.write(&mut OneLine(f), mistake)?;
         }
         let count = self.mistakes.len();
         if MISTAKES_MAX < count {
@@ -159,6 +159,22 @@ impl fmt::Display for ConfigError {
             Some(file) => write!(f, "\n{}: {count} mistakes", file.display()),
             None => write!(f, "\n{count} mistakes"),
         }
+    }
+}
+
+/// Writes control characters escaped: keys and values of a file must not begin a line of the log, or confuse a terminal.
+struct OneLine<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for letter in text.chars() {
+            if letter.is_control() {
+                write!(self.0, "{}", letter.escape_default())?;
+            } else {
+                self.0.write_char(letter)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -204,6 +204,10 @@ impl ConfigReader {
                 Reason::Refused("the ID of a device is empty".to_owned()),
             );
         }
+        if device.id.contains(char::is_control) {
+            let reason = "the ID of a device contains a control character; remove it";
+            self.refuse(id, Reason::Refused(reason.to_owned()));
+        }
         device
     }
 

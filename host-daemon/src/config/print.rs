@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use toml::Value;
+use toml_writer::{ToTomlValue as _, TomlStringBuilder};
 
 use crate::config::error::{ADDRESS, ValueOrigin};
 use crate::config::partial::{Config, MATCH, NAME, OPTIONS, Partial, Spec};
@@ -52,9 +52,9 @@ pub fn print(config: &Config) -> String {
             page.value(NAME, &quoted(name), *origin, "");
         }
         if let Some((_, origin)) = device.matches.first() {
-            let texts = device.matches.iter().map(|(it, _)| it.to_string());
-            let list = Value::Array(texts.map(Value::String).collect());
-            page.value(MATCH, &list.to_string(), *origin, "");
+            let texts = device.matches.iter().map(|(it, _)| quoted(&it.to_string()));
+            let list = texts.collect::<Vec<_>>().join(", ");
+            page.value(MATCH, &format!("[{list}]"), *origin, "");
         }
         page.own(&device.own);
     }
@@ -74,11 +74,7 @@ impl PrintedConfig {
         };
         let shown = spec.given(&config.given);
         let value = shown.map(|shown| written(spec, shown)).or_else(|| {
-            let computed = match spec.key {
-                "max-unfinished" => config.bounds().unfinished,
-                "record-rotate-size" => config.rotate_size(),
-                _ => return None,
-            };
+            let computed = config.computed(spec.key)?;
             Some(computed.to_string())
         });
         let origin = shown.map_or(ValueOrigin::Default, |shown| shown.origin);
@@ -136,6 +132,7 @@ fn written(spec: &Spec, shown: Written<'_>) -> String {
     quoted(shown.text)
 }
 
+/// A string of TOML on one line, which is also a key.
 fn quoted(text: &str) -> String {
-    Value::String(text.to_owned()).to_string()
+    TomlStringBuilder::new(text).as_basic().to_toml_value()
 }

@@ -15,7 +15,7 @@ use crate::payload::{
 };
 use crate::recorded::note::{Head, Note, Time};
 use blocksd_engine::batch::{Batch, Item};
-use blocksd_engine::event::{Event, EventKind, StreamPosition};
+use blocksd_engine::event::{Dropped, Event, EventKind, StreamPosition};
 
 /// Writes events as JSON lines. Every object has `event`, `conn`, `device` and `time` (RFC 3339, nanoseconds).
 #[derive(Debug, Default)]
@@ -42,11 +42,12 @@ impl Format for Json {
         out.end_line()
     }
 
-    fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()> {
+    fn lost(&mut self, dropped: Dropped, out: &mut Out) -> io::Result<()> {
+        let Dropped { messages, others } = dropped;
         let time = Time(SystemTime::now());
         write!(
             out.line(),
-            r#"{{"event":"lost","time":"{time}","blocks":{blocks}}}"#
+            r#"{{"event":"lost","time":"{time}","blocks":{messages},"events":{others}}}"#
         )?;
         out.end_line()
     }

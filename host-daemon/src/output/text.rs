@@ -13,7 +13,7 @@ use crate::output::escape::readable;
 use crate::output::{Format, Out, counted};
 use crate::payload::{DecodeError, Decoders, Decoding, LogFrame, Meaning, Style};
 use blocksd_engine::batch::Item;
-use blocksd_engine::event::{Event, EventKind};
+use blocksd_engine::event::{Dropped, Event, EventKind};
 
 /// Writes payloads as text. Characters that could confuse a terminal are escaped.
 #[derive(Debug)]
@@ -151,8 +151,8 @@ impl Format for Text {
         })
     }
 
-    fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()> {
-        write_lost(blocks, &self.zone, out)
+    fn lost(&mut self, dropped: Dropped, out: &mut Out) -> io::Result<()> {
+        write_lost(dropped, &self.zone, out)
     }
 }
 
@@ -186,18 +186,19 @@ impl Format for Hex {
         })
     }
 
-    fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()> {
-        write_lost(blocks, &self.zone, out)
+    fn lost(&mut self, dropped: Dropped, out: &mut Out) -> io::Result<()> {
+        write_lost(dropped, &self.zone, out)
     }
 }
 
-fn write_lost(blocks: u64, zone: &TimeZone, out: &mut Out) -> io::Result<()> {
+fn write_lost(dropped: Dropped, zone: &TimeZone, out: &mut Out) -> io::Result<()> {
     let time = ClockTime(SystemTime::now(), zone);
-    let blocks = counted(blocks, "block");
-    write!(
-        out.line(),
-        "{time} {blocks} not shown: the output is read too slowly"
-    )?;
+    let Dropped { messages, others } = dropped;
+    write!(out.line(), "{time} {}", counted(messages, "block"))?;
+    if others != 0 {
+        write!(out.line(), " and {}", counted(others, "other event"))?;
+    }
+    write!(out.line(), " not shown: the output is read too slowly")?;
     out.end_line()
 }
 

@@ -83,10 +83,7 @@ fn write_all(format: &mut dyn Format, out: &mut Out, events: &mut Events) -> io:
         };
         match next {
             Next::Event(event) => format.event(&event, out)?,
-            Next::Lost(messages) => {
-                out.lost(messages);
-                format.lost(messages, out)?;
-            }
+            Next::Lost(dropped) => format.lost(dropped, out)?,
             Next::Empty => {}
             Next::End => return out.flush(),
         }

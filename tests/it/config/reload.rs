@@ -11,23 +11,23 @@ use blocksd_tests::process::{DEADLINE, Process, Server, connect};
 use tempfile::TempDir;
 
 /// A daemon whose configuration file changes.
-struct Daemon {
-    server: Server,
+pub(super) struct Daemon {
+    pub(super) server: Server,
     file: PathBuf,
     reloads: usize,
-    folder: TempDir,
+    pub(super) folder: TempDir,
 }
 
 impl Daemon {
-    fn start(config: &str) -> Self {
+    pub(super) fn start(config: &str) -> Self {
         Self::with(config, |_, _| {})
     }
 
-    fn with(config: &str, prepare: impl Fn(&mut std::process::Command, &Path)) -> Self {
+    pub(super) fn with(config: &str, prepare: impl Fn(&mut std::process::Command, &Path)) -> Self {
         Self::listening(1, config, prepare)
     }
 
-    fn listening(
+    pub(super) fn listening(
         listeners: usize,
         config: &str,
         prepare: impl Fn(&mut std::process::Command, &Path),
@@ -51,7 +51,7 @@ impl Daemon {
 
     /// Changes the file, and waits until the daemon logs that it was read.
     #[track_caller]
-    fn reload(&mut self, config: &str) -> String {
+    pub(super) fn reload(&mut self, config: &str) -> String {
         fs::write(&self.file, config).unwrap();
         self.server.process.signal("HUP");
         self.reloads += 1;
@@ -75,7 +75,7 @@ impl Daemon {
         }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(super) fn connect(&self) -> TcpStream {
         connect(self.addr())
     }
 
@@ -84,7 +84,7 @@ impl Daemon {
     }
 
     #[track_caller]
-    fn assert_last(&mut self, count: usize, text: &str) {
+    pub(super) fn assert_last(&mut self, count: usize, text: &str) {
         let events = self.server.wait_for("block", count);
         let last = events.iter().rfind(|event| event["event"] == "block");
         assert_eq!(last.unwrap()["text"], text);
@@ -429,7 +429,7 @@ fn nothing_changes_if_one_listener_cannot_be_opened() {
 
 /// Asserts that the last reload logged exactly these lines.
 #[track_caller]
-fn assert_lines(log: &str, wanted: &[&str]) {
+pub(super) fn assert_lines(log: &str, wanted: &[&str]) {
     let mut logged: Vec<_> = log
         .lines()
         .rev()

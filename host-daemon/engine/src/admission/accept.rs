@@ -2,6 +2,7 @@
 //! [`Acceptor::serve`].
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{error, warn};
 
-use crate::admission::identity::{DeviceBy, DeviceTable};
+use crate::admission::bound::{Bound, ListenerSettings};
+use crate::admission::identity::DeviceBy;
 use crate::connection::context::EngineContext;
-use crate::connection::policy::Policies;
 use crate::connection::{Connection, LAST_READS, QUIET};
+use crate::error::panic_message;
 use crate::event::Peer;
 use crate::listen::listener::{BACKLOG, Listener};
 use crate::listen::transport::Transport;
@@ -28,26 +30,12 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from
 /// Time that connections have to close after the last reads, once the engine is stopping.
 const DRAIN: Duration = Duration::from_millis(1000);
 
-/// An open listener, and the policies of its connections.
-#[derive(Debug)]
-pub(crate) struct Bound {
-    /// The address as it was configured.
-    pub(crate) address: Arc<str>,
-    pub(crate) listener: Listener,
-    /// A connection gets the policy that is current when it is accepted.
-    pub(crate) policies: watch::Receiver<Arc<Policies>>,
-    /// Cancelled to close the listener.
-    pub(crate) removed: CancellationToken,
-}
-
 /// Accepts the connections of all listeners.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     pub(crate) device_by: DeviceBy,
     /// Serve only the first connection.
     pub(crate) once: bool,
-    /// The devices with configured names.
-    pub(crate) devices: watch::Receiver<Arc<DeviceTable>>,
     pub(crate) context: Arc<EngineContext>,
     /// Cancelled to stop accepting.
     open: CancellationToken,
@@ -55,20 +43,19 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(crate) fn new(
-        device_by: DeviceBy,
-        once: bool,
-        devices: watch::Receiver<Arc<DeviceTable>>,
-        context: Arc<EngineContext>,
-    ) -> Self {
+    pub(crate) fn new(device_by: DeviceBy, once: bool, context: Arc<EngineContext>) -> Self {
         Self {
             device_by,
             once,
-            devices,
             open: context.stop.child_token(),
             tasks: TaskTracker::new(),
             context,
         }
+    }
+
+    /// Returns the tasks of the connections.
+    pub(crate) const fn connections(&self) -> &TaskTracker {
+        &self.tasks
     }
 
     /// Serves all listeners that arrive through `added`. Returns when [`EngineContext::stop`] is cancelled, or when no
@@ -85,8 +72,10 @@ impl Acceptor {
                     Some(bound) = added.recv() => {
                         accepting.spawn(Arc::clone(&acceptor).accept(bound));
                     }
-                    ended = accepting.join_next() => if ended.is_none() {
-                        break;
+                    ended = accepting.join_next() => match ended {
+                        None => break,
+                        Some(Err(error)) => error!("a listener failed and is closed: {error}"),
+                        Some(Ok(())) => {}
                     },
                 }
             }
@@ -108,9 +97,34 @@ impl Acceptor {
         }
     }
 
-    async fn accept(self: Arc<Self>, mut bound: Bound) {
+    /// Accepts the connections of a listener until it must be closed, then closes it.
+    async fn accept(self: Arc<Self>, bound: Bound) {
+        let Bound {
+            address,
+            listener,
+            settings,
+            removed,
+            after,
+        } = bound;
+        for closing in after {
+            closing.wait().await;
+        }
+        let Some((listener, _open)) = listener.take() else {
+            return;
+        };
+        let mut accepting = Accepting {
+            address,
+            listener,
+            settings,
+        };
+        self.accept_all(&mut accepting, &removed).await;
+        if removed.is_cancelled() {
+            accepting.listener.close().await;
+        }
+    }
+
+    async fn accept_all(&self, accepting: &mut Accepting, removed: &CancellationToken) {
         let mut back_off = BACK_OFF.0;
-        let removed = bound.removed.clone();
         let until_closed = async {
             tokio::select! {
                 () = self.open.cancelled() => {}
@@ -122,12 +136,12 @@ impl Acceptor {
             let accepted = tokio::select! {
                 biased;
                 () = &mut until_closed => break,
-                accepted = bound.listener.accept() => accepted,
+                accepted = accepting.listener.accept() => accepted,
             };
             match accepted {
                 Ok(Some(accepted)) => {
                     back_off = BACK_OFF.0;
-                    self.receive(Accepted::new(accepted, &bound));
+                    self.receive(Accepted::new(accepted, accepting));
                 }
                 Ok(None) => return,
                 Err(error) if is_of_one_connection(&error) => {}
@@ -135,7 +149,7 @@ impl Acceptor {
                     // Most likely out of file descriptors. Retry until some are free.
                     warn_peer!(
                         Kind::Accept,
-                        bound.listener.name(),
+                        accepting.listener.name(),
                         "cannot accept connections, retrying in {back_off:?}: {error}"
                     );
                     if tokio::time::timeout(back_off, &mut until_closed)
@@ -148,7 +162,7 @@ impl Acceptor {
                 }
             }
         }
-        if self.once || !bound.listener.has_queue() {
+        if self.once || !accepting.listener.has_queue() {
             return;
         }
         // Peers that are connected already may have sent everything: accept them, for a limited time. Devices that
@@ -158,21 +172,30 @@ impl Acceptor {
             if LAST_READS < since.elapsed() {
                 return;
             }
-            match tokio::time::timeout(QUIET, bound.listener.accept()).await {
+            match tokio::time::timeout(QUIET, accepting.listener.accept()).await {
                 Ok(Ok(Some(accepted))) => {
-                    self.receive(Accepted::new(accepted, &bound));
+                    self.receive(Accepted::new(accepted, accepting));
                 }
                 _ => return,
             }
         }
     }
 
+    /// Takes a connection through its stages. A panic, such as one of a transport of the embedding program, closes the
+    /// connection; the listener continues.
+    fn receive(&self, accepted: Accepted) {
+        let peer = accepted.peer.clone();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take(accepted))) {
+            let message = panic_message(&*panic);
+            error!(%peer, "a connection was closed, because a panic occurred: {message}");
+        }
+    }
+
     /// Takes a connection through its stages. A stage that takes time, such as a handshake, belongs into the task of
     /// the connection, before the device is identified.
-    fn receive(&self, accepted: Accepted) {
-        let devices = Arc::clone(&self.devices.borrow());
-        let identified = accepted.identify(self.device_by, &devices);
-        let (connection, peer) = match identified.admit(&self.context) {
+    fn take(&self, accepted: Accepted) {
+        let identified = accepted.identify(self.device_by);
+        let (mut connection, peer) = match identified.admit(&self.context) {
             Ok(admitted) => admitted,
             Err(refused) => return self.refuse(refused),
         };
@@ -204,6 +227,14 @@ impl Acceptor {
     }
 }
 
+/// A listener that accepts connections.
+#[derive(Debug)]
+struct Accepting {
+    address: Arc<str>,
+    listener: Listener,
+    settings: watch::Receiver<Arc<ListenerSettings>>,
+}
+
 /// A connection that was accepted. Only its peer is known.
 #[derive(Debug)]
 struct Accepted {
@@ -211,37 +242,40 @@ struct Accepted {
     peer: Peer,
     /// The address of the listener as it was configured, and as it is bound.
     listener: (Arc<str>, Arc<str>),
-    policies: Arc<Policies>,
+    settings: Arc<ListenerSettings>,
     /// Whether the listener is a serial line or standard input.
     is_line: bool,
 }
 
 impl Accepted {
-    fn new((transport, peer): (Box<dyn Transport>, Peer), bound: &Bound) -> Self {
+    fn new((transport, peer): (Box<dyn Transport>, Peer), accepting: &Accepting) -> Self {
+        let Accepting {
+            address,
+            listener,
+            settings,
+        } = accepting;
         Self {
             transport,
             peer,
-            listener: (
-                Arc::clone(&bound.address),
-                Arc::clone(bound.listener.name()),
-            ),
-            policies: Arc::clone(&bound.policies.borrow()),
-            is_line: bound.listener.is_line(),
+            listener: (Arc::clone(address), Arc::clone(listener.name())),
+            settings: Arc::clone(&settings.borrow()),
+            is_line: listener.is_line(),
         }
     }
 
     /// Identifies the device.
-    fn identify(self, device_by: DeviceBy, devices: &DeviceTable) -> Identified {
+    fn identify(self, device_by: DeviceBy) -> Identified {
         let (address, listener) = &self.listener;
+        let devices = &self.settings.devices;
+        let find = |identity: &str| {
+            let name = devices.find(&self.peer, address, identity)?;
+            Some(DeviceName::OfTable(Arc::clone(name)))
+        };
         let device = if device_by.is_numbered(&self.peer) {
-            let named = devices.find(&self.peer, address, listener);
-            named.map_or(DeviceName::Numbered, |name| {
-                DeviceName::Known(Arc::clone(name))
-            })
+            find(listener).unwrap_or(DeviceName::Numbered)
         } else {
             let identity = device_by.name(&self.peer, listener, 0);
-            let named = devices.find(&self.peer, address, &identity);
-            DeviceName::Known(named.map_or(identity, Arc::clone))
+            find(&identity).unwrap_or(DeviceName::Identity(identity))
         };
         Identified {
             accepted: self,
@@ -262,7 +296,9 @@ struct Identified {
 /// The name of a device, before the connection has a number.
 #[derive(Debug)]
 enum DeviceName {
-    Known(Arc<str>),
+    /// The table of devices gives the name.
+    OfTable(Arc<str>),
+    Identity(Arc<str>),
     /// Each connection is its own device, named by the number of the connection.
     Numbered,
 }
@@ -277,11 +313,11 @@ impl Identified {
             transport,
             peer,
             listener: (_, listener),
-            policies,
+            settings,
             is_line,
         } = self.accepted;
         let name = |conn| match &self.device {
-            DeviceName::Known(name) => Arc::clone(name),
+            DeviceName::OfTable(name) | DeviceName::Identity(name) => Arc::clone(name),
             DeviceName::Numbered => self.device_by.name(&peer, &listener, conn),
         };
         let origin = (!is_line).then(|| Origin::of_peer(&peer));
@@ -299,7 +335,11 @@ impl Identified {
                 });
             }
         };
-        let policy = Arc::clone(policies.of(&device));
+        // An identity may be equal to the name of another device.
+        let policy = Arc::clone(match &self.device {
+            DeviceName::OfTable(name) => settings.policies.of(name),
+            DeviceName::Identity(_) | DeviceName::Numbered => settings.policies.default_policy(),
+        });
         if policy.reply.is_some() {
             transport.set_low_latency();
         }

@@ -149,6 +149,9 @@ pub fn is_name(text: &str) -> bool {
 /// Devices with configured names. If several match a connection, the first one applies. The time of a look-up grows
 /// only with the number of networks.
 ///
+/// A connection without a match is named by its identity. If a configured name is the identity of such a connection, both
+/// have one name, and count as one device.
+///
 /// # Examples
 /// ```
 /// use blocksd_engine::admission::identity::DeviceTable;

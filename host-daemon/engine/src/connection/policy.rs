@@ -61,7 +61,9 @@ impl Policy {
     }
 }
 
-/// The policies of one listener: a default, and policies of single devices.
+/// The policies of one listener: a default, and policies of devices that a
+/// [`DeviceTable`](crate::admission::identity::DeviceTable) names. A connection that the table does not match has the
+/// default policy, whatever its identity is.
 ///
 /// # Examples
 /// ```
@@ -72,7 +74,7 @@ impl Policy {
 /// let lines = Arc::new(Policy::new(AnyFraming::Lines(Lines)));
 /// let policies = Policies::from(Policy::new(AnyFraming::Blocks(Blocks))).with("logger", lines);
 /// assert_eq!(policies.of("logger").framing, AnyFraming::Lines(Lines));
-/// assert_eq!(policies.of("10.0.0.7").framing, AnyFraming::Blocks(Blocks));
+/// assert_eq!(policies.of("pump").framing, AnyFraming::Blocks(Blocks));
 /// ```
 #[derive(Clone, Debug)]
 pub struct Policies {
@@ -81,14 +83,14 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// Sets the policy of a device.
+    /// Sets the policy of the device with this name in the table.
     #[must_use]
     pub fn with(mut self, device: impl Into<Arc<str>>, policy: Arc<Policy>) -> Self {
         self.of_devices.insert(device.into(), policy);
         self
     }
 
-    /// Returns the policy of a device, or the default.
+    /// Returns the policy of the device with this name in the table, or the default.
     #[must_use]
     pub fn of(&self, device: &str) -> &Arc<Policy> {
         self.of_devices.get(device).unwrap_or(&self.default)

@@ -14,6 +14,7 @@ use self::file::FileChunks;
 use self::spool::Spool;
 pub use self::spool::Spools;
 use crate::batch::{Batch, OversizePolicy};
+use crate::connection::guard::Guarded;
 use crate::connection::policy::ReplyKind;
 use crate::connection::responder::{Finishing, Received, ReplyError, ReplyStream, Responder};
 use crate::event::ConnectionInfo;
@@ -136,7 +137,7 @@ pub(super) fn responder(
             framing,
             spools,
         }),
-        ReplyKind::Custom(custom) => custom.responder(connection),
+        ReplyKind::Custom(custom) => Box::new(Guarded::new(|| custom.responder(connection))),
     }
 }
 

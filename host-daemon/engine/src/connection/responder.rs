@@ -30,6 +30,8 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// The sending side of one connection.
 ///
+/// If a method panics, its connection closes with [`CloseReason::ReplyFailed`], and others continue.
+///
 /// # Examples
 /// Replies `done` when the device has finished sending. For a responder that answers each message while the device is
 /// sending, see the example `embed` of this crate.
@@ -90,7 +92,8 @@ pub trait Responder: fmt::Debug + Send {
     }
 
     /// Writes to the device. While this is pending, the connection continues to read. The reply timeout does not apply
-    /// here: the responder must limit the time for a peer that does not read.
+    /// here: the responder must limit the time for a peer that does not read. The default is pending: it has nothing to
+    /// write.
     ///
     /// # Errors
     /// An error closes the connection.
@@ -99,11 +102,12 @@ pub trait Responder: fmt::Debug + Send {
         _context: &mut Context<'_>,
         _transport: &mut dyn Transport,
     ) -> Poll<Result<(), ReplyError>> {
-        Poll::Ready(Ok(()))
+        Poll::Pending
     }
 
     /// Sends the rest of the reply after the device has finished sending, and closes the sending side. Dropped if the
-    /// connection must close before it completes.
+    /// connection must close before it completes. The reply timeout limits each write, not the time between writes: a
+    /// future that does not complete holds its connection until it is evicted or the engine stops.
     fn finish<'a>(self: Box<Self>, peer: ReplyStream<'a>, received: Received) -> Finishing<'a>;
 }
 
@@ -162,6 +166,9 @@ pub enum ReplyError {
         /// The limit, in bytes.
         max_bytes: u64,
     },
+    /// A responder of the embedding program panicked, with this message.
+    #[error("the responder panicked: {0}")]
+    Panicked(String),
 }
 
 impl ReplyError {
@@ -171,7 +178,7 @@ impl ReplyError {
         match self {
             Self::Connection(_) => None,
             Self::TooSlow(_) => Some(CloseReason::ReplyTimeout),
-            Self::Read { .. } | Self::Write { .. } | Self::Refused(_) => {
+            Self::Read { .. } | Self::Write { .. } | Self::Refused(_) | Self::Panicked(_) => {
                 Some(CloseReason::ReplyFailed)
             }
             Self::EchoTooLarge { .. } => Some(CloseReason::Limit),

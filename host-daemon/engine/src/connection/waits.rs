@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use framing_core::{AnyFraming, Decode, Fault, Part};
+use framing_core::{Decode, Fault, Part};
 use tokio::time::Instant;
 
 use crate::batch::Batch;
 use crate::connection::responder::{Received, ReplyStream, Responder, until_read};
 use crate::connection::{Connection, LAST_READS, PendingSend, QUIET, Step};
-use crate::event::EventKind;
 use crate::peer_log::{Kind, warn_peer};
 use crate::permit::ConnectionPermit;
 use crate::reason::CloseReason;
@@ -32,15 +31,7 @@ impl Connection {
             }
             _ => reason,
         };
-        // Only the framing `blocks` has end marks.
-        let in_series = self.position.in_series != 0;
-        let torn = in_series && matches!(self.policy.framing, AnyFraming::Blocks(_));
-        self.context.counters.closed(reason, torn);
-        let closed = self.event(EventKind::Closed {
-            messages: self.position.seq,
-            bytes: self.bytes,
-            reason,
-        });
+        let closed = self.closed(reason);
         let engine = Arc::clone(&self.context);
         // Release the socket and the permit before the event is sent.
         drop(self);

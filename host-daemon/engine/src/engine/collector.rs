@@ -158,6 +158,11 @@ impl EngineCollector {
             "blocksd_output_dropped_messages",
             "Messages that were recorded and not printed, because the reader of the output is too slow",
             self.engine.counters().blocks_not_shown(),
+        )?;
+        page.counter(
+            "blocksd_output_dropped_events",
+            "Opened and closed connections, end marks, faults and pieces that were recorded and not printed",
+            self.engine.counters().events_not_shown(),
         )
     }
 }

@@ -1,18 +1,21 @@
 //! Controls a running engine: an [`EngineHandle`] reads its state, applies settings and stops it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use framing_core::AnyFraming;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::admission::accept::Bound;
+use crate::admission::bound::{Bound, ListenerCloser, ListenerSettings, ListenerSlot};
 use crate::admission::identity::DeviceTable;
 use crate::connection::context::EngineContext;
 use crate::connection::policy::Policies;
 use crate::connection::reply::Spools;
 use crate::counters::Counters;
 use crate::error::Error;
+use crate::listen::address::Address;
 use crate::listen::listener::{Binder, Listener, Sockets};
 use crate::permit::{Bounds, Connections};
 use crate::pool::Pool;
@@ -115,7 +118,6 @@ pub struct EngineHandle {
     pool: Arc<Pool>,
     connections: Arc<Connections>,
     spools: Arc<Spools>,
-    devices: Arc<watch::Sender<Arc<DeviceTable>>>,
     /// Weak, because the sinks end when the last reference to the context is dropped.
     context: Arc<Mutex<Weak<EngineContext>>>,
     stop: CancellationToken,
@@ -129,6 +131,8 @@ pub struct EngineHandle {
 #[derive(Debug)]
 struct OpenListeners {
     binder: Binder,
+    /// The devices with configured names.
+    devices: Arc<DeviceTable>,
     listeners: Vec<OpenListener>,
 }
 
@@ -137,8 +141,12 @@ struct OpenListener {
     address: String,
     /// The bound addresses: several if systemd passed several sockets.
     names: Vec<Arc<str>>,
-    policies: watch::Sender<Arc<Policies>>,
+    settings: watch::Sender<Arc<ListenerSettings>>,
     removed: CancellationToken,
+    /// Close the listeners while no task accepts their connections.
+    closers: Vec<ListenerCloser>,
+    /// Tracks the listeners until they are closed.
+    open: TaskTracker,
 }
 
 /// A listener that is open, but not served yet.
@@ -159,11 +167,11 @@ impl EngineHandle {
             pool: Pool::new(),
             connections: Connections::new(bounds),
             spools: Spools::new(each, all),
-            devices: Arc::new(watch::Sender::new(Arc::new(devices))),
             context: Arc::default(),
             stop,
             open: Arc::new(Mutex::new(OpenListeners {
                 binder: Binder::new(sockets),
+                devices: Arc::new(devices),
                 listeners: Vec::new(),
             })),
             added,
@@ -183,10 +191,6 @@ impl EngineHandle {
         });
         *lock(&self.context) = Arc::downgrade(&context);
         context
-    }
-
-    pub(super) fn devices(&self) -> watch::Receiver<Arc<DeviceTable>> {
-        self.devices.subscribe()
     }
 
     /// Returns the counters.
@@ -225,10 +229,13 @@ impl EngineHandle {
         self.stop.cancel();
     }
 
-    /// Returns the open listeners.
+    /// Returns the open listeners: none after the engine has ended.
     #[must_use]
     pub fn listening(&self) -> Vec<Listening> {
         let open = lock(&self.open);
+        if self.added.is_closed() {
+            return Vec::new();
+        }
         open.listeners
             .iter()
             .flat_map(OpenListener::listening)
@@ -236,79 +243,82 @@ impl EngineHandle {
     }
 
     /// Applies settings to the running engine, completely or not at all. New listeners are opened first. Open
-    /// connections keep their policies, and continue if their listener is closed. If an address is listed several
-    /// times, such as one with port 0, the listeners are matched in order.
+    /// connections keep their policies, and continue if their listener is closed; only a serial line ends its connection
+    /// when it is closed. A new connection gets its name and its policy from the same settings. If an address is listed
+    /// several times, such as one with port 0, the listeners are matched in order.
     ///
-    /// If the future is dropped, the settings are not applied. New listeners may have been opened for a moment.
+    /// Returns when the removed listeners are closed, so that their addresses can be listened on again. Their last
+    /// connections are accepted before, for a quarter of a second at most.
+    ///
+    /// If the future is dropped, the settings are applied completely or not at all. New listeners may have been opened
+    /// for a moment, and removed ones may still be open for a moment.
     ///
     /// # Errors
     /// [`Error::Listen`] or [`Error::Stopped`]. Nothing has changed then.
     pub async fn apply(&self, settings: Settings) -> Result<Applied, Error> {
         let _applying = self.applying.lock().await;
+        if self.added.is_closed() {
+            return Err(Error::Stopped);
+        }
         let Settings {
             listeners,
             bounds,
             devices,
         } = settings;
-        let mut open: Vec<_> = {
-            let open = lock(&self.open);
-            let addresses = open.listeners.iter().map(|it| it.address.clone());
-            addresses.map(Some).collect()
-        };
-        let mut kept = Vec::new();
-        let mut new = Vec::new();
-        for spec in listeners {
-            let at = open
-                .iter()
-                .position(|it| it.as_ref() == Some(&spec.address));
-            match at {
-                Some(at) => {
-                    open[at] = None;
-                    kept.push((at, spec.policies));
-                }
-                None => new.push(spec),
-            }
-        }
-        let opened = self.open_all(new).await?;
+        let Plan {
+            kept,
+            new,
+            removed: mut open,
+        } = Plan::new(&lock(&self.open).listeners, listeners);
+        let released = open.iter().flatten().cloned().collect();
+        let opened = self.open_all(new, released).await?;
         // From here on nothing fails, unless the engine has stopped. The bounds change before the policies, so that the
         // memory for longer messages is available before such messages are accepted.
         if self.added.is_closed() {
             return Err(Error::Stopped);
         }
         self.connections.set_bounds(&bounds);
-        self.devices.send_replace(Arc::new(devices));
         let mut applied = Applied::default();
-        {
+        let removed = {
             let mut now = lock(&self.open);
+            now.devices = Arc::new(devices);
             for (at, policies) in kept {
                 if let Some(listener) = now.listeners.get(at) {
-                    listener.policies.send_replace(Arc::new(policies));
+                    let devices = Arc::clone(&now.devices);
+                    let settings = ListenerSettings { devices, policies };
+                    listener.settings.send_replace(Arc::new(settings));
                 }
             }
+            open.resize(now.listeners.len(), None);
+            let mut is_removed = open.iter().map(Option::is_some);
+            let (removed, left) = std::mem::take(&mut now.listeners)
+                .into_iter()
+                .partition::<Vec<_>, _>(|_| is_removed.next().unwrap_or_default());
+            now.listeners = left;
             let first_new = now.listeners.len();
-            drop(now);
-            self.add(opened)?;
-            now = lock(&self.open);
+            // New listeners go first: the engine ends when it has none.
+            let result = now.add(opened, &removed, &self.added);
+            for listener in &removed {
+                listener.remove();
+            }
+            result?;
             let added = now.listeners.iter().skip(first_new);
             applied.added = added.flat_map(OpenListener::listening).collect();
-            let mut index = 0;
-            now.listeners.retain(|listener| {
-                let is_removed = matches!(open.get(index), Some(Some(_)));
-                index += 1;
-                if is_removed {
-                    listener.removed.cancel();
-                    applied.removed.push(listener.address.clone());
-                }
-                !is_removed
-            });
+            removed
+        };
+        for listener in removed {
+            listener.open.wait().await;
+            applied.removed.push(listener.address);
         }
         Ok(applied)
     }
 
-    /// Opens listeners, all or none. Resolves host names, which may take long.
+    /// Opens listeners, all or none, while those at the addresses in `released` are about to be closed. Resolves host
+    /// names, which may take long.
     pub(super) async fn open_all(
         &self,
         listeners: Vec<ListenerSpec>,
+        released: Vec<String>,
     ) -> Result<Vec<Opened>, Error> {
         if listeners.is_empty() {
             return Ok(Vec::new());
@@ -318,7 +328,7 @@ impl EngineHandle {
             let mut open = lock(&open);
             let mut opened = Vec::new();
             for spec in listeners {
-                match open.binder.bind(&spec.address) {
+                match open.binder.bind_replacing(&spec.address, &released) {
                     Ok(sockets) => opened.push((spec, sockets)),
                     Err(source) => {
                         let address = spec.address;
@@ -339,34 +349,115 @@ impl EngineHandle {
 
     /// Hands listeners to the acceptor.
     pub(super) fn add(&self, opened: Vec<Opened>) -> Result<(), Error> {
-        let mut open = lock(&self.open);
-        for (ListenerSpec { address, policies }, listeners) in opened {
-            let (sender, policies) = watch::channel(Arc::new(policies));
-            let removed = CancellationToken::new();
-            let names = listeners.iter().map(|it| Arc::clone(it.name())).collect();
-            for listener in listeners {
-                let bound = Bound {
-                    address: address.as_str().into(),
-                    listener,
-                    policies: policies.clone(),
-                    removed: removed.clone(),
-                };
-                self.added.send(bound).map_err(|_| Error::Stopped)?;
+        lock(&self.open).add(opened, &[], &self.added)
+    }
+}
+
+/// What to do with listeners so that they become those of new settings.
+struct Plan {
+    /// Indexes of open listeners that stay open, with their new policies.
+    kept: Vec<(usize, Policies)>,
+    new: Vec<ListenerSpec>,
+    /// For each open listener, its address if it is to be closed.
+    removed: Vec<Option<String>>,
+}
+
+impl Plan {
+    fn new(open: &[OpenListener], listeners: Vec<ListenerSpec>) -> Self {
+        let mut plan = Self {
+            kept: Vec::new(),
+            new: Vec::new(),
+            removed: open.iter().map(|it| Some(it.address.clone())).collect(),
+        };
+        // Which sockets `systemd` stands for depends on the names that other listeners use.
+        let before = passed_sockets(open.iter().map(|it| &*it.address));
+        let is_changed = before != passed_sockets(listeners.iter().map(|it| &*it.address));
+        for spec in listeners {
+            let is_kept = spec.address != ALL_PASSED || !is_changed;
+            let mut open = plan.removed.iter();
+            match open.position(|it| it.as_ref() == Some(&spec.address) && is_kept) {
+                Some(at) => {
+                    plan.removed[at] = None;
+                    plan.kept.push((at, spec.policies));
+                }
+                None => plan.new.push(spec),
             }
-            open.listeners.push(OpenListener {
+        }
+        plan
+    }
+}
+
+/// The address of all sockets that systemd passed and no other listener names.
+const ALL_PASSED: &str = "systemd";
+
+/// Returns the addresses that stand for sockets that systemd passed.
+fn passed_sockets<'a>(addresses: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let is_passed = |address: &&str| matches!(address.parse(), Ok(Address::Systemd(_)));
+    addresses.filter(is_passed).collect()
+}
+
+impl OpenListeners {
+    /// Hands listeners to the acceptor through `added`. A serial line is not opened before the lines among `removed` are
+    /// closed: it may be one of them, with other settings.
+    fn add(
+        &mut self,
+        opened: Vec<Opened>,
+        removed: &[OpenListener],
+        added: &mpsc::UnboundedSender<Bound>,
+    ) -> Result<(), Error> {
+        let lines = removed.iter().filter(|it| it.is_serial());
+        let lines: Vec<_> = lines.map(|it| it.open.clone()).collect();
+        for (ListenerSpec { address, policies }, listeners) in opened {
+            let devices = Arc::clone(&self.devices);
+            let settings = ListenerSettings { devices, policies };
+            let (sender, settings) = watch::channel(Arc::new(settings));
+            let mut listener = OpenListener {
+                names: listeners.iter().map(|it| Arc::clone(it.name())).collect(),
+                settings: sender,
+                removed: CancellationToken::new(),
+                closers: Vec::new(),
+                open: TaskTracker::new(),
                 address,
-                names,
-                policies: sender,
-                removed,
-            });
+            };
+            let address: Arc<str> = listener.address.as_str().into();
+            for socket in listeners {
+                let slot = ListenerSlot::new(socket, &listener.open);
+                listener.closers.push(slot.closer());
+                let bound = Bound {
+                    address: Arc::clone(&address),
+                    listener: slot,
+                    settings: settings.clone(),
+                    removed: listener.removed.clone(),
+                    after: if listener.is_serial() {
+                        lines.clone()
+                    } else {
+                        Vec::new()
+                    },
+                };
+                added.send(bound).map_err(|_| Error::Stopped)?;
+            }
+            self.listeners.push(listener);
         }
         Ok(())
     }
 }
 
 impl OpenListener {
+    /// Closes the listener. `open` is empty when that is done.
+    fn remove(&self) {
+        self.removed.cancel();
+        self.open.close();
+        for closer in &self.closers {
+            closer.close();
+        }
+    }
+
+    fn is_serial(&self) -> bool {
+        matches!(self.address.parse(), Ok(Address::Serial(_)))
+    }
+
     fn listening(&self) -> impl Iterator<Item = Listening> {
-        let framing = self.policies.borrow().default_policy().framing;
+        let framing = self.settings.borrow().policies.default_policy().framing;
         self.names.iter().map(move |name| Listening {
             address: self.address.clone(),
             name: Arc::clone(name),

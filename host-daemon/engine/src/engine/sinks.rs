@@ -1,14 +1,15 @@
 //! The threads of sinks: [`SinkThread`] starts one, and [`end_all`] waits for their end.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
-use crate::error::{Error, SinkError};
+use crate::error::{Error, SinkError, panic_message};
 use crate::sink::{Delivery, Events, Sink, Supervision, Supervisor};
 
 /// Interval at which the end of a sink is supervised.
@@ -44,7 +45,12 @@ impl SinkThread {
             let _runtime = runtime.enter();
             // Stop the engine however this thread ends, so that no more messages are received and lost.
             let _stop = (!is_lossy).then(|| stop.drop_guard());
-            let result = sink.run(events);
+            let ran = catch_unwind(AssertUnwindSafe(|| sink.run(events)));
+            let result = ran.unwrap_or_else(|panic| {
+                let message = panic_message(&*panic);
+                error!("the sink `{name}` panicked; the others continue: {message}");
+                resume_unwind(panic)
+            });
             if let (true, Err(error)) = (is_lossy, &result) {
                 warn!("the sink `{name}` failed; the others continue: {error}");
             }
@@ -61,39 +67,35 @@ impl SinkThread {
 
     /// Returns the result of the sink, or the thread itself if it is still running.
     fn try_end(mut self) -> Result<Result<(), Error>, Self> {
-        let result = if self.thread.is_finished() {
-            // Do not propagate a panic: the other sinks must end in order.
-            self.thread
-                .join()
-                .unwrap_or_else(|panic| Err(panicked(&*panic)))
+        let name = self.name;
+        // Do not propagate a panic: the other sinks must end in order.
+        let ended = if self.thread.is_finished() {
+            self.thread.join()
         } else {
-            match (self.supervisor)() {
-                Supervision::Wait => return Err(self),
-                Supervision::GiveUp(result) => {
+            match catch_unwind(AssertUnwindSafe(|| (self.supervisor)())) {
+                Ok(Supervision::Wait) => return Err(self),
+                Ok(Supervision::GiveUp(result)) => {
                     if let (true, Err(error)) = (self.is_lossy, &result) {
-                        warn!(
-                            "the sink `{}` did not end and was abandoned: {error}",
-                            self.name
-                        );
+                        warn!("the sink `{name}` did not end and was abandoned: {error}");
                     }
-                    result
+                    Ok(result)
                 }
+                Err(panic) => Err(panic),
             }
         };
-        let name = self.name;
-        match result {
+        let result = match ended {
             // It was logged when the sink ended.
-            Err(_) if self.is_lossy => Ok(Ok(())),
-            result => Ok(result.map_err(|source| Error::Sink { name, source })),
-        }
+            Ok(Err(_)) if self.is_lossy => Ok(()),
+            Ok(result) => result,
+            Err(panic) => Err(panicked(&*panic)),
+        };
+        Ok(result.map_err(|source| Error::Sink { name, source }))
     }
 }
 
 /// Converts the panic of a sink to an error.
 fn panicked(panic: &(dyn Any + Send)) -> SinkError {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("without a message")).into()
+    format!("panicked: {}", panic_message(panic)).into()
 }
 
 /// Waits until all sinks have ended.

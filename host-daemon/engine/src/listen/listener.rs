@@ -15,7 +15,7 @@ use crate::listen::address::{Address, AddressError};
 use crate::listen::local::{SocketFile, Stdin};
 use crate::listen::resolve::resolve;
 use crate::listen::serial::Serial;
-use crate::listen::socket_activation::Passed;
+use crate::listen::socket_activation::{Passed, SocketUse};
 use crate::listen::transport::Transport;
 use crate::listen::{local, socket_activation};
 
@@ -40,6 +40,8 @@ pub struct Sockets {
 pub struct Listener {
     socket: ListenerKind,
     name: Arc<str>,
+    /// Marks the socket as in use, if systemd passed it.
+    _use: Option<SocketUse>,
 }
 
 #[derive(Debug)]
@@ -90,13 +92,26 @@ impl Binder {
     /// Listens on an [`Address`]. Returns several listeners if systemd passed several sockets. Must be called within a
     /// Tokio runtime.
     ///
+    /// Sockets that systemd passed stay open when their listeners are closed, and can be listened on again.
+    ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] if the address can never work. Any other kind if it is not available now.
     pub fn bind(&mut self, address: &str) -> io::Result<Vec<Listener>> {
-        let address: Address = address.parse().map_err(invalid)?;
+        self.bind_replacing(address, &[])
+    }
+
+    /// As [`bind`](Self::bind), while the listeners at the addresses in `released` are about to be closed: the sockets
+    /// of theirs that systemd passed can be listened on again.
+    pub(crate) fn bind_replacing(
+        &mut self,
+        text: &str,
+        released: &[String],
+    ) -> io::Result<Vec<Listener>> {
+        let address: Address = text.parse().map_err(invalid)?;
         let listener = |(socket, name): (ListenerKind, String)| Listener {
             socket,
             name: name.into(),
+            _use: None,
         };
         let opened = match address {
             Address::Tcp(address) => self.tcp(&address)?,
@@ -112,8 +127,8 @@ impl Binder {
             }
             Address::Stdin => (ListenerKind::Stdin(Stdin::default()), "-".to_owned()),
             Address::Systemd(name) => {
-                let sockets = self.passed.take(name.as_deref())?.into_iter();
-                let opened = sockets.map(|socket| match socket {
+                let (sockets, user) = self.passed.take(name.as_deref(), text, released)?;
+                let opened = sockets.into_iter().map(|socket| match socket {
                     socket_activation::Socket::Tcp(socket) => self.passed_tcp(socket),
                     socket_activation::Socket::Unix(socket) => {
                         let (socket, name) = local::passed(socket)?;
@@ -121,6 +136,10 @@ impl Binder {
                         Ok((ListenerKind::Unix { socket, _file }, name))
                     }
                 });
+                let listener = |opened| Listener {
+                    _use: Some(Arc::clone(&user)),
+                    ..listener(opened)
+                };
                 return opened.map(|opened| opened.map(listener)).collect();
             }
         };
@@ -200,6 +219,7 @@ impl Listener {
         Self {
             socket: ListenerKind::Channel(connections),
             name: name.into(),
+            _use: None,
         }
     }
 
@@ -225,6 +245,13 @@ impl Listener {
             self.socket,
             ListenerKind::Serial(_) | ListenerKind::Stdin(_)
         )
+    }
+
+    /// Closes the listener. Connections stay open, except that of a serial line: the line is closed.
+    pub(crate) async fn close(self) {
+        if let ListenerKind::Serial(mut serial) = self.socket {
+            serial.close().await;
+        }
     }
 
     /// Accepts the next connection. Returns `None` if no more can come.

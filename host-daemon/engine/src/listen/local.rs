@@ -74,14 +74,11 @@ pub(super) fn passed(
     Ok((UnixListener::from_std(socket)?, name))
 }
 
-/// Whether a socket file is left over from a process that ended without removing it. Does not block: a process that
-/// hangs with a full accept queue still listens.
+/// Whether a socket file is left over from a process that ended without removing it. Probes with a datagram socket: the
+/// system refuses it in one way if a stream socket is bound to the file, and in another if no socket is, and a listener
+/// does not get a connection.
 fn is_stale(path: &Path) -> bool {
-    let connect = || {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.connect(&SockAddr::unix(path)?)
-    };
+    let connect = || Socket::new(Domain::UNIX, Type::DGRAM, None)?.connect(&SockAddr::unix(path)?);
     connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
@@ -139,5 +136,24 @@ impl Stdin {
                 let _ = theirs.shutdown(Shutdown::Both);
             })?;
         UnixStream::from_std(ours).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_file_in_use_is_probed_without_a_connection_and_a_stale_one_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let refused = bind(path.clone()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        let accepted = listener.accept().unwrap_err();
+        assert_eq!(accepted.kind(), io::ErrorKind::WouldBlock);
+        drop(listener);
+        assert!(bind(path).is_ok());
     }
 }

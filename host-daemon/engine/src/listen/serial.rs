@@ -7,12 +7,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio_serial::{SerialPortBuilderExt, SerialStream};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::listen::address::SerialLine;
 
 /// Delay before opening the line is retried: the first, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Time for the last bytes to be passed on when the line is closed.
+const CLOSE: Duration = Duration::from_millis(250);
 /// Size of a read, in bytes.
 const CHUNK: usize = 4 << 10;
 
@@ -22,10 +25,19 @@ pub(super) struct Serial {
     line: SerialLine,
     /// The open line, while no connection uses it.
     port: Option<SerialStream>,
-    /// The task that bridges the line to the current connection. Returns the line if it is still usable.
-    passing_on: Option<JoinHandle<Option<SerialStream>>>,
+    /// The bridge to the current connection.
+    bridge: Option<Bridge>,
     /// Whether the warning that the line is missing was logged.
     is_missed: bool,
+}
+
+/// The task that bridges the line to a connection.
+#[derive(Debug)]
+struct Bridge {
+    /// Returns the line if it is still usable.
+    task: JoinHandle<Option<SerialStream>>,
+    /// Cancelled to close the line.
+    closing: CancellationToken,
 }
 
 impl Serial {
@@ -33,16 +45,16 @@ impl Serial {
         Self {
             line,
             port: None,
-            passing_on: None,
+            bridge: None,
             is_missed: false,
         }
     }
 
     /// Waits until the previous connection has closed and the line can be opened.
     pub(super) async fn accept(&mut self) -> io::Result<UnixStream> {
-        if let Some(passing_on) = &mut self.passing_on {
-            self.port = passing_on.await.ok().flatten();
-            self.passing_on = None;
+        if let Some(bridge) = &mut self.bridge {
+            self.port = (&mut bridge.task).await.ok().flatten();
+            self.bridge = None;
             if self.port.is_none() {
                 self.miss("it was disconnected");
             }
@@ -52,8 +64,28 @@ impl Serial {
             None => self.open().await,
         };
         let (ours, theirs) = UnixStream::pair()?;
-        self.passing_on = Some(tokio::spawn(pass_on(port, theirs)));
+        let closing = CancellationToken::new();
+        let task = tokio::spawn(pass_on(port, theirs, closing.clone()));
+        self.bridge = Some(Bridge { task, closing });
         Ok(ours)
+    }
+
+    /// Closes the line, so that it can be opened with other settings. Its connection reads the end of the stream.
+    pub(super) async fn close(&mut self) {
+        self.port = None;
+        let Some(Bridge { mut task, closing }) = self.bridge.take() else {
+            return;
+        };
+        closing.cancel();
+        if tokio::time::timeout(CLOSE, &mut task).await.is_err() {
+            // The connection does not read, because a sink applies backpressure.
+            task.abort();
+            let _ = task.await;
+            warn!(
+                "{} is closed; up to {CHUNK} bytes that were read from it are lost",
+                self.line.path
+            );
+        }
     }
 
     async fn open(&mut self) -> SerialStream {
@@ -89,10 +121,15 @@ fn open(line: &SerialLine) -> tokio_serial::Result<SerialStream> {
 }
 
 /// Copies bytes in both directions. When the connection closes, returns the line if it is still usable.
-async fn pass_on(mut port: SerialStream, mut socket: UnixStream) -> Option<SerialStream> {
+async fn pass_on(
+    mut port: SerialStream,
+    mut socket: UnixStream,
+    closing: CancellationToken,
+) -> Option<SerialStream> {
     let (mut received, mut sent) = ([0; CHUNK], [0; CHUNK]);
     loop {
         tokio::select! {
+            () = closing.cancelled() => return None,
             read = port.read(&mut received) => {
                 let len = read.ok().filter(|len| *len != 0)?;
                 let bytes = received.get(..len).unwrap_or_default();

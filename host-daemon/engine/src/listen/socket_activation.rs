@@ -4,36 +4,60 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Weak};
 
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-/// The passed sockets that were not taken yet. The environment is read at the first use.
-#[derive(Default)]
-pub(super) struct Passed(Option<(ListenFd, Vec<String>)>);
+/// The sockets that systemd passed. The environment is read at the first use. Their descriptors stay open, so that a
+/// socket can be listened on again after its listener was closed.
+#[derive(Debug, Default)]
+pub(super) struct Passed(Option<Vec<PassedSocket>>);
+
+#[derive(Debug)]
+struct PassedSocket {
+    name: String,
+    socket: Result<Socket, Unusable>,
+    /// The addresses of the open listeners that use it.
+    users: Vec<Weak<str>>,
+}
 
 /// A passed socket.
+#[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
+/// Why a passed socket cannot be used.
+#[derive(Debug)]
+struct Unusable(io::ErrorKind, String);
+
+/// Held by a listener while it uses a passed socket.
+pub(super) type SocketUse = Arc<str>;
+
 impl Passed {
-    /// Takes all remaining sockets, or those with the given name.
-    pub(super) fn take(&mut self, name: Option<&str>) -> io::Result<Vec<Socket>> {
-        let (sockets, names) = self.0.get_or_insert_with(|| {
-            // Names are in the order of the sockets, as `FileDescriptorName=` in a socket unit sets them.
-            let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
-            let names = names.split(':').map(str::to_owned).collect();
-            (ListenFd::from_env(), names)
-        });
+    /// Takes all free sockets, or those with the given name, for the listener at `address`. Sockets that listeners at
+    /// the addresses in `released` use are free.
+    pub(super) fn take(
+        &mut self,
+        name: Option<&str>,
+        address: &str,
+        released: &[String],
+    ) -> io::Result<(Vec<Socket>, SocketUse)> {
+        let sockets = self.0.get_or_insert_with(of_environment);
+        let user: SocketUse = address.into();
         let mut taken = Vec::new();
-        for index in 0..sockets.len() {
-            let own_name = names.get(index).map_or("", String::as_str);
-            if name.is_some_and(|name| name != own_name) {
+        for passed in sockets {
+            let is_other = name.is_some_and(|name| name != passed.name);
+            if is_other || !passed.is_free(released) {
                 continue;
             }
-            taken.extend(take_one(sockets, index, own_name)?);
+            taken.push(match &passed.socket {
+                Ok(socket) => socket.try_clone()?,
+                Err(Unusable(kind, why)) => return Err(io::Error::new(*kind, why.clone())),
+            });
+            passed.users.push(Arc::downgrade(&user));
         }
         if taken.is_empty() {
             let what = match name {
@@ -42,20 +66,50 @@ impl Passed {
             };
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        Ok(taken)
+        Ok((taken, user))
     }
 }
 
-/// Takes a listening socket; `None` if it was taken before.
-fn take_one(sockets: &mut ListenFd, index: usize, name: &str) -> io::Result<Option<Socket>> {
+impl PassedSocket {
+    fn is_free(&mut self, released: &[String]) -> bool {
+        self.users.retain(|user| user.strong_count() != 0);
+        let mut users = self.users.iter().filter_map(Weak::upgrade);
+        users.all(|user| released.iter().any(|address| **address == *user))
+    }
+}
+
+impl Socket {
+    fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(socket) => socket.try_clone().map(Self::Tcp),
+            Self::Unix(socket) => socket.try_clone().map(Self::Unix),
+        }
+    }
+}
+
+fn of_environment() -> Vec<PassedSocket> {
+    // Names are in the order of the sockets, as `FileDescriptorName=` in a socket unit sets them.
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
+    let mut sockets = ListenFd::from_env();
+    let passed = (0..sockets.len()).map(|index| {
+        let name = names.next().unwrap_or_default();
+        PassedSocket {
+            name: name.to_owned(),
+            socket: take_one(&mut sockets, index, name),
+            users: Vec::new(),
+        }
+    });
+    passed.collect()
+}
+
+/// Takes a listening socket out of the environment.
+fn take_one(sockets: &mut ListenFd, index: usize, name: &str) -> Result<Socket, Unusable> {
     let refuse = |why: &str| {
         let what = format!("the socket `{name}` passed by systemd {why}");
-        io::Error::new(io::ErrorKind::InvalidInput, what)
+        Unusable(io::ErrorKind::InvalidInput, what)
     };
-    let (is_listener, socket) = if let Ok(socket) = sockets.take_tcp_listener(index) {
-        let Some(socket) = socket else {
-            return Ok(None);
-        };
+    let (is_listener, socket) = if let Ok(Some(socket)) = sockets.take_tcp_listener(index) {
         (is_listener(&socket), Socket::Tcp(socket))
     } else if let Ok(Some(socket)) = sockets.take_unix_listener(index) {
         (is_listener(&socket), Socket::Unix(socket))
@@ -65,21 +119,14 @@ fn take_one(sockets: &mut ListenFd, index: usize, name: &str) -> io::Result<Opti
         ));
     };
     match is_listener {
-        Ok(true) => Ok(Some(socket)),
+        Ok(true) => Ok(socket),
         Ok(false) => Err(refuse(
             "is not a listening socket; use Accept=no in the socket unit",
         )),
-        Err(error) => Err(error),
+        Err(error) => Err(Unusable(error.kind(), error.to_string())),
     }
 }
 
 fn is_listener(socket: &impl AsFd) -> io::Result<bool> {
     SockRef::from(socket).is_listener()
-}
-
-impl std::fmt::Debug for Passed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = self.0.as_ref().map(|(_, names)| names);
-        f.debug_tuple("Passed").field(&names).finish()
-    }
 }

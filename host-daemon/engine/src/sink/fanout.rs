@@ -1,7 +1,10 @@
 //! Fan-out: a [`Fanout`] sends each event to all sinks, or to none while the queue of one is full.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
+use crate::counters::Counters;
 use crate::event::{Event, EventKind};
 use crate::sink::{Delivery, Events, Interest, Queue, lossy};
 
@@ -24,6 +27,8 @@ pub struct Fanout {
     backpressure: Vec<Outlet<mpsc::Sender<Event>>>,
     lossy: Vec<Outlet<lossy::Sender>>,
     wants_messages: bool,
+    /// Counts what lossy sinks drop.
+    counters: Arc<Counters>,
 }
 
 /// The queue of one sink.
@@ -44,6 +49,15 @@ pub struct QueueDepth {
 }
 
 impl Fanout {
+    /// Creates a fan-out without sinks, which counts there what lossy sinks drop.
+    #[must_use]
+    pub fn counting(counters: Arc<Counters>) -> Self {
+        Self {
+            counters,
+            ..Self::default()
+        }
+    }
+
     /// Adds a sink and returns its events. They end when the fan-out is dropped.
     pub fn add(&mut self, name: &'static str, interest: Interest, delivery: Delivery) -> Events {
         self.wants_messages |= interest == Interest::All;
@@ -135,10 +149,11 @@ impl Fanout {
             return;
         };
         for outlet in others.iter().filter(|outlet| outlet.wants(&event)) {
-            outlet.sender.send(event.clone());
+            let dropped = outlet.sender.send(event.clone());
+            self.counters.output_lost(dropped);
         }
         if last.wants(&event) {
-            last.sender.send(event);
+            self.counters.output_lost(last.sender.send(event));
         }
     }
 }

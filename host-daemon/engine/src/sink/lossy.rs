@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use atomic_waker::AtomicWaker;
 
 use crate::batch::Batch;
-use crate::event::{Event, EventKind};
+use crate::event::{Dropped, Event, EventKind};
 
 /// Default memory of a queue, in bytes. Events are copied, because the memory of the pool is for sinks with
 /// backpressure.
@@ -61,8 +61,8 @@ pub struct Receiver(Arc<LossyQueue>);
 pub enum Next {
     /// The next event.
     Event(Event),
-    /// This number of messages before the next event was dropped.
-    Lost(u64),
+    /// This was dropped before the next event.
+    Lost(Dropped),
     /// No event waits.
     Empty,
     /// No more events come.
@@ -84,8 +84,8 @@ struct State {
     events: VecDeque<QueuedEvent>,
     /// Cost of the queued events, and of those that are being copied.
     cost: usize,
-    /// Messages dropped after the last queued event.
-    lost: u64,
+    /// What was dropped after the last queued event.
+    lost: Dropped,
     /// When the queue was last purged.
     renewed: Option<Instant>,
     /// The sender or the receiver was dropped, or the receiver was closed.
@@ -96,29 +96,34 @@ struct State {
 struct QueuedEvent {
     event: Event,
     cost: usize,
-    /// Messages dropped before this event.
-    lost: u64,
+    /// What was dropped before this event.
+    lost: Dropped,
 }
 
 impl Sender {
-    /// Adds an event. If it does not fit, drops all queued events, or drops this event if that was done recently.
-    pub fn send(&self, mut event: Event) {
+    /// Adds an event. If it does not fit, drops all queued events, or drops this event if that was done recently. Returns
+    /// what was dropped.
+    pub fn send(&self, mut event: Event) -> Dropped {
         let cost = EVENT_COST + batch(&event).map_or(0, Batch::cost);
         let mut state = self.0.lock();
+        let mut dropped = Dropped::default();
         if state.closed {
-            return;
+            return dropped;
         }
         if self.0.max_bytes < state.cost + cost {
             let is_due = |renewed: Instant| self.0.renew < renewed.elapsed();
             if self.0.max_bytes < cost || !state.renewed.is_none_or(is_due) {
-                state.lost += messages(&event);
-                return;
+                dropped = Dropped::of(&event);
+                state.lost.add(dropped);
+                return dropped;
             }
             state.renewed = Some(Instant::now());
             while let Some(old) = state.events.pop_front() {
                 state.cost -= old.cost;
-                state.lost += old.lost + messages(&old.event);
+                state.lost.add(old.lost);
+                dropped.add(Dropped::of(&old.event));
             }
+            state.lost.add(dropped);
         }
         state.cost += cost;
         drop(state);
@@ -130,6 +135,7 @@ impl Sender {
         state.events.push_back(QueuedEvent { event, cost, lost });
         drop(state);
         self.0.wake();
+        dropped
     }
 
     /// Returns the number of queued events.
@@ -157,7 +163,7 @@ impl Receiver {
                 Some(lost) => lost,
                 None => &mut state.lost,
             });
-            if lost != 0 {
+            if !lost.is_empty() {
                 return Next::Lost(lost);
             }
             if let Some(QueuedEvent { event, cost, .. }) = state.events.pop_front() {
@@ -227,11 +233,6 @@ fn batch(event: &Event) -> Option<&Batch> {
     }
 }
 
-/// The number of complete messages in an event.
-fn messages(event: &Event) -> u64 {
-    batch(event).map_or(0, |batch| batch.messages().0)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
@@ -274,13 +275,69 @@ mod tests {
         }
     }
 
+    fn lost(next: Next) -> Dropped {
+        match next {
+            Next::Lost(dropped) => dropped,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn messages(messages: u64) -> Dropped {
+        Dropped {
+            messages,
+            others: 0,
+        }
+    }
+
+    #[test]
+    fn connections_faults_and_end_marks_that_are_dropped_are_counted() {
+        let (sender, receiver) = renewed(Duration::ZERO, 4 * EVENT_COST);
+        let with = |kind| Event {
+            kind,
+            ..event(1, 1)
+        };
+        let batch = |batch| EventKind::Batch {
+            batch: Arc::new(batch),
+            position: StreamPosition::default(),
+        };
+        let fault = framing_core::Fault::EarlyEnd { missing: 1 };
+        let peer = crate::event::Peer::Local("test".into());
+        let mut returned = Dropped::default();
+        returned.add(sender.send(with(EventKind::Opened { peer })));
+        returned.add(sender.send(with(batch(Batch::of_fault(fault)))));
+        returned.add(sender.send(with(batch(Batch::of_end()))));
+        returned.add(sender.send(event(1, 5000)));
+        let closed = EventKind::Closed {
+            messages: 1,
+            bytes: 5000,
+            reason: crate::reason::CloseReason::Eof,
+        };
+        // Purges the queue.
+        returned.add(sender.send(with(closed.clone())));
+        returned.add(sender.send(with(closed)));
+        drop(sender);
+        let (mut dropped, mut received) = (Dropped::default(), 0);
+        loop {
+            match receiver.receive(true) {
+                Next::Lost(more) => dropped.add(more),
+                Next::Event(_) => received += 1,
+                Next::End => break,
+                Next::Empty => {}
+            }
+        }
+        assert_eq!(dropped, returned);
+        assert_eq!(dropped.messages, 1);
+        assert_eq!(dropped.others + received, 5);
+        assert!(dropped.others != 0);
+    }
+
     #[test]
     fn the_oldest_events_are_dropped_and_counted() {
         let (sender, receiver) = renewed(Duration::ZERO, MAX_BYTES);
         for conn in 1..=6 {
             sender.send(event(conn, 1 << 20));
         }
-        assert!(matches!(receiver.receive(true), Next::Lost(3)));
+        assert_eq!(lost(receiver.receive(true)), messages(3));
         for conn in 4..=6 {
             let next = receiver.receive(true);
             assert!(matches!(next, Next::Event(event) if event.source.conn == conn));
@@ -299,17 +356,17 @@ mod tests {
         for conn in 1..=8 {
             sender.send(event(conn, 1 << 20));
         }
-        assert!(matches!(receiver.receive(true), Next::Lost(3)));
+        assert_eq!(lost(receiver.receive(true)), messages(3));
         assert!(matches!(receiver.receive(true), Next::Event(event) if event.source.conn == 4));
         sender.send(event(9, 1 << 20));
         for conn in 5..=6 {
             let next = receiver.receive(true);
             assert!(matches!(next, Next::Event(event) if event.source.conn == conn));
         }
-        assert!(matches!(receiver.receive(true), Next::Lost(2)));
+        assert_eq!(lost(receiver.receive(true)), messages(2));
         assert!(matches!(receiver.receive(true), Next::Event(event) if event.source.conn == 9));
         sender.send(event(10, 5 << 20));
-        assert!(matches!(receiver.receive(true), Next::Lost(1)));
+        assert_eq!(lost(receiver.receive(true)), messages(1));
         assert!(matches!(receiver.receive(false), Next::Empty));
     }
 

@@ -66,7 +66,8 @@ impl Default for LogOptions {
 /// [`due`](Self::due) says so, or call [`commit`](Self::commit). See [the crate](crate) for an example.
 ///
 /// A disk that refuses data, for example because it is full, is retried without end. Another thread can end that with
-/// [`LogContext::give_up`]. Dropping a log without [`finish`](Self::finish) leaves its last file torn.
+/// [`LogContext::give_up`]. Dropping a log without [`finish`](Self::finish) leaves its last file torn,
+/// and does not commit: messages since the last commit may be lost, and no report says so.
 #[derive(Debug)]
 pub struct Log {
     options: LogOptions,

@@ -46,6 +46,56 @@ fn options_of_a_device_override_those_of_its_listener() {
 }
 
 #[test]
+fn a_name_that_other_connections_have_is_refused() {
+    let text = "listen = ['127.0.0.1:1060', 'unix:s', 'serial:x?baud=9600']\n\
+        [device.a]\nname = '10.0.0.9'\nmatch = '10.0.0.1'\n\
+        [device.b]\nname = '10.0.0.9:5'\nmatch = '10.0.0.2'\n\
+        [device.c]\nname = 'unix:s'\nmatch = '10.0.0.3'\n\
+        [device.\"serial:x\"]\nmatch = '10.0.0.4'\n\
+        [device.d]\nname = '::ffff:10.0.0.9'\nmatch = '10.0.0.5'";
+    let found = mistakes(text);
+    let found: Vec<_> = found.iter().map(|(line, key, _)| (*line, &**key)).collect();
+    let wanted = [
+        (3, "name"),
+        (6, "name"),
+        (9, "name"),
+        (11, "serial:x"),
+        (14, "name"),
+    ];
+    assert_eq!(found, wanted);
+    // Such a name is of one device if a table matches the connections that it names.
+    for text in [
+        "[device.a]\nname = '10.0.0.9'\nmatch = ['10.0.0.1', '10.0.0.9']",
+        "[device.a]\nname = '10.0.0.9'\nmatch = '10.0.0.1'\n[device.b]\nmatch = '10.0.0.0/24'",
+        "[device.a]\nname = '10.0.0.9'\nmatch = '10.0.0.1'\n[device.\"10.0.0.9\"]\nname = 'b'",
+        "[device.\"10.0.0.9\"]\n[device.\"127.0.0.1:1060\"]\n[device.\"unix:s\"]",
+        "listen = 'unix:s'\n[device.a]\nname = 'unix:s'\nmatch = 'listener:unix:s'",
+        "listen = 'unix:s'\n[device.s]\nname = 'pump'\nmatch = '10.0.0.1'",
+    ] {
+        config(text);
+    }
+}
+
+#[test]
+fn an_id_with_control_characters_is_refused_and_escaped() {
+    let text = "[device.\"a\\nb\"]\n[device.\"c\\u0007\"]\n\"x\\ny\" = 5";
+    let [(1, _, reason), (2, _, _), (3, _, _)] = &mistakes(text)[..] else {
+        panic!("{:?}", mistakes(text));
+    };
+    assert!(reason.contains("control character"), "{reason}");
+    let (partial, mistakes) = crate::config::file::parse(text);
+    let error = crate::config::combine::combine(
+        Some("f".as_ref()),
+        crate::config::Partial::default(),
+        partial,
+        mistakes,
+    );
+    let shown = error.unwrap_err().error.to_string();
+    assert!(shown.starts_with("f:1: a\\nb: "), "{shown}");
+    assert_eq!(shown.lines().count(), 4, "{shown}");
+}
+
+#[test]
 fn every_mistake_of_a_device_is_found() {
     let text = "[device.\"a b\"]\nmatch = ['10.0.0.1/8', '10.0.0.7', 'listener:x:1']\nname = 'a/b'\nkeepalive = 5\n\
         [device.\"10.0.0.7\"]\nidletimeout = 5\nmatch = 5\n\
