@@ -22,11 +22,12 @@ pub use self::read::catalog;
 pub use self::read::loss::{LossCause, LostRange};
 pub use self::read::messages::{ChannelInfo, Message, Reader, Tail, Visitor, Wanted};
 pub use self::read::window::WindowedFile;
-pub use self::write::log::{Channel, Log, LogOptions};
+pub use self::write::channel::{Channel, ChannelSpec, SchemaSpec};
+pub use self::write::compress::Compression;
+pub use self::write::log::{Log, LogOptions};
 pub use self::write::report::LogReport;
 pub use self::write::retention::Retention;
 pub use self::write::retry::LogContext;
-pub use self::write::segment::{ChannelSpec, Compression, SchemaSpec};
 pub use self::write::stats::{SYNC_BOUNDS_MS, Stats, StatsSnapshot, WriteErrorKind};
 
 /// Goes through one file chunk by chunk: the level below [`Reader`]. Start with [`Scan`](scan::Scan).

@@ -1,6 +1,9 @@
 //! Writes recordings: a thread that writes, and one that syncs, seals and deletes. Start with [`log::Log`].
 
 mod active;
+mod buffer;
+pub(crate) mod channel;
+pub(crate) mod compress;
 pub(crate) mod log;
 pub(crate) mod report;
 pub(crate) mod retention;

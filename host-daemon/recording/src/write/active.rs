@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::error::LogError;
+use crate::write::channel::Channel;
+use crate::write::compress::ChunkEnd;
 use crate::write::retry::LogContext;
 use crate::write::segment::SegmentWriter;
 use crate::write::storage::File;
@@ -46,7 +48,6 @@ pub(super) struct ActiveSegment {
     pub(super) number: u64,
     pub(super) file: Arc<SegmentFile>,
     pub(super) segment: SegmentWriter,
-    pub(super) bytes: Vec<u8>,
     pub(super) begun: Instant,
     /// When the oldest message was added that is not in a commit.
     pub(super) oldest_unsynced: Option<Instant>,
@@ -59,26 +60,43 @@ pub(super) struct ActiveSegment {
 }
 
 impl ActiveSegment {
-    pub(super) fn message(
+    /// Adds messages to a channel, and ends each chunk that they fill.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub(super) fn messages<'a>(
         &mut self,
         context: &LogContext,
-        channel: u16,
-        sequence: u32,
+        channel: Channel,
+        mut sequence: u32,
         time_ns: u64,
-        bytes: &[u8],
+        messages: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), LogError> {
-        context.internal(self.segment.message(channel, sequence, time_ns, bytes))?;
-        if self.oldest_unsynced.is_none() {
-            self.oldest_unsynced = Some(Instant::now());
-        }
-        if CHUNK_LEN <= self.segment.chunk_len() {
-            self.end_chunk(context)?;
+        let mut messages = messages.peekable();
+        while messages.peek().is_some() {
+            let segment = &mut self.segment;
+            let added = segment.messages(channel.id, sequence, time_ns, &mut messages, CHUNK_LEN);
+            if added == 0 {
+                return Err(LogError::StaleChannel);
+            }
+            sequence = sequence.wrapping_add(added);
+            self.counted += u64::from(added) * u64::from(channel.is_counted);
+            if self.oldest_unsynced.is_none() {
+                self.oldest_unsynced = Some(Instant::now());
+            }
+            if CHUNK_LEN <= self.segment.chunk_len() {
+                self.end_chunk(context, ChunkEnd::Full)?;
+            }
         }
         Ok(())
     }
 
-    pub(super) fn end_chunk(&mut self, context: &LogContext) -> Result<(), LogError> {
-        context.internal(self.segment.end_chunk())?;
+    pub(super) fn end_chunk(
+        &mut self,
+        context: &LogContext,
+        end: ChunkEnd,
+    ) -> Result<(), LogError> {
+        context.internal(self.segment.end_chunk(end))?;
         let bytes = self.write_out(context)?;
         let blocks = std::mem::take(&mut self.counted);
         self.is_torn = false;
@@ -97,10 +115,12 @@ impl ActiveSegment {
 
     /// Writes what is ready, and goes on where the disk stopped when it takes no more.
     pub(super) fn write_out(&mut self, context: &LogContext) -> Result<u64, LogError> {
-        self.segment.take(&mut self.bytes);
         let begin = self.file.len.load(Ordering::Relaxed);
         let mut len = 0;
-        while let Some(rest) = self.bytes.get(len..).filter(|rest| !rest.is_empty()) {
+        let mut refused = Ok(());
+        while let Some(rest) = self.segment.ready().get(len..)
+            && !rest.is_empty()
+        {
             let offset = begin + len as u64;
             let attempt = || match self.file.file.write_at(rest, offset) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
@@ -112,18 +132,19 @@ impl ActiveSegment {
                     self.is_torn = true;
                 }
                 Err(error) => {
-                    // Do not write the same bytes twice.
-                    self.bytes.drain(..len);
-                    return Err(error);
+                    refused = Err(error);
+                    break;
                 }
             }
             let end = begin + len as u64;
             self.file.len.store(end, Ordering::Relaxed);
         }
+        // Never write the same bytes twice.
+        self.segment.written(len);
+        refused?;
         self.since_commit.bytes += len as u64;
-        self.bytes.clear();
-        // A large block has made it large.
-        self.bytes.shrink_to(BUFFER_MAX);
+        // A long message has made it long.
+        self.segment.shrink_to(BUFFER_MAX);
         Ok(len as u64)
     }
 }

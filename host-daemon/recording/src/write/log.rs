@@ -12,9 +12,11 @@ use crate::error::{Error, LogError};
 use crate::format::filename;
 use crate::lock::Lock;
 use crate::write::active::{ActiveSegment, CommitCounts, SegmentFile};
+use crate::write::channel::{Channel, ChannelSpec};
+use crate::write::compress::{ChunkEnd, Compression};
 use crate::write::retention::Retention;
 use crate::write::retry::LogContext;
-use crate::write::segment::{ChannelSpec, Compression, SegmentWriter};
+use crate::write::segment::SegmentWriter;
 use crate::write::stats::Stats;
 use crate::write::sync::SyncThread;
 
@@ -36,10 +38,10 @@ pub struct LogOptions {
 }
 
 impl Default for LogOptions {
-    /// Uncompressed; files of 1 GiB or an hour; commits every 100 ms.
+    /// Compressed where the recorder has time; files of 1 GiB or an hour; commits every 100 ms.
     fn default() -> Self {
         Self {
-            compression: Compression::None,
+            compression: Compression::Auto,
             rotate_bytes: 1 << 30,
             rotate_after: Duration::from_secs(3600),
             sync_after: Duration::from_millis(100),
@@ -64,14 +66,6 @@ pub struct Log {
     /// Messages that are certainly in no file, and will not be.
     unwritten: u64,
     _lock: Option<Lock>,
-}
-
-/// A channel of the file that is being written; by default, of none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Channel {
-    file: u64,
-    id: u16,
-    is_counted: bool,
 }
 
 impl Log {
@@ -159,12 +153,26 @@ impl Log {
         time_ns: u64,
         bytes: &[u8],
     ) -> Result<(), LogError> {
+        self.append_all(channel, sequence, time_ns, std::iter::once(bytes))
+    }
+
+    /// Adds messages that were received together to a channel of the present file, with sequence numbers from `sequence`
+    /// on.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    #[inline]
+    pub fn append_all<'a>(
+        &mut self,
+        channel: Channel,
+        sequence: u32,
+        time_ns: u64,
+        messages: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), LogError> {
         let active = self.active.as_mut();
         let active = active.filter(|active| active.number == channel.file);
         let active = active.ok_or(LogError::StaleChannel)?;
-        // Before: the message may end the chunk.
-        active.counted += u64::from(channel.is_counted);
-        active.message(&self.context, channel.id, sequence, time_ns, bytes)
+        active.messages(&self.context, channel, sequence, time_ns, messages)
     }
 
     /// Adds messages that another message stands for to the figures of the present chunk.
@@ -242,7 +250,7 @@ impl Log {
         let Some(mut active) = self.active.take() else {
             return Ok(());
         };
-        if let Err(error) = active.end_chunk(&self.context) {
+        if let Err(error) = active.end_chunk(&self.context, ChunkEnd::Commit) {
             self.unwritten += active.unwritten();
             return Err(error);
         }
@@ -300,11 +308,7 @@ impl Log {
 
     fn begin(&mut self) -> Result<Box<ActiveSegment>, LogError> {
         let LogContext { folder, .. } = &*self.context;
-        let mut segment = self
-            .context
-            .internal(SegmentWriter::new(self.options.compression))?;
-        let mut bytes = Vec::new();
-        segment.take(&mut bytes);
+        let segment = SegmentWriter::new(self.options.compression);
         let (number, probe, nonce) = (&mut self.number, self.probe_next_file, segment.nonce());
         let (name, file) = self.context.retry("begin a file", || {
             let name = filename::sealed(*number, Timestamp::now(), nonce);
@@ -316,7 +320,7 @@ impl Log {
             if probe {
                 // The header, which is written once more later. A disk that cannot sync holds the writer back here, and
                 // does not lose one file after another.
-                let tried = file.write_at(&bytes, 0).and_then(|_| file.sync());
+                let tried = file.write_at(segment.ready(), 0).and_then(|_| file.sync());
                 if let Err(error) = tried {
                     let _ = folder.remove(&part);
                     return Err(error);
@@ -336,7 +340,6 @@ impl Log {
                 broken: AtomicBool::new(false),
             }),
             segment,
-            bytes,
             begun: Instant::now(),
             oldest_unsynced: None,
             counted: 0,
@@ -350,11 +353,11 @@ impl Log {
         let Some(mut active) = self.active.take() else {
             return Ok(());
         };
-        if let Err(error) = active.end_chunk(&self.context) {
+        if let Err(error) = active.end_chunk(&self.context, ChunkEnd::Commit) {
             self.unwritten += active.unwritten();
             return Err(error);
         }
-        self.context.internal(active.segment.finish())?;
+        active.segment.finish();
         let bytes = active.write_out(&self.context)?;
         self.context.stats.end_written(bytes);
         self.probe_next_file = active.file.broken.load(Ordering::Acquire);

@@ -1,114 +1,92 @@
-//! One MCAP file as it is written: messages in, bytes out. It touches no disk, so it cannot fail half-way.
+//! One MCAP file as it is written: [`SegmentWriter`] takes messages and makes bytes. It touches no disk, so it cannot fail
+//! half-way.
 
-use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::io;
 
-use mcap::records::MessageHeader;
-use mcap::write::{NoSeek, PrivateRecordOptions};
-use mcap::{McapError, McapResult, WriteOptions};
+use mcap::records::op;
 
+use crate::format::encode::{channel_description, put, put_text, record, schema_description};
+use crate::format::index::{
+    IndexEntry, SummaryBuilder, WrittenChunk, index_entry, message_index_head,
+};
 use crate::format::nonce::{self, FileNonce};
+use crate::format::record::HEAD_LEN;
+use crate::write::buffer::Buffer;
+use crate::write::channel::{ChannelSpec, SchemaSpec};
+use crate::write::compress::{ChunkEnd, Compression, Compressor};
 
 /// Channels that a file may have: the format counts them in 16 bits, from 1.
 pub(crate) const CHANNELS_MAX: usize = u16::MAX as usize;
 
-/// What a message has besides its own bytes: its record's and its index entry's.
-const OVERHEAD_LEN: usize = 31 + 16;
+/// Bytes of a message record before its payload.
+const MESSAGE_HEAD_LEN: usize = HEAD_LEN + 22;
 
-/// What the index at the end has for each chunk besides, in entries' worth.
+/// Size of a chunk's entry in the summary without its channels, in entries of channels.
 const CHUNK_INDEX: usize = 14;
 
-/// How chunks are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    #[default]
-    None,
-    /// LZ4: two to three times the processor time, and two thirds of the space for slowly moving samples.
-    Lz4,
-    /// Zstandard at its fastest: three to four times the processor time, and a little over half of the space.
-    Zstd,
-}
-
-/// The description of a channel.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ChannelSpec {
-    /// The topic. Two channels may share one.
-    pub topic: String,
-    /// The encoding of its messages, such as `json`; empty if there is none.
-    pub encoding: String,
-    /// The schema of its messages.
-    pub schema: Option<SchemaSpec>,
-    /// Further facts, by a key.
-    pub metadata: BTreeMap<String, String>,
-    /// Whether [`Stats`](crate::write::stats::Stats) count its messages.
-    pub is_counted: bool,
-}
-
-/// The description of a schema.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SchemaSpec {
-    /// Its name.
-    pub name: String,
-    /// The language of the schema, such as `jsonschema`.
-    pub encoding: String,
-    /// The schema itself.
-    pub data: Vec<u8>,
-}
-
-/// Makes one file.
+/// Encodes one file.
 pub(crate) struct SegmentWriter {
-    writer: mcap::Writer<NoSeek<Tap>>,
-    tap: Tap,
     nonce: FileNonce,
-    /// The present chunk has its nonce.
-    begun: bool,
-    channels: usize,
-    chunk_len: usize,
-    /// Number of the present chunk, and of the last one with a message of each channel.
-    chunk: u32,
-    seen: Vec<u32>,
+    compressor: Compressor,
+    /// What was not handed to the system yet; the open chunk is its end.
+    out: Buffer,
+    /// Offset in the file of the first byte of `out`.
+    base: u64,
+    chunk: Option<OpenChunk>,
+    /// By their number; there is no number 0.
+    channels: Vec<ChannelState>,
+    /// Numbers by description, so that two that differ in nothing are one.
+    channel_ids: HashMap<Vec<u8>, u16>,
+    schema_ids: HashMap<Vec<u8>, u16>,
+    summary: SummaryBuilder,
     index_len: usize,
 }
 
+/// A chunk that is being filled.
+#[derive(Debug)]
+struct OpenChunk {
+    /// Where its record, and where its content begins in [`SegmentWriter::out`].
+    begin: usize,
+    content: usize,
+    /// Log times of its first and last message.
+    bounds: Option<(u64, u64)>,
+    /// Channels with messages in it.
+    touched: Vec<u16>,
+    /// Its messages.
+    messages: usize,
+}
+
+/// The state of a channel.
+#[derive(Debug, Default)]
+struct ChannelState {
+    /// The index of its messages in the open chunk.
+    entries: Vec<IndexEntry>,
+}
+
 impl SegmentWriter {
-    /// An empty file.
-    ///
-    /// # Errors
-    /// None that can be expected: nothing is written but to memory.
-    pub(crate) fn new(compression: Compression) -> io::Result<Self> {
-        let tap = Tap::default();
+    /// Begins a file.
+    #[must_use]
+    pub(crate) fn new(compression: Compression) -> Self {
         let nonce = FileNonce::new();
-        let options = WriteOptions::new()
-            .compression(match compression {
-                Compression::None => None,
-                Compression::Lz4 => Some(mcap::Compression::Lz4),
-                Compression::Zstd => Some(mcap::Compression::Zstd),
-            })
-            // Of zstd, the fastest: a third less processor time than its default, for a sixth more space.
-            .compression_level(u32::from(compression == Compression::Zstd))
-            // One thread writes, however many processors there are.
-            .compression_threads(0)
-            .library(nonce::library(Some(nonce)))
-            // Chunks end when `end_chunk` says so.
-            .chunk_size(None)
-            // A chunk leaves in one piece, with its length: what follows a torn one can be found.
-            .disable_seeking(true)
-            // Every chunk has its own; this one would be calculated over all bytes again.
-            .calculate_data_section_crc(false);
-        let writer = options.create(NoSeek::new(tap.clone())).map_err(internal)?;
-        Ok(Self {
-            writer,
-            tap,
+        let mut header = Vec::new();
+        put_text(&mut header, "");
+        put_text(&mut header, &nonce::library(Some(nonce)));
+        let mut out = Buffer::default();
+        out.put(mcap::MAGIC);
+        out.put(&record(op::HEADER, &header));
+        Self {
             nonce,
-            begun: false,
-            channels: 0,
-            chunk_len: 0,
-            chunk: 1,
-            seen: Vec::new(),
+            compressor: Compressor::new(compression),
+            out,
+            base: 0,
+            chunk: None,
+            channels: Vec::new(),
+            channel_ids: HashMap::new(),
+            schema_ids: HashMap::new(),
+            summary: SummaryBuilder::default(),
             index_len: 0,
-        })
+        }
     }
 
     /// The nonce of the file.
@@ -119,20 +97,23 @@ impl SegmentWriter {
 
     /// Whether no further channel can be added.
     #[must_use]
-    pub(crate) const fn is_full(&self) -> bool {
-        CHANNELS_MAX <= self.channels
+    pub(crate) fn is_full(&self) -> bool {
+        CHANNELS_MAX <= self.channel_ids.len()
     }
 
     /// Whether only a few channels can be added: it is time for another file.
     #[must_use]
-    pub(crate) const fn is_nearly_full(&self) -> bool {
-        CHANNELS_MAX <= self.channels + 5
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        CHANNELS_MAX <= self.channel_ids.len() + 5
     }
 
-    /// Bytes in the present chunk, about.
+    /// Length of the open chunk and its message indexes, in bytes, before compression.
     #[must_use]
-    pub(crate) const fn chunk_len(&self) -> usize {
-        self.chunk_len
+    pub(crate) fn chunk_len(&self) -> usize {
+        let len = |chunk: &OpenChunk| {
+            self.out.len() - chunk.content + chunk.messages * size_of::<IndexEntry>()
+        };
+        self.chunk.as_ref().map_or(0, len)
     }
 
     /// How often a chunk has messages of a channel, over all chunks: what the index at the end grows by.
@@ -141,143 +122,227 @@ impl SegmentWriter {
         self.index_len
     }
 
-    /// Adds a channel. The same for descriptions that differ in nothing.
+    /// Adds a channel. Returns its number: the same for descriptions that differ in nothing.
     ///
     /// # Errors
     /// Where the file [is full](Self::is_full).
     pub(crate) fn channel(&mut self, spec: &ChannelSpec) -> io::Result<u16> {
-        self.begin_chunk()?;
-        let (mut schema_id, mut len) = (0, spec.topic.len());
-        if let Some(schema) = &spec.schema {
-            let added = self
-                .writer
-                .add_schema(&schema.name, &schema.encoding, &schema.data);
-            schema_id = added.map_err(internal)?;
-            len = len.max(schema.data.len());
+        let schema_id = match &spec.schema {
+            Some(schema) => self.schema(schema)?,
+            None => 0,
+        };
+        let description =
+            channel_description(schema_id, &spec.topic, &spec.encoding, &spec.metadata);
+        let next = number(self.channel_ids.len());
+        let id = self.define(op::CHANNEL, next, description, |it| &mut it.channel_ids)?;
+        let count = usize::from(id) + 1;
+        if self.channels.len() < count {
+            self.channels.resize_with(count, ChannelState::default);
         }
-        let ChannelSpec {
-            topic,
-            encoding,
-            metadata,
-            ..
-        } = spec;
-        let added = self
-            .writer
-            .add_channel(schema_id, topic, encoding, metadata);
-        self.added(added, len)
+        Ok(id)
     }
 
-    /// Adds a block or a piece.
-    ///
-    /// # Errors
-    /// None that can be expected.
-    pub(crate) fn message(
+    /// Adds messages to a channel, with sequence numbers from `sequence` on, until the chunk is `chunk_max` bytes long or
+    /// no message is left. Returns how many were added: at least one if there was one; none for a channel that is not in
+    /// the file.
+    pub(crate) fn messages<'a>(
         &mut self,
         channel: u16,
-        sequence: u32,
+        mut sequence: u32,
         time_ns: u64,
-        bytes: &[u8],
-    ) -> io::Result<()> {
-        self.begin_chunk()?;
-        let header = MessageHeader {
-            channel_id: channel,
-            sequence,
-            log_time: time_ns,
-            publish_time: time_ns,
+        messages: &mut impl Iterator<Item = &'a [u8]>,
+        chunk_max: usize,
+    ) -> u32 {
+        self.begin_chunk();
+        let state = self.channels.get_mut(usize::from(channel));
+        let (Some(chunk), Some(state)) = (&mut self.chunk, state) else {
+            return 0;
         };
-        let written = self.writer.write_to_known_channel(&header, bytes);
-        written.map_err(internal)?;
-        self.chunk_len += bytes.len() + OVERHEAD_LEN;
-        if let Some(seen) = self.seen.get_mut(usize::from(channel))
-            && *seen != self.chunk
-        {
-            *seen = self.chunk;
-            self.index_len += 1;
+        let before = state.entries.len();
+        // Written once for all messages: what differs is patched.
+        let mut head = [0; MESSAGE_HEAD_LEN];
+        head[0] = op::MESSAGE;
+        head[9..11].copy_from_slice(&channel.to_le_bytes());
+        head[15..23].copy_from_slice(&time_ns.to_le_bytes());
+        head[23..31].copy_from_slice(&time_ns.to_le_bytes());
+        let room = chunk_max.saturating_sub(chunk.messages * size_of::<IndexEntry>());
+        let mut index_len = 0;
+        for payload in messages {
+            let len = (MESSAGE_HEAD_LEN - HEAD_LEN + payload.len()) as u64;
+            head[1..9].copy_from_slice(&len.to_le_bytes());
+            head[11..15].copy_from_slice(&sequence.to_le_bytes());
+            let offset = self.out.len() - chunk.content;
+            self.out.put_pair(&head, payload);
+            state.entries.push(index_entry(time_ns, offset as u64));
+            sequence = sequence.wrapping_add(1);
+            index_len += size_of::<IndexEntry>();
+            if room <= self.out.len() - chunk.content + index_len {
+                break;
+            }
         }
+        let added = state.entries.len() - before;
+        if added != 0 {
+            chunk.messages += added;
+            let (start, end) = chunk.bounds.unwrap_or((time_ns, time_ns));
+            chunk.bounds = Some((start.min(time_ns), end.max(time_ns)));
+            if before == 0 {
+                chunk.touched.push(channel);
+                self.index_len += 1;
+            }
+        }
+        u32::try_from(added).unwrap_or(u32::MAX)
+    }
+
+    /// Ends the chunk, if one is open: what was added so far is then [ready](Self::ready).
+    ///
+    /// # Errors
+    /// Where compression fails, for want of memory.
+    pub(crate) fn end_chunk(&mut self, end: ChunkEnd) -> io::Result<()> {
+        let Some(mut chunk) = self.chunk.take() else {
+            return Ok(());
+        };
+        self.index_len += CHUNK_INDEX;
+        let content = self.out.tail(chunk.content);
+        let (uncompressed_len, crc) = (content.len() as u64, crc32fast::hash(content));
+        let packed = self.compressor.compress(content, end)?;
+        let compression = packed.map_or("", |(name, _)| name);
+        let compressed_len = packed.map_or(uncompressed_len, |(_, packed)| packed.len() as u64);
+        let (start, end) = chunk.bounds.unwrap_or_default();
+        let mut head = vec![op::CHUNK];
+        let fixed = 28 + 4 + compression.len() as u64 + 8;
+        put(
+            &mut head,
+            &[fixed + compressed_len, start, end, uncompressed_len],
+        );
+        head.extend_from_slice(&crc.to_le_bytes());
+        put_text(&mut head, compression);
+        put(&mut head, &[compressed_len]);
+        match packed {
+            None => {
+                let to = self.out.tail_mut(chunk.begin);
+                to.iter_mut().zip(&head).for_each(|(to, from)| *to = *from);
+            }
+            Some((_, packed)) => {
+                self.out.truncate(chunk.begin);
+                self.out.put(&head);
+                self.out.put(packed);
+            }
+        }
+        let indexes = self.out.len();
+        chunk.touched.sort_unstable();
+        let mut index_offsets = Vec::with_capacity(chunk.touched.len() * 10);
+        for channel in chunk.touched {
+            let Some(state) = self.channels.get_mut(usize::from(channel)) else {
+                continue;
+            };
+            index_offsets.extend_from_slice(&channel.to_le_bytes());
+            put(&mut index_offsets, &[self.base + self.out.len() as u64]);
+            self.out
+                .put(&message_index_head(channel, state.entries.len()));
+            self.out.put(state.entries.as_flattened());
+            self.summary.count(channel, state.entries.len() as u64);
+            state.entries.clear();
+        }
+        self.summary.chunk(&WrittenChunk {
+            offset: self.base + chunk.begin as u64,
+            len: (indexes - chunk.begin) as u64,
+            compression,
+            compressed_len,
+            uncompressed_len,
+            bounds: chunk.bounds,
+            index_offsets: &index_offsets,
+            indexes_len: (self.out.len() - indexes) as u64,
+        });
         Ok(())
     }
 
-    /// Ends the chunk, if one is begun: what was added so far is then in the bytes that [`take`](Self::take) gives.
-    ///
-    /// # Errors
-    /// None that can be expected.
-    pub(crate) fn end_chunk(&mut self) -> io::Result<()> {
-        self.chunk_len = 0;
-        self.chunk += 1;
-        self.index_len += usize::from(std::mem::take(&mut self.begun)) * CHUNK_INDEX;
-        self.writer.flush().map_err(internal)
+    /// Ends the file. Its chunk must be [ended](Self::end_chunk) before.
+    pub(crate) fn finish(&mut self) {
+        self.out.put(&record(op::DATA_END, &[0; 4]));
+        let summary = std::mem::take(&mut self.summary);
+        self.out
+            .put(&summary.encode(self.base + self.out.len() as u64));
     }
 
-    /// Ends the file. Only [`take`](Self::take) makes sense after that.
-    ///
-    /// # Errors
-    /// None that can be expected.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
-        self.chunk_len = 0;
-        self.writer.finish().map(drop).map_err(internal)
-    }
-
-    /// Moves the bytes that are ready to be written to the end of these.
-    pub(crate) fn take(&mut self, into: &mut Vec<u8>) {
-        let mut bytes = self.tap.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if into.is_empty() {
-            std::mem::swap(into, &mut bytes);
-        } else {
-            into.append(&mut bytes);
+    /// The bytes that can be written.
+    #[must_use]
+    pub(crate) fn ready(&self) -> &[u8] {
+        match &self.chunk {
+            None => self.out.bytes(),
+            Some(chunk) => self.out.bytes().get(..chunk.begin).unwrap_or_default(),
         }
     }
 
-    fn begin_chunk(&mut self) -> io::Result<()> {
-        if !self.begun {
-            self.begun = true;
-            let options = PrivateRecordOptions::IncludeInChunks.into();
-            let body = self.nonce.body();
-            let written = self
-                .writer
-                .write_private_record(nonce::OPCODE, &body, options);
-            written.map_err(internal)?;
+    /// Removes the first of the bytes that are [ready](Self::ready): they are written.
+    pub(crate) fn written(&mut self, len: usize) {
+        self.out.remove(len);
+        self.base += len as u64;
+        if let Some(chunk) = &mut self.chunk {
+            chunk.begin -= len;
+            chunk.content -= len;
         }
-        Ok(())
     }
 
-    fn added(&mut self, channel: McapResult<u16>, len: usize) -> io::Result<u16> {
-        let channel = channel.map_err(internal)?;
-        let index = usize::from(channel);
-        if self.seen.len() <= index {
-            self.seen.resize(index + 1, 0);
-            self.channels += 1;
-            self.chunk_len += len + OVERHEAD_LEN;
-        }
-        Ok(channel)
+    /// Gives back memory beyond so many bytes, which a long message has taken.
+    pub(crate) fn shrink_to(&mut self, len: usize) {
+        self.out.shrink_to(len);
+        self.compressor.shrink_to(len);
     }
+
+    fn schema(&mut self, spec: &SchemaSpec) -> io::Result<u16> {
+        let description = schema_description(&spec.name, &spec.encoding, &spec.data);
+        let next = number(self.schema_ids.len());
+        self.define(op::SCHEMA, next, description, |it| &mut it.schema_ids)
+    }
+
+    /// Writes a definition, unless one that differs in nothing is there. Returns its number.
+    fn define(
+        &mut self,
+        opcode: u8,
+        next: Option<u16>,
+        description: Vec<u8>,
+        ids: impl Fn(&mut Self) -> &mut HashMap<Vec<u8>, u16>,
+    ) -> io::Result<u16> {
+        if let Some(id) = ids(self).get(&description) {
+            return Ok(*id);
+        }
+        let full = || io::Error::other("the file has as many definitions as the format can count");
+        let id = next.ok_or_else(full)?;
+        self.begin_chunk();
+        let body = [id.to_le_bytes().as_slice(), &description].concat();
+        self.out.put(&record(opcode, &body));
+        self.summary.define(opcode, &body);
+        ids(self).insert(description, id);
+        Ok(id)
+    }
+
+    fn begin_chunk(&mut self) {
+        if self.chunk.is_none() {
+            let begin = self.out.len();
+            // The header is known at the end of the chunk. It is this long where nothing is compressed.
+            self.out.put(&[0; HEAD_LEN + 28 + 4 + 8]);
+            self.chunk = Some(OpenChunk {
+                begin,
+                content: self.out.len(),
+                bounds: None,
+                touched: Vec::new(),
+                messages: 0,
+            });
+            self.out.put(&record(nonce::OPCODE, &self.nonce.body()));
+        }
+    }
+}
+
+/// The number of the next definition, after so many; none if the format has no more.
+fn number(count: usize) -> Option<u16> {
+    u16::try_from(count + 1).ok()
 }
 
 impl std::fmt::Debug for SegmentWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SegmentWriter")
-            .field("channels", &self.channels)
-            .field("chunk_len", &self.chunk_len)
+            .field("channels", &self.channel_ids.len())
+            .field("chunk_len", &self.chunk_len())
             .finish_non_exhaustive()
     }
-}
-
-/// Where the crate's writer puts its bytes.
-#[derive(Clone, Debug, Default)]
-struct Tap(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Tap {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut to = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        to.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// What the crate's writer says is never about the disk.
-fn internal(error: McapError) -> io::Error {
-    io::Error::other(error)
 }
