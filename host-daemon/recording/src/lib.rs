@@ -5,6 +5,7 @@ mod check;
 mod error;
 mod format;
 mod lock;
+mod pack;
 mod read;
 mod write;
 
@@ -18,6 +19,7 @@ pub use self::error::{Error, ErrorKind, LogError};
 pub use self::format::filename::parent;
 pub use self::format::nonce::FileNonce;
 pub use self::lock::Lock;
+pub use self::pack::{Packed, Packer};
 pub use self::read::catalog;
 pub use self::read::loss::{LossCause, LostRange};
 pub use self::read::messages::{ChannelInfo, Message, Reader, Tail, Visitor, Wanted};

@@ -24,11 +24,14 @@ use blocksd_engine::event::{Event, EventKind};
 use blocksd_engine::sink::lossy::Next;
 use blocksd_engine::sink::{Events, Sink, Supervision, Supervisor};
 use blocksd_recording::{
-    Error, Lock, Log, LogContext, LogError, LogOptions, Repaired, Retention, Stats, Unrepaired,
+    Error, Lock, Log, LogContext, LogError, LogOptions, Packer, Repaired, Retention, Stats, Unrepaired,
 };
 
 /// How long to wait for a disk that takes nothing, once no connection is left.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
+
+/// How long the end of the daemon waits until sealed files of slow senders are packed.
+const PACK_AT_MOST: Duration = Duration::from_secs(1);
 
 /// Seals what a crash has left torn. A file that cannot be repaired now stays as it is, until the next start.
 pub fn repair(lock: &Lock, stats: &Stats) {
@@ -74,6 +77,7 @@ pub struct Recording {
     context: Arc<LogContext>,
     writer: EventWriter,
     synced: Arc<Notify>,
+    packer: Packer,
     /// Held until the last file is sealed.
     lock: Lock,
 }
@@ -113,6 +117,7 @@ impl Recording {
     ) -> Result<Self, Error> {
         let context = LogContext::open(lock.path(), stats, retention)?.reporting_to(report::log);
         let context = Arc::new(context);
+        let packer = Packer::start(&context, options.compression);
         let log = Log::after_others(options, Arc::clone(&context))?;
         let synced = Arc::<Notify>::default();
         {
@@ -123,6 +128,7 @@ impl Recording {
             context,
             writer: EventWriter::new(log).counting(suppressed),
             synced,
+            packer,
             lock,
         })
     }
@@ -138,6 +144,7 @@ impl Sink for Recording {
             context,
             writer,
             synced,
+            packer,
             lock: _lock,
         } = *self;
         let RecordedTotals {
@@ -145,6 +152,7 @@ impl Sink for Recording {
             unwritten,
             abandoned,
         } = Handle::current().block_on(record(writer, events, &synced));
+        packer.finish(PACK_AT_MOST);
         let stats = context.stats.read();
         // A sync that has failed leaves it open whether its chunks are on the disk.
         if abandoned || stats.chunks_synced < stats.chunks_written {
@@ -230,12 +238,11 @@ async fn next(
         }
         let due = async {
             match writer.due() {
-                // The commit before is what is waited for.
-                _ if writer.log().is_syncing() => synced.notified().await,
                 Some(due) => tokio::time::sleep_until(due.into()).await,
                 None => std::future::pending().await,
             }
         };
+        let is_syncing = writer.log().is_syncing();
         tokio::select! {
             biased;
             next = events.recv() => return Ok(match next {
@@ -243,6 +250,7 @@ async fn next(
                 _ => None,
             }),
             () = due => {}
+            () = synced.notified(), if is_syncing => {}
         }
     }
 }

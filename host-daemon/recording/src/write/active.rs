@@ -51,6 +51,8 @@ pub(super) struct ActiveSegment {
     pub(super) begun: Instant,
     /// When the oldest message was added that is not in a commit.
     pub(super) oldest_unsynced: Option<Instant>,
+    /// When the oldest message of the present chunk was added.
+    pub(super) oldest_unwritten: Option<Instant>,
     /// Messages in the present chunk, of channels that are counted.
     pub(super) counted: u64,
     /// A part of the present chunk was handed to the system.
@@ -81,8 +83,10 @@ impl ActiveSegment {
             }
             sequence = sequence.wrapping_add(added);
             self.counted += u64::from(added) * u64::from(channel.is_counted);
-            if self.oldest_unsynced.is_none() {
-                self.oldest_unsynced = Some(Instant::now());
+            if self.oldest_unwritten.is_none() {
+                let now = Instant::now();
+                self.oldest_unwritten = Some(now);
+                self.oldest_unsynced.get_or_insert(now);
             }
             if CHUNK_LEN <= self.segment.chunk_len() {
                 self.end_chunk(context, ChunkEnd::Full)?;
@@ -97,6 +101,7 @@ impl ActiveSegment {
         end: ChunkEnd,
     ) -> Result<(), LogError> {
         context.internal(self.segment.end_chunk(end))?;
+        self.oldest_unwritten = None;
         let bytes = self.write_out(context)?;
         let blocks = std::mem::take(&mut self.counted);
         self.is_torn = false;

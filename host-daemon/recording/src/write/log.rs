@@ -182,12 +182,16 @@ impl Log {
         }
     }
 
-    /// When [`tick`](Self::tick) has something to do, even if no message comes.
+    /// When [`tick`](Self::tick) has something to do, even if no message comes, and no [commit is under
+    /// way](Self::is_syncing): its end is another reason.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let active = self.active.as_ref()?;
         let rotate = active.begun + self.options.rotate_after;
-        let oldest = active.oldest_unsynced;
+        let oldest = match self.sync.is_idle() {
+            true => active.oldest_unsynced,
+            false => active.oldest_unwritten,
+        };
         let commit = oldest.map(|oldest| oldest + self.options.sync_after);
         Some(commit.map_or(rotate, |commit| commit.min(rotate)))
     }
@@ -229,17 +233,24 @@ impl Log {
         Ok(is_due)
     }
 
-    /// Commits if the oldest message has waited long enough, and no commit is under way.
+    /// Commits if the oldest message has waited long enough. While the commit before is under way, hands the messages to
+    /// the system only: they survive the end of the process.
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
     pub fn commit_if_due(&mut self) -> Result<(), LogError> {
-        let oldest = self.active.as_ref().and_then(|it| it.oldest_unsynced);
-        let is_due = |oldest: Instant| self.options.sync_after <= oldest.elapsed();
-        if oldest.is_some_and(is_due) && self.sync.is_idle() {
-            self.commit()?;
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
+        let sync_after = self.options.sync_after;
+        let is_due = |oldest: Option<Instant>| oldest.is_some_and(|it| sync_after <= it.elapsed());
+        if is_due(active.oldest_unsynced) && self.sync.is_idle() {
+            self.commit()
+        } else if is_due(active.oldest_unwritten) {
+            active.end_chunk(&self.context, ChunkEnd::Commit)
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     /// Begins to make durable all that was appended so far. Does not wait.
@@ -342,6 +353,7 @@ impl Log {
             segment,
             begun: Instant::now(),
             oldest_unsynced: None,
+            oldest_unwritten: None,
             counted: 0,
             is_torn: false,
             since_commit: CommitCounts::default(),

@@ -68,7 +68,12 @@ impl SegmentWriter {
     /// Begins a file.
     #[must_use]
     pub(crate) fn new(compression: Compression) -> Self {
-        let nonce = FileNonce::new();
+        Self::with_nonce(FileNonce::new(), compression)
+    }
+
+    /// Begins a file with this nonce.
+    #[must_use]
+    pub(crate) fn with_nonce(nonce: FileNonce, compression: Compression) -> Self {
         let mut header = Vec::new();
         put_text(&mut header, "");
         put_text(&mut header, &nonce::library(Some(nonce)));
