@@ -17,6 +17,7 @@ pub mod error;
 pub mod http;
 pub mod output;
 pub mod payload;
+pub mod program;
 pub mod recorded;
 pub mod reload;
 pub mod serve;

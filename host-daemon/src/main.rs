@@ -1,34 +1,5 @@
-//! `blocksd`: parses the command line, runs a command, and returns its exit code.
+//! `blocksd`: runs [`blocksd::program`].
 
-use std::process::ExitCode;
-
-use blocksd::cli::Cli;
-use blocksd::commands;
-use blocksd::error::CommandError;
-use blocksd::service::log::{self, print_status};
-use clap::Parser as _;
-
-fn main() -> ExitCode {
-    let code = command().unwrap_or_else(|failure| {
-        if !matches!(failure, CommandError::BrokenPipe) {
-            // A configuration may have several mistakes.
-            for line in failure.to_string().lines() {
-                print_status(format_args!("blocksd: {line}"));
-            }
-        }
-        failure.exit_code()
-    });
-    log::finish();
-    code
-}
-
-fn command() -> Result<ExitCode, CommandError> {
-    log::start().map_err(CommandError::Start)?;
-    let command_line: Vec<_> = std::env::args_os().collect();
-    let cli = match Cli::try_parse_from(&command_line) {
-        Ok(cli) => cli,
-        Err(error) => return commands::usage::report(&error),
-    };
-    commands::run(cli.command, command_line)?;
-    Ok(ExitCode::SUCCESS)
+fn main() -> std::process::ExitCode {
+    blocksd::program::main()
 }

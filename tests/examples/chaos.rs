@@ -1,4 +1,5 @@
 //! The daemon under fire: `cargo run -p blocksd-tests --example chaos -- [SEED] [SECONDS] [ATTACKERS]`.
+//! Build the daemon first: `cargo build`.
 //!
 //! Attackers cut, reset, flood, lie about lengths, say nothing and come in crowds, in every framing, as the seed says;
 //! beside them honest devices send numbered blocks into a recording. It ends well only if not one of these is missing,

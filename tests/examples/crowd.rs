@@ -1,4 +1,5 @@
 //! Many devices at once, to measure the daemon by: `cargo run --release -p blocksd-tests --example crowd -- WHAT`.
+//! Build the daemon first: `cargo build --release`.
 //!
 //! `idle`: resident memory a connection, of 10,000 that wait. `opens`: a thousand connections a second for a minute.
 //! `flood`: processor time a block. `fair`: how long the blocks of a thousand slow devices take, beside a fast one.
@@ -7,7 +8,6 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -218,7 +218,7 @@ impl Daemon {
     }
 
     fn of(args: &[&str], output: &str) -> Self {
-        let mut command = std::env::var_os("BLOCKSD").map_or_else(|| blocksd(&[]), Command::new);
+        let mut command = blocksd(&[]);
         command.arg("serve").args(args).args(["--output", output]);
         command.stdout(std::process::Stdio::piped());
         let mut process = Process::start_unread(command);

@@ -1,144 +1,96 @@
-//! One binary, a module for each thing that is tried.
+//! The tests of the daemon, end to end: one binary, a folder for each group of subjects.
 
-mod abandon;
-#[cfg(feature = "daemon")]
-mod admission;
-#[cfg(feature = "daemon")]
-mod attacks;
-#[cfg(feature = "daemon")]
-mod baselines;
-#[cfg(feature = "daemon")]
-mod board;
-#[cfg(feature = "daemon")]
-mod board_application;
-#[cfg(feature = "daemon")]
-mod board_links;
-#[cfg(feature = "daemon")]
-mod board_restarts;
-mod boundaries;
-#[cfg(feature = "daemon")]
-mod budgets;
-mod cancel;
-#[cfg(feature = "daemon")]
-mod channels;
-#[cfg(feature = "daemon")]
-mod chaos;
-#[cfg(feature = "daemon")]
-mod check_config;
-#[cfg(feature = "daemon")]
-mod chunk_borders;
-#[cfg(feature = "daemon")]
-mod config;
-mod corpus;
-#[cfg(feature = "daemon")]
-mod crash;
-#[cfg(feature = "daemon")]
-mod decode;
-#[cfg(feature = "daemon")]
-mod demo;
-#[cfg(feature = "daemon")]
-mod descriptors;
-#[cfg(feature = "daemon")]
-mod devices;
-mod differential;
-#[cfg(feature = "daemon")]
-mod documents;
-mod duplex;
-#[cfg(feature = "daemon")]
-mod exhaustion;
-mod exhaustive;
-#[cfg(feature = "daemon")]
-mod exit_codes;
-#[cfg(feature = "daemon")]
-mod faults;
-#[cfg(feature = "daemon")]
-mod foreign;
-#[cfg(feature = "daemon")]
-mod golden;
-#[cfg(feature = "daemon")]
-mod health;
-#[cfg(feature = "daemon")]
-mod hostile;
-#[cfg(feature = "daemon")]
-mod imports;
-#[cfg(feature = "daemon")]
-mod install;
-#[cfg(feature = "daemon")]
-mod limits;
-#[cfg(feature = "daemon")]
-mod listeners;
-#[cfg(feature = "daemon")]
-mod logging;
-#[cfg(feature = "daemon")]
-#[cfg(feature = "daemon")]
-mod metrics;
-mod mistakes;
-mod mixing;
-mod names;
-#[cfg(feature = "daemon")]
-mod nonces;
-mod notes;
-#[cfg(feature = "daemon")]
-mod options;
-#[cfg(feature = "daemon")]
-mod own_framing;
-#[cfg(feature = "daemon")]
-mod packaging;
-#[cfg(feature = "daemon")]
-mod payloads;
-#[cfg(feature = "daemon")]
-mod payloads_alike;
-#[cfg(feature = "daemon")]
-mod payloads_served;
-mod peers;
-mod pieces;
-#[cfg(feature = "daemon")]
-mod planted;
-#[cfg(feature = "daemon")]
-mod power;
-#[cfg(feature = "daemon")]
-mod public_names;
-#[cfg(feature = "daemon")]
-mod read;
-#[cfg(feature = "daemon")]
-mod readme;
-#[cfg(feature = "daemon")]
-mod recording;
-#[cfg(feature = "daemon")]
-mod recordings;
-mod refusals;
-#[cfg(feature = "daemon")]
-mod reload;
-#[cfg(feature = "daemon")]
-mod repair;
-#[cfg(feature = "daemon")]
-mod replay;
-#[cfg(feature = "daemon")]
-mod replies;
-#[cfg(feature = "daemon")]
-mod scripts;
-#[cfg(feature = "daemon")]
-mod send;
-#[cfg(feature = "daemon")]
-mod sending_side;
-#[cfg(feature = "daemon")]
-mod serve;
-#[cfg(feature = "daemon")]
-mod signals;
-#[cfg(feature = "daemon")]
-mod simulation;
-#[cfg(feature = "daemon")]
-mod small_payloads;
-mod splits;
-#[cfg(feature = "daemon")]
-mod tidy;
-#[cfg(feature = "daemon")]
-mod timeouts;
-mod transport;
-#[cfg(feature = "daemon")]
-mod type_names;
-#[cfg(feature = "daemon")]
-mod verdicts;
-#[cfg(feature = "daemon")]
-mod verify;
-mod writing;
+/// The commands, as an operator runs them.
+mod commands {
+    mod demo;
+    mod read;
+    mod replay;
+    mod scripts;
+    pub(crate) mod send;
+}
+
+/// Options, the configuration file, `check-config`, reload, and the exit codes of a start.
+mod config {
+    mod check_config;
+    mod devices;
+    mod exit_codes;
+    mod file;
+    mod options;
+    mod reload;
+    mod verdicts;
+}
+
+/// Devices and their connections: who is admitted, who is bounded, what is answered, and which peers work.
+mod engine {
+    mod admission;
+    mod chaos;
+    mod exhaustion;
+    mod hostile;
+    mod limits;
+    mod listeners;
+    mod peers;
+    mod replies;
+    mod sending_side;
+    pub(crate) mod serve;
+    mod simulation;
+    mod timeouts;
+}
+
+/// The example firmware, in QEMU and on a desktop, against the real daemon.
+mod firmware {
+    mod application;
+    mod board;
+    mod links;
+    mod restarts;
+}
+
+/// Decoded payloads: what they mean, and what hostile ones may cost.
+mod payload {
+    mod alike;
+    mod bounds;
+    mod decode;
+    mod served;
+}
+
+/// Recordings: what is kept, what a crash leaves, and what `verify` and `recover` make of it.
+mod recording {
+    mod attacks;
+    pub(crate) mod budgets;
+    mod channels;
+    mod chunk_borders;
+    mod crash;
+    mod damaged;
+    mod faults;
+    mod foreign;
+    mod golden;
+    mod nonces;
+    mod notes;
+    mod planted;
+    mod power;
+    mod record;
+    mod repair;
+    mod small_payloads;
+    mod verify;
+}
+
+/// The repository itself: documents, layout, imports, baselines and public names.
+mod repository {
+    mod baselines;
+    mod documents;
+    mod imports;
+    pub(crate) mod public_names;
+    mod readme;
+    mod tidy;
+    mod type_names;
+}
+
+/// The daemon as a service: signals, the log, metrics, health, packages and the install.
+mod service {
+    mod descriptors;
+    mod health;
+    mod install;
+    mod logging;
+    mod metrics;
+    mod packaging;
+    mod signals;
+}

@@ -1,70 +1,65 @@
-//! Firmware in QEMU: images that are built once, and boards that run them.
+//! Firmware in QEMU: images that `firmware-example/size` has built, and boards that run them.
 
-use std::collections::HashMap;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 use crate::process::{Ended, Process, Server};
+use crate::skip::skipped;
 
 /// Samples that the board keeps while there is no connection.
 pub const QUEUE_LEN: u64 = 32;
 /// Bytes that a connection of the board takes and may not have sent.
 pub const SEND_BUFFER_LEN: u64 = 1024;
 
+const QEMU: &str = "qemu-system-arm";
+/// The environment variable that names the folder of images, in place of `firmware-example/target`.
+const IMAGES: &str = "FIRMWARE_TARGET_DIR";
+
 /// The folder of the firmware.
 pub fn firmware() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware-example")
 }
 
-/// The image of `mps2-an386` or `uart-m0`, built once for all tests.
-///
-/// # Panics
-/// Where there is no compiler or no QEMU: a machine that cannot run firmware cannot pass.
-pub fn image(board: &'static str) -> PathBuf {
-    type Built = Arc<OnceLock<Result<PathBuf, String>>>;
-    static IMAGES: OnceLock<Mutex<HashMap<&'static str, Built>>> = OnceLock::new();
-    let mut images = IMAGES
-        .get_or_init(Mutex::default)
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    let image = Arc::clone(images.entry(board).or_default());
-    drop(images);
-    let built = image.get_or_init(|| build(board)).clone();
-    built.unwrap_or_else(|error| panic!("{error}"))
+/// The image of `mps2-an386` or `uart-m0`. Reports that the test `name` is skipped where it is missing or older than its
+/// source, and where QEMU is missing.
+pub fn image(name: &str, board: &str) -> Option<PathBuf> {
+    let found = built(board).and_then(|image| match Command::new(QEMU).arg("--version").output() {
+        Ok(_) => Ok(image),
+        Err(error) => Err(format!("{QEMU}: {error}; `tests/run` installs it")),
+    });
+    found.map_err(|reason| skipped(name, reason)).ok()
 }
 
-fn build(board: &str) -> Result<PathBuf, String> {
+/// The image of a board, up to date; or why it is not.
+fn built(board: &str) -> Result<PathBuf, String> {
     let target = match board {
         "uart-m0" => "thumbv6m-none-eabi",
         _ => "thumbv7em-none-eabihf",
     };
-    if let Err(error) = Command::new("qemu-system-arm").arg("--version").output() {
-        return Err(format!("qemu-system-arm: {error}; tests/run installs it"));
-    }
-    let thumb = Path::new(env!("CARGO_MANIFEST_DIR")).join("thumb");
-    let folder = std::env::var_os("FIRMWARE_TARGET_DIR");
-    let folder = folder.map_or_else(|| firmware().join("target"), PathBuf::from);
-    let output = Command::new(thumb)
-        .args([target, "build", "--release", "--locked"])
-        .current_dir(firmware().join(board))
-        .env("CARGO_TARGET_DIR", &folder)
-        .output()
-        .map_err(|error| format!("tests/thumb: {error}"))?;
-    if output.status.success() {
-        return Ok(folder.join(target).join("release").join(board));
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    match said
-        .lines()
-        .find(|line| line.starts_with("no compiler for"))
-    {
-        Some(line) => Err(format!("{line}; tests/run installs it")),
-        None => Err(format!("{board} cannot be built:\n{said}")),
+    let folder = std::env::var_os(IMAGES).map_or_else(|| firmware().join("target"), PathBuf::from);
+    let image = folder.join(target).join("release").join(board);
+    let changed = |path: &Path| path.metadata().and_then(|it| it.modified());
+    let Ok(linked) = changed(&image) else {
+        return Err(format!(
+            "the image of {board} is missing; `firmware-example/size` builds it"
+        ));
+    };
+    // Cargo lists the sources of an image beside it, in the form of a rule of `make`.
+    let rule = fs::read_to_string(image.with_extension("d")).unwrap_or_default();
+    let sources = rule.split_once(": ").map_or("", |(_, sources)| sources);
+    let newer = sources
+        .split_whitespace()
+        .find(|source| !changed(Path::new(source)).is_ok_and(|changed| changed <= linked));
+    match newer {
+        Some(source) => Err(format!(
+            "the image of {board} is older than {source}; `firmware-example/size` builds it"
+        )),
+        None => Ok(image),
     }
 }
 
@@ -91,10 +86,10 @@ pub struct Report {
 }
 
 impl Board {
-    /// Boots the image of this board, with these words for `firmware-example/run`.
-    pub fn start(board: &'static str, words: &[String]) -> Self {
+    /// Boots this image, with these words for `firmware-example/run`.
+    pub fn start(image: &Path, words: &[String]) -> Self {
         let mut command = Command::new(firmware().join("run"));
-        command.arg(image(board)).args(words);
+        command.arg(image).args(words);
         Self {
             process: Process::start(command),
         }

@@ -1,27 +1,23 @@
-//! The programs that tests run: the daemon, built once, Python peers, and programs of others.
+//! The programs that tests run: the daemon, Python peers, and programs of others.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
-
-use serde_json::Value;
 
 use crate::skip::skipped;
 
 /// Where `tests/peers/unpack` puts programs of others.
 const UNPACKED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/peers/root");
-/// The environment variable that names a `blocksd` to test in place of building one.
+/// The environment variable that names a `blocksd` to test in place of [`UNDER_TEST`].
 const BINARY_NAMED: &str = "BLOCKSD";
+/// The binary of this package that is `blocksd`. Cargo builds it with the tests, so it is up to date.
+const UNDER_TEST: &str = "blocksd-under-test";
 
-/// `blocksd` with these arguments, built once for all tests.
+/// `blocksd` with these arguments.
+///
+/// # Panics
+/// If it is not built.
 pub fn blocksd(args: &[&str]) -> Command {
-    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BINARY.get_or_init(|| match std::env::var_os(BINARY_NAMED) {
-        Some(path) => Ok(path.into()),
-        None => build(),
-    });
-    let built = built.as_ref();
-    let binary = built.unwrap_or_else(|error| panic!("blocksd cannot be built:\n{error}"));
+    let binary = std::env::var_os(BINARY_NAMED).map_or_else(beside, PathBuf::from);
     let mut command = Command::new(binary);
     command.args(args).env_remove("RUST_LOG");
     command
@@ -109,21 +105,27 @@ fn newest(folder: &Path) -> PathBuf {
     newest.unwrap_or_else(|| folder.to_owned())
 }
 
-fn build() -> Result<PathBuf, String> {
-    let mut command = Command::new(env!("CARGO"));
-    command
-        .args(["build", "--package", "blocksd", "--bin", "blocksd"])
-        .arg("--message-format=json-render-diagnostics")
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
-    let output = command.output().map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "blocksd")
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .filter(|_| output.status.success())
-        .ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
+/// The program in the folder of this profile, `target/PROFILE`. Tests run from `deps` in it, examples from `examples`.
+fn beside() -> PathBuf {
+    let own = std::env::current_exe().expect("/proc is mounted");
+    let mut above = own.ancestors().skip(1);
+    let kind = above.next().and_then(Path::file_name);
+    let profile = above.next().expect("a binary in `deps` or `examples`");
+    let (name, package) = if kind.is_some_and(|kind| kind == "examples") {
+        ("blocksd", "blocksd")
+    } else {
+        (UNDER_TEST, "blocksd-tests")
+    };
+    let binary = profile.join(name);
+    let release = if cfg!(debug_assertions) {
+        ""
+    } else {
+        " --release"
+    };
+    assert!(
+        binary.exists(),
+        "{} is missing: run `cargo build -p {package}{release}`, or set {BINARY_NAMED} to a `blocksd`",
+        binary.display()
+    );
+    binary
 }

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| blocksd_tests::properties::as_tokio(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| framing_core_testing::properties::as_tokio(data));

@@ -1,4 +1,5 @@
-//! A daemon of one's own: prints who sends how much, and answers each line with its number.
+//! A small daemon with its own sink and responder: prints how much each device sends, and answers each line with its
+//! number.
 //!
 //! `cargo run -p blocksd-engine --example embed -- 127.0.0.1:1060`, then `nc 127.0.0.1 1060`.
 
@@ -21,7 +22,7 @@ use blocksd_engine::{Engine, ListenerSpec};
 use framing_core::{AnyFraming, Lines};
 use tokio::io::AsyncWrite;
 
-/// Sums up the messages and bytes of each device.
+/// Adds up the messages and bytes of each device.
 #[derive(Debug, Default)]
 struct Sums {
     of_devices: BTreeMap<Arc<str>, (u64, u64)>,
@@ -53,7 +54,7 @@ impl Sink for Sums {
     }
 }
 
-/// Answers each message with its number, while the device goes on sending.
+/// Answers each message with its number while the device is still sending.
 #[derive(Debug)]
 pub(crate) struct Numbers;
 

@@ -1,4 +1,4 @@
-//! Admission: accepts connections and names their devices.
+//! Admission: accepts connections and names their devices. Start with [`identity`].
 
 pub(crate) mod accept;
 pub mod identity;

@@ -1,108 +1,118 @@
-//! What one read gave: the bytes once, and where in them the blocks are.
+//! The messages found in one read: a [`Batch`] holds the bytes once, and where in them each message lies.
 
 use framing_core::{AnyDecoder, Decode, Fault, Limits, Step};
 
 use crate::pool::{Buffer, ConnectionQuota, MARKS_LEN, Pool, SPANS_MAX, Span};
 
-/// The results of decoding one window, in the order of the stream.
+/// Messages, end marks and faults found in one window of bytes, in the order of the stream.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::batch::{Batch, Item};
+/// use blocksd_engine::pool::Span;
+///
+/// let batch = Batch::of_messages(b"onetwo".to_vec(), vec![Span::new(0, 3), Span::new(3, 6)]);
+/// let items: Vec<_> = batch.items().collect();
+/// assert_eq!(items, [Item::Message(b"one"), Item::Message(b"two")]);
+/// ```
 #[derive(Debug)]
 pub struct Batch {
     buffer: Buffer,
     marks: Vec<Mark>,
-    /// Whole blocks …
+    /// Complete messages.
     messages: u64,
-    /// … and bytes of payload in them.
+    /// Payload bytes of the complete messages.
     message_bytes: u64,
 }
 
-/// One result, borrowed from its batch.
+/// One item of a batch, borrowed from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
-    /// A whole block.
+    /// A complete message.
     Message(&'a [u8]),
-    /// Part of a message that is not taken whole.
+    /// A part of a message that exceeds the limit and is streamed ([`OversizePolicy::Stream`]).
     Piece {
-        /// Its bytes.
+        /// The payload bytes.
         bytes: &'a [u8],
-        /// The message begins with them.
+        /// This is the first piece of the message.
         first: bool,
-        /// The message ends with them.
+        /// This is the last piece of the message.
         last: bool,
     },
-    /// The mark that ends a series.
+    /// The end mark of a series.
     End,
     /// A message was refused.
     Fault(Fault),
 }
 
-/// Which results close the connection, and how an oversize message is handled.
+/// Which items close the connection, and how messages over the limit are handled.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClosePolicy {
-    /// The mark that ends a series closes the connection.
+    /// Whether the end mark of a series closes the connection.
     pub at_end: bool,
-    /// How a message over the limit is handled.
+    /// How messages over the limit are handled.
     pub oversize: OversizePolicy,
 }
 
-/// What becomes of whole blocks.
+/// Whether a batch stores complete messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WholeMessages {
-    /// They are among the [`items`](Batch::items) of the batch.
+    /// Complete messages are among the [`items`](Batch::items) of the batch.
     Kept,
-    /// Nobody wants them: they are only counted.
+    /// Complete messages are only counted, because no sink needs them.
     Counted,
 }
 
 /// How a message over the limit is handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OversizePolicy {
-    /// It is skipped, and the next one is taken.
+    /// Skip it and continue with the next one.
     #[default]
     Skip,
-    /// The connection is closed.
+    /// Close the connection.
     Close,
-    /// It is passed on in pieces.
+    /// Emit it in pieces.
     Stream,
 }
 
-/// What [`Batch::decode`] came to.
+/// The result of [`Batch::decode`].
 #[derive(Debug)]
 pub struct Decoded {
-    /// What was found.
+    /// The items found.
     pub batch: Batch,
-    /// How many bytes were dealt with. Those behind belong to the next window.
+    /// Number of bytes decoded. The bytes after them belong to the next window.
     pub used: usize,
-    /// Why the connection is to be closed, if it is.
+    /// Why the connection must be closed, or `None`.
     pub stop: Option<CloseCause>,
-    /// A message or a series ended in what was dealt with.
+    /// Whether a message or a series ended in the decoded bytes.
     pub ended: bool,
-    /// So much was found that the bytes behind are to be decoded by themselves, without more.
+    /// The batch is full: decode the remaining bytes before reading more.
     pub full: bool,
-    /// How many bytes may be read without reading past the end of the message; `usize::MAX` where nobody knows.
+    /// Number of bytes that can be read without reading beyond the current message; `usize::MAX` if unknown.
     pub want: usize,
 }
 
-/// A result that ends the connection.
+/// An item that closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCause {
-    /// The series has ended.
+    /// The end mark of a series.
     End,
-    /// A message is too long, or too long to skip.
+    /// A message exceeds the limit, or is too long to skip.
     TooLong,
-    /// The framing is lost.
+    /// The decoder lost the framing.
     Lost,
 }
 
-/// What stands between blocks: before block number `before` of the batch.
+/// An item other than a complete message. It comes before message number `before` of the batch, counted from 0.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     before: u32,
     kind: MarkKind,
 }
 
-/// What may stand between the blocks of one batch.
+/// Largest number of marks in one batch.
 const MARKS_MAX: usize = 2048;
-// A list that grows by doubling is as long at the most.
+// A list that grows by doubling has at most this capacity.
 const _: () = assert!(MARKS_MAX * size_of::<Mark>() <= MARKS_LEN);
 
 #[derive(Clone, Copy, Debug)]
@@ -113,8 +123,8 @@ enum MarkKind {
 }
 
 impl Batch {
-    /// Decodes what the buffer holds. `streaming` says whether it begins inside a message that is handed out in
-    /// pieces, and then whether it ends so.
+    /// Decodes the contents of a buffer. `streaming` says whether the buffer begins within a message that is emitted in
+    /// pieces, and is updated for the next buffer.
     #[must_use]
     pub fn decode(
         mut buffer: Buffer,
@@ -132,7 +142,7 @@ impl Batch {
             stop: None,
             streaming: *streaming,
         };
-        // Of whole blocks there are thousands in a window: these two are kept in registers.
+        // A window contains thousands of messages: keep these two in registers.
         let (mut messages, mut message_bytes) = (0, 0);
         let mut used = 0;
         let mut ended = false;
@@ -164,7 +174,7 @@ impl Batch {
             };
             used += scanned.used;
             ended |= scanned.ended;
-            // Where it was stopped for no other reason, it goes on in the other way.
+            // The scan stopped only to change between complete messages and pieces: continue in the other mode.
             *streaming = findings.streaming;
             let full = SPANS_MAX <= spans.len() || findings.is_full();
             if scanned.want != 0 || findings.stop.is_some() || full {
@@ -187,7 +197,7 @@ impl Batch {
         }
     }
 
-    /// Whole blocks, each with its place in `bytes`.
+    /// Creates a batch of complete messages. `spans` gives the position of each in `bytes`.
     #[must_use]
     pub fn of_messages(bytes: Vec<u8>, spans: Vec<Span>) -> Self {
         let mut buffer = Buffer::own(bytes);
@@ -202,7 +212,7 @@ impl Batch {
         }
     }
 
-    /// Part of a message that is not taken whole.
+    /// Creates a batch with one piece of a message.
     #[must_use]
     pub fn of_piece(bytes: Vec<u8>, first: bool, last: bool) -> Self {
         let span = Span::new(0, bytes.len());
@@ -215,7 +225,7 @@ impl Batch {
         }
     }
 
-    /// The mark that ends a series.
+    /// Creates a batch with the end mark of a series.
     #[must_use]
     pub fn of_end() -> Self {
         let kind = MarkKind::End;
@@ -227,7 +237,7 @@ impl Batch {
         }
     }
 
-    /// A fault that no byte of a window tells of: the stream was cut.
+    /// Creates a batch with a fault that has no bytes of its own: the stream ended within a message.
     #[must_use]
     pub fn of_fault(fault: Fault) -> Self {
         let marks = vec![Mark {
@@ -242,33 +252,33 @@ impl Batch {
         }
     }
 
-    /// Whether nothing was found.
+    /// Returns whether the batch has no items and counted no messages.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages == 0 && self.marks.is_empty()
     }
 
-    /// The bytes of the window from `used` on.
+    /// Returns the bytes of the window from `used` on.
     #[must_use]
     pub fn rest(&self, used: usize) -> &[u8] {
         self.buffer.bytes().get(used..).unwrap_or_default()
     }
 
-    /// Has its memory counted by the pool, if that can be done now.
-    pub fn try_charge(&mut self, pool: &Pool, share: &mut ConnectionQuota) -> bool {
+    /// Charges the memory of the batch to the pool. Returns `false` if the pool or the quota has no room now.
+    pub fn try_charge(&mut self, pool: &Pool, quota: &mut ConnectionQuota) -> bool {
         let marks = self.marks_len();
-        pool.try_charge(&mut self.buffer, marks, share)
+        pool.try_charge(&mut self.buffer, marks, quota)
     }
 
-    /// Has its memory counted by the pool, where that was not possible at once.
+    /// Charges the memory of the batch to the pool. Waits until the pool and the quota have room.
     ///
-    /// Cancel-safe: dropped, it has changed nothing.
-    pub async fn charge(&mut self, pool: &Pool, share: &mut ConnectionQuota) {
+    /// Cancel-safe: if the future is dropped, nothing is charged.
+    pub async fn charge(&mut self, pool: &Pool, quota: &mut ConnectionQuota) {
         let marks = self.marks_len();
-        pool.charge(&mut self.buffer, marks, share).await;
+        pool.charge(&mut self.buffer, marks, quota).await;
     }
 
-    /// Bytes of memory that it takes and that the pool has not counted.
+    /// Returns the bytes of memory that are not charged to the pool.
     #[must_use]
     pub fn uncharged(&self) -> usize {
         self.buffer.uncharged()
@@ -278,13 +288,13 @@ impl Batch {
         self.marks.capacity() * size_of::<Mark>()
     }
 
-    /// Gives the buffer back, of a batch in which nothing was found.
+    /// Returns the buffer of a batch without items, for reuse.
     #[must_use]
     pub fn into_buffer(self) -> Buffer {
         self.buffer
     }
 
-    /// A copy that holds none of the pool's memory.
+    /// Returns a copy that holds no memory of the pool.
     #[must_use]
     pub fn to_own(&self) -> Self {
         let mut buffer = Buffer::own(self.buffer.bytes().to_vec());
@@ -297,7 +307,7 @@ impl Batch {
         }
     }
 
-    /// Bytes of memory that it takes, about.
+    /// Returns the approximate memory of the batch, in bytes.
     #[must_use]
     pub fn cost(&self) -> usize {
         self.buffer.bytes().len()
@@ -305,26 +315,26 @@ impl Batch {
             + size_of_val(self.marks.as_slice())
     }
 
-    /// How many whole blocks there are, and how many bytes of payload in them.
+    /// Returns the number of complete messages, and their payload bytes. Pieces are not included.
     #[must_use]
     pub fn messages(&self) -> (u64, u64) {
         (self.messages, self.message_bytes)
     }
 
-    /// Everything but the whole blocks, each with how many of these stand before it.
+    /// Iterates over all items except complete messages. Each comes with the number of complete messages before it.
     pub fn marks(&self) -> impl Iterator<Item = (u64, Item<'_>)> {
         let mark = |mark: &Mark| (u64::from(mark.before), self.mark(mark));
         self.marks.iter().map(mark)
     }
 
-    /// The whole blocks, in order, if there is nothing else.
+    /// Iterates over the complete messages, in order. Returns `None` if the batch has any other item.
     pub fn only_blocks(&self) -> Option<impl Iterator<Item = &[u8]>> {
         let spans = self.buffer.spans().iter();
         let messages = spans.map(|span| self.bytes(*span));
         self.marks.is_empty().then_some(messages)
     }
 
-    /// Everything, in order.
+    /// Iterates over all items, in order.
     pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
         let mut messages = (0..).zip(self.buffer.spans()).peekable();
         let mut marks = self.marks.iter().peekable();
@@ -359,7 +369,7 @@ impl Batch {
     }
 }
 
-/// Collects what a scan tells beside whole blocks.
+/// Collects the items of a scan other than complete messages.
 struct Findings {
     marks: Vec<Mark>,
     policy: ClosePolicy,
@@ -368,7 +378,8 @@ struct Findings {
 }
 
 impl Findings {
-    /// Keeps one step, behind so many blocks. Says whether the scan is to go on in the same way.
+    /// Stores one step of the scan; `messages` complete messages came before it. Returns whether the scan may continue
+    /// in the same mode.
     #[inline(never)]
     fn take(&mut self, at: usize, step: Step, messages: u64) -> bool {
         let kind = match step {
@@ -380,7 +391,7 @@ impl Findings {
                 ..
             } => {
                 let span = Span::new(at + start, at + end);
-                // Pieces of a `stream` never end, and are not asked for.
+                // Pieces of the framing `stream` never end, and are part of normal decoding.
                 let goes_on = !last;
                 self.streaming &= goes_on;
                 self.mark(MarkKind::Piece { span, first, last }, messages);
@@ -403,7 +414,7 @@ impl Findings {
                     _ => {}
                 }
                 if was_streaming {
-                    // The message that was handed out in pieces is over: the next is taken whole.
+                    // This fault ends the message that was emitted in pieces. The next one is decoded as a whole.
                     self.mark(MarkKind::Fault(fault), messages);
                     return false;
                 }
@@ -415,7 +426,7 @@ impl Findings {
         self.stop.is_none() && !self.is_full()
     }
 
-    /// Whether what is found next belongs to another batch.
+    /// Whether the next item belongs into another batch.
     const fn is_full(&self) -> bool {
         MARKS_MAX <= self.marks.len()
     }

@@ -1,4 +1,4 @@
-//! One connection: reads when there is something to read, finds messages in it, and passes them to the sinks.
+//! One connection: [`Connection`] reads from a transport, finds messages, and passes them to the sinks.
 
 pub mod context;
 mod deadline;
@@ -33,28 +33,28 @@ use crate::permit::ConnectionPermit;
 use crate::pool::{BUFFER_LEN, Buffer, ConnectionQuota};
 use crate::reason::{CloseReason, FaultKind};
 
-/// How long a connection, or a listener, must be silent to be done with when the daemon is stopping.
+/// Silence after which a connection, or a listener, is finished during a shutdown.
 pub(crate) const QUIET: Duration = Duration::from_millis(20);
 
-/// How long a connection that is not silent is read from, and a listener accepts, when the daemon is stopping.
+/// Longest time for the last reads of a connection, and the last accepts of a listener, during a shutdown.
 pub(crate) const LAST_READS: Duration = Duration::from_millis(250);
 
-/// Reads in one turn: then the others have theirs. A turn given up too early costs a system call or two, and often
-/// moves the task to a core whose cache knows nothing of it.
+/// Reads before the task yields to others. Yielding earlier costs a system call or two, and often moves the task to a
+/// core with a cold cache.
 const READS_MAX: usize = 16;
 
-/// Bytes that are read at once where no sink wants them. The next read goes over them, and finds the memory in the
-/// cache: of more than this, too much was pushed out by what the kernel copies from.
+/// Bytes per read when no sink needs messages. The next read reuses the same memory: with more than this, copying in
+/// the kernel evicts too much of it from the cache.
 const READ_LEN: usize = BUFFER_LEN / 2;
 
-/// Faults of one connection that are logged; the rest is only counted.
+/// Faults logged per connection. Further ones are only counted.
 const FAULTS_LOGGED: u32 = 5;
 
 /// The receiving side of one connection.
 ///
-/// Ten thousand of these wait at a time, so its task is kept small: it waits for something to read, for the end of
-/// the daemon and for a deadline, and does the rest at once. Only what cannot be done at once has a future of its
-/// own, on the heap, for as long as it lasts.
+/// Ten thousand of these may be idle, so its task is small: it waits for readable bytes, for a request to close and for
+/// a deadline, and handles them without waiting. An operation that must wait gets a future of its own, allocated for
+/// its duration.
 #[derive(Debug)]
 pub struct Connection {
     source: Arc<ConnectionInfo>,
@@ -62,17 +62,17 @@ pub struct Connection {
     policy: Arc<Policy>,
     context: Arc<EngineContext>,
     decoder: AnyDecoder,
-    /// The unread bytes: of a message that is not whole. An idle connection holds no more than these.
+    /// The bytes of an incomplete message. An idle connection holds no other memory.
     remainder: Vec<u8>,
-    /// There may be messages in the unread bytes: so much was found in front of them that it went first.
+    /// The last batch was full, so `remainder` may contain complete messages. Decode it before reading more.
     undecoded: bool,
-    /// In the middle of a message that is handed out in pieces.
+    /// Within an oversize message that is emitted in pieces.
     streaming: bool,
-    /// A byte has come.
+    /// At least one byte has arrived.
     has_read: bool,
-    /// Bytes up to the end of the present message; `u32::MAX` where nobody knows.
+    /// Bytes up to the end of the current message; `u32::MAX` if unknown.
     want: u32,
-    /// The first bytes that came, to recognise a peer that speaks something else.
+    /// The first bytes, to recognise a peer that uses another protocol.
     greeting: [u8; 4],
     position: StreamPosition,
     bytes: u64,
@@ -83,36 +83,36 @@ pub struct Connection {
     permit: ConnectionPermit,
 }
 
-/// What a connection came to, as far as it could at once.
+/// Outcome of one non-blocking attempt to make progress.
 enum Step {
-    /// There may be more to do.
+    /// Progress was made; try again.
     Go,
-    /// A fast device has had its turn: the others have theirs.
+    /// The connection has used its turn: yield to others.
     Yield,
-    /// No buffer is free.
+    /// The pool has no free buffer.
     NoBuffer,
-    /// Unfinished messages hold too much memory: this one is not read now.
+    /// Unfinished messages hold too much memory: do not read now.
     Paused,
-    /// What was received must wait for room.
+    /// Received messages must wait for room in the pool or a queue.
     Held(Box<PendingSend>),
-    /// Nothing more is received.
+    /// Stop reading, and close.
     Close(CloseReason),
-    /// Shutdown or eviction was ordered.
+    /// A shutdown or an eviction is requested: read what has already arrived, then close.
     Stop(CloseReason),
 }
 
 impl Step {
-    /// What somebody else has decided.
-    const fn ordered(reason: CloseReason) -> Self {
+    /// The step that follows a request to close.
+    const fn for_close_request(reason: CloseReason) -> Self {
         match reason {
-            // What has arrived would take memory.
+            // Reading on would take even more memory.
             CloseReason::Memory => Self::Close(reason),
             _ => Self::Stop(reason),
         }
     }
 }
 
-/// What must wait for room, and why the connection is to be closed after it.
+/// Received messages that wait for room, and the reason to close after them, if any.
 enum PendingSend {
     /// Not charged to the pool yet.
     Batch(Batch, Option<CloseReason>),
@@ -121,7 +121,7 @@ enum PendingSend {
 }
 
 impl Connection {
-    /// Number `conn`, just accepted.
+    /// Creates the connection with number `conn`.
     #[must_use]
     pub fn new(
         conn: u64,
@@ -162,40 +162,35 @@ impl Connection {
         }
     }
 
-    /// Its number, from 1.
+    /// Returns the number of the connection, from 1.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.source.conn
     }
 
-    /// Passes to the sinks that it has opened.
+    /// Sends the event that the connection opened, unless a queue is full.
     ///
     /// # Errors
-    /// Gives back the event that must wait for room: send it before anything else.
-    #[allow(
-        clippy::result_large_err,
-        reason = "the event itself is what there is to say"
-    )]
+    /// Returns the event. [Send](crate::sink::fanout::Fanout::send) it before calling [`run`](Self::run).
+    #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]
     pub fn opened(&self, peer: Peer) -> Result<(), Event> {
         self.try_emit(EventKind::Opened { peer })
     }
 
-    /// Receives until the device has said everything, answers if that was asked for, and closes. Whoever is told
-    /// that it has closed can have its place.
+    /// Reads until the peer is done, sends the configured reply, then closes. Send the event of
+    /// [`opened`](Self::opened) first.
     ///
-    /// The sending side stays open until then, also where nothing is ever sent: most peers, proxies and NATs take a
-    /// FIN as the end of the connection.
-    ///
-    /// Tell that it has [`opened`](Self::opened) first.
+    /// The sending side stays open until the end, even if there is no reply: most peers, proxies and NATs treat a FIN
+    /// as the end of the connection. The permit and the socket are released before the closing event is sent.
     pub fn run(self: Box<Self>) -> impl Future<Output = ()> + Send {
         Running::new(self)
     }
 
-    /// Waits for something to read, and deals with it, and with what comes meanwhile.
+    /// Reads and decodes until there is nothing to read, or something must wait.
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         for _ in 0..READS_MAX {
-            if let Some(reason) = self.permit.ordered() {
-                return Poll::Ready(Step::ordered(reason));
+            if let Some(reason) = self.permit.close_request() {
+                return Poll::Ready(Step::for_close_request(reason));
             }
             if self.responder.is_some()
                 && let Some(reason) = self.poll_respond(context)
@@ -217,7 +212,7 @@ impl Connection {
         Poll::Ready(Step::Yield)
     }
 
-    /// Has the responder write what it has ready. Returns the reason to close if that failed.
+    /// Lets the responder write what it has ready. Returns the reason to close if that failed.
     fn poll_respond(&mut self, context: &mut Context<'_>) -> Option<CloseReason> {
         let responder = self.responder.as_mut()?;
         while responder.poll_ready(context).is_ready() {
@@ -233,14 +228,14 @@ impl Connection {
         None
     }
 
-    /// Logs why a reply failed. Returns the reason to close, if the failure is one.
+    /// Logs why a reply failed. Returns the reason to close, if the failure has one of its own.
     fn reply_failed(&self, error: &ReplyError, what: &str) -> Option<CloseReason> {
         let (conn, device) = (self.source.conn, &self.source.device);
         warn_peer!(Kind::Reply, device, conn, %device, "{what}: {error}");
         error.close_reason()
     }
 
-    /// Reads what is there, as much as may be kept, and deals with it.
+    /// Reads what has arrived, as far as memory allows, and decodes it.
     fn read_now(&mut self, context: &mut Context<'_>) -> Step {
         let Some(most) = self.allowance() else {
             return Step::Paused;
@@ -253,10 +248,10 @@ impl Connection {
         step
     }
 
-    /// There is nothing to read: sees to it that an order to close, and the deadline, wake this task.
+    /// Nothing can be read: registers for a request to close, and for the deadline.
     fn poll_nothing(&mut self, context: &mut Context<'_>) -> Poll<Step> {
-        if let Some(reason) = self.permit.poll_ordered(context) {
-            return Poll::Ready(Step::ordered(reason));
+        if let Some(reason) = self.permit.poll_close_request(context) {
+            return Poll::Ready(Step::for_close_request(reason));
         }
         let is_first = !self.has_read;
         let (decoder, remainder) = (&self.decoder, &self.remainder);
@@ -267,12 +262,12 @@ impl Connection {
         late.map(Step::Close)
     }
 
-    /// Reads into a buffer, `most` bytes, and deals with what is in it then.
+    /// Reads up to `most` bytes into a buffer, and decodes its content.
     fn read(&mut self, mut buffer: Buffer, most: usize, context: &mut Context<'_>) -> Step {
         if std::mem::take(&mut self.undecoded) {
             return self.decode(buffer);
         }
-        // This knows that a read which does not fill the buffer has left nothing: it asks the system once.
+        // `poll_read_buf` knows that a read that does not fill the buffer has left nothing, and saves a system call.
         let read_len = if !self.context.fanout.wants_messages() {
             READ_LEN
         } else {
@@ -297,7 +292,7 @@ impl Connection {
         step
     }
 
-    /// Finds what is in the buffer and passes it on.
+    /// Decodes the content of a buffer, and passes the result on.
     fn decode(&mut self, buffer: Buffer) -> Step {
         if self.bytes == 0 && self.faults == 0 && self.position.seq == 0 {
             let greeting = buffer.bytes().first_chunk();
@@ -338,7 +333,7 @@ impl Connection {
             None
         } else {
             self.remainder = batch.rest(used).to_vec();
-            // A batch that goes nowhere costs nothing.
+            // A batch that no sink receives is not charged.
             let is_charged = !self.context.fanout.wants_messages()
                 || batch.try_charge(&self.context.pool, &mut self.quota);
             Some((batch, is_charged))
@@ -358,7 +353,7 @@ impl Connection {
         }
     }
 
-    /// Counts a batch, keeps it for an echo, and sends it on.
+    /// Counts a batch, hands it to the responder, and sends it to the sinks.
     fn pass(&mut self, batch: Batch, reason: Option<CloseReason>) -> Step {
         let (mut messages, mut bytes) = batch.messages();
         for (_, mark) in batch.marks() {
@@ -378,7 +373,7 @@ impl Connection {
         self.context.counters.messages(messages, bytes);
         let responder = self.responder.as_mut();
         let kept = responder.map_or(Ok(()), |responder| responder.on_batch(&batch));
-        let reason = reason.or_else(|| self.reply_failed(&kept.err()?, "reply not kept"));
+        let reason = reason.or_else(|| self.reply_failed(&kept.err()?, "reply not stored"));
         let position = self.position;
         self.position.pass_all(&batch);
         if !self.context.fanout.wants_messages() {
@@ -399,7 +394,7 @@ impl Connection {
             return;
         }
         let hint = if self.position.seq == 0 {
-            foreign(self.greeting)
+            protocol_hint(self.greeting)
         } else {
             ""
         };
@@ -409,10 +404,7 @@ impl Connection {
         }
     }
 
-    #[allow(
-        clippy::result_large_err,
-        reason = "the event itself is what there is to say"
-    )]
+    #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]
     fn try_emit(&self, kind: EventKind) -> Result<(), Event> {
         if self.context.fanout.is_empty() {
             Ok(())
@@ -430,10 +422,10 @@ impl Connection {
     }
 }
 
-/// What a peer seems to speak, that does not speak any framing.
-const fn foreign(greeting: [u8; 4]) -> &'static str {
+/// A hint for the log if the first bytes belong to another well-known protocol.
+const fn protocol_hint(greeting: [u8; 4]) -> &'static str {
     match &greeting {
-        [0x16, 0x03, ..] => "; this looks like TLS, and the port is a plain one",
+        [0x16, 0x03, ..] => "; this looks like TLS, but the listener expects plain bytes",
         b"GET " | b"POST" | b"HEAD" | b"PUT " | b"OPTI" => "; this looks like HTTP",
         b"SSH-" => "; this looks like SSH",
         _ => "",

@@ -1,11 +1,22 @@
-//! What is counted, for the whole daemon.
+//! Counters for the whole engine: [`Counters`], and [`Totals`] as read at one moment.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::reason::{CloseReason, FaultKind, RefusedReason};
 
-/// Counters that connections add to.
+/// Counters that connections add to. All methods may be called from any thread.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::counters::Counters;
+///
+/// let counters = Counters::default();
+/// counters.connection();
+/// counters.messages(2, 100);
+/// let totals = counters.totals();
+/// assert_eq!((totals.connections, totals.messages, totals.bytes), (1, 2, 100));
+/// ```
 #[derive(Debug, Default)]
 pub struct Counters {
     connections: AtomicU64,
@@ -20,36 +31,36 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// A connection was accepted.
+    /// Counts an accepted connection.
     pub fn connection(&self) {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection was refused; returns how many that makes, for this reason.
+    /// Counts a refused connection. Returns how many were refused for this reason so far.
     pub fn refused(&self, why: RefusedReason) -> u64 {
         let counter = self.refused.get(why as usize);
         counter.map_or(0, |counter| counter.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Blocks were received whole, or `bytes` in pieces.
+    /// Counts complete messages, and payload bytes including those of pieces.
     pub fn messages(&self, messages: u64, bytes: u64) {
         self.messages.fetch_add(messages, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// A series was ended by its mark.
+    /// Counts a series that ended with its end mark.
     pub fn series(&self) {
         self.series.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A message was refused.
+    /// Counts a fault.
     pub fn fault(&self, kind: FaultKind) {
         if let Some(counter) = self.faults.get(kind as usize) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// A connection has ended; `torn`, within a series.
+    /// Counts a closed connection. `torn` says that it closed within a series.
     pub fn closed(&self, reason: CloseReason, torn: bool) {
         if let Some(counter) = self.closed.get(reason as usize) {
             counter.fetch_add(1, Ordering::Relaxed);
@@ -57,7 +68,7 @@ impl Counters {
         self.torn.fetch_add(u64::from(torn), Ordering::Relaxed);
     }
 
-    /// Connections that have ended so far, in the order of [`CloseReason::ALL`].
+    /// Returns the number of closed connections, in the order of [`CloseReason::ALL`].
     #[must_use]
     pub fn closed_by_reason(&self) -> [u64; CloseReason::ALL.len()] {
         self.closed
@@ -65,24 +76,24 @@ impl Counters {
             .map(|counter| counter.load(Ordering::Relaxed))
     }
 
-    /// Connections that have ended within a series so far.
+    /// Returns the number of connections that closed within a series.
     #[must_use]
     pub fn torn(&self) -> u64 {
         self.torn.load(Ordering::Relaxed)
     }
 
-    /// Blocks were not shown, since nobody reads the output fast enough. They are recorded.
+    /// Counts messages that were dropped from the output because its reader was too slow. They are still recorded.
     pub fn output_lost(&self, messages: u64) {
         self.output_lost.fetch_add(messages, Ordering::Relaxed);
     }
 
-    /// Blocks that were not shown so far.
+    /// Returns the number of messages that were dropped from the output.
     #[must_use]
     pub fn blocks_not_shown(&self) -> u64 {
         self.output_lost.load(Ordering::Relaxed)
     }
 
-    /// What was counted so far.
+    /// Returns the current totals.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -97,40 +108,40 @@ impl Counters {
     }
 }
 
-/// What was counted until a certain moment.
+/// The values of [`Counters`] at one moment. Its `Display` is the summary line that the daemon prints at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Connections accepted.
+    /// Accepted connections.
     pub connections: u64,
     refused: [u64; RefusedReason::ALL.len()],
-    /// Blocks received whole.
+    /// Complete messages.
     pub messages: u64,
-    /// Bytes of payload in them, and in pieces.
+    /// Payload bytes, including those of pieces.
     pub bytes: u64,
-    /// Series ended by their mark.
+    /// Series that ended with their end mark.
     pub series: u64,
     faults: [u64; FaultKind::ALL.len()],
 }
 
 impl Totals {
-    /// Connections refused, for whatever reason.
+    /// Returns the number of refused connections.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.iter().sum()
     }
 
-    /// Connections refused, by reason.
+    /// Returns the number of refused connections by reason.
     pub fn refused_by(&self) -> impl Iterator<Item = (RefusedReason, u64)> {
         RefusedReason::ALL.into_iter().zip(self.refused)
     }
 
-    /// Messages refused, of all kinds.
+    /// Returns the number of faults.
     #[must_use]
     pub fn faults(&self) -> u64 {
         self.faults.iter().sum()
     }
 
-    /// The same, in the order of [`FaultKind::ALL`].
+    /// Returns the number of faults in the order of [`FaultKind::ALL`].
     #[must_use]
     pub const fn faults_by_kind(&self) -> [u64; FaultKind::ALL.len()] {
         self.faults

@@ -1,4 +1,4 @@
-//! The engine: listeners, connections and sinks, put together by a [`Builder`] and run by [`Engine::run`].
+//! The engine connects listeners, connections and sinks: a [`Builder`] builds it, and [`Engine::run`] runs it.
 
 mod collector;
 mod handle;
@@ -23,7 +23,20 @@ use crate::permit::Bounds;
 use crate::sink::fanout::Fanout;
 use crate::sink::{Delivery, Events, Interest, Sink};
 
-/// Describes an engine, and builds it.
+/// Configures an engine. [`Engine::builder`] returns one with default settings.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::Engine;
+/// use blocksd_engine::admission::identity::DeviceBy;
+/// use blocksd_engine::permit::Bounds;
+///
+/// let engine = Engine::builder()
+///     .bounds(Bounds { connections: 100, ..Bounds::default() })
+///     .device_by(DeviceBy::Peer)
+///     .build();
+/// assert!(engine.handle().listening().is_empty());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Builder {
     bounds: Bounds,
@@ -35,7 +48,7 @@ pub struct Builder {
     stop: CancellationToken,
 }
 
-/// A daemon without its program: receives messages of many devices, and passes them to sinks.
+/// Receives messages from many devices, and sends them to sinks.
 ///
 /// # Examples
 /// ```
@@ -66,56 +79,56 @@ pub struct Engine {
 }
 
 impl Builder {
-    /// Sets the bounds that all connections share.
+    /// Sets the limits that apply to all connections together.
     #[must_use]
     pub const fn bounds(mut self, bounds: Bounds) -> Self {
         self.bounds = bounds;
         self
     }
 
-    /// Sets what is one device.
+    /// Sets the rule by which connections are grouped into devices.
     #[must_use]
     pub const fn device_by(mut self, device_by: DeviceBy) -> Self {
         self.device_by = device_by;
         self
     }
 
-    /// Sets which devices have names of their own.
+    /// Sets the devices with configured names.
     #[must_use]
     pub fn devices(mut self, devices: DeviceTable) -> Self {
         self.devices = devices;
         self
     }
 
-    /// Sets the options of all sockets.
+    /// Sets the socket options of all TCP listeners.
     #[must_use]
     pub const fn sockets(mut self, sockets: Sockets) -> Self {
         self.sockets = sockets;
         self
     }
 
-    /// Serves only the first connection.
+    /// With `true`, serves only the first connection.
     #[must_use]
     pub const fn once(mut self, once: bool) -> Self {
         self.once = once;
         self
     }
 
-    /// Sets how many bytes may be kept to be echoed: of one connection, and of all.
+    /// Sets how many bytes may be stored for echo replies: of one connection, and of all.
     #[must_use]
     pub const fn echo_max_bytes(mut self, each: u64, all: u64) -> Self {
         self.echo_max_bytes = (each, all);
         self
     }
 
-    /// Stops when this is cancelled.
+    /// Sets a token that stops the engine when it is cancelled.
     #[must_use]
     pub fn stop(mut self, stop: CancellationToken) -> Self {
         self.stop = stop;
         self
     }
 
-    /// Builds the engine. Opens nothing.
+    /// Builds the engine. Opens no socket.
     #[must_use]
     pub fn build(self) -> Engine {
         let (listeners, added) = mpsc::unbounded_channel();
@@ -137,7 +150,8 @@ impl Builder {
 }
 
 impl Engine {
-    /// Describes an engine: at most 10,000 connections, a device for each address, no echoes.
+    /// Returns a builder with default settings: at most 10,000 connections, a device for each IP address, and no memory
+    /// for echo replies.
     #[must_use]
     pub fn builder() -> Builder {
         Builder {
@@ -151,7 +165,7 @@ impl Engine {
         }
     }
 
-    /// Adds a sink, which runs on a thread of its own from [`run`](Self::run) on.
+    /// Adds a sink. It runs on a thread of its own, which [`run`](Self::run) starts.
     pub fn add_sink(&mut self, sink: Box<dyn Sink>, delivery: Delivery) {
         let events = self.fanout.add(sink.name(), sink.interest(), delivery);
         self.sinks.push(AddedSink {
@@ -161,8 +175,8 @@ impl Engine {
         });
     }
 
-    /// Returns the events of a sink that the caller runs. With [`Delivery::Backpressure`] the caller must receive them,
-    /// or drop them.
+    /// Adds a sink that the caller runs, and returns its events. With [`Delivery::Backpressure`], the caller must
+    /// receive the events, or drop them.
     pub fn subscribe(
         &mut self,
         name: &'static str,
@@ -172,16 +186,16 @@ impl Engine {
         self.fanout.add(name, interest, delivery)
     }
 
-    /// Opens listeners. Their connections are accepted from [`run`](Self::run) on.
+    /// Opens listeners. [`run`](Self::run) accepts their connections.
     ///
     /// # Errors
-    /// [`Error::Listen`], and then none of these is open.
+    /// [`Error::Listen`] if an address cannot be listened on. Then none of these listeners is open.
     pub async fn listen(&mut self, listeners: Vec<ListenerSpec>) -> Result<(), Error> {
         let opened = self.handle.open_all(listeners).await?;
         self.handle.add(opened)
     }
 
-    /// Takes connections from a channel instead of a socket. `name` stands for an address.
+    /// Adds a listener that takes connections from a channel instead of a socket. `name` stands for its address.
     pub fn listen_on_channel(
         &mut self,
         name: &str,
@@ -190,21 +204,22 @@ impl Engine {
     ) {
         let listener = Listener::from_channel(name, connections);
         let spec = ListenerSpec::new(name, policies);
-        // The receiver is in this engine.
+        // Adding cannot fail: the receiver is in this engine.
         let _ = self.handle.add(vec![(spec, vec![listener])]);
     }
 
-    /// What remains usable while the engine runs.
+    /// Returns a handle that remains usable while the engine runs.
     #[must_use]
     pub const fn handle(&self) -> &EngineHandle {
         &self.handle
     }
 
-    /// Serves until it is stopped, or until no listener and no connection is left. Then all events are passed on, and all
-    /// sinks end.
+    /// Runs the engine until it is stopped, or until no listener and no connection is left. Then waits until the sinks
+    /// have received all events and have ended.
     ///
     /// # Errors
-    /// [`Error::Sink`] of the first sink with backpressure that failed; [`Error::Thread`].
+    /// [`Error::Sink`] for the first sink with backpressure that failed; [`Error::Thread`] if a thread cannot be
+    /// started.
     pub async fn run(self) -> Result<(), Error> {
         let Self {
             acceptor: (device_by, once),
@@ -217,7 +232,7 @@ impl Engine {
         let sinks = sinks.into_iter();
         let threads = sinks.map(|sink| SinkThread::start(sink, context.stop.clone()));
         let threads = threads.collect::<Result<Vec<_>, _>>()?;
-        // The sinks end when the last connection and this have dropped the context.
+        // The sinks end when the last connection, and this function, have dropped the context.
         let devices = handle.devices();
         Acceptor::new(device_by, once, devices, context)
             .serve(added)

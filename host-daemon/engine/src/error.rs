@@ -1,34 +1,34 @@
-//! Why the engine could not do what was asked: an [`Error`].
+//! The errors of the engine: an [`Error`].
 
 use std::io;
 
-/// A boxed error of a sink.
+/// The error that a [`Sink`](crate::sink::Sink) returns.
 pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An error of the engine, with its cause.
+/// Why the engine could not start, run or apply settings. [`source`](std::error::Error::source) returns the cause.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An address cannot be listened on.
+    /// Listening on an address failed.
     #[error("cannot listen on {address}")]
     Listen {
         /// The address as it was given.
         address: String,
-        /// The error of the system.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Two listeners, or a listener and something else, on one address.
+    /// The same address was configured twice.
     #[error("{again} is the same address as {first}")]
     Duplicate {
-        /// The address as it was given first.
+        /// The address in its first spelling.
         first: String,
-        /// The address as it was given again.
+        /// The address in its second spelling.
         again: String,
     },
-    /// A thread cannot be started.
+    /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
-    /// A sink that nothing may be lost of has failed.
+    /// A sink with [`Delivery::Backpressure`](crate::sink::Delivery::Backpressure) failed, so messages may be lost.
     #[error("the sink `{name}` failed")]
     Sink {
         /// The name of the sink.

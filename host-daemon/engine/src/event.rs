@@ -1,4 +1,4 @@
-//! What the daemon tells the rest: opened, a batch of blocks, closed; with device and time.
+//! Events: an [`Event`] says that a connection opened, received a batch of messages, or closed.
 
 use std::any::Any;
 use std::fmt;
@@ -11,33 +11,59 @@ use framing_core::AnyFraming;
 use crate::batch::{Batch, Item};
 use crate::reason::{CloseReason, FaultKind};
 
-/// Something that happened on a connection.
+/// An event of one connection. Cloning it copies two `Arc`s at most.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// use std::time::SystemTime;
+/// use blocksd_engine::batch::Batch;
+/// use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, StreamPosition};
+/// use blocksd_engine::pool::Span;
+/// use framing_core::{AnyFraming, Lines};
+///
+/// // Two messages, as the engine emits them.
+/// let batch = Batch::of_messages(b"onetwo".to_vec(), vec![Span::new(0, 3), Span::new(3, 6)]);
+/// let event = Event {
+///     source: Arc::new(ConnectionInfo {
+///         conn: 1,
+///         device: "10.0.0.7".into(),
+///         framing: AnyFraming::Lines(Lines),
+///         encoding: Encoding::new("text"),
+///         first_seq: 0,
+///     }),
+///     time: SystemTime::now(),
+///     kind: EventKind::Batch { batch: Arc::new(batch), position: StreamPosition::default() },
+/// };
+/// let EventKind::Batch { batch, .. } = &event.kind else { unreachable!() };
+/// assert_eq!(batch.messages(), (2, 6));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Event {
     /// The connection.
     pub source: Arc<ConnectionInfo>,
-    /// When it was received.
+    /// Time of reception.
     pub time: SystemTime,
-    /// What it was.
+    /// What happened.
     pub kind: EventKind,
 }
 
-/// The connection that an event is of.
+/// The connection that an event belongs to.
 #[derive(Debug)]
 pub struct ConnectionInfo {
-    /// Its number, from 1; 0 where a recording does not tell.
+    /// Number of the connection, from 1. 0 if it was read from a recording that does not have it.
     pub conn: u64,
-    /// The device that sends on it: named by the engine, never by the peer.
+    /// Name of the device. The engine chooses it; the peer cannot.
     pub device: Arc<str>,
-    /// How its messages are framed.
+    /// Framing of the messages.
     pub framing: AnyFraming,
-    /// How the payload of its messages is encoded.
+    /// Encoding of the payload.
     pub encoding: Encoding,
-    /// Sequence number of its first message: 0, or what a recording begins with.
+    /// Sequence number of the first message: 0, or that of the first message in a recording.
     pub first_seq: u64,
 }
 
-/// How the payload of messages is encoded. The engine passes it on and never looks at payload.
+/// The encoding of the payload. The engine hands it to the sinks and does not decode payload itself.
 ///
 /// # Examples
 /// ```
@@ -51,26 +77,26 @@ pub struct ConnectionInfo {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Encoding {
-    /// The word for it, such as `json`.
+    /// Name of the encoding, such as `json`.
     pub name: &'static str,
     schema: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Encoding {
-    /// An encoding that its name defines.
+    /// Creates an encoding that needs no schema.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self { name, schema: None }
     }
 
-    /// An encoding that needs a schema to be decoded, such as the formats of one firmware.
+    /// Creates an encoding that needs a schema to decode, such as the format strings of a firmware image.
     #[must_use]
     pub fn with_schema(name: &'static str, schema: Arc<dyn Any + Send + Sync>) -> Self {
         let schema = Some(schema);
         Self { name, schema }
     }
 
-    /// The schema, if it is of this type.
+    /// Returns the schema if it has the type `T`.
     #[must_use]
     pub fn schema<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.schema.clone()?.downcast().ok()
@@ -78,7 +104,7 @@ impl Encoding {
 }
 
 impl Default for Encoding {
-    /// `raw`: bytes.
+    /// `raw`: uninterpreted bytes.
     fn default() -> Self {
         Self::new("raw")
     }
@@ -87,9 +113,9 @@ impl Default for Encoding {
 /// The other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
-    /// Somewhere in the network.
+    /// The address of a peer on the network.
     Network(SocketAddr),
-    /// On this machine: the name of its listener, such as `unix:/run/blocksd.sock`.
+    /// A local peer: the name of its listener, such as `unix:/run/blocksd.sock`.
     Local(Arc<str>),
 }
 
@@ -102,54 +128,55 @@ impl fmt::Display for Peer {
     }
 }
 
-/// What an [`Event`] tells.
+/// What happened on a connection.
 #[derive(Clone, Debug)]
 pub enum EventKind {
     /// A connection was accepted.
     Opened {
-        /// The other end.
+        /// The other end of the connection.
         peer: Peer,
     },
-    /// Blocks, ends of series and faults, in order.
+    /// Messages, end marks and faults, in the order of the stream.
     Batch {
-        /// The results.
+        /// The messages, end marks and faults.
         batch: Arc<Batch>,
-        /// Where the connection stood before them.
+        /// Position in the stream before the batch.
         position: StreamPosition,
     },
-    /// A connection has ended.
+    /// A connection was closed.
     Closed {
-        /// Whole blocks that it sent.
+        /// Number of complete messages that were received.
         messages: u64,
-        /// Bytes of payload in them, and in pieces.
+        /// Payload bytes of the messages, including pieces.
         bytes: u64,
-        /// Why it ended.
+        /// Why it was closed.
         reason: CloseReason,
     },
-    /// Counts of events without payload that a recording does not keep one by one: of one connection, or of all
-    /// connections that are not recorded. Only recordings have this event.
+    /// Counts of events that a recording does not store one by one: the events without payload of one connection, or
+    /// all events of connections that are not recorded. Only recordings contain this event; the engine does not emit
+    /// it.
     Suppressed(Box<Suppressed>),
 }
 
 /// Counts of events that were not recorded one by one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suppressed {
-    /// When the first of them was received.
+    /// When the first of these events was received.
     pub since: SystemTime,
-    /// The sequence number of the first of the empty messages in the topic of the device, if they have numbers there.
+    /// Sequence number of the first empty message in the topic of the device, if empty messages are numbered there.
     pub seq: Option<u64>,
-    /// Connections that were opened and closed.
+    /// Connections that opened and closed.
     pub connections: u64,
-    /// Messages without a byte in them.
+    /// Messages with an empty payload.
     pub empty: u64,
-    /// Ends of series.
+    /// End marks.
     pub ends: u64,
-    /// Faults, in the order of [`FaultKind::ALL`].
+    /// Faults by kind, in the order of [`FaultKind::ALL`].
     pub faults: [u64; FaultKind::ALL.len()],
 }
 
 impl Suppressed {
-    /// No events yet, from this time on.
+    /// Creates counts of zero. `since` is the time of the first event to be counted.
     #[must_use]
     pub const fn since(since: SystemTime) -> Self {
         Self {
@@ -162,13 +189,13 @@ impl Suppressed {
         }
     }
 
-    /// Whether all counts are zero.
+    /// Returns whether all counts are zero.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.counts().all(|(_, count)| count == 0)
     }
 
-    /// Each count with the word for it.
+    /// Returns each count with its name.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let faults = FaultKind::ALL.map(FaultKind::as_str).into_iter();
         let others = [
@@ -179,7 +206,7 @@ impl Suppressed {
         others.into_iter().chain(faults.zip(self.faults))
     }
 
-    /// Adds the counts of another.
+    /// Adds the counts of `other`. The earlier `since` is kept.
     pub fn add(&mut self, other: &Self) {
         self.since = self.since.min(other.since);
         self.connections += other.connections;
@@ -198,19 +225,19 @@ impl Suppressed {
     }
 }
 
-/// How far a connection has come.
+/// A position in the stream of one connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StreamPosition {
-    /// Sequence number of the next block.
+    /// Sequence number of the next message.
     pub seq: u64,
-    /// Blocks in the present series.
+    /// Messages received in the current series.
     pub in_series: u64,
-    /// Bytes of the present message that were handed out in pieces.
+    /// Bytes of the current message that were already emitted as pieces.
     pub offset: u64,
 }
 
 impl StreamPosition {
-    /// Goes past one result.
+    /// Advances past one item.
     pub const fn pass(&mut self, item: &Item<'_>) {
         match item {
             Item::Message(_) => self.messages(1),
@@ -231,7 +258,7 @@ impl StreamPosition {
         self.in_series += count;
     }
 
-    /// Goes past all of a batch.
+    /// Advances past all items of a batch.
     pub fn pass_all(&mut self, batch: &Batch) {
         let mut passed = 0;
         for (before, mark) in batch.marks() {

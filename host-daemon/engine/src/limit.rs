@@ -1,10 +1,10 @@
-//! Rate limits for events that peers cause: a token bucket for each [`Origin`], and one for all of them. Start with
-//! [`Limiter`].
+//! Rate limits for events that peers cause: a token bucket for each [`Origin`], and one for all origins together. Start
+//! with [`Limiter`].
 //!
-//! The memory is fixed: origins share 4096 buckets by a keyed hash, so a flood of addresses cannot make the
-//! table grow, and no origin can choose whose bucket it shares. Each bucket is one number, the time at which it is full
-//! again (GCRA), so an idle bucket costs no work. `governor` keeps one entry for each key that it has seen and cannot
-//! take from two buckets at once.
+//! Memory is fixed: origins are mapped to 4096 buckets by a keyed hash. A flood of addresses cannot grow the table, and
+//! an origin cannot choose with whom it shares a bucket. A bucket is one number, the time at which it is full again
+//! (GCRA), so idle buckets need no maintenance. The crate `governor` was not used because it stores an entry for each
+//! key and cannot take tokens from two buckets atomically.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
@@ -12,30 +12,47 @@ use std::time::{Duration, Instant};
 use crate::moment::nanos;
 use crate::origin::Origin;
 
-/// Buckets that origins share: 32 KiB.
+/// Buckets in the table: 32 KiB.
 const CELLS: usize = 4096;
 
-/// The size of a bucket, and how fast it fills.
+/// The size of a token bucket, and how fast it refills.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// Tokens of a full bucket.
+    /// Tokens in a full bucket.
     pub burst: u32,
-    /// Time after which one token comes back.
+    /// Time until one token is added.
     pub interval: Duration,
 }
 
-/// The bucket of an [`Origin`].
+/// The index of a bucket in the table of a [`Limiter`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cell(u16);
 
-/// Token buckets, one for each [`Cell`] and one for all.
+/// Token buckets: one for each [`Cell`], and one for all.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+/// use blocksd_engine::limit::{Limiter, Rate};
+/// use blocksd_engine::origin::Origin;
+///
+/// let each = Rate { burst: 2, interval: Duration::from_secs(1) };
+/// let all = Rate { burst: 100, interval: Duration::from_millis(10) };
+/// let mut limiter = Limiter::new(each, all);
+/// let cell = limiter.cell(&Origin::of_device("10.0.0.7"));
+/// let now = Instant::now();
+/// assert!(limiter.take(cell, 2, now));
+/// assert!(!limiter.take(cell, 1, now));
+/// assert!(limiter.take(cell, 1, now + Duration::from_secs(1)));
+/// ```
 #[derive(Debug)]
 pub struct Limiter {
     start: Instant,
     each: Bucket,
     all: Bucket,
-    /// When the bucket of all is full again, in ns since the start; then the same of each origin.
+    /// When the shared bucket is full again, in nanoseconds since `start`.
     all_full_at: u64,
+    /// The same for the bucket of each cell.
     full_at: Box<[u64]>,
     hasher: RandomState,
 }
@@ -48,7 +65,7 @@ struct Bucket {
 }
 
 impl Limiter {
-    /// With full buckets.
+    /// Creates a limiter with full buckets.
     #[must_use]
     pub fn new(each: Rate, all: Rate) -> Self {
         Self {
@@ -61,14 +78,14 @@ impl Limiter {
         }
     }
 
-    /// The bucket of an origin.
+    /// Returns the bucket of an origin.
     #[must_use]
     pub fn cell(&self, origin: &Origin) -> Cell {
         let cell = self.hasher.hash_one(origin) % CELLS as u64;
         Cell(u16::try_from(cell).unwrap_or_default())
     }
 
-    /// Takes tokens from both buckets, or from none of them if one has too few.
+    /// Takes tokens from both buckets and returns `true`. Takes nothing if one bucket has too few.
     pub fn take(&mut self, cell: Cell, tokens: u32, now: Instant) -> bool {
         let now = nanos(now.saturating_duration_since(self.start));
         let Some(full_at) = self.full_at.get_mut(usize::from(cell.0)) else {
@@ -83,7 +100,7 @@ impl Limiter {
         true
     }
 
-    /// Gives back tokens that are not needed.
+    /// Returns unused tokens to both buckets.
     pub fn give_back(&mut self, cell: Cell, tokens: u32) {
         if let Some(full_at) = self.full_at.get_mut(usize::from(cell.0)) {
             *full_at = full_at.saturating_sub(self.each.cost(tokens));
@@ -105,7 +122,7 @@ impl Bucket {
         self.interval.saturating_mul(tokens as u64)
     }
 
-    /// When it is full again after these tokens, if it has them.
+    /// Returns when the bucket is full again after these tokens are taken, or `None` if it has too few.
     fn take(&self, full_at: u64, tokens: u32, now: u64) -> Option<u64> {
         let full_at = full_at.max(now).saturating_add(self.cost(tokens));
         (full_at <= now.saturating_add(self.len)).then_some(full_at)
@@ -135,7 +152,7 @@ mod tests {
         assert!(!limiter.take(origin, 1, now + SECOND / 2));
         assert!(limiter.take(origin, 1, now + SECOND));
         assert!(!limiter.take(origin, 2, now + SECOND * 2));
-        // Idle for long, it has its burst again and no more.
+        // After a long idle time it has its burst again, and not more.
         let later = now + SECOND * 1000;
         assert!(!limiter.take(origin, 4, later) && limiter.take(origin, 3, later));
     }
@@ -154,7 +171,7 @@ mod tests {
             .into_iter()
             .filter(|other| limiter.take(*other, 1, now));
         assert_eq!(taken.count(), 7);
-        // A refusal takes nothing.
+        // A refusal takes no tokens.
         assert!(limiter.take(one, 1, now + SECOND));
     }
 

@@ -1,4 +1,4 @@
-//! Listeners and the transports that they accept.
+//! Listeners, and the transports that they accept. Start with [`listener::Binder`].
 
 pub mod address;
 pub mod claims;

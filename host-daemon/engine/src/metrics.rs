@@ -1,6 +1,6 @@
-//! Metrics for Prometheus: a [`Page`] writes them. Each room has a collector of its own beside what it counts.
+//! Writes Prometheus metrics: start with [`Page`]. Each module has its own collector next to the values that it counts.
 //!
-//! No label has a value that a peer can choose, so the scraper keeps a bounded number of them.
+//! No label value can be chosen by a peer, so the number of time series is bounded.
 
 use std::fmt;
 
@@ -10,7 +10,31 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 
-/// The page of metrics that is written.
+/// A page of metrics in the Prometheus text format, while it is written.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::metrics::Page;
+/// use prometheus_client::collector::Collector;
+/// use prometheus_client::encoding::DescriptorEncoder;
+///
+/// #[derive(Debug)]
+/// struct Uptime(std::time::Instant);
+///
+/// impl Collector for Uptime {
+///     fn encode(&self, encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+///         let seconds = self.0.elapsed().as_secs_f64();
+///         Page::from(encoder).gauge("uptime_seconds", "Time since the start", seconds)
+///     }
+/// }
+///
+/// let mut registry = prometheus_client::registry::Registry::default();
+/// registry.register_collector(Box::new(Uptime(std::time::Instant::now())));
+/// let mut text = String::new();
+/// prometheus_client::encoding::text::encode(&mut text, &registry)?;
+/// assert!(text.contains("# TYPE uptime_seconds gauge"));
+/// # Ok::<(), std::fmt::Error>(())
+/// ```
 pub struct Page<'a>(DescriptorEncoder<'a>);
 
 impl<'a> From<DescriptorEncoder<'a>> for Page<'a> {
@@ -35,19 +59,19 @@ impl Page<'_> {
         self.0.encode_descriptor(name, help, None, kind)
     }
 
-    /// A counter. Its name gets the ending `_total`.
+    /// Writes a counter. The encoder appends `_total` to the name.
     ///
     /// # Errors
-    /// As the encoder returns them.
+    /// Returns the error of the encoder.
     pub fn counter(&mut self, name: &'static str, help: &str, count: u64) -> fmt::Result {
         let mut metric = self.metric(name, help, MetricType::Counter)?;
         metric.encode_counter(&count, NO_EXEMPLAR)
     }
 
-    /// A gauge.
+    /// Writes a gauge.
     ///
     /// # Errors
-    /// As the encoder returns them.
+    /// Returns the error of the encoder.
     pub fn gauge(
         &mut self,
         name: &'static str,
@@ -58,10 +82,10 @@ impl Page<'_> {
             .encode_gauge(&value)
     }
 
-    /// A counter for each value of a label.
+    /// Writes a counter with one label. `counts` holds each value of the label with its count.
     ///
     /// # Errors
-    /// As the encoder returns them.
+    /// Returns the error of the encoder.
     pub fn counters(
         &mut self,
         name: &'static str,
@@ -79,10 +103,10 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// A gauge for each value of a label.
+    /// Writes a gauge with one label. `values` holds each value of the label with that of the gauge.
     ///
     /// # Errors
-    /// As the encoder returns them.
+    /// Returns the error of the encoder.
     pub fn gauges(
         &mut self,
         name: &'static str,
@@ -98,10 +122,11 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// A histogram: its sum, and the count of each bucket with its upper bound. The last bound is infinity.
+    /// Writes a histogram. `buckets` holds the upper bound and the count of each bucket. The last bound must be
+    /// infinity.
     ///
     /// # Errors
-    /// As the encoder returns them.
+    /// Returns the error of the encoder.
     pub fn histogram(
         &mut self,
         name: &'static str,

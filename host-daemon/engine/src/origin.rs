@@ -1,22 +1,22 @@
-//! The origin of a connection, as far as limits are concerned: an [`Origin`].
+//! The origin of a connection, by which limits group connections: an [`Origin`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::event::Peer;
 
-/// One party that limits treat as one, however many addresses and ports it uses.
+/// One party for the purpose of limits: all its addresses and ports count together.
 ///
 /// ```
 /// use blocksd_engine::origin::Origin;
 ///
-/// // A host can take any address of its IPv6 /64 network.
+/// // A host can use any address of its IPv6 /64 network.
 /// assert_eq!(Origin::of_device("[2001:db8::1]:9"), Origin::of_device("2001:db8::ffff:1"));
 /// assert_ne!(Origin::of_device("10.0.0.1"), Origin::of_device("10.0.0.2"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// An IPv4 address, also if its socket speaks IPv6.
+    /// An IPv4 address, including one that is mapped to IPv6.
     V4([u8; 4]),
     /// An IPv6 /64 network.
     V6([u8; 8]),
@@ -25,7 +25,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The origin of a peer.
+    /// Returns the origin of a peer.
     #[must_use]
     pub fn of_peer(peer: &Peer) -> Self {
         match peer {
@@ -34,7 +34,7 @@ impl Origin {
         }
     }
 
-    /// The origin of a device that is known by its name: its address, if the name is one.
+    /// Returns the origin of a device by its name: the address if the name is one, with or without a port.
     #[must_use]
     pub fn of_device(device: &str) -> Self {
         let address = device.parse::<SocketAddr>().map(|address| address.ip());

@@ -1,7 +1,7 @@
-//! Rate limit for warnings that peers cause, over all connections. Log such a warning with `warn_peer!`.
+//! Rate limit for log warnings that peers cause. Log such a warning with `warn_peer!`.
 //!
-//! Each device has a token bucket, and so have all devices together. A warning without a token is logged at level
-//! `debug`. If that level is off, it is counted by kind, and the log thread writes the counts.
+//! Each origin has a token bucket, and all origins share another. A warning that gets no token is logged at level
+//! `debug`. If that level is off, it is counted by kind, and the log thread reports the counts with [`summary`].
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,17 +12,17 @@ use crate::limit::{Limiter, Rate};
 use crate::origin::Origin;
 use crate::reason::assert_order;
 
-/// Warnings about one device.
+/// Limit for each origin.
 const EACH: Rate = Rate {
     burst: 20,
     interval: Duration::from_secs(5),
 };
-/// Warnings about all devices together.
+/// Limit for all origins together.
 const ALL: Rate = Rate {
     burst: 100,
     interval: Duration::from_millis(500),
 };
-/// Time from the first suppressed warning to the line with their number.
+/// Delay from the first suppressed warning to the summary.
 pub const SUMMARY_AFTER: Duration = Duration::from_secs(10);
 
 static LIMITER: LazyLock<Mutex<Limiter>> = LazyLock::new(|| Mutex::new(Limiter::new(EACH, ALL)));
@@ -30,14 +30,14 @@ static SUPPRESSED: [AtomicU64; Kind::ALL.len()] = [const { AtomicU64::new(0) }; 
 
 static ON_SUPPRESSED: OnceLock<fn()> = OnceLock::new();
 
-/// The reason for a warning about a peer.
+/// What a warning is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A message was refused.
     Fault,
-    /// There were bytes after the end of a series.
+    /// Bytes arrived after the end of a series.
     AfterEnd,
-    /// A reply was not sent, or not whole.
+    /// A reply was not sent, or not completely.
     Reply,
     /// A connection was refused.
     Refused,
@@ -46,7 +46,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds, in the order of their declaration.
     pub const ALL: [Self; 5] = [
         Self::Fault,
         Self::AfterEnd,
@@ -55,7 +55,7 @@ impl Kind {
         Self::Accept,
     ];
 
-    /// The word for it in the log and in the metrics.
+    /// The name of the kind in the log and in the metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -70,7 +70,7 @@ impl Kind {
 
 assert_order!(Kind);
 
-/// Logs a warning that a peer has caused: `warn_peer!(kind, device, ...)`, with the arguments of `tracing::warn!`.
+/// Logs a warning that a peer caused: `warn_peer!(kind, device, ...)`, with the arguments of `tracing::warn!`.
 macro_rules! warn_peer {
     ($kind:expr, $device:expr, $($line:tt)+) => {
         if tracing::enabled!(tracing::Level::WARN) {
@@ -86,7 +86,7 @@ macro_rules! warn_peer {
 }
 pub(crate) use warn_peer;
 
-/// Whether one more warning about this device is written.
+/// Takes a token for one warning about this device. Returns whether it may be logged.
 pub(crate) fn is_within_limits(device: &str) -> bool {
     let mut limiter = LIMITER.lock().unwrap_or_else(PoisonError::into_inner);
     let cell = limiter.cell(&Origin::of_device(device));
@@ -103,13 +103,13 @@ pub(crate) fn suppress(kind: Kind) {
     }
 }
 
-/// Calls `hook` for each warning that is suppressed from now on: it is to log a [`summary`] later. Only the first hook
-/// is kept.
+/// Registers a function to be called for each suppressed warning, so that it can schedule a [`summary`]. Only the first
+/// registration has an effect.
 pub fn on_suppressed(hook: fn()) {
     let _ = ON_SUPPRESSED.set(hook);
 }
 
-/// Warnings that were suppressed so far, in the order of [`Kind::ALL`].
+/// Returns the number of suppressed warnings so far, in the order of [`Kind::ALL`].
 #[must_use]
 pub fn suppressed() -> [u64; Kind::ALL.len()] {
     SUPPRESSED
@@ -117,7 +117,8 @@ pub fn suppressed() -> [u64; Kind::ALL.len()] {
         .map(|count| count.load(Ordering::Relaxed))
 }
 
-/// The line about warnings that were suppressed since `before`, if there are any.
+/// Returns a log line with the number of warnings suppressed since `before`, and updates `before`. Returns `None` if
+/// there were none.
 pub fn summary(before: &mut [u64; Kind::ALL.len()]) -> Option<String> {
     let now = suppressed();
     let fresh = now.iter().zip(*before).map(|(now, before)| now - before);
@@ -128,7 +129,7 @@ pub fn summary(before: &mut [u64; Kind::ALL.len()]) -> Option<String> {
     let fresh = fresh.iter().filter(|(_, count)| *count != 0);
     for (index, (kind, count)) in fresh.enumerate() {
         let comma = if index == 0 { "" } else { "," };
-        // Writing to a string cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(text, "{comma} {count} {}", kind.as_str());
     }
     (lines != 0).then_some(text)

@@ -1,7 +1,7 @@
-//! Admission: how many connections there may be, of which devices, and which one makes room when all places are taken.
+//! Connection limits, eviction, and the memory limit of unfinished messages: start with [`Connections`].
 //!
-//! [`Connections`] knows every open connection by its slot. It evicts the longest-silent connection of the origin that
-//! has most, and there of the device that has most. It bounds the memory of unfinished messages.
+//! [`Connections`] holds a slot for every open connection. At the connection limit, it evicts the longest-silent
+//! connection of the device with the most connections, within the origin with the most connections.
 
 mod devices;
 mod slot;
@@ -18,39 +18,50 @@ use tracing::warn;
 
 use self::devices::{Devices, Target};
 pub(crate) use self::slot::Slot;
-use self::unfinished::{ASK_AGAIN, Allowance, Look, Rank, Unfinished};
+use self::unfinished::{Allowance, RECHECK_INTERVAL, Rank, ReadScheduler, Unfinished};
 pub(crate) use self::unfinished::{GROWTH_MAX, SPARE};
 use crate::moment::{Moment, nanos};
 use crate::origin::Origin;
 use crate::reason::{CloseReason, RefusedReason};
 
-/// How long a connection must be silent before one of an origin, or of a device, with only one connection less may have
-/// its place.
-/// Without it, a fleet of one-connection devices that is larger than the limit would evict itself in a circle.
+/// Silence after which a connection can be evicted for an origin or a device that has only one connection less.
+///
+/// Without this condition, a fleet of one-connection devices that is larger than the limit would evict itself in a
+/// circle.
 pub const SETTLED: Duration = Duration::from_secs(10);
 
-/// Victims found in one pass over all connections.
+/// Candidates for eviction that one pass over all connections collects.
 const VICTIMS: usize = 64;
 
-/// Of how many places one may be a connection that was evicted and has not closed yet; and how many at least.
-const LEAVING_PART: usize = 8;
-const LEAVING_MIN: usize = 64;
+/// Evicted connections that have not closed yet: at most the limit divided by `CLOSING_PART`, and at least
+/// `CLOSING_MIN`.
+const CLOSING_PART: usize = 8;
+const CLOSING_MIN: usize = 64;
 
-/// The bounds that all connections share.
+/// Limits that apply to all connections together.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::permit::Bounds;
+///
+/// // At most 500 connections, and 4 of each device.
+/// let bounds = Bounds { connections: 500, per_device: Some(4), ..Bounds::default() };
+/// assert_eq!(bounds.unfinished, 64 << 20);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Connections at once.
+    /// Largest number of open connections. At the limit, a new connection evicts another one or is refused.
     pub connections: usize,
-    /// Connections at once of one device; `None` if only eviction limits them.
+    /// Largest number of open connections of one device; `None` for no limit.
     pub per_device: Option<usize>,
-    /// Bytes of memory for unfinished messages, of all connections.
+    /// Limit on the memory of unfinished messages of all connections, in bytes.
     pub unfinished: u64,
-    /// Bytes of the longest message that is taken; four must fit into the bound.
+    /// Length of the longest message that any policy accepts, in bytes. Set `unfinished` to four times this or more.
     pub longest: u64,
 }
 
 impl Default for Bounds {
-    /// 10,000 connections, and 64 MiB of unfinished messages of up to 1 MiB each.
+    /// 10,000 connections, no limit for each device, and 64 MiB of unfinished messages of up to 1 MiB each.
     fn default() -> Self {
         Self {
             connections: 10_000,
@@ -61,33 +72,33 @@ impl Default for Bounds {
     }
 }
 
-/// The open connections of one daemon.
+/// The open connections of one engine, with their limits.
 #[derive(Debug)]
 pub struct Connections {
-    /// A reload may change them. Those that are open stay open.
+    /// Changed by [`set_bounds`](Self::set_bounds). Open connections stay open.
     max: AtomicUsize,
     max_per_device: AtomicUsize,
     unfinished: Unfinished,
     open: Mutex<Open>,
 }
 
-/// Everything that changes when a connection opens or closes.
+/// State that changes when a connection opens or closes.
 #[derive(Debug, Default)]
 struct Open {
-    /// Places that are taken.
+    /// Connections that hold a permit and are not evicted.
     taken: usize,
     /// Evicted connections that have not closed yet.
-    leaving: usize,
+    closing: usize,
     accepted: u64,
     evicted: u64,
     stopping: bool,
     entries: Slab<Entry>,
     devices: Devices,
     victims: Victims,
-    look: Look,
+    scheduler: ReadScheduler,
 }
 
-/// A connection that has a place.
+/// A connection that holds a permit.
 #[derive(Debug)]
 struct Entry {
     slot: Arc<Slot>,
@@ -95,19 +106,19 @@ struct Entry {
     device: Option<u32>,
 }
 
-/// A connection was admitted.
+/// An admitted connection.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    /// Its number, from 1.
+    /// Number of the connection, from 1.
     pub(crate) conn: u64,
-    /// Its device.
+    /// Name of the device.
     pub(crate) device: Arc<str>,
-    /// Its place.
+    /// The permit, to be held until the connection closes.
     pub(crate) permit: ConnectionPermit,
 }
 
 impl Connections {
-    /// With no connection yet.
+    /// Creates a table without connections.
     #[must_use]
     pub fn new(bounds: Bounds) -> Arc<Self> {
         let connections = Self {
@@ -120,7 +131,7 @@ impl Connections {
         Arc::new(connections)
     }
 
-    /// Changes the bounds. Open connections stay open.
+    /// Changes the limits. Open connections stay open.
     pub fn set_bounds(&self, bounds: &Bounds) {
         self.max.store(bounds.connections, Ordering::Relaxed);
         let per_device = bounds.per_device.unwrap_or(usize::MAX);
@@ -128,8 +139,8 @@ impl Connections {
         self.unfinished.set_bounds(bounds);
     }
 
-    /// Gives a place to a connection of the device that `name` returns for its number. `origin` is `None` for a serial
-    /// line or standard input, which always has a place.
+    /// Admits a connection. `name` returns the name of the device for the number of the connection. `origin` is `None`
+    /// for a serial line or standard input, which no limit applies to.
     pub(crate) fn admit(
         self: &Arc<Self>,
         name: impl Fn(u64) -> Arc<str>,
@@ -154,7 +165,7 @@ impl Connections {
         let entry = open.entries.vacant_entry();
         let slot = Arc::new(Slot::new(entry.key()));
         if stopping {
-            slot.order(CloseReason::Shutdown);
+            slot.request_close(CloseReason::Shutdown);
         }
         entry.insert(Entry {
             slot: Arc::clone(&slot),
@@ -168,7 +179,7 @@ impl Connections {
         })
     }
 
-    /// Evicts a connection for one of this device.
+    /// Evicts a connection to make room for one of this device.
     fn make_room(
         &self,
         open: &mut Open,
@@ -176,49 +187,49 @@ impl Connections {
         device: &Arc<str>,
     ) -> Result<(), RefusedReason> {
         let places = self.max.load(Ordering::Relaxed);
-        let leaving_max = (places / LEAVING_PART).max(LEAVING_MIN);
-        if leaving_max <= open.leaving {
+        let closing_max = (places / CLOSING_PART).max(CLOSING_MIN);
+        if closing_max <= open.closing {
             return Err(RefusedReason::ConnectionsFull);
         }
         let mut targets = open.devices.targets(origin, device);
         let victim = targets.find_map(|(target, surplus)| open.victim(target, surplus == 1));
         let victim = victim.ok_or(RefusedReason::ConnectionsFull)?;
         if let Some(slot) = open.remove(victim) {
-            open.leaving += 1;
+            open.closing += 1;
             open.evicted += 1;
-            slot.order(CloseReason::Evicted);
+            slot.request_close(CloseReason::Evicted);
             if open.evicted.is_power_of_two() {
                 warn!(
                     evicted = open.evicted,
-                    "all places are taken: evicting the longest-silent connection of the origin and device that have most"
+                    "connection limit reached: evicting the longest-silent connection of the origin and device with the most connections"
                 );
             }
         }
         Ok(())
     }
 
-    /// Has every connection read what has arrived, and close.
+    /// Tells every connection to read what has already arrived, and to close.
     pub(crate) fn stop(&self) {
         let mut open = self.open();
         open.stopping = true;
         for (_, entry) in &open.entries {
-            entry.slot.order(CloseReason::Shutdown);
+            entry.slot.request_close(CloseReason::Shutdown);
         }
     }
 
-    /// Bytes of memory that unfinished messages hold now.
+    /// Returns the memory of unfinished messages, in bytes.
     #[must_use]
     pub fn unfinished_bytes(&self) -> u64 {
         self.unfinished.total()
     }
 
-    /// Bytes of memory that unfinished messages may hold.
+    /// Returns the limit on the memory of unfinished messages, in bytes.
     #[must_use]
     pub fn unfinished_limit(&self) -> u64 {
         self.unfinished.limit()
     }
 
-    /// Connections that are not read now, since unfinished messages hold too much.
+    /// Returns the number of connections that are not read now because unfinished messages hold too much memory.
     #[must_use]
     pub fn paused(&self) -> u64 {
         self.unfinished.paused()
@@ -230,16 +241,17 @@ impl Connections {
 }
 
 impl Open {
-    /// The longest-silent connection of a target; `settled`: only one that is silent for [`SETTLED`].
+    /// Finds the longest-silent connection of a target. With `settled`, only one that is silent for at least
+    /// [`SETTLED`].
     fn victim(&mut self, target: Target, settled: bool) -> Option<usize> {
         let now = Moment::now();
-        for has_looked in [false, true] {
+        for has_searched in [false, true] {
             while let Some((heard, key)) = self.victims.found.pop() {
                 if !self.is_victim(key, heard, target) {
                     continue;
                 }
                 if settled && !slot::is_silent(heard, now, SETTLED) {
-                    // Silence only gets shorter: until then there is nothing to find.
+                    // A candidate can only become less silent: none can be found before `until`.
                     let until = heard.saturating_add(nanos(SETTLED));
                     self.victims.none_until = Some((target, until));
                     self.victims.found.push((heard, key));
@@ -248,7 +260,7 @@ impl Open {
                 return Some(key);
             }
             let is_none = |(none, until)| none == target && now.nanos() < until;
-            if has_looked || (settled && self.victims.none_until.is_some_and(is_none)) {
+            if has_searched || (settled && self.victims.none_until.is_some_and(is_none)) {
                 return None;
             }
             self.find_victims(target);
@@ -256,7 +268,7 @@ impl Open {
         None
     }
 
-    /// Whether what is known of a connection still holds.
+    /// Whether a candidate is still in the target and was silent since it was found.
     fn is_victim(&self, key: usize, heard: u64, target: Target) -> bool {
         let entry = self.entries.get(key);
         entry.is_some_and(|entry| entry.slot.heard() == heard && self.is_of(entry, target))
@@ -267,8 +279,8 @@ impl Open {
         device.is_some_and(|device| self.devices.is_of(device, target))
     }
 
-    /// Finds the longest-silent connections of a target. Those that stay silent stay the longest-silent: the next
-    /// newcomers need not look again.
+    /// Collects the longest-silent connections of a target. Those that stay silent remain the longest-silent ones, so
+    /// that the next admissions need no further pass.
     fn find_victims(&mut self, target: Target) {
         let entries = self.entries.iter();
         let mut found: Vec<_> = entries
@@ -279,12 +291,12 @@ impl Open {
             found.select_nth_unstable(VICTIMS);
             found.truncate(VICTIMS);
         }
-        // The longest-silent is the last.
+        // The longest-silent one is last.
         found.sort_unstable_by(|one, other| other.cmp(one));
         self.victims.found = found;
     }
 
-    /// Takes the place of a connection away. `None` if it has none.
+    /// Removes a connection from the table. Returns `None` if it was evicted before.
     fn remove(&mut self, key: usize) -> Option<Arc<Slot>> {
         let entry = self.entries.try_remove(key)?;
         self.taken -= 1;
@@ -294,24 +306,24 @@ impl Open {
         Some(entry.slot)
     }
 
-    /// Whether the connection of this slot has its place still.
+    /// Whether the connection of this slot still holds its permit.
     fn has(&self, slot: &Arc<Slot>) -> bool {
         let entry = self.entries.get(slot.key());
         entry.is_some_and(|entry| Arc::ptr_eq(&entry.slot, slot))
     }
 }
 
-/// Connections that may be evicted next.
+/// Candidates for the next evictions.
 #[derive(Debug, Default)]
 struct Victims {
-    /// When each was heard last, and its key; the longest-silent is the last. Each is checked against the target once
-    /// more: of a target that changes by one connection with every eviction, most are still there.
+    /// When each was last heard, and its key. The longest-silent one is last. Each is compared with the target again
+    /// before it is evicted: a target changes with every eviction, but most candidates remain in it.
     found: Vec<(u64, usize)>,
-    /// Until then no connection of this target is silent for [`SETTLED`].
+    /// No connection of this target is silent for [`SETTLED`] before this time.
     none_until: Option<(Target, u64)>,
 }
 
-/// The place of a connection; free again when dropped.
+/// Permission to have a connection open. Dropping it closes the entry in [`Connections`].
 #[derive(Debug)]
 pub struct ConnectionPermit {
     slot: Arc<Slot>,
@@ -319,101 +331,105 @@ pub struct ConnectionPermit {
 }
 
 impl ConnectionPermit {
-    /// Bytes have come.
+    /// Records that bytes arrived.
     pub(crate) fn heard(&self) {
         self.slot.hear();
     }
 
-    /// The connection waits for a buffer, or for a queue: that is neither silence nor an unfinished message.
+    /// Records that the connection waits for a buffer or a queue. This counts neither as silence nor as a stalled
+    /// message.
     pub(crate) fn blocked(&self) {
         self.slot.block();
     }
 
-    /// Why the connection is to close, if somebody has decided that it is.
-    pub(crate) fn ordered(&self) -> Option<CloseReason> {
-        self.slot.ordered()
+    /// Returns why the connection must close, if that was requested.
+    pub(crate) fn close_request(&self) -> Option<CloseReason> {
+        self.slot.close_request()
     }
 
-    /// The same, and wakes the task of `context` when it is decided.
-    pub(crate) fn poll_ordered(&self, context: &Context<'_>) -> Option<CloseReason> {
-        self.slot.poll_ordered(context)
+    /// Returns why the connection must close, if that was requested. Otherwise wakes the task of `context` when it is.
+    pub(crate) fn poll_close_request(&self, context: &Context<'_>) -> Option<CloseReason> {
+        self.slot.poll_close_request(context)
     }
 
-    /// Waits until the connection is to close.
-    pub(crate) async fn until_ordered(&self) -> CloseReason {
-        poll_fn(|context| match self.slot.poll_ordered(context) {
+    /// Waits until the connection is requested to close.
+    pub(crate) async fn until_close_request(&self) -> CloseReason {
+        poll_fn(|context| match self.slot.poll_close_request(context) {
             Some(reason) => Poll::Ready(reason),
             None => Poll::Pending,
         })
         .await
     }
 
-    /// Sets the bytes of memory that the connection's unfinished message takes.
+    /// Sets the memory of the unfinished message of this connection, in bytes.
     pub(crate) fn charge(&self, bytes: usize) {
         let connections = &self.connections;
         if connections.unfinished.charge(&self.slot, bytes as u64) {
-            let look = &mut connections.open().look;
-            look.give_up_turn(&self.slot);
-            look.call_first();
+            let scheduler = &mut connections.open().scheduler;
+            scheduler.give_up_turn(&self.slot);
+            scheduler.notify_first();
         }
     }
 
-    /// How many bytes may be read; `None` if that must wait, since unfinished messages hold too much. `want`: as many
-    /// as do not begin another message.
+    /// Returns how many bytes may be read now, or `None` if the connection must wait because unfinished messages hold
+    /// too much memory. `want` is the number of bytes that can be read without beginning another message.
     pub(crate) fn allowance(&self, want: usize) -> Option<usize> {
-        self.ask(want, None).ok()
+        self.request(want, None).ok()
     }
 
-    /// The same. One that has waited before says since when, and waits on; it is given its place.
-    fn ask(&self, want: usize, line: Option<u64>) -> Result<usize, Option<Rank>> {
+    /// As [`allowance`](Self::allowance). With a ticket, a connection that must wait enters the queue and gets its
+    /// rank.
+    fn request(&self, want: usize, ticket: Option<u64>) -> Result<usize, Option<Rank>> {
         let Connections {
             unfinished, open, ..
         } = &*self.connections;
-        if !unfinished.is_tight(self.slot.held()) {
+        if !unfinished.is_under_pressure(self.slot.held()) {
             return Ok(usize::MAX);
         }
         let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
         let Open {
             entries,
-            look,
+            scheduler,
             devices,
             ..
         } = &mut *open;
-        match look.allowance(unfinished, &self.slot, want, line, entries, devices) {
+        match scheduler.allowance(unfinished, &self.slot, want, ticket, entries, devices) {
             Allowance::Bytes(bytes) => Ok(bytes),
-            Allowance::Wait(held) => Err(line.map(|line| look.wait(&self.slot, held, line))),
+            Allowance::Wait(held) => {
+                Err(ticket.map(|ticket| scheduler.wait(&self.slot, held, ticket)))
+            }
         }
     }
 
-    /// Waits until the connection may be read, or is to close.
+    /// Waits until the connection may be read, or must close.
     pub(crate) async fn until_allowed(&self) {
         let waiting = Queued::new(self);
-        while let Err(rank) = self.ask(0, Some(waiting.line)) {
+        while let Err(rank) = self.request(0, Some(waiting.ticket)) {
             let connections = &self.connections;
-            let _place = rank.map(|rank| QueuePlace { connections, rank });
-            let called = poll_fn(|context| self.slot.poll_called(context));
-            // It asks again in any case: that a turn is over is not reported to anybody.
-            let _ = tokio::time::timeout(ASK_AGAIN, called).await;
-            if self.ordered().is_some() {
+            let _position = rank.map(|rank| QueuePosition { connections, rank });
+            let notified = poll_fn(|context| self.slot.poll_notified(context));
+            // Check again after the interval in any case: turns may end without a notification.
+            let _ = tokio::time::timeout(RECHECK_INTERVAL, notified).await;
+            if self.close_request().is_some() {
                 return;
             }
         }
     }
 }
 
-/// A connection that is not read, counted while this is alive.
+/// A connection that is paused while this exists.
 struct Queued<'a> {
     permit: &'a ConnectionPermit,
-    /// Its number among all that ever waited.
-    line: u64,
+    /// Its number in the order in which connections began to wait.
+    ticket: u64,
 }
 
 impl<'a> Queued<'a> {
     fn new(permit: &'a ConnectionPermit) -> Self {
         permit.slot.pause();
         permit.connections.unfinished.count_paused(true);
-        let line = permit.connections.open().look.line_up();
-        Self { permit, line }
+        let ticket = permit.connections.open().scheduler.next_ticket();
+        Self { permit, ticket }
     }
 }
 
@@ -422,19 +438,19 @@ impl Drop for Queued<'_> {
         let connections = &self.permit.connections;
         connections.unfinished.count_paused(false);
         // There may be room for the next one too.
-        connections.open().look.call_first();
+        connections.open().scheduler.notify_first();
     }
 }
 
-/// A place among those that wait; given up when dropped.
-struct QueuePlace<'a> {
+/// A position in the queue of paused connections, given up when dropped.
+struct QueuePosition<'a> {
     connections: &'a Connections,
     rank: Rank,
 }
 
-impl Drop for QueuePlace<'_> {
+impl Drop for QueuePosition<'_> {
     fn drop(&mut self) {
-        self.connections.open().look.leave(self.rank);
+        self.connections.open().scheduler.leave(self.rank);
     }
 }
 
@@ -445,7 +461,7 @@ impl Drop for ConnectionPermit {
         if open.has(&self.slot) {
             open.remove(self.slot.key());
         } else {
-            open.leaving -= 1;
+            open.closing -= 1;
         }
     }
 }

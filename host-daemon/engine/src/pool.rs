@@ -1,52 +1,69 @@
-//! Read buffers, lent to connections that have something to read: the bound on what the daemon holds.
+//! Read buffers that connections borrow while they have bytes to read: a [`Pool`] bounds their memory.
 //!
-//! What is lent, and what waits in the queue, costs permits of 4 KiB. A buffer is lent with permits for the
-//! most that it can come to; when it has been decoded, it gives back what it does not charge. While the pool is not
-//! half empty nothing is copied; then the few bytes of a slow device move to memory of their size, and their buffer
-//! goes back.
+//! Memory is counted in permits of 4 KiB, for borrowed buffers and for events in queues. A buffer is borrowed with
+//! permits for the most memory that it can need. After decoding, the surplus is returned. While at least half of the
+//! pool is free, nothing is copied. With less, the content of a buffer that is at most a quarter full is copied to
+//! memory of its size, and the buffer is returned.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Length of a pooled buffer, in bytes: one read of a fast sender, and still in the cache when it is decoded.
+/// Length of a pooled buffer, in bytes: one read of a fast sender, small enough to stay in the cache until it is
+/// decoded.
 pub const BUFFER_LEN: usize = 256 << 10;
 
-/// Places of blocks in one buffer; more blocks make another batch.
+/// Largest number of messages in one buffer. Further messages go into the next batch.
 pub const SPANS_MAX: usize = 32 << 10;
 
-/// Most memory that what stands between blocks may take in a batch, in bytes.
+/// Upper bound on the memory of a batch for items other than complete messages, in bytes.
 pub const MARKS_LEN: usize = 128 << 10;
 
-/// Memory that one permit stands for, in bytes.
+/// Bytes of memory per permit.
 const PERMIT_LEN: usize = 4 << 10;
 
-/// What may be lent and wait in the queue, in permits: 16 MiB. A block that is larger waits until it is alone.
+/// Permits for borrowed buffers and queued events: 16 MiB. A larger message waits until it can have all of them.
 const PERMITS: usize = (16 << 20) / PERMIT_LEN;
 
-/// What is set aside for a buffer until it is decoded, in permits: its bytes, and all that can be found in them.
-const LENT: u32 = permits(BUFFER_LEN + SPANS_MAX * size_of::<Span>() + MARKS_LEN);
+/// Permits of a buffer until it is decoded: its bytes, and the positions of everything that can be found in them.
+const BORROWED_COST: u32 = permits(BUFFER_LEN + SPANS_MAX * size_of::<Span>() + MARKS_LEN);
 
-/// Places of blocks that a free buffer keeps memory for.
+/// Positions for which a free buffer keeps memory.
 const SPANS_KEPT: usize = BUFFER_LEN / 32;
 
-/// The cost of a free buffer, in permits.
-const KEPT: u32 = permits(BUFFER_LEN + SPANS_KEPT * size_of::<Span>());
+/// Permits of a free buffer.
+const FREE_COST: u32 = permits(BUFFER_LEN + SPANS_KEPT * size_of::<Span>());
 
-/// Most bytes that are copied to give their buffer back.
+/// Largest number of bytes that are copied in order to return their buffer.
 const COPY_MAX: usize = BUFFER_LEN / 4;
 
-/// Buffers' worth of bytes that one connection may have in the queue: 2 MiB. The others always find room.
-const SHARE: usize = 8;
+/// Quota of one connection, in buffers of [`BUFFER_LEN`]: 2 MiB. Other connections always find room.
+const QUOTA: usize = 8;
 
-/// The buffers of one daemon. Memory is taken when it is first needed.
+/// The read buffers of one engine. Memory is allocated on first use.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::pool::{ConnectionQuota, Pool};
+///
+/// let pool = Pool::new();
+/// let mut quota = ConnectionQuota::default();
+/// let mut buffer = pool.try_take(&quota).expect("a free buffer");
+/// buffer.parts_mut().0.extend_from_slice(b"received");
+/// // Keep only what the buffer needs while it waits in a queue.
+/// let before = pool.used_bytes();
+/// assert!(pool.try_charge(&mut buffer, 0, &mut quota));
+/// assert!(pool.used_bytes() < before);
+/// drop(buffer);
+/// assert_eq!(pool.used_bytes(), 0);
+/// ```
 #[derive(Debug)]
 pub struct Pool {
     free: Mutex<Vec<Memory>>,
     permits: Arc<Semaphore>,
 }
 
-/// What is kept of a buffer that is free.
+/// The allocations of a buffer, kept for reuse.
 #[derive(Debug, Default)]
 struct Memory {
     bytes: Vec<u8>,
@@ -59,17 +76,17 @@ impl Memory {
     }
 }
 
-/// Where in a buffer something is. No buffer is over 4 GiB long.
+/// A range of bytes in a buffer. Buffers are at most 4 GiB long.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// Its first byte.
+    /// Offset of the first byte.
     pub start: u32,
-    /// The first byte behind it.
+    /// Offset after the last byte.
     pub end: u32,
 }
 
 impl Span {
-    /// From `start` to `end`.
+    /// Creates a span from `start` to `end`, saturated at 4 GiB.
     #[must_use]
     pub fn new(start: usize, end: usize) -> Self {
         let position = |at| u32::try_from(at).unwrap_or(u32::MAX);
@@ -79,58 +96,58 @@ impl Span {
         }
     }
 
-    /// How many bytes it is long.
+    /// Returns the length in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         u64::from(self.end.saturating_sub(self.start))
     }
 }
 
-/// How much of the pool one connection may have: no bound until it has filled a good part of a buffer at once, since
-/// a slow device needs none, and is not to pay for one.
+/// The part of the pool that one connection may hold. There is no bound until the connection has filled more than a
+/// quarter of a buffer at once, because slow devices need none and should not pay for one.
 #[derive(Debug, Default)]
 pub struct ConnectionQuota(Option<Arc<Semaphore>>);
 
 impl ConnectionQuota {
-    /// The connection sends much: from now on it has a bound.
+    /// Bounds the connection to 2 MiB from now on.
     pub fn bound(&mut self) {
         self.0
-            .get_or_insert_with(|| Arc::new(Semaphore::new(SHARE)));
+            .get_or_insert_with(|| Arc::new(Semaphore::new(QUOTA)));
     }
 
-    fn try_enter(&self, count: u32) -> Result<Option<OwnedSemaphorePermit>, ()> {
-        let Some(share) = &self.0 else {
+    fn try_acquire(&self, count: u32) -> Result<Option<OwnedSemaphorePermit>, ()> {
+        let Some(quota) = &self.0 else {
             return Ok(None);
         };
-        let entered = Arc::clone(share).try_acquire_many_owned(count);
-        entered.map(Some).map_err(|_| ())
+        let acquired = Arc::clone(quota).try_acquire_many_owned(count);
+        acquired.map(Some).map_err(|_| ())
     }
 
-    async fn enter(&self, count: u32) -> Option<OwnedSemaphorePermit> {
+    async fn acquire(&self, count: u32) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed.
-        let share = Arc::clone(self.0.as_ref()?);
-        share.acquire_many_owned(count).await.ok()
+        let quota = Arc::clone(self.0.as_ref()?);
+        quota.acquire_many_owned(count).await.ok()
     }
 }
 
 impl Pool {
-    /// Bytes that may be lent at once.
+    /// Limit on the memory of borrowed buffers and queued events, in bytes: 16 MiB.
     pub const LIMIT_BYTES: u64 = (PERMITS * PERMIT_LEN) as u64;
 
-    /// Bytes that are lent now.
+    /// Returns the memory of borrowed buffers and queued events, in bytes.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        let lent = PERMITS.saturating_sub(self.permits.available_permits());
-        (lent * PERMIT_LEN) as u64
+        let used = PERMITS.saturating_sub(self.permits.available_permits());
+        (used * PERMIT_LEN) as u64
     }
 
-    /// Bytes of memory in buffers that are free, for the next that need one.
+    /// Returns the memory of free buffers that are kept for reuse, in bytes.
     #[must_use]
     pub fn kept_bytes(&self) -> u64 {
         self.free().iter().map(Memory::bytes).sum()
     }
 
-    /// An empty pool.
+    /// Creates a pool without buffers.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
@@ -139,30 +156,33 @@ impl Pool {
         })
     }
 
-    /// An empty buffer with room for [`BUFFER_LEN`] bytes, if there is one now.
-    pub fn try_take(self: &Arc<Self>, share: &ConnectionQuota) -> Option<Buffer> {
-        let share = share.try_enter(1).ok()?;
+    /// Borrows an empty buffer with capacity for [`BUFFER_LEN`] bytes. Returns `None` if the pool or the quota has none
+    /// now.
+    pub fn try_take(self: &Arc<Self>, quota: &ConnectionQuota) -> Option<Buffer> {
+        let quota = quota.try_acquire(1).ok()?;
         let permit = Arc::clone(&self.permits)
-            .try_acquire_many_owned(LENT)
+            .try_acquire_many_owned(BORROWED_COST)
             .ok()?;
-        Some(self.lend(Some(permit), share))
+        Some(self.borrow(Some(permit), quota))
     }
 
-    /// An empty buffer with room for [`BUFFER_LEN`] bytes. Waits while too much is lent: that is the back-pressure.
-    /// Those who wait have their turn in the order in which they came.
+    /// Borrows an empty buffer with capacity for [`BUFFER_LEN`] bytes. Waits while the pool is exhausted, which is how
+    /// backpressure reaches the device. Waiters are served in order.
     ///
-    /// Cancel-safe: dropped, it has taken nothing.
-    pub async fn take(self: &Arc<Self>, share: &ConnectionQuota) -> Buffer {
-        let share = share.enter(1).await;
+    /// Cancel-safe: if the future is dropped, no buffer is taken.
+    pub async fn take(self: &Arc<Self>, quota: &ConnectionQuota) -> Buffer {
+        let quota = quota.acquire(1).await;
         // The semaphore is never closed.
-        let permit = Arc::clone(&self.permits).acquire_many_owned(LENT).await;
-        self.lend(permit.ok(), share)
+        let permit = Arc::clone(&self.permits)
+            .acquire_many_owned(BORROWED_COST)
+            .await;
+        self.borrow(permit.ok(), quota)
     }
 
-    fn lend(
+    fn borrow(
         self: &Arc<Self>,
         permit: Option<OwnedSemaphorePermit>,
-        share: Option<OwnedSemaphorePermit>,
+        quota: Option<OwnedSemaphorePermit>,
     ) -> Buffer {
         let mut memory = self.free().pop().unwrap_or_default();
         memory.bytes.reserve(BUFFER_LEN);
@@ -170,56 +190,58 @@ impl Pool {
             memory,
             home: Some(Arc::clone(self)),
             permit,
-            share,
+            quota,
         }
     }
 
-    /// Counts a buffer as what it and `more` bytes beside it charge, if that can be done now. A lent buffer can
-    /// always: it gives back what was set aside for it and is not needed.
+    /// Charges `buffer`, and `more` bytes of memory that belong to it, to the pool. Returns `false` if there is no room
+    /// now. Always succeeds for a borrowed buffer: its surplus permits are returned.
     pub fn try_charge(
         &self,
         buffer: &mut Buffer,
         more: usize,
-        share: &mut ConnectionQuota,
+        quota: &mut ConnectionQuota,
     ) -> bool {
         if buffer.permit.is_some() {
-            self.settle(buffer, more, share);
+            self.release_surplus(buffer, more, quota);
             return true;
         }
         let (cost, parts) = buffer.cost(more);
-        share.bound();
-        let Ok(part) = share.try_enter(parts) else {
+        quota.bound();
+        let Ok(part) = quota.try_acquire(parts) else {
             return false;
         };
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_many_owned(cost) else {
             return false;
         };
-        (buffer.permit, buffer.share) = (Some(permit), part);
+        (buffer.permit, buffer.quota) = (Some(permit), part);
         self.trim();
         true
     }
 
-    /// The same, of a buffer that is not the pool's. Waits while too much is lent.
+    /// Charges a buffer that the pool does not own, and `more` bytes of memory that belong to it. Waits until there is
+    /// room.
     ///
-    /// Cancel-safe: dropped, it has taken nothing.
-    pub async fn charge(&self, buffer: &mut Buffer, more: usize, share: &mut ConnectionQuota) {
+    /// Cancel-safe: if the future is dropped, nothing is charged.
+    pub async fn charge(&self, buffer: &mut Buffer, more: usize, quota: &mut ConnectionQuota) {
         let (cost, parts) = buffer.cost(more);
-        share.bound();
-        let part = share.enter(parts).await;
+        quota.bound();
+        let part = quota.acquire(parts).await;
         let permits = Arc::clone(&self.permits);
-        (buffer.permit, buffer.share) = (permits.acquire_many_owned(cost).await.ok(), part);
+        (buffer.permit, buffer.quota) = (permits.acquire_many_owned(cost).await.ok(), part);
         self.trim();
     }
 
-    /// Gives back what was set aside for a lent buffer, and the buffer itself where that is worth a copy.
-    fn settle(&self, buffer: &mut Buffer, more: usize, share: &mut ConnectionQuota) {
+    /// Returns the surplus permits of a borrowed buffer. If less than half of the pool is free, copies a small content
+    /// to memory of its size, and returns the buffer.
+    fn release_surplus(&self, buffer: &mut Buffer, more: usize, quota: &mut ConnectionQuota) {
         if buffer.memory.bytes.len() <= COPY_MAX {
-            buffer.share = None;
+            buffer.quota = None;
             if self.permits.available_permits() < PERMITS / 2 {
                 buffer.shrink();
             }
         } else {
-            share.bound();
+            quota.bound();
         }
         let (cost, _) = buffer.cost(more);
         if let Some(permit) = &mut buffer.permit {
@@ -228,7 +250,7 @@ impl Pool {
         }
     }
 
-    fn give_back(&self, mut memory: Memory) {
+    fn put_back(&self, mut memory: Memory) {
         memory.bytes.clear();
         memory.spans.clear();
         memory.spans.shrink_to(SPANS_KEPT);
@@ -236,9 +258,9 @@ impl Pool {
         self.trim();
     }
 
-    /// What is free is never more than what may be lent.
+    /// Limits the memory of free buffers to that of the available permits.
     fn trim(&self) {
-        let most = self.permits.available_permits() / KEPT as usize;
+        let most = self.permits.available_permits() / FREE_COST as usize;
         self.free().truncate(most.max(1));
     }
 
@@ -247,17 +269,17 @@ impl Pool {
     }
 }
 
-/// Bytes that were read, and where in them the blocks are. A lent buffer goes home when dropped.
+/// Bytes that were read, and where in them each message lies. A borrowed buffer returns to its pool when dropped.
 #[derive(Debug)]
 pub struct Buffer {
     memory: Memory,
     home: Option<Arc<Pool>>,
     permit: Option<OwnedSemaphorePermit>,
-    share: Option<OwnedSemaphorePermit>,
+    quota: Option<OwnedSemaphorePermit>,
 }
 
 impl Buffer {
-    /// Bytes that are not the pool's: of a block that is larger than a pooled buffer.
+    /// Creates a buffer that the pool does not own, for a message that is longer than a pooled buffer.
     #[must_use]
     pub const fn own(bytes: Vec<u8>) -> Self {
         Self {
@@ -267,28 +289,28 @@ impl Buffer {
             },
             home: None,
             permit: None,
-            share: None,
+            quota: None,
         }
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.memory.bytes
     }
 
-    /// Where the blocks are.
+    /// Returns the position of each complete message.
     #[must_use]
     pub fn spans(&self) -> &[Span] {
         &self.memory.spans
     }
 
-    /// The bytes, to add to them; and where the blocks are.
+    /// Returns the bytes, to append to, and the positions of the complete messages.
     pub const fn parts_mut(&mut self) -> (&mut Vec<u8>, &mut Vec<Span>) {
         (&mut self.memory.bytes, &mut self.memory.spans)
     }
 
-    /// The bytes from `used` on, for a connection to keep: a copy of the right size where the buffer is the pool's.
+    /// Returns the bytes from `used` on, to be kept until the next read. Copies them if the pool owns the buffer.
     #[must_use]
     pub fn into_remainder(mut self, used: usize) -> Vec<u8> {
         if self.home.is_some() {
@@ -302,7 +324,7 @@ impl Buffer {
         bytes
     }
 
-    /// Bytes of memory that it takes and that no permit stands for.
+    /// Returns the bytes of memory that are not charged to the pool.
     #[must_use]
     pub fn uncharged(&self) -> usize {
         match self.permit {
@@ -311,22 +333,22 @@ impl Buffer {
         }
     }
 
-    /// What it and `more` bytes beside it charge: in permits of the pool, and in parts of a share.
+    /// The cost of the buffer and `more` bytes: in permits of the pool, and in units of the quota.
     fn cost(&self, more: usize) -> (u32, u32) {
         let spans = self.memory.spans.capacity() * size_of::<Span>();
         let len = self.memory.bytes.capacity() + spans + more;
-        let parts = len.div_ceil(BUFFER_LEN).clamp(1, SHARE);
+        let parts = len.div_ceil(BUFFER_LEN).clamp(1, QUOTA);
         (permits(len), u32::try_from(parts).unwrap_or(1))
     }
 
-    /// Moves to memory of the right size, and gives the large one back.
+    /// Copies the content to memory of its size, and returns the large buffer to the pool.
     fn shrink(&mut self) {
         if let Some(pool) = self.home.take() {
             let small = Memory {
                 bytes: self.memory.bytes.as_slice().to_vec(),
                 spans: self.memory.spans.as_slice().to_vec(),
             };
-            pool.give_back(std::mem::replace(&mut self.memory, small));
+            pool.put_back(std::mem::replace(&mut self.memory, small));
         }
     }
 }
@@ -334,17 +356,17 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(pool) = self.home.take() {
-            // First, so that there is room for it among the free ones.
+            // Return the permit first, so that the pool has room to keep the free buffer.
             drop(self.permit.take());
-            pool.give_back(std::mem::take(&mut self.memory));
+            pool.put_back(std::mem::take(&mut self.memory));
         }
     }
 }
 
-/// What so many bytes charge, in permits: never nothing, and never more than there are.
+/// The permits for `len` bytes: at least 1, and at most all permits of the pool.
 const fn permits(len: usize) -> u32 {
     let count = len.div_ceil(PERMIT_LEN);
-    // No more than `PERMITS`, which is a small number.
+    // At most `PERMITS`, which fits.
     if count < PERMITS {
         (if count == 0 { 1 } else { count }) as u32
     } else {
@@ -356,11 +378,11 @@ const fn permits(len: usize) -> u32 {
 mod tests {
     use super::*;
 
-    /// A buffer that was read into, and is to wait in the queue.
-    fn read(pool: &Arc<Pool>, len: usize, share: &mut ConnectionQuota) -> Option<Buffer> {
-        let mut buffer = pool.try_take(share)?;
+    /// Borrows a buffer, fills it with `len` bytes, and charges it as an event in a queue.
+    fn read(pool: &Arc<Pool>, len: usize, quota: &mut ConnectionQuota) -> Option<Buffer> {
+        let mut buffer = pool.try_take(quota)?;
         buffer.parts_mut().0.resize(len, 0);
-        assert!(pool.try_charge(&mut buffer, 0, share));
+        assert!(pool.try_charge(&mut buffer, 0, quota));
         Some(buffer)
     }
 
@@ -370,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_of_small_batches_may_wait_in_the_memory_of_sixty_four_buffers() {
+    fn thousands_of_small_batches_fit_into_the_pool() {
         let pool = Pool::new();
         let held: Vec<_> =
             std::iter::from_fn(|| read(&pool, 100, &mut ConnectionQuota::default())).collect();
@@ -382,12 +404,12 @@ mod tests {
     }
 
     #[test]
-    fn full_buffers_are_not_copied_and_one_connection_has_but_its_share_of_them() {
+    fn full_buffers_are_not_copied_and_a_connection_has_a_quota_of_them() {
         let pool = Pool::new();
-        let mut share = ConnectionQuota::default();
-        let held: Vec<_> = std::iter::from_fn(|| read(&pool, BUFFER_LEN, &mut share)).collect();
-        // One more: that which showed that the connection needs a bound.
-        assert_eq!(held.len(), SHARE + 1);
+        let mut quota = ConnectionQuota::default();
+        let held: Vec<_> = std::iter::from_fn(|| read(&pool, BUFFER_LEN, &mut quota)).collect();
+        // One more than the quota: the one that showed that the connection needs a bound.
+        assert_eq!(held.len(), QUOTA + 1);
         assert!(held.iter().all(|buffer| buffer.home.is_some()));
         let mut others: Vec<_> =
             std::iter::from_fn(|| read(&pool, BUFFER_LEN, &mut ConnectionQuota::default()))
@@ -396,27 +418,27 @@ mod tests {
         others.extend(held);
         assert!(memory(&pool, &others) <= 16 << 20);
         drop(others);
-        assert!(read(&pool, BUFFER_LEN, &mut share).is_some());
+        assert!(read(&pool, BUFFER_LEN, &mut quota).is_some());
     }
 
     #[test]
-    fn who_waits_has_a_turn_before_who_comes_later() {
+    fn waiters_are_served_in_order() {
         let pool = Pool::new();
         let mut held: Vec<_> =
             std::iter::from_fn(|| read(&pool, BUFFER_LEN, &mut ConnectionQuota::default()))
                 .collect();
-        let share = ConnectionQuota::default();
+        let quota = ConnectionQuota::default();
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let mut waiting = Box::pin(pool.take(&share));
+        let mut waiting = Box::pin(pool.take(&quota));
         assert!(waiting.as_mut().poll(&mut context).is_pending());
         held.truncate(held.len() - 2);
-        assert!(pool.try_take(&share).is_none(), "there is one in front");
+        assert!(pool.try_take(&quota).is_none(), "another one waits already");
         held.clear();
         assert!(waiting.as_mut().poll(&mut context).is_ready());
     }
 
     #[test]
-    fn a_block_that_is_larger_than_the_pool_waits_until_it_is_alone() {
+    fn a_message_larger_than_the_pool_waits_until_it_can_have_all_of_it() {
         let pool = Pool::new();
         let mut large = Buffer::own(Vec::with_capacity(20 << 20));
         let other = read(&pool, 100, &mut ConnectionQuota::default());
@@ -424,6 +446,6 @@ mod tests {
         drop(other);
         assert!(pool.try_charge(&mut large, 0, &mut ConnectionQuota::default()));
         assert!(pool.try_take(&ConnectionQuota::default()).is_none());
-        assert_eq!(memory(&pool, &[]) >> 19, 0, "the free ones make room");
+        assert_eq!(memory(&pool, &[]) >> 19, 0, "free buffers are released");
     }
 }

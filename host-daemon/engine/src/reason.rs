@@ -1,4 +1,4 @@
-//! Reasons and kinds that are counted by name: [`CloseReason`], [`FaultKind`], [`RefusedReason`].
+//! Enums whose values are counted by name: [`CloseReason`], [`FaultKind`] and [`RefusedReason`].
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use framing_core::Fault;
 
 use crate::batch::CloseCause;
 
-/// Asserts at compile time that `ALL` of an enum is in the order of its discriminants: they are used as indexes of it.
+/// Asserts at compile time that `ALL` lists the variants in the order of their discriminants, which serve as indexes.
 macro_rules! assert_order {
     ($kind:ty) => {
         const _: () = {
@@ -24,41 +24,42 @@ assert_order!(RefusedReason);
 assert_order!(FaultKind);
 assert_order!(CloseReason);
 
-/// Why a connection ended.
+/// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The peer ended its series.
+    /// The peer sent the end mark of its series.
     End,
-    /// The peer closed, or closed its sending side.
+    /// The peer closed the connection, or its sending side.
     Eof,
-    /// The peer was silent for longer than the idle time-out.
+    /// The peer was silent for longer than the idle timeout.
     Idle,
-    /// The peer sent nothing at all within the first-byte timeout.
+    /// The peer sent no byte within the first-byte timeout.
     FirstByteTimeout,
-    /// The header of a message was not whole in time.
+    /// The header of a message was incomplete when its timeout expired.
     HeaderTimeout,
-    /// A message was not whole in time.
+    /// A message was incomplete when its timeout expired.
     BlockTimeout,
-    /// The peer did not accept the reply in time.
+    /// The peer did not accept the reply within the reply timeout.
     ReplyTimeout,
-    /// The daemon could not keep or read the reply: its disk is full, or a file cannot be opened.
+    /// The reply could not be stored or read: the disk is full, or a file cannot be opened.
     ReplyFailed,
-    /// All places were taken, and an origin or a device with fewer connections needed one.
+    /// The connection limit was reached, and this connection made room for an origin or a device with fewer
+    /// connections.
     Evicted,
     /// Unfinished messages held too much memory.
     Memory,
-    /// A message was over a limit that closes the connection.
+    /// A message exceeded a limit, and the policy is to close the connection.
     Limit,
-    /// The framing was lost: no boundary can be found any more.
+    /// The decoder lost the framing: it cannot find another message boundary.
     Fault,
     /// The transport failed.
     Reset,
-    /// The daemon is stopping.
+    /// The engine is shutting down.
     Shutdown,
 }
 
 impl CloseReason {
-    /// All of them, in the order of their declaration.
+    /// All reasons, in the order of their declaration.
     pub const ALL: [Self; 14] = [
         Self::End,
         Self::Eof,
@@ -76,7 +77,7 @@ impl CloseReason {
         Self::Shutdown,
     ];
 
-    /// The word for it in the output.
+    /// The name of the reason in output, recordings and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -117,17 +118,17 @@ impl fmt::Display for CloseReason {
 /// Why a connection was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusedReason {
-    /// There are as many connections as there may be.
+    /// The connection limit is reached, and no connection can be evicted.
     ConnectionsFull,
-    /// The device has as many connections as it may have.
+    /// The device has reached its own connection limit.
     DeviceFull,
 }
 
 impl RefusedReason {
-    /// All of them.
+    /// All reasons, in the order of their declaration.
     pub const ALL: [Self; 2] = [Self::ConnectionsFull, Self::DeviceFull];
 
-    /// The word for it in the metrics.
+    /// The name of the reason in the metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -140,29 +141,29 @@ impl RefusedReason {
 impl fmt::Display for RefusedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::ConnectionsFull => "all places are taken",
-            Self::DeviceFull => "the device has as many connections as it may have",
+            Self::ConnectionsFull => "the connection limit is reached",
+            Self::DeviceFull => "the device has reached its connection limit",
         })
     }
 }
 
-/// Faults that are counted together.
+/// The kind of a fault. Faults are counted by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
     /// A message is too long.
     TooLong,
-    /// A length cannot be one.
+    /// A header declares an invalid length.
     BadLength,
-    /// A message does not end where it must.
+    /// A message does not end with its delimiter, or ends too early.
     BadEnding,
-    /// The stream was cut.
+    /// The stream ended within a message or a series.
     Truncated,
-    /// A block is not what it should be; counted where it is read.
+    /// The payload is invalid in its encoding. Counted by the decoder of the payload, not by the engine.
     Undecodable,
 }
 
 impl FaultKind {
-    /// All of them, in the order of the totals.
+    /// All kinds, in the order in which totals list them.
     pub const ALL: [Self; 5] = [
         Self::TooLong,
         Self::BadLength,
@@ -171,19 +172,19 @@ impl FaultKind {
         Self::Undecodable,
     ];
 
-    /// The kind of a fault.
+    /// Returns the kind of a fault.
     #[must_use]
     pub const fn of(fault: &Fault) -> Self {
         match fault {
             Fault::BadLength { .. } => Self::BadLength,
             Fault::BadEnding { .. } | Fault::EarlyEnd { .. } => Self::BadEnding,
             Fault::Truncated { .. } => Self::Truncated,
-            // `TooLong`; a fault that the core may have some day belongs to one of these.
+            // `TooLong`. `Fault` is non-exhaustive: map a new fault to one of these kinds.
             _ => Self::TooLong,
         }
     }
 
-    /// The word for it in the output.
+    /// The name of the kind in output, recordings and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! Sinks: a [`Sink`] takes [`Events`] on a thread of its own, and [`Delivery`] says what happens when it is too slow.
+//! Sinks: a [`Sink`] receives [`Events`] on a thread of its own. [`Delivery`] decides what happens when it is too slow.
 
 pub mod fanout;
 pub mod lossy;
@@ -11,7 +11,7 @@ use self::lossy::Next;
 use crate::error::SinkError;
 use crate::event::Event;
 
-/// Takes events, such as to record or to show them.
+/// A receiver of events, such as a recording or a display.
 ///
 /// # Examples
 /// ```
@@ -39,63 +39,73 @@ use crate::event::Event;
 /// }
 /// ```
 pub trait Sink: fmt::Debug + Send {
-    /// The word for it in logs and metrics.
+    /// Returns the name of the sink in logs and metrics.
     fn name(&self) -> &'static str;
 
-    /// The events that it needs.
+    /// Returns which events the sink needs.
     fn interest(&self) -> Interest {
         Interest::All
     }
 
-    /// Takes events until there are no more, on a thread of its own, from which a Tokio runtime can be reached. If a
-    /// sink with [`Delivery::Backpressure`] ends before, the engine stops: nothing is received that would be lost.
+    /// Receives events until [`Next::End`]. Runs on a thread of its own, within the context of the Tokio runtime. If a
+    /// sink with [`Delivery::Backpressure`] returns earlier, the engine stops, so that no more messages are received
+    /// and lost.
     ///
     /// # Errors
-    /// Why events were lost, or not all of them written.
+    /// Why events were lost or could not be written.
     fn run(self: Box<Self>, events: Events) -> Result<(), SinkError>;
 
-    /// Supervises the end of the sink. The result is called again and again from when all events are in the queue of the
-    /// sink, until the sink has ended.
+    /// Returns a function that supervises the end of the sink. The engine calls it every millisecond from the time when
+    /// the last event is in the queue of the sink, until the sink has ended. The default waits without a limit.
     fn supervisor(&self) -> Supervisor {
         Box::new(|| Supervision::Wait)
     }
 }
 
-/// See [`Sink::supervisor`].
+/// A function that decides whether to wait for a sink that has not ended; see [`Sink::supervisor`].
 pub type Supervisor = Box<dyn FnMut() -> Supervision + Send>;
 
-/// What to do about a sink that has not ended.
+/// How to continue with a sink that has not ended.
 #[derive(Debug)]
 pub enum Supervision {
-    /// Go on waiting for it.
+    /// Continue to wait.
     Wait,
-    /// Give it up, with this result.
+    /// Abandon the sink, with this result.
     GiveUp(Result<(), SinkError>),
 }
 
-/// The events that a sink needs.
+/// Which events a sink needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Interest {
-    /// All of them.
+    /// All events.
     #[default]
     All,
-    /// Opened and closed connections, without messages.
+    /// Opened and closed connections, but no messages.
     Connections,
 }
 
 /// What happens when a sink is too slow.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::sink::Delivery;
+///
+/// let recording = Delivery::BACKPRESSURE;
+/// let display = Delivery::Lossy { max_bytes: 1 << 20 };
+/// assert_ne!(recording, display);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery {
-    /// Connections are not read until there is room for an event in the queue. Nothing is dropped. The memory of queued
-    /// messages is bounded by the [pool](crate::pool).
+    /// Connections are not read while the queue is full. No event is dropped. The [pool](crate::pool) bounds the memory
+    /// of queued messages.
     Backpressure {
-        /// Events that may wait, at least 1.
+        /// Length of the queue in events, at least 1.
         queue_len: usize,
     },
-    /// The oldest events are dropped and counted. Connections never wait.
+    /// The oldest events are dropped and counted while the queue is full. Connections never wait.
     Lossy {
-        /// Bytes of events that may wait.
+        /// Memory of the queue, in bytes.
         max_bytes: usize,
     },
 }
@@ -103,13 +113,13 @@ pub enum Delivery {
 impl Delivery {
     /// Backpressure with a queue of 1,024 events.
     pub const BACKPRESSURE: Self = Self::Backpressure { queue_len: 1024 };
-    /// Dropping, with a queue of 4 MiB.
+    /// Lossy, with a queue of 4 MiB.
     pub const LOSSY: Self = Self::Lossy {
         max_bytes: lossy::MAX_BYTES,
     };
 }
 
-/// The events of one sink, in the order of each connection.
+/// The events of one sink. Those of a connection come in order.
 #[derive(Debug)]
 pub struct Events(Queue);
 
@@ -120,7 +130,7 @@ enum Queue {
 }
 
 impl Events {
-    /// What is next; never waits.
+    /// Returns the next event, or [`Next::Empty`] if none waits.
     pub fn poll(&mut self) -> Next {
         match &mut self.0 {
             Queue::Lossy(events) => events.receive(false),
@@ -132,7 +142,8 @@ impl Events {
         }
     }
 
-    /// What is next; waits for it. Never returns [`Next::Empty`]. Not to be called in an async task.
+    /// Waits for the next event. Never returns [`Next::Empty`]. Blocks the thread, so it must not be called in an async
+    /// task.
     pub fn wait(&mut self) -> Next {
         match &mut self.0 {
             Queue::Lossy(events) => events.receive(true),
@@ -140,9 +151,9 @@ impl Events {
         }
     }
 
-    /// What is next; waits for it. Never returns [`Next::Empty`].
+    /// Waits for the next event. Never returns [`Next::Empty`].
     ///
-    /// Cancel-safe: dropped, it has taken no event.
+    /// Cancel-safe: if the future is dropped, no event is taken.
     pub async fn recv(&mut self) -> Next {
         match &mut self.0 {
             Queue::Lossy(events) => events.recv().await,
@@ -150,7 +161,8 @@ impl Events {
         }
     }
 
-    /// Takes no more events than those that wait, so that no connection waits for this sink any more.
+    /// Closes the queue: events that wait can still be received, new ones are discarded, and no connection waits for
+    /// this sink.
     pub fn close(&mut self) {
         match &mut self.0 {
             Queue::Lossy(events) => events.close(),

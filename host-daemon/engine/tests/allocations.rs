@@ -1,4 +1,4 @@
-//! The way of a batch from the bytes to the sinks allocates for the batch, and never for a message in it.
+//! The path of a batch from bytes to sinks allocates per batch, and never per message.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -63,7 +63,7 @@ fn a_batch_of_many_messages_allocates_as_often_as_one_of_few() {
         assert_eq!(found, 2 * messages);
         counted.count_total
     };
-    // The first takes a new buffer, whose list of places grows by doubling.
+    // The first batch takes a new buffer, whose list of spans grows by doubling.
     assert!(allocations(2000) < 40);
     let few = allocations(1);
     assert_eq!(few, allocations(10));

@@ -1,4 +1,4 @@
-//! The engine inside another program: sinks and responders of its own, policies of devices, settings that change.
+//! The engine embedded in another program: custom sinks and responders, policies of devices, changes of settings.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -60,7 +60,7 @@ async fn closed(events: &mut Events) -> (u64, CloseReason) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_responder_answers_while_the_device_goes_on_sending() {
+async fn a_responder_answers_while_the_device_is_sending() {
     let policy = Policy {
         reply: Some(ReplyKind::Custom(Arc::new(embed::Numbers))),
         ..lines()
@@ -76,8 +76,7 @@ async fn a_responder_answers_while_the_device_goes_on_sending() {
             device.read_exact(&mut answer).unwrap();
             assert_eq!(answer, *format!("{number}\n").as_bytes());
         }
-        // More than the buffers of the sockets hold, unread: the device can go on sending meanwhile, and all
-        // answers come.
+        // More answers than the socket buffers hold, not read: the device can still send, and gets all answers later.
         let count = 400_000;
         let mut reader = device.try_clone().unwrap();
         let sending = std::thread::spawn(move || {
@@ -96,7 +95,7 @@ async fn a_responder_answers_while_the_device_goes_on_sending() {
     running.await.unwrap().unwrap();
 }
 
-/// Ends after its first event.
+/// Fails after its first event.
 #[derive(Debug)]
 struct Fails(&'static str);
 
@@ -112,7 +111,7 @@ impl Sink for Fails {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_nothing_may_be_lost_of_stops_the_engine_when_it_fails() {
+async fn a_sink_with_backpressure_that_fails_stops_the_engine() {
     let (mut engine, addr) = listening(lines()).await;
     engine.add_sink(Box::new(Fails("ledger")), Delivery::BACKPRESSURE);
     let running = tokio::spawn(engine.run());
@@ -125,7 +124,7 @@ async fn a_sink_that_nothing_may_be_lost_of_stops_the_engine_when_it_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lossy_sink_that_fails_stops_nothing() {
+async fn a_lossy_sink_that_fails_does_not_stop_the_engine() {
     let (mut engine, addr) = listening(lines()).await;
     engine.add_sink(Box::new(Fails("screen")), Delivery::LOSSY);
     let mut events = engine.subscribe("mine", Interest::All, Delivery::BACKPRESSURE);
@@ -176,7 +175,7 @@ impl Sink for Slow {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_panics_keeps_no_other_from_its_end() {
+async fn a_sink_that_panics_does_not_keep_others_from_ending() {
     for delivery in [Delivery::LOSSY, Delivery::BACKPRESSURE] {
         let (mut engine, addr) = listening(lines()).await;
         let count = Arc::<AtomicU64>::default();
@@ -201,12 +200,12 @@ async fn a_sink_that_panics_keeps_no_other_from_its_end() {
                 assert_eq!(source.to_string(), "panicked: on purpose");
             }
         }
-        // Opened, a message and closed.
+        // The connection opened, sent a message, and closed.
         assert_eq!(count.load(Ordering::Relaxed), 3);
     }
 }
 
-/// Does not end.
+/// Never ends.
 #[derive(Debug)]
 struct Hangs(Arc<AtomicU64>);
 
@@ -232,13 +231,13 @@ impl Sink for Hangs {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_does_not_end_is_supervised_and_given_up() {
+async fn a_sink_that_does_not_end_is_supervised_and_abandoned() {
     let (mut engine, _) = listening(lines()).await;
     let looked = Arc::<AtomicU64>::default();
     engine.add_sink(Box::new(Hangs(Arc::clone(&looked))), Delivery::BACKPRESSURE);
     let handle = engine.handle().clone();
     let running = tokio::spawn(engine.run());
-    // Not before the engine stops.
+    // It is not supervised before the engine stops.
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(looked.load(Ordering::Relaxed), 0);
     handle.stop();
@@ -251,7 +250,7 @@ async fn a_sink_that_does_not_end_is_supervised_and_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_can_have_a_policy_of_its_own() {
+async fn a_device_can_have_its_own_policy() {
     let blocks = Policies::from(Policy::new(AnyFraming::Blocks(Blocks)));
     let (mut engine, addr) = listening(blocks.with("127.0.0.1", Arc::new(lines()))).await;
     let mut events = engine.subscribe("mine", Interest::All, Delivery::BACKPRESSURE);
@@ -264,7 +263,7 @@ async fn a_device_can_have_a_policy_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_names_devices_and_can_be_changed() {
+async fn a_table_names_devices_and_can_change() {
     let table = |name: &str| DeviceTable::new(vec![(name.into(), vec![Match::of_id("127.0.0.1")])]);
     let mut engine = Engine::builder().devices(table("pump")).build();
     let spec = || ListenerSpec::new("127.0.0.1:0", lines());
@@ -293,7 +292,7 @@ async fn a_table_names_devices_and_can_be_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_of_connections_gets_no_messages_and_they_are_counted() {
+async fn a_sink_without_interest_in_messages_gets_none_and_they_are_counted() {
     let (mut engine, addr) = listening(lines()).await;
     let mut events = engine.subscribe("mine", Interest::Connections, Delivery::BACKPRESSURE);
     let handle = engine.handle().clone();
@@ -311,11 +310,11 @@ async fn a_sink_of_connections_gets_no_messages_and_they_are_counted() {
     handle.stop();
     running.await.unwrap().unwrap();
     assert_eq!(handle.counters().totals().messages, 2);
-    assert!(handle.context().is_none(), "nothing is left of it");
+    assert!(handle.context().is_none(), "the context is dropped");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_are_applied_as_a_whole_or_not_at_all() {
+async fn settings_are_applied_completely_or_not_at_all() {
     let (mut engine, addr) = listening(lines()).await;
     let mut events = engine.subscribe("mine", Interest::All, Delivery::BACKPRESSURE);
     let handle = engine.handle().clone();
@@ -330,7 +329,7 @@ async fn settings_are_applied_as_a_whole_or_not_at_all() {
         bounds: Bounds::default(),
         devices: DeviceTable::default(),
     };
-    // One is taken: the policy of the one that is open does not change either.
+    // One address is invalid: the policy of the open listener does not change either.
     let refused = handle
         .apply(settings(&["127.0.0.1:0", "nowhere:1:2"]))
         .await;
@@ -352,7 +351,7 @@ async fn settings_are_applied_as_a_whole_or_not_at_all() {
     assert_eq!((applied.added.len(), applied.removed.len()), (1, 0));
     connect(addr).write_all(b"\0\0\0\x01x").unwrap();
     assert_eq!(closed(&mut events).await.0, 1);
-    // All that are open are removed, and the engine goes on with the new one.
+    // All open listeners are closed, and the engine continues with the new one.
     let applied = handle.apply(settings(&["localhost:0"])).await.unwrap();
     assert_eq!(applied.removed.len(), 2);
     let addr = handle.listening()[0].name.parse().unwrap();

@@ -1,4 +1,4 @@
-//! Seals the torn files of a log that nobody writes: `recover DIR`.
+//! Seals the torn files of a log that no process is writing: `recover DIR`.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -24,6 +24,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     match failed {
         0 => Ok(()),
-        failed => Err(format!("{failed} files are not repaired").into()),
+        failed => Err(format!("{failed} files could not be repaired").into()),
     }
 }

@@ -1,4 +1,4 @@
-//! Prints the messages of a log, and goes on as more are written: `tail DIR`.
+//! Prints the messages of a log, and continues with new ones: `tail DIR`.
 
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};

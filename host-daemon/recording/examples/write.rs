@@ -1,4 +1,5 @@
-//! Writes each line of standard input to a log: `printf 'one\ntwo\n' | write DIR`. The last line is durable when the input ends.
+//! Writes each line of standard input to a log: `printf 'one\ntwo\n' | write DIR`. All lines are durable when the
+//! program ends.
 
 use std::error::Error;
 use std::io::BufRead;
@@ -10,7 +11,7 @@ use blocksd_recording::{Channel, ChannelSpec, Log, LogOptions, repair_dir};
 fn main() -> Result<(), Box<dyn Error>> {
     let folder: PathBuf = std::env::args_os().nth(1).ok_or("usage: write DIR")?.into();
     let mut log = Log::open(&folder, LogOptions::default())?;
-    // The log holds the lock of the folder: nobody else repairs or writes there.
+    // The log holds the lock of the folder, so that no other process repairs or writes there.
     for repaired in repair_dir(&folder)? {
         match repaired {
             Ok(repaired) => eprintln!("{}: {}", repaired.from.display(), repaired.recovered),
@@ -20,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut channel = Channel::default();
     for (sequence, line) in (0..).zip(std::io::stdin().lock().lines()) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        // Another file needs the channel again; in the same file this is a comparison.
+        // After a rotation, the channel must be registered again. In the same file this is a comparison.
         let lines = log.channel(&mut channel, || ChannelSpec {
             topic: "/lines".to_owned(),
             is_counted: true,

@@ -1,4 +1,4 @@
-//! Checks recordings and repairs torn ones: [`Checker`].
+//! Verifies recordings, recovers torn ones, and repairs folders: start with [`Checker`].
 
 pub(crate) mod finding;
 mod order;
@@ -19,13 +19,14 @@ use crate::check::verify::Verified;
 use crate::error::Error;
 use crate::read::window::WindowedFile;
 
-/// Verifies, recovers and repairs recordings whose messages may stand for [ranges](SequenceRanges) of sequence numbers.
-/// The functions [`verify()`], [`recover()`] and [`repair_dir`] do the same for recordings without such messages.
+/// Verifies, recovers and repairs recordings in which a message may stand for a [range](SequenceRanges) of sequence
+/// numbers. The functions [`verify()`], [`recover()`] and [`repair_dir`] do the same for recordings without such
+/// messages.
 ///
 /// ```
 /// use blocksd_recording::{Checker, SequenceRange, SequenceRanges};
 ///
-/// /// On the topic `/skipped`, each message is the count of the numbers that were skipped on `/device/a/blocks`.
+/// /// A message on the topic `/skipped` holds the count of numbers that were skipped on `/device/a/blocks`.
 /// #[derive(Debug)]
 /// struct Skipped;
 ///
@@ -46,21 +47,21 @@ pub struct Checker<'a> {
 }
 
 impl Default for Checker<'_> {
-    /// For recordings in which every sequence number has a message.
+    /// Creates a checker for recordings in which every sequence number has a message.
     fn default() -> Self {
         Self::new(&())
     }
 }
 
 impl<'a> Checker<'a> {
-    /// For recordings with these ranges.
+    /// Creates a checker for recordings with these ranges.
     #[must_use]
     pub const fn new(ranges: &'a dyn SequenceRanges) -> Self {
         Self { ranges }
     }
 
-    /// Checks a file and reports each finding. `growing`: another process is writing the file, so it need not have an
-    /// end.
+    /// Checks a file, and calls `report` for each finding. `growing` says that another process is writing the file, so
+    /// that it need not have an end.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -73,7 +74,7 @@ impl<'a> Checker<'a> {
         verify::verify(input, growing, self.ranges, report)
     }
 
-    /// Checks a sealed file. Returns its content if it is sound, except for messages that may be missing.
+    /// Checks a sealed file. Returns its content if it is sound; missing messages are allowed.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -81,22 +82,22 @@ impl<'a> Checker<'a> {
         recover::check(path, self.ranges)
     }
 
-    /// Writes a sealed file `to`, which must not exist, with all that is whole in `from`, and syncs it. Chunks are
-    /// copied as they are. Writes nothing if `from` is sealed and sound, or if nothing in it is whole.
+    /// Writes everything that is whole in `from` to a new sealed file `to`, and syncs it. Chunks are copied unchanged.
+    /// Writes nothing if `from` is sealed and sound, or if nothing in it is whole.
     ///
     /// # Errors
-    /// [`Error::Read`], [`Error::Write`], [`Error::UnsoundRepair`]; then there is no file `to`.
+    /// [`Error::Read`], [`Error::UnsoundRepair`], or [`Error::Write`], for example if `to` exists. Then `to` is not
+    /// created.
     pub fn recover(self, from: &Path, to: &Path) -> Result<Recovered, Error> {
         recover::recover(from, to, self.ranges)
     }
 
-    /// Seals every torn file of a folder, in the order of their names. A file that cannot be repaired does not keep the
-    /// others from it. A file is repaired when the iterator comes to it. The caller holds the [`Lock`](crate::Lock) of
-    /// the folder.
+    /// Seals every torn file of a folder, in the order of their names. The iterator repairs one file at each step, and
+    /// continues after a file that cannot be repaired. The caller must hold the [`Lock`](crate::Lock) of the folder.
     ///
-    /// A torn file is removed only after its content is on the disk under the new name, except for a record that was
-    /// not finished when the writing ended. If more is lost, the original is kept under the sealed name with the ending
-    /// `.lost`. A repair that was interrupted may be repeated.
+    /// A torn file is removed only when its content is on the disk under the sealed name, except for an unfinished
+    /// record at its end. If more is lost, the original is kept under the sealed name with the suffix `.lost`. An
+    /// interrupted repair can be repeated.
     ///
     /// # Errors
     /// [`Error::Read`] if the folder cannot be read.
@@ -108,7 +109,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// Checks a file and reports each finding, as [`Checker::verify`].
+/// Checks a file, and calls `report` for each finding. See [`Checker::verify`].
 ///
 /// # Errors
 /// [`Error::Read`].
@@ -120,7 +121,7 @@ pub fn verify(
     Checker::default().verify(input, growing, report)
 }
 
-/// Writes what is whole in `from` to a sealed file `to`, as [`Checker::recover`].
+/// Writes everything that is whole in `from` to a new sealed file `to`. See [`Checker::recover`].
 ///
 /// # Errors
 /// [`Error::Read`], [`Error::Write`], [`Error::UnsoundRepair`].
@@ -128,7 +129,7 @@ pub fn recover(from: &Path, to: &Path) -> Result<Recovered, Error> {
     Checker::default().recover(from, to)
 }
 
-/// Seals every torn file of a folder, as [`Checker::repair_dir`].
+/// Seals every torn file of a folder. See [`Checker::repair_dir`].
 ///
 /// # Errors
 /// [`Error::Read`] if the folder cannot be read.

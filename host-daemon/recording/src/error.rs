@@ -1,73 +1,73 @@
-//! Errors: [`Error`] of this crate; [`LogError`], the part of it that a log returns for each message.
+//! Errors: [`Error`] of this crate, and [`LogError`] of the calls that append to a log.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a recording could not be read, written or locked. The cause is in [`source`](std::error::Error::source).
+/// Why a recording could not be read, written or locked. [`source`](std::error::Error::source) returns the cause.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The system does not let a file or a folder be read, or it is not there.
+    /// A file or folder cannot be read, or does not exist.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// The answer of the system.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The system does not let a file be written, renamed or removed.
+    /// A file cannot be written, renamed or removed.
     #[error("cannot write {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// The answer of the system.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The folder of a log cannot be made, or cannot be written to.
+    /// The folder of a log cannot be created or written to.
     #[error("cannot record to {}", path.display())]
     Folder {
         /// The folder, or the file in it.
         path: PathBuf,
-        /// The answer of the system.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A torn file of which a sound recording cannot be made. It stays as it is.
-    #[error("the sound parts of {} do not make a sound recording ({findings} findings, the first {first}); please report this, and keep the file", path.display())]
+    /// The sound parts of a torn file do not make a sound recording. The file is unchanged.
+    #[error("the sound parts of {} do not make a sound recording ({findings} findings, first: {first}); please report this, and keep the file", path.display())]
     UnsoundRepair {
         /// The file.
         path: PathBuf,
-        /// Count of the findings in the file that was made.
+        /// Number of findings in the repaired file.
         findings: u64,
-        /// The first of them.
+        /// The first finding.
         first: String,
     },
-    /// Another process writes to the folder.
+    /// Another process has locked the folder.
     #[error("another process is recording to {}; stop it first", path.display())]
     Locked {
         /// The folder.
         path: PathBuf,
     },
-    /// A log takes no more messages.
+    /// The log cannot append messages.
     #[error(transparent)]
     Log(#[from] LogError),
 }
 
-/// Whose fault an error is, and so who can do something about it.
+/// The category of an error: it says who can resolve it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The operating system or the disk refuses something: the operator can make room, set permissions, or try again.
+    /// The operating system or the disk refused an operation. An operator can free space, set permissions or retry.
     System,
     /// Another process uses the folder.
     InUse,
-    /// The program uses this library in a wrong way.
+    /// The program uses this library incorrectly.
     Usage,
     /// A defect of this library. Please report it.
     Defect,
 }
 
 impl Error {
-    /// Whose fault it is.
+    /// Returns the category of the error.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
@@ -93,7 +93,7 @@ impl Error {
         Self::Folder { path, source }
     }
 
-    /// The file or folder that the error is about; none for an error of a log.
+    /// Returns the file or folder that the error is about, or `None` for an error of a log.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -106,30 +106,30 @@ impl Error {
         }
     }
 
-    /// Whether a file that was to be read is not there.
+    /// Returns whether a file does not exist that should be read.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 
-/// Why a log takes no more messages.
+/// Why a log cannot append messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
-    /// The disk does not take its data, and is no longer waited for.
-    #[error("the disk does not take the data of the log")]
+    /// The disk refused data, and [`LogContext::give_up`](crate::LogContext::give_up) ended the retries.
+    #[error("the disk refuses the data of the log, and retrying was given up")]
     GaveUp,
-    /// The channel is of a file that is sealed: [`Log::channel`](crate::Log::channel) gives it in the present one.
-    #[error("the channel is of a file that is sealed")]
+    /// The channel belongs to a sealed file. [`Log::channel`](crate::Log::channel) returns it for the current file.
+    #[error("the channel belongs to a sealed file; request it again for the current file")]
     StaleChannel,
-    /// A defect: a message or a file could not be encoded.
+    /// A defect of this library: a message or a file could not be encoded.
     #[error("the log cannot encode its data; please report this")]
     Internal,
 }
 
 impl LogError {
-    /// Whose fault it is.
+    /// Returns the category of the error.
     #[must_use]
     pub const fn kind(self) -> ErrorKind {
         match self {

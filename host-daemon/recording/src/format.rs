@@ -1,4 +1,4 @@
-//! The file format: names, records, chunks, and the nonce of a file.
+//! The file format: file names, records, chunks, and the nonce of a file.
 
 pub(crate) mod chunk;
 pub(crate) mod encode;

@@ -32,7 +32,7 @@ pub use self::write::retention::Retention;
 pub use self::write::retry::LogContext;
 pub use self::write::stats::{SYNC_BOUNDS_MS, Stats, StatsSnapshot, WriteErrorKind};
 
-/// Goes through one file chunk by chunk: the level below [`Reader`]. Start with [`Scan`](scan::Scan).
+/// Reads one file chunk by chunk: the level below [`Reader`]. Start with [`Scan`](scan::Scan).
 pub mod scan {
     pub use crate::format::chunk::{Chunk, ChunkFault};
     pub use crate::format::record::Raw;
@@ -40,12 +40,12 @@ pub mod scan {
     pub use crate::read::summary::{ChunkLocation, Summary, SummaryFault};
 }
 
-/// The topics of `blocksd`, and the [`Kind`](topic::Kind) of message that each has.
+/// The topics that `blocksd` uses, and the [`Kind`](topic::Kind) of messages in each.
 pub mod topic {
     pub use crate::format::record::{DEVICE, EVENTS_TOPIC, Kind, UNKNOWN_TOPIC, device};
 }
 
-/// For the tests of this workspace: may change at any time.
+/// For the tests of this workspace. May change at any time.
 #[doc(hidden)]
 pub mod internals {
     pub use crate::format::filename;

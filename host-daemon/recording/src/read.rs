@@ -1,4 +1,4 @@
-//! Reads recordings: sealed, torn, or still being written.
+//! Reads recordings that are sealed, torn or still being written.
 
 pub mod catalog;
 pub(crate) mod loss;

@@ -1,4 +1,4 @@
-//! Writes recordings: a thread that writes, and one that syncs, seals and deletes. Start with [`log::Log`].
+//! Writes recordings. One thread appends messages, and another syncs, seals and deletes files. Start with [`log::Log`].
 
 mod active;
 mod buffer;

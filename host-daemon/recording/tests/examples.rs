@@ -1,5 +1,5 @@
-//! Runs the examples `write`, `tail` and `recover` as a user does: a log is written, shown while it grows, torn by a
-//! kill, and recovered. `cargo test -p blocksd-recording` builds them.
+//! Runs the examples `write`, `tail` and `recover` like a user: writes a log, prints it while it grows, kills the
+//! writer, and recovers the torn file. `cargo test -p blocksd-recording` builds the examples.
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Longest time that any step of a test may take.
+/// Longest duration of any step of a test.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The program of an example: `deps/TEST` stands beside `examples/NAME`.
+/// The program of an example: `examples/NAME` next to `deps/TEST`.
 fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
     let program = test.ancestors().nth(2).unwrap().join("examples").join(name);
@@ -25,7 +25,7 @@ fn example(name: &str) -> Command {
     Command::new(program)
 }
 
-/// An example that runs, and is killed at the end of the test.
+/// A running example. It is killed when dropped.
 struct Running(Child);
 
 impl Running {
@@ -48,7 +48,7 @@ impl Drop for Running {
     }
 }
 
-/// A `tail` that runs, and the lines that it prints.
+/// A running `tail`, and the lines that it prints.
 struct Tail {
     _process: Running,
     lines: Receiver<String>,
@@ -70,19 +70,19 @@ impl Tail {
         }
     }
 
-    /// The next lines.
+    /// Waits for the next lines.
     fn take(&self, count: usize) -> Vec<String> {
         let next = |_| self.lines.recv_timeout(TIMEOUT).expect("a line of tail");
         (0..count).map(next).collect()
     }
 }
 
-/// What `tail` prints of the message `number` of a test.
+/// The line that `tail` prints for message `number` of a test.
 fn printed(number: usize) -> String {
     format!("/lines {number} \"message {number}\"")
 }
 
-/// Writes a log of so many messages to its end.
+/// Writes a complete log with this number of messages, then runs `recover`.
 fn write(folder: &Path, count: usize) -> Output {
     let mut writer = Running::start("write", folder);
     let mut input = writer.0.stdin.take().unwrap();
@@ -103,27 +103,27 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn tail_prints_what_write_has_written() {
+fn tail_prints_what_write_wrote() {
     let folder = TempDir::new().unwrap();
     let recovered = write(folder.path(), 100);
     assert_eq!(files(folder.path(), "mcap").len(), 1);
     assert_eq!(files(folder.path(), "part").len(), 0);
     let want: Vec<_> = (0..100).map(printed).collect();
     assert_eq!(Tail::start(folder.path()).take(100), want);
-    // Nothing is torn.
+    // No file is torn.
     assert!(recovered.status.success() && recovered.stdout.is_empty());
 }
 
 #[test]
-fn recover_keeps_what_tail_has_shown_before_the_writer_was_killed() {
+fn recover_keeps_what_tail_printed_before_the_writer_was_killed() {
     let folder = TempDir::new().unwrap();
     let tail = Tail::start(folder.path());
     let mut writer = Running::start("write", folder.path());
     let mut input = writer.0.stdin.take().unwrap();
     let (begin, mut sent, mut shown) = (Instant::now(), 0, Vec::new());
-    // The example commits when a line comes.
+    // The example commits when a line arrives.
     while shown.len() < 3 {
-        assert!(begin.elapsed() < TIMEOUT, "tail shows only {shown:?}");
+        assert!(begin.elapsed() < TIMEOUT, "tail printed only {shown:?}");
         writeln!(input, "message {sent}").unwrap();
         sent += 1;
         shown.extend(tail.lines.recv_timeout(Duration::from_millis(20)));
@@ -131,7 +131,7 @@ fn recover_keeps_what_tail_has_shown_before_the_writer_was_killed() {
     writer.kill();
     let part = files(folder.path(), "part").pop().expect("a torn file");
     let torn = OpenOptions::new().write(true).open(&part).unwrap();
-    // Within the index after the last chunk.
+    // Cut within the index after the last chunk.
     torn.set_len(torn.metadata().unwrap().len() - 3).unwrap();
 
     let recovered = example("recover").arg(folder.path()).output().unwrap();

@@ -4,7 +4,6 @@ use std::error::Error as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use blocksd_recording::{
     Channel, ChannelSpec, Checker, Compression, Error, ErrorKind, FindingKind, Lock, Log,
@@ -15,7 +14,7 @@ use tempfile::TempDir;
 
 const TOPIC: &str = "/device/a/blocks";
 
-/// A message on `/skipped` is the count of the numbers that are skipped on [`TOPIC`].
+/// A message on `/skipped` holds the count of numbers that are skipped on [`TOPIC`].
 #[derive(Debug)]
 struct Skipped;
 
@@ -31,7 +30,7 @@ impl SequenceRanges for Skipped {
     }
 }
 
-/// Messages of two topics: `None` skips three numbers.
+/// Writes messages on two topics: `None` skips three numbers.
 fn write(folder: &Path, messages: &[Option<u32>]) {
     let mut log = Log::open(folder, LogOptions::default()).unwrap();
     let (mut device, mut skipped) = (Channel::default(), Channel::default());
@@ -48,7 +47,7 @@ fn write(folder: &Path, messages: &[Option<u32>]) {
         let bytes = message.map_or(&b"3"[..], |_| b"payload");
         log.append(channel, message.unwrap_or(0), time, bytes)
             .unwrap();
-        // A chunk for each.
+        // One chunk for each message.
         log.commit().unwrap();
     }
     log.finish().unwrap();
@@ -75,7 +74,7 @@ fn gap(want: u32, found: u32) -> FindingKind {
 }
 
 #[test]
-fn numbers_that_a_message_stands_for_are_missing_only_to_a_check_that_does_not_know_it() {
+fn numbers_of_a_range_are_missing_only_to_a_check_without_ranges() {
     let folder = TempDir::new().unwrap();
     write(folder.path(), &[Some(0), Some(1), None, Some(5), Some(6)]);
     let path = file(folder.path());
@@ -93,7 +92,7 @@ fn numbers_beyond_a_range_are_missing() {
     assert_eq!(found, [gap(5, 7)]);
 }
 
-/// Tears a sealed file: its index and its end are gone.
+/// Tears a sealed file: removes its last index and its end.
 fn tear(path: &Path) -> PathBuf {
     let mut bytes = fs::read(path).unwrap();
     let summary = mcap::Summary::read(&bytes).unwrap().unwrap();
@@ -107,7 +106,7 @@ fn tear(path: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_repair_that_knows_the_ranges_misses_nothing() {
+fn a_repair_with_ranges_finds_nothing_missing() {
     for knows in [true, false] {
         let folder = TempDir::new().unwrap();
         write(folder.path(), &[Some(0), None, Some(4)]);
@@ -197,7 +196,7 @@ fn a_deletion_is_reported_with_its_figures() {
 }
 
 #[test]
-fn an_error_says_whose_fault_it_is_and_has_its_cause() {
+fn an_error_has_a_category_and_a_cause() {
     let folder = TempDir::new().unwrap();
     let missing = folder.path().join("missing");
     let error = WindowedFile::open(&missing).unwrap_err();

@@ -24,7 +24,8 @@ use blocksd_engine::event::{Event, EventKind};
 use blocksd_engine::sink::lossy::Next;
 use blocksd_engine::sink::{Events, Sink, Supervision, Supervisor};
 use blocksd_recording::{
-    Error, Lock, Log, LogContext, LogError, LogOptions, Packer, Repaired, Retention, Stats, Unrepaired,
+    Error, Lock, Log, LogContext, LogError, LogOptions, Packer, Repaired, Retention, Stats,
+    Unrepaired,
 };
 
 /// How long to wait for a disk that takes nothing, once no connection is left.

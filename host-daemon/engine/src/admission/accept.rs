@@ -1,4 +1,5 @@
-//! Accepts connections, and takes each through its stages: [`Accepted`], [`Identified`], admitted.
+//! Accepts connections and takes each through its stages: [`Accepted`], [`Identified`], admitted. Start with
+//! [`Acceptor::serve`].
 
 use std::io;
 use std::sync::Arc;
@@ -22,33 +23,33 @@ use crate::peer_log::{Kind, warn_peer};
 use crate::permit::Admitted;
 use crate::reason::RefusedReason;
 
-/// How long to wait after a failed accept, at first and at most.
+/// Delay after a failed accept: the first, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
-/// How long connections may take to end once the engine is stopping.
+/// Time that connections have to close after the last reads, once the engine is stopping.
 const DRAIN: Duration = Duration::from_millis(1000);
 
-/// A listener, and how its connections are treated.
+/// An open listener, and the policies of its connections.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    /// The address as it was given.
+    /// The address as it was configured.
     pub(crate) address: Arc<str>,
     pub(crate) listener: Listener,
-    /// Each connection gets the policy that is there when it is accepted.
+    /// A connection gets the policy that is current when it is accepted.
     pub(crate) policies: watch::Receiver<Arc<Policies>>,
-    /// Cancelled when the listener is to be closed.
+    /// Cancelled to close the listener.
     pub(crate) removed: CancellationToken,
 }
 
-/// Accepts connections of all listeners.
+/// Accepts the connections of all listeners.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     pub(crate) device_by: DeviceBy,
-    /// Only the first connection is served.
+    /// Serve only the first connection.
     pub(crate) once: bool,
-    /// The devices that have names of their own.
+    /// The devices with configured names.
     pub(crate) devices: watch::Receiver<Arc<DeviceTable>>,
     pub(crate) context: Arc<EngineContext>,
-    /// Cancelled when no more connections are to be accepted.
+    /// Cancelled to stop accepting.
     open: CancellationToken,
     tasks: TaskTracker,
 }
@@ -70,15 +71,16 @@ impl Acceptor {
         }
     }
 
-    /// Serves all listeners that come through `added`, until [`EngineContext::stop`] is cancelled, or until no listener
-    /// and no connection is left.
+    /// Serves all listeners that arrive through `added`. Returns when [`EngineContext::stop`] is cancelled, or when no
+    /// listener and no connection is left.
     pub(crate) async fn serve(self, mut added: mpsc::UnboundedReceiver<Bound>) {
         let acceptor = Arc::new(self);
         let served = async {
             let mut accepting = JoinSet::new();
             loop {
                 tokio::select! {
-                    // A listener that was added before the last one was removed keeps the engine going.
+                    // `added` goes first: a listener that was added before the last one was removed keeps the engine
+                    // running.
                     biased;
                     Some(bound) = added.recv() => {
                         accepting.spawn(Arc::clone(&acceptor).accept(bound));
@@ -101,7 +103,7 @@ impl Acceptor {
             () = served => {}
             () = stopped => {
                 let connections = acceptor.tasks.len();
-                warn!(connections, "still busy; what they hold is not written out");
+                warn!(connections, "connections did not close in time; their pending messages are lost");
             }
         }
     }
@@ -130,11 +132,11 @@ impl Acceptor {
                 Ok(None) => return,
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    // Out of descriptors, most likely: there will be some again.
+                    // Most likely out of file descriptors. Retry until some are free.
                     warn_peer!(
                         Kind::Accept,
                         bound.listener.name(),
-                        "cannot accept, trying again in {back_off:?}: {error}"
+                        "cannot accept connections, retrying in {back_off:?}: {error}"
                     );
                     if tokio::time::timeout(back_off, &mut until_closed)
                         .await
@@ -149,8 +151,8 @@ impl Acceptor {
         if self.once || !bound.listener.has_queue() {
             return;
         }
-        // A peer that has connected already, and may have sent everything, is not turned away.
-        // Devices that connect again at once when their connections end could keep this up for minutes.
+        // Peers that are connected already may have sent everything: accept them, for a limited time. Devices that
+        // reconnect as soon as their connection closes could otherwise delay the shutdown for minutes.
         let since = Instant::now();
         for _ in 0..BACKLOG {
             if LAST_READS < since.elapsed() {
@@ -165,8 +167,8 @@ impl Acceptor {
         }
     }
 
-    /// Takes a connection through its stages. A stage that takes time, such as a handshake, belongs into the task of the
-    /// connection, before it is identified.
+    /// Takes a connection through its stages. A stage that takes time, such as a handshake, belongs into the task of
+    /// the connection, before the device is identified.
     fn receive(&self, accepted: Accepted) {
         let devices = Arc::clone(&self.devices.borrow());
         let identified = accepted.identify(self.device_by, &devices);
@@ -193,7 +195,7 @@ impl Acceptor {
         }
     }
 
-    /// Counts and logs a connection that is refused, and closes it then.
+    /// Counts and logs a refused connection, then closes it.
     fn refuse(&self, connection: RefusedConnection) {
         let RefusedConnection { reason, peer, .. } = &connection;
         let refused = self.context.counters.refused(*reason);
@@ -202,15 +204,15 @@ impl Acceptor {
     }
 }
 
-/// A connection that was accepted: nothing but its peer is known.
+/// A connection that was accepted. Only its peer is known.
 #[derive(Debug)]
 struct Accepted {
     transport: Box<dyn Transport>,
     peer: Peer,
-    /// The address of the listener as it was given, and as it is.
+    /// The address of the listener as it was configured, and as it is bound.
     listener: (Arc<str>, Arc<str>),
     policies: Arc<Policies>,
-    /// It comes from the one line or pipe of its listener.
+    /// Whether the listener is a serial line or standard input.
     is_line: bool,
 }
 
@@ -228,7 +230,7 @@ impl Accepted {
         }
     }
 
-    /// Names the device.
+    /// Identifies the device.
     fn identify(self, device_by: DeviceBy, devices: &DeviceTable) -> Identified {
         let (address, listener) = &self.listener;
         let device = if device_by.is_numbered(&self.peer) {
@@ -249,7 +251,7 @@ impl Accepted {
     }
 }
 
-/// A connection of a known device.
+/// A connection whose device is identified.
 #[derive(Debug)]
 struct Identified {
     accepted: Accepted,
@@ -257,16 +259,16 @@ struct Identified {
     device: DeviceName,
 }
 
-/// The name of a device, as far as it is known before the connection has a number.
+/// The name of a device, before the connection has a number.
 #[derive(Debug)]
 enum DeviceName {
     Known(Arc<str>),
-    /// Each connection is a device of its own, named by its number.
+    /// Each connection is its own device, named by the number of the connection.
     Numbered,
 }
 
 impl Identified {
-    /// Takes a permit, and looks up the policy of the device.
+    /// Takes a permit and selects the policy of the device.
     fn admit(
         self,
         context: &Arc<EngineContext>,
@@ -308,7 +310,7 @@ impl Identified {
     }
 }
 
-/// A connection without a permit. It is closed when this is dropped.
+/// A connection without a permit. Dropping it closes the connection.
 #[derive(Debug)]
 struct RefusedConnection {
     reason: RefusedReason,
@@ -316,7 +318,7 @@ struct RefusedConnection {
     _transport: Box<dyn Transport>,
 }
 
-/// Whether an accept failed because of the connection, not of the listener.
+/// Whether an accept failed because of one connection, rather than the listener.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(

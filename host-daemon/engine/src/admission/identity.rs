@@ -1,4 +1,5 @@
-//! What the daemon takes for one device: by [`DeviceBy`], or by the tables of a configuration ([`DeviceTable`]).
+//! Identifies the device of a connection: by a rule ([`DeviceBy`]), or by a table of configured names
+//! ([`DeviceTable`]).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,71 +11,96 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::event::Peer;
 
-/// What the daemon takes for one device.
+/// The rule by which connections are grouped into devices.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::admission::identity::DeviceBy;
+/// use blocksd_engine::event::Peer;
+///
+/// let peer = Peer::Network("10.0.0.7:5000".parse()?);
+/// let listener = "127.0.0.1:1060".into();
+/// assert_eq!(&*DeviceBy::Ip.name(&peer, &listener, 1), "10.0.0.7");
+/// assert_eq!(&*DeviceBy::Peer.name(&peer, &listener, 1), "10.0.0.7:5000");
+/// assert_eq!(&*DeviceBy::Listener.name(&peer, &listener, 1), "127.0.0.1:1060");
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceBy {
-    /// Who comes from one address; of this machine, through one listener.
+    /// A device for each IP address. Local connections: a device for each listener.
     #[default]
     Ip,
-    /// Each connection: address and port; of this machine, the listener and the connection's number.
+    /// A device for each connection, named by address and port. Local connections: by listener and connection number.
     Peer,
-    /// Who comes through one listener.
+    /// A device for each listener.
     Listener,
 }
 
 impl DeviceBy {
-    /// The device of connection number `conn`, which came through `listener`.
+    /// Returns the name of the device. `conn` is the number of the connection, and `listener` the address it came
+    /// through.
     #[must_use]
     pub fn name(self, peer: &Peer, listener: &Arc<str>, conn: u64) -> Arc<str> {
         match (self, peer) {
             (Self::Listener, _) | (Self::Ip, Peer::Local(_)) => Arc::clone(listener),
-            // An IPv4 address is the same device, whether its socket speaks IPv6 or not.
+            // An IPv4 address names the same device when it is mapped to IPv6.
             (Self::Ip, Peer::Network(peer)) => peer.ip().to_canonical().to_string().into(),
             (Self::Peer, Peer::Network(peer)) => peer.to_string().into(),
             (Self::Peer, Peer::Local(_)) => format!("{listener}#{conn}").into(),
         }
     }
 
-    /// Whether the name has the number of the connection in it.
+    /// Whether the name contains the number of the connection.
     pub(crate) const fn is_numbered(self, peer: &Peer) -> bool {
         matches!((self, peer), (Self::Peer, Peer::Local(_)))
     }
 }
 
-/// Which connections belong to a device. An IPv4 address that is mapped to IPv6 counts as IPv4.
+/// A condition that selects connections of a device. IPv4 addresses mapped to IPv6 are treated as IPv4.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::admission::identity::Match;
+///
+/// let network: Match = "10.0.0.0/24".parse()?;
+/// assert!(matches!(network, Match::Network(_)));
+/// let error = "10.0.0.7/24".parse::<Match>().unwrap_err();
+/// assert!(error.to_string().contains("did you mean `10.0.0.0/24`?"));
+/// # Ok::<(), blocksd_engine::admission::identity::MatchError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Match {
-    /// Those from an address: `10.0.0.7`.
+    /// Connections from an address: `10.0.0.7`.
     Address(IpAddr),
-    /// Those from a network: `10.0.0.0/24`.
+    /// Connections from a network: `10.0.0.0/24`.
     Network(IpNet),
-    /// Those through a listener: `listener:127.0.0.1:1060`.
+    /// Connections through a listener: `listener:127.0.0.1:1060`.
     Listener(Box<str>),
-    /// Those with an identity by [`DeviceBy`], or by what the device says of itself.
+    /// Connections with an identity, as [`DeviceBy`] gives it or as the device announces it.
     Id(Box<str>),
 }
 
-/// Why a text is not a [`Match`].
+/// Why a text is not a valid [`Match`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MatchError {
-    /// There is nothing.
+    /// The text is empty.
     #[error("an empty text matches no device")]
     Empty,
-    /// An address and a slash, and then not the length of a prefix.
+    /// An address and a slash are not followed by a valid prefix length.
     #[error("`{0}` is not a network, such as 10.0.0.0/24 or fd00::/64")]
     Network(String),
-    /// A network whose address has bits below the prefix.
+    /// The address of a network has bits set below the prefix.
     #[error("`{given}` is an address in a network; did you mean `{network}`?")]
     HostBits {
-        /// As it was given.
+        /// The network as it was written.
         given: String,
-        /// The network.
+        /// The network without these bits.
         network: IpNet,
     },
 }
 
 impl Match {
-    /// Matches what the ID of a device names: an address, or an identity.
+    /// Creates the match for a device ID: an address if it can be parsed as one, otherwise an identity.
     #[must_use]
     pub fn of_id(id: &str) -> Self {
         match id.parse::<IpAddr>() {
@@ -113,15 +139,27 @@ impl fmt::Display for Match {
     }
 }
 
-/// Whether a text may be the name of a device: 1 to 64 of `A-Z`, `a-z`, `0-9`, `.`, `_`, `:` and `-`.
+/// Returns whether a text is a valid device name: 1 to 64 characters of `A-Z`, `a-z`, `0-9`, `.`, `_`, `:` and `-`.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     let is_in = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(is_in)
 }
 
-/// The devices that a configuration names, in its order. A connection is found in the same time however many there are,
-/// unless they are networks.
+/// Devices with configured names. If several match a connection, the first one applies. The time of a look-up grows
+/// only with the number of networks.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::admission::identity::DeviceTable;
+/// use blocksd_engine::event::Peer;
+///
+/// let table = DeviceTable::new(vec![("pump".into(), vec!["10.0.0.7".parse()?])]);
+/// let peer = Peer::Network("10.0.0.7:5000".parse().unwrap());
+/// let name = table.find(&peer, "0.0.0.0:1060", "10.0.0.7");
+/// assert_eq!(name.map(|name| &**name), Some("pump"));
+/// # Ok::<(), blocksd_engine::admission::identity::MatchError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct DeviceTable {
     names: Vec<Arc<str>>,
@@ -132,7 +170,7 @@ pub struct DeviceTable {
 }
 
 impl DeviceTable {
-    /// A table of names, each with what it stands for.
+    /// Creates a table from names and the matches of each.
     #[must_use]
     pub fn new(devices: Vec<(Arc<str>, Vec<Match>)>) -> Self {
         let mut table = Self::default();
@@ -157,8 +195,8 @@ impl DeviceTable {
         table
     }
 
-    /// The name of the first device that a connection matches. `listener` is the address as it was configured, and
-    /// `identity` what the connection is called without a table. Allocates nothing.
+    /// Returns the name of the first device that matches a connection. `listener` is the address as it was configured,
+    /// and `identity` the name that the connection has without a table. Does not allocate.
     #[must_use]
     pub fn find(&self, peer: &Peer, listener: &str, identity: &str) -> Option<&Arc<str>> {
         let (mut address, mut network) = (None, None);
@@ -194,7 +232,7 @@ fn network(text: &str) -> Result<IpNet, MatchError> {
     Ok(canonical(network))
 }
 
-/// A network of IPv4 addresses that are mapped to IPv6 as the network of these.
+/// Converts a network of IPv4 addresses mapped to IPv6 to an IPv4 network.
 fn canonical(network: IpNet) -> IpNet {
     let mapped = |network: Ipv6Net| {
         let address = network.addr().to_ipv4_mapped()?;
@@ -222,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_match_is_shown_as_it_is_read() {
+    fn a_match_is_displayed_as_it_is_parsed() {
         for (text, shown) in [
             ("10.0.0.7", "10.0.0.7"),
             ("::ffff:10.0.0.7", "10.0.0.7"),
@@ -254,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_match_is_of_an_address_a_network_a_listener_or_an_identity() {
+    fn matches_select_by_address_network_listener_or_identity() {
         let peer = network_peer("10.0.0.7:5000");
         let mapped = network_peer("[::ffff:10.0.0.7]:5000");
         let other = network_peer("10.0.1.7:5000");
@@ -282,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_device_of_the_table_that_matches_is_found() {
+    fn the_first_matching_device_of_the_table_is_found() {
         let entry = |name: &str, matches: &[&str]| {
             let matches = matches.iter().map(|text| text.parse().unwrap());
             (name.into(), matches.collect())
@@ -308,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_1_to_64_letters_that_a_topic_and_a_file_can_have() {
+    fn a_name_has_1_to_64_characters_allowed_in_topics_and_file_names() {
         for name in [
             "a",
             "pump-7",

@@ -1,4 +1,4 @@
-//! What batches come to, by hand.
+//! Batches decoded from wire bytes.
 
 use framing_core::{Blocks, Framing};
 
@@ -23,7 +23,7 @@ fn decode(wire: &[u8], policy: ClosePolicy) -> Decoded {
 }
 
 #[test]
-fn results_come_in_the_order_of_the_stream() {
+fn items_come_in_the_order_of_the_stream() {
     let wire = b"\0\0\0\x01a\0\0\0\0\0\0\0\x05large\0\0\0\x01b\0\0\0\x01c\0\0\0\x02r";
     let Decoded {
         batch, used, stop, ..
@@ -47,7 +47,7 @@ fn results_come_in_the_order_of_the_stream() {
 }
 
 #[test]
-fn what_is_counted_comes_to_as_much_as_what_is_kept() {
+fn counted_messages_give_the_same_totals_as_kept_ones() {
     let wire = b"\0\0\0\x01a\0\0\0\x02bc\0\0\0\0\0\0\0\x05large\0\0\0\x01d\0\0\0\x02r";
     let kept = decode(wire, ClosePolicy::default());
     let counted = Batch::decode(
@@ -73,7 +73,7 @@ fn what_is_counted_comes_to_as_much_as_what_is_kept() {
 }
 
 #[test]
-fn what_closes_the_connection_stops_the_scan_behind_it() {
+fn the_scan_stops_after_an_item_that_closes_the_connection() {
     let policy = ClosePolicy {
         at_end: true,
         oversize: OversizePolicy::Close,
@@ -93,7 +93,7 @@ fn what_closes_the_connection_stops_the_scan_behind_it() {
 }
 
 #[test]
-fn a_long_message_is_handed_out_in_pieces_between_whole_ones() {
+fn an_oversize_message_is_streamed_between_complete_ones() {
     let policy = ClosePolicy {
         at_end: true,
         oversize: OversizePolicy::Stream,
@@ -119,7 +119,7 @@ fn a_window_with_very_many_marks_is_decoded_in_parts() {
 }
 
 #[test]
-fn a_fault_ends_a_message_in_pieces_and_the_next_is_whole() {
+fn a_fault_ends_a_streamed_message_and_the_next_is_complete() {
     let mut decoder = framing_core::AnyFraming::Cobs(framing_core::Cobs).decoder();
     let policy = ClosePolicy {
         at_end: true,
@@ -136,7 +136,7 @@ fn a_fault_ends_a_message_in_pieces_and_the_next_is_whole() {
             &mut streaming,
         )
     };
-    // A group of nine bytes that ends after six, then a message, then half of one.
+    // A COBS group of nine bytes that ends after six, then a complete message, then half of one.
     let decoded = decode(b"\x0aabcdef\0\x02x\0\x03y");
     let kinds: Vec<_> = decoded.batch.items().collect();
     assert!(

@@ -1,4 +1,4 @@
-//! What all connections of an engine share: an [`EngineContext`].
+//! State shared by all connections of an engine: an [`EngineContext`].
 
 use std::sync::Arc;
 
@@ -10,19 +10,19 @@ use crate::permit::Connections;
 use crate::pool::Pool;
 use crate::sink::fanout::Fanout;
 
-/// What all connections of an engine share.
+/// State shared by all connections of an engine.
 #[derive(Debug)]
 pub struct EngineContext {
-    /// Read buffers.
+    /// The read buffers.
     pub pool: Arc<Pool>,
-    /// Totals.
+    /// The counters.
     pub counters: Arc<Counters>,
-    /// The sinks. A full queue of one holds the devices back, unless it may drop events.
+    /// The queues of the sinks. A full queue of a sink with backpressure stops the reads.
     pub fanout: Fanout,
-    /// The open connections, and how many there may be.
+    /// The open connections, with their limits.
     pub connections: Arc<Connections>,
-    /// Messages that are kept to be echoed.
+    /// Messages that are stored for echo replies.
     pub spools: Arc<Spools>,
-    /// Cancelled when the engine is to stop.
+    /// Cancelled to stop the engine.
     pub stop: CancellationToken,
 }

@@ -1,4 +1,4 @@
-//! The deadlines of a connection: [`Deadlines`] says when it has been silent, or within a message, for too long.
+//! The deadlines of a connection: [`Deadlines`] tracks how long it is silent, and how long a message takes.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,24 +12,25 @@ use crate::connection::policy::Timeouts;
 use crate::moment::Moment;
 use crate::reason::CloseReason;
 
-/// What a connection is waiting for, and since when.
+/// When the timeouts of a connection began.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     /// Since when there is nothing to read.
     silent: Option<Moment>,
-    /// When the first byte came of the message that is not whole.
+    /// When the first byte of the incomplete message arrived.
     begun: Option<Moment>,
-    /// Wakes at the deadline, or before it; only where there is one.
+    /// Wakes the task at the deadline or before it. `None` without a deadline.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Deadlines {
-    /// There was something to read.
+    /// Resets the silence: bytes can be read.
     pub(crate) const fn heard(&mut self) {
         self.silent = None;
     }
 
-    /// Bytes were decoded: `is_cut` says whether they end within a message, and `ended` whether that began in them.
+    /// Updates the deadlines after decoding. `is_cut` says that the bytes end within a message, and `ended` that this
+    /// message began in them.
     pub(crate) fn decoded(&mut self, timeouts: &Timeouts, is_cut: bool, ended: bool) {
         if !is_cut || (timeouts.header.is_none() && timeouts.message.is_none()) {
             self.begun = None;
@@ -38,13 +39,13 @@ impl Deadlines {
         }
     }
 
-    /// The daemon itself has held the device back for so long: that is not the device's fault.
+    /// Postpones the deadlines of a message by the time for which the daemon itself did not read.
     pub(crate) fn held_back(&mut self, time: Duration) {
         self.begun = self.begun.map(|begun| begun.later(time));
     }
 
-    /// There is nothing to read. Says why the connection is to be closed when it is, and wakes the task then.
-    /// `is_first`: no byte has come yet. `is_in_header` is asked where that matters.
+    /// Returns the reason to close when a deadline has passed. Otherwise wakes the task at the next one. `is_first`
+    /// says that no byte has arrived yet. `is_in_header` is called only if needed.
     pub(crate) fn poll_late(
         &mut self,
         context: &mut Context<'_>,
@@ -59,7 +60,7 @@ impl Deadlines {
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        // One that wakes too early costs less than one that is set anew at every read.
+        // Waking too early costs less than resetting the timer at every read.
         if at < timer.deadline() {
             timer.as_mut().reset(at);
         }
@@ -72,7 +73,7 @@ impl Deadlines {
         Poll::Pending
     }
 
-    /// When the connection is to be closed, and why, if nothing comes.
+    /// Returns the next deadline, and the reason to close if nothing arrives before it.
     fn deadline(
         &mut self,
         timeouts: &Timeouts,
@@ -93,7 +94,7 @@ impl Deadlines {
             .min_by_key(|(at, _)| *at)
     }
 
-    /// When the message that is not whole must be, if nothing else is looked at.
+    /// Returns the deadline of the incomplete message.
     pub(crate) fn message_deadline(
         &self,
         timeouts: &Timeouts,
@@ -107,12 +108,12 @@ impl Deadlines {
     }
 }
 
-/// What is not whole, at the end of what was decoded: a header or a message; `remainder` is what is unread.
+/// Returns the part of a message that is incomplete after decoding. `remainder` holds the bytes that were not decoded.
 pub(crate) fn cut(decoder: &AnyDecoder, remainder: &[u8]) -> Option<Part> {
     if remainder.is_empty() && !decoder.is_mid_block() {
         return None;
     }
-    // On a copy: closing starts afresh.
+    // On a copy, because `close` resets the decoder.
     match { *decoder }.close(remainder.len()) {
         Some(Fault::Truncated { part, .. }) => Some(part).filter(|part| *part != Part::End),
         _ => None,

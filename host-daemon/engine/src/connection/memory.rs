@@ -1,18 +1,18 @@
-//! The memory that a connection reads into, and what it is charged for between reads.
+//! The memory that a connection reads into, and is charged for between reads: see [`Connection::try_buffer`].
 
 use crate::connection::{Connection, PendingSend, Step};
 use crate::permit::{GROWTH_MAX, SPARE};
 use crate::pool::{BUFFER_LEN, Buffer};
 
-/// Bytes that are read at once while unfinished messages hold too much: where the end of the message is known and
-/// near, and where it is not known.
+/// Bytes per read while unfinished messages hold too much memory: at least, if the end of the message is known, and
+/// otherwise.
 const BEYOND: (usize, usize) = (256, 4 << 10);
 
 impl Connection {
-    /// How many bytes may be read now; `None` if none.
+    /// Returns how many bytes may be read now, or `None` if the connection must wait.
     pub(super) fn allowance(&self) -> Option<usize> {
         if self.undecoded {
-            // Nothing is read: what is there is decoded.
+            // The remainder is decoded without a read.
             return Some(0);
         }
         self.permit.allowance(match self.want {
@@ -21,8 +21,8 @@ impl Connection {
         })
     }
 
-    /// Charges this connection for what it keeps of an unfinished message, and of a whole one that has to wait and is
-    /// not charged yet.
+    /// Charges the connection for its incomplete message, and for complete messages that wait and are not charged to
+    /// the pool yet.
     pub(super) fn charge(&self, step: &Step) {
         let waiting = match step {
             Step::Held(held) => match &**held {
@@ -34,7 +34,7 @@ impl Connection {
         self.permit.charge(self.remainder.capacity() + waiting);
     }
 
-    /// Memory to read into, or to decode what is there, if there is any now.
+    /// Returns a buffer to read into, or to decode the remainder in. `None` if the pool has none now.
     pub(super) fn try_buffer(&mut self) -> Option<Buffer> {
         if let Some(buffer) = self.own_buffer() {
             return Some(buffer);
@@ -44,7 +44,8 @@ impl Connection {
         Some(buffer)
     }
 
-    /// Of a large message: its own memory, which doubles until it is large; by what has come, not by what was declared.
+    /// Returns the own buffer of a large message. It grows by doubling, with the bytes received rather than the length
+    /// declared.
     fn own_buffer(&mut self) -> Option<Buffer> {
         let most = if self.undecoded {
             BUFFER_LEN

@@ -1,4 +1,4 @@
-//! How the connections of a listener are treated: a [`Policy`], and [`Policies`] where devices have one of their own.
+//! How the connections of a listener are handled: a [`Policy`], or several for different devices ([`Policies`]).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,25 +12,39 @@ use crate::batch::ClosePolicy;
 use crate::connection::responder::Respond;
 use crate::event::Encoding;
 
-/// How one connection is treated.
+/// How a connection is handled.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use blocksd_engine::connection::policy::{Policy, ReplyKind, Timeouts};
+/// use framing_core::{AnyFraming, Blocks};
+///
+/// let policy = Policy {
+///     timeouts: Timeouts { idle: Some(Duration::from_secs(60)), ..Timeouts::default() },
+///     reply: Some(ReplyKind::Receipt),
+///     ..Policy::new(AnyFraming::Blocks(Blocks))
+/// };
+/// assert_eq!(policy.limits.block_max, 1 << 20);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// How messages are framed, in both directions.
+    /// Framing of messages, in both directions.
     pub framing: AnyFraming,
-    /// How the payload of messages is encoded, for sinks that decode it.
+    /// Encoding of the payload, for sinks that decode it.
     pub encoding: Encoding,
-    /// How long a message may be.
+    /// Limits on the length of messages, in bytes.
     pub limits: Limits,
-    /// Which results close the connection.
+    /// Which items close the connection, and how oversize messages are handled.
     pub close: ClosePolicy,
-    /// How long a device may be silent, and a message and a reply may take.
+    /// Timeouts of the connection.
     pub timeouts: Timeouts,
-    /// What is sent back.
+    /// The reply that is sent to the device.
     pub reply: Option<ReplyKind>,
 }
 
 impl Policy {
-    /// A policy with default limits (1 MiB for a message), no timeouts and no reply.
+    /// Creates a policy with default limits (1 MiB for a message), no timeouts and no reply.
     #[must_use]
     pub fn new(framing: AnyFraming) -> Self {
         Self {
@@ -47,7 +61,7 @@ impl Policy {
     }
 }
 
-/// The policies of one listener.
+/// The policies of one listener: a default, and policies of single devices.
 ///
 /// # Examples
 /// ```
@@ -67,26 +81,26 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// Adds the policy of one device.
+    /// Sets the policy of a device.
     #[must_use]
     pub fn with(mut self, device: impl Into<Arc<str>>, policy: Arc<Policy>) -> Self {
         self.of_devices.insert(device.into(), policy);
         self
     }
 
-    /// The policy of a device.
+    /// Returns the policy of a device, or the default.
     #[must_use]
     pub fn of(&self, device: &str) -> &Arc<Policy> {
         self.of_devices.get(device).unwrap_or(&self.default)
     }
 
-    /// The policy of a device that has none of its own.
+    /// Returns the default policy.
     #[must_use]
     pub const fn default_policy(&self) -> &Arc<Policy> {
         &self.default
     }
 
-    /// All of them, the default first.
+    /// Iterates over all policies, the default first.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Policy>> {
         std::iter::once(&self.default).chain(self.of_devices.values())
     }
@@ -101,37 +115,37 @@ impl From<Policy> for Policies {
     }
 }
 
-/// The timeouts of a connection. There is no limit where a value is `None`.
+/// The timeouts of a connection. `None` disables a timeout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts {
-    /// How long a device may take to send its first byte.
+    /// Time until the first byte must arrive.
     pub first_byte: Option<Duration>,
-    /// How long a device may be silent.
+    /// Longest silence.
     pub idle: Option<Duration>,
-    /// How long the header of a message may take, from the message's first byte on.
+    /// Time for the header of a message, from the first byte of the message.
     pub header: Option<Duration>,
-    /// How long a whole message may take, from its first byte on.
+    /// Time for a complete message, from its first byte.
     pub message: Option<Duration>,
-    /// How long a peer may take to accept the next 64 KiB of a reply, or the rest of it.
+    /// Time for the peer to accept the next 64 KiB of a reply, or the rest of it.
     pub reply: Option<Duration>,
 }
 
-/// What is sent back to a device.
+/// The reply to a device.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ReplyKind {
-    /// How many messages and bytes were received whole, when the device has finished sending.
+    /// The number of complete messages and of payload bytes, as JSON, after the device has finished sending.
     Receipt,
-    /// All messages that were received, when the device has finished sending.
+    /// All received messages, after the device has finished sending.
     Echo,
-    /// The content of a file as one message, when the device has finished sending.
+    /// The content of a file as one message, after the device has finished sending.
     File(PathBuf),
-    /// What a responder of the embedding program sends.
+    /// Replies of the embedding program.
     Custom(Arc<dyn Respond>),
 }
 
 impl ReplyKind {
-    /// Reads `receipt`, `echo`, or the name of a file.
+    /// Parses `receipt` and `echo`. Any other text is the path of a file.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         match text {

@@ -1,4 +1,4 @@
-//! Replies to a device that has finished sending: [`Receipt`], [`Echo`], [`FileReply`].
+//! Replies that are sent after the device has finished sending: [`Receipt`], [`Echo`] and [`FileReply`].
 
 pub mod file;
 mod spool;
@@ -18,29 +18,29 @@ use crate::connection::policy::ReplyKind;
 use crate::connection::responder::{Finishing, Received, ReplyError, ReplyStream, Responder};
 use crate::event::ConnectionInfo;
 
-/// The bytes that a receipt is made of.
+/// The bytes that may occur in a receipt.
 const RECEIPT_BYTES: &[u8] = b"{}\":,0123456789bytesblocks";
-/// The padding of a message of a fixed length.
+/// Padding of messages in the framing `fixed`.
 static SPACES: [u8; 1024] = [b' '; 1024];
 
-/// Why a reply of this kind can never be sent.
+/// Why a configured reply can never be sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnusableReply {
-    /// Messages that are passed on in pieces cannot be echoed.
-    #[error("an echo needs whole messages, and oversize messages are passed on in pieces")]
+    /// An echo is combined with [`OversizePolicy::Stream`].
+    #[error("an echo needs complete messages, but oversize messages are streamed in pieces")]
     EchoOfPieces,
-    /// The text of a receipt contains the delimiter of the framing.
-    #[error("a receipt contains the delimiter")]
+    /// The delimiter of the framing may occur in a receipt.
+    #[error("a receipt would contain the delimiter; choose another delimiter or reply")]
     DelimiterInReceipt,
-    /// The framing cannot carry the file.
+    /// The framing cannot carry the content of the file.
     #[error("{} cannot be sent in {framing}: {refusal}", path.display())]
     Unsendable {
         /// The file.
         path: PathBuf,
         /// The framing.
         framing: AnyFraming,
-        /// Why.
+        /// The reason.
         refusal: Refusal,
     },
     /// The file cannot be read.
@@ -49,11 +49,21 @@ pub enum UnusableReply {
 }
 
 impl ReplyKind {
-    /// Checks whether the reply can be sent: an echo has whole messages, the file can be read, and the framing can
-    /// carry it.
+    /// Checks whether the reply can be sent with this framing. Reads the file of [`ReplyKind::File`].
     ///
     /// # Errors
     /// [`UnusableReply`].
+    ///
+    /// # Examples
+    /// ```
+    /// use blocksd_engine::batch::OversizePolicy;
+    /// use blocksd_engine::connection::policy::ReplyKind;
+    /// use framing_core::{AnyFraming, Blocks};
+    ///
+    /// let blocks = AnyFraming::Blocks(Blocks);
+    /// assert!(ReplyKind::Echo.check(blocks, OversizePolicy::Skip).is_ok());
+    /// assert!(ReplyKind::Echo.check(blocks, OversizePolicy::Stream).is_err());
+    /// ```
     pub fn check(
         &self,
         framing: AnyFraming,
@@ -75,7 +85,7 @@ impl ReplyKind {
     }
 }
 
-/// Whether a text of these bytes may contain the delimiter of a framing.
+/// Whether the delimiter of a framing may occur in a receipt.
 fn is_in_receipt(framing: AnyFraming) -> bool {
     let AnyFraming::Delimited(delimited) = framing else {
         return false;
@@ -106,7 +116,7 @@ fn send_nowhere(path: PathBuf, framing: AnyFraming) -> Result<(), ReplyError> {
     Ok(())
 }
 
-/// The responder of a new connection.
+/// Creates the responder of a new connection.
 pub(super) fn responder(
     kind: &ReplyKind,
     connection: &ConnectionInfo,
@@ -130,7 +140,7 @@ pub(super) fn responder(
     }
 }
 
-/// Replies how many messages and bytes were received whole: `{"blocks":N,"bytes":N}`.
+/// Replies with the number of complete messages and of payload bytes: `{"blocks":N,"bytes":N}`.
 #[derive(Debug)]
 pub struct Receipt {
     framing: AnyFraming,
@@ -148,13 +158,13 @@ impl Responder for Receipt {
     }
 }
 
-/// Replies with all messages that were received. Keeps them in memory, then in a temporary file.
+/// Replies with all received messages. Stores them in memory, then in a temporary file.
 #[derive(Debug)]
 pub struct Echo {
     framing: AnyFraming,
     device: Arc<str>,
     spools: Arc<Spools>,
-    /// The reply as it will be on the wire, once there is anything.
+    /// The reply as it goes on the wire. `None` until the first message.
     spool: Option<Spool>,
 }
 
@@ -190,7 +200,7 @@ impl Responder for Echo {
     }
 }
 
-/// Replies with the content of a file as one message; in `fixed:N`, as one for each `N` bytes.
+/// Replies with the content of a file as one message. With the framing `fixed:N`, as one message for each `N` bytes.
 #[derive(Debug)]
 pub struct FileReply {
     path: PathBuf,
@@ -221,13 +231,13 @@ impl Responder for FileReply {
 
 type Writer<'a> = asynch::Writer<ReplyStream<'a>, AnyFraming>;
 
-/// Ends the reply as the framing does, and closes the sending side.
+/// Sends the end mark of the framing, if it has one, and closes the sending side.
 async fn end(mut writer: Writer<'_>) -> Result<(), ReplyError> {
     writer.finish().await?;
     writer.into_io().close().await
 }
 
-/// Sends a text as one message; where messages are of a fixed length, as several, padded with spaces.
+/// Sends a text as one message. With the framing `fixed:N`, as several messages, padded with spaces.
 async fn send_text(
     writer: &mut Writer<'_>,
     framing: AnyFraming,
@@ -240,7 +250,7 @@ async fn send_text(
     for part in text.chunks(len) {
         writer.begin(fixed.len())?;
         writer.send_piece(part).await?;
-        // Not as one piece: a message may be long, and the peer slow.
+        // In parts: a message may be long, and the peer slow.
         let mut left = len - part.len();
         while left != 0 {
             let spaces = SPACES.get(..left).unwrap_or(&SPACES);

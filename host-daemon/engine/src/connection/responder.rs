@@ -1,7 +1,8 @@
 //! The sending side of a connection: a [`Responder`].
 //!
-//! [`reply`](super::reply) has those that answer when the device has finished sending. One that answers earlier, such as
-//! for each message, writes in [`poll_write`](Responder::poll_write).
+//! The module [`reply`](super::reply) has responders that send after the device has finished. A responder that sends
+//! earlier, such as after each message, implements [`poll_ready`](Responder::poll_ready) and
+//! [`poll_write`](Responder::poll_write).
 
 use std::fmt;
 use std::future::Future;
@@ -22,36 +23,77 @@ use crate::listen::transport::Transport;
 use crate::permit::ConnectionPermit;
 use crate::reason::CloseReason;
 
-/// Bytes that a peer must accept in the time for a reply, unless fewer are left.
+/// Bytes that a peer must accept within the reply timeout, unless fewer are left.
 const ACCEPTED_MIN: usize = 64 << 10;
-/// How long a peer may take to read the end of the reply, and to close.
+/// Time for the peer to read the end of the reply and to close.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The sending side of one connection.
+///
+/// # Examples
+/// Replies `done` when the device has finished sending. For a responder that answers each message while the device is
+/// sending, see the example `embed` of this crate.
+///
+/// ```
+/// use std::sync::Arc;
+/// use blocksd_engine::connection::policy::{Policy, ReplyKind};
+/// use blocksd_engine::connection::responder::{
+///     Finishing, Received, ReplyStream, Respond, Responder,
+/// };
+/// use blocksd_engine::event::ConnectionInfo;
+/// use embedded_io_async::Write;
+/// use framing_core::{AnyFraming, Lines};
+///
+/// #[derive(Debug)]
+/// struct Done;
+///
+/// impl Responder for Done {
+///     fn finish<'a>(self: Box<Self>, mut peer: ReplyStream<'a>, _: Received) -> Finishing<'a> {
+///         Box::pin(async move {
+///             peer.write_all(b"done\n").await?;
+///             peer.close().await
+///         })
+///     }
+/// }
+///
+/// impl Respond for Done {
+///     fn responder(&self, _: &ConnectionInfo) -> Box<dyn Responder> {
+///         Box::new(Done)
+///     }
+/// }
+///
+/// let policy = Policy {
+///     reply: Some(ReplyKind::Custom(Arc::new(Done))),
+///     ..Policy::new(AnyFraming::Lines(Lines))
+/// };
+/// # let _ = policy;
+/// ```
 pub trait Responder: fmt::Debug + Send {
-    /// Whether it needs the messages themselves, and not only their number.
+    /// Returns whether the responder needs the messages themselves, rather than only their number. Called for each
+    /// batch.
     fn needs_messages(&self) -> bool {
         false
     }
 
-    /// Messages were received, and are passed to the sinks after this.
+    /// Called for each batch, before it is sent to the sinks.
     ///
     /// # Errors
-    /// Closes the connection.
+    /// An error closes the connection, except [`ReplyError::Connection`], which is only logged.
     fn on_batch(&mut self, _batch: &Batch) -> Result<(), ReplyError> {
         Ok(())
     }
 
-    /// Polls whether there is something to write while the device is still sending.
+    /// Polls whether there is something to write while the device is still sending. Must register the waker of
+    /// `context` if it returns `Pending`, unless only [`on_batch`](Self::on_batch) makes it ready.
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
 
-    /// Writes what is ready. While it is pending, the connection goes on reading. A responder has its own timeout for a
-    /// peer that does not read.
+    /// Writes to the device. While this is pending, the connection continues to read. The reply timeout does not apply
+    /// here: the responder must limit the time for a peer that does not read.
     ///
     /// # Errors
-    /// Closes the connection.
+    /// An error closes the connection.
     fn poll_write(
         &mut self,
         _context: &mut Context<'_>,
@@ -60,44 +102,45 @@ pub trait Responder: fmt::Debug + Send {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends what remains to be sent when the device has finished sending, and closes the sending side.
+    /// Sends the rest of the reply after the device has finished sending, and closes the sending side. Dropped if the
+    /// connection must close before it completes.
     fn finish<'a>(self: Box<Self>, peer: ReplyStream<'a>, received: Received) -> Finishing<'a>;
 }
 
-/// Makes the responder of each connection; see [`ReplyKind::Custom`](super::policy::ReplyKind::Custom).
+/// Creates the responder of each connection; see [`ReplyKind::Custom`](super::policy::ReplyKind::Custom).
 pub trait Respond: fmt::Debug + Send + Sync {
-    /// The responder of a connection that has just opened.
+    /// Creates the responder of a new connection.
     fn responder(&self, connection: &ConnectionInfo) -> Box<dyn Responder>;
 }
 
-/// The end of a reply; see [`Responder::finish`].
+/// The future that sends the rest of a reply; see [`Responder::finish`].
 pub type Finishing<'a> = Pin<Box<dyn Future<Output = Result<(), ReplyError>> + Send + 'a>>;
 
-/// What a connection has received whole.
+/// The complete messages that a connection has received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
-    /// Messages.
+    /// Number of messages.
     pub messages: u64,
-    /// Bytes of payload in them.
+    /// Payload bytes, including those of pieces.
     pub bytes: u64,
 }
 
-/// Why a reply was not sent.
+/// Why a reply failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplyError {
-    /// The connection failed.
+    /// The transport failed.
     #[error("connection failed: {0}")]
     Connection(#[source] io::Error),
-    /// The peer did not accept bytes in time.
-    #[error("the peer did not read 64 KiB of it within reply-timeout ({} s)", .0.as_secs_f32())]
+    /// The peer did not accept 64 KiB, or the rest, within the reply timeout.
+    #[error("the peer did not read 64 KiB of the reply within reply-timeout ({} s)", .0.as_secs_f32())]
     TooSlow(Duration),
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// The error of the system.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A file cannot be written.
@@ -105,24 +148,24 @@ pub enum ReplyError {
     Write {
         /// The file.
         path: PathBuf,
-        /// The error of the system.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The framing cannot carry the message.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The echo is larger than a limit.
+    /// The echo exceeds a limit.
     #[error("the echo is larger than {limit} allows ({max_bytes} bytes)")]
     EchoTooLarge {
-        /// The name of the limit.
+        /// The option that sets the limit.
         limit: &'static str,
-        /// Its value.
+        /// The limit, in bytes.
         max_bytes: u64,
     },
 }
 
 impl ReplyError {
-    /// Why the connection is closed; `None` if the reason is that of the end of its messages.
+    /// Returns the reason to close the connection; `None` to close with the reason for which the messages ended.
     #[must_use]
     pub const fn close_reason(&self) -> Option<CloseReason> {
         match self {
@@ -156,14 +199,14 @@ impl embedded_io_async::Error for ReplyError {
     }
 }
 
-/// The way to a peer that may not read. It must accept bytes at a rate: 64 KiB, or the rest, in each timeout. A peer that
-/// accepts bytes is not silent.
+/// The stream to a peer that may be slow to read. The peer must accept 64 KiB, or the rest, within each reply timeout.
+/// Accepted bytes count as activity of the peer.
 #[derive(Debug)]
 pub struct ReplyStream<'a> {
     transport: &'a mut dyn Transport,
     permit: &'a ConnectionPermit,
     timeout: Option<Duration>,
-    /// When the present 64 KiB began, and how many bytes of them were accepted.
+    /// When the current 64 KiB began, and how many bytes of them were accepted.
     since: Instant,
     accepted: usize,
 }
@@ -183,7 +226,7 @@ impl<'a> ReplyStream<'a> {
         }
     }
 
-    /// Closes the sending side.
+    /// Closes the sending side: the peer reads the end of the stream.
     ///
     /// # Errors
     /// [`ReplyError::Connection`].
@@ -223,9 +266,9 @@ impl embedded_io_async::Write for ReplyStream<'_> {
     }
 }
 
-/// Waits a moment for the peer to read the end of the reply, and to close.
+/// Waits briefly for the peer to read the end of the reply, and to close.
 pub(super) async fn until_read(transport: &mut dyn Transport) {
-    // Closing with unread bytes would reset the connection, and the reply with it.
+    // Closing with unread bytes would reset the connection, and discard the reply.
     let mut unread = [0; 1024];
     let until_closed =
         async { while transport.read(&mut unread).await.is_ok_and(|len| len != 0) {} };

@@ -1,4 +1,5 @@
-//! What a connection does that takes time: each a future on the heap, for as long as it lasts.
+//! The operations of a connection that must wait: see [`Connection::take_step`]. Each is a future that is allocated for
+//! its duration.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -17,11 +18,12 @@ use crate::peer_log::{Kind, warn_peer};
 use crate::permit::ConnectionPermit;
 use crate::reason::CloseReason;
 
-/// How long a reply in progress goes on when the daemon is stopping. With [`LAST_READS`], less than connections have.
+/// Time for a reply in progress during a shutdown. With [`LAST_READS`], less than the time that connections have to
+/// close.
 const LAST_REPLY: Duration = Duration::from_millis(750);
 
 impl Connection {
-    /// Says what was cut, answers, and closes.
+    /// Reports a message that was cut, sends the reply, and closes.
     async fn finish(mut self: Box<Self>, reason: CloseReason) {
         self.end(reason).await;
         let reason = match self.responder.take() {
@@ -30,7 +32,7 @@ impl Connection {
             }
             _ => reason,
         };
-        // Only in series of blocks is there a mark that ends one.
+        // Only the framing `blocks` has end marks.
         let in_series = self.position.in_series != 0;
         let torn = in_series && matches!(self.policy.framing, AnyFraming::Blocks(_));
         self.context.counters.closed(reason, torn);
@@ -40,12 +42,12 @@ impl Connection {
             reason,
         });
         let engine = Arc::clone(&self.context);
-        // With its socket, and its place.
+        // Release the socket and the permit before the event is sent.
         drop(self);
         engine.fanout.send(closed).await;
     }
 
-    /// Sends the reply. Gives the reason to close, if that is another than the end of what the device sent.
+    /// Sends the reply. Returns the reason to close, if it differs from that for which the messages ended.
     async fn reply(&mut self, responder: Box<dyn Responder>) -> Option<CloseReason> {
         let timeout = self.policy.timeouts.reply;
         let received = Received {
@@ -66,7 +68,7 @@ impl Connection {
         if let Err(error) = sent {
             return self.reply_failed(&error, "reply not sent");
         }
-        // All of it is sent: an order to close cuts nothing any more.
+        // The reply is complete: a request to close can only end the waiting.
         tokio::select! {
             biased;
             () = until_read(&mut *self.transport) => {}
@@ -75,7 +77,7 @@ impl Connection {
         None
     }
 
-    /// Does what cannot be done at once. Gives the connection back, unless it has closed.
+    /// Carries out a step that must wait. Returns the connection, unless it has closed.
     pub(super) async fn take_step(mut self: Box<Self>, step: Step) -> Option<Box<Self>> {
         let Some(reason) = self.wait(step).await else {
             return Some(self);
@@ -84,7 +86,7 @@ impl Connection {
         None
     }
 
-    /// Does what cannot be done at once. Gives the reason to close, if there is one.
+    /// Carries out a step that must wait. Returns the reason to close, if any.
     async fn wait(&mut self, step: Step) -> Option<CloseReason> {
         match step {
             Step::NoBuffer => self.wait_for_buffer().await,
@@ -99,7 +101,7 @@ impl Connection {
         }
     }
 
-    /// Waits until unfinished messages hold less.
+    /// Waits until unfinished messages hold less memory.
     async fn wait_for_memory(&mut self) {
         let since = Instant::now();
         self.permit.until_allowed().await;
@@ -114,7 +116,7 @@ impl Connection {
         let mut buffer = self.context.pool.take(&self.quota).await;
         self.permit.heard();
         self.deadlines.held_back(since.elapsed());
-        // If nothing may be read now, the next step waits for that.
+        // If reading is not allowed now, the next step waits for that.
         let most = self.allowance()?;
         buffer.parts_mut().0.append(&mut self.remainder);
         let mut buffer = Some(buffer);
@@ -131,7 +133,7 @@ impl Connection {
         }
     }
 
-    /// Waits until what was received can be passed on. Gives the reason to close, if there is one.
+    /// Waits until the received messages can be sent to the sinks. Returns the reason to close, if any.
     async fn wait_for_room(&mut self, held: Box<PendingSend>) -> Option<CloseReason> {
         let since = Instant::now();
         self.permit.blocked();
@@ -161,11 +163,11 @@ impl Connection {
         }
     }
 
-    /// The daemon is to stop, or somebody else needs the place. What has arrived is still read; the runtime may not
-    /// know yet that it has, and a device that goes on sending is not waited for.
+    /// Reads what has already arrived, after a shutdown or an eviction is requested. The runtime may not have noticed
+    /// these bytes yet. The time is limited, because the device may continue to send.
     async fn read_last_bytes(&mut self, reason: CloseReason) -> Option<CloseReason> {
         if reason == CloseReason::Evicted && !self.undecoded && !self.transport.has_arrived() {
-            // Somebody waits for its descriptor.
+            // A new connection waits for the file descriptor.
             return Some(reason);
         }
         let since = Instant::now();
@@ -185,7 +187,7 @@ impl Connection {
                 Step::NoBuffer => self.wait_for_buffer().await,
                 Step::Held(held) => self.wait_for_room(held).await,
                 Step::Close(reason) => Some(reason),
-                // Memory for it may come free, while there is time.
+                // Memory may become free in the remaining time.
                 Step::Paused => {
                     tokio::time::sleep(QUIET).await;
                     None
@@ -199,7 +201,7 @@ impl Connection {
         }
     }
 
-    /// Nothing more will be read: says whether that cut a message.
+    /// Reports the fault if the end of the reads cut a message.
     async fn end(&mut self, reason: CloseReason) {
         if matches!(
             reason,
@@ -213,10 +215,10 @@ impl Connection {
             return;
         }
         let fault = self.decoder.close(self.remainder.len());
-        // Not kept while the queue is full.
+        // Release the memory, because the queue may be full.
         self.remainder = Vec::new();
         self.charge(&Step::Go);
-        // That a series goes on when the daemon stops is no fault.
+        // A series that is interrupted by a shutdown is not a fault.
         let going_on = |fault: &Fault| {
             reason == CloseReason::Shutdown
                 && matches!(
@@ -228,7 +230,7 @@ impl Connection {
                 )
         };
         if let Some(fault) = fault.filter(|fault| !going_on(fault)) {
-            // A lone fault needs no permit and is never echoed.
+            // A batch with only a fault is not charged to the pool, and never echoed.
             if let Step::Held(held) = self.pass(Batch::of_fault(fault), None) {
                 self.wait_for_room(held).await;
             }
@@ -236,10 +238,10 @@ impl Connection {
     }
 }
 
-/// Waits until a reply in progress must end: when somebody else needs the place, or [`LAST_REPLY`] after the daemon is to
-/// stop.
+/// Waits until a reply in progress must end: when the connection is evicted, or [`LAST_REPLY`] after a shutdown was
+/// requested.
 async fn until_cut(permit: &ConnectionPermit) -> CloseReason {
-    let reason = permit.until_ordered().await;
+    let reason = permit.until_close_request().await;
     if reason == CloseReason::Shutdown {
         tokio::time::sleep(LAST_REPLY).await;
     }

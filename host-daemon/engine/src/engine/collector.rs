@@ -10,7 +10,21 @@ use crate::metrics::Page;
 use crate::pool::Pool;
 use crate::reason::{CloseReason, FaultKind};
 
-/// Collects the metrics of one engine.
+/// Collects the metrics of one engine for a registry of `prometheus_client`.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::{Engine, EngineCollector};
+///
+/// let engine = Engine::builder().build();
+/// let collector = EngineCollector::new(engine.handle().clone(), &["recording"]);
+/// let mut registry = prometheus_client::registry::Registry::default();
+/// registry.register_collector(Box::new(collector));
+/// let mut text = String::new();
+/// prometheus_client::encoding::text::encode(&mut text, &registry)?;
+/// assert!(text.contains("blocksd_connections 0"));
+/// # Ok::<(), std::fmt::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct EngineCollector {
     engine: EngineHandle,
@@ -18,7 +32,8 @@ pub struct EngineCollector {
 }
 
 impl EngineCollector {
-    /// The metrics of an engine. The queues of these sinks are always there, so that a rule that reads them finds them.
+    /// Creates a collector. `sinks` names the queues to report. A queue that does not exist is reported as empty, so
+    /// that alerting rules always find it.
     #[must_use]
     pub const fn new(engine: EngineHandle, sinks: &'static [&'static str]) -> Self {
         Self { engine, sinks }
@@ -83,7 +98,7 @@ impl EngineCollector {
         )
     }
 
-    /// What waits, and what was not waited for.
+    /// Memory, queues, and messages dropped from the output.
     fn held(&self, page: &mut Page<'_>) -> fmt::Result {
         page.gauge(
             "blocksd_pool_used_bytes",

@@ -1,4 +1,4 @@
-//! A running engine, seen from outside: an [`EngineHandle`] reads its state, changes its settings and stops it.
+//! Controls a running engine: an [`EngineHandle`] reads its state, applies settings and stops it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -18,17 +18,27 @@ use crate::permit::{Bounds, Connections};
 use crate::pool::Pool;
 use crate::sink::fanout::Fanout;
 
-/// An address to listen on, and how its connections are treated.
+/// An address to listen on, and the policies of its connections.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::ListenerSpec;
+/// use blocksd_engine::connection::policy::Policy;
+/// use framing_core::{AnyFraming, Lines};
+///
+/// let spec = ListenerSpec::new("unix:/run/sensors.sock", Policy::new(AnyFraming::Lines(Lines)));
+/// assert_eq!(spec.address, "unix:/run/sensors.sock");
+/// ```
 #[derive(Clone, Debug)]
 pub struct ListenerSpec {
-    /// As an [`Address`](crate::listen::address::Address) is written.
+    /// The address, in the syntax of [`Address`](crate::listen::address::Address).
     pub address: String,
-    /// How its connections are treated.
+    /// The policies of its connections.
     pub policies: Policies,
 }
 
 impl ListenerSpec {
-    /// An address whose connections are all treated in this way.
+    /// Creates a specification. A single [`Policy`](crate::connection::policy::Policy) converts to [`Policies`].
     #[must_use]
     pub fn new(address: impl Into<String>, policies: impl Into<Policies>) -> Self {
         Self {
@@ -38,38 +48,67 @@ impl ListenerSpec {
     }
 }
 
-/// What can be changed while an engine runs.
+/// The settings that can change while an engine runs; see [`EngineHandle::apply`].
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// All listeners that there are to be.
+    /// All listeners. Listeners that are not listed are closed.
     pub listeners: Vec<ListenerSpec>,
-    /// The bounds that all connections share.
+    /// The limits that apply to all connections together.
     pub bounds: Bounds,
-    /// The devices that have names of their own.
+    /// The devices with configured names.
     pub devices: DeviceTable,
 }
 
-/// What [`EngineHandle::apply`] changed.
+/// The changes that [`EngineHandle::apply`] made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Listeners that were opened.
     pub added: Vec<Listening>,
-    /// Addresses that are not listened on any more.
+    /// Addresses of listeners that were closed.
     pub removed: Vec<String>,
 }
 
-/// A listener that is open.
+/// An open listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening {
-    /// The address as it was given.
+    /// The address as it was configured.
     pub address: String,
-    /// The address with the port that the system chose.
+    /// The bound address, with the port that the system chose.
     pub name: Arc<str>,
-    /// The framing of its connections.
+    /// Default framing of its connections.
     pub framing: AnyFraming,
 }
 
-/// What remains usable while the engine runs.
+/// A handle to an engine. Clones refer to the same engine.
+///
+/// # Examples
+/// Replaces the policy of a listener while the engine runs:
+///
+/// ```
+/// use blocksd_engine::admission::identity::DeviceTable;
+/// use blocksd_engine::connection::policy::Policy;
+/// use blocksd_engine::permit::Bounds;
+/// use blocksd_engine::{Engine, ListenerSpec, Settings};
+/// use framing_core::{AnyFraming, Blocks, Lines};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), blocksd_engine::Error> {
+/// let spec = |framing| ListenerSpec::new("127.0.0.1:0", Policy::new(framing));
+/// let mut engine = Engine::builder().build();
+/// engine.listen(vec![spec(AnyFraming::Lines(Lines))]).await?;
+/// let handle = engine.handle().clone();
+/// let running = tokio::spawn(engine.run());
+/// let settings = Settings {
+///     listeners: vec![spec(AnyFraming::Blocks(Blocks))],
+///     bounds: Bounds::default(),
+///     devices: DeviceTable::default(),
+/// };
+/// let applied = handle.apply(settings).await?;
+/// assert!(applied.added.is_empty() && applied.removed.is_empty());
+/// handle.stop();
+/// running.await.expect("no panic")
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct EngineHandle {
     counters: Arc<Counters>,
@@ -77,16 +116,16 @@ pub struct EngineHandle {
     connections: Arc<Connections>,
     spools: Arc<Spools>,
     devices: Arc<watch::Sender<Arc<DeviceTable>>>,
-    /// Weak: the sinks end when nothing can send to them any more.
+    /// Weak, because the sinks end when the last reference to the context is dropped.
     context: Arc<Mutex<Weak<EngineContext>>>,
     stop: CancellationToken,
     open: Arc<Mutex<OpenListeners>>,
     added: mpsc::UnboundedSender<Bound>,
-    /// Held while settings are applied.
+    /// Locked while settings are applied.
     applying: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// The listeners that are open.
+/// The open listeners.
 #[derive(Debug)]
 struct OpenListeners {
     binder: Binder,
@@ -96,13 +135,13 @@ struct OpenListeners {
 #[derive(Debug)]
 struct OpenListener {
     address: String,
-    /// The sockets: several if the service manager has passed several.
+    /// The bound addresses: several if systemd passed several sockets.
     names: Vec<Arc<str>>,
     policies: watch::Sender<Arc<Policies>>,
     removed: CancellationToken,
 }
 
-/// A listener that is opened, and not served yet.
+/// A listener that is open, but not served yet.
 pub(super) type Opened = (ListenerSpec, Vec<Listener>);
 
 impl EngineHandle {
@@ -132,7 +171,7 @@ impl EngineHandle {
         }
     }
 
-    /// What all connections share, from now on.
+    /// Creates the context that all connections share.
     pub(super) fn run(&self, fanout: Fanout) -> Arc<EngineContext> {
         let context = Arc::new(EngineContext {
             pool: Arc::clone(&self.pool),
@@ -150,42 +189,43 @@ impl EngineHandle {
         self.devices.subscribe()
     }
 
-    /// The totals.
+    /// Returns the counters.
     #[must_use]
     pub const fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 
-    /// The read buffers.
+    /// Returns the read buffers.
     #[must_use]
     pub const fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
 
-    /// The open connections.
+    /// Returns the open connections.
     #[must_use]
     pub const fn connections(&self) -> &Arc<Connections> {
         &self.connections
     }
 
-    /// Messages that are kept to be echoed.
+    /// Returns the messages that are stored for echo replies.
     #[must_use]
     pub const fn spools(&self) -> &Arc<Spools> {
         &self.spools
     }
 
-    /// What all connections share; `None` if the engine does not run.
+    /// Returns the state shared by all connections, or `None` while the engine does not run.
     #[must_use]
     pub fn context(&self) -> Option<Arc<EngineContext>> {
         lock(&self.context).upgrade()
     }
 
-    /// Shuts the engine down gracefully: what has arrived is read and passed on.
+    /// Shuts the engine down gracefully: bytes that have arrived are read and their messages sent to the sinks. Returns
+    /// at once.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// The listeners that are open.
+    /// Returns the open listeners.
     #[must_use]
     pub fn listening(&self) -> Vec<Listening> {
         let open = lock(&self.open);
@@ -195,12 +235,14 @@ impl EngineHandle {
             .collect()
     }
 
-    /// Changes the running engine to these settings, or not at all. New listeners are opened first. Connections that are
-    /// open keep their policies, and go on if their listener is removed. Of an address that is given several times, such
-    /// as one with port 0, the first is the first.
+    /// Applies settings to the running engine, completely or not at all. New listeners are opened first. Open
+    /// connections keep their policies, and continue if their listener is closed. If an address is listed several
+    /// times, such as one with port 0, the listeners are matched in order.
+    ///
+    /// If the future is dropped, the settings are not applied. New listeners may have been opened for a moment.
     ///
     /// # Errors
-    /// [`Error::Listen`], [`Error::Stopped`]: nothing has changed.
+    /// [`Error::Listen`] or [`Error::Stopped`]. Nothing has changed then.
     pub async fn apply(&self, settings: Settings) -> Result<Applied, Error> {
         let _applying = self.applying.lock().await;
         let Settings {
@@ -228,8 +270,8 @@ impl EngineHandle {
             }
         }
         let opened = self.open_all(new).await?;
-        // From here on nothing fails, unless the engine has stopped. Before the policies: a longer message that is taken
-        // has its memory.
+        // From here on nothing fails, unless the engine has stopped. The bounds change before the policies, so that the
+        // memory for longer messages is available before such messages are accepted.
         if self.added.is_closed() {
             return Err(Error::Stopped);
         }
@@ -263,7 +305,7 @@ impl EngineHandle {
         Ok(applied)
     }
 
-    /// Opens listeners, all or none. Resolves names, which may take long.
+    /// Opens listeners, all or none. Resolves host names, which may take long.
     pub(super) async fn open_all(
         &self,
         listeners: Vec<ListenerSpec>,
@@ -295,7 +337,7 @@ impl EngineHandle {
         }
     }
 
-    /// Has listeners served.
+    /// Hands listeners to the acceptor.
     pub(super) fn add(&self, opened: Vec<Opened>) -> Result<(), Error> {
         let mut open = lock(&self.open);
         for (ListenerSpec { address, policies }, listeners) in opened {

@@ -1,4 +1,4 @@
-//! The threads of sinks: starts them, and waits for their end.
+//! The threads of sinks: [`SinkThread`] starts one, and [`end_all`] waits for their end.
 
 use std::any::Any;
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::error::{Error, SinkError};
 use crate::sink::{Delivery, Events, Sink, Supervision, Supervisor};
 
-/// How often the end of a sink is supervised.
+/// Interval at which the end of a sink is supervised.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// A sink whose thread is not started yet.
@@ -22,7 +22,7 @@ pub(super) struct AddedSink {
     pub(super) events: Events,
 }
 
-/// A sink at work.
+/// A running sink.
 pub(super) struct SinkThread {
     name: &'static str,
     is_lossy: bool,
@@ -42,11 +42,11 @@ impl SinkThread {
         let runtime = Handle::current();
         let run = move || {
             let _runtime = runtime.enter();
-            // However the thread ends: nothing is received that would be lost.
+            // Stop the engine however this thread ends, so that no more messages are received and lost.
             let _stop = (!is_lossy).then(|| stop.drop_guard());
             let result = sink.run(events);
             if let (true, Err(error)) = (is_lossy, &result) {
-                warn!("the sink `{name}` has ended, the others go on: {error}");
+                warn!("the sink `{name}` failed; the others continue: {error}");
             }
             result
         };
@@ -59,10 +59,10 @@ impl SinkThread {
         })
     }
 
-    /// How the sink ended; `None` if it goes on.
+    /// Returns the result of the sink, or the thread itself if it is still running.
     fn try_end(mut self) -> Result<Result<(), Error>, Self> {
         let result = if self.thread.is_finished() {
-            // One sink that panics must not keep the others from their end.
+            // Do not propagate a panic: the other sinks must end in order.
             self.thread
                 .join()
                 .unwrap_or_else(|panic| Err(panicked(&*panic)))
@@ -71,7 +71,10 @@ impl SinkThread {
                 Supervision::Wait => return Err(self),
                 Supervision::GiveUp(result) => {
                     if let (true, Err(error)) = (self.is_lossy, &result) {
-                        warn!("the sink `{}` is given up: {error}", self.name);
+                        warn!(
+                            "the sink `{}` did not end and was abandoned: {error}",
+                            self.name
+                        );
                     }
                     result
                 }
@@ -79,14 +82,14 @@ impl SinkThread {
         };
         let name = self.name;
         match result {
-            // Logged when it ended.
+            // It was logged when the sink ended.
             Err(_) if self.is_lossy => Ok(Ok(())),
             result => Ok(result.map_err(|source| Error::Sink { name, source })),
         }
     }
 }
 
-/// The error of a sink that has panicked.
+/// Converts the panic of a sink to an error.
 fn panicked(panic: &(dyn Any + Send)) -> SinkError {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

@@ -1,4 +1,4 @@
-//! Addresses to listen on, as text: [`Address`].
+//! Parses the address of a listener: [`Address`].
 
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -7,49 +7,61 @@ use std::str::FromStr;
 
 use tokio_serial::{DataBits, FlowControl, Parity, StopBits};
 
-/// Longest path of a socket in the file system, in bytes: what `sockaddr_un` holds on Linux, with a NUL after it.
+/// Longest path of a Unix socket, in bytes: `sockaddr_un` on Linux holds 107 bytes and a NUL.
 const UNIX_PATH_MAX: usize = 107;
 
 /// An address to listen on.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::listen::address::Address;
+///
+/// assert_eq!("-".parse(), Ok(Address::Stdin));
+/// let Ok(Address::Serial(line)) = "serial:/dev/ttyACM0?baud=9600&parity=even".parse() else {
+///     panic!("not a serial line");
+/// };
+/// assert_eq!(line.baud, 9600);
+/// assert!("unix:".parse::<Address>().is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// `127.0.0.1:1060`, `[::1]:0`, `localhost:1060`: TCP.
+    /// TCP: `127.0.0.1:1060`, `[::1]:0`, `localhost:1060`. The name is resolved when the listener is opened.
     Tcp(String),
-    /// `unix:PATH`: a socket in the file system.
+    /// A Unix socket in the file system: `unix:PATH`.
     Unix(PathBuf),
-    /// `serial:PATH?baud=N`: a serial line.
+    /// A serial line: `serial:PATH?baud=N&...`.
     Serial(SerialLine),
-    /// `-`: standard input.
+    /// Standard input: `-`.
     Stdin,
-    /// `systemd` or `systemd:NAME`: sockets that the service manager has opened, all or those of one name.
+    /// Sockets passed by systemd: all (`systemd`), or those with a name (`systemd:NAME`).
     Systemd(Option<String>),
 }
 
-/// Why a text is not an address.
+/// Why a text is not a valid [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressError {
-    /// A path is missing after `unix:` or `serial:`.
+    /// The path after `unix:` or `serial:` is missing.
     NoPath,
-    /// A path that is longer than the path of a socket may be, or has a NUL in it.
+    /// The path of a Unix socket is longer than 107 bytes, or contains a NUL.
     LongPath(PathBuf),
-    /// The path of a socket ends with `/`, `.` or `..`.
+    /// The path of a Unix socket ends with `/`, `.` or `..`.
     Folder(PathBuf),
-    /// A setting of a serial line is not `KEY=VALUE` with a known key and value.
+    /// A setting of a serial line is not a known `KEY=VALUE`.
     Setting(String),
 }
 
-/// A serial line and how it is set.
+/// A serial line and its settings. By default 115,200 baud, 8 data bits, no parity, 1 stop bit and no flow control.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SerialLine {
     /// The device file, such as `/dev/ttyACM0`.
     pub path: String,
-    /// Bits a second.
+    /// Baud rate, in bits per second.
     pub baud: u32,
-    /// Bits of a byte.
+    /// Data bits per character.
     pub data_bits: DataBits,
-    /// The parity bit after them.
+    /// Parity.
     pub parity: Parity,
-    /// Stop bits of a byte.
+    /// Stop bits per character.
     pub stop_bits: StopBits,
     /// Flow control.
     pub flow: FlowControl,
@@ -127,17 +139,17 @@ impl fmt::Display for AddressError {
             Self::NoPath => f.write_str("a path is missing, as in unix:/run/blocksd.sock"),
             Self::LongPath(path) => write!(
                 f,
-                "the path of a socket has at most {UNIX_PATH_MAX} bytes, and no NUL: {}",
+                "the path of a Unix socket can have at most {UNIX_PATH_MAX} bytes, and no NUL: {}",
                 path.display().to_string().escape_debug()
             ),
             Self::Folder(path) => write!(
                 f,
-                "the path of a socket must end with the name of a file: {}",
+                "the path of a Unix socket must end with a file name: {}",
                 path.display().to_string().escape_debug()
             ),
             Self::Setting(text) => write!(
                 f,
-                "`{text}` is not a setting of a serial line; there are baud=N, data=5|6|7|8, parity=none|even|odd, stop=1|2, flow=none|rts|xon"
+                "unknown setting `{text}` of a serial line; use baud=N, data=5|6|7|8, parity=none|even|odd, stop=1|2, flow=none|rts|xon"
             ),
         }
     }
@@ -150,7 +162,7 @@ fn is_too_long(path: &std::path::Path) -> bool {
     UNIX_PATH_MAX < path.len() || path.contains(&0)
 }
 
-/// Whether a path can only be that of a folder.
+/// Whether a path can only name a directory.
 fn is_folder(path: &str) -> bool {
     let last = path.rsplit('/').next().unwrap_or_default();
     matches!(last, "" | "." | "..")

@@ -1,4 +1,4 @@
-//! Finds addresses that are given twice before anything is opened: [`Claims`].
+//! Finds addresses that are configured twice, before anything is opened: [`Claims`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,18 @@ use crate::listen::address::Address;
 use crate::listen::path::{made_for, real};
 use crate::listen::resolve::resolve;
 
-/// What listeners, and the metrics, are to listen on.
+/// Addresses and paths that a configuration uses. Claiming one twice is an error.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::listen::claims::Claims;
+///
+/// let mut claims = Claims::default();
+/// claims.network("0.0.0.0:1060")?;
+/// let error = claims.network("127.0.0.1:1060").unwrap_err();
+/// assert_eq!(error.to_string(), "127.0.0.1:1060 is the same address as 0.0.0.0:1060");
+/// # Ok::<(), blocksd_engine::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Claims(Vec<(Claim, String)>);
 
@@ -16,17 +27,17 @@ pub struct Claims(Vec<(Claim, String)>);
 enum Claim {
     Network(SocketAddr),
     File(PathBuf),
-    /// A folder that is made, or a file that is written there.
+    /// A folder to be created, or a file to be written in it.
     Folder(PathBuf),
     Stdin,
     Passed(Option<String>),
 }
 
 impl Claims {
-    /// Takes an address, and finds whether it is taken already. Resolves names, and opens nothing.
+    /// Claims an address. `text` names it in errors. Resolves host names, and opens nothing.
     ///
     /// # Errors
-    /// [`Error::Duplicate`]; [`Error::Listen`] where a name is not resolved.
+    /// [`Error::Duplicate`] if it is claimed already; [`Error::Listen`] if a host name cannot be resolved.
     pub fn claim(&mut self, address: &Address, text: &str) -> Result<(), Error> {
         match address {
             Address::Tcp(address) => self.network(address),
@@ -37,10 +48,10 @@ impl Claims {
         }
     }
 
-    /// Takes the first address of a name that is free, as [`Binder`](crate::listen::listener::Binder) does.
+    /// Claims the first free address of a host name, as [`Binder`](crate::listen::listener::Binder) does.
     ///
     /// # Errors
-    /// As [`claim`](Self::claim).
+    /// See [`claim`](Self::claim).
     pub fn network(&mut self, address: &str) -> Result<(), Error> {
         let failure = |source| Error::Listen {
             address: address.to_owned(),
@@ -56,10 +67,11 @@ impl Claims {
         refused.map_or(Ok(()), Err)
     }
 
-    /// Takes a folder to write to, the folders that are made for it, and `file` in it. `text` names it in errors.
+    /// Claims a folder to write to, the parent folders that must be created, and `file` in it. `text` names it in
+    /// errors.
     ///
     /// # Errors
-    /// As [`claim`](Self::claim).
+    /// See [`claim`](Self::claim).
     pub fn folder(&mut self, folder: &Path, file: &str, text: &str) -> Result<(), Error> {
         let folders = [real(folder), real(&folder.join(file))].into_iter();
         for path in folders.chain(made_for(folder)) {
@@ -81,7 +93,7 @@ impl Claims {
 }
 
 impl Claim {
-    /// Whether the system would not give both.
+    /// Whether the system would refuse to open both.
     fn excludes(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Network(one), Self::Network(other)) => overlap(*one, *other),
@@ -94,10 +106,10 @@ impl Claim {
     }
 }
 
-/// Whether one port of one address would be listened on twice. The system chooses another for each port 0.
+/// Whether two listeners would share a port of an address. Port 0 never overlaps: the system chooses a free port.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let covers = |all: IpAddr, ip: IpAddr| {
-        // `[::]` takes IPv4 as well.
+        // `[::]` accepts IPv4 connections as well.
         all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4())
     };
     let (ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
@@ -127,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_is_taken_once_however_it_is_written() {
+    fn an_address_can_be_claimed_once_in_any_spelling() {
         for texts in [
             ["127.0.0.1:1060", "127.0.0.1:1060"],
             ["0.0.0.0:1060", "127.0.0.1:1060"],
@@ -149,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn different_addresses_are_both_taken() {
+    fn different_addresses_can_both_be_claimed() {
         for texts in [
             ["127.0.0.1:0", "127.0.0.1:0"],
             ["127.0.0.1:1060", "127.0.0.1:1061"],

@@ -1,4 +1,4 @@
-//! Where connections come from: the network, this machine, a serial line, standard input.
+//! Sources of connections: TCP, Unix sockets, serial lines and standard input. Start with [`Binder`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,23 +19,23 @@ use crate::listen::socket_activation::Passed;
 use crate::listen::transport::Transport;
 use crate::listen::{local, socket_activation};
 
-/// Connections that the system may keep waiting to be accepted, if it keeps so many (`net.core.somaxconn`): as many as
-/// a busy daemon accepts in a second or two.
+/// Length of the kernel's queue of connections to be accepted: as many as a busy daemon accepts in a second or two.
+/// `net.core.somaxconn` may reduce it.
 pub(crate) const BACKLOG: i32 = 4096;
 
-/// How often, and how many times, a silent peer is asked whether it is there before it is given up.
+/// TCP keepalive: the interval between probes, and the number of unanswered probes after which the connection fails.
 const PROBES: (Duration, u32) = (Duration::from_secs(10), 3);
 
-/// How the sockets of all listeners are set.
+/// Socket options of all TCP listeners.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sockets {
-    /// How long a peer may be silent until it is asked whether it is there; `None`: it never is.
+    /// Silence after which TCP keepalive probes a peer; `None` for no keepalive.
     pub keepalive: Option<Duration>,
-    /// Length of the kernel's receive buffer, in bytes; `None`: the kernel finds it by itself.
+    /// Size of the kernel's receive buffer, in bytes; `None` to let the kernel choose.
     pub receive_buffer: Option<u32>,
 }
 
-/// A source of connections.
+/// An open source of connections.
 #[derive(Debug)]
 pub struct Listener {
     socket: ListenerKind,
@@ -47,7 +47,7 @@ enum ListenerKind {
     Tcp(TcpListener),
     Unix {
         socket: UnixListener,
-        /// To remove at the end; not where the socket was passed.
+        /// Removed when dropped; `None` if the socket was passed by systemd.
         _file: Option<SocketFile>,
     },
     Serial(Box<Serial>),
@@ -55,7 +55,22 @@ enum ListenerKind {
     Channel(mpsc::Receiver<(Box<dyn Transport>, Peer)>),
 }
 
-/// Opens listeners, all with the same settings.
+/// Opens listeners, all with the same socket options.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::listen::listener::{Binder, Sockets};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let mut listeners = Binder::new(Sockets::default()).bind("127.0.0.1:0")?;
+/// let address = listeners[0].name().to_string();
+/// let _device = tokio::net::TcpStream::connect(address).await?;
+/// let accepted = listeners[0].accept().await?;
+/// assert!(accepted.is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Binder {
     sockets: Sockets,
@@ -63,7 +78,7 @@ pub struct Binder {
 }
 
 impl Binder {
-    /// For sockets with these settings.
+    /// Creates a binder with these socket options.
     #[must_use]
     pub fn new(sockets: Sockets) -> Self {
         Self {
@@ -72,11 +87,11 @@ impl Binder {
         }
     }
 
-    /// Listens on an [`Address`]; on several sockets if the service manager has passed several. Must be called in a Tokio
-    /// runtime.
+    /// Listens on an [`Address`]. Returns several listeners if systemd passed several sockets. Must be called within a
+    /// Tokio runtime.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] where the address can never be had; else where it is not free.
+    /// [`io::ErrorKind::InvalidInput`] if the address can never work. Any other kind if it is not available now.
     pub fn bind(&mut self, address: &str) -> io::Result<Vec<Listener>> {
         let address: Address = address.parse().map_err(invalid)?;
         let listener = |(socket, name): (ListenerKind, String)| Listener {
@@ -112,7 +127,7 @@ impl Binder {
         Ok(vec![listener(opened)])
     }
 
-    /// The first of the addresses of a name that is free.
+    /// Listens on the first free address of a host name.
     fn tcp(&self, address: &str) -> io::Result<(ListenerKind, String)> {
         let mut failure = io::ErrorKind::AddrNotAvailable.into();
         for address in resolve(address)? {
@@ -132,7 +147,7 @@ impl Binder {
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() && address.ip().is_unspecified() {
-            // Whatever the system's default is: `[::]` is all of IPv6, and all of IPv4.
+            // Do not depend on the default of the system: `[::]` accepts IPv6 and IPv4.
             socket.set_only_v6(false)?;
         }
         socket.set_nonblocking(true)?;
@@ -149,7 +164,7 @@ impl Binder {
         Ok((ListenerKind::Tcp(TcpListener::from_std(socket)?), name))
     }
 
-    /// What connections take over from the socket that accepts them: set once, not a thousand times a second.
+    /// Sets options that accepted connections inherit, so that they need not be set for each.
     fn set(&self, socket: &SockRef<'_>) -> io::Result<()> {
         if let Some(time) = self.sockets.keepalive {
             let (interval, retries) = PROBES;
@@ -173,14 +188,14 @@ impl Binder {
 }
 
 impl Listener {
-    /// Takes connections from a channel instead of a socket, until all senders of the channel are dropped. `name`
-    /// stands for its address.
+    /// Creates a listener that takes connections from a channel instead of a socket, until all senders are dropped.
+    /// `name` stands for its address.
     #[must_use]
     pub fn from_channel(
         name: impl Into<Arc<str>>,
         connections: mpsc::Receiver<(Box<dyn Transport>, Peer)>,
     ) -> Self {
-        // A simulation has a clock of its own, and the origin of all moments must lie before its start.
+        // A simulation replaces the clock, and the origin of all moments must be before its start.
         crate::moment::origin();
         Self {
             socket: ListenerKind::Channel(connections),
@@ -188,13 +203,13 @@ impl Listener {
         }
     }
 
-    /// Where it listens, with the port that the system chose.
+    /// Returns the bound address, with the port that the system chose.
     #[must_use]
     pub const fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Whether connections may be waiting that nobody has seen.
+    /// Whether the kernel may hold connections that were not accepted yet.
     #[must_use]
     pub(crate) const fn has_queue(&self) -> bool {
         matches!(
@@ -203,7 +218,7 @@ impl Listener {
         )
     }
 
-    /// Whether its connections come from one line or pipe of this machine, one at a time.
+    /// Whether the listener is a serial line or standard input, with one connection at a time.
     #[must_use]
     pub(crate) const fn is_line(&self) -> bool {
         matches!(
@@ -212,12 +227,12 @@ impl Listener {
         )
     }
 
-    /// The next connection; `None` if there will be no more.
+    /// Accepts the next connection. Returns `None` if no more can come.
     ///
-    /// Cancel-safe: dropped, it has accepted nothing.
+    /// Cancel-safe: if the future is dropped, no connection is lost.
     ///
     /// # Errors
-    /// As the system says.
+    /// The error of the operating system. The listener can be used again.
     pub async fn accept(&mut self) -> io::Result<Option<(Box<dyn Transport>, Peer)>> {
         let local = || Peer::Local(Arc::clone(&self.name));
         let (transport, peer): (Box<dyn Transport>, Peer) = match &mut self.socket {
@@ -240,11 +255,11 @@ impl Listener {
     }
 }
 
-/// Whether an address can be listened on once the folders in `made` are there, as far as the file system shows it.
-/// Opens nothing.
+/// Checks whether an address can be listened on once the folders in `made` exist, as far as the file system shows.
+/// Opens no socket.
 ///
 /// # Errors
-/// As [`Binder::bind`] for the same reason.
+/// See [`Binder::bind`].
 pub fn check(address: &str, made: &[PathBuf]) -> io::Result<()> {
     match address.parse().map_err(invalid)? {
         Address::Unix(path) => local::probe(&path, made),

@@ -1,4 +1,4 @@
-//! Connections from this machine: a socket in the file system, and standard input.
+//! Local connections: Unix sockets in the file system ([`bind`]), and standard input ([`Stdin`]).
 
 use std::fs;
 use std::io;
@@ -12,7 +12,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::listen::path::will_have_folder;
 
-/// Listens on a socket in the file system. Who may connect is who may write to the file: what the umask leaves.
+/// Listens on a socket in the file system. The permissions of the file, which the umask limits, decide which users can
+/// connect. Replaces a socket file that no process listens on.
 pub(super) fn bind(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
     check(&path)?;
     let socket = match UnixListener::bind(&path) {
@@ -29,7 +30,7 @@ pub(super) fn bind(path: PathBuf) -> io::Result<(UnixListener, SocketFile)> {
     Ok((socket, file))
 }
 
-/// Whether a socket can be made there, as far as that is known without doing it.
+/// Checks whether a socket can be created at `path`, without creating it.
 ///
 /// # Errors
 /// The path is a file that is not a socket, or its folder does not exist.
@@ -38,7 +39,7 @@ pub(super) fn check(path: &Path) -> io::Result<()> {
         Ok(file) if file.file_type().is_socket() => Ok(()),
         Ok(_) => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "there is a file that is not a socket; remove it, or choose another path",
+            "the file exists and is not a socket; remove it, or choose another path",
         )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::metadata(folder(path)?).map(drop)
@@ -47,11 +48,11 @@ pub(super) fn check(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The same once the folders in `made` are there, and whether its folder can be written to: makes a file there that has
-/// no name.
+/// As [`check`], once the folders in `made` exist. Also checks that the folder is writable, by creating an unnamed
+/// file.
 ///
 /// # Errors
-/// As [`check`], and as the folder refuses a file.
+/// See [`check`]; the error of the system if the folder is not writable.
 pub(super) fn probe(path: &Path, made: &[PathBuf]) -> io::Result<()> {
     match check(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && will_have_folder(path, made) => {
@@ -62,7 +63,7 @@ pub(super) fn probe(path: &Path, made: &[PathBuf]) -> io::Result<()> {
     tempfile::tempfile_in(folder(path)?).map(drop)
 }
 
-/// A socket that the service manager has opened, and its name.
+/// Takes over a socket that systemd passed, and returns its name.
 pub(super) fn passed(
     socket: std::os::unix::net::UnixListener,
 ) -> io::Result<(UnixListener, String)> {
@@ -73,8 +74,8 @@ pub(super) fn passed(
     Ok((UnixListener::from_std(socket)?, name))
 }
 
-/// Whether a file is a socket that nobody listens on: left by a daemon that could not remove it. Never waits: a process
-/// that hangs, and whose queue of connections is full, still listens.
+/// Whether a socket file is left over from a process that ended without removing it. Does not block: a process that
+/// hangs with a full accept queue still listens.
 fn is_stale(path: &Path) -> bool {
     let connect = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -84,7 +85,7 @@ fn is_stale(path: &Path) -> bool {
     connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// The file of a socket, removed when dropped.
+/// The file of a socket. Removed when dropped.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -93,14 +94,14 @@ pub(super) struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Not that of another daemon, which has taken its place.
+        // Keep it if another process has replaced it.
         if id(&self.path).is_ok_and(|id| id == self.id) {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// The folder of a file, as a path that can be opened.
+/// Returns the folder of a file, as an absolute path.
 fn folder(path: &Path) -> io::Result<PathBuf> {
     let mut path = std::path::absolute(path)?;
     path.pop();
@@ -112,28 +113,28 @@ fn id(path: &Path) -> io::Result<(u64, u64)> {
     Ok((file.dev(), file.ino()))
 }
 
-/// Standard input: one connection, to its end.
+/// Standard input: a single connection, until its end.
 #[derive(Debug, Default)]
 pub(super) struct Stdin {
     is_taken: bool,
 }
 
 impl Stdin {
-    /// The connection; `None` the second time.
+    /// Returns the connection at the first call, and `None` after that.
     pub(super) fn accept(&mut self) -> io::Result<Option<UnixStream>> {
         if std::mem::replace(&mut self.is_taken, true) {
             return Ok(None);
         }
         let (ours, mut theirs) = Blocking::pair()?;
         ours.set_nonblocking(true)?;
-        // A thread, since standard input may be a file or a terminal, which cannot be waited for.
+        // Use a thread: standard input may be a file or a terminal, which cannot be polled.
         std::thread::Builder::new()
             .name("stdin".to_owned())
             .spawn(move || {
                 if let Err(error) = io::copy(&mut io::stdin().lock(), &mut theirs)
                     && error.kind() != io::ErrorKind::BrokenPipe
                 {
-                    tracing::warn!("standard input cannot be read: {error}");
+                    tracing::warn!("cannot read standard input: {error}");
                 }
                 let _ = theirs.shutdown(Shutdown::Both);
             })?;

@@ -1,13 +1,13 @@
-//! Paths of files that may not be there yet, without links and dots. Start with [`made_for`].
+//! Resolves paths whose files may not exist yet: start with [`made_for`].
 
 use std::path::{Component, Path, PathBuf};
 
-/// The path without links, of a file that may not be there.
+/// Returns the path of a file without symbolic links. The file need not exist.
 pub(super) fn real(path: &Path) -> PathBuf {
     Resolved::of(path).path
 }
 
-/// The folders that recording to `folder` makes.
+/// Returns the folders that must be created in order to write to `folder`.
 #[must_use]
 pub fn made_for(folder: &Path) -> Vec<PathBuf> {
     let resolved = Resolved::of(folder);
@@ -18,17 +18,17 @@ pub fn made_for(folder: &Path) -> Vec<PathBuf> {
     made
 }
 
-/// Whether the folder of a path, which is not there, is there once the folders in `made` are.
+/// Whether the missing folder of a path exists once the folders in `made` do.
 #[must_use]
 pub(super) fn will_have_folder(path: &Path, made: &[PathBuf]) -> bool {
     let missing = Resolved::of(path).missing;
     !missing.is_empty() && missing.iter().all(|folder| made.contains(folder))
 }
 
-/// A path without links and dots.
+/// A path without symbolic links, `.` and `..`.
 struct Resolved {
     path: PathBuf,
-    /// The folders on its way that are not there.
+    /// Parent folders that do not exist.
     missing: Vec<PathBuf>,
 }
 

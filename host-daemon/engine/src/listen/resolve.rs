@@ -1,16 +1,25 @@
-//! Addresses of the network as a person writes them: `HOST:PORT`. Start with [`resolve`].
+//! Resolves network addresses of the form `HOST:PORT`: [`resolve`].
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-/// The longest name of a host, in bytes.
+/// Longest host name, in bytes.
 const NAME_MAX: usize = 253;
 
-/// The addresses that `HOST:PORT` stands for, at least one.
+/// Resolves `HOST:PORT` to at least one address. Blocks while the system resolves a host name.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`] where the text can never be an address. Any other kind where the name is not
-/// resolved, which may be different later.
+/// [`io::ErrorKind::InvalidInput`] if the text can never be an address. Any other kind if the name cannot be resolved
+/// now.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::listen::resolve::resolve;
+///
+/// assert_eq!(resolve("127.0.0.1:1060")?, ["127.0.0.1:1060".parse().unwrap()]);
+/// assert!(resolve("127.0.0.1").is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     let (host, port) = address
         .rsplit_once(':')
@@ -24,7 +33,7 @@ pub fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     let bare = bare.unwrap_or(host);
     if bare.is_empty() {
         return Err(invalid(format!(
-            "the host is missing; for all addresses of this machine write [::]:{port}"
+            "the host is missing; to listen on all addresses, use [::]:{port}"
         )));
     }
     let found = (bare, port).to_socket_addrs().map(Vec::from_iter);
@@ -34,13 +43,13 @@ pub fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
             "a link-local address needs its interface, as in [{bare}%eth0]:{port}"
         ))),
         Err(error) if error.kind() != io::ErrorKind::InvalidInput && !may_resolve(bare) => Err(
-            invalid(format!("`{host}` is not an address or a name of a host")),
+            invalid(format!("`{host}` is not an address or a host name")),
         ),
         found => found,
     }
 }
 
-/// Whether an address belongs to an interface that it does not name: it can never be used.
+/// Whether an address is link-local and does not name its interface, so that it can never be used.
 const fn lacks_interface(address: &SocketAddr) -> bool {
     match address {
         SocketAddr::V6(address) => address.ip().is_unicast_link_local() && address.scope_id() == 0,
@@ -48,10 +57,10 @@ const fn lacks_interface(address: &SocketAddr) -> bool {
     }
 }
 
-/// Whether a host that was not resolved may be later: a name, or an address of an interface that is not there yet.
+/// Whether a host that cannot be resolved now may be resolved later: it is a name, or its interface may appear.
 fn may_resolve(host: &str) -> bool {
     let host = host.split_once('%').map_or(host, |(address, _)| {
-        // What stands before the interface is an address.
+        // The part before the interface must be an address.
         if address.contains(':') { "address" } else { "" }
     });
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
@@ -70,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_need_no_resolver() {
+    fn numeric_addresses_need_no_resolver() {
         for (text, address) in [
             ("127.0.0.1:1060", "127.0.0.1:1060"),
             ("[::1]:0", "[::1]:0"),
@@ -112,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_resolved_may_be_later() {
+    fn a_name_that_cannot_be_resolved_now_is_not_invalid() {
         for text in ["gateway.invalid:1", "[fe80::1%blocksd9]:1"] {
             let error = resolve(text).unwrap_err();
             assert_ne!(

@@ -1,4 +1,4 @@
-//! A serial line: a connection as long as it is plugged in, and again when it comes back.
+//! Serial lines: [`Serial`] opens a line whenever the device is plugged in, one connection each time.
 
 use std::io;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use tracing::{info, warn};
 
 use crate::listen::address::SerialLine;
 
-/// How long to wait before a line is opened again, at first and at most.
+/// Delay before opening the line is retried: the first, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// Bytes that are passed on at once.
+/// Size of a read, in bytes.
 const CHUNK: usize = 4 << 10;
 
-/// Waits for a line, and bridges it to a socket for each connection.
+/// Waits for a serial line, and bridges it to a socket for each connection.
 #[derive(Debug)]
 pub(super) struct Serial {
     line: SerialLine,
-    /// Open, and used by nobody.
+    /// The open line, while no connection uses it.
     port: Option<SerialStream>,
-    /// A connection that uses it; gives it back if it is not gone.
+    /// The task that bridges the line to the current connection. Returns the line if it is still usable.
     passing_on: Option<JoinHandle<Option<SerialStream>>>,
-    /// That it is not there has been said.
+    /// Whether the warning that the line is missing was logged.
     is_missed: bool,
 }
 
@@ -38,13 +38,13 @@ impl Serial {
         }
     }
 
-    /// Waits until the last connection has ended, and the line is there.
+    /// Waits until the previous connection has closed and the line can be opened.
     pub(super) async fn accept(&mut self) -> io::Result<UnixStream> {
         if let Some(passing_on) = &mut self.passing_on {
             self.port = passing_on.await.ok().flatten();
             self.passing_on = None;
             if self.port.is_none() {
-                self.miss("it is gone");
+                self.miss("it was disconnected");
             }
         }
         let port = match self.port.take() {
@@ -74,7 +74,7 @@ impl Serial {
 
     fn miss(&mut self, why: &str) {
         if !std::mem::replace(&mut self.is_missed, true) {
-            warn!("{} is not there, waiting for it: {why}", self.line.path);
+            warn!("{} is not available, retrying: {why}", self.line.path);
         }
     }
 }
@@ -88,7 +88,7 @@ fn open(line: &SerialLine) -> tokio_serial::Result<SerialStream> {
         .open_native_async()
 }
 
-/// Passes bytes on in both directions. Gives the line back when the connection has ended, if it is still there.
+/// Copies bytes in both directions. When the connection closes, returns the line if it is still usable.
 async fn pass_on(mut port: SerialStream, mut socket: UnixStream) -> Option<SerialStream> {
     let (mut received, mut sent) = ([0; CHUNK], [0; CHUNK]);
     loop {

@@ -1,4 +1,4 @@
-//! Sockets that the service manager has opened for the daemon.
+//! Sockets passed by systemd (socket activation): [`Passed::take`].
 
 use std::io;
 use std::net::TcpListener;
@@ -8,21 +8,21 @@ use std::os::unix::net::UnixListener;
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-/// What was passed and is not taken yet; looked up when first asked for.
+/// The passed sockets that were not taken yet. The environment is read at the first use.
 #[derive(Default)]
 pub(super) struct Passed(Option<(ListenFd, Vec<String>)>);
 
-/// A socket that was passed.
+/// A passed socket.
 pub(super) enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
 impl Passed {
-    /// All that are left, or those of one name.
+    /// Takes all remaining sockets, or those with the given name.
     pub(super) fn take(&mut self, name: Option<&str>) -> io::Result<Vec<Socket>> {
         let (sockets, names) = self.0.get_or_insert_with(|| {
-            // Names in the order of the sockets, as `FileDescriptorName=` of a socket unit gives them.
+            // Names are in the order of the sockets, as `FileDescriptorName=` in a socket unit sets them.
             let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
             let names = names.split(':').map(str::to_owned).collect();
             (ListenFd::from_env(), names)
@@ -37,8 +37,8 @@ impl Passed {
         }
         if taken.is_empty() {
             let what = match name {
-                Some(name) => format!("the service manager has passed no socket called {name}"),
-                None => "the service manager has passed no socket, or they are taken".to_owned(),
+                Some(name) => format!("systemd did not pass a socket named {name}"),
+                None => "systemd did not pass a socket, or all are in use".to_owned(),
             };
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
@@ -46,10 +46,10 @@ impl Passed {
     }
 }
 
-/// A socket that connections can be accepted from; `None` where it is taken already.
+/// Takes a listening socket; `None` if it was taken before.
 fn take_one(sockets: &mut ListenFd, index: usize, name: &str) -> io::Result<Option<Socket>> {
     let refuse = |why: &str| {
-        let what = format!("the socket `{name}` that the service manager has passed {why}");
+        let what = format!("the socket `{name}` passed by systemd {why}");
         io::Error::new(io::ErrorKind::InvalidInput, what)
     };
     let (is_listener, socket) = if let Ok(socket) = sockets.take_tcp_listener(index) {
@@ -61,13 +61,13 @@ fn take_one(sockets: &mut ListenFd, index: usize, name: &str) -> io::Result<Opti
         (is_listener(&socket), Socket::Unix(socket))
     } else {
         return Err(refuse(
-            "is not a stream socket of TCP or of the file system; use ListenStream= in the socket unit",
+            "is not a TCP or Unix stream socket; use ListenStream= in the socket unit",
         ));
     };
     match is_listener {
         Ok(true) => Ok(Some(socket)),
         Ok(false) => Err(refuse(
-            "does not listen: it is a connection; use Accept=no in the socket unit",
+            "is not a listening socket; use Accept=no in the socket unit",
         )),
         Err(error) => Err(error),
     }

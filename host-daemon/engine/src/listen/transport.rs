@@ -1,6 +1,6 @@
-//! The transport of a connection: a [`Transport`] is a byte stream in both directions.
+//! The transport of a connection: a [`Transport`] is a bidirectional byte stream.
 //!
-//! TCP and Unix sockets implement it. Serial ports and standard input are bridged over a pair of Unix sockets.
+//! TCP and Unix sockets implement it. Serial lines and standard input are bridged over a pair of Unix sockets.
 
 use std::fmt;
 use std::io;
@@ -11,11 +11,67 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A byte stream in both directions, of which a connection reads messages and to which it sends a reply.
+/// A bidirectional byte stream, from which a connection reads messages and to which it writes replies.
 ///
-/// [`AsyncWrite::poll_shutdown`] closes the sending side only: the peer reads the end, and can still send.
+/// [`AsyncWrite::poll_shutdown`] must close the sending side only: the peer reads the end of the stream, and can still
+/// send.
 ///
 /// # Examples
+/// A transport that counts the received bytes:
+///
+/// ```
+/// use std::io;
+/// use std::pin::Pin;
+/// use std::task::{Context, Poll};
+/// use blocksd_engine::listen::transport::Transport;
+/// use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+/// use tokio::net::TcpStream;
+///
+/// #[derive(Debug)]
+/// struct Counted {
+///     stream: TcpStream,
+///     received: usize,
+/// }
+///
+/// impl AsyncRead for Counted {
+///     fn poll_read(
+///         mut self: Pin<&mut Self>,
+///         context: &mut Context<'_>,
+///         buffer: &mut ReadBuf<'_>,
+///     ) -> Poll<io::Result<()>> {
+///         let before = buffer.filled().len();
+///         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+///         self.received += buffer.filled().len() - before;
+///         polled
+///     }
+/// }
+///
+/// impl AsyncWrite for Counted {
+///     fn poll_write(
+///         mut self: Pin<&mut Self>,
+///         context: &mut Context<'_>,
+///         bytes: &[u8],
+///     ) -> Poll<io::Result<usize>> {
+///         Pin::new(&mut self.stream).poll_write(context, bytes)
+///     }
+///
+///     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+///         Pin::new(&mut self.stream).poll_flush(context)
+///     }
+///
+///     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+///         Pin::new(&mut self.stream).poll_shutdown(context)
+///     }
+/// }
+///
+/// impl Transport for Counted {
+///     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+///         self.stream.poll_read_ready(context)
+///     }
+/// }
+/// ```
+///
+/// Standard transports can be used directly:
 /// ```
 /// use blocksd_engine::listen::transport::Transport;
 ///
@@ -28,20 +84,21 @@ use tokio::net::{TcpStream, UnixStream};
 /// # }
 /// ```
 pub trait Transport: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {
-    /// Polls whether a read would return bytes, the end or an error. It may be ready too early; then the read is
-    /// pending. Takes no buffer, so an idle connection holds none.
+    /// Polls whether a read would return bytes, the end of the stream or an error. It may be ready too early; then the
+    /// read is pending. Needs no buffer, so an idle connection holds none.
     ///
     /// # Errors
     /// The transport failed.
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Whether unread bytes, or the end, have arrived. Asks the system, because the runtime may not have seen them yet.
-    /// The default, `true`, makes the caller wait a moment for [`poll_readable`](Self::poll_readable).
+    /// Returns whether unread bytes, or the end of the stream, have arrived. Asks the system, because the runtime may
+    /// not have noticed them yet. The default, `true`, makes the caller poll [`poll_readable`](Self::poll_readable)
+    /// briefly.
     fn has_arrived(&self) -> bool {
         true
     }
 
-    /// Sends small writes at once instead of collecting them. Called for connections that are sent a reply.
+    /// Disables the coalescing of small writes. Called for connections that have a responder.
     fn set_low_latency(&self) {}
 }
 
@@ -55,7 +112,7 @@ impl Transport for TcpStream {
     }
 
     fn set_low_latency(&self) {
-        // A failure means that the peer is gone.
+        // This fails only if the peer is gone.
         let _ = self.set_nodelay(true);
     }
 }

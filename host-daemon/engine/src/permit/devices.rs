@@ -1,4 +1,4 @@
-//! How many connections each origin has, and each device of an origin, and which have most: [`Devices`].
+//! Counts connections by origin and by device, and finds the largest of each: [`Devices`].
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
@@ -11,42 +11,43 @@ use crate::origin::Origin;
 /// The group of all origins in [`Devices::having`].
 const ROOT: u32 = u32::MAX;
 
-/// How many connections each origin has, and each device of an origin.
+/// Counts of connections by origin, and by device within an origin.
 ///
-/// Tables hold only keys of 4 bytes: ten thousand connections may be of as many origins.
+/// The hash tables hold keys of 4 bytes only, because ten thousand connections may have as many origins.
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     origins: Counts<Origin>,
-    /// Devices by name, of whatever origin.
+    /// Devices by name, of any origin.
     names: Counts<Arc<str>>,
-    /// Devices of an origin: the keys of the origin and of the name.
+    /// Devices of an origin, by the keys of the origin and of the name.
     devices: Counts<(u32, u32)>,
-    /// How many members of a group have so many connections. The group is an origin, with its devices, or [`ROOT`].
+    /// How many members of a group have a given number of connections. A group is an origin with its devices, or
+    /// [`ROOT`].
     having: Counts<(u32, u32)>,
-    /// The most connections that a device of an origin has, by the origin's key.
+    /// The largest number of connections of a device, by the key of its origin.
     most: Vec<u32>,
     most_of_origins: u32,
 }
 
-/// Connections that may have to make room for others: those of the devices that have most in their origin, of some
-/// origins.
+/// A set of connections that may be evicted: those of the devices with the most connections in their origin, for
+/// certain origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// Of each origin that has so many connections.
+    /// All origins with this number of connections.
     Origins(u32),
-    /// Of one origin, where the device that has most has so many.
+    /// One origin, and the largest number of connections of a device there.
     Origin(u32, u32),
 }
 
 impl Devices {
-    /// Connections of all devices of this name.
+    /// Counts the connections of all devices with this name.
     pub(super) fn count_of_name(&self, name: &Arc<str>) -> usize {
         let key = self.names.find(name);
         key.map_or(0, |key| self.names.count(key) as usize)
     }
 
-    /// Connections that may make room for one of this device, and by how many connections their origin, or their
-    /// device, has more than that of the newcomer.
+    /// Returns the targets that may be evicted for a new connection of this device. Each comes with its surplus: how
+    /// many connections more than the origin, or the device, of the new connection the target has.
     pub(super) fn targets(
         &self,
         origin: &Origin,
@@ -69,7 +70,7 @@ impl Devices {
         targets.filter(|(_, surplus)| *surplus != 0)
     }
 
-    /// Whether a device is one of the target's.
+    /// Whether a device belongs to the target.
     pub(super) fn is_of(&self, device: u32, target: Target) -> bool {
         let Some(origin) = self.origin_of(device) else {
             return false;
@@ -81,12 +82,12 @@ impl Devices {
         is_of && self.devices.count(device) == self.most_of(origin)
     }
 
-    /// The key of a device's origin.
+    /// Returns the key of the device's origin.
     pub(super) fn origin_of(&self, device: u32) -> Option<u32> {
         self.devices.get(device).map(|(origin, _)| *origin)
     }
 
-    /// One more connection. Returns the key of its device.
+    /// Counts a new connection. Returns the key of its device.
     pub(super) fn enter(&mut self, origin: Origin, name: &Arc<str>) -> u32 {
         let (origin, count) = self.origins.add(origin);
         self.moved(ROOT, count - 1, count);
@@ -96,7 +97,7 @@ impl Devices {
         device
     }
 
-    /// One connection of a device less.
+    /// Counts a connection of this device as closed.
     pub(super) fn leave(&mut self, device: u32) {
         let Some((origin, name)) = self.devices.get(device).copied() else {
             return;
@@ -108,7 +109,7 @@ impl Devices {
         self.moved(ROOT, count + 1, count);
     }
 
-    /// The most connections that an origin has.
+    /// Returns the largest number of connections of an origin.
     #[cfg(test)]
     pub(super) const fn most_of_origins(&self) -> usize {
         self.most_of_origins as usize
@@ -135,7 +136,7 @@ impl Devices {
         self.most.get(origin as usize).copied().unwrap_or_default()
     }
 
-    /// A member of a group had `from` connections, and has `to`: one more or one less.
+    /// Records that the count of a group's member changed from `from` to `to`, by one.
     fn moved(&mut self, group: u32, from: u32, to: u32) {
         let before = self.having.find(&(group, from));
         let left = before.map_or(0, |key| self.having.remove(key));
@@ -152,14 +153,14 @@ impl Devices {
                 &mut self.most[at]
             }
         };
-        // One less: the member itself has most still, unless another one has what it had.
+        // After a decrement, the member still has the most, unless another one has its previous count.
         if *most < to || (*most == from && left == 0) {
             *most = to;
         }
     }
 }
 
-/// Counts by a small key, which belongs to a value while its count is not 0.
+/// Counts by a small key. A key is assigned to a value while its count is not 0.
 #[derive(Debug)]
 struct Counts<T> {
     hasher: RandomState,
@@ -194,7 +195,7 @@ impl<T: Hash + Eq> Counts<T> {
         self.items.get(key as usize).map_or(0, |(_, count)| *count)
     }
 
-    /// Counts one more. Returns the key of the value, and its count.
+    /// Adds one. Returns the key of the value, and its new count.
     fn add(&mut self, value: T) -> (u32, u32) {
         let Some(key) = self.find(&value) else {
             let hash = self.hasher.hash_one(&value);
@@ -203,7 +204,7 @@ impl<T: Hash + Eq> Counts<T> {
                 keys,
                 items,
             } = self;
-            // No machine has so many descriptors.
+            // The number of file descriptors is far below 2^32.
             let key = u32::try_from(items.insert((value, 1))).unwrap_or(u32::MAX);
             keys.insert_unique(hash, key, |key| {
                 let item = items.get(*key as usize);
@@ -219,7 +220,7 @@ impl<T: Hash + Eq> Counts<T> {
         (key, count)
     }
 
-    /// Counts one less. Returns what is left.
+    /// Subtracts one. Returns the remaining count.
     fn remove(&mut self, key: u32) -> u32 {
         let Some((value, count)) = self.items.get_mut(key as usize) else {
             return 0;

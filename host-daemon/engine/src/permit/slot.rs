@@ -1,4 +1,4 @@
-//! Lock-free state shared by a connection and the admission table: a [`Slot`].
+//! Lock-free state that a connection shares with [`Connections`](super::Connections): a [`Slot`].
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -10,48 +10,49 @@ use crate::moment::Moment;
 use crate::permit::nanos;
 use crate::reason::CloseReason;
 
-/// The connection waits for the daemon's own queue or pool.
+/// In [`Slot::heard`]: the connection waits for a queue or the pool.
 const BLOCKED: u64 = u64::MAX;
-/// The connection is not read, since unfinished messages hold too much.
+/// In [`Slot::heard`]: the connection is not read because unfinished messages hold too much memory.
 const PAUSED: u64 = u64::MAX - 1;
 
-/// The shared part of one connection. Ten thousand of these wait at a time.
+/// The shared state of one connection. There may be ten thousand, so it is kept small.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// When bytes came last, or why none are read.
+    /// When bytes last arrived, in nanoseconds, or `BLOCKED` or `PAUSED`.
     heard: AtomicU64,
-    /// Bytes of memory that the unfinished message takes. Only the connection writes it.
+    /// Memory of the unfinished message, in bytes. Only the connection writes it.
     held: AtomicU64,
     waker: AtomicWaker,
     key: u32,
-    order: AtomicU8,
-    /// The connection may be read although unfinished messages hold too much.
+    close_request: AtomicU8,
+    /// Whether the connection may be read although unfinished messages hold too much memory.
     has_turn: AtomicBool,
-    /// The connection waits to be read, and is to ask again.
-    is_called: AtomicBool,
+    /// Whether the connection was notified to check again whether it may be read.
+    is_notified: AtomicBool,
 }
 
 impl Slot {
-    /// Of a connection that has just opened.
+    /// Creates the slot of a connection that has just opened.
     pub(super) fn new(key: usize) -> Self {
         Self {
             heard: AtomicU64::new(Moment::now().nanos()),
             held: AtomicU64::new(0),
             waker: AtomicWaker::new(),
-            // Descriptors never exceed this.
+            // The number of file descriptors is far below 2^32.
             key: u32::try_from(key).unwrap_or(u32::MAX),
-            order: AtomicU8::new(0),
+            close_request: AtomicU8::new(0),
             has_turn: AtomicBool::new(false),
-            is_called: AtomicBool::new(false),
+            is_notified: AtomicBool::new(false),
         }
     }
 
-    /// Its key in the table of connections.
+    /// Returns the key in the table of connections.
     pub(super) const fn key(&self) -> usize {
         self.key as usize
     }
 
-    /// When bytes came last: greater for a shorter silence, and greatest while the daemon itself does not read.
+    /// Returns when bytes last arrived. The value is greatest while the daemon itself does not read, so that such a
+    /// connection never counts as silent.
     pub(super) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
@@ -68,7 +69,7 @@ impl Slot {
         self.heard.store(PAUSED, Ordering::Relaxed);
     }
 
-    /// Whether the connection waits for the daemon's own queue or pool.
+    /// Whether the connection waits for a queue or the pool.
     pub(super) fn is_blocked(&self) -> bool {
         self.heard() == BLOCKED
     }
@@ -89,48 +90,48 @@ impl Slot {
         self.has_turn.store(has_turn, Ordering::Relaxed);
     }
 
-    /// Has the connection close for this reason, unless there is one already.
-    pub(super) fn order(&self, reason: CloseReason) {
-        // 0 means that nothing is ordered.
+    /// Requests the connection to close, unless that was requested before.
+    pub(super) fn request_close(&self, reason: CloseReason) {
+        // 0 means that nothing is requested.
         let order = reason as u8 + 1;
-        let ordered = self
-            .order
-            .compare_exchange(0, order, Ordering::AcqRel, Ordering::Relaxed);
-        if ordered.is_ok() {
+        let requested =
+            self.close_request
+                .compare_exchange(0, order, Ordering::AcqRel, Ordering::Relaxed);
+        if requested.is_ok() {
             self.waker.wake();
         }
     }
 
-    pub(super) fn ordered(&self) -> Option<CloseReason> {
-        let order = self.order.load(Ordering::Acquire);
+    pub(super) fn close_request(&self) -> Option<CloseReason> {
+        let order = self.close_request.load(Ordering::Acquire);
         let index = usize::from(order).checked_sub(1)?;
         CloseReason::ALL.get(index).copied()
     }
 
-    /// Has the connection ask again whether it may be read.
-    pub(super) fn call(&self) {
-        if !self.is_called.swap(true, Ordering::AcqRel) {
+    /// Notifies the connection to check again whether it may be read.
+    pub(super) fn notify(&self) {
+        if !self.is_notified.swap(true, Ordering::AcqRel) {
             self.waker.wake();
         }
     }
 
-    /// Waits for that, or for an order to close.
-    pub(super) fn poll_called(&self, context: &Context<'_>) -> Poll<()> {
-        let is_ordered = self.poll_ordered(context).is_some();
-        if self.is_called.swap(false, Ordering::AcqRel) || is_ordered {
+    /// Waits for a notification, or for a request to close.
+    pub(super) fn poll_notified(&self, context: &Context<'_>) -> Poll<()> {
+        let is_requested = self.poll_close_request(context).is_some();
+        if self.is_notified.swap(false, Ordering::AcqRel) || is_requested {
             return Poll::Ready(());
         }
         Poll::Pending
     }
 
-    pub(super) fn poll_ordered(&self, context: &Context<'_>) -> Option<CloseReason> {
+    pub(super) fn poll_close_request(&self, context: &Context<'_>) -> Option<CloseReason> {
         self.waker.register(context.waker());
-        // After the waker: an order that comes between the two is seen here.
-        self.ordered()
+        // Load after registering the waker, so that a request between the two is not missed.
+        self.close_request()
     }
 }
 
-/// Whether a connection that was `heard` then is silent for so long.
+/// Whether a connection that was last heard at `heard` is silent for at least `time`.
 pub(super) fn is_silent(heard: u64, now: Moment, time: Duration) -> bool {
     heard.saturating_add(nanos(time)) <= now.nanos()
 }

@@ -1,4 +1,4 @@
-//! The counts, the choice of who makes room, and a model of unfinished messages that come at random.
+//! Counts by origin and device, the choice of the evicted connection, and a model of unfinished messages.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,12 +13,12 @@ fn connections(most: usize, unfinished: u64) -> Arc<Connections> {
     })
 }
 
-/// A connection of a device that is an origin of its own.
+/// Admits a connection of a device that is its own origin.
 fn admit(connections: &Arc<Connections>, device: &str) -> Result<ConnectionPermit, RefusedReason> {
     admit_from(connections, device, device)
 }
 
-/// A connection of a device of this origin.
+/// Admits a connection of a device of this origin.
 fn admit_from(
     connections: &Arc<Connections>,
     origin: &str,
@@ -29,14 +29,16 @@ fn admit_from(
     admitted.map(|admitted| admitted.permit)
 }
 
-/// Connections that are not evicted.
+/// Counts the connections that are not evicted.
 fn left(permits: &[ConnectionPermit]) -> usize {
-    let left = permits.iter().filter(|permit| permit.ordered().is_none());
+    let left = permits
+        .iter()
+        .filter(|permit| permit.close_request().is_none());
     left.count()
 }
 
 #[test]
-fn counts_of_devices_are_right_whatever_opens_and_closes() {
+fn counts_of_devices_match_a_model_at_random_opens_and_closes() {
     let all = connections(10_000, 1 << 20);
     let mut chance = 1_u64;
     let mut held: Vec<((usize, usize), ConnectionPermit)> = Vec::new();
@@ -80,13 +82,13 @@ fn counts_of_devices_are_right_whatever_opens_and_closes() {
     held.clear();
     let open = all.open();
     assert!(open.devices.is_empty(), "{:?}", open.devices);
-    assert_eq!((open.taken, open.leaving, open.entries.len()), (0, 0, 0));
+    assert_eq!((open.taken, open.closing, open.entries.len()), (0, 0, 0));
 }
 
 #[test]
-fn an_origin_with_a_device_for_each_connection_locks_nobody_out() {
-    // As `--device-by peer` names the connections of one address, `--device-by ip` those of an IPv6 network, and
-    // `--device-by listener` all.
+fn an_origin_with_a_device_for_each_connection_cannot_lock_others_out() {
+    // Names as `--device-by peer` gives them to the connections of one address, `--device-by ip` to those of an IPv6
+    // network, and `--device-by listener` to all.
     type Names = fn(usize) -> (String, String);
     let modes: [Names; 3] = [
         |index| ("10.0.0.66".into(), format!("10.0.0.66:{index}")),
@@ -106,7 +108,7 @@ fn an_origin_with_a_device_for_each_connection_locks_nobody_out() {
                 admit_from(&all, &origin, &device).unwrap()
             })
             .collect();
-        // All of them have just sent a byte: no silence is needed.
+        // All have just sent a byte: eviction does not depend on silence here.
         for squatter in &squatters {
             squatter.heard();
         }
@@ -121,7 +123,7 @@ fn an_origin_with_a_device_for_each_connection_locks_nobody_out() {
             };
             honest.push(admit_from(&all, &origin, &device).unwrap());
             assert_eq!(left(&squatters), 999 - host);
-            // The attacker comes back, with a name that is new: nobody makes room for it.
+            // The attacker reconnects under a new name, and evicts no connection.
             let (origin, device) = names(5000 + host);
             let again = admit_from(&all, &origin, &device);
             assert_eq!(again.err(), Some(RefusedReason::ConnectionsFull));
@@ -131,7 +133,7 @@ fn an_origin_with_a_device_for_each_connection_locks_nobody_out() {
 }
 
 #[test]
-fn within_an_origin_the_device_that_has_most_makes_room() {
+fn within_an_origin_the_device_with_most_connections_is_evicted() {
     // A fleet in one IPv6 network, or behind one NAT, with one device that reconnects and never closes.
     let all = connections(400, 1 << 20);
     let fleet: Vec<_> = (0..100)
@@ -146,7 +148,7 @@ fn within_an_origin_the_device_that_has_most_makes_room() {
     assert_eq!((left(&fleet), left(&hog), left(&newcomers)), (100, 250, 50));
     let again = admit_from(&all, "2001:db8::2", "hog");
     assert_eq!(again.err(), Some(RefusedReason::ConnectionsFull));
-    // A fleet of one-connection devices does not evict itself before it is silent.
+    // A fleet of one-connection devices does not evict its own members until they are silent.
     let all = connections(100, 1 << 20);
     let fleet: Vec<_> = (0..100)
         .map(|index| admit_from(&all, "2001:db8::1", &format!("device {index}")).unwrap())
@@ -157,11 +159,11 @@ fn within_an_origin_the_device_that_has_most_makes_room() {
 }
 
 #[test]
-fn a_message_that_came_whole_in_one_read_gives_its_turn_up() {
+fn a_message_received_in_one_read_gives_up_its_turn() {
     let all = connections(10, 4 << 20);
     let stalled = admit(&all, "stalled").unwrap();
     stalled.charge(4 << 20);
-    // Nothing is left, so it has the turn and waits, and holds nothing.
+    // No memory is left, so it gets the turn, waits, and holds nothing.
     let honest = admit(&all, "honest").unwrap();
     assert_eq!(honest.allowance(1000), None);
     assert!(honest.slot.has_turn());
@@ -172,11 +174,11 @@ fn a_message_that_came_whole_in_one_read_gives_its_turn_up() {
 }
 
 #[test]
-fn the_longest_silent_of_the_device_that_has_most_makes_room() {
+fn the_longest_silent_connection_of_the_largest_device_is_evicted() {
     let all = connections(300, 1 << 20);
     let squatters: Vec<_> = (0..295).map(|_| admit(&all, "squatter").unwrap()).collect();
     let others: Vec<_> = (0..5).map(|_| admit(&all, "other").unwrap()).collect();
-    // All but every third are heard again: of these the first is the longest-silent.
+    // Two of three are heard again. Of the others, the first is the longest-silent.
     for (index, permit) in squatters.iter().enumerate() {
         if !index.is_multiple_of(3) {
             permit.heard();
@@ -186,7 +188,7 @@ fn the_longest_silent_of_the_device_that_has_most_makes_room() {
     for index in 0..30 {
         newcomers.push(admit(&all, &format!("device {index}")).unwrap());
         assert_eq!(
-            squatters[index * 3].ordered(),
+            squatters[index * 3].close_request(),
             Some(CloseReason::Evicted),
             "{index}"
         );
@@ -194,15 +196,15 @@ fn the_longest_silent_of_the_device_that_has_most_makes_room() {
             squatters[33].heard();
             squatters[36].heard();
             newcomers.push(admit(&all, "one more").unwrap());
-            assert_eq!(squatters[33].ordered(), None);
-            assert_eq!(squatters[39].ordered(), Some(CloseReason::Evicted));
+            assert_eq!(squatters[33].close_request(), None);
+            assert_eq!(squatters[39].close_request(), Some(CloseReason::Evicted));
             break;
         }
     }
-    let evicted = |permit: &&ConnectionPermit| permit.ordered().is_some();
+    let evicted = |permit: &&ConnectionPermit| permit.close_request().is_some();
     assert_eq!(squatters.iter().filter(evicted).count(), newcomers.len());
     assert!(!others.iter().any(|permit| evicted(&permit)));
-    // The one that has most gets no more.
+    // The device with the most connections gets no more.
     assert_eq!(
         admit(&all, "squatter").err(),
         Some(RefusedReason::ConnectionsFull)
@@ -210,7 +212,7 @@ fn the_longest_silent_of_the_device_that_has_most_makes_room() {
 }
 
 #[test]
-fn connections_that_were_evicted_and_do_not_close_are_bounded() {
+fn evicted_connections_that_do_not_close_are_bounded() {
     let all = connections(800, 1 << 20);
     let squatters: Vec<_> = (0..800).map(|_| admit(&all, "squatter").unwrap()).collect();
     let newcomers: Vec<_> = (0..150)
@@ -223,11 +225,11 @@ fn connections_that_were_evicted_and_do_not_close_are_bounded() {
     drop(squatters);
     assert!(admit(&all, "late").is_ok());
     drop(newcomers);
-    assert_eq!(all.open().leaving, 0);
+    assert_eq!(all.open().closing, 0);
 }
 
-/// Devices of which some stall, and the rest send a message of any length, a part at a time. No honest one is
-/// closed or stuck, and the bound holds all the time.
+/// Simulates devices: some stall within a message, the others send messages of random lengths in parts. No honest one
+/// is closed or starves, and the limit is never exceeded.
 fn model(seed: u64, honest: u64, devices: u64, stalling: u64) {
     const LIMIT: u64 = 4 << 20;
     const LONG: usize = 1 << 20;
@@ -260,8 +262,8 @@ fn model(seed: u64, honest: u64, devices: u64, stalling: u64) {
                     let len = if is_honest { 1 + random(LONG) } else { LONG };
                     let mut held = 0;
                     while held < len {
-                        if permit.ordered().is_some() {
-                            assert!(!is_honest, "an honest one is closed");
+                        if permit.close_request().is_some() {
+                            assert!(!is_honest, "an honest connection is closed");
                             return 0;
                         }
                         let Some(most) = permit.allowance(len - held) else {
@@ -278,8 +280,8 @@ fn model(seed: u64, honest: u64, devices: u64, stalling: u64) {
                         let total = all.unfinished_bytes();
                         over.fetch_or(LIMIT + (1 << 18) < total, Ordering::Relaxed);
                         if held == len {
-                            // The last byte never comes.
-                            permit.until_ordered().await;
+                            // The last byte never arrives.
+                            permit.until_close_request().await;
                             return 0;
                         }
                         tokio::time::sleep(Duration::from_micros(random(3000) as u64)).await;
@@ -294,18 +296,18 @@ fn model(seed: u64, honest: u64, devices: u64, stalling: u64) {
         let until = tokio::time::Instant::now() + Duration::from_secs(60);
         while done < honest {
             let joined = tokio::time::timeout_at(until, sending.join_next()).await;
-            done += joined.expect("nobody is stuck").unwrap().unwrap();
+            done += joined
+                .expect("no honest connection starves")
+                .unwrap()
+                .unwrap();
         }
         drop(sending);
-        assert!(
-            !over.load(Ordering::Relaxed),
-            "more than the bound was held"
-        );
+        assert!(!over.load(Ordering::Relaxed), "the limit was exceeded");
     });
 }
 
 #[test]
-fn unfinished_messages_that_come_at_random_stay_within_the_bound_and_none_is_stuck() {
+fn random_unfinished_messages_stay_within_the_limit_and_none_starves() {
     model(0, 30, 30, 0);
     model(1, 30, 1, 0);
     model(2, 30, 30, 30);

@@ -1,10 +1,15 @@
-//! The memory of unfinished messages: what connections keep between reads, charged exactly, and bounded.
+//! The memory limit of unfinished messages: [`Unfinished`] counts what connections keep between reads, and a
+//! [`ReadScheduler`] decides which of them may be read when memory is short.
 //!
-//! Up to half of the bound every connection is read. Above it, an origin and each of its devices may hold their fair share,
-//! and some connections have a turn until their message is whole; every other may keep only a little. Paused
-//! connections wait, and the origin that holds least resumes first; TCP backpressure holds the devices back. A message that stalls while
-//! others wait is closed; at the whole bound, the largest message of the origin that holds most is. `docs/limits.md` has
-//! the figures.
+//! - Up to half of the limit, every connection is read.
+//! - Above it, an origin and each of its devices may hold their fair share. Some connections have a turn until their
+//!   message is complete. All others may only keep a small guaranteed amount.
+//! - Paused connections wait in a queue, and TCP backpressure stops their devices. The origin that holds least resumes
+//!   first.
+//! - A message that stalls while others wait is closed. At the whole limit, the largest message of the origin that
+//!   holds most is closed.
+//!
+//! `docs/limits.md` has the figures.
 
 mod sums;
 
@@ -24,30 +29,30 @@ use crate::permit::{Bounds, Entry, SETTLED};
 use crate::pool::BUFFER_LEN;
 use crate::reason::CloseReason;
 
-/// How often all connections are looked at, at most.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// How long a turn lasts at least, and how long it may pass without a byte.
+/// Shortest time between two scans of all connections.
+const SCAN_INTERVAL: Duration = Duration::from_millis(10);
+/// Shortest duration of a turn, and the silence after which it ends.
 const TURN: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
-/// Bytes a second that must come for a turn to last longer, where others wait.
+/// Lowest rate of a connection, in bytes per second, for a turn to last longer while others wait.
 const TURN_RATE: u64 = 8 << 10;
-/// Bytes by which the memory of a long message grows at once, at most.
+/// Largest growth of the memory of a long message in one step, in bytes.
 pub(crate) const GROWTH_MAX: usize = 8 << 20;
-/// Bytes of memory that a message may have beyond the longest message, and fewest that are read into it at once.
+/// Memory that a message may have beyond the limit on its length, and the smallest read into a long message, in bytes.
 pub(crate) const SPARE: usize = 64 << 10;
-/// How long a connection waits until it asks again, where nobody wakes it.
-pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// Fewest bytes that a connection may always keep.
-const LITTLE_MIN: u64 = 256;
+/// How long a paused connection waits before it checks again without a notification.
+pub(super) const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Lower bound on the guaranteed memory of each connection, in bytes.
+const GUARANTEED_MIN: u64 = 256;
 
-/// How much unfinished messages hold, of all connections: what is known without a lock.
+/// Memory of the unfinished messages of all connections: the part that is readable without a lock.
 #[derive(Debug, Default)]
 pub(super) struct Unfinished {
     limit: AtomicU64,
-    /// The longest message, with what is read beyond it.
+    /// Length of the longest message, and the bytes that may be read beyond it.
     longest: AtomicU64,
-    /// What every connection may keep, however many there are: an eighth of the bound for all of them.
-    little: AtomicU64,
-    /// How many connections have a turn: the messages of all of them are a quarter of the bound.
+    /// Memory that every connection may always keep: an eighth of the limit, divided by the connection limit.
+    guaranteed: AtomicU64,
+    /// Number of turns: as many as the longest messages that fit into a quarter of the limit.
     turns: AtomicUsize,
     total: AtomicU64,
     paused: AtomicU64,
@@ -63,12 +68,13 @@ impl Unfinished {
     pub(super) fn set_bounds(&self, bounds: &Bounds) {
         let limit = bounds.unfinished;
         let longest = bounds.longest.saturating_add(SPARE as u64);
-        let little = limit / 8 / (bounds.connections.max(1) as u64);
+        let guaranteed = limit / 8 / (bounds.connections.max(1) as u64);
         let turns = limit / 4 / bounds.longest.max(1);
         let turns = usize::try_from(turns).unwrap_or(usize::MAX);
         self.limit.store(limit, Ordering::Relaxed);
         self.longest.store(longest, Ordering::Relaxed);
-        self.little.store(little.max(LITTLE_MIN), Ordering::Relaxed);
+        self.guaranteed
+            .store(guaranteed.max(GUARANTEED_MIN), Ordering::Relaxed);
         self.turns.store(turns.max(1), Ordering::Relaxed);
     }
 
@@ -76,8 +82,8 @@ impl Unfinished {
         self.limit.load(Ordering::Relaxed)
     }
 
-    fn little(&self) -> u64 {
-        self.little.load(Ordering::Relaxed)
+    fn guaranteed(&self) -> u64 {
+        self.guaranteed.load(Ordering::Relaxed)
     }
 
     pub(super) fn total(&self) -> u64 {
@@ -88,12 +94,12 @@ impl Unfinished {
         self.paused.load(Ordering::Relaxed)
     }
 
-    /// Whether more than half of the bound would be held if a connection with `held` bytes read on.
-    pub(super) fn is_tight(&self, held: u64) -> bool {
+    /// Whether more than half of the limit would be held after the next read of a connection that holds `held` bytes.
+    pub(super) fn is_under_pressure(&self, held: u64) -> bool {
         self.limit() / 2 < self.total() + self.growth(held)
     }
 
-    /// Most bytes by which the memory of a connection with `held` bytes grows at the next read.
+    /// Largest growth in memory at the next read of a connection that holds `held` bytes.
     fn growth(&self, held: u64) -> u64 {
         let step = held.clamp(BUFFER_LEN as u64, GROWTH_MAX as u64);
         step.min(
@@ -104,11 +110,11 @@ impl Unfinished {
         )
     }
 
-    /// Charges a connection for what it holds now. Says whether that is of interest to others.
+    /// Sets the memory that a connection holds. Returns whether other connections must be notified.
     pub(super) fn charge(&self, slot: &Slot, bytes: u64) -> bool {
         let before = slot.held();
         if before == bytes {
-            // A message that came whole in one read has used its turn, too.
+            // A message that was received in one read ends its turn, too.
             return bytes == 0 && slot.has_turn();
         }
         slot.set_held(bytes);
@@ -120,7 +126,7 @@ impl Unfinished {
         self.paused() != 0 || slot.has_turn()
     }
 
-    /// Counts one that waits, or no longer does.
+    /// Counts a connection as paused, or as no longer paused.
     pub(super) fn count_paused(&self, waits: bool) {
         if waits {
             self.paused.fetch_add(1, Ordering::Relaxed);
@@ -130,46 +136,46 @@ impl Unfinished {
     }
 }
 
-/// What a connection may read.
+/// How much a connection may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Allowance {
     /// Read at most this many bytes.
     Bytes(usize),
-    /// Do not read now. Carries the bytes that the origin and the device hold: those that hold least go first.
-    Wait(Share),
+    /// Do not read now. Carries the holdings of its origin and device: the connection with the lowest resumes first.
+    Wait(Holdings),
 }
 
-/// Bytes that the origin of a connection holds, and that its device holds.
-pub(super) type Share = (u64, u64);
+/// Bytes that the origin of a connection holds, and bytes that its device holds.
+pub(super) type Holdings = (u64, u64);
 
-/// The position of a connection among those that wait: by what its origin and its device hold, then by when it came.
-pub(super) type Rank = (Share, u64);
+/// The position of a connection in the queue: ordered by holdings, then by ticket.
+pub(super) type Rank = (Holdings, u64);
 
-/// What is known of the connections while more than half of the bound is held.
+/// Decides which connections may be read while more than half of the limit is held.
 #[derive(Debug, Default)]
-pub(super) struct Look {
-    looked: Option<Moment>,
+pub(super) struct ReadScheduler {
+    last_scan: Option<Moment>,
     sums: Sums,
     turns: Vec<Turn>,
     waiting: BTreeMap<Rank, Arc<Slot>>,
-    came: u64,
+    tickets: u64,
     closed: u64,
 }
 
-/// A connection that is read although others wait.
+/// A connection that may be read although others wait.
 #[derive(Debug)]
 struct Turn {
     slot: Arc<Slot>,
     since: Moment,
-    /// What the connection held then.
+    /// Bytes that the connection held when its turn began.
     held: u64,
 }
 
 impl Turn {
-    /// Whether another connection may have it.
+    /// Whether the turn may go to another connection.
     fn is_over(&self, now: Moment) -> bool {
         if self.slot.is_blocked() {
-            // It would be the same for any other.
+            // Any other connection would be blocked as well.
             return false;
         }
         if is_silent(self.slot.heard(), now, TURN.1) {
@@ -181,50 +187,52 @@ impl Turn {
     }
 }
 
-impl Look {
-    /// What a connection may read, when more than half of the bound is held. `line`: its number, if it waits.
+impl ReadScheduler {
+    /// Decides how much a connection may read while more than half of the limit is held. `ticket` is its number in the
+    /// queue, if it is paused.
     pub(super) fn allowance(
         &mut self,
         unfinished: &Unfinished,
         slot: &Arc<Slot>,
         want: usize,
-        line: Option<u64>,
+        ticket: Option<u64>,
         entries: &Slab<Entry>,
         devices: &Devices,
     ) -> Allowance {
         let now = Moment::now();
         let held = slot.held();
         let growth = unfinished.growth(held);
-        let looks = self.looked;
-        if looks.is_none_or(|looked| looked.is_past(LOOK_EVERY, now)) {
-            self.looked = Some(now);
+        let last_scan = self.last_scan;
+        if last_scan.is_none_or(|last| last.is_past(SCAN_INTERVAL, now)) {
+            self.last_scan = Some(now);
             self.make_room(unfinished, growth, entries, devices, now);
         }
         let left = unfinished.limit().saturating_sub(unfinished.total());
         let device = entries.get(slot.key()).and_then(|entry| entry.device);
-        let little = unfinished.little();
-        let (own, share) = self
-            .sums
-            .share(device, held, unfinished.limit() / 2, little);
-        let rank = (own, line.unwrap_or(u64::MAX));
-        // A quarter is left to those that have a turn, and an eighth to those that keep a little.
-        let has_share = own.0 + growth <= share.0
-            && own.1 + growth <= share.1
+        let guaranteed = unfinished.guaranteed();
+        let (own, fair_share) =
+            self.sums
+                .fair_share(device, held, unfinished.limit() / 2, guaranteed);
+        let rank = (own, ticket.unwrap_or(u64::MAX));
+        // Reserve a quarter for the connections with a turn, and an eighth for the guaranteed memory of each
+        // connection.
+        let is_within_share = own.0 + growth <= fair_share.0
+            && own.1 + growth <= fair_share.1
             && growth + unfinished.limit() / 8 * 3 <= left;
-        let little = little.saturating_sub(held).min(left);
-        if has_share {
+        let guaranteed = guaranteed.saturating_sub(held).min(left);
+        if is_within_share {
             Allowance::Bytes(BUFFER_LEN)
-        } else if little != 0 {
-            Allowance::Bytes(usize::try_from(little).unwrap_or(usize::MAX))
+        } else if guaranteed != 0 {
+            Allowance::Bytes(usize::try_from(guaranteed).unwrap_or(usize::MAX))
         } else if self.take_turn(unfinished, slot, rank, now) && growth <= left {
-            // Not beyond the message: what it leaves would be one more unfinished message.
+            // Not beyond the message: the surplus would become another unfinished message.
             Allowance::Bytes(want.min(BUFFER_LEN))
         } else {
             Allowance::Wait(own)
         }
     }
 
-    /// Gives a turn to a connection, if there is one for it.
+    /// Gives a turn to a connection, if one is free. Returns whether it has one.
     fn take_turn(
         &mut self,
         unfinished: &Unfinished,
@@ -251,7 +259,7 @@ impl Look {
         if let Some((of_first, first)) = first
             && of_first < rank
         {
-            first.call();
+            first.notify();
             return false;
         }
         slot.set_turn(true);
@@ -263,38 +271,39 @@ impl Look {
         true
     }
 
-    /// The message of this connection is whole, or it has closed.
+    /// Ends the turn of a connection, because its message is complete or it has closed.
     pub(super) fn give_up_turn(&mut self, slot: &Arc<Slot>) {
         slot.set_turn(false);
         self.turns.retain(|turn| !Arc::ptr_eq(&turn.slot, slot));
     }
 
-    /// The number of one more that waits.
-    pub(super) const fn line_up(&mut self) -> u64 {
-        self.came += 1;
-        self.came
+    /// Returns the next ticket.
+    pub(super) const fn next_ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
     }
 
-    /// Adds a connection to those that wait, by what its origin and device hold and by its number in line.
-    pub(super) fn wait(&mut self, slot: &Arc<Slot>, held: Share, line: u64) -> Rank {
-        let rank = (held, line);
+    /// Adds a connection to the queue. Returns its position.
+    pub(super) fn wait(&mut self, slot: &Arc<Slot>, held: Holdings, ticket: u64) -> Rank {
+        let rank = (held, ticket);
         self.waiting.insert(rank, Arc::clone(slot));
         rank
     }
 
-    /// It does not wait any more.
+    /// Removes a connection from the queue.
     pub(super) fn leave(&mut self, rank: Rank) {
         self.waiting.remove(&rank);
     }
 
-    /// Has the first of those that wait ask again.
-    pub(super) fn call_first(&self) {
+    /// Notifies the first connection of the queue to check again.
+    pub(super) fn notify_first(&self) {
         if let Some((_, slot)) = self.waiting.first_key_value() {
-            slot.call();
+            slot.notify();
         }
     }
 
-    /// Finds what each origin and each device holds, and closes a connection that stands in the way of one that grows by `growth`.
+    /// Sums up the holdings of each origin and device, and closes a connection if that is needed for one that grows by
+    /// `growth`.
     fn make_room(
         &mut self,
         unfinished: &Unfinished,
@@ -306,16 +315,17 @@ impl Look {
         let mut stalled: Option<&Arc<Slot>> = None;
         let mut blocked = 0;
         self.sums.clear();
-        // A line is never closed; what waits for a queue is whole, and that it is closed would help nobody.
+        // Serial lines are never closed. A message that waits for a queue is complete: closing its connection frees
+        // nothing.
         for (_, Entry { slot, device }) in entries {
             let held = slot.held();
             if slot.is_blocked() {
                 blocked += held;
             } else if let Some(device) = *device
-                && slot.ordered().is_none()
+                && slot.close_request().is_none()
             {
                 self.sums.add(device, devices.origin_of(device), held);
-                if unfinished.little() < held
+                if unfinished.guaranteed() < held
                     && is_silent(slot.heard(), now, SETTLED)
                     && stalled.is_none_or(|other| other.held() < held)
                 {
@@ -323,9 +333,9 @@ impl Look {
                 }
             }
         }
-        self.sums.count_holders(unfinished.little());
+        self.sums.count_holders(unfinished.guaranteed());
         let turns = self.turns.iter().map(|turn| turn.slot.held());
-        // As long as one that has a turn can go on, memory comes free.
+        // While a connection with a turn can continue, memory becomes free.
         let growth = turns
             .map(|held| unfinished.growth(held))
             .min()
@@ -339,26 +349,27 @@ impl Look {
         let Some(victim) = victim else {
             return;
         };
-        victim.order(CloseReason::Memory);
+        victim.request_close(CloseReason::Memory);
         self.closed += 1;
         if self.closed.is_power_of_two() {
             warn!(
                 bytes = unfinished.total(),
                 limit = unfinished.limit(),
                 closed = self.closed,
-                "unfinished messages hold too much memory: closing one"
+                "unfinished messages hold too much memory: closing a connection"
             );
         }
     }
 
-    /// The connection with the largest unfinished message, of the device that holds most in the origin that holds most.
+    /// Returns the connection with the largest unfinished message, of the device that holds most in the origin that
+    /// holds most.
     fn largest<'a>(&self, entries: &'a Slab<Entry>) -> Option<&'a Arc<Slot>> {
         let most = self.sums.most();
         let slots = entries.iter().map(|(_, entry)| entry);
         let slots = slots.filter(|entry| entry.device.is_some() && entry.device == most);
         let slots = slots.map(|entry| &entry.slot);
         slots
-            .filter(|slot| !slot.is_blocked() && slot.ordered().is_none())
+            .filter(|slot| !slot.is_blocked() && slot.close_request().is_none())
             .max_by_key(|slot| slot.held())
     }
 }

@@ -1,4 +1,4 @@
-//! Fan-out: passes each event to all sinks, or to none of them while one of them holds it back.
+//! Fan-out: a [`Fanout`] sends each event to all sinks, or to none while the queue of one is full.
 
 use tokio::sync::mpsc;
 
@@ -6,6 +6,19 @@ use crate::event::{Event, EventKind};
 use crate::sink::{Delivery, Events, Interest, Queue, lossy};
 
 /// The queues of all sinks.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::sink::fanout::Fanout;
+/// use blocksd_engine::sink::lossy::Next;
+/// use blocksd_engine::sink::{Delivery, Interest};
+///
+/// let mut fanout = Fanout::default();
+/// let mut events = fanout.add("mine", Interest::All, Delivery::BACKPRESSURE);
+/// assert!(fanout.wants_messages());
+/// drop(fanout);
+/// assert!(matches!(events.poll(), Next::End));
+/// ```
 #[derive(Debug, Default)]
 pub struct Fanout {
     backpressure: Vec<Outlet<mpsc::Sender<Event>>>,
@@ -21,17 +34,17 @@ struct Outlet<Sender> {
     sender: Sender,
 }
 
-/// How many events wait for a sink.
+/// The number of events in the queue of a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueDepth {
-    /// The name of the sink.
+    /// Name of the sink.
     pub sink: &'static str,
-    /// Events in its queue.
+    /// Number of events.
     pub events: usize,
 }
 
 impl Fanout {
-    /// Adds a sink of this name; returns its events. They end when the fan-out is dropped.
+    /// Adds a sink and returns its events. They end when the fan-out is dropped.
     pub fn add(&mut self, name: &'static str, interest: Interest, delivery: Delivery) -> Events {
         self.wants_messages |= interest == Interest::All;
         Events(match delivery {
@@ -56,7 +69,7 @@ impl Fanout {
         })
     }
 
-    /// How many events wait for each sink.
+    /// Returns the number of events in each queue.
     pub fn depths(&self) -> impl Iterator<Item = QueueDepth> {
         let backpressure = self.backpressure.iter().map(|outlet| QueueDepth {
             sink: outlet.name,
@@ -69,22 +82,22 @@ impl Fanout {
         backpressure.chain(lossy)
     }
 
-    /// Whether there is no sink.
+    /// Returns whether there is no sink.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.backpressure.is_empty() && self.lossy.is_empty()
     }
 
-    /// Whether any sink needs messages.
+    /// Returns whether any sink needs messages.
     #[must_use]
     pub const fn wants_messages(&self) -> bool {
         self.wants_messages
     }
 
-    /// Passes an event on if no sink holds it back.
+    /// Sends an event to all sinks, unless a queue with backpressure is full.
     ///
     /// # Errors
-    /// Gives the event back, and has passed it to no sink: [`send`](Self::send) it.
+    /// Returns the event if a queue is full. No sink has received it: [`send`](Self::send) it.
     #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]
     pub fn try_send(&self, event: Event) -> Result<(), Event> {
         if !try_send_all(&self.backpressure, &event) {
@@ -94,14 +107,14 @@ impl Fanout {
         Ok(())
     }
 
-    /// Passes an event on; waits while a sink holds it back.
+    /// Sends an event to all sinks, waiting while a queue with backpressure is full.
     ///
-    /// Cancel-safe: dropped, it has passed the event to all sinks, or to none.
+    /// Cancel-safe: if the future is dropped, the event was sent to all sinks or to none.
     pub async fn send(&self, event: Event) {
         match self.backpressure.as_slice() {
             [] => {}
             [outlet] if !outlet.wants(&event) => {}
-            // An error means that the sink has ended, and the engine is stopping.
+            // An error means that the sink has ended and the engine is stopping.
             [outlet] => drop(outlet.sender.send(event.clone()).await),
             outlets => {
                 let mut permits = Vec::with_capacity(outlets.len());
@@ -116,7 +129,7 @@ impl Fanout {
         self.offer(event);
     }
 
-    /// Passes an event to the sinks that may drop it.
+    /// Sends an event to the lossy sinks.
     fn offer(&self, event: Event) {
         let Some((last, others)) = self.lossy.split_last() else {
             return;
@@ -139,8 +152,8 @@ impl<Sender> Outlet<Sender> {
     }
 }
 
-/// Reserves a place in the queue of every sink, then sends to all. Without allocation: the reserved places are kept on
-/// the stack.
+/// Reserves a place in the queue of every sink, then sends to all. The reservations are on the stack, so that nothing
+/// is allocated.
 fn try_send_all(outlets: &[Outlet<mpsc::Sender<Event>>], event: &Event) -> bool {
     let Some((outlet, others)) = outlets.split_first() else {
         return true;
@@ -157,7 +170,7 @@ fn try_send_all(outlets: &[Outlet<mpsc::Sender<Event>>], event: &Event) -> bool 
             is_sent
         }
         Err(mpsc::error::TrySendError::Full(())) => false,
-        // The sink has ended, and the engine is stopping.
+        // The sink has ended and the engine is stopping.
         Err(mpsc::error::TrySendError::Closed(())) => try_send_all(others, event),
     }
 }
@@ -221,13 +234,13 @@ mod tests {
         let mut shown = fanout.add("shown", Interest::All, Delivery::LOSSY);
         assert!(fanout.try_send(opened(1)).is_ok());
         assert_eq!(conns(&mut one), [1]);
-        // The second sink is full: neither the first nor the lossy one gets the event.
+        // The second sink is full: neither the first sink nor the lossy one gets the event.
         let back = fanout.try_send(opened(2)).unwrap_err();
         assert_eq!(conns(&mut one), []);
         assert_eq!(conns(&mut shown), [1]);
         let depths: Vec<_> = fanout.depths().map(|it| (it.sink, it.events)).collect();
         assert_eq!(depths, [("one", 0), ("two", 1), ("shown", 0)]);
-        // Nor while the event waits, nor if that is cancelled.
+        // The same holds while the event waits, and when waiting is cancelled.
         let mut context = Context::from_waker(Waker::noop());
         {
             let mut sending = pin!(fanout.send(back.clone()));
@@ -244,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sink_that_has_ended_holds_nobody_back() {
+    fn a_sink_that_has_ended_blocks_no_other() {
         let mut fanout = Fanout::default();
         let one = fanout.add("one", Interest::All, ONE);
         let mut two = fanout.add("two", Interest::All, ONE);

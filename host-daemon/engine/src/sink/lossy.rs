@@ -1,4 +1,4 @@
-//! A queue whose sender never waits: events that are not received in time are dropped and counted.
+//! A queue whose sender never waits: start with [`queue`]. Events that do not fit are dropped and counted.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -11,15 +11,27 @@ use atomic_waker::AtomicWaker;
 use crate::batch::Batch;
 use crate::event::{Event, EventKind};
 
-/// Bytes that may wait by default. They are copies: the pool's memory is for sinks with backpressure.
+/// Default memory of a queue, in bytes. Events are copied, because the memory of the pool is for sinks with
+/// backpressure.
 pub const MAX_BYTES: usize = 4 << 20;
-/// The cost of an event besides its batch, in bytes.
+/// Cost of an event without its batch, in bytes.
 const EVENT_COST: usize = 256;
-/// How often a full queue is emptied for newer events. Copying every event for a reader that never sees it would cost
-/// the recording a quarter of its rate.
+/// Shortest time between two purges of a full queue. Copying every event for a slow reader would reduce the rate of a
+/// recording by a quarter.
 const RENEW: Duration = Duration::from_millis(100);
 
-/// A new queue, for at most so many bytes of events.
+/// Creates a queue that holds at most `max_bytes` of events.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::sink::lossy::{MAX_BYTES, Next, queue};
+///
+/// let (sender, receiver) = queue(MAX_BYTES);
+/// assert!(sender.is_empty());
+/// assert!(matches!(receiver.receive(false), Next::Empty));
+/// drop(sender);
+/// assert!(matches!(receiver.receive(true), Next::End));
+/// ```
 #[must_use]
 pub fn queue(max_bytes: usize) -> (Sender, Receiver) {
     renewed(RENEW, max_bytes)
@@ -36,24 +48,24 @@ fn renewed(renew: Duration, max_bytes: usize) -> (Sender, Receiver) {
     (Sender(Arc::clone(&queue)), Receiver(queue))
 }
 
-/// Where events go in.
+/// The sending side of a queue.
 #[derive(Debug)]
 pub struct Sender(Arc<LossyQueue>);
 
-/// Where they come out.
+/// The receiving side of a queue.
 #[derive(Debug)]
 pub struct Receiver(Arc<LossyQueue>);
 
-/// What [`Receiver::receive`] gives.
+/// The result of receiving from a queue.
 #[derive(Debug)]
 pub enum Next {
-    /// The oldest event.
+    /// The next event.
     Event(Event),
-    /// So many blocks that stood before the next event were dropped.
+    /// This number of messages before the next event was dropped.
     Lost(u64),
-    /// Nothing waits.
+    /// No event waits.
     Empty,
-    /// Nothing will come any more.
+    /// No more events come.
     End,
 }
 
@@ -61,7 +73,7 @@ pub enum Next {
 struct LossyQueue {
     renew: Duration,
     max_bytes: usize,
-    /// Of a receiver that waits in a task.
+    /// The waker of a receiver that waits in a task.
     waker: AtomicWaker,
     state: Mutex<State>,
     changed: Condvar,
@@ -70,13 +82,13 @@ struct LossyQueue {
 #[derive(Debug, Default)]
 struct State {
     events: VecDeque<QueuedEvent>,
-    /// Of the events, and of those that are being copied.
+    /// Cost of the queued events, and of those that are being copied.
     cost: usize,
-    /// Blocks dropped behind the last event.
+    /// Messages dropped after the last queued event.
     lost: u64,
-    /// When the queue was last emptied to make room.
+    /// When the queue was last purged.
     renewed: Option<Instant>,
-    /// One side is gone.
+    /// The sender or the receiver was dropped, or the receiver was closed.
     closed: bool,
 }
 
@@ -84,12 +96,12 @@ struct State {
 struct QueuedEvent {
     event: Event,
     cost: usize,
-    /// Blocks dropped before it.
+    /// Messages dropped before this event.
     lost: u64,
 }
 
 impl Sender {
-    /// Adds an event. Where there is no room for it, all that waits is dropped, or for a while the event is.
+    /// Adds an event. If it does not fit, drops all queued events, or drops this event if that was done recently.
     pub fn send(&self, mut event: Event) {
         let cost = EVENT_COST + batch(&event).map_or(0, Batch::cost);
         let mut state = self.0.lock();
@@ -120,13 +132,13 @@ impl Sender {
         self.0.wake();
     }
 
-    /// Events that wait.
+    /// Returns the number of queued events.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.lock().events.len()
     }
 
-    /// Whether none waits.
+    /// Returns whether no event is queued.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -134,13 +146,13 @@ impl Sender {
 }
 
 impl Receiver {
-    /// What is next; waits for it if `wait`.
+    /// Returns the next event. If none is queued, blocks the thread if `wait`, otherwise returns [`Next::Empty`].
     #[must_use]
     pub fn receive(&self, wait: bool) -> Next {
         let mut state = self.0.lock();
         loop {
             let next = state.events.front_mut().map(|next| &mut next.lost);
-            // Behind the last event, it is told once nothing else is.
+            // Losses after the last event are reported once the queue is empty.
             let lost = std::mem::take(match next {
                 Some(lost) => lost,
                 None => &mut state.lost,
@@ -163,9 +175,9 @@ impl Receiver {
         }
     }
 
-    /// What is next; waits for it in a task.
+    /// Waits for the next event in a task.
     ///
-    /// Cancel-safe: dropped, it has taken nothing.
+    /// Cancel-safe: if the future is dropped, no event is taken.
     pub async fn recv(&self) -> Next {
         poll_fn(|context| {
             self.0.waker.register(context.waker());
@@ -177,7 +189,7 @@ impl Receiver {
         .await
     }
 
-    /// Takes no more events than those that wait.
+    /// Closes the queue: events that wait can still be received, new ones are discarded.
     pub fn close(&self) {
         self.0.lock().closed = true;
     }
@@ -215,7 +227,7 @@ fn batch(event: &Event) -> Option<&Batch> {
     }
 }
 
-/// Whole blocks in an event.
+/// The number of complete messages in an event.
 fn messages(event: &Event) -> u64 {
     batch(event).map_or(0, |batch| batch.messages().0)
 }
@@ -263,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_make_room_and_are_counted() {
+    fn the_oldest_events_are_dropped_and_counted() {
         let (sender, receiver) = renewed(Duration::ZERO, MAX_BYTES);
         for conn in 1..=6 {
             sender.send(event(conn, 1 << 20));
@@ -281,9 +293,9 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_for_a_while_is_counted_where_it_is_missing() {
+    fn events_dropped_between_purges_are_counted_at_their_position() {
         let (sender, receiver) = renewed(Duration::MAX, MAX_BYTES);
-        // The fourth makes room once; the seventh and eighth find none.
+        // The fourth event purges the queue. The seventh and eighth do not fit, and it is too early for another purge.
         for conn in 1..=8 {
             sender.send(event(conn, 1 << 20));
         }
@@ -302,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_waits_for_a_reader_that_is_gone() {
+    fn events_are_discarded_after_the_receiver_is_dropped() {
         let (sender, receiver) = queue(MAX_BYTES);
         sender.send(event(1, 1));
         drop(receiver);

@@ -1,29 +1,31 @@
-//! Findings of a check: [`Finding`].
+//! Findings of a check: a [`Finding`] is one defect of a file.
 
 use std::fmt;
 
 use crate::read::loss::LostRange;
 use crate::read::summary::SummaryFault;
 
-/// A defect of a recording.
+/// A defect of a recording. Its `Display` is one line, such as `at 4096: chunk does not begin with the nonce of the
+/// file`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Its offset in the file, in bytes.
+    /// Offset in the file, in bytes.
     pub offset: u64,
-    /// Its kind.
+    /// What is wrong.
     pub kind: FindingKind,
 }
 
 /// The kind of a [`Finding`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FindingKind {
-    /// A range of bytes that is not whole.
+    /// A range of bytes is lost.
     Lost(LostRange),
     /// The file has no valid summary.
     Summary(SummaryFault),
-    /// A chunk does not begin with the nonce that the header names.
+    /// A chunk does not begin with the nonce in the header.
     Nonce,
-    /// The header names another writer than the channels do, or no version of it.
+    /// The library field of the header does not match the channels, or has no valid version. Empty if the channels are
+    /// those of `blocksd` and the header is not.
     Library(String),
     /// The CRC of the data section does not match.
     DataCrc {
@@ -32,69 +34,69 @@ pub enum FindingKind {
         /// The calculated CRC.
         calculated: u32,
     },
-    /// The times of a chunk do not match its messages.
+    /// The times in the header of a chunk do not match its messages.
     ChunkTimes,
-    /// The index after a chunk does not match its messages.
+    /// The index of a chunk does not match its messages.
     MessageIndex,
     /// The summary does not match a chunk.
     ChunkIndex {
         /// Offset of the chunk in the file.
         offset: u64,
     },
-    /// A group of records is not at the offset that the summary states.
+    /// The records of one type are not at the offset that the summary states.
     Group {
         /// The opcode of the records.
         opcode: u8,
     },
-    /// A record that is not allowed there.
+    /// A record that is not allowed at this offset.
     Stray {
         /// Its opcode.
         opcode: u8,
     },
-    /// An attachment that is not whole.
+    /// An attachment is not whole.
     Attachment,
-    /// A channel with conflicting definitions.
+    /// A channel has conflicting definitions.
     Channel {
         /// Its number.
         id: u16,
     },
-    /// A schema with conflicting definitions, or without any.
+    /// A schema has conflicting definitions, or none.
     Schema {
         /// Its number.
         id: u16,
     },
-    /// A message of a channel that is not defined.
+    /// A message belongs to a channel that is not defined.
     UnknownChannel {
         /// The number of the channel.
         id: u16,
     },
-    /// Messages of a device are missing.
+    /// Messages are missing: there is a gap in the sequence numbers.
     Sequence {
         /// The topic of the channel.
         topic: String,
-        /// Number that should have come.
+        /// Expected sequence number.
         want: u32,
-        /// Number that came.
+        /// Sequence number of the message.
         found: u32,
     },
-    /// A summary without statistics.
+    /// The summary has no statistics.
     NoStatistics,
-    /// A figure of the statistics does not match the data.
+    /// A value of the statistics does not match the data.
     Statistics {
-        /// The name of the figure.
+        /// Name of the value.
         of: &'static str,
-        /// Figure in the statistics.
+        /// Value in the statistics.
         stated: u64,
-        /// Figure in the data.
+        /// Value calculated from the data.
         found: u64,
     },
-    /// A channel has more or fewer messages than the statistics say.
+    /// The statistics state another number of messages of a channel than the data has.
     Count {
-        /// Its number.
+        /// Number of the channel.
         id: u16,
-        /// Figure in the statistics.
+        /// Value in the statistics.
         stated: u64,
-        /// Figure in the data.
+        /// Value calculated from the data.
         found: u64,
     },
 }
@@ -111,9 +113,9 @@ impl fmt::Display for FindingKind {
             Self::Lost(lost) => write!(f, "{} bytes lost: {}", lost.len, lost.cause),
             Self::Summary(fault) => fault.fmt(f),
             Self::Library(library) if library.is_empty() => {
-                f.write_str("the channels are of blocksd, but the header is not")
+                f.write_str("the channels are those of blocksd, but the header is not")
             }
-            Self::Library(library) => write!(f, "header names no version: {library:?}"),
+            Self::Library(library) => write!(f, "header has no valid version: {library:?}"),
             Self::Nonce => f.write_str("chunk does not begin with the nonce of the file"),
             Self::DataCrc { stored, calculated } => {
                 write!(

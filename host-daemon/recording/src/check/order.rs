@@ -1,8 +1,8 @@
-//! Whether the chunks of a file follow each other, by the sequence numbers of their messages. Start with
+//! Checks that the chunks of a file are in order, by the sequence numbers of their messages. Start with
 //! `Order::follows`.
 //!
-//! A storage may lose, repeat or exchange whole chunks, or write an old one again. Each of them is sound by itself; only
-//! the numbers of the messages show it.
+//! Storage may lose, repeat or exchange whole chunks, or restore an old one. Each of these chunks is sound by itself.
+//! Only the numbers of the messages reveal the defect.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,16 +14,16 @@ use crate::check::survey::Definitions;
 use crate::format::chunk::Chunk;
 use crate::format::record::{GAP, Kind, UNKNOWN_TOPIC};
 
-/// The chunks of a file so far.
+/// The state of the check after the chunks so far.
 #[derive(Debug)]
 pub(super) struct Order<'a> {
     topics: HashMap<u16, String>,
     sequences: Sequences<'a>,
-    /// The next number of an event. Those of devices do not show a missing chunk that holds events only.
+    /// The next number of an event. The numbers of devices do not reveal a missing chunk that contains only events.
     next_event: Option<u32>,
     /// CRC and hash of each chunk.
     seen: HashSet<(u32, u64)>,
-    /// Messages that are missing by their numbers, if the order is right.
+    /// Number of missing messages, if the chunks are in order.
     missing: u64,
     is_disordered: bool,
 }
@@ -40,25 +40,27 @@ impl<'a> Order<'a> {
         }
     }
 
-    /// Whether a chunk with the same messages came before. They have numbers and times, so no two chunks have the same.
+    /// Whether the same messages were in an earlier chunk. Messages have numbers and times, so two chunks never have
+    /// the same content.
     pub(super) fn is_repeated(&mut self, chunk: &Chunk<'_>) -> bool {
         if !chunk.records().any(|(_, raw)| raw.message().is_some()) {
             return false;
         }
-        // Its content alone: the times in its head may be damaged.
+        // Compare the content only, because the times in the header may be damaged.
         let mut hasher = DefaultHasher::new();
         chunk.records.hash(&mut hasher);
         let key = (chunk.header.uncompressed_crc, hasher.finish());
         !self.seen.insert(key)
     }
 
-    /// Takes note that messages before the next chunk may be missing.
+    /// Records that messages may be missing before the next chunk.
     pub(super) fn gap(&mut self) {
         self.sequences.gap();
         self.next_event = None;
     }
 
-    /// Takes the next chunk of a file that the daemon wrote. Whether the numbers of its messages follow those before.
+    /// Adds the next chunk of a file that this library wrote. Returns whether the numbers of its messages continue
+    /// those before.
     pub(super) fn follows(&mut self, chunk: &Chunk<'_>, known: &Definitions) -> bool {
         let jumps = self.take(chunk, known);
         if jumps.is_empty() {
@@ -70,23 +72,23 @@ impl<'a> Order<'a> {
                 Err(_) => self.is_disordered = true,
             }
         }
-        // What follows is compared with this chunk alone.
+        // Compare what follows with this chunk alone.
         self.gap();
         self.take(chunk, known);
         false
     }
 
-    /// Messages that are missing.
+    /// Returns the number of missing messages.
     pub(super) const fn missing(&self) -> u64 {
         if self.is_disordered { 0 } else { self.missing }
     }
 
-    /// Whether a chunk came after one that should come later.
+    /// Returns whether a chunk came after one that should follow it.
     pub(super) const fn is_disordered(&self) -> bool {
         self.is_disordered
     }
 
-    /// By how much each number of a chunk is greater than the one that should come.
+    /// Adds a chunk. Returns the difference between each unexpected number and the expected one.
     fn take(&mut self, chunk: &Chunk<'_>, known: &Definitions) -> Vec<i32> {
         let mut jumps = Vec::new();
         for (_, raw) in chunk.records() {

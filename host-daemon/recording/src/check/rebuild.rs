@@ -1,4 +1,5 @@
-//! Writes a sealed recording out of chunks that are there already: they are copied as they are, not compressed again.
+//! Writes a sealed recording from existing chunks: a [`Rebuilder`] copies them unchanged, without compressing them
+//! again.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,7 +15,7 @@ use crate::format::index::{SummaryBuilder, WrittenChunk, index_entry, message_in
 use crate::format::nonce::{self, FileNonce};
 use crate::format::record::{HEAD_LEN, Raw};
 
-/// Bytes that are collected before they are written.
+/// Size of the write buffer, in bytes.
 const WRITE_LEN: usize = 1 << 20;
 
 /// A file that is being written.
@@ -28,11 +29,11 @@ pub(super) struct Rebuilder {
     summary: SummaryBuilder,
 }
 
-/// Messages of a chunk: per channel, log time and offset of each.
+/// Log time and offset of the messages in a chunk, by channel.
 type Places = BTreeMap<u16, Vec<(u64, u64)>>;
 
 impl Rebuilder {
-    /// Creates a file that must not exist.
+    /// Creates a file. It must not exist.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -66,7 +67,7 @@ impl Rebuilder {
         let sizes = (header.compressed_size, header.uncompressed_size);
         let mut bytes = std::borrow::Cow::Borrowed(chunk.bytes);
         if bounds != (header.message_start_time, header.message_end_time) {
-            // No CRC covers them, and readers go by them.
+            // No CRC covers the times, but readers rely on them.
             let times = [bounds.0, bounds.1].map(u64::to_le_bytes);
             let old = bytes.to_mut().get_mut(HEAD_LEN..HEAD_LEN + 16);
             let new = times.as_flattened();
@@ -75,7 +76,7 @@ impl Rebuilder {
         self.put_chunk(&bytes, &header.compression, sizes, &places)
     }
 
-    /// Writes records as a chunk of their own, uncompressed.
+    /// Writes records as an uncompressed chunk.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -95,7 +96,7 @@ impl Rebuilder {
         self.put_chunk(&bytes, "", (len, len), &places)
     }
 
-    /// Copies an attachment, metadata, or a record of somebody else's.
+    /// Copies an attachment, metadata, or a private record of another program.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -108,7 +109,7 @@ impl Rebuilder {
         self.write(&record(raw.opcode, raw.body))
     }
 
-    /// Writes the end, and has all of it on the disk.
+    /// Writes the summary, and syncs the file.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -124,7 +125,7 @@ impl Rebuilder {
         synced.map_err(|error| self.failure(error))
     }
 
-    /// Takes note of the records of a chunk.
+    /// Collects messages and definitions from the records of a chunk.
     fn places(&mut self, mut records: &[u8]) -> Places {
         let mut places = Places::new();
         let all = records.len();
@@ -189,7 +190,7 @@ impl Rebuilder {
     }
 }
 
-/// Log times of the first and the last message.
+/// Returns the log times of the first and the last message.
 fn times(places: &Places) -> Option<(u64, u64)> {
     let times = || places.values().flatten().map(|(time, _)| *time);
     Some((times().min()?, times().max()?))

@@ -1,4 +1,4 @@
-//! Copies the whole chunks of a torn recording to a sealed one: [`Recovered`].
+//! Copies the whole chunks of a torn recording to a sealed one, and reports the result as [`Recovered`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -22,51 +22,51 @@ use crate::read::loss::{LossCause, LostRange};
 use crate::read::scan::{Found, Scan};
 use crate::read::window::WindowedFile;
 
-/// Ranges of lost bytes that are listed one by one.
+/// Largest number of lost ranges that are listed one by one.
 pub const LOST_MAX: usize = 100;
-/// Nonces that are reported as possible nonces of the file.
+/// Largest number of nonces that [`Recovered::hints`] lists.
 const HINTS_MAX: usize = 10;
-/// Bytes of records that stand in no chunk, of which one chunk is made.
+/// Bytes of records outside of chunks that are collected into one chunk.
 const LOOSE_LEN: usize = 1 << 20;
 
-/// The content that was kept of a file, and the losses.
+/// The result of a recovery: the content that was kept, and the losses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// The file is sealed and sound as it is. Nothing was written.
+    /// The file is sealed and sound. Nothing was written.
     pub complete: bool,
-    /// Something was kept: a file was written.
+    /// Something was kept, and a file was written.
     pub written: bool,
-    /// More is lost than a record that was not finished when the writing ended. The original may hold data that was
-    /// not recovered, and must be kept.
+    /// More is lost than an unfinished record at the end of the file. Keep the original, because it may hold data that
+    /// was not recovered.
     pub damaged: bool,
-    /// Whole chunks.
+    /// Number of whole chunks.
     pub chunks: u64,
-    /// Blocks in them.
+    /// Complete messages of devices.
     pub blocks: u64,
-    /// Pieces of messages that were not taken whole.
+    /// Pieces of oversize messages.
     pub pieces: u64,
-    /// Events that are not blocks.
+    /// Other events.
     pub events: u64,
-    /// Messages of channels that are known, and not ours.
+    /// Messages of known channels of other programs.
     pub others: u64,
-    /// Messages of which the channel was lost. They are kept, in channels with topics of their own.
+    /// Messages whose channel was lost. They are kept in channels with special topics.
     pub unknown: u64,
-    /// Bytes of payload in all of these.
+    /// Payload bytes of all kept messages.
     pub bytes: u64,
-    /// Messages that are missing by their sequence numbers, though the chunks around them are whole.
+    /// Messages that are missing between whole chunks, according to their sequence numbers.
     pub missing: u64,
-    /// Whole chunks come in another order than they were written in.
+    /// Whole chunks are out of order.
     pub is_disordered: bool,
-    /// Whole chunks that came twice. They are kept once.
+    /// Whole chunks that are repeated. They are kept once.
     pub repeated_chunks: u64,
-    /// Chunks that are not whole; where not even their lengths could be read they are not counted.
+    /// Chunks that are not whole. Chunks without a readable length are not counted.
     pub lost_chunks: u64,
-    /// Bytes of the file that are not whole.
+    /// Bytes of the file that are lost.
     pub lost_bytes: u64,
-    /// Where they are: the first [`LOST_MAX`] stretches.
+    /// The first [`LOST_MAX`] lost ranges.
     pub lost: Vec<LostRange>,
-    /// Nonces of whole chunks that were not taken, since neither the name nor the beginning of the file says which nonce
-    /// is its own, and how many of each.
+    /// Nonces of whole chunks that were skipped, with the number of chunks: neither the name nor the beginning of the
+    /// file says which nonce is that of the file.
     pub strangers: BTreeMap<FileNonce, u64>,
 }
 
@@ -97,13 +97,13 @@ pub(super) fn recover(
                     first: first.to_string(),
                 });
             }
-            // Of another program: what its records mean is not known.
+            // Another program wrote it, so the meaning of its records is not known.
             recovered.damaged = true;
         }
         Ok(recovered)
     });
     if checked.is_err() && salvager.created {
-        // What is there is not what was asked for; if it was there before, it was not touched.
+        // Remove the incomplete file. If `to` existed before, it was not created here, and is unchanged.
         let _ = fs::remove_file(to);
     }
     checked
@@ -115,7 +115,7 @@ pub(super) fn check(path: &Path, ranges: &dyn SequenceRanges) -> Result<Option<V
     Ok(defects.is_none().then_some(verified))
 }
 
-/// The content of a file, and its defects except missing messages: their count, and the first.
+/// Checks a file. Returns its content, and its defects except missing messages: their number, and the first.
 fn soundness(
     path: &Path,
     ranges: &dyn SequenceRanges,
@@ -131,20 +131,20 @@ fn soundness(
     Ok((verified, defects))
 }
 
-/// Counts messages, and knows which channels there are.
+/// Counts messages, and tracks the defined channels.
 #[derive(Debug, Default)]
 struct Tally {
     kinds: HashMap<u16, Kind>,
-    /// Channels that were made up.
+    /// Channels that were invented because their record is lost.
     unknown: HashSet<u16>,
-    /// A message stood before the record of its channel, or without one.
+    /// A message came before the record of its channel, or without one.
     is_undefined: bool,
     schemas: HashSet<u16>,
     recovered: Recovered,
 }
 
 impl Tally {
-    /// Counts what is in a chunk. Records of channels and schemas that must stand before it go to `missing`.
+    /// Counts the content of a chunk. Appends the records of channels and schemas that must precede it to `missing`.
     fn chunk(&mut self, chunk: &Chunk<'_>, known: &Definitions, missing: &mut Vec<u8>) {
         self.recovered.chunks += 1;
         for (_, raw) in chunk.records() {
@@ -186,7 +186,7 @@ impl Tally {
     fn channel(&mut self, channel: &Channel, known: &Definitions, missing: &mut Vec<u8>) {
         let schema = channel.schema_id;
         if schema != 0 && self.schemas.insert(schema) {
-            // Its record was lost: readers refuse a channel without.
+            // The record of the schema was lost. Readers refuse a channel without it.
             let (name, encoding, data) = known.schema(schema).unwrap_or_default();
             missing.extend(schema_record(schema, name, encoding, data));
         }
@@ -194,8 +194,8 @@ impl Tally {
         self.unknown.remove(&channel.id);
     }
 
-    /// A channel of which the record was lost, or comes later: that which is known, or one that is made up, so that
-    /// its messages are kept.
+    /// Defines a channel whose record was lost or comes later: as it is known from elsewhere, or as an invented one, so
+    /// that its messages are kept.
     fn define(&mut self, id: u16, known: &Definitions, missing: &mut Vec<u8>) -> Kind {
         self.is_undefined = true;
         let channel = match known.channel(id) {
@@ -219,7 +219,7 @@ impl Tally {
         self.kinds.get(&id).copied().unwrap_or(Kind::Other)
     }
 
-    /// `is_last` says that the stretch reaches to the end of the file.
+    /// Records a loss. `is_last` says that it extends to the end of the file.
     fn lose(&mut self, lost: LostRange, is_last: bool) {
         let recovered = &mut self.recovered;
         recovered.damaged |= !(is_last && lost.cause.is_tail());
@@ -231,18 +231,18 @@ impl Tally {
     }
 }
 
-/// Writes what is whole.
+/// Copies the whole parts of a file.
 struct Salvager<'a> {
-    /// None if it is only to be counted.
+    /// The file to write; `None` to only count.
     to: Option<&'a Path>,
     survey: Survey,
     tally: Tally,
     rebuilder: Option<Rebuilder>,
     created: bool,
-    /// What was lost since the last chunk, if messages may be.
+    /// Offset and length of the losses since the last chunk, if messages may be among them.
     gap: Option<(u64, u64)>,
     order: Order<'a>,
-    /// Records that stood in no chunk.
+    /// Records from outside of chunks.
     loose: Vec<u8>,
 }
 
@@ -279,7 +279,7 @@ impl<'a> Salvager<'a> {
                 }
             }
             if scan.has_ended() {
-                // The summary is written anew.
+                // A new summary is written.
                 break;
             }
         }
@@ -306,7 +306,7 @@ impl<'a> Salvager<'a> {
         }
         let gap = gap.filter(|_| is_ours && !is_first);
         if let Some((offset, len)) = gap {
-            // Message numbers are missing here. The file itself is sound.
+            // Sequence numbers are missing here, but the new file is sound.
             let body = [offset.to_le_bytes(), len.to_le_bytes()].concat();
             missing.extend(record(GAP, &body));
         }
@@ -323,7 +323,7 @@ impl<'a> Salvager<'a> {
 
     fn keep_loose(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), Error> {
         match raw.opcode {
-            // The daemon writes none of these.
+            // This library writes none of these.
             op::ATTACHMENT | op::METADATA | 0x80.. if self.survey.is_ours => {
                 let len = (HEAD_LEN + raw.body.len()) as u64;
                 let cause = LossCause::NoRecord;
@@ -344,7 +344,7 @@ impl<'a> Salvager<'a> {
                 Some(rebuilder) => rebuilder.other(raw),
                 None => Ok(()),
             },
-            // Of a chunk, or of the end: written anew.
+            // Indexes and the end of the file are written anew.
             _ => Ok(()),
         }
     }
@@ -377,20 +377,20 @@ impl<'a> Salvager<'a> {
         }
         self.tally.recovered.missing = self.order.missing();
         self.tally.recovered.is_disordered = self.order.is_disordered();
-        // The chunk with the record of the channel is missing, or stands later.
+        // The chunk with the record of the channel is missing, or comes later.
         self.tally.recovered.damaged |= self.survey.is_ours && self.tally.is_undefined;
         Ok(std::mem::take(&mut self.tally.recovered))
     }
 }
 
 impl Recovered {
-    /// A line for each nonce that may be the file's, where that cannot be known.
+    /// Returns a line for each nonce that may be that of the file, if that is not known. A line says what to do.
     pub fn hints(&self) -> impl Iterator<Item = String> {
         let strangers = self.strangers.iter().take(HINTS_MAX);
         strangers.map(|(nonce, count)| {
             format!(
-                "{count} chunks with nonce {nonce} were not taken, since neither the name nor the beginning of the file \
-                 has it; if they are of this file and not of a payload, rename the file to \
+                "{count} chunks with nonce {nonce} were skipped, because neither the name nor the beginning of the file \
+                 has it; if they belong to this file and are not payload, rename the file to \
                  NUMBER-TIME-{nonce}.mcap.part and recover it again"
             )
         })
@@ -398,7 +398,7 @@ impl Recovered {
 }
 
 impl Recovered {
-    /// What is wrong with the order of the chunks; empty if nothing is.
+    /// Describes what is wrong with the order of the chunks. Empty if nothing is.
     #[must_use]
     pub fn disorder(&self) -> String {
         let mut text = String::new();
@@ -409,7 +409,7 @@ impl Recovered {
             text += "; chunks out of order";
         }
         if self.repeated_chunks != 0 {
-            text += &format!("; {} chunks came twice", self.repeated_chunks);
+            text += &format!("; {} chunks are repeated", self.repeated_chunks);
         }
         text
     }

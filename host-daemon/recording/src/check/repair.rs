@@ -1,4 +1,4 @@
-//! Brings a directory of recordings in order after a crash. May itself be cut off anywhere, and is then done again.
+//! Repairs the torn files of a folder: [`repair_dir`]. It can be interrupted anywhere and repeated.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,28 +14,28 @@ use crate::read::loss::LostRange;
 use crate::read::messages::{Message, Reader, Visitor, Wanted};
 use crate::read::window::WindowedFile;
 
-/// Bytes of two files that are compared at once.
+/// Bytes of two files that are compared in one step.
 const COMPARE_LEN: usize = 1 << 20;
 
 /// The repair of one torn file.
 #[derive(Clone, Debug)]
 pub struct Repaired {
-    /// The torn file. It no longer has this name.
+    /// Path of the torn file. It no longer exists under this name.
     pub from: PathBuf,
-    /// The sealed file that is there in its place; none if there was nothing to keep.
+    /// Path of the sealed file in its place; `None` if nothing could be kept.
     pub to: Option<PathBuf>,
-    /// Where the original is, if more is lost than a record that was not finished.
+    /// Path of the original, if more is lost than an unfinished record.
     pub original: Option<PathBuf>,
-    /// Its content, and its losses.
+    /// The content that was kept, and the losses.
     pub recovered: Recovered,
 }
 
-/// A torn file that could not be repaired. It is as it was.
+/// A torn file that could not be repaired. The file is unchanged.
 #[derive(Debug)]
 pub struct Unrepaired {
-    /// The torn file.
+    /// Path of the torn file.
     pub path: PathBuf,
-    /// The cause.
+    /// Why it could not be repaired.
     pub error: Error,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn repair_dir<'a>(
     }))
 }
 
-/// Waits until the names of a folder are on the disk.
+/// Waits until the names of files in a folder are on the disk.
 ///
 /// # Errors
 /// [`Error::Write`].
@@ -67,7 +67,7 @@ pub fn sync_directory(directory: &Path) -> Result<(), Error> {
     synced.map_err(|error| Error::write(directory, error))
 }
 
-/// Refuses what cannot be read like a file. To open a pipe would take for ever.
+/// Refuses anything but a regular file. Opening a pipe would block.
 fn check_regular(path: &Path) -> Result<(), Error> {
     let failure = |error| Error::read(path, error);
     if !fs::metadata(path).map_err(failure)?.is_file() {
@@ -100,7 +100,7 @@ fn repair(
             place(&new, sealed, ranges).inspect_err(|_| {
                 let _ = fs::remove_file(&new);
             })?;
-            // What is kept has its name before the original goes.
+            // The repaired file must have its name before the original is removed.
             sync_directory(directory)?;
         }
         if recovered.damaged {
@@ -122,10 +122,10 @@ fn repair(
     })
 }
 
-/// Gives a file a name. One that has it already is never replaced: if it holds the same, as after a repair that was cut
-/// off, it stays.
+/// Renames a file. An existing file with the new name is never replaced. If it has the same content, as after an
+/// interrupted repair, it is kept.
 fn place(from: &Path, to: &Path, ranges: &dyn SequenceRanges) -> Result<(), Error> {
-    // A link that leads nowhere is somebody's, too.
+    // A dangling link counts as an existing file.
     match fs::symlink_metadata(to) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -138,13 +138,13 @@ fn place(from: &Path, to: &Path, ranges: &dyn SequenceRanges) -> Result<(), Erro
     }
     let error = io::Error::new(
         io::ErrorKind::AlreadyExists,
-        "there is another file of this name; move it away and start again",
+        "another file with this name exists; move it away and start again",
     );
     Err(Error::write(to, error))
 }
 
-/// Whether two files have the same bytes, or are two sound recordings with the same messages: what a repair writes
-/// has a header of its own each time.
+/// Whether two files have the same bytes, or are sound recordings with the same messages. The header differs between
+/// two repairs of the same file.
 fn holds_the_same(one: &Path, other: &Path, ranges: &dyn SequenceRanges) -> Result<bool, Error> {
     if has_the_same_bytes(
         &mut WindowedFile::open(one)?,
@@ -156,7 +156,7 @@ fn holds_the_same(one: &Path, other: &Path, ranges: &dyn SequenceRanges) -> Resu
     Ok(is_sound && Digest::of(one)? == Digest::of(other)?)
 }
 
-/// Of all messages of a recording, with their topics, numbers and times.
+/// A hash of all messages of a recording, with their topics, numbers and times.
 #[derive(Debug, Default)]
 struct Digest(DefaultHasher);
 

@@ -1,24 +1,24 @@
-//! The next sequence number of each topic, for the checks. Start with [`SequenceRanges`] and `Sequences::take`.
+//! Tracks the next sequence number of each topic. Start with [`SequenceRanges`] and `Sequences::take`.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use crate::format::record::{Kind, UNKNOWN_TOPIC};
 
-/// Names the messages that stand for ranges of sequence numbers: a program may store one message in place of many.
-/// Without it, a check reports the numbers in such a range as missing.
+/// Recognizes messages that stand for a range of sequence numbers: a program may store one message in place of many.
+/// Without this, a check reports the numbers of such a range as missing.
 ///
-/// `()` names none: every number has a message.
+/// `()` recognizes none: every number must have a message. [`Checker`](crate::Checker) has an example.
 pub trait SequenceRanges: fmt::Debug + Sync {
-    /// The range that a message stands for. `topic` is `None` if the channel of the message is lost: then the message
-    /// may also be payload that looks like one which stands for a range.
+    /// Returns the range that a message stands for, or `None`. `topic` is `None` if the channel of the message is lost.
+    /// Then the message may also be payload that looks like such a message.
     fn range(&self, topic: Option<&str>, data: &[u8]) -> Option<SequenceRange>;
 }
 
-/// Sequence numbers without messages of their own.
+/// A range of sequence numbers that have no messages of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SequenceRange {
-    /// The topic that the numbers belong to.
+    /// Topic that the numbers belong to.
     pub topic: String,
     /// Count of the numbers. They follow the last message of the topic.
     pub len: u64,
@@ -30,7 +30,7 @@ impl SequenceRanges for () {
     }
 }
 
-/// The next number in each topic. Two channels of a device may share a topic.
+/// The next sequence number of each topic. Several channels may share a topic.
 #[derive(Debug)]
 pub(super) struct Sequences<'a> {
     next: HashMap<String, u32>,
@@ -45,8 +45,8 @@ impl<'a> Sequences<'a> {
         }
     }
 
-    /// Takes the next message of a topic. Returns the number that it should have, if it has another. `is_ours`: this
-    /// library wrote the file.
+    /// Adds the next message of a topic. Returns the expected number if the message has another one. `is_ours` says
+    /// that this library wrote the file.
     pub(super) fn take(
         &mut self,
         topic: &str,
@@ -59,7 +59,7 @@ impl<'a> Sequences<'a> {
                 let want = self.message(topic, sequence);
                 return (want != sequence).then_some(want);
             }
-            // The range may belong to any topic.
+            // The channel is lost, so the range may belong to any topic.
             _ if topic.starts_with(UNKNOWN_TOPIC) => {
                 if self.ranges.range(None, data).is_some() {
                     self.gap();
@@ -70,12 +70,12 @@ impl<'a> Sequences<'a> {
         None
     }
 
-    /// Takes note that messages may be missing.
+    /// Records that messages may be missing.
     pub(super) fn gap(&mut self) {
         self.next.clear();
     }
 
-    /// Takes the next message of a topic; returns the number that it should have.
+    /// Adds the next message of a topic. Returns the expected number.
     fn message(&mut self, topic: &str, sequence: u32) -> u32 {
         let following = sequence.wrapping_add(1);
         match self.next.get_mut(topic) {
@@ -92,7 +92,7 @@ impl<'a> Sequences<'a> {
         if let Some(range) = self.ranges.range(Some(topic), data)
             && let Some(next) = self.next.get_mut(&range.topic)
         {
-            // In 32 bits, like the numbers themselves.
+            // Wraps at 32 bits, like the numbers of messages.
             *next = next.wrapping_add(range.len as u32);
         }
     }

@@ -1,4 +1,5 @@
-//! The first of two passes through a torn recording: which chunks are its own, and what they define. See [`Survey::of`].
+//! The first of two passes through a torn recording: which chunks belong to it, and what they define. Start with
+//! [`Survey::of`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -12,33 +13,33 @@ use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
 use crate::read::window::WindowedFile;
 
-/// Channels and schemas by their number, from the chunks and the summary of a file: where the record of one is lost,
-/// or comes after its messages, it is found here.
+/// Channels and schemas by number, from the chunks and the summary of a file. They replace records that are lost, or
+/// come after their messages.
 #[derive(Debug, Default)]
 pub(super) struct Definitions {
     channels: HashMap<u16, Channel>,
     schemas: HashMap<u16, (String, String, Vec<u8>)>,
 }
 
-/// What the first pass found.
+/// The result of the first pass.
 #[derive(Debug)]
 pub(super) struct Survey {
-    /// The summary, if the file has one that agrees with all chunks.
+    /// The summary, if the file has one that lists all chunks.
     pub summary: Option<Summary>,
-    /// Channels and schemas.
+    /// Definitions of channels and schemas.
     pub definitions: Definitions,
-    /// How a file of what was found begins.
+    /// The header for a recovered file.
     pub header: Header,
-    /// Whether the daemon wrote the file.
+    /// Whether this library wrote the file.
     pub is_ours: bool,
-    /// Whether the file ends as a sealed one, and nothing in it is lost.
+    /// Whether the file ends like a sealed one, and nothing in it is lost.
     pub is_whole: bool,
-    /// Nonces of whole chunks of which nothing says whether they are the file's own, and how many of each.
+    /// Nonces of whole chunks that cannot be attributed to the file, with the number of chunks.
     pub strangers: BTreeMap<FileNonce, u64>,
 }
 
 impl Survey {
-    /// Goes through a file.
+    /// Reads a file completely.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -47,7 +48,7 @@ impl Survey {
         let mut summary = Summary::read(&mut input)?.ok();
         let (mut pass, mut is_listed) = Pass::go(input, summary.as_ref(), summary.as_ref())?;
         if summary.is_some() && !is_listed {
-            // It is a payload that ends as a recording does, cut exactly there.
+            // The end is a payload that looks like a summary, and the file was cut exactly after it.
             summary = None;
             (pass, is_listed) = Pass::go(WindowedFile::open(path)?, None, None)?;
         }
@@ -63,7 +64,7 @@ impl Survey {
                 profile: String::new(),
                 library: match is_ours {
                     true => nonce::library(nonce),
-                    // A name that does not promise the layout of the daemon's own files.
+                    // This name does not claim the layout of files that this library writes.
                     false => format!("recovered by {}", nonce::library(None)),
                 },
             },
@@ -79,7 +80,7 @@ impl Survey {
     }
 }
 
-/// One pass.
+/// One pass through a file.
 #[derive(Default)]
 struct Pass {
     header: Option<Header>,
@@ -90,7 +91,7 @@ struct Pass {
 }
 
 impl Pass {
-    /// Goes through a file, and says whether the summary lists every chunk that was found.
+    /// Reads a file, and returns whether the summary lists every chunk that was found.
     fn go(
         input: WindowedFile,
         known: Option<&Summary>,
@@ -138,20 +139,20 @@ impl Pass {
 }
 
 impl Definitions {
-    /// The channel of this number.
+    /// Returns the channel with this number.
     #[must_use]
     pub(super) fn channel(&self, id: u16) -> Option<&Channel> {
         self.channels.get(&id)
     }
 
-    /// Name, encoding and data of the schema of this number.
+    /// Returns name, encoding and data of the schema with this number.
     #[must_use]
     pub(super) fn schema(&self, id: u16) -> Option<(&str, &str, &[u8])> {
         let (name, encoding, data) = self.schemas.get(&id)?;
         Some((name, encoding, data))
     }
 
-    /// Takes note of a definition. The first of a number is kept.
+    /// Adds a definition. The first one for a number is kept.
     fn take(&mut self, raw: &Raw<'_>) {
         if !matches!(raw.opcode, op::SCHEMA | op::CHANNEL) {
             return;
@@ -168,7 +169,7 @@ impl Definitions {
         }
     }
 
-    /// Adds what only the summary has.
+    /// Adds definitions that only the summary has.
     fn complete(&mut self, summary: &Summary) {
         for (id, (header, data)) in &summary.schemas {
             let schema = (header.name.clone(), header.encoding.clone(), data.clone());

@@ -1,6 +1,7 @@
-//! Whether a recording is sound: every CRC, every record, and that what the file says of itself is what it holds.
+//! Verifies that a recording is sound: all CRCs, all records, and that the statements of the file about itself match
+//! its content. Start with `verify`.
 //!
-//! Nothing is believed that is said once only: a bit that no CRC covers is compared with what must agree with it.
+//! A value that no CRC covers is trusted only if it agrees with a second one.
 
 mod summary;
 
@@ -18,18 +19,18 @@ use crate::read::scan::{Found, Scan};
 use crate::read::summary::{Summary, crc};
 use crate::read::window::WindowedFile;
 
-/// The content of a file that was verified.
+/// The content of a verified file.
 #[derive(Clone, Debug, Default)]
 pub struct Verified {
-    /// Whole chunks.
+    /// Number of whole chunks.
     pub chunks: u64,
-    /// Messages in them.
+    /// Number of messages in them.
     pub messages: u64,
-    /// Of these, blocks.
+    /// Number of complete messages of devices among them.
     pub blocks: u64,
-    /// Devices that they are of.
+    /// Number of devices.
     pub devices: u64,
-    /// Findings.
+    /// Number of findings.
     pub findings: u64,
 }
 
@@ -86,17 +87,17 @@ pub(super) fn verify(
     verifier.finish()
 }
 
-/// The chunk that was seen last, and what its indexes must be.
+/// The last chunk, and the expected content of its indexes.
 struct Seen {
     offset: u64,
     index: ChunkIndex,
-    /// Per channel, its messages.
+    /// The messages of each channel.
     entries: BTreeMap<u16, Vec<MessageIndexEntry>>,
 }
 
 struct Verifier<'a> {
     report: &'a mut dyn FnMut(&Finding),
-    /// For what the summary says of chunks, one after the other.
+    /// Reads the chunk indexes of the summary, one after the other.
     index: WindowedFile,
     index_at: Option<u64>,
     ours: bool,
@@ -108,7 +109,7 @@ struct Verifier<'a> {
     schemas: BTreeMap<u16, (String, String, Vec<u8>)>,
     sequences: Sequences<'a>,
     counts: BTreeMap<u16, u64>,
-    /// Attachments, and metadata.
+    /// Number of attachments and of metadata records.
     others: [u32; 2],
     bounds: Option<(u64, u64)>,
 }
@@ -129,7 +130,7 @@ impl Verifier<'_> {
                 self.report(0, FindingKind::Library(header.library.clone()));
             }
         } else if self.ours {
-            // The nonce says that the daemon wrote it.
+            // The nonce shows that this library wrote the file.
             self.report(0, FindingKind::Library(header.library.clone()));
         }
     }
@@ -205,7 +206,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// A schema or a channel, as it stands in the data.
+    /// Checks a schema or a channel in the data section.
     fn definition(&mut self, offset: u64, raw: &Raw<'_>) {
         match raw.parse() {
             Some(Record::Channel(channel)) => {
@@ -234,7 +235,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// A record that stands in no chunk.
+    /// Checks a record outside of chunks.
     fn record(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), Error> {
         if raw.opcode != op::MESSAGE_INDEX {
             self.end_chunk()?;
@@ -297,7 +298,7 @@ impl Verifier<'_> {
             ours || channel.topic == EVENTS_TOPIC
         };
         if !self.ours && self.channels.values().any(named) {
-            // Its channels are ours, so its library is.
+            // Channels of `blocksd` in a file that another program claims to have written.
             self.report(0, FindingKind::Library(String::new()));
         }
         let of_devices = self.channels.values().filter(|channel| {

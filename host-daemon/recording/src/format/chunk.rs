@@ -1,4 +1,4 @@
-//! A chunk: whether it is whole, and what it holds.
+//! Chunks of an MCAP file: [`check`] says whether one is whole, and [`content`] returns its records.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -8,42 +8,42 @@ use mcap::records::{ChunkHeader, Record, op};
 use crate::format::nonce::{self, FileNonce};
 use crate::format::record::{GAP, HEAD_LEN, Raw, head};
 
-/// Longest chunk that is read, in bytes, as it is and decompressed: a block of 1 GiB, the longest that is held whole,
-/// and what may stand before it.
+/// Longest chunk that is read, in bytes, compressed or not: a message of 1 GiB, which is the longest that is kept
+/// whole, and the records that may precede it.
 pub(crate) const CHUNK_MAX: u64 = (1 << 30) + (64 << 20);
 
-/// Bytes from the begin of a chunk's record to its data, without the name of the compression.
+/// Bytes from the start of a chunk record to its data, without the name of the compression.
 const FIXED_LEN: u64 = HEAD_LEN as u64 + 28 + 4 + 8;
 
-/// Bytes that [`Extent::of`] needs to see.
+/// Bytes that [`Extent::of`] needs.
 pub(crate) const EXTENT_LEN: usize = FIXED_LEN as usize + 4;
 
-/// Bytes from the begin of a chunk's record that [`nonce()`] needs to see: the first compressed block is within them.
+/// Bytes of a chunk record that [`nonce()`] needs. The first compressed block ends within them.
 pub(crate) const HEAD_MAX: usize = 256 << 10;
 
-/// Bytes of the record with the nonce.
+/// Length of the record with the nonce, in bytes.
 const NONCE_LEN: u64 = HEAD_LEN as u64 + 8;
 
-/// What compressed content begins with.
+/// The first bytes of content compressed with Zstandard.
 pub(crate) const ZSTD_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
-/// The same for LZ4.
+/// The first bytes of content compressed with LZ4.
 pub(crate) const LZ4_MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
 
-/// A chunk that is whole.
+/// A whole chunk: its lengths agree and its CRC is correct.
 #[derive(Debug)]
 pub struct Chunk<'a> {
-    /// Where its record begins in the file.
+    /// Offset of its record in the file.
     pub offset: u64,
-    /// What it says of itself.
+    /// Its header.
     pub header: ChunkHeader,
-    /// Its record as it stands in the file.
+    /// Its record, as stored in the file.
     pub bytes: &'a [u8],
-    /// What it holds, decompressed.
+    /// Its content, decompressed.
     pub records: &'a [u8],
 }
 
 impl<'a> Chunk<'a> {
-    /// The records that it holds, each with its offset in them.
+    /// Iterates over the records of the chunk. Each comes with its offset in the content.
     pub fn records(&self) -> impl Iterator<Item = (u64, Raw<'a>)> + use<'a> {
         let (all, mut rest) = (self.records.len(), self.records);
         std::iter::from_fn(move || {
@@ -56,53 +56,53 @@ impl<'a> Chunk<'a> {
 /// Why a chunk is not whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChunkFault {
-    /// It ends behind the end of the file.
+    /// It extends beyond the end of the file.
     Cut {
-        /// How long it is, in bytes.
+        /// Its length in bytes.
         len: u64,
-        /// How many of them are there.
+        /// Bytes that the file has of it.
         have: u64,
     },
-    /// Its lengths do not agree, with one another or with its content, or are beyond all limits.
+    /// Its lengths contradict each other or its content, or exceed a limit.
     Lengths,
-    /// No way to decompress it is known.
+    /// Its compression is not supported.
     Compression(String),
     /// It cannot be decompressed.
     Corrupt,
-    /// Its content has another CRC.
+    /// The CRC of its content does not match.
     Crc {
-        /// As it should be.
+        /// The stored CRC.
         stored: u32,
-        /// As it is.
+        /// The calculated CRC.
         calculated: u32,
     },
-    /// Its content is not made of records.
+    /// Its content contains an invalid record.
     Records {
-        /// Where in it the first is that is none, in bytes.
+        /// Offset of the first invalid record in the content, in bytes.
         offset: u64,
     },
-    /// It is whole, and belongs to another recording: a payload that looks like a chunk.
+    /// It is whole, but belongs to another recording: a payload that looks like a chunk.
     Foreign,
 }
 
-/// How long a chunk says that it is, where its lengths agree with one another. One length that is damaged shows.
+/// The declared length of a chunk, if all of its lengths agree. A damaged length is detected because it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
-    /// Length of its record with opcode and length, in bytes.
+    /// Length of its record, including opcode and length, in bytes.
     pub len: u64,
-    /// Length of its content, in bytes.
+    /// Length of its decompressed content, in bytes.
     pub uncompressed_len: u64,
 }
 
 impl Extent {
-    /// Reads the first [`EXTENT_LEN`] bytes of a chunk's record.
+    /// Parses the first [`EXTENT_LEN`] bytes of a chunk record.
     #[must_use]
     pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         let (opcode, _) = head(bytes)?;
         (opcode == op::CHUNK).then(|| Self::of_any(bytes))?
     }
 
-    /// The same, whatever the opcode: a record with another one that has the lengths of a chunk is a damaged chunk.
+    /// As [`of`](Self::of), for any opcode. A record with another opcode and the lengths of a chunk is a damaged chunk.
     #[must_use]
     pub(crate) fn of_any(bytes: &[u8]) -> Option<Self> {
         let (_, len) = head(bytes)?;
@@ -125,11 +125,11 @@ impl Extent {
     }
 }
 
-/// Checks the record of a chunk. Its content is in `plain` afterwards if it was compressed. `strict` refuses a CRC of
-/// 0 that is not the content's, which otherwise says that there is none.
+/// Checks the record of a chunk. If it is compressed, `plain` holds the content afterwards. A stored CRC of 0 means
+/// that there is none; with `strict`, it must match like any other.
 ///
 /// # Errors
-/// Why it is not whole.
+/// Why the chunk is not whole.
 pub(crate) fn check(
     bytes: &[u8],
     strict: bool,
@@ -165,7 +165,7 @@ pub(crate) fn check(
         let sound = match raw.opcode {
             op::MESSAGE => raw.is_well_formed(),
             op::SCHEMA | op::CHANNEL => raw.parse().is_some(),
-            // Of no meaning in a chunk.
+            // Other records have no meaning in a chunk.
             _ => true,
         };
         if !sound {
@@ -175,7 +175,7 @@ pub(crate) fn check(
     Ok(header)
 }
 
-/// The content of a chunk that [`check`] has found whole.
+/// Returns the content of a chunk that [`check`] has accepted.
 #[must_use]
 pub(crate) fn content<'a>(bytes: &'a [u8], header: &ChunkHeader, plain: &'a [u8]) -> &'a [u8] {
     if header.compression.is_empty() {
@@ -186,7 +186,8 @@ pub(crate) fn content<'a>(bytes: &'a [u8], header: &ChunkHeader, plain: &'a [u8]
     }
 }
 
-/// The nonce of a chunk whose record begins with these bytes, of which [`HEAD_MAX`] are enough. Its CRC is not checked.
+/// Returns the nonce of a chunk from the beginning of its record; [`HEAD_MAX`] bytes are enough. Does not check the
+/// CRC.
 #[must_use]
 pub(crate) fn nonce(bytes: &[u8]) -> Option<FileNonce> {
     let name_len = u32::from_le_bytes(*bytes.get(37..)?.first_chunk()?);
@@ -195,8 +196,8 @@ pub(crate) fn nonce(bytes: &[u8]) -> Option<FileNonce> {
     nonce_of_content(name, bytes.get(name_end.checked_add(8)?..)?)
 }
 
-/// Whether these bytes, the last of a file, are the beginning of a chunk of ours that was not finished, as far as can be
-/// seen: with a nonce that is admitted, and made of the records that a chunk has.
+/// Whether the last bytes of a file are the beginning of an unfinished chunk of that file, as far as they show: the
+/// nonce is admitted, and the records are of the types that a chunk contains.
 #[must_use]
 pub(crate) fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<FileNonce>) -> bool) -> bool {
     let own = nonce(bytes.get(..HEAD_MAX).unwrap_or(bytes));
@@ -204,7 +205,7 @@ pub(crate) fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<FileNonce>) -> bool)
     let is_compressed = bytes.get(37..41).is_some_and(|name_len| name_len != [0; 4]);
     let mut rest = bytes.get(begin..).unwrap_or_default();
     if is_compressed || (rest.len() as u64) < NONCE_LEN {
-        // The first compressed block may not be there.
+        // The first compressed block may be missing.
         return own.is_none() || admits(own);
     }
     let is_known = |opcode| matches!(opcode, op::SCHEMA..=op::MESSAGE | nonce::OPCODE | GAP);
@@ -216,7 +217,7 @@ pub(crate) fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<FileNonce>) -> bool)
     admits(own) && rest.first().is_none_or(|&opcode| is_known(opcode))
 }
 
-/// The nonce that content begins with, compressed so.
+/// Returns the nonce at the beginning of compressed content.
 #[must_use]
 pub(crate) fn nonce_of_content(compression: &str, content: &[u8]) -> Option<FileNonce> {
     let mut plain = Vec::new();
@@ -233,9 +234,9 @@ pub(crate) fn nonce_of_content(compression: &str, content: &[u8]) -> Option<File
     read.ok().and_then(|_| FileNonce::of_chunk(&plain))
 }
 
-/// The memory grows with what comes out, never with what is declared.
+/// Decompresses the content of a chunk. Memory grows with the output, not with the declared length.
 fn decompress(header: &ChunkHeader, data: &[u8], plain: &mut Vec<u8>) -> Result<(), ChunkFault> {
-    // One byte more shows that there is more than declared.
+    // One byte more reveals content that is longer than declared.
     let limit = header.uncompressed_size.saturating_add(1);
     let read = match header.compression.as_str() {
         "lz4" => lz4::Decoder::new(data).and_then(|it| it.take(limit).read_to_end(plain)),
@@ -253,14 +254,21 @@ fn read_all(from: impl Read, limit: u64, plain: &mut Vec<u8>) -> io::Result<usiz
 impl fmt::Display for ChunkFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Cut { len, have } => write!(f, "chunk of {len} bytes is cut after {have}"),
+            Self::Cut { len, have } => write!(f, "chunk of {len} bytes ends after {have}"),
             Self::Lengths => f.write_str("lengths of the chunk do not agree"),
-            Self::Compression(name) => write!(f, "chunk is compressed as `{name}`, unknown here"),
+            Self::Compression(name) => {
+                write!(f, "compression `{name}` of the chunk is not supported")
+            }
             Self::Corrupt => f.write_str("chunk cannot be decompressed"),
             Self::Crc { stored, calculated } => {
-                write!(f, "chunk has CRC {calculated:08x}, not {stored:08x}")
+                write!(
+                    f,
+                    "CRC of the chunk: expected {stored:08x}, found {calculated:08x}"
+                )
             }
-            Self::Records { offset } => write!(f, "no record at {offset} of the chunk's content"),
+            Self::Records { offset } => {
+                write!(f, "invalid record at {offset} of the chunk's content")
+            }
             Self::Foreign => f.write_str("chunk of another recording"),
         }
     }

@@ -1,4 +1,4 @@
-//! Writes MCAP records into memory: [`record`].
+//! Encodes MCAP records in memory: [`record`].
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use mcap::records::{Channel, op};
 
 use crate::format::record::HEAD_LEN;
 
-/// A whole record.
+/// Encodes a record.
 #[must_use]
 pub(crate) fn record(opcode: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD_LEN + body.len());
@@ -16,7 +16,7 @@ pub(crate) fn record(opcode: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The record of a channel.
+/// Encodes the record of a channel.
 #[must_use]
 pub(crate) fn channel_record(channel: &Channel) -> Vec<u8> {
     let Channel {
@@ -53,7 +53,7 @@ pub(crate) fn channel_description(
     body
 }
 
-/// The record of a schema.
+/// Encodes the record of a schema.
 #[must_use]
 pub(crate) fn schema_record(id: u16, name: &str, encoding: &str, data: &[u8]) -> Vec<u8> {
     let description = schema_description(name, encoding, data);
@@ -74,18 +74,18 @@ pub(crate) fn schema_description(name: &str, encoding: &str, data: &[u8]) -> Vec
     body
 }
 
-/// Appends numbers, 64 bits each.
+/// Appends numbers of 64 bits each.
 pub(crate) fn put(to: &mut Vec<u8>, numbers: &[u64]) {
     to.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
 }
 
-/// Appends a text after its length.
+/// Appends a text, preceded by its length.
 pub(crate) fn put_text(to: &mut Vec<u8>, text: &str) {
     put_len(to, text.len());
     to.extend_from_slice(text.as_bytes());
 }
 
-/// Appends a length in 32 bits. A longer text was never read.
+/// Appends a length of 32 bits. Longer texts do not occur, because none can be read.
 pub(crate) fn put_len(to: &mut Vec<u8>, len: usize) {
     to.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
 }

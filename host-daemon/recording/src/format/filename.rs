@@ -1,5 +1,7 @@
-//! The names of a recording's files: their order, their state, and the nonce of the file. Only names of exactly these
-//! forms are ours: `NUMBER-TIME.mcap` or `NUMBER-TIME-NONCE.mcap`, and the same with another ending.
+//! Names of recording files: their number, time of creation, nonce and state. Start with [`sealed`].
+//!
+//! Only names of exactly these forms belong to a recording: `NUMBER-TIME.mcap` and `NUMBER-TIME-NONCE.mcap`, and the
+//! same with a further suffix.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,71 +10,71 @@ use jiff::Timestamp;
 
 use crate::format::nonce::FileNonce;
 
-/// The file that is locked by the one daemon that writes to a directory.
+/// The lock file of a folder.
 pub const LOCK: &str = "blocksd.lock";
-/// How the name of a sealed file ends.
+/// Extension of a sealed file.
 pub const SEALED: &str = "mcap";
-/// How the name of a file ends that is being written, or was.
+/// Suffix of a file that is being written, or was when the process ended.
 pub const PART: &str = "part";
-/// How the name of a file ends that a repair is writing.
+/// Suffix of a file that a repair is writing.
 pub const NEW: &str = "new";
-/// How the name of the original ends where a repair lost more than a record that was not finished.
+/// Suffix of the original of a repaired file that lost more than an unfinished record.
 pub const LOST: &str = "lost";
 
 const DIGITS: usize = 8;
 
-/// What the ending of a name says of a file.
+/// The state of a file, according to the suffix of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suffix {
-    /// It has its end.
+    /// The file is sealed.
     Sealed,
-    /// It is being written, or was.
+    /// The file is being written, or was when the process ended.
     Part,
-    /// A repair is writing it, or was.
+    /// A repair is writing the file, or was when the process ended.
     New,
     /// The original of a file that could not be repaired without loss.
     Lost,
 }
 
-/// The name of a sealed file, such as `00000042-20261123T082501Z-5f3a9c0d12b47e88.mcap`: its number, when it was begun,
-/// and its nonce, which no device knows while the file is written.
+/// Returns the name of a sealed file, such as `00000042-20261123T082501Z-5f3a9c0d12b47e88.mcap`: its number, when it
+/// was begun, and its nonce. No device knows the nonce while the file is written.
 #[must_use]
 pub fn sealed(number: u64, begun: Timestamp, nonce: FileNonce) -> String {
     let begun = begun.strftime("%Y%m%dT%H%M%SZ");
     format!("{number:0DIGITS$}-{begun}-{nonce}.{SEALED}")
 }
 
-/// The name of the same file while it is written.
+/// Returns the name of the file while it is written.
 #[must_use]
 pub fn part(sealed: &str) -> String {
     format!("{sealed}.{PART}")
 }
 
-/// The number of a file; none if it is not one of a recording.
+/// Returns the number of a file, or `None` if the file does not belong to a recording.
 #[must_use]
 pub fn number(name: &str) -> Option<u64> {
     parse(name).map(|(number, _, _)| number)
 }
 
-/// The state of a file; none if it is not one of a recording.
+/// Returns the state of a file, or `None` if the file does not belong to a recording.
 #[must_use]
 pub fn suffix(name: &str) -> Option<Suffix> {
     parse(name).map(|(_, _, suffix)| suffix)
 }
 
-/// The nonce of a file, if its name has one.
+/// Returns the nonce in the name of a file, if there is one.
 #[must_use]
 pub fn nonce(name: &str) -> Option<FileNonce> {
     parse(name).and_then(|(_, nonce, _)| nonce)
 }
 
-/// Whether a file with this name is sealed.
+/// Returns whether a file with this name is sealed.
 #[must_use]
 pub fn is_sealed(name: &str) -> bool {
     suffix(name) == Some(Suffix::Sealed)
 }
 
-/// The name without its ending: `a.mcap` of `a.mcap.part`.
+/// Removes a suffix from the name: `a.mcap.part` becomes `a.mcap`. Returns `None` if the result is not a sealed name.
 #[must_use]
 pub fn sealed_name(path: &Path, ending: &str) -> Option<PathBuf> {
     let is_so = path.extension() == Some(OsStr::new(ending));
@@ -80,7 +82,7 @@ pub fn sealed_name(path: &Path, ending: &str) -> Option<PathBuf> {
     (is_so && sealed.extension() == Some(OsStr::new(SEALED))).then_some(sealed)
 }
 
-/// The folder that holds a file: `.` for a bare name. Unlike [`Path::parent`], the result can always be opened.
+/// Returns the folder that holds a file: `.` for a bare name. Unlike [`Path::parent`], the result can always be opened.
 ///
 /// ```
 /// use std::path::Path;
@@ -123,7 +125,7 @@ fn parse(name: &str) -> Option<(u64, Option<FileNonce>, Suffix)> {
         Some(digits) => Some(FileNonce::of_digits(digits)?),
         None => None,
     };
-    // A file after it has a number too.
+    // Leave room for the numbers of later files.
     let number = number
         .parse()
         .ok()
@@ -140,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_says_number_mark_and_state() {
+    fn a_name_has_number_nonce_and_state() {
         let begun: Timestamp = "2026-11-23T08:25:01.5Z".parse().unwrap();
         let own = FileNonce::of_digits("5f3a9c0d12b47e88").unwrap();
         let name = sealed(42, begun, own);
@@ -159,13 +161,13 @@ mod tests {
         }
         let large = sealed(1_234_567_890, begun, own);
         assert_eq!(number(&large), Some(1_234_567_890));
-        // Those of earlier versions have no nonce.
+        // Names of earlier versions have no nonce.
         let old = "00000042-20261123T082501Z.mcap";
         assert_eq!((number(old), nonce(old)), (Some(42), None));
     }
 
     #[test]
-    fn a_name_of_any_other_form_is_not_ours() {
+    fn names_of_other_forms_do_not_belong_to_a_recording() {
         for other in [
             LOCK,
             "a.mcap",

@@ -1,51 +1,52 @@
-//! The nonce of a file: [`FileNonce`]. Every chunk of the file repeats it, so a payload that looks like a chunk is never
-//! accepted when a damaged file is searched.
+//! The nonce of a file: a [`FileNonce`]. Every chunk of the file repeats it, so that payload bytes that look like a
+//! chunk are never accepted when a damaged file is searched.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crate::format::record::Raw;
 
-/// What the library field of a recording of ours begins with.
+/// The beginning of the library field in the header of files that this crate writes.
 pub(crate) const LIBRARY: &str = "blocksd ";
 
-/// The opcode of the record with the nonce: one of those that are for everybody's own use, and that readers pass over.
+/// Opcode of the record with the nonce. MCAP reserves such opcodes for private use, and readers skip them.
 pub(crate) const OPCODE: u8 = 0xb5;
 
-/// A random number of 64 bits, new for each file.
+/// A random number of 64 bits that identifies a file. It must be unpredictable for devices, so each file gets a new
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileNonce(u64);
 
 impl FileNonce {
-    /// A new one, by chance.
+    /// Creates a random nonce.
     #[must_use]
     pub fn new() -> Self {
-        // Hashers are seeded by chance: by the system for the first, and differently for each.
+        // `RandomState` is seeded randomly by the system, and differs for each instance.
         Self(RandomState::new().build_hasher().finish())
     }
 
-    /// What the record holds.
+    /// Returns the body of the record with the nonce.
     #[must_use]
     pub const fn body(self) -> [u8; 8] {
         self.0.to_le_bytes()
     }
 
-    /// That of a file whose header names this library.
+    /// Parses the nonce from the library field of a file header.
     #[must_use]
     pub fn of_library(library: &str) -> Option<Self> {
         let (_, nonce) = library.strip_prefix(LIBRARY)?.split_once('+')?;
         Self::of_digits(nonce)
     }
 
-    /// That with these sixteen hexadecimal digits.
+    /// Parses 16 hexadecimal digits in lower case.
     #[must_use]
     pub fn of_digits(digits: &str) -> Option<Self> {
         let nonce = Self(u64::from_str_radix(digits, 16).ok()?);
-        // In one way only, so that a damaged one shows.
+        // Accept one spelling only, so that damage is detected.
         (nonce.to_string() == digits).then_some(nonce)
     }
 
-    /// That of a chunk with this content.
+    /// Parses the nonce from the content of a chunk.
     #[must_use]
     pub fn of_chunk(mut records: &[u8]) -> Option<Self> {
         let first = Raw::take(&mut records)?;
@@ -66,7 +67,7 @@ impl Default for FileNonce {
     }
 }
 
-/// What a header names as its library: the version of this program, and the nonce of the file if it has one.
+/// Returns the library field of a header: the version of this crate, and the nonce if there is one.
 #[must_use]
 pub(crate) fn library(nonce: Option<FileNonce>) -> String {
     let version = env!("CARGO_PKG_VERSION");
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nonce_is_read_back_and_is_no_other() {
+    fn a_nonce_is_parsed_from_header_and_chunk() {
         let nonce = FileNonce::new();
         assert_ne!(nonce, FileNonce::new());
         assert_eq!(FileNonce::of_library(&library(Some(nonce))), Some(nonce));

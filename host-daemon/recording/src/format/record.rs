@@ -1,40 +1,40 @@
-//! MCAP records: their lengths are checked before the `mcap` crate parses them, since it believes what they declare.
+//! MCAP records: [`Raw`] checks their lengths before the `mcap` crate parses them, because that crate trusts them.
 
 use mcap::records::{Channel, MessageHeader, Record, op};
 
 /// Bytes before the body of a record: the opcode, and the length of the body.
 pub(crate) const HEAD_LEN: usize = 9;
-/// Bytes of a `DataEnd` record.
+/// Length of a `DataEnd` record, in bytes.
 pub(crate) const DATA_END_LEN: u64 = HEAD_LEN as u64 + 4;
 
-/// The opcode of a record in chunks of a repaired file: messages may be missing here. It holds the offset and the length
-/// of what was lost of the original, 64 bits each.
+/// Opcode of a record in the chunks of a repaired file that says that messages may be missing here. Its body holds
+/// offset and length of the lost bytes in the original, 64 bits each.
 pub(crate) const GAP: u8 = 0xb6;
-/// Bytes that the body of such a record has.
+/// Length of the body of a [`GAP`] record, in bytes.
 pub(crate) const GAP_LEN: usize = 16;
 
-/// What begins the topics of devices.
+/// Prefix of the topics of devices.
 pub const DEVICE: &str = "/device/";
-/// The topic of what is no block.
+/// Topic of events other than messages.
 pub const EVENTS_TOPIC: &str = "/blocksd/events";
-/// What begins the topics of messages whose channel is not known; the number of the channel follows.
+/// Prefix of the topics of messages whose channel is unknown. The number of the channel follows.
 pub const UNKNOWN_TOPIC: &str = "/blocksd/unknown/";
 
-/// What the messages of a channel are.
+/// The kind of messages in a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Blocks of a device.
+    /// Complete messages of a device.
     Blocks,
-    /// Pieces of a device's messages, as they came.
+    /// Pieces of oversize messages of a device.
     Pieces,
-    /// What else happened.
+    /// Other events.
     Events,
-    /// Not ours.
+    /// Messages of another program.
     Other,
 }
 
 impl Kind {
-    /// By the topic.
+    /// Returns the kind of messages in a topic.
     #[must_use]
     pub fn of(topic: &str) -> Self {
         match topic.strip_prefix(DEVICE) {
@@ -46,7 +46,7 @@ impl Kind {
     }
 }
 
-/// The device that a channel is of; its whole topic where it is not ours.
+/// Returns the device of a channel, or the whole topic if the channel does not belong to a device.
 #[must_use]
 pub fn device(channel: &Channel) -> &str {
     let named = channel.metadata.get("device").map(String::as_str);
@@ -57,17 +57,17 @@ pub fn device(channel: &Channel) -> &str {
     named.or(topic).unwrap_or(&channel.topic)
 }
 
-/// A record that has not been parsed.
+/// A record that is not parsed yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Raw<'a> {
-    /// What it is.
+    /// The type of the record.
     pub opcode: u8,
-    /// What stands behind its length.
+    /// The bytes after its length.
     pub body: &'a [u8],
 }
 
 impl<'a> Raw<'a> {
-    /// Takes the first record off `bytes`; none if they do not hold it whole.
+    /// Takes the first record from `bytes`. Returns `None` if they do not hold it completely.
     pub fn take(bytes: &mut &'a [u8]) -> Option<Self> {
         let (opcode, len) = head(bytes)?;
         let end = usize::try_from(len).ok()?.checked_add(HEAD_LEN)?;
@@ -76,7 +76,7 @@ impl<'a> Raw<'a> {
         Some(Self { opcode, body })
     }
 
-    /// Parses it, if its lengths agree with one another.
+    /// Parses the record. Returns `None` if its lengths contradict each other, or its type is unknown.
     #[must_use]
     pub fn parse(&self) -> Option<Record<'a>> {
         if self.opcode == op::MESSAGE {
@@ -90,7 +90,7 @@ impl<'a> Raw<'a> {
         mcap::parse_record(self.opcode, self.body).ok()
     }
 
-    /// Parses a message.
+    /// Parses a message record into header and payload.
     #[must_use]
     pub fn message(&self) -> Option<(MessageHeader, &'a [u8])> {
         if self.opcode != op::MESSAGE {
@@ -106,7 +106,7 @@ impl<'a> Raw<'a> {
         Some((header, rest))
     }
 
-    /// Whether the lengths within the body agree with the length of the body; false for what is no record of MCAP.
+    /// Returns whether the lengths within the body agree with the length of the body. False for unknown types.
     #[must_use]
     pub fn is_well_formed(&self) -> bool {
         let mut rest = self.body;
@@ -115,7 +115,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// Opcode and length of the body of the record that begins so.
+/// Returns opcode and body length of the record that begins with these bytes.
 #[must_use]
 pub(crate) fn head(bytes: &[u8]) -> Option<(u8, u64)> {
     let mut rest = bytes;
@@ -123,8 +123,8 @@ pub(crate) fn head(bytes: &[u8]) -> Option<(u8, u64)> {
     Some((opcode, u64::from_le_bytes(take_array(&mut rest)?)))
 }
 
-/// Whether a record of ours that begins so, and ends with the file, is one that was not finished: its length stands in
-/// it twice.
+/// Whether a record at the end of a file is the beginning of an unfinished one, rather than damage: such records imply
+/// their length a second time, and both must agree.
 #[must_use]
 pub(crate) fn is_unfinished(begin: &[u8]) -> bool {
     let Some((opcode, len)) = head(begin) else {
@@ -140,20 +140,20 @@ pub(crate) fn is_unfinished(begin: &[u8]) -> bool {
     }
 }
 
-/// A stretch of a record's body.
+/// A field in the body of a record.
 #[derive(Clone, Copy, Debug)]
 enum Field {
-    /// So many bytes.
+    /// This number of bytes.
     Fixed(usize),
-    /// A 32-bit length, and so many bytes.
+    /// A length of 32 bits, then this number of bytes.
     Bytes,
-    /// A 64-bit length, and so many bytes.
+    /// A length of 64 bits, then this number of bytes.
     LongBytes,
-    /// A 32-bit length, and in so many bytes pairs of texts.
+    /// A length of 32 bits, then this number of bytes with pairs of texts.
     Map,
-    /// A 32-bit length, and in so many bytes entries of a fixed size.
+    /// A length of 32 bits, then this number of bytes with entries of a fixed size.
     Entries(usize),
-    /// All that follows.
+    /// The rest of the body.
     Rest,
 }
 
@@ -210,8 +210,8 @@ impl Field {
 
 fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let len = u32::from_le_bytes(take_array(rest)?) as usize;
-    let (bytes, behind) = rest.split_at_checked(len)?;
-    *rest = behind;
+    let (bytes, after) = rest.split_at_checked(len)?;
+    *rest = after;
     Some(bytes)
 }
 
@@ -221,8 +221,8 @@ fn skip(rest: &mut &[u8], len: u64) -> Option<()> {
 }
 
 fn take_array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (array, behind) = rest.split_first_chunk()?;
-    *rest = behind;
+    let (array, after) = rest.split_first_chunk()?;
+    *rest = after;
     Some(*array)
 }
 
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_that_was_not_finished_has_its_length_twice() {
+    fn an_unfinished_record_implies_its_length_twice() {
         let index = |len: u64, entries: u32| {
             let mut bytes = vec![op::MESSAGE_INDEX];
             bytes.extend(len.to_le_bytes());
@@ -240,14 +240,14 @@ mod tests {
             bytes
         };
         assert!(is_unfinished(&index(326, 320)) && !is_unfinished(&index(327, 320)));
-        // So short that nothing can be lost with it.
+        // Too short for anything to be lost with it.
         assert!(is_unfinished(&index(327, 320)[..14]) && is_unfinished(&[op::CHUNK; 8]));
         assert!(!is_unfinished(&[op::CHUNK; 9]));
     }
 
     #[test]
-    fn a_length_that_runs_over_its_record_is_refused() {
-        // A header that declares a library name of 4 GiB.
+    fn a_length_beyond_the_record_is_refused() {
+        // A header that declares a library field of 4 GiB.
         let body = b"\0\0\0\0\xff\xff\xff\xffabc";
         let raw = Raw {
             opcode: op::HEADER,
@@ -260,7 +260,7 @@ mod tests {
             body,
         };
         assert!(matches!(raw.parse(), Some(Record::Header(header)) if header.library == "abc"));
-        // The crate would panic at this.
+        // The `mcap` crate would panic here.
         let raw = Raw {
             opcode: op::ATTACHMENT,
             body: b"\0",
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_topic_says_what_messages_are() {
+    fn the_kind_of_messages_follows_from_the_topic() {
         assert_eq!(Kind::of("/device/a/b/blocks"), Kind::Blocks);
         assert_eq!(Kind::of("/device/a/pieces"), Kind::Pieces);
         assert_eq!(Kind::of("/blocksd/events"), Kind::Events);

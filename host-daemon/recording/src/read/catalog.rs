@@ -1,4 +1,4 @@
-//! The files of recordings, their order and state: [`list`] and [`RecordingFile`].
+//! The files of a recording, their order and state: [`list`] and [`RecordingFile`].
 
 use std::fmt;
 use std::fs;
@@ -11,29 +11,45 @@ use crate::lock::is_locked;
 use crate::read::window::WindowedFile;
 
 /// A file of a recording.
+///
+/// # Examples
+/// ```
+/// use blocksd_recording::catalog::{RecordingFile, list_directory};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// std::fs::write(folder.join("00000002-20261123T082501Z.mcap.part"), "")?;
+/// std::fs::write(folder.join("00000001-20261123T072501Z.mcap"), "")?;
+/// let files = list_directory(folder)?;
+/// assert_eq!(files.len(), 2);
+/// assert!(files[0].path.ends_with("00000001-20261123T072501Z.mcap"));
+/// // No process holds the lock of the folder.
+/// assert!(files.iter().all(|file| !file.is_open));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingFile {
-    /// Its path.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Whether a daemon is writing it.
+    /// Whether a process is writing the file.
     pub is_open: bool,
 }
 
 /// The state of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileState {
-    /// It has its end.
+    /// It is complete, with its summary at the end.
     Sealed,
-    /// A daemon is writing it.
+    /// A process is writing it.
     Open,
-    /// It has no end, and nobody is writing it.
+    /// It has no end, and no process is writing it.
     Torn,
 }
 
-/// Files, and the recordings in directories in their order.
+/// Lists files, and the recordings in directories in their order.
 ///
 /// # Errors
-/// [`Error::Read`] for what is not there.
+/// [`Error::Read`] if a path does not exist or cannot be read.
 pub fn list(paths: &[PathBuf]) -> Result<Vec<RecordingFile>, Error> {
     let mut listed = Vec::new();
     for path in paths {
@@ -48,21 +64,21 @@ pub fn list(paths: &[PathBuf]) -> Result<Vec<RecordingFile>, Error> {
 }
 
 impl RecordingFile {
-    /// A file by itself.
+    /// Describes a single file.
     #[must_use]
     pub fn of(path: PathBuf) -> Self {
         let is_open = sealed_name(&path, PART).is_some() && is_locked(parent(&path));
         Self { path, is_open }
     }
 
-    /// The path that the file has once it is sealed, if its name is that of an unsealed file.
+    /// Returns the path that the file has once it is sealed, or `None` if its name is not that of an unsealed file.
     #[must_use]
     pub fn sealed_path(&self) -> Option<PathBuf> {
         sealed_name(&self.path, PART)
     }
 
-    /// Opens it, under the name that it has now; and whether it is still being written. None if it was removed since
-    /// it was listed: a daemon may keep the latest files only.
+    /// Opens the file under its current name. Also returns whether it is still being written. Returns `None` if the
+    /// file was removed since it was listed, for example by retention.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -79,19 +95,19 @@ impl RecordingFile {
     }
 }
 
-/// The recordings of a directory, in their order.
+/// Lists the recordings of a directory in their order.
 ///
 /// # Errors
 /// [`Error::Read`].
 pub fn list_directory(directory: &Path) -> Result<Vec<RecordingFile>, Error> {
-    // Asked before and after: a daemon that begins, or ends, in the meantime is not missed.
+    // Check before and after, so that a process that starts or ends in the meantime is not missed.
     let was_locked = is_locked(directory);
     let files = files(directory)?;
     let is_locked = was_locked || is_locked(directory);
     let mut listed = Vec::new();
     for path in &files {
         let part = sealed_name(path, PART);
-        // Both are there where a repair was cut off before the original went.
+        // Both exist if a repair was interrupted before it removed the original.
         let is_part = part.is_some_and(|sealed| !files.contains(&sealed));
         if is_part || path.extension().is_some_and(|ending| ending == SEALED) {
             listed.push(RecordingFile {
@@ -104,7 +120,7 @@ pub fn list_directory(directory: &Path) -> Result<Vec<RecordingFile>, Error> {
     Ok(listed)
 }
 
-/// The regular files of a directory, in the order of their names.
+/// Lists the regular files of a directory, ordered by name.
 ///
 /// # Errors
 /// [`Error::Read`].
@@ -114,7 +130,7 @@ pub fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
-/// What is in a directory, in the order of the names.
+/// Lists the entries of a directory, ordered by name.
 pub(crate) fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let failure = |error| Error::read(directory, error);
     let entries = fs::read_dir(directory).map_err(failure)?;
@@ -124,7 +140,7 @@ pub(crate) fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(paths)
 }
 
-/// The number that the name of a file begins with.
+/// Returns the number at the beginning of a file's name, or `u64::MAX` if there is none.
 #[must_use]
 pub fn number(path: &Path) -> u64 {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -135,7 +151,7 @@ pub fn number(path: &Path) -> u64 {
 }
 
 impl FileState {
-    /// The word for it.
+    /// Returns the name of the state: `sealed`, `open` or `torn`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

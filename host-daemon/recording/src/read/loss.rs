@@ -4,42 +4,42 @@ use std::fmt;
 
 use crate::format::chunk::ChunkFault;
 
-/// A range of bytes that are not whole.
+/// A range of bytes in a file that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostRange {
-    /// Where they begin in the file.
+    /// Offset of the range in the file.
     pub offset: u64,
-    /// How many they are.
+    /// Length in bytes.
     pub len: u64,
-    /// Why they are lost.
+    /// Why the range is lost.
     pub cause: LossCause,
 }
 
-/// Why bytes are lost.
+/// Why a range is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LossCause {
-    /// The file does not begin as a recording.
+    /// The file does not begin with the header of a recording.
     NoHeader,
-    /// A chunk that is not whole.
+    /// A chunk is not whole.
     Chunk(ChunkFault),
-    /// The beginning of a record that was not finished: it ends with the file.
+    /// An unfinished record at the end of the file.
     Cut,
-    /// Zeros up to the end of the file: space that was never written.
+    /// Zeros up to the end of the file: space that was allocated and never written.
     Zeros,
-    /// No record, or one that has no place here.
+    /// Not a record, or a record that is not allowed here.
     NoRecord,
-    /// What is broken is the summary: no message stood there.
+    /// The summary is damaged. It contains no messages.
     Summary,
 }
 
 impl LossCause {
-    /// Whether messages are, or may be, lost.
+    /// Returns whether messages may be lost.
     #[must_use]
     pub const fn loses_messages(&self) -> bool {
         !matches!(self, Self::Summary | Self::Zeros)
     }
 
-    /// Whether this is all that a crash leaves of what was not written whole, if it reaches to the end of the file.
+    /// Returns whether a crash alone can leave such a range at the end of a file.
     #[must_use]
     pub const fn is_tail(&self) -> bool {
         let cut = matches!(self, Self::Cut | Self::Chunk(ChunkFault::Cut { .. }));
@@ -50,10 +50,10 @@ impl LossCause {
 impl fmt::Display for LossCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoHeader => f.write_str("no header of an MCAP file"),
+            Self::NoHeader => f.write_str("not the header of an MCAP file"),
             Self::Chunk(fault) => fault.fmt(f),
             Self::Cut => f.write_str("cut in the middle of a record"),
-            Self::NoRecord => f.write_str("no record"),
+            Self::NoRecord => f.write_str("not a valid record"),
             Self::Zeros => f.write_str("zeros, never written"),
             Self::Summary => f.write_str("the summary is broken"),
         }

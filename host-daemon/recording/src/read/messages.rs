@@ -1,4 +1,5 @@
-//! The messages of recordings in their order: of sealed files, of torn ones, and of one that is being written.
+//! The messages of recordings, in their order: [`Reader`] reads files, and [`Tail`] follows a recording that is being
+//! written.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,28 +18,36 @@ use crate::read::loss::LostRange;
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
 
-/// How often a file that is being written is looked at.
+/// How often a file that is being written is checked for new data.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Selects messages by device and time.
+///
+/// # Examples
+/// ```
+/// use blocksd_recording::Wanted;
+///
+/// let wanted = Wanted { devices: vec!["10.0.0.7".to_owned()], ..Wanted::default() };
+/// assert!(wanted.has("10.0.0.7") && !wanted.has("10.0.0.8"));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// Of these devices; of all, if there are none.
+    /// Messages of these devices. Empty for all devices.
     pub devices: Vec<String>,
-    /// Received from then on, in nanoseconds since 1970.
+    /// Messages received at this time or later, in nanoseconds since 1970.
     pub from: u64,
-    /// Received before then.
+    /// Messages received before this time, in nanoseconds since 1970.
     pub to: u64,
 }
 
-/// A channel: its record, and what its topic and metadata say.
+/// A channel, with the information from its topic and metadata.
 #[derive(Debug)]
 pub struct ChannelInfo {
-    /// Its record.
+    /// The record of the channel.
     pub record: Channel,
     /// The kind of its messages.
     pub kind: Kind,
-    /// The device that they come from.
+    /// The device that sent its messages.
     pub device: Arc<str>,
     is_wanted: bool,
 }
@@ -46,37 +55,64 @@ pub struct ChannelInfo {
 /// A message of a recording.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// Its channel.
+    /// The channel of the message.
     pub channel: &'a Arc<ChannelInfo>,
-    /// Its number in the channel.
+    /// Sequence number in the channel.
     pub sequence: u32,
-    /// When it was received, in nanoseconds since 1970.
+    /// Time of reception, in nanoseconds since 1970.
     pub time: u64,
-    /// Its payload.
+    /// The payload.
     pub data: &'a [u8],
 }
 
-/// Receives the messages of recordings.
+/// Receives the messages of recordings from a [`Reader`] or [`Tail`].
+///
+/// # Examples
+/// ```
+/// use std::path::Path;
+/// use blocksd_recording::{Error, LostRange, Message, Visitor};
+///
+/// /// Counts payload bytes.
+/// struct Bytes(u64);
+///
+/// impl Visitor for Bytes {
+///     type Error = Error;
+///
+///     fn message(&mut self, message: &Message<'_>) -> Result<(), Error> {
+///         self.0 += message.data.len() as u64;
+///         Ok(())
+///     }
+///
+///     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), Error> {
+///         eprintln!("{}: {lost}", file.display());
+///         Ok(())
+///     }
+///
+///     fn idle(&mut self) -> Result<(), Error> {
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait Visitor {
-    /// The error of the visitor; a recording that cannot be read is one, too.
+    /// The error of the visitor. An error of reading is converted to it.
     type Error: From<Error>;
 
     /// Receives the next message.
     ///
     /// # Errors
-    /// Any error ends the visit.
+    /// An error ends the visit.
     fn message(&mut self, message: &Message<'_>) -> Result<(), Self::Error>;
 
     /// Receives a range of a file that is lost.
     ///
     /// # Errors
-    /// Any error ends the visit.
+    /// An error ends the visit.
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), Self::Error>;
 
-    /// No more messages come for a while, or at all.
+    /// Called when no more messages are available now, or at the end. Use it to flush output.
     ///
     /// # Errors
-    /// Any error ends the visit.
+    /// An error ends the visit.
     fn idle(&mut self) -> Result<(), Self::Error>;
 }
 
@@ -92,22 +128,59 @@ impl Default for Wanted {
 }
 
 impl Wanted {
-    /// Whether a device is wanted.
+    /// Returns whether messages of a device are wanted.
     #[must_use]
     pub fn has(&self, device: &str) -> bool {
         self.devices.is_empty() || self.devices.iter().any(|wanted| wanted == device)
     }
 }
 
-/// Goes through files, and directories in the order of their files.
+/// Reads files, and directories in the order of their files. See [the crate](crate) for an example.
 #[derive(Clone, Debug)]
 pub struct Reader {
     paths: Vec<PathBuf>,
     wanted: Wanted,
 }
 
-/// Goes through one file or directory, and goes on with what is written: in a directory for ever, in a file until it
-/// is sealed.
+/// Follows one file or directory, and waits for new messages: in a directory without end, in a file until it is sealed.
+/// Checks for new data every 50 ms.
+///
+/// # Examples
+/// ```
+/// use blocksd_recording::{Channel, ChannelSpec, Error, Log, LogOptions, LostRange, Message};
+/// use blocksd_recording::{Tail, Visitor, Wanted};
+///
+/// struct Print;
+///
+/// impl Visitor for Print {
+///     type Error = Error;
+///
+///     fn message(&mut self, message: &Message<'_>) -> Result<(), Error> {
+///         println!("{} {}", message.channel.record.topic, message.data.escape_ascii());
+///         Ok(())
+///     }
+///
+///     fn lost(&mut self, _: &std::path::Path, lost: &LostRange) -> Result<(), Error> {
+///         println!("{lost}");
+///         Ok(())
+///     }
+///
+///     fn idle(&mut self) -> Result<(), Error> {
+///         Ok(())
+///     }
+/// }
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// let mut log = Log::open(folder, LogOptions::default())?;
+/// let channel = log.channel(&mut Channel::default(), ChannelSpec::default)?;
+/// log.append(channel, 0, 0, b"message")?;
+/// log.finish()?;
+/// let file = blocksd_recording::catalog::list_directory(folder)?.remove(0);
+/// let lost_bytes = Tail::new(file.path, Wanted::default()).visit(&mut Print)?;
+/// assert_eq!(lost_bytes, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Tail {
     path: PathBuf,
@@ -115,7 +188,7 @@ pub struct Tail {
 }
 
 impl Reader {
-    /// Of these files and directories.
+    /// Creates a reader of these files and directories.
     #[must_use]
     pub const fn new(paths: Vec<PathBuf>, wanted: Wanted) -> Self {
         Self { paths, wanted }
@@ -136,13 +209,14 @@ impl Reader {
 }
 
 impl Tail {
-    /// Of this file or directory.
+    /// Creates a tail of this file or directory.
     #[must_use]
     pub const fn new(path: PathBuf, wanted: Wanted) -> Self {
         Self { path, wanted }
     }
 
-    /// Hands every selected message to the visitor. Returns the number of lost bytes.
+    /// Hands every selected message to the visitor. Returns the number of lost bytes once a file is sealed; never
+    /// returns for a directory, unless the visitor returns an error.
     ///
     /// # Errors
     /// [`Error::Read`], and any error of the visitor.
@@ -200,18 +274,18 @@ fn visit_file<V: Visitor + ?Sized>(
         }
         visitor.idle()?;
         std::thread::sleep(LOOK);
-        // Asked before the length is: what was written before it was sealed is there.
+        // Check before refreshing the length: everything that was written before the file was sealed is visible then.
         is_open = is_written(&listed.path);
         scan.refresh(is_open)?;
     }
 }
 
-/// Whether a daemon still writes a file that it wrote: sealed, it has another name.
+/// Whether a process is still writing a file. A sealed file has another name.
 fn is_written(path: &Path) -> bool {
     fs::exists(path).unwrap_or(true) && is_locked(parent(path))
 }
 
-/// Whether the summary says that nothing in a file is wanted.
+/// Whether the summary shows that a file contains no wanted message.
 fn is_outside(summary: &Summary, wanted: &Wanted) -> bool {
     summary.statistics.as_ref().is_some_and(|statistics| {
         let (start, end) = (statistics.message_start_time, statistics.message_end_time);
@@ -266,7 +340,7 @@ impl FileReader<'_> {
         };
         let id = header.channel_id;
         if !self.channels.contains_key(&id) {
-            // Its record is lost; the message is not.
+            // The record of the channel is lost, but the message is not.
             self.define(Channel {
                 id,
                 schema_id: 0,
@@ -290,7 +364,7 @@ impl FileReader<'_> {
     fn define(&mut self, channel: Channel) {
         let kind = Kind::of(&channel.topic);
         let device = device(&channel);
-        // Events say themselves of whom they are.
+        // Events name their device themselves.
         let is_wanted = kind == Kind::Events || self.wanted.has(device);
         let device = device.into();
         let id = channel.id;

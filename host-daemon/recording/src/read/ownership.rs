@@ -1,10 +1,13 @@
 //! Decides which chunks of a file are its own, and which are payload that looks like a chunk: [`Ownership::admits`].
 //!
-//! A device may send any bytes, whole recordings included, so no number of chunks is evidence. Evidence is only what a
-//! device cannot write: the name of the file, and its first [`ROOT_LEN`] bytes, which end before the first payload.
-//! A chunk is a file's own if its nonce is that of the name. In a file whose name has no nonce, it is the nonce in the text
-//! of the header, damaged in a few digits at most; where that is lost, the nonce of the first chunk. Where both are lost,
-//! no chunk is admitted: the file is kept as it is.
+//! A device may send any bytes, including whole recordings, so the number of chunks is not evidence. Only two things
+//! are, because a device cannot write them: the name of the file, and its first [`ROOT_LEN`] bytes, which end before
+//! the first payload. The following nonces are admitted, in this order:
+//!
+//! 1. The nonce in the name of the file.
+//! 2. If the name has none: the nonce in the header of the file, even if a few of its digits are damaged.
+//! 3. If the header is lost: the nonce of the first chunk.
+//! 4. If that is lost too: none. The file is kept as it is.
 
 use mcap::records::Header;
 
@@ -15,20 +18,21 @@ use crate::format::filename;
 use crate::format::nonce::{self, FileNonce, LIBRARY};
 use crate::read::window::WindowedFile;
 
-/// Bytes at the beginning of a file in which no payload can stand: header, head of the first chunk and its nonce take
-/// 121 bytes at least, and the record of a channel comes before the first message.
+/// Bytes at the beginning of a file that cannot contain payload. Header, prefix of the first chunk and its nonce take
+/// at least 121 bytes, and the record of a channel comes before the first message.
 pub(crate) const ROOT_LEN: usize = 128;
-/// Hexadecimal digits of a nonce in the header.
+/// Hexadecimal digits of the nonce in the header.
 const DIGITS: usize = 16;
-/// Digits that must agree. A nonce that was chosen without knowledge of the header's agrees in so many with a
-/// probability of 1e-13.
+/// Digits that must agree. A nonce that was chosen without knowing the one in the header agrees in this many digits
+/// with a probability of 1e-13.
 const DIGITS_MIN: usize = 13;
-/// Bytes of the name of the library that must agree.
+/// Bytes of the library's name that must agree.
 const LIBRARY_MIN: usize = 6;
-/// Where the text of the header ends at the latest: magic, head, two lengths and a version of up to 16 bytes before it.
+/// Latest end of the header's text: it is preceded by magic, record prefix, two lengths and a version of up to 16
+/// bytes.
 const TEXT_END: usize = 72;
 
-/// What is known of the nonce of one file.
+/// What is known about the nonce of one file.
 #[derive(Debug, Default)]
 pub(crate) struct Ownership {
     named: Option<FileNonce>,
@@ -36,9 +40,9 @@ pub(crate) struct Ownership {
     beginning: Vec<u8>,
     /// Nonces of chunks that begin there, compressed or not.
     first: Vec<FileNonce>,
-    /// The header is whole and names no nonce.
+    /// The header is whole and contains no nonce.
     header_has_none: bool,
-    /// That of the first chunk that was admitted.
+    /// The nonce of the first admitted chunk.
     settled: Option<Option<FileNonce>>,
 }
 
@@ -52,7 +56,7 @@ impl Ownership {
         let named = name.to_str().and_then(filename::nonce);
         let bytes = input.at(0, ROOT_LEN + chunk::HEAD_MAX)?;
         let beginning = bytes.get(..ROOT_LEN).unwrap_or(bytes).to_vec();
-        // The head of the first chunk may be lost, and the begin of its content not.
+        // The prefix of the first chunk may be lost while its content is not.
         let starts = 0..beginning.len();
         let first = starts.filter_map(|at| first_nonce(bytes.get(at..)?, beginning.len() - at));
         let first = first.collect();
@@ -64,8 +68,8 @@ impl Ownership {
         })
     }
 
-    /// Takes note of a header that could be parsed. No CRC covers it, so only a text without damage that shows says
-    /// that chunks have no nonce.
+    /// Evaluates a parsed header. The header has no CRC, so it proves that chunks have no nonce only if its text shows
+    /// no damage.
     pub(crate) fn header(&mut self, header: &Header) {
         let text = header.library.as_bytes();
         let is_printable = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
@@ -76,7 +80,7 @@ impl Ownership {
         self.header_has_none = is_whole && digits.iter().filter(is_digit).count() < DIGITS_MIN;
     }
 
-    /// Whether a chunk at `offset` is the file's own, if it has this nonce and its CRC is right.
+    /// Whether a chunk at `offset` belongs to the file, given its nonce. Its CRC must be correct.
     #[must_use]
     pub(crate) fn admits(&self, nonce: Option<FileNonce>, offset: u64) -> bool {
         if let Some(named) = self.named {
@@ -92,12 +96,12 @@ impl Ownership {
         offset < ROOT_LEN as u64 || nonce.map_or(self.header_has_none, is_first)
     }
 
-    /// A chunk was admitted: all others must have its nonce.
+    /// Records the nonce of an admitted chunk. All others must have the same.
     pub(crate) fn settle(&mut self, nonce: Option<FileNonce>) {
         self.settled = Some(nonce);
     }
 
-    /// Whether the file's chunks have a nonce, so that no payload passes for one of them.
+    /// Whether the file's chunks have a nonce, so that payload is never accepted as a chunk.
     #[must_use]
     pub(crate) fn has_nonce(&self) -> bool {
         match self.settled {
@@ -107,13 +111,13 @@ impl Ownership {
         }
     }
 
-    /// Whether no chunk was admitted, and none will be for its nonce alone that is not in the beginning.
+    /// Whether no nonce is known yet, so that only chunks with a nonce from the beginning of the file are admitted.
     #[must_use]
     pub(crate) const fn is_unknown(&self) -> bool {
         self.named.is_none() && self.settled.is_none() && !self.header_has_none
     }
 
-    /// Whether the header still has the text of a nonce, as the daemon writes it, in digits that can be read.
+    /// Whether the header contains the text of a nonce, as this library writes it, in readable digits.
     #[must_use]
     pub(crate) fn has_text(&self) -> bool {
         let is_near = |window: &[u8]| {
@@ -126,18 +130,19 @@ impl Ownership {
         text.windows(LIBRARY.len()).any(is_near) && text.windows(DIGITS).any(is_mark)
     }
 
-    /// Where the text of the header can stand. After it, another header may stand that is not the file's.
+    /// Returns the part of the beginning that may contain the header's text. What follows may be the header of another
+    /// file.
     fn text(&self) -> &[u8] {
         self.beginning.get(..TEXT_END).unwrap_or(&self.beginning)
     }
 
-    /// The nonce of the file, if it is known that it has one.
+    /// Returns the nonce of the file, if it is known.
     #[must_use]
     pub(crate) fn nonce(&self) -> Option<FileNonce> {
         self.named.or_else(|| self.settled.flatten())
     }
 
-    /// Whether the header has the digits of this nonce.
+    /// Whether the header contains the digits of this nonce, except for a few damaged ones.
     fn has_digits(&self, nonce: FileNonce) -> bool {
         let digits = nonce.to_string();
         let is_near = |window: &[u8]| {
@@ -148,7 +153,7 @@ impl Ownership {
     }
 }
 
-/// The nonce of the chunk whose content begins here, within the first `len` bytes.
+/// Returns the nonce of a chunk whose content begins here, if the beginning is within the first `len` bytes.
 fn first_nonce(content: &[u8], len: usize) -> Option<FileNonce> {
     let begins = |magic: &[u8]| content.starts_with(magic) && magic.len() <= len;
     let name = match () {
@@ -173,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_goes_before_everything() {
+    fn the_name_takes_precedence() {
         let (own, other) = (FileNonce::new(), FileNonce::new());
         let mut ownership = ownership(Some(own), other.to_string().as_bytes());
         assert!(ownership.admits(Some(own), 1000) && !ownership.admits(Some(other), 1000));
@@ -183,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_with_three_wrong_digits_is_evidence_and_with_four_is_not() {
+    fn a_header_with_three_damaged_digits_is_evidence_but_not_with_four() {
         let (own, other) = (FileNonce::new(), FileNonce::new());
         let mut header = nonce::library(Some(own)).into_bytes();
         let len = header.len();
@@ -195,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_header_does_not_say_that_there_are_no_marks() {
+    fn a_damaged_header_does_not_prove_that_chunks_have_no_nonce() {
         let header = |library: &str| Header {
             profile: String::new(),
             library: library.to_owned(),

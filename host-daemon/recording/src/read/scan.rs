@@ -1,14 +1,14 @@
-//! Goes through a recording chunk by chunk: sealed, torn or still being written. Separates what is whole from what is lost.
+//! Reads a recording chunk by chunk, and separates whole chunks from lost ranges: [`Scan`].
 //!
-//! No length is believed before it was compared with the file and with a limit. Only chunks that the file's [`Ownership`]
-//! admits are taken, wherever they stand. After damage the next chunk is the next place at which one begins that is
-//! admitted, has agreeing lengths and the right CRC; such a place is looked for inside a damaged chunk too, since no
-//! payload is admitted.
+//! No length is trusted until it was compared with the length of the file and a limit. Only chunks that the
+//! [`Ownership`] of the file admits are accepted. After damage, the scan continues with the next chunk that is
+//! admitted, whose lengths agree, and whose CRC is correct. It also searches within damaged chunks, because payload is
+//! never admitted.
 //!
-//! Files whose chunks have no nonce were written by other programs. There a payload may pass for a chunk, so that
-//! nothing is looked for inside a damaged chunk whose lengths agree, and the next chunk is the next of the summary. In
-//! a file without a summary the search checks four times the length of the file at most, so that a file made of false
-//! beginnings costs no more than that.
+//! Files whose chunks have no nonce were written by other programs. In these, payload may look like a chunk. The scan
+//! does not search within a damaged chunk whose lengths agree, and relies on the summary for the next chunk. Without a
+//! summary, the search checks at most four times the length of the file, so that a file with many false starts takes
+//! bounded time.
 
 mod search;
 
@@ -26,50 +26,77 @@ use crate::read::ownership::{Ownership, ROOT_LEN};
 use crate::read::summary::{ChunkLocation, Summary};
 use crate::read::window::WindowedFile;
 
-/// Bytes that the search for a chunk may check besides four times the length of the file.
+/// Bytes that the search for a chunk may check in addition to four times the length of the file.
 const SEARCH_MIN: u64 = 64 << 20;
 
 /// Longest header that is read, in bytes.
 const HEADER_MAX: u64 = 1 << 20;
 
-/// What there is next in a file.
+/// The next part of a file.
 #[derive(Debug)]
 pub enum Found<'a> {
-    /// How it begins.
+    /// The header of the file.
     Header(Header),
     /// A whole chunk.
     Chunk(Chunk<'a>),
-    /// A record that stands in no chunk: an index, the end of the data, or of the summary.
+    /// A record outside of chunks: an index, the end of the data, or a part of the summary.
     Record {
-        /// Where it begins in the file.
+        /// Offset of the record in the file.
         offset: u64,
         /// The record.
         raw: Raw<'a>,
     },
-    /// Bytes that are not whole.
+    /// A range that is lost.
     Lost(LostRange),
 }
 
-/// Goes through one file.
+/// Reads one file, part by part.
+///
+/// # Examples
+/// ```
+/// use blocksd_recording::scan::{Found, Scan};
+/// use blocksd_recording::{Channel, ChannelSpec, Log, LogOptions};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// let mut log = Log::open(folder, LogOptions::default())?;
+/// let channel = log.channel(&mut Channel::default(), ChannelSpec::default)?;
+/// log.append(channel, 0, 0, b"message")?;
+/// log.finish()?;
+///
+/// let file = blocksd_recording::catalog::list_directory(folder)?.remove(0);
+/// let mut scan = Scan::open(&file.path, file.is_open)?;
+/// let mut messages = 0;
+/// while let Some(found) = scan.advance()? {
+///     if let Found::Chunk(chunk) = found {
+///         messages += chunk.records().filter(|(_, raw)| raw.message().is_some()).count();
+///     }
+///     if scan.has_ended() {
+///         break;
+///     }
+/// }
+/// assert_eq!(messages, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Scan {
     input: WindowedFile,
     plain: Vec<u8>,
     at: u64,
-    /// Beginnings of all chunks, and of the end of the data, where the summary tells.
+    /// Offsets of all chunks, and of the end of the data, according to the summary.
     known: Vec<u64>,
-    /// Where those chunks begin that are not wanted.
+    /// Offsets of chunks that are skipped.
     unwanted: HashSet<u64>,
-    /// Which chunks are the file's own.
+    /// Which chunks belong to the file.
     ownership: Ownership,
     begun: bool,
-    /// Whole chunks with nonces that are in doubt, where nothing says which is the file's.
+    /// Nonces of whole chunks that could not be attributed to the file, with the number of chunks.
     strangers: BTreeMap<FileNonce, u64>,
-    /// Another process is writing: what is not there yet is not lost.
+    /// Another process is writing the file: an unfinished end is not lost.
     growing: bool,
-    /// Written by us: nothing is accepted that we do not write.
+    /// This library wrote the file: only what it writes is accepted.
     ours: bool,
-    /// The caller knows that it is ours, whatever its header says.
+    /// The caller knows that this library wrote the file, whatever the header says.
     known_ours: bool,
     chunked: bool,
     ended: bool,
@@ -85,8 +112,8 @@ enum ScanStep {
 }
 
 impl Scan {
-    /// Goes through a file as long as it is now. `growing` says that another process writes it: then what is cut at
-    /// its end is not lost, but not there yet.
+    /// Opens a file with its current length. `growing` says that another process is writing it: an unfinished end is
+    /// then not reported as lost.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -96,7 +123,7 @@ impl Scan {
         Ok(Self::new(input, summary.as_ref(), growing))
     }
 
-    /// Goes through a file of which the summary is known, if it has one that can be believed.
+    /// Creates a scan of an open file. `summary` is its summary, if it has a trusted one.
     #[must_use]
     pub fn new(input: WindowedFile, summary: Option<&Summary>, growing: bool) -> Self {
         let mut known = Vec::new();
@@ -124,18 +151,18 @@ impl Scan {
         }
     }
 
-    /// The same for a file that is ours by its channels, or nonces.
+    /// As [`new`](Self::new), for a file that is known to be written by this library from its channels or nonces.
     #[must_use]
     pub const fn of_ours(mut self, known_ours: bool) -> Self {
         self.known_ours = known_ours;
         self
     }
 
-    /// What comes next; none at the end of the data section of a sealed file, and at the end of any other. A file
-    /// that grows may have more later: [`refresh`](Self::refresh) it.
+    /// Returns the next part of the file. Returns `None` after the last record: of the data section in a sealed file,
+    /// and of the whole file in any other. If the file is growing, [`refresh`](Self::refresh) makes later data visible.
     ///
     /// # Errors
-    /// [`Error::Read`]. What is wrong inside of the file is [`Found::Lost`].
+    /// [`Error::Read`]. Damage within the file is not an error, but [`Found::Lost`].
     pub fn advance(&mut self) -> Result<Option<Found<'_>>, Error> {
         while self.unwanted.contains(&self.at)
             && let Some(next) = self.next_known(self.at)
@@ -179,51 +206,52 @@ impl Scan {
         }))
     }
 
-    /// Goes past chunks of a sealed file that have no message from `from` on and before `to`, in nanoseconds. The
-    /// channels that they tell of are in the summary.
+    /// Skips chunks of a sealed file without messages from `from` (inclusive) to `to` (exclusive), in nanoseconds since
+    /// 1970. The channels that these chunks define are in the summary.
     pub fn only(&mut self, summary: &Summary, from: u64, to: u64) {
         let outside = |place: &&ChunkLocation| place.end_time < from || to <= place.start_time;
         let unwanted = summary.chunks.iter().filter(outside);
         self.unwanted = unwanted.map(|place| place.offset).collect();
     }
 
-    /// Whether the end of the data was passed: no message comes any more.
+    /// Returns whether the end of the data was passed. No more messages come after it.
     #[must_use]
     pub const fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Whether the file says that a daemon wrote it; true where it does not say.
+    /// Returns whether this library wrote the file, according to its header. True while that is unknown.
     #[must_use]
     pub const fn is_ours(&self) -> bool {
         self.ours
     }
 
-    /// The nonce of the file, as far as it is known.
+    /// Returns the nonce of the file, if it is known.
     #[must_use]
     pub fn nonce(&self) -> Option<FileNonce> {
         self.ownership.nonce()
     }
 
-    /// Whether a payload cannot pass for a chunk of this file.
+    /// Returns whether the chunks of the file have a nonce, so that payload is never accepted as a chunk.
     #[must_use]
     pub fn has_nonce(&self) -> bool {
         self.ownership.has_nonce()
     }
 
-    /// Nonces of whole chunks that were not taken because nothing says which is the file's, and how many of each.
+    /// Returns the nonces of whole chunks that were skipped because they could not be attributed to the file, with the
+    /// number of chunks.
     #[must_use]
     pub const fn strangers(&self) -> &BTreeMap<FileNonce, u64> {
         &self.strangers
     }
 
-    /// The file.
+    /// Returns the file.
     #[must_use]
     pub const fn input(&self) -> &WindowedFile {
         &self.input
     }
 
-    /// Looks how long the file is now. `growing` says whether it is still being written.
+    /// Updates the length of the file. `growing` says whether it is still being written.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -253,7 +281,7 @@ impl Scan {
             if let Some(Record::Header(header)) = Raw::take(&mut bytes).and_then(|it| it.parse()) {
                 self.at = end as u64;
                 self.ownership.header(&header);
-                // A file with a nonce is ours even if the name of the library is damaged.
+                // A nonce proves that this library wrote the file, even if the library field is damaged.
                 let texts = [&header.library, &header.profile];
                 let is_broken = texts.iter().any(|text| text.contains(char::is_control));
                 let is_ours = named || self.known_ours || is_broken || self.ownership.has_text();
@@ -266,10 +294,10 @@ impl Scan {
             return Ok(ScanStep::End);
         }
         self.begun = true;
-        // So few bytes hold no message.
+        // A file this short contains no message.
         let bytes = self.input.at(0, magic.len())?;
         let is_begun = magic.starts_with(bytes) && self.input.len() <= ROOT_LEN as u64;
-        // A chunk may begin here: then the header is not there at all.
+        // A chunk may begin here, if the header is missing completely.
         self.lose_until(
             0,
             if is_begun {
@@ -291,7 +319,7 @@ impl Scan {
             return Ok(ScanStep::End);
         }
         let extent = Extent::of(begin);
-        // A chunk of which the opcode is damaged.
+        // A chunk whose opcode is damaged.
         let is_disguised = extent.is_none() && Extent::of_any(begin).is_some();
         let is_unfinished = is_unfinished(begin) || !self.ours;
         let Some((opcode, len)) = head(begin) else {
@@ -309,7 +337,7 @@ impl Scan {
             return self.lose(LossCause::NoRecord);
         }
         if opcode == op::CHUNK {
-            // One that is cut inside of its head agrees with nothing.
+            // A chunk whose prefix is cut has no lengths that could agree.
             return if room < EXTENT_LEN as u64 {
                 self.cut(true)
             } else {
@@ -328,7 +356,7 @@ impl Scan {
             return self.lose(LossCause::NoRecord);
         }
         if opcode == op::DATA_END && self.has_nonce() && !self.growing {
-            // No chunk comes after the real one.
+            // No chunk can follow the real end of the data.
             let (from, until) = (at + len as u64, self.input.len());
             if self.search(from, until)? < until {
                 return self.lose(LossCause::NoRecord);
@@ -354,7 +382,7 @@ impl Scan {
             };
             return self.skip(at + room, fault);
         }
-        // Not over the limit, since the lengths agree.
+        // Within the limit, because the lengths agree.
         let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
         let bytes = self.input.at(at, len)?;
         match chunk::check(bytes, self.ours, &mut self.plain) {
@@ -371,20 +399,20 @@ impl Scan {
         }
     }
 
-    /// Whether such a record may stand here. A chunk of which the opcode is damaged must not pass for a message.
+    /// Whether a record of this type may be here. A chunk whose opcode is damaged must not be taken for a message.
     fn has_place(&self, opcode: u8) -> bool {
         match opcode {
             op::HEADER => false,
             op::CHUNK | op::MESSAGE_INDEX | op::DATA_END => true,
             op::MESSAGE => !self.ours && !self.chunked,
-            // Of ours, outside of chunks: in the summary only.
+            // In files of this library, these are outside of chunks in the summary only.
             op::FOOTER..=op::SUMMARY_OFFSET => self.ended || !self.has_nonce(),
             0x80.. => !self.ours,
             _ => false,
         }
     }
 
-    /// A record ends with the file; whether it is one that was not finished, as far as can be seen.
+    /// Handles a record that ends with the file. `is_unfinished` says whether it looks unfinished rather than damaged.
     fn cut(&mut self, is_unfinished: bool) -> Result<ScanStep, Error> {
         if self.growing {
             return Ok(ScanStep::End);
@@ -396,23 +424,23 @@ impl Scan {
         })
     }
 
-    /// A chunk is lost that ends at `end`, if it is one: at most up to the next chunk of the file's own.
+    /// Reports a damaged chunk that should end at `end` as lost, up to the next chunk of the file if that is earlier.
     fn skip(&mut self, end: u64, fault: ChunkFault) -> Result<ScanStep, Error> {
         let next = if self.has_nonce() {
             self.search(self.at + 1, end)?
         } else {
-            // What the summary knows is there whatever the chunk before says.
+            // A chunk that the summary lists is there, whatever the damaged one says.
             self.next_known(self.at).map_or(end, |next| next.min(end))
         };
         Ok(ScanStep::Lost(next, LossCause::Chunk(fault)))
     }
 
-    /// Everything up to the next chunk is lost.
+    /// Reports everything up to the next chunk as lost.
     fn lose(&mut self, cause: LossCause) -> Result<ScanStep, Error> {
         self.lose_until(self.at + 1, cause)
     }
 
-    /// Everything up to the first chunk from `from` on is lost.
+    /// Reports everything up to the first chunk from `from` on as lost.
     fn lose_until(&mut self, from: u64, cause: LossCause) -> Result<ScanStep, Error> {
         let (at, end) = (self.at, self.end());
         let known = self.next_known(at).filter(|_| !self.has_nonce());

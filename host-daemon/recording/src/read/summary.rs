@@ -12,97 +12,115 @@ use crate::format::filename::{LOST, PART};
 use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head};
 use crate::read::window::WindowedFile;
 
-/// Bytes of a footer, and of the magic after it.
+/// Length of the footer record, in bytes.
 pub(crate) const FOOTER_LEN: u64 = HEAD_LEN as u64 + 20;
-/// Bytes of the magic at both ends.
+/// Length of the magic at both ends of a file, in bytes.
 pub(crate) const MAGIC_LEN: u64 = mcap::MAGIC.len() as u64;
-/// Bytes that are checked at once.
+/// Bytes per step when a CRC is calculated.
 const STEP_LEN: usize = 1 << 20;
 
 /// The summary of a sealed file, without the index of single messages.
+///
+/// # Examples
+/// ```
+/// use blocksd_recording::scan::Summary;
+/// use blocksd_recording::{Channel, ChannelSpec, Log, LogOptions, WindowedFile};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// let mut log = Log::open(folder, LogOptions::default())?;
+/// let channel = log.channel(&mut Channel::default(), ChannelSpec::default)?;
+/// log.append(channel, 0, 0, b"message")?;
+/// log.finish()?;
+///
+/// let file = blocksd_recording::catalog::list_directory(folder)?.remove(0);
+/// let summary = Summary::read(&mut WindowedFile::open(&file.path)?)?.expect("a sealed file");
+/// assert_eq!(summary.statistics.expect("statistics").message_count, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// Where the record begins that ends the data.
+    /// Offset of the record that ends the data section.
     pub data_end: u64,
-    /// CRC of the data section; 0 if there is none.
+    /// CRC of the data section; 0 if it has none.
     pub data_crc: u32,
-    /// Where the summary begins.
+    /// Offset of the summary.
     pub start: u64,
-    /// Where the footer begins.
+    /// Offset of the footer.
     pub footer: u64,
-    /// Schemas by their number.
+    /// Schemas by number.
     pub schemas: BTreeMap<u16, (SchemaHeader, Vec<u8>)>,
-    /// Channels by their number.
+    /// Channels by number.
     pub channels: BTreeMap<u16, Channel>,
-    /// The statistics.
+    /// Statistics of the file.
     pub statistics: Option<Statistics>,
-    /// The locations of the chunks, in their order.
+    /// Locations of the chunks, in the order of the file.
     pub chunks: Vec<ChunkLocation>,
     /// Compression of the first chunk.
     pub compression: Option<String>,
-    /// Length of the uncompressed content of all chunks, in bytes.
+    /// Uncompressed length of all chunks, in bytes.
     pub uncompressed_len: u64,
-    /// Bytes of the records of schemas and channels.
+    /// Length of the records of schemas and channels, in bytes.
     pub definitions_len: u64,
 }
 
-/// The location of a chunk.
+/// The location of a chunk, and the times of its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkLocation {
-    /// Where its record begins.
+    /// Offset of its record.
     pub offset: u64,
     /// Length of its record, in bytes.
     pub len: u64,
-    /// Log time of its first message, in nanoseconds.
+    /// Log time of its first message, in nanoseconds since 1970.
     pub start_time: u64,
-    /// Log time of its last message, in nanoseconds.
+    /// Log time of its last message, in nanoseconds since 1970.
     pub end_time: u64,
 }
 
 /// Why a file has no valid summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SummaryFault {
-    /// It does not end as a recording.
+    /// The file does not end with the MCAP magic.
     NoMagic,
-    /// No footer before the end.
+    /// There is no footer before the magic.
     NoFooter {
-        /// Where it should be.
+        /// Offset where it should be.
         offset: u64,
     },
-    /// The footer's offsets are not in the file, or not in order.
+    /// The offsets in the footer are outside of the file, or out of order.
     Offsets {
-        /// Where the footer is.
+        /// Offset of the footer.
         offset: u64,
     },
-    /// The summary has another CRC.
+    /// The CRC of the summary does not match.
     Crc {
-        /// Where the summary begins.
+        /// Offset of the summary.
         offset: u64,
-        /// As it should be.
+        /// The stored CRC.
         stored: u32,
-        /// As it is.
+        /// The calculated CRC.
         calculated: u32,
     },
-    /// No end of the data before the summary.
+    /// There is no end of the data section before the summary.
     NoDataEnd {
-        /// Where it should be.
+        /// Offset where it should be.
         offset: u64,
     },
-    /// Something in it is no record, or one that has no place there.
+    /// The summary contains bytes that are not a record, or a record that is not allowed there.
     NoRecord {
-        /// Where it is.
+        /// Offset of these bytes.
         offset: u64,
     },
-    /// It lists a chunk outside the data section.
+    /// The summary lists a chunk outside of the data section.
     NoPlace {
-        /// Where it is listed.
+        /// Offset of the entry.
         offset: u64,
     },
 }
 
 impl Summary {
-    /// The summary of a file that was sealed; none of one that is being written, or of one that a crash has left: the end
-    /// of a payload may stand at its end.
+    /// Reads the summary of a sealed file. Returns `None` if the file is being written, was left by a crash, or has no
+    /// valid summary: its end may then be payload that looks like a summary.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -114,10 +132,10 @@ impl Summary {
         Ok(Self::read(input)?.ok())
     }
 
-    /// Reads the end of a file.
+    /// Reads the summary at the end of a file.
     ///
     /// # Errors
-    /// [`Error::Read`]; within it, why there is no summary.
+    /// [`Error::Read`]. The inner result says why there is no valid summary.
     pub fn read(input: &mut WindowedFile) -> Result<Result<Self, SummaryFault>, Error> {
         let (footer_at, footer) = match find_footer(input)? {
             Ok(found) => found,
@@ -133,7 +151,7 @@ impl Summary {
         }
         let stored = footer.summary_crc;
         if stored != 0 {
-            // With the beginning of the footer.
+            // The CRC includes the beginning of the footer.
             let calculated = crc(input, start, footer_at + FOOTER_LEN - 4)?;
             if stored != calculated {
                 return Ok(Err(SummaryFault::Crc {
@@ -207,7 +225,7 @@ impl ChunkLocation {
     }
 }
 
-/// The record at `offset`, if it ends before `end`.
+/// Reads the record at `offset`. Returns `None` if it does not end at `end` or before.
 ///
 /// # Errors
 /// [`Error::Read`].
@@ -228,7 +246,7 @@ pub(crate) fn record_at(
     Ok(Raw::take(&mut bytes))
 }
 
-/// CRC-32 of a stretch of the file.
+/// Calculates the CRC-32 of a range of the file.
 ///
 /// # Errors
 /// [`Error::Read`].
@@ -263,7 +281,7 @@ fn find_footer(input: &mut WindowedFile) -> Result<Result<(u64, Footer), Summary
 }
 
 impl SummaryFault {
-    /// Where in the file it shows; at its end if it is not said.
+    /// Returns the offset at which the fault was found; `None` for the end of the file.
     #[must_use]
     pub const fn offset(&self) -> Option<u64> {
         match *self {
@@ -281,14 +299,17 @@ impl SummaryFault {
 impl fmt::Display for SummaryFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoMagic => f.write_str("the file does not end as a sealed recording"),
+            Self::NoMagic => f.write_str("the file does not end like a sealed recording"),
             Self::NoFooter { .. } => f.write_str("no footer"),
-            Self::Offsets { .. } => f.write_str("the footer points out of the file"),
+            Self::Offsets { .. } => f.write_str("the footer points outside of the file"),
             Self::Crc {
                 stored, calculated, ..
-            } => write!(f, "summary has CRC {calculated:08x}, not {stored:08x}"),
+            } => write!(
+                f,
+                "CRC of the summary: expected {stored:08x}, found {calculated:08x}"
+            ),
             Self::NoDataEnd { .. } => f.write_str("no end of the data before the summary"),
-            Self::NoRecord { .. } => f.write_str("no record in the summary"),
+            Self::NoRecord { .. } => f.write_str("invalid record in the summary"),
             Self::NoPlace { .. } => {
                 f.write_str("the summary lists a chunk outside the data section")
             }

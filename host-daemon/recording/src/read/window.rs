@@ -1,4 +1,4 @@
-//! A file that is read here and there, through a window.
+//! Random access to a file through a window in memory: [`WindowedFile`].
 
 use std::fs::File;
 use std::io;
@@ -7,13 +7,26 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
-/// Bytes that are read at once, at least.
+/// Smallest read, in bytes.
 const WINDOW_LEN: usize = 1 << 20;
 
-/// A window is not kept longer than this once less is asked for, in bytes.
+/// A window that is longer than this is released when less is needed, in bytes.
 const KEPT_LEN: usize = 16 << 20;
 
-/// A file that is read at offsets. Its length is what it was when it was last asked for.
+/// A regular file that is read at any offset. Its length is cached until [`refresh`](Self::refresh).
+///
+/// # Examples
+/// ```
+/// use blocksd_recording::WindowedFile;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("file");
+/// std::fs::write(&path, "content")?;
+/// let mut file = WindowedFile::open(&path)?;
+/// assert_eq!(file.len(), 7);
+/// assert_eq!(file.at(3, 100)?, b"tent");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct WindowedFile {
     path: PathBuf,
@@ -27,13 +40,13 @@ impl WindowedFile {
     /// Opens a regular file.
     ///
     /// # Errors
-    /// [`Error::Read`].
+    /// [`Error::Read`], also if it is not a regular file.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let failure = |error| Error::read(path, error);
-        // Looked at before it is opened: opening a pipe waits for its other end.
+        // Check before opening: opening a pipe blocks until its other end is opened.
         if !path.metadata().map_err(failure)?.is_file() {
             let kind = io::ErrorKind::InvalidInput;
-            return Err(failure(io::Error::new(kind, "no regular file")));
+            return Err(failure(io::Error::new(kind, "not a regular file")));
         }
         let file = File::open(path).map_err(failure)?;
         let len = file.metadata().map_err(failure)?.len();
@@ -46,31 +59,31 @@ impl WindowedFile {
         })
     }
 
-    /// Its path when it was opened.
+    /// Returns the path under which it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The file itself.
+    /// Returns the file itself.
     #[must_use]
     pub const fn file(&self) -> &File {
         &self.file
     }
 
-    /// Its length in bytes.
+    /// Returns the cached length in bytes.
     #[must_use]
     pub const fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether it has no bytes.
+    /// Returns whether the file is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Asks for the length again: another process may be writing.
+    /// Updates the cached length, because another process may be writing.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -79,7 +92,8 @@ impl WindowedFile {
         Ok(())
     }
 
-    /// The bytes from `offset` on: `len` of them, or as many as there are. The caller bounds `len`.
+    /// Reads `len` bytes at `offset`, or fewer at the end of the file. Allocates up to `len` bytes, so the caller must
+    /// limit it.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -94,8 +108,8 @@ impl WindowedFile {
         Ok(window.get(..len).unwrap_or(window))
     }
 
-    /// All that is in memory from `offset` on: `len` bytes at least, or as many as there are. So the file is read once
-    /// however often it is asked for.
+    /// Returns all bytes from `offset` on that are in memory: at least `len`, or fewer at the end of the file. A
+    /// sequence of such calls reads the file once.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -105,7 +119,7 @@ impl WindowedFile {
         Ok(self.window.get(from..).unwrap_or_default())
     }
 
-    /// Whether nothing but zeros comes from `from` on.
+    /// Returns whether the file contains only zeros from `from` on.
     ///
     /// # Errors
     /// [`Error::Read`].
@@ -140,7 +154,7 @@ impl WindowedFile {
             .filter(|space| !space.is_empty())
         {
             match self.file.read_at(space, offset + have as u64) {
-                // Cut since it was looked at.
+                // The file was truncated since its length was read.
                 Ok(0) => break,
                 Ok(len) => have += len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

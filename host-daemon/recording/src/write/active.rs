@@ -1,4 +1,4 @@
-//! The file that is being written, and its present chunk.
+//! The file that is being written, and its current chunk: [`ActiveSegment`].
 
 use std::io;
 use std::sync::Arc;
@@ -12,31 +12,31 @@ use crate::write::retry::LogContext;
 use crate::write::segment::SegmentWriter;
 use crate::write::storage::File;
 
-/// Bytes of messages in a chunk, before it is ended without waiting for a commit. What a reader must hold in memory,
-/// and what a write to the disk moves: larger ones leave the processor's cache.
+/// Bytes of messages after which a chunk ends, in addition to commits. Readers hold a chunk in memory. Longer chunks no
+/// longer fit into the processor's cache while they are written.
 const CHUNK_LEN: usize = 512 << 10;
-/// Bytes of memory that are kept for the next chunk.
+/// Memory that is kept for the next chunk, in bytes.
 const BUFFER_MAX: usize = 4 * CHUNK_LEN;
 
-/// A file that is written, or was, and is not sealed yet.
+/// A file that is being written, or was, and is not sealed yet.
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
-    /// Its name when it is sealed.
+    /// Name of the file once it is sealed.
     pub name: String,
-    /// The file.
+    /// The open file.
     pub file: Arc<dyn File>,
-    /// Its length, in bytes.
+    /// Its length in bytes.
     pub len: AtomicU64,
-    /// A sync has failed: what was written since the one before may be lost, and nothing more is to be written.
+    /// A sync failed: what was written since the previous sync may be lost, and nothing more must be written.
     pub broken: AtomicBool,
 }
 
-/// What is on the disk when a job is done, since the job before.
+/// What a completed job adds to the durable data.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CommitCounts {
     /// Chunks.
     pub chunks: u64,
-    /// Blocks in them.
+    /// Counted messages in these chunks.
     pub blocks: u64,
     /// Bytes of the file.
     pub bytes: u64,
@@ -49,13 +49,13 @@ pub(super) struct ActiveSegment {
     pub(super) file: Arc<SegmentFile>,
     pub(super) segment: SegmentWriter,
     pub(super) begun: Instant,
-    /// When the oldest message was added that is not in a commit.
+    /// When the oldest message was appended that is not committed yet.
     pub(super) oldest_unsynced: Option<Instant>,
-    /// When the oldest message of the present chunk was added.
+    /// When the oldest message of the current chunk was appended.
     pub(super) oldest_unwritten: Option<Instant>,
-    /// Messages in the present chunk, of channels that are counted.
+    /// Counted messages in the current chunk.
     pub(super) counted: u64,
-    /// A part of the present chunk was handed to the system.
+    /// A part of the current chunk was handed to the system.
     pub(super) is_torn: bool,
     /// What was written since the last commit.
     pub(super) since_commit: CommitCounts,
@@ -113,12 +113,13 @@ impl ActiveSegment {
         Ok(())
     }
 
-    /// Messages of the present chunk, if none of its bytes was handed to the system. Of a torn chunk, some may be found.
+    /// Counted messages of the current chunk, if none of its bytes was handed to the system. A reader may find some
+    /// messages of a torn chunk.
     pub(super) const fn unwritten(&self) -> u64 {
         if self.is_torn { 0 } else { self.counted }
     }
 
-    /// Writes what is ready, and goes on where the disk stopped when it takes no more.
+    /// Writes what is ready. If the disk refuses the rest, a later call continues there.
     pub(super) fn write_out(&mut self, context: &LogContext) -> Result<u64, LogError> {
         let begin = self.file.len.load(Ordering::Relaxed);
         let mut len = 0;
@@ -148,7 +149,7 @@ impl ActiveSegment {
         self.segment.written(len);
         refused?;
         self.since_commit.bytes += len as u64;
-        // A long message has made it long.
+        // A large message may have grown the buffers.
         self.segment.shrink_to(BUFFER_MAX);
         Ok(len as u64)
     }

@@ -2,22 +2,22 @@
 
 use std::io::{self, Write};
 
-/// Level of zstd, its fastest: a third less processor time than its default, for a sixth more space.
+/// The fastest level of zstd: a third less processor time than its default, for a sixth more space.
 const ZSTD_LEVEL: i32 = 1;
 
-/// How chunks are compressed.
+/// Compression of chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compression {
-    /// Compresses with Zstandard the chunks that a commit ends: those of a recorder with time to spare. A chunk that is
-    /// full before its commit is written as it is, as is one that compression does not make smaller.
+    /// Zstandard for chunks that a commit ends, none for chunks that are full before their commit. So a busy recorder spends
+    /// no time on compression. A chunk that compression does not shorten is stored uncompressed.
     #[default]
     Auto,
-    /// Not at all.
+    /// No compression.
     None,
-    /// LZ4: two to three times the processor time, and two thirds of the space for slowly moving samples.
+    /// LZ4: two to three times the processor time, and two thirds of the space for slowly changing samples.
     Lz4,
-    /// Zstandard at its fastest: three to four times the processor time, and a little over half of the space.
+    /// Zstandard at its fastest level: three to four times the processor time, and a little over half of the space.
     Zstd,
 }
 

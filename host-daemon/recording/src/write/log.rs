@@ -1,4 +1,4 @@
-//! A log: messages in, durable files out. Start with [`Log::open`].
+//! Appends messages and makes them durable in group commits. Start with [`Log::open`].
 
 use std::io;
 use std::path::Path;
@@ -20,25 +20,38 @@ use crate::write::segment::SegmentWriter;
 use crate::write::stats::Stats;
 use crate::write::sync::SyncThread;
 
-/// Entries that the index at the end of a file may have: each takes about 20 bytes of memory until the file is sealed,
-/// the first of a chunk about 280.
+/// Largest number of entries in the index of a file. An entry takes about 20 bytes of memory until the file is sealed,
+/// and the first of a chunk about 280.
 const INDEX_MAX: usize = 1 << 20;
 
 /// How a log is written.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use blocksd_recording::{Compression, LogOptions};
+///
+/// let options = LogOptions {
+///     compression: Compression::Zstd,
+///     rotate_after: Duration::from_secs(600),
+///     ..LogOptions::default()
+/// };
+/// assert_eq!(options.rotate_bytes, 1 << 30);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct LogOptions {
-    /// How chunks are compressed.
+    /// Compression of chunks.
     pub compression: Compression,
-    /// Length of a file, in bytes, after which the next is begun.
+    /// Length of a file in bytes, after which a new file is begun.
     pub rotate_bytes: u64,
-    /// Age of a file after which the next is begun.
+    /// Age of a file after which a new file is begun.
     pub rotate_after: Duration,
-    /// Longest time that a message waits for its commit, besides the time that the disk takes.
+    /// Longest time until a commit of an appended message begins. The disk takes additional time.
     pub sync_after: Duration,
 }
 
 impl Default for LogOptions {
-    /// Compressed where the recorder has time; files of 1 GiB or an hour; commits every 100 ms.
+    /// [`Compression::Auto`], files of 1 GiB or an hour, commits every 100 ms.
     fn default() -> Self {
         Self {
             compression: Compression::Auto,
@@ -49,10 +62,13 @@ impl Default for LogOptions {
     }
 }
 
-/// The writing side of a recording. It waits where the disk makes it wait.
+/// The writing side of a recording. Methods block while the disk does.
 ///
-/// Messages are appended to channels and become durable together, in group commits: call [`tick`](Self::tick) when
-/// [`due`](Self::due) says so, or [`commit`](Self::commit).
+/// Messages are appended to channels, and become durable together in group commits: call [`tick`](Self::tick) when
+/// [`due`](Self::due) says so, or call [`commit`](Self::commit). See [the crate](crate) for an example.
+///
+/// A disk that refuses data, for example because it is full, is retried without end. Another thread can end that with
+/// [`LogContext::give_up`]. Dropping a log without [`finish`](Self::finish) leaves its last file torn.
 #[derive(Debug)]
 pub struct Log {
     options: LogOptions,
@@ -61,19 +77,19 @@ pub struct Log {
     /// Number of the next file.
     number: u64,
     active: Option<Box<ActiveSegment>>,
-    /// The last file was broken: the next is tried before messages go there.
+    /// A sync of the last file failed: sync the header of the next file before messages go there.
     probe_next_file: bool,
-    /// Messages that are certainly in no file, and will not be.
+    /// Counted messages that are certainly in no file, and will not be.
     unwritten: u64,
     _lock: Option<Lock>,
 }
 
 impl Log {
-    /// Opens a log in a folder, which is made if it is not there, and locks it. Files that a crash has left torn stay
-    /// as they are: [`repair_dir`](crate::repair_dir) seals them.
+    /// Opens a log in a folder, and locks it. Creates the folder if it does not exist. Torn files are not changed:
+    /// [`repair_dir`](crate::repair_dir) seals them.
     ///
     /// # Errors
-    /// [`Error::Folder`]; [`Error::Locked`] if another process writes there.
+    /// [`Error::Folder`]; [`Error::Locked`] if another process has locked the folder.
     pub fn open(folder: &Path, options: LogOptions) -> Result<Self, Error> {
         let lock = Lock::take(folder)?;
         let context = LogContext::open(folder, Arc::default(), Retention::new(None))?;
@@ -82,7 +98,7 @@ impl Log {
         Ok(Self { _lock: lock, ..log })
     }
 
-    /// Continues in a folder that the caller has locked, after the files that are there.
+    /// Opens a log in a folder that the caller has [locked](Lock). File numbers continue after the existing files.
     ///
     /// # Errors
     /// [`Error::Folder`].
@@ -94,7 +110,7 @@ impl Log {
         Ok(Self::new(options, context, number))
     }
 
-    /// Begins with file number `number`, as soon as there is something to write.
+    /// Creates a log whose first file has this number. The file is created with the first channel.
     #[must_use]
     pub fn new(options: LogOptions, context: Arc<LogContext>, number: u64) -> Self {
         Self {
@@ -109,10 +125,13 @@ impl Log {
         }
     }
 
-    /// Makes `channel` a channel of the present file, unless it is one. `spec` describes it.
+    /// Registers a channel in the current file, unless `channel` is registered there already. Returns the channel.
+    /// `spec` describes it, and is called only if needed.
+    ///
+    /// Call this before each [`append`](Self::append): in the same file, it only compares two numbers.
     ///
     /// # Errors
-    /// [`LogError::GaveUp`].
+    /// [`LogError::GaveUp`]; [`LogError::Internal`].
     pub fn channel(
         &mut self,
         channel: &mut Channel,
@@ -141,10 +160,10 @@ impl Log {
         Ok(*channel)
     }
 
-    /// Adds a message to a channel of the present file.
+    /// Appends a message to a channel of the current file. `time_ns` is its time in nanoseconds since 1970.
     ///
     /// # Errors
-    /// [`LogError`].
+    /// [`LogError::StaleChannel`] if the file of the channel is sealed; [`LogError::GaveUp`]; [`LogError::Internal`].
     #[inline]
     pub fn append(
         &mut self,
@@ -175,15 +194,15 @@ impl Log {
         active.messages(&self.context, channel, sequence, time_ns, messages)
     }
 
-    /// Adds messages that another message stands for to the figures of the present chunk.
+    /// Counts messages that another message stands for as part of the current chunk.
     pub fn count(&mut self, messages: u64) {
         if let Some(active) = &mut self.active {
             active.counted += messages;
         }
     }
 
-    /// When [`tick`](Self::tick) has something to do, even if no message comes, and no [commit is under
-    /// way](Self::is_syncing): its end is another reason.
+    /// Returns when [`tick`](Self::tick) must be called, even if no message comes. `None` while no file is open. The end
+    /// of a [commit in progress](Self::is_syncing) is another reason to call it.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let active = self.active.as_ref()?;
@@ -196,19 +215,19 @@ impl Log {
         Some(commit.map_or(rotate, |commit| commit.min(rotate)))
     }
 
-    /// Rotates and commits as far as that is due.
+    /// Rotates and commits if that is due.
     ///
     /// # Errors
-    /// [`LogError::GaveUp`].
+    /// [`LogError::GaveUp`]; [`LogError::Internal`].
     pub fn tick(&mut self) -> Result<(), LogError> {
         self.rotate_if_due()?;
         self.commit_if_due()
     }
 
-    /// Seals the present file if it is long, old or broken. Returns whether it was.
+    /// Seals the current file if it is long, old or broken. Returns whether it did.
     ///
     /// # Errors
-    /// [`LogError::GaveUp`].
+    /// [`LogError::GaveUp`]; [`LogError::Internal`].
     pub fn rotate_if_due(&mut self) -> Result<bool, LogError> {
         if self.sync.is_gone() {
             return Err(LogError::GaveUp);
@@ -233,11 +252,11 @@ impl Log {
         Ok(is_due)
     }
 
-    /// Commits if the oldest message has waited long enough. While the commit before is under way, hands the messages to
-    /// the system only: they survive the end of the process.
+    /// Commits if the oldest message has waited long enough. While another commit is in progress, only hands the messages
+    /// to the system: they survive the end of the process.
     ///
     /// # Errors
-    /// [`LogError::GaveUp`].
+    /// [`LogError::GaveUp`]; [`LogError::Internal`].
     pub fn commit_if_due(&mut self) -> Result<(), LogError> {
         let Some(active) = &mut self.active else {
             return Ok(());
@@ -253,10 +272,10 @@ impl Log {
         }
     }
 
-    /// Begins to make durable all that was appended so far. Does not wait.
+    /// Writes all appended messages, and begins to make them durable. Does not wait for the sync.
     ///
     /// # Errors
-    /// [`LogError::GaveUp`].
+    /// [`LogError::GaveUp`]; [`LogError::Internal`].
     pub fn commit(&mut self) -> Result<(), LogError> {
         let Some(mut active) = self.active.take() else {
             return Ok(());
@@ -272,46 +291,47 @@ impl Log {
         Ok(())
     }
 
-    /// Whether the last commit is still under way.
+    /// Returns whether a commit is in progress.
     #[must_use]
     pub fn is_syncing(&self) -> bool {
         !self.sync.is_idle()
     }
 
-    /// Calls `wake` from another thread whenever a commit is done.
+    /// Registers a function that is called from the sync thread after each commit or seal. Only the first registration
+    /// has an effect.
     pub fn on_synced(&self, wake: impl Fn() + Send + Sync + 'static) {
         self.sync.on_done(Box::new(wake));
     }
 
-    /// Number of the file after the present one.
+    /// Returns the number of the next file.
     #[must_use]
     pub const fn next_number(&self) -> u64 {
         self.number
     }
 
-    /// What the log has done so far.
+    /// Returns the counters of the log.
     #[must_use]
     pub fn stats(&self) -> &Arc<Stats> {
         &self.context.stats
     }
 
-    /// Seals the last file, and waits until all is on the disk.
+    /// Seals the last file, and waits until everything is on the disk.
     ///
     /// # Errors
-    /// [`LogError::GaveUp`].
+    /// [`LogError::GaveUp`]; [`LogError::Internal`].
     pub fn finish(self) -> Result<(), LogError> {
         self.end().0
     }
 
-    /// As [`finish`](Self::finish). Also returns how many messages of channels that are counted are certainly in no
-    /// file: not those of a chunk that was written in part, or that was not synced.
+    /// As [`finish`](Self::finish). Also returns how many counted messages are certainly in no file. Messages of a
+    /// chunk that was partly written, or not synced, are not included.
     pub fn end(mut self) -> (Result<(), LogError>, u64) {
         let sealed = self.seal();
         let synced = self.sync.finish();
         (sealed.and(synced), self.unwritten)
     }
 
-    /// Whether a file is being written.
+    /// Returns whether a file is being written.
     #[must_use]
     pub const fn has_file(&self) -> bool {
         self.active.is_some()
@@ -325,12 +345,12 @@ impl Log {
             let name = filename::sealed(*number, Timestamp::now(), nonce);
             let part = filename::part(&name);
             let file = folder.create(&part).inspect_err(|error| {
-                // Somebody has put a file there: that number is taken.
+                // Another program has created a file with this name: use the next number.
                 *number += u64::from(error.kind() == io::ErrorKind::AlreadyExists);
             })?;
             if probe {
-                // The header, which is written once more later. A disk that cannot sync holds the writer back here, and
-                // does not lose one file after another.
+                // This writes the header, which is written again later. A disk that cannot sync blocks the writer here,
+                // instead of losing one file after another.
                 let tried = file.write_at(segment.ready(), 0).and_then(|_| file.sync());
                 if let Err(error) = tried {
                     let _ = folder.remove(&part);
@@ -360,7 +380,7 @@ impl Log {
         }))
     }
 
-    /// Ends the present file, if there is one.
+    /// Seals the current file, if there is one.
     fn seal(&mut self) -> Result<(), LogError> {
         let Some(mut active) = self.active.take() else {
             return Ok(());

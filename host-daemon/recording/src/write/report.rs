@@ -1,4 +1,4 @@
-//! What a log reports while it writes, besides its [`Stats`](crate::Stats): [`LogReport`].
+//! Reports of a log about its disk and its files: [`LogReport`].
 
 use std::fmt;
 use std::io;
@@ -8,66 +8,66 @@ use tracing::{error, info, warn};
 
 use crate::error::Error;
 
-/// An event of a log that an operator should know. A program that sets
-/// [`LogContext::reporting_to`](crate::LogContext::reporting_to) words it itself; else [`log`](Self::log) does.
+/// An event of a log that an operator should know about. By default, [`log`](Self::log) writes it to the log of
+/// `tracing`; [`LogContext::reporting_to`](crate::LogContext::reporting_to) replaces that.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum LogReport<'a> {
-    /// The disk refuses a step. The log retries it, and blocks its caller meanwhile.
+    /// The disk refuses an operation. The log retries it, and blocks its caller until it succeeds.
     Refused {
-        /// The step, such as `write`.
+        /// The operation, such as `write`.
         step: &'a str,
-        /// The answer of the system.
+        /// The error of the operating system.
         error: &'a io::Error,
     },
-    /// The disk has taken what it refused.
+    /// A retry has succeeded.
     Resumed {
-        /// Time since it was refused first.
+        /// Time since the first refusal.
         after: Duration,
     },
-    /// A sync failed: messages may be lost. The next messages go to a new file.
+    /// A sync failed: messages may be lost. Further messages go to a new file.
     SyncFailed {
-        /// The sealed name of the file.
+        /// Name of the file once it is sealed.
         file: &'a str,
-        /// Counted messages since the sync before.
+        /// Counted messages since the previous sync.
         messages: u64,
-        /// The answer of the system.
+        /// The error of the operating system.
         error: &'a io::Error,
     },
-    /// A file stays unsealed after a failed sync: a repair seals it.
+    /// A file stays unsealed after a failed sync. A repair seals it.
     LeftUnsealed {
-        /// The sealed name of the file.
+        /// Name of the file once it is sealed.
         file: &'a str,
     },
-    /// The file was removed or renamed by another program while it was written.
+    /// Another program removed or renamed the file while it was written.
     FileGone {
-        /// The name of the file.
+        /// Name of the file.
         file: &'a str,
     },
-    /// A file was deleted, since all files together exceed the [`Retention`](crate::Retention).
+    /// A file was deleted, because all files together exceeded the limit of the [`Retention`](crate::Retention).
     Deleted {
-        /// The name of the file.
+        /// Name of the file.
         file: &'a str,
         /// Its length in bytes.
         len: u64,
         /// The limit in bytes.
         max_bytes: u64,
     },
-    /// A file over the limit cannot be deleted. The log continues, and retries every second.
+    /// Files over the limit cannot be deleted. The log continues, and retries every second.
     DeletionFailed {
         /// The limit in bytes.
         max_bytes: u64,
-        /// The answer of the system.
+        /// The error of the operating system.
         error: &'a io::Error,
     },
-    /// A sealed file could not be rewritten with longer chunks. It stays as it was.
+    /// A sealed file could not be rewritten with longer chunks. It is unchanged.
     PackingFailed {
         /// The name of the file.
         file: &'a str,
         /// The cause.
         error: &'a Error,
     },
-    /// A defect of the log itself: nothing more is written.
+    /// A defect of this library. Nothing more is written.
     Internal {
         /// The error.
         error: &'a io::Error,
@@ -97,22 +97,25 @@ impl fmt::Display for LogReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused { step, error } => write!(f, "cannot {step}: {error}; retrying"),
-            Self::Resumed { .. } => f.write_str("the disk takes data again"),
+            Self::Resumed { .. } => f.write_str("the disk accepts data again"),
             Self::SyncFailed { error, .. } => write!(
                 f,
-                "cannot sync: {error}; these messages may be lost, the next go to a new file"
+                "cannot sync: {error}; these messages may be lost, further ones go to a new file"
             ),
             Self::LeftUnsealed { .. } => f.write_str("left unsealed; the next start repairs it"),
             Self::FileGone { .. } => f.write_str("another program has removed or renamed the file"),
             Self::Deleted { max_bytes, .. } => {
-                write!(f, "deleted, to keep to {max_bytes} bytes")
+                write!(f, "deleted, to stay within {max_bytes} bytes")
             }
             Self::DeletionFailed { max_bytes, error } => write!(
                 f,
-                "cannot delete what exceeds {max_bytes} bytes: {error}; continues, and retries every second"
+                "cannot delete files to stay within {max_bytes} bytes: {error}; recording continues, retrying every second"
             ),
             Self::PackingFailed { error, .. } => {
-                write!(f, "cannot rewrite a sealed file with longer chunks: {error}")?;
+                write!(
+                    f,
+                    "cannot rewrite a sealed file with longer chunks: {error}"
+                )?;
                 match std::error::Error::source(error) {
                     Some(cause) => write!(f, ": {cause}; it stays as it was"),
                     None => f.write_str("; it stays as it was"),
@@ -123,7 +126,7 @@ impl fmt::Display for LogReport<'_> {
     }
 }
 
-/// Receives the reports of a log.
+/// The function that receives the reports of a log.
 pub(super) struct Reporter(Box<dyn Fn(&LogReport<'_>) + Send + Sync>);
 
 impl Reporter {

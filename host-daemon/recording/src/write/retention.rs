@@ -1,4 +1,4 @@
-//! Keeps a recording within its limit of bytes, by deleting the oldest files: [`Retention`].
+//! Retention: deletes the oldest files of a recording when it exceeds a limit in bytes. Start with [`Retention`].
 
 use std::io;
 use std::sync::Arc;
@@ -10,21 +10,36 @@ use crate::write::report::{LogReport, Reporter};
 use crate::write::stats::Stats;
 use crate::write::storage::Folder;
 
-/// How long to wait before a deletion that was refused is tried again.
+/// Delay before a failed deletion is retried.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The limit of the length of all files of a log together. May be changed at any time.
+/// The limit on the length of all files of a log together. It can be changed while the log is written.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// use blocksd_recording::{Log, LogContext, LogOptions, Retention};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// let retention = Retention::new(Some(10 << 30));
+/// let context = LogContext::open(folder, Arc::default(), Arc::clone(&retention))?;
+/// let log = Log::after_others(LogOptions::default(), Arc::new(context))?;
+/// retention.set(Some(5 << 30));
+/// # log.finish()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Retention(AtomicU64);
 
 impl Retention {
-    /// A limit in bytes, or none.
+    /// Creates a limit in bytes; `None` for no limit.
     #[must_use]
     pub fn new(max_bytes: Option<u64>) -> Arc<Self> {
         Arc::new(Self(max_bytes.unwrap_or(u64::MAX).into()))
     }
 
-    /// Changes the limit.
+    /// Changes the limit. It applies from the next commit on.
     pub fn set(&self, max_bytes: Option<u64>) {
         let max_bytes = max_bytes.unwrap_or(u64::MAX);
         self.0.store(max_bytes, Ordering::Relaxed);
@@ -35,12 +50,12 @@ impl Retention {
         Some(self.0.load(Ordering::Relaxed)).filter(|max| *max != u64::MAX)
     }
 
-    /// The limit of one file.
+    /// Largest length of one file, in bytes.
     pub(super) fn file_max(&self) -> u64 {
         self.max_bytes().map_or(u64::MAX, Self::file_max_of)
     }
 
-    /// The limit of one file where all together may have `max_bytes`.
+    /// Returns the largest length of one file for a limit of `max_bytes` for all: a quarter of it.
     #[must_use]
     pub const fn file_max_of(max_bytes: u64) -> u64 {
         max_bytes / 4
@@ -51,9 +66,9 @@ impl Retention {
 #[derive(Debug)]
 pub(super) struct Deleter {
     retention: Arc<Retention>,
-    /// Length of all sealed files, once it is known.
+    /// Length of all sealed files, if known.
     sealed_bytes: Option<u64>,
-    /// When a deletion was last refused.
+    /// When a deletion last failed.
     complained: Option<Instant>,
 }
 
@@ -66,13 +81,13 @@ impl Deleter {
         }
     }
 
-    /// A file was sealed: the length of all sealed files is another.
+    /// Records that a file was sealed, so that the length of all sealed files must be determined again.
     pub(super) const fn sealed(&mut self) {
         self.sealed_bytes = None;
     }
 
-    /// Deletes the oldest sealed files, and originals of repaired ones, while all of them, and the open one, take more
-    /// than they may. Nothing waits for a file that cannot be deleted: what is received is still to be synced.
+    /// Deletes the oldest sealed files, and originals of repaired files, until all files together are within the limit.
+    /// Does not wait for a file that cannot be deleted, because received messages must be synced.
     pub(super) fn apply(
         &mut self,
         folder: &dyn Folder,
@@ -99,7 +114,7 @@ impl Deleter {
                 matches!(filename::suffix(name), Some(Suffix::Sealed | Suffix::Lost))
             })
             .collect();
-        // Of one number the original goes first: what was whole in it is in the other.
+        // Of two files with the same number, delete the original first: its whole chunks are in the repaired file.
         sealed.sort_by_key(|(name, _)| (filename::number(name), filename::is_sealed(name)));
         let mut total: u64 = sealed.iter().map(|(_, len)| len).sum();
         for (name, len) in sealed {
@@ -115,7 +130,7 @@ impl Deleter {
                     });
                     stats.deleted(1, len);
                 }
-                // Somebody else has removed it.
+                // Another program has removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     refused = Some(error);

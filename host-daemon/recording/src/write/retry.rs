@@ -1,10 +1,10 @@
-//! Tries what the disk refuses again: [`LogContext::retry`].
+//! Retries operations that the disk refuses: [`LogContext::retry`].
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, LogError};
@@ -13,15 +13,28 @@ use crate::write::retention::Retention;
 use crate::write::stats::Stats;
 use crate::write::storage::{Directory, Folder};
 
-/// How long to wait before trying again what the disk refused, at first and at most.
+/// Delay before a retry: the first, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// The environment of a log, shared with its sync thread: the folder, the limit of its length, counters and reports.
+/// The environment of a log, shared with its sync thread: folder, retention, counters and reports.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// use blocksd_recording::{LogContext, Retention};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// let context = LogContext::open(folder, Arc::default(), Retention::new(None))?
+///     .reporting_to(|report| eprintln!("recording: {report}"));
+/// assert_eq!(context.stats.read().errors, [0, 0, 0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct LogContext {
-    /// The counters.
+    /// The counters of the log.
     pub stats: Arc<Stats>,
-    /// The path of the folder, for errors.
+    /// Path of the folder, for errors.
     pub(super) path: PathBuf,
     pub(super) folder: Arc<dyn Folder>,
     pub(super) retention: Arc<Retention>,
@@ -45,7 +58,7 @@ impl fmt::Debug for OnSealed {
 }
 
 impl LogContext {
-    /// The context of a log in a folder of this machine.
+    /// Creates the context of a log in a folder, which is created if it does not exist.
     ///
     /// # Errors
     /// [`Error::Folder`].
@@ -54,7 +67,7 @@ impl LogContext {
         Ok(Self::new(path, Arc::new(folder), stats, retention))
     }
 
-    /// The context of a log in a folder of any kind.
+    /// Creates the context of a log in a folder with its own implementation.
     #[doc(hidden)]
     #[must_use]
     pub fn new(
@@ -75,14 +88,14 @@ impl LogContext {
         }
     }
 
-    /// Hands reports to this function instead of [`LogReport::log`]. It must not block: the log waits for it.
+    /// Sends reports to this function instead of [`LogReport::log`]. It must not block, because the log waits for it.
     #[must_use]
     pub fn reporting_to(self, report: impl Fn(&LogReport<'_>) + Send + Sync + 'static) -> Self {
         let reporter = Reporter::new(report);
         Self { reporter, ..self }
     }
 
-    /// Stops waiting for a disk that refuses data: from now on each refused step is an error.
+    /// Ends all retries: from now on, each refused operation returns [`LogError::GaveUp`].
     pub fn give_up(&self) {
         self.gave_up.store(true, Ordering::Relaxed);
     }
@@ -133,10 +146,11 @@ impl LogContext {
         })
     }
 
-    /// Attempts something until it succeeds: a disk that is full now may have room later.
+    /// Calls `attempt` until it succeeds, because a full disk may have space later. The delay between attempts doubles
+    /// from 50 ms to 1 s. `step` names the operation in reports.
     ///
     /// # Errors
-    /// [`LogError::GaveUp`].
+    /// [`LogError::GaveUp`] after [`give_up`](Self::give_up).
     pub fn retry<T>(
         &self,
         step: &str,
@@ -160,13 +174,13 @@ impl LogContext {
             self.stats.write_error(&error);
             if since.is_none() {
                 since = Some(Instant::now());
-                // The end tries once more what was given up, and does not log it again.
+                // The last attempt of an operation that was given up must not be reported again.
                 if self.stats.refused(step, &error) {
                     let error = &error;
                     self.reporter.report(&LogReport::Refused { step, error });
                 }
             }
-            // In short steps: nobody who stops the daemon is to wait for a long one.
+            // Sleep in short steps, so that a shutdown does not wait for a long one.
             let until = Instant::now() + again;
             while Instant::now() < until {
                 if self.gave_up.load(Ordering::Relaxed) {

@@ -1,5 +1,4 @@
-//! One MCAP file as it is written: [`SegmentWriter`] takes messages and makes bytes. It touches no disk, so it cannot fail
-//! half-way.
+//! Encodes one MCAP file: a [`SegmentWriter`] turns messages into bytes. It does no I/O, so it cannot fail half-way.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,27 +15,27 @@ use crate::write::buffer::Buffer;
 use crate::write::channel::{ChannelSpec, SchemaSpec};
 use crate::write::compress::{ChunkEnd, Compression, Compressor};
 
-/// Channels that a file may have: the format counts them in 16 bits, from 1.
+/// Largest number of channels in a file: the format numbers them with 16 bits, from 1.
 pub(crate) const CHANNELS_MAX: usize = u16::MAX as usize;
 
 /// Bytes of a message record before its payload.
 const MESSAGE_HEAD_LEN: usize = HEAD_LEN + 22;
 
-/// Size of a chunk's entry in the summary without its channels, in entries of channels.
+/// Size of the index of a chunk, in index entries.
 const CHUNK_INDEX: usize = 14;
 
 /// Encodes one file.
 pub(crate) struct SegmentWriter {
     nonce: FileNonce,
     compressor: Compressor,
-    /// What was not handed to the system yet; the open chunk is its end.
+    /// Bytes that were not written yet. The open chunk is at their end.
     out: Buffer,
     /// Offset in the file of the first byte of `out`.
     base: u64,
     chunk: Option<OpenChunk>,
-    /// By their number; there is no number 0.
+    /// By number. There is no channel 0.
     channels: Vec<ChannelState>,
-    /// Numbers by description, so that two that differ in nothing are one.
+    /// Numbers by encoded description, so that equal descriptions share one.
     channel_ids: HashMap<Vec<u8>, u16>,
     schema_ids: HashMap<Vec<u8>, u16>,
     summary: SummaryBuilder,
@@ -46,7 +45,7 @@ pub(crate) struct SegmentWriter {
 /// A chunk that is being filled.
 #[derive(Debug)]
 struct OpenChunk {
-    /// Where its record, and where its content begins in [`SegmentWriter::out`].
+    /// Offsets in [`SegmentWriter::out`] of its record and of its content.
     begin: usize,
     content: usize,
     /// Log times of its first and last message.
@@ -94,19 +93,19 @@ impl SegmentWriter {
         }
     }
 
-    /// The nonce of the file.
+    /// Returns the nonce of the file.
     #[must_use]
     pub(crate) const fn nonce(&self) -> FileNonce {
         self.nonce
     }
 
-    /// Whether no further channel can be added.
+    /// Whether no more channels can be added.
     #[must_use]
     pub(crate) fn is_full(&self) -> bool {
         CHANNELS_MAX <= self.channel_ids.len()
     }
 
-    /// Whether only a few channels can be added: it is time for another file.
+    /// Whether only a few more channels can be added, so that a new file should be begun.
     #[must_use]
     pub(crate) fn is_nearly_full(&self) -> bool {
         CHANNELS_MAX <= self.channel_ids.len() + 5
@@ -121,16 +120,17 @@ impl SegmentWriter {
         self.chunk.as_ref().map_or(0, len)
     }
 
-    /// How often a chunk has messages of a channel, over all chunks: what the index at the end grows by.
+    /// Size of the index, in entries: one for each channel with messages in a chunk, and [`CHUNK_INDEX`] for each
+    /// chunk.
     #[must_use]
     pub(crate) const fn index_len(&self) -> usize {
         self.index_len
     }
 
-    /// Adds a channel. Returns its number: the same for descriptions that differ in nothing.
+    /// Adds a channel. Returns the same number for equal descriptions.
     ///
     /// # Errors
-    /// Where the file [is full](Self::is_full).
+    /// The file [is full](Self::is_full).
     pub(crate) fn channel(&mut self, spec: &ChannelSpec) -> io::Result<u16> {
         let schema_id = match &spec.schema {
             Some(schema) => self.schema(schema)?,
@@ -164,7 +164,7 @@ impl SegmentWriter {
             return 0;
         };
         let before = state.entries.len();
-        // Written once for all messages: what differs is patched.
+        // All messages share this head, except for their length and sequence number.
         let mut head = [0; MESSAGE_HEAD_LEN];
         head[0] = op::MESSAGE;
         head[9..11].copy_from_slice(&channel.to_le_bytes());
@@ -198,10 +198,10 @@ impl SegmentWriter {
         u32::try_from(added).unwrap_or(u32::MAX)
     }
 
-    /// Ends the chunk, if one is open: what was added so far is then [ready](Self::ready).
+    /// Ends the current chunk, if one is open. Its bytes are then [ready](Self::ready).
     ///
     /// # Errors
-    /// Where compression fails, for want of memory.
+    /// Compression fails for lack of memory.
     pub(crate) fn end_chunk(&mut self, end: ChunkEnd) -> io::Result<()> {
         let Some(mut chunk) = self.chunk.take() else {
             return Ok(());
@@ -269,7 +269,7 @@ impl SegmentWriter {
             .put(&summary.encode(self.base + self.out.len() as u64));
     }
 
-    /// The bytes that can be written.
+    /// Returns the bytes that can be written.
     #[must_use]
     pub(crate) fn ready(&self) -> &[u8] {
         match &self.chunk {
@@ -278,7 +278,7 @@ impl SegmentWriter {
         }
     }
 
-    /// Removes the first of the bytes that are [ready](Self::ready): they are written.
+    /// Removes the first `len` bytes that are [ready](Self::ready), after they were written.
     pub(crate) fn written(&mut self, len: usize) {
         self.out.remove(len);
         self.base += len as u64;
@@ -288,7 +288,7 @@ impl SegmentWriter {
         }
     }
 
-    /// Gives back memory beyond so many bytes, which a long message has taken.
+    /// Frees memory that a large message took, beyond `len` bytes in each buffer.
     pub(crate) fn shrink_to(&mut self, len: usize) {
         self.out.shrink_to(len);
         self.compressor.shrink_to(len);
@@ -300,7 +300,7 @@ impl SegmentWriter {
         self.define(op::SCHEMA, next, description, |it| &mut it.schema_ids)
     }
 
-    /// Writes a definition, unless one that differs in nothing is there. Returns its number.
+    /// Writes a definition, unless an equal one is there. Returns its number.
     fn define(
         &mut self,
         opcode: u8,
@@ -324,7 +324,7 @@ impl SegmentWriter {
     fn begin_chunk(&mut self) {
         if self.chunk.is_none() {
             let begin = self.out.len();
-            // The header is known at the end of the chunk. It is this long where nothing is compressed.
+            // A placeholder of the header's length, without compression. The header is known when the chunk ends.
             self.out.put(&[0; HEAD_LEN + 28 + 4 + 8]);
             self.chunk = Some(OpenChunk {
                 begin,
@@ -338,7 +338,7 @@ impl SegmentWriter {
     }
 }
 
-/// The number of the next definition, after so many; none if the format has no more.
+/// Returns the number of the definition after the first `count`, if the format has one.
 fn number(count: usize) -> Option<u16> {
     u16::try_from(count + 1).ok()
 }

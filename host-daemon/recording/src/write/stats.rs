@@ -1,17 +1,34 @@
-//! Counters of a log: [`Stats`]. The log adds to them; any thread may read them at any time.
+//! Counters of a log: [`Stats`]. The log updates them, and any thread may read them.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Upper bounds of the buckets for the duration of syncs, in ms. The last bucket, for longer ones, has none.
+/// Upper bounds of the histogram of sync durations, in milliseconds. The last bucket has no upper bound.
 pub const SYNC_BOUNDS_MS: [u64; 13] = [
     1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000,
 ];
 
-/// Counts what a log has done. The log adds to it, and any thread may read it. The figures of one
-/// [`read`](Self::read) need not be of the same moment.
+/// Counters of a log. The log updates them, and any thread may [`read`](Self::read) them. The values of one snapshot
+/// may be of slightly different moments.
+///
+/// # Examples
+/// ```
+/// use blocksd_recording::{Channel, ChannelSpec, Log, LogOptions};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// let mut log = Log::open(folder, LogOptions::default())?;
+/// let spec = || ChannelSpec { is_counted: true, ..ChannelSpec::default() };
+/// let channel = log.channel(&mut Channel::default(), spec)?;
+/// log.append(channel, 0, 0, b"message")?;
+/// let stats = log.stats().clone();
+/// log.finish()?;
+/// let counted = stats.read();
+/// assert_eq!((counted.blocks_synced, counted.files_sealed), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Stats {
     written: Amount,
@@ -26,7 +43,7 @@ pub struct Stats {
     files_deleted: AtomicU64,
     bytes_deleted: AtomicU64,
     errors: [AtomicU64; WriteErrorKind::ALL.len()],
-    /// Threads that do.
+    /// Number of threads that wait for the disk.
     retrying: AtomicU64,
     refusals: Mutex<Refusals>,
     files_repaired: AtomicU64,
@@ -34,16 +51,16 @@ pub struct Stats {
     bytes_lost: AtomicU64,
 }
 
-/// What the disk refuses.
+/// Operations that the disk refuses.
 #[derive(Debug, Default)]
 struct Refusals {
-    /// The last one, in words.
+    /// Text of the last refusal.
     last: String,
-    /// What is waited for, or was given up.
+    /// Operations that are being retried, or were given up.
     open: Vec<String>,
 }
 
-/// Blocks and bytes.
+/// Counted messages and bytes.
 #[derive(Debug, Default)]
 struct Amount {
     blocks: AtomicU64,
@@ -53,19 +70,19 @@ struct Amount {
 /// Why a write to the recording failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteErrorKind {
-    /// The disk is full, or a quota or a limit of file size is reached.
+    /// The disk is full, or a quota or file size limit is reached.
     Full,
-    /// The file system cannot be written to.
+    /// The file system is read-only.
     ReadOnly,
     /// Anything else, such as a device that fails.
     Other,
 }
 
 impl WriteErrorKind {
-    /// All of them.
+    /// All kinds, in the order of their declaration.
     pub const ALL: [Self; 3] = [Self::Full, Self::ReadOnly, Self::Other];
 
-    /// The kind of an error.
+    /// Returns the kind of an error.
     #[must_use]
     pub fn of(error: &io::Error) -> Self {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
@@ -76,7 +93,7 @@ impl WriteErrorKind {
         }
     }
 
-    /// The word for it in the metrics.
+    /// The name of the kind in the metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -88,19 +105,18 @@ impl WriteErrorKind {
 }
 
 impl Stats {
-    /// A chunk was handed to the system: so many blocks, and so many bytes of the file.
+    /// Counts a chunk that was handed to the system: its counted messages, and its bytes in the file.
     pub fn chunk_written(&self, blocks: u64, bytes: u64) {
         add(&self.chunks_written, 1);
         self.written.add(blocks, bytes);
     }
 
-    /// The end of a file was handed to the system: so many bytes behind its last chunk.
+    /// Counts the bytes after the last chunk of a file, once they are handed to the system.
     pub fn end_written(&self, bytes: u64) {
         self.written.add(0, bytes);
     }
 
-    /// A group commit is done: `chunks` chunks with so many blocks, and so many bytes of the file, are on the disk.
-    /// It took the system so long.
+    /// Counts a completed group commit: its chunks, their counted messages, its bytes, and how long the sync took.
     pub fn synced(&self, chunks: u64, blocks: u64, bytes: u64, duration: Duration) {
         add(&self.chunks_synced, chunks);
         self.synced.add(blocks, bytes);
@@ -112,32 +128,32 @@ impl Stats {
         add(&self.sync_time_us, us);
     }
 
-    /// A file was ended and given its name.
+    /// Counts a sealed file.
     pub fn sealed(&self) {
         add(&self.files_sealed, 1);
     }
 
-    /// A sealed file of `before` bytes was rewritten, and now has `after` bytes.
+    /// Counts a sealed file of `before` bytes that was rewritten, and now has `after` bytes.
     pub fn packed(&self, before: u64, after: u64) {
         add(&self.files_packed, 1);
         add(&self.bytes_packed_away, before.saturating_sub(after));
     }
 
-    /// So many files, of so many bytes together, were deleted to keep to the space that the recording may take.
+    /// Counts files that retention deleted, and their bytes.
     pub fn deleted(&self, files: u64, bytes: u64) {
         add(&self.files_deleted, files);
         add(&self.bytes_deleted, bytes);
     }
 
-    /// A write, a sync or a new file failed.
+    /// Counts a failed write, sync or creation of a file.
     pub fn write_error(&self, error: &io::Error) {
         if let Some(count) = self.errors.get(WriteErrorKind::of(error) as usize) {
             add(count, 1);
         }
     }
 
-    /// The disk refuses something, and one thread of the recording [waits](Self::retrying) for it from now on. Returns
-    /// whether that is new: not a wait that was given up before.
+    /// Records that the disk refuses an operation, and that one thread [waits](Self::retrying) for it. Returns `false`
+    /// if the same operation was given up before.
     pub fn refused(&self, what: &str, error: &io::Error) -> bool {
         let mut refusals = self.refusals();
         refusals.last = format!("cannot {what}: {error}");
@@ -150,13 +166,13 @@ impl Stats {
         is_new
     }
 
-    /// The disk has taken what it [refused](Self::refused).
+    /// Records that the disk accepted an operation that it had [refused](Self::refused).
     pub fn taken(&self, what: &str) {
         self.refusals().open.retain(|open| open != what);
         self.retrying(false);
     }
 
-    /// What the disk refuses, while a thread of the recording waits for it.
+    /// Returns the text of the last refusal while a thread waits for the disk.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
         let waits = self.retrying.load(Ordering::Relaxed) != 0;
@@ -167,7 +183,7 @@ impl Stats {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One thread of the recording waits from now on for the disk to take what it refused, or waits no longer.
+    /// Counts one thread more that waits for the disk, or one less.
     pub fn retrying(&self, retrying: bool) {
         if retrying {
             add(&self.retrying, 1);
@@ -176,14 +192,14 @@ impl Stats {
         }
     }
 
-    /// A torn file was repaired at the start: so many blocks were found whole, so many bytes were not.
+    /// Counts a repaired file: the counted messages that were recovered, and the bytes that were lost.
     pub fn repaired(&self, blocks: u64, bytes_lost: u64) {
         add(&self.files_repaired, 1);
         add(&self.blocks_recovered, blocks);
         add(&self.bytes_lost, bytes_lost);
     }
 
-    /// What was counted so far.
+    /// Reads all counters.
     #[must_use]
     pub fn read(&self) -> StatsSnapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -221,45 +237,45 @@ fn add(counter: &AtomicU64, more: u64) {
     counter.fetch_add(more, Ordering::Relaxed);
 }
 
-/// The figures of [`Stats`] at one moment.
+/// The values of [`Stats`] at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatsSnapshot {
-    /// Blocks handed to the system.
+    /// Counted messages handed to the system.
     pub blocks_written: u64,
-    /// Bytes of the files handed to the system.
+    /// Bytes of files handed to the system.
     pub bytes_written: u64,
     /// Chunks handed to the system.
     pub chunks_written: u64,
-    /// Blocks that are on the disk.
+    /// Counted messages that are on the disk.
     pub blocks_synced: u64,
-    /// Bytes of the files that are on the disk.
+    /// Bytes of files that are on the disk.
     pub bytes_synced: u64,
     /// Chunks that are on the disk.
     pub chunks_synced: u64,
-    /// How many syncs took no longer than each of [`SYNC_BOUNDS_MS`] and longer than the one before; the last, longer
-    /// than all.
+    /// Histogram of sync durations: for each of [`SYNC_BOUNDS_MS`], the syncs that took at most this long, and longer
+    /// than the previous bound. The last entry counts longer ones.
     pub syncs: [u64; SYNC_BOUNDS_MS.len() + 1],
-    /// How long all syncs took together.
+    /// Total duration of all syncs.
     pub sync_time: Duration,
-    /// Files that were ended and given their names.
+    /// Files that were sealed.
     pub files_sealed: u64,
     /// Sealed files that were rewritten with longer chunks.
     pub files_packed: u64,
-    /// Bytes by which these became shorter.
+    /// Bytes by which these files became shorter.
     pub bytes_packed_away: u64,
-    /// Files that were deleted to make room.
+    /// Files that retention deleted.
     pub files_deleted: u64,
-    /// Bytes of those files.
+    /// Bytes of the deleted files.
     pub bytes_deleted: u64,
-    /// Errors, in the order of [`WriteErrorKind::ALL`].
+    /// Failed operations, in the order of [`WriteErrorKind::ALL`].
     pub errors: [u64; WriteErrorKind::ALL.len()],
-    /// Whether the recording waits for the disk.
+    /// Whether a thread waits for the disk.
     pub retrying: bool,
     /// Torn files that were repaired at the start.
     pub files_repaired: u64,
-    /// Blocks that were found whole in them.
+    /// Counted messages that were recovered from these files.
     pub blocks_recovered: u64,
-    /// Bytes that were not.
+    /// Bytes of these files that were lost.
     pub bytes_lost: u64,
 }
 
@@ -268,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sync_is_counted_in_the_bucket_that_it_fits_in() {
+    fn a_sync_is_counted_in_its_bucket() {
         let stats = Stats::default();
         for us in [0, 1_000, 1_001, 10_000_000, 10_000_001] {
             stats.synced(1, 2, 3, Duration::from_micros(us));
@@ -287,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn one_thread_that_goes_on_does_not_hide_one_that_waits() {
+    fn a_thread_that_continues_does_not_hide_one_that_waits() {
         let stats = Stats::default();
         stats.retrying(true);
         stats.retrying(true);

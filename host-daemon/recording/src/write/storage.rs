@@ -1,4 +1,5 @@
-//! The folder that a recording is kept in: the few operations on it, and what each promises when the power fails.
+//! Storage of a recording: the traits [`Folder`] and [`File`] have the few operations that it needs, and say what each
+//! guarantees after a power failure.
 
 use std::fmt;
 use std::fs;
@@ -7,67 +8,67 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A folder. What is done to its names survives a power failure once [`sync`](Self::sync) has returned.
+/// A folder. Changes of its names survive a power failure once [`sync`](Self::sync) has returned.
 pub trait Folder: fmt::Debug + Send + Sync {
-    /// Begins a file.
+    /// Creates a file.
     ///
     /// # Errors
-    /// As the system says; [`AlreadyExists`](io::ErrorKind::AlreadyExists) if there is one of this name.
+    /// The error of the system; [`AlreadyExists`](io::ErrorKind::AlreadyExists) if there is a file with this name.
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
-    /// Gives a file another name, in the place of any file that has it.
+    /// Renames a file, and replaces any file with the new name.
     ///
     /// # Errors
-    /// As the system says.
+    /// The error of the system.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file.
     ///
     /// # Errors
-    /// As the system says.
+    /// The error of the system.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Waits until the names are on the disk.
+    /// Waits until all changes of names are on the disk.
     ///
     /// # Errors
-    /// As the system says.
+    /// The error of the system.
     fn sync(&self) -> io::Result<()>;
 
-    /// The files with their lengths in bytes, in no order.
+    /// Returns the names and lengths in bytes of all files, in no particular order.
     ///
     /// # Errors
-    /// As the system says.
+    /// The error of the system.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
 }
 
-/// A file that is written from its beginning to its end.
+/// A file that is written sequentially.
 pub trait File: fmt::Debug + Send + Sync {
-    /// Writes some of the bytes at this offset, and says how many. They survive a crash of the daemon; a power
-    /// failure once [`sync`](Self::sync) has returned.
+    /// Writes some of the bytes at this offset, and returns how many. They survive a crash of the process. They survive
+    /// a power failure once [`sync`](Self::sync) has returned.
     ///
     /// # Errors
-    /// As the system says.
+    /// The error of the system.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
-    /// Waits until all that was written before is on the disk.
+    /// Waits until everything written so far is on the disk.
     ///
     /// # Errors
-    /// As the system says. What was not on the disk before may then be lost, whatever a later call says.
-    /// [`NotFound`](io::ErrorKind::NotFound) if somebody has removed the file.
+    /// The error of the system. Data that was not on the disk before may then be lost, even if a later sync succeeds.
+    /// [`NotFound`](io::ErrorKind::NotFound) if the file was removed.
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A folder of this machine.
+/// A folder in the file system.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
 }
 
 impl Directory {
-    /// The folder with this path, which is made if there is none.
+    /// Opens a folder, and creates it if it does not exist.
     ///
     /// # Errors
-    /// As the system says.
+    /// The error of the system.
     pub fn open(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         Ok(Self { path: path.into() })
@@ -100,7 +101,8 @@ impl Folder for Directory {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
-            // A name that is no text is not one of ours, and a file may just have been removed.
+            // Ignore names that are not valid UTF-8, which do not belong to a recording, and files that were just
+            // removed.
             if let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata()) {
                 files.push((name, metadata.len()));
             }
@@ -119,7 +121,7 @@ impl File for DiskFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()?;
-        // A file without a name is written to like any other, and lost when it is closed.
+        // Writes to a removed file succeed, but its data is lost when it is closed.
         if self.0.metadata()?.nlink() == 0 {
             return Err(io::ErrorKind::NotFound.into());
         }

@@ -1,4 +1,5 @@
-//! Makes files durable while others are written: group commits and sealing, on a thread of their own.
+//! Makes files durable while others are written: [`SyncThread`] runs group commits, sealing and retention on its own
+//! thread.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,12 +17,12 @@ use crate::write::retention::Deleter;
 use crate::write::retry::LogContext;
 use crate::write::storage::Folder;
 
-/// Files that may wait to be sealed. Each keeps a descriptor open.
+/// Largest number of files in the queue of jobs. Each keeps a descriptor open.
 const FILES_MAX: usize = 64;
-/// Bytes of files that may wait to be sealed. A disk that is further behind holds the writer back.
+/// Largest length of the files in the queue together, in bytes. A slower disk blocks the writer.
 const BYTES_MAX: u64 = 256 << 20;
 
-/// Something to do for a file.
+/// A job for one file.
 #[derive(Debug)]
 enum Job {
     Commit(Arc<SegmentFile>, CommitCounts),
@@ -29,7 +30,7 @@ enum Job {
 }
 
 impl Job {
-    /// What counts towards the limits: files to be sealed, and their bytes.
+    /// Files and bytes that count towards the limits of the queue.
     fn cost(&self) -> (usize, u64) {
         match self {
             Self::Commit(..) => (0, 0),
@@ -38,7 +39,7 @@ impl Job {
     }
 }
 
-/// The thread that syncs.
+/// A handle to the thread that syncs, seals and deletes files.
 #[derive(Debug)]
 pub(crate) struct SyncThread {
     queue: Arc<Queue>,
@@ -119,7 +120,7 @@ impl Queue {
 }
 
 impl SyncThread {
-    /// Starts it.
+    /// Starts the thread.
     #[must_use]
     pub(crate) fn start(context: Arc<LogContext>) -> Self {
         let queue = Arc::<Queue>::default();
@@ -140,25 +141,25 @@ impl SyncThread {
         }
     }
 
-    /// Whether a job would be begun at once.
+    /// Whether a new job would begin at once.
     #[must_use]
     pub(crate) fn is_idle(&self) -> bool {
         let jobs = self.queue.lock();
         !jobs.is_busy && jobs.waiting.is_empty()
     }
 
-    /// Calls `wake` when a job is done. The first call counts.
+    /// Registers a function that is called after each job. Only the first registration has an effect.
     pub(crate) fn on_done(&self, wake: Box<dyn Fn() + Send + Sync>) {
         let _ = self.done.0.set(wake);
     }
 
-    /// Whether nothing is synced any more.
+    /// Whether the thread has ended.
     #[must_use]
     pub(crate) fn is_gone(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Has what was written to a file synced.
+    /// Queues a sync of everything written to a file so far.
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
@@ -170,8 +171,7 @@ impl SyncThread {
         self.queue.push(Job::Commit(Arc::clone(file), counts))
     }
 
-    /// Has a file that is complete synced and given its name. Waits while too many files, or too many bytes, are to be
-    /// sealed.
+    /// Queues the sealing of a complete file: sync, then rename. Blocks while the queue is full.
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
@@ -183,7 +183,7 @@ impl SyncThread {
         self.queue.push(Job::Seal(Arc::clone(file), counts))
     }
 
-    /// Waits until all jobs are done.
+    /// Waits until all jobs are done, and ends the thread.
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
@@ -197,7 +197,7 @@ impl SyncThread {
     }
 }
 
-/// Called when a job is done.
+/// The function that is called after each job.
 #[derive(Default)]
 struct OnDone(OnceLock<Box<dyn Fn() + Send + Sync>>);
 
@@ -233,7 +233,7 @@ impl Drop for Worker {
 
 impl Worker {
     fn run(mut self, done: &OnDone) -> Result<(), LogError> {
-        // Files whose name is on the disk: only of the present one, the syncs say so.
+        // The file whose name is already synced. A synced file without its name would be lost in a power failure.
         let mut named = None;
         while let Some(job) = self.queue.next() {
             let cost = job.cost();
@@ -247,7 +247,7 @@ impl Worker {
             self.sync(file, *counts);
             let open_len = match job {
                 Job::Commit(..) => file.len.load(Ordering::Relaxed),
-                // It is among the sealed ones now.
+                // It is among the sealed files now.
                 Job::Seal(..) => {
                     self.seal(file)?;
                     0
@@ -267,7 +267,7 @@ impl Worker {
     fn sync(&self, file: &SegmentFile, counts: CommitCounts) {
         let begun = Instant::now();
         match file.file.sync() {
-            // What was lost once is not found by a sync that succeeds.
+            // A later sync that succeeds does not bring back what was lost.
             Ok(()) if file.broken.load(Ordering::Acquire) => {}
             Ok(()) => {
                 let CommitCounts {
@@ -318,7 +318,7 @@ impl Worker {
     }
 }
 
-/// Whether a file cannot be renamed because there is none of this name, in a folder that is there.
+/// Whether a rename failed because the file does not exist, rather than its folder.
 fn is_gone(folder: &dyn Folder, name: &str, error: &io::Error) -> bool {
     let is_missing = |files: Vec<(String, u64)>| files.iter().all(|(other, _)| other != name);
     error.kind() == io::ErrorKind::NotFound && folder.list().is_ok_and(is_missing)

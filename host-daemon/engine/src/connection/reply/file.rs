@@ -1,4 +1,4 @@
-//! How a file is cut into messages, and messages into chunks: [`FileChunks`].
+//! Splits a file into messages, and messages into chunks: [`FileChunks`].
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,51 +11,68 @@ use crate::connection::responder::ReplyError;
 /// Bytes read from a file at a time.
 pub const CHUNK: usize = 64 << 10;
 
-/// A plan to send a file as one message; in `fixed:N`, as one for each `N` bytes.
+/// Plans how to send a file: as one message, or with the framing `fixed:N` as one message for each `N` bytes.
+///
+/// # Examples
+/// ```
+/// use std::io::Write;
+/// use blocksd_engine::connection::reply::file::{CHUNK, FileChunks};
+/// use framing_core::{AnyFraming, Blocks};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut written = tempfile::NamedTempFile::new()?;
+/// written.write_all(b"content")?;
+/// let (mut file, mut chunks) = FileChunks::open(written.path(), AnyFraming::Blocks(Blocks))?;
+/// let mut buffer = vec![0; CHUNK];
+/// let chunk = chunks.next(&mut file, &mut buffer)?.expect("a chunk");
+/// assert_eq!((chunk.begin, chunk.bytes), (Some(7), &b"content"[..]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct FileChunks {
-    /// Bytes of the file that have not been read.
+    /// Bytes of the file that are not read yet.
     left: u64,
-    /// Bytes of the present message that have not been read.
+    /// Bytes of the current message that are not read yet.
     in_message: u64,
-    /// Length of each message.
+    /// Length of each message, in bytes.
     message: u64,
     begun: bool,
 }
 
-/// The next thing to do to send a file.
+/// The next bytes to send.
 #[derive(Debug)]
 pub struct FileChunk<'a> {
-    /// Length of the message that begins with this chunk, if one begins.
+    /// Length of the message that begins with this chunk; `None` within a message.
     pub begin: Option<u32>,
-    /// The next bytes of it.
+    /// The bytes of the chunk.
     pub bytes: &'a [u8],
 }
 
 impl FileChunks {
-    /// Opens a file, and plans to send as many bytes as it has now.
+    /// Opens a file. Its current length decides how much is sent.
     ///
     /// # Errors
-    /// [`ReplyError::Read`] if it cannot be read, or is not a regular file, so that its length is not known;
+    /// [`ReplyError::Read`] if it cannot be opened, or is not a regular file and therefore has no known length.
     /// [`ReplyError::Refused`] if the framing cannot express its length.
     pub fn open(path: &Path, framing: AnyFraming) -> Result<(File, Self), ReplyError> {
         let failure = |source| ReplyError::Read {
             path: path.into(),
             source,
         };
-        // Looked at before it is opened: opening a pipe waits for its other end.
+        // Check before opening: opening a pipe blocks until its other end is opened.
         let metadata = path.metadata().map_err(failure)?;
         if !metadata.is_file() {
             return Err(failure(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "no regular file",
+                "not a regular file",
             )));
         }
         let file = File::open(path).map_err(failure)?;
         let left = metadata.len();
         let message = match framing {
             AnyFraming::Fixed(fixed) => u64::from(fixed.len()),
-            // Pieces of a stream are nothing on the wire: of any length.
+            // Pieces of a stream leave no trace on the wire, so any length works.
             AnyFraming::Stream(_) => CHUNK as u64,
             _ => left,
         };
@@ -77,10 +94,10 @@ impl FileChunks {
         ))
     }
 
-    /// Reads the next chunk into `buffer`; `None` at the end.
+    /// Reads the next chunk into `buffer`. Returns `None` at the end.
     ///
     /// # Errors
-    /// The error of the system, and [`io::ErrorKind::UnexpectedEof`] if the file has become shorter.
+    /// The error of the system, or [`io::ErrorKind::UnexpectedEof`] if the file has become shorter.
     pub fn next<'a>(
         &mut self,
         file: &mut impl Read,

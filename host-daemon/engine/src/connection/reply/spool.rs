@@ -1,4 +1,5 @@
-//! Buffers echo replies in memory, then in a temporary file, with a bound for each connection and one for all.
+//! Stores messages for echo replies: [`Spools`] bounds their memory, and their temporary files, for each connection and
+//! for all.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
@@ -12,14 +13,14 @@ use crate::batch::{Batch, Item};
 use crate::connection::responder::ReplyError;
 use crate::peer_log::{Kind, warn_peer};
 
-/// Bytes of one echo that are kept in memory.
+/// Memory of one echo, in bytes. The rest goes to a temporary file.
 const MEMORY_EACH: usize = 64 << 10;
-/// Bytes of memory for replies, of all connections. Without room there, an echo goes to its file at once.
+/// Memory of the replies of all connections, in bytes. When it is exhausted, echoes go to temporary files at once.
 const MEMORY_ALL: u64 = 16 << 20;
-/// Bytes that are read from a file at a time, where there is memory for them, and where there is none.
+/// Bytes per read from a file: with memory for it, and without.
 const CHUNK: (usize, usize) = (64 << 10, 1 << 10);
 
-/// What all connections keep to be echoed.
+/// The stored echoes of all connections.
 #[derive(Debug)]
 pub struct Spools {
     max_each: u64,
@@ -29,7 +30,7 @@ pub struct Spools {
 }
 
 impl Spools {
-    /// At most `max_each` bytes of one connection, and `max_all` of all.
+    /// Creates a store with a limit for one connection, and a limit for all, in bytes.
     #[must_use]
     pub fn new(max_each: u64, max_all: u64) -> Arc<Self> {
         Arc::new(Self {
@@ -40,19 +41,19 @@ impl Spools {
         })
     }
 
-    /// Bytes that are kept now.
+    /// Returns the number of bytes that are stored now.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes that may be kept.
+    /// Returns the limit for all connections, in bytes.
     #[must_use]
     pub const fn limit_bytes(&self) -> u64 {
         self.max_all
     }
 
-    /// Memory to read from a file into.
+    /// Returns memory to read from a file.
     pub(super) fn chunk(self: &Arc<Self>) -> Chunk {
         let share = SpoolQuota::take(self, CHUNK.0 as u64);
         let len = if share.is_some() { CHUNK.0 } else { CHUNK.1 };
@@ -63,7 +64,7 @@ impl Spools {
     }
 }
 
-/// Memory of replies that is accounted for; given back when dropped.
+/// Memory that is counted in [`Spools`] until it is dropped.
 #[derive(Debug)]
 struct SpoolQuota {
     spools: Arc<Spools>,
@@ -85,14 +86,14 @@ impl Drop for SpoolQuota {
     }
 }
 
-/// Memory that a file is read into.
+/// Memory to read from a file.
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) bytes: Vec<u8>,
     _share: Option<SpoolQuota>,
 }
 
-/// The echo of one connection, as it will be on the wire.
+/// The echo of one connection, as it goes on the wire.
 #[derive(Debug)]
 pub(super) struct Spool {
     spools: Arc<Spools>,
@@ -113,10 +114,10 @@ impl Spool {
         }
     }
 
-    /// Keeps what is echoed of a batch.
+    /// Stores the messages of a batch.
     ///
     /// # Errors
-    /// [`ReplyError::EchoTooLarge`]; [`ReplyError::Write`] if the disk refuses it.
+    /// [`ReplyError::EchoTooLarge`]; [`ReplyError::Write`] if the disk fails.
     pub(super) fn keep(
         &mut self,
         batch: &Batch,
@@ -135,11 +136,11 @@ impl Spool {
     }
 
     fn try_keep(&mut self, batch: &Batch, framing: AnyFraming, device: &str) -> io::Result<()> {
-        // Collected, so that small messages are not written one by one.
+        // Buffered, so that small messages are not written one by one.
         let mut writer = blocking::Writer::new(FromStd::new(BufWriter::new(self)), framing);
         for item in batch.items() {
             match item {
-                // A line may end in what a line that is sent must not: it is not echoed.
+                // A received line may end in a byte that a sent line must not: it is not echoed.
                 Item::Message(bytes) => match writer.send(bytes) {
                     Err(SendError::Refused(refusal)) => {
                         warn_peer!(Kind::Reply, device, %device, "not echoed: {refusal}");
@@ -157,7 +158,7 @@ impl Spool {
         writer.io_mut().inner_mut().flush()
     }
 
-    /// Reads the next bytes of what was kept, from `offset` on.
+    /// Reads stored bytes from `offset` on.
     pub(super) fn read_at(&mut self, offset: u64, chunk: &mut [u8]) -> Result<usize, ReplyError> {
         self.try_read_at(offset, chunk)
             .map_err(|source| ReplyError::Read {
@@ -176,7 +177,7 @@ impl Spool {
         file.read(chunk)
     }
 
-    /// Keeps bytes in memory, if there is room for them.
+    /// Stores bytes in memory. Returns `false` if there is no room for them.
     fn keep_in_memory(&mut self, bytes: &[u8]) -> bool {
         let len = self.memory.len() + bytes.len();
         if self.file.is_some() || MEMORY_EACH < len {
@@ -194,7 +195,7 @@ impl Spool {
         true
     }
 
-    /// The file, with what was in memory.
+    /// Returns the temporary file. Creates it with the bytes in memory if needed.
     fn file(&mut self) -> io::Result<&mut File> {
         let file = match self.file.take() {
             Some(file) => file,
@@ -217,7 +218,7 @@ impl Write for Spool {
             return Err(too_large("reply-max-bytes", self.spools.max_each));
         }
         let all = self.spools.max_all;
-        // An eighth is left to echoes that are short.
+        // Reserve an eighth for short echoes.
         let is_short = self.len + len <= MEMORY_EACH as u64;
         let most = if is_short { all } else { all - all / 8 };
         if !take(&self.spools.bytes, len, most) {
@@ -241,14 +242,14 @@ impl Drop for Spool {
     }
 }
 
-/// Adds to a sum, unless it were above `most` then.
+/// Adds `bytes` to `sum`. Returns `false`, and adds nothing, if the result would exceed `most`.
 fn take(sum: &AtomicU64, bytes: u64, most: u64) -> bool {
     let add = |now: u64| now.checked_add(bytes).filter(|then| *then <= most);
     let added = sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     added.is_ok()
 }
 
-/// An echo is larger than the limit of this name.
+/// An echo exceeds a limit.
 #[derive(Debug, thiserror::Error)]
 #[error("larger than {limit}")]
 struct TooLarge {
@@ -264,7 +265,7 @@ fn too_large(limit: &'static str, max_bytes: u64) -> io::Error {
 fn of_io(error: SendError<io::Error>) -> io::Error {
     match error {
         SendError::Io(error) => error,
-        // The rest of a message is refused only after its begin was.
+        // The rest of a message can be refused only if its beginning was.
         _ => io::ErrorKind::WriteZero.into(),
     }
 }
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded_for_each_and_for_all_and_given_back() {
+    fn stored_bytes_are_limited_for_each_and_for_all_and_released() {
         let spools = Spools::new(100_000, 250_000);
         assert!(spool(&spools, 100_001).1.is_err());
         assert_eq!(spools.bytes(), 0);
@@ -299,14 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn echoes_of_many_connections_take_no_more_memory_than_there_is_for_them() {
+    fn echoes_of_many_connections_stay_within_the_memory_limit() {
         let spools = Spools::new(1 << 20, 1 << 30);
         let mut kept: Vec<_> = (0..600).map(|_| spool(&spools, 50_000)).collect();
         assert!(kept.iter().all(|(_, kept)| kept.is_ok()));
         let memory: usize = kept.iter().map(|(spool, _)| spool.memory.capacity()).sum();
         assert!(memory as u64 <= MEMORY_ALL, "{memory}");
         assert_eq!(spools.memory.load(Ordering::Relaxed), memory as u64);
-        // In memory or in a file, it is there.
+        // The bytes can be read back, from memory or from a file.
         for (spool, _) in &mut kept {
             let mut chunk = [0; 64];
             assert_eq!(spool.read_at(49_990, &mut chunk).unwrap(), 10);
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn many_files_that_are_read_at_once_take_little_memory() {
+    fn many_files_read_at_once_take_little_memory() {
         let spools = Spools::new(1, 1);
         let chunks: Vec<_> = (0..10_000).map(|_| spools.chunk()).collect();
         let memory: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();

@@ -1,23 +1,23 @@
-//! What each origin, and each device of an origin, holds of unfinished messages: [`Sums`].
+//! Memory of unfinished messages by origin, and by device within an origin: [`Sums`].
 
-use crate::permit::unfinished::Share;
+use crate::permit::unfinished::Holdings;
 
-/// What each origin, and each device of an origin, holds.
+/// Memory that each origin holds, and each device of an origin.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
-    /// By the key of the origin.
+    /// Indexed by the key of the origin.
     origins: Vec<OfOrigin>,
-    /// By the key of the device: the key of its origin, and what it holds.
+    /// Indexed by the key of the device: the key of its origin, and its bytes.
     devices: Vec<(usize, u64)>,
-    /// How many origins hold more than a little.
+    /// Number of origins that hold more than the guaranteed memory.
     holders: u64,
 }
 
-/// What an origin holds.
+/// Memory that an origin holds.
 #[derive(Clone, Copy, Debug, Default)]
 struct OfOrigin {
     held: u64,
-    /// How many of its devices hold more than a little.
+    /// Number of its devices that hold more than the guaranteed memory.
     holders: u64,
 }
 
@@ -27,7 +27,7 @@ impl Sums {
         self.devices.clear();
     }
 
-    /// A connection of this device holds so much.
+    /// Adds the memory of a connection of this device.
     pub(super) fn add(&mut self, device: u32, origin: Option<u32>, held: u64) {
         let (Some(origin), device) = (origin, device as usize) else {
             return;
@@ -47,36 +47,37 @@ impl Sums {
         }
     }
 
-    /// All is added: counts those that hold more than `little`.
-    pub(super) fn count_holders(&mut self, little: u64) {
+    /// Counts the origins and devices that hold more than `guaranteed`. Call it when all connections are added.
+    pub(super) fn count_holders(&mut self, guaranteed: u64) {
         for (origin, held) in &self.devices {
             if let Some(of) = self.origins.get_mut(*origin) {
-                of.holders += u64::from(little < *held);
+                of.holders += u64::from(guaranteed < *held);
             }
         }
-        let holders = self.origins.iter().filter(|of| little < of.held);
+        let holders = self.origins.iter().filter(|of| guaranteed < of.held);
         self.holders = holders.count() as u64;
     }
 
-    /// What the origin and the device of a connection hold, which holds `held` itself; and what they may hold, of `all`.
-    pub(super) fn share(
+    /// Returns the holdings of the origin and the device of a connection that holds `held` bytes, and the fair shares
+    /// of both in `all` bytes.
+    pub(super) fn fair_share(
         &self,
         device: Option<u32>,
         held: u64,
         all: u64,
-        little: u64,
-    ) -> (Share, Share) {
+        guaranteed: u64,
+    ) -> (Holdings, Holdings) {
         let device = device.and_then(|device| self.devices.get(device as usize));
         let (origin, of_device) = device.copied().unwrap_or((usize::MAX, held));
         let origin = self.origins.get(origin).copied().unwrap_or_default();
-        let other_devices = origin.holders - u64::from(little < of_device).min(origin.holders);
+        let other_devices = origin.holders - u64::from(guaranteed < of_device).min(origin.holders);
         let of_device = of_device.max(held);
         let of_origin = origin.held.max(of_device);
         let share = all / (self.holders + 1);
         ((of_origin, of_device), (share, share / (other_devices + 1)))
     }
 
-    /// The device that holds most in the origin that holds most.
+    /// Returns the device that holds most in the origin that holds most.
     pub(super) fn most(&self) -> Option<u32> {
         let origins = self.origins.iter().enumerate();
         let (most, _) = origins.max_by_key(|(_, of)| of.held)?;
@@ -92,21 +93,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_and_the_one_that_holds_most_go_by_origin_first() {
+    fn fair_shares_and_the_largest_holder_go_by_origin_first() {
         let mut sums = Sums::default();
-        // 50 devices of one origin, and one of another, which holds more than each of them.
+        // 50 devices of one origin, and one device of another that holds more than each of them.
         for device in 0..50 {
             sums.add(device, Some(0), 100 + u64::from(device == 7));
         }
         sums.add(50, Some(1), 900);
         sums.count_holders(10);
         assert_eq!(sums.most(), Some(7));
-        let (own, share) = sums.share(Some(7), 101, 30_000, 10);
+        let (own, share) = sums.fair_share(Some(7), 101, 30_000, 10);
         assert_eq!((own, share), ((5001, 101), (10_000, 200)));
-        let (own, share) = sums.share(Some(50), 900, 30_000, 10);
+        let (own, share) = sums.fair_share(Some(50), 900, 30_000, 10);
         assert_eq!((own, share), ((900, 900), (10_000, 10_000)));
-        // One that is not known yet.
-        let (own, share) = sums.share(Some(99), 5, 30_000, 10);
+        // A device that was not added yet.
+        let (own, share) = sums.fair_share(Some(99), 5, 30_000, 10);
         assert_eq!((own, share), ((5, 5), (10_000, 10_000)));
     }
 }

@@ -1,4 +1,4 @@
-//! What the summary of a file says, compared with the data: the second half of the `Verifier`.
+//! The second half of the `Verifier`: compares the summary of a file with its data.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::format::record::HEAD_LEN;
 use crate::read::summary::{Summary, record_at};
 
 impl Verifier<'_> {
-    /// The records of the summary are in groups, and stand where the summary says.
+    /// Checks that the records of the summary are in groups, at the offsets that the summary states.
     pub(super) fn groups(&mut self) -> Result<(), Error> {
         let Some((start, end)) = self.summary.as_ref().map(|it| (it.start, it.footer)) else {
             return Ok(());
@@ -33,7 +33,7 @@ impl Verifier<'_> {
         }
         for (at, group) in stated {
             let (_, _, len) = group;
-            // Others tell of groups that are empty, too.
+            // Other programs also list empty groups.
             if len != 0 && !groups.contains(&group) {
                 self.report(at, FindingKind::Group { opcode: group.0 });
             }
@@ -41,7 +41,7 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Compares a chunk, with all of its indexes, with what the summary says of it.
+    /// Compares a chunk and its indexes with the entry in the summary.
     pub(super) fn end_chunk(&mut self) -> Result<(), Error> {
         let Some(seen) = self.chunk.take() else {
             return Ok(());
@@ -51,7 +51,7 @@ impl Verifier<'_> {
         if indexed < all && (self.ours || indexed != 0) {
             self.report(seen.offset, FindingKind::MessageIndex);
         }
-        // A chunk that was lost is reported already.
+        // A lost chunk is reported already.
         while let Some((at, stated)) = self.next_index()? {
             if stated == seen.index {
                 return Ok(());
@@ -101,7 +101,7 @@ impl Verifier<'_> {
         Ok(None)
     }
 
-    /// The channels and schemas of the summary are those of the data.
+    /// Checks that the summary has the same channels and schemas as the data.
     pub(super) fn definitions(&mut self, summary: &Summary) {
         let at = summary.start;
         if !self.ours && summary.channels.is_empty() {

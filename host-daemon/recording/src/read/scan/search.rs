@@ -1,4 +1,4 @@
-//! Searches for the next chunk of the file after damage.
+//! Searches for the next chunk of a file after damage: `Scan::search`.
 
 use mcap::records::op;
 
@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::format::chunk::{self, EXTENT_LEN, Extent, HEAD_MAX};
 use crate::format::nonce::FileNonce;
 
-/// What begins at a place where a chunk may begin.
+/// The classification of a place where a chunk may begin.
 enum Candidate {
     Own,
     Foreign,
@@ -15,14 +15,14 @@ enum Candidate {
 }
 
 impl Scan {
-    /// Where the next whole chunk of the file begins; `end` if none does before that.
+    /// Returns the offset of the next whole chunk of the file, or `end` if there is none before that.
     pub(super) fn search(&mut self, from: u64, end: u64) -> Result<u64, Error> {
         let file_end = self.end().max(end);
         let mut at = from;
         while at < end {
             let len = self.input.len();
             let bytes = self.input.window_at(at, EXTENT_LEN)?;
-            // A chunk that begins near the end of the window is looked at in the next one.
+            // A chunk that begins near the end of the window is checked with the next window.
             let is_last = len <= at + bytes.len() as u64;
             let len = match is_last {
                 true => bytes.len(),
@@ -55,15 +55,15 @@ impl Scan {
         Ok(end)
     }
 
-    /// Whether a whole chunk of the file begins here. What it costs to find that there is none, or one of which it
-    /// cannot be known, is paid from the budget.
+    /// Classifies a place where a chunk may begin. The cost of a place that turns out not to be a chunk of this file is
+    /// taken from the budget.
     fn is_chunk(&mut self, at: u64, extent: Extent) -> Result<Candidate, Error> {
         let cost = extent.len + extent.uncompressed_len;
         let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
         let has_nonce = self.has_nonce();
         let mut is_free = false;
         if has_nonce {
-            // Others are not read whole.
+            // Chunks with other nonces are not read completely.
             let nonce = chunk::nonce(self.input.at(at, len.min(HEAD_MAX))?);
             let is_unknown = self.ownership.is_unknown();
             is_free = self.ownership.admits(nonce, at);

@@ -1,0 +1,164 @@
+//! A message that was sent in part is abandoned: the next one arrives, and no other is forged.
+
+use framing_core::{
+    AnyFraming, Blocks, Fault, Framing, Lines, Refusal, SendError, asynch, blocking,
+};
+use framing_core_testing::concrete;
+use framing_core_testing::drive::{Mode, patience, read};
+use framing_core_testing::link::{Sink, Source, Upset, poll_times, run};
+use framing_core_testing::samples::Event;
+
+const NEXT: &[u8] = b"the next message";
+
+#[test]
+fn the_next_message_arrives_wherever_a_message_was_abandoned() {
+    for spec in ["lines", "delimited:0d0a", "delimited:3c2d3e", "cobs"] {
+        for first in messages(spec) {
+            let mut cut = 0;
+            for at in 0..=first.len() {
+                let (concrete, any) = concrete!(parse(spec), framing => {
+                    (abandoned(framing, &first, at), abandoned(parse(spec), &first, at))
+                });
+                assert_eq!(concrete, any, "{spec} at {at}");
+                cut += usize::from(check(spec, &first, at, &concrete));
+            }
+            // All of a short escaped message is staged at once, so it is completed.
+            assert!(cut != 0 || spec == "cobs" && first.len() < 500, "{spec}");
+        }
+    }
+}
+
+#[test]
+fn an_abandon_that_is_dropped_at_every_await_goes_on() {
+    for spec in ["lines", "delimited:0d0a", "delimited:3c2d3e", "cobs"] {
+        for first in messages(spec) {
+            for polls in 1..first.len() + 2 {
+                concrete!(parse(spec), framing => {
+                    let mut writer = asynch::Writer::new(Sink::new(1).pending(), framing);
+                    assert_eq!(poll_times(writer.send(&first), polls), None);
+                    let at = writer.io_mut().wire().len();
+                    for _ in patience() {
+                        if let Some(result) = poll_times(writer.abandon(), 1) {
+                            assert_eq!(result, Ok(()));
+                            break;
+                        }
+                    }
+                    assert_eq!(run(writer.send(NEXT)), Ok(()));
+                    check(spec, &first, at, &decoded(framing, writer.into_io().wire()));
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn framings_that_cannot_resynchronise_refuse_to_abandon() {
+    for spec in AnyFraming::SPECS {
+        let spec = match *spec {
+            "fixed:N" => "fixed:4",
+            // It begins as it ends.
+            "delimited:HEX" => "delimited:6161",
+            "lines" | "cobs" => continue,
+            spec => spec,
+        };
+        let mut writer = blocking::Writer::new(Sink::new(1).upset(1, Upset::Error), parse(spec));
+        assert!(matches!(writer.send(b"four"), Err(SendError::Io(_))));
+        let refused = writer.abandon();
+        assert!(
+            matches!(refused, Err(SendError::Refused(Refusal::Unfinished { .. }))),
+            "{spec}: {refused:?}"
+        );
+        // Nothing was changed: the message can still be resumed.
+        assert_eq!(writer.resume(&[b"four"]), Ok(()), "{spec}");
+        assert!(!writer.is_mid_block(), "{spec}");
+    }
+}
+
+#[test]
+fn a_torn_end_mark_is_not_abandoned() {
+    let mut writer = blocking::Writer::new(Sink::new(1).upset(2, Upset::Error), Blocks);
+    assert!(matches!(writer.finish(), Err(SendError::Io(_))));
+    assert!(matches!(
+        writer.abandon(),
+        Err(SendError::Refused(Refusal::Unfinished { left: 0 }))
+    ));
+    assert_eq!(writer.finish(), Ok(()));
+    assert_eq!(writer.into_io().wire(), [0; 4]);
+}
+
+#[test]
+fn a_message_of_which_nothing_was_written_is_forgotten() {
+    let mut writer = blocking::Writer::new(Sink::new(9), Lines);
+    assert_eq!(writer.begin(4), Ok(()));
+    assert_eq!(writer.abandon(), Ok(()));
+    let nothing = Err(SendError::Refused(Refusal::Overrun { len: 4, left: 0 }));
+    assert_eq!(writer.send_piece(b"four"), nothing);
+    assert_eq!(writer.io_mut().calls(), 0);
+}
+
+/// Whether the message was cut; fails if what arrived is neither it, nor its cut, nor the next message.
+fn check(spec: &str, first: &[u8], at: usize, events: &[Event]) -> bool {
+    let [before @ .., Event::Block(next), Event::Closed] = events else {
+        panic!("{spec} at {at}: {events:?}");
+    };
+    assert_eq!(next, NEXT, "{spec} at {at}");
+    match before {
+        [] => {
+            assert_eq!(at, 0, "{spec}: lost without a trace");
+            false
+        }
+        [Event::Fault(Fault::EarlyEnd { .. })] => {
+            assert_eq!(spec, "cobs", "at {at}");
+            true
+        }
+        [Event::Block(cut)] if cut == first => false,
+        [Event::Block(cut)] => {
+            assert_ne!(spec, "cobs", "at {at}: a forged message");
+            assert!(first.starts_with(cut), "{spec} at {at}: {cut:?}");
+            true
+        }
+        other => panic!("{spec} at {at}: {other:?}"),
+    }
+}
+
+/// What arrives if the write after `at` bytes of a message fails, and it is abandoned.
+fn abandoned<F: Framing + Copy>(framing: F, first: &[u8], at: usize) -> Vec<Event> {
+    let mut writer = blocking::Writer::new(Sink::new(1).upset(at, Upset::Error), framing);
+    assert!(matches!(writer.send(first), Err(SendError::Io(_))));
+    if at != 0 {
+        assert!(matches!(writer.send(NEXT), Err(SendError::Refused(_))));
+    }
+    assert_eq!(writer.abandon(), Ok(()));
+    assert!(!writer.is_mid_block());
+    assert_eq!(writer.send(NEXT), Ok(()));
+    decoded(framing, writer.into_io().wire())
+}
+
+fn decoded(framing: impl Framing, wire: &[u8]) -> Vec<Event> {
+    let source = Source::new(wire, &[]);
+    read(
+        framing,
+        Mode::Whole,
+        u32::MAX,
+        source,
+        vec![0; 4096].as_mut_slice(),
+    )
+}
+
+/// Messages with and without zeros, with long groups, short and longer than a stage.
+fn messages(spec: &str) -> Vec<Vec<u8>> {
+    let long = (0..1600_usize).map(|at| b'a' + (at % 7) as u8);
+    let mut messages = vec![b"a short one".to_vec(), long.clone().collect()];
+    if spec == "cobs" {
+        messages.push(
+            long.enumerate()
+                .map(|(at, byte)| if at % 300 < 40 { 0 } else { byte })
+                .collect(),
+        );
+    }
+    messages
+}
+
+fn parse(spec: &str) -> AnyFraming {
+    spec.parse().expect(spec)
+}

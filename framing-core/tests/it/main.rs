@@ -1,0 +1,18 @@
+//! The tests of the core, over all framings: one binary, a module for each subject.
+
+mod abandon;
+mod boundaries;
+mod cancel;
+mod corpus;
+mod differential;
+mod duplex;
+mod exhaustive;
+mod mistakes;
+mod mixing;
+mod names;
+mod own_framing;
+mod pieces;
+mod refusals;
+mod splits;
+mod transport;
+mod writing;

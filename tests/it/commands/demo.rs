@@ -1,0 +1,254 @@
+//! What an operator sees and does: the demo, the outputs `text`, `hex` and `none`, signals, a closed pipe.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::process::{ChildStdout, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use blocksd_tests::process::{Process, Server, brief, run};
+
+use crate::engine::serve::SERIES;
+
+#[test]
+fn the_demo_shows_three_devices_and_two_faults_and_balances() {
+    let ended = run(&["demo", "--seconds", "2"], b"");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let text = ended.stdout_text();
+    let (events, table) = text
+        .rsplit_once("\n\n")
+        .expect("events, an empty line, a table");
+    let fault = |words: &str| events.lines().filter(|line| line.contains(words)).count();
+    assert_eq!(fault("over the limit of"), 1, "{text}");
+    assert_eq!(fault("stream closed"), 1, "{text}");
+
+    // A row for each device and one for all: sent, arrived, bytes, too long, cut off, series.
+    let rows: Vec<(&str, Vec<u64>)> = table
+        .lines()
+        .skip(1)
+        .take(4)
+        .map(|row| {
+            let (name, figures) = row.split_once(' ').expect("a name and figures");
+            let figures = figures
+                .split_whitespace()
+                .map(|figure| figure.parse().expect("a figure"));
+            (name, figures.collect())
+        })
+        .collect();
+    let (total, devices) = rows.split_last().expect("a total");
+    assert_eq!((total.0, devices.len()), ("total", 3), "{text}");
+    for (name, figures) in devices {
+        let [sent, arrived, bytes, too_long, cut_off, _] = figures[..] else {
+            panic!("six figures in {text}");
+        };
+        assert_eq!(sent, arrived + too_long + cut_off, "{text}");
+        assert!(1 < arrived && arrived < bytes, "{text}");
+        let shown = events
+            .lines()
+            .filter(|line| line.split_whitespace().nth(1) == Some(name));
+        let blocks = shown.filter(|line| !line.contains('#')).count();
+        assert_eq!(blocks as u64, arrived, "{name} in {text}");
+    }
+    for (column, figure) in total.1.iter().enumerate() {
+        assert_eq!(
+            *figure,
+            devices
+                .iter()
+                .map(|(_, figures)| figures[column])
+                .sum::<u64>(),
+            "{text}"
+        );
+    }
+    assert_eq!(total.1[3..5], [1, 1], "{text}");
+}
+
+/// Runs the daemon for one connection that sends a text, two lines in one block, and bytes.
+fn output(form: &str) -> String {
+    let args = ["--output", form, "--once"];
+    let server = Server::start(&args);
+    let text = b"\0\0\0\x0bcold, 21 \xc2\xb0";
+    let lines = b"\0\0\0\x0cone\ntwo\x1b[31m";
+    let bytes = b"\0\0\0\x04\xde\xad\xbe\xef\0\0\0\0";
+    server
+        .connect()
+        .write_all(&[&text[..], lines, bytes].concat())
+        .unwrap();
+    let ended = server.process.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.totals()["block"], 3);
+    ended.stdout_text()
+}
+
+#[test]
+fn text_is_a_line_a_block_with_time_and_device() {
+    let text = output("text");
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("cold, 21 °"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{text}");
+    assert!(lines[0].contains("127.0.0.1"), "{text}");
+    assert!(lines[0].split(':').count() > 2, "no time in {text}");
+    let lines = text
+        .lines()
+        .filter(|line| line.contains("one") || line.contains("two"));
+    assert_eq!(lines.count(), 1, "{text}");
+    assert!(
+        !text.contains('\x1b'),
+        "a device must not steer a terminal: {text:?}"
+    );
+}
+
+#[test]
+fn hex_is_a_dump_of_every_byte() {
+    let text = output("hex");
+    assert!(text.contains("127.0.0.1"), "{text}");
+    let packed = text.replace([' ', '\n'], "").to_lowercase();
+    assert!(packed.contains("deadbeef"), "{text}");
+    assert!(packed.contains("636f6c642c203231"), "{text}");
+}
+
+#[test]
+fn none_says_nothing_but_counts() {
+    assert_eq!(output("none"), "");
+}
+
+#[test]
+fn a_broken_pipe_ends_it_with_a_line_and_a_failure() {
+    let mut command = Server::command(&[]);
+    command.stdout(Stdio::piped());
+    let mut process = Process::start_unread(command);
+    drop(process.take_stdout());
+    let mut server = Server::of(process, &[]);
+    let mut device = server.connect();
+    // Until it notices, there is something to print.
+    while server.process.runs() && device.write_all(&SERIES[..34]).is_ok() {}
+    let (ended, _) = server.end();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let line = "blocksd: standard output was closed by its reader";
+    assert!(ended.stderr.contains(line), "{ended:?}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_costs_no_event() {
+    let mut server = Server::start(&[]);
+    server.process.leave_stderr();
+    // The first fault is read from the log, and the others meet a broken pipe.
+    for conn in 1..=5 {
+        server.connect().write_all(b"\0\0").unwrap();
+        let cut = "fault truncated header have=2 want=4";
+        assert_eq!(
+            server.story(conn),
+            ["open", cut, "close eof blocks=0 bytes=0"]
+        );
+    }
+    server.connect().write_all(SERIES).unwrap();
+    assert_eq!(
+        server.story(6).last().unwrap(),
+        "close end blocks=3 bytes=93"
+    );
+    assert_eq!(server.stop().0.code, Some(0));
+}
+
+#[test]
+fn what_was_sent_before_the_signal_is_told_before_the_end() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Server::start(&[]);
+        let mut device = server.connect();
+        server.wait_for("open", 1);
+        device.write_all(&SERIES[..34].repeat(1000)).unwrap();
+        server.process.signal(signal);
+        let (ended, events) = server.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let blocks = events.iter().filter(|event| event["event"] == "block");
+        assert_eq!(blocks.count(), 1000, "{signal}");
+        let close = events.last().unwrap();
+        assert_eq!(brief(close), "close shutdown blocks=1000 bytes=30000");
+        let totals = ended.totals();
+        assert_eq!(
+            (totals["connection"], totals["block"], totals["byte"]),
+            (1, 1000, 30_000)
+        );
+    }
+}
+
+#[test]
+fn a_signal_under_load_ends_it_with_totals_that_balance() {
+    let mut server = Server::start(&[]);
+    let devices: Vec<TcpStream> = (0..8).map(|_| server.connect()).collect();
+    server.wait_for("open", 8);
+    let load = SERIES[..34].repeat(10);
+    thread::scope(|scope| {
+        for mut device in devices {
+            let load = &load;
+            // Until the daemon is gone, with no pause in which it could think that all has come.
+            scope.spawn(move || {
+                while device.write_all(load).is_ok() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
+        while server.process.printed() < 1 << 20 {
+            thread::yield_now();
+        }
+        let (ended, events) = server.stop();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let count =
+            |kind: &str| events.iter().filter(|event| event["event"] == kind).count() as u64;
+        let closes = events.iter().filter(|event| event["event"] == "close");
+        let blocks: u64 = closes.map(|close| close["blocks"].as_u64().unwrap()).sum();
+        let totals = ended.totals();
+        assert_eq!((count("open"), count("close")), (8, 8));
+        assert_eq!((totals["connection"], totals["block"]), (8, blocks));
+        assert_eq!((count("block"), totals["byte"]), (blocks, blocks * 30));
+    });
+}
+
+/// A daemon that can print no more: its standard output is a full pipe that nobody reads.
+fn blocked() -> (Server, Option<ChildStdout>, TcpStream) {
+    let mut command = Server::command(&[]);
+    command.stdout(Stdio::piped());
+    let mut process = Process::start_unread(command);
+    let stdout = process.take_stdout();
+    let server = Server::of(process, &[]);
+    let mut device = server.connect();
+    device.set_nonblocking(true).unwrap();
+    let load = SERIES[..34].repeat(2000);
+    // Full when nothing goes in for a while: the pipe, the queue and the sockets.
+    let mut last = Instant::now();
+    while last.elapsed() < Duration::from_millis(1500) {
+        if device.write(&load).is_ok_and(|len| len != 0) {
+            last = Instant::now();
+        } else {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    (server, stdout, device)
+}
+
+#[test]
+fn a_signal_ends_it_though_nobody_reads_its_output() {
+    let (server, _stdout, _device) = blocked();
+    server.process.signal("TERM");
+    let ended = server.process.end();
+    // What was received is not all out, and nothing else has it.
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("they are lost"), "{ended:?}");
+    assert!(ended.totals()["block"] > 0);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let (server, _stdout, _device) = blocked();
+    server.process.signal("TERM");
+    // Half a second after it has seen the first, this is another.
+    server.wait_until_stopping();
+    thread::sleep(Duration::from_millis(600));
+    server.process.signal("INT");
+    let ended = server.process.end();
+    assert_eq!(
+        ended.code,
+        Some(128 + 2),
+        "no success, since what had arrived is not out: {ended:?}"
+    );
+}

@@ -1,0 +1,351 @@
+//! `blocksd read`, `recordings`, `verify` and `recover` as commands, over files of a daemon's layout and a daemon's own.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use blocksd_tests::process::{Ended, Process, Server, blocksd, run};
+use blocksd_tests::recording::{BEGIN, File, STEP, Sample, name, put};
+use serde_json::{Value, json};
+
+/// Runs a command on a path.
+fn on(command: &str, path: &Path, more: &[&str]) -> Ended {
+    let mut args = vec![command, path.to_str().unwrap()];
+    args.extend(more);
+    run(&args, b"")
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    let lines = text.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The payload of every block in JSON output.
+fn texts(ended: &Ended) -> Vec<String> {
+    let events = json_lines(&ended.stdout_text());
+    let blocks = events.iter().filter(|event| event["event"] == "block");
+    blocks
+        .map(|block| block["text"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn what_a_daemon_said_is_read_back_word_for_word() {
+    let folder = tempfile::tempdir().unwrap();
+    for decode in ["raw", "json", "cbor"] {
+        let folder = folder.path().join(decode);
+        let args = [
+            "--record",
+            folder.to_str().unwrap(),
+            "--decode",
+            decode,
+            "--after-end",
+            "continue",
+        ];
+        let args = [&args[..], &["--max-block", "8", "--oversize", "pieces"]].concat();
+        let mut server = Server::start(&args);
+        let mut stream = server.connect();
+        stream.write_all(b"\0\0\0\x02[]").unwrap();
+        server.wait_for("block", 1);
+        let wire =
+            b"\0\0\0\x02{}\0\0\0\x01\xa0\0\0\0\x03ab\xff\0\0\0\0\0\0\0\x0ca long block\0\0\0\x09x";
+        stream.write_all(wire).unwrap();
+        drop(stream);
+        server.wait_for("close", 1);
+        let (_, said) = server.stop();
+        let ended = on("read", &folder, &["--output", "json"]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_eq!(json_lines(&ended.stdout_text()), said);
+        let kinds: Vec<_> = said
+            .iter()
+            .map(|it| it["event"].as_str().unwrap())
+            .collect();
+        for kind in ["open", "block", "end", "piece", "fault", "close"] {
+            assert!(kinds.contains(&kind), "{kind} is not in {kinds:?}");
+        }
+        let ended = on("verify", &folder, &[]);
+        assert_eq!(
+            (ended.code, ended.stderr.as_str()),
+            (Some(0), ""),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
+fn a_recording_is_read_in_every_form_by_device_and_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    // Two sealed files, the second one later; numbered over eight digits, the order is that of the numbers.
+    let first = Sample {
+        blocks: 1,
+        chunks: 2,
+        ..Sample::default()
+    };
+    put(directory, 2, "mcap", &first.sealed().0);
+    let mut file = File::begin(Some(mcap::Compression::Zstd), false);
+    let later = BEGIN + 3_600_000_000_000;
+    file.block("d1", 2, later, b"later, \"quoted\"");
+    file.end_chunk();
+    file.block("d1", 3, later + STEP, b"\xff\0");
+    file.end_chunk();
+    let path = put(directory, 3, "mcap", &file.seal());
+    fs::rename(&path, directory.join("100000000-20260101T010000Z.mcap")).unwrap();
+
+    let ended = on("read", directory, &["--output", "raw", "--device", "d1"]);
+    let want =
+        b"d1 says 0, and says it again: 0d1 says 1, and says it again: 1later, \"quoted\"\xff\0";
+    assert_eq!((ended.code, ended.stdout), (Some(0), want.to_vec()));
+
+    let ended = on(
+        "read",
+        directory,
+        &["--output", "csv", "--from", "2026-01-01T01:00:00Z"],
+    );
+    let want = "time,device,seq,len,text,base64\n\
+        2026-01-01T01:00:00.000000000Z,d1,2,15,\"later, \"\"quoted\"\"\",\n\
+        2026-01-01T01:00:00.010000000Z,d1,3,2,,/wA=\n";
+    assert_eq!((ended.code, ended.stdout_text().as_str()), (Some(0), want));
+
+    // From then on, and before then; in the midst of a chunk.
+    let times = |from, to| {
+        let times = ["--from", from, "--to", to, "--output", "json"];
+        texts(&on("read", directory, &times))
+    };
+    let (d1_opened, d1_said) = ("2026-01-01T00:00:00.02Z", "2026-01-01T00:00:00.03Z");
+    assert_eq!(times(d1_opened, d1_said), [""; 0]);
+    let said = ["d1 says 0, and says it again: 0"];
+    assert_eq!(times(d1_said, "2026-01-01T00:00:00.04Z"), said);
+    assert_eq!(times(d1_said, "2026-01-01T00:00:00.030000001Z"), said);
+    // All of it is long ago.
+    let ended = on("read", directory, &["--from", "-10m"]);
+    assert_eq!((ended.code, ended.stdout_text().as_str()), (Some(0), ""));
+
+    let ended = on(
+        "read",
+        directory,
+        &[
+            "--output",
+            "hex",
+            "--device",
+            "d1",
+            "--from",
+            "2026-01-01T01:00:00.01Z",
+        ],
+    );
+    assert!(
+        ended.stdout_text().contains("  00000000  ff 00 "),
+        "{ended:?}"
+    );
+    let ended = on("read", directory, &["--device", "d0"]);
+    assert_eq!(ended.stdout_text().lines().count(), 3, "{ended:?}");
+    assert!(
+        ended
+            .stdout_text()
+            .contains(" d0 #1 opened by 127.0.0.1:4000\n"),
+        "{ended:?}"
+    );
+    // Read in another way than it was received.
+    let ended = on(
+        "read",
+        directory,
+        &[
+            "--output",
+            "json",
+            "--decode",
+            "json",
+            "--to",
+            "2026-01-01T00:00:00.02Z",
+        ],
+    );
+    let events = json_lines(&ended.stdout_text());
+    assert_eq!(events.last().unwrap()["fault"], "undecodable", "{ended:?}");
+    on("read", directory, &["--from", "yesterday"]).assert_refused(2, "yesterday");
+    on("read", &directory.join("none"), &[]).assert_refused(2, "none");
+}
+
+#[test]
+fn what_is_lost_is_told_and_the_rest_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let sample = Sample::default();
+    let (mut bytes, said) = sample.sealed();
+    let at = bytes.windows(9).position(|it| it == b"d1 says 2").unwrap();
+    bytes[at] ^= 1;
+    let path = put(directory, 1, "mcap", &bytes);
+    let ended = on("read", directory, &["--output", "json"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let blocks = said.iter().filter(|it| it.topic.ends_with("/blocks"));
+    assert_eq!(
+        texts(&ended).len(),
+        blocks.count() - sample.blocks * sample.devices
+    );
+    assert!(ended.stderr.contains("CRC of the chunk"), "{ended:?}");
+    assert!(
+        ended.stderr.ends_with("bytes of the recording are lost\n"),
+        "{ended:?}"
+    );
+
+    let ended = on("verify", &path, &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let told = ended.stdout_text();
+    assert!(told.contains("CRC of the chunk"), "{told}");
+    assert!(
+        told.contains("/device/d1/blocks: sequence gap: expected 2, found 4"),
+        "{told}"
+    );
+    assert!(
+        told.lines()
+            .all(|line| line.starts_with(path.to_str().unwrap())),
+        "{told}"
+    );
+    assert_eq!(ended.stderr, "blocksd: 1 of 1 files are not sound\n");
+
+    // Beside it, never over another file.
+    let ended = on("recover", &path, &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stdout_text().contains("kept 12 blocks, 2 events"),
+        "{ended:?}"
+    );
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+    on("recover", &path, &[]).assert_refused(2, "recovered.mcap");
+    let sound = put(directory, 2, "mcap", &sample.sealed().0);
+    let ended = on("recover", &sound, &[]);
+    assert!(
+        ended.stdout_text().ends_with("sealed and sound already\n"),
+        "{ended:?}"
+    );
+    let nothing = put(directory, 3, "mcap.part", b"nothing");
+    let ended = on(
+        "recover",
+        &nothing,
+        &["--output", directory.join("x").to_str().unwrap()],
+    );
+    assert_eq!(
+        (ended.code, directory.join("x").exists()),
+        (Some(1), false),
+        "{ended:?}"
+    );
+    // Nothing in it is whole: it is kept under another name.
+    let ended = on("recover", directory, &[]);
+    assert_eq!(
+        (ended.code, nothing.exists()),
+        (Some(1), false),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn the_files_of_a_recording_are_listed() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    for (number, compression) in [(1, None), (2, Some(mcap::Compression::Lz4))] {
+        let sample = Sample {
+            compression,
+            ..Sample::default()
+        };
+        put(directory, number, "mcap", &sample.sealed().0);
+    }
+    let (torn, said) = Sample::default().torn();
+    put(directory, 3, "mcap.part", &torn[..torn.len() - 300]);
+    let ended = on("recordings", directory, &["--json"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let rows = json_lines(&ended.stdout_text());
+    let bytes: usize = said.iter().map(|it| it.data.len()).sum();
+    let state = |row: &Value| row["state"].as_str().unwrap().to_owned();
+    assert_eq!(
+        rows.iter().map(state).collect::<Vec<_>>(),
+        ["sealed", "sealed", "torn"]
+    );
+    for row in &rows[..2] {
+        assert_eq!(row["blocks"], 16);
+        assert_eq!(row["bytes"], bytes);
+        assert_eq!(row["devices"], json!(["d0", "d1"]));
+        assert_eq!(row["from"], "2026-01-01T00:00:00.000Z");
+        assert_eq!(row["to"], "2026-01-01T00:00:00.170Z");
+    }
+    assert_eq!(rows[1]["compression"], "lz4");
+    assert_eq!(rows[2]["blocks"], 12);
+    assert_ne!(rows[2]["lost"], 0);
+    let table = on("recordings", directory, &[]).stdout_text();
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(table.starts_with("NAME"), "{table}");
+    assert!(table.contains("  torn "), "{table}");
+}
+
+#[test]
+fn an_open_recording_is_followed_through_rotation() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("kept");
+    let record = folder.to_str().unwrap();
+    let mut options = vec!["--record", record, "--record-compression", "none"];
+    options.extend(["--record-rotate-size", "4096", "--record-sync", "5"]);
+    let server = Server::start(&options);
+    let mut stream = server.connect();
+    let mut send = |text: &str| {
+        let len = u32::try_from(text.len()).unwrap();
+        let wire = [&len.to_be_bytes(), text.as_bytes()].concat();
+        stream.write_all(&wire).unwrap();
+    };
+    send("first");
+    let follower = Process::start(blocksd(&["read", record, "--follow", "--output", "raw"]));
+    let wait = |len: usize| {
+        let begin = std::time::Instant::now();
+        while follower.printed() < len {
+            assert!(
+                begin.elapsed() < blocksd_tests::process::DEADLINE,
+                "{} bytes",
+                follower.printed()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait(5);
+    // Nobody else may repair what is open, and it is no mistake that it has no end.
+    on("recover", &folder, &[]).assert_refused(75, "a daemon is recording");
+    let ended = on("verify", &folder, &[]);
+    assert!(
+        ended.stdout_text().contains("open, being written"),
+        "{ended:?}"
+    );
+    for number in 0..40 {
+        send(&format!("{number:0100}"));
+        // One by one, so that there is a chunk of each, and many files.
+        wait(5 + 100 * (number + 1));
+    }
+    let sealed = fs::read_dir(&folder).unwrap();
+    let sealed = sealed.filter(|it| it.as_ref().unwrap().path().extension().unwrap() == "mcap");
+    assert!(sealed.count() > 1, "no rotation");
+    drop(server);
+    follower.signal("INT");
+    let want: String = (0..40).map(|number| format!("{number:0100}")).collect();
+    let ended = follower.end();
+    assert_eq!(ended.stdout_text(), format!("first{want}"));
+}
+
+#[test]
+fn a_directory_whose_daemon_was_killed_is_recovered_by_hand() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (torn, said) = Sample::default().torn();
+    put(directory, 7, "mcap.part", &torn[..torn.len() - 1]);
+    let ended = on("recover", directory, &["--output", "x"]);
+    ended.assert_refused(2, "--output");
+    let ended = on("recover", directory, &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stdout_text().contains("kept 16 blocks, 2 events"),
+        "{ended:?}"
+    );
+    assert!(!name(directory, 7, "mcap.part").exists());
+    let ended = on("verify", directory, &[]);
+    let told = format!(
+        "ok: 16 blocks of 2 devices, {} messages, 4 chunks\n",
+        said.len()
+    );
+    assert!(ended.stdout_text().ends_with(&told), "{ended:?}");
+}

@@ -1,0 +1,349 @@
+//! Exit codes: 2 for what is wrong in the text, 75 for what the environment refuses now; `check-config` as `serve`.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use blocksd_tests::process::{DEADLINE, Process, Server, blocksd, finish, python, run};
+use blocksd_tests::scrape;
+use blocksd_tests::skip::skipped;
+use tempfile::TempDir;
+
+/// The environment refuses it now: `EX_TEMPFAIL`.
+const REFUSED: i32 = 75;
+/// A user that owns nothing.
+const NOBODY: &str = "65534";
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// What `serve` and `check-config` say to a config that both know to be wrong.
+#[track_caller]
+fn assert_both(config: &str, code: i32, words: &str) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("blocksd.toml");
+    fs::write(&file, config).unwrap();
+    let checked = run(&["check-config", text(&file)], b"");
+    checked.assert_refused(code, words);
+    let served = run(&["serve", "--config", text(&file)], b"");
+    assert_eq!(
+        (served.code, &served.stderr),
+        (checked.code, &checked.stderr),
+        "{config}"
+    );
+}
+
+#[test]
+fn an_address_that_is_taken_or_not_there_is_tried_again() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (args, words) in [
+        (&["--listen", &taken][..], &*taken),
+        (&["--listen", "127.0.0.1:0", "--metrics", &taken], &*taken),
+        // Reserved for documentation, so no address of this machine; and a name that nobody has.
+        (&["--listen", "192.0.2.1:1060"], "192.0.2.1"),
+        (&["--listen", "gateway.invalid:1060"], "gateway.invalid"),
+        (
+            &["--listen", "127.0.0.1:0", "--metrics", "gateway.invalid:1"],
+            "gateway.invalid",
+        ),
+        (
+            &["--listen", "[fe80::1%blocksd0]:1060"],
+            "[fe80::1%blocksd0]",
+        ),
+        (&["--listen", "unix:/no/such/folder/d.sock"], "d.sock"),
+    ] {
+        let args = [&["serve"], args].concat();
+        run(&args, b"").assert_refused(REFUSED, words);
+    }
+    // The same for the other commands.
+    for args in [
+        &["send", "--to", "gateway.invalid:1060", "x"][..],
+        &["server", "gateway.invalid"],
+        &["client", "gateway.invalid"],
+    ] {
+        run(args, b"").assert_refused(REFUSED, "gateway.invalid");
+    }
+}
+
+#[test]
+fn an_address_that_can_never_be_had_is_wrong() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("notes");
+    fs::write(&file, b"mine").unwrap();
+    for listen in [
+        "127.0.0.1",
+        "127.0.0.1:65536",
+        "256.1.1.1:1060",
+        "http://host:80",
+        ":1060",
+        &format!("unix:{}", text(&file)),
+        &format!("unix:{}/below", text(&file)),
+        &format!("unix:/tmp/{}", "x".repeat(150)),
+    ] {
+        assert_both(&format!("listen = \"{listen}\""), 2, "");
+    }
+    assert_both("metrics = \":9106\"", 2, "the host is missing");
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
+}
+
+#[test]
+fn one_address_for_two_is_wrong_however_it_is_written() {
+    let folder = TempDir::new().unwrap();
+    let sock = folder.path().join("d.sock");
+    let twice = format!(
+        "\"unix:{0}\", \"unix:{1}/./d.sock\"",
+        text(&sock),
+        text(folder.path())
+    );
+    for listen in [
+        "\"127.0.0.1:1060\", \"127.0.0.1:1060,framing=lines\"",
+        "\"127.0.0.1:1060\", \"0.0.0.0:1060\"",
+        "\"[::]:1060\", \"127.0.0.1:1060\"",
+        "\"-\", \"-,framing=lines\"",
+        "\"serial:/dev/ttyX9\", \"serial:/dev/ttyX9?baud=9600\"",
+        "\"systemd\", \"systemd\"",
+        &twice,
+    ] {
+        assert_both(&format!("listen = [{listen}]"), 2, "remove one of them");
+    }
+    let metrics = "listen = \"127.0.0.1:1060\"\nmetrics = \"127.0.0.1:1060\"";
+    assert_both(metrics, 2, "is given twice");
+}
+
+#[test]
+fn what_can_be_known_is_refused_by_check_config_as_by_serve() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let link = folder.path().join("link");
+    symlink(folder.path().join("not-mounted"), &link).unwrap();
+    let (file, link) = (text(&file), text(&link));
+    for (config, code, words) in [
+        ("keepalive = 40000", 2, "from 1 to 32767"),
+        ("keepalive = 0.5", 2, "from 1 to 32767"),
+        ("log = \"loud\"", 2, "`loud`"),
+        ("for = \"soon\"", 2, "`soon`"),
+        ("reply = \"/nope\"", 2, "/nope"),
+        ("decode = \"defmt:/nope\"", 2, "/nope"),
+        ("record-max-bytes = 100000000", 2, "--record"),
+        (&format!("record = \"{file}\""), 2, file),
+        (&format!("record = \"{file}/below\""), 2, file),
+        (&format!("record = \"{link}\""), REFUSED, link),
+        (
+            "listen = \"unix:/no/such/folder/d.sock\"",
+            REFUSED,
+            "d.sock",
+        ),
+        ("listen = \"gateway.invalid:1\"", REFUSED, "gateway.invalid"),
+    ] {
+        assert_both(config, code, words);
+    }
+}
+
+#[test]
+fn a_folder_is_tried_again_where_it_is_locked_or_read_only() {
+    let folder = TempDir::new().unwrap();
+    let args = ["--listen", "127.0.0.1:0", "--record", text(folder.path())];
+    let first = Server::start(&args[2..]);
+    run(&[&["serve"], &args[..]].concat(), b"").assert_refused(REFUSED, "a daemon is recording");
+    // A daemon that runs is what the next configuration is checked beside.
+    let config = TempDir::new().unwrap();
+    let file = config.path().join("blocksd.toml");
+    fs::write(&file, format!("record = \"{}\"", text(folder.path()))).unwrap();
+    let checked = run(&["check-config", text(&file)], b"");
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(
+        checked.stdout_text().contains("is recording to it now"),
+        "{checked:?}"
+    );
+    first.stop();
+
+    for command in ["serve --listen 127.0.0.1:0 --record", "serve --config"] {
+        let disk = TempDir::new().unwrap();
+        let target = if command.ends_with("--record") {
+            disk.path()
+        } else {
+            fs::write(&file, format!("record = \"{}/a\"", text(disk.path()))).unwrap();
+            &file
+        };
+        let mut read_only = Command::new("unshare");
+        let script = "mount -t tmpfs -o ro none \"$1\" && shift && exec \"$@\"";
+        read_only.args(["--mount", "sh", "-c", script, "sh", text(disk.path())]);
+        read_only.arg(blocksd(&[]).get_program());
+        read_only.args(command.split(' ')).arg(target);
+        let ended = finish(read_only, b"");
+        if ended.stderr.contains("unshare") || ended.stderr.contains("mount:") {
+            skipped(
+                "a_folder_is_tried_again_where_it_is_locked_or_read_only",
+                "this user cannot mount a file system",
+            );
+            return;
+        }
+        ended.assert_refused(REFUSED, "Read-only file system");
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_ours_is_wrong() {
+    let folder = TempDir::new().unwrap();
+    let config = TempDir::new().unwrap();
+    let file = config.path().join("blocksd.toml");
+    let mode = |path: &Path, mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(path, mode).unwrap();
+    };
+    mode(config.path(), 0o755);
+    for key in ["record = \"", "listen = \"unix:"] {
+        fs::write(&file, format!("{key}{}/a\"", text(folder.path()))).unwrap();
+        mode(&file, 0o644);
+        for args in [&["serve", "--config"][..], &["check-config"]] {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", NOBODY, "--clear-groups"]);
+            command.arg(blocksd(&[]).get_program());
+            command.args(args).arg(&file).stderr(Stdio::piped());
+            let ended = finish(command, b"");
+            if ended.stderr.contains("setpriv") {
+                skipped(
+                    "a_folder_that_is_not_ours_is_wrong",
+                    "this user cannot become another",
+                );
+                return;
+            }
+            ended.assert_refused(2, "Permission denied");
+        }
+    }
+}
+
+#[test]
+fn a_socket_of_a_process_that_hangs_is_in_use() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("d.sock");
+    // It listens, never accepts, and no more fit in its queue.
+    let hung = UnixListener::bind(&path).unwrap();
+    socket2::SockRef::from(&hung).listen(0).unwrap();
+    let full = || {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        let address = socket2::SockAddr::unix(&path)?;
+        socket.connect(&address).map(|()| socket)
+    };
+    let queue: Vec<_> = std::iter::from_fn(|| full().ok()).collect();
+    assert!(!queue.is_empty());
+    let listen = format!("unix:{}", path.display());
+    run(&["serve", "--listen", &listen], b"").assert_refused(REFUSED, "in use");
+    drop(queue);
+    // One that answers with another kind of socket is not stale either.
+    drop(hung);
+    fs::remove_file(&path).unwrap();
+    let _datagram = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    run(&["serve", "--listen", &listen], b"").assert_refused(REFUSED, "in use");
+    assert!(UnixStream::connect(&path).is_err() && path.exists());
+}
+
+#[test]
+fn passed_sockets_that_cannot_be_accepted_from_are_refused_with_the_reason() {
+    let folder = TempDir::new().unwrap();
+    let datagram = format!("datagram:{}/datagram", text(folder.path()));
+    let program = blocksd(&[]);
+    let program = program.get_program().to_str().unwrap();
+    for (kind, words) in [
+        ("connected", "Accept=no"),
+        ("bound", "is not a listening socket"),
+        ("udp", "ListenStream="),
+        (&datagram, "ListenStream="),
+        ("file", "ListenStream="),
+    ] {
+        let passed = format!("devices={kind}");
+        let mut command = python("launcher.py", &[&passed, program, "serve"]);
+        command.args(["--listen", "systemd:devices"]);
+        let begin = Instant::now();
+        let ended = finish(command, b"");
+        ended.assert_refused(2, words);
+        assert!(ended.stderr.contains("`devices`"), "{ended:?}");
+        assert!(begin.elapsed() < DEADLINE);
+    }
+}
+
+#[test]
+fn sockets_without_a_listener_of_their_own_are_those_that_are_left() {
+    let program = blocksd(&[]);
+    let program = program.get_program().to_str().unwrap();
+    let args = ["--listen", "systemd", "--listen", "systemd:b,framing=lines"];
+    let mut command = python("launcher.py", &["a=tcp,b=tcp", program, "serve"]);
+    command.args(args).args(["--output", "json"]);
+    let server = Server::of(Process::start(command), &args);
+    assert_ne!(server.addr_of("lines"), server.addr_of("blocks"));
+    assert_eq!(server.stop().0.code, Some(0));
+}
+
+#[test]
+fn a_daemon_whose_only_reader_is_gone_says_so_and_fails() {
+    let mut command = Server::command(&[]);
+    command.stdout(Stdio::piped());
+    let mut server = Server::of(Process::start_unread(command), &[]);
+    drop(server.process.take_stdout());
+    let mut device = server.connect();
+    std::io::Write::write_all(&mut device, b"\0\0\0\x02hi\0\0\0\0").unwrap();
+    let ended = server.end().0;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr.contains("standard output was closed"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_daemon_whose_only_output_is_full_says_so_and_fails() {
+    let mut command = Server::command(&[]);
+    command.stdout(fs::File::options().write(true).open("/dev/full").unwrap());
+    let server = Server::of(Process::start_unread(command), &[]);
+    let mut device = server.connect();
+    std::io::Write::write_all(&mut device, b"\0\0\0\x02hi\0\0\0\0").unwrap();
+    let ended = server.end().0;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("No space left"), "{ended:?}");
+}
+
+#[test]
+fn a_daemon_whose_only_reader_is_too_slow_at_the_end_fails() {
+    let mut command = Server::command(&["--metrics", "127.0.0.1:0"]);
+    command.stdout(Stdio::piped());
+    let mut server = Server::of(Process::start_unread(command), &[]);
+    let unread = server.process.take_stdout();
+    let mut device = server.connect();
+    // More events than a pipe holds.
+    let message = [&8_u32.to_be_bytes()[..], b"messages"].concat();
+    std::io::Write::write_all(&mut device, &message.repeat(10_000)).unwrap();
+    scrape::wait_for(&server, "blocksd_blocks_total", |blocks| 2_000.0 <= blocks);
+    let ended = server.stop().0;
+    drop(unread);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("they are lost"), "{ended:?}");
+}
+
+#[test]
+fn a_reader_of_a_recording_that_has_seen_enough_is_no_failure() {
+    let folder = TempDir::new().unwrap();
+    let mut server = Server::start(&["--record", text(folder.path())]);
+    let mut device = server.connect();
+    let message = [&1000_u32.to_be_bytes()[..], &[b'x'; 1000]].concat();
+    std::io::Write::write_all(&mut device, &message.repeat(2_000)).unwrap();
+    drop(device);
+    server.wait_for("close", 1);
+    server.stop();
+    // Much more than a pipe holds.
+    let all = run(&["read", text(folder.path())], b"").stdout.len();
+    assert!(100_000 < all, "{all} bytes");
+    let mut command = Command::new("sh");
+    let script = "{ \"$0\" read \"$1\"; echo $? >&2; } | head -c 10 >/dev/null";
+    command.args(["-c", script]);
+    command.arg(blocksd(&[]).get_program()).arg(folder.path());
+    let ended = finish(command, b"");
+    assert_eq!(ended.stderr, "0\n", "{ended:?}");
+}

@@ -1,0 +1,428 @@
+//! Firmware in QEMU and the real daemon: samples, the log, a panic, and the smallest of images.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use blocksd_tests::board::{Board, QUEUE_LEN, Report, figure, firmware, image, ports, values};
+use blocksd_tests::process::Server;
+use firmware_example::{KEYS, pressure_simulated_hpa, temperature_simulated_c};
+use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::engine::serve::payload;
+
+const BUILD_ID: &str = ".note.gnu.build-id";
+
+/// A daemon as the README has it: telemetry on its first port, the log on its second.
+fn serve(elf: &Path, more: &[&str]) -> Server {
+    let log = format!("127.0.0.1:0,decode=defmt:{}", elf.display());
+    let args = ["--listen", "127.0.0.1:0,decode=cbor", "--listen", &log];
+    Server::start(&[&args, more].concat())
+}
+
+/// Boots `mps2-an386`, which sends both to this daemon.
+fn boot(image: &Path, server: &Server, words: &[&str]) -> Board {
+    let [telemetry, logs] = ports(server)[..] else {
+        panic!("two listeners");
+    };
+    let mut all = vec![format!("telemetry={telemetry}"), format!("logs={logs}")];
+    all.extend(words.iter().copied().map(str::to_owned));
+    Board::start(image, &all)
+}
+
+/// The events of the connection that tells this.
+fn connection_of(events: &[Value], tells: impl Fn(&Value) -> bool) -> Vec<&Value> {
+    let found = events.iter().find(|event| tells(event));
+    let conn = &found.unwrap_or_else(|| panic!("not in {events:?}"))["conn"];
+    events
+        .iter()
+        .filter(|event| event["conn"] == *conn)
+        .collect()
+}
+
+/// The connection with samples brought `count` of them, from the first, and the end of their series.
+#[track_caller]
+fn assert_series(events: &[Value], count: u64, period_ms: u64) {
+    let own = connection_of(events, |event| event["value"].is_object());
+    let samples = values(events);
+    let mut before: Option<&Value> = None;
+    for (number, sample) in (0..).zip(&samples) {
+        let keys: Vec<_> = sample.as_object().expect("a map").keys().collect();
+        assert_eq!(keys, KEYS);
+        assert_eq!(figure(sample, "n"), u64::from(number), "{sample}");
+        assert_eq!(figure(sample, "lost"), 0, "{sample}");
+        let simulated = [
+            ("temp_sim", temperature_simulated_c(number)),
+            ("press_sim", pressure_simulated_hpa(number)),
+        ];
+        for (key, value) in simulated {
+            assert_eq!(sample[key].as_f64(), Some(value.into()), "{sample}");
+        }
+        // No sample is early.
+        let due_ms = period_ms * u64::from(number);
+        assert!(due_ms <= figure(sample, "t"), "{sample}");
+        assert!(
+            figure(sample, "loop_us") <= figure(sample, "loop_max_us"),
+            "{sample}"
+        );
+        assert!(
+            (256..=6144).contains(&figure(sample, "stack")),
+            "{sample}: the stack has 6 KiB"
+        );
+        assert!(figure(sample, "queue") <= QUEUE_LEN, "{sample}");
+        for key in ["t", "loop_max_us", "stack", "rx", "tx"] {
+            let grown = before.is_none_or(|before| figure(before, key) <= figure(sample, key));
+            assert!(grown, "{key} has shrunk in {sample}");
+        }
+        before = Some(sample);
+    }
+    assert_eq!(samples.len() as u64, count);
+    let grown = |key| figure(&samples[0], key) < figure(&samples[samples.len() - 1], key);
+    assert!(grown("rx") && grown("tx"), "frames are counted");
+    let [.., end, close] = &own[..] else {
+        panic!("no end");
+    };
+    assert_eq!(
+        (&end["event"], &end["blocks"]),
+        (&json!("end"), &json!(count))
+    );
+    assert_eq!(
+        (&close["reason"], &close["blocks"]),
+        (&json!("end"), &json!(count))
+    );
+}
+
+#[test]
+fn samples_arrive_in_order_by_dhcp_and_from_a_static_address() {
+    let Some(image) = image(
+        "samples_arrive_in_order_by_dhcp_and_from_a_static_address",
+        "mps2-an386",
+    ) else {
+        return;
+    };
+    let static_address = ["address=10.0.2.77/24", "gateway=10.0.2.2"];
+    for (words, address) in [
+        (&[][..], "address [10, 0, 2, 15]"),
+        (&static_address, "address [10, 0, 2, 77]"),
+    ] {
+        let server = serve(&image, &[]);
+        let words = [&["samples=40", "period_ms=20"], words].concat();
+        let report = boot(&image, &server, &words).report();
+        let (ended, events) = server.stop();
+        assert_series(&events, 40, 20);
+        assert!(
+            events.iter().any(|event| event["message"] == address),
+            "no {address} in {events:?}"
+        );
+        let wanted = Report {
+            delivered: 0,
+            in_doubt: 40,
+            lost: 0,
+            connections: 1,
+            answered: false,
+        };
+        assert_eq!(report, wanted);
+        let totals = ended.totals();
+        assert_eq!(
+            (totals["connection"], totals["serie"], totals["fault"]),
+            (2, 2, 0)
+        );
+    }
+}
+
+#[test]
+fn an_isolated_board_reaches_just_the_daemon_and_is_answered() {
+    let Some(image) = image(
+        "an_isolated_board_reaches_just_the_daemon_and_is_answered",
+        "mps2-an386",
+    ) else {
+        return;
+    };
+    let mut server = serve(&image, &["--reply", "receipt"]);
+    let words = ["net=isolated", "samples=40", "period_ms=10"];
+    let report = boot(&image, &server, &words).report();
+    let wanted = Report {
+        delivered: 40,
+        in_doubt: 0,
+        lost: 0,
+        connections: 1,
+        answered: true,
+    };
+    assert_eq!(report, wanted);
+    server.wait_for("close", 2);
+    let (_, events) = server.stop();
+    assert_series(&events, 40, 10);
+    let bytes: u64 = events
+        .iter()
+        .filter(|event| event["value"].is_object())
+        .map(|event| figure(event, "len"))
+        .sum();
+    let receipt = format!(
+        "answered: {:?}",
+        format!(r#"{{"blocks":40,"bytes":{bytes}}}"#)
+    );
+    let receipt = receipt.replacen('"', "b\"", 1);
+    assert!(
+        events.iter().any(|event| event["message"] == *receipt),
+        "no {receipt} in {events:?}"
+    );
+}
+
+/// Where the firmware says this: file and line, as they stand in its source.
+fn place(file: &str, text: &str) -> String {
+    let source = fs::read_to_string(firmware().join(file)).expect(file);
+    let line = source.lines().position(|line| line.contains(text));
+    format!("{file}:{}", 1 + line.expect(text))
+}
+
+#[test]
+fn the_log_arrives_with_level_time_and_place_behind_the_build_id() {
+    let Some(image) = image(
+        "the_log_arrives_with_level_time_and_place_behind_the_build_id",
+        "mps2-an386",
+    ) else {
+        return;
+    };
+    let server = serve(&image, &[]);
+    boot(&image, &server, &["samples=3", "period_ms=50"]).report();
+    let (_, events) = server.stop();
+    let own = connection_of(&events, |event| event["build"].is_string());
+    let [open, build, lines @ .., end, close] = &own[..] else {
+        panic!("a log in {own:?}");
+    };
+    assert_eq!(open["event"], "open");
+    let (at, len) = build_id(&fs::read(&image).unwrap());
+    let note = &fs::read(&image).unwrap()[at..at + len];
+    let id: String = note[16..]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(
+        (&build["seq"], &build["build"], &build["known"]),
+        (&json!(0), &json!(id), &json!(true))
+    );
+    let log = "mps2-an386/src/log.rs";
+    for (line, (message, place)) in lines.iter().zip([
+        (
+            "mps2-an386, 6144 bytes of stack",
+            place(log, "bytes of stack"),
+        ),
+        ("address [10, 0, 2, 15]", place(log, "address {=[u8; 4]}")),
+    ]) {
+        assert_eq!(
+            (&line["level"], &line["message"]),
+            (&json!("info"), &json!(message))
+        );
+        let location = line["location"].as_str().expect("a place");
+        assert!(location.ends_with(&place), "{location} is not {place}");
+    }
+    let mut before = 0.0;
+    for line in lines {
+        let seconds: f64 = line["timestamp"].as_str().unwrap().parse().unwrap();
+        assert!((before..60.0).contains(&seconds), "{line}");
+        before = seconds;
+    }
+    let last = lines.last().unwrap()["message"].as_str().unwrap();
+    assert!(
+        last.starts_with("the application has ended: Report { delivered: 0, in_doubt: 3, lost: 0,"),
+        "{last}"
+    );
+    assert_eq!(end["blocks"], 1 + lines.len());
+    assert_eq!(close["reason"], "end");
+}
+
+/// Where the note with the build id is in an ELF file, and how long.
+fn build_id(elf: &[u8]) -> (usize, usize) {
+    let file = object::File::parse(elf).expect("an ELF file");
+    let section = file.section_by_name(BUILD_ID).expect(BUILD_ID);
+    let (at, len) = section.file_range().expect("it has bytes");
+    (at as usize, len as usize)
+}
+
+/// A copy of the image that says it is of another build.
+fn of_another_build(image: &Path, folder: &TempDir) -> PathBuf {
+    let mut elf = fs::read(image).unwrap();
+    let (at, len) = build_id(&elf);
+    elf[at + len - 1] ^= 1;
+    let path = folder.path().join("other.elf");
+    fs::write(&path, elf).unwrap();
+    path
+}
+
+#[test]
+fn with_the_elf_of_another_build_nothing_of_the_log_is_decoded_and_all_of_it_kept() {
+    let Some(image) = image(
+        "with_the_elf_of_another_build_nothing_of_the_log_is_decoded_and_all_of_it_kept",
+        "mps2-an386",
+    ) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&of_another_build(&image, &folder), &[]);
+    boot(&image, &server, &["samples=3", "period_ms=50"]).report();
+    let (ended, events) = server.stop();
+    // It is none of the samples' business.
+    assert_series(&events, 3, 50);
+    let own = connection_of(&events, |event| event["build"].is_string());
+    assert_eq!(own[1]["known"], false);
+    let [_, _, lines @ .., end, close] = &own[..] else {
+        panic!("a log in {own:?}");
+    };
+    let mut count = 0;
+    for pair in lines.chunks(2) {
+        let [block, fault] = pair else {
+            panic!("a fault for each block, not {pair:?}");
+        };
+        count += 1;
+        assert_eq!(payload(block).len() as u64, figure(block, "len"));
+        assert_eq!(
+            (&block["message"], &block["seq"]),
+            (&Value::Null, &json!(count))
+        );
+        assert_eq!(
+            (&fault["fault"], &fault["as"], &fault["seq"]),
+            (&json!("undecodable"), &json!("defmt"), &json!(count))
+        );
+        assert_eq!(fault["reason"], "of another build");
+    }
+    assert!(count >= 3, "{own:?}");
+    assert_eq!(end["blocks"], 1 + count);
+    assert_eq!(close["reason"], "end");
+    assert_eq!(ended.totals()["fault"], count);
+    assert!(ended.stderr.contains(&format!("({count} undecodable)")));
+}
+
+#[test]
+fn a_person_sees_fields_levels_places_and_a_foreign_build() {
+    let Some(image) = image(
+        "a_person_sees_fields_levels_places_and_a_foreign_build",
+        "mps2-an386",
+    ) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for (elf, known) in [
+        (image.clone(), true),
+        (of_another_build(&image, &folder), false),
+    ] {
+        let server = serve(&elf, &["--output", "text"]);
+        boot(&image, &server, &["samples=3", "period_ms=50"]).report();
+        server.process.signal("TERM");
+        let ended = server.process.end();
+        let said = ended.stdout_text();
+        let wanted = [
+            " 127.0.0.1 t=",
+            "temp_sim=20.125 press_sim=1000.25\n",
+            "series of 3 blocks ended",
+        ];
+        let address = " address [10, 0, 2, 15] (";
+        let place = place("mps2-an386/src/log.rs", "address {=[u8; 4]}") + ")\n";
+        let of_known = [" firmware build ", " INFO  ", address, &place];
+        let of_other = [
+            " is not that of the ELF file: its log is not decoded\n",
+            " fault: block is no defmt: of another build: ",
+        ];
+        let of_log = if known { &of_known[..] } else { &of_other };
+        for wanted in wanted.iter().chain(of_log) {
+            assert!(said.contains(wanted), "no {wanted:?} in\n{said}");
+        }
+        assert_eq!(said.contains(address), known, "{said}");
+    }
+}
+
+#[test]
+fn a_panic_ends_the_run_with_its_message_and_place() {
+    let Some(image) = image(
+        "a_panic_ends_the_run_with_its_message_and_place",
+        "mps2-an386",
+    ) else {
+        return;
+    };
+    let server = serve(&image, &[]);
+    let main = "mps2-an386/src/main.rs";
+    for (word, file, text, message) in [
+        (
+            "panic=now",
+            main,
+            "panic!(\"as the command",
+            "as the command line asked for",
+        ),
+        (
+            "colour=red",
+            main,
+            "Err(error) => panic!",
+            "argument `colour=red` is not understood",
+        ),
+    ] {
+        let ended = boot(&image, &server, &[word]).end();
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let place = place(file, text);
+        let wanted = format!("panicked at {place}:");
+        assert!(ended.stdout_text().contains(&wanted), "{wanted}: {ended:?}");
+        assert!(ended.stdout_text().contains(message), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_series_arrives_from_a_uart_without_any_network() {
+    let Some(image) = image(
+        "a_series_arrives_from_a_uart_without_any_network",
+        "uart-m0",
+    ) else {
+        return;
+    };
+    for reply in [&["--reply", "receipt"][..], &[], &[], &[]] {
+        assert_series_of_uart(&image, reply);
+    }
+}
+
+/// The smallest image sends its series to a daemon with these arguments.
+#[track_caller]
+fn assert_series_of_uart(image: &Path, args: &[&str]) {
+    let mut server = Server::start(args);
+    let telemetry = format!("telemetry={}", server.addr().port());
+    let ended = Board::start(image, &[telemetry]).end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    server.wait_for("close", 1);
+    let (ended, events) = server.stop();
+    let blocks = events.iter().filter(|event| event["event"] == "block");
+    let blocks: Vec<_> = blocks.map(payload).collect();
+    let wanted: Vec<_> = (0..20).map(|n| vec![0xa1, 0x61, b'n', n]).collect();
+    assert_eq!(blocks, wanted);
+    let [.., end, close] = &events[..] else {
+        panic!("no end");
+    };
+    assert_eq!(end["blocks"], 20);
+    assert_eq!(
+        (&close["reason"], &close["bytes"]),
+        (&json!("end"), &json!(80))
+    );
+    assert_eq!(ended.totals()["fault"], 0);
+}
+
+#[test]
+fn the_smallest_image_is_under_a_kibibyte_and_cannot_panic() {
+    let Some(image) = image(
+        "the_smallest_image_is_under_a_kibibyte_and_cannot_panic",
+        "uart-m0",
+    ) else {
+        return;
+    };
+    let elf = fs::read(image).unwrap();
+    let file = object::File::parse(&*elf).unwrap();
+    let vectors = file.section_by_name(".vector_table").unwrap().size();
+    let loaded: u64 = file.segments().map(|segment| segment.file_range().1).sum();
+    let bytes = loaded - vectors;
+    assert!(
+        (100..1024).contains(&bytes),
+        "{bytes} bytes beyond the vectors"
+    );
+    let names: Vec<_> = file
+        .symbols()
+        .filter_map(|symbol| symbol.name().ok())
+        .collect();
+    assert!(names.contains(&"Reset"), "{names:?}");
+    let panics = names.iter().filter(|name| name.contains("panic"));
+    assert_eq!(panics.collect::<Vec<_>>(), [&""; 0]);
+}

@@ -1,0 +1,242 @@
+//! `--decode`: what blocks mean, for all listeners and for one, and what becomes of those that mean nothing.
+
+use std::io::{Read, Write};
+
+use blocksd_tests::board::ports;
+use blocksd_tests::process::{Server, connect, run};
+use serde_json::{Value, json};
+
+use crate::engine::serve::payload;
+
+/// A map of a temperature and its unit, in CBOR.
+const CBOR: &[u8] = b"\xa2\x64temp\xf9\x4d\x60\x64unit\x63\xc2\xb0C";
+const JSON: &[u8] = br#" {"temp": 21.5, "unit": "\u00b0C"} "#;
+const TEXT: &[u8] = "teplota 21,5 °C".as_bytes();
+/// Neither text, nor JSON, nor CBOR.
+const NONE: &[u8] = b"\xff\xfe\0";
+
+/// Sends these blocks as a series, and waits for the answer, if there is one.
+fn send(port: u16, blocks: &[&[u8]]) {
+    let mut wire = Vec::new();
+    for block in blocks {
+        wire.extend((block.len() as u32).to_be_bytes());
+        wire.extend(*block);
+    }
+    wire.extend([0; 4]);
+    let mut device = connect(([127, 0, 0, 1], port).into());
+    device.write_all(&wire).expect("it listens");
+    device.read_to_end(&mut Vec::new()).expect("an end");
+}
+
+/// A daemon whose listeners read as `text`, `json` and `cbor` say, and as its own options say.
+fn serve(more: &[&str]) -> Server {
+    let listens = ["decode=text", "decode=json", "decode=cbor", "oversize=skip"];
+    let listens = listens.map(|own| format!("127.0.0.1:0,{own}"));
+    let listens = listens.iter().flat_map(|listen| ["--listen", listen]);
+    Server::start(&listens.chain(more.iter().copied()).collect::<Vec<_>>())
+}
+
+#[test]
+fn each_listener_reads_its_blocks_in_its_own_way() {
+    let mut server = serve(&[]);
+    let value = json!({"temp": 21.5, "unit": "°C"});
+    let text = std::str::from_utf8(TEXT).unwrap();
+    let meanings = [
+        (TEXT, "text", json!(text)),
+        (JSON, "value", value.clone()),
+        (CBOR, "value", value),
+        // Not told otherwise, bytes are bytes.
+        (TEXT, "text", json!(text)),
+    ];
+    for (conn, (port, (block, key, meaning))) in (1..).zip(ports(&server).into_iter().zip(meanings))
+    {
+        send(port, &[block, block]);
+        server.wait_for("close", conn);
+        let events = server.events().iter();
+        let own: Vec<_> = events.filter(|event| event["conn"] == conn).collect();
+        let [_, first, second, end, close] = own[..] else {
+            panic!("two blocks in {own:?}");
+        };
+        for (seq, told) in [first, second].into_iter().enumerate() {
+            assert_eq!(
+                (&told["event"], &told["seq"], &told["len"]),
+                (&json!("block"), &json!(seq), &json!(block.len()))
+            );
+            assert_eq!(told[key], meaning, "{told}");
+            let keys = ["text", "base64", "value"];
+            let keys = keys.iter().filter(|&&key| !told[key].is_null());
+            assert_eq!(keys.count(), 1, "the payload is told once: {told}");
+        }
+        assert_eq!(
+            (&end["blocks"], &close["reason"]),
+            (&json!(2), &json!("end"))
+        );
+    }
+    assert_eq!(server.stop().0.totals()["fault"], 0);
+}
+
+#[test]
+fn what_cannot_be_decoded_is_counted_and_kept_and_what_follows_is_decoded() {
+    let mut server = serve(&[]);
+    for (conn, (port, (block, what))) in
+        (1..).zip(
+            ports(&server)
+                .into_iter()
+                .zip([(TEXT, "text"), (JSON, "json"), (CBOR, "cbor")]),
+        )
+    {
+        // The second is a good one, and then some.
+        let trailing = [block, NONE].concat();
+        send(port, &[NONE, &trailing, &block[..block.len() / 2], block]);
+        server.wait_for("close", conn);
+        let events = server.events().iter();
+        let own: Vec<_> = events.filter(|event| event["conn"] == conn).collect();
+        let faults = own.iter().filter(|event| event["event"] == "fault");
+        let faults: Vec<_> = faults.collect();
+        // Half of a text is a text.
+        let wanted: &[u64] = if what == "text" { &[0, 1] } else { &[0, 1, 2] };
+        let seqs: Vec<_> = faults.iter().map(|fault| &fault["seq"]).collect();
+        assert_eq!(seqs, wanted.iter().collect::<Vec<_>>(), "{what}");
+        for fault in faults {
+            assert_eq!(
+                (&fault["fault"], &fault["as"]),
+                (&json!("undecodable"), &json!(what))
+            );
+            let reason = fault["reason"].as_str().expect("a reason");
+            assert!(!reason.is_empty() && !reason.contains('\n'), "{reason:?}");
+        }
+        let blocks = own.iter().filter(|event| event["event"] == "block");
+        let blocks: Vec<_> = blocks.collect();
+        assert_eq!(payload(blocks[0]), NONE);
+        assert_eq!(payload(blocks[1]), trailing);
+        assert_eq!(figure_len(blocks[3]), block.len());
+        assert_eq!(blocks[3]["value"].is_object(), what != "text");
+        let [.., end, close] = &own[..] else {
+            panic!("no end");
+        };
+        assert_eq!(
+            (&end["blocks"], &close["reason"]),
+            (&json!(4), &json!("end"))
+        );
+    }
+    let (ended, _) = server.stop();
+    assert_eq!(ended.totals()["fault"], 8);
+    assert!(
+        ended.stderr.contains("8 faults (8 undecodable), 0 refused"),
+        "{}",
+        ended.stderr
+    );
+}
+
+fn figure_len(block: &Value) -> usize {
+    block["len"].as_u64().expect("a length") as usize
+}
+
+#[test]
+fn a_person_sees_fields_and_what_is_undecodable_escaped() {
+    let server = serve(&["--output", "text", "--decode", "json", "--reply", "receipt"]);
+    let spiteful = b"\xa1\x61\x1b\x64\x1b[2J";
+    let ports = ports(&server);
+    send(ports[0], &[TEXT, NONE]);
+    send(ports[1], &[JSON, b"[1, 2]", b"{"]);
+    send(ports[2], &[CBOR, spiteful]);
+    send(ports[3], &[JSON, NONE]);
+    server.process.signal("TERM");
+    let ended = server.process.end();
+    let said = ended.stdout_text();
+    let lines: Vec<_> = said
+        .lines()
+        // Behind the time and the address.
+        .filter_map(|line| line.splitn(3, ' ').nth(2))
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    for (line, count) in [
+        ("teplota 21,5 °C", 1),
+        ("temp=21.5 unit=\"°C\"", 3),
+        ("[1,2]", 1),
+        ("\"\\u001b\"=\"\\u001b[2J\"", 1),
+    ] {
+        let found = lines.iter().filter(|&&told| told == line).count();
+        assert_eq!(found, count, "{line} in\n{said}");
+    }
+    for (what, bytes) in [
+        ("text", ": \\xff\\xfe\\x00"),
+        ("json", ": {"),
+        ("json", ": \\xff\\xfe\\x00"),
+    ] {
+        let begin = format!("fault: block is no {what}: ");
+        assert!(
+            lines
+                .iter()
+                .any(|line| line.starts_with(&begin) && line.ends_with(bytes)),
+            "{begin}…{bytes} in\n{said}"
+        );
+    }
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+    assert_eq!(ended.totals()["fault"], 3);
+}
+
+#[test]
+fn one_option_is_for_all_listeners_that_have_none_of_their_own() {
+    let args = ["127.0.0.1:0", "127.0.0.1:0,decode=raw", "127.0.0.1:0"];
+    let args = args.iter().flat_map(|listen| ["--listen", listen]);
+    let args: Vec<_> = args.chain(["--decode", "cbor"]).collect();
+    let mut server = Server::start(&args);
+    for (conn, (port, decoded)) in (1..).zip(ports(&server).into_iter().zip([true, false, true])) {
+        send(port, &[CBOR]);
+        server.wait_for("close", conn);
+        let mut events = server.events().iter().rev();
+        let block = events.find(|event| event["event"] == "block");
+        let block = block.expect("a block");
+        assert_eq!(block["value"].is_object(), decoded, "{block}");
+        assert!(decoded || payload(block) == CBOR, "{block}");
+    }
+}
+
+#[test]
+fn pieces_and_dumps_stay_bytes() {
+    let listen = "127.0.0.1:0,decode=json,oversize=pieces,max-block=5";
+    let mut server = Server::start(&["--listen", listen]);
+    send(server.addr().port(), &[JSON, b"[1]"]);
+    server.wait_for("close", 1);
+    let events = server.events();
+    let pieces = events.iter().filter(|event| event["event"] == "piece");
+    assert_eq!(crate::engine::serve::join(pieces), JSON);
+    let block = events.iter().find(|event| event["event"] == "block");
+    assert_eq!(block.expect("a block")["value"], json!([1]));
+    assert_eq!(server.stop().0.totals()["fault"], 0);
+
+    let server = Server::start(&["--decode", "json", "--output", "hex", "--once"]);
+    send(server.addr().port(), &[b"{"]);
+    let ended = server.process.end();
+    assert!(ended.stdout_text().contains("00000000  7b "), "{ended:?}");
+    assert_eq!(ended.totals()["fault"], 0);
+}
+
+#[test]
+fn a_decoding_that_cannot_be_had_is_one_clear_line_and_exit_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.elf");
+    std::fs::write(&text, "\u{7f}ELF it is not").unwrap();
+    // This test itself has no formats of defmt.
+    let other = std::env::current_exe().unwrap();
+    let [text, other, folder] = [&text, &other, folder.path()].map(|path| path.to_str().unwrap());
+    for (decoding, what) in [
+        ("morse", "raw, text, json, cbor, defmt:ELF"),
+        ("defmt", "defmt:ELF"),
+        ("defmt:", "cannot read "),
+        ("defmt:/no/such.elf", "cannot read /no/such.elf"),
+        (&format!("defmt:{folder}"), folder),
+        ("defmt:/dev/zero", "it is not a regular file"),
+        (
+            &format!("defmt:{text}"),
+            &format!("{text} has no formats of defmt: "),
+        ),
+        (&format!("defmt:{other}"), "it has no section .defmt"),
+    ] {
+        let listen = format!("127.0.0.1:0,decode={decoding}");
+        for args in [["--listen", &listen], ["--decode", decoding]] {
+            run(&[&["serve"], &args[..]].concat(), b"").assert_refused(2, what);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Connections and series with a byte of payload each: every message is recorded, and events only as far as they are paid
+//! for.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+
+use blocksd_tests::process::{Server, run, wait_until};
+use blocksd_tests::scrape::sample;
+use serde_json::Value;
+
+use super::budgets::{CONSTANT, Recorded, Recorder, localhost, visit, visits};
+
+/// Bytes of the recording for a byte on the wire, as documented.
+const FACTOR: u64 = 48;
+
+/// The events that `read` shows.
+fn read(recorded: &Recorded) -> Vec<Value> {
+    let path = recorded.folder.path().to_str().unwrap();
+    let read = run(&["read", path, "--output", "json"], b"");
+    assert_eq!(read.code, Some(0), "{}", read.stderr);
+    let text = read.stdout_text();
+    let events = text.lines().map(serde_json::from_str);
+    events.collect::<Result<_, _>>().unwrap()
+}
+
+/// The number of an event's connection; 0 if it is not known.
+fn conn(event: &Value) -> u64 {
+    event.get("conn").map_or(0, |conn| conn.as_u64().unwrap())
+}
+
+fn is(event: &Value, kind: &str) -> bool {
+    event["event"] == kind
+}
+
+#[test]
+fn connections_of_one_byte_are_counted_and_their_messages_are_recorded() {
+    const COUNT: u32 = 2_000;
+    let wire = b"\0\0\0\x01x";
+    let recorder = Recorder::start(&[]);
+    visits(COUNT, localhost, recorder.server.addr(), wire);
+    let recorded = recorder.end();
+    assert_eq!(recorded.messages.len(), COUNT as usize);
+    let sent = u64::from(COUNT) * wire.len() as u64;
+    recorded.assert_bounded(CONSTANT + FACTOR * sent, "a byte a connection");
+    // As many as there are tokens for: an open, a close, and the fault that the series was cut.
+    let opens = recorded.count("open");
+    assert!((10..100).contains(&opens), "{opens}");
+    recorded.assert_balanced();
+
+    // The numbers of connections are those of their opens, or 0.
+    let events = read(&recorded);
+    let messages: Vec<_> = events.iter().filter(|event| is(event, "block")).collect();
+    assert_eq!(messages.len(), COUNT as usize);
+    let opened: Vec<_> = events.iter().filter(|event| is(event, "open")).collect();
+    let known = messages.iter().filter(|message| conn(message) != 0);
+    assert!(known.count() <= opened.len());
+    for message in &messages {
+        let has_open = opened.iter().any(|open| conn(open) == conn(message));
+        assert!(conn(message) == 0 || has_open, "{message}");
+    }
+    let mut numbers: Vec<_> = messages
+        .iter()
+        .map(|it| it["seq"].as_u64().unwrap())
+        .collect();
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(0..u64::from(COUNT)));
+
+    // All of them are sent again.
+    let server = Server::start(&[]);
+    let (path, to) = (recorded.folder.path(), server.addr().to_string());
+    let args = [
+        "replay",
+        path.to_str().unwrap(),
+        "--to",
+        &to,
+        "--speed",
+        "max",
+    ];
+    let replayed = run(&args, b"");
+    assert_eq!(replayed.code, Some(0), "{}", replayed.stderr);
+    assert_eq!(server.stop().0.totals()["block"], u64::from(COUNT));
+}
+
+#[test]
+fn series_of_one_byte_are_counted_and_their_messages_are_recorded() {
+    const COUNT: usize = 10_000;
+    let wire = b"\0\0\0\x01x\0\0\0\0".repeat(COUNT);
+    let recorder = Recorder::start(&["--after-end", "continue"]);
+    visit(Ipv4Addr::LOCALHOST, recorder.server.addr(), &wire);
+    let recorded = recorder.end();
+    assert_eq!(recorded.messages.len(), COUNT);
+    assert!(recorded.suppressed()["ends"] > 9_000);
+    // A byte of payload pays for 16, and a message takes 48.
+    recorded.assert_bounded(CONSTANT + 65 * COUNT as u64, "a byte a series");
+    recorded.assert_balanced();
+}
+
+#[test]
+fn lines_of_devices_that_reconnect_for_each_are_all_recorded() {
+    // More than there are tokens for, at full speed.
+    let line = b"t=21.5 rh=40.2 p=1013.2 u=3.3\n";
+    let recorder = Recorder::start(&["--framing", "lines"]);
+    visits(3_000, localhost, recorder.server.addr(), line);
+    let recorded = recorder.end();
+    assert_eq!(recorded.messages.len(), 3_000);
+    let words = recorded.suppressed();
+    assert_eq!(words.keys().collect::<Vec<_>>(), ["connections"]);
+    // One that sends 32 bytes of payload is recorded event by event.
+    let recorder = Recorder::start(&["--framing", "lines"]);
+    let line = b"t=21.5 rh=40.2 p=1013.2 u=3.3 n=1\n";
+    visits(1_000, localhost, recorder.server.addr(), line);
+    let recorded = recorder.end();
+    assert!(recorded.suppressed().is_empty());
+    assert_eq!(recorded.count("open"), 1_000);
+    recorded.assert_balanced();
+}
+
+#[test]
+fn a_message_of_a_connection_whose_open_is_not_recorded_is_not_of_another_one() {
+    let recorder = Recorder::start(&["--metrics", "127.0.0.1:0"]);
+    let to = recorder.server.addr();
+    let connect = || TcpStream::connect(to).unwrap();
+    let send = |stream: &mut TcpStream, payload: &[u8], count: f64| {
+        let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        stream.write_all(&[&len[..], payload].concat()).unwrap();
+        wait_until("it is received", || {
+            sample(&recorder.server, "blocksd_blocks_total") == count
+        });
+    };
+    let mut first = connect();
+    send(&mut first, b"a", 1.0);
+    // All tokens are taken.
+    visits(100, localhost, to, b"");
+    let mut second = connect();
+    send(&mut second, b"b", 2.0);
+    // Its payload pays for its open later.
+    send(&mut second, &[b'c'; 40], 3.0);
+    for stream in [&second, &first] {
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut stream = stream;
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    }
+    let recorded = recorder.end();
+    recorded.assert_balanced();
+    let events = read(&recorded);
+    let of_message = |seq: u64| {
+        let of = |event: &&Value| is(event, "block") && event["seq"] == seq;
+        conn(events.iter().find(of).unwrap())
+    };
+    assert_eq!(
+        [0, 1].map(of_message),
+        [1, 0],
+        "the second is not of the first"
+    );
+    let own = events.iter().filter(|event| conn(event) == 102);
+    let own: Vec<_> = own.map(|event| event["event"].as_str().unwrap()).collect();
+    assert!(own.contains(&"open") && own.contains(&"close"), "{own:?}");
+}

@@ -1,0 +1,139 @@
+//! `blocksd verify`: every bit of a sealed recording that is flipped is found, and what is sound is called so.
+
+use std::fs;
+use std::path::Path;
+
+use blocksd::recorded::ranges::CHECKER;
+use blocksd_recording::{Verified, WindowedFile};
+use blocksd_tests::recording::{BEGIN, File, Sample, put};
+use mcap::Compression;
+
+fn check(path: &Path) -> (Verified, Vec<String>) {
+    let mut wrong = Vec::new();
+    let input = WindowedFile::open(path).unwrap();
+    let verified = CHECKER
+        .verify(input, false, &mut |it| wrong.push(it.to_string()))
+        .unwrap();
+    assert_eq!(verified.findings, wrong.len() as u64);
+    (verified, wrong)
+}
+
+/// Flips each bit, and gives the places of those that are not found.
+fn unnoticed(bytes: &[u8]) -> Vec<usize> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = put(directory.path(), 1, "mcap", bytes);
+    assert_eq!(check(&path).1, Vec::<String>::new());
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    let mut unnoticed = Vec::new();
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            use std::os::unix::fs::FileExt;
+            file.write_all_at(&[bytes[at] ^ (1 << bit)], at as u64)
+                .unwrap();
+            if check(&path).0.findings == 0 {
+                unnoticed.push(at * 8 + bit);
+            }
+        }
+        use std::os::unix::fs::FileExt;
+        file.write_all_at(&bytes[at..=at], at as u64).unwrap();
+    }
+    unnoticed
+}
+
+fn small(compression: Option<Compression>, data_crc: bool) -> Vec<u8> {
+    let sample = Sample {
+        compression,
+        data_crc,
+        chunks: 2,
+        devices: 1,
+        blocks: 1,
+        first: u32::MAX,
+    };
+    sample.sealed().0
+}
+
+#[test]
+fn every_flipped_bit_is_found_where_the_data_has_a_crc() {
+    for compression in [None, Some(Compression::Lz4), Some(Compression::Zstd)] {
+        assert_eq!(
+            unnoticed(&small(compression, true)),
+            [0; 0],
+            "{compression:?}"
+        );
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_found_without_it_but_in_a_digit_of_the_version() {
+    // The version of the daemon is said once only, and one digit is as good as another: `0.1.0` and `0.1.1`.
+    let bytes = small(None, false);
+    let library = b"blocksd 0.1.0";
+    let begin = bytes
+        .windows(library.len())
+        .position(|it| it == library)
+        .unwrap();
+    let digits = [8, 10, 12].map(|digit| begin + digit);
+    for bit in unnoticed(&bytes) {
+        let (at, bit) = (bit / 8, bit % 8);
+        let flipped = bytes[at] ^ (1 << bit);
+        assert!(
+            digits.contains(&at) && flipped.is_ascii_digit(),
+            "bit {bit} of byte {at}"
+        );
+    }
+}
+
+#[test]
+fn a_flipped_bit_of_compressed_data_is_found_where_it_changes_anything() {
+    // Without a CRC of the data there is that of what a chunk decompresses to, and a few bits of a compressed stream
+    // change nothing in that: flags, the size of a window, a match that is found in another place.
+    for compression in [Compression::Lz4, Compression::Zstd] {
+        let bytes = small(Some(compression), false);
+        let summary = mcap::Summary::read(&bytes).unwrap().unwrap();
+        let data = summary.chunk_indexes.iter().map(|chunk| {
+            let begin = chunk.compressed_data_offset().unwrap() as usize;
+            begin..begin + chunk.compressed_size as usize
+        });
+        let data: Vec<_> = data.collect();
+        let said = |bytes: &[u8]| {
+            let messages = mcap::MessageStream::new(bytes).unwrap();
+            messages.map(|message| message.unwrap()).collect::<Vec<_>>()
+        };
+        let want = said(&bytes);
+        for bit in unnoticed(&bytes) {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            if data.iter().any(|data| data.contains(&(bit / 8))) {
+                assert_eq!(said(&flipped), want, "bit {bit}, {compression:?}");
+            } else {
+                assert!((25..60).contains(&(bit / 8)), "bit {bit}, {compression:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_missing_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut file = File::begin(None, false);
+    for sequence in [u32::MAX, 0, 1, 3] {
+        file.block("a", sequence, BEGIN, b"x");
+    }
+    file.end_chunk();
+    let path = put(directory.path(), 1, "mcap", &file.seal());
+    let (verified, wrong) = check(&path);
+    assert_eq!((verified.blocks, verified.devices), (4, 1));
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    assert!(
+        wrong[0].contains("/device/a/blocks: sequence gap: expected 2, found 3"),
+        "{wrong:?}"
+    );
+    // A file without its end.
+    let (torn, _) = Sample::default().torn();
+    let (_, wrong) = check(&put(directory.path(), 2, "mcap", &torn));
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    assert!(
+        wrong[0].contains("does not end like a sealed recording"),
+        "{wrong:?}"
+    );
+}

@@ -1,0 +1,172 @@
+//! What the documents say is what the code does, and every file says what it is for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use blocksd_tests::process::run;
+use framing_core::AnyFraming;
+
+/// Lines that a file may have.
+const LINES_MAX: usize = 500;
+
+#[test]
+fn every_source_file_says_what_it_is_for_and_is_not_too_long() {
+    let files = files_of(&root(), "rs");
+    assert!(files.len() > 30, "found only {files:?}");
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let first = text.lines().next().unwrap_or_default();
+        let documented = first.starts_with("//! ") || first.starts_with("#![doc = include_str!");
+        assert!(
+            documented,
+            "{} begins with no word on what it is for",
+            file.display()
+        );
+        let lines = text.lines().count();
+        assert!(lines <= LINES_MAX, "{} has {lines} lines", file.display());
+    }
+}
+
+#[test]
+fn links_between_documents_lead_to_files_and_headings() {
+    let (mut links, mut dead) = (0, Vec::new());
+    for document in files_of(&root(), "md") {
+        let text = fs::read_to_string(&document).unwrap();
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|it| it.split(')').next())
+        {
+            let path = target.split('#').next().unwrap_or_default();
+            if path.is_empty() || path.contains("://") || path.contains(' ') {
+                continue;
+            }
+            links += 1;
+            let file = document.with_file_name(path);
+            let leads = match target.split_once('#') {
+                Some((_, anchor)) if path.ends_with(".md") => {
+                    fs::read_to_string(&file).is_ok_and(|text| has_heading(&text, anchor))
+                }
+                _ => file.exists(),
+            };
+            if !leads {
+                dead.push(format!("{}: {target}", document.display()));
+            }
+        }
+    }
+    assert!(links > 50, "found only {links} links");
+    assert!(dead.is_empty(), "dead links: {dead:#?}");
+}
+
+#[test]
+fn the_tests_that_the_documents_name_are_there() {
+    let tests = files_of(&root().join("tests/it"), "rs");
+    for document in ["CONTRIBUTING.md", "SECURITY.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let words = text.split(|it: char| !(it.is_ascii_alphanumeric() || "_:".contains(it)));
+        let names: Vec<_> = words.filter_map(|word| word.strip_suffix("::")).collect();
+        assert!(names.len() > 5, "{document} names only {names:?}");
+        for name in names {
+            let file = format!("{name}.rs");
+            let is_group = root().join("tests/it").join(name).is_dir();
+            assert!(
+                is_group || tests.iter().any(|path| path.ends_with(&file)),
+                "{document} names {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn both_tables_of_framings_name_all_that_can_be_parsed() {
+    for document in ["docs/framings.md", "framing-core/README.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        for spec in AnyFraming::SPECS {
+            assert!(
+                text.contains(&format!("`{spec}`")),
+                "{document} does not name {spec}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_readme_names_every_command() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let help = run(&["--help"], b"");
+    let commands = help.stdout_text();
+    let commands = commands
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1);
+    let commands = commands.take_while(|line| !line.is_empty());
+    let commands: Vec<_> = commands
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.contains(&"serve"), "{commands:?}");
+    for command in commands.into_iter().filter(|command| *command != "help") {
+        assert!(
+            readme.contains(&format!("`blocksd {command}`")),
+            "README.md does not name {command}"
+        );
+    }
+}
+
+#[test]
+fn facts_of_the_manifest_are_stated_there_only() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let version = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("rust-version = "))
+        .unwrap();
+    for file in [
+        "README.md",
+        "framing-core/README.md",
+        "framing-core/Cargo.toml",
+    ] {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        assert!(
+            !text.contains(version.trim_matches('"')),
+            "{file} repeats the Rust version"
+        );
+    }
+}
+
+/// Whether a document has a heading with this anchor: its words in lower case, joined by hyphens.
+fn has_heading(text: &str, anchor: &str) -> bool {
+    let mut headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.any(|line| {
+        let heading = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading
+            .chars()
+            .filter(|it| it.is_alphanumeric() || [' ', '-', '_'].contains(it));
+        kept.map(|it| if it == ' ' { '-' } else { it })
+            .eq(anchor.chars())
+    })
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every file of ours with this extension.
+fn files_of(folder: &Path, wanted: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            found.extend(files_of(&path, wanted));
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == wanted)
+        {
+            found.push(path);
+        }
+    }
+    found
+}
