@@ -3,10 +3,10 @@
 
     tests/baseline.py FOLDER TARGET [--with WORD] [--accept] < FIGURES
 
-A figure is a line `KEY VALUE`, or `KEY VALUE <= BAR`; the last word of a key is its kind. The baseline of a compiler
-is the file FOLDER/TARGET/COMPILER.txt, where COMPILER is the word that `tests/thumb --id TARGET` prints; `--with` adds
-to it what else the figures depend on. Figures are compared with their own compiler's only: one that has no baseline gets
-one line and its figures, and passes. `--accept` writes the compiler's file and touches no other.
+A figure is a line `KEY VALUE`, or `KEY VALUE <= LIMIT`; the last word of a key is its kind. The baseline of a compiler is
+the file FOLDER/TARGET/COMPILER.txt, where COMPILER is the word that `tests/thumb --id TARGET` prints; `--with` appends
+other things that the figures depend on. Figures are compared only with those of the same compiler. For a compiler
+without a baseline, the figures are printed and the command succeeds. `--accept` writes only the file of this compiler.
 """
 
 import os
@@ -15,14 +15,14 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-# A figure may differ from the baseline by this much, absolute or relative, whichever is more. Other kinds are kept for the
+# Allowed difference from the baseline, absolute or relative, whichever is more. Figures of other kinds are kept for the
 # documents and not compared.
 TOLERANCE = {"flash": (8, 0.02), "state": (0, 0), "ram": (0, 0), "stack": (16, 0.1), "at16": (2, 0.02), "at240": (2, 0.02),
              "instructions": (1, 0.1)}
 
 
 def compiler(target):
-    """The word for the compiler of a target, from tests/thumb."""
+    """Returns the word for the compiler of a target, from tests/thumb."""
     done = subprocess.run([os.path.join(HERE, "thumb"), "--id", target], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(done.returncode)
@@ -30,7 +30,7 @@ def compiler(target):
 
 
 def read(path):
-    """The figures of a baseline, as text by key; none where there is no such file."""
+    """Returns the figures of a baseline, as text by key; empty if the file does not exist."""
     if not os.path.exists(path):
         return {}
     with open(path, encoding="utf-8") as file:
@@ -38,28 +38,28 @@ def read(path):
 
 
 def all_of(folder, target):
-    """The baselines of a target, by compiler; those with `core` from source first."""
+    """Returns the baselines of a target, by compiler; those with `core` built from source first."""
     folder = os.path.join(folder, target)
     names = [name.removesuffix(".txt") for name in os.listdir(folder) if name.endswith(".txt")]
     return {name: read(os.path.join(folder, f"{name}.txt")) for name in sorted(names, key=lambda it: ("source-core" not in it, it))}
 
 
 def label(name):
-    """A compiler in two words, for the head of a column."""
+    """Returns a short name of a compiler, for the head of a column."""
     version = re.match(r"rustc-([0-9.]+(?:-(?:nightly|beta[.0-9]*))?)", name)
     return f"{version[1] if version else name} {'source' if 'source-core' in name else 'prebuilt'}"
 
 
 def legend(names):
-    """A line for each compiler: its label, and its name."""
+    """Returns a line for each compiler: its short name, and its full name."""
     built = {True: "`core` built from source", False: "with the toolchain's prebuilt `core`"}
     return "\n".join(f"- {label(name)}: `{name}`, {built['source-core' in name]}" for name in names)
 
 
 def compare(folder, target, figures, accept=False, also="", bars=None, whole=lambda key: True):
-    """Compares figures, text by key, and prints what came of it; returns whether all is well.
+    """Compares figures, text by key, and prints the result; returns whether they pass.
 
-    `bars` are the most that some may be. A key of the baseline that `whole` names must be among the figures.
+    `bars` are upper limits of some figures. A key of the baseline for which `whole` is true must be among the figures.
     """
     name = "-".join(filter(None, (compiler(target), also)))
     path = os.path.join(folder, target, f"{name}.txt")
@@ -68,7 +68,7 @@ def compare(folder, target, figures, accept=False, also="", bars=None, whole=lam
     over = [f"{key}: {figures[key]}, and at most {bar} are allowed" for key, bar in bars.items()
             if float(figures[key]) > float(bar)]
     if accept:
-        # What was not measured this time stays.
+        # Keeps the figures that were not measured this time.
         kept = {key: value for key, value in read(path).items() if not whole(key)}
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8") as file:
@@ -96,12 +96,12 @@ def compare(folder, target, figures, accept=False, also="", bars=None, whole=lam
     for line in bad:
         print(f"  {line}")
     if bad:
-        print("  if that is meant: the same command with `--accept`")
+        print("  to accept the new figures, run the same command with `--accept`")
     return not bad
 
 
 def rewrite(document, section, command, text):
-    """Puts text into a document, between the two marks of a section."""
+    """Replaces the text between the two marks of a section in a document."""
     begin, end = f"<!-- {section}: written by {command} -->", f"<!-- {section}: end -->"
     with open(document, encoding="utf-8") as file:
         before, has_begin, rest = file.read().partition(begin)

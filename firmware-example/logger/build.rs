@@ -1,4 +1,4 @@
-//! Lets the linker find `build-id.x`, for boards that ask for it.
+//! Adds the folder of `build-id.x` to the linker's search path, for boards that use it.
 
 fn main() {
     println!("cargo:rustc-link-search={}", env!("CARGO_MANIFEST_DIR"));

@@ -1,13 +1,13 @@
-//! Tells the linker where memory is, and which scripts to follow.
+//! Writes `memory.x`, and passes the linker scripts to the linker.
 
 use std::path::PathBuf;
 use std::{env, fs};
 
 fn main() {
     let log = env::var_os("CARGO_FEATURE_DEFMT").is_some();
-    // QEMU's board has 4 MiB of each; the image is held to what a small part has.
+    // QEMU's board has 4 MiB of each; the image is limited to the memory of a small part.
     let (flash_kib, ram_kib, stack_kib) = if log { (80, 24, 6) } else { (64, 16, 5) };
-    // The stack lies below the data: one that overflows runs into a fault, not into the data.
+    // The stack lies below the data: an overflow causes a fault instead of overwriting data.
     let memory = format!(
         "MEMORY
 {{
@@ -19,8 +19,8 @@ _stack_end = 0x20000000;
 "
     );
     let out = env::var_os("OUT_DIR").map(PathBuf::from);
-    let out = out.expect("cargo names a folder for what is built");
-    fs::write(out.join("memory.x"), memory).expect("the folder can be written to");
+    let out = out.expect("cargo sets OUT_DIR");
+    fs::write(out.join("memory.x"), memory).expect("OUT_DIR is writable");
     println!("cargo:rustc-link-search={}", out.display());
     println!("cargo:rerun-if-changed=build.rs");
 

@@ -1,4 +1,4 @@
-//! Tells the linker where memory is, and which scripts to follow.
+//! Passes the memory layout and the linker scripts to the linker.
 
 fn main() {
     println!("cargo:rustc-link-search={}", env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,4 @@
-//! Firmware code tried on a desktop: a device that answers requests, and a program that asks it, over TCP.
+//! Firmware code on a desktop: a device that answers requests, and a program that asks it, over TCP.
 //!
 //! `cargo run -p framing-core --example desktop`
 
@@ -10,16 +10,16 @@ use framing_core::blocking::Framed;
 use framing_core::embedded_io::{Read, Write};
 use framing_core::{Blocks, ReceiveError, Received, SendError};
 
-/// Runs on the device, over whatever its network stack gives it: answers each request until the peer closes.
+/// Runs on the device, over any transport of its network stack: answers each request until the peer closes.
 fn device<T: Read + Write>(link: T) -> Result<(), SendError<T::Error>> {
-    // The device has 16 bytes to spare for a request.
+    // The device has 16 bytes of memory for a request.
     let mut link = Framed::new(link, Blocks, [0; 16]);
     loop {
         match link.receive() {
-            // The parts leave as one message, and are not copied together first.
+            // The parts leave as one message, without a copy.
             Ok(Received::Message(b"temperature")) => link.send_parts(&[b"21", b" C"])?,
             Ok(Received::Message(_)) => link.send(b"unknown request")?,
-            // Skipped: the next request arrives.
+            // The request is skipped, and the next one arrives.
             Err(ReceiveError::Fault(fault)) if !fault.is_lost() => link.send(b"too long")?,
             Ok(Received::End | Received::Closed) | Err(_) => return link.finish(),
         }
@@ -42,7 +42,7 @@ fn main() -> Result<(), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let device = thread::spawn(move || -> Result<(), Failure> {
-        // The only line that knows what the link is.
+        // Only this line depends on the transport.
         Ok(device(FromStd::new(listener.accept()?.0))?)
     });
     let link = FromStd::new(TcpStream::connect(address)?);

@@ -24,7 +24,7 @@ impl Prefix for Metering {
                     take: 3,
                     len: len.into(),
                 },
-                // A message that is shorter than its own header.
+                // The message would be shorter than its own header.
                 None => Parsed::Bad {
                     found: low,
                     offset: 1,
@@ -60,7 +60,7 @@ fn main() {
     let mut wire = writer.into_io();
     assert_eq!(wire[..9], *b"\xa5\x08\x00230 V\x16");
 
-    // Every reader knows the framing now, with limits, pieces, and faults that have figures.
+    // All readers work with the framing now: with limits, in pieces, and with figures in faults.
     wire.extend_from_slice(b"noise");
     let mut reader = Reader::new(&wire[..], Metering, [0; 32]);
     assert_eq!(reader.receive(), Ok(Received::Message(b"230 V")));

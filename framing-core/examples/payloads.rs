@@ -1,4 +1,4 @@
-//! Typed payloads: `postcard` says what a message means, `framing-core` where it ends.
+//! Typed payloads: `postcard` serialises a message, and `framing-core` marks where it ends.
 //!
 //! `cargo run -p framing-core --example payloads`
 
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Report::Log("door opened"),
     ];
 
-    // On the device: serialised into memory on the stack, then sent.
+    // On the device: serialise into a buffer on the stack, then send.
     let mut writer = Writer::new(Vec::new(), Length::<U16Le>::new());
     for report in &reports {
         let mut memory = [0; MESSAGE_MAX];
@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let wire = writer.into_io();
     println!("{} bytes on the wire", wire.len());
 
-    // On the host: the text of a report lies in the reader's buffer, and is not copied.
+    // On the host: the text of a report is borrowed from the reader's buffer, without a copy.
     let mut reader = Reader::new(&wire[..], Length::<U16Le>::new(), [0; MESSAGE_MAX]);
     let mut count = 0;
     while let Received::Message(bytes) = reader.receive()? {

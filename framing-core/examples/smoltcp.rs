@@ -16,7 +16,7 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 const PORT: u16 = 1060;
 
-/// The sending end: what is to be sent, and how far it came.
+/// The sending end: the messages that are left, and the progress of the first.
 struct Outgoing<'a> {
     sender: Sender<Blocks>,
     messages: &'a [&'a [u8]],

@@ -1,4 +1,4 @@
-//! A serial line in both directions: requests and answers in `cobs`, and a send that fails half way.
+//! A serial line in both directions: requests and answers in `cobs`, and a send that fails halfway.
 //!
 //! `cargo run -p framing-core --example uart`
 //!
@@ -15,7 +15,7 @@ use framing_core::{Cobs, Fault, ReceiveError, Received, SendError};
 /// Longest request, in bytes.
 const REQUEST_MAX: usize = 32;
 
-/// A device that answers requests over a UART. The framing is part of its type, and so is the memory that it needs.
+/// A device that answers requests over a UART. The framing and the buffer are part of its type.
 struct Device<T> {
     line: Framed<T, Cobs, [u8; Cobs::buffer_len(REQUEST_MAX)]>,
 }
@@ -26,7 +26,7 @@ impl<T: Read + Write> Device<T> {
         Self { line }
     }
 
-    /// Answers the next request. Damaged ones are left to the other side, which asks again.
+    /// Answers the next request. A damaged request gets no answer; the host asks again.
     fn answer(&mut self) -> Result<(), SendError<T::Error>> {
         let answer = match self.line.receive() {
             Ok(Received::Message(b"temperature")) => &b"21 \xc2\xb0C"[..],
@@ -34,7 +34,7 @@ impl<T: Read + Write> Device<T> {
             Ok(Received::End | Received::Closed) | Err(_) => return Ok(()),
         };
         self.line.send(answer).or_else(|_| {
-            // A serial line cannot be closed: give the message up, so that the next one arrives.
+            // A serial line cannot be closed: abandon the message, so the next one arrives.
             self.line.abandon()?;
             self.line.send(b"try again")
         })
@@ -54,7 +54,7 @@ fn main() {
     host.send(b"temperature").unwrap();
     device.line.io_mut().fails_after = Some(3);
     device.answer().unwrap();
-    // The device had the whole answer staged, so it went on where the line failed.
+    // The device had staged the whole answer, so it went on where the line failed.
     assert_eq!(host.receive(), Ok(Received::Message("21 °C".as_bytes())));
     assert_eq!(host.receive(), Ok(Received::Message(b"try again")));
 
@@ -70,7 +70,7 @@ fn main() {
     device.answer().unwrap();
     let answer = host.receive();
     assert_eq!(answer, Ok(Received::Message(b"unknown request")));
-    println!("every message arrived, or was reported");
+    println!("every message arrived or was reported");
 }
 
 /// One end of a simulated serial line.

@@ -1,20 +1,53 @@
-//! The shell over [`embedded_io_async`]: the loops of [`blocking`](crate::blocking), awaiting. `async` is a keyword, so
-//! the module has the name that embassy uses.
+//! Readers and writers over [`embedded_io_async`], for embassy and, by an adapter, Tokio. The same as
+//! [`blocking`](crate::blocking), with calls to await.
+//!
+//! Start with [`Reader`] and [`Writer`], or with [`Framed`] for both directions over one transport. (`async` is a
+//! keyword, so the module has the name that embassy uses.)
 //!
 //! # Cancel-safety
 //!
-//! All progress lives in the reader and the writer, none in a future. A receive future can be dropped at any
-//! time and nothing is lost, if the transport's own `read` is so: if dropping it before it is ready takes no
-//! bytes. That is true of `embassy-net`'s and Tokio's TCP sockets; a UART driven by DMA may lose what it had in
-//! flight. A send future can be dropped too: the writer knows how far it came, and refuses the next message
-//! until the last was [resumed](Writer::resume), unless none of its bytes was written.
+//! The reader and the writer keep all progress, a future none.
+//!
+//! A receive can be dropped at any await, and no byte is lost, if `read` of the transport loses none when it is dropped.
+//! This holds for the TCP sockets of `embassy-net` and Tokio. A UART with DMA may lose the bytes of the transfer in
+//! progress.
+//!
+//! A send can be dropped at any await, too. If bytes of the message were written, the writer refuses another message until
+//! this one is [resumed](Writer::resume) or [abandoned](Writer::abandon).
+//!
+//! ```
+//! use framing_core::asynch::Reader;
+//! use framing_core::{Lines, Received};
+//! use futures::{FutureExt, executor::block_on};
+//! # use framing_core::embedded_io_async::{ErrorType, Read};
+//! # struct Uart(&'static [&'static [u8]], bool);
+//! # impl ErrorType for Uart { type Error = core::convert::Infallible; }
+//! # impl Read for Uart {
+//! #     async fn read(&mut self, to: &mut [u8]) -> Result<usize, Self::Error> {
+//! #         self.1 = !self.1;
+//! #         if !self.1 { core::future::pending::<()>().await; }
+//! #         let (&now, later) = self.0.split_first().unwrap();
+//! #         self.0 = later;
+//! #         to[..now.len()].copy_from_slice(now);
+//! #         Ok(now.len())
+//! #     }
+//! # }
+//! # let uart = Uart(&[b"sto", b"p\n"], false);
+//!
+//! let mut reader = Reader::new(uart, Lines, [0; 16]);
+//! // Only `sto` arrives before the timeout drops the receive.
+//! assert_eq!(reader.receive().now_or_never(), None);
+//! // The next receive has it.
+//! assert_eq!(block_on(reader.receive()), Ok(Received::Message(b"stop")));
+//! ```
 
 use embedded_io_async::{ErrorType, Read, Write};
 
 use crate::fault::{ReceiveError, Refusal, SendError};
-use crate::framing::Framing;
+use crate::framing::{Framing, UnitFraming};
 use crate::payload::Payload;
-use crate::receiver::{Buffer, Polled, Received, ReceivedPiece, Receiver, SkipMax};
+use crate::received::{Received, ReceivedPiece};
+use crate::receiver::{Buffer, Polled, Receiver, SkipMax};
 use crate::sender::Sender;
 
 mod framed;
@@ -23,14 +56,14 @@ pub use self::framed::Framed;
 
 /// Receives messages from a transport into a buffer.
 ///
-/// With a framing that says lengths beforehand, it never reads behind the message that it returns, so the
-/// transport can be handed over between messages.
+/// With a framing that declares lengths, it never reads past the message that it returns, so the transport can be used
+/// for something else after any message.
 ///
 /// ```
 /// use framing_core::asynch::Reader;
 /// use framing_core::{Blocks, ReceiveError, Received};
 ///
-/// /// The reader can be named, so it can be kept.
+/// // A reader is a type of the transport, the framing and the buffer.
 /// struct Downlink<R> {
 ///     reader: Reader<R, Blocks, [u8; 16]>,
 /// }
@@ -47,8 +80,10 @@ pub struct Reader<R, F: Framing, B, S = ()> {
 }
 
 impl<R: Read, F: Framing, B: Buffer> Reader<R, F, B> {
-    /// A reader at the beginning of a stream. The longest message that it receives whole is what the buffer
-    /// holds: `buffer_len` of each framing.
+    /// A reader at the beginning of a stream. The buffer limits the messages that are received whole: see `buffer_len` of
+    /// each framing.
+    ///
+    /// To build one in a `static`, use [`const_new`](Reader::const_new).
     pub fn new(io: R, framing: F, buffer: B) -> Self {
         Self {
             io,
@@ -57,9 +92,20 @@ impl<R: Read, F: Framing, B: Buffer> Reader<R, F, B> {
     }
 }
 
+impl<R: Read, F: UnitFraming, const N: usize> Reader<R, F, [u8; N]> {
+    /// [`new`](Self::new) in a constant: see [`UnitFraming`].
+    pub const fn const_new(io: R, framing: F, buffer: [u8; N]) -> Self {
+        Self {
+            io,
+            receiver: Receiver::const_new(framing, buffer),
+        }
+    }
+}
+
 impl<R: Read, F: Framing, B: Buffer, S: SkipMax> Reader<R, F, B, S> {
-    /// The same, with another length of the longest message, in bytes, that is skipped:
-    /// see [`Limits::skip_max`](crate::Limits::skip_max).
+    /// Sets the longest message that is skipped, in bytes. The default is 16 MiB
+    /// ([`Limits::SKIP_MAX`](crate::Limits::SKIP_MAX)). A longer one loses the framing
+    /// ([`Fault::is_lost`](crate::Fault::is_lost)).
     pub fn with_skip_max(self, skip_max: u32) -> Reader<R, F, B, u32> {
         Reader {
             io: self.io,
@@ -67,14 +113,15 @@ impl<R: Read, F: Framing, B: Buffer, S: SkipMax> Reader<R, F, B, S> {
         }
     }
 
-    /// Receives the next message whole. One that is too long is skipped.
+    /// Receives the next message whole. A message that is longer than the buffer is skipped.
     ///
     /// # Errors
-    /// [`ReceiveError::Fault`] once for each message that was refused. Repeat the call after any error to go on.
-    /// [`ReceiveError::NoBoundaries`] for a `stream`, which comes in pieces only.
+    /// [`ReceiveError::Fault`] once for each message that was refused. [`ReceiveError::Io`] if the transport fails.
+    /// [`ReceiveError::BufferTooSmall`] if the buffer is shorter than a header. [`ReceiveError::NoBoundaries`] for
+    /// `stream`. Repeat the call after any error to go on.
     ///
     /// # Cancel-safety
-    /// Safe, as said [above](self).
+    /// Cancel-safe, if `read` of the transport is: see [the module](self#cancel-safety).
     pub async fn receive(&mut self) -> Result<Received<'_>, ReceiveError<R::Error>> {
         if !self.receiver.has_boundaries() {
             return Err(ReceiveError::NoBoundaries);
@@ -83,38 +130,38 @@ impl<R: Read, F: Framing, B: Buffer, S: SkipMax> Reader<R, F, B, S> {
         Ok(self.receiver.message(found))
     }
 
-    /// The next piece of a message, which may be longer than the buffer.
+    /// Receives the next piece of a message, which may be longer than the buffer.
     ///
-    /// The kind of call may change at any time. Called right after a [`Fault::TooLong`](crate::Fault::TooLong)
-    /// that is not lost, it hands out the message that would be skipped; [`receive`](Self::receive) skips what
-    /// is left of a message that was begun in pieces.
+    /// Calls of both kinds can be mixed. After a [`Fault::TooLong`](crate::Fault::TooLong) that is not lost,
+    /// `receive_piece` returns the message that [`receive`](Self::receive) would skip. After a piece, `receive` skips the
+    /// rest of that message.
     ///
     /// # Errors
-    /// As of [`receive`](Self::receive); no message is too long.
+    /// As [`receive`](Self::receive), except that no message is too long.
     ///
     /// # Cancel-safety
-    /// Safe, as said [above](self).
+    /// Cancel-safe, if `read` of the transport is: see [the module](self#cancel-safety).
     pub async fn receive_piece(&mut self) -> Result<ReceivedPiece<'_>, ReceiveError<R::Error>> {
         let found = self.find::<true>().await?;
         Ok(self.receiver.piece(found))
     }
 
-    /// Whether messages can be received whole: `false` for a `stream` only.
+    /// Whether messages can be received whole: `false` for `stream` only.
     pub fn has_boundaries(&self) -> bool {
         self.receiver.has_boundaries()
     }
 
-    /// Whether part of a message has come, and its rest has not: what a time-out should ask.
+    /// Whether a message was received in part: a timeout for messages applies only then.
     pub fn is_mid_block(&self) -> bool {
         self.receiver.is_mid_block()
     }
 
-    /// The transport.
+    /// The transport, for example to change its settings. Bytes that are read from it are missing in the messages.
     pub fn io_mut(&mut self) -> &mut R {
         &mut self.io
     }
 
-    /// Gives the transport back. Bytes that were read behind the last message are lost.
+    /// Returns the transport. Bytes of the next message that were already read are lost.
     pub fn into_io(self) -> R {
         self.io
     }
@@ -132,21 +179,23 @@ impl<R: Read, F: Framing, B: Buffer, S: SkipMax> Reader<R, F, B, S> {
             let most = spare.len();
             match self.io.read(spare).await.map_err(ReceiveError::Io)? {
                 0 => return self.receiver.closed(),
-                // A transport that claims more than it can have read is not believed.
+                // A faulty transport may claim more bytes than the buffer has.
                 len => self.receiver.filled(len.min(most)),
             }
         }
     }
 }
 
-/// Sends messages to a transport. Never flushes but in [`finish`](Self::finish) and [`flush`](Self::flush).
+/// Sends messages to a transport. Only [`finish`](Self::finish) and [`flush`](Self::flush) flush it.
+///
+/// It is not `Clone`, because two copies would send the rest of one message twice.
 ///
 /// ```
 /// use framing_core::asynch::Writer;
 /// use framing_core::embedded_io_async::Write;
 /// use framing_core::{Blocks, SendError};
 ///
-/// /// The writer can be named, so it can be kept.
+/// // A writer is a type of the transport and the framing.
 /// struct Uplink<W> {
 ///     writer: Writer<W, Blocks>,
 /// }
@@ -170,8 +219,18 @@ pub struct Writer<W, F: Framing> {
     sender: Sender<F>,
 }
 
+impl<W: Write, F: UnitFraming> Writer<W, F> {
+    /// [`new`](Self::new) in a constant: see [`UnitFraming`].
+    pub const fn const_new(io: W, framing: F) -> Self {
+        Self {
+            io,
+            sender: Sender::const_new(framing),
+        }
+    }
+}
+
 impl<W: Write, F: Framing> Writer<W, F> {
-    /// A writer at the beginning of a stream.
+    /// A writer at the beginning of a stream. To build one in a `static`, use [`const_new`](Writer::const_new).
     pub fn new(io: W, framing: F) -> Self {
         Self {
             io,
@@ -179,15 +238,17 @@ impl<W: Write, F: Framing> Writer<W, F> {
         }
     }
 
-    /// Sends a message. Up to 64 bytes on the wire leave in one write; of a longer message, 16 bytes leave with its
-    /// header, which counts, and the rest is not copied.
+    /// Sends a message. A message of up to 64 bytes on the wire is passed to the transport in one write. Of a longer one,
+    /// the first write has the header and the first bytes of the payload, 16 bytes together; the rest is not copied.
+    /// `cobs` escapes the payload in a buffer of 512 bytes.
     ///
     /// # Errors
-    /// [`SendError::Refused`] before a byte is written. After another error the message may be on the wire in
-    /// part: [`resume`](Self::resume), or close.
+    /// [`SendError::Refused`] before a byte is written. After [`SendError::Io`] or [`SendError::WriteZero`] the message may
+    /// be sent in part: [`resume`](Self::resume) it, [`abandon`](Self::abandon) it, or close the connection.
     ///
     /// # Cancel-safety
-    /// Dropped, it leaves the message unfinished as an error does: see [`is_mid_block`](Self::is_mid_block).
+    /// If the future is dropped, the message may be sent in part, as after an error: see
+    /// [`is_mid_block`](Self::is_mid_block).
     pub fn send(
         &mut self,
         payload: &[u8],
@@ -195,13 +256,13 @@ impl<W: Write, F: Framing> Writer<W, F> {
         write::<true, _, _>(self, payload, Sender::begin_whole)
     }
 
-    /// Sends a message that lies in parts, one behind the other.
+    /// Sends several parts as one message. Example: [`blocking::Writer::send_parts`](crate::blocking::Writer::send_parts).
     ///
     /// # Errors
-    /// As of [`send`](Self::send).
+    /// As [`send`](Self::send).
     ///
     /// # Cancel-safety
-    /// As of [`send`](Self::send).
+    /// As [`send`](Self::send).
     pub fn send_parts(
         &mut self,
         parts: &[&[u8]],
@@ -209,22 +270,22 @@ impl<W: Write, F: Framing> Writer<W, F> {
         write::<true, _, _>(self, parts, Sender::begin_whole)
     }
 
-    /// Begins a message of `total` bytes; [`send_piece`](Self::send_piece) sends them. Writes nothing yet.
+    /// Begins a message of `total` bytes, which [`send_piece`](Self::send_piece) sends. Writes nothing yet. Example: [`blocking::Writer::begin`](crate::blocking::Writer::begin).
     ///
     /// # Errors
-    /// [`SendError::Refused`].
+    /// [`SendError::Refused`] if the framing has no messages of this length, or an earlier message was sent in part.
     pub fn begin(&mut self, total: u32) -> Result<(), SendError<W::Error>> {
         Ok(self.sender.begin(total)?)
     }
 
-    /// Sends the next bytes of a message that was begun; the last ones end it. An empty message needs one
+    /// Sends the next bytes of a message that was begun. The last of them end the message. An empty message needs one
     /// empty piece.
     ///
     /// # Errors
-    /// As of [`send`](Self::send).
+    /// As [`send`](Self::send). [`Refusal::Overrun`] if the piece is longer than the rest of the message.
     ///
     /// # Cancel-safety
-    /// As of [`send`](Self::send).
+    /// As [`send`](Self::send).
     pub fn send_piece(
         &mut self,
         piece: &[u8],
@@ -232,14 +293,15 @@ impl<W: Write, F: Framing> Writer<W, F> {
         write::<false, _, _>(self, piece, Sender::begin_piece)
     }
 
-    /// Goes on with a send (or a piece) that an error or a dropped future ended, given the same bytes.
+    /// Goes on with a [`send`](Self::send), [`send_parts`](Self::send_parts) or [`send_piece`](Self::send_piece) that
+    /// failed or was dropped. Pass the same bytes; the writer sends those that are missing. Example:
+    /// [`blocking::Writer::resume`](crate::blocking::Writer::resume).
     ///
     /// # Errors
-    /// As of [`send`](Self::send); [`Refusal::Overrun`] where there is nothing to resume, or the
-    /// bytes are not as many.
+    /// As [`send`](Self::send). [`Refusal::Overrun`] if there is nothing to resume, or the length is another.
     ///
     /// # Cancel-safety
-    /// As of [`send`](Self::send).
+    /// As [`send`](Self::send).
     pub fn resume(
         &mut self,
         parts: &[&[u8]],
@@ -247,29 +309,30 @@ impl<W: Write, F: Framing> Writer<W, F> {
         write::<false, _, _>(self, parts, |sender, parts| sender.resume(parts))
     }
 
-    /// Gives up a message that an error or a dropped future ended, and makes the line ready for the next one: for a serial line, where
-    /// closing is not possible. Call it again after an error.
+    /// Abandons a message that was sent in part, so the receiver finds the next one. For a serial line, which cannot be
+    /// closed. Example: [`blocking::Writer::abandon`](crate::blocking::Writer::abandon).
     ///
-    /// `cobs` reports [`Fault::EarlyEnd`](crate::Fault::EarlyEnd) to the receiver. In `lines` and `delimited` the part
-    /// that is on the wire arrives as a message of its own: let the payload carry a checksum.
+    /// In `cobs`, the receiver gets [`Fault::EarlyEnd`](crate::Fault::EarlyEnd). In `lines` and `delimited`, it gets the
+    /// part that was sent as a message: let the payload carry a checksum.
     ///
     /// # Errors
-    /// [`Refusal::Unfinished`] if the framing cannot resynchronise (those with lengths, and a delimiter that begins as
-    /// it ends): close the connection. Others as of [`send`](Self::send).
+    /// [`Refusal::Unfinished`] if the framing cannot resynchronise (one with lengths, or a delimiter that begins as it
+    /// ends): close the connection. Others as [`send`](Self::send); then call it again.
     ///
     /// # Cancel-safety
-    /// Dropped, it is to be called again.
+    /// If the future is dropped, call it again.
     pub fn abandon(&mut self) -> impl Future<Output = Result<(), SendError<W::Error>>> {
         write::<false, _, [u8]>(self, &[], |sender, _| sender.abandon())
     }
 
-    /// Ends the series (in `blocks`, by a length of zero; other framings have no mark), and flushes.
+    /// Ends the series and flushes. In `blocks`, a length of zero ends the series; other framings have no end mark, so only
+    /// the flush is left.
     ///
     /// # Errors
-    /// As of [`send`](Self::send). After an error of the transport, call it again: the mark is written once.
+    /// As [`send`](Self::send). After an error of the transport, call it again: the mark is written once.
     ///
     /// # Cancel-safety
-    /// Dropped, it is to be called again.
+    /// If the future is dropped, call it again: the mark is written once.
     pub fn finish(&mut self) -> impl Future<Output = Result<(), SendError<W::Error>>> {
         finish(self)
     }
@@ -277,25 +340,25 @@ impl<W: Write, F: Framing> Writer<W, F> {
     /// Flushes the transport. On `embassy-net` that waits until the peer has acknowledged everything.
     ///
     /// # Errors
-    /// [`SendError::Io`].
+    /// [`SendError::Io`] if the transport fails.
     ///
     /// # Cancel-safety
-    /// As of the transport's own `flush`.
+    /// As `flush` of the transport.
     pub fn flush(&mut self) -> impl Future<Output = Result<(), SendError<W::Error>>> {
         flush(self)
     }
 
-    /// Whether a message is on the wire in part.
+    /// Whether a message was sent in part.
     pub fn is_mid_block(&self) -> bool {
         self.sender.is_mid_block()
     }
 
-    /// The transport.
+    /// The transport, for example to change its settings. Bytes that are written to it arrive between the messages.
     pub fn io_mut(&mut self) -> &mut W {
         &mut self.io
     }
 
-    /// Gives the transport back.
+    /// Returns the transport. The rest of a message that was sent in part is lost.
     pub fn into_io(self) -> W {
         self.io
     }
@@ -320,7 +383,7 @@ trait Outgoing {
     type Io: Write;
     type Framing: Framing;
 
-    /// Both, borrowed at once.
+    /// Borrows both at once.
     fn parts(&mut self) -> (&mut Self::Io, &mut Sender<Self::Framing>);
 }
 
@@ -336,8 +399,10 @@ impl<W: Write, F: Framing> Outgoing for Writer<W, F> {
 
 type Sent<T> = Result<(), SendError<<<T as Outgoing>::Io as ErrorType>::Error>>;
 
-/// Begins a call that sends, and writes all of it. `WHOLE` where a whole message is begun. Here, not by who calls this: a future in
-/// another keeps what it was given once more (24 bytes of code on a Cortex-M4).
+/// Begins a call that sends, and writes all of it. `WHOLE` promises that `begin` begins a whole message.
+///
+/// `begin` is called here, not in the public functions: as `async fn`s of their own, they would store their arguments once
+/// more (24 bytes of code on a Cortex-M4).
 async fn write<const WHOLE: bool, T: Outgoing, P: Payload + ?Sized>(
     to: &mut T,
     payload: &P,
@@ -358,7 +423,7 @@ async fn write<const WHOLE: bool, T: Outgoing, P: Payload + ?Sized>(
     }
 }
 
-/// Writes the mark that ends a series, and flushes.
+/// Writes the mark that ends a series, then flushes.
 async fn finish<T: Outgoing>(to: &mut T) -> Sent<T> {
     write::<false, T, [u8]>(to, &[], |sender, _| sender.begin_end()).await?;
     flush(to).await

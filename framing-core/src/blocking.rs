@@ -1,11 +1,29 @@
-//! The shell over [`embedded_io`]: calls block until the transport has delivered or taken what is needed.
+//! Readers and writers over [`embedded_io`]. Calls block until the transport has delivered or accepted the bytes.
+//!
+//! Start with [`Reader`] and [`Writer`], or with [`Framed`] for both directions over one transport.
+//!
+//! ```
+//! use framing_core::blocking::{Reader, Writer};
+//! use framing_core::{Blocks, Received};
+//!
+//! let mut wire = [0; 13];
+//! let mut writer = Writer::new(&mut wire[..], Blocks);
+//! writer.send(b"hello")?;
+//! writer.finish()?;
+//!
+//! let mut reader = Reader::new(&wire[..], Blocks, [0; 16]);
+//! assert_eq!(reader.receive(), Ok(Received::Message(b"hello")));
+//! assert_eq!(reader.receive(), Ok(Received::End));
+//! # Ok::<(), framing_core::SendError<framing_core::embedded_io::SliceWriteError>>(())
+//! ```
 
 use embedded_io::{ErrorType, Read, Write};
 
 use crate::fault::{ReceiveError, Refusal, SendError};
-use crate::framing::Framing;
+use crate::framing::{Framing, UnitFraming};
 use crate::payload::Payload;
-use crate::receiver::{Buffer, Polled, Received, ReceivedPiece, Receiver, SkipMax};
+use crate::received::{Received, ReceivedPiece};
+use crate::receiver::{Buffer, Polled, Receiver, SkipMax};
 use crate::sender::Sender;
 
 mod framed;
@@ -14,14 +32,14 @@ pub use self::framed::Framed;
 
 /// Receives messages from a transport into a buffer.
 ///
-/// With a framing that says lengths beforehand, it never reads behind the message that it returns, so the
-/// transport can be handed over between messages.
+/// With a framing that declares lengths, it never reads past the message that it returns, so the transport can be used
+/// for something else after any message.
 ///
 /// ```
 /// use framing_core::blocking::Reader;
 /// use framing_core::{Lines, Received};
 ///
-/// /// The reader can be named, so it can be kept.
+/// // A reader is a type of the transport, the framing and the buffer.
 /// struct Console<R> {
 ///     reader: Reader<R, Lines, [u8; 80]>,
 /// }
@@ -36,8 +54,10 @@ pub struct Reader<R, F: Framing, B, S = ()> {
 }
 
 impl<R: Read, F: Framing, B: Buffer> Reader<R, F, B> {
-    /// A reader at the beginning of a stream. The longest message that it receives whole is what the buffer
-    /// holds: `buffer_len` of each framing.
+    /// A reader at the beginning of a stream. The buffer limits the messages that are received whole: see `buffer_len` of
+    /// each framing.
+    ///
+    /// To build one in a `static`, use [`const_new`](Reader::const_new).
     pub fn new(io: R, framing: F, buffer: B) -> Self {
         Self {
             io,
@@ -46,9 +66,30 @@ impl<R: Read, F: Framing, B: Buffer> Reader<R, F, B> {
     }
 }
 
+impl<R: Read, F: UnitFraming, const N: usize> Reader<R, F, [u8; N]> {
+    /// [`new`](Self::new) in a constant: see [`UnitFraming`].
+    pub const fn const_new(io: R, framing: F, buffer: [u8; N]) -> Self {
+        Self {
+            io,
+            receiver: Receiver::const_new(framing, buffer),
+        }
+    }
+}
+
 impl<R: Read, F: Framing, B: Buffer, S: SkipMax> Reader<R, F, B, S> {
-    /// The same, with another length of the longest message, in bytes, that is skipped:
-    /// see [`Limits::skip_max`](crate::Limits::skip_max).
+    /// Sets the longest message that is skipped, in bytes. The default is 16 MiB
+    /// ([`Limits::SKIP_MAX`](crate::Limits::SKIP_MAX)). A longer one loses the framing
+    /// ([`Fault::is_lost`](crate::Fault::is_lost)).
+    ///
+    /// ```
+    /// use framing_core::blocking::Reader;
+    /// use framing_core::{Blocks, ReceiveError};
+    ///
+    /// // A length of one million: over what this reader skips.
+    /// let wire = 1_000_000_u32.to_be_bytes();
+    /// let mut reader = Reader::new(&wire[..], Blocks, [0; 64]).with_skip_max(65_536);
+    /// assert!(matches!(reader.receive(), Err(ReceiveError::Fault(fault)) if fault.is_lost()));
+    /// ```
     pub fn with_skip_max(self, skip_max: u32) -> Reader<R, F, B, u32> {
         Reader {
             io: self.io,
@@ -56,11 +97,12 @@ impl<R: Read, F: Framing, B: Buffer, S: SkipMax> Reader<R, F, B, S> {
         }
     }
 
-    /// Receives the next message whole. One that is too long is skipped.
+    /// Receives the next message whole. A message that is longer than the buffer is skipped.
     ///
     /// # Errors
-    /// [`ReceiveError::Fault`] once for each message that was refused. Repeat the call after any error to go on.
-    /// [`ReceiveError::NoBoundaries`] for a `stream`, which comes in pieces only.
+    /// [`ReceiveError::Fault`] once for each message that was refused. [`ReceiveError::Io`] if the transport fails.
+    /// [`ReceiveError::BufferTooSmall`] if the buffer is shorter than a header. [`ReceiveError::NoBoundaries`] for
+    /// `stream`. Repeat the call after any error to go on.
     pub fn receive(&mut self) -> Result<Received<'_>, ReceiveError<R::Error>> {
         let this = in_memory(self);
         if !this.receiver.has_boundaries() {
@@ -70,35 +112,47 @@ impl<R: Read, F: Framing, B: Buffer, S: SkipMax> Reader<R, F, B, S> {
         Ok(this.receiver.message(found))
     }
 
-    /// The next piece of a message, which may be longer than the buffer.
+    /// Receives the next piece of a message, which may be longer than the buffer.
     ///
-    /// The kind of call may change at any time. Called right after a [`Fault::TooLong`](crate::Fault::TooLong)
-    /// that is not lost, it hands out the message that would be skipped; [`receive`](Self::receive) skips what
-    /// is left of a message that was begun in pieces.
+    /// Calls of both kinds can be mixed. After a [`Fault::TooLong`](crate::Fault::TooLong) that is not lost,
+    /// `receive_piece` returns the message that [`receive`](Self::receive) would skip. After a piece, `receive` skips the
+    /// rest of that message.
+    ///
+    /// ```
+    /// use framing_core::blocking::Reader;
+    /// use framing_core::{Blocks, ReceivedPiece};
+    ///
+    /// // A message of 8 bytes through a buffer of 4.
+    /// let mut reader = Reader::new(&b"\0\0\0\x08pressure"[..], Blocks, [0; 4]);
+    /// let piece = ReceivedPiece::Piece { bytes: b"pres", first: true, last: false };
+    /// assert_eq!(reader.receive_piece(), Ok(piece));
+    /// let piece = ReceivedPiece::Piece { bytes: b"sure", first: false, last: true };
+    /// assert_eq!(reader.receive_piece(), Ok(piece));
+    /// ```
     ///
     /// # Errors
-    /// As of [`receive`](Self::receive); no message is too long.
+    /// As [`receive`](Self::receive), except that no message is too long.
     pub fn receive_piece(&mut self) -> Result<ReceivedPiece<'_>, ReceiveError<R::Error>> {
         let found = self.find::<true>()?;
         Ok(self.receiver.piece(found))
     }
 
-    /// Whether messages can be received whole: `false` for a `stream` only.
+    /// Whether messages can be received whole: `false` for `stream` only.
     pub fn has_boundaries(&self) -> bool {
         self.receiver.has_boundaries()
     }
 
-    /// Whether part of a message has come, and its rest has not: what a time-out should ask.
+    /// Whether a message was received in part: a timeout for messages applies only then.
     pub fn is_mid_block(&self) -> bool {
         self.receiver.is_mid_block()
     }
 
-    /// The transport.
+    /// The transport, for example to change its settings. Bytes that are read from it are missing in the messages.
     pub fn io_mut(&mut self) -> &mut R {
         &mut self.io
     }
 
-    /// Gives the transport back. Bytes that were read behind the last message are lost.
+    /// Returns the transport. Bytes of the next message that were already read are lost.
     pub fn into_io(self) -> R {
         self.io
     }
@@ -114,21 +168,23 @@ impl<R: Read, F: Framing, B: Buffer, S: SkipMax> Reader<R, F, B, S> {
             let most = spare.len();
             match self.io.read(spare).map_err(ReceiveError::Io)? {
                 0 => return self.receiver.closed(),
-                // A transport that claims more than it can have read is not believed.
+                // A faulty transport may claim more bytes than the buffer has.
                 len => self.receiver.filled(len.min(most)),
             }
         }
     }
 }
 
-/// Sends messages to a transport. Never flushes but in [`finish`](Self::finish) and [`flush`](Self::flush).
+/// Sends messages to a transport. Only [`finish`](Self::finish) and [`flush`](Self::flush) flush it.
+///
+/// It is not `Clone`, because two copies would send the rest of one message twice.
 ///
 /// ```
 /// use framing_core::blocking::Writer;
 /// use framing_core::embedded_io::Write;
 /// use framing_core::{Cobs, SendError};
 ///
-/// /// The writer can be named, so it can be kept.
+/// // A writer is a type of the transport and the framing.
 /// struct Uplink<W> {
 ///     writer: Writer<W, Cobs>,
 /// }
@@ -150,8 +206,18 @@ pub struct Writer<W, F: Framing> {
     sender: Sender<F>,
 }
 
+impl<W: Write, F: UnitFraming> Writer<W, F> {
+    /// [`new`](Self::new) in a constant: see [`UnitFraming`].
+    pub const fn const_new(io: W, framing: F) -> Self {
+        Self {
+            io,
+            sender: Sender::const_new(framing),
+        }
+    }
+}
+
 impl<W: Write, F: Framing> Writer<W, F> {
-    /// A writer at the beginning of a stream.
+    /// A writer at the beginning of a stream. To build one in a `static`, use [`const_new`](Writer::const_new).
     pub fn new(io: W, framing: F) -> Self {
         Self {
             io,
@@ -159,67 +225,126 @@ impl<W: Write, F: Framing> Writer<W, F> {
         }
     }
 
-    /// Sends a message. Up to 64 bytes on the wire leave in one write; of a longer message, 16 bytes leave with its
-    /// header, which counts, and the rest is not copied.
+    /// Sends a message. A message of up to 64 bytes on the wire is passed to the transport in one write. Of a longer one,
+    /// the first write has the header and the first bytes of the payload, 16 bytes together; the rest is not copied.
+    /// `cobs` escapes the payload in a buffer of 512 bytes.
     ///
     /// # Errors
-    /// [`SendError::Refused`] before a byte is written. After another error the message may be on the wire in
-    /// part: [`resume`](Self::resume), or close.
+    /// [`SendError::Refused`] before a byte is written. After [`SendError::Io`] or [`SendError::WriteZero`] the message may
+    /// be sent in part: [`resume`](Self::resume) it, [`abandon`](Self::abandon) it, or close the connection.
     pub fn send(&mut self, payload: &[u8]) -> Result<(), SendError<W::Error>> {
         write::<true, _, _>(self, payload, Sender::begin_whole)
     }
 
-    /// Sends a message that lies in parts, one behind the other.
+    /// Sends several parts as one message.
+    ///
+    /// ```
+    /// use framing_core::blocking::Writer;
+    /// use framing_core::{Lines, SendError};
+    ///
+    /// let mut writer = Writer::new(Vec::new(), Lines);
+    /// writer.send_parts(&[b"level=", b"7"])?;
+    /// assert_eq!(writer.into_io(), b"level=7\n");
+    /// # Ok::<(), SendError<core::convert::Infallible>>(())
+    /// ```
     ///
     /// # Errors
-    /// As of [`send`](Self::send).
+    /// As [`send`](Self::send).
     pub fn send_parts(&mut self, parts: &[&[u8]]) -> Result<(), SendError<W::Error>> {
         write::<true, _, _>(self, parts, Sender::begin_whole)
     }
 
-    /// Begins a message of `total` bytes; [`send_piece`](Self::send_piece) sends them. Writes nothing yet.
+    /// Begins a message of `total` bytes, which [`send_piece`](Self::send_piece) sends. Writes nothing yet.
+    ///
+    /// ```
+    /// use framing_core::blocking::Writer;
+    /// use framing_core::{Blocks, SendError};
+    ///
+    /// let mut writer = Writer::new(Vec::new(), Blocks);
+    /// writer.begin(8)?;
+    /// writer.send_piece(b"pres")?;
+    /// writer.send_piece(b"sure")?;
+    /// writer.finish()?;
+    /// assert_eq!(writer.into_io(), b"\0\0\0\x08pressure\0\0\0\0");
+    /// # Ok::<(), SendError<core::convert::Infallible>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`SendError::Refused`].
+    /// [`SendError::Refused`] if the framing has no messages of this length, or an earlier message was sent in part.
     pub fn begin(&mut self, total: u32) -> Result<(), SendError<W::Error>> {
         Ok(self.sender.begin(total)?)
     }
 
-    /// Sends the next bytes of a message that was begun; the last ones end it. An empty message needs one
+    /// Sends the next bytes of a message that was begun. The last of them end the message. An empty message needs one
     /// empty piece.
     ///
     /// # Errors
-    /// As of [`send`](Self::send).
+    /// As [`send`](Self::send). [`Refusal::Overrun`] if the piece is longer than the rest of the message.
     pub fn send_piece(&mut self, piece: &[u8]) -> Result<(), SendError<W::Error>> {
         write::<false, _, _>(self, piece, Sender::begin_piece)
     }
 
-    /// Goes on with a send (or a piece) that an error ended, given the same bytes.
+    /// Goes on with a [`send`](Self::send), [`send_parts`](Self::send_parts) or [`send_piece`](Self::send_piece) that
+    /// failed. Pass the same bytes; the writer sends those that are missing.
+    ///
+    /// ```
+    /// use framing_core::blocking::Writer;
+    /// use framing_core::{Lines, SendError};
+    ///
+    /// // The transport has room for three bytes.
+    /// let mut memory = [0; 3];
+    /// let mut writer = Writer::new(&mut memory[..], Lines);
+    /// assert!(writer.send(b"hello").is_err());
+    /// assert!(writer.is_mid_block());
+    /// # let mut rest = [0; 8];
+    /// # let rest = { *writer.io_mut() = &mut rest[..]; writer };
+    /// # let mut writer = rest;
+    /// // Later it has room again.
+    /// writer.resume(&[b"hello"])?;
+    /// assert!(!writer.is_mid_block());
+    /// # Ok::<(), SendError<framing_core::embedded_io::SliceWriteError>>(())
+    /// ```
     ///
     /// # Errors
-    /// As of [`send`](Self::send); [`Refusal::Overrun`] where there is nothing to resume, or the
-    /// bytes are not as many.
+    /// As [`send`](Self::send). [`Refusal::Overrun`] if there is nothing to resume, or the length is another.
     pub fn resume(&mut self, parts: &[&[u8]]) -> Result<(), SendError<W::Error>> {
         write::<false, _, _>(self, parts, |sender, parts| sender.resume(parts))
     }
 
-    /// Gives up a message that an error ended, and makes the line ready for the next one: for a serial line, where
-    /// closing is not possible. Call it again after an error.
+    /// Abandons a message that was sent in part, so the receiver finds the next one. For a serial line, which cannot be
+    /// closed.
     ///
-    /// `cobs` reports [`Fault::EarlyEnd`](crate::Fault::EarlyEnd) to the receiver. In `lines` and `delimited` the part
-    /// that is on the wire arrives as a message of its own: let the payload carry a checksum.
+    /// In `cobs`, the receiver gets [`Fault::EarlyEnd`](crate::Fault::EarlyEnd). In `lines` and `delimited`, it gets the
+    /// part that was sent as a message: let the payload carry a checksum.
+    ///
+    /// ```
+    /// use framing_core::Cobs;
+    /// use framing_core::blocking::Writer;
+    /// use framing_core::embedded_io::Write;
+    ///
+    /// /// Sends a reading, or gives up if the line fails. The line is then ready for the next reading.
+    /// fn report<W: Write>(line: &mut Writer<W, Cobs>, reading: &[u8]) {
+    ///     if line.send(reading).is_err() {
+    ///         let _ = line.abandon();
+    ///     }
+    /// }
+    /// # let mut line = Writer::new(Vec::new(), Cobs);
+    /// # report(&mut line, b"21");
+    /// # assert_eq!(line.into_io(), b"\x0321\0");
+    /// ```
     ///
     /// # Errors
-    /// [`Refusal::Unfinished`] if the framing cannot resynchronise (those with lengths, and a delimiter that begins as
-    /// it ends): close the connection. Others as of [`send`](Self::send).
+    /// [`Refusal::Unfinished`] if the framing cannot resynchronise (one with lengths, or a delimiter that begins as it
+    /// ends): close the connection. Others as [`send`](Self::send); then call it again.
     pub fn abandon(&mut self) -> Result<(), SendError<W::Error>> {
         write::<false, _, [u8]>(self, &[], |sender, _| sender.abandon())
     }
 
-    /// Ends the series (in `blocks`, by a length of zero; other framings have no mark), and flushes.
+    /// Ends the series and flushes. In `blocks`, a length of zero ends the series; other framings have no end mark, so only
+    /// the flush is left.
     ///
     /// # Errors
-    /// As of [`send`](Self::send). After an error of the transport, call it again: the mark is written once.
+    /// As [`send`](Self::send). After an error of the transport, call it again: the mark is written once.
     pub fn finish(&mut self) -> Result<(), SendError<W::Error>> {
         finish(self)
     }
@@ -227,22 +352,22 @@ impl<W: Write, F: Framing> Writer<W, F> {
     /// Flushes the transport.
     ///
     /// # Errors
-    /// [`SendError::Io`].
+    /// [`SendError::Io`] if the transport fails.
     pub fn flush(&mut self) -> Result<(), SendError<W::Error>> {
         flush(self)
     }
 
-    /// Whether a message is on the wire in part.
+    /// Whether a message was sent in part.
     pub fn is_mid_block(&self) -> bool {
         self.sender.is_mid_block()
     }
 
-    /// The transport.
+    /// The transport, for example to change its settings. Bytes that are written to it arrive between the messages.
     pub fn io_mut(&mut self) -> &mut W {
         &mut self.io
     }
 
-    /// Gives the transport back.
+    /// Returns the transport. The rest of a message that was sent in part is lost.
     pub fn into_io(self) -> W {
         self.io
     }
@@ -267,7 +392,7 @@ trait Outgoing {
     type Io: Write;
     type Framing: Framing;
 
-    /// Both, borrowed at once.
+    /// Borrows both at once.
     fn parts(&mut self) -> (&mut Self::Io, &mut Sender<Self::Framing>);
 }
 
@@ -283,7 +408,7 @@ impl<W: Write, F: Framing> Outgoing for Writer<W, F> {
 
 type Sent<T> = Result<(), SendError<<<T as Outgoing>::Io as ErrorType>::Error>>;
 
-/// Begins a call that sends, and writes all of it. `WHOLE` where a whole message is begun.
+/// Begins a call that sends, and writes all of it. `WHOLE` promises that `begin` begins a whole message.
 fn write<const WHOLE: bool, T: Outgoing, P: Payload + ?Sized>(
     to: &mut T,
     payload: &P,
@@ -304,7 +429,7 @@ fn write<const WHOLE: bool, T: Outgoing, P: Payload + ?Sized>(
     }
 }
 
-/// Writes the mark that ends a series, and flushes.
+/// Writes the mark that ends a series, then flushes.
 fn finish<T: Outgoing>(to: &mut T) -> Sent<T> {
     write::<false, T, [u8]>(to, &[], |sender, _| sender.begin_end())?;
     flush(to)
@@ -317,8 +442,8 @@ fn flush<T: Outgoing>(to: &mut T) -> Sent<T> {
     Ok(())
 }
 
-/// The same, behind a pointer that the compiler cannot see through: a state that it keeps in registers is stored anew
-/// at every way out (120 bytes of code on a Cortex-M4).
+/// Hides the origin of the reference from the compiler. Otherwise it keeps the state in registers, and stores it at every
+/// return (120 bytes of code on a Cortex-M4).
 #[inline(always)]
 fn in_memory<T>(state: &mut T) -> &mut T {
     core::hint::black_box(state)

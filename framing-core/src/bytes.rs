@@ -1,14 +1,14 @@
-//! Moving bytes without a path to a panic, which the methods of slices have at every level of optimisation
-//! that small firmware is built with; and comparing a few.
+//! Copies, moves and compares bytes without a path to a panic. The methods of slices have one at the levels of
+//! optimisation that small firmware is built with.
 
-/// Copies as many bytes as both slices have.
+/// Copies bytes until either slice ends.
 pub(crate) fn copy(from: &[u8], to: &mut [u8]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = *from;
     }
 }
 
-/// Moves `len` bytes from `from` down to `to`, as far as they are there.
+/// Moves `len` bytes from the position `from` down to `to`; stops at the end of `bytes`.
 pub(crate) fn shift_down(bytes: &mut [u8], from: usize, to: usize, len: usize) {
     const STEP: usize = 32;
     let mut done = 0;
@@ -30,7 +30,7 @@ pub(crate) fn shift_down(bytes: &mut [u8], from: usize, to: usize, len: usize) {
     }
 }
 
-/// Whether `bytes` begin with `front`; without a call where that is one byte.
+/// Whether `bytes` begin with `front`. One byte is compared without a function call.
 #[inline]
 pub(crate) fn starts_with(bytes: &[u8], front: &[u8]) -> bool {
     match front {

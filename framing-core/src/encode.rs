@@ -7,8 +7,9 @@ use crate::fault::Refusal;
 use crate::framing::Encode;
 use crate::payload::Payload;
 
-/// Writes a whole message to the front of `out`; returns its length on the wire. `wire_len` of each framing says how
-/// much memory is enough.
+/// Writes a whole message to the front of `out`; returns its length on the wire, in bytes.
+///
+/// `wire_len` of each framing is the length of `out` that is always enough.
 ///
 /// ```
 /// use framing_core::{Blocks, Framing, encode};
@@ -20,7 +21,7 @@ use crate::payload::Payload;
 /// ```
 ///
 /// # Errors
-/// Any [`Refusal`] but [`Refusal::Unfinished`] and [`Refusal::Overrun`]; what `out` holds then is of no use.
+/// Any [`Refusal`] except [`Refusal::Unfinished`] and [`Refusal::Overrun`]. The content of `out` is then unspecified.
 #[inline]
 pub fn encode<E: Encode>(
     encoder: &mut E,
@@ -34,8 +35,8 @@ pub fn encode<E: Encode>(
     }
 }
 
-/// [`encode`] where payload is sent as it is. `None` for any refusal: distinguished here, refusals would cost a
-/// message that is not refused a fifth of its time.
+/// [`encode`] for payload that is sent as it is. `None` for any refusal: telling refusals apart here would make every
+/// successful call a fifth slower.
 #[inline(always)]
 fn copied(
     encoder: &mut impl Encode,
@@ -46,11 +47,11 @@ fn copied(
     let mut rest = out.get_mut(header..)?;
     payload
         .try_each(|part| {
-            let (here, behind) = mem::take(&mut rest)
+            let (here, after) = mem::take(&mut rest)
                 .split_at_mut_checked(part.len())
                 .ok_or(())?;
             copy(part, here);
-            rest = behind;
+            rest = after;
             Ok::<(), ()>(())
         })
         .ok()?;
@@ -58,7 +59,7 @@ fn copied(
     Some(header + payload.len() + trailer)
 }
 
-/// Why [`copied`] gave nothing.
+/// The refusal for which [`copied`] returned `None`.
 #[cold]
 fn why_not(
     encoder: &mut impl Encode,
@@ -70,7 +71,7 @@ fn why_not(
     prepare(encoder, payload, out).err().unwrap_or(no_room)
 }
 
-/// [`encode`] where payload is escaped.
+/// [`encode`] for payload that is escaped.
 fn escaped(
     encoder: &mut impl Encode,
     payload: &(impl Payload + ?Sized),
@@ -89,7 +90,7 @@ fn escaped(
     encoder.trailer(out)
 }
 
-/// Checks a message and writes what stands before it; returns how many bytes that is.
+/// Checks a message and writes its header; returns the length of the header in bytes.
 #[inline(always)]
 fn prepare(
     encoder: &mut impl Encode,
@@ -100,7 +101,7 @@ fn prepare(
     encoder.header(total, out)
 }
 
-/// Whether a message may be sent, but for its length; and its length, in bytes.
+/// Checks everything about a message except its length; returns its length in bytes.
 #[inline]
 pub(crate) fn check_whole<E: Encode>(
     encoder: &mut E,
@@ -124,7 +125,7 @@ pub(crate) fn check_whole<E: Encode>(
     })
 }
 
-/// A refusal in a part as one in the message.
+/// A refusal with its offset in the message, not in the part.
 fn shifted(refusal: Refusal, by: usize) -> Refusal {
     match refusal {
         Refusal::Delimiter { offset } => Refusal::Delimiter {

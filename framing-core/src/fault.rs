@@ -1,10 +1,12 @@
-//! What can go wrong, with figures and without strings, sorted by whose fault it is.
+//! Errors, with figures and without strings: [`Fault`] for what a peer sent, [`Refusal`] for what a caller asked,
+//! [`ReceiveError`] and [`SendError`] for both with the errors of the transport.
 
 use core::fmt;
 
-/// Why a message was refused. The fault of the bytes, so of the peer; never of the reader's own state.
+/// A received message was refused, because of its bytes.
 ///
-/// A fault concerns one message. The next good one is delivered after it, unless [`Fault::is_lost`].
+/// A fault concerns one message and is reported once. The next good message is delivered after it, unless
+/// [`Fault::is_lost`]. New framings may add variants.
 ///
 /// ```
 /// use framing_core::blocking::Reader;
@@ -20,60 +22,84 @@ use core::fmt;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Fault {
-    /// The message is longer than may be received. It is skipped to its end and reported once.
+    /// The message is over the limit. It is skipped to its end.
     TooLong {
-        /// Length in bytes that the peer declared; `None` where the framing does not say it beforehand.
+        /// Length that the peer declared, in bytes; `None` if the framing does not declare lengths.
         declared: Option<u32>,
-        /// Longest message, in bytes, that was allowed.
+        /// Longest message that was allowed, in bytes.
         limit: u32,
-        /// It is also longer than may be skipped ([`Limits::skip_max`](crate::Limits::skip_max)).
+        /// It is too long to be skipped, too ([`Limits::skip_max`](crate::Limits::skip_max)). The framing is lost.
         lost: bool,
     },
-    /// The bytes where a length should be cannot be one. Where the next message begins cannot be known.
+    /// A header is not valid, so the beginning of the next message is unknown. The framing is lost.
     BadLength {
-        /// The first byte that cannot stand where it does.
+        /// The first invalid byte.
         found: u8,
-        /// Where that byte stands, counted from the first byte of the length.
+        /// Position of that byte, counted from the first byte of the header.
         offset: u8,
     },
-    /// The byte behind a counted message is not the one that must end it. The framing is lost.
+    /// The byte after a message with a declared length is not the one that must end it. The framing is lost.
     BadEnding {
-        /// The byte that must stand there.
+        /// The byte that must end the message.
         want: u8,
-        /// The byte that came.
+        /// The byte that was received.
         found: u8,
     },
-    /// A delimiter came inside an escaped group (`cobs`). The next message is intact.
+    /// A delimiter inside an escaped group (`cobs`): bytes of the message were lost or damaged. The next message is
+    /// intact.
     EarlyEnd {
-        /// How many bytes of the group were still to come.
+        /// How many bytes of the group are missing.
         missing: u8,
     },
     /// The peer closed the stream inside a message, or before the mark that ends a series.
     Truncated {
-        /// What was being received.
+        /// What the close cut.
         part: Part,
-        /// How many bytes of that part had come.
+        /// How many bytes of that part were received.
         have: u32,
-        /// How many bytes it needed, or at least needed where the framing does not declare it. Always over `have`.
+        /// How many bytes that part has; if the framing does not declare it, how many it has at least. Always more
+        /// than `have`.
         want: u32,
     },
 }
 
-/// What a [`Fault::Truncated`] cut in two.
+/// What a [`Fault::Truncated`] cut. Every framing consists of these parts, so there will be no others.
+///
+/// ```
+/// use framing_core::blocking::Reader;
+/// use framing_core::{Blocks, Fault, Part, ReceiveError, Received};
+///
+/// // A series of one message, whose end mark is missing.
+/// let mut reader = Reader::new(&b"\0\0\0\x02on"[..], Blocks, [0; 16]);
+/// assert_eq!(reader.receive(), Ok(Received::Message(b"on")));
+/// let Err(ReceiveError::Fault(Fault::Truncated { part, have, want })) = reader.receive() else {
+///     panic!("the series is cut");
+/// };
+/// assert_eq!((part, have, want), (Part::End, 0, 4));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Part {
-    /// The length in front of a message.
+    /// The header of a message.
     Header,
-    /// The message itself, with what must stand behind it.
+    /// The payload of a message, or the trailer after it.
     Payload,
-    /// Between two messages of a series whose end mark never came.
+    /// A series: its end mark is missing.
     End,
 }
 
 impl Fault {
-    /// Whether the next boundary can no longer be found. What comes after is skipped, without further faults,
-    /// until the peer closes; closing first is the caller's decision.
+    /// Whether the beginning of the next message is unknown. The reader then drops everything until the peer closes,
+    /// without further faults. Close the connection; or, on a serial line, use a framing that resynchronises.
+    ///
+    /// ```
+    /// use framing_core::blocking::Reader;
+    /// use framing_core::{Netstring, ReceiveError, Received};
+    ///
+    /// let mut reader = Reader::new(&b"x:hello,2:ok,"[..], Netstring, [0; 16]);
+    /// assert!(matches!(reader.receive(), Err(ReceiveError::Fault(fault)) if fault.is_lost()));
+    /// assert_eq!(reader.receive(), Ok(Received::Closed));
+    /// ```
     #[must_use]
     pub const fn is_lost(&self) -> bool {
         matches!(
@@ -103,7 +129,7 @@ impl fmt::Display for Fault {
             Self::BadLength { found, offset } => {
                 write!(
                     f,
-                    "byte 0x{found:02x} at {offset} of a length cannot stand there"
+                    "invalid byte 0x{found:02x} at position {offset} of a header"
                 )
             }
             Self::BadEnding { want, found } => {
@@ -126,7 +152,9 @@ impl fmt::Display for Fault {
 
 impl core::error::Error for Fault {}
 
-/// Why a message cannot be sent. The fault of the caller; nothing of the message has been written, unless said.
+/// A message cannot be sent. No byte of it was written, unless the variant says otherwise.
+///
+/// New framings may add variants.
 ///
 /// ```
 /// use framing_core::{Framing, Lines, Refusal, encode};
@@ -138,11 +166,11 @@ impl core::error::Error for Fault {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Refusal {
-    /// An empty message cannot be distinguished from something else in this framing (in `blocks`, from the end mark).
+    /// The framing has no empty messages. In `blocks`, a length of zero ends the series.
     Empty,
-    /// The framing cannot express so long a message.
+    /// The message is longer than the framing can express.
     TooLong {
-        /// Length of the message, in bytes; the largest number where it does not fit.
+        /// Length of the message, in bytes; `u32::MAX` if it is even longer.
         len: u32,
         /// Longest message that the framing can express, in bytes.
         max: u32,
@@ -154,22 +182,24 @@ pub enum Refusal {
         /// The length that it must have, in bytes.
         want: u32,
     },
-    /// The payload would be read as ending early, or changed. In a message sent in pieces, earlier ones are out.
+    /// The payload contains the delimiter, or forms it with the delimiter that follows. Of a message sent in pieces,
+    /// earlier pieces were written.
     Delimiter {
-        /// Where in the present call's bytes the offending sequence ends; their length where it would end in what
-        /// stands behind the message.
+        /// Position of the last byte of that delimiter in the bytes of this call; the length of those bytes if the
+        /// delimiter would end after them.
         offset: usize,
     },
-    /// An earlier message is on the wire in part: resume it, or close the connection.
+    /// An earlier message was sent in part: resume it, abandon it, or close the connection.
     Unfinished {
-        /// Payload bytes of that message that are neither staged nor written.
+        /// Payload bytes of that message that are still to be sent.
         left: u32,
     },
-    /// More bytes than the declared total, or a piece without a message begun.
+    /// More bytes than the total that was declared, a piece without a message that was begun, or a resume with nothing
+    /// to resume.
     Overrun {
         /// Bytes given.
         len: usize,
-        /// Bytes that were still to come.
+        /// Bytes that are left of the message.
         left: u32,
     },
     /// The output buffer of [`encode`](crate::encode()) is too small.
@@ -190,23 +220,23 @@ impl fmt::Display for Refusal {
             Self::WrongLength { len, want } => {
                 write!(
                     f,
-                    "message of {len} bytes where this framing sends {want} bytes each"
+                    "message of {len} bytes, but every message of this framing has {want}"
                 )
             }
             Self::Delimiter { offset } => {
                 write!(
                     f,
-                    "message holds what this framing ends messages with, at byte {offset}"
+                    "message contains the delimiter of this framing, at byte {offset}"
                 )
             }
             Self::Unfinished { left } => {
                 write!(
                     f,
-                    "the message before is unfinished, {left} bytes of it are left to send"
+                    "an earlier message is unfinished, with {left} bytes left to send; resume or abandon it"
                 )
             }
             Self::Overrun { len, left } => {
-                write!(f, "{len} bytes given where {left} are left of the message")
+                write!(f, "{len} bytes given, but {left} are left of the message")
             }
             Self::NoRoom { len } => write!(f, "message does not fit the buffer of {len} bytes"),
         }
@@ -215,7 +245,9 @@ impl fmt::Display for Refusal {
 
 impl core::error::Error for Refusal {}
 
-/// What a receive can fail with. Repeat the call after any of them to go on.
+/// A receive failed. Repeat the call to go on.
+///
+/// New kinds of failure may add variants.
 ///
 /// ```
 /// use framing_core::blocking::Reader;
@@ -230,11 +262,11 @@ impl core::error::Error for Refusal {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ReceiveError<E> {
-    /// A message was refused; the reader goes on with the next.
+    /// A message was refused. The next call goes on with the next message.
     Fault(Fault),
-    /// The transport failed. Nothing that it delivered is lost; the call may be repeated.
+    /// The transport failed. The bytes that it delivered before are kept, so the call can be repeated.
     Io(E),
-    /// The buffer cannot hold even the header of a message.
+    /// The buffer is shorter than a header. Use `buffer_len` of the framing.
     BufferTooSmall {
         /// Length of the buffer, in bytes.
         len: usize,
@@ -243,7 +275,9 @@ pub enum ReceiveError<E> {
     NoBoundaries,
 }
 
-/// What a send can fail with.
+/// A send failed.
+///
+/// New kinds of failure may add variants.
 ///
 /// ```
 /// use framing_core::blocking::Writer;
@@ -257,11 +291,11 @@ pub enum ReceiveError<E> {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SendError<E> {
-    /// The message cannot be sent.
+    /// The message cannot be sent in this framing, or not now.
     Refused(Refusal),
-    /// The transport failed. The writer knows how far it came: see `resume`.
+    /// The transport failed. The writer knows how many bytes were written: see `resume`.
     Io(E),
-    /// The transport took no byte of a non-empty slice (`Ok(0)`). The writer knows how far it came.
+    /// The transport took no byte of a non-empty slice (`Ok(0)`). The writer knows how many bytes were written.
     WriteZero,
 }
 
@@ -282,9 +316,11 @@ impl<E: fmt::Display> fmt::Display for ReceiveError<E> {
         match self {
             Self::Fault(fault) => fault.fmt(f),
             Self::Io(error) => error.fmt(f),
-            Self::BufferTooSmall { len } => write!(f, "a buffer of {len} bytes holds no header"),
+            Self::BufferTooSmall { len } => {
+                write!(f, "buffer of {len} bytes is too small for a header")
+            }
             Self::NoBoundaries => {
-                f.write_str("stream has no message boundaries; receive it in pieces")
+                f.write_str("a stream has no message boundaries; receive it in pieces")
             }
         }
     }

@@ -1,16 +1,20 @@
-//! The contract of a framing: what it says of bytes received, and what it puts around bytes sent.
+//! What a framing consists of: a [`Decode`] for the bytes received and an [`Encode`] for the bytes sent.
 //!
 //! A [`Framing`] is a small description, such as [`Blocks`](crate::Blocks) or [`Lines`](crate::Lines). It makes the
-//! state for each direction of a connection: a [`Decode`] and an [`Encode`]. Both are plain values. They do no
-//! I/O, hold no payload (but for the group that `cobs` is escaping), and never look at a clock.
+//! state of each direction of a connection. Decoders and encoders are plain values: they do no I/O, store no payload
+//! (except the group that `cobs` is escaping), and read no clock.
 
 use core::fmt::Debug;
 
 use crate::fault::{Fault, Refusal};
+use crate::sealed::Sealed;
 use crate::stage::Stage;
 use crate::window::Window;
 
-/// A way of marking where a message ends. A generic function takes any of them.
+/// A way of marking where a message ends.
+///
+/// Use it as a bound in functions that work with any framing. To add a framing with a header of its own, implement
+/// [`Prefix`](crate::Prefix) instead.
 ///
 /// ```
 /// use framing_core::blocking::Writer;
@@ -39,46 +43,105 @@ pub trait Framing {
     fn encoder(&self) -> Self::Encoder;
 }
 
-/// How much a decoder lets pass. There is no unlimited mode.
+/// A framing without parameters, so its readers and writers can be built in a `const` or a `static` by `const_new`.
+///
+/// `new` is not `const`, because stable Rust cannot call a trait method in a constant. [`Fixed`](crate::Fixed),
+/// [`Delimited`](crate::Delimited), [`AnyFraming`](crate::AnyFraming) and implementations of
+/// [`Prefix`](crate::Prefix) outside this crate are built at run time.
+///
+/// ```
+/// use std::sync::Mutex;
+///
+/// use framing_core::Cobs;
+/// use framing_core::blocking::Writer;
+/// # use framing_core::embedded_io::{ErrorType, Write};
+/// # struct Uart;
+/// # impl ErrorType for Uart { type Error = core::convert::Infallible; }
+/// # impl Write for Uart {
+/// #     fn write(&mut self, bytes: &[u8]) -> Result<usize, Self::Error> { Ok(bytes.len()) }
+/// #     fn flush(&mut self) -> Result<(), Self::Error> { Ok(()) }
+/// # }
+///
+/// // A static console. On a microcontroller, use `critical_section::Mutex` with a `RefCell`.
+/// static CONSOLE: Mutex<Writer<Uart, Cobs>> = Mutex::new(Writer::const_new(Uart, Cobs));
+///
+/// CONSOLE.lock().unwrap().send(b"started").unwrap();
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be built in a constant",
+    label = "this framing has parameters, or is not one of `framing-core`",
+    note = "use `new` instead of `const_new`, and keep the result in an `Option` or a `StaticCell`"
+)]
+pub trait UnitFraming: Framing + Copy {
+    #[doc(hidden)]
+    const DECODER: Self::Decoder;
+    #[doc(hidden)]
+    const ENCODER: Self::Encoder;
+}
+
+/// The longest messages that a decoder delivers, and skips. There is no unlimited mode.
+///
+/// Readers derive `block_max` from their buffer. Only callers of [`Decode`] build `Limits`.
+///
+/// ```
+/// use framing_core::Limits;
+///
+/// const LIMITS: Limits = Limits { block_max: 1024, skip_max: Limits::SKIP_MAX };
+/// assert_eq!(LIMITS.skip_max, 16 * 1024 * 1024);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Limits {
-    /// Longest message, in bytes of payload, that is delivered whole.
+    /// Longest message that is delivered whole, in bytes of payload.
     pub block_max: u32,
-    /// Longest message, in bytes, that is skipped in order to go on behind it. One that is longer loses the
-    /// framing ([`Fault::is_lost`]), since a damaged length must not silence a device for hours.
+    /// Longest message that is skipped, in bytes. A longer one loses the framing ([`Fault::is_lost`]), so a damaged
+    /// length does not silence a device for hours.
     pub skip_max: u32,
 }
 
 impl Limits {
-    /// What [`Limits::skip_max`] is unless chosen: 16 MiB.
+    /// The default of [`Limits::skip_max`]: 16 MiB.
     pub const SKIP_MAX: u32 = 16 << 20;
 }
 
-/// What a decoder says of a window. Positions count from the window's first byte.
+/// The result of one scan of a window. Positions count from the window's first byte.
+///
+/// The variants are complete: a caller must handle each of them, so a new one would be a breaking change.
+///
+/// ```
+/// use framing_core::{Decode, Framing, Limits, Netstring, Step};
+///
+/// let mut decoder = Netstring.decoder();
+/// let limits = Limits { block_max: 80, skip_max: Limits::SKIP_MAX };
+/// let step = decoder.scan::<false>(&mut *b"5:hel".to_vec(), &limits);
+/// // The header is whole: drop its two bytes. Payload and comma are six bytes, three of which are in the window.
+/// assert_eq!(step, Step::Skip { take: 2, want: 6 });
+/// let step = decoder.scan::<false>(&mut *b"hel".to_vec(), &limits);
+/// assert_eq!(step, Step::NeedMore { want: 3 });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Step {
-    /// Nothing more can be said of these bytes: keep them and come back with more behind them.
+    /// The window ends too early. Keep its bytes, and scan again with more after them.
     NeedMore {
-        /// How many bytes may be read without reading past the end of the message; at least 1.
-        /// `usize::MAX` where the framing cannot know.
+        /// How many bytes can be read without reading past the end of the message; at least 1.
+        /// `usize::MAX` if the framing cannot know.
         want: usize,
     },
-    /// The first `take` bytes are framing, or part of a refused message: drop them.
+    /// The first `take` bytes belong to the framing, or to a refused message: drop them.
     Skip {
         /// Bytes to drop; at least 1.
         take: usize,
-        /// As in [`Step::NeedMore`], where nothing is left unread then.
+        /// As in [`Step::NeedMore`], if no bytes are left after the drop.
         want: usize,
     },
-    /// `start..end` is payload; drop `take` bytes when done with it. A message is whole if `first && last`.
+    /// `start..end` is payload. Drop `take` bytes after using it. A message is whole if `first && last`.
     Payload {
         /// First byte of the payload.
         start: usize,
-        /// First byte behind it.
+        /// First byte after the payload.
         end: usize,
-        /// Bytes to drop afterwards; at least 1, unless this is the empty last piece of a message.
+        /// Bytes to drop afterwards; at least 1, except for the empty last piece of a message.
         take: usize,
         /// The message begins here.
         first: bool,
@@ -90,33 +153,48 @@ pub enum Step {
         /// Bytes to drop.
         take: usize,
     },
-    /// A message was refused; the decoder already knows how to go on.
+    /// A message was refused. The decoder is ready for the next scan.
     Fault {
         /// Bytes to drop; may be 0.
         take: usize,
-        /// Why.
+        /// The reason.
         fault: Fault,
     },
 }
 
 /// How far [`Decode::scan_all`] came.
+///
+/// ```
+/// use framing_core::{Decode, Framing, Length, Limits, U8};
+///
+/// let mut decoder = Length::<U8>::new().decoder();
+/// let limits = Limits { block_max: 80, skip_max: Limits::SKIP_MAX };
+/// // A message of two bytes, and the first byte of one of three.
+/// let scanned = decoder.scan_all::<false>(&mut *b"\x02on\x03o".to_vec(), &limits, |_, _| true);
+/// // Keep the last byte. Two more can be read without reading past the message.
+/// assert_eq!((scanned.used, scanned.want, scanned.ended), (4, 2, true));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub struct Scanned {
-    /// Bytes dealt with, from the window's first; the rest is to be kept.
+    /// Bytes that are done with, counted from the window's first. Keep the rest.
     pub used: usize,
-    /// As in [`Step::NeedMore`]; 0 where the caller stopped the scan.
+    /// As in [`Step::NeedMore`]; 0 if the caller stopped the scan.
     pub want: usize,
-    /// Whether a message ended in what was used, delivered or not, or a series. If not, what is unread behind it
-    /// belongs to the message that the window began in.
+    /// Whether a message (delivered or not) or a series ended within `used`. If not, the bytes after `used` belong to
+    /// the message that was open at the beginning of the window.
     pub ended: bool,
 }
 
-/// Finds boundaries in the unread bytes of a stream: the only place in which a boundary is decided.
+/// Finds message boundaries in the unread bytes of a stream. Nothing else in this crate decides a boundary.
 ///
 /// The caller keeps a *window*: the bytes that were received and not yet dropped, in order. It calls
-/// [`scan`](Self::scan), obeys the [`Step`], and repeats; at [`Step::NeedMore`] it appends what it receives next.
-/// The steps with payload, end and fault depend on the bytes alone, not on how many were in the window at once.
+/// [`scan`](Self::scan), does what the [`Step`] says, and repeats. At [`Step::NeedMore`] it appends the bytes that it
+/// receives next. The steps with payload, end and fault depend on the bytes alone, not on how many of them were in the
+/// window at once.
+///
+/// Only this crate implements the trait. [`Receiver`](crate::Receiver) and the readers call it for you.
 ///
 /// ```
 /// use framing_core::{Decode, Framing, Limits, Lines, Step};
@@ -132,42 +210,44 @@ pub struct Scanned {
 ///     true
 /// });
 /// assert_eq!(messages, [0..2, 3..6]);
-/// // The bytes of the third message are kept, with what is received next after them.
+/// // Keep the bytes of the third message, and append those that are received next.
 /// assert_eq!(scanned.used, 7);
+/// assert!(scanned.ended);
 /// ```
-pub trait Decode {
-    /// What a [`Receiver`](crate::Receiver) remembers of its buffer: [`ExactWindow`](crate::ExactWindow) where
-    /// [`Step::NeedMore`] always says exactly how much to read, so that nothing behind a step is ever in the window.
+pub trait Decode: Sealed {
+    /// How a [`Receiver`](crate::Receiver) tracks its unread bytes: [`ExactWindow`](crate::ExactWindow) if
+    /// [`Step::NeedMore`] always says exactly how much to read, so the window never holds bytes after a step.
+    #[doc(hidden)]
     type Window: Window;
 
-    /// Says what the window begins with. The window may be empty. Bytes of it may be rewritten (unescaping).
+    /// Says what the window begins with. The window may be empty. Unescaping may rewrite its bytes.
     ///
-    /// With `STREAMING`, payload is handed out as it comes, and no message is too long; else each message is
-    /// handed out once, whole. The choice may change at every call: a message that was just refused as too long
-    /// is handed out if pieces are asked for next, and the rest of a message of which pieces were handed out is
-    /// skipped if they no longer are. Of a framing that declares lengths, [`Limits::block_max`] counts where the
-    /// length is read.
+    /// With `STREAMING`, payload is handed out as it arrives, and no message is too long. Without, each message is
+    /// handed out once, whole. The choice may change at every call: a message that was just refused as too long is
+    /// handed out if pieces are requested next, and the rest of a message is skipped if pieces of it were handed out
+    /// and no more are requested. Framings that declare lengths apply [`Limits::block_max`] where they read the length.
     fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step;
 
-    /// The stream has ended, with so many bytes left unread. Says whether that cut a message, and starts afresh.
+    /// Ends the stream, with `unread` bytes left in the window. Returns [`Fault::Truncated`] if that cut a message or a
+    /// series. The decoder is then at the beginning of a stream.
     fn close(&mut self, unread: usize) -> Option<Fault>;
 
-    /// Whether part of a message has been dropped from the window already (its header, or pieces of it). A
-    /// non-empty window after [`Step::NeedMore`] is part of a message too.
+    /// Whether part of a message (its header, or pieces of it) has been dropped from the window. Bytes in the window
+    /// after [`Step::NeedMore`] are part of a message, too.
     fn is_mid_block(&self) -> bool;
 
     /// The longest message, in bytes, that fits whole into a buffer of `len` bytes.
     fn block_max(&self, len: usize) -> u32;
 
-    /// Whether the framing has message boundaries, so that messages can be received whole. `false` for `stream` only.
+    /// Whether the framing has message boundaries, so messages can be received whole. `false` for `stream` only.
     fn has_boundaries(&self) -> bool {
         true
     }
 
-    /// Hands out the whole messages that a window begins with, up to where [`scan`](Self::scan) must say more: the
-    /// same steps in fewer instructions. Returns how many bytes were dealt with, and whether `each` wants more.
+    /// Hands out the whole messages that a window begins with, until [`scan`](Self::scan) is needed: the same steps in
+    /// fewer instructions. Returns the number of bytes used, and whether `each` wants more.
     ///
-    /// For [`scan_all`](Self::scan_all). A framing that has no shorter way hands out nothing.
+    /// For [`scan_all`](Self::scan_all). A framing without a shorter way hands out nothing.
     #[doc(hidden)]
     fn scan_run<const STREAMING: bool>(
         &mut self,
@@ -180,7 +260,7 @@ pub trait Decode {
     }
 
     /// Scans until more bytes are needed or `each` returns `false`. `each` gets every step with payload, end or
-    /// fault, with the position that the step counts from.
+    /// fault, and the position in the window that the step counts from.
     fn scan_all<const STREAMING: bool>(
         &mut self,
         window: &mut [u8],
@@ -231,82 +311,98 @@ pub trait Decode {
     }
 }
 
-/// Puts boundaries around payload: the mirror of [`Decode`].
+/// Writes message boundaries around payload: the counterpart of [`Decode`].
 ///
-/// For each message: [`check`](Self::check) on every part, [`header`](Self::header), the payload (as it is, or
-/// through [`escape`](Self::escape)), [`trailer`](Self::trailer). [`Sender`](crate::Sender) does it in this order,
-/// and [`encode`](crate::encode()) for messages in memory.
-pub trait Encode {
-    /// Room for what the framing writes itself, with the payload that leaves together with it: an array.
+/// For each message, call [`check`](Self::check) on every part, then [`header`](Self::header), write the payload (as it
+/// is, or through [`escape`](Self::escape)), and call [`trailer`](Self::trailer). [`Sender`](crate::Sender) does so for
+/// transports, and [`encode`](crate::encode()) for messages in memory.
+///
+/// Only this crate implements the trait.
+///
+/// ```
+/// use framing_core::{Encode, Framing, Netstring};
+///
+/// let mut encoder = Netstring.encoder();
+/// let (mut header, mut trailer) = ([0; 12], [0; 12]);
+/// encoder.check(b"hello", true, true)?;
+/// let len = encoder.header(5, &mut header)?;
+/// assert_eq!(header[..len], *b"5:");
+/// let len = encoder.trailer(&mut trailer)?;
+/// assert_eq!(trailer[..len], *b",");
+/// # Ok::<(), framing_core::Refusal>(())
+/// ```
+pub trait Encode: Sealed {
+    /// Memory for the bytes that the framing writes itself, and for the payload that leaves with them: an array.
+    #[doc(hidden)]
     type Stage: Stage + 'static;
     /// Whether payload is always sent as it is, and never through [`escape`](Self::escape).
     const PASSTHROUGH: bool;
-    /// Most bytes that [`header`](Self::header) puts in front of a payload, and that [`end`](Self::end) writes: at most
-    /// 12.
+    /// Most bytes that [`header`](Self::header) writes before a payload, and [`end`](Self::end) writes: at most 12.
     const HEADER_MAX: usize = 0;
-    /// Most bytes that [`trailer`](Self::trailer) puts behind a payload that is sent as it is.
+    /// Most bytes that [`trailer`](Self::trailer) writes after a payload that is sent as it is.
     const TRAILER_MAX: usize = 0;
 
-    /// [`PASSTHROUGH`](Self::PASSTHROUGH), where that is known at run time only.
+    /// [`PASSTHROUGH`](Self::PASSTHROUGH), if that is known at run time only.
     fn is_passthrough(&self) -> bool {
         Self::PASSTHROUGH
     }
 
-    /// Whether `piece` may be sent as the next payload of a message; `first` and `last` say where it stands.
+    /// Whether `piece` can be sent as the next payload of a message. `first` and `last` say where in the message it is.
     ///
     /// # Errors
-    /// [`Refusal::Delimiter`] where the piece would change the boundary.
+    /// [`Refusal::Delimiter`] if the piece would move the boundary.
     fn check(&mut self, piece: &[u8], first: bool, last: bool) -> Result<(), Refusal> {
         let _ = (piece, first, last);
         Ok(())
     }
 
-    /// Writes what stands before a message of `len` bytes; returns how many bytes that is.
+    /// Writes the header of a message of `len` bytes to the front of `out`; returns the header's length in bytes.
     ///
     /// # Errors
-    /// Whether such a message can be sent at all: the variants of [`Refusal`] that speak of a length.
+    /// [`Refusal::Empty`], [`Refusal::TooLong`] or [`Refusal::WrongLength`] if the framing cannot express such a
+    /// message; [`Refusal::NoRoom`] if `out` is too short.
     fn header(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal>;
 
+    /// Least bytes that [`header`](Self::header) writes. If every header has the same length, senders use this
+    /// constant instead of a field.
     #[doc(hidden)]
-    /// Least bytes that [`header`](Self::header) puts in front of a payload: where they are always as many, senders
-    /// need not look them up.
     fn header_min(&self) -> usize {
         0
     }
 
-    /// A message begins, whose payload goes through [`escape`](Self::escape).
+    /// Begins a message whose payload goes through [`escape`](Self::escape).
     fn begin(&mut self) {}
 
-    /// Takes payload into the stage, escaped. Returns how many bytes were taken, and how many at the front of
-    /// the stage must be sent before the next call (0: none yet).
+    /// Escapes payload into the stage. Returns how many bytes of payload were taken, and how many bytes at the front of
+    /// the stage to send before the next call (0: none yet).
     fn escape(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
         let _ = (piece, stage);
         (0, 0)
     }
 
-    /// Writes what stands behind a message; returns how many bytes at the front of the stage are to be sent.
+    /// Writes the end of a message; returns how many bytes at the front of the stage to send.
     ///
     /// # Errors
-    /// [`Refusal::NoRoom`] where the stage is too short: see [`TRAILER_MAX`](Self::TRAILER_MAX).
+    /// [`Refusal::NoRoom`] if the stage is shorter than [`TRAILER_MAX`](Self::TRAILER_MAX).
     fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
         let _ = stage;
         Ok(0)
     }
 
-    /// Writes bytes after which the receiver finds the next message, although only part of a message is on the wire;
-    /// returns how many bytes that is. `None` if the framing cannot resynchronise, or not with this configuration.
+    /// Writes bytes after which the receiver finds the next message, although only part of a message was sent;
+    /// returns their number. `None` if the framing cannot resynchronise, or not with these parameters.
     ///
-    /// `sent` is how many bytes at the front of the stage are on the wire. Where payload is sent as it is, the
+    /// `sent` is how many bytes at the front of the stage were sent. Where payload is sent as it is, the
     /// [`trailer`](Self::trailer) is written.
     fn abandon(&self, sent: usize, stage: &mut [u8]) -> Option<usize> {
         let _ = (sent, stage);
         None
     }
 
-    /// Writes the mark that ends a series, if the framing has one; returns how many bytes that is.
+    /// Writes the mark that ends a series; returns its length in bytes, 0 if the framing has none.
     ///
     /// # Errors
-    /// [`Refusal::NoRoom`] where the stage is too short.
+    /// [`Refusal::NoRoom`] if the stage is too short.
     fn end(&self, stage: &mut [u8]) -> Result<usize, Refusal> {
         let _ = stage;
         Ok(0)

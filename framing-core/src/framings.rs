@@ -1,4 +1,4 @@
-//! The framings, and the choice of one at run time.
+//! The list of framings, and the choice of one at run time: [`AnyFraming`].
 
 mod blocks;
 mod cobs;
@@ -25,18 +25,19 @@ pub use self::stream::{Stream, StreamDecoder, StreamEncoder};
 
 use crate::fault::{Fault, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Scanned, Step};
+use crate::sealed::Sealed;
 use crate::stage::Escaped;
 use crate::window::SlidingWindow;
 
-/// A framing that can be chosen by name.
+/// A framing that can be chosen by its name.
 trait Named: Sized {
-    /// The name, as a person types it.
+    /// The name, as it is typed in a configuration.
     const SPEC: &'static str;
 
-    /// The framing, where its name needs no argument.
+    /// The framing, if its name has no argument.
     const PLAIN: Option<Self> = None;
 
-    /// Reads a name with its argument; `None` where it is another framing's.
+    /// Parses a name with its argument; `None` for the name of another framing.
     fn parse_spec(spec: &str) -> Option<Result<Self, SpecError>> {
         if spec == Self::SPEC {
             Self::PLAIN.map(Ok)
@@ -51,7 +52,7 @@ trait Named: Sized {
     }
 }
 
-/// Why a text is not the name of a framing.
+/// A text is not the name of a framing.
 ///
 /// ```
 /// use framing_core::{AnyFraming, SpecError};
@@ -92,12 +93,12 @@ impl fmt::Display for SpecError {
 
 impl core::error::Error for SpecError {}
 
-/// Makes the run-time choice from the list of framings.
+/// Generates the run-time choice from the list of framings.
 macro_rules! framings {
     ($($name:ident: $framing:ty,)*) => {
         /// A framing chosen at run time, by its name: `"length:u16le".parse::<AnyFraming>()`.
         ///
-        /// For programs. Firmware names the type itself, and pays for no other.
+        /// For programs. Firmware names the type of one framing, so the others take no flash.
         ///
         /// ```
         /// use framing_core::blocking::Reader;
@@ -133,7 +134,15 @@ macro_rules! framings {
         }
 
         impl AnyFraming {
-            /// The names that can be parsed, `N` and `HEX` standing for an argument.
+            /// The names that can be parsed. `N` and `HEX` stand for an argument.
+            ///
+            /// ```
+            /// use framing_core::AnyFraming;
+            ///
+            /// assert!(AnyFraming::SPECS.contains(&"length:u16le"));
+            /// assert!(AnyFraming::SPECS.contains(&"fixed:N"));
+            /// assert!("fixed:16".parse::<AnyFraming>().is_ok());
+            /// ```
             pub const SPECS: &'static [&'static str] = &[$(<$framing as Named>::SPEC,)*];
         }
 
@@ -167,6 +176,8 @@ macro_rules! framings {
             }
         }
 
+        impl Sealed for AnyDecoder {}
+
         impl Decode for AnyDecoder {
             type Window = SlidingWindow;
 
@@ -190,7 +201,7 @@ macro_rules! framings {
                 match self { $(Self::$name(decoder) => decoder.has_boundaries(),)* }
             }
 
-            /// Looks at which framing it is once a window, not once a step.
+            /// Selects the framing once for each window, not once for each step.
             fn scan_all<const STREAMING: bool>(
                 &mut self,
                 window: &mut [u8],
@@ -200,6 +211,8 @@ macro_rules! framings {
                 match self { $(Self::$name(decoder) => decoder.scan_all::<STREAMING>(window, limits, each),)* }
             }
         }
+
+        impl Sealed for AnyEncoder {}
 
         impl Encode for AnyEncoder {
             type Stage = Escaped<512>;
@@ -242,7 +255,7 @@ macro_rules! framings {
     };
 }
 
-// A new framing: its file, and its line here.
+// To add a framing: its file, and its line here.
 framings! {
     Blocks: Blocks,
     Stream: Stream,

@@ -18,7 +18,9 @@ mod fault;
 mod framing;
 mod framings;
 mod payload;
+mod received;
 mod receiver;
+mod sealed;
 mod sender;
 mod size;
 mod stage;
@@ -29,16 +31,17 @@ pub use embedded_io_async;
 
 pub use self::encode::encode;
 pub use self::fault::{Fault, Part, ReceiveError, Refusal, SendError};
-pub use self::framing::{Decode, Encode, Framing, Limits, Scanned, Step};
+pub use self::framing::{Decode, Encode, Framing, Limits, Scanned, Step, UnitFraming};
 pub use self::framings::{
     AnyFraming, Blocks, Cobs, Delimited, Fixed, Length, Lines, Netstring, OctetCounted, Parsed,
     Prefix, SpecError, Stream, U8, U16, U16Le, U32, U32Le, Varint, Width,
 };
 pub use self::payload::Payload;
-pub use self::receiver::{Buffer, Polled, Received, ReceivedPiece, Receiver};
+pub use self::received::{Received, ReceivedPiece};
+pub use self::receiver::{Buffer, Polled, Receiver};
 pub use self::sender::Sender;
 
-// Types that signatures name and programs do not.
+// Types that occur in signatures, and that programs do not name.
 #[doc(hidden)]
 pub use self::framings::{
     AnyDecoder, AnyEncoder, CobsDecoder, CobsEncoder, CountedDecoder, CountedEncoder,

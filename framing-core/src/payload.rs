@@ -1,6 +1,10 @@
-//! The payload of a call that sends: in one piece of memory, or in several.
+//! The payload of a send: one slice, or several that form one message.
 
-/// Payload to send: bytes, or parts that leave one after the other as one message.
+use crate::sealed::Sealed;
+
+/// Payload to send: bytes, or parts that are sent one after the other as one message.
+///
+/// Implemented for `[u8]`, `[u8; N]`, `[&[u8]]` and `[&[u8]; N]`; only this crate implements it.
 ///
 /// ```
 /// use framing_core::{Framing, Lines, encode};
@@ -11,27 +15,29 @@
 /// assert_eq!(&out[..len], b"level=7\n");
 /// # Ok::<(), framing_core::Refusal>(())
 /// ```
-pub trait Payload {
-    /// Whether it may lie in several parts.
+pub trait Payload: Sealed {
+    /// Whether it can consist of several parts.
     const PARTS: bool = false;
 
-    /// Its length, in bytes.
+    /// Length in bytes.
     fn len(&self) -> usize;
 
-    /// Whether it is of no bytes.
+    /// Whether its length is 0.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What is behind its first `used` bytes, or the front of that: none only where there is none.
+    /// Bytes after the first `used`: all of them, or those that lie in one part. Empty only if none are left.
     fn rest(&self, used: usize) -> &[u8];
 
-    /// Calls `each` with its parts, until one fails.
+    /// Calls `each` with every part, until a call fails.
     ///
     /// # Errors
-    /// Those of `each`.
+    /// The error of that call.
     fn try_each<X>(&self, each: impl FnMut(&[u8]) -> Result<(), X>) -> Result<(), X>;
 }
+
+impl Sealed for [u8] {}
 
 impl Payload for [u8] {
     #[inline]
@@ -50,6 +56,8 @@ impl Payload for [u8] {
     }
 }
 
+impl<const N: usize> Sealed for [u8; N] {}
+
 impl<const N: usize> Payload for [u8; N] {
     #[inline]
     fn len(&self) -> usize {
@@ -66,6 +74,8 @@ impl<const N: usize> Payload for [u8; N] {
         each(self)
     }
 }
+
+impl Sealed for [&[u8]] {}
 
 impl Payload for [&[u8]] {
     const PARTS: bool = true;
@@ -90,6 +100,8 @@ impl Payload for [&[u8]] {
         self.iter().try_for_each(|part| each(part))
     }
 }
+
+impl<const N: usize> Sealed for [&[u8]; N] {}
 
 impl<const N: usize> Payload for [&[u8]; N] {
     const PARTS: bool = true;

@@ -1,14 +1,16 @@
-//! The buffer of one receiving direction: which bytes of it are unread, and what they are.
+//! The receiving state without I/O: a decoder with its buffer. Start with [`Receiver`].
 
 use core::fmt::Debug;
 use core::ops::Range;
 
 use crate::fault::{Fault, ReceiveError};
-use crate::framing::{Decode, Framing, Limits, Step};
+use crate::framing::{Decode, Framing, Limits, Step, UnitFraming};
+use crate::received::{Received, ReceivedPiece};
 use crate::window::Window;
 
-/// Memory to receive into, owned or lent by the caller: an array, a slice, or (with the feature `heapless`) a
-/// `heapless::Vec`.
+/// Memory to receive into, owned or borrowed: an array, a slice, or a `heapless::Vec` (feature `heapless`).
+///
+/// Its length limits the messages that are received whole: see `buffer_len` of each framing.
 ///
 /// ```
 /// use framing_core::blocking::Reader;
@@ -23,7 +25,7 @@ use crate::window::Window;
 /// assert_eq!(borrowed.receive(), Ok(Received::Message(b"hello")));
 /// ```
 pub trait Buffer: AsRef<[u8]> + AsMut<[u8]> {
-    /// Makes all of the memory reachable as a slice. Called once.
+    /// Makes all of the memory reachable by `as_mut`. Called once, before it is used.
     fn prepare(&mut self) {}
 }
 
@@ -31,7 +33,7 @@ impl<const N: usize> Buffer for [u8; N] {}
 impl<const N: usize> Buffer for &mut [u8; N] {}
 impl Buffer for &mut [u8] {}
 
-/// All of the capacity is used, whatever its length was; what it held is overwritten.
+/// All of the capacity is used, and the content is overwritten.
 #[cfg(feature = "heapless")]
 impl<const N: usize> Buffer for heapless::Vec<u8, N> {
     fn prepare(&mut self) {
@@ -40,7 +42,7 @@ impl<const N: usize> Buffer for heapless::Vec<u8, N> {
     }
 }
 
-/// All of the capacity is used, whatever its length was; what it held is overwritten.
+/// All of the capacity is used, and the content is overwritten.
 #[cfg(feature = "heapless")]
 impl<const N: usize> Buffer for &mut heapless::Vec<u8, N> {
     fn prepare(&mut self) {
@@ -48,123 +50,35 @@ impl<const N: usize> Buffer for &mut heapless::Vec<u8, N> {
     }
 }
 
-/// A whole message, or the end of a series or of the stream.
+/// The result of [`Receiver::poll`]. It has positions instead of references, so it does not borrow the receiver.
 ///
-/// The bytes lie in the reader's buffer and are valid until the next call.
-///
-/// ```
-/// use framing_core::blocking::Reader;
-/// use framing_core::{Lines, Received};
-///
-/// let mut reader = Reader::new(&b"on\noff\n"[..], Lines, [0; 16]);
-/// let mut seen = Vec::new();
-/// loop {
-///     match reader.receive()? {
-///         Received::Message(bytes) => seen.push(bytes.to_vec()),
-///         Received::End => continue,
-///         Received::Closed => break,
-///     }
-/// }
-/// assert_eq!(seen, [&b"on"[..], b"off"]);
-/// # Ok::<(), framing_core::ReceiveError<core::convert::Infallible>>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Received<'a> {
-    /// A whole message.
-    Message(&'a [u8]),
-    /// The mark that ends a series. More may follow.
-    End,
-    /// The peer closed the stream between messages.
-    Closed,
-}
-
-/// A piece of a message, or the end of a series or of the stream.
-///
-/// The bytes lie in the reader's buffer and are valid until the next call.
+/// Match all variants: there will be no others.
 ///
 /// ```
-/// use framing_core::blocking::Reader;
-/// use framing_core::{Netstring, ReceivedPiece};
+/// use framing_core::{Blocks, Fault, Polled, Receiver};
 ///
-/// // A message of 12 bytes through a buffer of 11.
-/// let mut reader = Reader::new(&b"12:hello, world,"[..], Netstring, [0; 11]);
-/// let mut message = Vec::new();
-/// while let ReceivedPiece::Piece { bytes, last, .. } = reader.receive_piece()? {
-///     message.extend_from_slice(bytes);
-///     if last {
-///         assert_eq!(message, b"hello, world");
-///     }
-/// }
-/// # Ok::<(), framing_core::ReceiveError<core::convert::Infallible>>(())
+/// let mut receiver = Receiver::new(Blocks, [0; 16]);
+/// assert_eq!(receiver.poll()?, Polled::NeedMore { want: 4 });
+/// receiver.space(4).unwrap().copy_from_slice(b"\0\0\0\x02");
+/// receiver.filled(4);
+/// assert_eq!(receiver.poll()?, Polled::NeedMore { want: 2 });
+/// receiver.space(2).unwrap().copy_from_slice(b"on");
+/// receiver.filled(2);
+/// assert_eq!(receiver.poll()?, Polled::Payload { bytes: 0..2, first: true, last: true });
+/// assert_eq!(receiver.payload(0..2), b"on");
+/// # Ok::<(), Fault>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum ReceivedPiece<'a> {
-    /// Part of a message. A message is whole if `first` and `last` are set.
-    Piece {
-        /// The next bytes of the message. May be empty in the last piece.
-        bytes: &'a [u8],
-        /// The message begins with these bytes.
-        first: bool,
-        /// The message ends with these bytes.
-        last: bool,
-    },
-    /// The mark that ends a series. More may follow.
-    End,
-    /// The peer closed the stream between messages. It ends the message of a `stream`.
-    Closed,
-}
-
-#[cfg(feature = "heapless")]
-impl Received<'_> {
-    /// Copies a message out of the buffer; empty for the other results.
-    ///
-    /// # Errors
-    /// [`Fault::TooLong`] if the message is longer than `N` bytes.
-    pub fn to_vec<const N: usize>(&self) -> Result<heapless::Vec<u8, N>, Fault> {
-        match *self {
-            Self::Message(bytes) => copied(bytes),
-            Self::End | Self::Closed => copied(&[]),
-        }
-    }
-}
-
-#[cfg(feature = "heapless")]
-impl ReceivedPiece<'_> {
-    /// Copies a piece out of the buffer; empty for the other results.
-    ///
-    /// # Errors
-    /// [`Fault::TooLong`] if the piece is longer than `N` bytes.
-    pub fn to_vec<const N: usize>(&self) -> Result<heapless::Vec<u8, N>, Fault> {
-        match *self {
-            Self::Piece { bytes, .. } => copied(bytes),
-            Self::End | Self::Closed => copied(&[]),
-        }
-    }
-}
-
-#[cfg(feature = "heapless")]
-fn copied<const N: usize>(bytes: &[u8]) -> Result<heapless::Vec<u8, N>, Fault> {
-    heapless::Vec::from_slice(bytes).map_err(|_| Fault::TooLong {
-        declared: u32::try_from(bytes.len()).ok(),
-        limit: u32::try_from(N).unwrap_or(u32::MAX),
-        lost: false,
-    })
-}
-
-/// Result of [`Receiver::poll`]. It holds positions, so that it does not borrow the receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Polled {
     /// Read up to `want` bytes into [`Receiver::space`], then call [`Receiver::filled`].
     NeedMore {
-        /// As in [`Step::NeedMore`].
+        /// At least 1. `usize::MAX` if the framing cannot know how many bytes are missing.
         want: usize,
     },
     /// Payload: [`Receiver::payload`] returns its bytes.
     Payload {
-        /// Position in the buffer.
+        /// Positions in the buffer.
         bytes: Range<usize>,
         /// The message begins here. Always set by [`Receiver::poll`], except in a `stream`.
         first: bool,
@@ -175,13 +89,13 @@ pub enum Polled {
     End,
 }
 
-/// The longest message, in bytes, that is skipped: see [`Limits::skip_max`].
+/// The longest message that is skipped: see [`Limits::skip_max`].
 pub trait SkipMax: Clone + Debug {
-    /// So many bytes.
+    /// Length in bytes.
     fn skip_max(&self) -> u32;
 }
 
-/// [`Limits::SKIP_MAX`], for nothing.
+/// [`Limits::SKIP_MAX`], which takes no memory.
 impl SkipMax for () {
     fn skip_max(&self) -> u32 {
         Limits::SKIP_MAX
@@ -194,11 +108,13 @@ impl SkipMax for u32 {
     }
 }
 
-/// The receiving state without I/O: a decoder with its buffer. For poll loops and interrupt handlers, where the bytes
-/// come from elsewhere than from a `Read`.
+/// The receiving state without I/O: a decoder with its buffer. For poll loops and interrupt handlers, where bytes do not
+/// come from a `Read`.
 ///
-/// All progress is kept here. The longest message that can be received whole is limited by the buffer: see
-/// `buffer_len` of each framing.
+/// Call [`poll`](Self::poll). At [`Polled::NeedMore`], copy received bytes to [`space`](Self::space), report them by
+/// [`filled`](Self::filled), and poll again. When the peer closes, call [`close`](Self::close).
+///
+/// The longest message that is received whole is limited by the buffer: see `buffer_len` of each framing.
 ///
 /// ```
 /// use framing_core::{Blocks, Polled, Receiver};
@@ -220,6 +136,7 @@ impl SkipMax for u32 {
 ///     }
 /// };
 /// assert_eq!(message, b"hello");
+/// assert!(!receiver.is_mid_block());
 /// # Ok::<(), framing_core::Fault>(())
 /// ```
 #[derive(Debug)]
@@ -231,18 +148,38 @@ pub struct Receiver<F: Framing, B, S = ()> {
 }
 
 impl<F: Framing, B: Buffer> Receiver<F, B> {
-    /// A receiver at the beginning of a stream.
+    /// A receiver at the beginning of a stream. To build one in a `static`, use [`const_new`](Receiver::const_new).
     pub fn new(framing: F, buffer: B) -> Self {
         Self::of(&framing, buffer)
     }
 
-    /// [`new`](Self::new), for a framing that is used once more.
+    /// [`new`](Self::new), with a framing that is borrowed.
     #[inline]
     pub(crate) fn of(framing: &F, mut buffer: B) -> Self {
         buffer.prepare();
         Self {
             decoder: framing.decoder(),
-            window: <F::Decoder as Decode>::Window::default(),
+            window: Window::EMPTY,
+            buffer,
+            skip_max: (),
+        }
+    }
+}
+
+impl<F: UnitFraming, const N: usize> Receiver<F, [u8; N]> {
+    /// [`new`](Self::new) in a constant: see [`UnitFraming`].
+    ///
+    /// ```
+    /// use framing_core::{Lines, Receiver};
+    ///
+    /// const RECEIVER: Receiver<Lines, [u8; 80]> = Receiver::const_new(Lines, [0; 80]);
+    /// # let _ = RECEIVER;
+    /// ```
+    pub const fn const_new(framing: F, buffer: [u8; N]) -> Self {
+        let _ = framing;
+        Self {
+            decoder: F::DECODER,
+            window: Window::EMPTY,
             buffer,
             skip_max: (),
         }
@@ -250,7 +187,18 @@ impl<F: Framing, B: Buffer> Receiver<F, B> {
 }
 
 impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
-    /// The same receiver with another limit for messages that are skipped: see [`Limits::skip_max`].
+    /// Sets the longest message that is skipped, in bytes. The default is [`Limits::SKIP_MAX`], 16 MiB.
+    ///
+    /// ```
+    /// use framing_core::{Blocks, Fault, Receiver};
+    ///
+    /// let mut receiver = Receiver::new(Blocks, [0; 4]).with_skip_max(1000);
+    /// receiver.poll()?;
+    /// receiver.space(4).unwrap().copy_from_slice(&1001_u32.to_be_bytes());
+    /// receiver.filled(4);
+    /// assert!(receiver.poll().is_err_and(|fault| fault.is_lost()));
+    /// # Ok::<(), Fault>(())
+    /// ```
     pub fn with_skip_max(self, skip_max: u32) -> Receiver<F, B, u32> {
         Receiver {
             decoder: self.decoder,
@@ -260,18 +208,48 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
         }
     }
 
-    /// Looks for the next message in the unread bytes. One that is too long is skipped.
+    /// Looks for the next message in the unread bytes. A message that is too long is skipped.
     ///
     /// # Errors
-    /// The [`Fault`] of a message that was refused.
+    /// The [`Fault`] of a message that was refused. Poll again to go on.
     pub fn poll(&mut self) -> Result<Polled, Fault> {
         self.poll_as::<false>()
     }
 
-    /// Looks for the next piece of a message in the unread bytes.
+    /// Looks for the next piece of a message in the unread bytes. No message is too long. See
+    /// [`Reader::receive_piece`](crate::blocking::Reader::receive_piece).
+    ///
+    /// ```
+    /// use framing_core::{Blocks, Fault, Polled, Receiver};
+    ///
+    /// // A message of 8 bytes through a buffer of 4.
+    /// let mut receiver = Receiver::new(Blocks, [0; 4]);
+    /// let mut arrived = &b"\0\0\0\x08pressure"[..];
+    /// let mut message = Vec::new();
+    /// loop {
+    ///     match receiver.poll_piece()? {
+    ///         Polled::NeedMore { want } => {
+    ///             let space = receiver.space(want).expect("the buffer has room for a header");
+    ///             let (now, later) = arrived.split_at(space.len());
+    ///             space.copy_from_slice(now);
+    ///             receiver.filled(now.len());
+    ///             arrived = later;
+    ///         }
+    ///         Polled::Payload { bytes, last, .. } => {
+    ///             message.extend_from_slice(receiver.payload(bytes));
+    ///             if last {
+    ///                 break;
+    ///             }
+    ///         }
+    ///         Polled::End => {}
+    ///     }
+    /// }
+    /// assert_eq!(message, b"pressure");
+    /// # Ok::<(), Fault>(())
+    /// ```
     ///
     /// # Errors
-    /// The [`Fault`] of a message that was refused.
+    /// The [`Fault`] of a message that was refused. Poll again to go on.
     pub fn poll_piece(&mut self) -> Result<Polled, Fault> {
         self.poll_as::<true>()
     }
@@ -284,7 +262,7 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
         }
     }
 
-    /// One step of [`poll`](Self::poll), which may find nothing yet.
+    /// One step of [`poll`](Self::poll). `None`: take another step.
     #[inline]
     pub(crate) fn step<const STREAMING: bool>(&mut self) -> Result<Option<Polled>, Fault> {
         let buffer = self.buffer.as_mut();
@@ -327,7 +305,7 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
         }
     }
 
-    /// The memory to read the next bytes into: at most `want`. `None` where the buffer cannot hold a header.
+    /// Memory for the next bytes: 1 to `want` bytes. `None` if the buffer is shorter than a header.
     #[inline]
     pub fn space(&mut self, want: usize) -> Option<&mut [u8]> {
         let buffer = self.buffer.as_mut();
@@ -337,24 +315,36 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
         space.get_mut(..len).filter(|space| !space.is_empty())
     }
 
-    /// So many bytes were read into [`space`](Self::space): no more than there is.
+    /// Reports that `len` bytes were copied to the front of [`space`](Self::space): at most its length.
     pub fn filled(&mut self, len: usize) {
         self.window.filled(len, self.buffer.as_ref().len());
     }
 
-    /// The stream has ended: says whether that cut a message, and starts afresh.
+    /// Ends the stream. Returns [`Fault::Truncated`] if that cut a message or a series. The receiver is then at the
+    /// beginning of a stream.
+    ///
+    /// ```
+    /// use framing_core::{Fault, Lines, Part, Receiver};
+    ///
+    /// let mut receiver = Receiver::new(Lines, [0; 16]);
+    /// receiver.space(2).unwrap().copy_from_slice(b"on");
+    /// receiver.filled(2);
+    /// assert!(receiver.is_mid_block());
+    /// let cut = Fault::Truncated { part: Part::Payload, have: 2, want: 3 };
+    /// assert_eq!(receiver.close(), Some(cut));
+    /// ```
     pub fn close(&mut self) -> Option<Fault> {
         let unread = self.window.unread(usize::MAX).len();
-        self.window = <F::Decoder as Decode>::Window::default();
+        self.window = Window::EMPTY;
         self.decoder.close(unread)
     }
 
-    /// Whether a part of a message has come, and its rest has not.
+    /// Whether a message was received in part: a timeout for messages applies only then.
     pub fn is_mid_block(&self) -> bool {
         !self.window.unread(self.buffer.as_ref().len()).is_empty() || self.decoder.is_mid_block()
     }
 
-    /// The bytes of a [`Polled::Payload`], until the next call that changes the receiver.
+    /// The bytes of a [`Polled::Payload`]. They are valid until the next call that changes the receiver.
     pub fn payload(&self, bytes: Range<usize>) -> &[u8] {
         self.buffer.as_ref().get(bytes).unwrap_or_default()
     }
@@ -365,7 +355,7 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
         self.decoder.has_boundaries()
     }
 
-    /// The result of a whole receive. `None` if the peer closed.
+    /// The result of a receive of a whole message. `found` is `None` if the peer closed.
     pub(crate) fn message(&self, found: Option<Polled>) -> Received<'_> {
         match found {
             Some(Polled::Payload { bytes, .. }) => Received::Message(self.payload(bytes)),
@@ -374,7 +364,7 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
         }
     }
 
-    /// The result of a receive in pieces. `None` if the peer closed.
+    /// The result of a receive of a piece. `found` is `None` if the peer closed.
     pub(crate) fn piece(&self, found: Option<Polled>) -> ReceivedPiece<'_> {
         match found {
             Some(Polled::Payload { bytes, first, last }) => {
@@ -386,7 +376,7 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
         }
     }
 
-    /// The result of a read of nothing: the peer closed.
+    /// The result of a read of 0 bytes: the peer closed.
     pub(crate) fn closed<E>(&mut self) -> Result<Option<Polled>, ReceiveError<E>> {
         match self.close() {
             Some(fault) => Err(ReceiveError::Fault(fault)),
@@ -394,7 +384,7 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
         }
     }
 
-    /// [`space`](Self::space), or the error that there is none.
+    /// [`space`](Self::space), or the error for a buffer that is too small.
     pub(crate) fn spare<E>(&mut self, want: usize) -> Result<&mut [u8], ReceiveError<E>> {
         let len = self.buffer.as_ref().len();
         self.space(want).ok_or(ReceiveError::BufferTooSmall { len })

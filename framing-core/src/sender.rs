@@ -1,31 +1,31 @@
-//! How far one sending direction has come.
+//! The sending state without I/O: an encoder with its position. Start with [`Sender`].
 
 use crate::encode::check_whole;
 use crate::fault::Refusal;
-use crate::framing::{Encode, Framing};
+use crate::framing::{Encode, Framing, UnitFraming};
 use crate::payload::Payload;
 use crate::size::size_u32;
 use crate::stage::Stage;
 
 mod abandon;
+mod chunk;
 mod fmt;
 
-/// Most bytes that a framing puts in front of a payload, or behind one that is sent as it is.
+/// Longest header or trailer, in bytes.
 pub(crate) const OWN_MAX: usize = 12;
 
-/// How many bytes of a message that does not fit into the stage leave with its header, which counts.
-const LONG_JOINED: usize = 16;
-
-/// What earlier calls wrote of a message stands before the payload of a later one, as so many bytes.
+/// In a later piece, all that earlier calls wrote counts as a header of this length.
 const BEFORE: u8 = 1;
 
-/// The sending state without I/O: an encoder with its position. For poll loops and interrupt handlers, where the bytes
-/// go elsewhere than to a `Write`.
+/// The sending state without I/O: an encoder with its position. For poll loops and interrupt handlers, where bytes do not
+/// go to a `Write`.
 ///
-/// All progress is kept here. Begin a message with [`begin_whole`](Self::begin_whole), or with
-/// [`begin`](Self::begin) and [`begin_piece`](Self::begin_piece). Then write what [`chunk`](Self::chunk) gives
-/// and call [`advance`](Self::advance), until the chunk is empty. Payload is not kept: the same is given at every
-/// call until then.
+/// 1. Begin a message with [`begin_whole`](Self::begin_whole), or with [`begin`](Self::begin) and
+///    [`begin_piece`](Self::begin_piece).
+/// 2. Write the bytes of [`chunk`](Self::chunk) and call [`advance`](Self::advance), until the chunk is empty.
+///
+/// The sender does not store the payload: pass the same payload to every call of `chunk`. It is not `Clone`, because two
+/// copies would send the rest of one message twice.
 ///
 /// ```
 /// use framing_core::{Blocks, Sender};
@@ -45,17 +45,17 @@ const BEFORE: u8 = 1;
 pub struct Sender<F: Framing> {
     encoder: F::Encoder,
     stage: <F::Encoder as Encode>::Stage,
-    /// Payload bytes of the present call: of a message, or of a piece of one.
+    /// Payload bytes of the current call: of a message, or of a piece.
     len: usize,
-    /// How many bytes of the call are done with: written ones, with what stands around the payload; where payload
-    /// is escaped, payload bytes that the stage took.
+    /// Bytes of the call that are written, with header and trailer. Of escaped payload: payload bytes that were put into
+    /// the stage.
     done: usize,
-    /// Payload bytes of the message that later calls will give.
+    /// Payload bytes of the message that belong to later calls.
     left: u32,
-    /// Bytes in front of the payload of the present call: a header, or the end mark, or [`BEFORE`].
+    /// Bytes before the payload of the current call: a header, the end mark, or [`BEFORE`].
     header: u8,
     at: Phase,
-    /// Of escaped payload: a byte is on the wire, or was taken by an earlier call.
+    /// Of escaped payload: a byte was sent, or put into the stage by an earlier call.
     torn: bool,
 }
 
@@ -65,19 +65,19 @@ enum Phase {
     Idle,
     /// Before the first piece of a message.
     Begun,
-    /// In a message, or in its first piece.
+    /// Within a message, or within its first piece.
     First,
-    /// In a later piece.
+    /// Within a later piece.
     Later,
-    /// Behind the last piece, whose end is in the stage (of escaped payload).
+    /// After the last piece, whose end is in the stage (of escaped payload).
     Last,
-    /// In the mark that ends a series.
+    /// Within the mark that ends a series.
     End,
-    /// The mark is written, and may not be flushed.
+    /// After the mark, before a flush.
     Ended,
 }
 
-/// What is under way: of a [`Sender`], all but how far it has come.
+/// The current call of a [`Sender`], without its progress.
 #[derive(Clone, Copy)]
 struct Call {
     at: Phase,
@@ -87,21 +87,26 @@ struct Call {
 }
 
 impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
-    /// A sender at the beginning of a stream.
+    /// A sender at the beginning of a stream. To build one in a `static`, use [`const_new`](Sender::const_new).
     pub fn new(framing: F) -> Self {
         Self::of(&framing)
     }
 
-    /// [`new`](Self::new), for a framing that is used once more.
+    /// [`new`](Self::new), with a framing that is borrowed.
     #[inline]
     pub(crate) fn of(framing: &F) -> Self {
         const {
             assert!(E::HEADER_MAX <= OWN_MAX, "a header has at most 12 bytes");
             assert!(E::TRAILER_MAX <= OWN_MAX, "a trailer has at most 12 bytes");
         };
+        Self::with(framing.encoder(), E::Stage::new())
+    }
+
+    #[inline]
+    const fn with(encoder: E, stage: E::Stage) -> Self {
         Self {
-            encoder: framing.encoder(),
-            stage: E::Stage::new(),
+            encoder,
+            stage,
             len: 0,
             done: 0,
             left: 0,
@@ -111,10 +116,10 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         }
     }
 
-    /// Begins a message. One before, of which no byte was written, is forgotten.
+    /// Begins a message. An earlier message of which no byte was written is dropped.
     ///
     /// # Errors
-    /// Any [`Refusal`] but [`Refusal::Overrun`]; nothing is changed then.
+    /// Any [`Refusal`] except [`Refusal::Overrun`] and [`Refusal::NoRoom`]. The sender is then unchanged.
     #[inline]
     pub fn begin_whole(&mut self, payload: &(impl Payload + ?Sized)) -> Result<(), Refusal> {
         if self.is_mid_block() {
@@ -126,11 +131,30 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         Ok(())
     }
 
-    /// Begins a message of `total` bytes, to be given in pieces. A message before, of which no byte was written,
-    /// is forgotten.
+    /// Begins a message of `total` bytes that is sent in pieces. An earlier message of which no byte was written is
+    /// dropped.
+    ///
+    /// ```
+    /// use framing_core::{Blocks, Refusal, Sender};
+    ///
+    /// let mut sender = Sender::new(Blocks);
+    /// let mut wire = Vec::new();
+    /// sender.begin(8)?;
+    /// for piece in [b"pres", b"sure"] {
+    ///     sender.begin_piece(piece)?;
+    ///     while let chunk @ [_, ..] = sender.chunk(piece) {
+    ///         wire.extend_from_slice(chunk);
+    ///         let len = chunk.len();
+    ///         sender.advance(len);
+    ///     }
+    /// }
+    /// assert_eq!(wire, b"\0\0\0\x08pressure");
+    /// # Ok::<(), Refusal>(())
+    /// ```
     ///
     /// # Errors
-    /// A [`Refusal`] that speaks of a length, or [`Refusal::Unfinished`]; nothing is changed then.
+    /// [`Refusal::Empty`], [`Refusal::TooLong`], [`Refusal::WrongLength`] or [`Refusal::Unfinished`]. The sender is then
+    /// unchanged.
     pub fn begin(&mut self, total: u32) -> Result<(), Refusal> {
         if self.is_mid_block() {
             return Err(self.unfinished());
@@ -138,11 +162,11 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         self.start(total)
     }
 
-    /// Begins the next piece of a message. An empty message has one empty piece.
+    /// Begins the next piece of a message. An empty message needs one empty piece.
     ///
     /// # Errors
-    /// [`Refusal::Overrun`], [`Refusal::Delimiter`], or [`Refusal::Unfinished`] where the piece before is not
-    /// written; nothing is changed then.
+    /// [`Refusal::Overrun`] if the piece is longer than the rest of the message, or no message was begun;
+    /// [`Refusal::Delimiter`]; [`Refusal::Unfinished`] if the earlier piece is not written. The sender is then unchanged.
     pub fn begin_piece(&mut self, piece: &[u8]) -> Result<(), Refusal> {
         let overrun = Refusal::Overrun {
             len: piece.len(),
@@ -164,10 +188,10 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         Ok(())
     }
 
-    /// Goes on with a payload that was begun: the same as before.
+    /// Checks that `payload` can be the one that was begun, before its rest is sent by [`chunk`](Self::chunk).
     ///
     /// # Errors
-    /// [`Refusal::Overrun`] where the payload is of another length, or there is nothing to go on with.
+    /// [`Refusal::Overrun`] if the payload has another length, or nothing was begun.
     pub fn resume(&self, payload: &(impl Payload + ?Sized)) -> Result<(), Refusal> {
         let len = payload.len();
         if matches!(self.at, Phase::Idle | Phase::Ended) || len != self.len {
@@ -177,11 +201,23 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         Ok(())
     }
 
-    /// Begins the mark that ends a series; goes on with it where it has been begun. Until
-    /// [`flushed`](Self::flushed), or the next message, it is the same mark: written once.
+    /// Begins the mark that ends a series, or goes on with it. It is written once: until [`flushed`](Self::flushed) or
+    /// the next message, another call begins no second mark.
+    ///
+    /// ```
+    /// use framing_core::{Blocks, Refusal, Sender};
+    ///
+    /// let mut sender = Sender::new(Blocks);
+    /// sender.begin_end()?;
+    /// assert_eq!(sender.chunk(b""), b"\0\0\0\0");
+    /// sender.advance(4);
+    /// sender.flushed();
+    /// assert_eq!(sender.chunk(b""), b"");
+    /// # Ok::<(), Refusal>(())
+    /// ```
     ///
     /// # Errors
-    /// [`Refusal::Unfinished`] where a message is.
+    /// [`Refusal::Unfinished`] if a message was sent in part.
     pub fn begin_end(&mut self) -> Result<(), Refusal> {
         if matches!(self.at, Phase::End | Phase::Ended) {
             return Ok(());
@@ -194,20 +230,20 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         Ok(())
     }
 
-    /// The transport was flushed: an end mark that is begun from now on is another one.
+    /// Reports that the transport was flushed: the next [`begin_end`](Self::begin_end) begins another mark.
     pub fn flushed(&mut self) {
         if self.at == Phase::Ended {
             self.at = Phase::Idle;
         }
     }
 
-    /// The next bytes to write, or none where the payload is done with.
+    /// The next bytes to write; empty if everything is written.
     #[inline]
     pub fn chunk<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
         self.chunk_of::<false, _>(payload)
     }
 
-    /// [`chunk`](Self::chunk); `WHOLE` where a whole message is known to be under way.
+    /// [`chunk`](Self::chunk). `WHOLE` promises that the call sends a whole message.
     #[inline]
     pub(crate) fn chunk_of<'a, const WHOLE: bool, P: Payload + ?Sized>(
         &'a mut self,
@@ -220,7 +256,7 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         }
     }
 
-    /// So many bytes of the [`chunk`](Self::chunk) were written.
+    /// Reports that the first `len` bytes of the [`chunk`](Self::chunk) were written.
     pub fn advance(&mut self, len: usize) {
         self.wrote(len);
         if self.at != Phase::Begun && self.is_written() {
@@ -228,7 +264,7 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         }
     }
 
-    /// [`advance`](Self::advance), for who asks for the next chunk before anything else.
+    /// [`advance`](Self::advance), for callers that request the next chunk before any other call.
     #[inline]
     pub(crate) fn wrote(&mut self, len: usize) {
         if self.is_passthrough() {
@@ -239,7 +275,7 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         }
     }
 
-    /// Whether a message, or the end mark, is on the wire in part.
+    /// Whether a message, or the end mark, was sent in part.
     #[inline]
     pub fn is_mid_block(&self) -> bool {
         if self.is_passthrough() {
@@ -249,132 +285,7 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         }
     }
 
-    #[inline]
-    fn chunk_passthrough<'a, const WHOLE: bool, P: Payload + ?Sized>(
-        &'a mut self,
-        payload: &'a P,
-    ) -> &'a [u8] {
-        let whole = WHOLE.then(|| self.whole(payload.len()));
-        let call = whole.unwrap_or_else(|| self.call());
-        if matches!(call.at, Phase::Idle | Phase::Begun | Phase::Ended) {
-            // Nothing is begun, or before its first piece.
-            return &[];
-        }
-        // A small message leaves in one write, whatever parts it lies in, with what stands around it.
-        let is_small = (E::TRAILER_MAX != 0 || E::HEADER_MAX == 0 && P::PARTS)
-            && call.at == Phase::First
-            && call.left == 0
-            && call.header + call.len <= E::Stage::LEN - E::TRAILER_MAX;
-        if (E::HEADER_MAX != 0 && self.done < call.header) || is_small {
-            self.join(call, payload, is_small);
-            if self.done < self.stage.bytes().len() {
-                return self.stage.bytes().get(self.done..).unwrap_or_default();
-            }
-        }
-        let used = self.done - call.header;
-        if !payload.rest(used).is_empty() {
-            return payload.rest(used);
-        }
-        if used < call.len {
-            // Less is given than was begun: not the same.
-            return &[];
-        }
-        if E::TRAILER_MAX != 0 && call.is_last() {
-            self.stage.clear();
-            let trailer = self.put_trailer();
-            let used = used - call.len;
-            if used < trailer {
-                return self.stage.bytes().get(used..).unwrap_or_default();
-            }
-        }
-        self.complete(call);
-        &[]
-    }
-
-    /// Stages a header and payload behind it, so that they leave in one write; of a small message all, with what must
-    /// stand behind it.
-    #[inline]
-    fn join(&mut self, call: Call, payload: &(impl Payload + ?Sized), with_trailer: bool) {
-        match E::HEADER_MAX {
-            0 => self.stage.clear(),
-            // Copied as a word, whatever its length: that takes half the code.
-            1..=4 => {
-                let mut own = [0; 4];
-                self.write_header(call, &mut own);
-                self.stage.set(own, call.header);
-            }
-            _ => {
-                let mut own = [0; OWN_MAX];
-                self.write_header(call, &mut own);
-                self.stage.clear();
-                self.stage
-                    .extend(own.get(..call.header).unwrap_or_default());
-            }
-        }
-        let mut spare = E::Stage::LEN - E::TRAILER_MAX;
-        if spare < call.header + call.len {
-            spare = spare.min(LONG_JOINED);
-        }
-        let _ = payload.try_each(|part| {
-            let left = spare.saturating_sub(self.stage.bytes().len());
-            self.stage.extend(part.get(..left).unwrap_or(part));
-            Ok::<(), ()>(())
-        });
-        if with_trailer {
-            self.put_trailer();
-        }
-    }
-
-    /// Writes the header of the message, or the end mark.
-    #[inline]
-    fn write_header(&self, call: Call, out: &mut [u8]) {
-        // It was not refused when it was begun.
-        let _ = match call.at {
-            Phase::End => self.encoder.end(out),
-            _ => self.encoder.header(call.left + size_u32(call.len), out),
-        };
-    }
-
-    /// Stages what must stand behind a message; returns its length.
-    #[inline]
-    fn put_trailer(&mut self) -> usize {
-        let mut own = [0; OWN_MAX];
-        let len = self.encoder.trailer(&mut own).unwrap_or_default();
-        self.stage.extend(own.get(..len).unwrap_or_default());
-        len
-    }
-
-    fn chunk_escaped<'a>(&'a mut self, payload: &'a (impl Payload + ?Sized)) -> &'a [u8] {
-        while self.stage.staged().is_empty() {
-            match self.at {
-                Phase::First | Phase::Later => {}
-                Phase::Idle | Phase::Begun | Phase::Ended => break,
-                Phase::Last | Phase::End => {
-                    self.complete(self.call());
-                    break;
-                }
-            }
-            let piece = payload.rest(self.done);
-            if !piece.is_empty() {
-                let (used, staged) = self.encoder.escape(piece, self.stage.spare());
-                self.stage.stage(staged);
-                self.done += used;
-            } else if self.done < self.len {
-                // Less is given than was begun: not the same.
-                break;
-            } else if self.left == 0 {
-                let staged = self.encoder.trailer(self.stage.spare()).unwrap_or_default();
-                self.stage.stage(staged);
-                self.at = Phase::Last;
-            } else {
-                self.complete(self.call());
-                break;
-            }
-        }
-        self.stage.staged()
-    }
-
-    /// Begins a message of `total` bytes, unless it is refused.
+    /// Begins a message of `total` bytes, unless the framing refuses it.
     #[inline]
     fn start(&mut self, total: u32) -> Result<(), Refusal> {
         let header = self
@@ -390,14 +301,14 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         (self.len, self.done, self.left) = (0, 0, total);
     }
 
-    /// Takes up the payload of a call.
+    /// Begins a call with a payload of `len` bytes.
     #[inline]
     fn give(&mut self, len: usize) {
         if self.at == Phase::Begun && !self.is_passthrough() {
             self.stage.clear();
             self.encoder.begin();
         }
-        // Of a first piece that was empty there may be nothing on the wire.
+        // After a first piece that was empty, no byte may have been sent.
         if self.at != Phase::Begun && self.is_passthrough() && self.done != 0 {
             (self.at, self.header, self.done) = (Phase::Later, BEFORE, usize::from(BEFORE));
         } else {
@@ -417,7 +328,7 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         }
     }
 
-    /// [`call`](Self::call), where it is known to be a whole message of so many bytes: little of it is looked up.
+    /// [`call`](Self::call) for a whole message of `len` bytes: reads fewer fields.
     #[inline]
     fn whole(&self, len: usize) -> Call {
         let header = if self.encoder.header_min() == E::HEADER_MAX {
@@ -452,7 +363,7 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
     #[inline]
     fn complete(&mut self, call: Call) {
         if call.left != 0 {
-            // A piece that was taken is not forgotten, even if none of it is written.
+            // A piece that was put into the stage is part of the message, even if no byte of it was written.
             self.torn |= !E::PASSTHROUGH && call.len != 0;
             return;
         }
@@ -473,27 +384,42 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         Refusal::Unfinished { left }
     }
 
-    /// Payload bytes of the message that are not done with.
+    /// Payload bytes of the message that are still to be sent.
     fn left(&self) -> u32 {
         if matches!(self.at, Phase::Idle | Phase::Ended) {
             return 0;
         }
-        // Where payload is escaped there is no header.
+        // Escaped payload has no header.
         let used = self.done.saturating_sub(usize::from(self.header));
         let unused = size_u32(self.len.saturating_sub(used));
         self.left.saturating_add(unused)
     }
 }
 
+impl<F: UnitFraming> Sender<F> {
+    /// [`new`](Self::new) in a constant: see [`UnitFraming`].
+    ///
+    /// ```
+    /// use framing_core::{Cobs, Sender};
+    ///
+    /// const SENDER: Sender<Cobs> = Sender::const_new(Cobs);
+    /// # let _ = SENDER;
+    /// ```
+    pub const fn const_new(framing: F) -> Self {
+        let _ = framing;
+        Self::with(F::ENCODER, Stage::EMPTY)
+    }
+}
+
 impl Call {
-    /// Whether the message ends in it, and its end is not staged for good.
+    /// Whether the message ends in this call, and its end is not staged yet.
     #[inline]
     fn is_last(&self) -> bool {
         self.left == 0 && matches!(self.at, Phase::First | Phase::Later)
     }
 }
 
-/// Memory for a header or an end mark: as much as the framing says that it needs.
+/// Memory for a header or an end mark: `HEADER_MAX` bytes.
 #[inline]
 fn own_spare<E: Encode>(own: &mut [u8; OWN_MAX]) -> &mut [u8] {
     own.get_mut(..E::HEADER_MAX).unwrap_or_default()

@@ -1,8 +1,11 @@
-//! Memory for what a sender writes that is not the caller's.
+//! Memory for the bytes that a sender writes and that are not the caller's. Start with [`Stage`].
 
-/// Memory for what a sender writes that is not the caller's.
+/// Memory for the bytes that a sender writes and that are not the caller's.
 pub trait Stage {
-    /// Its length, in bytes.
+    /// An empty stage, for constants. At run time it would be copied, which takes more code than [`new`](Self::new).
+    const EMPTY: Self;
+
+    /// Length in bytes.
     const LEN: usize;
 
     /// An empty stage.
@@ -11,45 +14,45 @@ pub trait Stage {
     /// Empties it.
     fn clear(&mut self);
 
-    /// Puts the first `len` of four bytes there, and nothing else.
+    /// Replaces its content by the first `len` of four bytes.
     #[inline]
     fn set(&mut self, bytes: [u8; 4], len: usize) {
         self.clear();
         self.extend(bytes.get(..len).unwrap_or_default());
     }
 
-    /// Puts a byte behind the others, if it fits.
+    /// Appends a byte, if it fits.
     fn push(&mut self, byte: u8);
 
-    /// What was put there.
+    /// Its content.
     fn bytes(&self) -> &[u8];
 
-    /// Puts bytes behind the others.
+    /// Appends bytes, as far as they fit.
     #[inline]
     fn extend(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
-        while let Some((&byte, behind)) = rest.split_first() {
+        while let Some((&byte, after)) = rest.split_first() {
             self.push(byte);
-            rest = behind;
+            rest = after;
         }
     }
 
-    /// All of the memory, where payload is escaped in it.
+    /// All of the memory, for payload that is escaped in it.
     fn spare(&mut self) -> &mut [u8] {
         &mut []
     }
 
-    /// So many bytes of [`spare`](Self::spare), from the first, are to be written.
+    /// Marks the first `len` bytes of [`spare`](Self::spare) as to be written.
     fn stage(&mut self, len: usize) {
         let _ = len;
     }
 
-    /// Those of them that are not.
+    /// The staged bytes that are not written yet.
     fn staged(&self) -> &[u8] {
         &[]
     }
 
-    /// So many more of them are.
+    /// Marks the next `len` staged bytes as written.
     fn sent(&mut self, len: usize) {
         let _ = len;
     }
@@ -70,6 +73,8 @@ pub(crate) type Joined<const N: usize> = Escaped<N>;
 
 #[cfg(feature = "heapless")]
 impl<const N: usize> Stage for heapless::Vec<u8, N, u8> {
+    const EMPTY: Self = Self::new();
+
     const LEN: usize = N;
 
     #[inline]
@@ -85,7 +90,7 @@ impl<const N: usize> Stage for heapless::Vec<u8, N, u8> {
     #[inline]
     fn set(&mut self, bytes: [u8; 4], len: usize) {
         self.clear();
-        // One by one, and not in a loop: they become one store.
+        // One by one, not in a loop: the compiler merges them into one store.
         let [a, b, c, d] = bytes;
         let _ = self.push(a);
         let _ = self.push(b);
@@ -107,21 +112,30 @@ impl<const N: usize> Stage for heapless::Vec<u8, N, u8> {
 
 /// A stage in which payload is escaped.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Escaped<const N: usize> {
     bytes: [u8; N],
     staged: usize,
     sent: usize,
 }
 
-impl<const N: usize> Stage for Escaped<N> {
-    const LEN: usize = N;
-
-    fn new() -> Self {
+impl<const N: usize> Escaped<N> {
+    const fn new() -> Self {
         Self {
             bytes: [0; N],
             staged: 0,
             sent: 0,
         }
+    }
+}
+
+impl<const N: usize> Stage for Escaped<N> {
+    const EMPTY: Self = Self::new();
+
+    const LEN: usize = N;
+
+    fn new() -> Self {
+        Self::new()
     }
 
     fn clear(&mut self) {

@@ -6,31 +6,36 @@ use core::ops::Range;
 use crate::bytes::shift_down;
 
 /// Which bytes of a buffer are unread.
-pub trait Window: Clone + Debug + Default {
-    /// Whether bytes of the next message may be among them.
+pub trait Window: Clone + Debug {
+    /// No byte is unread.
+    const EMPTY: Self;
+
+    /// Whether the unread bytes never include bytes of the next message.
     const EXACT: bool;
 
     /// Where the unread bytes lie in a buffer of `len` bytes.
     fn unread(&self, len: usize) -> Range<usize>;
 
-    /// So many of the unread bytes were dealt with, from the first.
+    /// Drops the first `len` unread bytes.
     fn take(&mut self, len: usize);
 
-    /// So many bytes were read behind the unread ones, of a buffer of `capacity` bytes.
+    /// Adds `len` bytes that were read after the unread ones, in a buffer of `capacity` bytes.
     fn filled(&mut self, len: usize, capacity: usize);
 
-    /// Makes the unread bytes the first of the buffer.
+    /// Moves the unread bytes to the front of the buffer.
     fn compact(&mut self, buffer: &mut [u8]);
 }
 
-/// The unread bytes are the first of the buffer, and are dealt with all at once.
-#[derive(Clone, Debug, Default)]
+/// The unread bytes are at the front of the buffer, and are dropped all at once.
+#[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ExactWindow {
     end: usize,
 }
 
 impl Window for ExactWindow {
+    const EMPTY: Self = Self { end: 0 };
+
     const EXACT: bool = true;
 
     fn unread(&self, len: usize) -> Range<usize> {
@@ -42,15 +47,15 @@ impl Window for ExactWindow {
     }
 
     fn filled(&mut self, len: usize, _capacity: usize) {
-        // Over the buffer's length only if that was said by hand: `unread` does not believe it.
+        // Exceeds the buffer only if a caller of `Receiver::filled` claims too much; `unread` limits it.
         self.end = self.end.wrapping_add(len);
     }
 
     fn compact(&mut self, _buffer: &mut [u8]) {}
 }
 
-/// The unread bytes lie anywhere in the buffer, those of the next message behind those of the present one.
-#[derive(Clone, Debug, Default)]
+/// The unread bytes lie anywhere in the buffer; those of the next message follow those of the current one.
+#[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SlidingWindow {
     start: usize,
@@ -58,6 +63,8 @@ pub struct SlidingWindow {
 }
 
 impl Window for SlidingWindow {
+    const EMPTY: Self = Self { start: 0, end: 0 };
+
     const EXACT: bool = false;
 
     fn unread(&self, _len: usize) -> Range<usize> {

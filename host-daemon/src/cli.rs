@@ -1,4 +1,4 @@
-//! The command line: what may be asked, and what it means.
+//! The command line, as clap parses it. Start with [`Cli`].
 
 mod recordings;
 mod serve;
@@ -18,7 +18,7 @@ pub use self::serve::{Options, Serve};
 use crate::config::value::{framing, seconds};
 use crate::config::{ConfigError, Partial};
 
-/// Framed telemetry over TCP: receives it, sends it, shows it.
+/// Receives, records, sends and shows framed telemetry.
 #[derive(Debug, Parser)]
 #[command(name = "blocksd", version, about, max_term_width = 100)]
 pub struct Cli {
@@ -30,38 +30,40 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Receive from many devices.
+    /// Receive messages from many devices.
     Serve(Box<Serve>),
     /// Send messages to a daemon.
     Send(Send),
-    /// Check a config file, and print what `serve` would do with it.
+    /// Check a config file, and print what `serve` would do.
     CheckConfig(CheckConfig),
-    /// Print what was recorded.
+    /// Print recorded messages.
     Read(Read),
-    /// Send what was recorded, as it came.
+    /// Send recorded messages again, with their original timing.
     Replay(Replay),
     /// List the files of a recording.
     Recordings(Recordings),
-    /// Check that recordings are sound.
+    /// Check recordings for damage.
     Verify(Verify),
-    /// Save what is whole in torn recordings.
+    /// Recover the intact data of torn recordings.
     Recover(Recover),
     /// Show a daemon and three simulated devices at work.
     Demo(Demo),
-    /// Print what a shell needs to complete commands and options.
+    /// Print the completion script of a shell.
     Completions(Completions),
-    /// Print the manual page of the program, or of a command.
+    /// Print the manual page of the program or of a command.
     Man(Man),
-    /// The book's server: blocks.py, streamer.py, or the exchange of sixteen octets.
+    /// Run the server of a textbook script: blocks.py, streamer.py or the sixteen octets.
+    ///
+    /// The scripts are those of Foundations of Python Network Programming, and the last is its exchange of sixteen octets.
     Server(Server),
-    /// The book's client, the other end of `server`.
+    /// Run the client of a textbook script, the peer of `server`.
     Client(Client),
 }
 
 /// Arguments of `send`.
 #[derive(Args, Debug)]
 pub struct Send {
-    /// The daemon's address.
+    /// Address of the daemon.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1060")]
     pub to: String,
     /// How messages are framed.
@@ -70,10 +72,10 @@ pub struct Send {
     /// Send a file as one message, of any length that the framing can express.
     #[arg(long, value_name = "PATH", conflicts_with = "messages")]
     pub file: Option<PathBuf>,
-    /// Print what comes back.
+    /// Wait for the reply, and print it.
     #[arg(long)]
     pub wait_reply: bool,
-    /// How long to try to connect.
+    /// Retry a failed connection attempt for up to this time.
     #[arg(long, value_name = "TIME", default_value = "0", allow_negative_numbers = true, value_parser = seconds)]
     pub connect_timeout: Duration,
     /// Messages to send; without any, each line of standard input is one.
@@ -84,13 +86,13 @@ pub struct Send {
 /// Arguments of `check-config`.
 #[derive(Args, Debug)]
 pub struct CheckConfig {
-    /// The file.
+    /// Config file to check.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Print every value that is used, as a config file, each with its origin.
+    /// Print every effective value with its origin, as a config file.
     #[arg(long)]
     pub print: bool,
-    /// Options of `serve` after `--`, which override the file.
+    /// Options of `serve`, which override the file.
     #[arg(last = true, value_name = "OPTION")]
     pub serve: Vec<OsString>,
 }
@@ -99,7 +101,7 @@ impl CheckConfig {
     /// The options of `serve` that override the file.
     ///
     /// # Errors
-    /// Where they are not options of `serve`.
+    /// If they are not options of `serve`.
     pub fn options(&self) -> Result<Partial, ConfigError> {
         let command = clap::Command::new("check-config").no_binary_name(true);
         let matches = Options::augment_args(command).try_get_matches_from(&self.serve);
@@ -110,7 +112,7 @@ impl CheckConfig {
     }
 }
 
-/// An error of the command line in one line, without the hints below.
+/// An error of the command line on one line, without the hints below it.
 #[must_use]
 pub fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
@@ -140,10 +142,10 @@ fn suggestion(error: &clap::Error) -> Option<String> {
 /// Arguments of `demo`.
 #[derive(Args, Debug)]
 pub struct Demo {
-    /// How long it lasts.
+    /// Duration of the demo.
     #[arg(long, value_name = "TIME", default_value = "5", allow_negative_numbers = true, value_parser = seconds)]
     pub seconds: Duration,
-    /// Add an emulated Cortex-M4 with real firmware (needs QEMU, and a compiler for it).
+    /// Add an emulated Cortex-M4 with real firmware (needs QEMU and a compiler for the target).
     #[arg(long)]
     pub firmware: bool,
 }
@@ -151,16 +153,16 @@ pub struct Demo {
 /// Arguments of `completions`.
 #[derive(Args, Debug)]
 pub struct Completions {
-    /// The shell.
+    /// Shell to print the script for.
     pub shell: Shell,
 }
 
 /// Arguments of `man`.
 #[derive(Args, Debug)]
 pub struct Man {
-    /// The command, such as `serve`.
+    /// Command, such as `serve`.
     pub command: Option<String>,
-    /// Write the pages of the program and of all commands into this folder.
+    /// Write the manual pages of the program and of all commands to this folder.
     #[arg(long, value_name = "DIR", conflicts_with = "command")]
     pub dir: Option<PathBuf>,
 }
@@ -174,7 +176,7 @@ pub struct Server {
     /// Port to listen on.
     #[arg(long, default_value_t = 1060)]
     pub port: u16,
-    /// blocks, stream or fixed:16.
+    /// Framing: blocks, stream or fixed:16.
     #[arg(long, value_name = "SPEC", default_value_t = AnyFraming::Blocks(Blocks), value_parser = framing)]
     pub framing: AnyFraming,
 }
@@ -185,13 +187,13 @@ pub struct Client {
     /// Address to connect to.
     #[arg(default_value = "127.0.0.1")]
     pub host: String,
-    /// Messages to send in place of the book's.
+    /// Messages to send instead of those of the script.
     #[arg(value_name = "MESSAGE")]
     pub messages: Vec<String>,
     /// Port to connect to.
     #[arg(long, default_value_t = 1060)]
     pub port: u16,
-    /// blocks, stream or fixed:16.
+    /// Framing: blocks, stream or fixed:16.
     #[arg(long, value_name = "SPEC", default_value_t = AnyFraming::Blocks(Blocks), value_parser = framing)]
     pub framing: AnyFraming,
 }

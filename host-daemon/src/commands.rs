@@ -1,4 +1,4 @@
-//! The commands of the program, a module each. [`run`] runs one.
+//! The commands of the program, one module each. Start with [`run`].
 
 pub mod check_config;
 pub mod demo;
@@ -19,15 +19,15 @@ use crate::error::CommandError;
 use crate::serve;
 use crate::service::log;
 
-/// Runs a command, and logs what it says. `command_line` is what it was parsed from.
+/// Starts the log, and runs a command that was parsed from `command_line`.
 ///
 /// # Errors
-/// Why it failed.
+/// If the command fails.
 pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandError> {
     match &command {
-        // Its configuration says what is logged.
+        // The log level is in its configuration, which is read first.
         Command::Serve(_) => {}
-        // The demonstration shows its faults by itself.
+        // The demo prints its faults itself.
         Command::Demo(_) => log::subscribe("error"),
         _ => log::subscribe("info"),
     }
@@ -40,7 +40,7 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
             }
             let runtime = runtime()?;
             let served = runtime.block_on(serve::serve(config, command_line));
-            // A start that was given up may still read a file or resolve a name.
+            // A start that was interrupted may still be reading a file or resolving a name.
             runtime.shutdown_background();
             served
         }

@@ -1,8 +1,8 @@
-//! The configuration of `serve`: typed, from the command line, a config file and defaults. Start with [`load`].
+//! The typed configuration of `serve`, from the command line, a config file and the defaults. Start with [`load`].
 //!
-//! `options.rs` is the table of all options. The command line and the file each fill a [`Partial`]; `load` combines them
-//! with the defaults, the command line first, and validates the result once. A key of the file is an option's name
-//! without its dashes; `[[listener]]` and `[device."ID"]` are tables.
+//! `options.rs` is the table of all options. The command line and the file each fill a [`Partial`]. `load` combines
+//! them with the defaults and validates the result once; the command line overrides the file. A key of the file is an
+//! option's name without its dashes; `[[listener]]` and `[device."ID"]` are tables.
 
 mod combine;
 mod diff;
@@ -36,7 +36,7 @@ impl Config {
         shown.map_or(ValueOrigin::Default, |shown| shown.origin)
     }
 
-    /// What to log about the configuration itself: options by their old names, devices that no connection can be of.
+    /// Warnings to log: options given by an old name, and device tables that cannot match any connection.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let old = OPTIONS.iter().filter_map(|spec| {
@@ -69,7 +69,7 @@ impl Config {
         old.chain(unmatched).collect()
     }
 
-    /// Whether a device can be found by identities only, and none can be one of these.
+    /// Whether a device table matches by identities only, and no connection can have one of them.
     fn is_unmatched(&self, device: &DeviceConfig) -> bool {
         let is_listener = |id: &str| {
             let mut listeners = self.listeners.iter();
@@ -81,7 +81,7 @@ impl Config {
                 DeviceBy::Peer => {
                     id.parse::<SocketAddr>().is_err() && !id.contains('#') && !is_listener(&id)
                 }
-                // A name with the port that the system chooses cannot be known before.
+                // A listener on port 0 is named by the port that the system chooses, so any socket address may match.
                 DeviceBy::Listener => id.parse::<SocketAddr>().is_err() && !is_listener(&id),
             },
             _ => false,

@@ -28,7 +28,7 @@ pub enum CommandError {
     Listen {
         /// The address as it was given.
         address: String,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         error: io::Error,
     },
@@ -37,7 +37,7 @@ pub enum CommandError {
     Connect {
         /// The address as it was given.
         address: String,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         error: io::Error,
     },
@@ -46,7 +46,7 @@ pub enum CommandError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         error: io::Error,
     },
@@ -55,7 +55,7 @@ pub enum CommandError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         error: io::Error,
     },
@@ -82,53 +82,58 @@ pub enum CommandError {
     /// A config file that `serve` cannot follow.
     #[error("{0}")]
     Config(#[source] Box<ConfigError>),
-    /// A recording in which nothing is whole.
-    #[error("nothing in {} is whole; it stays as it is", path.display())]
+    /// A recording without intact data.
+    #[error("{} has no intact data to recover; it was not changed", path.display())]
     NothingWhole {
         /// The file.
         path: PathBuf,
     },
     /// Torn files of a directory that could not be repaired. The reasons are in the log.
-    #[error("{files} of {of} torn files could not be repaired; they are kept as they are")]
+    #[error("{files} of {of} torn files could not be repaired; they were not changed")]
     Unrepaired {
-        /// How many.
+        /// Number of these files.
         files: u64,
-        /// Of how many.
+        /// Number of torn files.
         of: u64,
     },
-    /// A torn file of which a sound recording cannot be made. It stays as it is.
+    /// A torn file whose intact data does not make a sound recording. It was not changed.
     #[error(
-        "what is whole in {} does not make a sound recording; please report this, and keep the file",
+        "the intact data of {} does not make a sound recording ({findings} findings, the first: {first}); please report \
+         this, and keep the file",
         path.display()
     )]
     UnsoundRepair {
         /// The file.
         path: PathBuf,
+        /// Number of findings in the repaired file.
+        findings: u64,
+        /// The first of them.
+        first: String,
     },
     /// Recordings that are not sound. Each finding was reported before.
     #[error("{files} of {of} files are not sound")]
     Unsound {
-        /// How many.
+        /// Number of these files.
         files: u64,
-        /// Of how many.
+        /// Number of files that were checked.
         of: u64,
     },
     /// Devices whose replay was cut off. Each was reported before.
-    #[error("the peer took not all of {devices} of {of} devices")]
+    #[error("the peer did not accept all messages of {devices} of {of} devices")]
     CutOff {
-        /// How many.
+        /// Number of these devices.
         devices: usize,
-        /// Of how many.
+        /// Number of devices that were replayed.
         of: usize,
     },
-    /// Recordings that are not whole. Each lost range was reported before.
+    /// Recordings with lost data. Each lost range was reported before.
     #[error("{lost} bytes of the recording are lost")]
     NotWhole {
-        /// Bytes that are lost.
+        /// Number of bytes that are lost.
         lost: u64,
     },
     /// A command that does not work with this framing.
-    #[error("`{command}` has no way with framing {framing}; use `serve` and `send`")]
+    #[error("`{command}` does not support the framing {framing}; use `serve` and `send` instead")]
     Framing {
         /// The command.
         command: &'static str,
@@ -142,15 +147,15 @@ pub enum CommandError {
         path: PathBuf,
         /// The framing.
         framing: AnyFraming,
-        /// Why.
+        /// The reason.
         #[source]
         refusal: Refusal,
     },
-    /// There is no such command.
-    #[error("there is no command `{0}`; `blocksd --help` names them")]
+    /// An unknown command.
+    #[error("unknown command `{0}`; `blocksd --help` lists the commands")]
     NoCommand(String),
     /// Options that exclude each other.
-    #[error("{one} cannot be had with {other}")]
+    #[error("{one} cannot be combined with {other}")]
     Conflict {
         /// One of them.
         one: &'static str,
@@ -160,64 +165,76 @@ pub enum CommandError {
     /// A message that the framing cannot carry.
     #[error("{0}")]
     Refused(#[from] Refusal),
-    /// What came is no message.
+    /// A line of standard input that the framing cannot carry.
+    #[error("line {number} of standard input: {refusal}")]
+    RefusedLine {
+        /// Number of the line, from 1.
+        number: u64,
+        /// The reason.
+        #[source]
+        refusal: Refusal,
+    },
+    /// The received bytes are not a message.
     #[error("{0}")]
     Fault(#[source] Fault),
-    /// The peer closed before the conversation was over.
+    /// The peer closed in the middle of a message.
     #[error("socket closed {have} bytes into a {want}-byte message")]
     Closed {
-        /// Bytes of the message that had come.
+        /// Bytes of the message that were received.
         have: u32,
-        /// Bytes that it needed.
+        /// Length of the message, in bytes.
         want: u32,
     },
     /// The connection failed.
     #[error("connection failed: {0}")]
     Connection(#[source] io::Error),
-    /// A command failed after a part of its work.
+    /// A command that failed after a part of its work.
     #[error("{failure}; {done}")]
     Partly {
-        /// Why it failed.
+        /// The reason.
         #[source]
         failure: Box<Self>,
-        /// What it had done.
+        /// The part of the work that was done.
         done: String,
     },
     /// Standard output cannot be written.
     #[error("cannot write standard output: {0}")]
     Output(#[source] io::Error),
-    /// Standard output is a pipe that nobody reads: not a failure.
-    #[error("nobody reads the output")]
+    /// Standard output is a pipe whose reader has closed it. This is not a failure.
+    #[error("the reader of standard output has closed it")]
     BrokenPipe,
-    /// The reader of standard output is gone, and nothing else keeps what is received.
+    /// The reader of standard output has closed it, and the messages go nowhere else.
     #[error(
-        "standard output was closed by its reader, and nothing is recorded: stopped (give --record DIR, or --output none)"
+        "standard output was closed by its reader, and nothing is recorded: stopped; use --record DIR, or --output none"
     )]
     OutputClosed,
-    /// Standard output cannot be written to, and nothing else keeps what is received.
+    /// Standard output cannot be written, and the messages go nowhere else.
     #[error("cannot write standard output, and nothing is recorded: {0}")]
     OutputFailed(#[source] io::Error),
-    /// Standard output did not take the last events in time, and nothing else keeps them.
+    /// Standard output did not accept the last events in time, and they go nowhere else.
     #[error(
-        "standard output did not take the last messages in time, and nothing is recorded: they are lost"
+        "standard output did not accept the last messages in time, and nothing is recorded: they are lost"
     )]
     OutputStuck,
-    /// The disk did not take all that was received.
-    #[error("recording incomplete: {} received blocks are not recorded", unrecorded(*least, *most))]
+    /// The disk did not accept all messages that were received.
+    #[error(
+        "recording incomplete: {} received messages are not recorded",
+        unrecorded(*least, *most)
+    )]
     Unrecorded {
-        /// Blocks that were received and are in no file, at least.
+        /// The least number of received messages that are in no file.
         least: u64,
-        /// The same at most: those that the disk has not confirmed.
+        /// The greatest number, with all messages that the disk has not confirmed.
         most: u64,
     },
-    /// Any other failure of input or output.
+    /// Any other I/O error.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The emulated board did not start, or did not end its series; it has said why on standard error.
-    #[error("the emulated board did not do its part")]
+    /// The emulated board did not start, or did not end its series. Its script has reported the reason.
+    #[error("the emulated board did not start, or did not end its series")]
     Board,
-    /// The demonstration lost something.
-    #[error("the totals do not balance")]
+    /// The demo has lost messages.
+    #[error("the counts of sent and received messages differ")]
     Unbalanced,
 }
 
@@ -228,7 +245,7 @@ impl CommandError {
         ExitCode::from(self.code() as u8)
     }
 
-    /// A failure to write to standard output.
+    /// The error of a failed write to standard output.
     #[must_use]
     pub fn stdout(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -238,7 +255,7 @@ impl CommandError {
         }
     }
 
-    /// A failure to write to standard output where that is all that becomes of what is received.
+    /// The error of a failed write to standard output, if received messages go nowhere else.
     #[must_use]
     pub fn only_output(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -248,7 +265,7 @@ impl CommandError {
         }
     }
 
-    /// A failure to listen.
+    /// The error of an address that cannot be listened on.
     #[must_use]
     pub fn listen(address: SocketAddr, error: io::Error) -> Self {
         Self::Listen {
@@ -267,7 +284,15 @@ impl From<ConfigError> for CommandError {
 impl From<RecordingError> for CommandError {
     fn from(error: RecordingError) -> Self {
         match error {
-            RecordingError::UnsoundRepair { path, .. } => Self::UnsoundRepair { path },
+            RecordingError::UnsoundRepair {
+                path,
+                findings,
+                first,
+            } => Self::UnsoundRepair {
+                path,
+                findings,
+                first,
+            },
             RecordingError::Locked { path } => Self::Locked { path },
             error => Self::Recording(error),
         }
@@ -316,7 +341,7 @@ impl From<UnusableReply> for CommandError {
             },
             UnusableReply::DelimiterInReceipt => Self::Conflict {
                 one: "--reply receipt",
-                other: "a delimiter that is in it",
+                other: "a delimiter that the receipt contains",
             },
             UnusableReply::Unsendable {
                 path,
@@ -369,7 +394,7 @@ fn unrecorded(least: u64, most: u64) -> String {
     }
 }
 
-/// An error, and after colons its causes.
+/// An error followed by its causes, separated by colons.
 fn with_causes(error: &RecordingError) -> impl fmt::Display {
     fmt::from_fn(move |f| {
         let mut next: Option<&dyn Error> = Some(error);
@@ -386,7 +411,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_of_a_recording_says_its_cause_once() {
+    fn an_error_of_a_recording_includes_its_cause_once() {
         let (path, source) = (PathBuf::from("a.mcap"), io::Error::other("no such disk"));
         let error = CommandError::from(RecordingError::Folder { path, source });
         assert_eq!(error.to_string(), "cannot record to a.mcap: no such disk");
@@ -395,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrapped_is_the_source() {
+    fn a_wrapped_error_is_the_source() {
         let io = || io::Error::other("cause");
         let refusal = Refusal::Empty;
         let (path, address) = (PathBuf::new(), String::new());

@@ -1,4 +1,4 @@
-//! HTTP: metrics and health.
+//! The HTTP server, with metrics and health. Start with [`server`].
 
 pub mod health;
 pub mod metrics;

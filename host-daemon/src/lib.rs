@@ -1,12 +1,13 @@
-//! `blocksd`: receives framed telemetry from many devices, and is the textbook's scripts grown up.
+//! The program `blocksd`, which receives framed telemetry from many devices and records it. Start with [`serve`].
 //!
 //! ```text
 //! listener -> connection -> batch of messages -> sinks: recording, output
 //! ```
 //!
-//! [`blocksd_engine`] turns sockets into events; [`blocksd_recording`] is a crash-safe log on disk; [`recorded`] maps the one to the
-//! other, and [`sinks`] drive it. [`payload`] decodes messages, [`output`] formats events, [`http`] serves metrics and health, [`config`] and
-//! [`cli`] say what to run, and [`commands`] are the program's other commands.
+//! [`blocksd_engine`] turns the bytes of sockets into events. [`blocksd_recording`] is a crash-safe log on disk.
+//! [`recorded`] converts events to records and back. [`sinks`] record and print events. [`payload`] decodes messages,
+//! [`output`] formats events, and [`http`] serves metrics and health. [`config`] and [`cli`] hold the options, and
+//! [`commands`] are the other commands.
 
 #![forbid(unsafe_code)]
 

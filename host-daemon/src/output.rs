@@ -5,6 +5,7 @@ mod escape;
 pub(crate) mod json;
 mod text;
 
+use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -25,20 +26,20 @@ const SPARE_LEN: usize = 4 << 10;
 
 /// A way of writing events.
 pub trait Format: Send + 'static {
-    /// Says that so many blocks are not shown, since nobody read fast enough.
+    /// Appends a note that `blocks` messages are not shown, because the output is read too slowly.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If the output cannot be written.
     fn lost(&mut self, blocks: u64, out: &mut Out) -> io::Result<()>;
 
-    /// Appends an event to what will be written.
+    /// Appends an event.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If the output cannot be written.
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()>;
 }
 
-/// Collects what is written.
+/// A buffered output.
 pub struct Out {
     to: Box<dyn Write + Send>,
     bytes: Vec<u8>,
@@ -46,7 +47,7 @@ pub struct Out {
 }
 
 impl Out {
-    /// Collects for `to`.
+    /// Buffers output to `to`.
     #[must_use]
     pub fn new(to: Box<dyn Write + Send>, counters: Arc<Counters>) -> Self {
         Self {
@@ -56,7 +57,7 @@ impl Out {
         }
     }
 
-    /// The end of a line to which this is appended.
+    /// The buffer. Text that is appended to it belongs to the current line.
     pub const fn line(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
@@ -72,10 +73,10 @@ impl Out {
         }
     }
 
-    /// Ends a line.
+    /// Ends a line, and writes the buffer if it is full.
     ///
     /// # Errors
-    /// Where what was collected cannot be written.
+    /// If the buffer cannot be written.
     pub fn end_line(&mut self) -> io::Result<()> {
         self.bytes.push(b'\n');
         if self.bytes.len() < WRITE_LEN {
@@ -85,20 +86,20 @@ impl Out {
         }
     }
 
-    /// A block could not be read as what it should be.
+    /// Counts a message that cannot be decoded.
     pub fn undecodable(&self) {
         self.counters.fault(FaultKind::Undecodable);
     }
 
-    /// Counts messages that are not shown, since the output was not read fast enough.
+    /// Counts messages that are not shown, because the output is read too slowly.
     pub fn lost(&self, messages: u64) {
         self.counters.output_lost(messages);
     }
 
-    /// Writes what was collected.
+    /// Writes the buffer.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
         self.to.write_all(&self.bytes)?;
         self.bytes.clear();
@@ -107,10 +108,26 @@ impl Out {
     }
 }
 
-impl std::fmt::Debug for Out {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Out")
-            .field("collected", &self.bytes.len())
+            .field("buffered", &self.bytes.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// A count with its noun, in the singular or the plural: `1 byte`, `2 bytes`.
+pub(crate) fn counted(count: u64, noun: &'static str) -> impl Display {
+    fmt::from_fn(move |f| write!(f, "{count} {noun}{}", if count == 1 { "" } else { "s" }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_is_singular() {
+        let texts = [0, 1, 2, 11].map(|count| counted(count, "byte").to_string());
+        assert_eq!(texts, ["0 bytes", "1 byte", "2 bytes", "11 bytes"]);
     }
 }

@@ -1,8 +1,8 @@
-//! What a block means: text, JSON, CBOR or a defmt log frame. A block that cannot be read so stays what it is.
+//! Decodes messages: text, JSON, CBOR and defmt log frames. Start with [`Decoder::read`].
 //!
-//! [`Decoder::read`] is the entry point. A decoder writes its text while it reads and builds no tree: a message of n
-//! bytes takes at most 16 n + 64 KiB of memory, and its line of output at most 8 n + 4 KiB, for defmt plus the longest
-//! format string of the ELF file. Depth has a bound, and the time is linear.
+//! A message that cannot be decoded is kept as bytes. A decoder writes its text while it reads, and builds no tree: a
+//! message of n bytes takes at most 16 n + 64 KiB of memory, and its line of output at most 8 n + 4 KiB; for defmt,
+//! plus the longest format string of the ELF file. Depth has a bound, and the time is linear.
 
 mod cbor;
 mod decoders;
@@ -28,10 +28,10 @@ const LINE_FACTOR: usize = 8;
 /// Bytes of output allowed in addition. One KiB of the documented 4 KiB is left for time, device and connection.
 const LINE_BASE: usize = 3 << 10;
 
-/// How the payload of a listener's blocks is read.
+/// How the messages of a listener are decoded.
 #[derive(Clone, Debug, Default)]
 pub enum Decoding {
-    /// It is not.
+    /// Not at all.
     #[default]
     Raw,
     /// As UTF-8.
@@ -40,35 +40,35 @@ pub enum Decoding {
     Json,
     /// As one CBOR item (RFC 8949).
     Cbor,
-    /// As one defmt frame, with the formats of a firmware's ELF file. The first block of a connection is the
-    /// build id of the firmware that sends.
+    /// As one defmt frame, with the formats of a firmware's ELF file. The first message of a connection is the build id
+    /// of the firmware that sends.
     Defmt(Arc<Defmt>),
 }
 
-/// What a block says.
+/// A decoded message.
 #[derive(Clone, Debug)]
 pub enum Meaning<'a> {
     /// Its bytes.
     Raw(&'a [u8]),
     /// A value with structure.
     Value(Value<'a>),
-    /// A line of a log.
+    /// A log line.
     Log(LogFrame<'a>),
-    /// The build id that a firmware begins with.
+    /// The build id that firmware sends first.
     Build {
         /// The id, in hexadecimal.
         id: String,
-        /// Whether it is that of the ELF file. If not, no log of the connection is decoded.
+        /// Whether it matches the ELF file. If it does not, no log of the connection is decoded.
         known: bool,
     },
 }
 
-/// Why a block could not be read as what it should be.
+/// Why a message could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecodable {
-    /// What it should be.
+    /// The name of the decoding.
     pub as_what: &'static str,
-    /// Why it is not.
+    /// The reason.
     pub reason: String,
 }
 
@@ -81,13 +81,13 @@ pub enum DecodeError {
     Invalid(String),
 }
 
-/// What reads the blocks of one connection.
+/// Decodes the messages of one connection.
 #[derive(Debug, Default)]
 pub struct Decoder {
     decoding: Decoding,
-    /// Number of the connection's first block.
+    /// Number of the connection's first message.
     first: u64,
-    /// The firmware that sends is not the one whose formats are known.
+    /// The build id of the firmware does not match the ELF file.
     foreign: AtomicBool,
 }
 
@@ -98,7 +98,7 @@ impl Decoder {
         Self::starting_at(decoding, 0)
     }
 
-    /// A decoder for a connection whose first block has another number than 0, as it may have in a recording.
+    /// A decoder for a connection whose first message is number `first`, which may be above 0 in a recording.
     #[must_use]
     pub const fn starting_at(decoding: Decoding, first: u64) -> Self {
         Self {
@@ -108,25 +108,25 @@ impl Decoder {
         }
     }
 
-    /// How blocks are read.
+    /// How messages are decoded.
     #[must_use]
     pub const fn decoding(&self) -> &Decoding {
         &self.decoding
     }
 
-    /// Reads block number `seq` of the connection.
+    /// Decodes message number `seq` of the connection.
     ///
     /// # Errors
-    /// Where it cannot be read as it should be. The bytes are to be kept.
+    /// If it cannot be decoded. The caller then keeps the bytes.
     #[inline]
     pub fn read<'a>(&'a self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
         match self.decoding {
             Decoding::Raw => Ok(Meaning::Raw(bytes)),
-            _ => self.read_as_asked(seq, bytes),
+            _ => self.decode(seq, bytes),
         }
     }
 
-    fn read_as_asked<'a>(&'a self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
+    fn decode<'a>(&'a self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
         if self.foreign.load(Ordering::Relaxed) {
             return Err(Undecodable {
                 as_what: "defmt",
@@ -143,7 +143,7 @@ impl Decoder {
 }
 
 impl Decoding {
-    /// The word for it, without its argument.
+    /// Its name, without the argument.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -172,7 +172,7 @@ impl Decoding {
         Undecodable {
             as_what: self.as_str(),
             reason: match error {
-                DecodeError::TooLong => "its text is longer than its length allows".to_owned(),
+                DecodeError::TooLong => "its text exceeds the limit for its length".to_owned(),
                 DecodeError::Invalid(reason) => reason,
             },
         }
@@ -226,7 +226,7 @@ impl FromStr for Decoding {
 
 impl fmt::Display for Undecodable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "block is no {}: {}", self.as_what, self.reason)
+        write!(f, "message is not valid {}: {}", self.as_what, self.reason)
     }
 }
 

@@ -1,5 +1,5 @@
-//! How events of the engine stand in a recording: written by [`to_log`], read by [`from_log`], checked with
-//! [`ranges::CHECKER`].
+//! Events of the engine as records of a log: [`to_log`] writes them, [`from_log`] reads them back, and
+//! [`ranges::CHECKER`] checks them.
 
 pub mod budget;
 pub mod counters;

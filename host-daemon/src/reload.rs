@@ -1,4 +1,5 @@
-//! SIGHUP: reads the configuration again, and applies what can be changed while the daemon runs. Start with [`Reloader`].
+//! SIGHUP: reads the configuration again, and applies what can be changed while the daemon runs. Start with
+//! [`Reloader`].
 
 use std::ffi::OsString;
 use std::io;
@@ -17,26 +18,26 @@ use crate::serve::report_listening;
 use crate::service::log::{self, NewLevel};
 use crate::service::systemd;
 
-/// The running configuration and how to apply a new one.
+/// The running configuration, and the parts of the daemon to which a new one is applied.
 #[derive(Debug)]
 pub struct Reloader {
     /// The command line. It names the file and overrides it.
     command_line: Vec<OsString>,
-    /// What the daemon does now.
+    /// The configuration in effect.
     running: Config,
     live: Live,
 }
 
-/// What can be changed while the daemon runs.
+/// The parts of a running daemon that can be changed.
 #[derive(Debug)]
 pub struct Live {
     /// The engine: its listeners, their policies, the devices, and the bounds of all connections.
     pub engine: EngineHandle,
-    /// How much the recording may take, where there is one.
+    /// The size limit of the recording, if there is one.
     pub retention: Option<Arc<Retention>>,
 }
 
-/// Changed options, and what became of each. One line of the log for each.
+/// Changed options and the effect of each, as lines for the log.
 #[derive(Debug, Default)]
 struct Outcome {
     applied: Vec<String>,
@@ -45,7 +46,7 @@ struct Outcome {
 }
 
 impl Reloader {
-    /// Of a daemon that was started with this command line, which came to this configuration.
+    /// Creates the reloader of a daemon that was started with this command line and has this configuration.
     #[must_use]
     pub fn new(command_line: Vec<OsString>, config: &Config, live: Live) -> Self {
         Self {
@@ -68,7 +69,7 @@ impl Reloader {
             let path = file.display().to_string();
             // Reads files, and resolves names.
             let read = tokio::task::spawn_blocking(move || {
-                // A pipe that gave the configuration at the start may never give it again.
+                // A pipe that the configuration was read from at the start may block now.
                 match std::fs::metadata(&file) {
                     Ok(kind) if !kind.is_file() => {
                         Err(format!("{}: not a regular file", file.display()))
@@ -89,13 +90,13 @@ impl Reloader {
                 }
                 Err(refused) => {
                     log_refused(&refused);
-                    systemd::reloaded("configuration refused; the old one stays");
+                    systemd::reloaded("configuration refused; the old one stays in effect");
                 }
             }
         }
     }
 
-    /// Applies all that can be changed, or nothing.
+    /// Applies everything that can be changed, or nothing.
     async fn reload(
         &mut self,
         mut new: Config,
@@ -107,7 +108,7 @@ impl Reloader {
         for warning in new.warnings() {
             warn!("SIGHUP: {warning}");
         }
-        // What is not applied is as before, and will differ at the next reload as well.
+        // An option that was not applied keeps its old value, so the next reload reports it again.
         let level = diff.log.filter(|_| level_is_overridden);
         for spec in diff.restart.iter().copied().chain(level) {
             spec.keep(&mut new, &self.running);
@@ -117,10 +118,10 @@ impl Reloader {
     }
 }
 
-/// Changes a running daemon: all of it, or, with an error, nothing. Returns whether `RUST_LOG` overrides a new level of
-/// the log.
+/// Applies a configuration to a running daemon: completely, or not at all if it returns an error. Returns whether
+/// `RUST_LOG` overrides a new log level.
 ///
-/// This is the only place that has an effect.
+/// This is the only function of the module that changes the daemon.
 async fn apply(
     live: &Live,
     new: &Config,
@@ -136,14 +137,14 @@ async fn apply(
     let applied = live.engine.apply(settings).await;
     let applied = applied.map_err(|error| {
         let is_taken = matches!(&error, Error::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse);
-        let refused = check_config::placed(new, error.into()).to_string();
+        let refused = check_config::with_line(new, error.into()).to_string();
         if is_taken {
-            format!("{refused}; if a listener that is open takes it, remove that one with a reload first")
+            format!("{refused}; if another listener of this daemon uses it, remove that one first, with a reload of its own")
         } else {
             refused
         }
     })?;
-    // From here on nothing fails.
+    // Nothing can fail from here on.
     report_listening(&applied.added);
     if let (Some(_), Some(retention)) = (diff.retention, &live.retention) {
         retention.set(new.record_max_bytes);
@@ -167,11 +168,11 @@ fn read(command_line: Vec<OsString>) -> Result<(Config, Vec<ListenerSpec>), Stri
     Ok((config, plan))
 }
 
-/// Devices that are logged one by one.
+/// Maximum number of devices that are logged one by one.
 const DEVICES_MAX: usize = 20;
 const NEW_CONNECTIONS: &str = "new connections";
 
-/// What became of each difference.
+/// Describes the effect of each difference.
 fn outcome(new: &Config, diff: &Diff, level_is_overridden: bool) -> Outcome {
     let mut outcome = Outcome::default();
     for key in &new.overridden {
@@ -189,14 +190,14 @@ fn outcome(new: &Config, diff: &Diff, level_is_overridden: bool) -> Outcome {
     }
     for listener in &diff.removed {
         let line = format!(
-            "listener {}: removed; its connections go on",
+            "listener {}: removed; its connections stay open",
             listener.address
         );
         outcome.applied.push(line);
     }
     for (devices, effect) in [
         (&diff.devices, "applied to new connections"),
-        (&diff.removed_devices, "removed; its connections go on"),
+        (&diff.removed_devices, "removed; its connections stay open"),
     ] {
         match devices.len() {
             0..=DEVICES_MAX => {
@@ -225,7 +226,7 @@ fn outcome(new: &Config, diff: &Diff, level_is_overridden: bool) -> Outcome {
             spec.key,
             log::VARIABLE
         )),
-        Some(spec) => applied(spec, "the lines from now on"),
+        Some(spec) => applied(spec, "new lines"),
         None => {}
     }
     for spec in &diff.restart {
@@ -255,14 +256,14 @@ fn log_outcome(path: &str, outcome: &Outcome) {
     );
 }
 
-/// Logs a line for each mistake; the last one says what became of the configuration.
+/// Logs a line for each mistake. The last line reports that the old configuration stays in effect.
 fn log_refused(refused: &str) {
     let mut lines: Vec<_> = refused.lines().collect();
     let last = lines.pop().unwrap_or_default();
     for line in lines {
         error!("SIGHUP: {line}");
     }
-    error!("SIGHUP: configuration refused, the old one stays: {last}");
+    error!("SIGHUP: configuration refused, the old one stays in effect: {last}");
 }
 
 #[cfg(test)]
@@ -283,9 +284,9 @@ mod tests {
         config::load(None, partial).unwrap()
     }
 
-    /// No log is written in this test, so its level cannot be changed.
+    /// The log is not started in this test, so its level cannot be changed.
     #[tokio::test]
-    async fn where_one_part_fails_nothing_is_applied() {
+    async fn if_one_part_fails_nothing_is_applied() {
         if std::env::var_os(log::VARIABLE).is_some() {
             // The level would be overridden, which is not a failure.
             return;
@@ -308,7 +309,7 @@ mod tests {
         };
         let framing = || live.engine.listening()[0].framing.to_string();
         let failed = apply(&[listen, ("framing", "lines"), ("log", "debug")]).await;
-        assert_eq!(failed, Err("nothing is logged".to_owned()));
+        assert_eq!(failed, Err("the log is not started".to_owned()));
         assert_eq!(framing(), "blocks");
         let taken = live.engine.listening()[0].name.to_string();
         let failed = apply(&[listen, ("listen", &taken), ("framing", "lines")]).await;

@@ -33,11 +33,11 @@ use crate::sinks::recording::{self, Recording, RecordingCollector, Unrecorded};
 /// The names of the sinks, as labels of metrics.
 const SINKS: &[&str] = &["recording", "output"];
 
-/// Runs a daemon with this configuration, until a signal, or until nothing is left to be served. `command_line` is parsed
-/// again at SIGHUP.
+/// Runs a daemon with this configuration until a signal stops it, or until there is nothing left to serve.
+/// `command_line` is parsed again at SIGHUP.
 ///
 /// # Errors
-/// Why it could not start, or what was lost.
+/// If the daemon cannot start, or if messages were lost.
 pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), CommandError> {
     let stop = CancellationToken::new();
     let hangup = signals::handle(stop.clone()).map_err(CommandError::Start)?;
@@ -73,7 +73,7 @@ pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), Co
     served.map_err(failure)
 }
 
-/// The failure of a daemon. What a sink has lost decides.
+/// Converts an error of the engine. The loss that a sink reports is the error of the command.
 fn failure(error: Error) -> CommandError {
     let source = match error {
         Error::Sink { source, .. } => source,
@@ -102,12 +102,12 @@ struct Started {
     health: Arc<Health>,
 }
 
-/// Opens everything. What may take long, such as a repair or a resolver, runs on its own thread, so that a signal
-/// is handled meanwhile. An interrupted repair is repeated at the next start.
+/// Opens everything. Slow steps, such as a repair or the resolution of a name, run on their own thread, so that signals
+/// are handled in the meantime. An interrupted repair is repeated at the next start.
 async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started, CommandError> {
     let plan = {
         let config = Arc::clone(config);
-        aside(move || check_config::plan(&config)).await?
+        run_blocking(move || check_config::plan(&config)).await?
     };
     let mut engine = Engine::builder()
         .bounds(config.bounds())
@@ -136,7 +136,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let server = bind_metrics(address).await?;
         tokio::spawn(server.run(registry, Arc::clone(&health)));
     }
-    // Before anybody is listened to: what a crash has left is repaired first.
+    // Files that a crash has torn are repaired before any listener is opened.
     let mut retention = None;
     if let (Some(folder), Some(stats)) = (folder, stats) {
         health.enter(Phase::Repairing);
@@ -148,10 +148,11 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         health.enter(Phase::Starting);
     }
     let opened = engine.listen(plan).await;
-    opened.map_err(|error| check_config::placed(config, error.into()))?;
+    opened.map_err(|error| check_config::with_line(config, error.into()))?;
     report_listening(&engine.handle().listening());
     if let Some(format) = format(config.output) {
-        // The output of a daemon that records may be dropped. Without a recording it holds the devices back.
+        // A daemon that records may drop output. Without a recording, a slow reader of the output holds the devices
+        // back.
         let delivery = match retention {
             Some(_) => Delivery::LOSSY,
             None => Delivery::BACKPRESSURE,
@@ -167,7 +168,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     })
 }
 
-/// Repairs torn files of the folder, and opens a recording there.
+/// Repairs the torn files of a folder, and opens a recording in it.
 async fn open_recording(
     folder: PathBuf,
     config: &Arc<Config>,
@@ -175,7 +176,7 @@ async fn open_recording(
     (stats, suppressed): (Arc<Stats>, Arc<SuppressedCounters>),
 ) -> Result<Recording, CommandError> {
     let config = Arc::clone(config);
-    aside(move || {
+    run_blocking(move || {
         let lock = Lock::take(&folder)?;
         recording::repair(&lock, &stats);
         let options = config.log_options();
@@ -185,8 +186,8 @@ async fn open_recording(
     .await
 }
 
-/// Runs something that blocks on a thread of its own.
-async fn aside<T: Send + 'static>(
+/// Runs blocking work on a separate thread.
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CommandError> + Send + 'static,
 ) -> Result<T, CommandError> {
     match tokio::task::spawn_blocking(work).await {
@@ -198,7 +199,7 @@ async fn aside<T: Send + 'static>(
     }
 }
 
-/// Reports listeners that are open.
+/// Prints the addresses of listeners that were opened.
 pub(crate) fn report_listening(listeners: &[Listening]) {
     for Listening { name, framing, .. } in listeners {
         print_status(format_args!("listening on {name} framing={framing}"));
@@ -212,7 +213,9 @@ async fn bind_metrics(address: &str) -> Result<HttpServer, CommandError> {
     };
     let resolved = {
         let address = address.to_owned();
-        aside(move || resolve(&address).map_err(|error| CommandError::Listen { address, error }))
+        run_blocking(move || {
+            resolve(&address).map_err(|error| CommandError::Listen { address, error })
+        })
     };
     let server = HttpServer::bind(&resolved.await?).await.map_err(failure)?;
     let address = server.address().map_err(failure)?;
@@ -226,7 +229,7 @@ async fn stop_after(time: Duration, stop: CancellationToken) {
     stop.cancel();
 }
 
-/// The format of the output; `None` without an output.
+/// The format of the output; `None` if there is no output.
 fn format(kind: OutputKind) -> Option<Box<dyn Format>> {
     match kind {
         OutputKind::Text => Some(Box::new(Text::new(io::stdout().is_terminal()))),

@@ -1,4 +1,4 @@
-//! Where events go: the recording.
+//! The sinks of the daemon: [`recording`], and standard output ([`console`]).
 
 pub mod console;
 pub mod recording;

@@ -1,10 +1,10 @@
-//! The daemon under fire: `cargo run -p blocksd-tests --example chaos -- [SEED] [SECONDS] [ATTACKERS]`.
+//! The daemon under attack: `cargo run -p blocksd-tests --example chaos -- [SEED] [SECONDS] [ATTACKERS]`.
 //! Build the daemon first: `cargo build`.
 //!
-//! Attackers cut, reset, flood, lie about lengths, say nothing and come in crowds, in every framing, as the seed says;
-//! beside them honest devices send numbered blocks into a recording. It ends well only if not one of these is missing,
-//! twice or out of order, the daemon holds no more than before, and its totals balance. `docs/chaos.md` says what came
-//! of ten minutes.
+//! The seed chooses the attacks: connections that are cut, reset, silent or too many, floods, and false lengths, in every
+//! framing. Beside them, honest devices send numbered blocks into a recording. The run succeeds only if none of these
+//! blocks is missing, duplicated or out of order, the daemon holds no more resources than before, and its totals
+//! balance. `docs/chaos.md` has the results of a run of ten minutes.
 
 use std::time::Duration;
 
@@ -23,5 +23,5 @@ fn main() {
     };
     println!("{}", run(plan));
     let (echoed, closed) = replies::run(plan.seed, plan.time / 10, plan.attackers);
-    println!("echoes: {echoed} of honest devices; {closed} connections of others closed");
+    println!("echoes: {echoed} of honest devices; {closed} connections of attackers closed");
 }

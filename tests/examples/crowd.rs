@@ -1,9 +1,9 @@
-//! Many devices at once, to measure the daemon by: `cargo run --release -p blocksd-tests --example crowd -- WHAT`.
+//! Measures the daemon with many devices at once: `cargo run --release -p blocksd-tests --example crowd -- WHAT`.
 //! Build the daemon first: `cargo build --release`.
 //!
-//! `idle`: resident memory a connection, of 10,000 that wait. `opens`: a thousand connections a second for a minute.
-//! `flood`: processor time a block. `fair`: how long the blocks of a thousand slow devices take, beside a fast one.
-//! `BLOCKSD=PATH` in the environment measures another binary than that of this source. The results are in
+//! `idle`: resident memory per connection, for 10,000 idle ones. `opens`: a thousand new connections a second for a minute.
+//! `flood`: processor time per block. `fair`: delays of the blocks of a thousand slow devices, with a fast one at the same time.
+//! `BLOCKSD=PATH` in the environment measures another binary than the one built from this source. The results are in
 //! `docs/measurements/connections.md`.
 
 use std::io::Write;
@@ -14,15 +14,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use blocksd_tests::process::{Process, Server, blocksd};
 
-/// Connections that wait.
+/// Number of idle connections.
 const CROWD: usize = 10_000;
-/// Connections of one address of ours: it has about 28,000 ports.
+/// Connections from one loopback address, which has about 28,000 ports.
 const AN_ADDRESS: usize = 10_000;
-/// How long the daemon is left alone before it is looked at.
+/// Pause before the daemon is measured.
 const SETTLE: Duration = Duration::from_secs(2);
 
 fn main() {
-    rlimit::increase_nofile_limit(u64::MAX).expect("a limit of descriptors");
+    rlimit::increase_nofile_limit(u64::MAX).expect("the limit of descriptors can be raised");
     let words: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize, default: usize| {
         words
@@ -40,7 +40,7 @@ fn main() {
     }
 }
 
-/// Memory a connection, in what it may wait for.
+/// Measures memory per connection, in each state in which a connection can wait.
 fn idle(count: usize) {
     let timeouts = ["--idle-timeout", "3600"];
     let block = b"\0\0\0\x05hello".as_slice();
@@ -58,7 +58,9 @@ fn idle(count: usize) {
         let mut devices = Vec::with_capacity(count);
         for number in 0..count {
             let mut device = daemon.connect(number);
-            device.write_all(sent).expect("room for a few bytes");
+            device
+                .write_all(sent)
+                .expect("the socket takes a few bytes");
             devices.push(device);
         }
         daemon.wait_for_descriptors(count);
@@ -71,7 +73,7 @@ fn idle(count: usize) {
     }
 }
 
-/// Opens so many connections a second, each of which sends one series of one block.
+/// Opens `a_second` connections a second, each of which sends one series of one block.
 fn opens(seconds: usize, a_second: usize) {
     let daemon = Daemon::start(&[]);
     let (descriptors, resident) = (daemon.descriptors(), daemon.resident());
@@ -85,7 +87,7 @@ fn opens(seconds: usize, a_second: usize) {
         let mut device = daemon.connect(number);
         device
             .write_all(b"\0\0\0\x05hello\0\0\0\0")
-            .expect("room for a few bytes");
+            .expect("the socket takes a few bytes");
     }
     let took = begun.elapsed();
     thread::sleep(SETTLE);
@@ -99,7 +101,7 @@ fn opens(seconds: usize, a_second: usize) {
     println!("{}", daemon.stop());
 }
 
-/// Sends blocks of so many bytes on so many connections as fast as the daemon takes them.
+/// Sends blocks of `bytes` bytes on each connection as fast as the daemon reads them.
 fn flood(connections: usize, bytes: usize, seconds: usize) {
     let daemon = Daemon::start(&[]);
     let enough = AtomicBool::new(false);
@@ -131,12 +133,12 @@ fn flood(connections: usize, bytes: usize, seconds: usize) {
     println!(
         "{connections} connections, {bytes} bytes a block: {:.0} blocks a second, {:.1} ns of processor time a block",
         blocks / took.as_secs_f64(),
-        // A tick is a hundredth of a second.
+        // A clock tick is a hundredth of a second.
         ticks as f64 * 1e7 / blocks,
     );
 }
 
-/// Delay from sending a block to the daemon's time of receipt, of slow devices alone and beside a fast one.
+/// Measures the delay from sending a block to the daemon's time of receipt, for slow devices with and without a fast one.
 fn fair(slow: usize, seconds: usize) {
     for (title, fast) in [("alone", false), ("beside a fast one", true)] {
         let mut delays = fair_run(slow, seconds, fast);
@@ -157,9 +159,9 @@ fn fair(slow: usize, seconds: usize) {
     }
 }
 
-/// The delays in nanoseconds.
+/// Returns the delays in nanoseconds.
 fn fair_run(slow: usize, seconds: usize, fast: bool) -> Vec<u64> {
-    // The slow ones send lines, which are told from the blocks of the fast one by what is in them.
+    // The slow devices send their time of sending, which distinguishes their blocks from those of the fast one.
     let args = [
         "--listen",
         "0.0.0.0:0,framing=lines",
@@ -172,7 +174,7 @@ fn fair_run(slow: usize, seconds: usize, fast: bool) -> Vec<u64> {
     thread::scope(|scope| {
         if fast {
             scope.spawn(|| {
-                let mut device = TcpStream::connect(addr).expect("it listens");
+                let mut device = TcpStream::connect(addr).expect("the daemon listens");
                 while !enough.load(Ordering::Relaxed) {
                     device.write_all(&wire).expect("the daemon reads");
                 }
@@ -205,7 +207,7 @@ fn now_ns() -> u128 {
     now.expect("a clock").as_nanos()
 }
 
-/// The daemon that is measured.
+/// The measured daemon.
 struct Daemon {
     server: Server,
     json: Option<thread::JoinHandle<Vec<u64>>>,
@@ -236,7 +238,7 @@ impl Daemon {
             1 + u8::try_from(number / AN_ADDRESS % 100).unwrap_or(0),
         );
         let addr = SocketAddr::from((host, self.server.addr().port()));
-        TcpStream::connect(addr).expect("it listens")
+        TcpStream::connect(addr).expect("the daemon listens")
     }
 
     fn proc(&self, file: &str) -> String {
@@ -258,7 +260,7 @@ impl Daemon {
         }
     }
 
-    /// Processor time so far.
+    /// Its processor time so far.
     fn ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(self.proc("stat")).expect("the daemon runs");
         let fields: Vec<_> = stat.split_whitespace().collect();
@@ -266,7 +268,7 @@ impl Daemon {
         user + system
     }
 
-    /// Its last words.
+    /// Stops it, and returns its standard error.
     fn stop(self) -> String {
         let Self { server, .. } = self;
         server.process.signal("TERM");
@@ -276,14 +278,14 @@ impl Daemon {
     }
 
     fn stop_and_read_delays(mut self) -> Vec<u64> {
-        let json = self.json.take().expect("json was asked for");
+        let json = self.json.take().expect("JSON output was requested");
         thread::sleep(SETTLE);
         println!("{}", self.stop());
         json.join().expect("readable output")
     }
 }
 
-/// Of each line that a slow device sent: the time in it, and that of its event, as nanoseconds between them.
+/// The delays of the lines of slow devices: from the time in the line to the time of its event, in nanoseconds.
 fn delays(stdout: impl std::io::Read) -> Vec<u64> {
     let mut found = Vec::new();
     for line in std::io::BufRead::split(std::io::BufReader::with_capacity(1 << 20, stdout), b'\n') {

@@ -64,7 +64,7 @@ def block(payload):
 
 
 def talk(daemon):
-    """Every kind of event, of three devices."""
+    """Sends data that causes every kind of event, from three devices."""
     daemon.send(0, 1, block(b"temp=1") + block(b"hum=1"), block(b"\xff\x00\xfe"), bytes(4))
     daemon.send(0, 2, block(b"of another device"), b"\0\0\0\x05cut")
     daemon.send(1, 1, b'{"t":21.5}\n[1,2]\n', b"not json\n")
@@ -102,13 +102,13 @@ def case(name, how, *options, rounds=1, after=None):
 
 
 def cut(folder):
-    """The power fails: the last bytes of the last chunk are missing."""
+    """Simulates a power failure: removes the last bytes of the last chunk."""
     part = sorted(folder.glob("*.part"))[-1]
     os.truncate(part, part.stat().st_size - 150)
 
 
 def damage(folder):
-    """A byte in the midst of a sealed file is another."""
+    """Changes a byte in the middle of a sealed file."""
     file = sorted(folder.glob("*.mcap"))[0]
     content = bytearray(file.read_bytes())
     content[len(content) // 3] ^= 0x10

@@ -1,12 +1,14 @@
-//! The tests of the daemon, end to end: one binary, a folder for each group of subjects.
+//! End-to-end tests of the daemon: one binary, with a folder for each group of subjects.
 
 /// The commands, as an operator runs them.
 mod commands {
     mod demo;
+    mod error_messages;
     mod read;
     mod replay;
     mod scripts;
     pub(crate) mod send;
+    mod transcripts;
 }
 
 /// Options, the configuration file, `check-config`, reload, and the exit codes of a start.
@@ -20,7 +22,7 @@ mod config {
     mod verdicts;
 }
 
-/// Devices and their connections: who is admitted, who is bounded, what is answered, and which peers work.
+/// Devices and their connections: admission, limits, timeouts, replies, listeners, and third-party peers.
 mod engine {
     mod admission;
     mod chaos;
@@ -44,7 +46,7 @@ mod firmware {
     mod restarts;
 }
 
-/// Decoded payloads: what they mean, and what hostile ones may cost.
+/// Payloads: their decoding, and the bounds on hostile ones.
 mod payload {
     mod alike;
     mod bounds;
@@ -52,7 +54,7 @@ mod payload {
     mod served;
 }
 
-/// Recordings: what is kept, what a crash leaves, and what `verify` and `recover` make of it.
+/// Recordings: their contents, crashes and failing disks, damage, `verify` and repair.
 mod recording {
     mod attacks;
     pub(crate) mod budgets;
@@ -78,6 +80,8 @@ mod repository {
     mod baselines;
     mod documents;
     mod imports;
+    mod packages;
+    mod public_api;
     pub(crate) mod public_names;
     mod readme;
     mod tidy;

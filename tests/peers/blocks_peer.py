@@ -1,4 +1,4 @@
-"""The book's blocks.py for Python 3: server [HOST] | client PORT [HEX...]; the server says its port."""
+"""The textbook script blocks.py for Python 3: server [HOST] | client PORT [HEX...]; the server prints its port."""
 
 import socket
 import struct
@@ -38,7 +38,7 @@ def server(host='127.0.0.1'):
     print('Accepted connection from', peer)
     sock.shutdown(socket.SHUT_WR)
     while message := get(sock):
-        # Without its b, this is what Python 2 prints.
+        # Without the prefix b, this is the output of Python 2.
         print('Message says:', repr(message)[1:])
     sock.close()
     listener.close()

@@ -1,8 +1,8 @@
 """A peer for every framing of framings.py. Messages are lines of hexadecimal digits.
 
-send PORT SPEC [SIZE]  sends the messages of standard input, SIZE bytes at a time, ends its series and half-closes;
-                       then says what comes back, up to the close
-receive SPEC [HEX...]  says its port, then what comes from one client; sends it the messages given, if any
+send PORT SPEC [SIZE]  sends the messages of standard input, SIZE bytes at a time, ends its series and half-closes; then
+                       prints the reply, up to the close
+receive SPEC [HEX...]  prints its port, then the messages of one client; replies with the given messages, if any
 """
 
 import socket
@@ -21,10 +21,10 @@ def send(port, spec, size='0'):
         sock.sendall(wire[at : at + size])
     sock.shutdown(socket.SHUT_WR)
     with sock.makefile('rb') as file:
-        # Nothing at all is an answer too.
+        # An empty reply is valid too.
         if file.peek(1):
             say(framings.decode(spec, file))
-        assert not file.read(), 'more behind the end mark'
+        assert not file.read(), 'data after the end mark'
     sock.close()
 
 
@@ -34,7 +34,7 @@ def receive(spec, *replies):
     sock, _ = listener.accept()
     with sock.makefile('rb') as file:
         say(framings.decode(spec, file))
-        assert not file.read(), 'more behind the end mark'
+        assert not file.read(), 'data after the end mark'
     if replies:
         for reply in replies:
             sock.sendall(framings.encode(spec, bytes.fromhex(reply)))

@@ -1,4 +1,4 @@
-"""Every framing by its name, as plainly as it can be written: encode one message, read all messages."""
+"""Every framing by its name, in the simplest code: encode one message, read all messages."""
 
 import struct
 
@@ -13,7 +13,7 @@ LENGTHS = {
 
 
 def encode(spec, message):
-    """The bytes of one message on the wire."""
+    """Returns the bytes of one message on the wire."""
     kind, _, argument = spec.partition(':')
     if spec in LENGTHS:
         return struct.pack(LENGTHS[spec], len(message)) + message
@@ -37,12 +37,12 @@ def encode(spec, message):
 
 
 def end(spec):
-    """The mark behind the last message."""
+    """Returns the mark after the last message."""
     return bytes(4) if spec == 'blocks' else b''
 
 
 def decode(spec, file):
-    """All messages of a file of bytes."""
+    """Yields all messages of a binary file."""
     kind, _, argument = spec.partition(':')
     if spec == 'stream':
         yield file.read()
@@ -72,7 +72,7 @@ def counted(spec, file):
 
 
 def read_length(spec, file):
-    """The length in front of a message, or None at the end of the file."""
+    """Returns the length before a message, or None at the end of the file."""
     first = file.read(1)
     if not first:
         assert spec != 'blocks', 'no end mark'
@@ -114,7 +114,7 @@ def varint(number):
 
 
 def cobs(message):
-    """Groups of up to 254 bytes, each behind its length plus one; a zero follows each shorter one but the last."""
+    """Encodes groups of up to 254 bytes, each after its length plus one; a zero follows each shorter one but the last."""
     wire = b''
     parts = message.split(b'\0')
     for number, part in enumerate(parts):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Does what a service manager does: opens sockets, and becomes a program that is passed them.
+"""Acts as a service manager: opens sockets, and executes a program with them.
 
-launcher.py NAME=tcp|tcp-small|udp|connected|bound|file|unix:PATH|datagram:PATH[,...] PROGRAM ARGUMENT...
+launcher.py NAME=tcp|udp|connected|bound|file|unix:PATH|datagram:PATH[,...] PROGRAM ARGUMENT...
 """
 
 import os
@@ -13,15 +13,11 @@ for given in sys.argv[1].split(","):
     name, kind = given.split("=")
     if kind == "tcp":
         opened = socket.create_server(("127.0.0.1", 0))
-    elif kind == "tcp-small":
-        opened = socket.create_server(("127.0.0.1", 0))
-        # Accepted sockets inherit it: each write passes a few kB at most.
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     elif kind == "udp":
         opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         opened.bind(("127.0.0.1", 0))
     elif kind == "connected":
-        # As a socket unit with Accept=yes passes it.
+        # As passed by a socket unit with Accept=yes.
         listening = socket.create_server(("127.0.0.1", 0))
         peer = socket.create_connection(listening.getsockname())
         opened, _ = listening.accept()
@@ -38,7 +34,7 @@ for given in sys.argv[1].split(","):
         opened.bind(kind.removeprefix("unix:"))
         opened.listen()
     sockets.append((name, opened))
-# Above where they must stand, so that no one is overwritten before it is moved there.
+# Above their final numbers, so that none is overwritten before it is moved there.
 copies = [os.dup(opened.fileno()) for _, opened in sockets]
 copies = [os.dup2(copy, 100 + index, inheritable=False) for index, copy in enumerate(copies)]
 for index, copy in enumerate(copies):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Serial lines that can be unplugged: pseudo-terminals behind a symbolic link. Obeys lines of standard input.
+"""Serial lines that can be unplugged: pseudo-terminals with a symbolic link. Reads commands from standard input.
 
-lines.py LINK; then `plug`, `unplug`, `send HEX`, `read N` (prints what comes from the daemon, in hexadecimal). After each
-`done` with the number of the order is printed.
+lines.py LINK; the commands are `plug`, `unplug`, `send HEX`, and `read N` (prints data from the daemon in hexadecimal).
+After each command it prints `done` with the number of the command.
 """
 
 import os

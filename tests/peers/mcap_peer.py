@@ -1,4 +1,4 @@
-"""Reads and writes MCAP files with the `mcap` package, which owes nothing to the crate of the same name.
+"""Reads and writes MCAP files with the Python package `mcap`, which is independent of the crate of the same name.
 
     mcap_peer.py read FILE       every message as a JSON line, by the index and from end to end, and the statistics
     mcap_peer.py write FILE HOW  three messages of `/imu`; HOW is none, lz4, zstd, or loose for no chunks

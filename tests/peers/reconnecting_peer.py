@@ -1,4 +1,4 @@
-"""A sender that connects again when the connection is over, as Arduino's `connected()` and many loggers do.
+"""A sender that reconnects when the connection is over, as Arduino's `connected()` and many loggers do.
 
 reconnecting_peer.py HOST PORT: sends each line of standard input.
 """
@@ -8,7 +8,7 @@ import sys
 
 
 def is_over(sock):
-    """Whether a read returns 0 now."""
+    """Returns whether a read returns 0 now."""
     sock.setblocking(False)
     try:
         return not sock.recv(1)

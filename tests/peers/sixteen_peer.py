@@ -1,4 +1,4 @@
-"""The book's exchange of sixteen octets for Python 3: server [HOST] | client PORT; the server says its port."""
+"""The textbook's exchange of sixteen octets for Python 3: server [HOST] | client PORT; the server prints its port."""
 
 import socket
 import sys

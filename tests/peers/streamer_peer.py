@@ -1,4 +1,4 @@
-"""The book's streamer.py for Python 3: server [HOST] | client PORT [HEX...]; the server says its port."""
+"""The textbook script streamer.py for Python 3: server [HOST] | client PORT [HEX...]; the server prints its port."""
 
 import socket
 import sys

@@ -1,4 +1,4 @@
-"""Runs the command given with a terminal of its own, and says all that it shows there."""
+"""Runs the given command on a new terminal, and prints everything that it shows there."""
 
 import os
 import pty

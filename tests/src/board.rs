@@ -1,4 +1,4 @@
-//! Firmware in QEMU: images that `firmware-example/size` has built, and boards that run them.
+//! Firmware in QEMU: [`image`] finds an image that `firmware-example/size` has built, and [`Board`] runs it.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -11,9 +11,9 @@ use socket2::{Domain, Socket, Type};
 use crate::process::{Ended, Process, Server};
 use crate::skip::skipped;
 
-/// Samples that the board keeps while there is no connection.
+/// Number of samples that the board keeps while there is no connection.
 pub const QUEUE_LEN: u64 = 32;
-/// Bytes that a connection of the board takes and may not have sent.
+/// Size of the send buffer of a board's connection: bytes that the connection has taken and may not have sent.
 pub const SEND_BUFFER_LEN: u64 = 1024;
 
 const QEMU: &str = "qemu-system-arm";
@@ -25,8 +25,8 @@ pub fn firmware() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware-example")
 }
 
-/// The image of `mps2-an386` or `uart-m0`. Reports that the test `name` is skipped where it is missing or older than its
-/// source, and where QEMU is missing.
+/// The image of `mps2-an386` or `uart-m0`. Reports that the test `name` is skipped if the image is missing or older than
+/// its source, or if QEMU is missing.
 pub fn image(name: &str, board: &str) -> Option<PathBuf> {
     let found = built(board).and_then(|image| match Command::new(QEMU).arg("--version").output() {
         Ok(_) => Ok(image),
@@ -35,7 +35,7 @@ pub fn image(name: &str, board: &str) -> Option<PathBuf> {
     found.map_err(|reason| skipped(name, reason)).ok()
 }
 
-/// The image of a board, up to date; or why it is not.
+/// The path of a board's image, or why it cannot be used.
 fn built(board: &str) -> Result<PathBuf, String> {
     let target = match board {
         "uart-m0" => "thumbv6m-none-eabi",
@@ -63,14 +63,14 @@ fn built(board: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// An emulated board, killed when dropped. It needs no other limit in time: its plan is to be one that ends.
+/// An emulated board, killed when dropped. It has no time limit: start it with a plan that ends.
 #[derive(Debug)]
 pub struct Board {
-    /// QEMU.
+    /// The process of QEMU.
     pub process: Process,
 }
 
-/// How a board ended that said what it did.
+/// The report that a board prints when it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Samples that the daemon's receipt counts.
@@ -79,14 +79,14 @@ pub struct Report {
     pub in_doubt: u64,
     /// Samples that no connection took, or that the receipt does not count.
     pub lost: u64,
-    /// Connections that were made.
+    /// Connections that were established.
     pub connections: u64,
-    /// The daemon has answered.
+    /// Whether the daemon has replied.
     pub answered: bool,
 }
 
 impl Board {
-    /// Boots this image, with these words for `firmware-example/run`.
+    /// Boots this image, with these arguments for `firmware-example/run`.
     pub fn start(image: &Path, words: &[String]) -> Self {
         let mut command = Command::new(firmware().join("run"));
         command.arg(image).args(words);
@@ -95,24 +95,24 @@ impl Board {
         }
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the board ends by itself.
     #[track_caller]
     pub fn end(self) -> Ended {
         self.process.end()
     }
 
-    /// Waits until it ends by itself, well, and says what it did.
+    /// Waits until the board ends by itself with success, and returns its report.
     #[track_caller]
     pub fn report(self) -> Report {
         let ended = self.end();
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        let said = ended.stdout_text();
+        let printed = ended.stdout_text();
         let value = |key: &str| {
-            let (_, behind) = said.split_once(&format!(" {key}: ")).expect(key);
-            behind.split([',', ' ']).next().unwrap_or_default()
+            let (_, rest) = printed.split_once(&format!(" {key}: ")).expect(key);
+            rest.split([',', ' ']).next().unwrap_or_default()
         };
         let number = |key| value(key).parse().expect("a number");
-        assert_eq!(value("ended"), "true", "{said}");
+        assert_eq!(value("ended"), "true", "{printed}");
         Report {
             delivered: number("delivered"),
             in_doubt: number("in_doubt"),
@@ -124,8 +124,8 @@ impl Board {
 }
 
 impl Report {
-    /// Asserts that the report agrees with what arrived: every sample is delivered, in doubt or lost; what is delivered
-    /// arrived, and nothing arrived that is neither delivered nor in doubt.
+    /// Asserts that the report agrees with what arrived: every sample is counted as delivered, in doubt or lost; every
+    /// delivered sample arrived, and every sample that arrived is delivered or in doubt.
     #[track_caller]
     pub fn assert_agrees(&self, sampled: u64, arrived: u64) {
         assert_eq!(
@@ -140,7 +140,7 @@ impl Report {
     }
 }
 
-/// A port of the loopback that nobody else gets, whether somebody listens on it or not.
+/// A reserved port on the loopback interface, whether or not a daemon listens on it.
 #[derive(Debug)]
 pub struct Port {
     _socket: Socket,
@@ -148,14 +148,14 @@ pub struct Port {
 }
 
 impl Port {
-    /// Takes one that is free. Bound and not listened on, it is not given to others; who wants this very one and
-    /// allows its reuse, as the daemon does, gets it.
+    /// Reserves a free port. The socket is bound and does not listen, so the system does not give the port to others. A
+    /// program that asks for this port and allows its reuse, as the daemon does, gets it.
     pub fn reserve() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.set_reuse_address(true).expect("a live socket");
         let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
         socket.bind(&any.into()).expect("a free port");
-        let addr = socket.local_addr().expect("it is bound");
+        let addr = socket.local_addr().expect("a bound socket");
         let number = addr.as_socket_ipv4().expect("IPv4").port();
         Self {
             _socket: socket,
@@ -163,17 +163,17 @@ impl Port {
         }
     }
 
-    /// Its number.
+    /// The port number.
     pub fn number(&self) -> u16 {
         self.number
     }
 
-    /// The argument of `blocksd serve` for it.
+    /// The argument of `blocksd serve` that listens on it.
     pub fn listen(&self) -> String {
         format!("127.0.0.1:{},decode=cbor", self.number)
     }
 
-    /// Its address.
+    /// Its socket address.
     pub fn addr(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.number))
     }
@@ -181,8 +181,8 @@ impl Port {
 
 /// The ports of a daemon, in the order of its arguments.
 pub fn ports(server: &Server) -> Vec<u16> {
-    let said = server.process.error_text();
-    let addrs = said
+    let printed = server.process.error_text();
+    let addrs = printed
         .lines()
         .filter_map(|line| line.strip_prefix("listening on "))
         .filter_map(|line| line.split_once(" framing="));
@@ -191,7 +191,7 @@ pub fn ports(server: &Server) -> Vec<u16> {
         .collect()
 }
 
-/// What was decoded as a value, in the order of its arrival.
+/// The decoded values, in the order of their arrival.
 pub fn values(events: &[Value]) -> Vec<Value> {
     let values = events.iter().map(|event| &event["value"]);
     values.filter(|value| value.is_object()).cloned().collect()
@@ -207,16 +207,16 @@ pub fn values_by_connection(events: &[Value]) -> Vec<Vec<Value>> {
     opened.map(|open| of(&open["conn"])).collect()
 }
 
-/// A figure of a sample.
+/// The number under this key of a sample.
 #[track_caller]
 pub fn figure(sample: &Value, key: &str) -> u64 {
     let figure = sample[key].as_u64();
-    figure.unwrap_or_else(|| panic!("no {key} in {sample}"))
+    figure.unwrap_or_else(|| panic!("{sample} has no {key}"))
 }
 
-/// Accounts for all samples of a board, from what each of its connections brought: a sample arrived, or a later
-/// one counts it as lost, or the connection before had taken it when it died. Returns how many are of the last
-/// kind, for each connection but the last.
+/// Accounts for all samples of a board, by connection: each sample arrived, or a later one counts it as lost, or the
+/// previous connection had taken it when it failed. Returns the number of samples of the last kind, for each connection
+/// but the last.
 #[track_caller]
 pub fn in_flight(connections: &[Vec<Value>]) -> Vec<u64> {
     let (mut accounted, mut lost, mut taken) = (0, 0, Vec::new());
@@ -227,7 +227,7 @@ pub fn in_flight(connections: &[Vec<Value>]) -> Vec<u64> {
             accounted += lost_now - lost;
             lost = lost_now;
             let gap = number.checked_sub(accounted);
-            let gap = gap.unwrap_or_else(|| panic!("{sample}, which is sample {accounted}"));
+            let gap = gap.unwrap_or_else(|| panic!("{sample} instead of sample {accounted}"));
             if at == 0 && index != 0 {
                 taken.push(gap);
                 accounted = number;

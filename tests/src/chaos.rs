@@ -1,4 +1,4 @@
-//! The daemon under fire: attackers by a seed, honest devices beside them, and an account of everything at the end.
+//! The daemon under attack: attackers driven by a seed, honest devices among them, and a check of everything at the end.
 
 mod account;
 pub mod attack;
@@ -23,24 +23,24 @@ use crate::framings::FRAMINGS;
 use crate::process::{DEADLINE, Server};
 use crate::scrape;
 
-/// The listener after those of [`FRAMINGS`]: like the first, and goes on after the end of a series.
+/// The listener after those of [`FRAMINGS`]: like the first, but it keeps connections open after the end of a series.
 const CONTINUES: &str = "blocks,after-end=continue";
-/// Longest message that the daemon takes, in bytes.
+/// Length of the longest message that the daemon accepts, in bytes.
 const BLOCK_MAX: usize = 65_536;
-/// Connections of one attacker at once: more than a device may have.
+/// Simultaneous connections of one attacker: more than a device may have.
 const CROWD: usize = 60;
-/// Number of the first device that comes again and again, and how many of these there are.
+/// Number of the first device that connects again and again, and how many of these devices there are.
 const VISITOR: u64 = 100;
 const VISITORS: u64 = 4;
-/// Addresses of attackers; together they may have more connections than there are places.
+/// Number of source addresses of attackers. Their limits together exceed the limit of all connections.
 const ATTACKER_ADDRESSES: u64 = 8;
-/// Memory that may be taken and kept beside the free buffers of the pool, in kB: what the allocator holds.
+/// Allowed growth of memory besides the free buffers of the pool, in kB: memory that the allocator keeps.
 const GROWTH_KB: u64 = 12 << 10;
-/// Lines that the daemon may log, besides those of its start; and those of a second.
+/// Lines that the daemon may log besides those at its start: in total, and for each second of the run.
 const LOG_LINES: u64 = 200;
 const LOG_LINES_A_SECOND: u64 = 3;
 
-/// How the daemon is started.
+/// Arguments of the daemon.
 const ARGS: [&str; 30] = [
     "--output",
     "none",
@@ -74,21 +74,21 @@ const ARGS: [&str; 30] = [
     "off",
 ];
 
-/// How much of it there is to be.
+/// Size of an attack.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Decides what every attacker does, and in which order.
+    /// Determines what every attacker does, and in which order.
     pub seed: u64,
-    /// How long.
+    /// Duration of the attack.
     pub time: Duration,
-    /// How many attackers at once.
+    /// Number of simultaneous attackers.
     pub attackers: u64,
 }
 
-/// Starts a daemon, attacks it, and looks whether anything is missing.
+/// Starts a daemon, attacks it, and checks that nothing is missing.
 ///
 /// # Panics
-/// Where anything is.
+/// If anything is missing or wrong.
 pub fn run(plan: Plan) -> Report {
     let folder = TempDir::new().expect("a folder");
     let listens = FRAMINGS.into_iter().chain([CONTINUES]);
@@ -108,13 +108,13 @@ pub fn run(plan: Plan) -> Report {
     daemon.end(plan, &clients, folder.path())
 }
 
-/// Lets all clients loose, and waits until they have ended.
+/// Starts all clients, and waits until they have ended.
 fn attack(plan: Plan, daemon: &Daemon, framings: Vec<AnyFraming>) -> Clients {
     let (attacked, done) = (&AtomicBool::new(false), &AtomicBool::new(false));
     let (tally, ports) = (&Tally::default(), &daemon.ports);
     let at = |index: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[index]));
     thread::scope(|scope| {
-        // Where anything fails, nobody is to go on for ever.
+        // Ends all threads if anything fails.
         let _enough = [Raised(attacked), Raised(done)];
         let device = |(index, framing): (usize, &AnyFraming)| {
             let (framing, number, to) = (*framing, index as u64, at(index));
@@ -123,7 +123,7 @@ fn attack(plan: Plan, daemon: &Daemon, framings: Vec<AnyFraming>) -> Clients {
         };
         let devices: Vec<_> = framings.iter().enumerate().map(device).collect();
         daemon.wait("blocksd_connections", devices.len() as u64);
-        // A few group commits and rotations, so that what comes once has come.
+        // Time for a few group commits and rotations, so that one-time allocations have happened.
         thread::sleep(Duration::from_secs(2));
         let before = daemon.held();
         let visitor = |visitor| {
@@ -149,7 +149,7 @@ fn attack(plan: Plan, daemon: &Daemon, framings: Vec<AnyFraming>) -> Clients {
         attacked.store(true, Ordering::Relaxed);
         let visits = join(visitors);
         join(attackers);
-        // Only the honest are left, once the last of the others is timed out; then all is as it was.
+        // Once the last attacker has timed out, only honest devices are left, and the state is as before.
         daemon.wait("blocksd_connections", devices.len() as u64);
         let after = daemon.settle(before);
         done.store(true, Ordering::Relaxed);
@@ -167,7 +167,7 @@ fn attack(plan: Plan, daemon: &Daemon, framings: Vec<AnyFraming>) -> Clients {
     })
 }
 
-/// Raises a flag when it is dropped.
+/// Sets a flag when it is dropped.
 struct Raised<'a>(&'a AtomicBool);
 
 impl Drop for Raised<'_> {
@@ -176,7 +176,7 @@ impl Drop for Raised<'_> {
     }
 }
 
-/// Address number `host` of this kind of ours.
+/// Loopback address number `host` of this kind of client.
 fn address(kind: u8, host: u64) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, kind, u8::try_from(host + 1).expect("few"))
 }
@@ -186,11 +186,11 @@ fn join<T>(threads: Vec<ScopedJoinHandle<'_, T>>) -> Vec<T> {
     joined.map(|ended| ended.expect("no panic")).collect()
 }
 
-/// What the daemon holds.
+/// Resources that the daemon holds.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     resident_kb: u64,
-    /// Of that, in free buffers of the pool.
+    /// Memory in free buffers of the pool, a part of `resident_kb`.
     kept_kb: u64,
     descriptors: usize,
 }
@@ -239,7 +239,7 @@ impl Daemon {
         entries.expect("the daemon runs").count()
     }
 
-    /// Most memory and descriptors in this time.
+    /// Highest use of memory and descriptors during this time.
     fn watch(&self, time: Duration) -> (u64, usize) {
         let until = Instant::now() + time;
         let mut most = (0, 0);
@@ -259,14 +259,14 @@ impl Daemon {
         }
     }
 
-    /// What is held when all attackers have gone.
+    /// Waits until the resources are back to `before`, after all attackers have gone.
     #[track_caller]
     fn settle(&self, before: Held) -> Held {
         let until = Instant::now() + DEADLINE;
         loop {
             let after = self.held();
             let kept_kb = after.kept_kb.saturating_sub(before.kept_kb);
-            // Not at once: a rotation holds two files open for a moment.
+            // Retried, since a rotation holds two files open for a moment.
             if after.resident_kb <= before.resident_kb + kept_kb + GROWTH_KB
                 && after.descriptors <= before.descriptors
             {
@@ -278,10 +278,10 @@ impl Daemon {
         }
     }
 
-    /// Stops it, and compares what all sides say.
+    /// Stops the daemon, and compares the counts of all parties.
     fn end(self, plan: Plan, clients: &Clients, folder: &Path) -> Report {
         self.wait("blocksd_connections", 0);
-        // The recording may be behind, and is given the time.
+        // Waits until the recording has caught up.
         let blocks = self.samples()["blocksd_blocks_total"] as u64;
         self.wait("blocksd_record_messages_synced_total", blocks);
         let samples = self.samples();
@@ -291,7 +291,7 @@ impl Daemon {
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         let lines = ended.stderr.lines().count() as u64;
         let most = LOG_LINES + LOG_LINES_A_SECOND * self.begun.elapsed().as_secs();
-        assert!(lines <= most, "{lines} lines of log: {}", ended.stderr);
+        assert!(lines <= most, "{lines} log lines: {}", ended.stderr);
         let recorded = Recorded::read(folder, clients);
         let totals = ended.totals();
         account::settle(plan, &samples, &totals, clients, &recorded, stopped_in)

@@ -1,5 +1,5 @@
-//! A disk that exists only as the list of what was done to it: any moment of it can be brought back, as a crash or a
-//! power failure would have left it.
+//! A simulated disk that records every operation: [`Simulated::leave`] restores any moment of it, as a crash or a power
+//! failure would have left it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use blocksd_recording::Stats;
 use blocksd_recording::internals::storage::{File, Folder};
 
-/// What a disk writes as a whole, or not at all, in bytes.
+/// Number of bytes that a disk writes atomically.
 const SECTOR: usize = 512;
 
-/// A folder on such a disk.
+/// A folder on the simulated disk.
 #[derive(Clone, Debug)]
 pub struct Simulated {
     journal: Arc<Mutex<Journal>>,
@@ -21,14 +21,14 @@ pub struct Simulated {
     fault: Option<Fault>,
 }
 
-/// What a disk does wrong, at every so many calls.
+/// Failures of a disk: each field is the period, in operations, of one kind of failure.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
-    /// Every so many writes, one is refused, and one takes only a part.
+    /// Period in writes: one write in each is refused, and one is short.
     pub writes: usize,
-    /// Every so many syncs of a file, one fails.
+    /// Period in syncs of files: one in each fails.
     pub syncs: usize,
-    /// Every so many times that a file is begun, or renamed, or names are synced, it is not permitted.
+    /// Period in operations on names (create, rename, sync of the folder): one in each is not permitted.
     pub names: usize,
 }
 
@@ -42,7 +42,7 @@ struct Journal {
     names: BTreeMap<String, usize>,
 }
 
-/// Something that was done to the disk.
+/// An operation on the disk.
 #[derive(Clone, Debug)]
 enum Done {
     Create {
@@ -61,12 +61,12 @@ enum Done {
         offset: u64,
         bytes: Arc<[u8]>,
     },
-    /// All that was done to a file before this was on the disk after it.
+    /// All earlier operations on the file, up to `before`, are on the disk after it.
     Sync {
         file: usize,
         before: usize,
     },
-    /// The same for the names.
+    /// The same for the names in the folder.
     SyncNames {
         before: usize,
     },
@@ -78,17 +78,17 @@ struct SimulatedFile {
     file: usize,
 }
 
-/// What ends the writing.
+/// How the writing ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The daemon is killed: what was handed to the system is kept, the last write up to any byte.
+    /// The daemon is killed: all that it passed to the system is kept; the last write may be cut at any byte.
     Kill,
-    /// The power fails: of what was not synced, any sector may be missing or empty, and files end anywhere.
+    /// The power fails: any unsynced sector may be missing or empty, and files may end anywhere.
     Power,
 }
 
 impl Simulated {
-    /// An empty disk. Each thing that is done to it notes what `stats` had promised before.
+    /// Creates an empty disk. Each operation records the number of blocks that `stats` had promised before it.
     pub fn new(stats: Arc<Stats>, fault: Option<Fault>) -> Self {
         Self {
             journal: Arc::default(),
@@ -97,12 +97,12 @@ impl Simulated {
         }
     }
 
-    /// How many moments there are: before the first thing that was done, to after the last.
+    /// Number of moments: before the first operation, and after each.
     pub fn moments(&self) -> usize {
         self.lock().done.len() + 1
     }
 
-    /// How many blocks had been promised to be on the disk at a moment.
+    /// Number of blocks that had been promised to be on the disk at a moment.
     pub fn promised(&self, moment: usize) -> u64 {
         let journal = self.lock();
         journal.done.get(moment).map_or_else(
@@ -111,7 +111,7 @@ impl Simulated {
         )
     }
 
-    /// Puts into a real folder what is left after this end at this moment.
+    /// Writes into a real folder what is left after this end at this moment.
     pub fn leave(
         &self,
         moment: usize,
@@ -124,7 +124,7 @@ impl Simulated {
             .iter()
             .map(|(done, _)| done)
             .collect();
-        // The moment itself may have begun.
+        // The operation at this moment may have begun.
         let torn = journal.done.get(moment).map(|(done, _)| done);
         for (name, file) in names(&done, end, chance) {
             let bytes = match end {
@@ -155,7 +155,7 @@ impl Simulated {
     }
 }
 
-/// The names that are left: those that were synced, and some of the changes after that, in their order.
+/// The names that are left: those that were synced, and some of the later changes, in their order.
 fn names(done: &[&Done], end: End, chance: &mut Chance) -> BTreeMap<String, usize> {
     let synced = done.iter().rev().find_map(|done| match done {
         Done::SyncNames { before } => Some(*before),
@@ -221,12 +221,12 @@ fn powerless(done: &[&Done], torn: Option<&Done>, file: usize, chance: &mut Chan
     for done in done[synced..].iter().copied().chain(torn) {
         write(&mut whole, done, file);
     }
-    // How likely it is that a sector was written: none, few, most, all.
+    // Probability that a sector was written: none, few, most, all.
     let likely = [0, 20, 80, 100][chance.of(0..=3)];
     let mut is_kept = false;
     bytes.resize(whole.len(), 0);
     for start in (durable / SECTOR * SECTOR..whole.len()).step_by(SECTOR) {
-        // Sectors are kept in runs, as they are written.
+        // Sectors are kept in runs, as disks write them.
         if chance.of(0..=7) == 0 || start <= durable {
             is_kept = chance.of(0..=99) < likely;
         }
@@ -257,12 +257,12 @@ fn write(to: &mut Vec<u8>, done: &Done, file: usize) {
     }
 }
 
-/// Numbers by chance, the same for the same seed (SplitMix64, Steele and others, 2014).
+/// A random number generator with a seed (SplitMix64, Steele and others, 2014).
 #[derive(Clone, Debug)]
 pub struct Chance(pub u64);
 
 impl Chance {
-    /// A number in this range.
+    /// Returns a random number in this range.
     pub fn of(&mut self, range: RangeInclusive<usize>) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -379,7 +379,7 @@ impl File for SimulatedFile {
         }
         let before = journal.done.len();
         drop(journal);
-        // A sync takes its time, and says nothing about what is written meanwhile.
+        // A sync takes time, and does not cover what is written meanwhile.
         std::thread::yield_now();
         let mut journal = self.folder.lock();
         self.folder.add(

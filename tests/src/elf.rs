@@ -6,14 +6,14 @@ use object::{
 };
 use serde_json::json;
 
-/// The build id of every such file; a firmware sends it first.
+/// The build id in all of these files; a firmware sends it first.
 pub const BUILD: &[u8] =
     b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14";
 
 /// An ELF file with these format strings, each with its tag, such as `info`. Their numbers count from 1.
 ///
 /// # Panics
-/// Where it cannot be written.
+/// If the file cannot be written.
 pub fn elf(formats: &[(&str, &str)]) -> Vec<u8> {
     let mut file = Object::new(BinaryFormat::Elf, Architecture::Arm, Endianness::Little);
     let section = |file: &mut Object<'_>, name: &str, data: &[u8]| {

@@ -1,5 +1,5 @@
-//! Hostile payloads from a seed: deep, wide, with false counts, truncated, full of characters to escape. One generator
-//! for each decoder: [`cbor`], [`json`], [`defmt`].
+//! Hostile payloads from a seed: deep, wide, with false counts, truncated, full of characters that need escapes. One
+//! generator for each decoder: [`cbor`], [`json`], [`defmt`].
 
 use std::iter::repeat_with;
 
@@ -21,12 +21,12 @@ impl Chance {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// One below `end`.
+    /// A random number below `end`.
     pub const fn below(&mut self, end: usize) -> usize {
         (self.number() >> 33) as usize % end
     }
 
-    /// One of these.
+    /// A random one of these.
     pub fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len())]
     }
@@ -55,7 +55,7 @@ fn text(chance: &mut Chance, len: usize) -> String {
         .collect()
 }
 
-/// Truncates a payload, flips bits of it, or leaves it.
+/// Truncates the payload, flips some of its bits, or returns it unchanged.
 fn spoil(mut payload: Vec<u8>, chance: &mut Chance) -> Vec<u8> {
     match chance.below(6) {
         0 => payload.truncate(chance.below(payload.len() + 1)),
@@ -73,7 +73,7 @@ fn spoil(mut payload: Vec<u8>, chance: &mut Chance) -> Vec<u8> {
     payload
 }
 
-/// A payload that is CBOR or close to it.
+/// A random payload that is CBOR or close to it.
 pub fn cbor(chance: &mut Chance, max: usize) -> Vec<u8> {
     let len = chance.len(max);
     let repeated = |pattern: &[u8], end: &[u8]| {
@@ -87,7 +87,7 @@ pub fn cbor(chance: &mut Chance, max: usize) -> Vec<u8> {
     };
     let count = chance.of(&[0, 1, 23, len as u64 / 2, u32::MAX.into(), u64::MAX]);
     let payload = match chance.below(14) {
-        // Deep.
+        // Deeply nested.
         0 => repeated(
             chance.of(&[
                 &b"\x81"[..],
@@ -149,14 +149,14 @@ pub fn cbor(chance: &mut Chance, max: usize) -> Vec<u8> {
             map.push(0xff);
             map
         }
-        // With a count.
+        // With a false count.
         6 => [
             head(chance.of(&[2, 3, 4, 5]), count),
             vec![chance.of(&[0, 0x60, 0x40, 0xf4]); len],
         ]
         .concat(),
         7 => repeated(&head(chance.of(&[4, 5]), count), b"\x00"),
-        // Long texts and byte strings, whole and in parts.
+        // Long texts and byte strings, in one piece and in several.
         8 => {
             let text = text(chance, len);
             [head(3, text.len() as u64), text.into_bytes()].concat()
@@ -234,7 +234,7 @@ fn tree(chance: &mut Chance, left: &mut usize, depth: usize) -> Vec<u8> {
     }
 }
 
-/// A payload that is JSON or close to it.
+/// A random payload that is JSON or close to it.
 pub fn json(chance: &mut Chance, max: usize) -> Vec<u8> {
     let len = chance.len(max);
     let list = |element: &str, (open, end): (&str, &str)| {
@@ -349,7 +349,7 @@ pub const FORMATS: &[(&str, &str)] = &[
     ("println", "{4000000000=u8}"),
 ];
 
-/// A payload that is a log frame of [`FORMATS`] or close to it.
+/// A random payload that is a log frame of [`FORMATS`] or close to it.
 pub fn defmt(chance: &mut Chance, max: usize) -> Vec<u8> {
     let len = chance.len(max);
     let number = |index: usize| [index as u8, 0];
@@ -373,11 +373,11 @@ pub fn defmt(chance: &mut Chance, max: usize) -> Vec<u8> {
             frame.extend(number(5));
             frame.extend(vec![chance.number() as u8; len]);
         }
-        // Deep.
+        // Deeply nested.
         0 => frame.extend([&number(4)[..], &[1]].concat().repeat(len / 3)),
         1 => frame.extend(number(8).repeat(len / 2)),
         2 => frame.extend([&number(7)[..], &[1, 0, 0, 0]].concat().repeat(len / 6)),
-        // With a count.
+        // With a false count.
         3 => {
             let count = chance.of(&[len as u32, 20_000_000, u32::MAX]);
             frame.extend(count.to_le_bytes());

@@ -1,10 +1,11 @@
-//! What the tests share.
+//! Support shared by the end-to-end tests. Start with [`process::Server`].
 
 pub mod board;
 pub mod chaos;
 pub mod disk;
 pub mod elf;
 pub mod framings;
+pub mod golden;
 pub mod hostile;
 pub mod notify;
 pub mod process;
@@ -18,7 +19,7 @@ pub mod skip;
 pub mod small_disk;
 pub mod story;
 
-/// The examples of the README are tests.
+/// Compiles the examples of the README as documentation tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub mod readme {}

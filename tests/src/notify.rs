@@ -1,4 +1,4 @@
-//! A service manager: [`Manager`] receives the notifications of a daemon.
+//! A simulated service manager: [`Manager`] receives the notifications of a daemon.
 
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
@@ -24,7 +24,7 @@ impl Manager {
         Self { socket, folder }
     }
 
-    /// Names the socket in the environment of a command.
+    /// Sets the environment variable of a command to the socket.
     pub fn supervise(&self, command: &mut Command) {
         command.env("NOTIFY_SOCKET", self.folder.path().join("notify"));
     }
@@ -37,7 +37,7 @@ impl Manager {
         String::from_utf8_lossy(&buffer[..len]).into_owned()
     }
 
-    /// Whether a notification waits.
+    /// Whether a notification has arrived and is not read yet.
     pub fn is_notified(&self) -> bool {
         self.socket.set_nonblocking(true).expect("a live socket");
         let received = self.socket.recv(&mut [0; 1]);

@@ -1,4 +1,4 @@
-//! The daemon and the Python peers as processes: each with a deadline, none left behind.
+//! The daemon ([`Server`]) and other programs ([`Process`]) as child processes, with deadlines, killed when dropped.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -16,10 +16,10 @@ pub use crate::programs::{blocksd, python};
 
 pub use crate::story::brief;
 
-/// How long anything may take before a test gives up on it: long, since nothing waits for it to pass.
+/// Time after which a test gives up waiting. It is long because a passing test does not wait for it.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How a process ended, and all that it said.
+/// How a process ended, and its complete output.
 #[derive(Debug)]
 pub struct Ended {
     /// Its exit code; `None` if a signal ended it.
@@ -40,8 +40,8 @@ impl Ended {
     pub fn totals(&self) -> BTreeMap<String, u64> {
         let mut lines = self.stderr.lines();
         let line = lines.find_map(|line| line.strip_prefix("totals:"));
-        let line = line.unwrap_or_else(|| panic!("no totals in:\n{}", self.stderr));
-        // What stands in brackets says more of the figure before it.
+        let line = line.unwrap_or_else(|| panic!("no line `totals:` in:\n{}", self.stderr));
+        // A part in brackets gives details of the figure before it.
         line.split(['(', ')'])
             .step_by(2)
             .flat_map(|part| part.split(','))
@@ -53,8 +53,8 @@ impl Ended {
             .collect()
     }
 
-    /// Asserts that this was a refusal: this exit code, nothing on standard output, and one line on standard error
-    /// that names `what`.
+    /// Asserts that this was a refusal: this exit code, an empty standard output, and one line on standard error that
+    /// contains `what`.
     #[track_caller]
     pub fn assert_refused(&self, code: i32, what: &str) {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -64,13 +64,13 @@ impl Ended {
     }
 }
 
-/// Runs `blocksd` with these arguments to its end.
+/// Runs `blocksd` with these arguments until it ends.
 #[track_caller]
 pub fn run(args: &[&str], stdin: &[u8]) -> Ended {
     finish(blocksd(args), stdin)
 }
 
-/// Runs a command to its end.
+/// Runs a command until it ends.
 #[track_caller]
 pub fn finish(command: Command, stdin: &[u8]) -> Ended {
     let mut process = Process::start(command);
@@ -78,7 +78,7 @@ pub fn finish(command: Command, stdin: &[u8]) -> Ended {
     process.end()
 }
 
-/// What came out of a pipe, and whether that is all.
+/// The data read from a pipe so far, and whether the pipe has ended.
 #[derive(Debug, Default)]
 struct Collected {
     bytes: Mutex<(Vec<u8>, bool)>,
@@ -102,7 +102,7 @@ impl Collected {
         collected
     }
 
-    /// Waits until `look` finds something in the bytes behind `from`; `None` at the end of the pipe or the deadline.
+    /// Waits until `look` finds something in the bytes after `from`; `None` at the end of the pipe or the deadline.
     fn wait<T>(
         &self,
         from: usize,
@@ -132,7 +132,7 @@ impl Collected {
     }
 }
 
-/// A running process, killed when dropped. What it says is collected as it says it.
+/// A running process, killed when dropped. Its output is collected continuously.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -141,7 +141,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it.
+    /// Starts the process.
     pub fn start(mut command: Command) -> Self {
         command.stdout(Stdio::piped());
         let mut process = Self::start_unread(command);
@@ -149,80 +149,80 @@ impl Process {
         process
     }
 
-    /// Starts it and leaves its standard output where the command directs it.
+    /// Starts the process and leaves its standard output as the command directs it.
     pub fn start_unread(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn(&mut command);
         let stderr = Collected::from(child.stderr.take().expect("piped"));
         Self {
             child,
-            // Nothing comes here.
+            // Stays empty.
             stdout: Collected::from(std::io::empty()),
             stderr,
         }
     }
 
-    /// Whether it has not ended.
+    /// Whether the process is still running.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("it is our child").is_none()
     }
 
-    /// The pipe of its standard output, if it was left unread.
+    /// The pipe of its standard output, if it was started by [`Self::start_unread`].
     pub fn take_stdout(&mut self) -> Option<std::process::ChildStdout> {
         self.child.stdout.take()
     }
 
-    /// Writes all of its standard input, and closes that.
+    /// Writes this to its standard input, and closes it.
     pub fn write(&mut self, stdin: &[u8]) {
         let mut pipe = self.child.stdin.take().expect("written once");
         let stdin = stdin.to_owned();
-        // Fails where the process does not read it all: the test sees why.
+        // Fails if the process does not read it all: then the test shows why.
         thread::spawn(move || pipe.write_all(&stdin).ok());
     }
 
-    /// Writes to its standard input, and leaves that open.
+    /// Writes this to its standard input, and leaves it open.
     pub fn write_part(&mut self, bytes: &[u8]) {
         let pipe = self.child.stdin.as_mut().expect("not closed");
         pipe.write_all(bytes).expect("the process reads");
     }
 
-    /// Waits for the line of standard output that begins so.
+    /// Waits for a line of standard output that begins with `begin`.
     #[track_caller]
     pub fn line(&self, begin: &str) -> String {
         let until = Instant::now() + DEADLINE;
         let begins = |line: &&[u8]| line.starts_with(begin.as_bytes());
         let find = |bytes: &[u8]| lines(bytes).find(begins).map(<[u8]>::to_vec);
         let found = self.stdout.wait(0, until, find);
-        let found = found.unwrap_or_else(|| panic!("no line {begin:?}; {}", self.said()));
+        let found = found.unwrap_or_else(|| panic!("no line {begin:?}; {}", self.output()));
         String::from_utf8_lossy(&found).into_owned()
     }
 
-    /// How many bytes it has printed.
+    /// Number of bytes on its standard output so far.
     pub fn printed(&self) -> usize {
         self.stdout.lock().0.len()
     }
 
-    /// Waits until this is in standard error.
+    /// Waits until standard error contains `text`.
     #[track_caller]
     pub fn wait_for_error(&self, text: &str) {
         self.wait_for_errors(text, 1);
     }
 
-    /// Waits until this is in standard error `count` times.
+    /// Waits until standard error contains `text` `count` times.
     #[track_caller]
     pub fn wait_for_errors(&self, text: &str, count: usize) {
         let until = Instant::now() + DEADLINE;
         while self.error_text().matches(text).count() < count {
             assert!(
                 Instant::now() < until,
-                "{text:?} is not said {count} times; {}",
-                self.said()
+                "{text:?} does not appear {count} times; {}",
+                self.output()
             );
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// All of standard error so far.
+    /// Its standard error so far.
     pub fn error_text(&self) -> String {
         String::from_utf8_lossy(&self.stderr.bytes_from(0)).into_owned()
     }
@@ -232,7 +232,7 @@ impl Process {
         self.stderr.lock().1 = true;
     }
 
-    /// The port of the script that says `Listening at ('127.0.0.1', 40123)`.
+    /// The port of the script that prints `Listening at ('127.0.0.1', 40123)`.
     #[track_caller]
     pub fn port(&self) -> u16 {
         let line = self.line("Listening at (");
@@ -249,10 +249,10 @@ impl Process {
     pub fn signal(&self, name: &str) {
         let id = self.id().to_string();
         let status = Command::new("kill").args(["-s", name, &id]).status();
-        assert!(status.expect("kill runs").success(), "{}", self.said());
+        assert!(status.expect("kill runs").success(), "{}", self.output());
     }
 
-    /// A figure of `/proc/PID/status` that is given in kB, such as `VmRSS`.
+    /// A value in kB from `/proc/PID/status`, such as `VmRSS`.
     pub fn memory_kb(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.expect("the process runs");
@@ -261,7 +261,7 @@ impl Process {
         figure.expect(name).parse().expect("a figure")
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process ends by itself.
     #[track_caller]
     pub fn end(mut self) -> Ended {
         let until = Instant::now() + DEADLINE;
@@ -269,7 +269,7 @@ impl Process {
             match self.child.try_wait().expect("it is our child") {
                 Some(status) => break status.code(),
                 None if Instant::now() < until => thread::sleep(Duration::from_millis(5)),
-                None => panic!("it does not end; {}", self.said()),
+                None => panic!("the process does not end; {}", self.output()),
             }
         };
         self.stdout.wait(0, until, |_| None::<()>);
@@ -281,7 +281,7 @@ impl Process {
         }
     }
 
-    fn said(&self) -> String {
+    fn output(&self) -> String {
         let stdout = self.stdout.bytes_from(0);
         let tail = String::from_utf8_lossy(&stdout[stdout.len().saturating_sub(4000)..]);
         let stderr = self.error_text();
@@ -291,31 +291,31 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails where it has ended already.
+        // Fails if the process has already ended.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
-/// The lines that are whole.
+/// The complete lines.
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let lines = bytes.split_inclusive(|&byte| byte == b'\n');
     lines.filter_map(|line| line.strip_suffix(b"\n"))
 }
 
-/// `blocksd serve` on ports that the system chose, with JSON on standard output unless told otherwise.
+/// `blocksd serve` on ports that the system chose, with JSON on standard output unless the arguments say otherwise.
 #[derive(Debug)]
 pub struct Server {
-    /// The daemon itself.
+    /// The process of the daemon.
     pub process: Process,
     listeners: Vec<(String, String)>,
     events: Vec<Value>,
-    /// Bytes of standard output that are in `events`.
+    /// Number of bytes of standard output that are parsed into `events`.
     parsed: usize,
 }
 
 impl Server {
-    /// Starts it with these arguments, and waits until it listens.
+    /// Starts the daemon with these arguments, and waits until it listens.
     #[track_caller]
     pub fn start(args: &[&str]) -> Self {
         Self::of(Process::start(Self::command(args)), args)
@@ -334,7 +334,7 @@ impl Server {
         command
     }
 
-    /// The daemon of a process that was started with the command for `args`.
+    /// The daemon of a process that was started with [`Self::command`] for `args`.
     #[track_caller]
     pub fn of(process: Process, args: &[&str]) -> Self {
         let count = args.iter().filter(|&&arg| arg == "--listen").count().max(1);
@@ -343,7 +343,8 @@ impl Server {
             let listeners: Vec<_> = lines(bytes).filter_map(listener).collect();
             (listeners.len() == count).then_some(listeners)
         });
-        let listeners = found.unwrap_or_else(|| panic!("it does not listen; {}", process.said()));
+        let listeners =
+            found.unwrap_or_else(|| panic!("the daemon does not listen; {}", process.output()));
         Self {
             process,
             listeners,
@@ -352,25 +353,25 @@ impl Server {
         }
     }
 
-    /// Where it listens; the first place of several.
+    /// The address on which it listens; the first of several.
     pub fn addr(&self) -> SocketAddr {
         self.listeners[0].0.parse().expect("an address")
     }
 
-    /// Where it listens for this framing.
+    /// The address on which it listens for this framing.
     pub fn addr_of(&self, framing: &str) -> SocketAddr {
         self.name_of(framing).parse().expect("an address")
     }
 
-    /// What it calls the place where it listens for this framing.
+    /// The name in its log of the listener for this framing.
     pub fn name_of(&self, framing: &str) -> &str {
         let found = self.listeners.iter().find(|(_, spec)| spec == framing);
         &found
-            .unwrap_or_else(|| panic!("no {framing} in {:?}", self.listeners))
+            .unwrap_or_else(|| panic!("no listener for {framing} in {:?}", self.listeners))
             .0
     }
 
-    /// A connection to [`Self::addr`], whose reads do not last for ever.
+    /// Connects to [`Self::addr`], with time limits on reads and writes.
     #[track_caller]
     pub fn connect(&self) -> TcpStream {
         connect(self.addr())
@@ -385,18 +386,21 @@ impl Server {
     #[track_caller]
     pub fn wait(&mut self, enough: impl Fn(&[Value]) -> bool) -> &[Value] {
         if !self.wait_until(Instant::now() + DEADLINE, enough) {
-            panic!("these events do not come; {}", self.process.said());
+            panic!(
+                "the expected events do not arrive; {}",
+                self.process.output()
+            );
         }
         &self.events
     }
 
-    /// Waits for so many events of a kind, of all connections.
+    /// Waits for `count` events of a kind, over all connections.
     #[track_caller]
     pub fn wait_for(&mut self, kind: &str, count: usize) -> &[Value] {
         self.wait(|events| count <= events.iter().filter(|event| event["event"] == kind).count())
     }
 
-    /// What is told of one connection until its close, without times and addresses.
+    /// The events of one connection until its close, in short form, without times and addresses.
     #[track_caller]
     pub fn story(&mut self, conn: u64) -> Vec<String> {
         let is_end = |event: &Value| event["event"] == "close" && event["conn"] == conn;
@@ -405,20 +409,22 @@ impl Server {
         own.map(brief).collect()
     }
 
-    /// Waits until it accepts no connection any more: until it has seen the first signal.
+    /// Waits until it accepts no more connections, which means that it has seen the first signal.
     #[track_caller]
     pub fn wait_until_stopping(&self) {
-        wait_until("it stops", || TcpStream::connect(self.addr()).is_err());
+        wait_until("the daemon stops listening", || {
+            TcpStream::connect(self.addr()).is_err()
+        });
     }
 
-    /// Asks it to end, and waits for that.
+    /// Sends SIGTERM, and waits until the daemon ends.
     #[track_caller]
     pub fn stop(self) -> (Ended, Vec<Value>) {
         self.process.signal("TERM");
         self.end()
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the daemon ends by itself.
     #[track_caller]
     pub fn end(self) -> (Ended, Vec<Value>) {
         let Self {
@@ -429,13 +435,13 @@ impl Server {
         } = self;
         let ended = process.end();
         let len = parse(&ended.stdout[parsed..], &mut events);
-        assert_eq!(parsed + len, ended.stdout.len(), "the last line is torn");
+        assert_eq!(parsed + len, ended.stdout.len(), "an incomplete line");
         (ended, events)
     }
 
     fn wait_until(&mut self, until: Instant, enough: impl Fn(&[Value]) -> bool) -> bool {
         loop {
-            // Parsed outside, so that the daemon is not held back by it.
+            // Parsed outside the lock, so that the reader thread is not blocked.
             let fresh = self.process.stdout.bytes_from(self.parsed);
             self.parsed += parse(&fresh, &mut self.events);
             if enough(&self.events) {
@@ -449,7 +455,7 @@ impl Server {
     }
 }
 
-/// Appends the events of all whole lines; returns how many bytes these are.
+/// Appends the events of all complete lines; returns their length in bytes.
 fn parse(bytes: &[u8], events: &mut Vec<Value>) -> usize {
     let mut len = 0;
     for line in lines(bytes) {
@@ -461,20 +467,20 @@ fn parse(bytes: &[u8], events: &mut Vec<Value>) -> usize {
     len
 }
 
-/// Waits until this is so.
+/// Waits until `is_so` returns true. `what` describes the condition.
 #[track_caller]
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let until = Instant::now() + DEADLINE;
     while !is_so() {
-        assert!(Instant::now() < until, "not so: {what}");
+        assert!(Instant::now() < until, "timed out waiting until {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// A connection whose reads do not last for ever.
+/// Connects, with time limits on reads and writes.
 #[track_caller]
 pub fn connect(addr: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&addr, DEADLINE).expect("it listens");
+    let stream = TcpStream::connect_timeout(&addr, DEADLINE).expect("a listening address");
     stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
     stream.set_write_timeout(Some(DEADLINE)).expect("not zero");
     stream.set_nodelay(true).expect("a live socket");

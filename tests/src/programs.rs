@@ -1,15 +1,15 @@
-//! The programs that tests run: the daemon, Python peers, and programs of others.
+//! The programs that tests run: the daemon ([`blocksd`]), Python peers, and third-party programs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::skip::skipped;
 
-/// Where `tests/peers/unpack` puts programs of others.
+/// Where `tests/peers/unpack` unpacks third-party programs.
 const UNPACKED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/peers/root");
 /// The environment variable that names a `blocksd` to test in place of [`UNDER_TEST`].
 const BINARY_NAMED: &str = "BLOCKSD";
-/// The binary of this package that is `blocksd`. Cargo builds it with the tests, so it is up to date.
+/// The binary of this package that runs `blocksd`. Cargo builds it with the tests, so it is up to date.
 const UNDER_TEST: &str = "blocksd-under-test";
 
 /// `blocksd` with these arguments.
@@ -23,11 +23,11 @@ pub fn blocksd(args: &[&str]) -> Command {
     command
 }
 
-/// One of the peers in `tests/peers`, written for Python's standard library.
+/// One of the peers in `tests/peers`, which need only Python's standard library.
 pub fn python(peer: &str, args: &[&str]) -> Command {
     let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
     let mut command = Command::new("python3");
-    // Unbuffered, and without files of its own beside ours.
+    // Unbuffered, and without writing bytecode files beside the sources.
     command
         .args(["-u", "-B"])
         .arg(peers.join(peer))
@@ -36,7 +36,7 @@ pub fn python(peer: &str, args: &[&str]) -> Command {
     command
 }
 
-/// A program of others: unpacked by `tests/peers/unpack`, or installed.
+/// A third-party program: unpacked by `tests/peers/unpack`, or installed.
 #[derive(Debug)]
 pub struct Program {
     path: PathBuf,
@@ -44,12 +44,12 @@ pub struct Program {
 }
 
 impl Program {
-    /// Finds a program. Reports that the test `name` is skipped where it is missing.
+    /// Finds a program. If it is missing, reports that the test `name` is skipped.
     pub fn find(name: &str, program: &str) -> Option<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let unpacked =
             ["usr/sbin", "usr/bin", "bin"].map(|folder| Path::new(UNPACKED).join(folder));
-        // Debian keeps services where the path of most users does not lead.
+        // Debian installs services in folders that are not in the PATH of most users.
         let folders = unpacked.into_iter().chain(std::env::split_paths(&path));
         let mut files = folders
             .chain(["/usr/sbin".into()])
@@ -69,12 +69,12 @@ impl Program {
         })
     }
 
-    /// A file of its package, by the path that it has where the package is installed.
+    /// A file of the program's package, by its path in an installed package.
     pub fn file(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    /// The command that runs it.
+    /// The command that runs the program.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
         command.args(args);
@@ -85,7 +85,7 @@ impl Program {
                 .into_iter()
                 .chain([self.file("/usr/lib/syslog-ng")]);
             let libraries = std::env::join_paths(libraries).expect("a path without colons");
-            // Where each of them looks for its modules.
+            // The folders in which each program looks for its modules.
             let modules = self.file("/usr/lib").join(&system).join("rsyslog");
             let gensio = newest(&self.file("/usr/libexec").join(&system).join("gensio"));
             command
@@ -98,14 +98,14 @@ impl Program {
     }
 }
 
-/// The folder of the newest version in a folder; the folder itself where it has none.
+/// The folder of the newest version in `folder`; `folder` itself if it contains no versions.
 fn newest(folder: &Path) -> PathBuf {
     let versions = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let newest = versions.map(|entry| entry.path()).max();
     newest.unwrap_or_else(|| folder.to_owned())
 }
 
-/// The program in the folder of this profile, `target/PROFILE`. Tests run from `deps` in it, examples from `examples`.
+/// The folder of this build profile, `target/PROFILE`. Tests run from `deps` in it, examples from `examples`.
 fn beside() -> PathBuf {
     let own = std::env::current_exe().expect("/proc is mounted");
     let mut above = own.ancestors().skip(1);

@@ -1,4 +1,4 @@
-//! Numbered blocks for a recording, and the one oracle: what was promised is read back once, in order, byte for byte.
+//! Numbered blocks for a recording, and the oracle: each promised block is read back once, in order, byte for byte.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -20,14 +20,14 @@ use framing_core::{AnyFraming, Blocks, Framing, Limits};
 use mcap::MessageStream;
 use mcap::read::Options;
 
-/// The payload of block number `number` of all: the number, and as many bytes as follow from it.
+/// The payload of block number `number`: the number, and bytes derived from it.
 pub fn payload(number: u64) -> Vec<u8> {
     let len = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
     let filling = (0..len).map(|at| (number.wrapping_mul(31).wrapping_add(at) >> 2) as u8);
     number.to_be_bytes().into_iter().chain(filling).collect()
 }
 
-/// The number of a block, if it is one of these, byte for byte.
+/// The number of a block; `None` unless it is exactly such a payload.
 pub fn number(bytes: &[u8]) -> Option<u64> {
     let number = u64::from_be_bytes(*bytes.first_chunk()?);
     (payload(number) == bytes).then_some(number)
@@ -44,15 +44,15 @@ pub fn source(conn: u64) -> Arc<ConnectionInfo> {
     })
 }
 
-/// An event with the blocks of these numbers, and then what else is on the wire.
-pub fn event(source: &Arc<ConnectionInfo>, numbers: std::ops::Range<u64>, behind: &[u8]) -> Event {
+/// An event with the blocks of these numbers, followed by the bytes `tail`.
+pub fn event(source: &Arc<ConnectionInfo>, numbers: std::ops::Range<u64>, tail: &[u8]) -> Event {
     let mut wire = Vec::new();
     for number in numbers {
         let payload = payload(number);
         wire.extend(u32::try_from(payload.len()).expect("short").to_be_bytes());
         wire.extend(payload);
     }
-    wire.extend(behind);
+    wire.extend(tail);
     let limits = Limits {
         block_max: 1 << 20,
         skip_max: 1 << 20,
@@ -76,7 +76,7 @@ pub fn event(source: &Arc<ConnectionInfo>, numbers: std::ops::Range<u64>, behind
     }
 }
 
-/// Records blocks of a device: each inner list in a chunk of its own. Gives the sealed file.
+/// Records blocks of a device, each inner list in its own chunk. Returns the sealed file.
 pub fn record(
     folder: &Path,
     device: &str,
@@ -119,7 +119,7 @@ pub fn record(
     files.pop().expect("a file")
 }
 
-/// Blocks that are recordings themselves, or parts of one: of the same program, with numbers that nobody sends.
+/// Blocks that contain recordings or parts of them, of the same program, with numbers that no sender uses.
 pub fn planted() -> &'static [Vec<u8>] {
     static PLANTED: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         let folder = tempfile::tempdir().expect("a folder");
@@ -137,13 +137,13 @@ pub fn planted() -> &'static [Vec<u8>] {
         };
         let torn = sealed[..bounds(2).end].to_vec();
         let flood = sealed[bounds(1)].repeat(20);
-        // The end of a recording, which is one wherever it stands.
+        // The end of a recording, which is valid at any place.
         let end = [
             &b"\x0f\x04\0\0\0\0\0\0\0\0\0\0\0\x02\x14\0\0\0\0\0\0\0"[..],
             &[0; 20],
             mcap::MAGIC,
         ];
-        // A chunk that claims all that follows in the file.
+        // A chunk whose length covers the rest of the file.
         let mut claim = sealed[bounds(0)][..49].to_vec();
         for at in [1, 25, 41] {
             let len = if at == 1 { 1_000_040_u64 } else { 1_000_000 };
@@ -154,8 +154,8 @@ pub fn planted() -> &'static [Vec<u8>] {
     &PLANTED
 }
 
-/// The numbers of all blocks in the sealed files of a folder, in the order of files and messages. Every checksum is
-/// checked, by the reader of the `mcap` crate.
+/// The numbers of all blocks in the sealed files of a folder, in the order of files and messages. The reader of the
+/// `mcap` crate verifies every checksum.
 #[track_caller]
 pub fn read_back(folder: &Path) -> Vec<u64> {
     let mut numbers = Vec::new();
@@ -188,13 +188,13 @@ pub fn sealed(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Asserts that what was read back is in order, without anything twice, and has all blocks under `promised`.
+/// Asserts that the blocks are in order, without duplicates, and include all blocks below `promised`.
 #[track_caller]
 pub fn assert_kept(read: &[u64], promised: u64) {
     for pair in read.windows(2) {
         assert!(
             pair[0] < pair[1],
-            "block {} comes behind block {}",
+            "block {} follows block {}",
             pair[1],
             pair[0]
         );
@@ -203,12 +203,12 @@ pub fn assert_kept(read: &[u64], promised: u64) {
     assert_eq!(kept, promised, "promised blocks are missing");
 }
 
-/// Number `n` of those that sender number `sender` sends.
+/// Block `n` of sender `sender`.
 pub const fn numbered(sender: u64, n: u64) -> u64 {
     sender << 40 | n
 }
 
-/// How many blocks each sender is read back with. Each must be there from the first on, in order, without a gap.
+/// The number of blocks of each sender. They must be complete from the first, in order, without a gap.
 #[track_caller]
 pub fn prefixes(read: &[u64]) -> BTreeMap<u64, u64> {
     let mut next = BTreeMap::new();
@@ -217,14 +217,14 @@ pub fn prefixes(read: &[u64]) -> BTreeMap<u64, u64> {
         let next: &mut u64 = next.entry(sender).or_default();
         assert_eq!(
             n, *next,
-            "sender {sender}: a block is missing, or twice, or out of order"
+            "sender {sender}: a block is missing, duplicated or out of order"
         );
         *next += 1;
     }
     next
 }
 
-/// Sends numbered blocks until it is told to stop, or cannot any more.
+/// Sends numbered blocks until it is stopped or its connection fails.
 #[derive(Debug)]
 pub struct Sender {
     stop: Arc<AtomicBool>,
@@ -232,16 +232,16 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Sender number `sender`, which sends so many blocks at a time and then waits for so long.
+    /// Starts sender number `sender`, which sends `at_a_time` blocks and then waits for `pause`, again and again.
     pub fn start(to: SocketAddr, sender: u64, at_a_time: u64, pause: Duration) -> Self {
         let stop = Arc::<AtomicBool>::default();
-        let told = Arc::clone(&stop);
+        let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let Ok(mut stream) = TcpStream::connect(to) else {
                 return 0;
             };
             let mut sent = 0;
-            while !told.load(Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) {
                 let mut wire = Vec::new();
                 for n in sent..sent + at_a_time {
                     let payload = payload(numbered(sender, n));
@@ -259,9 +259,9 @@ impl Sender {
         Self { stop, thread }
     }
 
-    /// Stops it, and says how many blocks it had given to the system.
+    /// Stops the sender, and returns the number of blocks that it had passed to the system.
     pub fn stop(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("it does not panic")
+        self.thread.join().expect("the sender does not panic")
     }
 }

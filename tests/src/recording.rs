@@ -1,4 +1,4 @@
-//! Recordings as the daemon lays them out, written by the `mcap` crate alone.
+//! Recordings with the layout of the daemon's, written with the `mcap` crate alone.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -8,36 +8,36 @@ use mcap::records::MessageHeader;
 use mcap::write::NoSeek;
 use mcap::{Compression, WriteOptions, Writer};
 
-/// When the first message of a sample was received, in nanoseconds.
+/// Time at which the first message of a sample was received, in nanoseconds.
 pub const BEGIN: u64 = 1_767_225_600_000_000_000;
-/// Between two messages of a sample, in nanoseconds.
+/// Time between two messages of a sample, in nanoseconds.
 pub const STEP: u64 = 10_000_000;
 
-/// A message as it was written, or read.
+/// A message that was written or read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Said {
-    /// Its channel's topic.
+pub struct StoredMessage {
+    /// Topic of its channel.
     pub topic: String,
-    /// Its number in the channel.
+    /// Sequence number in its channel.
     pub sequence: u32,
-    /// When it was received, in nanoseconds.
+    /// Time at which it was received, in nanoseconds.
     pub time: u64,
     /// The payload.
     pub data: Vec<u8>,
 }
 
-/// What a sample is to be like.
+/// Parameters of a sample file.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// Compression of its chunks.
     pub compression: Option<Compression>,
-    /// Whether the end of the data has the CRC of all of it.
+    /// Whether the data section ends with its CRC.
     pub data_crc: bool,
-    /// Chunks.
+    /// Number of chunks.
     pub chunks: usize,
-    /// Devices, `d0` and so on.
+    /// Number of devices: `d0` and so on.
     pub devices: usize,
-    /// Blocks of each device in each chunk.
+    /// Number of blocks of each device in each chunk.
     pub blocks: usize,
     /// Sequence number of the first block of each device.
     pub first: u32,
@@ -57,22 +57,22 @@ impl Default for Sample {
 }
 
 impl Sample {
-    /// A file without its end, as the daemon leaves it that is killed between two chunks; with what it says.
-    pub fn torn(&self) -> (Vec<u8>, Vec<Said>) {
+    /// A file without its end, as left by a daemon that is killed between two chunks; and its messages.
+    pub fn torn(&self) -> (Vec<u8>, Vec<StoredMessage>) {
         let mut file = File::begin(self.compression, self.data_crc);
-        let said = self.write(&mut file);
-        (file.abandon(), said)
+        let stored = self.write(&mut file);
+        (file.abandon(), stored)
     }
 
-    /// A sealed file, with what it says.
-    pub fn sealed(&self) -> (Vec<u8>, Vec<Said>) {
+    /// A sealed file, and its messages.
+    pub fn sealed(&self) -> (Vec<u8>, Vec<StoredMessage>) {
         let mut file = File::begin(self.compression, self.data_crc);
-        let said = self.write(&mut file);
-        (file.seal(), said)
+        let stored = self.write(&mut file);
+        (file.seal(), stored)
     }
 
-    fn write(&self, file: &mut File) -> Vec<Said> {
-        let mut said = Vec::new();
+    fn write(&self, file: &mut File) -> Vec<StoredMessage> {
+        let mut stored = Vec::new();
         let mut time = BEGIN;
         for chunk in 0..self.chunks {
             for device in 0..self.devices {
@@ -82,20 +82,20 @@ impl Sample {
                         r#"{{"event":"open","conn":{},"device":"{name}","peer":"127.0.0.1:4000"}}"#,
                         device + 1
                     );
-                    said.push(file.event(time, &open));
+                    stored.push(file.event(time, &open));
                     time += STEP;
                 }
                 for block in 0..self.blocks {
                     let number = (chunk * self.blocks + block) as u32;
                     let payload = format!("{name} says {number}, and says it again: {number}");
                     let sequence = self.first.wrapping_add(number);
-                    said.push(file.block(&name, sequence, time, payload.as_bytes()));
+                    stored.push(file.block(&name, sequence, time, payload.as_bytes()));
                     time += STEP;
                 }
             }
             file.end_chunk();
         }
-        said
+        stored
     }
 }
 
@@ -115,7 +115,7 @@ impl std::fmt::Debug for File {
 }
 
 impl File {
-    /// With a header.
+    /// Begins with a header.
     pub fn begin(compression: Option<Compression>, data_crc: bool) -> Self {
         let options = WriteOptions::new()
             .library("blocksd 0.1.0")
@@ -132,12 +132,12 @@ impl File {
         }
     }
 
-    /// A block of a device, in the `blocks` framing, not decoded.
-    pub fn block(&mut self, device: &str, sequence: u32, time: u64, data: &[u8]) -> Said {
+    /// Adds a block of a device, in the `blocks` framing, not decoded.
+    pub fn block(&mut self, device: &str, sequence: u32, time: u64, data: &[u8]) -> StoredMessage {
         self.message(device, "blocks", ("blocks", "raw"), sequence, time, data)
     }
 
-    /// A message of a device's channel `what`, in a framing and of an encoding.
+    /// Adds a message to the device's channel `what`, with this framing and encoding.
     pub fn message(
         &mut self,
         device: &str,
@@ -146,7 +146,7 @@ impl File {
         sequence: u32,
         time: u64,
         data: &[u8],
-    ) -> Said {
+    ) -> StoredMessage {
         let topic = format!("/device/{device}/{what}");
         let pairs = [("device", device), ("framing", framing), ("decode", decode)];
         let metadata = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -163,8 +163,8 @@ impl File {
         self.put(id, topic, sequence, time, data)
     }
 
-    /// An event.
-    pub fn event(&mut self, time: u64, json: &str) -> Said {
+    /// Adds an event.
+    pub fn event(&mut self, time: u64, json: &str) -> StoredMessage {
         let topic = "/blocksd/events".to_owned();
         if !self.channels.contains_key(&topic) {
             let schema = br#"{"type":"object"}"#;
@@ -182,7 +182,14 @@ impl File {
         self.put(id, topic, self.events - 1, time, json.as_bytes())
     }
 
-    fn put(&mut self, id: u16, topic: String, sequence: u32, time: u64, data: &[u8]) -> Said {
+    fn put(
+        &mut self,
+        id: u16,
+        topic: String,
+        sequence: u32,
+        time: u64,
+        data: &[u8],
+    ) -> StoredMessage {
         let header = MessageHeader {
             channel_id: id,
             sequence,
@@ -191,7 +198,7 @@ impl File {
         };
         let written = self.writer.write_to_known_channel(&header, data);
         written.expect("memory");
-        Said {
+        StoredMessage {
             topic,
             sequence,
             time,
@@ -204,13 +211,13 @@ impl File {
         self.writer.flush().expect("memory");
     }
 
-    /// What is there, without an end.
+    /// Returns what is written so far, without an end.
     pub fn abandon(mut self) -> Vec<u8> {
         self.end_chunk();
         self.writer.into_inner().into_inner()
     }
 
-    /// With its end.
+    /// Writes the end, and returns the file.
     pub fn seal(mut self) -> Vec<u8> {
         self.writer.finish().expect("memory");
         self.writer.into_inner().into_inner()
@@ -225,7 +232,7 @@ pub fn name(directory: &Path, number: u32, ending: &str) -> PathBuf {
 /// Writes a file of a directory.
 pub fn put(directory: &Path, number: u32, ending: &str, bytes: &[u8]) -> PathBuf {
     let path = name(directory, number, ending);
-    // To write over a file makes some systems wait for the disk; a new one does not.
+    // Creates a new file, since overwriting one makes some systems wait for the disk.
     let _ = std::fs::remove_file(&path);
     let mut file = std::fs::File::create_new(&path).expect("a directory of ours");
     file.write_all(bytes).expect("a disk with space");

@@ -1,4 +1,4 @@
-//! What a daemon says at its metrics address.
+//! An HTTP client for the metrics of a daemon: [`sample`] reads one value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,41 +7,45 @@ use std::net::SocketAddr;
 
 use crate::process::{Server, connect, wait_until};
 
-/// An answer over HTTP.
+/// An HTTP response.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
+    /// Status line.
     pub status: u16,
-    /// Its header, as it came.
+    /// Header, as received.
     pub header: String,
-    /// Its body.
+    /// Body.
     pub body: String,
 }
 
-/// Where a daemon that was started with `--metrics` serves them.
+/// The metrics address of a daemon that was started with `--metrics`.
 #[track_caller]
 pub fn addr(server: &Server) -> SocketAddr {
-    let said = server.process.error_text();
-    let addr = said
+    let log_text = server.process.error_text();
+    let addr = log_text
         .lines()
         .find_map(|line| line.strip_prefix("metrics on "));
-    let addr = addr.unwrap_or_else(|| panic!("no metrics in {said}"));
+    let addr = addr.unwrap_or_else(|| panic!("no metrics in {log_text}"));
     addr.parse().expect("an address")
 }
 
-/// Asks for a page.
+/// Requests a page.
 #[track_caller]
 pub fn get(addr: SocketAddr, path: &str) -> Answer {
     request(addr, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
 }
 
-/// Sends a request as it is.
+/// Sends these bytes as the request.
 #[track_caller]
 pub fn request(addr: SocketAddr, request: &str) -> Answer {
     let mut stream = connect(addr);
-    stream.write_all(request.as_bytes()).expect("it reads");
+    stream
+        .write_all(request.as_bytes())
+        .expect("the server reads");
     let mut text = String::new();
-    stream.read_to_string(&mut text).expect("it answers");
+    stream
+        .read_to_string(&mut text)
+        .expect("the server responds");
     let (header, body) = text.split_once("\r\n\r\n").expect("a header");
     let status = header.split(' ').nth(1).and_then(|word| word.parse().ok());
     Answer {
@@ -51,7 +55,7 @@ pub fn request(addr: SocketAddr, request: &str) -> Answer {
     }
 }
 
-/// One sample of a daemon that was started with `--metrics`, by its name with labels.
+/// The value of a sample of a daemon that was started with `--metrics`, by name and labels.
 #[track_caller]
 pub fn sample(server: &Server, name: &str) -> f64 {
     samples(&get(addr(server), "/metrics").body)[name]
@@ -63,7 +67,7 @@ pub fn wait_for(server: &Server, name: &str, is_so: impl Fn(f64) -> bool) {
     wait_until(name, || is_so(sample(server, name)));
 }
 
-/// All samples of a page, by their names with labels.
+/// All samples of a page, by name and labels.
 pub fn samples(page: &str) -> BTreeMap<String, f64> {
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     lines
@@ -77,7 +81,7 @@ pub fn samples(page: &str) -> BTreeMap<String, f64> {
 /// A metric with the values of its label.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Metric {
-    /// The name of its samples, as an alert rule has it.
+    /// Name of its samples, as used in an alert rule.
     pub name: String,
     /// Its type, such as `counter`.
     pub kind: String,
@@ -123,7 +127,7 @@ pub fn metrics(page: &str) -> BTreeSet<Metric> {
         let Some(metric) = found.get_mut(name) else {
             assert_eq!(
                 label, "le",
-                "only buckets of histograms have other names: {sample}"
+                "only the buckets of a histogram may have other names: {sample}"
             );
             continue;
         };

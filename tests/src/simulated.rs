@@ -1,5 +1,5 @@
-//! A network, its devices and the daemon, all in simulated time and drawn by a seed: the firmware's application at one
-//! end, the daemon's own `serve` at the other, and partitions, delays and restarts between them.
+//! A network, its devices and the daemon, in simulated time and driven by a seed: the firmware's application on one side,
+//! the daemon's own engine on the other, and partitions, delays and restarts between them. Start with [`run`].
 
 mod account;
 mod hosts;
@@ -17,33 +17,33 @@ use turmoil::{Builder, Sim};
 
 use crate::disk::Chance;
 
-/// How many devices there are.
+/// Number of devices.
 pub const DEVICES: usize = 3;
-/// One step of the simulation.
+/// Duration of one step of the simulation.
 const TICK: Duration = Duration::from_millis(20);
-/// From then on nothing goes wrong any more.
+/// Time after which no more trouble begins.
 const CALM_MS: u64 = 30_000;
-/// How long after it the devices go on sampling: longer than any time-out and any back-off, one after the other.
+/// Time for which the devices go on sampling after that: longer than any timeout plus any back-off.
 const AFTER_MS: u64 = 40_000;
-/// What takes longer than this hangs.
+/// Time limit of the simulation.
 const LIMIT: Duration = Duration::from_secs(180);
-/// How long the daemon may take, after the last device, to be rid of all connections: longer than its time-outs.
+/// Time limit for the daemon to close all connections after the last device has ended: longer than its timeouts.
 const RID_MS: u64 = 15_000;
 
-/// What goes wrong.
+/// Kinds of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
-    /// What a device and the daemon send each other comes later, by so long: TCP bridges it.
+    /// All traffic of a device is delayed; TCP recovers from that.
     Held(usize),
-    /// It is lost, in both directions, or in one; the connections of that time never recover.
+    /// The traffic of a device is lost in this direction; connections open at that time never recover.
     Parted(usize, Direction),
     /// The daemon is killed.
     Crash,
-    /// The daemon is told to stop.
+    /// The daemon is asked to stop.
     Stop,
-    /// Whoever takes the daemon's events is slow: it must hold the devices back.
+    /// The sink is slow, so the daemon must apply backpressure to the devices.
     Slow,
-    /// Every message takes up to so many milliseconds.
+    /// The latency of every message is up to this many milliseconds.
     Latency(u64),
 }
 
@@ -54,53 +54,53 @@ enum Direction {
     ToDevice,
 }
 
-/// What the daemon has told of one connection.
+/// The daemon's events of one connection.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct Observed {
     /// Number and count of lost ones, of each sample.
     pub samples: Vec<(u64, u64)>,
     /// Whether the series was ended.
     pub ended: bool,
-    /// Faults.
+    /// Number of faults.
     pub faults: u64,
-    /// Blocks by the daemon's own count, and why it was closed; none where the daemon was killed before.
+    /// Message count and reason of the close event; `None` if the daemon was killed before.
     pub closed: Option<(u64, CloseReason)>,
 }
 
-/// The daemon's connections, by device, and then by the daemon's life and number in it.
-pub type Story = BTreeMap<String, BTreeMap<(u64, u64), Told>>;
+/// The daemon's connections, by device, and then by the daemon's life and the number in it.
+pub type Story = BTreeMap<String, BTreeMap<(u64, u64), Observed>>;
 
-/// What is known from outside of all hosts.
+/// State shared by all hosts and the script.
 #[derive(Default)]
 struct Known {
     story: Story,
-    /// The daemon's lives so far, and the engine of the present one.
+    /// Number of starts of the daemon so far, and its current engine.
     lives: u64,
     engine: Option<EngineHandle>,
-    /// How long the daemon is to stay away when it was stopped.
+    /// Time for which the daemon stays down after it was stopped.
     away_ms: u64,
-    /// How long who takes the events may sleep between two of them.
+    /// Longest pause of the sink between two events.
     slow_ms: u64,
     chance: u64,
-    /// Connections, by device: cancelled, the system gives them up.
+    /// Open connections, by device; the system gives up a connection that is cancelled.
     links: Vec<Vec<CancellationToken>>,
     reports: BTreeMap<usize, Report>,
 }
 
 type World = Arc<Mutex<Known>>;
 
-/// What became of a simulation.
+/// The result of a simulation.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What the daemon told.
+    /// The daemon's events.
     pub story: Story,
-    /// What each device reports.
+    /// The report of each device.
     pub reports: Vec<Report>,
-    /// How often the daemon was started.
+    /// Number of starts of the daemon.
     pub lives: u64,
-    /// Blocks that the daemon has told.
+    /// Number of blocks in the daemon's events.
     pub blocks: u64,
-    /// Blocks that a connection took and that never came.
+    /// Number of blocks that a connection took and that did not arrive.
     pub in_flight: u64,
     /// Simulated time.
     pub took: Duration,
@@ -109,7 +109,7 @@ pub struct Outcome {
 /// Runs the simulation of a seed.
 ///
 /// # Panics
-/// Where a property does not hold: see the module `account`.
+/// If a property does not hold: see the module `account`.
 pub fn run(seed: u64) -> Outcome {
     let mut chance = Chance(seed.wrapping_mul(0x9e6c_63d0_876a_9a47));
     let world = World::default();
@@ -138,7 +138,7 @@ pub fn run(seed: u64) -> Outcome {
     let mut script = Script::draw(&mut chance);
     while !sim
         .step()
-        .unwrap_or_else(|error| panic!("it hangs: {error}"))
+        .unwrap_or_else(|error| panic!("the simulation hangs: {error}"))
     {
         script.play(&mut sim, &world);
     }
@@ -151,7 +151,7 @@ pub fn run(seed: u64) -> Outcome {
     account::settle(&world, &planned, &addresses, took)
 }
 
-/// The daemon must be rid of everything by itself.
+/// Waits until the daemon has closed all connections and released all memory by itself.
 fn rid(sim: &mut Sim<'_>, world: &World) {
     let until = sim.elapsed() + Duration::from_millis(RID_MS);
     loop {
@@ -164,7 +164,7 @@ fn rid(sim: &mut Sim<'_>, world: &World) {
         let waiting: usize = context.fanout.depths().map(|depth| depth.events).sum();
         let lent = engine.pool().used_bytes();
         if (open, waiting, lent) == (0, 0, 0) {
-            // What was taken from the queue last is told by then.
+            // One more step, so that the sink handles the last event.
             sim.step().expect("the daemon runs");
             return;
         }
@@ -183,13 +183,13 @@ fn known(world: &World) -> MutexGuard<'_, Known> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What goes wrong, and when.
+/// The trouble of a simulation, and its times.
 struct Script {
-    /// From, until (both in milliseconds), what.
+    /// Start, end (both in milliseconds), and kind.
     troubles: Vec<(u64, u64, Trouble)>,
     begun: Vec<bool>,
     ended: Vec<bool>,
-    /// When which connections are given up.
+    /// Connections to give up, and when.
     given_up: Vec<(u64, CancellationToken)>,
     chance: Chance,
 }
@@ -213,7 +213,7 @@ impl Script {
                 };
                 let from = chance.of(100..=CALM_MS as usize - 100) as u64;
                 let until = (from + chance.of(20..=8_000) as u64).min(CALM_MS);
-                // One thing at a time for one link: two would end with the first.
+                // One trouble at a time for each link, since the end of one would end the other.
                 let (Trouble::Held(device) | Trouble::Parted(device, _)) = trouble else {
                     return (from, until, trouble);
                 };
@@ -283,7 +283,7 @@ impl Script {
             Trouble::Held(device) => sim.release("daemon", name(device)),
             Trouble::Parted(device, _) => {
                 sim.repair("daemon", name(device));
-                // What was lost is not sent again, as it would be by TCP: each side finds that out in its own time.
+                // Unlike TCP, the simulation does not retransmit: each side notices the loss at a random time.
                 for link in std::mem::take(&mut known(world).links[device]) {
                     let at = now + self.chance.of(0..=6_000) as u64;
                     self.given_up.push((at, link));

@@ -1,15 +1,15 @@
-//! Reports how this machine runs the tests: those that it cannot run, and those with more than one way. `tests/run`
-//! prints the reports at its end; `tests/run --all` fails on a skipped test.
+//! Reports how this machine runs the tests: those that are skipped ([`skipped`]), and those that can run in several ways
+//! ([`ran`]). `tests/run` prints the reports at its end; `tests/run --all` fails on a skipped test.
 
 use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write;
 
-/// The environment variable with the name of a file that collects the reports: the output of a test that passes is
-/// not shown.
+/// The environment variable that names a file for the reports. The output of a passing test is not shown, so the reports
+/// go to a file.
 pub const FILE: &str = "BLOCKSD_TEST_REPORTS";
 
-/// Reports that `name` was not tested, and why. The caller returns after it.
+/// Reports that `name` is skipped, and why. The caller must return after it.
 ///
 /// # Panics
 /// If the file of [`FILE`] cannot be written: a report must not be lost.
@@ -17,7 +17,7 @@ pub fn skipped(name: &str, reason: impl Display) {
     report(&format!("SKIPPED {name}: {reason}\n"));
 }
 
-/// Reports in which way `name` was tested.
+/// Reports in which way `name` was run.
 ///
 /// # Panics
 /// As [`skipped`].

@@ -13,7 +13,7 @@ use crate::skip::skipped;
 pub struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// Mounts it. Reports that the test `name` is skipped where this user cannot mount.
+    /// Mounts it. Reports that the test `name` is skipped if this user cannot mount.
     #[must_use]
     pub fn mount(name: &str) -> Option<Self> {
         let folder = TempDir::new().expect("a folder for temporary files");
@@ -48,7 +48,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a daemon that was killed may not be gone yet.
+        // Lazily, since a killed daemon may still hold files open.
         let mut unmount = Command::new("umount");
         unmount.arg("--lazy").arg(self.path()).status().ok();
     }

@@ -1,8 +1,8 @@
-//! What the daemon tells of a connection, in a few words.
+//! A short form of the daemon's events, for comparisons.
 
 use serde_json::Value;
 
-/// An event in a few words, without its connection, time and addresses: `block 0 5 "hello"`.
+/// An event in short form, without its connection, time and addresses: `block 0 5 "hello"`.
 pub fn brief(event: &Value) -> String {
     let kind = event["event"].as_str().unwrap_or("no event");
     let names: &[&str] = match kind {

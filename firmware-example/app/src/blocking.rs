@@ -1,4 +1,4 @@
-//! Sending without an executor: the queue is filled from an interrupt, and emptied here.
+//! Sends without an executor: an interrupt fills the queue, and [`stream`] empties it.
 
 use embedded_io::Write;
 use framing_core::{Blocks, SendError, blocking::Writer};
@@ -6,14 +6,14 @@ use framing_core::{Blocks, SendError, blocking::Writer};
 use crate::queue::Samples;
 use crate::uplink::Source;
 
-/// Sends the samples as they come until their queue is closed, ends the series, and returns how many blocks this
-/// transport took. `idle` is called where nothing waits: sleep there until the next interrupt.
+/// Sends samples from the queue until it is closed, ends the series, and returns the number of blocks that this
+/// transport took. Calls `idle` while the queue is empty: sleep there until the next interrupt.
 ///
-/// A transport that only writes says nothing about delivery: all that it took is in doubt. Over all transports, the
-/// samples are [`Samples::taken`] + [`Samples::left`] + [`Queue::lost`](crate::Queue::lost).
+/// Writing alone does not show what was delivered: every block that the transport took is in doubt. Over all transports,
+/// the number of samples is [`Samples::taken`] + [`Samples::left`] + [`Queue::lost`](crate::Queue::lost).
 ///
 /// # Errors
-/// Where the transport failed; call it again with the next one. The block that was being sent is sent again, whole.
+/// If the transport fails; call it again with the next one. The block that failed is sent again from its first byte.
 pub fn stream<W: Write, const N: usize>(
     io: W,
     samples: &mut Samples<'_, N>,

@@ -1,15 +1,15 @@
-//! The application: samples what a machine is doing, and sends it as a series of blocks, whatever the network does.
+//! The application: samples the state of a machine, and sends it as a series of blocks. Start with [`run`].
 //!
-//! There is no board in it. It is generic over what a board gives: [`Connect`] (a transport of `embedded-io-async`),
-//! [`Clock`] and [`Machine`]. The same code runs on a desktop in a plain test, and on a microcontroller.
+//! It is independent of any board and generic over what a board provides: [`Connect`] (a transport of
+//! `embedded-io-async`), [`Clock`] and [`Machine`]. The same code runs in a test on a desktop and on a microcontroller.
 //!
 //! ```text
 //! Machine -> sample() -> Queue -> Samples -> uplink() -> Connect
 //!            every period  fixed   one block   reconnects
 //! ```
 //!
-//! Sampling never waits for the network: where the queue is full its oldest sample goes, and the next one sent
-//! says how many went. [`blocking::stream`] sends the same queue where there is no executor.
+//! Sampling never waits for the network: a full queue drops its oldest sample, and the next sample that is sent carries
+//! the number of dropped ones. [`blocking::stream`] sends the same queue without an executor.
 
 #![no_std]
 #![deny(
@@ -47,19 +47,19 @@ pub use self::sampler::{Machine, pressure_simulated_hpa, sample, temperature_sim
 pub use self::stop::Stop;
 pub use self::uplink::{Connect, LinkError, Report, Source, uplink};
 
-/// Time that only goes forward, and the means to wait for it.
+/// A monotonic clock and its timer.
 #[allow(
     async_fn_in_trait,
-    reason = "for one executor of one thread, as embedded-io-async"
+    reason = "for a single-threaded executor, as in embedded-io-async"
 )]
 pub trait Clock {
     /// Microseconds since the machine was switched on.
     fn now_us(&self) -> u64;
 
-    /// Waits until then; not at all where that has passed.
+    /// Waits until that time; returns at once if it has passed.
     async fn sleep_until_us(&self, at_us: u64);
 
-    /// Waits for so long.
+    /// Waits for `ms` milliseconds.
     async fn sleep_ms(&self, ms: u32) {
         let at_us = self.now_us().saturating_add(u64::from(ms) * 1_000);
         self.sleep_until_us(at_us).await;
@@ -76,16 +76,16 @@ impl<C: Clock> Clock for &C {
     }
 }
 
-/// What the application is to do.
+/// When to sample and how long to wait at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Time from one sample to the next.
+    /// Time between two samples.
     pub period_ms: u32,
-    /// Stop after so many samples; `None`: when told to.
+    /// Number of samples after which to stop; `None`: run until a stop is requested.
     pub samples: Option<u32>,
-    /// How long the rest of a series may take once the application is to stop; what no connection took by then is lost.
+    /// Time limit for the rest of the series after the stop; samples that no connection took by then are lost.
     pub stop_ms: u32,
-    /// How long the answer to the series is waited for.
+    /// Time limit for the reply to the series.
     pub answer_ms: u32,
 }
 
@@ -100,7 +100,7 @@ impl Default for Plan {
     }
 }
 
-/// Samples and sends, until stopped: the whole application. `seed` makes the back-off of devices differ.
+/// Runs the whole application until it is stopped: samples and sends. `seed` makes the back-off of devices differ.
 pub async fn run<const N: usize>(
     plan: Plan,
     queue: &Queue<N>,
@@ -112,7 +112,7 @@ pub async fn run<const N: usize>(
 ) -> Report {
     let mut samples = Samples::new(queue);
     let report = {
-        // Pinned where they are: a future that is moved takes its place twice.
+        // Pinned in place: moving a future would take stack for a second copy of it.
         let sampling = pin!(async {
             select(sample(plan, queue, machine, clock), stop.requested()).await;
             stop.request();

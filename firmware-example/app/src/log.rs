@@ -1,9 +1,9 @@
-//! Macros that log through defmt where that feature is on, and cost nothing where it is not.
+//! Log macros: log through defmt if that feature is on, and compile to nothing otherwise.
 
 #[cfg(feature = "defmt")]
 pub(crate) use defmt::{debug, info, warn as warning};
 
-// The arguments are used all the same, or they would be reported as unused.
+// Takes references to the arguments, because the compiler would report them as unused.
 #[cfg(not(feature = "defmt"))]
 macro_rules! nothing { ($text:literal $(, $argument:expr)* $(,)?) => {{ $(let _ = &$argument;)* }}; }
 

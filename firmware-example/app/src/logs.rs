@@ -1,4 +1,4 @@
-//! The log as a source of blocks: one defmt frame each, after a first one that says which build they come from.
+//! The log as a source of blocks: first the build id of the image, then one defmt frame a block.
 
 use embassy_futures::select::select;
 
@@ -6,19 +6,19 @@ use crate::log::warning;
 use crate::stop::Stop;
 use crate::uplink::Source;
 
-/// The frames of the logger. There must be one of these only.
+/// The frames of the logger. Create only one.
 #[derive(Debug)]
 pub struct Logs<'a> {
     stop: &'a Stop,
     frame: [u8; logger::FRAME_MAX],
-    /// Length of the frame that is being sent; 0 if none is.
+    /// Length of the frame that is being sent, or 0.
     len: usize,
-    /// How many frames were lost when that was last said.
+    /// Number of dropped frames that the last report included.
     lost: u32,
 }
 
 impl<'a> Logs<'a> {
-    /// What is logged until the stop, and is in the logger then.
+    /// Sends what is logged until `stop` is requested, and the frames that are still in the logger then.
     #[must_use]
     pub const fn new(stop: &'a Stop) -> Self {
         Self {
@@ -29,13 +29,13 @@ impl<'a> Logs<'a> {
         }
     }
 
-    /// Has a frame at hand, if there is one.
+    /// Loads the next frame, unless one is loaded. Returns whether a frame is loaded.
     fn fill(&mut self) -> bool {
         if self.len == 0 {
             let lost = logger::lost();
             if lost != self.lost && logger::is_empty() {
-                // Fits, since nothing else is there.
-                warning!("{=u32} log frames had no room", lost - self.lost);
+                // Fits, since the ring is empty.
+                warning!("{=u32} log frames were dropped", lost - self.lost);
                 self.lost = lost;
             }
             self.len = logger::take(&mut self.frame).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! The application over embassy-net and embassy-time, on any board that has them.
+//! The application over embassy-net and embassy-time. Start with [`Tcp`].
 
 use core::cell::Cell;
 use core::net::SocketAddrV4;
@@ -14,11 +14,11 @@ use embedded_io::{Error as _, ErrorKind};
 
 use crate::{Clock, Connect};
 
-/// How long an address and a connection may take to come.
+/// Time limit for getting an address and a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// How long a peer may be silent when it has something to say, before it counts as dead.
+/// Time limit for a peer to acknowledge, before the connection counts as dead.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// How often a silent peer is asked.
+/// Interval of the TCP keep-alive probes to a silent peer.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
 /// The clock of embassy-time.
@@ -38,7 +38,7 @@ impl Clock for EmbassyClock {
 /// TCP to one server.
 #[expect(
     missing_debug_implementations,
-    reason = "a network stack has none either"
+    reason = "the network stack does not implement it either"
 )]
 pub struct Tcp<'a> {
     stack: Stack<'a>,
@@ -48,8 +48,8 @@ pub struct Tcp<'a> {
 }
 
 impl<'a> Tcp<'a> {
-    /// Connections to this server, with these buffers. A short one is enough to receive; what is in the other may
-    /// be lost with a connection.
+    /// Connects to `server`, with these buffers. A short receive buffer is enough. A connection that fails may lose the
+    /// contents of the send buffer.
     pub const fn new(
         stack: Stack<'a>,
         server: SocketAddrV4,
@@ -90,7 +90,7 @@ impl Connect for Tcp<'_> {
     where
         Self: 'c,
     {
-        // Ends the sending direction only; the flush waits until that is acknowledged too.
+        // Closes the sending direction only; `flush` waits until the peer has acknowledged the FIN too.
         socket.close();
         socket.flush().await.map_err(|error| error.kind())
     }
@@ -99,13 +99,13 @@ impl Connect for Tcp<'_> {
     where
         Self: 'c,
     {
-        // A socket that is dropped says nothing to the other side.
+        // Dropping a socket does not send a reset.
         socket.abort();
         let _ = socket.flush().await;
     }
 }
 
-/// How many frames a driver has received and sent.
+/// Counts the frames that a driver has received and sent.
 #[derive(Debug)]
 pub struct Frames {
     received: CriticalSectionMutex<Cell<u32>>,
@@ -113,7 +113,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// None yet.
+    /// Starts at zero.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -139,7 +139,7 @@ impl Default for Frames {
     }
 }
 
-/// A driver whose frames are counted.
+/// A driver that counts its frames.
 #[derive(Debug)]
 pub struct Counted<'a, D> {
     driver: D,

@@ -1,4 +1,4 @@
-//! The queue between sampling and sending: of a fixed size; when it is full, its oldest sample goes, and is counted.
+//! The queue between sampling and sending. It has a fixed size; when full, it drops and counts its oldest sample.
 
 use core::cell::RefCell;
 use core::fmt;
@@ -12,7 +12,7 @@ use heapless::Deque;
 use crate::sample::{Block, Sample};
 use crate::uplink::Source;
 
-/// Up to `N` samples on their way. May be filled from an interrupt; one [`Samples`] empties it.
+/// At most `N` samples that wait to be sent. May be filled from an interrupt; one [`Samples`] empties it.
 pub struct Queue<const N: usize> {
     state: CriticalSectionMutex<RefCell<State<N>>>,
     waiting: AtomicWaker,
@@ -38,41 +38,41 @@ impl<const N: usize> Queue<N> {
         }
     }
 
-    /// Appends a sample, at the cost of the oldest where there is no room. Never waits.
+    /// Appends a sample, and drops the oldest one if the queue is full. Never waits.
     pub fn push(&self, sample: Sample) {
         self.with(|state| {
             if state.samples.is_full() {
                 state.lost = state.lost.saturating_add(1);
                 state.samples.pop_front();
             }
-            // Cannot fail: there is room now.
+            // Cannot fail: the queue is not full any more.
             let _ = state.samples.push_back(sample);
         });
         self.waiting.wake();
     }
 
-    /// No sample will follow.
+    /// Marks the queue as complete: the producer adds no more samples.
     pub fn close(&self) {
         self.with(|state| state.closed = true);
         self.waiting.wake();
     }
 
-    /// Samples that wait to be sent.
+    /// Number of samples that wait to be sent.
     pub fn len(&self) -> u32 {
         self.with(|state| u32::try_from(state.samples.len()).unwrap_or(u32::MAX))
     }
 
-    /// Whether none does.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Samples that had to go because there was no room.
+    /// Number of samples that were dropped because the queue was full.
     pub fn lost(&self) -> u32 {
         self.with(|state| state.lost)
     }
 
-    /// The oldest sample, and how many were lost of those before it.
+    /// Takes the oldest sample, with the number of samples dropped so far.
     fn pop(&self) -> Option<(Sample, u32)> {
         self.with(|state| state.samples.pop_front().map(|sample| (sample, state.lost)))
     }
@@ -101,17 +101,17 @@ impl<const N: usize> fmt::Debug for Queue<N> {
     }
 }
 
-/// The samples of a queue as blocks: each is kept until a connection has taken it whole.
+/// The samples of a queue as blocks. Keeps each block until a connection has taken it completely.
 #[derive(Debug)]
 pub struct Samples<'a, const N: usize> {
     queue: &'a Queue<N>,
-    /// The block that is being sent; empty if none is.
+    /// The block that is being sent, or empty.
     block: Block,
     taken: u32,
 }
 
 impl<'a, const N: usize> Samples<'a, N> {
-    /// The samples of this queue.
+    /// Takes the samples of this queue.
     pub const fn new(queue: &'a Queue<N>) -> Self {
         Self {
             queue,
@@ -120,7 +120,7 @@ impl<'a, const N: usize> Samples<'a, N> {
         }
     }
 
-    /// The next block to send, the same until [`sent`](Source::sent); `None` where nothing waits.
+    /// Returns the next block to send, the same one until [`sent`](Source::sent); `None` if the queue is empty.
     pub fn peek(&mut self) -> Option<&[u8]> {
         if self.block.is_empty() {
             let (sample, lost) = self.queue.pop()?;
@@ -129,12 +129,12 @@ impl<'a, const N: usize> Samples<'a, N> {
         Some(&self.block)
     }
 
-    /// Samples that a connection has taken whole. Each may have arrived or not.
+    /// Number of samples that a connection took completely. Each may or may not have arrived.
     pub const fn taken(&self) -> u32 {
         self.taken
     }
 
-    /// Samples that are neither taken nor counted as lost.
+    /// Number of samples that are neither taken nor counted as lost.
     pub fn left(&self) -> u32 {
         self.queue.len() + u32::from(!self.block.is_empty())
     }

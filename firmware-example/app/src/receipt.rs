@@ -1,11 +1,11 @@
-//! The daemon's receipt for a series, `{"blocks":5,"bytes":280}`: the only word about delivery in the protocol.
+//! The daemon's receipt for a series, `{"blocks":5,"bytes":280}`: the only acknowledgement in the protocol.
 
-/// What a connection carried: as counted here, or as the daemon's receipt says.
+/// What a connection carried: counted here, or read from the daemon's receipt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Whole blocks.
+    /// Complete blocks.
     pub(crate) blocks: u64,
-    /// Bytes of them, without their headers.
+    /// Total length of these blocks, without their headers.
     pub(crate) bytes: u64,
 }
 
@@ -16,7 +16,7 @@ impl Tally {
         self.bytes += block.len() as u64;
     }
 
-    /// Reads a receipt, exactly as the daemon writes it.
+    /// Parses a receipt, in the exact form that the daemon writes.
     pub(crate) fn parse(receipt: &[u8]) -> Option<Self> {
         let (blocks, rest) = number(receipt.strip_prefix(b"{\"blocks\":")?)?;
         let (bytes, rest) = number(rest.strip_prefix(b",\"bytes\":")?)?;
@@ -24,7 +24,7 @@ impl Tally {
     }
 }
 
-/// The number at the start, and what follows it. Not by `str::parse`, which takes 200 bytes more of flash.
+/// Splits off the number at the start. `str::parse` would take 200 more bytes of flash.
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     let len = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, rest) = text.split_at_checked(len).filter(|_| len != 0)?;

@@ -1,11 +1,11 @@
-//! A telemetry sample, and how it lies in a block: one CBOR map (RFC 8949) with short text keys.
+//! A telemetry sample and its encoding: one CBOR map (RFC 8949) with short text keys.
 
 use core::convert::Infallible;
 
 use minicbor::Encoder;
 use minicbor::encode::Write;
 
-/// The keys of the map, in the order in which they are sent. The README says what each means.
+/// The keys of the map, in the order in which they are sent. The README documents them.
 pub const KEYS: [&str; 11] = [
     "t",
     "n",
@@ -20,34 +20,35 @@ pub const KEYS: [&str; 11] = [
     "press_sim",
 ];
 
-/// Longest block that a sample can make, in bytes.
+/// Length of the longest encoded sample, in bytes.
 pub const BLOCK_MAX: usize = block_max();
 
-/// A sample, encoded.
+/// An encoded sample.
 pub type Block = heapless::Vec<u8, BLOCK_MAX>;
 
-/// What a machine was doing at one moment.
+/// The state of a machine at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
     /// `t`: time since the machine was switched on, in milliseconds.
     pub uptime_ms: u64,
     /// `n`: number of the sample, from 0.
     pub number: u32,
-    /// `loop_us`: from the moment at which the sample before was due until it was queued, in microseconds.
+    /// `loop_us`: duration of the previous sampling loop, from the time when it was due until its sample was queued,
+    /// in microseconds.
     pub loop_us: u32,
-    /// `loop_max_us`: the worst of these.
+    /// `loop_max_us`: the longest of these.
     pub loop_max_us: u32,
-    /// `stack`: most bytes of the stack that were ever used.
+    /// `stack`: highest stack use since the start, in bytes.
     pub stack_bytes: u32,
     /// `rx`: Ethernet frames received.
     pub frames_received: u32,
     /// `tx`: Ethernet frames sent.
     pub frames_sent: u32,
-    /// `queue`: samples that waited in the queue when this one was added, without this one.
+    /// `queue`: length of the queue when this sample was added, without this sample.
     pub queued: u32,
-    /// `temp_sim`: a temperature that is made up, in degrees Celsius.
+    /// `temp_sim`: a simulated temperature, in degrees Celsius.
     pub temperature_simulated_c: f32,
-    /// `press_sim`: an air pressure that is made up, in hectopascals.
+    /// `press_sim`: a simulated air pressure, in hectopascals.
     pub pressure_simulated_hpa: f32,
 }
 
@@ -57,11 +58,12 @@ enum Value {
 }
 
 impl Sample {
-    /// The block. `lost` is how many samples before this one the queue had to give up: known only now.
+    /// Encodes the sample. `lost` is the number of earlier samples that the queue dropped, known only when this one is
+    /// sent.
     #[must_use]
     pub fn encode(&self, lost: u32) -> Block {
         let mut block = Block::new();
-        // Cannot fail: the sink takes everything, and has room for the longest values.
+        // Cannot fail: the sink accepts everything, and has room for the longest values.
         let _ = self.write(lost, &mut Encoder::new(Sink(&mut block)));
         block
     }
@@ -98,7 +100,7 @@ impl Sample {
 
 type Error = minicbor::encode::Error<Infallible>;
 
-/// Where the encoder writes to. What does not fit is left out.
+/// The output of the encoder. Drops the bytes that do not fit.
 struct Sink<'a>(&'a mut Block);
 
 impl Write for Sink<'_> {
@@ -110,7 +112,7 @@ impl Write for Sink<'_> {
     }
 }
 
-/// One byte begins the map and each key, nine are the longest number.
+/// The map header and each key's header take one byte, the longest number nine.
 const fn block_max() -> usize {
     let mut len = 1;
     let mut keys: &[&str] = &KEYS;

@@ -1,21 +1,21 @@
-//! Sampling: at a steady pace, whatever the network does.
+//! Sampling at a steady pace, independent of the network. Start with [`sample`].
 
 use crate::log::debug;
 use crate::queue::Queue;
 use crate::sample::Sample;
 use crate::{Clock, Plan};
 
-/// What a board tells of itself.
+/// The values that a board reports about itself.
 pub trait Machine {
-    /// Most bytes of the stack that were ever used.
+    /// Highest stack use since the start, in bytes.
     fn stack_bytes(&mut self) -> u32;
-    /// Ethernet frames received since it was switched on.
+    /// Ethernet frames received since the machine was switched on.
     fn frames_received(&mut self) -> u32;
-    /// Ethernet frames sent since then.
+    /// Ethernet frames sent since the machine was switched on.
     fn frames_sent(&mut self) -> u32;
 }
 
-/// Puts a sample into the queue every period, until all that were planned are there.
+/// Puts a sample into the queue every period, until the planned number is reached.
 pub async fn sample<const N: usize>(
     plan: Plan,
     queue: &Queue<N>,
@@ -48,25 +48,26 @@ pub async fn sample<const N: usize>(
         let now_us = clock.now_us();
         loop_us = u32::try_from(now_us.saturating_sub(due_us)).unwrap_or(u32::MAX);
         loop_max_us = loop_max_us.max(loop_us);
-        // Periods that were missed are not made up for.
+        // Skips the periods that were missed.
         due_us = due_us.saturating_add(period_us).max(now_us);
     }
 }
 
-/// A temperature that rises from 20 to 24 degrees and falls again in 128 samples, in the steps of a real sensor
-/// (a sixteenth of a degree, so that every value is exact).
+/// A simulated temperature that rises from 20 to 24 degrees and falls again within 128 samples, in the steps of a real
+/// sensor (a sixteenth of a degree, so that every value is exact).
 #[must_use]
 pub fn temperature_simulated_c(number: u32) -> f32 {
     20.0 + wave(number, 64) / 16.0
 }
 
-/// A pressure that rises from 1000 to 1032 hectopascals and falls again in 512 samples, in steps of an eighth.
+/// A simulated pressure that rises from 1000 to 1032 hectopascals and falls again within 512 samples, in steps of an
+/// eighth.
 #[must_use]
 pub fn pressure_simulated_hpa(number: u32) -> f32 {
     1000.0 + wave(number, 256) / 8.0
 }
 
-/// 0, 1, 2, … `top`, … 2, 1, 0, …
+/// A triangle wave: 0, 1, 2, … `top`, … 2, 1, 0, …
 fn wave(number: u32, top: u16) -> f32 {
     let top = u32::from(top);
     let at = number % (2 * top);

@@ -1,4 +1,4 @@
-//! The request to stop: from a button, a command, or the last sample of a plan.
+//! The request to stop: from a button, a command, or the last planned sample.
 
 use core::fmt;
 use core::future::poll_fn;
@@ -7,14 +7,14 @@ use core::task::Poll;
 
 use embassy_sync::waitqueue::AtomicWaker;
 
-/// Once requested, it stays so. May be requested from an interrupt; one task at a time waits for it.
+/// A request to stop, which cannot be taken back. May be requested from an interrupt; one task at a time waits for it.
 pub struct Stop {
     requested: AtomicBool,
     waiting: AtomicWaker,
 }
 
 impl Stop {
-    /// Not requested.
+    /// Starts as not requested.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -23,13 +23,13 @@ impl Stop {
         }
     }
 
-    /// Asks to stop.
+    /// Requests the stop.
     pub fn request(&self) {
         self.requested.store(true, Ordering::Release);
         self.waiting.wake();
     }
 
-    /// Whether it was asked for.
+    /// Whether the stop was requested.
     pub fn is_requested(&self) -> bool {
         self.requested.load(Ordering::Acquire)
     }

@@ -1,4 +1,4 @@
-//! The way up: one connection after the other, each with a series of blocks.
+//! The uplink: one connection after the other, each with a series of blocks. Start with [`uplink`].
 
 use core::pin::{Pin, pin};
 
@@ -13,40 +13,40 @@ use crate::receipt::Tally;
 use crate::stop::Stop;
 use crate::{Clock, Plan};
 
-/// How long a connection must have held for the back-off to begin anew: one that a server accepts only to close it
-/// must not be tried, and fed, at full speed.
+/// Time that a connection must last for the back-off to be reset. A server that accepts connections only to close them
+/// would otherwise be tried, and sent data, at full speed.
 const HELD_US: u64 = 5_000_000;
-/// How long closing a connection may take that the other side has closed, and breaking off one.
+/// Time limit for closing a connection that the peer has closed, and for resetting one.
 const ABORT_MS: u32 = 200;
-/// Longest answer that is taken, in bytes.
+/// Length of the longest reply that is accepted, in bytes.
 const ANSWER_MAX: usize = 64;
 
-/// Makes connections: what a board has to offer, or a test.
+/// Makes connections. Implemented by each board, and by tests.
 #[allow(
     async_fn_in_trait,
-    reason = "for one executor of one thread, as embedded-io-async"
+    reason = "for a single-threaded executor, as in embedded-io-async"
 )]
 pub trait Connect {
-    /// A connection. It is lost when dropped. A read of 0 bytes says that the other side has closed it.
+    /// A connection. Dropping it closes it. A read of 0 bytes means that the peer has closed it.
     type Connection<'a>: Read + Write
     where
         Self: 'a;
 
-    /// Connects, or fails in a time of its own choice.
+    /// Connects, or fails after a timeout chosen by the implementation.
     ///
     /// # Errors
-    /// What kind of thing went wrong.
+    /// The kind of the failure.
     async fn connect(&mut self) -> Result<Self::Connection<'_>, ErrorKind>;
 
-    /// Closes the sending direction, and waits until the other side has that and all before it.
+    /// Closes the sending direction, and waits until the peer has acknowledged that and all data before it.
     ///
     /// # Errors
-    /// What kind of thing went wrong; the end of the series may not have arrived.
+    /// The kind of the failure; the end of the series may not have arrived.
     async fn close<'a>(connection: &mut Self::Connection<'a>) -> Result<(), ErrorKind>
     where
         Self: 'a;
 
-    /// Lets the other side know that a connection ends out of turn, where dropping it does not.
+    /// Resets a connection that fails, where dropping it does not notify the peer.
     async fn abort<'a>(connection: &mut Self::Connection<'a>)
     where
         Self: 'a,
@@ -55,57 +55,57 @@ pub trait Connect {
     }
 }
 
-/// Where blocks come from. A block stays the same until it was sent.
+/// A source of blocks. A block stays the same until it was sent.
 #[allow(
     async_fn_in_trait,
-    reason = "for one executor of one thread, as embedded-io-async"
+    reason = "for a single-threaded executor, as in embedded-io-async"
 )]
 pub trait Source {
-    /// What they are, in a word, for the log.
+    /// Name of the source in the log.
     const NAME: &'static str;
 
-    /// The first block of every connection, where there is one.
+    /// The first block of every connection, or empty.
     fn greeting(&self) -> &[u8] {
         &[]
     }
 
-    /// Waits for a block; `false`: there will be none. Dropping the future costs nothing.
+    /// Waits for a block; returns `false` if the source has ended. Dropping the future loses nothing.
     async fn ready(&mut self) -> bool;
 
     /// The block that is [`ready`](Self::ready). Never empty.
     fn block(&self) -> &[u8];
 
-    /// A connection has taken the whole block.
+    /// Called when a connection has taken the complete block.
     fn sent(&mut self);
 
-    /// Whether there will be no block any more.
+    /// Whether the source has ended: no more blocks will follow.
     fn is_ended(&self) -> bool;
 }
 
-/// What became of the blocks: each is counted once, as delivered, in doubt or lost.
+/// The outcome of the blocks. Each is counted exactly once, as delivered, in doubt or lost.
 ///
 /// The number of blocks that arrived is at least `delivered` and at most `delivered + in_doubt`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Report {
-    /// Blocks that the daemon has received, by its receipt for the series.
+    /// Blocks that the daemon has received, according to its receipt for the series.
     pub delivered: u32,
-    /// Blocks that a connection took whole and no receipt covers: each may have arrived or not. They are not sent
-    /// again, since they could arrive twice.
+    /// Blocks that a connection took completely and no receipt covers: each may or may not have arrived. They are not
+    /// sent again, because they could arrive twice.
     pub in_doubt: u32,
-    /// Blocks that did not arrive: no connection took them whole, or the receipt does not count them.
+    /// Blocks that did not arrive: no connection took them completely, or the receipt does not count them.
     pub lost: u32,
-    /// Connections that were made.
+    /// Connections that were established.
     pub connections: u32,
-    /// The last series was ended by its mark, and the TCP stack reported it as sent.
+    /// The end mark of the last series was sent, according to the TCP stack.
     pub ended: bool,
-    /// The other side has answered the last series. Only an answer that is a receipt says what it received.
+    /// The peer has replied to the last series. Only a receipt says how much it received.
     pub answered: bool,
 }
 
 impl Report {
-    /// Moves the blocks of a connection out of doubt, as far as its receipt allows. `sent` is what the connection took,
-    /// with this many messages of greeting.
+    /// Moves the blocks of a connection from in doubt to delivered or lost, according to its receipt. `sent` is what the
+    /// connection took, including this many greetings.
     fn settle(&mut self, sent: Tally, greetings: u64, receipt: Tally) {
         let is_part = receipt.blocks < sent.blocks && receipt.bytes < sent.bytes;
         if !is_part && receipt != sent {
@@ -116,7 +116,7 @@ impl Report {
             );
             return;
         }
-        // Of the blocks that it does not count, one may be the greeting.
+        // Of the blocks that the receipt does not count, one may be the greeting.
         let own = sent.blocks - greetings;
         let delivered = if is_part {
             receipt.blocks.saturating_sub(greetings)
@@ -131,26 +131,26 @@ impl Report {
     }
 }
 
-/// Why a connection is of no more use.
+/// Why a connection cannot be used any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum LinkError {
-    /// It could not be made.
+    /// Connecting failed.
     Connect(ErrorKind),
     /// A block, or the end of the series, could not be sent.
     Send(SendError<ErrorKind>),
-    /// Nothing can be received.
+    /// Receiving failed.
     Receive(ErrorKind),
-    /// The other side has closed it in the middle of the series.
+    /// The peer closed the connection in the middle of the series.
     Closed,
-    /// There was no time left after the request to stop.
+    /// The time limit after the request to stop has passed.
     GaveUp,
 }
 
-/// Sends the blocks of a source until it has no more, over as many connections as that takes.
+/// Sends the blocks of a source until it ends, over as many connections as necessary.
 ///
-/// From the request to stop it takes no longer than [`Plan::stop_ms`].
+/// After a request to stop it returns within [`Plan::stop_ms`].
 pub async fn uplink<C: Connect, S: Source>(
     plan: Plan,
     source: &mut S,
@@ -193,7 +193,7 @@ pub async fn uplink<C: Connect, S: Source>(
     report
 }
 
-/// One connection, from its first byte to its last.
+/// Runs one connection, from connecting to closing.
 async fn connection<C: Connect, S: Source>(
     plan: Plan,
     source: &mut S,
@@ -233,17 +233,17 @@ async fn connection<C: Connect, S: Source>(
         }
     };
     if result == Err(LinkError::Closed) {
-        // In order, since the other side may still read what it was sent.
+        // A graceful close, since the peer may still read what it was sent.
         select(C::close(&mut connection), clock.sleep_ms(ABORT_MS)).await;
     }
     if result.is_err() {
-        // So that the other side need not find out.
+        // Notifies the peer, so that it does not wait for its own timeout.
         select(C::abort(&mut connection), clock.sleep_ms(ABORT_MS)).await;
     }
     result
 }
 
-/// Sends the series; returns what the connection took of it.
+/// Sends the series; returns the count of what the connection took.
 async fn series<T: Read + Write>(
     source: &mut impl Source,
     connection: &mut T,
@@ -257,7 +257,7 @@ async fn series<T: Read + Write>(
         sent.add(greeting);
     }
     loop {
-        // The connection first, before each block: one that is over would take what it cannot deliver.
+        // Checks the connection before each block: a connection that is over takes blocks and cannot deliver them.
         match select(over(writer.io_mut()), source.ready()).await {
             Either::First(error) => return Err(error),
             Either::Second(true) => {}
@@ -272,8 +272,8 @@ async fn series<T: Read + Write>(
     Ok(sent)
 }
 
-/// Waits until the connection is over: it breaks down, or the other side closes it. Bytes that come before the end of
-/// the series have no meaning.
+/// Waits until the connection is over: it fails, or the peer closes it. Bytes that arrive before the end of the series
+/// have no meaning and are skipped.
 async fn over(connection: &mut impl Read) -> LinkError {
     loop {
         match connection.read(&mut [0; 16]).await {
@@ -284,7 +284,7 @@ async fn over(connection: &mut impl Read) -> LinkError {
     }
 }
 
-/// Reads what a series is answered: nothing, or not to the end (`None`), a receipt and nothing else, or something else.
+/// Reads the reply to a series. `None`: no complete reply; `Some(None)`: a reply that is not exactly one receipt.
 async fn answer(connection: &mut impl Read) -> Option<Option<Tally>> {
     let mut reader = Reader::new(connection, Blocks, [0; ANSWER_MAX]);
     let (mut receipt, mut is_first) = (None, true);
@@ -303,7 +303,7 @@ async fn answer(connection: &mut impl Read) -> Option<Option<Tally>> {
     }
 }
 
-/// The error of a transport, without its type.
+/// Removes the transport's type from its error.
 fn send_error<E: embedded_io_async::Error>(error: SendError<E>) -> LinkError {
     LinkError::Send(match error {
         SendError::Refused(refusal) => SendError::Refused(refusal),

@@ -1,4 +1,4 @@
-//! The one logger of an image.
+//! The global logger of an image.
 
 use core::cell::UnsafeCell;
 use core::future::poll_fn;
@@ -13,16 +13,16 @@ use crate::RING_LEN;
 use crate::ring::{FRAME_MAX, Ring};
 
 unsafe extern "C" {
-    // Set by build-id.x.
+    // Defined by build-id.x.
     static __build_id_start: u8;
     static __build_id_end: u8;
 }
 
-/// The note section `.note.gnu.build-id` of this very image, byte for byte; empty where the linker made none.
+/// The section `.note.gnu.build-id` of the running image, byte for byte; empty if the linker did not make one.
 pub fn build_id() -> &'static [u8] {
     let start = addr_of!(__build_id_start);
     let len = addr_of!(__build_id_end).addr() - start.addr();
-    // SAFETY: all of it lies between the two symbols, in flash.
+    // SAFETY: the whole section lies between the two symbols, in flash.
     unsafe { core::slice::from_raw_parts(start, len) }
 }
 
@@ -31,17 +31,17 @@ pub fn take(frame: &mut [u8; FRAME_MAX]) -> Option<usize> {
     with(|ring| ring.take(frame))
 }
 
-/// Whether no frame waits.
+/// Whether the ring has no complete frame.
 pub fn is_empty() -> bool {
     with(|ring| ring.is_empty())
 }
 
-/// Frames that did not fit.
+/// Number of frames that were dropped because they did not fit.
 pub fn lost() -> u32 {
     with(|ring| ring.lost())
 }
 
-/// Waits for a frame. One task at a time.
+/// Waits for a frame. Only one task may wait.
 pub async fn ready() {
     poll_fn(|cx| {
         WAITING.register(cx.waker());
@@ -54,7 +54,7 @@ pub async fn ready() {
     .await;
 }
 
-/// Somebody waits for a frame.
+/// The waker of the task that waits for a frame.
 static WAITING: AtomicWaker = AtomicWaker::new();
 
 static SHARED: Shared = Shared(UnsafeCell::new(State {
@@ -65,20 +65,20 @@ static SHARED: Shared = Shared(UnsafeCell::new(State {
 
 struct Shared(UnsafeCell<State>);
 
-// SAFETY: only touched in critical sections.
+// SAFETY: accessed only in critical sections.
 unsafe impl Sync for Shared {}
 
 struct State {
     ring: Ring<RING_LEN>,
     encoder: Encoder,
-    /// While a frame is being written: how interrupts were before.
+    /// The interrupt state to restore, while a frame is being written.
     before: Option<RestoreState>,
 }
 
 fn with<R>(f: impl FnOnce(&mut Ring<RING_LEN>) -> R) -> R {
     critical_section::with(|_| {
-        // SAFETY: in a critical section, and no frame is being written, since that is one too; `f` is of this
-        // file, and does not come back here.
+        // SAFETY: in a critical section, and no frame is being written, since writing is a critical section too; `f` is
+        // defined in this file, and does not call this function.
         f(unsafe { &mut (*SHARED.0.get()).ring })
     })
 }
@@ -86,10 +86,10 @@ fn with<R>(f: impl FnOnce(&mut Ring<RING_LEN>) -> R) -> R {
 #[defmt::global_logger]
 struct Logger;
 
-// SAFETY: from `acquire` to `release` is one critical section.
+// SAFETY: one critical section lasts from `acquire` to `release`.
 unsafe impl defmt::Logger for Logger {
     fn acquire() {
-        // SAFETY: ended in `release`, which defmt calls after this.
+        // SAFETY: released in `release`, which defmt calls after this.
         let before = unsafe { critical_section::acquire() };
         // SAFETY: in a critical section.
         let state = unsafe { &mut *SHARED.0.get() };
@@ -100,7 +100,7 @@ unsafe impl defmt::Logger for Logger {
     }
 
     unsafe fn flush() {
-        // A frame leaves when the network takes it.
+        // Frames are sent by the network task.
     }
 
     unsafe fn release() {
@@ -110,7 +110,7 @@ unsafe impl defmt::Logger for Logger {
         state.ring.end();
         WAITING.wake();
         if let Some(before) = state.before.take() {
-            // SAFETY: what `acquire` got, in the opposite order.
+            // SAFETY: the state returned in `acquire`, restored in reverse order.
             unsafe { critical_section::release(before) };
         }
     }

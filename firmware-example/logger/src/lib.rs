@@ -1,8 +1,8 @@
-//! The logger: defmt frames, unencoded, in a ring of fixed size, to be sent as blocks: one frame is one block.
+//! A defmt logger that keeps unencoded frames in a ring of fixed size. Take them with [`take`]; each is sent as a block.
 //!
-//! A frame that does not fit the ring is counted, and never cut. The block says where a frame ends, so defmt's own
-//! encoding (rzCOBS) is not needed: `encoding-raw`. A decoder needs the image that the frames come from; which one
-//! that is says [`build_id`].
+//! A frame that does not fit the ring is dropped whole and counted. Blocks mark where frames end, so defmt's own encoding
+//! (rzCOBS) is not needed: the feature is `encoding-raw`. A decoder needs the image that the frames come from;
+//! [`build_id`] identifies it.
 
 #![no_std]
 
@@ -14,5 +14,5 @@ mod ring;
 pub use self::global::{build_id, is_empty, lost, ready, take};
 pub use self::ring::{FRAME_MAX, Ring};
 
-/// Bytes that the ring has.
+/// Size of the ring, in bytes.
 pub const RING_LEN: usize = 1024;

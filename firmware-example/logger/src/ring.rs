@@ -1,18 +1,18 @@
-//! A ring of frames: written in parts, kept whole or not at all.
+//! A ring buffer of frames. A frame is written in parts, and kept completely or dropped.
 
-/// Longest frame, in bytes.
+/// Length of the longest frame, in bytes.
 pub const FRAME_MAX: usize = 128;
 
-/// Bytes before each frame that say its length.
+/// Length of the header before each frame, which holds the frame's length.
 const HEADER_LEN: usize = 2;
 
-/// Frames in `N` bytes. What does not fit is counted.
+/// Frames in a buffer of `N` bytes. Counts the frames that do not fit.
 #[derive(Clone, Debug)]
 pub struct Ring<const N: usize> {
     bytes: [u8; N],
-    /// Where the oldest frame begins …
+    /// Offset of the oldest frame …
     start: usize,
-    /// … and how many bytes there are from there on of whole frames.
+    /// … and the length of all complete frames from there.
     len: usize,
     /// The length of the frame that is being written …
     open: usize,
@@ -22,7 +22,7 @@ pub struct Ring<const N: usize> {
 }
 
 impl<const N: usize> Ring<N> {
-    /// An empty ring: all zeros, so that it costs no flash.
+    /// An empty ring: all zeros, so that it takes no flash.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -35,13 +35,13 @@ impl<const N: usize> Ring<N> {
         }
     }
 
-    /// Begins a frame; forgets one that was not ended.
+    /// Begins a frame; drops one that was not ended.
     pub const fn begin(&mut self) {
         self.open = 0;
         self.refused = false;
     }
 
-    /// The next bytes of the frame.
+    /// Appends bytes to the frame.
     pub fn write(&mut self, bytes: &[u8]) {
         let frame_len = self.open.saturating_add(bytes.len());
         self.refused |= frame_len > FRAME_MAX || self.len + HEADER_LEN + frame_len > N;
@@ -51,7 +51,7 @@ impl<const N: usize> Ring<N> {
         }
     }
 
-    /// The frame is whole. One without a byte is none.
+    /// Completes the frame. An empty frame is ignored.
     pub fn end(&mut self) {
         if self.refused {
             self.lost = self.lost.saturating_add(1);
@@ -78,19 +78,19 @@ impl<const N: usize> Ring<N> {
         Some(frame_len)
     }
 
-    /// Whether there is no whole frame.
+    /// Whether the ring has no complete frame.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Frames that did not fit.
+    /// Number of frames that were dropped because they did not fit.
     #[must_use]
     pub const fn lost(&self) -> u32 {
         self.lost
     }
 
-    /// Copies bytes in, so many behind the start.
+    /// Copies bytes in, at this offset from the start.
     fn put(&mut self, at: usize, bytes: &[u8]) {
         let at = (self.start + at) % N;
         let (front, back) = bytes.split_at(bytes.len().min(N - at));
@@ -98,7 +98,7 @@ impl<const N: usize> Ring<N> {
         self.bytes[..back.len()].copy_from_slice(back);
     }
 
-    /// Copies bytes out, so many behind the start.
+    /// Copies bytes out, from this offset from the start.
     fn get(&self, at: usize, bytes: &mut [u8]) {
         let at = (self.start + at) % N;
         let (front, back) = bytes.split_at_mut(bytes.len().min(N - at));
@@ -161,7 +161,7 @@ mod tests {
             ring.write(&[7; FRAME_MAX + 1][..len]);
             ring.end();
         }
-        // One that was never ended is forgotten.
+        // A frame that was never ended is dropped.
         ring.begin();
         ring.write(&[8]);
         ring.begin();

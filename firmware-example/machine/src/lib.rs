@@ -1,4 +1,4 @@
-//! What every Cortex-M board here shares: an executor that truly sleeps, and the mark that the stack has left.
+//! Shared by every Cortex-M board here: an executor that sleeps when idle ([`run`]), and the measurement of stack use.
 
 #![no_std]
 
@@ -7,53 +7,53 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use embassy_executor::{Spawner, raw};
 
-/// A task may have something to do.
+/// Set when a task was woken.
 static WOKEN: AtomicBool = AtomicBool::new(true);
 
 unsafe extern "C" {
-    // Set by the linker script of cortex-m-rt.
+    // Defined by the linker script of cortex-m-rt.
     static _stack_end: u32;
     static _stack_start: u32;
 }
 
-/// Runs the tasks that `init` spawns, and sleeps in WFI while none has anything to do.
+/// Runs the tasks that `init` spawns, and sleeps in WFI while all of them wait.
 ///
-/// The executor that embassy-executor has for Cortex-M sleeps in WFE, which QEMU takes for a yield, and spins.
+/// The Cortex-M executor of embassy-executor sleeps in WFE, which QEMU treats as a yield, so it would spin.
 pub fn run(executor: &'static mut raw::Executor, init: impl FnOnce(Spawner)) -> ! {
     init(executor.spawner());
     loop {
-        // Interrupts are off between the question and the sleep, so that none comes in between unseen; one that
-        // is pending ends WFI all the same.
+        // Interrupts are disabled between the check and WFI, so that no wake-up is missed; a pending interrupt ends WFI
+        // even while they are disabled.
         cortex_m::interrupt::disable();
         if WOKEN.load(Ordering::Relaxed) {
             WOKEN.store(false, Ordering::Relaxed);
         } else {
             cortex_m::asm::wfi();
         }
-        // SAFETY: nothing here relies on interrupts being off, and they were on before.
+        // SAFETY: this code does not rely on interrupts being disabled, and they were enabled before.
         unsafe { cortex_m::interrupt::enable() };
-        // SAFETY: it is polled here only, never from within itself.
+        // SAFETY: polled only here, and never from within a task.
         unsafe { executor.poll() };
     }
 }
 
-/// An executor for [`run`].
+/// Creates an executor for [`run`].
 pub fn executor() -> raw::Executor {
     raw::Executor::new(core::ptr::null_mut())
 }
 
-/// Most bytes of the stack that were ever used: up to where its paint (cortex-m-rt, `paint-stack`) has gone.
+/// Highest stack use, in bytes: how much of the stack paint (cortex-m-rt, `paint-stack`) was overwritten.
 pub fn stack_used_bytes() -> u32 {
     let start = addr_of!(_stack_start);
-    let mut mark = addr_of!(_stack_end);
-    // SAFETY: from the stack's end to its start is memory, and words of it are only looked at.
-    while mark < start && unsafe { read_volatile(mark) } == cortex_m_rt::STACK_PAINT_VALUE {
-        mark = mark.wrapping_add(1);
+    let mut unused = addr_of!(_stack_end);
+    // SAFETY: everything from the stack's end to its start is memory, and it is only read.
+    while unused < start && unsafe { read_volatile(unused) } == cortex_m_rt::STACK_PAINT_VALUE {
+        unused = unused.wrapping_add(1);
     }
-    bytes(mark, start)
+    bytes(unused, start)
 }
 
-/// Bytes that the stack has.
+/// Size of the stack, in bytes.
 pub fn stack_size_bytes() -> u32 {
     bytes(addr_of!(_stack_end), addr_of!(_stack_start))
 }
@@ -63,7 +63,7 @@ fn bytes(from: *const u32, to: *const u32) -> u32 {
 }
 
 /// Called by the executor when a task was woken.
-// SAFETY: nothing else defines this name, since no platform of embassy-executor is turned on.
+// SAFETY: this name is defined nowhere else, since every platform feature of embassy-executor is off.
 #[unsafe(export_name = "__pender")]
 fn pender(_context: *mut ()) {
     WOKEN.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What the board is told on QEMU's command line: words of the form `key=value`, read by semihosting.
+//! The arguments on QEMU's command line: words of the form `key=value`, read by semihosting.
 
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -8,36 +8,36 @@ use cortex_m_semihosting::{nr, syscall1};
 use embassy_net::{Ipv4Cidr, StaticConfigV4};
 use firmware_example::Plan;
 
-/// Longest command line, in bytes.
+/// Length of the longest command line, in bytes.
 pub const LINE_MAX: usize = 256;
 
-/// The arguments, or what they are where they are not given.
+/// The arguments, with defaults for those that are not given.
 pub struct Arguments {
-    /// `telemetry=ADDRESS:PORT`: where samples go.
+    /// `telemetry=ADDRESS:PORT`: the destination of the samples.
     pub telemetry: SocketAddrV4,
-    /// `logs=ADDRESS:PORT`: where the log goes, if there is one.
+    /// `logs=ADDRESS:PORT`: the destination of the log, if any.
     #[cfg(feature = "defmt")]
     pub logs: Option<SocketAddrV4>,
     /// `address=ADDRESS/BITS`, `gateway=ADDRESS`: a static address instead of DHCP.
     pub address: Option<Ipv4Cidr>,
-    /// The gateway of that.
+    /// The gateway of the static address.
     pub gateway: Option<Ipv4Addr>,
     /// `period_ms=N`, `samples=N`, `stop_ms=N`, `answer_ms=N`.
     pub plan: Plan,
-    /// `panic=now`: panic, to see what that looks like.
+    /// `panic=now`: panic at the start, to show the output.
     pub panic: bool,
 }
 
-/// Why a command line was not understood.
+/// Why a command line was refused.
 pub enum ArgumentError<'a> {
-    /// There is none, or it is too long.
+    /// It is missing, or too long.
     Unreadable,
-    /// No such key, or its value makes no sense.
+    /// The key is unknown, or its value is invalid.
     Bad(&'a str),
 }
 
 impl Arguments {
-    /// Reads the command line.
+    /// Reads and parses the command line.
     pub fn read(line: &mut [u8; LINE_MAX]) -> Result<Self, ArgumentError<'_>> {
         let line = command_line(line).ok_or(ArgumentError::Unreadable)?;
         let mut arguments = Self {
@@ -56,7 +56,7 @@ impl Arguments {
         Ok(arguments)
     }
 
-    /// How the board gets its address.
+    /// The configuration of embassy-net: static address or DHCP.
     pub fn network(&self) -> embassy_net::Config {
         match self.address {
             None => embassy_net::Config::dhcpv4(Default::default()),
@@ -100,7 +100,7 @@ impl fmt::Display for ArgumentError<'_> {
     }
 }
 
-/// Nanoseconds since QEMU was started: never the same twice, and good enough to tell boards apart.
+/// Nanoseconds since QEMU was started. It differs from run to run, which is enough to make boards differ.
 pub fn seed() -> u64 {
     let mut ns = [0_u32; 2];
     // SAFETY: SYS_ELAPSED writes two words to where its argument points.
@@ -115,7 +115,7 @@ fn parse<T: FromStr>(text: &str) -> Option<T> {
 
 fn command_line(line: &mut [u8; LINE_MAX]) -> Option<&str> {
     let mut block = [line.as_mut_ptr().expose_provenance(), LINE_MAX];
-    // SAFETY: SYS_GET_CMDLINE writes at most so many bytes there, and their number into the block.
+    // SAFETY: SYS_GET_CMDLINE writes at most this many bytes there, and their number into the block.
     let failed = unsafe { syscall1(nr::GET_CMDLINE, block.as_mut_ptr().expose_provenance()) } != 0;
     let [_, len] = block;
     if failed {

@@ -1,4 +1,4 @@
-//! Time for embassy-time, from the board's dual timer: one half counts, the other is the alarm. No tick.
+//! The time driver of embassy-time, on the board's dual timer: one half counts, the other is the alarm. Tickless.
 
 use core::cell::RefCell;
 use core::task::Waker;
@@ -10,22 +10,22 @@ use embassy_time_queue_utils::Queue;
 /// Number of the dual timer's interrupt.
 pub const INTERRUPT: i16 = 10;
 
-/// Both halves count down, 25 times a microsecond.
+/// Both halves count down at 25 MHz.
 const TICKS_PER_US: u64 = 25;
-/// Longest alarm, in microseconds: the counter must be read again before it wraps, after 171 s.
+/// Longest alarm, in microseconds: the counter must be read before it wraps, after 171 s.
 const ALARM_MAX_US: u64 = 100_000_000;
 
-/// First half of the dual timer (CMSDK); the registers of a half.
+/// Base address of the first half of the dual timer (CMSDK). The registers of a half follow below.
 const COUNTER: usize = 0x4000_2000;
-/// Its second half.
+/// Base address of the second half.
 const ALARM: usize = 0x4000_2020;
-/// Where the half begins to count down from, when written to.
+/// Start value of the countdown.
 const LOAD: usize = 0x00;
-/// What it has come to.
+/// Current value of the countdown.
 const VALUE: usize = 0x04;
 /// Bits 7: on; 6: periodic; 5: interrupts; 1: all 32 bits; 0: stops at zero.
 const CONTROL: usize = 0x08;
-/// Any write ends the interrupt.
+/// Any write clears the interrupt.
 const CLEAR: usize = 0x0c;
 
 const ON: u32 = 1 << 7;
@@ -37,13 +37,13 @@ time_driver_impl!(static CLOCK: Clock = Clock {
     state: Mutex::new(RefCell::new(State { queue: Queue::new(), last: 0, wraps: 0 })),
 });
 
-/// Starts counting. Before that it is always the same time.
+/// Starts the counter. Until then the time stands still.
 pub fn start() {
     write(COUNTER + LOAD, u32::MAX);
     write(COUNTER + CONTROL, ON | WIDE);
 }
 
-/// To be called at [`INTERRUPT`].
+/// Handles [`INTERRUPT`].
 pub fn on_interrupt() {
     write(ALARM + CLEAR, 0);
     critical_section::with(|cs| CLOCK.state.borrow_ref_mut(cs).set_alarm());
@@ -55,9 +55,9 @@ struct Clock {
 
 struct State {
     queue: Queue,
-    /// The counter when it was last read …
+    /// The counter at its last read …
     last: u32,
-    /// … and how often it has wrapped.
+    /// … and the number of times it has wrapped.
     wraps: u32,
 }
 
@@ -86,11 +86,11 @@ impl State {
         (u64::from(self.wraps) << 32 | u64::from(count)) / TICKS_PER_US
     }
 
-    /// Wakes who is due, and sets the alarm to whoever is next.
+    /// Wakes the tasks that are due, and sets the alarm for the next one.
     fn set_alarm(&mut self) {
         let now_us = self.now_us();
         let wait_us = self.queue.next_expiration(now_us).saturating_sub(now_us);
-        // At most 2.5e9, so it fits. A moment that has passed meanwhile is an alarm at once.
+        // At most 2.5e9, so it fits. If that moment has passed meanwhile, the alarm fires at once.
         let ticks = wait_us.clamp(1, ALARM_MAX_US) * TICKS_PER_US;
         write(ALARM + CONTROL, 0);
         write(ALARM + LOAD, ticks as u32);
@@ -99,11 +99,11 @@ impl State {
 }
 
 fn read(register: usize) -> u32 {
-    // SAFETY: only called with registers of the dual timer, which reading does not change.
+    // SAFETY: called only with registers of the dual timer, which reading does not change.
     unsafe { (register as *const u32).read_volatile() }
 }
 
 fn write(register: usize, value: u32) {
-    // SAFETY: only called with registers of the dual timer, which nothing else uses.
+    // SAFETY: called only with registers of the dual timer, which nothing else uses.
     unsafe { (register as *mut u32).write_volatile(value) }
 }

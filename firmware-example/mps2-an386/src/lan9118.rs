@@ -1,6 +1,6 @@
 //! A driver for the LAN9118, an Ethernet controller with FIFOs and a 32-bit bus (SMSC's data sheet, rev. 1.5).
 //!
-//! Interrupts wake the network stack; frames are copied by the processor, one at a time in each direction.
+//! Interrupts wake the network stack. The processor copies the frames, one at a time in each direction.
 
 use core::fmt;
 use core::task::Context;
@@ -11,91 +11,91 @@ use embassy_sync::waitqueue::AtomicWaker;
 /// Number of the controller's interrupt.
 pub const INTERRUPT: i16 = 13;
 
-/// Where the registers are. They take accesses of 32 bits only.
+/// Base address of the registers. They accept only 32-bit accesses.
 const BASE: usize = 0x4020_0000;
 
-// Registers, by their offset.
+// Registers, as offsets from the base.
 
-/// Read: the next word of the received frame whose status was taken.
+/// Read: the next word of the received frame whose status was read last.
 const RX_DATA: usize = 0x00;
-/// Write: two words of command, and the frame.
+/// Write: two command words, then the frame.
 const TX_DATA: usize = 0x20;
-/// Read: takes the status of the next received frame. Bits 29..16: its length, with 4 bytes of CRC; 15: damaged.
+/// Read: pops the status of the next received frame. Bits 29..16: its length, with 4 bytes of CRC; 15: error.
 const RX_STATUS: usize = 0x40;
-/// Read: takes the status of a frame that was sent.
+/// Read: pops the status of a frame that was sent.
 const TX_STATUS: usize = 0x48;
-/// How the interrupt line is driven. Bit 8: at all; 4: high when active; 0: push-pull.
+/// Configuration of the interrupt line. Bit 8: enabled; 4: active high; 0: push-pull.
 const IRQ_CFG: usize = 0x54;
-/// Which interrupts there are; writing ones takes them back.
+/// Interrupt status; writing ones clears the bits.
 const INT_STS: usize = 0x58;
-/// Which of them the line shows.
+/// Interrupt enable: which bits drive the line.
 const INT_EN: usize = 0x5c;
-/// Reads as [`BYTE_ORDER`] when the controller is awake and the bus as it should be.
+/// Reads as [`BYTE_ORDER`] when the controller is awake and the bus is configured correctly.
 const BYTE_TEST: usize = 0x64;
 /// Levels of the FIFO interrupts. Bits 31..24: TX data, in 64 bytes; 7..0: RX status, in frames.
 const FIFO_INT: usize = 0x68;
 /// Bit 1: transmitter on.
 const TX_CFG: usize = 0x70;
-/// Bit 20: must be one; 19..16: KiB for the TX FIFO; 0: soft reset, until it reads as 0.
+/// Bit 20: must be one; 19..16: size of the TX FIFO in KiB; 0: soft reset, reads as 0 when done.
 const HW_CFG: usize = 0x74;
-/// Bits 23..16: received frames that wait.
+/// Bits 23..16: number of received frames.
 const RX_FIFO_INF: usize = 0x7c;
-/// Bits 23..16: status words of frames that were sent; 15..0: bytes free in the TX data FIFO.
+/// Bits 23..16: number of status words of sent frames; 15..0: free bytes in the TX data FIFO.
 const TX_FIFO_INF: usize = 0x80;
-/// Access to the registers of the MAC. Bit 31: go, until it reads as 0; 30: read; 7..0: which.
+/// Access to the registers of the MAC. Bit 31: start, reads as 0 when done; 30: read; 7..0: register.
 const MAC_CSR_CMD: usize = 0xa4;
-/// What is written there, or was read.
+/// The value to write, or the value that was read.
 const MAC_CSR_DATA: usize = 0xa8;
 
-// Registers of the MAC, behind MAC_CSR_CMD.
+// Registers of the MAC, accessed through MAC_CSR_CMD.
 
 /// Bit 20: full duplex; 3: transmitter on; 2: receiver on.
 const MAC_CR: u32 = 1;
-/// Last two bytes of the hardware address, which came from the EEPROM.
+/// Last two bytes of the hardware address, loaded from the EEPROM.
 const MAC_ADDRH: u32 = 2;
 /// First four bytes.
 const MAC_ADDRL: u32 = 3;
-/// Access to the registers of the PHY. Bits 15..11: PHY, 1 is the internal one; 10..6: which; 1: write; 0: busy.
+/// Access to the registers of the PHY. Bits 15..11: PHY, 1 is the internal one; 10..6: register; 1: write; 0: busy.
 const MII_ACC: u32 = 6;
-/// What is written there, or was read.
+/// The value to write, or the value that was read.
 const MII_DATA: u32 = 7;
 
-// Registers of the PHY, behind MII_ACC.
+// Registers of the PHY, accessed through MII_ACC.
 
-/// Bits 12: negotiate speed; 9: now.
+/// Bits 12: autonegotiation; 9: restart it.
 const PHY_CONTROL: u32 = 0;
-/// Bit 2: there is a link.
+/// Bit 2: link up.
 const PHY_STATUS: u32 = 1;
 
 const BYTE_ORDER: u32 = 0x8765_4321;
-/// In INT_STS and INT_EN: more frames wait than the RX level of FIFO_INT.
+/// In INT_STS and INT_EN: more frames were received than the RX level of FIFO_INT.
 const INT_RECEIVED: u32 = 1 << 3;
-/// In INT_STS and INT_EN: more is free than the TX level of FIFO_INT.
+/// In INT_STS and INT_EN: more space is free than the TX level of FIFO_INT.
 const INT_ROOM: u32 = 1 << 9;
 
-/// Longest frame, in bytes, without CRC; and with it, in whole words.
+/// Length of the longest frame, in bytes: without CRC, and below with CRC in whole words.
 const FRAME_MAX: usize = 1514;
 const BUFFER_LEN: usize = 1520;
-/// How often a bit is looked at before the controller counts as broken.
+/// Number of polls of a bit before the controller counts as broken.
 const POLLS_MAX: u32 = 1_000_000;
 
-/// The stack waits for the controller.
+/// Wakes the network stack on an interrupt.
 static WAITING: AtomicWaker = AtomicWaker::new();
 
-/// To be called at [`INTERRUPT`]: wakes the stack. It asks for interrupts again when it has looked.
+/// Handles [`INTERRUPT`]: wakes the stack, which enables the interrupts again after it has checked the controller.
 pub fn on_interrupt() {
     write(INT_EN, 0);
     WAITING.wake();
 }
 
-/// Room for a frame in each direction. Never to be moved: a small stack has no room for it.
+/// One frame buffer for each direction. Keep it in a static: a small stack has no room for it.
 pub struct Buffers {
     received: [u8; BUFFER_LEN],
     to_send: [u8; BUFFER_LEN],
 }
 
 impl Buffers {
-    /// Without a frame.
+    /// Creates empty buffers.
     pub const fn new() -> Self {
         Self {
             received: [0; BUFFER_LEN],
@@ -112,9 +112,9 @@ pub struct Lan9118 {
 
 /// Why the controller cannot be used.
 pub enum StartError {
-    /// Something else answers at its address.
+    /// Another value was read at its address.
     NotThere { found: u32 },
-    /// A reset, or an access to the MAC or the PHY, does not end.
+    /// A reset, or an access to the MAC or the PHY, does not complete.
     Stuck { register: usize },
 }
 
@@ -130,8 +130,8 @@ impl fmt::Display for StartError {
 }
 
 impl Lan9118 {
-    /// Resets the controller and turns it on. Its interrupt must stay masked until this has returned: the line is
-    /// active low after a reset, and there would be no end of interrupts.
+    /// Resets the controller and turns it on. Keep its interrupt masked until this returns: after a reset the line is
+    /// active low, so the interrupt would fire continuously.
     pub fn start(buffers: &'static mut Buffers) -> Result<Self, StartError> {
         let found = read(BYTE_TEST);
         if found != BYTE_ORDER {
@@ -143,7 +143,7 @@ impl Lan9118 {
         write(IRQ_CFG, 1 << 8 | 1 << 4 | 1);
         write(INT_EN, 0);
         write(INT_STS, u32::MAX);
-        // An interrupt from the first frame on, and when the longest one has room.
+        // Interrupts from the first frame on, and when the longest frame has room.
         write(FIFO_INT, (FRAME_MAX as u32).div_ceil(64) << 24);
 
         phy_write(PHY_CONTROL, 1 << 12 | 1 << 9)?;
@@ -164,7 +164,7 @@ impl Lan9118 {
             let with_crc = (status >> 16 & 0x3fff) as usize;
             let words = with_crc.div_ceil(4);
             let mut room = self.buffers.received.chunks_exact_mut(4);
-            // All words must be taken, whether there is room or not.
+            // All words must be read, even those that do not fit.
             for _ in 0..words {
                 let word = read(RX_DATA).to_le_bytes();
                 if let Some(room) = room.next() {
@@ -186,12 +186,12 @@ impl Driver for Lan9118 {
 
     fn receive(&mut self, cx: &mut Context<'_>) -> Option<(Received<'_>, Room<'_>)> {
         if !has_room() {
-            // Its answer could not be sent: the frame waits, and so do we.
+            // A reply could not be sent, so the frame stays in the FIFO until there is room.
             wait(cx, INT_ROOM);
             return None;
         }
         let taken = self.take().or_else(|| {
-            // Looked at again once the interrupt is asked for, so that no frame comes in between unseen.
+            // Checked again after the interrupt is enabled, so that no frame is missed in between.
             wait(cx, INT_RECEIVED);
             self.take()
         });
@@ -208,7 +208,7 @@ impl Driver for Lan9118 {
     }
 
     fn link_state(&mut self, _cx: &mut Context<'_>) -> LinkState {
-        // Asked whenever the stack runs; keep-alives see to it that it does. No interrupt of the PHY is needed.
+        // Polled whenever the stack runs, which keep-alives ensure, so the PHY needs no interrupt.
         match phy_read(PHY_STATUS) {
             Ok(status) if status & 1 << 2 != 0 => LinkState::Up,
             _ => LinkState::Down,
@@ -227,7 +227,7 @@ impl Driver for Lan9118 {
     }
 }
 
-/// A frame that was received.
+/// A received frame.
 pub struct Received<'a>(&'a mut [u8]);
 
 impl RxToken for Received<'_> {
@@ -236,21 +236,21 @@ impl RxToken for Received<'_> {
     }
 }
 
-/// Room for a frame, here and in the FIFO.
+/// Space for a frame, in the buffer and in the FIFO.
 pub struct Room<'a>(&'a mut [u8; BUFFER_LEN]);
 
 impl TxToken for Room<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let len = len.min(FRAME_MAX);
         let result = f(&mut self.0[..len]);
-        // The frame is one buffer: its first (bit 13) and its last (bit 12).
+        // The frame is a single buffer: the first (bit 13) and the last (bit 12).
         write(TX_DATA, 1 << 13 | 1 << 12 | len as u32);
         write(TX_DATA, len as u32);
         for word in self.0.chunks_exact(4).take(len.div_ceil(4)) {
             let word = word.try_into().unwrap_or_default();
             write(TX_DATA, u32::from_le_bytes(word));
         }
-        // Nobody reads what became of frames, but their FIFO must not run full, or the transmitter stops.
+        // The status of sent frames is not used, but a full status FIFO would stop the transmitter.
         while read(TX_FIFO_INF) >> 16 & 0xff != 0 {
             read(TX_STATUS);
         }
@@ -258,12 +258,12 @@ impl TxToken for Room<'_> {
     }
 }
 
-/// Whether the longest frame fits the TX data FIFO, with its two words of command.
+/// Whether the longest frame fits the TX data FIFO, with its two command words.
 fn has_room() -> bool {
     (read(TX_FIFO_INF) & 0xffff) as usize >= BUFFER_LEN + 8
 }
 
-/// Has the stack woken at these interrupts.
+/// Enables these interrupts, to wake the stack.
 fn wait(cx: &mut Context<'_>, interrupts: u32) {
     WAITING.register(cx.waker());
     write(INT_STS, interrupts);
@@ -282,7 +282,7 @@ fn phy_write(register: u32, value: u32) -> Result<(), StartError> {
     phy_done()
 }
 
-/// Waits until the PHY has answered.
+/// Waits until the PHY has completed the access.
 fn phy_done() -> Result<(), StartError> {
     for _ in 0..POLLS_MAX {
         if mac_read(MII_ACC)? & 1 == 0 {
@@ -317,11 +317,11 @@ fn until_zero(register: usize, bits: u32) -> Result<(), StartError> {
 }
 
 fn read(register: usize) -> u32 {
-    // SAFETY: only called with registers of the controller, which this file alone uses.
+    // SAFETY: called only with registers of the controller, which only this file uses.
     unsafe { ((BASE + register) as *const u32).read_volatile() }
 }
 
 fn write(register: usize, value: u32) {
-    // SAFETY: only called with registers of the controller, which this file alone uses.
+    // SAFETY: called only with registers of the controller, which only this file uses.
     unsafe { ((BASE + register) as *mut u32).write_volatile(value) }
 }

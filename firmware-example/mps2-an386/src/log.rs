@@ -1,4 +1,4 @@
-//! The log of the board: its clock, and its own way to the daemon.
+//! The log of the board: its timestamp, and its uplink to the daemon.
 
 use embassy_net::Stack;
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
@@ -15,7 +15,7 @@ defmt::timestamp!("{=u64:us}", EmbassyClock.now_us());
 static STOP: Stop = Stop::new();
 static SENT: Signal<CriticalSectionRawMutex, ()> = Signal::new();
 
-/// Sends what is logged, until [`end`].
+/// Sends the log until [`end`] is called.
 #[embassy_executor::task]
 pub async fn send(stack: Stack<'static>, arguments: &'static Arguments) {
     static RECEIVE: ConstStaticCell<[u8; 64]> = ConstStaticCell::new([0; 64]);
@@ -43,7 +43,7 @@ pub async fn send(stack: Stack<'static>, arguments: &'static Arguments) {
     SENT.signal(());
 }
 
-/// Logs how the application ended, and waits until all of the log is sent.
+/// Logs the report of the application, and waits until the whole log is sent.
 pub async fn end(report: Report) {
     defmt::info!("the application has ended: {}", report);
     STOP.request();

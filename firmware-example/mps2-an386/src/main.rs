@@ -1,4 +1,4 @@
-//! The board: QEMU's `mps2-an386`, a Cortex-M4F with an Ethernet controller. All of it ends in `application`.
+//! The board: QEMU's `mps2-an386`, a Cortex-M4F with an Ethernet controller. Start with `application`.
 
 #![no_std]
 #![no_main]
@@ -22,9 +22,9 @@ use firmware_example::{Machine, Queue, Stop};
 use lan9118::Lan9118;
 use static_cell::{ConstStaticCell, StaticCell};
 
-/// Samples that are kept while there is no connection.
+/// Number of samples that are kept while there is no connection.
 const QUEUE_LEN: usize = 32;
-/// The sockets of telemetry, DHCP, and the log.
+/// Number of sockets: telemetry, DHCP, and the log.
 const SOCKETS: usize = 2 + cfg!(feature = "defmt") as usize;
 
 type Driver = Counted<'static, Lan9118>;
@@ -52,7 +52,7 @@ fn main() -> ! {
     };
     keep_qemu_turning();
     for interrupt in [clock::INTERRUPT, lan9118::INTERRUPT] {
-        // SAFETY: both are set up, and handled below.
+        // SAFETY: both are configured, and handled below.
         unsafe { NVIC::unmask(Interrupt(interrupt)) };
     }
     machine::run(EXECUTOR.init(machine::executor()), |spawner| {
@@ -60,7 +60,7 @@ fn main() -> ! {
     })
 }
 
-// Not inlined, or what it needs of the stack would be kept for ever.
+// Not inlined, because its stack frame would stay allocated for ever.
 #[inline(never)]
 fn start(spawner: Spawner, controller: Lan9118, arguments: Arguments) {
     static ARGUMENTS: StaticCell<Arguments> = StaticCell::new();
@@ -88,7 +88,7 @@ async fn network(mut runner: Runner<'static, Driver>) -> ! {
     runner.run().await
 }
 
-/// Samples and sends until all that was planned is done, and leaves the emulator.
+/// Samples and sends until the plan is done, and ends the emulator.
 #[embassy_executor::task]
 async fn application(stack: Stack<'static>, arguments: &'static Arguments) {
     static RECEIVE: ConstStaticCell<[u8; 128]> = ConstStaticCell::new([0; 128]);
@@ -139,8 +139,8 @@ unsafe impl cortex_m::interrupt::InterruptNumber for Interrupt {
     }
 }
 
-/// A tick of a millisecond, which only QEMU needs: its network (slirp) sees that a connection was made when the
-/// emulator's main loop turns, and a guest that sleeps without a timer does not turn it. Connecting takes 1 s then.
+/// Starts a 1 ms tick, which only QEMU needs. Its network (slirp) notices a new connection when the emulator's main loop
+/// runs, and a guest that sleeps without a timer does not run that loop. Connecting would then take 1 s.
 fn keep_qemu_turning() {
     if let Some(mut peripherals) = Peripherals::take() {
         peripherals.SYST.set_clock_source(SystClkSource::Core);
@@ -154,17 +154,17 @@ fn keep_qemu_turning() {
 #[exception]
 fn SysTick() {}
 
-// SAFETY: it is safe to be called at any interrupt.
+// SAFETY: safe to be called at any interrupt.
 #[exception]
 unsafe fn DefaultHandler(interrupt: i16) {
     match interrupt {
         clock::INTERRUPT => clock::on_interrupt(),
         lan9118::INTERRUPT => lan9118::on_interrupt(),
-        other => panic!("nobody handles interrupt {other}"),
+        other => panic!("no handler for interrupt {other}"),
     }
 }
 
-// SAFETY: it only reports, and leaves.
+// SAFETY: it only reports, and exits.
 #[exception]
 unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
     panic!("{frame:?}")
@@ -177,10 +177,10 @@ fn on_panic(info: &PanicInfo<'_>) -> ! {
     leave(false)
 }
 
-/// Ends the emulator, and says so by its exit status.
+/// Ends the emulator with an exit status of success or failure.
 fn leave(well: bool) -> ! {
     debug::exit(if well { Ok(()) } else { Err(()) });
-    // Only with a debugger, which has taken notice.
+    // Reached only with a debugger, which has noticed the exit.
     loop {
         cortex_m::asm::bkpt();
     }

@@ -1,6 +1,6 @@
-//! The board: a Nucleo-F429ZI on Ethernet. It compiles and links; nobody has run it here.
+//! The board: a Nucleo-F429ZI on Ethernet. It compiles and links; it has never been run here.
 //!
-//! Its address comes by DHCP; set [`SERVER`] to where the daemon listens. The blue button ends the series.
+//! It gets its address by DHCP; set [`SERVER`] to the address of the daemon. The blue button ends the series.
 
 #![no_std]
 #![no_main]
@@ -23,7 +23,7 @@ use firmware_example::net::{Counted, EmbassyClock, Frames, Tcp};
 use firmware_example::{Clock, Machine, Plan, Queue, Stop, uplink};
 use static_cell::{ConstStaticCell, StaticCell};
 
-/// Where the daemon listens for samples, and for the log.
+/// Address of the daemon, with its ports for samples and for the log.
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
 const TELEMETRY: SocketAddrV4 = SocketAddrV4::new(SERVER, 1060);
 const LOGS: SocketAddrV4 = SocketAddrV4::new(SERVER, 1061);
@@ -49,7 +49,7 @@ fn main() -> ! {
     machine::run(EXECUTOR.init(machine::executor()), start)
 }
 
-// Not inlined, or what it needs of the stack would be kept for ever.
+// Not inlined, because its stack frame would stay allocated for ever.
 #[inline(never)]
 fn start(spawner: Spawner) {
     static PACKETS: ConstStaticCell<PacketQueue<4, 4>> = ConstStaticCell::new(PacketQueue::new());
@@ -154,7 +154,7 @@ impl Machine for Board {
     }
 }
 
-/// 168 MHz from the 8 MHz that the debugger on the board gives, and 48 MHz for the generator of random numbers.
+/// 168 MHz from the 8 MHz of the on-board debugger, and 48 MHz for the random number generator.
 fn clocks() -> Config {
     let mut config = Config::default();
     config.rcc.hse = Some(rcc::Hse {
@@ -176,7 +176,7 @@ fn clocks() -> Config {
     config
 }
 
-/// A hardware address of local administration, from what is unique in this chip.
+/// A locally administered hardware address, derived from the unique id of the chip.
 fn hardware_address() -> [u8; 6] {
     let id = uid::uid();
     let mut address = [0x02, 0, 0, 0, 0, 0];
@@ -192,7 +192,7 @@ unsafe fn HardFault(_frame: &ExceptionFrame) -> ! {
     SCB::sys_reset()
 }
 
-/// Restarts the board: its uptime and its first sample tell.
+/// Restarts the board; its uptime and its first sample show that.
 #[panic_handler]
 fn on_panic(_info: &PanicInfo<'_>) -> ! {
     SCB::sys_reset()

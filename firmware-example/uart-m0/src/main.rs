@@ -1,6 +1,6 @@
-//! A short series of blocks over a UART, from the smallest of cores: no network stack, no executor, no panic.
+//! Sends a short series of blocks over a UART, on the smallest core: no network stack, no executor, no panic.
 //!
-//! QEMU's `mps2-an385` has a Cortex-M3, which runs this code for a Cortex-M0, and joins the UART to TCP.
+//! QEMU's `mps2-an385` has a Cortex-M3, which runs this code for a Cortex-M0. QEMU connects the UART to TCP.
 
 #![no_std]
 #![no_main]
@@ -13,10 +13,10 @@ use cortex_m_semihosting::debug;
 use embedded_io::{ErrorType, Write};
 use framing_core::{Blocks, blocking::Writer};
 
-/// How often the UART is looked at in vain before it counts as silent: a tenth of a second or more.
+/// Number of polls of the UART without a byte before it counts as silent: a tenth of a second or more.
 const SILENT: u32 = 1_000_000;
 
-/// Blocks of the series. Each is a CBOR map of one key, `n`, to a number under 24.
+/// Number of blocks in the series. Each is a CBOR map of one key, `n`, to a number under 24.
 const BLOCKS: u8 = 20;
 
 #[entry]
@@ -38,19 +38,19 @@ fn main() -> ! {
 struct Uart;
 
 impl Uart {
-    /// Written: the next byte to send. Read: the byte that was received.
+    /// Write: the next byte to send. Read: the byte that was received.
     const DATA: *mut u32 = 0x4000_4000 as *mut u32;
-    /// Bit 1: a byte was received; 0: the byte before has not been sent.
+    /// Bit 1: a byte was received; 0: the previous byte has not been sent yet.
     const STATE: *const u32 = 0x4000_4004 as *const u32;
     /// Bit 1: receiver on; 0: transmitter on.
     const CONTROL: *mut u32 = 0x4000_4008 as *mut u32;
-    /// Clock ticks a bit; 16 at least.
+    /// Clock ticks per bit, at least 16.
     const DIVISOR: *mut u32 = 0x4000_4010 as *mut u32;
 
     fn start() -> Self {
         // SAFETY: registers of the UART, which nothing else uses.
         unsafe {
-            // 115,200 bits a second of 25 MHz.
+            // 115,200 bit/s from 25 MHz.
             Self::DIVISOR.write_volatile(217);
             Self::CONTROL.write_volatile(1 << 1 | 1);
         }
@@ -62,7 +62,7 @@ impl Uart {
         unsafe { Self::STATE.read_volatile() & 1 != 0 }
     }
 
-    /// Takes what the other side says until it is silent: the emulator ends the connection when it ends.
+    /// Reads and drops the reply until the peer is silent: the connection ends when the emulator exits.
     fn take_answer() {
         let mut silent = 0;
         while silent < SILENT {
@@ -99,7 +99,7 @@ impl Write for Uart {
     }
 }
 
-/// Never called: what could panic is not in the image, and a test of its symbols says so.
+/// Never called: a test of the symbols shows that the image contains no panicking code.
 #[panic_handler]
 fn on_panic(_: &PanicInfo<'_>) -> ! {
     loop {}

@@ -1,4 +1,4 @@
-//! Any bytes, received.
+//! Receives any bytes.
 
 #![no_main]
 

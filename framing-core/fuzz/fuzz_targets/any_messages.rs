@@ -1,4 +1,4 @@
-//! Any messages, sent and received.
+//! Sends and receives any messages.
 
 #![no_main]
 

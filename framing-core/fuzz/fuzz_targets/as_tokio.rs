@@ -1,4 +1,4 @@
-//! Any bytes, beside tokio-util.
+//! Receives any bytes, and compares with tokio-util.
 
 #![no_main]
 

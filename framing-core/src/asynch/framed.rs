@@ -4,22 +4,26 @@ use embedded_io_async::{Read, Write};
 
 use super::{Outgoing, Reader, finish, flush, write};
 use crate::fault::{ReceiveError, SendError};
-use crate::framing::Framing;
-use crate::receiver::{Buffer, Received, ReceivedPiece, SkipMax};
+use crate::framing::{Framing, UnitFraming};
+use crate::received::{Received, ReceivedPiece};
+use crate::receiver::{Buffer, SkipMax};
 use crate::sender::Sender;
 
 /// Receives and sends messages over one transport: a [`Reader`] and a [`Writer`](super::Writer) in one.
 ///
-/// Each direction keeps its own progress: a receive that is dropped loses nothing, whatever is sent before the next one.
-/// While one call waits the other direction stands still; use a [`Reader`] and a
-/// [`Writer`](super::Writer) over the halves of a transport to receive and send at once.
+/// Every method does what the method of the same name of the [`Reader`] or the [`Writer`](super::Writer) does. Errors and cancel-safety are
+/// documented there.
+///
+/// Each direction keeps its own progress: a receive that is dropped loses no byte, even if messages are sent before the next
+/// one. While one call waits, the other direction waits, too. To receive and send at once, use a [`Reader`] and a
+/// [`Writer`](super::Writer) over the halves of the transport.
 ///
 /// ```
 /// use framing_core::asynch::Framed;
 /// use framing_core::embedded_io_async::{Read, Write};
 /// use framing_core::{Cobs, ReceiveError, Received};
 ///
-/// /// A link that is kept between calls: one serial port in both directions.
+/// // A device on a serial port. The framing and the buffer are part of its type.
 /// struct Link<T> {
 ///     framed: Framed<T, Cobs, [u8; 64]>,
 /// }
@@ -48,8 +52,10 @@ pub struct Framed<T, F: Framing, B, S = ()> {
 }
 
 impl<T: Read + Write, F: Framing, B: Buffer> Framed<T, F, B> {
-    /// Both directions at the beginning of a stream. The longest message that is received whole is what the buffer
-    /// holds: `buffer_len` of each framing.
+    /// Both directions at the beginning of a stream. The buffer limits the messages that are received whole: see
+    /// `buffer_len` of each framing.
+    ///
+    /// To build one in a `static`, use [`const_new`](Framed::const_new).
     pub fn new(io: T, framing: F, buffer: B) -> Self {
         Self {
             sender: Sender::of(&framing),
@@ -58,9 +64,18 @@ impl<T: Read + Write, F: Framing, B: Buffer> Framed<T, F, B> {
     }
 }
 
+impl<T: Read + Write, F: UnitFraming, const N: usize> Framed<T, F, [u8; N]> {
+    /// [`new`](Self::new) in a constant: see [`UnitFraming`].
+    pub const fn const_new(io: T, framing: F, buffer: [u8; N]) -> Self {
+        Self {
+            sender: Sender::const_new(framing),
+            reader: Reader::const_new(io, framing, buffer),
+        }
+    }
+}
+
 impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, S> {
-    /// The same with another limit for messages that are skipped: see
-    /// [`Limits::skip_max`](crate::Limits::skip_max).
+    /// Sets the longest message that is skipped, in bytes, as [`Reader::with_skip_max`].
     pub fn with_skip_max(self, skip_max: u32) -> Framed<T, F, B, u32> {
         Framed {
             reader: self.reader.with_skip_max(skip_max),
@@ -69,12 +84,6 @@ impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, S> {
     }
 
     /// Receives the next message whole, as [`Reader::receive`].
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// # Cancel-safety
-    /// As there.
     pub fn receive(
         &mut self,
     ) -> impl Future<Output = Result<Received<'_>, ReceiveError<T::Error>>> {
@@ -82,12 +91,6 @@ impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, S> {
     }
 
     /// Receives the next piece of a message, as [`Reader::receive_piece`].
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// # Cancel-safety
-    /// As there.
     pub fn receive_piece(
         &mut self,
     ) -> impl Future<Output = Result<ReceivedPiece<'_>, ReceiveError<T::Error>>> {
@@ -95,12 +98,6 @@ impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, S> {
     }
 
     /// Sends a message, as [`Writer::send`](super::Writer::send).
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// # Cancel-safety
-    /// As there.
     pub fn send(
         &mut self,
         payload: &[u8],
@@ -108,13 +105,7 @@ impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, S> {
         write::<true, _, _>(self, payload, Sender::begin_whole)
     }
 
-    /// Sends a message that lies in parts, as [`Writer::send_parts`](super::Writer::send_parts).
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// # Cancel-safety
-    /// As there.
+    /// Sends several parts as one message, as [`Writer::send_parts`](super::Writer::send_parts).
     pub fn send_parts(
         &mut self,
         parts: &[&[u8]],
@@ -123,20 +114,11 @@ impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, S> {
     }
 
     /// Begins a message of `total` bytes, as [`Writer::begin`](super::Writer::begin).
-    ///
-    /// # Errors
-    /// As there.
     pub fn begin(&mut self, total: u32) -> Result<(), SendError<T::Error>> {
         Ok(self.sender.begin(total)?)
     }
 
     /// Sends the next piece of a message, as [`Writer::send_piece`](super::Writer::send_piece).
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// # Cancel-safety
-    /// As there.
     pub fn send_piece(
         &mut self,
         piece: &[u8],
@@ -145,12 +127,6 @@ impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, S> {
     }
 
     /// Goes on with a send that was interrupted, as [`Writer::resume`](super::Writer::resume).
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// # Cancel-safety
-    /// As there.
     pub fn resume(
         &mut self,
         parts: &[&[u8]],
@@ -158,60 +134,42 @@ impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, S> {
         write::<false, _, _>(self, parts, |sender, parts| sender.resume(parts))
     }
 
-    /// Gives up a send that was interrupted, as [`Writer::abandon`](super::Writer::abandon).
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// # Cancel-safety
-    /// As there.
+    /// Abandons a send that was interrupted, as [`Writer::abandon`](super::Writer::abandon).
     pub fn abandon(&mut self) -> impl Future<Output = Result<(), SendError<T::Error>>> {
         write::<false, _, [u8]>(self, &[], |sender, _| sender.abandon())
     }
 
     /// Ends the series that is sent, and flushes, as [`Writer::finish`](super::Writer::finish).
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// # Cancel-safety
-    /// As there.
     pub fn finish(&mut self) -> impl Future<Output = Result<(), SendError<T::Error>>> {
         finish(self)
     }
 
     /// Flushes the transport, as [`Writer::flush`](super::Writer::flush).
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// # Cancel-safety
-    /// As there.
     pub fn flush(&mut self) -> impl Future<Output = Result<(), SendError<T::Error>>> {
         flush(self)
     }
 
-    /// Whether messages can be received whole: `false` for a `stream` only.
+    /// Whether messages can be received whole: `false` for `stream` only.
     pub fn has_boundaries(&self) -> bool {
         self.reader.has_boundaries()
     }
 
-    /// Whether part of a message was received, and its rest was not: what a timeout should ask.
+    /// Whether a message was received in part: a timeout for messages applies only then.
     pub fn is_receiving(&self) -> bool {
         self.reader.is_mid_block()
     }
 
-    /// Whether part of a message that is sent is on the wire, and its rest is not.
+    /// Whether a message was sent in part.
     pub fn is_sending(&self) -> bool {
         self.sender.is_mid_block()
     }
 
-    /// The transport.
+    /// The transport, for example to change its settings.
     pub fn io_mut(&mut self) -> &mut T {
         self.reader.io_mut()
     }
 
-    /// Gives the transport back. Bytes that were read after the last message are lost.
+    /// Returns the transport. Bytes of the next message that were already read are lost.
     pub fn into_io(self) -> T {
         self.reader.into_io()
     }

@@ -4,20 +4,24 @@ use embedded_io::{Read, Write};
 
 use super::{Outgoing, Reader, finish, flush, write};
 use crate::fault::{ReceiveError, SendError};
-use crate::framing::Framing;
-use crate::receiver::{Buffer, Received, ReceivedPiece, SkipMax};
+use crate::framing::{Framing, UnitFraming};
+use crate::received::{Received, ReceivedPiece};
+use crate::receiver::{Buffer, SkipMax};
 use crate::sender::Sender;
 
 /// Receives and sends messages over one transport: a [`Reader`] and a [`Writer`](super::Writer) in one.
 ///
-/// Each direction keeps its own progress: an error in one changes nothing in the other.
+/// Every method does what the method of the same name of the [`Reader`] or the [`Writer`](super::Writer) does. Errors are
+/// documented there.
+///
+/// Each direction keeps its own progress: an error in one does not affect the other.
 ///
 /// ```
 /// use framing_core::blocking::Framed;
 /// use framing_core::embedded_io::{Read, Write};
 /// use framing_core::{Cobs, ReceiveError, Received};
 ///
-/// /// A link that is kept between calls: one serial port in both directions.
+/// // A device on a serial port. The framing and the buffer are part of its type.
 /// struct Link<T> {
 ///     framed: Framed<T, Cobs, [u8; 64]>,
 /// }
@@ -46,8 +50,10 @@ pub struct Framed<T, F: Framing, B, S = ()> {
 }
 
 impl<T: Read + Write, F: Framing, B: Buffer> Framed<T, F, B> {
-    /// Both directions at the beginning of a stream. The longest message that is received whole is what the buffer
-    /// holds: `buffer_len` of each framing.
+    /// Both directions at the beginning of a stream. The buffer limits the messages that are received whole: see
+    /// `buffer_len` of each framing.
+    ///
+    /// To build one in a `static`, use [`const_new`](Framed::const_new).
     pub fn new(io: T, framing: F, buffer: B) -> Self {
         Self {
             sender: Sender::of(&framing),
@@ -56,9 +62,18 @@ impl<T: Read + Write, F: Framing, B: Buffer> Framed<T, F, B> {
     }
 }
 
+impl<T: Read + Write, F: UnitFraming, const N: usize> Framed<T, F, [u8; N]> {
+    /// [`new`](Self::new) in a constant: see [`UnitFraming`].
+    pub const fn const_new(io: T, framing: F, buffer: [u8; N]) -> Self {
+        Self {
+            sender: Sender::const_new(framing),
+            reader: Reader::const_new(io, framing, buffer),
+        }
+    }
+}
+
 impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, S> {
-    /// The same with another limit for messages that are skipped: see
-    /// [`Limits::skip_max`](crate::Limits::skip_max).
+    /// Sets the longest message that is skipped, in bytes, as [`Reader::with_skip_max`].
     pub fn with_skip_max(self, skip_max: u32) -> Framed<T, F, B, u32> {
         Framed {
             reader: self.reader.with_skip_max(skip_max),
@@ -67,106 +82,76 @@ impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, S> {
     }
 
     /// Receives the next message whole, as [`Reader::receive`].
-    ///
-    /// # Errors
-    /// As there.
     pub fn receive(&mut self) -> Result<Received<'_>, ReceiveError<T::Error>> {
         self.reader.receive()
     }
 
     /// Receives the next piece of a message, as [`Reader::receive_piece`].
-    ///
-    /// # Errors
-    /// As there.
     pub fn receive_piece(&mut self) -> Result<ReceivedPiece<'_>, ReceiveError<T::Error>> {
         self.reader.receive_piece()
     }
 
     /// Sends a message, as [`Writer::send`](super::Writer::send).
-    ///
-    /// # Errors
-    /// As there.
     pub fn send(&mut self, payload: &[u8]) -> Result<(), SendError<T::Error>> {
         write::<true, _, _>(self, payload, Sender::begin_whole)
     }
 
-    /// Sends a message that lies in parts, as [`Writer::send_parts`](super::Writer::send_parts).
-    ///
-    /// # Errors
-    /// As there.
+    /// Sends several parts as one message, as [`Writer::send_parts`](super::Writer::send_parts).
     pub fn send_parts(&mut self, parts: &[&[u8]]) -> Result<(), SendError<T::Error>> {
         write::<true, _, _>(self, parts, Sender::begin_whole)
     }
 
     /// Begins a message of `total` bytes, as [`Writer::begin`](super::Writer::begin).
-    ///
-    /// # Errors
-    /// As there.
     pub fn begin(&mut self, total: u32) -> Result<(), SendError<T::Error>> {
         Ok(self.sender.begin(total)?)
     }
 
     /// Sends the next piece of a message, as [`Writer::send_piece`](super::Writer::send_piece).
-    ///
-    /// # Errors
-    /// As there.
     pub fn send_piece(&mut self, piece: &[u8]) -> Result<(), SendError<T::Error>> {
         write::<false, _, _>(self, piece, Sender::begin_piece)
     }
 
     /// Goes on with a send that was interrupted, as [`Writer::resume`](super::Writer::resume).
-    ///
-    /// # Errors
-    /// As there.
     pub fn resume(&mut self, parts: &[&[u8]]) -> Result<(), SendError<T::Error>> {
         write::<false, _, _>(self, parts, |sender, parts| sender.resume(parts))
     }
 
-    /// Gives up a send that was interrupted, as [`Writer::abandon`](super::Writer::abandon).
-    ///
-    /// # Errors
-    /// As there.
+    /// Abandons a send that was interrupted, as [`Writer::abandon`](super::Writer::abandon).
     pub fn abandon(&mut self) -> Result<(), SendError<T::Error>> {
         write::<false, _, [u8]>(self, &[], |sender, _| sender.abandon())
     }
 
     /// Ends the series that is sent, and flushes, as [`Writer::finish`](super::Writer::finish).
-    ///
-    /// # Errors
-    /// As there.
     pub fn finish(&mut self) -> Result<(), SendError<T::Error>> {
         finish(self)
     }
 
     /// Flushes the transport, as [`Writer::flush`](super::Writer::flush).
-    ///
-    /// # Errors
-    /// As there.
     pub fn flush(&mut self) -> Result<(), SendError<T::Error>> {
         flush(self)
     }
 
-    /// Whether messages can be received whole: `false` for a `stream` only.
+    /// Whether messages can be received whole: `false` for `stream` only.
     pub fn has_boundaries(&self) -> bool {
         self.reader.has_boundaries()
     }
 
-    /// Whether part of a message was received, and its rest was not: what a timeout should ask.
+    /// Whether a message was received in part: a timeout for messages applies only then.
     pub fn is_receiving(&self) -> bool {
         self.reader.is_mid_block()
     }
 
-    /// Whether part of a message that is sent is on the wire, and its rest is not.
+    /// Whether a message was sent in part.
     pub fn is_sending(&self) -> bool {
         self.sender.is_mid_block()
     }
 
-    /// The transport.
+    /// The transport, for example to change its settings.
     pub fn io_mut(&mut self) -> &mut T {
         self.reader.io_mut()
     }
 
-    /// Gives the transport back. Bytes that were read after the last message are lost.
+    /// Returns the transport. Bytes of the next message that were already read are lost.
     pub fn into_io(self) -> T {
         self.reader.into_io()
     }

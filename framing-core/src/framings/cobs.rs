@@ -1,8 +1,7 @@
-//! `cobs`: a zero byte behind each message, and no zero in it (the fourth pattern of the seed, escaped).
+//! `cobs`: a zero byte after each message, and no zero in it.
 //!
-//! Consistent Overhead Byte Stuffing (Cheshire and Baker, IEEE/ACM Transactions on Networking 7(2), 1999): the
-//! payload is cut at its zeros into groups, and each group is written behind a code byte, its length plus one.
-//! A code of 255 stands for 254 bytes without a zero behind them. Overhead: at most one byte in 254, and two.
+//! The payload is cut at its zeros into groups, and each group is written after a code byte: its length plus one. A code
+//! of 255 stands for 254 bytes that no zero follows.
 //!
 //! ```text
 //! 11 22 00 33   ->   03 11 22 02 33 00
@@ -12,15 +11,20 @@ use super::Named;
 use super::counted::put_slice;
 use crate::bytes::{copy, shift_down};
 use crate::fault::{Fault, Part, Refusal};
-use crate::framing::{Decode, Encode, Framing, Limits, Step};
+use crate::framing::{Decode, Encode, Framing, Limits, Step, UnitFraming};
+use crate::sealed::Sealed;
 use crate::size::size_u32;
 use crate::stage::Escaped;
 use crate::window::SlidingWindow;
 
-/// Any bytes, escaped so that a zero byte can end each message; resynchronises at every zero.
+/// Any bytes, escaped so that a zero byte can end each message. The receiver finds the next message after any damage.
 ///
-/// Messages of 0 to 2³²−1 bytes. A zero where no message has begun is passed over, so that a sender may begin
-/// with one.
+/// Consistent Overhead Byte Stuffing, by Cheshire and Baker, [IEEE/ACM Transactions on Networking 7(2),
+/// 1999](https://doi.org/10.1109/90.769765). A message has 0 to 2³²−1 bytes. The overhead is two bytes, and one more for
+/// each 254 bytes.
+///
+/// A zero between messages is skipped, so a sender may begin with one. A damaged message is reported
+/// ([`Fault::EarlyEnd`](crate::Fault::EarlyEnd)) or arrives with wrong bytes: let the payload carry a checksum.
 ///
 /// ```
 /// use framing_core::{Cobs, Framing, encode};
@@ -34,19 +38,31 @@ use crate::window::SlidingWindow;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Cobs;
 
-/// Most payload bytes in a group.
+/// Most payload bytes of a group.
 const GROUP: usize = 254;
-/// The code of a group of so many, behind which no zero stands.
+/// The code of a full group, which no zero follows.
 const CODE_FULL: u8 = 255;
 
 impl Cobs {
     /// Most bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Cobs;
+    ///
+    /// assert_eq!(Cobs::wire_len(5), 7);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(len / GROUP).saturating_add(2)
     }
 
     /// Length of a buffer that receives messages of up to `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::Cobs;
+    ///
+    /// assert_eq!(Cobs::buffer_len(5), 7);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         Self::wire_len(len)
@@ -58,17 +74,22 @@ impl Framing for Cobs {
     type Encoder = CobsEncoder;
 
     fn decoder(&self) -> CobsDecoder {
-        CobsDecoder::new()
+        Self::DECODER
     }
 
     fn encoder(&self) -> CobsEncoder {
-        CobsEncoder {
-            code_at: 0,
-            filled: 0,
-            sent: 0,
-            open: false,
-        }
+        Self::ENCODER
     }
+}
+
+impl UnitFraming for Cobs {
+    const DECODER: CobsDecoder = CobsDecoder::new();
+    const ENCODER: CobsEncoder = CobsEncoder {
+        code_at: 0,
+        filled: 0,
+        sent: 0,
+        open: false,
+    };
 }
 
 impl Named for Cobs {
@@ -81,32 +102,34 @@ impl Named for Cobs {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CobsDecoder {
     at: CobsState,
-    /// Bytes of the window that have been looked at.
+    /// Bytes of the window that were decoded.
     read: usize,
-    /// Unescaped payload in the window: from here …
+    /// First byte of unescaped payload in the window.
     start: usize,
-    /// … to here.
+    /// First byte after it.
     end: usize,
     /// Payload bytes of this message that have left the window.
     done: u32,
-    /// Payload bytes that are still to come in this group.
+    /// Payload bytes that are missing in this group.
     left: u8,
-    /// A zero stands behind this group, if another group follows.
+    /// A zero follows this group, if another group does.
     zero: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum CobsState {
-    /// No byte of a message has been looked at.
+    /// Between messages.
     Start,
     Message,
-    /// In a message that is refused, of which nothing is gone yet.
+    /// Within a refused message, of which no byte was dropped.
     Refused,
-    /// In the rest of a message that is refused, or handed out in part.
+    /// Within the rest of a message that was refused, or handed out in part.
     Skip,
     Lost,
 }
+
+impl Sealed for CobsDecoder {}
 
 impl Decode for CobsDecoder {
     type Window = SlidingWindow;
@@ -149,7 +172,7 @@ impl Decode for CobsDecoder {
         ) || unread != 0;
         let lost = self.at == CobsState::Lost;
         let have = self.done.saturating_add(gone).saturating_add(unread);
-        // The rest of the group and the delimiter at the least.
+        // At least the rest of the group and the delimiter.
         let want = have.saturating_add(u32::from(self.left)).saturating_add(1);
         *self = Self::new();
         let fault = Fault::Truncated {
@@ -168,7 +191,7 @@ impl Decode for CobsDecoder {
     }
 
     fn block_max(&self, len: usize) -> u32 {
-        // The first code and the delimiter, and a code behind each full group: `Cobs::wire_len` the other way round.
+        // The inverse of `Cobs::wire_len`: a code, the delimiter, and a code after each full group.
         let len = len.saturating_sub(2);
         size_u32(len.saturating_sub(len.saturating_add(1) / (GROUP + 1)))
     }
@@ -187,7 +210,7 @@ impl CobsDecoder {
         }
     }
 
-    /// Unescapes what the window holds of this message; `None` where that is not its end.
+    /// Unescapes the bytes of this message in the window; `None` if its end is not among them.
     fn unescape(&mut self, window: &mut [u8], limit: Option<u32>) -> Option<Step> {
         loop {
             let step = if self.left == 0 {
@@ -201,7 +224,7 @@ impl CobsDecoder {
         }
     }
 
-    /// Reads a code byte, or the delimiter. `None`: more bytes are needed; `Some(None)`: go on.
+    /// Reads a code byte, or the delimiter. `None`: needs more bytes; `Some(None)`: go on.
     #[allow(
         clippy::option_option,
         reason = "the outer one is for `?`, the inner one is the answer"
@@ -212,7 +235,7 @@ impl CobsDecoder {
             return Some(Some(self.delimiter()));
         }
         if self.at == CobsState::Start {
-            // The first code byte stands for nothing: payload begins behind it.
+            // The first code byte stands for no zero: payload begins after it.
             self.at = CobsState::Message;
             self.start = self.read + 1;
             self.end = self.start;
@@ -233,7 +256,7 @@ impl CobsDecoder {
         Some(None)
     }
 
-    /// Takes payload bytes of a group. Results as of [`Self::code`].
+    /// Takes payload bytes of a group. Returns as [`Self::code`].
     #[allow(clippy::option_option, reason = "as above")]
     fn group(&mut self, window: &mut [u8], limit: Option<u32>) -> Option<Option<Step>> {
         let ahead = window.get(self.read..)?;
@@ -249,7 +272,7 @@ impl CobsDecoder {
             return Some(Some(self.too_long(limit)));
         }
         if self.read != self.end {
-            // Not in the first 254 bytes: a full group has no zero, so its code byte left a gap.
+            // Only after 254 bytes: no zero follows a full group, so its code byte leaves a gap.
             shift_down(window, self.read, self.end, take);
         }
         self.read += take;
@@ -264,7 +287,7 @@ impl CobsDecoder {
         Some(None)
     }
 
-    /// A zero at `read`: the end of a message, or one too many.
+    /// A zero at `read`: the end of a message, or an extra one.
     fn delimiter(&mut self) -> Step {
         let Self {
             at,
@@ -322,7 +345,7 @@ impl CobsDecoder {
         Step::Fault { take: 0, fault }
     }
 
-    /// Drops what is there of the message. What was unescaped is dropped first: it may hold zeros now.
+    /// Drops the bytes of the message in the window: first the unescaped ones, which may contain zeros.
     fn skip(&mut self, window: &[u8], limits: &Limits) -> Step {
         let unescaped = self.read;
         (self.read, self.start, self.end, self.left) = (0, 0, 0, 0);
@@ -362,22 +385,22 @@ impl CobsDecoder {
     }
 }
 
-/// Encoder of [`Cobs`]. The one encoder that copies payload: a group must be known before its code is sent.
+/// Encoder of [`Cobs`]. It copies payload, because the code of a group is sent before the group.
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CobsEncoder {
-    /// Where in the stage the code byte of the group in work stands.
+    /// Position of the code byte of the current group in the stage.
     code_at: usize,
     /// Bytes in the stage.
     filled: usize,
-    /// Bytes at the stage's front that have been sent.
+    /// Bytes at the front of the stage that were sent.
     sent: usize,
-    /// A group is in work; else the last was full, and one is begun only if more comes.
+    /// A group is open. If not, the last one was full, and the next payload byte opens one.
     open: bool,
 }
 
 impl CobsEncoder {
-    /// Brings the group in work to the front of the stage.
+    /// Moves the current group to the front of the stage.
     fn compact(&mut self, stage: &mut [u8]) {
         shift_down(stage, self.sent, 0, self.filled.saturating_sub(self.sent));
         self.code_at = self.code_at.saturating_sub(self.sent);
@@ -385,7 +408,7 @@ impl CobsEncoder {
         self.sent = 0;
     }
 
-    /// Ends the group in work.
+    /// Ends the current group.
     fn close_group(&mut self, stage: &mut [u8]) {
         let len = self.filled.saturating_sub(self.code_at);
         if let Some(code) = stage.get_mut(self.code_at) {
@@ -394,13 +417,15 @@ impl CobsEncoder {
         self.open = false;
     }
 
-    /// Begins a group, and keeps a place for its code.
+    /// Begins a group, and reserves a byte for its code.
     fn open_group(&mut self) {
         self.code_at = self.filled;
         self.filled += 1;
         self.open = true;
     }
 }
+
+impl Sealed for CobsEncoder {}
 
 impl Encode for CobsEncoder {
     type Stage = Escaped<512>;
@@ -427,7 +452,7 @@ impl Encode for CobsEncoder {
             if !self.open {
                 self.open_group();
             }
-            // Behind the payload there must be space for the next code, or for the delimiter.
+            // Reserve a byte after the payload: for the next code, or for the delimiter.
             let spare = stage.len().saturating_sub(self.filled + 1);
             let group = GROUP + 1 - self.filled.saturating_sub(self.code_at);
             let ahead = piece.get(used..).unwrap_or_default();
@@ -452,19 +477,19 @@ impl Encode for CobsEncoder {
                 self.close_group(stage);
             }
         }
-        // The stage is full: what stands before the group in work may go.
+        // The stage is full: send everything before the current group.
         self.sent = self.code_at;
         (used, self.sent)
     }
 
-    /// A delimiter, at a place where the decoder reports [`Fault::EarlyEnd`]: never the end of a shorter message.
+    /// Writes a delimiter where the decoder reports [`Fault::EarlyEnd`], so it never ends a shorter message.
     fn abandon(&self, sent: usize, stage: &mut [u8]) -> Option<usize> {
-        // What is sent begins with a group, since the stage does.
+        // The sent bytes begin with a group, because the stage does.
         let mut group = 0;
         while group < sent {
             group += usize::from(*stage.get(group)?).max(1);
         }
-        // Between two groups a delimiter would end the message: begin a group of one byte first.
+        // Between two groups, a delimiter would end the message: begin a group of one byte first.
         let end: &[u8] = if group == sent { &[2, 0] } else { &[0] };
         put_slice(end, stage).ok()
     }

@@ -1,13 +1,14 @@
-//! The machine behind every framing that knows a message's length before its first byte.
+//! Decoder and encoder of every framing that declares lengths: of every [`Prefix`].
 //!
 //! ```text
-//! | header: the length | payload: so many bytes | trailer: at most one fixed byte |
+//! | header: n | payload: n bytes | trailer: 0 or 1 byte |
 //! ```
 
 use super::prefix::{Parsed, Prefix};
 use crate::bytes::{copy, starts_with};
 use crate::fault::{Fault, Part, Refusal};
-use crate::framing::{Decode, Encode, Framing, Limits, Step};
+use crate::framing::{Decode, Encode, Framing, Limits, Step, UnitFraming};
+use crate::sealed::Sealed;
 use crate::sender::OWN_MAX;
 use crate::size::{size_u32, size_usize};
 use crate::stage::Joined;
@@ -18,19 +19,23 @@ impl<P: Prefix> Framing for P {
     type Encoder = CountedEncoder<P>;
 
     fn decoder(&self) -> CountedDecoder<P> {
-        const { assert!(P::HEADER_MAX <= OWN_MAX, "a header has at most 12 bytes") };
-        CountedDecoder {
-            prefix: *self,
-            at: CountedState::Header,
-            open: false,
-            len: 0,
-            left: 0,
-        }
+        CountedDecoder::new(*self)
     }
 
     fn encoder(&self) -> CountedEncoder<P> {
         CountedEncoder { prefix: *self }
     }
+}
+
+impl<P: UnitPrefix> UnitFraming for P {
+    const DECODER: CountedDecoder<P> = CountedDecoder::new(P::UNIT);
+    const ENCODER: CountedEncoder<P> = CountedEncoder { prefix: P::UNIT };
+}
+
+/// A [`Prefix`] without parameters.
+pub trait UnitPrefix: Prefix {
+    /// Its only value.
+    const UNIT: Self;
 }
 
 /// Decoder of the framings that declare the length of a message.
@@ -39,32 +44,34 @@ impl<P: Prefix> Framing for P {
 pub struct CountedDecoder<P> {
     prefix: P,
     at: CountedState,
-    /// A message of a series has come, and its end mark has not.
+    /// Within a series, before its end mark.
     open: bool,
-    /// Length of the message whose header was read last …
+    /// Length of the message whose header was read last, in bytes.
     len: u32,
-    /// … and how much of it was neither handed out nor skipped: less than `len` once that has begun.
+    /// How much of that message was neither handed out nor skipped, in bytes.
     left: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum CountedState {
-    /// Before a length.
+    /// Before or within a header.
     Header,
-    /// Behind the header of a message.
+    /// After the header of a message.
     Payload,
-    /// The same, of a message that is too long to be handed out whole, which was not reported.
+    /// After the header of a message that is too long to be handed out whole, and is not reported yet.
     Over,
     /// Pieces of the message were handed out.
     Begun,
-    /// The same, of a message that is too long to be skipped.
+    /// Pieces were handed out of a message that is too long to be skipped.
     Long,
-    /// The message was refused, or its rest is not wanted.
+    /// The message was refused, or its rest is skipped.
     Skip,
-    /// Nowhere: see [`Fault::is_lost`].
+    /// No boundary can be found: see [`Fault::is_lost`].
     Lost,
 }
+
+impl<P> Sealed for CountedDecoder<P> {}
 
 impl<P: Prefix> Decode for CountedDecoder<P> {
     type Window = ExactWindow;
@@ -91,15 +98,15 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
         let block_max = size_usize(limits.block_max).unwrap_or(usize::MAX);
         let mut rest = window;
         let mut goes_on = true;
-        // Bytes on the wire of the message before.
+        // Length of the previous message on the wire.
         let mut last = 0;
-        // From one length to the next is a chain that the processor cannot shorten: nothing else is on its way.
+        // Each length depends on the one before, so the loop does nothing else between two lengths.
         while goes_on
             && let Parsed::Length { take: start, len } = parse(&self.prefix, rest)
             && let Some(size) = size_usize(len)
             && (STREAMING || size <= block_max)
             && let Some((header, body)) = rest.split_at_checked(start)
-            && let Some((body, behind)) = size
+            && let Some((body, after)) = size
                 .checked_add(trailer_len::<P>())
                 .and_then(|len| body.split_at_checked(len))
             && ends::<P>(body)
@@ -114,21 +121,21 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
                 last: true,
             };
             let at = window.len() - rest.len();
-            rest = behind;
+            rest = after;
             goes_on = each(at, step);
             if take != last {
                 last = take;
                 continue;
             }
-            // As long as the two before: where the next one begins is known before its length is read, which is only
-            // compared, so that the processor is a block or more ahead.
+            // Two messages of one length: expect more of them. Their headers are only compared, so the processor can
+            // work on the next message before this one is checked.
             while goes_on
-                && let Some((block, behind)) = rest.split_at_checked(take)
+                && let Some((block, after)) = rest.split_at_checked(take)
                 && starts_with(block, header)
                 && ends::<P>(block)
             {
                 let at = window.len() - rest.len();
-                rest = behind;
+                rest = after;
                 goes_on = each(at, step);
             }
         }
@@ -152,7 +159,7 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
                 (Part::Payload, have, self.len)
             }
         };
-        // What must stand behind a payload is wanted too.
+        // The trailer counts, too.
         let want = want.max(have.saturating_add(1));
         Some(Fault::Truncated { part, have, want })
     }
@@ -167,6 +174,17 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
 }
 
 impl<P: Prefix> CountedDecoder<P> {
+    const fn new(prefix: P) -> Self {
+        const { assert!(P::HEADER_MAX <= OWN_MAX, "a header has at most 12 bytes") };
+        Self {
+            prefix,
+            at: CountedState::Header,
+            open: false,
+            len: 0,
+            left: 0,
+        }
+    }
+
     #[inline]
     fn header<const STREAMING: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
         let (take, len) = match parse(&self.prefix, window) {
@@ -197,13 +215,13 @@ impl<P: Prefix> CountedDecoder<P> {
         match self.need() {
             0 => self.last(take, 0, true),
             want if take != 0 => Step::Skip { take, want },
-            // A header may be of no bytes (`fixed`).
+            // A header can be empty (`fixed`).
             _ => self.body::<STREAMING>(window, limits),
         }
     }
 
-    /// Behind a header.
-    // `always` here and below: inlined late, a step goes through memory (50 bytes on a Cortex-M4).
+    /// Scans after a header.
+    // `always` here and below: otherwise the step is returned through memory (50 bytes of code on a Cortex-M4).
     #[inline(always)]
     fn body<const STREAMING: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
         match self.at {
@@ -275,7 +293,7 @@ impl<P: Prefix> CountedDecoder<P> {
         }
     }
 
-    /// All that is left of a message is there.
+    /// Ends a message whose last byte is in the window.
     #[inline]
     fn ended(&mut self, window: &[u8], first: bool) -> Step {
         let end = self.left();
@@ -285,7 +303,7 @@ impl<P: Prefix> CountedDecoder<P> {
         self.last(0, end, first)
     }
 
-    /// All that is left of a message is there, and what stands behind the payload is not what must.
+    /// The fault of a message whose last byte is in the window, if it ends in the wrong byte.
     #[inline]
     fn bad_ending(&mut self, window: &[u8]) -> Option<Fault> {
         self.at = CountedState::Header;
@@ -298,7 +316,7 @@ impl<P: Prefix> CountedDecoder<P> {
         Some(Fault::BadEnding { want, found })
     }
 
-    /// A message ends with `len` bytes of payload.
+    /// The last `len` bytes of a message.
     #[inline]
     fn last(&mut self, start: usize, len: usize, first: bool) -> Step {
         self.at = CountedState::Header;
@@ -328,13 +346,13 @@ impl<P: Prefix> CountedDecoder<P> {
         Step::Fault { take, fault }
     }
 
-    /// How much of the payload is left.
+    /// Bytes of payload that are left.
     #[inline]
     fn left(&self) -> usize {
         size_usize(self.left).unwrap_or(usize::MAX)
     }
 
-    /// The same, with what must stand behind it.
+    /// Bytes of payload and trailer that are left.
     #[inline]
     fn need(&self) -> usize {
         self.left().saturating_add(trailer_len::<P>())
@@ -347,6 +365,8 @@ impl<P: Prefix> CountedDecoder<P> {
 pub struct CountedEncoder<P> {
     prefix: P,
 }
+
+impl<P> Sealed for CountedEncoder<P> {}
 
 impl<P: Prefix> Encode for CountedEncoder<P> {
     type Stage = Joined<64>;
@@ -361,7 +381,11 @@ impl<P: Prefix> Encode for CountedEncoder<P> {
 
     #[inline]
     fn header(&self, len: u32, stage: &mut [u8]) -> Result<usize, Refusal> {
-        self.prefix.write(len, stage)
+        if P::CHECKED {
+            within(stage.len(), self.prefix.write(len, stage))
+        } else {
+            self.prefix.write(len, stage)
+        }
     }
 
     fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
@@ -372,11 +396,23 @@ impl<P: Prefix> Encode for CountedEncoder<P> {
     }
 
     fn end(&self, stage: &mut [u8]) -> Result<usize, Refusal> {
-        self.prefix.write_end(stage)
+        if P::CHECKED {
+            within(stage.len(), self.prefix.write_end(stage))
+        } else {
+            self.prefix.write_end(stage)
+        }
     }
 }
 
-/// Puts a header to the front of `out`, whose length is the only thing that can be wrong.
+/// Refuses a header that claims to be longer than the memory for it.
+fn within(max: usize, written: Result<usize, Refusal>) -> Result<usize, Refusal> {
+    match written {
+        Ok(len) if max < len => Err(Refusal::NoRoom { len: max }),
+        written => written,
+    }
+}
+
+/// Writes a header to the front of `out`.
 #[inline]
 pub(crate) fn put<const N: usize>(header: [u8; N], out: &mut [u8]) -> Result<usize, Refusal> {
     let len = out.len();
@@ -385,7 +421,7 @@ pub(crate) fn put<const N: usize>(header: [u8; N], out: &mut [u8]) -> Result<usi
     Ok(N)
 }
 
-/// As [`put`], of any length.
+/// Writes a header of any length to the front of `out`.
 pub(crate) fn put_slice(header: &[u8], out: &mut [u8]) -> Result<usize, Refusal> {
     let len = out.len();
     let front = out.get_mut(..header.len()).ok_or(Refusal::NoRoom { len })?;
@@ -393,15 +429,38 @@ pub(crate) fn put_slice(header: &[u8], out: &mut [u8]) -> Result<usize, Refusal>
     Ok(header.len())
 }
 
-/// Reads a header. One of no bytes before a payload of no bytes would be found again without end: it is refused.
+/// Reads a header. One of no bytes before a payload of no bytes is refused, because it would be found again without end.
 #[inline]
 fn parse<P: Prefix>(prefix: &P, window: &[u8]) -> Parsed {
-    match prefix.parse(window) {
-        Parsed::Length { take: 0, len: 0 } | Parsed::End { take: 0 } => Parsed::Bad {
-            found: window.first().copied().unwrap_or_default(),
-            offset: 0,
+    let parsed = prefix.parse(window);
+    let parsed = if P::CHECKED {
+        checked(parsed, window)
+    } else {
+        parsed
+    };
+    match parsed {
+        Parsed::Length { take: 0, len: 0 } | Parsed::End { take: 0 } => bad(window),
+        parsed => parsed,
+    }
+}
+
+/// Refuses a header that is longer than the window, or that needs no more bytes than the window has.
+fn checked(parsed: Parsed, window: &[u8]) -> Parsed {
+    match parsed {
+        Parsed::Length { take, .. } | Parsed::End { take } if window.len() < take => bad(window),
+        Parsed::NeedMore { len } => Parsed::NeedMore {
+            len: len.max(window.len().saturating_add(1)),
         },
         parsed => parsed,
+    }
+}
+
+/// Refuses a header at its first byte.
+#[inline]
+fn bad(window: &[u8]) -> Parsed {
+    Parsed::Bad {
+        found: window.first().copied().unwrap_or_default(),
+        offset: 0,
     }
 }
 
@@ -409,7 +468,7 @@ const fn trailer_len<P: Prefix>() -> usize {
     if P::TRAILER.is_some() { 1 } else { 0 }
 }
 
-/// Whether a message ends in what must stand behind its payload.
+/// Whether a message ends in the trailer of its framing.
 #[inline]
 fn ends<P: Prefix>(message: &[u8]) -> bool {
     P::TRAILER.is_none() || message.last().copied() == P::TRAILER

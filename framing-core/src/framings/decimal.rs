@@ -1,23 +1,25 @@
-//! `netstring` and `octet-counted`: a decimal length in front of each message (the fifth pattern of the seed,
-//! in its second form: "a variable-length decimal string followed by a delimiter").
+//! `netstring` and `octet-counted`: a decimal length before each message.
 //!
 //! ```text
-//! netstring      5:hello,      cr.yp.to/proto/netstrings.txt
-//! octet-counted  5 hello       RFC 6587, section 3.4.1
+//! netstring      5:hello,
+//! octet-counted  5 hello
 //! ```
 //!
-//! Read strictly, and refused at the first byte that cannot stand where it does: no leading zero, no sign, no
-//! space, at most ten digits, at most 2³²−1. Behind a bad length no boundary can be found.
+//! Lengths are read strictly and refused at the first invalid byte: no leading zero, no sign, no space, at most ten
+//! digits, at most 2³²−1. After an invalid length no boundary can be found.
 
 use super::Named;
-use super::counted::put_slice;
+use super::counted::{UnitPrefix, put_slice};
 use super::prefix::{Parsed, Prefix};
 use crate::fault::Refusal;
 
-/// Most bytes of a decimal length: ten digits and what stands behind them.
+/// Longest header, in bytes: ten digits, and a colon or a space.
 const LEN_MAX: usize = 11;
 
-/// A decimal length, a colon, the payload, a comma. Messages of 0 to 2³²−1 bytes.
+/// A decimal length, a colon, the payload, a comma: [netstrings](https://cr.yp.to/proto/netstrings.txt), by D. J.
+/// Bernstein.
+///
+/// A message has 0 to 2³²−1 bytes. A leading zero is refused, except in the length of an empty message.
 ///
 /// ```
 /// use framing_core::{Netstring, Framing, encode};
@@ -33,12 +35,24 @@ pub struct Netstring;
 
 impl Netstring {
     /// Most bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Netstring;
+    ///
+    /// assert_eq!(Netstring::wire_len(5), 17);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(LEN_MAX + 1)
     }
 
     /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::Netstring;
+    ///
+    /// assert_eq!(Netstring::buffer_len(5), 11);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         if len < LEN_MAX {
@@ -52,6 +66,7 @@ impl Netstring {
 impl Prefix for Netstring {
     const HEADER_MAX: usize = LEN_MAX;
     const TRAILER: Option<u8> = Some(b',');
+    const CHECKED: bool = false;
 
     #[inline]
     fn header_min(&self, have: usize) -> usize {
@@ -68,12 +83,19 @@ impl Prefix for Netstring {
     }
 }
 
+impl UnitPrefix for Netstring {
+    const UNIT: Self = Self;
+}
+
 impl Named for Netstring {
     const SPEC: &'static str = "netstring";
     const PLAIN: Option<Self> = Some(Self);
 }
 
-/// A decimal length, a space, the payload. Messages of 1 to 2³²−1 bytes: the RFC knows no empty one.
+/// A decimal length, a space, the payload: octet counting of syslog over TCP, [RFC 6587, section
+/// 3.4.1](https://www.rfc-editor.org/rfc/rfc6587#section-3.4.1).
+///
+/// A message has 1 to 2³²−1 bytes: the RFC has no empty ones ([`Refusal::Empty`]). A leading zero is refused.
 ///
 /// ```
 /// use framing_core::{OctetCounted, Framing, encode};
@@ -89,12 +111,24 @@ pub struct OctetCounted;
 
 impl OctetCounted {
     /// Most bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::OctetCounted;
+    ///
+    /// assert_eq!(OctetCounted::wire_len(5), 16);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(LEN_MAX)
     }
 
     /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::OctetCounted;
+    ///
+    /// assert_eq!(OctetCounted::buffer_len(5), 11);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         if len < LEN_MAX { LEN_MAX } else { len }
@@ -103,6 +137,7 @@ impl OctetCounted {
 
 impl Prefix for OctetCounted {
     const HEADER_MAX: usize = LEN_MAX;
+    const CHECKED: bool = false;
 
     #[inline]
     fn header_min(&self, have: usize) -> usize {
@@ -122,6 +157,10 @@ impl Prefix for OctetCounted {
     }
 }
 
+impl UnitPrefix for OctetCounted {
+    const UNIT: Self = Self;
+}
+
 impl Named for OctetCounted {
     const SPEC: &'static str = "octet-counted";
     const PLAIN: Option<Self> = Some(Self);
@@ -131,7 +170,7 @@ fn parse(window: &[u8], end: u8, zero: bool) -> Parsed {
     let mut len: u32 = 0;
     for (offset, &found) in (0u8..).zip(window) {
         let digit = found.wrapping_sub(b'0');
-        // After a leading zero only the end may come.
+        // A leading zero must be the only digit.
         if digit < 10
             && (offset == 0 || len != 0)
             && let Some(tens) = len.checked_mul(10)
@@ -146,7 +185,7 @@ fn parse(window: &[u8], end: u8, zero: bool) -> Parsed {
             return Parsed::Bad { found, offset };
         }
     }
-    // A digit and its end at the least, then one byte at a time.
+    // At least a digit and the byte after it, then one byte at a time.
     Parsed::NeedMore {
         len: window.len().saturating_add(1).max(2),
     }
@@ -156,7 +195,7 @@ fn write(len: u32, end: u8, out: &mut [u8]) -> Result<usize, Refusal> {
     let mut text = [end; LEN_MAX];
     let mut rest = len;
     let mut digits = 0;
-    // From the last digit to the first, in front of the end.
+    // From the last digit to the first.
     for slot in text.iter_mut().rev().skip(1) {
         *slot = b'0' + (rest % 10).to_le_bytes()[0];
         rest /= 10;

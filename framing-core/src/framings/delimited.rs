@@ -1,4 +1,4 @@
-//! `lines` and `delimited:HEX`: a delimiter behind each message (the fourth pattern of the seed, unescaped).
+//! `lines` and `delimited:HEX`: a delimiter after each message.
 //!
 //! ```text
 //! | payload without the delimiter | delimiter: 1 to 8 bytes | …
@@ -11,19 +11,22 @@ use core::fmt;
 pub use self::encoder::DelimitedEncoder;
 use super::{Named, SpecError};
 use crate::fault::{Fault, Part};
-use crate::framing::{Decode, Framing, Limits, Step};
+use crate::framing::{Decode, Framing, Limits, Step, UnitFraming};
+use crate::sealed::Sealed;
 use crate::size::{size_u32, size_usize};
 use crate::window::SlidingWindow;
 
 /// Messages that end in a delimiter of 1 to 8 bytes; the first occurrence ends the message.
 ///
-/// A payload that holds the delimiter, or that would form it too early together with the one behind it (`aa`
-/// behind `xa`), is refused when sending. Use `cobs` to send any bytes.
+/// A payload that contains the delimiter is refused ([`Refusal::Delimiter`](crate::Refusal::Delimiter)). So is one that
+/// forms it too early with the delimiter that follows (`xa` before `aa`). Use [`Cobs`](crate::Cobs) to send any bytes. A
+/// message has any length, and may be empty.
 ///
 /// ```
 /// use framing_core::{Delimited, Framing, encode};
 ///
 /// const CRLF: Delimited = Delimited::new(b"\r\n").unwrap();
+/// assert_eq!(CRLF.delimiter(), b"\r\n");
 /// let mut out = [0; 16];
 /// let len = encode(&mut CRLF.encoder(), b"hello", &mut out)?;
 /// assert_eq!(&out[..len], b"hello\r\n");
@@ -40,10 +43,10 @@ impl Delimited {
     /// Longest delimiter, in bytes.
     pub const LEN_MAX: usize = 8;
 
-    /// The framing with this delimiter; `None` unless it is of 1 to 8 bytes.
+    /// The framing with this delimiter; `None` unless it has 1 to 8 bytes.
     #[must_use]
     pub const fn new(delimiter: &[u8]) -> Option<Self> {
-        // A `const fn` has no loop over a slice that cannot panic.
+        // A loop over a slice has a path to a panic in a `const fn`.
         let bytes = match *delimiter {
             [a] => [a, 0, 0, 0, 0, 0, 0, 0],
             [a, b] => [a, b, 0, 0, 0, 0, 0, 0],
@@ -66,12 +69,24 @@ impl Delimited {
     }
 
     /// Most bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Delimited;
+    ///
+    /// assert_eq!(Delimited::wire_len(5), 13);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(Self::LEN_MAX)
     }
 
-    /// Length of a buffer that receives messages of up to `len` bytes whole, whatever the delimiter.
+    /// Length of a buffer that receives messages of up to `len` bytes whole, with any delimiter.
+    ///
+    /// ```
+    /// use framing_core::Delimited;
+    ///
+    /// assert_eq!(Delimited::buffer_len(5), 13);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         len.saturating_add(Self::LEN_MAX)
@@ -127,9 +142,10 @@ impl Named for Delimited {
     }
 }
 
-/// Lines: `\n` ends a message, and one `\r` in front of it is not part of it. Written with `\n`.
+/// Lines of text: `\n` ends a message, and one `\r` before it is not part of the message. Sent with `\n` alone.
 ///
-/// A payload that holds `\n`, or ends in `\r`, is refused when sending.
+/// A payload that contains `\n`, or ends in `\r`, is refused ([`Refusal::Delimiter`](crate::Refusal::Delimiter)). A
+/// message has any length, and may be empty.
 ///
 /// ```
 /// use framing_core::{Lines, Framing, encode};
@@ -150,12 +166,24 @@ impl Lines {
     };
 
     /// Most bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Lines;
+    ///
+    /// assert_eq!(Lines::wire_len(5), 7);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(2)
     }
 
     /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::Lines;
+    ///
+    /// assert_eq!(Lines::buffer_len(5), 7);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         len.saturating_add(2)
@@ -167,12 +195,17 @@ impl Framing for Lines {
     type Encoder = DelimitedEncoder;
 
     fn decoder(&self) -> DelimitedDecoder {
-        DelimitedDecoder::new(Self::DELIMITER, true)
+        Self::DECODER
     }
 
     fn encoder(&self) -> DelimitedEncoder {
-        DelimitedEncoder::new(Self::DELIMITER, true)
+        Self::ENCODER
     }
+}
+
+impl UnitFraming for Lines {
+    const DECODER: DelimitedDecoder = DelimitedDecoder::new(Self::DELIMITER, true);
+    const ENCODER: DelimitedEncoder = DelimitedEncoder::new(Self::DELIMITER, true);
 }
 
 impl Named for Lines {
@@ -187,7 +220,7 @@ pub struct DelimitedDecoder {
     delimiter: Delimited,
     lines: bool,
     at: DelimitedState,
-    /// Bytes at the window's front in which no delimiter begins. One may begin right behind them.
+    /// Bytes at the front of the window in which no delimiter begins. One may begin right after them.
     searched: usize,
     /// Payload bytes of this message that have left the window.
     done: u32,
@@ -197,10 +230,12 @@ pub struct DelimitedDecoder {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum DelimitedState {
     Message,
-    /// In a message that is refused, or handed out in part.
+    /// Within a message that was refused, or handed out in part.
     Skip,
     Lost,
 }
+
+impl Sealed for DelimitedDecoder {}
 
 impl Decode for DelimitedDecoder {
     type Window = SlidingWindow;
@@ -212,7 +247,7 @@ impl Decode for DelimitedDecoder {
                 take: window.len(),
                 want: usize::MAX,
             },
-            // Refused, but nothing of it is gone yet.
+            // Refused, but no byte of it was dropped.
             DelimitedState::Skip if STREAMING && self.done == 0 => {
                 self.at = DelimitedState::Message;
                 self.piece(window)
@@ -249,7 +284,7 @@ impl Decode for DelimitedDecoder {
 }
 
 impl DelimitedDecoder {
-    fn new(delimiter: Delimited, lines: bool) -> Self {
+    const fn new(delimiter: Delimited, lines: bool) -> Self {
         Self {
             delimiter,
             lines,
@@ -274,7 +309,7 @@ impl DelimitedDecoder {
         } else if window.len() < limit.saturating_add(self.ending_max()) {
             return Step::NeedMore { want: usize::MAX };
         }
-        // What is in the window goes the way of the rest: it is searched again, but only once.
+        // Skip the bytes in the window as those that follow: they are searched again, but only once.
         self.at = DelimitedState::Skip;
         self.searched = 0;
         let fault = Fault::TooLong {
@@ -306,7 +341,7 @@ impl DelimitedDecoder {
                 step => step,
             };
         }
-        // What may be the beginning of the ending stays in the window.
+        // Keep bytes that may be the beginning of the delimiter in the window.
         let end = self.payload_end(window, self.searched);
         if end == 0 {
             return Step::NeedMore { want: usize::MAX };
@@ -366,7 +401,7 @@ impl DelimitedDecoder {
         }
     }
 
-    /// Where the first delimiter begins. Remembers how far it looked.
+    /// Position of the first delimiter. Stores how far it searched.
     fn find(&mut self, window: &[u8]) -> Option<usize> {
         let delimiter = self.delimiter.delimiter();
         let (&first, others) = delimiter.split_first()?;
@@ -375,13 +410,13 @@ impl DelimitedDecoder {
             && let Some(next) = memchr::memchr(first, ahead)
         {
             at += next;
-            let behind = window.get(at + 1..).unwrap_or_default();
-            let behind = behind.get(..others.len()).unwrap_or(behind);
-            if behind == others {
+            let after = window.get(at + 1..).unwrap_or_default();
+            let after = after.get(..others.len()).unwrap_or(after);
+            if after == others {
                 return Some(at);
             }
-            if others.get(..behind.len()) == Some(behind) {
-                // It may begin here: the rest of it is not there yet.
+            if others.get(..after.len()) == Some(after) {
+                // It may begin here: its rest is not received yet.
                 self.searched = at;
                 return None;
             }

@@ -1,4 +1,6 @@
-//! `fixed:N`: messages of one length (the third pattern of the seed, its `tcp_sixteen.py`).
+//! `fixed:N`: messages of one length.
+//!
+//! From `tcp_sixteen.py` in *Foundations of Python Network Programming*.
 //!
 //! ```text
 //! | N bytes | N bytes | …
@@ -13,11 +15,14 @@ use crate::fault::Refusal;
 
 /// Messages of `N` bytes each, with nothing between them; `N` is 1 to 2³²−1.
 ///
+/// A message of another length is refused ([`Refusal::WrongLength`]).
+///
 /// ```
 /// use framing_core::{Fixed, Framing, encode};
 /// use core::num::NonZeroU32;
 ///
 /// const FIVE: Fixed = Fixed::new(NonZeroU32::new(5).unwrap());
+/// assert_eq!(FIVE.len(), 5);
 /// let mut out = [0; 16];
 /// let len = encode(&mut FIVE.encoder(), b"hello", &mut out)?;
 /// assert_eq!(&out[..len], b"hello");
@@ -40,19 +45,31 @@ impl Fixed {
     #[must_use]
     #[allow(
         clippy::len_without_is_empty,
-        reason = "the length of its messages, never zero"
+        reason = "the length of its messages, which is never zero"
     )]
     pub const fn len(&self) -> u32 {
         self.len.get()
     }
 
     /// Bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Fixed;
+    ///
+    /// assert_eq!(Fixed::wire_len(5), 5);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len
     }
 
     /// Length of the smallest buffer that receives messages of `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::Fixed;
+    ///
+    /// assert_eq!(Fixed::buffer_len(5), 5);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         len
@@ -61,6 +78,7 @@ impl Fixed {
 
 impl Prefix for Fixed {
     const HEADER_MAX: usize = 0;
+    const CHECKED: bool = false;
 
     #[inline]
     fn header_min(&self, _have: usize) -> usize {

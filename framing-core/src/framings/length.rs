@@ -1,5 +1,5 @@
-//! `length:u8`, `length:u16`, `length:u32` and their little-endian twins: a binary length in front of each
-//! message (the fifth pattern of the seed).
+//! `length:u8`, `length:u16`, `length:u16le`, `length:u32`, `length:u32le`: a binary length before each message.
+//! `length:varint`: a length as an LEB128 number.
 //!
 //! ```text
 //! | n: 1, 2 or 4 bytes | n bytes |
@@ -9,13 +9,14 @@ use core::fmt::Debug;
 use core::marker::PhantomData;
 
 use super::Named;
-use super::counted::put;
+use super::counted::{UnitPrefix, put};
 use super::prefix::{Parsed, Prefix};
 use crate::fault::Refusal;
+use crate::sealed::Sealed;
 
-/// A binary length of a fixed width in front of each message: `Length::<U16Le>::new()`.
+/// A binary length of a fixed width before each message: `Length::<U16Le>::new()`.
 ///
-/// Messages of 0 bytes to the largest number of the width; an empty message is a message like any other.
+/// A message has 0 bytes to the largest number of the width. There is no end mark: an empty message is a message.
 ///
 /// ```
 /// use framing_core::{Framing, Length, U16Le, encode};
@@ -31,21 +32,32 @@ pub struct Length<W> {
     width: PhantomData<W>,
 }
 
-/// Width and byte order of a [`Length`].
-pub trait Width: Copy + Debug + 'static {
-    /// How the framing is named.
+/// Width and byte order of a [`Length`]. Only this crate implements it; use [`Prefix`] for other headers.
+///
+/// ```
+/// use framing_core::{Length, U8, U16, Width};
+///
+/// fn longest<W: Width>(_framing: Length<W>) -> u32 {
+///     W::MAX
+/// }
+///
+/// assert_eq!(longest(Length::<U8>::new()), 255);
+/// assert_eq!(longest(Length::<U16>::new()), 65_535);
+/// ```
+pub trait Width: Sealed + Copy + Debug + 'static {
+    /// Name of the framing at run time.
     const SPEC: &'static str;
-    /// Bytes of the length.
+    /// Width of the length, in bytes.
     const LEN: usize;
-    /// Largest number it holds.
+    /// Longest message, in bytes.
     const MAX: u32;
 
-    /// Reads a length.
+    /// Reads the length at the front of the window; `None` if the window is too short.
     fn read(window: &[u8]) -> Option<u32>;
-    /// Writes a length, which is at most [`Self::MAX`].
+    /// Writes a length of at most [`Self::MAX`] to the front of `out`; returns its width in bytes.
     ///
     /// # Errors
-    /// [`Refusal::NoRoom`] where `out` is too short.
+    /// [`Refusal::NoRoom`] if `out` is too short.
     fn write(len: u32, out: &mut [u8]) -> Result<usize, Refusal>;
 }
 
@@ -57,12 +69,24 @@ impl<W: Width> Length<W> {
     }
 
     /// Bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::{Length, U16};
+    ///
+    /// assert_eq!(Length::<U16>::wire_len(5), 7);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(W::LEN)
     }
 
     /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::{Length, U16};
+    ///
+    /// assert_eq!(Length::<U16>::buffer_len(5), 5);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         if len < W::LEN { W::LEN } else { len }
@@ -71,6 +95,7 @@ impl<W: Width> Length<W> {
 
 impl<W: Width> Prefix for Length<W> {
     const HEADER_MAX: usize = W::LEN;
+    const CHECKED: bool = false;
 
     #[inline]
     fn header_min(&self, _have: usize) -> usize {
@@ -94,17 +119,32 @@ impl<W: Width> Prefix for Length<W> {
     }
 }
 
+impl<W: Width> UnitPrefix for Length<W> {
+    const UNIT: Self = Self::new();
+}
+
 impl<W: Width> Named for Length<W> {
     const SPEC: &'static str = W::SPEC;
     const PLAIN: Option<Self> = Some(Self::new());
 }
 
 macro_rules! widths {
-    ($($name:ident $uint:ident $from:ident $to:ident $spec:literal $doc:literal;)*) => { $(
+    ($($name:ident $uint:ident $from:ident $to:ident $spec:literal $wire:literal $doc:literal;)*) => { $(
         #[doc = $doc]
+        ///
+        /// ```
+        #[doc = concat!("use framing_core::{Framing, Length, ", stringify!($name), ", encode};")]
+        ///
+        /// let mut out = [0; 16];
+        #[doc = concat!("let len = encode(&mut Length::<", stringify!($name), ">::new().encoder(), b\"hello\", &mut out)?;")]
+        #[doc = concat!("assert_eq!(&out[..len], b\"", $wire, "hello\");")]
+        /// # Ok::<(), framing_core::Refusal>(())
+        /// ```
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         pub struct $name;
+
+        impl Sealed for $name {}
 
         impl Width for $name {
             const SPEC: &'static str = $spec;
@@ -117,7 +157,7 @@ macro_rules! widths {
             }
 
             fn write(len: u32, out: &mut [u8]) -> Result<usize, Refusal> {
-                // `Prefix::write` has refused what the width does not hold.
+                // `Prefix::write` refuses lengths that do not fit.
                 let len = $uint::try_from(len).unwrap_or($uint::MAX);
                 put(len.$to(), out)
             }
@@ -126,17 +166,17 @@ macro_rules! widths {
 }
 
 widths! {
-    U8    u8  from_be_bytes to_be_bytes "length:u8"    "One byte: messages of up to 255 bytes.";
-    U16   u16 from_be_bytes to_be_bytes "length:u16"   "Two bytes, big-endian: messages of up to 65,535 bytes.";
-    U16Le u16 from_le_bytes to_le_bytes "length:u16le" "Two bytes, little-endian: messages of up to 65,535 bytes.";
-    U32   u32 from_be_bytes to_be_bytes "length:u32"   "Four bytes, big-endian: messages of up to 2³²−1 bytes.";
-    U32Le u32 from_le_bytes to_le_bytes "length:u32le" "Four bytes, little-endian: messages of up to 2³²−1 bytes.";
+    U8    u8  from_be_bytes to_be_bytes "length:u8"    r"\x05"       "A length of one byte: messages of up to 255 bytes.";
+    U16   u16 from_be_bytes to_be_bytes "length:u16"   r"\0\x05"     "A length of two bytes, big-endian: messages of up to 65,535 bytes.";
+    U16Le u16 from_le_bytes to_le_bytes "length:u16le" r"\x05\0"     "A length of two bytes, little-endian: messages of up to 65,535 bytes.";
+    U32   u32 from_be_bytes to_be_bytes "length:u32"   r"\0\0\0\x05" "A length of four bytes, big-endian: messages of up to 2³²−1 bytes.";
+    U32Le u32 from_le_bytes to_le_bytes "length:u32le" r"\x05\0\0\0" "A length of four bytes, little-endian: messages of up to 2³²−1 bytes.";
 }
 
 /// `length:varint`: the length as an unsigned LEB128 number, as in Protocol Buffers' delimited streams.
 ///
-/// Messages of 0 to 2³²−1 bytes, lengths of one to five bytes. A number that does not fit 32 bits is refused
-/// at its first byte too many; a longer form than needed (`80 00`) is accepted, as its readers elsewhere do.
+/// A message has 0 to 2³²−1 bytes, and its length one to five. A number over 32 bits is refused at its fifth byte. A
+/// longer form than needed (`80 00`) is accepted, as Protocol Buffers do.
 ///
 /// ```
 /// use framing_core::{Varint, Framing, encode};
@@ -154,12 +194,24 @@ impl Varint {
     const LEN_MAX: usize = 5;
 
     /// Most bytes on the wire of a message of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Varint;
+    ///
+    /// assert_eq!(Varint::wire_len(5), 10);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len.saturating_add(Self::LEN_MAX)
     }
 
     /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    ///
+    /// ```
+    /// use framing_core::Varint;
+    ///
+    /// assert_eq!(Varint::buffer_len(5), 5);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         if len < Self::LEN_MAX {
@@ -172,6 +224,7 @@ impl Varint {
 
 impl Prefix for Varint {
     const HEADER_MAX: usize = Self::LEN_MAX;
+    const CHECKED: bool = false;
 
     #[inline]
     fn header_min(&self, have: usize) -> usize {
@@ -217,6 +270,10 @@ impl Prefix for Varint {
         }
         Err(Refusal::NoRoom { len: capacity })
     }
+}
+
+impl UnitPrefix for Varint {
+    const UNIT: Self = Self;
 }
 
 impl Named for Varint {

@@ -1,4 +1,4 @@
-//! The header of a framing that declares lengths: what the framings of this family differ in, and the place to add one.
+//! The header of a framing that declares lengths. Start with [`Prefix`].
 
 use core::fmt::Debug;
 
@@ -47,7 +47,14 @@ use crate::fault::Refusal;
 /// # Ok::<(), framing_core::SendError<framing_core::embedded_io::SliceWriteError>>(())
 /// ```
 ///
-/// The compiler refuses a [`HEADER_MAX`](Self::HEADER_MAX) over 12:
+/// # The contract
+///
+/// The compiler checks [`HEADER_MAX`](Self::HEADER_MAX). A value of [`parse`](Self::parse) or [`write`](Self::write) that
+/// cannot be right is treated as [`Parsed::Bad`] or [`Refusal::NoRoom`], so a mistake causes no panic and no endless loop:
+/// a header of no bytes before a payload of no bytes, and a header that is longer than the bytes that it was read from
+/// or written to. Other mistakes give wrong messages.
+///
+/// A `HEADER_MAX` over 12 does not compile:
 ///
 /// ```compile_fail,E0080
 /// # use framing_core::{Parsed, Prefix, Refusal};
@@ -62,50 +69,65 @@ use crate::fault::Refusal;
 /// framing_core::blocking::Reader::new(&b""[..], Long, [0; 16]);
 /// ```
 pub trait Prefix: Copy + Debug {
-    /// Longest header, in bytes: at most 12, which the compiler checks.
+    /// Longest header, and longest end mark, in bytes. At most 12; the compiler refuses more.
     const HEADER_MAX: usize;
-    /// The byte that must stand behind the payload.
+    /// The byte that must follow the payload, if there is one. [`Fault::BadEnding`](crate::Fault::BadEnding) reports
+    /// any other byte.
     const TRAILER: Option<u8> = None;
-    /// Whether a series of messages is ended by a mark, so that closing without it cuts the series.
+    /// Whether a mark ends a series of messages. Closing without it is then reported as
+    /// [`Fault::Truncated`](crate::Fault::Truncated).
     const SERIES: bool = false;
+    /// Whether the results of the methods are checked. `false` for the framings of this crate, which are tested instead.
+    #[doc(hidden)]
+    const CHECKED: bool = true;
 
-    /// Reads the length that the window begins with. The result must depend on the bytes of the header alone, not on
-    /// those after it.
-    ///
-    /// A header of no bytes before a payload of no bytes is treated as [`Parsed::Bad`], since the window would begin
-    /// with it again.
+    /// Reads the length that the window begins with. The window may be empty. The result must depend on the bytes of
+    /// the header alone, not on those after it.
     fn parse(&self, window: &[u8]) -> Parsed;
 
-    /// Least length, in bytes, of a header of which `have` bytes have come, and which is not whole.
+    /// Least length, in bytes, of a header whose first `have` bytes have arrived and which is not complete. Readers
+    /// read up to this length at once: with a value that is too large, they read past the header and lose the bytes
+    /// after it.
     fn header_min(&self, have: usize) -> usize;
 
-    /// Writes the length `len` to the front of `out`; returns how many bytes that is.
+    /// Writes the header of a message of `len` bytes to the front of `out`; returns the header's length in bytes.
     ///
     /// # Errors
-    /// Where the framing cannot express it, or `out` is too short.
+    /// [`Refusal::Empty`], [`Refusal::TooLong`] or [`Refusal::WrongLength`] if the framing cannot express such a
+    /// message; [`Refusal::NoRoom`] if `out` is too short.
     fn write(&self, len: u32, out: &mut [u8]) -> Result<usize, Refusal>;
 
-    /// Writes the mark that ends a series; returns how many bytes that is.
+    /// Writes the mark that ends a series to the front of `out`; returns its length in bytes, 0 if there is none.
     ///
     /// # Errors
-    /// [`Refusal::NoRoom`] where `out` is too short.
+    /// [`Refusal::NoRoom`] if `out` is too short.
     fn write_end(&self, out: &mut [u8]) -> Result<usize, Refusal> {
         let _ = out;
         Ok(0)
     }
 }
 
-/// What [`Prefix::parse`] found.
+/// The result of [`Prefix::parse`].
+///
+/// It may get new variants, for headers that carry more than a length.
+///
+/// ```
+/// use framing_core::{Netstring, Parsed, Prefix};
+///
+/// assert_eq!(Netstring.parse(b"5:hello,"), Parsed::Length { take: 2, len: 5 });
+/// assert_eq!(Netstring.parse(b"12"), Parsed::NeedMore { len: 3 });
+/// assert_eq!(Netstring.parse(b"1x"), Parsed::Bad { found: b'x', offset: 1 });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Parsed {
-    /// The header is not whole: it has at least `len` bytes, more than are there.
+    /// The header is not complete: it has at least `len` bytes, more than the window.
     NeedMore {
         /// Least length of the header, in bytes.
         len: usize,
     },
-    /// A message of `len` bytes follows behind `take` bytes of header.
+    /// A header of `take` bytes, followed by a message of `len` bytes.
     Length {
         /// Length of the header, in bytes.
         take: usize,
@@ -114,14 +136,14 @@ pub enum Parsed {
     },
     /// The mark that ends a series.
     End {
-        /// Its length, in bytes.
+        /// Length of the mark, in bytes.
         take: usize,
     },
-    /// No length.
+    /// Not a header.
     Bad {
-        /// The first byte that cannot stand where it does.
+        /// The first invalid byte.
         found: u8,
-        /// Where it stands.
+        /// Position of that byte, counted from the first byte of the header.
         offset: u8,
     },
 }

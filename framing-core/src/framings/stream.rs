@@ -1,4 +1,6 @@
-//! `stream`: bytes until the peer closes (the first pattern of the seed, its `streamer.py`).
+//! `stream`: bytes until the peer closes.
+//!
+//! From `streamer.py` in *Foundations of Python Network Programming*.
 //!
 //! ```text
 //! | bytes … | close |
@@ -6,14 +8,16 @@
 
 use super::Named;
 use crate::fault::{Fault, Refusal};
-use crate::framing::{Decode, Encode, Framing, Limits, Step};
+use crate::framing::{Decode, Encode, Framing, Limits, Step, UnitFraming};
+use crate::sealed::Sealed;
 use crate::size::size_u32;
 use crate::stage::Joined;
 use crate::window::ExactWindow;
 
-/// No framing at all: the whole stream is one message, handed out in pieces as they come; closing ends it.
+/// No framing: the whole stream is one message, which ends when the peer closes.
 ///
-/// Its length is not limited, since it is never held. There is no fault that it can have.
+/// Receive it with `receive_piece`, which returns the bytes as they arrive. Its length is not limited, since it is never
+/// stored, and it has no faults.
 ///
 /// ```
 /// use framing_core::blocking::Reader;
@@ -33,12 +37,24 @@ pub struct Stream;
 
 impl Stream {
     /// Bytes on the wire of `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Stream;
+    ///
+    /// assert_eq!(Stream::wire_len(5), 5);
+    /// ```
     #[must_use]
     pub const fn wire_len(len: usize) -> usize {
         len
     }
 
     /// Length of the smallest buffer that receives pieces of up to `len` bytes.
+    ///
+    /// ```
+    /// use framing_core::Stream;
+    ///
+    /// assert_eq!(Stream::buffer_len(5), 5);
+    /// ```
     #[must_use]
     pub const fn buffer_len(len: usize) -> usize {
         len
@@ -50,12 +66,17 @@ impl Framing for Stream {
     type Encoder = StreamEncoder;
 
     fn decoder(&self) -> StreamDecoder {
-        StreamDecoder { open: false }
+        Self::DECODER
     }
 
     fn encoder(&self) -> StreamEncoder {
-        StreamEncoder
+        Self::ENCODER
     }
+}
+
+impl UnitFraming for Stream {
+    const DECODER: StreamDecoder = StreamDecoder { open: false };
+    const ENCODER: StreamEncoder = StreamEncoder;
 }
 
 impl Named for Stream {
@@ -67,9 +88,11 @@ impl Named for Stream {
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct StreamDecoder {
-    /// Something has come.
+    /// Bytes were received.
     open: bool,
 }
+
+impl Sealed for StreamDecoder {}
 
 impl Decode for StreamDecoder {
     type Window = ExactWindow;
@@ -112,6 +135,8 @@ impl Decode for StreamDecoder {
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct StreamEncoder;
+
+impl Sealed for StreamEncoder {}
 
 impl Encode for StreamEncoder {
     type Stage = Joined<0>;

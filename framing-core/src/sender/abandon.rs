@@ -1,4 +1,4 @@
-//! Giving up a message of which part is on the wire.
+//! Abandons a message that was sent in part. Start with [`Sender::abandon`].
 
 use super::{BEFORE, OWN_MAX, Phase, Sender};
 use crate::fault::Refusal;
@@ -6,12 +6,29 @@ use crate::framing::{Encode, Framing};
 use crate::stage::Stage;
 
 impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
-    /// Gives up a message, so that another one can be begun. If none of its bytes is on the wire, it is forgotten. If
-    /// part of it is, [`chunk`](Self::chunk) with an empty payload gives bytes after which the receiver finds the next
-    /// message: see [`Writer::abandon`](crate::blocking::Writer::abandon).
+    /// Abandons the current message, so another one can be begun.
+    ///
+    /// If no byte of it was sent, the message is dropped. If part of it was sent, [`chunk`](Self::chunk) with an empty
+    /// payload returns bytes after which the receiver finds the next message: write them. See
+    /// [`Writer::abandon`](crate::blocking::Writer::abandon).
+    ///
+    /// ```
+    /// use framing_core::{Lines, Refusal, Sender};
+    ///
+    /// let mut sender = Sender::new(Lines);
+    /// sender.begin_whole(b"hello")?;
+    /// assert_eq!(sender.chunk(b"hello"), b"hello\n");
+    /// // The transport fails after two bytes.
+    /// sender.advance(2);
+    /// sender.abandon()?;
+    /// assert_eq!(sender.chunk(b""), b"\n");
+    /// sender.advance(1);
+    /// sender.begin_whole(b"world")?;
+    /// # Ok::<(), Refusal>(())
+    /// ```
     ///
     /// # Errors
-    /// [`Refusal::Unfinished`] if the framing cannot resynchronise; nothing is changed then.
+    /// [`Refusal::Unfinished`] if the framing cannot resynchronise. The sender is then unchanged.
     pub fn abandon(&mut self) -> Result<(), Refusal> {
         if !self.is_mid_block() {
             if self.at != Phase::Ended {
@@ -27,7 +44,7 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         }
         let refusal = self.unfinished();
         if self.is_passthrough() {
-            // The rest of the message is a last piece of no bytes.
+            // Send an empty last piece instead of the rest of the message.
             let own = &mut [0; OWN_MAX];
             self.encoder.abandon(0, own).ok_or(refusal)?;
             (self.at, self.header, self.done) = (Phase::Later, BEFORE, usize::from(BEFORE));

@@ -1,4 +1,4 @@
-//! How a sender is printed.
+//! `Debug` and `defmt::Format` of a [`Sender`].
 
 use core::fmt;
 

@@ -1,6 +1,6 @@
-//! Every way to cut a wire that is worth a try.
+//! Places at which tests split the bytes of a wire sample: [`all`] and [`few`].
 
-/// Whole, byte by byte, and cut at every two places; of a long wire, near its ends and near the lengths at
+/// No cut, a cut after every byte, and every pair of cuts; for a long sample, only near its ends and near the lengths at
 /// which headers and groups grow.
 #[must_use]
 pub fn all(len: usize) -> Vec<Vec<usize>> {
@@ -17,7 +17,7 @@ pub fn all(len: usize) -> Vec<Vec<usize>> {
     cuts
 }
 
-/// The cuts of [`all`] that are at one place, and byte by byte: for tests that multiply them.
+/// The cuts of [`all`] at one place, and after every byte: for tests that multiply them.
 #[must_use]
 pub fn few(len: usize) -> Vec<Vec<usize>> {
     let mut cuts = all(len);
@@ -25,13 +25,13 @@ pub fn few(len: usize) -> Vec<Vec<usize>> {
     cuts
 }
 
-/// A cut behind every byte.
+/// A cut after every byte.
 #[must_use]
 pub fn bytes(len: usize) -> Vec<usize> {
     (1..len).collect()
 }
 
-/// The places for cuts that [`all`] has.
+/// The places of the cuts in [`all`].
 #[must_use]
 pub fn places(len: usize) -> Vec<usize> {
     let hot = |at: &usize| len <= 50 || *at < 8 || len - at < 8 || (at + 3) % 127 < 7;

@@ -1,4 +1,4 @@
-//! Runs decoders, readers and writers over the samples, and collects what they tell.
+//! Runs decoders, readers and writers over the samples, and collects their results as events.
 
 use framing_core::{
     AnyFraming, Buffer, Decode, Fault, Framing, Limits, ReceiveError, Received, ReceivedPiece,
@@ -8,7 +8,7 @@ use framing_core::{
 use crate::link::{Broken, Sink, Source, run};
 use crate::samples::{Event, Give};
 
-/// Evaluates an expression with the framing of an [`AnyFraming`], as its own type.
+/// Evaluates an expression with the concrete framing of an [`AnyFraming`].
 #[macro_export]
 macro_rules! concrete {
     ($any:expr, $framing:ident => $do:expr) => {
@@ -27,7 +27,7 @@ macro_rules! concrete {
             ::framing_core::AnyFraming::LengthVarint($framing) => $do,
             ::framing_core::AnyFraming::Netstring($framing) => $do,
             ::framing_core::AnyFraming::OctetCounted($framing) => $do,
-            other => panic!("{other} is not in `concrete!`"),
+            other => panic!("{other} is missing in `concrete!`"),
         }
     };
 }
@@ -41,10 +41,10 @@ pub enum Mode {
     Pieces,
 }
 
-/// Both ways to call a reader.
+/// Both modes.
 pub const MODES: [Mode; 2] = [Mode::Whole, Mode::Pieces];
 
-/// Puts results together to events: pieces to messages.
+/// Collects results as events, and joins pieces to messages.
 #[derive(Clone, Debug, Default)]
 pub struct Collector {
     results: usize,
@@ -56,7 +56,7 @@ impl Collector {
     /// Adds a result.
     ///
     /// # Panics
-    /// If pieces come in an order that makes no sense, or results without end.
+    /// If pieces come in an invalid order, or results without end.
     pub fn push(&mut self, received: ReceivedPiece<'_>) {
         self.count();
         match received {
@@ -64,7 +64,7 @@ impl Collector {
                 assert_eq!(
                     first,
                     self.message.is_none(),
-                    "only the first piece is the first"
+                    "only the first piece may be marked as first"
                 );
                 assert!(
                     last || !bytes.is_empty(),
@@ -78,14 +78,14 @@ impl Collector {
             }
             ReceivedPiece::End => self.events.push(Event::End),
             ReceivedPiece::Closed => {
-                // Only of a `stream` is a part left at the end.
+                // Only a `stream` leaves an open message at the end.
                 self.events.extend(self.message.take().map(Event::Stream));
                 self.events.push(Event::Closed);
             }
         }
     }
 
-    /// Adds a fault, which ends the message that it concerns.
+    /// Adds a fault, which ends the current message.
     ///
     /// # Panics
     /// If results come without end.
@@ -95,10 +95,10 @@ impl Collector {
         self.events.push(Event::Fault(fault));
     }
 
-    /// Adds what a reader returned.
+    /// Adds the result of a reader.
     ///
     /// # Panics
-    /// If that was an error other than a fault.
+    /// If the result is an error other than a fault.
     pub fn result(&mut self, result: Result<ReceivedPiece<'_>, ReceiveError<Broken>>) {
         match result {
             Ok(received) => self.push(received),
@@ -119,17 +119,17 @@ impl Collector {
         self.events
     }
 
-    /// Code that goes round in circles is to fail, and not to fill the memory.
+    /// Panics on an endless loop, before it fills the memory.
     fn count(&mut self) {
         self.results += 1;
         assert!(self.results < 100_000, "results without end");
     }
 }
 
-/// Feeds a decoder by hand: the bytes between two cuts at a time, behind what it left.
+/// Feeds a decoder by hand: the bytes up to each cut, after the bytes that it left.
 ///
 /// # Panics
-/// If a step breaks what [`Step`] says of itself.
+/// If a step breaks the contract of [`Step`].
 pub fn scan(
     mut decoder: impl Decode,
     mode: Mode,
@@ -150,14 +150,14 @@ pub fn scan(
             };
             let take = match step {
                 Step::NeedMore { want } => {
-                    assert_ne!(want, 0, "more of nothing");
+                    assert_ne!(want, 0, "a request for 0 bytes");
                     break;
                 }
                 Step::Skip { take, .. } => {
-                    assert_ne!(take, 0, "a step that does not move");
+                    assert_ne!(take, 0, "a step without progress");
                     take
                 }
-                step => told(&mut seen, &window, step),
+                step => push_step(&mut seen, &window, step),
             };
             window.drain(..take);
         }
@@ -165,12 +165,12 @@ pub fn scan(
     if let Some(fault) = decoder.close(window.len()) {
         seen.fault(fault);
     }
-    assert!(!decoder.is_mid_block(), "closing starts afresh");
+    assert!(!decoder.is_mid_block(), "closing resets the decoder");
     seen.push(ReceivedPiece::Closed);
     seen.into_events()
 }
 
-/// As [`scan`], by `scan_all`, which is stopped after every `stop` steps.
+/// As [`scan`], through `scan_all`, which is stopped after every `stop` steps.
 pub fn scan_all(
     mut decoder: impl Decode,
     mode: Mode,
@@ -186,7 +186,7 @@ pub fn scan_all(
         window.extend_from_slice(&wire[from..to]);
         from = to;
         loop {
-            // The decoder unescapes in the window, and `each` must see that: steps first, then bytes.
+            // The decoder unescapes in the window, so the bytes are read only after all steps.
             let mut steps = Vec::new();
             let each = |at, step| {
                 assert!(steps.len() < 100_000, "steps without end");
@@ -198,7 +198,7 @@ pub fn scan_all(
                 Mode::Pieces => decoder.scan_all::<true>(&mut window, limits, each),
             };
             for (at, step) in steps {
-                told(&mut seen, &window[at..], step);
+                push_step(&mut seen, &window[at..], step);
             }
             window.drain(..scanned.used);
             if scanned.want != 0 {
@@ -213,8 +213,8 @@ pub fn scan_all(
     seen.into_events()
 }
 
-/// Tells a step with payload, end or fault; returns how many bytes it takes.
-fn told(seen: &mut Collector, window: &[u8], step: Step) -> usize {
+/// Adds a step with payload, end or fault; returns the number of bytes that it takes.
+fn push_step(seen: &mut Collector, window: &[u8], step: Step) -> usize {
     match step {
         Step::Payload {
             start,
@@ -224,13 +224,13 @@ fn told(seen: &mut Collector, window: &[u8], step: Step) -> usize {
             last,
         } => {
             assert!(start <= end && end <= take && take <= window.len());
-            assert!(take != 0 || last && !first, "a step that does not move");
+            assert!(take != 0 || last && !first, "a step without progress");
             let bytes = &window[start..end];
             seen.push(ReceivedPiece::Piece { bytes, first, last });
             take
         }
         Step::End { take } => {
-            assert_ne!(take, 0, "a step that does not move");
+            assert_ne!(take, 0, "a step without progress");
             seen.push(ReceivedPiece::End);
             take
         }
@@ -238,11 +238,11 @@ fn told(seen: &mut Collector, window: &[u8], step: Step) -> usize {
             seen.fault(fault);
             take
         }
-        Step::NeedMore { .. } | Step::Skip { .. } => unreachable!("not told"),
+        Step::NeedMore { .. } | Step::Skip { .. } => unreachable!("handled by the caller"),
     }
 }
 
-/// A whole message as its only piece.
+/// Converts a complete message into its only piece.
 #[must_use]
 pub fn whole(received: Received<'_>) -> ReceivedPiece<'_> {
     match received {
@@ -256,15 +256,15 @@ pub fn whole(received: Received<'_>) -> ReceivedPiece<'_> {
     }
 }
 
-/// A reader of either kind. A `stream` is read in pieces in both modes.
+/// A blocking or async reader. A `stream` is read in pieces in both modes.
 pub trait AnyReader {
-    /// The next result.
+    /// Returns the next result.
     ///
     /// # Errors
-    /// Of the reader.
+    /// The errors of the reader.
     fn next(&mut self, mode: Mode) -> Result<ReceivedPiece<'_>, ReceiveError<Broken>>;
 
-    /// What it reads from.
+    /// The transport that it reads from.
     fn source(&mut self) -> &Source<'_>;
 }
 
@@ -306,7 +306,7 @@ pub fn read(
     collect(&mut reader, mode)
 }
 
-/// As [`read`], awaiting.
+/// As [`read`], with an async reader.
 pub fn read_async(
     framing: impl Framing,
     mode: Mode,
@@ -329,18 +329,18 @@ fn collect(reader: &mut impl AnyReader, mode: Mode) -> Vec<Event> {
     seen.into_events()
 }
 
-/// How often a call is repeated before the test fails for want of an end.
+/// Counts the calls in a loop, and fails the test after too many.
 ///
 /// # Panics
-/// At the end.
+/// After 100,000 calls.
 pub fn patience() -> impl Iterator<Item = usize> {
     (0..100_000).inspect(|&turn| assert!(turn < 99_999, "results without end"))
 }
 
-/// Sends; what errors come is for the caller.
+/// Sends messages and ends.
 ///
 /// # Errors
-/// Of the writer.
+/// The errors of the writer.
 pub fn give<F: Framing>(
     writer: &mut blocking::Writer<Sink, F>,
     gives: &[Give],
@@ -351,7 +351,7 @@ pub fn give<F: Framing>(
     })
 }
 
-/// The bytes that sending gives.
+/// The bytes that a writer produces.
 ///
 /// # Panics
 /// If they cannot be sent.
@@ -361,7 +361,7 @@ pub fn wire_of(framing: impl Framing, gives: &[Give]) -> Vec<u8> {
     writer.into_io().wire().to_vec()
 }
 
-/// Whether a framing says beforehand how much may be read without reading behind a message.
+/// Whether a framing knows how many bytes it may read without reading past the end of a message.
 #[must_use]
 pub fn is_exact(framing: AnyFraming) -> bool {
     concrete!(framing, framing => decoder_is_exact(&framing))

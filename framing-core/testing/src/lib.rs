@@ -1,5 +1,5 @@
-//! What tests, fuzzing and the daemon's tests share about framings: wire samples, the properties that hold for any bytes,
-//! a reference decoder, and transports that fail on purpose. Start with [`samples::all`].
+//! Support shared by the tests of framing-core, its fuzzing and the daemon's tests: wire samples, properties that hold for
+//! any bytes, a reference decoder, and transports that fail on purpose. Start with [`samples::all`].
 
 pub mod cuts;
 pub mod drive;

@@ -1,4 +1,4 @@
-//! Transports in memory, blocking and async, that deliver and take bytes in given cuts and fail where told to.
+//! Transports in memory, blocking and async, that move bytes in given pieces and fail at given calls.
 
 use core::future::poll_fn;
 use core::pin::pin;
@@ -6,7 +6,7 @@ use core::task::{Context, Poll, Waker};
 
 use embedded_io::{ErrorKind, ErrorType};
 
-/// How a transport fails.
+/// The error of these transports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken;
 
@@ -24,7 +24,7 @@ impl embedded_io::Error for Broken {
     }
 }
 
-/// What is odd about one call of a transport.
+/// An irregular result of one call of a transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upset {
     /// It returns an error.
@@ -33,23 +33,23 @@ pub enum Upset {
     Zero,
     /// It moves one byte only.
     Short,
-    /// It moves what it would, and claims to have moved so many bytes more.
+    /// It moves the normal number of bytes, and returns a number that is larger by this.
     Lie(usize),
 }
 
-/// The state that both directions share: which call this is, and whether it is its time.
+/// State of both directions: the number of calls, and which of them is irregular.
 #[derive(Clone, Debug, Default)]
 struct Calls {
     count: usize,
     upset: Option<(usize, Upset)>,
     pending: bool,
-    /// The next call has been pending already.
+    /// Whether the next call has already been pending once.
     awake: bool,
 }
 
 impl Calls {
-    /// Pending once before each call, if wanted. Remembered here, so that a future dropped meanwhile takes
-    /// nothing with it.
+    /// Waits once before each call, if wanted. The flag is kept here, so that dropping a pending future does not lose
+    /// it.
     async fn ready(&mut self) {
         poll_fn(|_| {
             if self.pending && !self.awake {
@@ -71,7 +71,7 @@ impl Calls {
     }
 }
 
-/// Delivers bytes, never over a cut, and then the end of the stream.
+/// A source of bytes that ends each read at the next cut, and then returns the end of the stream.
 #[derive(Clone, Debug)]
 pub struct Source<'a> {
     wire: &'a [u8],
@@ -81,7 +81,7 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// The bytes, and the places where a read ends at the latest, in order.
+    /// Creates a source of these bytes. Each read ends at the next of these cuts, which are in order.
     #[must_use]
     pub fn new(wire: &'a [u8], cuts: &'a [usize]) -> Self {
         Self {
@@ -92,27 +92,27 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Each async read is pending once.
+    /// Makes each async read pending once.
     #[must_use]
     pub fn pending(mut self) -> Self {
         self.calls.pending = true;
         self
     }
 
-    /// The read with this index, counted from zero, is odd.
+    /// Makes the read with this index, counted from zero, irregular.
     #[must_use]
     pub fn upset(mut self, call: usize, upset: Upset) -> Self {
         self.calls.upset = Some((call, upset));
         self
     }
 
-    /// How many bytes were delivered.
+    /// Number of bytes delivered.
     #[must_use]
     pub fn delivered(&self) -> usize {
         self.at
     }
 
-    /// How many times it was called.
+    /// Number of calls.
     #[must_use]
     pub fn calls(&self) -> usize {
         self.calls.count
@@ -121,7 +121,7 @@ impl<'a> Source<'a> {
     fn take(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
         assert!(
             !buffer.is_empty(),
-            "a read into an empty slice looks like the end"
+            "a read into an empty slice looks like the end of the stream"
         );
         let (most, claimed) = match self.calls.next() {
             None => (buffer.len(), 0),
@@ -157,12 +157,12 @@ impl embedded_io_async::Read for Source<'_> {
     }
 }
 
-/// Takes bytes, at most so many at a time.
+/// A sink that accepts a limited number of bytes in each write.
 #[derive(Clone, Debug)]
 pub struct Sink {
-    /// How many bytes each write that took some took.
+    /// The lengths of the successful writes.
     pub writes: Vec<usize>,
-    /// How many times it was flushed.
+    /// Number of flushes.
     pub flushes: usize,
     most: usize,
     calls: Calls,
@@ -171,7 +171,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// A write takes at most so many bytes.
+    /// Creates a sink that accepts at most `most` bytes in each write.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self {
@@ -184,34 +184,34 @@ impl Sink {
         }
     }
 
-    /// Each async write and flush is pending once.
+    /// Makes each async write and flush pending once.
     #[must_use]
     pub fn pending(mut self) -> Self {
         self.calls.pending = true;
         self
     }
 
-    /// The write with this index, counted from zero, is odd.
+    /// Makes the write with this index, counted from zero, irregular.
     #[must_use]
     pub fn upset(mut self, call: usize, upset: Upset) -> Self {
         self.calls.upset = Some((call, upset));
         self
     }
 
-    /// The first flush fails.
+    /// Makes the first flush fail.
     #[must_use]
     pub fn flush_fails(mut self) -> Self {
         self.flush_fails = true;
         self
     }
 
-    /// All that was written.
+    /// All bytes written.
     #[must_use]
     pub fn wire(&self) -> &[u8] {
         &self.wire
     }
 
-    /// How many writes there were, failed ones too.
+    /// Number of writes, including failed ones.
     #[must_use]
     pub fn calls(&self) -> usize {
         self.calls.count
@@ -220,7 +220,7 @@ impl Sink {
     fn put(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
         assert!(
             !bytes.is_empty(),
-            "a write of an empty slice may never return"
+            "a write of an empty slice might never return"
         );
         let (most, claimed) = match self.calls.next() {
             None => (self.most, 0),
@@ -270,15 +270,15 @@ impl embedded_io_async::Write for Sink {
     }
 }
 
-/// Runs a future to its end. Nothing wakes it: it is polled until it is ready.
+/// Runs a future to its end by polling it until it is ready.
 ///
 /// # Panics
-/// If it takes absurdly many polls.
+/// If it is not ready after a million polls.
 pub fn run<F: Future>(future: F) -> F::Output {
     poll_times(future, 1_000_000).expect("a future that ends")
 }
 
-/// Polls a future so many times at most, then drops it: `None` where it was not ready.
+/// Polls a future at most this many times, then drops it: `None` if it was not ready.
 pub fn poll_times<F: Future>(future: F, times: usize) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());

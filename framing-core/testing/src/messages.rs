@@ -1,7 +1,7 @@
-//! Messages of any length that each framing can carry.
+//! Messages of any length for each framing: [`message`].
 
-/// Each framing's name, with an argument where it needs one: fixed lengths of `fixed` bytes, and delimiters of
-/// one byte, of two, and one that overlaps itself.
+/// The name of each framing, with an argument where necessary: fixed lengths of `fixed` bytes, and delimiters of one byte,
+/// of two, and one that overlaps itself.
 #[must_use]
 pub fn specs(fixed: usize) -> Vec<String> {
     let plain = framing_core::AnyFraming::SPECS.iter();
@@ -11,8 +11,8 @@ pub fn specs(fixed: usize) -> Vec<String> {
     specs.chain([format!("fixed:{fixed}")]).collect()
 }
 
-/// A message of so many bytes: any bytes, zeros and long runs among them, where the framing carries those.
-/// At most 255 with `length:u8`, and always as many as `fixed:N` says.
+/// A message of length `len` with arbitrary bytes, including zeros and long runs, as far as the framing can carry them.
+/// Its length is at most 255 with `length:u8`, and always N with `fixed:N`.
 ///
 /// # Panics
 /// If `spec` is not the name of a framing.
@@ -33,7 +33,7 @@ pub fn message(spec: &str, len: usize) -> Vec<u8> {
     any.collect()
 }
 
-/// A message in parts, one behind the other, empty ones among them.
+/// Splits a message into consecutive parts, some of them empty.
 #[must_use]
 pub fn parts(message: &[u8]) -> Vec<&[u8]> {
     let (first, rest) = message.split_at(message.len() / 3);

@@ -1,6 +1,6 @@
-//! What holds of every framing, whatever the bytes: told once; tried by fuzzing, by tests, and on all small inputs.
+//! Properties of every framing, for any input. Used by fuzzing, by tests, and on all small inputs. Start with [`any_bytes`].
 //!
-//! The functions that take any bytes read their choices (framing, limits, sizes) from the first of them.
+//! The functions on arbitrary bytes read their parameters (framing, limits, sizes) from the first of these bytes.
 
 use framing_core::{
     AnyFraming, Decode, Fault, Framing, Limits, Payload, Polled, ReceivedPiece, Receiver, Refusal,
@@ -19,17 +19,17 @@ use crate::reference::Format;
 use crate::samples::Event;
 use crate::sizes::{buffer_len, buffer_min, wire_len};
 
-/// No message is too long.
+/// Limits that no message exceeds.
 pub const UNLIMITED: Limits = Limits {
     block_max: u32::MAX,
     skip_max: u32::MAX,
 };
 
-/// Any bytes, in any framing, in any pieces, with any limits: what is told is what the reference tells, every call
-/// moves, and every byte is accounted for.
+/// Decodes any bytes, in any framing, in any pieces, with any limits. Asserts that the events agree with the reference,
+/// every call makes progress, and every byte is accounted for.
 ///
 /// # Panics
-/// If not.
+/// If an assertion fails.
 pub fn any_bytes(data: &[u8]) {
     let mut choices = Choices(data);
     let known = choices.among(&*KNOWN);
@@ -54,7 +54,7 @@ pub fn any_bytes(data: &[u8]) {
             check(known, mode, wire, &limits, &seen);
         }
         1 if how / 8 % 2 == 1 => {
-            // Many steps a call, in the pieces of that size, and stopped after some.
+            // Many steps in one call: in pieces of this size, and stopped after some steps.
             let mut cuts = vec![];
             let mut at = sizes.next().max(1);
             while at < wire.len() {
@@ -69,11 +69,11 @@ pub fn any_bytes(data: &[u8]) {
             );
         }
         1 => {
-            // As much as is asked for, where that is known: nothing behind a message is read with it.
+            // Exactly the requested bytes, if the framing requests them: it must not read past the end of a message.
             let seen = walk(&mut framing.decoder(), mode, wire, |want| want, &limits);
             check(known, mode, wire, &limits, &seen);
             assert!(
-                !known.is_exact || known.format == Format::Stream || seen.behind == 0,
+                !known.is_exact || known.format == Format::Stream || seen.past_end == 0,
                 "{spec}"
             );
         }
@@ -94,11 +94,11 @@ pub fn any_bytes(data: &[u8]) {
     }
 }
 
-/// Any messages, sent whole, in pieces or into a buffer, in any sizes: the wire is what the reference writes, a
-/// refusal is the one that it foresees, and what is received is what was sent.
+/// Sends any messages, whole, in pieces or into a buffer, in any sizes. Asserts that the wire bytes and the refusals agree
+/// with the reference, and that the received messages are the messages that were sent.
 ///
 /// # Panics
-/// If not.
+/// If an assertion fails.
 pub fn any_messages(data: &[u8]) {
     let mut choices = Choices(data);
     let known = choices.among(&*KNOWN);
@@ -130,7 +130,7 @@ pub fn any_messages(data: &[u8]) {
             }
             Err(_) if wire.len() == begin && !sender.is_mid_block() => {}
             Err(_) => {
-                // Pieces are out. Nothing can follow them but a new connection.
+                // Some pieces are already sent, so only a new connection can follow.
                 assert!(matches!(
                     sender.begin_end(),
                     Err(Refusal::Unfinished { .. })
@@ -165,21 +165,21 @@ pub fn any_messages(data: &[u8]) {
     );
 }
 
-/// What a decoder told, and where the bytes went.
+/// The results of a decoder, and counts of its bytes.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Pieces put together; the last is the close.
+    /// Events, with pieces joined; the last is the close.
     pub events: Vec<Event>,
-    /// Bytes handed out.
+    /// Number of payload bytes returned.
     pub payload: usize,
-    /// Most bytes in the window behind the end of a message.
-    pub behind: usize,
+    /// Largest number of bytes in the window past the end of a message.
+    pub past_end: usize,
 }
 
-/// Feeds a decoder as many bytes at a time as `feed` says of how many it wants, but at least one.
+/// Feeds a decoder. `feed` maps the number of requested bytes to the number to add, at least one.
 ///
 /// # Panics
-/// If a step breaks what [`Step`] says of itself, does not move, or a byte is not accounted for.
+/// If a step breaks the contract of [`Step`] or makes no progress, or a byte is not accounted for.
 pub fn walk(
     decoder: &mut impl Decode,
     mode: Mode,
@@ -188,8 +188,8 @@ pub fn walk(
     limits: &Limits,
 ) -> Seen {
     let mut seen = Seen::default();
-    let mut told = Collector::default();
-    let told_close = account(
+    let mut events = Collector::default();
+    let close_fault = account(
         decoder,
         |_| mode,
         wire,
@@ -206,30 +206,30 @@ pub fn walk(
                 let bytes = &window[start..end];
                 seen.payload += bytes.len();
                 if last {
-                    seen.behind = seen.behind.max(unread - take);
+                    seen.past_end = seen.past_end.max(unread - take);
                 }
-                told.push(ReceivedPiece::Piece { bytes, first, last });
+                events.push(ReceivedPiece::Piece { bytes, first, last });
             }
             Step::End { take } => {
-                seen.behind = seen.behind.max(unread - take);
-                told.push(ReceivedPiece::End);
+                seen.past_end = seen.past_end.max(unread - take);
+                events.push(ReceivedPiece::End);
             }
-            Step::Fault { fault, .. } => told.fault(fault),
+            Step::Fault { fault, .. } => events.fault(fault),
             Step::NeedMore { .. } | Step::Skip { .. } => {}
         },
     );
-    if let Some(fault) = told_close {
-        told.fault(fault);
+    if let Some(fault) = close_fault {
+        events.fault(fault);
     }
-    told.push(ReceivedPiece::Closed);
-    seen.events = told.into_events();
+    events.push(ReceivedPiece::Closed);
+    seen.events = events.into_events();
     seen
 }
 
-/// That a decoder told what the reference tells, and that the bytes it left out were framing.
+/// Asserts that the events of a decoder agree with the reference, and that all bytes other than payload are framing.
 ///
 /// # Panics
-/// If not.
+/// If an assertion fails.
 pub fn check(known: &Known, mode: Mode, wire: &[u8], limits: &Limits, seen: &Seen) {
     let Known { spec, format, .. } = known;
     let want = format.decode(wire, &of(mode, *limits));
@@ -240,7 +240,7 @@ pub fn check(known: &Known, mode: Mode, wire: &[u8], limits: &Limits, seen: &See
     let (mut again, mut payload, mut is_all) = (vec![], 0, true);
     let mut is_lost = false;
     for event in want {
-        // Nothing but the close is told where no boundary can be found.
+        // Only the close follows once no boundary can be found.
         assert!(!is_lost || event == Event::Closed, "{spec}: {event:?}");
         match event {
             Event::Block(bytes) | Event::Stream(bytes) => {
@@ -258,7 +258,7 @@ pub fn check(known: &Known, mode: Mode, wire: &[u8], limits: &Limits, seen: &See
         payload == seen.payload || mode == Mode::Pieces && payload < seen.payload,
         "{spec}"
     );
-    // Three have more than one form of a message.
+    // These three framings have several encodings of a message.
     if !matches!(format, Format::Cobs | Format::Lines | Format::Varint) {
         assert!(
             wire.starts_with(&again) && (!is_all || wire == again),
@@ -267,7 +267,7 @@ pub fn check(known: &Known, mode: Mode, wire: &[u8], limits: &Limits, seen: &See
     }
 }
 
-/// The limits that count in this mode: no message is too long in pieces.
+/// The limits in this mode: pieces have no limit of length.
 #[must_use]
 pub const fn of(mode: Mode, limits: Limits) -> Limits {
     match mode {
@@ -276,8 +276,8 @@ pub const fn of(mode: Mode, limits: Limits) -> Limits {
     }
 }
 
-/// Asked for whole messages and for pieces in turns: no event is foreseen, but that every call moves and every
-/// byte is accounted for.
+/// Alternates between whole messages and pieces. The events are not predicted, but every call must make progress, and
+/// every byte must be accounted for.
 fn alternate(decoder: &mut impl Decode, wire: &[u8], mut sizes: Sizes, limits: &Limits) {
     let turns = sizes.0;
     let mode = |call: usize| {
@@ -287,8 +287,8 @@ fn alternate(decoder: &mut impl Decode, wire: &[u8], mut sizes: Sizes, limits: &
     account(decoder, mode, wire, |_| sizes.next(), limits, |_, _, _| {});
 }
 
-/// Calls a decoder until the bytes are used up, with `mode` of the number of the call; `each` gets the window, a
-/// step, and how much is unread.
+/// Calls a decoder until the bytes are used up, with `mode` of the number of the call. `each` gets the window, the step,
+/// and the number of unread bytes.
 fn account(
     decoder: &mut impl Decode,
     mode: impl Fn(usize) -> Mode,
@@ -307,8 +307,11 @@ fn account(
         };
         let take = match step {
             Step::NeedMore { want } => {
-                assert_ne!(want, 0, "more of nothing");
-                assert!(!is_lost || unread.is_empty(), "kept, and of no use");
+                assert_ne!(want, 0, "a request for 0 bytes");
+                assert!(
+                    !is_lost || unread.is_empty(),
+                    "unread bytes after a fault that ends the stream"
+                );
                 let ahead = &wire[window.len()..];
                 if ahead.is_empty() {
                     break;
@@ -325,12 +328,12 @@ fn account(
                 last,
             } => {
                 assert!(start <= end && end <= take, "{step:?}");
-                assert!(take != 0 || last && !first, "a step that does not move");
+                assert!(take != 0 || last && !first, "a step without progress");
                 assert_eq!(decoder.is_mid_block(), !last, "{step:?}");
                 take
             }
             Step::Skip { take, .. } | Step::End { take } => {
-                assert_ne!(take, 0, "a step that does not move");
+                assert_ne!(take, 0, "a step without progress");
                 take
             }
             Step::Fault { take, fault } => {
@@ -339,23 +342,23 @@ fn account(
             }
         };
         assert!(take <= unread.len(), "{step:?} of {} bytes", unread.len());
-        // A fault may take nothing, twice at the most: too long, and too long to skip.
+        // A fault may take no bytes, at most twice in a row: too long, and too long to skip.
         still = if take == 0 { still + 1 } else { 0 };
-        assert!(still < 4, "steps that do not move");
+        assert!(still < 4, "steps without progress");
         each(unread, step, unread.len());
         start += take;
     }
-    // All that was taken is in front of what is unread, and nothing is ahead.
+    // All bytes were fed, and all taken ones are before the unread ones.
     assert_eq!(window.len(), wire.len());
     let fault = decoder.close(window.len() - start);
-    assert!(!decoder.is_mid_block(), "closing starts afresh");
+    assert!(!decoder.is_mid_block(), "closing resets the decoder");
     if let Some(Fault::Truncated { have, want, .. }) = fault {
         assert!(have < want || want == u32::MAX, "{fault:?}");
     }
     fault
 }
 
-/// As [`walk`], by a receiver with a buffer of so many bytes.
+/// As [`walk`], with a receiver whose buffer has `len` bytes.
 fn receive(
     framing: AnyFraming,
     mode: Mode,
@@ -366,7 +369,7 @@ fn receive(
 ) -> Vec<Event> {
     let mut buffer = vec![0; len];
     let mut receiver = Receiver::new(framing, &mut buffer[..]).with_skip_max(skip_max);
-    let mut told = Collector::default();
+    let mut events = Collector::default();
     let mut ahead = wire;
     loop {
         let found = match mode {
@@ -376,7 +379,7 @@ fn receive(
         match found {
             Ok(Polled::NeedMore { .. }) if ahead.is_empty() => break,
             Ok(Polled::NeedMore { want }) => {
-                let space = receiver.space(want).expect("room for what is wanted");
+                let space = receiver.space(want).expect("space for the requested bytes");
                 let len = sizes.next().clamp(1, space.len().min(ahead.len()));
                 let (now, later) = ahead.split_at(len);
                 space[..len].copy_from_slice(now);
@@ -385,17 +388,17 @@ fn receive(
             }
             Ok(Polled::Payload { bytes, first, last }) => {
                 let bytes = receiver.payload(bytes);
-                told.push(ReceivedPiece::Piece { bytes, first, last });
+                events.push(ReceivedPiece::Piece { bytes, first, last });
             }
-            Ok(Polled::End) => told.push(ReceivedPiece::End),
-            Err(fault) => told.fault(fault),
+            Ok(Polled::End) => events.push(ReceivedPiece::End),
+            Err(fault) => events.fault(fault),
         }
     }
     if let Some(fault) = receiver.close() {
-        told.fault(fault);
+        events.fault(fault);
     }
-    told.push(ReceivedPiece::Closed);
-    told.into_events()
+    events.push(ReceivedPiece::Closed);
+    events.into_events()
 }
 
 fn send_whole(
@@ -423,7 +426,7 @@ fn send_pieces(
     loop {
         let len = sizes.next().min(message.len() - at);
         let piece = &message[at..at + len];
-        // A refusal counts from the piece.
+        // The refusal applies from this piece on.
         sender.begin_piece(piece).map_err(|refusal| match refusal {
             Refusal::Delimiter { offset } => Refusal::Delimiter {
                 offset: at + offset,
@@ -447,7 +450,7 @@ fn encode_whole(
     let mut room = vec![0; wire_len(framing, message.len())];
     let len = encode(&mut framing.encoder(), message, &mut room)?;
     wire.extend_from_slice(&room[..len]);
-    // With less room than that it is refused.
+    // A shorter buffer is refused.
     if let Some(less) = want
         .as_ref()
         .ok()
@@ -462,7 +465,7 @@ fn encode_whole(
     Ok(())
 }
 
-/// Writes what is begun, by any sizes.
+/// Writes the pending bytes, in chunks of any sizes.
 fn write<P: Payload + ?Sized>(
     sender: &mut Sender<AnyFraming>,
     payload: &P,

@@ -1,12 +1,12 @@
-//! A slow decoder and encoder, written from the descriptions of the formats: what the fast ones must agree with.
+//! A slow decoder and encoder, written from the descriptions of the formats, as a reference for the fast ones.
 //!
-//! They are given all bytes at once, keep no state between calls, and count in 64 bits.
+//! Both work on complete input, without state between calls, and count in 64 bits.
 
 use framing_core::{Fault, Limits, Part, Refusal};
 
 use crate::samples::Event;
 
-/// A framing as it is known here: found once by its name, since that takes longer than most messages.
+/// A format by its framing's name. It is looked up once, since parsing the name takes longer than decoding most messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `blocks`
@@ -21,7 +21,7 @@ pub enum Format {
     Delimited(Vec<u8>),
     /// `cobs`
     Cobs,
-    /// `length:u8`, `length:u16` and `length:u32`: of so many bytes
+    /// `length:u8`, `length:u16` and `length:u32`: a length of this many bytes
     BigEndian(usize),
     /// `length:u16le` and `length:u32le`
     LittleEndian(usize),
@@ -34,10 +34,10 @@ pub enum Format {
 }
 
 impl Format {
-    /// The framing of that name.
+    /// Looks up the format of this framing.
     ///
     /// # Panics
-    /// If there is none.
+    /// If the name is unknown.
     #[must_use]
     pub fn of(spec: &str) -> Self {
         match spec {
@@ -56,12 +56,12 @@ impl Format {
             _ => match spec.split_once(':') {
                 Some(("fixed", len)) => Self::Fixed(len.parse().expect(spec)),
                 Some(("delimited", hex)) => Self::Delimited(bytes_of(hex)),
-                _ => panic!("no framing {spec}"),
+                _ => panic!("unknown framing {spec}"),
             },
         }
     }
 
-    /// What a stream of these bytes, then closed, is.
+    /// Decodes these bytes followed by the end of the stream.
     #[must_use]
     pub fn decode(&self, wire: &[u8], limits: &Limits) -> Vec<Event> {
         let mut events = match *self {
@@ -97,10 +97,10 @@ impl Format {
         events
     }
 
-    /// The bytes of this message, or why it cannot be sent.
+    /// Encodes a message, or returns why it cannot be sent.
     ///
     /// # Errors
-    /// As of [`Sender::begin_whole`](framing_core::Sender::begin_whole).
+    /// As [`Sender::begin_whole`](framing_core::Sender::begin_whole).
     ///
     /// # Panics
     /// If the message is longer than 4 GiB.
@@ -124,7 +124,7 @@ impl Format {
         let wire = [&head, message, tail].concat();
         let is_lines = *self == Self::Lines;
         if is_lines || matches!(self, Self::Delimited(_)) {
-            // The first delimiter must be the one behind the message, and lines must not lose a carriage return.
+            // The first delimiter must be at the end of the message, and a line must not lose a carriage return.
             let end = find(&wire, tail).map_or(wire.len(), |at| at + tail.len());
             if end < wire.len() || is_lines && message.ends_with(b"\r") {
                 let offset = (end - 1).min(message.len());
@@ -135,16 +135,16 @@ impl Format {
     }
 }
 
-/// As [`Format::decode`] of the framing of that name.
+/// As [`Format::decode`], for the framing of this name.
 ///
 /// # Panics
-/// If there is no such framing.
+/// If the name is unknown.
 #[must_use]
 pub fn decode(spec: &str, wire: &[u8], limits: &Limits) -> Vec<Event> {
     Format::of(spec).decode(wire, limits)
 }
 
-/// A length that so many bytes can hold.
+/// Checks that this many bytes can hold the length.
 fn up_to(len: u32, width: usize) -> Result<u32, Refusal> {
     let max = u32::MAX >> (32 - 8 * width);
     if max < len {
@@ -154,7 +154,7 @@ fn up_to(len: u32, width: usize) -> Result<u32, Refusal> {
     }
 }
 
-/// Where the first of these delimiters begins.
+/// Offset of the first delimiter.
 fn find(wire: &[u8], delimiter: &[u8]) -> Option<usize> {
     let is_at = |&at: &usize| wire[at] == delimiter[0] && wire[at..].starts_with(delimiter);
     (0..wire.len()).find(is_at)
@@ -166,7 +166,7 @@ fn to_varint(len: u32) -> Vec<u8> {
     (0..=sevens).map(byte).collect()
 }
 
-/// Cut at the zeros; each run in groups of 254, of which the last is shorter, unless nothing follows at all.
+/// Splits at the zeros; encodes each run in groups of 254 and a shorter last group, which is left out if nothing follows.
 fn to_cobs(message: &[u8]) -> Vec<u8> {
     let mut wire = vec![];
     let mut runs = message.split(|&byte| byte == 0).peekable();
@@ -194,7 +194,7 @@ fn bytes_of(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(byte).collect()
 }
 
-/// What bytes say of a length that begins with them.
+/// Result of parsing a length at the start of some bytes.
 enum Header {
     Whole { size: usize, len: u64 },
     Cut { want: usize },
@@ -221,7 +221,7 @@ fn binary(bytes: &[u8], width: usize, number: impl Fn(&[u8]) -> u64) -> Header {
     }
 }
 
-/// LEB128: seven bits a byte, the lowest first; the top bit says that more follow. 32 bits at most.
+/// LEB128: seven bits a byte, the lowest first; the top bit means that more follow. At most 32 bits.
 fn varint(bytes: &[u8]) -> Header {
     let mut len = 0;
     for (offset, &byte) in bytes.iter().enumerate() {
@@ -242,7 +242,7 @@ fn varint(bytes: &[u8]) -> Header {
     }
 }
 
-/// A decimal number of at least `least`, without leading zeros, of 32 bits at most, and `end`.
+/// A decimal number of at least `least`, without leading zeros, of at most 32 bits, followed by `end`.
 fn decimal(bytes: &[u8], end: u8, least: u64) -> Header {
     let mut len = 0;
     for (offset, &byte) in bytes.iter().enumerate() {
@@ -266,7 +266,7 @@ fn decimal(bytes: &[u8], end: u8, least: u64) -> Header {
     }
 }
 
-/// A length, so many bytes, perhaps a byte that ends them. In a series, a length of zero ends it.
+/// A length, a payload of that length, and possibly a byte that ends it. In a series, a length of zero is the end mark.
 fn counted(
     mut wire: &[u8],
     limits: &Limits,
@@ -340,13 +340,13 @@ fn counted(
     events
 }
 
-/// Bytes up to the first delimiter. Of `lines` one carriage return in front of it belongs to the ending.
+/// Bytes up to the first delimiter. In `lines`, one carriage return before it belongs to the delimiter.
 fn delimited(mut wire: &[u8], limits: &Limits, delimiter: &[u8], is_lines: bool) -> Vec<Event> {
     let mut events = vec![];
     let limit = limits.block_max as usize;
     while !wire.is_empty() {
         let found = find(wire, delimiter);
-        // Bytes that are in front of the delimiter for sure, whatever comes.
+        // Number of bytes that are certainly before the delimiter, whatever follows.
         let certain = found.unwrap_or_else(|| {
             let is_beginning = |&at: &usize| delimiter.starts_with(&wire[at..]);
             let least = (wire.len() + 1).saturating_sub(delimiter.len());
@@ -356,7 +356,7 @@ fn delimited(mut wire: &[u8], limits: &Limits, delimiter: &[u8], is_lines: bool)
         if is_lines && payload.ends_with(b"\r") {
             payload = &payload[..payload.len() - 1];
         }
-        // An open end is too long as soon as no ending could come that makes it short enough.
+        // An unfinished message is too long as soon as no possible end makes it short enough.
         let room = limit.saturating_add(delimiter.len() + usize::from(is_lines));
         let is_over = if found.is_some() {
             limit < payload.len()
@@ -382,8 +382,8 @@ fn delimited(mut wire: &[u8], limits: &Limits, delimiter: &[u8], is_lines: bool)
     events
 }
 
-/// Groups of bytes without a zero, each behind its length plus one; between two groups there was a zero, unless
-/// the first is of 254 bytes; a zero behind them all.
+/// Groups of bytes without a zero, each after its length plus one. Two groups are separated by a zero byte of the payload,
+/// unless the first has 254 bytes; a zero ends the message.
 fn cobs(wire: &[u8], limits: &Limits) -> Vec<Event> {
     let mut events = vec![];
     let mut escaped: Vec<&[u8]> = wire.split(|&byte| byte == 0).collect();
@@ -397,15 +397,15 @@ fn cobs(wire: &[u8], limits: &Limits) -> Vec<Event> {
         let mut rest = escaped;
         let mut missing = 0;
         let mut zero = false;
-        while let Some((&code, behind)) = rest.split_first() {
+        while let Some((&code, following)) = rest.split_first() {
             if zero {
                 payload.push(0);
             }
             let len = usize::from(code) - 1;
-            let group = &behind[..len.min(behind.len())];
+            let group = &following[..len.min(following.len())];
             payload.extend_from_slice(group);
             missing = len - group.len();
-            rest = &behind[group.len()..];
+            rest = &following[group.len()..];
             zero = code != 255;
         }
         if (limits.block_max as usize) < payload.len() {
@@ -415,7 +415,7 @@ fn cobs(wire: &[u8], limits: &Limits) -> Vec<Event> {
                 return events;
             }
             if !is_ended {
-                // What is skipped is not unescaped: these are bytes on the wire.
+                // Skipped data is not unescaped, so these are wire bytes.
                 events.push(cut(Part::Payload, escaped.len(), escaped.len() as u64 + 1));
             }
         } else if !is_ended {

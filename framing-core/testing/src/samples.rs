@@ -1,4 +1,4 @@
-//! The wire samples: for each framing the bytes, and the events that they must give, however they are cut.
+//! Wire samples: bytes in each framing, and the events that they must give, however they are split. Start with [`all`].
 
 use framing_core::{AnyFraming, Decode, Fault, Framing, Limits, Part};
 
@@ -8,39 +8,39 @@ mod decimal;
 mod delimited;
 mod length;
 
-/// What a receiver tells of a stream, with its bytes.
+/// An event that a receiver returns, with its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A whole message; where it came in pieces, these put together.
+    /// A complete message, joined if it came in pieces.
     Block(Vec<u8>),
-    /// All bytes of a `stream`, put together.
+    /// All bytes of a `stream`, joined.
     Stream(Vec<u8>),
     /// The mark that ends a series.
     End,
     /// A message was refused.
     Fault(Fault),
-    /// The peer has closed. Always the last event, and behind the fault where the close cut something.
+    /// The peer has closed. Always the last event, after the fault of a truncated message.
     Closed,
 }
 
-/// Bytes on the wire, and what they are.
+/// Wire bytes and the expected events.
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// The framing, as [`AnyFraming`] reads it.
     pub spec: &'static str,
-    /// What is special here, in a few words; unique in its framing.
+    /// Short description, unique in its framing.
     pub name: &'static str,
-    /// Longest message that is delivered whole.
+    /// Limit of a message that is returned whole.
     pub block_max: u32,
-    /// Longest message that is skipped.
+    /// Limit of a message that is skipped.
     pub skip_max: u32,
-    /// What the peer sends before it closes.
+    /// The bytes that the peer sends before it closes.
     pub wire: Vec<u8>,
-    /// What must come of it, where messages are received whole.
+    /// Expected events when messages are received whole.
     pub events: Vec<Event>,
-    /// What must come of it, where they are received in pieces: no message is too long then.
+    /// Expected events when messages are received in pieces, which have no limit of length.
     pub events_in_pieces: Vec<Event>,
-    /// Sending the blocks and ends among the events must give this very wire.
+    /// Whether sending the blocks and ends among the events gives exactly this wire.
     pub is_sendable: bool,
 }
 
@@ -48,13 +48,13 @@ impl Sample {
     /// The framing.
     ///
     /// # Panics
-    /// If the sample's name of it cannot be parsed.
+    /// If the framing's name cannot be parsed.
     #[must_use]
     pub fn framing(&self) -> AnyFraming {
         self.spec.parse().expect(self.spec)
     }
 
-    /// The limits, for those who call a decoder themselves.
+    /// The limits, for direct calls of a decoder.
     #[must_use]
     pub const fn limits(&self) -> Limits {
         Limits {
@@ -63,10 +63,10 @@ impl Sample {
         }
     }
 
-    /// Length of the smallest buffer with which a reader has the limit of this sample.
+    /// Length of the smallest buffer that gives a reader the limit of this sample.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no such buffer.
     #[must_use]
     pub fn buffer_len(&self) -> usize {
         let decoder = self.framing().decoder();
@@ -75,7 +75,7 @@ impl Sample {
             .expect("a buffer for every limit")
     }
 
-    /// What is to be sent to give this wire; empty where nobody sends such bytes.
+    /// The calls of a writer that give this wire; empty if the sample is not sendable.
     #[must_use]
     pub fn sends(&self) -> Vec<Give> {
         let of = |event: &Event| match event {
@@ -87,13 +87,13 @@ impl Sample {
         events.filter_map(of).collect()
     }
 
-    /// A name for the reports of failed tests.
+    /// A title for the messages of failed tests.
     #[must_use]
     pub fn title(&self) -> String {
         format!("{}: {}", self.spec, self.name)
     }
 
-    /// With another limit than 16 bytes.
+    /// Sets the limit, which is 16 bytes by default.
     fn block_max(mut self, block_max: u32) -> Self {
         self.block_max = block_max;
         self
@@ -104,7 +104,7 @@ impl Sample {
         self
     }
 
-    /// Where other events come if messages are received in pieces.
+    /// Sets the expected events for messages received in pieces, if they differ.
     fn in_pieces(mut self, events: impl IntoIterator<Item = Event>) -> Self {
         self.events_in_pieces = closed(events);
         self
@@ -119,13 +119,13 @@ impl Sample {
 /// One call of a writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Give {
-    /// Send this.
+    /// Send this message.
     Message(Vec<u8>),
     /// End the series.
     Finish,
 }
 
-/// All samples, of all framings.
+/// All samples of all framings.
 #[must_use]
 pub fn all() -> Vec<Sample> {
     [
@@ -138,7 +138,7 @@ pub fn all() -> Vec<Sample> {
     .concat()
 }
 
-/// The samples that can be sent.
+/// All samples that can be sent.
 #[must_use]
 pub fn sendable() -> Vec<Sample> {
     let mut samples = all();
@@ -146,7 +146,7 @@ pub fn sendable() -> Vec<Sample> {
     samples
 }
 
-/// A sample under a limit of 16 bytes.
+/// Creates a sample with a limit of 16 bytes.
 fn sample(
     spec: &'static str,
     name: &'static str,
@@ -166,7 +166,7 @@ fn sample(
     }
 }
 
-/// Every stream is closed in the end.
+/// Adds the close, which ends every stream.
 fn closed(events: impl IntoIterator<Item = Event>) -> Vec<Event> {
     events.into_iter().chain([Event::Closed]).collect()
 }
@@ -179,7 +179,7 @@ fn stream(bytes: impl AsRef<[u8]>) -> Event {
     Event::Stream(bytes.as_ref().to_vec())
 }
 
-/// A message refused for its declared length.
+/// A message refused because of its declared length.
 fn too_long(declared: u32, limit: u32) -> Event {
     Event::Fault(Fault::TooLong {
         declared: Some(declared),
@@ -188,7 +188,7 @@ fn too_long(declared: u32, limit: u32) -> Event {
     })
 }
 
-/// A message refused for its declared length, and too long to skip.
+/// A message refused because of its declared length, and too long to skip.
 fn too_long_to_skip(declared: u32, limit: u32) -> Event {
     Event::Fault(Fault::TooLong {
         declared: Some(declared),
@@ -197,7 +197,7 @@ fn too_long_to_skip(declared: u32, limit: u32) -> Event {
     })
 }
 
-/// A message refused for its length, where the framing does not declare it.
+/// A message refused because of its length, in a framing that does not declare it.
 fn over(limit: u32) -> Event {
     Event::Fault(Fault::TooLong {
         declared: None,

@@ -1,4 +1,4 @@
-//! What each framing says of lengths, for one that is known at run time only.
+//! The sizes of a framing that is known only at run time.
 
 use framing_core::{
     AnyFraming, Blocks, Cobs, Delimited, Fixed, Length, Lines, Netstring, OctetCounted, Stream, U8,

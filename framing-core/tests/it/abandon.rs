@@ -1,4 +1,4 @@
-//! A message that was sent in part is abandoned: the next one arrives, and no other is forged.
+//! Tests of `abandon`: after a partly sent message is abandoned, the next message arrives and none is forged.
 
 use framing_core::{
     AnyFraming, Blocks, Fault, Framing, Lines, Refusal, SendError, asynch, blocking,
@@ -29,7 +29,7 @@ fn the_next_message_arrives_wherever_a_message_was_abandoned() {
 }
 
 #[test]
-fn an_abandon_that_is_dropped_at_every_await_goes_on() {
+fn an_abandon_that_is_dropped_at_every_await_can_be_continued() {
     for spec in ["lines", "delimited:0d0a", "delimited:3c2d3e", "cobs"] {
         for first in messages(spec) {
             for polls in 1..first.len() + 2 {
@@ -56,7 +56,7 @@ fn framings_that_cannot_resynchronise_refuse_to_abandon() {
     for spec in AnyFraming::SPECS {
         let spec = match *spec {
             "fixed:N" => "fixed:4",
-            // It begins as it ends.
+            // A delimiter whose beginning is also its end.
             "delimited:HEX" => "delimited:6161",
             "lines" | "cobs" => continue,
             spec => spec,
@@ -68,7 +68,7 @@ fn framings_that_cannot_resynchronise_refuse_to_abandon() {
             matches!(refused, Err(SendError::Refused(Refusal::Unfinished { .. }))),
             "{spec}: {refused:?}"
         );
-        // Nothing was changed: the message can still be resumed.
+        // The state is unchanged: the message can still be resumed.
         assert_eq!(writer.resume(&[b"four"]), Ok(()), "{spec}");
         assert!(!writer.is_mid_block(), "{spec}");
     }
@@ -87,7 +87,7 @@ fn a_torn_end_mark_is_not_abandoned() {
 }
 
 #[test]
-fn a_message_of_which_nothing_was_written_is_forgotten() {
+fn a_message_without_a_written_byte_is_discarded() {
     let mut writer = blocking::Writer::new(Sink::new(9), Lines);
     assert_eq!(writer.begin(4), Ok(()));
     assert_eq!(writer.abandon(), Ok(()));
@@ -96,7 +96,7 @@ fn a_message_of_which_nothing_was_written_is_forgotten() {
     assert_eq!(writer.io_mut().calls(), 0);
 }
 
-/// Whether the message was cut; fails if what arrived is neither it, nor its cut, nor the next message.
+/// Whether the message was cut. Fails if anything arrived but the message, its truncation, and the next message.
 fn check(spec: &str, first: &[u8], at: usize, events: &[Event]) -> bool {
     let [before @ .., Event::Block(next), Event::Closed] = events else {
         panic!("{spec} at {at}: {events:?}");
@@ -104,7 +104,7 @@ fn check(spec: &str, first: &[u8], at: usize, events: &[Event]) -> bool {
     assert_eq!(next, NEXT, "{spec} at {at}");
     match before {
         [] => {
-            assert_eq!(at, 0, "{spec}: lost without a trace");
+            assert_eq!(at, 0, "{spec}: lost without a fault");
             false
         }
         [Event::Fault(Fault::EarlyEnd { .. })] => {
@@ -121,7 +121,7 @@ fn check(spec: &str, first: &[u8], at: usize, events: &[Event]) -> bool {
     }
 }
 
-/// What arrives if the write after `at` bytes of a message fails, and it is abandoned.
+/// The events if the write after `at` bytes of a message fails, and the message is abandoned.
 fn abandoned<F: Framing + Copy>(framing: F, first: &[u8], at: usize) -> Vec<Event> {
     let mut writer = blocking::Writer::new(Sink::new(1).upset(at, Upset::Error), framing);
     assert!(matches!(writer.send(first), Err(SendError::Io(_))));
@@ -145,7 +145,7 @@ fn decoded(framing: impl Framing, wire: &[u8]) -> Vec<Event> {
     )
 }
 
-/// Messages with and without zeros, with long groups, short and longer than a stage.
+/// Messages with and without zeros, with long groups, shorter and longer than a stage.
 fn messages(spec: &str) -> Vec<Vec<u8>> {
     let long = (0..1600_usize).map(|at| b'a' + (at % 7) as u8);
     let mut messages = vec![b"a short one".to_vec(), long.clone().collect()];

@@ -1,5 +1,5 @@
-//! Whether a message ended in what was scanned, which the time-outs of the daemon count from; and what each framing
-//! says of lengths.
+//! Whether a message ended in the scanned bytes, which the daemon's timeouts depend on; and the lengths that each framing
+//! reports.
 
 use framing_core::{AnyFraming, Decode, Encode, Fault, Framing, Limits, Scanned, Step};
 use framing_core_testing::drive::wire_of;
@@ -8,11 +8,11 @@ use framing_core_testing::properties::{SPECS, UNLIMITED};
 use framing_core_testing::samples::Give;
 use framing_core_testing::sizes::{buffer_len, wire_len};
 
-/// Messages that are taken, and messages that are too long, whole or in pieces.
+/// Limits and modes: messages within the limit, messages over it, and messages over it in pieces.
 const WAYS: [(u32, bool); 3] = [(100, false), (8, false), (8, true)];
 
 #[test]
-fn at_every_split_a_decoder_knows_whether_a_message_ended() {
+fn a_decoder_knows_at_every_split_whether_a_message_ended() {
     for spec in specs(20).iter().filter(|spec| *spec != "stream") {
         let framing: AnyFraming = spec.parse().unwrap();
         let gives = [
@@ -44,7 +44,7 @@ fn at_every_split_a_decoder_knows_whether_a_message_ended() {
 }
 
 #[test]
-fn the_end_of_a_series_is_one_and_a_stream_has_none() {
+fn an_end_mark_counts_as_an_end_and_a_stream_never_ends() {
     let blocks: AnyFraming = "blocks".parse().unwrap();
     let limits = Limits {
         block_max: 8,
@@ -56,7 +56,7 @@ fn the_end_of_a_series_is_one_and_a_stream_has_none() {
 }
 
 #[test]
-fn an_escaped_message_lies_where_it_came_and_its_end_is_taken_with_it() {
+fn an_escaped_message_is_decoded_in_place_and_consumed_with_its_delimiter() {
     let cobs: AnyFraming = "cobs".parse().unwrap();
     let step = |mut wire: [u8; 4]| cobs.decoder().scan::<false>(&mut wire, &UNLIMITED);
     let whole = Step::Payload {
@@ -72,7 +72,7 @@ fn an_escaped_message_lies_where_it_came_and_its_end_is_taken_with_it() {
 }
 
 #[test]
-fn a_buffer_of_buffer_len_has_the_limit_that_was_asked_for() {
+fn a_buffer_of_buffer_len_has_exactly_the_requested_limit() {
     for spec in SPECS {
         let framing: AnyFraming = spec.parse().unwrap();
         for len in 0..1100 {

@@ -1,4 +1,4 @@
-//! Futures dropped at every await: nothing received is lost, nothing sent is torn without the writer knowing.
+//! Futures dropped at every await: no received data is lost, and the writer knows of every partly sent message.
 
 use framing_core::{
     AnyFraming, Buffer, Framing, ReceiveError, ReceivedPiece, Refusal, SendError, asynch,
@@ -49,7 +49,7 @@ fn a_receive_that_is_dropped_at_any_one_await_loses_nothing() {
 }
 
 #[test]
-fn a_receive_that_is_dropped_within_a_message_leaves_the_reader_within_it() {
+fn a_receive_that_is_dropped_inside_a_message_leaves_the_reader_inside_it() {
     let source = Source::new(b"\0\0\0\x02ok", &[4]).pending();
     let mut reader = asynch::Reader::new(source, framing_core::Blocks, [0; 16]);
     assert!(!reader.is_mid_block());
@@ -92,7 +92,7 @@ fn a_send_that_is_dropped_at_any_one_await_is_refused_until_resumed() {
 }
 
 #[test]
-fn a_send_that_is_dropped_before_its_first_byte_may_be_forgotten() {
+fn a_send_that_is_dropped_before_its_first_byte_may_be_discarded() {
     for (spec, messages) in conversations() {
         for most in [1, 7, 100, usize::MAX] {
             for how in HOWS {
@@ -100,7 +100,7 @@ fn a_send_that_is_dropped_before_its_first_byte_may_be_forgotten() {
                     concrete!(parse(&spec), framing => {
                         let mut drops = Drops::At(at);
                         let wire = sent(framing, &messages, most, how, &mut drops, true);
-                        // All messages but at most one, and each of them whole.
+                        // All messages but at most one, each of them complete.
                         let fits = (0..=messages.len()).any(|without| {
                             let mut messages = messages.clone();
                             if without < messages.len() {
@@ -117,7 +117,7 @@ fn a_send_that_is_dropped_before_its_first_byte_may_be_forgotten() {
 }
 
 #[test]
-fn a_send_that_is_dropped_before_it_was_polled_was_never_begun() {
+fn a_send_that_is_dropped_before_its_first_poll_has_not_begun() {
     let mut writer = asynch::Writer::new(Sink::new(1).pending(), framing_core::Blocks);
     drop(writer.send(b"never"));
     assert!(!writer.is_mid_block());
@@ -142,7 +142,10 @@ fn a_finish_that_is_dropped_at_any_await_and_called_again_writes_one_end_mark() 
                         Give::Message(bytes) => run(writer.send(&bytes)).expect("a good message"),
                         Give::Finish => {
                             while drops.poll(writer.finish()).map(Result::unwrap).is_none() {
-                                assert!(!matches!(drops, Drops::At(1..)), "dropped without need");
+                                assert!(
+                                    !matches!(drops, Drops::At(1..)),
+                                    "dropped without a reason"
+                                );
                             }
                         }
                     }
@@ -159,7 +162,7 @@ fn a_finish_that_is_dropped_at_any_await_and_called_again_writes_one_end_mark() 
 }
 
 #[test]
-fn a_torn_end_mark_keeps_messages_back() {
+fn a_torn_end_mark_must_be_completed_before_the_next_message() {
     let mut writer = asynch::Writer::new(Sink::new(1).pending(), framing_core::Blocks);
     assert_eq!(poll_times(writer.finish(), 3), None);
     assert!(writer.is_mid_block());
@@ -172,11 +175,11 @@ fn a_torn_end_mark_keeps_messages_back() {
     assert_eq!(writer.into_io().wire(), b"\0\0\0\0\0\0\0\x01a");
 }
 
-/// At which awaits a future is dropped, counted over all futures.
+/// The awaits at which futures are dropped, counted over all futures.
 #[derive(Debug)]
 enum Drops {
     Every,
-    /// At the one that comes after so many; at none once that is zero.
+    /// At the await after this many; at none once the count is zero.
     At(usize),
 }
 
@@ -243,7 +246,7 @@ fn collect(seen: &mut Collector, result: Option<Result<ReceivedPiece<'_>, Receiv
     }
 }
 
-/// How a message is given to the writer.
+/// How a message is passed to the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum How {
     Whole,
@@ -254,15 +257,15 @@ enum How {
 
 const HOWS: [How; 3] = [How::Whole, How::Parts, How::Pieces];
 
-/// Sends, dropping; returns the wire. A message that was dropped before a byte of it was written is forgotten if
-/// so wanted, and resumed if not.
+/// Sends messages while dropping futures; returns the wire. A message that was dropped before its first byte was written is
+/// discarded if `discard` is set, and resumed otherwise.
 fn sent<F: Framing>(
     framing: F,
     messages: &[Vec<u8>],
     most: usize,
     how: How,
     drops: &mut Drops,
-    forget: bool,
+    discard: bool,
 ) -> Vec<u8> {
     let mut writer = asynch::Writer::new(Sink::new(most).pending(), framing);
     for message in messages {
@@ -286,7 +289,7 @@ fn sent<F: Framing>(
                 How::Pieces => drops.poll(writer.send_piece(call[0])),
             };
             let mut done = first.map(Result::unwrap).is_some();
-            if !done && !must_resume(&mut writer, before, taken) && forget {
+            if !done && !must_resume(&mut writer, before, taken) && discard {
                 break;
             }
             while !done {
@@ -302,13 +305,13 @@ fn sent<F: Framing>(
                 break;
             }
         }
-        assert!(forget || !writer.is_mid_block());
+        assert!(discard || !writer.is_mid_block());
     }
     writer.into_io().wire().to_vec()
 }
 
-/// Whether a byte of the message that begins at `before` was written, or a piece of it `taken`. The writer must know
-/// it, and refuse others.
+/// Whether a byte of the message that begins at `before` was written, or a piece of it `taken`. Asserts that the writer
+/// knows it, and refuses other messages.
 fn must_resume<F: Framing>(
     writer: &mut asynch::Writer<Sink, F>,
     before: usize,
@@ -316,7 +319,7 @@ fn must_resume<F: Framing>(
 ) -> bool {
     let len = writer.io_mut().wire().len();
     let torn = before < len || taken;
-    assert_eq!(writer.is_mid_block(), torn, "what the writer knows");
+    assert_eq!(writer.is_mid_block(), torn, "state of the writer");
     if torn {
         let is_refused =
             |result| matches!(result, Err(SendError::Refused(Refusal::Unfinished { .. })));

@@ -1,4 +1,4 @@
-//! The inputs that fuzzing kept, one by one: the properties without a fuzzer.
+//! Runs the properties on the inputs that fuzzing has kept, without a fuzzer.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ fn the_corpora_hold() {
 }
 
 #[test]
-fn the_properties_know_every_framing() {
+fn the_properties_cover_every_framing() {
     for spec in AnyFraming::SPECS {
         let name = spec.trim_end_matches("HEX").trim_end_matches('N');
         let is_of = |known: &&str| match spec.strip_suffix(name) {
@@ -35,7 +35,7 @@ fn the_properties_know_every_framing() {
 
 type Property = (&'static str, fn(&[u8]));
 
-/// Each with the name of its fuzz target.
+/// The properties, each with the name of its fuzz target.
 pub(crate) const PROPERTIES: [Property; 3] = [
     ("any_bytes", any_bytes),
     ("any_messages", any_messages),

@@ -1,4 +1,4 @@
-//! Against other decoders: a slow one of our own on any bytes, and tokio-util's where it speaks the format.
+//! Comparison with other decoders: our slow reference on any bytes, and tokio-util's codecs on the formats they implement.
 
 use bytes::{Bytes, BytesMut};
 use framing_core::{AnyFraming, Decode, Framing, Limits};
@@ -15,7 +15,7 @@ use tokio_util::codec::{
 };
 
 #[test]
-fn the_reference_tells_what_the_samples_say() {
+fn the_reference_agrees_with_the_samples() {
     for sample in all() {
         let seen = reference::decode(sample.spec, &sample.wire, &sample.limits());
         assert_eq!(seen, sample.events, "{}", sample.title());
@@ -33,7 +33,7 @@ proptest! {
     #![proptest_config(config(3000))]
 
     #[test]
-    fn the_properties_hold_of_any_bytes(
+    fn the_properties_hold_for_any_bytes(
         data in proptest::collection::vec(prop_oneof![0..5u8, any::<u8>()], 0..120),
     ) {
         for (_, property) in crate::corpus::PROPERTIES {
@@ -117,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn tokio_reads_the_lines_that_we_write_and_we_read_its(
+    fn we_and_tokio_read_each_others_lines(
         lines in proptest::collection::vec("[ -~\t\u{e9}]{0,20}", 0..6),
         cuts in proptest::collection::vec(any::<Index>(), 0..6),
     ) {
@@ -133,14 +133,14 @@ proptest! {
         let want: Vec<_> = lines.into_iter().map(Vec::from).collect();
         let cuts = places(&cuts, wire.len());
         prop_assert_eq!(we_read("lines", &wire, &cuts), want.clone());
-        // As Windows ends them.
+        // With the line ends of Windows.
         let wire: Vec<_> = want.iter().flat_map(|line| [line, &b"\r\n"[..]].concat()).collect();
         prop_assert_eq!(tokio_reads(&mut codec, &wire).len(), want.len());
         prop_assert_eq!(we_read("lines", &wire, &[]), want);
     }
 
     #[test]
-    fn tokio_reads_the_delimited_messages_that_we_write_and_we_read_its(
+    fn we_and_tokio_read_each_others_delimited_messages(
         messages in messages(0),
         cuts in proptest::collection::vec(any::<Index>(), 0..6),
     ) {
@@ -164,7 +164,7 @@ proptest! {
     }
 }
 
-/// Found failures are shrunk and shown, not kept in a file.
+/// Failing inputs are shrunk and printed, not stored in a file.
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,
@@ -173,7 +173,7 @@ fn config(cases: u32) -> ProptestConfig {
     }
 }
 
-/// The wire of a sample, with some bytes changed, taken out, doubled or put in, or any bytes at all.
+/// The wire of a sample with some bytes changed, removed, doubled or inserted, or random bytes.
 fn spoilt() -> impl Strategy<Value = (&'static str, Vec<u8>)> {
     let samples = all();
     let edit = (any::<Index>(), any::<Index>(), 0..6u8, any::<u8>());
@@ -233,18 +233,18 @@ fn tokio_lengths() -> impl Strategy<Value = (&'static str, LengthDelimitedCodec)
     ]
 }
 
-/// Whatever tokio's codec reads from bytes that come all at once.
+/// All items that tokio's codec reads from these bytes at once.
 fn tokio_reads<C: Decoder<Error: std::fmt::Debug>>(codec: &mut C, wire: &[u8]) -> Vec<C::Item> {
     let mut wire = BytesMut::from(wire);
     let mut items = Vec::new();
-    while let Some(item) = codec.decode(&mut wire).expect("a good wire") {
+    while let Some(item) = codec.decode(&mut wire).expect("a valid wire") {
         items.push(item);
     }
     assert!(wire.is_empty(), "left over: {wire:?}");
     items
 }
 
-/// The messages that we read, of which no other event may be among.
+/// The messages that we read. Fails on any other event.
 fn we_read(spec: &str, wire: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
     let framing: AnyFraming = spec.parse().expect(spec);
     let events = read(

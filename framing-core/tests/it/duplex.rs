@@ -1,4 +1,4 @@
-//! Both directions over one transport: neither changes the other, whatever is dropped or fails.
+//! Both directions over one transport: neither affects the other, whatever is dropped or fails.
 
 use framing_core::{Blocks, ReceiveError, Received, Refusal, SendError, asynch, blocking};
 use framing_core_testing::drive::{Collector, patience, whole};
@@ -7,7 +7,7 @@ use framing_core_testing::samples::{Give, sendable};
 use framing_core_testing::{concrete, cuts};
 
 #[test]
-fn messages_are_sent_between_messages_that_are_received() {
+fn sends_and_receives_can_alternate() {
     for sample in sendable() {
         for cuts in cuts::few(sample.wire.len()) {
             concrete!(sample.framing(), framing => {
@@ -43,7 +43,7 @@ fn messages_are_sent_between_messages_that_are_received() {
 }
 
 #[test]
-fn both_directions_are_dropped_at_every_await_and_lose_nothing() {
+fn futures_of_both_directions_can_be_dropped_at_every_await() {
     for sample in sendable() {
         for cuts in cuts::few(sample.wire.len()) {
             concrete!(sample.framing(), framing => {
@@ -91,7 +91,7 @@ fn both_directions_are_dropped_at_every_await_and_lose_nothing() {
 }
 
 #[test]
-fn an_error_in_one_direction_leaves_the_other_as_it_was() {
+fn an_error_in_one_direction_does_not_change_the_other() {
     let wire = b"\0\0\0\x02ok\0\0\0\x03yes";
     let source = Source::new(wire, &[5]).upset(2, Upset::Error);
     let duplex = Duplex::new(source, Sink::new(4).upset(1, Upset::Error));
@@ -116,7 +116,7 @@ fn an_error_in_one_direction_leaves_the_other_as_it_was() {
 }
 
 #[test]
-fn a_stream_is_not_received_whole_and_loses_nothing_when_that_is_tried() {
+fn a_whole_receive_of_a_stream_is_refused_without_losing_data() {
     let duplex = Duplex::new(Source::new(b"bytes", &[]), Sink::new(9));
     let mut framed = blocking::Framed::new(duplex, framing_core::Stream, [0; 16]);
     assert!(!framed.has_boundaries());
@@ -133,7 +133,7 @@ fn a_stream_is_not_received_whole_and_loses_nothing_when_that_is_tried() {
     ));
 }
 
-/// One transport of both directions.
+/// A transport with both directions.
 struct Duplex<'a> {
     source: Source<'a>,
     sink: Sink,

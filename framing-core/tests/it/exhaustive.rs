@@ -1,6 +1,6 @@
-//! Every input up to a length, of the few bytes that matter to its framing, in every split, with small limits.
+//! Every input up to a length, over the few bytes that matter to its framing, at every split, with small limits.
 //!
-//! `FRAMING_DEPTH=N` adds N bytes to each length (or takes them away); each byte more takes four to ten times as long.
+//! `FRAMING_DEPTH=N` adds N bytes to each length (or subtracts them); each additional byte takes four to ten times longer.
 
 use framing_core::{Framing, Limits};
 use framing_core_testing::drive::{MODES, Mode};
@@ -19,7 +19,7 @@ fn lengths_of_two_bytes() {
 
 #[test]
 fn lengths_of_four_bytes() {
-    // Both a series and single messages; one bit is enough for a header, its payload and the next header.
+    // Both a series and single messages: one bit is enough for a header, its payload and the next header.
     try_all("blocks", &[0, 1], 9);
     try_all("length:u32", &[0, 1], 9);
     try_all("length:u32le", &[0, 1], 9);
@@ -51,7 +51,7 @@ fn lines() {
 fn delimiters() {
     try_all("delimited:00", b"\0a", 8);
     try_all("delimited:0d0a", b"a\r\n", 7);
-    // These overlap themselves.
+    // Delimiters that overlap themselves.
     try_all("delimited:6161", b"ab", 8);
     try_all("delimited:616162", b"ab", 8);
     try_all("delimited:61626162", b"ab", 9);
@@ -67,7 +67,7 @@ fn no_framing() {
     try_all("stream", b"a", 8);
 }
 
-/// A limit of one byte each way from short messages, and those that never count.
+/// Limits just around short messages, and limits that never apply.
 const LIMITS: [Limits; 3] = [
     Limits {
         block_max: 1,
@@ -91,7 +91,7 @@ fn try_all(spec: &'static str, alphabet: &[u8], len_max: usize) {
                 .map(|&digit: &usize| alphabet[digit])
                 .collect();
             try_splits(&known, &wire);
-            // The next number, of so many digits.
+            // Counts up, with this many digits.
             let Some(at) = digits.iter().position(|&digit| digit + 1 < alphabet.len()) else {
                 break;
             };
@@ -101,8 +101,8 @@ fn try_all(spec: &'static str, alphabet: &[u8], len_max: usize) {
     }
 }
 
-/// Each bit of a number says whether the wire is cut behind a byte. What is right of the whole wire is asked of the
-/// reference, and what comes of the splits must be the same.
+/// Each bit of `split` says whether the wire is cut after a byte. The whole wire is compared with the reference, and every
+/// split with the whole wire.
 fn try_splits(known: &Known, wire: &[u8]) {
     let (framing, spec) = (known.framing, known.spec);
     for limits in LIMITS {

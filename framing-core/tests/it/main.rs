@@ -1,4 +1,4 @@
-//! The tests of the core, over all framings: one binary, a module for each subject.
+//! Integration tests of framing-core, over all framings: one binary, one module for each subject.
 
 mod abandon;
 mod boundaries;
@@ -12,6 +12,7 @@ mod mixing;
 mod names;
 mod own_framing;
 mod pieces;
+mod public;
 mod refusals;
 mod splits;
 mod transport;

@@ -1,4 +1,4 @@
-//! The mistakes that were found in other framing libraries, one test each: none of them is made here.
+//! Bugs that were found in other framing libraries, one test for each. None of them exists here.
 
 use framing_core::{
     AnyFraming, Blocks, Cobs, Decode, Delimited, Fault, Framing, Length, Limits, Netstring,
@@ -9,7 +9,7 @@ use framing_core_testing::drive::{AnyReader, Collector, Mode, read, read_async, 
 use framing_core_testing::link::Source;
 use framing_core_testing::samples::Event;
 
-/// tokio-util's `LengthDelimitedCodec` under a limit of 16: an error without end, and "ok" never comes.
+/// tokio-util's `LengthDelimitedCodec` with a limit of 16: returns the same error for ever, and "ok" never arrives.
 #[test]
 fn an_oversize_block_is_reported_once_and_the_next_one_arrives() {
     let wire = [b"\0\0\0\x20", &[7; 32][..], b"\0\0\0\x02ok\0\0\0\0"].concat();
@@ -21,7 +21,7 @@ fn an_oversize_block_is_reported_once_and_the_next_one_arrives() {
     );
 }
 
-/// framez's buffer of eight bytes: "buffer too small" without end.
+/// framez with a buffer of eight bytes: returns "buffer too small" for ever.
 #[test]
 fn a_message_over_a_buffer_of_eight_bytes_is_refused_once() {
     let wire = b"\0\0\0\x09ninechars\0\0\0\x09ninechars\0\0\0\x08justsize\0\0\0\0";
@@ -34,10 +34,10 @@ fn a_message_over_a_buffer_of_eight_bytes_is_refused_once() {
     );
 }
 
-/// postcard's `CobsAccumulator`: after "over full" it reads the tail of the message as another one.
+/// postcard's `CobsAccumulator`: after "over full" it reads the rest of the message as another one.
 #[test]
-fn the_rest_of_an_oversize_message_is_no_message() {
-    // Inside the long message stands, from any byte on, what would be a good one.
+fn the_rest_of_an_oversize_message_is_not_taken_for_a_message() {
+    // The bytes inside the long message would be a good message, from any byte on.
     let long = [&[24][..], &[1; 23], b"\0"].concat();
     let wire = [&long[..], b"\x03ok\0", &long, b"\x02!\0"].concat();
     let want = [
@@ -49,9 +49,9 @@ fn the_rest_of_an_oversize_message_is_no_message() {
     for_every_split(Cobs, &wire, Cobs::buffer_len(16), &want);
 }
 
-/// cobs.rs, fed on after "target buffer too small": reports the first 16 bytes as a whole message.
+/// cobs.rs, when fed more after "target buffer too small": reports the first 16 bytes as a complete message.
 #[test]
-fn an_oversize_message_is_not_reported_whole_with_its_first_bytes() {
+fn the_first_bytes_of_an_oversize_message_are_not_reported_as_a_message() {
     let wire = [&[25][..], &[b'x'; 24], b"\0\x03ok\0"].concat();
     for_every_split(
         Cobs,
@@ -61,9 +61,9 @@ fn an_oversize_message_is_not_reported_whole_with_its_first_bytes() {
     );
 }
 
-/// cobs-acc: a chunk of 64 bytes carries a message of 24 past a limit of 16.
+/// cobs-acc: accepts a message of 24 bytes with a limit of 16, if it arrives in a chunk of 64.
 #[test]
-fn one_big_chunk_carries_no_message_past_the_limit() {
+fn a_message_over_the_limit_is_refused_even_in_one_big_chunk() {
     let limits = limits(16);
     for (spec, wire) in [
         ("cobs", [&[25][..], &[b'x'; 24], b"\0\x03ok\0"].concat()),
@@ -91,7 +91,7 @@ fn one_big_chunk_carries_no_message_past_the_limit() {
     }
 }
 
-/// Vector's `character_delimited`: with no delimiter in sight the limit is not looked at.
+/// Vector's `character_delimited`: does not check the limit until a delimiter arrives.
 #[test]
 fn a_message_without_an_end_is_refused_as_soon_as_it_is_over_the_limit() {
     for spec in ["lines", "delimited:00", "delimited:0d0a"] {
@@ -117,7 +117,7 @@ fn a_message_without_an_end_is_refused_as_soon_as_it_is_over_the_limit() {
     ));
 }
 
-/// Vector's `octet_counting`: payload that begins with a digit ends the skipping.
+/// Vector's `octet_counting`: stops skipping at payload that begins with a digit.
 #[test]
 fn a_message_forged_inside_a_skipped_payload_is_not_delivered() {
     let wire = b"20 abcdefghij4 evilxxxx2 ok";
@@ -138,7 +138,7 @@ fn a_message_forged_inside_a_skipped_payload_is_not_delivered() {
     );
 }
 
-/// Vector's `varint_length_delimited`: when the payload is not there yet, its first bytes are read as a length.
+/// Vector's `varint_length_delimited`: reads the first payload bytes as a length if they arrive after the header.
 #[test]
 fn a_payload_that_comes_after_its_header_is_not_read_as_a_header() {
     let wire = b"\x85\x80\x00\x01\x02\x01\x02\x01\x02ok";
@@ -150,9 +150,9 @@ fn a_payload_that_comes_after_its_header_is_not_read_as_a_header() {
     );
 }
 
-/// A length near 2^32 overflows where a header or a tail is added before it is compared.
+/// A length near 2^32 overflows if a header or trailer is added before it is compared.
 #[test]
-fn a_length_of_2_to_the_32_less_1_is_refused_or_waited_for_without_overflow() {
+fn a_length_of_2_to_the_32_minus_1_does_not_overflow() {
     for (spec, header) in [
         ("blocks", &b"\xff\xff\xff\xff"[..]),
         ("length:u32", b"\xff\xff\xff\xff"),
@@ -178,7 +178,7 @@ fn a_length_of_2_to_the_32_less_1_is_refused_or_waited_for_without_overflow() {
             );
             assert_eq!(seen, [lost.clone(), Event::Closed], "{spec}");
         }
-        // Where as much is allowed, it is waited for, byte for byte.
+        // Waits for such a message, byte for byte, if the limit allows it.
         let all = limits(u32::MAX);
         let mut decoder = parse(spec).decoder();
         let tail = usize::from(spec == "netstring");
@@ -198,9 +198,9 @@ fn a_length_of_2_to_the_32_less_1_is_refused_or_waited_for_without_overflow() {
     }
 }
 
-/// Twisted refuses them too; others read `+5`, ` 5` and `005`, and Vector panics at twenty digits.
+/// Twisted refuses them too; other libraries read `+5`, ` 5` and `005`, and Vector panics at twenty digits.
 #[test]
-fn a_decimal_length_that_is_not_written_as_it_should_be_loses_the_framing() {
+fn a_malformed_decimal_length_loses_the_framing() {
     for (length, found, offset) in [
         ("05", b'5', 1),
         ("00", b'0', 1),
@@ -220,7 +220,7 @@ fn a_decimal_length_that_is_not_written_as_it_should_be_loses_the_framing() {
     }
 }
 
-/// A reader that does not look at the comma delivers what is between two other boundaries.
+/// A reader that ignores the comma returns data between two wrong boundaries.
 #[test]
 fn a_netstring_without_its_comma_is_not_delivered() {
     let bad = |found| Event::Fault(Fault::BadEnding { want: b',', found });
@@ -230,9 +230,9 @@ fn a_netstring_without_its_comma_is_not_delivered() {
     for_every_split(Netstring, b"0:\0,", 17, &[bad(0)]);
 }
 
-/// tokio-util's `AnyDelimiterCodec`, given `\r\n`, ends a message at either byte: an empty one after each.
+/// tokio-util's `AnyDelimiterCodec` with `\r\n` ends a message at either byte, so an empty message follows each one.
 #[test]
-fn a_delimiter_of_two_bytes_ends_one_message_and_not_two() {
+fn a_delimiter_of_two_bytes_ends_only_one_message() {
     let framing = Delimited::new(b"\r\n").expect("a delimiter");
     let wire = b"a\r\nb\n\r\r\n\r\n";
     for_every_split(
@@ -243,16 +243,16 @@ fn a_delimiter_of_two_bytes_ends_one_message_and_not_two() {
     );
 }
 
-/// A search that goes on behind a half-matched delimiter misses one that begins inside it.
+/// A search that continues after a partly matched delimiter misses one that begins inside it.
 #[test]
-fn a_delimiter_that_overlaps_itself_is_found_where_it_first_ends() {
+fn a_delimiter_that_overlaps_itself_is_found_at_its_first_end() {
     let framing = Delimited::new(b"aab").expect("a delimiter");
     for_every_split(framing, b"aaabaaaab", 19, &[block(b"a"), block(b"aa")]);
     let framing = Delimited::new(b"abab").expect("a delimiter");
     for_every_split(framing, b"xabaababab", 20, &[block(b"xaba"), cut(2)]);
 }
 
-/// A damaged length must not silence a device for hours; and a lost framing must not report every byte.
+/// A damaged length must not silence a device for hours, and a lost framing must not report every byte.
 #[test]
 fn a_message_too_long_to_skip_loses_the_framing_once() {
     let counted = |declared| {
@@ -276,7 +276,7 @@ fn a_message_too_long_to_skip_loses_the_framing_once() {
             })
             .collect();
         all.dedup();
-        assert_eq!(all.len(), 1, "{spec}: not the same for every split");
+        assert_eq!(all.len(), 1, "{spec}: events depend on the split");
         all.remove(0)
     };
     let bytes = b"\0\0\0\x07sevenxx\0\0\0\x08eightxxx\0\0\0\x07sevenxx";
@@ -307,7 +307,7 @@ fn a_message_too_long_to_skip_loses_the_framing_once() {
     );
 }
 
-/// The cap holds for what is left of a message, too, of which the first piece was taken.
+/// The limit also applies to the rest of a message whose first piece was taken.
 #[test]
 fn the_rest_of_a_message_too_long_to_skip_loses_the_framing_once() {
     for (spec, wire) in [
@@ -347,7 +347,7 @@ fn the_rest_of_a_message_too_long_to_skip_loses_the_framing_once() {
     }
 }
 
-/// At every split, through every kind of reader, the events and then the close.
+/// Runs every kind of reader at every split, and asserts the events and the close.
 fn for_every_split(framing: impl Framing + Copy, wire: &[u8], buffer_len: usize, want: &[Event]) {
     let want = [want, &[Event::Closed]].concat();
     let skip_max = Limits::SKIP_MAX;
@@ -391,7 +391,7 @@ fn too_long(declared: Option<u32>, limit: u32) -> Event {
     })
 }
 
-/// Closed with so many bytes of an open end.
+/// The fault of a stream that ends after this many bytes of an unfinished message.
 fn cut(have: u32) -> Event {
     let part = Part::Payload;
     Event::Fault(Fault::Truncated {

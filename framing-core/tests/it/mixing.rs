@@ -1,4 +1,4 @@
-//! Whole messages and pieces asked for in turn, of one reader.
+//! Alternating receives of whole messages and of pieces, on one reader.
 
 use framing_core::{
     AnyFraming, Decode, Fault, Framing, Limits, ReceiveError, Received, ReceivedPiece, Step,
@@ -57,11 +57,11 @@ fn a_whole_receive_after_a_piece_skips_the_rest_of_that_message() {
 }
 
 #[test]
-fn pieces_after_a_whole_receive_that_came_to_nothing_lose_nothing() {
+fn receiving_pieces_after_an_incomplete_whole_receive_loses_nothing() {
     for sample in all() {
         let limits = sample.limits();
         for cut in 1..sample.wire.len().min(40) {
-            // The first bytes are scanned for whole messages, and all that is left for pieces.
+            // The first bytes are scanned for whole messages, and the rest for pieces.
             let mut decoder = sample.framing().decoder();
             let mut window = sample.wire[..cut].to_vec();
             let step = decoder.scan::<false>(&mut window, &limits);
@@ -76,7 +76,7 @@ fn pieces_after_a_whole_receive_that_came_to_nothing_lose_nothing() {
 }
 
 #[test]
-fn a_whole_receive_after_the_header_was_read_for_pieces_refuses_what_is_too_long() {
+fn a_whole_receive_after_a_header_was_read_for_pieces_still_checks_the_limit() {
     for (spec, wire) in [
         ("blocks", &b"\0\0\0\x14twenty letters here!\0\0\0\x02ok"[..]),
         ("length:u8", b"\x14twenty letters here!\x02ok"),
@@ -89,8 +89,8 @@ fn a_whole_receive_after_the_header_was_read_for_pieces_refuses_what_is_too_long
             .iter()
             .position(|&byte| byte == b't')
             .expect("a payload");
-        for behind in 0..2 {
-            let cuts = [header, header + behind];
+        for extra in 0..2 {
+            let cuts = [header, header + extra];
             let source = Source::new(wire, &cuts).upset(calls_of(spec, header), Upset::Error);
             let mut reader = blocking::Reader::new(source, framing, [0; 16]);
             assert!(
@@ -108,9 +108,9 @@ fn a_whole_receive_after_the_header_was_read_for_pieces_refuses_what_is_too_long
 }
 
 #[test]
-fn the_rest_of_a_message_that_is_being_skipped_is_not_handed_out() {
+fn the_rest_of_a_skipped_message_is_not_returned() {
     let wire = b"\0\0\0\x14twenty letters here!\0\0\0\x02ok";
-    // The header, eight bytes that are skipped, and a read that fails.
+    // The header, eight bytes that are skipped, and a failing read.
     let source = Source::new(wire, &[4, 12]).upset(2, Upset::Error);
     let mut reader = blocking::Reader::new(source, framing_core::Blocks, [0; 16]);
     let refused = reader.receive();
@@ -128,7 +128,7 @@ fn the_rest_of_a_message_that_is_being_skipped_is_not_handed_out() {
 }
 
 #[test]
-fn payload_is_handed_out_as_soon_as_it_cannot_be_the_delimiter() {
+fn payload_is_returned_as_soon_as_it_cannot_be_the_delimiter() {
     let limits = Limits {
         block_max: 16,
         skip_max: 16,
@@ -153,9 +153,9 @@ fn payload_is_handed_out_as_soon_as_it_cannot_be_the_delimiter() {
 }
 
 #[test]
-fn a_refused_message_is_handed_out_if_pieces_are_asked_for_next() {
+fn a_refused_message_is_returned_if_pieces_are_received_next() {
     for sample in all() {
-        let want = refused_then_handed_out(&sample);
+        let want = refused_then_returned(&sample);
         for cuts in cuts::all(sample.wire.len()) {
             concrete!(sample.framing(), framing => {
                 let source = Source::new(&sample.wire, &cuts);
@@ -223,8 +223,8 @@ proptest! {
     }
 }
 
-/// The events where pieces are asked for after each fault that says "too long", until that message ends.
-fn refused_then_handed_out(sample: &Sample) -> Vec<Event> {
+/// The events if pieces are received after each fault "too long", until the end of that message.
+fn refused_then_returned(sample: &Sample) -> Vec<Event> {
     let mut whole = sample.events.iter().peekable();
     let mut pieces = sample.events_in_pieces.iter();
     let mut want = Vec::new();
@@ -232,10 +232,10 @@ fn refused_then_handed_out(sample: &Sample) -> Vec<Event> {
         want.push(event.clone());
         match event {
             Event::Fault(Fault::TooLong { lost: false, .. }) => {
-                let handed_out = pieces.next().expect("as many messages");
-                want.push(handed_out.clone());
-                // What went wrong later in the same message, and is told of it in either mode.
-                match (handed_out, whole.peek()) {
+                let returned = pieces.next().expect("as many messages");
+                want.push(returned.clone());
+                // A later fault in the same message, which is reported in both modes.
+                match (returned, whole.peek()) {
                     (
                         _,
                         Some(Event::Fault(Fault::TooLong {
@@ -258,7 +258,7 @@ fn refused_then_handed_out(sample: &Sample) -> Vec<Event> {
     want
 }
 
-/// How many reads an exact reader needs for a header that is not cut.
+/// The number of reads that an exact reader needs for a header that arrives at once.
 fn calls_of(spec: &str, header: usize) -> usize {
     match spec {
         "netstring" | "octet-counted" => header - 1,

@@ -1,4 +1,4 @@
-//! What framings are called, and what faults, refusals and errors say.
+//! Names of framings, and the texts of faults, refusals and errors.
 
 use embedded_io::{Error as _, ErrorKind};
 use framing_core::{
@@ -8,7 +8,7 @@ use framing_core_testing::link::Broken;
 use framing_core_testing::samples::all;
 
 #[test]
-fn a_framing_is_shown_by_the_name_that_it_is_read_from() {
+fn a_framing_displays_as_the_name_that_it_parses_from() {
     for sample in all() {
         assert_eq!(sample.framing().to_string(), sample.spec);
     }
@@ -19,7 +19,7 @@ fn a_framing_is_shown_by_the_name_that_it_is_read_from() {
 }
 
 #[test]
-fn what_is_no_name_of_a_framing_is_told_why() {
+fn a_bad_name_of_a_framing_is_refused_with_the_reason() {
     for spec in [
         "",
         "block",
@@ -70,10 +70,12 @@ fn what_is_no_name_of_a_framing_is_told_why() {
     let longest = "fixed:4294967295".parse::<AnyFraming>();
     assert!(matches!(longest, Ok(AnyFraming::Fixed(fixed)) if fixed.len() == u32::MAX));
     assert!("delimited:0001020304050607".parse::<AnyFraming>().is_ok());
-    let said = SpecError::Unknown.to_string();
+    let displayed = SpecError::Unknown.to_string();
     assert!(
-        AnyFraming::SPECS.iter().all(|spec| said.contains(spec)),
-        "{said}"
+        AnyFraming::SPECS
+            .iter()
+            .all(|spec| displayed.contains(spec)),
+        "{displayed}"
     );
     for (error, says) in [
         (
@@ -90,7 +92,7 @@ fn what_is_no_name_of_a_framing_is_told_why() {
 }
 
 #[test]
-fn a_delimiter_is_of_one_to_eight_bytes() {
+fn a_delimiter_has_one_to_eight_bytes() {
     assert_eq!(Delimited::new(b""), None);
     assert_eq!(Delimited::new(b"123456789"), None);
     let longest = Delimited::new(b"12345678").expect("eight bytes");
@@ -98,7 +100,7 @@ fn a_delimiter_is_of_one_to_eight_bytes() {
 }
 
 #[test]
-fn faults_say_their_figures() {
+fn faults_display_their_figures() {
     let too_long = |declared, lost| Fault::TooLong {
         declared,
         limit: 16,
@@ -122,7 +124,7 @@ fn faults_say_their_figures() {
                 found: 0x2b,
                 offset: 3,
             },
-            "byte 0x2b at 3 of a length cannot stand there",
+            "invalid byte 0x2b at position 3 of a header",
         ),
         (
             Fault::BadEnding {
@@ -178,7 +180,7 @@ fn after_some_faults_no_boundary_can_be_found() {
 }
 
 #[test]
-fn refusals_say_their_figures() {
+fn refusals_display_their_figures() {
     for (refusal, says) in [
         (
             Refusal::Empty,
@@ -190,19 +192,19 @@ fn refusals_say_their_figures() {
         ),
         (
             Refusal::WrongLength { len: 3, want: 16 },
-            "message of 3 bytes where this framing sends 16 bytes each",
+            "message of 3 bytes, but every message of this framing has 16",
         ),
         (
             Refusal::Delimiter { offset: 7 },
-            "message holds what this framing ends messages with, at byte 7",
+            "message contains the delimiter of this framing, at byte 7",
         ),
         (
             Refusal::Unfinished { left: 9 },
-            "the message before is unfinished, 9 bytes of it are left to send",
+            "an earlier message is unfinished, with 9 bytes left to send; resume or abandon it",
         ),
         (
             Refusal::Overrun { len: 5, left: 4 },
-            "5 bytes given where 4 are left of the message",
+            "5 bytes given, but 4 are left of the message",
         ),
         (
             Refusal::NoRoom { len: 8 },
@@ -215,9 +217,12 @@ fn refusals_say_their_figures() {
 }
 
 #[test]
-fn errors_say_whose_fault_they_are() {
+fn errors_display_their_cause() {
     let small = ReceiveError::<Broken>::BufferTooSmall { len: 3 };
-    assert_eq!(small.to_string(), "a buffer of 3 bytes holds no header");
+    assert_eq!(
+        small.to_string(),
+        "buffer of 3 bytes is too small for a header"
+    );
     assert_eq!(ReceiveError::Io(Broken).to_string(), "broken");
     assert_eq!(SendError::Io(Broken).to_string(), "broken");
     let zero = SendError::<Broken>::WriteZero;
@@ -225,7 +230,7 @@ fn errors_say_whose_fault_they_are() {
 }
 
 #[test]
-fn errors_are_sorted_by_whose_fault_they_are() {
+fn errors_have_the_kind_of_their_cause() {
     let fault = Fault::EarlyEnd { missing: 4 };
     assert_eq!(
         ReceiveError::<Broken>::Fault(fault).kind(),

@@ -1,6 +1,7 @@
-//! Framings that a program adds by `Prefix`: a good one, and ones that break the contract.
+//! Framings that a program adds by implementing `Prefix`: a valid one, and ones that break the contract.
 
-use framing_core::{Fault, Parsed, Prefix, Refusal};
+use framing_core::blocking::{Reader, Writer};
+use framing_core::{Fault, Parsed, Prefix, ReceiveError, Received, Refusal, SendError};
 use framing_core_testing::cuts;
 use framing_core_testing::drive::{MODES, read, read_async, wire_of};
 use framing_core_testing::link::Source;
@@ -40,7 +41,7 @@ impl Prefix for U24 {
     }
 }
 
-/// What a broken description finds in any window.
+/// A broken implementation that returns this for any window.
 #[derive(Clone, Copy, Debug)]
 struct Broken(Parsed);
 
@@ -59,12 +60,16 @@ impl Prefix for Broken {
     }
 
     fn write(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
-        Ok(0)
+        Ok(200)
+    }
+
+    fn write_end(&self, _out: &mut [u8]) -> Result<usize, Refusal> {
+        Ok(200)
     }
 }
 
 #[test]
-fn a_framing_of_ones_own_is_read_as_it_is_written_however_it_is_cut() {
+fn a_custom_framing_reads_what_it_writes_at_every_split() {
     let messages = [&b"hello"[..], b"", &[7; 300]];
     let gives: Vec<_> = messages.map(|bytes| Give::Message(bytes.to_vec())).into();
     let wire = wire_of(U24, &gives);
@@ -84,7 +89,7 @@ fn a_framing_of_ones_own_is_read_as_it_is_written_however_it_is_cut() {
 }
 
 #[test]
-fn a_header_of_nothing_before_nothing_is_a_fault_and_no_endless_message() {
+fn an_empty_header_of_an_empty_message_is_a_fault() {
     for parsed in [Parsed::Length { take: 0, len: 0 }, Parsed::End { take: 0 }] {
         for mode in MODES {
             let source = Source::new(b"xyz", &[1]);
@@ -96,4 +101,65 @@ fn a_header_of_nothing_before_nothing_is_a_fault_and_no_endless_message() {
             assert_eq!(seen, [Event::Fault(fault), Event::Closed], "{parsed:?}");
         }
     }
+}
+
+#[test]
+fn a_header_that_is_longer_than_the_bytes_received_is_a_fault() {
+    for parsed in [Parsed::Length { take: 9, len: 3 }, Parsed::End { take: 9 }] {
+        for mode in MODES {
+            let source = Source::new(b"xyz", &[1]);
+            let seen = read(Broken(parsed), mode, u32::MAX, source, [0; 8]);
+            let fault = Fault::BadLength {
+                found: b'x',
+                offset: 0,
+            };
+            assert_eq!(seen, [Event::Fault(fault), Event::Closed], "{parsed:?}");
+        }
+    }
+}
+
+/// A length of two bytes, whose description does not say how many bytes are missing.
+#[derive(Clone, Copy, Debug)]
+struct Vague;
+
+impl Prefix for Vague {
+    const HEADER_MAX: usize = 2;
+
+    fn parse(&self, window: &[u8]) -> Parsed {
+        match *window {
+            [0, len, ..] => Parsed::Length {
+                take: 2,
+                len: len.into(),
+            },
+            _ => Parsed::NeedMore { len: 0 },
+        }
+    }
+
+    fn header_min(&self, _have: usize) -> usize {
+        0
+    }
+
+    fn write(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
+        Ok(0)
+    }
+}
+
+#[test]
+fn a_header_that_needs_no_more_bytes_gets_one_more() {
+    let mut reader = Reader::new(&b"\0\x02on"[..], Vague, [0; 8]);
+    assert_eq!(reader.receive(), Ok(Received::Message(b"on")));
+    // Never a header: the buffer is full.
+    let mut reader = Reader::new(&[7; 10][..], Vague, [0; 8]);
+    let error = ReceiveError::BufferTooSmall { len: 8 };
+    assert_eq!(reader.receive(), Err(error));
+}
+
+#[test]
+fn a_header_that_claims_to_be_longer_than_its_memory_is_refused() {
+    let mut writer = Writer::new(Vec::new(), Broken(Parsed::NeedMore { len: 2 }));
+    let refused = Err(SendError::Refused(Refusal::NoRoom { len: 1 }));
+    assert_eq!(writer.send(b"hello"), refused);
+    assert_eq!(writer.begin(5), refused);
+    assert_eq!(writer.finish(), refused);
+    assert_eq!(writer.into_io(), b"");
 }

@@ -1,4 +1,4 @@
-//! What holds of messages that are sent or taken in pieces.
+//! Messages that are sent or received in pieces.
 
 use framing_core::blocking::Writer;
 use framing_core::{AnyFraming, Cobs, Decode, Framing, Limits, Refusal, SendError, Step};
@@ -9,7 +9,7 @@ fn writer(spec: &str) -> Writer<Vec<u8>, AnyFraming> {
 
 #[test]
 fn a_piece_that_is_refused_leaves_no_trace() {
-    // With `bxx` behind it the delimiter `abab` would be whole.
+    // Followed by `bxx`, it would complete the delimiter `abab`.
     let mut writer = writer("delimited:61626162");
     writer.begin(7).unwrap();
     writer.send_piece(b"xaba").unwrap();
@@ -25,7 +25,7 @@ fn a_piece_that_is_refused_leaves_no_trace() {
 }
 
 #[test]
-fn a_good_piece_is_taken_behind_one_that_was_refused() {
+fn a_good_piece_is_taken_after_a_refused_one() {
     let mut writer = writer("delimited:6161");
     writer.begin(4).unwrap();
     writer.send_piece(b"xx").unwrap();
@@ -35,7 +35,7 @@ fn a_good_piece_is_taken_behind_one_that_was_refused() {
 }
 
 #[test]
-fn a_piece_that_was_taken_is_not_forgotten_before_it_is_written() {
+fn a_taken_piece_cannot_be_discarded_before_it_is_written() {
     for spec in ["blocks", "cobs"] {
         let mut writer = writer(spec);
         writer.begin(10).unwrap();
@@ -51,8 +51,8 @@ fn a_piece_that_was_taken_is_not_forgotten_before_it_is_written() {
 }
 
 #[test]
-fn no_message_in_pieces_is_too_long_for_cobs() {
-    // As if nearly 4 GiB of it had been handed out: a megabyte of it again and again.
+fn a_cobs_message_in_pieces_may_have_any_length() {
+    // As if nearly 4 GiB of it had been returned: the same megabyte again and again.
     let mut window = vec![0x11; 254];
     window.insert(0, 0xff);
     let window = window.repeat(4096);
@@ -61,14 +61,14 @@ fn no_message_in_pieces_is_too_long_for_cobs() {
         skip_max: u32::MAX,
     };
     let mut decoder = Cobs.decoder();
-    let mut handed_out = 0u64;
-    while handed_out < 5 << 30 {
+    let mut returned = 0u64;
+    while returned < 5 << 30 {
         let mut bytes = window.clone();
         let scanned = decoder.scan_all::<true>(&mut bytes, &limits, |_, step| {
             let Step::Payload { start, end, .. } = step else {
                 panic!("{step:?}")
             };
-            handed_out += (end - start) as u64;
+            returned += (end - start) as u64;
             true
         });
         assert_eq!(scanned.used, bytes.len());

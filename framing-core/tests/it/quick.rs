@@ -1,4 +1,4 @@
-//! The part of the tests that catches most mutants of the core. It is rebuilt in a second, so mutation testing tries it
+//! The subset of the tests that catches most mutants of the core. It is rebuilt in a second, so mutation testing runs it
 //! first.
 
 mod boundaries;

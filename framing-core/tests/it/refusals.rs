@@ -1,4 +1,4 @@
-//! What cannot be sent is refused before a byte of it is written, and the writer goes on.
+//! A message that cannot be sent is refused before its first byte is written, and the writer continues.
 
 use framing_core::{
     AnyFraming, Blocks, Delimited, Framing, Length, Lines, Refusal, SendError, Sender, U8, U16,
@@ -12,13 +12,13 @@ use framing_core_testing::samples::Give;
 use proptest::prelude::*;
 
 #[test]
-fn an_empty_message_is_refused_where_it_means_something_else() {
+fn an_empty_message_is_refused_where_it_has_another_meaning() {
     refused("blocks", b"", Refusal::Empty);
     refused("octet-counted", b"", Refusal::Empty);
 }
 
 #[test]
-fn a_message_longer_than_its_length_can_say_is_refused() {
+fn a_message_longer_than_its_header_can_hold_is_refused() {
     let long = vec![7; 65_536];
     refused(
         "length:u8",
@@ -48,7 +48,7 @@ fn a_message_longer_than_its_length_can_say_is_refused() {
 }
 
 #[test]
-fn a_message_of_another_length_than_the_fixed_one_is_refused() {
+fn a_message_without_the_fixed_length_is_refused() {
     for wrong in [&b""[..], b"abc", b"abcde"] {
         let len = u32::try_from(wrong.len()).expect("a short message");
         refused("fixed:4", wrong, Refusal::WrongLength { len, want: 4 });
@@ -56,7 +56,7 @@ fn a_message_of_another_length_than_the_fixed_one_is_refused() {
 }
 
 #[test]
-fn a_payload_that_holds_its_delimiter_is_refused_at_the_delimiters_last_byte() {
+fn a_payload_with_the_delimiter_is_refused_at_the_delimiters_last_byte() {
     refused("lines", b"a\nb", Refusal::Delimiter { offset: 1 });
     refused("lines", b"ab\n", Refusal::Delimiter { offset: 2 });
     refused("delimited:00", b"a\0", Refusal::Delimiter { offset: 1 });
@@ -91,7 +91,7 @@ fn a_line_that_ends_in_a_carriage_return_is_refused() {
 }
 
 #[test]
-fn a_refusal_in_parts_and_pieces_is_that_of_the_whole() {
+fn parts_and_pieces_are_refused_like_the_whole_message() {
     for (spec, payload, offset) in [
         ("lines", &b"a\nb"[..], 1),
         ("lines", b"ab\r", 3),
@@ -111,7 +111,7 @@ fn a_refusal_in_parts_and_pieces_is_that_of_the_whole() {
                 assert_eq!(writer.send_parts(&parts), refusal, "{spec} in {parts:?}");
                 assert_eq!(writer.io_mut().calls(), 0);
 
-                // Of a piece the figure counts from the piece, and what was sent before it is out.
+                // For a piece, the figure counts from the piece, and earlier pieces are already sent.
                 writer
                     .begin(payload.len().try_into().unwrap())
                     .expect("any length");
@@ -133,7 +133,7 @@ fn a_refusal_in_parts_and_pieces_is_that_of_the_whole() {
 }
 
 #[test]
-fn what_was_refused_leaves_no_trace_in_the_next_message() {
+fn a_refused_message_leaves_no_trace_in_the_next_one() {
     let mut writer = blocking::Writer::new(Sink::new(9), parse("delimited:6161"));
     assert!(writer.send(b"xa").is_err());
     writer.begin(2).expect("any length");
@@ -196,12 +196,12 @@ fn a_piece_that_does_not_belong_is_refused() {
         assert_eq!(
             writer.send_piece(b"b"),
             overrun(1, 0),
-            "{spec}: behind a message"
+            "{spec}: after a message"
         );
         assert_eq!(
             writer.resume(&[&payload[5..]]),
             overrun(3, 0),
-            "{spec}: nothing is open"
+            "{spec}: no message is open"
         );
         let want = wire_of(parse(&spec), &[Give::Message(payload)]);
         assert_eq!(writer.into_io().wire(), want, "{spec}");
@@ -209,7 +209,7 @@ fn a_piece_that_does_not_belong_is_refused() {
 }
 
 #[test]
-fn a_piece_is_refused_while_the_one_before_is_not_written() {
+fn a_piece_is_refused_until_the_previous_one_is_written() {
     for spec in specs(1400) {
         concrete!(parse(&spec), framing => {
             let payload = message(&spec, 1400);
@@ -237,7 +237,7 @@ fn a_piece_is_refused_while_the_one_before_is_not_written() {
 }
 
 #[test]
-fn a_piece_is_refused_while_the_one_before_is_staged_and_not_written() {
+fn a_piece_is_refused_while_the_previous_one_is_only_staged() {
     let sink = Sink::new(9).upset(0, Upset::Error);
     let mut writer = blocking::Writer::new(sink, Blocks);
     writer.begin(10).expect("a good length");
@@ -250,7 +250,7 @@ fn a_piece_is_refused_while_the_one_before_is_staged_and_not_written() {
 }
 
 #[test]
-fn a_refused_message_or_piece_leaves_no_trace_in_the_one_that_is_open() {
+fn a_refused_message_or_piece_leaves_no_trace_in_the_open_message() {
     let mut writer = blocking::Writer::new(Sink::new(9), parse("delimited:6161"));
     let delimiter = |offset| Err(SendError::Refused(Refusal::Delimiter { offset }));
     writer.begin(3).expect("any length");
@@ -258,12 +258,12 @@ fn a_refused_message_or_piece_leaves_no_trace_in_the_one_that_is_open() {
     assert_eq!(
         writer.send_piece(b"ba"),
         delimiter(2),
-        "forms it with what follows"
+        "completes the delimiter with the following bytes"
     );
     assert_eq!(
         writer.send_piece(b"ab"),
         Ok(()),
-        "instead of the one refused"
+        "in place of the refused piece"
     );
 
     writer.begin(4).expect("any length");
@@ -273,18 +273,18 @@ fn a_refused_message_or_piece_leaves_no_trace_in_the_one_that_is_open() {
     assert_eq!(
         writer.send_piece(b"ab"),
         delimiter(0),
-        "forms it with what is out"
+        "completes the delimiter with the sent bytes"
     );
     assert_eq!(writer.send_piece(b"bb"), Ok(()));
     assert_eq!(writer.into_io().wire(), b"babaaxabbaa");
 }
 
 #[test]
-fn a_piece_that_was_taken_is_not_forgotten_even_if_none_of_it_is_written() {
+fn a_taken_piece_cannot_be_discarded_even_if_none_of_it_is_written() {
     let mut writer = blocking::Writer::new(Sink::new(9), parse("cobs"));
     writer.begin(4).expect("any length");
     writer.send_piece(b"ab").expect("a good piece");
-    assert_eq!(writer.io_mut().calls(), 0, "its group may go on");
+    assert_eq!(writer.io_mut().calls(), 0, "its group may continue");
     assert!(writer.is_mid_block());
     let unfinished = Err(SendError::Refused(Refusal::Unfinished { left: 2 }));
     assert_eq!(writer.send(b"other"), unfinished);
@@ -295,10 +295,10 @@ fn a_piece_that_was_taken_is_not_forgotten_even_if_none_of_it_is_written() {
 }
 
 #[test]
-fn an_unfinished_message_says_how_much_of_it_is_left_to_give() {
+fn an_unfinished_message_reports_how_much_is_missing() {
     let sink = Sink::new(100).upset(1, Upset::Error);
     let mut writer = blocking::Writer::new(sink, Blocks);
-    // The first write takes 16 bytes: the header and 12 of the payload.
+    // The first write takes 16 bytes: the header and 12 bytes of the payload.
     assert_eq!(writer.send(&[1; 200]), Err(SendError::Io(Broken)));
     assert_eq!(
         writer.send(b"a"),
@@ -311,7 +311,7 @@ fn an_unfinished_message_says_how_much_of_it_is_left_to_give() {
 }
 
 #[test]
-fn a_message_of_which_nothing_was_written_may_be_replaced_by_another() {
+fn a_message_without_a_written_byte_may_be_replaced() {
     for spec in specs(8) {
         let payload = message(&spec, 8);
         let sink = Sink::new(3).upset(0, Upset::Error);
@@ -322,7 +322,7 @@ fn a_message_of_which_nothing_was_written_may_be_replaced_by_another() {
             "{spec}"
         );
         assert!(!writer.is_mid_block());
-        // What is refused meanwhile does not spoil what can be resumed.
+        // A refusal in between does not affect what can be resumed.
         if spec == "lines" {
             assert!(writer.send(b"a\n").is_err());
         }
@@ -334,7 +334,7 @@ fn a_message_of_which_nothing_was_written_may_be_replaced_by_another() {
 }
 
 #[test]
-fn an_empty_first_piece_begins_a_message_only_where_a_header_is_written() {
+fn an_empty_first_piece_begins_a_message_only_in_framings_with_a_header() {
     for spec in specs(8) {
         concrete!(parse(&spec), framing => {
             let payload = message(&spec, 8);
@@ -373,7 +373,7 @@ fn a_sender_with_nothing_begun_has_nothing_to_write() {
             sender.advance(len);
         }
         let longer = [&payload[..], b"more"].concat();
-        assert_eq!(sender.chunk(&longer[..]), b"", "{spec}: behind a message");
+        assert_eq!(sender.chunk(&longer[..]), b"", "{spec}: after a message");
     }
 }
 
@@ -403,7 +403,7 @@ fn a_payload_shorter_than_the_one_begun_does_not_end_the_message() {
 }
 
 #[test]
-fn a_sender_by_hand_gives_the_same_chunks_until_they_are_taken() {
+fn a_sender_returns_the_same_chunk_until_it_is_taken() {
     let mut sender = Sender::new(Blocks);
     let parts: &[&[u8]] = &[b"hel", b"lo"];
     sender.begin_whole(parts).expect("a good message");
@@ -432,9 +432,9 @@ fn a_sender_by_hand_gives_the_same_chunks_until_they_are_taken() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Against the definition: what comes out of the wire is what went in, or it was refused.
+    /// Compared with the definition: the receiver gets exactly what was sent, or it was refused.
     #[test]
-    fn a_payload_is_refused_just_if_it_would_come_out_changed(
+    fn a_payload_is_refused_exactly_if_it_would_be_received_changed(
         delimiter in proptest::collection::vec(b'a'..b'c', 1..5),
         payload in proptest::collection::vec(b'a'..b'd', 0..10),
     ) {
@@ -451,7 +451,7 @@ proptest! {
     }
 
     #[test]
-    fn a_line_is_refused_just_if_it_would_come_out_changed(
+    fn a_line_is_refused_exactly_if_it_would_be_received_changed(
         payload in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'a')], 0..6),
     ) {
         let is_good = !payload.contains(&b'\n') && !payload.ends_with(b"\r");
@@ -461,8 +461,8 @@ proptest! {
     }
 }
 
-/// By a writer and by `encode`, as a whole and as a declared total; and the next message is sent as if nothing
-/// had been.
+/// Asserts the refusal by a writer and by `encode`, of the whole message and of a declared total, and that the next message
+/// is sent as if nothing had happened.
 fn refused(spec: &str, payload: &[u8], refusal: Refusal) {
     concrete!(parse(spec), framing => {
         let mut writer = blocking::Writer::new(Sink::new(9), framing);

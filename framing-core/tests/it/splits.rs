@@ -1,4 +1,4 @@
-//! However the bytes are cut, whoever reads them and into whatever buffer: the results are the same.
+//! The results are the same at every split, with every reader and every buffer.
 
 use framing_core::{
     AnyFraming, Blocks, Framing, Limits, Netstring, Received, ReceivedPiece, blocking,
@@ -13,7 +13,7 @@ use framing_core_testing::sizes::buffer_min;
 use framing_core_testing::{concrete, cuts};
 
 #[test]
-fn every_framing_has_samples_of_both_directions_and_each_its_own_name() {
+fn every_framing_has_samples_of_both_directions_with_unique_names() {
     let samples = all();
     for spec in AnyFraming::SPECS {
         let name = spec.trim_end_matches("HEX").trim_end_matches('N');
@@ -23,7 +23,7 @@ fn every_framing_has_samples_of_both_directions_and_each_its_own_name() {
         };
         assert!(
             samples.iter().filter(is_of).count() >= 4,
-            "few samples of {spec}"
+            "too few samples of {spec}"
         );
         assert!(
             samples
@@ -36,11 +36,11 @@ fn every_framing_has_samples_of_both_directions_and_each_its_own_name() {
     let mut titles: Vec<_> = samples.iter().map(Sample::title).collect();
     titles.sort();
     titles.dedup();
-    assert_eq!(titles.len(), samples.len(), "two samples of one name");
+    assert_eq!(titles.len(), samples.len(), "two samples with one name");
 }
 
 #[test]
-fn a_decoder_tells_the_same_of_every_split() {
+fn a_decoder_gives_the_same_events_at_every_split() {
     for sample in all() {
         let limits = sample.limits();
         let framing = sample.framing();
@@ -60,7 +60,7 @@ fn a_decoder_tells_the_same_of_every_split() {
 }
 
 #[test]
-fn a_decoder_that_scans_all_at_once_tells_the_same() {
+fn scan_all_gives_the_same_events() {
     for sample in all() {
         let limits = sample.limits();
         let framing = sample.framing();
@@ -82,7 +82,7 @@ fn a_decoder_that_scans_all_at_once_tells_the_same() {
 }
 
 #[test]
-fn a_blocking_reader_tells_the_same_of_every_split() {
+fn a_blocking_reader_gives_the_same_events_at_every_split() {
     for sample in all() {
         let skip_max = sample.skip_max;
         let mut buffer = vec![0xee; sample.buffer_len()];
@@ -108,7 +108,7 @@ fn a_blocking_reader_tells_the_same_of_every_split() {
 }
 
 #[test]
-fn an_async_reader_tells_the_same_of_every_split() {
+fn an_async_reader_gives_the_same_events_at_every_split() {
     for sample in all() {
         let skip_max = sample.skip_max;
         let mut buffer = vec![0xee; sample.buffer_len()];
@@ -134,7 +134,7 @@ fn an_async_reader_tells_the_same_of_every_split() {
 }
 
 #[test]
-fn messages_in_pieces_are_the_same_through_any_buffer_from_the_smallest_up() {
+fn messages_in_pieces_are_the_same_through_any_buffer() {
     for sample in all() {
         let skip_max = sample.skip_max;
         let smallest = buffer_min(sample.framing());
@@ -241,7 +241,7 @@ fn five_thousand_bytes_pass_through_sixteen_and_through_sixty_four() {
 }
 
 #[test]
-fn framings_that_say_lengths_never_read_behind_a_message() {
+fn framings_with_lengths_never_read_past_a_message() {
     for sample in sendable() {
         let framing = sample.framing();
         if !is_exact(framing) || sample.spec == "stream" {
@@ -285,7 +285,7 @@ fn framings_that_say_lengths_never_read_behind_a_message() {
 }
 
 #[test]
-fn a_refused_message_is_not_read_behind_either() {
+fn framings_with_lengths_never_read_past_a_refused_message() {
     let mut buffer = [0; 16];
     let wire = b"\0\0\0\x11seventeen letters\0\0\0\x02ok\0\0\0\0";
     let mut reader = blocking::Reader::new(Source::new(wire, &[]), Blocks, &mut buffer);
@@ -300,7 +300,7 @@ fn a_refused_message_is_not_read_behind_either() {
     assert_eq!(reader.io_mut().delivered(), 26);
 }
 
-/// A time-out that cannot tell a quiet peer from one that stopped in the middle closes the wrong one.
+/// A timeout that cannot distinguish an idle peer from one that stopped within a message closes the wrong one.
 #[test]
 fn a_reader_knows_at_every_byte_whether_a_message_has_begun() {
     for sample in sendable()

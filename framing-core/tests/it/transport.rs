@@ -1,4 +1,4 @@
-//! Transports that fail, deliver or take little, say `Ok(0)`, or lie: at every call, in both directions.
+//! Transports that fail, move few bytes, return `Ok(0)`, or lie: at every call, in both directions.
 
 use framing_core::{
     AnyFraming, Fault, Framing, Limits, ReceiveError, ReceivedPiece, SendError, asynch, blocking,
@@ -10,26 +10,26 @@ use framing_core_testing::samples::{Event, Give, Sample, all};
 use framing_core_testing::{concrete, cuts, reference};
 
 #[test]
-fn a_read_that_fails_is_told_once_and_the_next_call_goes_on() {
+fn a_failed_read_is_reported_once_and_the_next_call_continues() {
     for sample in all() {
         for cuts in [vec![], cuts::bytes(sample.wire.len())] {
             for mode in MODES {
                 for call in 0.. {
                     let source = Source::new(&sample.wire, &cuts).upset(call, Upset::Error);
-                    let told = received(&sample, mode, &source);
+                    let results = received(&sample, mode, &source);
                     assert_eq!(
-                        &told.events,
+                        &results.events,
                         events(&sample, mode),
                         "{}, read {call}",
                         sample.title()
                     );
                     assert_eq!(
-                        told.errors,
-                        usize::from(call < told.calls),
+                        results.errors,
+                        usize::from(call < results.calls),
                         "{}",
                         sample.title()
                     );
-                    if told.calls <= call || call > 40 {
+                    if results.calls <= call || call > 40 {
                         break;
                     }
                 }
@@ -39,26 +39,26 @@ fn a_read_that_fails_is_told_once_and_the_next_call_goes_on() {
 }
 
 #[test]
-fn a_read_that_brings_one_byte_changes_nothing() {
+fn a_read_of_one_byte_does_not_change_the_events() {
     for sample in all() {
         for mode in MODES {
             for call in 0..sample.wire.len().min(12) {
                 let source = Source::new(&sample.wire, &[]).upset(call, Upset::Short);
-                let told = received(&sample, mode, &source);
+                let results = received(&sample, mode, &source);
                 assert_eq!(
-                    &told.events,
+                    &results.events,
                     events(&sample, mode),
                     "{}, read {call}",
                     sample.title()
                 );
-                assert_eq!(told.errors, 0);
+                assert_eq!(results.errors, 0);
             }
         }
     }
 }
 
 #[test]
-fn the_end_of_the_stream_at_any_byte_is_told_with_its_figures_and_a_new_stream_may_follow() {
+fn the_end_of_the_stream_is_reported_at_any_byte_and_a_new_stream_may_follow() {
     for sample in all() {
         let cuts = cuts::bytes(sample.wire.len());
         for at in [0, sample.wire.len()]
@@ -66,12 +66,12 @@ fn the_end_of_the_stream_at_any_byte_is_told_with_its_figures_and_a_new_stream_m
             .chain(cuts::places(sample.wire.len()))
         {
             for mode in MODES {
-                // Byte by byte, the read with this index finds so many bytes delivered.
+                // The source delivers one byte in each read, so this read comes after `at` bytes.
                 let source = Source::new(&sample.wire, &cuts).upset(at, Upset::Zero);
-                let told = received(&sample, mode, &source);
+                let results = received(&sample, mode, &source);
                 let want = reference_of_two(&sample, mode, at);
                 assert_eq!(
-                    told.events,
+                    results.events,
                     want,
                     "{}, {mode:?}, closed at {at}",
                     sample.title()
@@ -82,7 +82,7 @@ fn the_end_of_the_stream_at_any_byte_is_told_with_its_figures_and_a_new_stream_m
 }
 
 #[test]
-fn a_write_that_fails_is_told_once_and_resumed_to_the_exact_wire() {
+fn a_failed_write_is_reported_once_and_resumed_to_the_exact_wire() {
     for (spec, message) in messages() {
         let want = wire_of(parse(&spec), &[Give::Message(message.clone())]);
         for most in [1, 5, 100, usize::MAX] {
@@ -99,7 +99,7 @@ fn a_write_that_fails_is_told_once_and_resumed_to_the_exact_wire() {
                         assert_eq!(errors, Vec::from_iter(expected), "{spec} by {most}, {upset:?}");
                         assert_eq!(sent_async(framing, again, &message), (wire, errors, calls));
                     });
-                    // More calls than that are like those before them.
+                    // All later calls behave like the ones before.
                     if any.2 <= call || call > 20 {
                         break;
                     }
@@ -110,7 +110,7 @@ fn a_write_that_fails_is_told_once_and_resumed_to_the_exact_wire() {
 }
 
 #[test]
-fn a_piece_of_which_a_write_fails_is_resumed_to_the_exact_wire() {
+fn a_piece_whose_write_fails_is_resumed_to_the_exact_wire() {
     for (spec, message) in messages() {
         let want = wire_of(parse(&spec), &[Give::Message(message.clone())]);
         for call in 0..12 {
@@ -138,7 +138,7 @@ fn a_piece_of_which_a_write_fails_is_resumed_to_the_exact_wire() {
 }
 
 #[test]
-fn a_finish_whose_write_or_flush_fails_is_called_again_and_writes_one_end_mark() {
+fn a_finish_that_fails_can_be_called_again_and_writes_one_end_mark() {
     for most in [1, 3, 4] {
         for call in 0..4usize.div_ceil(most) {
             for (upset, error) in UPSETS {
@@ -152,7 +152,7 @@ fn a_finish_whose_write_or_flush_fails_is_called_again_and_writes_one_end_mark()
                     }
                 }
                 let want: Vec<_> = error.into_iter().chain([SendError::Io(Broken)]).collect();
-                assert_eq!(errors, want, "of the write, then of the flush");
+                assert_eq!(errors, want, "error of the write, then of the flush");
                 assert_eq!(
                     writer.io_mut().wire(),
                     [0; 4],
@@ -162,7 +162,7 @@ fn a_finish_whose_write_or_flush_fails_is_called_again_and_writes_one_end_mark()
                 assert_eq!(
                     writer.io_mut().wire(),
                     [0; 8],
-                    "the next one is another series"
+                    "the next end mark is another series"
                 );
             }
         }
@@ -186,12 +186,12 @@ fn an_end_mark_is_written_after_each_series_whether_or_not_it_was_flushed() {
     assert_eq!(
         writer.io_mut().wire(),
         [0; 8],
-        "flushed by hand: then it is another series"
+        "after a flush by hand it is another series"
     );
 }
 
 #[test]
-fn nothing_is_flushed_but_by_finish_and_flush() {
+fn only_finish_and_flush_flush_the_transport() {
     for (spec, message) in messages() {
         let mut writer = blocking::Writer::new(Sink::new(5), parse(&spec));
         writer.send(&message).expect("a good message");
@@ -239,7 +239,7 @@ fn a_write_that_claims_more_than_the_slice_holds_skips_nothing() {
                     assert_eq!(run(writer.send_parts(&parts)), Ok(()), "{spec}");
                     assert_eq!(writer.into_io().wire(), want, "{spec}");
                 });
-                // Where it took less, what is on the wire is its own affair; the writer comes to an end.
+                // If it took fewer bytes, the wire is undefined, but the writer must finish.
                 let sink = Sink::new(7).upset(call, Upset::Lie(more));
                 let mut writer = blocking::Writer::new(sink, parse(&spec));
                 assert_eq!(writer.send(&message), Ok(()), "{spec}");
@@ -249,7 +249,7 @@ fn a_write_that_claims_more_than_the_slice_holds_skips_nothing() {
     }
 }
 
-/// What may happen to a write, and what is told of it.
+/// Irregular results of a write, and the errors that are reported for them.
 const UPSETS: [(Upset, Option<SendError<Broken>>); 3] = [
     (Upset::Error, Some(SendError::Io(Broken))),
     (Upset::Zero, Some(SendError::WriteZero)),
@@ -281,18 +281,18 @@ fn readers<'a>(
     })
 }
 
-/// What all kinds of readers tell of a source, on behind what only looks like its end.
+/// The results of all kinds of readers, which continue after a read of 0 bytes.
 #[derive(Debug, PartialEq, Eq)]
-struct Told {
+struct Results {
     events: Vec<Event>,
     errors: usize,
-    /// How often the source was read from.
+    /// Number of reads from the source.
     calls: usize,
 }
 
-fn received(sample: &Sample, mode: Mode, source: &Source<'_>) -> Told {
+fn received(sample: &Sample, mode: Mode, source: &Source<'_>) -> Results {
     let mut buffers = core::array::from_fn(|_| vec![0; sample.buffer_len()]);
-    let told = readers(sample, source.clone(), &mut buffers)
+    let results = readers(sample, source.clone(), &mut buffers)
         .into_iter()
         .map(|mut reader| {
             let mut seen = Collector::default();
@@ -309,22 +309,32 @@ fn received(sample: &Sample, mode: Mode, source: &Source<'_>) -> Told {
                 }
             }
             let calls = reader.source().calls();
-            Told {
+            Results {
                 events: seen.into_events(),
                 errors,
                 calls,
             }
         });
-    let mut told: Vec<_> = told.collect();
-    let last = told.pop().expect("four readers");
-    // By its own type and by name, framings may read different amounts at once.
-    assert_eq!(told.pop().as_ref(), Some(&last), "{}", sample.title());
-    assert_eq!(told.pop().as_ref(), Some(&last), "{}, any", sample.title());
-    assert_eq!(told.pop().as_ref(), Some(&last), "{}, any", sample.title());
+    let mut results: Vec<_> = results.collect();
+    let last = results.pop().expect("four readers");
+    // Readers of a concrete framing and of `AnyFraming` may read different amounts at once.
+    assert_eq!(results.pop().as_ref(), Some(&last), "{}", sample.title());
+    assert_eq!(
+        results.pop().as_ref(),
+        Some(&last),
+        "{}, any",
+        sample.title()
+    );
+    assert_eq!(
+        results.pop().as_ref(),
+        Some(&last),
+        "{}, any",
+        sample.title()
+    );
     last
 }
 
-/// What is told if the stream ends after so many bytes, and another brings the rest.
+/// The reference events if the stream ends after this many bytes, and another one brings the rest.
 fn reference_of_two(sample: &Sample, mode: Mode, at: usize) -> Vec<Event> {
     let limits = match mode {
         Mode::Whole => sample.limits(),
@@ -337,7 +347,7 @@ fn reference_of_two(sample: &Sample, mode: Mode, at: usize) -> Vec<Event> {
     if at == sample.wire.len() {
         return events;
     }
-    // A cut message is told instead of the close.
+    // A truncation is reported in place of the close.
     if let [.., Event::Fault(Fault::Truncated { .. }), Event::Closed] = events[..] {
         events.pop();
     }
@@ -391,10 +401,10 @@ fn sent_async<F: Framing>(
 }
 
 fn check_torn(is_mid_block: bool, wire: &[u8]) {
-    assert_eq!(is_mid_block, !wire.is_empty(), "what the writer knows");
+    assert_eq!(is_mid_block, !wire.is_empty(), "state of the writer");
 }
 
-/// A short message of every framing, one that fills what is staged, and a long one.
+/// For every framing a short message, one that fills the stage, and a long one.
 fn messages() -> Vec<(String, Vec<u8>)> {
     let lens = [1, 60, 700];
     let of = |len| {

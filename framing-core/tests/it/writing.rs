@@ -1,4 +1,4 @@
-//! What leaves, in how many writes, from which memory, and how much room it needs.
+//! The bytes that are written, in which writes, from which memory, and the space that they need.
 
 use core::convert::Infallible;
 
@@ -14,7 +14,7 @@ use framing_core_testing::sizes::{buffer_len, wire_len};
 use framing_core_testing::{concrete, cuts};
 
 #[test]
-fn the_wire_is_the_one_of_the_samples() {
+fn a_writer_produces_the_wire_of_the_samples() {
     for sample in sendable() {
         for most in [1, 3, usize::MAX] {
             concrete!(sample.framing(), framing => {
@@ -33,7 +33,7 @@ fn the_wire_is_the_one_of_the_samples() {
 }
 
 #[test]
-fn header_payload_and_ending_of_a_small_message_leave_in_one_write() {
+fn a_small_message_is_sent_in_one_write() {
     for len in [1, 5, 45] {
         for spec in specs(len) {
             let payload = message(&spec, len);
@@ -41,7 +41,7 @@ fn header_payload_and_ending_of_a_small_message_leave_in_one_write() {
                 let mut writer = blocking::Writer::new(Sink::new(usize::MAX), framing);
                 writer.send(&payload).expect("a good message");
                 assert_eq!(writer.io_mut().writes.len(), 1, "{spec}, {len} bytes");
-                // `stream` has nothing to put around them, and copies nothing.
+                // `stream` adds nothing around the parts, and copies nothing.
                 if spec != "stream" {
                     writer.send_parts(&parts(&payload)).expect("a good message");
                     assert_eq!(writer.io_mut().writes.len(), 2, "{spec}, {len} bytes in parts");
@@ -55,7 +55,7 @@ fn header_payload_and_ending_of_a_small_message_leave_in_one_write() {
 }
 
 #[test]
-fn messages_of_every_length_about_that_of_a_stage_are_the_messages() {
+fn messages_around_the_length_of_the_stage_are_sent_correctly() {
     for len in (40..=72).chain(500..=516) {
         for spec in specs(len) {
             let payload = message(&spec, len);
@@ -79,9 +79,9 @@ fn messages_of_every_length_about_that_of_a_stage_are_the_messages() {
 }
 
 #[test]
-fn of_a_message_that_does_not_fit_sixteen_bytes_leave_with_its_header() {
+fn sixteen_bytes_of_a_long_message_are_sent_with_its_header() {
     for spec in ["blocks", "length:varint", "netstring"] {
-        // The first that does not fit into 64 bytes with what stands around it.
+        // The first length that does not fit into 64 bytes with its framing.
         let room = 64 - wire_of(parse(spec), &[Give::Message(vec![b'x'; 50])]).len() + 50;
         for len in [room + 1, room + 2, 1000] {
             concrete!(parse(spec), framing => {
@@ -94,7 +94,7 @@ fn of_a_message_that_does_not_fit_sixteen_bytes_leave_with_its_header() {
 }
 
 #[test]
-fn an_array_is_checked_and_sent_as_a_slice_is() {
+fn an_array_is_checked_and_sent_like_a_slice() {
     let mut out = [0; 16];
     let len = encode(&mut Blocks.encoder(), b"abc", &mut out);
     assert_eq!((len, &out[..7]), (Ok(7), &b"\0\0\0\x03abc"[..]));
@@ -103,7 +103,7 @@ fn an_array_is_checked_and_sent_as_a_slice_is() {
 }
 
 #[test]
-fn what_is_given_says_its_length() {
+fn payloads_know_their_length() {
     let parts: [&[u8]; 3] = [b"", b"ab", b"c"];
     assert_eq!(
         (Payload::len(&parts), parts.rest(1), parts.rest(3)),
@@ -113,7 +113,7 @@ fn what_is_given_says_its_length() {
 }
 
 #[test]
-fn the_payload_of_a_large_message_leaves_from_the_callers_memory() {
+fn the_payload_of_a_large_message_is_not_copied() {
     for spec in specs(3000) {
         let payload = message(&spec, 3000);
         if spec == "cobs" || payload.len() < 3000 {
@@ -128,9 +128,9 @@ fn the_payload_of_a_large_message_leaves_from_the_callers_memory() {
             let [(_, len)] = rest[..] else {
                 panic!("{spec}: {writes:?}");
             };
-            assert!(*len >= 3000 - 64, "{spec}: {len} bytes from there");
+            assert!(*len >= 3000 - 64, "{spec}: {len} bytes from the caller's memory");
             let tail = usize::from(spec == "netstring" || spec == "lines" || spec.starts_with("delimited"));
-            // Where nothing stands in front of it, nothing is copied.
+            // Without a header, nothing is copied.
             let has_header = !["stream", "fixed", "lines", "delimited"].iter().any(|name| spec.starts_with(name));
             assert_eq!(writes.len(), usize::from(has_header) + 1 + tail, "{spec}: {writes:?}");
         });
@@ -138,7 +138,7 @@ fn the_payload_of_a_large_message_leaves_from_the_callers_memory() {
 }
 
 #[test]
-fn a_message_in_parts_is_the_message() {
+fn a_message_in_parts_is_sent_as_one_message() {
     for spec in specs(40) {
         let payload = message(&spec, 40);
         let want = wire_of(parse(&spec), &[Give::Message(payload.clone())]);
@@ -149,7 +149,7 @@ fn a_message_in_parts_is_the_message() {
                 writer.send_parts(&parts).expect("a good message");
                 assert_eq!(writer.into_io().wire(), want, "{spec}, cut at {cuts:?}");
                 let mut out = vec![0; wire_len(parse(&spec), payload.len())];
-                let len = encode(&mut framing.encoder(), &parts[..], &mut out).expect("room for it");
+                let len = encode(&mut framing.encoder(), &parts[..], &mut out).expect("enough space");
                 assert_eq!(out[..len], want, "{spec}, cut at {cuts:?}, encoded");
             });
         }
@@ -157,7 +157,7 @@ fn a_message_in_parts_is_the_message() {
 }
 
 #[test]
-fn pieces_of_a_declared_total_are_the_message() {
+fn pieces_of_a_declared_total_are_sent_as_one_message() {
     let long = specs(700)
         .into_iter()
         .map(|spec| (message(&spec, 700), spec));
@@ -202,7 +202,7 @@ fn an_empty_message_may_be_one_empty_piece() {
 }
 
 #[test]
-fn wire_len_is_room_enough_and_exact_where_headers_are_of_one_size() {
+fn wire_len_is_enough_and_is_exact_for_headers_of_one_size() {
     for len in lens() {
         for spec in specs(len.max(1)) {
             let payload = message(&spec, len);
@@ -218,7 +218,7 @@ fn wire_len_is_room_enough_and_exact_where_headers_are_of_one_size() {
                 || spec.starts_with("length:u");
             assert!(wire.len() <= room, "{spec}, {len} bytes");
             assert!(!is_exact || wire.len() == room, "{spec}, {len} bytes");
-            // Neither may it be far more than enough.
+            // It must not be much more than enough either.
             assert!(room <= wire.len() + 11, "{spec}, {len} bytes");
         }
         let worst = vec![1; len];
@@ -260,7 +260,7 @@ fn every_output_that_is_too_short_is_refused_with_its_length() {
 }
 
 #[test]
-fn a_buffer_of_buffer_len_receives_the_message_whole() {
+fn a_buffer_of_buffer_len_receives_the_whole_message() {
     for len in lens() {
         for spec in specs(len.max(1)) {
             if spec == "stream" {
@@ -268,7 +268,7 @@ fn a_buffer_of_buffer_len_receives_the_message_whole() {
             }
             let framing = parse(&spec);
             let mut payloads = vec![message(&spec, len)];
-            // Without a zero `cobs` is at its longest, and some add an empty group.
+            // Without zeros `cobs` is longest, and some encoders add an empty group.
             if spec == "cobs" {
                 payloads.push(vec![1; len]);
             }
@@ -291,7 +291,7 @@ fn a_buffer_of_buffer_len_receives_the_message_whole() {
                 let events = [Event::Block(payload.clone()), Event::Closed];
                 assert_eq!(seen[0], events[0], "{spec}, {len} bytes");
 
-                // Where it is said to be the smallest, one byte less is not enough.
+                // If it is documented as the smallest, one byte less is not enough.
                 let is_smallest = is_exact(framing) || spec == "lines";
                 let shorter = buffer.len() - 1;
                 let mut reader =
@@ -311,7 +311,7 @@ fn a_buffer_of_buffer_len_receives_the_message_whole() {
 }
 
 #[test]
-fn a_buffer_that_holds_no_header_is_an_error_and_one_of_buffer_len_holds_every_header() {
+fn a_buffer_too_short_for_a_header_is_an_error() {
     for (spec, longest) in [
         ("blocks", &b"\0\0\0\x09"[..]),
         ("length:u8", b"\x09"),
@@ -344,7 +344,7 @@ fn a_buffer_that_holds_no_header_is_an_error_and_one_of_buffer_len_holds_every_h
 }
 
 #[test]
-fn a_heapless_vec_is_a_buffer_of_all_its_capacity_whatever_its_length() {
+fn a_heapless_vec_is_a_buffer_of_its_full_capacity() {
     let wire = b"\0\0\0\x08eight by\0\0\0\x09nine byte\0\0\0\0";
     let too_long = Fault::TooLong {
         declared: Some(9),
@@ -387,7 +387,7 @@ fn a_message_is_copied_out_whole_or_not_at_all() {
 }
 
 #[test]
-fn arrays_and_lent_arrays_are_buffers() {
+fn arrays_and_borrowed_arrays_are_buffers() {
     let wire = b"\0\x02ok\0\x03yes";
     let mut reader = blocking::Reader::new(Source::new(wire, &[]), Length::<U16>::new(), [0; 3]);
     assert_eq!(reader.receive(), Ok(Received::Message(b"ok")));
@@ -397,7 +397,7 @@ fn arrays_and_lent_arrays_are_buffers() {
     assert_eq!(reader.receive(), Ok(Received::Message(b"yes")));
 }
 
-/// Where in memory the bytes of each write lie, and how many they are.
+/// The address and length of each write.
 #[derive(Debug, Default)]
 struct Places(Vec<(usize, usize)>);
 
@@ -412,11 +412,11 @@ impl embedded_io::Write for Places {
     }
 
     fn flush(&mut self) -> Result<(), Infallible> {
-        unreachable!("nobody asked for it")
+        unreachable!("no flush was requested")
     }
 }
 
-/// Lengths around everything that changes with them.
+/// Lengths around all limits that matter.
 fn lens() -> impl Iterator<Item = usize> {
     let hot = [0, 9, 99, 127, 253, 507, 761, 1000];
     hot.into_iter().flat_map(|len| len..len + 5)

@@ -12,11 +12,12 @@ use crate::config::value::{Decoding, decoding, framing};
 /// Arguments of `recover`.
 #[derive(Args, Debug)]
 pub struct Recover {
-    /// A torn file, which stays as it is, or a directory, of which every torn file is replaced by a sealed one; where more
-    /// is lost than an unfinished record, the original is kept with the ending `.lost`.
+    /// A torn file, which is not changed, or a directory, in which every torn file is replaced by a sealed one; if more
+    /// than an unfinished record is lost, the original is kept with the suffix `.lost`.
     #[arg(value_name = "FILE|DIR")]
     pub path: PathBuf,
-    /// Where to write what is whole in a file; by default beside it. Never over another file.
+    /// File to write the recovered recording to; by default beside the torn file. An existing file is never
+    /// overwritten.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -24,7 +25,7 @@ pub struct Recover {
 /// Arguments of `verify`.
 #[derive(Args, Debug)]
 pub struct Verify {
-    /// Recordings, and directories of them.
+    /// Recordings, or directories of recordings.
     #[arg(value_name = "FILE|DIR", required = true)]
     pub paths: Vec<PathBuf>,
 }
@@ -35,7 +36,7 @@ pub struct Recordings {
     /// Directory of recordings.
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// An object a line, for programs.
+    /// Print one JSON object per line, for programs.
     #[arg(long)]
     pub json: bool,
 }
@@ -43,60 +44,61 @@ pub struct Recordings {
 /// Arguments of `read`.
 #[derive(Args, Debug)]
 pub struct Read {
-    /// Recordings, and directories of them.
+    /// Recordings, or directories of recordings.
     #[arg(value_name = "DIR|FILE", required = true)]
     pub paths: Vec<PathBuf>,
-    /// Only this device; may be given again.
+    /// Print only messages of this device; may be given more than once.
     #[arg(long, value_name = "ID")]
     pub device: Vec<String>,
-    /// Only what was received from then on: as in RFC 3339, or so long ago, such as -10m.
+    /// Print only messages received at or after this time: RFC 3339, or a duration before now such as -10m.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
     pub from: Option<Timestamp>,
-    /// Only what was received before then.
+    /// Print only messages received before this time.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
     pub to: Option<Timestamp>,
-    /// What is written to standard output.
+    /// What to write to standard output.
     #[arg(long, value_enum, default_value_t = ReadOutput::Text)]
     pub output: ReadOutput,
-    /// How payload is read, in place of how it was received: raw, text, json, cbor, or defmt with the firmware's ELF file.
+    /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, or defmt with the firmware's
+    /// ELF file.
     #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF", value_parser = decoding)]
     pub decode: Option<Decoding>,
-    /// Go on as more is recorded, until interrupted.
+    /// Wait for more to be recorded and print it, until interrupted.
     #[arg(long)]
     pub follow: bool,
 }
 
-/// What `read` writes.
+/// The format of `read`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ReadOutput {
-    /// A line a block, for people.
+    /// A line for each message, for people.
     Text,
-    /// An object a line, for programs.
+    /// A JSON object for each event, one per line, for programs.
     Json,
-    /// A row a block, under a row of names.
+    /// A CSV row for each message, after a header row.
     Csv,
-    /// A dump of each block.
+    /// A dump of each message.
     Hex,
-    /// The payload alone, one behind the other.
+    /// The payloads alone, one after the other.
     Raw,
 }
 
 /// Arguments of `replay`.
 #[derive(Args, Debug)]
 pub struct Replay {
-    /// Recordings, and directories of them.
+    /// Recordings, or directories of recordings.
     #[arg(value_name = "DIR|FILE", required = true)]
     pub paths: Vec<PathBuf>,
-    /// Where to send it.
+    /// Address to send to.
     #[arg(long, value_name = "ADDR")]
     pub to: String,
-    /// How many times faster than it was recorded, such as 1, 0.5 or 10; max for as fast as it is taken.
+    /// Speed relative to the recording, such as 1, 0.5 or 10; max sends as fast as the receiver accepts.
     #[arg(long, value_name = "FACTOR|max", default_value = "1", allow_negative_numbers = true, value_parser = speed)]
     pub speed: f64,
-    /// Only this device; may be given again.
+    /// Send only messages of this device; may be given more than once.
     #[arg(long, value_name = "ID")]
     pub device: Vec<String>,
-    /// How messages are framed, in place of how they were received.
+    /// Frame messages this way, instead of as they were received.
     #[arg(long, value_name = "SPEC", value_parser = framing)]
     pub framing: Option<AnyFraming>,
 }
@@ -108,12 +110,12 @@ fn speed(text: &str) -> Result<f64, String> {
     let factor = text.parse().ok();
     factor
         .filter(|factor| f64::is_finite(*factor) && 0.0 < *factor)
-        .ok_or_else(|| "must be max, or a number over 0".to_owned())
+        .ok_or_else(|| "must be max, or a number above 0".to_owned())
 }
 
-/// A time as in RFC 3339, or so long before now.
+/// Reads a time as in RFC 3339, or a duration before now.
 fn time(text: &str) -> Result<Timestamp, String> {
-    let refuse = || format!("`{text}` is no time, such as 2026-01-31T12:00:00Z or -10m");
+    let refuse = || format!("`{text}` is not a time, such as 2026-01-31T12:00:00Z or -10m");
     if text.starts_with('-') {
         let span: SignedDuration = text.parse().map_err(|_| refuse())?;
         let now = Timestamp::try_from(SystemTime::now()).map_err(|_| refuse())?;

@@ -1,4 +1,4 @@
-//! The arguments of `serve`, made from the table of options in the configuration.
+//! The arguments of `serve`, built from the table of options in the configuration. Start with [`Serve`].
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::config::{HelpGroup, Kind, OPTIONS, Partial, Spec, Written};
 /// Arguments of `serve`.
 #[derive(Args, Debug)]
 pub struct Serve {
-    /// Options from a TOML file, by their names; the command line overrides it.
+    /// Read options from this TOML file; the command line overrides it.
     #[arg(long, value_name = "FILE", help_heading = HelpGroup::Listening.heading())]
     pub config: Option<PathBuf>,
     /// Every other option.
@@ -21,7 +21,7 @@ pub struct Serve {
     pub options: Options,
 }
 
-/// Options that a config file may give as well.
+/// The options that a config file may set as well.
 #[derive(Clone, Debug, Default)]
 pub struct Options(pub Partial);
 
@@ -73,7 +73,7 @@ fn argument(spec: &'static Spec) -> Arg {
     let argument = match spec.kind {
         Kind::Flag => return argument.action(ArgAction::SetTrue),
         Kind::List => argument.action(ArgAction::Append).allow_hyphen_values(true),
-        // Else `-1` is taken for an option that does not exist.
+        // Without this, `-1` is taken for an unknown option.
         Kind::Number => argument.allow_negative_numbers(true),
         Kind::Text | Kind::Word => argument,
     };
@@ -84,7 +84,7 @@ fn argument(spec: &'static Spec) -> Arg {
     argument.value_name(spec.value).default_values(spec.default)
 }
 
-/// The same option by the name that it had before, which is in no help.
+/// The same option by its old name, which the help does not show.
 fn old_argument(spec: &'static Spec, old: &'static str) -> Arg {
     Arg::new(old)
         .long(old)
@@ -95,11 +95,11 @@ fn old_argument(spec: &'static Spec, old: &'static str) -> Arg {
         .allow_negative_numbers(true)
 }
 
-/// Reads the value of an option, and knows what it may be.
+/// Parses the value of an option, and lists its possible values.
 #[derive(Clone)]
 struct OptionParser {
     spec: &'static Spec,
-    /// The name by which it is given.
+    /// The name of the option that was used.
     key: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! `blocksd check-config`: what a config file says, and whether it can be done; without doing it.
+//! `blocksd check-config`: checks a config file without opening a port or writing a file. Start with [`command`].
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,10 +14,10 @@ use blocksd_engine::listen::listener;
 use blocksd_engine::listen::path::made_for;
 use blocksd_recording::Lock;
 
-/// Checks a file, with options of the command line that override it; prints what `serve` would do, or every value.
+/// Checks a file, with options of the command line that override it. Prints what `serve` would do, or every value.
 ///
 /// # Errors
-/// As `serve` would refuse the file, but for what only opening a port or writing shows.
+/// The errors with which `serve` would refuse the file, except those that only opening a port or writing can show.
 pub fn command(file: &Path, options: Partial, print: bool) -> Result<(), CommandError> {
     let config = load(Some(file), options)?;
     for warning in config.warnings() {
@@ -30,7 +30,7 @@ pub fn command(file: &Path, options: Partial, print: bool) -> Result<(), Command
     written.map_err(CommandError::stdout)
 }
 
-/// Loads a configuration. If it has mistakes, also finds those that [`plan`] would find in the rest of it.
+/// Loads a configuration. If it has mistakes, also reports those that [`plan`] finds in the valid part.
 ///
 /// # Errors
 /// [`CommandError::Config`] with every mistake.
@@ -38,7 +38,7 @@ pub fn load(file: Option<&Path>, options: Partial) -> Result<Config, CommandErro
     config::load_or_rest(file, options).map_err(|Refused { mut error, rest }| {
         let planned = rest.map(|rest| plan(&rest).map(drop));
         if let Some(Err(CommandError::Config(more))) = planned {
-            // An address that is wrong has left the default in its place.
+            // If an address is invalid, the default was checked in its place. Drop the mistakes about the default.
             let is_address =
                 |key: Option<&str>| matches!(key, Some("listen" | "listener" | "address"));
             let lacks_address = error
@@ -57,15 +57,16 @@ pub fn load(file: Option<&Path>, options: Partial) -> Result<Config, CommandErro
     })
 }
 
-/// What `serve` would do with a configuration: a line for each listener, and `ok`.
+/// Describes what `serve` would do with a configuration: a line for each address and for the recording, and `ok`.
 ///
 /// # Errors
-/// As `serve` would refuse it, but for what only opening a port or writing shows: that an address is taken or not
-/// there, or that a disk is full. That a daemon records to the folder now is printed, and is not an error.
+/// The errors with which `serve` would refuse it, except those that only opening a port or writing can show: that an
+/// address is in use or does not exist, or that a disk is full. A daemon that is recording to the folder now is
+/// printed, and is not an error.
 fn check(config: &Config) -> Result<String, CommandError> {
     let mut lines = Vec::new();
     let plan = plan(config)?;
-    // In the order of `serve`: the recording makes its folder before listeners are opened.
+    // In the order of `serve`: the recording creates its folder before listeners are opened.
     let made = match &config.record {
         Some(folder) => {
             Lock::check(folder)?;
@@ -100,11 +101,11 @@ fn check(config: &Config) -> Result<String, CommandError> {
     Ok(lines.join("\n"))
 }
 
-/// The addresses to listen on, in the order to open them, and how their connections are treated. What can be known
-/// before anything is opened is checked here, for `serve`, its reload and `check-config` alike. Resolves names.
+/// Returns the listeners with their policies, in the order in which to open them. Checks everything that can be checked
+/// before anything is opened, for `serve`, its reload and `check-config` alike. Resolves names.
 ///
 /// # Errors
-/// [`CommandError::Config`] with every mistake; else the first thing that the environment refuses.
+/// [`CommandError::Config`] with every mistake; otherwise the first error of the environment.
 pub fn plan(config: &Config) -> Result<Vec<ListenerSpec>, CommandError> {
     let mut findings = Findings::default();
     let mut plan = Vec::new();
@@ -112,7 +113,7 @@ pub fn plan(config: &Config) -> Result<Vec<ListenerSpec>, CommandError> {
     for listener in &config.listeners {
         let policies = config.policies(listener);
         for policy in policies.iter() {
-            // A file is read for it: once for all devices that are treated alike.
+            // The check may read a file, so equal kinds are checked once.
             let kind = (
                 policy.framing,
                 policy.close.oversize,
@@ -143,7 +144,7 @@ pub fn plan(config: &Config) -> Result<Vec<ListenerSpec>, CommandError> {
         findings.check(listener.origin, "listen", claimed);
     }
     findings.finish(config)?;
-    // Sockets that are passed without being asked for by name are those that are left.
+    // `systemd` gets the passed sockets that no other listener asks for by name, so it is opened last.
     plan.sort_by_key(|spec| spec.address == "systemd");
     Ok(plan)
 }
@@ -157,9 +158,9 @@ fn claim(claims: &mut Claims, text: &str) -> Result<(), CommandError> {
     claims.claim(&address, text).map_err(CommandError::from)
 }
 
-/// Names the line of the config file with the address that a daemon could not listen on, where that is a mistake.
+/// Adds the line of the config file to an error about an invalid address.
 #[must_use]
-pub fn placed(config: &Config, failure: CommandError) -> CommandError {
+pub fn with_line(config: &Config, failure: CommandError) -> CommandError {
     let CommandError::Listen { address, .. } = &failure else {
         return failure;
     };
@@ -176,14 +177,14 @@ pub fn placed(config: &Config, failure: CommandError) -> CommandError {
     })
 }
 
-/// Whether devices can be answered at all.
+/// Checks whether the configured reply can be sent to devices.
 fn check_reply(address: &str, policy: &Policy) -> Result<(), CommandError> {
     let Some(reply) = &policy.reply else {
         return Ok(());
     };
     reply.check(policy.framing, policy.close.oversize)?;
     if address == "-" {
-        // There is nobody to answer.
+        // Standard input has no way back.
         return Err(CommandError::Conflict {
             one: "--reply",
             other: "--listen -",
@@ -192,11 +193,11 @@ fn check_reply(address: &str, policy: &Policy) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// What was found to be wrong so far.
+/// The mistakes and errors found so far.
 #[derive(Debug, Default)]
 struct Findings {
     mistakes: Vec<Mistake>,
-    /// What the environment refused first. Trying again may help, but not against a mistake.
+    /// The first error of the environment, which a retry may solve. A mistake is reported instead if there is one.
     refused: Option<CommandError>,
 }
 
@@ -231,7 +232,7 @@ impl Findings {
     }
 }
 
-/// A mistake with its key; on the command line, the reason itself names the option.
+/// A mistake with its key. On the command line, the reason itself names the option.
 fn mistake(origin: ValueOrigin, key: &str, reason: String) -> Mistake {
     let in_file = matches!(origin, ValueOrigin::Line(_));
     Mistake {

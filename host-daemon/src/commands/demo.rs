@@ -1,5 +1,5 @@
-//! `blocksd demo`: a daemon and three simulated devices over real TCP, two of which misbehave; and, if asked for,
-//! an emulated board with real firmware.
+//! `blocksd demo`: a daemon and three simulated devices over real TCP, two of which misbehave, and optionally an
+//! emulated board with real firmware. Start with [`demo`].
 
 mod board;
 mod devices;
@@ -30,20 +30,21 @@ use crate::output::{Format, Out, Text};
 use crate::payload::Decoding;
 use crate::sinks::console::Console;
 
-/// Longest block that the demo's daemon takes, in bytes.
+/// Longest message that the demo's daemon accepts, in bytes.
 const BLOCK_MAX: u32 = 4096;
-/// Who comes from an address that no simulated device has.
+/// Name of the device at an address that is not of a simulated device.
 const BOARD: &str = "board";
-/// How often it is looked whether the board has failed to start.
-const LOOK: Duration = Duration::from_millis(50);
+/// Interval between checks whether the board has failed to start.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Which device is at which address.
+/// The names of the devices, by address.
 type Names = Arc<Mutex<HashMap<SocketAddr, &'static str>>>;
 
-/// Runs the demonstration for so long, with an emulated board if `firmware`, and prints a table of totals.
+/// Runs the demo for `duration`, with an emulated board if `firmware` is set, and prints a table of totals.
 ///
 /// # Errors
-/// [`CommandError::Unbalanced`] where what arrived is not what was sent; [`CommandError::Board`]; failures of the system.
+/// [`CommandError::Unbalanced`] if the counts of sent and received messages differ; [`CommandError::Board`]; errors of
+/// the system.
 pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError> {
     let stop = CancellationToken::new();
     let mut engine = Engine::builder()
@@ -56,13 +57,13 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
         .stop(stop.clone())
         .build();
     let simulated = policy(Decoding::Raw, None);
-    // The receipt is how the board learns that everything arrived.
+    // The board learns from the receipt that everything has arrived.
     let emulated = policy(Decoding::Cbor, Some(ReplyKind::Receipt));
     let policies = [simulated, emulated];
     let specs = policies.map(|policy| ListenerSpec::new("127.0.0.1:0", policy));
     engine.listen(specs.into()).await?;
     let [daemon, board_daemon] = addresses(&engine)?;
-    say(format_args!(
+    print_line(format_args!(
         "a daemon on {daemon}, three devices, {} seconds",
         duration.as_secs_f32()
     ))?;
@@ -77,16 +78,16 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
         arrived: Arc::clone(&arrived),
         board_is_up: Arc::clone(&board_is_up),
     };
-    // Its reader has all the time that it wants.
-    let patient = CancellationToken::new();
+    // The console waits for its reader without a limit.
+    let never = CancellationToken::new();
     let counters = Arc::clone(engine.handle().counters());
-    let console = Console::new(Box::new(format), counters, patient);
+    let console = Console::new(Box::new(format), counters, never);
     engine.add_sink(Box::new(console), Delivery::BACKPRESSURE);
     let serving = tokio::spawn(engine.run());
 
     let mut board = None;
     if firmware {
-        say(format_args!(
+        print_line(format_args!(
             "building and booting a Cortex-M4 in QEMU; the first time this takes minutes"
         ))?;
         board = Some(switch_on(board_daemon, duration, &board_is_up).await?);
@@ -112,7 +113,7 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
     }
 }
 
-/// The failure of the daemon: of its output, most likely.
+/// Converts an error of the engine, which is most likely one of the output.
 fn failure(error: Error) -> CommandError {
     match error {
         Error::Sink { source, .. } => match source.downcast::<io::Error>() {
@@ -123,7 +124,7 @@ fn failure(error: Error) -> CommandError {
     }
 }
 
-/// Where the listeners of the simulated devices and of the board are.
+/// The addresses of the listeners for the simulated devices and for the board.
 fn addresses(engine: &Engine) -> Result<[SocketAddr; 2], CommandError> {
     let listening = engine.handle().listening().into_iter();
     let addresses = listening.map(|listening| listening.name.parse());
@@ -136,7 +137,7 @@ fn addresses(engine: &Engine) -> Result<[SocketAddr; 2], CommandError> {
 
 type Sending = JoinHandle<Result<Tally, CommandError>>;
 
-/// Waits until all devices have done their part; says what each has sent.
+/// Waits until all devices have finished; returns what each has sent.
 async fn all_sent(
     devices: [Sending; DEVICES.len()],
     board: Option<Board>,
@@ -186,14 +187,14 @@ async fn switch_on(
     loop {
         tokio::select! {
             () = is_up.notified() => return Ok(board),
-            () = tokio::time::sleep(LOOK) => if board.has_ended()? {
+            () = tokio::time::sleep(POLL_INTERVAL) => if board.has_ended()? {
                 return Err(CommandError::Board);
             },
         }
     }
 }
 
-/// The board does not say how many bytes it sent: their number is not compared.
+/// A row of the table. The board does not report how many bytes it sent, so these are not compared.
 fn row(name: &'static str, sent: Tally, arrived: &HashMap<&'static str, Tally>) -> tally::Row {
     let arrived = arrived.get(name).copied().unwrap_or_default();
     let bytes = if name == BOARD {
@@ -204,7 +205,7 @@ fn row(name: &'static str, sent: Tally, arrived: &HashMap<&'static str, Tally>) 
     (name, Tally { bytes, ..sent }, arrived)
 }
 
-/// Text with the names of the devices, counted by device.
+/// Formats events as text with the names of the devices, and counts them by device.
 struct Named {
     text: Text,
     names: Names,
@@ -255,8 +256,8 @@ impl Format for Named {
     }
 }
 
-/// A line on standard output.
-fn say(line: std::fmt::Arguments<'_>) -> Result<(), CommandError> {
+/// Prints a line to standard output.
+fn print_line(line: std::fmt::Arguments<'_>) -> Result<(), CommandError> {
     writeln!(io::stdout(), "{line}").map_err(CommandError::stdout)
 }
 

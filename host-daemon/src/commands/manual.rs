@@ -1,4 +1,4 @@
-//! `blocksd man` and `blocksd completions`: what clap knows of the commands, for people and for shells.
+//! `blocksd man` and `blocksd completions`: manual pages and shell completions, generated from the commands of clap.
 
 use std::fs;
 use std::io::{self, Write};
@@ -11,23 +11,23 @@ use clap_mangen::Man;
 use crate::cli::Cli;
 use crate::error::CommandError;
 
-/// Prints the completions of all commands for a shell.
+/// Prints the completion script of a shell for all commands.
 ///
 /// # Errors
-/// Where they cannot be printed.
+/// If it cannot be printed.
 pub fn completions(shell: Shell) -> Result<(), CommandError> {
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
-    // Into memory: who reads no further is no reason to panic.
+    // Generate it in memory: clap panics if it cannot write, as to a closed pipe.
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut text);
     print(&text)
 }
 
-/// Prints the manual page of the program, or of one command, in roff; or writes the pages of all into a folder.
+/// Prints the manual page of the program or of one command in roff, or writes the pages of all to a folder.
 ///
 /// # Errors
-/// [`CommandError::NoCommand`]; where they cannot be printed or written.
+/// [`CommandError::NoCommand`], or if a page cannot be printed or written.
 pub fn man(name: Option<&str>, folder: Option<&Path>) -> Result<(), CommandError> {
     // `help` has no page of its own.
     let mut program = Cli::command().disable_help_subcommand(true);

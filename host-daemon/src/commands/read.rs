@@ -1,4 +1,5 @@
-//! `blocksd read`: what was recorded, as `serve` would have shown it, or as a table, or the payload alone.
+//! `blocksd read`: prints a recording as `serve` would have printed it, as a table, or as payloads alone. Start with
+//! [`read`].
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -20,11 +21,10 @@ use blocksd_engine::event::Event;
 use blocksd_recording::topic::Kind;
 use blocksd_recording::{LostRange, Message, Reader, Tail, Visitor, Wanted};
 
-/// Prints what was recorded.
+/// Prints recorded messages.
 ///
 /// # Errors
-/// [`CommandError::NotWhole`] if something is lost; everything that is whole is printed anyway.
-/// [`CommandError::Recording`].
+/// [`CommandError::NotWhole`] if data is lost; the intact data is printed anyway. [`CommandError::Recording`].
 pub fn read(arguments: &Read) -> Result<(), CommandError> {
     let wanted = Wanted {
         devices: arguments.device.clone(),
@@ -74,12 +74,12 @@ fn run(
     }
 }
 
-/// Prints a line for bytes of a recording that are lost.
+/// Prints a line about lost bytes of a recording.
 pub(super) fn report_lost(file: &Path, lost: &LostRange) {
     print_status(format_args!("blocksd: {}: {lost}", file.display()));
 }
 
-/// Nothing was recorded before 1970.
+/// Nanoseconds since 1970; 0 for an earlier time, when nothing was recorded.
 fn nanoseconds(time: Timestamp) -> u64 {
     u64::try_from(time.as_nanosecond()).unwrap_or_default()
 }
@@ -144,7 +144,7 @@ impl EventVisitor for Screen {
     }
 }
 
-/// A row a block, and a piece.
+/// Prints a row for each message and each piece.
 struct Csv(csv::Writer<io::Stdout>);
 
 impl Csv {
@@ -166,7 +166,7 @@ impl Visitor for Csv {
         }
         let time = Timestamp::from_nanosecond(message.time.into());
         let time = time.unwrap_or(Timestamp::UNIX_EPOCH);
-        // One of the two is empty: what is no text is in base64.
+        // One of the two columns is empty: data that is not UTF-8 is in base64.
         let text = std::str::from_utf8(message.data);
         let base64 = text.map_or_else(|_| STANDARD.encode(message.data), |_| String::new());
         let row = [
@@ -197,7 +197,7 @@ fn csv_failure(error: csv::Error) -> CommandError {
     }
 }
 
-/// The payload alone.
+/// Prints the payloads alone.
 struct Payload<W>(W);
 
 impl<W: Write> Visitor for Payload<W> {

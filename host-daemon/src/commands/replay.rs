@@ -1,4 +1,5 @@
-//! `blocksd replay`: sends what was recorded, one connection a device, with the gaps that it came with.
+//! `blocksd replay`: sends recorded messages again, with one connection per device and the original timing. Start with
+//! [`replay`].
 
 use std::collections::HashMap;
 use std::io::{BufWriter, Error, ErrorKind, IsTerminal, Read, stderr};
@@ -18,27 +19,29 @@ use crate::cli::Replay;
 use crate::commands::read::report_lost;
 use crate::commands::send::connect;
 use crate::error::CommandError;
+use crate::output::counted;
 use crate::payload::members;
 use crate::service::log::print_status;
 use blocksd_recording::topic::Kind;
 use blocksd_recording::{LostRange, Message, Reader, Visitor, Wanted};
 
-/// Messages that wait for a connection at most. Beyond that, all wait for the slowest.
+/// Maximum number of messages in the queue of a connection. If it is full, all devices wait for this one.
 const QUEUE_LEN: usize = 64;
-/// Bytes of messages in pieces that are put together, at most: the length of a message stands before it.
+/// Maximum length of a message that was recorded in pieces, in bytes. It is put together in memory, since most framings
+/// send its length first.
 const WHOLE_MAX: usize = 64 << 20;
-/// How long a peer may take to close when it has everything.
+/// How long to wait for the peer to close after everything was sent.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long to try to connect.
+/// How long to retry a failed connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The progress bar moves this often.
+/// Update interval of the progress bar.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Replays.
+/// Sends the recorded messages.
 ///
 /// # Errors
-/// [`CommandError::Connect`], [`CommandError::CutOff`] if a peer did not take everything, [`CommandError::NotWhole`] if
-/// something of the recording is lost; everything that is whole is sent anyway. [`CommandError::Recording`].
+/// [`CommandError::Connect`], [`CommandError::CutOff`] if a peer did not accept everything, [`CommandError::NotWhole`]
+/// if data of the recording is lost (the intact data is sent anyway), and [`CommandError::Recording`].
 pub fn replay(arguments: &Replay) -> Result<(), CommandError> {
     let wanted = Wanted {
         devices: arguments.device.clone(),
@@ -60,7 +63,7 @@ pub fn replay(arguments: &Replay) -> Result<(), CommandError> {
     };
     let visited = Reader::new(arguments.paths.clone(), wanted).visit(&mut replayer);
     let sent = Arc::clone(&replayer.sent);
-    let of = replayer.senders.len();
+    let total = replayer.senders.len();
     let devices = replayer.end();
     bar.finish_and_clear();
     let done = format!(
@@ -70,7 +73,7 @@ pub fn replay(arguments: &Replay) -> Result<(), CommandError> {
     );
     let result = match (visited, devices) {
         (Err(failure), _) => Err(failure),
-        (Ok(_), devices) if devices != 0 => Err(CommandError::CutOff { devices, of }),
+        (Ok(_), devices) if devices != 0 => Err(CommandError::CutOff { devices, of: total }),
         (Ok(0), _) => Ok(()),
         (Ok(lost), _) => Err(CommandError::NotWhole { lost }),
     };
@@ -79,7 +82,7 @@ pub fn replay(arguments: &Replay) -> Result<(), CommandError> {
             print_status(format_args!("replayed {done}"));
             Ok(())
         }
-        Err(failure) if sent.is_nothing() => Err(failure),
+        Err(failure) if sent.is_zero() => Err(failure),
         Err(failure) => Err(CommandError::Partly {
             failure: Box::new(failure),
             done: format!("sent {done}"),
@@ -87,7 +90,7 @@ pub fn replay(arguments: &Replay) -> Result<(), CommandError> {
     }
 }
 
-/// What all connections together have sent.
+/// Totals of what all connections have sent.
 #[derive(Debug, Default)]
 struct Sent {
     blocks: AtomicU64,
@@ -100,22 +103,22 @@ impl Sent {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn is_nothing(&self) -> bool {
+    fn is_zero(&self) -> bool {
         self.blocks.load(Ordering::Relaxed) == 0
     }
 
     fn text(&self) -> String {
-        let blocks = self.blocks.load(Ordering::Relaxed);
-        let bytes = self.bytes.load(Ordering::Relaxed);
-        format!("{blocks} blocks, {bytes} bytes")
+        let blocks = counted(self.blocks.load(Ordering::Relaxed), "block");
+        let bytes = counted(self.bytes.load(Ordering::Relaxed), "byte");
+        format!("{blocks}, {bytes}")
     }
 }
 
-/// When which message is due.
+/// The schedule of the messages.
 #[derive(Debug)]
 struct Clock {
     speed: f64,
-    /// Now, and in the recording in nanoseconds, when the first message was due.
+    /// When the first message was sent, and its time in the recording in nanoseconds.
     begin: Option<(Instant, u64)>,
 }
 
@@ -128,20 +131,20 @@ impl Clock {
         let since = Duration::from_nanos(time.saturating_sub(first));
         let since = Duration::try_from_secs_f64(since.as_secs_f64() / self.speed);
         let due = begin.checked_add(since.unwrap_or(Duration::MAX));
-        // What is due in some hundred years is not waited for.
+        // A time beyond the range of the clock is not waited for.
         if let Some(left) = due.map(|due| due.saturating_duration_since(Instant::now())) {
             std::thread::sleep(left);
         }
     }
 }
 
-/// The connections.
+/// Visits the recording, and passes each message to the connection of its device.
 struct Replayer<'a> {
     to: &'a str,
     framing: Option<AnyFraming>,
     clock: Clock,
     senders: HashMap<Arc<str>, DeviceSender>,
-    /// Messages in pieces, until they are whole.
+    /// Messages in pieces that are not complete yet.
     parts: HashMap<Arc<str>, Vec<u8>>,
     sent: Arc<Sent>,
     bar: ProgressBar,
@@ -152,8 +155,8 @@ struct DeviceSender {
     framing: AnyFraming,
     queue: SyncSender<Vec<u8>>,
     thread: JoinHandle<Result<(), (CommandError, u64)>>,
-    /// The thread has ended before its time.
-    gone: bool,
+    /// The thread has ended early, with an error.
+    failed: bool,
 }
 
 impl Visitor for Replayer<'_> {
@@ -177,7 +180,7 @@ impl Visitor for Replayer<'_> {
             let framing = framing.unwrap_or(AnyFraming::Blocks(Blocks));
             let sender = DeviceSender::start(self.to, framing, Arc::clone(&self.sent));
             let sender = sender.map_err(|failure| match failure {
-                // Only the first connection is a part of the start.
+                // Only the first connection belongs to the start, whose errors have their own exit codes.
                 CommandError::Connect { error, .. } if !self.senders.is_empty() => {
                     CommandError::Connection(error)
                 }
@@ -214,7 +217,7 @@ impl Visitor for Replayer<'_> {
 }
 
 impl Replayer<'_> {
-    /// Sends a message that was recorded in pieces when its last one is there.
+    /// Sends a message that was recorded in pieces, after its last piece.
     fn note(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
         let json = members(message.data);
         let is = |key: &str| json.get(key).and_then(serde_json::Value::as_bool) == Some(true);
@@ -225,7 +228,7 @@ impl Replayer<'_> {
             return Ok(());
         };
         if cut.contains(&kind) {
-            // Its rest never came.
+            // The rest of the message was never received.
             self.parts.remove(device);
         } else if is("last")
             && let Some(whole) = self.parts.remove(device)
@@ -236,7 +239,7 @@ impl Replayer<'_> {
         Ok(())
     }
 
-    /// Ends all connections, and says how many of them did not take everything.
+    /// Ends all connections; returns how many of them failed.
     fn end(self) -> usize {
         let mut cut = 0;
         // All queues are closed before the first thread is joined.
@@ -250,9 +253,8 @@ impl Replayer<'_> {
                 Ok(Ok(())) => {}
                 Ok(Err((failure, blocks))) => {
                     cut += 1;
-                    print_status(format_args!(
-                        "blocksd: {device}: {failure}, after {blocks} blocks"
-                    ));
+                    let blocks = counted(blocks, "block");
+                    print_status(format_args!("blocksd: {device}: {failure}, after {blocks}"));
                 }
                 Err(panic) => std::panic::resume_unwind(panic),
             }
@@ -278,18 +280,18 @@ impl DeviceSender {
             framing,
             queue,
             thread,
-            gone: false,
+            failed: false,
         })
     }
 
-    /// Waits while the connection is behind.
+    /// Queues a message; waits while the queue is full.
     fn send(&mut self, message: Vec<u8>) {
-        // Why it is gone is said at the end.
-        self.gone = self.gone || self.queue.send(message).is_err();
+        // The error of the thread is reported at the end.
+        self.failed = self.failed || self.queue.send(message).is_err();
     }
 }
 
-/// Writes messages as they come, and at the end the end mark; then waits until the peer has taken it all.
+/// Writes the messages of the queue, then the end mark; then waits until the peer has received everything.
 fn send_all(
     mut stream: &TcpStream,
     framing: AnyFraming,
@@ -297,7 +299,7 @@ fn send_all(
     mut sent: impl FnMut(usize),
 ) -> Result<(), CommandError> {
     type Writer<W> = blocking::Writer<FromStd<W>, AnyFraming>;
-    // What is due is sent at once.
+    // A message that is due is sent at once.
     stream.set_nodelay(true).map_err(CommandError::Connection)?;
     let mut writer = Writer::new(FromStd::new(BufWriter::new(stream)), framing);
     loop {
@@ -319,21 +321,21 @@ fn send_all(
     let done = stream.shutdown(Shutdown::Write);
     done.and_then(|()| stream.set_read_timeout(Some(LINGER)))
         .map_err(CommandError::Connection)?;
-    // What it says is of no interest, but that it did not hang up before the end.
-    let mut answer = [0; 1024];
+    // The reply itself is ignored, but an error shows that the peer did not read everything.
+    let mut reply = [0; 1024];
     let begin = Instant::now();
     while begin.elapsed() < LINGER {
-        match stream.read(&mut answer) {
+        match stream.read(&mut reply) {
             Ok(0) => break,
             Ok(_) => {}
-            Err(error) if is_silence(&error) => {}
+            Err(error) if is_retryable(&error) => {}
             Err(error) => return Err(CommandError::Connection(error)),
         }
     }
     Ok(())
 }
 
-fn is_silence(error: &Error) -> bool {
+fn is_retryable(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted

@@ -1,4 +1,4 @@
-//! `blocksd recover`, `blocksd verify` and `blocksd recordings`: what there is to say of files, a line each.
+//! `blocksd recover`, `blocksd verify` and `blocksd recordings`: repair, check and list files, and print a report.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::error::CommandError;
+use crate::output::counted;
 use crate::recorded::ranges::CHECKER;
 use crate::service::log::print_status;
 use blocksd_recording::catalog::{FileState, RecordingFile, list, list_directory};
@@ -16,12 +17,12 @@ use blocksd_recording::topic::{Kind, device};
 use blocksd_recording::{Error, Lock, Recovered, Repaired, Unrepaired, parent, sync_directory};
 use mcap::records::Record;
 
-/// Findings of a file that are reported one by one.
+/// Maximum number of findings that are printed for a file.
 const FINDINGS_MAX: u64 = 1000;
-/// Bytes of a message's record besides its payload.
+/// Length of a message's record without its payload, in bytes.
 const MESSAGE_LEN: u64 = 31;
 
-/// Saves what is whole in a torn file, beside it, or in all torn files of a directory, in their place.
+/// Recovers the intact data of a torn file into a new one, or of all torn files of a directory in place.
 ///
 /// # Errors
 /// [`CommandError::Locked`] if a daemon is writing, [`CommandError::NothingWhole`], [`CommandError::Unrepaired`],
@@ -54,7 +55,7 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Command
     }
     let to = recovered.written.then_some(to);
     if let Some(to) = &to {
-        // As far as the file system can: the original stays in any case.
+        // An error is ignored, since the original file is kept in any case.
         let _ = sync_directory(parent(to));
     }
     print_recovered(&mut out, path, to.as_deref(), None, &recovered)?;
@@ -63,39 +64,39 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Command
 }
 
 fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), CommandError> {
-    let (mut files, mut of) = (0, 0);
+    let (mut failed, mut total) = (0, 0);
     let mut reported = Ok(());
     for repaired in CHECKER.repair_dir(directory)? {
-        of += 1;
+        total += 1;
         match repaired {
-            // All are repaired, whoever reads of it.
             Ok(Repaired {
                 from,
                 to,
                 original,
                 recovered,
             }) => {
-                // Nothing in it is whole.
-                files += u64::from(to.is_none() && original.is_some());
+                // The file has no intact data.
+                failed += u64::from(to.is_none() && original.is_some());
                 let (to, original) = (to.as_deref(), original.as_deref());
+                // If a line cannot be printed, the other files are repaired nevertheless.
                 let line = print_recovered(out, &from, to, original, &recovered);
                 reported = reported.and(line);
             }
             Err(Unrepaired { path, error }) => {
                 let failure = CommandError::from(error);
                 print_status(format_args!("blocksd: {}: {failure}", path.display()));
-                files += 1;
+                failed += 1;
             }
         }
     }
     reported?;
-    match files {
+    match failed {
         0 => Ok(()),
-        files => Err(CommandError::Unrepaired { files, of }),
+        files => Err(CommandError::Unrepaired { files, of: total }),
     }
 }
 
-/// The name of what is saved of a file: sealed, or, where that is its own name, `NAME.recovered.mcap`.
+/// The path of the recovered file: the sealed name, or `NAME.recovered.mcap` if the torn file has that name itself.
 fn beside(path: &Path) -> PathBuf {
     let file = RecordingFile::of(path.into());
     file.sealed_path()
@@ -127,48 +128,50 @@ fn print_recovered(
     Ok(())
 }
 
-/// Checks files, and prints a line for each that is sound, and one for each thing that is wrong.
+/// Checks files, and prints a line for each sound file and for each finding.
 ///
 /// # Errors
 /// [`CommandError::Unsound`], [`CommandError::Recording`].
 pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
-    let (mut unsound, mut of) = (0, 0);
+    let (mut unsound, mut total) = (0, 0);
     for listed in list(paths)? {
         let Some((input, is_open)) = listed.open()? else {
             continue;
         };
-        of += 1;
+        total += 1;
         let name = listed.path.display();
-        let (mut reported, mut more) = (Ok(()), 0_u64);
+        let (mut reported, mut findings) = (Ok(()), 0_u64);
         let verified = CHECKER.verify(input, is_open, &mut |finding| {
-            if reported.is_ok() && more < FINDINGS_MAX {
+            if reported.is_ok() && findings < FINDINGS_MAX {
                 reported = writeln!(out, "{name}: {finding}");
             }
-            more += 1;
+            findings += 1;
         })?;
         reported.map_err(CommandError::stdout)?;
-        let (messages, chunks) = (verified.messages, verified.chunks);
-        let (blocks, devices) = (verified.blocks, verified.devices);
+        let blocks = counted(verified.blocks, "block");
+        let devices = counted(verified.devices, "device");
+        let messages = counted(verified.messages, "message");
+        let chunks = counted(verified.chunks, "chunk");
         let state = if is_open { "open, being written" } else { "ok" };
-        let line = match more {
+        let line = match findings {
             0 => writeln!(
                 out,
-                "{name}: {state}: {blocks} blocks of {devices} devices, {messages} messages, {chunks} chunks"
+                "{name}: {state}: {blocks} of {devices}, {messages}, {chunks}"
             ),
-            FINDINGS_MAX.. => writeln!(out, "{name}: and {} more", more - FINDINGS_MAX),
-            _ => Ok(()),
+            1..=FINDINGS_MAX => Ok(()),
+            _ => writeln!(out, "{name}: ... and {} more", findings - FINDINGS_MAX),
         };
         line.map_err(CommandError::stdout)?;
-        unsound += u64::from(more != 0);
+        unsound += u64::from(findings != 0);
     }
     match unsound {
         0 => Ok(()),
-        files => Err(CommandError::Unsound { files, of }),
+        files => Err(CommandError::Unsound { files, of: total }),
     }
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug, Default)]
 struct Content {
     bounds: Option<(u64, u64)>,
@@ -179,7 +182,7 @@ struct Content {
     compression: Option<String>,
 }
 
-/// Lists the files of a directory: a table, or an object a line.
+/// Lists the files of a directory, as a table or as one JSON object per line.
 ///
 /// # Errors
 /// [`CommandError::Recording`].
@@ -253,7 +256,7 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
     write_table(&mut out, &rows).map_err(CommandError::stdout)
 }
 
-/// Columns as wide as they must be; numbers stand to the right.
+/// Writes columns as wide as their longest cell; numbers are aligned to the right.
 fn write_table<const N: usize>(out: &mut impl Write, rows: &[[String; N]]) -> io::Result<()> {
     const NUMBERS: std::ops::Range<usize> = 4..8;
     for row in rows {
@@ -271,7 +274,7 @@ fn write_table<const N: usize>(out: &mut impl Write, rows: &[[String; N]]) -> io
     Ok(())
 }
 
-/// To the millisecond, rounded down.
+/// A time in RFC 3339, rounded down to the millisecond.
 fn time(nanoseconds: u64) -> String {
     let time = Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::UNIX_EPOCH);
     format!("{time:.3}")
@@ -302,9 +305,9 @@ impl Content {
             .sum();
         let bounds = (statistics.message_start_time, statistics.message_end_time);
         content.bounds = (statistics.message_count != 0).then_some(bounds);
-        // Everything in the chunks that is neither the head of a message nor a definition.
-        let heads = statistics.message_count.saturating_mul(MESSAGE_LEN);
-        let bytes = summary.uncompressed_len.saturating_sub(heads);
+        // The payload is everything in the chunks except the headers of messages and the definitions.
+        let headers = statistics.message_count.saturating_mul(MESSAGE_LEN);
+        let bytes = summary.uncompressed_len.saturating_sub(headers);
         content.bytes = bytes.saturating_sub(summary.definitions_len);
         content
     }

@@ -1,4 +1,4 @@
-//! `blocksd send`: messages from the command line, from standard input or from a file, to a daemon.
+//! `blocksd send`: sends messages from the command line, standard input or a file to a daemon. Start with [`send`].
 
 use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use embedded_io_adapters::std::FromStd;
-use framing_core::{AnyFraming, ReceivedPiece, blocking};
+use framing_core::{AnyFraming, ReceivedPiece, SendError, blocking};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::CommandError;
 use blocksd_engine::connection::reply::file::{CHUNK, FileChunks};
 use blocksd_engine::listen::resolve::resolve;
 
-/// What to send where.
+/// What to send, and where.
 #[derive(Clone, Debug)]
 pub struct SendOptions {
-    /// The daemon's address.
+    /// Address of the daemon.
     pub to: String,
     /// How messages are framed, in both directions.
     pub framing: AnyFraming,
@@ -24,23 +24,23 @@ pub struct SendOptions {
     pub file: Option<PathBuf>,
     /// Messages to send; if there are none, and no file, each line of standard input is one.
     pub messages: Vec<String>,
-    /// Print what comes back.
+    /// Wait for the reply, and print it.
     pub wait_reply: bool,
-    /// How long to try to connect.
+    /// Retry a failed connection attempt for up to this time.
     pub connect_timeout: Duration,
 }
 
 /// Length from which a file gets a progress bar, in bytes.
 const LONG: u64 = 4 << 20;
-/// Between two attempts to connect.
+/// Delay between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(100);
 
 type BlockingWriter<W> = blocking::Writer<FromStd<W>, AnyFraming>;
 
-/// Sends, ends the series, and prints the reply if that was asked for.
+/// Sends the messages, ends the series, and prints the reply if that is requested.
 ///
 /// # Errors
-/// Where something cannot be read, sent or printed.
+/// If something cannot be read, sent or printed.
 pub fn send(options: &SendOptions) -> Result<(), CommandError> {
     let stream = connect(&options.to, options.connect_timeout)?;
     let mut writer = BlockingWriter::new(FromStd::new(BufWriter::new(&stream)), options.framing);
@@ -64,7 +64,7 @@ pub fn send(options: &SendOptions) -> Result<(), CommandError> {
     }
 }
 
-/// Connects, again and again until the time-out is over.
+/// Connects, and retries until the timeout has elapsed.
 ///
 /// # Errors
 /// [`CommandError::Connect`] with the last error.
@@ -73,7 +73,7 @@ pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, CommandErr
     loop {
         match connect_once(address, timeout.saturating_sub(begin.elapsed())) {
             Ok(stream) => return Ok(stream),
-            // A text that is not an address will not become one.
+            // A retry cannot help against a text that is not an address.
             Err(error)
                 if timeout <= begin.elapsed() || error.kind() == io::ErrorKind::InvalidInput =>
             {
@@ -87,7 +87,7 @@ pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, CommandErr
     }
 }
 
-/// Tries each address of a name once. A timeout of zero is that of the system.
+/// Tries each address of a name once. A timeout of zero means that of the system.
 fn connect_once(address: &str, timeout: Duration) -> io::Result<TcpStream> {
     let mut failure = io::ErrorKind::AddrNotAvailable.into();
     for address in resolve(address)? {
@@ -148,7 +148,7 @@ fn send_with_progress<W: Write>(
     sent
 }
 
-/// Sends each line as a message, as soon as it is there.
+/// Sends each line as a message, as soon as it can be read.
 fn send_lines<W: Write>(
     writer: &mut BlockingWriter<W>,
     framing: AnyFraming,
@@ -156,14 +156,19 @@ fn send_lines<W: Write>(
 ) -> Result<(), CommandError> {
     let mut input = BufReader::with_capacity(CHUNK, input);
     let mut line = Vec::new();
+    let mut number = 0;
     while input.read_until(b'\n', &mut line)? != 0 {
+        number += 1;
         let is_stream = matches!(framing, AnyFraming::Stream(_));
         let message = if is_stream {
             &line[..]
         } else {
             line.strip_suffix(b"\n").unwrap_or(&line)
         };
-        writer.send(message)?;
+        writer.send(message).map_err(|error| match error {
+            SendError::Refused(refusal) => CommandError::RefusedLine { number, refusal },
+            error => error.into(),
+        })?;
         if input.buffer().is_empty() {
             writer.flush()?;
         }
@@ -172,7 +177,7 @@ fn send_lines<W: Write>(
     Ok(())
 }
 
-/// Prints each message that comes back, and a newline behind it; a stream as it is.
+/// Prints each message of the reply with a newline after it; prints a stream as it is.
 fn print_reply(stream: &TcpStream, framing: AnyFraming) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(stream), framing, [0; 8192]);
     let mut out = io::stdout().lock();

@@ -1,6 +1,8 @@
-//! `blocksd server` and `blocksd client`: the scripts of the book, line for line.
+//! `blocksd server` and `blocksd client`: the scripts of the textbook *Foundations of Python Network Programming*, line
+//! for line. Start with [`server`] and [`client`].
 //!
-//! `blocks` is `blocks.py`, `stream` is `streamer.py`, and `fixed:16` is the exchange of sixteen octets.
+//! The framing `blocks` selects `blocks.py`, `stream` selects `streamer.py`, and `fixed:16` selects the exchange of
+//! sixteen octets.
 
 mod python_repr;
 
@@ -25,10 +27,10 @@ const ZEN: [&str; 3] = [
     "Simple is better than complex.",
 ];
 
-/// Listens, serves one connection, prints what came.
+/// Listens, serves one connection, and prints what it receives.
 ///
 /// # Errors
-/// Where it cannot listen, the stream is cut inside a message, or the output fails.
+/// If it cannot listen, the stream ends inside a message, or the output fails.
 pub fn server(host: &str, port: u16, framing: AnyFraming) -> Result<(), CommandError> {
     let script = Script::of("server", framing)?;
     let address = address(host, port);
@@ -38,12 +40,12 @@ pub fn server(host: &str, port: u16, framing: AnyFraming) -> Result<(), CommandE
     };
     let resolved = resolve(&address).map_err(listen)?;
     let listener = TcpListener::bind(&*resolved).map_err(listen)?;
-    say(format_args!(
+    print_line(format_args!(
         "Listening at {}",
         SockName(listener.local_addr().map_err(listen)?)
     ))?;
     let (stream, peer) = listener.accept().map_err(CommandError::Connection)?;
-    say(format_args!("Accepted connection from {}", SockName(peer)))?;
+    print_line(format_args!("Accepted connection from {}", SockName(peer)))?;
     match script {
         Script::Blocks => {
             half_close(&stream, Shutdown::Write);
@@ -60,10 +62,10 @@ pub fn server(host: &str, port: u16, framing: AnyFraming) -> Result<(), CommandE
     }
 }
 
-/// Connects and sends the messages, or those of the book.
+/// Connects and sends the messages, or those of the script if there are none.
 ///
 /// # Errors
-/// Where it cannot connect or send; in the exchange of sixteen octets, where no answer comes.
+/// If it cannot connect or send; in the exchange of sixteen octets, also if no reply is received.
 pub fn client(
     host: &str,
     port: u16,
@@ -92,7 +94,7 @@ pub fn client(
     }
 }
 
-/// Which script of the book a framing stands for.
+/// A script of the textbook, selected by a framing.
 enum Script {
     Blocks,
     Stream,
@@ -110,7 +112,7 @@ impl Script {
     }
 }
 
-/// As `blocks.py`: every message until the empty one.
+/// Does what `blocks.py` does: prints every message until the empty one.
 fn show_series(stream: &TcpStream) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(BufReader::new(stream)), Blocks, [0; 8192]);
     let mut message = Vec::new();
@@ -119,25 +121,25 @@ fn show_series(stream: &TcpStream) -> Result<(), CommandError> {
             ReceivedPiece::Piece { bytes, last, .. } => {
                 message.extend_from_slice(bytes);
                 if last {
-                    say(format_args!("Message says: {}", Repr(&message)))?;
+                    print_line(format_args!("Message says: {}", Repr(&message)))?;
                     message.clear();
                 }
             }
             ReceivedPiece::End => return Ok(()),
-            // The script was waiting for the four bytes of a length.
+            // The script waits for the four bytes of a length.
             ReceivedPiece::Closed => return Err(CommandError::Closed { have: 0, want: 4 }),
         }
     }
 }
 
-/// As `streamer.py`: everything until the client closes.
+/// Does what `streamer.py` does: prints everything that is received until the client closes.
 fn show_stream(stream: &TcpStream) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(stream), Stream, [0; 8192]);
     let mut message = Vec::new();
     while let ReceivedPiece::Piece { bytes, .. } = reader.receive_piece()? {
         message.extend_from_slice(bytes);
     }
-    say(format_args!("Done receiving the message; it says:"))?;
+    print_line(format_args!("Done receiving the message; it says:"))?;
     message.push(b'\n');
     let mut out = io::stdout().lock();
     out.write_all(&message)
@@ -145,11 +147,11 @@ fn show_stream(stream: &TcpStream) -> Result<(), CommandError> {
         .map_err(CommandError::stdout)
 }
 
-/// Receives and shows one message of sixteen octets.
+/// Receives and prints one message of sixteen octets.
 fn show_octets(stream: &TcpStream, fixed: Fixed) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(stream), fixed, [0; OCTETS as usize]);
     match reader.receive()? {
-        Received::Message(message) => say(format_args!("Message says: {}", Repr(message))),
+        Received::Message(message) => print_line(format_args!("Message says: {}", Repr(message))),
         _ => Err(CommandError::Closed {
             have: 0,
             want: OCTETS,
@@ -169,20 +171,20 @@ fn send<'a>(
     Ok(writer.finish()?)
 }
 
-/// A line on standard output, at once.
-fn say(line: std::fmt::Arguments<'_>) -> Result<(), CommandError> {
+/// Prints a line to standard output, and flushes it.
+fn print_line(line: std::fmt::Arguments<'_>) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
         .map_err(CommandError::stdout)
 }
 
-/// Closes one direction. A peer that is gone already is found by reading or writing.
+/// Closes one direction. If the peer has already closed, the next read or write reports it.
 fn half_close(stream: &TcpStream, direction: Shutdown) {
     let _ = stream.shutdown(direction);
 }
 
-/// As Python's sockets have it, no host is every address.
+/// Joins host and port. An empty host means every address, as in Python.
 fn address(host: &str, port: u16) -> String {
     match host {
         "" => format!("0.0.0.0:{port}"),

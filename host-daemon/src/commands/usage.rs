@@ -1,4 +1,4 @@
-//! What clap says about a command line: help and version on standard output, a mistake on one line.
+//! Prints help, version and usage errors: [`report`]. Help goes to standard output, an error is one line.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use crate::service::log::print_status;
 /// # Errors
 /// If standard output cannot be written.
 pub fn report(error: &clap::Error) -> Result<ExitCode, CommandError> {
-    if !is_asked_for(error.kind()) {
+    if !is_requested(error.kind()) {
         print_status(format_args!("blocksd: {}", cli::one_line(error)));
     } else if error.use_stderr() {
         print_status(format_args!("{}", error.render()));
@@ -26,8 +26,8 @@ pub fn report(error: &clap::Error) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::from(Code::Wrong as u8))
 }
 
-/// Whether it is not a mistake, but a text that was asked for.
-const fn is_asked_for(kind: ErrorKind) -> bool {
+/// Whether clap returned a text that was requested, and not an error.
+const fn is_requested(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::DisplayHelp

@@ -1,4 +1,4 @@
-//! Makes a [`Config`] of the command line, the config file and the defaults, and validates it. Start with [`load`].
+//! Builds a [`Config`] from the command line, the config file and the defaults, and validates it. Start with [`load`].
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,24 +6,22 @@ use std::path::Path;
 use crate::config::error::{ConfigError, Mistake, Reason, ValueOrigin};
 use crate::config::file;
 use crate::config::partial::{Config, ListenerConfig, OPTIONS, Partial};
+use crate::config::value::UNFINISHED_MESSAGES;
 use blocksd_engine::admission::identity::Match;
 use blocksd_recording::Retention;
 
-/// Longest messages that must fit into the memory for unfinished ones.
-pub(super) const UNFINISHED_MESSAGES: u64 = 4;
-
-/// Combines what the command line gives with the file that it names, if any, and with the defaults.
+/// Combines the options of the command line with the config file, if there is one, and with the defaults.
 ///
 /// # Errors
-/// Every mistake of the file; and every mistake that several options make together.
+/// Every mistake in the file, and every conflict between options.
 pub fn load(path: Option<&Path>, command_line: Partial) -> Result<Config, ConfigError> {
     load_or_rest(path, command_line).map_err(|refused| refused.error)
 }
 
-/// As [`load`], and returns with the mistakes what is left of the configuration.
+/// Like [`load`], but returns the valid part of the configuration together with the mistakes.
 ///
 /// # Errors
-/// As [`load`].
+/// Like [`load`].
 pub fn load_or_rest(path: Option<&Path>, command_line: Partial) -> Result<Config, Refused> {
     let (file, mistakes) = match path {
         Some(path) => file::read(path).map_err(|error| Refused { error, rest: None })?,
@@ -37,7 +35,7 @@ pub fn load_or_rest(path: Option<&Path>, command_line: Partial) -> Result<Config
 pub struct Refused {
     /// The mistakes.
     pub error: ConfigError,
-    /// The configuration without the values that are wrong, to find further mistakes.
+    /// The configuration without the invalid values, in which further mistakes can be found.
     pub rest: Option<Box<Config>>,
 }
 
@@ -51,7 +49,7 @@ pub(super) fn combine(
     let given = command_line.combine(file).combine(Partial::defaults());
     let known: Vec<_> = mistakes.iter().filter_map(|it| it.key.clone()).collect();
     let mut found = validate(&given);
-    // A value that is missing since it is wrong makes no second mistake.
+    // An invalid value was left out. That it is missing is not a second mistake.
     found.retain(|(_, keys)| !keys.iter().any(|key| known.iter().any(|it| it == key)));
     mistakes.extend(found.into_iter().map(|(mistake, _)| mistake));
     mistakes.sort_by_key(|mistake| mistake.origin);
@@ -73,10 +71,10 @@ pub(super) fn combine(
     })
 }
 
-/// A mistake, and the keys that make it together.
+/// A mistake, and the keys on which it depends.
 type Found = (Mistake, Vec<&'static str>);
 
-/// Finds what several options say together that cannot be.
+/// Finds conflicts between options.
 fn validate(given: &Partial) -> Vec<Found> {
     let mut found = needs_record(given);
     found.extend(unfinished(given));
@@ -92,7 +90,7 @@ fn needs_record(given: &Partial) -> Vec<Found> {
     let of_record = OPTIONS.iter().filter(|spec| spec.needs_record);
     let shown = of_record.filter_map(|spec| spec.given(given));
     let shown = shown.filter(|shown| shown.origin != ValueOrigin::Default);
-    let reason = "says how to record, and needs --record <DIR>";
+    let reason = "configures the recording, and needs --record <DIR>";
     shown
         .map(|it| {
             (
@@ -132,7 +130,7 @@ fn rotate(given: &Partial) -> Option<Found> {
     (most < size.value).then(|| (found, Vec::new()))
 }
 
-/// Devices with one name, and devices that the same connections would be of.
+/// Finds devices with the same name, and devices that match the same connections.
 fn devices(given: &Partial) -> Vec<Found> {
     let mut found = Vec::new();
     let mut labels: HashMap<&str, &str> = HashMap::new();
@@ -168,7 +166,7 @@ fn devices(given: &Partial) -> Vec<Found> {
     found
 }
 
-/// Whether a listener has this address. The command line may replace those that the file means.
+/// Whether a listener has this address. Any address passes if the command line replaces the listeners of the file.
 fn has_listener(given: &Partial, address: &str) -> bool {
     let is_it = |listener: &ListenerConfig| {
         listener.address == address || listener.origin == ValueOrigin::CommandLine

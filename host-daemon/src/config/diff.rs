@@ -1,32 +1,32 @@
-//! What changes between two configurations, and what a running daemon can do about it: [`diff`].
+//! The differences between two configurations, by what a running daemon can do with them: [`diff`].
 
 use std::collections::{HashMap, HashSet};
 
 use crate::config::partial::{Config, DeviceConfig, ListenerConfig, OPTIONS, Spec};
 use crate::config::spec::Reload;
 
-/// The differences of two configurations.
+/// The differences between two configurations.
 #[derive(Debug, Default)]
 pub struct Diff {
     /// Listeners that are new.
     pub added: Vec<ListenerConfig>,
-    /// Listeners that are gone.
+    /// Listeners that were removed.
     pub removed: Vec<ListenerConfig>,
     /// Addresses of listeners whose own options are different.
     pub changed: Vec<String>,
     /// Names of devices whose tables are new or different.
     pub devices: Vec<String>,
-    /// Names of devices without a table any more.
+    /// Names of devices whose tables were removed.
     pub removed_devices: Vec<String>,
-    /// Options that say how new connections are treated: framing, decoding, limits, timeouts, reply.
+    /// Changed options that affect new connections: framing, decoding, limits, timeouts, reply.
     pub policies: Vec<&'static Spec>,
-    /// Options that bound all connections together.
+    /// Changed options that bound all connections together.
     pub bounds: Vec<&'static Spec>,
-    /// The bound on the recording, if it is another.
+    /// The size limit of the recording, if it has changed.
     pub retention: Option<&'static Spec>,
-    /// The level of the log, if it is another.
+    /// The log level, if it has changed.
     pub log: Option<&'static Spec>,
-    /// Options that only a restart can change.
+    /// Changed options that need a restart.
     pub restart: Vec<&'static Spec>,
 }
 
@@ -45,7 +45,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
             Reload::Listeners => {}
         }
     }
-    // Of an address that is given twice, such as one with port 0, the first is compared with the first.
+    // An address may be given more than once, such as one with port 0. Equal addresses are compared in order.
     let mut left: Vec<_> = old.listeners.iter().collect();
     for listener in &new.listeners {
         let same = |it: &&ListenerConfig| it.address == listener.address;
@@ -71,7 +71,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     gone.retain(|label| !known.contains(label));
     (diff.devices, diff.removed_devices) = (changed, gone);
     if diff.devices.is_empty() && diff.removed_devices.is_empty() && old.devices != new.devices {
-        // The first table that matches decides.
+        // The first table that matches is used, so a new order is a difference.
         diff.devices = new.devices.iter().map(|it| it.label().to_owned()).collect();
     }
     diff

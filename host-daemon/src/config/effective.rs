@@ -1,12 +1,12 @@
-//! What a [`Config`] comes to for the engine: policies, bounds, sockets, the table of devices, how to record.
+//! Converts a [`Config`] into the types of the engine and the recording: policies, bounds, socket options, the table of
+//! devices, and the options of the log.
 
 use std::sync::Arc;
 
 use framing_core::Limits;
 
-use crate::config::combine::UNFINISHED_MESSAGES;
 use crate::config::partial::{Config, DeviceConfig, GivenValue, ListenerConfig, Partial};
-use crate::config::value::{AfterEnd, Oversize};
+use crate::config::value::{AfterEnd, Oversize, UNFINISHED_MESSAGES};
 use blocksd_engine::admission::identity::DeviceTable;
 use blocksd_engine::batch::{ClosePolicy, OversizePolicy};
 use blocksd_engine::connection::policy::{Policies, Policy, ReplyKind, Timeouts};
@@ -16,13 +16,13 @@ use blocksd_engine::permit::Bounds;
 use blocksd_recording::LogOptions;
 use blocksd_recording::Retention;
 
-/// Memory for unfinished messages, where it is not given.
+/// Default memory for unfinished messages, in bytes.
 const UNFINISHED: u64 = 64 << 20;
-/// Size of a file of a recording, where it is not given.
+/// Default size of a file of a recording, in bytes.
 const ROTATE_SIZE: u64 = 1 << 30;
 
 impl Config {
-    /// What all connections share.
+    /// The bounds on all connections together.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
         let policies = self
@@ -43,7 +43,7 @@ impl Config {
         }
     }
 
-    /// How sockets are set.
+    /// The options of sockets.
     #[must_use]
     pub const fn sockets(&self) -> Sockets {
         Sockets {
@@ -52,19 +52,19 @@ impl Config {
         }
     }
 
-    /// How files of the recording are written.
+    /// The options of the recording's files.
     #[must_use]
     pub fn log_options(&self) -> LogOptions {
         LogOptions {
             compression: self.record_compression,
-            // The recording rotates at a quarter of its limit if that is less; the limit may change.
+            // The recording applies its own limit, a quarter of the size limit, since a reload may change that.
             rotate_bytes: self.record_rotate_size.unwrap_or(ROTATE_SIZE),
             rotate_after: self.record_rotate_after,
             sync_after: self.record_sync,
         }
     }
 
-    /// The size at which a file of the recording is followed by another one.
+    /// The size at which the recording starts a new file.
     pub(super) fn rotate_size(&self) -> u64 {
         let most = self
             .record_max_bytes
@@ -72,14 +72,14 @@ impl Config {
         self.log_options().rotate_bytes.min(most)
     }
 
-    /// Which connections are of which device that has a table.
+    /// The table that maps connections to the configured devices.
     #[must_use]
     pub fn device_table(&self) -> DeviceTable {
         let entry = |device: &DeviceConfig| (device.label().into(), device.matches().collect());
         DeviceTable::new(self.devices.iter().map(entry).collect())
     }
 
-    /// How the connections of a listener are treated. Options of a device go before those of the listener.
+    /// The policies of the connections of a listener. Options of a device override those of the listener.
     #[must_use]
     pub fn policies(&self, listener: &ListenerConfig) -> Policies {
         let default = Policies::from(self.policy(listener, listener.own.clone()));
@@ -91,7 +91,7 @@ impl Config {
         })
     }
 
-    /// What the end of a series does on a listener that does not say it.
+    /// What to do at the end of a series on a listener without its own `after-end`.
     pub(super) fn after_end(&self, listener: &ListenerConfig) -> AfterEnd {
         if is_line(&listener.address) && self.reply.is_none() {
             AfterEnd::Continue
@@ -108,7 +108,7 @@ impl Config {
             encoding: or(own.decode, self.decode.clone()).into(),
             limits: Limits {
                 block_max: or(own.max_block, self.max_block),
-                // What is taken in pieces is never skipped.
+                // A message that is taken in pieces is never skipped.
                 skip_max: match oversize {
                     Oversize::Pieces => u32::MAX,
                     _ => or(own.max_skip, self.max_skip),
@@ -138,8 +138,9 @@ fn or<T>(own: Option<GivenValue<T>>, default: T) -> T {
     own.map_or(default, |given| given.value)
 }
 
-/// Whether nobody connects there: a series that ends leaves the next one on the way, and closing would lose its first
-/// bytes. Such a listener goes on unless its own options say otherwise, or its device waits for a reply.
+/// Whether an address is a line without connections: a serial port or standard input. When a series ends there, the
+/// next one may already be on its way, and closing would lose its first bytes. Such a listener continues, unless its
+/// own options say otherwise or a reply is configured.
 fn is_line(address: &str) -> bool {
     matches!(address.parse(), Ok(Address::Serial(_) | Address::Stdin))
 }

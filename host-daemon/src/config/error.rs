@@ -1,16 +1,16 @@
-//! What may be wrong with a configuration: all mistakes at once. Start with [`ConfigError`].
+//! Errors of a configuration. [`ConfigError`] reports all mistakes at once.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The key of a listener that is not an option.
+/// Key of `[[listener]]` with the address, the only one that is not an option.
 pub(super) const ADDRESS: &str = "address";
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ValueOrigin {
-    /// Nobody gave it.
+    /// The default: it is not set.
     #[default]
     Default,
     /// The command line.
@@ -22,7 +22,7 @@ pub enum ValueOrigin {
 /// Everything that is wrong with a configuration.
 #[derive(Debug)]
 pub struct ConfigError {
-    /// The file, where there is one.
+    /// The file, if there is one.
     pub file: Option<PathBuf>,
     /// At least one mistake.
     pub mistakes: Vec<Mistake>,
@@ -33,7 +33,7 @@ pub struct ConfigError {
 pub struct Mistake {
     /// Where it is; `None` for the file as a whole.
     pub origin: Option<ValueOrigin>,
-    /// The key, or the option without its dashes.
+    /// The key, which is the name of the option without its dashes.
     pub key: Option<String>,
     /// Why it is refused.
     pub reason: Reason,
@@ -50,18 +50,18 @@ pub enum Reason {
     Unknown(Option<String>),
     /// A key in a table of one listener or device that applies to all of them.
     Global {
-        /// Its name, where it is misspelled too.
+        /// Its name, if it is misspelled as well.
         near: Option<String>,
         /// The table.
         table: Table,
     },
-    /// The address of a listener outside of its table.
+    /// The address of a listener outside of a table `[[listener]]`.
     Address,
     /// A value of a kind that the key does not take.
     Type {
-        /// What it takes.
+        /// The kind of value that the key takes.
         takes: String,
-        /// What it was given.
+        /// The kind of value in the file.
         found: &'static str,
     },
     /// A table `[[listener]]` without an address.
@@ -110,7 +110,7 @@ impl ConfigError {
         }
     }
 
-    /// Why the file cannot be read, if that is what is wrong.
+    /// The error of a file that cannot be read.
     pub(crate) fn unreadable(&self) -> Option<&io::Error> {
         self.mistakes.iter().find_map(|it| match &it.reason {
             Reason::Unreadable(error) => Some(error),
@@ -138,10 +138,10 @@ impl ConfigError {
     }
 }
 
-/// A line for each mistake; if there are several, a last line with their number.
-/// Mistakes of a file that are written one by one.
+/// Maximum number of mistakes that are listed.
 const MISTAKES_MAX: usize = 100;
 
+/// Writes a line for each mistake; if there are several, the last line is their number.
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, mistake) in self.mistakes.iter().take(MISTAKES_MAX).enumerate() {
@@ -168,25 +168,36 @@ impl std::error::Error for ConfigError {
     }
 }
 
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Listener => "[[listener]]",
+            Self::Device => "[device.\"ID\"]",
+        })
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(error) => write!(f, "cannot read the config: {error}"),
             Self::Syntax(reason) | Self::Refused(reason) => f.write_str(reason),
-            Self::Unknown(None) => f.write_str("unknown key; `blocksd serve --help` names them"),
+            Self::Unknown(None) => {
+                f.write_str("unknown key; `blocksd serve --help` lists the options")
+            }
             Self::Unknown(Some(near)) => write!(f, "unknown key; did you mean `{near}`?"),
             Self::Global { near, table } => {
                 match near {
                     Some(near) => write!(f, "unknown key; did you mean `{near}`? It applies")?,
                     None => f.write_str("applies")?,
                 }
-                let (all, first) = match table {
-                    Table::Listener => ("listeners", "[[listener]]"),
-                    Table::Device => ("devices", "[device.\"ID\"]"),
+                let all = match table {
+                    Table::Listener => "listeners",
+                    Table::Device => "devices",
                 };
                 write!(
                     f,
-                    " to all {all}; put it at the top of the file, before the first {first}"
+                    " to all {all}; put it at the top of the file, before the first {table}"
                 )
             }
             Self::Address => write!(
@@ -195,7 +206,9 @@ impl fmt::Display for Reason {
             ),
             Self::Type { takes, found } => write!(f, "takes {takes}, not {found}"),
             Self::NoAddress => write!(f, "a listener needs an {ADDRESS}"),
-            Self::Comma => f.write_str("the address of a listener has no comma"),
+            Self::Comma => f.write_str(
+                "an address has no comma; give the options as keys of [[listener]] instead",
+            ),
         }
     }
 }

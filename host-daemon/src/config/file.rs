@@ -1,7 +1,7 @@
 //! Reads a config file into a [`Partial`], and finds every mistake in it. Start with [`read`].
 //!
-//! Serde derives stop at the first mistake, so the table of `toml` is walked key by key; each value is read by the
-//! parser of its option.
+//! A deserializer derived by serde stops at the first mistake. This module therefore walks the table of `toml` key by
+//! key, and reads each value with the parser of its option.
 
 use std::path::Path;
 
@@ -21,17 +21,17 @@ const LISTENER: &str = "listener";
 /// The table of all devices.
 const DEVICE: &str = "device";
 
-/// Reads a file. What cannot be used is not in the result, but among the mistakes.
+/// Reads a file. An invalid value is listed as a mistake and left out of the result.
 ///
 /// # Errors
-/// Where the file cannot be read.
+/// If the file cannot be read.
 pub(super) fn read(path: &Path) -> Result<(Partial, Vec<Mistake>), ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::of_file(path, Reason::Unreadable(error)))?;
     Ok(parse(&text))
 }
 
-/// As [`read`], of the content of a file.
+/// Like [`read`], for the content of a file.
 pub(super) fn parse(text: &str) -> (Partial, Vec<Mistake>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = ConfigReader {
@@ -45,7 +45,7 @@ pub(super) fn parse(text: &str) -> (Partial, Vec<Mistake>) {
         .iter()
         .map(|error| reader.lines.number(at(error)))
         .collect();
-    // The meaning of what follows a syntax error is not known.
+    // The meaning of the text after a syntax error is unknown.
     if let Some(first) = lines.iter().min().copied() {
         mistakes.retain(|mistake| mistake.origin < Some(ValueOrigin::Line(first)));
     }
@@ -79,8 +79,8 @@ impl ConfigReader {
                 name => match find(name, Scope::Daemon) {
                     Some(spec) => self.option(spec, key, value, &mut partial),
                     None => {
-                        let near = near(name, Scope::Daemon).map(str::to_owned);
-                        self.refuse(key, Reason::Unknown(near));
+                        let similar = similar_key(name, Scope::Daemon).map(str::to_owned);
+                        self.refuse(key, Reason::Unknown(similar));
                     }
                 },
             }
@@ -89,12 +89,12 @@ impl ConfigReader {
     }
 
     fn listeners(&mut self, key: &TomlKey<'_>, value: &TomlValue<'_>, partial: &mut Partial) {
-        let wrong = |value: &DeValue<'_>| Reason::Type {
+        let wrong_type = |value: &DeValue<'_>| Reason::Type {
             takes: format!("tables, as [[{LISTENER}]]"),
             found: kind(value),
         };
         let Some(array) = value.get_ref().as_array() else {
-            return self.refuse(key, wrong(value.get_ref()));
+            return self.refuse(key, wrong_type(value.get_ref()));
         };
         for value in array.iter() {
             match value.get_ref() {
@@ -102,7 +102,7 @@ impl ConfigReader {
                     let listener = self.listener(table, value.span().start);
                     partial.listeners.extend(listener);
                 }
-                other => self.refuse(key, wrong(other)),
+                other => self.refuse(key, wrong_type(other)),
             }
         }
     }
@@ -143,12 +143,12 @@ impl ConfigReader {
     }
 
     fn devices(&mut self, key: &TomlKey<'_>, value: &TomlValue<'_>, partial: &mut Partial) {
-        let wrong = |value: &DeValue<'_>| Reason::Type {
+        let wrong_type = |value: &DeValue<'_>| Reason::Type {
             takes: format!("tables, as [{DEVICE}.\"ID\"]"),
             found: kind(value),
         };
         let Some(devices) = value.get_ref().as_table() else {
-            return self.refuse(key, wrong(value.get_ref()));
+            return self.refuse(key, wrong_type(value.get_ref()));
         };
         for (id, value) in in_order(devices) {
             match value.get_ref() {
@@ -156,7 +156,7 @@ impl ConfigReader {
                     let device = self.device(id, table);
                     partial.devices.push(device);
                 }
-                other => self.refuse(id, wrong(other)),
+                other => self.refuse(id, wrong_type(other)),
             }
         }
     }
@@ -190,13 +190,13 @@ impl ConfigReader {
                 name => self.own_option(name, key, value, Table::Device, &mut device.own),
             }
         }
-        // Without `match`, the ID is whatever a device is identified by.
+        // Without `match`, the ID may be any identity, which is more than a name may be.
         if has_match && !has_name {
             let _ = self.or_refuse(id, checked_name(device.id.clone()));
         } else if let (false, Ok(it @ (Match::Network(_) | Match::Listener(_)))) =
             (has_match, device.id.parse())
         {
-            let reason = format!("put `{it}` into `match`, and give the table a name instead");
+            let reason = format!("put `{it}` into `match`, and use a name as the ID of the table");
             self.refuse(id, Reason::Refused(reason));
         } else if device.id.is_empty() {
             self.refuse(
@@ -340,7 +340,7 @@ fn checked_name(name: String) -> Result<String, String> {
     }
 }
 
-/// Why a key may not stand in a table.
+/// The reason for which a table refuses a key.
 fn not_in(table: Table, scope: Scope, key: &str) -> Reason {
     if key == "listen" && table == Table::Listener {
         return Reason::Unknown(Some(ADDRESS.to_owned()));
@@ -348,22 +348,28 @@ fn not_in(table: Table, scope: Scope, key: &str) -> Reason {
     if find(key, Scope::Daemon).is_some() {
         return Reason::Global { near: None, table };
     }
-    match (near(key, scope), near(key, Scope::Daemon)) {
+    match (similar_key(key, scope), similar_key(key, Scope::Daemon)) {
         (Some(own), _) => Reason::Unknown(Some(own.to_owned())),
         (None, Some(global)) if find(global, Scope::Daemon).is_some() => Reason::Global {
             near: Some(global.to_owned()),
             table,
         },
-        (None, _) => Reason::Unknown(None),
+        (None, _) => {
+            let keys: Vec<_> = partial::keys(scope).collect();
+            Reason::Refused(format!(
+                "unknown key; the keys of {table} are {}",
+                keys.join(", ")
+            ))
+        }
     }
 }
 
 /// The key that may have been meant.
-fn near(key: &str, scope: Scope) -> Option<&'static str> {
+fn similar_key(key: &str, scope: Scope) -> Option<&'static str> {
     nearest(key, partial::keys(scope))
 }
 
-/// A value as it would be written on the command line.
+/// A value as text, as on the command line.
 fn text(value: &DeValue<'_>, kind: Kind) -> Option<String> {
     match (value, kind) {
         (DeValue::Boolean(value), Kind::Flag) => Some(value.to_string()),
@@ -378,13 +384,13 @@ fn text(value: &DeValue<'_>, kind: Kind) -> Option<String> {
     }
 }
 
-/// What an option takes, for a mistake.
+/// The kind of value that an option takes, for an error message.
 fn takes(spec: &Spec) -> String {
     match spec.kind {
         Kind::Flag => "true or false".to_owned(),
         Kind::Number => spec.value.to_owned(),
         Kind::Text => format!("\"{}\"", spec.value),
-        Kind::List => format!("\"{}\" or a list of such", spec.value),
+        Kind::List => format!("\"{}\" or a list of them", spec.value),
         Kind::Word => {
             let names: Vec<_> = (spec.choices)().iter().map(|choice| choice.name).collect();
             names.join("|")

@@ -7,11 +7,11 @@
 macro_rules! for_each_option {
     ($define:ident) => {
         $define! {
-            /// What one device is.
+            /// What identifies a device.
             device_by: DeviceBy = "ip", value::word, Spec { key: "device-by",
                 value: "DEVICE_BY", group: HelpGroup::Listening, choices: DeviceBy::choices, kind: Kind::Word, ..Spec::BASE };
 
-            /// End after the first connection.
+            /// Exit after the first connection.
             once: bool = "false", value::flag, Spec { key: "once",
                 value: "", group: HelpGroup::Listening, kind: Kind::Flag, ..Spec::BASE };
 
@@ -24,17 +24,17 @@ macro_rules! for_each_option {
                 value: "SPEC", group: HelpGroup::Framing, scope: Scope::Listener, reload: Reload::Policies,
                 choices: value::framings, kind: Kind::Text, ..Spec::BASE };
 
-            /// What a message over --max-block does.
+            /// What to do with a message longer than --max-block.
             oversize: Oversize = "skip", value::word, Spec { key: "oversize",
                 value: "OVERSIZE", group: HelpGroup::Framing, scope: Scope::Listener, reload: Reload::Policies,
                 choices: Oversize::choices, kind: Kind::Word, ..Spec::BASE };
 
-            /// What the mark that ends a series does.
+            /// What to do when a device sends the mark that ends a series.
             after_end: AfterEnd = "close", value::word, Spec { key: "after-end",
                 value: "AFTER_END", group: HelpGroup::Framing, scope: Scope::Listener, reload: Reload::Policies,
                 choices: AfterEnd::choices, kind: Kind::Word, ..Spec::BASE };
 
-            /// How payload is decoded.
+            /// How payloads are decoded.
             decode: Decoding = "raw", value::decoding, Spec { key: "decode",
                 value: "raw|text|json|cbor|defmt:ELF", group: HelpGroup::Decoding, scope: Scope::Listener,
                 reload: Reload::Policies, choices: value::decodings, kind: Kind::Text, ..Spec::BASE };
@@ -47,27 +47,27 @@ macro_rules! for_each_option {
             max_skip: u32 = "16MiB", value::small_size, Spec { key: "max-skip",
                 value: "BYTES", group: HelpGroup::Limits, scope: Scope::Listener, reload: Reload::Policies, ..Spec::BASE };
 
-            /// Connections at once. A newcomer gets the place of the longest-silent connection of the origin (an IPv4
-            /// address, an IPv6 /64 network, a local listener) that has most, and there of the device that has most, if
-            /// its own has fewer; else it is closed at once, and counted.
+            /// Maximum number of connections. At the limit, a new connection replaces the longest-silent one of the origin
+            /// (an IPv4 address, an IPv6 /64 network or a local listener) with the most connections, and within it of the
+            /// device with the most, if its own origin or device has fewer; otherwise it is closed at once and counted.
             max_connections: usize = "10000", value::at_least_one, Spec { key: "max-connections",
                 value: "N", group: HelpGroup::Limits, reload: Reload::Bounds, ..Spec::BASE };
 
-            /// Connections at once of one device; more are closed at once, and counted. Without it, unlimited.
+            /// Maximum number of connections of one device; more are closed at once and counted. Unlimited if not set.
             max_connections_per_device: usize, value::at_least_one, Spec { key: "max-connections-per-device",
                 value: "N", group: HelpGroup::Limits, reload: Reload::Bounds, ..Spec::BASE };
 
-            /// Memory for unfinished messages of all connections; at least four times the largest --max-block. Default:
-            /// 64 MiB, or four times the largest --max-block if that is more.
-            max_unfinished: u64, value::size_from::<UNFINISHED_MIN>, Spec { key: "max-unfinished",
+            /// Memory for the unfinished messages of all connections; at least four times the largest --max-block.
+            /// Default: 64 MiB, or four times the largest --max-block if that is more.
+            max_unfinished: u64, value::unfinished, Spec { key: "max-unfinished",
                 value: "BYTES", group: HelpGroup::Limits, reload: Reload::Bounds, ..Spec::BASE };
 
             /// Length of the kernel's receive buffer of a connection; a warning is logged if the kernel allows less.
-            /// Without it, the kernel chooses.
+            /// If it is not set, the kernel chooses.
             receive_buffer: u32, value::small_size, Spec { key: "receive-buffer",
                 value: "BYTES", group: HelpGroup::Limits, ..Spec::BASE };
 
-            /// Close a connection that has sent nothing at all this long after it was accepted.
+            /// Close a connection that has sent nothing within this time after it was accepted.
             first_byte_timeout: Timeout = "off", value::timeout, Spec { key: "first-byte-timeout",
                 value: "TIME|off", group: HelpGroup::Timeouts, scope: Scope::Device, reload: Reload::Policies, ..Spec::BASE };
 
@@ -75,16 +75,16 @@ macro_rules! for_each_option {
             idle_timeout: Timeout = "off", value::timeout, Spec { key: "idle-timeout",
                 value: "TIME|off", group: HelpGroup::Timeouts, scope: Scope::Device, reload: Reload::Policies, ..Spec::BASE };
 
-            /// Close a connection when the header of a message is incomplete this long after its first byte.
+            /// Close a connection when the header of a message is still incomplete this time after its first byte.
             header_timeout: Timeout = "30s", value::timeout, Spec { key: "header-timeout",
                 value: "TIME|off", group: HelpGroup::Timeouts, scope: Scope::Device, reload: Reload::Policies, ..Spec::BASE };
 
-            /// Close a connection when a message is incomplete this long after its first byte.
+            /// Close a connection when a message is still incomplete this time after its first byte.
             block_timeout: Timeout = "5m", value::timeout, Spec { key: "block-timeout",
                 value: "TIME|off", group: HelpGroup::Timeouts, scope: Scope::Device, reload: Reload::Policies, ..Spec::BASE };
 
-            /// TCP keepalive: probe a peer after this time of silence, in whole seconds; a dead peer is found about 30 s
-            /// later.
+            /// TCP keepalive: probe a peer after this time of silence, in whole seconds. A dead peer is detected about
+            /// 30 s later.
             keepalive: Timeout = "60s", value::keepalive, Spec { key: "keepalive",
                 value: "TIME|off", group: HelpGroup::Timeouts, ..Spec::BASE };
 
@@ -92,41 +92,41 @@ macro_rules! for_each_option {
             record: PathBuf, value::path, Spec { key: "record",
                 value: "DIR", group: HelpGroup::Recording, kind: Kind::Text, ..Spec::BASE };
 
-            /// Compression of the files.
+            /// Compression of the recorded files.
             record_compression: Compression = "auto", value::word, Spec { key: "record-compression",
                 value: "auto|none|lz4|zstd", group: HelpGroup::Recording, choices: Compression::choices, kind: Kind::Word,
                 needs_record: true, ..Spec::BASE };
 
-            /// How long a message may wait until it is made durable together with others (fdatasync). A bare number is
-            /// milliseconds.
+            /// Longest time that a received message waits to be made durable (fdatasync), together with others. A bare
+            /// number is milliseconds.
             record_sync: Duration = "100ms", value::sync, Spec { key: "record-sync",
                 old: Some("record-sync-ms"), value: "TIME", group: HelpGroup::Recording, needs_record: true, ..Spec::BASE };
 
-            /// Begin another file when one is this old.
+            /// Start a new file when the current one is this old.
             record_rotate_after: Duration = "1h", value::rotate_after, Spec { key: "record-rotate-after",
                 old: Some("record-rotate-seconds"), value: "TIME", group: HelpGroup::Recording, needs_record: true,
                 ..Spec::BASE };
 
-            /// Begin another file when one has this size; at most a quarter of --record-max-bytes. Default: 1 GiB, or a
-            /// quarter of --record-max-bytes if that is less.
+            /// Start a new file when the current one has this size; at most a quarter of --record-max-bytes. Default:
+            /// 1 GiB, or a quarter of --record-max-bytes if that is less.
             record_rotate_size: u64, value::size_from::<ROTATE_SIZE_MIN>, Spec { key: "record-rotate-size",
                 old: Some("record-rotate-bytes"), value: "BYTES", group: HelpGroup::Recording, needs_record: true,
                 ..Spec::BASE };
 
-            /// Size of all files together: above it, the oldest are deleted, whole. Without it, unlimited.
+            /// Maximum size of all files together; above it, the oldest files are deleted. Unlimited if not set.
             record_max_bytes: u64, value::size_from::<RECORD_MAX_MIN>, Spec { key: "record-max-bytes",
                 value: "BYTES", group: HelpGroup::Recording, reload: Reload::Retention, needs_record: true, ..Spec::BASE };
 
-            /// What is written to standard output.
+            /// What to write to standard output.
             output: OutputKind = "text", value::word, Spec { key: "output",
                 value: "OUTPUT", group: HelpGroup::Output, choices: OutputKind::choices, kind: Kind::Word, ..Spec::BASE };
 
-            /// HTTP server at this address: /metrics for Prometheus, /healthz and /readyz.
+            /// Address of the HTTP server with /metrics for Prometheus, /healthz and /readyz.
             metrics: String, value::text, Spec { key: "metrics",
                 value: "ADDR", group: HelpGroup::Monitoring, kind: Kind::Text, ..Spec::BASE };
 
-            /// What is logged: off, error, warn, info, debug, trace, or TARGET=LEVEL, several with commas. RUST_LOG
-            /// overrides it.
+            /// Log level: off, error, warn, info, debug, trace, or TARGET=LEVEL; several are separated by commas.
+            /// RUST_LOG overrides it.
             log: String = "info", value::directives, Spec { key: "log",
                 value: "LEVEL", group: HelpGroup::Monitoring, reload: Reload::Log, kind: Kind::Text, ..Spec::BASE };
 
@@ -135,15 +135,16 @@ macro_rules! for_each_option {
                 value: "receipt|echo|FILE", group: HelpGroup::Reply, reload: Reload::Policies, choices: value::replies,
                 kind: Kind::Text, ..Spec::BASE };
 
-            /// Close a connection whose peer does not accept the next 64 KiB of a reply, or the rest of it, in this time.
+            /// Close a connection whose peer does not accept the next 64 KiB of a reply, or the rest of it, within this
+            /// time.
             reply_timeout: Timeout = "30s", value::timeout, Spec { key: "reply-timeout",
                 value: "TIME|off", group: HelpGroup::Reply, reload: Reload::Policies, ..Spec::BASE };
 
-            /// Bytes that are kept to be echoed to one connection; a connection that sends more is closed.
+            /// Maximum number of bytes kept for the echo of one connection; a connection that sends more is closed.
             reply_max_bytes: u64 = "64MiB", value::size, Spec { key: "reply-max-bytes",
                 value: "BYTES", group: HelpGroup::Reply, ..Spec::BASE };
 
-            /// The same for all connections together, in memory and in temporary files.
+            /// Maximum number of bytes kept for the echoes of all connections, in memory and in temporary files.
             reply_max_total_bytes: u64 = "1GiB", value::size, Spec { key: "reply-max-total-bytes",
                 value: "BYTES", group: HelpGroup::Reply, ..Spec::BASE };
         }

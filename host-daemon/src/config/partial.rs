@@ -1,4 +1,4 @@
-//! Options that may be given or not: [`Partial`], filled by the command line and by the config file.
+//! A configuration in which any option may be missing: [`Partial`]. The command line and the config file fill one each.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,36 +14,35 @@ use crate::config::value::{
 use blocksd_engine::admission::identity::{DeviceBy, Match};
 use blocksd_engine::listen::address::{Address, AddressError};
 
-/// Least memory for unfinished messages, in bytes.
-const UNFINISHED_MIN: u64 = 1 << 20;
-/// A file has a header and an end, whatever it holds.
+/// Least size of a file, in bytes. Even an empty file has a header and a footer.
 const ROTATE_SIZE_MIN: u64 = 4 << 10;
-/// A few chunks in each of four files: else a file might be deleted as soon as it is sealed.
+/// Least size of a recording, in bytes: a few chunks in each of four files. With less, a file could be deleted as soon
+/// as it is sealed.
 const RECORD_MAX_MIN: u64 = 16 << 20;
 
 /// The definition of an option, without its value.
 pub struct Spec {
     /// The key in the config file, and the name of the option on the command line.
     pub key: &'static str,
-    /// The name that it had before.
+    /// Its old name, which is still accepted.
     pub old: Option<&'static str>,
-    /// What a value is called in the help.
+    /// The placeholder for the value in the help.
     pub value: &'static str,
     /// The heading in the help.
     pub group: HelpGroup,
     /// What kind of value it takes.
     pub kind: Kind,
-    /// In which tables it may stand.
+    /// The tables that may contain it.
     pub scope: Scope,
-    /// What a reload changes with it.
+    /// What a reload does with a new value.
     pub reload: Reload,
-    /// Whether it says how to record, so that it is used with `record` only.
+    /// Whether it configures the recording, and so has no effect without `record`.
     pub needs_record: bool,
-    /// What it does.
+    /// The help text.
     pub help: &'static str,
-    /// The value where none is given, if there is one.
+    /// The default value, if there is one.
     pub default: Option<&'static str>,
-    /// Words that the value may be.
+    /// The words that the value may be.
     pub choices: fn() -> Vec<Choice>,
     set: fn(&mut Partial, Written<'_>) -> Result<(), String>,
     given: fn(&Partial) -> Option<Written<'_>>,
@@ -56,11 +55,11 @@ pub struct Spec {
 pub struct GivenValue<T> {
     /// The value.
     pub value: T,
-    /// As it was written.
+    /// The text as it was written.
     pub text: String,
     /// Where it was written.
     pub origin: ValueOrigin,
-    /// By which name of the option.
+    /// The name of the option that was used: the current or the old one.
     pub key: &'static str,
 }
 
@@ -84,7 +83,7 @@ pub struct DeviceConfig {
     pub origin: ValueOrigin,
     /// Its name, if it has one.
     pub name: Option<(String, ValueOrigin)>,
-    /// Which connections are of this device; if empty, the ID says so.
+    /// What its connections match; if empty, they match the ID.
     pub matches: Vec<(Match, ValueOrigin)>,
     /// Its own options.
     pub own: Partial,
@@ -128,15 +127,15 @@ impl Spec {
         keep: |_, _| {},
     };
 
-    /// Reads a value into a partial configuration; adds it where the option is a list.
+    /// Parses a value and stores it in a partial configuration; appends it if the option is a list.
     ///
     /// # Errors
-    /// Why the value cannot be used.
+    /// If the value is invalid; the error says why.
     pub fn set(&self, partial: &mut Partial, input: Written<'_>) -> Result<(), String> {
         (self.set)(partial, input)
     }
 
-    /// The value, as it was given.
+    /// The value as it was given.
     #[must_use]
     pub fn given<'a>(&self, partial: &'a Partial) -> Option<Written<'a>> {
         (self.given)(partial)
@@ -164,15 +163,15 @@ impl ListenerConfig {
     /// Reads `ADDR[,KEY=VALUE]...`.
     ///
     /// # Errors
-    /// Where the address, a key or a value cannot be used.
+    /// If the address, a key or a value cannot be used.
     pub fn parse(text: &str, origin: ValueOrigin) -> Result<Self, String> {
         let mut parts = text.split(',');
         let mut listener = Self::new(parts.next().unwrap_or_default(), origin)?;
-        let wrong: Vec<_> = parts.filter_map(|part| listener.set(part).err()).collect();
-        if wrong.is_empty() {
+        let mistakes: Vec<_> = parts.filter_map(|part| listener.set(part).err()).collect();
+        if mistakes.is_empty() {
             Ok(listener)
         } else {
-            Err(wrong.join("; "))
+            Err(mistakes.join("; "))
         }
     }
 
@@ -183,13 +182,14 @@ impl ListenerConfig {
             .ok_or_else(|| format!("`{part}` is not KEY=VALUE"))?;
         let spec = find(key, Scope::Listener).ok_or_else(|| not_of_a_listener(key))?;
         let (key, origin) = (spec.key, self.origin);
-        spec.set(&mut self.own, Written { text, origin, key })
+        let set = spec.set(&mut self.own, Written { text, origin, key });
+        set.map_err(|reason| format!("{key}: {reason}"))
     }
 
     /// A listener without options of its own.
     ///
     /// # Errors
-    /// Where it is not an address.
+    /// If it is not an address.
     pub(super) fn new(address: &str, origin: ValueOrigin) -> Result<Self, String> {
         let checked: Result<Address, AddressError> = address.parse();
         checked.map_err(|error| error.to_string())?;
@@ -202,13 +202,13 @@ impl ListenerConfig {
 }
 
 impl DeviceConfig {
-    /// What the device is called: in topics, labels and names of files.
+    /// The name of the device in topics, labels and file names.
     #[must_use]
     pub fn label(&self) -> &str {
         self.name.as_ref().map_or(&self.id, |(name, _)| name)
     }
 
-    /// Which connections are of this device.
+    /// What the connections of this device match.
     pub fn matches(&self) -> impl Iterator<Item = Match> {
         let id = self.matches.is_empty().then(|| Match::of_id(&self.id));
         let matches = self.matches.iter().map(|(it, _)| it.clone());
@@ -216,7 +216,7 @@ impl DeviceConfig {
     }
 }
 
-/// The option with a key, if it may stand in tables of this kind. Old names count.
+/// Finds an option by its key or its old name, if tables of this scope may contain it.
 #[must_use]
 pub(super) fn find(key: &str, scope: Scope) -> Option<&'static Spec> {
     OPTIONS
@@ -241,9 +241,9 @@ const LISTEN: Spec = Spec {
     value: "ADDR[,KEY=VALUE]...",
     kind: Kind::List,
     reload: Reload::Listeners,
-    help: " Where to listen: HOST:PORT, unix:PATH, serial:PATH?baud=N, - for standard input, systemd or systemd:NAME for \
-           sockets that were passed. Options after a comma apply to this listener only: framing=SPEC, decode=..., \
-           max-block=BYTES, max-skip=BYTES, oversize=skip|close|pieces, after-end=close|continue.",
+    help: " Address to listen on: HOST:PORT, unix:PATH, serial:PATH?baud=N, - for standard input, or systemd or \
+           systemd:NAME for sockets passed by systemd. Options after a comma apply to this listener only: framing=SPEC, \
+           decode=..., max-block=BYTES, max-skip=BYTES, oversize=skip|close|pieces, after-end=close|continue.",
     default: Some("127.0.0.1:1060"),
     set: |partial, input| {
         let listener = ListenerConfig::parse(input.text, input.origin)?;
@@ -290,34 +290,34 @@ macro_rules! define {
         $(#[doc = $help:literal])+
         $field:ident: $type:ty $(= $default:literal)?, $parse:expr, Spec { key: $key:literal, $($spec:tt)* };
     )+) => {
-        /// Options of `serve` that may be given or not.
+        /// The options of `serve`, any of which may be missing.
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct Partial {
-            /// Addresses to listen on; none are given if empty.
+            /// Addresses to listen on; empty if not set.
             pub listeners: Vec<ListenerConfig>,
             /// Tables of devices.
             pub devices: Vec<DeviceConfig>,
             $($(#[doc = $help])+ pub $field: Option<GivenValue<$type>>,)+
         }
 
-        /// What `serve` does: every option with its value. Made by [`load`](crate::config::load).
+        /// The configuration of `serve`: every option with its value. Made by [`load`](crate::config::load).
         #[derive(Clone, Debug)]
         #[non_exhaustive]
         pub struct Config {
             /// The file that was read.
             pub file: Option<PathBuf>,
-            /// Keys of the file that are not used, since the command line gives these options.
+            /// Keys of the file that the command line overrides.
             pub overridden: Vec<&'static str>,
-            /// Where to listen.
+            /// Addresses to listen on.
             pub listeners: Vec<ListenerConfig>,
             /// Tables of devices, in the order of the file.
             pub devices: Vec<DeviceConfig>,
-            /// What the values were made of.
+            /// The values as they were given, with their origins.
             pub(super) given: Partial,
             $($(#[doc = $help])+ pub $field: type_of!($type $(, $default)?),)+
         }
 
-        /// Every option of `serve` but `config`.
+        /// Every option of `serve` except `config`.
         pub static OPTIONS: &[Spec] = &[
             LISTEN,
             $(Spec {
@@ -340,7 +340,7 @@ macro_rules! define {
         ];
 
         impl Partial {
-            /// These options, and those of `other` that are not among them. A list replaces a list.
+            /// Takes each option that is missing here from `other`. Lists are not merged.
             #[must_use]
             pub fn combine(self, other: Self) -> Self {
                 let or = |one: Vec<_>, other| if one.is_empty() { other } else { one };
@@ -353,7 +353,7 @@ macro_rules! define {
         }
 
         impl Config {
-            /// The values of options, of which every one with a default is given; else the key that is missing.
+            /// Builds a configuration. The error is the key of an option with a default that has no value.
             pub(super) fn new(
                 file: Option<PathBuf>,
                 overridden: Vec<&'static str>,
@@ -375,7 +375,7 @@ macro_rules! define {
 for_each_option!(define);
 
 impl Partial {
-    /// What is used where nothing is given.
+    /// The default values.
     #[must_use]
     pub fn defaults() -> Self {
         let mut defaults = Self::default();
@@ -385,13 +385,13 @@ impl Partial {
                 origin: ValueOrigin::Default,
                 key: spec.key,
             });
-            // A test holds that every default can be read.
+            // A test checks that every default can be parsed.
             let _ = input.map_or(Ok(()), |input| spec.set(&mut defaults, input));
         }
         defaults
     }
 
-    /// Adds what another part of the same source gives; a list is longer then.
+    /// Adds the options of another part of the same source; listeners are appended.
     pub fn add(&mut self, mut other: Self) {
         let mut listeners = std::mem::take(&mut self.listeners);
         listeners.append(&mut other.listeners);
@@ -399,19 +399,19 @@ impl Partial {
         self.listeners = listeners;
     }
 
-    /// The keys that are given here and in `other`.
+    /// The keys that are set both here and in `other`.
     pub(super) fn common(&self, other: &Self) -> Vec<&'static str> {
         let both = |spec: &&Spec| spec.given(self).is_some() && spec.given(other).is_some();
         OPTIONS.iter().filter(both).map(|spec| spec.key).collect()
     }
 }
 
-/// Keys of `[device."ID"]` that are not options.
+/// Key of `[device."ID"]` with the name of the device.
 pub(super) const NAME: &str = "name";
-/// As [`NAME`].
+/// Key of `[device."ID"]` with what the device's connections match.
 pub(super) const MATCH: &str = "match";
 
-/// Keys that may stand in a table, other than old names.
+/// The keys that a table may contain, without old names.
 pub(super) fn keys(scope: Scope) -> impl Iterator<Item = &'static str> {
     let other: &[&str] = match scope {
         Scope::Daemon => &["listener", "device"],

@@ -9,8 +9,8 @@ use crate::config::partial::{Config, MATCH, NAME, OPTIONS, Partial, Spec};
 use crate::config::spec::{Kind, Reload, Written};
 use crate::config::value::AfterEnd;
 
-/// Every value that is used, as TOML that gives the same values; with its origin, and whether a change of it needs a
-/// restart, in a comment.
+/// Prints every effective value as TOML that gives the same configuration. The comment after a value has its origin,
+/// and says whether a change needs a restart.
 #[must_use]
 pub fn print(config: &Config) -> String {
     let mut page = PrintedConfig {
@@ -42,7 +42,7 @@ pub fn print(config: &Config) -> String {
                 "after-end",
                 &quoted(word),
                 ValueOrigin::Default,
-                " of such an address",
+                " for this kind of address",
             );
         }
     }

@@ -1,4 +1,5 @@
-//! Properties of options that need no value: heading, kind, scope, and what a reload does.
+//! Properties of an option other than its value: heading, kind, scope, and the effect of a reload. They are fields of
+//! `Spec` in `partial.rs`.
 
 use crate::config::error::ValueOrigin;
 
@@ -32,10 +33,10 @@ pub enum Kind {
     List,
 }
 
-/// In which tables of the config file an option may stand, beside the top.
+/// The tables of the config file that may contain an option, besides the top level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// None.
+    /// The top level only.
     Daemon,
     /// `[device."ID"]`.
     Device,
@@ -43,31 +44,31 @@ pub enum Scope {
     Listener,
 }
 
-/// What a reload changes where the value of an option is another.
+/// What a reload changes if the value of an option has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
-    /// Nothing: it needs a restart.
+    /// Nothing: the new value needs a restart.
     Restart,
-    /// How connections that are accepted from then on are treated.
+    /// The policies of connections that are accepted from then on.
     Policies,
-    /// What all connections share.
+    /// The bounds on all connections together.
     Bounds,
-    /// The size of the recording.
+    /// The size limit of the recording.
     Retention,
-    /// What is logged.
+    /// The log level.
     Log,
-    /// Which listeners there are.
+    /// The set of listeners.
     Listeners,
 }
 
-/// A value as text: before it is read, and as it is printed.
+/// A value as text, with its origin: before it is parsed, and when it is printed.
 #[derive(Clone, Copy, Debug)]
 pub struct Written<'a> {
-    /// As it was written.
+    /// The text as it was written.
     pub text: &'a str,
     /// Where it was written.
     pub origin: ValueOrigin,
-    /// By which name of the option.
+    /// The name of the option that was used: the current or the old one.
     pub key: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! The table of options, the sample config, values of TOML and the mistakes in it.
+//! Tests of the table of options, the sample config, values in TOML, and mistakes in a file.
 
 mod changes;
 mod devices;
@@ -14,7 +14,7 @@ use crate::config::*;
 
 const SAMPLE: &str = include_str!("../../systemd/blocksd.toml");
 
-/// The sample with all its keys.
+/// The sample with all its keys uncommented.
 fn uncommented() -> String {
     let lines = SAMPLE.lines().map(|line| match line.strip_prefix('#') {
         Some(key) if !key.starts_with(' ') => key,
@@ -27,7 +27,7 @@ fn uncommented() -> String {
 fn tables() -> String {
     let (_, tables) = SAMPLE.split_once("# [[").unwrap();
     let lines = tables.lines().map(|line| line.trim_start_matches("# "));
-    // Prose between the tables has no `=` and no bracket at its beginning.
+    // Prose between the tables has no ` = `, and does not begin with a bracket.
     let is_toml = |line: &&str| line.starts_with('[') || line.contains(" = ");
     let lines: Vec<_> = lines.filter(is_toml).collect();
     format!("[[listener]]\n{}", lines.join("\n"))
@@ -99,7 +99,7 @@ fn every_option_has_one_key_a_help_and_a_default_that_can_be_read() {
 }
 
 #[test]
-fn the_sample_names_every_option_and_no_other() {
+fn the_sample_has_exactly_the_known_options() {
     let text = uncommented();
     let table = DeTable::parse(&text).unwrap();
     let keys = table.get_ref().keys();
@@ -111,7 +111,7 @@ fn the_sample_names_every_option_and_no_other() {
 }
 
 #[test]
-fn the_sample_gives_the_defaults_of_all_options_that_have_one() {
+fn the_sample_shows_the_default_of_every_option() {
     let all = partial(&uncommented());
     for spec in OPTIONS.iter().filter(|spec| spec.key != "output") {
         let given = spec.given(&all).map(|shown| shown.text);
@@ -119,7 +119,7 @@ fn the_sample_gives_the_defaults_of_all_options_that_have_one() {
             assert_eq!(given, spec.default, "{spec:?}");
         }
     }
-    // What it sets is what a service needs, and no default.
+    // It sets only what a service needs, which differs from the defaults.
     let sample = partial(SAMPLE);
     let is_set = |spec: &&Spec| spec.given(&sample).is_some();
     let set: Vec<_> = OPTIONS.iter().filter(is_set).map(|spec| spec.key).collect();
@@ -167,7 +167,7 @@ fn values_of_toml_have_the_meaning_of_the_command_line() {
     let wanted = wanted.map(|text| ListenerConfig::parse(text, ValueOrigin::Default).unwrap());
     assert_eq!(it.listeners, wanted);
     assert_eq!(it.warnings().len(), 3, "{:?}", it.warnings());
-    // The new names have the same unit where there is none.
+    // A bare number has the same unit with the new names.
     let new = config("record = 'r'\nrecord-rotate-after = 90\nrecord-sync = 5");
     assert_eq!(new.record_rotate_after, it.record_rotate_after);
     assert_eq!(new.record_sync, it.record_sync);
@@ -175,7 +175,7 @@ fn values_of_toml_have_the_meaning_of_the_command_line() {
 }
 
 #[test]
-fn the_command_line_goes_before_the_file_and_the_file_before_the_defaults() {
+fn the_command_line_overrides_the_file_and_the_file_the_defaults() {
     let mut line = Partial::default();
     for (key, text) in [("framing", "cobs"), ("listen", "a:1"), ("listen", "b:2")] {
         set(&mut line, key, text, ValueOrigin::CommandLine);
@@ -242,7 +242,7 @@ fn every_mistake_is_found() {
 }
 
 #[test]
-fn a_wrong_value_makes_no_mistake_of_the_options_that_depend_on_it() {
+fn an_invalid_value_adds_no_mistake_of_a_dependent_option() {
     for text in [
         "record = 5\nrecord-sync = '5ms'",
         "max-block = 'x'\nmax-unfinished = '2MiB'",

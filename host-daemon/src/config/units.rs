@@ -1,7 +1,7 @@
 //! Durations and sizes as text, such as `1h30m` and `64MiB`. Start with [`duration`] and [`size`].
 //!
-//! Crates for this disagree with the units here: `humantime` reads `M` as a month and refuses bare numbers, and
-//! `parse-size` and `bytesize` accept many more spellings.
+//! The crates for this use other units: `humantime` reads `M` as a month and refuses bare numbers, and `parse-size` and
+//! `bytesize` accept many more spellings.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 /// One millisecond.
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Reads a duration: numbers with the units `d`, `h`, `m`, `s` or `ms`, from the largest unit to the smallest. A number
-/// without a unit counts `bare`.
+/// Reads a duration: numbers with the units `d`, `h`, `m`, `s` or `ms`, from the largest unit to the smallest. `bare`
+/// is the unit of a bare number.
 #[must_use]
 pub(super) fn duration(text: &str, bare: Duration) -> Option<Duration> {
     let mut rest = text.trim();
@@ -43,7 +43,7 @@ pub(super) fn duration(text: &str, bare: Duration) -> Option<Duration> {
 /// Reads a number of bytes, with the unit `k`, `M`, `G` (powers of 1000), `KiB`, `MiB` or `GiB`, or without a unit.
 #[must_use]
 pub(super) fn size(text: &str) -> Option<u64> {
-    /// Above this, a `f64` does not count every byte.
+    /// Above this, an `f64` cannot represent every integer.
     const FRACTIONS_MAX: f64 = (1_u64 << 53) as f64;
     let (number, unit) = split(text.trim(), |letter| !letter.is_ascii_alphabetic());
     let factor: u64 = match unit {
@@ -69,7 +69,7 @@ fn times(number: f64, seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(number * seconds).ok()
 }
 
-/// The letters at the beginning for which `is_in` holds, and the rest; without the spaces between them.
+/// Splits after the leading characters for which `is_in` holds, and removes the spaces in between.
 fn split(text: &str, is_in: impl Fn(char) -> bool) -> (&str, &str) {
     let end = text.find(|letter| !is_in(letter)).unwrap_or(text.len());
     let (head, rest) = text.split_at(end);
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_has_units_or_counts_the_unit_of_its_option() {
+    fn a_duration_without_units_uses_the_unit_of_its_option() {
         for (text, ms) in [
             ("500ms", 500),
             ("90", 90_000),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_has_a_unit_or_counts_bytes() {
+    fn a_size_without_a_unit_is_in_bytes() {
         for (text, bytes) in [
             ("0", 0),
             ("1048576", 1 << 20),

@@ -1,4 +1,4 @@
-//! What the value of an option may be: a parser for each kind of value, and the words that may be chosen from.
+//! Parsers for the values of options, and the words that an option may take. Start with [`Words`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use crate::payload::DefmtError;
 use blocksd_engine::admission::identity::DeviceBy;
 pub use blocksd_recording::Compression;
 
-/// A word that the value of an option may be.
+/// One of the words that an option takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice {
     /// The word.
     pub name: &'static str,
-    /// What it stands for; empty where the option explains it.
+    /// What the word means; empty if the help of the option explains it.
     pub help: &'static str,
 }
 
-/// A value that is one of a few words.
+/// A value that is written as one of a few words.
 pub trait Words: Sized {
     /// The words.
     fn choices() -> Vec<Choice>;
-    /// The value that a word stands for.
+    /// The value of a word.
     fn named(word: &str) -> Option<Self>;
 }
 
@@ -47,36 +47,36 @@ macro_rules! words {
     };
 }
 
-/// A time that may pass; unlimited if it is `off`.
+/// A timeout; `None` if it is `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeout(pub Option<Duration>);
 
-/// What becomes of a message that is too long.
+/// What to do with a message that is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oversize {
-    /// It is skipped, and the next one is taken.
+    /// Skip it, and accept the next one.
     Skip,
-    /// The connection is closed.
+    /// Close the connection.
     Close,
-    /// It is handed out in pieces, as it comes.
+    /// Pass it on in pieces, as they arrive.
     Pieces,
 }
 
-/// What becomes of a connection whose series has ended.
+/// What to do with a connection whose series has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterEnd {
-    /// It is closed.
+    /// Close it.
     Close,
-    /// Another series may come.
+    /// Accept another series.
     Continue,
 }
 
-/// What is written to standard output.
+/// The format of standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputKind {
-    /// A line a message, for people.
+    /// A line for each message, for people.
     Text,
-    /// An object a line, for programs.
+    /// A JSON object for each event, one per line, for programs.
     Json,
     /// A dump of each message.
     Hex,
@@ -85,43 +85,43 @@ pub enum OutputKind {
 }
 
 words! { Oversize:
-    "skip" => Self::Skip, "Skip it, and take the next one";
+    "skip" => Self::Skip, "Skip it, and accept the next one";
     "close" => Self::Close, "Close the connection";
-    "pieces" => Self::Pieces, "Pass it on in pieces, as it arrives";
+    "pieces" => Self::Pieces, "Pass it on in pieces, as they arrive";
 }
 
 words! { AfterEnd:
     "close" => Self::Close, "Close the connection";
-    "continue" => Self::Continue, "Take another series";
+    "continue" => Self::Continue, "Accept another series";
 }
 
 words! { OutputKind:
     "text" => Self::Text, "A line for each message, for people";
-    "json" => Self::Json, "An object on each line, for programs";
+    "json" => Self::Json, "A JSON object for each event, one per line, for programs";
     "hex" => Self::Hex, "A dump of each message";
     "none" => Self::None, "Nothing";
 }
 
 words! { DeviceBy:
-    "ip" => Self::Ip, "An address; for connections of this machine, a listener";
-    "peer" => Self::Peer, "A connection: address and port; for connections of this machine, the listener and a number";
-    "listener" => Self::Listener, "A listener";
+    "ip" => Self::Ip, "Its IP address; without one (Unix socket, serial port, standard input), the listener";
+    "peer" => Self::Peer, "Each connection: IP address and port; without one, the listener and a number";
+    "listener" => Self::Listener, "The listener that it connects to";
 }
 
 words! { Compression:
-    "auto" => Self::Auto, "Zstandard for messages that come slowly; nothing while the recorder is busy";
+    "auto" => Self::Auto, "Zstandard for messages that come slowly; none while the recorder is busy";
     "none" => Self::None, "No compression";
-    "lz4" => Self::Lz4, "LZ4: two to three times the processor time, and two thirds of the space for slowly moving samples";
+    "lz4" => Self::Lz4, "LZ4: two to three times the processor time, and two thirds of the space for slowly changing samples";
     "zstd" => Self::Zstd, "Zstandard, fastest level: three to four times the processor time, and a little over half of the space";
 }
 
-/// Names of the framings, to choose from.
+/// The names of the framings.
 pub(super) fn framings() -> Vec<Choice> {
     let choice = |name: &&'static str| Choice { name, help: "" };
     AnyFraming::SPECS.iter().map(choice).collect()
 }
 
-/// Names of the decodings, to choose from.
+/// The names of the decodings.
 pub(super) fn decodings() -> Vec<Choice> {
     [
         ("raw", "Bytes"),
@@ -137,14 +137,14 @@ pub(super) fn decodings() -> Vec<Choice> {
     .into()
 }
 
-/// Answers to choose from, other than a file.
+/// The kinds of replies.
 pub(super) fn replies() -> Vec<Choice> {
     [
         (
             "receipt",
             "The number of messages and bytes that were received",
         ),
-        ("echo", "What was received"),
+        ("echo", "The messages that were received"),
         ("FILE", "The content of a file, as one message"),
     ]
     .map(|(name, help)| Choice { name, help })
@@ -159,9 +159,9 @@ pub(super) fn no_choices() -> Vec<Choice> {
 pub(super) fn word<T: Words>(text: &str) -> Result<T, String> {
     T::named(text).ok_or_else(|| {
         let names: Vec<_> = T::choices().iter().map(|choice| choice.name).collect();
-        let near = did_you_mean(text, names.iter().copied());
+        let suggestion = did_you_mean(text, names.iter().copied());
         format!(
-            "invalid value `{text}` [possible values: {}]{near}",
+            "invalid value `{text}` [possible values: {}]{suggestion}",
             names.join(", ")
         )
     })
@@ -170,7 +170,7 @@ pub(super) fn word<T: Words>(text: &str) -> Result<T, String> {
 /// Reads the name of a framing.
 ///
 /// # Errors
-/// Where there is no such framing, with the names of all.
+/// If no framing has this name; the error lists them all.
 pub fn framing(text: &str) -> Result<AnyFraming, String> {
     text.parse().map_err(|error| match error {
         SpecError::Unknown => unknown(text, "framing", &framings()),
@@ -178,7 +178,7 @@ pub fn framing(text: &str) -> Result<AnyFraming, String> {
     })
 }
 
-/// The most similar word, if it is as similar as clap asks of options.
+/// The most similar word, if it is similar enough; the threshold is that of clap.
 pub(super) fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let alike = words.map(|word| (strsim::jaro(text, word), word));
     let alike = alike.filter(|(similarity, _)| 0.7 < *similarity);
@@ -193,7 +193,7 @@ fn did_you_mean<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> String 
 /// Reads the name of a decoding, and the ELF file of `defmt:ELF`.
 ///
 /// # Errors
-/// Where there is no such decoding, or the file cannot be used.
+/// If no decoding has this name, or the file cannot be used.
 pub fn decoding(text: &str) -> Result<Decoding, String> {
     text.parse().map_err(|error| match error {
         DefmtError::Unknown => unknown(text, "decoding", &decodings()),
@@ -201,11 +201,11 @@ pub fn decoding(text: &str) -> Result<Decoding, String> {
     })
 }
 
-fn unknown(text: &str, what: &str, choices: &[Choice]) -> String {
+fn unknown(text: &str, noun: &str, choices: &[Choice]) -> String {
     let names: Vec<_> = choices.iter().map(|choice| choice.name).collect();
-    let near = did_you_mean(text, names.iter().copied());
+    let suggestion = did_you_mean(text, names.iter().copied());
     let names = names.join(", ");
-    format!("`{text}` is not a {what}; the {what}s are {names}{near}")
+    format!("`{text}` is not a {noun}; the {noun}s are {names}{suggestion}")
 }
 
 /// Reads `true` or `false`.
@@ -225,12 +225,12 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     Ok(text.into())
 }
 
-/// Positions in a window are 32 bits wide, so a message that is held whole has at most 1 GiB.
+/// Positions in a window are 32 bits wide, so a message that is kept whole has at most 1 GiB.
 pub(super) fn block_max(text: &str) -> Result<u32, String> {
     const MAX: u64 = 1 << 30;
     let len = size(text)?;
     let len = u32::try_from(len).ok().filter(|_| (1..=MAX).contains(&len));
-    len.ok_or_else(|| format!("max-block must be from 1 to {MAX} bytes"))
+    len.ok_or_else(|| format!("must be from 1 to {MAX} bytes"))
 }
 
 pub(super) fn size(text: &str) -> Result<u64, String> {
@@ -246,6 +246,17 @@ pub(super) fn small_size(text: &str) -> Result<u32, String> {
     u32::try_from(len).map_err(|_| format!("must be at most {} bytes", u32::MAX))
 }
 
+/// Least memory for unfinished messages, in bytes.
+const UNFINISHED_MIN: u64 = 1 << 20;
+/// Number of longest messages that must fit into the memory for unfinished ones.
+pub(super) const UNFINISHED_MESSAGES: u64 = 4;
+
+pub(super) fn unfinished(text: &str) -> Result<u64, String> {
+    size_from::<UNFINISHED_MIN>(text).map_err(|reason| {
+        format!("{reason}, and at least {UNFINISHED_MESSAGES} times the largest --max-block")
+    })
+}
+
 pub(super) fn size_from<const MIN: u64>(text: &str) -> Result<u64, String> {
     let len = size(text)?;
     let len = Some(len).filter(|len| MIN <= *len);
@@ -254,7 +265,7 @@ pub(super) fn size_from<const MIN: u64>(text: &str) -> Result<u64, String> {
 
 pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| *count != 0);
-    count.ok_or_else(|| "must be a number over 0".to_owned())
+    count.ok_or_else(|| "must be a whole number above 0".to_owned())
 }
 
 /// Reads a duration above zero; a bare number is seconds.
@@ -268,7 +279,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// Reads a duration; a bare number is seconds.
 ///
 /// # Errors
-/// Where it is not a duration.
+/// If it is not a duration.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     units::duration(text, SECOND)
         .ok_or_else(|| format!("`{text}` is not a duration, such as 500ms, 90s, 10m, 2h or 1d"))
@@ -279,9 +290,7 @@ pub(super) fn timeout(text: &str) -> Result<Timeout, String> {
         return Ok(Timeout(None));
     }
     match units::duration(text, SECOND) {
-        Some(Duration::ZERO) => {
-            Err("0 would leave no time at all; use `off` for no limit".to_owned())
-        }
+        Some(Duration::ZERO) => Err("must be above zero; use `off` for no limit".to_owned()),
         Some(time) => Ok(Timeout(Some(time))),
         None => Err(format!(
             "`{text}` is not a duration, such as 500ms, 90s, 10m, 2h or 1d (a bare number is seconds), or `off`"
@@ -289,7 +298,7 @@ pub(super) fn timeout(text: &str) -> Result<Timeout, String> {
     }
 }
 
-/// What the kernel accepts as `TCP_KEEPIDLE`, in seconds.
+/// The largest `TCP_KEEPIDLE` that the kernel accepts.
 const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
 
 pub(super) fn keepalive(text: &str) -> Result<Timeout, String> {
@@ -306,30 +315,30 @@ pub(super) fn keepalive(text: &str) -> Result<Timeout, String> {
     Ok(timeout)
 }
 
-/// Ten years: clocks do not count much more.
+/// Ten years, in days: far below the overflow of a clock.
 const DAYS_MAX: u64 = 3_650;
 
 pub(super) fn rotate_after(text: &str) -> Result<Duration, String> {
-    bounded(text, SECOND, "1s")
+    bounded(text, SECOND, "1s", "seconds")
 }
 
 pub(super) fn sync(text: &str) -> Result<Duration, String> {
-    bounded(text, MILLISECOND, "1ms")
+    bounded(text, MILLISECOND, "1ms", "milliseconds")
 }
 
-/// A duration of at least `least`, which is also what a bare number counts.
-fn bounded(text: &str, least: Duration, name: &str) -> Result<Duration, String> {
-    let range = least..=Duration::from_secs(DAYS_MAX * 86_400);
-    let time = units::duration(text, least).filter(|time| range.contains(time));
+/// Reads a duration of at least one `unit`, which is also the unit of a bare number.
+fn bounded(text: &str, unit: Duration, least: &str, units: &str) -> Result<Duration, String> {
+    let range = unit..=Duration::from_secs(DAYS_MAX * 86_400);
+    let time = units::duration(text, unit).filter(|time| range.contains(time));
     time.ok_or_else(|| {
-        format!("must be a duration from {name} to {DAYS_MAX}d (a bare number counts {name})")
+        format!("must be a duration from {least} to {DAYS_MAX}d (a bare number is {units})")
     })
 }
 
-/// Reads what is logged: `info`, or `blocksd_recording=debug,info`.
+/// Checks the directives of the log filter, such as `info` or `blocksd_recording=debug,info`.
 ///
 /// # Errors
-/// Where it names no level.
+/// If a part of the text has no level.
 pub fn directives(text: &str) -> Result<String, String> {
     let refuse = |part: &str| {
         format!(
@@ -338,7 +347,7 @@ pub fn directives(text: &str) -> Result<String, String> {
     };
     for part in text.split(',') {
         let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
-        // A word that is not a level would be taken for a module, and all else be silent.
+        // The filter would take any other word for the name of a module, and drop the lines of all others.
         if level.trim().parse::<LevelFilter>().is_err() {
             return Err(refuse(part));
         }

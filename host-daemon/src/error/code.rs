@@ -6,16 +6,16 @@ use blocksd_recording::Error as RecordingError;
 
 use crate::error::CommandError;
 
-/// How a command ended, for the program that started it.
+/// The exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// The command did its work.
     Done = 0,
     /// It failed while working.
     Failed = 1,
-    /// The command line, the configuration, or a file that they name is wrong. Trying again cannot help.
+    /// The command line, the configuration, or a file that they name is wrong. A retry cannot help.
     Wrong = 2,
-    /// The environment refused it at the start (`EX_TEMPFAIL` of `sysexits.h`). Trying again may help.
+    /// The environment refused it at the start (`EX_TEMPFAIL` of `sysexits.h`). A retry may help.
     Refused = 75,
 }
 
@@ -49,7 +49,7 @@ enum Subject {
 }
 
 impl CommandError {
-    /// What a program learns from the exit code.
+    /// The exit code of this error.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
@@ -63,7 +63,7 @@ impl CommandError {
             Self::Start(error) => code(Subject::Program, error),
             Self::Locked { .. } => Code::Refused,
             Self::Config(error) => error.unreadable().map_or(Code::Wrong, |error| {
-                // Read at the start: what is not wrong with its name is the environment's.
+                // The file is read at the start, so an error that is not about its name is one of the environment.
                 match code(Subject::File, error) {
                     Code::Failed => Code::Refused,
                     code => code,
@@ -81,6 +81,7 @@ impl CommandError {
             | Self::CutOff { .. }
             | Self::NotWhole { .. }
             | Self::Refused(_)
+            | Self::RefusedLine { .. }
             | Self::Fault(_)
             | Self::Closed { .. }
             | Self::Connection(_)
@@ -107,11 +108,11 @@ fn recording(error: &RecordingError) -> Code {
     }
 }
 
-/// The table of `docs/operations.md`, for what the system refused.
+/// Classifies an error of the system, as the table in `docs/operations.md` does.
 fn code(subject: Subject, error: &io::Error) -> Code {
     use io::ErrorKind as Kind;
     match error.kind() {
-        // A text that is not an address or a file name, and what the system does not permit or know:
+        // A text that is not an address or a file name, or something that the system does not permit or support:
         // `EINVAL`, `ENAMETOOLONG`, `ENOTDIR`, `EISDIR`, `EACCES`, `EPERM`, `ENOSYS`.
         Kind::InvalidInput
         | Kind::InvalidData
@@ -120,14 +121,14 @@ fn code(subject: Subject, error: &io::Error) -> Code {
         | Kind::IsADirectory
         | Kind::PermissionDenied
         | Kind::Unsupported => Code::Wrong,
-        // A file in the place of the folder, or of what is to be written.
+        // A file exists where the folder or the output should be.
         Kind::AlreadyExists => Code::Wrong,
-        // A file that is named must be there. The folder of a socket, or what a link leads to, may come with a disk.
+        // A named file must exist. The folder of a socket, or the target of a link, may appear when a disk is mounted.
         Kind::NotFound if subject == Subject::File => Code::Wrong,
         Kind::NotFound | Kind::ReadOnlyFilesystem | Kind::ResourceBusy => Code::Refused,
         _ if is_wrong(error.raw_os_error()) => Code::Wrong,
         // `EADDRINUSE`, `EADDRNOTAVAIL`, `ECONNREFUSED`, `ENETUNREACH`, `ENODEV`, `ENOSPC`, `EIO`, `EMFILE`, `ENOMEM`,
-        // `EAGAIN`; a name that is not resolved.
+        // `EAGAIN`; a name that cannot be resolved.
         _ if subject != Subject::File => Code::Refused,
         _ => Code::Failed,
     }
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_the_environment_refuses_now_is_tried_again() {
+    fn an_address_that_the_environment_refuses_now_may_be_retried() {
         for error in [
             libc::EADDRINUSE,
             libc::EADDRNOTAVAIL,
@@ -189,12 +190,12 @@ mod tests {
         ] {
             assert_eq!(listen(os(error)), Code::Refused, "{}", os(error));
         }
-        // As the library reports a name that is not resolved: without a number.
+        // The library reports a name that cannot be resolved without an error number.
         assert_eq!(listen(io::Error::other("lookup")), Code::Refused);
     }
 
     #[test]
-    fn an_address_that_can_never_be_had_is_wrong() {
+    fn an_address_that_can_never_be_used_is_wrong() {
         for error in [
             libc::EINVAL,
             libc::EACCES,
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_wrong_if_it_is_not_ours_and_else_tried_again() {
+    fn a_folder_is_wrong_if_it_is_not_ours_and_otherwise_may_be_retried() {
         for error in [libc::EACCES, libc::EPERM, libc::ENOTDIR, libc::EEXIST] {
             assert_eq!(folder(os(error)), Code::Wrong, "{}", os(error));
         }
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_named_must_be_there_and_what_fails_later_is_work_that_failed() {
+    fn a_named_file_must_exist_and_a_later_failure_is_failed_work() {
         for error in [libc::ENOENT, libc::EACCES, libc::EISDIR, libc::ENOTDIR] {
             assert_eq!(file(os(error)), Code::Wrong, "{}", os(error));
         }
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_needs_at_its_start_may_be_there_later() {
+    fn a_resource_that_is_missing_at_the_start_may_be_retried() {
         assert_eq!(CommandError::Start(os(libc::EAGAIN)).code(), Code::Refused);
         assert_eq!(CommandError::Io(os(libc::EIO)).code(), Code::Failed);
         assert_eq!(CommandError::BrokenPipe.code(), Code::Done);

@@ -12,20 +12,20 @@ pub struct Health {
     refusal: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
 
-/// How far the start has come.
+/// The phase of the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Listeners are not open yet.
     Starting,
-    /// What a crash has left in the recording is repaired, before listeners are opened.
+    /// Torn files of the recording are being repaired, before listeners are opened.
     Repairing,
     /// All listeners are open.
     Ready,
 }
 
 impl Health {
-    /// The health of a daemon that starts. It ends when `stop` is cancelled. `refusal` returns why a disk does not take
-    /// the recording, if so.
+    /// The health of a daemon that is starting. When `stop` is cancelled, it is stopping. `refusal` returns the error
+    /// of the disk while the recording cannot be written.
     #[must_use]
     pub fn new(
         stop: CancellationToken,
@@ -38,13 +38,13 @@ impl Health {
         }
     }
 
-    /// The start has come so far.
+    /// Sets the phase of the start.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Why the daemon cannot do its work, if so: it is stopping, or the disk refuses the recording.
-    pub(crate) fn ill(&self) -> Option<String> {
+    /// The reason if the daemon is not healthy: it is stopping, or the disk refuses the recording.
+    pub(crate) fn not_healthy(&self) -> Option<String> {
         if self.stop.is_cancelled() {
             return Some("stopping".to_owned());
         }
@@ -52,10 +52,10 @@ impl Health {
         refusal.map(|refusal| format!("the disk refuses the recording: {refusal}"))
     }
 
-    /// Why the daemon takes no messages, if so.
+    /// The reason if the daemon does not accept messages.
     pub(crate) fn not_ready(&self) -> Option<String> {
         let phase = self.phase.load(Ordering::Acquire);
-        self.ill().or_else(|| {
+        self.not_healthy().or_else(|| {
             let reason = match phase {
                 phase if phase == Phase::Ready as u8 => return None,
                 phase if phase == Phase::Repairing as u8 => "repairing the recording",
@@ -79,30 +79,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_is_after_the_repair_and_until_the_stop() {
+    fn the_daemon_is_ready_from_the_repair_to_the_stop() {
         let stop = CancellationToken::new();
         let health = Health::new(stop.clone(), || None);
         assert_eq!(health.not_ready().as_deref(), Some("starting"));
         health.enter(Phase::Repairing);
-        assert_eq!(health.ill(), None);
+        assert_eq!(health.not_healthy(), None);
         let reason = health.not_ready();
         assert_eq!(reason.as_deref(), Some("repairing the recording"));
         health.enter(Phase::Ready);
         assert_eq!(health.not_ready(), None);
         stop.cancel();
-        assert_eq!(health.ill().as_deref(), Some("stopping"));
-        assert_eq!(health.not_ready(), health.ill());
+        assert_eq!(health.not_healthy().as_deref(), Some("stopping"));
+        assert_eq!(health.not_ready(), health.not_healthy());
     }
 
     #[test]
-    fn a_disk_that_refuses_is_a_reason_until_it_takes_what_waits() {
+    fn a_refusing_disk_is_a_reason_until_it_accepts_the_waiting_data() {
         let refusal = Arc::<Mutex<Option<String>>>::default();
         let disk = Arc::clone(&refusal);
         let health = Health::new(CancellationToken::new(), move || disk.lock().ok()?.clone());
         health.enter(Phase::Ready);
-        assert_eq!(health.ill(), None);
+        assert_eq!(health.not_healthy(), None);
         *refusal.lock().unwrap() = Some("no storage space".to_owned());
-        let reason = health.ill().unwrap_or_default();
+        let reason = health.not_healthy().unwrap_or_default();
         assert!(reason.ends_with(": no storage space"), "{reason}");
         assert_eq!(health.not_ready(), Some(reason));
         *refusal.lock().unwrap() = None;

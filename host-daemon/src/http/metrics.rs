@@ -1,11 +1,11 @@
-//! Metrics for Prometheus: registers the collectors of all rooms. `docs/metrics.md` explains each metric.
+//! The registry of all metrics for Prometheus: [`registry`]. `docs/metrics.md` explains each metric.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::registry::Registry;
 
 use crate::http::process::ProcessCollector;
 
-/// All metrics of a daemon that starts now: those of the process, and those of its rooms.
+/// Registers the collectors of a daemon that starts now, and that of the process.
 #[must_use]
 pub fn registry(collectors: impl IntoIterator<Item = Box<dyn Collector>>) -> Registry {
     let mut registry = Registry::default();

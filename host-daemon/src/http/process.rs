@@ -1,4 +1,4 @@
-//! The metrics of this process, as far as the system knows them: a [`ProcessCollector`].
+//! The metrics of this process that the system provides: a [`ProcessCollector`].
 
 use std::fmt;
 use std::fs;
@@ -43,7 +43,7 @@ impl Collector for ProcessCollector {
         if let Some(count) = max_fds() {
             page.gauge("process_max_fds", "Limit on open file descriptors", count)?;
         }
-        // Not of the type `info`, which readers of the older text format do not know.
+        // Not of the type `info`, which the older text format does not have.
         page.gauges(
             "blocksd_build_info",
             "Always 1; the label is the version of the program",
@@ -63,13 +63,13 @@ fn resident_bytes() -> Option<u64> {
     Some(kilobytes << 10)
 }
 
-/// File descriptors that are open, without the one that counts them.
+/// Number of open file descriptors, without the one that is opened to count them.
 fn open_fds() -> Option<u64> {
     let count = fs::read_dir("/proc/self/fd").ok()?.count();
     u64::try_from(count).ok()?.checked_sub(1)
 }
 
-/// File descriptors that may be open.
+/// Limit on open file descriptors.
 fn max_fds() -> Option<u64> {
     rlimit::Resource::NOFILE.get_soft().ok()
 }

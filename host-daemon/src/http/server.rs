@@ -1,4 +1,5 @@
-//! The HTTP server of the metrics: a request a connection, few connections, and none that lasts.
+//! The HTTP server of metrics and health: [`HttpServer`]. It is bounded: one request per connection, few connections,
+//! and a timeout for each.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,19 +22,19 @@ use tracing::debug;
 
 use crate::http::health::Health;
 
-/// Connections at once; one more waits to be accepted.
+/// Maximum number of connections; the next one waits to be accepted.
 const CONNECTIONS: usize = 16;
-/// How long one may last, from its first byte to the last of the answer.
+/// Maximum duration of a connection, until the last byte of the response.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait after a failed accept.
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// Bytes of a request that are held.
+/// Maximum length of a request's buffer, in bytes.
 const REQUEST_LEN: usize = 8 << 10;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// An address that is listened on.
+/// A server that listens on an address.
 #[derive(Debug)]
 pub struct HttpServer {
     socket: TcpListener,
@@ -43,7 +44,7 @@ impl HttpServer {
     /// Listens on the first of these addresses that is free.
     ///
     /// # Errors
-    /// The error of the system.
+    /// The error of the system if no address can be used.
     pub async fn bind(addresses: &[SocketAddr]) -> io::Result<Self> {
         let socket = TcpListener::bind(addresses).await?;
         Ok(Self { socket })
@@ -52,26 +53,26 @@ impl HttpServer {
     /// The address, with the port that the system chose.
     ///
     /// # Errors
-    /// As the system says.
+    /// The error of the system.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Answers as long as the runtime lives.
+    /// Serves requests until the runtime ends.
     pub async fn run(self, registry: Registry, health: Arc<Health>) {
         let registry = Arc::new(registry);
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(CONNECTIONS));
         // The semaphore is never closed.
-        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
             match self.socket.accept().await {
                 Ok((stream, _)) => {
                     let (health, registry) = (Arc::clone(&health), Arc::clone(&registry));
                     tokio::spawn(async move {
-                        let answered = answer(stream, health, registry);
-                        if tokio::time::timeout(TIMEOUT, answered).await.is_err() {
-                            debug!("metrics: a connection took too long");
+                        let served = serve(stream, health, registry);
+                        if tokio::time::timeout(TIMEOUT, served).await.is_err() {
+                            debug!("metrics: a connection timed out");
                         }
-                        drop(place);
+                        drop(permit);
                     });
                 }
                 Err(error) => {
@@ -83,7 +84,7 @@ impl HttpServer {
     }
 }
 
-async fn answer(stream: TcpStream, health: Arc<Health>, registry: Arc<Registry>) {
+async fn serve(stream: TcpStream, health: Arc<Health>, registry: Arc<Registry>) {
     let service = service_fn(|request| respond(request, &health, &registry));
     let served = http1::Builder::new()
         .keep_alive(false)
@@ -100,14 +101,15 @@ async fn respond(
     registry: &Arc<Registry>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET\n".into());
+        let text = "only GET and HEAD are allowed\n".into();
+        let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, PLAIN, text);
         header(&mut refused, ALLOW, "GET, HEAD");
         return Ok(refused);
     }
     Ok(match request.uri().path() {
         "/metrics" => {
             let registry = Arc::clone(registry);
-            // It counts the open descriptors, which may be thousands.
+            // On another thread, since it counts the open descriptors, which may be thousands.
             let encoded = tokio::task::spawn_blocking(move || {
                 let mut text = String::new();
                 text::encode(&mut text, &registry).map(|()| text)
@@ -117,7 +119,7 @@ async fn respond(
                 _ => page(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, String::new()),
             }
         }
-        "/healthz" => verdict(health.ill()),
+        "/healthz" => verdict(health.not_healthy()),
         "/readyz" => verdict(health.not_ready()),
         _ => page(
             StatusCode::NOT_FOUND,
@@ -127,7 +129,7 @@ async fn respond(
     })
 }
 
-/// `ok`, or the reason why not.
+/// The response `ok`, or the reason for which it is not.
 fn verdict(reason: Option<String>) -> Response<Full<Bytes>> {
     match reason {
         None => page(StatusCode::OK, PLAIN, "ok\n".into()),

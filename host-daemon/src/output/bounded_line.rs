@@ -108,12 +108,12 @@ impl Write for Readable<'_, '_> {
             None => text,
         };
         while !rest.is_empty() {
-            let (piece, behind) = rest.split_at(rest.floor_char_boundary(PIECE_LEN));
+            let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE_LEN));
             readable_text(piece, self.bounded.line);
             if self.bounded.end < self.bounded.line.len() {
                 return Err(fmt::Error);
             }
-            rest = behind;
+            rest = after;
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ mod tests {
     use crate::payload::Decoding;
 
     #[test]
-    fn a_line_takes_what_it_may_and_no_more() {
+    fn a_line_accepts_text_up_to_its_bound() {
         let mut line = b"head ".to_vec();
         let mut bounded = BoundedLine {
             line: &mut line,
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decoder_that_panics_costs_its_message_alone() {
+    fn a_decoder_that_panics_costs_only_its_message() {
         let decoder = Decoder::new(Decoding::Cbor);
         let mut line = b"head ".to_vec();
         let failed = write_meaning(&decoder, 0, b"\x01", &mut line, |_, bounded| {

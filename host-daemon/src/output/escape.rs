@@ -1,7 +1,7 @@
-//! Payload as characters that a person can read: by runs and tables, without the machinery of formatting.
+//! Escapes payloads for people: [`readable`]. It copies runs and looks escapes up in a table, without `std::fmt`.
 
-/// Appends payload as a person can read it, on one line; a newline at its end is left out. What could confuse a
-/// terminal is escaped; where it is not UTF-8, all but printable ASCII is.
+/// Appends a payload on one line, without the newline at its end. In UTF-8, control characters are escaped; in other
+/// bytes, everything except printable ASCII.
 pub(super) fn readable(payload: &[u8], line: &mut Vec<u8>) {
     match std::str::from_utf8(payload) {
         Ok(text) => readable_text(text.strip_suffix('\n').unwrap_or(text), line),
@@ -12,13 +12,13 @@ pub(super) fn readable(payload: &[u8], line: &mut Vec<u8>) {
 /// Appends text and escapes control characters.
 pub(super) fn readable_text(text: &str, line: &mut Vec<u8>) {
     let mut rest = text.as_bytes();
-    // Up to here in `rest` there is nothing to escape.
+    // `rest[..plain]` contains nothing to escape.
     let mut plain = 0;
     loop {
         plain += find(rest.get(plain..).unwrap_or_default(), |word| {
             below_space(word) | equal(word, 0x7f) | equal(word, 0xc2)
         });
-        // In UTF-8, the controls from U+0080 on are this byte and one more; so are letters.
+        // In UTF-8, the control characters from U+0080 on begin with this byte, and so do printable ones.
         let (control, len) = match rest.get(plain..).unwrap_or_default() {
             [0xc2, next, ..] if *next < 0xa0 => (*next, 2),
             [0xc2, ..] => {
@@ -48,7 +48,7 @@ pub(super) fn readable_text(text: &str, line: &mut Vec<u8>) {
     line.extend_from_slice(rest);
 }
 
-/// How a byte is escaped that is not part of UTF-8: its characters, the first one lowest, and how many they are.
+/// The escape of a byte in a payload that is not UTF-8: its characters, the first in the lowest byte, and their number.
 #[derive(Clone, Copy)]
 struct Escape {
     characters: u32,
@@ -86,7 +86,7 @@ fn readable_bytes(payload: &[u8], line: &mut Vec<u8>) {
         let Escape { characters, len } = ESCAPES[usize::from(*byte)];
         (u64::from(characters), len)
     };
-    // Always room for the longest escapes. Eight bytes are written, and the next go over those that do not count.
+    // Reserve space for the longest escapes. Each step writes eight bytes, and the next one overwrites the unused ones.
     let mut end = line.len();
     line.resize(end + payload.len().next_multiple_of(2) * 4, 0);
     let mut put = |characters: u64, len: u32| {
@@ -112,8 +112,8 @@ const fn hex(byte: u8) -> [u8; 2] {
     [digits[(byte >> 4) as usize], digits[(byte & 15) as usize]]
 }
 
-/// Where the first byte is that is looked for: `marks` sets the highest bit of it in a word of eight bytes, and no
-/// bit of a byte in front of it.
+/// The position of the first matching byte. `marks` sets the highest bit of that byte in a word of eight bytes, and no
+/// bit of the bytes before it.
 fn find(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
     let (words, rest) = bytes.as_chunks();
     for (index, word) in words.iter().enumerate() {
@@ -122,7 +122,7 @@ fn find(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
             return index * 8 + marked.trailing_zeros() as usize / 8;
         }
     }
-    // Nobody looks for a letter.
+    // Pad with a letter, which never matches.
     let mut word = [b'a'; 8];
     for (byte, space) in rest.iter().zip(&mut word) {
         *space = *byte;
@@ -136,12 +136,12 @@ fn find(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
 const ONES: u64 = u64::MAX / 255;
 const HIGHEST: u64 = ONES * 0x80;
 
-/// Marks the first byte that is below a space. A borrow reaches only the bytes behind one that is marked.
+/// Marks the first byte that is below a space. A borrow only reaches bytes after a marked one.
 const fn below_space(word: u64) -> u64 {
     word.wrapping_sub(ONES * 0x20) & !word & HIGHEST
 }
 
-/// Marks the first byte that is this one.
+/// Marks the first byte that equals `byte`.
 const fn equal(word: u64, byte: u8) -> u64 {
     let other = word ^ (ONES * byte as u64);
     other.wrapping_sub(ONES) & !other & HIGHEST
@@ -158,8 +158,8 @@ mod tests {
         line.strip_prefix("before ").expect("kept").to_owned()
     }
 
-    /// As it is said, character by character.
-    fn plainly_readable(payload: &[u8]) -> String {
+    /// The reference, which escapes character by character.
+    fn reference(payload: &[u8]) -> String {
         let Ok(text) = std::str::from_utf8(payload) else {
             return payload.escape_ascii().to_string();
         };
@@ -173,11 +173,11 @@ mod tests {
 
     fn check(payload: &[u8]) {
         let text = written(payload);
-        assert_eq!(text, plainly_readable(payload), "{payload:?}");
+        assert_eq!(text, reference(payload), "{payload:?}");
     }
 
     #[test]
-    fn every_character_is_shown_as_it_would_be_plainly() {
+    fn every_character_is_escaped_as_in_the_reference() {
         for byte in 0..=255 {
             check(&[byte]);
         }
@@ -194,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_special_is_found_in_every_place_and_beside_any_other() {
+    fn special_characters_are_found_at_every_position_and_next_to_each_other() {
         let special = "\0\u{8}\t\n\u{b}\u{c}\r\u{1b}\u{1f} !\"#'[\\]\u{7e}\u{7f}\u{80}\u{9f}\u{a0}\u{bf}\u{c0}\u{102}";
         for len in 0..20 {
             for at in 0..=len {
                 for one in special.chars() {
                     for other in special.chars() {
-                        let (before, behind) = ("x".repeat(at), "y".repeat(len - at));
-                        check(format!("{before}{one}{other}{behind}").as_bytes());
+                        let (before, after) = ("x".repeat(at), "y".repeat(len - at));
+                        check(format!("{before}{one}{other}{after}").as_bytes());
                     }
                 }
             }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_not_utf8_are_found_in_every_place() {
+    fn invalid_utf8_is_found_at_every_position() {
         for invalid in [
             &b"\x80"[..],
             b"\xc2",

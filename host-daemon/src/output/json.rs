@@ -1,4 +1,4 @@
-//! `--output json`: one object a line, for programs.
+//! `--output json`: one JSON object per line, for programs. Start with [`Json`].
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -98,7 +98,7 @@ fn write_batch(
             Item::Piece { bytes, first, last } => {
                 let len = bytes.len();
                 Note::piece(event, &position, len, *first, *last).write(line)?;
-                // Its bytes are further members.
+                // Its bytes are added as further members.
                 line.pop();
                 line.push(b',');
                 write_payload(bytes, line)?;
@@ -112,11 +112,11 @@ fn write_batch(
     Ok(())
 }
 
-/// Writes the members for a decoded block, and the brace that ends the object.
+/// Writes the members of a decoded message, and the brace that ends the object.
 fn write_members(meaning: &Meaning<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), DecodeError> {
     match meaning {
         Meaning::Raw(bytes) => {
-            // `--decode text` has checked them.
+            // The decoder has checked that it is UTF-8.
             let text = std::str::from_utf8(bytes).unwrap_or_default();
             bounded.write_str(r#""text":""#)?;
             bounded.json_string().write_str(text)?;

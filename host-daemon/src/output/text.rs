@@ -1,4 +1,4 @@
-//! `--output text` and `--output hex`: one line (or one dump) a block, for people.
+//! `--output text` and `--output hex`: a line or a dump for each message, for people. Start with [`Text`] and [`Hex`].
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
@@ -10,12 +10,12 @@ use jiff::tz::TimeZone;
 
 use crate::output::bounded_line::{BoundedLine, Readable, write_meaning};
 use crate::output::escape::readable;
-use crate::output::{Format, Out};
+use crate::output::{Format, Out, counted};
 use crate::payload::{DecodeError, Decoders, Decoding, LogFrame, Meaning, Style};
 use blocksd_engine::batch::Item;
 use blocksd_engine::event::{Event, EventKind};
 
-/// Writes the payload as text. What could confuse a terminal is escaped.
+/// Writes payloads as text. Characters that could confuse a terminal are escaped.
 #[derive(Debug)]
 pub struct Text {
     zone: TimeZone,
@@ -23,7 +23,7 @@ pub struct Text {
     decoders: Decoders,
 }
 
-/// Writes the payload as a dump of its bytes.
+/// Writes payloads as dumps of their bytes.
 #[derive(Clone, Debug)]
 pub struct Hex {
     zone: TimeZone,
@@ -33,7 +33,7 @@ pub struct Hex {
 const DUMP_LEN: usize = 16;
 
 impl Text {
-    /// With times of this machine's zone; with the levels of a log in `colour`, for a terminal.
+    /// Shows times in the zone of this machine, and log levels in colour if `colour` is set.
     #[must_use]
     pub fn new(colour: bool) -> Self {
         Self {
@@ -43,14 +43,14 @@ impl Text {
         }
     }
 
-    /// Shows what a message says.
+    /// Writes a decoded message.
     fn meaning(
         colour: bool,
         meaning: &Meaning<'_>,
         bounded: &mut BoundedLine<'_>,
     ) -> Result<(), DecodeError> {
         match meaning {
-            // `--decode text` has checked them.
+            // The decoder has checked that it is UTF-8.
             Meaning::Raw(bytes) => {
                 let text = std::str::from_utf8(bytes).unwrap_or_default();
                 Readable::new(bounded).write_str(text)?;
@@ -110,7 +110,7 @@ fn level_style(level: &str) -> anstyle::Style {
 }
 
 impl Hex {
-    /// With times of this machine's zone.
+    /// Shows times in the zone of this machine.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -159,7 +159,7 @@ impl Format for Text {
 impl Format for Hex {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
         write_event(event, &self.zone, out, |_, bytes, out| {
-            write!(out.line(), "{} bytes", bytes.len())?;
+            write!(out.line(), "{}", counted(bytes.len() as u64, "byte"))?;
             out.end_line()?;
             for (index, row) in bytes.chunks(DUMP_LEN).enumerate() {
                 let line = out.line();
@@ -193,15 +193,16 @@ impl Format for Hex {
 
 fn write_lost(blocks: u64, zone: &TimeZone, out: &mut Out) -> io::Result<()> {
     let time = ClockTime(SystemTime::now(), zone);
+    let blocks = counted(blocks, "block");
     write!(
         out.line(),
-        "{time} {blocks} blocks are not shown: they came faster than this is read"
+        "{time} {blocks} not shown: the output is read too slowly"
     )?;
     out.end_line()
 }
 
-/// The beginning of every line: when, and from where.
-fn write_head(event: &Event, zone: &TimeZone, line: &mut Vec<u8>) -> io::Result<()> {
+/// Writes the beginning of every line: the time and the device.
+fn write_prefix(event: &Event, zone: &TimeZone, line: &mut Vec<u8>) -> io::Result<()> {
     write!(
         line,
         "{} {} ",
@@ -210,7 +211,8 @@ fn write_head(event: &Event, zone: &TimeZone, line: &mut Vec<u8>) -> io::Result<
     )
 }
 
-/// Writes an event; `payload` gets the bytes of each block with its sequence number, and of each piece without.
+/// Writes an event. Calls `payload` with the bytes of each message and its sequence number, and with the bytes of each
+/// piece.
 fn write_event(
     event: &Event,
     zone: &TimeZone,
@@ -220,7 +222,7 @@ fn write_event(
     let conn = event.source.conn;
     match &event.kind {
         EventKind::Opened { peer } => {
-            write_head(event, zone, out.line())?;
+            write_prefix(event, zone, out.line())?;
             write!(out.line(), "#{conn} opened by {peer}")?;
             out.end_line()
         }
@@ -229,15 +231,13 @@ fn write_event(
             bytes,
             reason,
         } => {
-            write_head(event, zone, out.line())?;
-            write!(
-                out.line(),
-                "#{conn} closed ({reason}): {messages} blocks, {bytes} bytes"
-            )?;
+            write_prefix(event, zone, out.line())?;
+            let (blocks, bytes) = (counted(*messages, "block"), counted(*bytes, "byte"));
+            write!(out.line(), "#{conn} closed ({reason}): {blocks}, {bytes}")?;
             out.end_line()
         }
         EventKind::Suppressed(sums) => {
-            write_head(event, zone, out.line())?;
+            write_prefix(event, zone, out.line())?;
             if conn != 0 {
                 write!(out.line(), "#{conn} ")?;
             }
@@ -251,19 +251,16 @@ fn write_event(
         }
         EventKind::Batch { batch, position } => {
             let mut position = *position;
-            let mut head = Vec::new();
-            write_head(event, zone, &mut head)?;
+            let mut prefix = Vec::new();
+            write_prefix(event, zone, &mut prefix)?;
             for item in batch.items() {
-                out.line().extend_from_slice(&head);
+                out.line().extend_from_slice(&prefix);
                 match &item {
                     Item::Message(bytes) => payload(Some(position.seq), bytes, out)?,
                     Item::Piece { bytes, .. } => payload(None, bytes, out)?,
                     Item::End => {
-                        write!(
-                            out.line(),
-                            "#{conn} series of {} blocks ended",
-                            position.in_series
-                        )?;
+                        let blocks = counted(position.in_series, "block");
+                        write!(out.line(), "#{conn} series of {blocks} ended")?;
                         out.end_line()?;
                     }
                     Item::Fault(fault) => {

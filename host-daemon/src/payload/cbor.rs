@@ -22,7 +22,7 @@ pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), DecodeError
     match bytes.len() - items.position() {
         0 => Ok(()),
         more => Err(DecodeError::Invalid(format!(
-            "{more} bytes follow the item"
+            "trailing bytes after the item: {more}"
         ))),
     }
 }
@@ -59,7 +59,7 @@ struct Copier<'c, 'b, 'w> {
 /// An array or a map that has not ended.
 #[derive(Clone, Copy, Default)]
 struct Level {
-    /// Elements or entries that follow; none for an indefinite length.
+    /// Number of elements or entries that follow; `None` for an indefinite length.
     left: Option<u64>,
     is_map: bool,
     /// In a map: a key is next.
@@ -138,8 +138,8 @@ impl<'b> Copier<'_, 'b, '_> {
                 "simple value {value} is not assigned"
             ))),
             token => {
-                let number = number::plain(&token)
-                    .ok_or_else(|| reason("an item of a kind that is not known"))?;
+                let number =
+                    number::plain(&token).ok_or_else(|| reason("an item of an unknown kind"))?;
                 self.scalar(is_key, true, !number.is_number(), |_, to| {
                     Ok(write!(to, "{number}")?)
                 })
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_not_text_becomes_text_and_none_vanishes() {
+    fn a_key_that_is_not_text_becomes_text_and_no_key_is_lost() {
         // {[1, "\"", {"a": h'00'}]: 1, {}: 2, -1: 3, null: 4, 1.5: 5}
         let bytes =
             b"\xa5\x83\x01\x61\"\xa1\x61a\x41\x00\x01\xa0\x02\x20\x03\xf6\x04\xf9\x3e\x00\x05";
@@ -389,8 +389,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_item_is_refused_in_words() {
-        assert_eq!(refused(b"\x01\x02"), "1 bytes follow the item");
+    fn anything_but_one_item_is_refused_with_a_readable_reason() {
+        assert_eq!(refused(b"\x01\x02"), "trailing bytes after the item: 1");
         for cut in [
             &b""[..],
             b"\xa1\x61",

@@ -7,10 +7,11 @@ use blocksd_engine::event::{ConnectionInfo, Encoding};
 
 use crate::payload::{Decoder, Decoding};
 
-/// Decoders of closed connections that are kept until they are swept out.
+/// Least number of decoders at which those of closed connections are removed.
 const SWEEP_AT_MIN: usize = 64;
 
-/// The decoders of one sink. Only connections whose encoding has a state, such as defmt's build id, keep one.
+/// The decoders of one sink. A connection has its own decoder only if its encoding has a state, such as defmt's build
+/// id.
 #[derive(Debug)]
 pub struct Decoders {
     stateless: [Decoder; 4],
@@ -125,12 +126,12 @@ mod tests {
             );
         }
         assert_eq!(Decoding::of(&Encoding::new("other")).as_str(), "raw");
-        // A name alone is not enough where formats are needed.
+        // A name alone is not enough if formats are needed.
         assert_eq!(Decoding::of(&Encoding::new("defmt")).as_str(), "raw");
     }
 
     #[test]
-    fn decoders_of_connections_that_are_gone_are_swept_out() {
+    fn decoders_of_closed_connections_are_removed() {
         let encoding = Decoding::Defmt(Arc::new(Defmt::without_formats())).into();
         let mut decoders = Decoders::default();
         let open: Vec<_> = (0..10).map(|_| connection(&encoding)).collect();
@@ -151,7 +152,7 @@ mod tests {
             let key = Arc::as_ptr(connection).addr();
             assert!(decoders.stateful.contains_key(&key), "it is open");
         }
-        // Connections without a state take nothing.
+        // Connections without a state have no decoder of their own.
         decoders.of(&connection(&Encoding::new("cbor")));
         assert!(decoders.stateful.len() <= SWEEP_AT_MIN);
     }

@@ -18,18 +18,17 @@ use self::formats::{Formats, TableEntry};
 use self::frame::{Reader, reason, take_array};
 use crate::payload::{DecodeError, Meaning};
 
-/// Where linkers put the build id: as a note, with a header in front.
+/// The section in which linkers put the build id, as a note with a header.
 const BUILD_SECTION: &str = ".note.gnu.build-id";
-/// The header of a note of 20 bytes by GNU, of type 3: what `--build-id` makes unless told otherwise, on a machine
-/// that is little-endian.
+/// The header of a GNU note of type 3 with 20 bytes, on a little-endian machine. This is the default of `--build-id`.
 const NOTE_HEADER: &[u8] = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
 
-/// What an ELF file says about the log of its firmware.
+/// The formats and source locations of a firmware's log, from its ELF file.
 pub struct Defmt {
     path: PathBuf,
     formats: Formats,
     locations: Locations,
-    /// The section with the build id, which the firmware has in flash; empty where the linker made none.
+    /// The section with the build id, which the firmware has in flash; empty if the linker made none.
     build: Vec<u8>,
 }
 
@@ -46,34 +45,34 @@ pub struct LogFrame<'a> {
     arguments: &'a [u8],
 }
 
-/// Why a decoding cannot be had.
+/// Why a decoding cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DefmtError {
     /// No decoding has this name.
-    #[error("no such decoding; there are raw, text, json, cbor, defmt:PATH.elf")]
+    #[error("unknown decoding; the decodings are raw, text, json, cbor and defmt:PATH.elf")]
     Unknown,
     /// The ELF file cannot be read.
     #[error("cannot read {}: {error}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         error: io::Error,
     },
-    /// The file is no ELF file, or one without defmt's formats.
-    #[error("{} has no formats of defmt: {reason}", path.display())]
+    /// The file is not an ELF file, or has no defmt formats.
+    #[error("{} has no defmt formats: {reason}", path.display())]
     NoFormats {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 impl Defmt {
-    /// Whether both were read from one path, and have one build id.
+    /// Whether both were read from the same path, and have the same build id.
     pub(super) fn is_same_build(&self, other: &Self) -> bool {
         (&self.path, &self.build) == (&other.path, &other.build)
     }
@@ -81,7 +80,7 @@ impl Defmt {
     /// Reads an ELF file.
     ///
     /// # Errors
-    /// Where it cannot be read, or has no formats.
+    /// If it cannot be read, or has no formats.
     pub fn open(path: &Path) -> Result<Self, DefmtError> {
         let elf = read_file(path).map_err(|error| DefmtError::File {
             path: path.into(),
@@ -107,7 +106,7 @@ impl Defmt {
         })
     }
 
-    /// Without any format, for tests.
+    /// Data without any format, for tests.
     #[cfg(test)]
     pub(crate) fn without_formats() -> Self {
         Self {
@@ -121,7 +120,7 @@ impl Defmt {
     fn find(elf: &[u8]) -> Result<(Formats, Locations), String> {
         let table = Table::parse(elf).map_err(|error| error.to_string())?;
         let table = table.ok_or("it has no section .defmt")?;
-        // An ELF file that was stripped still decodes, without places.
+        // A stripped ELF file can be used too, without source locations.
         let locations = table.get_locations(elf).unwrap_or_default();
         Ok((Formats::of(&table)?, locations))
     }
@@ -160,7 +159,7 @@ impl Defmt {
         reader.pass(entry.whole.as_ref(), &mut rest)?;
         if !rest.is_empty() {
             return Err(DecodeError::Invalid(format!(
-                "{} bytes follow the frame",
+                "trailing bytes after the frame: {}",
                 rest.len()
             )));
         }
@@ -176,7 +175,7 @@ impl Defmt {
 }
 
 impl LogFrame<'_> {
-    /// `trace` to `error`; none for a plain print.
+    /// `trace` to `error`; `None` for a plain print.
     #[must_use]
     pub const fn level(&self) -> Option<&'static str> {
         self.entry.level
@@ -191,7 +190,7 @@ impl LogFrame<'_> {
     /// Writes the firmware's timestamp.
     ///
     /// # Errors
-    /// As [`Self::write_message`].
+    /// Like [`Self::write_message`].
     pub fn write_time(&self, to: &mut dyn fmt::Write) -> Result<(), DecodeError> {
         match &self.firmware.formats.timestamp {
             Some(entry) => self.write(entry, self.time, to),
@@ -202,8 +201,8 @@ impl LogFrame<'_> {
     /// Writes the message, without escaping it.
     ///
     /// # Errors
-    /// [`DecodeError::TooLong`] if `to` refuses more text, [`DecodeError::Invalid`] if the message takes more steps than
-    /// its length allows. Part of it may have been written.
+    /// [`DecodeError::TooLong`] if `to` refuses more text, [`DecodeError::Invalid`] if the message takes more steps
+    /// than its length allows. Part of it may have been written.
     pub fn write_message(&self, to: &mut dyn fmt::Write) -> Result<(), DecodeError> {
         self.write(self.entry, self.arguments, to)
     }
@@ -218,12 +217,12 @@ impl LogFrame<'_> {
         reader.show(entry.whole.as_ref(), &mut arguments)
     }
 
-    /// File and line of the statement, where the ELF file has them.
+    /// File and line of the statement, if the ELF file has them.
     #[must_use]
     pub fn location(&self) -> Option<impl fmt::Display> {
         let place = self.firmware.locations.get(&self.index.into())?;
         Some(fmt::from_fn(move |f| {
-            write!(f, "{}:{}", near(&place.file).display(), place.line)
+            write!(f, "{}:{}", relative(&place.file).display(), place.line)
         }))
     }
 }
@@ -263,13 +262,13 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// A path as it is seen from here, where it leads below.
-fn near(path: &Path) -> &Path {
+/// A path relative to the current directory, if it is below that.
+fn relative(path: &Path) -> &Path {
     static HERE: LazyLock<PathBuf> = LazyLock::new(|| std::env::current_dir().unwrap_or_default());
     path.strip_prefix(&*HERE).unwrap_or(path)
 }
 
-/// The id in a note, in hexadecimal; other bytes as they are.
+/// The id in a note, in hexadecimal; if it is not a note, all bytes.
 fn build_id(note: &[u8]) -> String {
     let id = note.strip_prefix(NOTE_HEADER).unwrap_or(note);
     id.iter().fold(String::new(), |mut text, byte| {

@@ -239,10 +239,10 @@ fn escape_for_people(text: &str, to: &mut dyn Write) -> fmt::Result {
 fn escape_where(text: &str, is_special: impl Fn(u8) -> bool, to: &mut dyn Write) -> fmt::Result {
     let mut rest = text;
     while let Some(at) = rest.bytes().position(&is_special) {
-        let (plain, behind) = rest.split_at(at);
-        let mut behind = behind.chars();
+        let (plain, after) = rest.split_at(at);
+        let mut after = after.chars();
         to.write_str(plain)?;
-        match behind.next() {
+        match after.next() {
             Some('"') => to.write_str("\\\"")?,
             Some('\\') => to.write_str("\\\\")?,
             Some('\n') => to.write_str("\\n")?,
@@ -256,7 +256,7 @@ fn escape_where(text: &str, is_special: impl Fn(u8) -> bool, to: &mut dyn Write)
             Some(other) => to.write_char(other)?,
             None => {}
         }
-        rest = behind.as_str();
+        rest = after.as_str();
     }
     to.write_str(rest)
 }
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_has_one_hash_however_it_is_cut() {
+    fn a_key_has_the_same_hash_in_any_parts() {
         let hash = |parts: &[&str]| {
             let mut text = String::new();
             let mut emitter = Emitter::new(Style::Json, &mut text);

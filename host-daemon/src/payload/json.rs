@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Tree};
 use crate::payload::DecodeError;
 use crate::payload::emitter::{DEPTH_MAX, Emitter};
 
-/// Members of an object that [`members`] keeps.
+/// Maximum number of members that [`members`] keeps.
 const MEMBERS_MAX: usize = 64;
 
 /// Copies a message that is one value. Numbers keep their digits, objects all their members.
@@ -45,7 +45,8 @@ pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), DecodeError
     }
 }
 
-/// The scalar members of an object, at most 64: enough for every event of the daemon. Null if `bytes` is not one object.
+/// The scalar members of an object, at most 64: enough for every event of the daemon. Null if `bytes` is not one
+/// object.
 #[must_use]
 pub fn members(bytes: &[u8]) -> Tree {
     find_members(bytes).map_or(Tree::Null, Tree::Object)
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_serde_json_refuses_is_refused_in_one_line_of_words() {
+    fn text_that_serde_json_refuses_is_refused_with_a_readable_reason() {
         let cut = json!({"a": [1.5e3, "\u{1}é😀", {"b": null}], "c": true}).to_string();
         let mut wrong: Vec<Vec<u8>> = (0..cut.len())
             .map(|end| cut.as_bytes()[..end].into())
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_event_the_members_are_found_that_are_not_nested() {
+    fn members_are_found_unless_they_are_nested() {
         let event = br#" {"event":"close","conn":7,"more":{"conn":8,"a":[9]},"all":[1,{"b":2}],"ok":true,"n":null} "#;
         let want = json!({"event": "close", "conn": 7, "ok": true, "n": null});
         assert_eq!(members(event), want);
@@ -239,7 +240,7 @@ mod tests {
             "}",
         ]
         .concat();
-        // So deep no event is.
+        // No event is nested this deep.
         assert_eq!(members(deep.as_bytes()), Tree::Null);
     }
 

@@ -1,16 +1,18 @@
-//! Bounds the part of a recording that events without payload take. Start with [`Budget`].
+//! Limits the space that events without payload take in a recording. Start with [`Budget`].
 //!
-//! An open, a close, a fault, the end of a series and an empty message take up to 350 bytes of the recording each, for a
-//! few bytes on the wire or none. A stranger could thus push the data of honest devices out of a recording with retention.
-//! Therefore:
+//! An open, a close, a fault, the end of a series and an empty message take up to 350 bytes of the recording each, for
+//! a few bytes on the wire or none. Without a limit, an attacker could push the data of devices out of a recording with
+//! retention. Therefore:
 //!
-//! - Payload pays. Each byte of it earns a credit of 16 bytes of the recording for its connection. The first 512 bytes of
-//!   credit pay for its open and its close, and give back the tokens that these took. A device that sends data is recorded
-//!   event by event.
-//! - Other events take tokens, of their origin and of all origins together. A token is a byte of the recording.
-//! - Events without credit and without tokens are held, and written as counts: a [`Suppressed`]. The counts are complete.
+//! - Payload pays. Each byte of payload earns its connection a credit of 16 bytes of the recording. The first 512 bytes
+//!   of credit pay for the open and the close, and give back the tokens that these took. A device that sends data is
+//!   recorded event by event.
+//! - Other events take tokens, from a bucket of their origin and from one of all origins. A token is a byte of the
+//!   recording.
+//! - Events without credit and without tokens are held, and written as counts: a [`Suppressed`]. The counts are
+//!   complete.
 //!
-//! Messages are data: those with a byte of payload are recorded whatever their connection has paid.
+//! Messages with at least one byte of payload are always recorded, whatever their connection has paid.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -20,12 +22,12 @@ use blocksd_engine::limit::{Cell, Limiter, Rate};
 use blocksd_engine::origin::Origin;
 use blocksd_engine::reason::FaultKind;
 
-/// Bytes of the recording for events without payload of one origin: 64 events, and one every 2 seconds.
+/// Tokens for the events without payload of one origin: 64 events, and one every 2 seconds.
 pub const EACH: Rate = Rate {
     burst: 64 * EVENT_COST,
     interval: Duration::from_nanos(2_000_000_000 / EVENT_COST as u64),
 };
-/// The same of all origins together: 512 events, and two a second.
+/// Tokens for the events of all origins together: 512 events, and two per second.
 pub const ALL: Rate = Rate {
     burst: 512 * EVENT_COST,
     interval: Duration::from_nanos(500_000_000 / EVENT_COST as u64),
@@ -35,13 +37,15 @@ pub const SUMS_AFTER: Duration = Duration::from_secs(5);
 
 /// Credit for a byte of payload, in bytes of the recording.
 const BYTE_CREDIT: u64 = 16;
-/// What an event takes, in bytes of the recording; what the end of a series takes, and what an empty message takes.
+/// Cost of an event, in bytes of the recording.
 const EVENT_COST: u32 = 256;
+/// Cost of the end of a series.
 const END_COST: u32 = 192;
+/// Cost of an empty message.
 const EMPTY_COST: u32 = 48;
-/// What the open of a connection and its close take together.
+/// Cost of the open of a connection and its close together.
 const OPEN_COST: u32 = 2 * EVENT_COST;
-/// The most credit that a connection keeps from batch to batch: 256 events.
+/// Maximum credit that a connection keeps from batch to batch: 256 events.
 const CREDIT_MAX: u32 = 256 * EVENT_COST;
 /// A run of up to this many empty messages takes less space as messages than as an event.
 const SHORT_RUN: usize = 4;
@@ -67,7 +71,7 @@ struct Total {
 #[derive(Debug, Default)]
 pub struct Account {
     cell: Cell,
-    /// Tokens that its open took, and that payload has not given back yet.
+    /// Tokens that its open took and that payload has not given back yet.
     owed: u32,
     credit: u32,
     held: Option<Box<Held>>,
@@ -89,7 +93,7 @@ pub struct Held {
 /// An event without payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// A message without a byte in it.
+    /// An empty message.
     Empty,
     /// The end of a series.
     End,
@@ -124,7 +128,7 @@ impl Budget {
         account
     }
 
-    /// Bytes of payload were received: they give back the tokens of the open, and then earn credit.
+    /// Adds received bytes of payload, which first give back the tokens of the open, and then earn credit.
     pub fn earn(&mut self, account: &mut Account, bytes: u64) {
         let earned = bytes.saturating_mul(BYTE_CREDIT);
         let earned = u32::try_from(earned).unwrap_or(u32::MAX);
@@ -136,7 +140,7 @@ impl Budget {
         account.credit = account.credit.saturating_add(earned - back);
     }
 
-    /// Whether the open of a connection can be recorded now: pays for it with credit, and with tokens for the rest.
+    /// Pays for the open of a connection, with credit and then with tokens. Returns whether it can be recorded now.
     pub fn pay_open(&mut self, account: &mut Account, now: impl FnOnce() -> Instant) -> bool {
         let missing = OPEN_COST.saturating_sub(account.credit);
         if missing != 0 && !self.limiter.take(account.cell, missing, now()) {
@@ -147,7 +151,7 @@ impl Budget {
         true
     }
 
-    /// Whether an event without payload is recorded now; otherwise it is held.
+    /// Pays for an event without payload. Returns whether it is recorded now; otherwise it is held.
     pub fn admit(
         &mut self,
         account: &mut Account,
@@ -206,13 +210,13 @@ impl Budget {
         self.total.take().map(|total| (total.sums, total.device))
     }
 
-    /// When held events are to be written, as far as there are tokens.
+    /// When to write the held events for which there are tokens.
     #[must_use]
     pub const fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Held events were written as far as there were tokens; some may be left.
+    /// Notes that the held events for which there were tokens were written. `is_left`: some events are still held.
     pub fn settled(&mut self, is_left: bool, now: Instant) {
         self.due = is_left.then(|| now + SUMS_AFTER);
     }
@@ -316,7 +320,7 @@ mod tests {
     use blocksd_engine::event::EventKind;
     use framing_core::{AnyFraming, Lines};
 
-    /// Opens a connection of this address, which sends so many bytes of payload, and says whether its open is recorded.
+    /// Opens a connection from this address that sends `bytes` of payload; returns whether its open is recorded.
     fn is_recorded(budget: &mut Budget, host: u8, bytes: u64, now: Instant) -> bool {
         let peer = Peer::Network(([10, 0, 0, host], 9).into());
         let opened = Event {
@@ -339,7 +343,7 @@ mod tests {
     fn devices_that_reconnect_for_each_line_are_recorded_event_by_event() {
         let mut budget = Budget::default();
         let begin = Instant::now();
-        // A day of a line of 30 bytes each second, from three devices.
+        // Three devices that send a line of 30 bytes each second, for a day.
         for second in 0..86_400 {
             let now = begin + Duration::from_secs(second);
             for host in 0..3 {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum SuppressedKind {
     /// A connection that sent no payload: its open and its close.
     Connection,
-    /// A message without a byte in it.
+    /// An empty message.
     Empty,
     /// The end of a series without a message.
     End,
@@ -19,7 +19,7 @@ impl SuppressedKind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Connection, Self::Empty, Self::End, Self::Fault];
 
-    /// The word for it in the metrics.
+    /// Its label in the metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

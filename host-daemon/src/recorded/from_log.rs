@@ -17,12 +17,12 @@ use blocksd_engine::reason::CloseReason;
 use blocksd_recording::topic::Kind;
 use blocksd_recording::{ChannelInfo, Message};
 
-/// Bytes of blocks that are made into one batch, at most but for a single block.
+/// Maximum length of a batch, in bytes. A single message may be longer.
 const BATCH_LEN: usize = 1 << 20;
 
 /// Receives the events of a recording.
 pub trait EventVisitor {
-    /// Why the visitor gives up.
+    /// The error with which the visitor ends the reading.
     type Error;
 
     /// Receives the next event.
@@ -38,7 +38,7 @@ pub trait EventVisitor {
     fn other(&mut self, json: &[u8]) -> Result<(), Self::Error>;
 }
 
-/// Makes events from the messages of a recording, in their order.
+/// Turns the records of a recording into events, in their order.
 #[derive(Debug, Default)]
 pub struct EventReader {
     decode: Option<Decoding>,
@@ -49,17 +49,17 @@ pub struct EventReader {
 
 #[derive(Debug, Default)]
 struct DeviceConnections {
-    /// Numbers of its connections that are open.
+    /// Numbers of its open connections.
     conns: Vec<u64>,
-    /// It has others, whose beginning was not seen.
+    /// It has other connections, whose open was not read.
     has_others: bool,
-    /// Of the messages of its present connection, by what tells connections apart in a file.
+    /// The connection of its messages, with the channel that distinguishes it from others in a file.
     source: Option<(Arc<ChannelInfo>, Arc<ConnectionInfo>)>,
-    /// The same, of connections whose open is not recorded.
+    /// The same for connections whose open is not recorded.
     unrecorded: Option<(Arc<ChannelInfo>, Arc<ConnectionInfo>)>,
 }
 
-/// Blocks that were received at once.
+/// Messages that were received at once.
 #[derive(Debug)]
 struct MessageGroup {
     source: Arc<ConnectionInfo>,
@@ -69,7 +69,7 @@ struct MessageGroup {
     spans: Vec<Span>,
 }
 
-/// A piece, until the event that says which part of the message it is.
+/// A piece that waits for the event with its position in the message.
 #[derive(Debug)]
 struct Piece {
     source: Arc<ConnectionInfo>,
@@ -78,7 +78,7 @@ struct Piece {
 }
 
 impl EventReader {
-    /// Reads payload as `decode` says, in place of how it was received.
+    /// Decodes payloads as `decode`; if that is `None`, as they were received.
     #[must_use]
     pub fn new(decode: Option<Decoding>) -> Self {
         Self {
@@ -118,7 +118,7 @@ impl EventReader {
         }
     }
 
-    /// Hands over the events that wait for a next message.
+    /// Emits the events that wait for a next message.
     ///
     /// # Errors
     /// Any error of the visitor.
@@ -156,7 +156,7 @@ impl EventReader {
         Ok(())
     }
 
-    /// The connection that a message is of.
+    /// The connection of a message.
     fn source(&mut self, message: &Message<'_>) -> Arc<ConnectionInfo> {
         let channel = message.channel;
         let device = self.devices.entry(Arc::clone(&channel.device)).or_default();
@@ -174,7 +174,7 @@ impl EventReader {
         }
         let framing = metadata("framing").and_then(|spec| spec.parse().ok());
         let recorded = metadata("decode").and_then(|spec| spec.parse().ok());
-        // The first block of a connection whose beginning was seen; else it may be any but the first of all.
+        // If the open of the connection was read, this is its first message. Otherwise that is known of number 0 only.
         let conn = if is_unrecorded { 0 } else { device.conn() };
         let first = match conn {
             0 => 0,
@@ -208,7 +208,7 @@ impl EventReader {
         visitor.event(&event(group.source, group.time, batch, position))
     }
 
-    /// A piece whose event is not there.
+    /// Emits a piece whose event is missing.
     fn end_piece<A: EventVisitor + ?Sized>(&mut self, visitor: &mut A) -> Result<(), A::Error> {
         let Some(piece) = self.piece.take() else {
             return Ok(());
@@ -272,14 +272,14 @@ impl DeviceConnections {
         self.source = None;
     }
 
-    /// Says whether nothing is left to be known of the device.
+    /// Returns whether the device has no open connection left.
     fn close(&mut self, conn: u64) -> bool {
         self.conns.retain(|open| *open != conn);
         self.source = None;
         self.conns.is_empty()
     }
 
-    /// Number of the connection that a block came by, as far as that can be told: the recording keeps the device.
+    /// Number of the connection of a message, or 0 if it is ambiguous, since the recording has only the device.
     fn conn(&self) -> u64 {
         match self.conns.as_slice() {
             [conn] if !self.has_others => *conn,
@@ -301,7 +301,7 @@ fn system_time(nanoseconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(nanoseconds)
 }
 
-/// Only counts of several devices name none.
+/// Whether an event names its device, if it has to: counts of several devices name none.
 fn has_device(note: &Note<'_>) -> bool {
     note.head().origin.device.is_some() || matches!(note, Note::Suppressed { .. })
 }
@@ -321,7 +321,8 @@ fn position(note: &Note<'_>) -> StreamPosition {
     }
 }
 
-/// The content of an event; none of a piece, whose bytes are elsewhere, and of a close for a reason that is not known.
+/// The content of an event. `None` for a piece, whose bytes are in another record, and for a close with an unknown
+/// reason.
 fn kind(note: &Note<'_>) -> Option<EventKind> {
     let batch = |batch| {
         let (batch, position) = (Arc::new(batch), position(note));

@@ -1,8 +1,8 @@
 //! Stored events as JSON: the messages of [`EVENTS_TOPIC`](blocksd_recording::topic::EVENTS_TOPIC), and lines of
 //! `--output json`. Start with [`Note`].
 //!
-//! Recordings hold this format. A change that an older reader would misread needs a new [`VERSION`]; new events and new
-//! members do not, since readers pass over those that they do not know.
+//! Recordings contain this format. A change that an older reader would misread needs a new [`VERSION`]. New events and
+//! new members do not, since readers ignore those that they do not know.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,14 +17,14 @@ use blocksd_engine::event::{Event, Peer, StreamPosition, Suppressed};
 use blocksd_engine::reason::CloseReason;
 
 /// The version of the format, in the metadata of the channel under [`VERSION_KEY`]. Channels of earlier recordings have
-/// none, and hold version 1.
+/// no such key; their version is 1.
 pub const VERSION: &str = "1";
 /// The key of the version in the metadata of the channel.
 pub const VERSION_KEY: &str = "version";
-/// The metadata of a channel with messages of connections whose open is not recorded: their numbers are not known.
+/// The metadata of a channel with messages of connections whose open is not recorded, so their numbers are unknown.
 pub const UNRECORDED: (&str, &str) = ("conn", "0");
 
-/// An event besides payload.
+/// An event other than payload.
 ///
 /// ```
 /// use blocksd::recorded::note::Note;
@@ -44,7 +44,7 @@ pub enum Note<'a> {
         /// The other end: an address, or the name of a local listener.
         peer: Cow<'a, str>,
     },
-    /// Part of a message. Its bytes are in the message before, or in further members of the line.
+    /// A piece of a message. Its bytes are in the record before it, or in further members of the JSON line.
     Piece {
         /// Origin, time, and the number of the whole message.
         #[serde(flatten)]
@@ -62,7 +62,7 @@ pub enum Note<'a> {
         #[serde(default)]
         last: bool,
     },
-    /// A series was ended by its mark.
+    /// A series ended with its mark.
     End {
         /// Origin and time.
         #[serde(flatten)]
@@ -88,7 +88,7 @@ pub enum Note<'a> {
         blocks: u64,
         /// Bytes of payload in them, and in pieces.
         bytes: u64,
-        /// The word for the reason: any text, so that a reason of a later version does not hide the close.
+        /// The name of the reason. Any text is accepted, so that a reason of a later version does not hide the close.
         reason: Cow<'a, str>,
     },
     /// Counts of events that are not recorded one by one.
@@ -111,7 +111,7 @@ pub struct Head<'a> {
     /// A sequence number of the device, if the event has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
-    /// When it happened. Not read: the message that holds the event has the time too.
+    /// When it happened. Not read back, since the record that contains the event has the time too.
     #[serde(skip_deserializing)]
     pub time: Time,
 }
@@ -119,10 +119,10 @@ pub struct Head<'a> {
 /// The connection and the device of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoteOrigin<'a> {
-    /// Number of the connection. None if a recording does not say, or for more than one connection.
+    /// Number of the connection. `None` if a recording does not have it, or for more than one connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conn: Option<u64>,
-    /// The device. None for more than one device.
+    /// The device. `None` for more than one device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Cow<'a, str>>,
 }
@@ -143,7 +143,7 @@ pub enum FaultNote {
     },
     /// [`Fault::BadLength`].
     BadLength {
-        /// The byte that cannot stand there.
+        /// The invalid byte.
         found: u8,
         /// Its offset from the start of the length.
         offset: u8,
@@ -161,7 +161,7 @@ pub enum FaultNote {
     },
 }
 
-/// How the end of a message was wrong.
+/// What was wrong with the end of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Ending {
@@ -170,11 +170,11 @@ pub enum Ending {
         /// Bytes that were still to come.
         missing: u8,
     },
-    /// Another byte stood in its place.
+    /// Another byte was in its place.
     Other {
         /// The byte that ends a message.
         want: u8,
-        /// The byte that came.
+        /// The byte that was received.
         found: u8,
     },
 }
@@ -187,7 +187,7 @@ pub enum PartNote {
     Header,
     /// The payload.
     Payload,
-    /// What ends the message or the series; also a part that a later version knows.
+    /// The end of the message or the series; also any part of a later version.
     #[serde(other)]
     End,
 }
@@ -285,7 +285,7 @@ impl<'a> Note<'a> {
         }
     }
 
-    /// The event of events that are counted only.
+    /// The event with the counts of suppressed events.
     #[must_use]
     pub fn suppressed(event: &'a Event, sums: &Suppressed) -> Self {
         Self::Suppressed {
@@ -300,7 +300,7 @@ impl<'a> Note<'a> {
     /// Appends the event as a JSON object.
     ///
     /// # Errors
-    /// None: memory takes it.
+    /// None: a write to memory does not fail.
     pub fn write(&self, to: &mut Vec<u8>) -> io::Result<()> {
         Ok(serde_json::to_writer(to, self)?)
     }
@@ -320,7 +320,7 @@ impl<'a> Note<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// Of an event, without a sequence number.
+    /// The members of an event, without a sequence number.
     #[must_use]
     pub fn of(event: &'a Event) -> Self {
         let source = &*event.source;
@@ -339,7 +339,7 @@ impl<'a> Head<'a> {
     /// The text of an object of this kind before its sequence number, and the text after it up to the time.
     ///
     /// # Errors
-    /// None: memory takes it.
+    /// None: a write to memory does not fail.
     pub fn around_seq(&self, event: &str) -> io::Result<(String, String)> {
         #[derive(Serialize)]
         struct Before<'a> {
@@ -379,7 +379,7 @@ impl From<&Fault> for FaultNote {
                 limit,
                 lost,
             },
-            // A fault that the core may have some day: counted as too long, too.
+            // A fault of a later version of the core counts as too long.
             _ => Self::TooLong {
                 declared: None,
                 limit: 0,
@@ -439,7 +439,7 @@ impl From<&Suppressed> for Counts {
 }
 
 impl Counts {
-    /// The counts as the engine has them.
+    /// The counts as the type of the engine.
     #[must_use]
     pub const fn suppressed(&self, seq: Option<u64>) -> Suppressed {
         Suppressed {

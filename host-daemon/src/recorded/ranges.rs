@@ -9,7 +9,7 @@ use crate::recorded::to_log::messages_topic;
 use blocksd_recording::topic::EVENTS_TOPIC;
 use blocksd_recording::{Checker, SequenceRange, SequenceRanges};
 
-/// The beginning of an event `suppressed`, so that no other is parsed.
+/// The beginning of a `suppressed` event. Only such events are parsed.
 const SUPPRESSED: &[u8] = br#"{"event":"suppressed","#;
 
 /// Verifies, recovers and repairs recordings of the daemon.
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_with_a_number_stands_for_the_numbers_of_empty_messages() {
+    fn an_event_with_a_number_covers_the_numbers_of_empty_messages() {
         let json = suppressed(Some(3));
         let range = SequenceRange {
             topic: "/device/imu/blocks".to_owned(),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn no_other_message_stands_for_numbers() {
+    fn no_other_message_covers_numbers() {
         let topic = Some(EVENTS_TOPIC);
         let json = suppressed(None);
         assert!(json.starts_with(SUPPRESSED));

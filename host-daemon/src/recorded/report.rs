@@ -1,10 +1,10 @@
-//! Logs the reports of a recording in the words of the daemon: [`log`].
+//! Logs the reports of a recording with the names of the daemon's options: [`log`].
 
 use tracing::{info, warn};
 
 use blocksd_recording::LogReport;
 
-/// Logs a report. Names the option of a limit, and the effect on devices.
+/// Logs a report, with the option of a limit or the effect on devices.
 pub fn log(report: &LogReport<'_>) {
     match report {
         LogReport::Refused { step, error } => {
@@ -20,12 +20,12 @@ pub fn log(report: &LogReport<'_>) {
             info!(
                 file,
                 bytes = len,
-                "recording: deleted, to keep to --record-max-bytes ({max_bytes})"
+                "recording: deleted to stay within --record-max-bytes ({max_bytes})"
             );
         }
         LogReport::DeletionFailed { max_bytes, error } => {
             warn!(
-                "recording: cannot delete what exceeds --record-max-bytes ({max_bytes}): {error}; the recording continues, and retries every second"
+                "recording: cannot delete a file to stay within --record-max-bytes ({max_bytes}): {error}; the recording continues, and retries every second"
             );
         }
         report => report.log(),

@@ -18,7 +18,7 @@ use blocksd_recording::{Channel, ChannelSpec, Log, LogError, SchemaSpec};
 /// The messages of [`EVENTS_TOPIC`], as a JSON schema.
 const EVENTS_SCHEMA: &str = r#"{"type":"object","properties":{"event":{"type":"string"},"conn":{"type":"integer"},"device":{"type":"string"},"time":{"type":"string","format":"date-time"}},"required":["event","time"]}"#;
 
-/// Writes events to a log: messages to the channels of their devices, all else as [`Note`]s to one channel.
+/// Writes events to a log: messages to the channels of their devices, everything else as [`Note`]s to one channel.
 #[derive(Debug)]
 pub struct EventWriter {
     log: Log,
@@ -30,9 +30,9 @@ pub struct EventWriter {
     events: Channel,
     event_sequence: u32,
     json: Vec<u8>,
-    /// Messages that were given to it.
+    /// Number of messages in all events so far.
     given: u64,
-    /// Messages that were never handed to the log.
+    /// Number of messages that were never passed to the log.
     unwritten: u64,
 }
 
@@ -63,7 +63,7 @@ struct Channels {
 }
 
 impl Channels {
-    /// Not known yet.
+    /// Channels that are not known yet.
     fn new(has_open: bool) -> Self {
         Self {
             blocks: Channel::default(),
@@ -103,7 +103,7 @@ impl EventWriter {
         Self { suppressed, ..self }
     }
 
-    /// Writes an event, or the part of it before the disk failed for good.
+    /// Writes an event, or the part of it before the recording gave up.
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
@@ -118,14 +118,14 @@ impl EventWriter {
             had_file = self.log.has_file();
             self.write(event)
         });
-        // No file was there, and none could be begun.
+        // There was no file, and none could be created.
         if written.is_err() && !had_file && !self.log.has_file() {
             self.unwritten += blocks;
         }
         written
     }
 
-    /// When [`tick`](Self::tick) has something to do, even if no event comes.
+    /// When to call [`tick`](Self::tick) if no event comes before.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         [self.log.due(), self.budget.due()]
@@ -134,7 +134,7 @@ impl EventWriter {
             .min()
     }
 
-    /// Rotates, writes counts and commits as far as that is due.
+    /// Rotates, writes counts and commits, each if it is due.
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
@@ -146,7 +146,7 @@ impl EventWriter {
         self.log.commit_if_due()
     }
 
-    /// Begins to make durable all that was given so far. Does not wait.
+    /// Starts to make all events so far durable. Does not wait.
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
@@ -160,19 +160,19 @@ impl EventWriter {
         &self.log
     }
 
-    /// Messages that were given to it, whether they were written or not.
+    /// Number of messages in all events so far, whether they were written or not.
     #[must_use]
     pub const fn given(&self) -> u64 {
         self.given
     }
 
-    /// Devices that it remembers: those with connections, and those whose sequence numbers continue.
+    /// Number of devices with a state: those with connections, and those whose sequence numbers continue.
     #[must_use]
     pub fn devices(&self) -> usize {
         self.devices.len()
     }
 
-    /// Writes the last counts, seals the last file, and waits until all is on the disk.
+    /// Writes the last counts, seals the last file, and waits until everything is on the disk.
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
@@ -180,8 +180,8 @@ impl EventWriter {
         self.end().0
     }
 
-    /// As [`finish`](Self::finish). Also returns how many of the messages that were given to it are certainly in no
-    /// file: not those of a chunk that was written in part, or that was not synced.
+    /// Like [`finish`](Self::finish), but also returns the number of messages that are certainly in no file. The
+    /// messages of a chunk that was written in part or not synced are not among them.
     pub fn end(mut self) -> (Result<(), LogError>, u64) {
         let counted = match self.budget.due() {
             Some(_) => self.write_sums(true),
@@ -223,7 +223,7 @@ impl EventWriter {
         }
     }
 
-    /// Removes a connection. Returns whether its close is to be recorded: if its open was.
+    /// Removes a connection. Returns whether to record its close, which is so if its open was recorded.
     fn closed(&mut self, event: &Event) -> Result<bool, LogError> {
         let source = &event.source;
         let mut conn = self.conns.remove(&source.conn).unwrap_or_default();
@@ -266,7 +266,7 @@ impl EventWriter {
             .append(channel, sequence, nanoseconds(time), &self.json)
     }
 
-    /// Begins another file if that is due. Devices that were not in the last one, and are gone, are forgotten.
+    /// Starts a new file if that is due. Forgets devices that have no connection and are not in the last file.
     fn rotate_if_due(&mut self) -> Result<(), LogError> {
         if self.log.rotate_if_due()? {
             let number = self.log.next_number();
@@ -295,8 +295,8 @@ fn append_block(
     Ok(())
 }
 
-/// The channel of a device. The same for connections that differ in nothing. Those whose open is not recorded
-/// (`has_open` is false) have one of their own, so that their messages are not taken for those of another connection.
+/// The channel of a device. Connections with the same properties share it. Connections whose open is not recorded
+/// (`has_open` is false) have their own, so that their messages are not taken for those of another connection.
 fn device_channel(source: &ConnectionInfo, kind: Kind, has_open: bool) -> ChannelSpec {
     let decode = source.encoding.name;
     let (name, encoding) = match (kind, decode) {
@@ -345,7 +345,7 @@ fn events_channel() -> ChannelSpec {
     }
 }
 
-/// Nanoseconds since 1970, as MCAP has them; until the year 2554.
+/// Nanoseconds since 1970, as in MCAP. They overflow in the year 2554.
 fn nanoseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)

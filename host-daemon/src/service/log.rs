@@ -1,8 +1,8 @@
 //! Writes the log to standard error from a dedicated thread, so a blocked reader never blocks the daemon. Start with
 //! [`start`] and [`print_status`].
 //!
-//! `tracing-appender` is not used for this: its queue cannot be waited for, and what it cannot say at the end it
-//! prints on standard output, which is not its to write on.
+//! `tracing-appender` is not used: a sender cannot wait for its queue, and it prints its own errors to standard output,
+//! which belongs to the messages.
 
 mod collector;
 
@@ -21,30 +21,30 @@ use tracing_subscriber::{EnvFilter, reload};
 
 pub use self::collector::LogCollector;
 
-/// Lines that wait to be written at most; one more is lost, and counted.
+/// Length of the queue, in lines. If it is full, a line is dropped and counted.
 const LINES_MAX: usize = 4096;
-/// How long [`print_status`] and [`finish`] wait for a reader who takes nothing, each.
+/// How long [`print_status`] and [`finish`] each wait for a reader of standard error that reads nothing.
 const STUCK: Duration = Duration::from_millis(500);
-/// How long they wait for one who reads slowly, each.
+/// How long they each wait for a slow reader.
 const SLOW: Duration = Duration::from_millis(1000);
-/// How long they wait for the thread to have its turn, on a machine that is busy.
+/// How long they wait for the thread to be scheduled, on a busy machine.
 const BUSY: Duration = Duration::from_secs(5);
-/// How often they look.
-const LOOK: Duration = Duration::from_millis(1);
+/// Their polling interval.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 static LOG: OnceLock<LogQueue> = OnceLock::new();
 static FILTER: OnceLock<Filter> = OnceLock::new();
 
-/// Starts the thread, which also prints panics. A line printed before this call is written at once.
+/// Starts the thread, which also prints panics. A line that is printed before this call is written at once.
 ///
 /// # Errors
-/// Where the system starts no thread.
+/// If the system cannot start a thread.
 pub fn start() -> io::Result<()> {
     let (lines, queue) = sync_channel(LINES_MAX);
     std::thread::Builder::new()
         .name("log".to_owned())
         .spawn(move || write(&queue))?;
-    // Started twice, the second thread finds its queue closed and ends.
+    // If this is called twice, the second thread finds its queue closed and ends.
     let _ = LOG.set(LogQueue {
         lines,
         lost: AtomicU64::new(0),
@@ -72,52 +72,52 @@ pub const VARIABLE: &str = "RUST_LOG";
 type Filter = reload::Handle<EnvFilter, Formatted>;
 type Formatted = fmt::Formatter<DefaultFields, Format, Lines>;
 
-/// Logs from now on what `RUST_LOG` asks for; without it, what `level` says.
+/// Starts logging at the level of `RUST_LOG`, or at `level` if that is not set.
 pub fn subscribe(level: &str) {
-    let (filter, wrong) = filter(level);
+    let (filter, invalid) = filter(level);
     let builder = tracing_subscriber::fmt()
         .with_writer(Lines)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
-        // A log that nobody reads is no reason to panic.
+        // A write error of the log must not cause a panic.
         .log_internal_errors(false)
         .with_env_filter(filter)
         .with_filter_reloading();
     let _ = FILTER.set(builder.reload_handle());
     builder.init();
-    if let Some(wrong) = wrong {
-        warn!("{VARIABLE} is not used: {wrong}");
+    if let Some(invalid) = invalid {
+        warn!("{VARIABLE} is ignored: {invalid}");
     }
 }
 
-/// A new level that can be used.
+/// A new log level that was checked.
 #[derive(Debug)]
 pub enum NewLevel {
-    /// It is used from [`NewLevel::apply`] on.
+    /// [`NewLevel::apply`] sets this level.
     Ready(Box<EnvFilter>),
     /// `RUST_LOG` is set and is used instead.
     Overridden,
 }
 
-/// Prepares to log from then on what `level` says, unless `RUST_LOG` says otherwise. Changes nothing yet.
+/// Prepares a new log level, which `RUST_LOG` overrides. Changes nothing yet.
 ///
 /// # Errors
-/// Why it cannot be changed.
+/// If the level cannot be changed.
 pub fn prepare(level: &str) -> Result<NewLevel, String> {
-    if matches!(asked(), Some(Ok(_))) {
+    if matches!(requested(), Some(Ok(_))) {
         return Ok(NewLevel::Overridden);
     }
-    FILTER.get().ok_or("nothing is logged")?;
+    FILTER.get().ok_or("the log is not started")?;
     Ok(NewLevel::Ready(Box::new(EnvFilter::new(level))))
 }
 
 impl NewLevel {
-    /// Uses the level.
+    /// Sets the level.
     pub fn apply(self) {
         if let (Self::Ready(filter), Some(handle)) = (self, FILTER.get())
             && let Err(error) = handle.reload(*filter)
         {
-            warn!("the level of the log stays as it is: {error}");
+            warn!("cannot change the log level: {error}");
         }
     }
 
@@ -128,27 +128,27 @@ impl NewLevel {
     }
 }
 
-/// What the environment asks for, or else `level`; and why the former is not used.
+/// The filter of `RUST_LOG`, or else of `level`; and the reason if `RUST_LOG` is invalid.
 fn filter(level: &str) -> (EnvFilter, Option<String>) {
-    match asked() {
+    match requested() {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(wrong)) => (EnvFilter::new(level), Some(wrong)),
+        Some(Err(invalid)) => (EnvFilter::new(level), Some(invalid)),
         None => (EnvFilter::new(level), None),
     }
 }
 
-/// What the environment asks for; an error if it cannot be used.
-fn asked() -> Option<Result<EnvFilter, String>> {
+/// The filter of `RUST_LOG`, if that is set; an error if it is invalid.
+fn requested() -> Option<Result<EnvFilter, String>> {
     let text = std::env::var_os(VARIABLE).filter(|text| !text.is_empty())?;
     let Ok(text) = text.into_string() else {
         return Some(Err("not UTF-8".to_owned()));
     };
     let filter = EnvFilter::builder().parse(text);
-    Some(filter.map_err(|wrong| wrong.to_string()))
+    Some(filter.map_err(|invalid| invalid.to_string()))
 }
 
-/// Prints a line to standard error, after the lines logged before it. People and programs wait for these lines: if the
-/// queue is full, the line waits up to a second for a place, and only then counts as lost.
+/// Prints a line to standard error, after the lines that were logged before it. People and programs depend on these
+/// lines, so if the queue is full, this waits up to a second before it drops the line.
 pub fn print_status(line: std::fmt::Arguments<'_>) {
     let mut line = format!("{line}\n").into_bytes();
     let Some(log) = LOG.get() else {
@@ -158,22 +158,22 @@ pub fn print_status(line: std::fmt::Arguments<'_>) {
     let mut timeout = DrainTimeout::new(log);
     while let Err(back) = log.try_send(line) {
         if timeout.has_elapsed(log) {
-            log.lose();
+            log.count_lost();
             return;
         }
         line = back;
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Writes how many warnings about peers were suppressed since the last such line.
+/// Prints the number of warnings about peers that were suppressed since the last such line.
 pub fn print_suppressed() {
     if let Some(text) = LOG.get().and_then(LogQueue::summary) {
         print_status(format_args!("{text}"));
     }
 }
 
-/// A warning was suppressed: has the log thread write their number after a while.
+/// Makes the log thread print the number of suppressed warnings after a delay.
 fn expect_summary() {
     if let Some(log) = LOG.get()
         && !log.summary_due.swap(true, Ordering::AcqRel)
@@ -183,7 +183,7 @@ fn expect_summary() {
     }
 }
 
-/// Waits until all is written; for up to a second, and half of it for a reader who takes nothing.
+/// Waits until all lines are written: up to a second, or half a second if the reader reads nothing.
 pub fn finish() {
     let Some(log) = LOG.get() else {
         return;
@@ -192,11 +192,11 @@ pub fn finish() {
     while log.written.load(Ordering::Acquire) < log.sent.load(Ordering::Acquire)
         && !timeout.has_elapsed(log)
     {
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Lines that were lost so far, because standard error took none.
+/// Number of lines that were dropped so far because standard error was blocked.
 #[must_use]
 pub fn lost() -> u64 {
     LOG.get().map_or(0, |log| log.lost.load(Ordering::Relaxed))
@@ -207,19 +207,20 @@ pub fn lost() -> u64 {
 struct LogQueue {
     lines: SyncSender<LogLine>,
     lost: AtomicU64,
-    /// Lost lines that the log does not report yet.
+    /// Dropped lines that the log has not reported yet.
     lost_unreported: AtomicU64,
     sent: AtomicU64,
-    /// Lines that the thread has begun to write, and those that it is done with.
+    /// Lines that the thread has begun to write.
     begun: AtomicU64,
+    /// Lines that it has written.
     written: AtomicU64,
-    /// Warnings about peers were suppressed since the last line about them.
+    /// Warnings about peers were suppressed since the last summary.
     summary_due: AtomicBool,
-    /// How many of them that line included.
+    /// The number of suppressed warnings of each kind in the last summary.
     summarized: Mutex<[u64; peer_log::Kind::ALL.len()]>,
 }
 
-/// A line, and how many were lost in front of it.
+/// A line, and the number of lines that were dropped before it.
 #[derive(Debug)]
 struct LogLine {
     text: Vec<u8>,
@@ -227,10 +228,10 @@ struct LogLine {
 }
 
 impl LogQueue {
-    /// Gives the line back where the queue is full.
+    /// Queues a line, or returns it if the queue is full.
     fn try_send(&self, text: Vec<u8>) -> Result<(), Vec<u8>> {
         let lost = self.lost_unreported.swap(0, Ordering::Relaxed);
-        // Counted first: otherwise it could be written before it was sent.
+        // Counted first, so that `written` never exceeds `sent`.
         self.sent.fetch_add(1, Ordering::AcqRel);
         match self.lines.try_send(LogLine { text, lost }) {
             Ok(()) => Ok(()),
@@ -242,20 +243,21 @@ impl LogQueue {
         }
     }
 
-    /// The next line about suppressed warnings, if there are any.
+    /// The summary of suppressed warnings, if there are any.
     fn summary(&self) -> Option<String> {
         self.summary_due.store(false, Ordering::Release);
         let mut summarized = self.summarized.lock();
         peer_log::summary(summarized.as_mut().ok()?)
     }
 
-    fn lose(&self) {
+    /// Counts a dropped line.
+    fn count_lost(&self) {
         self.lost.fetch_add(1, Ordering::Relaxed);
         self.lost_unreported.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// A timeout that a reader of the log extends while it reads, up to a limit.
+/// A timeout that is extended, up to a limit, while the reader of standard error makes progress.
 #[derive(Debug)]
 struct DrainTimeout {
     since: Instant,
@@ -275,7 +277,7 @@ impl DrainTimeout {
     fn has_elapsed(&mut self, log: &LogQueue) -> bool {
         let begun = log.begun.load(Ordering::Acquire);
         if log.written.load(Ordering::Acquire) == begun {
-            // It is not the reader who is waited for.
+            // The thread is waited for, and not the reader.
             self.moved = Instant::now();
             return BUSY < self.since.elapsed();
         }
@@ -286,7 +288,7 @@ impl DrainTimeout {
     }
 }
 
-/// The thread.
+/// Runs the log thread.
 fn write(queue: &Receiver<LogLine>) {
     let mut summary_at = None;
     loop {
@@ -307,7 +309,7 @@ fn write(queue: &Receiver<LogLine>) {
             if let Some(text) = log.summary()
                 && write_line(format!("{text}\n").as_bytes()).is_err()
             {
-                log.lose();
+                log.count_lost();
             }
         } else if log.summary_due.load(Ordering::Acquire) {
             summary_at.get_or_insert_with(|| Instant::now() + peer_log::SUMMARY_AFTER);
@@ -320,19 +322,19 @@ fn write_next(LogLine { text, lost }: &LogLine) {
         log.begun.fetch_add(1, Ordering::AcqRel);
     }
     if *lost != 0 {
-        let note = format!("blocksd: {lost} lines of the log are lost here; nobody read it\n");
+        let note = format!("blocksd: standard error was blocked; log lines dropped here: {lost}\n");
         let _ = write_line(note.as_bytes());
     }
     let written = write_line(text);
     if let Some(log) = LOG.get() {
         if written.is_err() {
-            log.lose();
+            log.count_lost();
         }
         log.written.fetch_add(1, Ordering::AcqRel);
     }
 }
 
-/// Who shares standard error with us may have made it one that does not wait.
+/// Writes a line. Another process that shares standard error may have made it non-blocking.
 fn write_line(mut line: &[u8]) -> io::Result<()> {
     let mut stderr = io::stderr().lock();
     while !line.is_empty() {
@@ -340,14 +342,16 @@ fn write_line(mut line: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(len) => line = line.get(len..).unwrap_or_default(),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(LOOK),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                std::thread::sleep(POLL_INTERVAL);
+            }
             Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
-/// What the subscriber writes to: a line at each call.
+/// The writer of the subscriber. Each call writes one line.
 #[derive(Clone, Copy, Debug)]
 struct Lines;
 
@@ -356,7 +360,7 @@ impl Write for Lines {
         if let Some(log) = LOG.get()
             && log.try_send(line.to_vec()).is_err()
         {
-            log.lose();
+            log.count_lost();
         }
         Ok(line.len())
     }

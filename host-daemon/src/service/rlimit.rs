@@ -1,16 +1,16 @@
-//! How many files and sockets the daemon may have open: as many as it can be given.
+//! The limit on open file descriptors: [`raise`].
 
 use tracing::{info, warn};
 
-/// Descriptors that are no connection: listeners, the recording, the log, and what the runtime needs.
+/// Descriptors for other things than connections: listeners, the recording, the log, and the runtime.
 const OTHERS: u64 = 64;
 
-/// Raises the limit to what the system allows this process, and says what it is, and whether that is too low for so
-/// many connections.
+/// Raises the limit to the maximum that the system allows this process, and logs it; warns if it is too low for this
+/// number of connections.
 pub fn raise(connections: usize) {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => {
-            info!(limit, "open files and sockets");
+            info!(limit, "limit on open files and sockets");
             let need = (connections as u64).saturating_add(OTHERS);
             if limit < need {
                 warn!(
@@ -20,6 +20,6 @@ pub fn raise(connections: usize) {
                 );
             }
         }
-        Err(error) => warn!("the limit of descriptors cannot be raised: {error}"),
+        Err(error) => warn!("cannot raise the limit on open file descriptors: {error}"),
     }
 }

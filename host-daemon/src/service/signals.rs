@@ -1,4 +1,4 @@
-//! Signals of `serve`: graceful shutdown, reload, and those that would end the process. Start with [`handle`].
+//! The signals of `serve`: graceful shutdown, reload, and signals to ignore. Start with [`handle`].
 
 use std::future::poll_fn;
 use std::io;
@@ -12,11 +12,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// Signals that are closer than this to the first are one: GNU `timeout` sends two, to the process and to its group.
+/// A signal within this time after the first counts as the same: GNU `timeout` sends one to the process and one to its
+/// group.
 const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
-/// Signals that end a process by default, and mean nothing here: they are logged. Not SIGPIPE, which Rust's runtime
-/// ignores before `main`.
+/// Signals that end a process by default, and are only logged here. SIGPIPE is not among them, since Rust's runtime
+/// ignores it before `main`.
 const IGNORED: [(i32, &str); 8] = [
     (libc::SIGUSR1, "SIGUSR1"),
     (libc::SIGUSR2, "SIGUSR2"),
@@ -28,13 +29,13 @@ const IGNORED: [(i32, &str); 8] = [
     (libc::SIGSTKFLT, "SIGSTKFLT"),
 ];
 
-/// Handles all signals from now on. The first SIGTERM or SIGINT cancels `stop`; another one, half a second later or
-/// more, ends the process at once. SIGHUP triggers the returned [`Notify`]. Must be called in a Tokio runtime.
+/// Handles all signals from now on. The first SIGTERM or SIGINT cancels `stop`; another one at least half a second
+/// later ends the process at once. SIGHUP triggers the returned [`Notify`]. Must be called in a Tokio runtime.
 ///
-/// SIGQUIT, SIGABRT and SIGXCPU keep their default: they end the process at once, with a core dump.
+/// SIGQUIT, SIGABRT and SIGXCPU keep their default action: they end the process at once, with a core dump.
 ///
 /// # Errors
-/// Where the system takes no handler.
+/// If the system refuses a signal handler.
 pub fn handle(stop: CancellationToken) -> io::Result<Arc<Notify>> {
     let interrupt = signal(SignalKind::interrupt())?;
     let terminate = signal(SignalKind::terminate())?;
@@ -49,7 +50,7 @@ pub fn handle(stop: CancellationToken) -> io::Result<Arc<Notify>> {
         }
     });
 
-    // A limit of file size is an error of the write, which the recording waits out.
+    // With SIGXFSZ ignored, the limit on file sizes is an error of the write, which the recording retries.
     let mut ignored = vec![(signal(SignalKind::from_raw(libc::SIGXFSZ))?, None)];
     for (number, name) in IGNORED {
         let name = name.to_owned();
@@ -63,7 +64,7 @@ pub fn handle(stop: CancellationToken) -> io::Result<Arc<Notify>> {
     Ok(hangup)
 }
 
-/// The first signal stops the daemon. A later one ends it: what was not on the disk is repaired at the next start.
+/// The first signal starts a graceful shutdown. A later one ends the process; the next start repairs a torn recording.
 async fn stop_at(mut interrupt: Signal, mut terminate: Signal, stop: CancellationToken) {
     let mut first = None;
     loop {
@@ -81,7 +82,7 @@ async fn stop_at(mut interrupt: Signal, mut terminate: Signal, stop: Cancellatio
     }
 }
 
-/// Logs signals that mean nothing; of each the first, second, fourth, eighth and so on.
+/// Logs ignored signals: of each, the first, second, fourth, eighth and so on.
 async fn ignore(mut signals: Vec<(Signal, Option<String>)>) {
     let mut counts = vec![0_u64; signals.len()];
     loop {

@@ -1,4 +1,4 @@
-//! Notifies the service manager, if there is one: ready, reloading, stopping, watchdog.
+//! Notifies the service manager, if there is one: ready, reloading, stopping, watchdog. Start with [`ready`].
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// Says that all listeners are open, and from then on what else it wants to know. Must be called in a Tokio runtime.
-/// Where no manager has asked for it, this does nothing.
+/// Reports that all listeners are open; from then on, also sends the keepalive of the watchdog and reports the stop.
+/// Must be called in a Tokio runtime. Does nothing without a service manager.
 pub fn ready(stop: CancellationToken) {
     notify(&[NotifyState::Ready]);
     if let Some(timeout) = sd_notify::watchdog_enabled() {
-        // From a task, so that it stops when the runtime that serves the devices does. And to the end: a daemon that
-        // is stopping is alive.
+        // From a task, so that the keepalive stops if the runtime that serves the devices is blocked. It continues
+        // during a graceful shutdown.
         tokio::spawn(watch(timeout / 3));
     }
     tokio::spawn(async move {
@@ -21,16 +21,16 @@ pub fn ready(stop: CancellationToken) {
     });
 }
 
-/// Says that the configuration is read again, until [`reloaded`]. Where no manager has asked for it, this does nothing.
+/// Reports that the configuration is being read again, until [`reloaded`]. Does nothing without a service manager.
 pub fn reloading() {
-    // With the time, as systemd 253 and newer demand of `Type=notify-reload`.
+    // systemd 253 and newer require the time for `Type=notify-reload`.
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => warn!("the clock cannot be read: {error}"),
+        Err(error) => warn!("cannot read the clock: {error}"),
     }
 }
 
-/// Says that the configuration was read, and with what result.
+/// Reports that the configuration was read, with the result.
 pub fn reloaded(status: &str) {
     notify(&[NotifyState::Status(status), NotifyState::Ready]);
 }

@@ -13,23 +13,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::output::{Format, Out};
 
-/// How long the output may take to write its last events, once the daemon is stopping.
+/// Time for the output to write its last events after the daemon was stopped.
 const LAST_EVENTS: Duration = Duration::from_millis(700);
 
-/// Writes events to standard output, as soon as no more are waiting.
+/// Writes events to standard output, and flushes it when no more are waiting.
 pub struct Console {
     format: Box<dyn Format>,
     counters: Arc<Counters>,
     stop: CancellationToken,
 }
 
-/// Standard output did not take the last events in time.
+/// Standard output did not accept the last events in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("standard output did not take the last events in time")]
+#[error("standard output did not accept the last events in time")]
 pub struct Stuck;
 
 impl Console {
-    /// Writes in this format; waits for its reader until a moment after `stop` is cancelled.
+    /// Writes in this format. Waits for the reader of standard output until 0.7 s after `stop` was cancelled.
     #[must_use]
     pub fn new(format: Box<dyn Format>, counters: Arc<Counters>, stop: CancellationToken) -> Self {
         Self {

@@ -15,6 +15,7 @@ use tracing::{error, warn};
 
 pub use self::collector::RecordingCollector;
 
+use crate::output::counted;
 use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::ranges::CHECKER;
 use crate::recorded::report;
@@ -28,13 +29,14 @@ use blocksd_recording::{
     Unrepaired,
 };
 
-/// How long to wait for a disk that takes nothing, once no connection is left.
+/// How long to wait for a disk that accepts nothing, after the last connection has closed.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 
-/// How long the end of the daemon waits until sealed files of slow senders are packed.
+/// Longest time that the end of the daemon waits for the packing of sealed files.
 const PACK_AT_MOST: Duration = Duration::from_secs(1);
 
-/// Seals what a crash has left torn. A file that cannot be repaired now stays as it is, until the next start.
+/// Repairs and seals the files that a crash has torn. A file that cannot be repaired is not changed; the next start
+/// tries again.
 pub fn repair(lock: &Lock, stats: &Stats) {
     let repaired = match CHECKER.repair_dir(lock.path()) {
         Ok(repaired) => repaired,
@@ -56,13 +58,14 @@ pub fn repair(lock: &Lock, stats: &Stats) {
             Ok(repaired) => repaired,
             Err(Unrepaired { path, error }) => {
                 let failure = with_cause(&error);
-                error!(file = %path.display(), "recording: cannot repair a torn file: {failure}; it is left for the next start");
+                error!(file = %path.display(), "recording: cannot repair a torn file: {failure}; the next start tries again");
                 continue;
             }
         };
-        let (blocks, bytes_lost) = (recovered.blocks, recovered.lost_bytes);
-        stats.repaired(blocks, bytes_lost);
-        warn!(file = %from.display(), "recording: a torn file was repaired: {blocks} blocks recovered, {bytes_lost} bytes lost{}", recovered.disorder());
+        stats.repaired(recovered.blocks, recovered.lost_bytes);
+        let blocks = counted(recovered.blocks, "block");
+        let bytes = counted(recovered.lost_bytes, "byte");
+        warn!(file = %from.display(), "recording: a torn file was repaired: {blocks} recovered, {bytes} lost{}", recovered.disorder());
         if let Some(original) = original {
             warn!(file = %original.display(), "recording: the original is kept, since more is lost than an unfinished record");
         }
@@ -83,29 +86,29 @@ pub struct Recording {
     lock: Lock,
 }
 
-/// The disk did not take everything that was received.
+/// The disk did not accept everything that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{least} to {most} received messages are not recorded")]
 pub struct Unrecorded {
-    /// Messages that were received and are in no file, at least.
+    /// The least number of received messages that are in no file.
     pub least: u64,
-    /// The same at most: those that the disk has not confirmed.
+    /// The greatest number, with all messages that the disk has not confirmed.
     pub most: u64,
 }
 
-/// What the thread of a recording came to.
+/// The totals of a recording at its end.
 #[derive(Clone, Copy, Debug)]
 struct RecordedTotals {
-    /// Blocks that it was given.
+    /// Messages that it received.
     blocks: u64,
-    /// Those of them that are certainly in no file.
+    /// Messages that are certainly in no file.
     unwritten: u64,
-    /// They were not all taken.
+    /// The recording gave up before the last event.
     abandoned: bool,
 }
 
 impl Recording {
-    /// A recording into a folder.
+    /// Opens a recording in the folder of the lock.
     ///
     /// # Errors
     /// [`Error::Folder`].
@@ -155,7 +158,7 @@ impl Sink for Recording {
         } = Handle::current().block_on(record(writer, events, &synced));
         packer.finish(PACK_AT_MOST);
         let stats = context.stats.read();
-        // A sync that has failed leaves it open whether its chunks are on the disk.
+        // After a failed sync it is unknown whether its chunks are on the disk.
         if abandoned || stats.chunks_synced < stats.chunks_written {
             return Err(Unrecorded {
                 least: unwritten,
@@ -166,7 +169,7 @@ impl Sink for Recording {
         Ok(())
     }
 
-    /// Gives a disk up that takes nothing, when no connection is left.
+    /// Gives up on a disk that accepts nothing, when no connection is left.
     fn supervisor(&self) -> Supervisor {
         let context = Arc::clone(&self.context);
         let mut stuck = None;
@@ -217,7 +220,7 @@ async fn record(mut writer: EventWriter, mut events: Events, synced: &Notify) ->
             left += batch.messages().0;
         }
     }
-    // Its thread gives up too.
+    // The sync thread gives up as well.
     let (_, unwritten) = writer.end();
     RecordedTotals {
         blocks: given + left,
@@ -226,7 +229,7 @@ async fn record(mut writer: EventWriter, mut events: Events, synced: &Notify) ->
     }
 }
 
-/// The next event; does meanwhile what is due.
+/// Waits for the next event, and does what is due in the meantime.
 async fn next(
     writer: &mut EventWriter,
     events: &mut Events,

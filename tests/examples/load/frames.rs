@@ -1,39 +1,39 @@
-//! What is sent: framed messages, made once, of samples that move slowly.
+//! The framed messages to send, generated once.
 
-/// How messages are framed.
+/// Framing of the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wire {
-    /// A 4-byte length before each, for `blocksd` and tokio-util.
+    /// A 4-byte length before each message, for `blocksd` and tokio-util.
     Blocks,
-    /// A decimal length before each, and a syslog header in it (RFC 6587 and RFC 3164).
+    /// A decimal length before each message, and a syslog header in it (RFC 6587 and RFC 3164).
     Syslog,
 }
 
-/// What messages are made of.
+/// Content of the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// 16-bit samples that move by at most 3: what a compressor likes.
+    /// 16-bit samples that move by at most 3, which compress well.
     Samples,
-    /// Noise, which no compressor makes smaller.
+    /// Noise, which does not compress.
     Noise,
 }
 
-/// Bytes of frames that one connection sends over and over, about: not so few that a compressor finds the repetition.
+/// Approximate length of the frames that a connection repeats: long enough that a compressor does not find the repetition.
 const TAPE_LEN: usize = 1 << 20;
-/// Bytes of frames that are written at once, about.
+/// Approximate length of one write.
 const WRITE_LEN: usize = 256 << 10;
 
 /// The frames of one connection.
 #[derive(Debug)]
 pub(crate) struct Tape {
     bytes: Vec<u8>,
-    /// Frames in one write, and their bytes.
+    /// For each write, the number of frames and their length in bytes.
     frames_per_write: usize,
     bytes_per_write: usize,
 }
 
 impl Tape {
-    /// Frames with messages of so many bytes each, the syslog header among them.
+    /// Generates frames with messages of `message_len` bytes, including the syslog header.
     pub(crate) fn new(wire: Wire, content: Content, message_len: usize, connection: u64) -> Self {
         let mut source = Source::new(content, connection);
         let mut frame = Vec::new();
@@ -52,14 +52,14 @@ impl Tape {
         }
     }
 
-    /// What to write, one after the other, each with how many frames it is.
+    /// The writes in order, each with its number of frames.
     pub(crate) fn writes(&self) -> impl Iterator<Item = (&[u8], usize)> {
         let writes = self.bytes.chunks_exact(self.bytes_per_write);
         writes.map(|write| (write, self.frames_per_write))
     }
 }
 
-/// Makes messages.
+/// Generates messages.
 struct Source {
     content: Content,
     state: u64,
@@ -75,7 +75,7 @@ impl Source {
         }
     }
 
-    /// Appends a frame. All of one length of message are of the same length.
+    /// Appends a frame. Frames with the same message length have the same length.
     fn frame(&mut self, wire: Wire, message_len: usize, frame: &mut Vec<u8>) {
         match wire {
             Wire::Blocks => {
@@ -100,7 +100,7 @@ impl Source {
     }
 
     fn next(&mut self) -> i16 {
-        // Xorshift: the same messages in every run.
+        // Xorshift, so that every run has the same messages.
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;

@@ -1,4 +1,4 @@
-//! What was measured with, and on what: the lines above the tables.
+//! Describes the machine and the versions that were measured, for the lines above the tables.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use crate::receivers::rsyslogd;
 
-/// Small writes that are tried with a sync each.
+/// Number of small writes, each followed by a sync, in the measurement of the disk.
 const SYNCS: usize = 50;
-/// Bytes that are written and then synced once.
+/// Length of the long write, which is followed by one sync.
 const LONG_WRITE: usize = 128 << 20;
 
 /// Describes the machine, the disk below `folder`, and the versions.
 ///
 /// # Errors
-/// Where the disk cannot be written to.
+/// If the disk cannot be written to.
 pub(crate) fn describe(folder: &Path, blocksd: &Path) -> io::Result<String> {
     let cores = thread::available_parallelism()?;
     let (sync, mib_per_second) = disk(folder)?;
@@ -30,8 +30,8 @@ pub(crate) fn describe(folder: &Path, blocksd: &Path) -> io::Result<String> {
          end go at {mib_per_second:.0} MiB/s.\n\
          - rsyslog {rsyslog}, tokio-util {tokio_util}, {blocksd} (commit {commit}), mcap {mcap}, {rustc}, release \
          profile.",
-        date = said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
-        kernel = said("uname", &["-sr"]),
+        date = first_output_line("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
+        kernel = first_output_line("uname", &["-sr"]),
         processor = field("/proc/cpuinfo", "model name"),
         memory = field("/proc/meminfo", "MemTotal")
             .split(' ')
@@ -39,7 +39,7 @@ pub(crate) fn describe(folder: &Path, blocksd: &Path) -> io::Result<String> {
             .and_then(|kib| kib.parse::<u64>().ok())
             .map_or(0, |kib| kib >> 20),
         load = read("/proc/loadavg").split(' ').next().unwrap_or_default(),
-        kind = said(
+        kind = first_output_line(
             "findmnt",
             &["-n", "-o", "FSTYPE", "-T", &folder.to_string_lossy()]
         ),
@@ -47,13 +47,13 @@ pub(crate) fn describe(folder: &Path, blocksd: &Path) -> io::Result<String> {
         long = LONG_WRITE >> 20,
         tokio_util = locked("tokio-util"),
         mcap = locked("mcap"),
-        blocksd = said(blocksd, &["--version"]),
-        commit = said("git", &["describe", "--always", "--dirty"]),
-        rustc = said("rustc", &["--version"]),
+        blocksd = first_output_line(blocksd, &["--version"]),
+        commit = first_output_line("git", &["describe", "--always", "--dirty"]),
+        rustc = first_output_line("rustc", &["--version"]),
     ))
 }
 
-/// How long a small write with its sync takes, and how many MiB/s a long one makes.
+/// Measures the time of a small write with its sync, and the MiB/s of a long one.
 fn disk(folder: &Path) -> io::Result<(Duration, f64)> {
     let path = folder.join("disk");
     let mut file = File::create(&path)?;
@@ -76,14 +76,14 @@ fn disk(folder: &Path) -> io::Result<(Duration, f64)> {
     Ok((times.get(SYNCS / 2).copied().unwrap_or_default(), rate))
 }
 
-/// The first line that a command says; empty where it cannot be run.
-fn said(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> String {
+/// The first line of the output of a command; empty if it cannot be run.
+fn first_output_line(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> String {
     let mut command = Command::new(program);
     command.args(arguments);
     first_line(command)
 }
 
-/// The first line that a command prints.
+/// The first line of the standard output of a command.
 fn first_line(mut command: Command) -> String {
     let output = command.output();
     let text = output.map_or_else(|_| Vec::new(), |output| output.stdout);
@@ -91,7 +91,7 @@ fn first_line(mut command: Command) -> String {
     text.lines().next().unwrap_or_default().trim().to_owned()
 }
 
-/// The value behind a name and a colon.
+/// The value after a name and a colon in a file.
 fn field(file: &str, name: &str) -> String {
     let text = read(file);
     let line = text.lines().find(|line| line.starts_with(name));
@@ -103,7 +103,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(file).unwrap_or_default()
 }
 
-/// The version of a crate that was built with.
+/// The version of a crate in the lock file.
 fn locked(name: &str) -> String {
     let lock = include_str!("../../../Cargo.lock");
     let entry = lock.split_once(&format!("name = \"{name}\"\nversion = \""));

@@ -1,4 +1,4 @@
-//! Sends the same load to `blocksd`, to rsyslog and to receivers made of tokio-util, in turn, and tells how they did.
+//! Sends the same load to `blocksd`, to rsyslog and to receivers made of tokio-util in turn, and compares them.
 
 mod frames;
 mod machine;
@@ -23,19 +23,19 @@ use crate::receivers::{Kind, Receiver, Stdout};
 use crate::report::{Cell, Sample};
 use crate::sender::Load;
 
-/// Receivers whose rates the others' are told in ratio to.
+/// Receivers whose rates are the baselines of the ratios.
 const PEERS: [&str; 4] = [
     "rsyslog imptcp",
     "rsyslog imtcp",
     "tokio-util counting",
     "tokio-util to files",
 ];
-/// The same for processor time, with --receive.
+/// Baselines of processor time, with --receive.
 const BASES: [&str; 2] = ["read and discard", "FramedRead"];
 const RECORDING: &str = "blocksd recording";
 const COMPRESSIONS: [&str; 3] = ["none", "lz4", "zstd"];
 
-/// Measures `blocksd` under load beside rsyslog and tokio-util. Needs Linux, and rsyslogd.
+/// Compares `blocksd` under load with rsyslog and tokio-util. Needs Linux, and rsyslogd.
 #[derive(Debug, Parser)]
 #[command(name = "tests/load", args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -47,19 +47,19 @@ struct Cli {
 
 #[derive(Args, Debug)]
 struct Arguments {
-    /// 3 rounds of half a second, unless told otherwise: to see that it works.
+    /// 3 rounds of half a second, unless --rounds or --seconds is given: a quick check
     #[arg(long)]
     quick: bool,
-    /// Rounds; in each, every receiver is run once with each length of message. [default: 9]
+    /// Rounds; each runs every receiver once with each message length [default: 9]
     #[arg(long, value_name = "N", value_parser = between::<1, 1000>)]
     rounds: Option<usize>,
-    /// How long is sent in each run; then is waited until all is written. [default: 1]
+    /// Seconds of sending in each run, before waiting until all is written [default: 1]
     #[arg(long, value_name = "S")]
     seconds: Option<f64>,
-    /// Connections at once; may be given more than once. [default: 16; with --receive 1, 16 and 256]
+    /// Simultaneous connections; may be given several times [default: 16; with --receive 1, 16 and 256]
     #[arg(long, value_name = "N", value_parser = between::<1, 1000>)]
     connections: Vec<usize>,
-    /// Lengths of messages, from 32 (a syslog header must have room) to 65536.
+    /// Message lengths, from 32 (room for a syslog header) to 65536
     #[arg(
         long = "len",
         value_name = "BYTES",
@@ -67,32 +67,32 @@ struct Arguments {
         value_parser = between::<32, 65536>
     )]
     lens: Vec<usize>,
-    /// Noise in the messages instead of samples that move slowly.
+    /// Fill messages with noise instead of slowly changing samples
     #[arg(long)]
     noise: bool,
-    /// Only receivers whose name has one of these in it.
+    /// Only receivers whose name contains one of these
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
-    /// A recording beside a standard output that is slow or dead, instead of the comparison with others.
+    /// Measure a recording while standard output is slow or dead, instead of the comparison with others
     #[arg(long)]
     stdout: bool,
-    /// Receiving alone, by processor time, beside loops of Tokio, instead of the comparison with others.
+    /// Compare the processor time of receiving alone with Tokio loops, instead of the comparison with others
     #[arg(long, conflicts_with = "stdout")]
     receive: bool,
-    /// Other builds of `blocksd` to compare with; a script that sets something and then runs one does too.
+    /// Other builds of `blocksd` to compare with; may be scripts that set something and then run a build
     #[arg(long, value_name = "FILE")]
     against: Vec<PathBuf>,
-    /// Where recordings and files are written, and removed again.
+    /// Folder for recordings and files, which are removed afterwards
     #[arg(long, value_name = "FOLDER", default_value = "target/load")]
     dir: PathBuf,
-    /// Put the results into docs/measurements.
+    /// Write the results into docs/measurements
     #[arg(long)]
     update: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Role {
-    /// Be a receiver made of tokio-util.
+    /// Run as a receiver made of tokio-util.
     #[command(hide = true)]
     Peer {
         #[arg(long)]
@@ -183,7 +183,7 @@ fn between<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, Stri
         .ok_or_else(|| format!("must be a number from {MIN} to {MAX}"))
 }
 
-/// The daemon that was built together with this program.
+/// The daemon that was built beside this program.
 fn built_beside() -> io::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own.parent().and_then(Path::parent);
@@ -193,11 +193,11 @@ fn built_beside() -> io::Result<PathBuf> {
     }
     let path = blocksd.display();
     Err(io::Error::other(format!(
-        "there is no {path}; run tests/load, which builds it"
+        "{path} is missing; run tests/load, which builds it"
     )))
 }
 
-/// What is run.
+/// The receivers, loads and rounds of a measurement.
 #[derive(Debug)]
 struct Plan {
     receivers: Vec<Receiver>,
@@ -227,7 +227,7 @@ impl Plan {
         };
         receivers.retain(|receiver| wanted(&receiver.name));
         if receivers.is_empty() {
-            return Err(io::Error::other("--only leaves no receiver"));
+            return Err(io::Error::other("--only matches no receiver"));
         }
         let (rounds, seconds) = if arguments.quick { (3, 0.5) } else { (9, 1.0) };
         Ok(Self {
@@ -249,7 +249,7 @@ impl Plan {
         })
     }
 
-    /// How it is measured, with the command that does it again.
+    /// Describes the measurement, with the command that repeats it.
     fn describe(&self, arguments: &Arguments) -> String {
         let content = match self.content {
             Content::Samples => "16-bit samples that move by at most 3",
@@ -287,7 +287,7 @@ impl Plan {
         peers
     }
 
-    /// Runs all of it.
+    /// Runs the measurement.
     fn run(&self, scratch: &Path) -> io::Result<Vec<Cell>> {
         let rows = || {
             self.receivers
@@ -355,8 +355,8 @@ impl Plan {
         let finished = running.finish(sent.messages, message_len)?;
         let elapsed = finished.at.duration_since(sent.begun).as_secs_f64();
         let messages = finished.messages as f64;
-        for line in finished.said.lines().filter(|line| !is_usual(line)) {
-            eprintln!("{} says: {line}", receiver.name);
+        for line in finished.log_text.lines().filter(|line| !is_usual(line)) {
+            eprintln!("{} printed: {line}", receiver.name);
         }
         Ok(Sample {
             messages_per_second: messages / elapsed,
@@ -389,7 +389,7 @@ fn peers() -> Vec<Receiver> {
         .collect()
 }
 
-/// Tokio's own ways to receive.
+/// Receivers that use Tokio's own ways to read.
 fn loops() -> Vec<Receiver> {
     let ways = [
         (BASES[0], Reading::Raw),
@@ -407,7 +407,7 @@ fn loops() -> Vec<Receiver> {
     ways.into()
 }
 
-/// The daemon, not recording, with each output.
+/// The daemon, not recording, with each output format.
 fn receiving(program: &Path, suffix: &str) -> Vec<Receiver> {
     let outputs = [
         ("none", Stdout::None),
@@ -425,7 +425,7 @@ fn receiving(program: &Path, suffix: &str) -> Vec<Receiver> {
     outputs.into()
 }
 
-/// The daemon: not recording, and with each compression.
+/// The daemon, not recording, and recording with each compression.
 fn daemons(program: &Path, suffix: &str) -> Vec<Receiver> {
     let daemon = |what: String, recording| Receiver {
         name: format!("blocksd {what}{suffix}"),
@@ -443,7 +443,7 @@ fn daemons(program: &Path, suffix: &str) -> Vec<Receiver> {
     daemons
 }
 
-/// The daemon, recording as it does by default, beside each kind of standard output.
+/// The daemon, recording with its defaults, with each kind of standard output.
 fn with_outputs(program: &Path, suffix: &str) -> Vec<Receiver> {
     let outputs = [
         ("--output none", Stdout::None),
@@ -462,13 +462,13 @@ fn with_outputs(program: &Path, suffix: &str) -> Vec<Receiver> {
     outputs.into()
 }
 
-/// Lets the disk come to rest: what the last run left must not burden the next.
+/// Syncs the disk, so that the writes of the last run do not slow down the next.
 fn settle(folder: &Path) {
-    // Where it cannot be done, the spread shows it.
+    // If this fails, the spread of the results shows it.
     let _ = Command::new("sync").arg("-f").arg(folder).status();
 }
 
-/// What every run says on standard error.
+/// Whether a line of standard error is expected in every run.
 fn is_usual(line: &str) -> bool {
     let usual = ["listening on ", "totals: ", "rsyslog internal message (6,"];
     usual.iter().any(|begin| line.starts_with(begin)) || line.contains(" INFO ")

@@ -1,4 +1,4 @@
-//! The receivers made of Tokio and tokio-util's codec, as a process of their own.
+//! The receivers made of Tokio and tokio-util's codec, run as a separate process.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -10,35 +10,35 @@ use tokio::io::{AsyncReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 
-/// Bytes that the writer of a file collects.
+/// Length of the write buffer of a file.
 const FILE_BUFFER: usize = 256 << 10;
-/// Bytes that are read at once where it is not left to tokio-util: as many as the daemon reads.
+/// Length of the read buffer where tokio-util does not choose it: the same as the daemon's.
 const READ_LEN: usize = 256 << 10;
 
-/// How bytes become messages.
+/// How the receiver reads messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Reading {
-    /// They do not: bytes are read and discarded, which is the least that can be done with them.
+    /// Reads and discards bytes, without messages: the minimum of work.
     Raw,
-    /// `FramedRead` with `LengthDelimitedCodec`, as it comes.
+    /// `FramedRead` with `LengthDelimitedCodec` and its default buffer.
     Frames,
     /// The same with a buffer of 256 KiB.
     FramesWide,
-    /// `BufReader` of 256 KiB, and `read_exact` of each length and each message into memory that is reused.
+    /// `BufReader` of 256 KiB, and `read_exact` of each length and each message into a reused buffer.
     Exact,
 }
 
-/// Receives so many connections to their ends, and says how many messages and bytes came (of raw bytes, no
-/// messages). Where there is a folder, each connection's frames are written to a file in it, with their lengths.
+/// Receives this number of connections to their ends, and prints the number of messages (0 for raw bytes) and of bytes. If
+/// there is a folder, writes the frames of each connection with their lengths to a file in it.
 ///
 /// # Errors
-/// As the system says.
+/// I/O errors.
 pub(crate) fn receive(
     connections: usize,
     reading: Reading,
     folder: Option<PathBuf>,
 ) -> io::Result<()> {
-    // As `#[tokio::main]` does.
+    // The same runtime as that of `#[tokio::main]`.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -1,4 +1,4 @@
-//! A receiver as a process: what it says, what it takes of the machine, and that it never stays behind.
+//! A receiver as a child process: its output, its use of resources, and its end.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,21 +9,21 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a process may take to begin, and to end.
+/// Time limit for a process to start, and to end.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often is looked.
+/// Polling interval.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
-/// What the kernel counts processor time in: `USER_HZ`, 100 a second everywhere.
+/// Unit of processor time in `/proc`: `USER_HZ`, which is 100 a second everywhere.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 
-/// The receiver that runs; there is never more than one. Zero: none does.
+/// Process id of the running receiver, of which there is at most one; zero if there is none.
 static RUNNING: AtomicU32 = AtomicU32::new(0);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Ends the receiver when this program is asked to end: then sending to it fails, and everything is cleaned up.
+/// Ends the receiver when this program gets a signal: then sending fails, and everything is cleaned up.
 ///
 /// # Errors
-/// As the system says.
+/// If the signal handler cannot be installed.
 pub(crate) fn end_at_signals() -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -51,10 +51,10 @@ pub(crate) fn end_at_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Fails if this program was asked to end.
+/// Fails if this program got a signal to end.
 ///
 /// # Errors
-/// That it was.
+/// That it got one.
 pub(crate) fn go_on() -> io::Result<()> {
     if INTERRUPTED.load(Ordering::SeqCst) {
         return Err(io::ErrorKind::Interrupted.into());
@@ -66,12 +66,12 @@ pub(crate) fn go_on() -> io::Result<()> {
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    /// Where its standard error goes.
+    /// File that receives its standard error.
     log: PathBuf,
     memory_peak_kib: u64,
 }
 
-/// What a process took.
+/// Resources used by a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Took {
     pub(crate) processor: Duration,
@@ -79,10 +79,10 @@ pub(crate) struct Took {
 }
 
 impl Process {
-    /// Starts it, with standard error into the file `log`.
+    /// Starts it, with its standard error in the file `log`.
     ///
     /// # Errors
-    /// As the system says.
+    /// If the command cannot be started.
     pub(crate) fn start(
         mut command: Command,
         stdout: Stdio,
@@ -105,15 +105,15 @@ impl Process {
         Ok((process, stdout))
     }
 
-    /// The address that it says it listens on.
+    /// Waits for the line with the address on which it listens.
     ///
     /// # Errors
-    /// Where it ends, or does not say so for a minute.
+    /// If it ends, or does not print one within a minute.
     pub(crate) fn address(&mut self) -> io::Result<SocketAddr> {
         let until = Instant::now() + PATIENCE;
         loop {
-            let said = self.said();
-            let line = said
+            let log_text = self.log_text();
+            let line = log_text
                 .lines()
                 .find_map(|line| line.strip_prefix("listening on "));
             let address = line.and_then(|line| line.split(' ').next()?.parse().ok());
@@ -124,60 +124,64 @@ impl Process {
         }
     }
 
-    /// The figure before a word that begins so in the line that begins with `totals:`.
+    /// The figure before a word that starts with `word`, in the line that begins with `totals:`.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If there is none.
     pub(crate) fn total(&self, word: &str) -> io::Result<u64> {
-        let said = self.said();
-        let line = said.lines().find_map(|line| line.strip_prefix("totals: "));
+        let log_text = self.log_text();
+        let line = log_text
+            .lines()
+            .find_map(|line| line.strip_prefix("totals: "));
         let mut parts = line.unwrap_or_default().split(", ");
         parts
             .find_map(|part| {
                 let (number, rest) = part.split_once(' ')?;
                 rest.starts_with(word).then(|| number.parse().ok())?
             })
-            .ok_or_else(|| io::Error::other(format!("no figure of {word}; it said:\n{said}")))
+            .ok_or_else(|| {
+                io::Error::other(format!("no figure of {word} in its output:\n{log_text}"))
+            })
     }
 
-    /// All of its standard error so far.
-    pub(crate) fn said(&self) -> String {
+    /// Its standard error so far.
+    pub(crate) fn log_text(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Waits a moment for something that the process is to do.
+    /// Waits for one polling interval.
     ///
     /// # Errors
-    /// Where it has ended, or the time is over.
+    /// If the process has ended, or the deadline has passed.
     pub(crate) fn wait_a_little(&mut self, until: Instant, failure: &str) -> io::Result<()> {
         go_on()?;
         thread::sleep(TICK);
         let ended = !self.runs();
         if ended || until < Instant::now() {
             let ended = if ended { ", since it has ended" } else { "" };
-            let said = self.said();
-            return Err(io::Error::other(format!("{failure}{ended}:\n{said}")));
+            let log_text = self.log_text();
+            return Err(io::Error::other(format!("{failure}{ended}:\n{log_text}")));
         }
         Ok(())
     }
 
-    /// Whether it has not ended. It is not reaped yet if it has: else its figures would be gone.
+    /// Whether it is still running. A process that has ended is not reaped yet, since its figures would be lost.
     pub(crate) fn runs(&self) -> bool {
         self.stat().is_some_and(|(state, _)| state != 'Z')
     }
 
-    /// Asks it to end.
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&mut self) {
         self.took();
         kill(self.child.id(), "TERM");
     }
 
-    /// What it took until now.
+    /// Resources used so far.
     pub(crate) fn took(&mut self) -> Took {
         let status = fs::read_to_string(self.proc("status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        // Once it has ended there is none any more; it never sinks.
+        // It is missing once the process has ended, and never decreases.
         self.memory_peak_kib = peak.unwrap_or(self.memory_peak_kib);
         Took {
             processor: self
@@ -187,10 +191,10 @@ impl Process {
         }
     }
 
-    /// Waits until it ends by itself, and leaves it to be asked what it took.
+    /// Waits until the process ends by itself, without reaping it, and returns its use of resources.
     ///
     /// # Errors
-    /// Where that takes over a minute.
+    /// If that takes over a minute.
     pub(crate) fn ended(&mut self) -> io::Result<Took> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -200,8 +204,8 @@ impl Process {
                 return Ok(took);
             }
             if until < Instant::now() {
-                let said = self.said();
-                return Err(io::Error::other(format!("it does not end:\n{said}")));
+                let log_text = self.log_text();
+                return Err(io::Error::other(format!("it does not end:\n{log_text}")));
             }
             thread::sleep(TICK);
         }
@@ -221,7 +225,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails where it has ended already.
+        // Fails if it has already ended.
         self.child.kill().ok();
         self.child.wait().ok();
         RUNNING.store(0, Ordering::SeqCst);
@@ -236,7 +240,7 @@ pub(crate) fn own_processor() -> Duration {
 
 fn processor(stat: &Path) -> Option<(char, Duration)> {
     let stat = fs::read_to_string(stat).ok()?;
-    // The name, in brackets, may hold anything.
+    // The name in parentheses may contain any character.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
     let state = fields.next()?.chars().next()?;
@@ -249,10 +253,10 @@ fn processor(stat: &Path) -> Option<(char, Duration)> {
 fn kill(id: u32, signal: &str) {
     let id = id.to_string();
     let kill = Command::new("kill").args(["-s", signal, &id]).status();
-    kill.expect("`kill` is there");
+    kill.expect("`kill` is installed");
 }
 
-/// Reads a pipe slowly until it ends: so many bytes a second, eight times a second.
+/// Reads a pipe slowly until it ends, in eight reads a second.
 pub(crate) fn read_slowly(mut pipe: impl Read + Send + 'static, bytes_per_second: usize) {
     thread::spawn(move || {
         let mut buffer = vec![0; bytes_per_second / 8];
@@ -262,7 +266,7 @@ pub(crate) fn read_slowly(mut pipe: impl Read + Send + 'static, bytes_per_second
     });
 }
 
-/// Reads a pipe as fast as it comes until it ends.
+/// Reads a pipe until it ends, as fast as possible.
 pub(crate) fn read_all(mut pipe: impl Read + Send + 'static) {
     thread::spawn(move || {
         let mut buffer = vec![0; 1 << 20];

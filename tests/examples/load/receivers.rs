@@ -1,4 +1,4 @@
-//! The receivers that are compared: how each is started, and how it is known that it has taken everything.
+//! The compared receivers: how each is started, and how the program knows that it has written everything.
 
 use std::fs;
 use std::io;
@@ -18,28 +18,28 @@ use crate::frames::Wire;
 use crate::peer::Reading;
 use crate::process::{Process, TICK, Took, read_all, read_slowly};
 
-/// How long rsyslog's file may stay as it is before what is missing counts as lost.
+/// Time without progress in rsyslog's file after which missing messages count as lost.
 const STALLED: Duration = Duration::from_secs(5);
-/// How long the daemon may take to seal its recording.
+/// Time limit for the daemon to seal its recording.
 const SEALING: Duration = Duration::from_secs(60);
-/// What is read of a slow standard output.
+/// Read rate of a slow standard output.
 const SLOW_BYTES_PER_SECOND: usize = 1 << 10;
 
-/// One receiver, by the name in the tables.
+/// A receiver, with its name in the tables.
 #[derive(Clone, Debug)]
 pub(crate) struct Receiver {
     pub(crate) name: String,
     pub(crate) kind: Kind,
 }
 
-/// What it is.
+/// Kind of receiver.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    /// rsyslog to a file, as it is set up by default, with this module for TCP.
+    /// rsyslog writing to a file, with its default settings and this TCP module.
     Rsyslog { module: &'static str },
-    /// Tokio, with tokio-util's codec or without, which counts, or writes to files too.
+    /// Tokio, with or without tokio-util's codec, which counts, or writes to files too.
     Tokio { reading: Reading, to_files: bool },
-    /// A build of the daemon, which records with these options, if there are any.
+    /// A build of the daemon, which records with these options, if any.
     Blocksd {
         program: PathBuf,
         recording: Option<Vec<String>>,
@@ -47,48 +47,48 @@ pub(crate) enum Kind {
     },
 }
 
-/// What becomes of the daemon's standard output.
+/// Use of the daemon's standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stdout {
     /// Nothing is written to it.
     None,
-    /// JSON into a pipe that is read at once, and thrown away.
+    /// JSON into a pipe that is read at once and discarded.
     Read,
-    /// Text, likewise.
+    /// Text, in the same way.
     Text,
-    /// JSON into a pipe of which 1 KiB a second is read.
+    /// JSON into a pipe that is read at 1 KiB/s.
     Slow,
     /// JSON into a pipe whose other end is closed.
     Dead,
 }
 
-/// A receiver that listens.
+/// A running receiver.
 #[derive(Debug)]
 pub(crate) struct Running {
     kind: Kind,
     process: Process,
-    /// Where it writes to.
+    /// Its output folder.
     folder: PathBuf,
     pub(crate) address: SocketAddr,
     before: Took,
 }
 
-/// What a receiver did with what was sent.
+/// The result of one run.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    /// When all of it was written.
+    /// When everything was written.
     pub(crate) at: Instant,
-    /// How many messages were taken.
+    /// Number of messages written.
     pub(crate) messages: u64,
-    /// What that took.
+    /// Resources used.
     pub(crate) took: Took,
     pub(crate) disk_bytes: u64,
     /// Its standard error.
-    pub(crate) said: String,
+    pub(crate) log_text: String,
 }
 
 impl Kind {
-    /// How it wants its messages, and whether a mark ends them.
+    /// The framing of its messages, and whether an end mark follows them.
     pub(crate) const fn wire(&self) -> (Wire, bool) {
         match self {
             Self::Rsyslog { .. } => (Wire::Syslog, false),
@@ -99,10 +99,10 @@ impl Kind {
 }
 
 impl Receiver {
-    /// Starts it, to write into an empty folder.
+    /// Starts it with an empty folder for its output.
     ///
     /// # Errors
-    /// Where it does not come to listen.
+    /// If it does not start to listen.
     pub(crate) fn start(&self, folder: &Path, connections: usize) -> io::Result<Running> {
         let data = folder.join("data");
         fs::create_dir(&data)?;
@@ -139,10 +139,10 @@ impl Receiver {
 }
 
 impl Running {
-    /// Waits until everything is taken and written, and ends it.
+    /// Waits until everything is received and written, and ends it.
     ///
     /// # Errors
-    /// Where it does not, or what it says does not agree with what it wrote.
+    /// If that fails, or its totals disagree with its files.
     pub(crate) fn finish(mut self, sent: u64, message_len: usize) -> io::Result<Finished> {
         let (at, messages, took) = match &self.kind {
             Kind::Rsyslog { .. } => {
@@ -155,7 +155,7 @@ impl Running {
             Kind::Tokio { reading, .. } => {
                 let took = self.process.ended()?;
                 let messages = if *reading == Reading::Raw {
-                    // It does not know where they are; each has a header of 4 bytes.
+                    // It does not report their number; each has a header of 4 bytes.
                     self.process.total("byte")? / (message_len as u64 + 4)
                 } else {
                     self.process.total("block")?
@@ -168,7 +168,7 @@ impl Running {
                 if records {
                     self.sealed()?;
                 }
-                // What a slow standard output takes longer is not a matter of the recording.
+                // The time of a slow standard output does not count for the recording.
                 let at = Instant::now();
                 let took = self.process.ended()?;
                 let at = if records { at } else { Instant::now() };
@@ -187,11 +187,11 @@ impl Running {
                 ..took
             },
             disk_bytes: disk_bytes(&self.folder)?,
-            said: self.process.said(),
+            log_text: self.process.log_text(),
         })
     }
 
-    /// Waits until rsyslog's file has all messages, and counts them: all its lines are of the same length.
+    /// Waits until rsyslog's file has all messages, and counts them: all lines have the same length.
     fn written_by_rsyslog(&mut self, sent: u64, message_len: usize) -> io::Result<u64> {
         let file = self.folder.join("messages");
         let (mut last, mut changed) = (0, Instant::now());
@@ -213,7 +213,7 @@ impl Running {
         }
     }
 
-    /// Waits until no file of the recording is being written any more.
+    /// Waits until the recording has no more open files.
     fn sealed(&mut self) -> io::Result<()> {
         let until = Instant::now() + SEALING;
         loop {
@@ -221,7 +221,7 @@ impl Running {
             for entry in fs::read_dir(&self.folder)? {
                 writing |= entry?.path().extension().is_some_and(|it| it == "part");
             }
-            // Whether one that has ended has sealed it is checked by the summaries.
+            // The summaries show later whether a daemon that has ended has sealed it.
             if !writing || !self.process.runs() {
                 return Ok(());
             }
@@ -232,7 +232,7 @@ impl Running {
         }
     }
 
-    /// Counts the blocks in the recording, by the summaries of its files.
+    /// Compares the number of blocks with the summaries of the recording's files.
     fn check_recording(&self, blocks: u64) -> io::Result<()> {
         let mut recorded = 0;
         for entry in fs::read_dir(&self.folder)? {
@@ -247,9 +247,9 @@ impl Running {
         if recorded == blocks {
             return Ok(());
         }
-        let said = self.process.said();
+        let log_text = self.process.log_text();
         Err(io::Error::other(format!(
-            "{blocks} blocks were taken and {recorded} recorded:\n{said}"
+            "{blocks} blocks were received and {recorded} recorded:\n{log_text}"
         )))
     }
 }
@@ -269,7 +269,7 @@ fn start_blocksd(
         Stdout::Read | Stdout::Slow | Stdout::Dead => "json",
     };
     command.args(["--output", output]).env_remove("RUST_LOG");
-    // So that it says on each connection when everything has been taken.
+    // So that each connection gets a reply when all its data is read.
     command.args(["--reply", "receipt"]);
     if let Some(options) = recording {
         // Group commits of 100 ms, the default of every build.
@@ -297,7 +297,7 @@ fn start_rsyslog(
     data: &Path,
     log: PathBuf,
 ) -> io::Result<(Process, SocketAddr)> {
-    // It cannot be asked which port the system chose: so one that is free now.
+    // rsyslog does not report a port chosen by the system, so this one is chosen here.
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let config = folder.join("rsyslog.conf");
     let text = format!(
@@ -320,17 +320,17 @@ fn start_rsyslog(
     Ok((process, address))
 }
 
-/// rsyslog's daemon with these arguments: unpacked by `tests/peers/unpack`, or installed.
+/// rsyslogd with these arguments: unpacked by `tests/peers/unpack`, or installed.
 ///
 /// # Errors
-/// Where there is none.
+/// If it is missing.
 pub(crate) fn rsyslogd(args: &[&str]) -> io::Result<Command> {
     let missing = || io::Error::other("rsyslogd is missing; run tests/peers/unpack");
     let program = Program::find("tests/load", "rsyslogd").ok_or_else(missing)?;
     Ok(program.command(args))
 }
 
-/// The length of a file's first line with its end; 0 while it is not whole.
+/// The length of a file's first line with its line end; 0 until it is complete.
 fn first_line(file: &Path, line_len_max: usize) -> io::Result<u64> {
     use io::Read;
     let mut begin = Vec::new();
@@ -340,7 +340,7 @@ fn first_line(file: &Path, line_len_max: usize) -> io::Result<u64> {
     Ok(end.map_or(0, |end| end as u64 + 1))
 }
 
-/// How many messages the channels of blocks have in one file of a recording.
+/// The number of messages in the channels of blocks in a file of a recording.
 fn blocks_in(file: &Path) -> io::Result<u64> {
     use io::{Read, Seek};
     let mut open = fs::File::open(file)?;
@@ -364,7 +364,7 @@ fn blocks_in(file: &Path) -> io::Result<u64> {
     Ok(blocks.map(|(_, count)| count).sum())
 }
 
-/// Bytes of all files in a folder.
+/// Total size of the files in a folder.
 fn disk_bytes(folder: &Path) -> io::Result<u64> {
     let lens = fs::read_dir(folder)?.map(|entry| Ok(entry?.metadata()?.len()));
     lens.sum()

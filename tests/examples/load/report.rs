@@ -5,21 +5,21 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// What one run of one receiver came to.
+/// The result of one run of one receiver.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) messages_per_second: f64,
     pub(crate) processor_ns_per_message: f64,
     pub(crate) memory_peak_mib: f64,
-    /// Bytes on the disk for each byte of the messages.
+    /// Bytes on the disk per byte of the messages.
     pub(crate) disk_ratio: f64,
-    /// Processor time of the sender in the time of the run.
+    /// Processor time of the sender during the run.
     pub(crate) sender_busy: f64,
-    /// How many of the messages sent were never written.
+    /// Number of messages that were sent and never written.
     pub(crate) lost_ratio: f64,
 }
 
-/// All samples of one length of message: one row a receiver, one sample a round.
+/// All samples of one message length: one row per receiver, one sample per round.
 #[derive(Debug)]
 pub(crate) struct Cell {
     pub(crate) message_len: usize,
@@ -27,7 +27,7 @@ pub(crate) struct Cell {
     pub(crate) rows: Vec<(String, Vec<Sample>)>,
 }
 
-/// The table of one length, with each receiver's rate as a ratio to these.
+/// The table of one message length, with the ratios of each receiver's rate to these.
 pub(crate) fn table(cell: &Cell, baselines: &[&str]) -> String {
     let mut text = String::new();
     let baselines = baselines.iter().filter_map(|name| {
@@ -50,7 +50,7 @@ pub(crate) fn table(cell: &Cell, baselines: &[&str]) -> String {
     text
 }
 
-/// The table of one length and one number of connections, by processor time, as a ratio to these.
+/// The table of one message length and number of connections, by processor time, with the ratios to these.
 pub(crate) fn processor_table(cell: &Cell, baselines: &[&str]) -> String {
     let rows = || cell.rows.iter();
     let mut text = String::from("| receiver | processor ns/message (spread) |");
@@ -147,7 +147,7 @@ fn row(
     .expect("memory");
 }
 
-/// How the recordings do against the bars: each receiver named so, against the best of those named otherwise.
+/// Compares the recordings with the best of the others, by the prefixes of their names.
 pub(crate) fn bars(cells: &[Cell], ours: &str, theirs: &str) -> String {
     let mut text = String::from("| receiver |");
     for cell in cells {
@@ -178,7 +178,7 @@ pub(crate) fn bars(cells: &[Cell], ours: &str, theirs: &str) -> String {
     text
 }
 
-/// This build of the daemon beside the others, which have the same name with the build's in brackets after it.
+/// Compares this build of the daemon with other builds, which have the same name followed by the build in parentheses.
 pub(crate) fn builds(cells: &[Cell]) -> String {
     let mut text = String::from(
         "| messages | connections | receiver | other build | ratio (spread) |\n|---|---:|---|---|---:|\n",
@@ -208,7 +208,7 @@ pub(crate) fn builds(cells: &[Cell]) -> String {
     text
 }
 
-/// A length of message, for people.
+/// A message length in readable form.
 pub(crate) fn length(bytes: usize) -> String {
     if bytes.is_multiple_of(1024) {
         format!("{} KiB", bytes / 1024)
@@ -217,19 +217,19 @@ pub(crate) fn length(bytes: usize) -> String {
     }
 }
 
-/// Puts the results into a document, between the two marks of a section.
+/// Replaces the text between the two marks of a section in a document.
 ///
 /// # Errors
-/// Where it cannot be read or written, or has no such marks.
+/// If the document cannot be read or written, or does not have the marks.
 pub(crate) fn update(document: &Path, section: &str, results: &str) -> io::Result<()> {
     let begin = format!("<!-- {section}: written by tests/load -->");
     let end = format!("<!-- {section}: end -->");
     let text = fs::read_to_string(document)?;
     let parts = text.split_once(&begin).and_then(|(before, rest)| {
-        let (_, behind) = rest.split_once(&end)?;
-        Some((before, behind))
+        let (_, after) = rest.split_once(&end)?;
+        Some((before, after))
     });
-    let Some((before, behind)) = parts else {
+    let Some((before, after)) = parts else {
         let path = document.display();
         return Err(io::Error::other(format!(
             "{path} has no lines {begin} and {end}"
@@ -238,7 +238,7 @@ pub(crate) fn update(document: &Path, section: &str, results: &str) -> io::Resul
     let results = results.trim_end();
     fs::write(
         document,
-        format!("{before}{begin}\n\n{results}\n\n{end}{behind}"),
+        format!("{before}{begin}\n\n{results}\n\n{end}{after}"),
     )
 }
 
@@ -256,7 +256,7 @@ fn processor_ratio(ours: &[Sample], theirs: &[Sample]) -> Spread {
     )
 }
 
-/// The middle of some figures, and their ends.
+/// The median of some figures, and their extremes.
 struct Spread {
     least: f64,
     median: f64,
@@ -277,7 +277,7 @@ impl Spread {
     }
 }
 
-/// A rate with three figures: `1.23M`.
+/// A rate with three significant figures: `1.23M`.
 fn short(rate: f64) -> String {
     let (value, unit) = if rate >= 1e6 {
         (rate / 1e6, "M")

@@ -1,4 +1,4 @@
-//! Sends to one receiver over many connections, as fast as it takes it.
+//! Sends to one receiver over many connections, as fast as it reads.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -10,33 +10,33 @@ use socket2::SockRef;
 
 use crate::frames::{Content, Tape, Wire};
 
-/// What the kernel may hold back of one connection on this side, in bytes: so that what was sent is soon received.
+/// Size of the kernel's send buffer of a connection: small, so that sent data is soon received.
 const SEND_BUFFER: usize = 512 << 10;
-/// How long a receiver may take to take anything.
+/// Time limit for a receiver that reads nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is sent in one run.
+/// The load of one run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) wire: Wire,
-    /// Whether the `blocks` framing's mark ends each connection's series.
+    /// Whether the end mark of `blocks` ends each connection's series.
     pub(crate) end_mark: bool,
     pub(crate) content: Content,
     pub(crate) connections: usize,
     pub(crate) message_len: usize,
-    /// For so long, and then until the frames begun are written.
+    /// Duration of sending; frames that have begun are completed after it.
     pub(crate) time: Duration,
 }
 
-/// What was sent.
+/// The number of messages, and the time of the first byte.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
     pub(crate) messages: u64,
-    /// When the first byte was.
+    /// Time of the first byte.
     pub(crate) begun: Instant,
 }
 
-/// The frames of a load, one tape a connection.
+/// The frames of a load, one tape for each connection.
 pub(crate) fn tapes(load: &Load) -> Vec<Tape> {
     let numbers = (0..load.connections).zip(0..);
     numbers
@@ -44,15 +44,15 @@ pub(crate) fn tapes(load: &Load) -> Vec<Tape> {
         .collect()
 }
 
-/// Opens the connections, sends on all of them from the same moment on, and returns when the receiver has closed
-/// them all.
+/// Opens the connections, starts to send on all of them at the same moment, and returns when the receiver has closed them
+/// all.
 ///
 /// # Errors
-/// Where a connection fails, or nothing is taken for a minute.
+/// If a connection fails, or nothing is read for a minute.
 pub(crate) fn send(load: &Load, tapes: &[Tape], to: SocketAddr) -> io::Result<Sent> {
     let streams = tapes.iter().map(|_| connect(to));
     let streams = streams.collect::<io::Result<Vec<_>>>()?;
-    // Accepted, and ready to read.
+    // Time for the receiver to accept them all.
     thread::sleep(Duration::from_millis(50));
     let start = Barrier::new(streams.len() + 1);
     thread::scope(|scope| {
@@ -86,7 +86,7 @@ fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends the tape over and over; returns how many messages that were.
+/// Sends the tape over and over; returns the number of messages.
 fn play(mut stream: TcpStream, tape: &Tape, load: &Load) -> io::Result<u64> {
     let until = Instant::now() + load.time;
     let mut messages = 0;
@@ -102,7 +102,7 @@ fn play(mut stream: TcpStream, tape: &Tape, load: &Load) -> io::Result<u64> {
     if load.end_mark {
         stream.write_all(&[0; 4])?;
     }
-    // The receiver may have closed already, at the mark.
+    // The receiver may have closed already, after the end mark.
     stream.shutdown(Shutdown::Write).ok();
     let mut rest = [0; 256];
     while stream.read(&mut rest)? != 0 {}

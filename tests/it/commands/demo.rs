@@ -1,4 +1,4 @@
-//! What an operator sees and does: the demo, the outputs `text`, `hex` and `none`, signals, a closed pipe.
+//! The operator's view: the demo, the outputs `text`, `hex` and `none`, signals, and a closed pipe.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -22,7 +22,7 @@ fn the_demo_shows_three_devices_and_two_faults_and_balances() {
     assert_eq!(fault("over the limit of"), 1, "{text}");
     assert_eq!(fault("stream closed"), 1, "{text}");
 
-    // A row for each device and one for all: sent, arrived, bytes, too long, cut off, series.
+    // A row for each device and a total: sent, arrived, bytes, too long, cut off, series.
     let rows: Vec<(&str, Vec<u64>)> = table
         .lines()
         .skip(1)
@@ -62,7 +62,7 @@ fn the_demo_shows_three_devices_and_two_faults_and_balances() {
     assert_eq!(total.1[3..5], [1, 1], "{text}");
 }
 
-/// Runs the daemon for one connection that sends a text, two lines in one block, and bytes.
+/// Runs the daemon for one connection that sends a text, a block of two lines, and bytes.
 fn output(form: &str) -> String {
     let args = ["--output", form, "--once"];
     let server = Server::start(&args);
@@ -80,7 +80,7 @@ fn output(form: &str) -> String {
 }
 
 #[test]
-fn text_is_a_line_a_block_with_time_and_device() {
+fn text_has_one_line_per_block_with_time_and_device() {
     let text = output("text");
     let lines: Vec<&str> = text
         .lines()
@@ -95,7 +95,7 @@ fn text_is_a_line_a_block_with_time_and_device() {
     assert_eq!(lines.count(), 1, "{text}");
     assert!(
         !text.contains('\x1b'),
-        "a device must not steer a terminal: {text:?}"
+        "a device must not control the terminal: {text:?}"
     );
 }
 
@@ -109,19 +109,19 @@ fn hex_is_a_dump_of_every_byte() {
 }
 
 #[test]
-fn none_says_nothing_but_counts() {
+fn the_output_none_is_empty_but_blocks_are_counted() {
     assert_eq!(output("none"), "");
 }
 
 #[test]
-fn a_broken_pipe_ends_it_with_a_line_and_a_failure() {
+fn a_broken_pipe_ends_the_demo_with_one_line_and_a_failure() {
     let mut command = Server::command(&[]);
     command.stdout(Stdio::piped());
     let mut process = Process::start_unread(command);
     drop(process.take_stdout());
     let mut server = Server::of(process, &[]);
     let mut device = server.connect();
-    // Until it notices, there is something to print.
+    // Sends until the daemon notices, so that it has something to print.
     while server.process.runs() && device.write_all(&SERIES[..34]).is_ok() {}
     let (ended, _) = server.end();
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -130,10 +130,10 @@ fn a_broken_pipe_ends_it_with_a_line_and_a_failure() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_costs_no_event() {
+fn an_unread_log_loses_no_event() {
     let mut server = Server::start(&[]);
     server.process.leave_stderr();
-    // The first fault is read from the log, and the others meet a broken pipe.
+    // The first fault is read from the log; later ones meet a broken pipe.
     for conn in 1..=5 {
         server.connect().write_all(b"\0\0").unwrap();
         let cut = "fault truncated header have=2 want=4";
@@ -151,7 +151,7 @@ fn a_log_that_nobody_reads_costs_no_event() {
 }
 
 #[test]
-fn what_was_sent_before_the_signal_is_told_before_the_end() {
+fn messages_sent_before_the_signal_are_printed_before_the_end() {
     for signal in ["TERM", "INT"] {
         let mut server = Server::start(&[]);
         let mut device = server.connect();
@@ -173,7 +173,7 @@ fn what_was_sent_before_the_signal_is_told_before_the_end() {
 }
 
 #[test]
-fn a_signal_under_load_ends_it_with_totals_that_balance() {
+fn a_signal_under_load_ends_the_demo_with_totals_that_balance() {
     let mut server = Server::start(&[]);
     let devices: Vec<TcpStream> = (0..8).map(|_| server.connect()).collect();
     server.wait_for("open", 8);
@@ -181,7 +181,7 @@ fn a_signal_under_load_ends_it_with_totals_that_balance() {
     thread::scope(|scope| {
         for mut device in devices {
             let load = &load;
-            // Until the daemon is gone, with no pause in which it could think that all has come.
+            // Sends until the daemon has ended, without a pause that it could take for the end.
             scope.spawn(move || {
                 while device.write_all(load).is_ok() {
                     thread::sleep(Duration::from_millis(1));
@@ -204,7 +204,7 @@ fn a_signal_under_load_ends_it_with_totals_that_balance() {
     });
 }
 
-/// A daemon that can print no more: its standard output is a full pipe that nobody reads.
+/// A daemon that cannot print: its standard output is a full pipe that is not read.
 fn blocked() -> (Server, Option<ChildStdout>, TcpStream) {
     let mut command = Server::command(&[]);
     command.stdout(Stdio::piped());
@@ -214,7 +214,7 @@ fn blocked() -> (Server, Option<ChildStdout>, TcpStream) {
     let mut device = server.connect();
     device.set_nonblocking(true).unwrap();
     let load = SERIES[..34].repeat(2000);
-    // Full when nothing goes in for a while: the pipe, the queue and the sockets.
+    // Full once nothing is accepted for a while: the pipe, the queue and the sockets.
     let mut last = Instant::now();
     while last.elapsed() < Duration::from_millis(1500) {
         if device.write(&load).is_ok_and(|len| len != 0) {
@@ -227,21 +227,21 @@ fn blocked() -> (Server, Option<ChildStdout>, TcpStream) {
 }
 
 #[test]
-fn a_signal_ends_it_though_nobody_reads_its_output() {
+fn a_signal_ends_the_demo_even_if_its_output_is_not_read() {
     let (server, _stdout, _device) = blocked();
     server.process.signal("TERM");
     let ended = server.process.end();
-    // What was received is not all out, and nothing else has it.
+    // Some received data was neither printed nor recorded.
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("they are lost"), "{ended:?}");
     assert!(ended.totals()["block"] > 0);
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_the_demo_at_once() {
     let (server, _stdout, _device) = blocked();
     server.process.signal("TERM");
-    // Half a second after it has seen the first, this is another.
+    // Half a second after the daemon has seen the first signal, this counts as a second one.
     server.wait_until_stopping();
     thread::sleep(Duration::from_millis(600));
     server.process.signal("INT");
@@ -249,6 +249,6 @@ fn a_second_signal_ends_it_at_once() {
     assert_eq!(
         ended.code,
         Some(128 + 2),
-        "no success, since what had arrived is not out: {ended:?}"
+        "not a success, since received data was not printed: {ended:?}"
     );
 }

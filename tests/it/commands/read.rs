@@ -1,4 +1,4 @@
-//! `blocksd read`, `recordings`, `verify` and `recover` as commands, over files of a daemon's layout and a daemon's own.
+//! `blocksd read`, `recordings`, `verify` and `recover`, on synthetic recordings and on those of a daemon.
 
 use std::fs;
 use std::io::Write;
@@ -23,7 +23,7 @@ fn json_lines(text: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The payload of every block in JSON output.
+/// The text of every block in JSON output.
 fn texts(ended: &Ended) -> Vec<String> {
     let events = json_lines(&ended.stdout_text());
     let blocks = events.iter().filter(|event| event["event"] == "block");
@@ -33,7 +33,7 @@ fn texts(ended: &Ended) -> Vec<String> {
 }
 
 #[test]
-fn what_a_daemon_said_is_read_back_word_for_word() {
+fn read_prints_exactly_what_the_daemon_printed() {
     let folder = tempfile::tempdir().unwrap();
     for decode in ["raw", "json", "cbor"] {
         let folder = folder.path().join(decode);
@@ -55,11 +55,11 @@ fn what_a_daemon_said_is_read_back_word_for_word() {
         stream.write_all(wire).unwrap();
         drop(stream);
         server.wait_for("close", 1);
-        let (_, said) = server.stop();
+        let (_, stored) = server.stop();
         let ended = on("read", &folder, &["--output", "json"]);
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert_eq!(json_lines(&ended.stdout_text()), said);
-        let kinds: Vec<_> = said
+        assert_eq!(json_lines(&ended.stdout_text()), stored);
+        let kinds: Vec<_> = stored
             .iter()
             .map(|it| it["event"].as_str().unwrap())
             .collect();
@@ -79,7 +79,7 @@ fn what_a_daemon_said_is_read_back_word_for_word() {
 fn a_recording_is_read_in_every_form_by_device_and_time() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
-    // Two sealed files, the second one later; numbered over eight digits, the order is that of the numbers.
+    // Two sealed files, the second one later; with more than eight digits, files are ordered by number.
     let first = Sample {
         blocks: 1,
         chunks: 2,
@@ -110,17 +110,17 @@ fn a_recording_is_read_in_every_form_by_device_and_time() {
         2026-01-01T01:00:00.010000000Z,d1,3,2,,/wA=\n";
     assert_eq!((ended.code, ended.stdout_text().as_str()), (Some(0), want));
 
-    // From then on, and before then; in the midst of a chunk.
+    // Time ranges that begin or end in the middle of a chunk.
     let times = |from, to| {
         let times = ["--from", from, "--to", to, "--output", "json"];
         texts(&on("read", directory, &times))
     };
     let (d1_opened, d1_said) = ("2026-01-01T00:00:00.02Z", "2026-01-01T00:00:00.03Z");
     assert_eq!(times(d1_opened, d1_said), [""; 0]);
-    let said = ["d1 says 0, and says it again: 0"];
-    assert_eq!(times(d1_said, "2026-01-01T00:00:00.04Z"), said);
-    assert_eq!(times(d1_said, "2026-01-01T00:00:00.030000001Z"), said);
-    // All of it is long ago.
+    let stored = ["d1 says 0, and says it again: 0"];
+    assert_eq!(times(d1_said, "2026-01-01T00:00:00.04Z"), stored);
+    assert_eq!(times(d1_said, "2026-01-01T00:00:00.030000001Z"), stored);
+    // All messages are older than this.
     let ended = on("read", directory, &["--from", "-10m"]);
     assert_eq!((ended.code, ended.stdout_text().as_str()), (Some(0), ""));
 
@@ -148,7 +148,7 @@ fn a_recording_is_read_in_every_form_by_device_and_time() {
             .contains(" d0 #1 opened by 127.0.0.1:4000\n"),
         "{ended:?}"
     );
-    // Read in another way than it was received.
+    // Decoded in another way than by the daemon.
     let ended = on(
         "read",
         directory,
@@ -168,17 +168,17 @@ fn a_recording_is_read_in_every_form_by_device_and_time() {
 }
 
 #[test]
-fn what_is_lost_is_told_and_the_rest_is_read() {
+fn losses_are_reported_and_the_rest_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let sample = Sample::default();
-    let (mut bytes, said) = sample.sealed();
+    let (mut bytes, stored) = sample.sealed();
     let at = bytes.windows(9).position(|it| it == b"d1 says 2").unwrap();
     bytes[at] ^= 1;
     let path = put(directory, 1, "mcap", &bytes);
     let ended = on("read", directory, &["--output", "json"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let blocks = said.iter().filter(|it| it.topic.ends_with("/blocks"));
+    let blocks = stored.iter().filter(|it| it.topic.ends_with("/blocks"));
     assert_eq!(
         texts(&ended).len(),
         blocks.count() - sample.blocks * sample.devices
@@ -191,20 +191,21 @@ fn what_is_lost_is_told_and_the_rest_is_read() {
 
     let ended = on("verify", &path, &[]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let told = ended.stdout_text();
-    assert!(told.contains("CRC of the chunk"), "{told}");
+    let printed = ended.stdout_text();
+    assert!(printed.contains("CRC of the chunk"), "{printed}");
     assert!(
-        told.contains("/device/d1/blocks: sequence gap: expected 2, found 4"),
-        "{told}"
+        printed.contains("/device/d1/blocks: sequence gap: expected 2, found 4"),
+        "{printed}"
     );
     assert!(
-        told.lines()
+        printed
+            .lines()
             .all(|line| line.starts_with(path.to_str().unwrap())),
-        "{told}"
+        "{printed}"
     );
     assert_eq!(ended.stderr, "blocksd: 1 of 1 files are not sound\n");
 
-    // Beside it, never over another file.
+    // Into another folder, where it never overwrites a file.
     let ended = on("recover", &path, &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(
@@ -230,7 +231,7 @@ fn what_is_lost_is_told_and_the_rest_is_read() {
         (Some(1), false),
         "{ended:?}"
     );
-    // Nothing in it is whole: it is kept under another name.
+    // The file has no complete chunk, so it is kept under another name.
     let ended = on("recover", directory, &[]);
     assert_eq!(
         (ended.code, nothing.exists()),
@@ -250,12 +251,12 @@ fn the_files_of_a_recording_are_listed() {
         };
         put(directory, number, "mcap", &sample.sealed().0);
     }
-    let (torn, said) = Sample::default().torn();
+    let (torn, stored) = Sample::default().torn();
     put(directory, 3, "mcap.part", &torn[..torn.len() - 300]);
     let ended = on("recordings", directory, &["--json"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let rows = json_lines(&ended.stdout_text());
-    let bytes: usize = said.iter().map(|it| it.data.len()).sum();
+    let bytes: usize = stored.iter().map(|it| it.data.len()).sum();
     let state = |row: &Value| row["state"].as_str().unwrap().to_owned();
     assert_eq!(
         rows.iter().map(state).collect::<Vec<_>>(),
@@ -305,7 +306,7 @@ fn an_open_recording_is_followed_through_rotation() {
         }
     };
     wait(5);
-    // Nobody else may repair what is open, and it is no mistake that it has no end.
+    // A file that is still being written must not be repaired, and its missing end is not an error.
     on("recover", &folder, &[]).assert_refused(75, "a daemon is recording");
     let ended = on("verify", &folder, &[]);
     assert!(
@@ -314,7 +315,7 @@ fn an_open_recording_is_followed_through_rotation() {
     );
     for number in 0..40 {
         send(&format!("{number:0100}"));
-        // One by one, so that there is a chunk of each, and many files.
+        // One by one, so that each is in its own chunk, and there are many files.
         wait(5 + 100 * (number + 1));
     }
     let sealed = fs::read_dir(&folder).unwrap();
@@ -328,10 +329,10 @@ fn an_open_recording_is_followed_through_rotation() {
 }
 
 #[test]
-fn a_directory_whose_daemon_was_killed_is_recovered_by_hand() {
+fn the_recording_of_a_killed_daemon_can_be_recovered_by_hand() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
-    let (torn, said) = Sample::default().torn();
+    let (torn, stored) = Sample::default().torn();
     put(directory, 7, "mcap.part", &torn[..torn.len() - 1]);
     let ended = on("recover", directory, &["--output", "x"]);
     ended.assert_refused(2, "--output");
@@ -343,9 +344,9 @@ fn a_directory_whose_daemon_was_killed_is_recovered_by_hand() {
     );
     assert!(!name(directory, 7, "mcap.part").exists());
     let ended = on("verify", directory, &[]);
-    let told = format!(
+    let printed = format!(
         "ok: 16 blocks of 2 devices, {} messages, 4 chunks\n",
-        said.len()
+        stored.len()
     );
-    assert!(ended.stdout_text().ends_with(&told), "{ended:?}");
+    assert!(ended.stdout_text().ends_with(&printed), "{ended:?}");
 }

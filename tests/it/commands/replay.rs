@@ -1,4 +1,4 @@
-//! `blocksd replay`: what was recorded is sent again, as it came, and arrives.
+//! `blocksd replay`: recorded messages are sent again unchanged.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -15,7 +15,7 @@ fn replay(path: &Path, to: &str, more: &[&str]) -> blocksd_tests::process::Ended
     run(&args, b"")
 }
 
-/// Accepts `count` connections one after the other, and gives all that each sent.
+/// Accepts `count` connections one after the other, and returns the data of each.
 fn receive(count: usize) -> (String, thread::JoinHandle<Vec<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -32,7 +32,7 @@ fn receive(count: usize) -> (String, thread::JoinHandle<Vec<Vec<u8>>>) {
 }
 
 #[test]
-fn each_device_has_a_connection_framed_as_it_was() {
+fn each_device_is_replayed_on_its_own_connection_in_its_framing() {
     let directory = tempfile::tempdir().unwrap();
     let mut file = File::begin(None, false);
     file.message("a", "blocks", ("lines", "raw"), 0, BEGIN, b"one");
@@ -51,14 +51,14 @@ fn each_device_has_a_connection_framed_as_it_was() {
     );
     let want: [&[u8]; 3] = [b"one\nthree\n", b"\0\0\0\x03two\0\0\0\0", b"four"];
     assert_eq!(received.join().unwrap(), want);
-    // One device, framed in another way, ten times as slow: 100 ms.
+    // One device, in another framing, at a tenth of the speed: 100 ms.
     let (address, received) = receive(1);
     let begin = std::time::Instant::now();
     let more = ["--device", "a", "--framing", "netstring", "--speed", "0.1"];
     let ended = replay(&path, &address, &more);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(received.join().unwrap(), [b"3:one,5:three,"]);
-    assert!(begin.elapsed().as_millis() >= 100, "not before its time");
+    assert!(begin.elapsed().as_millis() >= 100, "sent too early");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_message_in_pieces_is_sent_whole() {
 }
 
 #[test]
-fn hundreds_of_devices_arrive_at_a_daemon_as_they_were() {
+fn hundreds_of_devices_are_replayed_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let mut file = File::begin(Some(mcap::Compression::Lz4), false);
     let devices = 300;
@@ -129,7 +129,7 @@ fn hundreds_of_devices_arrive_at_a_daemon_as_they_were() {
 }
 
 #[test]
-fn a_peer_that_hangs_up_is_told_with_how_far_it_came() {
+fn a_peer_that_hangs_up_is_reported_with_the_progress() {
     let directory = tempfile::tempdir().unwrap();
     let mut file = File::begin(None, false);
     for sequence in 0..200 {
@@ -138,7 +138,7 @@ fn a_peer_that_hangs_up_is_told_with_how_far_it_came() {
     }
     let path = put(directory.path(), 1, "mcap", &file.seal());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // Autotuned, it could take all of the file while this test waits for a processor.
+    // Auto-tuned, the buffer could hold the whole file while this test waits for a processor.
     let listening = socket2::SockRef::from(&listener);
     listening.set_recv_buffer_size(1 << 16).unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -153,12 +153,12 @@ fn a_peer_that_hangs_up_is_told_with_how_far_it_came() {
         ended.stderr.contains("blocksd: a: connection failed: "),
         "{ended:?}"
     );
-    // What was sent comes after the errors, and does not read as a success.
+    // The summary follows the errors, and must not read like a success.
     let last = ended.stderr.lines().last().unwrap();
-    let words = "blocksd: the peer took not all of 1 of 1 devices; sent ";
+    let words = "blocksd: the peer did not accept all messages of 1 of 1 devices; sent ";
     assert!(last.starts_with(words), "{ended:?}");
     assert!(!ended.stderr.contains("replayed"), "{ended:?}");
-    // Nobody is there.
+    // No program listens there.
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -1,4 +1,4 @@
-//! `blocksd server` and `blocksd client`: the book's scripts, line for line, in both roles, against Python.
+//! `blocksd server` and `blocksd client`: equivalents of the textbook scripts, line for line, in both roles, against Python.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ const SEED: [&str; 3] = [
     "Simple is better than complex.",
 ];
 
-/// Script of the book, how it is told to blocksd, and what the two print, addresses left out.
+/// Textbook script, framing of the equivalent command, and the output of server and client without addresses.
 const SCRIPTS: [(&str, &str, &str, &str); 3] = [
     (
         "blocks_peer.py",
@@ -62,7 +62,7 @@ fn header(len: u32) -> Vec<u8> {
     len.to_be_bytes().to_vec()
 }
 
-/// What is left of `('127.0.0.1', 40123)`, so that two runs can be compared.
+/// Removes addresses such as `('127.0.0.1', 40123)`, so that two runs can be compared.
 fn without_addresses(text: &str) -> String {
     text.split_inclusive('\n')
         .map(|line| match line.split_once("('127.0.0.1', ") {
@@ -74,7 +74,7 @@ fn without_addresses(text: &str) -> String {
         .collect()
 }
 
-/// Runs both to their end; what they printed.
+/// Runs both until they end; returns their output.
 #[track_caller]
 fn exchange(server: Process, client: impl Fn(u16) -> Command) -> (String, String) {
     let client = finish(client(server.port()), b"");
@@ -88,7 +88,7 @@ fn exchange(server: Process, client: impl Fn(u16) -> Command) -> (String, String
 }
 
 #[test]
-fn scripts_and_python_say_the_same_in_every_pairing() {
+fn commands_and_python_scripts_print_the_same_in_every_pairing() {
     for (peer, framing, server_says, client_says) in SCRIPTS {
         let says = (server_says.to_owned(), client_says.to_owned());
         let python_server = || Process::start(python(peer, &["server"]));
@@ -102,7 +102,7 @@ fn scripts_and_python_say_the_same_in_every_pairing() {
 }
 
 #[test]
-fn blocks_is_the_default_of_both() {
+fn blocks_is_the_default_framing_of_both_commands() {
     let server = Process::start(blocksd(&["server", "--port", "0"]));
     let client = |port: u16| blocksd(&["client", "--port", &port.to_string()]);
     assert_eq!(exchange(server, client).0, SCRIPTS[0].2);
@@ -138,7 +138,7 @@ fn messages_are_shown_as_python_2_shows_a_byte_string() {
 }
 
 #[test]
-fn a_stream_is_shown_raw_and_only_when_it_has_ended() {
+fn a_stream_is_printed_raw_when_it_has_ended() {
     let server = server("stream");
     let mut device = connect(([127, 0, 0, 1], server.port()).into());
     server.line("Accepted connection from ('127.0.0.1', ");
@@ -151,7 +151,7 @@ fn a_stream_is_shown_raw_and_only_when_it_has_ended() {
 }
 
 #[test]
-fn one_byte_at_a_time_makes_no_difference() {
+fn sending_one_byte_at_a_time_makes_no_difference() {
     for (_, framing, says, _) in SCRIPTS {
         let wire: Vec<u8> = match framing {
             "blocks" => SEED
@@ -173,7 +173,7 @@ fn one_byte_at_a_time_makes_no_difference() {
 }
 
 #[test]
-fn each_line_is_out_while_the_connection_is_open() {
+fn each_line_is_printed_while_the_connection_is_open() {
     let server = server("blocks");
     let mut device = connect(([127, 0, 0, 1], server.port()).into());
     let accepted = server.line("Accepted connection from ");
@@ -184,18 +184,18 @@ fn each_line_is_out_while_the_connection_is_open() {
     );
     device.write_all(b"\0\0\0\x05hello").unwrap();
     server.line("Message says: 'hello'");
-    // The end mark ends it, though the client has not closed.
+    // The end mark ends it, although the client has not closed.
     device.write_all(&header(0)).unwrap();
     assert_eq!(server.end().code, Some(0));
 }
 
 #[test]
-fn server_of_one_way_framings_closes_its_sending_side_at_once() {
+fn the_server_of_a_one_way_framing_half_closes_at_once() {
     for framing in ["blocks", "stream"] {
         let server = server(framing);
         let mut device = connect(([127, 0, 0, 1], server.port()).into());
         assert_eq!(device.read(&mut [0]).unwrap(), 0, "{framing}");
-        // The other direction is open.
+        // The other direction stays open.
         let wire = b"\0\0\0\x02ok\0\0\0\0";
         device.write_all(wire).unwrap();
         device.shutdown(Shutdown::Write).unwrap();
@@ -208,7 +208,7 @@ fn server_of_one_way_framings_closes_its_sending_side_at_once() {
 }
 
 #[test]
-fn server_takes_one_connection_only() {
+fn the_server_accepts_only_one_connection() {
     let server = server("blocks");
     let addr = ([127, 0, 0, 1], server.port()).into();
     let device = connect(addr);
@@ -216,12 +216,12 @@ fn server_takes_one_connection_only() {
     drop(device);
     let ended = server.end();
     assert_eq!(ended.code, Some(1));
-    let error = TcpStream::connect(addr).expect_err("nobody listens");
+    let error = TcpStream::connect(addr).expect_err("the port is closed");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
 #[test]
-fn server_reports_a_cut_as_the_book_does_and_fails() {
+fn the_server_reports_a_truncated_message_as_the_textbook_does_and_fails() {
     let short = b"\0\0\0\x1eBeaut".as_slice();
     let endless = b"\0\0\0\x02ok".as_slice();
     let huge = b"\xff\xff\xff\xffabc".as_slice();
@@ -279,7 +279,7 @@ fn server_reports_a_cut_as_the_book_does_and_fails() {
 }
 
 #[test]
-fn client_reports_a_cut_answer_as_the_book_does_and_fails() {
+fn the_client_reports_a_truncated_reply_as_the_textbook_does_and_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = Process::start(client(listener.local_addr().unwrap().port(), "fixed:16"));
     let (mut device, _) = listener.accept().unwrap();
@@ -294,7 +294,7 @@ fn client_reports_a_cut_answer_as_the_book_does_and_fails() {
 }
 
 #[test]
-fn server_shows_a_message_of_any_size() {
+fn the_server_prints_a_message_of_any_size() {
     let server = server("blocks");
     let mut device = connect(([127, 0, 0, 1], server.port()).into());
     let message = vec![b'x'; 3 << 20];
@@ -331,7 +331,7 @@ fn other_framings_are_refused() {
 }
 
 #[test]
-fn address_in_use_and_nobody_there_are_one_clear_line() {
+fn an_address_in_use_and_a_refused_connection_are_one_clear_line() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     run(&["server", "--port", &port], b"").assert_refused(75, &port);

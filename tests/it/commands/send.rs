@@ -1,4 +1,4 @@
-//! `blocksd send`, and what `blocksd serve --reply` answers.
+//! `blocksd send`, and the replies of `blocksd serve --reply`.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use blocksd_tests::framings::FRAMINGS;
 use blocksd_tests::process::{DEADLINE, Process, Server, blocksd, finish, python, run};
 use socket2::{Domain, Socket, Type};
 
-use crate::engine::serve::{SERIES, lines, messages, serve_every_framing, told};
+use crate::engine::serve::{SERIES, brief_block, lines, messages, serve_every_framing};
 
 /// `blocksd send`.
 pub(crate) fn send(to: SocketAddr, framing: &str, more: &[&str]) -> Command {
@@ -22,7 +22,7 @@ fn to(receiver: &Process) -> SocketAddr {
     ([127, 0, 0, 1], receiver.port()).into()
 }
 
-/// Sends to the Python peer and asserts that it received these messages.
+/// Sends to the Python peer, and asserts that it received these messages.
 #[track_caller]
 fn assert_received(framing: &str, more: &[&str], stdin: &[u8], messages: &[Vec<u8>]) {
     let receiver = Process::start(python("framed_peer.py", &["receive", framing]));
@@ -37,7 +37,7 @@ fn assert_received(framing: &str, more: &[&str], stdin: &[u8], messages: &[Vec<u
         "stream" => &[messages.concat()],
         _ => messages,
     };
-    let said: String = received
+    let received_lines: String = received
         .stdout_text()
         .lines()
         .skip(1)
@@ -49,21 +49,21 @@ fn assert_received(framing: &str, more: &[&str], stdin: &[u8], messages: &[Vec<u
         .map(|line| format!("message {line}\n"))
         .collect();
     assert!(
-        said == wanted,
-        "{framing}: {said:.900} is not {wanted:.900} {}",
+        received_lines == wanted,
+        "{framing}: {received_lines:.900} is not {wanted:.900} {}",
         received.stderr
     );
     assert_eq!(received.code, Some(0), "{}", received.stderr);
 }
 
 #[test]
-fn python_reads_every_framing_that_is_sent() {
+fn python_reads_what_is_sent_in_every_framing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("message");
     let path = file.to_str().unwrap();
     for framing in FRAMINGS {
         let messages = messages(framing, usize::MAX);
-        // Bytes that are no text from a file.
+        // Binary data from a file.
         let binary = messages
             .iter()
             .find(|message| std::str::from_utf8(message).is_err());
@@ -74,7 +74,7 @@ fn python_reads_every_framing_that_is_sent() {
             b"",
             std::slice::from_ref(binary.unwrap()),
         );
-        // All that are text as arguments and as lines of standard input.
+        // Messages that are text, as arguments and as lines of standard input.
         let texts: Vec<Vec<u8>> = messages
             .into_iter()
             .filter(|message| {
@@ -98,7 +98,7 @@ fn python_reads_every_framing_that_is_sent() {
 }
 
 #[test]
-fn the_daemon_reads_every_framing_that_is_sent() {
+fn the_daemon_reads_what_is_sent_in_every_framing() {
     let mut server = serve_every_framing(&[]);
     for (conn, framing) in (1..).zip(FRAMINGS) {
         let sent = finish(
@@ -118,7 +118,10 @@ fn the_daemon_reads_every_framing_that_is_sent() {
         let close = story.last().unwrap();
         assert!(close.ends_with("bytes=32"), "{framing}: {close}");
         if framing != "stream" {
-            let wanted = [told(0, b"Hi there, server"), told(1, b"Farewell, client")];
+            let wanted = [
+                brief_block(0, b"Hi there, server"),
+                brief_block(1, b"Farewell, client"),
+            ];
             assert_eq!(story[1..3], wanted, "{framing}");
         }
     }
@@ -145,7 +148,7 @@ fn an_empty_standard_input_is_an_empty_series() {
 }
 
 #[test]
-fn a_file_of_any_size_goes_through_little_memory() {
+fn a_file_of_any_size_is_sent_in_little_memory() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("large");
     let len: u32 = 256 << 20;
@@ -162,7 +165,7 @@ fn a_file_of_any_size_goes_through_little_memory() {
     let mut rest = device.take(u64::from(len) + 4);
     let mut begin = (&mut rest).take(u64::from(len) - (8 << 20));
     std::io::copy(&mut begin, &mut std::io::sink()).unwrap();
-    // The last of it is still to be sent.
+    // The rest is still to be sent.
     let most = sender.memory_kb("VmHWM");
     assert!(most < 64 << 10, "{most} kB");
     assert_eq!(
@@ -171,7 +174,7 @@ fn a_file_of_any_size_goes_through_little_memory() {
     );
     let ended = sender.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    // No progress bar where there is no terminal.
+    // Without a terminal there is no progress bar.
     assert_eq!(ended.stderr, "");
 }
 
@@ -222,7 +225,7 @@ fn a_reply_is_printed_line_by_line_or_raw() {
 }
 
 #[test]
-fn the_receipt_counts_what_was_received_whole_in_every_framing() {
+fn the_receipt_counts_complete_messages_in_every_framing() {
     let server = serve_every_framing(&["--reply", "receipt"]);
     for framing in FRAMINGS {
         let port = server.addr_of(framing).port().to_string();
@@ -253,7 +256,7 @@ fn the_receipt_comes_as_one_message_and_the_end_mark_and_then_the_close() {
     let server = Server::start(&["--reply", "receipt"]);
     let mut device = server.connect();
     device.write_all(SERIES).unwrap();
-    // The series is over: there is no need to half-close.
+    // The series has ended, so the client need not half-close.
     let mut reply = Vec::new();
     device.read_to_end(&mut reply).unwrap();
     let receipt = b"\0\0\0\x17{\"blocks\":3,\"bytes\":93}\0\0\0\0";
@@ -264,7 +267,7 @@ fn the_receipt_comes_as_one_message_and_the_end_mark_and_then_the_close() {
 }
 
 #[test]
-fn a_receipt_for_a_cut_series_counts_its_whole_blocks() {
+fn a_receipt_for_a_truncated_series_counts_its_complete_blocks() {
     let server = Server::start(&["--reply", "receipt"]);
     let mut device = server.connect();
     device.write_all(&SERIES[..34 + 9]).unwrap();
@@ -275,7 +278,7 @@ fn a_receipt_for_a_cut_series_counts_its_whole_blocks() {
 }
 
 #[test]
-fn echo_gives_every_whole_block_back() {
+fn echo_returns_every_complete_block() {
     let server = serve_every_framing(&["--reply", "echo"]);
     for framing in FRAMINGS.iter().filter(|&&framing| framing != "stream") {
         let messages = messages(framing, usize::MAX);
@@ -322,13 +325,13 @@ fn a_file_is_replied_as_one_message() {
 }
 
 #[test]
-fn nobody_there_is_one_clear_line() {
+fn a_refused_connection_is_one_clear_line() {
     let (_closed, addr) = closed_port();
     finish(send(addr, "blocks", &["hello"]), b"").assert_refused(75, &addr.to_string());
 }
 
 #[test]
-fn the_connect_is_tried_again_until_somebody_listens() {
+fn connecting_is_retried_until_the_peer_listens() {
     let (closed, addr) = closed_port();
     let before = refused_connects();
     let mut sender = Process::start(send(addr, "blocks", &["--connect-timeout", "15", "hello"]));
@@ -345,7 +348,7 @@ fn the_connect_is_tried_again_until_somebody_listens() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_one_clear_line() {
+fn a_message_that_cannot_be_sent_is_one_clear_line() {
     let server = serve_every_framing(&[]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("long");
@@ -363,6 +366,10 @@ fn what_cannot_be_sent_is_one_clear_line() {
         assert!(sent.stderr.contains(what), "{sent:?}");
     }
     let addr = server.addr();
+    let sent = finish(send(addr, "blocks", &[]), b"one\n\nthree\n");
+    let words =
+        "blocksd: line 2 of standard input: an empty message cannot be sent in this framing";
+    assert_eq!((sent.code, sent.stderr.trim_end()), (Some(1), words));
     let command = send(addr, "blocks", &["--file", "/no/such/file"]);
     finish(command, b"").assert_refused(2, "/no/such/file");
     finish(send(addr, "morse", &["hello"]), b"").assert_refused(2, "morse");
@@ -373,11 +380,11 @@ fn what_cannot_be_sent_is_one_clear_line() {
     );
     assert!(
         matches!(sent.code, Some(0 | 2)),
-        "a long time, but no bug: {sent:?}"
+        "slow, but not a bug: {sent:?}"
     );
 }
 
-/// A port that is taken, at which nobody listens.
+/// A port that is in use, and on which no program listens.
 pub(crate) fn closed_port() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -386,7 +393,7 @@ pub(crate) fn closed_port() -> (Socket, SocketAddr) {
     (socket, addr)
 }
 
-/// How many connects of this machine were refused so far.
+/// Number of refused connection attempts on this machine so far.
 fn refused_connects() -> u64 {
     let counters = fs::read_to_string("/proc/net/snmp").unwrap();
     let mut tcp = counters

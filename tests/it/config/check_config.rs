@@ -57,7 +57,7 @@ fn every_value_is_printed_with_its_origin() {
     ] {
         assert!(text.lines().any(|it| it == line), "{line} is not in {text}");
     }
-    // It is a config with the same values.
+    // The output is a config with the same values.
     let printed = folder.write("printed.toml", &text);
     let value = |line: &str| line.split("  # ").next().unwrap().to_owned();
     let values = |text: &str| text.lines().map(value).collect::<Vec<_>>();
@@ -75,7 +75,7 @@ fn every_value_is_printed_with_its_origin() {
 }
 
 #[test]
-fn a_config_that_is_wrong_is_not_printed() {
+fn an_invalid_config_is_not_printed() {
     let folder = Folder::new();
     let path = folder.write("blocksd.toml", "framing = 'morse'");
     let name = path.to_str().unwrap();
@@ -86,7 +86,7 @@ fn a_config_that_is_wrong_is_not_printed() {
     run(&["check-config", name, "--", "--nonsense"], b"").assert_refused(2, "--nonsense");
 }
 
-/// The file may be all that is wrong, and what the command line says of it right.
+/// Only the file is wrong; the options of the command line correct it.
 #[test]
 fn options_after_two_dashes_override_the_file() {
     let folder = Folder::new();
@@ -147,7 +147,7 @@ fn the_operations_page_lists_what_needs_a_restart_and_what_does_not() {
 }
 
 #[test]
-fn of_many_mistakes_the_first_hundred_are_written_and_all_are_counted() {
+fn the_first_hundred_mistakes_are_printed_and_all_are_counted() {
     let folder = Folder::new();
     let text: String = (0..150)
         .map(|number| format!("wrong{number} = 1\n"))
@@ -166,7 +166,7 @@ fn of_many_mistakes_the_first_hundred_are_written_and_all_are_counted() {
 }
 
 #[test]
-fn mistakes_of_values_and_of_what_they_mean_together_are_reported_at_once() {
+fn mistakes_in_values_and_in_their_combination_are_reported_together() {
     let folder = Folder::new();
     let mistakes = |text: &str| {
         let file = folder.write("wrong.toml", text);
@@ -174,7 +174,7 @@ fn mistakes_of_values_and_of_what_they_mean_together_are_reported_at_once() {
         assert_eq!(ended.code, Some(2), "{ended:?}");
         ended.stderr
     };
-    let said =
+    let errors =
         mistakes("listen = '127.0.0.1:0'\nmetrics = '127.0.0.1'\nlog = 'loud'\nrecord = ''\n");
     for part in [
         "2: metrics: ",
@@ -182,24 +182,25 @@ fn mistakes_of_values_and_of_what_they_mean_together_are_reported_at_once() {
         "4: record: must not be empty",
         ": 3 mistakes",
     ] {
-        assert!(said.contains(part), "{said}");
+        assert!(errors.contains(part), "{errors}");
     }
-    let said = mistakes("listen = '127.0.0.1:0'\ndecode = 'defmt:/no/such'\nreply = '/no/such'\n");
+    let errors =
+        mistakes("listen = '127.0.0.1:0'\ndecode = 'defmt:/no/such'\nreply = '/no/such'\n");
     for part in ["2: decode: ", "3: reply: ", ": 2 mistakes"] {
-        assert!(said.contains(part), "{said}");
+        assert!(errors.contains(part), "{errors}");
     }
-    let said = mistakes("listen = '127.0.0.1:0'\n[device.10.0.0.7]\nname = 'pump'\n");
-    assert!(said.contains("an ID with dots needs quotes"), "{said}");
-    // A wrong address makes no second mistake, though its place is taken by the default.
-    let said = mistakes("listen = 'unix:'\nmetrics = '127.0.0.1:1060'\n");
+    let errors = mistakes("listen = '127.0.0.1:0'\n[device.10.0.0.7]\nname = 'pump'\n");
+    assert!(errors.contains("an ID with dots needs quotes"), "{errors}");
+    // A wrong address causes no second error, although the default takes its place.
+    let errors = mistakes("listen = 'unix:'\nmetrics = '127.0.0.1:1060'\n");
     assert!(
-        said.contains("1: listen: ") && !said.contains("mistakes"),
-        "{said}"
+        errors.contains("1: listen: ") && !errors.contains("mistakes"),
+        "{errors}"
     );
 }
 
 #[test]
-fn a_device_that_no_connection_can_be_of_is_a_warning() {
+fn a_device_that_no_connection_can_match_is_a_warning() {
     let folder = Folder::new();
     let warned = |text: &str| {
         let file = folder.write("devices.toml", text);

@@ -1,4 +1,4 @@
-//! Tables of devices in the config file: names, options of a device, and a reload of both.
+//! Tables of devices in the configuration file: names, options of a device, and a reload of both.
 
 use std::fs;
 use std::io::Write;
@@ -16,7 +16,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// With a TCP listener, and one at the path `s` of its folder, which the config calls `SOCKET`.
+    /// Starts a daemon with a TCP listener and a unix socket `s` in its folder, named `SOCKET` in the configuration.
     fn start(config: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("blocksd.toml");
@@ -51,7 +51,7 @@ impl Daemon {
         UnixStream::connect(path).unwrap().write_all(bytes).unwrap();
     }
 
-    /// The device and the text, or the fault, of every message so far, of which there are `count`.
+    /// Waits for `count` messages; returns the device and the text or fault of each.
     fn messages(&mut self, count: usize) -> Vec<(String, String)> {
         let is_message = |event: &&Value| event["event"] == "block" || event["event"] == "fault";
         let events = self
@@ -114,7 +114,7 @@ fn tables_of_devices_are_reloaded_for_new_connections() {
     }
     daemon.send(b"3:two,");
     daemon.messages(2);
-    // A connection keeps its name and its options.
+    // An open connection keeps its name and its options.
     old.write_all(b"three\n").unwrap();
     let of = |device: &str, text: &str| (device.to_owned(), text.to_owned());
     assert_eq!(
@@ -128,7 +128,7 @@ fn tables_of_devices_are_reloaded_for_new_connections() {
     assert_eq!(daemon.server.stop().0.code, Some(0));
 }
 
-/// Work that grew with the square of their number would take longer than a test may.
+/// Work that is quadratic in the number of devices would exceed the time limit of a test.
 #[test]
 fn ten_thousand_devices_are_named_and_reloaded() {
     let device = |number: u32, name: &str| {
@@ -142,10 +142,10 @@ fn ten_thousand_devices_are_named_and_reloaded() {
     let first = ("one".to_owned(), "first".to_owned());
     assert_eq!(daemon.messages(1), std::slice::from_ref(&first));
     daemon.reload(&[table("valve"), last("two")].concat());
-    let said = daemon.server.process.error_text();
+    let log_text = daemon.server.process.error_text();
     assert!(
-        said.contains("10001 devices: applied to new connections"),
-        "{said}"
+        log_text.contains("10001 devices: applied to new connections"),
+        "{log_text}"
     );
     daemon.send(b"second\n");
     let second = ("two".to_owned(), "second".to_owned());

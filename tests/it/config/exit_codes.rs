@@ -1,4 +1,4 @@
-//! Exit codes: 2 for what is wrong in the text, 75 for what the environment refuses now; `check-config` as `serve`.
+//! Exit codes: 2 for an invalid command line or file, 75 for a temporary refusal by the environment; `check-config` agrees.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,16 +13,16 @@ use blocksd_tests::scrape;
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-/// The environment refuses it now: `EX_TEMPFAIL`.
+/// Exit code of a temporary refusal: `EX_TEMPFAIL`.
 const REFUSED: i32 = 75;
-/// A user that owns nothing.
+/// The user `nobody`, who owns no files.
 const NOBODY: &str = "65534";
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// What `serve` and `check-config` say to a config that both know to be wrong.
+/// Asserts that `serve` and `check-config` refuse the config with this exit code and these words.
 #[track_caller]
 fn assert_both(config: &str, code: i32, words: &str) {
     let folder = TempDir::new().unwrap();
@@ -39,13 +39,13 @@ fn assert_both(config: &str, code: i32, words: &str) {
 }
 
 #[test]
-fn an_address_that_is_taken_or_not_there_is_tried_again() {
+fn an_address_in_use_or_not_yet_available_is_a_temporary_failure() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     for (args, words) in [
         (&["--listen", &taken][..], &*taken),
         (&["--listen", "127.0.0.1:0", "--metrics", &taken], &*taken),
-        // Reserved for documentation, so no address of this machine; and a name that nobody has.
+        // An address reserved for documentation, which no machine has; and a name that does not exist.
         (&["--listen", "192.0.2.1:1060"], "192.0.2.1"),
         (&["--listen", "gateway.invalid:1060"], "gateway.invalid"),
         (
@@ -72,7 +72,7 @@ fn an_address_that_is_taken_or_not_there_is_tried_again() {
 }
 
 #[test]
-fn an_address_that_can_never_be_had_is_wrong() {
+fn an_address_that_can_never_be_bound_is_an_error() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("notes");
     fs::write(&file, b"mine").unwrap();
@@ -93,7 +93,7 @@ fn an_address_that_can_never_be_had_is_wrong() {
 }
 
 #[test]
-fn one_address_for_two_is_wrong_however_it_is_written() {
+fn two_listeners_on_one_address_are_an_error_in_any_spelling() {
     let folder = TempDir::new().unwrap();
     let sock = folder.path().join("d.sock");
     let twice = format!(
@@ -117,7 +117,7 @@ fn one_address_for_two_is_wrong_however_it_is_written() {
 }
 
 #[test]
-fn what_can_be_known_is_refused_by_check_config_as_by_serve() {
+fn check_config_refuses_what_serve_refuses_where_it_can_know() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, b"").unwrap();
@@ -147,12 +147,12 @@ fn what_can_be_known_is_refused_by_check_config_as_by_serve() {
 }
 
 #[test]
-fn a_folder_is_tried_again_where_it_is_locked_or_read_only() {
+fn a_locked_or_read_only_folder_is_a_temporary_failure() {
     let folder = TempDir::new().unwrap();
     let args = ["--listen", "127.0.0.1:0", "--record", text(folder.path())];
     let first = Server::start(&args[2..]);
     run(&[&["serve"], &args[..]].concat(), b"").assert_refused(REFUSED, "a daemon is recording");
-    // A daemon that runs is what the next configuration is checked beside.
+    // A daemon is running while its next configuration is checked.
     let config = TempDir::new().unwrap();
     let file = config.path().join("blocksd.toml");
     fs::write(&file, format!("record = \"{}\"", text(folder.path()))).unwrap();
@@ -180,7 +180,7 @@ fn a_folder_is_tried_again_where_it_is_locked_or_read_only() {
         let ended = finish(read_only, b"");
         if ended.stderr.contains("unshare") || ended.stderr.contains("mount:") {
             skipped(
-                "a_folder_is_tried_again_where_it_is_locked_or_read_only",
+                "a_locked_or_read_only_folder_is_a_temporary_failure",
                 "this user cannot mount a file system",
             );
             return;
@@ -190,7 +190,7 @@ fn a_folder_is_tried_again_where_it_is_locked_or_read_only() {
 }
 
 #[test]
-fn a_folder_that_is_not_ours_is_wrong() {
+fn a_folder_of_another_program_is_an_error() {
     let folder = TempDir::new().unwrap();
     let config = TempDir::new().unwrap();
     let file = config.path().join("blocksd.toml");
@@ -210,7 +210,7 @@ fn a_folder_that_is_not_ours_is_wrong() {
             let ended = finish(command, b"");
             if ended.stderr.contains("setpriv") {
                 skipped(
-                    "a_folder_that_is_not_ours_is_wrong",
+                    "a_folder_of_another_program_is_an_error",
                     "this user cannot become another",
                 );
                 return;
@@ -221,10 +221,10 @@ fn a_folder_that_is_not_ours_is_wrong() {
 }
 
 #[test]
-fn a_socket_of_a_process_that_hangs_is_in_use() {
+fn the_socket_of_a_hung_process_is_in_use() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("d.sock");
-    // It listens, never accepts, and no more fit in its queue.
+    // The process listens and never accepts, and its queue is full.
     let hung = UnixListener::bind(&path).unwrap();
     socket2::SockRef::from(&hung).listen(0).unwrap();
     let full = || {
@@ -238,7 +238,7 @@ fn a_socket_of_a_process_that_hangs_is_in_use() {
     let listen = format!("unix:{}", path.display());
     run(&["serve", "--listen", &listen], b"").assert_refused(REFUSED, "in use");
     drop(queue);
-    // One that answers with another kind of socket is not stale either.
+    // A process with another kind of socket is alive too.
     drop(hung);
     fs::remove_file(&path).unwrap();
     let _datagram = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
@@ -247,7 +247,7 @@ fn a_socket_of_a_process_that_hangs_is_in_use() {
 }
 
 #[test]
-fn passed_sockets_that_cannot_be_accepted_from_are_refused_with_the_reason() {
+fn passed_sockets_that_cannot_accept_are_refused_with_the_reason() {
     let folder = TempDir::new().unwrap();
     let datagram = format!("datagram:{}/datagram", text(folder.path()));
     let program = blocksd(&[]);
@@ -271,7 +271,7 @@ fn passed_sockets_that_cannot_be_accepted_from_are_refused_with_the_reason() {
 }
 
 #[test]
-fn sockets_without_a_listener_of_their_own_are_those_that_are_left() {
+fn the_default_listener_gets_the_sockets_that_no_other_names() {
     let program = blocksd(&[]);
     let program = program.get_program().to_str().unwrap();
     let args = ["--listen", "systemd", "--listen", "systemd:b,framing=lines"];
@@ -283,7 +283,7 @@ fn sockets_without_a_listener_of_their_own_are_those_that_are_left() {
 }
 
 #[test]
-fn a_daemon_whose_only_reader_is_gone_says_so_and_fails() {
+fn a_daemon_whose_only_reader_is_gone_reports_it_and_fails() {
     let mut command = Server::command(&[]);
     command.stdout(Stdio::piped());
     let mut server = Server::of(Process::start_unread(command), &[]);
@@ -299,7 +299,7 @@ fn a_daemon_whose_only_reader_is_gone_says_so_and_fails() {
 }
 
 #[test]
-fn a_daemon_whose_only_output_is_full_says_so_and_fails() {
+fn a_daemon_whose_only_output_is_full_reports_it_and_fails() {
     let mut command = Server::command(&[]);
     command.stdout(fs::File::options().write(true).open("/dev/full").unwrap());
     let server = Server::of(Process::start_unread(command), &[]);
@@ -317,7 +317,7 @@ fn a_daemon_whose_only_reader_is_too_slow_at_the_end_fails() {
     let mut server = Server::of(Process::start_unread(command), &[]);
     let unread = server.process.take_stdout();
     let mut device = server.connect();
-    // More events than a pipe holds.
+    // More events than the pipe holds.
     let message = [&8_u32.to_be_bytes()[..], b"messages"].concat();
     std::io::Write::write_all(&mut device, &message.repeat(10_000)).unwrap();
     scrape::wait_for(&server, "blocksd_blocks_total", |blocks| 2_000.0 <= blocks);
@@ -328,7 +328,7 @@ fn a_daemon_whose_only_reader_is_too_slow_at_the_end_fails() {
 }
 
 #[test]
-fn a_reader_of_a_recording_that_has_seen_enough_is_no_failure() {
+fn a_reader_of_a_recording_may_close_its_pipe() {
     let folder = TempDir::new().unwrap();
     let mut server = Server::start(&["--record", text(folder.path())]);
     let mut device = server.connect();
@@ -337,7 +337,7 @@ fn a_reader_of_a_recording_that_has_seen_enough_is_no_failure() {
     drop(device);
     server.wait_for("close", 1);
     server.stop();
-    // Much more than a pipe holds.
+    // Much more than the pipe holds.
     let all = run(&["read", text(folder.path())], b"").stdout.len();
     assert!(100_000 < all, "{all} bytes");
     let mut command = Command::new("sh");

@@ -1,4 +1,4 @@
-//! The config file: what it may say, what goes before it, and how a mistake in it is told.
+//! The configuration file: its keys, its precedence, and the errors for mistakes in it.
 
 use std::fs;
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use blocksd_tests::process::{Ended, Server, run};
 use tempfile::TempDir;
 
-/// A config file in a folder of its own.
+/// A configuration file in a temporary folder.
 struct File {
     _folder: TempDir,
     path: PathBuf,
@@ -31,7 +31,7 @@ impl File {
         run(&["check-config", self.name()], b"")
     }
 
-    /// Asserts that both who would use it and who checks it refuse it so.
+    /// Asserts that both `serve` and `check-config` refuse the file with this place and reason.
     #[track_caller]
     fn assert_refused(&self, place_and_reason: &str) {
         let wanted = format!("blocksd: {}:{place_and_reason}", self.name());
@@ -47,8 +47,8 @@ impl File {
 }
 
 #[test]
-fn a_mistake_is_told_with_its_line_and_what_is_allowed() {
-    for (text, told) in [
+fn a_mistake_is_reported_with_its_line_and_the_allowed_values() {
+    for (text, reason) in [
         (
             "\n\nmax-conections = 5",
             "3: max-conections: unknown key; did you mean `max-connections`?",
@@ -59,11 +59,11 @@ fn a_mistake_is_told_with_its_line_and_what_is_allowed() {
         ),
         (
             "wholly-else = 5",
-            "1: wholly-else: unknown key; `blocksd serve --help` names them",
+            "1: wholly-else: unknown key; `blocksd serve --help` lists the options",
         ),
         (
             "config = 'x'",
-            "1: config: unknown key; `blocksd serve --help` names them",
+            "1: config: unknown key; `blocksd serve --help` lists the options",
         ),
         (
             "[server]\nlisten = 'x'",
@@ -77,7 +77,7 @@ fn a_mistake_is_told_with_its_line_and_what_is_allowed() {
         ("max-block = [1]", "1: max-block: takes BYTES, not a list"),
         (
             "listen = 5",
-            "1: listen: takes \"ADDR[,KEY=VALUE]...\" or a list of such, not a number",
+            "1: listen: takes \"ADDR[,KEY=VALUE]...\" or a list of them, not a number",
         ),
         ("metrics = 9106", "1: metrics: takes \"ADDR\", not a number"),
         (
@@ -99,7 +99,7 @@ fn a_mistake_is_told_with_its_line_and_what_is_allowed() {
         ),
         (
             "[[listener]]\naddress = 'a:1,b'",
-            "2: address: the address of a listener has no comma",
+            "2: address: an address has no comma; give the options as keys of [[listener]] instead",
         ),
         (
             "[[listener]]\naddress = 1",
@@ -115,7 +115,7 @@ fn a_mistake_is_told_with_its_line_and_what_is_allowed() {
         ),
         (
             "[[listener]]\naddress = 'a:1'\nwholly-else = 5",
-            "3: wholly-else: unknown key; `blocksd serve --help` names them",
+            "3: wholly-else: unknown key; the keys of [[listener]] are framing, oversize, after-end, decode, max-block, max-skip, address",
         ),
         (
             "[[listener]]\naddress = 'a:1'\nidle_timeout = 5",
@@ -127,11 +127,11 @@ fn a_mistake_is_told_with_its_line_and_what_is_allowed() {
             "1: address: address is a key of [[listener]]; put it there, or use listen = \"ADDR\"",
         ),
     ] {
-        File::new(text).assert_refused(told);
+        File::new(text).assert_refused(reason);
     }
 }
 
-/// The names of the options that `blocksd serve --help` lists. What explains them stands further to the right.
+/// The names of the options in `blocksd serve --help`. Their descriptions are indented further.
 fn options() -> Vec<String> {
     let help = run(&["serve", "--help"], b"").stdout_text();
     let lines = help
@@ -143,7 +143,7 @@ fn options() -> Vec<String> {
 }
 
 #[test]
-fn a_key_of_all_listeners_in_one_of_them_is_told_where_it_belongs() {
+fn a_global_key_in_a_listener_is_reported_with_its_right_place() {
     let own = [
         "framing",
         "decode",
@@ -158,7 +158,7 @@ fn a_key_of_all_listeners_in_one_of_them_is_told_where_it_belongs() {
             continue;
         }
         global += 1;
-        // Whatever the type of its value.
+        // With a value of any type.
         for value in ["5", "true", "'x'", "[1]"] {
             let text = format!("[[listener]]\naddress = 'a:1'\n{key} = {value}");
             let ended = File::new(&text).check();
@@ -180,9 +180,9 @@ fn a_key_of_all_listeners_in_one_of_them_is_told_where_it_belongs() {
     );
 }
 
-/// Nothing that is given is changed without a word.
+/// No value is changed silently.
 #[test]
-fn a_value_that_cannot_be_used_as_it_is_given_is_refused_with_the_figures() {
+fn a_value_out_of_bounds_is_refused_with_the_figures() {
     let folder = TempDir::new().unwrap();
     let record = format!("record = '{}'", folder.path().join("rec").display());
     let rotate = |rotate: u64, max: u64| {
@@ -237,12 +237,12 @@ fn a_receive_buffer_that_the_kernel_does_not_allow_is_a_warning_with_the_figures
 }
 
 #[test]
-fn what_an_option_refuses_is_told_in_its_own_words() {
+fn the_file_and_the_option_give_the_same_error() {
     for (text, place, words) in [
         (
             "\nmax-block = 0",
             "2: max-block: ",
-            "max-block must be from 1 to 1073741824 bytes",
+            "must be from 1 to 1073741824 bytes",
         ),
         (
             "output = 'xml'",
@@ -282,7 +282,7 @@ fn all_mistakes_are_reported_at_once_and_counted() {
         "2: once: takes true or false, not a number",
         "3: record-sync: must be a duration from 1ms to 3650d",
         "4: listen: `x` is not an option of a listener",
-        "5: max-unfinished: must be at least 1048576 bytes",
+        "5: max-unfinished: must be at least 1048576 bytes, and at least 4 times the largest --max-block",
         "7: address: a path is missing",
         "9: idle: unknown key; did you mean `idle-timeout`?",
         " 7 mistakes",
@@ -297,7 +297,7 @@ fn all_mistakes_are_reported_at_once_and_counted() {
     }
     let served = run(&["serve", "--config", name], b"");
     assert_eq!((served.code, served.stderr), (ended.code, ended.stderr));
-    // Mistakes that the values make together, or with the machine.
+    // Errors in combinations of values, or with this machine.
     let file = File::new(
         "listen = ['nowhere', '127.0.0.1:1', '127.0.0.1:1']\nreply = '/no/such/file'\n[[listener]]\naddress = '127.0.0.1:0'",
     );
@@ -320,7 +320,7 @@ fn all_mistakes_are_reported_at_once_and_counted() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_told() {
+fn a_missing_file_is_reported() {
     for args in [
         &["check-config", "/no/such/file"][..],
         &["serve", "--config", "/no/such/file"],
@@ -330,10 +330,10 @@ fn a_file_that_is_not_there_is_told() {
 }
 
 #[test]
-fn what_cannot_be_done_is_found_without_opening_a_port() {
+fn impossible_configurations_are_found_without_opening_a_port() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
-    // That the port is taken is no matter of the config.
+    // A port that is in use is not an error of the config.
     let ended = File::new(&format!("listen = '{addr}'")).check();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for (text, what) in [
@@ -342,7 +342,7 @@ fn what_cannot_be_done_is_found_without_opening_a_port() {
         ("reply = '/no/such/file'", "cannot read /no/such/file"),
         (
             "reply = 'echo'\noversize = 'pieces'",
-            "--reply echo cannot be had with --oversize pieces",
+            "--reply echo cannot be combined with --oversize pieces",
         ),
     ] {
         File::new(text).check().assert_refused(2, what);
@@ -360,12 +360,12 @@ fn a_folder_that_cannot_be_written_to_is_found() {
     let to_be_made = there.join("a/b");
     let ended = File::new(&format!("record = '{}'", to_be_made.display())).check();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    // Nothing was made for that, and nothing left behind.
+    // The check leaves no files.
     assert_eq!(fs::read_dir(there).unwrap().count(), 1);
 }
 
 #[test]
-fn what_a_key_needs_may_stand_on_the_command_line() {
+fn a_key_may_depend_on_an_option_of_the_command_line() {
     let file = File::new("record-sync = 50");
     let ended = file.check();
     ended.assert_refused(2, &format!("blocksd: {}:1: record-sync: ", file.name()));
@@ -377,7 +377,7 @@ fn what_a_key_needs_may_stand_on_the_command_line() {
 }
 
 #[test]
-fn check_config_says_what_will_be_done() {
+fn check_config_prints_what_serve_will_do() {
     let file = File::new(
         "max-block = 100\nmetrics = '127.0.0.1:0'\nlisten = '127.0.0.1:1'\n[[listener]]\naddress = '127.0.0.1:2'\n\
          framing = 'lines'\ndecode = 'json'\nafter-end = 'continue'",
@@ -394,10 +394,10 @@ fn check_config_says_what_will_be_done() {
 }
 
 #[test]
-fn the_sample_is_a_config() {
+fn the_sample_config_is_valid() {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-daemon/systemd/blocksd.toml");
     let sample = fs::read_to_string(sample).unwrap();
-    // Into a folder that this user may write to.
+    // Records into a folder that this user may write to.
     let folder = TempDir::new().unwrap();
     let record = folder.path().join("record");
     assert!(sample.contains("\nrecord = \"/var/lib/blocksd\"\n"));
@@ -408,11 +408,11 @@ fn the_sample_is_a_config() {
 }
 
 #[test]
-fn a_daemon_does_what_its_file_says() {
+fn a_daemon_follows_its_configuration_file() {
     let file = File::new(
         "listen = ['127.0.0.1:0,framing=lines', '127.0.0.1:0,framing=cobs']\noutput = 'json'\nmax-block = 5",
     );
-    // Both listeners of the file, as `Server` counts them.
+    // Both listeners of the file, since `Server` counts them.
     let args = ["--config", file.name(), "--listen", "--listen"];
     let command = blocksd_tests::process::blocksd(&["serve", "--config", file.name()]);
     let mut server = Server::of(blocksd_tests::process::Process::start(command), &args);
@@ -426,11 +426,11 @@ fn a_daemon_does_what_its_file_says() {
 }
 
 #[test]
-fn the_command_line_goes_before_the_file() {
+fn the_command_line_overrides_the_file() {
     let file = File::new(
         "listen = ['127.0.0.1:0,framing=lines', '127.0.0.1:0,framing=lines']\noutput = 'none'\nframing = 'netstring'",
     );
-    // The list of the command line replaces that of the file; what is not given on it is taken from the file.
+    // The command line's list replaces the file's; other values come from the file.
     let mut server = Server::start(&["--config", file.name()]);
     let mut stream = blocksd_tests::process::connect(server.addr_of("netstring"));
     stream.write_all(b"2:ok,").unwrap();

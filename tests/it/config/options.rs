@@ -1,10 +1,10 @@
-//! Options of `serve`: their groups in the help, what they may be, their units, and the names that they had before.
+//! Options of `serve`: their groups in the help, their values and units, and their old names.
 
 use blocksd_tests::process::{Server, run};
 use framing_core::AnyFraming;
 use tempfile::TempDir;
 
-/// Every option under its heading, as `serve --help` shows them.
+/// Every option under its heading, as in `serve --help`.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Options", &["help"]),
     (
@@ -59,7 +59,7 @@ const GROUPS: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn every_option_stands_under_the_heading_of_its_group() {
+fn every_option_is_listed_under_the_heading_of_its_group() {
     let help = run(&["serve", "--help"], b"").stdout_text();
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
     for line in help.lines() {
@@ -85,7 +85,7 @@ fn every_option_stands_under_the_heading_of_its_group() {
 fn help_manual_and_completions_name_the_framings_and_decodings() {
     let decodings = ["raw", "text", "json", "cbor", "defmt:ELF"];
     let names: Vec<_> = AnyFraming::SPECS.iter().copied().chain(decodings).collect();
-    // A long list is wrapped in the help, and a hyphen quoted in roff.
+    // The help wraps a long list, and roff escapes hyphens.
     let words = |text: &str| {
         let words = text
             .replace(r"\fI", "")
@@ -108,7 +108,7 @@ fn help_manual_and_completions_name_the_framings_and_decodings() {
     }
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let text = run(&["completions", shell], b"").stdout_text();
-        // Those two shells complete no values.
+        // These two shells do not complete values.
         if ["elvish", "powershell"].contains(&shell) {
             continue;
         }
@@ -141,7 +141,7 @@ fn a_framing_with_a_parameter_is_accepted_and_a_misspelled_one_is_not() {
         ),
         (
             ["--listen", "127.0.0.1:0,oversize=skp,max-block=x"],
-            "did you mean `skip`?; invalid number of bytes: `x`",
+            "did you mean `skip`?; max-block: invalid number of bytes: `x`",
         ),
     ] {
         run(&["serve", args[0], args[1]], b"").assert_refused(2, words);
@@ -167,7 +167,7 @@ fn durations_and_sizes_have_units() {
         ),
         (
             ["--max-block", "2GiB"],
-            "max-block must be from 1 to 1073741824 bytes",
+            "must be from 1 to 1073741824 bytes",
         ),
         (
             ["--idle-timeout", "5x"],
@@ -224,7 +224,7 @@ fn old_names_are_accepted_with_a_warning_and_are_not_in_the_help() {
             "{warning} is not in {ended:?}"
         );
         assert!(!help.contains(old), "{old}");
-        // The same value, and a warning with the line.
+        // The file gives the same value, and a warning with the line.
         std::fs::write(&file, format!("record = '{record}'\n{old} = {value}")).unwrap();
         let checked = run(&["check-config", "--print", name], b"");
         assert_eq!(checked.code, Some(0), "{checked:?}");
@@ -232,7 +232,7 @@ fn old_names_are_accepted_with_a_warning_and_are_not_in_the_help() {
         assert!(checked.stderr.contains(&warning), "{checked:?}");
         let printed = format!("\n{}  # {name}:2", bare[index]);
         assert!(checked.stdout_text().contains(&printed), "{checked:?}");
-        // Both are one too many.
+        // Giving both names is an error.
         std::fs::write(
             &file,
             format!("record = '{record}'\n{old} = {value}\n{new} = {value}"),

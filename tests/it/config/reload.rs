@@ -1,4 +1,4 @@
-//! SIGHUP: what can be changed while the daemon runs is, what needs a restart is named, what is wrong changes nothing.
+//! SIGHUP: changes that are possible are applied, options that need a restart are named, an invalid file changes nothing.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,7 @@ use blocksd_tests::notify::Manager;
 use blocksd_tests::process::{DEADLINE, Process, Server, connect};
 use tempfile::TempDir;
 
-/// A daemon with a config file that changes.
+/// A daemon whose configuration file changes.
 struct Daemon {
     server: Server,
     file: PathBuf,
@@ -39,7 +39,7 @@ impl Daemon {
         let mut command = blocksd_tests::process::blocksd(&["serve", "--output", "json"]);
         command.args(args);
         prepare(&mut command, folder.path());
-        // As many as `Server` counts here.
+        // As many listeners as `Server` expects.
         let server = Server::of(Process::start(command), &vec!["--listen"; listeners]);
         Self {
             server,
@@ -49,7 +49,7 @@ impl Daemon {
         }
     }
 
-    /// Changes the file, and waits until it was read and said to be so.
+    /// Changes the file, and waits until the daemon logs that it was read.
     #[track_caller]
     fn reload(&mut self, config: &str) -> String {
         fs::write(&self.file, config).unwrap();
@@ -66,7 +66,7 @@ impl Daemon {
             let lines = text.lines().filter(|line| {
                 line.contains("was read again") || line.contains("configuration refused")
             });
-            // The last line of each reload.
+            // The last log line of each reload.
             if lines.count() == reloads {
                 return text;
             }
@@ -92,14 +92,14 @@ impl Daemon {
 }
 
 #[test]
-fn new_connections_are_treated_as_the_file_says_now() {
+fn new_connections_follow_the_reloaded_file() {
     let mut daemon = Daemon::start("listen = '127.0.0.1:0'\nframing = 'lines'");
     let mut old = daemon.connect();
     old.write_all(b"one\n").unwrap();
     daemon.assert_last(1, "one");
-    let said = daemon.reload("listen = '127.0.0.1:0'\nframing = 'netstring'\nmax-block = 5");
+    let log = daemon.reload("listen = '127.0.0.1:0'\nframing = 'netstring'\nmax-block = 5");
     assert_lines(
-        &said,
+        &log,
         &[
             "framing: applied to new connections",
             "max-block: applied to new connections",
@@ -109,15 +109,15 @@ fn new_connections_are_treated_as_the_file_says_now() {
     let mut new = daemon.connect();
     new.write_all(b"3:two,").unwrap();
     daemon.assert_last(2, "two");
-    // A connection keeps what it began with.
+    // A connection keeps the options that it began with.
     old.write_all(b"a longer line\n").unwrap();
     daemon.assert_last(3, "a longer line");
     new.write_all(b"6:longer,").unwrap();
     daemon.server.wait_for("fault", 1);
-    // The options of one listener are its own.
-    let said = daemon.reload("[[listener]]\naddress = '127.0.0.1:0'\nframing = 'cobs'");
+    // The options of one listener.
+    let log = daemon.reload("[[listener]]\naddress = '127.0.0.1:0'\nframing = 'cobs'");
     assert_lines(
-        &said,
+        &log,
         &[
             "listener 127.0.0.1:0: its options applied to new connections",
             "framing: applied to new connections",
@@ -127,7 +127,7 @@ fn new_connections_are_treated_as_the_file_says_now() {
     );
     daemon.connect().write_all(b"\x05four\x00").unwrap();
     daemon.assert_last(4, "four");
-    // Time-outs and replies as well.
+    // Timeouts and replies are reloaded too.
     daemon.reload("listen = '127.0.0.1:0,framing=lines'\nidle-timeout = 2\nreply = 'receipt'");
     let mut idle = daemon.connect();
     idle.write_all(b"five\n").unwrap();
@@ -138,7 +138,7 @@ fn new_connections_are_treated_as_the_file_says_now() {
 }
 
 #[test]
-fn a_file_that_is_wrong_changes_nothing_and_says_where() {
+fn an_invalid_file_changes_nothing_and_the_error_names_the_place() {
     let good = "listen = '127.0.0.1:0'\nframing = 'lines'\n";
     let mut daemon = Daemon::start(good);
     let name = daemon.file.display().to_string();
@@ -152,8 +152,8 @@ fn a_file_that_is_wrong_changes_nothing_and_says_where() {
             "is given twice",
         ),
     ] {
-        let said = daemon.reload(config);
-        let last = said
+        let log = daemon.reload(config);
+        let last = log
             .lines()
             .rfind(|line| line.contains("configuration refused"));
         let last = last.unwrap_or_default();
@@ -166,33 +166,33 @@ fn a_file_that_is_wrong_changes_nothing_and_says_where() {
     fs::remove_file(&daemon.file).unwrap();
     daemon.server.process.signal("HUP");
     daemon.reloads += 1;
-    let said = daemon.wait(daemon.reloads);
-    assert!(said.contains("cannot read the config"), "{said}");
-    // A pipe that nobody writes to does not hold up the reloads after it.
+    let log = daemon.wait(daemon.reloads);
+    assert!(log.contains("cannot read the config"), "{log}");
+    // A named pipe without a writer does not block later reloads.
     let made = std::process::Command::new("mkfifo")
         .arg(&daemon.file)
         .status();
     assert!(made.unwrap().success());
     daemon.server.process.signal("HUP");
     daemon.reloads += 1;
-    let said = daemon.wait(daemon.reloads);
-    assert!(said.contains("not a regular file"), "{said}");
+    let log = daemon.wait(daemon.reloads);
+    assert!(log.contains("not a regular file"), "{log}");
     daemon.connect().write_all(b"still lines\n").unwrap();
     daemon.assert_last(1, "still lines");
     assert_eq!(daemon.server.stop().0.code, Some(0));
 }
 
 #[test]
-fn every_mistake_is_logged_and_none_of_the_file_is_applied() {
+fn every_mistake_is_logged_and_nothing_is_applied() {
     let mut daemon = Daemon::start("listen = '127.0.0.1:0'\nframing = 'lines'");
-    let said = daemon.reload("listen = '127.0.0.1:0'\nframing = 'cobs'\nonce = 1\nmax-blocks = 5");
+    let log = daemon.reload("listen = '127.0.0.1:0'\nframing = 'cobs'\nonce = 1\nmax-blocks = 5");
     let name = daemon.file.display().to_string();
     for wanted in [
         format!("SIGHUP: {name}:3: once: takes true or false, not a number\n"),
         format!("SIGHUP: {name}:4: max-blocks: unknown key; did you mean `max-block`?\n"),
-        format!("SIGHUP: configuration refused, the old one stays: {name}: 2 mistakes\n"),
+        format!("SIGHUP: configuration refused, the old one stays in effect: {name}: 2 mistakes\n"),
     ] {
-        assert!(said.contains(&wanted), "{wanted} is not in {said}");
+        assert!(log.contains(&wanted), "{wanted} is not in {log}");
     }
     daemon.connect().write_all(b"still lines\n").unwrap();
     daemon.assert_last(1, "still lines");
@@ -200,17 +200,17 @@ fn every_mistake_is_logged_and_none_of_the_file_is_applied() {
 }
 
 #[test]
-fn the_same_value_in_another_unit_is_no_change() {
+fn the_same_value_in_another_unit_is_not_a_change() {
     let config = |timeout: &str| format!("listen = '127.0.0.1:0'\nidle-timeout = '{timeout}'");
     let mut daemon = Daemon::start(&config("1h"));
-    let said = daemon.reload(&config("60m"));
+    let log = daemon.reload(&config("60m"));
     assert_lines(
-        &said,
+        &log,
         &["was read again: 0 applied, 0 need a restart, 0 overridden"],
     );
-    let said = daemon.reload(&config("61m"));
+    let log = daemon.reload(&config("61m"));
     assert_lines(
-        &said,
+        &log,
         &[
             "idle-timeout: applied to new connections",
             "was read again: 1 applied, 0 need a restart, 0 overridden",
@@ -220,14 +220,14 @@ fn the_same_value_in_another_unit_is_no_change() {
 }
 
 #[test]
-fn what_needs_a_restart_is_named_each_time() {
+fn options_that_need_a_restart_are_logged_at_each_reload() {
     let mut daemon = Daemon::start("listen = '127.0.0.1:0'\nframing = 'lines'");
     let changed = "listen = '127.0.0.1:0'\nframing = 'lines'\nkeepalive = 30\noutput = 'text'\n\
                    metrics = '127.0.0.1:0'\nreceive-buffer = 100000\nonce = true\ndevice-by = 'peer'\nfor = '1h'";
     for _ in 0..2 {
-        let said = daemon.reload(changed);
+        let log = daemon.reload(changed);
         assert_lines(
-            &said,
+            &log,
             &[
                 "device-by: changed, needs a restart",
                 "once: changed, needs a restart",
@@ -246,7 +246,7 @@ fn what_needs_a_restart_is_named_each_time() {
 }
 
 #[test]
-fn bounds_on_connections_and_the_level_of_the_log_are_reloaded() {
+fn connection_limits_and_the_log_level_are_reloaded() {
     let config = |most: usize, device: usize, log: &str| {
         format!(
             "listen = '127.0.0.1:0'\nframing = 'lines'\nmax-connections = {most}\n\
@@ -265,29 +265,29 @@ fn bounds_on_connections_and_the_level_of_the_log_are_reloaded() {
     fs::write(&daemon.file, config(3, 2, "info")).unwrap();
     daemon.server.process.signal("HUP");
     daemon.reloads += 1;
-    let said = daemon.wait(1);
+    let log = daemon.wait(1);
     assert_lines(
-        &said,
+        &log,
         &[
             "max-connections: applied to new connections",
             "max-connections-per-device: applied to new connections",
-            "log: applied to the lines from now on",
+            "log: applied to new lines",
             "was read again: 3 applied, 0 need a restart, 0 overridden",
         ],
     );
     let mut second = daemon.connect();
     second.write_all(b"second\n").unwrap();
     daemon.assert_last(2, "second");
-    let said = daemon.reload(&config(1, 2, "debug"));
+    let log = daemon.reload(&config(1, 2, "debug"));
     assert_lines(
-        &said,
+        &log,
         &[
             "max-connections: applied to new connections",
-            "log: applied to the lines from now on",
+            "log: applied to new lines",
             "was read again: 2 applied, 0 need a restart, 0 overridden",
         ],
     );
-    // Those that are open stay open; they count.
+    // Open connections stay open, and count.
     first.write_all(b"third\n").unwrap();
     daemon.assert_last(3, "third");
     drop(second);
@@ -300,7 +300,7 @@ fn bounds_on_connections_and_the_level_of_the_log_are_reloaded() {
 }
 
 #[test]
-fn the_environment_goes_before_the_level_in_the_file() {
+fn the_environment_overrides_the_log_level_of_the_file() {
     let config = "listen = '127.0.0.1:0'\nframing = 'lines'\nlog = 'info'";
     let mut daemon = Daemon::with(config, |command, _| {
         command.env(
@@ -308,38 +308,38 @@ fn the_environment_goes_before_the_level_in_the_file() {
             "blocksd::reload=info,blocksd::service::log=warn,error",
         );
     });
-    // At every reload until both agree.
+    // At every reload, until both agree.
     for _ in 0..2 {
-        let said = daemon.reload(&config.replace("'info'", "'debug'"));
-        assert!(!said.contains("open files and sockets"), "{said}");
+        let log = daemon.reload(&config.replace("'info'", "'debug'"));
+        assert!(!log.contains("open files and sockets"), "{log}");
         assert_lines(
-            &said,
+            &log,
             &[
                 "log: RUST_LOG is set and overrides `log`",
                 "was read again: 0 applied, 0 need a restart, 1 overridden",
             ],
         );
     }
-    let said = daemon.reload(config);
+    let log = daemon.reload(config);
     assert_lines(
-        &said,
+        &log,
         &["was read again: 0 applied, 0 need a restart, 0 overridden"],
     );
     assert_eq!(daemon.server.stop().0.code, Some(0));
 }
 
 #[test]
-fn an_environment_that_cannot_be_used_overrides_nothing() {
+fn an_invalid_environment_variable_overrides_nothing() {
     let config = "listen = '127.0.0.1:0'\nlog = 'info'";
     let mut daemon = Daemon::with(config, |command, _| {
         command.env("RUST_LOG", "[not a filter");
     });
-    let said = daemon.reload(&config.replace("'info'", "'debug'"));
-    assert!(said.contains("RUST_LOG is not used"), "{said}");
+    let log = daemon.reload(&config.replace("'info'", "'debug'"));
+    assert!(log.contains("RUST_LOG is ignored"), "{log}");
     assert_lines(
-        &said,
+        &log,
         &[
-            "log: applied to the lines from now on",
+            "log: applied to new lines",
             "was read again: 1 applied, 0 need a restart, 0 overridden",
         ],
     );
@@ -347,7 +347,7 @@ fn an_environment_that_cannot_be_used_overrides_nothing() {
 }
 
 #[test]
-fn listeners_are_added_removed_and_changed_and_open_connections_go_on() {
+fn listeners_are_added_removed_and_changed_while_connections_stay_open() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name);
     let listen = "listen = '127.0.0.1:0'\n";
@@ -361,14 +361,14 @@ fn listeners_are_added_removed_and_changed_and_open_connections_go_on() {
     let mut old = UnixStream::connect(path("1")).unwrap();
     old.write_all(b"one\n").unwrap();
     daemon.assert_last(1, "one");
-    let said = daemon.reload(&[listen, &table("3", "lines"), &table("2", "cobs")].concat());
+    let log = daemon.reload(&[listen, &table("3", "lines"), &table("2", "cobs")].concat());
     let (one, two, three) = (address("1"), address("2"), address("3"));
     assert_lines(
-        &said,
+        &log,
         &[
             &format!("listener {three}: added"),
             &format!("listener {two}: its options applied to new connections"),
-            &format!("listener {one}: removed; its connections go on"),
+            &format!("listener {one}: removed; its connections stay open"),
             "was read again: 3 applied, 0 need a restart, 0 overridden",
         ],
     );
@@ -379,22 +379,22 @@ fn listeners_are_added_removed_and_changed_and_open_connections_go_on() {
     let mut new = UnixStream::connect(path("3")).unwrap();
     new.write_all(b"two\n").unwrap();
     daemon.assert_last(2, "two");
-    // The socket that was removed is gone, and its connection goes on.
+    // The removed socket is gone, and its connection stays open.
     let until = std::time::Instant::now() + DEADLINE;
     while path("1").exists() {
-        assert!(std::time::Instant::now() < until, "it is still there");
+        assert!(std::time::Instant::now() < until, "the socket still exists");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     assert!(UnixStream::connect(path("1")).is_err());
     old.write_all(b"three\n").unwrap();
     daemon.assert_last(3, "three");
-    // In another order, nothing has changed.
-    let said = daemon.reload(&[listen, &table("2", "cobs"), &table("3", "lines")].concat());
+    // Another order of the listeners is not a change.
+    let log = daemon.reload(&[listen, &table("2", "cobs"), &table("3", "lines")].concat());
     assert_lines(
-        &said,
+        &log,
         &["was read again: 0 applied, 0 need a restart, 0 overridden"],
     );
-    // The one that was removed can be added again.
+    // The removed listener can be added again.
     let again = [listen, &table("2", "cobs"), &table("3", "lines")].concat();
     daemon.reload(&[&*again, &table("1", "lines")].concat());
     let mut back = UnixStream::connect(path("1")).unwrap();
@@ -404,7 +404,7 @@ fn listeners_are_added_removed_and_changed_and_open_connections_go_on() {
 }
 
 #[test]
-fn if_one_listener_cannot_be_opened_nothing_is_changed() {
+fn nothing_changes_if_one_listener_cannot_be_opened() {
     let folder = TempDir::new().unwrap();
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = other.local_addr().unwrap();
@@ -412,25 +412,25 @@ fn if_one_listener_cannot_be_opened_nothing_is_changed() {
     let good = "listen = '127.0.0.1:0'\nframing = 'lines'\n";
     let mut daemon = Daemon::start(good);
     let listen = format!("['unix:{}', '{taken}']", socket.display());
-    let said = daemon.reload(&format!(
+    let log = daemon.reload(&format!(
         "listen = {listen}\nframing = 'cobs'\nmax-block = 5"
     ));
-    let last = said.lines().rfind(|line| line.contains("refused"));
+    let last = log.lines().rfind(|line| line.contains("refused"));
     let last = last.unwrap_or_default();
     assert!(
         last.contains(&format!("cannot listen on {taken}")),
         "{last}"
     );
-    assert!(!socket.exists(), "the listener before it is closed again");
+    assert!(!socket.exists(), "its socket is removed again");
     daemon.connect().write_all(b"still lines\n").unwrap();
     daemon.assert_last(1, "still lines");
     assert_eq!(daemon.server.stop().0.code, Some(0));
 }
 
-/// Asserts that the last reload logged these lines, and no others.
+/// Asserts that the last reload logged exactly these lines.
 #[track_caller]
-fn assert_lines(said: &str, wanted: &[&str]) {
-    let mut logged: Vec<_> = said
+fn assert_lines(log: &str, wanted: &[&str]) {
+    let mut logged: Vec<_> = log
         .lines()
         .rev()
         .filter_map(|line| line.split_once("SIGHUP: "))
@@ -454,26 +454,26 @@ fn a_limit_of_the_recording_is_reloaded() {
         "listen = '127.0.0.1:0'\nframing = 'lines'\nrecord = '{record}'\nrecord-sync = 10\n"
     );
     let mut daemon = Daemon::start(&config);
-    let said = daemon.reload(&format!("{config}record-max-bytes = 16777216"));
+    let log = daemon.reload(&format!("{config}record-max-bytes = 16777216"));
     assert_lines(
-        &said,
+        &log,
         &[
             "record-max-bytes: applied to the next write",
             "was read again: 1 applied, 0 need a restart, 0 overridden",
         ],
     );
-    // More than that, in files of a quarter of it.
+    // More than the new limit, in files of a quarter of it.
     let mut device = daemon.connect();
     let line = [&vec![b'x'; 999_999][..], b"\n"].concat();
     for _ in 0..30 {
         device.write_all(&line).unwrap();
     }
-    daemon.server.process.wait_for_error("deleted, to keep to");
+    daemon.server.process.wait_for_error("deleted to stay");
     assert_eq!(daemon.server.stop().0.code, Some(0));
 }
 
 #[test]
-fn a_service_manager_is_told_of_the_reload() {
+fn a_service_manager_is_notified_of_the_reload() {
     let manager = Manager::start();
     let mut daemon = Daemon::with("listen = '127.0.0.1:0'", |command, _| {
         manager.supervise(command);

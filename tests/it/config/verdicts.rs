@@ -1,4 +1,4 @@
-//! `check-config` gives the verdict and the exit code of `serve`, on the same machine, with the same file.
+//! `check-config` has the same verdict and exit code as `serve`, on the same machine, with the same file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use blocksd_tests::process::{blocksd, finish};
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-/// What is there before the start (a shell script), the configuration, and the exit code of both.
+/// A shell script that prepares the folder, the configuration, and the exit code of both commands.
 const CASES: &[(&str, &str, i32)] = &[
     ("", "listen = \"127.0.0.1:0\"", 0),
     // Sockets in the file system.
@@ -40,7 +40,7 @@ const CASES: &[(&str, &str, i32)] = &[
         "listen = [\"unix:l/s.sock\", \"unix:d/s.sock\"]",
         2,
     ),
-    // An interface is missing, or is not there.
+    // A missing interface, and one that does not exist.
     ("", "listen = \"[fe80::1]:0\"", 2),
     ("", "listen = \"[fe80::1%blocksd9]:0\"", 75),
     ("", "metrics = \"[fe80::1]:0\"\nlisten = \"127.0.0.1:0\"", 2),
@@ -92,7 +92,7 @@ const CASES: &[(&str, &str, i32)] = &[
     ),
     ("", "listen = \"127.0.0.1:0\"\nrecord = \"/proc/rec\"", 75),
     ("", "listen = \"127.0.0.1:0\"\nrecord = \"/dev/null\"", 2),
-    // What stands in the place of the lock.
+    // Files in place of the lock.
     (
         "mkdir rec; touch rec/blocksd.lock",
         "listen = \"127.0.0.1:0\"\nrecord = \"rec\"",
@@ -123,7 +123,7 @@ const CASES: &[(&str, &str, i32)] = &[
         "listen = \"127.0.0.1:0\"\nrecord = \"rec\"",
         2,
     ),
-    // A socket in a folder that the recording makes, or in its place.
+    // A socket in a folder that the recording creates, or in place of that folder.
     ("", "listen = \"unix:rec/s.sock\"\nrecord = \"rec\"", 0),
     ("", "listen = \"unix:a/s.sock\"\nrecord = \"a/rec\"", 0),
     ("", "listen = \"unix:./a/./s.sock\"\nrecord = \"a//rec\"", 0),
@@ -202,7 +202,7 @@ const CASES: &[(&str, &str, i32)] = &[
     ),
 ];
 
-/// The same for a user that owns nothing, in a folder that all may write to.
+/// Cases for a user that owns no files, in a folder that everybody may write to.
 const CASES_OF_NOBODY: &[(&str, &str, i32)] = &[
     ("", "listen = \"127.0.0.1:0\"\nrecord = \"rec\"", 0),
     (
@@ -220,7 +220,7 @@ const CASES_OF_NOBODY: &[(&str, &str, i32)] = &[
         "listen = \"127.0.0.1:0\"\nrecord = \"d/rec\"",
         2,
     ),
-    // May be written to, but not listed.
+    // Writable, but not readable.
     (
         "mkdir -m 733 rec",
         "listen = \"127.0.0.1:0\"\nrecord = \"rec\"",
@@ -254,7 +254,7 @@ const CASES_OF_NOBODY: &[(&str, &str, i32)] = &[
 #[test]
 fn check_config_and_serve_agree() {
     assert_agree(CASES, &[]);
-    // Names that no file system takes, alone and in a folder that is to be made.
+    // Names that no file system accepts, alone and in a folder that is to be created.
     let long = "y".repeat(300);
     for record in [
         long.clone(),
@@ -276,11 +276,11 @@ fn check_config_and_serve_agree_for_a_user_that_owns_nothing() {
         "65534",
         "--clear-groups",
     ];
-    let (code, said) = verdict("", "", &nobody, &["--version"]);
+    let (code, reason) = verdict("", "", &nobody, &["--version"]);
     if code != Some(0) {
         skipped(
             "check_config_and_serve_agree_for_a_user_that_owns_nothing",
-            format!("this user cannot become another: {said}"),
+            format!("this user cannot become another: {reason}"),
         );
         return;
     }

@@ -1,11 +1,11 @@
-//! The daemon under fire, for some seconds; the long form is `cargo run -p blocksd-tests --example chaos`.
+//! The daemon under attack for some seconds; the long form is `cargo run -p blocksd-tests --example chaos`.
 
 use std::time::Duration;
 
 use blocksd_tests::chaos::{Plan, replies, run};
 
 #[test]
-fn honest_devices_lose_nothing_among_attackers_and_nothing_is_left_of_these() {
+fn honest_devices_lose_nothing_and_attackers_leave_no_trace() {
     let report = run(Plan {
         seed: 5,
         time: Duration::from_secs(6),

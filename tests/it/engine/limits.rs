@@ -1,4 +1,4 @@
-//! How many connections there may be, of whom, and how much of the daemon one of them may take.
+//! Limits of connections, in total and for each device, and of the resources that one of them may take.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 #[test]
-fn a_device_has_no_more_connections_than_it_may() {
+fn the_connections_of_a_device_are_limited() {
     let args = ["--listen", "0.0.0.0:0", "--max-connections-per-device", "2"];
     let mut server = Server::start(&args);
     let port = server.addr().port();
@@ -41,7 +41,7 @@ fn a_device_has_no_more_connections_than_it_may() {
 }
 
 #[test]
-fn what_a_device_is_can_be_chosen() {
+fn the_identity_of_devices_can_be_chosen() {
     let listen = ["--listen", "127.0.0.1:0", "--device-by"];
     for (by, limit) in [("ip", "1"), ("peer", "1"), ("listener", "1")] {
         let args = [&listen[..], &[by, "--max-connections-per-device", limit]].concat();
@@ -55,7 +55,7 @@ fn what_a_device_is_can_be_chosen() {
             _ => server.addr().to_string(),
         };
         assert_eq!(event["device"], want.as_str(), "{by}");
-        // Each connection is a device of its own, or it is not.
+        // Each connection counts as a separate device, or all as one.
         let second = server.connect();
         assert_eq!(by != "peer", by != "peer" && is_closed(second), "{by}");
     }
@@ -87,7 +87,7 @@ fn a_flood_of_empty_messages_arrives_and_takes_little_memory() {
 }
 
 #[test]
-fn a_hundred_slow_devices_get_through_while_nobody_reads_what_a_fast_one_sent() {
+fn a_hundred_slow_devices_get_through_beside_a_fast_one_with_a_full_queue() {
     let listen = ["--listen", "127.0.0.1:0"];
     let mut command = Server::command(&listen);
     command.stdout(std::process::Stdio::piped());
@@ -97,7 +97,7 @@ fn a_hundred_slow_devices_get_through_while_nobody_reads_what_a_fast_one_sent() 
     let mut fast = server.connect();
     fast.set_nonblocking(true).unwrap();
     let block = [&[0, 1, 0, 0][..], &[b'x'; 0x10000]].concat();
-    // Until the daemon takes no more.
+    // Sends until the daemon stops reading.
     let mut sent = 0;
     let mut refused = 0;
     while refused < 100 {
@@ -109,12 +109,15 @@ fn a_hundred_slow_devices_get_through_while_nobody_reads_what_a_fast_one_sent() 
             }
         }
     }
-    assert!(sent < 24 << 20, "{sent} bytes were taken of one device");
+    assert!(
+        sent < 24 << 20,
+        "the daemon read {sent} bytes of one device"
+    );
     let mut slow: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
     for device in &mut slow {
         device.write_all(b"\0\0\0\x05hello\0\0\0\0").unwrap();
     }
-    // Each is read to its end, and so closed, although nothing is written out.
+    // Each is read to its end, and therefore closed, although nothing is printed.
     let closed = slow
         .into_iter()
         .filter(|device| is_closed(device.try_clone().unwrap()));
@@ -126,12 +129,12 @@ fn a_hundred_slow_devices_get_through_while_nobody_reads_what_a_fast_one_sent() 
     reader.join().unwrap().unwrap();
 }
 
-/// Whether the daemon closes it.
+/// Whether the daemon closes the connection.
 fn is_closed(mut device: TcpStream) -> bool {
     device
         .set_read_timeout(Some(std::time::Duration::from_secs(5)))
         .unwrap();
-    // Half-closed at once by a daemon that answers nothing: what tells is that writing fails.
+    // A daemon without replies half-closes at once, so only a failing write shows the close.
     device.read_to_end(&mut Vec::new()).ok();
     (0..200).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(10));

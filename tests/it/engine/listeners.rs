@@ -1,4 +1,4 @@
-//! Everything that can be listened on, and how sockets are set.
+//! All kinds of listeners, and the options of their sockets.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,22 +12,22 @@ use blocksd_tests::process::{DEADLINE, Process, Server, blocksd, python, run};
 use blocksd_tests::signals::spawn;
 use blocksd_tests::skip::skipped;
 
-/// One series of one block, `hello`.
+/// A series of one block, `hello`.
 const HELLO: &[u8] = b"\0\0\0\x05hello\0\0\0\0";
-const TOLD: [&str; 4] = [
+const HELLO_STORY: [&str; 4] = [
     "open",
     "block 0 len=5 \"hello\"",
     "end blocks=1",
     "close end blocks=1 bytes=5",
 ];
-/// What a receipt for it is, in the same framing.
+/// The receipt for it, in the same framing.
 const RECEIPT: &[u8] = b"\0\0\0\x16{\"blocks\":1,\"bytes\":5}\0\0\0\0";
 
 #[test]
-fn a_unix_socket_is_answered_replaced_if_nobody_is_there_and_removed() {
+fn a_unix_socket_replies_and_is_replaced_if_stale_and_removed_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("d.sock");
-    // Left behind: a file on which nobody answers.
+    // A stale socket file, on which no process listens.
     drop(UnixListener::bind(&path).unwrap());
     let listen = format!("unix:{}", path.display());
     let mut server = Server::start(&["--listen", &listen, "--reply", "receipt"]);
@@ -37,18 +37,18 @@ fn a_unix_socket_is_answered_replaced_if_nobody_is_there_and_removed() {
     let mut answer = Vec::new();
     device.read_to_end(&mut answer).unwrap();
     assert_eq!(answer, RECEIPT);
-    assert_eq!(server.story(1), TOLD);
+    assert_eq!(server.story(1), HELLO_STORY);
     assert_eq!(server.events()[0]["device"], listen.as_str());
     assert_eq!(server.events()[0]["peer"], listen.as_str());
-    // Somebody answers now.
+    // Now a process listens.
     run(&["serve", "--listen", &listen], b"").assert_refused(75, "d.sock");
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(!path.exists(), "it is left behind");
+    assert!(!path.exists(), "the socket file is left");
 }
 
 #[test]
-fn a_file_that_is_no_socket_is_not_replaced() {
+fn a_file_that_is_not_a_socket_is_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notes");
     std::fs::write(&path, "keep me").unwrap();
@@ -79,7 +79,7 @@ fn connections_of_one_local_listener_can_be_told_apart() {
 }
 
 #[test]
-fn standard_input_is_one_connection_and_its_end_is_the_daemons() {
+fn standard_input_is_one_connection_and_its_end_ends_the_daemon() {
     let args = ["serve", "--listen", "-,framing=lines", "--output", "json"];
     let mut process = Process::start(blocksd(&args));
     process.write(b"one\ntwo\n");
@@ -120,7 +120,7 @@ fn a_file_on_standard_input_loses_nothing() {
 }
 
 #[test]
-fn a_line_goes_on_with_the_next_series_unless_it_is_told_not_to() {
+fn a_serial_line_continues_with_the_next_series_unless_configured_otherwise() {
     let series = [HELLO, HELLO].concat();
     for (listen, blocks) in [("-", 2), ("-,after-end=close", 1)] {
         let args = [
@@ -143,12 +143,12 @@ fn a_line_goes_on_with_the_next_series_unless_it_is_told_not_to() {
 }
 
 #[test]
-fn both_families_of_addresses_reach_one_dual_stack_listener() {
+fn ipv4_and_ipv6_reach_one_dual_stack_listener() {
     if TcpStream::connect("[::1]:1")
         .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable)
     {
         skipped(
-            "both_families_of_addresses_reach_one_dual_stack_listener",
+            "ipv4_and_ipv6_reach_one_dual_stack_listener",
             "this machine has no IPv6",
         );
         return;
@@ -161,7 +161,7 @@ fn both_families_of_addresses_reach_one_dual_stack_listener() {
         blocksd_tests::process::connect(addr)
             .write_all(HELLO)
             .unwrap();
-        assert_eq!(server.story(conn), TOLD);
+        assert_eq!(server.story(conn), HELLO_STORY);
         let events = server.events();
         let opened = events.iter().find(|event| event["conn"] == conn).unwrap();
         assert_eq!(opened["device"], host);
@@ -176,7 +176,7 @@ fn both_families_of_addresses_reach_one_dual_stack_listener() {
 }
 
 #[test]
-fn sockets_that_were_passed_are_listened_on_by_name_or_all() {
+fn passed_sockets_are_used_by_name_or_all_together() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("passed.sock");
     let sockets = format!("a=tcp,b=unix:{},c=tcp", path.display());
@@ -192,7 +192,7 @@ fn sockets_that_were_passed_are_listened_on_by_name_or_all() {
     let program = inner.get_program().to_str().unwrap();
     let mut command = python("launcher.py", &[&sockets, program, "serve"]);
     command.args(args);
-    // Two of the sockets are of one listener.
+    // Two of the sockets belong to one listener.
     let listeners = [&args[..4], &["--listen", "again"]].concat();
     let mut server = Server::of(Process::start(command), &listeners);
     let mut device = blocksd_tests::process::connect(server.addr_of("lines"));
@@ -205,21 +205,21 @@ fn sockets_that_were_passed_are_listened_on_by_name_or_all() {
     blocksd_tests::process::connect(server.addr_of("blocks"))
         .write_all(HELLO)
         .unwrap();
-    assert_eq!(server.story(2), TOLD);
+    assert_eq!(server.story(2), HELLO_STORY);
     UnixStream::connect(&path)
         .unwrap()
         .write_all(HELLO)
         .unwrap();
-    assert_eq!(server.story(3), TOLD);
+    assert_eq!(server.story(3), HELLO_STORY);
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(path.exists(), "it is not ours to remove");
+    assert!(path.exists(), "a passed socket must not be removed");
 
     let nothing = run(&["serve", "--listen", "systemd"], b"");
     nothing.assert_refused(2, "did not pass a socket");
 }
 
-/// A serial line that obeys.
+/// A simulated serial line.
 pub(crate) struct Plug {
     process: Process,
     given: usize,
@@ -238,7 +238,7 @@ impl Plug {
         self.process.line(&format!("done {} ", self.given));
     }
 
-    /// What the line received, in hexadecimal.
+    /// The data that the line received, in hexadecimal.
     fn read(&mut self, len: usize) -> String {
         self.order(&format!("read {len}"));
         let begin = format!("read {} ", self.given);
@@ -247,7 +247,7 @@ impl Plug {
 }
 
 #[test]
-fn a_serial_line_may_come_late_go_and_come_back() {
+fn a_serial_line_may_appear_late_and_disappear_and_return() {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join("ttyUSB0");
     let listen = format!("serial:{}?baud=115200&parity=none", link.display());
@@ -272,7 +272,7 @@ fn a_serial_line_may_come_late_go_and_come_back() {
     assert_eq!(device, format!("serial:{}", link.display()));
     let (ended, _) = server.stop();
     let count = |text| ended.stderr.matches(text).count();
-    // Absent at the start, and gone once: each said once.
+    // Missing at the start, and once later: each is logged once.
     assert_eq!(
         (count("is not available"), count("is open")),
         (2, 2),
@@ -282,7 +282,7 @@ fn a_serial_line_may_come_late_go_and_come_back() {
 }
 
 #[test]
-fn a_device_on_a_serial_line_is_answered_and_may_begin_again() {
+fn a_device_on_a_serial_line_gets_a_reply_and_may_start_again() {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join("ttyUSB0");
     let mut plug = Plug::new(&link);
@@ -294,12 +294,12 @@ fn a_device_on_a_serial_line_is_answered_and_may_begin_again() {
         plug.order("send 0000000568656c6c6f00000000");
         let hex: String = RECEIPT.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(plug.read(RECEIPT.len()), hex);
-        assert_eq!(server.story(conn), TOLD);
+        assert_eq!(server.story(conn), HELLO_STORY);
     }
 }
 
 #[test]
-fn descriptors_that_run_out_are_waited_for() {
+fn the_daemon_waits_when_descriptors_run_out() {
     let mut command = limited(40);
     command.args([
         "--max-connections",
@@ -312,7 +312,7 @@ fn descriptors_that_run_out_are_waited_for() {
     let mut server = Server::of(Process::start(command), &["--listen"]);
     let mut devices: Vec<_> = (0..60).map(|_| server.connect()).collect();
     server.process.wait_for_error("cannot accept");
-    // Who is inside goes on, and who waits comes in when there is room.
+    // Open connections continue, and waiting ones are accepted when descriptors are free.
     for device in &mut devices {
         device.write_all(HELLO).unwrap();
     }
@@ -329,7 +329,7 @@ fn descriptors_that_run_out_are_waited_for() {
 }
 
 #[test]
-fn the_limit_of_descriptors_is_raised_to_what_is_allowed() {
+fn the_soft_limit_of_descriptors_is_raised_to_the_hard_limit() {
     let mut command = Command::new("sh");
     let inner = blocksd(&[]);
     let script = "ulimit -Sn 50 && ulimit -Hn 300 && exec \"$0\" serve \"$@\"";
@@ -342,10 +342,10 @@ fn the_limit_of_descriptors_is_raised_to_what_is_allowed() {
 }
 
 #[test]
-fn peers_are_asked_whether_they_are_there_unless_told_otherwise() {
+fn keepalive_is_on_unless_configured_otherwise() {
     if !Path::new("/proc/net/tcp").exists() {
         skipped(
-            "peers_are_asked_whether_they_are_there_unless_told_otherwise",
+            "keepalive_is_on_unless_configured_otherwise",
             "there is no /proc/net/tcp",
         );
         return;
@@ -354,7 +354,7 @@ fn peers_are_asked_whether_they_are_there_unless_told_otherwise() {
         let mut server = Server::start(args);
         let device = server.connect();
         server.wait_for("open", 1);
-        // A timer of kind 2 is that of keepalive.
+        // A timer of kind 2 is the keepalive timer.
         let (ours, theirs) = (server.addr().port(), device.local_addr().unwrap().port());
         let until = Instant::now() + DEADLINE;
         let timer = loop {
@@ -366,7 +366,7 @@ fn peers_are_asked_whether_they_are_there_unless_told_otherwise() {
             let mut lines = line.filter(|fields| fields.len() > 6);
             let found = lines.find(|at| at[1].ends_with(&ends[0]) && at[2].ends_with(&ends[1]));
             let timer = found.map(|fields| fields[5][..2].to_owned());
-            // Anything else is of a byte, or an end, that is on its way.
+            // Other timers are for data or a FIN in flight.
             match timer.as_deref() {
                 Some("00" | "02") => break timer.unwrap(),
                 _ if until < Instant::now() => panic!("{table}"),
@@ -378,15 +378,15 @@ fn peers_are_asked_whether_they_are_there_unless_told_otherwise() {
 }
 
 #[test]
-fn a_receive_buffer_is_as_long_as_was_asked() {
+fn a_receive_buffer_has_the_configured_length() {
     let mut server = Server::start(&["--receive-buffer", "65536"]);
     let mut device = server.connect();
     device.write_all(HELLO).unwrap();
-    assert_eq!(server.story(1), TOLD);
+    assert_eq!(server.story(1), HELLO_STORY);
     run(&["serve", "--receive-buffer", "x"], b"").assert_refused(2, "invalid number of bytes: `x`");
 }
 
-/// `blocksd serve` that can have so many descriptors, and no more.
+/// `blocksd serve` with this limit of descriptors.
 fn limited(descriptors: usize) -> Command {
     let mut command = Command::new("sh");
     let inner = blocksd(&[]);

@@ -1,4 +1,5 @@
-//! Programs of others send to the daemon, as `docs/peers.md` says: each keeps one connection, and every message arrives.
+//! Third-party programs send to the daemon, configured as in `docs/peers.md`: each keeps one connection, and every message
+//! arrives.
 
 mod nat;
 mod proxies;
@@ -21,14 +22,14 @@ const MESSAGES: usize = 3;
 /// a connection half-closed.
 const SILENCE: Duration = Duration::from_millis(700);
 
-/// The daemon, and how many connections its peers are to make.
+/// The daemon, and the number of connections that its peers are expected to make.
 struct Daemon {
     server: Server,
     connections: usize,
 }
 
 impl Daemon {
-    /// Starts it, with a listener for each framing. Each is to get one connection.
+    /// Starts the daemon with a listener for each framing, and expects one connection to each.
     #[track_caller]
     fn start(framings: &[&str]) -> Self {
         let listen = framings
@@ -39,7 +40,7 @@ impl Daemon {
         Self::of(Server::start(&args), framings.len())
     }
 
-    /// A daemon that runs already.
+    /// Uses a running daemon.
     fn of(server: Server, connections: usize) -> Self {
         Self {
             server,
@@ -47,7 +48,7 @@ impl Daemon {
         }
     }
 
-    /// Has the messages sent. Each must arrive on each connection before the next is sent.
+    /// Sends the messages with `send`. Each must arrive on each connection before the next is sent.
     #[track_caller]
     fn receive(&mut self, mut send: impl FnMut(&str)) {
         for (number, message) in messages().iter().enumerate() {
@@ -60,7 +61,7 @@ impl Daemon {
         }
     }
 
-    /// Waits until the events satisfy `enough`. Fails at once where a connection was closed, or one too many opened.
+    /// Waits until the events satisfy `enough`. Fails at once if a connection was closed, or one too many opened.
     #[track_caller]
     fn wait(&mut self, enough: impl Fn(&[Value]) -> bool) {
         let connections = self.connections;
@@ -108,13 +109,13 @@ fn messages() -> Vec<String> {
     numbers.map(|it| format!("message {it}")).collect()
 }
 
-/// How many events are of this kind.
+/// Number of events of this kind.
 fn count(events: &[Value], kind: &str) -> usize {
     let of_kind = events.iter().filter(|event| event["event"] == kind);
     of_kind.count()
 }
 
-/// Gives the messages to a program that sends each line of its standard input, and ends at the end of that.
+/// Passes the messages to a program that sends each line of its standard input, and exits at its end.
 #[track_caller]
 fn send_lines(mut daemon: Daemon, command: Command, reason: &str) {
     let mut peer = Process::start(command);
@@ -132,16 +133,16 @@ fn documented(heading: &str, number: usize) -> String {
     let page = std::fs::read_to_string(page).expect("a page");
     let mut sections = page.split("\n## ");
     let section = sections.find(|section| section.lines().next() == Some(heading));
-    let section = section.unwrap_or_else(|| panic!("no section {heading}"));
-    // The fences are at the odd places; a fence goes on with the name of a language.
+    let section = section.unwrap_or_else(|| panic!("the page has no section {heading}"));
+    // The blocks are at the odd places, and begin with the name of a language.
     let block = section.split("```").nth(2 * number + 1);
     let block = block.unwrap_or_else(|| panic!("{heading} has no block {number}"));
     block.split_once('\n').expect("a fence").1.to_owned()
 }
 
-/// Replaces what must be there.
+/// Replaces text that must be present.
 #[track_caller]
 fn replace(text: &str, from: &str, to: &str) -> String {
-    assert!(text.contains(from), "no {from} in:\n{text}");
+    assert!(text.contains(from), "{from} is not in:\n{text}");
     text.replace(from, to)
 }

@@ -14,7 +14,7 @@ use super::serve::SERIES;
 
 /// A message that every framing can carry.
 const MESSAGE: &[u8; 16] = b"16 bytes of text";
-/// Messages of one connection.
+/// Number of messages on one connection.
 const MESSAGES: usize = 5;
 
 /// A peer that reads while it sends, over TCP or a unix socket.
@@ -24,7 +24,7 @@ enum Peer {
 }
 
 impl Peer {
-    /// Connects to a listener by the name that the daemon logs.
+    /// Connects to a listener by its name in the log.
     #[track_caller]
     fn connect(name: &str) -> Self {
         match name.strip_prefix("unix:") {
@@ -54,7 +54,7 @@ impl Peer {
         }
     }
 
-    /// Asserts that there is nothing to read: neither a byte nor the end.
+    /// Asserts that nothing can be read: neither a byte nor the end.
     #[track_caller]
     fn assert_open(&mut self, what: &str) {
         let nonblocking = |peer: &Self, on| match peer {
@@ -83,7 +83,7 @@ impl Peer {
     }
 }
 
-/// Waits until so many messages of a connection were received, whole or in pieces.
+/// Waits until this number of messages of a connection were received, whole or in pieces.
 #[track_caller]
 fn wait_for_messages(server: &mut Server, conn: usize, count: usize) {
     let is_message = |event: &&Value| {
@@ -92,7 +92,7 @@ fn wait_for_messages(server: &mut Server, conn: usize, count: usize) {
     server.wait(|events| count <= events.iter().filter(is_message).count());
 }
 
-/// Sends messages of this framing over one connection of a peer that gives up at EOF.
+/// Sends messages in this framing on one connection of a peer that closes at EOF.
 #[track_caller]
 fn keeps_one_connection(server: &mut Server, conn: usize, name: &str, framing: &str) {
     let mut peer = Peer::connect(name);
@@ -139,7 +139,7 @@ fn a_peer_that_ends_at_eof_keeps_one_connection_in_every_framing() {
 }
 
 #[test]
-fn sockets_that_were_passed_stay_open_too() {
+fn connections_of_passed_sockets_stay_open_too() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("passed.sock");
     let sockets = format!("a=tcp,b=unix:{}", path.display());
@@ -157,14 +157,14 @@ fn sockets_that_were_passed_stay_open_too() {
 }
 
 #[test]
-fn the_end_is_read_only_when_the_daemon_closes_whatever_the_reason() {
+fn a_peer_reads_the_end_only_when_the_daemon_closes() {
     let too_long = b"\0\0\0\x65 not sent";
     for (args, last, reason) in [
         (&["--reply", "receipt"][..], &b""[..], "shutdown"),
         (&["--after-end", "continue"], &SERIES[..34], "shutdown"),
         (&["--once"], b"\0\0\0\0", "end"),
         (&[], b"\0\0\0\0", "end"),
-        (&["--idle-timeout", "1"], b"", "idle"),
+        (&["--idle-timeout", "3"], b"", "idle"),
         (
             &["--max-block", "100", "--oversize", "close"],
             too_long,
@@ -192,7 +192,7 @@ fn the_end_is_read_only_when_the_daemon_closes_whatever_the_reason() {
 fn a_close_with_bytes_unread_is_a_reset() {
     let server = Server::start(&[]);
     let mut device = server.connect();
-    // More than the daemon reads at once after the mark that ends the connection.
+    // More than the daemon reads at once after the end mark that closes the connection.
     let rest = [SERIES, &SERIES[..34].repeat(100_000)].concat();
     let sent = device.write_all(&rest);
     let read = sent.and_then(|()| device.read(&mut [0]));

@@ -1,4 +1,4 @@
-//! `blocksd serve`: every framing from Python and every wire sample, and what it tells of connections.
+//! `blocksd serve`: every framing from Python, every wire sample, and the events of connections.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -12,12 +12,12 @@ use framing_core::{Fault, Part};
 use framing_core_testing::samples::{self, Event, Sample};
 use serde_json::Value;
 
-/// The three messages of the seed as a series of blocks.
+/// The three messages of the textbook as a series of blocks.
 pub(crate) const SERIES: &[u8] = b"\0\0\0\x1eBeautiful is better than ugly.\
     \0\0\0\x21Explicit is better than implicit.\
     \0\0\0\x1eSimple is better than complex.\0\0\0\0";
 
-/// Messages that the framing can carry: text, other alphabets, all bytes, nothing, and lengths around the limits.
+/// Messages that the framing can carry: text, other alphabets, all bytes, none, and lengths around the limits.
 pub(crate) fn messages(framing: &str, len_max: usize) -> Vec<Vec<u8>> {
     let mut messages = vec![
         b"Beautiful is better than ugly.".to_vec(),
@@ -50,8 +50,8 @@ pub(crate) fn messages(framing: &str, len_max: usize) -> Vec<Vec<u8>> {
     messages
 }
 
-/// How a block is told, as `brief` says it.
-pub(crate) fn told(seq: usize, payload: &[u8]) -> String {
+/// The event of a block in the short form of `brief`.
+pub(crate) fn brief_block(seq: usize, payload: &[u8]) -> String {
     let len = payload.len();
     match std::str::from_utf8(payload) {
         Ok(text) => format!("block {seq} len={len} {}", Value::from(text)),
@@ -83,7 +83,7 @@ pub(crate) fn serve_every_framing(more: &[&str]) -> Server {
 }
 
 #[test]
-fn every_framing_arrives_from_python_however_it_is_cut() {
+fn every_framing_arrives_from_python_at_any_split() {
     let mut server = serve_every_framing(&[]);
     let mut conn = 0;
     for framing in FRAMINGS {
@@ -117,7 +117,7 @@ fn every_framing_arrives_from_python_however_it_is_cut() {
                 messages
                     .iter()
                     .enumerate()
-                    .map(|(seq, message)| told(seq, message)),
+                    .map(|(seq, message)| brief_block(seq, message)),
             );
             if framing == "blocks" {
                 wanted.push(format!("end blocks={count}"));
@@ -133,7 +133,7 @@ fn every_framing_arrives_from_python_however_it_is_cut() {
     assert_eq!(ended.totals()["fault"], 0);
 }
 
-/// The payload of pieces that follow each other without a gap.
+/// Joins the payload of consecutive pieces, and asserts that there is no gap.
 pub(crate) fn join<'a>(pieces: impl Iterator<Item = &'a Value>) -> Vec<u8> {
     let mut whole = Vec::new();
     for piece in pieces {
@@ -146,7 +146,7 @@ pub(crate) fn join<'a>(pieces: impl Iterator<Item = &'a Value>) -> Vec<u8> {
     whole
 }
 
-/// Messages as `framed_peer.py` reads them.
+/// Messages in the input format of `framed_peer.py`.
 pub(crate) fn lines(messages: &[Vec<u8>]) -> Vec<u8> {
     let line = |message: &Vec<u8>| {
         message
@@ -159,7 +159,7 @@ pub(crate) fn lines(messages: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
-fn events_say_who_and_when() {
+fn events_have_the_device_and_the_time() {
     let mut server = Server::start(&[]);
     let mut device = server.connect();
     device.write_all(SERIES).unwrap();
@@ -180,7 +180,7 @@ fn events_say_who_and_when() {
 }
 
 #[test]
-fn an_event_is_out_soon_while_the_connection_stays_open() {
+fn an_event_is_printed_while_the_connection_stays_open() {
     let mut server = Server::start(&[]);
     let mut device = server.connect();
     server.wait_for("open", 1);
@@ -204,7 +204,7 @@ fn the_end_mark_closes_or_another_series_follows() {
     let story = close.story(1);
     assert_eq!(story[4..], ["end blocks=3", "close end blocks=3 bytes=93"]);
     let story = go_on.story(1);
-    let fourth = told(3, b"Beautiful is better than ugly.");
+    let fourth = brief_block(3, b"Beautiful is better than ugly.");
     assert_eq!(
         story[4..],
         [
@@ -225,11 +225,11 @@ fn once_ends_after_the_first_connection() {
     assert_eq!(ended.code, Some(0));
     assert_eq!(events.last().unwrap()["event"], "close");
     assert_eq!(ended.totals()["block"], 3);
-    TcpStream::connect(addr).expect_err("nobody listens");
+    TcpStream::connect(addr).expect_err("the port is closed");
 }
 
 #[test]
-fn a_hundred_connections_at_once_are_told_apart_and_balance() {
+fn a_hundred_simultaneous_connections_are_kept_apart_and_balance() {
     let mut server = Server::start(&[]);
     let devices: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
     server.wait_for("open", 100);
@@ -239,7 +239,7 @@ fn a_hundred_connections_at_once_are_told_apart_and_balance() {
             scope.spawn(move || {
                 let name = device.local_addr().unwrap().to_string();
                 let block = [&(name.len() as u32).to_be_bytes(), name.as_bytes()].concat();
-                // Cut anywhere but at the boundaries.
+                // Cuts at places other than the boundaries.
                 let wire = [block.repeat(blocks(number)).as_slice(), &[0; 4]].concat();
                 wire.chunks(11)
                     .for_each(|part| device.write_all(part).unwrap());
@@ -255,8 +255,8 @@ fn a_hundred_connections_at_once_are_told_apart_and_balance() {
             .filter(|event| event["conn"] == conn)
             .collect();
         let peer = own[0]["peer"].as_str().unwrap();
-        let told_blocks = own.len() - 3;
-        for (seq, block) in own[1..=told_blocks].iter().enumerate() {
+        let block_count = own.len() - 3;
+        for (seq, block) in own[1..=block_count].iter().enumerate() {
             assert_eq!(
                 (block["seq"].as_u64(), &block["text"]),
                 (Some(seq as u64), &Value::from(peer))
@@ -265,7 +265,7 @@ fn a_hundred_connections_at_once_are_told_apart_and_balance() {
         let close = own.last().unwrap();
         assert_eq!(
             (&close["reason"], &close["blocks"]),
-            (&"end".into(), &told_blocks.into())
+            (&"end".into(), &block_count.into())
         );
         bytes += close["bytes"].as_u64().unwrap();
     }
@@ -282,9 +282,9 @@ fn a_hundred_connections_at_once_are_told_apart_and_balance() {
 }
 
 #[test]
-fn ipv6_is_an_address_like_another() {
+fn ipv6_addresses_work() {
     if let Err(error) = TcpListener::bind("[::1]:0") {
-        println!("no IPv6 on this machine ({error}): the daemon must say so");
+        println!("this machine has no IPv6 ({error}): the daemon must report that");
         let refused = run(&["serve", "--listen", "[::1]:0"], b"");
         assert!(matches!(refused.code, Some(2 | 75)), "{refused:?}");
         return assert!(refused.stderr.contains("[::1]:0"), "{refused:?}");
@@ -300,7 +300,7 @@ fn ipv6_is_an_address_like_another() {
 }
 
 #[test]
-fn what_cannot_be_done_is_one_clear_line_and_exit_2() {
+fn an_impossible_request_is_one_clear_line_and_exit_2() {
     for (args, what) in [
         (&["--framing", "morse"][..], "morse"),
         (&["--framing", "fixed:0"], "fixed:0"),
@@ -326,13 +326,13 @@ fn what_cannot_be_done_is_one_clear_line_and_exit_2() {
     }
 }
 
-/// How an event of a sample is told, as `brief` says it; `seq` and `in_series` count on.
-fn told_sample(event: &Event, seq: &mut usize, in_series: &mut usize) -> Option<String> {
+/// The event of a sample in the short form of `brief`; `seq` and `in_series` are counters.
+fn brief_sample(event: &Event, seq: &mut usize, in_series: &mut usize) -> Option<String> {
     Some(match event {
         Event::Block(bytes) => {
             *seq += 1;
             *in_series += 1;
-            told(*seq - 1, bytes)
+            brief_block(*seq - 1, bytes)
         }
         Event::End => format!("end blocks={}", std::mem::take(in_series)),
         Event::Fault(Fault::TooLong {
@@ -364,15 +364,15 @@ fn told_sample(event: &Event, seq: &mut usize, in_series: &mut usize) -> Option<
             };
             format!("fault truncated {part} have={have} want={want}")
         }
-        Event::Fault(fault) => panic!("how is {fault:?} told?"),
-        // The bytes are compared by themselves.
+        Event::Fault(fault) => panic!("{fault:?} has no short form"),
+        // The bytes are compared separately.
         Event::Stream(_) | Event::Closed => return None,
     })
 }
 
-/// What is told of a connection, a message that came in pieces put together; and the bytes of one without an end.
-fn retell(events: &[Value], conn: u64) -> (Vec<String>, Vec<u8>) {
-    let (mut told_events, mut open) = (Vec::new(), Vec::new());
+/// The events of a connection in short form, with the pieces of a message joined; and the bytes of an unfinished message.
+fn joined_story(events: &[Value], conn: u64) -> (Vec<String>, Vec<u8>) {
+    let (mut story, mut open) = (Vec::new(), Vec::new());
     for event in events.iter().filter(|event| event["conn"] == conn) {
         if event["event"] == "piece" {
             assert_eq!(
@@ -382,16 +382,16 @@ fn retell(events: &[Value], conn: u64) -> (Vec<String>, Vec<u8>) {
             open.extend(payload(event));
             if event["last"] == true {
                 let seq = event["seq"].as_u64().expect("a number");
-                told_events.push(told(seq as usize, &std::mem::take(&mut open)));
+                story.push(brief_block(seq as usize, &std::mem::take(&mut open)));
             }
         } else {
             if event["event"] == "fault" {
                 open.clear();
             }
-            told_events.push(brief(event));
+            story.push(brief(event));
         }
     }
-    (told_events, open)
+    (story, open)
 }
 
 #[test]
@@ -422,11 +422,11 @@ fn every_sample_over_a_socket_gives_the_same_events() {
                 .iter()
                 .any(|event| matches!(event, Event::Fault(fault) if fault.is_lost()));
             let (mut seq, mut in_series) = (0, 0);
-            let told = wanted
+            let briefs = wanted
                 .iter()
-                .filter_map(|event| told_sample(event, &mut seq, &mut in_series));
+                .filter_map(|event| brief_sample(event, &mut seq, &mut in_series));
             let mut wanted_story = vec!["open".to_owned()];
-            wanted_story.extend(told);
+            wanted_story.extend(briefs);
             let too_long = |event: &Event| matches!(event, Event::Fault(Fault::TooLong { .. }));
             let why = match wanted
                 .iter()
@@ -444,7 +444,7 @@ fn every_sample_over_a_socket_gives_the_same_events() {
             for (conn, size) in [(1, sample.wire.len().max(1)), (2, 1)] {
                 let title = format!("{}, {oversize}, {size} bytes at a time", sample.title());
                 let mut device = server.connect();
-                // Where the framing is lost, the daemon closes before all is sent.
+                // If the framing is lost, the daemon closes before everything is sent.
                 let sent = sample
                     .wire
                     .chunks(size)
@@ -452,8 +452,8 @@ fn every_sample_over_a_socket_gives_the_same_events() {
                 assert!(sent.is_ok() || is_lost, "{title}: {sent:?}");
                 device.shutdown(Shutdown::Write).ok();
                 server.wait_for("close", conn);
-                let (mut story, open) = retell(server.events(), conn as u64);
-                // How much was whole is another test's.
+                let (mut story, open) = joined_story(server.events(), conn as u64);
+                // Another test checks the counts of complete messages.
                 let close = story.last_mut().unwrap();
                 close.truncate(close.find(" blocks").unwrap_or_default());
                 assert_eq!(story, wanted_story, "{title}");

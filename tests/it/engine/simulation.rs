@@ -1,13 +1,13 @@
-//! The firmware's application and the daemon over a simulated network, by seed, in simulated time.
+//! The firmware's application and the daemon over a simulated network, in simulated time, driven by a seed.
 //!
-//! `BLOCKSD_TEST_SEEDS=1000` runs so many seeds; `BLOCKSD_TEST_SEED=7` runs one, again and again the same.
+//! `BLOCKSD_TEST_SEEDS=1000` runs this number of seeds; `BLOCKSD_TEST_SEED=7` reproduces the run of one seed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use blocksd_tests::simulated::run;
 
-/// Seeds, unless it is said otherwise.
+/// Default number of seeds.
 const SEEDS: u64 = 50;
 
 fn given(name: &str) -> Option<u64> {
@@ -15,14 +15,14 @@ fn given(name: &str) -> Option<u64> {
     given.map(|given| given.parse().expect("a number"))
 }
 
-/// Says which seed it was.
+/// Prints the seed when a test fails.
 struct Seed(u64);
 
 impl Drop for Seed {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!(
-                "seed {}: BLOCKSD_TEST_SEED={} runs it again",
+                "seed {}: BLOCKSD_TEST_SEED={} reproduces it",
                 self.0, self.0
             );
         }
@@ -30,7 +30,7 @@ impl Drop for Seed {
 }
 
 #[test]
-fn whatever_the_network_does_every_block_is_accounted_for_and_the_devices_come_to_their_end() {
+fn every_block_is_accounted_for_in_any_network_and_every_device_completes() {
     let seeds = match given("BLOCKSD_TEST_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..given("BLOCKSD_TEST_SEEDS").unwrap_or(SEEDS),
@@ -77,10 +77,10 @@ fn whatever_the_network_does_every_block_is_accounted_for_and_the_devices_come_t
     });
     let [blocks, in_flight, lost, connections, lives] = sums;
     eprintln!(
-        "{count} seeds: {blocks} blocks told, {in_flight} in flight when a connection died, {lost} given up by a full \
+        "{count} seeds: {blocks} blocks received, {in_flight} in flight when a connection failed, {lost} dropped by a full \
          queue; {connections} connections, {lives} lives of the daemon"
     );
-    // Else nothing went wrong, and nothing was shown.
+    // Otherwise nothing went wrong, and the test would show nothing.
     assert!(
         connections > 3 * count && in_flight > 0 || count == 1,
         "{sums:?}"
@@ -88,6 +88,6 @@ fn whatever_the_network_does_every_block_is_accounted_for_and_the_devices_come_t
 }
 
 #[test]
-fn a_simulation_is_the_same_again() {
+fn a_simulation_is_reproducible() {
     assert_eq!(run(3), run(3));
 }

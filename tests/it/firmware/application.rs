@@ -1,4 +1,4 @@
-//! The firmware's application on a desktop, against the real daemon: over Tokio, and blocking over the standard
+//! The firmware's application on a desktop, against the real daemon: over Tokio, and blocking over the standard library.
 //! library.
 
 use std::net::{SocketAddr, TcpStream};
@@ -65,7 +65,7 @@ fn kind(error: std::io::Error) -> ErrorKind {
     error.kind().into()
 }
 
-/// The application, until all is sent.
+/// Runs the application until everything is sent.
 fn application(addr: SocketAddr, plan: Plan) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -84,7 +84,7 @@ fn application(addr: SocketAddr, plan: Plan) -> Report {
 }
 
 #[test]
-fn the_application_over_tokio_outlives_the_daemon_and_accounts_for_every_sample() {
+fn the_application_over_tokio_survives_restarts_and_accounts_for_every_sample() {
     const SAMPLES: u32 = 600;
     for signal in ["TERM", "KILL"] {
         let port = Port::reserve();
@@ -112,14 +112,14 @@ fn the_application_over_tokio_outlives_the_daemon_and_accounts_for_every_sample(
         connections.extend(values_by_connection(&events));
         let taken: u64 = in_flight(&connections).iter().sum();
         let [before @ .., last] = &connections[..] else {
-            panic!("no life");
+            panic!("the daemon was never restarted");
         };
         let (delivered, in_doubt) = (last.len(), before.concat().len() + taken as usize);
         let wanted = Report {
             delivered: delivered as u32,
             in_doubt: in_doubt as u32,
             lost: SAMPLES - (delivered + in_doubt) as u32,
-            // More where one was made to a daemon that was about to end.
+            // More connections if one was made to a daemon that was about to end.
             connections: report.connections.max(4),
             ended: true,
             answered: true,
@@ -134,7 +134,7 @@ fn the_blocking_sender_over_std_ends_its_series() {
     let queue = Queue::<32>::new();
     let mut samples = Samples::new(&queue);
     let mut number = 0;
-    // What an interrupt would do.
+    // Simulates an interrupt.
     let idle = || {
         queue.push(Sample {
             number,
@@ -147,7 +147,7 @@ fn the_blocking_sender_over_std_ends_its_series() {
     };
     let io = FromStd::new(TcpStream::connect(server.addr()).expect("it listens"));
     let sent = blocking::stream(io, &mut samples, idle);
-    assert_eq!(sent.expect("it reads"), 20);
+    assert_eq!(sent.expect("the daemon reads"), 20);
     server.wait_for("close", 1);
     let (ended, events) = server.stop();
     assert_eq!(values(&events).len(), 20);

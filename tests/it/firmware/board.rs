@@ -1,4 +1,4 @@
-//! Firmware in QEMU and the real daemon: samples, the log, a panic, and the smallest of images.
+//! Firmware in QEMU and the real daemon: samples, the log, a panic, and the smallest image.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use crate::engine::serve::payload;
 
 const BUILD_ID: &str = ".note.gnu.build-id";
 
-/// A daemon as the README has it: telemetry on its first port, the log on its second.
+/// A daemon as in the README: telemetry on its first port, the log on its second.
 fn serve(elf: &Path, more: &[&str]) -> Server {
     let log = format!("127.0.0.1:0,decode=defmt:{}", elf.display());
     let args = ["--listen", "127.0.0.1:0,decode=cbor", "--listen", &log];
     Server::start(&[&args, more].concat())
 }
 
-/// Boots `mps2-an386`, which sends both to this daemon.
+/// Boots `mps2-an386`, which sends samples and log to this daemon.
 fn boot(image: &Path, server: &Server, words: &[&str]) -> Board {
     let [telemetry, logs] = ports(server)[..] else {
         panic!("two listeners");
@@ -31,17 +31,17 @@ fn boot(image: &Path, server: &Server, words: &[&str]) -> Board {
     Board::start(image, &all)
 }
 
-/// The events of the connection that tells this.
-fn connection_of(events: &[Value], tells: impl Fn(&Value) -> bool) -> Vec<&Value> {
-    let found = events.iter().find(|event| tells(event));
-    let conn = &found.unwrap_or_else(|| panic!("not in {events:?}"))["conn"];
+/// The events of the connection that has a matching event.
+fn connection_of(events: &[Value], matches: impl Fn(&Value) -> bool) -> Vec<&Value> {
+    let found = events.iter().find(|event| matches(event));
+    let conn = &found.unwrap_or_else(|| panic!("no such event in {events:?}"))["conn"];
     events
         .iter()
         .filter(|event| event["conn"] == *conn)
         .collect()
 }
 
-/// The connection with samples brought `count` of them, from the first, and the end of their series.
+/// Asserts that the connection with samples has `count` of them, from the first, and the end of their series.
 #[track_caller]
 fn assert_series(events: &[Value], count: u64, period_ms: u64) {
     let own = connection_of(events, |event| event["value"].is_object());
@@ -59,7 +59,7 @@ fn assert_series(events: &[Value], count: u64, period_ms: u64) {
         for (key, value) in simulated {
             assert_eq!(sample[key].as_f64(), Some(value.into()), "{sample}");
         }
-        // No sample is early.
+        // A sample is never early.
         let due_ms = period_ms * u64::from(number);
         assert!(due_ms <= figure(sample, "t"), "{sample}");
         assert!(
@@ -81,7 +81,7 @@ fn assert_series(events: &[Value], count: u64, period_ms: u64) {
     let grown = |key| figure(&samples[0], key) < figure(&samples[samples.len() - 1], key);
     assert!(grown("rx") && grown("tx"), "frames are counted");
     let [.., end, close] = &own[..] else {
-        panic!("no end");
+        panic!("the series has no end");
     };
     assert_eq!(
         (&end["event"], &end["blocks"]),
@@ -132,9 +132,9 @@ fn samples_arrive_in_order_by_dhcp_and_from_a_static_address() {
 }
 
 #[test]
-fn an_isolated_board_reaches_just_the_daemon_and_is_answered() {
+fn an_isolated_board_reaches_only_the_daemon_and_gets_a_reply() {
     let Some(image) = image(
-        "an_isolated_board_reaches_just_the_daemon_and_is_answered",
+        "an_isolated_board_reaches_only_the_daemon_and_gets_a_reply",
         "mps2-an386",
     ) else {
         return;
@@ -169,7 +169,7 @@ fn an_isolated_board_reaches_just_the_daemon_and_is_answered() {
     );
 }
 
-/// Where the firmware says this: file and line, as they stand in its source.
+/// The place of this text in the source of the firmware: file and line.
 fn place(file: &str, text: &str) -> String {
     let source = fs::read_to_string(firmware().join(file)).expect(file);
     let line = source.lines().position(|line| line.contains(text));
@@ -177,9 +177,9 @@ fn place(file: &str, text: &str) -> String {
 }
 
 #[test]
-fn the_log_arrives_with_level_time_and_place_behind_the_build_id() {
+fn the_log_arrives_after_the_build_id_with_level_time_and_place() {
     let Some(image) = image(
-        "the_log_arrives_with_level_time_and_place_behind_the_build_id",
+        "the_log_arrives_after_the_build_id_with_level_time_and_place",
         "mps2-an386",
     ) else {
         return;
@@ -189,7 +189,7 @@ fn the_log_arrives_with_level_time_and_place_behind_the_build_id() {
     let (_, events) = server.stop();
     let own = connection_of(&events, |event| event["build"].is_string());
     let [open, build, lines @ .., end, close] = &own[..] else {
-        panic!("a log in {own:?}");
+        panic!("no log in {own:?}");
     };
     assert_eq!(open["event"], "open");
     let (at, len) = build_id(&fs::read(&image).unwrap());
@@ -232,15 +232,15 @@ fn the_log_arrives_with_level_time_and_place_behind_the_build_id() {
     assert_eq!(close["reason"], "end");
 }
 
-/// Where the note with the build id is in an ELF file, and how long.
+/// Offset and length of the note with the build id in an ELF file.
 fn build_id(elf: &[u8]) -> (usize, usize) {
     let file = object::File::parse(elf).expect("an ELF file");
     let section = file.section_by_name(BUILD_ID).expect(BUILD_ID);
-    let (at, len) = section.file_range().expect("it has bytes");
+    let (at, len) = section.file_range().expect("a section with data");
     (at as usize, len as usize)
 }
 
-/// A copy of the image that says it is of another build.
+/// A copy of the image with another build id.
 fn of_another_build(image: &Path, folder: &TempDir) -> PathBuf {
     let mut elf = fs::read(image).unwrap();
     let (at, len) = build_id(&elf);
@@ -251,9 +251,9 @@ fn of_another_build(image: &Path, folder: &TempDir) -> PathBuf {
 }
 
 #[test]
-fn with_the_elf_of_another_build_nothing_of_the_log_is_decoded_and_all_of_it_kept() {
+fn the_log_of_another_build_is_kept_and_not_decoded() {
     let Some(image) = image(
-        "with_the_elf_of_another_build_nothing_of_the_log_is_decoded_and_all_of_it_kept",
+        "the_log_of_another_build_is_kept_and_not_decoded",
         "mps2-an386",
     ) else {
         return;
@@ -262,17 +262,17 @@ fn with_the_elf_of_another_build_nothing_of_the_log_is_decoded_and_all_of_it_kep
     let server = serve(&of_another_build(&image, &folder), &[]);
     boot(&image, &server, &["samples=3", "period_ms=50"]).report();
     let (ended, events) = server.stop();
-    // It is none of the samples' business.
+    // The samples are not affected.
     assert_series(&events, 3, 50);
     let own = connection_of(&events, |event| event["build"].is_string());
     assert_eq!(own[1]["known"], false);
     let [_, _, lines @ .., end, close] = &own[..] else {
-        panic!("a log in {own:?}");
+        panic!("no log in {own:?}");
     };
     let mut count = 0;
     for pair in lines.chunks(2) {
         let [block, fault] = pair else {
-            panic!("a fault for each block, not {pair:?}");
+            panic!("each block needs a fault: {pair:?}");
         };
         count += 1;
         assert_eq!(payload(block).len() as u64, figure(block, "len"));
@@ -294,9 +294,9 @@ fn with_the_elf_of_another_build_nothing_of_the_log_is_decoded_and_all_of_it_kep
 }
 
 #[test]
-fn a_person_sees_fields_levels_places_and_a_foreign_build() {
+fn the_text_output_shows_fields_levels_places_and_a_foreign_build() {
     let Some(image) = image(
-        "a_person_sees_fields_levels_places_and_a_foreign_build",
+        "the_text_output_shows_fields_levels_places_and_a_foreign_build",
         "mps2-an386",
     ) else {
         return;
@@ -310,7 +310,7 @@ fn a_person_sees_fields_levels_places_and_a_foreign_build() {
         boot(&image, &server, &["samples=3", "period_ms=50"]).report();
         server.process.signal("TERM");
         let ended = server.process.end();
-        let said = ended.stdout_text();
+        let printed = ended.stdout_text();
         let wanted = [
             " 127.0.0.1 t=",
             "temp_sim=20.125 press_sim=1000.25\n",
@@ -321,13 +321,13 @@ fn a_person_sees_fields_levels_places_and_a_foreign_build() {
         let of_known = [" firmware build ", " INFO  ", address, &place];
         let of_other = [
             " is not that of the ELF file: its log is not decoded\n",
-            " fault: block is no defmt: of another build: ",
+            " fault: message is not valid defmt: of another build: ",
         ];
         let of_log = if known { &of_known[..] } else { &of_other };
         for wanted in wanted.iter().chain(of_log) {
-            assert!(said.contains(wanted), "no {wanted:?} in\n{said}");
+            assert!(printed.contains(wanted), "{wanted:?} is not in\n{printed}");
         }
-        assert_eq!(said.contains(address), known, "{said}");
+        assert_eq!(printed.contains(address), known, "{printed}");
     }
 }
 
@@ -377,7 +377,7 @@ fn a_series_arrives_from_a_uart_without_any_network() {
     }
 }
 
-/// The smallest image sends its series to a daemon with these arguments.
+/// Runs the smallest image, which sends its series to a daemon with these arguments.
 #[track_caller]
 fn assert_series_of_uart(image: &Path, args: &[&str]) {
     let mut server = Server::start(args);
@@ -391,7 +391,7 @@ fn assert_series_of_uart(image: &Path, args: &[&str]) {
     let wanted: Vec<_> = (0..20).map(|n| vec![0xa1, 0x61, b'n', n]).collect();
     assert_eq!(blocks, wanted);
     let [.., end, close] = &events[..] else {
-        panic!("no end");
+        panic!("the series has no end");
     };
     assert_eq!(end["blocks"], 20);
     assert_eq!(

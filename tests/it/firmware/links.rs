@@ -1,4 +1,4 @@
-//! Firmware in QEMU, and links that break: where every sample that does not arrive is accounted for.
+//! Firmware in QEMU, and links that break: every sample that does not arrive is accounted for.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -13,21 +13,21 @@ use blocksd_tests::board::{
 use blocksd_tests::process::{DEADLINE, Server, connect};
 use serde_json::Value;
 
-/// Time from one sample to the next: what fits the buffer of the board's connection is then sampled in 300 ms.
+/// Sample period: the samples that fit the board's send buffer then take 300 ms.
 const PERIOD_MS: u64 = 30;
 
-/// Bounds for the bytes of a sample, with the header of its block: figures of CBOR have one byte to five.
+/// Bounds of the length of a sample with its header, since CBOR numbers take one to five bytes.
 const SHORTEST: u64 = 80;
 const LONGEST: u64 = 130;
 
-/// The board's log, which tells what becomes of its links.
+/// A daemon for the board's log, which reports the state of its links.
 pub(crate) struct Log {
     image: PathBuf,
     server: Server,
 }
 
 impl Log {
-    /// Starts a daemon for the log of the image. Reports that the test `name` is skipped where there is none.
+    /// Starts a daemon for the log of the image. Reports that the test `name` is skipped if there is no image.
     pub(crate) fn start(name: &str) -> Option<Self> {
         let image = image(name, "mps2-an386")?;
         let listen = format!("127.0.0.1:0,decode=defmt:{}", image.display());
@@ -35,7 +35,7 @@ impl Log {
         Some(Self { image, server })
     }
 
-    /// Waits until the telemetry had no connection so often, or lost one.
+    /// Waits until the telemetry failed to connect, or lost a connection, this many times.
     #[track_caller]
     fn wait_down(&mut self, times: usize) {
         self.server.wait(|events| {
@@ -46,20 +46,20 @@ impl Log {
     }
 }
 
-/// Boots a board that sends so many samples to this port, and its log.
+/// Boots a board that sends this number of samples to this port, and its log.
 pub(crate) fn boot(telemetry: u16, log: &Log, samples: u64) -> Board {
     let words = [
         format!("telemetry={telemetry}"),
         format!("logs={}", ports(&log.server)[0]),
         format!("samples={samples}"),
         format!("period_ms={PERIOD_MS}"),
-        // However long an outage was made by a slow machine.
+        // Long enough for an outage on a slow machine.
         "stop_ms=20000".to_owned(),
     ];
     Board::start(&log.image, &words)
 }
 
-/// Checks the figures of the board's report; returns how many samples its dead connections had taken, each.
+/// Checks the counts of the board's report; returns the number of samples that each of its failed connections had taken.
 #[track_caller]
 pub(crate) fn account(report: Report, samples: u64, connections: &[Vec<Value>]) -> Vec<u64> {
     let taken = in_flight(connections);
@@ -68,15 +68,15 @@ pub(crate) fn account(report: Report, samples: u64, connections: &[Vec<Value>]) 
     let sent = received as u64 + taken.iter().sum::<u64>();
     assert_eq!(report.delivered + report.in_doubt, sent);
     let last = connections.last().and_then(|samples| samples.last());
-    let last = last.expect("the last connection brings the rest");
+    let last = last.expect("the last connection has samples");
     assert_eq!(figure(last, "n"), samples - 1);
     assert_eq!(figure(last, "lost"), report.lost);
     taken
 }
 
-/// Bytes that the system holds of connections to a port: not yet sent, and not yet read.
+/// Bytes in the system's buffers of connections to a port: not yet sent, or not yet read.
 fn held(port: u16) -> u64 {
-    let table = fs::read_to_string("/proc/net/tcp").expect("Linux tells of its sockets");
+    let table = fs::read_to_string("/proc/net/tcp").expect("Linux lists its sockets");
     let port = format!(":{port:04X}");
     let mut held = 0;
     for line in table.lines().skip(1) {
@@ -89,7 +89,7 @@ fn held(port: u16) -> u64 {
         if remote.ends_with(&port) {
             held += bytes(unsent);
         }
-        // What a listener holds are connections.
+        // The queues of a listener count connections.
         if local.ends_with(&port) && state != "0A" {
             held += bytes(unread);
         }
@@ -97,17 +97,17 @@ fn held(port: u16) -> u64 {
     held
 }
 
-/// Waits until this is so.
+/// Waits until `is_so` returns true.
 #[track_caller]
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let until = Instant::now() + DEADLINE;
     while !is_so() {
-        assert!(Instant::now() < until, "{what} in vain");
+        assert!(Instant::now() < until, "timed out waiting until {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Asserts that so many samples are what the buffers held, and what the board had sent and not got acknowledged.
+/// Asserts that this number of samples fits the buffers of the system and the board's unacknowledged data.
 #[track_caller]
 fn assert_in_buffers(taken: u64, held: u64, samples: &[Value]) {
     assert!(!samples.is_empty());
@@ -119,10 +119,10 @@ fn assert_in_buffers(taken: u64, held: u64, samples: &[Value]) {
 }
 
 #[test]
-fn a_daemon_that_is_killed_and_restarted_misses_what_is_counted_or_was_in_flight() {
+fn a_killed_daemon_misses_only_samples_that_are_counted_or_were_in_flight() {
     const SAMPLES: u64 = 200;
     let Some(mut log) =
-        Log::start("a_daemon_that_is_killed_and_restarted_misses_what_is_counted_or_was_in_flight")
+        Log::start("a_killed_daemon_misses_only_samples_that_are_counted_or_were_in_flight")
     else {
         return;
     };
@@ -130,14 +130,14 @@ fn a_daemon_that_is_killed_and_restarted_misses_what_is_counted_or_was_in_flight
     let mut first = Server::start(&["--listen", &port.listen()]);
     let board = boot(port.number(), &log, SAMPLES);
     first.wait_for("block", 20);
-    // It does not read any more: the buffers of the system fill.
+    // The daemon stops reading, and the buffers of the system fill.
     first.process.signal("STOP");
-    until("bytes are waited for", || 1000 < held(port.number()));
+    until("unread bytes are held", || 1000 < held(port.number()));
     let held = held(port.number());
     first.process.signal("KILL");
     let (ended, before) = first.end();
     assert_eq!(ended.code, None);
-    // By the fourth time more has been sampled than the queue of the board takes.
+    // By the fourth attempt, more was sampled than the board's queue holds.
     log.wait_down(4);
     let second = Server::start(&["--listen", &port.listen()]);
     let report = board.report();
@@ -152,10 +152,9 @@ fn a_daemon_that_is_killed_and_restarted_misses_what_is_counted_or_was_in_flight
 }
 
 #[test]
-fn a_refused_connection_costs_only_what_the_queue_has_no_room_for() {
+fn a_refused_connection_loses_only_samples_that_the_queue_drops() {
     const SAMPLES: u64 = 120;
-    let Some(mut log) =
-        Log::start("a_refused_connection_costs_only_what_the_queue_has_no_room_for")
+    let Some(mut log) = Log::start("a_refused_connection_loses_only_samples_that_the_queue_drops")
     else {
         return;
     };
@@ -172,9 +171,9 @@ fn a_refused_connection_costs_only_what_the_queue_has_no_room_for() {
 }
 
 #[test]
-fn a_connection_that_is_closed_at_once_is_tried_again() {
+fn a_connection_that_is_closed_at_once_is_retried() {
     const SAMPLES: u64 = 120;
-    let Some(mut log) = Log::start("a_connection_that_is_closed_at_once_is_tried_again") else {
+    let Some(mut log) = Log::start("a_connection_that_is_closed_at_once_is_retried") else {
         return;
     };
     let args = ["--max-connections", "1", "--decode", "cbor"];
@@ -186,45 +185,45 @@ fn a_connection_that_is_closed_at_once_is_tried_again() {
     drop(other);
     let report = board.report();
     let (ended, events) = server.stop();
-    // What the refused connections brought, nobody has seen.
+    // The data of the refused connections was not recorded.
     let taken = account(report, SAMPLES, &[Vec::new(), values(&events)]);
     let refused = ended.totals()["refused"];
     assert!(3 <= refused, "{refused}");
     assert!(report.connections <= refused + 1, "{report:?}");
-    // Each took at most what the queue had for it, and what was sampled until it was known to be closed.
+    // Each took at most the contents of the queue, and the samples until the close was noticed.
     let most = refused * (QUEUE_LEN + SEND_BUFFER_LEN / SHORTEST);
     assert!(taken[0] <= most, "{taken:?}, {refused} refused");
 }
 
 #[test]
-fn a_half_open_connection_leaves_the_board_sampling_and_the_next_one_brings_the_rest() {
+fn a_board_keeps_sampling_on_a_half_open_connection_and_sends_the_rest_later() {
     const SAMPLES: u64 = 120;
-    let Some(mut log) = Log::start(
-        "a_half_open_connection_leaves_the_board_sampling_and_the_next_one_brings_the_rest",
-    ) else {
+    let Some(mut log) =
+        Log::start("a_board_keeps_sampling_on_a_half_open_connection_and_sends_the_rest_later")
+    else {
         return;
     };
     let port = Port::reserve();
-    let listener = TcpListener::bind(port.addr()).expect("it is ours");
+    let listener = TcpListener::bind(port.addr()).expect("the port is reserved");
     let board = boot(port.number(), &log, SAMPLES);
     let silent = accept(&listener);
     drop(listener);
     let mut bytes = [0; 8192];
-    until("samples are waited for", || {
+    until("samples have arrived", || {
         3000 < silent.peek(&mut bytes).unwrap_or_default()
     });
-    let len = silent.peek(&mut bytes).expect("bytes that nobody reads");
+    let len = silent.peek(&mut bytes).expect("unread bytes");
     let mut rest = &bytes[..len];
     let mut whole = 0;
-    while let Some((header, behind)) = rest.split_first_chunk() {
+    while let Some((header, tail)) = rest.split_first_chunk() {
         let len = u32::from_be_bytes(*header) as usize;
-        let Some(behind) = behind.get(len..) else {
+        let Some(tail) = tail.get(len..) else {
             break;
         };
-        rest = behind;
+        rest = tail;
         whole += 1;
     }
-    // With bytes unread, this resets the connection.
+    // Dropping a connection with unread bytes resets it.
     drop(silent);
     log.wait_down(1);
     let server = Server::start(&["--listen", &port.listen()]);
@@ -233,14 +232,18 @@ fn a_half_open_connection_leaves_the_board_sampling_and_the_next_one_brings_the_
     assert_eq!(ended.totals()["fault"], 0);
     let connections = [Vec::new(), values(&events)];
     let taken = account(report, SAMPLES, &connections);
-    assert!(whole <= taken[0], "{whole} came whole, {taken:?} are said");
+    assert!(
+        whole <= taken[0],
+        "{whole} arrived completely, {taken:?} were reported"
+    );
     assert_in_buffers(taken[0], len as u64, &connections[1]);
 }
 
 #[test]
-fn a_limit_below_its_samples_leaves_the_board_alive() {
+fn a_board_survives_a_limit_below_the_length_of_its_samples() {
     const SAMPLES: u64 = 90;
-    let Some(mut log) = Log::start("a_limit_below_its_samples_leaves_the_board_alive") else {
+    let Some(mut log) = Log::start("a_board_survives_a_limit_below_the_length_of_its_samples")
+    else {
         return;
     };
     let port = Port::reserve();
@@ -259,10 +262,10 @@ fn a_limit_below_its_samples_leaves_the_board_alive() {
     let (_, events) = second.stop();
     account(report, SAMPLES, &[Vec::new(), values(&events)]);
 
-    // Skipped, they cost nothing but themselves.
+    // Skipping costs only the samples themselves.
     let server = Server::start(&[&small[..], &["--reply", "receipt"]].concat());
     let report = boot(port.number(), &log, 10).report();
-    // By the receipt, none of them arrived.
+    // According to the receipt, none of them arrived.
     assert_eq!(
         (report.lost, report.in_doubt, report.connections),
         (10, 0, 1)
@@ -274,22 +277,22 @@ fn a_limit_below_its_samples_leaves_the_board_alive() {
     assert_eq!((ended.totals()["serie"], ended.totals()["block"]), (1, 0));
 }
 
-/// The next connection, in time.
+/// Accepts the next connection, with a deadline.
 #[track_caller]
 fn accept(listener: &TcpListener) -> TcpStream {
     listener.set_nonblocking(true).expect("a live socket");
     let mut accepted = None;
-    until("a connection is waited for", || {
+    until("a connection is accepted", || {
         accepted = listener.accept().ok();
         accepted.is_some()
     });
-    let (stream, _) = accepted.expect("waited for");
+    let (stream, _) = accepted.expect("a connection within the deadline");
     stream.set_nonblocking(false).expect("a live socket");
     stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
     stream
 }
 
-/// The next block, with its header.
+/// Reads the next block, with its header.
 fn read_block(stream: &mut TcpStream) -> Vec<u8> {
     let mut wire = vec![0; 4];
     stream.read_exact(&mut wire).expect("a header");
@@ -300,8 +303,8 @@ fn read_block(stream: &mut TcpStream) -> Vec<u8> {
     wire
 }
 
-/// Passes on three blocks, and of the next one so many bytes as `cut` says of its length. Returns both ends, and
-/// how many bytes that were.
+/// Forwards three blocks, and of the next one the number of bytes that `cut` returns for its length. Returns both ends, and
+/// the expected last events of the connection.
 fn relay_in_part(
     listener: &TcpListener,
     daemon: SocketAddr,
@@ -312,19 +315,19 @@ fn relay_in_part(
     let mut bytes = 0;
     for _ in 0..3 {
         let block = read_block(&mut board);
-        daemon.write_all(&block).expect("it reads");
+        daemon.write_all(&block).expect("the daemon reads");
         bytes += block.len() - 4;
     }
     let block = read_block(&mut board);
     let cut = cut(block.len());
-    daemon.write_all(&block[..cut]).expect("it reads");
+    daemon.write_all(&block[..cut]).expect("the daemon reads");
     let fault = match cut {
         0 => "end have=0 want=4".to_owned(),
         1..4 => format!("header have={cut} want=4"),
         _ => format!("payload have={} want={}", cut - 4, block.len() - 4),
     };
-    let told = format!("fault truncated {fault}; close eof blocks=3 bytes={bytes}");
-    ([board, daemon], told)
+    let wanted = format!("fault truncated {fault}; close eof blocks=3 bytes={bytes}");
+    ([board, daemon], wanted)
 }
 
 /// The last two events of a connection.
@@ -335,10 +338,10 @@ fn ending(server: &mut Server, conn: u64) -> String {
 }
 
 #[test]
-fn a_block_that_is_cut_is_told_with_its_figures_and_the_board_connects_again() {
+fn a_truncated_block_is_reported_with_its_figures_and_the_board_reconnects() {
     const SAMPLES: u64 = 120;
     let Some(log) =
-        Log::start("a_block_that_is_cut_is_told_with_its_figures_and_the_board_connects_again")
+        Log::start("a_truncated_block_is_reported_with_its_figures_and_the_board_reconnects")
     else {
         return;
     };
@@ -347,14 +350,14 @@ fn a_block_that_is_cut_is_told_with_its_figures_and_the_board_connects_again() {
     let board = boot(listener.local_addr().unwrap().port(), &log, SAMPLES);
     let cuts: [fn(usize) -> usize; 3] = [|_| 2, |len| len - 1, |_| 0];
     for (conn, cut) in (1..).zip(cuts) {
-        let (both, told) = relay_in_part(&listener, server.addr(), cut);
+        let (both, wanted) = relay_in_part(&listener, server.addr(), cut);
         drop(both);
-        assert_eq!(ending(&mut server, conn), told);
+        assert_eq!(ending(&mut server, conn), wanted);
     }
     let (mut from, mut to) = (accept(&listener), server.connect());
     let relaying = thread::spawn(move || io::copy(&mut from, &mut to));
     let report = board.report();
-    relaying.join().unwrap().expect("all is passed on");
+    relaying.join().unwrap().expect("the data is forwarded");
     server.wait_for("close", 4);
     let (ended, events) = server.stop();
     let connections = [1, 2, 3, 4].map(|conn| {
@@ -362,30 +365,30 @@ fn a_block_that_is_cut_is_told_with_its_figures_and_the_board_connects_again() {
         values(&own.cloned().collect::<Vec<_>>())
     });
     let taken = account(report, SAMPLES, &connections);
-    // The one that was cut, at least.
+    // At least the one that was cut.
     assert!(taken.iter().all(|&taken| 1 <= taken), "{taken:?}");
     assert_eq!(report.connections, 4);
     assert!(ended.stderr.contains("3 faults (3 truncated)"));
 }
 
 #[test]
-fn a_board_that_is_killed_in_the_middle_of_a_block_leaves_a_truncation_with_its_figures() {
-    let Some(log) = Log::start(
-        "a_board_that_is_killed_in_the_middle_of_a_block_leaves_a_truncation_with_its_figures",
-    ) else {
+fn a_board_killed_in_the_middle_of_a_block_is_a_truncation_with_its_figures() {
+    let Some(log) =
+        Log::start("a_board_killed_in_the_middle_of_a_block_is_a_truncation_with_its_figures")
+    else {
         return;
     };
     let mut server = Server::start(&["--decode", "cbor"]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let board = boot(listener.local_addr().unwrap().port(), &log, 1000);
-    let ([mut from, to], told) = relay_in_part(&listener, server.addr(), |len| len / 2);
+    let ([mut from, to], wanted) = relay_in_part(&listener, server.addr(), |len| len / 2);
     server.wait_for("block", 3);
     board.process.signal("KILL");
     assert_eq!(board.end().code, None);
-    // What it had sent by then is lost on the way.
+    // Data that it had sent by then is lost on the way.
     io::copy(&mut from, &mut io::sink()).ok();
     drop(to);
-    assert_eq!(ending(&mut server, 1), told);
+    assert_eq!(ending(&mut server, 1), wanted);
     assert!(server.stop().0.stderr.contains("1 fault (1 truncated)"));
 }
 
@@ -405,7 +408,7 @@ fn a_board_that_is_killed_leaves_series_without_an_end() {
         let [.., fault, close] = &story[..] else {
             panic!("{story:?}");
         };
-        // Wherever that was: of a header, a block, or the end of the series.
+        // Cut at any place: in a header, a block, or the end of the series.
         assert!(fault.starts_with("fault truncated "), "{fault}");
         assert!(close.starts_with("close eof blocks="), "{close}");
     }

@@ -1,4 +1,4 @@
-//! Firmware in QEMU, and a daemon that is restarted while it sends: the board's report agrees with what arrived.
+//! Firmware in QEMU, and a daemon that is restarted while the board sends: the board's report agrees with what arrived.
 
 use blocksd_tests::board::{Port, Report, figure, values_by_connection};
 use blocksd_tests::process::Server;
@@ -7,11 +7,11 @@ use serde_json::Value;
 use super::links::{Log, account, boot};
 
 const SAMPLES: u64 = 200;
-/// Restarts of the daemon.
+/// Number of restarts of the daemon.
 const RESTARTS: usize = 3;
 
-/// Ends the daemon by this signal and starts it again, three times, while a board sends. Returns the board's report, and
-/// the samples of each connection as the daemons' outputs have them.
+/// Ends the daemon by this signal and restarts it, three times, while a board sends. Returns the board's report, and the
+/// samples of each connection in the daemons' outputs.
 fn restarts(log: &Log, signal: &str, more: &[&str]) -> (Report, Vec<Vec<Value>>) {
     let port = Port::reserve();
     let listen = port.listen();
@@ -39,10 +39,10 @@ fn the_report_agrees_with_what_arrived_when_the_daemon_is_restarted() {
         account(report, SAMPLES, &connections);
         assert!(report.answered, "{signal}: {report:?}");
         assert!(RESTARTS < connections.len(), "{signal}");
-        // The receipt is for the last connection. What the others took is in doubt, though most of it arrived.
-        let last = connections.last().expect("more than none");
+        // The receipt is for the last connection. The samples of the others are in doubt, though most of them arrived.
+        let last = connections.last().expect("at least one connection");
         assert_eq!(report.delivered, last.len() as u64, "{signal}");
-        // Sample by sample: none twice, none that was never sampled, and what is missing is in doubt or lost.
+        // Each sample: none is duplicated or invented, and missing ones are in doubt or lost.
         let mut numbers: Vec<_> = connections
             .concat()
             .iter()
@@ -51,7 +51,7 @@ fn the_report_agrees_with_what_arrived_when_the_daemon_is_restarted() {
         let arrived = numbers.len();
         numbers.sort_unstable();
         numbers.dedup();
-        assert_eq!(numbers.len(), arrived, "{signal}: a sample twice");
+        assert_eq!(numbers.len(), arrived, "{signal}: a duplicated sample");
         assert!(numbers.iter().all(|&number| number < SAMPLES), "{signal}");
         let missing = SAMPLES - arrived as u64;
         assert!(missing <= report.in_doubt + report.lost, "{signal}");

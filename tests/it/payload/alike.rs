@@ -10,7 +10,7 @@ use blocksd_tests::hostile::{self, Chance};
 use ciborium::Value as Cbor;
 use serde_json::{Map, Value};
 
-/// The text of a value; none if it is undecodable.
+/// The text of a value; `None` if it is undecodable.
 fn written(decoding: &Decoding, style: Style, bytes: &[u8]) -> Option<String> {
     let decoder = Decoder::new(decoding.clone());
     let Ok(Meaning::Value(value)) = decoder.read(1, bytes) else {
@@ -20,7 +20,7 @@ fn written(decoding: &Decoding, style: Style, bytes: &[u8]) -> Option<String> {
     value.write(style, &mut text).ok().map(|()| text)
 }
 
-/// The fields of an object for people.
+/// The fields of an object in the text format.
 fn fields(value: &Value) -> String {
     let Value::Object(members) = value else {
         return value.to_string();
@@ -36,35 +36,35 @@ fn fields(value: &Value) -> String {
 }
 
 #[test]
-fn json_is_what_serde_json_reads() {
+fn json_is_decoded_like_serde_json() {
     let mut decodable = 0;
     for seed in 0..4_000 {
         let bytes = hostile::json(&mut Chance::new(seed), 1 << 10);
         let tree = serde_json::from_slice::<Value>(&bytes);
-        let said = written(&Decoding::Json, Style::Json, &bytes);
-        match (&tree, &said) {
-            (Ok(tree), Some(said)) => {
+        let decoded = written(&Decoding::Json, Style::Json, &bytes);
+        match (&tree, &decoded) {
+            (Ok(tree), Some(decoded)) => {
                 decodable += 1;
                 assert_eq!(
-                    serde_json::from_str::<Value>(said).ok().as_ref(),
+                    serde_json::from_str::<Value>(decoded).ok().as_ref(),
                     Some(tree),
                     "seed {seed}"
                 );
             }
             (Err(_), None) => {}
-            // Nested deeper than the daemon allows, but not than the library does.
-            _ if said.is_none()
+            // Nested deeper than the daemon allows, but not deeper than the library allows.
+            _ if decoded.is_none()
                 && bytes
                     .windows(127)
                     .any(|part| part.iter().all(|byte| b"[{".contains(byte))) => {}
-            _ => panic!("seed {seed}: {tree:?}, {said:?}"),
+            _ => panic!("seed {seed}: {tree:?}, {decoded:?}"),
         }
     }
     assert!(500 < decodable, "{decodable}");
 }
 
 #[test]
-fn cbor_is_what_ciborium_reads() {
+fn cbor_is_decoded_like_ciborium() {
     let mut compared = 0;
     for seed in 0..6_000 {
         let bytes = hostile::cbor(&mut Chance::new(seed), 1 << 10);
@@ -72,27 +72,27 @@ fn cbor_is_what_ciborium_reads() {
         let tree = ciborium::from_reader::<Cbor, _>(&mut rest)
             .ok()
             .filter(|_| rest.is_empty());
-        let said = written(&Decoding::Cbor, Style::Json, &bytes);
+        let decoded = written(&Decoding::Cbor, Style::Json, &bytes);
         let Some(tree) = tree else {
             assert!(
-                said.is_none() || is_lenient(&bytes),
-                "seed {seed}: {bytes:x?} is {said:?}"
+                decoded.is_none() || is_lenient(&bytes),
+                "seed {seed}: {bytes:x?} is {decoded:?}"
             );
             continue;
         };
         let Some(want) = to_json(&tree, 0) else {
             continue;
         };
-        // A simple value below 32 takes one byte: the library takes two as well.
-        if said.is_none() && bytes.contains(&0xf8) {
+        // A simple value below 32 takes one byte, but the library also accepts two.
+        if decoded.is_none() && bytes.contains(&0xf8) {
             continue;
         }
-        let said =
-            said.unwrap_or_else(|| panic!("seed {seed}: {tree:?} of {bytes:x?} is undecodable"));
-        assert_eq!(said, want.to_string(), "seed {seed}");
+        let decoded =
+            decoded.unwrap_or_else(|| panic!("seed {seed}: {tree:?} of {bytes:x?} is undecodable"));
+        assert_eq!(decoded, want.to_string(), "seed {seed}");
         let shown = written(&Decoding::Cbor, Style::Fields, &bytes).expect("decodable");
-        if !said.contains(|character: char| character.is_control()) && said.is_ascii() {
-            // The daemon always quotes keys that are bytes.
+        if !decoded.contains(|character: char| character.is_control()) && decoded.is_ascii() {
+            // The daemon always quotes byte-string keys.
             let unquoted = |text: &str| text.replace('"', "");
             assert_eq!(unquoted(&shown), unquoted(&fields(&want)), "seed {seed}");
         }
@@ -101,12 +101,12 @@ fn cbor_is_what_ciborium_reads() {
     assert!(500 < compared, "{compared}");
 }
 
-/// Whether only the library refuses a payload: it limits the nesting of tags.
+/// Whether the daemon accepts a payload that the library refuses, since it limits the nesting of tags.
 fn is_lenient(bytes: &[u8]) -> bool {
     bytes.iter().filter(|byte| **byte >> 5 == 6).count() > 100
 }
 
-/// The expected JSON; none where the daemon differs from a tree on purpose: widths of floats, tagged numbers, keys.
+/// The expected JSON; `None` where the daemon deliberately differs from a tree: widths of floats, tagged numbers, keys.
 fn to_json(item: &Cbor, depth: usize) -> Option<Value> {
     if 126 < depth {
         return None;
@@ -120,7 +120,7 @@ fn to_json(item: &Cbor, depth: usize) -> Option<Value> {
                 _ => number.to_string().into(),
             }
         }
-        // The tree does not keep the width.
+        // The tree does not store the width.
         Cbor::Float(number) if f64::from(*number as f32) == *number => return None,
         Cbor::Float(number) => match number.is_finite() {
             true => (*number).into(),
@@ -141,7 +141,7 @@ fn to_json(item: &Cbor, depth: usize) -> Option<Value> {
             for (key, value) in entries {
                 let key = match to_json(key, 200.min(depth + 1))? {
                     Value::String(key) => key,
-                    // A key within a key may be refused.
+                    // A nested key may be refused.
                     Value::Array(_) | Value::Object(_) => return None,
                     key => key.to_string(),
                 };
@@ -159,7 +159,7 @@ fn to_json(item: &Cbor, depth: usize) -> Option<Value> {
 /// An argument of a log statement: its text in the format string, and its bytes in a frame.
 type Argument = (String, Vec<u8>);
 
-/// The format strings of a random firmware.
+/// The format strings of a random firmware image.
 #[derive(Default)]
 struct Firmware {
     formats: Vec<(&'static str, String)>,
@@ -300,7 +300,7 @@ fn shown(decoder: &Decoder, frame: &[u8]) -> Result<(String, String), String> {
 }
 
 #[test]
-fn a_log_is_what_the_library_of_defmt_shows() {
+fn a_log_is_decoded_like_the_defmt_library() {
     let folder = tempfile::tempdir().unwrap();
     let mut compared = 0;
     for seed in 0..60 {
@@ -355,15 +355,15 @@ fn a_log_is_what_the_library_of_defmt_shows() {
                 )
             });
             assert_eq!(used, frame.len());
-            // The library panics at some hints.
+            // The library panics at some display hints.
             let want = std::panic::catch_unwind(|| {
                 let time = want.display_timestamp().expect("a time").to_string();
                 (time, want.display_message().to_string())
             });
-            let said =
+            let decoded =
                 shown(&decoder, &frame).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             if let Ok(want) = want {
-                assert_eq!(said, want, "seed {seed}: {frame:x?}");
+                assert_eq!(decoded, want, "seed {seed}: {frame:x?}");
                 compared += 1;
             }
             for end in 0..frame.len() {
@@ -394,13 +394,13 @@ fn flags_are_shown_by_name() {
     let decoding: Decoding = format!("defmt:{}", path.display())
         .parse()
         .expect("formats");
-    let said = shown(&Decoder::new(decoding), b"\x03\0\0\0\0\0\0\0\0\0\0\x07");
-    // The section is zeroed: the flag has the value 0 and is set in the number 0.
-    assert_eq!(said.unwrap().1, "ONE 7");
+    let decoded = shown(&Decoder::new(decoding), b"\x03\0\0\0\0\0\0\0\0\0\0\x07");
+    // The section is zeroed, so the flag has the value 0 and is set in the number 0.
+    assert_eq!(decoded.unwrap().1, "ONE 7");
 }
 
 #[test]
-fn a_damaged_elf_file_is_refused_or_read_and_ends_nothing() {
+fn a_damaged_elf_file_is_refused_or_read_without_a_panic() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("damaged.elf");
     let good = elf(hostile::FORMATS);

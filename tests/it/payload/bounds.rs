@@ -1,4 +1,4 @@
-//! Hostile payloads, decoded in process: memory and lines of output stay within the documented bounds.
+//! Hostile payloads, decoded in process: memory and output lines stay within the documented bounds.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -66,7 +66,7 @@ fn show(decoding: &Decoding, format: &mut dyn Format, payload: &[u8]) -> Shown {
         time: SystemTime::UNIX_EPOCH,
         kind: EventKind::Batch {
             batch: Arc::new(batch),
-            // The first is the build id.
+            // The first message is the build id.
             position: StreamPosition {
                 seq: 1,
                 ..StreamPosition::default()
@@ -143,7 +143,7 @@ fn check(decoding: &Decoding, payload: &[u8], about: &dyn std::fmt::Display) -> 
             _ => {
                 assert_eq!(shown.lines.len(), 1, "{about}");
                 let line = String::from_utf8_lossy(&shown.lines[0]);
-                usize::from(line.contains(" fault: block is no "))
+                usize::from(line.contains(" fault: message is not valid "))
             }
         };
         assert_eq!(faults as u64, shown.undecodable, "{about}");
@@ -152,7 +152,7 @@ fn check(decoding: &Decoding, payload: &[u8], about: &dyn std::fmt::Display) -> 
     verdicts[0]
 }
 
-/// Number of payloads for each decoder; the variable `BLOCKSD_TEST_PAYLOADS` sets another.
+/// Number of payloads for each decoder; the variable `BLOCKSD_TEST_PAYLOADS` overrides it.
 fn payloads() -> u64 {
     let given = std::env::var("BLOCKSD_TEST_PAYLOADS").ok();
     given.map_or(1_500, |given| given.parse().expect("a number"))
@@ -191,12 +191,12 @@ fn hostile_log_frames_keep_the_bounds() {
 }
 
 #[test]
-fn what_costs_most_for_its_length_keeps_the_bounds() {
+fn the_most_expensive_payloads_keep_the_bounds() {
     let folder = tempfile::tempdir().unwrap();
     let defmt = defmt(&folder);
     let cbor = Decoding::Cbor;
     for (decoding, payload) in [
-        // The most keys that a map can have; they turn out to be equal at its end.
+        // A map with the most keys that fit; they are found to be equal at its end.
         (
             &cbor,
             [&b"\xbf"[..], &b"\0\xf4".repeat((1 << 15) + 1), b"\xff"].concat(),
@@ -254,7 +254,7 @@ fn what_costs_most_for_its_length_keeps_the_bounds() {
 }
 
 #[test]
-fn a_log_frame_that_says_too_much_or_takes_too_long_is_undecodable() {
+fn a_log_frame_with_too_much_output_or_work_is_undecodable() {
     let folder = tempfile::tempdir().unwrap();
     let defmt = defmt(&folder);
     let slice_of = |element: u8, count: u32, elements: &[u8]| {
@@ -265,7 +265,7 @@ fn a_log_frame_that_says_too_much_or_takes_too_long_is_undecodable() {
         // Interned strings: two bytes each, 82 characters.
         (slice_of(20, 100, &b"\x0b\0".repeat(100)), false),
         (slice_of(20, 10, &b"\x0b\0".repeat(10)), true),
-        // Empty elements: no bytes each, one comma.
+        // Empty elements: no bytes each, one comma in the output.
         (slice_of(6, 20_000_000, b""), false),
         (slice_of(6, 1_000, b""), true),
         // An argument shown three times at each level: 3 to the power of the depth, without any text.

@@ -1,4 +1,4 @@
-//! `--decode`: what blocks mean, for all listeners and for one, and what becomes of those that mean nothing.
+//! `--decode`: the decoding of blocks, for all listeners and for one, and undecodable blocks.
 
 use std::io::{Read, Write};
 
@@ -15,7 +15,7 @@ const TEXT: &[u8] = "teplota 21,5 °C".as_bytes();
 /// Neither text, nor JSON, nor CBOR.
 const NONE: &[u8] = b"\xff\xfe\0";
 
-/// Sends these blocks as a series, and waits for the answer, if there is one.
+/// Sends these blocks as a series, and waits for the reply, if any.
 fn send(port: u16, blocks: &[&[u8]]) {
     let mut wire = Vec::new();
     for block in blocks {
@@ -28,7 +28,7 @@ fn send(port: u16, blocks: &[&[u8]]) {
     device.read_to_end(&mut Vec::new()).expect("an end");
 }
 
-/// A daemon whose listeners read as `text`, `json` and `cbor` say, and as its own options say.
+/// A daemon with listeners that decode `text`, `json` and `cbor`, and one without a decoding.
 fn serve(more: &[&str]) -> Server {
     let listens = ["decode=text", "decode=json", "decode=cbor", "oversize=skip"];
     let listens = listens.map(|own| format!("127.0.0.1:0,{own}"));
@@ -37,7 +37,7 @@ fn serve(more: &[&str]) -> Server {
 }
 
 #[test]
-fn each_listener_reads_its_blocks_in_its_own_way() {
+fn each_listener_has_its_own_decoding() {
     let mut server = serve(&[]);
     let value = json!({"temp": 21.5, "unit": "°C"});
     let text = std::str::from_utf8(TEXT).unwrap();
@@ -45,7 +45,7 @@ fn each_listener_reads_its_blocks_in_its_own_way() {
         (TEXT, "text", json!(text)),
         (JSON, "value", value.clone()),
         (CBOR, "value", value),
-        // Not told otherwise, bytes are bytes.
+        // The default is raw bytes.
         (TEXT, "text", json!(text)),
     ];
     for (conn, (port, (block, key, meaning))) in (1..).zip(ports(&server).into_iter().zip(meanings))
@@ -57,15 +57,15 @@ fn each_listener_reads_its_blocks_in_its_own_way() {
         let [_, first, second, end, close] = own[..] else {
             panic!("two blocks in {own:?}");
         };
-        for (seq, told) in [first, second].into_iter().enumerate() {
+        for (seq, event) in [first, second].into_iter().enumerate() {
             assert_eq!(
-                (&told["event"], &told["seq"], &told["len"]),
+                (&event["event"], &event["seq"], &event["len"]),
                 (&json!("block"), &json!(seq), &json!(block.len()))
             );
-            assert_eq!(told[key], meaning, "{told}");
+            assert_eq!(event[key], meaning, "{event}");
             let keys = ["text", "base64", "value"];
-            let keys = keys.iter().filter(|&&key| !told[key].is_null());
-            assert_eq!(keys.count(), 1, "the payload is told once: {told}");
+            let keys = keys.iter().filter(|&&key| !event[key].is_null());
+            assert_eq!(keys.count(), 1, "the payload has one form: {event}");
         }
         assert_eq!(
             (&end["blocks"], &close["reason"]),
@@ -76,7 +76,7 @@ fn each_listener_reads_its_blocks_in_its_own_way() {
 }
 
 #[test]
-fn what_cannot_be_decoded_is_counted_and_kept_and_what_follows_is_decoded() {
+fn an_undecodable_block_is_counted_and_kept_and_the_next_one_is_decoded() {
     let mut server = serve(&[]);
     for (conn, (port, (block, what))) in
         (1..).zip(
@@ -85,7 +85,7 @@ fn what_cannot_be_decoded_is_counted_and_kept_and_what_follows_is_decoded() {
                 .zip([(TEXT, "text"), (JSON, "json"), (CBOR, "cbor")]),
         )
     {
-        // The second is a good one, and then some.
+        // A valid value followed by more bytes.
         let trailing = [block, NONE].concat();
         send(port, &[NONE, &trailing, &block[..block.len() / 2], block]);
         server.wait_for("close", conn);
@@ -93,7 +93,7 @@ fn what_cannot_be_decoded_is_counted_and_kept_and_what_follows_is_decoded() {
         let own: Vec<_> = events.filter(|event| event["conn"] == conn).collect();
         let faults = own.iter().filter(|event| event["event"] == "fault");
         let faults: Vec<_> = faults.collect();
-        // Half of a text is a text.
+        // A part of a text is a text.
         let wanted: &[u64] = if what == "text" { &[0, 1] } else { &[0, 1, 2] };
         let seqs: Vec<_> = faults.iter().map(|fault| &fault["seq"]).collect();
         assert_eq!(seqs, wanted.iter().collect::<Vec<_>>(), "{what}");
@@ -112,7 +112,7 @@ fn what_cannot_be_decoded_is_counted_and_kept_and_what_follows_is_decoded() {
         assert_eq!(figure_len(blocks[3]), block.len());
         assert_eq!(blocks[3]["value"].is_object(), what != "text");
         let [.., end, close] = &own[..] else {
-            panic!("no end");
+            panic!("the series has no end");
         };
         assert_eq!(
             (&end["blocks"], &close["reason"]),
@@ -133,7 +133,7 @@ fn figure_len(block: &Value) -> usize {
 }
 
 #[test]
-fn a_person_sees_fields_and_what_is_undecodable_escaped() {
+fn the_text_output_shows_fields_and_escapes_undecodable_blocks() {
     let server = serve(&["--output", "text", "--decode", "json", "--reply", "receipt"]);
     let spiteful = b"\xa1\x61\x1b\x64\x1b[2J";
     let ports = ports(&server);
@@ -143,10 +143,10 @@ fn a_person_sees_fields_and_what_is_undecodable_escaped() {
     send(ports[3], &[JSON, NONE]);
     server.process.signal("TERM");
     let ended = server.process.end();
-    let said = ended.stdout_text();
-    let lines: Vec<_> = said
+    let printed = ended.stdout_text();
+    let lines: Vec<_> = printed
         .lines()
-        // Behind the time and the address.
+        // After the time and the address.
         .filter_map(|line| line.splitn(3, ' ').nth(2))
         .filter(|line| !line.starts_with('#'))
         .collect();
@@ -156,28 +156,28 @@ fn a_person_sees_fields_and_what_is_undecodable_escaped() {
         ("[1,2]", 1),
         ("\"\\u001b\"=\"\\u001b[2J\"", 1),
     ] {
-        let found = lines.iter().filter(|&&told| told == line).count();
-        assert_eq!(found, count, "{line} in\n{said}");
+        let found = lines.iter().filter(|&&shown| shown == line).count();
+        assert_eq!(found, count, "{line} in\n{printed}");
     }
     for (what, bytes) in [
         ("text", ": \\xff\\xfe\\x00"),
         ("json", ": {"),
         ("json", ": \\xff\\xfe\\x00"),
     ] {
-        let begin = format!("fault: block is no {what}: ");
+        let begin = format!("fault: message is not valid {what}: ");
         assert!(
             lines
                 .iter()
                 .any(|line| line.starts_with(&begin) && line.ends_with(bytes)),
-            "{begin}…{bytes} in\n{said}"
+            "{begin}…{bytes} in\n{printed}"
         );
     }
-    assert!(!said.contains('\u{1b}'), "{said:?}");
+    assert!(!printed.contains('\u{1b}'), "{printed:?}");
     assert_eq!(ended.totals()["fault"], 3);
 }
 
 #[test]
-fn one_option_is_for_all_listeners_that_have_none_of_their_own() {
+fn the_global_option_applies_to_listeners_without_their_own() {
     let args = ["127.0.0.1:0", "127.0.0.1:0,decode=raw", "127.0.0.1:0"];
     let args = args.iter().flat_map(|listen| ["--listen", listen]);
     let args: Vec<_> = args.chain(["--decode", "cbor"]).collect();
@@ -214,11 +214,11 @@ fn pieces_and_dumps_stay_bytes() {
 }
 
 #[test]
-fn a_decoding_that_cannot_be_had_is_one_clear_line_and_exit_2() {
+fn an_impossible_decoding_is_one_clear_line_and_exit_2() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.elf");
     std::fs::write(&text, "\u{7f}ELF it is not").unwrap();
-    // This test itself has no formats of defmt.
+    // The test's own executable has no defmt formats.
     let other = std::env::current_exe().unwrap();
     let [text, other, folder] = [&text, &other, folder.path()].map(|path| path.to_str().unwrap());
     for (decoding, what) in [
@@ -230,7 +230,7 @@ fn a_decoding_that_cannot_be_had_is_one_clear_line_and_exit_2() {
         ("defmt:/dev/zero", "it is not a regular file"),
         (
             &format!("defmt:{text}"),
-            &format!("{text} has no formats of defmt: "),
+            &format!("{text} has no defmt formats: "),
         ),
         (&format!("defmt:{other}"), "it has no section .defmt"),
     ] {

@@ -1,4 +1,4 @@
-//! Hostile payloads against the real binary: the daemon keeps serving, and recordings are read to their end.
+//! Hostile payloads against the real binary: the daemon keeps serving, and its recordings are read to their end.
 
 use std::io::Write;
 
@@ -10,12 +10,12 @@ use blocksd_tests::recording::{BEGIN, File, name, put};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use serde_json::{Value, json};
 
-/// A map as the key of a map, nested: output that doubled at each level.
+/// A map as the key of a map, nested, which once doubled the output at each level.
 fn nested_keys() -> Vec<u8> {
     [vec![0xa1; 40], vec![1], vec![0; 40]].concat()
 }
 
-/// `{=?}` within itself, with a frame of the firmware's own ELF file.
+/// `{=?}` nested within itself, in a frame for the synthetic ELF file.
 fn nested_options(firmware: &[u8]) -> Vec<u8> {
     let statement = index_of(firmware, "answer refused: {}");
     let option = index_of(firmware, "None|Some({=?})");
@@ -23,7 +23,7 @@ fn nested_options(firmware: &[u8]) -> Vec<u8> {
     [&statement[..], &[0; 8], &some, &option, &[0]].concat()
 }
 
-/// The number of a format string.
+/// The index of a format string.
 fn index_of(firmware: &[u8], text: &str) -> [u8; 2] {
     let elf = object::File::parse(firmware).unwrap();
     let data = format!(r#""data":"{text}""#);
@@ -32,14 +32,14 @@ fn index_of(firmware: &[u8], text: &str) -> [u8; 2] {
     (symbol.address() as u16).to_le_bytes()
 }
 
-/// A slice with this declared count and element type, without elements.
+/// A slice with this declared count and element type, without its elements.
 fn slice(count: u32, element: u8) -> Vec<u8> {
     let head = b"\x02\0\0\0\0\0\0\0\0\0\x07\0";
     [&head[..], &count.to_le_bytes(), &[element, 0]].concat()
 }
 
-/// Payloads that once ended the process, took minutes, or took hundreds of times their length. Each with the index of
-/// its listener: 0 for CBOR, 2 for the log of the synthetic ELF file.
+/// Payloads that once ended the process, took minutes, or took hundreds of times their length. Each has the index of its
+/// listener: 0 for CBOR, 2 for the log of the synthetic ELF file.
 fn known() -> [(usize, Vec<u8>); 7] {
     let small_maps = [&b"\x9a\x00\x05\x55\x53"[..], &b"\xa1\0\0".repeat(349_523)].concat();
     let deep = b"\x81".repeat(1_000_000);
@@ -73,7 +73,7 @@ fn assert_goes_on(own: &[&Value], payload: &[u8], seq: u64) {
         good["value"].is_object() || good["message"].is_string(),
         "{good}"
     );
-    // The hostile block is shown or undecodable.
+    // The hostile block is either decoded or undecodable.
     let faults = own.iter().filter(|event| event["event"] == "fault");
     for fault in faults {
         assert_eq!(
@@ -84,11 +84,11 @@ fn assert_goes_on(own: &[&Value], payload: &[u8], seq: u64) {
 }
 
 #[test]
-fn a_daemon_that_was_sent_them_serves_on_in_little_memory_and_they_are_read_back() {
+fn a_daemon_survives_hostile_payloads_in_little_memory_and_they_are_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("hostile.elf");
     std::fs::write(&path, elf(FORMATS)).unwrap();
-    let name = "a_daemon_that_was_sent_them_serves_on_in_little_memory_and_they_are_read_back";
+    let name = "a_daemon_survives_hostile_payloads_in_little_memory_and_they_are_read_back";
     let Some(firmware) = image(name, "mps2-an386") else {
         return;
     };
@@ -131,7 +131,7 @@ fn a_daemon_that_was_sent_them_serves_on_in_little_memory_and_they_are_read_back
         }
         wire.extend([0; 4]);
         let mut device = connect(([127, 0, 0, 1], ports[listener]).into());
-        device.write_all(&wire).expect("it serves");
+        device.write_all(&wire).expect("the daemon reads");
         server.wait_for("close", conn);
         let events = server.events().iter();
         let own: Vec<_> = events.filter(|event| event["conn"] == conn).collect();
@@ -139,20 +139,20 @@ fn a_daemon_that_was_sent_them_serves_on_in_little_memory_and_they_are_read_back
     }
     let most = server.process.memory_kb("VmHWM");
     assert!(most < 96 << 10, "{most} kB");
-    let (_, said) = server.stop();
+    let (_, printed) = server.stop();
     for listener in 0..3 {
         let decoding = ["cbor", specs[1], specs[2]][listener];
         let of = (1_u64..)
             .zip(&known)
             .filter(|(_, known)| known.0 == listener);
         let conns: Vec<Value> = of.map(|(conn, _)| conn.into()).collect();
-        let said: Vec<_> = said
+        let printed: Vec<_> = printed
             .iter()
             .filter(|event| conns.contains(&event["conn"]))
             .collect();
         let mut args = vec!["read", recording.to_str().unwrap(), "--output", "json"];
         args.extend(["--decode", decoding]);
-        for event in said.iter().filter(|event| event["event"] == "open") {
+        for event in printed.iter().filter(|event| event["event"] == "open") {
             args.extend(["--device", event["device"].as_str().unwrap()]);
         }
         let ended = limited(&args);
@@ -162,15 +162,15 @@ fn a_daemon_that_was_sent_them_serves_on_in_little_memory_and_they_are_read_back
         let read: Vec<Value> = lines
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
-        for (read, said) in read.iter().zip(&said) {
-            assert_eq!(&read, said);
+        for (read, printed) in read.iter().zip(&printed) {
+            assert_eq!(&read, printed);
         }
-        assert_eq!(read.len(), said.len());
+        assert_eq!(read.len(), printed.len());
     }
 }
 
 #[test]
-fn a_recording_of_them_is_read_to_its_end_in_a_limited_address_space() {
+fn a_recording_of_hostile_payloads_is_read_in_a_limited_address_space() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("hostile.elf");
     std::fs::write(&path, elf(FORMATS)).unwrap();
@@ -231,16 +231,16 @@ fn a_recording_of_them_is_read_to_its_end_in_a_limited_address_space() {
         ("csv", ",oWFhAQ=="),
         ("raw", "\u{fffd}aa\u{1}"),
     ] {
-        let said = read(&["--output", output]);
-        assert!(said.ends_with(last), "{output}: {last:?} is not the end");
+        let printed = read(&["--output", output]);
+        assert!(printed.ends_with(last), "{output}: {last:?} is not the end");
     }
     for output in ["json", "text"] {
-        let said = read(&["--output", output, "--device", "c", "--decode", &defmt]);
+        let printed = read(&["--output", output, "--device", "c", "--decode", &defmt]);
         let is_log = |line: &&str| line.contains(r#""message":"#) || line.contains(" INFO ");
-        let logs = said.lines().filter(is_log).count();
+        let logs = printed.lines().filter(is_log).count();
         assert!(20 < logs, "{logs} {output}");
         let is_fault = |line: &&str| line.contains("undecodable") || line.contains(" fault: ");
-        let faults = said.lines().filter(is_fault).count();
+        let faults = printed.lines().filter(is_fault).count();
         assert!(20 < faults, "{faults} {output}");
     }
 }

@@ -1,5 +1,5 @@
-//! Torn recordings with more than one damage, and with whole chunks missing, doubled or swapped: what a repair writes is
-//! sound and genuine, and where more than the end is lost the original stays.
+//! Torn recordings with several damages, or with complete chunks missing, doubled or swapped: a repair writes a sound and
+//! genuine file, and keeps the original if more than its end is lost.
 
 use std::collections::HashSet;
 use std::fs;
@@ -19,7 +19,7 @@ use mcap::read::Options;
 
 use super::planted::{COMPRESSIONS, Messages, Torn, UNNAMED, folder, wrong};
 
-/// Damaged files that are tried of each kind where not all are, unless `BLOCKSD_TEST_DAMAGES` says otherwise.
+/// Number of damaged files of each kind, unless all are tried; `BLOCKSD_TEST_DAMAGES` overrides it.
 const DAMAGES: usize = 300;
 
 fn damages() -> usize {
@@ -27,13 +27,13 @@ fn damages() -> usize {
     given.map_or(DAMAGES, |given| given.parse().expect("a number"))
 }
 
-/// A torn file and all that it held.
+/// A torn file and all its messages.
 struct File {
     bytes: Vec<u8>,
     genuine: Messages,
 }
 
-/// What became of a file: the messages of the sealed one, what the repair said, and whether the original is there.
+/// Result of a repair: the messages of the sealed file, the report, and whether the original is kept.
 struct Outcome {
     read: Messages,
     recovered: Option<Recovered>,
@@ -49,7 +49,7 @@ impl File {
         }
     }
 
-    /// Repairs what has become of the file, and asserts the property.
+    /// Repairs a damaged form of the file, and asserts the property.
     #[track_caller]
     fn check(&self, name: &str, damaged: &[u8], context: &str) -> Outcome {
         let folder = folder();
@@ -66,19 +66,23 @@ impl File {
         let genuine: HashSet<_> = self.genuine.iter().collect();
         let distinct: HashSet<_> = read.iter().collect();
         assert!(distinct.is_subset(&genuine), "{context}: not genuine");
-        assert_eq!(distinct.len(), read.len(), "{context}: a message is twice");
+        assert_eq!(
+            distinct.len(),
+            read.len(),
+            "{context}: a message is duplicated"
+        );
         let lost = sealed.with_extension("mcap.lost");
         let original = [&lost, &torn].into_iter().find(|path| path.exists());
         assert!(original.is_none_or(|path| fs::read(path).unwrap() == damaged));
-        // A cut tail, and damage in what is left of it, which cannot be seen.
+        // A cut tail, and damage inside the lost tail, which cannot be detected.
         let zeros = damaged.iter().rev().take_while(|byte| **byte == 0).count();
         let is_cut = self.bytes.starts_with(&damaged[..damaged.len() - zeros]);
         let is_short = damaged.len() < self.bytes.len() && self.genuine.starts_with(&read);
         if read.len() < self.genuine.len() && !is_cut && !is_short {
-            assert!(original.is_some(), "{context}: no original");
+            assert!(original.is_some(), "{context}: the original is missing");
         }
         if damaged.len() <= self.bytes.len() && self.bytes.starts_with(damaged) {
-            assert!(original.is_none(), "{context}: an original");
+            assert!(original.is_none(), "{context}: the original was kept");
         }
         Outcome {
             read,
@@ -93,14 +97,14 @@ impl File {
     }
 }
 
-/// Files whose names say nothing: of this version, with planted chunks and with one chunk, and of the version without
-/// marks.
+/// Files without a nonce in their names: of this version, with planted chunks and with one chunk, and of the version
+/// without nonces.
 fn unnamed() -> Vec<File> {
-    let (bytes, said) = Sample::default().torn();
-    let said = said.into_iter().map(|it| (it.sequence, it.data));
+    let (bytes, stored) = Sample::default().torn();
+    let stored = stored.into_iter().map(|it| (it.sequence, it.data));
     let old = File {
         bytes,
-        genuine: said.collect(),
+        genuine: stored.collect(),
     };
     let one = [vec![b"one".to_vec(), planted()[0].clone()]];
     vec![
@@ -110,7 +114,7 @@ fn unnamed() -> Vec<File> {
     ]
 }
 
-/// What the `mcap` crate reads.
+/// The messages that the `mcap` crate reads.
 fn messages(path: &Path) -> Messages {
     let bytes = fs::read(path).unwrap();
     let stream = MessageStream::new_with_options(&bytes, Options::ValidateChunkCrcs.into());
@@ -122,13 +126,13 @@ fn flip(bytes: &mut [u8], bit: usize) {
     bytes[bit / 8] ^= 1 << (bit % 8);
 }
 
-/// Where the first chunk begins.
+/// Offset of the first chunk.
 fn first_chunk(bytes: &[u8]) -> usize {
     let len: [u8; 8] = bytes[9..17].try_into().unwrap();
     17 + usize::try_from(u64::from_le_bytes(len)).unwrap()
 }
 
-/// Where the chunks of an undamaged file begin.
+/// Offsets of the chunks of an undamaged file.
 fn chunk_begins(bytes: &[u8]) -> Vec<usize> {
     let (mut at, mut begins) = (first_chunk(bytes), Vec::new());
     while at < bytes.len() {
@@ -140,7 +144,7 @@ fn chunk_begins(bytes: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn every_pair_of_bits_of_the_library_and_the_first_opcode_is_survived() {
+fn every_pair_of_flipped_bits_in_library_and_first_opcode_is_survived() {
     for (number, file) in unnamed().iter().enumerate() {
         let first = first_chunk(&file.bytes);
         // The name of the program, and the opcode.
@@ -160,7 +164,7 @@ fn every_pair_of_bits_of_the_library_and_the_first_opcode_is_survived() {
 }
 
 #[test]
-fn every_bit_of_the_header_with_some_of_the_first_chunk_is_survived() {
+fn every_flipped_bit_of_the_header_with_some_of_the_first_chunk_is_survived() {
     for (number, file) in unnamed().iter().enumerate() {
         let (first, mut chance) = (first_chunk(&file.bytes), Chance(number as u64));
         for header in 0..first * 8 {
@@ -206,7 +210,7 @@ fn a_damaged_byte_of_the_library_and_any_first_opcode_are_survived() {
 }
 
 #[test]
-fn a_file_cut_at_any_byte_keeps_what_is_whole_and_no_original() {
+fn a_file_cut_at_any_byte_keeps_its_complete_chunks_and_no_original() {
     for compression in COMPRESSIONS {
         let blocks: Vec<_> = (0..3).map(|n| vec![payload(n), payload(n + 10)]).collect();
         let torn = Torn::new(compression, &blocks);
@@ -222,7 +226,7 @@ fn a_file_cut_at_any_byte_keeps_what_is_whole_and_no_original() {
     }
 }
 
-/// Chunks with their indexes, of which there is one for each.
+/// Chunks with their indexes, one index for each.
 fn parts(torn: &Torn) -> Vec<Range<usize>> {
     let begins = torn.chunks.iter().map(|(range, _)| range.start);
     let ends = begins.clone().skip(1).chain([torn.bytes.len()]);
@@ -244,9 +248,9 @@ fn arranged(torn: &Torn, order: &[usize], has_indexes: bool) -> Vec<u8> {
 }
 
 #[test]
-fn whole_chunks_that_are_missing_doubled_or_swapped_leave_the_original() {
+fn missing_doubled_or_swapped_chunks_leave_the_original() {
     let orders: &[(&[usize], u64, u64, bool)] = &[
-        // Order, messages missing, repeated chunks, whether chunks are out of order: then none are counted as missing.
+        // Order, messages missing, repeated chunks, and whether chunks are out of order: then no message counts as missing.
         (&[0, 2, 3, 4], 2, 0, false),
         (&[0, 1, 4], 4, 0, false),
         (&[0, 4], 6, 0, false),
@@ -259,7 +263,7 @@ fn whole_chunks_that_are_missing_doubled_or_swapped_leave_the_original() {
         (&[0, 1, 2, 4, 3], 0, 0, true),
         (&[0, 4, 3, 2, 1], 0, 0, true),
         (&[0, 3, 1, 3, 4], 0, 1, true),
-        // The record of the channel is in the first.
+        // The channel record is in the first chunk.
         (&[1, 2, 3, 4], 0, 0, false),
         (&[1, 0, 2, 3, 4], 0, 0, true),
         (&[4, 3, 2, 1, 0], 0, 0, true),
@@ -293,7 +297,7 @@ fn whole_chunks_that_are_missing_doubled_or_swapped_leave_the_original() {
 }
 
 #[test]
-fn chunks_without_index_that_are_all_there_are_no_damage() {
+fn complete_chunks_without_an_index_are_not_damage() {
     let blocks: Vec<_> = (0..3).map(|n| vec![payload(n)]).collect();
     let torn = Torn::new(Compression::None, &blocks);
     let bytes = arranged(&torn, &[0, 1, 2], false);
@@ -313,11 +317,11 @@ fn missing_messages_of_one_of_several_devices_are_counted_and_numbers_may_wrap()
             first,
             ..Sample::default()
         };
-        let (bytes, said) = sample.torn();
-        let said = said.into_iter().map(|it| (it.sequence, it.data));
+        let (bytes, stored) = sample.torn();
+        let stored = stored.into_iter().map(|it| (it.sequence, it.data));
         let file = File {
             bytes: bytes.clone(),
-            genuine: said.collect(),
+            genuine: stored.collect(),
         };
         let outcome = file.check(UNNAMED, &bytes, "whole");
         assert!(!outcome.has_original, "{first}");
@@ -333,17 +337,20 @@ fn missing_messages_of_one_of_several_devices_are_counted_and_numbers_may_wrap()
 }
 
 #[test]
-fn a_missing_chunk_that_holds_events_only_leaves_the_original() {
+fn a_missing_chunk_with_only_events_leaves_the_original() {
     let mut file = recording::File::begin(None, false);
     let event = r#"{"event":"open","conn":1,"device":"d0","peer":"127.0.0.1:4000"}"#;
-    let mut said = vec![file.event(1, event), file.block("d0", 0, 2, b"one")];
+    let mut stored = vec![file.event(1, event), file.block("d0", 0, 2, b"one")];
     file.end_chunk();
-    said.push(file.event(3, event));
+    stored.push(file.event(3, event));
     file.end_chunk();
-    said.extend([file.event(4, event), file.block("d0", 1, 5, b"two")]);
+    stored.extend([file.event(4, event), file.block("d0", 1, 5, b"two")]);
     let file = File {
         bytes: file.abandon(),
-        genuine: said.into_iter().map(|it| (it.sequence, it.data)).collect(),
+        genuine: stored
+            .into_iter()
+            .map(|it| (it.sequence, it.data))
+            .collect(),
     };
     assert!(!file.check(UNNAMED, &file.bytes, "whole").has_original);
     let begins = chunk_begins(&file.bytes);
@@ -354,7 +361,7 @@ fn a_missing_chunk_that_holds_events_only_leaves_the_original() {
 }
 
 #[test]
-fn messages_that_are_recorded_as_a_number_are_not_missing() {
+fn messages_that_are_recorded_as_counts_are_not_missing() {
     let folder = folder();
     let record = folder.path().to_str().unwrap();
     let args = [
@@ -372,7 +379,7 @@ fn messages_that_are_recorded_as_a_number_are_not_missing() {
     let begin = Instant::now();
     let read = || run(&["read", record, "--output", "raw"], b"").stdout;
     while !read().ends_with(b"second") {
-        assert!(begin.elapsed() < DEADLINE, "not recorded");
+        assert!(begin.elapsed() < DEADLINE, "not recorded in time");
     }
     server.process.signal("KILL");
     drop(server.process.end());
@@ -380,7 +387,7 @@ fn messages_that_are_recorded_as_a_number_are_not_missing() {
     let [Ok(repaired)] = &repaired[..] else {
         panic!("{repaired:?}");
     };
-    // The budget gave most of them as a number.
+    // The budget recorded most of them as counts.
     assert!(repaired.recovered.blocks < 5000, "{}", repaired.recovered);
     assert_eq!(repaired.recovered.missing, 0, "{}", repaired.recovered);
     assert!(repaired.original.is_none(), "{}", repaired.recovered);
@@ -388,7 +395,7 @@ fn messages_that_are_recorded_as_a_number_are_not_missing() {
 }
 
 #[test]
-fn a_chunk_of_a_payload_in_place_of_the_first_is_refused_where_the_header_names_the_mark() {
+fn a_chunk_from_a_payload_in_place_of_the_first_is_refused_if_the_header_names_the_nonce() {
     let torn = Torn::with_planted(Compression::None);
     let file = File::of(&torn);
     let first = torn.chunks[0].0.clone();

@@ -1,4 +1,4 @@
-//! Strangers cannot fill the recording or the log: both are bounded whatever is sent, and the counts are complete.
+//! Bounds on the recording and the log: strangers cannot fill them, and the counts are complete.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -20,9 +20,9 @@ const TLS: &[u8] = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\x51\xa9\x13\x0c\x7
 const HTTP: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const SSH: &[u8] = b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n";
 
-/// Bytes of the events that the burst of one address allows, and of the parts that each file has.
+/// Bytes for the events in the burst of one address, and for the fixed parts of each file.
 pub(crate) const CONSTANT: u64 = 48 << 10;
-/// Bytes a second of further events, of counts, and of their chunks.
+/// Bytes a second for further events, counts, and their chunks.
 const A_SECOND: u64 = 4 << 10;
 
 /// A daemon that records.
@@ -32,13 +32,13 @@ pub(crate) struct Recorder {
     begun: Instant,
 }
 
-/// A recording, and the end of its daemon.
+/// A recording, and the result of its daemon.
 pub(crate) struct Recorded {
     pub(crate) folder: TempDir,
     ended: Ended,
-    /// Bytes of all files.
+    /// Total size of its files.
     bytes: u64,
-    /// How long the daemon ran.
+    /// Run time of the daemon.
     took: Duration,
     /// Topic, sequence number and content of each message of a device.
     pub(crate) messages: Vec<(String, u32, Vec<u8>)>,
@@ -115,7 +115,7 @@ impl Recorded {
         sums
     }
 
-    /// The recorded events and the counts are together the totals of the daemon, and `verify` finds no error.
+    /// Asserts that the recorded events and counts add up to the daemon's totals, and that `verify` finds no error.
     #[track_caller]
     pub(crate) fn assert_balanced(&self) {
         let (totals, sums) = (self.ended.totals(), self.suppressed());
@@ -144,7 +144,7 @@ impl Recorded {
         assert_eq!(verified.code, Some(0), "{verified:?}");
     }
 
-    /// The recording is within a constant and a rate.
+    /// Asserts that the recording is bounded by a constant and a rate.
     #[track_caller]
     pub(crate) fn assert_bounded(&self, constant: u64, what: &str) {
         let most = constant + A_SECOND * (self.took.as_secs() + 1);
@@ -153,30 +153,30 @@ impl Recorded {
         assert!(bytes < most, "{what}: {bytes} bytes recorded in {took:?}");
     }
 
-    /// Lines about peers on standard error.
+    /// Number of lines about peers on standard error.
     fn lines(&self) -> usize {
         let lines = self.ended.stderr.lines();
         lines.filter(|line| line.contains("WARN")).count()
     }
 }
 
-/// Connects, sends this, and waits for the daemon to close, so that it has seen everything.
+/// Connects, sends this, and waits until the daemon has read everything and closed.
 pub(crate) fn visit(from: Ipv4Addr, to: SocketAddr, wire: &[u8]) {
     let Some(mut stream) = connect_from(from, to) else {
         panic!("it listens")
     };
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    // The daemon may have closed by then.
+    // Fails if the daemon has already closed.
     stream.write_all(wire).ok();
     stream.shutdown(Shutdown::Write).ok();
     stream.read_to_end(&mut Vec::new()).ok();
-    // No port is left waiting.
+    // A reset, so that no port stays in TIME_WAIT.
     SockRef::from(&stream)
         .set_linger(Some(Duration::ZERO))
         .unwrap();
 }
 
-/// So many visits, by a few threads.
+/// Makes this number of visits, on a few threads.
 pub(crate) fn visits(
     count: u32,
     from: impl Fn(u32) -> Ipv4Addr + Sync,
@@ -200,7 +200,7 @@ pub(crate) fn localhost(_: u32) -> Ipv4Addr {
     Ipv4Addr::LOCALHOST
 }
 
-/// Address `number` of 65,536 of this machine.
+/// Loopback address `number` of 65,536.
 fn elsewhere(number: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 99, 0, 0)) + number)
 }
@@ -208,7 +208,7 @@ fn elsewhere(number: u32) -> Ipv4Addr {
 #[test]
 fn a_flood_without_payload_is_recorded_as_counts() {
     for (args, unit) in [
-        // Groups that are cut, empty messages, empty series.
+        // Truncated groups, empty messages, empty series.
         (&["--framing", "cobs"][..], &b"\x05\0"[..]),
         (&["--framing", "cobs"], b"\x01\0"),
         (&["--framing", "lines"], b"\n"),
@@ -261,7 +261,7 @@ fn connections_without_payload_are_recorded_and_logged_within_limits() {
         let recorder = Recorder::start(&[]);
         let to = recorder.server.addr();
         visits(500, localhost, to, wire);
-        // An honest device at the same time, from elsewhere, that is cut in its second message.
+        // Meanwhile an honest device from another address, which is cut in its second message.
         visit(
             elsewhere(1),
             to,
@@ -288,10 +288,10 @@ fn connections_without_payload_are_recorded_and_logged_within_limits() {
 }
 
 #[test]
-fn strangers_of_many_addresses_have_one_limit_together() {
+fn strangers_from_many_addresses_share_one_limit() {
     let recorder = Recorder::start(&[]);
     visits(3_000, elsewhere, recorder.server.addr(), b"\xff");
-    // A device that sends payload is recorded as ever: 44 bytes pay for an open, a close and an end.
+    // A device with payload is recorded completely: 44 bytes pay for an open, a close and an end.
     visits(
         20,
         |number| elsewhere(4_000 + number),
@@ -314,7 +314,7 @@ fn strangers_of_many_addresses_have_one_limit_together() {
 }
 
 #[test]
-fn ten_thousand_connections_with_a_bad_byte_give_few_lines_and_their_number() {
+fn ten_thousand_connections_with_a_bad_byte_give_few_lines_and_a_count() {
     let recorder = Recorder::start(&["--metrics", "127.0.0.1:0"]);
     let metrics = blocksd_tests::scrape::addr(&recorder.server);
     visits(10_000, localhost, recorder.server.addr(), b"\xff");
@@ -325,15 +325,15 @@ fn ten_thousand_connections_with_a_bad_byte_give_few_lines_and_their_number() {
     recorded.assert_balanced();
     let text = &recorded.ended.stderr;
     assert!(text.lines().count() < 200, "{} lines", text.lines().count());
-    let told: u64 = text.lines().filter_map(suppressed_lines).sum();
-    assert_eq!(recorded.lines() as u64 + told, 10_000, "{text}");
+    let suppressed: u64 = text.lines().filter_map(suppressed_lines).sum();
+    assert_eq!(recorded.lines() as u64 + suppressed, 10_000, "{text}");
     let metric = samples["blocksd_log_suppressed_lines_total{kind=\"fault\"}"] as u64;
-    assert_eq!(metric, told);
+    assert_eq!(metric, suppressed);
     let metric = "blocksd_record_events_suppressed_total{kind=\"connection\"}";
     assert!(samples.contains_key(metric), "{page}");
 }
 
-/// The number in a line of the log that says how many others are not there.
+/// The number in a log line that counts suppressed lines.
 fn suppressed_lines(line: &str) -> Option<u64> {
     let (count, _) = line
         .strip_prefix("blocksd: ")?
@@ -343,15 +343,15 @@ fn suppressed_lines(line: &str) -> Option<u64> {
 
 #[test]
 fn payload_pays_for_the_events_around_it() {
-    // A series on each connection, and one with an end after each message: more than any tokens. 44 bytes of payload pay
-    // for an open, a close and an end; 12 for an end.
+    // A series on each connection, and a connection with an end after each message: more than the tokens allow. 44 bytes of
+    // payload pay for an open, a close and an end; 12 for an end.
     let recorder = Recorder::start(&["--after-end", "continue"]);
     let to = recorder.server.addr();
     let series = |len: u8| [&[0, 0, 0, len], vec![b'x'; len.into()].as_slice(), &[0; 4]].concat();
     visits(300, localhost, to, &series(44));
     let wire = [series(44), series(12).repeat(999)].concat();
     visit(Ipv4Addr::LOCALHOST, to, &wire);
-    // They did not use up the tokens of their address.
+    // They did not use the tokens of their address.
     visit(Ipv4Addr::LOCALHOST, to, b"\xff");
     let recorded = recorder.end();
     assert_eq!(recorded.suppressed(), BTreeMap::new());
@@ -362,7 +362,7 @@ fn payload_pays_for_the_events_around_it() {
     assert_eq!(recorded.count("fault"), 1);
     recorded.assert_balanced();
 
-    // A noisy line: a fault after each message.
+    // A noisy device: a fault after each message.
     let recorder = Recorder::start(&["--framing", "cobs"]);
     let unit = b"\x14nineteen bytes long\0\x05\0";
     visit(
@@ -380,7 +380,7 @@ fn payload_pays_for_the_events_around_it() {
 }
 
 #[test]
-fn the_cost_of_a_byte_of_payload_is_bounded() {
+fn the_recorded_bytes_per_payload_byte_are_bounded() {
     for (framing, unit) in [
         ("lines", &b"x\n"[..]),
         ("lines", b"x\n\n"),
@@ -402,7 +402,7 @@ fn the_cost_of_a_byte_of_payload_is_bounded() {
 }
 
 #[test]
-fn empty_messages_between_others_keep_their_place() {
+fn empty_messages_between_others_keep_their_position() {
     let recorder = Recorder::start(&["--framing", "lines"]);
     let mut wire = b"a\n".to_vec();
     wire.extend(b"\n".repeat(1_000));
@@ -413,7 +413,7 @@ fn empty_messages_between_others_keep_their_place() {
     let messages: Vec<_> = messages
         .map(|(_, sequence, data)| (*sequence, data.as_slice()))
         .collect();
-    // Few empty ones take less space one by one.
+    // A few empty messages take less space one by one.
     assert_eq!(
         messages,
         [
@@ -450,12 +450,12 @@ fn empty_messages_between_others_keep_their_place() {
 }
 
 #[test]
-fn an_open_without_tokens_is_recorded_when_there_are_some_again() {
+fn an_open_without_tokens_is_recorded_once_there_are_tokens() {
     let recorder = Recorder::start(&[]);
     let to = recorder.server.addr();
     visits(50, localhost, to, b"");
     let mut silent = recorder.server.connect();
-    // A connection needs two tokens, one comes back every 2 s, and every 5 s they are looked for.
+    // A connection needs two tokens; one returns every 2 s, and the daemon checks every 5 s.
     thread::sleep(Duration::from_secs(11));
     silent.write_all(b"\xff").unwrap();
     silent.shutdown(Shutdown::Write).unwrap();

@@ -1,4 +1,4 @@
-//! Files with as many channels as the format can count: what needs one more begins another file.
+//! Files with the highest number of channels in the format: the next channel begins another file.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ fn open(writer: &mut EventWriter, device: &Arc<ConnectionInfo>) {
     writer.event(&opened).unwrap();
 }
 
-/// Leaves what is on the disk in a folder, and asserts that it is two files.
+/// Writes the disk's contents into a folder, and asserts that they are two files.
 #[track_caller]
 fn two_files(disk: &Simulated) -> TempDir {
     assert_eq!(disk.list().unwrap().len(), 2);
@@ -47,7 +47,7 @@ fn two_files(disk: &Simulated) -> TempDir {
 }
 
 #[test]
-fn more_devices_than_a_file_has_channels_begin_another() {
+fn more_devices_than_a_file_has_channels_begin_another_file() {
     let (mut writer, disk) = writer();
     let devices = 70_000;
     for conn in 0..devices {
@@ -61,9 +61,9 @@ fn more_devices_than_a_file_has_channels_begin_another() {
 }
 
 #[test]
-fn held_events_that_need_more_channels_than_there_are_begin_another() {
+fn held_events_that_need_too_many_channels_begin_another_file() {
     let (mut writer, disk) = writer();
-    // As many as the burst of one address records as open.
+    // As many as the burst of one address may record as open.
     let lines: Vec<_> = (100_000..100_032)
         .map(|conn| {
             let ConnectionInfo { device, .. } = &*source(conn);
@@ -86,7 +86,7 @@ fn held_events_that_need_more_channels_than_there_are_begin_another() {
         open(&mut writer, &device);
         writer.event(&event(&device, conn..conn + 1, b"")).unwrap();
     }
-    // No tokens are left, so the empty messages of the first are held, each with a channel of its own to come.
+    // No tokens are left, so the empty messages of the first device are held; each will need a channel.
     for conn in 200_000..200_600 {
         open(&mut writer, &source(conn));
     }

@@ -1,5 +1,5 @@
-//! The repair of files that are damaged exactly on the borders of chunks: missing, repeated, exchanged or foreign chunks;
-//! and of files with two damages at once. What a repair writes is always sound.
+//! Repair of files that are damaged exactly at the borders of chunks (missing, repeated, swapped or foreign chunks), and of
+//! files with two damages. A repair always writes a sound file.
 
 use std::fs;
 use std::ops::Range;
@@ -13,10 +13,10 @@ use mcap::read::Options;
 use tempfile::TempDir;
 
 const CHUNKS: u32 = 6;
-/// Messages of each chunk.
+/// Messages in each chunk.
 const EACH: u32 = 3;
 
-/// A name as the first versions gave it: without the nonce of the file.
+/// A file name of the first versions, without the nonce.
 const UNNAMED: &str = "00000001-20260101T000000Z.mcap.part";
 
 /// A torn recording of one device.
@@ -63,29 +63,29 @@ impl Torn {
         &self.bytes[self.chunks[index].clone()]
     }
 
-    /// A file of these chunks, after its own header.
+    /// A file with these chunks, after the header.
     fn of(&self, chunks: &[usize]) -> Vec<u8> {
         let mut bytes = self.bytes[..self.chunks[0].start].to_vec();
         chunks.iter().for_each(|it| bytes.extend(self.chunk(*it)));
         bytes
     }
 
-    /// The name that the daemon gives it now, and the one that it gave before.
+    /// The current file name, and the one of earlier versions.
     fn names(&self) -> [&str; 2] {
         [&self.name, UNNAMED]
     }
 }
 
-/// What a repair made of a file.
+/// The result of a repair.
 struct Outcome {
-    /// Sequence numbers of the messages of the repaired file, if there is one.
+    /// Sequence numbers of the messages in the repaired file, if there is one.
     sequences: Option<Vec<u32>>,
-    /// The original was kept.
+    /// Whether the original was kept.
     is_kept: bool,
     recovered: Recovered,
 }
 
-/// Repairs a file, and asserts that the result is sound, holds nothing of others, and that the original is as it was.
+/// Repairs a file, and asserts that the result is sound, has no foreign messages, and that a kept original is unchanged.
 #[track_caller]
 fn repair(name: &str, bytes: &[u8], context: &str) -> Outcome {
     let folder = folder();
@@ -130,7 +130,7 @@ fn a_chunk_that_is_missing_is_reported_and_the_original_is_kept() {
 }
 
 #[test]
-fn a_chunk_that_stands_there_twice_is_kept_once() {
+fn a_duplicated_chunk_is_kept_once() {
     let torn = Torn::new("own", Compression::Zstd);
     let all: Vec<_> = (0..CHUNKS as usize).collect();
     for name in torn.names() {
@@ -150,7 +150,7 @@ fn a_chunk_that_stands_there_twice_is_kept_once() {
 }
 
 #[test]
-fn chunks_that_changed_places_are_all_kept() {
+fn swapped_chunks_are_all_kept() {
     let torn = Torn::new("own", Compression::None);
     for name in torn.names() {
         for first in 0..CHUNKS as usize {
@@ -168,7 +168,7 @@ fn chunks_that_changed_places_are_all_kept() {
 }
 
 #[test]
-fn an_undamaged_file_is_not_called_damaged() {
+fn an_undamaged_file_is_not_reported_as_damaged() {
     for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
         let torn = Torn::new("own", compression);
         for name in torn.names() {
@@ -181,7 +181,7 @@ fn an_undamaged_file_is_not_called_damaged() {
 }
 
 #[test]
-fn a_foreign_chunk_in_the_place_of_the_first_is_not_taken_for_the_files_own() {
+fn a_foreign_chunk_in_place_of_the_first_is_not_accepted() {
     for compression in [Compression::None, Compression::Zstd] {
         let (own, other) = (
             Torn::new("own", compression),
@@ -204,7 +204,7 @@ fn a_foreign_chunk_in_the_place_of_the_first_is_not_taken_for_the_files_own() {
 }
 
 #[test]
-fn a_foreign_header_after_the_own_does_not_let_its_chunk_in() {
+fn a_foreign_header_after_the_files_own_does_not_admit_its_chunk() {
     let (own, other) = (
         Torn::new("own", Compression::None),
         Torn::new("other", Compression::None),
@@ -217,7 +217,7 @@ fn a_foreign_header_after_the_own_does_not_let_its_chunk_in() {
             let context = format!("{name}, at {offset}");
             let outcome = repair(name, &bytes, &context);
             assert!(outcome.is_kept, "{context}");
-            // The chunk that was cut in two is lost.
+            // The chunk that was split is lost.
             let first = usize::from(offset != begin);
             let whole: Vec<_> = (first..CHUNKS as usize).collect();
             assert_eq!(outcome.sequences, Some(numbers(&whole)), "{context}");
@@ -232,7 +232,7 @@ fn two_damaged_bits_of_the_header_and_the_first_chunk_never_make_an_unsound_file
     let library = (0..chunk)
         .find(|at| torn.bytes[*at..].starts_with(b"blocksd "))
         .unwrap();
-    // All of the header, or its text alone, with all of the chunk's head, or its opcode alone.
+    // All of the header, or its text alone, with all of the chunk header, or its opcode alone.
     let header: Vec<_> = (0..chunk * 8)
         .step_by(5)
         .chain(library * 8..(library + 8) * 8)
@@ -262,7 +262,7 @@ fn numbers(chunks: &[usize]) -> Vec<u32> {
     chunks.iter().flat_map(of).collect()
 }
 
-/// What the `mcap` crate reads: the numbers of the messages, which are all of the device.
+/// The sequence numbers that the `mcap` crate reads. All messages must be of the device.
 #[track_caller]
 fn sequences(path: &Path, context: &str) -> Vec<u32> {
     let bytes = fs::read(path).unwrap();
@@ -292,7 +292,7 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// In memory where that can be: there are many repairs, and each waits for the disk.
+/// Creates a folder in memory if possible: there are many repairs, and each waits for the disk.
 fn folder() -> TempDir {
     let in_memory = TempDir::new_in("/dev/shm");
     in_memory.or_else(|_| TempDir::new()).unwrap()

@@ -1,4 +1,4 @@
-//! `kill -9` at any moment, under load: what was on the disk is read back, whole and in order.
+//! `kill -9` at any moment, under load: data that was on the disk is read back, complete and in order.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,9 +10,9 @@ use blocksd_tests::recorded::{Sender, prefixes, read_back};
 use blocksd_tests::scrape;
 use tempfile::TempDir;
 
-/// Messages that are on the disk.
+/// Metric of the messages that are on the disk.
 const SYNCED: &str = "blocksd_record_messages_synced_total";
-/// How often a daemon is killed, unless `BLOCKSD_TEST_KILLS` says otherwise.
+/// Number of kills; `BLOCKSD_TEST_KILLS` overrides it.
 const KILLS: usize = 8;
 
 fn kills() -> usize {
@@ -21,7 +21,7 @@ fn kills() -> usize {
 }
 
 #[test]
-fn what_was_on_the_disk_survives_a_kill_at_any_moment() {
+fn data_on_the_disk_survives_a_kill_at_any_moment() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     let args = [
@@ -55,7 +55,7 @@ fn what_was_on_the_disk_survives_a_kill_at_any_moment() {
             .collect();
         let until = Instant::now() + Duration::from_millis(chance.of(50..=600) as u64);
         let mut promised = 0;
-        // The last one is killed with something promised.
+        // The last daemon is killed after it has promised something.
         let must_promise = kill + 1 == kills() && promised_ever == 0;
         let late = Instant::now() + DEADLINE;
         while Instant::now() < until || must_promise && promised == 0 && Instant::now() < late {
@@ -65,7 +65,7 @@ fn what_was_on_the_disk_survives_a_kill_at_any_moment() {
         drop(server.process.end());
         let sent: u64 = senders.into_iter().map(Sender::stop).sum();
 
-        // The next start repairs by itself.
+        // The next start repairs automatically.
         let parts = files(&folder, |name| !filename::is_sealed(name));
         let server = Server::start(&args);
         let read = read_back(folder.path());
@@ -79,10 +79,10 @@ fn what_was_on_the_disk_survives_a_kill_at_any_moment() {
         );
         prefixes(&read);
         if !parts.is_empty() {
-            let said = server.process.error_text();
+            let log_text = server.process.error_text();
             assert!(
-                said.contains("a torn file was repaired"),
-                "{context}: {parts:?}\n{said}"
+                log_text.contains("a torn file was repaired"),
+                "{context}: {parts:?}\n{log_text}"
             );
             torn += 1;
         }
@@ -93,7 +93,7 @@ fn what_was_on_the_disk_survives_a_kill_at_any_moment() {
             [""; 0],
             "{context}"
         );
-        // Nothing is damaged: the numbers of what is there have no gap.
+        // Nothing is damaged, so the sequence numbers have no gap.
         let originals = files(&folder, |name| name.ends_with(".lost"));
         assert_eq!(originals, [""; 0], "kill {kill}");
         promised_ever += promised;
@@ -123,7 +123,7 @@ fn files(folder: &TempDir, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
 }
 
 #[test]
-fn a_daemon_that_is_killed_in_silence_has_everything_on_the_disk() {
+fn a_daemon_that_is_killed_when_idle_has_everything_on_the_disk() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     let args = [
@@ -138,7 +138,7 @@ fn a_daemon_that_is_killed_in_silence_has_everything_on_the_disk() {
     let sender = Sender::start(server.addr(), 0, 10, Duration::from_millis(1));
     scrape::wait_for(&server, "blocksd_blocks_total", |blocks| 100.0 <= blocks);
     let sent = sender.stop();
-    // Though nothing comes any more.
+    // Although no more data arrives.
     scrape::wait_for(&server, SYNCED, |synced| synced == sent as f64);
     server.process.signal("KILL");
     drop(server.process.end());

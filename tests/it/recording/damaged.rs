@@ -1,4 +1,4 @@
-//! Torn and damaged recordings: what is whole is read and kept, nothing else is, and what is lost is counted.
+//! Torn and damaged recordings: complete chunks are read and kept, nothing else is, and losses are counted.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,27 +7,27 @@ use std::path::Path;
 use blocksd::recorded::ranges::CHECKER;
 use blocksd_recording::scan::{Found, Raw, Scan, Summary};
 use blocksd_recording::{FindingKind, LostRange};
-use blocksd_tests::recording::{File, Said, Sample, name, put};
+use blocksd_tests::recording::{File, Sample, StoredMessage, name, put};
 use mcap::Compression;
 use mcap::records::Record;
 
 const COMPRESSIONS: [Option<Compression>; 3] =
     [None, Some(Compression::Lz4), Some(Compression::Zstd)];
 
-/// What a file says, and what of it is lost. Messages of channels that are not known have no topic.
-fn read(path: &Path) -> (Vec<Said>, Vec<LostRange>) {
+/// The messages of a file, and its losses. Messages of unknown channels have no topic.
+fn read(path: &Path) -> (Vec<StoredMessage>, Vec<LostRange>) {
     let mut scan = Scan::open(path, false).unwrap();
     let summary = Summary::read(&mut blocksd_recording::WindowedFile::open(path).unwrap());
     let mut topics: HashMap<u16, String> = HashMap::new();
     if let Ok(Ok(summary)) = summary {
         topics.extend(summary.channels.into_iter().map(|(id, it)| (id, it.topic)));
     }
-    let (mut said, mut lost) = (Vec::new(), Vec::new());
+    let (mut stored, mut lost) = (Vec::new(), Vec::new());
     let mut take = |raw: &Raw<'_>| match raw.parse() {
         Some(Record::Channel(channel)) => {
             topics.insert(channel.id, channel.topic);
         }
-        Some(Record::Message { header, data }) => said.push(Said {
+        Some(Record::Message { header, data }) => stored.push(StoredMessage {
             topic: topics.get(&header.channel_id).cloned().unwrap_or_default(),
             sequence: header.sequence,
             time: header.log_time,
@@ -46,13 +46,13 @@ fn read(path: &Path) -> (Vec<Said>, Vec<LostRange>) {
             break;
         }
     }
-    (said, lost)
+    (stored, lost)
 }
 
-/// Asserts that nothing was read that was not written, in the order in which it was, and says how much is missing.
+/// Asserts that every message read was written, and in the same order; returns the number of missing messages.
 #[track_caller]
-fn missing(said: &[Said], read: &[Said], at: usize) -> usize {
-    let mut rest = said.iter();
+fn missing(stored: &[StoredMessage], read: &[StoredMessage], at: usize) -> usize {
+    let mut rest = stored.iter();
     for message in read {
         let found = rest.any(|it| {
             let same_topic = message.topic.is_empty() || it.topic == message.topic;
@@ -60,73 +60,73 @@ fn missing(said: &[Said], read: &[Said], at: usize) -> usize {
                 && (it.sequence, it.time, &it.data)
                     == (message.sequence, message.time, &message.data)
         });
-        assert!(found, "{message:?} was never written so (damage at {at})");
+        assert!(found, "{message:?} was never written (damage at {at})");
     }
-    said.len() - read.len()
+    stored.len() - read.len()
 }
 
 #[test]
-fn what_is_sound_is_read_whole() {
+fn a_sound_file_is_read_completely() {
     let directory = tempfile::tempdir().unwrap();
     for compression in COMPRESSIONS {
         let sample = Sample {
             compression,
             ..Sample::default()
         };
-        for (bytes, said) in [sample.sealed(), sample.torn()] {
+        for (bytes, stored) in [sample.sealed(), sample.torn()] {
             let path = put(directory.path(), 1, "mcap", &bytes);
-            assert_eq!(read(&path), (said, vec![]));
+            assert_eq!(read(&path), (stored, vec![]));
         }
     }
 }
 
 #[test]
-fn a_file_that_ends_anywhere_loses_only_what_is_behind_its_last_whole_chunk() {
+fn a_truncated_file_loses_only_the_data_after_its_last_complete_chunk() {
     let directory = tempfile::tempdir().unwrap();
     for compression in COMPRESSIONS {
         let sample = Sample {
             compression,
             ..Sample::default()
         };
-        let (bytes, said) = sample.sealed();
+        let (bytes, stored) = sample.sealed();
         let mut before = 0;
         for len in 0..bytes.len() {
             let path = put(directory.path(), 1, "mcap.part", &bytes[..len]);
             let (read, lost) = read(&path);
-            missing(&said, &read, len);
-            assert!(read.len() >= before, "{len}: fewer than before");
+            missing(&stored, &read, len);
+            assert!(read.len() >= before, "{len}: fewer messages than before");
             before = read.len();
             let lost_bytes: u64 = lost.iter().map(|lost| lost.len).sum();
             assert!(lost_bytes <= len as u64, "{len}: {lost:?}");
-            // What is not lost is there.
+            // All other messages are there.
             assert!(lost.len() <= 1, "{len}: {lost:?}");
-            assert_eq!(said[..read.len()], read);
+            assert_eq!(stored[..read.len()], read);
         }
-        assert_eq!(before, said.len());
+        assert_eq!(before, stored.len());
     }
 }
 
 #[test]
-fn a_damaged_byte_costs_one_chunk_at_most_and_gives_no_wrong_message() {
+fn a_damaged_byte_loses_at_most_one_chunk_and_gives_no_wrong_message() {
     let directory = tempfile::tempdir().unwrap();
     for compression in COMPRESSIONS {
         let sample = Sample {
             compression,
             ..Sample::default()
         };
-        for (bytes, said) in [sample.sealed(), sample.torn()] {
-            let in_chunk = said.len() / sample.chunks + sample.devices;
+        for (bytes, stored) in [sample.sealed(), sample.torn()] {
+            let in_chunk = stored.len() / sample.chunks + sample.devices;
             for at in 0..bytes.len() {
                 for flip in [0xff, 1 << (at % 8)] {
                     let mut bytes = bytes.clone();
                     bytes[at] ^= flip;
                     let path = put(directory.path(), 1, "mcap", &bytes);
                     let (read, lost) = read(&path);
-                    let missing = missing(&said, &read, at);
+                    let missing = missing(&stored, &read, at);
                     assert!(missing <= in_chunk, "{missing} missing, damage at {at}");
                     assert!(
                         missing == 0 || !lost.is_empty(),
-                        "no loss told, damage at {at}"
+                        "no loss reported, damage at {at}"
                     );
                 }
             }
@@ -135,7 +135,7 @@ fn a_damaged_byte_costs_one_chunk_at_most_and_gives_no_wrong_message() {
 }
 
 #[test]
-fn what_is_recovered_is_sealed_and_has_all_that_is_whole() {
+fn a_recovered_file_is_sealed_and_has_all_complete_chunks() {
     let directory = tempfile::tempdir().unwrap();
     for compression in COMPRESSIONS {
         let sample = Sample {
@@ -145,7 +145,7 @@ fn what_is_recovered_is_sealed_and_has_all_that_is_whole() {
         let (bytes, _) = sample.torn();
         for cut in (0..bytes.len()).step_by(7) {
             for zeros in [0, 100] {
-                // After a power loss there may be zeros in place of what was written last.
+                // After a power failure, zeros may replace the last written bytes.
                 let mut bytes = bytes[..cut].to_vec();
                 bytes.resize(cut + zeros, 0);
                 let from = put(directory.path(), 1, "mcap.part", &bytes);
@@ -168,8 +168,8 @@ fn what_is_recovered_is_sealed_and_has_all_that_is_whole() {
     }
 }
 
-/// What the `mcap` crate reads, with every check that it has.
-fn by_the_crate(path: &Path) -> Vec<Said> {
+/// The messages that the `mcap` crate reads, with all its checks.
+fn by_the_crate(path: &Path) -> Vec<StoredMessage> {
     let bytes = fs::read(path).unwrap();
     let summary = Summary::read(&mut blocksd_recording::WindowedFile::open(path).unwrap());
     assert!(summary.unwrap().is_ok());
@@ -177,10 +177,10 @@ fn by_the_crate(path: &Path) -> Vec<Said> {
     let statistics = theirs.stats.clone().unwrap();
     let options = mcap::read::Options::ValidateChunkCrcs;
     let stream = mcap::MessageStream::new_with_options(&bytes, options.into()).unwrap();
-    let said: Vec<_> = stream
+    let stored: Vec<_> = stream
         .map(|message| {
             let message = message.unwrap();
-            Said {
+            StoredMessage {
                 topic: message.channel.topic.clone(),
                 sequence: message.sequence,
                 time: message.log_time,
@@ -188,8 +188,8 @@ fn by_the_crate(path: &Path) -> Vec<Said> {
             }
         })
         .collect();
-    assert_eq!(statistics.message_count, said.len() as u64);
-    // And by the index, which finds each message where it says.
+    assert_eq!(statistics.message_count, stored.len() as u64);
+    // And by the index, which must find each message.
     let mut indexed = 0;
     let chunks = theirs.chunk_indexes.iter();
     for chunk in chunks.filter(|chunk| chunk.message_index_length != 0) {
@@ -200,14 +200,14 @@ fn by_the_crate(path: &Path) -> Vec<Said> {
             indexed += 1;
         }
     }
-    assert_eq!(indexed, said.len());
-    said
+    assert_eq!(indexed, stored.len());
+    stored
 }
 
 #[test]
 fn a_message_whose_channel_is_lost_is_kept_under_another_topic() {
     let directory = tempfile::tempdir().unwrap();
-    let (bytes, said) = Sample::default().torn();
+    let (bytes, stored) = Sample::default().torn();
     let mut damaged = bytes.clone();
     // In the payload of the first chunk, which has the channels.
     damaged[300] ^= 1;
@@ -218,33 +218,33 @@ fn a_message_whose_channel_is_lost_is_kept_under_another_topic() {
     assert_eq!((recovered.blocks, recovered.unknown), (0, 12));
     let read = by_the_crate(&to);
     assert_eq!(read.len(), 12);
-    for (read, said) in read.iter().zip(&said[said.len() - 12..]) {
+    for (read, stored) in read.iter().zip(&stored[stored.len() - 12..]) {
         assert!(read.topic.starts_with("/blocksd/unknown/"), "{read:?}");
-        assert_eq!((read.sequence, &read.data), (said.sequence, &said.data));
+        assert_eq!((read.sequence, &read.data), (stored.sequence, &stored.data));
     }
-    // A sealed file has its channels once more in the summary.
-    let (mut bytes, said) = Sample::default().sealed();
+    // A sealed file repeats its channels in the summary.
+    let (mut bytes, stored) = Sample::default().sealed();
     bytes[300] ^= 1;
     let from = put(directory.path(), 2, "mcap", &bytes);
     let to = name(directory.path(), 3, "mcap");
     let recovered = CHECKER.recover(&from, &to).unwrap();
     assert_eq!((recovered.blocks, recovered.unknown), (12, 0));
-    assert_eq!(by_the_crate(&to), said[said.len() - 12..]);
+    assert_eq!(by_the_crate(&to), stored[stored.len() - 12..]);
 }
 
 #[test]
-fn a_directory_is_repaired_once_and_for_all_wherever_the_repair_was_cut() {
+fn a_repair_that_was_interrupted_anywhere_is_completed_later() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
-    let (torn, said) = Sample::default().torn();
+    let (torn, stored) = Sample::default().torn();
     let (sealed, _) = Sample::default().sealed();
     put(directory, 1, "mcap", &sealed);
     put(directory, 2, "mcap.part", &torn[..torn.len() - 30]);
-    put(directory, 2, "mcap.new", b"what a repair had begun");
+    put(directory, 2, "mcap.new", b"an interrupted repair");
     put(directory, 3, "mcap.part", &sealed);
     put(directory, 4, "mcap.part", &torn[..20]);
     put(directory, 5, "mcap.part", b"");
-    // Renamed, and cut off before the original went.
+    // Renamed, and interrupted before the original was removed.
     put(directory, 6, "mcap", &sealed);
     put(directory, 6, "mcap.part", &torn);
     fs::write(directory.join("blocksd.lock"), b"").unwrap();
@@ -263,13 +263,13 @@ fn a_directory_is_repaired_once_and_for_all_wherever_the_repair_was_cut() {
     );
     let complete: Vec<_> = repaired.iter().map(|it| it.recovered.complete).collect();
     assert_eq!(complete, [false, true, false, false, false]);
-    // No message was lost with it, but half of an index.
+    // No message is lost, only half of an index.
     let recovered = &repaired[0].recovered;
     assert_eq!((recovered.lost_chunks, recovered.lost_bytes), (0, 17));
     assert_eq!(repaired[2].recovered.lost_bytes, 20);
     assert_eq!(fs::read(name(directory, 3, "mcap")).unwrap(), sealed);
     for number in [1, 2, 3, 6] {
-        assert_eq!(by_the_crate(&name(directory, number, "mcap")), said);
+        assert_eq!(by_the_crate(&name(directory, number, "mcap")), stored);
     }
     let mut left: Vec<_> = fs::read_dir(directory)
         .unwrap()
@@ -281,31 +281,31 @@ fn a_directory_is_repaired_once_and_for_all_wherever_the_repair_was_cut() {
 }
 
 #[test]
-fn a_payload_that_is_a_recording_is_not_taken_for_one() {
+fn a_payload_that_contains_a_recording_is_not_taken_for_one() {
     let directory = tempfile::tempdir().unwrap();
     let (inner, _) = Sample::default().sealed();
     let mut file = File::begin(None, false);
-    let mut said = Vec::new();
+    let mut stored = Vec::new();
     for sequence in 0..3 {
-        said.push(file.block("a", sequence, 1, &inner));
+        stored.push(file.block("a", sequence, 1, &inner));
         file.end_chunk();
     }
     let bytes = file.abandon();
-    // Damaged content, and a chunk that is cut.
+    // Damaged content, and a truncated chunk.
     let mut damaged = bytes.clone();
     let third = bytes.len() / 3;
     damaged[third + 500] ^= 1;
     damaged.truncate(bytes.len() - 300);
     let (read, lost) = read(&put(directory.path(), 1, "mcap.part", &damaged));
-    assert_eq!(read, [said[0].clone()]);
+    assert_eq!(read, [stored[0].clone()]);
     assert_eq!(lost.len(), 2, "{lost:?}");
 }
 
 #[test]
-fn a_file_of_false_beginnings_is_read_in_time_and_memory_of_its_length() {
+fn a_file_of_false_chunk_headers_is_read_in_linear_time_and_memory() {
     let directory = tempfile::tempdir().unwrap();
-    let (whole, said) = Sample::default().torn();
-    // Heads of chunks that reach to the end of the file, one behind the other, the first of them damaged.
+    let (whole, stored) = Sample::default().torn();
+    // Chunk headers that extend to the end of the file, one after the other, the first of them damaged.
     let heads = 20_000_u64;
     let len = heads * 49;
     let mut bytes = whole.clone();
@@ -321,10 +321,10 @@ fn a_file_of_false_beginnings_is_read_in_time_and_memory_of_its_length() {
         bytes.extend(left.to_le_bytes());
     }
     let (read_back, lost) = read(&put(directory.path(), 1, "mcap.part", &bytes));
-    assert_eq!(read_back, said);
+    assert_eq!(read_back, stored);
     assert_eq!(lost.len(), 1);
     assert_eq!(lost[0].len, len + 1);
-    // Small ones, so many that to read on a megabyte for each of them would take minutes.
+    // Small headers, so many that reading a megabyte for each would take minutes.
     let mut bytes = whole.clone();
     bytes.push(0xee);
     for _ in 0..200_000 {
@@ -337,12 +337,12 @@ fn a_file_of_false_beginnings_is_read_in_time_and_memory_of_its_length() {
         bytes.extend(1_u64.to_le_bytes());
         bytes.push(0);
     }
-    // And behind them a chunk that is whole.
+    // Followed by a complete chunk.
     bytes.extend_from_slice(&whole[whole.len() / 2..]);
     let (read_back, lost) = read(&put(directory.path(), 1, "mcap.part", &bytes));
     assert!(
-        said.len() < read_back.len(),
-        "nothing was found behind them"
+        stored.len() < read_back.len(),
+        "nothing was found after them"
     );
     assert_eq!(lost.len(), 1);
     // Half a gigabyte declared, in a few bytes.
@@ -357,10 +357,10 @@ fn a_file_of_false_beginnings_is_read_in_time_and_memory_of_its_length() {
     bytes.extend(9_u64.to_le_bytes());
     bytes.extend(b"\x28\xb5\x2f\xfd\x20\x00\x01\x00\x00");
     let (read_back, lost) = read(&put(directory.path(), 1, "mcap.part", &bytes));
-    assert_eq!((read_back.len(), lost.len()), (said.len(), 1));
+    assert_eq!((read_back.len(), lost.len()), (stored.len(), 1));
 }
 
-/// Numbers that follow from one another and look like nothing.
+/// A deterministic sequence of pseudo-random numbers.
 fn scramble(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -369,7 +369,7 @@ fn scramble(state: &mut u64) -> u64 {
 }
 
 #[test]
-fn nothing_that_stands_in_a_file_makes_a_reader_panic() {
+fn no_file_makes_a_reader_panic() {
     let directory = tempfile::tempdir().unwrap();
     let mut state = 0x2545_f491_4f6c_dd1d;
     for round in 0..600 {
@@ -389,7 +389,7 @@ fn nothing_that_stands_in_a_file_makes_a_reader_panic() {
             let at = (scramble(&mut state) % len) as usize;
             let other = (scramble(&mut state) % len) as usize;
             match scramble(&mut state) % 5 {
-                // A length that is beyond everything, or almost right.
+                // A length far beyond the file, or an almost correct one.
                 0 => {
                     let extremes = [
                         0,
@@ -433,8 +433,8 @@ fn nothing_that_stands_in_a_file_makes_a_reader_panic() {
                     wrong.push(it.kind.clone());
                 })
                 .unwrap();
-            // Gaps stay, and so does the name of the writer. A channel that is lost, and comes again behind its
-            // messages, was made up: that takes a file in which a part stands twice.
+            // Gaps stay, and so does the name of the writer. A lost channel that reappears after its messages is inconsistent, which
+            // takes a file with a duplicated part.
             let made_up = recovered.unknown != 0;
             wrong.retain(|it| match it {
                 FindingKind::Sequence { .. } | FindingKind::Library(_) => false,

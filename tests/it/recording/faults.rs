@@ -1,4 +1,4 @@
-//! A folder that does not do what the recording wants of it: what is still promised, kept and counted.
+//! A failing folder: the promises, the kept data and the counts still hold.
 
 use std::fs;
 use std::io::{self, Write};
@@ -24,11 +24,11 @@ const SETTINGS: LogOptions = LogOptions {
     sync_after: Duration::from_millis(20),
 };
 
-/// A real folder in which nothing can be deleted, and in which one write is cut and the next refused.
+/// A real folder in which nothing can be deleted, and one write is short and the next one refused.
 #[derive(Debug)]
 struct Stubborn {
     folder: Directory,
-    /// Writes that were asked for.
+    /// Number of requested writes.
     writes: Arc<AtomicUsize>,
 }
 
@@ -75,7 +75,7 @@ impl File for StubbornFile {
     }
 }
 
-/// Nothing that fails is tried twice: a test that would hang fails.
+/// Settings without retries, so that a test that would hang fails.
 fn impatient(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<LogContext> {
     {
         let context = LogContext::new(
@@ -90,7 +90,7 @@ fn impatient(folder: impl Folder + 'static, max_bytes: Option<u64>) -> Arc<LogCo
 }
 
 #[test]
-fn a_file_that_is_within_the_limit_is_not_deleted_when_it_is_sealed() {
+fn a_file_within_the_limit_is_not_deleted_when_it_is_sealed() {
     let folder = TempDir::new().unwrap();
     let common = impatient(Directory::open(folder.path()).unwrap(), Some(100_000));
     let mut writer = EventWriter::new(Log::new(SETTINGS, Arc::clone(&common), 1));
@@ -102,7 +102,7 @@ fn a_file_that_is_within_the_limit_is_not_deleted_when_it_is_sealed() {
 }
 
 #[test]
-fn a_file_that_cannot_be_deleted_does_not_keep_others_from_being_synced() {
+fn a_file_that_cannot_be_deleted_does_not_block_the_sync_of_others() {
     let folder = TempDir::new().unwrap();
     let stubborn = Stubborn {
         folder: Directory::open(folder.path()).unwrap(),
@@ -123,13 +123,13 @@ fn a_file_that_cannot_be_deleted_does_not_keep_others_from_being_synced() {
     writer.finish().unwrap();
     let stats = common.stats.read();
     assert_eq!(stats.blocks_synced, 1000);
-    assert_ne!(stats.errors, [0; 3], "what could not be deleted is told");
+    assert_ne!(stats.errors, [0; 3], "failed deletions are counted");
     assert!(!stats.retrying);
     assert!(read_back(folder.path()).into_iter().eq(0..1000));
 }
 
 #[test]
-fn a_part_that_somebody_takes_away_holds_nothing_up() {
+fn a_part_that_is_removed_by_others_does_not_block_the_recording() {
     let disk = Simulated::new(Arc::<Stats>::default(), None);
     let common = impatient(disk.clone(), None);
     let mut writer = EventWriter::new(Log::new(SETTINGS, Arc::clone(&common), 1));
@@ -142,7 +142,7 @@ fn a_part_that_somebody_takes_away_holds_nothing_up() {
 }
 
 #[test]
-fn a_disk_that_never_syncs_gets_one_file_and_not_one_after_another() {
+fn a_disk_that_never_syncs_gets_only_one_file() {
     let fault = Fault {
         writes: usize::MAX,
         syncs: 1,
@@ -172,7 +172,7 @@ fn a_disk_that_never_syncs_gets_one_file_and_not_one_after_another() {
 }
 
 #[test]
-fn what_was_written_before_the_disk_was_given_up_is_not_written_twice() {
+fn data_written_before_the_file_was_given_up_is_not_written_twice() {
     let folder = TempDir::new().unwrap();
     let stubborn = Stubborn {
         folder: Directory::open(folder.path()).unwrap(),
@@ -182,14 +182,14 @@ fn what_was_written_before_the_disk_was_given_up_is_not_written_twice() {
     let event = event(&source(1), 0..20_000, b"");
     assert_eq!(writer.event(&event), Err(LogError::GaveUp));
     assert_eq!(writer.given(), 20_000);
-    // It takes data again, just now.
+    // The disk accepts data again.
     writer.finish().unwrap();
     let read = read_back(folder.path());
     assert!(!read.is_empty() && read.iter().copied().eq(0..read.len() as u64));
 }
 
 #[test]
-fn messages_that_are_recorded_as_a_number_are_counted_as_recorded() {
+fn messages_that_are_recorded_as_counts_are_counted_as_recorded() {
     let folder = TempDir::new().unwrap();
     let context = impatient(Directory::open(folder.path()).unwrap(), None);
     let mut writer = EventWriter::new(Log::new(SETTINGS, Arc::clone(&context), 1));
@@ -205,31 +205,31 @@ fn messages_that_are_recorded_as_a_number_are_counted_as_recorded() {
 }
 
 #[test]
-fn who_connects_and_says_nothing_is_not_remembered() {
+fn the_device_of_a_silent_connection_is_forgotten() {
     let disk = Simulated::new(Arc::default(), None);
     let mut writer = EventWriter::new(Log::new(SETTINGS, impatient(disk, None), 1));
     let device = source(1);
-    let told = |kind| Event {
+    let of_kind = |kind| Event {
         kind,
         ..event(&device, 0..0, b"")
     };
     let opened = EventKind::Opened {
         peer: Peer::Local("test".into()),
     };
-    writer.event(&told(opened)).unwrap();
+    writer.event(&of_kind(opened)).unwrap();
     assert_eq!(writer.devices(), 1);
     let closed = EventKind::Closed {
         messages: 0,
         bytes: 0,
         reason: blocksd_engine::reason::CloseReason::Eof,
     };
-    writer.event(&told(closed)).unwrap();
+    writer.event(&of_kind(closed)).unwrap();
     assert_eq!(writer.devices(), 0);
     writer.finish().unwrap();
 }
 
 #[test]
-fn blocks_of_a_file_that_was_lost_are_told_at_the_end() {
+fn blocks_of_a_lost_file_are_reported_at_the_end() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().to_str().unwrap();
     let server = Server::start(&["--record", path, "--record-sync", "10"]);
@@ -254,7 +254,7 @@ fn blocks_of_a_file_that_was_lost_are_told_at_the_end() {
     assert!(ended.stderr.contains("are not recorded"), "{ended:?}");
 }
 
-/// A real folder on a disk with so much room.
+/// A real folder on a disk with limited space.
 #[derive(Debug)]
 struct Full {
     folder: Directory,
@@ -308,7 +308,7 @@ impl File for FullFile {
 }
 
 #[test]
-fn the_number_of_unrecorded_blocks_is_never_greater_than_the_truth() {
+fn the_number_of_unrecorded_blocks_is_never_overstated() {
     const BATCH: u64 = 50;
     let mut certain = 0;
     let rooms = (0..40)
@@ -331,7 +331,7 @@ fn the_number_of_unrecorded_blocks_is_never_greater_than_the_truth() {
         loop {
             let written = writer.event(&event(&device, given..given + BATCH, b""));
             given += BATCH;
-            // With commits now and then: of what is written, not all is synced.
+            // With occasional commits, so that a part of the written data is synced.
             let is_due = given.is_multiple_of(BATCH * 7 * (1 + n as u64 % 5));
             let committed = written.and_then(|()| match is_due {
                 true => writer.commit(),
@@ -342,11 +342,11 @@ fn the_number_of_unrecorded_blocks_is_never_greater_than_the_truth() {
             }
         }
         assert_eq!(writer.given(), given);
-        // A file that was given up before is not tried again: then there is nothing to end.
+        // A file that was given up before is not retried, so there may be nothing to end.
         let (_, least) = writer.end();
         let most = given - common.stats.read().blocks_synced;
         let path = folder.path().to_str().unwrap();
-        // Its exit code is 1 where nothing is whole.
+        // Its exit code is 1 if there is no complete chunk.
         run(&["recover", path], b"");
         let kept = read_back(folder.path());
         assert!(kept.iter().copied().eq(0..kept.len() as u64));
@@ -357,11 +357,11 @@ fn the_number_of_unrecorded_blocks_is_never_greater_than_the_truth() {
         );
         certain += least;
     }
-    assert!(0 < certain, "not even of a disk without any room");
+    assert!(0 < certain, "not even on a disk without space");
 }
 
 #[test]
-fn a_stop_with_a_disk_that_refuses_logs_that_once_and_its_figures_hold() {
+fn a_stop_with_a_failing_disk_logs_it_once_with_correct_figures() {
     for rotate in ["4096", "1000000000"] {
         let folder = TempDir::new().unwrap();
         let path = folder.path().to_str().unwrap();
@@ -377,7 +377,7 @@ fn a_stop_with_a_disk_that_refuses_logs_that_once_and_its_figures_hold() {
         ];
         let daemon = Server::command(&args);
         let mut command = std::process::Command::new("sh");
-        // In blocks of 512 or 1024 bytes, as the shell has it. One message does not fit.
+        // In blocks of 512 or 1024 bytes, depending on the shell. One message does not fit.
         command
             .args(["-c", "ulimit -f 64; exec \"$0\" \"$@\""])
             .arg(daemon.get_program())
@@ -411,7 +411,7 @@ fn a_stop_with_a_disk_that_refuses_logs_that_once_and_its_figures_hold() {
         let truth = ended.totals()["block"] - kept;
         assert!(
             least <= truth && truth <= most,
-            "{line}; {truth} are not there"
+            "{line}; {truth} are missing"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Recordings and Python's `mcap` package: it reads ours, with every check that it has, and we read its.
+//! Recordings and Python's package `mcap`: it reads our recordings with all its checks, and we read its recordings.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use blocksd::recorded::ranges::CHECKER;
 use blocksd_tests::process::{Ended, Server, finish, python, run};
-use blocksd_tests::recording::{Said, Sample, put};
+use blocksd_tests::recording::{Sample, StoredMessage, put};
 use mcap::Compression;
 use serde_json::Value;
 
@@ -31,15 +31,15 @@ fn peer(args: &[&str]) -> Ended {
     ended
 }
 
-/// What the peer reads, and its statistics.
-fn read(path: &Path) -> (Vec<Said>, Value) {
+/// The messages that the peer reads, and its statistics.
+fn read(path: &Path) -> (Vec<StoredMessage>, Value) {
     let text = peer(&["read", path.to_str().unwrap()]).stdout_text();
     let lines = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
     let mut lines: Vec<_> = lines.collect();
     let statistics = lines.pop().unwrap();
-    let said = lines.iter().map(|line| {
+    let stored = lines.iter().map(|line| {
         assert_eq!(line["log_time"], line["publish_time"]);
         let topic = line["topic"].as_str().unwrap().to_owned();
         match topic
@@ -49,20 +49,20 @@ fn read(path: &Path) -> (Vec<Said>, Value) {
             Some(device) => assert_eq!(line["device"], device),
             None => assert_eq!(line["schema"], "blocksd.Event"),
         }
-        Said {
+        StoredMessage {
             topic,
             sequence: line["sequence"].as_u64().unwrap().try_into().unwrap(),
             time: line["log_time"].as_u64().unwrap(),
             data: STANDARD.decode(line["data"].as_str().unwrap()).unwrap(),
         }
     });
-    (said.collect(), statistics)
+    (stored.collect(), statistics)
 }
 
-fn counts(said: &[Said]) -> BTreeMap<String, u64> {
+fn counts(stored: &[StoredMessage]) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
-    for said in said {
-        *counts.entry(said.topic.clone()).or_default() += 1;
+    for stored in stored {
+        *counts.entry(stored.topic.clone()).or_default() += 1;
     }
     counts
 }
@@ -76,10 +76,10 @@ fn python_reads_what_was_recorded_and_what_was_recovered() {
             first: u32::MAX - 1,
             ..Sample::default()
         };
-        let (bytes, said) = sample.sealed();
+        let (bytes, stored) = sample.sealed();
         let (read_back, statistics) = read(&put(directory.path(), 1, "mcap", &bytes));
-        assert_eq!(read_back, said, "{compression:?}");
-        let counts = serde_json::to_value(counts(&said)).unwrap();
+        assert_eq!(read_back, stored, "{compression:?}");
+        let counts = serde_json::to_value(counts(&stored)).unwrap();
         assert_eq!(
             (&statistics["counts"], &statistics["chunks"]),
             (&counts, &4.into())
@@ -90,7 +90,7 @@ fn python_reads_what_was_recorded_and_what_was_recovered() {
         let to = from.with_extension("");
         let _ = std::fs::remove_file(&to);
         CHECKER.recover(&from, &to).unwrap();
-        assert_eq!(read(&to), (said, statistics), "{compression:?}");
+        assert_eq!(read(&to), (stored, statistics), "{compression:?}");
     }
 }
 
@@ -111,18 +111,18 @@ fn python_reads_what_a_daemon_kept() {
         let files = std::fs::read_dir(directory.path()).unwrap();
         let mut files = files.map(|it| it.unwrap().path());
         let path = files.find(|it| it.extension().unwrap() == "mcap").unwrap();
-        let (said, statistics) = read(&path);
-        let blocks = said.iter().filter(|it| it.topic.ends_with("/blocks"));
+        let (stored, statistics) = read(&path);
+        let blocks = stored.iter().filter(|it| it.topic.ends_with("/blocks"));
         let blocks: Vec<_> = blocks.map(|it| (it.sequence, it.data.clone())).collect();
         let sent = messages.iter().map(|it| it.clone().into_bytes());
         assert_eq!(blocks, (0..).zip(sent).collect::<Vec<_>>(), "{compression}");
-        let counts = serde_json::to_value(counts(&said)).unwrap();
+        let counts = serde_json::to_value(counts(&stored)).unwrap();
         assert_eq!(statistics["counts"], counts);
     }
 }
 
 #[test]
-fn what_python_writes_is_read_with_and_without_chunks() {
+fn recordings_written_by_python_are_read_with_and_without_chunks() {
     let directory = tempfile::tempdir().unwrap();
     for how in ["none", "lz4", "zstd", "loose"] {
         let path = directory.path().join(format!("{how}.mcap"));
@@ -133,7 +133,7 @@ fn what_python_writes_is_read_with_and_without_chunks() {
         let ended = run(&["read", path, "--output", "raw"], b"");
         let want = "{\"number\":0}\n{\"number\":1}\n{\"number\":2}\n";
         assert_eq!(ended.stdout_text(), want, "{how}: {ended:?}");
-        // Cut, and what is whole is saved.
+        // Truncated, and its complete chunks are recovered.
         let bytes = std::fs::read(path).unwrap();
         let torn = format!("{path}.part");
         std::fs::write(&torn, &bytes[..bytes.len() - 20]).unwrap();

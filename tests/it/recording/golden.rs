@@ -1,4 +1,4 @@
-//! Recordings that earlier versions wrote, in `tests/golden`: everything that reads recordings reads them.
+//! Recordings of earlier versions, in `tests/golden`: every command that reads recordings reads them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use blocksd_tests::process::{Ended, Server, run};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The cases with the number of bytes that are lost in each.
+/// The cases, with the number of lost bytes in each.
 const CASES: [(&str, u64); 8] = [
     ("none", 0),
     ("lz4", 0),
@@ -46,7 +46,7 @@ fn on(command: &str, folder: &Path, options: &[&str]) -> Ended {
 /// The output of the version that wrote the recordings.
 fn expected(name: &str, output: &str) -> String {
     let text = fs::read_to_string(case(name).join(format!("read.{output}"))).unwrap();
-    // The JSON parser is another one since then, and words its errors differently.
+    // The JSON parser was replaced since then, and words its errors differently.
     text.replace(
         "expected ident at line 1 column 2",
         "null expected at byte 0",
@@ -71,14 +71,14 @@ fn assert_reads(name: &str, folder: &Path, code: i32) {
 }
 
 #[test]
-fn read_prints_the_same_as_the_version_that_wrote_them() {
+fn read_prints_the_same_as_the_version_that_wrote_the_files() {
     for (name, lost) in CASES {
         assert_reads(name, copy(name).path(), i32::from(lost != 0));
     }
 }
 
 #[test]
-fn recordings_lists_their_devices_blocks_and_losses() {
+fn recordings_lists_devices_blocks_and_losses() {
     for (name, lost) in CASES {
         let folder = copy(name);
         let listed = on("recordings", folder.path(), &["--json"]);
@@ -98,7 +98,7 @@ fn recordings_lists_their_devices_blocks_and_losses() {
             .iter()
             .filter(|event| event["event"] == "block")
             .count();
-        // A summary counts all messages, also those that are lost.
+        // A summary counts all messages, including the lost ones.
         let damaged = if name == "damaged" { (1, 0) } else { (0, lost) };
         assert_eq!(
             (sum("blocks"), sum("lost")),
@@ -110,7 +110,7 @@ fn recordings_lists_their_devices_blocks_and_losses() {
 }
 
 #[test]
-fn verify_finds_the_sealed_ones_sound_and_the_others_not() {
+fn verify_accepts_the_sealed_files_and_refuses_the_others() {
     for (name, _) in CASES {
         let sound = ["none", "lz4", "zstd", "rotated"].contains(&name);
         let verified = on("verify", copy(name).path(), &[]);
@@ -119,12 +119,12 @@ fn verify_finds_the_sealed_ones_sound_and_the_others_not() {
 }
 
 #[test]
-fn recover_keeps_all_that_read_prints() {
+fn recover_keeps_everything_that_read_prints() {
     for (name, lost) in CASES {
         let folder = copy(name);
         let recovered = on("recover", folder.path(), &[]);
         assert_eq!(recovered.code, Some(0), "{name}: {recovered:?}");
-        // A sealed file is not looked at: its damage stays.
+        // Sealed files are not examined, so their damage stays.
         let is_left = name == "damaged";
         assert_reads(name, folder.path(), i32::from(is_left));
         let verified = on("verify", folder.path(), &[]);
@@ -146,7 +146,7 @@ fn recover_keeps_all_that_read_prints() {
 }
 
 #[test]
-fn a_daemon_that_starts_on_them_repairs_them_and_goes_on() {
+fn a_daemon_that_starts_on_old_files_repairs_them_and_continues() {
     for name in ["rotated", "torn", "cut"] {
         let folder = copy(name);
         let path = folder.path().to_str().unwrap();
@@ -157,7 +157,7 @@ fn a_daemon_that_starts_on_them_repairs_them_and_goes_on() {
 }
 
 #[test]
-fn replay_sends_every_whole_message() {
+fn replay_sends_every_complete_message() {
     for (name, lost) in CASES {
         let server = Server::start(&["--framing", "length:u32", "--output", "none"]);
         let to = server.addr().to_string();

@@ -1,4 +1,4 @@
-//! The nonce that each chunk of the daemon begins with: damage shows, and no payload passes for a chunk.
+//! The nonce at the beginning of each chunk: damage is detected, and no payload is accepted as a chunk.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -11,7 +11,7 @@ use mcap::MessageStream;
 /// The opcode of a chunk.
 const CHUNK: u8 = 6;
 
-/// Records these blocks of a device, each in a chunk of its own, and gives the sealed file.
+/// Records these blocks of a device, each in its own chunk, and returns the sealed file.
 fn record(folder: &Path, device: &str, blocks: &[&[u8]]) -> PathBuf {
     let chunks: Vec<_> = blocks.iter().map(|block| vec![block.to_vec()]).collect();
     blocksd_tests::recorded::record(folder, device, Compression::None, &chunks)
@@ -27,7 +27,7 @@ fn wrong(path: &Path) -> Vec<String> {
     wrong
 }
 
-/// Where the chunks of a file are.
+/// The positions of the chunks in a file.
 fn chunks(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     let summary = mcap::Summary::read(bytes).unwrap().unwrap();
     let mut chunks: Vec<_> = summary
@@ -43,7 +43,7 @@ fn chunks(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
 }
 
 #[test]
-fn every_flipped_bit_of_what_the_daemon_wrote_is_found_but_in_a_digit_of_its_version() {
+fn every_flipped_bit_of_a_recording_is_found_except_in_a_digit_of_the_version() {
     let folder = tempfile::tempdir().unwrap();
     let path = record(folder.path(), "d", &[b"one", b"two"]);
     let bytes = fs::read(&path).unwrap();
@@ -65,17 +65,17 @@ fn every_flipped_bit_of_what_the_daemon_wrote_is_found_but_in_a_digit_of_its_ver
 }
 
 #[test]
-fn a_payload_that_is_a_chunk_is_not_taken_for_one_when_the_head_of_its_own_is_lost() {
+fn a_chunk_in_a_payload_is_not_accepted_when_the_real_chunk_header_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let (of_victim, of_device) = (folder.path().join("victim"), folder.path().join("device"));
     let forged = fs::read(record(&of_victim, "victim", &[b"forged"])).unwrap();
     let inner = chunks(&forged).remove(0);
     let inner = &forged[inner];
     assert_eq!(inner[0], CHUNK);
-    let path = record(&of_device, "device", &[b"before", inner, b"behind"]);
+    let path = record(&of_device, "device", &[b"before", inner, b"after"]);
     let mut bytes = fs::read(&path).unwrap();
     let places = chunks(&bytes);
-    // A torn file, in which the head of the chunk with that payload was never written.
+    // A torn file, in which the header of the chunk with that payload was never written.
     bytes.truncate(places[2].end);
     bytes[places[1].start..][..9].fill(0);
     let torn = folder.path().join("torn");
@@ -89,11 +89,11 @@ fn a_payload_that_is_a_chunk_is_not_taken_for_one_when_the_head_of_its_own_is_lo
         assert!(recovered.lost_bytes > inner.len() as u64, "{recovered:?}");
         let saved = fs::read(saved).unwrap();
         let messages = MessageStream::new(&saved).unwrap().map(Result::unwrap);
-        let said: Vec<_> = messages
+        let payloads: Vec<_> = messages
             .map(|it| (it.channel.topic.clone(), it.data.to_vec()))
             .collect();
-        let blocks = [&b"before"[..], b"behind"];
+        let blocks = [&b"before"[..], b"after"];
         let want = blocks.map(|block| ("/device/device/blocks".to_owned(), block.to_vec()));
-        assert_eq!(said, want);
+        assert_eq!(payloads, want);
     }
 }

@@ -55,21 +55,21 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
     let event = |conn, device| event(conn, device, end());
     let imu = &event(3, "im\"u");
     let head = r#""conn":3,"device":"im\"u","time":"2025-11-27T11:15:47.551061046Z""#;
-    let said = |kind: &str, rest: &str| format!(r#"{{"event":"{kind}",{head}{rest}}}"#);
+    let expected = |kind: &str, rest: &str| format!(r#"{{"event":"{kind}",{head}{rest}}}"#);
     let fault = |fault: Fault| json(&Note::fault(imu, &fault));
     let peer = |text: &str| Peer::Network(text.parse().unwrap());
     assert_eq!(
         json(&Note::open(imu, &peer("[::1]:4000"))),
-        said("open", r#","peer":"[::1]:4000""#)
+        expected("open", r#","peer":"[::1]:4000""#)
     );
     assert_eq!(
         json(&Note::open(imu, &Peer::Local("unix:/a\\b".into()))),
-        said("open", r#","peer":"unix:/a\\b""#)
+        expected("open", r#","peer":"unix:/a\\b""#)
     );
-    assert_eq!(json(&Note::end(imu, 7)), said("end", r#","blocks":7"#));
+    assert_eq!(json(&Note::end(imu, 7)), expected("end", r#","blocks":7"#));
     assert_eq!(
         json(&Note::close(imu, 2, 9, CloseReason::FirstByteTimeout)),
-        said(
+        expected(
             "close",
             r#","blocks":2,"bytes":9,"reason":"first_byte_timeout""#
         )
@@ -93,7 +93,8 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
         limit: 64,
         lost: false,
     };
-    let of_kind = |kind: &str, rest: &str| said("fault", &format!(r#","fault":"{kind}"{rest}"#));
+    let of_kind =
+        |kind: &str, rest: &str| expected("fault", &format!(r#","fault":"{kind}"{rest}"#));
     assert_eq!(
         fault(too_long(Some(65))),
         of_kind("too_long", r#","declared":65,"limit":64,"lost":false"#)
@@ -153,7 +154,7 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
 }
 
 #[test]
-fn the_channel_of_events_has_the_version_of_the_schema() {
+fn the_channel_of_events_names_the_version_of_the_schema() {
     let folder = TempDir::new().unwrap();
     write(&folder, &events(&[]));
     let bytes = fs::read(&sealed(folder.path())[0]).unwrap();
@@ -163,17 +164,17 @@ fn the_channel_of_events_has_the_version_of_the_schema() {
     assert_eq!(metadata, BTreeMap::from(version));
 }
 
-/// Something that a connection does.
+/// An action of a connection.
 #[derive(Clone, Debug, PartialEq)]
-enum Deed {
+enum Action {
     Block(Vec<u8>),
-    /// Its bytes, whether it is the first and the last of a message, the number of the message, and the offset.
+    /// Its bytes, whether it is the first and the last piece of a message, the number of the message, and the offset.
     Piece(Vec<u8>, bool, bool, u64, u64),
     End(u64),
     Fault(Fault),
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn action() -> impl Strategy<Value = Action> {
     let part = prop_oneof![Just(Part::Header), Just(Part::Payload), Just(Part::End)];
     let fault = prop_oneof![
         any::<(Option<u32>, u32, bool)>().prop_map(|(declared, limit, lost)| Fault::TooLong {
@@ -192,21 +193,21 @@ fn deed() -> impl Strategy<Value = Deed> {
     ];
     let bytes = || prop::collection::vec(any::<u8>(), 1..40);
     prop_oneof![
-        bytes().prop_map(Deed::Block),
+        bytes().prop_map(Action::Block),
         (bytes(), any::<(bool, bool, u64, u64)>()).prop_map(
             |(bytes, (first, last, seq, offset))| {
                 // The first piece of a message has no offset.
                 let offset = if first { 0 } else { offset };
-                Deed::Piece(bytes, first, last, seq, offset)
+                Action::Piece(bytes, first, last, seq, offset)
             }
         ),
-        (1..u64::MAX).prop_map(Deed::End),
-        fault.prop_map(Deed::Fault),
+        (1..u64::MAX).prop_map(Action::End),
+        fault.prop_map(Action::Fault),
     ]
 }
 
-/// The events of a connection that does all this.
-fn events(deeds: &[Deed]) -> Vec<Event> {
+/// The events of a connection that performs these actions.
+fn events(actions: &[Action]) -> Vec<Event> {
     let of = |batch: Batch, position: StreamPosition| {
         let batch = Arc::new(batch);
         EventKind::Batch { batch, position }
@@ -214,26 +215,26 @@ fn events(deeds: &[Deed]) -> Vec<Event> {
     let opened = EventKind::Opened {
         peer: Peer::Local("a \"test\"".into()),
     };
-    let done = deeds.iter().map(|deed| {
+    let done = actions.iter().map(|action| {
         let mut position = StreamPosition::default();
-        let batch = match deed {
-            Deed::Block(bytes) => {
+        let batch = match action {
+            Action::Block(bytes) => {
                 Batch::of_messages(bytes.clone(), vec![Span::new(0, bytes.len())])
             }
-            Deed::Piece(bytes, first, last, seq, offset) => {
+            Action::Piece(bytes, first, last, seq, offset) => {
                 (position.seq, position.offset) = (*seq, *offset);
                 Batch::of_piece(bytes.clone(), *first, *last)
             }
-            Deed::End(blocks) => {
+            Action::End(blocks) => {
                 position.in_series = *blocks;
                 Batch::of_end()
             }
-            Deed::Fault(fault) => Batch::of_fault(*fault),
+            Action::Fault(fault) => Batch::of_fault(*fault),
         };
         of(batch, position)
     });
     let closed = EventKind::Closed {
-        messages: deeds.len() as u64,
+        messages: actions.len() as u64,
         bytes: 5,
         reason: CloseReason::Evicted,
     };
@@ -250,9 +251,9 @@ fn write(folder: &TempDir, events: &[Event]) {
     writer.finish().unwrap();
 }
 
-/// What came out: of events that are not payload, their text.
+/// The events that are read, and the text of those without payload.
 #[derive(Debug, Default)]
-struct Heard {
+struct ReadBack {
     reader: EventReader,
     story: Story,
 }
@@ -261,7 +262,7 @@ struct Heard {
 struct Story(Vec<String>);
 
 impl Story {
-    fn tell(&mut self, event: &Event) {
+    fn push(&mut self, event: &Event) {
         let Event {
             source,
             time,
@@ -274,12 +275,12 @@ impl Story {
             return;
         };
         for item in batch.items() {
-            let told = match &item {
+            let text = match &item {
                 Item::End => format!("end {}", position.in_series),
                 Item::Piece { .. } => format!("{item:?} {} {}", position.seq, position.offset),
                 item => format!("{item:?}"),
             };
-            self.0.push(format!("{head} {told}"));
+            self.0.push(format!("{head} {text}"));
         }
     }
 }
@@ -288,16 +289,16 @@ impl EventVisitor for Story {
     type Error = CommandError;
 
     fn event(&mut self, event: &Event) -> Result<(), CommandError> {
-        self.tell(event);
+        self.push(event);
         Ok(())
     }
 
     fn other(&mut self, json: &[u8]) -> Result<(), CommandError> {
-        panic!("not understood: {}", String::from_utf8_lossy(json));
+        panic!("unknown event: {}", String::from_utf8_lossy(json));
     }
 }
 
-impl Visitor for Heard {
+impl Visitor for ReadBack {
     type Error = CommandError;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
@@ -317,15 +318,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn reading_a_recording_is_the_inverse_of_writing_it(deeds in prop::collection::vec(deed(), 0..40)) {
+    fn reading_a_recording_is_the_inverse_of_writing_it(actions in prop::collection::vec(action(), 0..40)) {
         let folder = TempDir::new().unwrap();
-        let events = events(&deeds);
+        let events = events(&actions);
         write(&folder, &events);
-        let mut heard = Heard::default();
-        Reader::new(vec![folder.path().into()], Wanted::default()).visit(&mut heard).unwrap();
-        let mut told = Story::default();
-        events.iter().for_each(|event| told.tell(event));
-        prop_assert_eq!(told.0, heard.story.0);
+        let mut read_back = ReadBack::default();
+        Reader::new(vec![folder.path().into()], Wanted::default()).visit(&mut read_back).unwrap();
+        let mut written = Story::default();
+        events.iter().for_each(|event| written.push(event));
+        prop_assert_eq!(written.0, read_back.story.0);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Torn recordings whose payloads are recordings themselves, with every kind of damage: repair keeps each genuine chunk
-//! once, in order, and nothing else; the result is sound; the original stays where more than its end is lost.
+//! Torn recordings whose payloads contain recordings, with every kind of damage: a repair keeps each genuine chunk once,
+//! in order, and nothing else; the result is sound; the original is kept if more than its end is lost.
 
 use std::fs;
 use std::ops::Range;
@@ -16,10 +16,10 @@ use tempfile::TempDir;
 pub(crate) const COMPRESSIONS: [Compression; 3] =
     [Compression::None, Compression::Lz4, Compression::Zstd];
 
-/// What a disk writes as a whole, or not at all, in bytes.
+/// Number of bytes that a disk writes atomically.
 const SECTOR: usize = 512;
 
-/// Random damages that are tried, unless `BLOCKSD_TEST_DAMAGES` says otherwise.
+/// Number of random damages; `BLOCKSD_TEST_DAMAGES` overrides it.
 const DAMAGES: usize = 300;
 
 /// Sequence number and payload of each message of a chunk.
@@ -27,17 +27,17 @@ pub(crate) type Messages = Vec<(u32, Vec<u8>)>;
 
 /// A recording without its end.
 pub(crate) struct Torn {
-    /// The name that the daemon gave it.
+    /// The file name given by the daemon.
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
-    /// Not compressed.
+    /// The file without compression.
     is_plain: bool,
-    /// Where its chunks are, and what they hold.
+    /// Positions of its chunks, and their messages.
     pub(crate) chunks: Vec<(Range<usize>, Messages)>,
 }
 
 impl Torn {
-    /// With these blocks, each inner list in a chunk of its own.
+    /// Records these blocks, each inner list in its own chunk.
     pub(crate) fn new(compression: Compression, blocks: &[Vec<Vec<u8>>]) -> Self {
         let folder = folder();
         let path = record(folder.path(), "device", compression, blocks);
@@ -84,14 +84,14 @@ impl Torn {
         Self::new(compression, &chunks)
     }
 
-    /// How many messages there are.
+    /// Number of messages.
     fn messages(&self) -> usize {
         let messages = self.chunks.iter().map(|(_, messages)| messages.len());
         messages.sum()
     }
 
-    /// The messages of those chunks that are whole in what has become of the file, in the order in which they stand
-    /// there. Their times are covered by no checksum.
+    /// The messages of the chunks that are complete in the damaged file, in the order of that file. Message times are not
+    /// covered by a checksum.
     fn whole(&self, damaged: &[u8]) -> Messages {
         let mut found = Vec::new();
         for (range, messages) in &self.chunks {
@@ -111,8 +111,8 @@ impl Torn {
         found.into_iter().flat_map(|(_, it)| it.clone()).collect()
     }
 
-    /// Repairs what has become of the file, under this name, and asserts that all is as it must be. `is_cut` says that
-    /// nothing is wrong with it but its end; `is_whole` that nothing may be left out.
+    /// Repairs the damaged file under this name, and asserts that the result is right. `is_cut`: only the end of the file is
+    /// missing; `is_whole`: no message may be left out.
     #[track_caller]
     fn check(&self, name: &str, damaged: &[u8], is_cut: bool, context: &str) {
         self.check_as(name, damaged, is_cut, true, context);
@@ -131,7 +131,7 @@ impl Torn {
             assert_eq!(wrong(&sealed), [""; 0], "{context}");
             read = messages(&sealed);
         }
-        // Some bits of compressed data change nothing.
+        // Some bits of compressed data have no effect.
         let all: Messages = self.chunks.iter().flat_map(|it| it.1.clone()).collect();
         if self.is_plain && is_all {
             assert_eq!(shown(&read), shown(&want), "{context}");
@@ -140,15 +140,15 @@ impl Torn {
         }
         assert!(read.iter().all(|it| all.contains(it)), "{context}");
         let lost = sealed.with_extension("mcap.lost");
-        // Damage of a chunk that is cut cannot be seen.
+        // Damage in the truncated chunk cannot be detected.
         let is_short = damaged.len() < self.bytes.len() && all.starts_with(&read);
         let zeros = damaged.iter().rev().take_while(|byte| **byte == 0).count();
         if is_cut {
-            assert!(!lost.exists(), "{context}: an original");
+            assert!(!lost.exists(), "{context}: the original was kept");
         } else if is_short || self.bytes.starts_with(&damaged[..damaged.len() - zeros]) {
             // It may be a cut tail.
         } else if read.len() < self.messages() {
-            assert!(lost.exists(), "{context}: no original");
+            assert!(lost.exists(), "{context}: the original is missing");
         }
         assert!(!lost.exists() || fs::read(&lost).unwrap() == damaged);
         let left = fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
@@ -157,7 +157,7 @@ impl Torn {
         assert!(left.iter().all(is_known), "{context}: {left:?}");
     }
 
-    /// The same under the name that the daemon gave it, and under one that says nothing.
+    /// The same under the file name given by the daemon, and under one without a nonce.
     #[track_caller]
     fn check_both(&self, damaged: &[u8], context: &str) {
         self.check(&self.name, damaged, false, context);
@@ -165,16 +165,16 @@ impl Torn {
     }
 }
 
-/// As files of earlier versions are named.
+/// A file name of earlier versions.
 pub(crate) const UNNAMED: &str = "00000001-20260101T000000Z.mcap.part";
 
-/// Whether all of these are among those, in their order.
+/// Whether `those` contains all of `these`, in the same order.
 fn is_among(these: &Messages, those: &Messages) -> bool {
     let mut rest = those.iter();
     these.iter().all(|it| rest.any(|other| other == it))
 }
 
-/// In memory where that can be: there are many repairs, and each waits for the disk.
+/// Creates a folder in memory if possible: there are many repairs, and each waits for the disk.
 pub(crate) fn folder() -> TempDir {
     let in_memory = TempDir::new_in("/dev/shm");
     in_memory.or_else(|_| TempDir::new()).unwrap()
@@ -195,7 +195,7 @@ pub(crate) fn wrong(path: &Path) -> Vec<String> {
     wrong
 }
 
-/// What the `mcap` crate reads.
+/// The messages that the `mcap` crate reads.
 fn messages(path: &Path) -> Messages {
     let bytes = fs::read(path).unwrap();
     let stream = MessageStream::new_with_options(&bytes, Options::ValidateChunkCrcs.into());
@@ -209,7 +209,7 @@ fn messages(path: &Path) -> Messages {
     messages.collect()
 }
 
-/// So short that it can be read.
+/// A short form for error messages.
 fn shown(messages: &Messages) -> Vec<(u32, usize, u32)> {
     let shown = messages.iter().map(|(sequence, data)| {
         let crc = data
@@ -221,7 +221,7 @@ fn shown(messages: &Messages) -> Vec<(u32, usize, u32)> {
 }
 
 #[test]
-fn nothing_is_lost_of_what_is_not_damaged() {
+fn undamaged_data_is_never_lost() {
     for compression in COMPRESSIONS {
         let torn = Torn::with_planted(compression);
         let want = torn.whole(&torn.bytes);
@@ -232,10 +232,10 @@ fn nothing_is_lost_of_what_is_not_damaged() {
 }
 
 #[test]
-fn a_cut_tail_is_all_that_is_lost_and_the_original_goes() {
+fn a_cut_file_loses_only_its_tail_and_the_original_is_removed() {
     let torn = Torn::with_planted(Compression::None);
     let len = torn.bytes.len();
-    // Every place in the header and in the first chunk's head, and then some.
+    // Every place in the header and in the first chunk header, and some more.
     let cuts = (0..300).chain((300..len).step_by(37));
     for cut in cuts {
         torn.check(
@@ -258,11 +258,11 @@ fn a_cut_tail_is_all_that_is_lost_and_the_original_goes() {
     for zeros in [1, 55, 5000] {
         torn.check(&torn.name, &vec![0; zeros], true, "only zeros");
     }
-    // A chunk of which the end was not written, though the file is as long, is not called a cut tail.
+    // A chunk whose end was not written, in a file of full length, does not count as a cut tail.
     let mut bytes = torn.bytes[..last.end].to_vec();
     bytes[last.end - 600..].fill(0);
     torn.check(&torn.name, &bytes, false, "zeros in a chunk");
-    // Nor is one whose head claims more than it has.
+    // Neither does a chunk whose header declares more than its content.
     let mut bytes = torn.bytes.clone();
     let claim = planted().last().unwrap();
     bytes[index..index + claim.len()].copy_from_slice(claim);
@@ -270,7 +270,7 @@ fn a_cut_tail_is_all_that_is_lost_and_the_original_goes() {
 }
 
 #[test]
-fn a_payload_that_ends_as_a_recording_does_is_not_the_end_of_the_file() {
+fn a_payload_that_ends_like_a_recording_is_not_the_end_of_the_file() {
     let torn = Torn::with_planted(Compression::None);
     let (range, _) = &torn.chunks[3];
     for (number, block) in planted().iter().enumerate() {
@@ -280,21 +280,21 @@ fn a_payload_that_ends_as_a_recording_does_is_not_the_end_of_the_file() {
             .position(|it| it == block)
             .unwrap();
         let mut bytes = torn.bytes[..range.start + at + block.len()].to_vec();
-        torn.check(&torn.name, &bytes, true, &format!("cut behind {number}"));
+        torn.check(&torn.name, &bytes, true, &format!("cut after {number}"));
         bytes[3] ^= 1;
         torn.check_both(
             &bytes,
-            &format!("cut behind {number}, and the magic damaged"),
+            &format!("cut after {number}, and the magic damaged"),
         );
     }
 }
 
 #[test]
-fn every_flipped_bit_of_header_and_first_head_costs_one_chunk_at_most() {
+fn every_flipped_bit_of_header_and_first_chunk_header_loses_at_most_one_chunk() {
     for compression in COMPRESSIONS {
         let torn = Torn::with_planted(compression);
         let head = torn.chunks[0].0.start + 49 + 17 + 8;
-        // Every bit where nothing is compressed.
+        // Every bit if nothing is compressed.
         let step = if compression == Compression::None {
             1
         } else {
@@ -313,7 +313,7 @@ fn every_flipped_bit_of_header_and_first_head_costs_one_chunk_at_most() {
 }
 
 #[test]
-fn a_damaged_header_and_a_damaged_first_chunk_do_not_let_payload_in() {
+fn a_damaged_header_and_first_chunk_do_not_admit_payload() {
     for compression in COMPRESSIONS {
         let torn = Torn::with_planted(compression);
         let first = &torn.chunks[0].0;
@@ -353,7 +353,7 @@ fn a_file_whose_only_chunk_is_damaged_is_kept() {
 }
 
 #[test]
-fn zeroed_ranges_and_missing_sectors_let_no_payload_in() {
+fn zeroed_ranges_and_missing_sectors_admit_no_payload() {
     for compression in COMPRESSIONS {
         let torn = Torn::with_planted(compression);
         let len = torn.bytes.len();
@@ -366,7 +366,7 @@ fn zeroed_ranges_and_missing_sectors_let_no_payload_in() {
                     bytes[begin..len.min((from + count) * unit)].fill(0);
                     let context = format!("{compression:?}, {count} of {unit} at {from}");
                     torn.check(&torn.name, &bytes, false, &context);
-                    // Where nothing says which chunks are its own, all may be left out.
+                    // Without a known nonce, all chunks may be left out.
                     torn.check_as(UNNAMED, &bytes, false, unit == 16, &context);
                 }
             }
@@ -375,12 +375,12 @@ fn zeroed_ranges_and_missing_sectors_let_no_payload_in() {
 }
 
 #[test]
-fn a_file_that_lost_its_beginning_gives_what_is_whole_behind_it() {
+fn a_file_that_lost_its_beginning_gives_its_complete_chunks() {
     let torn = Torn::with_planted(Compression::None);
     let starts = (1..800)
         .step_by(3)
         .chain((800..torn.bytes.len()).step_by(61));
-    // And exactly where a planted recording begins.
+    // And exactly at the beginning of a planted recording.
     let begins = torn.bytes.windows(8).enumerate().skip(1);
     let begins = begins
         .filter(|(_, it)| *it == mcap::MAGIC)
@@ -392,7 +392,7 @@ fn a_file_that_lost_its_beginning_gives_what_is_whole_behind_it() {
 }
 
 #[test]
-fn swapped_sectors_give_what_is_whole_and_no_payload() {
+fn swapped_sectors_give_complete_chunks_and_no_payload() {
     let torn = Torn::with_planted(Compression::None);
     let count = torn.bytes.len() / SECTOR;
     for one in 0..count {
@@ -407,8 +407,8 @@ fn swapped_sectors_give_what_is_whole_and_no_payload() {
 }
 
 #[test]
-fn chunks_behind_a_flood_of_false_heads_are_found() {
-    // Heads of chunks that claim much of what follows in the file, so that to check each would take minutes.
+fn chunks_after_a_flood_of_false_headers_are_found() {
+    // Chunk headers that declare much of the rest of the file, so that checking each would take minutes.
     let mut head = planted().last().unwrap().clone();
     for at in [1, 25, 41] {
         let len = if at == 1 { 900_040_u64 } else { 900_000 };
@@ -431,7 +431,7 @@ fn chunks_behind_a_flood_of_false_heads_are_found() {
 }
 
 #[test]
-fn random_damage_lets_no_payload_in() {
+fn random_damage_admits_no_payload() {
     let given = std::env::var("BLOCKSD_TEST_DAMAGES").ok();
     let damages = given.map_or(DAMAGES, |given| given.parse().expect("a number"));
     for (number, compression) in COMPRESSIONS.into_iter().enumerate() {
@@ -442,7 +442,7 @@ fn random_damage_lets_no_payload_in() {
             for _ in 0..=chance.of(0..=3) {
                 damage_somewhere(&mut bytes, &torn, &mut chance);
             }
-            // Whether only its end is lost is for the other tests.
+            // Other tests check whether only the end is lost.
             let is_cut = torn.bytes.starts_with(&bytes);
             let context = format!("{compression:?}, damage {damage}");
             torn.check(&torn.name, &bytes, is_cut, &context);
@@ -452,7 +452,7 @@ fn random_damage_lets_no_payload_in() {
 
 fn damage_somewhere(bytes: &mut Vec<u8>, torn: &Torn, chance: &mut Chance) {
     let len = bytes.len();
-    // Mostly where it hurts: in the header, in heads of chunks, in payloads.
+    // Mostly at sensitive places: the header, chunk headers, payloads.
     let (range, _) = &torn.chunks[chance.of(0..=torn.chunks.len() - 1)];
     let at = match chance.of(0..=2) {
         0 => chance.of(0..=127),

@@ -12,10 +12,10 @@ use blocksd_tests::disk::{Chance, End, Fault, Simulated};
 use blocksd_tests::recorded::{assert_kept, event, planted, read_back, source};
 use tempfile::TempDir;
 
-/// Moments that are tried of each kind, unless `BLOCKSD_TEST_MOMENTS` says otherwise.
+/// Number of moments of each kind; `BLOCKSD_TEST_MOMENTS` overrides it.
 const MOMENTS: usize = 150;
 
-/// Blocks in the recording of a test.
+/// Number of blocks in the recording of a test.
 const BLOCKS: u64 = 4000;
 
 fn moments() -> usize {
@@ -23,8 +23,8 @@ fn moments() -> usize {
     given.map_or(MOMENTS, |given| given.parse().expect("a number"))
 }
 
-/// Records so many blocks of some devices, with commits at any time, on this disk. Says of each block how many numbered
-/// ones were before it; others are recordings.
+/// Records numbered blocks of some devices on this disk, with commits at any time. Returns for each block the count of
+/// numbered blocks before it; the other blocks are recordings.
 fn record(
     disk: &Simulated,
     stats: &Arc<Stats>,
@@ -51,10 +51,10 @@ fn record(
     while next < BLOCKS {
         let until = (next + chance.of(1..=20) as u64).min(BLOCKS);
         // Some series end, and some messages are refused.
-        let behind: &[u8] = [&b""[..], b"\0\0\0\0", b"\xff\xff\xff\xff"][chance.of(0..=2)];
+        let tail: &[u8] = [&b""[..], b"\0\0\0\0", b"\xff\xff\xff\xff"][chance.of(0..=2)];
         let of = &sources[chance.of(0..=2)];
         writer
-            .event(&event(of, next..until, behind))
+            .event(&event(of, next..until, tail))
             .expect("a disk that works in the end");
         numbered.extend(next..until);
         next = until;
@@ -80,7 +80,7 @@ fn record(
     numbered
 }
 
-/// Brings back moments of a recording, repairs what is left, and asserts that nothing promised is missing.
+/// Restores moments of a recording, repairs the files, and asserts that no promised block is missing.
 fn survives(end: End, compression: Compression, seed: u64) {
     let stats = Arc::<Stats>::default();
     let disk = Simulated::new(Arc::clone(&stats), None);
@@ -93,7 +93,7 @@ fn survives(end: End, compression: Compression, seed: u64) {
         let moment = chance.of(0..=last);
         let folder = TempDir::new().expect("a folder");
         disk.leave(moment, end, &mut chance, folder.path())
-            .expect("room on the disk");
+            .expect("space on the disk");
         let before = snapshot(folder.path());
         let repaired = repair(folder.path());
         let read = read_back(folder.path());
@@ -108,7 +108,7 @@ fn survives(end: End, compression: Compression, seed: u64) {
                 Some(Suffix::Sealed) => {
                     assert!(CHECKER.check(&path).unwrap().is_some(), "{context}: {name}");
                 }
-                // The original as it was, where more than its end is lost.
+                // The unchanged original, if more than its end is lost.
                 Some(Suffix::Lost) => {
                     let torn = (name.replace(".lost", ".part"), len);
                     assert!(before.contains(&torn), "{context}: {name}");
@@ -119,7 +119,7 @@ fn survives(end: End, compression: Compression, seed: u64) {
         }
         recovered += repaired;
     }
-    assert!(recovered > 0, "no moment had anything to repair");
+    assert!(recovered > 0, "no moment left anything to repair");
 }
 
 fn snapshot(folder: &Path) -> Vec<(String, u64)> {
@@ -139,20 +139,20 @@ fn snapshot(folder: &Path) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn all_that_was_promised_survives_a_crash_at_any_moment() {
+fn promised_blocks_survive_a_crash_at_any_moment() {
     survives(End::Kill, Compression::None, 1);
     survives(End::Kill, Compression::Lz4, 2);
 }
 
 #[test]
-fn all_that_was_promised_survives_a_power_failure_at_any_moment() {
+fn promised_blocks_survive_a_power_failure_at_any_moment() {
     survives(End::Power, Compression::None, 3);
     survives(End::Power, Compression::Lz4, 4);
     survives(End::Power, Compression::Zstd, 5);
 }
 
 #[test]
-fn a_disk_that_refuses_and_takes_parts_loses_nothing() {
+fn a_disk_that_refuses_and_shortens_writes_loses_nothing() {
     let stats = Arc::<Stats>::default();
     let fault = Fault {
         writes: 40,
@@ -164,14 +164,14 @@ fn a_disk_that_refuses_and_takes_parts_loses_nothing() {
     let folder = TempDir::new().expect("a folder");
     let last = disk.moments() - 1;
     disk.leave(last, End::Kill, &mut Chance(7), folder.path())
-        .expect("room on the disk");
+        .expect("space on the disk");
     assert_eq!(read_back(folder.path()), (0..BLOCKS).collect::<Vec<_>>());
     assert!(stats.read().errors.iter().sum::<u64>() > 0);
     assert!(!stats.read().retrying);
 }
 
 #[test]
-fn a_sync_that_fails_promises_nothing_and_a_new_file_is_begun() {
+fn a_failed_sync_promises_nothing_and_begins_a_new_file() {
     let stats = Arc::<Stats>::default();
     let fault = Fault {
         writes: usize::MAX,
@@ -184,21 +184,18 @@ fn a_sync_that_fails_promises_nothing_and_a_new_file_is_begun() {
     let folder = TempDir::new().expect("a folder");
     let last = disk.moments() - 1;
     disk.leave(last, End::Kill, &mut Chance(9), folder.path())
-        .expect("room on the disk");
+        .expect("space on the disk");
     let unsealed = snapshot(folder.path())
         .iter()
         .filter(|(name, _)| name.ends_with(".part"))
         .count();
-    assert!(
-        unsealed > 0,
-        "the files whose sync failed are not called whole"
-    );
+    assert!(unsealed > 0, "files whose sync failed must not be sealed");
     repair(folder.path());
-    // The simulated kernel had not lost them.
+    // The simulated kernel did not lose their data.
     assert!(read_back(folder.path()).into_iter().eq(0..BLOCKS));
 }
 
-/// How many blocks were recovered.
+/// Returns the number of recovered blocks.
 fn repair(folder: &Path) -> u64 {
     let repaired = CHECKER
         .repair_dir(folder)

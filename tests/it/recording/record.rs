@@ -1,4 +1,4 @@
-//! `serve --record`: what is kept, in which files, and what holds it up.
+//! `serve --record`: the recorded data, its files, and backpressure.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -40,7 +40,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path of a test")
 }
 
-/// The names in a folder, but for the lock's.
+/// The file names in a folder, except that of the lock.
 fn files(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
     let names = entries.map(|entry| entry.expect("an entry").file_name());
@@ -50,7 +50,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn everything_is_kept_with_its_device_and_what_is_told_beside_it() {
+fn everything_is_recorded_with_its_device_and_events() {
     let folder = TempDir::new().unwrap();
     let record = folder.path().join("made/by/the/daemon");
     let server = Server::start(&[
@@ -88,7 +88,7 @@ fn everything_is_kept_with_its_device_and_what_is_told_beside_it() {
         let own = messages
             .iter()
             .filter(|message| message.channel.message_encoding == encoding);
-        let told = own.map(|message| {
+        let rows = own.map(|message| {
             let metadata = &message.channel.metadata;
             assert_eq!(metadata["device"], "127.0.0.1");
             (
@@ -98,10 +98,10 @@ fn everything_is_kept_with_its_device_and_what_is_told_beside_it() {
                 message.data.to_vec(),
             )
         });
-        told.collect::<Vec<_>>()
+        rows.collect::<Vec<_>>()
     };
     let blocks = "/device/127.0.0.1/blocks";
-    // One device, whatever the connection: its sequence counts on.
+    // Connections from one address are one device, whose sequence continues.
     let raw = of("raw");
     for (framing, payload) in [
         ("blocks", &b"abc"[..]),
@@ -133,18 +133,21 @@ fn everything_is_kept_with_its_device_and_what_is_told_beside_it() {
     let joined: Vec<u8> = pieces.iter().flat_map(|(.., data)| data.clone()).collect();
     assert_eq!(joined, b"as it comes");
 
-    let told = MessageStream::new(&bytes).unwrap().map(Result::unwrap);
-    let told = told.filter(|message| message.channel.topic == "/blocksd/events");
-    let told: Vec<Value> = told
+    let events = MessageStream::new(&bytes).unwrap().map(Result::unwrap);
+    let events = events.filter(|message| message.channel.topic == "/blocksd/events");
+    let events: Vec<Value> = events
         .map(|message| serde_json::from_slice(&message.data).unwrap())
         .collect();
-    let count = |kind: &str| told.iter().filter(|event| event["event"] == kind).count();
+    let count = |kind: &str| events.iter().filter(|event| event["event"] == kind).count();
     assert_eq!(
         (count("open"), count("close"), count("end"), count("fault")),
         (4, 4, 1, 1),
-        "{told:?}"
+        "{events:?}"
     );
-    let fault = told.iter().find(|event| event["event"] == "fault").unwrap();
+    let fault = events
+        .iter()
+        .find(|event| event["event"] == "fault")
+        .unwrap();
     assert_eq!(
         (&fault["have"], &fault["want"], &fault["device"]),
         (&3.into(), &5.into(), &"127.0.0.1".into())
@@ -190,7 +193,7 @@ fn a_folder_that_cannot_be_written_to_is_refused() {
 }
 
 #[test]
-fn a_stop_under_full_load_records_all_that_was_received() {
+fn a_stop_under_full_load_records_everything_received() {
     let folder = TempDir::new().unwrap();
     let args = ["--output", "none", "--metrics", "127.0.0.1:0"];
     let server = Server::start(&[&["--record", text(folder.path())], &args[..]].concat());
@@ -213,7 +216,7 @@ fn a_stop_under_full_load_records_all_that_was_received() {
 }
 
 #[test]
-fn an_output_that_nobody_reads_does_not_hold_the_recording_up() {
+fn an_unread_output_does_not_delay_the_recording() {
     let folder = TempDir::new().unwrap();
     let args = ["--record", text(folder.path()), "--reply", "receipt"];
     let mut command = Server::command(&args);
@@ -230,7 +233,7 @@ fn an_output_that_nobody_reads_does_not_hold_the_recording_up() {
         stream.write_all(&payload).unwrap();
     }
     stream.write_all(&[0; 4]).unwrap();
-    // Until it has answered: then all is received, whoever reads the output.
+    // The reply shows that everything is received, whether or not the output is read.
     std::io::Read::read_to_end(&mut stream, &mut Vec::new()).unwrap();
     drop(unread);
     let (ended, _) = server.stop();
@@ -269,7 +272,7 @@ fn a_reader_that_goes_away_does_not_end_a_daemon_that_records() {
 }
 
 #[test]
-fn an_output_that_is_stuck_is_given_up_at_the_end_and_everything_is_recorded() {
+fn a_stuck_output_is_given_up_at_the_end_and_everything_is_recorded() {
     let folder = TempDir::new().unwrap();
     let args = ["--record", text(folder.path()), "--reply", "receipt"];
     let mut command = Server::command(&args);
@@ -290,13 +293,13 @@ fn an_output_that_is_stuck_is_given_up_at_the_end_and_everything_is_recorded() {
         (Some(0), 20),
         "{ended:?}"
     );
-    let given_up = "the sink `output` did not end and was abandoned: standard output did not take the last events";
+    let given_up = "the sink `output` did not end and was abandoned: standard output did not accept the last events";
     assert!(ended.stderr.contains(given_up), "{ended:?}");
 }
 
 #[test]
-fn a_full_disk_holds_the_devices_back_until_there_is_room() {
-    let name = "a_full_disk_holds_the_devices_back_until_there_is_room";
+fn a_full_disk_applies_backpressure_until_there_is_space() {
+    let name = "a_full_disk_applies_backpressure_until_there_is_space";
     let Some(disk) = SmallDisk::mount(name) else {
         return;
     };
@@ -311,7 +314,7 @@ fn a_full_disk_holds_the_devices_back_until_there_is_room() {
     ]);
     let sender = Sender::start(server.addr(), 0, 50, Duration::from_millis(5));
     server.process.wait_for_error("devices are held back");
-    // Full, and still running: what the device sends meanwhile waits.
+    // The disk is full and the daemon still runs: the data of the device waits.
     std::thread::sleep(Duration::from_millis(300));
     sender.stop();
     disk.make_room();
@@ -324,8 +327,8 @@ fn a_full_disk_holds_the_devices_back_until_there_is_room() {
 }
 
 #[test]
-fn a_stop_with_a_full_disk_says_what_is_not_recorded() {
-    let name = "a_stop_with_a_full_disk_says_what_is_not_recorded";
+fn a_stop_with_a_full_disk_reports_what_is_not_recorded() {
+    let name = "a_stop_with_a_full_disk_reports_what_is_not_recorded";
     let Some(disk) = SmallDisk::mount(name) else {
         return;
     };
@@ -346,12 +349,12 @@ fn a_stop_with_a_full_disk_says_what_is_not_recorded() {
 }
 
 #[test]
-fn a_limit_of_file_size_is_waited_out_and_not_the_end() {
+fn a_file_size_limit_is_retried_and_does_not_end_the_daemon() {
     let folder = TempDir::new().unwrap();
     let args = ["--record", text(folder.path()), "--output", "none"];
     let daemon = Server::command(&args);
     let mut command = Command::new("sh");
-    // In blocks of 512 or 1024 bytes, as the shell has it.
+    // In blocks of 512 or 1024 bytes, depending on the shell.
     command
         .args(["-c", "ulimit -f 64; exec \"$0\" \"$@\""])
         .arg(daemon.get_program())
@@ -365,7 +368,7 @@ fn a_limit_of_file_size_is_waited_out_and_not_the_end() {
 }
 
 #[test]
-fn files_are_rotated_by_length_and_sequences_go_on() {
+fn files_are_rotated_by_length_and_sequences_continue() {
     let folder = TempDir::new().unwrap();
     let settings = LogOptions {
         rotate_bytes: 20_000,
@@ -397,7 +400,7 @@ fn files_are_rotated_by_length_and_sequences_go_on() {
 }
 
 #[test]
-fn the_oldest_files_make_room_for_the_newest() {
+fn the_oldest_files_are_deleted_for_the_newest() {
     let folder = TempDir::new().unwrap();
     let settings = LogOptions {
         rotate_bytes: 20_000,
@@ -429,7 +432,7 @@ fn the_oldest_files_make_room_for_the_newest() {
 }
 
 #[test]
-fn originals_of_repaired_files_count_and_go_with_the_oldest() {
+fn originals_of_repaired_files_count_and_are_deleted_with_the_oldest() {
     let folder = TempDir::new().unwrap();
     let begun = "20260101T000000Z";
     let originals = [1, 2].map(|n| format!("{n:08}-{begun}.mcap.lost"));
@@ -451,7 +454,7 @@ fn originals_of_repaired_files_count_and_go_with_the_oldest() {
         writer.commit().unwrap();
     }
     writer.finish().unwrap();
-    // More than 30,000 bytes were written: one of the two had to go, or both.
+    // More than 30,000 bytes were written, so one or both originals had to be deleted.
     let left = files(folder.path());
     assert!(!left.contains(&originals[0]), "{left:?}");
     assert!(left.contains(&"notes.lost".to_owned()), "{left:?}");

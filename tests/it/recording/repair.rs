@@ -1,4 +1,4 @@
-//! The repair of a folder: each file by itself, wherever it was cut off, and what becomes of the originals.
+//! Repair of a folder: each file separately, interrupted anywhere, and what happens to the originals.
 
 use std::fs;
 use std::io::Write;
@@ -16,7 +16,7 @@ fn on(command: &str, path: &Path, args: &[&str]) -> Ended {
     run(&[&[command, path.to_str().unwrap()], args].concat(), b"")
 }
 
-/// The names of a folder, but for the lock's.
+/// The file names in a folder, except that of the lock.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
     let names = entries.map(|entry| entry.file_name().into_string().unwrap());
@@ -25,7 +25,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Three torn files, of which the second cannot be repaired: a folder has its sealed name.
+/// Three torn files. The second cannot be repaired, since a folder has its sealed name.
 fn three_torn(folder: &Path) -> [PathBuf; 3] {
     let (torn, _) = Sample::default().torn();
     fs::create_dir(name(folder, 2, "mcap")).unwrap();
@@ -33,15 +33,15 @@ fn three_torn(folder: &Path) -> [PathBuf; 3] {
 }
 
 #[test]
-fn a_file_that_cannot_be_repaired_by_hand_does_not_keep_the_others_from_it() {
+fn an_unrepairable_file_does_not_stop_the_repair_of_others_by_hand() {
     let folder = TempDir::new().unwrap();
     let torn = three_torn(folder.path());
     let before = fs::read(&torn[1]).unwrap();
     let ended = on("recover", folder.path(), &[]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let told = ended.stdout_text();
-    let lines: Vec<_> = told.lines().collect();
-    assert_eq!(lines.len(), 2, "{told}");
+    let output = ended.stdout_text();
+    let lines: Vec<_> = output.lines().collect();
+    assert_eq!(lines.len(), 2, "{output}");
     for (line, number) in lines.iter().zip([1, 3]) {
         let to = name(folder.path(), number, "mcap");
         let want = format!("-> {}: kept 16 blocks", to.display());
@@ -53,7 +53,7 @@ fn a_file_that_cannot_be_repaired_by_hand_does_not_keep_the_others_from_it() {
     assert!(
         ended
             .stderr
-            .ends_with("1 of 3 torn files could not be repaired; they are kept as they are\n"),
+            .ends_with("1 of 3 torn files could not be repaired; they were not changed\n"),
         "{ended:?}"
     );
     assert_eq!(fs::read(&torn[1]).unwrap(), before);
@@ -61,7 +61,7 @@ fn a_file_that_cannot_be_repaired_by_hand_does_not_keep_the_others_from_it() {
 }
 
 #[test]
-fn what_is_not_a_file_is_reported_and_does_not_keep_the_others_from_it() {
+fn an_entry_that_is_not_a_file_is_reported_and_does_not_stop_the_repair() {
     let make = |folder: &Path| {
         let (torn, _) = Sample::default().torn();
         put(folder, 1, "mcap.part", &torn);
@@ -89,18 +89,22 @@ fn what_is_not_a_file_is_reported_and_does_not_keep_the_others_from_it() {
     let at_the_start = TempDir::new().unwrap();
     let others = make(at_the_start.path());
     let server = Server::start(&["--record", at_the_start.path().to_str().unwrap()]);
-    let said = server.process.error_text();
-    assert_eq!(said.matches("16 blocks recovered").count(), 2, "{said}");
+    let log_text = server.process.error_text();
+    assert_eq!(
+        log_text.matches("16 blocks recovered").count(),
+        2,
+        "{log_text}"
+    );
     for other in &others {
         let line = format!("cannot read {}", other.display());
-        assert!(said.contains(&line), "{said}");
+        assert!(log_text.contains(&line), "{log_text}");
     }
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 
 #[test]
-fn a_folder_in_which_nothing_is_whole_is_a_failure() {
+fn a_folder_without_a_complete_chunk_is_a_failure() {
     let folder = TempDir::new().unwrap();
     let (mut torn, _) = Sample {
         chunks: 1,
@@ -118,27 +122,27 @@ fn a_folder_in_which_nothing_is_whole_is_a_failure() {
 }
 
 #[test]
-fn a_file_that_cannot_be_repaired_at_the_start_does_not_keep_the_others_from_it() {
+fn an_unrepairable_file_does_not_stop_the_repair_of_others_at_the_start() {
     let folder = TempDir::new().unwrap();
     let torn = three_torn(folder.path());
     let record = folder.path().to_str().unwrap();
     let server = Server::start(&["--record", record, "--metrics", "127.0.0.1:0"]);
-    let said = server.process.error_text();
-    let repaired = said.matches("a torn file was repaired: 16 blocks recovered");
-    assert_eq!(repaired.count(), 2, "{said}");
-    let failed = said
+    let log_text = server.process.error_text();
+    let repaired = log_text.matches("a torn file was repaired: 16 blocks recovered");
+    assert_eq!(repaired.count(), 2, "{log_text}");
+    let failed = log_text
         .lines()
         .filter(|line| line.contains("cannot repair a torn file"));
     let failed: Vec<_> = failed.collect();
-    assert_eq!(failed.len(), 1, "{said}");
-    assert!(failed[0].contains(torn[1].to_str().unwrap()), "{said}");
+    assert_eq!(failed.len(), 1, "{log_text}");
+    assert!(failed[0].contains(torn[1].to_str().unwrap()), "{log_text}");
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(torn[1].exists());
 }
 
 #[test]
-fn a_device_that_sends_recordings_gets_none_of_them_into_a_damaged_one() {
+fn recordings_sent_as_payload_never_enter_a_damaged_recording() {
     // The first 64 bytes; or a bit of the magic and one of the first chunk's checksum.
     let damages: [fn(&mut [u8]); 2] = [
         |bytes| bytes[..64].fill(0),
@@ -158,7 +162,7 @@ fn a_device_that_sends_recordings_gets_none_of_them_into_a_damaged_one() {
             let len = u32::try_from(block.len()).unwrap().to_be_bytes();
             stream.write_all(&[&len[..], block].concat()).unwrap();
             sent += block.len();
-            // One after the other: the first in the first chunk, others in others.
+            // Waits for each, so that the first is in the first chunk, and others in later ones.
             let begin = Instant::now();
             while on("read", folder.path(), &["--output", "raw"]).stdout.len() < sent {
                 assert!(begin.elapsed() < DEADLINE, "{sent} bytes");
@@ -178,7 +182,7 @@ fn a_device_that_sends_recordings_gets_none_of_them_into_a_damaged_one() {
         assert!(fs::read(part.with_extension("lost")).unwrap() == bytes);
         assert!(CHECKER.check(&part.with_extension("")).unwrap().is_some());
         let read = on("read", &part.with_extension(""), &["--output", "raw"]).stdout;
-        // On a busy machine the first chunk may have been written before its block came.
+        // On a busy machine the first chunk may have been written before its block arrived.
         let read = read.strip_prefix(&planted()[0][..]).unwrap_or(&read);
         let want: Vec<u8> = (0..5).flat_map(payload).collect();
         assert!(read == want, "{} of {} bytes", read.len(), want.len());
@@ -205,7 +209,7 @@ fn with(path: &Path, ending: &str) -> PathBuf {
 }
 
 #[test]
-fn a_repair_that_was_cut_off_anywhere_is_done_again_with_the_same_result() {
+fn an_interrupted_repair_is_repeated_with_the_same_result() {
     let folder = TempDir::new().unwrap();
     let (sealed, torn) = damaged(folder.path());
     fs::write(with(&sealed, "part"), &torn).unwrap();
@@ -213,14 +217,14 @@ fn a_repair_that_was_cut_off_anywhere_is_done_again_with_the_same_result() {
     let repaired = fs::read(&sealed).unwrap();
     let done = names(folder.path());
     assert_eq!(done.len(), 2, "{done:?}");
-    // What is there after each step: what is kept is being written, is written, has its name; the original has its own.
+    // The files after each step: the copy is being written, is complete, and has its name; the original is renamed.
     let half = &repaired[..repaired.len() / 2];
     let states: [&[(&str, &[u8])]; 7] = [
         &[("part", &torn), ("new", b"")],
         &[("part", &torn), ("new", half)],
         &[("part", &torn), ("new", &repaired)],
         &[("part", &torn), ("", &repaired)],
-        // Both names of the original, where the file system has made one durable before the other.
+        // Both names of the original, if the file system has made one durable before the other.
         &[("part", &torn), ("", &repaired), ("lost", &torn)],
         &[("part", &torn), ("lost", &torn)],
         &[("", &repaired), ("lost", &torn)],
@@ -270,14 +274,14 @@ fn a_repair_never_replaces_another_file() {
             ending => with(&sealed, ending),
         };
         fs::write(with(&sealed, "part"), &torn).unwrap();
-        fs::write(&taken, b"of somebody").unwrap();
+        fs::write(&taken, b"another file").unwrap();
         let ended = on("recover", folder.path(), &[]);
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert!(
             ended.stderr.contains("another file with this name"),
             "{ended:?}"
         );
-        assert_eq!(fs::read(&taken).unwrap(), b"of somebody");
+        assert_eq!(fs::read(&taken).unwrap(), b"another file");
         assert!(fs::read(with(&sealed, "part")).unwrap() == torn);
         assert!(!with(&sealed, "new").exists());
         fs::remove_file(&taken).unwrap();
@@ -305,7 +309,7 @@ fn a_repair_never_takes_another_recording_of_the_same_size_for_its_own() {
 }
 
 #[test]
-fn what_is_kept_and_where_the_original_is_is_told_and_no_command_takes_it_for_a_recording() {
+fn a_repair_reports_its_result_and_no_command_reads_the_original() {
     let folder = TempDir::new().unwrap();
     let (sealed, torn) = damaged(folder.path());
     fs::write(with(&sealed, "part"), &torn).unwrap();
@@ -315,13 +319,13 @@ fn what_is_kept_and_where_the_original_is_is_told_and_no_command_takes_it_for_a_
     let want = format!("; original kept as {}\n", original.display());
     assert!(ended.stdout_text().contains(&want), "{ended:?}");
     assert!(ended.stdout_text().contains("kept 2 blocks"), "{ended:?}");
-    // The gap in the numbers of the messages is known, and is no fault of the file.
+    // The gap in the sequence numbers is known, and is not an error of the file.
     let ended = on("verify", folder.path(), &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.stdout_text().lines().count(), 1, "{ended:?}");
     let ended = on("recordings", folder.path(), &["--json"]);
     assert_eq!(ended.stdout_text().lines().count(), 1, "{ended:?}");
-    // By hand it can be read and recovered, and stays.
+    // The original can still be read and recovered by hand, and stays.
     let ended = on("recover", &original, &[]);
     assert!(ended.stdout_text().contains("kept 2 blocks"), "{ended:?}");
     assert!(fs::read(&original).unwrap() == torn);
@@ -331,7 +335,7 @@ fn what_is_kept_and_where_the_original_is_is_told_and_no_command_takes_it_for_a_
 }
 
 #[test]
-fn a_file_that_nothing_says_anything_of_is_kept_and_its_marks_are_told() {
+fn a_file_without_a_known_nonce_is_kept_and_its_nonces_are_reported() {
     let folder = TempDir::new().unwrap();
     let (sealed, mut torn) = damaged(folder.path());
     let nonce = sealed
@@ -346,12 +350,12 @@ fn a_file_that_nothing_says_anything_of_is_kept_and_its_marks_are_told() {
     let unnamed = put(folder.path(), 7, "mcap.part", &torn);
     let ended = on("recover", folder.path(), &[]);
     assert_eq!(ended.code, Some(1), "nothing was kept: {ended:?}");
-    let told = format!("1 chunks with nonce {nonce} were skipped");
-    assert!(ended.stdout_text().contains(&told), "{ended:?}");
+    let report = format!("1 chunks with nonce {nonce} were skipped");
+    assert!(ended.stdout_text().contains(&report), "{ended:?}");
     let lost = name(folder.path(), 7, "mcap.lost");
     assert!(fs::read(&lost).unwrap() == torn);
     assert_eq!(names(folder.path()).len(), 1);
-    // As it says.
+    // Follows the instruction in that report.
     let named = folder
         .path()
         .join(format!("00000007-20260101T000000Z-{nonce}.mcap.part"));
@@ -388,7 +392,7 @@ fn files_of_others_in_the_folder_are_left_alone() {
 }
 
 #[test]
-fn recordings_of_the_version_before_are_read_checked_and_repaired() {
+fn recordings_of_the_previous_version_are_read_checked_and_repaired() {
     let folder = TempDir::new().unwrap();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     let (sealed, torn) = (

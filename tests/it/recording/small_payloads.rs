@@ -1,5 +1,5 @@
-//! Connections and series with a byte of payload each: every message is recorded, and events only as far as they are paid
-//! for.
+//! Connections and series with one byte of payload each: every message is recorded, and events only as far as payload pays
+//! for them.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use super::budgets::{CONSTANT, Recorded, Recorder, localhost, visit, visits};
 
-/// Bytes of the recording for a byte on the wire, as documented.
+/// Documented bound: recorded bytes for each byte on the wire.
 const FACTOR: u64 = 48;
 
-/// The events that `read` shows.
+/// The events that `read` prints.
 fn read(recorded: &Recorded) -> Vec<Value> {
     let path = recorded.folder.path().to_str().unwrap();
     let read = run(&["read", path, "--output", "json"], b"");
@@ -23,7 +23,7 @@ fn read(recorded: &Recorded) -> Vec<Value> {
     events.collect::<Result<_, _>>().unwrap()
 }
 
-/// The number of an event's connection; 0 if it is not known.
+/// The number of an event's connection; 0 if it is unknown.
 fn conn(event: &Value) -> u64 {
     event.get("conn").map_or(0, |conn| conn.as_u64().unwrap())
 }
@@ -42,12 +42,12 @@ fn connections_of_one_byte_are_counted_and_their_messages_are_recorded() {
     assert_eq!(recorded.messages.len(), COUNT as usize);
     let sent = u64::from(COUNT) * wire.len() as u64;
     recorded.assert_bounded(CONSTANT + FACTOR * sent, "a byte a connection");
-    // As many as there are tokens for: an open, a close, and the fault that the series was cut.
+    // As many as there are tokens for: an open, a close, and the fault of the truncated series.
     let opens = recorded.count("open");
     assert!((10..100).contains(&opens), "{opens}");
     recorded.assert_balanced();
 
-    // The numbers of connections are those of their opens, or 0.
+    // A message has the number of a recorded open, or 0.
     let events = read(&recorded);
     let messages: Vec<_> = events.iter().filter(|event| is(event, "block")).collect();
     assert_eq!(messages.len(), COUNT as usize);
@@ -65,7 +65,7 @@ fn connections_of_one_byte_are_counted_and_their_messages_are_recorded() {
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(0..u64::from(COUNT)));
 
-    // All of them are sent again.
+    // `replay` sends all of them again.
     let server = Server::start(&[]);
     let (path, to) = (recorded.folder.path(), server.addr().to_string());
     let args = [
@@ -90,13 +90,13 @@ fn series_of_one_byte_are_counted_and_their_messages_are_recorded() {
     let recorded = recorder.end();
     assert_eq!(recorded.messages.len(), COUNT);
     assert!(recorded.suppressed()["ends"] > 9_000);
-    // A byte of payload pays for 16, and a message takes 48.
+    // One byte of payload pays for 16 recorded bytes, and a message takes 48.
     recorded.assert_bounded(CONSTANT + 65 * COUNT as u64, "a byte a series");
     recorded.assert_balanced();
 }
 
 #[test]
-fn lines_of_devices_that_reconnect_for_each_are_all_recorded() {
+fn lines_of_devices_that_reconnect_for_each_line_are_all_recorded() {
     // More than there are tokens for, at full speed.
     let line = b"t=21.5 rh=40.2 p=1013.2 u=3.3\n";
     let recorder = Recorder::start(&["--framing", "lines"]);
@@ -105,7 +105,7 @@ fn lines_of_devices_that_reconnect_for_each_are_all_recorded() {
     assert_eq!(recorded.messages.len(), 3_000);
     let words = recorded.suppressed();
     assert_eq!(words.keys().collect::<Vec<_>>(), ["connections"]);
-    // One that sends 32 bytes of payload is recorded event by event.
+    // A device with 32 bytes of payload is recorded event by event.
     let recorder = Recorder::start(&["--framing", "lines"]);
     let line = b"t=21.5 rh=40.2 p=1013.2 u=3.3 n=1\n";
     visits(1_000, localhost, recorder.server.addr(), line);
@@ -116,20 +116,20 @@ fn lines_of_devices_that_reconnect_for_each_are_all_recorded() {
 }
 
 #[test]
-fn a_message_of_a_connection_whose_open_is_not_recorded_is_not_of_another_one() {
+fn a_message_without_a_recorded_open_is_not_assigned_to_another_connection() {
     let recorder = Recorder::start(&["--metrics", "127.0.0.1:0"]);
     let to = recorder.server.addr();
     let connect = || TcpStream::connect(to).unwrap();
     let send = |stream: &mut TcpStream, payload: &[u8], count: f64| {
         let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
         stream.write_all(&[&len[..], payload].concat()).unwrap();
-        wait_until("it is received", || {
+        wait_until("the message is received", || {
             sample(&recorder.server, "blocksd_blocks_total") == count
         });
     };
     let mut first = connect();
     send(&mut first, b"a", 1.0);
-    // All tokens are taken.
+    // All tokens are used.
     visits(100, localhost, to, b"");
     let mut second = connect();
     send(&mut second, b"b", 2.0);
@@ -150,7 +150,7 @@ fn a_message_of_a_connection_whose_open_is_not_recorded_is_not_of_another_one() 
     assert_eq!(
         [0, 1].map(of_message),
         [1, 0],
-        "the second is not of the first"
+        "the second message is assigned to the first connection"
     );
     let own = events.iter().filter(|event| conn(event) == 102);
     let own: Vec<_> = own.map(|event| event["event"].as_str().unwrap()).collect();

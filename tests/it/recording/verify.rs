@@ -1,4 +1,4 @@
-//! `blocksd verify`: every bit of a sealed recording that is flipped is found, and what is sound is called so.
+//! `blocksd verify`: every flipped bit of a sealed recording is found, and sound files are accepted.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn check(path: &Path) -> (Verified, Vec<String>) {
     (verified, wrong)
 }
 
-/// Flips each bit, and gives the places of those that are not found.
+/// Flips each bit, and returns those that are not found.
 fn unnoticed(bytes: &[u8]) -> Vec<usize> {
     let directory = tempfile::tempdir().unwrap();
     let path = put(directory.path(), 1, "mcap", bytes);
@@ -53,7 +53,7 @@ fn small(compression: Option<Compression>, data_crc: bool) -> Vec<u8> {
 }
 
 #[test]
-fn every_flipped_bit_is_found_where_the_data_has_a_crc() {
+fn every_flipped_bit_is_found_in_a_file_with_a_data_crc() {
     for compression in [None, Some(Compression::Lz4), Some(Compression::Zstd)] {
         assert_eq!(
             unnoticed(&small(compression, true)),
@@ -64,8 +64,8 @@ fn every_flipped_bit_is_found_where_the_data_has_a_crc() {
 }
 
 #[test]
-fn every_flipped_bit_is_found_without_it_but_in_a_digit_of_the_version() {
-    // The version of the daemon is said once only, and one digit is as good as another: `0.1.0` and `0.1.1`.
+fn every_flipped_bit_is_found_without_a_data_crc_except_in_a_digit_of_the_version() {
+    // The version of the daemon is stored only once, and every digit is valid: `0.1.0` and `0.1.1`.
     let bytes = small(None, false);
     let library = b"blocksd 0.1.0";
     let begin = bytes
@@ -84,9 +84,9 @@ fn every_flipped_bit_is_found_without_it_but_in_a_digit_of_the_version() {
 }
 
 #[test]
-fn a_flipped_bit_of_compressed_data_is_found_where_it_changes_anything() {
-    // Without a CRC of the data there is that of what a chunk decompresses to, and a few bits of a compressed stream
-    // change nothing in that: flags, the size of a window, a match that is found in another place.
+fn a_flipped_bit_of_compressed_data_is_found_if_it_changes_the_data() {
+    // Without a CRC of the data section there is the CRC of the decompressed chunk, and a few bits of a compressed stream do
+    // not change that: flags, the window size, a match that is found at another place.
     for compression in [Compression::Lz4, Compression::Zstd] {
         let bytes = small(Some(compression), false);
         let summary = mcap::Summary::read(&bytes).unwrap().unwrap();
@@ -95,16 +95,16 @@ fn a_flipped_bit_of_compressed_data_is_found_where_it_changes_anything() {
             begin..begin + chunk.compressed_size as usize
         });
         let data: Vec<_> = data.collect();
-        let said = |bytes: &[u8]| {
+        let contents = |bytes: &[u8]| {
             let messages = mcap::MessageStream::new(bytes).unwrap();
             messages.map(|message| message.unwrap()).collect::<Vec<_>>()
         };
-        let want = said(&bytes);
+        let want = contents(&bytes);
         for bit in unnoticed(&bytes) {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             if data.iter().any(|data| data.contains(&(bit / 8))) {
-                assert_eq!(said(&flipped), want, "bit {bit}, {compression:?}");
+                assert_eq!(contents(&flipped), want, "bit {bit}, {compression:?}");
             } else {
                 assert!((25..60).contains(&(bit / 8)), "bit {bit}, {compression:?}");
             }
@@ -113,7 +113,7 @@ fn a_flipped_bit_of_compressed_data_is_found_where_it_changes_anything() {
 }
 
 #[test]
-fn what_is_missing_is_told() {
+fn missing_data_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let mut file = File::begin(None, false);
     for sequence in [u32::MAX, 0, 1, 3] {

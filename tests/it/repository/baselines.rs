@@ -1,4 +1,4 @@
-//! Baselines of figures belong to a compiler: each is compared with its own, and the documents show them.
+//! Baselines of figures: figures are compared with the baseline of their own compiler, and the documents show them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use tempfile::TempDir;
 
 const M4: &str = "thumbv7em-none-eabihf";
 const M0: &str = "thumbv6m-none-eabi";
-/// What `tests/thumb --id` prints for the stand-in compiler.
+/// Output of `tests/thumb --id` for the fake compiler.
 const PREBUILT: &str = "rustc-9.1.0-012345678-llvm-22.1.0-prebuilt-core";
 const SOURCE: &str = "rustc-9.1.0-012345678-llvm-22.1.0-source-core";
 const FIGURES: &str = "lines receive flash 2922\nlines receive stack 168\n";
 
-/// A compiler that has prebuilt `core` for some targets and the sources of `core`, and a folder of baselines.
+/// A machine with prebuilt `core` for some targets and the sources of `core`, and a folder of baselines.
 struct Machine {
     folder: TempDir,
     env: Vec<(&'static str, String)>,
@@ -44,7 +44,7 @@ impl Machine {
         Self { folder, env }
     }
 
-    /// The same machine with one more variable.
+    /// The same machine with another environment variable.
     fn with(mut self, name: &'static str, value: &str) -> Self {
         self.env.push((name, value.to_owned()));
         self
@@ -89,7 +89,7 @@ fn root() -> PathBuf {
 }
 
 #[test]
-fn a_compiler_without_a_baseline_gets_one_line_and_its_figures() {
+fn a_compiler_without_a_baseline_only_prints_its_figures() {
     let machine = Machine::new(&[M4]);
     let other = "lines receive flash 1934\nlines receive stack 10\n";
     machine.write(M4, SOURCE, other);
@@ -103,11 +103,11 @@ fn a_compiler_without_a_baseline_gets_one_line_and_its_figures() {
 }
 
 #[test]
-fn a_figure_that_is_not_as_in_the_baseline_of_its_compiler_fails() {
+fn a_figure_that_differs_from_the_baseline_of_its_compiler_fails() {
     let machine = Machine::new(&[M4]);
-    // As the figures are, but for another compiler: never read.
+    // The same figures, but of another compiler, so they are never read.
     machine.write(M4, SOURCE, FIGURES);
-    // 2 % of flash, and 10 % of stack, are let pass.
+    // Differences of 2 % of flash and 10 % of stack are allowed.
     for (flash, stack, wrong) in [
         (2922, 168, None),
         (2865, 153, None),
@@ -145,7 +145,7 @@ fn a_figure_that_is_not_as_in_the_baseline_of_its_compiler_fails() {
 }
 
 #[test]
-fn a_bar_fails_where_the_compiler_has_a_baseline() {
+fn a_limit_is_enforced_if_the_compiler_has_a_baseline() {
     let machine = Machine::new(&[M4]);
     let figures = "whole blocks 64 instructions 33.5 <= 32\n";
     let ended = machine.compare(M4, figures, &[]);
@@ -157,7 +157,7 @@ fn a_bar_fails_where_the_compiler_has_a_baseline() {
 }
 
 #[test]
-fn accepting_writes_the_baseline_of_the_own_compiler_only() {
+fn accepting_writes_only_the_baseline_of_the_current_compiler() {
     let machine = Machine::new(&[M4]);
     machine.write(M4, SOURCE, "lines receive flash 1\n");
     machine.write(M0, PREBUILT, "lines receive flash 2\n");
@@ -170,7 +170,7 @@ fn accepting_writes_the_baseline_of_the_own_compiler_only() {
     let files = |target| machine.path(target, PREBUILT).parent().unwrap().read_dir();
     assert_eq!(files(M4).unwrap().count(), 2);
     assert_eq!(files(M0).unwrap().count(), 1);
-    // What the figures depend on beside the compiler makes another baseline.
+    // Other things that the figures depend on select another baseline.
     let ended = machine.compare(M4, FIGURES, &["--with", "libc-7"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let line = format!("no baseline for {PREBUILT}-libc-7");
@@ -197,7 +197,7 @@ fn each_target_is_compared_with_the_compiler_that_builds_it() {
 }
 
 #[test]
-fn the_name_of_a_compiler_says_what_its_figures_depend_on() {
+fn the_name_of_a_compiler_has_everything_that_its_figures_depend_on() {
     let compiler = |name, value| Machine::new(&[M4]).with(name, value).compiler(M4);
     assert_eq!(compiler("THUMB_CORE", "prebuilt"), PREBUILT);
     assert_eq!(compiler("THUMB_CORE", "source"), SOURCE);
@@ -240,6 +240,7 @@ fn the_documents_show_the_figures_of_the_baselines() {
     let machine = Machine::new(&[]);
     for (program, document) in [
         ("tests/size/run", "docs/measurements/size.md"),
+        ("tests/size/run", "framing-core/README.md"),
         ("firmware-example/size", "firmware-example/README.md"),
     ] {
         let copy = machine.folder.path().join("copy.md");
@@ -253,7 +254,7 @@ fn the_documents_show_the_figures_of_the_baselines() {
             "{document} does not show the baselines; run `{program} --document`"
         );
     }
-    // Flash with both ways of building `core`, and the figures of the summaries.
+    // Flash with both ways of building `core`, and the figures in the summaries.
     let tables = fs::read_to_string(root().join("docs/measurements/size.md")).unwrap();
     let size = fs::read_to_string(root().join("docs/size.md")).unwrap();
     let readme = fs::read_to_string(root().join("README.md")).unwrap();

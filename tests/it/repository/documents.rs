@@ -8,11 +8,12 @@ use std::path::Path;
 
 use blocksd::cli::Cli;
 use blocksd::config::{OPTIONS, Reload, Scope};
+use blocksd_tests::golden::ACCEPT;
 use clap::{Arg, Command, CommandFactory};
 use framing_core::AnyFraming;
 use framing_core::blocking::Writer;
 
-use super::public_names::{ACCEPT, diff};
+use super::public_names::diff;
 
 #[test]
 fn the_tables_of_options_match_the_command_line() {
@@ -89,7 +90,7 @@ fn options() -> String {
     text
 }
 
-/// The arguments that the help shows, with those of one heading together.
+/// The arguments in the help, grouped by heading.
 fn arguments(command: &Command) -> Vec<&Arg> {
     let shown = command
         .get_arguments()
@@ -148,7 +149,7 @@ fn row(text: &mut String, command: &str, argument: &Arg) {
     writeln!(text, "|{}", cells.collect::<String>()).unwrap();
 }
 
-/// The name of the value, or the words that it may be.
+/// The name of the value, or its possible words.
 fn value(argument: &Arg) -> String {
     if !argument.get_action().takes_values() {
         return String::new();
@@ -163,7 +164,7 @@ fn value(argument: &Arg) -> String {
     }
 }
 
-/// The help text, followed by those of the words that the value may be.
+/// The help text, followed by the help texts of the possible values.
 fn meaning(argument: &Arg) -> String {
     let help = argument.get_long_help().or_else(|| argument.get_help());
     let mut meaning = help.expect("an option has a help text").to_string();

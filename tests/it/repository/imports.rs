@@ -1,4 +1,4 @@
-//! Holds the import rules of the crates: which room may import which, and that no two modules import each other.
+//! Enforces the import rules of the crates: which room may import which, and that no two modules import each other.
 //!
 //! A room is a folder, or a group of files with one purpose. Crates enforce the rules between themselves; this test
 //! enforces those inside a crate. A new violation fails with the file, the import and the rule.
@@ -12,7 +12,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// A module: its path, the root of its crate, and its file.
 pub(crate) type Module = (String, &'static str, PathBuf);
 
-/// Folders of source files, and the module that each is the root of.
+/// Source folders, with the root module of each.
 const CRATES: &[(&str, &str)] = &[
     ("framing-core/src", "framing_core"),
     ("host-daemon/src", ""),
@@ -20,15 +20,15 @@ const CRATES: &[(&str, &str)] = &[
     ("host-daemon/recording/src", "recording"),
 ];
 
-/// Names of crates in imports, and the module that each stands for.
+/// Names of crates in imports, and their root modules.
 const CRATE_NAMES: &[(&str, &str)] = &[
     ("blocksd", ""),
     ("blocksd_engine", "engine"),
     ("blocksd_recording", "recording"),
 ];
 
-/// A room, and what it may import besides itself. A module belongs to the room with the longest name that matches. `*`
-/// is everything. A name that ends with `!` is the one module of this name, without those below it.
+/// A room, and what it may import besides itself. A module belongs to the room with the longest matching name. `*` is
+/// everything. A name that ends with `!` is only the module of this name, without its submodules.
 const RULES: &[(&str, &[&str])] = &[
     ("framing_core", &[]),
     // The facade.
@@ -108,14 +108,14 @@ const RULES: &[(&str, &[&str])] = &[
 const ENGINE: &str = "engine::*";
 const RECORDING: &str = "recording::*";
 
-/// Violations of the rules that are still there: a module, and the room that it imports.
+/// Remaining violations of the rules: a module, and the room that it imports.
 const VIOLATIONS: &[(&str, &str)] = &[];
 
-/// Modules that import each other, still.
+/// Remaining groups of modules that import each other.
 const CIRCLES: &[&[&str]] = &[];
 
 #[test]
-fn rooms_import_what_the_rules_allow() {
+fn rooms_import_only_what_the_rules_allow() {
     let imports = imports();
     let mut found = BTreeSet::new();
     for (from, to) in &imports {
@@ -135,12 +135,12 @@ fn rooms_import_what_the_rules_allow() {
     let new: Vec<_> = found.difference(&known).collect();
     assert!(
         new.is_empty(),
-        "imports against the rules, (module, room): {new:#?}"
+        "imports that violate the rules, (module, room): {new:#?}"
     );
     let mended: Vec<_> = known.difference(&found).collect();
     assert!(
         mended.is_empty(),
-        "no longer there, take them out: {mended:#?}"
+        "violations that no longer exist; remove them from the list: {mended:#?}"
     );
 }
 
@@ -220,7 +220,7 @@ fn imports() -> BTreeSet<(String, String)> {
     imports
 }
 
-/// The modules of all crates. Without tests.
+/// The modules of all crates, without test modules.
 pub(crate) fn modules() -> Vec<Module> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut modules = Vec::new();
@@ -253,7 +253,7 @@ fn sources(folder: &Path, module: &str, home: &'static str, files: &mut Vec<Modu
     }
 }
 
-/// Adds the paths in `tokens` that begin with `crate`, `super` or the name of one of the crates.
+/// Collects the paths in `tokens` that begin with `crate`, `super` or the name of one of the crates.
 fn collect(tokens: TokenStream, module: &str, home: &str, found: &mut BTreeSet<String>) {
     let tokens: Vec<_> = tokens.into_iter().collect();
     let mut at = 0;

@@ -17,6 +17,7 @@ use blocksd::error::Code;
 use blocksd_engine::reason::{CloseReason, FaultKind, RefusedReason};
 use blocksd_tests::board::ports;
 use blocksd_tests::elf::{BUILD, elf};
+use blocksd_tests::golden::ACCEPT;
 use blocksd_tests::process::{Process, Server, connect, run};
 use blocksd_tests::recorded::sealed;
 use blocksd_tests::scrape;
@@ -27,15 +28,13 @@ use tempfile::TempDir;
 
 use crate::recording::budgets::visit;
 
-/// Accepts the names of the program.
-pub(crate) const ACCEPT: &str = "BLOCKSD_TEST_ACCEPT";
 const FILE: &str = "golden/public-names.txt";
 const HEADER: &str = "\
 # All public names of blocksd, written by a test. To accept a change:
 # BLOCKSD_TEST_ACCEPT=1 cargo test -p blocksd-tests --test it -- public_names::
 ";
 
-/// What a line begins with.
+/// Beginnings of the lines.
 const KINDS: [&str; 16] = [
     "argument ",
     "close reason ",
@@ -59,7 +58,7 @@ const KINDS: [&str; 16] = [
 pub(crate) type Names = BTreeSet<String>;
 
 #[test]
-fn public_names_change_on_purpose_only() {
+fn public_names_change_only_on_purpose() {
     let mut names = Names::new();
     command_line(&mut names);
     config_keys(&mut names);
@@ -81,7 +80,7 @@ fn public_names_change_on_purpose_only() {
     let diff = diff(&known.map(str::to_owned).collect(), &names);
     assert!(
         diff.is_empty(),
-        "public names differ from tests/{FILE} (- there, + in the program):\n{diff}{HEADER}"
+        "public names differ from tests/{FILE} (- in the file, + in the program):\n{diff}{HEADER}"
     );
 }
 
@@ -94,7 +93,7 @@ fn a_difference_names_each_line_on_its_side() {
     assert_eq!(diff(&known, &found), "- option a\n+ option b\n");
 }
 
-/// Lines that only one of them has, in order.
+/// Lines that are in only one of the two, in order.
 pub(crate) fn diff(known: &Names, found: &Names) -> String {
     let line = |name: &String| {
         let sign = if known.contains(name) { '-' } else { '+' };
@@ -144,18 +143,18 @@ fn command_line(names: &mut Names) {
     }
 }
 
-/// What the refusal of a value that no key takes says about its key.
+/// What the error for an invalid value says about its key.
 #[derive(Debug, PartialEq, Eq)]
 enum Key {
     Known,
     Unknown,
-    /// Known, but not in this table.
+    /// A key of another table.
     Global,
 }
 
 /// Keys of the configuration file, among all options of `serve` and words of tables.
 fn config_keys(names: &mut Names) {
-    /// Words of tables, and one that is a key nowhere.
+    /// Keys of tables, and a word that is not a key.
     const WORDS: [&str; 6] = [
         "listener",
         "device",
@@ -188,7 +187,7 @@ fn config_keys(names: &mut Names) {
         let top = key(&format!("{word} = [[]]"));
         let is_unknown = ["config", "name", "match", "no-such-key"].contains(&word);
         assert_eq!(top == Key::Unknown, is_unknown, "{word}");
-        // The refusal of `address` names its table.
+        // The error for `address` names its table.
         if top == Key::Known && word != "address" {
             names.insert(format!("config key {word}"));
         }
@@ -274,7 +273,7 @@ fn live_daemon(names: &mut Names) {
         let is_it = |event: &Value| event["fault"] == fault.as_str();
         assert!(events.iter().any(is_it), "no {fault} in {events:?}");
     }
-    // Without a log, all lines are those that programs wait for.
+    // Without the log, only the lines that programs wait for are left.
     names.extend(
         ended
             .stderr
@@ -315,7 +314,7 @@ fn event_keys(events: &[Value], names: &mut Names) {
     }
 }
 
-/// Topics and listings of a recording, and events that only a daemon that records has.
+/// Topics and listings of a recording, and events that only a recording daemon emits.
 fn recording(names: &mut Names) {
     let folder = TempDir::new().unwrap();
     let record = folder.path().to_str().unwrap();
@@ -331,7 +330,7 @@ fn recording(names: &mut Names) {
     command.stdout(Stdio::piped());
     let mut server = Server::of(Process::start_unread(command), args);
     let mut stdout = server.process.take_stdout().unwrap();
-    // Nobody reads the output until more was received than its queue holds.
+    // The output is not read until more was received than its queue holds.
     let message = [&1000_u32.to_be_bytes()[..], &[b'x'; 1000]].concat();
     let mut device = server.connect();
     for _ in 0..16 {
@@ -348,8 +347,8 @@ fn recording(names: &mut Names) {
     });
     let dropped = "blocksd_output_dropped_messages_total";
     scrape::wait_for(&server, dropped, |count| count > 0.0);
-    // Events of a connection with one byte of payload, more than that pays for; then events without payload, more than
-    // the budget of an address allows; then the first again.
+    // Events of a connection with one byte of payload, more than it pays for; then events without payload, more than the
+    // budget of an address allows; then the first kind again.
     let netstring = server.addr_of("netstring");
     let paid = [&b"1:a,"[..], &b"0:,".repeat(5000)].concat();
     visit(Ipv4Addr::LOCALHOST, netstring, &paid);

@@ -1,4 +1,4 @@
-//! The README is short, and its transcripts show what the program prints.
+//! The README is short, and its transcripts show the program's output.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use blocksd_tests::process::{Process, Server, blocksd, finish, run, wait_until};
 use regex::Regex;
 use tempfile::TempDir;
 
-/// The most words outside code blocks.
+/// Highest number of words outside code blocks.
 const WORDS_MAX: usize = 700;
 
 #[test]
@@ -86,7 +86,7 @@ fn a_recording_survives_a_crash_as_the_readme_shows() {
                 assert_eq!(ended.code, Some(0), "{ended:?}");
                 printed.push_str(&ended.stdout_text());
             }
-            _ => panic!("this test does not know the command `{command}`"),
+            _ => panic!("unknown command in the README: `{command}`"),
         }
     }
     let (shown, normalised) = (transcript(&shown), transcript(&printed));
@@ -109,7 +109,7 @@ fn a_device_in_python_sends_as_the_readme_shows() {
     assert_eq!(server.events()[1]["text"], "temp=21.5");
 }
 
-/// The first code block of this language that begins so.
+/// The first code block in this language that begins with `begin`.
 fn block(language: &str, begin: &str) -> String {
     let text = readme();
     let mut blocks = text.split("```").skip(1).step_by(2);
@@ -124,7 +124,7 @@ fn block(language: &str, begin: &str) -> String {
     found.unwrap_or_else(|| panic!("README.md has no block of {language} that begins with {begin}"))
 }
 
-/// A transcript without times, ports and names of files, which differ in each run.
+/// A transcript without times, ports and file names, which differ in each run.
 fn transcript(text: &str) -> String {
     let text = shape(text, r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME");
     let text = shape(&text, r"\d{8}T\d{6}Z-[0-9a-f]{16}", "NAME");
@@ -134,7 +134,7 @@ fn transcript(text: &str) -> String {
 fn shape(text: &str, pattern: &str, name: &str) -> String {
     let pattern = Regex::new(pattern).unwrap();
     let text = pattern.replace_all(text, name);
-    // Columns are as wide as their figures.
+    // The width of columns depends on their figures.
     let lines = text
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));

@@ -1,4 +1,4 @@
-//! What the documents say is what the code does, and every file says what it is for.
+//! Documents and code agree, and every source file has a purpose and a limited length.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use blocksd_tests::process::run;
 use framing_core::AnyFraming;
 
-/// Lines that a file may have.
+/// Highest number of lines of a file.
 const LINES_MAX: usize = 500;
 
 #[test]
-fn every_source_file_says_what_it_is_for_and_is_not_too_long() {
+fn every_source_file_has_a_first_doc_line_and_is_not_too_long() {
     let files = files_of(&root(), "rs");
     assert!(files.len() > 30, "found only {files:?}");
     for file in files {
@@ -19,7 +19,7 @@ fn every_source_file_says_what_it_is_for_and_is_not_too_long() {
         let documented = first.starts_with("//! ") || first.starts_with("#![doc = include_str!");
         assert!(
             documented,
-            "{} begins with no word on what it is for",
+            "{} does not begin with a doc comment",
             file.display()
         );
         let lines = text.lines().count();
@@ -59,7 +59,7 @@ fn links_between_documents_lead_to_files_and_headings() {
 }
 
 #[test]
-fn the_tests_that_the_documents_name_are_there() {
+fn the_tests_that_the_documents_name_exist() {
     let tests = files_of(&root().join("tests/it"), "rs");
     for document in ["CONTRIBUTING.md", "SECURITY.md"] {
         let text = fs::read_to_string(root().join(document)).unwrap();
@@ -78,7 +78,7 @@ fn the_tests_that_the_documents_name_are_there() {
 }
 
 #[test]
-fn both_tables_of_framings_name_all_that_can_be_parsed() {
+fn both_tables_of_framings_name_every_framing() {
     for document in ["docs/framings.md", "framing-core/README.md"] {
         let text = fs::read_to_string(root().join(document)).unwrap();
         for spec in AnyFraming::SPECS {
@@ -113,7 +113,7 @@ fn the_readme_names_every_command() {
 }
 
 #[test]
-fn facts_of_the_manifest_are_stated_there_only() {
+fn facts_of_the_manifest_are_stated_only_there() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let version = manifest
         .lines()
@@ -149,7 +149,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every file of ours with this extension.
+/// All files with this extension, except build output.
 fn files_of(folder: &Path, wanted: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {

@@ -1,6 +1,6 @@
-//! Holds that a type name means one thing in a crate: two modules do not define the same name.
+//! Enforces that a type name means one thing in a crate: two modules do not define the same name.
 //!
-//! Counted are structs, enums, traits and type aliases of modules, public or not; not those of tests, functions and
+//! It counts structs, enums, traits and type aliases of modules, public or not, but not those in tests, functions and
 //! implementations.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,8 +10,8 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use super::imports::modules;
 
-/// The same interface over a blocking and an async transport, with the same names on purpose: the root of the crate,
-/// and the name.
+/// Deliberately equal names of the same interface over a blocking and an async transport: the root of the crate, and the
+/// name.
 const PAIRS: &[(&str, &str)] = &[
     ("framing_core", "Framed"),
     ("framing_core", "Outgoing"),
@@ -20,12 +20,12 @@ const PAIRS: &[(&str, &str)] = &[
     ("framing_core", "Writer"),
 ];
 
-/// Names that are still defined more than once: the root of the crate, the name, and in how many modules. This list
-/// only gets shorter.
+/// Names that are still defined more than once: the root of the crate, the name, and the number of modules. This list only
+/// gets shorter.
 const REPEATED: &[(&str, &str, usize)] = &[];
 
 #[test]
-fn a_type_name_stands_in_one_module_of_a_crate() {
+fn a_type_name_is_defined_in_one_module_of_a_crate() {
     let mut places: BTreeMap<(&str, String), BTreeSet<String>> = BTreeMap::new();
     for (module, home, path) in modules() {
         let text = fs::read_to_string(path).unwrap();
@@ -55,7 +55,7 @@ fn a_type_name_stands_in_one_module_of_a_crate() {
         .collect();
     assert!(
         new.is_empty(),
-        "type names that another module has already: {new:#?}"
+        "type names that another module already defines: {new:#?}"
     );
     let mended: Vec<_> = REPEATED
         .iter()
@@ -66,7 +66,7 @@ fn a_type_name_stands_in_one_module_of_a_crate() {
         .collect();
     assert!(
         mended.is_empty(),
-        "repeated less often now, take them out or lower the count: {mended:#?}"
+        "repeated less often now; remove them or lower the count: {mended:#?}"
     );
 }
 

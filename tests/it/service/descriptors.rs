@@ -1,5 +1,5 @@
-//! Standard descriptors that are full, closed or without a reader: output that is lost is a failure, and no file that is
-//! opened takes the place of a closed descriptor.
+//! Standard descriptors that are full, closed or without a reader: lost output is a failure, and an opened file never takes
+//! the number of a closed descriptor.
 
 use std::fs;
 use std::path::Path;
@@ -47,7 +47,7 @@ const PRINTING: &[&[&str]] = &[
     &["read", "--output", "raw", "rec"],
 ];
 
-/// Runs a command in a folder, with standard output as the shell is to redirect it.
+/// Runs a command in a folder, with this redirection of standard output.
 fn redirected(folder: &Path, args: &[&str], redirect: &str) -> Ended {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("exec \"$0\" \"$@\" {redirect}")]);
@@ -57,7 +57,7 @@ fn redirected(folder: &Path, args: &[&str], redirect: &str) -> Ended {
 }
 
 #[test]
-fn output_that_cannot_be_written_is_a_failure_of_every_command() {
+fn every_command_fails_if_its_output_cannot_be_written() {
     let folder = folder();
     for args in PRINTING {
         let ended = redirected(folder.path(), args, ">/dev/full");
@@ -89,9 +89,9 @@ fn a_reader_that_has_left_is_not_a_failure() {
     }
 }
 
-/// Rust opens `/dev/null` for each of the three that is closed, before anything else is opened.
+/// At the start, Rust opens `/dev/null` for each of the three descriptors that is closed.
 #[test]
-fn closed_descriptors_are_dev_null_and_are_not_taken_by_files() {
+fn closed_standard_descriptors_are_opened_on_dev_null() {
     let folder = folder();
     let rec = folder.path().join("rec");
     let files = || {
@@ -112,7 +112,7 @@ fn closed_descriptors_are_dev_null_and_are_not_taken_by_files() {
         }
     }
     assert!(files() == before, "a recording has changed");
-    // What a daemon opens first would be descriptor 0, 1 or 2: its sockets and the files of its recording.
+    // Otherwise the first files that a daemon opens would get these numbers: its sockets and the files of its recording.
     let args = [
         "serve", "--config", "c.toml", "--record", "new", "--output", "text", "--for", "200ms",
     ];

@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`: what an operator, a load balancer or a supervisor learns from them.
+//! `/healthz` and `/readyz`, for operators, load balancers and supervisors.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -38,8 +38,8 @@ fn a_daemon_that_listens_is_ready() {
 }
 
 #[test]
-fn a_disk_that_refuses_is_the_reason_until_it_takes_what_waits_and_so_is_the_stop() {
-    let name = "a_disk_that_refuses_is_the_reason_until_it_takes_what_waits_and_so_is_the_stop";
+fn a_failing_disk_or_a_stop_makes_the_daemon_not_ready() {
+    let name = "a_failing_disk_or_a_stop_makes_the_daemon_not_ready";
     let Some(disk) = SmallDisk::mount(name) else {
         return;
     };
@@ -67,7 +67,7 @@ fn a_disk_that_refuses_is_the_reason_until_it_takes_what_waits_and_so_is_the_sto
     disk.make_room();
     wait_for(addr, "/healthz", 200);
     wait_for(addr, "/readyz", 200);
-    // Full again: the stop waits for the disk, and says that it is a stop.
+    // The disk is full again: the stop waits for it, and the reason names the stop.
     device.write_all(&message.repeat(3)).unwrap();
     wait_for(addr, "/healthz", 503);
     server.process.signal("TERM");

@@ -1,4 +1,4 @@
-//! The documented install: its lines, executed as they stand on a fresh Debian; and the unit, under a real systemd.
+//! The documented install, executed line by line on a fresh Debian; and the unit, under a real systemd.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,23 +10,23 @@ use blocksd_tests::process::{Ended, Process, blocksd, finish};
 use blocksd_tests::skip::{ran, skipped};
 use tempfile::TempDir;
 
-/// What the fresh system has beside its base.
+/// Packages of the fresh system besides its base.
 const PACKAGES: &str = "systemd,systemd-sysv,systemd-container,dbus";
 const SUITE: &str = "bookworm";
 
-/// Where root's shell searches for programs.
+/// The PATH of root's shell.
 const SEARCHED: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How long a system may take to boot, and a service to be as it should.
+/// Time limit for a boot, and for a service to reach a state.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Stands where cargo would be: the program is built already.
+/// Replaces cargo: the program is already built.
 const CARGO: &str = "#!/bin/sh
 [ \"$*\" = 'build --release --locked' ] || exit 1
 install -D /src/built target/release/blocksd
 ";
 
-/// Stands before systemctl where no systemd runs: nothing can be started there.
+/// Replaces systemctl where systemd does not run, so that nothing can be started.
 const SYSTEMCTL: &str = "#!/bin/sh
 for word; do shift; [ \"$word\" = --now ] || set -- \"$@\" \"$word\"; done
 SYSTEMD_OFFLINE=1 exec /bin/systemctl \"$@\"
@@ -45,11 +45,11 @@ fn block(first: &str) -> String {
     block.unwrap_or_else(|| panic!("no block {first}")).0.into()
 }
 
-/// A fresh Debian, made once, below `target`; why there is none.
+/// The folder of a fresh Debian below `target`, created once; or why it cannot be created.
 fn debian() -> Result<PathBuf, String> {
     let folder = project().join("target/debian");
     fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    // Of several tests one makes it.
+    // One of several tests creates it.
     let lock = File::create(folder.join("lock")).map_err(|error| error.to_string())?;
     lock.lock().map_err(|error| error.to_string())?;
     let root = folder.join(format!("{SUITE}-{}", PACKAGES.replace(',', "-")));
@@ -65,17 +65,17 @@ fn debian() -> Result<PathBuf, String> {
         .output()
         .map_err(|error| format!("debootstrap: {error}"))?;
     if !made.status.success() {
-        let said = String::from_utf8_lossy(&made.stdout);
+        let shown = String::from_utf8_lossy(&made.stdout);
         return Err(format!(
             "debootstrap: {}",
-            said.lines().last().unwrap_or_default()
+            shown.lines().last().unwrap_or_default()
         ));
     }
     fs::rename(&part, &root).map_err(|error| error.to_string())?;
     Ok(root)
 }
 
-/// A copy of the fresh system that lasts as long as this: over it, in memory, in a mount namespace of its own.
+/// A temporary copy of the fresh system: an overlay in memory, in its own mount namespace.
 struct Scratch {
     holder: Process,
     folder: TempDir,
@@ -124,18 +124,18 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Its root, as it is inside of the namespace.
+    /// Its root, as seen from inside the namespace.
     fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }
 
-    /// Its root, as it is seen from outside.
+    /// Its root, as seen from outside.
     fn seen(&self) -> PathBuf {
         let inside = format!("/proc/{}/root{}", self.holder.id(), self.root().display());
         PathBuf::from(inside)
     }
 
-    /// A program in it.
+    /// Writes an executable file into it.
     fn put(&self, path: &str, text: &str) {
         let path = self.seen().join(path);
         fs::write(&path, text).unwrap();
@@ -143,7 +143,7 @@ impl Scratch {
         fs::set_permissions(&path, mode).unwrap();
     }
 
-    /// A program outside of the root, that sees it.
+    /// A program outside the root, run in the namespace.
     fn beside(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--mount", "--target", &self.holder.id().to_string(), "--"]);
@@ -151,7 +151,7 @@ impl Scratch {
         command
     }
 
-    /// Runs lines of a shell in the root.
+    /// Runs shell lines in the root.
     fn run(&self, lines: &str) -> Ended {
         let mut command = self.beside(Path::new("chroot"));
         command.arg(self.root()).args(["/bin/sh", "-exc"]);
@@ -166,13 +166,13 @@ fn is_root() -> bool {
     status.contains("\nUid:\t0\t0\t")
 }
 
-/// A system that was booted in a [`Scratch`]; its processes end when dropped.
+/// A booted [`Scratch`] system; its processes end when it is dropped.
 struct Booted {
     _scratch: Scratch,
-    /// One at a time: they would share a control group.
+    /// Allows one at a time, since they would share a control group.
     _lock: File,
     manager: Process,
-    /// The first process of the system, as it is seen from outside.
+    /// The first process of the system, as seen from outside.
     init: String,
 }
 
@@ -182,7 +182,7 @@ impl Booted {
         let lock = File::create(lock).map_err(|error| error.to_string())?;
         lock.lock().map_err(|error| error.to_string())?;
         let root = scratch.seen();
-        // Its own, which fits the library that comes with it.
+        // The system's own, which fits its library.
         let nspawn = scratch.root().join("usr/bin/systemd-nspawn");
         let libraries = fs::read_dir(root.join("usr/lib")).map_err(|error| error.to_string())?;
         let libraries = libraries.filter_map(|entry| Some(entry.ok()?.file_name()));
@@ -226,7 +226,7 @@ impl Booted {
         Ok(booted)
     }
 
-    /// Runs lines of a shell in it.
+    /// Runs shell lines in it.
     fn run(&self, lines: &str) -> Ended {
         let mut command = Command::new("nsenter");
         command.args(["--all", "--target", &self.init, "--", "/bin/sh", "-exc"]);
@@ -235,7 +235,7 @@ impl Booted {
         finish(command, b"")
     }
 
-    /// The same, which must succeed.
+    /// The same, and asserts success.
     #[track_caller]
     fn done(&self, lines: &str) -> String {
         let ended = self.run(lines);
@@ -243,17 +243,17 @@ impl Booted {
         ended.stdout_text()
     }
 
-    /// Waits until the lines print this.
+    /// Waits until the output of the lines contains this.
     #[track_caller]
     fn wait(&self, lines: &str, wanted: &str) {
         let until = Instant::now() + PATIENCE;
         loop {
-            let said = self.run(lines).stdout_text();
-            if said.contains(wanted) {
+            let shown = self.run(lines).stdout_text();
+            if shown.contains(wanted) {
                 return;
             }
             let late = until < Instant::now();
-            assert!(!late, "{lines}: {said}\n{}", self.journal());
+            assert!(!late, "{lines}: {shown}\n{}", self.journal());
             sleep(Duration::from_millis(100));
         }
     }
@@ -265,14 +265,14 @@ impl Booted {
 
 impl Drop for Booted {
     fn drop(&mut self) {
-        // With its first process all of it ends.
+        // All its processes end with the first one.
         Command::new("kill").args(["-9", &self.init]).status().ok();
         let until = Instant::now() + PATIENCE;
         while self.manager.runs() && Instant::now() < until {
             sleep(Duration::from_millis(20));
         }
         if !is_under_systemd() {
-            // Nobody else removes the control groups that were made for it.
+            // Nothing else removes the control groups of the system.
             let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
             let paths = own.lines().filter_map(|line| line.rsplit(':').next());
             for path in paths {
@@ -292,7 +292,7 @@ fn is_under_systemd() -> bool {
     Path::new("/run/systemd/system").exists()
 }
 
-/// The first child of a process that has one, which has another namespace of processes.
+/// The first child, in another PID namespace, of a process or of its descendants.
 fn first_child(id: u32) -> Option<String> {
     let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
     let child = children.split_whitespace().next()?.to_owned();
@@ -337,7 +337,7 @@ fn the_documented_install_works_as_typed_on_a_fresh_debian() {
     assert!(scratch.seen().join(wants).symlink_metadata().is_ok());
     let completions = "usr/share/bash-completion/completions/blocksd";
     assert!(scratch.seen().join(completions).exists());
-    // And away again.
+    // The documented removal.
     let removed = scratch.run(&block("systemctl disable"));
     assert_eq!(removed.code, Some(0), "{removed:?}");
     let left =
@@ -355,7 +355,7 @@ fn the_unit_runs_under_systemd() {
         Ok(scratch) => scratch,
         Err(reason) => return skipped(name, reason),
     };
-    // What the unit says is sound for this version, whether it can be booted here or not.
+    // The unit must be valid for this version, whether or not it can be booted here.
     let verified = scratch.run(
         "install -D -m 0755 /src/built /usr/local/bin/blocksd
          systemd-analyze verify --man=no host-daemon/systemd/blocksd.service host-daemon/systemd/blocksd.socket",
@@ -383,14 +383,14 @@ fn the_unit_runs_under_systemd() {
 fn is_collected_reloaded_and_restarted(system: &Booted) {
     system.wait("systemctl is-active blocksd", "active\n");
     system.done("blocksd send before");
-    // Signals are no end, and the reload is reported as done.
+    // Signals do not end it, and the reload is reported as done.
     system.done("systemctl kill -s HUP blocksd; systemctl kill -s USR1 blocksd");
     system.wait("journalctl -u blocksd", "was read again");
     system
         .done("sed -i 's/^#log = .*/log = \"debug\"/' /etc/blocksd.toml; systemctl reload blocksd");
     system.wait("journalctl -u blocksd", "log: applied to");
     system.wait("systemctl is-active blocksd", "active\n");
-    // A configuration that is wrong is refused by the reload, and changes nothing.
+    // A reload with an invalid configuration fails, and changes nothing.
     let refused = system.run("cp /etc/blocksd.toml /tmp; echo 'nonsense = 1' >> /etc/blocksd.toml; systemctl reload blocksd");
     assert_ne!(refused.code, Some(0), "{refused:?}");
     system.done("systemctl is-active blocksd; blocksd send between; cp /tmp/blocksd.toml /etc");
@@ -404,7 +404,7 @@ fn is_collected_reloaded_and_restarted(system: &Booted) {
 
 #[track_caller]
 fn is_retried_while_the_environment_refuses(system: &Booted) {
-    // Somebody has the port; the start fails, and is tried again by itself.
+    // Another process has the port, so the start fails, and is retried automatically.
     system.done("systemd-run --quiet --unit=other blocksd server --port 1060");
     system.wait("journalctl -u other", "Listening at");
     let failed = system.run("systemctl start blocksd");

@@ -1,4 +1,4 @@
-//! Standard error that nobody reads: it holds up neither devices nor signals nor the end, and what is lost is counted.
+//! Standard error that is not read: it blocks neither devices nor signals nor the end, and lost lines are counted.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -11,23 +11,23 @@ use std::time::{Duration, Instant};
 use blocksd_tests::process::{DEADLINE, Server, blocksd, connect, run};
 use blocksd_tests::signals::spawn;
 
-/// Devices whose faults fill the pipe and the queue behind it.
+/// Devices whose faults fill the pipe and the log queue.
 const NOISY: u64 = 1000;
-/// Lines that each of them is worth: five faults, and that further ones are not logged.
+/// Log lines for each of them: five faults, and one that further ones are suppressed.
 const LINES: u64 = 6;
 
 #[test]
-fn a_standard_error_that_nobody_reads_holds_nobody_up() {
-    let mut daemon = Deaf::start();
+fn an_unread_standard_error_does_not_block_the_daemon() {
+    let mut daemon = UnreadDaemon::start();
     daemon.fill();
-    assert_eq!(daemon.tell(b"good\n"), b"{\"blocks\":1,\"bytes\":4}\n");
+    assert_eq!(daemon.send(b"good\n"), b"{\"blocks\":1,\"bytes\":4}\n");
     daemon.signal("TERM");
     assert_eq!(daemon.end(), Some(0));
 }
 
 #[test]
-fn what_the_log_lost_is_told_where_it_is_missing() {
-    let mut daemon = Deaf::start();
+fn dropped_log_lines_are_reported_at_their_place() {
+    let mut daemon = UnreadDaemon::start();
     daemon.fill();
     let stderr = daemon.stderr.take().expect("not read yet");
     let newest = Arc::<AtomicU64>::default();
@@ -41,10 +41,10 @@ fn what_the_log_lost_is_told_where_it_is_missing() {
         }
         text
     });
-    // Behind what was lost the log goes on, as soon as there is room again; who sees that has seen all before.
+    // The log continues after the lost lines as soon as there is space; by then all earlier lines are read.
     let until = Instant::now() + DEADLINE;
     while newest.load(Ordering::Relaxed) <= NOISY && Instant::now() < until {
-        daemon.tell(b"longer than ten bytes\n");
+        daemon.send(b"longer than ten bytes\n");
         thread::sleep(Duration::from_millis(5));
     }
     daemon.signal("TERM");
@@ -56,19 +56,19 @@ fn what_the_log_lost_is_told_where_it_is_missing() {
     let logged = text.lines().filter_map(conn).count() as u64;
     assert_eq!(
         logged + lost.iter().sum::<u64>(),
-        NOISY * LINES + daemon.told,
-        "every line is there or counted"
+        NOISY * LINES + daemon.sent,
+        "every line is logged or counted"
     );
     let last = text.lines().last().unwrap_or_default();
     assert!(last.starts_with("totals: "), "{last}");
     let conns: Vec<u64> = text.lines().filter_map(conn).collect();
-    assert!(conns.is_sorted(), "the order is kept");
+    assert!(conns.is_sorted(), "the lines are in order");
 }
 
 #[test]
 fn lines_of_the_log_and_of_the_daemon_keep_their_order() {
-    let mut daemon = Deaf::start();
-    daemon.tell(b"longer than ten bytes\n");
+    let mut daemon = UnreadDaemon::start();
+    daemon.send(b"longer than ten bytes\n");
     daemon.signal("TERM");
     let mut text = String::new();
     let mut stderr = daemon.stderr.take().expect("not read yet");
@@ -101,7 +101,7 @@ fn suppressed_lines_are_counted_while_the_daemon_runs() {
         .unwrap();
     let logged = text.lines().filter_map(conn).count();
     assert_eq!(logged + count.parse::<usize>().unwrap(), 100, "{text}");
-    // All is said: there is no second line at the end.
+    // Everything is counted, so there is no second line at the end.
     let (ended, _) = server.stop();
     assert_eq!(
         ended.stderr.matches(" lines about peers").count(),
@@ -112,7 +112,7 @@ fn suppressed_lines_are_counted_while_the_daemon_runs() {
 }
 
 #[test]
-fn every_command_says_why_it_fails_before_it_ends() {
+fn every_command_reports_its_failure_before_it_ends() {
     for args in [
         &["serve", "--listen", "nowhere"][..],
         &["send", "--framing", "nothing", "x"],
@@ -127,15 +127,15 @@ fn every_command_says_why_it_fails_before_it_ends() {
 }
 
 /// A daemon whose standard error is read up to its port, and no further.
-struct Deaf {
+struct UnreadDaemon {
     child: Child,
     stderr: Option<ChildStderr>,
     addr: SocketAddr,
-    /// Faults that were made after [`Self::fill`].
-    told: u64,
+    /// Messages sent after [`Self::fill`].
+    sent: u64,
 }
 
-impl Deaf {
+impl UnreadDaemon {
     fn start() -> Self {
         let mut command = blocksd(&["serve", "--listen", "127.0.0.1:0", "--framing", "lines"]);
         command.args(["--max-block", "10", "--reply", "receipt"]);
@@ -144,7 +144,7 @@ impl Deaf {
         command.env("RUST_LOG", "info,blocksd_engine::connection=debug");
         let mut child = spawn(&mut command);
         let mut stderr = child.stderr.take().unwrap();
-        // No byte more than these lines is to leave the pipe.
+        // Reads only these lines from the pipe, not a byte more.
         let mut lines = BufReader::with_capacity(1, &mut stderr).lines();
         let addr = lines.find_map(|line| {
             let line = line.unwrap();
@@ -155,20 +155,20 @@ impl Deaf {
             child,
             stderr: Some(stderr),
             addr: addr.expect("it listens"),
-            told: 0,
+            sent: 0,
         }
     }
 
     fn fill(&mut self) {
         for _ in 0..NOISY {
-            self.tell(&b"longer than ten bytes\n".repeat(5));
+            self.send(&b"longer than ten bytes\n".repeat(5));
         }
-        self.told = 0;
+        self.sent = 0;
     }
 
-    /// Sends something, and returns the answer.
-    fn tell(&mut self, wire: &[u8]) -> Vec<u8> {
-        self.told += 1;
+    /// Sends this, and returns the reply.
+    fn send(&mut self, wire: &[u8]) -> Vec<u8> {
+        self.sent += 1;
         let mut stream = connect(self.addr);
         stream.write_all(wire).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
@@ -195,23 +195,22 @@ impl Deaf {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        panic!("it does not end");
+        panic!("the daemon does not end");
     }
 }
 
-impl Drop for Deaf {
+impl Drop for UnreadDaemon {
     fn drop(&mut self) {
-        // Fails where it has ended already.
+        // Fails if it has already ended.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
 fn lost(line: &str) -> Option<u64> {
-    let (lost, _) = line
-        .strip_prefix("blocksd: ")?
-        .split_once(" lines of the log")?;
-    lost.parse().ok()
+    line.strip_prefix("blocksd: standard error was blocked; log lines dropped here: ")?
+        .parse()
+        .ok()
 }
 
 fn conn(line: &str) -> Option<u64> {

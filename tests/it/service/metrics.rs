@@ -1,4 +1,4 @@
-//! The metrics: what they count, that the document names them all, and that their server is bounded.
+//! The metrics: their values, that the document names them all, and that their server is bounded.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,7 +29,7 @@ fn the_document_names_every_metric_and_no_other() {
 }
 
 #[test]
-fn metrics_count_what_happened() {
+fn metrics_count_events() {
     let mut server = Server::start(&[
         "--metrics",
         "127.0.0.1:0",
@@ -40,7 +40,7 @@ fn metrics_count_what_happened() {
     ]);
     let addr = scrape::addr(&server);
 
-    // A whole series; one that is torn, with a message that is too long; one that goes on; one too many.
+    // A complete series; a truncated one with an oversize message; an unfinished one; a connection over the limit.
     let mut whole = server.connect();
     whole
         .write_all(b"\0\0\0\x02hi\0\0\0\x03you\0\0\0\0")
@@ -145,7 +145,7 @@ fn queues_are_counted_by_the_names_of_their_sinks() {
         let server = Server::of(Process::start_unread(command), &args);
         let mut device = server.connect();
         let messages = b"\0\0\0\x08messages".repeat(1_000);
-        // Nobody reads the output. The recording, if there is one, keeps up.
+        // The output is not read. The recording, if any, keeps up.
         wait_until("events wait for the output", || {
             device.write_all(&messages).unwrap();
             scrape::sample(&server, "blocksd_queue_events{queue=\"output\"}") > 0.0
@@ -159,7 +159,7 @@ fn queues_are_counted_by_the_names_of_their_sinks() {
 }
 
 #[test]
-fn the_server_answers_what_it_knows_and_refuses_the_rest() {
+fn the_server_answers_known_paths_and_refuses_others() {
     let server = Server::start(&["--metrics", "127.0.0.1:0"]);
     let addr = scrape::addr(&server);
     let metrics = scrape::get(addr, "/metrics?x=y");
@@ -176,11 +176,11 @@ fn the_server_answers_what_it_knows_and_refuses_the_rest() {
     assert_eq!(posted.status, 405);
     let headed = scrape::request(addr, "HEAD /metrics HTTP/1.0\r\n\r\n");
     assert_eq!((headed.status, &*headed.body), (200, ""));
-    // No HTTP at all, and a header that is too large.
+    // Data that is not HTTP, and a header that is too large.
     assert_eq!(scrape::request(addr, "\0\0\0\0\r\n\r\n").status, 400);
     let large = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(100_000));
     let mut stream = connect(addr);
-    // Fails where it has closed before all is written.
+    // Fails if the server closes before everything is written.
     stream.write_all(large.as_bytes()).ok();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok();
@@ -191,13 +191,13 @@ fn the_server_answers_what_it_knows_and_refuses_the_rest() {
 }
 
 #[test]
-fn who_says_nothing_at_the_metrics_takes_no_more_than_a_place() {
+fn a_silent_client_of_the_metrics_takes_only_a_connection() {
     let mut server = Server::start(&["--metrics", "127.0.0.1:0"]);
     let addr = scrape::addr(&server);
     let silent: Vec<_> = (0..20).map(|_| connect(addr)).collect();
     server.connect().write_all(b"\0\0\0\x02hi\0\0\0\0").unwrap();
     server.wait_for("close", 1);
-    // Sixteen are accepted, and leave when their time is up: then it is another's turn.
+    // Sixteen are accepted, and closed by their timeout, so that the next one is served.
     assert_eq!(scrape::get(addr, "/healthz").status, 200);
     drop(silent);
     assert_eq!(server.stop().0.code, Some(0));
@@ -211,7 +211,7 @@ fn an_address_that_is_not_free_is_refused() {
     run(&args, b"").assert_refused(75, &format!("cannot listen on {addr}: "));
 }
 
-/// The table of the document.
+/// The metrics in the document's table.
 fn documented() -> BTreeSet<Metric> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
     let text = fs::read_to_string(path).unwrap();

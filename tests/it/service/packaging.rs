@@ -1,4 +1,4 @@
-//! What comes with the daemon: manual pages, completions, and a service of systemd.
+//! Files that come with the daemon: manual pages, completions, and systemd units.
 
 use std::fs;
 use std::path::Path;
@@ -12,13 +12,13 @@ fn commands() -> Vec<String> {
     let help = run(&["--help"], b"").stdout_text();
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let lines = lines.take_while(|line| !line.is_empty());
-    // What a long line goes on with stands further to the right.
+    // Continuations of long lines are indented further.
     let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     let names = names.filter_map(|line| line.split_whitespace().next());
     names.map(String::from).collect()
 }
 
-/// Options of `serve`, as its help names them. What explains them stands further to the right.
+/// Options of `serve` in its help. Their descriptions are indented further.
 fn options() -> Vec<String> {
     let help = run(&["serve", "--help"], b"").stdout_text();
     let lines = help.lines();
@@ -48,7 +48,7 @@ fn the_manual_names_every_command_and_each_has_a_page() {
     let page = |args: &[&str]| {
         let ended = run(args, b"");
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        // In roff, a hyphen that is to be one is quoted.
+        // In roff, a literal hyphen is escaped.
         ended.stdout_text().replace('\\', "")
     };
     let program = page(&["man"]);
@@ -65,8 +65,11 @@ fn the_manual_names_every_command_and_each_has_a_page() {
     for option in options() {
         assert!(serve.contains(&format!("--{option}")), "{option}: {serve}");
     }
-    run(&["man", "bogus"], b"").assert_refused(2, "there is no command `bogus`");
-    // All of them, into a folder that is made for them.
+    run(&["man", "bogus"], b"").assert_refused(
+        2,
+        "unknown command `bogus`; `blocksd --help` lists the commands",
+    );
+    // All pages at once, into a folder that the command creates.
     let folder = TempDir::new().unwrap();
     let pages = folder.path().join("man/man1");
     let written = run(&["man", "--dir", pages.to_str().unwrap()], b"");
@@ -84,13 +87,13 @@ fn the_manual_names_every_command_and_each_has_a_page() {
 }
 
 #[test]
-fn a_service_manager_is_told_when_it_is_ready_alive_and_stopping() {
+fn a_service_manager_is_notified_of_ready_watchdog_and_stopping() {
     let manager = Manager::start();
     let mut command = Server::command(&["--metrics", "127.0.0.1:0"]);
     manager.supervise(&mut command);
     command.env("WATCHDOG_USEC", "30000");
     let process = Process::start(command);
-    // When it is ready, it listens; before, it says nothing.
+    // It listens when it is ready, and notifies nothing before.
     assert_eq!(manager.notification(), "READY=1\n");
     let server = Server::of(process, &[]);
     server.connect();
@@ -112,7 +115,7 @@ fn a_daemon_that_cannot_listen_is_never_ready() {
 }
 
 #[test]
-fn the_unit_starts_a_command_that_there_is() {
+fn the_unit_starts_an_existing_command() {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-daemon/systemd/blocksd.service");
     let unit = fs::read_to_string(unit).unwrap();
     let start = unit
@@ -124,7 +127,7 @@ fn the_unit_starts_a_command_that_there_is() {
     for word in words.split(' ').filter_map(|word| word.strip_prefix("--")) {
         assert!(options.iter().any(|option| option == word), "--{word}");
     }
-    // Where it records and listens is decided by the file alone.
+    // Only the file decides where it records and listens.
     assert_eq!(words, "--config /etc/blocksd.toml");
     for line in [
         "StartLimitIntervalSec=0",
@@ -134,12 +137,12 @@ fn the_unit_starts_a_command_that_there_is() {
     ] {
         assert!(unit.contains(&format!("\n{line}\n")), "{line}");
     }
-    // What it waits for is what the daemon tells.
+    // The unit waits for notifications that the daemon sends.
     assert!(unit.contains("\nType=notify\n") && unit.contains("\nWatchdogSec="));
 }
 
 #[test]
-fn the_socket_is_one_that_a_config_can_name() {
+fn the_socket_unit_can_be_named_in_a_config() {
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-daemon/systemd");
     let socket = fs::read_to_string(units.join("blocksd.socket")).unwrap();
     let name = socket

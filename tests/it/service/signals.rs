@@ -1,4 +1,5 @@
-//! Signals: the first SIGTERM shuts down gracefully, close ones are one, SIGHUP and others never end collection.
+//! Signals: the first SIGTERM shuts down gracefully, signals in quick succession are one, and SIGHUP and others never end
+//! collection.
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +13,7 @@ use blocksd_tests::skip::skipped;
 use blocksd_tests::small_disk::SmallDisk;
 use tempfile::TempDir;
 
-/// When a second signal ends the daemon at once: more than half a second after the daemon has seen the first.
+/// Delay after which a second signal ends the daemon at once: over half a second after the daemon has seen the first.
 const LATER: Duration = Duration::from_millis(600);
 const MESSAGE: &[u8] = b"\0\0\0\x02hi";
 
@@ -20,7 +21,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Asserts that a recording was ended as it should be: all files are sealed, and sound.
+/// Asserts that a recording was ended properly: all files are sealed and sound.
 #[track_caller]
 fn assert_sealed(folder: &Path) {
     let names = fs::read_dir(folder).unwrap();
@@ -32,7 +33,7 @@ fn assert_sealed(folder: &Path) {
 }
 
 #[test]
-fn signals_that_are_close_are_one() {
+fn signals_in_quick_succession_count_as_one() {
     for (first, second) in [("TERM", "TERM"), ("INT", "TERM"), ("INT", "INT")] {
         let until = Instant::now() + DEADLINE;
         loop {
@@ -42,12 +43,12 @@ fn signals_that_are_close_are_one() {
             device.write_all(MESSAGE).unwrap();
             server.wait_for("block", 1);
             let begin = Instant::now();
-            // As GNU timeout does, and a terminal whose key is held down.
+            // Like GNU timeout, and a terminal whose key is held down.
             for signal in [first, second, second] {
                 server.process.signal(signal);
             }
             let ended = server.end().0;
-            // Where this machine was too slow for close signals, it is tried again.
+            // If this machine was too slow for quick succession, tries again.
             if Duration::from_millis(500) < begin.elapsed() && Instant::now() < until {
                 continue;
             }
@@ -74,20 +75,23 @@ fn children_of_tests_have_default_dispositions_and_an_empty_mask() {
 #[test]
 fn tests_do_not_depend_on_the_signals_of_the_run() {
     let program = std::env::current_exe().unwrap();
+    // Without the name of this binary.
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let test = "children_of_tests_have_default_dispositions_and_an_empty_mask";
     let mut command = Command::new("env");
     command
         .args(["--ignore-signal=INT,QUIT,TERM,HUP,PIPE,USR1,USR2,ALRM,CHLD,XFSZ,WINCH"])
         .args(["--block-signal=INT,TERM,HUP,USR1"])
         .arg(program)
         .args(["--exact", "--nocapture"])
-        .arg("signals::children_of_tests_have_default_dispositions_and_an_empty_mask");
+        .arg(format!("{module}::{test}"));
     let ended = finish(command, b"");
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout_text().contains("1 passed"), "{ended:?}");
 }
 
 #[test]
-fn gnu_timeout_ends_a_recording_in_order() {
+fn gnu_timeout_ends_a_recording_gracefully() {
     let folder = TempDir::new().unwrap();
     let daemon = Server::command(&["--record", text(folder.path())]);
     let mut command = Command::new("timeout");
@@ -98,7 +102,7 @@ fn gnu_timeout_ends_a_recording_in_order() {
     device.write_all(MESSAGE).unwrap();
     server.wait_for("block", 1);
     let ended = server.end().0;
-    // That the time was over, as timeout says it.
+    // The exit code of timeout if the time is over.
     assert_eq!(ended.code, Some(124), "{ended:?}");
     assert!(ended.stderr.contains("totals: "), "{ended:?}");
     assert_sealed(folder.path());
@@ -116,7 +120,7 @@ fn a_second_signal_later_ends_at_once() {
     let message = [&(1_u32 << 19).to_be_bytes()[..], &vec![b'x'; 1 << 19]].concat();
     device.write_all(&message.repeat(3)).unwrap();
     server.process.wait_for_error("devices are held back");
-    // A disk that refuses everything is waited for, for five seconds.
+    // The daemon waits five seconds for a disk that refuses everything.
     server.process.signal("TERM");
     server.wait_until_stopping();
     std::thread::sleep(LATER);
@@ -127,7 +131,7 @@ fn a_second_signal_later_ends_at_once() {
 }
 
 #[test]
-fn signals_that_mean_nothing_do_not_end_collection() {
+fn unrelated_signals_do_not_end_collection() {
     let mut server = Server::start(&[]);
     let mut device = server.connect();
     for (count, signal) in [
@@ -151,7 +155,7 @@ fn signals_that_mean_nothing_do_not_end_collection() {
 }
 
 #[test]
-fn a_time_to_run_for_ends_in_order() {
+fn a_run_of_limited_time_ends_gracefully() {
     let folder = TempDir::new().unwrap();
     let config = folder.path().join("blocksd.toml");
     fs::write(&config, "for = \"3000ms\"").unwrap();
@@ -174,7 +178,7 @@ fn a_time_to_run_for_ends_in_order() {
 }
 
 #[test]
-fn a_start_that_takes_long_answers_and_heeds_signals() {
+fn a_slow_start_answers_and_obeys_signals() {
     let folder = TempDir::new().unwrap();
     let args = ["--record", text(folder.path()), "--metrics", "127.0.0.1:0"];
     let server = Server::start(&args);
@@ -188,11 +192,11 @@ fn a_start_that_takes_long_answers_and_heeds_signals() {
     let mut files = files.map(|file| file.unwrap().path());
     let torn = files.find(|path| path.extension().is_some_and(|it| it == "part"));
     let torn = torn.expect("it was killed");
-    // Many chunks whose length is not known: to be searched byte by byte.
+    // Many chunks of unknown length, which must be searched byte by byte.
     let file = fs::File::options().write(true).open(&torn).unwrap();
     if file.set_len(64 << 30).is_err() {
         skipped(
-            "a_start_that_takes_long_answers_and_heeds_signals",
+            "a_slow_start_answers_and_obeys_signals",
             "the file system has no large files",
         );
         return;
@@ -218,12 +222,12 @@ fn a_start_that_takes_long_answers_and_heeds_signals() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(begin.elapsed() < DEADLINE);
     assert!(!ended.stderr.contains("listening on"), "{ended:?}");
-    // Nothing was lost by that: the next start has the same to repair.
+    // Nothing is lost: the next start has the same to repair.
     assert!(torn.exists());
 }
 
 #[test]
-fn other_commands_end_by_signals_as_programs_do() {
+fn other_commands_are_ended_by_signals() {
     let folder = TempDir::new().unwrap();
     let mut server = Server::start(&["--record", text(folder.path())]);
     let addr = server.addr().to_string();
@@ -245,9 +249,9 @@ fn other_commands_end_by_signals_as_programs_do() {
             &["server", "--port", "0"],
         ] {
             let mut process = Process::start(blocksd(args));
-            // Until it is at work, as far as that is seen.
+            // Waits until it is at work, as far as that is visible.
             match args {
-                ["read", ..] => wait_until("it reads", || process.printed() > 0),
+                ["read", ..] => wait_until("the command prints", || process.printed() > 0),
                 ["server", ..] => drop(process.line("Listening at")),
                 [_, _, to, ..] if *to == addr => {
                     connections += 1;

@@ -1,12 +1,12 @@
-//! Links only if no call of `framing-core` can panic: the panic handler names a symbol that does not exist, so a
-//! panic that is left after optimisation is an error of the linker.
+//! Links only if no call of `framing-core` can panic: the panic handler calls an undefined symbol, so a panic that is left
+//! after optimisation is a linker error.
 //!
-//! With the feature `async` it is about the calls that await. The compiler puts one panic into each `async fn`: for
-//! who polls it after it was ready. So there the symbol exists, and `run` looks who calls it.
+//! The feature `async` selects the async calls. The compiler puts one panic into each `async fn`, for polling it after it
+//! was ready. So there the symbol is defined, and `run` checks its callers.
 
 #![no_std]
 #![no_main]
-// Each of both images leaves something of this unused.
+// Each of the two images leaves some of this unused.
 #![allow(dead_code, unused_imports)]
 
 use core::convert::Infallible;
@@ -41,7 +41,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     unsafe { a_panic_can_be_reached() }
 }
 
-/// A transport of which the compiler can know nothing: neither the bytes nor how many there are.
+/// A transport that the compiler knows nothing about: neither the bytes nor their number.
 struct Port;
 
 const DATA: *mut u8 = 0x4000_4000 as *mut u8;
@@ -76,7 +76,7 @@ impl embedded_io_async::Write for Port {
     }
 }
 
-/// Ready or not.
+/// Returns ready or pending, unknown to the compiler.
 fn maybe<T>(act: impl FnOnce() -> T) -> Poll<T> {
     if unsafe { read_volatile(COUNT) } == 0 {
         return Poll::Pending;
@@ -127,7 +127,7 @@ fn show_bytes(bytes: &[u8]) {
     }
 }
 
-/// Every call of both shells, the one with nothing behind a call, the other with `.await`.
+/// Makes every call of a reader and a writer: blocking ones as they are, async ones with `.await`.
 macro_rules! calls {
     ($shell:ident, $framing:ident, $($wait:tt)*) => {{
         let mut buffer: heapless::Vec<u8, 64> = heapless::Vec::new();
@@ -177,7 +177,7 @@ fn try_async<F: Framing + Copy>(framing: F) {
     while future.as_mut().poll(&mut context).is_pending() {}
 }
 
-/// What the shells stand on, by hand.
+/// Makes the calls below the readers and writers: decoder, encoder, sender.
 #[cfg(not(feature = "async"))]
 #[inline(never)]
 fn try_pure<F: Framing + Copy>(framing: F) {

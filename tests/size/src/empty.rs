@@ -1,4 +1,4 @@
-//! No framing: the bytes of a message from the transport into the buffer, or the other way, in one call each.
+//! No framing: moves the bytes of a message between the transport and the buffer, in one call each.
 
 #[cfg(not(feature = "async"))]
 use embedded_io::{Read, Write};

@@ -1,9 +1,9 @@
-//! One image: it receives or sends messages in one way (see the features), counts its instructions and its
-//! stack, and tells the emulator. What is measured is its difference to the image with the feature `empty`.
+//! One image: it receives or sends messages in one way (see the features), and reports its instructions and its stack to
+//! the emulator. The measured result is its difference to the image with the feature `empty`.
 
 #![no_std]
 #![no_main]
-// Each image uses part of what is here.
+// Each image uses only a part of this.
 #![allow(dead_code, unused_imports, unused_macros)]
 
 #[cfg(feature = "empty")]
@@ -22,7 +22,7 @@ use ours as case;
 #[cfg(not(any(feature = "empty", feature = "core")))]
 use peers as case;
 
-/// What is counted: everything from the first message to the last.
+/// The measured code: everything from the first message to the last.
 #[inline(never)]
 fn measured() {
     #[cfg(all(feature = "receive", not(feature = "async")))]
@@ -35,7 +35,7 @@ fn measured() {
     block_on(case::send());
 }
 
-/// The smallest executor there is: it polls.
+/// A minimal executor, which polls continuously.
 #[cfg(feature = "async")]
 fn block_on(future: impl Future<Output = ()>) {
     let mut future = core::pin::pin!(future);

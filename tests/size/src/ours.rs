@@ -35,7 +35,7 @@ framings! {
     "octet-counted" OctetCounted, OctetCounted;
 }
 
-/// The room that a direction needs beside the caller's buffer, the transport apart.
+/// Size of the state of a direction, without the caller's buffer and the transport.
 #[cfg(feature = "receive")]
 const STATE: usize = size_of::<Receiver<Way, [u8; 4]>>() - 4;
 #[cfg(feature = "send")]
@@ -58,7 +58,7 @@ macro_rules! receive {
     }};
 }
 
-// A stream has no messages to receive whole.
+// A stream has no whole messages.
 #[cfg(feature = "stream")]
 macro_rules! receive {
     ($($wait:tt)*) => {{

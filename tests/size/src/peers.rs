@@ -1,6 +1,6 @@
-//! What others do, each as its documentation shows: the same messages over the same transport.
+//! Other libraries, used as their documentation shows: the same messages over the same transport.
 //!
-//! None of them but `hand` and `framez` reads or writes by itself: the loop around them is the least that works.
+//! Only `hand` and `framez` read and write by themselves; the loop around the others is as small as possible.
 
 #[cfg(not(feature = "async"))]
 use embedded_io::{Read, Write};
@@ -9,10 +9,10 @@ use embedded_io_async::{Read, Write};
 
 use crate::port::{BUFFER_LEN, Port, buffer, failed, message, messages, received};
 
-/// Bytes that are read at once where a peer takes them from the caller.
+/// Length of a read, for libraries that take bytes from the caller.
 const CHUNK: usize = 64;
 
-/// Makes a function that blocks or awaits: `$port.read(…)` is written with `wait!`.
+/// Makes a blocking or an async function: `$port.read(…)` is written with `wait!`.
 macro_rules! both {
     ($(#[$when:meta])* $name:ident, $body:block) => {
         $(#[$when])*
@@ -37,7 +37,7 @@ macro_rules! wait {
     };
 }
 
-// A length of four bytes, by hand: no end mark, no skipping, no resuming, not safe to cancel.
+// A 4-byte length by hand: no end mark, no skipping, no resuming, not cancel-safe.
 both!(
     #[cfg(all(feature = "hand", feature = "receive"))]
     receive,

@@ -1,32 +1,32 @@
-//! The transport: bytes that the emulator has put into memory, and of which the compiler knows nothing.
+//! The transport: bytes that the emulator has put into memory, and that the compiler cannot know.
 
 use core::convert::Infallible;
 use core::ptr::{addr_of_mut, read_volatile, write_volatile};
 
 use embedded_io::ErrorType;
 
-/// What the emulator is told, and where the bytes behind it begin.
+/// Parameters from the emulator, and the bytes that follow them.
 const PARAMETERS: *const u32 = 0x2010_0000 as *const u32;
 const BYTES: *const u8 = 0x2010_1000 as *const u8;
 
-/// Longest message of an image, with what a peer adds to it.
+/// Length of an image's buffer: the longest message, with what a library adds to it.
 pub const BUFFER_LEN: usize = 512;
 static mut BUFFER: [u8; BUFFER_LEN] = [0; BUFFER_LEN];
 
-/// Messages and bytes that went through, and faults.
+/// Number of messages, bytes and faults.
 static mut COUNTS: [u32; 3] = [0; 3];
 
 fn parameter(at: usize) -> usize {
     unsafe { read_volatile(PARAMETERS.add(at)) as usize }
 }
 
-/// Whether the transport is not ready; never, as it is.
+/// Whether the transport is not ready, which is never the case.
 #[cfg(feature = "async")]
 fn is_busy() -> bool {
     parameter(3) != 0
 }
 
-/// How many messages to send.
+/// Number of messages to send.
 pub fn messages() -> usize {
     parameter(2)
 }
@@ -36,7 +36,7 @@ pub fn message() -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(BYTES, parameter(1)) }
 }
 
-/// The memory of an image, which may be asked for once.
+/// The buffer of an image. May be called once.
 pub fn buffer() -> &'static mut [u8] {
     core::hint::black_box(unsafe { &mut *addr_of_mut!(BUFFER) })
 }
@@ -48,20 +48,20 @@ fn count(at: usize, by: usize) {
     }
 }
 
-/// A message was received.
+/// Counts a received message.
 #[inline(never)]
 pub fn received(bytes: &[u8]) {
     count(0, 1);
     count(1, core::hint::black_box(bytes).len());
 }
 
-/// Something was refused.
+/// Counts a fault.
 #[inline(never)]
 pub fn failed() {
     count(2, 1);
 }
 
-/// Messages, bytes, and faults.
+/// Number of messages, bytes, and faults.
 pub fn counts() -> [u32; 3] {
     unsafe { read_volatile(addr_of_mut!(COUNTS)) }
 }
@@ -71,7 +71,7 @@ pub struct Port {
     done: usize,
 }
 
-/// Not known to be zero, as no socket is: a zero would be written together with those beside it.
+/// Not known to be zero at compile time, like a real socket: the compiler would merge a zero with its neighbours.
 impl Default for Port {
     fn default() -> Self {
         Self {

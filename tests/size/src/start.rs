@@ -1,4 +1,4 @@
-//! The beginning and the end of an image: counts of instructions and of stack, printed by the emulator.
+//! Start and end of an image: counts instructions and stack, and prints them through the emulator.
 
 use core::ptr::write_volatile;
 
@@ -16,7 +16,7 @@ mod board {
     const PAINT: u32 = 0xa5a5_5a5a;
     const PAINTED: u32 = 4096;
 
-    /// Runs the measured part; returns ticks of the clock, and bytes of stack.
+    /// Runs the measured code; returns clock ticks, and bytes of stack.
     #[inline(never)]
     pub(super) fn measure() -> [u32; 2] {
         unsafe {
@@ -54,7 +54,7 @@ mod board {
     }
 }
 
-/// Linked and looked at, but not run.
+/// Linked and inspected, but not run.
 #[cfg(not(target_arch = "arm"))]
 mod board {
     pub(super) fn measure() -> [u32; 2] {
@@ -91,7 +91,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     unsafe { a_panic_can_be_reached() }
 }
 
-/// Stands in an image that can panic, and in no other.
+/// Linked only into an image that can panic.
 #[inline(never)]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn a_panic_can_be_reached() -> ! {

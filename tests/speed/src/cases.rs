@@ -1,8 +1,8 @@
-//! What is measured: names, lengths, and the bytes on the wire.
+//! The measured cases: names, lengths, and wire bytes.
 
 use framing_core::{AnyFraming, Framing, Sender};
 
-/// The framings, by the names that a person types.
+/// The framings, by their names on the command line.
 pub(crate) const FRAMINGS: [&str; 14] = [
     "blocks",
     "stream",
@@ -23,13 +23,13 @@ pub(crate) const FRAMINGS: [&str; 14] = [
 /// Lengths of messages, in bytes.
 pub(crate) const LENS: [usize; 6] = [8, 64, 256, 1_500, 8_192, 65_536];
 
-/// Bytes that arrive at once where they arrive in pieces: what Ethernet carries of a stream.
+/// Length of a piece that arrives at once: the payload of a full Ethernet frame.
 pub(crate) const PIECE_LEN: usize = 1_460;
 
-/// The length of a message, from its number and a number by chance.
+/// Chooses the length of a message from its index and a random number.
 pub(crate) type Mix = fn(usize, u64) -> usize;
 
-/// How the lengths of messages follow each other, beside all of one length.
+/// Sequences of message lengths, besides those of one length.
 pub(crate) const MIXES: [(&str, Mix); 3] = [
     ("two in turn", |at, _| [64, 256][at % 2]),
     (
@@ -43,45 +43,45 @@ pub(crate) const MIXES: [(&str, Mix); 3] = [
     }),
 ];
 
-/// Messages in one framing, of one length where nothing else is said.
+/// Messages in one framing, of one length unless created by [`Case::mixed`].
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) framing: AnyFraming,
     pub(crate) len: usize,
     pub(crate) count: usize,
     pub(crate) payload: Vec<u8>,
-    /// The length of each message on the wire.
+    /// The wire length of each message.
     pub(crate) lens: Vec<usize>,
     pub(crate) wire: Vec<u8>,
 }
 
 impl Case {
-    /// About so many bytes of messages; `None` where the framing has none of this length.
+    /// Creates messages of about this many bytes in total; `None` if the framing has no messages of this length.
     pub(crate) fn new(spec: &str, len: usize, about: usize) -> Option<Self> {
         Self::of_lens(spec, vec![len; (about / len).max(4)])
     }
 
-    /// Messages of `blocks` whose lengths are mixed.
+    /// Creates messages of `blocks` with mixed lengths.
     pub(crate) fn mixed(mix: Mix, count: usize) -> Self {
         let mut chance = 1_u64;
         let lens = (0..count).map(|at| {
-            // Knuth's multiplier; the upper bits are the better ones.
+            // Knuth's multiplier; its upper bits are more random.
             chance = chance
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
             mix(at, chance >> 33)
         });
-        Self::of_lens("blocks", lens.collect()).expect("blocks have any length but 0")
+        Self::of_lens("blocks", lens.collect()).expect("a block may have any length but 0")
     }
 
     fn of_lens(spec: &str, lens: Vec<usize>) -> Option<Self> {
         let len = lens.iter().copied().max()?;
         let framing = spec.replace('N', &len.to_string());
-        let framing: AnyFraming = framing.parse().expect("the names are right");
-        // Every byte but those that end a line; a zero now and then, for `cobs`.
+        let framing: AnyFraming = framing.parse().expect("a valid name");
+        // Every byte but the line ends; a zero now and then, for `cobs`.
         let mut payload: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
         for byte in &mut payload {
-            // The peers' lines are text.
+            // Lines of the compared libraries are text.
             *byte &= if spec == "lines" { 0x7f } else { 0xff };
             *byte = if matches!(byte, b'\n' | b'\r') {
                 b' '
@@ -115,7 +115,7 @@ impl Case {
     }
 }
 
-/// Calls a function with the framing of a case as its own type, as firmware names it.
+/// Calls a function with the concrete framing of a case, as firmware uses it.
 pub(crate) fn with<R>(framing: AnyFraming, call: impl Call<R>) -> R {
     match framing {
         AnyFraming::Blocks(it) => call.call(it),
@@ -132,12 +132,12 @@ pub(crate) fn with<R>(framing: AnyFraming, call: impl Call<R>) -> R {
         AnyFraming::LengthVarint(it) => call.call(it),
         AnyFraming::Netstring(it) => call.call(it),
         AnyFraming::OctetCounted(it) => call.call(it),
-        other => unreachable!("{other} is new: name it here"),
+        other => unreachable!("{other} is missing in `with`"),
     }
 }
 
-/// What [`with`] calls.
+/// A function that [`with`] calls.
 pub(crate) trait Call<R> {
-    /// With this framing.
+    /// Calls it with this framing.
     fn call(self, framing: impl Framing + Copy) -> R;
 }

@@ -1,4 +1,4 @@
-//! Instructions a message, counted by callgrind. `tests/baseline.py` compares them with the committed figures.
+//! Counts instructions per message with callgrind. `tests/baseline.py` compares them with the committed figures.
 
 use std::fs;
 use std::hint::black_box;
@@ -8,20 +8,20 @@ use std::process::ExitCode;
 use crate::cases::{Case, FRAMINGS, with};
 use crate::ours::{Encoded, Pieces, Sent, Whole};
 
-/// Messages of these lengths are counted; what grows with the length is seen by the second.
+/// The message lengths that are counted; the second shows costs that grow with the length.
 const LENS: [usize; 2] = [64, 1_500];
-/// Bytes of one window, about.
+/// Approximate length of a window.
 const WINDOW_LEN: usize = 128 << 10;
-/// The bar of `blocks`: instructions to find one whole.
+/// Limit for `blocks`: instructions to find one whole message.
 const BLOCKS_MOST: u32 = 32;
 
-/// Does every case once, in a fixed order. Callgrind counts each call of [`counted`] by itself.
+/// Runs every case once, in a fixed order. Callgrind counts each call of [`counted`] separately.
 pub(crate) fn run() {
     each(|_, case, way| {
         let mut window = case.wire.clone();
         let mut out = Vec::with_capacity(2 * case.wire.len());
         let mut room = vec![0; 2 * case.wire.len()];
-        // Once so that memory is there and functions are found, and is not counted.
+        // A first uncounted call allocates memory and resolves functions.
         for run in [false, true] {
             window.copy_from_slice(&case.wire);
             let mut work = || match way {
@@ -49,7 +49,7 @@ pub(crate) fn run() {
     });
 }
 
-/// The only function in which callgrind counts, and after which it writes.
+/// The only function in which callgrind counts; it writes its counts when the function returns.
 #[inline(never)]
 fn counted(work: &mut dyn FnMut() -> u64) -> u64 {
     black_box(work())
@@ -67,7 +67,7 @@ fn each(mut call: impl FnMut(&str, &Case, &'static str)) {
     }
 }
 
-/// Prints the figures that callgrind wrote into `folder`, as `tests/baseline.py` reads them.
+/// Prints the figures that callgrind wrote into `folder`, in the format that `tests/baseline.py` reads.
 pub(crate) fn print(folder: &str) -> ExitCode {
     let (mut number, mut failed) = (0, false);
     each(|name, case, _| {
@@ -76,7 +76,10 @@ pub(crate) fn print(folder: &str) -> ExitCode {
         let text = fs::read_to_string(&file).unwrap_or_default();
         let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
         let Some(total) = total.and_then(|total| total.trim().parse::<f64>().ok()) else {
-            eprintln!("{}: no total; was it run under callgrind?", file.display());
+            eprintln!(
+                "{}: it has no total; run this program under callgrind",
+                file.display()
+            );
             failed = true;
             return;
         };

@@ -1,4 +1,4 @@
-//! Measures the framings in memory: seconds as ratios to others in the same run, or instructions under callgrind.
+//! Measures the framings in memory: times as ratios to others in the same run, or instructions under callgrind.
 
 #[cfg(test)]
 mod allocations;

@@ -1,4 +1,4 @@
-//! What the framings are compared with: other libraries, loops written by hand, and a plain copy.
+//! The code that the framings are compared with: other libraries, loops written by hand, and a plain copy.
 
 use std::hint::black_box;
 
@@ -8,7 +8,7 @@ use tokio_util::codec::{self, Decoder, Encoder};
 
 use crate::cases::{Case, PIECE_LEN};
 
-/// What is written by hand where a length of 4 bytes, big-endian, is all there is to know: safe slices, no state.
+/// A loop by hand for a 4-byte big-endian length: safe slices, no state.
 #[inline(never)]
 pub(crate) fn loop_over_blocks(wire: &[u8]) -> u64 {
     let (mut at, mut blocks) = (0, 0);
@@ -24,7 +24,7 @@ pub(crate) fn loop_over_blocks(wire: &[u8]) -> u64 {
     blocks
 }
 
-/// The same with a length in decimal and a colon before each message, and a comma behind it.
+/// A loop by hand for a decimal length and a colon before each message, and a comma after it.
 #[inline(never)]
 pub(crate) fn loop_over_netstrings(wire: &[u8]) -> u64 {
     let (mut at, mut blocks) = (0, 0);
@@ -43,7 +43,7 @@ pub(crate) fn loop_over_netstrings(wire: &[u8]) -> u64 {
     }
 }
 
-/// Lines by `slice::split`.
+/// Splits lines with `slice::split`.
 #[inline(never)]
 pub(crate) fn split_lines(wire: &[u8]) -> u64 {
     wire.split_inclusive(|&byte| byte == b'\n')
@@ -51,7 +51,7 @@ pub(crate) fn split_lines(wire: &[u8]) -> u64 {
         .sum()
 }
 
-/// The `cobs` crate, in place, between zeros.
+/// Decodes in place with the `cobs` crate, between zeros.
 #[inline(never)]
 pub(crate) fn cobs_in_place(wire: &mut [u8]) -> u64 {
     let frames = wire.split_mut(|&byte| byte == 0);
@@ -61,7 +61,7 @@ pub(crate) fn cobs_in_place(wire: &mut [u8]) -> u64 {
         .sum()
 }
 
-/// A decoder of tokio-util, over a whole window.
+/// Decodes a whole window with a decoder of tokio-util.
 pub(crate) fn tokio_whole(mut codec: impl Decoder, window: &mut BytesMut) -> u64 {
     let mut blocks = 0;
     while let Ok(Some(frame)) = codec.decode(window) {
@@ -71,7 +71,7 @@ pub(crate) fn tokio_whole(mut codec: impl Decoder, window: &mut BytesMut) -> u64
     blocks
 }
 
-/// A decoder of tokio-util, over what arrives in pieces.
+/// Decodes data that arrives in pieces with a decoder of tokio-util.
 pub(crate) fn tokio_pieces(mut codec: impl Decoder, wire: &[u8], window: &mut BytesMut) -> u64 {
     let mut blocks = 0;
     for piece in wire.chunks(PIECE_LEN) {
@@ -84,7 +84,7 @@ pub(crate) fn tokio_pieces(mut codec: impl Decoder, wire: &[u8], window: &mut By
     blocks
 }
 
-/// A decoder of asynchronous-codec, over a whole window.
+/// Decodes a whole window with a decoder of asynchronous-codec.
 pub(crate) fn asynchronous_whole(
     mut codec: impl asynchronous::Decoder,
     window: &mut BytesMut,
@@ -97,12 +97,12 @@ pub(crate) fn asynchronous_whole(
     blocks
 }
 
-/// `LengthDelimitedCodec`, with a frame limit that lets every case pass.
+/// `LengthDelimitedCodec` with a frame limit that admits every case.
 pub(crate) fn length_delimited() -> codec::LengthDelimitedCodec {
     codec::LengthDelimitedCodec::new()
 }
 
-/// The wire of asynchronous-codec's `LengthCodec`: 8 bytes of length before each message.
+/// Encodes for asynchronous-codec's `LengthCodec`: 8 bytes of length before each message.
 pub(crate) fn wire_of_length_codec(case: &Case) -> Vec<u8> {
     let mut wire = Vec::new();
     for &len in &case.lens {
@@ -112,7 +112,7 @@ pub(crate) fn wire_of_length_codec(case: &Case) -> Vec<u8> {
     wire
 }
 
-/// A header and a copy into memory that is reused: the least that encoding can be.
+/// Copies a header and the payload into a reused buffer: the minimum of encoding.
 #[inline(never)]
 pub(crate) fn copy_with_header(case: &Case, out: &mut Vec<u8>) -> u64 {
     out.clear();
@@ -126,7 +126,7 @@ pub(crate) fn copy_with_header(case: &Case, out: &mut Vec<u8>) -> u64 {
     case.count as u64
 }
 
-/// `LengthDelimitedCodec`, into memory that is reused.
+/// Encodes with `LengthDelimitedCodec` into a reused buffer.
 pub(crate) fn tokio_encode(case: &Case, payload: &Bytes, out: &mut BytesMut) -> u64 {
     out.clear();
     let mut codec = length_delimited();
@@ -138,7 +138,7 @@ pub(crate) fn tokio_encode(case: &Case, payload: &Bytes, out: &mut BytesMut) -> 
     case.count as u64
 }
 
-/// The `cobs` crate's encoder, into memory that is reused, a zero behind each message.
+/// Encodes with the `cobs` crate into a reused buffer, with a zero after each message.
 #[inline(never)]
 pub(crate) fn cobs_encode(case: &Case, out: &mut Vec<u8>) -> u64 {
     let room = cobs::max_encoding_length(case.len);

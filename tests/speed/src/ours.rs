@@ -1,4 +1,4 @@
-//! The framings of `framing-core`, decoding and encoding a case.
+//! Decodes and encodes a case with the framings of `framing-core`.
 
 use std::hint::black_box;
 
@@ -25,7 +25,7 @@ impl Call<u64> for Whole<'_> {
     }
 }
 
-/// Decodes what arrives in pieces, behind what was left of those before, as the daemon does.
+/// Decodes data that arrives in pieces, each appended to the rest of the previous ones, as the daemon does.
 #[derive(Debug)]
 pub(crate) struct Pieces<'a> {
     pub(crate) wire: &'a [u8],
@@ -50,7 +50,7 @@ impl Call<u64> for Pieces<'_> {
     }
 }
 
-/// Encodes into memory that is reused, a whole message by one call.
+/// Encodes into a reused buffer, one call for each message.
 #[derive(Debug)]
 pub(crate) struct Encoded<'a> {
     pub(crate) case: &'a Case,
@@ -78,7 +78,7 @@ impl Call<u64> for Encoded<'_> {
     }
 }
 
-/// Encodes as the writers of a transport do: chunk by chunk, into memory that is reused.
+/// Encodes as the writers of a transport do: chunk by chunk, into a reused buffer.
 #[derive(Debug)]
 pub(crate) struct Sent<'a> {
     pub(crate) case: &'a Case,
@@ -115,7 +115,7 @@ fn scan(decoder: &mut impl Decode, window: &mut [u8]) -> (usize, u64) {
     let mut blocks = 0;
     let scanned = decoder.scan_all::<false>(window, &LIMITS, |at, step| {
         if let Step::Payload { start, end, .. } = step {
-            // Where the payload lies, as the daemon keeps it.
+            // The position of the payload, which the daemon keeps.
             black_box((at + start, at + end));
             blocks += 1;
         }

@@ -1,4 +1,4 @@
-//! Seconds, as ratios: every way of doing one thing in turn, round by round.
+//! Measures times as ratios: all ways of doing one thing in turn, round by round.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use crate::cases::{Case, FRAMINGS, LENS, MIXES, with};
 use crate::others;
 use crate::ours::{Encoded, Pieces, Sent, Whole};
 
-/// Bytes of one window, about.
+/// Approximate length of a window.
 const WINDOW_LEN: usize = 128 << 10;
 
-/// Messages of a window whose lengths change: a processor remembers the turns of a short one.
+/// Messages in a window of mixed lengths: a processor's branch predictor remembers a short sequence.
 const MIXED_COUNTS: [usize; 2] = [100, 1_000];
 
-/// One way of doing a thing, with what it took in the last round.
+/// One way of doing a thing, which returns the time that it took.
 type Way<'a> = (&'static str, Box<dyn FnMut() -> Duration + 'a>);
 
 /// Prints the tables.
@@ -81,14 +81,14 @@ fn row(spec: &str, lengths: &str, case: &Case, ways: &mut [Way<'_>], rounds: usi
     println!("| `{spec}` | {lengths} | {ns:.1} | {} |", others.join("; "));
 }
 
-/// The least, the middle and the most, without the tenth at each end: what else runs makes outliers.
+/// The minimum, median and maximum without the outer tenths, since other processes cause outliers.
 fn spread(mut figures: Vec<f64>) -> [f64; 3] {
     figures.sort_by(f64::total_cmp);
     let last = figures.len() - 1;
     [last / 10, last / 2, last - last / 10].map(|at| figures[at])
 }
 
-/// Times one call that deals with messages; that it found them all is checked where it counts them.
+/// Times a call that returns a number of messages, and checks that number.
 fn timed(want: Option<u64>, work: impl FnOnce() -> u64) -> Duration {
     let begun = Instant::now();
     let found = black_box(work());
@@ -100,7 +100,7 @@ fn timed(want: Option<u64>, work: impl FnOnce() -> u64) -> Duration {
     took
 }
 
-/// How many messages are to be found, where the framing has messages.
+/// The expected number of messages, if the framing has messages.
 fn count(case: &Case) -> Option<u64> {
     let is_stream = case.framing.to_string() == "stream";
     (!is_stream).then_some(case.count as u64)

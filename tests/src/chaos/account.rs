@@ -1,4 +1,4 @@
-//! What everybody says when an attack is over: clients, metrics, totals and recording, which must agree.
+//! Compares the counts of all parties after an attack: clients, metrics, totals and recording must agree.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,23 +16,23 @@ use super::honest::{Visits, message};
 use super::{Plan, VISITOR};
 use crate::recorded::{number, sealed};
 
-/// What the clients say, and what was measured meanwhile.
+/// Counts of the clients, and measurements during the attack.
 pub(super) struct Clients {
     pub(super) framings: Vec<AnyFraming>,
     pub(super) attacks: Vec<(Kind, u64)>,
-    /// Connections that the system has made, of all clients.
+    /// Connections that the system has established, of all clients.
     pub(super) connected: u64,
     /// Messages of each honest device.
     pub(super) sent: Vec<u64>,
     pub(super) visits: Vec<Visits>,
-    /// Before, most, and after.
+    /// Resident memory: before, highest, and after.
     pub(super) resident_kb: [u64; 3],
-    /// Of that, in free buffers of the pool: before and after.
+    /// Memory in free buffers of the pool: before and after.
     pub(super) kept_kb: [u64; 2],
     pub(super) descriptors: [usize; 3],
 }
 
-/// What came of it. It is there only if nothing was wrong.
+/// Result of an attack in which everything was right.
 #[derive(Debug)]
 pub struct Report {
     plan: Plan,
@@ -118,7 +118,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Compares what everybody says.
+/// Compares the counts of all parties.
 #[track_caller]
 pub(super) fn settle(
     plan: Plan,
@@ -191,7 +191,7 @@ pub(super) fn settle(
             recorded.blocks + only_counted("empty"),
             report.blocks,
         ),
-        // A visitor takes the place of an attacker.
+        // A visitor evicts an attacker, so it is always admitted.
         ("visits without a receipt", report.visits_refused, 0),
         (
             "blocks on the disk",
@@ -205,7 +205,7 @@ pub(super) fn settle(
     report
 }
 
-/// What stands in the recording.
+/// The contents of the recording.
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
     files: usize,
@@ -213,14 +213,14 @@ pub(super) struct Recorded {
     events: BTreeMap<String, u64>,
     /// The sums over all `suppressed` events.
     suppressed: BTreeMap<String, u64>,
-    /// How far each honest device has come: in messages, or in bytes where there are none.
+    /// Next expected message of each honest device, or next byte for a framing without messages.
     next: Vec<u64>,
     /// Numbers of the blocks of each visitor.
     visits: Vec<Vec<u64>>,
 }
 
 impl Recorded {
-    /// Reads it, and compares it with what the honest have sent: byte by byte, once, in order.
+    /// Reads the recording, and asserts that it has the data of the honest devices: every byte, once, in order.
     #[track_caller]
     pub(super) fn read(folder: &Path, clients: &Clients) -> Self {
         let files = sealed(folder);
@@ -271,7 +271,7 @@ impl Recorded {
         }
     }
 
-    /// The next message of an honest device, or a piece of what one sends that knows no messages.
+    /// Checks the next message of an honest device, or the next piece for a framing without messages.
     fn honest(&mut self, device: usize, framing: AnyFraming, bytes: &[u8]) {
         let next = &mut self.next[device];
         if let AnyFraming::Stream(_) = framing {
@@ -284,7 +284,7 @@ impl Recorded {
             let wanted = message(framing, device as u64, *next);
             assert!(
                 bytes == wanted,
-                "device {device}, message {next}: not this one"
+                "device {device}: unexpected message {next}"
             );
             *next += 1;
         }
@@ -299,19 +299,22 @@ impl Recorded {
             assert_eq!(
                 self.next[device],
                 sent * unit,
-                "device {device}: the last are missing"
+                "device {device}: the last messages are missing"
             );
         }
         for (numbers, visits) in self.visits.iter().zip(&clients.visits) {
             let is_ordered = numbers.is_sorted_by(|one, other| one < other);
-            assert!(is_ordered, "a visitor's block is twice, or out of order");
+            assert!(
+                is_ordered,
+                "a visitor's block is duplicated or out of order"
+            );
             for promised in &visits.promised {
                 let from = numbers.partition_point(|number| *number < promised.start);
                 let kept = numbers[from..].iter();
                 let kept = kept.take_while(|number| promised.contains(number));
                 assert!(
                     kept.copied().eq(promised.clone()),
-                    "a receipt, and not there: {promised:?}"
+                    "missing although a receipt was sent: {promised:?}"
                 );
             }
         }

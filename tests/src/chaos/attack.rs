@@ -1,4 +1,4 @@
-//! What strangers and broken devices do to a listener, drawn by a seed: the same seed, the same attacks.
+//! The attacks of strangers and broken devices on a listener, chosen by a seed: the same seed, the same attacks.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -19,52 +19,52 @@ const TLS_HELLO: &[u8] = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\x51\xa9\x13\
 
 const HTTP_GET: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n";
 
-/// How long an attacker waits for what comes back.
+/// Time for which an attacker waits for a reply.
 const READ_MAX: Duration = Duration::from_millis(100);
-/// How long it waits for the daemon to take what it sends.
+/// Time for which it waits until the daemon has read what it sends.
 const WRITE_MAX: Duration = Duration::from_secs(2);
 
-/// What is sent.
+/// Kinds of attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Nothing, and the connection is closed at once: a port scan.
+    /// A connection that is closed at once, without data: a port scan.
     Scan,
-    /// Nothing, for seconds.
+    /// A connection that is silent for seconds.
     Silent,
-    /// Some whole messages, and a part of one.
+    /// Some complete messages, and a part of one.
     Cut,
-    /// The first byte of a message, or two.
+    /// The first one or two bytes of a message.
     HalfHeader,
     /// A message, byte by byte.
     Slow,
-    /// Bytes without any meaning.
+    /// Random bytes.
     Garbage,
-    /// The greeting of TLS.
+    /// The first bytes of a TLS handshake.
     Tls,
-    /// A request of HTTP.
+    /// An HTTP request.
     Http,
-    /// The length of a message of 4 GiB less one byte, as this framing writes it.
+    /// The header of a message of 4 GiB minus one byte, in the listener's framing.
     Huge,
-    /// A flood of messages without a byte in them.
+    /// A flood of empty messages.
     Empties,
-    /// A flood of the shortest faults that there are.
+    /// A flood of the shortest possible faults.
     Faults,
-    /// Hundreds of connections, one after the other, with a byte each or none.
+    /// Hundreds of connections, one after the other, with one byte each or none.
     Storm,
-    /// A message that is longer than the daemon takes, and a good one behind it.
+    /// A message that exceeds the limit, followed by a good one.
     TooLong,
     /// Good messages, many at once.
     Whole,
-    /// As many connections at once as the limits do not allow.
+    /// More simultaneous connections than the limits allow.
     Crowd,
-    /// The same, without a byte, for seconds: all places.
+    /// As `Crowd`, silent for seconds: takes all places.
     Squat,
-    /// The same, each with all but the last byte of the longest message.
+    /// As `Crowd`, each with all but the last byte of the longest message.
     Unfinished,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 17] = [
         Self::Scan,
         Self::Silent,
@@ -89,38 +89,38 @@ impl Kind {
 /// How a connection ends, from the attacker's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It is closed.
+    /// The connection is closed.
     Close,
-    /// Its sending side is closed, and what comes back is read.
+    /// The sending direction is closed, and the reply is read.
     HalfClose,
-    /// It is reset (`SO_LINGER` of zero).
+    /// The connection is reset (`SO_LINGER` of zero).
     Reset,
 }
 
 /// One attack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attack {
-    /// What it is.
+    /// Kind of the attack.
     pub kind: Kind,
-    /// On which of the listeners.
+    /// Index of the attacked listener.
     pub listener: usize,
-    /// What each connection sends.
+    /// Bytes that each connection sends.
     pub wire: Vec<u8>,
-    /// Milliseconds from byte to byte; 0: as fast as it goes.
+    /// Milliseconds from byte to byte; 0: as fast as possible.
     pub pace_ms: u64,
-    /// How many connections at once.
+    /// Number of simultaneous connections.
     pub connections: usize,
-    /// How often it is done.
+    /// Number of repetitions.
     pub times: usize,
-    /// How long they are held when all is sent.
+    /// Milliseconds for which the connections stay open after sending.
     pub hold_ms: u64,
-    /// How they end.
+    /// How the connections end.
     pub end: End,
-    /// How long the attacker rests after it.
+    /// Milliseconds for which the attacker rests after the attack.
     pub rest_ms: u64,
 }
 
-/// The attacks of one attacker, without an end.
+/// The endless sequence of attacks of one attacker.
 #[derive(Debug)]
 pub struct Attacks<'a> {
     chance: Chance,
@@ -130,8 +130,8 @@ pub struct Attacks<'a> {
 }
 
 impl<'a> Attacks<'a> {
-    /// Those of attacker number `attacker` against listeners of these framings, whose messages may have `block_max`
-    /// bytes; a crowd is of `crowd` connections.
+    /// The attacks of attacker number `attacker` on listeners of these framings. Messages have at most `block_max`
+    /// bytes; a crowd has `crowd` connections.
     pub fn new(
         seed: u64,
         attacker: u64,
@@ -147,13 +147,13 @@ impl<'a> Attacks<'a> {
         }
     }
 
-    /// Bytes of a drawn length.
+    /// Random bytes, of a random length in this range.
     fn bytes(&mut self, len: std::ops::RangeInclusive<usize>) -> Vec<u8> {
         let len = self.chance.of(len);
         (0..len).map(|_| self.chance.of(0..=255) as u8).collect()
     }
 
-    /// A message that this framing can carry, whatever is drawn.
+    /// A random message that this framing can carry.
     fn message(&mut self, framing: AnyFraming) -> Vec<u8> {
         let len = self.chance.of(1..=200);
         match framing {
@@ -257,7 +257,7 @@ impl Iterator for Attacks<'_> {
     }
 }
 
-/// These messages on the wire; those that the framing cannot carry are left out.
+/// Encodes these messages, and skips those that the framing cannot carry.
 pub fn encode(framing: AnyFraming, messages: &[Vec<u8>]) -> Vec<u8> {
     let mut writer = Writer::new(FromStd::new(Vec::new()), framing);
     for message in messages {
@@ -266,7 +266,7 @@ pub fn encode(framing: AnyFraming, messages: &[Vec<u8>]) -> Vec<u8> {
     writer.into_io().into_inner()
 }
 
-/// The largest length that there is, as this framing writes one; else bytes that are none.
+/// The header of the largest length in this framing; invalid bytes if it has no lengths.
 fn huge(framing: AnyFraming) -> Vec<u8> {
     match framing.to_string().as_str() {
         "length:varint" => b"\xff\xff\xff\xff\x0f".to_vec(),
@@ -276,7 +276,7 @@ fn huge(framing: AnyFraming) -> Vec<u8> {
     }
 }
 
-/// A message without bytes, or what comes next to it.
+/// An empty message, or the shortest input if the framing has no empty messages.
 fn empty(framing: AnyFraming) -> &'static [u8] {
     match framing.to_string().as_str() {
         "lines" => b"\n",
@@ -289,7 +289,7 @@ fn empty(framing: AnyFraming) -> &'static [u8] {
     }
 }
 
-/// The shortest fault after which a connection goes on; where there is none, a message without bytes.
+/// The shortest fault after which a connection continues; an empty message if the framing has no such fault.
 fn fault(framing: AnyFraming) -> &'static [u8] {
     match framing.to_string().as_str() {
         "cobs" => b"\x05\0",
@@ -297,17 +297,17 @@ fn fault(framing: AnyFraming) -> &'static [u8] {
     }
 }
 
-/// What attackers have done.
+/// Counts of what the attackers have done.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Connections that the system has made.
+    /// Connections that the system has established.
     pub connected: AtomicU64,
-    /// Attacks, in the order of [`Kind::ALL`].
+    /// Number of attacks, in the order of [`Kind::ALL`].
     pub attacks: [AtomicU64; Kind::ALL.len()],
 }
 
 impl Tally {
-    /// How many attacks there were, by kind.
+    /// Returns the number of attacks by kind.
     pub fn attacks(&self) -> Vec<(Kind, u64)> {
         let counts = self.attacks.iter();
         let counts = counts.map(|count| count.load(Ordering::Relaxed));
@@ -316,7 +316,7 @@ impl Tally {
 }
 
 impl Attack {
-    /// Does it, unless it is enough by then.
+    /// Performs the attack; stops early when `enough` is set.
     pub fn launch(&self, from: Ipv4Addr, ports: &[u16], enough: &AtomicBool, tally: &Tally) {
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[self.listener]));
         for _ in 0..self.times {
@@ -345,7 +345,7 @@ impl Attack {
             match self.end {
                 End::Close => {}
                 End::Reset => {
-                    // Fails where the daemon was first.
+                    // Fails if the daemon has closed the connection first.
                     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok();
                 }
                 End::HalfClose => {
@@ -356,7 +356,7 @@ impl Attack {
         }
     }
 
-    /// Fails where the daemon has had enough of it: that is its right.
+    /// Sends the bytes. Fails if the daemon closes the connection, which it may do.
     fn send(&self, stream: &mut TcpStream, enough: &AtomicBool) {
         if self.pace_ms == 0 {
             stream.write_all(&self.wire).ok();
@@ -371,7 +371,7 @@ impl Attack {
     }
 }
 
-/// Sleeps so long, or until it is enough.
+/// Sleeps for this time, or until `enough` is set.
 fn rest(ms: u64, enough: &AtomicBool) {
     let mut left_ms = ms;
     while left_ms != 0 && !enough.load(Ordering::Relaxed) {
@@ -381,8 +381,8 @@ fn rest(ms: u64, enough: &AtomicBool) {
     }
 }
 
-/// A connection from this address of ours, so that the daemon takes it for another device; `None` if it is reset
-/// before it is made.
+/// Connects from this loopback address, so that the daemon sees another device; `None` if the connection is reset while
+/// it is established.
 pub fn connect_from(from: Ipv4Addr, to: SocketAddr) -> Option<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
     socket.bind(&SocketAddr::from((from, 0)).into()).ok()?;

@@ -1,4 +1,4 @@
-//! Devices that do everything right while others do not: each knows what must be in the recording.
+//! Honest devices during an attack. Each knows which of its messages must be in the recording.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
@@ -14,7 +14,7 @@ use crate::disk::Chance;
 use crate::process::DEADLINE;
 use crate::recorded::{numbered, payload};
 
-/// Message `n` of a device, as this framing can carry it.
+/// Message `n` of a device, in a form that this framing can carry.
 pub fn message(framing: AnyFraming, device: u64, n: u64) -> Vec<u8> {
     let mut bytes = payload(numbered(device, n));
     bytes.truncate(200);
@@ -32,8 +32,8 @@ pub fn message(framing: AnyFraming, device: u64, n: u64) -> Vec<u8> {
     }
 }
 
-/// Sends messages until it is enough, closes in order, and says how many there were. The device keeps its one
-/// connection all the time.
+/// Sends messages until `enough` is set, closes gracefully, and returns the number of messages. The device keeps one
+/// connection for the whole time.
 pub fn device(
     framing: AnyFraming,
     number: u64,
@@ -43,7 +43,7 @@ pub fn device(
     enough: &AtomicBool,
 ) -> u64 {
     let mut chance = Chance(seed ^ number << 48);
-    let mut stream = connect_from(from, to).expect("it listens");
+    let mut stream = connect_from(from, to).expect("the daemon listens");
     stream.set_write_timeout(Some(DEADLINE)).expect("not zero");
     stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
     let mut sent = 0;
@@ -53,7 +53,7 @@ pub fn device(
             .map(|n| message(framing, number, n))
             .collect();
         let wire = encode(framing, &messages);
-        // Cut where it comes.
+        // Splits the data at an arbitrary place.
         let (first, second) = wire.split_at(chance.of(0..=wire.len()));
         stream.write_all(first).expect("an honest device is served");
         thread::sleep(Duration::from_millis(chance.of(0..=20) as u64));
@@ -70,24 +70,24 @@ pub fn device(
     }
     stream.shutdown(Shutdown::Write).expect("a live socket");
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("it is answered");
+    stream.read_to_end(&mut answer).expect("the daemon replies");
     assert!(!answer.is_empty(), "device {number} has no receipt");
     sent
 }
 
-/// What a visitor has sent, visit by visit.
+/// What a visitor has sent, by visit.
 #[derive(Clone, Debug, Default)]
 pub struct Visits {
-    /// The numbers that were sent: up to this one.
+    /// First number that was not sent yet.
     pub next: u64,
-    /// Those of each visit for which there was a receipt.
+    /// Numbers of each visit for which there was a receipt.
     pub promised: Vec<std::ops::Range<u64>>,
-    /// Visits without one: refused, for want of a place.
+    /// Number of visits without a receipt: refused at the connection limit.
     pub refused: u64,
 }
 
-/// Comes again and again with a series of blocks, until it is enough. The daemon may have no place for it; where it
-/// gives a receipt, it must have recorded all.
+/// Connects again and again with a series of blocks, until `enough` is set. The daemon may refuse a visit; if it sends a
+/// receipt, it must have recorded the whole series.
 pub fn visitor(
     number: u64,
     from: Ipv4Addr,
@@ -126,7 +126,7 @@ pub fn visitor(
     visits
 }
 
-/// Whether this is a receipt of so many blocks.
+/// Whether this is a receipt for this number of blocks.
 fn is_receipt(answer: &[u8], blocks: usize) -> bool {
     let mut reader = Reader::new(answer, Blocks, [0; 256]);
     let Ok(Received::Message(receipt)) = reader.receive() else {

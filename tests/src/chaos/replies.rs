@@ -1,4 +1,4 @@
-//! A daemon that echoes, peers that do not read what they are sent, and honest ones beside them.
+//! A daemon that echoes, attackers that do not read the echo, and honest peers among them.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
@@ -14,13 +14,13 @@ use crate::disk::Chance;
 use crate::process::{DEADLINE, Server};
 use crate::scrape;
 
-/// Bytes that one connection may have echoed, and all.
+/// Limits of unsent echo: bytes for one connection, and bytes for all.
 const EACH: usize = 4 << 20;
 const ALL: usize = 64 << 20;
-/// Memory that the daemon may take beside what it takes at first, in kB.
+/// Allowed growth of the daemon's memory, in kB.
 const GROWTH_KB: u64 = 40 << 10;
 
-/// How the daemon is started.
+/// Arguments of the daemon.
 const ARGS: [&str; 14] = [
     "--output",
     "none",
@@ -38,11 +38,11 @@ const ARGS: [&str; 14] = [
     "127.0.0.1:0",
 ];
 
-/// Attacks such a daemon for this time; returns how many echoes honest devices got whole, and how many connections of
-/// others were closed.
+/// Attacks such a daemon for this time. Returns the number of complete echoes to honest devices, and the number of
+/// closed connections of attackers.
 ///
 /// # Panics
-/// Where an honest device is not answered, or the daemon holds more than it may.
+/// If an honest device gets no reply, or the daemon holds more than its limits.
 pub fn run(seed: u64, time: Duration, attackers: u64) -> (u64, u64) {
     let server = Server::start(&ARGS);
     let metrics = scrape::addr(&server);
@@ -51,7 +51,7 @@ pub fn run(seed: u64, time: Duration, attackers: u64) -> (u64, u64) {
     let (enough, echoed) = (AtomicBool::new(false), AtomicU64::new(0));
     let to = server.addr();
     thread::scope(|scope| {
-        // Where anything fails, nobody is to go on for ever.
+        // Ends all threads if anything fails.
         let _enough = Raised(&enough);
         for attacker in 0..attackers {
             let enough = &enough;
@@ -64,7 +64,7 @@ pub fn run(seed: u64, time: Duration, attackers: u64) -> (u64, u64) {
         let until = Instant::now() + time;
         while Instant::now() < until {
             let kept = sample("blocksd_reply_spool_bytes");
-            assert!(kept <= ALL as f64, "{kept} bytes are kept to be echoed");
+            assert!(kept <= ALL as f64, "{kept} bytes of unsent echo");
             thread::sleep(Duration::from_millis(100));
         }
         enough.store(true, Ordering::Relaxed);
@@ -72,11 +72,11 @@ pub fn run(seed: u64, time: Duration, attackers: u64) -> (u64, u64) {
     let most = server.process.memory_kb("VmHWM");
     assert!(
         most <= before + GROWTH_KB,
-        "{before} kB before, {most} at most"
+        "{before} kB before, {most} kB at most"
     );
     let until = Instant::now() + DEADLINE;
     while sample("blocksd_connections") != 0.0 || sample("blocksd_reply_spool_bytes") != 0.0 {
-        assert!(Instant::now() < until, "something is left");
+        assert!(Instant::now() < until, "connections or buffers are left");
         thread::sleep(Duration::from_millis(50));
     }
     let closed = ["limit", "reply_timeout", "evicted"].map(|reason| {
@@ -87,11 +87,11 @@ pub fn run(seed: u64, time: Duration, attackers: u64) -> (u64, u64) {
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let echoed = echoed.load(Ordering::Relaxed);
-    assert!(echoed != 0, "no honest device came to an end");
+    assert!(echoed != 0, "no honest device got a complete echo");
     (echoed, closed.iter().sum())
 }
 
-/// Asks for an echo and reads nothing of it, or a few bytes now and then; or asks for more than there may be.
+/// Requests an echo and reads none of it, or a few bytes now and then; or requests more than the limit.
 fn attack(seed: u64, attacker: u64, to: SocketAddr, enough: &AtomicBool) {
     let mut chance = Chance(seed ^ (attacker << 40));
     let from = Ipv4Addr::new(127, 0, 3, 1 + attacker as u8 % 4);
@@ -119,7 +119,7 @@ fn attack(seed: u64, attacker: u64, to: SocketAddr, enough: &AtomicBool) {
     }
 }
 
-/// Sends a series and compares what comes back, again and again.
+/// Sends a series and compares its echo, again and again.
 fn honest(seed: u64, device: u64, to: SocketAddr, enough: &AtomicBool, echoed: &AtomicU64) {
     let mut chance = Chance(seed ^ (device << 50));
     let from = Ipv4Addr::new(127, 0, 1, 1 + device as u8);
@@ -129,13 +129,13 @@ fn honest(seed: u64, device: u64, to: SocketAddr, enough: &AtomicBool, echoed: &
             .map(|number| vec![number as u8; chance.of(1..=2_000)])
             .collect();
         let wire = [encode(framing, &messages), vec![0; 4]].concat();
-        let mut stream = connect_from(from, to).expect("it listens");
+        let mut stream = connect_from(from, to).expect("the daemon listens");
         stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
         stream.write_all(&wire).expect("an honest device is served");
         stream.shutdown(Shutdown::Write).expect("a live socket");
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("it is answered");
-        assert!(answer == wire, "device {device}: another echo");
+        stream.read_to_end(&mut answer).expect("the daemon replies");
+        assert!(answer == wire, "device {device}: the echo differs");
         echoed.fetch_add(1, Ordering::Relaxed);
         thread::sleep(Duration::from_millis(chance.of(1..=50) as u64));
     }

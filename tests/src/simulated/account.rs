@@ -1,4 +1,4 @@
-//! What must hold when a simulation is over, whatever its seed.
+//! Properties that must hold at the end of a simulation with any seed.
 
 use blocksd_engine::reason::CloseReason;
 use std::net::IpAddr;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use firmware_example::Report;
 use serde_json::json;
 
-use super::{Outcome, Told, World, known};
+use super::{Observed, Outcome, World, known};
 use crate::board::in_flight;
 
-/// Compares what the daemon has told with what each device, of so many samples, reports.
+/// Compares the daemon's events with the report of each device, and with its planned number of samples.
 ///
 /// # Panics
-/// Where a block is twice, out of order or unaccounted for, or a device has not come to its end.
+/// If a block is duplicated, out of order or unaccounted for, or a device has not completed its plan.
 #[track_caller]
 pub(super) fn settle(
     world: &World,
@@ -35,76 +35,79 @@ pub(super) fn settle(
     let mut last_life = (0, 0, 0);
     for ((address, planned), report) in addresses.iter().zip(planned).zip(&outcome.reports) {
         let connections = &outcome.story[&address.to_string()];
-        for ((life, _), told) in connections {
-            connection(told, *life == known.lives);
+        for ((life, _), observed) in connections {
+            connection(observed, *life == known.lives);
             if *life == known.lives {
                 last_life.0 += 1;
-                last_life.1 += told.samples.len() as u64;
-                last_life.2 += u64::from(told.ended);
+                last_life.1 += observed.samples.len() as u64;
+                last_life.2 += u64::from(observed.ended);
             }
         }
-        let told: Vec<_> = connections.values().collect();
-        outcome.blocks += told
+        let observed: Vec<_> = connections.values().collect();
+        outcome.blocks += observed
             .iter()
-            .map(|told| told.samples.len() as u64)
+            .map(|observed| observed.samples.len() as u64)
             .sum::<u64>();
-        outcome.in_flight += device(&told, *planned, report);
+        outcome.in_flight += device(&observed, *planned, report);
     }
     let totals = engine.counters().totals();
     assert_eq!(
         (totals.connections, totals.messages, totals.series),
         last_life,
-        "the daemon's totals are not what it has told"
+        "the daemon's totals differ from its events"
     );
     outcome
 }
 
-/// One connection; `is_now`: of a daemon that was not killed.
-fn connection(told: &Told, is_now: bool) {
+/// Checks one connection; `is_now`: of a daemon that was not killed.
+fn connection(observed: &Observed, is_now: bool) {
     assert!(
-        told.samples.is_sorted_by(|one, other| one.0 < other.0),
-        "out of order, or twice, within a connection: {told:?}"
+        observed.samples.is_sorted_by(|one, other| one.0 < other.0),
+        "out of order or duplicated within a connection: {observed:?}"
     );
-    match told.closed {
+    match observed.closed {
         Some((blocks, reason)) => {
-            assert_eq!(blocks, told.samples.len() as u64, "{told:?}");
-            assert_eq!(told.ended, reason == CloseReason::End, "{told:?}");
-            assert!(told.faults <= 1, "only a cut is a fault here: {told:?}");
+            assert_eq!(blocks, observed.samples.len() as u64, "{observed:?}");
+            assert_eq!(observed.ended, reason == CloseReason::End, "{observed:?}");
+            assert!(
+                observed.faults <= 1,
+                "only truncation is a fault here: {observed:?}"
+            );
         }
-        None => assert!(!is_now, "it is not closed: {told:?}"),
+        None => assert!(!is_now, "the connection is not closed: {observed:?}"),
     }
 }
 
-/// One device: all its samples are accounted for. Returns how many were on their way when a connection died.
-fn device(connections: &[&Told], planned: u64, report: &Report) -> u64 {
-    // The first of all may have died before it told anything.
+/// Checks that all samples of a device are accounted for. Returns the number in flight when a connection failed.
+fn device(connections: &[&Observed], planned: u64, report: &Report) -> u64 {
+    // The first connection may have failed before any event.
     let mut values = vec![Vec::new()];
-    for told in connections {
-        let samples = told.samples.iter();
+    for observed in connections {
+        let samples = observed.samples.iter();
         values.push(
             samples
                 .map(|(n, lost)| json!({"n": n, "lost": lost}))
                 .collect(),
         );
     }
-    // No number comes twice, none goes back, and no gap is within a connection that no loss explains.
+    // Numbers are strictly increasing, and every gap within a connection is explained by a loss.
     let taken: u64 = in_flight(&values).into_iter().sum();
     let received: u64 = connections
         .iter()
-        .map(|told| told.samples.len() as u64)
+        .map(|observed| observed.samples.len() as u64)
         .sum();
     let context = format!("{received} received, {taken} in flight, {planned} planned, {report:?}");
     assert!(
         report.ended && report.answered,
-        "it did not come to its end: {context}"
+        "the device did not complete its plan: {context}"
     );
-    // Both sides believe that the last series is there: the device has a receipt.
+    // Both sides agree that the last series arrived: the device has a receipt.
     let last = connections.last().expect("a connection");
     assert!(
         last.ended,
-        "answered, and the daemon knows of no end: {context}"
+        "the device has a receipt, but the daemon reported no end: {context}"
     );
-    // Its receipt is for the last connection, and covers all of it.
+    // The receipt is for the last connection, and covers all of it.
     let of_last = last.samples.len() as u64;
     assert_eq!(u64::from(report.delivered), of_last, "{context}");
     let in_doubt = u64::from(report.in_doubt);

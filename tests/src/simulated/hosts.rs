@@ -1,4 +1,4 @@
-//! What runs on the simulated hosts: the daemon, and the firmware's application.
+//! The simulated hosts: the daemon, and devices that run the firmware's application.
 
 use std::io;
 use std::pin::Pin;
@@ -28,22 +28,22 @@ use turmoil::net::{TcpListener, TcpStream};
 use super::{World, known};
 use crate::disk::Chance;
 
-/// Where the daemon listens.
+/// Port of the daemon.
 const PORT: u16 = 1060;
-/// Events that may wait for who takes them: few, so that the daemon meets a full queue.
+/// Length of the sink's queue: short, so that the daemon meets a full queue.
 const QUEUE: usize = 4;
-/// How long a device tries to connect.
+/// Timeout of a device's attempt to connect.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// How long what is written may find no room, as in the firmware's own settings of TCP.
+/// Timeout of a write that makes no progress, as in the firmware's TCP settings.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// A connection that the system may give up.
 pub(super) struct Wire {
     stream: TcpStream,
     given_up: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// In how small pieces it sends.
+    /// Chooses the sizes of the pieces that it sends.
     chance: Chance,
-    /// Runs out when nothing could be written for too long.
+    /// Timeout of a stalled write.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -99,7 +99,7 @@ impl AsyncWrite for Wire {
             self.stalled = None;
             return Poll::Ready(written);
         }
-        // Who waits to write is told of a reset, and of a peer that has long been silent; turmoil tells only who reads.
+        // A pending write is notified of a reset and of a peer that is silent for long; turmoil notifies only reads.
         if let Poll::Ready(Err(error)) = self.poll_readable(context) {
             return Poll::Ready(Err(error));
         }
@@ -131,7 +131,7 @@ impl Transport for Wire {
     }
 }
 
-/// The daemon, life after life: its engine is known outside, and so are its events.
+/// The daemon over all its lives. Its engine and its events are visible to the test.
 pub(super) async fn daemon(world: World) -> turmoil::Result {
     loop {
         let builder = Engine::builder().bounds(Bounds {
@@ -161,14 +161,14 @@ pub(super) async fn daemon(world: World) -> turmoil::Result {
                 }
             }
         });
-        let telling = tokio::task::spawn_local(tell(Arc::clone(&world), life, events));
+        let sink = tokio::task::spawn_local(collect_events(Arc::clone(&world), life, events));
         engine.listen_on_channel("simulated", connections, policy());
         engine.run().await?;
         accepting.abort();
         let _ = accepting.await;
-        // Only when no event can come any more.
+        // Only when no more events can arrive.
         known(&world).engine = None;
-        telling.await?;
+        sink.await?;
         let away_ms = known(&world).away_ms;
         tokio::time::sleep(Duration::from_millis(away_ms)).await;
     }
@@ -198,8 +198,8 @@ fn policy() -> Policy {
     }
 }
 
-/// Takes the daemon's events as a recording would, now and then slowly.
-async fn tell(world: World, life: u64, mut events: Events) {
+/// Receives the daemon's events as a recording would, at times slowly.
+async fn collect_events(world: World, life: u64, mut events: Events) {
     let mut chance = Chance(life);
     let mut decoders = Decoders::default();
     while let Next::Event(event) = events.recv().await {
@@ -209,15 +209,15 @@ async fn tell(world: World, life: u64, mut events: Events) {
         }
         let mut known = known(&world);
         let of_device = known.story.entry(event.source.device.to_string());
-        let told = of_device.or_default().entry((life, event.source.conn));
+        let observed = of_device.or_default().entry((life, event.source.conn));
         match event.kind {
-            EventKind::Opened { .. } => drop(told.or_default()),
+            EventKind::Opened { .. } => drop(observed.or_default()),
             EventKind::Batch { batch, position } => {
-                let told = told.or_default();
+                let observed = observed.or_default();
                 let mut seq = position.seq;
                 assert_eq!(
                     seq,
-                    told.samples.len() as u64,
+                    observed.samples.len() as u64,
                     "blocks are missing between two events"
                 );
                 for item in batch.items() {
@@ -232,26 +232,26 @@ async fn tell(world: World, life: u64, mut events: Events) {
                             let value: serde_json::Value =
                                 serde_json::from_str(&text).expect("JSON");
                             let figure = |key| value[key].as_u64().expect("a figure");
-                            told.samples.push((figure("n"), figure("lost")));
+                            observed.samples.push((figure("n"), figure("lost")));
                             seq += 1;
                         }
-                        Item::End => told.ended = true,
-                        Item::Fault(_) => told.faults += 1,
-                        Item::Piece { .. } => panic!("nothing is taken in pieces"),
+                        Item::End => observed.ended = true,
+                        Item::Fault(_) => observed.faults += 1,
+                        Item::Piece { .. } => panic!("a piece, although no message is streamed"),
                     }
                 }
             }
             EventKind::Closed {
                 messages, reason, ..
             } => {
-                told.or_default().closed = Some((messages, reason));
+                observed.or_default().closed = Some((messages, reason));
             }
             EventKind::Suppressed(_) => unreachable!("only recordings have it"),
         }
     }
 }
 
-/// Devices have the addresses behind the daemon's, in their order.
+/// The device with this address. Devices have the addresses after the daemon's, in order.
 fn device_of(address: std::net::IpAddr) -> usize {
     let devices = 0..super::DEVICES;
     let device = devices

@@ -1,4 +1,4 @@
-//! The whole application in a world where connections are refused, stall, and die at any byte.
+//! The whole application on a simulated network, where connections are refused, stall, and fail at any byte.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub(crate) fn application<const N: usize>(
     time.run(run(plan, &queue, &stop, &mut bench, time, &mut server, 7))
 }
 
-/// Of every sample: all before it arrived, or are counted in it as lost.
+/// Asserts for every sample that all earlier samples arrived or are counted in it as lost.
 fn assert_accounted(samples: &[BTreeMap<String, f64>]) {
     for (before, sample) in samples.iter().enumerate() {
         assert_eq!(sample["n"], before as f64 + sample["lost"], "{sample:?}");
@@ -36,7 +36,7 @@ fn assert_accounted(samples: &[BTreeMap<String, f64>]) {
 }
 
 #[test]
-fn a_full_queue_gives_up_its_oldest_and_the_next_one_sent_says_how_many() {
+fn a_full_queue_drops_its_oldest_sample_and_the_next_one_reports_the_count() {
     let queue = Queue::<4>::new();
     let mut samples = Samples::new(&queue);
     let mut sent = Vec::new();
@@ -92,7 +92,7 @@ fn a_block_is_a_map_of_the_documented_keys() {
 }
 
 #[test]
-fn the_longest_sample_has_room_and_the_sensors_are_periodic() {
+fn the_longest_sample_fits_and_the_simulated_sensors_are_periodic() {
     let most = Sample {
         uptime_ms: u64::MAX,
         number: u32::MAX,
@@ -119,7 +119,7 @@ fn the_longest_sample_has_room_and_the_sensors_are_periodic() {
 }
 
 #[test]
-fn back_off_doubles_to_its_bound_and_differs_by_device() {
+fn back_off_doubles_up_to_its_bound_and_differs_by_seed() {
     let mut firsts = std::collections::BTreeSet::new();
     for seed in 0..1_000 {
         let mut backoff = Backoff::new(seed);
@@ -139,11 +139,11 @@ fn back_off_doubles_to_its_bound_and_differs_by_device() {
             backoff.reset();
         }
     }
-    assert!(firsts.len() > 500, "only {} different waits", firsts.len());
+    assert!(firsts.len() > 500, "only {} different delays", firsts.len());
 }
 
 #[test]
-fn a_series_that_nothing_disturbs_arrives_at_its_pace_and_ends() {
+fn an_undisturbed_series_arrives_at_its_pace_and_ends() {
     let time = Time::default();
     let server = Server::new(&time, &[], Fate::Lives).with_receipts();
     let report = application::<4>(&time, PLAN, &server);
@@ -171,7 +171,7 @@ fn a_series_that_nothing_disturbs_arrives_at_its_pace_and_ends() {
 }
 
 #[test]
-fn stopping_ends_the_series_with_all_that_was_sampled() {
+fn stopping_sends_all_samples_and_ends_the_series() {
     let time = Time::default();
     let server = Server::new(&time, &[Fate::Refused; 3], Fate::Lives);
     let (queue, stop) = (Queue::<64>::new(), Stop::new());
@@ -192,7 +192,7 @@ fn stopping_ends_the_series_with_all_that_was_sampled() {
         .await;
         report
     });
-    // It does not wait for the next sample to be due.
+    // It does not wait until the next sample is due.
     assert_eq!(time.now_ms(), 150_000);
     assert_eq!(
         report,
@@ -210,7 +210,7 @@ fn stopping_ends_the_series_with_all_that_was_sampled() {
 }
 
 #[test]
-fn whatever_byte_a_connection_dies_at_every_sample_arrives_once() {
+fn every_sample_arrives_once_wherever_a_connection_fails() {
     let time = Time::default();
     let whole = Server::new(&time, &[], Fate::Lives);
     application::<8>(&time, PLAN, &whole);
@@ -221,11 +221,11 @@ fn whatever_byte_a_connection_dies_at_every_sample_arrives_once() {
         let server = server.with_receipts();
         let report = application::<64>(&time, PLAN, &server);
         let (samples, endings) = server.received();
-        assert_eq!((report.lost, report.ended), (0, true), "dies at {at}");
-        assert_eq!(samples.len(), 8, "dies at {at}");
+        assert_eq!((report.lost, report.ended), (0, true), "fails at {at}");
+        assert_eq!(samples.len(), 8, "fails at {at}");
         assert_honest(report, 8, samples.len());
         let (last, _) = blocks(server.wires.borrow().last().unwrap());
-        assert_eq!(report.delivered as usize, last.len(), "dies at {at}");
+        assert_eq!(report.delivered as usize, last.len(), "fails at {at}");
         assert_accounted(&samples);
         assert_eq!(endings.last(), Some(&Ending::Mark));
         assert_eq!(server.aborts.get() + 1, endings.len());
@@ -233,7 +233,7 @@ fn whatever_byte_a_connection_dies_at_every_sample_arrives_once() {
 }
 
 #[test]
-fn a_connection_that_dies_in_the_end_mark_is_not_called_ended() {
+fn a_connection_that_fails_within_the_end_mark_is_not_reported_as_ended() {
     let time = Time::default();
     let whole = Server::new(&time, &[], Fate::Lives);
     application::<8>(&time, PLAN, &whole);
@@ -258,7 +258,7 @@ fn a_connection_that_dies_in_the_end_mark_is_not_called_ended() {
 }
 
 #[test]
-fn what_a_small_queue_loses_in_an_outage_is_counted_in_the_samples_after_it() {
+fn samples_that_a_small_queue_drops_in_an_outage_are_counted_in_the_next_ones() {
     for refusals in 1..12 {
         let time = Time::default();
         let mut fates = vec![Fate::Dies(500)];
@@ -279,7 +279,7 @@ fn what_a_small_queue_loses_in_an_outage_is_counted_in_the_samples_after_it() {
 }
 
 #[test]
-fn sampling_goes_on_while_a_connection_takes_nothing() {
+fn sampling_continues_while_a_connection_stalls() {
     let time = Time::default();
     let server = Server::new(&time, &[], Fate::Stalls(350));
     let (queue, stop, mut bench) = (Queue::<4>::new(), Stop::new(), Bench::default());
@@ -289,7 +289,7 @@ fn sampling_goes_on_while_a_connection_takes_nothing() {
     };
     let report = time.run(run(plan, &queue, &stop, &mut bench, &time, &mut &server, 7));
     assert_eq!(bench.asked, 100);
-    // The last sample, and the time that the rest of the series was given.
+    // The last sample, and the time limit for the rest of the series.
     assert_eq!(time.now_ms(), 990 + u64::from(PLAN.stop_ms));
     assert_eq!((report.delivered, report.in_doubt, report.lost), (0, 3, 97));
     assert!(!report.ended);
@@ -297,7 +297,7 @@ fn sampling_goes_on_while_a_connection_takes_nothing() {
 }
 
 #[test]
-fn without_a_server_attempts_are_bounded_and_so_is_the_stop() {
+fn without_a_server_the_retries_and_the_stop_are_bounded() {
     let time = Time::default();
     let server = Server::new(&time, &[], Fate::Refused);
     let plan = Plan {
@@ -328,7 +328,7 @@ fn without_a_server_attempts_are_bounded_and_so_is_the_stop() {
 }
 
 #[test]
-fn connections_that_are_made_only_to_die_do_not_hurry_the_next() {
+fn connections_that_fail_at_once_do_not_reset_the_back_off() {
     let time = Time::default();
     let server = Server::new(&time, &[], Fate::Dies(200));
     let plan = Plan {
@@ -346,7 +346,7 @@ fn connections_that_are_made_only_to_die_do_not_hurry_the_next() {
 }
 
 #[test]
-fn one_that_held_begins_anew() {
+fn a_connection_that_lasted_resets_the_back_off() {
     let time = Time::default();
     let mut fates = vec![Fate::Refused; 8];
     fates.push(Fate::Dies(2_000));
@@ -368,7 +368,7 @@ fn one_that_held_begins_anew() {
 }
 
 #[test]
-fn an_answer_that_is_no_series_is_none() {
+fn a_reply_that_is_not_a_series_does_not_count() {
     for answer in [&b""[..], b"\0\0\0\x02ok", b"\0\0\0\x09trunc", &[0xff; 8]] {
         let time = Time::default();
         let server = Server::new(&time, &[], Fate::Lives).answering(answer);
@@ -379,14 +379,14 @@ fn an_answer_that_is_no_series_is_none() {
 }
 
 #[test]
-fn a_late_loop_is_measured_and_its_periods_are_not_made_up_for() {
+fn a_late_loop_is_measured_and_the_missed_periods_are_skipped() {
     struct Slow<'a>(&'a Time);
     impl Clock for Slow<'_> {
         fn now_us(&self) -> u64 {
             self.0.now_us()
         }
         async fn sleep_until_us(&self, at_us: u64) {
-            // Once, the loop is held up for 35 ms.
+            // Delays the loop once, by 35 ms.
             let late_us = if at_us == 30_000 { 35_000 } else { 0 };
             self.0.sleep_until_us(at_us + late_us).await;
         }
@@ -399,7 +399,7 @@ fn a_late_loop_is_measured_and_its_periods_are_not_made_up_for() {
     while let Some(block) = samples.peek() {
         let sample = decode(block);
         seen.push((sample["t"], sample["loop_us"], sample["loop_max_us"]));
-        // Nothing was sent while they were sampled: each found all those before it in the queue, and not itself.
+        // Nothing was sent meanwhile: each sample found all earlier ones in the queue, and not itself.
         assert_eq!(sample["queue"], sample["n"]);
         samples.sent();
     }
@@ -409,7 +409,7 @@ fn a_late_loop_is_measured_and_its_periods_are_not_made_up_for() {
 }
 
 #[test]
-fn the_blocking_sender_goes_on_with_the_next_transport() {
+fn the_blocking_sender_continues_on_the_next_transport() {
     struct Wire {
         bytes: Vec<u8>,
         limit: usize,
@@ -434,7 +434,7 @@ fn the_blocking_sender_goes_on_with_the_next_transport() {
     let queue = Queue::<8>::new();
     let mut samples = Samples::new(&queue);
     let mut number = 0;
-    // An interrupt that samples comes while the sender sleeps.
+    // Simulates an interrupt that adds samples while the sender sleeps.
     let mut idle = || {
         queue.push(Sample {
             number,

@@ -1,11 +1,11 @@
-//! What the report says of delivery, when the server closes and when it answers, beside what arrived.
+//! Compares the delivery report with the samples that arrived, wherever the server closes and whenever it replies.
 
 use crate::application::{PLAN, application};
 use crate::support::{Ending, Fate, Server, Time};
 use firmware_example::{Plan, Report};
 
-/// Every planned sample is delivered, in doubt or lost, and what arrived is between what is known to have arrived and
-/// what may have.
+/// Asserts that every planned sample is counted exactly once, and that the number that arrived is between `delivered`
+/// and `delivered + in_doubt`.
 #[track_caller]
 pub(crate) fn assert_honest(report: Report, planned: u32, arrived: usize) {
     let Report {
@@ -23,12 +23,12 @@ pub(crate) fn assert_honest(report: Report, planned: u32, arrived: usize) {
 }
 
 #[test]
-fn whatever_byte_the_server_closes_at_the_report_agrees_with_what_arrived() {
+fn wherever_the_server_closes_the_report_agrees_with_what_arrived() {
     let time = Time::default();
     let whole = Server::new(&time, &[], Fate::Lives);
     application::<8>(&time, PLAN, &whole);
     let wire_len = whole.wires.borrow()[0].len();
-    // More than two connections take that close within eight.
+    // More than two connections that close within eight blocks.
     let plan = Plan {
         samples: Some(30),
         ..PLAN
@@ -47,7 +47,7 @@ fn whatever_byte_the_server_closes_at_the_report_agrees_with_what_arrived() {
             assert_eq!(endings.last(), Some(&Ending::Mark), "{context}");
             let numbers = samples.iter().map(|sample| sample["n"]);
             assert!(numbers.is_sorted_by(|one, other| one < other), "{context}");
-            // What a connection takes after it was closed, and the block that was cut, are missing, and no more.
+            // Only the blocks that a connection takes after it was closed, and the block that was cut, are missing.
             let missing = 30 - samples.len();
             assert!(missing <= 2 * (2 + unseen / 80), "{context}");
         }
@@ -55,9 +55,9 @@ fn whatever_byte_the_server_closes_at_the_report_agrees_with_what_arrived() {
 }
 
 #[test]
-fn a_close_is_noticed_before_the_next_block_though_samples_wait() {
+fn a_close_is_noticed_before_the_next_block_even_with_samples_queued() {
     let time = Time::default();
-    // The samples of an outage wait when the server accepts, and closes after the first block.
+    // The samples of an outage are queued when the server accepts; it closes after the first block.
     let closes = Fate::Closes {
         arrive: 100,
         unseen: 0,
@@ -72,21 +72,21 @@ fn a_close_is_noticed_before_the_next_block_though_samples_wait() {
     let report = application::<64>(&time, plan, &server);
     let (samples, _) = server.received();
     assert_honest(report, 8, samples.len());
-    // Each of the three brings one block, and costs the one that it cut.
+    // Each of the three connections delivers one block, and loses the one that it cut.
     assert_eq!((report.in_doubt, samples.len()), (6, 5), "{report:?}");
 }
 
 #[test]
-fn a_receipt_is_compared_with_what_was_sent() {
+fn a_receipt_is_compared_with_the_data_that_was_sent() {
     let receipts: [(&[u8], _); 9] = [
-        // Two of eight were refused.
+        // Two of eight blocks were refused.
         (br#"{"blocks":6,"bytes":500}"#, (6, 0, 2)),
         (br#"{"blocks":0,"bytes":0}"#, (0, 0, 8)),
-        // Not of this series: more blocks, or as many with other bytes, or fewer with as many.
+        // Receipts of another series: more blocks, or equally many with other bytes, or fewer with equally many bytes.
         (br#"{"blocks":9,"bytes":700}"#, (0, 8, 0)),
         (br#"{"blocks":8,"bytes":1}"#, (0, 8, 0)),
         (br#"{"blocks":7,"bytes":9999}"#, (0, 8, 0)),
-        // Not a receipt.
+        // Replies that are not a receipt.
         (br#"{"blocks":8}"#, (0, 8, 0)),
         (br#"{"blocks":,"bytes":}"#, (0, 8, 0)),
         (br#"{"blocks":99999999999999999999,"bytes":1}"#, (0, 8, 0)),

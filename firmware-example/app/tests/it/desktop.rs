@@ -1,4 +1,4 @@
-//! The application on a desktop: over Tokio, and a real socket.
+//! The application on a desktop: over Tokio and a real socket.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};

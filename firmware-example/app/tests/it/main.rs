@@ -1,4 +1,4 @@
-//! The application without a board: in a world in memory, and over a real socket.
+//! Tests of the application without a board: on a simulated network, and over a real socket.
 
 mod application;
 mod delivery;

@@ -1,4 +1,4 @@
-//! A world in memory: a clock that jumps, and a network whose connections break where a test says.
+//! A simulated world: a clock that jumps, and a network whose connections fail where a test says.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -15,11 +15,11 @@ use framing_core::{Blocks, Fault, ReceiveError, Received};
 use minicbor::Decoder;
 use minicbor::data::Type;
 
-/// Time that stands still until nobody can go on without it.
+/// A clock that advances only when every task waits for it.
 #[derive(Default)]
 pub(crate) struct Time {
     now_us: Cell<u64>,
-    /// The first moment that somebody waits for.
+    /// The earliest time that a task waits for.
     next_us: Cell<u64>,
 }
 
@@ -45,7 +45,7 @@ impl Time {
         self.now_us.get() / 1_000
     }
 
-    /// Runs to the end, in no time.
+    /// Runs the future to its end in simulated time.
     pub(crate) fn run<F: Future>(&self, future: F) -> F::Output {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
@@ -56,7 +56,7 @@ impl Time {
                 return output;
             }
             if !woken.0.swap(false, Ordering::Relaxed) {
-                assert_ne!(self.next_us.get(), u64::MAX, "waits for ever");
+                assert_ne!(self.next_us.get(), u64::MAX, "the future waits for ever");
                 self.now_us.set(self.next_us.get());
             }
         }
@@ -72,35 +72,35 @@ impl Wake for Woken {
     }
 }
 
-/// What becomes of an attempt to connect.
+/// Fate of an attempt to connect.
 #[derive(Clone, Copy)]
 pub(crate) enum Fate {
-    /// It is refused.
+    /// The connection is refused.
     Refused,
-    /// The connection takes so many bytes, and breaks.
+    /// The connection takes this many bytes, and fails.
     Dies(usize),
-    /// It takes so many bytes, and then no more, without an error.
+    /// The connection takes this many bytes, and then stalls without an error.
     Stalls(usize),
-    /// So many bytes arrive, and the server closes. The connection takes so many more, which reach nobody, before
-    /// that is known; from then on a read returns 0.
+    /// `arrive` bytes arrive, and the server closes. The connection takes `unseen` more, which are lost, before that is
+    /// noticed; from then on a read returns 0.
     Closes {
         /// Bytes that arrive.
         arrive: usize,
         /// Bytes that the connection takes after them.
         unseen: usize,
     },
-    /// It lives.
+    /// The connection does not fail.
     Lives,
 }
 
-/// What a server answers a series.
+/// The server's reply to a series.
 enum Answer {
     Bytes(Vec<u8>),
-    /// What the daemon says with `--reply receipt`.
+    /// The daemon's reply with `--reply receipt`.
     Receipt,
 }
 
-/// A server: what came of each connection, and when they were asked for.
+/// A simulated server: the data of each connection, and the times of the attempts.
 pub(crate) struct Server<'t> {
     time: &'t Time,
     fates: RefCell<VecDeque<Fate>>,
@@ -113,7 +113,7 @@ pub(crate) struct Server<'t> {
 }
 
 impl<'t> Server<'t> {
-    /// The first connections fare so, and all that follow like `after`.
+    /// Gives the first connections these fates, and all later ones the fate `after`.
     pub(crate) fn new(time: &'t Time, fates: &[Fate], after: Fate) -> Self {
         Self {
             time,
@@ -127,19 +127,19 @@ impl<'t> Server<'t> {
         }
     }
 
-    /// It answers every series with these bytes.
+    /// Replies to every series with these bytes.
     pub(crate) fn answering(mut self, answer: &[u8]) -> Self {
         self.answer = Answer::Bytes(answer.to_vec());
         self
     }
 
-    /// It answers every series with a receipt, as the daemon does.
+    /// Replies to every series with a receipt, as the daemon does.
     pub(crate) fn with_receipts(mut self) -> Self {
         self.answer = Answer::Receipt;
         self
     }
 
-    /// What it answers a connection.
+    /// The reply to a connection.
     fn answer(&self, connection: usize) -> Vec<u8> {
         match &self.answer {
             Answer::Bytes(bytes) => bytes.clone(),
@@ -147,7 +147,7 @@ impl<'t> Server<'t> {
         }
     }
 
-    /// Every sample that arrived whole, in order, and how each connection ended.
+    /// Returns every sample that arrived completely, in order, and how each connection ended.
     pub(crate) fn received(&self) -> (Vec<BTreeMap<String, f64>>, Vec<Ending>) {
         let mut samples = Vec::new();
         let mut endings = Vec::new();
@@ -160,7 +160,7 @@ impl<'t> Server<'t> {
     }
 }
 
-/// How what came over a connection ended.
+/// How the data of a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     Mark,
@@ -172,14 +172,14 @@ pub(crate) struct Link<'a> {
     server: &'a Server<'a>,
     at: usize,
     fate: Fate,
-    /// Bytes that it took.
+    /// Bytes that the connection took.
     taken: usize,
     closed: bool,
     answered: usize,
 }
 
 impl Link<'_> {
-    /// The server has closed it, and that is known here.
+    /// Whether the server has closed the connection, and the client has noticed it.
     fn is_over(&self) -> bool {
         matches!(self.fate, Fate::Closes { arrive, unseen } if arrive + unseen <= self.taken)
     }
@@ -251,7 +251,7 @@ impl embedded_io_async::Read for Link<'_> {
 impl embedded_io_async::Write for Link<'_> {
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
         assert!(!bytes.is_empty(), "an empty write");
-        // In small bites, as a network does that is busy.
+        // In small pieces, like a busy network.
         let mut len = bytes.len().min(13);
         match self.fate {
             Fate::Dies(limit) if self.taken >= limit => return Err(ErrorKind::ConnectionReset),
@@ -273,7 +273,7 @@ impl embedded_io_async::Write for Link<'_> {
     }
 }
 
-/// A machine that is asked for nothing it has.
+/// A machine with constant values.
 #[derive(Default)]
 pub(crate) struct Bench {
     pub(crate) asked: u32,
@@ -294,14 +294,14 @@ impl Machine for Bench {
     }
 }
 
-/// The daemon's receipt for these blocks, on the wire.
+/// The daemon's receipt for these blocks, encoded as a series.
 pub(crate) fn receipt(blocks: &[Vec<u8>]) -> Vec<u8> {
     let (count, bytes) = (blocks.len(), blocks.concat().len());
     let text = format!("{{\"blocks\":{count},\"bytes\":{bytes}}}");
     [&[0, 0, 0, text.len() as u8], text.as_bytes(), &[0; 4]].concat()
 }
 
-/// The blocks of a wire, and how it ended.
+/// Decodes the blocks of a connection's data, and how it ended.
 pub(crate) fn blocks(wire: &[u8]) -> (Vec<Vec<u8>>, Ending) {
     let mut reader = Reader::new(wire, Blocks, [0; 256]);
     let mut blocks = Vec::new();
@@ -317,10 +317,10 @@ pub(crate) fn blocks(wire: &[u8]) -> (Vec<Vec<u8>>, Ending) {
     }
 }
 
-/// A map of text to numbers, and nothing behind it.
+/// Decodes a map of text to numbers, with no bytes after it.
 pub(crate) fn decode(block: &[u8]) -> BTreeMap<String, f64> {
     let mut decoder = Decoder::new(block);
-    let len = decoder.map().unwrap().expect("of a known length");
+    let len = decoder.map().unwrap().expect("a map of known length");
     let mut map = BTreeMap::new();
     for _ in 0..len {
         let key = decoder.str().unwrap().to_owned();
@@ -328,7 +328,7 @@ pub(crate) fn decode(block: &[u8]) -> BTreeMap<String, f64> {
             Type::F32 => f64::from(decoder.f32().unwrap()),
             _ => decoder.u64().unwrap() as f64,
         };
-        assert_eq!(map.insert(key, value), None, "a key twice");
+        assert_eq!(map.insert(key, value), None, "duplicate key");
     }
     assert_eq!(decoder.position(), block.len());
     map

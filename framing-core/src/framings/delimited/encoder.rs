@@ -4,22 +4,23 @@ use super::Delimited;
 use crate::fault::Refusal;
 use crate::framing::Encode;
 use crate::framings::counted::put_slice;
+use crate::sealed::Sealed;
 use crate::stage::Joined;
 
-/// Encoder of [`Delimited`] and [`Lines`].
+/// Encoder of [`Delimited`] and [`Lines`](super::Lines).
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct DelimitedEncoder {
     delimiter: Delimited,
     lines: bool,
-    /// How many bytes of the delimiter the payload so far ends in.
+    /// How many bytes of the delimiter are at the end of the payload so far.
     matched: usize,
     /// The payload so far ends in `\r`.
     carriage_return: bool,
 }
 
 impl DelimitedEncoder {
-    pub(super) fn new(delimiter: Delimited, lines: bool) -> Self {
+    pub(super) const fn new(delimiter: Delimited, lines: bool) -> Self {
         Self {
             delimiter,
             lines,
@@ -28,6 +29,8 @@ impl DelimitedEncoder {
         }
     }
 }
+
+impl Sealed for DelimitedEncoder {}
 
 impl Encode for DelimitedEncoder {
     type Stage = Joined<64>;
@@ -43,7 +46,7 @@ impl Encode for DelimitedEncoder {
         let mut matched = self.matched;
         let begin = delimiter.first().copied().unwrap_or_default();
         let mut offset = 0;
-        // Where nothing is matched, only a byte that begins a delimiter changes anything.
+        // If nothing is matched, skip to a byte that begins a delimiter.
         while let Some(rest) = piece.get(offset..)
             && let Some(next) = match matched {
                 0 => memchr::memchr(begin, rest),
@@ -62,16 +65,16 @@ impl Encode for DelimitedEncoder {
             .last()
             .map_or(self.carriage_return, |&byte| byte == b'\r');
         if !last {
-            // A piece that is refused leaves no trace.
+            // Stored only for a piece that is not refused.
             (self.matched, self.carriage_return) = (matched, carriage_return);
             return Ok(());
         }
         // The delimiter that will follow must not be found before its own last byte.
-        let behind = delimiter
+        let front = delimiter
             .split_last()
-            .map(|(_, behind)| behind)
+            .map(|(_, front)| front)
             .unwrap_or_default();
-        for &byte in behind {
+        for &byte in front {
             matched = advance(delimiter, matched, byte);
             if matched == delimiter.len() {
                 return Err(Refusal::Delimiter {
@@ -95,8 +98,8 @@ impl Encode for DelimitedEncoder {
         put_slice(self.delimiter.delimiter(), stage)
     }
 
-    /// A delimiter ends the message. One that begins as it ends (`aa`) is not found where the bytes before it end in a
-    /// part of it.
+    /// Writes a delimiter, which ends the message. `None` for a delimiter that begins as it ends (`aa`): after a part of
+    /// it, it would be found too early.
     fn abandon(&self, _sent: usize, stage: &mut [u8]) -> Option<usize> {
         let delimiter = self.delimiter.delimiter();
         let overlaps = (1..delimiter.len()).any(|len| {
@@ -111,9 +114,9 @@ impl Encode for DelimitedEncoder {
     }
 }
 
-/// How many bytes of the delimiter are matched with `byte` behind a payload that ends in `matched` of them.
+/// How many bytes of the delimiter are matched by `byte` after a payload that ends in `matched` of them.
 fn advance(delimiter: &[u8], matched: usize, byte: u8) -> usize {
-    // The longest beginning of the delimiter that is also the end of what was matched and `byte`.
+    // The longest front of the delimiter that is also the end of the matched bytes and `byte`.
     let mut len = matched + 1;
     while len != 0 {
         let begins = delimiter.get(..len - 1).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a property is tried with, read from any bytes.
+//! The parameters of a property, read from arbitrary bytes.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,7 @@ use framing_core::{AnyFraming, Limits};
 use crate::drive::is_exact;
 use crate::reference::Format;
 
-/// Every framing, with arguments where it needs them.
+/// Every framing, with arguments where necessary.
 pub const SPECS: [&str; 19] = [
     "blocks",
     "stream",
@@ -30,24 +30,24 @@ pub const SPECS: [&str; 19] = [
     "octet-counted",
 ];
 
-/// A framing, looked up once: its name is not read again for each input.
+/// A framing and its reference, parsed only once for all inputs.
 #[derive(Clone, Debug)]
 pub struct Known {
     /// Its name.
     pub spec: &'static str,
-    /// What is tried.
+    /// The tested framing.
     pub framing: AnyFraming,
-    /// What it must agree with.
+    /// The reference that it must agree with.
     pub format: Format,
-    /// Whether it says how much may be read.
+    /// Whether the framing knows how many bytes it may read.
     pub is_exact: bool,
 }
 
 impl Known {
-    /// The framing of that name.
+    /// Looks up the framing of this name.
     ///
     /// # Panics
-    /// If there is none.
+    /// If the name is unknown.
     #[must_use]
     pub fn of(spec: &'static str) -> Self {
         let framing = spec.parse().expect(spec);
@@ -63,7 +63,7 @@ impl Known {
 /// All of [`SPECS`].
 pub(super) static KNOWN: LazyLock<[Known; SPECS.len()]> = LazyLock::new(|| SPECS.map(Known::of));
 
-/// The bytes that choices are read from; zeros where they are used up.
+/// The bytes that parameters are read from; zeros after their end.
 pub(super) struct Choices<'a>(pub(super) &'a [u8]);
 
 impl Choices<'_> {
@@ -77,7 +77,7 @@ impl Choices<'_> {
         &choice[usize::from(self.next()) % choice.len()]
     }
 
-    /// A limit: small ones mostly.
+    /// A limit, mostly a small one.
     pub(super) fn limit(&mut self) -> u32 {
         match self.next() {
             small @ ..=247 => u32::from(small),
@@ -88,13 +88,13 @@ impl Choices<'_> {
         }
     }
 
-    /// Never nothing for ever.
+    /// Sizes that are not all zero.
     pub(super) fn sizes(&mut self) -> Sizes {
         let sizes = core::array::from_fn(|_| self.next());
         Sizes(if sizes == [0; 4] { [1; 4] } else { sizes }, 0)
     }
 
-    /// A message of some runs, the bytes of each repeated; most often of the one length that `fixed` has.
+    /// A message of a few runs of repeated bytes; usually of the right length for `fixed`.
     pub(super) fn message(&mut self, format: &Format) -> Vec<u8> {
         let mut message = vec![];
         for _ in 0..self.next() % 4 {
@@ -117,7 +117,7 @@ impl Choices<'_> {
     }
 }
 
-/// How many bytes go at a time, in turns; 0 is said too, and a very large number for 255.
+/// Sizes of consecutive calls, used in turn. They include 0, and a very large number for 255.
 pub(super) struct Sizes(pub(super) [u8; 4], usize);
 
 impl Sizes {

@@ -1,4 +1,4 @@
-//! Beside the codecs of tokio-util, on any bytes.
+//! Comparison with the codecs of tokio-util, on any bytes.
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ use crate::drive::Mode;
 use crate::reference::Format;
 use crate::samples::Event;
 
-/// What tokio-util's codecs speak too.
+/// The formats that tokio-util's codecs also implement.
 static SPOKEN: LazyLock<[Known; 8]> = LazyLock::new(|| {
     let specs = [
         "blocks",
@@ -27,10 +27,10 @@ static SPOKEN: LazyLock<[Known; 8]> = LazyLock::new(|| {
     specs.map(Known::of)
 });
 
-/// Any bytes, where tokio-util's codecs speak the format: both tell the same messages, and fail at the same one.
-///
+/// Decodes any bytes in the formats of tokio-util's codecs. Asserts that both decoders return the same messages, and fail
+/// at the same message.
 /// # Panics
-/// If not.
+/// If an assertion fails.
 pub fn as_tokio(data: &[u8]) {
     let mut choices = Choices(data);
     let kind = choices.next() % 8;
@@ -81,10 +81,10 @@ pub fn as_tokio(data: &[u8]) {
     for theirs in theirs {
         let same = match (ours.next(), &theirs) {
             (Some(Event::Block(ours)), Ok(theirs)) => ours == *theirs,
-            // What ends a series for us is an empty message for tokio.
+            // The end of a series is an empty message for tokio-util.
             (Some(Event::End), Ok(theirs)) => *format == Format::Blocks && theirs.is_empty(),
             (Some(Event::Fault(Fault::TooLong { .. })), Err(())) => return,
-            // Its lines are text.
+            // Lines of tokio-util are text.
             (Some(Event::Block(ours)), Err(())) => {
                 *format == Format::Lines && String::from_utf8(ours).is_err()
             }
@@ -98,11 +98,11 @@ pub fn as_tokio(data: &[u8]) {
             left,
             Some(Event::Closed | Event::Fault(Fault::Truncated { .. }))
         ),
-        "{spec}: {left:?} where tokio tells nothing"
+        "{spec}: {left:?} where tokio-util returns nothing"
     );
 }
 
-/// What a codec of tokio reads from bytes that come all at once. It ends at an error, but of a line.
+/// The items that a codec of tokio-util reads from these bytes at once. It ends at an error, except in a line.
 fn items<C: Decoder>(
     mut codec: C,
     wire: &[u8],

@@ -44,13 +44,13 @@ fn blocks() -> Vec<Sample> {
         )
         .sendable(),
         of(
-            "as long as may be",
+            "exactly at the limit",
             b"\0\0\0\x10sixteen letters!\0\0\0\0",
             &[block(b"sixteen letters!"), End],
         )
         .sendable(),
         of(
-            "oversize, then good",
+            "oversize, then a good one",
             b"\0\0\0\x11seventeen letters\0\0\0\x02ok\0\0\0\0",
             &[too_long(17, 16), block(b"ok"), End],
         )
@@ -68,7 +68,7 @@ fn blocks() -> Vec<Sample> {
         ]),
         of("closed before the end mark", b"\0\0\0\x01a", &[block(b"a"), no_end.clone()]),
         of(
-            "closed before the end mark, after an oversize one",
+            "closed before the end mark, after an oversize message",
             b"\0\0\0\x11seventeen letters",
             &[too_long(17, 16), no_end.clone()],
         )
@@ -76,7 +76,7 @@ fn blocks() -> Vec<Sample> {
         of("cut in the first header", b"\0", &[cut_header(1, 4)]),
         of("cut in a header", b"\0\0\0\x05hello\0\0\0", &[block(b"hello"), cut_header(3, 4)]),
         of("cut in an end mark", b"\0\0\0\x01a\0\0", &[block(b"a"), cut_header(2, 4)]),
-        of("cut behind a header", b"\0\0\0\x05", &[cut_payload(0, 5)]),
+        of("cut after a header", b"\0\0\0\x05", &[cut_payload(0, 5)]),
         of("cut in a payload", b"\0\0\0\x01a\0\0\0\x05hell", &[block(b"a"), cut_payload(4, 5)]),
         of(
             "cut in an oversize payload",
@@ -91,7 +91,7 @@ fn blocks() -> Vec<Sample> {
         )
         .in_pieces([cut_payload(6, u32::MAX)]),
         of(
-            "2^31 bytes declared, behind a good one",
+            "2^31 bytes declared, after a good one",
             b"\0\0\0\x02ok\x80\0\0\0abc",
             &[block(b"ok"), too_long_to_skip(1 << 31, 16)],
         )
@@ -137,7 +137,7 @@ fn fixed() -> Vec<Sample> {
         .sendable(),
         of(
             "fixed:4",
-            "room for more",
+            "a buffer longer than the message",
             b"abcdefgh",
             &[block(b"abcd"), block(b"efgh")],
         )
@@ -167,7 +167,7 @@ fn fixed() -> Vec<Sample> {
         .block_max(4),
         of(
             "fixed:20",
-            "oversize, each of them",
+            "every message oversize",
             b"twenty letters here!twenty letters, too!",
             &[twice.clone(), twice.clone()],
         )

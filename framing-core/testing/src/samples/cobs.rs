@@ -52,7 +52,7 @@ fn plain() -> Vec<Sample> {
         )
         .sendable(),
         of(
-            "as long as may be",
+            "exactly at the limit",
             b"\x08sixteen\x09letters!\0",
             &[sixteen],
         )
@@ -62,11 +62,11 @@ fn plain() -> Vec<Sample> {
             b"\0\x02a\0\0\0\x02b\0\0",
             &[block(b"a"), block(b"b")],
         ),
-        of("zeros and no more", b"\0\0\0", &[]),
+        of("only zeros", b"\0\0\0", &[]),
     ]
 }
 
-/// Around the groups of 254 bytes.
+/// Samples around the groups of 254 bytes.
 fn long_runs() -> Vec<Sample> {
     let run = |len| vec![0x5a; len];
     let wire = |parts: &[&[u8]]| parts.concat();
@@ -151,24 +151,24 @@ fn long_runs() -> Vec<Sample> {
 fn faults() -> Vec<Sample> {
     let long = block(b"seventeen letters");
     vec![
-        of("oversize, then good", b"\x12seventeen letters\0\x03ok\0", &[over(16), block(b"ok")])
+        of("oversize, then a good one", b"\x12seventeen letters\0\x03ok\0", &[over(16), block(b"ok")])
             .in_pieces([long.clone(), block(b"ok")]),
         of("oversize by a zero", b"\x11sixteen letters!\x01\0\x03ok\0", &[over(16), block(b"ok")])
             .in_pieces([block(b"sixteen letters!\0"), block(b"ok")]),
         of("oversize twice, with codes inside", b"\x15\x02a\x01\x02b\x01\x03ok\x01\x02a\x01\x02b\x01\x03ok\x01\0\x12seventeen letters\0\0\x03ok\0", &[over(16), over(16), block(b"ok")])
             .in_pieces([block(b"\x02a\x01\x02b\x01\x03ok\x01\x02a\x01\x02b\x01\x03ok\x01"), long.clone(), block(b"ok")]),
         of("an early end", b"\x05\x11\x22\0\x02\x33\0", &[early_end(2), block(b"\x33")]),
-        of("an early end behind a code", b"\x03\0\x02a\0", &[early_end(2), block(b"a")]),
+        of("an early end after a code", b"\x03\0\x02a\0", &[early_end(2), block(b"a")]),
         of("an early end in a later group", b"\x02a\x04bc\0\x02a\0", &[early_end(1), block(b"a")]),
         of("an early end, one byte over the limit", b"\xffseventeen letters\0\x03ok\0", &[over(16), block(b"ok")])
             .in_pieces([early_end(237), block(b"ok")]),
         of("an early end just inside the limit", b"\xffsixteen letters!\0\x03ok\0", &[early_end(238), block(b"ok")]),
-        of("cut behind the first code", b"\x03", &[cut_payload(0, 3)]),
-        of("cut behind an empty group", b"\x01", &[cut_payload(0, 1)]),
+        of("cut after the first code", b"\x03", &[cut_payload(0, 3)]),
+        of("cut after an empty group", b"\x01", &[cut_payload(0, 1)]),
         of("cut in a group", b"\x02a\0\x04bc", &[block(b"a"), cut_payload(2, 4)]),
         of("cut before the end mark", b"\x03bc", &[cut_payload(2, 3)]),
-        of("cut behind a later code", b"\x03bc\x03", &[cut_payload(3, 6)]),
-        of("cut in an oversize one", b"\x15seventeen letters", &[over(16), cut_payload(18, 19)])
+        of("cut after a later code", b"\x03bc\x03", &[cut_payload(3, 6)]),
+        of("cut in an oversize message", b"\x15seventeen letters", &[over(16), cut_payload(18, 19)])
             .in_pieces([cut_payload(17, 21)]),
         of("just short enough to skip", b"\x14nineteen letters!!!\0\x03ok\0", &[over(16), block(b"ok")])
             .skip_max(20)

@@ -28,13 +28,13 @@ fn netstrings() -> Vec<Sample> {
         )
         .sendable(),
         of(
-            "as long as may be",
+            "exactly at the limit",
             b"16:sixteen letters!,",
             &[block(b"sixteen letters!")],
         )
         .sendable(),
         of(
-            "oversize, then good",
+            "oversize, then a good one",
             b"17:seventeen letters,2:ok,",
             &[too_long(17, 16), block(b"ok")],
         )
@@ -55,9 +55,9 @@ fn netstrings() -> Vec<Sample> {
             &[block(b"hello"), cut_header(2, 3)],
         ),
         of("cut in a header of one digit", b"5", &[cut_header(1, 2)]),
-        of("cut behind a header", b"5:", &[cut_payload(0, 5)]),
+        of("cut after a header", b"5:", &[cut_payload(0, 5)]),
         of(
-            "cut behind the header of an empty one",
+            "cut after the header of an empty one",
             b"0:",
             &[cut_payload(0, 1)],
         ),
@@ -86,7 +86,7 @@ fn netstrings() -> Vec<Sample> {
         .in_pieces([cut_payload(17, 18)]),
         of("wrong comma", b"5:hello;3:abc,", &[bad_ending(b',', b';')]),
         of(
-            "wrong comma behind a good one",
+            "wrong comma after a good one",
             b"2:ok,0:;0:,",
             &[block(b"ok"), bad_ending(b',', b';')],
         ),
@@ -101,7 +101,7 @@ fn netstrings() -> Vec<Sample> {
             &[bad_ending(b',', b'3')],
         ),
         of(
-            "wrong comma behind an oversize one",
+            "wrong comma after an oversize one",
             b"17:seventeen letters;2:no,",
             &[too_long(17, 16), bad_ending(b',', b';')],
         )
@@ -130,13 +130,13 @@ fn octets() -> Vec<Sample> {
         )
         .sendable(),
         of(
-            "as long as may be",
+            "exactly at the limit",
             b"16 sixteen letters!",
             &[block(b"sixteen letters!")],
         )
         .sendable(),
         of(
-            "oversize, then good",
+            "oversize, then a good one",
             b"17 seventeen letters2 ok",
             &[too_long(17, 16), block(b"ok")],
         )
@@ -163,7 +163,7 @@ fn octets() -> Vec<Sample> {
             &[block(b"hello"), cut_header(2, 3)],
         ),
         of("cut in a header of one digit", b"5", &[cut_header(1, 2)]),
-        of("cut behind a header", b"5 ", &[cut_payload(0, 5)]),
+        of("cut after a header", b"5 ", &[cut_payload(0, 5)]),
         of(
             "cut in a payload",
             b"1 a5 hell",
@@ -185,7 +185,7 @@ fn octets() -> Vec<Sample> {
     samples
 }
 
-/// Good and bad lengths in front of either end of a length.
+/// Valid and invalid lengths before the end character of the length.
 fn lengths(spec: &'static str, end: char) -> Vec<Sample> {
     let of = |name, length: &str, events: &[_]| {
         sample(spec, name, format!("{length}{end}abc"), events.to_vec())
@@ -219,12 +219,12 @@ fn lengths(spec: &'static str, end: char) -> Vec<Sample> {
         ),
         of("a plus", "+3", &[bad_length(b'+', 0)]),
         of("a minus", "-1", &[bad_length(b'-', 0)]),
-        of("a minus behind a digit", "1-1", &[bad_length(b'-', 1)]),
-        of("a tabulator in front", "\t3", &[bad_length(b'\t', 0)]),
+        of("a minus after a digit", "1-1", &[bad_length(b'-', 1)]),
+        of("a tab before it", "\t3", &[bad_length(b'\t', 0)]),
         of("a letter", "3a", &[bad_length(b'a', 1)]),
         of("a zero byte", "\x003", &[bad_length(0, 0)]),
         of(
-            "no digit",
+            "a length without a digit",
             "",
             &[bad_length(u8::try_from(end).expect("ASCII"), 0)],
         ),
@@ -233,7 +233,7 @@ fn lengths(spec: &'static str, end: char) -> Vec<Sample> {
             if end == ':' { "3 " } else { "3:" },
             &[bad_length(if end == ':' { b' ' } else { b':' }, 1)],
         ),
-        of("a space in front", " 3", &[bad_length(b' ', 0)]),
-        of("a line break in front", "\n3", &[bad_length(b'\n', 0)]),
+        of("a space before it", " 3", &[bad_length(b' ', 0)]),
+        of("a line break before it", "\n3", &[bad_length(b'\n', 0)]),
     ]
 }

@@ -41,12 +41,12 @@ fn lines() -> Vec<Sample> {
             &[block(b"a\r"), block(b"\r\r")],
         ),
         of(
-            "as long as may be",
+            "exactly at the limit",
             b"sixteen letters!\nsixteen letters!\r\n",
             &[sixteen.clone(), sixteen],
         ),
         of(
-            "oversize, then good",
+            "oversize, then a good one",
             b"seventeen letters\nok\n",
             &[over(16), block(b"ok")],
         )
@@ -58,7 +58,7 @@ fn lines() -> Vec<Sample> {
         )
         .in_pieces([block(b"sixteen letters!\r"), block(b"ok")]),
         of(
-            "oversize by one behind a carriage return",
+            "oversize by one after a carriage return",
             b"sixteen letters!\rx\nok\r\n",
             &[over(16), block(b"ok")],
         )
@@ -75,18 +75,18 @@ fn lines() -> Vec<Sample> {
         ]),
         of("cut", b"hello\nwor", &[block(b"hello"), cut_payload(3, 4)]),
         of(
-            "cut behind a carriage return",
+            "cut after a carriage return",
             b"hello\r",
             &[cut_payload(6, 7)],
         ),
-        of("a carriage return and no more", b"\r", &[cut_payload(1, 2)]),
+        of("only a carriage return", b"\r", &[cut_payload(1, 2)]),
         of(
             "cut when it may just be short enough",
             b"sixteen letters!x",
             &[cut_payload(17, 18)],
         ),
         of(
-            "cut in an oversize one",
+            "cut in an oversize message",
             b"ok\neighteen letters!!",
             &[block(b"ok"), over(16), cut_payload(18, 19)],
         )
@@ -126,13 +126,13 @@ fn one_byte() -> Vec<Sample> {
         )
         .sendable(),
         of(
-            "as long as may be",
+            "exactly at the limit",
             b"sixteen letters!\0",
             &[block(b"sixteen letters!")],
         )
         .sendable(),
         of(
-            "oversize, then good",
+            "oversize, then a good one",
             b"seventeen letters\0ok\0",
             &[over(16), block(b"ok")],
         )
@@ -160,19 +160,19 @@ fn two_bytes() -> Vec<Sample> {
         )
         .sendable(),
         of(
-            "a first half in front of the delimiter",
+            "a first half before the delimiter",
             b"a\r\r\n\r\r\n",
             &[block(b"a\r"), block(b"\r")],
         )
         .sendable(),
         of(
-            "as long as may be",
+            "exactly at the limit",
             b"sixteen letters!\r\n",
             &[block(b"sixteen letters!")],
         )
         .sendable(),
         of(
-            "oversize, then good",
+            "oversize, then a good one",
             b"seventeen letters\r\nok\r\n",
             &[over(16), block(b"ok")],
         )
@@ -199,9 +199,9 @@ fn two_bytes() -> Vec<Sample> {
             &[block(b"hello"), cut_payload(3, 4)],
         ),
         of("cut in the delimiter", b"hello\r", &[cut_payload(6, 7)]),
-        of("half a delimiter and no more", b"\r", &[cut_payload(1, 2)]),
+        of("only half a delimiter", b"\r", &[cut_payload(1, 2)]),
         of(
-            "cut in an oversize one",
+            "cut in an oversize message",
             b"seventeen letters\r",
             &[over(16), cut_payload(18, 19)],
         )
@@ -230,7 +230,7 @@ fn two_bytes() -> Vec<Sample> {
     ]
 }
 
-/// Delimiters that begin as they end.
+/// Delimiters whose end is also their beginning.
 fn overlapping() -> Vec<Sample> {
     let of =
         |name, wire: &[u8], events: &[_]| sample("delimited:6161", name, wire, events.to_vec());
@@ -258,7 +258,7 @@ fn overlapping() -> Vec<Sample> {
             &[block(b"x"), cut_payload(1, 2)],
         ),
         of(
-            "oversize, then good",
+            "oversize, then a good one",
             b"seventeen lettersaaokaa",
             &[over(16), block(b"ok")],
         )
@@ -276,12 +276,12 @@ fn overlapping() -> Vec<Sample> {
         ]),
         other("plain", b"xaabyaab", &[block(b"x"), block(b"y")]).sendable(),
         other(
-            "a long run in front of the delimiter",
+            "a long run before the delimiter",
             b"aaaaabaab",
             &[block(b"aaa"), block(b"")],
         )
         .sendable(),
-        other("cut behind a long run", b"aaaa", &[cut_payload(4, 5)]),
+        other("cut after a long run", b"aaaa", &[cut_payload(4, 5)]),
         other(
             "oversize ending in a long run",
             b"seventeen letters aaaaabok, aaaab",
@@ -310,13 +310,13 @@ fn longest() -> Vec<Sample> {
         )
         .sendable(),
         of(
-            "oversize, then good",
+            "oversize, then a good one",
             b"seventeen<letters<------>ok<------>",
             &[over(16), block(b"ok")],
         )
         .in_pieces([block(b"seventeen<letters"), block(b"ok")]),
         of(
-            "too long to skip, with what only seems to begin the delimiter",
+            "too long to skip, with a false start of the delimiter",
             b"four and twenty letters!<-x",
             &[over(16), over_skip(16)],
         )

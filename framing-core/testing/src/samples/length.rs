@@ -21,7 +21,7 @@ pub(super) fn samples() -> Vec<Sample> {
         .collect()
 }
 
-/// What the widths have in common, with lengths under 128.
+/// The common samples of all widths, with lengths below 128.
 struct Width {
     spec: &'static str,
     header: fn(u8) -> Vec<u8>,
@@ -62,13 +62,13 @@ impl Width {
             )
             .sendable(),
             of(
-                "as long as may be",
+                "exactly at the limit",
                 self.wire(b"sixteen letters!"),
                 &[block(b"sixteen letters!")],
             )
             .sendable(),
             of(
-                "oversize, then good",
+                "oversize, then a good one",
                 [self.wire(b"seventeen letters"), self.wire(b"ok")].concat(),
                 &[too_long(17, 16), block(b"ok")],
             )
@@ -79,11 +79,7 @@ impl Width {
                 &[too_long(20, 16), too_long(18, 16), block(b"ok")],
             )
             .in_pieces([block([2; 20]), block([0; 18]), block(b"ok")]),
-            of(
-                "cut behind a header",
-                (self.header)(5),
-                &[cut_payload(0, 5)],
-            ),
+            of("cut after a header", (self.header)(5), &[cut_payload(0, 5)]),
             of(
                 "cut in a payload",
                 [self.wire(b"a"), (self.header)(5), b"hell".to_vec()].concat(),
@@ -122,7 +118,7 @@ impl Width {
     }
 }
 
-/// The ends of one byte and of two.
+/// The largest lengths of one byte and of two.
 fn bytes() -> Vec<Sample> {
     let longest = [0x5a; 255];
     vec![
@@ -172,7 +168,7 @@ fn bytes() -> Vec<Sample> {
     ]
 }
 
-/// Lengths of which every byte counts.
+/// Lengths in which every byte matters.
 fn orders() -> Vec<Sample> {
     let payload = [0xa5; 258];
     let of = |spec, header: &[u8]| {
@@ -244,7 +240,7 @@ fn varints() -> Vec<Sample> {
             &[block(b"a"), bad_length(0x10, 4)],
         ),
         of(
-            "five bytes and more to come",
+            "more than five bytes",
             b"\xff\xff\xff\xff\x8f\x01\x02no",
             &[bad_length(0x8f, 4)],
         ),

@@ -1,4 +1,4 @@
-//! The emulated board: real firmware in QEMU, as one of the devices.
+//! The emulated board of the demo: real firmware in QEMU. Start with [`Board::boot`].
 
 use std::io::{Read, Seek};
 use std::net::SocketAddr;
@@ -7,26 +7,26 @@ use std::time::Duration;
 
 use crate::error::CommandError;
 
-/// Where the repository keeps the script that boots it.
+/// The script of the repository that boots the board.
 const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../firmware-example/run");
-/// Between two samples of the board.
+/// Interval between two samples of the board.
 const PERIOD: Duration = Duration::from_millis(250);
-/// How long the board may take beyond its samples, to boot and to end its series.
+/// Additional time for the board to boot and to end its series.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// A board that is switched on.
+/// A running board.
 pub(super) struct Board {
     emulator: Child,
-    said: std::fs::File,
+    output: std::fs::File,
 }
 
 impl Board {
-    /// Builds the firmware, if that was not done, and boots it. It sends to `daemon` for so long.
+    /// Builds the firmware if necessary, and boots it. It sends to `daemon` for `duration`.
     ///
     /// # Errors
-    /// [`CommandError::Board`] where the script cannot be run.
+    /// [`CommandError::Board`] if the script cannot be run.
     pub(super) fn boot(daemon: SocketAddr, duration: Duration) -> Result<Self, CommandError> {
-        let said = tempfile::tempfile()?;
+        let output = tempfile::tempfile()?;
         let samples = (duration.as_millis() / PERIOD.as_millis()).max(1);
         let emulator = Command::new(RUN)
             .arg("mps2-an386")
@@ -37,29 +37,30 @@ impl Board {
             .arg(format!("period_ms={}", PERIOD.as_millis()))
             .stdin(Stdio::null())
             // Not a pipe: an emulator whose pipe is closed never ends.
-            .stdout(said.try_clone()?)
+            .stdout(output.try_clone()?)
             .spawn()
             .map_err(|_| CommandError::Board)?;
-        Ok(Self { emulator, said })
+        Ok(Self { emulator, output })
     }
 
-    /// Whether it has ended already.
+    /// Whether the emulator has ended.
     ///
     /// # Errors
-    /// As the system says.
+    /// The error of the system.
     pub(super) fn has_ended(&mut self) -> Result<bool, CommandError> {
         Ok(self.emulator.try_wait()?.is_some())
     }
 
-    /// Waits for its end; gives the number of samples that its report says a connection took: delivered, or in doubt.
+    /// Waits for the end of the emulator. Returns the number of samples that a connection took, which the board reports
+    /// as delivered or in doubt.
     ///
     /// # Errors
-    /// [`CommandError::Board`] where it did not end its series.
+    /// [`CommandError::Board`] if the board did not end its series.
     pub(super) fn finish(mut self) -> Result<u64, CommandError> {
         let status = self.emulator.wait()?;
         let mut text = String::new();
-        self.said.rewind()?;
-        self.said.read_to_string(&mut text)?;
+        self.output.rewind()?;
+        self.output.read_to_string(&mut text)?;
         let figure = |key| {
             let (_, rest) = text.split_once(key)?;
             rest.split(',').next()?.parse::<u64>().ok()
@@ -73,7 +74,7 @@ impl Board {
 
 impl Drop for Board {
     fn drop(&mut self) {
-        // Has ended, if all went well.
+        // The emulator has already ended, unless something failed.
         let _ = self.emulator.kill();
         let _ = self.emulator.wait();
     }

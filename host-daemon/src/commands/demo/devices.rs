@@ -1,4 +1,5 @@
-//! The simulated devices: they speak through `framing-core` as firmware does, blocking, over the std adapter.
+//! The simulated devices of the demo: [`DEVICES`]. They send through `framing-core` as firmware does, with blocking I/O
+//! over the std adapter.
 
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -12,10 +13,10 @@ use crate::commands::demo::tally::Tally;
 use crate::commands::demo::{Names, lock};
 use crate::error::CommandError;
 
-/// Length of the block that is too long, in bytes.
+/// Length of the message that is too long, in bytes.
 const OVERSIZE: usize = 6000;
 
-/// How a device behaves.
+/// A simulated device.
 #[derive(Clone, Copy)]
 pub(super) struct Device {
     pub(super) name: &'static str,
@@ -26,15 +27,15 @@ pub(super) struct Device {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Habit {
-    /// Ends its series.
+    /// Sends valid messages, and ends its series.
     Good,
-    /// Sends one block that is too long, half-way.
+    /// Sends one message that is too long, half-way.
     Oversize,
-    /// Is cut off inside a block, near the end.
+    /// Stops inside a message, near the end.
     CutOff,
 }
 
-/// The devices of the demonstration.
+/// The devices of the demo.
 pub(super) const DEVICES: [Device; 3] = [
     Device {
         name: "boiler",
@@ -69,14 +70,14 @@ pub(super) const DEVICES: [Device; 3] = [
 ];
 
 impl Device {
-    /// Sends samples for so long. Says what it sent.
+    /// Sends samples for `duration`; returns what it sent.
     pub(super) fn run(
         self,
         daemon: SocketAddr,
         duration: Duration,
         names: &Names,
     ) -> Result<Tally, CommandError> {
-        // Bound before it connects, so that the name is known when the daemon sees the address.
+        // Bind before connecting, so that the name is known when the daemon sees the address.
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
         if let Some(address) = socket.local_addr()?.as_socket() {
@@ -98,7 +99,7 @@ impl Device {
             let half_way = duration / 2 <= due && sent.too_long == 0;
             let last = duration <= due + self.period;
             if self.habit == Habit::CutOff && last {
-                // Half of it, and then the power fails.
+                // Send half of it, as if the power failed.
                 writer.begin(u32::try_from(sample.len()).unwrap_or(u32::MAX))?;
                 writer.send_piece(&sample.as_bytes()[..sample.len() / 2])?;
                 sent.cut += 1;

@@ -1,4 +1,4 @@
-//! What was sent, what arrived, and whether that is the same.
+//! Counts of sent and received messages, and the table that compares them: [`print`].
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use framing_core::Fault;
 
 use blocksd_engine::batch::Item;
 
-/// What a device sent, or what arrived of it.
+/// Counts of what a device sent, or of what arrived from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) blocks: u64,
@@ -39,16 +39,16 @@ impl Tally {
         self.series += other.series;
     }
 
-    /// Blocks that were begun: the whole, the too long, and the cut off.
+    /// The number of messages that were begun: whole, too long or cut off.
     const fn begun(&self) -> u64 {
         self.blocks + self.too_long + self.cut
     }
 }
 
-/// A line of the table: a device, what it sent, and what arrived of it.
+/// A row of the table: a device, what it sent, and what arrived from it.
 pub(super) type Row = (&'static str, Tally, Tally);
 
-/// Prints the table; says whether everything that was sent is accounted for.
+/// Prints the table; returns whether everything that was sent is accounted for.
 pub(super) fn print(rows: &[Row]) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     writeln!(out)?;

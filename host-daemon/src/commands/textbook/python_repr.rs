@@ -1,4 +1,4 @@
-//! How Python 2 prints what the book's scripts print: byte strings and socket addresses.
+//! Formats byte strings and socket addresses as Python 2 prints them: [`Repr`] and [`SockName`].
 
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_are_chosen_and_escaped_as_by_python() {
+    fn quotes_are_chosen_and_escaped_as_python_does() {
         for (bytes, repr) in [
             (&b"plain"[..], "'plain'"),
             (b"it's", "\"it's\""),

@@ -1,4 +1,4 @@
-//! Differences of two configurations, and a configuration that is printed and read again.
+//! Tests of the differences between two configurations, and of a configuration that is printed and read again.
 
 use super::{config, set};
 use crate::config::combine::combine;
@@ -88,13 +88,13 @@ fn a_difference_in_any_option_is_found_and_is_of_one_kind() {
             Reload::Listeners => Vec::new(),
         };
         assert_eq!(kind.len(), 1, "{key}: {diff:?}");
-        // What is not applied is as before.
+        // An option that is not applied keeps its old value.
         let mut kept = new.clone();
         let spec = OPTIONS.iter().find(|spec| spec.key == *key).unwrap();
         spec.keep(&mut kept, &old);
         assert!(!spec.differs(&kept, &old), "{key}");
     }
-    // Another text for the same value is no difference.
+    // Another text for the same value is not a difference.
     let hour = diff(&with("idle-timeout", "1h"), &with("idle-timeout", "60m"));
     assert!(hour.policies.is_empty(), "{hour:?}");
 }
@@ -125,7 +125,7 @@ fn listeners_and_devices_that_differ_are_named() {
 }
 
 #[test]
-fn what_is_printed_is_a_config_with_the_same_values() {
+fn a_printed_config_has_the_same_values() {
     let all: Vec<_> = OTHER
         .iter()
         .map(|(key, text)| format!("{key} = '{text}'"))
@@ -152,7 +152,7 @@ fn what_is_printed_is_a_config_with_the_same_values() {
             assert_eq!(policies(&given, one), policies(&back, other), "{printed}");
         }
         assert_eq!(given.devices, back.devices, "{printed}");
-        // A default that depends on other values is printed as the value that it comes to.
+        // A default that depends on other values is printed as the computed value.
         let computed = ["max-unfinished", "record-rotate-size"];
         for spec in OPTIONS.iter().filter(|spec| !computed.contains(&spec.key)) {
             assert!(!spec.differs(&given, &back), "{spec:?}: {printed}");
@@ -163,8 +163,8 @@ fn what_is_printed_is_a_config_with_the_same_values() {
 }
 
 #[test]
-fn the_end_of_a_series_on_a_line_is_printed_as_it_is_used() {
-    let line = "after-end = \"continue\"  # default of such an address";
+fn the_effective_after_end_of_a_line_is_printed() {
+    let line = "after-end = \"continue\"  # default for this kind of address";
     let is_printed = |text: &str| print(&config(text)).lines().any(|it| it == line);
     assert!(is_printed("listen = '-'"));
     assert!(is_printed("listen = 'serial:/dev/x'"));

@@ -1,4 +1,4 @@
-//! Tables of devices: their policies, their table for the engine, and mistakes in them.
+//! Tests of device tables: their policies, their table for the engine, and mistakes in them.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::{config, mistakes};
 use blocksd_engine::event::Peer;
 
 #[test]
-fn options_of_a_device_go_before_those_of_its_listener() {
+fn options_of_a_device_override_those_of_its_listener() {
     let config = config(
         "listen = ['a:1', 'b:2,framing=lines,max-block=200']\nmax-block = 100\nidle-timeout = '1m'\n\
          [device.pump]\nmatch = ['10.0.0.7', '10.0.1.0/24']\nmax-block = '1k'\nidle-timeout = 'off'\n\

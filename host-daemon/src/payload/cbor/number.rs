@@ -74,7 +74,7 @@ fn integer(token: &Token<'_>) -> Option<i128> {
     })
 }
 
-/// The number that starts with `first` after `tag`; none if the tag does not stand for a number.
+/// The number that starts with `first` after `tag`; `None` if the tag is not one of a number.
 pub(super) fn tagged(
     tag: Option<u64>,
     first: &Token<'_>,
@@ -104,7 +104,7 @@ pub(super) fn tagged(
 }
 
 fn not_two() -> DecodeError {
-    reason("a fraction is not of two integers of 15 bytes at most")
+    reason("a fraction does not consist of two integers of at most 15 bytes")
 }
 
 /// Takes the next item, an integer.
@@ -177,7 +177,7 @@ impl fmt::Display for Number {
             Self::Double(value) if value.is_finite() => float(value, f),
             Self::Double(value) => value.fmt(f),
             Self::Decimal { mantissa, exponent } => write!(f, "{mantissa}e{exponent}"),
-            // As C and Python write floats in hexadecimal.
+            // The hexadecimal notation of floats in C and Python.
             Self::Binary { mantissa, exponent } => {
                 let sign = if *mantissa < 0 { "-" } else { "" };
                 write!(f, "{sign}{:#x}p{exponent}", mantissa.unsigned_abs())
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn every_half_is_itself_again() {
+    fn every_half_survives_the_conversion_to_text() {
         for bits in 0..=u16::MAX {
             let [high, low] = bits.to_be_bytes();
             let bytes = [0xf9, high, low];

@@ -13,22 +13,22 @@ const INDEX_DIGITS_MAX: usize = 3;
 #[cfg_attr(test, derive(Default))]
 pub(super) struct Formats {
     entries: HashMap<u16, TableEntry>,
-    /// ParsedFormat of the timestamp at the start of every frame.
+    /// Format of the timestamp at the start of every frame.
     pub(super) timestamp: Option<TableEntry>,
     bitflags: HashMap<FlagsKey, Vec<(String, u128)>>,
-    /// Length of the longest.
+    /// Length of the longest string.
     pub(super) longest: usize,
 }
 
 /// A format string.
 pub(super) struct TableEntry {
-    /// Level of a log statement; none for a print and for the formats that statements refer to.
+    /// Level of a log statement; `None` for a print and for the formats that statements refer to.
     pub(super) level: Option<&'static str>,
     /// The string in the ELF file.
     pub(super) text: String,
-    /// The string as one format; none if it is invalid.
+    /// The string as one format; `None` if it is invalid.
     pub(super) whole: Option<ParsedFormat>,
-    /// The formats of an enum's variants. None if the string has no `|`.
+    /// The formats of an enum's variants. `None` if the string has no `|`.
     pub(super) variants: Option<Vec<Option<ParsedFormat>>>,
 }
 

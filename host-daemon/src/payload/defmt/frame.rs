@@ -1,7 +1,7 @@
 //! Shows a log frame while reading it. [`Reader`] has a bound on depth and steps and builds no tree.
 //!
-//! `defmt-decoder` shows the same text but trusts its frames: it allocates for declared element counts, builds a tree of
-//! about 200 bytes for each byte, and recurses without a bound.
+//! `defmt-decoder` shows the same text but trusts its frames: it allocates for declared element counts, builds a tree
+//! of about 200 bytes for each byte, and recurses without a bound.
 
 use std::fmt::{self, Write};
 
@@ -11,9 +11,10 @@ use crate::payload::defmt::formats::{Formats, ParsedFormat, Part, TableEntry};
 use crate::payload::defmt::hint;
 use crate::payload::{DEPTH_MAX, DecodeError};
 
-/// Steps allowed for each byte of the frame, and in addition. A frame with its arguments in order takes at most one step
-/// for each byte of input and output.
+/// Steps allowed for each byte of the frame. A frame with its arguments in order takes at most one step for each byte
+/// of input and output.
 const STEPS_FACTOR: usize = 16;
+/// Steps allowed in addition.
 const STEPS_BASE: usize = 64 << 10;
 
 /// Reads the arguments of formats from a frame.

@@ -1,4 +1,4 @@
-//! Display hints: numbers, text and bytes in the notation of `defmt-print`.
+//! Formats numbers, text and bytes as display hints require, in the notation of `defmt-print`.
 
 use std::fmt::{self, Write};
 
@@ -281,7 +281,7 @@ fn time(number: u128, precision: &TimePrecision, to: To<'_>) -> fmt::Result {
     }
 }
 
-/// Shows a time since 1970; as a plain number if the calendar does not reach so far.
+/// Shows a time since 1970; as a plain number if it is beyond the calendar.
 fn iso8601(number: u128, precision: &TimePrecision, to: To<'_>) -> fmt::Result {
     // Timestamps are numbers of 64 bits.
     let number = i64::try_from(number & u128::from(u64::MAX)).unwrap_or(i64::MAX);

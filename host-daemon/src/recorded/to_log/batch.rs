@@ -103,7 +103,7 @@ impl EventWriter {
         )
     }
 
-    /// Writes a batch that holds not only messages.
+    /// Writes a batch that contains more than whole messages.
     fn items(
         &mut self,
         conn: &mut Conn,

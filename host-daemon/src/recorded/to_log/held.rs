@@ -1,4 +1,5 @@
-//! Writes the events that the [budget](crate::recorded::budget) holds: late opens, short runs of empty messages, counts.
+//! Writes the events that the [budget](crate::recorded::budget) holds back: late opens, short runs of empty messages,
+//! counts.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -15,8 +16,8 @@ use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Suppress
 use blocksd_recording::LogError;
 
 impl EventWriter {
-    /// Writes the held events that belong before a payload: the open, if it is paid for, and the empty messages. `blocks`
-    /// is the next sequence number.
+    /// Writes the held events that belong before a payload: the open, if it is paid for, and the empty messages.
+    /// `blocks` is the next sequence number.
     pub(super) fn before_payload(
         &mut self,
         conn: &mut Conn,
@@ -67,7 +68,7 @@ impl EventWriter {
         let held: Vec<u64> = held.map(|(number, _)| *number).collect();
         let mut is_left = false;
         for number in held {
-            // Each may need channels of its own: before the connection is taken, whose channels another file changes.
+            // Rotate before the connection is taken: it may need new channels, which are valid in one file only.
             self.rotate_if_due()?;
             let Some(mut conn) = self.conns.get_mut(&number).map(std::mem::take) else {
                 continue;
@@ -164,7 +165,7 @@ impl EventWriter {
         ] {
             self.suppressed.add(kind, count);
         }
-        // In the file that the note goes to, which may be a new one.
+        // Count them in the file that gets the note, which may be a new one.
         self.log.channel(&mut self.events, events_channel)?;
         self.log.count(sums.empty);
         let event = Event {

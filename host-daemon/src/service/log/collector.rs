@@ -9,7 +9,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use crate::service::log;
 
-/// Collects how many lines the log has dropped and suppressed.
+/// Collects the numbers of dropped and suppressed log lines.
 #[derive(Clone, Copy, Debug)]
 pub struct LogCollector;
 

@@ -11,7 +11,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use crate::recorded::counters::{SuppressedCounters, SuppressedKind};
 
-/// Collects what a recording has written.
+/// Collects the metrics of a recording.
 #[derive(Debug)]
 pub struct RecordingCollector {
     stats: Option<Arc<Stats>>,
@@ -19,7 +19,7 @@ pub struct RecordingCollector {
 }
 
 impl RecordingCollector {
-    /// The metrics of a recording. Without one all of them are there, and zero, so that a rule that reads them finds them.
+    /// The metrics of a recording. Without a recording they are present and zero, so that alert rules find them.
     #[must_use]
     pub const fn new(stats: Option<Arc<Stats>>, suppressed: Arc<SuppressedCounters>) -> Self {
         Self { stats, suppressed }

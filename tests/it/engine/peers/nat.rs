@@ -1,4 +1,4 @@
-//! A NAT between a device and the daemon: Linux's connection tracking, in network namespaces of the test's own.
+//! A NAT between a device and the daemon: Linux's connection tracking, in network namespaces created by the test.
 
 use std::process::Command;
 use std::thread::sleep;
@@ -10,7 +10,7 @@ use blocksd_tests::skip::skipped;
 
 use super::{Daemon, MESSAGES, messages};
 
-/// How long the NAT keeps a half-closed connection, as [`SETTINGS`] has it. The default of `close_wait` is 60 s.
+/// Time for which the NAT keeps a half-closed connection, as set in [`SETTINGS`]. The default of `close_wait` is 60 s.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 
 /// Forwards packets, forgets half-closed connections after 1 s, and does not pick up a connection midway.
@@ -37,7 +37,7 @@ impl Namespace {
         Self(holder)
     }
 
-    /// The same command, in this namespace.
+    /// The same command, run in this namespace.
     fn command(&self, command: &Command) -> Command {
         let mut inside = Command::new("nsenter");
         inside.arg(format!("--net=/proc/{}/ns/net", self.0.id()));
@@ -51,14 +51,14 @@ impl Namespace {
         inside
     }
 
-    /// Runs a command to its end, in this namespace.
+    /// Runs a command in this namespace until it ends.
     fn run(&self, command: &[&str], stdin: &[u8]) -> Result<(), String> {
         let mut outside = Command::new(command[0]);
         outside.args(&command[1..]);
         succeed(self.command(&outside), stdin)
     }
 
-    /// Connects this to the other with interfaces of these names and addresses.
+    /// Connects this namespace to another with interfaces of these names and addresses.
     fn connect(
         &self,
         name: &str,
@@ -79,7 +79,7 @@ impl Namespace {
     }
 }
 
-/// Runs a command to its end. An exit code other than 0 is an error.
+/// Runs a command until it ends. An exit code other than 0 is an error.
 fn succeed(command: Command, stdin: &[u8]) -> Result<(), String> {
     let called = format!("{command:?}");
     let ended = finish(command, stdin);
@@ -125,7 +125,7 @@ fn a_nat_keeps_the_connection_of_a_silent_device() {
     let server = Server::of(Process::start(command), &args);
     let port = server.addr().port().to_string();
     let mut daemon = Daemon::of(server, 1);
-    // This nc goes on after a FIN: only the NAT can lose messages.
+    // This nc continues after a FIN, so only the NAT can lose messages.
     let command = nc.command(&["-N", "192.0.2.10", &port]);
     let mut sender = Process::start(device.command(&command));
     let mut sent = 0;

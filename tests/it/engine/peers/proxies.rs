@@ -25,7 +25,7 @@ fn reserve() -> (Socket, SocketAddr) {
     (socket, addr.as_socket().expect("of TCP"))
 }
 
-/// Connects, as soon as somebody listens.
+/// Connects, and retries until the proxy listens.
 #[track_caller]
 fn connect(addr: SocketAddr) -> TcpStream {
     let until = Instant::now() + DEADLINE;
@@ -38,8 +38,8 @@ fn connect(addr: SocketAddr) -> TcpStream {
     }
 }
 
-/// Runs two devices through proxies: one that only writes, and `blocksd send`. `proxy` is the command of a proxy, with
-/// files in this folder, on this port, before this daemon.
+/// Runs two devices through proxies: one that only writes, and `blocksd send`. `proxy` makes the command of a proxy with
+/// its files in this folder, this port, and this daemon as its target.
 fn keeps_connections(proxy: impl Fn(&Path, SocketAddr, SocketAddr) -> Command + Sync) {
     let run = |framing: &str| {
         let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! Syslog daemons that forward what they get: one connection with a syslog header and counted messages, one with lines.
+//! Syslog daemons that forward messages: one connection with a syslog header and counted messages, one with lines.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -12,7 +12,7 @@ use blocksd_tests::programs::Program;
 
 use super::{Daemon, documented, messages, replace};
 
-/// The documented configuration of a syslog daemon for this `blocksd serve`, below what is the test's own.
+/// The documented configuration of a syslog daemon for this `blocksd serve`, appended to the test's own settings.
 #[track_caller]
 fn configure(own: &str, heading: &str, daemon: &Daemon) -> String {
     let documented = documented(heading, 0) + &documented(heading, 1);
@@ -91,7 +91,7 @@ fn syslog_ng_keeps_one_connection_for_each_destination() {
     };
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("log");
-    // The lowest version of Debian's and Ubuntu's that are maintained.
+    // The oldest version in the maintained releases of Debian and Ubuntu.
     let own = format!(
         "@version: 3.35\noptions {{ stats-freq(0); }};\nsource s_src {{ unix-dgram(\"{}\"); }};\n",
         socket.display()

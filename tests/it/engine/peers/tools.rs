@@ -1,4 +1,4 @@
-//! Programs of the command line, and a sender that connects again at EOF.
+//! Command-line tools, and a sender that reconnects at EOF.
 
 use blocksd_tests::process::python;
 use blocksd_tests::programs::Program;

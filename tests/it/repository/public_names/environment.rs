@@ -1,4 +1,4 @@
-//! Environment variables that the program reads, or a library for it.
+//! Environment variables that the program or one of its libraries reads.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use blocksd_tests::process::blocksd;
 
 use super::Names;
 
-/// Environment variables that libraries read, with a word of our sources that makes them do so.
+/// Environment variables that libraries read, with words of our sources that cause it.
 const LIBRARIES: [(&str, &[&str]); 6] = [
     ("sd_notify::notify", &["NOTIFY_SOCKET"]),
     ("watchdog_enabled", &["WATCHDOG_PID", "WATCHDOG_USEC"]),
@@ -21,7 +21,7 @@ const LIBRARIES: [(&str, &[&str]); 6] = [
     ("new_multi_thread", &["TOKIO_WORKER_THREADS"]),
 ];
 
-/// Environment variables: those that our sources name, and those that the libraries in use read.
+/// Environment variables named in our sources, and those that the used libraries read.
 pub(super) fn names(names: &mut Names) {
     let mut found = BTreeSet::new();
     let mut text = String::new();
@@ -39,17 +39,17 @@ pub(super) fn names(names: &mut Names) {
             false => text.split(&constant).nth(1),
         };
         let variable = literal.and_then(|literal| literal.split('"').nth(1));
-        found.insert(variable.unwrap_or_else(|| panic!("which variable is {argument}?")));
+        found.insert(variable.unwrap_or_else(|| panic!("unknown variable {argument}")));
     }
     assert!(found.contains("RUST_LOG"), "{found:?}");
     for (word, variables) in LIBRARIES {
         assert!(
             text.contains(word),
-            "`{word}` is no longer used: take it out of the list"
+            "`{word}` is no longer used; remove it from the list"
         );
         found.extend(variables);
     }
-    // The binary has them as strings. An optimizer may turn the short ones into immediates.
+    // The binary contains them as strings, except that an optimizer may turn short ones into immediates.
     let is_string = |variable: &str| cfg!(debug_assertions) && variable.len() > 8;
     let binary = fs::read(blocksd(&[]).get_program()).unwrap();
     let is_letter = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'_';
@@ -70,7 +70,7 @@ pub(super) fn names(names: &mut Names) {
     }
 }
 
-/// Appends all sources of a folder, which may not be there.
+/// Appends all sources of a folder, if it exists.
 fn sources(folder: &Path, text: &mut String) {
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();

@@ -1,0 +1,7 @@
+//! Timeouts and shutdown of the engine on a paused clock: hours pass in milliseconds, and no test depends on the speed of
+//! the machine. Devices are connected by pipes in memory.
+
+mod admission;
+mod daemon;
+mod deadlines;
+mod replies;

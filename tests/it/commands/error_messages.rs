@@ -1,0 +1,179 @@
+//! Compares the line and the exit code of every kind of [`CommandError`] with `tests/golden/errors.txt`.
+//!
+//! To accept a change: `BLOCKSD_TEST_ACCEPT=1 cargo test -p blocksd-tests --test it -- error_messages::`
+
+use std::collections::BTreeSet;
+use std::fmt::{Debug, Write};
+use std::io;
+use std::path::PathBuf;
+
+use blocksd::config::ConfigError;
+use blocksd::error::CommandError;
+use blocksd_recording::{Error as RecordingError, LogError};
+use blocksd_tests::golden::assert_golden;
+use framing_core::{AnyFraming, Fault, Lines, Refusal};
+
+const HEADER: &str = "\
+# The line of every kind of error of a command, and the exit code. Written by `error_messages::`.
+# Lines of mistakes that the command line or a config file can make stand in mistakes.txt.
+";
+
+#[test]
+fn the_message_of_every_kind_of_error_is_the_accepted_one() {
+    let errors = errors();
+    let kinds: BTreeSet<_> = errors.iter().map(kind).collect();
+    let source = include_str!("../../../host-daemon/src/error.rs");
+    assert_eq!(
+        kinds,
+        variants(source, "CommandError"),
+        "add a sample of each kind of CommandError"
+    );
+    let source = include_str!("../../../host-daemon/recording/src/error.rs");
+    let samples: BTreeSet<_> = recording_errors().iter().map(kind).collect();
+    assert_eq!(
+        samples,
+        variants(source, "Error"),
+        "add a sample of each kind of error of a recording"
+    );
+    let mut text = HEADER.to_owned();
+    for error in errors {
+        writeln!(text, "\n{}: {}\n{error}", kind(&error), error.code() as u8).unwrap();
+    }
+    assert_golden("errors.txt", text);
+}
+
+/// At least one error of each kind, of a disk that is full and a file that is called `file`.
+fn errors() -> Vec<CommandError> {
+    let address = || "127.0.0.1:1060".to_owned();
+    let path = || PathBuf::from("file");
+    let framing = AnyFraming::Lines(Lines);
+    let fault = Fault::TooLong {
+        declared: Some(6000),
+        limit: 4096,
+        lost: false,
+    };
+    let mut errors: Vec<_> = recording_errors()
+        .into_iter()
+        .map(CommandError::from)
+        .collect();
+    errors.extend([
+        CommandError::Listen {
+            address: address(),
+            error: os(libc::EADDRINUSE),
+        },
+        CommandError::Connect {
+            address: address(),
+            error: os(libc::ECONNREFUSED),
+        },
+        CommandError::File {
+            path: path(),
+            error: os(libc::ENOENT),
+        },
+        CommandError::Write {
+            path: path(),
+            error: os(libc::ENOSPC),
+        },
+        CommandError::Start(os(libc::EAGAIN)),
+        CommandError::Duplicate {
+            first: address(),
+            again: address(),
+        },
+        CommandError::Duplicate {
+            first: address(),
+            again: "0.0.0.0:1060".to_owned(),
+        },
+        ConfigError::of_command_line("reason".to_owned()).into(),
+        CommandError::NothingWhole { path: path() },
+        CommandError::Unrepaired { files: 1, of: 3 },
+        CommandError::Unsound { files: 1, of: 3 },
+        CommandError::CutOff { devices: 1, of: 3 },
+        CommandError::NotWhole { lost: 350 },
+        CommandError::Framing {
+            command: "client",
+            framing,
+        },
+        CommandError::Unsendable {
+            path: path(),
+            framing,
+            refusal: Refusal::Delimiter { offset: 5 },
+        },
+        CommandError::NoCommand("nonsense".to_owned()),
+        CommandError::Conflict {
+            one: "--one",
+            other: "--other",
+        },
+        CommandError::Refused(Refusal::Empty),
+        CommandError::Refused(Refusal::TooLong { len: 300, max: 255 }),
+        CommandError::Refused(Refusal::WrongLength { len: 7, want: 8 }),
+        CommandError::Fault(fault),
+        CommandError::Closed { have: 15, want: 30 },
+        CommandError::Connection(os(libc::ECONNRESET)),
+        CommandError::Partly {
+            failure: Box::new(CommandError::Connection(os(libc::EPIPE))),
+            done: "2 messages were sent".to_owned(),
+        },
+        CommandError::Output(os(libc::ENOSPC)),
+        CommandError::BrokenPipe,
+        CommandError::OutputClosed,
+        CommandError::OutputFailed(os(libc::ENOSPC)),
+        CommandError::OutputStuck,
+        CommandError::Unrecorded { least: 0, most: 3 },
+        CommandError::Unrecorded { least: 2, most: 3 },
+        CommandError::Io(os(libc::EIO)),
+        CommandError::Board,
+        CommandError::Unbalanced,
+    ]);
+    errors
+}
+
+/// One error of a recording of each kind.
+fn recording_errors() -> Vec<RecordingError> {
+    let path = || PathBuf::from("file");
+    vec![
+        RecordingError::Read {
+            path: path(),
+            source: os(libc::ENOENT),
+        },
+        RecordingError::Write {
+            path: path(),
+            source: os(libc::ENOSPC),
+        },
+        RecordingError::Folder {
+            path: path(),
+            source: os(libc::EROFS),
+        },
+        RecordingError::UnsoundRepair {
+            path: path(),
+            findings: 2,
+            first: "the first finding".to_owned(),
+        },
+        RecordingError::Locked { path: path() },
+        RecordingError::Log(LogError::GaveUp),
+    ]
+}
+
+fn os(error: i32) -> io::Error {
+    io::Error::from_raw_os_error(error)
+}
+
+/// The name of the variant.
+fn kind(error: &impl Debug) -> String {
+    let text = format!("{error:?}");
+    let name = text.chars().take_while(|it| it.is_alphanumeric());
+    name.collect()
+}
+
+/// The names of the variants of an enum.
+fn variants(source: &str, name: &str) -> BTreeSet<String> {
+    let body = source.split(&format!("pub enum {name} {{\n")).nth(1);
+    let body = body.and_then(|rest| rest.split("\n}\n").next()).unwrap();
+    let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
+    let lines = lines.filter(|line| line.starts_with(|first: char| first.is_ascii_uppercase()));
+    lines
+        .map(|line| {
+            line.chars()
+                .take_while(|it| it.is_alphanumeric())
+                .collect::<String>()
+        })
+        .collect()
+}

@@ -1,0 +1,86 @@
+//! Compares the help of every command, and the line of every mistake, with the transcripts in `tests/golden`.
+//!
+//! To accept a change: `BLOCKSD_TEST_ACCEPT=1 cargo test -p blocksd-tests --test it -- transcripts::`
+
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use blocksd::cli::Cli;
+use blocksd_tests::golden::assert_golden;
+use blocksd_tests::process::{blocksd, finish};
+use clap::CommandFactory;
+use tempfile::TempDir;
+
+#[test]
+fn the_help_of_every_command_is_the_accepted_one() {
+    let shell = Shell::new();
+    let mut text = String::from("# The help of every command. Written by `transcripts::`.\n");
+    let program = Cli::command();
+    let commands = program
+        .get_subcommands()
+        .map(|command| format!("blocksd {} --help", command.get_name()));
+    let all = ["blocksd --help", "blocksd -h", "blocksd serve -h"];
+    for line in all.into_iter().map(str::to_owned).chain(commands) {
+        shell.transcribe(&line, &mut text);
+    }
+    assert_golden("help.txt", text);
+}
+
+/// The commands stand in the file: a new case is a line that begins with `$`.
+#[test]
+fn the_line_of_every_mistake_is_the_accepted_one() {
+    const FILE: &str = "mistakes.txt";
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("golden")
+        .join(FILE);
+    let shell = Shell::new();
+    let (mut text, mut mistakes) = (String::new(), 0);
+    for line in fs::read_to_string(file).unwrap().lines() {
+        if let Some(command) = line.strip_prefix("$ ") {
+            mistakes += usize::from(shell.transcribe(command, &mut text) != 0);
+        } else if line.starts_with('#') {
+            writeln!(text, "{}{line}", if text.is_empty() { "" } else { "\n" }).unwrap();
+        }
+    }
+    assert!(mistakes > 90, "only {mistakes} commands failed");
+    assert_golden(FILE, text);
+}
+
+/// A folder in which commands run one after the other.
+struct Shell(TempDir);
+
+impl Shell {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join("bin")).unwrap();
+        let program = folder.path().join("bin/blocksd");
+        symlink(blocksd(&[]).get_program(), program).unwrap();
+        fs::create_dir(folder.path().join("work")).unwrap();
+        Self(folder)
+    }
+
+    /// Runs a command; appends it, its exit code unless that is 0, and its output. Returns the exit code.
+    fn transcribe(&self, line: &str, text: &mut String) -> i32 {
+        let mut command = Command::new("sh");
+        let path = std::env::var("PATH").unwrap();
+        let program = self.0.path().join("bin");
+        command
+            .args(["-c", &format!("exec 2>&1; {line}")])
+            .current_dir(self.0.path().join("work"))
+            .env("PATH", format!("{}:{path}", program.display()))
+            .env("LC_ALL", "C")
+            .env_remove("RUST_LOG")
+            .env_remove("COLUMNS");
+        let ended = finish(command, b"");
+        let code = ended.code.expect("not ended by a signal");
+        writeln!(text, "\n$ {line}").unwrap();
+        if code != 0 {
+            writeln!(text, "? {code}").unwrap();
+        }
+        text.push_str(&ended.stdout_text());
+        code
+    }
+}

@@ -1,0 +1,162 @@
+//! The packages that are published: complete metadata, licences, pages that stand alone, and compiler versions.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+/// A page of a registry is read alone: it has links to the web and to itself only.
+#[test]
+fn the_readme_of_a_package_renders_on_a_registry_page() {
+    for package in published() {
+        let readme = package.file("README.md");
+        let targets = readme.split("](").skip(1);
+        for target in targets.filter_map(|it| it.split(')').next()) {
+            assert!(
+                target.starts_with("https://") || target.starts_with('#'),
+                "{}: the link {target} leads out of the package",
+                package.name
+            );
+        }
+        for (index, block) in readme.split("```").enumerate() {
+            let is_rust = index % 2 == 1 && block.starts_with("rust");
+            assert!(
+                !is_rust || !block.contains("\n# "),
+                "{}: a registry shows lines that rustdoc hides: {block}",
+                package.name
+            );
+        }
+    }
+}
+
+#[test]
+fn every_package_has_what_a_registry_shows() {
+    let packages = published();
+    let names: Vec<_> = packages.iter().map(|it| &*it.name).collect();
+    let all = [
+        "framing-core",
+        "blocksd",
+        "blocksd-engine",
+        "blocksd-recording",
+    ];
+    assert_eq!(names, all);
+    for package in packages {
+        let (name, manifest) = (&package.name, &package.manifest);
+        let text = |key: &str| {
+            let value = manifest[key].as_str();
+            value.unwrap_or_else(|| panic!("{name} has no {key}"))
+        };
+        assert!(
+            (40..200).contains(&text("description").len()),
+            "{name}: description"
+        );
+        assert_eq!(text("documentation"), format!("https://docs.rs/{name}"));
+        assert_eq!(text("readme"), "README.md");
+        assert_eq!(manifest["license"]["workspace"].as_bool(), Some(true));
+        for (key, max) in [("keywords", 5), ("categories", 5)] {
+            let len = manifest[key].as_array().map_or(0, Vec::len);
+            assert!((1..=max).contains(&len), "{name} has {len} {key}");
+        }
+        let docs = manifest["metadata"]["docs"]["rs"]["all-features"].as_bool();
+        assert_eq!(docs, Some(true), "{name}: all features on docs.rs");
+    }
+}
+
+/// Copies, since a link is not a file on every system.
+#[test]
+fn every_package_carries_the_licences() {
+    for file in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        let licence = fs::read_to_string(root().join(file)).unwrap();
+        for package in published() {
+            let path = package.folder.join(file);
+            let kind = fs::symlink_metadata(&path).unwrap().file_type();
+            assert!(kind.is_file(), "{} is not a file", path.display());
+            assert_eq!(package.file(file), licence, "{} differs", path.display());
+        }
+    }
+}
+
+/// The version in a manifest is what the documents state.
+#[test]
+fn the_minimum_compiler_is_stated_as_it_is_in_the_manifests() {
+    let releasing = fs::read_to_string(root().join("docs/releasing.md")).unwrap();
+    let workspace = manifest(&root())["workspace"]["package"]["rust-version"].clone();
+    for package in published() {
+        let name = &package.name;
+        let version = match &package.manifest["rust-version"] {
+            Value::String(version) => version,
+            _ => workspace.as_str().unwrap(),
+        };
+        let readme = package.file("README.md").replace('\n', " ");
+        let stated = readme.split("minimum supported Rust version is ").nth(1);
+        let stated = stated.unwrap_or_else(|| panic!("{name}: its README states no version"));
+        assert!(
+            stated.starts_with(&format!("{version}.")),
+            "{name}: {stated}"
+        );
+        let row = format!("| `{name}` | {version} |");
+        assert!(releasing.contains(&row), "docs/releasing.md lacks {row}");
+    }
+}
+
+/// Packages of one version: a dependency between them names the version of the workspace.
+#[test]
+fn packages_depend_on_each_other_by_the_version_of_the_workspace() {
+    let workspace = &manifest(&root())["workspace"];
+    let version = &workspace["package"]["version"];
+    for package in published() {
+        assert_eq!(
+            &workspace["dependencies"][&*package.name]["version"], version,
+            "{}",
+            package.name
+        );
+        assert_eq!(
+            package.manifest["version"]["workspace"].as_bool(),
+            Some(true)
+        );
+    }
+}
+
+/// A package of the workspace that is published.
+struct Package {
+    name: String,
+    folder: PathBuf,
+    /// The table `package` of its manifest.
+    manifest: Value,
+}
+
+impl Package {
+    fn file(&self, name: &str) -> String {
+        let path = self.folder.join(name);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+}
+
+fn published() -> Vec<Package> {
+    let workspace = manifest(&root());
+    let members = workspace["workspace"]["members"].as_array().unwrap();
+    let packages = members.iter().map(|member| {
+        let folder = root().join(member.as_str().unwrap());
+        let mut manifest = manifest(&folder);
+        let manifest = manifest.remove("package").unwrap();
+        Package {
+            name: manifest["name"].as_str().unwrap().to_owned(),
+            folder,
+            manifest,
+        }
+    });
+    let is_published = |package: &Package| {
+        let publish = package.manifest.get("publish");
+        publish.and_then(Value::as_bool).unwrap_or(true)
+    };
+    packages.filter(is_published).collect()
+}
+
+fn manifest(folder: &Path) -> Table {
+    let text = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    toml::from_str(&text).unwrap()
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}

@@ -1,0 +1,94 @@
+//! Compares the public interface of the libraries, with all signatures, with `tests/golden/public-api/`.
+//!
+//! `tests/public-api` has rustdoc write the interface as JSON. To accept a change:
+//! `tests/public-api && BLOCKSD_TEST_ACCEPT=1 cargo test -p blocksd-tests --test it -- public_api::`
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use blocksd_tests::golden::assert_golden;
+use blocksd_tests::skip::skipped;
+
+/// The libraries, and where their sources are.
+const LIBRARIES: [(&str, &str); 3] = [
+    ("framing-core", "framing-core"),
+    ("blocksd-engine", "host-daemon/engine"),
+    ("blocksd-recording", "host-daemon/recording"),
+];
+
+/// The version of rustdoc's JSON that the snapshots were made from: another one may spell an item in another way.
+const FORMAT: u64 = 57;
+
+/// Traits that follow from the fields of a type and that no program names.
+const LEFT_OUT: [&str; 5] = [
+    "core::marker::Freeze for ",
+    "core::marker::StructuralPartialEq for ",
+    "core::marker::UnsafeUnpin for ",
+    "core::panic::unwind_safe::RefUnwindSafe for ",
+    "core::panic::unwind_safe::UnwindSafe for ",
+];
+
+#[test]
+fn the_interface_of_the_libraries_changes_on_purpose_only() {
+    for (library, folder) in LIBRARIES {
+        match interface(library, folder) {
+            Ok(text) => assert_golden(&format!("public-api/{library}.txt"), text),
+            Err(reason) => skipped(&format!("public_api::{library}"), reason),
+        }
+    }
+}
+
+/// All public items of a library, one a line; else why they cannot be compared.
+fn interface(library: &str, folder: &str) -> Result<String, String> {
+    const RUN: &str = "run tests/public-api";
+    let file = json(library);
+    let Ok(text) = fs::read_to_string(&file) else {
+        return Err(format!("the interface is not written: {RUN}"));
+    };
+    let written = modified(&file);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    if newest(&root.join(folder).join("src")) > written {
+        return Err(format!("the interface is older than the sources: {RUN}"));
+    }
+    let format = text.rsplit("\"format_version\":").next().unwrap();
+    let format: String = format.chars().take_while(char::is_ascii_digit).collect();
+    if format != FORMAT.to_string() {
+        return Err(format!(
+            "this compiler's rustdoc writes JSON of format {format}, and the snapshots are of format {FORMAT}"
+        ));
+    }
+    let builder = public_api::Builder::from_rustdoc_json(&file).omit_blanket_impls(true);
+    let interface = builder.build().map_err(|error| error.to_string()).unwrap();
+    let is_named = |line: &String| !LEFT_OUT.iter().any(|it| line.contains(it));
+    let lines = interface.items().map(|item| item.to_string());
+    let lines: Vec<_> = lines.filter(is_named).collect();
+    assert!(
+        lines.len() > 100,
+        "{library} has only {} items",
+        lines.len()
+    );
+    Ok(lines.join("\n") + "\n")
+}
+
+/// Where `tests/public-api` puts the JSON.
+fn json(library: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let name = library.replace('-', "_");
+    target.join("public-api").join(name).with_extension("json")
+}
+
+fn modified(file: &Path) -> SystemTime {
+    fs::metadata(file).unwrap().modified().unwrap()
+}
+
+/// When the newest file of a folder was changed.
+fn newest(folder: &Path) -> SystemTime {
+    let entries = fs::read_dir(folder).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let times = paths.map(|path| match path.is_dir() {
+        true => newest(&path),
+        false => modified(&path),
+    });
+    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
+}

@@ -1,0 +1,31 @@
+//! Compares a text with a file in `tests/golden`. Start with [`assert_golden`].
+
+use std::path::Path;
+
+use snapbox::assert::{Action, Assert};
+use snapbox::{Data, IntoData};
+
+/// The environment variable that accepts what the program now says: the test writes the file.
+pub const ACCEPT: &str = "BLOCKSD_TEST_ACCEPT";
+
+/// Asserts that a file in `tests/golden` holds this text.
+///
+/// # Panics
+/// If it does not, with the lines that differ.
+#[track_caller]
+pub fn assert_golden(file: &str, text: String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("golden")
+        .join(file);
+    let action = match std::env::var_os(ACCEPT) {
+        Some(_) => Action::Overwrite,
+        None => Action::Verify,
+    };
+    // Raw: a line of the file is the line itself, never a pattern.
+    let known = Data::read_from(&path, None).raw();
+    let assert = Assert::new().action(action);
+    let result = assert.try_eq(Some(&"the program"), text.into_data(), known);
+    if let Err(error) = result {
+        panic!("tests/golden/{file} differs; to accept it, run this test with {ACCEPT}=1\n{error}");
+    }
+}
