@@ -238,9 +238,9 @@ impl<W: Write, F: Framing> Writer<W, F> {
         }
     }
 
-    /// Sends a message. A message of up to 64 bytes on the wire is passed to the transport in one write. Of a longer one,
-    /// the first write has the header and the first bytes of the payload, 16 bytes together; the rest is not copied.
-    /// `cobs` escapes the payload in a buffer of 512 bytes.
+    /// Sends a message. A message of up to 64 bytes on the wire is passed to the transport in one write; in `lines` and
+    /// `delimited`, one of up to 56 bytes of payload. Of a longer one, the first write has the header and the first bytes of
+    /// the payload, 16 bytes together; the rest is not copied. `cobs` escapes the payload in a buffer of 512 bytes.
     ///
     /// # Errors
     /// [`SendError::Refused`] before a byte is written. After [`SendError::Io`] or [`SendError::WriteZero`] the message may
@@ -279,7 +279,7 @@ impl<W: Write, F: Framing> Writer<W, F> {
     }
 
     /// Sends the next bytes of a message that was begun. The last of them end the message. An empty message needs one
-    /// empty piece.
+    /// empty piece. An empty first piece sends the header alone.
     ///
     /// # Errors
     /// As [`send`](Self::send). [`Refusal::Overrun`] if the piece is longer than the rest of the message.

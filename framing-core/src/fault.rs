@@ -5,7 +5,8 @@ use core::fmt;
 
 /// A received message was refused, because of its bytes.
 ///
-/// A fault concerns one message and is reported once. The next good message is delivered after it, unless
+/// A fault concerns one message and is reported once; in a framing with delimiters, a message that is too long is reported
+/// again if it turns out to be too long to be skipped. The next good message is delivered after a fault, unless
 /// [`Fault::is_lost`]. New framings may add variants.
 ///
 /// ```
@@ -51,14 +52,14 @@ pub enum Fault {
         /// How many bytes of the group are missing.
         missing: u8,
     },
-    /// The peer closed the stream inside a message, or before the mark that ends a series.
+    /// The stream ended inside a message, or before the mark that ends a series.
     Truncated {
         /// What the close cut.
         part: Part,
         /// How many bytes of that part were received.
         have: u32,
-        /// How many bytes that part has; if the framing does not declare it, how many it has at least. Always more
-        /// than `have`.
+        /// How many bytes that part has; if the framing does not declare it, how many it has at least. More than `have`,
+        /// except if both have reached the largest number, [`u32::MAX`].
         want: u32,
     },
 }

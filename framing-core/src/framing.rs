@@ -79,7 +79,8 @@ pub trait UnitFraming: Framing + Copy {
     const ENCODER: Self::Encoder;
 }
 
-/// The longest messages that a decoder delivers, and skips. There is no unlimited mode.
+/// The longest messages that a decoder delivers, and skips. There is no unlimited mode, except for skipping messages whose
+/// framing declares no length, with a `skip_max` of [`u32::MAX`]: counts of bytes stop at that number.
 ///
 /// Readers derive `block_max` from their buffer. Only callers of [`Decode`] build `Limits`.
 ///

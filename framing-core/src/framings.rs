@@ -95,7 +95,17 @@ impl core::error::Error for SpecError {}
 
 /// Generates the run-time choice from the list of framings.
 macro_rules! framings {
-    ($($name:ident: $framing:ty,)*) => {
+    ($dollar:tt $($name:ident: $framing:ty,)*) => {
+        /// Calls a macro with the list of framings, after some tokens: `callback! { tokens Blocks: Blocks, ... }`.
+        /// For the tests of this repository.
+        #[doc(hidden)]
+        #[macro_export]
+        macro_rules! with_framings {
+            ($dollar($dollar callback:ident)::+! { $dollar($dollar tokens:tt)* }) => {
+                $dollar($dollar callback)::+! { $dollar($dollar tokens)* $($name: $framing,)* }
+            };
+        }
+
         /// A framing chosen at run time, by its name: `"length:u16le".parse::<AnyFraming>()`.
         ///
         /// For programs. Firmware names the type of one framing, so the others take no flash.
@@ -257,6 +267,7 @@ macro_rules! framings {
 
 // To add a framing: its file, and its line here.
 framings! {
+    $
     Blocks: Blocks,
     Stream: Stream,
     Fixed: Fixed,

@@ -81,6 +81,7 @@ mod repository {
     mod documents;
     mod imports;
     mod packages;
+    mod promises;
     mod public_api;
     pub(crate) mod public_names;
     mod readme;

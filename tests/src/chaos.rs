@@ -91,7 +91,7 @@ pub struct Plan {
 /// If anything is missing or wrong.
 pub fn run(plan: Plan) -> Report {
     let folder = TempDir::new().expect("a folder");
-    let listens = FRAMINGS.into_iter().chain([CONTINUES]);
+    let listens = FRAMINGS.iter().copied().chain([CONTINUES]);
     let listens: Vec<_> = listens
         .map(|listener| format!("127.0.0.1:0,framing={listener}"))
         .collect();
@@ -102,7 +102,7 @@ pub fn run(plan: Plan) -> Report {
     args.extend(ARGS);
     args.extend(["--record", folder.path().to_str().expect("a path")]);
     let daemon = Daemon::start(&args);
-    let framings = FRAMINGS.into_iter().chain(FRAMINGS.first().copied());
+    let framings = FRAMINGS.iter().chain(FRAMINGS.first());
     let framings = framings.map(|spec| spec.parse().expect("a framing"));
     let clients = attack(plan, &daemon, framings.collect());
     daemon.end(plan, &clients, folder.path())

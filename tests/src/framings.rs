@@ -1,7 +1,17 @@
 //! The list of framings, with arguments where a framing needs them.
 
+use std::sync::LazyLock;
+
+use framing_core_testing::messages::specs;
+
 /// Every framing; `delimited` with two delimiters.
-pub const FRAMINGS: [&str; 15] = [
+pub static FRAMINGS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let specs = specs(&[16], &["0d0a", "00"]).into_iter();
+    specs.map(|spec| &*spec.leak()).collect()
+});
+
+/// Those that `tests/peers/framings.py` implements a second time.
+pub const WITH_PYTHON: [&str; 15] = [
     "blocks",
     "stream",
     "fixed:16",

@@ -5,13 +5,13 @@ use std::path::Path;
 use snapbox::assert::{Action, Assert};
 use snapbox::{Data, IntoData};
 
-/// The environment variable that accepts what the program now says: the test writes the file.
+/// The environment variable that accepts the present text: the test writes the file.
 pub const ACCEPT: &str = "BLOCKSD_TEST_ACCEPT";
 
-/// Asserts that a file in `tests/golden` holds this text.
+/// Asserts that a file in `tests/golden` is equal to this text.
 ///
 /// # Panics
-/// If it does not, with the lines that differ.
+/// If they differ; the message shows the lines.
 #[track_caller]
 pub fn assert_golden(file: &str, text: String) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -46,7 +46,7 @@ impl Netstring {
         len.saturating_add(LEN_MAX + 1)
     }
 
-    /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    /// Length of a buffer that receives messages of up to `len` bytes whole, and that holds the longest header.
     ///
     /// ```
     /// use framing_core::Netstring;
@@ -122,7 +122,7 @@ impl OctetCounted {
         len.saturating_add(LEN_MAX)
     }
 
-    /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    /// Length of a buffer that receives messages of up to `len` bytes whole, and that holds the longest header.
     ///
     /// ```
     /// use framing_core::OctetCounted;

@@ -177,7 +177,7 @@ impl Lines {
         len.saturating_add(2)
     }
 
-    /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    /// Length of a buffer that receives messages of up to `len` bytes whole.
     ///
     /// ```
     /// use framing_core::Lines;

@@ -205,7 +205,7 @@ impl Varint {
         len.saturating_add(Self::LEN_MAX)
     }
 
-    /// Length of the smallest buffer that receives messages of up to `len` bytes whole.
+    /// Length of a buffer that receives messages of up to `len` bytes whole, and that holds the longest header.
     ///
     /// ```
     /// use framing_core::Varint;

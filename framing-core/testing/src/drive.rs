@@ -12,22 +12,18 @@ use crate::samples::{Event, Give};
 #[macro_export]
 macro_rules! concrete {
     ($any:expr, $framing:ident => $do:expr) => {
+        ::framing_core::with_framings!($crate::match_framing! { ($any, $framing => $do) })
+    };
+}
+
+/// The arms of [`concrete!`], from the list of framings.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! match_framing {
+    (($any:expr, $framing:ident => $do:expr) $($name:ident: $type:ty,)*) => {
         match $any {
-            ::framing_core::AnyFraming::Blocks($framing) => $do,
-            ::framing_core::AnyFraming::Stream($framing) => $do,
-            ::framing_core::AnyFraming::Fixed($framing) => $do,
-            ::framing_core::AnyFraming::Lines($framing) => $do,
-            ::framing_core::AnyFraming::Delimited($framing) => $do,
-            ::framing_core::AnyFraming::Cobs($framing) => $do,
-            ::framing_core::AnyFraming::LengthU8($framing) => $do,
-            ::framing_core::AnyFraming::LengthU16($framing) => $do,
-            ::framing_core::AnyFraming::LengthU16Le($framing) => $do,
-            ::framing_core::AnyFraming::LengthU32($framing) => $do,
-            ::framing_core::AnyFraming::LengthU32Le($framing) => $do,
-            ::framing_core::AnyFraming::LengthVarint($framing) => $do,
-            ::framing_core::AnyFraming::Netstring($framing) => $do,
-            ::framing_core::AnyFraming::OctetCounted($framing) => $do,
-            other => panic!("{other} is missing in `concrete!`"),
+            $(::framing_core::AnyFraming::$name($framing) => $do,)*
+            other => unreachable!("{other} is not in the list of framings"),
         }
     };
 }

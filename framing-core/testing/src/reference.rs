@@ -2,9 +2,11 @@
 //!
 //! Both work on complete input, without state between calls, and count in 64 bits.
 
-use framing_core::{Fault, Limits, Part, Refusal};
+use framing_core::{AnyFraming, Fault, Framing, Limits, Part, Refusal};
 
+use crate::drive::{Mode, scan};
 use crate::samples::Event;
+use crate::sizes::wire_len;
 
 /// A format by its framing's name. It is looked up once, since parsing the name takes longer than decoding most messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,9 @@ pub enum Format {
     Netstring,
     /// `octet-counted`
     OctetCounted,
+    /// A framing that has no second implementation here. Its own decoder, given all bytes at once, is the reference for all
+    /// other ways to give them; its own `encode` is the reference for senders.
+    Itself(AnyFraming),
 }
 
 impl Format {
@@ -56,7 +61,7 @@ impl Format {
             _ => match spec.split_once(':') {
                 Some(("fixed", len)) => Self::Fixed(len.parse().expect(spec)),
                 Some(("delimited", hex)) => Self::Delimited(bytes_of(hex)),
-                _ => panic!("unknown framing {spec}"),
+                _ => Self::Itself(spec.parse().expect(spec)),
             },
         }
     }
@@ -92,6 +97,9 @@ impl Format {
             Self::Cobs => cobs(wire, limits),
             Self::Lines => delimited(wire, limits, b"\n", true),
             Self::Delimited(ref delimiter) => delimited(wire, limits, delimiter, false),
+            Self::Itself(framing) => {
+                return scan(framing.decoder(), Mode::Whole, wire, &[], limits);
+            }
         };
         events.push(Event::Closed);
         events
@@ -120,6 +128,12 @@ impl Format {
             Self::Cobs => return Ok(to_cobs(message)),
             Self::Lines => (vec![], b"\n"),
             Self::Delimited(ref delimiter) => (vec![], delimiter),
+            Self::Itself(framing) => {
+                let mut wire = vec![0; wire_len(framing, message.len())];
+                let len = framing_core::encode(&mut framing.encoder(), message, &mut wire)?;
+                wire.truncate(len);
+                return Ok(wire);
+            }
         };
         let wire = [&head, message, tail].concat();
         let is_lines = *self == Self::Lines;

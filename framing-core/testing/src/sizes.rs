@@ -1,9 +1,6 @@
 //! The sizes of a framing that is known only at run time.
 
-use framing_core::{
-    AnyFraming, Blocks, Cobs, Delimited, Fixed, Length, Lines, Netstring, OctetCounted, Stream, U8,
-    U16, U16Le, U32, U32Le, Varint,
-};
+use framing_core::*;
 
 use crate::concrete;
 
@@ -34,7 +31,7 @@ trait Sizes {
 }
 
 macro_rules! sizes {
-    ($($framing:ty)*) => { $(
+    ($($name:ident: $framing:ty,)*) => { $(
         impl Sizes for $framing {
             fn wire_len_of(&self, len: usize) -> usize {
                 Self::wire_len(len)
@@ -47,7 +44,4 @@ macro_rules! sizes {
     )* };
 }
 
-sizes! {
-    Blocks Stream Fixed Lines Delimited Cobs Length<U8> Length<U16> Length<U16Le> Length<U32> Length<U32Le>
-    Varint Netstring OctetCounted
-}
+framing_core::with_framings!(sizes! {});

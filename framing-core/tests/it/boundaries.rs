@@ -3,7 +3,7 @@
 
 use framing_core::{AnyFraming, Decode, Encode, Fault, Framing, Limits, Scanned, Step};
 use framing_core_testing::drive::wire_of;
-use framing_core_testing::messages::{message, specs};
+use framing_core_testing::messages::{message, specs_of};
 use framing_core_testing::properties::{SPECS, UNLIMITED};
 use framing_core_testing::samples::Give;
 use framing_core_testing::sizes::{buffer_len, wire_len};
@@ -13,7 +13,7 @@ const WAYS: [(u32, bool); 3] = [(100, false), (8, false), (8, true)];
 
 #[test]
 fn a_decoder_knows_at_every_split_whether_a_message_ended() {
-    for spec in specs(20).iter().filter(|spec| *spec != "stream") {
+    for spec in specs_of(20).iter().filter(|spec| *spec != "stream") {
         let framing: AnyFraming = spec.parse().unwrap();
         let gives = [
             Give::Message(message(spec, 20)),
@@ -73,7 +73,7 @@ fn an_escaped_message_is_decoded_in_place_and_consumed_with_its_delimiter() {
 
 #[test]
 fn a_buffer_of_buffer_len_has_exactly_the_requested_limit() {
-    for spec in SPECS {
+    for spec in SPECS.iter() {
         let framing: AnyFraming = spec.parse().unwrap();
         for len in 0..1100 {
             let buffer_len = buffer_len(framing, len);
@@ -88,7 +88,7 @@ fn wire_len_has_room_for_the_longest_header() {
     let powers = (0..10).map(|power| 10_u32.pow(power));
     let near = powers.flat_map(|power| [power - 1, power]);
     for len in near.chain([127, 128, 255, 256, 65535, 65536, u32::MAX]) {
-        for spec in SPECS {
+        for spec in SPECS.iter() {
             let framing: AnyFraming = spec.parse().unwrap();
             let mut encoder = framing.encoder();
             let mut stage = [0; 512];

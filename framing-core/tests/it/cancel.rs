@@ -5,7 +5,7 @@ use framing_core::{
 };
 use framing_core_testing::drive::{Collector, MODES, Mode, patience, whole, wire_of};
 use framing_core_testing::link::{Broken, Sink, Source, poll_times, run};
-use framing_core_testing::messages::{message, parts, specs};
+use framing_core_testing::messages::{message, parts, specs_of};
 use framing_core_testing::samples::{Give, Sample, all, sendable};
 use framing_core_testing::{concrete, cuts};
 
@@ -348,7 +348,7 @@ fn conversations() -> Vec<(String, Vec<Vec<u8>>)> {
             sample.sends().into_iter().filter_map(message).collect(),
         )
     });
-    let long = specs(700).into_iter().map(|spec| {
+    let long = specs_of(700).into_iter().map(|spec| {
         let messages = [40, 3, 700, 60, 64].map(|len| message(&spec, len)).to_vec();
         (spec, messages)
     });

@@ -31,11 +31,12 @@ fn every_public_type_trait_and_function_has_an_example() {
         let text = fs::read_to_string(&path).unwrap();
         let mut has_example = false;
         for line in text.lines() {
-            if let Some(name) = public_name(line) {
-                if is_exported(&facade, name) && !HIDDEN.contains(&name) {
-                    assert!(has_example, "{name} in {} has no example", path.display());
-                    seen += 1;
-                }
+            if let Some(name) = public_name(line)
+                && is_exported(&facade, name)
+                && !HIDDEN.contains(&name)
+            {
+                assert!(has_example, "{name} in {} has no example", path.display());
+                seen += 1;
             }
             if line.starts_with("///") {
                 has_example |= line.starts_with("/// ```");

@@ -7,7 +7,7 @@ use framing_core::{
 use framing_core_testing::concrete;
 use framing_core_testing::drive::wire_of;
 use framing_core_testing::link::{Broken, Sink, Upset};
-use framing_core_testing::messages::{message, specs};
+use framing_core_testing::messages::{message, specs_of};
 use framing_core_testing::samples::Give;
 use proptest::prelude::*;
 
@@ -146,7 +146,7 @@ fn a_refused_message_leaves_no_trace_in_the_next_one() {
 
 #[test]
 fn a_message_writes_nothing_before_its_first_piece() {
-    for spec in specs(8) {
+    for spec in specs_of(8) {
         let payload = message(&spec, 8);
         concrete!(parse(&spec), framing => {
             let mut writer = blocking::Writer::new(Sink::new(3), framing);
@@ -161,7 +161,7 @@ fn a_message_writes_nothing_before_its_first_piece() {
 
 #[test]
 fn a_piece_that_does_not_belong_is_refused() {
-    for spec in specs(8) {
+    for spec in specs_of(8) {
         let payload = message(&spec, 8);
         let overrun = |len, left| Err(SendError::Refused(Refusal::Overrun { len, left }));
         let mut writer = blocking::Writer::new(Sink::new(3), parse(&spec));
@@ -210,7 +210,7 @@ fn a_piece_that_does_not_belong_is_refused() {
 
 #[test]
 fn a_piece_is_refused_until_the_previous_one_is_written() {
-    for spec in specs(1400) {
+    for spec in specs_of(1400) {
         concrete!(parse(&spec), framing => {
             let payload = message(&spec, 1400);
             if payload.len() < 1400 {
@@ -312,7 +312,7 @@ fn an_unfinished_message_reports_how_much_is_missing() {
 
 #[test]
 fn a_message_without_a_written_byte_may_be_replaced() {
-    for spec in specs(8) {
+    for spec in specs_of(8) {
         let payload = message(&spec, 8);
         let sink = Sink::new(3).upset(0, Upset::Error);
         let mut writer = blocking::Writer::new(sink, parse(&spec));
@@ -335,7 +335,7 @@ fn a_message_without_a_written_byte_may_be_replaced() {
 
 #[test]
 fn an_empty_first_piece_begins_a_message_only_in_framings_with_a_header() {
-    for spec in specs(8) {
+    for spec in specs_of(8) {
         concrete!(parse(&spec), framing => {
             let payload = message(&spec, 8);
             let mut writer = blocking::Writer::new(Sink::new(3), framing);
@@ -364,7 +364,7 @@ fn an_empty_first_piece_begins_a_message_only_in_framings_with_a_header() {
 
 #[test]
 fn a_sender_with_nothing_begun_has_nothing_to_write() {
-    for spec in specs(8) {
+    for spec in specs_of(8) {
         let payload = message(&spec, 8);
         let mut sender = Sender::new(parse(&spec));
         assert_eq!(sender.chunk(&payload[..]), b"", "{spec}");

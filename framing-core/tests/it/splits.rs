@@ -7,7 +7,7 @@ use framing_core_testing::drive::{
     AnyReader, MODES, Mode, is_exact, read, read_async, scan, scan_all, wire_of,
 };
 use framing_core_testing::link::{Source, Upset};
-use framing_core_testing::messages::{message, specs};
+use framing_core_testing::messages::{message, specs_of};
 use framing_core_testing::samples::{Event, Give, Sample, all, sendable};
 use framing_core_testing::sizes::buffer_min;
 use framing_core_testing::{concrete, cuts};
@@ -194,7 +194,7 @@ fn messages_are_the_same_through_any_larger_buffer() {
 #[test]
 fn five_thousand_bytes_pass_through_sixteen_and_through_sixty_four() {
     let skip_max = Limits::SKIP_MAX;
-    for spec in specs(5000) {
+    for spec in specs_of(5000) {
         let framing: AnyFraming = spec.parse().expect("a name");
         let long = message(&spec, 5000);
         let after = message(&spec, 5);

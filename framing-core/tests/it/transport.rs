@@ -5,7 +5,7 @@ use framing_core::{
 };
 use framing_core_testing::drive::{AnyReader, Collector, MODES, Mode, patience, wire_of};
 use framing_core_testing::link::{Broken, Sink, Source, Upset, run};
-use framing_core_testing::messages::{message, parts, specs};
+use framing_core_testing::messages::{message, parts, specs_of};
 use framing_core_testing::samples::{Event, Give, Sample, all};
 use framing_core_testing::{concrete, cuts, reference};
 
@@ -408,7 +408,7 @@ fn check_torn(is_mid_block: bool, wire: &[u8]) {
 fn messages() -> Vec<(String, Vec<u8>)> {
     let lens = [1, 60, 700];
     let of = |len| {
-        specs(len)
+        specs_of(len)
             .into_iter()
             .map(move |spec| (message(&spec, len), spec))
     };

@@ -14,12 +14,12 @@ use blocksd_tests::golden::assert_golden;
 use framing_core::{AnyFraming, Fault, Lines, Refusal};
 
 const HEADER: &str = "\
-# The line of every kind of error of a command, and the exit code. Written by `error_messages::`.
-# Lines of mistakes that the command line or a config file can make stand in mistakes.txt.
+# The message and the exit code of every kind of error of a command. Written by `error_messages::`.
+# mistakes.txt has the errors of wrong command lines and config files.
 ";
 
 #[test]
-fn the_message_of_every_kind_of_error_is_the_accepted_one() {
+fn every_kind_of_error_matches_the_accepted_message() {
     let errors = errors();
     let kinds: BTreeSet<_> = errors.iter().map(kind).collect();
     let source = include_str!("../../../host-daemon/src/error.rs");
@@ -42,7 +42,7 @@ fn the_message_of_every_kind_of_error_is_the_accepted_one() {
     assert_golden("errors.txt", text);
 }
 
-/// At least one error of each kind, of a disk that is full and a file that is called `file`.
+/// At least one error of each kind.
 fn errors() -> Vec<CommandError> {
     let address = || "127.0.0.1:1060".to_owned();
     let path = || PathBuf::from("file");
@@ -105,6 +105,10 @@ fn errors() -> Vec<CommandError> {
         CommandError::Refused(Refusal::Empty),
         CommandError::Refused(Refusal::TooLong { len: 300, max: 255 }),
         CommandError::Refused(Refusal::WrongLength { len: 7, want: 8 }),
+        CommandError::RefusedLine {
+            number: 3,
+            refusal: Refusal::Empty,
+        },
         CommandError::Fault(fault),
         CommandError::Closed { have: 15, want: 30 },
         CommandError::Connection(os(libc::ECONNRESET)),

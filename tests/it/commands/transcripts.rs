@@ -1,4 +1,4 @@
-//! Compares the help of every command, and the line of every mistake, with the transcripts in `tests/golden`.
+//! Compares the help of every command, and the error of every mistake, with the transcripts in `tests/golden`.
 //!
 //! To accept a change: `BLOCKSD_TEST_ACCEPT=1 cargo test -p blocksd-tests --test it -- transcripts::`
 
@@ -15,7 +15,7 @@ use clap::CommandFactory;
 use tempfile::TempDir;
 
 #[test]
-fn the_help_of_every_command_is_the_accepted_one() {
+fn the_help_of_every_command_matches_the_transcript() {
     let shell = Shell::new();
     let mut text = String::from("# The help of every command. Written by `transcripts::`.\n");
     let program = Cli::command();
@@ -29,9 +29,9 @@ fn the_help_of_every_command_is_the_accepted_one() {
     assert_golden("help.txt", text);
 }
 
-/// The commands stand in the file: a new case is a line that begins with `$`.
+/// Runs the commands in the file: to add a case, add a line that begins with `$`.
 #[test]
-fn the_line_of_every_mistake_is_the_accepted_one() {
+fn the_error_of_every_mistake_matches_the_transcript() {
     const FILE: &str = "mistakes.txt";
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("golden")
@@ -42,7 +42,9 @@ fn the_line_of_every_mistake_is_the_accepted_one() {
         if let Some(command) = line.strip_prefix("$ ") {
             mistakes += usize::from(shell.transcribe(command, &mut text) != 0);
         } else if line.starts_with('#') {
-            writeln!(text, "{}{line}", if text.is_empty() { "" } else { "\n" }).unwrap();
+            let last = text.lines().last().unwrap_or("#");
+            let space = if last.starts_with('#') { "" } else { "\n" };
+            writeln!(text, "{space}{line}").unwrap();
         }
     }
     assert!(mistakes > 90, "only {mistakes} commands failed");

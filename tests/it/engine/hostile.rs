@@ -294,7 +294,7 @@ fn random_bytes_do_no_harm_in_any_framing() {
         &[0xff; 5000],
         b"\r\n",
     ];
-    for framing in FRAMINGS {
+    for framing in FRAMINGS.iter() {
         let addr = server.addr_of(framing);
         let devices = strangers.map(|wire| send_all(addr, wire));
         // The daemon closes each of them, with or without a fault.

@@ -127,7 +127,7 @@ fn a_peer_that_ends_at_eof_keeps_one_connection_in_every_framing() {
         let listeners: Vec<_> = listeners.collect();
         let args: Vec<_> = listeners.iter().map(String::as_str).collect();
         let mut server = Server::start(&args);
-        for (conn, framing) in (1..).zip(FRAMINGS) {
+        for (conn, framing) in (1..).zip(FRAMINGS.iter()) {
             let name = server.name_of(framing).to_owned();
             keeps_one_connection(&mut server, conn, &name, framing);
         }

@@ -79,7 +79,12 @@ fn assert_series(events: &[Value], count: u64, period_ms: u64) {
     }
     assert_eq!(samples.len() as u64, count);
     let grown = |key| figure(&samples[0], key) < figure(&samples[samples.len() - 1], key);
-    assert!(grown("rx") && grown("tx"), "frames are counted");
+    // A short series can be over before the first frame that it causes is sent.
+    let is_short = count <= QUEUE_LEN;
+    assert!(
+        is_short || (grown("rx") && grown("tx")),
+        "frames are counted"
+    );
     let [.., end, close] = &own[..] else {
         panic!("the series has no end");
     };

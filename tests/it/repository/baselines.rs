@@ -286,3 +286,32 @@ fn the_documents_show_the_figures_of_the_baselines() {
         assert!(readme.contains(&summary), "README.md lacks: {summary}");
     }
 }
+
+#[test]
+fn the_page_on_framings_shows_the_counts_of_the_baseline() {
+    let page = fs::read_to_string(root().join("docs/measurements/framings.md")).unwrap();
+    let folder = root().join("tests/speed/counts/x86_64-unknown-linux-gnu");
+    let files = folder.read_dir().unwrap().map(|it| it.unwrap().path());
+    let mut files = files.filter(|it| it.to_string_lossy().contains("-prebuilt-core-"));
+    let baseline = fs::read_to_string(files.next().unwrap()).unwrap();
+    let count = |case: &str| -> f64 {
+        let key = format!("{case} instructions ");
+        let value = baseline.lines().find_map(|line| line.strip_prefix(&key));
+        value.unwrap().parse().unwrap()
+    };
+    let (short, long) = (count("whole blocks 64"), count("whole blocks 1500"));
+    let line = count("send lines 1500");
+    for figures in [
+        format!("| {short} at 64 B, {long} at 1,500 B |"),
+        format!(
+            "`encode` takes {} instructions for a message of 64 B",
+            count("encode blocks 64")
+        ),
+        format!("`Sender` takes {}\n", count("send blocks 64")),
+        format!("A line of 1,500 B takes {line:.0} "),
+        format!("delimiter; {line:.0}: `memchr`"),
+        format!("; {:.0}: an equal header", count("whole netstring 64")),
+    ] {
+        assert!(page.contains(&figures), "the page lacks: {figures}");
+    }
+}

@@ -1,11 +1,11 @@
-//! The packages that are published: complete metadata, licences, pages that stand alone, and compiler versions.
+//! Checks the published packages: metadata, licence files, README files and compiler versions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-/// A page of a registry is read alone: it has links to the web and to itself only.
+/// A registry shows the README without the rest of the repository.
 #[test]
 fn the_readme_of_a_package_renders_on_a_registry_page() {
     for package in published() {
@@ -14,7 +14,7 @@ fn the_readme_of_a_package_renders_on_a_registry_page() {
         for target in targets.filter_map(|it| it.split(')').next()) {
             assert!(
                 target.starts_with("https://") || target.starts_with('#'),
-                "{}: the link {target} leads out of the package",
+                "{}: the link {target} leads outside the package",
                 package.name
             );
         }
@@ -62,7 +62,7 @@ fn every_package_has_what_a_registry_shows() {
     }
 }
 
-/// Copies, since a link is not a file on every system.
+/// Copies: some systems have no symbolic links.
 #[test]
 fn every_package_carries_the_licences() {
     for file in ["LICENSE-MIT", "LICENSE-APACHE"] {
@@ -76,7 +76,6 @@ fn every_package_carries_the_licences() {
     }
 }
 
-/// The version in a manifest is what the documents state.
 #[test]
 fn the_minimum_compiler_is_stated_as_it_is_in_the_manifests() {
     let releasing = fs::read_to_string(root().join("docs/releasing.md")).unwrap();
@@ -99,7 +98,6 @@ fn the_minimum_compiler_is_stated_as_it_is_in_the_manifests() {
     }
 }
 
-/// Packages of one version: a dependency between them names the version of the workspace.
 #[test]
 fn packages_depend_on_each_other_by_the_version_of_the_workspace() {
     let workspace = &manifest(&root())["workspace"];

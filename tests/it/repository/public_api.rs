@@ -1,6 +1,6 @@
-//! Compares the public interface of the libraries, with all signatures, with `tests/golden/public-api/`.
+//! Compares every public signature of the libraries with `tests/golden/public-api/`.
 //!
-//! `tests/public-api` has rustdoc write the interface as JSON. To accept a change:
+//! `tests/public-api` writes the API as JSON, with rustdoc. To accept a change:
 //! `tests/public-api && BLOCKSD_TEST_ACCEPT=1 cargo test -p blocksd-tests --test it -- public_api::`
 
 use std::fs;
@@ -17,10 +17,10 @@ const LIBRARIES: [(&str, &str); 3] = [
     ("blocksd-recording", "host-daemon/recording"),
 ];
 
-/// The version of rustdoc's JSON that the snapshots were made from: another one may spell an item in another way.
+/// The format version of rustdoc's JSON for the snapshots. Another version may print an item differently.
 const FORMAT: u64 = 57;
 
-/// Traits that follow from the fields of a type and that no program names.
+/// Auto traits that programs rarely depend on.
 const LEFT_OUT: [&str; 5] = [
     "core::marker::Freeze for ",
     "core::marker::StructuralPartialEq for ",
@@ -30,26 +30,29 @@ const LEFT_OUT: [&str; 5] = [
 ];
 
 #[test]
-fn the_interface_of_the_libraries_changes_on_purpose_only() {
+fn the_signatures_of_the_libraries_match_the_snapshots() {
     for (library, folder) in LIBRARIES {
-        match interface(library, folder) {
+        match api(library, folder) {
             Ok(text) => assert_golden(&format!("public-api/{library}.txt"), text),
             Err(reason) => skipped(&format!("public_api::{library}"), reason),
         }
     }
 }
 
-/// All public items of a library, one a line; else why they cannot be compared.
-fn interface(library: &str, folder: &str) -> Result<String, String> {
+/// Returns the public items of a library, one a line.
+///
+/// # Errors
+/// The reason for which they cannot be compared.
+fn api(library: &str, folder: &str) -> Result<String, String> {
     const RUN: &str = "run tests/public-api";
     let file = json(library);
     let Ok(text) = fs::read_to_string(&file) else {
-        return Err(format!("the interface is not written: {RUN}"));
+        return Err(format!("its API is not written; {RUN}"));
     };
     let written = modified(&file);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     if newest(&root.join(folder).join("src")) > written {
-        return Err(format!("the interface is older than the sources: {RUN}"));
+        return Err(format!("the written API is older than the sources; {RUN}"));
     }
     let format = text.rsplit("\"format_version\":").next().unwrap();
     let format: String = format.chars().take_while(char::is_ascii_digit).collect();
@@ -59,9 +62,9 @@ fn interface(library: &str, folder: &str) -> Result<String, String> {
         ));
     }
     let builder = public_api::Builder::from_rustdoc_json(&file).omit_blanket_impls(true);
-    let interface = builder.build().map_err(|error| error.to_string()).unwrap();
+    let api = builder.build().map_err(|error| error.to_string()).unwrap();
     let is_named = |line: &String| !LEFT_OUT.iter().any(|it| line.contains(it));
-    let lines = interface.items().map(|item| item.to_string());
+    let lines = api.items().map(|item| item.to_string());
     let lines: Vec<_> = lines.filter(is_named).collect();
     assert!(
         lines.len() > 100,

@@ -211,6 +211,31 @@ fn an_address_that_is_not_free_is_refused() {
     run(&args, b"").assert_refused(75, &format!("cannot listen on {addr}: "));
 }
 
+#[test]
+fn the_alerts_use_metrics_of_the_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (_, alerts) = text.split_once("## Alerts").unwrap();
+    let table: BTreeSet<_> = documented().into_iter().map(|it| it.name).collect();
+    let expressions = alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("expr: "));
+    let mut count = 0;
+    for expression in expressions {
+        let words = expression.split(|it: char| !(it.is_ascii_alphanumeric() || it == '_'));
+        for word in words.filter(|it| it.starts_with("blocksd_") || it.starts_with("process_")) {
+            // A histogram has a series for its buckets.
+            let name = word.trim_end_matches("_bucket");
+            assert!(
+                table.contains(name),
+                "{word} of an alert is not in the table"
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 15, "found only {count} metrics");
+}
+
 /// The metrics in the document's table.
 fn documented() -> BTreeSet<Metric> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");

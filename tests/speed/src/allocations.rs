@@ -2,16 +2,16 @@
 
 use allocation_counter::measure;
 
-use crate::cases::{Case, FRAMINGS, LENS, with};
+use crate::cases::{Case, LENS, framings, with};
 use crate::ours::{Encoded, Pieces, Sent, Whole};
 
 #[test]
 fn nothing_is_allocated_for_a_message() {
     let mut cases = 0;
-    for spec in FRAMINGS {
+    for spec in framings() {
         for case in LENS
             .iter()
-            .filter_map(|&len| Case::new(spec, len, 16 << 10))
+            .filter_map(|&len| Case::new(&spec, len, 16 << 10))
         {
             let mut window = case.wire.clone();
             let mut pieces = Vec::with_capacity(2 * case.wire.len());
@@ -37,5 +37,5 @@ fn nothing_is_allocated_for_a_message() {
             cases += 1;
         }
     }
-    assert!(FRAMINGS.len() < cases, "too few cases");
+    assert!(framings().count() < cases, "too few cases");
 }

@@ -2,23 +2,11 @@
 
 use framing_core::{AnyFraming, Framing, Sender};
 
-/// The framings, by their names on the command line.
-pub(crate) const FRAMINGS: [&str; 14] = [
-    "blocks",
-    "stream",
-    "fixed:N",
-    "lines",
-    "delimited:0d0a",
-    "cobs",
-    "length:u8",
-    "length:u16",
-    "length:u16le",
-    "length:u32",
-    "length:u32le",
-    "length:varint",
-    "netstring",
-    "octet-counted",
-];
+/// The framings, by their names: `delimited` with one delimiter, and `N` for the length of a case.
+pub(crate) fn framings() -> impl Iterator<Item = String> {
+    let specs = AnyFraming::SPECS.iter();
+    specs.map(|spec| spec.replace("HEX", "0d0a"))
+}
 
 /// Lengths of messages, in bytes.
 pub(crate) const LENS: [usize; 6] = [8, 64, 256, 1_500, 8_192, 65_536];
@@ -115,25 +103,19 @@ impl Case {
     }
 }
 
+/// The arms of [`with`], from the list of framings.
+macro_rules! call_with {
+    ($framing:ident $call:ident $($name:ident: $type:ty,)*) => {
+        match $framing {
+            $(AnyFraming::$name(it) => $call.call(it),)*
+            other => unreachable!("{other} is not in the list of framings"),
+        }
+    };
+}
+
 /// Calls a function with the concrete framing of a case, as firmware uses it.
 pub(crate) fn with<R>(framing: AnyFraming, call: impl Call<R>) -> R {
-    match framing {
-        AnyFraming::Blocks(it) => call.call(it),
-        AnyFraming::Stream(it) => call.call(it),
-        AnyFraming::Fixed(it) => call.call(it),
-        AnyFraming::Lines(it) => call.call(it),
-        AnyFraming::Delimited(it) => call.call(it),
-        AnyFraming::Cobs(it) => call.call(it),
-        AnyFraming::LengthU8(it) => call.call(it),
-        AnyFraming::LengthU16(it) => call.call(it),
-        AnyFraming::LengthU16Le(it) => call.call(it),
-        AnyFraming::LengthU32(it) => call.call(it),
-        AnyFraming::LengthU32Le(it) => call.call(it),
-        AnyFraming::LengthVarint(it) => call.call(it),
-        AnyFraming::Netstring(it) => call.call(it),
-        AnyFraming::OctetCounted(it) => call.call(it),
-        other => unreachable!("{other} is missing in `with`"),
-    }
+    framing_core::with_framings!(call_with! { framing call })
 }
 
 /// A function that [`with`] calls.

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::cases::{Case, FRAMINGS, with};
+use crate::cases::{Case, framings, with};
 use crate::ours::{Encoded, Pieces, Sent, Whole};
 
 /// The message lengths that are counted; the second shows costs that grow with the length.
@@ -57,9 +57,9 @@ fn counted(work: &mut dyn FnMut() -> u64) -> u64 {
 
 fn each(mut call: impl FnMut(&str, &Case, &'static str)) {
     for way in ["whole", "pieces", "encode", "send"] {
-        for spec in FRAMINGS {
+        for spec in framings() {
             for len in LENS {
-                if let Some(case) = Case::new(spec, len, WINDOW_LEN) {
+                if let Some(case) = Case::new(&spec, len, WINDOW_LEN) {
                     call(&format!("{way} {spec} {len}"), &case, way);
                 }
             }

@@ -7,7 +7,7 @@ use asynchronous_codec::LengthCodec;
 use bytes::{Bytes, BytesMut};
 use tokio_util::codec::LinesCodec;
 
-use crate::cases::{Case, FRAMINGS, LENS, MIXES, with};
+use crate::cases::{Case, LENS, MIXES, framings, with};
 use crate::others;
 use crate::ours::{Encoded, Pieces, Sent, Whole};
 
@@ -32,10 +32,10 @@ pub(crate) fn measure(rounds: usize) {
         ("Encoding into memory that is reused", encode),
     ] {
         println!("{title}:\n\n{header}\n|---|---:|---:|---|");
-        for spec in FRAMINGS {
+        for spec in framings() {
             for len in LENS {
-                if let Some(case) = Case::new(spec, len, WINDOW_LEN) {
-                    row(spec, &len.to_string(), &case, &mut ways(&case), rounds);
+                if let Some(case) = Case::new(&spec, len, WINDOW_LEN) {
+                    row(&spec, &len.to_string(), &case, &mut ways(&case), rounds);
                 }
             }
         }

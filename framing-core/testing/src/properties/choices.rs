@@ -5,30 +5,15 @@ use std::sync::LazyLock;
 use framing_core::{AnyFraming, Limits};
 
 use crate::drive::is_exact;
+use crate::messages::specs;
 use crate::reference::Format;
 
 /// Every framing, with arguments where necessary.
-pub const SPECS: [&str; 19] = [
-    "blocks",
-    "stream",
-    "fixed:1",
-    "fixed:3",
-    "fixed:20",
-    "lines",
-    "delimited:00",
-    "delimited:0d0a",
-    "delimited:6161",
-    "delimited:6162616261626162",
-    "cobs",
-    "length:u8",
-    "length:u16",
-    "length:u16le",
-    "length:u32",
-    "length:u32le",
-    "length:varint",
-    "netstring",
-    "octet-counted",
-];
+pub static SPECS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let delimiters = ["00", "0d0a", "6161", "6162616261626162"];
+    let specs = specs(&[1, 3, 20], &delimiters);
+    specs.into_iter().map(|spec| &*spec.leak()).collect()
+});
 
 /// A framing and its reference, parsed only once for all inputs.
 #[derive(Clone, Debug)]
@@ -61,7 +46,8 @@ impl Known {
 }
 
 /// All of [`SPECS`].
-pub(super) static KNOWN: LazyLock<[Known; SPECS.len()]> = LazyLock::new(|| SPECS.map(Known::of));
+pub(super) static KNOWN: LazyLock<Vec<Known>> =
+    LazyLock::new(|| SPECS.iter().copied().map(Known::of).collect());
 
 /// The bytes that parameters are read from; zeros after their end.
 pub(super) struct Choices<'a>(pub(super) &'a [u8]);
