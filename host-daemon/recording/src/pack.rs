@@ -370,3 +370,85 @@ impl Copy {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::write::channel::Channel;
+    use crate::write::log::{Log, LogOptions};
+    use crate::write::retention::Retention;
+
+    /// A folder with a sealed file of many short chunks.
+    fn recording() -> (TempDir, LogContext, String) {
+        let folder = TempDir::new().unwrap();
+        let mut log = Log::open(folder.path(), LogOptions::default()).unwrap();
+        let mut channel = Channel::default();
+        for sequence in 0..100 {
+            let channel = log.channel(&mut channel, ChannelSpec::default).unwrap();
+            log.append(channel, sequence, 1, b"reading").unwrap();
+            log.commit().unwrap();
+        }
+        log.finish().unwrap();
+        let context = LogContext::open(folder.path(), Arc::default(), Retention::new(None));
+        let name = clean(folder.path()).unwrap();
+        (folder, context.unwrap(), name)
+    }
+
+    fn files(folder: &TempDir) -> Vec<String> {
+        let names = fs::read_dir(folder.path()).unwrap();
+        let names = names.map(|it| it.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != filename::LOCK).collect()
+    }
+
+    #[test]
+    fn a_file_that_is_deleted_or_replaced_meanwhile_is_not_brought_back() {
+        for replacement in [None, Some("of somebody else")] {
+            let (folder, context, name) = recording();
+            let path = folder.path().join(&name);
+            let calls = Cell::new(0);
+            let meddle = || {
+                calls.set(calls.get() + 1);
+                if calls.get() == 50 {
+                    fs::remove_file(&path).unwrap();
+                    if let Some(text) = replacement {
+                        fs::write(&path, text).unwrap();
+                    }
+                }
+                false
+            };
+            let packed = pack(&context, &name, Compression::Auto, &meddle).unwrap();
+            assert_eq!(packed, Packed::Unchanged);
+            assert!(50 < calls.get());
+            let left = replacement.map(|_| name.clone());
+            assert_eq!(files(&folder), Vec::from_iter(left));
+            assert_eq!(fs::read_to_string(&path).ok().as_deref(), replacement);
+        }
+    }
+
+    #[test]
+    fn packing_that_is_stopped_at_any_record_leaves_the_file_as_it_was() {
+        let (folder, context, name) = recording();
+        let before = fs::read(folder.path().join(&name)).unwrap();
+        for most in 0.. {
+            let calls = Cell::new(0);
+            let stop = || {
+                calls.set(calls.get() + 1);
+                most < calls.get()
+            };
+            let packed = pack(&context, &name, Compression::Auto, &stop).unwrap();
+            let now = fs::read(folder.path().join(&name)).unwrap();
+            assert_eq!(files(&folder), [name.clone()]);
+            if let Packed::Done { before: was, after } = packed {
+                assert_eq!((was, after), (before.len() as u64, now.len() as u64));
+                assert!(100 < most && after < was);
+                break;
+            }
+            assert_eq!(packed, Packed::Stopped);
+            assert!(now == before, "{most}");
+        }
+    }
+}

@@ -112,6 +112,10 @@ fn is_sound(path: &Path) -> bool {
 
 #[test]
 fn a_slow_fleet_takes_at_most_1_3_times_its_payload() {
+    let folder = TempDir::new().unwrap();
+    let (path, payload) = slow_fleet(folder.path(), Compression::None, 120);
+    let len = fs::metadata(path).unwrap().len();
+    println!("None: {:.2}", len as f64 / payload as f64);
     for compression in [Compression::Auto, Compression::Zstd, Compression::Lz4] {
         let folder = TempDir::new().unwrap();
         let (path, payload) = slow_fleet(folder.path(), compression, 120);
