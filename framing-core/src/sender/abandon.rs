@@ -37,9 +37,17 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
             }
             return Ok(());
         }
-        let is_all_written = usize::from(self.header) + self.len <= self.done && self.left == 0;
-        if self.at == Phase::Last || self.is_passthrough() && is_all_written {
+        if self.at == Phase::Last {
             // Only the end of the message is left to write, or of the bytes that abandon it.
+            return Ok(());
+        }
+        let before_end = usize::from(self.header) + self.len;
+        if self.is_passthrough() && before_end <= self.done && self.left == 0 {
+            // The same. What follows no longer has the payload, so its bytes count as written before the call.
+            if self.at != Phase::End {
+                self.done = self.done - before_end + usize::from(BEFORE);
+                (self.at, self.header, self.len) = (Phase::Later, BEFORE, 0);
+            }
             return Ok(());
         }
         let refusal = self.unfinished();

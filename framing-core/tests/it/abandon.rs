@@ -24,7 +24,8 @@ fn the_next_message_arrives_wherever_a_message_was_abandoned() {
                 cut += usize::from(check(spec, &first, at, &concrete));
             }
             // All of a short escaped message is staged at once, so it is completed.
-            assert!(cut != 0 || spec == "cobs" && first.len() < 500, "{spec}");
+            let is_complete = first.len() < 2 || spec == "cobs" && first.len() < 500;
+            assert!(cut != 0 || is_complete, "{spec}");
         }
     }
 }
@@ -151,7 +152,9 @@ fn decoded(framing: impl Framing, wire: &[u8]) -> Vec<Event> {
 /// Messages with and without zeros, with long groups, shorter and longer than a stage.
 fn messages(spec: &str) -> Vec<Vec<u8>> {
     let long = (0..1600_usize).map(|at| b'a' + (at % 7) as u8);
-    let mut messages = vec![b"a short one".to_vec(), long.clone().collect()];
+    // Also shorter than the delimiter.
+    let mut messages = vec![b"a short one".to_vec(), b"x".to_vec(), b"ab".to_vec()];
+    messages.push(long.clone().collect());
     if spec == "cobs" {
         messages.push(
             long.enumerate()

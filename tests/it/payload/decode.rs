@@ -128,6 +128,19 @@ fn an_undecodable_block_is_counted_and_kept_and_the_next_one_is_decoded() {
     );
 }
 
+#[test]
+fn an_undecodable_block_is_not_logged_and_is_counted_only_if_it_is_shown() {
+    for (output, faults) in [("json", 1), ("text", 1), ("hex", 0), ("none", 0)] {
+        let server = Server::start(&["--once", "--decode", "json", "--output", output]);
+        let wire = b"\0\0\0\x02no\0\0\0\0";
+        server.connect().write_all(wire).unwrap();
+        let ended = server.process.end();
+        assert_eq!(ended.totals()["fault"], faults, "--output {output}");
+        let warnings = ended.stderr.lines().filter(|line| line.contains(" WARN "));
+        assert_eq!(warnings.count(), 0, "{}", ended.stderr);
+    }
+}
+
 fn figure_len(block: &Value) -> usize {
     block["len"].as_u64().expect("a length") as usize
 }
