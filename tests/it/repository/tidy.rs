@@ -78,6 +78,42 @@ fn the_tests_that_the_documents_name_exist() {
 }
 
 #[test]
+fn the_paths_that_the_documents_name_exist() {
+    let folders = [
+        "tests/",
+        "framing-core/",
+        "host-daemon/",
+        "firmware-example/",
+        "docs/",
+    ];
+    let is_path = |it: &str| {
+        it.chars()
+            .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
+    };
+    let (mut paths, mut missing) = (0, Vec::new());
+    for document in files_of(&root(), "md") {
+        let text = fs::read_to_string(&document).unwrap();
+        // Without the blocks of code, whose marks have three backticks.
+        let prose: String = text.split("```").step_by(2).collect();
+        for span in prose.split('`').skip(1).step_by(2) {
+            // Words after a path are arguments; a path before `::` is that of a test.
+            let path = span.split([' ', ':']).next().unwrap_or_default();
+            let is_ours = folders.iter().any(|folder| path.starts_with(folder));
+            // Fuzzing makes this one.
+            if !is_ours || !is_path(path) || path == "framing-core/fuzz/artifacts" {
+                continue;
+            }
+            paths += 1;
+            if !root().join(path).exists() {
+                missing.push(format!("{}: {path}", document.display()));
+            }
+        }
+    }
+    assert!(paths > 100, "found only {paths} paths");
+    assert!(missing.is_empty(), "missing: {missing:#?}");
+}
+
+#[test]
 fn both_tables_of_framings_name_every_framing() {
     for document in ["docs/framings.md", "framing-core/README.md"] {
         let text = fs::read_to_string(root().join(document)).unwrap();
