@@ -3,5 +3,6 @@
 pub(crate) mod chunk;
 pub(crate) mod encode;
 pub mod filename;
+pub(crate) mod index;
 pub(crate) mod nonce;
 pub(crate) mod record;

@@ -5,6 +5,7 @@ mod check;
 mod error;
 mod format;
 mod lock;
+mod pack;
 mod read;
 mod write;
 
@@ -18,15 +19,17 @@ pub use self::error::{Error, ErrorKind, LogError};
 pub use self::format::filename::parent;
 pub use self::format::nonce::FileNonce;
 pub use self::lock::Lock;
+pub use self::pack::{Packed, Packer};
 pub use self::read::catalog;
 pub use self::read::loss::{LossCause, LostRange};
 pub use self::read::messages::{ChannelInfo, Message, Reader, Tail, Visitor, Wanted};
 pub use self::read::window::WindowedFile;
-pub use self::write::log::{Channel, Log, LogOptions};
+pub use self::write::channel::{Channel, ChannelSpec, SchemaSpec};
+pub use self::write::compress::Compression;
+pub use self::write::log::{Log, LogOptions};
 pub use self::write::report::LogReport;
 pub use self::write::retention::Retention;
 pub use self::write::retry::LogContext;
-pub use self::write::segment::{ChannelSpec, Compression, SchemaSpec};
 pub use self::write::stats::{SYNC_BOUNDS_MS, Stats, StatsSnapshot, WriteErrorKind};
 
 /// Reads one file chunk by chunk: the level below [`Reader`]. Start with [`Scan`](scan::Scan).

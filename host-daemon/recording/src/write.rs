@@ -1,6 +1,9 @@
 //! Writes recordings. One thread appends messages, and another syncs, seals and deletes files. Start with [`log::Log`].
 
 mod active;
+mod buffer;
+pub(crate) mod channel;
+pub(crate) mod compress;
 pub(crate) mod log;
 pub(crate) mod report;
 pub(crate) mod retention;

@@ -4,12 +4,11 @@ use std::error::Error as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use blocksd_recording::{
-    Channel, ChannelSpec, Checker, Error, ErrorKind, FindingKind, Lock, Log, LogContext, LogError,
-    LogOptions, LogReport, Retention, SequenceRange, SequenceRanges, WindowedFile, catalog,
-    repair_dir, verify,
+    Channel, ChannelSpec, Checker, Compression, Error, ErrorKind, FindingKind, Lock, Log,
+    LogContext, LogError, LogOptions, LogReport, Retention, SequenceRange, SequenceRanges,
+    WindowedFile, catalog, repair_dir, verify,
 };
 use tempfile::TempDir;
 
@@ -173,7 +172,7 @@ fn a_deletion_is_reported_with_its_figures() {
         }
     });
     let options = LogOptions {
-        rotate_after: Duration::from_secs(3600),
+        compression: Compression::None,
         ..LogOptions::default()
     };
     let context = Arc::new(context);

@@ -93,8 +93,8 @@ macro_rules! for_each_option {
                 value: "DIR", group: HelpGroup::Recording, kind: Kind::Text, ..Spec::BASE };
 
             /// Compression of the recorded files.
-            record_compression: Compression = "none", value::word, Spec { key: "record-compression",
-                value: "none|lz4|zstd", group: HelpGroup::Recording, choices: Compression::choices, kind: Kind::Word,
+            record_compression: Compression = "auto", value::word, Spec { key: "record-compression",
+                value: "auto|none|lz4|zstd", group: HelpGroup::Recording, choices: Compression::choices, kind: Kind::Word,
                 needs_record: true, ..Spec::BASE };
 
             /// Longest time that a received message waits to be made durable (fdatasync), together with others. A bare

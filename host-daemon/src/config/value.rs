@@ -109,6 +109,7 @@ words! { DeviceBy:
 }
 
 words! { Compression:
+    "auto" => Self::Auto, "Zstandard for messages that come slowly; none while the recorder is busy";
     "none" => Self::None, "No compression";
     "lz4" => Self::Lz4, "LZ4: two to three times the processor time, and two thirds of the space for slowly changing samples";
     "zstd" => Self::Zstd, "Zstandard, fastest level: three to four times the processor time, and a little over half of the space";

@@ -25,11 +25,15 @@ use blocksd_engine::event::{Event, EventKind};
 use blocksd_engine::sink::lossy::Next;
 use blocksd_engine::sink::{Events, Sink, Supervision, Supervisor};
 use blocksd_recording::{
-    Error, Lock, Log, LogContext, LogError, LogOptions, Repaired, Retention, Stats, Unrepaired,
+    Error, Lock, Log, LogContext, LogError, LogOptions, Packer, Repaired, Retention, Stats,
+    Unrepaired,
 };
 
 /// How long to wait for a disk that accepts nothing, after the last connection has closed.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
+
+/// Longest time that the end of the daemon waits for the packing of sealed files.
+const PACK_AT_MOST: Duration = Duration::from_secs(1);
 
 /// Repairs and seals the files that a crash has torn. A file that cannot be repaired is not changed; the next start
 /// tries again.
@@ -77,6 +81,7 @@ pub struct Recording {
     context: Arc<LogContext>,
     writer: EventWriter,
     synced: Arc<Notify>,
+    packer: Packer,
     /// Held until the last file is sealed.
     lock: Lock,
 }
@@ -116,6 +121,7 @@ impl Recording {
     ) -> Result<Self, Error> {
         let context = LogContext::open(lock.path(), stats, retention)?.reporting_to(report::log);
         let context = Arc::new(context);
+        let packer = Packer::start(&context, options.compression);
         let log = Log::after_others(options, Arc::clone(&context))?;
         let synced = Arc::<Notify>::default();
         {
@@ -126,6 +132,7 @@ impl Recording {
             context,
             writer: EventWriter::new(log).counting(suppressed),
             synced,
+            packer,
             lock,
         })
     }
@@ -141,6 +148,7 @@ impl Sink for Recording {
             context,
             writer,
             synced,
+            packer,
             lock: _lock,
         } = *self;
         let RecordedTotals {
@@ -148,6 +156,7 @@ impl Sink for Recording {
             unwritten,
             abandoned,
         } = Handle::current().block_on(record(writer, events, &synced));
+        packer.finish(PACK_AT_MOST);
         let stats = context.stats.read();
         // After a failed sync it is unknown whether its chunks are on the disk.
         if abandoned || stats.chunks_synced < stats.chunks_written {
@@ -233,12 +242,11 @@ async fn next(
         }
         let due = async {
             match writer.due() {
-                // The next commit waits for the one in progress.
-                _ if writer.log().is_syncing() => synced.notified().await,
                 Some(due) => tokio::time::sleep_until(due.into()).await,
                 None => std::future::pending().await,
             }
         };
+        let is_syncing = writer.log().is_syncing();
         tokio::select! {
             biased;
             next = events.recv() => return Ok(match next {
@@ -246,6 +254,7 @@ async fn next(
                 _ => None,
             }),
             () = due => {}
+            () = synced.notified(), if is_syncing => {}
         }
     }
 }

@@ -283,8 +283,9 @@ fn an_open_recording_is_followed_through_rotation() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("kept");
     let record = folder.to_str().unwrap();
-    let rotate = ["--record-rotate-size", "4096", "--record-sync", "5"];
-    let server = Server::start(&[&["--record", record], &rotate[..]].concat());
+    let mut options = vec!["--record", record, "--record-compression", "none"];
+    options.extend(["--record-rotate-size", "4096", "--record-sync", "5"]);
+    let server = Server::start(&options);
     let mut stream = server.connect();
     let mut send = |text: &str| {
         let len = u32::try_from(text.len()).unwrap();

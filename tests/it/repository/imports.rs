@@ -63,6 +63,7 @@ const RULES: &[(&str, &[&str])] = &[
             "recording::read",
             "recording::write",
             "recording::check",
+            "recording::pack",
         ],
     ),
     // The lock and the error.
@@ -73,6 +74,15 @@ const RULES: &[(&str, &[&str])] = &[
     (
         "recording::check",
         &["recording", "recording::format", "recording::read"],
+    ),
+    (
+        "recording::pack",
+        &[
+            "recording",
+            "recording::format",
+            "recording::read",
+            "recording::write",
+        ],
     ),
     ("payload", &["engine"]),
     ("recorded", &["engine", "payload", RECORDING]),

@@ -10,7 +10,8 @@ use mcap::records::{Header, op};
 
 use crate::error::Error;
 use crate::format::chunk::Chunk;
-use crate::format::encode::{put, put_len, put_text, record};
+use crate::format::encode::{put, put_text, record};
+use crate::format::index::{SummaryBuilder, WrittenChunk, index_entry, message_index_head};
 use crate::format::nonce::{self, FileNonce};
 use crate::format::record::{HEAD_LEN, Raw};
 
@@ -25,16 +26,7 @@ pub(super) struct Rebuilder {
     out: BufWriter<File>,
     at: u64,
     crc: crc32fast::Hasher,
-    /// Records of schemas and channels by number, as stored in the chunks.
-    schemas: BTreeMap<u16, Vec<u8>>,
-    channels: BTreeMap<u16, Vec<u8>>,
-    /// Encoded records of the chunk index.
-    chunks: Vec<u8>,
-    chunk_count: u32,
-    attachment_count: u32,
-    metadata_count: u32,
-    counts: BTreeMap<u16, u64>,
-    bounds: Option<(u64, u64)>,
+    summary: SummaryBuilder,
 }
 
 /// Log time and offset of the messages in a chunk, by channel.
@@ -54,14 +46,7 @@ impl Rebuilder {
             out: BufWriter::with_capacity(WRITE_LEN, file),
             at: 0,
             crc: crc32fast::Hasher::new(),
-            schemas: BTreeMap::new(),
-            channels: BTreeMap::new(),
-            chunks: Vec::new(),
-            chunk_count: 0,
-            attachment_count: 0,
-            metadata_count: 0,
-            counts: BTreeMap::new(),
-            bounds: None,
+            summary: SummaryBuilder::default(),
         };
         let mut body = Vec::new();
         put_text(&mut body, &header.profile);
@@ -88,7 +73,7 @@ impl Rebuilder {
             let new = times.as_flattened();
             old.into_iter().for_each(|old| old.copy_from_slice(new));
         }
-        self.put_chunk(&bytes, &header.compression, bounds, sizes, &places)
+        self.put_chunk(&bytes, &header.compression, sizes, &places)
     }
 
     /// Writes records as an uncompressed chunk.
@@ -108,7 +93,7 @@ impl Rebuilder {
         put(&mut body, &[len]);
         body.extend_from_slice(records);
         let bytes = record(op::CHUNK, &body);
-        self.put_chunk(&bytes, "", (start, end), (len, len), &places)
+        self.put_chunk(&bytes, "", (len, len), &places)
     }
 
     /// Copies an attachment, metadata, or a private record of another program.
@@ -117,8 +102,8 @@ impl Rebuilder {
     /// [`Error::Write`].
     pub(super) fn other(&mut self, raw: &Raw<'_>) -> Result<(), Error> {
         match raw.opcode {
-            op::ATTACHMENT => self.attachment_count += 1,
-            op::METADATA => self.metadata_count += 1,
+            op::ATTACHMENT => self.summary.attachment_count += 1,
+            op::METADATA => self.summary.metadata_count += 1,
             _ => {}
         }
         self.write(&record(raw.opcode, raw.body))
@@ -131,39 +116,8 @@ impl Rebuilder {
     pub(super) fn finish(mut self) -> Result<(), Error> {
         let data_crc = self.crc.clone().finalize();
         self.write(&record(op::DATA_END, &data_crc.to_le_bytes()))?;
-        let start = self.at;
-        self.crc = crc32fast::Hasher::new();
-        let statistics = self.statistics();
-        let schemas = std::mem::take(&mut self.schemas);
-        let channels = std::mem::take(&mut self.channels);
-        let chunks = std::mem::take(&mut self.chunks);
-        let groups = [
-            (op::SCHEMA, schemas.into_values().flatten().collect()),
-            (op::CHANNEL, channels.into_values().flatten().collect()),
-            (op::STATISTICS, statistics),
-            (op::CHUNK_INDEX, chunks),
-        ];
-        let mut offsets = Vec::new();
-        for (opcode, group) in groups {
-            let group: Vec<u8> = group;
-            if !group.is_empty() {
-                let mut body = vec![opcode];
-                put(&mut body, &[self.at, group.len() as u64]);
-                offsets.extend(record(op::SUMMARY_OFFSET, &body));
-                self.write(&group)?;
-            }
-        }
-        let offsets_start = self.at;
-        self.write(&offsets)?;
-        let mut footer = Vec::new();
-        put(&mut footer, &[start, offsets_start]);
-        footer.extend_from_slice(&[0; 4]);
-        let mut footer = record(op::FOOTER, &footer);
-        footer.truncate(footer.len() - 4);
-        self.write(&footer)?;
-        let summary_crc = self.crc.clone().finalize();
-        self.write(&summary_crc.to_le_bytes())?;
-        self.write(mcap::MAGIC)?;
+        let summary = std::mem::take(&mut self.summary).encode(self.at);
+        self.write(&summary)?;
         let synced = self
             .out
             .flush()
@@ -183,17 +137,8 @@ impl Rebuilder {
             if let Some((header, _)) = raw.message() {
                 let of_channel = places.entry(header.channel_id).or_default();
                 of_channel.push((header.log_time, offset));
-                *self.counts.entry(header.channel_id).or_default() += 1;
-            } else if let Some(id) = raw.body.first_chunk() {
-                let id = u16::from_le_bytes(*id);
-                let known = match raw.opcode {
-                    op::SCHEMA => &mut self.schemas,
-                    op::CHANNEL => &mut self.channels,
-                    _ => continue,
-                };
-                known
-                    .entry(id)
-                    .or_insert_with(|| record(raw.opcode, raw.body));
+            } else {
+                self.summary.define(raw.opcode, raw.body);
             }
         }
     }
@@ -202,58 +147,35 @@ impl Rebuilder {
         &mut self,
         bytes: &[u8],
         compression: &str,
-        (start, end): (u64, u64),
         (compressed_len, uncompressed_len): (u64, u64),
         places: &Places,
     ) -> Result<(), Error> {
         let offset = self.at;
         self.write(bytes)?;
         let indexes_start = self.at;
-        let mut map = Vec::new();
-        for (channel, entries) in places {
-            map.extend_from_slice(&channel.to_le_bytes());
-            put(&mut map, &[self.at]);
-            let mut body = Vec::with_capacity(6 + entries.len() * 16);
-            body.extend_from_slice(&channel.to_le_bytes());
-            put_len(&mut body, entries.len() * 16);
-            for &(time, offset) in entries {
-                put(&mut body, &[time, offset]);
-            }
-            self.write(&record(op::MESSAGE_INDEX, &body))?;
+        let mut index_offsets = Vec::new();
+        for (&channel, entries) in places {
+            index_offsets.extend_from_slice(&channel.to_le_bytes());
+            put(&mut index_offsets, &[self.at]);
+            self.write(&message_index_head(channel, entries.len()))?;
+            let entries: Vec<_> = entries
+                .iter()
+                .map(|&(time, offset)| index_entry(time, offset))
+                .collect();
+            self.write(entries.as_flattened())?;
+            self.summary.count(channel, entries.len() as u64);
         }
-        if let Some((first, last)) = times(places) {
-            let (start, end) = self.bounds.unwrap_or((first, last));
-            self.bounds = Some((start.min(first), end.max(last)));
-        }
-        let mut index = Vec::new();
-        put(&mut index, &[start, end, offset, bytes.len() as u64]);
-        put_len(&mut index, map.len());
-        index.extend(map);
-        put(&mut index, &[self.at - indexes_start]);
-        put_text(&mut index, compression);
-        put(&mut index, &[compressed_len, uncompressed_len]);
-        self.chunks.extend(record(op::CHUNK_INDEX, &index));
-        self.chunk_count += 1;
+        self.summary.chunk(&WrittenChunk {
+            offset,
+            len: bytes.len() as u64,
+            compression,
+            compressed_len,
+            uncompressed_len,
+            bounds: times(places),
+            index_offsets: &index_offsets,
+            indexes_len: self.at - indexes_start,
+        });
         Ok(())
-    }
-
-    fn statistics(&self) -> Vec<u8> {
-        let mut body = Vec::new();
-        put(&mut body, &[self.counts.values().sum()]);
-        let schema_count = u16::try_from(self.schemas.len()).unwrap_or(u16::MAX);
-        body.extend_from_slice(&schema_count.to_le_bytes());
-        put_len(&mut body, self.channels.len());
-        for count in [self.attachment_count, self.metadata_count, self.chunk_count] {
-            body.extend_from_slice(&count.to_le_bytes());
-        }
-        let (start, end) = self.bounds.unwrap_or((0, 0));
-        put(&mut body, &[start, end]);
-        put_len(&mut body, self.counts.len() * 10);
-        for (channel, count) in &self.counts {
-            body.extend_from_slice(&channel.to_le_bytes());
-            put(&mut body, &[*count]);
-        }
-        record(op::STATISTICS, &body)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {

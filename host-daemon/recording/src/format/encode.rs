@@ -1,5 +1,7 @@
 //! Encodes MCAP records in memory: [`record`].
 
+use std::collections::BTreeMap;
+
 use mcap::records::{Channel, op};
 
 use crate::format::record::HEAD_LEN;
@@ -17,33 +19,59 @@ pub(crate) fn record(opcode: u8, body: &[u8]) -> Vec<u8> {
 /// Encodes the record of a channel.
 #[must_use]
 pub(crate) fn channel_record(channel: &Channel) -> Vec<u8> {
-    let mut body = Vec::new();
-    body.extend_from_slice(&channel.id.to_le_bytes());
-    body.extend_from_slice(&channel.schema_id.to_le_bytes());
-    put_text(&mut body, &channel.topic);
-    put_text(&mut body, &channel.message_encoding);
+    let Channel {
+        id,
+        schema_id,
+        topic,
+        message_encoding,
+        metadata,
+    } = channel;
+    let description = channel_description(*schema_id, topic, message_encoding, metadata);
+    record(
+        op::CHANNEL,
+        &[id.to_le_bytes().as_slice(), &description].concat(),
+    )
+}
+
+/// The body of a channel's record after its number.
+#[must_use]
+pub(crate) fn channel_description(
+    schema_id: u16,
+    topic: &str,
+    encoding: &str,
+    metadata: &BTreeMap<String, String>,
+) -> Vec<u8> {
+    let mut body = schema_id.to_le_bytes().to_vec();
+    put_text(&mut body, topic);
+    put_text(&mut body, encoding);
     let mut map = Vec::new();
-    for text in channel
-        .metadata
-        .iter()
-        .flat_map(|(key, value)| [key, value])
-    {
+    for text in metadata.iter().flat_map(|(key, value)| [key, value]) {
         put_text(&mut map, text);
     }
     put_len(&mut body, map.len());
     body.extend(map);
-    record(op::CHANNEL, &body)
+    body
 }
 
 /// Encodes the record of a schema.
 #[must_use]
 pub(crate) fn schema_record(id: u16, name: &str, encoding: &str, data: &[u8]) -> Vec<u8> {
-    let mut body = id.to_le_bytes().to_vec();
+    let description = schema_description(name, encoding, data);
+    record(
+        op::SCHEMA,
+        &[id.to_le_bytes().as_slice(), &description].concat(),
+    )
+}
+
+/// The body of a schema's record after its number.
+#[must_use]
+pub(crate) fn schema_description(name: &str, encoding: &str, data: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
     put_text(&mut body, name);
     put_text(&mut body, encoding);
     put_len(&mut body, data.len());
     body.extend_from_slice(data);
-    record(op::SCHEMA, &body)
+    body
 }
 
 /// Appends numbers of 64 bits each.

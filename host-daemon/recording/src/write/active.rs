@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::error::LogError;
+use crate::write::channel::Channel;
+use crate::write::compress::ChunkEnd;
 use crate::write::retry::LogContext;
 use crate::write::segment::SegmentWriter;
 use crate::write::storage::File;
@@ -46,10 +48,11 @@ pub(super) struct ActiveSegment {
     pub(super) number: u64,
     pub(super) file: Arc<SegmentFile>,
     pub(super) segment: SegmentWriter,
-    pub(super) bytes: Vec<u8>,
     pub(super) begun: Instant,
     /// When the oldest message was appended that is not committed yet.
     pub(super) oldest_unsynced: Option<Instant>,
+    /// When the oldest message of the current chunk was appended.
+    pub(super) oldest_unwritten: Option<Instant>,
     /// Counted messages in the current chunk.
     pub(super) counted: u64,
     /// A part of the current chunk was handed to the system.
@@ -59,26 +62,46 @@ pub(super) struct ActiveSegment {
 }
 
 impl ActiveSegment {
-    pub(super) fn message(
+    /// Adds messages to a channel, and ends each chunk that they fill.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub(super) fn messages<'a>(
         &mut self,
         context: &LogContext,
-        channel: u16,
-        sequence: u32,
+        channel: Channel,
+        mut sequence: u32,
         time_ns: u64,
-        bytes: &[u8],
+        messages: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), LogError> {
-        context.internal(self.segment.message(channel, sequence, time_ns, bytes))?;
-        if self.oldest_unsynced.is_none() {
-            self.oldest_unsynced = Some(Instant::now());
-        }
-        if CHUNK_LEN <= self.segment.chunk_len() {
-            self.end_chunk(context)?;
+        let mut messages = messages.peekable();
+        while messages.peek().is_some() {
+            let segment = &mut self.segment;
+            let added = segment.messages(channel.id, sequence, time_ns, &mut messages, CHUNK_LEN);
+            if added == 0 {
+                return Err(LogError::StaleChannel);
+            }
+            sequence = sequence.wrapping_add(added);
+            self.counted += u64::from(added) * u64::from(channel.is_counted);
+            if self.oldest_unwritten.is_none() {
+                let now = Instant::now();
+                self.oldest_unwritten = Some(now);
+                self.oldest_unsynced.get_or_insert(now);
+            }
+            if CHUNK_LEN <= self.segment.chunk_len() {
+                self.end_chunk(context, ChunkEnd::Full)?;
+            }
         }
         Ok(())
     }
 
-    pub(super) fn end_chunk(&mut self, context: &LogContext) -> Result<(), LogError> {
-        context.internal(self.segment.end_chunk())?;
+    pub(super) fn end_chunk(
+        &mut self,
+        context: &LogContext,
+        end: ChunkEnd,
+    ) -> Result<(), LogError> {
+        context.internal(self.segment.end_chunk(end))?;
+        self.oldest_unwritten = None;
         let bytes = self.write_out(context)?;
         let blocks = std::mem::take(&mut self.counted);
         self.is_torn = false;
@@ -98,10 +121,12 @@ impl ActiveSegment {
 
     /// Writes what is ready. If the disk refuses the rest, a later call continues there.
     pub(super) fn write_out(&mut self, context: &LogContext) -> Result<u64, LogError> {
-        self.segment.take(&mut self.bytes);
         let begin = self.file.len.load(Ordering::Relaxed);
         let mut len = 0;
-        while let Some(rest) = self.bytes.get(len..).filter(|rest| !rest.is_empty()) {
+        let mut refused = Ok(());
+        while let Some(rest) = self.segment.ready().get(len..)
+            && !rest.is_empty()
+        {
             let offset = begin + len as u64;
             let attempt = || match self.file.file.write_at(rest, offset) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
@@ -113,18 +138,19 @@ impl ActiveSegment {
                     self.is_torn = true;
                 }
                 Err(error) => {
-                    // Do not write the same bytes twice.
-                    self.bytes.drain(..len);
-                    return Err(error);
+                    refused = Err(error);
+                    break;
                 }
             }
             let end = begin + len as u64;
             self.file.len.store(end, Ordering::Relaxed);
         }
+        // Never write the same bytes twice.
+        self.segment.written(len);
+        refused?;
         self.since_commit.bytes += len as u64;
-        self.bytes.clear();
-        // A large message may have grown the buffer.
-        self.bytes.shrink_to(BUFFER_MAX);
+        // A large message may have grown the buffers.
+        self.segment.shrink_to(BUFFER_MAX);
         Ok(len as u64)
     }
 }

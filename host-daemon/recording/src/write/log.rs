@@ -12,9 +12,11 @@ use crate::error::{Error, LogError};
 use crate::format::filename;
 use crate::lock::Lock;
 use crate::write::active::{ActiveSegment, CommitCounts, SegmentFile};
+use crate::write::channel::{Channel, ChannelSpec};
+use crate::write::compress::{ChunkEnd, Compression};
 use crate::write::retention::Retention;
 use crate::write::retry::LogContext;
-use crate::write::segment::{ChannelSpec, Compression, SegmentWriter};
+use crate::write::segment::SegmentWriter;
 use crate::write::stats::Stats;
 use crate::write::sync::SyncThread;
 
@@ -49,10 +51,10 @@ pub struct LogOptions {
 }
 
 impl Default for LogOptions {
-    /// Uncompressed, files of 1 GiB or an hour, commits every 100 ms.
+    /// [`Compression::Auto`], files of 1 GiB or an hour, commits every 100 ms.
     fn default() -> Self {
         Self {
-            compression: Compression::None,
+            compression: Compression::Auto,
             rotate_bytes: 1 << 30,
             rotate_after: Duration::from_secs(3600),
             sync_after: Duration::from_millis(100),
@@ -81,14 +83,6 @@ pub struct Log {
     /// Counted messages that are certainly in no file, and will not be.
     unwritten: u64,
     _lock: Option<Lock>,
-}
-
-/// A channel of the current file. The default value belongs to no file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Channel {
-    file: u64,
-    id: u16,
-    is_counted: bool,
 }
 
 impl Log {
@@ -179,12 +173,26 @@ impl Log {
         time_ns: u64,
         bytes: &[u8],
     ) -> Result<(), LogError> {
+        self.append_all(channel, sequence, time_ns, std::iter::once(bytes))
+    }
+
+    /// Adds messages that were received together to a channel of the present file, with sequence numbers from `sequence`
+    /// on.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    #[inline]
+    pub fn append_all<'a>(
+        &mut self,
+        channel: Channel,
+        sequence: u32,
+        time_ns: u64,
+        messages: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), LogError> {
         let active = self.active.as_mut();
         let active = active.filter(|active| active.number == channel.file);
         let active = active.ok_or(LogError::StaleChannel)?;
-        // Count first, because the message may end the chunk.
-        active.counted += u64::from(channel.is_counted);
-        active.message(&self.context, channel.id, sequence, time_ns, bytes)
+        active.messages(&self.context, channel, sequence, time_ns, messages)
     }
 
     /// Counts messages that another message stands for as part of the current chunk.
@@ -194,12 +202,16 @@ impl Log {
         }
     }
 
-    /// Returns when [`tick`](Self::tick) must be called, even if no message comes. `None` while no file is open.
+    /// Returns when [`tick`](Self::tick) must be called, even if no message comes. `None` while no file is open. The end
+    /// of a [commit in progress](Self::is_syncing) is another reason to call it.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let active = self.active.as_ref()?;
         let rotate = active.begun + self.options.rotate_after;
-        let oldest = active.oldest_unsynced;
+        let oldest = match self.sync.is_idle() {
+            true => active.oldest_unsynced,
+            false => active.oldest_unwritten,
+        };
         let commit = oldest.map(|oldest| oldest + self.options.sync_after);
         Some(commit.map_or(rotate, |commit| commit.min(rotate)))
     }
@@ -241,21 +253,27 @@ impl Log {
         Ok(is_due)
     }
 
-    /// Commits if the oldest message has waited long enough, and no commit is in progress.
+    /// Commits if the oldest message has waited long enough. While another commit is in progress, only hands the messages
+    /// to the system: they survive the end of the process.
     ///
     /// # Errors
     /// [`LogError::GaveUp`]; [`LogError::Internal`].
     pub fn commit_if_due(&mut self) -> Result<(), LogError> {
-        let oldest = self.active.as_ref().and_then(|it| it.oldest_unsynced);
-        let is_due = |oldest: Instant| self.options.sync_after <= oldest.elapsed();
-        if oldest.is_some_and(is_due) && self.sync.is_idle() {
-            self.commit()?;
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
+        let sync_after = self.options.sync_after;
+        let is_due = |oldest: Option<Instant>| oldest.is_some_and(|it| sync_after <= it.elapsed());
+        if is_due(active.oldest_unsynced) && self.sync.is_idle() {
+            self.commit()
+        } else if is_due(active.oldest_unwritten) {
+            active.end_chunk(&self.context, ChunkEnd::Commit)
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
-    /// Writes all appended messages, and begins to make them durable. Does not wait for the sync, unless the queue
-    /// of the sync thread is full (four jobs).
+    /// Writes all appended messages, and begins to make them durable. Does not wait for the sync.
     ///
     /// # Errors
     /// [`LogError::GaveUp`]; [`LogError::Internal`].
@@ -263,7 +281,7 @@ impl Log {
         let Some(mut active) = self.active.take() else {
             return Ok(());
         };
-        if let Err(error) = active.end_chunk(&self.context) {
+        if let Err(error) = active.end_chunk(&self.context, ChunkEnd::Commit) {
             self.unwritten += active.unwritten();
             return Err(error);
         }
@@ -322,11 +340,7 @@ impl Log {
 
     fn begin(&mut self) -> Result<Box<ActiveSegment>, LogError> {
         let LogContext { folder, .. } = &*self.context;
-        let mut segment = self
-            .context
-            .internal(SegmentWriter::new(self.options.compression))?;
-        let mut bytes = Vec::new();
-        segment.take(&mut bytes);
+        let segment = SegmentWriter::new(self.options.compression);
         let (number, probe, nonce) = (&mut self.number, self.probe_next_file, segment.nonce());
         let (name, file) = self.context.retry("begin a file", || {
             let name = filename::sealed(*number, Timestamp::now(), nonce);
@@ -338,7 +352,7 @@ impl Log {
             if probe {
                 // This writes the header, which is written again later. A disk that cannot sync blocks the writer here,
                 // instead of losing one file after another.
-                let tried = file.write_at(&bytes, 0).and_then(|_| file.sync());
+                let tried = file.write_at(segment.ready(), 0).and_then(|_| file.sync());
                 if let Err(error) = tried {
                     let _ = folder.remove(&part);
                     return Err(error);
@@ -358,9 +372,9 @@ impl Log {
                 broken: AtomicBool::new(false),
             }),
             segment,
-            bytes,
             begun: Instant::now(),
             oldest_unsynced: None,
+            oldest_unwritten: None,
             counted: 0,
             is_torn: false,
             since_commit: CommitCounts::default(),
@@ -372,11 +386,11 @@ impl Log {
         let Some(mut active) = self.active.take() else {
             return Ok(());
         };
-        if let Err(error) = active.end_chunk(&self.context) {
+        if let Err(error) = active.end_chunk(&self.context, ChunkEnd::Commit) {
             self.unwritten += active.unwritten();
             return Err(error);
         }
-        self.context.internal(active.segment.finish())?;
+        active.segment.finish();
         let bytes = active.write_out(&self.context)?;
         self.context.stats.end_written(bytes);
         self.probe_next_file = active.file.broken.load(Ordering::Acquire);

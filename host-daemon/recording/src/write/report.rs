@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use crate::error::Error;
+
 /// An event of a log that an operator should know about. By default, [`log`](Self::log) writes it to the log of
 /// `tracing`; [`LogContext::reporting_to`](crate::LogContext::reporting_to) replaces that.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +60,13 @@ pub enum LogReport<'a> {
         /// The error of the operating system.
         error: &'a io::Error,
     },
+    /// A sealed file could not be rewritten with longer chunks. It is unchanged.
+    PackingFailed {
+        /// The name of the file.
+        file: &'a str,
+        /// The cause.
+        error: &'a Error,
+    },
     /// A defect of this library. Nothing more is written.
     Internal {
         /// The error.
@@ -74,6 +83,7 @@ impl LogReport<'_> {
             Self::LeftUnsealed { file } | Self::FileGone { file } => {
                 warn!(file, "recording: {self}");
             }
+            Self::PackingFailed { file, .. } => warn!(file, "recording: {self}"),
             Self::DeletionFailed { .. } => warn!("recording: {self}"),
             Self::Deleted { file, len, .. } => info!(file, bytes = len, "recording: {self}"),
             Self::Resumed { after } => {
@@ -101,6 +111,16 @@ impl fmt::Display for LogReport<'_> {
                 f,
                 "cannot delete files to stay within {max_bytes} bytes: {error}; recording continues, retrying every second"
             ),
+            Self::PackingFailed { error, .. } => {
+                write!(
+                    f,
+                    "cannot rewrite a sealed file with longer chunks: {error}"
+                )?;
+                match std::error::Error::source(error) {
+                    Some(cause) => write!(f, ": {cause}; it stays as it was"),
+                    None => f.write_str("; it stays as it was"),
+                }
+            }
             Self::Internal { error } => write!(f, "{error}; please report this"),
         }
     }

@@ -1,9 +1,10 @@
 //! Retries operations that the disk refuses: [`LogContext::retry`].
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, LogError};
@@ -39,6 +40,21 @@ pub struct LogContext {
     pub(super) retention: Arc<Retention>,
     reporter: Reporter,
     gave_up: AtomicBool,
+    on_sealed: OnSealed,
+    /// Held while a file is replaced, or removed.
+    names: Mutex<()>,
+}
+
+/// Called with the name of each file that was sealed.
+#[derive(Default)]
+struct OnSealed(OnceLock<Box<dyn Fn(&str) + Send + Sync>>);
+
+impl fmt::Debug for OnSealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnSealed")
+            .field(&self.0.get().is_some())
+            .finish()
+    }
 }
 
 impl LogContext {
@@ -67,6 +83,8 @@ impl LogContext {
             retention,
             reporter: Reporter::default(),
             gave_up: AtomicBool::new(false),
+            on_sealed: OnSealed::default(),
+            names: Mutex::default(),
         }
     }
 
@@ -80,6 +98,40 @@ impl LogContext {
     /// Ends all retries: from now on, each refused operation returns [`LogError::GaveUp`].
     pub fn give_up(&self) {
         self.gave_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`give_up`](Self::give_up) was called.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.gave_up.load(Ordering::Relaxed)
+    }
+
+    /// The path of the folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Calls this function with the name of each file that is sealed from now on. The first call counts.
+    pub(crate) fn on_sealed(&self, sealed: impl Fn(&str) + Send + Sync + 'static) {
+        let _ = self.on_sealed.0.set(Box::new(sealed));
+    }
+
+    /// A file was sealed.
+    pub(super) fn sealed(&self, name: &str) {
+        self.stats.sealed();
+        if let Some(sealed) = self.on_sealed.0.get() {
+            sealed(name);
+        }
+    }
+
+    /// Does something while no file is removed or replaced by another thread.
+    pub(crate) fn with_names<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        act()
+    }
+
+    /// Reports something.
+    pub(crate) fn report(&self, report: &LogReport<'_>) {
+        self.reporter.report(report);
     }
 
     pub(super) fn reporter(&self) -> &Reporter {

@@ -1,132 +1,96 @@
 //! Encodes one MCAP file: a [`SegmentWriter`] turns messages into bytes. It does no I/O, so it cannot fail half-way.
 
-use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::io;
 
-use mcap::records::MessageHeader;
-use mcap::write::{NoSeek, PrivateRecordOptions};
-use mcap::{McapError, McapResult, WriteOptions};
+use mcap::records::op;
 
+use crate::format::encode::{channel_description, put, put_text, record, schema_description};
+use crate::format::index::{
+    IndexEntry, SummaryBuilder, WrittenChunk, index_entry, message_index_head,
+};
 use crate::format::nonce::{self, FileNonce};
+use crate::format::record::HEAD_LEN;
+use crate::write::buffer::Buffer;
+use crate::write::channel::{ChannelSpec, SchemaSpec};
+use crate::write::compress::{ChunkEnd, Compression, Compressor};
 
 /// Largest number of channels in a file: the format numbers them with 16 bits, from 1.
 pub(crate) const CHANNELS_MAX: usize = u16::MAX as usize;
 
-/// Bytes of a message's record and index entry, without its payload.
-const OVERHEAD_LEN: usize = 31 + 16;
+/// Bytes of a message record before its payload.
+const MESSAGE_HEAD_LEN: usize = HEAD_LEN + 22;
 
 /// Size of the index of a chunk, in index entries.
 const CHUNK_INDEX: usize = 14;
 
-/// Compression of chunks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compression {
-    /// No compression.
-    #[default]
-    None,
-    /// LZ4: two to three times the processor time, and two thirds of the space for slowly changing samples.
-    Lz4,
-    /// Zstandard at its fastest level: three to four times the processor time, and a little over half of the space.
-    Zstd,
-}
-
-/// The description of a channel.
-///
-/// # Examples
-/// ```
-/// use blocksd_recording::{ChannelSpec, SchemaSpec};
-///
-/// let temperature = ChannelSpec {
-///     topic: "/temperature".to_owned(),
-///     encoding: "json".to_owned(),
-///     schema: Some(SchemaSpec {
-///         name: "Temperature".to_owned(),
-///         encoding: "jsonschema".to_owned(),
-///         data: br#"{"type":"object"}"#.to_vec(),
-///     }),
-///     is_counted: true,
-///     ..ChannelSpec::default()
-/// };
-/// # let _ = temperature;
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ChannelSpec {
-    /// The topic. Several channels may have the same.
-    pub topic: String,
-    /// Encoding of the messages, such as `json`. May be empty.
-    pub encoding: String,
-    /// Schema of the messages.
-    pub schema: Option<SchemaSpec>,
-    /// Additional metadata.
-    pub metadata: BTreeMap<String, String>,
-    /// Whether [`Stats`](crate::write::stats::Stats) counts its messages.
-    pub is_counted: bool,
-}
-
-/// The description of a schema.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SchemaSpec {
-    /// Name of the schema.
-    pub name: String,
-    /// Language of the schema, such as `jsonschema`.
-    pub encoding: String,
-    /// The schema itself.
-    pub data: Vec<u8>,
-}
-
 /// Encodes one file.
 pub(crate) struct SegmentWriter {
-    writer: mcap::Writer<NoSeek<Tap>>,
-    tap: Tap,
     nonce: FileNonce,
-    /// The current chunk contains the nonce.
-    begun: bool,
-    channels: usize,
-    chunk_len: usize,
-    /// Number of the current chunk, and of the last chunk with a message of each channel.
-    chunk: u32,
-    seen: Vec<u32>,
+    compressor: Compressor,
+    /// Bytes that were not written yet. The open chunk is at their end.
+    out: Buffer,
+    /// Offset in the file of the first byte of `out`.
+    base: u64,
+    chunk: Option<OpenChunk>,
+    /// By number. There is no channel 0.
+    channels: Vec<ChannelState>,
+    /// Numbers by encoded description, so that equal descriptions share one.
+    channel_ids: HashMap<Vec<u8>, u16>,
+    schema_ids: HashMap<Vec<u8>, u16>,
+    summary: SummaryBuilder,
     index_len: usize,
 }
 
+/// A chunk that is being filled.
+#[derive(Debug)]
+struct OpenChunk {
+    /// Offsets in [`SegmentWriter::out`] of its record and of its content.
+    begin: usize,
+    content: usize,
+    /// Log times of its first and last message.
+    bounds: Option<(u64, u64)>,
+    /// Channels with messages in it.
+    touched: Vec<u16>,
+    /// Its messages.
+    messages: usize,
+}
+
+/// The state of a channel.
+#[derive(Debug, Default)]
+struct ChannelState {
+    /// The index of its messages in the open chunk.
+    entries: Vec<IndexEntry>,
+}
+
 impl SegmentWriter {
-    /// Begins an empty file.
-    ///
-    /// # Errors
-    /// Only on a defect, because it writes to memory.
-    pub(crate) fn new(compression: Compression) -> io::Result<Self> {
-        let tap = Tap::default();
-        let nonce = FileNonce::new();
-        let options = WriteOptions::new()
-            .compression(match compression {
-                Compression::None => None,
-                Compression::Lz4 => Some(mcap::Compression::Lz4),
-                Compression::Zstd => Some(mcap::Compression::Zstd),
-            })
-            // The fastest level of zstd: a third less processor time than its default, for a sixth more space.
-            .compression_level(u32::from(compression == Compression::Zstd))
-            // No additional threads, however many processors there are.
-            .compression_threads(0)
-            .library(nonce::library(Some(nonce)))
-            // Chunks end only in `end_chunk`.
-            .chunk_size(None)
-            // Write a chunk in one piece, preceded by its length, so that a reader finds what follows a torn one.
-            .disable_seeking(true)
-            // Every chunk has a CRC. Another one would be calculated over all bytes again.
-            .calculate_data_section_crc(false);
-        let writer = options.create(NoSeek::new(tap.clone())).map_err(internal)?;
-        Ok(Self {
-            writer,
-            tap,
+    /// Begins a file.
+    #[must_use]
+    pub(crate) fn new(compression: Compression) -> Self {
+        Self::with_nonce(FileNonce::new(), compression)
+    }
+
+    /// Begins a file with this nonce.
+    #[must_use]
+    pub(crate) fn with_nonce(nonce: FileNonce, compression: Compression) -> Self {
+        let mut header = Vec::new();
+        put_text(&mut header, "");
+        put_text(&mut header, &nonce::library(Some(nonce)));
+        let mut out = Buffer::default();
+        out.put(mcap::MAGIC);
+        out.put(&record(op::HEADER, &header));
+        Self {
             nonce,
-            begun: false,
-            channels: 0,
-            chunk_len: 0,
-            chunk: 1,
-            seen: Vec::new(),
+            compressor: Compressor::new(compression),
+            out,
+            base: 0,
+            chunk: None,
+            channels: Vec::new(),
+            channel_ids: HashMap::new(),
+            schema_ids: HashMap::new(),
+            summary: SummaryBuilder::default(),
             index_len: 0,
-        })
+        }
     }
 
     /// Returns the nonce of the file.
@@ -137,20 +101,23 @@ impl SegmentWriter {
 
     /// Whether no more channels can be added.
     #[must_use]
-    pub(crate) const fn is_full(&self) -> bool {
-        CHANNELS_MAX <= self.channels
+    pub(crate) fn is_full(&self) -> bool {
+        CHANNELS_MAX <= self.channel_ids.len()
     }
 
     /// Whether only a few more channels can be added, so that a new file should be begun.
     #[must_use]
-    pub(crate) const fn is_nearly_full(&self) -> bool {
-        CHANNELS_MAX <= self.channels + 5
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        CHANNELS_MAX <= self.channel_ids.len() + 5
     }
 
-    /// Approximate length of the current chunk, in bytes.
+    /// Length of the open chunk and its message indexes, in bytes, before compression.
     #[must_use]
-    pub(crate) const fn chunk_len(&self) -> usize {
-        self.chunk_len
+    pub(crate) fn chunk_len(&self) -> usize {
+        let len = |chunk: &OpenChunk| {
+            self.out.len() - chunk.content + chunk.messages * size_of::<IndexEntry>()
+        };
+        self.chunk.as_ref().map_or(0, len)
     }
 
     /// Size of the index, in entries: one for each channel with messages in a chunk, and [`CHUNK_INDEX`] for each
@@ -160,143 +127,227 @@ impl SegmentWriter {
         self.index_len
     }
 
-    /// Adds a channel. Returns the same channel for equal descriptions.
+    /// Adds a channel. Returns the same number for equal descriptions.
     ///
     /// # Errors
     /// The file [is full](Self::is_full).
     pub(crate) fn channel(&mut self, spec: &ChannelSpec) -> io::Result<u16> {
-        self.begin_chunk()?;
-        let (mut schema_id, mut len) = (0, spec.topic.len());
-        if let Some(schema) = &spec.schema {
-            let added = self
-                .writer
-                .add_schema(&schema.name, &schema.encoding, &schema.data);
-            schema_id = added.map_err(internal)?;
-            len = len.max(schema.data.len());
+        let schema_id = match &spec.schema {
+            Some(schema) => self.schema(schema)?,
+            None => 0,
+        };
+        let description =
+            channel_description(schema_id, &spec.topic, &spec.encoding, &spec.metadata);
+        let next = number(self.channel_ids.len());
+        let id = self.define(op::CHANNEL, next, description, |it| &mut it.channel_ids)?;
+        let count = usize::from(id) + 1;
+        if self.channels.len() < count {
+            self.channels.resize_with(count, ChannelState::default);
         }
-        let ChannelSpec {
-            topic,
-            encoding,
-            metadata,
-            ..
-        } = spec;
-        let added = self
-            .writer
-            .add_channel(schema_id, topic, encoding, metadata);
-        self.added(added, len)
+        Ok(id)
     }
 
-    /// Adds a message.
-    ///
-    /// # Errors
-    /// Only on a defect, because it writes to memory.
-    pub(crate) fn message(
+    /// Adds messages to a channel, with sequence numbers from `sequence` on, until the chunk is `chunk_max` bytes long or
+    /// no message is left. Returns how many were added: at least one if there was one; none for a channel that is not in
+    /// the file.
+    pub(crate) fn messages<'a>(
         &mut self,
         channel: u16,
-        sequence: u32,
+        mut sequence: u32,
         time_ns: u64,
-        bytes: &[u8],
-    ) -> io::Result<()> {
-        self.begin_chunk()?;
-        let header = MessageHeader {
-            channel_id: channel,
-            sequence,
-            log_time: time_ns,
-            publish_time: time_ns,
+        messages: &mut impl Iterator<Item = &'a [u8]>,
+        chunk_max: usize,
+    ) -> u32 {
+        self.begin_chunk();
+        let state = self.channels.get_mut(usize::from(channel));
+        let (Some(chunk), Some(state)) = (&mut self.chunk, state) else {
+            return 0;
         };
-        let written = self.writer.write_to_known_channel(&header, bytes);
-        written.map_err(internal)?;
-        self.chunk_len += bytes.len() + OVERHEAD_LEN;
-        if let Some(seen) = self.seen.get_mut(usize::from(channel))
-            && *seen != self.chunk
-        {
-            *seen = self.chunk;
-            self.index_len += 1;
+        let before = state.entries.len();
+        // All messages share this head, except for their length and sequence number.
+        let mut head = [0; MESSAGE_HEAD_LEN];
+        head[0] = op::MESSAGE;
+        head[9..11].copy_from_slice(&channel.to_le_bytes());
+        head[15..23].copy_from_slice(&time_ns.to_le_bytes());
+        head[23..31].copy_from_slice(&time_ns.to_le_bytes());
+        let room = chunk_max.saturating_sub(chunk.messages * size_of::<IndexEntry>());
+        let mut index_len = 0;
+        for payload in messages {
+            let len = (MESSAGE_HEAD_LEN - HEAD_LEN + payload.len()) as u64;
+            head[1..9].copy_from_slice(&len.to_le_bytes());
+            head[11..15].copy_from_slice(&sequence.to_le_bytes());
+            let offset = self.out.len() - chunk.content;
+            self.out.put_pair(&head, payload);
+            state.entries.push(index_entry(time_ns, offset as u64));
+            sequence = sequence.wrapping_add(1);
+            index_len += size_of::<IndexEntry>();
+            if room <= self.out.len() - chunk.content + index_len {
+                break;
+            }
         }
+        let added = state.entries.len() - before;
+        if added != 0 {
+            chunk.messages += added;
+            let (start, end) = chunk.bounds.unwrap_or((time_ns, time_ns));
+            chunk.bounds = Some((start.min(time_ns), end.max(time_ns)));
+            if before == 0 {
+                chunk.touched.push(channel);
+                self.index_len += 1;
+            }
+        }
+        u32::try_from(added).unwrap_or(u32::MAX)
+    }
+
+    /// Ends the current chunk, if one is open. Its bytes are then [ready](Self::ready).
+    ///
+    /// # Errors
+    /// Compression fails for lack of memory.
+    pub(crate) fn end_chunk(&mut self, end: ChunkEnd) -> io::Result<()> {
+        let Some(mut chunk) = self.chunk.take() else {
+            return Ok(());
+        };
+        self.index_len += CHUNK_INDEX;
+        let content = self.out.tail(chunk.content);
+        let (uncompressed_len, crc) = (content.len() as u64, crc32fast::hash(content));
+        let packed = self.compressor.compress(content, end)?;
+        let compression = packed.map_or("", |(name, _)| name);
+        let compressed_len = packed.map_or(uncompressed_len, |(_, packed)| packed.len() as u64);
+        let (start, end) = chunk.bounds.unwrap_or_default();
+        let mut head = vec![op::CHUNK];
+        let fixed = 28 + 4 + compression.len() as u64 + 8;
+        put(
+            &mut head,
+            &[fixed + compressed_len, start, end, uncompressed_len],
+        );
+        head.extend_from_slice(&crc.to_le_bytes());
+        put_text(&mut head, compression);
+        put(&mut head, &[compressed_len]);
+        match packed {
+            None => {
+                let to = self.out.tail_mut(chunk.begin);
+                to.iter_mut().zip(&head).for_each(|(to, from)| *to = *from);
+            }
+            Some((_, packed)) => {
+                self.out.truncate(chunk.begin);
+                self.out.put(&head);
+                self.out.put(packed);
+            }
+        }
+        let indexes = self.out.len();
+        chunk.touched.sort_unstable();
+        let mut index_offsets = Vec::with_capacity(chunk.touched.len() * 10);
+        for channel in chunk.touched {
+            let Some(state) = self.channels.get_mut(usize::from(channel)) else {
+                continue;
+            };
+            index_offsets.extend_from_slice(&channel.to_le_bytes());
+            put(&mut index_offsets, &[self.base + self.out.len() as u64]);
+            self.out
+                .put(&message_index_head(channel, state.entries.len()));
+            self.out.put(state.entries.as_flattened());
+            self.summary.count(channel, state.entries.len() as u64);
+            state.entries.clear();
+        }
+        self.summary.chunk(&WrittenChunk {
+            offset: self.base + chunk.begin as u64,
+            len: (indexes - chunk.begin) as u64,
+            compression,
+            compressed_len,
+            uncompressed_len,
+            bounds: chunk.bounds,
+            index_offsets: &index_offsets,
+            indexes_len: (self.out.len() - indexes) as u64,
+        });
         Ok(())
     }
 
-    /// Ends the current chunk, if one is begun. Its bytes are then available to [`take`](Self::take).
-    ///
-    /// # Errors
-    /// Only on a defect, because it writes to memory.
-    pub(crate) fn end_chunk(&mut self) -> io::Result<()> {
-        self.chunk_len = 0;
-        self.chunk += 1;
-        self.index_len += usize::from(std::mem::take(&mut self.begun)) * CHUNK_INDEX;
-        self.writer.flush().map_err(internal)
+    /// Ends the file. Its chunk must be [ended](Self::end_chunk) before.
+    pub(crate) fn finish(&mut self) {
+        self.out.put(&record(op::DATA_END, &[0; 4]));
+        let summary = std::mem::take(&mut self.summary);
+        self.out
+            .put(&summary.encode(self.base + self.out.len() as u64));
     }
 
-    /// Ends the file. After that, only [`take`](Self::take) may be called.
-    ///
-    /// # Errors
-    /// Only on a defect, because it writes to memory.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
-        self.chunk_len = 0;
-        self.writer.finish().map(drop).map_err(internal)
-    }
-
-    /// Appends the encoded bytes to `into`, and removes them from the writer.
-    pub(crate) fn take(&mut self, into: &mut Vec<u8>) {
-        let mut bytes = self.tap.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if into.is_empty() {
-            std::mem::swap(into, &mut bytes);
-        } else {
-            into.append(&mut bytes);
+    /// Returns the bytes that can be written.
+    #[must_use]
+    pub(crate) fn ready(&self) -> &[u8] {
+        match &self.chunk {
+            None => self.out.bytes(),
+            Some(chunk) => self.out.bytes().get(..chunk.begin).unwrap_or_default(),
         }
     }
 
-    fn begin_chunk(&mut self) -> io::Result<()> {
-        if !self.begun {
-            self.begun = true;
-            let options = PrivateRecordOptions::IncludeInChunks.into();
-            let body = self.nonce.body();
-            let written = self
-                .writer
-                .write_private_record(nonce::OPCODE, &body, options);
-            written.map_err(internal)?;
+    /// Removes the first `len` bytes that are [ready](Self::ready), after they were written.
+    pub(crate) fn written(&mut self, len: usize) {
+        self.out.remove(len);
+        self.base += len as u64;
+        if let Some(chunk) = &mut self.chunk {
+            chunk.begin -= len;
+            chunk.content -= len;
         }
-        Ok(())
     }
 
-    fn added(&mut self, channel: McapResult<u16>, len: usize) -> io::Result<u16> {
-        let channel = channel.map_err(internal)?;
-        let index = usize::from(channel);
-        if self.seen.len() <= index {
-            self.seen.resize(index + 1, 0);
-            self.channels += 1;
-            self.chunk_len += len + OVERHEAD_LEN;
-        }
-        Ok(channel)
+    /// Frees memory that a large message took, beyond `len` bytes in each buffer.
+    pub(crate) fn shrink_to(&mut self, len: usize) {
+        self.out.shrink_to(len);
+        self.compressor.shrink_to(len);
     }
+
+    fn schema(&mut self, spec: &SchemaSpec) -> io::Result<u16> {
+        let description = schema_description(&spec.name, &spec.encoding, &spec.data);
+        let next = number(self.schema_ids.len());
+        self.define(op::SCHEMA, next, description, |it| &mut it.schema_ids)
+    }
+
+    /// Writes a definition, unless an equal one is there. Returns its number.
+    fn define(
+        &mut self,
+        opcode: u8,
+        next: Option<u16>,
+        description: Vec<u8>,
+        ids: impl Fn(&mut Self) -> &mut HashMap<Vec<u8>, u16>,
+    ) -> io::Result<u16> {
+        if let Some(id) = ids(self).get(&description) {
+            return Ok(*id);
+        }
+        let full = || io::Error::other("the file has as many definitions as the format can count");
+        let id = next.ok_or_else(full)?;
+        self.begin_chunk();
+        let body = [id.to_le_bytes().as_slice(), &description].concat();
+        self.out.put(&record(opcode, &body));
+        self.summary.define(opcode, &body);
+        ids(self).insert(description, id);
+        Ok(id)
+    }
+
+    fn begin_chunk(&mut self) {
+        if self.chunk.is_none() {
+            let begin = self.out.len();
+            // A placeholder of the header's length, without compression. The header is known when the chunk ends.
+            self.out.put(&[0; HEAD_LEN + 28 + 4 + 8]);
+            self.chunk = Some(OpenChunk {
+                begin,
+                content: self.out.len(),
+                bounds: None,
+                touched: Vec::new(),
+                messages: 0,
+            });
+            self.out.put(&record(nonce::OPCODE, &self.nonce.body()));
+        }
+    }
+}
+
+/// Returns the number of the definition after the first `count`, if the format has one.
+fn number(count: usize) -> Option<u16> {
+    u16::try_from(count + 1).ok()
 }
 
 impl std::fmt::Debug for SegmentWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SegmentWriter")
-            .field("channels", &self.channels)
-            .field("chunk_len", &self.chunk_len)
+            .field("channels", &self.channel_ids.len())
+            .field("chunk_len", &self.chunk_len())
             .finish_non_exhaustive()
     }
-}
-
-/// The output of the `mcap` crate's writer, in memory.
-#[derive(Clone, Debug, Default)]
-struct Tap(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Tap {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut to = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        to.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Converts an error of the `mcap` crate's writer. It is never about the disk.
-fn internal(error: McapError) -> io::Error {
-    io::Error::other(error)
 }

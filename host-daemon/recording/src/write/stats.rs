@@ -38,6 +38,8 @@ pub struct Stats {
     sync_time_us: AtomicU64,
     syncs: [AtomicU64; SYNC_BOUNDS_MS.len() + 1],
     files_sealed: AtomicU64,
+    files_packed: AtomicU64,
+    bytes_packed_away: AtomicU64,
     files_deleted: AtomicU64,
     bytes_deleted: AtomicU64,
     errors: [AtomicU64; WriteErrorKind::ALL.len()],
@@ -131,6 +133,12 @@ impl Stats {
         add(&self.files_sealed, 1);
     }
 
+    /// Counts a sealed file of `before` bytes that was rewritten, and now has `after` bytes.
+    pub fn packed(&self, before: u64, after: u64) {
+        add(&self.files_packed, 1);
+        add(&self.bytes_packed_away, before.saturating_sub(after));
+    }
+
     /// Counts files that retention deleted, and their bytes.
     pub fn deleted(&self, files: u64, bytes: u64) {
         add(&self.files_deleted, files);
@@ -205,6 +213,8 @@ impl Stats {
             syncs: self.syncs.each_ref().map(read),
             sync_time: Duration::from_micros(read(&self.sync_time_us)),
             files_sealed: read(&self.files_sealed),
+            files_packed: read(&self.files_packed),
+            bytes_packed_away: read(&self.bytes_packed_away),
             files_deleted: read(&self.files_deleted),
             bytes_deleted: read(&self.bytes_deleted),
             errors: self.errors.each_ref().map(read),
@@ -249,6 +259,10 @@ pub struct StatsSnapshot {
     pub sync_time: Duration,
     /// Files that were sealed.
     pub files_sealed: u64,
+    /// Sealed files that were rewritten with longer chunks.
+    pub files_packed: u64,
+    /// Bytes by which these files became shorter.
+    pub bytes_packed_away: u64,
     /// Files that retention deleted.
     pub files_deleted: u64,
     /// Bytes of the deleted files.

@@ -1,10 +1,11 @@
 //! Makes files durable while others are written: [`SyncThread`] runs group commits, sealing and retention on its own
 //! thread.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -16,8 +17,11 @@ use crate::write::retention::Deleter;
 use crate::write::retry::LogContext;
 use crate::write::storage::Folder;
 
-/// Length of the queue of jobs. A slower disk blocks the writer.
-const JOBS: usize = 4;
+/// Largest number of files in the queue of jobs. Each keeps a descriptor open.
+const FILES_MAX: usize = 64;
+/// Largest length of the files in the queue together, in bytes. A slower disk blocks the writer.
+const BYTES_MAX: u64 = 256 << 20;
+
 /// A job for one file.
 #[derive(Debug)]
 enum Job {
@@ -25,33 +29,113 @@ enum Job {
     Seal(Arc<SegmentFile>, CommitCounts),
 }
 
+impl Job {
+    /// Files and bytes that count towards the limits of the queue.
+    fn cost(&self) -> (usize, u64) {
+        match self {
+            Self::Commit(..) => (0, 0),
+            Self::Seal(_, counts) => (1, counts.bytes),
+        }
+    }
+}
+
 /// A handle to the thread that syncs, seals and deletes files.
 #[derive(Debug)]
 pub(crate) struct SyncThread {
-    jobs: mpsc::SyncSender<Job>,
-    waiting: Arc<AtomicUsize>,
+    queue: Arc<Queue>,
     done: Arc<OnDone>,
     thread: JoinHandle<Result<(), LogError>>,
+}
+
+/// Jobs from the writer to the thread that syncs.
+#[derive(Debug, Default)]
+struct Queue {
+    jobs: Mutex<Jobs>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Jobs {
+    waiting: VecDeque<Job>,
+    /// Files and bytes of these, and of the present job.
+    cost: (usize, u64),
+    is_busy: bool,
+    /// The writer is done.
+    has_ended: bool,
+    /// The thread is done.
+    is_gone: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, jobs: MutexGuard<'a, Jobs>) -> MutexGuard<'a, Jobs> {
+        let waited = self.changed.wait(jobs);
+        waited.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a job. Waits while too much is to be sealed.
+    fn push(&self, job: Job) -> Result<(), LogError> {
+        let mut jobs = self.lock();
+        let (files, bytes) = job.cost();
+        while !jobs.is_gone
+            && files != 0
+            && (FILES_MAX <= jobs.cost.0 || (jobs.cost.0 != 0 && BYTES_MAX < jobs.cost.1 + bytes))
+        {
+            jobs = self.wait(jobs);
+        }
+        if jobs.is_gone {
+            return Err(LogError::GaveUp);
+        }
+        jobs.cost = (jobs.cost.0 + files, jobs.cost.1 + bytes);
+        jobs.waiting.push_back(job);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// The next job; none after the last one.
+    fn next(&self) -> Option<Job> {
+        let mut jobs = self.lock();
+        loop {
+            if let Some(job) = jobs.waiting.pop_front() {
+                jobs.is_busy = true;
+                return Some(job);
+            }
+            if jobs.has_ended {
+                return None;
+            }
+            jobs = self.wait(jobs);
+        }
+    }
+
+    /// A job is done.
+    fn done(&self, (files, bytes): (usize, u64)) {
+        let mut jobs = self.lock();
+        jobs.is_busy = false;
+        jobs.cost = (jobs.cost.0 - files, jobs.cost.1 - bytes);
+        self.changed.notify_all();
+    }
 }
 
 impl SyncThread {
     /// Starts the thread.
     #[must_use]
     pub(crate) fn start(context: Arc<LogContext>) -> Self {
-        let (jobs, queue) = mpsc::sync_channel(JOBS);
-        let waiting = Arc::<AtomicUsize>::default();
+        let queue = Arc::<Queue>::default();
         let done = Arc::<OnDone>::default();
         let worker = Worker {
             deleter: Deleter::new(Arc::clone(&context.retention)),
             context,
+            queue: Arc::clone(&queue),
         };
         let thread = {
-            let (waiting, done) = (Arc::clone(&waiting), Arc::clone(&done));
-            std::thread::spawn(move || worker.run(&queue, &waiting, &done))
+            let done = Arc::clone(&done);
+            std::thread::spawn(move || worker.run(&done))
         };
         Self {
-            jobs,
-            waiting,
+            queue,
             done,
             thread,
         }
@@ -60,7 +144,8 @@ impl SyncThread {
     /// Whether a new job would begin at once.
     #[must_use]
     pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) == 0
+        let jobs = self.queue.lock();
+        !jobs.is_busy && jobs.waiting.is_empty()
     }
 
     /// Registers a function that is called after each job. Only the first registration has an effect.
@@ -83,10 +168,10 @@ impl SyncThread {
         file: &Arc<SegmentFile>,
         counts: CommitCounts,
     ) -> Result<(), LogError> {
-        self.push(Job::Commit(Arc::clone(file), counts))
+        self.queue.push(Job::Commit(Arc::clone(file), counts))
     }
 
-    /// Queues the sealing of a complete file: sync, then rename.
+    /// Queues the sealing of a complete file: sync, then rename. Blocks while the queue is full.
     ///
     /// # Errors
     /// [`LogError::GaveUp`].
@@ -95,7 +180,7 @@ impl SyncThread {
         file: &Arc<SegmentFile>,
         counts: CommitCounts,
     ) -> Result<(), LogError> {
-        self.push(Job::Seal(Arc::clone(file), counts))
+        self.queue.push(Job::Seal(Arc::clone(file), counts))
     }
 
     /// Waits until all jobs are done, and ends the thread.
@@ -103,16 +188,12 @@ impl SyncThread {
     /// # Errors
     /// [`LogError::GaveUp`].
     pub(crate) fn finish(self) -> Result<(), LogError> {
-        drop(self.jobs);
+        self.queue.lock().has_ended = true;
+        self.queue.changed.notify_all();
         match self.thread.join() {
             Ok(done) => done,
             Err(panic) => std::panic::resume_unwind(panic),
         }
-    }
-
-    fn push(&self, job: Job) -> Result<(), LogError> {
-        self.waiting.fetch_add(1, Ordering::AcqRel);
-        self.jobs.send(job).map_err(|_| LogError::GaveUp)
     }
 }
 
@@ -139,18 +220,23 @@ impl fmt::Debug for OnDone {
 struct Worker {
     context: Arc<LogContext>,
     deleter: Deleter,
+    queue: Arc<Queue>,
+}
+
+/// The thread may end by a panic, too: nobody is to wait for it then.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.queue.lock().is_gone = true;
+        self.queue.changed.notify_all();
+    }
 }
 
 impl Worker {
-    fn run(
-        mut self,
-        jobs: &mpsc::Receiver<Job>,
-        waiting: &AtomicUsize,
-        done: &OnDone,
-    ) -> Result<(), LogError> {
+    fn run(mut self, done: &OnDone) -> Result<(), LogError> {
         // The file whose name is already synced. A synced file without its name would be lost in a power failure.
         let mut named = None;
-        for job in jobs {
+        while let Some(job) = self.queue.next() {
+            let cost = job.cost();
             let (Job::Commit(file, counts) | Job::Seal(file, counts)) = &job;
             let is_named = named.as_ref().is_some_and(|named| Arc::ptr_eq(named, file));
             if !is_named {
@@ -168,9 +254,11 @@ impl Worker {
                 }
             };
             let LogContext { folder, stats, .. } = &*self.context;
-            self.deleter
-                .apply(&**folder, stats, self.context.reporter(), open_len);
-            waiting.fetch_sub(1, Ordering::AcqRel);
+            self.context.with_names(|| {
+                let reporter = self.context.reporter();
+                self.deleter.apply(&**folder, stats, reporter, open_len);
+            });
+            self.queue.done(cost);
             done.call();
         }
         Ok(())
@@ -204,7 +292,7 @@ impl Worker {
     }
 
     fn seal(&mut self, file: &SegmentFile) -> Result<(), LogError> {
-        let LogContext { folder, stats, .. } = &*self.context;
+        let folder = &self.context.folder;
         let name = &file.name;
         if file.broken.load(Ordering::Acquire) {
             let report = LogReport::LeftUnsealed { file: name };
@@ -220,7 +308,7 @@ impl Worker {
                 })?;
         self.context.retry("sync the folder", || folder.sync())?;
         if is_renamed {
-            stats.sealed();
+            self.context.sealed(name);
         } else {
             let report = LogReport::FileGone { file: &from };
             self.context.reporter().report(&report);

@@ -27,17 +27,7 @@ impl EventWriter {
         let (mut blocks, mut pieces) =
             device.map_or((0, 0), |device| (device.blocks, device.pieces));
         match batch.only_blocks() {
-            Some(whole) => {
-                let time_ns = nanoseconds(event.time);
-                for bytes in whole {
-                    if bytes.is_empty() || conn.account.is_held() {
-                        self.block(&mut conn, event, &mut blocks, bytes)?;
-                    } else {
-                        let known = &mut conn.channels;
-                        append_block(&mut self.log, known, source, &mut blocks, time_ns, bytes)?;
-                    }
-                }
-            }
+            Some(whole) => self.messages(&mut conn, event, &mut blocks, whole)?,
             None => {
                 let sequences = (&mut blocks, &mut pieces);
                 self.items(&mut conn, event, batch, *position, sequences)?;
@@ -54,6 +44,36 @@ impl EventWriter {
         };
         let file = self.log.next_number();
         (device.blocks, device.pieces, device.file) = (blocks, pieces, file);
+        Ok(())
+    }
+
+    /// Writes messages, those between empty ones all at once.
+    fn messages<'a>(
+        &mut self,
+        conn: &mut Conn,
+        event: &Event,
+        sequence: &mut u32,
+        messages: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), LogError> {
+        let mut messages = messages.peekable();
+        while let Some(next) = messages.peek() {
+            if next.is_empty() || conn.account.is_held() {
+                let bytes = messages.next().unwrap_or_default();
+                self.block(conn, event, sequence, bytes)?;
+                continue;
+            }
+            let has_open = conn.channels.has_open;
+            let spec = || device_channel(&event.source, Kind::Blocks, has_open);
+            let channel = self.log.channel(&mut conn.channels.blocks, spec)?;
+            let first = *sequence;
+            let run = std::iter::from_fn(|| {
+                let bytes = messages.next_if(|bytes| !bytes.is_empty())?;
+                *sequence = sequence.wrapping_add(1);
+                Some(bytes)
+            });
+            self.log
+                .append_all(channel, first, nanoseconds(event.time), run)?;
+        }
         Ok(())
     }
 

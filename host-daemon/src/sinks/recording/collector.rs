@@ -68,6 +68,16 @@ impl Collector for RecordingCollector {
                 reading.files_sealed,
             ),
             (
+                "blocksd_record_files_packed",
+                "Sealed files of slow senders rewritten with longer chunks",
+                reading.files_packed,
+            ),
+            (
+                "blocksd_record_bytes_saved",
+                "Bytes by which rewriting made sealed files shorter",
+                reading.bytes_packed_away,
+            ),
+            (
                 "blocksd_record_files_deleted",
                 "Files deleted to keep the recording within its maximum size",
                 reading.files_deleted,

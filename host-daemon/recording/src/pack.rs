@@ -1,0 +1,454 @@
+//! Packs sealed files of slow senders: [`Packer`] rewrites files of many short chunks into files of a few long ones.
+//!
+//! Every commit ends a chunk, so that its messages are durable. With few messages a commit, most of a file is then heads
+//! and indexes, and compression finds little to share. A packed file holds the same messages, in the same order, under the
+//! same name.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mcap::records::{Record, op};
+
+use crate::error::Error;
+use crate::format::chunk::Chunk;
+use crate::format::filename::{self, NEW, SEALED, Suffix};
+use crate::format::nonce::{self, FileNonce};
+use crate::read::scan::{Found, Scan};
+use crate::read::summary::Summary;
+use crate::read::window::WindowedFile;
+use crate::write::channel::{ChannelSpec, SchemaSpec};
+use crate::write::compress::{ChunkEnd, Compression};
+use crate::write::report::LogReport;
+use crate::write::retry::LogContext;
+use crate::write::segment::SegmentWriter;
+
+/// Length of a packed chunk before compression, in bytes: that of a chunk of a busy recorder.
+const CHUNK_LEN: usize = 512 << 10;
+/// A file is packed if its chunks are shorter than this on average, in bytes before compression.
+const SHORT_LEN: u64 = CHUNK_LEN as u64 / 8;
+/// A file is packed if it has at least this many chunks.
+const CHUNKS_MIN: usize = 4;
+
+/// Packs files on a thread of its own, one after the other.
+#[derive(Debug)]
+pub struct Packer {
+    names: mpsc::Sender<String>,
+    /// Nothing more is to be begun, and what is being packed is left as it was.
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+/// The result of packing a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packed {
+    /// The file is packed.
+    Done {
+        /// Its length before, in bytes.
+        before: u64,
+        /// Its length now, in bytes.
+        after: u64,
+    },
+    /// The file stays as it is: its chunks are long, it holds what a packed file would not, or it is damaged.
+    Unchanged,
+    /// The file stays as it is, since packing was to stop.
+    Stopped,
+}
+
+impl Packer {
+    /// Starts the thread. It packs each file that the log of this context seals from now on, and first the last one that
+    /// was sealed before. A log that does not compress packs nothing.
+    #[must_use]
+    pub fn start(context: &Arc<LogContext>, compression: Compression) -> Self {
+        let (names, queue) = mpsc::channel();
+        let stop = Arc::<AtomicBool>::default();
+        let of_log = names.clone();
+        context.on_sealed(move |name| {
+            // After the end of the thread, the next start does it.
+            let _ = of_log.send(name.to_owned());
+        });
+        let thread = {
+            let (context, stop) = (Arc::clone(context), Arc::clone(&stop));
+            std::thread::spawn(move || run(&context, compression, &queue, &stop))
+        };
+        Self {
+            names,
+            stop,
+            thread,
+        }
+    }
+
+    /// Waits until the files that are sealed are packed, for at most this time. What is left then is packed after the
+    /// next start, if it is the last file.
+    pub fn finish(self, at_most: Duration) {
+        // The log has a sender as long as its context lives: an empty name marks the end.
+        let _ = self.names.send(String::new());
+        let begun = Instant::now();
+        while !self.thread.is_finished() && begun.elapsed() < at_most {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.stop.store(true, Ordering::Relaxed);
+        if let Err(panic) = self.thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn run(
+    context: &LogContext,
+    compression: Compression,
+    names: &mpsc::Receiver<String>,
+    stop: &AtomicBool,
+) {
+    if compression == Compression::None {
+        return;
+    }
+    let last = clean(context.path());
+    for name in last.into_iter().chain(names) {
+        if name.is_empty() || stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let should_stop = || stop.load(Ordering::Relaxed) || context.has_given_up();
+        match pack(context, &name, compression, &should_stop) {
+            Ok(Packed::Done { before, after }) => context.stats.packed(before, after),
+            Ok(Packed::Unchanged | Packed::Stopped) => {}
+            Err(error) => context.report(&LogReport::PackingFailed {
+                file: &name,
+                error: &error,
+            }),
+        }
+    }
+}
+
+/// Removes what a packing that was interrupted has left. Returns the name of the last sealed file.
+fn clean(folder: &Path) -> Option<String> {
+    let entries = fs::read_dir(folder).ok()?.flatten();
+    let names: Vec<String> = entries
+        .filter_map(|it| it.file_name().into_string().ok())
+        .collect();
+    for name in &names {
+        // A repair that was interrupted, of a file that is not sealed yet, cleans up after itself.
+        let is_left = filename::suffix(name) == Some(Suffix::New)
+            && names.iter().any(|it| name.strip_prefix(it) == Some(".new"));
+        if is_left {
+            let _ = fs::remove_file(folder.join(name));
+        }
+    }
+    let sealed = names.into_iter().filter(|name| filename::is_sealed(name));
+    sealed.max_by_key(|name| filename::number(name))
+}
+
+/// Packs a sealed file of the folder.
+///
+/// # Errors
+/// [`Error::Read`], [`Error::Write`]; the file is then as it was.
+fn pack(
+    context: &LogContext,
+    name: &str,
+    compression: Compression,
+    should_stop: &dyn Fn() -> bool,
+) -> Result<Packed, Error> {
+    let path = context.path().join(name);
+    let mut input = match WindowedFile::open(&path) {
+        // Retention has deleted it, or its owner has.
+        Err(error) if error.is_not_found() => return Ok(Packed::Unchanged),
+        input => input?,
+    };
+    let Some(summary) = Summary::of_sealed(&mut input, false)? else {
+        return Ok(Packed::Unchanged);
+    };
+    let chunks = summary.chunks.len();
+    if chunks < CHUNKS_MIN || SHORT_LEN <= summary.uncompressed_len / chunks as u64 {
+        return Ok(Packed::Unchanged);
+    }
+    let before = input.len();
+    let identity = |file: &fs::Metadata| (file.dev(), file.ino(), file.len());
+    let read = |error| Error::read(&path, error);
+    let original = identity(&input.file().metadata().map_err(read)?);
+    let to = path.with_extension(format!("{SEALED}.{NEW}"));
+    let copy = Copy::create(&to, compression)?;
+    let copied = copy.all(Scan::new(input, Some(&summary), false), should_stop);
+    let remove = || {
+        let _ = fs::remove_file(&to);
+    };
+    let after = match copied {
+        Ok(Ok(after)) => after,
+        Ok(Err(packed)) => {
+            remove();
+            return Ok(packed);
+        }
+        Err(error) => {
+            remove();
+            return Err(error);
+        }
+    };
+    // The messages that the summaries count are the same.
+    let counts = |summary: &Summary| {
+        let statistics = summary.statistics.as_ref();
+        statistics.map(|it| (it.message_count, it.channel_message_counts.clone()))
+    };
+    let written = Summary::read(&mut WindowedFile::open(&to)?)?;
+    let is_same = written.is_ok_and(|written| counts(&written) == counts(&summary));
+    if !is_same || before <= after {
+        remove();
+        return Ok(Packed::Unchanged);
+    }
+    let placed = context.with_names(|| {
+        // Retention may have deleted the original meanwhile: it must not come back.
+        match fs::symlink_metadata(&path) {
+            Ok(file) if identity(&file) == original => fs::rename(&to, &path).map(|()| true),
+            _ => Ok(false),
+        }
+    });
+    match placed {
+        Ok(true) => {
+            let synced = File::open(context.path()).and_then(|folder| folder.sync_all());
+            synced.map_err(|error| Error::write(context.path(), error))?;
+            Ok(Packed::Done { before, after })
+        }
+        Ok(false) => {
+            remove();
+            Ok(Packed::Unchanged)
+        }
+        Err(error) => {
+            remove();
+            Err(Error::write(&path, error))
+        }
+    }
+}
+
+/// A packed file that is being written.
+struct Copy {
+    path: PathBuf,
+    file: File,
+    compression: Compression,
+    segment: Option<SegmentWriter>,
+    schemas: HashMap<u16, SchemaSpec>,
+    /// Numbers of channels in this file, by those of the original.
+    channels: HashMap<u16, u16>,
+    len: u64,
+}
+
+impl Copy {
+    fn create(path: &Path, compression: Compression) -> Result<Self, Error> {
+        let file = File::options().write(true).create_new(true).open(path);
+        Ok(Self {
+            file: file.map_err(|error| Error::write(path, error))?,
+            path: path.into(),
+            compression,
+            segment: None,
+            schemas: HashMap::new(),
+            channels: HashMap::new(),
+            len: 0,
+        })
+    }
+
+    /// Copies all messages, and has them on the disk. Returns the length of the file, or why there is none.
+    fn all(
+        mut self,
+        mut scan: Scan,
+        should_stop: &dyn Fn() -> bool,
+    ) -> Result<Result<u64, Packed>, Error> {
+        while let Some(found) = scan.advance()? {
+            if should_stop() {
+                return Ok(Err(Packed::Stopped));
+            }
+            let is_copied = match found {
+                Found::Header(header) => self.begin(FileNonce::of_library(&header.library)),
+                Found::Chunk(chunk) => self.chunk(&chunk)?,
+                Found::Record { raw, .. } => matches!(raw.opcode, op::MESSAGE_INDEX | op::DATA_END),
+                Found::Lost(_) => false,
+            };
+            if !is_copied {
+                return Ok(Err(Packed::Unchanged));
+            }
+        }
+        let Some(mut segment) = self.segment.take() else {
+            return Ok(Err(Packed::Unchanged));
+        };
+        self.end_chunk(&mut segment)?;
+        segment.finish();
+        self.write(&mut segment)?;
+        let synced = self.file.sync_all();
+        synced.map_err(|error| Error::write(&self.path, error))?;
+        Ok(Ok(self.len))
+    }
+
+    /// Begins the file with the nonce of the original. Returns whether it has one.
+    fn begin(&mut self, nonce: Option<FileNonce>) -> bool {
+        self.segment = nonce.map(|nonce| SegmentWriter::with_nonce(nonce, self.compression));
+        self.segment.is_some()
+    }
+
+    /// Copies the messages of a chunk. Returns whether all of it could be copied.
+    fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<bool, Error> {
+        let Some(mut segment) = self.segment.take() else {
+            return Ok(false);
+        };
+        for (_, raw) in chunk.records() {
+            let is_copied = match raw.opcode {
+                op::MESSAGE => {
+                    let message = raw.message();
+                    message.is_some_and(|(header, data)| {
+                        let Some(&channel) = self.channels.get(&header.channel_id) else {
+                            return false;
+                        };
+                        let (sequence, time) = (header.sequence, header.log_time);
+                        let mut messages = std::iter::once(data);
+                        let added =
+                            segment.messages(channel, sequence, time, &mut messages, CHUNK_LEN);
+                        added == 1 && header.publish_time == time
+                    })
+                }
+                op::SCHEMA | op::CHANNEL => self.define(&mut segment, raw.parse()),
+                nonce::OPCODE => true,
+                _ => false,
+            };
+            if !is_copied {
+                return Ok(false);
+            }
+            if CHUNK_LEN <= segment.chunk_len() {
+                self.end_chunk(&mut segment)?;
+            }
+        }
+        self.segment = Some(segment);
+        Ok(true)
+    }
+
+    fn define(&mut self, segment: &mut SegmentWriter, record: Option<Record<'_>>) -> bool {
+        match record {
+            Some(Record::Schema { header, data }) => {
+                let schema = SchemaSpec {
+                    name: header.name,
+                    encoding: header.encoding,
+                    data: data.into_owned(),
+                };
+                self.schemas.insert(header.id, schema);
+                true
+            }
+            Some(Record::Channel(channel)) => {
+                let schema = self.schemas.get(&channel.schema_id).cloned();
+                if channel.schema_id != 0 && schema.is_none() {
+                    return false;
+                }
+                let spec = ChannelSpec {
+                    topic: channel.topic,
+                    encoding: channel.message_encoding,
+                    schema,
+                    metadata: channel.metadata,
+                    is_counted: false,
+                };
+                // Two numbers of one description would become one.
+                match segment.channel(&spec) {
+                    Ok(id) => id == channel.id && self.channels.insert(id, id).is_none(),
+                    Err(_) => false,
+                }
+            }
+            _ => false,
+        }
+    }
+
+    fn end_chunk(&mut self, segment: &mut SegmentWriter) -> Result<(), Error> {
+        let ended = segment.end_chunk(ChunkEnd::Commit);
+        ended.map_err(|error| Error::write(&self.path, error))?;
+        self.write(segment)
+    }
+
+    fn write(&mut self, segment: &mut SegmentWriter) -> Result<(), Error> {
+        let ready = segment.ready();
+        let len = ready.len();
+        let written = self.file.write_all(ready);
+        written.map_err(|error: io::Error| Error::write(&self.path, error))?;
+        segment.written(len);
+        self.len += len as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::write::channel::Channel;
+    use crate::write::log::{Log, LogOptions};
+    use crate::write::retention::Retention;
+
+    /// A folder with a sealed file of many short chunks.
+    fn recording() -> (TempDir, LogContext, String) {
+        let folder = TempDir::new().unwrap();
+        let mut log = Log::open(folder.path(), LogOptions::default()).unwrap();
+        let mut channel = Channel::default();
+        for sequence in 0..100 {
+            let channel = log.channel(&mut channel, ChannelSpec::default).unwrap();
+            log.append(channel, sequence, 1, b"reading").unwrap();
+            log.commit().unwrap();
+        }
+        log.finish().unwrap();
+        let context = LogContext::open(folder.path(), Arc::default(), Retention::new(None));
+        let name = clean(folder.path()).unwrap();
+        (folder, context.unwrap(), name)
+    }
+
+    fn files(folder: &TempDir) -> Vec<String> {
+        let names = fs::read_dir(folder.path()).unwrap();
+        let names = names.map(|it| it.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != filename::LOCK).collect()
+    }
+
+    #[test]
+    fn a_file_that_is_deleted_or_replaced_meanwhile_is_not_brought_back() {
+        for replacement in [None, Some("of somebody else")] {
+            let (folder, context, name) = recording();
+            let path = folder.path().join(&name);
+            let calls = Cell::new(0);
+            let meddle = || {
+                calls.set(calls.get() + 1);
+                if calls.get() == 50 {
+                    fs::remove_file(&path).unwrap();
+                    if let Some(text) = replacement {
+                        fs::write(&path, text).unwrap();
+                    }
+                }
+                false
+            };
+            let packed = pack(&context, &name, Compression::Auto, &meddle).unwrap();
+            assert_eq!(packed, Packed::Unchanged);
+            assert!(50 < calls.get());
+            let left = replacement.map(|_| name.clone());
+            assert_eq!(files(&folder), Vec::from_iter(left));
+            assert_eq!(fs::read_to_string(&path).ok().as_deref(), replacement);
+        }
+    }
+
+    #[test]
+    fn packing_that_is_stopped_at_any_record_leaves_the_file_as_it_was() {
+        let (folder, context, name) = recording();
+        let before = fs::read(folder.path().join(&name)).unwrap();
+        for most in 0.. {
+            let calls = Cell::new(0);
+            let stop = || {
+                calls.set(calls.get() + 1);
+                most < calls.get()
+            };
+            let packed = pack(&context, &name, Compression::Auto, &stop).unwrap();
+            let now = fs::read(folder.path().join(&name)).unwrap();
+            assert_eq!(files(&folder), [name.clone()]);
+            if let Packed::Done { before: was, after } = packed {
+                assert_eq!((was, after), (before.len() as u64, now.len() as u64));
+                assert!(100 < most && after < was);
+                break;
+            }
+            assert_eq!(packed, Packed::Stopped);
+            assert!(now == before, "{most}");
+        }
+    }
+}
