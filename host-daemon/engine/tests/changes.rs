@@ -1,5 +1,4 @@
-//! Changes of a running engine: settings that belong together, listeners that are removed and added again, and an end
-//! before the time.
+//! Changes of a running engine: new settings, listeners that are removed and added again, and an engine that is dropped.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -41,7 +40,7 @@ async fn a_connection_gets_its_name_and_its_policy_from_the_same_settings() {
     let address = format!("unix:{}", path.display());
     let blocks = || Policies::from(Policy::new(AnyFraming::Blocks(Blocks)));
     let of_table: Match = format!("listener:{address}").parse().unwrap();
-    // A device that is not in the table has another framing.
+    // Named connections use `lines`, unnamed ones `blocks`.
     let of = |policies: Policies, devices| Settings {
         listeners: vec![ListenerSpec::new(&*address, policies)],
         bounds: Bounds::default(),
@@ -122,7 +121,7 @@ async fn a_listener_is_closed_when_its_removal_is_reported_and_can_be_added_agai
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s");
     let unix = format!("unix:{}", socket.display());
-    // Before the engine runs, too.
+    // Removal also works before the engine runs.
     let handle = engine.handle().clone();
     let removed = tokio::time::timeout(DEADLINE, handle.apply(settings(&["127.0.0.1:0", &unix])));
     removed.await.unwrap().unwrap();
@@ -137,7 +136,7 @@ async fn a_listener_is_closed_when_its_removal_is_reported_and_can_be_added_agai
     for round in 0..5 {
         let added = handle.apply(settings(&["127.0.0.2:0", &one, &unix])).await;
         assert_eq!(added.unwrap().added.len(), 2, "{round}");
-        // Connections keep coming while it is removed.
+        // Clients keep connecting while the listener is removed.
         let done = Arc::<AtomicBool>::default();
         let connecting = {
             let done = Arc::clone(&done);
@@ -162,7 +161,7 @@ async fn a_listener_is_closed_when_its_removal_is_reported_and_can_be_added_agai
     running.await.unwrap().unwrap();
 }
 
-/// A free address, with a port that the system never chooses by itself.
+/// A free address with a port below 32768, which Linux by default does not assign automatically.
 fn free_address() -> SocketAddr {
     let first = 15_000 + std::process::id() as u16 % 10_000;
     let mut addresses = (first..32_768).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
@@ -171,7 +170,7 @@ fn free_address() -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_whose_run_is_dropped_stops() {
+async fn dropping_the_future_of_run_stops_the_engine() {
     let (mut engine, addr) = listening(lines()).await;
     let mut events = engine.subscribe("mine", Interest::All, Delivery::BACKPRESSURE);
     let handle = engine.handle().clone();
@@ -198,7 +197,7 @@ async fn an_engine_whose_run_is_dropped_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_is_dropped_before_it_runs_closes_its_listeners() {
+async fn dropping_an_engine_before_it_runs_closes_its_listeners() {
     let (engine, addr) = listening(lines()).await;
     let handle = engine.handle().clone();
     drop(engine);
@@ -219,7 +218,7 @@ async fn is_closed(addr: SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_that_a_subscriber_does_not_receive_are_an_error_of_the_run() {
+async fn events_that_a_subscriber_leaves_unreceived_are_an_error_of_the_run() {
     let (mut engine, addr) = listening(lines()).await;
     let delivery = Delivery::Backpressure { queue_len: 1 };
     let mut events = engine.subscribe("mine", Interest::All, delivery);
@@ -236,7 +235,7 @@ async fn events_that_a_subscriber_does_not_receive_are_an_error_of_the_run() {
         matches!(ended, Err(Error::Undelivered { connections: 1 })),
         "{ended:?}"
     );
-    // They can still be received.
+    // The events can still be received.
     assert_eq!(closed(&mut events).await, (1, CloseReason::Shutdown));
     assert!(matches!(events.recv().await, Next::End));
 }

@@ -1,4 +1,4 @@
-//! Panics of the embedding program: they end one connection or one sink, and are reported.
+//! Panics in code of the embedding program end one connection or one sink, and are reported.
 
 use std::io::{self, Write};
 use std::net::Shutdown;
@@ -153,9 +153,9 @@ async fn a_responder_that_panics_ends_its_connection_only() {
                     _ => {}
                 }
             };
+            // Every message that is counted as received was sent to the sinks.
             assert_eq!(closed, (messages, reason), "{at:?}");
         }
-        // What is counted as received was sent to the sinks.
         assert_eq!(open_connections(&handle), 0, "{at:?}");
         assert_eq!(handle.listening().len(), 1);
         handle.stop();
@@ -163,7 +163,7 @@ async fn a_responder_that_panics_ends_its_connection_only() {
     }
 }
 
-/// A responder that says that it is ready, and has nothing to write.
+/// A responder that reports to be ready, but never writes.
 #[derive(Clone, Debug, Default)]
 struct AlwaysReady {
     polls: Arc<AtomicU64>,
@@ -186,7 +186,7 @@ impl Responder for AlwaysReady {
     }
 }
 
-/// A responder that always writes nothing, with success.
+/// A responder that reports success at every write, but writes nothing.
 #[derive(Debug)]
 struct AlwaysWrites;
 
@@ -215,14 +215,14 @@ impl Responder for AlwaysWrites {
 }
 
 #[test]
-fn a_responder_that_is_always_ready_keeps_nothing_from_running() {
+fn a_responder_that_is_always_ready_does_not_block_the_runtime() {
     let ready = AlwaysReady::default();
     let polls = Arc::clone(&ready.polls);
     let responders: [Arc<dyn Respond>; 2] = [Arc::new(ready), Arc::new(AlwaysWrites)];
     for responder in responders {
         let (sender, ended) = std::sync::mpsc::channel();
         let polls = Arc::clone(&polls);
-        // One thread runs the connection and the test.
+        // The connection and the test share one thread.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = { runtime }.enable_all().build().unwrap();
@@ -255,7 +255,7 @@ fn a_responder_that_is_always_ready_keeps_nothing_from_running() {
     }
 }
 
-/// A transport that panics when it is read.
+/// A transport that panics when it is polled for reading.
 #[derive(Debug)]
 struct FaultyTransport(UnixStream);
 
@@ -318,7 +318,7 @@ async fn a_transport_that_panics_ends_its_connection_only() {
     running.await.unwrap().unwrap();
 }
 
-/// Panics at its first event.
+/// A sink that panics at its first event.
 #[derive(Debug)]
 struct Panics;
 
@@ -333,7 +333,7 @@ impl Sink for Panics {
     }
 }
 
-/// Counts its events slowly, so that it ends last.
+/// A sink that counts its events slowly, so that it ends last.
 #[derive(Debug)]
 struct Slow(Arc<AtomicU64>);
 
@@ -352,7 +352,7 @@ impl Sink for Slow {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sink_that_panics_is_an_error_of_the_run_and_does_not_keep_others_from_ending() {
+async fn a_panic_in_a_sink_is_an_error_of_the_run_and_the_other_sinks_finish() {
     for delivery in [Delivery::LOSSY, Delivery::BACKPRESSURE] {
         let (mut engine, addr) = listening(lines()).await;
         let count = Arc::<AtomicU64>::default();
@@ -377,7 +377,7 @@ async fn a_sink_that_panics_is_an_error_of_the_run_and_does_not_keep_others_from
     }
 }
 
-/// Ends late, and its supervisor panics.
+/// A sink that ends late, with a supervisor that panics.
 #[derive(Debug)]
 struct Unsupervised;
 
@@ -398,7 +398,7 @@ impl Sink for Unsupervised {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_supervisor_that_panics_is_an_error_of_the_run() {
+async fn a_panic_in_a_supervisor_is_an_error_of_the_run() {
     let (mut engine, _) = listening(lines()).await;
     engine.add_sink(Box::new(Unsupervised), Delivery::BACKPRESSURE);
     engine.handle().stop();

@@ -1,4 +1,4 @@
-//! Connections over a limit: which of them are evicted or refused, and when.
+//! Connections over a limit: when the engine evicts an old connection, and when it refuses the new one.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn blocks() -> Policy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fleet_with_one_connection_each_does_not_evict_itself_before_it_is_silent() {
+async fn a_device_of_a_full_fleet_is_evicted_only_after_it_was_silent() {
     let bounds = Bounds {
         connections: 3,
         ..Bounds::default()
@@ -67,11 +67,11 @@ async fn a_full_queue_delays_long_messages_and_closes_no_connection() {
         let mut device = daemon.connect(host as u8).await;
         let wire = [&message[..], &message, &message, &[0; 4]].concat();
         sending.push(tokio::spawn(async move {
-            device.write_all(&wire).await.expect("it is read");
+            device.write_all(&wire).await.expect("the daemon reads it");
             device
         }));
     }
-    // Longer than a connection may hold memory that others wait for.
+    // Longer than a connection may hold memory while others wait for it.
     sleep(Duration::from_secs(60)).await;
     assert!(sending.iter().any(|sending| !sending.is_finished()));
     daemon.take_events();

@@ -1,4 +1,5 @@
-//! An engine on a paused clock, its devices, and the events that it emits: start with [`Daemon::start`].
+//! An engine on a paused clock, with devices that connect to it and a sink that collects its events. Start with
+//! [`Daemon::start`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,10 +22,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-/// Bytes that a pipe holds in each direction.
+/// Capacity of a pipe in each direction, in bytes.
 pub(crate) const PIPE_LEN: usize = 64 << 10;
 
-/// Precision of the times that are asserted. The clock is paused, so this is not time that a test takes.
+/// Tolerance of asserted times, in simulated time: it does not depend on the speed of the machine.
 const PRECISION: Duration = Duration::from_secs(1);
 
 /// Longer than any timeout of a test, in simulated time.
@@ -69,24 +70,24 @@ impl Transport for Pipe {
     }
 }
 
-/// One connection, as its events describe it.
+/// The events of one connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Story {
     /// Lengths of the complete messages.
     pub(crate) messages: Vec<usize>,
-    /// End marks.
+    /// Number of end marks.
     pub(crate) ends: usize,
-    /// Faults, as they are displayed.
+    /// The text of each fault.
     pub(crate) faults: Vec<String>,
-    /// When it was closed, and why.
+    /// Time and reason of the close.
     pub(crate) closed: Option<(Instant, CloseReason)>,
 }
 
 impl Story {
-    /// Asserts that it was closed for this reason, `timeout` after `since`.
+    /// Asserts that the connection was closed for this reason, `timeout` after `since`.
     #[track_caller]
     pub(crate) fn assert_closed(&self, reason: CloseReason, since: Instant, timeout: Duration) {
-        let (at, closed) = self.closed.expect("it is closed");
+        let (at, closed) = self.closed.expect("a closed connection");
         assert_eq!(closed, reason, "{self:?}");
         let after = at - since;
         assert!(
@@ -98,23 +99,24 @@ impl Story {
 
 type Stories = Arc<Mutex<Vec<Story>>>;
 
-/// An engine that runs, with one sink.
+/// A running engine with one sink.
 pub(crate) struct Daemon {
     pub(crate) handle: EngineHandle,
     connections: mpsc::Sender<(Box<dyn Transport>, Peer)>,
     stories: Stories,
-    /// Whether the sink takes events.
+    /// Whether the sink receives events.
     taking: watch::Sender<bool>,
     running: JoinHandle<()>,
 }
 
 impl Daemon {
-    /// Starts an engine whose sink takes events at once.
+    /// Starts an engine with a sink that receives events at once.
     pub(crate) fn start(policy: Policy) -> Self {
         Self::of(Engine::builder(), policy, 1024, true)
     }
 
-    /// Starts an engine with a queue of this length, whose sink takes events if `taking` says so.
+    /// Starts an engine with a queue of this length. If `taking` is false, the sink receives nothing until
+    /// [`take_events`](Self::take_events).
     pub(crate) fn of(builder: Builder, policy: Policy, queue_len: usize, taking: bool) -> Self {
         let mut engine = builder.build();
         let delivery = Delivery::Backpressure { queue_len };
@@ -140,12 +142,12 @@ impl Daemon {
         }
     }
 
-    /// Connects a device of this host, through a pipe.
+    /// Connects a device with the address 192.0.2.`host`, through a pipe.
     pub(crate) async fn connect(&self, host: u8) -> DuplexStream {
         self.connect_through(host, PIPE_LEN).await
     }
 
-    /// Connects a device of this host, through a pipe that holds this many bytes in each direction.
+    /// The same, through a pipe with a capacity of `len` bytes in each direction.
     pub(crate) async fn connect_through(&self, host: u8, len: usize) -> DuplexStream {
         let (near, far) = duplex(len);
         let transport: Box<dyn Transport> = Box::new(Pipe(BufReader::new(near)));
@@ -154,18 +156,18 @@ impl Daemon {
         far
     }
 
-    /// Has the sink take events from now on.
+    /// Lets the sink receive events from now on.
     pub(crate) fn take_events(&self) {
         self.taking.send_replace(true);
     }
 
-    /// The connection with this number, from 1, so far.
+    /// The events so far of the connection with this number, which begins at 1.
     pub(crate) fn story(&self, conn: usize) -> Story {
         let stories = self.stories.lock().unwrap();
         stories.get(conn - 1).cloned().unwrap_or_default()
     }
 
-    /// The same when it has closed.
+    /// Waits until the connection is closed; returns all of its events.
     pub(crate) async fn until_closed(&self, conn: usize) -> Story {
         let begin = Instant::now();
         loop {
@@ -178,7 +180,8 @@ impl Daemon {
         }
     }
 
-    /// Shuts the engine down, and waits until it has ended. Returns how long that took.
+    /// Shuts the engine down, and waits for its end. Returns the events of each connection, and the duration of the
+    /// shutdown.
     pub(crate) async fn stop(self) -> (Vec<Story>, Duration) {
         let begin = Instant::now();
         self.handle.stop();
@@ -188,7 +191,7 @@ impl Daemon {
     }
 }
 
-/// The sink.
+/// Receives events, and sorts them by connection.
 async fn take(mut events: Events, stories: Stories, mut taking: watch::Receiver<bool>) {
     taking.wait_for(|taking| *taking).await.unwrap();
     while let Next::Event(event) = events.recv().await {

@@ -1,4 +1,4 @@
-//! Devices that are silent, or do not complete a message: each timeout counts from the byte that began it.
+//! Timeouts of silent devices and of incomplete messages, and the byte from which each timeout counts.
 
 use std::time::Duration;
 
@@ -57,7 +57,11 @@ async fn an_incomplete_header_is_closed_after_its_timeout() {
     let story = daemon.until_closed(1).await;
     story.assert_closed(CloseReason::HeaderTimeout, begin, TIMEOUT);
     assert_eq!(story.faults.len(), 1, "{story:?}");
-    assert_eq!(device.read(&mut [0]).await.unwrap(), 0, "not the end");
+    assert_eq!(
+        device.read(&mut [0]).await.unwrap(),
+        0,
+        "the connection is not closed"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,7 +80,7 @@ async fn an_incomplete_message_is_closed_after_its_own_timeout_and_not_that_of_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_byte_now_and_then_does_not_extend_a_timeout() {
+async fn single_bytes_do_not_extend_a_timeout() {
     for (framing, timeouts, wire, reason) in [
         (
             AnyFraming::Netstring(Netstring),
@@ -123,7 +127,7 @@ async fn a_streamed_message_without_an_end_is_closed_after_its_timeout() {
     let mut device = daemon.connect(1).await;
     device.write_all(&[0xff; 4]).await.unwrap();
     let begin = Instant::now();
-    // Ends when the daemon has closed.
+    // The loop ends when the daemon closes the connection.
     while device.write_all(&[b'x'; 1000]).await.is_ok() && begin.elapsed() < LONG {
         sleep(SECOND / 20).await;
     }
@@ -133,7 +137,7 @@ async fn a_streamed_message_without_an_end_is_closed_after_its_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_message_has_its_own_timeout_and_the_time_between_messages_has_none() {
+async fn each_message_has_its_own_timeout_and_the_silence_between_messages_has_none() {
     let timeouts = Timeouts {
         header: Some(TIMEOUT),
         ..message()
@@ -194,11 +198,11 @@ async fn a_stream_has_no_incomplete_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_in_which_the_daemon_does_not_read_does_not_count() {
+async fn time_spent_in_backpressure_does_not_count() {
     let daemon = Daemon::of(Engine::builder(), blocks(message()), 4, false);
     let mut device = daemon.connect(1).await;
     let sent = tokio::spawn(async move {
-        // Each takes several reads, so one of them is incomplete while the daemon waits for its sink.
+        // Each message takes several reads, so one message is incomplete while the daemon waits for its sink.
         let block = [&900_000_u32.to_be_bytes()[..], &[b'x'; 900_000]].concat();
         for _ in 0..30 {
             device.write_all(&block).await?;
@@ -237,7 +241,7 @@ async fn a_device_is_idle_after_its_last_byte_and_not_before() {
     };
     let daemon = Daemon::start(blocks(timeouts));
     let mut device = daemon.connect(1).await;
-    // Longer than the timeout together, and shorter from byte to byte.
+    // The pause before each byte is shorter than the timeout; all of them together are longer.
     for byte in b"\0\0\0\x03abc" {
         sleep(8 * SECOND).await;
         device.write_all(&[*byte]).await.unwrap();

@@ -13,12 +13,12 @@ use tokio::time::{Instant, sleep};
 use crate::daemon::{Daemon, PIPE_LEN};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of the reply, more than a pipe holds.
+/// Length of the reply in bytes: more than the capacity of a pipe.
 const REPLY_LEN: usize = 16 * PIPE_LEN;
-/// Bytes of the reply as it is sent: with the header of the message, and the end mark.
+/// Length of the reply on the wire: with the header of the message and the end mark.
 const WIRE_LEN: usize = 4 + REPLY_LEN + 4;
 
-/// A file that is sent as the reply, and the policy that says so.
+/// A file, and a policy that sends it as the reply.
 fn reply() -> (NamedTempFile, Policy) {
     let file = NamedTempFile::new().unwrap();
     file.as_file().set_len(REPLY_LEN as u64).unwrap();
@@ -42,7 +42,7 @@ async fn ask(device: &mut DuplexStream) {
     device.write_all(b"\0\0\0\x02hi\0\0\0\0").await.unwrap();
 }
 
-/// Reads to the end, at most `len` bytes at a time with a pause after each. Returns the number of bytes.
+/// Reads to the end, at most `len` bytes at a time, with a pause after each read. Returns the number of bytes.
 async fn read_all(device: &mut DuplexStream, len: usize, pause: Duration) -> usize {
     let (mut buffer, mut all) = (vec![0; len], 0);
     loop {
@@ -81,10 +81,10 @@ async fn a_device_that_reads_64_kib_within_each_timeout_gets_the_whole_reply() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_device_that_reads_a_few_bytes_now_and_then_is_closed() {
+async fn a_device_that_reads_only_a_few_bytes_at_a_time_is_closed() {
     let (_file, policy) = reply();
     let daemon = Daemon::start(policy);
-    // Writes succeed after every few bytes that are read.
+    // The pipe is small, so some write succeeds after each read.
     let mut device = daemon.connect_through(1, 4096).await;
     ask(&mut device).await;
     let begin = Instant::now();
@@ -111,7 +111,7 @@ async fn a_shutdown_waits_for_a_reply_that_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_cuts_a_reply_that_is_not_read() {
+async fn a_shutdown_cuts_off_a_reply_that_is_not_read() {
     let (_file, policy) = reply();
     let daemon = Daemon::start(policy);
     let mut device = daemon.connect(1).await;
@@ -119,7 +119,7 @@ async fn a_shutdown_cuts_a_reply_that_is_not_read() {
     device.read_exact(&mut [0; 100]).await.unwrap();
     let (stories, time) = daemon.stop().await;
     assert_eq!(stories[0].closed.unwrap().1, CloseReason::Shutdown);
-    // Before the engine ends without its connections.
+    // The engine waits longer than this before it drops connections that do not end.
     let most = Duration::from_millis(1100);
     assert!(time < most, "the shutdown took {time:?}");
 }
