@@ -1,8 +1,8 @@
-//! Packs sealed files of slow senders: [`Packer`] rewrites files of many short chunks into files of a few long ones.
+//! Packs sealed files of slow senders: [`Packer`] rewrites a file of many short chunks with a few long ones.
 //!
-//! Every commit ends a chunk, so that its messages are durable. With few messages a commit, most of a file is then heads
-//! and indexes, and compression finds little to share. A packed file holds the same messages, in the same order, under the
-//! same name.
+//! Every commit ends a chunk, so that its messages are durable. If each commit has few messages, headers and indexes take most
+//! of the file, and short chunks compress badly. A packed file holds the same messages, in the same order, under the same
+//! name.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -29,18 +29,18 @@ use crate::write::report::LogReport;
 use crate::write::retry::LogContext;
 use crate::write::segment::SegmentWriter;
 
-/// Length of a packed chunk before compression, in bytes: that of a chunk of a busy recorder.
+/// Length of a packed chunk before compression, in bytes: the same as that of a full chunk of a log.
 const CHUNK_LEN: usize = 512 << 10;
-/// A file is packed if its chunks are shorter than this on average, in bytes before compression.
+/// A file is packed if the average length of its chunks before compression is below this, in bytes.
 const SHORT_LEN: u64 = CHUNK_LEN as u64 / 8;
 /// A file is packed if it has at least this many chunks.
 const CHUNKS_MIN: usize = 4;
 
-/// Packs files on a thread of its own, one after the other.
+/// Packs files one after another, on a dedicated thread.
 #[derive(Debug)]
 pub struct Packer {
     names: mpsc::Sender<String>,
-    /// Nothing more is to be begun, and what is being packed is left as it was.
+    /// Begin no other file, and leave the current one unchanged.
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
@@ -55,22 +55,22 @@ pub enum Packed {
         /// Its length now, in bytes.
         after: u64,
     },
-    /// The file stays as it is: its chunks are long, it holds what a packed file would not, or it is damaged.
+    /// The file is unchanged: its chunks are long, it is damaged, or it has records that a packed file cannot hold.
     Unchanged,
-    /// The file stays as it is, since packing was to stop.
+    /// The file is unchanged, because the packer was stopped.
     Stopped,
 }
 
 impl Packer {
-    /// Starts the thread. It packs each file that the log of this context seals from now on, and first the last one that
-    /// was sealed before. A log that does not compress packs nothing.
+    /// Starts the thread. It packs the newest sealed file in the folder, then each file that the log of this context seals.
+    /// Without compression it packs nothing.
     #[must_use]
     pub fn start(context: &Arc<LogContext>, compression: Compression) -> Self {
         let (names, queue) = mpsc::channel();
         let stop = Arc::<AtomicBool>::default();
         let of_log = names.clone();
         context.on_sealed(move |name| {
-            // After the end of the thread, the next start does it.
+            // If the thread has ended, the next start packs the file.
             let _ = of_log.send(name.to_owned());
         });
         let thread = {
@@ -84,10 +84,10 @@ impl Packer {
         }
     }
 
-    /// Waits until the files that are sealed are packed, for at most this time. What is left then is packed after the
-    /// next start, if it is the last file.
+    /// Waits until all sealed files are packed, for at most this time, then stops the thread. The next start packs the
+    /// newest file if it is still unpacked.
     pub fn finish(self, at_most: Duration) {
-        // The log has a sender as long as its context lives: an empty name marks the end.
+        // The context keeps a sender, so the channel stays open. An empty name ends the thread.
         let _ = self.names.send(String::new());
         let begun = Instant::now();
         while !self.thread.is_finished() && begun.elapsed() < at_most {
@@ -126,14 +126,14 @@ fn run(
     }
 }
 
-/// Removes what a packing that was interrupted has left. Returns the name of the last sealed file.
+/// Removes the files that an interrupted packing has left. Returns the name of the newest sealed file.
 fn clean(folder: &Path) -> Option<String> {
     let entries = fs::read_dir(folder).ok()?.flatten();
     let names: Vec<String> = entries
         .filter_map(|it| it.file_name().into_string().ok())
         .collect();
     for name in &names {
-        // A repair that was interrupted, of a file that is not sealed yet, cleans up after itself.
+        // A `.new` file without a sealed original may belong to an interrupted repair, and the next repair replaces it.
         let is_left = filename::suffix(name) == Some(Suffix::New)
             && names.iter().any(|it| name.strip_prefix(it) == Some(".new"));
         if is_left {
@@ -147,7 +147,7 @@ fn clean(folder: &Path) -> Option<String> {
 /// Packs a sealed file of the folder.
 ///
 /// # Errors
-/// [`Error::Read`], [`Error::Write`]; the file is then as it was.
+/// [`Error::Read`], [`Error::Write`]; the file is then unchanged.
 fn pack(
     context: &LogContext,
     name: &str,
@@ -156,7 +156,7 @@ fn pack(
 ) -> Result<Packed, Error> {
     let path = context.path().join(name);
     let mut input = match WindowedFile::open(&path) {
-        // Retention has deleted it, or its owner has.
+        // Retention or a user has deleted it.
         Err(error) if error.is_not_found() => return Ok(Packed::Unchanged),
         input => input?,
     };
@@ -188,7 +188,7 @@ fn pack(
             return Err(error);
         }
     };
-    // The messages that the summaries count are the same.
+    // Both summaries must count the same messages in each channel.
     let counts = |summary: &Summary| {
         let statistics = summary.statistics.as_ref();
         statistics.map(|it| (it.message_count, it.channel_message_counts.clone()))
@@ -200,7 +200,7 @@ fn pack(
         return Ok(Packed::Unchanged);
     }
     let placed = context.with_names(|| {
-        // Retention may have deleted the original meanwhile: it must not come back.
+        // Do not restore an original that was deleted or replaced meanwhile, for example by retention.
         match fs::symlink_metadata(&path) {
             Ok(file) if identity(&file) == original => fs::rename(&to, &path).map(|()| true),
             _ => Ok(false),
@@ -230,7 +230,7 @@ struct Copy {
     compression: Compression,
     segment: Option<SegmentWriter>,
     schemas: HashMap<u16, SchemaSpec>,
-    /// Numbers of channels in this file, by those of the original.
+    /// Channel numbers in this file by channel numbers in the original.
     channels: HashMap<u16, u16>,
     len: u64,
 }
@@ -249,7 +249,7 @@ impl Copy {
         })
     }
 
-    /// Copies all messages, and has them on the disk. Returns the length of the file, or why there is none.
+    /// Copies and syncs all messages. Returns the length of the file, or the reason why the file was not packed.
     fn all(
         mut self,
         mut scan: Scan,
@@ -280,13 +280,13 @@ impl Copy {
         Ok(Ok(self.len))
     }
 
-    /// Begins the file with the nonce of the original. Returns whether it has one.
+    /// Begins the file with the nonce of the original. Returns false if the original has none.
     fn begin(&mut self, nonce: Option<FileNonce>) -> bool {
         self.segment = nonce.map(|nonce| SegmentWriter::with_nonce(nonce, self.compression));
         self.segment.is_some()
     }
 
-    /// Copies the messages of a chunk. Returns whether all of it could be copied.
+    /// Copies the messages of a chunk. Returns false if a record cannot be copied.
     fn chunk(&mut self, chunk: &Chunk<'_>) -> Result<bool, Error> {
         let Some(mut segment) = self.segment.take() else {
             return Ok(false);
@@ -344,7 +344,7 @@ impl Copy {
                     metadata: channel.metadata,
                     is_counted: false,
                 };
-                // Two numbers of one description would become one.
+                // Refuse equal descriptions under two numbers: the copy would merge them.
                 match segment.channel(&spec) {
                     Ok(id) => id == channel.id && self.channels.insert(id, id).is_none(),
                     Err(_) => false,
@@ -405,12 +405,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_deleted_or_replaced_meanwhile_is_not_brought_back() {
-        for replacement in [None, Some("of somebody else")] {
+    fn a_file_that_is_deleted_or_replaced_meanwhile_is_not_restored() {
+        for replacement in [None, Some("another file")] {
             let (folder, context, name) = recording();
             let path = folder.path().join(&name);
             let calls = Cell::new(0);
-            let meddle = || {
+            let interfere = || {
                 calls.set(calls.get() + 1);
                 if calls.get() == 50 {
                     fs::remove_file(&path).unwrap();
@@ -420,7 +420,7 @@ mod tests {
                 }
                 false
             };
-            let packed = pack(&context, &name, Compression::Auto, &meddle).unwrap();
+            let packed = pack(&context, &name, Compression::Auto, &interfere).unwrap();
             assert_eq!(packed, Packed::Unchanged);
             assert!(50 < calls.get());
             let left = replacement.map(|_| name.clone());
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn packing_that_is_stopped_at_any_record_leaves_the_file_as_it_was() {
+    fn packing_that_is_stopped_at_any_record_leaves_the_file_unchanged() {
         let (folder, context, name) = recording();
         let before = fs::read(folder.path().join(&name)).unwrap();
         for most in 0.. {

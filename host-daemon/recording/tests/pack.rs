@@ -1,4 +1,4 @@
-//! Packing: sealed files of slow senders become short, and hold the same messages.
+//! Packing makes the sealed files of slow senders smaller, and keeps all messages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const DEVICES: usize = 200;
 
-/// Every message: topic, sequence number, time and payload.
+/// All messages of a recording: topic, sequence number, time and payload.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Messages(Vec<(String, u32, u64, Vec<u8>)>);
 
@@ -48,8 +48,8 @@ fn context(folder: &Path, stats: &Arc<Stats>) -> Arc<LogContext> {
     Arc::new(context.unwrap())
 }
 
-/// Records readings of 32 bytes from 200 devices, 20 a commit, for so many seconds. Returns the file and the bytes of
-/// payload.
+/// Records one reading of 32 bytes a second from each of 200 devices, and commits after every 20 readings. Returns the path
+/// of the file and the total length of the payload.
 fn slow_fleet(folder: &Path, compression: Compression, seconds: u64) -> (PathBuf, u64) {
     let options = LogOptions {
         compression,
@@ -163,7 +163,7 @@ fn a_log_without_compression_packs_nothing() {
 }
 
 #[test]
-fn each_sealed_file_is_packed_while_the_log_goes_on() {
+fn each_sealed_file_is_packed_while_the_log_continues() {
     let folder = TempDir::new().unwrap();
     let stats = Arc::<Stats>::default();
     let context = context(folder.path(), &stats);
@@ -186,18 +186,18 @@ fn each_sealed_file_is_packed_while_the_log_goes_on() {
     packer.finish(Duration::from_secs(60));
     let read = stats.read();
     assert!(5 < read.files_sealed, "{read:?}");
-    // The last file may be too short.
+    // The last file may have too few chunks.
     assert!(read.files_sealed <= read.files_packed + 1, "{read:?}");
     let sequences: Vec<u32> = messages(folder.path()).0.iter().map(|it| it.1).collect();
     assert!(sequences.into_iter().eq(0..3_000));
 }
 
 #[test]
-fn a_damaged_file_stays_as_it_is() {
+fn a_damaged_file_stays_unchanged() {
     let folder = TempDir::new().unwrap();
     let (path, _) = slow_fleet(folder.path(), Compression::Auto, 5);
     let sound = fs::read(&path).unwrap();
-    // Every chunk, every index, and the definitions of channels in the summary.
+    // The damage hits every chunk, every index, and the channels in the summary.
     for at in (100..sound.len()).step_by(sound.len() / 97) {
         let mut bytes = sound.clone();
         bytes[at] ^= 0x10;
@@ -214,7 +214,7 @@ fn a_damaged_file_stays_as_it_is() {
 }
 
 #[test]
-fn the_remains_of_an_interrupted_packing_are_removed_and_no_other_file() {
+fn only_the_remains_of_an_interrupted_packing_are_removed() {
     let folder = TempDir::new().unwrap();
     let (path, _) = slow_fleet(folder.path(), Compression::None, 1);
     let of_packing = path.with_extension("mcap.new");
@@ -225,7 +225,7 @@ fn the_remains_of_an_interrupted_packing_are_removed_and_no_other_file() {
     ];
     fs::write(&of_packing, "half").unwrap();
     for name in others {
-        fs::write(folder.path().join(name), "of somebody else").unwrap();
+        fs::write(folder.path().join(name), "another program's").unwrap();
     }
     pack_all(folder.path(), Compression::Auto);
     assert!(!of_packing.exists());

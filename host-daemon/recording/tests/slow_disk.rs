@@ -1,4 +1,4 @@
-//! A disk that is slow to sync: the log keeps writing while files wait to be sealed, within a limit.
+//! With a disk that is slow to sync, the log keeps writing while files wait to be sealed, up to a limit.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ use blocksd_recording::{
 };
 use tempfile::TempDir;
 
-/// While it is closed, no sync returns.
+/// A gate that blocks every sync while it is closed.
 #[derive(Debug, Default)]
 struct Gate {
     is_closed: Mutex<bool>,
@@ -83,7 +83,7 @@ fn log_on(folder: &Path, gate: &Arc<Gate>, options: LogOptions) -> Log {
     Log::new(options, Arc::new(context), 1)
 }
 
-/// Bytes of all files in a folder.
+/// Total length of the files in a folder.
 fn len(folder: &Path) -> u64 {
     let files = folder.read_dir().unwrap();
     files.map(|it| it.unwrap().metadata().unwrap().len()).sum()
@@ -96,7 +96,7 @@ const OPTIONS: LogOptions = LogOptions {
     sync_after: Duration::from_millis(20),
 };
 
-/// Appends a message that fills a file, and begins the next.
+/// Appends a message that fills a file, and begins the next file.
 fn fill_a_file(log: &mut Log, channel: &mut Channel, sequence: u32) {
     let of_file = log.channel(channel, ChannelSpec::default).unwrap();
     log.append(of_file, sequence, 1, &[7; 3_000]).unwrap();
@@ -111,13 +111,13 @@ fn writing_continues_while_files_wait_to_be_sealed_up_to_a_limit() {
     gate.close();
     let mut log = log_on(folder.path(), &gate, OPTIONS);
     let mut channel = Channel::default();
-    // Nothing is synced, and all of it is handed to the system.
+    // All messages are written to the operating system, and none is synced.
     for sequence in 0..60 {
         fill_a_file(&mut log, &mut channel, sequence);
     }
     assert!(60 * 3_000 < len(folder.path()));
     assert_eq!(log.stats().read().chunks_synced, 0);
-    // Beyond the limit of 64 files the log waits.
+    // The log waits at the limit of 64 files.
     let (filled, fills) = mpsc::channel();
     let writer = std::thread::spawn(move || {
         for sequence in 60..100 {
@@ -155,13 +155,17 @@ fn messages_reach_the_system_in_time_while_a_commit_is_in_progress() {
     let before = len(folder.path());
     log.append(channel, 1, 1, b"second").unwrap();
     log.tick().unwrap();
-    assert_eq!(len(folder.path()), before, "too early");
-    let due = log.due().expect("a message waits");
+    assert_eq!(
+        len(folder.path()),
+        before,
+        "the message was written too early"
+    );
+    let due = log.due().expect("a message that waits");
     std::thread::sleep(due.saturating_duration_since(std::time::Instant::now()));
     log.tick().unwrap();
     assert!(log.is_syncing());
     assert!(before < len(folder.path()));
-    // Nothing more is due until the commit is done.
+    // Until the commit is done, only the rotation is due.
     assert!(
         log.due()
             .is_some_and(|due| options.rotate_after / 2 < due - std::time::Instant::now())

@@ -1,5 +1,5 @@
-//! Builds what readers find messages by: the indexes after a chunk, and the summary at the end of a file. Start with
-//! [`SummaryBuilder`].
+//! Encodes the indexes that readers use to find messages: message indexes after each chunk, and the summary at the end of a
+//! file. Start with [`SummaryBuilder`].
 
 use std::collections::BTreeMap;
 
@@ -25,27 +25,27 @@ pub(crate) fn message_index_head(channel: u16, entries: usize) -> [u8; HEAD_LEN 
     head[0] = op::MESSAGE_INDEX;
     head[1..9].copy_from_slice(&(len as u64 + 6).to_le_bytes());
     head[9..11].copy_from_slice(&channel.to_le_bytes());
-    // The records of a chunk with more entries than 32 bits count would not fit in memory.
+    // `len` fits in 32 bits: a chunk with more entries would not fit in memory.
     head[11..15].copy_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
     head
 }
 
-/// A chunk as it was written.
+/// A chunk that was written, as its index describes it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WrittenChunk<'a> {
-    /// Where its record begins in the file.
+    /// Offset of its record in the file.
     pub offset: u64,
     /// Length of its record, in bytes.
     pub len: u64,
     /// The name of its compression; empty for none.
     pub compression: &'a str,
-    /// Length of its content in the file, in bytes.
+    /// Length of its content after compression, in bytes.
     pub compressed_len: u64,
-    /// Length of its content, in bytes.
+    /// Length of its content before compression, in bytes.
     pub uncompressed_len: u64,
     /// Log times of its first and last message; none if it has no messages.
     pub bounds: Option<(u64, u64)>,
-    /// Where the message index of each channel begins: pairs of 16 and 64 bits.
+    /// Offset of the message index of each channel: pairs of a 16-bit channel number and a 64-bit offset.
     pub index_offsets: &'a [u8],
     /// Length of all its message indexes, in bytes.
     pub indexes_len: u64,
@@ -56,20 +56,20 @@ pub(crate) struct WrittenChunk<'a> {
 pub(crate) struct SummaryBuilder {
     schemas: BTreeMap<u16, Vec<u8>>,
     channels: BTreeMap<u16, Vec<u8>>,
-    /// Messages by channel, of those that have any.
+    /// Number of messages by channel, for channels with messages.
     counts: BTreeMap<u16, u64>,
-    /// Records of the chunk index.
+    /// Encoded chunk index records.
     chunks: Vec<u8>,
     chunk_count: u32,
-    /// How many attachments the file has.
+    /// Number of attachments in the file.
     pub attachment_count: u32,
-    /// How many metadata records the file has.
+    /// Number of metadata records in the file.
     pub metadata_count: u32,
     bounds: Option<(u64, u64)>,
 }
 
 impl SummaryBuilder {
-    /// Adds the body of a schema or a channel record, unless one with its number is there.
+    /// Adds the body of a schema or channel record, unless one with the same number was added before.
     pub(crate) fn define(&mut self, opcode: u8, body: &[u8]) {
         let known = match opcode {
             op::SCHEMA => &mut self.schemas,
@@ -105,7 +105,7 @@ impl SummaryBuilder {
         self.chunk_count += 1;
     }
 
-    /// Encodes all that follows the data section, which ends at the offset `start`: summary, footer and magic.
+    /// Encodes the rest of the file after the data section, which ends at the offset `start`: summary, footer and magic.
     #[must_use]
     pub(crate) fn encode(self, start: u64) -> Vec<u8> {
         let statistics = self.statistics();
@@ -131,7 +131,7 @@ impl SummaryBuilder {
         put(&mut footer, &[start, offsets_start]);
         footer.extend_from_slice(&[0; 4]);
         bytes.extend(record(op::FOOTER, &footer));
-        // The CRC takes the place of its own four bytes, which it does not cover.
+        // Replace the four zero bytes with the CRC of everything before them.
         bytes.truncate(bytes.len() - 4);
         let crc = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());

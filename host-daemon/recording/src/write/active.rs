@@ -1,4 +1,4 @@
-//! The file that is being written, and its current chunk: [`ActiveSegment`].
+//! The file that a log is writing, and its open chunk: [`ActiveSegment`].
 
 use std::io;
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use crate::write::retry::LogContext;
 use crate::write::segment::SegmentWriter;
 use crate::write::storage::File;
 
-/// Bytes of messages after which a chunk ends, in addition to commits. Readers hold a chunk in memory. Longer chunks no
-/// longer fit into the processor's cache while they are written.
+/// Length at which a chunk ends before its commit, in bytes. A reader holds a whole chunk in memory, and a longer chunk would
+/// not fit into the processor's cache while it is written.
 const CHUNK_LEN: usize = 512 << 10;
-/// Memory that is kept for the next chunk, in bytes.
+/// Largest buffer that is kept for the next chunk, in bytes.
 const BUFFER_MAX: usize = 4 * CHUNK_LEN;
 
-/// A file that is being written, or was, and is not sealed yet.
+/// A file that is not sealed yet.
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
-    /// Name of the file once it is sealed.
+    /// Name that the file gets when it is sealed.
     pub name: String,
     /// The open file.
     pub file: Arc<dyn File>,
     /// Its length in bytes.
     pub len: AtomicU64,
-    /// A sync failed: what was written since the previous sync may be lost, and nothing more must be written.
+    /// A sync failed. Data since the previous sync may be lost, and the file must not be written any more.
     pub broken: AtomicBool,
 }
 
-/// What a completed job adds to the durable data.
+/// Amount of data that a commit makes durable.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CommitCounts {
     /// Chunks.
@@ -49,15 +49,15 @@ pub(super) struct ActiveSegment {
     pub(super) file: Arc<SegmentFile>,
     pub(super) segment: SegmentWriter,
     pub(super) begun: Instant,
-    /// When the oldest message was appended that is not committed yet.
+    /// Time at which the oldest uncommitted message was appended.
     pub(super) oldest_unsynced: Option<Instant>,
-    /// When the oldest message of the current chunk was appended.
+    /// Time at which the oldest message of the open chunk was appended.
     pub(super) oldest_unwritten: Option<Instant>,
-    /// Counted messages in the current chunk.
+    /// Counted messages in the open chunk.
     pub(super) counted: u64,
-    /// A part of the current chunk was handed to the system.
+    /// The chunk is partly written to the operating system.
     pub(super) is_torn: bool,
-    /// What was written since the last commit.
+    /// Data written since the last commit.
     pub(super) since_commit: CommitCounts,
 }
 
@@ -113,13 +113,12 @@ impl ActiveSegment {
         Ok(())
     }
 
-    /// Counted messages of the current chunk, if none of its bytes was handed to the system. A reader may find some
-    /// messages of a torn chunk.
+    /// Counted messages of the open chunk; 0 if the chunk is torn, because a reader may find some of its messages.
     pub(super) const fn unwritten(&self) -> u64 {
         if self.is_torn { 0 } else { self.counted }
     }
 
-    /// Writes what is ready. If the disk refuses the rest, a later call continues there.
+    /// Writes the bytes that are ready. If the disk refuses some, a later call continues there.
     pub(super) fn write_out(&mut self, context: &LogContext) -> Result<u64, LogError> {
         let begin = self.file.len.load(Ordering::Relaxed);
         let mut len = 0;
@@ -145,7 +144,7 @@ impl ActiveSegment {
             let end = begin + len as u64;
             self.file.len.store(end, Ordering::Relaxed);
         }
-        // Never write the same bytes twice.
+        // Remove written bytes even after an error, so that they are not written twice.
         self.segment.written(len);
         refused?;
         self.since_commit.bytes += len as u64;

@@ -1,9 +1,9 @@
-//! The bytes of a file that are not handed to the system yet: [`Buffer`].
+//! The bytes of a file that were not written to the operating system yet: [`Buffer`].
 
-/// A buffer whose memory stays initialised, so that a message is copied into it without an intermediate step.
+/// A buffer whose spare memory is initialised, so that a message is copied straight into it.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
-    /// The bytes, and after them memory to spare.
+    /// The bytes, then spare memory.
     bytes: Vec<u8>,
     len: usize,
 }
@@ -22,7 +22,7 @@ impl Buffer {
         self.bytes().get(from..).unwrap_or_default()
     }
 
-    /// The same, to be changed.
+    /// The bytes from an offset, mutable.
     pub(super) fn tail_mut(&mut self, from: usize) -> &mut [u8] {
         self.bytes.get_mut(from..self.len).unwrap_or_default()
     }
@@ -35,7 +35,7 @@ impl Buffer {
         self.len += bytes.len();
     }
 
-    /// Appends a head of fixed length and what follows it. Copies as [`copy`] does.
+    /// Appends a header of fixed length and its payload, copied by [`copy`].
     #[inline(always)]
     pub(super) fn put_pair<const N: usize>(&mut self, head: &[u8; N], bytes: &[u8]) {
         let end = self.len + N + bytes.len();
@@ -50,18 +50,18 @@ impl Buffer {
         self.len = end;
     }
 
-    /// Shortens it.
+    /// Keeps only the first `len` bytes.
     pub(super) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// Removes the first bytes.
+    /// Removes the first `len` bytes.
     pub(super) fn remove(&mut self, len: usize) {
         self.bytes.copy_within(len.min(self.len)..self.len, 0);
         self.len -= len.min(self.len);
     }
 
-    /// Gives back memory beyond `max` bytes that is not in use.
+    /// Frees spare memory beyond a capacity of `max` bytes.
     pub(super) fn shrink_to(&mut self, max: usize) {
         let max = max.max(self.len);
         if max < self.bytes.len() {
@@ -85,8 +85,8 @@ impl Buffer {
     }
 }
 
-/// Copies between slices of one length. Up to 256 bytes go as two arrays that overlap: a call would take longer than the
-/// copy, with musl ten times as long.
+/// Copies between slices of equal length. Copies up to 256 bytes as two overlapping arrays, because a call of `memcpy` would
+/// take longer than the copy itself, with musl ten times as long.
 #[inline(always)]
 fn copy(to: &mut [u8], from: &[u8]) {
     match from.len() {
@@ -119,12 +119,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_length_is_copied_whole() {
+    fn every_length_is_copied_completely() {
         let from: Vec<u8> = (0..1000_u32).map(|n| (n * 7 % 251) as u8 + 1).collect();
         let mut buffer = Buffer::default();
         let mut expected = Vec::new();
         for len in (0..300).chain([1000]) {
-            let bytes = from.get(..len).expect("so many");
+            let bytes = from.get(..len).expect("1000 bytes");
             buffer.put_pair(b"head", bytes);
             buffer.put(bytes);
             expected.extend_from_slice(b"head");

@@ -2,15 +2,15 @@
 
 use std::io::{self, Write};
 
-/// The fastest level of zstd: a third less processor time than its default, for a sixth more space.
+/// The fastest level of zstd: a third less processor time than the default level, and a sixth more space.
 const ZSTD_LEVEL: i32 = 1;
 
 /// Compression of chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compression {
-    /// Zstandard for chunks that a commit ends, none for chunks that are full before their commit. So a busy recorder spends
-    /// no time on compression. A chunk that compression does not shorten is stored uncompressed.
+    /// Zstandard for chunks that a commit ends, and no compression for chunks that fill up before a commit, so that a busy
+    /// recorder spends no time on it. A chunk that compression does not shorten is stored uncompressed.
     #[default]
     Auto,
     /// No compression.
@@ -26,7 +26,7 @@ pub enum Compression {
 pub(crate) enum ChunkEnd {
     /// It is full.
     Full,
-    /// Its messages are to be made durable.
+    /// A commit makes its messages durable.
     Commit,
 }
 
@@ -47,11 +47,11 @@ impl Compressor {
         }
     }
 
-    /// Compresses the content of a chunk. Returns the name of the compression with the compressed content, or none if
-    /// the content is to be written as it is.
+    /// Compresses the content of a chunk. Returns the name of the compression and the compressed content, or `None` if the
+    /// content is to be stored uncompressed.
     ///
     /// # Errors
-    /// As the compression library says: only where memory is short.
+    /// The error of the compression library, which fails only for lack of memory.
     pub(super) fn compress(
         &mut self,
         content: &[u8],
@@ -75,7 +75,7 @@ impl Compressor {
     }
 
     fn lz4(&mut self, content: &[u8]) -> io::Result<()> {
-        // Without checksums of blocks: the chunk has a CRC, and some MCAP readers calculate these wrongly.
+        // Block checksums are off: the chunk has a CRC, and some MCAP readers calculate block checksums wrongly.
         let mut encoder = lz4::EncoderBuilder::new()
             .level(0)
             .block_checksum(lz4::liblz4::BlockChecksum::NoBlockChecksum)
@@ -97,7 +97,7 @@ impl Compressor {
             .map(|_| ())
     }
 
-    /// Gives back memory that a long chunk has taken.
+    /// Frees memory beyond `len` bytes, which a long chunk has taken.
     pub(super) fn shrink_to(&mut self, len: usize) {
         self.packed.clear();
         self.packed.shrink_to(len);

@@ -1,4 +1,5 @@
-//! Encodes one MCAP file: a [`SegmentWriter`] turns messages into bytes. It does no I/O, so it cannot fail half-way.
+//! Encodes one MCAP file: a [`SegmentWriter`] turns messages into bytes. It does no I/O, so a disk error cannot leave it
+//! in a half-way state.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,14 +29,14 @@ const CHUNK_INDEX: usize = 14;
 pub(crate) struct SegmentWriter {
     nonce: FileNonce,
     compressor: Compressor,
-    /// Bytes that were not written yet. The open chunk is at their end.
+    /// Bytes that were not written yet, with the open chunk at the end.
     out: Buffer,
     /// Offset in the file of the first byte of `out`.
     base: u64,
     chunk: Option<OpenChunk>,
-    /// By number. There is no channel 0.
+    /// Channels by number. Number 0 is not used.
     channels: Vec<ChannelState>,
-    /// Numbers by encoded description, so that equal descriptions share one.
+    /// Channel numbers by encoded description: equal descriptions share a number.
     channel_ids: HashMap<Vec<u8>, u16>,
     schema_ids: HashMap<Vec<u8>, u16>,
     summary: SummaryBuilder,
@@ -45,21 +46,22 @@ pub(crate) struct SegmentWriter {
 /// A chunk that is being filled.
 #[derive(Debug)]
 struct OpenChunk {
-    /// Offsets in [`SegmentWriter::out`] of its record and of its content.
+    /// Offset of its record in [`SegmentWriter::out`].
     begin: usize,
+    /// Offset of its content there.
     content: usize,
     /// Log times of its first and last message.
     bounds: Option<(u64, u64)>,
     /// Channels with messages in it.
     touched: Vec<u16>,
-    /// Its messages.
+    /// Number of its messages.
     messages: usize,
 }
 
 /// The state of a channel.
 #[derive(Debug, Default)]
 struct ChannelState {
-    /// The index of its messages in the open chunk.
+    /// Index entries of its messages in the open chunk.
     entries: Vec<IndexEntry>,
 }
 
@@ -105,7 +107,7 @@ impl SegmentWriter {
         CHANNELS_MAX <= self.channel_ids.len()
     }
 
-    /// Whether only a few more channels can be added, so that a new file should be begun.
+    /// Whether only a few more channels can be added, so that the log should begin a new file.
     #[must_use]
     pub(crate) fn is_nearly_full(&self) -> bool {
         CHANNELS_MAX <= self.channel_ids.len() + 5
@@ -147,9 +149,9 @@ impl SegmentWriter {
         Ok(id)
     }
 
-    /// Adds messages to a channel, with sequence numbers from `sequence` on, until the chunk is `chunk_max` bytes long or
-    /// no message is left. Returns how many were added: at least one if there was one; none for a channel that is not in
-    /// the file.
+    /// Adds messages to a channel, with sequence numbers from `sequence` on, until the chunk is `chunk_max` bytes long or no
+    /// message is left. Returns the number of added messages: at least one if there is a message, and 0 if the file does not
+    /// have the channel.
     pub(crate) fn messages<'a>(
         &mut self,
         channel: u16,
@@ -164,13 +166,13 @@ impl SegmentWriter {
             return 0;
         };
         let before = state.entries.len();
-        // All messages share this head, except for their length and sequence number.
+        // All messages share this header, except for length and sequence number.
         let mut head = [0; MESSAGE_HEAD_LEN];
         head[0] = op::MESSAGE;
         head[9..11].copy_from_slice(&channel.to_le_bytes());
         head[15..23].copy_from_slice(&time_ns.to_le_bytes());
         head[23..31].copy_from_slice(&time_ns.to_le_bytes());
-        let room = chunk_max.saturating_sub(chunk.messages * size_of::<IndexEntry>());
+        let limit = chunk_max.saturating_sub(chunk.messages * size_of::<IndexEntry>());
         let mut index_len = 0;
         for payload in messages {
             let len = (MESSAGE_HEAD_LEN - HEAD_LEN + payload.len()) as u64;
@@ -181,7 +183,7 @@ impl SegmentWriter {
             state.entries.push(index_entry(time_ns, offset as u64));
             sequence = sequence.wrapping_add(1);
             index_len += size_of::<IndexEntry>();
-            if room <= self.out.len() - chunk.content + index_len {
+            if limit <= self.out.len() - chunk.content + index_len {
                 break;
             }
         }
@@ -198,7 +200,7 @@ impl SegmentWriter {
         u32::try_from(added).unwrap_or(u32::MAX)
     }
 
-    /// Ends the current chunk, if one is open. Its bytes are then [ready](Self::ready).
+    /// Ends the open chunk, if there is one. Its bytes are then [ready](Self::ready).
     ///
     /// # Errors
     /// Compression fails for lack of memory.
@@ -261,7 +263,7 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Ends the file. Its chunk must be [ended](Self::end_chunk) before.
+    /// Ends the file. Call [`end_chunk`](Self::end_chunk) before.
     pub(crate) fn finish(&mut self) {
         self.out.put(&record(op::DATA_END, &[0; 4]));
         let summary = std::mem::take(&mut self.summary);
@@ -269,7 +271,7 @@ impl SegmentWriter {
             .put(&summary.encode(self.base + self.out.len() as u64));
     }
 
-    /// Returns the bytes that can be written.
+    /// Returns the bytes that are ready to be written.
     #[must_use]
     pub(crate) fn ready(&self) -> &[u8] {
         match &self.chunk {
@@ -278,7 +280,7 @@ impl SegmentWriter {
         }
     }
 
-    /// Removes the first `len` bytes that are [ready](Self::ready), after they were written.
+    /// Removes the first `len` [ready](Self::ready) bytes, after they were written.
     pub(crate) fn written(&mut self, len: usize) {
         self.out.remove(len);
         self.base += len as u64;
@@ -288,7 +290,7 @@ impl SegmentWriter {
         }
     }
 
-    /// Frees memory that a large message took, beyond `len` bytes in each buffer.
+    /// Frees memory beyond `len` bytes in each buffer, which a large message has taken.
     pub(crate) fn shrink_to(&mut self, len: usize) {
         self.out.shrink_to(len);
         self.compressor.shrink_to(len);
@@ -300,7 +302,7 @@ impl SegmentWriter {
         self.define(op::SCHEMA, next, description, |it| &mut it.schema_ids)
     }
 
-    /// Writes a definition, unless an equal one is there. Returns its number.
+    /// Writes a definition, unless an equal one was written before. Returns its number.
     fn define(
         &mut self,
         opcode: u8,
@@ -311,7 +313,7 @@ impl SegmentWriter {
         if let Some(id) = ids(self).get(&description) {
             return Ok(*id);
         }
-        let full = || io::Error::other("the file has as many definitions as the format can count");
+        let full = || io::Error::other("the file has the maximum number of definitions, 65535");
         let id = next.ok_or_else(full)?;
         self.begin_chunk();
         let body = [id.to_le_bytes().as_slice(), &description].concat();
@@ -324,7 +326,7 @@ impl SegmentWriter {
     fn begin_chunk(&mut self) {
         if self.chunk.is_none() {
             let begin = self.out.len();
-            // A placeholder of the header's length, without compression. The header is known when the chunk ends.
+            // Reserve space for the header of an uncompressed chunk. Its values are known when the chunk ends.
             self.out.put(&[0; HEAD_LEN + 28 + 4 + 8]);
             self.chunk = Some(OpenChunk {
                 begin,

@@ -17,9 +17,9 @@ use crate::write::retention::Deleter;
 use crate::write::retry::LogContext;
 use crate::write::storage::Folder;
 
-/// Largest number of files in the queue of jobs. Each keeps a descriptor open.
+/// Largest number of files that wait to be sealed. Each keeps a descriptor open.
 const FILES_MAX: usize = 64;
-/// Largest length of the files in the queue together, in bytes. A slower disk blocks the writer.
+/// Largest total length of the files that wait to be sealed, in bytes. Beyond it, the writer blocks.
 const BYTES_MAX: u64 = 256 << 20;
 
 /// A job for one file.
@@ -47,7 +47,7 @@ pub(crate) struct SyncThread {
     thread: JoinHandle<Result<(), LogError>>,
 }
 
-/// Jobs from the writer to the thread that syncs.
+/// The queue of jobs from the writer to the thread.
 #[derive(Debug, Default)]
 struct Queue {
     jobs: Mutex<Jobs>,
@@ -57,12 +57,12 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Jobs {
     waiting: VecDeque<Job>,
-    /// Files and bytes of these, and of the present job.
+    /// Files and bytes of the waiting jobs and of the current one.
     cost: (usize, u64),
     is_busy: bool,
-    /// The writer is done.
+    /// The writer adds no more jobs.
     has_ended: bool,
-    /// The thread is done.
+    /// The thread has ended.
     is_gone: bool,
 }
 
@@ -76,7 +76,7 @@ impl Queue {
         waited.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a job. Waits while too much is to be sealed.
+    /// Adds a job. Waits while too many files, or too many bytes, wait to be sealed.
     fn push(&self, job: Job) -> Result<(), LogError> {
         let mut jobs = self.lock();
         let (files, bytes) = job.cost();
@@ -95,7 +95,7 @@ impl Queue {
         Ok(())
     }
 
-    /// The next job; none after the last one.
+    /// Waits for the next job. Returns `None` after the last one.
     fn next(&self) -> Option<Job> {
         let mut jobs = self.lock();
         loop {
@@ -110,7 +110,7 @@ impl Queue {
         }
     }
 
-    /// A job is done.
+    /// Subtracts the cost of a finished job.
     fn done(&self, (files, bytes): (usize, u64)) {
         let mut jobs = self.lock();
         jobs.is_busy = false;
@@ -141,7 +141,7 @@ impl SyncThread {
         }
     }
 
-    /// Whether a new job would begin at once.
+    /// Whether a new job would start immediately.
     #[must_use]
     pub(crate) fn is_idle(&self) -> bool {
         let jobs = self.queue.lock();
@@ -223,7 +223,7 @@ struct Worker {
     queue: Arc<Queue>,
 }
 
-/// The thread may end by a panic, too: nobody is to wait for it then.
+/// Unblocks the writer when the thread ends, even by a panic.
 impl Drop for Worker {
     fn drop(&mut self) {
         self.queue.lock().is_gone = true;
@@ -233,7 +233,7 @@ impl Drop for Worker {
 
 impl Worker {
     fn run(mut self, done: &OnDone) -> Result<(), LogError> {
-        // The file whose name is already synced. A synced file without its name would be lost in a power failure.
+        // The file whose name in the folder is synced. Without its name, a synced file would be lost in a power failure.
         let mut named = None;
         while let Some(job) = self.queue.next() {
             let cost = job.cost();
@@ -247,7 +247,7 @@ impl Worker {
             self.sync(file, *counts);
             let open_len = match job {
                 Job::Commit(..) => file.len.load(Ordering::Relaxed),
-                // It is among the sealed files now.
+                // The file now counts as a sealed file.
                 Job::Seal(..) => {
                     self.seal(file)?;
                     0
@@ -267,7 +267,7 @@ impl Worker {
     fn sync(&self, file: &SegmentFile, counts: CommitCounts) {
         let begun = Instant::now();
         match file.file.sync() {
-            // A later sync that succeeds does not bring back what was lost.
+            // A successful sync after a failed one does not restore lost data.
             Ok(()) if file.broken.load(Ordering::Acquire) => {}
             Ok(()) => {
                 let CommitCounts {
@@ -318,7 +318,7 @@ impl Worker {
     }
 }
 
-/// Whether a rename failed because the file does not exist, rather than its folder.
+/// Whether a rename failed because the file is missing, and not its folder.
 fn is_gone(folder: &dyn Folder, name: &str, error: &io::Error) -> bool {
     let is_missing = |files: Vec<(String, u64)>| files.iter().all(|(other, _)| other != name);
     error.kind() == io::ErrorKind::NotFound && folder.list().is_ok_and(is_missing)
