@@ -1,4 +1,4 @@
-//! The exit code of each failure: one table for all commands. Start with [`Code`].
+//! The exit code of each error, for all commands. Start with [`Code`].
 
 use std::io;
 
@@ -11,19 +11,19 @@ use crate::error::CommandError;
 pub enum Code {
     /// The command did its work.
     Done = 0,
-    /// It failed while working.
+    /// The command failed while working.
     Failed = 1,
     /// The command line, the configuration, or a file that they name is wrong. A retry cannot help.
     Wrong = 2,
-    /// The environment refused it at the start (`EX_TEMPFAIL` of `sysexits.h`). A retry may help.
+    /// The environment refused something at the start (`EX_TEMPFAIL` of `sysexits.h`). A retry may help.
     Refused = 75,
 }
 
 impl Code {
-    /// All of them.
+    /// All exit codes.
     pub const ALL: [Self; 4] = [Self::Done, Self::Failed, Self::Wrong, Self::Refused];
 
-    /// The meaning, in a few words.
+    /// The meaning in a few words.
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl Code {
     }
 }
 
-/// What an error of the system was about.
+/// The subject of a system error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Subject {
     /// An address to listen on or to connect to, at the start.
@@ -44,7 +44,7 @@ enum Subject {
     Folder,
     /// A file that the command line or the configuration names.
     File,
-    /// A thread, a signal handler or anything else that a program needs at its start.
+    /// A thread, a signal handler, or another resource that the program needs at the start.
     Program,
 }
 
@@ -63,7 +63,7 @@ impl CommandError {
             Self::Start(error) => code(Subject::Program, error),
             Self::Locked { .. } => Code::Refused,
             Self::Config(error) => error.unreadable().map_or(Code::Wrong, |error| {
-                // The file is read at the start, so an error that is not about its name is one of the environment.
+                // The file is read at the start, so an I/O error that is not about its name may be temporary.
                 match code(Subject::File, error) {
                     Code::Failed => Code::Refused,
                     code => code,
@@ -108,12 +108,12 @@ fn recording(error: &RecordingError) -> Code {
     }
 }
 
-/// Classifies an error of the system, as the table in `docs/operations.md` does.
+/// Classifies a system error, as in the table of `docs/operations.md`.
 fn code(subject: Subject, error: &io::Error) -> Code {
     use io::ErrorKind as Kind;
     match error.kind() {
-        // A text that is not an address or a file name, or something that the system does not permit or support:
-        // `EINVAL`, `ENAMETOOLONG`, `ENOTDIR`, `EISDIR`, `EACCES`, `EPERM`, `ENOSYS`.
+        // The text is not an address or a file name, or the system does not permit or support the operation: `EINVAL`,
+        // `ENAMETOOLONG`, `ENOTDIR`, `EISDIR`, `EACCES`, `EPERM`, `ENOSYS`.
         Kind::InvalidInput
         | Kind::InvalidData
         | Kind::InvalidFilename
@@ -123,7 +123,8 @@ fn code(subject: Subject, error: &io::Error) -> Code {
         | Kind::Unsupported => Code::Wrong,
         // A file exists where the folder or the output should be.
         Kind::AlreadyExists => Code::Wrong,
-        // A named file must exist. The folder of a socket, or the target of a link, may appear when a disk is mounted.
+        // A named file must exist. The folder of a socket, or the target of a link, may appear later, when a disk is
+        // mounted.
         Kind::NotFound if subject == Subject::File => Code::Wrong,
         Kind::NotFound | Kind::ReadOnlyFilesystem | Kind::ResourceBusy => Code::Refused,
         _ if is_wrong(error.raw_os_error()) => Code::Wrong,
@@ -134,7 +135,7 @@ fn code(subject: Subject, error: &io::Error) -> Code {
     }
 }
 
-/// Errors without a stable [`io::ErrorKind`] that another attempt cannot change.
+/// Whether a retry cannot help with this error, for errors without a stable [`io::ErrorKind`].
 fn is_wrong(error: Option<i32>) -> bool {
     matches!(
         error,
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_the_environment_refuses_now_may_be_retried() {
+    fn an_address_that_the_environment_refuses_may_be_retried() {
         for error in [
             libc::EADDRINUSE,
             libc::EADDRNOTAVAIL,
@@ -190,7 +191,7 @@ mod tests {
         ] {
             assert_eq!(listen(os(error)), Code::Refused, "{}", os(error));
         }
-        // The library reports a name that cannot be resolved without an error number.
+        // An unresolved name is reported without an error number.
         assert_eq!(listen(io::Error::other("lookup")), Code::Refused);
     }
 
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_wrong_if_it_is_not_ours_and_otherwise_may_be_retried() {
+    fn an_unusable_folder_is_wrong_and_an_unready_disk_may_be_retried() {
         for error in [libc::EACCES, libc::EPERM, libc::ENOTDIR, libc::EEXIST] {
             assert_eq!(folder(os(error)), Code::Wrong, "{}", os(error));
         }
