@@ -1,4 +1,4 @@
-//! Compares the line and the exit code of every kind of [`CommandError`] with `tests/golden/errors.txt`.
+//! Compares the message and the exit code of every kind of [`CommandError`] with `tests/golden/errors.txt`.
 //!
 //! To accept a change: `BLOCKSD_TEST_ACCEPT=1 cargo test -p blocksd-tests --test it -- error_messages::`
 
@@ -130,7 +130,7 @@ fn errors() -> Vec<CommandError> {
     errors
 }
 
-/// One error of a recording of each kind.
+/// One error of each kind of [`RecordingError`].
 fn recording_errors() -> Vec<RecordingError> {
     let path = || PathBuf::from("file");
     vec![
@@ -160,14 +160,14 @@ fn os(error: i32) -> io::Error {
     io::Error::from_raw_os_error(error)
 }
 
-/// The name of the variant.
+/// The name of the variant of an error.
 fn kind(error: &impl Debug) -> String {
     let text = format!("{error:?}");
     let name = text.chars().take_while(|it| it.is_alphanumeric());
     name.collect()
 }
 
-/// The names of the variants of an enum.
+/// The names of the variants of an enum in this source.
 fn variants(source: &str, name: &str) -> BTreeSet<String> {
     let body = source.split(&format!("pub enum {name} {{\n")).nth(1);
     let body = body.and_then(|rest| rest.split("\n}\n").next()).unwrap();

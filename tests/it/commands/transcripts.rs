@@ -1,4 +1,5 @@
-//! Compares the help of every command, and the error of every mistake, with the transcripts in `tests/golden`.
+//! Compares the help of every command, and the errors of wrong command lines and config files, with the transcripts in
+//! `tests/golden`.
 //!
 //! To accept a change: `BLOCKSD_TEST_ACCEPT=1 cargo test -p blocksd-tests --test it -- transcripts::`
 
@@ -29,7 +30,7 @@ fn the_help_of_every_command_matches_the_transcript() {
     assert_golden("help.txt", text);
 }
 
-/// Runs the commands in the file: to add a case, add a line that begins with `$`.
+/// Runs the commands in `mistakes.txt`. To add a case, add a line that begins with `$`, and accept the output.
 #[test]
 fn the_error_of_every_mistake_matches_the_transcript() {
     const FILE: &str = "mistakes.txt";
@@ -51,7 +52,7 @@ fn the_error_of_every_mistake_matches_the_transcript() {
     assert_golden(FILE, text);
 }
 
-/// A folder in which commands run one after the other.
+/// A temporary folder in which commands run one after another.
 struct Shell(TempDir);
 
 impl Shell {
@@ -64,7 +65,7 @@ impl Shell {
         Self(folder)
     }
 
-    /// Runs a command; appends it, its exit code unless that is 0, and its output. Returns the exit code.
+    /// Runs a command. Appends the command, its exit code if it is not 0, and its output to `text`. Returns the exit code.
     fn transcribe(&self, line: &str, text: &mut String) -> i32 {
         let mut command = Command::new("sh");
         let path = std::env::var("PATH").unwrap();
@@ -77,7 +78,7 @@ impl Shell {
             .env_remove("RUST_LOG")
             .env_remove("COLUMNS");
         let ended = finish(command, b"");
-        let code = ended.code.expect("not ended by a signal");
+        let code = ended.code.expect("an exit code, not a signal");
         writeln!(text, "\n$ {line}").unwrap();
         if code != 0 {
             writeln!(text, "? {code}").unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-/// A registry shows the README without the rest of the repository.
+/// A registry shows the README alone, so its links must not lead to files of the repository.
 #[test]
 fn the_readme_of_a_package_renders_on_a_registry_page() {
     for package in published() {
@@ -22,7 +22,7 @@ fn the_readme_of_a_package_renders_on_a_registry_page() {
             let is_rust = index % 2 == 1 && block.starts_with("rust");
             assert!(
                 !is_rust || !block.contains("\n# "),
-                "{}: a registry shows lines that rustdoc hides: {block}",
+                "{}: rustdoc hides the lines that begin with `# `, but a registry shows them: {block}",
                 package.name
             );
         }
@@ -30,7 +30,7 @@ fn the_readme_of_a_package_renders_on_a_registry_page() {
 }
 
 #[test]
-fn every_package_has_what_a_registry_shows() {
+fn every_package_has_the_metadata_that_a_registry_shows() {
     let packages = published();
     let names: Vec<_> = packages.iter().map(|it| &*it.name).collect();
     let all = [
@@ -62,7 +62,7 @@ fn every_package_has_what_a_registry_shows() {
     }
 }
 
-/// Copies: some systems have no symbolic links.
+/// The files are copies, because some systems do not support symbolic links.
 #[test]
 fn every_package_carries_the_licences() {
     for file in ["LICENSE-MIT", "LICENSE-APACHE"] {
@@ -77,7 +77,7 @@ fn every_package_carries_the_licences() {
 }
 
 #[test]
-fn the_minimum_compiler_is_stated_as_it_is_in_the_manifests() {
+fn the_documents_state_the_minimum_compiler_of_the_manifests() {
     let releasing = fs::read_to_string(root().join("docs/releasing.md")).unwrap();
     let workspace = manifest(&root())["workspace"]["package"]["rust-version"].clone();
     for package in published() {
@@ -88,7 +88,8 @@ fn the_minimum_compiler_is_stated_as_it_is_in_the_manifests() {
         };
         let readme = package.file("README.md").replace('\n', " ");
         let stated = readme.split("minimum supported Rust version is ").nth(1);
-        let stated = stated.unwrap_or_else(|| panic!("{name}: its README states no version"));
+        let stated =
+            stated.unwrap_or_else(|| panic!("{name}: its README does not state a version"));
         assert!(
             stated.starts_with(&format!("{version}.")),
             "{name}: {stated}"

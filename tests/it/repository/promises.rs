@@ -1,4 +1,4 @@
-//! `docs/promises.md` names tests that exist, and the figures in `docs/` name commits that exist.
+//! Checks that the tests that `docs/promises.md` names exist, and the commits that the figures in `docs/` name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ const PAGES: [&str; 8] = [
     "host-daemon/recording/README.md",
     "host-daemon/systemd/blocksd.toml",
 ];
-/// Its figures are those of the committed baselines, which `tests/run` compares with the present program.
+/// The page of measurements that names no commit: its figures are the committed baselines, which `tests/run` compares with
+/// the current program.
 const PRESENT: &str = "size.md";
 
 #[test]
@@ -43,7 +44,7 @@ fn every_promise_names_a_test_that_exists() {
     assert!(count > 200, "found only {count} names");
     assert!(
         missing.is_empty(),
-        "docs/promises.md: these are not tests: {missing:#?}"
+        "docs/promises.md names tests that do not exist: {missing:#?}"
     );
 }
 
@@ -52,7 +53,7 @@ fn every_page_with_promises_has_a_section() {
     let page = read("docs/promises.md");
     let documents = fs::read_dir(root().join("docs")).unwrap();
     let documents = documents.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    // One is the index, one the table itself.
+    // The index and the table itself need no section.
     let documents =
         documents.filter(|it| it.ends_with(".md") && it != "README.md" && it != "promises.md");
     let documents = documents.map(|it| format!("docs/{it}"));
@@ -65,13 +66,13 @@ fn every_page_with_promises_has_a_section() {
 }
 
 #[test]
-fn a_name_without_a_test_is_found() {
+fn a_name_without_a_test_is_reported() {
     assert!(exists(
-        "repository::promises::a_name_without_a_test_is_found"
+        "repository::promises::a_name_without_a_test_is_reported"
     ));
     assert!(exists("repository::promises::"));
     assert!(exists(
-        "tests/it/repository/promises.rs::a_name_without_a_test_is_found"
+        "tests/it/repository/promises.rs::a_name_without_a_test_is_reported"
     ));
     assert!(exists("tests/run"));
     assert!(exists("cargo test -p framing-core --doc"));
@@ -134,7 +135,7 @@ fn measurements_name_a_commit_that_exists_and_a_command() {
     }
 }
 
-/// Whether this is the name of a test, of a module of tests, of a script, or a command of cargo.
+/// Whether this names an existing test, module of tests or script, or is a cargo command.
 fn exists(name: &str) -> bool {
     if name.starts_with("cargo ") {
         return true;
@@ -151,7 +152,7 @@ fn exists(name: &str) -> bool {
         return false;
     };
     let test = if test.is_empty() { r"\w+" } else { test };
-    // A test of `proptest!` has its inputs in the parentheses.
+    // No closing parenthesis: a test in `proptest!` has parameters.
     let pattern = format!(r"#\[(tokio::)?test\b[^\]]*\]\s*(#\[[^\]]*\]\s*)*(async )?fn {test}\(");
     Regex::new(&pattern).unwrap().is_match(&source)
 }

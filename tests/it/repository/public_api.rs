@@ -10,17 +10,17 @@ use std::time::SystemTime;
 use blocksd_tests::golden::assert_golden;
 use blocksd_tests::skip::skipped;
 
-/// The libraries, and where their sources are.
+/// The names and the folders of the libraries.
 const LIBRARIES: [(&str, &str); 3] = [
     ("framing-core", "framing-core"),
     ("blocksd-engine", "host-daemon/engine"),
     ("blocksd-recording", "host-daemon/recording"),
 ];
 
-/// The format version of rustdoc's JSON for the snapshots. Another version may print an item differently.
+/// Format version of rustdoc's JSON that the snapshots were written with. Another version may print an item differently.
 const FORMAT: u64 = 57;
 
-/// Auto traits that programs rarely depend on.
+/// Auto traits that are left out of the snapshots, because programs rarely depend on them.
 const LEFT_OUT: [&str; 5] = [
     "core::marker::Freeze for ",
     "core::marker::StructuralPartialEq for ",
@@ -42,23 +42,25 @@ fn the_signatures_of_the_libraries_match_the_snapshots() {
 /// Returns the public items of a library, one a line.
 ///
 /// # Errors
-/// The reason for which they cannot be compared.
+/// The reason why the API cannot be compared.
 fn api(library: &str, folder: &str) -> Result<String, String> {
     const RUN: &str = "run tests/public-api";
     let file = json(library);
     let Ok(text) = fs::read_to_string(&file) else {
-        return Err(format!("its API is not written; {RUN}"));
+        return Err(format!("the JSON of its API does not exist; {RUN}"));
     };
     let written = modified(&file);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     if newest(&root.join(folder).join("src")) > written {
-        return Err(format!("the written API is older than the sources; {RUN}"));
+        return Err(format!(
+            "the JSON of its API is older than the sources; {RUN}"
+        ));
     }
     let format = text.rsplit("\"format_version\":").next().unwrap();
     let format: String = format.chars().take_while(char::is_ascii_digit).collect();
     if format != FORMAT.to_string() {
         return Err(format!(
-            "this compiler's rustdoc writes JSON of format {format}, and the snapshots are of format {FORMAT}"
+            "the JSON of this compiler's rustdoc has format {format}, but the snapshots need format {FORMAT}"
         ));
     }
     let builder = public_api::Builder::from_rustdoc_json(&file).omit_blanket_impls(true);
@@ -74,7 +76,7 @@ fn api(library: &str, folder: &str) -> Result<String, String> {
     Ok(lines.join("\n") + "\n")
 }
 
-/// Where `tests/public-api` puts the JSON.
+/// The JSON file that `tests/public-api` writes.
 fn json(library: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let name = library.replace('-', "_");
@@ -85,7 +87,7 @@ fn modified(file: &Path) -> SystemTime {
     fs::metadata(file).unwrap().modified().unwrap()
 }
 
-/// When the newest file of a folder was changed.
+/// The latest modification time of the files in a folder.
 fn newest(folder: &Path) -> SystemTime {
     let entries = fs::read_dir(folder).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
