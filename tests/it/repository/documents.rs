@@ -113,7 +113,7 @@ fn arguments(command: &Command) -> Vec<&Arg> {
 
 fn header(command: &str) -> &'static str {
     if command == "serve" {
-        "\n| option | value | default | table of its own | a change needs | meaning |\n|---|---|---|---|---|---|\n"
+        "\n| option | value | default | also in table | a change needs | meaning |\n|---|---|---|---|---|---|\n"
     } else {
         "\n| option or argument | value | default | meaning |\n|---|---|---|---|\n"
     }
