@@ -1,4 +1,4 @@
-//! A ring buffer of frames. A frame is written in parts, and kept completely or dropped.
+//! A ring buffer of frames: [`Ring`]. A frame is written in parts, and is stored whole or dropped.
 
 /// Length of the longest frame, in bytes.
 pub const FRAME_MAX: usize = 128;
@@ -10,13 +10,13 @@ const HEADER_LEN: usize = 2;
 #[derive(Clone, Debug)]
 pub struct Ring<const N: usize> {
     bytes: [u8; N],
-    /// Offset of the oldest frame …
+    /// Offset of the oldest frame.
     start: usize,
-    /// … and the length of all complete frames from there.
+    /// Total length of all complete frames.
     len: usize,
-    /// The length of the frame that is being written …
+    /// Length of the frame that is being written.
     open: usize,
-    /// … and whether it is known not to fit.
+    /// Whether the frame that is being written does not fit.
     refused: bool,
     lost: u32,
 }
@@ -35,7 +35,7 @@ impl<const N: usize> Ring<N> {
         }
     }
 
-    /// Begins a frame; drops one that was not ended.
+    /// Begins a frame. Drops the previous one if it was not ended.
     pub const fn begin(&mut self) {
         self.open = 0;
         self.refused = false;
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_too_long_costs_only_itself() {
+    fn only_a_frame_that_is_too_long_is_dropped() {
         let mut ring = Ring::<1024>::new();
         for len in [FRAME_MAX, FRAME_MAX + 1, 1] {
             ring.begin();

@@ -37,7 +37,7 @@ time_driver_impl!(static CLOCK: Clock = Clock {
     state: Mutex::new(RefCell::new(State { queue: Queue::new(), last: 0, wraps: 0 })),
 });
 
-/// Starts the counter. Until then the time stands still.
+/// Starts the counter. Before that, the time does not advance.
 pub fn start() {
     write(COUNTER + LOAD, u32::MAX);
     write(COUNTER + CONTROL, ON | WIDE);
@@ -55,9 +55,9 @@ struct Clock {
 
 struct State {
     queue: Queue,
-    /// The counter at its last read …
+    /// Value of the counter at the last read.
     last: u32,
-    /// … and the number of times it has wrapped.
+    /// Number of times that the counter has wrapped.
     wraps: u32,
 }
 

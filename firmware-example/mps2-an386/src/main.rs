@@ -60,7 +60,7 @@ fn main() -> ! {
     })
 }
 
-// Not inlined, because its stack frame would stay allocated for ever.
+// Not inlined, because its stack frame would stay allocated forever.
 #[inline(never)]
 fn start(spawner: Spawner, controller: Lan9118, arguments: Arguments) {
     static ARGUMENTS: StaticCell<Arguments> = StaticCell::new();

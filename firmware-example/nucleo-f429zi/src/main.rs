@@ -49,7 +49,7 @@ fn main() -> ! {
     machine::run(EXECUTOR.init(machine::executor()), start)
 }
 
-// Not inlined, because its stack frame would stay allocated for ever.
+// Not inlined, because its stack frame would stay allocated forever.
 #[inline(never)]
 fn start(spawner: Spawner) {
     static PACKETS: ConstStaticCell<PacketQueue<4, 4>> = ConstStaticCell::new(PacketQueue::new());

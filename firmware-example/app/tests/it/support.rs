@@ -56,7 +56,7 @@ impl Time {
                 return output;
             }
             if !woken.0.swap(false, Ordering::Relaxed) {
-                assert_ne!(self.next_us.get(), u64::MAX, "the future waits for ever");
+                assert_ne!(self.next_us.get(), u64::MAX, "the future never completes");
                 self.now_us.set(self.next_us.get());
             }
         }
