@@ -1,4 +1,4 @@
-//! A framing of one's own: the header of an existing protocol, as a `Prefix`.
+//! A custom framing: implements `Prefix` for the header of an existing protocol.
 //!
 //! `cargo run -p framing-core --example own_framing`
 
@@ -60,7 +60,7 @@ fn main() {
     let mut wire = writer.into_io();
     assert_eq!(wire[..9], *b"\xa5\x08\x00230 V\x16");
 
-    // All readers work with the framing now: with limits, in pieces, and with figures in faults.
+    // Every reader now works with the framing, including limits, pieces, and the details of faults.
     wire.extend_from_slice(b"noise");
     let mut reader = Reader::new(&wire[..], Metering, [0; 32]);
     assert_eq!(reader.receive(), Ok(Received::Message(b"230 V")));

@@ -1,11 +1,11 @@
-//! Which bytes of a receive buffer are unread. Start with [`Window`].
+//! The range of unread bytes in a receive buffer: [`Window`].
 
 use core::fmt::Debug;
 use core::ops::Range;
 
 use crate::bytes::shift_down;
 
-/// Which bytes of a buffer are unread.
+/// The range of unread bytes in a buffer.
 pub trait Window: Clone + Debug {
     /// No byte is unread.
     const EMPTY: Self;

@@ -9,7 +9,7 @@ use framing_core_testing::drive::{AnyReader, Collector, Mode, read, read_async, 
 use framing_core_testing::link::Source;
 use framing_core_testing::samples::Event;
 
-/// tokio-util's `LengthDelimitedCodec` with a limit of 16: returns the same error for ever, and "ok" never arrives.
+/// tokio-util's `LengthDelimitedCodec` with a limit of 16: returns the same error forever, and "ok" never arrives.
 #[test]
 fn an_oversize_block_is_reported_once_and_the_next_one_arrives() {
     let wire = [b"\0\0\0\x20", &[7; 32][..], b"\0\0\0\x02ok\0\0\0\0"].concat();
@@ -21,7 +21,7 @@ fn an_oversize_block_is_reported_once_and_the_next_one_arrives() {
     );
 }
 
-/// framez with a buffer of eight bytes: returns "buffer too small" for ever.
+/// framez with a buffer of eight bytes: returns "buffer too small" forever.
 #[test]
 fn a_message_over_a_buffer_of_eight_bytes_is_refused_once() {
     let wire = b"\0\0\0\x09ninechars\0\0\0\x09ninechars\0\0\0\x08justsize\0\0\0\0";
