@@ -170,7 +170,7 @@ impl Engine {
         }
     }
 
-    /// Adds a sink. It runs on a thread of its own, which [`run`](Self::run) starts.
+    /// Adds a sink. It runs on a dedicated thread, which [`run`](Self::run) starts.
     pub fn add_sink(&mut self, sink: Box<dyn Sink>, delivery: Delivery) {
         let events = self.fanout.add(sink.name(), sink.interest(), delivery);
         self.sinks.push(AddedSink {

@@ -208,7 +208,7 @@ impl Connections {
         Ok(())
     }
 
-    /// Tells every connection to read what has already arrived, and to close.
+    /// Requests every connection to read the data that has already arrived, and then to close.
     pub(crate) fn stop(&self) {
         let mut open = self.open();
         open.stopping = true;

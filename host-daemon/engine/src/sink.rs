@@ -1,4 +1,4 @@
-//! Sinks: a [`Sink`] receives [`Events`] on a thread of its own. [`Delivery`] decides what happens when it is too slow.
+//! Sinks: a [`Sink`] receives [`Events`] on a dedicated thread. [`Delivery`] decides what happens when it is too slow.
 
 pub mod fanout;
 pub mod lossy;
@@ -47,7 +47,7 @@ pub trait Sink: fmt::Debug + Send {
         Interest::All
     }
 
-    /// Receives events until [`Next::End`]. Runs on a thread of its own, within the context of the Tokio runtime. If a
+    /// Receives events until [`Next::End`]. Runs on a dedicated thread, within the context of the Tokio runtime. If a
     /// sink with [`Delivery::Backpressure`] returns earlier, the engine stops, so that no more messages are received
     /// and lost. A panic is an error of [`Engine::run`](crate::Engine::run), whatever the delivery is; the other sinks
     /// continue.

@@ -52,7 +52,7 @@ pub enum Error {
     Log(#[from] LogError),
 }
 
-/// The category of an error: it says who can resolve it.
+/// The category of an error, by the party that can resolve it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
