@@ -18,11 +18,11 @@ use serde_json::Value;
 /// Messages that a peer sends.
 const MESSAGES: usize = 3;
 
-/// Silence before each message but the first: longer than socat, and the timeouts in the tests' configurations, leave
-/// a connection half-closed.
+/// Silence before each message but the first. It is longer than the time for which socat, and the peers with the timeouts of
+/// these tests, keep a half-closed connection.
 const SILENCE: Duration = Duration::from_millis(700);
 
-/// The daemon, and the number of connections that its peers are expected to make.
+/// The daemon, and the expected number of connections.
 struct Daemon {
     server: Server,
     connections: usize,

@@ -1,4 +1,4 @@
-//! Torn and damaged recordings: complete chunks are read and kept, nothing else is, and losses are counted.
+//! Torn and damaged recordings: readers and repairs keep the complete chunks and nothing else, and count the losses.
 
 use std::collections::HashMap;
 use std::fs;
@@ -189,7 +189,7 @@ fn by_the_crate(path: &Path) -> Vec<StoredMessage> {
         })
         .collect();
     assert_eq!(statistics.message_count, stored.len() as u64);
-    // And by the index, which must find each message.
+    // The index must find each message, too.
     let mut indexed = 0;
     let chunks = theirs.chunk_indexes.iter();
     for chunk in chunks.filter(|chunk| chunk.message_index_length != 0) {
@@ -209,7 +209,7 @@ fn a_message_whose_channel_is_lost_is_kept_under_another_topic() {
     let directory = tempfile::tempdir().unwrap();
     let (bytes, stored) = Sample::default().torn();
     let mut damaged = bytes.clone();
-    // In the payload of the first chunk, which has the channels.
+    // Damage the first chunk, which defines the channels.
     damaged[300] ^= 1;
     let from = put(directory.path(), 1, "mcap.part", &damaged);
     let to = name(directory.path(), 1, "mcap");
@@ -342,7 +342,7 @@ fn a_file_of_false_chunk_headers_is_read_in_linear_time_and_memory() {
     let (read_back, lost) = read(&put(directory.path(), 1, "mcap.part", &bytes));
     assert!(
         stored.len() < read_back.len(),
-        "nothing was found after them"
+        "nothing was found after the false headers"
     );
     assert_eq!(lost.len(), 1);
     // Half a gigabyte declared, in a few bytes.
@@ -433,8 +433,8 @@ fn no_file_makes_a_reader_panic() {
                     wrong.push(it.kind.clone());
                 })
                 .unwrap();
-            // Gaps stay, and so does the name of the writer. A lost channel that reappears after its messages is inconsistent, which
-            // takes a file with a duplicated part.
+            // A repair keeps gaps and the name of the writer. In a file with a duplicated part, a lost channel may reappear
+            // after its messages, with another definition.
             let made_up = recovered.unknown != 0;
             wrong.retain(|it| match it {
                 FindingKind::Sequence { .. } | FindingKind::Library(_) => false,

@@ -367,7 +367,7 @@ fn is_root(module: &str) -> bool {
         && module != "engine::connection"
 }
 
-/// The module that a file is a part of: itself, unless it stands below one that is not a room.
+/// The module that a file is a part of: itself, unless a module above it is not a room.
 fn unit(module: &str) -> &str {
     let parts: Vec<_> = ancestors(module).collect();
     let top = parts.iter().rev().find(|it| !is_root(it));
