@@ -102,7 +102,7 @@ impl<R: Read, F: Framing, B: Buffer, S: SkipMax> Reader<R, F, B, S> {
     /// # Errors
     /// [`ReceiveError::Fault`] once for each message that was refused. [`ReceiveError::Io`] if the transport fails.
     /// [`ReceiveError::BufferTooSmall`] if the buffer is shorter than a header. [`ReceiveError::NoBoundaries`] for
-    /// `stream`. Repeat the call after any error to go on.
+    /// `stream`. Repeat the call after any error to continue.
     pub fn receive(&mut self) -> Result<Received<'_>, ReceiveError<R::Error>> {
         let this = in_memory(self);
         if !this.receiver.has_boundaries() {

@@ -246,7 +246,7 @@ impl fmt::Display for Refusal {
 
 impl core::error::Error for Refusal {}
 
-/// A receive failed. Repeat the call to go on.
+/// A receive failed. Repeat the call to continue.
 ///
 /// New kinds of failure may add variants.
 ///
@@ -263,7 +263,7 @@ impl core::error::Error for Refusal {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ReceiveError<E> {
-    /// A message was refused. The next call goes on with the next message.
+    /// A message was refused. The next call continues with the next message.
     Fault(Fault),
     /// The transport failed. The bytes that it delivered before are kept, so the call can be repeated.
     Io(E),

@@ -340,7 +340,7 @@ pub trait Encode: Sealed {
     const PASSTHROUGH: bool;
     /// Most bytes that [`header`](Self::header) writes before a payload, and [`end`](Self::end) writes: at most 12.
     const HEADER_MAX: usize = 0;
-    /// Most bytes that [`trailer`](Self::trailer) writes after a payload that is sent as it is.
+    /// Most bytes that [`trailer`](Self::trailer) writes after a payload that is sent unchanged.
     const TRAILER_MAX: usize = 0;
 
     /// [`PASSTHROUGH`](Self::PASSTHROUGH), if that is known at run time only.

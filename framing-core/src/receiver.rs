@@ -211,7 +211,7 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
     /// Looks for the next message in the unread bytes. A message that is too long is skipped.
     ///
     /// # Errors
-    /// The [`Fault`] of a message that was refused. Poll again to go on.
+    /// The [`Fault`] of a message that was refused. Poll again to continue.
     pub fn poll(&mut self) -> Result<Polled, Fault> {
         self.poll_as::<false>()
     }
@@ -249,7 +249,7 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
     /// ```
     ///
     /// # Errors
-    /// The [`Fault`] of a message that was refused. Poll again to go on.
+    /// The [`Fault`] of a message that was refused. Poll again to continue.
     pub fn poll_piece(&mut self) -> Result<Polled, Fault> {
         self.poll_as::<true>()
     }

@@ -201,7 +201,7 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
         Ok(())
     }
 
-    /// Begins the mark that ends a series, or goes on with it. It is written once: until [`flushed`](Self::flushed) or
+    /// Begins or continues the mark that ends a series. It is written once: until [`flushed`](Self::flushed) or
     /// the next message, another call begins no second mark.
     ///
     /// ```

@@ -63,11 +63,11 @@ pub trait Stage {
     }
 }
 
-/// The stage for payload that is sent as it is. `heapless::Vec` leaves its memory uninitialised, which saves the code
+/// The stage for payload that is sent unchanged. `heapless::Vec` leaves its memory uninitialised, which saves the code
 /// that clears it.
 #[cfg(feature = "heapless")]
 pub(crate) type Joined<const N: usize> = heapless::Vec<u8, N, u8>;
-/// The stage for payload that is sent as it is.
+/// The stage for payload that is sent unchanged.
 #[cfg(not(feature = "heapless"))]
 pub(crate) type Joined<const N: usize> = Escaped<N>;
 

@@ -220,7 +220,7 @@ impl CobsDecoder {
         }
     }
 
-    /// Reads a code byte, or the delimiter. `None`: needs more bytes; `Some(None)`: go on.
+    /// Reads a code byte, or the delimiter. `None`: needs more bytes; `Some(None)`: continue.
     #[allow(
         clippy::option_option,
         reason = "the outer one is for `?`, the inner one is the answer"

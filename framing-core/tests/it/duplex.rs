@@ -1,4 +1,4 @@
-//! Both directions over one transport: neither affects the other, whatever is dropped or fails.
+//! Both directions over one transport: a failure or a dropped future in one does not affect the other.
 
 use framing_core::{Blocks, ReceiveError, Received, Refusal, SendError, asynch, blocking};
 use framing_core_testing::drive::{Collector, patience, whole};

@@ -118,7 +118,7 @@ fn a_header_that_is_longer_than_the_bytes_received_is_a_fault() {
     }
 }
 
-/// A length of two bytes, whose description does not say how many bytes are missing.
+/// A length of two bytes, with an implementation that does not report the number of missing bytes.
 #[derive(Clone, Copy, Debug)]
 struct Vague;
 
