@@ -221,7 +221,7 @@ impl Connection {
         Poll::Ready(Step::Yield)
     }
 
-    /// Lets the responder write what it has ready. Returns the reason to close if that failed.
+    /// Lets the responder write the data that it has ready. Returns the reason to close if that failed.
     fn poll_respond(&mut self, context: &mut Context<'_>) -> Option<CloseReason> {
         let responder = self.responder.as_mut()?;
         for _ in 0..WRITES_MAX {

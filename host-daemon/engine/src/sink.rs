@@ -49,7 +49,7 @@ pub trait Sink: fmt::Debug + Send {
 
     /// Receives events until [`Next::End`]. Runs on a dedicated thread, within the context of the Tokio runtime. If a
     /// sink with [`Delivery::Backpressure`] returns earlier, the engine stops, so that no more messages are received
-    /// and lost. A panic is an error of [`Engine::run`](crate::Engine::run), whatever the delivery is; the other sinks
+    /// and lost. A panic is an error of [`Engine::run`](crate::Engine::run), for every delivery; the other sinks
     /// continue.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         })?;
         let time_ns = u64::try_from(now.as_nanos())?;
         log.append(lines, sequence, time_ns, line?.as_bytes())?;
-        // A program that also waits for other things calls this when `due` says so.
+        // A program that also waits for other things calls this at the time of `due`.
         log.tick()?;
     }
     log.finish()?;

@@ -177,7 +177,7 @@ fn send_lines<W: Write>(
     Ok(())
 }
 
-/// Prints each message of the reply with a newline after it; prints a stream as it is.
+/// Prints each message of the reply with a newline after it; prints a stream unchanged.
 fn print_reply(stream: &TcpStream, framing: AnyFraming) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(stream), framing, [0; 8192]);
     let mut out = io::stdout().lock();

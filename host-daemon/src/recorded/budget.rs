@@ -12,7 +12,7 @@
 //! - Events without credit and without tokens are held, and written as counts: a [`Suppressed`]. The counts are
 //!   complete.
 //!
-//! Messages with at least one byte of payload are always recorded, whatever their connection has paid.
+//! Messages with at least one byte of payload are always recorded, even if their connection has no budget left.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

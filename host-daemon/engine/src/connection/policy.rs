@@ -63,7 +63,7 @@ impl Policy {
 
 /// The policies of one listener: a default, and policies of devices that a
 /// [`DeviceTable`](crate::admission::identity::DeviceTable) names. A connection that the table does not match has the
-/// default policy, whatever its identity is.
+/// default policy, regardless of its identity.
 ///
 /// # Examples
 /// ```

@@ -165,7 +165,7 @@ pub struct Echo {
     framing: AnyFraming,
     device: Arc<str>,
     spools: Arc<Spools>,
-    /// The reply as it goes on the wire. `None` until the first message.
+    /// The encoded reply. `None` until the first message.
     spool: Option<Spool>,
 }
 

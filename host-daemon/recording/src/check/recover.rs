@@ -344,7 +344,7 @@ impl<'a> Salvager<'a> {
                 Some(rebuilder) => rebuilder.other(raw),
                 None => Ok(()),
             },
-            // Indexes and the end of the file are written anew.
+            // Indexes and the end of the file are rebuilt.
             _ => Ok(()),
         }
     }

@@ -7,7 +7,7 @@
 //! 1. The nonce in the name of the file.
 //! 2. If the name has none: the nonce in the header of the file, even if a few of its digits are damaged.
 //! 3. If the header is lost: the nonce of the first chunk.
-//! 4. If that is lost too: none. The file is kept as it is.
+//! 4. If that is lost too: none. The file is kept unchanged.
 
 use mcap::records::Header;
 

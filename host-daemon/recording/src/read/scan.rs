@@ -96,7 +96,7 @@ pub struct Scan {
     growing: bool,
     /// This library wrote the file: only what it writes is accepted.
     ours: bool,
-    /// The caller knows that this library wrote the file, whatever the header says.
+    /// The caller knows that this library wrote the file, regardless of the header.
     known_ours: bool,
     chunked: bool,
     ended: bool,
@@ -429,7 +429,7 @@ impl Scan {
         let next = if self.has_nonce() {
             self.search(self.at + 1, end)?
         } else {
-            // A chunk that the summary lists is there, whatever the damaged one says.
+            // A chunk that the summary lists exists, regardless of the damaged one.
             self.next_known(self.at).map_or(end, |next| next.min(end))
         };
         Ok(ScanStep::Lost(next, LossCause::Chunk(fault)))

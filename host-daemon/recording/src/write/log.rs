@@ -69,7 +69,7 @@ impl Default for LogOptions {
 ///
 /// A disk that refuses data, for example because it is full, is retried without end. Another thread can end that with
 /// [`LogContext::give_up`]. Dropping a log without [`finish`](Self::finish) leaves its last file torn,
-/// and does not commit: messages since the last commit may be lost, and no report says so.
+/// and does not commit: messages since the last commit may be lost without a report.
 #[derive(Debug)]
 pub struct Log {
     options: LogOptions,

@@ -117,8 +117,8 @@ impl fmt::Display for LogReport<'_> {
                     "cannot rewrite a sealed file with longer chunks: {error}"
                 )?;
                 match std::error::Error::source(error) {
-                    Some(cause) => write!(f, ": {cause}; it stays as it was"),
-                    None => f.write_str("; it stays as it was"),
+                    Some(cause) => write!(f, ": {cause}; the file is unchanged"),
+                    None => f.write_str("; the file is unchanged"),
                 }
             }
             Self::Internal { error } => write!(f, "{error}; please report this"),

@@ -93,7 +93,7 @@ pub(super) struct Chunk {
     _share: Option<SpoolQuota>,
 }
 
-/// The echo of one connection, as it goes on the wire.
+/// The encoded echo of one connection.
 #[derive(Debug)]
 pub(super) struct Spool {
     spools: Arc<Spools>,
