@@ -312,8 +312,10 @@ impl<W: Write, F: Framing> Writer<W, F> {
     /// Abandons a message that was sent in part, so the receiver finds the next one. For a serial line, which cannot be
     /// closed. Example: [`blocking::Writer::abandon`](crate::blocking::Writer::abandon).
     ///
-    /// In `cobs`, the receiver gets [`Fault::EarlyEnd`](crate::Fault::EarlyEnd). In `lines` and `delimited`, it gets the
-    /// part that was sent as a message: let the payload carry a checksum.
+    /// In `cobs`, the receiver gets [`Fault::EarlyEnd`](crate::Fault::EarlyEnd); but if all of the payload is in the sender
+    /// already, as with every short message, the rest is sent and the message arrives whole. In `lines` and `delimited`, the
+    /// receiver gets the part that was sent as a message. So let the payload carry a checksum, and a number if a second
+    /// arrival matters. Does nothing if no message was sent in part.
     ///
     /// # Errors
     /// [`Refusal::Unfinished`] if the framing cannot resynchronise (one with lengths, or a delimiter that begins as it
@@ -353,7 +355,8 @@ impl<W: Write, F: Framing> Writer<W, F> {
         self.sender.is_mid_block()
     }
 
-    /// The transport, for example to change its settings. Bytes that are written to it arrive between the messages.
+    /// The transport, for example to change its settings. Bytes that are written to it arrive between
+    /// two messages, or damage one that is sent in part.
     pub fn io_mut(&mut self) -> &mut W {
         &mut self.io
     }

@@ -192,7 +192,7 @@ pub enum Refusal {
     },
     /// An earlier message was sent in part: resume it, abandon it, or close the connection.
     Unfinished {
-        /// Payload bytes of that message that are still to be sent.
+        /// Payload bytes of that message that the sender has not taken yet. Some that it took may not be written.
         left: u32,
     },
     /// More bytes than the total that was declared, a piece without a message that was begun, or a resume with nothing
@@ -203,7 +203,7 @@ pub enum Refusal {
         /// Bytes that are left of the message.
         left: u32,
     },
-    /// The output buffer of [`encode`](crate::encode()) is too small.
+    /// The output buffer of [`encode`](crate::encode()) is too small, or an own [`Prefix`](crate::Prefix) returned this.
     NoRoom {
         /// Length of the buffer, in bytes.
         len: usize,
@@ -263,7 +263,9 @@ impl core::error::Error for Refusal {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ReceiveError<E> {
-    /// A message was refused. The next call continues with the next message.
+    /// A message was refused. The next call continues with the next message, unless the fault
+    /// [is lost](Fault::is_lost): then everything is dropped until the peer closes. On a line that never closes, take the
+    /// transport out with `into_io`, and build a new reader.
     Fault(Fault),
     /// The transport failed. The bytes that it delivered before are kept, so the call can be repeated.
     Io(E),

@@ -1,4 +1,4 @@
-//! The programs that tests run: the daemon ([`blocksd`]), Python peers, and third-party programs.
+//! The programs that tests run: the daemon ([`blocksd()`]), Python peers, and third-party programs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

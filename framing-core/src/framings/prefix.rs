@@ -49,6 +49,9 @@ use crate::fault::Refusal;
 ///
 /// # The contract
 ///
+/// A reader whose buffer has `HEADER_MAX.max(len)` bytes receives messages of up to `len` bytes.
+/// [`header_min`](Self::header_min) and [`Parsed::NeedMore`] must agree on how many bytes a header needs.
+///
 /// The compiler checks [`HEADER_MAX`](Self::HEADER_MAX). A value of [`parse`](Self::parse) or [`write`](Self::write) that
 /// cannot be right is treated as [`Parsed::Bad`] or [`Refusal::NoRoom`], so a mistake causes no panic and no endless loop:
 /// a header of no bytes before a payload of no bytes, and a header that is longer than the bytes that it was read from

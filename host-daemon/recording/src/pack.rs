@@ -441,7 +441,7 @@ mod tests {
             };
             let packed = pack(&context, &name, Compression::Auto, &stop).unwrap();
             let now = fs::read(folder.path().join(&name)).unwrap();
-            assert_eq!(files(&folder), [name.clone()]);
+            assert_eq!(files(&folder), std::slice::from_ref(&name));
             if let Packed::Done { before: was, after } = packed {
                 assert_eq!((was, after), (before.len() as u64, now.len() as u64));
                 assert!(100 < most && after < was);

@@ -47,7 +47,10 @@ pub struct LogContext {
 
 /// Called with the name of each file that was sealed.
 #[derive(Default)]
-struct OnSealed(OnceLock<Box<dyn Fn(&str) + Send + Sync>>);
+struct OnSealed(OnceLock<Box<SealedFn>>);
+
+/// Takes the name of a file.
+type SealedFn = dyn Fn(&str) + Send + Sync;
 
 impl fmt::Debug for OnSealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
