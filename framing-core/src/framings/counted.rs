@@ -429,24 +429,21 @@ pub(crate) fn put_slice(header: &[u8], out: &mut [u8]) -> Result<usize, Refusal>
     Ok(header.len())
 }
 
-/// Reads a header. One of no bytes before a payload of no bytes is refused, because it would be found again without end.
+/// Reads a header.
 #[inline]
 fn parse<P: Prefix>(prefix: &P, window: &[u8]) -> Parsed {
     let parsed = prefix.parse(window);
-    let parsed = if P::CHECKED {
-        checked(parsed, window)
-    } else {
-        parsed
-    };
-    match parsed {
-        Parsed::Length { take: 0, len: 0 } | Parsed::End { take: 0 } => bad(window),
-        parsed => parsed,
+    match P::CHECKED {
+        true => checked(parsed, window),
+        false => parsed,
     }
 }
 
-/// Refuses a header that is longer than the window, or that needs no more bytes than the window has.
+/// Refuses a header of no bytes before a payload of no bytes, which would be found again without end; a header that is
+/// longer than the window; and one that needs no more bytes than the window has.
 fn checked(parsed: Parsed, window: &[u8]) -> Parsed {
     match parsed {
+        Parsed::Length { take: 0, len: 0 } | Parsed::End { take: 0 } => bad(window),
         Parsed::Length { take, .. } | Parsed::End { take } if window.len() < take => bad(window),
         Parsed::NeedMore { len } => Parsed::NeedMore {
             len: len.max(window.len().saturating_add(1)),
