@@ -4,7 +4,7 @@
 //! of the file, and short chunks compress badly. A packed file holds the same messages, in the same order, under the same
 //! name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -167,60 +167,57 @@ fn pack(
     if chunks < CHUNKS_MIN || SHORT_LEN <= summary.uncompressed_len / chunks as u64 {
         return Ok(Packed::Unchanged);
     }
-    let before = input.len();
+    let to = path.with_extension(format!("{SEALED}.{NEW}"));
+    let copy = Copy::create(&to, compression)?;
+    let packed = replace(context, name, copy, input, &summary, should_stop);
+    if !matches!(packed, Ok(Packed::Done { .. })) {
+        let _ = fs::remove_file(&to);
+    }
+    packed
+}
+
+/// Copies a file, and replaces it by the copy. If that fails, the copy remains and the file is unchanged.
+fn replace(
+    context: &LogContext,
+    name: &str,
+    copy: Copy,
+    input: WindowedFile,
+    summary: &Summary,
+    should_stop: &dyn Fn() -> bool,
+) -> Result<Packed, Error> {
+    let (path, to, before) = (context.path().join(name), copy.path.clone(), input.len());
     let identity = |file: &fs::Metadata| (file.dev(), file.ino(), file.len());
     let read = |error| Error::read(&path, error);
     let original = identity(&input.file().metadata().map_err(read)?);
-    let to = path.with_extension(format!("{SEALED}.{NEW}"));
-    let copy = Copy::create(&to, compression)?;
-    let copied = copy.all(Scan::new(input, Some(&summary), false), should_stop);
-    let remove = || {
-        let _ = fs::remove_file(&to);
+    let scan = Scan::new(input, Some(summary), false);
+    let after = match copy.all(scan, before, should_stop)? {
+        Packed::Done { after, .. } => after,
+        not_packed => return Ok(not_packed),
     };
-    let after = match copied {
-        Ok(Ok(after)) => after,
-        Ok(Err(packed)) => {
-            remove();
-            return Ok(packed);
-        }
-        Err(error) => {
-            remove();
-            return Err(error);
-        }
-    };
-    // Both summaries must count the same messages in each channel.
+    // The summaries must count the same messages.
     let counts = |summary: &Summary| {
         let statistics = summary.statistics.as_ref();
         statistics.map(|it| (it.message_count, it.channel_message_counts.clone()))
     };
     let written = Summary::read(&mut WindowedFile::open(&to)?)?;
-    let is_same = written.is_ok_and(|written| counts(&written) == counts(&summary));
+    let is_same = written.is_ok_and(|written| counts(&written) == counts(summary));
     if !is_same || before <= after {
-        remove();
         return Ok(Packed::Unchanged);
     }
-    let placed = context.with_names(|| {
+    let write = |error| Error::write(&path, error);
+    let is_placed = context.with_names(|| {
         // Do not restore an original that was deleted or replaced meanwhile, for example by retention.
         match fs::symlink_metadata(&path) {
             Ok(file) if identity(&file) == original => fs::rename(&to, &path).map(|()| true),
             _ => Ok(false),
         }
     });
-    match placed {
-        Ok(true) => {
-            let synced = File::open(context.path()).and_then(|folder| folder.sync_all());
-            synced.map_err(|error| Error::write(context.path(), error))?;
-            Ok(Packed::Done { before, after })
-        }
-        Ok(false) => {
-            remove();
-            Ok(Packed::Unchanged)
-        }
-        Err(error) => {
-            remove();
-            Err(Error::write(&path, error))
-        }
+    if !is_placed.map_err(write)? {
+        return Ok(Packed::Unchanged);
     }
+    let synced = context.folder.sync();
+    synced.map_err(|error| Error::write(context.path(), error))?;
+    Ok(Packed::Done { before, after })
 }
 
 /// A packed file that is being written.
@@ -230,8 +227,8 @@ struct Copy {
     compression: Compression,
     segment: Option<SegmentWriter>,
     schemas: HashMap<u16, SchemaSpec>,
-    /// Channel numbers in this file by channel numbers in the original.
-    channels: HashMap<u16, u16>,
+    /// Channels that are defined. They keep their numbers.
+    channels: HashSet<u16>,
     len: u64,
 }
 
@@ -244,20 +241,21 @@ impl Copy {
             compression,
             segment: None,
             schemas: HashMap::new(),
-            channels: HashMap::new(),
+            channels: HashSet::new(),
             len: 0,
         })
     }
 
-    /// Copies and syncs all messages. Returns the length of the file, or the reason why the file was not packed.
+    /// Copies and syncs all messages of a file of `before` bytes.
     fn all(
         mut self,
         mut scan: Scan,
+        before: u64,
         should_stop: &dyn Fn() -> bool,
-    ) -> Result<Result<u64, Packed>, Error> {
+    ) -> Result<Packed, Error> {
         while let Some(found) = scan.advance()? {
             if should_stop() {
-                return Ok(Err(Packed::Stopped));
+                return Ok(Packed::Stopped);
             }
             let is_copied = match found {
                 Found::Header(header) => self.begin(FileNonce::of_library(&header.library)),
@@ -266,18 +264,19 @@ impl Copy {
                 Found::Lost(_) => false,
             };
             if !is_copied {
-                return Ok(Err(Packed::Unchanged));
+                return Ok(Packed::Unchanged);
             }
         }
         let Some(mut segment) = self.segment.take() else {
-            return Ok(Err(Packed::Unchanged));
+            return Ok(Packed::Unchanged);
         };
         self.end_chunk(&mut segment)?;
         segment.finish();
         self.write(&mut segment)?;
         let synced = self.file.sync_all();
         synced.map_err(|error| Error::write(&self.path, error))?;
-        Ok(Ok(self.len))
+        let after = self.len;
+        Ok(Packed::Done { before, after })
     }
 
     /// Begins the file with the nonce of the original. Returns false if the original has none.
@@ -296,9 +295,10 @@ impl Copy {
                 op::MESSAGE => {
                     let message = raw.message();
                     message.is_some_and(|(header, data)| {
-                        let Some(&channel) = self.channels.get(&header.channel_id) else {
+                        let channel = header.channel_id;
+                        if !self.channels.contains(&channel) {
                             return false;
-                        };
+                        }
                         let (sequence, time) = (header.sequence, header.log_time);
                         let mut messages = std::iter::once(data);
                         let added =
@@ -346,7 +346,7 @@ impl Copy {
                 };
                 // Refuse equal descriptions under two numbers: the copy would merge them.
                 match segment.channel(&spec) {
-                    Ok(id) => id == channel.id && self.channels.insert(id, id).is_none(),
+                    Ok(id) => id == channel.id && self.channels.insert(id),
                     Err(_) => false,
                 }
             }

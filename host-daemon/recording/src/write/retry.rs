@@ -36,7 +36,7 @@ pub struct LogContext {
     pub stats: Arc<Stats>,
     /// Path of the folder, for errors.
     pub(super) path: PathBuf,
-    pub(super) folder: Arc<dyn Folder>,
+    pub(crate) folder: Arc<dyn Folder>,
     pub(super) retention: Arc<Retention>,
     reporter: Reporter,
     gave_up: AtomicBool,
