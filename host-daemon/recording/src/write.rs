@@ -4,6 +4,7 @@ mod active;
 mod buffer;
 pub(crate) mod channel;
 pub(crate) mod compress;
+mod hook;
 pub(crate) mod log;
 pub(crate) mod report;
 pub(crate) mod retention;

@@ -301,7 +301,7 @@ impl Log {
     /// Registers a function that is called from the sync thread after each commit or seal. Only the first registration
     /// has an effect.
     pub fn on_synced(&self, wake: impl Fn() + Send + Sync + 'static) {
-        self.sync.on_done(Box::new(wake));
+        self.sync.on_done(wake);
     }
 
     /// Returns the number of the next file.

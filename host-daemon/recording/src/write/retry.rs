@@ -1,13 +1,13 @@
 //! Retries operations that the disk refuses: [`LogContext::retry`].
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, LogError};
+use crate::write::hook::Hook;
 use crate::write::report::{LogReport, Reporter};
 use crate::write::retention::Retention;
 use crate::write::stats::Stats;
@@ -40,24 +40,10 @@ pub struct LogContext {
     pub(super) retention: Arc<Retention>,
     reporter: Reporter,
     gave_up: AtomicBool,
-    on_sealed: OnSealed,
+    /// Called with the name of each file that was sealed.
+    on_sealed: Hook<str>,
     /// Held while a file is replaced, or removed.
     names: Mutex<()>,
-}
-
-/// Called with the name of each file that was sealed.
-#[derive(Default)]
-struct OnSealed(OnceLock<Box<SealedFn>>);
-
-/// Takes the name of a file.
-type SealedFn = dyn Fn(&str) + Send + Sync;
-
-impl fmt::Debug for OnSealed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OnSealed")
-            .field(&self.0.get().is_some())
-            .finish()
-    }
 }
 
 impl LogContext {
@@ -86,7 +72,7 @@ impl LogContext {
             retention,
             reporter: Reporter::default(),
             gave_up: AtomicBool::new(false),
-            on_sealed: OnSealed::default(),
+            on_sealed: Hook::default(),
             names: Mutex::default(),
         }
     }
@@ -115,15 +101,13 @@ impl LogContext {
 
     /// Calls this function with the name of each file that is sealed from now on. The first call counts.
     pub(crate) fn on_sealed(&self, sealed: impl Fn(&str) + Send + Sync + 'static) {
-        let _ = self.on_sealed.0.set(Box::new(sealed));
+        self.on_sealed.set(sealed);
     }
 
     /// A file was sealed.
     pub(super) fn sealed(&self, name: &str) {
         self.stats.sealed();
-        if let Some(sealed) = self.on_sealed.0.get() {
-            sealed(name);
-        }
+        self.on_sealed.call(name);
     }
 
     /// Does something while no file is removed or replaced by another thread.

@@ -2,16 +2,16 @@
 //! thread.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::error::LogError;
 use crate::format::filename;
 use crate::write::active::{CommitCounts, SegmentFile};
+use crate::write::hook::Hook;
 use crate::write::report::LogReport;
 use crate::write::retention::Deleter;
 use crate::write::retry::LogContext;
@@ -43,7 +43,7 @@ impl Job {
 #[derive(Debug)]
 pub(crate) struct SyncThread {
     queue: Arc<Queue>,
-    done: Arc<OnDone>,
+    done: Arc<Hook<()>>,
     thread: JoinHandle<Result<(), LogError>>,
 }
 
@@ -124,7 +124,7 @@ impl SyncThread {
     #[must_use]
     pub(crate) fn start(context: Arc<LogContext>) -> Self {
         let queue = Arc::<Queue>::default();
-        let done = Arc::<OnDone>::default();
+        let done = Arc::<Hook<()>>::default();
         let worker = Worker {
             deleter: Deleter::new(Arc::clone(&context.retention)),
             context,
@@ -149,8 +149,8 @@ impl SyncThread {
     }
 
     /// Registers a function that is called after each job. Only the first registration has an effect.
-    pub(crate) fn on_done(&self, wake: Box<dyn Fn() + Send + Sync>) {
-        let _ = self.done.0.set(wake);
+    pub(crate) fn on_done(&self, wake: impl Fn() + Send + Sync + 'static) {
+        self.done.set(move |()| wake());
     }
 
     /// Whether the thread has ended.
@@ -197,26 +197,6 @@ impl SyncThread {
     }
 }
 
-/// The function that is called after each job.
-#[derive(Default)]
-struct OnDone(OnceLock<Box<dyn Fn() + Send + Sync>>);
-
-impl OnDone {
-    fn call(&self) {
-        if let Some(wake) = self.0.get() {
-            wake();
-        }
-    }
-}
-
-impl fmt::Debug for OnDone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OnDone")
-            .field(&self.0.get().is_some())
-            .finish()
-    }
-}
-
 struct Worker {
     context: Arc<LogContext>,
     deleter: Deleter,
@@ -232,7 +212,7 @@ impl Drop for Worker {
 }
 
 impl Worker {
-    fn run(mut self, done: &OnDone) -> Result<(), LogError> {
+    fn run(mut self, done: &Hook<()>) -> Result<(), LogError> {
         // The file whose name in the folder is synced. Without its name, a synced file would be lost in a power failure.
         let mut named = None;
         while let Some(job) = self.queue.next() {
@@ -259,7 +239,7 @@ impl Worker {
                 self.deleter.apply(&**folder, stats, reporter, open_len);
             });
             self.queue.done(cost);
-            done.call();
+            done.call(&());
         }
         Ok(())
     }
