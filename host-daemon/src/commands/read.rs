@@ -15,6 +15,7 @@ use crate::error::CommandError;
 use crate::output::{Format, Hex, Json, Out, Text};
 use crate::payload::{self, Style, members};
 use crate::recorded::from_log::{EventReader, EventVisitor};
+use crate::recorded::lifecycle::Lifecycle;
 use crate::service::log::print_status;
 use blocksd_engine::batch::Item;
 use blocksd_engine::counters::Counters;
@@ -145,6 +146,11 @@ impl EventVisitor for Screen {
         written.map_err(CommandError::stdout)
     }
 
+    fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), CommandError> {
+        let written = self.format.lifecycle(event, &mut self.out);
+        written.map_err(CommandError::stdout)
+    }
+
     fn other(&mut self, json: &[u8]) -> Result<(), CommandError> {
         let known = members(json);
         let device = known.get("device").and_then(Value::as_str);
@@ -209,6 +215,10 @@ impl EventVisitor for Csv {
             }
             position.pass(&item);
         }
+        Ok(())
+    }
+
+    fn lifecycle(&mut self, _: &Lifecycle<'_>) -> Result<(), CommandError> {
         Ok(())
     }
 

@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use framing_core::{AnyFraming, Blocks};
 use serde::Deserialize as _;
-use serde_json::Value;
 
 use crate::payload::{Decoding, members};
 use crate::recorded::from_log::connections::Connections;
-use crate::recorded::note::Note;
+use crate::recorded::lifecycle::Lifecycle;
+use crate::recorded::note::{Note, Time};
 use blocksd_engine::batch::Batch;
 use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Peer, StreamPosition};
 use blocksd_engine::pool::Span;
@@ -33,6 +33,12 @@ pub trait EventVisitor {
     /// # Errors
     /// Any error ends the reading.
     fn event(&mut self, event: &Event) -> Result<(), Self::Error>;
+
+    /// Receives an event of the daemon itself.
+    ///
+    /// # Errors
+    /// Any error ends the reading.
+    fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), Self::Error>;
 
     /// Receives an event of an unknown kind, as JSON.
     ///
@@ -179,15 +185,22 @@ impl EventReader {
         message: &Message<'_>,
         visitor: &mut A,
     ) -> Result<(), A::Error> {
-        let note = match Note::deserialize(&members(message.data)) {
+        let json = members(message.data);
+        let note = match Note::deserialize(&json) {
             Ok(note) if has_device(&note) => note,
-            // An event of a later version, or not one of ours.
             _ => {
                 self.end_piece(visitor)?;
-                if is_start(message.data) {
-                    self.connections.restart();
-                }
-                return visitor.other(message.data);
+                return match Lifecycle::deserialize(&json) {
+                    Ok(mut event) => {
+                        if let Lifecycle::Started { .. } = event {
+                            self.connections.restart();
+                        }
+                        event.set_time(Time(system_time(message.time)));
+                        visitor.lifecycle(&event)
+                    }
+                    // An event of a later version, or not one of ours.
+                    Err(_) => visitor.other(message.data),
+                };
             }
         };
         let origin = &note.head().origin;
@@ -237,9 +250,9 @@ impl Piece {
     }
 }
 
-/// A connection whose number was not known, with its number.
+/// A connection with the number from an event, which a recording without origins has for pieces only.
 fn of_connection(source: Arc<ConnectionInfo>, conn: u64) -> Arc<ConnectionInfo> {
-    if source.conn == conn {
+    if conn == 0 || source.conn == conn {
         return source;
     }
     Arc::new(ConnectionInfo {
@@ -249,11 +262,6 @@ fn of_connection(source: Arc<ConnectionInfo>, conn: u64) -> Arc<ConnectionInfo> 
         encoding: source.encoding.clone(),
         first_seq: source.first_seq,
     })
-}
-
-/// Whether an event is the start of a daemon, which numbers its connections from 1.
-fn is_start(json: &[u8]) -> bool {
-    members(json).get("event").and_then(Value::as_str) == Some("started")
 }
 
 fn event(source: Arc<ConnectionInfo>, time: u64, batch: Batch, position: StreamPosition) -> Event {
