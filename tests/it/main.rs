@@ -71,6 +71,7 @@ mod recording {
     mod lifecycle;
     mod nonces;
     mod notes;
+    mod pieces;
     mod planted;
     mod power;
     mod record;
