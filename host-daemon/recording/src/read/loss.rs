@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::format::chunk::ChunkFault;
+use crate::read::unreadable::UnreadableRange;
 
 /// A range of bytes in a file that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub enum LossCause {
     NoRecord,
     /// The summary is damaged. It contains no messages.
     Summary,
+    /// The disk cannot read these bytes of the range.
+    Unreadable(UnreadableRange),
 }
 
 impl LossCause {
@@ -56,6 +59,7 @@ impl fmt::Display for LossCause {
             Self::NoRecord => f.write_str("not a valid record"),
             Self::Zeros => f.write_str("zeros, never written"),
             Self::Summary => f.write_str("the summary is broken"),
+            Self::Unreadable(range) => range.fmt(f),
         }
     }
 }

@@ -74,6 +74,9 @@ impl Scan {
         if !is_free && self.budget < cost {
             return Ok(Candidate::None);
         }
+        if !self.input.is_readable(at, len)? {
+            return Ok(Candidate::None);
+        }
         let bytes = self.input.at(at, len)?;
         let whole = chunk::check(bytes, true, &mut self.plain);
         let nonce =
