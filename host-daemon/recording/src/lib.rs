@@ -21,7 +21,7 @@ pub use self::format::nonce::FileNonce;
 pub use self::lock::Lock;
 pub use self::pack::{Packed, Packer};
 pub use self::read::catalog;
-pub use self::read::loss::{LossCause, LostRange};
+pub use self::read::loss::{LossCause, Losses, LostRange};
 pub use self::read::messages::{ChannelInfo, Message, Reader, Tail, Visitor, Wanted};
 pub use self::read::unreadable::UnreadableRange;
 pub use self::read::window::WindowedFile;

@@ -20,7 +20,7 @@ use crate::service::log::print_status;
 use blocksd_engine::counters::Counters;
 use blocksd_engine::event::Event;
 use blocksd_recording::topic::Kind;
-use blocksd_recording::{LostRange, Message, Reader, Tail, Visitor, Wanted};
+use blocksd_recording::{Error, Losses, LostRange, Message, Reader, Tail, Visitor, Wanted};
 
 /// Prints recorded messages.
 ///
@@ -69,10 +69,24 @@ fn run(
         }
         (false, paths) => Reader::new(paths.to_vec(), wanted.clone()).visit(visitor)?,
     };
-    match lost {
-        0 => Ok(()),
-        lost => Err(CommandError::NotWhole { lost }),
+    check_losses(lost)
+}
+
+/// Returns the error of a command that read a recording with these losses.
+pub(super) fn check_losses(losses: Losses) -> Result<(), CommandError> {
+    let Losses { bytes, files } = losses;
+    match losses.is_none() {
+        true => Ok(()),
+        false => Err(CommandError::NotWhole {
+            lost: bytes,
+            unread: files,
+        }),
     }
+}
+
+/// Prints a line about a file of a recording that cannot be read.
+pub(super) fn report_unreadable(error: Error) {
+    print_status(format_args!("blocksd: {}", CommandError::from(error)));
 }
 
 /// Prints a line about lost bytes of a recording.
@@ -106,6 +120,11 @@ impl Visitor for EventPrinter {
 
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
+        Ok(())
+    }
+
+    fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
+        report_unreadable(error);
         Ok(())
     }
 
@@ -191,6 +210,11 @@ impl Visitor for Csv {
         Ok(())
     }
 
+    fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
+        report_unreadable(error);
+        Ok(())
+    }
+
     fn idle(&mut self) -> Result<(), CommandError> {
         self.0.flush().map_err(CommandError::stdout)
     }
@@ -218,6 +242,11 @@ impl<W: Write> Visitor for Payload<W> {
 
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
+        Ok(())
+    }
+
+    fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
+        report_unreadable(error);
         Ok(())
     }
 

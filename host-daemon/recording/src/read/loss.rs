@@ -16,6 +16,23 @@ pub struct LostRange {
     pub cause: LossCause,
 }
 
+/// The losses of a visit of recordings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Number of lost bytes in the files that were read.
+    pub bytes: u64,
+    /// Number of files that cannot be read.
+    pub files: u64,
+}
+
+impl Losses {
+    /// Returns whether nothing is lost.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        self.bytes == 0 && self.files == 0
+    }
+}
+
 /// Why a range is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LossCause {

@@ -316,31 +316,6 @@ impl Scan {
         )
     }
 
-    /// Takes the nonce of the first chunk that the summary lists, if the disk cannot read the beginning of the file.
-    fn settle_by_summary(&mut self) -> Result<(), Error> {
-        if self.input.unreadable(0, ROOT_LEN as u64).is_none() || self.ownership.nonce().is_some() {
-            return Ok(());
-        }
-        for &at in &self.known {
-            let shown = self.input.readable(at, EXTENT_LEN)?;
-            let Some(extent) = Extent::of(self.input.at(at, shown)?) else {
-                continue;
-            };
-            let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
-            if self.input.len() - at < extent.len || !self.input.is_readable(at, len)? {
-                continue;
-            }
-            let bytes = self.input.at(at, len)?;
-            if let Ok(header) = chunk::check(bytes, false, &mut self.plain) {
-                let nonce = FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain));
-                self.ownership.settle(nonce);
-                self.ours = nonce.is_some() || self.known_ours;
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
     fn walk(&mut self) -> Result<ScanStep, Error> {
         let (at, end) = (self.at, self.end());
         let room = end.saturating_sub(at);

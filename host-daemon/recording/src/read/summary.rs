@@ -144,7 +144,9 @@ impl Summary {
         // Unreadable bytes were read as zeros.
         let from = match &read {
             Ok(summary) => summary.data_end,
-            Err(fault) => fault.offset().unwrap_or(input.len().saturating_sub(MAGIC_LEN)),
+            Err(fault) => fault
+                .offset()
+                .unwrap_or(input.len().saturating_sub(MAGIC_LEN)),
         };
         Ok(match input.unreadable(from, input.len()) {
             Some(range) => Err(SummaryFault::Unreadable(range)),

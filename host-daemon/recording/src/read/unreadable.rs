@@ -109,7 +109,11 @@ impl Unreadable {
             // Small reads end at a block, so that each block is read once.
             let to = at.saturating_add(step);
             let to = to.checked_next_multiple_of(BLOCK_LEN).unwrap_or(to);
-            let to = if step == BLOCK_LEN { next_block(at) } else { to };
+            let to = if step == BLOCK_LEN {
+                next_block(at)
+            } else {
+                to
+            };
             let len = usize::try_from(to.min(limit) - at).unwrap_or(usize::MAX);
             let part = rest.get_mut(..len).unwrap_or_default();
             let begun = Instant::now();
@@ -214,7 +218,10 @@ mod tests {
     impl ReadAt for Faulty {
         fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
             let to = (offset + bytes.len() as u64).min(self.len);
-            let bad = self.bad.iter().filter(|(from, end)| offset < *end && *from < to);
+            let bad = self
+                .bad
+                .iter()
+                .filter(|(from, end)| offset < *end && *from < to);
             let until = match bad.map(|(from, _)| *from).min() {
                 Some(from) if from <= offset || !self.is_partial => {
                     self.failed.fetch_add(1, Ordering::Relaxed);

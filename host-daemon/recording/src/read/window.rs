@@ -201,7 +201,10 @@ impl WindowedFile {
         }
         self.window.resize(want, 0);
         self.start = offset;
-        let mut known = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let read = known.read(&*self.file, &mut self.window, offset);
         drop(known);
         // Nothing, if it failed.
