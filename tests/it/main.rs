@@ -74,6 +74,7 @@ mod recording {
     mod record;
     mod repair;
     mod small_payloads;
+    mod unreadable;
     mod verify;
 }
 
