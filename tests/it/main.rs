@@ -61,6 +61,8 @@ mod recording {
     pub(crate) mod budgets;
     mod channels;
     mod chunk_borders;
+    mod connections;
+    mod contents;
     mod crash;
     mod damaged;
     mod faults;

@@ -2,6 +2,7 @@
 
 pub mod board;
 pub mod chaos;
+pub mod connections;
 pub mod disk;
 pub mod elf;
 pub mod framings;
