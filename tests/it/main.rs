@@ -58,6 +58,8 @@ mod payload {
 /// Recordings: their contents, crashes and failing disks, damage, `verify` and repair.
 mod recording {
     mod attacks;
+    mod bad_disk;
+    mod bombs;
     pub(crate) mod budgets;
     mod channels;
     mod chunk_borders;
@@ -69,6 +71,7 @@ mod recording {
     mod foreign;
     mod golden;
     mod lifecycle;
+    mod locks;
     mod nonces;
     mod notes;
     mod planted;
