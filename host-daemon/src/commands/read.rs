@@ -15,6 +15,7 @@ use crate::error::CommandError;
 use crate::output::{Format, Hex, Json, Out, Text};
 use crate::payload::{self, Style, members};
 use crate::recorded::from_log::{EventReader, EventVisitor};
+use crate::recorded::lifecycle::Lifecycle;
 use crate::service::log::print_status;
 use blocksd_engine::counters::Counters;
 use blocksd_engine::event::Event;
@@ -122,6 +123,11 @@ impl EventVisitor for Screen {
             return Ok(());
         }
         let written = self.format.event(event, &mut self.out);
+        written.map_err(CommandError::stdout)
+    }
+
+    fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), CommandError> {
+        let written = self.format.lifecycle(event, &mut self.out);
         written.map_err(CommandError::stdout)
     }
 
