@@ -6,6 +6,7 @@ mod commands {
     mod error_messages;
     mod read;
     mod replay;
+    mod replay_peers;
     mod scripts;
     pub(crate) mod send;
     mod transcripts;

@@ -23,6 +23,7 @@ use crate::commands::replay::player::Player;
 use crate::commands::replay::totals::ReplayTotals;
 use crate::error::CommandError;
 use crate::recorded::from_log::{EventReader, EventVisitor};
+use crate::recorded::lifecycle::Lifecycle;
 use crate::service::log::print_status;
 use crate::service::signals;
 use blocksd_engine::event::Event;
@@ -116,6 +117,13 @@ impl EventVisitor for BlockingPlayer<'_> {
 
     fn event(&mut self, event: &Event) -> Result<(), CommandError> {
         self.block_on(async |player| player.event(event).await)
+    }
+
+    fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), CommandError> {
+        self.block_on(async |player| {
+            player.lifecycle(event).await;
+            Ok(())
+        })
     }
 
     fn other(&mut self, json: &[u8]) -> Result<(), CommandError> {

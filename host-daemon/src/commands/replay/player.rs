@@ -17,6 +17,7 @@ use crate::commands::replay::sender::SendCommand;
 use crate::commands::replay::totals::ReplayTotals;
 use crate::error::CommandError;
 use crate::payload::members;
+use crate::recorded::lifecycle::Lifecycle;
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{ConnectionInfo, Event, EventKind, StreamPosition};
 use blocksd_engine::reason::CloseReason;
@@ -87,10 +88,18 @@ impl Player {
             }
             EventKind::Batch { batch, position } => self.batch(source, batch, position).await,
             EventKind::Closed { reason, .. } => {
-                self.close(source, Some(*reason)).await;
+                self.close(&source.device, source.conn, Some(*reason)).await;
                 Ok(())
             }
             EventKind::Suppressed(_) => Ok(()),
+        }
+    }
+
+    /// Takes an event of the daemon itself.
+    pub(super) async fn lifecycle(&mut self, event: &Lifecycle<'_>) {
+        // Connections of the run before have ended, and their numbers begin again.
+        if matches!(event, Lifecycle::Started { .. }) {
+            self.close_all().await;
         }
     }
 
@@ -99,18 +108,10 @@ impl Player {
         let known = members(json);
         let text = |key| known.get(key).and_then(Value::as_str);
         let device = text("device").unwrap_or_default();
-        match text("event") {
-            // Another run of the daemon: connections of the last one have ended, and their numbers start again.
-            Some("started") => self.close_all().await,
-            // Closed for a reason of a later version.
-            Some("close") if self.wanted.has(device) => {
-                let conn = known.get("conn").and_then(Value::as_u64);
-                let connection = self.connections.remove(device, conn.unwrap_or_default());
-                if let Some(connection) = connection {
-                    self.end(connection, None).await;
-                }
-            }
-            _ => {}
+        // Closed for a reason of a later version.
+        if text("event") == Some("close") && self.wanted.has(device) {
+            let conn = known.get("conn").and_then(Value::as_u64);
+            self.close(device, conn.unwrap_or_default(), None).await;
         }
         Ok(())
     }
@@ -292,9 +293,8 @@ impl Player {
         }
     }
 
-    async fn close(&mut self, source: &ConnectionInfo, reason: Option<CloseReason>) {
-        let removed = self.connections.remove(&source.device, source.conn);
-        if let Some(connection) = removed {
+    async fn close(&mut self, device: &str, conn: u64, reason: Option<CloseReason>) {
+        if let Some(connection) = self.connections.remove(device, conn) {
             self.end(connection, reason).await;
         }
     }
