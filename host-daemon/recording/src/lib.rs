@@ -18,6 +18,7 @@ pub use self::check::{Checker, recover, repair_dir, verify};
 pub use self::error::{Error, ErrorKind, LogError};
 pub use self::format::filename::parent;
 pub use self::format::nonce::FileNonce;
+pub use self::format::origin::MessageOrigin;
 pub use self::lock::Lock;
 pub use self::pack::{Packed, Packer};
 pub use self::read::catalog;

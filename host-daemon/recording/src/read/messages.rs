@@ -11,7 +11,8 @@ use mcap::records::{Channel, Record};
 
 use crate::error::Error;
 use crate::format::filename::parent;
-use crate::format::record::{Kind, Raw, UNKNOWN_TOPIC, device};
+use crate::format::origin::{MessageOrigin, Origins};
+use crate::format::record::{GAP, Kind, Raw, UNKNOWN_TOPIC, device};
 use crate::lock::is_locked;
 use crate::read::catalog::{RecordingFile, list, list_directory, number};
 use crate::read::loss::LostRange;
@@ -59,6 +60,8 @@ pub struct Message<'a> {
     pub channel: &'a Arc<ChannelInfo>,
     /// Sequence number in the channel.
     pub sequence: u32,
+    /// The connection that it came over, if that is recorded.
+    pub origin: Option<MessageOrigin>,
     /// Time of reception, in nanoseconds since 1970.
     pub time: u64,
     /// The payload.
@@ -108,6 +111,14 @@ pub trait Visitor {
     /// # Errors
     /// An error ends the visit.
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), Self::Error>;
+
+    /// Called in a repaired file where messages may be missing. The messages before and after do not follow each other.
+    ///
+    /// # Errors
+    /// An error ends the visit.
+    fn gap(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
 
     /// Called when no more messages are available now, or at the end. Use it to flush output.
     ///
@@ -259,6 +270,7 @@ fn visit_file<V: Visitor + ?Sized>(
     let mut file = FileReader {
         wanted,
         channels: HashMap::new(),
+        origins: Origins::default(),
         lost: 0,
     };
     if let Some(summary) = summary {
@@ -296,6 +308,7 @@ fn is_outside(summary: &Summary, wanted: &Wanted) -> bool {
 struct FileReader<'a> {
     wanted: &'a Wanted,
     channels: HashMap<u16, Arc<ChannelInfo>>,
+    origins: Origins,
     lost: u64,
 }
 
@@ -309,6 +322,7 @@ impl FileReader<'_> {
         while let Some(found) = scan.advance()? {
             match found {
                 Found::Chunk(chunk) => {
+                    self.origins.begin_chunk(chunk.records);
                     for (_, raw) in chunk.records() {
                         self.take(&raw, visitor)?;
                     }
@@ -336,9 +350,15 @@ impl FileReader<'_> {
             if let Some(Record::Channel(channel)) = raw.parse() {
                 self.define(channel);
             }
-            return Ok(());
+            self.origins.record(raw);
+            return match raw.opcode {
+                GAP => visitor.gap(),
+                _ => Ok(()),
+            };
         };
         let id = header.channel_id;
+        // Messages that are not selected count, too.
+        let origin = self.origins.message(id);
         if !self.channels.contains_key(&id) {
             // The record of the channel is lost, but the message is not.
             self.define(Channel {
@@ -354,6 +374,7 @@ impl FileReader<'_> {
             Some(channel) if channel.is_wanted && is_in_time => visitor.message(&Message {
                 channel,
                 sequence: header.sequence,
+                origin,
                 time: header.log_time,
                 data,
             }),
