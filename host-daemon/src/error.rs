@@ -127,7 +127,7 @@ pub enum CommandError {
         of: usize,
     },
     /// Messages that a replay cannot send. The reasons were reported before.
-    #[error("{messages} recorded messages were not sent")]
+    #[error("recorded messages that were not sent: {messages}")]
     Unsent {
         /// Number of these messages.
         messages: u64,

@@ -7,6 +7,7 @@ mod commands {
     mod read;
     mod replay;
     mod replay_peers;
+    mod replay_round_trip;
     mod scripts;
     pub(crate) mod send;
     mod transcripts;

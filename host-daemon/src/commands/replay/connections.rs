@@ -1,4 +1,4 @@
-//! The outgoing connection of each recorded connection. Start with [`Connections`].
+//! The outgoing connection of each recorded connection. Start with [`OpenConnections`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ const UNNUMBERED_MAX: usize = 512;
 
 /// The connections that are open.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(super) struct OpenConnections {
     dialer: Dialer,
     /// By their number in the recording.
     numbered: HashMap<u64, OutgoingConnection>,
@@ -23,7 +23,7 @@ pub(super) struct Connections {
     unnumbered: HashMap<(Arc<str>, String), OutgoingConnection>,
 }
 
-impl Connections {
+impl OpenConnections {
     /// Connects to `address`.
     pub(super) fn new(address: &str, totals: Arc<ReplayTotals>, stop: CancellationToken) -> Self {
         Self {

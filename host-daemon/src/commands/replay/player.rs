@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::Replay;
-use crate::commands::replay::connections::Connections;
+use crate::commands::replay::connections::OpenConnections;
 use crate::commands::replay::dialer::OutgoingConnection;
 use crate::commands::replay::pieces::{Collected, Unsendable};
 use crate::commands::replay::schedule::{Due, PauseNote, Schedule};
@@ -33,7 +33,7 @@ pub(super) struct Player {
     wanted: Wanted,
     framing: Option<AnyFraming>,
     schedule: Schedule,
-    connections: Connections,
+    connections: OpenConnections,
     totals: Arc<ReplayTotals>,
     /// Number of events so far.
     events: u64,
@@ -58,7 +58,7 @@ impl Player {
             },
             framing: arguments.framing,
             schedule: Schedule::new(arguments.speed, arguments.max_gap.0),
-            connections: Connections::new(&arguments.to, Arc::clone(&totals), stop),
+            connections: OpenConnections::new(&arguments.to, Arc::clone(&totals), stop),
             totals,
             events: 0,
             notes: 0,
@@ -97,7 +97,7 @@ impl Player {
 
     /// Takes an event of the daemon itself.
     pub(super) async fn lifecycle(&mut self, event: &Lifecycle<'_>) {
-        // Connections of the run before have ended, and their numbers begin again.
+        // OpenConnections of the run before have ended, and their numbers begin again.
         if matches!(event, Lifecycle::Started { .. }) {
             self.close_all().await;
         }
@@ -120,26 +120,28 @@ impl Player {
     pub(super) async fn finish(&mut self) -> usize {
         self.close_all().await;
         self.connections.finish().await;
-        let line = |count, text: &str| match count {
-            0 => {}
-            count => self.totals.print(format_args!("blocksd: {count} {text}")),
-        };
-        line(
-            self.notes.saturating_sub(NOTES_MAX),
-            "more pauses were unusual",
-        );
-        line(
-            self.totals.incomplete_count(),
-            "messages were not sent, because the recording has only a part of each",
-        );
-        line(
-            self.empty,
-            "empty messages were not sent, because they are recorded as a number only",
-        );
-        line(
-            self.ends,
-            "ends of series were not sent, because they are recorded as a number only",
-        );
+        for (text, count) in [
+            (
+                "pauses that were not reported",
+                self.notes.saturating_sub(NOTES_MAX),
+            ),
+            (
+                "messages not sent, because the recording has only a part of each",
+                self.totals.incomplete_count(),
+            ),
+            (
+                "empty messages not sent, because they are recorded as a number only",
+                self.empty,
+            ),
+            (
+                "ends of series not sent, because they are recorded as a number only",
+                self.ends,
+            ),
+        ] {
+            if count != 0 {
+                self.totals.print(format_args!("blocksd: {text}: {count}"));
+            }
+        }
         self.connections.opened()
     }
 
