@@ -147,6 +147,10 @@ impl EventVisitor for Screen {
     }
 
     fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), CommandError> {
+        // With `--device`, only events of these devices are wanted.
+        if !self.wanted.devices.is_empty() {
+            return Ok(());
+        }
         let written = self.format.lifecycle(event, &mut self.out);
         written.map_err(CommandError::stdout)
     }
