@@ -210,12 +210,10 @@ impl Dialer {
         let totals = &self.shared.totals;
         let ended = reported(&mut closing.task, totals, &closing.label).await;
         self.closing.remove(index);
-        if let Err(panic) = ended.map_err(tokio::task::JoinError::try_into_panic) {
-            match panic {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is shutting down.
-                Err(_) => {}
-            }
+        if let Err(error) = ended
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
         }
     }
 
