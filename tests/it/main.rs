@@ -6,6 +6,8 @@ mod commands {
     mod error_messages;
     mod read;
     mod replay;
+    mod replay_peers;
+    mod replay_round_trip;
     mod scripts;
     pub(crate) mod send;
     mod transcripts;
