@@ -270,6 +270,29 @@ fn a_message_of_any_length_is_sent_whole() {
 }
 
 #[test]
+fn a_message_that_cannot_be_stored_is_reported() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut story = Story::begin();
+    story.open(1, "a");
+    story.piece(1, "a", 0, &[7; 100_000], (true, false));
+    story.piece(1, "a", 100_000, b"!", (false, true));
+    story.block("a", 0, b"b");
+    let path = story.seal(directory.path());
+    let peer = Peer::start(1);
+    let mut command = blocksd(&arguments(&path, &peer.address, &MAX));
+    command.env("TMPDIR", "/no/such/directory");
+    let ended = finish(command, b"");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let text = "blocksd: a, connection 1: a message is left out, since it cannot be stored in /no/such/directory: ";
+    assert!(ended.stderr.starts_with(text), "{ended:?}");
+    assert!(
+        ended.stderr.contains("; sent 1 message, 1 byte, "),
+        "{ended:?}"
+    );
+    assert_eq!(peer.received(), [wire(&[b"b"])]);
+}
+
+#[test]
 fn a_message_that_the_framing_cannot_carry_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let mut story = Story::begin();
@@ -336,15 +359,21 @@ fn too_many_connections_at_once_are_an_error() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let text = "blocksd: the recording has more than 32 connections open at once, and the system permits 64 open files";
     assert!(ended.stderr.starts_with(text), "{ended:?}");
-    // Without open connections, as in recordings that lost them, those that are idle make room.
-    let mut file = File::begin(None, false);
-    for device in 0..40 {
-        file.block(&format!("device-{device}"), 0, BEGIN, b"x");
+    // Where opens are not recorded, connections that are idle make room. Messages may have a number or none.
+    let directory = tempfile::tempdir().unwrap();
+    let mut story = Story::begin();
+    for conn in 1..=40 {
+        story.block(&format!("device-{conn}"), 0, b"x");
+        story.piece(conn, &format!("other-{conn}"), 0, b"y", (true, true));
     }
-    let path = put(directory.path(), 2, "mcap", &file.seal());
+    // The open of the last one follows its first message.
+    story.open(40, "other-40");
+    story.piece(40, "other-40", 0, b"z", (true, true));
+    let path = story.seal(directory.path());
     let ended = finish(limited(64, &arguments(&path, &to, &MAX)), b"");
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(server.stop().0.totals()["block"], 32 + 40);
+    let totals = server.stop().0.totals();
+    assert_eq!((totals["connection"], totals["block"]), (32 + 80, 32 + 81));
 }
 
 /// The program with a hard limit on descriptors.

@@ -10,8 +10,8 @@ use crate::commands::replay::dialer::{Dialer, OutgoingConnection};
 use crate::commands::replay::totals::ReplayTotals;
 use crate::error::CommandError;
 
-/// Most connections for devices whose messages do not say which connection they came over.
-const UNNUMBERED_MAX: usize = 512;
+/// Most connections whose open is not recorded, and so perhaps not their close. The one that is idle the longest makes room.
+const IMPLICIT_MAX: usize = 512;
 
 /// The connections that are open.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct OpenConnections {
     numbered: HashMap<u64, OutgoingConnection>,
     /// Messages without a number: a connection for each device and framing.
     unnumbered: HashMap<(Arc<str>, String), OutgoingConnection>,
+    /// Number of connections whose open is not recorded, in both maps.
+    implicit: usize,
 }
 
 impl OpenConnections {
@@ -30,6 +32,7 @@ impl OpenConnections {
             dialer: Dialer::new(address, totals, stop),
             numbered: HashMap::new(),
             unnumbered: HashMap::new(),
+            implicit: 0,
         }
     }
 
@@ -39,16 +42,20 @@ impl OpenConnections {
     }
 
     /// Opens a connection with a new number. One that has the number is of an earlier run of the daemon, and ends.
-    pub(super) async fn open(
-        &mut self,
-        device: &Arc<str>,
-        conn: u64,
-    ) -> Result<&mut OutgoingConnection, CommandError> {
-        if let Some(earlier) = self.numbered.remove(&conn) {
-            self.dialer.close(earlier);
-        }
-        let opened = self.dial(device, conn).await?;
-        Ok(self.numbered.entry(conn).insert_entry(opened).into_mut())
+    pub(super) async fn open(&mut self, device: &Arc<str>, conn: u64) -> Result<(), CommandError> {
+        let opened = match self.take(conn) {
+            // Its first messages were recorded before its open.
+            Some(known) if known.is_implicit && known.device == *device => known,
+            other => {
+                if let Some(other) = other {
+                    self.dialer.close(other);
+                }
+                self.dial(device, conn).await?
+            }
+        };
+        let opened = self.numbered.entry(conn).insert_entry(opened);
+        opened.into_mut().is_implicit = false;
+        Ok(())
     }
 
     /// The connection of a message: that with its number, or that of its device and framing. Opens it if the recording
@@ -66,17 +73,20 @@ impl OpenConnections {
         let fits = |it: &OutgoingConnection| {
             it.device == *device && it.recorded.is_none_or(|recorded| recorded == framing)
         };
-        match self.numbered.remove(&conn) {
-            Some(known) if fits(&known) => {
-                Ok(self.numbered.entry(conn).insert_entry(known).into_mut())
-            }
+        let connection = match self.take(conn) {
+            Some(known) if fits(&known) => known,
             other => {
                 if let Some(other) = other {
                     self.dialer.close(other);
                 }
-                self.open(device, conn).await
+                self.dial_implicit(device, conn).await?
             }
-        }
+        };
+        self.implicit += usize::from(connection.is_implicit);
+        let connection = self.numbered.entry(conn).insert_entry(connection);
+        let connection = connection.into_mut();
+        connection.used = used;
+        Ok(connection)
     }
 
     /// The connection of an event, if it is open.
@@ -94,7 +104,7 @@ impl OpenConnections {
     /// Removes a connection that is to be closed.
     pub(super) fn remove(&mut self, device: &str, conn: u64) -> Option<OutgoingConnection> {
         let is_same = self.numbered.get(&conn)?.device.as_ref() == device;
-        is_same.then(|| self.numbered.remove(&conn)).flatten()
+        is_same.then(|| self.take(conn)).flatten()
     }
 
     /// Removes all connections, in the order of their numbers.
@@ -102,6 +112,7 @@ impl OpenConnections {
         let mut numbered: Vec<_> = self.numbered.drain().collect();
         numbered.sort_unstable_by_key(|(conn, _)| *conn);
         let numbered = numbered.into_iter().map(|(_, connection)| connection);
+        self.implicit = 0;
         let unnumbered = self.unnumbered.drain().map(|(_, connection)| connection);
         numbered.chain(unnumbered).collect()
     }
@@ -126,14 +137,34 @@ impl OpenConnections {
         let connection = match self.unnumbered.remove(&key) {
             Some(known) => known,
             None => {
-                while UNNUMBERED_MAX <= self.unnumbered.len() && self.close_idle() {}
-                self.dial(device, 0).await?
+                let opened = self.dial_implicit(device, 0).await?;
+                self.implicit += 1;
+                opened
             }
         };
         let connection = self.unnumbered.entry(key).insert_entry(connection);
         let connection = connection.into_mut();
         connection.used = used;
         Ok(connection)
+    }
+
+    /// Removes a connection with a number.
+    fn take(&mut self, conn: u64) -> Option<OutgoingConnection> {
+        let taken = self.numbered.remove(&conn)?;
+        self.implicit -= usize::from(taken.is_implicit);
+        Some(taken)
+    }
+
+    /// Opens a connection whose open is not recorded. It is not counted yet.
+    async fn dial_implicit(
+        &mut self,
+        device: &Arc<str>,
+        conn: u64,
+    ) -> Result<OutgoingConnection, CommandError> {
+        while IMPLICIT_MAX <= self.implicit && self.close_idle() {}
+        let mut opened = self.dial(device, conn).await?;
+        opened.is_implicit = true;
+        Ok(opened)
     }
 
     async fn dial(
@@ -150,18 +181,28 @@ impl OpenConnections {
         self.numbered.len() + self.unnumbered.len()
     }
 
-    /// Closes the connection without a number that was used the longest ago. A later message opens another one. Returns
-    /// whether there was one.
+    /// Closes the connection that was used the longest ago, of those whose open is not recorded. A later message opens
+    /// another one. Returns whether there was one.
     fn close_idle(&mut self) -> bool {
-        let idle = self.unnumbered.iter().min_by_key(|(_, it)| it.used);
-        let key = idle.map(|(key, _)| key.clone());
-        let closed = key.and_then(|key| self.unnumbered.remove(&key));
-        match closed {
-            Some(connection) => {
-                self.dialer.close(connection);
-                true
+        let numbered = self.numbered.iter().filter(|(_, it)| it.is_implicit);
+        let numbered = numbered.map(|(conn, it)| (it.used, *conn));
+        let unnumbered = self.unnumbered.iter();
+        let unnumbered = unnumbered.map(|(key, it)| (it.used, key));
+        let closed = match (numbered.min(), unnumbered.min()) {
+            (Some((used, conn)), other) if other.is_none_or(|(other, _)| used < other) => {
+                self.take(conn)
             }
-            None => false,
+            (_, Some((_, key))) => {
+                let key = key.clone();
+                self.implicit -= 1;
+                self.unnumbered.remove(&key)
+            }
+            _ => None,
+        };
+        let has_closed = closed.is_some();
+        if let Some(connection) = closed {
+            self.dialer.close(connection);
         }
+        has_closed
     }
 }

@@ -76,6 +76,8 @@ struct Closing {
 pub(super) struct OutgoingConnection {
     /// The device.
     pub(super) device: Arc<str>,
+    /// Its open is not recorded.
+    pub(super) is_implicit: bool,
     /// The recorded framing, once it is known.
     pub(super) recorded: Option<AnyFraming>,
     /// The framing in use, once it is known.
@@ -173,6 +175,7 @@ impl Dialer {
         };
         Ok(OutgoingConnection {
             device: Arc::clone(device),
+            is_implicit: false,
             recorded: None,
             framing: None,
             pieces: PieceCollector::default(),

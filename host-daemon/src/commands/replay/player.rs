@@ -84,7 +84,7 @@ impl Player {
         match &event.kind {
             EventKind::Opened { .. } => {
                 let (device, conn) = (&source.device, source.conn);
-                self.connections.open(device, conn).await.map(|_| ())
+                self.connections.open(device, conn).await
             }
             EventKind::Batch { batch, position } => self.batch(source, batch, position).await,
             EventKind::Closed { reason, .. } => {
