@@ -1,5 +1,6 @@
 //! Support shared by the end-to-end tests. Start with [`process::Server`].
 
+pub mod bad_disk;
 pub mod board;
 pub mod chaos;
 pub mod connections;

@@ -188,8 +188,7 @@ fn replace(
 ) -> Result<Packed, Error> {
     let (path, to, before) = (context.path().join(name), copy.path.clone(), input.len());
     let identity = |file: &fs::Metadata| (file.dev(), file.ino(), file.len());
-    let read = |error| Error::read(&path, error);
-    let original = identity(&input.file().metadata().map_err(read)?);
+    let original = identity(&input.metadata()?);
     let scan = Scan::new(input, Some(summary), false);
     let after = match copy.all(scan, before, should_stop)? {
         Packed::Done { after, .. } => after,
@@ -216,7 +215,7 @@ fn replace(
     if !is_placed.map_err(write)? {
         return Ok(Packed::Unchanged);
     }
-    let synced = context.folder.sync();
+    let synced = context.sync_folder();
     synced.map_err(|error| Error::write(context.path(), error))?;
     Ok(Packed::Done { before, after })
 }

@@ -21,7 +21,7 @@ use blocksd_engine::batch::Item;
 use blocksd_engine::counters::Counters;
 use blocksd_engine::event::{Event, EventKind};
 use blocksd_recording::topic::Kind;
-use blocksd_recording::{LostRange, Message, Reader, Tail, Visitor, Wanted};
+use blocksd_recording::{Error, Losses, LostRange, Message, Reader, Tail, Visitor, Wanted};
 
 /// Prints recorded messages.
 ///
@@ -73,10 +73,24 @@ fn run(
         }
         (false, paths) => Reader::new(paths.to_vec(), wanted.clone()).visit(visitor)?,
     };
-    match lost {
-        0 => Ok(()),
-        lost => Err(CommandError::NotWhole { lost }),
+    check_losses(lost)
+}
+
+/// Returns the error of a command that read a recording with these losses.
+pub(super) fn check_losses(losses: Losses) -> Result<(), CommandError> {
+    let Losses { bytes, files } = losses;
+    match losses.is_none() {
+        true => Ok(()),
+        false => Err(CommandError::NotWhole {
+            lost: bytes,
+            unread: files,
+        }),
     }
+}
+
+/// Prints a line about a file of a recording that cannot be read.
+pub(super) fn report_unreadable(error: Error) {
+    print_status(format_args!("blocksd: {}", CommandError::from(error)));
 }
 
 /// Prints a line about lost bytes of a recording.
@@ -123,6 +137,11 @@ impl<P: Printed> Visitor for EventPrinter<P> {
         self.reader.finish(&mut self.printed)
     }
 
+    fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
+        report_unreadable(error);
+        Ok(())
+    }
+
     fn idle(&mut self) -> Result<(), CommandError> {
         self.reader.finish(&mut self.printed)?;
         self.printed.flush()
@@ -147,6 +166,10 @@ impl EventVisitor for Screen {
     }
 
     fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), CommandError> {
+        // With `--device`, only events of these devices are wanted.
+        if !self.wanted.devices.is_empty() {
+            return Ok(());
+        }
         let written = self.format.lifecycle(event, &mut self.out);
         written.map_err(CommandError::stdout)
     }
@@ -255,6 +278,11 @@ impl<W: Write> Visitor for Payload<W> {
 
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
+        Ok(())
+    }
+
+    fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
+        report_unreadable(error);
         Ok(())
     }
 

@@ -42,7 +42,7 @@ pub(super) fn verify(
     ranges: &dyn SequenceRanges,
     report: &mut dyn FnMut(&Finding),
 ) -> Result<Verified, Error> {
-    let mut index = WindowedFile::open(input.path())?;
+    let mut index = input.again();
     let read = match growing {
         true => None,
         false => Some(Summary::read(&mut index)?),
@@ -321,7 +321,9 @@ impl Verifier<'_> {
         let Some(summary) = self.summary.take() else {
             return Ok(self.verified);
         };
-        if summary.data_crc != 0 {
+        // Unreadable bytes are reported already.
+        let is_readable = self.index.unreadable(0, summary.data_end).is_none();
+        if summary.data_crc != 0 && is_readable {
             let (stored, end) = (summary.data_crc, summary.data_end);
             let calculated = crc(&mut self.index, 0, end)?;
             if stored != calculated {

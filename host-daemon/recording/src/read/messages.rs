@@ -15,9 +15,10 @@ use crate::format::origin::{MessageOrigin, Origins};
 use crate::format::record::{GAP, Kind, Raw, UNKNOWN_TOPIC, device};
 use crate::lock::is_locked;
 use crate::read::catalog::{RecordingFile, list, list_directory, number};
-use crate::read::loss::LostRange;
+use crate::read::loss::{Losses, LostRange};
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
+use crate::read::window::WindowedFile;
 
 /// How often a file that is being written is checked for new data.
 const LOOK: Duration = Duration::from_millis(50);
@@ -120,6 +121,17 @@ pub trait Visitor {
         Ok(())
     }
 
+    /// Receives the error of a file that cannot be read, such as one without permission. The other files are read if this
+    /// returns `Ok`. By default, the error ends the visit.
+    ///
+    /// A single file is not left to this: its error ends the visit.
+    ///
+    /// # Errors
+    /// An error ends the visit.
+    fn unreadable(&mut self, error: Error) -> Result<(), Self::Error> {
+        Err(error.into())
+    }
+
     /// Called when no more messages are available now, or at the end. Use it to flush output.
     ///
     /// # Errors
@@ -188,8 +200,8 @@ pub struct Reader {
 /// log.append(channel, 0, 0, b"message")?;
 /// log.finish()?;
 /// let file = blocksd_recording::catalog::list_directory(folder)?.remove(0);
-/// let lost_bytes = Tail::new(file.path, Wanted::default()).visit(&mut Print)?;
-/// assert_eq!(lost_bytes, 0);
+/// let losses = Tail::new(file.path, Wanted::default()).visit(&mut Print)?;
+/// assert!(losses.is_none());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -205,14 +217,25 @@ impl Reader {
         Self { paths, wanted }
     }
 
-    /// Hands every selected message to the visitor. Returns the number of lost bytes.
+    /// Hands every selected message to the visitor. Returns the losses.
     ///
     /// # Errors
     /// [`Error::Read`], and any error of the visitor.
-    pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<u64, V::Error> {
-        let mut lost = 0;
+    pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<Losses, V::Error> {
+        let mut lost = Losses::default();
+        let is_single = matches!(self.paths.as_slice(), [path] if !path.is_dir());
         for listed in list(&self.paths)? {
-            lost += visit_file(&listed, &self.wanted, false, visitor)?;
+            match listed.open() {
+                Ok(None) => {}
+                Ok(Some(opened)) => {
+                    lost.bytes += visit_file(&listed.path, opened, &self.wanted, false, visitor)?;
+                }
+                Err(error) if is_single => return Err(error.into()),
+                Err(error) => {
+                    visitor.unreadable(error)?;
+                    lost.files += 1;
+                }
+            }
         }
         visitor.idle()?;
         Ok(lost)
@@ -226,24 +249,33 @@ impl Tail {
         Self { path, wanted }
     }
 
-    /// Hands every selected message to the visitor. Returns the number of lost bytes once a file is sealed; never
+    /// Hands every selected message to the visitor. Returns the losses once a file is sealed; never
     /// returns for a directory, unless the visitor returns an error.
     ///
     /// # Errors
     /// [`Error::Read`], and any error of the visitor.
-    pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<u64, V::Error> {
+    pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<Losses, V::Error> {
         let (path, wanted) = (&self.path, &self.wanted);
         if !path.is_dir() {
-            let lost = visit_file(&RecordingFile::of(path.clone()), wanted, true, visitor)?;
+            let bytes = match RecordingFile::of(path.clone()).open()? {
+                Some(opened) => visit_file(path, opened, wanted, true, visitor)?,
+                None => 0,
+            };
             visitor.idle()?;
-            return Ok(lost);
+            return Ok(Losses { bytes, files: 0 });
         }
         let mut done = None;
         loop {
             for listed in list_directory(path)? {
                 let number = number(&listed.path);
                 if done < Some(number) {
-                    visit_file(&listed, wanted, true, visitor)?;
+                    match listed.open() {
+                        Ok(None) => {}
+                        Ok(Some(opened)) => {
+                            visit_file(&listed.path, opened, wanted, true, visitor)?;
+                        }
+                        Err(error) => visitor.unreadable(error)?,
+                    }
                     done = Some(number);
                 }
             }
@@ -253,15 +285,14 @@ impl Tail {
     }
 }
 
+/// Hands the messages of an open file to the visitor. `is_open` says whether it is being written.
 fn visit_file<V: Visitor + ?Sized>(
-    listed: &RecordingFile,
+    path: &Path,
+    (mut input, mut is_open): (WindowedFile, bool),
     wanted: &Wanted,
     follow: bool,
     visitor: &mut V,
 ) -> Result<u64, V::Error> {
-    let Some((mut input, mut is_open)) = listed.open()? else {
-        return Ok(0);
-    };
     let summary = Summary::of_sealed(&mut input, is_open)?;
     if summary.as_ref().is_some_and(|it| is_outside(it, wanted)) {
         return Ok(0);
@@ -280,14 +311,14 @@ fn visit_file<V: Visitor + ?Sized>(
         }
     }
     loop {
-        file.read_on(&mut scan, &listed.path, visitor)?;
+        file.read_on(&mut scan, path, visitor)?;
         if !is_open || !follow || scan.has_ended() {
             return Ok(file.lost);
         }
         visitor.idle()?;
         std::thread::sleep(LOOK);
         // Check before refreshing the length: everything that was written before the file was sealed is visible then.
-        is_open = is_written(&listed.path);
+        is_open = is_written(path);
         scan.refresh(is_open)?;
     }
 }
