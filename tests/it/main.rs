@@ -6,6 +6,8 @@ mod commands {
     mod error_messages;
     mod read;
     mod replay;
+    mod replay_peers;
+    mod replay_round_trip;
     mod scripts;
     pub(crate) mod send;
     mod transcripts;
@@ -63,6 +65,8 @@ mod recording {
     pub(crate) mod budgets;
     mod channels;
     mod chunk_borders;
+    mod connections;
+    mod contents;
     mod crash;
     mod damaged;
     mod faults;

@@ -3,6 +3,7 @@
 pub mod bad_disk;
 pub mod board;
 pub mod chaos;
+pub mod connections;
 pub mod disk;
 pub mod elf;
 pub mod framings;
