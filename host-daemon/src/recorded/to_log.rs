@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::recorded::budget::{Account, Budget};
 use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::note::{Note, UNRECORDED, VERSION, VERSION_KEY};
+use crate::recorded::schema::Schemas;
 use blocksd_engine::event::{ConnectionInfo, Event, EventKind};
 use blocksd_recording::topic::{DEVICE, EVENTS_TOPIC, Kind};
 use blocksd_recording::{Channel, ChannelSpec, Log, LogError, SchemaSpec};
@@ -24,6 +25,7 @@ pub struct EventWriter {
     log: Log,
     devices: HashMap<Arc<str>, DeviceSequences>,
     conns: HashMap<u64, Conn>,
+    schemas: Schemas,
     budget: Budget,
     suppressed: Arc<SuppressedCounters>,
     /// The channel of notes.
@@ -87,6 +89,7 @@ impl EventWriter {
             log,
             devices: HashMap::new(),
             conns: HashMap::new(),
+            schemas: Schemas::default(),
             budget: Budget::default(),
             suppressed: Arc::default(),
             events: Channel::default(),
@@ -272,6 +275,8 @@ impl EventWriter {
             let number = self.log.next_number();
             self.devices
                 .retain(|_, device| device.conns != 0 || device.file == number);
+            let devices = &self.devices;
+            self.schemas.retain(|device| devices.contains_key(device));
         }
         Ok(())
     }
@@ -282,17 +287,26 @@ impl EventWriter {
 fn append_block(
     log: &mut Log,
     channels: &mut Channels,
+    schemas: &Schemas,
     source: &ConnectionInfo,
     sequence: &mut u32,
     time_ns: u64,
     bytes: &[u8],
 ) -> Result<(), LogError> {
     let has_open = channels.has_open;
-    let spec = || device_channel(source, Kind::Blocks, has_open);
+    let spec = || messages_channel(source, schemas, has_open);
     let channel = log.channel(&mut channels.blocks, spec)?;
     log.append(channel, *sequence, time_ns, bytes)?;
     *sequence = sequence.wrapping_add(1);
     Ok(())
+}
+
+/// The channel of the messages of a device that were received whole.
+fn messages_channel(source: &ConnectionInfo, schemas: &Schemas, has_open: bool) -> ChannelSpec {
+    ChannelSpec {
+        schema: schemas.of(source),
+        ..device_channel(source, Kind::Blocks, has_open)
+    }
 }
 
 /// The channel of a device. Connections with the same properties share it. Connections whose open is not recorded

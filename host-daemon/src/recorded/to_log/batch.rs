@@ -5,12 +5,14 @@ use std::time::Instant;
 
 use crate::recorded::budget::Evidence;
 use crate::recorded::note::Note;
-use crate::recorded::to_log::{Conn, EventWriter, append_block, device_channel, nanoseconds};
+use crate::recorded::to_log::{
+    Conn, EventWriter, append_block, device_channel, messages_channel, nanoseconds,
+};
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, StreamPosition};
 use blocksd_engine::reason::FaultKind;
-use blocksd_recording::LogError;
 use blocksd_recording::topic::Kind;
+use blocksd_recording::{Channel, LogError};
 
 impl EventWriter {
     pub(super) fn batch(
@@ -23,6 +25,9 @@ impl EventWriter {
         let conn = self.conns.get_mut(&source.conn).map(std::mem::take);
         let mut conn = conn.unwrap_or_default();
         self.budget.earn(&mut conn.account, batch.messages().1);
+        if self.schemas.learn(source, batch) {
+            conn.channels.blocks = Channel::default();
+        }
         let device = self.devices.get(&source.device);
         let (mut blocks, mut pieces) =
             device.map_or((0, 0), |device| (device.blocks, device.pieces));
@@ -63,7 +68,7 @@ impl EventWriter {
                 continue;
             }
             let has_open = conn.channels.has_open;
-            let spec = || device_channel(&event.source, Kind::Blocks, has_open);
+            let spec = || messages_channel(&event.source, &self.schemas, has_open);
             let channel = self.log.channel(&mut conn.channels.blocks, spec)?;
             let first = *sequence;
             let run = std::iter::from_fn(|| {
@@ -96,6 +101,7 @@ impl EventWriter {
         append_block(
             &mut self.log,
             known,
+            &self.schemas,
             &event.source,
             sequence,
             time_ns,

@@ -126,7 +126,16 @@ impl EventWriter {
     ) -> Result<(), LogError> {
         for time in held.take_short_run().unwrap_or_default() {
             let (known, time_ns) = (&mut conn.channels, nanoseconds(time));
-            append_block(&mut self.log, known, &held.source, blocks, time_ns, b"")?;
+            let schemas = &self.schemas;
+            append_block(
+                &mut self.log,
+                known,
+                schemas,
+                &held.source,
+                blocks,
+                time_ns,
+                b"",
+            )?;
         }
         Ok(())
     }
