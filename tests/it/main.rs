@@ -4,6 +4,7 @@
 mod commands {
     mod demo;
     mod error_messages;
+    mod export;
     mod read;
     mod replay;
     mod scripts;

@@ -73,6 +73,7 @@ impl CommandError {
             | Self::Framing { .. }
             | Self::Unsendable { .. }
             | Self::Duplicate { .. }
+            | Self::Exists { .. }
             | Self::Conflict { .. } => Code::Wrong,
             Self::NothingWhole { .. }
             | Self::Unrepaired { .. }
@@ -80,6 +81,7 @@ impl CommandError {
             | Self::UnsoundRepair { .. }
             | Self::CutOff { .. }
             | Self::NotWhole { .. }
+            | Self::NotExported { .. }
             | Self::Refused(_)
             | Self::RefusedLine { .. }
             | Self::Fault(_)
