@@ -2,6 +2,7 @@
 
 /// The commands, as an operator runs them.
 mod commands {
+    mod analysis;
     mod demo;
     mod error_messages;
     mod export;
@@ -67,6 +68,7 @@ mod recording {
     mod faults;
     mod foreign;
     mod golden;
+    mod lifecycle;
     mod nonces;
     mod notes;
     mod planted;
@@ -74,6 +76,7 @@ mod recording {
     mod record;
     mod repair;
     mod small_payloads;
+    mod unreadable;
     mod verify;
 }
 

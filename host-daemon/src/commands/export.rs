@@ -24,16 +24,17 @@ use self::csv::CsvTarget;
 use self::mcap::McapTarget;
 use self::target::{Decoded, DecodedKind, Dialect, ExportedTo, Target};
 use crate::cli::{Export, ExportFormat, TimeField};
-use crate::commands::read::{nanoseconds, report_lost};
+use crate::commands::read::{check_losses, nanoseconds, report_lost, report_unreadable};
 use crate::error::CommandError;
 use crate::output::counted;
 use crate::payload::{Decoders, Style, Value, members};
 use crate::recorded::from_log::{EventReader, EventVisitor};
+use crate::recorded::lifecycle::Lifecycle;
 use crate::service::log::print_status;
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, EventKind, StreamPosition};
 use blocksd_recording::topic::Kind;
-use blocksd_recording::{LostRange, Message, Reader, Visitor, Wanted};
+use blocksd_recording::{Error, LostRange, Message, Reader, Visitor, Wanted};
 
 /// Exports recordings.
 ///
@@ -63,18 +64,17 @@ pub fn export(arguments: &Export) -> Result<(), CommandError> {
         )));
     }
     let left_out = counts.undecodable + counts.pieces;
-    let failure = match (lost, left_out, written.without_column) {
-        (0, 0, 0) => {
-            let mut out = io::stdout().lock();
-            return writeln!(out, "{done}").map_err(CommandError::stdout);
-        }
-        (0, messages, values) => CommandError::NotExported { messages, values },
-        (lost, ..) => CommandError::NotWhole { lost },
+    let complete = match (left_out, written.without_column) {
+        (0, 0) => Ok(()),
+        (messages, values) => Err(CommandError::NotExported { messages, values }),
     };
-    Err(CommandError::Partly {
-        failure: Box::new(failure),
-        done,
-    })
+    match check_losses(lost).and(complete) {
+        Ok(()) => writeln!(io::stdout().lock(), "{done}").map_err(CommandError::stdout),
+        Err(failure) => Err(CommandError::Partly {
+            failure: Box::new(failure),
+            done,
+        }),
+    }
 }
 
 fn target(arguments: &Export) -> Box<dyn Target> {
@@ -229,6 +229,17 @@ impl Visitor for Pass<'_> {
         if self.limit.is_none() {
             report_lost(file, lost);
         }
+        self.gap()
+    }
+
+    fn gap(&mut self) -> Result<(), CommandError> {
+        self.reader.finish(&mut self.exporter)
+    }
+
+    fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
+        if self.limit.is_none() {
+            report_unreadable(error);
+        }
         Ok(())
     }
 
@@ -245,6 +256,10 @@ impl EventVisitor for Exporter<'_> {
             EventKind::Batch { batch, position } => self.batch(event, batch, *position),
             _ => Ok(()),
         }
+    }
+
+    fn lifecycle(&mut self, _: &Lifecycle<'_>) -> Result<(), CommandError> {
+        Ok(())
     }
 
     fn other(&mut self, _: &[u8]) -> Result<(), CommandError> {
@@ -313,7 +328,8 @@ impl Exporter<'_> {
     fn note(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
         let known = members(message.data);
         let device = known.get("device").and_then(Tree::as_str);
-        let is_wanted = device.is_none_or(|device| self.wanted.has(device));
+        // With `--device`, only events of these devices are wanted.
+        let is_wanted = device.map_or(self.wanted.devices.is_empty(), |it| self.wanted.has(it));
         let mut text = String::with_capacity(message.data.len());
         let copied = Value::json(message.data).write(Style::Json, &mut text);
         if !is_wanted || copied.is_err() || !text.starts_with('{') {

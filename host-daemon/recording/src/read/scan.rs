@@ -201,6 +201,11 @@ impl Scan {
             ScanStep::Lost(end, cause) => {
                 self.at = end;
                 let len = end - offset;
+                let unreadable = self.input.unreadable(offset, end);
+                let cause = match unreadable.filter(|_| cause != LossCause::Summary) {
+                    Some(range) => LossCause::Unreadable(range),
+                    None => cause,
+                };
                 Found::Lost(LostRange { offset, len, cause })
             }
         }))
@@ -272,11 +277,13 @@ impl Scan {
         self.ours = true;
         let named = self.ownership.nonce().is_some();
         let magic = mcap::MAGIC;
-        let bytes = self.input.at(0, magic.len() + HEAD_LEN)?;
+        let shown = self.input.readable(0, magic.len() + HEAD_LEN)?;
+        let bytes = self.input.at(0, shown)?;
         let begin = bytes.strip_prefix(magic).and_then(head);
         if let Some((op::HEADER, len @ ..=HEADER_MAX)) = begin {
             let end = magic.len() + HEAD_LEN + usize::try_from(len).unwrap_or_default();
-            let bytes = self.input.at(0, end)?;
+            let shown = self.input.readable(0, end)?;
+            let bytes = self.input.at(0, shown)?;
             let mut bytes = bytes.get(magic.len()..).unwrap_or_default();
             if let Some(Record::Header(header)) = Raw::take(&mut bytes).and_then(|it| it.parse()) {
                 self.at = end as u64;
@@ -294,6 +301,7 @@ impl Scan {
             return Ok(ScanStep::End);
         }
         self.begun = true;
+        self.settle_by_summary()?;
         // A file this short contains no message.
         let bytes = self.input.at(0, magic.len())?;
         let is_begun = magic.starts_with(bytes) && self.input.len() <= ROOT_LEN as u64;
@@ -314,7 +322,9 @@ impl Scan {
         if room == 0 || (self.ended && !self.known.is_empty()) {
             return Ok(ScanStep::End);
         }
-        let begin = self.input.at(at, EXTENT_LEN)?;
+        let shown = self.input.readable(at, EXTENT_LEN)?;
+        let is_hidden = (shown as u64) < room.min(EXTENT_LEN as u64);
+        let begin = self.input.at(at, shown)?;
         if self.ended && begin == mcap::MAGIC {
             return Ok(ScanStep::End);
         }
@@ -323,7 +333,10 @@ impl Scan {
         let is_disguised = extent.is_none() && Extent::of_any(begin).is_some();
         let is_unfinished = is_unfinished(begin) || !self.ours;
         let Some((opcode, len)) = head(begin) else {
-            return self.cut(true);
+            return match is_hidden {
+                true => self.lose(LossCause::NoRecord),
+                false => self.cut(true),
+            };
         };
         let len = len.saturating_add(HEAD_LEN as u64);
         let next = self.next_known(at).filter(|_| !self.has_nonce());
@@ -338,7 +351,7 @@ impl Scan {
         }
         if opcode == op::CHUNK {
             // A chunk whose prefix is cut has no lengths that could agree.
-            return if room < EXTENT_LEN as u64 {
+            return if room < EXTENT_LEN as u64 && !is_hidden {
                 self.cut(true)
             } else {
                 self.lose(LossCause::Chunk(ChunkFault::Lengths))
@@ -350,6 +363,9 @@ impl Scan {
         let Ok(len) = usize::try_from(len.min(CHUNK_MAX)) else {
             return self.lose(LossCause::NoRecord);
         };
+        if !self.input.is_readable(at, len)? {
+            return self.skip(at + len as u64, LossCause::NoRecord);
+        }
         let mut bytes = self.input.at(at, len)?;
         let known = 0x80 <= opcode || Raw::take(&mut bytes).is_some_and(|raw| raw.is_well_formed());
         if !known {
@@ -380,10 +396,13 @@ impl Scan {
                 true => ChunkFault::Cut { len, have },
                 false => ChunkFault::Lengths,
             };
-            return self.skip(at + room, fault);
+            return self.skip(at + room, LossCause::Chunk(fault));
         }
         // Within the limit, because the lengths agree.
         let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
+        if !self.input.is_readable(at, len)? {
+            return self.skip(at + extent.len, LossCause::Chunk(ChunkFault::Corrupt));
+        }
         let bytes = self.input.at(at, len)?;
         match chunk::check(bytes, self.ours, &mut self.plain) {
             Ok(header) => {
@@ -393,9 +412,9 @@ impl Scan {
                     self.ownership.settle(nonce);
                     return Ok(ScanStep::Chunk(header, len));
                 }
-                self.skip(at + extent.len, ChunkFault::Foreign)
+                self.skip(at + extent.len, LossCause::Chunk(ChunkFault::Foreign))
             }
-            Err(fault) => self.skip(at + extent.len, fault),
+            Err(fault) => self.skip(at + extent.len, LossCause::Chunk(fault)),
         }
     }
 
@@ -424,15 +443,15 @@ impl Scan {
         })
     }
 
-    /// Reports a damaged chunk that should end at `end` as lost, up to the next chunk of the file if that is earlier.
-    fn skip(&mut self, end: u64, fault: ChunkFault) -> Result<ScanStep, Error> {
+    /// Reports a damaged record that should end at `end` as lost, up to the next chunk of the file if that is earlier.
+    fn skip(&mut self, end: u64, cause: LossCause) -> Result<ScanStep, Error> {
         let next = if self.has_nonce() {
             self.search(self.at + 1, end)?
         } else {
             // A chunk that the summary lists exists, regardless of the damaged one.
             self.next_known(self.at).map_or(end, |next| next.min(end))
         };
-        Ok(ScanStep::Lost(next, LossCause::Chunk(fault)))
+        Ok(ScanStep::Lost(next, cause))
     }
 
     /// Reports everything up to the next chunk as lost.
