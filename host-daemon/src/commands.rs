@@ -55,7 +55,7 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
         }),
         Command::Read(arguments) => read::read(&arguments),
         Command::Export(arguments) => export::export(&arguments),
-        Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments, &runtime()?),
         Command::Recordings(arguments) => {
             report::recordings_command(&arguments.directory, arguments.json)
         }

@@ -118,14 +118,43 @@ pub enum CommandError {
         /// Number of files that were checked.
         of: u64,
     },
-    /// Devices whose replay was cut off. Each was reported before.
-    #[error("the peer did not accept all messages of {devices} of {of} devices")]
+    /// Connections of a replay that were cut off. Each was reported before.
+    #[error("the peer did not accept all messages of {connections} of {of} connections")]
     CutOff {
-        /// Number of these devices.
-        devices: usize,
-        /// Number of devices that were replayed.
+        /// Number of these connections.
+        connections: usize,
+        /// Number of connections that were opened.
         of: usize,
     },
+    /// Messages that a replay cannot send. The reasons were reported before.
+    #[error("recorded messages that were not sent: {messages}")]
+    Unsent {
+        /// Number of these messages.
+        messages: u64,
+    },
+    /// A replay that needs more connections at once than the system permits.
+    #[error(
+        "the recording has more than {open} connections open at once, and the system permits {descriptors} open files; \
+         raise the hard limit (`ulimit -Hn`), or replay fewer devices (--device)"
+    )]
+    TooManyConnections {
+        /// Number of connections that are open.
+        open: usize,
+        /// The limit on open file descriptors.
+        descriptors: u64,
+    },
+    /// An address that cannot be reached any more.
+    #[error("cannot connect to {address} again: {error}")]
+    Reconnect {
+        /// The address as it was given.
+        address: String,
+        /// The error of the system.
+        #[source]
+        error: io::Error,
+    },
+    /// A command that a signal has ended early.
+    #[error("interrupted")]
+    Interrupted,
     /// Recordings with lost data. Each lost range, and each file that cannot be read, was reported before.
     #[error("{}", not_whole(*lost, *unread))]
     NotWhole {

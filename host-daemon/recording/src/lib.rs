@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod durable;
 mod error;
 mod format;
 mod lock;
@@ -11,10 +12,11 @@ mod write;
 
 pub use self::check::finding::{Finding, FindingKind};
 pub use self::check::recover::Recovered;
-pub use self::check::repair::{Repaired, Unrepaired, sync_directory};
+pub use self::check::repair::{Repaired, Unrepaired};
 pub use self::check::sequences::{SequenceRange, SequenceRanges};
 pub use self::check::verify::Verified;
 pub use self::check::{Checker, recover, repair_dir, verify};
+pub use self::durable::sync_directory;
 pub use self::error::{Error, ErrorKind, LogError};
 pub use self::format::filename::parent;
 pub use self::format::nonce::FileNonce;

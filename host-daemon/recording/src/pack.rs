@@ -215,7 +215,7 @@ fn replace(
     if !is_placed.map_err(write)? {
         return Ok(Packed::Unchanged);
     }
-    let synced = context.folder.sync();
+    let synced = context.sync_folder();
     synced.map_err(|error| Error::write(context.path(), error))?;
     Ok(Packed::Done { before, after })
 }

@@ -96,11 +96,9 @@ fn target(arguments: &Export) -> Box<dyn Target> {
         ExportFormat::Foxglove => Dialect::Foxglove,
         ExportFormat::Plotjuggler => Dialect::Plotjuggler,
     };
-    Box::new(McapTarget::new(
-        out("blocksd-export.mcap"),
-        arguments.force,
-        dialect,
-    ))
+    let out = out("blocksd-export.mcap");
+    let (from, force) = (arguments.paths.clone(), arguments.force);
+    Box::new(McapTarget::new(out, from, force, dialect))
 }
 
 /// Reports what is missing, and returns what was done.

@@ -80,6 +80,10 @@ impl CommandError {
             | Self::Unsound { .. }
             | Self::UnsoundRepair { .. }
             | Self::CutOff { .. }
+            | Self::Unsent { .. }
+            | Self::TooManyConnections { .. }
+            | Self::Reconnect { .. }
+            | Self::Interrupted
             | Self::NotWhole { .. }
             | Self::NotExported { .. }
             | Self::Refused(_)

@@ -213,9 +213,8 @@ impl EventReader {
                 piece.bytes.len() == len && piece.is_of(conn, note.head().seq, device)
             })
         {
-            let source = of_connection(piece.source, conn);
             let batch = Batch::of_piece(piece.bytes, first, last);
-            return visitor.event(&event(source, piece.time, batch, position(&note)));
+            return visitor.event(&event(piece.source, piece.time, batch, position(&note)));
         }
         self.end_piece(visitor)?;
         match note {
@@ -248,20 +247,6 @@ impl Piece {
             |origin: MessageOrigin| (origin.connection, Some(origin.seq)) == (conn, seq);
         &*self.source.device == device && self.origin.is_none_or(is_origin)
     }
-}
-
-/// A connection with the number from an event, which a recording without origins has for pieces only.
-fn of_connection(source: Arc<ConnectionInfo>, conn: u64) -> Arc<ConnectionInfo> {
-    if conn == 0 || source.conn == conn {
-        return source;
-    }
-    Arc::new(ConnectionInfo {
-        conn,
-        device: Arc::clone(&source.device),
-        framing: source.framing,
-        encoding: source.encoding.clone(),
-        first_seq: source.first_seq,
-    })
 }
 
 fn event(source: Arc<ConnectionInfo>, time: u64, batch: Batch, position: StreamPosition) -> Event {

@@ -138,7 +138,9 @@ impl Recording {
         (stats, suppressed): (Arc<Stats>, Arc<SuppressedCounters>),
         lifecycle: UnboundedReceiver<Lifecycle<'static>>,
     ) -> Result<Self, Error> {
-        let context = LogContext::open(lock.path(), stats, retention)?.reporting_to(report::log);
+        let context = LogContext::open(lock.path(), stats, retention)?
+            .keeping(&lock)
+            .reporting_to(report::log);
         let context = Arc::new(context);
         let packer = Packer::start(&context, options.compression);
         let log = Log::after_others(options, Arc::clone(&context))?;

@@ -359,7 +359,18 @@ fn an_existing_file_is_overwritten_only_on_demand() {
         assert_eq!(export(folder.path(), to, out, &["--force"]).code, Some(0));
         assert_ne!(fs::read(&file).unwrap(), b"mine");
     }
-    let refused = export(folder.path(), "foxglove", "rec", &["--force"]);
+    // Not into a recording, where it would be read as a part of it, and not over it.
+    let path = "rec/out.mcap";
+    let refused = export(folder.path(), "foxglove", path, &["--force"]);
+    refused.assert_refused(2, "the recording is there");
+    let file = folder.path().join("out.mcap");
+    let file = file.to_str().unwrap();
+    let refused = run(
+        &["export", file, "--to", "foxglove", "--out", file, "--force"],
+        b"",
+    );
+    refused.assert_refused(2, "the recording is there");
+    let refused = export(folder.path(), "foxglove", "out", &["--force"]);
     refused.assert_refused(2, "it is not a regular file");
     export(folder.path(), "foxglove", "no/such/out.mcap", &[]).assert_refused(2, "cannot write");
     // Nothing else is left behind.

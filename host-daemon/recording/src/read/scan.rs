@@ -10,6 +10,7 @@
 //! summary, the search checks at most four times the length of the file, so that a file with many false starts takes
 //! bounded time.
 
+mod definitions;
 mod search;
 
 use std::collections::{BTreeMap, HashSet};
@@ -17,8 +18,11 @@ use std::path::Path;
 
 use mcap::records::{Header, Record, op};
 
+use self::definitions::DefinitionLengths;
 use crate::error::Error;
-use crate::format::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent};
+use crate::format::chunk::{
+    self, CHUNK_MAX, Chunk, ChunkFault, DEFINITIONS_MAX, EXTENT_LEN, Extent, Plain,
+};
 use crate::format::nonce::{FileNonce, LIBRARY};
 use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head, is_unfinished};
 use crate::read::loss::{LossCause, LostRange};
@@ -28,6 +32,9 @@ use crate::read::window::WindowedFile;
 
 /// Bytes that the search for a chunk may check in addition to four times the length of the file.
 const SEARCH_MIN: u64 = 64 << 20;
+
+/// Bytes of an unfinished chunk that are examined.
+const BEGUN_MAX: usize = 16 << 20;
 
 /// Longest header that is read, in bytes.
 const HEADER_MAX: u64 = 1 << 20;
@@ -81,7 +88,7 @@ pub enum Found<'a> {
 #[derive(Debug)]
 pub struct Scan {
     input: WindowedFile,
-    plain: Vec<u8>,
+    plain: Plain,
     at: u64,
     /// Offsets of all chunks, and of the end of the data, according to the summary.
     known: Vec<u64>,
@@ -90,6 +97,7 @@ pub struct Scan {
     /// Which chunks belong to the file.
     ownership: Ownership,
     begun: bool,
+    definitions: DefinitionLengths,
     /// Nonces of whole chunks that could not be attributed to the file, with the number of chunks.
     strangers: BTreeMap<FileNonce, u64>,
     /// Another process is writing the file: an unfinished end is not lost.
@@ -135,7 +143,8 @@ impl Scan {
         let budget = input.len().saturating_mul(4).saturating_add(SEARCH_MIN);
         Self {
             input,
-            plain: Vec::new(),
+            plain: Plain::default(),
+            definitions: DefinitionLengths::default(),
             at: 0,
             known,
             unwanted: HashSet::new(),
@@ -199,13 +208,9 @@ impl Scan {
                 Found::Record { offset, raw }
             }
             ScanStep::Lost(end, cause) => {
+                let (end, cause) = self.through_unreadable(offset, end, cause)?;
                 self.at = end;
                 let len = end - offset;
-                let unreadable = self.input.unreadable(offset, end);
-                let cause = match unreadable.filter(|_| cause != LossCause::Summary) {
-                    Some(range) => LossCause::Unreadable(range),
-                    None => cause,
-                };
                 Found::Lost(LostRange { offset, len, cause })
             }
         }))
@@ -332,11 +337,11 @@ impl Scan {
         // A chunk whose opcode is damaged.
         let is_disguised = extent.is_none() && Extent::of_any(begin).is_some();
         let is_unfinished = is_unfinished(begin) || !self.ours;
+        if is_hidden && (shown < HEAD_LEN || begin.first() == Some(&op::CHUNK)) {
+            return self.lose(LossCause::NoRecord);
+        }
         let Some((opcode, len)) = head(begin) else {
-            return match is_hidden {
-                true => self.lose(LossCause::NoRecord),
-                false => self.cut(true),
-            };
+            return self.cut(true);
         };
         let len = len.saturating_add(HEAD_LEN as u64);
         let next = self.next_known(at).filter(|_| !self.has_nonce());
@@ -351,7 +356,7 @@ impl Scan {
         }
         if opcode == op::CHUNK {
             // A chunk whose prefix is cut has no lengths that could agree.
-            return if room < EXTENT_LEN as u64 && !is_hidden {
+            return if room < EXTENT_LEN as u64 {
                 self.cut(true)
             } else {
                 self.lose(LossCause::Chunk(ChunkFault::Lengths))
@@ -390,7 +395,7 @@ impl Scan {
             }
             let (len, have) = (extent.len, room);
             let admits = |nonce| self.ownership.admits(nonce, at);
-            let there = usize::try_from(room).unwrap_or(usize::MAX);
+            let there = usize::try_from(room).map_or(BEGUN_MAX, |room| room.min(BEGUN_MAX));
             let is_begun = chunk::is_begun(self.input.at(at, there)?, &admits) || !self.ours;
             let fault = match is_begun {
                 true => ChunkFault::Cut { len, have },
@@ -406,8 +411,14 @@ impl Scan {
         let bytes = self.input.at(at, len)?;
         match chunk::check(bytes, self.ours, &mut self.plain) {
             Ok(header) => {
-                let nonce = FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain));
+                let content = chunk::content(bytes, &header, &self.plain);
+                let nonce = FileNonce::of_chunk(content);
                 if self.ownership.admits(nonce, at) {
+                    if self.plain.has_definitions() && !self.definitions.add(content) {
+                        let max = DEFINITIONS_MAX;
+                        let fault = ChunkFault::Definitions { max };
+                        return self.skip(at + extent.len, LossCause::Chunk(fault));
+                    }
                     self.ours |= nonce.is_some();
                     self.ownership.settle(nonce);
                     return Ok(ScanStep::Chunk(header, len));

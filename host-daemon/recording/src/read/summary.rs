@@ -146,7 +146,7 @@ impl Summary {
             Ok(summary) => summary.data_end,
             Err(fault) => fault
                 .offset()
-                .unwrap_or(input.len().saturating_sub(MAGIC_LEN)),
+                .unwrap_or_else(|| input.len().saturating_sub(MAGIC_LEN)),
         };
         Ok(match input.unreadable(from, input.len()) {
             Some(range) => Err(SummaryFault::Unreadable(range)),

@@ -95,6 +95,7 @@ impl Log {
     pub fn open(folder: &Path, options: LogOptions) -> Result<Self, Error> {
         let lock = Lock::take(folder)?;
         let context = LogContext::open(folder, Arc::default(), Retention::new(None))?;
+        let context = context.keeping(&lock);
         let log = Self::after_others(options, Arc::new(context))?;
         let lock = Some(lock);
         Ok(Self { _lock: lock, ..log })

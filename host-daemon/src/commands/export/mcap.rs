@@ -35,6 +35,8 @@ const LOG_SCHEMA_NAME: &str = "foxglove.Log";
 /// An MCAP file that is written beside its path, and renamed to it at the end.
 pub(super) struct McapTarget {
     path: PathBuf,
+    /// The recordings that are exported.
+    from: Vec<PathBuf>,
     force: bool,
     dialect: Dialect,
     topics: HashMap<(DecodedKind, Arc<str>), Topic>,
@@ -50,10 +52,11 @@ struct Topic {
 }
 
 impl McapTarget {
-    /// Exports to this file.
-    pub(super) fn new(path: PathBuf, force: bool, dialect: Dialect) -> Self {
+    /// Exports the recordings `from` to this file.
+    pub(super) fn new(path: PathBuf, from: Vec<PathBuf>, force: bool, dialect: Dialect) -> Self {
         Self {
             path,
+            from,
             force,
             dialect,
             topics: HashMap::new(),
@@ -123,6 +126,7 @@ impl Target for McapTarget {
     }
 
     fn begin(&mut self) -> Result<(), CommandError> {
+        check_apart(&self.path, &self.from)?;
         check_new(&self.path, self.force)?;
         let mode = Permissions::from_mode(0o666);
         let mut file = tempfile::Builder::new();
@@ -172,6 +176,23 @@ impl Target for McapTarget {
             without_column: 0,
         })
     }
+}
+
+/// Checks that a file does not replace a recording, and is not in its directory, where it would be read as a recording.
+fn check_apart(path: &Path, from: &[PathBuf]) -> Result<(), CommandError> {
+    let is_same = |one: &Path, other: &Path| match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    };
+    let is_inside = |from: &PathBuf| is_same(path, from) || is_same(parent(path), from);
+    if !from.iter().any(is_inside) {
+        return Ok(());
+    }
+    let reason = "the recording is there; choose another --out";
+    Err(CommandError::Write {
+        path: path.into(),
+        error: io::Error::new(io::ErrorKind::InvalidInput, reason),
+    })
 }
 
 /// Checks that a file can be created under this path.
@@ -263,7 +284,7 @@ fn put_members(object: &[u8], to: &mut String) {
             _ => {}
         }
         if let Some(name) = key.take() {
-            if event == JsonEvent::Null {
+            if is_null(&event) {
                 continue;
             }
             separate(to);
@@ -282,11 +303,20 @@ fn put_members(object: &[u8], to: &mut String) {
                 depth += 1;
             }
             JsonEvent::String(text) => put_string(text, to),
-            JsonEvent::Number(digits) => to.push_str(digits),
+            JsonEvent::Number(digits) if !is_null(&event) => to.push_str(digits),
             JsonEvent::Boolean(true) => to.push_str("true"),
             JsonEvent::Boolean(false) => to.push_str("false"),
             _ => to.push_str("null"),
         }
+    }
+}
+
+/// Whether a value is null, or a number that a double cannot hold: PlotJuggler refuses a file with such a number.
+fn is_null(value: &JsonEvent<'_>) -> bool {
+    match value {
+        JsonEvent::Null => true,
+        JsonEvent::Number(digits) => !digits.parse().is_ok_and(f64::is_finite),
+        _ => false,
     }
 }
 
@@ -349,6 +379,10 @@ mod tests {
         assert_eq!(
             message(r#"{"a":null,"o":{"x":null,"y":"{","z":null},"b":true,"c":null}"#),
             want
+        );
+        assert_eq!(
+            message(r#"{"a":1e999,"l":[-1e999,1e308]}"#),
+            r#"{"_conn":3,"_seq":7,"l":[null,1e308]}"#
         );
         assert_eq!(
             message(r#"{"o":{"x":null}}"#),

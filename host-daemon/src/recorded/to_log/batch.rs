@@ -130,10 +130,10 @@ impl EventWriter {
                     None
                 }
                 Item::Piece { bytes, first, last } => {
+                    self.budget.earn(&mut conn.account, bytes.len() as u64);
                     if conn.account.is_held() && !bytes.is_empty() {
                         self.before_payload(conn, blocks, event.time)?;
                     }
-                    self.budget.earn(&mut conn.account, bytes.len() as u64);
                     let known = &mut conn.channels.pieces;
                     let spec = || device_channel(&event.source, Kind::Pieces);
                     let channel = self.log.channel(known, spec)?;
