@@ -163,6 +163,20 @@ pub enum CommandError {
         /// Number of files that cannot be read.
         unread: u64,
     },
+    /// A file that a command would overwrite.
+    #[error("{} exists; choose another --out, or overwrite it with --force", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Messages or values that were not exported. The reasons were reported before.
+    #[error("{messages} messages and {values} values are not exported")]
+    NotExported {
+        /// Number of these messages.
+        messages: u64,
+        /// Number of these values.
+        values: u64,
+    },
     /// A command that does not work with this framing.
     #[error("`{command}` does not support the framing {framing}; use `serve` and `send` instead")]
     Framing {

@@ -99,7 +99,7 @@ pub(super) fn report_lost(file: &Path, lost: &LostRange) {
 }
 
 /// Nanoseconds since 1970; 0 for an earlier time, when nothing was recorded.
-fn nanoseconds(time: Timestamp) -> u64 {
+pub(super) fn nanoseconds(time: Timestamp) -> u64 {
     u64::try_from(time.as_nanosecond()).unwrap_or_default()
 }
 
