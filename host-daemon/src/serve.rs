@@ -120,6 +120,11 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         .build();
     let folder = config.record.clone();
     let stats = folder.is_some().then(Arc::<Stats>::default);
+    let retention = folder.is_some().then(|| {
+        let retention = Retention::new(config.record_max_bytes);
+        retention.set_min_free(config.record_min_free);
+        retention
+    });
     let suppressed = Arc::<SuppressedCounters>::default();
     let recorded = stats.clone();
     let refusal = move || recorded.as_ref()?.refusal();
@@ -128,7 +133,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let registry = metrics::registry([
             Box::new(EngineCollector::new(engine.handle().clone(), SINKS)) as Box<dyn Collector>,
             Box::new(RecordingCollector::new(
-                stats.clone(),
+                stats.clone().zip(retention.clone()),
                 Arc::clone(&suppressed),
             )),
             Box::new(LogCollector),
@@ -137,14 +142,11 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         tokio::spawn(server.run(registry, Arc::clone(&health)));
     }
     // Files that a crash has torn are repaired before any listener is opened.
-    let mut retention = None;
-    if let (Some(folder), Some(stats)) = (folder, stats) {
+    if let (Some(folder), Some(stats), Some(retention)) = (folder, stats, retention.clone()) {
         health.enter(Phase::Repairing);
-        let kept = Retention::new(config.record_max_bytes);
         let counters = (stats, suppressed);
-        let recording = open_recording(folder, config, Arc::clone(&kept), counters).await?;
+        let recording = open_recording(folder, config, retention, counters).await?;
         engine.add_sink(Box::new(recording), Delivery::BACKPRESSURE);
-        retention = Some(kept);
         health.enter(Phase::Starting);
     }
     let opened = engine.listen(plan).await;
@@ -178,9 +180,9 @@ async fn open_recording(
     let config = Arc::clone(config);
     run_blocking(move || {
         let lock = Lock::take(&folder)?;
-        recording::repair(&lock, &stats);
-        let options = config.log_options();
-        let opened = Recording::open(lock, options, retention, stats, suppressed);
+        let context = recording::context(&lock, stats, retention)?;
+        recording::repair(&lock, &context);
+        let opened = Recording::open(lock, config.log_options(), context, suppressed);
         Ok(opened?)
     })
     .await

@@ -27,7 +27,7 @@ pub use self::read::window::WindowedFile;
 pub use self::write::channel::{Channel, ChannelSpec, SchemaSpec};
 pub use self::write::compress::Compression;
 pub use self::write::log::{Log, LogOptions};
-pub use self::write::report::LogReport;
+pub use self::write::report::{LogReport, SpaceLimit};
 pub use self::write::retention::Retention;
 pub use self::write::retry::LogContext;
 pub use self::write::stats::{SYNC_BOUNDS_MS, Stats, StatsSnapshot, WriteErrorKind};

@@ -9,7 +9,7 @@ use mcap::records::{Channel, ChunkIndex, Footer, Record, SchemaHeader, Statistic
 use crate::error::Error;
 use crate::format::chunk::CHUNK_MAX;
 use crate::format::filename::{LOST, PART};
-use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head};
+use crate::format::record::{DATA_END_LEN, HEAD_LEN, Kind, Raw, head};
 use crate::read::window::WindowedFile;
 
 /// Length of the footer record, in bytes.
@@ -182,6 +182,18 @@ impl Summary {
             at += (HEAD_LEN + raw.body.len()) as u64;
         }
         Ok(Ok(summary))
+    }
+
+    /// Returns the number of messages in the channels of a kind, or `None` without statistics.
+    #[must_use]
+    pub fn count(&self, kind: Kind) -> Option<u64> {
+        let counts = self.statistics.as_ref()?.channel_message_counts.iter();
+        let is_kind = |id: &u16| {
+            let channel = self.channels.get(id);
+            channel.is_some_and(|channel| Kind::of(&channel.topic) == kind)
+        };
+        let of_kind = counts.filter(|(id, _)| is_kind(id)).map(|(_, count)| count);
+        Some(of_kind.fold(0, |sum: u64, count| sum.saturating_add(*count)))
     }
 
     fn take(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), SummaryFault> {

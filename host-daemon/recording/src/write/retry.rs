@@ -1,5 +1,6 @@
 //! Retries operations that the disk refuses: [`LogContext::retry`].
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +11,21 @@ use crate::error::{Error, LogError};
 use crate::write::hook::Hook;
 use crate::write::report::{LogReport, Reporter};
 use crate::write::retention::Retention;
+use crate::write::space::Space;
 use crate::write::stats::Stats;
 use crate::write::storage::{Directory, Folder};
 
 /// Delay before a retry: the first, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Returns the number of messages of a file, if it can tell.
+struct MessageCounter(Box<dyn Fn(&Path) -> Option<u64> + Send + Sync>);
+
+impl fmt::Debug for MessageCounter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MessageCounter")
+    }
+}
 
 /// The environment of a log, shared with its sync thread: folder, retention, counters and reports.
 ///
@@ -37,8 +48,10 @@ pub struct LogContext {
     /// Path of the folder, for errors.
     pub(super) path: PathBuf,
     pub(crate) folder: Arc<dyn Folder>,
-    pub(super) retention: Arc<Retention>,
+    pub(crate) space: Space,
     reporter: Reporter,
+    /// Counts the messages of a file that is about to be deleted.
+    counter: Option<MessageCounter>,
     gave_up: AtomicBool,
     /// Called with the name of each file that was sealed.
     on_sealed: Hook<str>,
@@ -69,8 +82,9 @@ impl LogContext {
             stats,
             path: path.into(),
             folder,
-            retention,
+            space: Space::new(retention),
             reporter: Reporter::default(),
+            counter: None,
             gave_up: AtomicBool::new(false),
             on_sealed: Hook::default(),
             names: Mutex::default(),
@@ -82,6 +96,29 @@ impl LogContext {
     pub fn reporting_to(self, report: impl Fn(&LogReport<'_>) + Send + Sync + 'static) -> Self {
         let reporter = Reporter::new(report);
         Self { reporter, ..self }
+    }
+
+    /// Counts the messages of files before they are deleted with this function, for [`Stats`] and [`LogReport::Deleted`].
+    /// It gets the path of a file, and may return `None` if it cannot read the file. Without it, they are not counted.
+    #[must_use]
+    pub fn counting_with(
+        self,
+        count: impl Fn(&Path) -> Option<u64> + Send + Sync + 'static,
+    ) -> Self {
+        let counter = Some(MessageCounter(Box::new(count)));
+        Self { counter, ..self }
+    }
+
+    /// Deletes the oldest sealed files until `len` more bytes fit within the limits of the [`Retention`], as far as
+    /// possible. A log does that before each write. Call it before other programs, such as a repair, write to the folder.
+    pub fn make_room(&self, len: u64) {
+        self.space.make_room_for(self, len);
+    }
+
+    /// The number of messages of a file, if it is known.
+    pub(super) fn count_messages(&self, name: &str) -> Option<u64> {
+        let count = &self.counter.as_ref()?.0;
+        count(&self.path.join(name))
     }
 
     /// Ends all retries: from now on, each refused operation returns [`LogError::GaveUp`].
