@@ -188,7 +188,11 @@ fn a_deletion_is_reported_with_its_figures() {
     assert_eq!(reports.len() as u64, stats.files_deleted);
     let bytes: u64 = reports.iter().map(|(_, len, _)| len).sum();
     assert_eq!(bytes, stats.bytes_deleted);
-    assert!(reports.iter().all(|(_, _, limit)| *limit == SpaceLimit::MaxBytes(100_000)));
+    assert!(
+        reports
+            .iter()
+            .all(|(_, _, limit)| *limit == SpaceLimit::MaxBytes(100_000))
+    );
     let (first, ..) = reports.first().expect("a file that was deleted");
     assert!(first.starts_with("00000001-"), "{first}");
 }

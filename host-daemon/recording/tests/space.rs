@@ -88,7 +88,9 @@ impl Folder for Watched {
 impl File for WatchedFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let written = self.file.write_at(bytes, offset)?;
-        self.disk.most.fetch_max(len(&self.folder), Ordering::Relaxed);
+        self.disk
+            .most
+            .fetch_max(len(&self.folder), Ordering::Relaxed);
         Ok(written)
     }
 
@@ -189,7 +191,8 @@ fn write(log: &mut Log, channel: &mut Channel, numbers: std::ops::Range<u32>) {
         let mut payload = vec![0; MESSAGE_LEN];
         payload[..4].copy_from_slice(&number.to_le_bytes());
         let of_file = log.channel(channel, spec).unwrap();
-        log.append(of_file, number, u64::from(number), &payload).unwrap();
+        log.append(of_file, number, u64::from(number), &payload)
+            .unwrap();
         log.tick().unwrap();
     }
 }
@@ -211,11 +214,7 @@ fn messages(path: &Path) -> Vec<u32> {
             self.0.push(message.sequence);
             Ok(())
         }
-        fn lost(
-            &mut self,
-            _: &Path,
-            _: &blocksd_recording::LostRange,
-        ) -> Result<(), Self::Error> {
+        fn lost(&mut self, _: &Path, _: &blocksd_recording::LostRange) -> Result<(), Self::Error> {
             Ok(())
         }
         fn idle(&mut self) -> Result<(), Self::Error> {
@@ -280,7 +279,10 @@ fn files_that_wait_for_a_disk_that_hangs_do_not_displace_those_on_the_disk() {
     });
     let begun = Instant::now();
     while !fixture.context.stats.read().retrying {
-        assert!(begun.elapsed() < Duration::from_secs(60), "the log does not wait");
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "the log does not wait"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
     assert!(is_done.try_recv().is_err());
@@ -317,8 +319,15 @@ fn every_file_of_the_recording_counts_and_no_other() {
     log.finish().unwrap();
     assert!(fixture.most() <= 1 << 20, "{}", fixture.most());
     let left: Vec<_> = fixture.files().into_iter().map(|(name, _)| name).collect();
-    assert!(!left.contains(&own[0]) && !left.contains(&own[1]), "{left:?}");
-    assert!(others.iter().all(|other| left.iter().any(|name| name == other)));
+    assert!(
+        !left.contains(&own[0]) && !left.contains(&own[1]),
+        "{left:?}"
+    );
+    assert!(
+        others
+            .iter()
+            .all(|other| left.iter().any(|name| name == other))
+    );
     assert!(messages(fixture.folder.path()).into_iter().eq(0..150));
 }
 
@@ -334,7 +343,10 @@ fn the_copy_of_a_packed_file_counts() {
     let mut channel = Channel::default();
     let stop = Arc::<AtomicBool>::default();
     let watcher = {
-        let (stop, folder) = (Arc::clone(&stop), Directory::open(fixture.folder.path()).unwrap());
+        let (stop, folder) = (
+            Arc::clone(&stop),
+            Directory::open(fixture.folder.path()).unwrap(),
+        );
         std::thread::spawn(move || {
             let mut most = 0;
             while !stop.load(Ordering::Relaxed) {
@@ -355,7 +367,10 @@ fn the_copy_of_a_packed_file_counts() {
     stop.store(true, Ordering::Relaxed);
     let most = watcher.join().unwrap().max(fixture.most());
     let stats = fixture.context.stats.read();
-    assert!(3 < stats.files_packed && 0 < stats.files_deleted, "{stats:?}");
+    assert!(
+        3 < stats.files_packed && 0 < stats.files_deleted,
+        "{stats:?}"
+    );
     assert!(most <= 1 << 20, "{most}");
     let on_disk: u64 = fixture.files().iter().map(|(_, len)| len).sum();
     assert_eq!(stats.bytes_on_disk, on_disk);
@@ -454,5 +469,9 @@ fn files_are_not_deleted_one_after_another_if_that_frees_nothing() {
     log.finish().unwrap();
     let left = messages(fixture.folder.path());
     // One round of deletions, for the missing 1 MiB.
-    assert!(1_900 < left.len() && left.ends_with(&[2_999]), "{}", left.len());
+    assert!(
+        1_900 < left.len() && left.ends_with(&[2_999]),
+        "{}",
+        left.len()
+    );
 }

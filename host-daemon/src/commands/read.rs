@@ -19,7 +19,7 @@ use crate::service::log::print_status;
 use blocksd_engine::counters::Counters;
 use blocksd_engine::event::Event;
 use blocksd_recording::topic::Kind;
-use blocksd_recording::{LostRange, Message, Reader, Tail, Visitor, Wanted};
+use blocksd_recording::{LostRange, Message, Missed, Reader, Tail, Visitor, Wanted};
 
 /// Prints recorded messages.
 ///
@@ -79,6 +79,19 @@ pub(super) fn report_lost(file: &Path, lost: &LostRange) {
     print_status(format_args!("blocksd: {}: {lost}", file.display()));
 }
 
+/// Prints a line about files that were deleted before they were read.
+pub(super) fn report_missed(path: &Path, missed: &Missed) {
+    print_status(format_args!("blocksd: {}: {missed}", path.display()));
+}
+
+/// Prints a line about a directory that does not exist.
+fn report_missing(directory: &Path) {
+    let directory = directory.display();
+    print_status(format_args!(
+        "blocksd: {directory}: does not exist; waiting until it is created"
+    ));
+}
+
 /// Nanoseconds since 1970; 0 for an earlier time, when nothing was recorded.
 fn nanoseconds(time: Timestamp) -> u64 {
     u64::try_from(time.as_nanosecond()).unwrap_or_default()
@@ -105,6 +118,16 @@ impl Visitor for EventPrinter {
 
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
+        Ok(())
+    }
+
+    fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), CommandError> {
+        report_missed(path, missed);
+        Ok(())
+    }
+
+    fn missing(&mut self, directory: &Path) -> Result<(), CommandError> {
+        report_missing(directory);
         Ok(())
     }
 
@@ -185,6 +208,16 @@ impl Visitor for Csv {
         Ok(())
     }
 
+    fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), CommandError> {
+        report_missed(path, missed);
+        Ok(())
+    }
+
+    fn missing(&mut self, directory: &Path) -> Result<(), CommandError> {
+        report_missing(directory);
+        Ok(())
+    }
+
     fn idle(&mut self) -> Result<(), CommandError> {
         self.0.flush().map_err(CommandError::stdout)
     }
@@ -212,6 +245,16 @@ impl<W: Write> Visitor for Payload<W> {
 
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
+        Ok(())
+    }
+
+    fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), CommandError> {
+        report_missed(path, missed);
+        Ok(())
+    }
+
+    fn missing(&mut self, directory: &Path) -> Result<(), CommandError> {
+        report_missing(directory);
         Ok(())
     }
 

@@ -38,9 +38,7 @@ pub fn log(report: &LogReport<'_>) {
                 SpaceLimit::MaxBytes(_) => "check whether the disk is slow or fails",
                 SpaceLimit::MinFree(_) => "free space in the file system",
             };
-            tracing::error!(
-                "recording: cannot {reason}: {error}; devices are held back; {remedy}"
-            );
+            tracing::error!("recording: cannot {reason}: {error}; devices are held back; {remedy}");
         }
         report => report.log(),
     }

@@ -454,7 +454,9 @@ fn a_limit_of_the_recording_is_reloaded() {
         "listen = '127.0.0.1:0'\nframing = 'lines'\nrecord = '{record}'\nrecord-sync = 10\n"
     );
     let mut daemon = Daemon::start(&config);
-    let log = daemon.reload(&format!("{config}record-max-bytes = 16777216\nrecord-min-free = 1048576"));
+    let log = daemon.reload(&format!(
+        "{config}record-max-bytes = 16777216\nrecord-min-free = 1048576"
+    ));
     assert_lines(
         &log,
         &[

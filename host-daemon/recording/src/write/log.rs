@@ -342,7 +342,11 @@ impl Log {
         let LogContext { folder, .. } = &*self.context;
         let segment = SegmentWriter::new(self.options.compression);
         let (number, probe, nonce) = (&mut self.number, self.probe_next_file, segment.nonce());
-        let probe_len = if probe { segment.ready().len() as u64 } else { 0 };
+        let probe_len = if probe {
+            segment.ready().len() as u64
+        } else {
+            0
+        };
         self.context.space.reserve(&self.context, probe_len);
         let (name, file) = self.context.retry("begin a file", || {
             let name = filename::sealed(*number, Timestamp::now(), nonce);
@@ -363,7 +367,9 @@ impl Log {
             self.context.space.begin(&part);
             Ok((name, file))
         })?;
-        self.context.space.written(&self.context, &name, probe_len, 0);
+        self.context
+            .space
+            .written(&self.context, &name, probe_len, 0);
         let number = *number;
         self.number += 1;
         self.probe_next_file = false;

@@ -47,7 +47,8 @@ impl Retention {
     /// Changes the least number of bytes that stay free in the file system; `None` for no limit. It applies from the next
     /// write on. If less is free and no file is left to delete, the log waits.
     pub fn set_min_free(&self, min_free: Option<u64>) {
-        self.min_free.store(min_free.unwrap_or(0), Ordering::Relaxed);
+        self.min_free
+            .store(min_free.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Returns the limit on the length of all files, if there is one.

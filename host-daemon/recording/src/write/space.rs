@@ -99,9 +99,7 @@ impl State {
         let is_packed = self.packing.as_ref().is_some_and(|it| it.name == name);
         match filename::suffix(name) {
             Some(Suffix::Sealed | Suffix::Lost) => !is_packed,
-            Some(Suffix::Part) => {
-                deletable == Deletable::All && !self.unsealed.contains_key(name)
-            }
+            Some(Suffix::Part) => deletable == Deletable::All && !self.unsealed.contains_key(name),
             Some(Suffix::New) | None => false,
         }
     }
@@ -331,7 +329,9 @@ impl Space {
         let mut deleted = 0;
         let begin = state.total;
         self.delete(state, context, limit, deletable, |state| {
-            deleted = begin.unwrap_or_default().saturating_sub(state.total.unwrap_or_default());
+            deleted = begin
+                .unwrap_or_default()
+                .saturating_sub(state.total.unwrap_or_default());
             // The lengths of deleted files count, in case that the file system frees them later.
             before.saturating_add(deleted) >= min.saturating_add(len + ahead)
         });
@@ -413,7 +413,9 @@ impl Space {
         let copy = copy.map(|packing| packing.copy.as_str());
         files.retain(|(name, _)| filename::number(name).is_some() && Some(name.as_str()) != copy);
         // The lengths of files that are written change meanwhile.
-        let sealed = files.iter().filter(|(name, _)| !state.unsealed.contains_key(name));
+        let sealed = files
+            .iter()
+            .filter(|(name, _)| !state.unsealed.contains_key(name));
         let sealed: u64 = sealed.map(|(_, len)| len).sum();
         state.total = Some(sealed + state.unsealed.values().sum::<u64>());
         context.stats.space(state.total, None);
@@ -471,7 +473,9 @@ impl Shortage {
                 "keep the minimum of free space",
                 io::Error::new(
                     io::ErrorKind::StorageFull,
-                    format!("{free} bytes are free, less than {min}, and no file is left to delete"),
+                    format!(
+                        "{free} bytes are free, less than {min}, and no file is left to delete"
+                    ),
                 ),
             ),
         }

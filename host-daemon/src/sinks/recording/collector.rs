@@ -38,7 +38,9 @@ impl Collector for RecordingCollector {
         let recording = self.recording.as_ref();
         let reading = recording.map(|(stats, _)| stats.read()).unwrap_or_default();
         let limit = |of: fn(&Retention) -> Option<u64>| {
-            recording.and_then(|(_, retention)| of(retention)).unwrap_or_default()
+            recording
+                .and_then(|(_, retention)| of(retention))
+                .unwrap_or_default()
         };
         for (name, help, count) in [
             (
