@@ -66,6 +66,7 @@ mod recording {
     mod faults;
     mod foreign;
     mod golden;
+    mod lifecycle;
     mod nonces;
     mod notes;
     mod planted;

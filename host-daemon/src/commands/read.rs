@@ -15,6 +15,7 @@ use crate::error::CommandError;
 use crate::output::{Format, Hex, Json, Out, Text};
 use crate::payload::{self, Style, members};
 use crate::recorded::from_log::{EventReader, EventVisitor};
+use crate::recorded::lifecycle::Lifecycle;
 use crate::service::log::print_status;
 use blocksd_engine::counters::Counters;
 use blocksd_engine::event::Event;
@@ -145,6 +146,15 @@ impl EventVisitor for Screen {
             return Ok(());
         }
         let written = self.format.event(event, &mut self.out);
+        written.map_err(CommandError::stdout)
+    }
+
+    fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), CommandError> {
+        // With `--device`, only events of these devices are wanted.
+        if !self.wanted.devices.is_empty() {
+            return Ok(());
+        }
+        let written = self.format.lifecycle(event, &mut self.out);
         written.map_err(CommandError::stdout)
     }
 

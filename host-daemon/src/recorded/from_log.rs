@@ -9,7 +9,8 @@ use framing_core::{AnyFraming, Blocks};
 use serde::Deserialize as _;
 
 use crate::payload::{Decoding, members};
-use crate::recorded::note::{Note, UNRECORDED};
+use crate::recorded::lifecycle::Lifecycle;
+use crate::recorded::note::{Note, Time, UNRECORDED};
 use blocksd_engine::batch::Batch;
 use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Peer, StreamPosition};
 use blocksd_engine::pool::Span;
@@ -30,6 +31,12 @@ pub trait EventVisitor {
     /// # Errors
     /// Any error ends the reading.
     fn event(&mut self, event: &Event) -> Result<(), Self::Error>;
+
+    /// Receives an event of the daemon itself.
+    ///
+    /// # Errors
+    /// Any error ends the reading.
+    fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), Self::Error>;
 
     /// Receives an event of an unknown kind, as JSON.
     ///
@@ -223,12 +230,19 @@ impl EventReader {
         message: &Message<'_>,
         visitor: &mut A,
     ) -> Result<(), A::Error> {
-        let note = match Note::deserialize(&members(message.data)) {
+        let json = members(message.data);
+        let note = match Note::deserialize(&json) {
             Ok(note) if has_device(&note) => note,
-            // An event of a later version, or not one of ours.
             _ => {
                 self.end_piece(visitor)?;
-                return visitor.other(message.data);
+                return match Lifecycle::deserialize(&json) {
+                    Ok(mut event) => {
+                        event.set_time(Time(system_time(message.time)));
+                        visitor.lifecycle(&event)
+                    }
+                    // An event of a later version, or not one of ours.
+                    Err(_) => visitor.other(message.data),
+                };
             }
         };
         let origin = &note.head().origin;

@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::recorded::budget::{Account, Budget};
 use crate::recorded::counters::SuppressedCounters;
+use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::note::{Note, UNRECORDED, VERSION, VERSION_KEY};
 use blocksd_engine::event::{ConnectionInfo, Event, EventKind};
 use blocksd_recording::topic::{DEVICE, EVENTS_TOPIC, Kind};
@@ -123,6 +124,17 @@ impl EventWriter {
             self.unwritten += blocks;
         }
         written
+    }
+
+    /// Writes an event of the daemon itself.
+    ///
+    /// # Errors
+    /// [`LogError::GaveUp`].
+    pub fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), LogError> {
+        self.rotate_if_due()?;
+        self.json.clear();
+        let encoded = event.write(&mut self.json);
+        self.append_json(encoded, event.time().0)
     }
 
     /// When to call [`tick`](Self::tick) if no event comes before.
@@ -255,7 +267,13 @@ impl EventWriter {
 
     fn note(&mut self, time: SystemTime, note: &Note<'_>) -> Result<(), LogError> {
         self.json.clear();
-        note.write(&mut self.json).map_err(|error: io::Error| {
+        let encoded = note.write(&mut self.json);
+        self.append_json(encoded, time)
+    }
+
+    /// Appends the encoded event to the channel of events.
+    fn append_json(&mut self, encoded: io::Result<()>, time: SystemTime) -> Result<(), LogError> {
+        encoded.map_err(|error| {
             tracing::error!("recording: {error}");
             LogError::Internal
         })?;

@@ -6,18 +6,22 @@
 
 mod collector;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{error, warn};
 
 pub use self::collector::RecordingCollector;
 
 use crate::output::counted;
 use crate::recorded::counters::SuppressedCounters;
+use crate::recorded::lifecycle::Lifecycle;
+use crate::recorded::note::Time;
 use crate::recorded::ranges::CHECKER;
 use crate::recorded::report;
 use crate::recorded::to_log::EventWriter;
@@ -73,8 +77,8 @@ fn make_room(context: &LogContext, folder: &Path) {
 }
 
 /// Repairs and seals the files that a crash has torn. A file that cannot be repaired is not changed; the next start
-/// tries again.
-pub fn repair(lock: &Lock, context: &LogContext) {
+/// tries again. Emits an event for each torn file.
+pub fn repair(lock: &Lock, context: &LogContext, mut emit: impl FnMut(Lifecycle<'static>)) {
     make_room(context, lock.path());
     let stats = &context.stats;
     let repaired = match CHECKER.repair_dir(lock.path()) {
@@ -98,11 +102,23 @@ pub fn repair(lock: &Lock, context: &LogContext) {
             Err(Unrepaired { path, error }) => {
                 let failure = with_cause(&error);
                 error!(file = %path.display(), "recording: cannot repair a torn file: {failure}; the next start tries again");
+                emit(Lifecycle::Unrepaired {
+                    time: Time(SystemTime::now()),
+                    file: name(&path),
+                    error: failure.into(),
+                });
                 continue;
             }
         };
         make_room(context, lock.path());
         stats.repaired(recovered.blocks, recovered.lost_bytes);
+        emit(Lifecycle::Repaired {
+            time: Time(SystemTime::now()),
+            file: name(&from),
+            blocks: recovered.blocks,
+            lost_bytes: recovered.lost_bytes,
+            original: original.as_deref().map(name),
+        });
         let blocks = counted(recovered.blocks, "block");
         let bytes = counted(recovered.lost_bytes, "byte");
         warn!(file = %from.display(), "recording: a torn file was repaired: {blocks} recovered, {bytes} lost{}", recovered.disorder());
@@ -120,6 +136,8 @@ pub fn repair(lock: &Lock, context: &LogContext) {
 pub struct Recording {
     context: Arc<LogContext>,
     writer: EventWriter,
+    /// Events of the daemon itself.
+    lifecycle: UnboundedReceiver<Lifecycle<'static>>,
     synced: Arc<Notify>,
     packer: Packer,
     /// Held until the last file is sealed.
@@ -148,7 +166,8 @@ struct RecordedTotals {
 }
 
 impl Recording {
-    /// Opens a recording in the folder of the lock. The [`context`] is that of the same lock.
+    /// Opens a recording in the folder of the lock. The [`context`] is that of the same lock. It also records the events
+    /// of the daemon from `lifecycle`.
     ///
     /// # Errors
     /// [`Error::Folder`].
@@ -157,6 +176,7 @@ impl Recording {
         options: LogOptions,
         context: LogContext,
         suppressed: Arc<SuppressedCounters>,
+        lifecycle: UnboundedReceiver<Lifecycle<'static>>,
     ) -> Result<Self, Error> {
         let context = Arc::new(context);
         let packer = Packer::start(&context, options.compression);
@@ -169,6 +189,7 @@ impl Recording {
         Ok(Self {
             context,
             writer: EventWriter::new(log).counting(suppressed),
+            lifecycle,
             synced,
             packer,
             lock,
@@ -185,6 +206,7 @@ impl Sink for Recording {
         let Self {
             context,
             writer,
+            lifecycle,
             synced,
             packer,
             lock: _lock,
@@ -193,7 +215,7 @@ impl Sink for Recording {
             blocks,
             unwritten,
             abandoned,
-        } = Handle::current().block_on(record(writer, events, &synced));
+        } = Handle::current().block_on(record(writer, lifecycle, events, &synced));
         packer.finish(PACK_AT_MOST);
         let stats = context.stats.read();
         // After a failed sync it is unknown whether its chunks are on the disk.
@@ -234,11 +256,29 @@ fn with_cause(error: &Error) -> String {
     }
 }
 
-async fn record(mut writer: EventWriter, mut events: Events, synced: &Notify) -> RecordedTotals {
+/// The name of a file, for an event.
+fn name(path: &Path) -> Cow<'static, str> {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned().into()
+}
+
+async fn record(
+    mut writer: EventWriter,
+    mut lifecycle: UnboundedReceiver<Lifecycle<'static>>,
+    mut events: Events,
+    synced: &Notify,
+) -> RecordedTotals {
     loop {
-        match next(&mut writer, &mut events, synced).await {
+        match next(&mut writer, &mut lifecycle, &mut events, synced).await {
             Ok(Some(event)) if writer.event(&event).is_ok() => {}
             Ok(None) => {
+                let stopped = Lifecycle::Stopped {
+                    time: Time(SystemTime::now()),
+                    blocks: writer.given(),
+                };
+                if writer.lifecycle(&stopped).is_err() {
+                    break;
+                }
                 let blocks = writer.given();
                 let (ended, unwritten) = writer.end();
                 return RecordedTotals {
@@ -270,11 +310,15 @@ async fn record(mut writer: EventWriter, mut events: Events, synced: &Notify) ->
 /// Waits for the next event, and does what is due in the meantime.
 async fn next(
     writer: &mut EventWriter,
+    lifecycle: &mut UnboundedReceiver<Lifecycle<'static>>,
     events: &mut Events,
     synced: &Notify,
 ) -> Result<Option<Event>, LogError> {
     loop {
         writer.tick()?;
+        while let Ok(event) = lifecycle.try_recv() {
+            writer.lifecycle(&event)?;
+        }
         if let Next::Event(event) = events.poll() {
             return Ok(Some(event));
         }
@@ -287,6 +331,7 @@ async fn next(
         let is_syncing = writer.log().is_syncing();
         tokio::select! {
             biased;
+            Some(event) = lifecycle.recv() => writer.lifecycle(&event)?,
             next = events.recv() => return Ok(match next {
                 Next::Event(event) => Some(event),
                 _ => None,
