@@ -86,6 +86,10 @@ impl<'a> Follower<'a> {
                 Ok(is_new) => {
                     self.is_missing = false;
                     if is_new {
+                        if !self.is_listed() {
+                            // It was removed or renamed. Later files come after it.
+                            self.read_current(visitor)?;
+                        }
                         for index in 0..self.listed.len() {
                             self.read_listed(index, visitor)?;
                         }
@@ -105,6 +109,12 @@ impl<'a> Follower<'a> {
             visitor.idle()?;
             std::thread::sleep(LOOK);
         }
+    }
+
+    /// Whether the current file, if there is one, is in the listing.
+    fn is_listed(&self) -> bool {
+        let current = self.current.as_ref().map(|(id, _)| id);
+        current.is_none_or(|current| self.listed.iter().any(|it| it.id == *current))
     }
 
     /// Lists the directory, and notes the files that were missed. Returns `false` if it seems unchanged.
