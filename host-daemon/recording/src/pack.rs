@@ -167,7 +167,7 @@ fn pack(
     if chunks < CHUNKS_MIN || SHORT_LEN <= summary.uncompressed_len / chunks as u64 {
         return Ok(Packed::Unchanged);
     }
-    if !context.space.reserve_copy(context, name, input.len()) {
+    if !context.reserve_copy(name, input.len()) {
         // There is no room for the copy.
         return Ok(Packed::Unchanged);
     }
@@ -180,7 +180,7 @@ fn pack(
         }
         packed
     });
-    context.space.release_copy(context);
+    context.release_copy();
     packed
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod gaps;
 pub(crate) mod loss;
 pub(crate) mod messages;
 pub(crate) mod ownership;
+pub(crate) mod position;
 pub(crate) mod scan;
 pub(crate) mod summary;
 pub(crate) mod tail;

@@ -14,9 +14,9 @@ use crate::lock::is_locked;
 use crate::read::catalog::{RecordingFile, list};
 use crate::read::gaps::{Gaps, Missed};
 use crate::read::loss::LostRange;
+use crate::read::position::TailPosition;
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
-use crate::read::tail::TailPosition;
 
 /// Selects messages by device and time.
 ///

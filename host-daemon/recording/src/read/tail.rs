@@ -9,10 +9,10 @@ use std::time::Duration;
 use self::directory::Follower;
 use self::open_file::OpenFile;
 use crate::format::filename;
-use crate::format::nonce::FileNonce;
 use crate::read::catalog::{RecordingFile, list_directory};
 use crate::read::gaps::Gaps;
 use crate::read::messages::{Visitor, Wanted};
+use crate::read::position::TailPosition;
 
 /// How often a file that is being written is checked for new data.
 const LOOK: Duration = Duration::from_millis(50);
@@ -65,19 +65,6 @@ pub struct Tail {
     path: PathBuf,
     wanted: Wanted,
     from: Option<TailPosition>,
-}
-
-/// A place in the recording of a directory: after a number of messages of a file.
-///
-/// A [`Tail`] reports its position to [`Visitor::reached`]. [`Tail::from_position`] continues there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TailPosition {
-    /// Number of the file.
-    pub number: u64,
-    /// Nonce of the file.
-    pub nonce: FileNonce,
-    /// Number of its messages before this place, those that are not selected included.
-    pub messages: u64,
 }
 
 impl Tail {

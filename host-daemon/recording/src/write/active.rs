@@ -123,7 +123,7 @@ impl ActiveSegment {
     pub(super) fn write_out(&mut self, context: &LogContext) -> Result<u64, LogError> {
         let begin = self.file.len.load(Ordering::Relaxed);
         let ready_len = self.segment.ready().len() as u64;
-        context.space.reserve(context, ready_len);
+        context.reserve(ready_len);
         let mut len = 0;
         let mut refused = Ok(());
         while let Some(rest) = self.segment.ready().get(len..)
@@ -148,7 +148,7 @@ impl ActiveSegment {
             self.file.len.store(end, Ordering::Relaxed);
         }
         let part = filename::part(&self.file.name);
-        context.space.written(context, &part, ready_len, len as u64);
+        context.written(&part, ready_len, len as u64);
         // Remove written bytes even after an error, so that they are not written twice.
         self.segment.written(len);
         refused?;

@@ -347,7 +347,7 @@ impl Log {
         } else {
             0
         };
-        self.context.space.reserve(&self.context, probe_len);
+        self.context.reserve(probe_len);
         let (name, file) = self.context.retry("begin a file", || {
             let name = filename::sealed(*number, Timestamp::now(), nonce);
             let part = filename::part(&name);
@@ -367,9 +367,7 @@ impl Log {
             self.context.space.begin(&part);
             Ok((name, file))
         })?;
-        self.context
-            .space
-            .written(&self.context, &name, probe_len, 0);
+        self.context.written(&name, probe_len, 0);
         let number = *number;
         self.number += 1;
         self.probe_next_file = false;

@@ -11,7 +11,7 @@ use crate::error::{Error, LogError};
 use crate::write::hook::Hook;
 use crate::write::report::{LogReport, Reporter};
 use crate::write::retention::Retention;
-use crate::write::space::Space;
+use crate::write::space::{Space, SpaceContext};
 use crate::write::stats::Stats;
 use crate::write::storage::{Directory, Folder};
 
@@ -48,7 +48,7 @@ pub struct LogContext {
     /// Path of the folder, for errors.
     pub(super) path: PathBuf,
     pub(crate) folder: Arc<dyn Folder>,
-    pub(crate) space: Space,
+    pub(super) space: Space,
     reporter: Reporter,
     /// Counts the messages of a file that is about to be deleted.
     counter: Option<MessageCounter>,
@@ -112,13 +112,46 @@ impl LogContext {
     /// Deletes the oldest sealed files until `len` more bytes fit within the limits of the [`Retention`], as far as
     /// possible. A log does that before each write. Call it before other programs, such as a repair, write to the folder.
     pub fn make_room(&self, len: u64) {
-        self.space.make_room_for(self, len);
+        self.with_space(|space, context| space.make_room_for(context, len));
     }
 
-    /// The number of messages of a file, if it is known.
-    pub(super) fn count_messages(&self, name: &str) -> Option<u64> {
-        let count = &self.counter.as_ref()?.0;
-        count(&self.path.join(name))
+    /// Reserves bytes for a write. Waits until there is room.
+    pub(super) fn reserve(&self, len: u64) {
+        self.with_space(|space, context| space.reserve(context, len));
+    }
+
+    /// Ends the reservation of `reserved` bytes, of which `written` were written to a part.
+    pub(super) fn written(&self, part: &str, reserved: u64, written: u64) {
+        self.with_space(|space, context| space.written(context, part, reserved, written));
+    }
+
+    /// Reserves space for the packed copy of a sealed file. Returns `false` if there is none.
+    pub(crate) fn reserve_copy(&self, name: &str, len: u64) -> bool {
+        self.with_space(|space, context| space.reserve_copy(context, name, len))
+    }
+
+    /// Ends the reservation for a packed copy.
+    pub(crate) fn release_copy(&self) {
+        self.with_space(|space, context| space.release_copy(context));
+    }
+
+    /// Deletes files ahead of need. `is_changed` says that the files must be counted again.
+    pub(super) fn tidy(&self, is_changed: bool) {
+        self.with_space(|space, context| space.tidy(context, is_changed));
+    }
+
+    fn with_space<T>(&self, act: impl FnOnce(&Space, &SpaceContext<'_>) -> T) -> T {
+        let counter = self.counter.as_ref();
+        let count = |name: &str| counter.and_then(|counter| (counter.0)(&self.path.join(name)));
+        let context = SpaceContext {
+            folder: &*self.folder,
+            stats: &self.stats,
+            reporter: &self.reporter,
+            gave_up: &self.gave_up,
+            names: &self.names,
+            count: &count,
+        };
+        act(&self.space, &context)
     }
 
     /// Ends all retries: from now on, each refused operation returns [`LogError::GaveUp`].

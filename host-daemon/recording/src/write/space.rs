@@ -1,22 +1,21 @@
 //! The space that a recording takes: [`Space`] counts the bytes of all its files, and makes room before each write.
 
+mod room;
+
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::format::filename::{self, Suffix};
-use crate::write::report::{LogReport, SpaceLimit};
+use crate::write::report::{LogReport, Reporter, SpaceLimit};
 use crate::write::retention::Retention;
-use crate::write::retry::LogContext;
+use crate::write::stats::Stats;
+use crate::write::storage::Folder;
 
 /// Delay before a failed deletion is retried.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How long a measurement of the free space is used.
-const FREE_VALID: Duration = Duration::from_secs(1);
-/// How long deleted files may take to appear as free space, before more are deleted.
-const FREE_SETTLES: Duration = Duration::from_secs(10);
 /// Delay between two attempts to make room, unless a file is sealed.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a writer waits for room without a report.
@@ -28,7 +27,7 @@ const FILE_MIN: u64 = 1 << 20;
 
 /// Counts the files of a recording, and deletes the oldest.
 #[derive(Debug)]
-pub(crate) struct Space {
+pub(super) struct Space {
     pub(super) retention: Arc<Retention>,
     state: Mutex<State>,
     /// A file was sealed, or the sync thread has ended.
@@ -81,6 +80,26 @@ enum Deletable {
     All,
     /// All but unsealed files.
     Sealed,
+}
+
+/// The log whose files are counted.
+pub(super) struct SpaceContext<'a> {
+    pub(super) folder: &'a dyn Folder,
+    pub(super) stats: &'a Stats,
+    pub(super) reporter: &'a Reporter,
+    /// The log does not wait any more.
+    pub(super) gave_up: &'a AtomicBool,
+    /// Held while a file is replaced, or removed.
+    pub(super) names: &'a Mutex<()>,
+    /// Returns the number of messages of a file, if it is known.
+    pub(super) count: &'a dyn Fn(&str) -> Option<u64>,
+}
+
+impl SpaceContext<'_> {
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        self.folder.remove(name)
+    }
 }
 
 impl State {
@@ -139,8 +158,8 @@ impl Space {
     }
 
     /// Reserves bytes for a write. Deletes the oldest files if they do not fit within the limits, and waits if nothing may
-    /// be deleted. After [`LogContext::give_up`] it does not wait.
-    pub(super) fn reserve(&self, context: &LogContext, len: u64) {
+    /// be deleted. After the log gave up, it does not wait.
+    pub(super) fn reserve(&self, context: &SpaceContext<'_>, len: u64) {
         let mut state = self.lock();
         let mut held: Option<(Instant, Option<&str>)> = None;
         loop {
@@ -148,7 +167,7 @@ impl Space {
             let Some(shortage) = shortage else {
                 break;
             };
-            if context.has_given_up() || state.is_gone {
+            if context.gave_up.load(Ordering::Relaxed) || state.is_gone {
                 break;
             }
             let (since, reported) = held.get_or_insert_with(|| (Instant::now(), None));
@@ -162,7 +181,7 @@ impl Space {
                         Shortage::Free { min, .. } => SpaceLimit::MinFree(min),
                     };
                     let error = &error;
-                    context.report(&LogReport::NoRoom { limit, error });
+                    context.reporter.report(&LogReport::NoRoom { limit, error });
                 }
             }
             let waited = self.changed.wait_timeout(state, LOOK);
@@ -170,16 +189,22 @@ impl Space {
         }
         if let Some((since, Some(step))) = held {
             context.stats.taken(step);
-            if !context.has_given_up() {
+            if !context.gave_up.load(Ordering::Relaxed) {
                 let after = since.elapsed();
-                context.report(&LogReport::Resumed { after });
+                context.reporter.report(&LogReport::Resumed { after });
             }
         }
         state.reserved += len;
     }
 
     /// Ends the reservation of `reserved` bytes, of which `written` were written to a part.
-    pub(super) fn written(&self, context: &LogContext, part: &str, reserved: u64, written: u64) {
+    pub(super) fn written(
+        &self,
+        context: &SpaceContext<'_>,
+        part: &str,
+        reserved: u64,
+        written: u64,
+    ) {
         let mut state = self.lock();
         state.reserved -= reserved;
         if let Some(total) = &mut state.total {
@@ -196,7 +221,7 @@ impl Space {
 
     /// Reserves space for the packed copy of a sealed file, which is at most as long as the file. Returns `false` if there
     /// is none. Does not wait.
-    pub(crate) fn reserve_copy(&self, context: &LogContext, name: &str, len: u64) -> bool {
+    pub(super) fn reserve_copy(&self, context: &SpaceContext<'_>, name: &str, len: u64) -> bool {
         let mut state = self.lock();
         state.packing = Some(Packing {
             name: name.to_owned(),
@@ -213,14 +238,14 @@ impl Space {
     }
 
     /// Ends the reservation for a packed copy.
-    pub(crate) fn release_copy(&self, context: &LogContext) {
+    pub(super) fn release_copy(&self, context: &SpaceContext<'_>) {
         let mut state = self.lock();
         state.packing = None;
         self.list(&mut state, context);
     }
 
     /// Deletes the oldest sealed files until `len` more bytes fit within the limits, as far as possible. Does not wait.
-    pub(super) fn make_room_for(&self, context: &LogContext, len: u64) {
+    pub(super) fn make_room_for(&self, context: &SpaceContext<'_>, len: u64) {
         let mut state = self.lock();
         self.list(&mut state, context);
         self.measure(&mut state, context);
@@ -228,7 +253,7 @@ impl Space {
     }
 
     /// Deletes ahead of need. Counts the files again if others may have changed, and measures the free space.
-    pub(super) fn tidy(&self, context: &LogContext, is_changed: bool) {
+    pub(super) fn tidy(&self, context: &SpaceContext<'_>, is_changed: bool) {
         let mut state = self.lock();
         if is_changed || state.total.is_none() {
             self.list(&mut state, context);
@@ -249,158 +274,8 @@ impl Space {
         limits.min(AHEAD_MAX)
     }
 
-    /// Deletes the oldest files until `len` and `ahead` more bytes fit. A lack of room for `ahead` is no shortage.
-    fn make_room(
-        &self,
-        state: &mut State,
-        context: &LogContext,
-        len: u64,
-        ahead: u64,
-        deletable: Deletable,
-    ) -> Option<Shortage> {
-        let by_size = match self.retention.max_bytes() {
-            Some(max) => self.within(state, context, max, (len, ahead), deletable),
-            None => None,
-        };
-        by_size.or_else(|| {
-            let min = self.retention.min_free()?;
-            self.keep_free(state, context, min, (len, ahead), deletable)
-        })
-    }
-
-    /// Makes room within the limit on all files.
-    fn within(
-        &self,
-        state: &mut State,
-        context: &LogContext,
-        max: u64,
-        (len, ahead): (u64, u64),
-        deletable: Deletable,
-    ) -> Option<Shortage> {
-        let unsealed: u64 = state.unsealed.values().sum();
-        if len != 0 && state.has_queue() && max / 2 < unsealed + len {
-            // Do not delete files that are on the disk for files that are not.
-            return Some(Shortage::Unsealed);
-        }
-        if state.total.is_none() {
-            self.list(state, context);
-        }
-        let fits = |state: &State, len: u64| state.used().saturating_add(len) <= max;
-        if fits(state, len + ahead) || state.is_failing() {
-            return None;
-        }
-        let ahead = ahead.max(self.ahead());
-        let limit = SpaceLimit::MaxBytes(max);
-        self.delete(state, context, limit, deletable, |state| {
-            fits(state, len + ahead)
-        });
-        let is_short = !fits(state, len) && !state.is_failing() && state.has_queue();
-        is_short.then_some(Shortage::Unsealed)
-    }
-
-    /// Keeps a minimum of free space in the file system.
-    fn keep_free(
-        &self,
-        state: &mut State,
-        context: &LogContext,
-        min: u64,
-        (len, ahead): (u64, u64),
-        deletable: Deletable,
-    ) -> Option<Shortage> {
-        let has = |state: &State, len: u64| {
-            let (free, _) = state.free?;
-            Some(min.saturating_add(len) <= free)
-        };
-        let is_valid = |(_, at): (u64, Instant)| at.elapsed() < FREE_VALID;
-        if !state.free.is_some_and(is_valid) || has(state, len + ahead) == Some(false) {
-            self.measure(state, context);
-        }
-        // Without a measurement, the limit cannot be applied.
-        if has(state, len + ahead)? || state.is_failing() {
-            return None;
-        }
-        let settles = |at: Instant| at.elapsed() < FREE_SETTLES;
-        if state.unsettled.is_some_and(settles) {
-            return None;
-        }
-        let ahead = ahead.max(self.ahead());
-        let (before, _) = state.free?;
-        let limit = SpaceLimit::MinFree(min);
-        let mut deleted = 0;
-        let begin = state.total;
-        self.delete(state, context, limit, deletable, |state| {
-            deleted = begin
-                .unwrap_or_default()
-                .saturating_sub(state.total.unwrap_or_default());
-            // The lengths of deleted files count, in case that the file system frees them later.
-            before.saturating_add(deleted) >= min.saturating_add(len + ahead)
-        });
-        self.measure(state, context);
-        let (free, _) = state.free?;
-        if deleted != 0 && free.saturating_sub(before) < deleted / 2 {
-            // Another program holds the files open or fills the disk, or a snapshot keeps them.
-            state.unsettled = Some(Instant::now());
-            return None;
-        }
-        match has(state, len)? || state.is_failing() {
-            true => None,
-            false if state.has_queue() => Some(Shortage::Unsealed),
-            false => Some(Shortage::Free { free, min }),
-        }
-    }
-
-    /// Deletes the oldest files until there is room.
-    fn delete(
-        &self,
-        state: &mut State,
-        context: &LogContext,
-        limit: SpaceLimit,
-        deletable: Deletable,
-        mut has_room: impl FnMut(&State) -> bool,
-    ) {
-        let Some(files) = self.list(state, context) else {
-            return;
-        };
-        let mut files: Vec<_> = files
-            .into_iter()
-            .filter(|(name, _)| state.may_be_deleted(name, deletable))
-            .collect();
-        // Of two files with the same number, delete the original first: its whole chunks are in the repaired file.
-        files.sort_by_key(|(name, _)| (filename::number(name), filename::is_sealed(name)));
-        let mut refused = None;
-        for (name, len) in files {
-            if has_room(state) {
-                break;
-            }
-            let messages = context.count_messages(&name);
-            match context.with_names(|| context.folder.remove(&name)) {
-                Ok(()) => {
-                    context.report(&LogReport::Deleted {
-                        file: &name,
-                        len,
-                        messages,
-                        limit,
-                    });
-                    context.stats.deleted(1, len, messages.unwrap_or_default());
-                }
-                // Another program has removed it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    refused = Some(error);
-                    continue;
-                }
-            }
-            if let Some(total) = &mut state.total {
-                *total = total.saturating_sub(len);
-            }
-        }
-        let _ = has_room(state);
-        context.stats.space(state.total, None);
-        state.failed(context, limit, refused);
-    }
-
     /// Counts all files again. Returns them with their lengths, or `None` if they cannot be listed.
-    fn list(&self, state: &mut State, context: &LogContext) -> Option<Vec<(String, u64)>> {
+    fn list(&self, state: &mut State, context: &SpaceContext<'_>) -> Option<Vec<(String, u64)>> {
         let mut files = match context.folder.list() {
             Ok(files) => files,
             Err(error) => {
@@ -423,7 +298,7 @@ impl Space {
     }
 
     /// Measures the free space of the file system.
-    fn measure(&self, state: &mut State, context: &LogContext) {
+    fn measure(&self, state: &mut State, context: &SpaceContext<'_>) {
         let free = context.folder.free().ok();
         state.free = free.map(|free| (free, Instant::now()));
         context.stats.space(state.total, free);
@@ -450,11 +325,18 @@ impl State {
     }
 
     /// Records whether deletions failed, and reports the first failure.
-    fn failed(&mut self, context: &LogContext, limit: SpaceLimit, refused: Option<io::Error>) {
+    fn failed(
+        &mut self,
+        context: &SpaceContext<'_>,
+        limit: SpaceLimit,
+        refused: Option<io::Error>,
+    ) {
         if let Some(error) = &refused {
             context.stats.write_error(error);
             if self.complained.is_none() {
-                context.report(&LogReport::DeletionFailed { limit, error });
+                context
+                    .reporter
+                    .report(&LogReport::DeletionFailed { limit, error });
             }
         }
         self.complained = refused.map(|_| Instant::now());

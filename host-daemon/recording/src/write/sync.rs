@@ -220,7 +220,7 @@ impl Drop for Worker {
 
 impl Worker {
     fn run(self, done: &Hook<()>) -> Result<(), LogError> {
-        let tidy = |is_changed| self.context.space.tidy(&self.context, is_changed);
+        let tidy = |is_changed| self.context.tidy(is_changed);
         tidy(true);
         // The file whose name in the folder is synced. Without its name, a synced file would be lost in a power failure.
         let mut named = None;

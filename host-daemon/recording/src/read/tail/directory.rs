@@ -6,14 +6,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::LOOK;
 use super::open_file::{OpenFile, Progress, is_part};
-use super::{LOOK, TailPosition};
 use crate::error::Error;
 use crate::format::filename;
 use crate::format::nonce::FileNonce;
 use crate::read::catalog::{RecordingFile, list_directory};
 use crate::read::gaps::Gaps;
 use crate::read::messages::{Visitor, Wanted};
+use crate::read::position::TailPosition;
 use crate::read::scan::{Found, Scan};
 
 /// How often a directory is listed even if it seems unchanged.
