@@ -53,7 +53,7 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
             connect_timeout: arguments.connect_timeout,
         }),
         Command::Read(arguments) => read::read(&arguments),
-        Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments, &runtime()?),
         Command::Recordings(arguments) => {
             report::recordings_command(&arguments.directory, arguments.json)
         }

@@ -118,19 +118,50 @@ pub enum CommandError {
         /// Number of files that were checked.
         of: u64,
     },
-    /// Devices whose replay was cut off. Each was reported before.
-    #[error("the peer did not accept all messages of {devices} of {of} devices")]
+    /// Connections of a replay that were cut off. Each was reported before.
+    #[error("the peer did not accept all messages of {connections} of {of} connections")]
     CutOff {
-        /// Number of these devices.
-        devices: usize,
-        /// Number of devices that were replayed.
+        /// Number of these connections.
+        connections: usize,
+        /// Number of connections that were opened.
         of: usize,
     },
-    /// Recordings with lost data. Each lost range was reported before.
-    #[error("{lost} bytes of the recording are lost")]
+    /// Messages that a replay cannot send. The reasons were reported before.
+    #[error("recorded messages that were not sent: {messages}")]
+    Unsent {
+        /// Number of these messages.
+        messages: u64,
+    },
+    /// A replay that needs more connections at once than the system permits.
+    #[error(
+        "the recording has more than {open} connections open at once, and the system permits {descriptors} open files; \
+         raise the hard limit (`ulimit -Hn`), or replay fewer devices (--device)"
+    )]
+    TooManyConnections {
+        /// Number of connections that are open.
+        open: usize,
+        /// The limit on open file descriptors.
+        descriptors: u64,
+    },
+    /// An address that cannot be reached any more.
+    #[error("cannot connect to {address} again: {error}")]
+    Reconnect {
+        /// The address as it was given.
+        address: String,
+        /// The error of the system.
+        #[source]
+        error: io::Error,
+    },
+    /// A command that a signal has ended early.
+    #[error("interrupted")]
+    Interrupted,
+    /// Recordings with lost data. Each lost range, and each file that cannot be read, was reported before.
+    #[error("{}", not_whole(*lost, *unread))]
     NotWhole {
         /// Number of bytes that are lost.
         lost: u64,
+        /// Number of files that cannot be read.
+        unread: u64,
     },
     /// A command that does not work with this framing.
     #[error("`{command}` does not support the framing {framing}; use `serve` and `send` instead")]
@@ -384,6 +415,19 @@ fn duplicate(first: &str, again: &str) -> String {
         format!("{again} is given twice; remove one of them")
     } else {
         format!("{again} is the same address as {first}; remove one of them")
+    }
+}
+
+fn not_whole(lost: u64, unread: u64) -> String {
+    let files = match unread {
+        1 => "1 file".to_owned(),
+        _ => format!("{unread} files"),
+    };
+    let files = format!("{files} of the recording cannot be read");
+    match (lost, unread) {
+        (0, 1..) => files,
+        (_, 0) => format!("{lost} bytes of the recording are lost"),
+        _ => format!("{lost} bytes of the recording are lost, and {files}"),
     }
 }
 

@@ -9,4 +9,5 @@ pub(crate) mod position;
 pub(crate) mod scan;
 pub(crate) mod summary;
 pub(crate) mod tail;
+pub(crate) mod unreadable;
 pub(crate) mod window;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use blocksd_recording::catalog::list_directory;
 use blocksd_recording::{
-    Channel, ChannelSpec, Compression, Error, Lock, Log, LogContext, LogOptions, LostRange,
+    Channel, ChannelSpec, Compression, Error, Lock, Log, LogContext, LogOptions, Losses, LostRange,
     Message, Missed, Packer, Reader, Retention, Tail, TailPosition, Visitor, Wanted, repair_dir,
 };
 use tempfile::TempDir;
@@ -92,7 +92,7 @@ impl Visitor for Collect {
 /// A tail on a thread of its own.
 struct Following {
     collect: Collect,
-    thread: JoinHandle<Result<u64, Ended>>,
+    thread: JoinHandle<Result<Losses, Ended>>,
 }
 
 impl Following {

@@ -79,6 +79,10 @@ impl CommandError {
             | Self::Unsound { .. }
             | Self::UnsoundRepair { .. }
             | Self::CutOff { .. }
+            | Self::Unsent { .. }
+            | Self::TooManyConnections { .. }
+            | Self::Reconnect { .. }
+            | Self::Interrupted
             | Self::NotWhole { .. }
             | Self::Refused(_)
             | Self::RefusedLine { .. }

@@ -52,7 +52,7 @@ pub fn context(
     stats: Arc<Stats>,
     retention: Arc<Retention>,
 ) -> Result<LogContext, Error> {
-    let context = LogContext::open(lock.path(), stats, retention)?;
+    let context = LogContext::open(lock.path(), stats, retention)?.keeping(lock);
     Ok(context.reporting_to(report::log).counting_with(messages))
 }
 

@@ -86,8 +86,29 @@ fn errors() -> Vec<CommandError> {
         CommandError::NothingWhole { path: path() },
         CommandError::Unrepaired { files: 1, of: 3 },
         CommandError::Unsound { files: 1, of: 3 },
-        CommandError::CutOff { devices: 1, of: 3 },
-        CommandError::NotWhole { lost: 350 },
+        CommandError::CutOff {
+            connections: 1,
+            of: 3,
+        },
+        CommandError::Unsent { messages: 2 },
+        CommandError::TooManyConnections {
+            open: 32,
+            descriptors: 64,
+        },
+        CommandError::Reconnect {
+            address: "127.0.0.1:1060".to_owned(),
+            error: io::ErrorKind::ConnectionRefused.into(),
+        },
+        CommandError::Interrupted,
+        CommandError::NotWhole {
+            lost: 350,
+            unread: 0,
+        },
+        CommandError::NotWhole { lost: 0, unread: 2 },
+        CommandError::NotWhole {
+            lost: 350,
+            unread: 1,
+        },
         CommandError::Framing {
             command: "client",
             framing,

@@ -9,14 +9,16 @@ use mcap::records::{Channel, Record};
 
 use crate::error::Error;
 use crate::format::filename::parent;
-use crate::format::record::{Kind, Raw, UNKNOWN_TOPIC, device};
+use crate::format::origin::{MessageOrigin, Origins};
+use crate::format::record::{GAP, Kind, Raw, UNKNOWN_TOPIC, device};
 use crate::lock::is_locked;
-use crate::read::catalog::{RecordingFile, list};
+use crate::read::catalog::list;
 use crate::read::gaps::{Gaps, Missed};
-use crate::read::loss::LostRange;
+use crate::read::loss::{Losses, LostRange};
 use crate::read::position::TailPosition;
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
+use crate::read::window::WindowedFile;
 
 /// Selects messages by device and time.
 ///
@@ -56,6 +58,8 @@ pub struct Message<'a> {
     pub channel: &'a Arc<ChannelInfo>,
     /// Sequence number in the channel.
     pub sequence: u32,
+    /// The connection that it came over, if that is recorded.
+    pub origin: Option<MessageOrigin>,
     /// Time of reception, in nanoseconds since 1970.
     pub time: u64,
     /// The payload.
@@ -105,6 +109,25 @@ pub trait Visitor {
     /// # Errors
     /// An error ends the visit.
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), Self::Error>;
+
+    /// Called in a repaired file where messages may be missing. The messages before and after do not follow each other.
+    ///
+    /// # Errors
+    /// An error ends the visit.
+    fn gap(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// Receives the error of a file that cannot be read, such as one without permission. The other files are read if this
+    /// returns `Ok`. By default, the error ends the visit.
+    ///
+    /// A single file is not left to this: its error ends the visit.
+    ///
+    /// # Errors
+    /// An error ends the visit.
+    fn unreadable(&mut self, error: Error) -> Result<(), Self::Error> {
+        Err(error.into())
+    }
 
     /// Receives a report about files that were deleted before they were read, in a directory or with this path.
     ///
@@ -171,35 +194,44 @@ impl Reader {
         Self { paths, wanted }
     }
 
-    /// Hands every selected message to the visitor. Returns the number of lost bytes.
+    /// Hands every selected message to the visitor. Returns the losses.
     ///
     /// # Errors
     /// [`Error::Read`], and any error of the visitor.
-    pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<u64, V::Error> {
-        let mut lost = 0;
+    pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<Losses, V::Error> {
+        let mut lost = Losses::default();
+        let is_single = matches!(self.paths.as_slice(), [path] if !path.is_dir());
         for listed in list(&self.paths)? {
-            lost += visit_file(&listed, &self.wanted, visitor)?;
+            match listed.open() {
+                Ok(None) => {
+                    let missed = Missed {
+                        files: 1,
+                        messages: 0,
+                    };
+                    visitor.missed(&listed.path, &missed)?;
+                }
+                Ok(Some(opened)) => {
+                    lost.bytes += visit_file(&listed.path, opened, &self.wanted, visitor)?;
+                }
+                Err(error) if is_single => return Err(error.into()),
+                Err(error) => {
+                    visitor.unreadable(error)?;
+                    lost.files += 1;
+                }
+            }
         }
         visitor.idle()?;
         Ok(lost)
     }
 }
 
+/// Hands the messages of an open file to the visitor. The flag says whether it is being written.
 fn visit_file<V: Visitor + ?Sized>(
-    listed: &RecordingFile,
+    path: &Path,
+    (mut input, is_open): (WindowedFile, bool),
     wanted: &Wanted,
     visitor: &mut V,
 ) -> Result<u64, V::Error> {
-    let Some((mut input, is_open)) = listed.open()? else {
-        visitor.missed(
-            &listed.path,
-            &Missed {
-                files: 1,
-                messages: 0,
-            },
-        )?;
-        return Ok(0);
-    };
     let summary = Summary::of_sealed(&mut input, is_open)?;
     if summary.as_ref().is_some_and(|it| is_outside(it, wanted)) {
         return Ok(0);
@@ -211,7 +243,7 @@ fn visit_file<V: Visitor + ?Sized>(
         scan.only(&summary, wanted.from, wanted.to);
         file.define_all(&summary, &mut gaps);
     }
-    file.read_on(&mut scan, &listed.path, &mut gaps, visitor)?;
+    file.read_on(&mut scan, path, &mut gaps, visitor)?;
     Ok(file.lost)
 }
 
@@ -233,6 +265,7 @@ pub(super) struct FileReader<'a> {
     wanted: &'a Wanted,
     /// Channels by number, with their slots of [`Gaps`].
     channels: HashMap<u16, (Arc<ChannelInfo>, usize)>,
+    origins: Origins,
     /// Messages before this one were read earlier.
     skip: u64,
     /// Messages that were read.
@@ -247,6 +280,7 @@ impl<'a> FileReader<'a> {
         Self {
             wanted,
             channels: HashMap::new(),
+            origins: Origins::default(),
             skip,
             messages: 0,
             lost: 0,
@@ -271,6 +305,7 @@ impl<'a> FileReader<'a> {
         while let Some(found) = scan.advance()? {
             match found {
                 Found::Chunk(chunk) => {
+                    self.origins.begin_chunk(chunk.records);
                     for (_, raw) in chunk.records() {
                         self.take(&raw, gaps, visitor)?;
                     }
@@ -299,9 +334,15 @@ impl<'a> FileReader<'a> {
             if let Some(Record::Channel(channel)) = raw.parse() {
                 self.define(channel, gaps);
             }
-            return Ok(());
+            self.origins.record(raw);
+            return match raw.opcode {
+                GAP => visitor.gap(),
+                _ => Ok(()),
+            };
         };
         let id = header.channel_id;
+        // Messages that are not selected count, too.
+        let origin = self.origins.message(id);
         if !self.channels.contains_key(&id) {
             // The record of the channel is lost, but the message is not.
             let channel = Channel {
@@ -329,6 +370,7 @@ impl<'a> FileReader<'a> {
         visitor.message(&Message {
             channel,
             sequence: header.sequence,
+            origin,
             time: header.log_time,
             data,
         })

@@ -11,6 +11,7 @@ use self::open_file::OpenFile;
 use crate::format::filename;
 use crate::read::catalog::{RecordingFile, list_directory};
 use crate::read::gaps::Gaps;
+use crate::read::loss::Losses;
 use crate::read::messages::{Visitor, Wanted};
 use crate::read::position::TailPosition;
 
@@ -56,8 +57,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// log.append(channel, 0, 0, b"message")?;
 /// log.finish()?;
 /// let file = blocksd_recording::catalog::list_directory(folder)?.remove(0);
-/// let lost_bytes = Tail::new(file.path, Wanted::default()).visit(&mut Print)?;
-/// assert_eq!(lost_bytes, 0);
+/// let losses = Tail::new(file.path, Wanted::default()).visit(&mut Print)?;
+/// assert!(losses.is_none());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -86,13 +87,13 @@ impl Tail {
         self
     }
 
-    /// Hands every selected message to the visitor. Returns the number of lost bytes once a file is sealed; never
+    /// Hands every selected message to the visitor. Returns the losses once a file is sealed; never
     /// returns for a directory, unless the visitor returns an error.
     ///
     /// # Errors
     /// [`Error::Read`], and any error of the visitor. A directory that does not exist is not an error if it can be created
     /// in an existing one.
-    pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<u64, V::Error> {
+    pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<Losses, V::Error> {
         let path = &self.path;
         if path.metadata().is_ok_and(|it| !it.is_dir()) {
             return self.visit_file(visitor);
@@ -105,10 +106,10 @@ impl Tail {
         Follower::new(path, &self.wanted, self.from).run(visitor)
     }
 
-    fn visit_file<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<u64, V::Error> {
+    fn visit_file<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<Losses, V::Error> {
         let listed = RecordingFile::of(self.path.clone());
         let mut gaps = Gaps::default();
-        let mut lost = 0;
+        let mut bytes = 0;
         if let Some(mut file) = OpenFile::open(&listed, &self.wanted, 0, &mut gaps)? {
             file.read(&mut gaps, visitor)?;
             while !file.is_done() {
@@ -117,9 +118,9 @@ impl Tail {
                 file.refresh()?;
                 file.read(&mut gaps, visitor)?;
             }
-            lost = file.reader.lost;
+            bytes = file.reader.lost;
         }
         visitor.idle()?;
-        Ok(lost)
+        Ok(Losses { bytes, files: 0 })
     }
 }

@@ -11,6 +11,7 @@ use crate::format::index::{
     IndexEntry, SummaryBuilder, WrittenChunk, index_entry, message_index_head,
 };
 use crate::format::nonce::{self, FileNonce};
+use crate::format::origin::{MessageOrigin, origin_record};
 use crate::format::record::HEAD_LEN;
 use crate::write::buffer::Buffer;
 use crate::write::channel::{ChannelSpec, SchemaSpec};
@@ -65,6 +66,8 @@ struct ChannelState {
     entries: Vec<IndexEntry>,
     /// Bytes of their payloads.
     payload: u64,
+    /// The origin that a reader of the open chunk expects of the next message.
+    next: Option<MessageOrigin>,
 }
 
 impl SegmentWriter {
@@ -152,11 +155,12 @@ impl SegmentWriter {
     }
 
     /// Adds messages to a channel, with sequence numbers from `sequence` on, until the chunk is `chunk_max` bytes long or no
-    /// message is left. Returns the number of added messages: at least one if there is a message, and 0 if the file does not
+    /// message is left. `origin` is that of the first; the others follow it in the same connection. Returns the number of added messages: at least one if there is a message, and 0 if the file does not
     /// have the channel.
     pub(crate) fn messages<'a>(
         &mut self,
         channel: u16,
+        origin: Option<MessageOrigin>,
         mut sequence: u32,
         time_ns: u64,
         messages: &mut impl Iterator<Item = &'a [u8]>,
@@ -167,6 +171,9 @@ impl SegmentWriter {
         let (Some(chunk), Some(state)) = (&mut self.chunk, state) else {
             return 0;
         };
+        if state.next != origin {
+            self.out.put(&origin_record(channel, origin));
+        }
         let (before, begin) = (state.entries.len(), self.out.len());
         // All messages share this header, except for length and sequence number.
         let mut head = [0; MESSAGE_HEAD_LEN];
@@ -191,6 +198,7 @@ impl SegmentWriter {
         }
         let added = state.entries.len() - before;
         if added != 0 {
+            state.next = origin.map(|origin| origin.after(added as u64));
             chunk.messages += added;
             state.payload += (self.out.len() - begin - added * MESSAGE_HEAD_LEN) as u64;
             let (start, end) = chunk.bounds.unwrap_or((time_ns, time_ns));
@@ -254,6 +262,7 @@ impl SegmentWriter {
             let messages = state.entries.len() as u64;
             self.summary.count(channel, messages, payload);
             state.entries.clear();
+            state.next = None;
         }
         self.summary.chunk(&WrittenChunk {
             offset: self.base + chunk.begin as u64,

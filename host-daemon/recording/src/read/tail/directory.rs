@@ -13,6 +13,7 @@ use crate::format::filename;
 use crate::format::nonce::FileNonce;
 use crate::read::catalog::{RecordingFile, list_directory};
 use crate::read::gaps::Gaps;
+use crate::read::loss::Losses;
 use crate::read::messages::{Visitor, Wanted};
 use crate::read::position::TailPosition;
 use crate::read::scan::{Found, Scan};
@@ -81,7 +82,7 @@ impl<'a> Follower<'a> {
     }
 
     /// Follows the directory until the visitor returns an error.
-    pub(super) fn run<V: Visitor + ?Sized>(mut self, visitor: &mut V) -> Result<u64, V::Error> {
+    pub(super) fn run<V: Visitor + ?Sized>(mut self, visitor: &mut V) -> Result<Losses, V::Error> {
         loop {
             match self.list() {
                 Ok(is_new) => {
@@ -292,8 +293,20 @@ impl<'a> Follower<'a> {
         }
         let id = id.clone();
         let gaps = &mut self.gaps;
-        let Some(mut opened) = OpenFile::open(file, self.wanted, progress.messages, gaps)? else {
-            return Ok(());
+        let mut opened = match OpenFile::open(file, self.wanted, progress.messages, gaps) {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                // Try again when it has another length.
+                let len = fs::metadata(&file.path).map_or(0, |it| it.len());
+                let given_up = Progress {
+                    len,
+                    is_done: true,
+                    ..progress
+                };
+                self.progress.insert(id, given_up);
+                return visitor.unreadable(error);
+            }
         };
         if opened
             .stated

@@ -129,8 +129,8 @@ pub(super) fn is_part(path: &Path) -> bool {
 
 /// Whether a file was changed a moment ago.
 fn is_recent(input: &WindowedFile) -> bool {
-    let modified = input.file().metadata().and_then(|it| it.modified());
-    modified.is_ok_and(|at| {
+    let modified = input.metadata().ok().and_then(|it| it.modified().ok());
+    modified.is_some_and(|at| {
         SystemTime::now()
             .duration_since(at)
             .is_ok_and(|age| age < SETTLED)
