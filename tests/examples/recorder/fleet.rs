@@ -26,6 +26,7 @@ pub(crate) enum Content {
 #[derive(Debug)]
 pub(crate) struct Fleet {
     sources: Vec<Arc<ConnectionInfo>>,
+    positions: Vec<StreamPosition>,
 }
 
 impl Fleet {
@@ -49,6 +50,7 @@ impl Fleet {
         });
         let fleet = Self {
             sources: sources.collect(),
+            positions: vec![StreamPosition::default(); devices],
         };
         for source in &fleet.sources {
             let peer = Peer::Local(Arc::clone(&source.device));
@@ -58,12 +60,13 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// A batch from device number `device`, counted modulo their number.
-    pub(crate) fn event(&self, device: usize, time: SystemTime, batch: Arc<Batch>) -> Event {
-        let position = StreamPosition::default();
-        let source = &self.sources[device % self.sources.len()];
+    /// The next batch of device number `device`, counted modulo their number.
+    pub(crate) fn event(&mut self, device: usize, time: SystemTime, batch: Arc<Batch>) -> Event {
+        let device = device % self.sources.len();
+        let position = self.positions[device];
+        self.positions[device].pass_all(&batch);
         Event {
-            source: Arc::clone(source),
+            source: Arc::clone(&self.sources[device]),
             time,
             kind: EventKind::Batch { batch, position },
         }

@@ -137,7 +137,7 @@ impl Shape {
         let packer = Packer::start(&context, compression);
         let mut writer = EventWriter::new(Log::new(options, context, 1));
         let fleet = Fleet::connect(&mut writer, self.devices, fleet::at(0.0));
-        let fleet = fleet.map_err(io::Error::other)?;
+        let mut fleet = fleet.map_err(io::Error::other)?;
         let mut devices: Vec<_> = (0..self.devices)
             .map(|device| Messages::new(self.content, device))
             .collect();

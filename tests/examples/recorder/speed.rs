@@ -30,7 +30,7 @@ const OVERHEAD: usize = 47;
 const CHUNK_LEN: usize = 512 << 10;
 const SYNC_AFTER: Duration = Duration::from_millis(100);
 /// Length at which the floor begins its file again.
-const FILE_LEN: u64 = 512 << 20;
+const FILE_LEN: u64 = 1 << 40;
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
@@ -134,7 +134,7 @@ fn record(
     let context = Arc::new(context.map_err(io::Error::other)?);
     let mut writer = EventWriter::new(Log::new(options, context, 1));
     let now = SystemTime::now();
-    let fleet = Fleet::connect(&mut writer, DEVICES, now).map_err(io::Error::other)?;
+    let mut fleet = Fleet::connect(&mut writer, DEVICES, now).map_err(io::Error::other)?;
     let (until, before) = (Instant::now() + time, processor()?);
     for (number, batch) in batches.iter().cycle().enumerate() {
         if until <= Instant::now() {
