@@ -4,6 +4,7 @@
 pub mod budget;
 pub mod counters;
 pub mod from_log;
+pub mod lifecycle;
 pub mod note;
 pub mod ranges;
 pub mod report;

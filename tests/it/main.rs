@@ -58,14 +58,20 @@ mod payload {
 /// Recordings: their contents, crashes and failing disks, damage, `verify` and repair.
 mod recording {
     mod attacks;
+    mod bad_disk;
+    mod bombs;
     pub(crate) mod budgets;
     mod channels;
     mod chunk_borders;
+    mod connections;
+    mod contents;
     mod crash;
     mod damaged;
     mod faults;
     mod foreign;
     mod golden;
+    mod lifecycle;
+    mod locks;
     mod nonces;
     mod notes;
     mod planted;
@@ -73,6 +79,7 @@ mod recording {
     mod record;
     mod repair;
     mod small_payloads;
+    mod unreadable;
     mod verify;
 }
 

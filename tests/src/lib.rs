@@ -1,7 +1,9 @@
 //! Support shared by the end-to-end tests. Start with [`process::Server`].
 
+pub mod bad_disk;
 pub mod board;
 pub mod chaos;
+pub mod connections;
 pub mod disk;
 pub mod elf;
 pub mod framings;

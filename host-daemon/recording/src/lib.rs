@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod durable;
 mod error;
 mod format;
 mod lock;
@@ -11,18 +12,21 @@ mod write;
 
 pub use self::check::finding::{Finding, FindingKind};
 pub use self::check::recover::Recovered;
-pub use self::check::repair::{Repaired, Unrepaired, sync_directory};
+pub use self::check::repair::{Repaired, Unrepaired};
 pub use self::check::sequences::{SequenceRange, SequenceRanges};
 pub use self::check::verify::Verified;
 pub use self::check::{Checker, recover, repair_dir, verify};
+pub use self::durable::sync_directory;
 pub use self::error::{Error, ErrorKind, LogError};
 pub use self::format::filename::parent;
 pub use self::format::nonce::FileNonce;
+pub use self::format::origin::MessageOrigin;
 pub use self::lock::Lock;
 pub use self::pack::{Packed, Packer};
 pub use self::read::catalog;
-pub use self::read::loss::{LossCause, LostRange};
+pub use self::read::loss::{LossCause, Losses, LostRange};
 pub use self::read::messages::{ChannelInfo, Message, Reader, Tail, Visitor, Wanted};
+pub use self::read::unreadable::UnreadableRange;
 pub use self::read::window::WindowedFile;
 pub use self::write::channel::{Channel, ChannelSpec, SchemaSpec};
 pub use self::write::compress::Compression;
@@ -49,5 +53,6 @@ pub mod topic {
 #[doc(hidden)]
 pub mod internals {
     pub use crate::format::filename;
+    pub use crate::read::unreadable::ReadAt;
     pub use crate::write::storage;
 }

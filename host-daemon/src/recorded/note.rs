@@ -21,7 +21,8 @@ use blocksd_engine::reason::CloseReason;
 pub const VERSION: &str = "1";
 /// The key of the version in the metadata of the channel.
 pub const VERSION_KEY: &str = "version";
-/// The metadata of a channel with messages of connections whose open is not recorded, so their numbers are unknown.
+/// The metadata of a channel with messages of connections whose open is not recorded, in files of earlier versions. The
+/// numbers of these connections are unknown.
 pub const UNRECORDED: (&str, &str) = ("conn", "0");
 
 /// An event other than payload.
@@ -108,7 +109,7 @@ pub struct Head<'a> {
     /// Connection and device.
     #[serde(flatten)]
     pub origin: NoteOrigin<'a>,
-    /// A sequence number of the device, if the event has one.
+    /// Number of a message in the connection, if the event has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
     /// When it happened. Not read back, since the record that contains the event has the time too.

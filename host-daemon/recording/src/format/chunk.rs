@@ -1,16 +1,25 @@
 //! Chunks of an MCAP file: [`check`] says whether one is whole, and [`content`] returns its records.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::Read;
 
 use mcap::records::{ChunkHeader, Record, op};
 
 use crate::format::nonce::{self, FileNonce};
+use crate::format::origin;
 use crate::format::record::{GAP, HEAD_LEN, Raw, head};
 
 /// Longest chunk that is read, in bytes, compressed or not: a message of 1 GiB, which is the longest that is kept
 /// whole, and the records that may precede it.
 pub(crate) const CHUNK_MAX: u64 = (1 << 30) + (64 << 20);
+
+/// Longest content of a compressed chunk that is always read, in bytes.
+const PLAIN_MIN: u64 = 16 << 20;
+/// A longer content is read if it is at most this many times as long as its compressed form.
+const RATIO_MAX: u64 = 64;
+
+/// Longest total of the schemas and channels in a file that are read, in bytes. A reader keeps them in memory.
+pub(crate) const DEFINITIONS_MAX: u64 = 64 << 20;
 
 /// Bytes from the start of a chunk record to its data, without the name of the compression.
 const FIXED_LEN: u64 = HEAD_LEN as u64 + 28 + 4 + 8;
@@ -20,6 +29,9 @@ pub(crate) const EXTENT_LEN: usize = FIXED_LEN as usize + 4;
 
 /// Bytes of a chunk record that [`nonce()`] needs. The first compressed block ends within them.
 pub(crate) const HEAD_MAX: usize = 256 << 10;
+
+/// Largest window of Zstandard for [`nonce()`], as a power of two. This library writes smaller ones.
+const WINDOW_LOG_MAX: u32 = 24;
 
 /// Length of the record with the nonce, in bytes.
 const NONCE_LEN: u64 = HEAD_LEN as u64 + 8;
@@ -83,6 +95,44 @@ pub enum ChunkFault {
     },
     /// It is whole, but belongs to another recording: a payload that looks like a chunk.
     Foreign,
+    /// It is short, and its content is long. Such chunks are not read, because each would take the memory of its content.
+    TooLong {
+        /// Length of its content in bytes.
+        len: u64,
+        /// Longest content of a chunk of its length, in bytes.
+        max: u64,
+    },
+    /// The schemas and channels of the file are too long together. They would all be kept in memory.
+    Definitions {
+        /// The greatest length of all together, in bytes.
+        max: u64,
+    },
+}
+
+/// The decompressed content of chunks, one after another.
+#[derive(Debug, Default)]
+pub(crate) struct Plain {
+    bytes: Vec<u8>,
+    /// Whether the last chunk has schemas or channels.
+    has_definitions: bool,
+}
+
+impl Plain {
+    /// Returns whether the last chunk has schemas or channels.
+    pub(crate) const fn has_definitions(&self) -> bool {
+        self.has_definitions
+    }
+}
+
+/// Returns the length of the longest content of a chunk with this compressed length, in bytes.
+#[must_use]
+pub(crate) const fn plain_max(compressed_len: u64) -> u64 {
+    let max = compressed_len.saturating_mul(RATIO_MAX);
+    match max {
+        ..=PLAIN_MIN => PLAIN_MIN,
+        CHUNK_MAX.. => CHUNK_MAX,
+        max => max,
+    }
 }
 
 /// The declared length of a chunk, if all of its lengths agree. A damaged length is detected because it does not.
@@ -133,7 +183,7 @@ impl Extent {
 pub(crate) fn check(
     bytes: &[u8],
     strict: bool,
-    plain: &mut Vec<u8>,
+    plain: &mut Plain,
 ) -> Result<ChunkHeader, ChunkFault> {
     let mut rest = bytes;
     let raw = Raw::take(&mut rest).ok_or(ChunkFault::Lengths)?;
@@ -144,12 +194,13 @@ pub(crate) fn check(
         return Err(ChunkFault::Lengths);
     }
     let data: &[u8] = &data;
-    plain.clear();
+    plain.has_definitions = false;
+    plain.bytes.clear();
     let content = if header.compression.is_empty() {
         data
     } else {
-        decompress(&header, data, plain)?;
-        plain
+        decompress(&header, data, &mut plain.bytes)?;
+        &plain.bytes
     };
     if content.len() as u64 != header.uncompressed_size {
         return Err(ChunkFault::Lengths);
@@ -158,13 +209,17 @@ pub(crate) fn check(
     if stored != calculated && (strict || stored != 0) {
         return Err(ChunkFault::Crc { stored, calculated });
     }
+    let mut has_definitions = false;
     let mut records = content;
     while !records.is_empty() {
         let offset = (content.len() - records.len()) as u64;
         let raw = Raw::take(&mut records).ok_or(ChunkFault::Records { offset })?;
         let sound = match raw.opcode {
             op::MESSAGE => raw.is_well_formed(),
-            op::SCHEMA | op::CHANNEL => raw.parse().is_some(),
+            op::SCHEMA | op::CHANNEL => {
+                has_definitions = true;
+                raw.parse().is_some()
+            }
             // Other records have no meaning in a chunk.
             _ => true,
         };
@@ -172,17 +227,18 @@ pub(crate) fn check(
             return Err(ChunkFault::Records { offset });
         }
     }
+    plain.has_definitions = has_definitions;
     Ok(header)
 }
 
 /// Returns the content of a chunk that [`check`] has accepted.
 #[must_use]
-pub(crate) fn content<'a>(bytes: &'a [u8], header: &ChunkHeader, plain: &'a [u8]) -> &'a [u8] {
+pub(crate) fn content<'a>(bytes: &'a [u8], header: &ChunkHeader, plain: &'a Plain) -> &'a [u8] {
     if header.compression.is_empty() {
         let begin = usize::try_from(FIXED_LEN).unwrap_or_default();
         bytes.get(begin..).unwrap_or_default()
     } else {
-        plain
+        &plain.bytes
     }
 }
 
@@ -208,7 +264,12 @@ pub(crate) fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<FileNonce>) -> bool)
         // The first compressed block may be missing.
         return own.is_none() || admits(own);
     }
-    let is_known = |opcode| matches!(opcode, op::SCHEMA..=op::MESSAGE | nonce::OPCODE | GAP);
+    let is_known = |opcode| {
+        matches!(
+            opcode,
+            op::SCHEMA..=op::MESSAGE | nonce::OPCODE | GAP | origin::OPCODE
+        )
+    };
     while let Some(raw) = Raw::take(&mut rest) {
         if !is_known(raw.opcode) || (raw.opcode <= op::MESSAGE && !raw.is_well_formed()) {
             return false;
@@ -227,28 +288,32 @@ pub(crate) fn nonce_of_content(compression: &str, content: &[u8]) -> Option<File
             lz4::Decoder::new(content).and_then(|it| it.take(NONCE_LEN).read_to_end(&mut plain))
         }
         "zstd" => zstd::stream::read::Decoder::with_buffer(content).and_then(
-            |it: zstd::stream::read::Decoder<'_, &[u8]>| read_all(it, NONCE_LEN, &mut plain),
+            |mut it: zstd::stream::read::Decoder<'_, &[u8]>| {
+                it.window_log_max(WINDOW_LOG_MAX)?;
+                it.take(NONCE_LEN).read_to_end(&mut plain)
+            },
         ),
         _ => return None,
     };
     read.ok().and_then(|_| FileNonce::of_chunk(&plain))
 }
 
-/// Decompresses the content of a chunk. Memory grows with the output, not with the declared length.
+/// Decompresses the content of a chunk. Takes memory of the declared length, which has a limit.
 fn decompress(header: &ChunkHeader, data: &[u8], plain: &mut Vec<u8>) -> Result<(), ChunkFault> {
-    // One byte more reveals content that is longer than declared.
-    let limit = header.uncompressed_size.saturating_add(1);
+    let (len, max) = (header.uncompressed_size, plain_max(data.len() as u64));
+    if max < len {
+        return Err(ChunkFault::TooLong { len, max });
+    }
+    plain.reserve_exact(usize::try_from(len).unwrap_or_default());
     let read = match header.compression.as_str() {
-        "lz4" => lz4::Decoder::new(data).and_then(|it| it.take(limit).read_to_end(plain)),
-        "zstd" => zstd::stream::read::Decoder::with_buffer(data)
-            .and_then(|it: zstd::stream::read::Decoder<'_, &[u8]>| read_all(it, limit, plain)),
+        // One byte more reveals content that is longer than declared.
+        "lz4" => lz4::Decoder::new(data).and_then(|it| it.take(len + 1).read_to_end(plain)),
+        // In one step, so that the content is the window.
+        "zstd" => zstd::bulk::Decompressor::new()
+            .and_then(|mut zstd| zstd.decompress_to_buffer(data, plain)),
         other => return Err(ChunkFault::Compression(other.to_owned())),
     };
     read.map_err(|_| ChunkFault::Corrupt).map(|_| ())
-}
-
-fn read_all(from: impl Read, limit: u64, plain: &mut Vec<u8>) -> io::Result<usize> {
-    from.take(limit).read_to_end(plain)
 }
 
 impl fmt::Display for ChunkFault {
@@ -270,6 +335,14 @@ impl fmt::Display for ChunkFault {
                 write!(f, "invalid record at {offset} of the chunk's content")
             }
             Self::Foreign => f.write_str("chunk of another recording"),
+            Self::TooLong { len, max } => write!(
+                f,
+                "chunk has {len} bytes decompressed, more than the limit of {max} for its length"
+            ),
+            Self::Definitions { max } => write!(
+                f,
+                "chunk has schemas or channels beyond the limit of {max} bytes for a file"
+            ),
         }
     }
 }

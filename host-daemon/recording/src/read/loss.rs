@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::format::chunk::ChunkFault;
+use crate::read::unreadable::UnreadableRange;
 
 /// A range of bytes in a file that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,23 @@ pub struct LostRange {
     pub len: u64,
     /// Why the range is lost.
     pub cause: LossCause,
+}
+
+/// The losses of a visit of recordings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Number of lost bytes in the files that were read.
+    pub bytes: u64,
+    /// Number of files that cannot be read.
+    pub files: u64,
+}
+
+impl Losses {
+    /// Returns whether nothing is lost.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        self.bytes == 0 && self.files == 0
+    }
 }
 
 /// Why a range is lost.
@@ -30,6 +48,8 @@ pub enum LossCause {
     NoRecord,
     /// The summary is damaged. It contains no messages.
     Summary,
+    /// The disk cannot read these bytes of the range.
+    Unreadable(UnreadableRange),
 }
 
 impl LossCause {
@@ -56,6 +76,7 @@ impl fmt::Display for LossCause {
             Self::NoRecord => f.write_str("not a valid record"),
             Self::Zeros => f.write_str("zeros, never written"),
             Self::Summary => f.write_str("the summary is broken"),
+            Self::Unreadable(range) => range.fmt(f),
         }
     }
 }

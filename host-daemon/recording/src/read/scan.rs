@@ -10,6 +10,7 @@
 //! summary, the search checks at most four times the length of the file, so that a file with many false starts takes
 //! bounded time.
 
+mod definitions;
 mod search;
 
 use std::collections::{BTreeMap, HashSet};
@@ -17,8 +18,11 @@ use std::path::Path;
 
 use mcap::records::{Header, Record, op};
 
+use self::definitions::DefinitionLengths;
 use crate::error::Error;
-use crate::format::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent};
+use crate::format::chunk::{
+    self, CHUNK_MAX, Chunk, ChunkFault, DEFINITIONS_MAX, EXTENT_LEN, Extent, Plain,
+};
 use crate::format::nonce::{FileNonce, LIBRARY};
 use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head, is_unfinished};
 use crate::read::loss::{LossCause, LostRange};
@@ -28,6 +32,9 @@ use crate::read::window::WindowedFile;
 
 /// Bytes that the search for a chunk may check in addition to four times the length of the file.
 const SEARCH_MIN: u64 = 64 << 20;
+
+/// Bytes of an unfinished chunk that are examined.
+const BEGUN_MAX: usize = 16 << 20;
 
 /// Longest header that is read, in bytes.
 const HEADER_MAX: u64 = 1 << 20;
@@ -81,7 +88,7 @@ pub enum Found<'a> {
 #[derive(Debug)]
 pub struct Scan {
     input: WindowedFile,
-    plain: Vec<u8>,
+    plain: Plain,
     at: u64,
     /// Offsets of all chunks, and of the end of the data, according to the summary.
     known: Vec<u64>,
@@ -90,6 +97,7 @@ pub struct Scan {
     /// Which chunks belong to the file.
     ownership: Ownership,
     begun: bool,
+    definitions: DefinitionLengths,
     /// Nonces of whole chunks that could not be attributed to the file, with the number of chunks.
     strangers: BTreeMap<FileNonce, u64>,
     /// Another process is writing the file: an unfinished end is not lost.
@@ -135,7 +143,8 @@ impl Scan {
         let budget = input.len().saturating_mul(4).saturating_add(SEARCH_MIN);
         Self {
             input,
-            plain: Vec::new(),
+            plain: Plain::default(),
+            definitions: DefinitionLengths::default(),
             at: 0,
             known,
             unwanted: HashSet::new(),
@@ -199,6 +208,7 @@ impl Scan {
                 Found::Record { offset, raw }
             }
             ScanStep::Lost(end, cause) => {
+                let (end, cause) = self.through_unreadable(offset, end, cause)?;
                 self.at = end;
                 let len = end - offset;
                 Found::Lost(LostRange { offset, len, cause })
@@ -272,11 +282,13 @@ impl Scan {
         self.ours = true;
         let named = self.ownership.nonce().is_some();
         let magic = mcap::MAGIC;
-        let bytes = self.input.at(0, magic.len() + HEAD_LEN)?;
+        let shown = self.input.readable(0, magic.len() + HEAD_LEN)?;
+        let bytes = self.input.at(0, shown)?;
         let begin = bytes.strip_prefix(magic).and_then(head);
         if let Some((op::HEADER, len @ ..=HEADER_MAX)) = begin {
             let end = magic.len() + HEAD_LEN + usize::try_from(len).unwrap_or_default();
-            let bytes = self.input.at(0, end)?;
+            let shown = self.input.readable(0, end)?;
+            let bytes = self.input.at(0, shown)?;
             let mut bytes = bytes.get(magic.len()..).unwrap_or_default();
             if let Some(Record::Header(header)) = Raw::take(&mut bytes).and_then(|it| it.parse()) {
                 self.at = end as u64;
@@ -294,6 +306,7 @@ impl Scan {
             return Ok(ScanStep::End);
         }
         self.begun = true;
+        self.settle_by_summary()?;
         // A file this short contains no message.
         let bytes = self.input.at(0, magic.len())?;
         let is_begun = magic.starts_with(bytes) && self.input.len() <= ROOT_LEN as u64;
@@ -314,7 +327,9 @@ impl Scan {
         if room == 0 || (self.ended && !self.known.is_empty()) {
             return Ok(ScanStep::End);
         }
-        let begin = self.input.at(at, EXTENT_LEN)?;
+        let shown = self.input.readable(at, EXTENT_LEN)?;
+        let is_hidden = (shown as u64) < room.min(EXTENT_LEN as u64);
+        let begin = self.input.at(at, shown)?;
         if self.ended && begin == mcap::MAGIC {
             return Ok(ScanStep::End);
         }
@@ -322,6 +337,9 @@ impl Scan {
         // A chunk whose opcode is damaged.
         let is_disguised = extent.is_none() && Extent::of_any(begin).is_some();
         let is_unfinished = is_unfinished(begin) || !self.ours;
+        if is_hidden && (shown < HEAD_LEN || begin.first() == Some(&op::CHUNK)) {
+            return self.lose(LossCause::NoRecord);
+        }
         let Some((opcode, len)) = head(begin) else {
             return self.cut(true);
         };
@@ -350,6 +368,9 @@ impl Scan {
         let Ok(len) = usize::try_from(len.min(CHUNK_MAX)) else {
             return self.lose(LossCause::NoRecord);
         };
+        if !self.input.is_readable(at, len)? {
+            return self.skip(at + len as u64, LossCause::NoRecord);
+        }
         let mut bytes = self.input.at(at, len)?;
         let known = 0x80 <= opcode || Raw::take(&mut bytes).is_some_and(|raw| raw.is_well_formed());
         if !known {
@@ -374,28 +395,37 @@ impl Scan {
             }
             let (len, have) = (extent.len, room);
             let admits = |nonce| self.ownership.admits(nonce, at);
-            let there = usize::try_from(room).unwrap_or(usize::MAX);
+            let there = usize::try_from(room).map_or(BEGUN_MAX, |room| room.min(BEGUN_MAX));
             let is_begun = chunk::is_begun(self.input.at(at, there)?, &admits) || !self.ours;
             let fault = match is_begun {
                 true => ChunkFault::Cut { len, have },
                 false => ChunkFault::Lengths,
             };
-            return self.skip(at + room, fault);
+            return self.skip(at + room, LossCause::Chunk(fault));
         }
         // Within the limit, because the lengths agree.
         let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
+        if !self.input.is_readable(at, len)? {
+            return self.skip(at + extent.len, LossCause::Chunk(ChunkFault::Corrupt));
+        }
         let bytes = self.input.at(at, len)?;
         match chunk::check(bytes, self.ours, &mut self.plain) {
             Ok(header) => {
-                let nonce = FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain));
+                let content = chunk::content(bytes, &header, &self.plain);
+                let nonce = FileNonce::of_chunk(content);
                 if self.ownership.admits(nonce, at) {
+                    if self.plain.has_definitions() && !self.definitions.add(content) {
+                        let max = DEFINITIONS_MAX;
+                        let fault = ChunkFault::Definitions { max };
+                        return self.skip(at + extent.len, LossCause::Chunk(fault));
+                    }
                     self.ours |= nonce.is_some();
                     self.ownership.settle(nonce);
                     return Ok(ScanStep::Chunk(header, len));
                 }
-                self.skip(at + extent.len, ChunkFault::Foreign)
+                self.skip(at + extent.len, LossCause::Chunk(ChunkFault::Foreign))
             }
-            Err(fault) => self.skip(at + extent.len, fault),
+            Err(fault) => self.skip(at + extent.len, LossCause::Chunk(fault)),
         }
     }
 
@@ -424,15 +454,15 @@ impl Scan {
         })
     }
 
-    /// Reports a damaged chunk that should end at `end` as lost, up to the next chunk of the file if that is earlier.
-    fn skip(&mut self, end: u64, fault: ChunkFault) -> Result<ScanStep, Error> {
+    /// Reports a damaged record that should end at `end` as lost, up to the next chunk of the file if that is earlier.
+    fn skip(&mut self, end: u64, cause: LossCause) -> Result<ScanStep, Error> {
         let next = if self.has_nonce() {
             self.search(self.at + 1, end)?
         } else {
             // A chunk that the summary lists exists, regardless of the damaged one.
             self.next_known(self.at).map_or(end, |next| next.min(end))
         };
-        Ok(ScanStep::Lost(next, LossCause::Chunk(fault)))
+        Ok(ScanStep::Lost(next, cause))
     }
 
     /// Reports everything up to the next chunk as lost.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use crate::durable::Unsupported;
 use crate::error::Error;
 
 /// An event of a log that an operator should know about. By default, [`log`](Self::log) writes it to the log of
@@ -67,6 +68,16 @@ pub enum LogReport<'a> {
         /// The cause.
         error: &'a Error,
     },
+    /// The file system cannot sync the folder, so a power failure may undo the newest names. The log continues.
+    FolderUnsynced {
+        /// The error of the operating system.
+        error: &'a io::Error,
+    },
+    /// The lock file was removed or replaced, and cannot be locked again. The log continues.
+    Unlocked {
+        /// The cause: another process has locked the folder, or the file cannot be created.
+        error: &'a Error,
+    },
     /// A defect of this library. Nothing more is written.
     Internal {
         /// The error.
@@ -84,7 +95,10 @@ impl LogReport<'_> {
                 warn!(file, "recording: {self}");
             }
             Self::PackingFailed { file, .. } => warn!(file, "recording: {self}"),
-            Self::DeletionFailed { .. } => warn!("recording: {self}"),
+            Self::Unlocked { .. } => error!("recording: {self}"),
+            Self::DeletionFailed { .. } | Self::FolderUnsynced { .. } => {
+                warn!("recording: {self}");
+            }
             Self::Deleted { file, len, .. } => info!(file, bytes = len, "recording: {self}"),
             Self::Resumed { after } => {
                 info!(held_up_s = after.as_secs_f32(), "recording continues");
@@ -119,6 +133,17 @@ impl fmt::Display for LogReport<'_> {
                 match std::error::Error::source(error) {
                     Some(cause) => write!(f, ": {cause}; the file is unchanged"),
                     None => f.write_str("; the file is unchanged"),
+                }
+            }
+            Self::FolderUnsynced { error } => Unsupported(error).fmt(f),
+            Self::Unlocked { error } => {
+                write!(
+                    f,
+                    "the lock file was removed, and cannot be locked again: {error}"
+                )?;
+                match std::error::Error::source(error) {
+                    Some(cause) => write!(f, ": {cause}"),
+                    None => Ok(()),
                 }
             }
             Self::Internal { error } => write!(f, "{error}; please report this"),

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::durable::{is_first, is_unsupported};
 use crate::error::{Error, LogError};
+use crate::lock::{Lock, LockKeeper};
 use crate::write::hook::Hook;
 use crate::write::report::{LogReport, Reporter};
 use crate::write::retention::Retention;
@@ -44,6 +46,12 @@ pub struct LogContext {
     on_sealed: Hook<str>,
     /// Held while a file is replaced, or removed.
     names: Mutex<()>,
+    /// The folder cannot be synced, and this was reported.
+    is_unsynced: AtomicBool,
+    /// The lock of the folder.
+    lock: Option<LockKeeper>,
+    /// The lock could not be renewed, and this was reported.
+    is_unlocked: AtomicBool,
 }
 
 impl LogContext {
@@ -74,7 +82,17 @@ impl LogContext {
             gave_up: AtomicBool::new(false),
             on_sealed: Hook::default(),
             names: Mutex::default(),
+            is_unsynced: AtomicBool::new(false),
+            lock: None,
+            is_unlocked: AtomicBool::new(false),
         }
+    }
+
+    /// Creates the lock file again if it is removed while the log is written.
+    #[must_use]
+    pub fn keeping(self, lock: &Lock) -> Self {
+        let lock = Some(lock.keeper());
+        Self { lock, ..self }
     }
 
     /// Sends reports to this function instead of [`LogReport::log`]. It must not block, because the log waits for it.
@@ -114,6 +132,34 @@ impl LogContext {
     pub(crate) fn with_names<T>(&self, act: impl FnOnce() -> T) -> T {
         let _held = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         act()
+    }
+
+    /// Waits until all changes of names in the folder are on the disk, unless its file system cannot do that, which is
+    /// reported once.
+    pub(crate) fn sync_folder(&self) -> io::Result<()> {
+        match self.folder.sync() {
+            Err(error) if is_unsupported(&error) => {
+                let is_reported = self.is_unsynced.swap(true, Ordering::Relaxed);
+                if !is_reported && (is_first(&self.path) || self.path.as_os_str().is_empty()) {
+                    self.report(&LogReport::FolderUnsynced { error: &error });
+                }
+                Ok(())
+            }
+            synced => synced,
+        }
+    }
+
+    /// Creates the lock file again if it was removed.
+    pub(super) fn renew_lock(&self) {
+        let renewed = self.lock.as_ref().map_or(Ok(()), LockKeeper::renew);
+        match renewed {
+            Ok(()) => self.is_unlocked.store(false, Ordering::Relaxed),
+            Err(error) => {
+                if !self.is_unlocked.swap(true, Ordering::Relaxed) {
+                    self.report(&LogReport::Unlocked { error: &error });
+                }
+            }
+        }
     }
 
     /// Reports something.

@@ -217,11 +217,12 @@ impl Worker {
         let mut named = None;
         while let Some(job) = self.queue.next() {
             let cost = job.cost();
+            self.context.renew_lock();
             let (Job::Commit(file, counts) | Job::Seal(file, counts)) = &job;
             let is_named = named.as_ref().is_some_and(|named| Arc::ptr_eq(named, file));
             if !is_named {
                 self.context
-                    .retry("sync the folder", || self.context.folder.sync())?;
+                    .retry("sync the folder", || self.context.sync_folder())?;
                 named = Some(Arc::clone(file));
             }
             self.sync(file, *counts);
@@ -286,7 +287,8 @@ impl Worker {
                     Err(error) if is_gone(&**folder, &from, &error) => Ok(false),
                     renamed => renamed.map(|()| true),
                 })?;
-        self.context.retry("sync the folder", || folder.sync())?;
+        self.context
+            .retry("sync the folder", || self.context.sync_folder())?;
         if is_renamed {
             self.context.sealed(name);
         } else {
