@@ -2,8 +2,10 @@
 
 /// The commands, as an operator runs them.
 mod commands {
+    mod analysis;
     mod demo;
     mod error_messages;
+    mod export;
     mod read;
     mod replay;
     mod replay_peers;
