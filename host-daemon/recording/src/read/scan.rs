@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::format::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent, Plain};
 use crate::format::definition::cost_max;
 use crate::format::nonce::{FileNonce, LIBRARY};
-use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head, is_unfinished};
+use crate::format::record::{DATA_END_LEN, HEAD_LEN, PAYLOAD, Raw, head, is_unfinished};
 use crate::read::loss::{LossCause, LostRange};
 use crate::read::ownership::{Ownership, ROOT_LEN};
 use crate::read::summary::{ChunkLocation, Summary};
@@ -436,6 +436,7 @@ impl Scan {
             op::MESSAGE => !self.ours && !self.chunked,
             // In files of this library, these are outside of chunks in the summary only.
             op::FOOTER..=op::SUMMARY_OFFSET => self.ended || !self.has_nonce(),
+            PAYLOAD => self.ended || !self.ours,
             0x80.. => !self.ours,
             _ => false,
         }

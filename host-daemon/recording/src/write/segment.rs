@@ -67,6 +67,8 @@ struct OpenChunk {
 struct ChannelState {
     /// Index entries of its messages in the open chunk.
     entries: Vec<IndexEntry>,
+    /// Bytes of their payloads.
+    payload: u64,
     /// The origin that a reader of the open chunk expects of the next message.
     next: Option<MessageOrigin>,
 }
@@ -178,7 +180,7 @@ impl SegmentWriter {
         if state.next != origin {
             self.out.put(&origin_record(channel, origin));
         }
-        let before = state.entries.len();
+        let (before, begin) = (state.entries.len(), self.out.len());
         // All messages share this header, except for length and sequence number.
         let mut head = [0; MESSAGE_HEAD_LEN];
         head[0] = op::MESSAGE;
@@ -204,6 +206,7 @@ impl SegmentWriter {
         if added != 0 {
             state.next = origin.map(|origin| origin.after(added as u64));
             chunk.messages += added;
+            state.payload += (self.out.len() - begin - added * MESSAGE_HEAD_LEN) as u64;
             let (start, end) = chunk.bounds.unwrap_or((time_ns, time_ns));
             chunk.bounds = Some((start.min(time_ns), end.max(time_ns)));
             if before == 0 {
@@ -261,7 +264,9 @@ impl SegmentWriter {
             self.out
                 .put(&message_index_head(channel, state.entries.len()));
             self.out.put(state.entries.as_flattened());
-            self.summary.count(channel, state.entries.len() as u64);
+            let payload = std::mem::take(&mut state.payload);
+            let messages = state.entries.len() as u64;
+            self.summary.count(channel, messages, payload);
             state.entries.clear();
             state.next = None;
         }
