@@ -2,8 +2,10 @@
 
 /// The commands, as an operator runs them.
 mod commands {
+    mod analysis;
     mod demo;
     mod error_messages;
+    mod export;
     mod read;
     mod replay;
     mod replay_peers;
@@ -76,6 +78,7 @@ mod recording {
     mod locks;
     mod nonces;
     mod notes;
+    mod pieces;
     mod planted;
     mod power;
     mod record;

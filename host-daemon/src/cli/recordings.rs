@@ -117,7 +117,7 @@ fn speed(text: &str) -> Result<f64, String> {
 }
 
 /// Reads a time as in RFC 3339, or a duration before now.
-fn time(text: &str) -> Result<Timestamp, String> {
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     let refuse = || format!("`{text}` is not a time, such as 2026-01-31T12:00:00Z or -10m");
     if text.starts_with('-') {
         let span: SignedDuration = text.parse().map_err(|_| refuse())?;

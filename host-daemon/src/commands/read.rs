@@ -112,7 +112,7 @@ fn report_missing(directory: &Path) {
 }
 
 /// Nanoseconds since 1970; 0 for an earlier time, when nothing was recorded.
-fn nanoseconds(time: Timestamp) -> u64 {
+pub(super) fn nanoseconds(time: Timestamp) -> u64 {
     u64::try_from(time.as_nanosecond()).unwrap_or_default()
 }
 

@@ -49,7 +49,7 @@ pub fn replay(arguments: &Replay, runtime: &Runtime) -> Result<(), CommandError>
         .map_err(CommandError::Start)?;
     let begin = Instant::now();
     let mut replayer = Replayer {
-        reader: EventReader::default(),
+        reader: EventReader::default().numbering_pieces(),
         player: BlockingPlayer {
             player: Player::new(arguments, Arc::clone(&totals), stop.clone()),
             runtime,

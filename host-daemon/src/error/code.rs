@@ -73,6 +73,7 @@ impl CommandError {
             | Self::Framing { .. }
             | Self::Unsendable { .. }
             | Self::Duplicate { .. }
+            | Self::Exists { .. }
             | Self::Conflict { .. } => Code::Wrong,
             Self::NothingWhole { .. }
             | Self::Unrepaired { .. }
@@ -84,6 +85,7 @@ impl CommandError {
             | Self::Reconnect { .. }
             | Self::Interrupted
             | Self::NotWhole { .. }
+            | Self::NotExported { .. }
             | Self::Refused(_)
             | Self::RefusedLine { .. }
             | Self::Fault(_)

@@ -73,6 +73,11 @@ fn errors() -> Vec<CommandError> {
             path: path(),
             error: os(libc::ENOSPC),
         },
+        CommandError::Exists { path: path() },
+        CommandError::NotExported {
+            messages: 2,
+            values: 3,
+        },
         CommandError::Start(os(libc::EAGAIN)),
         CommandError::Duplicate {
             first: address(),

@@ -114,6 +114,23 @@ impl<'a> Raw<'a> {
         Some((header, rest))
     }
 
+    /// Returns the number of pairs of texts in the metadata of a channel.
+    #[must_use]
+    pub(crate) fn pairs(&self) -> usize {
+        let pairs = || {
+            let mut rest = self.body.get(4..)?;
+            take_bytes(&mut rest)?;
+            take_bytes(&mut rest)?;
+            let mut map = take_bytes(&mut rest)?;
+            let mut count = 0;
+            while take_bytes(&mut map).is_some() && take_bytes(&mut map).is_some() {
+                count += 1;
+            }
+            Some(count)
+        };
+        pairs().unwrap_or_default()
+    }
+
     /// Returns whether the lengths within the body agree with the length of the body. False for unknown types.
     #[must_use]
     pub fn is_well_formed(&self) -> bool {

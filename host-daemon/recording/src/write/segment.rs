@@ -6,13 +6,14 @@ use std::io;
 
 use mcap::records::op;
 
+use crate::format::definition;
 use crate::format::encode::{channel_description, put, put_text, record, schema_description};
 use crate::format::index::{
     IndexEntry, SummaryBuilder, WrittenChunk, index_entry, message_index_head,
 };
 use crate::format::nonce::{self, FileNonce};
 use crate::format::origin::{MessageOrigin, origin_record};
-use crate::format::record::HEAD_LEN;
+use crate::format::record::{HEAD_LEN, Raw};
 use crate::write::buffer::Buffer;
 use crate::write::channel::{ChannelSpec, SchemaSpec};
 use crate::write::compress::{ChunkEnd, Compression, Compressor};
@@ -42,6 +43,8 @@ pub(crate) struct SegmentWriter {
     schema_ids: HashMap<Vec<u8>, u16>,
     summary: SummaryBuilder,
     index_len: usize,
+    /// Memory that readers take for the schemas and channels.
+    definitions_cost: u64,
 }
 
 /// A chunk that is being filled.
@@ -97,6 +100,7 @@ impl SegmentWriter {
             schema_ids: HashMap::new(),
             summary: SummaryBuilder::default(),
             index_len: 0,
+            definitions_cost: 0,
         }
     }
 
@@ -112,10 +116,12 @@ impl SegmentWriter {
         CHANNELS_MAX <= self.channel_ids.len()
     }
 
-    /// Whether only a few more channels can be added, so that the log should begin a new file.
+    /// Whether only a few more channels can be added, or the present ones take much memory of readers, so that the log should
+    /// begin a new file.
     #[must_use]
     pub(crate) fn is_nearly_full(&self) -> bool {
         CHANNELS_MAX <= self.channel_ids.len() + 5
+            || definition::COST_MAX / 2 <= self.definitions_cost
     }
 
     /// Length of the open chunk and its message indexes, in bytes, before compression.
@@ -333,6 +339,8 @@ impl SegmentWriter {
         let body = [id.to_le_bytes().as_slice(), &description].concat();
         self.out.put(&record(opcode, &body));
         self.summary.define(opcode, &body);
+        let body = &body;
+        self.definitions_cost += definition::cost(&Raw { opcode, body });
         ids(self).insert(description, id);
         Ok(id)
     }
