@@ -78,6 +78,7 @@ mod recording {
     mod locks;
     mod nonces;
     mod notes;
+    mod pieces;
     mod planted;
     mod power;
     mod record;

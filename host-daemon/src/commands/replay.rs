@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Replay;
-use crate::commands::read::{check_losses, report_lost, report_unreadable};
+use crate::commands::read::{check_losses, report_lost, report_missed, report_unreadable};
 use crate::commands::replay::player::Player;
 use crate::commands::replay::totals::ReplayTotals;
 use crate::error::CommandError;
@@ -27,7 +27,9 @@ use crate::recorded::lifecycle::Lifecycle;
 use crate::service::log::print_status;
 use crate::service::signals;
 use blocksd_engine::event::Event;
-use blocksd_recording::{Error as RecordingError, LostRange, Message, Reader, Visitor, Wanted};
+use blocksd_recording::{
+    Error as RecordingError, LostRange, Message, Missed, Reader, Visitor, Wanted,
+};
 
 /// Sends the recorded messages.
 ///
@@ -47,7 +49,7 @@ pub fn replay(arguments: &Replay, runtime: &Runtime) -> Result<(), CommandError>
         .map_err(CommandError::Start)?;
     let begin = Instant::now();
     let mut replayer = Replayer {
-        reader: EventReader::default(),
+        reader: EventReader::default().numbering_pieces(),
         player: BlockingPlayer {
             player: Player::new(arguments, Arc::clone(&totals), stop.clone()),
             runtime,
@@ -99,6 +101,11 @@ impl Visitor for Replayer<'_> {
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
         self.reader.message(message, &mut self.player)
+    }
+
+    fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), CommandError> {
+        report_missed(path, missed);
+        self.gap()
     }
 
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {

@@ -237,6 +237,36 @@ fn a_message_in_pieces_is_sent_whole() {
 }
 
 #[test]
+fn pieces_of_two_connections_of_a_device_are_not_mixed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut story = Story::begin();
+    // Messages of this recording have no connection, but the events of their pieces have one.
+    for conn in [1, 2] {
+        story.open(conn, "a");
+        story.piece(conn, "a", 0, format!("{conn}-").as_bytes(), (true, false));
+    }
+    for conn in [2, 1] {
+        story.piece(conn, "a", 2, b"ok", (false, true));
+    }
+    // The rest of one is missing, and the other goes on.
+    story.piece(1, "a", 0, b"1-", (true, false));
+    story.close(1, "a", "reset");
+    story.piece(2, "a", 0, b"2-", (true, false));
+    story.piece(2, "a", 2, b"!!", (false, true));
+    story.close(2, "a", "eof");
+    let path = story.seal(directory.path());
+    let peer = Peer::start(2);
+    let ended = replay(&path, &peer.address, &MAX);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stderr.contains("only a part of each: 1\n"),
+        "{ended:?}"
+    );
+    let want = [wire(&[b"1-ok"]), wire(&[b"2-ok", b"2-!!"])];
+    assert_eq!(peer.received(), want);
+}
+
+#[test]
 fn a_message_of_any_length_is_sent_whole() {
     let directory = tempfile::tempdir().unwrap();
     let mut story = Story::begin();
