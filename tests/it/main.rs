@@ -2,10 +2,14 @@
 
 /// The commands, as an operator runs them.
 mod commands {
+    mod analysis;
     mod demo;
     mod error_messages;
+    mod export;
     mod read;
     mod replay;
+    mod replay_peers;
+    mod replay_round_trip;
     mod scripts;
     pub(crate) mod send;
     mod transcripts;
@@ -74,6 +78,7 @@ mod recording {
     mod locks;
     mod nonces;
     mod notes;
+    mod pieces;
     mod planted;
     mod power;
     mod record;

@@ -6,6 +6,7 @@ pub mod chaos;
 pub mod connections;
 pub mod disk;
 pub mod elf;
+pub mod exported;
 pub mod framings;
 pub mod golden;
 pub mod hostile;

@@ -21,7 +21,7 @@ use blocksd_engine::batch::Item;
 use blocksd_engine::counters::Counters;
 use blocksd_engine::event::{Event, EventKind};
 use blocksd_recording::topic::Kind;
-use blocksd_recording::{Error, Losses, LostRange, Message, Reader, Tail, Visitor, Wanted};
+use blocksd_recording::{Error, Losses, LostRange, Message, Missed, Reader, Tail, Visitor, Wanted};
 
 /// Prints recorded messages.
 ///
@@ -98,8 +98,21 @@ pub(super) fn report_lost(file: &Path, lost: &LostRange) {
     print_status(format_args!("blocksd: {}: {lost}", file.display()));
 }
 
+/// Prints a line about files that were deleted before they were read.
+pub(super) fn report_missed(path: &Path, missed: &Missed) {
+    print_status(format_args!("blocksd: {}: {missed}", path.display()));
+}
+
+/// Prints a line about a directory that does not exist.
+fn report_missing(directory: &Path) {
+    let directory = directory.display();
+    print_status(format_args!(
+        "blocksd: {directory}: does not exist; waiting until it is created"
+    ));
+}
+
 /// Nanoseconds since 1970; 0 for an earlier time, when nothing was recorded.
-fn nanoseconds(time: Timestamp) -> u64 {
+pub(super) fn nanoseconds(time: Timestamp) -> u64 {
     u64::try_from(time.as_nanosecond()).unwrap_or_default()
 }
 
@@ -139,6 +152,16 @@ impl<P: Printed> Visitor for EventPrinter<P> {
 
     fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
         report_unreadable(error);
+        Ok(())
+    }
+
+    fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), CommandError> {
+        report_missed(path, missed);
+        self.gap()
+    }
+
+    fn missing(&mut self, directory: &Path) -> Result<(), CommandError> {
+        report_missing(directory);
         Ok(())
     }
 
@@ -283,6 +306,16 @@ impl<W: Write> Visitor for Payload<W> {
 
     fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
         report_unreadable(error);
+        Ok(())
+    }
+
+    fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), CommandError> {
+        report_missed(path, missed);
+        Ok(())
+    }
+
+    fn missing(&mut self, directory: &Path) -> Result<(), CommandError> {
+        report_missing(directory);
         Ok(())
     }
 

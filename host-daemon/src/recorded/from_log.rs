@@ -53,6 +53,7 @@ pub struct EventReader {
     connections: Connections,
     blocks: Option<MessageGroup>,
     piece: Option<Piece>,
+    numbers_pieces: bool,
 }
 
 /// Messages that were received at once.
@@ -81,6 +82,16 @@ impl EventReader {
         Self {
             connections: Connections::new(decode),
             ..Self::default()
+        }
+    }
+
+    /// Takes the connection of a piece without an origin from its event, even if other messages of the device are
+    /// ambiguous. So pieces of two connections are not mixed.
+    #[must_use]
+    pub fn numbering_pieces(self) -> Self {
+        Self {
+            numbers_pieces: true,
+            ..self
         }
     }
 
@@ -213,8 +224,12 @@ impl EventReader {
                 piece.bytes.len() == len && piece.is_of(conn, note.head().seq, device)
             })
         {
+            let source = match self.numbers_pieces {
+                true => of_connection(piece.source, conn),
+                false => piece.source,
+            };
             let batch = Batch::of_piece(piece.bytes, first, last);
-            return visitor.event(&event(piece.source, piece.time, batch, position(&note)));
+            return visitor.event(&event(source, piece.time, batch, position(&note)));
         }
         self.end_piece(visitor)?;
         match note {
@@ -247,6 +262,20 @@ impl Piece {
             |origin: MessageOrigin| (origin.connection, Some(origin.seq)) == (conn, seq);
         &*self.source.device == device && self.origin.is_none_or(is_origin)
     }
+}
+
+/// A connection with the number that an event names, if it names one.
+fn of_connection(source: Arc<ConnectionInfo>, conn: u64) -> Arc<ConnectionInfo> {
+    if conn == 0 || source.conn == conn {
+        return source;
+    }
+    Arc::new(ConnectionInfo {
+        conn,
+        device: Arc::clone(&source.device),
+        framing: source.framing,
+        encoding: source.encoding.clone(),
+        first_seq: source.first_seq,
+    })
 }
 
 fn event(source: Arc<ConnectionInfo>, time: u64, batch: Batch, position: StreamPosition) -> Event {

@@ -17,13 +17,9 @@ const ADDRESSES_KIB: u64 = 400 << 10;
 const READ_MAX: u64 = 16 << 20;
 
 /// The record of a chunk whose content is the nonce and a message of `len` zeros.
-fn bomb(compression: &str, nonce: Option<u64>, len: u64) -> Vec<u8> {
+fn bomb(compression: &str, nonce: &[u8], len: u64) -> Vec<u8> {
     let mut head = Vec::new();
-    if let Some(nonce) = nonce {
-        head.push(0xb5);
-        head.extend(8_u64.to_le_bytes());
-        head.extend(nonce.to_le_bytes());
-    }
+    head.extend(nonce);
     head.push(5);
     head.extend((len + 22).to_le_bytes());
     // Channel 1, sequence number and times.
@@ -74,11 +70,21 @@ fn bomb(compression: &str, nonce: Option<u64>, len: u64) -> Vec<u8> {
         "" => content_len,
         _ => data.len() as u64,
     };
+    chunk_record(compression, content_len, crc.finalize(), &data, data_len)
+}
+
+fn chunk_record(
+    compression: &str,
+    content_len: u64,
+    crc: u32,
+    data: &[u8],
+    data_len: u64,
+) -> Vec<u8> {
     let mut chunk = vec![6];
     chunk.extend((40 + compression.len() as u64 + data_len).to_le_bytes());
     chunk.extend([0; 16]);
     chunk.extend(content_len.to_le_bytes());
-    chunk.extend(crc.finalize().to_le_bytes());
+    chunk.extend(crc.to_le_bytes());
     chunk.extend((compression.len() as u32).to_le_bytes());
     chunk.extend(compression.as_bytes());
     chunk.extend(data_len.to_le_bytes());
@@ -92,21 +98,23 @@ fn write_zeros(to: &mut impl Write, len: u64) {
     io::copy(&mut zeros, to).unwrap();
 }
 
-/// A torn file of ours with a sound chunk, then this many bombs, then the sound chunks of another file.
+/// A torn file of ours with a sound chunk, and this many bombs.
 fn ours(folder: &Path, compression: &str, len: u64, count: usize) -> PathBuf {
+    ours_with(folder, |nonce| bomb(compression, &nonce, len).repeat(count))
+}
+
+/// A torn file of ours with a sound chunk, and what `more` makes for the record of its nonce.
+fn ours_with(folder: &Path, more: impl FnOnce(Vec<u8>) -> Vec<u8>) -> PathBuf {
     let sealed = record(folder, "10.0.0.1", Compression::None, &[vec![payload(0)]]);
     let name = sealed.file_name().unwrap().to_str().unwrap();
-    let nonce = filename::nonce(name).unwrap().to_string();
-    let nonce = u64::from_str_radix(&nonce, 16).unwrap();
+    let nonce = filename::nonce(name).unwrap();
+    let nonce = [&[0xb5][..], &8_u64.to_le_bytes(), &nonce.body()].concat();
     let mut bytes = fs::read(&sealed).unwrap();
     let summary = mcap::Summary::read(&bytes).unwrap().unwrap();
     let first = &summary.chunk_indexes[0];
     let end = first.chunk_start_offset + first.chunk_length + first.message_index_length;
     bytes.truncate(usize::try_from(end).unwrap());
-    let bomb = bomb(compression, Some(nonce), len);
-    for _ in 0..count {
-        bytes.extend(&bomb);
-    }
+    bytes.extend(more(nonce));
     fs::remove_file(&sealed).unwrap();
     let torn = sealed.with_extension("mcap.part");
     fs::write(&torn, bytes).unwrap();
@@ -118,7 +126,7 @@ fn foreign(folder: &Path, compression: &str, len: u64) -> PathBuf {
     let mut bytes = mcap::MAGIC.to_vec();
     let header = b"\x01\x0e\0\0\0\0\0\0\0\0\0\0\0\x06\0\0\0python";
     bytes.extend(header);
-    bytes.extend(bomb(compression, None, len));
+    bytes.extend(bomb(compression, &[], len));
     let path = folder.join("foreign.mcap");
     fs::write(&path, bytes).unwrap();
     path
@@ -203,6 +211,55 @@ fn a_chunk_that_claims_a_gibibyte_takes_no_memory_in_any_command() {
         let original = torn.with_extension("lost");
         assert_eq!(original.exists(), !is_claim, "{ended:?}");
     }
+}
+
+#[test]
+fn channels_and_schemas_take_bounded_memory() {
+    let folder = TempDir::new().unwrap();
+    // 100 channels with names of 3 MB, and one with half a million pairs.
+    let channel = |id: u16, topic: &[u8], pairs: usize| {
+        let text = |text: &[u8]| [&(text.len() as u32).to_le_bytes()[..], text].concat();
+        let pair = |n: usize| [text(format!("{n:07}").as_bytes()), text(b"")].concat();
+        let map: Vec<u8> = (0..pairs).flat_map(pair).collect();
+        let parts = [
+            &id.to_le_bytes(),
+            &[0; 2][..],
+            &text(topic),
+            &text(b"raw"),
+            &text(&map),
+        ];
+        let body = parts.concat();
+        [&[4][..], &(body.len() as u64).to_le_bytes(), &body].concat()
+    };
+    let long = [&b"/device/"[..], &vec![b'a'; 3_000_000], b"/blocks"].concat();
+    let channels = (0..100).map(|n| channel(n + 2, &long, 0));
+    let channels = channels.chain([channel(200, b"/device/b/blocks", 500_000)]);
+    let torn = ours_with(folder.path(), |nonce| {
+        channels
+            .flat_map(|it| chunk("zstd", &[&nonce[..], &it].concat()))
+            .collect()
+    });
+    for output in ["json", "csv"] {
+        let ended = check(&torn, 1, &["read", "PATH", "--output", output]);
+        let reason = "schemas or channels beyond the limit of";
+        assert!(ended.stderr.contains(reason), "{ended:?}");
+    }
+    check(&torn, 1, &["verify", "PATH"]);
+    check(folder.path(), 0, &["recordings", "PATH"]);
+    check(folder.path(), 0, &["recover", "PATH"]);
+    assert!(torn.with_extension("lost").exists());
+}
+
+/// The record of a chunk with this content.
+fn chunk(compression: &str, content: &[u8]) -> Vec<u8> {
+    let data = zstd::bulk::compress(content, 1).unwrap();
+    chunk_record(
+        compression,
+        content.len() as u64,
+        crc32fast::hash(content),
+        &data,
+        data.len() as u64,
+    )
 }
 
 #[test]

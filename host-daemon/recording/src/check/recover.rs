@@ -51,7 +51,7 @@ pub struct Recovered {
     pub others: u64,
     /// Messages whose channel was lost. They are kept in channels with special topics.
     pub unknown: u64,
-    /// Payload bytes of all kept messages.
+    /// Payload bytes of all kept messages except events.
     pub bytes: u64,
     /// Messages that are missing between whole chunks, according to their sequence numbers.
     pub missing: u64,
@@ -171,7 +171,9 @@ impl Tally {
                 None => self.define(id, known, missing),
             };
             let recovered = &mut self.recovered;
-            recovered.bytes += data.len() as u64;
+            if kind != Kind::Events {
+                recovered.bytes += data.len() as u64;
+            }
             *match kind {
                 _ if self.unknown.contains(&id) => &mut recovered.unknown,
                 Kind::Blocks => &mut recovered.blocks,

@@ -5,6 +5,7 @@ use std::io::Read;
 
 use mcap::records::{ChunkHeader, Record, op};
 
+use crate::format::definition;
 use crate::format::nonce::{self, FileNonce};
 use crate::format::origin;
 use crate::format::record::{GAP, HEAD_LEN, Raw, head};
@@ -17,9 +18,6 @@ pub(crate) const CHUNK_MAX: u64 = (1 << 30) + (64 << 20);
 const PLAIN_MIN: u64 = 16 << 20;
 /// A longer content is read if it is at most this many times as long as its compressed form.
 const RATIO_MAX: u64 = 64;
-
-/// Longest total of the schemas and channels in a file that are read, in bytes. A reader keeps them in memory.
-pub(crate) const DEFINITIONS_MAX: u64 = 64 << 20;
 
 /// Bytes from the start of a chunk record to its data, without the name of the compression.
 const FIXED_LEN: u64 = HEAD_LEN as u64 + 28 + 4 + 8;
@@ -102,9 +100,9 @@ pub enum ChunkFault {
         /// Longest content of a chunk of its length, in bytes.
         max: u64,
     },
-    /// The schemas and channels of the file are too long together. They would all be kept in memory.
+    /// A schema or channel is too long, or all of the file are too long together. A reader would keep them in memory.
     Definitions {
-        /// The greatest length of all together, in bytes.
+        /// The limit, in bytes.
         max: u64,
     },
 }
@@ -218,6 +216,11 @@ pub(crate) fn check(
             op::MESSAGE => raw.is_well_formed(),
             op::SCHEMA | op::CHANNEL => {
                 has_definitions = true;
+                // Parsing takes memory.
+                if definition::LEN_MAX < raw.body.len() {
+                    let max = definition::LEN_MAX as u64;
+                    return Err(ChunkFault::Definitions { max });
+                }
                 raw.parse().is_some()
             }
             // Other records have no meaning in a chunk.
@@ -341,7 +344,7 @@ impl fmt::Display for ChunkFault {
             ),
             Self::Definitions { max } => write!(
                 f,
-                "chunk has schemas or channels beyond the limit of {max} bytes for a file"
+                "chunk has schemas or channels beyond the limit of {max} bytes"
             ),
         }
     }

@@ -18,13 +18,12 @@ use std::path::Path;
 
 use mcap::records::{Header, Record, op};
 
-use self::definitions::DefinitionLengths;
+use self::definitions::DefinitionCosts;
 use crate::error::Error;
-use crate::format::chunk::{
-    self, CHUNK_MAX, Chunk, ChunkFault, DEFINITIONS_MAX, EXTENT_LEN, Extent, Plain,
-};
+use crate::format::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent, Plain};
+use crate::format::definition::cost_max;
 use crate::format::nonce::{FileNonce, LIBRARY};
-use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head, is_unfinished};
+use crate::format::record::{DATA_END_LEN, HEAD_LEN, PAYLOAD, Raw, head, is_unfinished};
 use crate::read::loss::{LossCause, LostRange};
 use crate::read::ownership::{Ownership, ROOT_LEN};
 use crate::read::summary::{ChunkLocation, Summary};
@@ -97,7 +96,7 @@ pub struct Scan {
     /// Which chunks belong to the file.
     ownership: Ownership,
     begun: bool,
-    definitions: DefinitionLengths,
+    definitions: DefinitionCosts,
     /// Nonces of whole chunks that could not be attributed to the file, with the number of chunks.
     strangers: BTreeMap<FileNonce, u64>,
     /// Another process is writing the file: an unfinished end is not lost.
@@ -144,7 +143,7 @@ impl Scan {
         Self {
             input,
             plain: Plain::default(),
-            definitions: DefinitionLengths::default(),
+            definitions: DefinitionCosts::default(),
             at: 0,
             known,
             unwanted: HashSet::new(),
@@ -405,6 +404,7 @@ impl Scan {
         }
         // Within the limit, because the lengths agree.
         let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
+        let max = cost_max(self.input.len());
         if !self.input.is_readable(at, len)? {
             return self.skip(at + extent.len, LossCause::Chunk(ChunkFault::Corrupt));
         }
@@ -414,8 +414,7 @@ impl Scan {
                 let content = chunk::content(bytes, &header, &self.plain);
                 let nonce = FileNonce::of_chunk(content);
                 if self.ownership.admits(nonce, at) {
-                    if self.plain.has_definitions() && !self.definitions.add(content) {
-                        let max = DEFINITIONS_MAX;
+                    if self.plain.has_definitions() && max < self.definitions.add(content) {
                         let fault = ChunkFault::Definitions { max };
                         return self.skip(at + extent.len, LossCause::Chunk(fault));
                     }
@@ -437,6 +436,7 @@ impl Scan {
             op::MESSAGE => !self.ours && !self.chunked,
             // In files of this library, these are outside of chunks in the summary only.
             op::FOOTER..=op::SUMMARY_OFFSET => self.ended || !self.has_nonce(),
+            PAYLOAD => self.ended || !self.ours,
             0x80.. => !self.ours,
             _ => false,
         }

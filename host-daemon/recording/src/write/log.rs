@@ -242,7 +242,7 @@ impl Log {
             rotate_after,
             ..
         } = self.options;
-        let rotate_bytes = rotate_bytes.min(self.context.retention.file_max());
+        let rotate_bytes = rotate_bytes.min(self.context.space.file_max());
         let is_due = |active: &ActiveSegment| {
             rotate_bytes <= active.file.len.load(Ordering::Relaxed)
                 || active.file.broken.load(Ordering::Acquire)
@@ -346,6 +346,12 @@ impl Log {
         let LogContext { folder, .. } = &*self.context;
         let segment = SegmentWriter::new(self.options.compression);
         let (number, probe, nonce) = (&mut self.number, self.probe_next_file, segment.nonce());
+        let probe_len = if probe {
+            segment.ready().len() as u64
+        } else {
+            0
+        };
+        self.context.reserve(probe_len);
         let (name, file) = self.context.retry("begin a file", || {
             let name = filename::sealed(*number, Timestamp::now(), nonce);
             let part = filename::part(&name);
@@ -362,8 +368,10 @@ impl Log {
                     return Err(error);
                 }
             }
+            self.context.space.begin(&part);
             Ok((name, file))
         })?;
+        self.context.written(&name, probe_len, 0);
         let number = *number;
         self.number += 1;
         self.probe_next_file = false;

@@ -45,20 +45,29 @@ pub enum LogReport<'a> {
         /// Name of the file.
         file: &'a str,
     },
-    /// A file was deleted, because all files together exceeded the limit of the [`Retention`](crate::Retention).
+    /// A file was deleted, to stay within a limit of the [`Retention`](crate::Retention).
     Deleted {
-        /// Name of the file.
+        /// Name of the file. An unsealed file has the suffix `.part`.
         file: &'a str,
         /// Its length in bytes.
         len: u64,
-        /// The limit in bytes.
-        max_bytes: u64,
+        /// Number of its messages, if that is [known](crate::LogContext::counting_with).
+        messages: Option<u64>,
+        /// The limit.
+        limit: SpaceLimit,
     },
     /// Files over the limit cannot be deleted. The log continues, and retries every second.
     DeletionFailed {
-        /// The limit in bytes.
-        max_bytes: u64,
+        /// The limit.
+        limit: SpaceLimit,
         /// The error of the operating system.
+        error: &'a io::Error,
+    },
+    /// There is no room within a limit, and no file may be deleted. The log waits.
+    NoRoom {
+        /// The limit.
+        limit: SpaceLimit,
+        /// Why there is no room.
         error: &'a io::Error,
     },
     /// A sealed file could not be rewritten with longer chunks. It is unchanged.
@@ -95,14 +104,37 @@ impl LogReport<'_> {
                 warn!(file, "recording: {self}");
             }
             Self::PackingFailed { file, .. } => warn!(file, "recording: {self}"),
-            Self::Unlocked { .. } => error!("recording: {self}"),
+            Self::NoRoom { .. } | Self::Unlocked { .. } => error!("recording: {self}"),
             Self::DeletionFailed { .. } | Self::FolderUnsynced { .. } => {
                 warn!("recording: {self}");
             }
-            Self::Deleted { file, len, .. } => info!(file, bytes = len, "recording: {self}"),
+            Self::Deleted {
+                file,
+                len,
+                messages,
+                ..
+            } => info!(file, bytes = len, messages, "recording: {self}"),
             Self::Resumed { after } => {
                 info!(held_up_s = after.as_secs_f32(), "recording continues");
             }
+        }
+    }
+}
+
+/// A limit of the [`Retention`](crate::Retention).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpaceLimit {
+    /// Largest length of all files, in bytes.
+    MaxBytes(u64),
+    /// Least number of bytes that stay free in the file system.
+    MinFree(u64),
+}
+
+impl fmt::Display for SpaceLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MaxBytes(max) => write!(f, "stay within {max} bytes"),
+            Self::MinFree(min) => write!(f, "keep {min} bytes free"),
         }
     }
 }
@@ -118,12 +150,11 @@ impl fmt::Display for LogReport<'_> {
             ),
             Self::LeftUnsealed { .. } => f.write_str("left unsealed; the next start repairs it"),
             Self::FileGone { .. } => f.write_str("another program has removed or renamed the file"),
-            Self::Deleted { max_bytes, .. } => {
-                write!(f, "deleted, to stay within {max_bytes} bytes")
-            }
-            Self::DeletionFailed { max_bytes, error } => write!(
+            Self::Deleted { limit, .. } => write!(f, "deleted, to {limit}"),
+            Self::NoRoom { limit, error } => write!(f, "cannot {limit}: {error}; waiting"),
+            Self::DeletionFailed { limit, error } => write!(
                 f,
-                "cannot delete files to stay within {max_bytes} bytes: {error}; recording continues, retrying every second"
+                "cannot delete files to {limit}: {error}; recording continues, retrying every second"
             ),
             Self::PackingFailed { error, .. } => {
                 write!(

@@ -6,14 +6,13 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::LogError;
 use crate::format::filename;
 use crate::write::active::{CommitCounts, SegmentFile};
 use crate::write::hook::Hook;
 use crate::write::report::LogReport;
-use crate::write::retention::Deleter;
 use crate::write::retry::LogContext;
 use crate::write::storage::Folder;
 
@@ -23,6 +22,8 @@ const FILES_MAX: usize = 64;
 const RENAMES_MAX: usize = 16;
 /// Largest total length of the files that wait to be sealed, in bytes. Beyond it, the writer blocks.
 const BYTES_MAX: u64 = 256 << 20;
+/// How often the free space is measured while nothing is written.
+const MEASURE: Duration = Duration::from_secs(10);
 
 /// A job for one file.
 #[derive(Debug)]
@@ -97,8 +98,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for the next job. Returns `None` after the last one.
-    fn next(&self) -> Option<Job> {
+    /// Waits for the next job, and calls `idle` now and then. Returns `None` after the last one.
+    fn next(&self, idle: &dyn Fn()) -> Option<Job> {
         let mut jobs = self.lock();
         loop {
             if let Some(job) = jobs.waiting.pop_front() {
@@ -108,7 +109,14 @@ impl Queue {
             if jobs.has_ended {
                 return None;
             }
-            jobs = self.wait(jobs);
+            let waited = self.changed.wait_timeout(jobs, MEASURE);
+            let (held, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            jobs = held;
+            if timeout.timed_out() {
+                drop(jobs);
+                idle();
+                jobs = self.lock();
+            }
         }
     }
 
@@ -142,7 +150,6 @@ impl SyncThread {
         let queue = Arc::<Queue>::default();
         let done = Arc::<Hook<()>>::default();
         let worker = Worker {
-            deleter: Deleter::new(Arc::clone(&context.retention)),
             context,
             queue: Arc::clone(&queue),
             renamed: Vec::new(),
@@ -216,7 +223,6 @@ impl SyncThread {
 
 struct Worker {
     context: Arc<LogContext>,
-    deleter: Deleter,
     queue: Arc<Queue>,
     /// Sealed files whose new names may not be on the disk yet.
     renamed: Vec<Arc<SegmentFile>>,
@@ -227,12 +233,16 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.queue.lock().is_gone = true;
         self.queue.changed.notify_all();
+        self.context.space.stop();
     }
 }
 
 impl Worker {
     fn run(mut self, done: &Hook<()>) -> Result<(), LogError> {
-        while let Some(job) = self.next_job()? {
+        let context = Arc::clone(&self.context);
+        let tidy = |is_changed| context.tidy(is_changed);
+        tidy(true);
+        while let Some(job) = self.next_job(&|| tidy(true))? {
             let cost = job.cost();
             self.context.renew_lock();
             let (Job::Commit(file, counts) | Job::Seal(file, counts)) = &job;
@@ -242,33 +252,26 @@ impl Worker {
                 file.is_named.store(true, Ordering::Relaxed);
             }
             self.sync(file, *counts);
-            let open_len = match job {
-                Job::Commit(..) => file.len.load(Ordering::Relaxed),
-                // The file now counts as a sealed file.
-                Job::Seal(..) => {
-                    self.seal(file)?;
-                    0
-                }
-            };
-            let LogContext { folder, stats, .. } = &*self.context;
-            self.context.with_names(|| {
-                let reporter = self.context.reporter();
-                self.deleter.apply(&**folder, stats, reporter, open_len);
-            });
+            let is_sealed = matches!(job, Job::Seal(..));
+            if is_sealed {
+                self.seal(file)?;
+                self.context.space.release(&filename::part(&file.name));
+            }
+            tidy(is_sealed);
             self.queue.done(cost);
             done.call(&());
         }
         Ok(())
     }
 
-    /// Waits for the next job, after the names of all sealed files are on the disk. If files wait to be sealed, they share
-    /// the syncs of the folder, because a disk that is slow to sync would otherwise hold up the writer.
-    fn next_job(&mut self) -> Result<Option<Job>, LogError> {
+    /// Waits for the next job, after the names of all sealed files are on the disk, and calls `idle` now and then. Files that
+    /// wait to be sealed share the syncs of the folder, because a disk that is slow to sync would otherwise hold up the writer.
+    fn next_job(&mut self, idle: &dyn Fn()) -> Result<Option<Job>, LogError> {
         let must_sync = RENAMES_MAX <= self.renamed.len() || self.queue.is_empty();
         if must_sync && !self.renamed.is_empty() {
             self.sync_folder()?;
         }
-        Ok(self.queue.next())
+        Ok(self.queue.next(idle))
     }
 
     /// Syncs the folder: the new names of sealed files, and the first names of files that wait.
@@ -333,7 +336,6 @@ impl Worker {
             let report = LogReport::FileGone { file: &from };
             self.context.reporter().report(&report);
         }
-        self.deleter.sealed();
         Ok(())
     }
 }
