@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::cli::{Read, ReadOutput};
 use crate::error::CommandError;
-use crate::output::{Format, Hex, Json, Out, Text};
+use crate::output::{Format, Hex, Json, Out, Text, printable};
 use crate::payload::{self, Style, members};
 use crate::recorded::from_log::{EventReader, EventVisitor};
 use crate::service::log::print_status;
@@ -76,12 +76,17 @@ fn run(
 
 /// Prints a line about lost bytes of a recording.
 pub(super) fn report_lost(file: &Path, lost: &LostRange) {
-    print_status(format_args!("blocksd: {}: {lost}", file.display()));
+    print_status(format_args!(
+        "blocksd: {}: {lost}",
+        printable(file.display())
+    ));
 }
 
-/// Nanoseconds since 1970; 0 for an earlier time, when nothing was recorded.
+/// Nanoseconds since 1970. An earlier time is 0, and a time after 2554 the largest number: the times of messages are
+/// limited to this range.
 fn nanoseconds(time: Timestamp) -> u64 {
-    u64::try_from(time.as_nanosecond()).unwrap_or_default()
+    let nanoseconds = time.as_nanosecond().max(0);
+    u64::try_from(nanoseconds).unwrap_or(u64::MAX)
 }
 
 /// Prints in a format of `serve`.
@@ -100,7 +105,15 @@ impl Visitor for EventPrinter {
     type Error = CommandError;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
-        self.reader.message(message, &mut self.screen)
+        self.reader.message(message, &mut self.screen)?;
+        if let Some(device) = self.reader.lacks_formats() {
+            let device = printable(device);
+            print_status(format_args!(
+                "blocksd: {device} sent defmt frames, which are shown as they are; to decode them, add --decode \
+                 defmt:ELF with the firmware's ELF file"
+            ));
+        }
+        Ok(())
     }
 
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {

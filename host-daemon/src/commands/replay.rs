@@ -19,7 +19,7 @@ use crate::cli::Replay;
 use crate::commands::read::report_lost;
 use crate::commands::send::connect;
 use crate::error::CommandError;
-use crate::output::counted;
+use crate::output::{counted, printable};
 use crate::payload::members;
 use crate::service::log::print_status;
 use blocksd_recording::topic::Kind;
@@ -254,6 +254,7 @@ impl Replayer<'_> {
                 Ok(Err((failure, blocks))) => {
                     cut += 1;
                     let blocks = counted(blocks, "block");
+                    let device = printable(device);
                     print_status(format_args!("blocksd: {device}: {failure}, after {blocks}"));
                 }
                 Err(panic) => std::panic::resume_unwind(panic),

@@ -45,6 +45,17 @@ pub struct EventReader {
     devices: HashMap<Arc<str>, DeviceConnections>,
     blocks: Option<MessageGroup>,
     piece: Option<Piece>,
+    lacks_formats: LacksFormats,
+}
+
+/// Whether frames cannot be decoded without a file that the caller has not named.
+#[derive(Debug, Default)]
+enum LacksFormats {
+    #[default]
+    No,
+    /// Of this device. This is not reported yet.
+    Of(Arc<str>),
+    Reported,
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +129,17 @@ impl EventReader {
         }
     }
 
+    /// Returns the first device whose frames need a file of formats that is not given, once.
+    pub fn lacks_formats(&mut self) -> Option<Arc<str>> {
+        if !matches!(self.lacks_formats, LacksFormats::Of(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.lacks_formats, LacksFormats::Reported) {
+            LacksFormats::Of(device) => Some(device),
+            _ => None,
+        }
+    }
+
     /// Emits the events that wait for a next message.
     ///
     /// # Errors
@@ -173,7 +195,12 @@ impl EventReader {
             return Arc::clone(source);
         }
         let framing = metadata("framing").and_then(|spec| spec.parse().ok());
-        let recorded = metadata("decode").and_then(|spec| spec.parse().ok());
+        let recorded = metadata("decode").and_then(Decoding::of_name);
+        let needs_formats = metadata("decode").is_some_and(|it| it.starts_with("defmt"));
+        if needs_formats && self.decode.is_none() && matches!(self.lacks_formats, LacksFormats::No)
+        {
+            self.lacks_formats = LacksFormats::Of(Arc::clone(&channel.device));
+        }
         // If the open of the connection was read, this is its first message. Otherwise that is known of number 0 only.
         let conn = if is_unrecorded { 0 } else { device.conn() };
         let first = match conn {

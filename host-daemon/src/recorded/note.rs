@@ -459,6 +459,16 @@ impl Counts {
     }
 }
 
+/// Converts a time of the system's clock. A time outside of the calendar becomes the nearest one in it.
+#[must_use]
+pub fn timestamp(time: SystemTime) -> Timestamp {
+    let nearest = match time < UNIX_EPOCH {
+        true => Timestamp::MIN,
+        false => Timestamp::MAX,
+    };
+    Timestamp::try_from(time).unwrap_or(nearest)
+}
+
 impl Default for Time {
     fn default() -> Self {
         Self(UNIX_EPOCH)
@@ -467,8 +477,7 @@ impl Default for Time {
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = Timestamp::try_from(self.0).unwrap_or(Timestamp::UNIX_EPOCH);
-        write!(f, "{time:.9}")
+        write!(f, "{:.9}", timestamp(self.0))
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use mcap::records::{Channel, Header, Record, op};
 
 use crate::error::Error;
-use crate::format::nonce::{self, FileNonce, LIBRARY};
+use crate::format::nonce::{self, FileNonce, LIBRARY, is_near_library};
 use crate::format::record::{EVENTS_TOPIC, Raw};
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
@@ -32,6 +32,8 @@ pub(super) struct Survey {
     pub header: Header,
     /// Whether this library wrote the file.
     pub is_ours: bool,
+    /// Whether another program wrote the file, according to its header.
+    pub is_foreign: bool,
     /// Whether the file ends like a sealed one, and nothing in it is lost.
     pub is_whole: bool,
     /// Nonces of whole chunks that cannot be attributed to the file, with the number of chunks.
@@ -58,6 +60,7 @@ impl Survey {
         let is_whole = summary.is_some() && is_listed && !pass.is_lost;
         let nonce = pass.nonce;
         let is_ours = pass.is_ours(nonce);
+        let is_foreign = pass.header.is_some() && !is_ours;
         let header = match pass.header {
             Some(header) if !is_ours => header,
             _ => Header {
@@ -74,6 +77,7 @@ impl Survey {
             definitions: pass.definitions,
             header,
             is_ours,
+            is_foreign,
             is_whole,
             strangers: pass.strangers,
         })
@@ -100,13 +104,14 @@ impl Pass {
         let places = listing.into_iter().flat_map(|summary| &summary.chunks);
         let places: HashSet<_> = places.map(|place| (place.offset, place.len)).collect();
         let mut scan = Scan::new(input, known, false);
-        let (mut pass, mut chunks, mut is_listed) = (Self::default(), 0_u64, true);
+        let (mut pass, mut chunks, mut listed) = (Self::default(), 0_u64, 0_u64);
         while let Some(found) = scan.advance()? {
             match found {
                 Found::Header(header) => pass.header = Some(header),
                 Found::Chunk(chunk) => {
                     chunks += 1;
-                    is_listed &= places.contains(&(chunk.offset, chunk.bytes.len() as u64));
+                    let place = (chunk.offset, chunk.bytes.len() as u64);
+                    listed += u64::from(places.contains(&place));
                     for (_, raw) in chunk.records() {
                         pass.definitions.take(&raw);
                     }
@@ -121,12 +126,22 @@ impl Pass {
         pass.is_lost |= !scan.has_ended();
         pass.nonce = scan.nonce();
         pass.strangers = scan.strangers().clone();
-        is_listed &= chunks != 0 || !pass.is_lost;
+        // Other programs may omit the index.
+        let has_no_index = places.is_empty() && !scan.is_ours();
+        let is_listed = match chunks == 0 || has_no_index {
+            true => !pass.is_lost,
+            false => listed == chunks,
+        };
         Ok((pass, is_listed))
     }
 
     fn is_ours(&self, nonce: Option<FileNonce>) -> bool {
         let library = self.header.as_ref().map(|header| &header.library);
+        // Another program may copy channels of this library.
+        let is_other = library.is_some_and(|library| {
+            let is_near = is_near_library(library.as_bytes());
+            !is_near && !library.is_empty() && !library.contains('\0')
+        });
         let keys = ["device", "framing", "decode"];
         let is_named = |channel: &Channel| {
             let has_keys = keys.iter().all(|key| channel.metadata.contains_key(*key));
@@ -134,7 +149,7 @@ impl Pass {
         };
         nonce.is_some()
             || library.is_some_and(|library| library.starts_with(LIBRARY))
-            || self.definitions.channels.values().any(is_named)
+            || (!is_other && self.definitions.channels.values().any(is_named))
     }
 }
 

@@ -30,13 +30,15 @@ pub enum LossCause {
     NoRecord,
     /// The summary is damaged. It contains no messages.
     Summary,
+    /// A record without messages that exceeds the longest length that is read.
+    TooLong,
 }
 
 impl LossCause {
     /// Returns whether messages may be lost.
     #[must_use]
     pub const fn loses_messages(&self) -> bool {
-        !matches!(self, Self::Summary | Self::Zeros)
+        !matches!(self, Self::Summary | Self::Zeros | Self::TooLong)
     }
 
     /// Returns whether a crash alone can leave such a range at the end of a file.
@@ -56,6 +58,9 @@ impl fmt::Display for LossCause {
             Self::NoRecord => f.write_str("not a valid record"),
             Self::Zeros => f.write_str("zeros, never written"),
             Self::Summary => f.write_str("the summary is broken"),
+            Self::TooLong => {
+                f.write_str("an attachment, or another record without messages, that is too long")
+            }
         }
     }
 }

@@ -36,7 +36,8 @@ pub struct Wanted {
     pub devices: Vec<String>,
     /// Messages received at this time or later, in nanoseconds since 1970.
     pub from: u64,
-    /// Messages received before this time, in nanoseconds since 1970.
+    /// Messages received before this time, in nanoseconds since 1970. The largest number is no limit, since messages
+    /// after 2554 have it as their time.
     pub to: u64,
 }
 
@@ -132,6 +133,16 @@ impl Wanted {
     #[must_use]
     pub fn has(&self, device: &str) -> bool {
         self.devices.is_empty() || self.devices.iter().any(|wanted| wanted == device)
+    }
+
+    /// Returns whether messages of this time are wanted.
+    #[must_use]
+    pub const fn has_time(&self, time: u64) -> bool {
+        self.from <= time && (time < self.to || self.to == u64::MAX)
+    }
+
+    const fn is_any_time(&self) -> bool {
+        self.from == 0 && self.to == u64::MAX
     }
 }
 
@@ -287,9 +298,14 @@ fn is_written(path: &Path) -> bool {
 
 /// Whether the summary shows that a file contains no wanted message.
 fn is_outside(summary: &Summary, wanted: &Wanted) -> bool {
+    // Otherwise wrong statistics would hide messages.
+    if wanted.is_any_time() {
+        return false;
+    }
     summary.statistics.as_ref().is_some_and(|statistics| {
         let (start, end) = (statistics.message_start_time, statistics.message_end_time);
-        statistics.message_count == 0 || end < wanted.from || wanted.to <= start
+        let is_after = wanted.to != u64::MAX && wanted.to <= start;
+        statistics.message_count == 0 || end < wanted.from || is_after
     })
 }
 
@@ -349,7 +365,7 @@ impl FileReader<'_> {
                 metadata: Default::default(),
             });
         }
-        let is_in_time = (self.wanted.from..self.wanted.to).contains(&header.log_time);
+        let is_in_time = self.wanted.has_time(header.log_time);
         match self.channels.get(&id) {
             Some(channel) if channel.is_wanted && is_in_time => visitor.message(&Message {
                 channel,

@@ -9,7 +9,7 @@ use mcap::records::{Channel, ChunkIndex, Footer, Record, SchemaHeader, Statistic
 use crate::error::Error;
 use crate::format::chunk::CHUNK_MAX;
 use crate::format::filename::{LOST, PART};
-use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head};
+use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head, is_unknown};
 use crate::read::window::WindowedFile;
 
 /// Length of the footer record, in bytes.
@@ -186,6 +186,9 @@ impl Summary {
 
     fn take(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), SummaryFault> {
         let len = (HEAD_LEN + raw.body.len()) as u64;
+        if is_unknown(raw.opcode) {
+            return Ok(());
+        }
         match raw.parse().ok_or(SummaryFault::NoRecord { offset })? {
             Record::Schema { header, data } => {
                 self.definitions_len += len;

@@ -34,7 +34,7 @@ pub trait Folder: fmt::Debug + Send + Sync {
     /// The error of the system.
     fn sync(&self) -> io::Result<()>;
 
-    /// Returns the names and lengths in bytes of all files, in no particular order.
+    /// Returns the names and lengths in bytes of all regular files, in no particular order.
     ///
     /// # Errors
     /// The error of the system.
@@ -103,7 +103,9 @@ impl Folder for Directory {
             let entry = entry?;
             // Ignore names that are not valid UTF-8, which do not belong to a recording, and files that were just
             // removed.
-            if let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata()) {
+            if let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata())
+                && metadata.is_file()
+            {
                 files.push((name, metadata.len()));
             }
         }
