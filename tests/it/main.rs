@@ -66,6 +66,7 @@ mod recording {
     mod faults;
     mod foreign;
     mod golden;
+    mod names;
     mod nonces;
     mod notes;
     mod planted;
@@ -73,6 +74,7 @@ mod recording {
     mod record;
     mod repair;
     mod small_payloads;
+    mod specification;
     mod verify;
 }
 

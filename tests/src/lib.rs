@@ -4,6 +4,7 @@ pub mod board;
 pub mod chaos;
 pub mod disk;
 pub mod elf;
+pub mod foreign;
 pub mod framings;
 pub mod golden;
 pub mod hostile;

@@ -69,8 +69,8 @@ impl Ownership {
     }
 
     /// Evaluates a parsed header. The header has no CRC, so it proves that chunks have no nonce only if its text shows
-    /// no damage. `is_exact` says that its lengths agree exactly.
-    pub(crate) fn header(&mut self, header: &Header, is_exact: bool) {
+    /// no damage.
+    pub(crate) fn header(&mut self, header: &Header) {
         let texts = [&header.library, &header.profile];
         let all = |is: fn(char) -> bool| texts.iter().all(|text| text.chars().all(is));
         let is_near = is_near_library(header.library.as_bytes()) || is_near_library(self.text());
@@ -83,7 +83,7 @@ impl Ownership {
         let has_digits = DIGITS_MIN <= digits.iter().filter(is_digit).count();
         let is_whole = is_other || all(|letter| matches!(letter, ' '..='~'));
         self.header_has_none = is_whole && !has_digits;
-        self.header_is_foreign = is_other && is_exact;
+        self.header_is_foreign = is_other;
     }
 
     /// Whether a chunk at `offset` belongs to the file, given its nonce. Its CRC must be correct.
@@ -216,7 +216,7 @@ mod tests {
         };
         let admits_none = |library: &str| {
             let mut ownership = Ownership::default();
-            ownership.header(&header(library), true);
+            ownership.header(&header(library));
             ownership.admits(None, 1000)
         };
         assert!(admits_none("blocksd 0.1.0") && admits_none("python mcap 1.2.3"));

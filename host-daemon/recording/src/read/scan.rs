@@ -302,7 +302,7 @@ impl Scan {
                 // Added fields show damage if this library may have written the header.
                 if is_exact || !(is_ours || is_near) {
                     self.at = end as u64;
-                    self.ownership.header(&header, is_exact);
+                    self.ownership.header(&header);
                     self.ours = is_ours;
                     self.begun = true;
                     return Ok(ScanStep::Header(header));

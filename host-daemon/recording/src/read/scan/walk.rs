@@ -16,7 +16,7 @@ impl Scan {
         let Some(len) = self.unwanted.remove(&at) else {
             return Ok(None);
         };
-        if self.has_nonce() {
+        if self.ours {
             // Only indexes come before the next chunk.
             return Ok(self.next_known(at));
         }
