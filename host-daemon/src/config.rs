@@ -24,7 +24,7 @@ pub use self::combine::{Refused, load, load_or_rest};
 pub use self::diff::{Diff, diff};
 pub use self::error::{ConfigError, Mistake, Reason, ValueOrigin};
 pub use self::partial::{Config, DeviceConfig, GivenValue, ListenerConfig, OPTIONS, Partial, Spec};
-pub use self::print::print;
+pub use self::print::{digest, print};
 pub use self::spec::{HelpGroup, Kind, Reload, Scope, Written};
 
 impl Config {

@@ -126,11 +126,13 @@ pub enum CommandError {
         /// Number of devices that were replayed.
         of: usize,
     },
-    /// Recordings with lost data. Each lost range was reported before.
-    #[error("{lost} bytes of the recording are lost")]
+    /// Recordings with lost data. Each lost range, and each file that cannot be read, was reported before.
+    #[error("{}", not_whole(*lost, *unread))]
     NotWhole {
         /// Number of bytes that are lost.
         lost: u64,
+        /// Number of files that cannot be read.
+        unread: u64,
     },
     /// A command that does not work with this framing.
     #[error("`{command}` does not support the framing {framing}; use `serve` and `send` instead")]
@@ -384,6 +386,19 @@ fn duplicate(first: &str, again: &str) -> String {
         format!("{again} is given twice; remove one of them")
     } else {
         format!("{again} is the same address as {first}; remove one of them")
+    }
+}
+
+fn not_whole(lost: u64, unread: u64) -> String {
+    let files = match unread {
+        1 => "1 file".to_owned(),
+        _ => format!("{unread} files"),
+    };
+    let files = format!("{files} of the recording cannot be read");
+    match (lost, unread) {
+        (0, 1..) => files,
+        (_, 0) => format!("{lost} bytes of the recording are lost"),
+        _ => format!("{lost} bytes of the recording are lost, and {files}"),
     }
 }
 

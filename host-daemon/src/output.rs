@@ -15,6 +15,8 @@ use blocksd_engine::counters::Counters;
 use blocksd_engine::event::{Dropped, Event};
 use blocksd_engine::reason::FaultKind;
 
+use crate::recorded::lifecycle::Lifecycle;
+
 /// Bytes that are collected before they are written, while more events are waiting.
 const WRITE_LEN: usize = 64 << 10;
 
@@ -37,6 +39,12 @@ pub trait Format: Send + 'static {
     /// # Errors
     /// If the output cannot be written.
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()>;
+
+    /// Appends an event of the daemon itself.
+    ///
+    /// # Errors
+    /// If the output cannot be written.
+    fn lifecycle(&mut self, event: &Lifecycle<'_>, out: &mut Out) -> io::Result<()>;
 }
 
 /// A buffered output.

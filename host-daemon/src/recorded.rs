@@ -4,7 +4,9 @@
 pub mod budget;
 pub mod counters;
 pub mod from_log;
+pub mod lifecycle;
 pub mod note;
 pub mod ranges;
 pub mod report;
+pub mod time;
 pub mod to_log;

@@ -4,17 +4,21 @@
 use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use blocksd_engine::listen::address::Address;
 use blocksd_engine::{EngineHandle, Error, ListenerSpec, Settings};
 use blocksd_recording::Retention;
 use clap::Parser as _;
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
 use tracing::{error, info, warn};
 
 use crate::cli::{self, Cli, Command};
 use crate::commands::check_config;
 use crate::config::{self, Config, Diff, OPTIONS, Reload, Spec};
+use crate::recorded::lifecycle::Lifecycle;
+use crate::recorded::time::Time;
 use crate::serve::report_listening;
 use crate::service::log::{self, NewLevel};
 use crate::service::systemd;
@@ -36,6 +40,8 @@ pub struct Live {
     pub engine: EngineHandle,
     /// The size limit of the recording, if there is one.
     pub retention: Option<Arc<Retention>>,
+    /// The recording's queue of events of the daemon, if there is a recording.
+    pub lifecycle: Option<UnboundedSender<Lifecycle<'static>>>,
 }
 
 /// Changed options and the effect of each, as lines for the log.
@@ -116,6 +122,13 @@ impl Reloader {
             spec.keep(&mut new, &self.running);
         }
         self.running = new;
+        if let Some(lifecycle) = &self.live.lifecycle {
+            // A recording that has failed takes no more events.
+            let _ = lifecycle.send(Lifecycle::Reloaded {
+                time: Time(SystemTime::now()),
+                config: config::digest(&self.running).into(),
+            });
+        }
         Ok(outcome)
     }
 }
@@ -304,6 +317,7 @@ mod tests {
         let live = Live {
             engine: engine.handle().clone(),
             retention: None,
+            lifecycle: None,
         };
         let apply = async |options: &[(&str, &str)]| {
             let new = config(options);

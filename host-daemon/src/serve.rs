@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use blocksd_engine::listen::resolve::resolve;
 use blocksd_engine::sink::Delivery;
@@ -13,17 +13,20 @@ use blocksd_recording::Lock;
 use blocksd_recording::Retention;
 use blocksd_recording::Stats;
 use prometheus_client::collector::Collector;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::check_config;
-use crate::config::Config;
 use crate::config::value::OutputKind;
+use crate::config::{Config, digest};
 use crate::error::CommandError;
 use crate::http::health::{Health, Phase};
 use crate::http::metrics;
 use crate::http::server::HttpServer;
 use crate::output::{Format, Hex, Json, Text};
 use crate::recorded::counters::SuppressedCounters;
+use crate::recorded::lifecycle::Lifecycle;
+use crate::recorded::time::Time;
 use crate::reload::{Live, Reloader};
 use crate::service::log::{self, LogCollector, print_status};
 use crate::service::{rlimit, signals, systemd};
@@ -53,6 +56,7 @@ pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), Co
     let Started {
         engine,
         retention,
+        lifecycle,
         health,
     } = started;
     rlimit::raise(config.max_connections);
@@ -65,6 +69,7 @@ pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), Co
     let live = Live {
         engine: handle.clone(),
         retention,
+        lifecycle,
     };
     tokio::spawn(Reloader::new(command_line, &config, live).run(hangup));
     let served = engine.run().await;
@@ -99,6 +104,7 @@ fn failure(error: Error) -> CommandError {
 struct Started {
     engine: Engine,
     retention: Option<Arc<Retention>>,
+    lifecycle: Option<UnboundedSender<Lifecycle<'static>>>,
     health: Arc<Health>,
 }
 
@@ -137,12 +143,14 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         tokio::spawn(server.run(registry, Arc::clone(&health)));
     }
     // Files that a crash has torn are repaired before any listener is opened.
-    let mut retention = None;
+    let (mut retention, mut lifecycle) = (None, None);
     if let (Some(folder), Some(stats)) = (folder, stats) {
         health.enter(Phase::Repairing);
         let kept = Retention::new(config.record_max_bytes);
         let counters = (stats, suppressed);
-        let recording = open_recording(folder, config, Arc::clone(&kept), counters).await?;
+        let (recording, sender) =
+            open_recording(folder, config, Arc::clone(&kept), counters).await?;
+        lifecycle = Some(sender);
         engine.add_sink(Box::new(recording), Delivery::BACKPRESSURE);
         retention = Some(kept);
         health.enter(Phase::Starting);
@@ -164,6 +172,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     Ok(Started {
         engine,
         retention,
+        lifecycle,
         health,
     })
 }
@@ -174,14 +183,25 @@ async fn open_recording(
     config: &Arc<Config>,
     retention: Arc<Retention>,
     (stats, suppressed): (Arc<Stats>, Arc<SuppressedCounters>),
-) -> Result<Recording, CommandError> {
+) -> Result<(Recording, UnboundedSender<Lifecycle<'static>>), CommandError> {
     let config = Arc::clone(config);
     run_blocking(move || {
         let lock = Lock::take(&folder)?;
-        recording::repair(&lock, &stats);
+        let (lifecycle, queue) = unbounded_channel();
+        let emit = |event| {
+            // The queue is open.
+            let _ = lifecycle.send(event);
+        };
+        emit(Lifecycle::Started {
+            time: Time(SystemTime::now()),
+            version: env!("CARGO_PKG_VERSION").into(),
+            config: digest(&config).into(),
+        });
+        recording::repair(&lock, &stats, emit);
         let options = config.log_options();
-        let opened = Recording::open(lock, options, retention, stats, suppressed);
-        Ok(opened?)
+        let counters = (stats, suppressed);
+        let recording = Recording::open(lock, options, retention, counters, queue)?;
+        Ok((recording, lifecycle))
     })
     .await
 }

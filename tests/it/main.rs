@@ -66,6 +66,7 @@ mod recording {
     mod faults;
     mod foreign;
     mod golden;
+    mod lifecycle;
     mod names;
     mod nonces;
     mod notes;
@@ -75,6 +76,7 @@ mod recording {
     mod repair;
     mod small_payloads;
     mod specification;
+    mod unreadable;
     mod verify;
 }
 

@@ -163,7 +163,8 @@ pub enum EventKind {
 pub struct Suppressed {
     /// When the first of these events was received.
     pub since: SystemTime,
-    /// Sequence number of the first empty message in the topic of the device, if empty messages are numbered there.
+    /// Number of the first empty message in its connection, if the empty messages are of one connection. The others follow
+    /// it.
     pub seq: Option<u64>,
     /// Connections that opened and closed.
     pub connections: u64,

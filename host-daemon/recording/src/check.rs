@@ -92,6 +92,15 @@ impl<'a> Checker<'a> {
         recover::recover(from, to, self.ranges)
     }
 
+    /// As [`recover`](Self::recover), for an open file.
+    ///
+    /// # Errors
+    /// As [`recover`](Self::recover).
+    #[doc(hidden)]
+    pub fn recover_file(self, from: &WindowedFile, to: &Path) -> Result<Recovered, Error> {
+        recover::recover_file(from, to, self.ranges)
+    }
+
     /// Seals every torn file of a folder, in the order of their names. The iterator repairs one file at each step, and
     /// continues after a file that cannot be repaired. The caller must hold the [`Lock`](crate::Lock) of the folder.
     ///

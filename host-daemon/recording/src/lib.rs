@@ -18,11 +18,13 @@ pub use self::check::{Checker, recover, repair_dir, verify};
 pub use self::error::{Error, ErrorKind, LogError};
 pub use self::format::filename::parent;
 pub use self::format::nonce::FileNonce;
+pub use self::format::origin::MessageOrigin;
 pub use self::lock::Lock;
 pub use self::pack::{Packed, Packer};
 pub use self::read::catalog;
-pub use self::read::loss::{LossCause, LostRange};
+pub use self::read::loss::{LossCause, Losses, LostRange};
 pub use self::read::messages::{ChannelInfo, Message, Reader, Tail, Visitor, Wanted};
+pub use self::read::unreadable::UnreadableRange;
 pub use self::read::window::WindowedFile;
 pub use self::write::channel::{Channel, ChannelSpec, SchemaSpec};
 pub use self::write::compress::Compression;
@@ -49,5 +51,6 @@ pub mod topic {
 #[doc(hidden)]
 pub mod internals {
     pub use crate::format::filename;
+    pub use crate::read::unreadable::ReadAt;
     pub use crate::write::storage;
 }

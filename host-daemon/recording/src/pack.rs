@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::format::chunk::Chunk;
 use crate::format::filename::{self, NEW, SEALED, Suffix};
 use crate::format::nonce::{self, FileNonce};
+use crate::format::origin::{self, Origins};
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
 use crate::read::window::WindowedFile;
@@ -188,8 +189,7 @@ fn replace(
 ) -> Result<Packed, Error> {
     let (path, to, before) = (context.path().join(name), copy.path.clone(), input.len());
     let identity = |file: &fs::Metadata| (file.dev(), file.ino(), file.len());
-    let read = |error| Error::read(&path, error);
-    let original = identity(&input.file().metadata().map_err(read)?);
+    let original = identity(&input.metadata()?);
     let scan = Scan::new(input, Some(summary), false);
     let after = match copy.all(scan, before, should_stop)? {
         Packed::Done { after, .. } => after,
@@ -230,6 +230,7 @@ struct Copy {
     schemas: HashMap<u16, SchemaSpec>,
     /// Channels that are defined. They keep their numbers.
     channels: HashSet<u16>,
+    origins: Origins,
     len: u64,
 }
 
@@ -243,6 +244,7 @@ impl Copy {
             segment: None,
             schemas: HashMap::new(),
             channels: HashSet::new(),
+            origins: Origins::default(),
             len: 0,
         })
     }
@@ -291,6 +293,7 @@ impl Copy {
         let Some(mut segment) = self.segment.take() else {
             return Ok(false);
         };
+        self.origins.begin_chunk(chunk.records);
         for (_, raw) in chunk.records() {
             let is_copied = match raw.opcode {
                 op::MESSAGE => {
@@ -301,14 +304,21 @@ impl Copy {
                             return false;
                         }
                         let (sequence, time) = (header.sequence, header.log_time);
-                        let mut messages = std::iter::once(data);
-                        let added =
-                            segment.messages(channel, sequence, time, &mut messages, CHUNK_LEN);
+                        let added = segment.messages(
+                            channel,
+                            self.origins.message(channel),
+                            sequence,
+                            time,
+                            &mut std::iter::once(data),
+                            CHUNK_LEN,
+                        );
                         added == 1 && header.publish_time == time
                     })
                 }
                 op::SCHEMA | op::CHANNEL => self.define(&mut segment, raw.parse()),
+                // The copy gets its own.
                 nonce::OPCODE => true,
+                origin::OPCODE => self.origins.record(&raw),
                 _ => false,
             };
             if !is_copied {

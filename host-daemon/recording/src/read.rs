@@ -6,4 +6,5 @@ pub(crate) mod messages;
 pub(crate) mod ownership;
 pub(crate) mod scan;
 pub(crate) mod summary;
+pub(crate) mod unreadable;
 pub(crate) mod window;

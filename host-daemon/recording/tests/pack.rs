@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use blocksd_recording::{
     Channel, ChannelSpec, Checker, Compression, Error, Log, LogContext, LogOptions, LostRange,
-    Message, Packer, Reader, Retention, Stats, Visitor, Wanted, WindowedFile,
+    Message, MessageOrigin, Packer, Reader, Retention, Stats, Visitor, Wanted, WindowedFile,
 };
 use tempfile::TempDir;
 
 const DEVICES: usize = 200;
 
-/// All messages of a recording: topic, sequence number, time and payload.
+/// All messages of a recording: topic, sequence number, origin, time and payload.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Messages(Vec<(String, u32, u64, Vec<u8>)>);
+struct Messages(Vec<(String, u32, Option<MessageOrigin>, u64, Vec<u8>)>);
 
 impl Visitor for Messages {
     type Error = Error;
@@ -23,7 +23,8 @@ impl Visitor for Messages {
     fn message(&mut self, message: &Message<'_>) -> Result<(), Error> {
         let topic = message.channel.record.topic.clone();
         let data = message.data.to_vec();
-        self.0.push((topic, message.sequence, message.time, data));
+        self.0
+            .push((topic, message.sequence, message.origin, message.time, data));
         Ok(())
     }
 
@@ -79,7 +80,10 @@ fn slow_fleet(folder: &Path, compression: Compression, seconds: u64) -> (PathBuf
         let channel = log.channel(&mut channels[device], spec).unwrap();
         let time_ns = 1_700_000_000_000_000_000 + n * 5_000_000;
         let sequence = u32::try_from(n / DEVICES as u64).unwrap();
-        log.append(channel, sequence, time_ns, payload.as_bytes())
+        // Each device has a connection of its own.
+        let origin = MessageOrigin::new(device as u64 + 1, sequence.into());
+        let reading = std::iter::once(payload.as_bytes());
+        log.append_all(channel, origin, sequence, time_ns, reading)
             .unwrap();
         len += payload.len() as u64;
         if n % 20 == 19 {

@@ -28,6 +28,7 @@ use self::tally::Tally;
 use crate::error::CommandError;
 use crate::output::{Format, Out, Text};
 use crate::payload::Decoding;
+use crate::recorded::lifecycle::Lifecycle;
 use crate::sinks::console::Console;
 
 /// Longest message that the demo's daemon accepts, in bytes.
@@ -249,6 +250,10 @@ impl Format for Named {
             ..event.clone()
         };
         self.text.event(&event, out)
+    }
+
+    fn lifecycle(&mut self, event: &Lifecycle<'_>, out: &mut Out) -> io::Result<()> {
+        self.text.lifecycle(event, out)
     }
 
     fn lost(&mut self, dropped: Dropped, out: &mut Out) -> io::Result<()> {

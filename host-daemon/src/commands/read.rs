@@ -15,11 +15,13 @@ use crate::error::CommandError;
 use crate::output::{Format, Hex, Json, Out, Text, printable};
 use crate::payload::{self, Style, members};
 use crate::recorded::from_log::{EventReader, EventVisitor};
+use crate::recorded::lifecycle::Lifecycle;
 use crate::service::log::print_status;
+use blocksd_engine::batch::Item;
 use blocksd_engine::counters::Counters;
-use blocksd_engine::event::Event;
+use blocksd_engine::event::{Event, EventKind};
 use blocksd_recording::topic::Kind;
-use blocksd_recording::{LostRange, Message, Reader, Tail, Visitor, Wanted};
+use blocksd_recording::{Error, Losses, LostRange, Message, Reader, Tail, Visitor, Wanted};
 
 /// Prints recorded messages.
 ///
@@ -36,7 +38,10 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
         ReadOutput::Text => Box::new(Text::new(io::stdout().is_terminal())),
         ReadOutput::Json => Box::new(Json::default()),
         ReadOutput::Hex => Box::new(Hex::new()),
-        ReadOutput::Csv => return run(arguments, &wanted, &mut Csv::new()?),
+        ReadOutput::Csv => {
+            let printed = Csv::new()?;
+            return run(arguments, &wanted, &mut EventPrinter { reader, printed });
+        }
         ReadOutput::Raw => {
             let out = io::BufWriter::with_capacity(1 << 16, io::stdout());
             return run(arguments, &wanted, &mut Payload(out));
@@ -44,7 +49,7 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
     };
     let mut printer = EventPrinter {
         reader,
-        screen: Screen {
+        printed: Screen {
             format,
             out: Out::new(Box::new(io::stdout()), Arc::new(Counters::default())),
             wanted: wanted.clone(),
@@ -68,10 +73,24 @@ fn run(
         }
         (false, paths) => Reader::new(paths.to_vec(), wanted.clone()).visit(visitor)?,
     };
-    match lost {
-        0 => Ok(()),
-        lost => Err(CommandError::NotWhole { lost }),
+    check_losses(lost)
+}
+
+/// Returns the error of a command that read a recording with these losses.
+pub(super) fn check_losses(losses: Losses) -> Result<(), CommandError> {
+    let Losses { bytes, files } = losses;
+    match losses.is_none() {
+        true => Ok(()),
+        false => Err(CommandError::NotWhole {
+            lost: bytes,
+            unread: files,
+        }),
     }
+}
+
+/// Prints a line about a file of a recording that cannot be read.
+pub(super) fn report_unreadable(error: Error) {
+    print_status(format_args!("blocksd: {}", CommandError::from(error)));
 }
 
 /// Prints a line about lost bytes of a recording.
@@ -89,23 +108,29 @@ fn nanoseconds(time: Timestamp) -> u64 {
     u64::try_from(nanoseconds).unwrap_or(u64::MAX)
 }
 
-/// Prints in a format of `serve`.
-struct EventPrinter {
+/// Prints events.
+struct EventPrinter<P> {
     reader: EventReader,
-    screen: Screen,
+    printed: P,
 }
 
+/// An output of events.
+trait Printed: EventVisitor<Error = CommandError> {
+    fn flush(&mut self) -> Result<(), CommandError>;
+}
+
+/// Prints in a format of `serve`.
 struct Screen {
     format: Box<dyn Format>,
     out: Out,
     wanted: Wanted,
 }
 
-impl Visitor for EventPrinter {
+impl<P: Printed> Visitor for EventPrinter<P> {
     type Error = CommandError;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
-        self.reader.message(message, &mut self.screen)?;
+        self.reader.message(message, &mut self.printed)?;
         if let Some(device) = self.reader.lacks_formats() {
             let device = printable(device);
             print_status(format_args!(
@@ -118,12 +143,27 @@ impl Visitor for EventPrinter {
 
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
+        self.gap()
+    }
+
+    fn gap(&mut self) -> Result<(), CommandError> {
+        self.reader.finish(&mut self.printed)
+    }
+
+    fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
+        report_unreadable(error);
         Ok(())
     }
 
     fn idle(&mut self) -> Result<(), CommandError> {
-        self.reader.finish(&mut self.screen)?;
-        self.screen.out.flush().map_err(CommandError::stdout)
+        self.reader.finish(&mut self.printed)?;
+        self.printed.flush()
+    }
+}
+
+impl Printed for Screen {
+    fn flush(&mut self) -> Result<(), CommandError> {
+        self.out.flush().map_err(CommandError::stdout)
     }
 }
 
@@ -135,6 +175,15 @@ impl EventVisitor for Screen {
             return Ok(());
         }
         let written = self.format.event(event, &mut self.out);
+        written.map_err(CommandError::stdout)
+    }
+
+    fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), CommandError> {
+        // With `--device`, only events of these devices are wanted.
+        if !self.wanted.devices.is_empty() {
+            return Ok(());
+        }
+        let written = self.format.lifecycle(event, &mut self.out);
         written.map_err(CommandError::stdout)
     }
 
@@ -163,42 +212,59 @@ struct Csv(csv::Writer<io::Stdout>);
 impl Csv {
     fn new() -> Result<Self, CommandError> {
         let mut writer = csv::Writer::from_writer(io::stdout());
-        let names = ["time", "device", "seq", "len", "text", "base64"];
+        let names = ["time", "device", "seq", "len", "text", "base64", "conn"];
         writer.write_record(names).map_err(csv_failure)?;
         Ok(Self(writer))
     }
 }
 
-impl Visitor for Csv {
+impl EventVisitor for Csv {
     type Error = CommandError;
 
-    fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
-        let channel = message.channel;
-        if channel.kind == Kind::Events {
+    fn event(&mut self, event: &Event) -> Result<(), CommandError> {
+        let EventKind::Batch { batch, position } = &event.kind else {
             return Ok(());
+        };
+        let time = Timestamp::try_from(event.time).unwrap_or(Timestamp::UNIX_EPOCH);
+        let time = format!("{time:.9}");
+        // Empty if it is not known.
+        let conn = match event.source.conn {
+            0 => String::new(),
+            conn => conn.to_string(),
+        };
+        let mut position = *position;
+        for item in batch.items() {
+            if let Item::Message(bytes) | Item::Piece { bytes, .. } = item {
+                // One of the two columns is empty: data that is not UTF-8 is in base64.
+                let text = std::str::from_utf8(bytes);
+                let base64 = text.map_or_else(|_| STANDARD.encode(bytes), |_| String::new());
+                let row = [
+                    &time,
+                    &*event.source.device,
+                    &position.seq.to_string(),
+                    &bytes.len().to_string(),
+                    text.unwrap_or_default(),
+                    &base64,
+                    &conn,
+                ];
+                self.0.write_record(row).map_err(csv_failure)?;
+            }
+            position.pass(&item);
         }
-        let time = Timestamp::from_nanosecond(message.time.into());
-        let time = time.unwrap_or(Timestamp::UNIX_EPOCH);
-        // One of the two columns is empty: data that is not UTF-8 is in base64.
-        let text = std::str::from_utf8(message.data);
-        let base64 = text.map_or_else(|_| STANDARD.encode(message.data), |_| String::new());
-        let row = [
-            &format!("{time:.9}"),
-            &*channel.device,
-            &message.sequence.to_string(),
-            &message.data.len().to_string(),
-            text.unwrap_or_default(),
-            &base64,
-        ];
-        self.0.write_record(row).map_err(csv_failure)
-    }
-
-    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
-        report_lost(file, lost);
         Ok(())
     }
 
-    fn idle(&mut self) -> Result<(), CommandError> {
+    fn lifecycle(&mut self, _: &Lifecycle<'_>) -> Result<(), CommandError> {
+        Ok(())
+    }
+
+    fn other(&mut self, _: &[u8]) -> Result<(), CommandError> {
+        Ok(())
+    }
+}
+
+impl Printed for Csv {
+    fn flush(&mut self) -> Result<(), CommandError> {
         self.0.flush().map_err(CommandError::stdout)
     }
 }
@@ -225,6 +291,11 @@ impl<W: Write> Visitor for Payload<W> {
 
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
+        Ok(())
+    }
+
+    fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
+        report_unreadable(error);
         Ok(())
     }
 

@@ -16,14 +16,14 @@ use framing_core::{AnyFraming, Blocks, blocking};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Replay;
-use crate::commands::read::report_lost;
+use crate::commands::read::{check_losses, report_lost, report_unreadable};
 use crate::commands::send::connect;
 use crate::error::CommandError;
 use crate::output::{counted, printable};
 use crate::payload::members;
 use crate::service::log::print_status;
 use blocksd_recording::topic::Kind;
-use blocksd_recording::{LostRange, Message, Reader, Visitor, Wanted};
+use blocksd_recording::{Error as RecordingError, LostRange, Message, Reader, Visitor, Wanted};
 
 /// Maximum number of messages in the queue of a connection. If it is full, all devices wait for this one.
 const QUEUE_LEN: usize = 64;
@@ -74,8 +74,7 @@ pub fn replay(arguments: &Replay) -> Result<(), CommandError> {
     let result = match (visited, devices) {
         (Err(failure), _) => Err(failure),
         (Ok(_), devices) if devices != 0 => Err(CommandError::CutOff { devices, of: total }),
-        (Ok(0), _) => Ok(()),
-        (Ok(lost), _) => Err(CommandError::NotWhole { lost }),
+        (Ok(losses), _) => check_losses(losses),
     };
     match result {
         Ok(()) => {
@@ -208,6 +207,11 @@ impl Visitor for Replayer<'_> {
 
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
         report_lost(file, lost);
+        Ok(())
+    }
+
+    fn unreadable(&mut self, error: RecordingError) -> Result<(), CommandError> {
+        report_unreadable(error);
         Ok(())
     }
 

@@ -14,7 +14,9 @@ use crate::service::log::print_status;
 use blocksd_recording::catalog::{FileState, RecordingFile, list, list_directory};
 use blocksd_recording::scan::{Found, Raw, Scan, Summary};
 use blocksd_recording::topic::{Kind, device};
-use blocksd_recording::{Error, Lock, Recovered, Repaired, Unrepaired, parent, sync_directory};
+use blocksd_recording::{
+    Error, Lock, Recovered, Repaired, Unrepaired, WindowedFile, parent, sync_directory,
+};
 use mcap::records::Record;
 
 /// Maximum number of findings that are printed for a file.
@@ -133,27 +135,44 @@ fn print_recovered(
     Ok(())
 }
 
-/// Checks files, and prints a line for each sound file and for each finding.
+/// Checks files, and prints a line for each sound file, for each finding, and for each file that cannot be read.
 ///
 /// # Errors
 /// [`CommandError::Unsound`], [`CommandError::Recording`].
 pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     let (mut unsound, mut total) = (0, 0);
+    let is_single = matches!(paths, [path] if !path.is_dir());
     for listed in list(paths)? {
-        let Some((input, is_open)) = listed.open()? else {
-            continue;
-        };
-        total += 1;
         let name = printable(listed.path.display());
         let (mut reported, mut findings) = (Ok(()), 0_u64);
-        let verified = CHECKER.verify(input, is_open, &mut |finding| {
-            if reported.is_ok() && findings < FINDINGS_MAX {
-                reported = writeln!(out, "{name}: {}", printable(finding));
-            }
-            findings += 1;
-        })?;
+        let mut is_open = false;
+        let opened = match listed.open() {
+            Ok(None) => continue,
+            Ok(Some(opened)) => Ok(opened),
+            Err(error) if is_single => return Err(error.into()),
+            Err(error) => Err(error),
+        };
+        total += 1;
+        let verified = opened.and_then(|(input, is_written)| {
+            is_open = is_written;
+            CHECKER.verify(input, is_written, &mut |finding| {
+                if reported.is_ok() && findings < FINDINGS_MAX {
+                    reported = writeln!(out, "{name}: {}", printable(finding));
+                }
+                findings += 1;
+            })
+        });
         reported.map_err(CommandError::stdout)?;
+        let verified = match verified {
+            Ok(verified) => verified,
+            Err(error) => {
+                let line = writeln!(out, "{name}: {}", reason(&error));
+                line.map_err(CommandError::stdout)?;
+                unsound += 1;
+                continue;
+            }
+        };
         let blocks = counted(verified.blocks, "block");
         let devices = counted(verified.devices, "device");
         let messages = counted(verified.messages, "message");
@@ -173,6 +192,14 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
     match unsound {
         0 => Ok(()),
         files => Err(CommandError::Unsound { files, of: total }),
+    }
+}
+
+/// Why a file cannot be read.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::Read { source, .. } => format!("cannot be read: {source}"),
+        error => error.to_string(),
     }
 }
 
@@ -207,23 +234,27 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
         ]
         .map(str::to_owned),
     ];
+    let mut unread = 0;
     for listed in list_directory(directory)? {
-        let Some((mut input, is_open)) = listed.open()? else {
-            continue;
+        let opened = listed.open().and_then(|opened| match opened {
+            Some((input, is_open)) => Row::of(input, is_open).map(Some),
+            None => Ok(None),
+        });
+        let (row, error) = match opened {
+            Ok(None) => continue,
+            Ok(Some(row)) => (row, None),
+            Err(error) => (Row::unreadable(&listed), Some(reason(&error))),
         };
-        let size = input.len();
-        let summary = Summary::of_sealed(&mut input, is_open)?;
-        let (state, content) = match summary {
-            Some(summary) => (FileState::Sealed, Content::of_summary(&summary)),
-            None if is_open => (
-                FileState::Open,
-                Content::scan(Scan::new(input, None, true))?,
-            ),
-            None => (
-                FileState::Torn,
-                Content::scan(Scan::new(input, None, false))?,
-            ),
-        };
+        if let Some(error) = &error {
+            unread += 1;
+            let line = printable(format_args!("{}: {error}", listed.path.display()));
+            print_status(format_args!("blocksd: {line}"));
+        }
+        let Row {
+            state,
+            content,
+            size,
+        } = row;
         let name = listed
             .path
             .file_name()
@@ -236,11 +267,14 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
             .map(|(from, to)| (time(from), time(to)))
             .unzip();
         if as_json {
-            let row = json!({
+            let mut row = json!({
                 "name": name, "path": path, "state": state.as_str(), "from": from, "to": to,
                 "devices": content.devices, "blocks": content.blocks, "bytes": content.bytes,
                 "size": size, "compression": content.compression, "lost": content.lost,
             });
+            if let (Some(error), Some(row)) = (error, row.as_object_mut()) {
+                row.insert("error".to_owned(), error.into());
+            }
             writeln!(out, "{row}").map_err(CommandError::stdout)?;
             continue;
         }
@@ -257,10 +291,52 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
             content.compression.map_or_else(none, printable),
         ]);
     }
-    if as_json {
-        return Ok(());
+    if !as_json {
+        write_table(&mut out, &rows).map_err(CommandError::stdout)?;
     }
-    write_table(&mut out, &rows).map_err(CommandError::stdout)
+    match unread {
+        0 => Ok(()),
+        unread => Err(CommandError::NotWhole { lost: 0, unread }),
+    }
+}
+
+/// A file in the list.
+struct Row {
+    state: FileState,
+    content: Content,
+    /// Length of the file, in bytes.
+    size: u64,
+}
+
+impl Row {
+    fn of(mut input: WindowedFile, is_open: bool) -> Result<Self, Error> {
+        let size = input.len();
+        let summary = Summary::of_sealed(&mut input, is_open)?;
+        let (state, content) = match summary {
+            Some(summary) => (FileState::Sealed, Content::of_summary(&summary)),
+            None if is_open => (
+                FileState::Open,
+                Content::scan(Scan::new(input, None, true))?,
+            ),
+            None => (
+                FileState::Torn,
+                Content::scan(Scan::new(input, None, false))?,
+            ),
+        };
+        Ok(Self {
+            state,
+            content,
+            size,
+        })
+    }
+
+    fn unreadable(listed: &RecordingFile) -> Self {
+        Self {
+            state: FileState::Unreadable,
+            content: Content::default(),
+            size: listed.path.metadata().map_or(0, |it| it.len()),
+        }
+    }
 }
 
 /// Writes columns as wide as their longest cell; numbers are aligned to the right.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use sha2::{Digest as _, Sha256};
 use toml_writer::{ToTomlValue as _, TomlStringBuilder};
 
 use crate::config::error::{ADDRESS, ValueOrigin};
@@ -10,10 +11,15 @@ use crate::config::spec::{Kind, Reload, Written};
 use crate::config::value::AfterEnd;
 
 /// Prints every effective value as TOML that gives the same configuration. The comment after a value has its origin,
-/// and says whether a change needs a restart.
+/// and says whether a change needs a restart. The last line is a comment with the [`digest`].
 #[must_use]
 pub fn print(config: &Config) -> String {
+    format!("{}# digest {}\n", page(config, true), digest(config))
+}
+
+fn page(config: &Config, has_comments: bool) -> String {
     let mut page = PrintedConfig {
+        has_comments,
         file: config.file.as_ref().map(|path| {
             let path = path.display().to_string();
             path.escape_debug().to_string()
@@ -24,7 +30,7 @@ pub fn print(config: &Config) -> String {
     for spec in OPTIONS.iter().filter(|spec| spec.kind != Kind::List) {
         if group != Some(spec.group) {
             group = Some(spec.group);
-            page.line(format_args!("# {}", spec.group.heading()));
+            page.comment(format_args!("# {}", spec.group.heading()));
         }
         page.option(config, spec);
     }
@@ -61,7 +67,19 @@ pub fn print(config: &Config) -> String {
     page.text
 }
 
+/// Returns the SHA-256 of the effective values, as `sha256:` and 64 hexadecimal digits. Two configurations with the
+/// same values have the same digest, wherever the values come from.
+#[must_use]
+pub fn digest(config: &Config) -> String {
+    let page = page(config, false);
+    let digest = Sha256::digest(page);
+    let hex = digest.iter().map(|byte| format!("{byte:02x}"));
+    format!("sha256:{}", hex.collect::<String>())
+}
+
 struct PrintedConfig {
+    /// Whether to print comments.
+    has_comments: bool,
     file: Option<String>,
     text: String,
 }
@@ -79,9 +97,9 @@ impl PrintedConfig {
         });
         let origin = shown.map_or(ValueOrigin::Default, |shown| shown.origin);
         match value {
-            None => self.line(format_args!("# {} is not set{note}", spec.key)),
+            None => self.comment(format_args!("# {} is not set{note}", spec.key)),
             Some(value) if spec.needs_record && config.record.is_none() => {
-                self.line(format_args!(
+                self.comment(format_args!(
                     "# {} = {value}  # not used without record",
                     spec.key
                 ));
@@ -99,6 +117,9 @@ impl PrintedConfig {
     }
 
     fn value(&mut self, key: &str, value: &str, origin: ValueOrigin, note: &str) {
+        if !self.has_comments {
+            return self.line(format_args!("{key} = {value}"));
+        }
         match (origin, self.file.take()) {
             (ValueOrigin::Line(line), Some(file)) => {
                 self.line(format_args!("{key} = {value}  # {file}:{line}{note}"));
@@ -112,6 +133,12 @@ impl PrintedConfig {
                 self.line(format_args!("{key} = {value}  # {origin}{note}"));
                 self.file = file;
             }
+        }
+    }
+
+    fn comment(&mut self, line: std::fmt::Arguments<'_>) {
+        if self.has_comments {
+            self.line(line);
         }
     }
 

@@ -13,7 +13,9 @@ use crate::output::{Format, Out};
 use crate::payload::{
     DecodeError, Decoder, Decoders, Decoding, LogFrame, Meaning, Style, Undecodable,
 };
-use crate::recorded::note::{Head, Note, Time};
+use crate::recorded::lifecycle::Lifecycle;
+use crate::recorded::note::{Head, Note};
+use crate::recorded::time::Time;
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Dropped, Event, EventKind, StreamPosition};
 
@@ -39,6 +41,11 @@ impl Format for Json {
             EventKind::Suppressed(sums) => Note::suppressed(event, sums),
         };
         note.write(out.line())?;
+        out.end_line()
+    }
+
+    fn lifecycle(&mut self, event: &Lifecycle<'_>, out: &mut Out) -> io::Result<()> {
+        event.write(out.line())?;
         out.end_line()
     }
 

@@ -11,7 +11,8 @@ use crate::output::bounded_line::{BoundedLine, Readable, write_meaning};
 use crate::output::escape::{readable, readable_text};
 use crate::output::{Format, Out, counted};
 use crate::payload::{DecodeError, Decoders, Decoding, LogFrame, Meaning, Style};
-use crate::recorded::note::timestamp;
+use crate::recorded::lifecycle::Lifecycle;
+use crate::recorded::time::timestamp;
 use blocksd_engine::batch::Item;
 use blocksd_engine::event::{Dropped, Event, EventKind};
 
@@ -151,6 +152,10 @@ impl Format for Text {
         })
     }
 
+    fn lifecycle(&mut self, event: &Lifecycle<'_>, out: &mut Out) -> io::Result<()> {
+        write_lifecycle(event, &self.zone, out)
+    }
+
     fn lost(&mut self, dropped: Dropped, out: &mut Out) -> io::Result<()> {
         write_lost(dropped, &self.zone, out)
     }
@@ -186,6 +191,10 @@ impl Format for Hex {
         })
     }
 
+    fn lifecycle(&mut self, event: &Lifecycle<'_>, out: &mut Out) -> io::Result<()> {
+        write_lifecycle(event, &self.zone, out)
+    }
+
     fn lost(&mut self, dropped: Dropped, out: &mut Out) -> io::Result<()> {
         write_lost(dropped, &self.zone, out)
     }
@@ -199,6 +208,36 @@ fn write_lost(dropped: Dropped, zone: &TimeZone, out: &mut Out) -> io::Result<()
         write!(out.line(), " and {}", counted(others, "other event"))?;
     }
     write!(out.line(), " not shown: the output is read too slowly")?;
+    out.end_line()
+}
+
+/// Writes a line about the daemon itself. Names and reasons come from a file and are escaped.
+fn write_lifecycle(event: &Lifecycle<'_>, zone: &TimeZone, out: &mut Out) -> io::Result<()> {
+    let line = out.line();
+    write!(line, "{} daemon ", ClockTime(event.time().0, zone))?;
+    let text = match event {
+        Lifecycle::Started {
+            version, config, ..
+        } => format!("started: version {version}, configuration {config}"),
+        Lifecycle::Reloaded { config, .. } => format!("reloaded: configuration {config}"),
+        Lifecycle::Repaired {
+            file,
+            blocks,
+            lost_bytes,
+            original,
+            ..
+        } => {
+            let (blocks, bytes) = (counted(*blocks, "block"), counted(*lost_bytes, "byte"));
+            let kept = original
+                .as_ref()
+                .map(|name| format!("; original kept as {name}"));
+            let kept = kept.unwrap_or_default();
+            format!("repaired {file}: {blocks} recovered, {bytes} lost{kept}")
+        }
+        Lifecycle::Unrepaired { file, error, .. } => format!("cannot repair {file}: {error}"),
+        Lifecycle::Stopped { blocks, .. } => format!("stopped: {}", counted(*blocks, "block")),
+    };
+    readable_text(&text, line);
     out.end_line()
 }
 

@@ -84,7 +84,8 @@ pub struct Held {
     pub source: Arc<ConnectionInfo>,
     /// Its open.
     pub opened: Option<(Peer, SystemTime)>,
-    /// The counts of its other events.
+    /// The counts of its other events. The empty messages follow each other in the connection, and `seq` is the number
+    /// of the first.
     pub sums: Suppressed,
     /// The times of the empty messages, while these are few.
     empty_times: Vec<SystemTime>,
@@ -93,8 +94,8 @@ pub struct Held {
 /// An event without payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// An empty message.
-    Empty,
+    /// An empty message, with its number in the connection.
+    Empty(u64),
     /// The end of a series.
     End,
     /// A fault.
@@ -160,11 +161,12 @@ impl Budget {
         now: impl FnOnce() -> Instant,
     ) -> bool {
         let cost = match evidence {
-            Evidence::Empty => EMPTY_COST,
+            Evidence::Empty(_) => EMPTY_COST,
             Evidence::End => END_COST,
             Evidence::Fault(_) => EVENT_COST,
         };
-        let keeps_order = evidence != Evidence::Empty || !account.has_empties();
+        let is_empty = matches!(evidence, Evidence::Empty(_));
+        let keeps_order = !is_empty || !account.has_empties();
         if cost <= account.credit && keeps_order && !account.is_open_held() {
             account.credit -= cost;
             return true;
@@ -172,7 +174,7 @@ impl Budget {
         let now = now();
         // Empty messages are paid for together, after the batch. While events are held, tokens are kept for their
         // counts.
-        let is_tried = evidence != Evidence::Empty && account.held.is_none();
+        let is_tried = !is_empty && account.held.is_none();
         if is_tried && self.limiter.take(account.cell, cost, now) {
             return true;
         }
@@ -281,14 +283,15 @@ impl Account {
 }
 
 impl Held {
-    /// Takes the empty messages out of the counts if they take less space one by one; returns their times.
-    pub fn take_short_run(&mut self) -> Option<Vec<SystemTime>> {
+    /// Takes the empty messages out of the counts if they take less space one by one; returns the number of the first, and
+    /// their times.
+    pub fn take_short_run(&mut self) -> Option<(u64, Vec<SystemTime>)> {
         let run = std::mem::take(&mut self.empty_times);
         if run.len() as u64 != self.sums.empty {
             return None;
         }
         self.sums.empty = 0;
-        Some(run)
+        Some((self.sums.seq.take()?, run))
     }
 
     fn since(&self) -> SystemTime {
@@ -301,8 +304,9 @@ impl Held {
             self.sums.since = time;
         }
         match evidence {
-            Evidence::Empty => {
+            Evidence::Empty(seq) => {
                 self.sums.empty += 1;
+                self.sums.seq.get_or_insert(seq);
                 if self.empty_times.len() < SHORT_RUN {
                     self.empty_times.push(time);
                 }

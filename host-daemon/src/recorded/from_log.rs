@@ -1,7 +1,8 @@
 //! Turns the messages of a recording back into events: [`EventReader`]. The inverse is
 //! [`to_log`](crate::recorded::to_log).
 
-use std::collections::HashMap;
+mod connections;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,13 +10,16 @@ use framing_core::{AnyFraming, Blocks};
 use serde::Deserialize as _;
 
 use crate::payload::{Decoding, members};
-use crate::recorded::note::{Note, UNRECORDED};
+use crate::recorded::from_log::connections::Connections;
+use crate::recorded::lifecycle::Lifecycle;
+use crate::recorded::note::Note;
+use crate::recorded::time::Time;
 use blocksd_engine::batch::Batch;
 use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Peer, StreamPosition};
 use blocksd_engine::pool::Span;
 use blocksd_engine::reason::CloseReason;
 use blocksd_recording::topic::Kind;
-use blocksd_recording::{ChannelInfo, Message};
+use blocksd_recording::{Message, MessageOrigin};
 
 /// Maximum length of a batch, in bytes. A single message may be longer.
 const BATCH_LEN: usize = 1 << 20;
@@ -31,6 +35,12 @@ pub trait EventVisitor {
     /// Any error ends the reading.
     fn event(&mut self, event: &Event) -> Result<(), Self::Error>;
 
+    /// Receives an event of the daemon itself.
+    ///
+    /// # Errors
+    /// Any error ends the reading.
+    fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), Self::Error>;
+
     /// Receives an event of an unknown kind, as JSON.
     ///
     /// # Errors
@@ -41,33 +51,9 @@ pub trait EventVisitor {
 /// Turns the records of a recording into events, in their order.
 #[derive(Debug, Default)]
 pub struct EventReader {
-    decode: Option<Decoding>,
-    devices: HashMap<Arc<str>, DeviceConnections>,
+    connections: Connections,
     blocks: Option<MessageGroup>,
     piece: Option<Piece>,
-    lacks_formats: LacksFormats,
-}
-
-/// Whether frames cannot be decoded without a file that the caller has not named.
-#[derive(Debug, Default)]
-enum LacksFormats {
-    #[default]
-    No,
-    /// Of this device. This is not reported yet.
-    Of(Arc<str>),
-    Reported,
-}
-
-#[derive(Debug, Default)]
-struct DeviceConnections {
-    /// Numbers of its open connections.
-    conns: Vec<u64>,
-    /// It has other connections, whose open was not read.
-    has_others: bool,
-    /// The connection of its messages, with the channel that distinguishes it from others in a file.
-    source: Option<(Arc<ChannelInfo>, Arc<ConnectionInfo>)>,
-    /// The same for connections whose open is not recorded.
-    unrecorded: Option<(Arc<ChannelInfo>, Arc<ConnectionInfo>)>,
 }
 
 /// Messages that were received at once.
@@ -84,6 +70,7 @@ struct MessageGroup {
 #[derive(Debug)]
 struct Piece {
     source: Arc<ConnectionInfo>,
+    origin: Option<MessageOrigin>,
     time: u64,
     bytes: Vec<u8>,
 }
@@ -93,7 +80,7 @@ impl EventReader {
     #[must_use]
     pub fn new(decode: Option<Decoding>) -> Self {
         Self {
-            decode,
+            connections: Connections::new(decode),
             ..Self::default()
         }
     }
@@ -114,9 +101,9 @@ impl EventReader {
             }
             Kind::Pieces => {
                 self.finish(visitor)?;
-                let source = self.source(message);
                 self.piece = Some(Piece {
-                    source,
+                    source: self.connections.of(message),
+                    origin: message.origin,
                     time: message.time,
                     bytes: message.data.to_vec(),
                 });
@@ -131,16 +118,11 @@ impl EventReader {
 
     /// Returns the first device whose frames need a file of formats that is not given, once.
     pub fn lacks_formats(&mut self) -> Option<Arc<str>> {
-        if !matches!(self.lacks_formats, LacksFormats::Of(_)) {
-            return None;
-        }
-        match std::mem::replace(&mut self.lacks_formats, LacksFormats::Reported) {
-            LacksFormats::Of(device) => Some(device),
-            _ => None,
-        }
+        self.connections.lacks_formats()
     }
 
-    /// Emits the events that wait for a next message.
+    /// Emits the events that wait for a next message. Call it at the end, and where messages may be missing: the next
+    /// message then does not belong to the one before.
     ///
     /// # Errors
     /// Any error of the visitor.
@@ -154,8 +136,9 @@ impl EventReader {
         message: &Message<'_>,
         visitor: &mut A,
     ) -> Result<(), A::Error> {
-        let source = self.source(message);
-        let seq = u64::from(message.sequence);
+        let source = self.connections.of(message);
+        let seq = message.origin.map(|origin| origin.seq);
+        let seq = seq.unwrap_or_else(|| message.sequence.into());
         let goes_on = self.blocks.as_ref().is_some_and(|group| {
             Arc::ptr_eq(&group.source, &source)
                 && group.time == message.time
@@ -178,51 +161,6 @@ impl EventReader {
         Ok(())
     }
 
-    /// The connection of a message.
-    fn source(&mut self, message: &Message<'_>) -> Arc<ConnectionInfo> {
-        let channel = message.channel;
-        let device = self.devices.entry(Arc::clone(&channel.device)).or_default();
-        let metadata = |key| channel.record.metadata.get(key).map(String::as_str);
-        let is_unrecorded = metadata(UNRECORDED.0) == Some(UNRECORDED.1);
-        device.has_others |= device.conns.is_empty() && !is_unrecorded;
-        let cached = match is_unrecorded {
-            true => &device.unrecorded,
-            false => &device.source,
-        };
-        if let Some((of, source)) = cached
-            && (Arc::ptr_eq(of, channel) || of.record.metadata == channel.record.metadata)
-        {
-            return Arc::clone(source);
-        }
-        let framing = metadata("framing").and_then(|spec| spec.parse().ok());
-        let recorded = metadata("decode").and_then(Decoding::of_name);
-        let needs_formats = metadata("decode").is_some_and(|it| it.starts_with("defmt"));
-        if needs_formats && self.decode.is_none() && matches!(self.lacks_formats, LacksFormats::No)
-        {
-            self.lacks_formats = LacksFormats::Of(Arc::clone(&channel.device));
-        }
-        // If the open of the connection was read, this is its first message. Otherwise that is known of number 0 only.
-        let conn = if is_unrecorded { 0 } else { device.conn() };
-        let first = match conn {
-            0 => 0,
-            _ => message.sequence.into(),
-        };
-        let decoding = self.decode.clone().or(recorded).unwrap_or_default();
-        let source = Arc::new(ConnectionInfo {
-            conn,
-            device: Arc::clone(&channel.device),
-            framing: framing.unwrap_or(AnyFraming::Blocks(Blocks)),
-            encoding: decoding.into(),
-            first_seq: first,
-        });
-        let cached = match is_unrecorded {
-            true => &mut device.unrecorded,
-            false => &mut device.source,
-        };
-        *cached = Some((Arc::clone(channel), Arc::clone(&source)));
-        source
-    }
-
     fn end_blocks<A: EventVisitor + ?Sized>(&mut self, visitor: &mut A) -> Result<(), A::Error> {
         let Some(group) = self.blocks.take() else {
             return Ok(());
@@ -241,7 +179,10 @@ impl EventReader {
             return Ok(());
         };
         let batch = Batch::of_piece(piece.bytes, false, false);
-        let position = StreamPosition::default();
+        let position = StreamPosition {
+            seq: piece.origin.map_or(0, |origin| origin.seq),
+            ..StreamPosition::default()
+        };
         visitor.event(&event(piece.source, piece.time, batch, position))
     }
 
@@ -250,31 +191,43 @@ impl EventReader {
         message: &Message<'_>,
         visitor: &mut A,
     ) -> Result<(), A::Error> {
-        let note = match Note::deserialize(&members(message.data)) {
+        let json = members(message.data);
+        let note = match Note::deserialize(&json) {
             Ok(note) if has_device(&note) => note,
-            // An event of a later version, or not one of ours.
             _ => {
                 self.end_piece(visitor)?;
-                return visitor.other(message.data);
+                return match Lifecycle::deserialize(&json) {
+                    Ok(mut event) => {
+                        if let Lifecycle::Started { .. } = event {
+                            self.connections.restart();
+                        }
+                        event.set_time(Time(system_time(message.time)));
+                        visitor.lifecycle(&event)
+                    }
+                    // An event of a later version, or not one of ours.
+                    Err(_) => visitor.other(message.data),
+                };
             }
         };
         let origin = &note.head().origin;
         let conn = origin.conn.unwrap_or_default();
         let device = origin.device.as_deref().unwrap_or_default();
-        if let Note::Piece { first, last, .. } = note
-            && let Some(piece) = self.piece.take_if(|piece| &*piece.source.device == device)
+        if let Note::Piece {
+            first, last, len, ..
+        } = note
+            && let Some(piece) = self.piece.take_if(|piece| {
+                piece.bytes.len() == len && piece.is_of(conn, note.head().seq, device)
+            })
         {
+            let source = of_connection(piece.source, conn);
             let batch = Batch::of_piece(piece.bytes, first, last);
-            return visitor.event(&event(piece.source, piece.time, batch, position(&note)));
+            return visitor.event(&event(source, piece.time, batch, position(&note)));
         }
         self.end_piece(visitor)?;
-        if let Note::Open { .. } = note {
-            self.devices.entry(device.into()).or_default().open(conn);
-        } else if let Note::Close { .. } = note
-            && let Some(closed) = self.devices.get_mut(device)
-            && closed.close(conn)
-        {
-            self.devices.remove(device);
+        match note {
+            Note::Open { .. } => self.connections.open(conn, device),
+            Note::Close { .. } => self.connections.close(conn, device),
+            _ => {}
         }
         match kind(&note) {
             Some(kind) => visitor.event(&Event {
@@ -293,26 +246,28 @@ impl EventReader {
     }
 }
 
-impl DeviceConnections {
-    fn open(&mut self, conn: u64) {
-        self.conns.push(conn);
-        self.source = None;
+impl Piece {
+    /// Whether an event with this connection, number and device is that of the piece. Pieces without an origin are
+    /// those of an earlier version.
+    fn is_of(&self, conn: u64, seq: Option<u64>, device: &str) -> bool {
+        let is_origin =
+            |origin: MessageOrigin| (origin.connection, Some(origin.seq)) == (conn, seq);
+        &*self.source.device == device && self.origin.is_none_or(is_origin)
     }
+}
 
-    /// Returns whether the device has no open connection left.
-    fn close(&mut self, conn: u64) -> bool {
-        self.conns.retain(|open| *open != conn);
-        self.source = None;
-        self.conns.is_empty()
+/// A connection with the number from an event, which a recording without origins has for pieces only.
+fn of_connection(source: Arc<ConnectionInfo>, conn: u64) -> Arc<ConnectionInfo> {
+    if conn == 0 || source.conn == conn {
+        return source;
     }
-
-    /// Number of the connection of a message, or 0 if it is ambiguous, since the recording has only the device.
-    fn conn(&self) -> u64 {
-        match self.conns.as_slice() {
-            [conn] if !self.has_others => *conn,
-            _ => 0,
-        }
-    }
+    Arc::new(ConnectionInfo {
+        conn,
+        device: Arc::clone(&source.device),
+        framing: source.framing,
+        encoding: source.encoding.clone(),
+        first_seq: source.first_seq,
+    })
 }
 
 fn event(source: Arc<ConnectionInfo>, time: u64, batch: Batch, position: StreamPosition) -> Event {

@@ -7,12 +7,11 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use framing_core::{Fault, Part};
-use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
+use crate::recorded::time::Time;
 use blocksd_engine::event::{Event, Peer, StreamPosition, Suppressed};
 use blocksd_engine::reason::CloseReason;
 
@@ -21,7 +20,8 @@ use blocksd_engine::reason::CloseReason;
 pub const VERSION: &str = "1";
 /// The key of the version in the metadata of the channel.
 pub const VERSION_KEY: &str = "version";
-/// The metadata of a channel with messages of connections whose open is not recorded, so their numbers are unknown.
+/// The metadata of a channel with messages of connections whose open is not recorded, in files of earlier versions. The
+/// numbers of these connections are unknown.
 pub const UNRECORDED: (&str, &str) = ("conn", "0");
 
 /// An event other than payload.
@@ -108,7 +108,7 @@ pub struct Head<'a> {
     /// Connection and device.
     #[serde(flatten)]
     pub origin: NoteOrigin<'a>,
-    /// A sequence number of the device, if the event has one.
+    /// Number of a message in the connection, if the event has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
     /// When it happened. Not read back, since the record that contains the event has the time too.
@@ -222,10 +222,6 @@ pub struct Counts {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub undecodable: u64,
 }
-
-/// A time as in RFC 3339, in UTC, with nine digits after the second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time(pub SystemTime);
 
 impl<'a> Note<'a> {
     /// The event of a connection that was accepted.
@@ -456,42 +452,6 @@ impl Counts {
                 self.undecodable,
             ],
         }
-    }
-}
-
-/// Converts a time of the system's clock. A time outside of the calendar becomes the nearest one in it.
-#[must_use]
-pub fn timestamp(time: SystemTime) -> Timestamp {
-    let nearest = match time < UNIX_EPOCH {
-        true => Timestamp::MIN,
-        false => Timestamp::MAX,
-    };
-    Timestamp::try_from(time).unwrap_or(nearest)
-}
-
-impl Default for Time {
-    fn default() -> Self {
-        Self(UNIX_EPOCH)
-    }
-}
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.9}", timestamp(self.0))
-    }
-}
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = <Cow<'de, str>>::deserialize(from)?;
-        let time: Timestamp = text.parse().map_err(serde::de::Error::custom)?;
-        Ok(Self(time.into()))
     }
 }
 

@@ -10,10 +10,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::recorded::budget::{Account, Budget};
 use crate::recorded::counters::SuppressedCounters;
-use crate::recorded::note::{Note, UNRECORDED, VERSION, VERSION_KEY};
+use crate::recorded::lifecycle::Lifecycle;
+use crate::recorded::note::{Note, VERSION, VERSION_KEY};
 use blocksd_engine::event::{ConnectionInfo, Event, EventKind};
 use blocksd_recording::topic::{DEVICE, EVENTS_TOPIC, Kind};
-use blocksd_recording::{Channel, ChannelSpec, Log, LogError, SchemaSpec};
+use blocksd_recording::{Channel, ChannelSpec, Log, LogError, MessageOrigin, SchemaSpec};
 
 /// The messages of [`EVENTS_TOPIC`], as a JSON schema.
 const EVENTS_SCHEMA: &str = r#"{"type":"object","properties":{"event":{"type":"string"},"conn":{"type":"integer"},"device":{"type":"string"},"time":{"type":"string","format":"date-time"}},"required":["event","time"]}"#;
@@ -54,29 +55,10 @@ struct Conn {
 }
 
 /// The channels of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Channels {
     blocks: Channel,
     pieces: Channel,
-    /// The open of the connection is recorded.
-    has_open: bool,
-}
-
-impl Channels {
-    /// Channels that are not known yet.
-    fn new(has_open: bool) -> Self {
-        Self {
-            blocks: Channel::default(),
-            pieces: Channel::default(),
-            has_open,
-        }
-    }
-}
-
-impl Default for Channels {
-    fn default() -> Self {
-        Self::new(true)
-    }
 }
 
 impl EventWriter {
@@ -123,6 +105,17 @@ impl EventWriter {
             self.unwritten += blocks;
         }
         written
+    }
+
+    /// Writes an event of the daemon itself.
+    ///
+    /// # Errors
+    /// [`LogError::GaveUp`].
+    pub fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), LogError> {
+        self.rotate_if_due()?;
+        self.json.clear();
+        let encoded = event.write(&mut self.json);
+        self.append_json(encoded, event.time().0)
     }
 
     /// When to call [`tick`](Self::tick) if no event comes before.
@@ -199,7 +192,7 @@ impl EventWriter {
                 self.devices.entry(device).or_default().conns += 1;
                 let account = self.budget.open(event, peer, Instant::now());
                 let is_held = account.is_open_held();
-                let channels = Channels::new(!is_held);
+                let channels = Channels::default();
                 self.conns.insert(source.conn, Conn { channels, account });
                 match is_held {
                     true => Ok(()),
@@ -255,7 +248,13 @@ impl EventWriter {
 
     fn note(&mut self, time: SystemTime, note: &Note<'_>) -> Result<(), LogError> {
         self.json.clear();
-        note.write(&mut self.json).map_err(|error: io::Error| {
+        let encoded = note.write(&mut self.json);
+        self.append_json(encoded, time)
+    }
+
+    /// Appends the encoded event to the channel of events.
+    fn append_json(&mut self, encoded: io::Result<()>, time: SystemTime) -> Result<(), LogError> {
+        encoded.map_err(|error| {
             tracing::error!("recording: {error}");
             LogError::Internal
         })?;
@@ -277,41 +276,38 @@ impl EventWriter {
     }
 }
 
-/// Adds a message of a device, whose next sequence number is `sequence`.
+/// Adds message number `seq` of a connection. The next sequence number of its device is `sequence`.
 #[inline]
 fn append_block(
     log: &mut Log,
     channels: &mut Channels,
     source: &ConnectionInfo,
-    sequence: &mut u32,
+    (sequence, seq): (&mut u32, u64),
     time_ns: u64,
     bytes: &[u8],
 ) -> Result<(), LogError> {
-    let has_open = channels.has_open;
-    let spec = || device_channel(source, Kind::Blocks, has_open);
+    let spec = || device_channel(source, Kind::Blocks);
     let channel = log.channel(&mut channels.blocks, spec)?;
-    log.append(channel, *sequence, time_ns, bytes)?;
+    let origin = MessageOrigin::new(source.conn, seq);
+    log.append_all(channel, origin, *sequence, time_ns, std::iter::once(bytes))?;
     *sequence = sequence.wrapping_add(1);
     Ok(())
 }
 
-/// The channel of a device. Connections with the same properties share it. Connections whose open is not recorded
-/// (`has_open` is false) have their own, so that their messages are not taken for those of another connection.
-fn device_channel(source: &ConnectionInfo, kind: Kind, has_open: bool) -> ChannelSpec {
+/// The channel of a device. Connections with the same properties share it, because each message has its
+/// [origin](MessageOrigin).
+fn device_channel(source: &ConnectionInfo, kind: Kind) -> ChannelSpec {
     let decode = source.encoding.name;
     let (name, encoding) = match (kind, decode) {
         (Kind::Pieces, _) => ("pieces", "raw"),
         (_, "cbor" | "json") => ("blocks", decode),
         _ => ("blocks", "raw"),
     };
-    let mut metadata = BTreeMap::from([
+    let metadata = BTreeMap::from([
         ("device".to_owned(), source.device.to_string()),
         ("framing".to_owned(), source.framing.to_string()),
         ("decode".to_owned(), decode.to_owned()),
     ]);
-    if !has_open {
-        metadata.insert(UNRECORDED.0.to_owned(), UNRECORDED.1.to_owned());
-    }
     ChannelSpec {
         topic: topic(&source.device, name),
         encoding: encoding.to_owned(),

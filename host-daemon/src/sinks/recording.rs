@@ -6,19 +6,24 @@
 
 mod collector;
 
+use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{error, warn};
 
 pub use self::collector::RecordingCollector;
 
 use crate::output::counted;
 use crate::recorded::counters::SuppressedCounters;
+use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::ranges::CHECKER;
 use crate::recorded::report;
+use crate::recorded::time::Time;
 use crate::recorded::to_log::EventWriter;
 use blocksd_engine::error::SinkError;
 use blocksd_engine::event::{Event, EventKind};
@@ -36,8 +41,8 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 const PACK_AT_MOST: Duration = Duration::from_secs(1);
 
 /// Repairs and seals the files that a crash has torn. A file that cannot be repaired is not changed; the next start
-/// tries again.
-pub fn repair(lock: &Lock, stats: &Stats) {
+/// tries again. Emits an event for each torn file.
+pub fn repair(lock: &Lock, stats: &Stats, mut emit: impl FnMut(Lifecycle<'static>)) {
     let repaired = match CHECKER.repair_dir(lock.path()) {
         Ok(repaired) => repaired,
         Err(error) => {
@@ -59,10 +64,22 @@ pub fn repair(lock: &Lock, stats: &Stats) {
             Err(Unrepaired { path, error }) => {
                 let failure = with_cause(&error);
                 error!(file = %path.display(), "recording: cannot repair a torn file: {failure}; the next start tries again");
+                emit(Lifecycle::Unrepaired {
+                    time: Time(SystemTime::now()),
+                    file: name(&path),
+                    error: failure.into(),
+                });
                 continue;
             }
         };
         stats.repaired(recovered.blocks, recovered.lost_bytes);
+        emit(Lifecycle::Repaired {
+            time: Time(SystemTime::now()),
+            file: name(&from),
+            blocks: recovered.blocks,
+            lost_bytes: recovered.lost_bytes,
+            original: original.as_deref().map(name),
+        });
         let blocks = counted(recovered.blocks, "block");
         let bytes = counted(recovered.lost_bytes, "byte");
         warn!(file = %from.display(), "recording: a torn file was repaired: {blocks} recovered, {bytes} lost{}", recovered.disorder());
@@ -80,6 +97,8 @@ pub fn repair(lock: &Lock, stats: &Stats) {
 pub struct Recording {
     context: Arc<LogContext>,
     writer: EventWriter,
+    /// Events of the daemon itself.
+    lifecycle: UnboundedReceiver<Lifecycle<'static>>,
     synced: Arc<Notify>,
     packer: Packer,
     /// Held until the last file is sealed.
@@ -108,7 +127,7 @@ struct RecordedTotals {
 }
 
 impl Recording {
-    /// Opens a recording in the folder of the lock.
+    /// Opens a recording in the folder of the lock. It also records the events of the daemon from `lifecycle`.
     ///
     /// # Errors
     /// [`Error::Folder`].
@@ -116,8 +135,8 @@ impl Recording {
         lock: Lock,
         options: LogOptions,
         retention: Arc<Retention>,
-        stats: Arc<Stats>,
-        suppressed: Arc<SuppressedCounters>,
+        (stats, suppressed): (Arc<Stats>, Arc<SuppressedCounters>),
+        lifecycle: UnboundedReceiver<Lifecycle<'static>>,
     ) -> Result<Self, Error> {
         let context = LogContext::open(lock.path(), stats, retention)?.reporting_to(report::log);
         let context = Arc::new(context);
@@ -131,6 +150,7 @@ impl Recording {
         Ok(Self {
             context,
             writer: EventWriter::new(log).counting(suppressed),
+            lifecycle,
             synced,
             packer,
             lock,
@@ -147,6 +167,7 @@ impl Sink for Recording {
         let Self {
             context,
             writer,
+            lifecycle,
             synced,
             packer,
             lock: _lock,
@@ -155,7 +176,7 @@ impl Sink for Recording {
             blocks,
             unwritten,
             abandoned,
-        } = Handle::current().block_on(record(writer, events, &synced));
+        } = Handle::current().block_on(record(writer, lifecycle, events, &synced));
         packer.finish(PACK_AT_MOST);
         let stats = context.stats.read();
         // After a failed sync it is unknown whether its chunks are on the disk.
@@ -196,11 +217,29 @@ fn with_cause(error: &Error) -> String {
     }
 }
 
-async fn record(mut writer: EventWriter, mut events: Events, synced: &Notify) -> RecordedTotals {
+/// The name of a file, for an event.
+fn name(path: &Path) -> Cow<'static, str> {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned().into()
+}
+
+async fn record(
+    mut writer: EventWriter,
+    mut lifecycle: UnboundedReceiver<Lifecycle<'static>>,
+    mut events: Events,
+    synced: &Notify,
+) -> RecordedTotals {
     loop {
-        match next(&mut writer, &mut events, synced).await {
+        match next(&mut writer, &mut lifecycle, &mut events, synced).await {
             Ok(Some(event)) if writer.event(&event).is_ok() => {}
             Ok(None) => {
+                let stopped = Lifecycle::Stopped {
+                    time: Time(SystemTime::now()),
+                    blocks: writer.given(),
+                };
+                if writer.lifecycle(&stopped).is_err() {
+                    break;
+                }
                 let blocks = writer.given();
                 let (ended, unwritten) = writer.end();
                 return RecordedTotals {
@@ -232,11 +271,15 @@ async fn record(mut writer: EventWriter, mut events: Events, synced: &Notify) ->
 /// Waits for the next event, and does what is due in the meantime.
 async fn next(
     writer: &mut EventWriter,
+    lifecycle: &mut UnboundedReceiver<Lifecycle<'static>>,
     events: &mut Events,
     synced: &Notify,
 ) -> Result<Option<Event>, LogError> {
     loop {
         writer.tick()?;
+        while let Ok(event) = lifecycle.try_recv() {
+            writer.lifecycle(&event)?;
+        }
         if let Next::Event(event) = events.poll() {
             return Ok(Some(event));
         }
@@ -249,6 +292,7 @@ async fn next(
         let is_syncing = writer.log().is_syncing();
         tokio::select! {
             biased;
+            Some(event) = lifecycle.recv() => writer.lifecycle(&event)?,
             next = events.recv() => return Ok(match next {
                 Next::Event(event) => Some(event),
                 _ => None,

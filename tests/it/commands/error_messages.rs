@@ -87,7 +87,15 @@ fn errors() -> Vec<CommandError> {
         CommandError::Unrepaired { files: 1, of: 3 },
         CommandError::Unsound { files: 1, of: 3 },
         CommandError::CutOff { devices: 1, of: 3 },
-        CommandError::NotWhole { lost: 350 },
+        CommandError::NotWhole {
+            lost: 350,
+            unread: 0,
+        },
+        CommandError::NotWhole { lost: 0, unread: 2 },
+        CommandError::NotWhole {
+            lost: 350,
+            unread: 1,
+        },
         CommandError::Framing {
             command: "client",
             framing,

@@ -58,7 +58,11 @@ fn read_prints_exactly_what_the_daemon_printed() {
         let (_, stored) = server.stop();
         let ended = on("read", &folder, &["--output", "json"]);
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert_eq!(json_lines(&ended.stdout_text()), stored);
+        let mut read = json_lines(&ended.stdout_text());
+        // The start and the stop of the daemon are not in its output.
+        let daemon = [read.remove(0), read.pop().unwrap()];
+        assert_eq!(daemon.map(|it| it["event"].clone()), ["started", "stopped"]);
+        assert_eq!(read, stored);
         let kinds: Vec<_> = stored
             .iter()
             .map(|it| it["event"].as_str().unwrap())
@@ -105,9 +109,9 @@ fn a_recording_is_read_in_every_form_by_device_and_time() {
         directory,
         &["--output", "csv", "--from", "2026-01-01T01:00:00Z"],
     );
-    let want = "time,device,seq,len,text,base64\n\
-        2026-01-01T01:00:00.000000000Z,d1,2,15,\"later, \"\"quoted\"\"\",\n\
-        2026-01-01T01:00:00.010000000Z,d1,3,2,,/wA=\n";
+    let want = "time,device,seq,len,text,base64,conn\n\
+        2026-01-01T01:00:00.000000000Z,d1,2,15,\"later, \"\"quoted\"\"\",,\n\
+        2026-01-01T01:00:00.010000000Z,d1,3,2,,/wA=,\n";
     assert_eq!((ended.code, ended.stdout_text().as_str()), (Some(0), want));
 
     // Time ranges that begin or end in the middle of a chunk.

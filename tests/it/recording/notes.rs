@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use blocksd::error::CommandError;
 use blocksd::recorded::from_log::{EventReader, EventVisitor};
+use blocksd::recorded::lifecycle::Lifecycle;
 use blocksd::recorded::note::{Note, VERSION, VERSION_KEY};
 use blocksd::recorded::to_log::EventWriter;
 use blocksd_engine::batch::{Batch, Item};
@@ -291,6 +292,10 @@ impl EventVisitor for Story {
     fn event(&mut self, event: &Event) -> Result<(), CommandError> {
         self.push(event);
         Ok(())
+    }
+
+    fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), CommandError> {
+        panic!("unexpected event: {event:?}");
     }
 
     fn other(&mut self, json: &[u8]) -> Result<(), CommandError> {

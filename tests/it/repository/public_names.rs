@@ -373,6 +373,11 @@ fn recording(names: &mut Names) {
     let (lost, suppressed) = (events(&printed, "lost"), events(&read, "suppressed"));
     assert!(!lost.is_empty() && !suppressed.is_empty());
     event_keys(&[lost, suppressed].concat(), names);
+    for event in ["started", "stopped"] {
+        let found = events(&read, event);
+        assert!(!found.is_empty(), "{event}");
+        event_keys(&found, names);
+    }
 
     let files = run(&["recordings", record, "--json"], b"").stdout_text();
     for line in files.lines() {

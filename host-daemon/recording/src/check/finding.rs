@@ -70,6 +70,11 @@ pub enum FindingKind {
         /// The number of the channel.
         id: u16,
     },
+    /// A record with the origin of messages has the wrong length, or its channel is not defined.
+    Origin {
+        /// The number of the channel, if the record has one.
+        channel: Option<u16>,
+    },
     /// Messages are missing: there is a gap in the sequence numbers.
     Sequence {
         /// The topic of the channel.
@@ -137,6 +142,13 @@ impl fmt::Display for FindingKind {
             Self::Channel { id } => write!(f, "conflicting definitions of channel {id}"),
             Self::Schema { id } => write!(f, "conflicting definitions of schema {id}, or none"),
             Self::UnknownChannel { id } => write!(f, "message of unknown channel {id}"),
+            Self::Origin { channel: None } => f.write_str("origin of messages is too short"),
+            Self::Origin { channel: Some(id) } => {
+                write!(
+                    f,
+                    "origin of messages of channel {id}: wrong length, or unknown channel"
+                )
+            }
             Self::Sequence { topic, want, found } => {
                 write!(f, "{topic}: sequence gap: expected {want}, found {found}")
             }

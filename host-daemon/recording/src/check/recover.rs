@@ -78,9 +78,18 @@ pub(super) fn recover(
     to: &Path,
     ranges: &dyn SequenceRanges,
 ) -> Result<Recovered, Error> {
-    let survey = Survey::of(from)?;
-    let is_complete = survey.is_whole && check(from, ranges)?.is_some();
-    let scan = Scan::new(WindowedFile::open(from)?, survey.summary.as_ref(), false);
+    recover_file(&WindowedFile::open(from)?, to, ranges)
+}
+
+/// As [`recover`], for an open file.
+pub(super) fn recover_file(
+    input: &WindowedFile,
+    to: &Path,
+    ranges: &dyn SequenceRanges,
+) -> Result<Recovered, Error> {
+    let survey = Survey::of(input)?;
+    let is_complete = survey.is_whole && soundness(input.again(), ranges)?.1.is_none();
+    let scan = Scan::new(input.again(), survey.summary.as_ref(), false);
     let mut scan = scan.of_ours(survey.is_ours);
     let mut salvager = Salvager::new((!is_complete).then_some(to), survey, ranges);
     let kept = salvager.keep_all(&mut scan);
@@ -89,12 +98,14 @@ pub(super) fn recover(
     let checked = finished.and_then(|mut recovered| {
         recovered.complete = is_complete;
         recovered.damaged &= !is_complete;
+        // Another attempt, or another disk, may read more.
+        recovered.damaged |= input.unreadable(0, u64::MAX).is_some();
         if recovered.written
-            && let (_, Some((findings, first))) = soundness(to, ranges)?
+            && let (_, Some((findings, first))) = soundness(WindowedFile::open(to)?, ranges)?
         {
             if is_ours {
                 return Err(Error::UnsoundRepair {
-                    path: from.into(),
+                    path: input.path().into(),
                     findings,
                     first: first.to_string(),
                 });
@@ -113,13 +124,13 @@ pub(super) fn recover(
 
 /// See [`Checker::check`](crate::check::Checker::check).
 pub(super) fn check(path: &Path, ranges: &dyn SequenceRanges) -> Result<Option<Verified>, Error> {
-    let (verified, defects) = soundness(path, ranges)?;
+    let (verified, defects) = soundness(WindowedFile::open(path)?, ranges)?;
     Ok(defects.is_none().then_some(verified))
 }
 
 /// Checks a file. Returns its content, and its defects except missing messages: their number, and the first.
 fn soundness(
-    path: &Path,
+    input: WindowedFile,
     ranges: &dyn SequenceRanges,
 ) -> Result<(Verified, Option<(u64, Finding)>), Error> {
     let mut defects = None;
@@ -129,7 +140,7 @@ fn soundness(
             *count += 1;
         }
     };
-    let verified = verify(WindowedFile::open(path)?, false, ranges, &mut report)?;
+    let verified = verify(input, false, ranges, &mut report)?;
     Ok((verified, defects))
 }
 

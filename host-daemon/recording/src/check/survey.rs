@@ -2,7 +2,6 @@
 //! [`Survey::of`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
 
 use mcap::records::{Channel, Header, Record, op};
 
@@ -45,14 +44,14 @@ impl Survey {
     ///
     /// # Errors
     /// [`Error::Read`].
-    pub(super) fn of(path: &Path) -> Result<Self, Error> {
-        let mut input = WindowedFile::open(path)?;
-        let mut summary = Summary::read(&mut input)?.ok();
-        let (mut pass, mut is_listed) = Pass::go(input, summary.as_ref(), summary.as_ref())?;
+    pub(super) fn of(input: &WindowedFile) -> Result<Self, Error> {
+        let mut summary = Summary::read(&mut input.again())?.ok();
+        let known = summary.as_ref();
+        let (mut pass, mut is_listed) = Pass::go(input.again(), known, known)?;
         if summary.is_some() && !is_listed {
             // The end is a payload that looks like a summary, and the file was cut exactly after it.
             summary = None;
-            (pass, is_listed) = Pass::go(WindowedFile::open(path)?, None, None)?;
+            (pass, is_listed) = Pass::go(input.again(), None, None)?;
         }
         if let Some(summary) = &summary {
             pass.definitions.complete(summary);

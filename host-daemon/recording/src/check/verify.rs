@@ -14,6 +14,7 @@ use crate::check::sequences::{SequenceRanges, Sequences};
 use crate::error::Error;
 use crate::format::chunk::Chunk;
 use crate::format::nonce::{self, FileNonce, LIBRARY, is_near_library};
+use crate::format::origin;
 use crate::format::record::{EVENTS_TOPIC, GAP, GAP_LEN, HEAD_LEN, Kind, Raw, device, is_unknown};
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::{Summary, crc};
@@ -41,7 +42,7 @@ pub(super) fn verify(
     ranges: &dyn SequenceRanges,
     report: &mut dyn FnMut(&Finding),
 ) -> Result<Verified, Error> {
-    let mut index = WindowedFile::open(input.path())?;
+    let mut index = input.again();
     let read = match growing {
         true => None,
         false => Some(Summary::read(&mut index)?),
@@ -157,6 +158,8 @@ impl Verifier<'_> {
                 self.message(chunk.offset, &header, data);
             } else if raw.opcode == GAP && raw.body.len() == GAP_LEN && self.ours {
                 self.sequences.gap();
+            } else if raw.opcode == origin::OPCODE && self.ours {
+                self.origin(chunk.offset, &raw);
             } else if raw.opcode != nonce::OPCODE || offset != 0 {
                 self.definition(chunk.offset, &raw);
             }
@@ -208,6 +211,14 @@ impl Verifier<'_> {
                 found: sequence,
             };
             self.report(offset, kind);
+        }
+    }
+
+    fn origin(&mut self, offset: u64, raw: &Raw<'_>) {
+        let channel = origin::parse(raw.body).map(|(channel, _)| channel);
+        let is_known = channel.is_some_and(|channel| self.channels.contains_key(&channel));
+        if !is_known || raw.body.len() != origin::BODY_LEN {
+            self.report(offset, FindingKind::Origin { channel });
         }
     }
 
@@ -317,7 +328,9 @@ impl Verifier<'_> {
         let Some(summary) = self.summary.take() else {
             return Ok(self.verified);
         };
-        if summary.data_crc != 0 {
+        // Unreadable bytes are reported already.
+        let is_readable = self.index.unreadable(0, summary.data_end).is_none();
+        if summary.data_crc != 0 && is_readable {
             let (stored, end) = (summary.data_crc, summary.data_end);
             let calculated = crc(&mut self.index, 0, end)?;
             if stored != calculated {

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use mcap::records::{ChunkHeader, Record, op};
 
 use crate::format::nonce::{self, FileNonce};
+use crate::format::origin;
 use crate::format::record::{GAP, HEAD_LEN, Raw, head};
 
 /// Longest chunk that is read, in bytes, compressed or not: a message of 1 GiB, which is the longest that is kept
@@ -223,7 +224,12 @@ pub(crate) fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<FileNonce>) -> bool)
         // The first compressed block may be missing.
         return own.is_none() || admits(own);
     }
-    let is_known = |opcode| matches!(opcode, op::SCHEMA..=op::MESSAGE | nonce::OPCODE | GAP);
+    let is_known = |opcode| {
+        matches!(
+            opcode,
+            op::SCHEMA..=op::MESSAGE | nonce::OPCODE | GAP | origin::OPCODE
+        )
+    };
     while let Some(raw) = Raw::take(&mut rest) {
         if !is_known(raw.opcode) || (raw.opcode <= op::MESSAGE && !raw.is_well_formed()) {
             return false;

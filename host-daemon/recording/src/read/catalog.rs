@@ -44,6 +44,8 @@ pub enum FileState {
     Open,
     /// It has no end, and no process is writing it.
     Torn,
+    /// It cannot be opened.
+    Unreadable,
 }
 
 /// Lists files, and the recordings in directories in their order.
@@ -128,7 +130,12 @@ pub fn list_directory(directory: &Path) -> Result<Vec<RecordingFile>, Error> {
 /// [`Error::Read`].
 pub fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = entries(directory)?;
-    files.retain(|path| path.is_file());
+    // A file whose metadata cannot be read is listed, so that a reader reports it.
+    let is_other = |path: &PathBuf| match path.metadata() {
+        Ok(metadata) => !metadata.is_file(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    files.retain(|path| !is_other(path));
     Ok(files)
 }
 
@@ -159,13 +166,14 @@ fn name_of(path: &Path) -> Option<&str> {
 }
 
 impl FileState {
-    /// Returns the name of the state: `sealed`, `open` or `torn`.
+    /// Returns the name of the state: `sealed`, `open`, `torn` or `unreadable`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sealed => "sealed",
             Self::Open => "open",
             Self::Torn => "torn",
+            Self::Unreadable => "unreadable",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::format::chunk::ChunkFault;
+use crate::read::unreadable::UnreadableRange;
 
 /// A range of bytes in a file that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,23 @@ pub struct LostRange {
     pub len: u64,
     /// Why the range is lost.
     pub cause: LossCause,
+}
+
+/// The losses of a visit of recordings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Number of lost bytes in the files that were read.
+    pub bytes: u64,
+    /// Number of files that cannot be read.
+    pub files: u64,
+}
+
+impl Losses {
+    /// Returns whether nothing is lost.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        self.bytes == 0 && self.files == 0
+    }
 }
 
 /// Why a range is lost.
@@ -32,6 +50,8 @@ pub enum LossCause {
     Summary,
     /// A record without messages that exceeds the longest length that is read.
     TooLong,
+    /// The disk cannot read these bytes of the range.
+    Unreadable(UnreadableRange),
 }
 
 impl LossCause {
@@ -61,6 +81,7 @@ impl fmt::Display for LossCause {
             Self::TooLong => {
                 f.write_str("an attachment, or another record without messages, that is too long")
             }
+            Self::Unreadable(range) => range.fmt(f),
         }
     }
 }

@@ -11,12 +11,14 @@ use mcap::records::{Channel, Record};
 
 use crate::error::Error;
 use crate::format::filename::parent;
-use crate::format::record::{Kind, Raw, UNKNOWN_TOPIC, device};
+use crate::format::origin::{MessageOrigin, Origins};
+use crate::format::record::{GAP, Kind, Raw, UNKNOWN_TOPIC, device};
 use crate::lock::is_locked;
 use crate::read::catalog::{RecordingFile, list, list_directory, number};
-use crate::read::loss::LostRange;
+use crate::read::loss::{Losses, LostRange};
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
+use crate::read::window::WindowedFile;
 
 /// How often a file that is being written is checked for new data.
 const LOOK: Duration = Duration::from_millis(50);
@@ -60,6 +62,8 @@ pub struct Message<'a> {
     pub channel: &'a Arc<ChannelInfo>,
     /// Sequence number in the channel.
     pub sequence: u32,
+    /// The connection that it came over, if that is recorded.
+    pub origin: Option<MessageOrigin>,
     /// Time of reception, in nanoseconds since 1970.
     pub time: u64,
     /// The payload.
@@ -109,6 +113,25 @@ pub trait Visitor {
     /// # Errors
     /// An error ends the visit.
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), Self::Error>;
+
+    /// Called in a repaired file where messages may be missing. The messages before and after do not follow each other.
+    ///
+    /// # Errors
+    /// An error ends the visit.
+    fn gap(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// Receives the error of a file that cannot be read, such as one without permission. The other files are read if this
+    /// returns `Ok`. By default, the error ends the visit.
+    ///
+    /// A single file is not left to this: its error ends the visit.
+    ///
+    /// # Errors
+    /// An error ends the visit.
+    fn unreadable(&mut self, error: Error) -> Result<(), Self::Error> {
+        Err(error.into())
+    }
 
     /// Called when no more messages are available now, or at the end. Use it to flush output.
     ///
@@ -188,8 +211,8 @@ pub struct Reader {
 /// log.append(channel, 0, 0, b"message")?;
 /// log.finish()?;
 /// let file = blocksd_recording::catalog::list_directory(folder)?.remove(0);
-/// let lost_bytes = Tail::new(file.path, Wanted::default()).visit(&mut Print)?;
-/// assert_eq!(lost_bytes, 0);
+/// let losses = Tail::new(file.path, Wanted::default()).visit(&mut Print)?;
+/// assert!(losses.is_none());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -205,14 +228,25 @@ impl Reader {
         Self { paths, wanted }
     }
 
-    /// Hands every selected message to the visitor. Returns the number of lost bytes.
+    /// Hands every selected message to the visitor. Returns the losses.
     ///
     /// # Errors
     /// [`Error::Read`], and any error of the visitor.
-    pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<u64, V::Error> {
-        let mut lost = 0;
+    pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<Losses, V::Error> {
+        let mut lost = Losses::default();
+        let is_single = matches!(self.paths.as_slice(), [path] if !path.is_dir());
         for listed in list(&self.paths)? {
-            lost += visit_file(&listed, &self.wanted, false, visitor)?;
+            match listed.open() {
+                Ok(None) => {}
+                Ok(Some(opened)) => {
+                    lost.bytes += visit_file(&listed.path, opened, &self.wanted, false, visitor)?;
+                }
+                Err(error) if is_single => return Err(error.into()),
+                Err(error) => {
+                    visitor.unreadable(error)?;
+                    lost.files += 1;
+                }
+            }
         }
         visitor.idle()?;
         Ok(lost)
@@ -226,24 +260,33 @@ impl Tail {
         Self { path, wanted }
     }
 
-    /// Hands every selected message to the visitor. Returns the number of lost bytes once a file is sealed; never
+    /// Hands every selected message to the visitor. Returns the losses once a file is sealed; never
     /// returns for a directory, unless the visitor returns an error.
     ///
     /// # Errors
     /// [`Error::Read`], and any error of the visitor.
-    pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<u64, V::Error> {
+    pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<Losses, V::Error> {
         let (path, wanted) = (&self.path, &self.wanted);
         if !path.is_dir() {
-            let lost = visit_file(&RecordingFile::of(path.clone()), wanted, true, visitor)?;
+            let bytes = match RecordingFile::of(path.clone()).open()? {
+                Some(opened) => visit_file(path, opened, wanted, true, visitor)?,
+                None => 0,
+            };
             visitor.idle()?;
-            return Ok(lost);
+            return Ok(Losses { bytes, files: 0 });
         }
         let mut done = None;
         loop {
             for listed in list_directory(path)? {
                 let number = number(&listed.path);
                 if done < Some(number) {
-                    visit_file(&listed, wanted, true, visitor)?;
+                    match listed.open() {
+                        Ok(None) => {}
+                        Ok(Some(opened)) => {
+                            visit_file(&listed.path, opened, wanted, true, visitor)?;
+                        }
+                        Err(error) => visitor.unreadable(error)?,
+                    }
                     done = Some(number);
                 }
             }
@@ -253,15 +296,14 @@ impl Tail {
     }
 }
 
+/// Hands the messages of an open file to the visitor. `is_open` says whether it is being written.
 fn visit_file<V: Visitor + ?Sized>(
-    listed: &RecordingFile,
+    path: &Path,
+    (mut input, mut is_open): (WindowedFile, bool),
     wanted: &Wanted,
     follow: bool,
     visitor: &mut V,
 ) -> Result<u64, V::Error> {
-    let Some((mut input, mut is_open)) = listed.open()? else {
-        return Ok(0);
-    };
     let summary = Summary::of_sealed(&mut input, is_open)?;
     if summary.as_ref().is_some_and(|it| is_outside(it, wanted)) {
         return Ok(0);
@@ -270,6 +312,7 @@ fn visit_file<V: Visitor + ?Sized>(
     let mut file = FileReader {
         wanted,
         channels: HashMap::new(),
+        origins: Origins::default(),
         lost: 0,
     };
     if let Some(summary) = summary {
@@ -279,14 +322,14 @@ fn visit_file<V: Visitor + ?Sized>(
         }
     }
     loop {
-        file.read_on(&mut scan, &listed.path, visitor)?;
+        file.read_on(&mut scan, path, visitor)?;
         if !is_open || !follow || scan.has_ended() {
             return Ok(file.lost);
         }
         visitor.idle()?;
         std::thread::sleep(LOOK);
         // Check before refreshing the length: everything that was written before the file was sealed is visible then.
-        is_open = is_written(&listed.path);
+        is_open = is_written(path);
         scan.refresh(is_open)?;
     }
 }
@@ -312,6 +355,7 @@ fn is_outside(summary: &Summary, wanted: &Wanted) -> bool {
 struct FileReader<'a> {
     wanted: &'a Wanted,
     channels: HashMap<u16, Arc<ChannelInfo>>,
+    origins: Origins,
     lost: u64,
 }
 
@@ -325,6 +369,7 @@ impl FileReader<'_> {
         while let Some(found) = scan.advance()? {
             match found {
                 Found::Chunk(chunk) => {
+                    self.origins.begin_chunk(chunk.records);
                     for (_, raw) in chunk.records() {
                         self.take(&raw, visitor)?;
                     }
@@ -352,9 +397,15 @@ impl FileReader<'_> {
             if let Some(Record::Channel(channel)) = raw.parse() {
                 self.define(channel);
             }
-            return Ok(());
+            self.origins.record(raw);
+            return match raw.opcode {
+                GAP => visitor.gap(),
+                _ => Ok(()),
+            };
         };
         let id = header.channel_id;
+        // Messages that are not selected count, too.
+        let origin = self.origins.message(id);
         if !self.channels.contains_key(&id) {
             // The record of the channel is lost, but the message is not.
             self.define(Channel {
@@ -370,6 +421,7 @@ impl FileReader<'_> {
             Some(channel) if channel.is_wanted && is_in_time => visitor.message(&Message {
                 channel,
                 sequence: header.sequence,
+                origin,
                 time: header.log_time,
                 data,
             }),

@@ -205,6 +205,11 @@ impl Scan {
                 self.at = end;
                 self.is_intact = false;
                 let len = end - offset;
+                let unreadable = self.input.unreadable(offset, end);
+                let cause = match unreadable.filter(|_| cause != LossCause::Summary) {
+                    Some(range) => LossCause::Unreadable(range),
+                    None => cause,
+                };
                 Found::Lost(LostRange { offset, len, cause })
             }
         }))
@@ -285,11 +290,13 @@ impl Scan {
         self.ours = true;
         let named = self.ownership.nonce().is_some();
         let magic = mcap::MAGIC;
-        let bytes = self.input.at(0, magic.len() + HEAD_LEN)?;
+        let shown = self.input.readable(0, magic.len() + HEAD_LEN)?;
+        let bytes = self.input.at(0, shown)?;
         let begin = bytes.strip_prefix(magic).and_then(head);
         if let Some((op::HEADER, len @ ..=HEADER_MAX)) = begin {
             let end = magic.len() + HEAD_LEN + usize::try_from(len).unwrap_or_default();
-            let bytes = self.input.at(0, end)?;
+            let shown = self.input.readable(0, end)?;
+            let bytes = self.input.at(0, shown)?;
             let mut bytes = bytes.get(magic.len()..).unwrap_or_default();
             let raw = Raw::take(&mut bytes);
             let is_exact = raw.is_some_and(|raw| raw.is_well_formed());
@@ -313,6 +320,7 @@ impl Scan {
             return Ok(ScanStep::End);
         }
         self.begun = true;
+        self.settle_by_summary()?;
         // A file this short contains no message.
         let bytes = self.input.at(0, magic.len())?;
         let is_begun = magic.starts_with(bytes) && self.input.len() <= ROOT_LEN as u64;

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::format::chunk::CHUNK_MAX;
 use crate::format::filename::{LOST, PART};
 use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head, is_unknown};
+use crate::read::unreadable::UnreadableRange;
 use crate::read::window::WindowedFile;
 
 /// Length of the footer record, in bytes.
@@ -116,6 +117,8 @@ pub enum SummaryFault {
         /// Offset of the entry.
         offset: u64,
     },
+    /// The disk cannot read the summary.
+    Unreadable(UnreadableRange),
 }
 
 impl Summary {
@@ -137,6 +140,21 @@ impl Summary {
     /// # Errors
     /// [`Error::Read`]. The inner result says why there is no valid summary.
     pub fn read(input: &mut WindowedFile) -> Result<Result<Self, SummaryFault>, Error> {
+        let read = Self::read_all(input)?;
+        // Unreadable bytes were read as zeros.
+        let from = match &read {
+            Ok(summary) => summary.data_end,
+            Err(fault) => fault
+                .offset()
+                .unwrap_or(input.len().saturating_sub(MAGIC_LEN)),
+        };
+        Ok(match input.unreadable(from, input.len()) {
+            Some(range) => Err(SummaryFault::Unreadable(range)),
+            None => read,
+        })
+    }
+
+    fn read_all(input: &mut WindowedFile) -> Result<Result<Self, SummaryFault>, Error> {
         let (footer_at, footer) = match find_footer(input)? {
             Ok(found) => found,
             Err(fault) => return Ok(Err(fault)),
@@ -295,6 +313,7 @@ impl SummaryFault {
             | Self::NoDataEnd { offset }
             | Self::NoRecord { offset }
             | Self::NoPlace { offset } => Some(offset),
+            Self::Unreadable(range) => Some(range.offset),
         }
     }
 }
@@ -316,6 +335,7 @@ impl fmt::Display for SummaryFault {
             Self::NoPlace { .. } => {
                 f.write_str("the summary lists a chunk outside the data section")
             }
+            Self::Unreadable(range) => range.fmt(f),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Random access to a file through a window in memory: [`WindowedFile`].
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
+use crate::read::unreadable::{ReadAt, Unreadable, UnreadableRange};
 
 /// Smallest read, in bytes.
 const WINDOW_LEN: usize = 1 << 20;
@@ -14,6 +15,9 @@ const WINDOW_LEN: usize = 1 << 20;
 const KEPT_LEN: usize = 16 << 20;
 
 /// A regular file that is read at any offset. Its length is cached until [`refresh`](Self::refresh).
+///
+/// Bytes that the disk cannot read are returned as zeros, and [`unreadable`](Self::unreadable) says where they are. They are
+/// found in blocks of 4 KiB. After 256 failed reads, or some minutes in them, larger ranges are skipped at each failure.
 ///
 /// # Examples
 /// ```
@@ -30,7 +34,8 @@ const KEPT_LEN: usize = 16 << 20;
 #[derive(Debug)]
 pub struct WindowedFile {
     path: PathBuf,
-    file: File,
+    file: Arc<dyn ReadAt>,
+    unreadable: Arc<Mutex<Unreadable>>,
     len: u64,
     window: Vec<u8>,
     start: u64,
@@ -49,14 +54,34 @@ impl WindowedFile {
             return Err(failure(io::Error::new(kind, "not a regular file")));
         }
         let file = File::open(path).map_err(failure)?;
-        let len = file.metadata().map_err(failure)?.len();
+        Self::over(path, Arc::new(file))
+    }
+
+    /// Reads `file`, and calls it `path`.
+    #[doc(hidden)]
+    pub fn over(path: &Path, file: Arc<dyn ReadAt>) -> Result<Self, Error> {
+        let metadata = file.metadata().map_err(|error| Error::read(path, error))?;
         Ok(Self {
             path: path.into(),
             file,
-            len,
+            unreadable: Arc::default(),
+            len: metadata.len(),
             window: Vec::new(),
             start: 0,
         })
+    }
+
+    /// Opens the same file a second time, with a window of its own. Both share what is known about unreadable bytes.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            file: Arc::clone(&self.file),
+            unreadable: Arc::clone(&self.unreadable),
+            len: self.len,
+            window: Vec::new(),
+            start: 0,
+        }
     }
 
     /// Returns the path under which it was opened.
@@ -65,10 +90,12 @@ impl WindowedFile {
         &self.path
     }
 
-    /// Returns the file itself.
-    #[must_use]
-    pub const fn file(&self) -> &File {
-        &self.file
+    /// Returns the metadata of the file, also if its name has changed.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn metadata(&self) -> Result<Metadata, Error> {
+        self.file.metadata().map_err(|error| self.failure(error))
     }
 
     /// Returns the cached length in bytes.
@@ -88,8 +115,35 @@ impl WindowedFile {
     /// # Errors
     /// [`Error::Read`].
     pub fn refresh(&mut self) -> Result<(), Error> {
-        self.len = self.file.metadata().map_err(|e| self.failure(e))?.len();
+        self.len = self.metadata()?.len();
         Ok(())
+    }
+
+    /// Returns the unreadable bytes between two offsets, as far as they were read: the first of them, and their number.
+    #[must_use]
+    pub fn unreadable(&self, from: u64, to: u64) -> Option<UnreadableRange> {
+        self.known().within(from, to)
+    }
+
+    /// Reads `len` bytes at `offset`, or fewer at the end of the file. Returns how many of them precede the first unreadable
+    /// one.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub(crate) fn readable(&mut self, offset: u64, len: usize) -> Result<usize, Error> {
+        let len = self.at(offset, len)?.len();
+        let bad = self.unreadable(offset, offset + len as u64);
+        Ok(bad.map_or(len, |bad| {
+            usize::try_from(bad.offset - offset).unwrap_or(len)
+        }))
+    }
+
+    /// Reads `len` bytes at `offset`. Returns whether all are readable.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub(crate) fn is_readable(&mut self, offset: u64, len: usize) -> Result<bool, Error> {
+        Ok(self.at(offset, len)?.len() == self.readable(offset, len)?)
     }
 
     /// Reads `len` bytes at `offset`, or fewer at the end of the file. Allocates up to `len` bytes, so the caller must
@@ -147,25 +201,21 @@ impl WindowedFile {
         }
         self.window.resize(want, 0);
         self.start = offset;
-        let mut have = 0;
-        while let Some(space) = self
-            .window
-            .get_mut(have..)
-            .filter(|space| !space.is_empty())
-        {
-            match self.file.read_at(space, offset + have as u64) {
-                // The file was truncated since its length was read.
-                Ok(0) => break,
-                Ok(len) => have += len,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.window.clear();
-                    return Err(self.failure(error));
-                }
-            }
-        }
-        self.window.truncate(have);
-        Ok(())
+        let mut known = self
+            .unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let read = known.read(&*self.file, &mut self.window, offset);
+        drop(known);
+        // Nothing, if it failed.
+        self.window.truncate(read.as_ref().map_or(0, |have| *have));
+        read.map(|_| ()).map_err(|error| self.failure(error))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Unreadable> {
+        self.unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failure(&self, error: io::Error) -> Error {

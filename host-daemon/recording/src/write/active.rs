@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::error::LogError;
+use crate::format::origin::MessageOrigin;
 use crate::write::channel::Channel;
 use crate::write::compress::ChunkEnd;
 use crate::write::retry::LogContext;
@@ -70,6 +71,7 @@ impl ActiveSegment {
         &mut self,
         context: &LogContext,
         channel: Channel,
+        mut origin: Option<MessageOrigin>,
         mut sequence: u32,
         time_ns: u64,
         messages: impl Iterator<Item = &'a [u8]>,
@@ -77,11 +79,19 @@ impl ActiveSegment {
         let mut messages = messages.peekable();
         while messages.peek().is_some() {
             let segment = &mut self.segment;
-            let added = segment.messages(channel.id, sequence, time_ns, &mut messages, CHUNK_LEN);
+            let added = segment.messages(
+                channel.id,
+                origin,
+                sequence,
+                time_ns,
+                &mut messages,
+                CHUNK_LEN,
+            );
             if added == 0 {
                 return Err(LogError::StaleChannel);
             }
             sequence = sequence.wrapping_add(added);
+            origin = origin.map(|origin| origin.after(added.into()));
             self.counted += u64::from(added) * u64::from(channel.is_counted);
             if self.oldest_unwritten.is_none() {
                 let now = Instant::now();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, LogError};
 use crate::format::filename;
+use crate::format::origin::MessageOrigin;
 use crate::lock::Lock;
 use crate::write::active::{ActiveSegment, CommitCounts, SegmentFile};
 use crate::write::channel::{Channel, ChannelSpec};
@@ -159,7 +160,8 @@ impl Log {
         Ok(*channel)
     }
 
-    /// Appends a message to a channel of the current file. `time_ns` is its time in nanoseconds since 1970.
+    /// Appends a message to a channel of the current file. `time_ns` is its time in nanoseconds since 1970. Its origin is
+    /// not recorded; [`append_all`](Self::append_all) records it.
     ///
     /// # Errors
     /// [`LogError::StaleChannel`] if the file of the channel is sealed; [`LogError::GaveUp`]; [`LogError::Internal`].
@@ -171,11 +173,11 @@ impl Log {
         time_ns: u64,
         bytes: &[u8],
     ) -> Result<(), LogError> {
-        self.append_all(channel, sequence, time_ns, std::iter::once(bytes))
+        self.append_all(channel, None, sequence, time_ns, std::iter::once(bytes))
     }
 
-    /// Adds messages that were received together to a channel of the present file, with sequence numbers from `sequence`
-    /// on.
+    /// Appends messages that were received together to a channel of the current file, with sequence numbers from
+    /// `sequence` on. `origin` is that of the first, and the others follow it in the same connection.
     ///
     /// # Errors
     /// [`LogError`].
@@ -183,6 +185,7 @@ impl Log {
     pub fn append_all<'a>(
         &mut self,
         channel: Channel,
+        origin: Option<MessageOrigin>,
         sequence: u32,
         time_ns: u64,
         messages: impl Iterator<Item = &'a [u8]>,
@@ -190,7 +193,7 @@ impl Log {
         let active = self.active.as_mut();
         let active = active.filter(|active| active.number == channel.file);
         let active = active.ok_or(LogError::StaleChannel)?;
-        active.messages(&self.context, channel, sequence, time_ns, messages)
+        active.messages(&self.context, channel, origin, sequence, time_ns, messages)
     }
 
     /// Counts messages that another message stands for as part of the current chunk.

@@ -11,6 +11,7 @@ use crate::format::index::{
     IndexEntry, SummaryBuilder, WrittenChunk, index_entry, message_index_head,
 };
 use crate::format::nonce::{self, FileNonce};
+use crate::format::origin::{MessageOrigin, origin_record};
 use crate::format::record::HEAD_LEN;
 use crate::write::buffer::Buffer;
 use crate::write::channel::{ChannelSpec, SchemaSpec};
@@ -63,6 +64,8 @@ struct OpenChunk {
 struct ChannelState {
     /// Index entries of its messages in the open chunk.
     entries: Vec<IndexEntry>,
+    /// The origin that a reader of the open chunk expects of the next message.
+    next: Option<MessageOrigin>,
 }
 
 impl SegmentWriter {
@@ -150,11 +153,12 @@ impl SegmentWriter {
     }
 
     /// Adds messages to a channel, with sequence numbers from `sequence` on, until the chunk is `chunk_max` bytes long or no
-    /// message is left. Returns the number of added messages: at least one if there is a message, and 0 if the file does not
+    /// message is left. `origin` is that of the first; the others follow it in the same connection. Returns the number of added messages: at least one if there is a message, and 0 if the file does not
     /// have the channel.
     pub(crate) fn messages<'a>(
         &mut self,
         channel: u16,
+        origin: Option<MessageOrigin>,
         mut sequence: u32,
         time_ns: u64,
         messages: &mut impl Iterator<Item = &'a [u8]>,
@@ -165,6 +169,9 @@ impl SegmentWriter {
         let (Some(chunk), Some(state)) = (&mut self.chunk, state) else {
             return 0;
         };
+        if state.next != origin {
+            self.out.put(&origin_record(channel, origin));
+        }
         let before = state.entries.len();
         // All messages share this header, except for length and sequence number.
         let mut head = [0; MESSAGE_HEAD_LEN];
@@ -189,6 +196,7 @@ impl SegmentWriter {
         }
         let added = state.entries.len() - before;
         if added != 0 {
+            state.next = origin.map(|origin| origin.after(added as u64));
             chunk.messages += added;
             let (start, end) = chunk.bounds.unwrap_or((time_ns, time_ns));
             chunk.bounds = Some((start.min(time_ns), end.max(time_ns)));
@@ -249,6 +257,7 @@ impl SegmentWriter {
             self.out.put(state.entries.as_flattened());
             self.summary.count(channel, state.entries.len() as u64);
             state.entries.clear();
+            state.next = None;
         }
         self.summary.chunk(&WrittenChunk {
             offset: self.base + chunk.begin as u64,

@@ -101,12 +101,17 @@ impl Folder for Directory {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
-            // Ignore names that are not valid UTF-8, which do not belong to a recording, and files that were just
-            // removed.
-            if let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata())
-                && metadata.is_file()
-            {
-                files.push((name, metadata.len()));
+            // Names that are not valid UTF-8 do not belong to a recording.
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_file() => files.push((name, metadata.len())),
+                Ok(_) => {}
+                // The file was just removed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // The length is unknown, but its number is taken.
+                Err(_) => files.push((name, 0)),
             }
         }
         Ok(files)

@@ -9,8 +9,8 @@ use crate::recorded::to_log::{Conn, EventWriter, append_block, device_channel, n
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, StreamPosition};
 use blocksd_engine::reason::FaultKind;
-use blocksd_recording::LogError;
 use blocksd_recording::topic::Kind;
+use blocksd_recording::{LogError, MessageOrigin};
 
 impl EventWriter {
     pub(super) fn batch(
@@ -27,7 +27,10 @@ impl EventWriter {
         let (mut blocks, mut pieces) =
             device.map_or((0, 0), |device| (device.blocks, device.pieces));
         match batch.only_blocks() {
-            Some(whole) => self.messages(&mut conn, event, &mut blocks, whole)?,
+            Some(whole) => {
+                let numbers = (&mut blocks, position.seq);
+                self.messages(&mut conn, event, numbers, whole)?;
+            }
             None => {
                 let sequences = (&mut blocks, &mut pieces);
                 self.items(&mut conn, event, batch, *position, sequences)?;
@@ -47,46 +50,48 @@ impl EventWriter {
         Ok(())
     }
 
-    /// Writes messages, those between empty ones all at once.
+    /// Writes messages, those between empty ones all at once. `seq` is the number of the first in the connection.
     fn messages<'a>(
         &mut self,
         conn: &mut Conn,
         event: &Event,
-        sequence: &mut u32,
+        (sequence, mut seq): (&mut u32, u64),
         messages: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), LogError> {
         let mut messages = messages.peekable();
         while let Some(next) = messages.peek() {
             if next.is_empty() || conn.account.is_held() {
                 let bytes = messages.next().unwrap_or_default();
-                self.block(conn, event, sequence, bytes)?;
+                self.block(conn, event, (sequence, seq), bytes)?;
+                seq += 1;
                 continue;
             }
-            let has_open = conn.channels.has_open;
-            let spec = || device_channel(&event.source, Kind::Blocks, has_open);
+            let spec = || device_channel(&event.source, Kind::Blocks);
             let channel = self.log.channel(&mut conn.channels.blocks, spec)?;
+            let origin = MessageOrigin::new(event.source.conn, seq);
             let first = *sequence;
             let run = std::iter::from_fn(|| {
                 let bytes = messages.next_if(|bytes| !bytes.is_empty())?;
                 *sequence = sequence.wrapping_add(1);
+                seq += 1;
                 Some(bytes)
             });
             self.log
-                .append_all(channel, first, nanoseconds(event.time), run)?;
+                .append_all(channel, origin, first, nanoseconds(event.time), run)?;
         }
         Ok(())
     }
 
-    /// Writes a message, unless it is empty and held.
+    /// Writes message number `seq` of a connection, unless it is empty and held.
     fn block(
         &mut self,
         conn: &mut Conn,
         event: &Event,
-        sequence: &mut u32,
+        (sequence, seq): (&mut u32, u64),
         bytes: &[u8],
     ) -> Result<(), LogError> {
         if bytes.is_empty() {
-            if !self.admit(conn, event, Evidence::Empty) {
+            if !self.admit(conn, event, Evidence::Empty(seq)) {
                 return Ok(());
             }
         } else if conn.account.is_held() {
@@ -97,7 +102,7 @@ impl EventWriter {
             &mut self.log,
             known,
             &event.source,
-            sequence,
+            (sequence, seq),
             time_ns,
             bytes,
         )
@@ -115,7 +120,7 @@ impl EventWriter {
         for item in batch.items() {
             let note = match item {
                 Item::Message(bytes) => {
-                    self.block(conn, event, blocks, bytes)?;
+                    self.block(conn, event, (blocks, position.seq), bytes)?;
                     None
                 }
                 Item::Piece { bytes, first, last } => {
@@ -123,12 +128,14 @@ impl EventWriter {
                         self.before_payload(conn, blocks, event.time)?;
                     }
                     self.budget.earn(&mut conn.account, bytes.len() as u64);
-                    let has_open = conn.channels.has_open;
                     let known = &mut conn.channels.pieces;
-                    let spec = || device_channel(&event.source, Kind::Pieces, has_open);
+                    let spec = || device_channel(&event.source, Kind::Pieces);
                     let channel = self.log.channel(known, spec)?;
+                    let origin = MessageOrigin::new(event.source.conn, position.seq);
                     let time_ns = nanoseconds(event.time);
-                    self.log.append(channel, *pieces, time_ns, bytes)?;
+                    let piece = std::iter::once(bytes);
+                    self.log
+                        .append_all(channel, origin, *pieces, time_ns, piece)?;
                     *pieces = pieces.wrapping_add(1);
                     let len = bytes.len();
                     Some(Note::piece(event, &position, len, first, last))

@@ -9,9 +9,7 @@ use framing_core::{AnyFraming, Blocks};
 use crate::recorded::budget::Held;
 use crate::recorded::counters::SuppressedKind;
 use crate::recorded::note::Note;
-use crate::recorded::to_log::{
-    Channels, Conn, EventWriter, append_block, events_channel, nanoseconds,
-};
+use crate::recorded::to_log::{Conn, EventWriter, append_block, events_channel, nanoseconds};
 use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Suppressed};
 use blocksd_recording::LogError;
 
@@ -33,7 +31,7 @@ impl EventWriter {
             return Ok(());
         };
         if has_open {
-            self.write_open(conn, &mut held)?;
+            self.write_open(&mut held)?;
         }
         if held.sums.empty != 0 {
             self.write_empties(conn, &mut held, blocks)?;
@@ -55,7 +53,7 @@ impl EventWriter {
         let Some(mut held) = conn.account.take() else {
             return Ok(());
         };
-        self.write_open(conn, &mut held)?;
+        self.write_open(&mut held)?;
         self.write_empties(conn, &mut held, blocks)?;
         self.write_counts(&mut held, blocks, time)
     }
@@ -104,11 +102,10 @@ impl EventWriter {
         Ok(())
     }
 
-    fn write_open(&mut self, conn: &mut Conn, held: &mut Held) -> Result<(), LogError> {
+    fn write_open(&mut self, held: &mut Held) -> Result<(), LogError> {
         let Some((peer, time)) = held.opened.take() else {
             return Ok(());
         };
-        conn.channels = Channels::new(true);
         let opened = Event {
             source: Arc::clone(&held.source),
             time,
@@ -124,26 +121,30 @@ impl EventWriter {
         held: &mut Held,
         blocks: &mut u32,
     ) -> Result<(), LogError> {
-        for time in held.take_short_run().unwrap_or_default() {
+        let Some((first, times)) = held.take_short_run() else {
+            return Ok(());
+        };
+        for (seq, time) in (first..).zip(times) {
             let (known, time_ns) = (&mut conn.channels, nanoseconds(time));
-            append_block(&mut self.log, known, &held.source, blocks, time_ns, b"")?;
+            let numbers = (&mut *blocks, seq);
+            append_block(&mut self.log, known, &held.source, numbers, time_ns, b"")?;
         }
         Ok(())
     }
 
-    /// Writes the counts of one connection. Empty messages among them keep their sequence numbers.
+    /// Writes the counts of one connection. Empty messages among them keep their numbers, in the connection and in the
+    /// topic.
     fn write_counts(
         &mut self,
         held: &mut Held,
         blocks: &mut u32,
         time: SystemTime,
     ) -> Result<(), LogError> {
-        let mut sums = std::mem::replace(&mut held.sums, Suppressed::since(time));
+        let sums = std::mem::replace(&mut held.sums, Suppressed::since(time));
         if sums.is_empty() {
             return Ok(());
         }
         if sums.empty != 0 {
-            sums.seq = Some(u64::from(*blocks));
             // In 32 bits, like all sequence numbers of the format.
             *blocks = blocks.wrapping_add(sums.empty as u32);
         }

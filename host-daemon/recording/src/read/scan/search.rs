@@ -1,4 +1,4 @@
-//! Searches for the next chunk of a file after damage: `Scan::search`.
+//! Searches for the next chunk of a file after damage: `Scan::search`; and for the first one that can be read.
 
 use mcap::records::op;
 
@@ -6,6 +6,7 @@ use super::Scan;
 use crate::error::Error;
 use crate::format::chunk::{self, ChunkFault, EXTENT_MAX, Extent, HEAD_MAX};
 use crate::format::nonce::FileNonce;
+use crate::read::ownership::ROOT_LEN;
 
 /// The classification of a place where a chunk may begin.
 enum Candidate {
@@ -56,6 +57,31 @@ impl Scan {
         Ok(end)
     }
 
+    /// Takes the nonce of the first chunk that the summary lists, if the disk cannot read the beginning of the file.
+    pub(super) fn settle_by_summary(&mut self) -> Result<(), Error> {
+        if self.input.unreadable(0, ROOT_LEN as u64).is_none() || self.ownership.nonce().is_some() {
+            return Ok(());
+        }
+        for &at in &self.known {
+            let shown = self.input.readable(at, EXTENT_MAX)?;
+            let Some(extent) = Extent::of(self.input.at(at, shown)?, false) else {
+                continue;
+            };
+            let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
+            if self.input.len() - at < extent.len || !self.input.is_readable(at, len)? {
+                continue;
+            }
+            let bytes = self.input.at(at, len)?;
+            if let Ok(header) = chunk::check(bytes, false, &mut self.plain) {
+                let nonce = FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain));
+                self.ownership.settle(nonce);
+                self.ours = nonce.is_some() || self.known_ours;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// Classifies a place where a chunk may begin. The cost of a place that turns out not to be a chunk of this file is
     /// taken from the budget.
     fn is_chunk(&mut self, at: u64, extent: Extent) -> Result<Candidate, Error> {
@@ -73,6 +99,9 @@ impl Scan {
             }
         }
         if !is_free && self.budget < cost {
+            return Ok(Candidate::None);
+        }
+        if !self.input.is_readable(at, len)? {
             return Ok(Candidate::None);
         }
         let bytes = self.input.at(at, len)?;

@@ -21,7 +21,8 @@ impl Scan {
             return Ok(self.next_known(at));
         }
         // Other programs may write messages between chunks.
-        let found = head(self.input.at(at, HEAD_LEN)?);
+        let shown = self.input.readable(at, HEAD_LEN)?;
+        let found = head(self.input.at(at, shown)?);
         let is_there = found.is_some_and(|(opcode, body_len)| {
             opcode == op::CHUNK && body_len.checked_add(HEAD_LEN as u64) == Some(len)
         });
@@ -34,7 +35,9 @@ impl Scan {
         if room == 0 || (self.ended && !self.known.is_empty()) {
             return Ok(ScanStep::End);
         }
-        let begin = self.input.at(at, EXTENT_MAX)?;
+        let shown = self.input.readable(at, EXTENT_MAX)?;
+        let is_hidden = (shown as u64) < room.min(EXTENT_LEN as u64);
+        let begin = self.input.at(at, shown)?;
         if self.ended && begin == mcap::MAGIC {
             return Ok(ScanStep::End);
         }
@@ -42,7 +45,10 @@ impl Scan {
         let is_disguised = is_disguised(begin, self.ours);
         let is_unfinished = is_unfinished(begin) || !self.ours;
         let Some((opcode, len)) = head(begin) else {
-            return self.cut(true);
+            return match is_hidden {
+                true => self.lose(LossCause::NoRecord),
+                false => self.cut(true),
+            };
         };
         let len = len.saturating_add(HEAD_LEN as u64);
         if opcode != op::DATA_END && self.crosses_chunk(len)? {
@@ -56,7 +62,7 @@ impl Scan {
         }
         if opcode == op::CHUNK {
             // A chunk whose prefix is cut has no lengths that could agree.
-            return if room < EXTENT_LEN as u64 {
+            return if room < EXTENT_LEN as u64 && !is_hidden {
                 self.cut(true)
             } else {
                 self.lose(LossCause::Chunk(ChunkFault::Lengths))
@@ -72,6 +78,9 @@ impl Scan {
         let Ok(len) = usize::try_from(len.min(CHUNK_MAX)) else {
             return self.lose(LossCause::NoRecord);
         };
+        if !self.input.is_readable(at, len)? {
+            return self.skip(at + len as u64, LossCause::NoRecord);
+        }
         let mut bytes = self.input.at(at, len)?;
         let raw = Raw::take(&mut bytes);
         let is_known = match self.ours {
@@ -107,10 +116,13 @@ impl Scan {
                 true => ChunkFault::Cut { len, have },
                 false => ChunkFault::Lengths,
             };
-            return self.skip(at + room, fault);
+            return self.skip(at + room, LossCause::Chunk(fault));
         }
         // Within the limit, because the lengths agree.
         let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
+        if !self.input.is_readable(at, len)? {
+            return self.skip(at + extent.len, LossCause::Chunk(ChunkFault::Corrupt));
+        }
         let bytes = self.input.at(at, len)?;
         match chunk::check(bytes, self.ours, &mut self.plain) {
             Ok(header) => {
@@ -121,9 +133,9 @@ impl Scan {
                     self.ownership.settle(nonce);
                     return Ok(ScanStep::Chunk(header, len));
                 }
-                self.skip(at + extent.len, ChunkFault::Foreign)
+                self.skip(at + extent.len, LossCause::Chunk(ChunkFault::Foreign))
             }
-            Err(fault) => self.skip(at + extent.len, fault),
+            Err(fault) => self.skip(at + extent.len, LossCause::Chunk(fault)),
         }
     }
 
@@ -135,7 +147,10 @@ impl Scan {
             && next - self.at < len
         {
             let is_end = self.known.last() == Some(&next);
-            if is_end || Extent::of(self.input.at(next, EXTENT_MAX)?, self.ours).is_some() {
+            let shown = self.input.readable(next, EXTENT_MAX)?;
+            let is_hidden = shown < EXTENT_LEN;
+            let begin = self.input.at(next, shown)?;
+            if is_end || is_hidden || Extent::of(begin, self.ours).is_some() {
                 return Ok(true);
             }
             self.known.retain(|&known| known != next);
@@ -170,15 +185,15 @@ impl Scan {
         })
     }
 
-    /// Reports a damaged chunk that should end at `end` as lost, up to the next chunk of the file if that is earlier.
-    fn skip(&mut self, end: u64, fault: ChunkFault) -> Result<ScanStep, Error> {
+    /// Reports a damaged record that should end at `end` as lost, up to the next chunk of the file if that is earlier.
+    fn skip(&mut self, end: u64, cause: LossCause) -> Result<ScanStep, Error> {
         let next = if self.has_nonce() {
             self.search(self.at + 1, end)?
         } else {
             // A chunk that the summary lists exists, regardless of the damaged one.
             self.next_known(self.at).map_or(end, |next| next.min(end))
         };
-        Ok(ScanStep::Lost(next, LossCause::Chunk(fault)))
+        Ok(ScanStep::Lost(next, cause))
     }
 
     /// Reports everything up to the next chunk as lost.

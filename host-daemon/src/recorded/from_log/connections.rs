@@ -1,0 +1,252 @@
+//! The connection of each message: [`Connections`].
+//!
+//! A message with an origin names its connection. Recordings of earlier versions have no origins: there, a message
+//! belongs to the only open connection of its device, or its connection is not known.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use framing_core::{AnyFraming, Blocks};
+
+use crate::payload::Decoding;
+use crate::recorded::note::UNRECORDED;
+use blocksd_engine::event::ConnectionInfo;
+use blocksd_recording::topic::Kind;
+use blocksd_recording::{ChannelInfo, Message, MessageOrigin};
+
+/// Least number of known connections at which those that are no longer used are removed.
+const SWEEP_AT_MIN: usize = 1024;
+
+/// The connections of a recording.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    decode: Option<Decoding>,
+    /// The device of each connection whose open was read, and whose close was not.
+    opened: HashMap<u64, Arc<str>>,
+    /// Connections of messages with an origin.
+    known: HashMap<u64, KnownConnection>,
+    sweep_at: usize,
+    sweeps: u64,
+    /// Devices of messages without an origin.
+    devices: HashMap<Arc<str>, DeviceConnections>,
+    lacks_formats: LacksFormats,
+}
+
+/// Whether frames cannot be decoded without a file that the caller has not named.
+#[derive(Debug, Default)]
+enum LacksFormats {
+    #[default]
+    No,
+    /// Of this device. This is not reported yet.
+    Of(Arc<str>),
+    Reported,
+}
+
+/// A connection of messages with an origin.
+#[derive(Debug)]
+struct KnownConnection {
+    /// The channel of its last message.
+    channel: Arc<ChannelInfo>,
+    source: Arc<ConnectionInfo>,
+    /// Number of its last message.
+    seq: u64,
+    /// Number of sweeps at its last message.
+    used: u64,
+}
+
+/// What is known of the connections of a device whose messages have no origin.
+#[derive(Debug, Default)]
+struct DeviceConnections {
+    /// Numbers of its open connections.
+    conns: Vec<u64>,
+    /// It has other connections, whose open was not read.
+    has_others: bool,
+    /// The connection of its messages, with the channel that distinguishes it from others in a file.
+    source: Option<(Arc<ChannelInfo>, Arc<ConnectionInfo>)>,
+    /// The same for connections whose open is not recorded.
+    unrecorded: Option<(Arc<ChannelInfo>, Arc<ConnectionInfo>)>,
+}
+
+impl Connections {
+    /// Payloads are decoded as `decode`; if that is `None`, as they were received.
+    pub(super) fn new(decode: Option<Decoding>) -> Self {
+        Self {
+            decode,
+            ..Self::default()
+        }
+    }
+
+    /// The connection of the next message.
+    pub(super) fn of(&mut self, message: &Message<'_>) -> Arc<ConnectionInfo> {
+        match message.origin {
+            Some(origin) => self.of_origin(message.channel, origin),
+            None => self.of_device(message),
+        }
+    }
+
+    /// Takes the open of a connection. An earlier connection with this number has ended: the daemon has restarted.
+    pub(super) fn open(&mut self, conn: u64, device: &str) {
+        let device: Arc<str> = device.into();
+        if let Some(earlier) = self.opened.insert(conn, Arc::clone(&device)) {
+            self.known.remove(&conn);
+            self.end_of_device(conn, &earlier);
+        }
+        self.devices.entry(device).or_default().open(conn);
+    }
+
+    /// Takes the close of a connection.
+    pub(super) fn close(&mut self, conn: u64, device: &str) {
+        self.opened.remove(&conn);
+        self.known.remove(&conn);
+        self.end_of_device(conn, device);
+    }
+
+    /// Takes the start of a daemon: all earlier connections have ended.
+    pub(super) fn restart(&mut self) {
+        self.opened.clear();
+        self.known.clear();
+        self.devices.clear();
+    }
+
+    /// Returns the first device whose frames need a file of formats that is not given, once.
+    pub(super) fn lacks_formats(&mut self) -> Option<Arc<str>> {
+        if !matches!(self.lacks_formats, LacksFormats::Of(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.lacks_formats, LacksFormats::Reported) {
+            LacksFormats::Of(device) => Some(device),
+            _ => None,
+        }
+    }
+
+    fn end_of_device(&mut self, conn: u64, device: &str) {
+        if let Some(of_device) = self.devices.get_mut(device)
+            && of_device.close(conn)
+        {
+            self.devices.remove(device);
+        }
+    }
+
+    fn of_origin(
+        &mut self,
+        channel: &Arc<ChannelInfo>,
+        origin: MessageOrigin,
+    ) -> Arc<ConnectionInfo> {
+        let MessageOrigin {
+            connection, seq, ..
+        } = origin;
+        if let Some(known) = self.known.get_mut(&connection) {
+            // The pieces of a message share its number. Otherwise numbers grow, unless another run of the daemon has
+            // used the number of the connection.
+            let grows = match channel.kind {
+                Kind::Pieces => known.seq <= seq,
+                _ => known.seq < seq,
+            };
+            let is_same = Arc::ptr_eq(&known.channel, channel)
+                || known.channel.record.metadata == channel.record.metadata;
+            if grows && is_same {
+                known.channel = Arc::clone(channel);
+                (known.seq, known.used) = (seq, self.sweeps);
+                return Arc::clone(&known.source);
+            }
+        }
+        self.sweep();
+        let source = self.info(channel, connection, 0);
+        let known = KnownConnection {
+            channel: Arc::clone(channel),
+            source: Arc::clone(&source),
+            seq,
+            used: self.sweeps,
+        };
+        self.known.insert(connection, known);
+        source
+    }
+
+    /// Removes connections that are not known to be open and had no message since the last sweep: their close is not
+    /// recorded.
+    fn sweep(&mut self) {
+        if self.known.len() < self.sweep_at.max(SWEEP_AT_MIN) {
+            return;
+        }
+        let (opened, sweeps) = (&self.opened, self.sweeps);
+        self.known
+            .retain(|conn, known| sweeps <= known.used || opened.contains_key(conn));
+        self.sweeps += 1;
+        self.sweep_at = 2 * self.known.len();
+    }
+
+    fn of_device(&mut self, message: &Message<'_>) -> Arc<ConnectionInfo> {
+        let channel = message.channel;
+        let is_unrecorded = metadata(channel, UNRECORDED.0) == Some(UNRECORDED.1);
+        let device = self.devices.entry(Arc::clone(&channel.device)).or_default();
+        device.has_others |= device.conns.is_empty() && !is_unrecorded;
+        let cached = match is_unrecorded {
+            true => &device.unrecorded,
+            false => &device.source,
+        };
+        if let Some((of, source)) = cached
+            && (Arc::ptr_eq(of, channel) || of.record.metadata == channel.record.metadata)
+        {
+            return Arc::clone(source);
+        }
+        // If the open of the connection was read, this is its first message. Otherwise that is known of number 0 only.
+        let conn = if is_unrecorded { 0 } else { device.conn() };
+        let first = match conn {
+            0 => 0,
+            _ => message.sequence.into(),
+        };
+        let source = self.info(channel, conn, first);
+        let device = self.devices.entry(Arc::clone(&channel.device)).or_default();
+        let cached = match is_unrecorded {
+            true => &mut device.unrecorded,
+            false => &mut device.source,
+        };
+        *cached = Some((Arc::clone(channel), Arc::clone(&source)));
+        source
+    }
+
+    /// A connection with the properties of a channel.
+    fn info(&mut self, channel: &ChannelInfo, conn: u64, first_seq: u64) -> Arc<ConnectionInfo> {
+        let framing = metadata(channel, "framing").and_then(|spec| spec.parse().ok());
+        let recorded = metadata(channel, "decode").and_then(Decoding::of_name);
+        let needs_formats = metadata(channel, "decode").is_some_and(|it| it.starts_with("defmt"));
+        if needs_formats && self.decode.is_none() && matches!(self.lacks_formats, LacksFormats::No)
+        {
+            self.lacks_formats = LacksFormats::Of(Arc::clone(&channel.device));
+        }
+        let decoding = self.decode.clone().or(recorded).unwrap_or_default();
+        Arc::new(ConnectionInfo {
+            conn,
+            device: Arc::clone(&channel.device),
+            framing: framing.unwrap_or(AnyFraming::Blocks(Blocks)),
+            encoding: decoding.into(),
+            first_seq,
+        })
+    }
+}
+
+impl DeviceConnections {
+    fn open(&mut self, conn: u64) {
+        self.conns.push(conn);
+        self.source = None;
+    }
+
+    /// Returns whether the device has no open connection left.
+    fn close(&mut self, conn: u64) -> bool {
+        self.conns.retain(|open| *open != conn);
+        self.source = None;
+        self.conns.is_empty()
+    }
+
+    /// Number of the connection of a message, or 0 if it is ambiguous, since the recording has only the device.
+    fn conn(&self) -> u64 {
+        match self.conns.as_slice() {
+            [conn] if !self.has_others => *conn,
+            _ => 0,
+        }
+    }
+}
+
+fn metadata<'a>(channel: &'a ChannelInfo, key: &str) -> Option<&'a str> {
+    channel.record.metadata.get(key).map(String::as_str)
+}
