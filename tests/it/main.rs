@@ -61,12 +61,14 @@ mod recording {
     pub(crate) mod budgets;
     mod channels;
     mod chunk_borders;
+    mod clocks;
     mod crash;
     mod damaged;
     mod faults;
     mod foreign;
     mod golden;
     mod lifecycle;
+    mod mutations;
     mod names;
     mod nonces;
     mod notes;

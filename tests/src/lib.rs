@@ -8,6 +8,7 @@ pub mod foreign;
 pub mod framings;
 pub mod golden;
 pub mod hostile;
+pub mod mutate;
 pub mod notify;
 pub mod process;
 pub mod programs;

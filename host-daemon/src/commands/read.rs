@@ -116,6 +116,9 @@ struct EventPrinter<P> {
 
 /// An output of events.
 trait Printed: EventVisitor<Error = CommandError> {
+    /// Whether payloads are decoded.
+    const DECODES: bool;
+
     fn flush(&mut self) -> Result<(), CommandError>;
 }
 
@@ -131,7 +134,9 @@ impl<P: Printed> Visitor for EventPrinter<P> {
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
         self.reader.message(message, &mut self.printed)?;
-        if let Some(device) = self.reader.lacks_formats() {
+        if P::DECODES
+            && let Some(device) = self.reader.lacks_formats()
+        {
             let device = printable(device);
             print_status(format_args!(
                 "blocksd: {device} sent defmt frames, which are shown as they are; to decode them, add --decode \
@@ -162,6 +167,8 @@ impl<P: Printed> Visitor for EventPrinter<P> {
 }
 
 impl Printed for Screen {
+    const DECODES: bool = true;
+
     fn flush(&mut self) -> Result<(), CommandError> {
         self.out.flush().map_err(CommandError::stdout)
     }
@@ -264,6 +271,8 @@ impl EventVisitor for Csv {
 }
 
 impl Printed for Csv {
+    const DECODES: bool = false;
+
     fn flush(&mut self) -> Result<(), CommandError> {
         self.0.flush().map_err(CommandError::stdout)
     }

@@ -5,7 +5,6 @@
 //! new members do not, since readers ignore those that they do not know.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::io;
 
 use framing_core::{Fault, Part};

@@ -339,12 +339,10 @@ impl<'a> Salvager<'a> {
 
     fn keep_loose(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), Error> {
         match raw.opcode {
-            op::ATTACHMENT | op::METADATA if self.survey.is_ours || raw.parse().is_none() => {
-                // This library writes none, and in other files it is not whole.
-                let len = (HEAD_LEN + raw.body.len()) as u64;
-                let cause = LossCause::NoRecord;
-                self.tally.lose(LostRange { offset, len, cause }, false);
-                Ok(())
+            op::ATTACHMENT | op::METADATA if raw.parse().is_none() => Ok(self.lose(offset, raw)),
+            // This library writes none of these.
+            op::ATTACHMENT | op::METADATA | op::SCHEMA..=op::MESSAGE if self.survey.is_ours => {
+                Ok(self.lose(offset, raw))
             }
             op::MESSAGE | op::CHANNEL | op::SCHEMA => {
                 let mut missing = Vec::new();
@@ -362,6 +360,12 @@ impl<'a> Salvager<'a> {
             // Indexes and the end of the file are rebuilt.
             _ => Ok(()),
         }
+    }
+
+    fn lose(&mut self, offset: u64, raw: &Raw<'_>) {
+        let len = (HEAD_LEN + raw.body.len()) as u64;
+        let cause = LossCause::NoRecord;
+        self.tally.lose(LostRange { offset, len, cause }, false);
     }
 
     /// Copies a record that is not in a chunk, in the order of the file.

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::format::nonce::{self, FileNonce, LIBRARY, is_near_library};
 use crate::format::record::{EVENTS_TOPIC, Raw};
 use crate::read::scan::{Found, Scan};
-use crate::read::summary::Summary;
+use crate::read::summary::{Summary, is_torn_name};
 use crate::read::window::WindowedFile;
 
 /// Channels and schemas by number, from the chunks and the summary of a file. They replace records that are lost, or
@@ -48,7 +48,7 @@ impl Survey {
         let mut summary = Summary::read(&mut input.again())?.ok();
         let known = summary.as_ref();
         let (mut pass, mut is_listed) = Pass::go(input.again(), known, known)?;
-        if summary.is_some() && !is_listed {
+        if summary.is_some() && !is_listed && (pass.is_strict || is_torn_name(input.path())) {
             // The end is a payload that looks like a summary, and the file was cut exactly after it.
             summary = None;
             (pass, is_listed) = Pass::go(input.again(), None, None)?;
@@ -90,6 +90,8 @@ struct Pass {
     definitions: Definitions,
     nonce: Option<FileNonce>,
     is_lost: bool,
+    /// Only records that this library writes were accepted.
+    is_strict: bool,
     strangers: BTreeMap<FileNonce, u64>,
 }
 
@@ -104,7 +106,12 @@ impl Pass {
         let places: HashSet<_> = places.map(|place| (place.offset, place.len)).collect();
         let mut scan = Scan::new(input, known, false);
         let (mut pass, mut chunks, mut listed) = (Self::default(), 0_u64, 0_u64);
-        while let Some(found) = scan.advance()? {
+        let mut of_summary = Definitions::default();
+        loop {
+            let is_strict = scan.is_ours();
+            let Some(found) = scan.advance()? else {
+                break;
+            };
             match found {
                 Found::Header(header) => pass.header = Some(header),
                 Found::Chunk(chunk) => {
@@ -115,6 +122,8 @@ impl Pass {
                         pass.definitions.take(&raw);
                     }
                 }
+                // In files of this library, these belong to the summary.
+                Found::Record { raw, .. } if is_strict => of_summary.take(&raw),
                 Found::Record { raw, .. } => pass.definitions.take(&raw),
                 Found::Lost(_) => pass.is_lost = true,
             }
@@ -122,11 +131,13 @@ impl Pass {
                 break;
             }
         }
+        pass.definitions.add(of_summary);
         pass.is_lost |= !scan.has_ended();
         pass.nonce = scan.nonce();
+        pass.is_strict = scan.is_ours();
         pass.strangers = scan.strangers().clone();
         // Other programs may omit the index.
-        let has_no_index = places.is_empty() && !scan.is_ours();
+        let has_no_index = places.is_empty() && !pass.is_strict;
         let is_listed = match chunks == 0 || has_no_index {
             true => !pass.is_lost,
             false => listed == chunks,
@@ -136,11 +147,6 @@ impl Pass {
 
     fn is_ours(&self, nonce: Option<FileNonce>) -> bool {
         let library = self.header.as_ref().map(|header| &header.library);
-        // Another program may copy channels of this library.
-        let is_other = library.is_some_and(|library| {
-            let is_near = is_near_library(library.as_bytes());
-            !is_near && !library.is_empty() && !library.contains('\0')
-        });
         let keys = ["device", "framing", "decode"];
         let is_named = |channel: &Channel| {
             let has_keys = keys.iter().all(|key| channel.metadata.contains_key(*key));
@@ -148,7 +154,16 @@ impl Pass {
         };
         nonce.is_some()
             || library.is_some_and(|library| library.starts_with(LIBRARY))
-            || (!is_other && self.definitions.channels.values().any(is_named))
+            || (self.may_be_ours() && self.definitions.channels.values().any(is_named))
+    }
+
+    /// Whether the header is lost or damaged, or that of this library. Another program may copy its channels.
+    fn may_be_ours(&self) -> bool {
+        self.header.as_ref().is_none_or(|header| {
+            let library = &header.library;
+            let is_damaged = library.is_empty() || library.contains('\0');
+            is_damaged || is_near_library(library.as_bytes()) || self.nonce.is_some()
+        })
     }
 }
 
@@ -180,6 +195,16 @@ impl Definitions {
                 self.channels.entry(channel.id).or_insert(channel);
             }
             _ => {}
+        }
+    }
+
+    /// Adds the definitions of numbers that have none.
+    fn add(&mut self, others: Self) {
+        for (id, schema) in others.schemas {
+            self.schemas.entry(id).or_insert(schema);
+        }
+        for (id, channel) in others.channels {
+            self.channels.entry(id).or_insert(channel);
         }
     }
 

@@ -366,7 +366,11 @@ impl FileReader<'_> {
         path: &Path,
         visitor: &mut V,
     ) -> Result<(), V::Error> {
-        while let Some(found) = scan.advance()? {
+        loop {
+            let is_ours = scan.is_ours();
+            let Some(found) = scan.advance()? else {
+                break;
+            };
             match found {
                 Found::Chunk(chunk) => {
                     self.origins.begin_chunk(chunk.records);
@@ -374,6 +378,8 @@ impl FileReader<'_> {
                         self.take(&raw, visitor)?;
                     }
                 }
+                // This library writes messages and their channels in chunks only.
+                Found::Record { .. } if is_ours => {}
                 Found::Record { raw, .. } => self.take(&raw, visitor)?,
                 Found::Lost(lost) => {
                     visitor.lost(path, &lost)?;

@@ -90,6 +90,8 @@ pub struct Scan {
     at: u64,
     /// Offsets of all chunks, and of the end of the data, according to the summary.
     known: Vec<u64>,
+    /// The summary lists all chunks. Other programs may omit the index.
+    is_indexed: bool,
     /// Offsets of chunks that are skipped, and their lengths.
     unwanted: HashMap<u64, u64>,
     /// Which chunks belong to the file.
@@ -138,12 +140,14 @@ impl Scan {
             known.push(summary.data_end);
             known.sort_unstable();
         }
+        let is_indexed = summary.is_some_and(Summary::lists_all_chunks);
         let budget = input.len().saturating_mul(4).saturating_add(SEARCH_MIN);
         Self {
             input,
             plain: Vec::new(),
             at: 0,
             known,
+            is_indexed,
             unwanted: HashMap::new(),
             ownership: Ownership::default(),
             begun: false,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
+use std::path::Path;
 
 use mcap::records::{Channel, ChunkIndex, Footer, Record, SchemaHeader, Statistics, op};
 
@@ -128,8 +129,7 @@ impl Summary {
     /// # Errors
     /// [`Error::Read`].
     pub fn of_sealed(input: &mut WindowedFile, is_open: bool) -> Result<Option<Self>, Error> {
-        let ending = input.path().extension();
-        if is_open || [PART, LOST].map(OsStr::new).map(Some).contains(&ending) {
+        if is_open || is_torn_name(input.path()) {
             return Ok(None);
         }
         Ok(Self::read(input)?.ok())
@@ -202,6 +202,15 @@ impl Summary {
         Ok(Ok(summary))
     }
 
+    /// Whether the index has all chunks, according to the statistics.
+    pub(crate) fn lists_all_chunks(&self) -> bool {
+        let stated = self.statistics.as_ref().map(|it| it.chunk_count as usize);
+        match stated {
+            Some(stated) => stated == self.chunks.len(),
+            None => !self.chunks.is_empty(),
+        }
+    }
+
     fn take(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), SummaryFault> {
         let len = (HEAD_LEN + raw.body.len()) as u64;
         if is_unknown(raw.opcode) {
@@ -244,6 +253,13 @@ impl ChunkLocation {
             end_time: index.message_end_time,
         }
     }
+}
+
+/// Whether the name of a file says that it has no valid end.
+#[must_use]
+pub(crate) fn is_torn_name(path: &Path) -> bool {
+    let ending = path.extension();
+    [PART, LOST].map(OsStr::new).map(Some).contains(&ending)
 }
 
 /// Reads the record at `offset`. Returns `None` if it does not end at `end` or before.

@@ -90,6 +90,11 @@ impl Scan {
         if !is_known {
             return self.lose(LossCause::NoRecord);
         }
+        let is_definition = matches!(opcode, op::SCHEMA | op::CHANNEL);
+        if is_definition && raw.is_some_and(|raw| raw.parse().is_none()) {
+            // Its lengths agree, but not its texts.
+            return Ok(ScanStep::Lost(at + len as u64, LossCause::NoRecord));
+        }
         if opcode == op::DATA_END && self.has_nonce() && !self.growing {
             // No chunk can follow the real end of the data.
             let (from, until) = (at + len as u64, self.input.len());
@@ -204,7 +209,8 @@ impl Scan {
     /// Reports everything up to the first chunk from `from` on as lost.
     pub(super) fn lose_until(&mut self, from: u64, cause: LossCause) -> Result<ScanStep, Error> {
         let (at, end) = (self.at, self.end());
-        let known = self.next_known(at).filter(|_| !self.has_nonce());
+        let is_trusted = self.is_indexed && !self.has_nonce();
+        let known = self.next_known(at).filter(|_| is_trusted);
         let next = match known {
             Some(next) => next,
             None => self.search(from, end)?,
