@@ -1,5 +1,6 @@
 //! The command line, as clap parses it. Start with [`Cli`].
 
+mod export;
 mod recordings;
 mod serve;
 
@@ -12,6 +13,7 @@ use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 use framing_core::{AnyFraming, Blocks};
 
+pub use self::export::{Export, ExportFormat, TimeField, TimeUnit};
 pub use self::recordings::{Read, ReadOutput, Recordings, Recover, Replay, Verify};
 pub use self::serve::{Options, Serve};
 
@@ -38,6 +40,8 @@ pub enum Command {
     CheckConfig(CheckConfig),
     /// Print recorded messages.
     Read(Read),
+    /// Write decoded messages for analysis: MCAP for Foxglove or PlotJuggler, or CSV.
+    Export(Export),
     /// Send recorded messages again, with their original timing.
     Replay(Replay),
     /// List the files of a recording.

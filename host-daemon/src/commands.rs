@@ -2,6 +2,7 @@
 
 pub mod check_config;
 pub mod demo;
+pub mod export;
 pub mod manual;
 pub mod read;
 pub mod replay;
@@ -53,7 +54,8 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
             connect_timeout: arguments.connect_timeout,
         }),
         Command::Read(arguments) => read::read(&arguments),
-        Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Export(arguments) => export::export(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments, &runtime()?),
         Command::Recordings(arguments) => {
             report::recordings_command(&arguments.directory, arguments.json)
         }

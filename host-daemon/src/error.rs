@@ -118,14 +118,43 @@ pub enum CommandError {
         /// Number of files that were checked.
         of: u64,
     },
-    /// Devices whose replay was cut off. Each was reported before.
-    #[error("the peer did not accept all messages of {devices} of {of} devices")]
+    /// Connections of a replay that were cut off. Each was reported before.
+    #[error("the peer did not accept all messages of {connections} of {of} connections")]
     CutOff {
-        /// Number of these devices.
-        devices: usize,
-        /// Number of devices that were replayed.
+        /// Number of these connections.
+        connections: usize,
+        /// Number of connections that were opened.
         of: usize,
     },
+    /// Messages that a replay cannot send. The reasons were reported before.
+    #[error("recorded messages that were not sent: {messages}")]
+    Unsent {
+        /// Number of these messages.
+        messages: u64,
+    },
+    /// A replay that needs more connections at once than the system permits.
+    #[error(
+        "the recording has more than {open} connections open at once, and the system permits {descriptors} open files; \
+         raise the hard limit (`ulimit -Hn`), or replay fewer devices (--device)"
+    )]
+    TooManyConnections {
+        /// Number of connections that are open.
+        open: usize,
+        /// The limit on open file descriptors.
+        descriptors: u64,
+    },
+    /// An address that cannot be reached any more.
+    #[error("cannot connect to {address} again: {error}")]
+    Reconnect {
+        /// The address as it was given.
+        address: String,
+        /// The error of the system.
+        #[source]
+        error: io::Error,
+    },
+    /// A command that a signal has ended early.
+    #[error("interrupted")]
+    Interrupted,
     /// Recordings with lost data. Each lost range, and each file that cannot be read, was reported before.
     #[error("{}", not_whole(*lost, *unread))]
     NotWhole {
@@ -133,6 +162,20 @@ pub enum CommandError {
         lost: u64,
         /// Number of files that cannot be read.
         unread: u64,
+    },
+    /// A file that a command would overwrite.
+    #[error("{} exists; choose another --out, or overwrite it with --force", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Messages or values that were not exported. The reasons were reported before.
+    #[error("{messages} messages and {values} values are not exported")]
+    NotExported {
+        /// Number of these messages.
+        messages: u64,
+        /// Number of these values.
+        values: u64,
     },
     /// A command that does not work with this framing.
     #[error("`{command}` does not support the framing {framing}; use `serve` and `send` instead")]
@@ -422,60 +465,4 @@ fn with_causes(error: &RecordingError) -> impl fmt::Display {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_of_a_recording_includes_its_cause_once() {
-        let (path, source) = (PathBuf::from("a.mcap"), io::Error::other("no such disk"));
-        let error = CommandError::from(RecordingError::Folder { path, source });
-        assert_eq!(error.to_string(), "cannot record to a.mcap: no such disk");
-        let cause = error.source().and_then(Error::source).expect("a cause");
-        assert_eq!(cause.to_string(), "no such disk");
-    }
-
-    #[test]
-    fn a_wrapped_error_is_the_source() {
-        let io = || io::Error::other("cause");
-        let refusal = Refusal::Empty;
-        let (path, address) = (PathBuf::new(), String::new());
-        for error in [
-            CommandError::listen(([127, 0, 0, 1], 0).into(), io()),
-            CommandError::Connect {
-                address,
-                error: io(),
-            },
-            CommandError::File {
-                path: path.clone(),
-                error: io(),
-            },
-            CommandError::Write {
-                path: path.clone(),
-                error: io(),
-            },
-            CommandError::from(RecordingError::Read {
-                path: path.clone(),
-                source: io(),
-            }),
-            CommandError::Start(io()),
-            CommandError::Unsendable {
-                path,
-                framing: AnyFraming::Lines(framing_core::Lines),
-                refusal,
-            },
-            CommandError::Refused(refusal),
-            CommandError::Fault(Fault::EarlyEnd { missing: 1 }),
-            CommandError::Connection(io()),
-            CommandError::stdout(io()),
-            CommandError::only_output(io()),
-            CommandError::Io(io()),
-            CommandError::Partly {
-                failure: Box::new(CommandError::Unbalanced),
-                done: "half".to_owned(),
-            },
-        ] {
-            let cause = error.source().expect("a source").to_string();
-            assert!(error.to_string().contains(&cause), "{error:?}");
-        }
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::sync::Arc;
 
+pub(crate) use self::bounded_line::{BoundedLine, write_meaning};
 pub use self::json::Json;
 pub use self::text::{Hex, Text};
 use blocksd_engine::counters::Counters;

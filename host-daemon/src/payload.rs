@@ -9,6 +9,7 @@ mod decoders;
 mod defmt;
 mod emitter;
 mod json;
+mod shape;
 mod value;
 
 use std::fmt;
@@ -20,6 +21,7 @@ pub use self::decoders::Decoders;
 pub use self::defmt::{Defmt, DefmtError, LogFrame};
 pub use self::emitter::{DEPTH_MAX, Style, escape};
 pub use self::json::members;
+pub use self::shape::{Shape, ShapeLimits};
 use self::value::Form;
 pub use self::value::Value;
 
@@ -190,7 +192,11 @@ impl Decoding {
         })
     }
 
-    fn read<'a>(&'a self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
+    /// Decodes message number `seq` of a connection.
+    ///
+    /// # Errors
+    /// If it cannot be decoded.
+    pub fn read<'a>(&'a self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
         let value = |form| Ok(Meaning::Value(Value { bytes, form }));
         match self {
             Self::Raw => Ok(Meaning::Raw(bytes)),

@@ -1,5 +1,5 @@
 //! Events of the engine as records of a log: [`to_log`] writes them, [`from_log`] reads them back, and
-//! [`ranges::CHECKER`] checks them.
+//! [`ranges::CHECKER`] checks them. [`schema`] learns schemas of messages.
 
 pub mod budget;
 pub mod counters;
@@ -8,5 +8,6 @@ pub mod lifecycle;
 pub mod note;
 pub mod ranges;
 pub mod report;
+pub mod schema;
 pub mod time;
 pub mod to_log;

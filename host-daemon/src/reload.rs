@@ -38,7 +38,7 @@ pub struct Reloader {
 pub struct Live {
     /// The engine: its listeners, their policies, the devices, and the bounds of all connections.
     pub engine: EngineHandle,
-    /// The size limit of the recording, if there is one.
+    /// The limits on the space of the recording, if there is one.
     pub retention: Option<Arc<Retention>>,
     /// The recording's queue of events of the daemon, if there is a recording.
     pub lifecycle: Option<UnboundedSender<Lifecycle<'static>>>,
@@ -161,8 +161,9 @@ async fn apply(
     })?;
     // Nothing can fail from here on.
     report_listening(&applied.added);
-    if let (Some(_), Some(retention)) = (diff.retention, &live.retention) {
+    if let Some(retention) = &live.retention {
         retention.set(new.record_max_bytes);
+        retention.set_min_free(new.record_min_free);
     }
     let is_overridden = level.as_ref().is_some_and(NewLevel::is_overridden);
     if let Some(level) = level {
@@ -233,7 +234,7 @@ fn outcome(new: &Config, diff: &Diff, level_is_overridden: bool) -> Outcome {
     for spec in diff.policies.iter().chain(&diff.bounds) {
         applied(spec, NEW_CONNECTIONS);
     }
-    if let Some(spec) = diff.retention {
+    for spec in &diff.retention {
         applied(spec, "the next write");
     }
     match diff.log {

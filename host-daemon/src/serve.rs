@@ -126,6 +126,11 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         .build();
     let folder = config.record.clone();
     let stats = folder.is_some().then(Arc::<Stats>::default);
+    let retention = folder.is_some().then(|| {
+        let retention = Retention::new(config.record_max_bytes);
+        retention.set_min_free(config.record_min_free);
+        retention
+    });
     let suppressed = Arc::<SuppressedCounters>::default();
     let recorded = stats.clone();
     let refusal = move || recorded.as_ref()?.refusal();
@@ -134,7 +139,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let registry = metrics::registry([
             Box::new(EngineCollector::new(engine.handle().clone(), SINKS)) as Box<dyn Collector>,
             Box::new(RecordingCollector::new(
-                stats.clone(),
+                stats.clone().zip(retention.clone()),
                 Arc::clone(&suppressed),
             )),
             Box::new(LogCollector),
@@ -143,16 +148,13 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         tokio::spawn(server.run(registry, Arc::clone(&health)));
     }
     // Files that a crash has torn are repaired before any listener is opened.
-    let (mut retention, mut lifecycle) = (None, None);
-    if let (Some(folder), Some(stats)) = (folder, stats) {
+    let mut lifecycle = None;
+    if let (Some(folder), Some(stats), Some(retention)) = (folder, stats, retention.clone()) {
         health.enter(Phase::Repairing);
-        let kept = Retention::new(config.record_max_bytes);
         let counters = (stats, suppressed);
-        let (recording, sender) =
-            open_recording(folder, config, Arc::clone(&kept), counters).await?;
+        let (recording, sender) = open_recording(folder, config, retention, counters).await?;
         lifecycle = Some(sender);
         engine.add_sink(Box::new(recording), Delivery::BACKPRESSURE);
-        retention = Some(kept);
         health.enter(Phase::Starting);
     }
     let opened = engine.listen(plan).await;
@@ -187,6 +189,7 @@ async fn open_recording(
     let config = Arc::clone(config);
     run_blocking(move || {
         let lock = Lock::take(&folder)?;
+        let context = recording::context(&lock, stats, retention)?;
         let (lifecycle, queue) = unbounded_channel();
         let emit = |event| {
             // The queue is open.
@@ -197,10 +200,8 @@ async fn open_recording(
             version: env!("CARGO_PKG_VERSION").into(),
             config: digest(&config).into(),
         });
-        recording::repair(&lock, &stats, emit);
-        let options = config.log_options();
-        let counters = (stats, suppressed);
-        let recording = Recording::open(lock, options, retention, counters, queue)?;
+        recording::repair(&lock, &context, emit);
+        let recording = Recording::open(lock, config.log_options(), context, suppressed, queue)?;
         Ok((recording, lifecycle))
     })
     .await

@@ -2,10 +2,14 @@
 
 /// The commands, as an operator runs them.
 mod commands {
+    mod analysis;
     mod demo;
     mod error_messages;
+    mod export;
     mod read;
     mod replay;
+    mod replay_peers;
+    mod replay_round_trip;
     mod scripts;
     pub(crate) mod send;
     mod transcripts;
@@ -58,20 +62,26 @@ mod payload {
 /// Recordings: their contents, crashes and failing disks, damage, `verify` and repair.
 mod recording {
     mod attacks;
+    mod bad_disk;
+    mod bombs;
     pub(crate) mod budgets;
     mod channels;
     mod chunk_borders;
     mod clocks;
+    mod connections;
+    mod contents;
     mod crash;
     mod damaged;
     mod faults;
     mod foreign;
     mod golden;
     mod lifecycle;
+    mod locks;
     mod mutations;
     mod names;
     mod nonces;
     mod notes;
+    mod pieces;
     mod planted;
     mod power;
     mod record;

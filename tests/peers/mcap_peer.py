@@ -1,6 +1,7 @@
 """Reads and writes MCAP files with the Python package `mcap`, which is independent of the crate of the same name.
 
     mcap_peer.py read FILE       every message as a JSON line, by the index and from end to end, and the statistics
+    mcap_peer.py decode FILE     every JSON message, decoded and checked with its schema by the package `jsonschema`
     mcap_peer.py write FILE HOW  three messages of `/imu`; HOW is none, lz4, zstd, or loose for no chunks
 """
 
@@ -44,6 +45,25 @@ def read(path):
     print(json.dumps({"counts": counts, "chunks": statistics.chunk_count}))
 
 
+def decode(path):
+    # Not needed by the others.
+    from jsonschema.validators import validator_for
+
+    validators = {}
+    with open(path, "rb") as file:
+        for schema, channel, message in SeekingReader(file, validate_crcs=True).iter_messages():
+            if channel.message_encoding != "json":
+                continue
+            if schema.id not in validators:
+                described = json.loads(schema.data)
+                kind = validator_for(described)
+                kind.check_schema(described)
+                validators[schema.id] = kind(described)
+            value = json.loads(message.data)
+            validators[schema.id].validate(value)
+            print(json.dumps([channel.topic, schema.name, message.log_time, value]))
+
+
 def write(path, how):
     with open(path, "wb") as file:
         writer = Writer(
@@ -60,4 +80,4 @@ def write(path, how):
 
 
 if __name__ == "__main__":
-    {"read": read, "write": write}[sys.argv[1]](*sys.argv[2:])
+    {"read": read, "decode": decode, "write": write}[sys.argv[1]](*sys.argv[2:])

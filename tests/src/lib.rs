@@ -1,9 +1,12 @@
 //! Support shared by the end-to-end tests. Start with [`process::Server`].
 
+pub mod bad_disk;
 pub mod board;
 pub mod chaos;
+pub mod connections;
 pub mod disk;
 pub mod elf;
+pub mod exported;
 pub mod foreign;
 pub mod framings;
 pub mod golden;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod durable;
 mod error;
 mod format;
 mod lock;
@@ -11,10 +12,11 @@ mod write;
 
 pub use self::check::finding::{Finding, FindingKind};
 pub use self::check::recover::Recovered;
-pub use self::check::repair::{Repaired, Unrepaired, sync_directory};
+pub use self::check::repair::{Repaired, Unrepaired};
 pub use self::check::sequences::{SequenceRange, SequenceRanges};
 pub use self::check::verify::Verified;
 pub use self::check::{Checker, recover, repair_dir, verify};
+pub use self::durable::sync_directory;
 pub use self::error::{Error, ErrorKind, LogError};
 pub use self::format::filename::parent;
 pub use self::format::nonce::FileNonce;
@@ -22,14 +24,17 @@ pub use self::format::origin::MessageOrigin;
 pub use self::lock::Lock;
 pub use self::pack::{Packed, Packer};
 pub use self::read::catalog;
+pub use self::read::gaps::Missed;
 pub use self::read::loss::{LossCause, Losses, LostRange};
-pub use self::read::messages::{ChannelInfo, Message, Reader, Tail, Visitor, Wanted};
+pub use self::read::messages::{ChannelInfo, Message, Reader, Visitor, Wanted};
+pub use self::read::position::TailPosition;
+pub use self::read::tail::Tail;
 pub use self::read::unreadable::UnreadableRange;
 pub use self::read::window::WindowedFile;
 pub use self::write::channel::{Channel, ChannelSpec, SchemaSpec};
 pub use self::write::compress::Compression;
 pub use self::write::log::{Log, LogOptions};
-pub use self::write::report::LogReport;
+pub use self::write::report::{LogReport, SpaceLimit};
 pub use self::write::retention::Retention;
 pub use self::write::retry::LogContext;
 pub use self::write::stats::{SYNC_BOUNDS_MS, Stats, StatsSnapshot, WriteErrorKind};

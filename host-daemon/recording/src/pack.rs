@@ -169,12 +169,20 @@ fn pack(
     if chunks < CHUNKS_MIN || SHORT_LEN <= summary.uncompressed_len / chunks as u64 {
         return Ok(Packed::Unchanged);
     }
-    let to = path.with_extension(format!("{SEALED}.{NEW}"));
-    let copy = Copy::create(&to, compression)?;
-    let packed = replace(context, name, copy, input, &summary, should_stop);
-    if !matches!(packed, Ok(Packed::Done { .. })) {
-        let _ = fs::remove_file(&to);
+    if !context.reserve_copy(name, input.len()) {
+        // There is no room for the copy.
+        return Ok(Packed::Unchanged);
     }
+    let to = path.with_extension(format!("{SEALED}.{NEW}"));
+    let copy = Copy::create(&to, compression, input.len());
+    let packed = copy.and_then(|copy| {
+        let packed = replace(context, name, copy, input, &summary, should_stop);
+        if !matches!(packed, Ok(Packed::Done { .. })) {
+            let _ = fs::remove_file(&to);
+        }
+        packed
+    });
+    context.release_copy();
     packed
 }
 
@@ -216,7 +224,7 @@ fn replace(
     if !is_placed.map_err(write)? {
         return Ok(Packed::Unchanged);
     }
-    let synced = context.folder.sync();
+    let synced = context.sync_folder();
     synced.map_err(|error| Error::write(context.path(), error))?;
     Ok(Packed::Done { before, after })
 }
@@ -232,10 +240,14 @@ struct Copy {
     channels: HashSet<u16>,
     origins: Origins,
     len: u64,
+    /// Largest length, in bytes.
+    max: u64,
+    /// The copy would be longer, and is not written on.
+    is_too_long: bool,
 }
 
 impl Copy {
-    fn create(path: &Path, compression: Compression) -> Result<Self, Error> {
+    fn create(path: &Path, compression: Compression, max: u64) -> Result<Self, Error> {
         let file = File::options().write(true).create_new(true).open(path);
         Ok(Self {
             file: file.map_err(|error| Error::write(path, error))?,
@@ -246,6 +258,8 @@ impl Copy {
             channels: HashSet::new(),
             origins: Origins::default(),
             len: 0,
+            max,
+            is_too_long: false,
         })
     }
 
@@ -266,7 +280,7 @@ impl Copy {
                 Found::Record { raw, .. } => matches!(raw.opcode, op::MESSAGE_INDEX | op::DATA_END),
                 Found::Lost(_) => false,
             };
-            if !is_copied {
+            if !is_copied || self.is_too_long {
                 return Ok(Packed::Unchanged);
             }
         }
@@ -276,6 +290,9 @@ impl Copy {
         self.end_chunk(&mut segment)?;
         segment.finish();
         self.write(&mut segment)?;
+        if self.is_too_long {
+            return Ok(Packed::Unchanged);
+        }
         let synced = self.file.sync_all();
         synced.map_err(|error| Error::write(&self.path, error))?;
         let after = self.len;
@@ -374,8 +391,11 @@ impl Copy {
     fn write(&mut self, segment: &mut SegmentWriter) -> Result<(), Error> {
         let ready = segment.ready();
         let len = ready.len();
-        let written = self.file.write_all(ready);
-        written.map_err(|error: io::Error| Error::write(&self.path, error))?;
+        self.is_too_long |= self.max < self.len + len as u64;
+        if !self.is_too_long {
+            let written = self.file.write_all(ready);
+            written.map_err(|error: io::Error| Error::write(&self.path, error))?;
+        }
         segment.written(len);
         self.len += len as u64;
         Ok(())

@@ -10,6 +10,7 @@ pub(crate) mod report;
 pub(crate) mod retention;
 pub(crate) mod retry;
 pub(crate) mod segment;
+pub(crate) mod space;
 pub(crate) mod stats;
 pub mod storage;
 pub(crate) mod sync;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use blocksd_recording::{
     Channel, ChannelSpec, Checker, Compression, Error, ErrorKind, FindingKind, Lock, Log,
     LogContext, LogError, LogOptions, LogReport, Retention, SequenceRange, SequenceRanges,
-    WindowedFile, catalog, repair_dir, verify,
+    SpaceLimit, WindowedFile, catalog, repair_dir, verify,
 };
 use tempfile::TempDir;
 
@@ -155,18 +155,16 @@ fn a_range_whose_channel_is_lost_may_belong_to_any_topic() {
 #[test]
 fn a_deletion_is_reported_with_its_figures() {
     let folder = TempDir::new().unwrap();
-    let reports = Arc::<Mutex<Vec<(String, u64, u64)>>>::default();
+    let reports = Arc::<Mutex<Vec<(String, u64, SpaceLimit)>>>::default();
     let context = LogContext::open(folder.path(), Arc::default(), Retention::new(Some(100_000)));
     let context = context.unwrap().reporting_to({
         let reports = Arc::clone(&reports);
         move |report| {
             if let LogReport::Deleted {
-                file,
-                len,
-                max_bytes,
+                file, len, limit, ..
             } = *report
             {
-                let deleted = (file.to_owned(), len, max_bytes);
+                let deleted = (file.to_owned(), len, limit);
                 reports.lock().unwrap().push(deleted);
             }
         }
@@ -190,7 +188,11 @@ fn a_deletion_is_reported_with_its_figures() {
     assert_eq!(reports.len() as u64, stats.files_deleted);
     let bytes: u64 = reports.iter().map(|(_, len, _)| len).sum();
     assert_eq!(bytes, stats.bytes_deleted);
-    assert!(reports.iter().all(|(_, _, max)| *max == 100_000));
+    assert!(
+        reports
+            .iter()
+            .all(|(_, _, limit)| *limit == SpaceLimit::MaxBytes(100_000))
+    );
     let (first, ..) = reports.first().expect("a file that was deleted");
     assert!(first.starts_with("00000001-"), "{first}");
 }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use framing_core::AnyFraming;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::value::{Decoding, decoding, framing};
+use crate::config::value::{Decoding, Timeout, decoding, framing, timeout};
 
 /// Arguments of `recover`.
 #[derive(Args, Debug)]
@@ -95,6 +95,9 @@ pub struct Replay {
     /// Speed relative to the recording, such as 1, 0.5 or 10; max sends as fast as the receiver accepts.
     #[arg(long, value_name = "FACTOR|max", default_value = "1", allow_negative_numbers = true, value_parser = speed)]
     pub speed: f64,
+    /// Longest pause. A longer one is shortened to this, and reported; off keeps the recorded pauses.
+    #[arg(long, value_name = "TIME|off", default_value = "1m", allow_negative_numbers = true, value_parser = timeout)]
+    pub max_gap: Timeout,
     /// Send only messages of this device; may be given more than once.
     #[arg(long, value_name = "ID")]
     pub device: Vec<String>,
@@ -114,7 +117,7 @@ fn speed(text: &str) -> Result<f64, String> {
 }
 
 /// Reads a time as in RFC 3339, or a duration before now.
-fn time(text: &str) -> Result<Timestamp, String> {
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     let refuse = || format!("`{text}` is not a time, such as 2026-01-31T12:00:00Z or -10m");
     if text.starts_with('-') {
         let span: SignedDuration = text.parse().map_err(|_| refuse())?;

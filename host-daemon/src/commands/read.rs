@@ -21,7 +21,7 @@ use blocksd_engine::batch::Item;
 use blocksd_engine::counters::Counters;
 use blocksd_engine::event::{Event, EventKind};
 use blocksd_recording::topic::Kind;
-use blocksd_recording::{Error, Losses, LostRange, Message, Reader, Tail, Visitor, Wanted};
+use blocksd_recording::{Error, Losses, LostRange, Message, Missed, Reader, Tail, Visitor, Wanted};
 
 /// Prints recorded messages.
 ///
@@ -101,9 +101,36 @@ pub(super) fn report_lost(file: &Path, lost: &LostRange) {
     ));
 }
 
+/// Prints a line about files that were deleted before they were read.
+pub(super) fn report_missed(path: &Path, missed: &Missed) {
+    print_status(format_args!(
+        "blocksd: {}: {missed}",
+        printable(path.display())
+    ));
+}
+
+/// Prints a line about a directory that does not exist.
+fn report_missing(directory: &Path) {
+    let directory = printable(directory.display());
+    print_status(format_args!(
+        "blocksd: {directory}: does not exist; waiting until it is created"
+    ));
+}
+
+/// Prints a line about frames that cannot be decoded without a file, once.
+fn report_formats(reader: &mut EventReader) {
+    if let Some(device) = reader.lacks_formats() {
+        let device = printable(device);
+        print_status(format_args!(
+            "blocksd: {device} sent defmt frames, which are not decoded; to decode them, add --decode defmt:ELF with \
+             the firmware's ELF file"
+        ));
+    }
+}
+
 /// Nanoseconds since 1970. An earlier time is 0, and a time after 2554 the largest number: the times of messages are
 /// limited to this range.
-fn nanoseconds(time: Timestamp) -> u64 {
+pub(super) fn nanoseconds(time: Timestamp) -> u64 {
     let nanoseconds = time.as_nanosecond().max(0);
     u64::try_from(nanoseconds).unwrap_or(u64::MAX)
 }
@@ -134,14 +161,8 @@ impl<P: Printed> Visitor for EventPrinter<P> {
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
         self.reader.message(message, &mut self.printed)?;
-        if P::DECODES
-            && let Some(device) = self.reader.lacks_formats()
-        {
-            let device = printable(device);
-            print_status(format_args!(
-                "blocksd: {device} sent defmt frames, which are shown as they are; to decode them, add --decode \
-                 defmt:ELF with the firmware's ELF file"
-            ));
+        if P::DECODES {
+            report_formats(&mut self.reader);
         }
         Ok(())
     }
@@ -157,6 +178,16 @@ impl<P: Printed> Visitor for EventPrinter<P> {
 
     fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
         report_unreadable(error);
+        Ok(())
+    }
+
+    fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), CommandError> {
+        report_missed(path, missed);
+        self.gap()
+    }
+
+    fn missing(&mut self, directory: &Path) -> Result<(), CommandError> {
+        report_missing(directory);
         Ok(())
     }
 
@@ -305,6 +336,16 @@ impl<W: Write> Visitor for Payload<W> {
 
     fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
         report_unreadable(error);
+        Ok(())
+    }
+
+    fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), CommandError> {
+        report_missed(path, missed);
+        Ok(())
+    }
+
+    fn missing(&mut self, directory: &Path) -> Result<(), CommandError> {
+        report_missing(directory);
         Ok(())
     }
 

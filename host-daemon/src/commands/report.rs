@@ -21,8 +21,6 @@ use mcap::records::Record;
 
 /// Maximum number of findings that are printed for a file.
 const FINDINGS_MAX: u64 = 1000;
-/// Length of a message's record without its payload, in bytes.
-const MESSAGE_LEN: u64 = 31;
 
 /// Recovers the intact data of a torn file into a new one, or of all torn files of a directory in place.
 ///
@@ -209,6 +207,7 @@ struct Content {
     bounds: Option<(u64, u64)>,
     devices: BTreeSet<String>,
     blocks: u64,
+    /// Payload bytes of all messages except events.
     bytes: u64,
     lost: u64,
     compression: Option<String>,
@@ -313,7 +312,15 @@ impl Row {
         let size = input.len();
         let summary = Summary::of_sealed(&mut input, is_open)?;
         let (state, content) = match summary {
-            Some(summary) => (FileState::Sealed, Content::of_summary(&summary)),
+            Some(summary) => {
+                let mut content = Content::of_summary(&summary);
+                content.bytes = match summary.payload_bytes() {
+                    Some(bytes) => bytes,
+                    // A file of an earlier version, or of another program, must be read.
+                    None => Content::scan(Scan::new(input, Some(&summary), false))?.bytes,
+                };
+                (FileState::Sealed, content)
+            }
             None if is_open => (
                 FileState::Open,
                 Content::scan(Scan::new(input, None, true))?,
@@ -377,21 +384,9 @@ impl Content {
         let Some(statistics) = &summary.statistics else {
             return content;
         };
-        let is_blocks = |id: &u16| {
-            let channel = summary.channels.get(id);
-            channel.is_some_and(|channel| Kind::of(&channel.topic) == Kind::Blocks)
-        };
-        let counts = statistics.channel_message_counts.iter();
-        content.blocks = counts
-            .filter(|(id, _)| is_blocks(id))
-            .map(|(_, it)| it)
-            .sum();
+        content.blocks = summary.count(Kind::Blocks).unwrap_or_default();
         let bounds = (statistics.message_start_time, statistics.message_end_time);
         content.bounds = (statistics.message_count != 0).then_some(bounds);
-        // The payload is everything in the chunks except the headers of messages and the definitions.
-        let headers = statistics.message_count.saturating_mul(MESSAGE_LEN);
-        let bytes = summary.uncompressed_len.saturating_sub(headers);
-        content.bytes = bytes.saturating_sub(summary.definitions_len);
         content
     }
 
@@ -409,6 +404,7 @@ impl Content {
                         .records()
                         .for_each(|(_, raw)| content.take(&raw, &mut kinds));
                 }
+                Found::Record { raw, .. } => content.take(&raw, &mut kinds),
                 Found::Lost(lost) if lost.cause.loses_messages() => content.lost += lost.len,
                 _ => {}
             }
@@ -424,9 +420,11 @@ impl Content {
             let time = header.log_time;
             let (from, to) = self.bounds.unwrap_or((time, time));
             self.bounds = Some((from.min(time), to.max(time)));
-            self.bytes += data.len() as u64;
-            let is_block = kinds.get(&header.channel_id) == Some(&Kind::Blocks);
-            self.blocks += u64::from(is_block);
+            let kind = kinds.get(&header.channel_id);
+            if kind != Some(&Kind::Events) {
+                self.bytes += data.len() as u64;
+            }
+            self.blocks += u64::from(kind == Some(&Kind::Blocks));
         } else if let Some(Record::Channel(channel)) = raw.parse() {
             let kind = Kind::of(&channel.topic);
             if matches!(kind, Kind::Blocks | Kind::Pieces) {

@@ -22,8 +22,8 @@ pub struct Diff {
     pub policies: Vec<&'static Spec>,
     /// Changed options that bound all connections together.
     pub bounds: Vec<&'static Spec>,
-    /// The size limit of the recording, if it has changed.
-    pub retention: Option<&'static Spec>,
+    /// Changed limits on the space of the recording.
+    pub retention: Vec<&'static Spec>,
     /// The log level, if it has changed.
     pub log: Option<&'static Spec>,
     /// Changed options that need a restart.
@@ -39,7 +39,7 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
             Reload::Policies => diff.policies.push(spec),
             Reload::Bounds => diff.bounds.push(spec),
             // Without a recording there is nothing to bound.
-            Reload::Retention if old.record.is_some() => diff.retention = Some(spec),
+            Reload::Retention if old.record.is_some() => diff.retention.push(spec),
             Reload::Log => diff.log = Some(spec),
             Reload::Retention | Reload::Restart => diff.restart.push(spec),
             Reload::Listeners => {}

@@ -113,8 +113,14 @@ macro_rules! for_each_option {
                 old: Some("record-rotate-bytes"), value: "BYTES", group: HelpGroup::Recording, needs_record: true,
                 ..Spec::BASE };
 
-            /// Maximum size of all files together; above it, the oldest files are deleted. Unlimited if not set.
+            /// Maximum size of all files together; the oldest files are deleted before it is exceeded. Unlimited if not
+            /// set.
             record_max_bytes: u64, value::size_from::<RECORD_MAX_MIN>, Spec { key: "record-max-bytes",
+                value: "BYTES", group: HelpGroup::Recording, reload: Reload::Retention, needs_record: true, ..Spec::BASE };
+
+            /// Keep at least this much space free in the file system: the oldest files are deleted before less is free,
+            /// even if another program fills it. If no file is left to delete, devices are held back. Off if not set.
+            record_min_free: u64, value::size_from::<MIN_FREE_MIN>, Spec { key: "record-min-free",
                 value: "BYTES", group: HelpGroup::Recording, reload: Reload::Retention, needs_record: true, ..Spec::BASE };
 
             /// What to write to standard output.

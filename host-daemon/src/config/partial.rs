@@ -19,6 +19,8 @@ const ROTATE_SIZE_MIN: u64 = 4 << 10;
 /// Least size of a recording, in bytes: a few chunks in each of four files. With less, a file could be deleted as soon
 /// as it is sealed.
 const RECORD_MAX_MIN: u64 = 16 << 20;
+/// Least value of the free space to keep, in bytes. Less is written between two measurements.
+const MIN_FREE_MIN: u64 = 1 << 20;
 
 /// The definition of an option, without its value.
 pub struct Spec {

@@ -53,7 +53,7 @@ pub enum Reload {
     Policies,
     /// The bounds on all connections together.
     Bounds,
-    /// The size limit of the recording.
+    /// The limits on the space of the recording.
     Retention,
     /// The log level.
     Log,

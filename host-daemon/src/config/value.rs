@@ -285,7 +285,11 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is not a duration, such as 500ms, 90s, 10m, 2h or 1d"))
 }
 
-pub(super) fn timeout(text: &str) -> Result<Timeout, String> {
+/// Reads a timeout: a duration above zero, or `off`.
+///
+/// # Errors
+/// If it is neither.
+pub fn timeout(text: &str) -> Result<Timeout, String> {
     if text == "off" {
         return Ok(Timeout(None));
     }

@@ -73,13 +73,19 @@ impl CommandError {
             | Self::Framing { .. }
             | Self::Unsendable { .. }
             | Self::Duplicate { .. }
+            | Self::Exists { .. }
             | Self::Conflict { .. } => Code::Wrong,
             Self::NothingWhole { .. }
             | Self::Unrepaired { .. }
             | Self::Unsound { .. }
             | Self::UnsoundRepair { .. }
             | Self::CutOff { .. }
+            | Self::Unsent { .. }
+            | Self::TooManyConnections { .. }
+            | Self::Reconnect { .. }
+            | Self::Interrupted
             | Self::NotWhole { .. }
+            | Self::NotExported { .. }
             | Self::Refused(_)
             | Self::RefusedLine { .. }
             | Self::Fault(_)

@@ -11,14 +11,14 @@ const PIECE_LEN: usize = 256;
 
 /// The end of a line, with a bound on its length.
 #[derive(Debug)]
-pub(super) struct BoundedLine<'a> {
+pub(crate) struct BoundedLine<'a> {
     line: &'a mut Vec<u8>,
     /// Maximum length of the line.
     end: usize,
 }
 
 /// Decodes a message and appends it with `write`. On failure the line is unchanged.
-pub(super) fn write_meaning(
+pub(crate) fn write_meaning(
     decoder: &Decoder,
     seq: u64,
     bytes: &[u8],
@@ -41,7 +41,7 @@ pub(super) fn write_meaning(
 
 impl BoundedLine<'_> {
     /// A writer that escapes text as the inside of a JSON string.
-    pub(super) const fn json_string(&mut self) -> JsonString<'_, Self> {
+    pub(crate) const fn json_string(&mut self) -> JsonString<'_, Self> {
         JsonString(self)
     }
 
@@ -69,7 +69,7 @@ impl Write for BoundedLine<'_> {
 }
 
 /// Escapes text as the inside of a JSON string.
-pub(super) struct JsonString<'r, W>(&'r mut W);
+pub(crate) struct JsonString<'r, W>(&'r mut W);
 
 impl<W: Write> Write for JsonString<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {

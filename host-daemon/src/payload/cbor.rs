@@ -12,6 +12,7 @@ use base64::write::{EncoderStringWriter, StrConsumer};
 use minicbor::data::Token;
 use minicbor::decode::{Decoder, Error};
 
+use self::number::Number;
 use crate::payload::DecodeError;
 use crate::payload::emitter::{DEPTH_MAX, Emitter, is_plain};
 
@@ -111,9 +112,7 @@ impl<'b> Copier<'_, 'b, '_> {
             }
         }
         if let Some(number) = number::tagged(tag, &token, self.items)? {
-            return self.scalar(is_key, true, !number.is_number(), |_, to| {
-                Ok(write!(to, "{number}")?)
-            });
+            return self.number(is_key, &number);
         }
         match token {
             Token::Array(len) => self.open(false, Some(len), is_key),
@@ -140,11 +139,18 @@ impl<'b> Copier<'_, 'b, '_> {
             token => {
                 let number =
                     number::plain(&token).ok_or_else(|| reason("an item of an unknown kind"))?;
-                self.scalar(is_key, true, !number.is_number(), |_, to| {
-                    Ok(write!(to, "{number}")?)
-                })
+                self.number(is_key, &number)
             }
         }
+    }
+
+    fn number(&mut self, is_key: bool, number: &Number) -> Result<(), DecodeError> {
+        if !is_key && self.to.is_finite() && !number.is_finite() {
+            return self.word(false, "null");
+        }
+        self.scalar(is_key, true, !number.is_number(), |_, to| {
+            Ok(write!(to, "{number}")?)
+        })
     }
 
     fn word(&mut self, is_key: bool, word: &str) -> Result<(), DecodeError> {

@@ -220,10 +220,17 @@ impl LogFrame<'_> {
     /// File and line of the statement, if the ELF file has them.
     #[must_use]
     pub fn location(&self) -> Option<impl fmt::Display> {
-        let place = self.firmware.locations.get(&self.index.into())?;
+        let (file, line) = self.place()?;
         Some(fmt::from_fn(move |f| {
-            write!(f, "{}:{}", relative(&place.file).display(), place.line)
+            write!(f, "{}:{line}", file.display())
         }))
+    }
+
+    /// The source file and line, if the ELF file has them.
+    #[must_use]
+    pub fn place(&self) -> Option<(&Path, u64)> {
+        let place = self.firmware.locations.get(&self.index.into())?;
+        Some((relative(&place.file), place.line))
     }
 }
 

@@ -14,6 +14,8 @@ pub const DEPTH_MAX: usize = 126;
 pub enum Style {
     /// As compact JSON.
     Json,
+    /// As compact JSON, with null for a number that is not finite.
+    Finite,
     /// The fields of a top-level object for people: `temp=21.5 unit="°C"`. Everything else as JSON.
     Fields,
 }
@@ -52,6 +54,11 @@ impl<'w> Emitter<'w> {
         }
     }
 
+    /// Whether a number that is not finite is written as null.
+    pub(super) fn is_finite(&self) -> bool {
+        self.style == Style::Finite
+    }
+
     /// Appends JSON.
     pub(super) fn put(&mut self, text: &str) -> fmt::Result {
         if self.in_nested_key {
@@ -70,7 +77,7 @@ impl<'w> Emitter<'w> {
     /// Appends a part of a string.
     pub(super) fn inside_of_string(&mut self, text: &str) -> fmt::Result {
         match self.style {
-            Style::Json => escape(text, self),
+            Style::Json | Style::Finite => escape(text, self),
             Style::Fields => escape_for_people(text, self),
         }
     }

@@ -1,6 +1,6 @@
 //! A message that is a structured value, JSON or CBOR. Start with [`Value::write`].
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use crate::payload::emitter::{Emitter, Style};
 use crate::payload::{DecodeError, cbor, json};
@@ -29,6 +29,15 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Appends the value as compact JSON of at most `max` bytes. Part of it may have been written if that fails.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_json(&self, max: usize, to: &mut String) -> Result<(), DecodeError> {
+        let end = to.len().saturating_add(max);
+        self.write(Style::Json, &mut Bounded { to, end })
+    }
+
     /// Writes the value as text, on one line.
     ///
     /// # Errors
@@ -40,5 +49,21 @@ impl<'a> Value<'a> {
             Form::Json => json::copy(self.bytes, &mut emitter),
             Form::Cbor => cbor::copy(self.bytes, &mut emitter),
         }
+    }
+}
+
+/// A text with a bound on its length.
+struct Bounded<'a> {
+    to: &'a mut String,
+    end: usize,
+}
+
+impl Write for Bounded<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.end.saturating_sub(self.to.len()) < text.len() {
+            return Err(fmt::Error);
+        }
+        self.to.push_str(text);
+        Ok(())
     }
 }

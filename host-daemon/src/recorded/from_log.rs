@@ -54,6 +54,7 @@ pub struct EventReader {
     connections: Connections,
     blocks: Option<MessageGroup>,
     piece: Option<Piece>,
+    numbers_pieces: bool,
 }
 
 /// Messages that were received at once.
@@ -82,6 +83,16 @@ impl EventReader {
         Self {
             connections: Connections::new(decode),
             ..Self::default()
+        }
+    }
+
+    /// Takes the connection of a piece without an origin from its event, even if other messages of the device are
+    /// ambiguous. So pieces of two connections are not mixed.
+    #[must_use]
+    pub fn numbering_pieces(self) -> Self {
+        Self {
+            numbers_pieces: true,
+            ..self
         }
     }
 
@@ -219,7 +230,10 @@ impl EventReader {
                 piece.bytes.len() == len && piece.is_of(conn, note.head().seq, device)
             })
         {
-            let source = of_connection(piece.source, conn);
+            let source = match self.numbers_pieces {
+                true => of_connection(piece.source, conn),
+                false => piece.source,
+            };
             let batch = Batch::of_piece(piece.bytes, first, last);
             return visitor.event(&event(source, piece.time, batch, position(&note)));
         }
@@ -256,7 +270,7 @@ impl Piece {
     }
 }
 
-/// A connection with the number from an event, which a recording without origins has for pieces only.
+/// A connection with the number that an event names, if it names one.
 fn of_connection(source: Arc<ConnectionInfo>, conn: u64) -> Arc<ConnectionInfo> {
     if conn == 0 || source.conn == conn {
         return source;

@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use blocksd_recording::LogReport;
+use blocksd_recording::{LogReport, SpaceLimit};
 
 /// Logs a report, with the option of a limit or the effect on devices.
 pub fn log(report: &LogReport<'_>) {
@@ -15,19 +15,39 @@ pub fn log(report: &LogReport<'_>) {
         LogReport::Deleted {
             file,
             len,
-            max_bytes,
+            messages,
+            limit,
         } => {
+            let reason = purpose(*limit);
             info!(
                 file,
                 bytes = len,
-                "recording: deleted to stay within --record-max-bytes ({max_bytes})"
+                messages,
+                "recording: deleted to {reason}"
             );
         }
-        LogReport::DeletionFailed { max_bytes, error } => {
+        LogReport::DeletionFailed { limit, error } => {
+            let reason = purpose(*limit);
             warn!(
-                "recording: cannot delete a file to stay within --record-max-bytes ({max_bytes}): {error}; the recording continues, and retries every second"
+                "recording: cannot delete a file to {reason}: {error}; the recording continues, and retries every second"
             );
+        }
+        LogReport::NoRoom { limit, error } => {
+            let reason = purpose(*limit);
+            let remedy = match limit {
+                SpaceLimit::MaxBytes(_) => "check whether the disk is slow or fails",
+                SpaceLimit::MinFree(_) => "free space in the file system",
+            };
+            tracing::error!("recording: cannot {reason}: {error}; devices are held back; {remedy}");
         }
         report => report.log(),
+    }
+}
+
+/// What a limit is for, with its option.
+fn purpose(limit: SpaceLimit) -> String {
+    match limit {
+        SpaceLimit::MaxBytes(max) => format!("stay within --record-max-bytes ({max})"),
+        SpaceLimit::MinFree(min) => format!("keep --record-min-free ({min}) bytes free"),
     }
 }

@@ -12,6 +12,7 @@ use crate::recorded::budget::{Account, Budget};
 use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::note::{Note, VERSION, VERSION_KEY};
+use crate::recorded::schema::Schemas;
 use blocksd_engine::event::{ConnectionInfo, Event, EventKind};
 use blocksd_recording::topic::{DEVICE, EVENTS_TOPIC, Kind};
 use blocksd_recording::{Channel, ChannelSpec, Log, LogError, MessageOrigin, SchemaSpec};
@@ -25,6 +26,7 @@ pub struct EventWriter {
     log: Log,
     devices: HashMap<Arc<str>, DeviceSequences>,
     conns: HashMap<u64, Conn>,
+    schemas: Schemas,
     budget: Budget,
     suppressed: Arc<SuppressedCounters>,
     /// The channel of notes.
@@ -69,6 +71,7 @@ impl EventWriter {
             log,
             devices: HashMap::new(),
             conns: HashMap::new(),
+            schemas: Schemas::default(),
             budget: Budget::default(),
             suppressed: Arc::default(),
             events: Channel::default(),
@@ -271,6 +274,8 @@ impl EventWriter {
             let number = self.log.next_number();
             self.devices
                 .retain(|_, device| device.conns != 0 || device.file == number);
+            let devices = &self.devices;
+            self.schemas.retain(|device| devices.contains_key(device));
         }
         Ok(())
     }
@@ -281,17 +286,26 @@ impl EventWriter {
 fn append_block(
     log: &mut Log,
     channels: &mut Channels,
+    schemas: &Schemas,
     source: &ConnectionInfo,
     (sequence, seq): (&mut u32, u64),
     time_ns: u64,
     bytes: &[u8],
 ) -> Result<(), LogError> {
-    let spec = || device_channel(source, Kind::Blocks);
+    let spec = || messages_channel(source, schemas);
     let channel = log.channel(&mut channels.blocks, spec)?;
     let origin = MessageOrigin::new(source.conn, seq);
     log.append_all(channel, origin, *sequence, time_ns, std::iter::once(bytes))?;
     *sequence = sequence.wrapping_add(1);
     Ok(())
+}
+
+/// The channel of the messages of a device that were received whole.
+fn messages_channel(source: &ConnectionInfo, schemas: &Schemas) -> ChannelSpec {
+    ChannelSpec {
+        schema: schemas.of(source),
+        ..device_channel(source, Kind::Blocks)
+    }
 }
 
 /// The channel of a device. Connections with the same properties share it, because each message has its

@@ -1,4 +1,4 @@
-//! The signals of `serve`: graceful shutdown, reload, and signals to ignore. Start with [`handle`].
+//! The signals of `serve` and `replay`: graceful shutdown, reload, and signals to ignore. Start with [`handle`].
 
 use std::future::poll_fn;
 use std::io;
@@ -37,10 +37,7 @@ const IGNORED: [(i32, &str); 8] = [
 /// # Errors
 /// If the system refuses a signal handler.
 pub fn handle(stop: CancellationToken) -> io::Result<Arc<Notify>> {
-    let interrupt = signal(SignalKind::interrupt())?;
-    let terminate = signal(SignalKind::terminate())?;
-    tokio::spawn(stop_at(interrupt, terminate, stop));
-
+    stop_by_signal(stop)?;
     let hangup = Arc::<Notify>::default();
     let mut hangups = signal(SignalKind::hangup())?;
     let notify = Arc::clone(&hangup);
@@ -62,6 +59,17 @@ pub fn handle(stop: CancellationToken) -> io::Result<Arc<Notify>> {
     }
     tokio::spawn(ignore(ignored));
     Ok(hangup)
+}
+
+/// Handles SIGTERM and SIGINT alone, as [`handle`] does. Must be called in a Tokio runtime.
+///
+/// # Errors
+/// If the system refuses a signal handler.
+pub fn stop_by_signal(stop: CancellationToken) -> io::Result<()> {
+    let interrupt = signal(SignalKind::interrupt())?;
+    let terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(stop_at(interrupt, terminate, stop));
+    Ok(())
 }
 
 /// The first signal starts a graceful shutdown. A later one ends the process; the next start repairs a torn recording.

@@ -7,7 +7,7 @@
 mod collector;
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,9 +29,12 @@ use blocksd_engine::error::SinkError;
 use blocksd_engine::event::{Event, EventKind};
 use blocksd_engine::sink::lossy::Next;
 use blocksd_engine::sink::{Events, Sink, Supervision, Supervisor};
+use blocksd_recording::catalog::{RecordingFile, files};
+use blocksd_recording::scan::Summary;
+use blocksd_recording::topic::Kind;
 use blocksd_recording::{
     Error, Lock, Log, LogContext, LogError, LogOptions, Packer, Repaired, Retention, Stats,
-    Unrepaired,
+    Unrepaired, WindowedFile,
 };
 
 /// How long to wait for a disk that accepts nothing, after the last connection has closed.
@@ -40,9 +43,44 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 /// Longest time that the end of the daemon waits for the packing of sealed files.
 const PACK_AT_MOST: Duration = Duration::from_secs(1);
 
+/// Creates the context of a recording in the folder of a lock.
+///
+/// # Errors
+/// [`Error::Folder`].
+pub fn context(
+    lock: &Lock,
+    stats: Arc<Stats>,
+    retention: Arc<Retention>,
+) -> Result<LogContext, Error> {
+    let context = LogContext::open(lock.path(), stats, retention)?.keeping(lock);
+    Ok(context.reporting_to(report::log).counting_with(messages))
+}
+
+/// The number of messages of devices in a sealed file; `None` if it has no summary.
+fn messages(path: &Path) -> Option<u64> {
+    let mut input = WindowedFile::open(path).ok()?;
+    let summary = Summary::of_sealed(&mut input, false).ok()??;
+    summary.count(Kind::Blocks)
+}
+
+/// Makes room for the repair of the longest torn file. A repair writes a copy.
+fn make_room(context: &LogContext, folder: &Path) {
+    let files = files(folder).unwrap_or_default();
+    let torn = files.iter().filter(|path| {
+        let file = RecordingFile::of(path.to_path_buf());
+        file.sealed_path().is_some()
+    });
+    let len = |path: &PathBuf| path.metadata().map_or(0, |file| file.len());
+    if let Some(longest) = torn.map(len).max() {
+        context.make_room(longest);
+    }
+}
+
 /// Repairs and seals the files that a crash has torn. A file that cannot be repaired is not changed; the next start
 /// tries again. Emits an event for each torn file.
-pub fn repair(lock: &Lock, stats: &Stats, mut emit: impl FnMut(Lifecycle<'static>)) {
+pub fn repair(lock: &Lock, context: &LogContext, mut emit: impl FnMut(Lifecycle<'static>)) {
+    make_room(context, lock.path());
+    let stats = &context.stats;
     let repaired = match CHECKER.repair_dir(lock.path()) {
         Ok(repaired) => repaired,
         Err(error) => {
@@ -72,6 +110,7 @@ pub fn repair(lock: &Lock, stats: &Stats, mut emit: impl FnMut(Lifecycle<'static
                 continue;
             }
         };
+        make_room(context, lock.path());
         stats.repaired(recovered.blocks, recovered.lost_bytes);
         emit(Lifecycle::Repaired {
             time: Time(SystemTime::now()),
@@ -127,18 +166,18 @@ struct RecordedTotals {
 }
 
 impl Recording {
-    /// Opens a recording in the folder of the lock. It also records the events of the daemon from `lifecycle`.
+    /// Opens a recording in the folder of the lock. The [`context`] is that of the same lock. It also records the events
+    /// of the daemon from `lifecycle`.
     ///
     /// # Errors
     /// [`Error::Folder`].
     pub fn open(
         lock: Lock,
         options: LogOptions,
-        retention: Arc<Retention>,
-        (stats, suppressed): (Arc<Stats>, Arc<SuppressedCounters>),
+        context: LogContext,
+        suppressed: Arc<SuppressedCounters>,
         lifecycle: UnboundedReceiver<Lifecycle<'static>>,
     ) -> Result<Self, Error> {
-        let context = LogContext::open(lock.path(), stats, retention)?.reporting_to(report::log);
         let context = Arc::new(context);
         let packer = Packer::start(&context, options.compression);
         let log = Log::after_others(options, Arc::clone(&context))?;

@@ -152,7 +152,7 @@ fn measure(arguments: &Arguments) -> io::Result<()> {
         let ratios = report::builds(&cells);
         write!(
             results,
-            "Processor time a message, as a ratio to another build in the same round:\n\n{ratios}"
+            "This build, as a ratio to another build in the same round:\n\n{ratios}"
         )
         .expect("memory");
     }
@@ -319,8 +319,11 @@ impl Plan {
                         settle(scratch);
                     }
                     eprintln!(
-                        "round {round} of {}, {len}, {name}: {:.0} messages/s, {:.0} ns of processor each",
-                        self.rounds, sample.messages_per_second, sample.processor_ns_per_message
+                        "round {round} of {}, {len}, {name}: {:.0} messages/s, {:.0} ns of processor each, {:.0} of the recorder",
+                        self.rounds,
+                        sample.messages_per_second,
+                        sample.processor_ns_per_message,
+                        sample.recorder_ns_per_message
                     );
                     samples.push(sample);
                 }
@@ -361,6 +364,7 @@ impl Plan {
         Ok(Sample {
             messages_per_second: messages / elapsed,
             processor_ns_per_message: finished.took.processor.as_secs_f64() * 1e9 / messages,
+            recorder_ns_per_message: finished.took.recorder.as_secs_f64() * 1e9 / messages,
             memory_peak_mib: finished.took.memory_peak_kib as f64 / 1024.0,
             disk_ratio: finished.disk_bytes as f64 / (messages * message_len as f64),
             sender_busy: busy.as_secs_f64() / elapsed,

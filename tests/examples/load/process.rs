@@ -1,5 +1,6 @@
 //! A receiver as a child process: its output, its use of resources, and its end.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -15,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// Unit of processor time in `/proc`: `USER_HZ`, which is 100 a second everywhere.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
+
+/// Name of the daemon's thread that records. Builds before it had a name are measured by their busiest thread without one.
+const RECORDER: &str = "recording";
 
 /// Process id of the running receiver, of which there is at most one; zero if there is none.
 static RUNNING: AtomicU32 = AtomicU32::new(0);
@@ -69,12 +73,23 @@ pub(crate) struct Process {
     /// File that receives its standard error.
     log: PathBuf,
     memory_peak_kib: u64,
+    /// Its threads by number, including those that have ended.
+    threads: BTreeMap<u32, Thread>,
+}
+
+/// A thread of a process.
+#[derive(Clone, Debug)]
+struct Thread {
+    name: String,
+    processor: Duration,
 }
 
 /// Resources used by a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Took {
     pub(crate) processor: Duration,
+    /// Processor time of the thread that records, if there is one.
+    pub(crate) recorder: Duration,
     pub(crate) memory_peak_kib: u64,
 }
 
@@ -100,6 +115,7 @@ impl Process {
             child,
             log,
             memory_peak_kib: 0,
+            threads: BTreeMap::new(),
         };
         go_on()?;
         Ok((process, stdout))
@@ -183,10 +199,12 @@ impl Process {
         let peak = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
         // It is missing once the process has ended, and never decreases.
         self.memory_peak_kib = peak.unwrap_or(self.memory_peak_kib);
+        self.sample_threads();
         Took {
             processor: self
                 .stat()
                 .map_or(Duration::ZERO, |(_, processor)| processor),
+            recorder: self.recorder(),
             memory_peak_kib: self.memory_peak_kib,
         }
     }
@@ -209,6 +227,45 @@ impl Process {
             }
             thread::sleep(TICK);
         }
+    }
+
+    /// Updates the processor times of its threads. The time of a thread is lost when the thread ends, so this is called often
+    /// while the process ends.
+    pub(crate) fn sample_threads(&mut self) {
+        let tasks = fs::read_dir(self.proc("task")).into_iter().flatten();
+        for task in tasks.flatten() {
+            let path = task.path();
+            let number = path
+                .file_name()
+                .and_then(|name| name.to_str()?.parse().ok());
+            let stat = fs::read_to_string(path.join("schedstat")).unwrap_or_default();
+            // Nanoseconds on a processor, then two other figures.
+            let nanoseconds = stat.split(' ').next().and_then(|it| it.parse().ok());
+            let (Some(number), Some(nanoseconds)) = (number, nanoseconds) else {
+                continue;
+            };
+            let thread = self.threads.entry(number).or_insert_with(|| {
+                let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+                Thread {
+                    name: name.trim_end().to_owned(),
+                    processor: Duration::ZERO,
+                }
+            });
+            thread.processor = Duration::from_nanos(nanoseconds);
+        }
+    }
+
+    /// Processor time of the thread that records.
+    fn recorder(&self) -> Duration {
+        let main = self.child.id();
+        let others = || self.threads.iter().filter(|(number, _)| **number != main);
+        let times = |name: &str| {
+            let named = others().filter(|(_, thread)| thread.name == name);
+            named.map(|(_, thread)| thread.processor).max()
+        };
+        // A thread without a name has that of the thread that started it.
+        let unnamed = || times(&self.threads.get(&main)?.name);
+        times(RECORDER).or_else(unnamed).unwrap_or_default()
     }
 
     /// Its state, and its processor time in user and kernel mode.

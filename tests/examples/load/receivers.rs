@@ -184,6 +184,7 @@ impl Running {
             messages,
             took: Took {
                 processor: took.processor.saturating_sub(self.before.processor),
+                recorder: took.recorder.saturating_sub(self.before.recorder),
                 ..took
             },
             disk_bytes: disk_bytes(&self.folder)?,
@@ -228,6 +229,7 @@ impl Running {
             if until < Instant::now() {
                 return Err(io::Error::other("it does not seal its recording"));
             }
+            self.process.sample_threads();
             thread::sleep(TICK);
         }
     }

@@ -1,6 +1,6 @@
 //! Medians and spreads of the samples, as Markdown.
 
-use std::fmt::Write;
+use std::fmt::{Display, Formatter, Write};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -10,6 +10,8 @@ use std::path::Path;
 pub(crate) struct Sample {
     pub(crate) messages_per_second: f64,
     pub(crate) processor_ns_per_message: f64,
+    /// The part of the thread that records.
+    pub(crate) recorder_ns_per_message: f64,
     pub(crate) memory_peak_mib: f64,
     /// Bytes on the disk per byte of the messages.
     pub(crate) disk_ratio: f64,
@@ -181,7 +183,7 @@ pub(crate) fn bars(cells: &[Cell], ours: &str, theirs: &str) -> String {
 /// Compares this build of the daemon with other builds, which have the same name followed by the build in parentheses.
 pub(crate) fn builds(cells: &[Cell]) -> String {
     let mut text = String::from(
-        "| messages | connections | receiver | other build | ratio (spread) |\n|---|---:|---|---|---:|\n",
+        "| messages | connections | receiver | other build | processor time a message (spread) | of the recorder's thread (spread) | recorder ns/message, the other's | rate (spread) |\n|---|---:|---|---|---:|---:|---:|---:|\n",
     );
     for cell in cells {
         for (other, theirs) in &cell.rows {
@@ -192,15 +194,22 @@ pub(crate) fn builds(cells: &[Cell]) -> String {
             let Some((_, ours)) = cell.rows.iter().find(|(row, _)| row == name) else {
                 continue;
             };
-            let ratio = processor_ratio(ours, theirs);
+            let recorder = |it: &Sample| it.recorder_ns_per_message;
+            let median = |samples: &[Sample]| Spread::of(samples.iter().map(recorder)).median;
+            let recorders = match median(theirs) {
+                0.0 => "– | –".to_owned(),
+                theirs_ns => {
+                    let ratio = ratio_of(ours, theirs, recorder);
+                    format!("{ratio} | {:.1}, {theirs_ns:.1}", median(ours))
+                }
+            };
             writeln!(
                 text,
-                "| {} | {} | {name} | {build} | {:.3} ({:.3}–{:.3}) |",
+                "| {} | {} | {name} | {build} | {} | {recorders} | {} |",
                 length(cell.message_len),
                 cell.connections,
-                ratio.median,
-                ratio.least,
-                ratio.most
+                processor_ratio(ours, theirs),
+                ratio(ours, theirs),
             )
             .expect("memory");
         }
@@ -244,16 +253,18 @@ pub(crate) fn update(document: &Path, section: &str, results: &str) -> io::Resul
 
 /// The ratios of the rates, round by round.
 fn ratio(ours: &[Sample], theirs: &[Sample]) -> Spread {
-    let pairs = ours.iter().zip(theirs);
-    Spread::of(pairs.map(|(ours, theirs)| ours.messages_per_second / theirs.messages_per_second))
+    ratio_of(ours, theirs, |sample| sample.messages_per_second)
 }
 
 /// The ratios of the processor times, round by round.
 fn processor_ratio(ours: &[Sample], theirs: &[Sample]) -> Spread {
+    ratio_of(ours, theirs, |sample| sample.processor_ns_per_message)
+}
+
+/// The ratios of a figure, round by round.
+fn ratio_of(ours: &[Sample], theirs: &[Sample], figure: fn(&Sample) -> f64) -> Spread {
     let pairs = ours.iter().zip(theirs);
-    Spread::of(
-        pairs.map(|(ours, theirs)| ours.processor_ns_per_message / theirs.processor_ns_per_message),
-    )
+    Spread::of(pairs.map(|(ours, theirs)| figure(ours) / figure(theirs)))
 }
 
 /// The median of some figures, and their extremes.
@@ -274,6 +285,18 @@ impl Spread {
             median: f64::midpoint(at(last / 2), at(last.div_ceil(2))),
             most: at(last),
         }
+    }
+}
+
+/// A ratio: `1.234 (1.200–1.300)`.
+impl Display for Spread {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            least,
+            median,
+            most,
+        } = self;
+        write!(f, "{median:.3} ({least:.3}–{most:.3})")
     }
 }
 

@@ -73,6 +73,11 @@ fn errors() -> Vec<CommandError> {
             path: path(),
             error: os(libc::ENOSPC),
         },
+        CommandError::Exists { path: path() },
+        CommandError::NotExported {
+            messages: 2,
+            values: 3,
+        },
         CommandError::Start(os(libc::EAGAIN)),
         CommandError::Duplicate {
             first: address(),
@@ -86,7 +91,20 @@ fn errors() -> Vec<CommandError> {
         CommandError::NothingWhole { path: path() },
         CommandError::Unrepaired { files: 1, of: 3 },
         CommandError::Unsound { files: 1, of: 3 },
-        CommandError::CutOff { devices: 1, of: 3 },
+        CommandError::CutOff {
+            connections: 1,
+            of: 3,
+        },
+        CommandError::Unsent { messages: 2 },
+        CommandError::TooManyConnections {
+            open: 32,
+            descriptors: 64,
+        },
+        CommandError::Reconnect {
+            address: "127.0.0.1:1060".to_owned(),
+            error: io::ErrorKind::ConnectionRefused.into(),
+        },
+        CommandError::Interrupted,
         CommandError::NotWhole {
             lost: 350,
             unread: 0,

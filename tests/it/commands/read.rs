@@ -1,12 +1,13 @@
 //! `blocksd read`, `recordings`, `verify` and `recover`, on synthetic recordings and on those of a daemon.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use blocksd_tests::process::{Ended, Process, Server, blocksd, run};
+use blocksd_tests::process::{Ended, Process, Server, blocksd, run, wait_until};
 use blocksd_tests::recording::{BEGIN, File, STEP, Sample, name, put};
+use blocksd_tests::scrape;
 use serde_json::{Value, json};
 
 /// Runs a command on a path.
@@ -260,7 +261,8 @@ fn the_files_of_a_recording_are_listed() {
     let ended = on("recordings", directory, &["--json"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let rows = json_lines(&ended.stdout_text());
-    let bytes: usize = stored.iter().map(|it| it.data.len()).sum();
+    let payload = stored.iter().filter(|it| it.topic.ends_with("/blocks"));
+    let bytes: usize = payload.map(|it| it.data.len()).sum();
     let state = |row: &Value| row["state"].as_str().unwrap().to_owned();
     assert_eq!(
         rows.iter().map(state).collect::<Vec<_>>(),
@@ -280,6 +282,122 @@ fn the_files_of_a_recording_are_listed() {
     assert_eq!(table.lines().count(), 4, "{table}");
     assert!(table.starts_with("NAME"), "{table}");
     assert!(table.contains("  torn "), "{table}");
+}
+
+/// Events and the offsets of pieces are not payload.
+#[test]
+fn figures_are_bytes_of_payload() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("recording");
+    let args = ["--max-block", "8", "--oversize", "pieces"];
+    let args = [&args[..], &["--record", directory.to_str().unwrap()]].concat();
+    let mut server = Server::start(&args);
+    let mut stream = server.connect();
+    let wire = b"\0\0\0\x02[]\0\0\0\x03abc\0\0\0\x0ca long block\0\0\0\0";
+    stream.write_all(wire).unwrap();
+    server.wait_for("close", 1);
+    let payload = 2 + 3 + 12;
+    let listed = |state: &str| {
+        let ended = on("recordings", &directory, &["--json"]);
+        let rows = json_lines(&ended.stdout_text());
+        let [row] = &rows[..] else {
+            panic!("{ended:?}");
+        };
+        assert_eq!(row["state"], state, "{row}");
+        let path = directory.join(row["name"].as_str().unwrap());
+        assert_eq!(row["size"], fs::metadata(&path).unwrap().len(), "{row}");
+        assert_eq!(row["blocks"], 2, "{row}");
+        (row["bytes"].as_u64().unwrap(), path)
+    };
+    // The file is written within 100 ms.
+    wait_until("the payload is written", || {
+        let ended = on("recordings", &directory, &["--json"]);
+        json_lines(&ended.stdout_text())
+            .iter()
+            .any(|row| row["bytes"] == payload)
+    });
+    assert_eq!(listed("open").0, payload);
+    server.stop();
+    let (bytes, path) = listed("sealed");
+    assert_eq!(bytes, payload);
+    let table = on("recordings", &directory, &[]).stdout_text();
+    assert!(table.contains("  17  "), "{table}");
+
+    let mut part = path.clone().into_os_string();
+    part.push(".part");
+    let whole = fs::read(&path).unwrap();
+    fs::write(&part, &whole[..whole.len() - 9]).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(listed("torn").0, payload);
+    let ended = on("recover", &directory, &[]);
+    assert!(
+        ended.stdout_text().contains(", 17 bytes of payload; "),
+        "{ended:?}"
+    );
+    assert_eq!(listed("sealed").0, payload);
+    assert_eq!(on("verify", &directory, &[]).code, Some(0));
+}
+
+/// What a slow follower does not show, because it is deleted meanwhile, is reported with its number.
+#[test]
+fn a_follower_reports_what_was_deleted_before_it_was_read() {
+    const LEN: usize = 20_000;
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().to_str().unwrap();
+    let mut args = vec!["--record", record, "--record-max-bytes", "16MiB"];
+    args.extend(["--output", "none", "--metrics", "127.0.0.1:0"]);
+    let server = Server::start(&args);
+    let mut stream = server.connect();
+    let send = |stream: &mut std::net::TcpStream, count: usize| {
+        let block = [&(LEN as u32).to_be_bytes()[..], &[b'x'; LEN]].concat();
+        for _ in 0..count {
+            stream.write_all(&block).unwrap();
+        }
+    };
+    send(&mut stream, 1);
+    let mut command = blocksd(&["read", record, "--follow", "--output", "raw"]);
+    command.stdout(std::process::Stdio::piped());
+    let mut follower = Process::start_unread(command);
+    let mut stdout = follower.take_stdout().unwrap();
+    let mut shown = vec![0; LEN];
+    stdout.read_exact(&mut shown).unwrap();
+    // Nobody reads the output of the follower while 60 MB are recorded.
+    send(&mut stream, 3_000);
+    scrape::wait_for(&server, "blocksd_record_messages_synced_total", |it| {
+        it >= 3_001.0
+    });
+    scrape::wait_for(&server, "blocksd_record_files_deleted_total", |it| {
+        it >= 8.0
+    });
+    let reader = std::thread::spawn(move || {
+        let mut rest = Vec::new();
+        stdout.read_to_end(&mut rest).unwrap();
+        rest.len() / LEN
+    });
+    follower.wait_for_error("deleted before");
+    send(&mut stream, 1);
+    scrape::wait_for(&server, "blocksd_record_messages_synced_total", |it| {
+        it >= 3_002.0
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    follower.signal("INT");
+    let shown = 1 + reader.join().unwrap();
+    let ended = follower.end();
+    // blocksd: DIR: 9 files were deleted before they were read, with 1890 messages
+    let missed: usize = ended
+        .stderr
+        .lines()
+        .filter_map(|line| {
+            line.split_once("with ")?
+                .1
+                .strip_suffix(" messages")?
+                .parse::<usize>()
+                .ok()
+        })
+        .sum();
+    assert_eq!(shown + missed, 3_002, "{}", ended.stderr);
+    assert!(1_000 < missed, "{}", ended.stderr);
+    server.stop();
 }
 
 #[test]

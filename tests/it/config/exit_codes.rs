@@ -132,6 +132,7 @@ fn check_config_refuses_what_serve_refuses_where_it_can_know() {
         ("reply = \"/nope\"", 2, "/nope"),
         ("decode = \"defmt:/nope\"", 2, "/nope"),
         ("record-max-bytes = 100000000", 2, "--record"),
+        ("record-min-free = '1G'", 2, "--record"),
         (&format!("record = \"{file}\""), 2, file),
         (&format!("record = \"{file}/below\""), 2, file),
         (&format!("record = \"{link}\""), REFUSED, link),

@@ -43,6 +43,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "record-rotate-after",
             "record-rotate-size",
             "record-max-bytes",
+            "record-min-free",
         ],
     ),
     ("Output", &["output"]),

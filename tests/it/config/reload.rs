@@ -450,16 +450,16 @@ pub(super) fn assert_lines(log: &str, wanted: &[&str]) {
 fn a_limit_of_the_recording_is_reloaded() {
     let folder = TempDir::new().unwrap();
     let record = folder.path().to_str().unwrap();
-    let config = format!(
-        "listen = '127.0.0.1:0'\nframing = 'lines'\nrecord = '{record}'\nrecord-sync = 10\n"
-    );
+    let config = format!("listen = '127.0.0.1:0'\nframing = 'lines'\nrecord = '{record}'\n");
     let mut daemon = Daemon::start(&config);
-    let log = daemon.reload(&format!("{config}record-max-bytes = 16777216"));
+    let limits = "record-max-bytes = 16777216\nrecord-min-free = 1048576";
+    let log = daemon.reload(&format!("{config}{limits}"));
     assert_lines(
         &log,
         &[
             "record-max-bytes: applied to the next write",
-            "was read again: 1 applied, 0 need a restart, 0 overridden",
+            "record-min-free: applied to the next write",
+            "was read again: 2 applied, 0 need a restart, 0 overridden",
         ],
     );
     // More than the new limit, in files of a quarter of it.

@@ -202,7 +202,7 @@ const fn reload(reload: Reload) -> &'static str {
     match reload {
         Reload::Restart => "restart",
         Reload::Policies | Reload::Bounds => "reload; applies to new connections",
-        Reload::Retention => "reload; applies from the next file on",
+        Reload::Retention => "reload; applies to the next write",
         Reload::Log => "reload; applies to the next line",
         Reload::Listeners => "reload; opens and closes listeners",
     }

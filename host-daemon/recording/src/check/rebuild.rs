@@ -29,8 +29,17 @@ pub(super) struct Rebuilder {
     summary: SummaryBuilder,
 }
 
-/// Log time and offset of the messages in a chunk, by channel.
-type Places = BTreeMap<u16, Vec<(u64, u64)>>;
+/// The messages in a chunk, by channel.
+type Places = BTreeMap<u16, Place>;
+
+/// The messages of a channel in a chunk.
+#[derive(Debug, Default)]
+struct Place {
+    /// Log time and offset of each.
+    entries: Vec<(u64, u64)>,
+    /// Bytes of their payloads.
+    payload: u64,
+}
 
 impl Rebuilder {
     /// Creates a file. It must not exist.
@@ -140,9 +149,10 @@ impl Rebuilder {
             let Some(raw) = Raw::take(&mut records) else {
                 return places;
             };
-            if let Some((header, _)) = raw.message() {
-                let of_channel = places.entry(header.channel_id).or_default();
-                of_channel.push((header.log_time, offset));
+            if let Some((header, data)) = raw.message() {
+                let place = places.entry(header.channel_id).or_default();
+                place.entries.push((header.log_time, offset));
+                place.payload += data.len() as u64;
             } else {
                 self.summary.define(raw.opcode, raw.body);
             }
@@ -160,7 +170,7 @@ impl Rebuilder {
         self.write(bytes)?;
         let indexes_start = self.at;
         let mut index_offsets = Vec::new();
-        for (&channel, entries) in places {
+        for (&channel, Place { entries, payload }) in places {
             index_offsets.extend_from_slice(&channel.to_le_bytes());
             put(&mut index_offsets, &[self.at]);
             self.write(&message_index_head(channel, entries.len()))?;
@@ -169,7 +179,7 @@ impl Rebuilder {
                 .map(|&(time, offset)| index_entry(time, offset))
                 .collect();
             self.write(entries.as_flattened())?;
-            self.summary.count(channel, entries.len() as u64);
+            self.summary.count(channel, entries.len() as u64, *payload);
         }
         self.summary.chunk(&WrittenChunk {
             offset,
@@ -198,6 +208,7 @@ impl Rebuilder {
 
 /// Returns the log times of the first and the last message.
 fn times(places: &Places) -> Option<(u64, u64)> {
-    let times = || places.values().flatten().map(|(time, _)| *time);
+    let entries = || places.values().flat_map(|place| &place.entries);
+    let times = || entries().map(|(time, _)| *time);
     Some((times().min()?, times().max()?))
 }

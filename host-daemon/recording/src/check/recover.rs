@@ -53,7 +53,7 @@ pub struct Recovered {
     pub unknown: u64,
     /// Attachments, metadata, and records of unknown types, which other programs have written.
     pub records: u64,
-    /// Payload bytes of all kept messages.
+    /// Payload bytes of all kept messages except events.
     pub bytes: u64,
     /// Messages that are missing between whole chunks, according to their sequence numbers.
     pub missing: u64,
@@ -173,7 +173,9 @@ impl Tally {
                 None => self.define(id, known, missing),
             };
             let recovered = &mut self.recovered;
-            recovered.bytes += data.len() as u64;
+            if kind != Kind::Events {
+                recovered.bytes += data.len() as u64;
+            }
             *match kind {
                 _ if self.unknown.contains(&id) => &mut recovered.unknown,
                 Kind::Blocks => &mut recovered.blocks,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::check::recover::{Recovered, check, recover};
 use crate::check::sequences::SequenceRanges;
+use crate::durable::sync_directory;
 use crate::error::Error;
 use crate::format::filename::{self, LOST, NEW, Suffix};
 use crate::read::catalog::entries;
@@ -56,15 +57,6 @@ pub(super) fn repair_dir<'a>(
             check_regular(&from).and_then(|()| repair(&directory, &from, &sealed, ranges));
         repaired.map_err(|error| Unrepaired { path: from, error })
     }))
-}
-
-/// Waits until the names of files in a folder are on the disk.
-///
-/// # Errors
-/// [`Error::Write`].
-pub fn sync_directory(directory: &Path) -> Result<(), Error> {
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| Error::write(directory, error))
 }
 
 /// Refuses anything but a regular file. Opening a pipe would block.

@@ -112,7 +112,8 @@ struct Verifier<'a> {
     channels: BTreeMap<u16, Channel>,
     schemas: BTreeMap<u16, (String, String, Vec<u8>)>,
     sequences: Sequences<'a>,
-    counts: BTreeMap<u16, u64>,
+    /// Messages and payload bytes by channel.
+    counts: BTreeMap<u16, (u64, u64)>,
     /// Number of attachments and of metadata records.
     others: [u32; 2],
     bounds: Option<(u64, u64)>,
@@ -195,7 +196,9 @@ impl Verifier<'_> {
             ..
         } = *header;
         self.verified.messages += 1;
-        *self.counts.entry(id).or_default() += 1;
+        let (count, payload) = self.counts.entry(id).or_default();
+        *count += 1;
+        *payload += data.len() as u64;
         self.bounds = Some(widen(self.bounds, time));
         let Some(channel) = self.channels.get(&id) else {
             self.report(offset, FindingKind::UnknownChannel { id });

@@ -1,10 +1,11 @@
 //! Chunks of an MCAP file: [`check`] says whether one is whole, and [`content`] returns its records.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::Read;
 
 use mcap::records::{ChunkHeader, Record, op};
 
+use crate::format::definition;
 use crate::format::nonce::{self, FileNonce};
 use crate::format::origin;
 use crate::format::record::{GAP, HEAD_LEN, Raw, head};
@@ -12,6 +13,11 @@ use crate::format::record::{GAP, HEAD_LEN, Raw, head};
 /// Longest chunk that is read, in bytes, compressed or not: a message of 1 GiB, which is the longest that is kept
 /// whole, and the records that may precede it.
 pub(crate) const CHUNK_MAX: u64 = (1 << 30) + (64 << 20);
+
+/// Longest content of a compressed chunk that is always read, in bytes.
+const PLAIN_MIN: u64 = 16 << 20;
+/// A longer content is read if it is at most this many times as long as its compressed form.
+const RATIO_MAX: u64 = 64;
 
 /// Bytes from the start of a chunk record to its data, without the name of the compression.
 const FIXED_LEN: u64 = HEAD_LEN as u64 + 28 + 4 + 8;
@@ -27,6 +33,9 @@ pub(crate) const EXTENT_MAX: usize = FIXED_LEN as usize + NAME_MAX;
 
 /// Bytes of a chunk record that [`nonce()`] needs. The first compressed block ends within them.
 pub(crate) const HEAD_MAX: usize = 256 << 10;
+
+/// Largest window of Zstandard for [`nonce()`], as a power of two. This library writes smaller ones.
+const WINDOW_LOG_MAX: u32 = 24;
 
 /// Length of the record with the nonce, in bytes.
 const NONCE_LEN: u64 = HEAD_LEN as u64 + 8;
@@ -90,6 +99,44 @@ pub enum ChunkFault {
     },
     /// It is whole, but belongs to another recording: a payload that looks like a chunk.
     Foreign,
+    /// It is short, and its content is long. Such chunks are not read, because each would take the memory of its content.
+    TooLong {
+        /// Length of its content in bytes.
+        len: u64,
+        /// Longest content of a chunk of its length, in bytes.
+        max: u64,
+    },
+    /// A schema or channel is too long, or all of the file are too long together. A reader would keep them in memory.
+    Definitions {
+        /// The limit, in bytes.
+        max: u64,
+    },
+}
+
+/// The decompressed content of chunks, one after another.
+#[derive(Debug, Default)]
+pub(crate) struct Plain {
+    bytes: Vec<u8>,
+    /// Whether the last chunk has schemas or channels.
+    has_definitions: bool,
+}
+
+impl Plain {
+    /// Returns whether the last chunk has schemas or channels.
+    pub(crate) const fn has_definitions(&self) -> bool {
+        self.has_definitions
+    }
+}
+
+/// Returns the length of the longest content of a chunk with this compressed length, in bytes.
+#[must_use]
+pub(crate) const fn plain_max(compressed_len: u64) -> u64 {
+    let max = compressed_len.saturating_mul(RATIO_MAX);
+    match max {
+        ..=PLAIN_MIN => PLAIN_MIN,
+        CHUNK_MAX.. => CHUNK_MAX,
+        max => max,
+    }
 }
 
 /// The declared length of a chunk, if all of its lengths agree. A damaged length is detected because it does not.
@@ -146,7 +193,7 @@ impl Extent {
 pub(crate) fn check(
     bytes: &[u8],
     strict: bool,
-    plain: &mut Vec<u8>,
+    plain: &mut Plain,
 ) -> Result<ChunkHeader, ChunkFault> {
     let mut rest = bytes;
     let raw = Raw::take(&mut rest).ok_or(ChunkFault::Lengths)?;
@@ -157,12 +204,13 @@ pub(crate) fn check(
         return Err(ChunkFault::Lengths);
     }
     let data: &[u8] = &data;
-    plain.clear();
+    plain.has_definitions = false;
+    plain.bytes.clear();
     let content = if header.compression.is_empty() {
         data
     } else {
-        decompress(&header, data, plain)?;
-        plain
+        decompress(&header, data, &mut plain.bytes)?;
+        &plain.bytes
     };
     if content.len() as u64 != header.uncompressed_size {
         return Err(ChunkFault::Lengths);
@@ -171,13 +219,22 @@ pub(crate) fn check(
     if stored != calculated && (strict || stored != 0) {
         return Err(ChunkFault::Crc { stored, calculated });
     }
+    let mut has_definitions = false;
     let mut records = content;
     while !records.is_empty() {
         let offset = (content.len() - records.len()) as u64;
         let raw = Raw::take(&mut records).ok_or(ChunkFault::Records { offset })?;
         let sound = match raw.opcode {
             op::MESSAGE => raw.is_well_formed(),
-            op::SCHEMA | op::CHANNEL => raw.parse().is_some() && (!strict || raw.is_well_formed()),
+            op::SCHEMA | op::CHANNEL => {
+                has_definitions = true;
+                // Parsing takes memory.
+                if definition::LEN_MAX < raw.body.len() {
+                    let max = definition::LEN_MAX as u64;
+                    return Err(ChunkFault::Definitions { max });
+                }
+                raw.parse().is_some() && (!strict || raw.is_well_formed())
+            }
             // Other records have no meaning in a chunk.
             _ => true,
         };
@@ -185,12 +242,13 @@ pub(crate) fn check(
             return Err(ChunkFault::Records { offset });
         }
     }
+    plain.has_definitions = has_definitions;
     Ok(header)
 }
 
 /// Returns the content of a chunk that [`check`] has accepted.
 #[must_use]
-pub(crate) fn content<'a>(bytes: &'a [u8], header: &ChunkHeader, plain: &'a [u8]) -> &'a [u8] {
+pub(crate) fn content<'a>(bytes: &'a [u8], header: &ChunkHeader, plain: &'a Plain) -> &'a [u8] {
     if header.compression.is_empty() {
         let begin = usize::try_from(FIXED_LEN).unwrap_or_default();
         let data = bytes.get(begin..).unwrap_or_default();
@@ -198,7 +256,7 @@ pub(crate) fn content<'a>(bytes: &'a [u8], header: &ChunkHeader, plain: &'a [u8]
         let len = usize::try_from(header.compressed_size).unwrap_or(usize::MAX);
         data.get(..len).unwrap_or(data)
     } else {
-        plain
+        &plain.bytes
     }
 }
 
@@ -248,28 +306,32 @@ pub(crate) fn nonce_of_content(compression: &str, content: &[u8]) -> Option<File
             lz4::Decoder::new(content).and_then(|it| it.take(NONCE_LEN).read_to_end(&mut plain))
         }
         "zstd" => zstd::stream::read::Decoder::with_buffer(content).and_then(
-            |it: zstd::stream::read::Decoder<'_, &[u8]>| read_all(it, NONCE_LEN, &mut plain),
+            |mut it: zstd::stream::read::Decoder<'_, &[u8]>| {
+                it.window_log_max(WINDOW_LOG_MAX)?;
+                it.take(NONCE_LEN).read_to_end(&mut plain)
+            },
         ),
         _ => return None,
     };
     read.ok().and_then(|_| FileNonce::of_chunk(&plain))
 }
 
-/// Decompresses the content of a chunk. Memory grows with the output, not with the declared length.
+/// Decompresses the content of a chunk. Takes memory of the declared length, which has a limit.
 fn decompress(header: &ChunkHeader, data: &[u8], plain: &mut Vec<u8>) -> Result<(), ChunkFault> {
-    // One byte more reveals content that is longer than declared.
-    let limit = header.uncompressed_size.saturating_add(1);
+    let (len, max) = (header.uncompressed_size, plain_max(data.len() as u64));
+    if max < len {
+        return Err(ChunkFault::TooLong { len, max });
+    }
+    plain.reserve_exact(usize::try_from(len).unwrap_or_default());
     let read = match header.compression.as_str() {
-        "lz4" => lz4::Decoder::new(data).and_then(|it| it.take(limit).read_to_end(plain)),
-        "zstd" => zstd::stream::read::Decoder::with_buffer(data)
-            .and_then(|it: zstd::stream::read::Decoder<'_, &[u8]>| read_all(it, limit, plain)),
+        // One byte more reveals content that is longer than declared.
+        "lz4" => lz4::Decoder::new(data).and_then(|it| it.take(len + 1).read_to_end(plain)),
+        // In one step, so that the content is the window.
+        "zstd" => zstd::bulk::Decompressor::new()
+            .and_then(|mut zstd| zstd.decompress_to_buffer(data, plain)),
         other => return Err(ChunkFault::Compression(other.to_owned())),
     };
     read.map_err(|_| ChunkFault::Corrupt).map(|_| ())
-}
-
-fn read_all(from: impl Read, limit: u64, plain: &mut Vec<u8>) -> io::Result<usize> {
-    from.take(limit).read_to_end(plain)
 }
 
 impl fmt::Display for ChunkFault {
@@ -291,6 +353,14 @@ impl fmt::Display for ChunkFault {
                 write!(f, "invalid record at {offset} of the chunk's content")
             }
             Self::Foreign => f.write_str("chunk of another recording"),
+            Self::TooLong { len, max } => write!(
+                f,
+                "chunk has {len} bytes decompressed, more than the limit of {max} for its length"
+            ),
+            Self::Definitions { max } => write!(
+                f,
+                "chunk has schemas or channels beyond the limit of {max} bytes"
+            ),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use mcap::records::op;
 
 use crate::format::encode::{put, put_len, put_text, record};
-use crate::format::record::HEAD_LEN;
+use crate::format::record::{HEAD_LEN, PAYLOAD, PAYLOAD_MARK};
 
 /// An entry of a message index: the log time of a message, and its offset in the uncompressed chunk.
 pub(crate) type IndexEntry = [u8; 16];
@@ -56,8 +56,8 @@ pub(crate) struct WrittenChunk<'a> {
 pub(crate) struct SummaryBuilder {
     schemas: BTreeMap<u16, Vec<u8>>,
     channels: BTreeMap<u16, Vec<u8>>,
-    /// Number of messages by channel, for channels with messages.
-    counts: BTreeMap<u16, u64>,
+    /// Messages and their payload bytes by channel, for channels with messages.
+    counts: BTreeMap<u16, (u64, u64)>,
     /// Encoded chunk index records.
     chunks: Vec<u8>,
     chunk_count: u32,
@@ -84,9 +84,11 @@ impl SummaryBuilder {
         }
     }
 
-    /// Adds messages to the count of their channel.
-    pub(crate) fn count(&mut self, channel: u16, messages: u64) {
-        *self.counts.entry(channel).or_default() += messages;
+    /// Adds messages, and the bytes of their payloads, to the counts of their channel.
+    pub(crate) fn count(&mut self, channel: u16, messages: u64, payload: u64) {
+        let (of_messages, of_payload) = self.counts.entry(channel).or_default();
+        *of_messages += messages;
+        *of_payload += payload;
     }
 
     /// Adds a chunk to the index.
@@ -135,7 +137,7 @@ impl SummaryBuilder {
     /// Encodes the rest of the file after the data section, which ends at the offset `start`: summary, footer and magic.
     #[must_use]
     pub(crate) fn encode(self, start: u64) -> Vec<u8> {
-        let statistics = self.statistics();
+        let (statistics, payload) = (self.statistics(), self.payload());
         let groups = [
             (op::SCHEMA, self.schemas.into_values().flatten().collect()),
             (op::CHANNEL, self.channels.into_values().flatten().collect()),
@@ -154,6 +156,8 @@ impl SummaryBuilder {
                 bytes.extend(group);
             }
         }
+        // Readers of other programs skip this record.
+        bytes.extend(payload);
         let offsets_start = start + bytes.len() as u64;
         bytes.extend(offsets);
         let mut footer = Vec::new();
@@ -168,9 +172,21 @@ impl SummaryBuilder {
         bytes
     }
 
+    fn payload(&self) -> Vec<u8> {
+        let mut body = PAYLOAD_MARK.to_vec();
+        for (channel, (_, payload)) in &self.counts {
+            body.extend_from_slice(&channel.to_le_bytes());
+            put(&mut body, &[*payload]);
+        }
+        record(PAYLOAD, &body)
+    }
+
     fn statistics(&self) -> Vec<u8> {
         let mut body = Vec::new();
-        put(&mut body, &[self.counts.values().sum()]);
+        put(
+            &mut body,
+            &[self.counts.values().map(|(count, _)| count).sum()],
+        );
         let schema_count = u16::try_from(self.schemas.len()).unwrap_or(u16::MAX);
         body.extend_from_slice(&schema_count.to_le_bytes());
         put_len(&mut body, self.channels.len());
@@ -180,7 +196,7 @@ impl SummaryBuilder {
         let (start, end) = self.bounds.unwrap_or_default();
         put(&mut body, &[start, end]);
         put_len(&mut body, self.counts.len() * 10);
-        for (channel, count) in &self.counts {
+        for (channel, (count, _)) in &self.counts {
             body.extend_from_slice(&channel.to_le_bytes());
             put(&mut body, &[*count]);
         }

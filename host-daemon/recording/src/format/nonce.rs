@@ -17,7 +17,7 @@ pub(crate) const OPCODE: u8 = 0xb5;
 
 /// A random number of 64 bits that identifies a file. It must be unpredictable for devices, so each file gets a new
 /// one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileNonce(u64);
 
 impl FileNonce {

@@ -16,6 +16,14 @@ pub(crate) const GAP: u8 = 0xb6;
 /// Length of the body of a [`GAP`] record, in bytes.
 pub(crate) const GAP_LEN: usize = 16;
 
+/// Opcode of a record in the summary of a file with the payload bytes of each channel: [`PAYLOAD_MARK`], then for each
+/// channel with messages its number (16 bits) and the length of all its payloads (64 bits).
+pub(crate) const PAYLOAD: u8 = 0xb8;
+/// The beginning of the body of a [`PAYLOAD`] record. Other programs may use the opcode for other records.
+pub(crate) const PAYLOAD_MARK: &[u8] = b"blocksd payload";
+/// Length of an entry of a [`PAYLOAD`] record, in bytes.
+pub(crate) const PAYLOAD_ENTRY_LEN: usize = 10;
+
 /// Prefix of the topics of devices.
 pub const DEVICE: &str = "/device/";
 /// Topic of events other than messages.
@@ -106,6 +114,23 @@ impl<'a> Raw<'a> {
             publish_time: u64::from_le_bytes(take_array(&mut rest)?),
         };
         Some((header, rest))
+    }
+
+    /// Returns the number of pairs of texts in the metadata of a channel.
+    #[must_use]
+    pub(crate) fn pairs(&self) -> usize {
+        let pairs = || {
+            let mut rest = self.body.get(4..)?;
+            take_bytes(&mut rest)?;
+            take_bytes(&mut rest)?;
+            let mut map = take_bytes(&mut rest)?;
+            let mut count = 0;
+            while take_bytes(&mut map).is_some() && take_bytes(&mut map).is_some() {
+                count += 1;
+            }
+            Some(count)
+        };
+        pairs().unwrap_or_default()
     }
 
     /// Returns whether the lengths within the body agree with the length of the body, without added fields. False for

@@ -10,6 +10,9 @@ use crate::format::filename::{self, PART, SEALED, Suffix, parent, sealed_name};
 use crate::lock::is_locked;
 use crate::read::window::WindowedFile;
 
+/// Most listings of a directory that changes all the time.
+const LISTINGS_MAX: usize = 10;
+
 /// A file of a recording.
 ///
 /// # Examples
@@ -106,7 +109,7 @@ impl RecordingFile {
 pub fn list_directory(directory: &Path) -> Result<Vec<RecordingFile>, Error> {
     // Check before and after, so that a process that starts or ends in the meantime is not missed.
     let was_locked = is_locked(directory);
-    let files = files(directory)?;
+    let files = stable_files(directory)?;
     let is_locked = was_locked || is_locked(directory);
     let mut listed = Vec::new();
     for path in &files {
@@ -122,6 +125,21 @@ pub fn list_directory(directory: &Path) -> Result<Vec<RecordingFile>, Error> {
     }
     listed.sort_by_cached_key(|it| (number(&it.path), it.path.clone()));
     Ok(listed)
+}
+
+/// Lists the files of a directory until two listings are equal. A file that is renamed meanwhile, because it was sealed,
+/// may be in a listing under neither name.
+fn stable_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut before = entries(directory)?;
+    for _ in 0..LISTINGS_MAX {
+        let now = entries(directory)?;
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    before.retain(|path| path.is_file());
+    Ok(before)
 }
 
 /// Lists the regular files of a directory, ordered by name.

@@ -1,11 +1,9 @@
-//! The messages of recordings, in their order: [`Reader`] reads files, and [`Tail`] follows a recording that is being
-//! written.
+//! The messages of recordings, in their order: a [`Reader`] hands them to a [`Visitor`].
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use mcap::records::{Channel, Record};
 
@@ -14,14 +12,13 @@ use crate::format::filename::parent;
 use crate::format::origin::{MessageOrigin, Origins};
 use crate::format::record::{GAP, Kind, Raw, UNKNOWN_TOPIC, device};
 use crate::lock::is_locked;
-use crate::read::catalog::{RecordingFile, list, list_directory, number};
+use crate::read::catalog::list;
+use crate::read::gaps::{Gaps, Missed};
 use crate::read::loss::{Losses, LostRange};
+use crate::read::position::TailPosition;
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
 use crate::read::window::WindowedFile;
-
-/// How often a file that is being written is checked for new data.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Selects messages by device and time.
 ///
@@ -70,7 +67,7 @@ pub struct Message<'a> {
     pub data: &'a [u8],
 }
 
-/// Receives the messages of recordings from a [`Reader`] or [`Tail`].
+/// Receives the messages of recordings from a [`Reader`] or [`Tail`](crate::Tail).
 ///
 /// # Examples
 /// ```
@@ -133,6 +130,31 @@ pub trait Visitor {
         Err(error.into())
     }
 
+    /// Receives a report about files that were deleted before they were read, in a directory or with this path.
+    ///
+    /// # Errors
+    /// An error ends the visit.
+    fn missed(&mut self, _path: &Path, _missed: &Missed) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// Called when a directory that is followed does not exist. The visit continues when it is created.
+    ///
+    /// # Errors
+    /// An error ends the visit.
+    fn missing(&mut self, _directory: &Path) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// Receives the position after the last message, before [`idle`](Self::idle) and at the end of each file. Only for a
+    /// directory that is followed.
+    ///
+    /// # Errors
+    /// An error ends the visit.
+    fn reached(&mut self, _position: &TailPosition) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     /// Called when no more messages are available now, or at the end. Use it to flush output.
     ///
     /// # Errors
@@ -176,51 +198,6 @@ pub struct Reader {
     wanted: Wanted,
 }
 
-/// Follows one file or directory, and waits for new messages: in a directory without end, in a file until it is sealed.
-/// Checks for new data every 50 ms.
-///
-/// # Examples
-/// ```
-/// use blocksd_recording::{Channel, ChannelSpec, Error, Log, LogOptions, LostRange, Message};
-/// use blocksd_recording::{Tail, Visitor, Wanted};
-///
-/// struct Print;
-///
-/// impl Visitor for Print {
-///     type Error = Error;
-///
-///     fn message(&mut self, message: &Message<'_>) -> Result<(), Error> {
-///         println!("{} {}", message.channel.record.topic, message.data.escape_ascii());
-///         Ok(())
-///     }
-///
-///     fn lost(&mut self, _: &std::path::Path, lost: &LostRange) -> Result<(), Error> {
-///         println!("{lost}");
-///         Ok(())
-///     }
-///
-///     fn idle(&mut self) -> Result<(), Error> {
-///         Ok(())
-///     }
-/// }
-///
-/// # let folder = tempfile::tempdir()?;
-/// # let folder = folder.path();
-/// let mut log = Log::open(folder, LogOptions::default())?;
-/// let channel = log.channel(&mut Channel::default(), ChannelSpec::default)?;
-/// log.append(channel, 0, 0, b"message")?;
-/// log.finish()?;
-/// let file = blocksd_recording::catalog::list_directory(folder)?.remove(0);
-/// let losses = Tail::new(file.path, Wanted::default()).visit(&mut Print)?;
-/// assert!(losses.is_none());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct Tail {
-    path: PathBuf,
-    wanted: Wanted,
-}
-
 impl Reader {
     /// Creates a reader of these files and directories.
     #[must_use]
@@ -237,9 +214,15 @@ impl Reader {
         let is_single = matches!(self.paths.as_slice(), [path] if !path.is_dir());
         for listed in list(&self.paths)? {
             match listed.open() {
-                Ok(None) => {}
+                Ok(None) => {
+                    let missed = Missed {
+                        files: 1,
+                        messages: 0,
+                    };
+                    visitor.missed(&listed.path, &missed)?;
+                }
                 Ok(Some(opened)) => {
-                    lost.bytes += visit_file(&listed.path, opened, &self.wanted, false, visitor)?;
+                    lost.bytes += visit_file(&listed.path, opened, &self.wanted, visitor)?;
                 }
                 Err(error) if is_single => return Err(error.into()),
                 Err(error) => {
@@ -253,94 +236,35 @@ impl Reader {
     }
 }
 
-impl Tail {
-    /// Creates a tail of this file or directory.
-    #[must_use]
-    pub const fn new(path: PathBuf, wanted: Wanted) -> Self {
-        Self { path, wanted }
-    }
-
-    /// Hands every selected message to the visitor. Returns the losses once a file is sealed; never
-    /// returns for a directory, unless the visitor returns an error.
-    ///
-    /// # Errors
-    /// [`Error::Read`], and any error of the visitor.
-    pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<Losses, V::Error> {
-        let (path, wanted) = (&self.path, &self.wanted);
-        if !path.is_dir() {
-            let bytes = match RecordingFile::of(path.clone()).open()? {
-                Some(opened) => visit_file(path, opened, wanted, true, visitor)?,
-                None => 0,
-            };
-            visitor.idle()?;
-            return Ok(Losses { bytes, files: 0 });
-        }
-        let mut done = None;
-        loop {
-            for listed in list_directory(path)? {
-                let number = number(&listed.path);
-                if done < Some(number) {
-                    match listed.open() {
-                        Ok(None) => {}
-                        Ok(Some(opened)) => {
-                            visit_file(&listed.path, opened, wanted, true, visitor)?;
-                        }
-                        Err(error) => visitor.unreadable(error)?,
-                    }
-                    done = Some(number);
-                }
-            }
-            visitor.idle()?;
-            std::thread::sleep(LOOK);
-        }
-    }
-}
-
-/// Hands the messages of an open file to the visitor. `is_open` says whether it is being written.
+/// Hands the messages of an open file to the visitor. The flag says whether it is being written.
 fn visit_file<V: Visitor + ?Sized>(
     path: &Path,
-    (mut input, mut is_open): (WindowedFile, bool),
+    (mut input, is_open): (WindowedFile, bool),
     wanted: &Wanted,
-    follow: bool,
     visitor: &mut V,
 ) -> Result<u64, V::Error> {
     let summary = Summary::of_sealed(&mut input, is_open)?;
     if summary.as_ref().is_some_and(|it| is_outside(it, wanted)) {
         return Ok(0);
     }
+    let mut gaps = Gaps::default();
     let mut scan = Scan::new(input, summary.as_ref(), is_open);
-    let mut file = FileReader {
-        wanted,
-        channels: HashMap::new(),
-        origins: Origins::default(),
-        lost: 0,
-    };
+    let mut file = FileReader::new(wanted, 0);
     if let Some(summary) = summary {
         scan.only(&summary, wanted.from, wanted.to);
-        for channel in summary.channels.into_values() {
-            file.define(channel);
-        }
+        file.define_all(&summary, &mut gaps);
     }
-    loop {
-        file.read_on(&mut scan, path, visitor)?;
-        if !is_open || !follow || scan.has_ended() {
-            return Ok(file.lost);
-        }
-        visitor.idle()?;
-        std::thread::sleep(LOOK);
-        // Check before refreshing the length: everything that was written before the file was sealed is visible then.
-        is_open = is_written(path);
-        scan.refresh(is_open)?;
-    }
+    file.read_on(&mut scan, path, &mut gaps, visitor)?;
+    Ok(file.lost)
 }
 
 /// Whether a process is still writing a file. A sealed file has another name.
-fn is_written(path: &Path) -> bool {
+pub(super) fn is_written(path: &Path) -> bool {
     fs::exists(path).unwrap_or(true) && is_locked(parent(path))
 }
 
 /// Whether the summary shows that a file contains no wanted message.
-fn is_outside(summary: &Summary, wanted: &Wanted) -> bool {
+pub(super) fn is_outside(summary: &Summary, wanted: &Wanted) -> bool {
     // Otherwise wrong statistics would hide messages.
     if wanted.is_any_time() {
         return false;
@@ -352,18 +276,46 @@ fn is_outside(summary: &Summary, wanted: &Wanted) -> bool {
     })
 }
 
-struct FileReader<'a> {
+/// Reads the messages of one file.
+pub(super) struct FileReader<'a> {
     wanted: &'a Wanted,
-    channels: HashMap<u16, Arc<ChannelInfo>>,
+    /// Channels by number, with their slots of [`Gaps`].
+    channels: HashMap<u16, (Arc<ChannelInfo>, usize)>,
     origins: Origins,
-    lost: u64,
+    /// Messages before this one were read earlier.
+    skip: u64,
+    /// Messages that were read.
+    pub(super) messages: u64,
+    /// Bytes that are lost.
+    pub(super) lost: u64,
 }
 
-impl FileReader<'_> {
-    fn read_on<V: Visitor + ?Sized>(
+impl<'a> FileReader<'a> {
+    /// Creates a reader that passes over the first `skip` messages.
+    pub(super) fn new(wanted: &'a Wanted, skip: u64) -> Self {
+        Self {
+            wanted,
+            channels: HashMap::new(),
+            origins: Origins::default(),
+            skip,
+            messages: 0,
+            lost: 0,
+        }
+    }
+
+    /// Defines the channels of a summary.
+    pub(super) fn define_all(&mut self, summary: &Summary, gaps: &mut Gaps) {
+        for channel in summary.channels.values() {
+            self.define(channel.clone(), gaps);
+        }
+    }
+
+    /// Hands all messages that are there to the visitor.
+    pub(super) fn read_on<V: Visitor + ?Sized>(
         &mut self,
         scan: &mut Scan,
         path: &Path,
+        gaps: &mut Gaps,
         visitor: &mut V,
     ) -> Result<(), V::Error> {
         loop {
@@ -375,12 +327,12 @@ impl FileReader<'_> {
                 Found::Chunk(chunk) => {
                     self.origins.begin_chunk(chunk.records);
                     for (_, raw) in chunk.records() {
-                        self.take(&raw, visitor)?;
+                        self.take(&raw, gaps, visitor)?;
                     }
                 }
                 // This library writes messages and their channels in chunks only.
                 Found::Record { .. } if is_ours => {}
-                Found::Record { raw, .. } => self.take(&raw, visitor)?,
+                Found::Record { raw, .. } => self.take(&raw, gaps, visitor)?,
                 Found::Lost(lost) => {
                     visitor.lost(path, &lost)?;
                     self.lost += lost.len;
@@ -397,11 +349,12 @@ impl FileReader<'_> {
     fn take<V: Visitor + ?Sized>(
         &mut self,
         raw: &Raw<'_>,
+        gaps: &mut Gaps,
         visitor: &mut V,
     ) -> Result<(), V::Error> {
         let Some((header, data)) = raw.message() else {
             if let Some(Record::Channel(channel)) = raw.parse() {
-                self.define(channel);
+                self.define(channel, gaps);
             }
             self.origins.record(raw);
             return match raw.opcode {
@@ -414,28 +367,39 @@ impl FileReader<'_> {
         let origin = self.origins.message(id);
         if !self.channels.contains_key(&id) {
             // The record of the channel is lost, but the message is not.
-            self.define(Channel {
+            let channel = Channel {
                 id,
                 schema_id: 0,
                 topic: format!("{UNKNOWN_TOPIC}{id}"),
                 message_encoding: String::new(),
                 metadata: Default::default(),
-            });
+            };
+            self.define(channel, gaps);
         }
+        self.messages += 1;
+        if self.messages <= self.skip {
+            return Ok(());
+        }
+        let Some((channel, slot)) = self.channels.get(&id) else {
+            return Ok(());
+        };
+        let is_counted = channel.is_wanted && channel.kind != Kind::Events;
+        gaps.take(*slot, header.sequence, is_counted);
         let is_in_time = self.wanted.has_time(header.log_time);
-        match self.channels.get(&id) {
-            Some(channel) if channel.is_wanted && is_in_time => visitor.message(&Message {
-                channel,
-                sequence: header.sequence,
-                origin,
-                time: header.log_time,
-                data,
-            }),
-            _ => Ok(()),
+        if !channel.is_wanted || !is_in_time {
+            return Ok(());
         }
+        visitor.message(&Message {
+            channel,
+            sequence: header.sequence,
+            origin,
+            time: header.log_time,
+            data,
+        })
     }
 
-    fn define(&mut self, channel: Channel) {
+    fn define(&mut self, channel: Channel, gaps: &mut Gaps) {
+        let slot = gaps.slot(&channel.topic);
         let kind = Kind::of(&channel.topic);
         let device = device(&channel);
         // Events name their device themselves.
@@ -448,6 +412,6 @@ impl FileReader<'_> {
             device,
             is_wanted,
         };
-        self.channels.insert(id, Arc::new(info));
+        self.channels.insert(id, (Arc::new(info), slot));
     }
 }

@@ -14,6 +14,7 @@
 //! of unknown types are passed over, and messages may be anywhere in the data section. Files of this library have none
 //! of that, so it is damage there.
 
+mod definitions;
 mod search;
 mod walk;
 
@@ -22,8 +23,9 @@ use std::path::Path;
 
 use mcap::records::{Header, Record, op};
 
+use self::definitions::DefinitionCosts;
 use crate::error::Error;
-use crate::format::chunk::{self, Chunk};
+use crate::format::chunk::{self, Chunk, Plain};
 use crate::format::nonce::{FileNonce, LIBRARY, is_near_library};
 use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head};
 use crate::read::loss::{LossCause, LostRange};
@@ -86,7 +88,7 @@ pub enum Found<'a> {
 #[derive(Debug)]
 pub struct Scan {
     input: WindowedFile,
-    plain: Vec<u8>,
+    plain: Plain,
     at: u64,
     /// Offsets of all chunks, and of the end of the data, according to the summary.
     known: Vec<u64>,
@@ -97,6 +99,7 @@ pub struct Scan {
     /// Which chunks belong to the file.
     ownership: Ownership,
     begun: bool,
+    definitions: DefinitionCosts,
     /// Nonces of whole chunks that could not be attributed to the file, with the number of chunks.
     strangers: BTreeMap<FileNonce, u64>,
     /// Another process is writing the file: an unfinished end is not lost.
@@ -144,7 +147,8 @@ impl Scan {
         let budget = input.len().saturating_mul(4).saturating_add(SEARCH_MIN);
         Self {
             input,
-            plain: Vec::new(),
+            plain: Plain::default(),
+            definitions: DefinitionCosts::default(),
             at: 0,
             known,
             is_indexed,
@@ -206,14 +210,10 @@ impl Scan {
                 Found::Record { offset, raw }
             }
             ScanStep::Lost(end, cause) => {
+                let (end, cause) = self.through_unreadable(offset, end, cause)?;
                 self.at = end;
                 self.is_intact = false;
                 let len = end - offset;
-                let unreadable = self.input.unreadable(offset, end);
-                let cause = match unreadable.filter(|_| cause != LossCause::Summary) {
-                    Some(range) => LossCause::Unreadable(range),
-                    None => cause,
-                };
                 Found::Lost(LostRange { offset, len, cause })
             }
         }))

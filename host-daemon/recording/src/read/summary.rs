@@ -10,7 +10,9 @@ use mcap::records::{Channel, ChunkIndex, Footer, Record, SchemaHeader, Statistic
 use crate::error::Error;
 use crate::format::chunk::CHUNK_MAX;
 use crate::format::filename::{LOST, PART};
-use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head, is_unknown};
+use crate::format::record::{
+    DATA_END_LEN, HEAD_LEN, Kind, PAYLOAD, PAYLOAD_ENTRY_LEN, PAYLOAD_MARK, Raw, head, is_unknown,
+};
 use crate::read::unreadable::UnreadableRange;
 use crate::read::window::WindowedFile;
 
@@ -62,8 +64,8 @@ pub struct Summary {
     pub compression: Option<String>,
     /// Uncompressed length of all chunks, in bytes.
     pub uncompressed_len: u64,
-    /// Length of the records of schemas and channels, in bytes.
-    pub definitions_len: u64,
+    /// Payload bytes by channel, if the file states them. Files of earlier versions and of other programs do not.
+    pub payload: Option<BTreeMap<u16, u64>>,
 }
 
 /// The location of a chunk, and the times of its messages.
@@ -146,7 +148,7 @@ impl Summary {
             Ok(summary) => summary.data_end,
             Err(fault) => fault
                 .offset()
-                .unwrap_or(input.len().saturating_sub(MAGIC_LEN)),
+                .unwrap_or_else(|| input.len().saturating_sub(MAGIC_LEN)),
         };
         Ok(match input.unreadable(from, input.len()) {
             Some(range) => Err(SummaryFault::Unreadable(range)),
@@ -211,18 +213,48 @@ impl Summary {
         }
     }
 
+    /// Returns the number of messages in the channels of a kind, or `None` without statistics.
+    #[must_use]
+    pub fn count(&self, kind: Kind) -> Option<u64> {
+        let counts = self.statistics.as_ref()?.channel_message_counts.iter();
+        let is_kind = |id: &u16| {
+            let channel = self.channels.get(id);
+            channel.is_some_and(|channel| Kind::of(&channel.topic) == kind)
+        };
+        let of_kind = counts.filter(|(id, _)| is_kind(id)).map(|(_, count)| count);
+        Some(of_kind.fold(0, |sum: u64, count| sum.saturating_add(*count)))
+    }
+
+    /// Returns the payload bytes of all messages except [events](Kind::Events), if the file states them.
+    #[must_use]
+    pub fn payload_bytes(&self) -> Option<u64> {
+        let is_event = |id: &u16| {
+            let channel = self.channels.get(id);
+            channel.is_some_and(|channel| Kind::of(&channel.topic) == Kind::Events)
+        };
+        let payload = self.payload.as_ref()?.iter();
+        let payload = payload
+            .filter(|(id, _)| !is_event(id))
+            .map(|(_, bytes)| bytes);
+        Some(payload.fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)))
+    }
+
     fn take(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), SummaryFault> {
-        let len = (HEAD_LEN + raw.body.len()) as u64;
+        if raw.opcode == PAYLOAD {
+            let entries = raw.body.strip_prefix(PAYLOAD_MARK);
+            let entries = entries.filter(|it| it.len().is_multiple_of(PAYLOAD_ENTRY_LEN));
+            self.payload =
+                entries.map(|it| it.chunks_exact(PAYLOAD_ENTRY_LEN).map(payload).collect());
+            return Ok(());
+        }
         if is_unknown(raw.opcode) {
             return Ok(());
         }
         match raw.parse().ok_or(SummaryFault::NoRecord { offset })? {
             Record::Schema { header, data } => {
-                self.definitions_len += len;
                 self.schemas.insert(header.id, (header, data.into_owned()));
             }
             Record::Channel(channel) => {
-                self.definitions_len += len;
                 self.channels.insert(channel.id, channel);
             }
             Record::Statistics(statistics) => self.statistics = Some(statistics),
@@ -242,6 +274,21 @@ impl Summary {
         }
         Ok(())
     }
+}
+
+/// Parses an entry of a [`PAYLOAD`] record: a channel, and its payload bytes.
+fn payload(entry: &[u8]) -> (u16, u64) {
+    let (channel, bytes) = entry.split_at(entry.len().min(2));
+    let number = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    };
+    (
+        u16::try_from(number(channel)).unwrap_or_default(),
+        number(bytes),
+    )
 }
 
 impl ChunkLocation {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::error::LogError;
+use crate::format::filename;
 use crate::format::origin::MessageOrigin;
 use crate::write::channel::Channel;
 use crate::write::compress::ChunkEnd;
@@ -131,6 +132,8 @@ impl ActiveSegment {
     /// Writes the bytes that are ready. If the disk refuses some, a later call continues there.
     pub(super) fn write_out(&mut self, context: &LogContext) -> Result<u64, LogError> {
         let begin = self.file.len.load(Ordering::Relaxed);
+        let ready_len = self.segment.ready().len() as u64;
+        context.reserve(ready_len);
         let mut len = 0;
         let mut refused = Ok(());
         while let Some(rest) = self.segment.ready().get(len..)
@@ -154,6 +157,8 @@ impl ActiveSegment {
             let end = begin + len as u64;
             self.file.len.store(end, Ordering::Relaxed);
         }
+        let part = filename::part(&self.file.name);
+        context.written(&part, ready_len, len as u64);
         // Remove written bytes even after an error, so that they are not written twice.
         self.segment.written(len);
         refused?;

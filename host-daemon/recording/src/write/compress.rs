@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use crate::format::chunk::plain_max;
+
 /// The fastest level of zstd: a third less processor time than the default level, and a sixth more space.
 const ZSTD_LEVEL: i32 = 1;
 
@@ -71,7 +73,9 @@ impl Compressor {
         };
         let is_auto = self.compression == Compression::Auto;
         let is_smaller = self.packed.len() < content.len();
-        Ok((is_smaller || !is_auto).then_some((name, self.packed.as_slice())))
+        // Readers refuse a chunk that takes much memory and is short.
+        let is_read = content.len() as u64 <= plain_max(self.packed.len() as u64);
+        Ok((is_read && (is_smaller || !is_auto)).then_some((name, self.packed.as_slice())))
     }
 
     fn lz4(&mut self, content: &[u8]) -> io::Result<()> {

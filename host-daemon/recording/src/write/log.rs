@@ -93,6 +93,7 @@ impl Log {
     pub fn open(folder: &Path, options: LogOptions) -> Result<Self, Error> {
         let lock = Lock::take(folder)?;
         let context = LogContext::open(folder, Arc::default(), Retention::new(None))?;
+        let context = context.keeping(&lock);
         let log = Self::after_others(options, Arc::new(context))?;
         let lock = Some(lock);
         Ok(Self { _lock: lock, ..log })
@@ -239,7 +240,7 @@ impl Log {
             rotate_after,
             ..
         } = self.options;
-        let rotate_bytes = rotate_bytes.min(self.context.retention.file_max());
+        let rotate_bytes = rotate_bytes.min(self.context.space.file_max());
         let is_due = |active: &ActiveSegment| {
             rotate_bytes <= active.file.len.load(Ordering::Relaxed)
                 || active.file.broken.load(Ordering::Acquire)
@@ -343,6 +344,12 @@ impl Log {
         let LogContext { folder, .. } = &*self.context;
         let segment = SegmentWriter::new(self.options.compression);
         let (number, probe, nonce) = (&mut self.number, self.probe_next_file, segment.nonce());
+        let probe_len = if probe {
+            segment.ready().len() as u64
+        } else {
+            0
+        };
+        self.context.reserve(probe_len);
         let (name, file) = self.context.retry("begin a file", || {
             let name = filename::sealed(*number, SystemTime::now(), nonce);
             let part = filename::part(&name);
@@ -359,8 +366,10 @@ impl Log {
                     return Err(error);
                 }
             }
+            self.context.space.begin(&part);
             Ok((name, file))
         })?;
+        self.context.written(&name, probe_len, 0);
         let number = *number;
         self.number += 1;
         self.probe_next_file = false;

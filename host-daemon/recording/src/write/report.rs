@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use crate::durable::Unsupported;
 use crate::error::Error;
 
 /// An event of a log that an operator should know about. By default, [`log`](Self::log) writes it to the log of
@@ -44,20 +45,29 @@ pub enum LogReport<'a> {
         /// Name of the file.
         file: &'a str,
     },
-    /// A file was deleted, because all files together exceeded the limit of the [`Retention`](crate::Retention).
+    /// A file was deleted, to stay within a limit of the [`Retention`](crate::Retention).
     Deleted {
-        /// Name of the file.
+        /// Name of the file. An unsealed file has the suffix `.part`.
         file: &'a str,
         /// Its length in bytes.
         len: u64,
-        /// The limit in bytes.
-        max_bytes: u64,
+        /// Number of its messages, if that is [known](crate::LogContext::counting_with).
+        messages: Option<u64>,
+        /// The limit.
+        limit: SpaceLimit,
     },
     /// Files over the limit cannot be deleted. The log continues, and retries every second.
     DeletionFailed {
-        /// The limit in bytes.
-        max_bytes: u64,
+        /// The limit.
+        limit: SpaceLimit,
         /// The error of the operating system.
+        error: &'a io::Error,
+    },
+    /// There is no room within a limit, and no file may be deleted. The log waits.
+    NoRoom {
+        /// The limit.
+        limit: SpaceLimit,
+        /// Why there is no room.
         error: &'a io::Error,
     },
     /// A sealed file could not be rewritten with longer chunks. It is unchanged.
@@ -65,6 +75,16 @@ pub enum LogReport<'a> {
         /// The name of the file.
         file: &'a str,
         /// The cause.
+        error: &'a Error,
+    },
+    /// The file system cannot sync the folder, so a power failure may undo the newest names. The log continues.
+    FolderUnsynced {
+        /// The error of the operating system.
+        error: &'a io::Error,
+    },
+    /// The lock file was removed or replaced, and cannot be locked again. The log continues.
+    Unlocked {
+        /// The cause: another process has locked the folder, or the file cannot be created.
         error: &'a Error,
     },
     /// A defect of this library. Nothing more is written.
@@ -84,11 +104,37 @@ impl LogReport<'_> {
                 warn!(file, "recording: {self}");
             }
             Self::PackingFailed { file, .. } => warn!(file, "recording: {self}"),
-            Self::DeletionFailed { .. } => warn!("recording: {self}"),
-            Self::Deleted { file, len, .. } => info!(file, bytes = len, "recording: {self}"),
+            Self::NoRoom { .. } | Self::Unlocked { .. } => error!("recording: {self}"),
+            Self::DeletionFailed { .. } | Self::FolderUnsynced { .. } => {
+                warn!("recording: {self}");
+            }
+            Self::Deleted {
+                file,
+                len,
+                messages,
+                ..
+            } => info!(file, bytes = len, messages, "recording: {self}"),
             Self::Resumed { after } => {
                 info!(held_up_s = after.as_secs_f32(), "recording continues");
             }
+        }
+    }
+}
+
+/// A limit of the [`Retention`](crate::Retention).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpaceLimit {
+    /// Largest length of all files, in bytes.
+    MaxBytes(u64),
+    /// Least number of bytes that stay free in the file system.
+    MinFree(u64),
+}
+
+impl fmt::Display for SpaceLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MaxBytes(max) => write!(f, "stay within {max} bytes"),
+            Self::MinFree(min) => write!(f, "keep {min} bytes free"),
         }
     }
 }
@@ -104,12 +150,11 @@ impl fmt::Display for LogReport<'_> {
             ),
             Self::LeftUnsealed { .. } => f.write_str("left unsealed; the next start repairs it"),
             Self::FileGone { .. } => f.write_str("another program has removed or renamed the file"),
-            Self::Deleted { max_bytes, .. } => {
-                write!(f, "deleted, to stay within {max_bytes} bytes")
-            }
-            Self::DeletionFailed { max_bytes, error } => write!(
+            Self::Deleted { limit, .. } => write!(f, "deleted, to {limit}"),
+            Self::NoRoom { limit, error } => write!(f, "cannot {limit}: {error}; waiting"),
+            Self::DeletionFailed { limit, error } => write!(
                 f,
-                "cannot delete files to stay within {max_bytes} bytes: {error}; recording continues, retrying every second"
+                "cannot delete files to {limit}: {error}; recording continues, retrying every second"
             ),
             Self::PackingFailed { error, .. } => {
                 write!(
@@ -119,6 +164,17 @@ impl fmt::Display for LogReport<'_> {
                 match std::error::Error::source(error) {
                     Some(cause) => write!(f, ": {cause}; the file is unchanged"),
                     None => f.write_str("; the file is unchanged"),
+                }
+            }
+            Self::FolderUnsynced { error } => Unsupported(error).fmt(f),
+            Self::Unlocked { error } => {
+                write!(
+                    f,
+                    "the lock file was removed, and cannot be locked again: {error}"
+                )?;
+                match std::error::Error::source(error) {
+                    Some(cause) => write!(f, ": {cause}"),
+                    None => Ok(()),
                 }
             }
             Self::Internal { error } => write!(f, "{error}; please report this"),

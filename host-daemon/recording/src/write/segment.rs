@@ -6,13 +6,14 @@ use std::io;
 
 use mcap::records::op;
 
+use crate::format::definition;
 use crate::format::encode::{channel_description, put, put_text, record, schema_description};
 use crate::format::index::{
     IndexEntry, SummaryBuilder, WrittenChunk, index_entry, message_index_head,
 };
 use crate::format::nonce::{self, FileNonce};
 use crate::format::origin::{MessageOrigin, origin_record};
-use crate::format::record::HEAD_LEN;
+use crate::format::record::{HEAD_LEN, Raw};
 use crate::write::buffer::Buffer;
 use crate::write::channel::{ChannelSpec, SchemaSpec};
 use crate::write::compress::{ChunkEnd, Compression, Compressor};
@@ -42,6 +43,8 @@ pub(crate) struct SegmentWriter {
     schema_ids: HashMap<Vec<u8>, u16>,
     summary: SummaryBuilder,
     index_len: usize,
+    /// Memory that readers take for the schemas and channels.
+    definitions_cost: u64,
 }
 
 /// A chunk that is being filled.
@@ -64,6 +67,8 @@ struct OpenChunk {
 struct ChannelState {
     /// Index entries of its messages in the open chunk.
     entries: Vec<IndexEntry>,
+    /// Bytes of their payloads.
+    payload: u64,
     /// The origin that a reader of the open chunk expects of the next message.
     next: Option<MessageOrigin>,
 }
@@ -95,6 +100,7 @@ impl SegmentWriter {
             schema_ids: HashMap::new(),
             summary: SummaryBuilder::default(),
             index_len: 0,
+            definitions_cost: 0,
         }
     }
 
@@ -110,10 +116,12 @@ impl SegmentWriter {
         CHANNELS_MAX <= self.channel_ids.len()
     }
 
-    /// Whether only a few more channels can be added, so that the log should begin a new file.
+    /// Whether only a few more channels can be added, or the present ones take much memory of readers, so that the log should
+    /// begin a new file.
     #[must_use]
     pub(crate) fn is_nearly_full(&self) -> bool {
         CHANNELS_MAX <= self.channel_ids.len() + 5
+            || definition::COST_MAX / 2 <= self.definitions_cost
     }
 
     /// Length of the open chunk and its message indexes, in bytes, before compression.
@@ -172,7 +180,7 @@ impl SegmentWriter {
         if state.next != origin {
             self.out.put(&origin_record(channel, origin));
         }
-        let before = state.entries.len();
+        let (before, begin) = (state.entries.len(), self.out.len());
         // All messages share this header, except for length and sequence number.
         let mut head = [0; MESSAGE_HEAD_LEN];
         head[0] = op::MESSAGE;
@@ -198,6 +206,7 @@ impl SegmentWriter {
         if added != 0 {
             state.next = origin.map(|origin| origin.after(added as u64));
             chunk.messages += added;
+            state.payload += (self.out.len() - begin - added * MESSAGE_HEAD_LEN) as u64;
             let (start, end) = chunk.bounds.unwrap_or((time_ns, time_ns));
             chunk.bounds = Some((start.min(time_ns), end.max(time_ns)));
             if before == 0 {
@@ -255,7 +264,9 @@ impl SegmentWriter {
             self.out
                 .put(&message_index_head(channel, state.entries.len()));
             self.out.put(state.entries.as_flattened());
-            self.summary.count(channel, state.entries.len() as u64);
+            let payload = std::mem::take(&mut state.payload);
+            let messages = state.entries.len() as u64;
+            self.summary.count(channel, messages, payload);
             state.entries.clear();
             state.next = None;
         }
@@ -328,6 +339,8 @@ impl SegmentWriter {
         let body = [id.to_le_bytes().as_slice(), &description].concat();
         self.out.put(&record(opcode, &body));
         self.summary.define(opcode, &body);
+        let body = &body;
+        self.definitions_cost += definition::cost(&Raw { opcode, body });
         ids(self).insert(description, id);
         Ok(id)
     }

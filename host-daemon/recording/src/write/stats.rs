@@ -42,6 +42,9 @@ pub struct Stats {
     bytes_packed_away: AtomicU64,
     files_deleted: AtomicU64,
     bytes_deleted: AtomicU64,
+    messages_deleted: AtomicU64,
+    bytes_on_disk: AtomicU64,
+    bytes_free: AtomicU64,
     errors: [AtomicU64; WriteErrorKind::ALL.len()],
     /// Number of threads that wait for the disk.
     retrying: AtomicU64,
@@ -139,10 +142,20 @@ impl Stats {
         add(&self.bytes_packed_away, before.saturating_sub(after));
     }
 
-    /// Counts files that retention deleted, and their bytes.
-    pub fn deleted(&self, files: u64, bytes: u64) {
+    /// Counts files that retention deleted, their bytes, and their messages as far as known.
+    pub fn deleted(&self, files: u64, bytes: u64, messages: u64) {
         add(&self.files_deleted, files);
         add(&self.bytes_deleted, bytes);
+        add(&self.messages_deleted, messages);
+    }
+
+    /// Sets the bytes of all files, and the free bytes of their file system, as far as known.
+    pub fn space(&self, on_disk: Option<u64>, free: Option<u64>) {
+        for (gauge, value) in [(&self.bytes_on_disk, on_disk), (&self.bytes_free, free)] {
+            if let Some(value) = value {
+                gauge.store(value, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Counts a failed write, sync or creation of a file.
@@ -217,6 +230,9 @@ impl Stats {
             bytes_packed_away: read(&self.bytes_packed_away),
             files_deleted: read(&self.files_deleted),
             bytes_deleted: read(&self.bytes_deleted),
+            messages_deleted: read(&self.messages_deleted),
+            bytes_on_disk: read(&self.bytes_on_disk),
+            bytes_free: read(&self.bytes_free),
             errors: self.errors.each_ref().map(read),
             retrying: read(&self.retrying) != 0,
             files_repaired: read(&self.files_repaired),
@@ -267,6 +283,12 @@ pub struct StatsSnapshot {
     pub files_deleted: u64,
     /// Bytes of the deleted files.
     pub bytes_deleted: u64,
+    /// Messages of the deleted files, as far as [known](crate::LogContext::counting_with).
+    pub messages_deleted: u64,
+    /// Bytes of all files of the log: sealed, unsealed, and originals of repaired ones.
+    pub bytes_on_disk: u64,
+    /// Free bytes of their file system at the last measurement.
+    pub bytes_free: u64,
     /// Failed operations, in the order of [`WriteErrorKind::ALL`].
     pub errors: [u64; WriteErrorKind::ALL.len()],
     /// Whether a thread waits for the disk.

@@ -39,6 +39,14 @@ pub trait Folder: fmt::Debug + Send + Sync {
     /// # Errors
     /// The error of the system.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
+
+    /// Returns the number of bytes that are free in the file system for this process.
+    ///
+    /// # Errors
+    /// The error of the system; [`Unsupported`](io::ErrorKind::Unsupported) if that is unknown.
+    fn free(&self) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// A file that is written sequentially.
@@ -59,7 +67,7 @@ pub trait File: fmt::Debug + Send + Sync {
 }
 
 /// A folder in the file system.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Directory {
     path: PathBuf,
 }
@@ -115,6 +123,11 @@ impl Folder for Directory {
             }
         }
         Ok(files)
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        let system = rustix::fs::statvfs(&self.path)?;
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 }
 

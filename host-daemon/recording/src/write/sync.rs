@@ -6,14 +6,13 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::LogError;
 use crate::format::filename;
 use crate::write::active::{CommitCounts, SegmentFile};
 use crate::write::hook::Hook;
 use crate::write::report::LogReport;
-use crate::write::retention::Deleter;
 use crate::write::retry::LogContext;
 use crate::write::storage::Folder;
 
@@ -21,6 +20,8 @@ use crate::write::storage::Folder;
 const FILES_MAX: usize = 64;
 /// Largest total length of the files that wait to be sealed, in bytes. Beyond it, the writer blocks.
 const BYTES_MAX: u64 = 256 << 20;
+/// How often the free space is measured while nothing is written.
+const MEASURE: Duration = Duration::from_secs(10);
 
 /// A job for one file.
 #[derive(Debug)]
@@ -95,8 +96,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for the next job. Returns `None` after the last one.
-    fn next(&self) -> Option<Job> {
+    /// Waits for the next job, and calls `idle` now and then. Returns `None` after the last one.
+    fn next(&self, idle: &dyn Fn()) -> Option<Job> {
         let mut jobs = self.lock();
         loop {
             if let Some(job) = jobs.waiting.pop_front() {
@@ -106,7 +107,14 @@ impl Queue {
             if jobs.has_ended {
                 return None;
             }
-            jobs = self.wait(jobs);
+            let waited = self.changed.wait_timeout(jobs, MEASURE);
+            let (held, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            jobs = held;
+            if timeout.timed_out() {
+                drop(jobs);
+                idle();
+                jobs = self.lock();
+            }
         }
     }
 
@@ -126,7 +134,6 @@ impl SyncThread {
         let queue = Arc::<Queue>::default();
         let done = Arc::<Hook<()>>::default();
         let worker = Worker {
-            deleter: Deleter::new(Arc::clone(&context.retention)),
             context,
             queue: Arc::clone(&queue),
         };
@@ -199,7 +206,6 @@ impl SyncThread {
 
 struct Worker {
     context: Arc<LogContext>,
-    deleter: Deleter,
     queue: Arc<Queue>,
 }
 
@@ -208,36 +214,33 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.queue.lock().is_gone = true;
         self.queue.changed.notify_all();
+        self.context.space.stop();
     }
 }
 
 impl Worker {
-    fn run(mut self, done: &Hook<()>) -> Result<(), LogError> {
+    fn run(self, done: &Hook<()>) -> Result<(), LogError> {
+        let tidy = |is_changed| self.context.tidy(is_changed);
+        tidy(true);
         // The file whose name in the folder is synced. Without its name, a synced file would be lost in a power failure.
         let mut named = None;
-        while let Some(job) = self.queue.next() {
+        while let Some(job) = self.queue.next(&|| tidy(true)) {
             let cost = job.cost();
+            self.context.renew_lock();
             let (Job::Commit(file, counts) | Job::Seal(file, counts)) = &job;
             let is_named = named.as_ref().is_some_and(|named| Arc::ptr_eq(named, file));
             if !is_named {
                 self.context
-                    .retry("sync the folder", || self.context.folder.sync())?;
+                    .retry("sync the folder", || self.context.sync_folder())?;
                 named = Some(Arc::clone(file));
             }
             self.sync(file, *counts);
-            let open_len = match job {
-                Job::Commit(..) => file.len.load(Ordering::Relaxed),
-                // The file now counts as a sealed file.
-                Job::Seal(..) => {
-                    self.seal(file)?;
-                    0
-                }
-            };
-            let LogContext { folder, stats, .. } = &*self.context;
-            self.context.with_names(|| {
-                let reporter = self.context.reporter();
-                self.deleter.apply(&**folder, stats, reporter, open_len);
-            });
+            let is_sealed = matches!(job, Job::Seal(..));
+            if is_sealed {
+                self.seal(file)?;
+                self.context.space.release(&filename::part(&file.name));
+            }
+            tidy(is_sealed);
             self.queue.done(cost);
             done.call(&());
         }
@@ -271,7 +274,7 @@ impl Worker {
         }
     }
 
-    fn seal(&mut self, file: &SegmentFile) -> Result<(), LogError> {
+    fn seal(&self, file: &SegmentFile) -> Result<(), LogError> {
         let folder = &self.context.folder;
         let name = &file.name;
         if file.broken.load(Ordering::Acquire) {
@@ -286,14 +289,14 @@ impl Worker {
                     Err(error) if is_gone(&**folder, &from, &error) => Ok(false),
                     renamed => renamed.map(|()| true),
                 })?;
-        self.context.retry("sync the folder", || folder.sync())?;
+        self.context
+            .retry("sync the folder", || self.context.sync_folder())?;
         if is_renamed {
             self.context.sealed(name);
         } else {
             let report = LogReport::FileGone { file: &from };
             self.context.reporter().report(&report);
         }
-        self.deleter.sealed();
         Ok(())
     }
 }

@@ -30,6 +30,7 @@ const OTHER: &[(&str, &str)] = &[
     ("record-rotate-after", "7h"),
     ("record-rotate-size", "7MiB"),
     ("record-max-bytes", "70G"),
+    ("record-min-free", "7G"),
     ("output", "hex"),
     ("metrics", "a:9106"),
     ("log", "warn,blocksd=debug"),
@@ -71,7 +72,7 @@ fn a_difference_in_any_option_is_found_and_is_of_one_kind() {
             of(&diff.policies),
             of(&diff.bounds),
             of(&diff.restart),
-            of(diff.retention.as_slice()),
+            of(&diff.retention),
             of(diff.log.as_slice()),
         ];
         let [found] = found.concat()[..] else {
@@ -83,7 +84,7 @@ fn a_difference_in_any_option_is_found_and_is_of_one_kind() {
             Reload::Policies => of(&diff.policies),
             Reload::Bounds => of(&diff.bounds),
             Reload::Restart => of(&diff.restart),
-            Reload::Retention => of(diff.retention.as_slice()),
+            Reload::Retention => of(&diff.retention),
             Reload::Log => of(diff.log.as_slice()),
             Reload::Listeners => Vec::new(),
         };
@@ -156,7 +157,7 @@ fn a_printed_config_has_the_same_values() {
         for diff in [diff(&given, &back), diff(&back, &given)] {
             let specs = [&diff.policies, &diff.bounds, &diff.restart];
             assert!(specs.iter().all(|it| it.is_empty()), "{diff:?}: {printed}");
-            assert!(diff.retention.is_none() && diff.log.is_none(), "{diff:?}");
+            assert!(diff.retention.is_empty() && diff.log.is_none(), "{diff:?}");
         }
         assert_eq!(print(&back).lines().count(), printed.lines().count());
     }

@@ -38,6 +38,15 @@ pub(super) enum Number {
 }
 
 impl Number {
+    /// Whether it is neither an infinity nor "not a number".
+    pub(super) fn is_finite(&self) -> bool {
+        match self {
+            Self::Half(value) | Self::Single(value) => value.is_finite(),
+            Self::Double(value) => value.is_finite(),
+            Self::Integer(_) | Self::Long(_) | Self::Decimal { .. } | Self::Binary { .. } => true,
+        }
+    }
+
     /// Whether JSON has such numbers.
     pub(super) fn is_number(&self) -> bool {
         match self {

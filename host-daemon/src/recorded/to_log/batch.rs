@@ -5,12 +5,14 @@ use std::time::Instant;
 
 use crate::recorded::budget::Evidence;
 use crate::recorded::note::Note;
-use crate::recorded::to_log::{Conn, EventWriter, append_block, device_channel, nanoseconds};
+use crate::recorded::to_log::{
+    Conn, EventWriter, append_block, device_channel, messages_channel, nanoseconds,
+};
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, StreamPosition};
 use blocksd_engine::reason::FaultKind;
 use blocksd_recording::topic::Kind;
-use blocksd_recording::{LogError, MessageOrigin};
+use blocksd_recording::{Channel, LogError, MessageOrigin};
 
 impl EventWriter {
     pub(super) fn batch(
@@ -23,6 +25,9 @@ impl EventWriter {
         let conn = self.conns.get_mut(&source.conn).map(std::mem::take);
         let mut conn = conn.unwrap_or_default();
         self.budget.earn(&mut conn.account, batch.messages().1);
+        if self.schemas.learn(source, batch) {
+            conn.channels.blocks = Channel::default();
+        }
         let device = self.devices.get(&source.device);
         let (mut blocks, mut pieces) =
             device.map_or((0, 0), |device| (device.blocks, device.pieces));
@@ -66,7 +71,7 @@ impl EventWriter {
                 seq += 1;
                 continue;
             }
-            let spec = || device_channel(&event.source, Kind::Blocks);
+            let spec = || messages_channel(&event.source, &self.schemas);
             let channel = self.log.channel(&mut conn.channels.blocks, spec)?;
             let origin = MessageOrigin::new(event.source.conn, seq);
             let first = *sequence;
@@ -101,6 +106,7 @@ impl EventWriter {
         append_block(
             &mut self.log,
             known,
+            &self.schemas,
             &event.source,
             (sequence, seq),
             time_ns,
@@ -124,10 +130,10 @@ impl EventWriter {
                     None
                 }
                 Item::Piece { bytes, first, last } => {
+                    self.budget.earn(&mut conn.account, bytes.len() as u64);
                     if conn.account.is_held() && !bytes.is_empty() {
                         self.before_payload(conn, blocks, event.time)?;
                     }
-                    self.budget.earn(&mut conn.account, bytes.len() as u64);
                     let known = &mut conn.channels.pieces;
                     let spec = || device_channel(&event.source, Kind::Pieces);
                     let channel = self.log.channel(known, spec)?;

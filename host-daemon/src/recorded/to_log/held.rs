@@ -126,8 +126,9 @@ impl EventWriter {
         };
         for (seq, time) in (first..).zip(times) {
             let (known, time_ns) = (&mut conn.channels, nanoseconds(time));
-            let numbers = (&mut *blocks, seq);
-            append_block(&mut self.log, known, &held.source, numbers, time_ns, b"")?;
+            let (schemas, numbers) = (&self.schemas, (&mut *blocks, seq));
+            let source = &held.source;
+            append_block(&mut self.log, known, schemas, source, numbers, time_ns, b"")?;
         }
         Ok(())
     }

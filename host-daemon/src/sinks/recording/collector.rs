@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blocksd_engine::metrics::Page;
-use blocksd_recording::{SYNC_BOUNDS_MS, Stats, WriteErrorKind};
+use blocksd_recording::{Retention, SYNC_BOUNDS_MS, Stats, WriteErrorKind};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
@@ -14,23 +14,34 @@ use crate::recorded::counters::{SuppressedCounters, SuppressedKind};
 /// Collects the metrics of a recording.
 #[derive(Debug)]
 pub struct RecordingCollector {
-    stats: Option<Arc<Stats>>,
+    recording: Option<(Arc<Stats>, Arc<Retention>)>,
     suppressed: Arc<SuppressedCounters>,
 }
 
 impl RecordingCollector {
     /// The metrics of a recording. Without a recording they are present and zero, so that alert rules find them.
     #[must_use]
-    pub const fn new(stats: Option<Arc<Stats>>, suppressed: Arc<SuppressedCounters>) -> Self {
-        Self { stats, suppressed }
+    pub const fn new(
+        recording: Option<(Arc<Stats>, Arc<Retention>)>,
+        suppressed: Arc<SuppressedCounters>,
+    ) -> Self {
+        Self {
+            recording,
+            suppressed,
+        }
     }
 }
 
 impl Collector for RecordingCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page::from(encoder);
-        let stats = self.stats.as_ref();
-        let reading = stats.map(|stats| stats.read()).unwrap_or_default();
+        let recording = self.recording.as_ref();
+        let reading = recording.map(|(stats, _)| stats.read()).unwrap_or_default();
+        let limit = |of: fn(&Retention) -> Option<u64>| {
+            recording
+                .and_then(|(_, retention)| of(retention))
+                .unwrap_or_default()
+        };
         for (name, help, count) in [
             (
                 "blocksd_record_messages_written",
@@ -79,13 +90,18 @@ impl Collector for RecordingCollector {
             ),
             (
                 "blocksd_record_files_deleted",
-                "Files deleted to keep the recording within its maximum size",
+                "Files deleted to keep the recording within its limits",
                 reading.files_deleted,
             ),
             (
                 "blocksd_record_bytes_deleted",
                 "Bytes of the deleted files",
                 reading.bytes_deleted,
+            ),
+            (
+                "blocksd_record_messages_deleted",
+                "Messages of the deleted files that were sealed",
+                reading.messages_deleted,
             ),
             (
                 "blocksd_record_files_repaired",
@@ -129,6 +145,30 @@ impl Collector for RecordingCollector {
             "kind",
             kinds.zip(self.suppressed.read()),
         )?;
+        for (name, help, value) in [
+            (
+                "blocksd_record_bytes_on_disk",
+                "Bytes of all files of the recording",
+                reading.bytes_on_disk,
+            ),
+            (
+                "blocksd_record_limit_bytes",
+                "Limit on these bytes; 0 for none",
+                limit(Retention::max_bytes),
+            ),
+            (
+                "blocksd_record_free_bytes",
+                "Free bytes in the file system of the recording",
+                reading.bytes_free,
+            ),
+            (
+                "blocksd_record_min_free_bytes",
+                "Bytes that are kept free there; 0 for none",
+                limit(Retention::min_free),
+            ),
+        ] {
+            page.gauge(name, help, value)?;
+        }
         page.gauge(
             "blocksd_record_retrying",
             "1 while the recording waits for the disk, else 0",

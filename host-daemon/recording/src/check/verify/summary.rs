@@ -157,7 +157,21 @@ impl Verifier<'_> {
                 self.report(at, FindingKind::Statistics { of, stated, found });
             }
         }
-        let counts = std::mem::take(&mut self.counts);
+        let all = std::mem::take(&mut self.counts);
+        let counts: BTreeMap<u16, u64> = all.iter().map(|(id, (count, _))| (*id, *count)).collect();
+        let found: BTreeMap<u16, u64> = all.iter().map(|(id, (_, bytes))| (*id, *bytes)).collect();
+        if let Some(stated) = summary.payload.as_ref().filter(|stated| **stated != found) {
+            let sum =
+                |of: &BTreeMap<u16, u64>| of.values().fold(0, |a: u64, b| a.saturating_add(*b));
+            self.report(
+                at,
+                FindingKind::Statistics {
+                    of: "payload bytes",
+                    stated: sum(stated),
+                    found: sum(&found),
+                },
+            );
+        }
         let stated = &stated.channel_message_counts;
         // Other programs may omit these counts.
         let is_omitted = !self.ours && stated.is_empty();

@@ -6,6 +6,7 @@ use super::Scan;
 use crate::error::Error;
 use crate::format::chunk::{self, ChunkFault, EXTENT_MAX, Extent, HEAD_MAX};
 use crate::format::nonce::FileNonce;
+use crate::read::loss::LossCause;
 use crate::read::ownership::ROOT_LEN;
 
 /// The classification of a place where a chunk may begin.
@@ -55,6 +56,27 @@ impl Scan {
             };
         }
         Ok(end)
+    }
+
+    /// Attributes a loss to unreadable bytes, if there are any in it. If more of them follow it, the loss extends to the next
+    /// chunk. Returns its end and its cause.
+    pub(super) fn through_unreadable(
+        &mut self,
+        offset: u64,
+        end: u64,
+        cause: LossCause,
+    ) -> Result<(u64, LossCause), Error> {
+        if cause == LossCause::Summary || self.input.unreadable(offset, end).is_none() {
+            return Ok((end, cause));
+        }
+        let is_followed = end < self.end() && !self.input.is_readable(end, 1)?;
+        let end = match self.next_known(end).filter(|_| !self.has_nonce()) {
+            _ if !is_followed => end,
+            Some(next) => next,
+            None => self.search(end, self.end())?,
+        };
+        let unreadable = self.input.unreadable(offset, end);
+        Ok((end, unreadable.map_or(cause, LossCause::Unreadable)))
     }
 
     /// Takes the nonce of the first chunk that the summary lists, if the disk cannot read the beginning of the file.

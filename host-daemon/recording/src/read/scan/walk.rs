@@ -5,9 +5,13 @@ use mcap::records::op;
 use super::{Scan, ScanStep};
 use crate::error::Error;
 use crate::format::chunk::{self, CHUNK_MAX, ChunkFault, EXTENT_LEN, EXTENT_MAX, Extent};
+use crate::format::definition::{LEN_MAX, cost_max};
 use crate::format::nonce::FileNonce;
-use crate::format::record::{HEAD_LEN, Raw, head, is_foreign, is_unfinished, is_unknown};
+use crate::format::record::{HEAD_LEN, PAYLOAD, Raw, head, is_foreign, is_unfinished, is_unknown};
 use crate::read::loss::LossCause;
+
+/// Bytes of an unfinished chunk that are examined.
+const BEGUN_MAX: usize = 16 << 20;
 
 impl Scan {
     /// Returns the offset after an unwanted chunk at the current offset.
@@ -44,11 +48,11 @@ impl Scan {
         let extent = Extent::of(begin, self.ours);
         let is_disguised = is_disguised(begin, self.ours);
         let is_unfinished = is_unfinished(begin) || !self.ours;
+        if is_hidden && (shown < HEAD_LEN || begin.first() == Some(&op::CHUNK)) {
+            return self.lose(LossCause::NoRecord);
+        }
         let Some((opcode, len)) = head(begin) else {
-            return match is_hidden {
-                true => self.lose(LossCause::NoRecord),
-                false => self.cut(true),
-            };
+            return self.cut(true);
         };
         let len = len.saturating_add(HEAD_LEN as u64);
         if opcode != op::DATA_END && self.crosses_chunk(len)? {
@@ -62,7 +66,7 @@ impl Scan {
         }
         if opcode == op::CHUNK {
             // A chunk whose prefix is cut has no lengths that could agree.
-            return if room < EXTENT_LEN as u64 && !is_hidden {
+            return if room < EXTENT_LEN as u64 {
                 self.cut(true)
             } else {
                 self.lose(LossCause::Chunk(ChunkFault::Lengths))
@@ -90,10 +94,17 @@ impl Scan {
         if !is_known {
             return self.lose(LossCause::NoRecord);
         }
-        let is_definition = matches!(opcode, op::SCHEMA | op::CHANNEL);
-        if is_definition && raw.is_some_and(|raw| raw.parse().is_none()) {
-            // Its lengths agree, but not its texts.
-            return Ok(ScanStep::Lost(at + len as u64, LossCause::NoRecord));
+        if !self.ours && matches!(opcode, op::SCHEMA | op::CHANNEL) {
+            // Parsing takes memory.
+            let max = cost_max(self.input.len());
+            let bytes = self.input.at(at, len)?;
+            let is_sound = len <= LEN_MAX + HEAD_LEN
+                && self.definitions.add(bytes) <= max
+                && Raw::take(&mut &*bytes).is_some_and(|raw| raw.parse().is_some());
+            if !is_sound {
+                // Its lengths agree, so the next record is known.
+                return Ok(ScanStep::Lost(at + len as u64, LossCause::NoRecord));
+            }
         }
         if opcode == op::DATA_END && self.has_nonce() && !self.growing {
             // No chunk can follow the real end of the data.
@@ -115,7 +126,7 @@ impl Scan {
             }
             let (len, have) = (extent.len, room);
             let admits = |nonce| self.ownership.admits(nonce, at);
-            let there = usize::try_from(room).unwrap_or(usize::MAX);
+            let there = usize::try_from(room).map_or(BEGUN_MAX, |room| room.min(BEGUN_MAX));
             let is_begun = chunk::is_begun(self.input.at(at, there)?, &admits) || !self.ours;
             let fault = match is_begun {
                 true => ChunkFault::Cut { len, have },
@@ -125,15 +136,21 @@ impl Scan {
         }
         // Within the limit, because the lengths agree.
         let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
+        let max = cost_max(self.input.len());
         if !self.input.is_readable(at, len)? {
             return self.skip(at + extent.len, LossCause::Chunk(ChunkFault::Corrupt));
         }
         let bytes = self.input.at(at, len)?;
         match chunk::check(bytes, self.ours, &mut self.plain) {
             Ok(header) => {
-                let nonce = FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain));
+                let content = chunk::content(bytes, &header, &self.plain);
+                let nonce = FileNonce::of_chunk(content);
                 let is_foreign = self.is_intact && self.ownership.may_have_none();
                 if self.ownership.admits(nonce, at) || (is_foreign && nonce.is_none()) {
+                    if self.plain.has_definitions() && max < self.definitions.add(content) {
+                        let fault = ChunkFault::Definitions { max };
+                        return self.skip(at + extent.len, LossCause::Chunk(fault));
+                    }
                     self.ours |= nonce.is_some();
                     self.ownership.settle(nonce);
                     return Ok(ScanStep::Chunk(header, len));
@@ -174,6 +191,7 @@ impl Scan {
             op::FOOTER..=op::SUMMARY_OFFSET if opcode != op::MESSAGE => {
                 self.ended || !self.has_nonce()
             }
+            PAYLOAD => self.ended,
             _ => false,
         }
     }

@@ -1,0 +1,138 @@
+//! A file that is being followed: an [`OpenFile`] reads it from a message on, while it grows.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::error::Error;
+use crate::format::filename;
+use crate::read::catalog::RecordingFile;
+use crate::read::gaps::Gaps;
+use crate::read::messages::{FileReader, Visitor, Wanted, is_outside, is_written};
+use crate::read::scan::Scan;
+use crate::read::summary::Summary;
+use crate::read::window::WindowedFile;
+
+/// A file without an end that was changed within this time may still be written by another program.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// How far a file was read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// Messages that were read.
+    pub(super) messages: u64,
+    /// Length of the file when it was last read.
+    pub(super) len: u64,
+    /// Everything was read.
+    pub(super) is_done: bool,
+    /// It was read as a sealed file, which does not get more messages.
+    pub(super) is_sealed: bool,
+    /// It had the name of an unsealed file.
+    pub(super) was_part: bool,
+}
+
+/// A file that is being read.
+pub(super) struct OpenFile<'a> {
+    scan: Scan,
+    pub(super) reader: FileReader<'a>,
+    path: PathBuf,
+    is_growing: bool,
+    /// The number of all messages, if the file is sealed and states it.
+    pub(super) stated: Option<u64>,
+    is_sealed: bool,
+    /// The file has no message that is wanted.
+    is_outside: bool,
+}
+
+impl<'a> OpenFile<'a> {
+    /// Opens a file, to read it from the message `skip` on. Returns `None` if it was removed.
+    pub(super) fn open(
+        listed: &RecordingFile,
+        wanted: &'a Wanted,
+        skip: u64,
+        gaps: &mut Gaps,
+    ) -> Result<Option<Self>, Error> {
+        let Some((mut input, is_open)) = listed.open()? else {
+            return Ok(None);
+        };
+        let summary = Summary::of_sealed(&mut input, is_open)?;
+        let is_growing = is_open || (summary.is_none() && is_recent(&input));
+        let mut scan = Scan::new(input, summary.as_ref(), is_growing);
+        let mut reader = FileReader::new(wanted, skip);
+        if let Some(summary) = &summary {
+            if skip == 0 {
+                scan.only(summary, wanted.from, wanted.to);
+            }
+            reader.define_all(summary, gaps);
+        }
+        let statistics = summary.as_ref().and_then(|it| it.statistics.as_ref());
+        Ok(Some(Self {
+            scan,
+            reader,
+            path: listed.path.clone(),
+            is_growing,
+            stated: statistics.map(|it| it.message_count),
+            is_sealed: summary.is_some(),
+            is_outside: summary.as_ref().is_some_and(|it| is_outside(it, wanted)),
+        }))
+    }
+
+    /// Hands all messages that are there to the visitor.
+    pub(super) fn read<V: Visitor + ?Sized>(
+        &mut self,
+        gaps: &mut Gaps,
+        visitor: &mut V,
+    ) -> Result<(), V::Error> {
+        if self.is_outside {
+            gaps.pass_over();
+            return Ok(());
+        }
+        let Self { scan, reader, .. } = self;
+        reader.read_on(scan, &self.path, gaps, visitor)
+    }
+
+    /// Makes later data visible.
+    pub(super) fn refresh(&mut self) -> Result<(), Error> {
+        // Check before: everything that was written before the file was sealed is visible then.
+        let is_copied = is_recent(self.scan.input()) && self.path.exists();
+        self.is_growing = is_written(&self.path) || is_copied;
+        self.scan.refresh(self.is_growing)
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        !self.is_growing || self.scan.has_ended() || self.is_outside
+    }
+
+    /// The path under which it was opened.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How far it was read.
+    pub(super) fn progress(&self) -> Progress {
+        let is_done = self.is_done();
+        // Chunks that are not wanted were not read.
+        let all = self.stated.filter(|_| is_done && self.is_sealed);
+        Progress {
+            messages: all.unwrap_or(self.reader.messages),
+            len: self.scan.input().len(),
+            is_done,
+            is_sealed: self.is_sealed,
+            was_part: is_part(&self.path),
+        }
+    }
+}
+
+/// Whether a file has the name of an unsealed file.
+pub(super) fn is_part(path: &Path) -> bool {
+    filename::sealed_name(path, filename::PART).is_some()
+}
+
+/// Whether a file was changed a moment ago.
+fn is_recent(input: &WindowedFile) -> bool {
+    let modified = input.metadata().ok().and_then(|it| it.modified().ok());
+    modified.is_some_and(|at| {
+        SystemTime::now()
+            .duration_since(at)
+            .is_ok_and(|age| age < SETTLED)
+    })
+}

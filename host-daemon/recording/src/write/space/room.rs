@@ -1,0 +1,165 @@
+//! Makes room within the limits of a recording: deletes the oldest files, or says why it cannot.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::{Deletable, Shortage, Space, SpaceContext, State};
+use crate::format::filename;
+use crate::write::report::{LogReport, SpaceLimit};
+
+/// How long a measurement of the free space is used.
+const FREE_VALID: Duration = Duration::from_secs(1);
+/// How long deleted files may take to appear as free space, before more are deleted.
+const FREE_SETTLES: Duration = Duration::from_secs(10);
+
+impl Space {
+    /// Deletes the oldest files until `len` and `ahead` more bytes fit. A lack of room for `ahead` is no shortage.
+    pub(super) fn make_room(
+        &self,
+        state: &mut State,
+        context: &SpaceContext<'_>,
+        len: u64,
+        ahead: u64,
+        deletable: Deletable,
+    ) -> Option<Shortage> {
+        let by_size = match self.retention.max_bytes() {
+            Some(max) => self.within(state, context, max, (len, ahead), deletable),
+            None => None,
+        };
+        by_size.or_else(|| {
+            let min = self.retention.min_free()?;
+            self.keep_free(state, context, min, (len, ahead), deletable)
+        })
+    }
+
+    /// Makes room within the limit on all files.
+    fn within(
+        &self,
+        state: &mut State,
+        context: &SpaceContext<'_>,
+        max: u64,
+        (len, ahead): (u64, u64),
+        deletable: Deletable,
+    ) -> Option<Shortage> {
+        let unsealed: u64 = state.unsealed.values().sum();
+        if len != 0 && state.has_queue() && max / 2 < unsealed + len {
+            // Do not delete files that are on the disk for files that are not.
+            return Some(Shortage::Unsealed);
+        }
+        if state.total.is_none() {
+            self.list(state, context);
+        }
+        let fits = |state: &State, len: u64| state.used().saturating_add(len) <= max;
+        if fits(state, len + ahead) || state.is_failing() {
+            return None;
+        }
+        let ahead = ahead.max(self.ahead());
+        let limit = SpaceLimit::MaxBytes(max);
+        self.delete(state, context, limit, deletable, |state| {
+            fits(state, len + ahead)
+        });
+        let is_short = !fits(state, len) && !state.is_failing() && state.has_queue();
+        is_short.then_some(Shortage::Unsealed)
+    }
+
+    /// Keeps a minimum of free space in the file system.
+    fn keep_free(
+        &self,
+        state: &mut State,
+        context: &SpaceContext<'_>,
+        min: u64,
+        (len, ahead): (u64, u64),
+        deletable: Deletable,
+    ) -> Option<Shortage> {
+        let has = |state: &State, len: u64| {
+            let (free, _) = state.free?;
+            Some(min.saturating_add(len) <= free)
+        };
+        let is_valid = |(_, at): (u64, Instant)| at.elapsed() < FREE_VALID;
+        if !state.free.is_some_and(is_valid) || has(state, len + ahead) == Some(false) {
+            self.measure(state, context);
+        }
+        // Without a measurement, the limit cannot be applied.
+        if has(state, len + ahead)? || state.is_failing() {
+            return None;
+        }
+        let settles = |at: Instant| at.elapsed() < FREE_SETTLES;
+        if state.unsettled.is_some_and(settles) {
+            return None;
+        }
+        let ahead = ahead.max(self.ahead());
+        let (before, _) = state.free?;
+        let limit = SpaceLimit::MinFree(min);
+        let mut deleted = 0;
+        let begin = state.total;
+        self.delete(state, context, limit, deletable, |state| {
+            deleted = begin
+                .unwrap_or_default()
+                .saturating_sub(state.total.unwrap_or_default());
+            // The lengths of deleted files count, in case that the file system frees them later.
+            before.saturating_add(deleted) >= min.saturating_add(len + ahead)
+        });
+        self.measure(state, context);
+        let (free, _) = state.free?;
+        if deleted != 0 && free.saturating_sub(before) < deleted / 2 {
+            // Another program holds the files open or fills the disk, or a snapshot keeps them.
+            state.unsettled = Some(Instant::now());
+            return None;
+        }
+        match has(state, len)? || state.is_failing() {
+            true => None,
+            false if state.has_queue() => Some(Shortage::Unsealed),
+            false => Some(Shortage::Free { free, min }),
+        }
+    }
+
+    /// Deletes the oldest files until there is room.
+    fn delete(
+        &self,
+        state: &mut State,
+        context: &SpaceContext<'_>,
+        limit: SpaceLimit,
+        deletable: Deletable,
+        mut has_room: impl FnMut(&State) -> bool,
+    ) {
+        let Some(files) = self.list(state, context) else {
+            return;
+        };
+        let mut files: Vec<_> = files
+            .into_iter()
+            .filter(|(name, _)| state.may_be_deleted(name, deletable))
+            .collect();
+        // Of two files with the same number, delete the original first: its whole chunks are in the repaired file.
+        files.sort_by_key(|(name, _)| (filename::number(name), filename::is_sealed(name)));
+        let mut refused = None;
+        for (name, len) in files {
+            if has_room(state) {
+                break;
+            }
+            let messages = (context.count)(&name);
+            match context.remove(&name) {
+                Ok(()) => {
+                    context.reporter.report(&LogReport::Deleted {
+                        file: &name,
+                        len,
+                        messages,
+                        limit,
+                    });
+                    context.stats.deleted(1, len, messages.unwrap_or_default());
+                }
+                // Another program has removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    refused = Some(error);
+                    continue;
+                }
+            }
+            if let Some(total) = &mut state.total {
+                *total = total.saturating_sub(len);
+            }
+        }
+        let _ = has_room(state);
+        context.stats.space(state.total, None);
+        state.failed(context, limit, refused);
+    }
+}

@@ -1,0 +1,135 @@
+//! The arguments of `export`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use crate::cli::recordings::time;
+use crate::config::value::{Decoding, decoding};
+
+/// Arguments of `export`.
+#[derive(Args, Debug)]
+pub struct Export {
+    /// Recordings, or directories of recordings.
+    #[arg(value_name = "DIR|FILE", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// What to write.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub to: ExportFormat,
+    /// File to write; for csv, a directory with a file for each device, or a file that ends in .csv if there is one
+    /// device; by default blocksd-export.mcap or the directory blocksd-export.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub out: Option<PathBuf>,
+    /// Overwrite existing files.
+    #[arg(long)]
+    pub force: bool,
+    /// Export only messages of this device; may be given more than once.
+    #[arg(long, value_name = "ID")]
+    pub device: Vec<String>,
+    /// Export only messages received at or after this time: RFC 3339, or a duration before now such as -10m.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
+    pub from: Option<Timestamp>,
+    /// Export only messages received before this time.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
+    pub until: Option<Timestamp>,
+    /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, or defmt with the firmware's
+    /// ELF file.
+    #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF", value_parser = decoding)]
+    pub decode: Option<Decoding>,
+    /// Take the time of a message from this field, such as t or header.stamp:ms; a number is in the unit ns, us, ms or s
+    /// (default) since 1970, a text is RFC 3339. A message without the field keeps its time of reception.
+    #[arg(long, value_name = "FIELD[:UNIT]")]
+    pub time_field: Option<TimeField>,
+}
+
+/// The format of `export`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// An MCAP file of JSON messages for Foxglove and Lichtblick, with logs as foxglove.Log.
+    Foxglove,
+    /// An MCAP file of JSON messages for PlotJuggler.
+    Plotjuggler,
+    /// CSV files with a column for each field.
+    Csv,
+}
+
+/// The field of a message that has its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeField {
+    /// The name of its column.
+    pub field: String,
+    /// The unit of a number.
+    pub unit: TimeUnit,
+}
+
+/// The unit of a number that is a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// Nanoseconds.
+    Nanoseconds,
+    /// Microseconds.
+    Microseconds,
+    /// Milliseconds.
+    Milliseconds,
+    /// Seconds.
+    Seconds,
+}
+
+impl TimeUnit {
+    /// The power of ten by which a number is multiplied to get nanoseconds.
+    #[must_use]
+    pub const fn exponent(self) -> u32 {
+        match self {
+            Self::Nanoseconds => 0,
+            Self::Microseconds => 3,
+            Self::Milliseconds => 6,
+            Self::Seconds => 9,
+        }
+    }
+}
+
+impl FromStr for TimeField {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (field, unit) = text.rsplit_once(':').unwrap_or((text, "s"));
+        let unit = match unit {
+            "ns" => TimeUnit::Nanoseconds,
+            "us" => TimeUnit::Microseconds,
+            "ms" => TimeUnit::Milliseconds,
+            "s" => TimeUnit::Seconds,
+            _ => {
+                return Err(format!(
+                    "unknown unit `{unit}`; the units are ns, us, ms and s"
+                ));
+            }
+        };
+        match field {
+            "" => Err("the name of the field is missing".to_owned()),
+            _ => Ok(Self {
+                field: field.to_owned(),
+                unit,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_field_has_a_unit() {
+        let parse = |text: &str| text.parse::<TimeField>().map(|it| (it.field, it.unit));
+        let field = |name: &str, unit| Ok((name.to_owned(), unit));
+        assert_eq!(parse("t"), field("t", TimeUnit::Seconds));
+        assert_eq!(parse("a.b.0:ms"), field("a.b.0", TimeUnit::Milliseconds));
+        assert_eq!(parse("a:b:ns"), field("a:b", TimeUnit::Nanoseconds));
+        assert_eq!(parse("t:us"), field("t", TimeUnit::Microseconds));
+        for text in ["", ":s", "t:", "a:b", "t:S"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

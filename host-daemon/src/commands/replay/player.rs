@@ -1,0 +1,354 @@
+//! Follows the events of a recording with outgoing connections. Start with [`Player`].
+
+use std::sync::Arc;
+use std::time::{Instant, UNIX_EPOCH};
+
+use framing_core::AnyFraming;
+use indicatif::HumanDuration;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::cli::Replay;
+use crate::commands::replay::connections::OpenConnections;
+use crate::commands::replay::dialer::OutgoingConnection;
+use crate::commands::replay::pieces::{Collected, Unsendable};
+use crate::commands::replay::schedule::{Due, PauseNote, Schedule};
+use crate::commands::replay::sender::SendCommand;
+use crate::commands::replay::totals::ReplayTotals;
+use crate::error::CommandError;
+use crate::payload::members;
+use crate::recorded::lifecycle::Lifecycle;
+use blocksd_engine::batch::{Batch, Item};
+use blocksd_engine::event::{ConnectionInfo, Event, EventKind, StreamPosition};
+use blocksd_engine::reason::CloseReason;
+use blocksd_recording::Wanted;
+use tokio_util::sync::CancellationToken;
+
+/// Pauses that are reported one by one.
+const NOTES_MAX: u64 = 5;
+
+/// Sends what the events of a recording contain, at their time.
+#[derive(Debug)]
+pub(super) struct Player {
+    wanted: Wanted,
+    framing: Option<AnyFraming>,
+    schedule: Schedule,
+    connections: OpenConnections,
+    totals: Arc<ReplayTotals>,
+    /// Number of events so far.
+    events: u64,
+    /// Number of unusual pauses.
+    notes: u64,
+    /// Empty messages and ends of series that are recorded as counts.
+    empty: u64,
+    ends: u64,
+}
+
+impl Player {
+    /// Sends to the address of the arguments.
+    pub(super) fn new(
+        arguments: &Replay,
+        totals: Arc<ReplayTotals>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            wanted: Wanted {
+                devices: arguments.device.clone(),
+                ..Wanted::default()
+            },
+            framing: arguments.framing,
+            schedule: Schedule::new(arguments.speed, arguments.max_gap.0),
+            connections: OpenConnections::new(&arguments.to, Arc::clone(&totals), stop),
+            totals,
+            events: 0,
+            notes: 0,
+            empty: 0,
+            ends: 0,
+        }
+    }
+
+    /// Sends an event when it is due.
+    pub(super) async fn event(&mut self, event: &Event) -> Result<(), CommandError> {
+        let source = &event.source;
+        if !self.wanted.has(&source.device) {
+            return Ok(());
+        }
+        if let EventKind::Suppressed(sums) = &event.kind {
+            self.empty += sums.empty;
+            self.ends += sums.ends;
+            return Ok(());
+        }
+        self.wait(event).await;
+        self.totals.show();
+        self.events += 1;
+        match &event.kind {
+            EventKind::Opened { .. } => {
+                let (device, conn) = (&source.device, source.conn);
+                self.connections.open(device, conn).await
+            }
+            EventKind::Batch { batch, position } => self.batch(source, batch, position).await,
+            EventKind::Closed { reason, .. } => {
+                self.close(&source.device, source.conn, Some(*reason)).await;
+                Ok(())
+            }
+            EventKind::Suppressed(_) => Ok(()),
+        }
+    }
+
+    /// Takes an event of the daemon itself.
+    pub(super) async fn lifecycle(&mut self, event: &Lifecycle<'_>) {
+        // OpenConnections of the run before have ended, and their numbers begin again.
+        if matches!(event, Lifecycle::Started { .. }) {
+            self.close_all().await;
+        }
+    }
+
+    /// Takes an event that is unknown to [`Event`], as JSON.
+    pub(super) async fn other(&mut self, json: &[u8]) -> Result<(), CommandError> {
+        let known = members(json);
+        let text = |key| known.get(key).and_then(Value::as_str);
+        let device = text("device").unwrap_or_default();
+        // Closed for a reason of a later version.
+        if text("event") == Some("close") && self.wanted.has(device) {
+            let conn = known.get("conn").and_then(Value::as_u64);
+            self.close(device, conn.unwrap_or_default(), None).await;
+        }
+        Ok(())
+    }
+
+    /// Ends all connections, and reports what was not sent. Returns how many connections there were.
+    pub(super) async fn finish(&mut self) -> usize {
+        self.close_all().await;
+        self.connections.finish().await;
+        for (text, count) in [
+            (
+                "pauses that were not reported",
+                self.notes.saturating_sub(NOTES_MAX),
+            ),
+            (
+                "messages not sent, because the recording has only a part of each",
+                self.totals.incomplete_count(),
+            ),
+            (
+                "empty messages not sent, because they are recorded as a number only",
+                self.empty,
+            ),
+            (
+                "ends of series not sent, because they are recorded as a number only",
+                self.ends,
+            ),
+        ] {
+            if count != 0 {
+                self.totals.print(format_args!("blocksd: {text}: {count}"));
+            }
+        }
+        self.connections.opened()
+    }
+
+    async fn wait(&mut self, event: &Event) {
+        let since = event.time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        // An open is recorded when its payload pays for it, with its own time.
+        let may_be_late = matches!(event.kind, EventKind::Opened { .. });
+        let Due { at, note } = self.schedule.next(time, may_be_late, Instant::now());
+        if let Some((last, note)) = note {
+            self.notes += 1;
+            if self.notes <= NOTES_MAX {
+                self.report(last, note);
+            }
+        }
+        if let Some(at) = at
+            && Instant::now() < at
+        {
+            tokio::time::sleep_until(at.into()).await;
+        }
+    }
+
+    fn report(&self, last: u64, note: PauseNote) {
+        let last = Timestamp::from_nanosecond(last.into()).unwrap_or(Timestamp::UNIX_EPOCH);
+        match note {
+            PauseNote::Shortened(gap) => self.totals.print(format_args!(
+                "blocksd: the pause of {} after {last:.0} is shortened; --max-gap sets the longest pause",
+                HumanDuration(gap)
+            )),
+            PauseNote::Long(gap) => self.totals.print(format_args!(
+                "blocksd: nothing to send for {} after {last:.0}; --max-gap shortens pauses",
+                HumanDuration(gap)
+            )),
+            PauseNote::Back(by) => self.totals.print(format_args!(
+                "blocksd: the recorded time goes back by {} after {last:.0}; continuing without a pause",
+                HumanDuration(by)
+            )),
+        }
+    }
+
+    async fn batch(
+        &mut self,
+        source: &ConnectionInfo,
+        batch: &Arc<Batch>,
+        position: &StreamPosition,
+    ) -> Result<(), CommandError> {
+        if batch.only_blocks().is_some() {
+            let connection = self.sending(source, source.framing).await?;
+            connection.send(SendCommand::Batch(Arc::clone(batch))).await;
+            return Ok(());
+        }
+        let mut position = *position;
+        for item in batch.items() {
+            match item {
+                Item::Message(bytes) => {
+                    let connection = self.sending(source, source.framing).await?;
+                    connection.send(SendCommand::Message(bytes.to_vec())).await;
+                }
+                Item::Piece { bytes, first, last } => {
+                    let ends = (first, last);
+                    self.piece(source, bytes, position.offset, ends).await?;
+                }
+                Item::End => self.end_mark(source).await?,
+                Item::Fault(_) => self.fault(source),
+            }
+            position.pass(&item);
+        }
+        Ok(())
+    }
+
+    async fn piece(
+        &mut self,
+        source: &ConnectionInfo,
+        bytes: &[u8],
+        offset: u64,
+        (first, last): (bool, bool),
+    ) -> Result<(), CommandError> {
+        let totals = Arc::clone(&self.totals);
+        let connection = self.sending(source, source.framing).await?;
+        // A stream has no messages: its pieces are sent as they came.
+        let is_stream =
+            |framing: Option<AnyFraming>| matches!(framing, Some(AnyFraming::Stream(_)));
+        if is_stream(connection.framing) || is_stream(connection.recorded) {
+            connection.send(SendCommand::Message(bytes.to_vec())).await;
+            return Ok(());
+        }
+        if first && connection.pieces.cut() {
+            totals.incomplete();
+        }
+        match connection.pieces.add(bytes, offset, (first, last)) {
+            Ok(None) => {}
+            Ok(Some(Collected::Memory(bytes))) => {
+                connection.send(SendCommand::Message(bytes)).await;
+            }
+            Ok(Some(Collected::Stored(message))) => {
+                connection.send(SendCommand::Stored(message)).await;
+            }
+            Err(Unsendable::Incomplete) => totals.incomplete(),
+            Err(Unsendable::TooLong) => {
+                totals.unsent();
+                totals.print(format_args!(
+                    "blocksd: {}: a message of more than {} bytes is left out; no framing can express its length",
+                    connection.label(),
+                    u32::MAX
+                ));
+            }
+            Err(Unsendable::Store(error)) => {
+                totals.unsent();
+                totals.print(format_args!(
+                    "blocksd: {}: a message is left out, since it cannot be stored in {}: {error}; set TMPDIR to a directory with more space",
+                    connection.label(),
+                    std::env::temp_dir().display()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The connection for a message that was received in this framing.
+    async fn sending(
+        &mut self,
+        source: &ConnectionInfo,
+        recorded: AnyFraming,
+    ) -> Result<&mut OutgoingConnection, CommandError> {
+        let (used, framing) = (self.events, self.framing);
+        let (device, conn) = (&source.device, source.conn);
+        let connection = self.connections.get(device, conn, recorded, used).await?;
+        begin(connection, recorded, framing).await;
+        connection.has_messages = true;
+        connection.is_ended = false;
+        connection.has_fault = false;
+        Ok(connection)
+    }
+
+    async fn end_mark(&mut self, source: &ConnectionInfo) -> Result<(), CommandError> {
+        // The record of an end has no framing: that of the connection, or the only one with end marks.
+        let known = self.connections.find(&source.device, source.conn);
+        let recorded = known.and_then(|connection| connection.recorded);
+        let recorded = recorded.unwrap_or(source.framing);
+        let connection = self.sending(source, recorded).await?;
+        mark_end(connection).await;
+        Ok(())
+    }
+
+    fn fault(&mut self, source: &ConnectionInfo) {
+        if let Some(connection) = self.connections.find(&source.device, source.conn) {
+            connection.has_fault = true;
+            if connection.pieces.cut() {
+                self.totals.incomplete();
+            }
+        }
+    }
+
+    async fn close(&mut self, device: &str, conn: u64, reason: Option<CloseReason>) {
+        if let Some(connection) = self.connections.remove(device, conn) {
+            self.end(connection, reason).await;
+        }
+    }
+
+    /// Ends a connection that was closed for this reason, if one is recorded.
+    async fn end(&mut self, mut connection: OutgoingConnection, reason: Option<CloseReason>) {
+        if connection.pieces.cut() {
+            self.totals.incomplete();
+        }
+        // The mark may be recorded as a number, but it is what has closed the connection.
+        let is_counted = reason == Some(CloseReason::End);
+        if is_counted && !connection.is_ended {
+            self.ends = self.ends.saturating_sub(1);
+        }
+        // A connection in a framing without end marks ends its series when it closes.
+        let is_blocks =
+            |framing: Option<AnyFraming>| matches!(framing, Some(AnyFraming::Blocks(_)));
+        let is_whole = reason == Some(CloseReason::Eof)
+            && connection.has_messages
+            && !connection.has_fault
+            && !is_blocks(connection.recorded)
+            && is_blocks(connection.framing);
+        if (is_counted || is_whole) && !connection.is_ended {
+            let recorded = AnyFraming::Blocks(framing_core::Blocks);
+            begin(&mut connection, recorded, self.framing).await;
+            mark_end(&mut connection).await;
+        }
+        self.connections.close(connection);
+    }
+
+    async fn close_all(&mut self) {
+        for connection in self.connections.remove_all() {
+            self.end(connection, None).await;
+        }
+    }
+}
+
+/// Sets the framing of a connection that has none yet.
+async fn begin(
+    connection: &mut OutgoingConnection,
+    recorded: AnyFraming,
+    framing: Option<AnyFraming>,
+) {
+    if connection.framing.is_none() {
+        let framing = framing.unwrap_or(recorded);
+        connection.recorded = Some(recorded);
+        connection.framing = Some(framing);
+        connection.send(SendCommand::Framing(framing)).await;
+    }
+}
+
+async fn mark_end(connection: &mut OutgoingConnection) {
+    connection.send(SendCommand::End).await;
+    connection.is_ended = true;
+}

@@ -1,0 +1,66 @@
+//! Measures the recorder by itself: `cargo run --release -p blocksd-tests --example recorder -- WHAT`.
+//!
+//! `speed`: processor time of the recorder's thread for a message, beside the system calls that it cannot do without. `size`:
+//! bytes a day on disk. `slow-disk`: how old a received message can be that `kill -9` takes; this one needs a C compiler, and the
+//! daemon (`cargo build --release`). `--help` lists the options.
+
+mod fleet;
+mod size;
+mod slow_disk;
+mod speed;
+mod spread;
+mod storage;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures the recorder.
+#[derive(Debug, Parser)]
+#[command(name = "recorder")]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+    /// Folder for recordings, which are removed afterwards
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        default_value = "target/load"
+    )]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Processor time of the recorder's thread for a message, with each compression
+    Speed(speed::Arguments),
+    /// Bytes a day on disk, while the file is open and after it is sealed, with each compression
+    Size(size::Arguments),
+    /// Age of the oldest received message that is not in the system's hands, beside a disk with slow syncs
+    SlowDisk(slow_disk::Arguments),
+}
+
+fn main() -> ExitCode {
+    match measure(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("recorder: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(cli: &Cli) -> io::Result<()> {
+    std::fs::create_dir_all(&cli.dir)?;
+    let scratch = tempfile::Builder::new()
+        .prefix("recorder-")
+        .tempdir_in(std::fs::canonicalize(&cli.dir)?)?;
+    match &cli.what {
+        What::Speed(arguments) => speed::measure(scratch.path(), arguments),
+        What::Size(arguments) => size::measure(scratch.path(), arguments),
+        What::SlowDisk(arguments) => slow_disk::measure(scratch.path(), arguments),
+    }
+}
