@@ -285,6 +285,31 @@ fn messages_of_deleted_files_are_counted_exactly() {
     assert!(3_000 < seen.messages_missed);
 }
 
+/// The rest of a file that is being read comes before what was missed after it.
+#[test]
+fn the_rest_of_a_file_does_not_hide_what_was_missed_after_it() {
+    let folder = TempDir::new().unwrap();
+    let mut log = Numbers::open(folder.path());
+    log.write(0..5);
+    let following = Following::of(folder.path());
+    following.expect(0..5);
+    following.collect.is_paused.store(true, Ordering::Relaxed);
+    log.write(5..10);
+    std::thread::sleep(Duration::from_millis(200));
+    log.write(10..20);
+    log.log.finish().unwrap();
+    for first in [20, 30, 40, 50] {
+        record(folder.path(), first..first + 10);
+    }
+    let all = files(folder.path());
+    fs::remove_file(&all[2]).unwrap();
+    fs::remove_file(&all[3]).unwrap();
+    following.collect.is_paused.store(false, Ordering::Relaxed);
+    following.expect((0..30).chain(50..60));
+    following.wait(|seen| (seen.files_missed, seen.messages_missed) == (2, 20));
+    following.stop();
+}
+
 #[test]
 fn a_device_that_begins_in_a_deleted_file_is_counted() {
     let folder = TempDir::new().unwrap();

@@ -231,19 +231,19 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
     let mut unread = 0;
     for listed in list_directory(directory)? {
         let opened = listed.open().and_then(|opened| match opened {
-            Some((input, is_open)) => Row::of(input, is_open).map(Some),
+            Some((input, is_open)) => FileRow::of(input, is_open).map(Some),
             None => Ok(None),
         });
         let (row, error) = match opened {
             Ok(None) => continue,
             Ok(Some(row)) => (row, None),
-            Err(error) => (Row::unreadable(&listed), Some(reason(&error))),
+            Err(error) => (FileRow::unreadable(&listed), Some(reason(&error))),
         };
         if let Some(error) = &error {
             unread += 1;
             print_status(format_args!("blocksd: {}: {error}", listed.path.display()));
         }
-        let Row {
+        let FileRow {
             state,
             content,
             size,
@@ -292,14 +292,14 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
 }
 
 /// A file in the list.
-struct Row {
+struct FileRow {
     state: FileState,
     content: Content,
     /// Length of the file, in bytes.
     size: u64,
 }
 
-impl Row {
+impl FileRow {
     fn of(mut input: WindowedFile, is_open: bool) -> Result<Self, Error> {
         let size = input.len();
         let summary = Summary::of_sealed(&mut input, is_open)?;
