@@ -120,6 +120,13 @@ impl fmt::Debug for Out {
     }
 }
 
+/// Text on one line, with control characters escaped: names of files, and texts from recordings.
+pub(crate) fn printable(text: impl Display) -> String {
+    let mut line = Vec::new();
+    escape::readable_text(&text.to_string(), &mut line);
+    String::from_utf8_lossy(&line).into_owned()
+}
+
 /// A count with its noun, in the singular or the plural: `1 byte`, `2 bytes`.
 pub(crate) fn counted(count: u64, noun: &'static str) -> impl Display {
     fmt::from_fn(move |f| write!(f, "{count} {noun}{}", if count == 1 { "" } else { "s" }))
@@ -128,6 +135,12 @@ pub(crate) fn counted(count: u64, noun: &'static str) -> impl Display {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn printable_text_is_on_one_line_without_control_characters() {
+        let text = printable("a\n\u{1b}[2J\u{9b}\u{7f}é");
+        assert_eq!(text, r"a\n\u{1b}[2J\u{9b}\u{7f}é");
+    }
 
     #[test]
     fn only_one_is_singular() {

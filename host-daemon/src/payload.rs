@@ -180,6 +180,18 @@ impl Decoding {
         }
     }
 
+    /// A decoding that needs no file, by its name. A recording names its decodings, and must not name files to open.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "raw" => Self::Raw,
+            "text" => Self::Text,
+            "json" => Self::Json,
+            "cbor" => Self::Cbor,
+            _ => return None,
+        })
+    }
+
     /// Decodes message number `seq` of a connection.
     ///
     /// # Errors
@@ -217,15 +229,10 @@ impl FromStr for Decoding {
     type Err = DefmtError;
 
     fn from_str(spec: &str) -> Result<Self, DefmtError> {
-        match spec {
-            "raw" => Ok(Self::Raw),
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            "cbor" => Ok(Self::Cbor),
-            _ => match spec.strip_prefix("defmt:") {
-                Some(path) => Ok(Self::Defmt(Arc::new(Defmt::open(path.as_ref())?))),
-                None => Err(DefmtError::Unknown),
-            },
+        match (Self::of_name(spec), spec.strip_prefix("defmt:")) {
+            (Some(decoding), _) => Ok(decoding),
+            (None, Some(path)) => Ok(Self::Defmt(Arc::new(Defmt::open(path.as_ref())?))),
+            (None, None) => Err(DefmtError::Unknown),
         }
     }
 }

@@ -7,6 +7,7 @@ use clap::Parser as _;
 use crate::cli::Cli;
 use crate::commands;
 use crate::error::CommandError;
+use crate::output::printable;
 use crate::service::log::{self, print_status};
 
 /// Runs `blocksd` with the arguments of this process. It sets up the log and takes over signals, so a process calls it
@@ -17,7 +18,7 @@ pub fn main() -> ExitCode {
         if !matches!(failure, CommandError::BrokenPipe) {
             // A configuration may have several mistakes.
             for line in failure.to_string().lines() {
-                print_status(format_args!("blocksd: {line}"));
+                print_status(format_args!("blocksd: {}", printable(line)));
             }
         }
         failure.exit_code()

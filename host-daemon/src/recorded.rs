@@ -9,4 +9,5 @@ pub mod note;
 pub mod ranges;
 pub mod report;
 pub mod schema;
+pub mod time;
 pub mod to_log;

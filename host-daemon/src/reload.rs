@@ -18,7 +18,7 @@ use crate::cli::{self, Cli, Command};
 use crate::commands::check_config;
 use crate::config::{self, Config, Diff, OPTIONS, Reload, Spec};
 use crate::recorded::lifecycle::Lifecycle;
-use crate::recorded::note::Time;
+use crate::recorded::time::Time;
 use crate::serve::report_listening;
 use crate::service::log::{self, NewLevel};
 use crate::service::systemd;

@@ -26,7 +26,7 @@ use crate::http::server::HttpServer;
 use crate::output::{Format, Hex, Json, Text};
 use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::lifecycle::Lifecycle;
-use crate::recorded::note::Time;
+use crate::recorded::time::Time;
 use crate::reload::{Live, Reloader};
 use crate::service::log::{self, LogCollector, print_status};
 use crate::service::{rlimit, signals, systemd};

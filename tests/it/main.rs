@@ -67,6 +67,7 @@ mod recording {
     pub(crate) mod budgets;
     mod channels;
     mod chunk_borders;
+    mod clocks;
     mod connections;
     mod contents;
     mod crash;
@@ -76,6 +77,8 @@ mod recording {
     mod golden;
     mod lifecycle;
     mod locks;
+    mod mutations;
+    mod names;
     mod nonces;
     mod notes;
     mod pieces;
@@ -84,6 +87,7 @@ mod recording {
     mod record;
     mod repair;
     mod small_payloads;
+    mod specification;
     mod unreadable;
     mod verify;
 }

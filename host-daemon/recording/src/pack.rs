@@ -130,7 +130,8 @@ fn run(
 /// Removes the files that an interrupted packing has left. Returns the name of the newest sealed file.
 fn clean(folder: &Path) -> Option<String> {
     let entries = fs::read_dir(folder).ok()?.flatten();
-    let names: Vec<String> = entries
+    let files = entries.filter(|it| it.file_type().is_ok_and(|it| it.is_file()));
+    let names: Vec<String> = files
         .filter_map(|it| it.file_name().into_string().ok())
         .collect();
     for name in &names {

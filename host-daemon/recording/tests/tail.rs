@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use blocksd_recording::catalog::list_directory;
 use blocksd_recording::{
     Channel, ChannelSpec, Compression, Error, Lock, Log, LogContext, LogOptions, Losses, LostRange,
-    Message, Missed, Packer, Reader, Retention, Tail, TailPosition, Visitor, Wanted, repair_dir,
+    Message, Missed, Packer, Retention, Tail, TailPosition, Visitor, Wanted, repair_dir,
 };
 use tempfile::TempDir;
 
@@ -474,37 +474,4 @@ fn a_tail_continues_at_a_position() {
     following.expect(40..50);
     following.wait(|seen| seen.files_missed == 2);
     following.stop();
-}
-
-#[test]
-fn a_reader_reports_a_file_that_is_deleted_meanwhile() {
-    /// Deletes a file at the first message.
-    struct Delete(PathBuf, u64);
-    impl Visitor for Delete {
-        type Error = Error;
-        fn message(&mut self, _: &Message<'_>) -> Result<(), Error> {
-            let _ = fs::remove_file(&self.0);
-            Ok(())
-        }
-        fn lost(&mut self, _: &Path, _: &LostRange) -> Result<(), Error> {
-            Ok(())
-        }
-        fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), Error> {
-            assert_eq!(path, self.0);
-            self.1 += missed.files;
-            Ok(())
-        }
-        fn idle(&mut self) -> Result<(), Error> {
-            Ok(())
-        }
-    }
-    let folder = TempDir::new().unwrap();
-    record(folder.path(), 0..10);
-    record(folder.path(), 10..20);
-    let last = files(folder.path()).pop().unwrap();
-    let mut visitor = Delete(last, 0);
-    Reader::new(vec![folder.path().into()], Wanted::default())
-        .visit(&mut visitor)
-        .unwrap();
-    assert_eq!(visitor.1, 1);
 }

@@ -216,7 +216,9 @@ impl Visitor for Pass<'_> {
             self.exporter.note(message)?;
         }
         let decode = channel.record.metadata.get("decode");
-        if self.exporter.arguments.decode.is_none() && decode.is_some_and(|it| it == "defmt") {
+        if self.exporter.arguments.decode.is_none()
+            && decode.is_some_and(|it| it.starts_with("defmt"))
+        {
             let devices = &mut self.exporter.counts.without_elf;
             devices.insert(Arc::clone(&channel.device));
         }

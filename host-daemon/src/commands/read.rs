@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::cli::{Read, ReadOutput};
 use crate::error::CommandError;
-use crate::output::{Format, Hex, Json, Out, Text};
+use crate::output::{Format, Hex, Json, Out, Text, printable};
 use crate::payload::{self, Style, members};
 use crate::recorded::from_log::{EventReader, EventVisitor};
 use crate::recorded::lifecycle::Lifecycle;
@@ -95,25 +95,44 @@ pub(super) fn report_unreadable(error: Error) {
 
 /// Prints a line about lost bytes of a recording.
 pub(super) fn report_lost(file: &Path, lost: &LostRange) {
-    print_status(format_args!("blocksd: {}: {lost}", file.display()));
+    print_status(format_args!(
+        "blocksd: {}: {lost}",
+        printable(file.display())
+    ));
 }
 
 /// Prints a line about files that were deleted before they were read.
 pub(super) fn report_missed(path: &Path, missed: &Missed) {
-    print_status(format_args!("blocksd: {}: {missed}", path.display()));
+    print_status(format_args!(
+        "blocksd: {}: {missed}",
+        printable(path.display())
+    ));
 }
 
 /// Prints a line about a directory that does not exist.
 fn report_missing(directory: &Path) {
-    let directory = directory.display();
+    let directory = printable(directory.display());
     print_status(format_args!(
         "blocksd: {directory}: does not exist; waiting until it is created"
     ));
 }
 
-/// Nanoseconds since 1970; 0 for an earlier time, when nothing was recorded.
+/// Prints a line about frames that cannot be decoded without a file, once.
+fn report_formats(reader: &mut EventReader) {
+    if let Some(device) = reader.lacks_formats() {
+        let device = printable(device);
+        print_status(format_args!(
+            "blocksd: {device} sent defmt frames, which are not decoded; to decode them, add --decode defmt:ELF with \
+             the firmware's ELF file"
+        ));
+    }
+}
+
+/// Nanoseconds since 1970. An earlier time is 0, and a time after 2554 the largest number: the times of messages are
+/// limited to this range.
 pub(super) fn nanoseconds(time: Timestamp) -> u64 {
-    u64::try_from(time.as_nanosecond()).unwrap_or_default()
+    let nanoseconds = time.as_nanosecond().max(0);
+    u64::try_from(nanoseconds).unwrap_or(u64::MAX)
 }
 
 /// Prints events.
@@ -124,6 +143,9 @@ struct EventPrinter<P> {
 
 /// An output of events.
 trait Printed: EventVisitor<Error = CommandError> {
+    /// Whether payloads are decoded.
+    const DECODES: bool;
+
     fn flush(&mut self) -> Result<(), CommandError>;
 }
 
@@ -138,7 +160,11 @@ impl<P: Printed> Visitor for EventPrinter<P> {
     type Error = CommandError;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
-        self.reader.message(message, &mut self.printed)
+        self.reader.message(message, &mut self.printed)?;
+        if P::DECODES {
+            report_formats(&mut self.reader);
+        }
+        Ok(())
     }
 
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
@@ -172,6 +198,8 @@ impl<P: Printed> Visitor for EventPrinter<P> {
 }
 
 impl Printed for Screen {
+    const DECODES: bool = true;
+
     fn flush(&mut self) -> Result<(), CommandError> {
         self.out.flush().map_err(CommandError::stdout)
     }
@@ -274,6 +302,8 @@ impl EventVisitor for Csv {
 }
 
 impl Printed for Csv {
+    const DECODES: bool = false;
+
     fn flush(&mut self) -> Result<(), CommandError> {
         self.0.flush().map_err(CommandError::stdout)
     }

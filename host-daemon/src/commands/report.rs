@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::error::CommandError;
-use crate::output::counted;
+use crate::output::{counted, printable};
 use crate::recorded::ranges::CHECKER;
 use crate::service::log::print_status;
 use blocksd_recording::catalog::{FileState, RecordingFile, list, list_directory};
@@ -50,7 +50,11 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Command
     let to = output.map_or_else(|| beside(path), Path::to_path_buf);
     let recovered = CHECKER.recover(path, &to)?;
     if recovered.complete {
-        let line = writeln!(out, "{}: sealed and sound already", path.display());
+        let line = writeln!(
+            out,
+            "{}: sealed and sound already",
+            printable(path.display())
+        );
         return line.map_err(CommandError::stdout);
     }
     let to = recovered.written.then_some(to);
@@ -84,7 +88,8 @@ fn recover_directory(out: &mut impl Write, directory: &Path) -> Result<(), Comma
             }
             Err(Unrepaired { path, error }) => {
                 let failure = CommandError::from(error);
-                print_status(format_args!("blocksd: {}: {failure}", path.display()));
+                let failure = printable(format_args!("{}: {failure}", path.display()));
+                print_status(format_args!("blocksd: {failure}"));
                 failed += 1;
             }
         }
@@ -110,13 +115,13 @@ fn print_recovered(
     original: Option<&Path>,
     recovered: &Recovered,
 ) -> Result<(), CommandError> {
-    let from = from.display();
+    let from = printable(from.display());
     let mut line = match to {
-        Some(to) => format!("{from} -> {}: {recovered}", to.display()),
+        Some(to) => format!("{from} -> {}: {recovered}", printable(to.display())),
         None => format!("{from}: {recovered}"),
     };
     if let Some(original) = original {
-        line += &format!("; original kept as {}", original.display());
+        line += &format!("; original kept as {}", printable(original.display()));
     }
     writeln!(out, "{line}").map_err(CommandError::stdout)?;
     for hint in recovered.hints() {
@@ -137,7 +142,7 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
     let (mut unsound, mut total) = (0, 0);
     let is_single = matches!(paths, [path] if !path.is_dir());
     for listed in list(paths)? {
-        let name = listed.path.display();
+        let name = printable(listed.path.display());
         let (mut reported, mut findings) = (Ok(()), 0_u64);
         let mut is_open = false;
         let opened = match listed.open() {
@@ -151,7 +156,7 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
             is_open = is_written;
             CHECKER.verify(input, is_written, &mut |finding| {
                 if reported.is_ok() && findings < FINDINGS_MAX {
-                    reported = writeln!(out, "{name}: {finding}");
+                    reported = writeln!(out, "{name}: {}", printable(finding));
                 }
                 findings += 1;
             })
@@ -241,7 +246,8 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
         };
         if let Some(error) = &error {
             unread += 1;
-            print_status(format_args!("blocksd: {}: {error}", listed.path.display()));
+            let line = printable(format_args!("{}: {error}", listed.path.display()));
+            print_status(format_args!("blocksd: {line}"));
         }
         let FileRow {
             state,
@@ -253,13 +259,15 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
             .file_name()
             .unwrap_or_default()
             .to_string_lossy();
+        // JSON has no other way to hold a path that is not UTF-8.
+        let path = listed.path.to_string_lossy();
         let (from, to) = content
             .bounds
             .map(|(from, to)| (time(from), time(to)))
             .unzip();
         if as_json {
             let mut row = json!({
-                "name": name, "path": listed.path, "state": state.as_str(), "from": from, "to": to,
+                "name": name, "path": path, "state": state.as_str(), "from": from, "to": to,
                 "devices": content.devices, "blocks": content.blocks, "bytes": content.bytes,
                 "size": size, "compression": content.compression, "lost": content.lost,
             });
@@ -271,7 +279,7 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
         }
         let none = || "-".to_owned();
         rows.push([
-            name.into_owned(),
+            printable(name),
             state.to_string(),
             from.unwrap_or_else(none),
             to.unwrap_or_else(none),
@@ -279,7 +287,7 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
             content.blocks.to_string(),
             content.bytes.to_string(),
             size.to_string(),
-            content.compression.unwrap_or_else(none),
+            content.compression.map_or_else(none, printable),
         ]);
     }
     if !as_json {

@@ -14,7 +14,8 @@ use crate::payload::{
     DecodeError, Decoder, Decoders, Decoding, LogFrame, Meaning, Style, Undecodable,
 };
 use crate::recorded::lifecycle::Lifecycle;
-use crate::recorded::note::{Head, Note, Time};
+use crate::recorded::note::{Head, Note};
+use crate::recorded::time::Time;
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Dropped, Event, EventKind, StreamPosition};
 

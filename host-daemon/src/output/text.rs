@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::time::SystemTime;
 
 use anstyle::AnsiColor;
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::output::bounded_line::{BoundedLine, Readable, write_meaning};
@@ -13,6 +12,7 @@ use crate::output::escape::{readable, readable_text};
 use crate::output::{Format, Out, counted};
 use crate::payload::{DecodeError, Decoders, Decoding, LogFrame, Meaning, Style};
 use crate::recorded::lifecycle::Lifecycle;
+use crate::recorded::time::timestamp;
 use blocksd_engine::batch::Item;
 use blocksd_engine::event::{Dropped, Event, EventKind};
 
@@ -243,12 +243,11 @@ fn write_lifecycle(event: &Lifecycle<'_>, zone: &TimeZone, out: &mut Out) -> io:
 
 /// Writes the beginning of every line: the time and the device.
 fn write_prefix(event: &Event, zone: &TimeZone, line: &mut Vec<u8>) -> io::Result<()> {
-    write!(
-        line,
-        "{} {} ",
-        ClockTime(event.time, zone),
-        event.source.device
-    )
+    write!(line, "{} ", ClockTime(event.time, zone))?;
+    // A file may hold any name.
+    readable_text(&event.source.device, line);
+    line.push(b' ');
+    Ok(())
 }
 
 /// Writes an event. Calls `payload` with the bytes of each message and its sequence number, and with the bytes of each
@@ -263,7 +262,8 @@ fn write_event(
     match &event.kind {
         EventKind::Opened { peer } => {
             write_prefix(event, zone, out.line())?;
-            write!(out.line(), "#{conn} opened by {peer}")?;
+            write!(out.line(), "#{conn} opened by ")?;
+            readable_text(&peer.to_string(), out.line());
             out.end_line()
         }
         EventKind::Closed {
@@ -320,7 +320,7 @@ struct ClockTime<'a>(SystemTime, &'a TimeZone);
 
 impl fmt::Display for ClockTime<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = Timestamp::try_from(self.0).unwrap_or(Timestamp::UNIX_EPOCH);
+        let time = timestamp(self.0);
         write!(
             f,
             "{}",

@@ -12,7 +12,8 @@ use serde::Deserialize as _;
 use crate::payload::{Decoding, members};
 use crate::recorded::from_log::connections::Connections;
 use crate::recorded::lifecycle::Lifecycle;
-use crate::recorded::note::{Note, Time};
+use crate::recorded::note::Note;
+use crate::recorded::time::Time;
 use blocksd_engine::batch::Batch;
 use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Peer, StreamPosition};
 use blocksd_engine::pool::Span;
@@ -124,6 +125,11 @@ impl EventReader {
                 self.note(message, visitor)
             }
         }
+    }
+
+    /// Returns the first device whose frames need a file of formats that is not given, once.
+    pub fn lacks_formats(&mut self) -> Option<Arc<str>> {
+        self.connections.lacks_formats()
     }
 
     /// Emits the events that wait for a next message. Call it at the end, and where messages may be missing: the next

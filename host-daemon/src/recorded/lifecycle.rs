@@ -7,7 +7,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::recorded::note::Time;
+use crate::recorded::time::Time;
 
 /// An event of the daemon itself.
 ///

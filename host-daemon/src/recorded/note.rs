@@ -5,14 +5,12 @@
 //! new members do not, since readers ignore those that they do not know.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use framing_core::{Fault, Part};
-use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
+use crate::recorded::time::Time;
 use blocksd_engine::event::{Event, Peer, StreamPosition, Suppressed};
 use blocksd_engine::reason::CloseReason;
 
@@ -220,10 +218,6 @@ pub struct Counts {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub undecodable: u64,
 }
-
-/// A time as in RFC 3339, in UTC, with nine digits after the second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time(pub SystemTime);
 
 impl<'a> Note<'a> {
     /// The event of a connection that was accepted.
@@ -454,33 +448,6 @@ impl Counts {
                 self.undecodable,
             ],
         }
-    }
-}
-
-impl Default for Time {
-    fn default() -> Self {
-        Self(UNIX_EPOCH)
-    }
-}
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = Timestamp::try_from(self.0).unwrap_or(Timestamp::UNIX_EPOCH);
-        write!(f, "{time:.9}")
-    }
-}
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = <Cow<'de, str>>::deserialize(from)?;
-        let time: Timestamp = text.parse().map_err(serde::de::Error::custom)?;
-        Ok(Self(time.into()))
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use mcap::records::{Header, op};
+use mcap::records::{Header, Record, op};
 
 use crate::error::Error;
 use crate::format::chunk::Chunk;
@@ -110,9 +110,15 @@ impl Rebuilder {
     /// # Errors
     /// [`Error::Write`].
     pub(super) fn other(&mut self, raw: &Raw<'_>) -> Result<(), Error> {
-        match raw.opcode {
-            op::ATTACHMENT => self.summary.attachment_count += 1,
-            op::METADATA => self.summary.metadata_count += 1,
+        let place = (self.at, (HEAD_LEN + raw.body.len()) as u64);
+        match raw.parse() {
+            Some(Record::Attachment { header, data, .. }) => {
+                let times = [header.log_time, header.create_time];
+                let texts = [&*header.name, &header.media_type];
+                let len = data.len() as u64;
+                self.summary.attachment(place, times, len, texts);
+            }
+            Some(Record::Metadata(metadata)) => self.summary.metadata(place, &metadata.name),
             _ => {}
         }
         self.write(&record(raw.opcode, raw.body))

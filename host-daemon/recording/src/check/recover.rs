@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::format::chunk::Chunk;
 use crate::format::encode::{channel_record, record, schema_record};
 use crate::format::nonce::FileNonce;
-use crate::format::record::{GAP, HEAD_LEN, Kind, Raw, UNKNOWN_TOPIC};
+use crate::format::record::{GAP, HEAD_LEN, Kind, Raw, UNKNOWN_TOPIC, is_unknown};
 use crate::read::loss::{LossCause, LostRange};
 use crate::read::scan::{Found, Scan};
 use crate::read::window::WindowedFile;
@@ -51,6 +51,8 @@ pub struct Recovered {
     pub others: u64,
     /// Messages whose channel was lost. They are kept in channels with special topics.
     pub unknown: u64,
+    /// Attachments, metadata, and records of unknown types, which other programs have written.
+    pub records: u64,
     /// Payload bytes of all kept messages except events.
     pub bytes: u64,
     /// Messages that are missing between whole chunks, according to their sequence numbers.
@@ -232,10 +234,10 @@ impl Tally {
         self.kinds.get(&id).copied().unwrap_or(Kind::Other)
     }
 
-    /// Records a loss. `is_last` says that it extends to the end of the file.
-    fn lose(&mut self, lost: LostRange, is_last: bool) {
+    /// Records a loss. `is_tail` says that a crash of this library may have left it.
+    fn lose(&mut self, lost: LostRange, is_tail: bool) {
         let recovered = &mut self.recovered;
-        recovered.damaged |= !(is_last && lost.cause.is_tail());
+        recovered.damaged |= !is_tail;
         recovered.lost_bytes += lost.len;
         recovered.lost_chunks += u64::from(matches!(lost.cause, LossCause::Chunk(_)));
         if recovered.lost.len() < LOST_MAX {
@@ -288,7 +290,10 @@ impl<'a> Salvager<'a> {
                         self.gap = Some((offset, before + lost.len));
                     }
                     let is_last = lost.offset + lost.len == len;
-                    self.tally.lose(lost, is_last);
+                    // The end of a file of another program may hold more than an unfinished chunk of messages.
+                    let is_unknown = self.survey.is_foreign && lost.cause.loses_messages();
+                    let is_tail = is_last && lost.cause.is_tail() && !is_unknown;
+                    self.tally.lose(lost, is_tail);
                 }
             }
             if scan.has_ended() {
@@ -336,12 +341,10 @@ impl<'a> Salvager<'a> {
 
     fn keep_loose(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), Error> {
         match raw.opcode {
+            op::ATTACHMENT | op::METADATA if raw.parse().is_none() => Ok(self.lose(offset, raw)),
             // This library writes none of these.
-            op::ATTACHMENT | op::METADATA | 0x80.. if self.survey.is_ours => {
-                let len = (HEAD_LEN + raw.body.len()) as u64;
-                let cause = LossCause::NoRecord;
-                self.tally.lose(LostRange { offset, len, cause }, false);
-                Ok(())
+            op::ATTACHMENT | op::METADATA | op::SCHEMA..=op::MESSAGE if self.survey.is_ours => {
+                Ok(self.lose(offset, raw))
             }
             op::MESSAGE | op::CHANNEL | op::SCHEMA => {
                 let mut missing = Vec::new();
@@ -353,12 +356,27 @@ impl<'a> Salvager<'a> {
                 }
                 Ok(())
             }
-            op::ATTACHMENT | op::METADATA | 0x80.. => match self.rebuilder()? {
-                Some(rebuilder) => rebuilder.other(raw),
-                None => Ok(()),
-            },
+            op::ATTACHMENT | op::METADATA => self.copy(raw),
+            // Records of other programs, or of later versions of the specification.
+            opcode if is_unknown(opcode) && !self.survey.is_ours => self.copy(raw),
             // Indexes and the end of the file are rebuilt.
             _ => Ok(()),
+        }
+    }
+
+    fn lose(&mut self, offset: u64, raw: &Raw<'_>) {
+        let len = (HEAD_LEN + raw.body.len()) as u64;
+        let cause = LossCause::NoRecord;
+        self.tally.lose(LostRange { offset, len, cause }, false);
+    }
+
+    /// Copies a record that is not in a chunk, in the order of the file.
+    fn copy(&mut self, raw: &Raw<'_>) -> Result<(), Error> {
+        self.flush()?;
+        self.tally.recovered.records += 1;
+        match self.rebuilder()? {
+            Some(rebuilder) => rebuilder.other(raw),
+            None => Ok(()),
         }
     }
 
@@ -445,6 +463,9 @@ impl fmt::Display for Recovered {
             write!(f, ", {} other messages", self.others)?;
         }
         write!(f, ", {events} events, {bytes} bytes of payload")?;
+        if self.records != 0 {
+            write!(f, ", {} attachments or other records", self.records)?;
+        }
         if self.unknown != 0 {
             write!(f, ", {} messages of unknown channels", self.unknown)?;
         }

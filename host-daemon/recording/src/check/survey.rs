@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use mcap::records::{Channel, Header, Record, op};
 
 use crate::error::Error;
-use crate::format::nonce::{self, FileNonce, LIBRARY};
+use crate::format::nonce::{self, FileNonce, LIBRARY, is_near_library};
 use crate::format::record::{EVENTS_TOPIC, Raw};
 use crate::read::scan::{Found, Scan};
-use crate::read::summary::Summary;
+use crate::read::summary::{Summary, is_torn_name};
 use crate::read::window::WindowedFile;
 
 /// Channels and schemas by number, from the chunks and the summary of a file. They replace records that are lost, or
@@ -31,6 +31,8 @@ pub(super) struct Survey {
     pub header: Header,
     /// Whether this library wrote the file.
     pub is_ours: bool,
+    /// Whether another program wrote the file, according to its header.
+    pub is_foreign: bool,
     /// Whether the file ends like a sealed one, and nothing in it is lost.
     pub is_whole: bool,
     /// Nonces of whole chunks that cannot be attributed to the file, with the number of chunks.
@@ -46,7 +48,7 @@ impl Survey {
         let mut summary = Summary::read(&mut input.again())?.ok();
         let known = summary.as_ref();
         let (mut pass, mut is_listed) = Pass::go(input.again(), known, known)?;
-        if summary.is_some() && !is_listed {
+        if summary.is_some() && !is_listed && (pass.is_strict || is_torn_name(input.path())) {
             // The end is a payload that looks like a summary, and the file was cut exactly after it.
             summary = None;
             (pass, is_listed) = Pass::go(input.again(), None, None)?;
@@ -57,6 +59,7 @@ impl Survey {
         let is_whole = summary.is_some() && is_listed && !pass.is_lost;
         let nonce = pass.nonce;
         let is_ours = pass.is_ours(nonce);
+        let is_foreign = pass.header.is_some() && !is_ours;
         let header = match pass.header {
             Some(header) if !is_ours => header,
             _ => Header {
@@ -73,6 +76,7 @@ impl Survey {
             definitions: pass.definitions,
             header,
             is_ours,
+            is_foreign,
             is_whole,
             strangers: pass.strangers,
         })
@@ -86,6 +90,8 @@ struct Pass {
     definitions: Definitions,
     nonce: Option<FileNonce>,
     is_lost: bool,
+    /// Only records that this library writes were accepted.
+    is_strict: bool,
     strangers: BTreeMap<FileNonce, u64>,
 }
 
@@ -99,17 +105,25 @@ impl Pass {
         let places = listing.into_iter().flat_map(|summary| &summary.chunks);
         let places: HashSet<_> = places.map(|place| (place.offset, place.len)).collect();
         let mut scan = Scan::new(input, known, false);
-        let (mut pass, mut chunks, mut is_listed) = (Self::default(), 0_u64, true);
-        while let Some(found) = scan.advance()? {
+        let (mut pass, mut chunks, mut listed) = (Self::default(), 0_u64, 0_u64);
+        let mut of_summary = Definitions::default();
+        loop {
+            let is_strict = scan.is_ours();
+            let Some(found) = scan.advance()? else {
+                break;
+            };
             match found {
                 Found::Header(header) => pass.header = Some(header),
                 Found::Chunk(chunk) => {
                     chunks += 1;
-                    is_listed &= places.contains(&(chunk.offset, chunk.bytes.len() as u64));
+                    let place = (chunk.offset, chunk.bytes.len() as u64);
+                    listed += u64::from(places.contains(&place));
                     for (_, raw) in chunk.records() {
                         pass.definitions.take(&raw);
                     }
                 }
+                // In files of this library, these belong to the summary.
+                Found::Record { raw, .. } if is_strict => of_summary.take(&raw),
                 Found::Record { raw, .. } => pass.definitions.take(&raw),
                 Found::Lost(_) => pass.is_lost = true,
             }
@@ -117,10 +131,17 @@ impl Pass {
                 break;
             }
         }
+        pass.definitions.add(of_summary);
         pass.is_lost |= !scan.has_ended();
         pass.nonce = scan.nonce();
+        pass.is_strict = scan.is_ours();
         pass.strangers = scan.strangers().clone();
-        is_listed &= chunks != 0 || !pass.is_lost;
+        // Other programs may omit the index.
+        let has_no_index = places.is_empty() && !pass.is_strict;
+        let is_listed = match chunks == 0 || has_no_index {
+            true => !pass.is_lost,
+            false => listed == chunks,
+        };
         Ok((pass, is_listed))
     }
 
@@ -133,7 +154,16 @@ impl Pass {
         };
         nonce.is_some()
             || library.is_some_and(|library| library.starts_with(LIBRARY))
-            || self.definitions.channels.values().any(is_named)
+            || (self.may_be_ours() && self.definitions.channels.values().any(is_named))
+    }
+
+    /// Whether the header is lost or damaged, or that of this library. Another program may copy its channels.
+    fn may_be_ours(&self) -> bool {
+        self.header.as_ref().is_none_or(|header| {
+            let library = &header.library;
+            let is_damaged = library.is_empty() || library.contains('\0');
+            is_damaged || is_near_library(library.as_bytes()) || self.nonce.is_some()
+        })
     }
 }
 
@@ -165,6 +195,16 @@ impl Definitions {
                 self.channels.entry(channel.id).or_insert(channel);
             }
             _ => {}
+        }
+    }
+
+    /// Adds the definitions of numbers that have none.
+    fn add(&mut self, others: Self) {
+        for (id, schema) in others.schemas {
+            self.schemas.entry(id).or_insert(schema);
+        }
+        for (id, channel) in others.channels {
+            self.channels.entry(id).or_insert(channel);
         }
     }
 

@@ -13,9 +13,9 @@ use crate::check::finding::{Finding, FindingKind};
 use crate::check::sequences::{SequenceRanges, Sequences};
 use crate::error::Error;
 use crate::format::chunk::Chunk;
-use crate::format::nonce::{self, FileNonce, LIBRARY};
+use crate::format::nonce::{self, FileNonce, LIBRARY, is_near_library};
 use crate::format::origin;
-use crate::format::record::{EVENTS_TOPIC, GAP, GAP_LEN, HEAD_LEN, Kind, Raw, device};
+use crate::format::record::{EVENTS_TOPIC, GAP, GAP_LEN, HEAD_LEN, Kind, Raw, device, is_unknown};
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::{Summary, crc};
 use crate::read::window::WindowedFile;
@@ -53,6 +53,7 @@ pub(super) fn verify(
         report,
         index,
         ours: true,
+        is_near: true,
         nonce: None,
         index_at: summary.as_ref().map(|summary| summary.start),
         summary,
@@ -102,6 +103,8 @@ struct Verifier<'a> {
     index: WindowedFile,
     index_at: Option<u64>,
     ours: bool,
+    /// The library field of the header is that of this library, or near it.
+    is_near: bool,
     nonce: Option<FileNonce>,
     summary: Option<Summary>,
     verified: Verified,
@@ -124,6 +127,8 @@ impl Verifier<'_> {
 
     fn header(&mut self, header: &Header) {
         self.nonce = FileNonce::of_library(&header.library);
+        let library = &header.library;
+        self.is_near = is_near_library(library.as_bytes()) || library.is_empty();
         if let Some(version) = header.library.strip_prefix(LIBRARY) {
             let numbers = version.split(['-', '+']).next().unwrap_or_default();
             let is_number = |part: &str| part.parse::<u32>().is_ok();
@@ -242,6 +247,7 @@ impl Verifier<'_> {
                     self.report(offset, FindingKind::Schema { id });
                 }
             }
+            _ if is_unknown(raw.opcode) && !self.ours => {}
             _ => {
                 let opcode = raw.opcode;
                 self.report(offset, FindingKind::Stray { opcode });
@@ -251,7 +257,8 @@ impl Verifier<'_> {
 
     /// Checks a record outside of chunks.
     fn record(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), Error> {
-        if raw.opcode != op::MESSAGE_INDEX {
+        let is_passed_over = is_unknown(raw.opcode) && !self.ours;
+        if raw.opcode != op::MESSAGE_INDEX && !is_passed_over {
             self.end_chunk()?;
         }
         match raw.opcode {
@@ -275,7 +282,7 @@ impl Verifier<'_> {
                     self.report(offset, FindingKind::Attachment);
                 }
             }
-            0x80.. => {}
+            opcode if is_unknown(opcode) => {}
             opcode => self.report(offset, FindingKind::Stray { opcode }),
         }
         Ok(())
@@ -311,8 +318,8 @@ impl Verifier<'_> {
             let ours = keys.iter().all(|key| channel.metadata.contains_key(*key));
             ours || channel.topic == EVENTS_TOPIC
         };
-        if !self.ours && self.channels.values().any(named) {
-            // Channels of `blocksd` in a file that another program claims to have written.
+        if !self.ours && self.is_near && self.channels.values().any(named) {
+            // Channels of `blocksd` in a file whose header is damaged. Other programs may copy such channels.
             self.report(0, FindingKind::Library(String::new()));
         }
         let of_devices = self.channels.values().filter(|channel| {

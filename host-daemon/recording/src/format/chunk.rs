@@ -24,8 +24,14 @@ const DEFINITION_MAX: usize = 4 << 20;
 /// Bytes from the start of a chunk record to its data, without the name of the compression.
 const FIXED_LEN: u64 = HEAD_LEN as u64 + 28 + 4 + 8;
 
-/// Bytes that [`Extent::of`] needs.
+/// Bytes that [`Extent::of`] needs for a chunk of this library.
 pub(crate) const EXTENT_LEN: usize = FIXED_LEN as usize + 4;
+
+/// Longest name of a compression in a chunk of another program, in bytes.
+const NAME_MAX: usize = 32;
+
+/// Bytes that [`Extent::of`] needs for any chunk.
+pub(crate) const EXTENT_MAX: usize = FIXED_LEN as usize + NAME_MAX;
 
 /// Bytes of a chunk record that [`nonce()`] needs. The first compressed block ends within them.
 pub(crate) const HEAD_MAX: usize = 256 << 10;
@@ -145,16 +151,17 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    /// Parses the first [`EXTENT_LEN`] bytes of a chunk record.
+    /// Parses the first [`EXTENT_MAX`] bytes of a chunk record. With `strict`, it must be as this library writes it:
+    /// without fields of a later version, and in a known compression.
     #[must_use]
-    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn of(bytes: &[u8], strict: bool) -> Option<Self> {
         let (opcode, _) = head(bytes)?;
-        (opcode == op::CHUNK).then(|| Self::of_any(bytes))?
+        (opcode == op::CHUNK).then(|| Self::of_any(bytes, strict))?
     }
 
     /// As [`of`](Self::of), for any opcode. A record with another opcode and the lengths of a chunk is a damaged chunk.
     #[must_use]
-    pub(crate) fn of_any(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn of_any(bytes: &[u8], strict: bool) -> Option<Self> {
         let (_, len) = head(bytes)?;
         let long = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let uncompressed_len = long(HEAD_LEN + 16)?;
@@ -163,20 +170,25 @@ impl Extent {
         let name = bytes.get(41..41_usize.checked_add(name_len)?)?;
         let compressed_len = long(41 + name_len)?;
         let fixed = FIXED_LEN + name_len as u64;
-        let agree = [b"".as_slice(), b"lz4", b"zstd"].contains(&name)
-            && len.checked_add(HEAD_LEN as u64)? == compressed_len.checked_add(fixed)?
+        let len = len.checked_add(HEAD_LEN as u64)?;
+        let known_len = compressed_len.checked_add(fixed)?;
+        let is_known = [b"".as_slice(), b"lz4", b"zstd"].contains(&name);
+        let is_name = || name.len() <= NAME_MAX && name.iter().all(u8::is_ascii_graphic);
+        let agree = (is_known || (!strict && is_name()))
+            && (len == known_len || (!strict && known_len < len))
+            && len <= CHUNK_MAX.saturating_add(fixed)
             && compressed_len <= CHUNK_MAX
             && uncompressed_len <= CHUNK_MAX
             && (!name.is_empty() || compressed_len == uncompressed_len);
         agree.then_some(Self {
-            len: len + HEAD_LEN as u64,
+            len,
             uncompressed_len,
         })
     }
 }
 
 /// Checks the record of a chunk. If it is compressed, `plain` holds the content afterwards. A stored CRC of 0 means
-/// that there is none; with `strict`, it must match like any other.
+/// that there is none, and a record may have fields of a later version; with `strict`, neither is accepted.
 ///
 /// # Errors
 /// Why the chunk is not whole.
@@ -190,7 +202,7 @@ pub(crate) fn check(
     let Some(Record::Chunk { header, data }) = raw.parse() else {
         return Err(ChunkFault::Lengths);
     };
-    if CHUNK_MAX < header.uncompressed_size {
+    if CHUNK_MAX < header.uncompressed_size || (strict && !raw.is_well_formed()) {
         return Err(ChunkFault::Lengths);
     }
     let data: &[u8] = &data;
@@ -223,7 +235,7 @@ pub(crate) fn check(
                     let max = DEFINITION_MAX as u64;
                     return Err(ChunkFault::Definitions { max });
                 }
-                raw.parse().is_some()
+                raw.parse().is_some() && (!strict || raw.is_well_formed())
             }
             // Other records have no meaning in a chunk.
             _ => true,
@@ -241,7 +253,10 @@ pub(crate) fn check(
 pub(crate) fn content<'a>(bytes: &'a [u8], header: &ChunkHeader, plain: &'a Plain) -> &'a [u8] {
     if header.compression.is_empty() {
         let begin = usize::try_from(FIXED_LEN).unwrap_or_default();
-        bytes.get(begin..).unwrap_or_default()
+        let data = bytes.get(begin..).unwrap_or_default();
+        // Fields of a later version may follow.
+        let len = usize::try_from(header.compressed_size).unwrap_or(usize::MAX);
+        data.get(..len).unwrap_or(data)
     } else {
         &plain.bytes
     }

@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
@@ -37,9 +38,12 @@ pub enum Suffix {
 }
 
 /// Returns the name of a sealed file, such as `00000042-20261123T082501Z-5f3a9c0d12b47e88.mcap`: its number, when it
-/// was begun, and its nonce. No device knows the nonce while the file is written.
+/// was begun, and its nonce. No device knows the nonce while the file is written. A time before 1970 or after 9999 is
+/// replaced by the nearest one in this range, because names are ordered by their number.
 #[must_use]
-pub fn sealed(number: u64, begun: Timestamp, nonce: FileNonce) -> String {
+pub fn sealed(number: u64, begun: SystemTime, nonce: FileNonce) -> String {
+    let begun = begun.max(UNIX_EPOCH);
+    let begun = Timestamp::try_from(begun).unwrap_or(Timestamp::MAX);
     let begun = begun.strftime("%Y%m%dT%H%M%SZ");
     format!("{number:0DIGITS$}-{begun}-{nonce}.{SEALED}")
 }
@@ -139,11 +143,14 @@ fn without<'a>(name: &'a str, extension: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn a_name_has_number_nonce_and_state() {
         let begun: Timestamp = "2026-11-23T08:25:01.5Z".parse().unwrap();
+        let begun = SystemTime::from(begun);
         let own = FileNonce::of_digits("5f3a9c0d12b47e88").unwrap();
         let name = sealed(42, begun, own);
         assert_eq!(name, "00000042-20261123T082501Z-5f3a9c0d12b47e88.mcap");
@@ -164,6 +171,25 @@ mod tests {
         // Names of earlier versions have no nonce.
         let old = "00000042-20261123T082501Z.mcap";
         assert_eq!((number(old), nonce(old)), (Some(42), None));
+    }
+
+    #[test]
+    fn a_clock_beyond_the_calendar_gives_a_name_of_the_same_form() {
+        let year = Duration::from_secs(31_556_952);
+        let own = FileNonce::new();
+        let middle = UNIX_EPOCH + year / 2;
+        for (begun, text) in [
+            (UNIX_EPOCH - year, "19700101T000000Z"),
+            (middle + year * 627, "2597"),
+            (middle + year * 8028, "9998"),
+            (middle + year * 10_030, "99991230T"),
+            (middle + year * 200_000, "99991230T"),
+        ] {
+            let name = sealed(7, begun, own);
+            assert!(name.starts_with(&format!("00000007-{text}")), "{name}");
+            assert_eq!((number(&name), nonce(&name)), (Some(7), Some(own)));
+            assert!(is_sealed(&name));
+        }
     }
 
     #[test]

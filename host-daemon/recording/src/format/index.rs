@@ -61,10 +61,12 @@ pub(crate) struct SummaryBuilder {
     /// Encoded chunk index records.
     chunks: Vec<u8>,
     chunk_count: u32,
-    /// Number of attachments in the file.
-    pub attachment_count: u32,
-    /// Number of metadata records in the file.
-    pub metadata_count: u32,
+    /// Encoded attachment index records.
+    attachments: Vec<u8>,
+    attachment_count: u32,
+    /// Encoded metadata index records.
+    metadata: Vec<u8>,
+    metadata_count: u32,
     bounds: Option<(u64, u64)>,
 }
 
@@ -107,6 +109,31 @@ impl SummaryBuilder {
         self.chunk_count += 1;
     }
 
+    /// Adds an attachment to the index: offset and length of its record, log time and time of creation, length of its
+    /// data, name and media type.
+    pub(crate) fn attachment(
+        &mut self,
+        (offset, len): (u64, u64),
+        [log_time, create_time]: [u64; 2],
+        data_len: u64,
+        texts: [&str; 2],
+    ) {
+        let mut body = Vec::new();
+        put(&mut body, &[offset, len, log_time, create_time, data_len]);
+        texts.iter().for_each(|text| put_text(&mut body, text));
+        self.attachments.extend(record(op::ATTACHMENT_INDEX, &body));
+        self.attachment_count += 1;
+    }
+
+    /// Adds a metadata record to the index: its offset, length and name.
+    pub(crate) fn metadata(&mut self, (offset, len): (u64, u64), name: &str) {
+        let mut body = Vec::new();
+        put(&mut body, &[offset, len]);
+        put_text(&mut body, name);
+        self.metadata.extend(record(op::METADATA_INDEX, &body));
+        self.metadata_count += 1;
+    }
+
     /// Encodes the rest of the file after the data section, which ends at the offset `start`: summary, footer and magic.
     #[must_use]
     pub(crate) fn encode(self, start: u64) -> Vec<u8> {
@@ -116,6 +143,8 @@ impl SummaryBuilder {
             (op::CHANNEL, self.channels.into_values().flatten().collect()),
             (op::STATISTICS, statistics),
             (op::CHUNK_INDEX, self.chunks),
+            (op::ATTACHMENT_INDEX, self.attachments),
+            (op::METADATA_INDEX, self.metadata),
         ];
         let (mut bytes, mut offsets) = (Vec::new(), Vec::new());
         for (opcode, group) in groups {

@@ -9,6 +9,9 @@ use crate::format::record::Raw;
 /// The beginning of the library field in the header of files that this crate writes.
 pub(crate) const LIBRARY: &str = "blocksd ";
 
+/// Bytes of [`LIBRARY`] that must agree in a damaged header.
+const LIBRARY_MIN: usize = 6;
+
 /// Opcode of the record with the nonce. MCAP reserves such opcodes for private use, and readers skip them.
 pub(crate) const OPCODE: u8 = 0xb5;
 
@@ -75,6 +78,16 @@ pub(crate) fn library(nonce: Option<FileNonce>) -> String {
         Some(nonce) => format!("{LIBRARY}{version}+{nonce}"),
         None => format!("{LIBRARY}{version}"),
     }
+}
+
+/// Whether the text contains the name of this library, even if a few bytes are damaged.
+#[must_use]
+pub(crate) fn is_near_library(text: &[u8]) -> bool {
+    let is_near = |window: &[u8]| {
+        let pairs = window.iter().zip(LIBRARY.bytes());
+        LIBRARY_MIN <= pairs.filter(|(have, want)| *have == want).count()
+    };
+    text.windows(LIBRARY.len()).any(is_near)
 }
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
 //! MCAP records: [`Raw`] checks their lengths before the `mcap` crate parses them, because that crate trusts them.
+//!
+//! The specification lets later versions add fields at the end of a record, and new types of records. Files of other
+//! programs are read that way. Files that this library writes have neither, so there both are damage.
 
 use mcap::records::{Channel, MessageHeader, Record, op};
 
@@ -84,7 +87,8 @@ impl<'a> Raw<'a> {
         Some(Self { opcode, body })
     }
 
-    /// Parses the record. Returns `None` if its lengths contradict each other, or its type is unknown.
+    /// Parses the record, and ignores fields that a later version has added at its end. Returns `None` if its lengths
+    /// contradict each other, or its type is unknown.
     #[must_use]
     pub fn parse(&self) -> Option<Record<'a>> {
         if self.opcode == op::MESSAGE {
@@ -92,10 +96,8 @@ impl<'a> Raw<'a> {
             let data = data.into();
             return Some(Record::Message { header, data });
         }
-        if !self.is_well_formed() {
-            return None;
-        }
-        mcap::parse_record(self.opcode, self.body).ok()
+        let known = self.body.get(..self.known_len()?)?;
+        mcap::parse_record(self.opcode, known).ok()
     }
 
     /// Parses a message record into header and payload.
@@ -131,13 +133,35 @@ impl<'a> Raw<'a> {
         pairs().unwrap_or_default()
     }
 
-    /// Returns whether the lengths within the body agree with the length of the body. False for unknown types.
+    /// Returns whether the lengths within the body agree with the length of the body, without added fields. False for
+    /// unknown types.
     #[must_use]
     pub fn is_well_formed(&self) -> bool {
-        let mut rest = self.body;
-        let fits = |field: &Field| field.pass(&mut rest).is_some();
-        layout(self.opcode).is_some_and(|fields| fields.iter().all(fits)) && rest.is_empty()
+        self.known_len() == Some(self.body.len())
     }
+
+    /// Length of the known fields in bytes. Returns `None` if they do not fit in the body, or the type is unknown.
+    #[must_use]
+    pub(crate) fn known_len(&self) -> Option<usize> {
+        let mut rest = self.body;
+        let fields = layout(self.opcode)?;
+        fields.iter().try_for_each(|field| field.pass(&mut rest))?;
+        let is_final = matches!(self.opcode, op::FOOTER | op::DATA_END);
+        (rest.is_empty() || !is_final).then(|| self.body.len() - rest.len())
+    }
+}
+
+/// Whether a record of this type may be in the data section of a file of another program: any type that the
+/// specification allows, knows not yet, or leaves to programs.
+#[must_use]
+pub(crate) const fn is_foreign(opcode: u8) -> bool {
+    opcode != 0 && opcode != op::HEADER
+}
+
+/// Whether the specification leaves the meaning of this type to programs, or to later versions.
+#[must_use]
+pub(crate) const fn is_unknown(opcode: u8) -> bool {
+    op::DATA_END < opcode
 }
 
 /// Returns opcode and body length of the record that begins with these bytes.
@@ -291,6 +315,19 @@ mod tests {
             body: b"\0",
         };
         assert!(raw.parse().is_none());
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_ignored_where_the_specification_allows_them() {
+        let raw = |opcode, body| Raw { opcode, body };
+        let longer = raw(op::HEADER, b"\0\0\0\0\x03\0\0\0abcMORE");
+        assert!(!longer.is_well_formed());
+        assert!(matches!(longer.parse(), Some(Record::Header(header)) if header.library == "abc"));
+        for opcode in [op::DATA_END, op::FOOTER] {
+            assert!(raw(opcode, &[0; 24]).parse().is_none());
+        }
+        assert!(raw(op::DATA_END, &[0; 4]).parse().is_some());
+        assert!(raw(0x20, b"").parse().is_none() && raw(0, b"").parse().is_none());
     }
 
     #[test]

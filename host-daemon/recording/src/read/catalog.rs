@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::format::filename::{PART, SEALED, parent, sealed_name};
+use crate::format::filename::{self, PART, SEALED, Suffix, parent, sealed_name};
 use crate::lock::is_locked;
 use crate::read::window::WindowedFile;
 
@@ -72,7 +72,7 @@ impl RecordingFile {
     /// Describes a single file.
     #[must_use]
     pub fn of(path: PathBuf) -> Self {
-        let is_open = sealed_name(&path, PART).is_some() && is_locked(parent(&path));
+        let is_open = sealed_of_part(&path).is_some() && is_locked(parent(&path));
         Self { path, is_open }
     }
 
@@ -100,7 +100,9 @@ impl RecordingFile {
     }
 }
 
-/// Lists the recordings of a directory in their order.
+/// Lists the recordings of a directory in their order: files of this library by their number, then files of other
+/// programs whose names end with `.mcap`. Files with the ending `.mcap.part` are listed only if their names have exactly
+/// the form of this library.
 ///
 /// # Errors
 /// [`Error::Read`].
@@ -111,7 +113,7 @@ pub fn list_directory(directory: &Path) -> Result<Vec<RecordingFile>, Error> {
     let is_locked = was_locked || is_locked(directory);
     let mut listed = Vec::new();
     for path in &files {
-        let part = sealed_name(path, PART);
+        let part = sealed_of_part(path);
         // Both exist if a repair was interrupted before it removed the original.
         let is_part = part.is_some_and(|sealed| !files.contains(&sealed));
         if is_part || path.extension().is_some_and(|ending| ending == SEALED) {
@@ -165,14 +167,20 @@ pub(crate) fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(paths)
 }
 
-/// Returns the number at the beginning of a file's name, or `u64::MAX` if there is none.
+/// Returns the number in the name of a file, or `u64::MAX` if the name does not have the form of this library.
 #[must_use]
 pub fn number(path: &Path) -> u64 {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let digits = name.split(|letter: char| !letter.is_ascii_digit()).next();
-    digits
-        .and_then(|digits| digits.parse().ok())
-        .unwrap_or(u64::MAX)
+    name_of(path).and_then(filename::number).unwrap_or(u64::MAX)
+}
+
+/// Returns the path of a file once it is sealed, if its name is that of an unsealed file of this library.
+fn sealed_of_part(path: &Path) -> Option<PathBuf> {
+    let suffix = name_of(path).and_then(filename::suffix);
+    (suffix == Some(Suffix::Part)).then(|| path.with_extension(""))
+}
+
+fn name_of(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()
 }
 
 impl FileState {

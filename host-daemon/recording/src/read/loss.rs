@@ -48,6 +48,8 @@ pub enum LossCause {
     NoRecord,
     /// The summary is damaged. It contains no messages.
     Summary,
+    /// A record without messages that exceeds the longest length that is read.
+    TooLong,
     /// The disk cannot read these bytes of the range.
     Unreadable(UnreadableRange),
 }
@@ -56,7 +58,7 @@ impl LossCause {
     /// Returns whether messages may be lost.
     #[must_use]
     pub const fn loses_messages(&self) -> bool {
-        !matches!(self, Self::Summary | Self::Zeros)
+        !matches!(self, Self::Summary | Self::Zeros | Self::TooLong)
     }
 
     /// Returns whether a crash alone can leave such a range at the end of a file.
@@ -76,6 +78,9 @@ impl fmt::Display for LossCause {
             Self::NoRecord => f.write_str("not a valid record"),
             Self::Zeros => f.write_str("zeros, never written"),
             Self::Summary => f.write_str("the summary is broken"),
+            Self::TooLong => {
+                f.write_str("an attachment, or another record without messages, that is too long")
+            }
             Self::Unreadable(range) => range.fmt(f),
         }
     }

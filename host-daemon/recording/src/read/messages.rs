@@ -35,7 +35,8 @@ pub struct Wanted {
     pub devices: Vec<String>,
     /// Messages received at this time or later, in nanoseconds since 1970.
     pub from: u64,
-    /// Messages received before this time, in nanoseconds since 1970.
+    /// Messages received before this time, in nanoseconds since 1970. The largest number is no limit, since messages
+    /// after 2554 have it as their time.
     pub to: u64,
 }
 
@@ -178,6 +179,16 @@ impl Wanted {
     pub fn has(&self, device: &str) -> bool {
         self.devices.is_empty() || self.devices.iter().any(|wanted| wanted == device)
     }
+
+    /// Returns whether messages of this time are wanted.
+    #[must_use]
+    pub const fn has_time(&self, time: u64) -> bool {
+        self.from <= time && (time < self.to || self.to == u64::MAX)
+    }
+
+    const fn is_any_time(&self) -> bool {
+        self.from == 0 && self.to == u64::MAX
+    }
 }
 
 /// Reads files, and directories in the order of their files. See [the crate](crate) for an example.
@@ -254,9 +265,14 @@ pub(super) fn is_written(path: &Path) -> bool {
 
 /// Whether the summary shows that a file contains no wanted message.
 pub(super) fn is_outside(summary: &Summary, wanted: &Wanted) -> bool {
+    // Otherwise wrong statistics would hide messages.
+    if wanted.is_any_time() {
+        return false;
+    }
     summary.statistics.as_ref().is_some_and(|statistics| {
         let (start, end) = (statistics.message_start_time, statistics.message_end_time);
-        statistics.message_count == 0 || end < wanted.from || wanted.to <= start
+        let is_after = wanted.to != u64::MAX && wanted.to <= start;
+        statistics.message_count == 0 || end < wanted.from || is_after
     })
 }
 
@@ -302,7 +318,11 @@ impl<'a> FileReader<'a> {
         gaps: &mut Gaps,
         visitor: &mut V,
     ) -> Result<(), V::Error> {
-        while let Some(found) = scan.advance()? {
+        loop {
+            let is_ours = scan.is_ours();
+            let Some(found) = scan.advance()? else {
+                break;
+            };
             match found {
                 Found::Chunk(chunk) => {
                     self.origins.begin_chunk(chunk.records);
@@ -310,6 +330,8 @@ impl<'a> FileReader<'a> {
                         self.take(&raw, gaps, visitor)?;
                     }
                 }
+                // This library writes messages and their channels in chunks only.
+                Found::Record { .. } if is_ours => {}
                 Found::Record { raw, .. } => self.take(&raw, gaps, visitor)?,
                 Found::Lost(lost) => {
                     visitor.lost(path, &lost)?;
@@ -363,7 +385,7 @@ impl<'a> FileReader<'a> {
         };
         let is_counted = channel.is_wanted && channel.kind != Kind::Events;
         gaps.take(*slot, header.sequence, is_counted);
-        let is_in_time = (self.wanted.from..self.wanted.to).contains(&header.log_time);
+        let is_in_time = self.wanted.has_time(header.log_time);
         if !channel.is_wanted || !is_in_time {
             return Ok(());
         }

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::format::chunk;
 use crate::format::encode::record;
 use crate::format::filename;
-use crate::format::nonce::{self, FileNonce, LIBRARY};
+use crate::format::nonce::{self, FileNonce, is_near_library};
 use crate::read::window::WindowedFile;
 
 /// Bytes at the beginning of a file that cannot contain payload. Header, prefix of the first chunk and its nonce take
@@ -26,8 +26,6 @@ const DIGITS: usize = 16;
 /// Digits that must agree. A nonce that was chosen without knowing the one in the header agrees in this many digits
 /// with a probability of 1e-13.
 const DIGITS_MIN: usize = 13;
-/// Bytes of the library's name that must agree.
-const LIBRARY_MIN: usize = 6;
 /// Latest end of the header's text: it is preceded by magic, record prefix, two lengths and a version of up to 16
 /// bytes.
 const TEXT_END: usize = 72;
@@ -42,6 +40,8 @@ pub(crate) struct Ownership {
     first: Vec<FileNonce>,
     /// The header is whole and contains no nonce.
     header_has_none: bool,
+    /// The header is that of another program, although it may contain digits that look like a nonce.
+    header_is_foreign: bool,
     /// The nonce of the first admitted chunk.
     settled: Option<Option<FileNonce>>,
 }
@@ -71,13 +71,19 @@ impl Ownership {
     /// Evaluates a parsed header. The header has no CRC, so it proves that chunks have no nonce only if its text shows
     /// no damage.
     pub(crate) fn header(&mut self, header: &Header) {
+        let texts = [&header.library, &header.profile];
+        let all = |is: fn(char) -> bool| texts.iter().all(|text| text.chars().all(is));
+        let is_near = is_near_library(header.library.as_bytes()) || is_near_library(self.text());
+        // Other programs may use other letters.
+        let is_other = !is_near && all(|letter| letter != '\0');
         let text = header.library.as_bytes();
-        let is_printable = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        let is_whole = is_printable(&header.library) && is_printable(&header.profile);
         let end = text.len().saturating_sub(DIGITS);
         let digits = text.get(end..).unwrap_or_default();
         let is_digit = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        self.header_has_none = is_whole && digits.iter().filter(is_digit).count() < DIGITS_MIN;
+        let has_digits = DIGITS_MIN <= digits.iter().filter(is_digit).count();
+        let is_whole = is_other || all(|letter| matches!(letter, ' '..='~'));
+        self.header_has_none = is_whole && !has_digits;
+        self.header_is_foreign = is_other;
     }
 
     /// Whether a chunk at `offset` belongs to the file, given its nonce. Its CRC must be correct.
@@ -94,6 +100,13 @@ impl Ownership {
         }
         let is_first = |nonce| self.first.contains(&nonce) || self.has_digits(nonce);
         offset < ROOT_LEN as u64 || nonce.map_or(self.header_has_none, is_first)
+    }
+
+    /// Whether the chunks may have no nonce, as far as the header says. This admits the first chunk if nothing before it
+    /// was lost.
+    #[must_use]
+    pub(crate) const fn may_have_none(&self) -> bool {
+        self.header_is_foreign && self.named.is_none() && self.settled.is_none()
     }
 
     /// Records the nonce of an admitted chunk. All others must have the same.
@@ -120,14 +133,10 @@ impl Ownership {
     /// Whether the header contains the text of a nonce, as this library writes it, in readable digits.
     #[must_use]
     pub(crate) fn has_text(&self) -> bool {
-        let is_near = |window: &[u8]| {
-            let pairs = window.iter().zip(LIBRARY.bytes());
-            LIBRARY_MIN <= pairs.filter(|(have, want)| *have == want).count()
-        };
         let is_digit = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let is_mark = |window: &[u8]| DIGITS_MIN <= window.iter().filter(is_digit).count();
         let text = self.text();
-        text.windows(LIBRARY.len()).any(is_near) && text.windows(DIGITS).any(is_mark)
+        is_near_library(text) && text.windows(DIGITS).any(is_mark)
     }
 
     /// Returns the part of the beginning that may contain the header's text. What follows may be the header of another
@@ -211,6 +220,7 @@ mod tests {
             ownership.admits(None, 1000)
         };
         assert!(admits_none("blocksd 0.1.0") && admits_none("python mcap 1.2.3"));
+        assert!(admits_none("регистратор 1.0\n"));
         assert!(!admits_none("blocksd 0.1.0+0123456789abcdef"));
         assert!(!admits_none("blocksd 0.1.0k0123456789abcdeZ"));
         assert!(!admits_none("blocksd 0.1\0\0\0"));

@@ -9,21 +9,25 @@
 //! does not search within a damaged chunk whose lengths agree, and relies on the summary for the next chunk. Without a
 //! summary, the search checks at most four times the length of the file, so that a file with many false starts takes
 //! bounded time.
+//!
+//! Files of other programs are read as the MCAP specification says: records may have fields of a later version, records
+//! of unknown types are passed over, and messages may be anywhere in the data section. Files of this library have none
+//! of that, so it is damage there.
 
 mod definitions;
 mod search;
+mod walk;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use mcap::records::{Header, Record, op};
 
 use self::definitions::DefinitionCosts;
 use crate::error::Error;
-use crate::format::chunk::{self, CHUNK_MAX, Chunk, ChunkFault, EXTENT_LEN, Extent, Plain};
-use crate::format::definition::cost_max;
-use crate::format::nonce::{FileNonce, LIBRARY};
-use crate::format::record::{DATA_END_LEN, HEAD_LEN, PAYLOAD, Raw, head, is_unfinished};
+use crate::format::chunk::{self, Chunk, Plain};
+use crate::format::nonce::{FileNonce, LIBRARY, is_near_library};
+use crate::format::record::{DATA_END_LEN, HEAD_LEN, Raw, head};
 use crate::read::loss::{LossCause, LostRange};
 use crate::read::ownership::{Ownership, ROOT_LEN};
 use crate::read::summary::{ChunkLocation, Summary};
@@ -31,9 +35,6 @@ use crate::read::window::WindowedFile;
 
 /// Bytes that the search for a chunk may check in addition to four times the length of the file.
 const SEARCH_MIN: u64 = 64 << 20;
-
-/// Bytes of an unfinished chunk that are examined.
-const BEGUN_MAX: usize = 16 << 20;
 
 /// Longest header that is read, in bytes.
 const HEADER_MAX: u64 = 1 << 20;
@@ -91,8 +92,10 @@ pub struct Scan {
     at: u64,
     /// Offsets of all chunks, and of the end of the data, according to the summary.
     known: Vec<u64>,
-    /// Offsets of chunks that are skipped.
-    unwanted: HashSet<u64>,
+    /// The summary lists all chunks. Other programs may omit the index.
+    is_indexed: bool,
+    /// Offsets of chunks that are skipped, and their lengths.
+    unwanted: HashMap<u64, u64>,
     /// Which chunks belong to the file.
     ownership: Ownership,
     begun: bool,
@@ -105,7 +108,8 @@ pub struct Scan {
     ours: bool,
     /// The caller knows that this library wrote the file, regardless of the header.
     known_ours: bool,
-    chunked: bool,
+    /// Nothing was lost so far.
+    is_intact: bool,
     ended: bool,
     budget: u64,
 }
@@ -139,6 +143,7 @@ impl Scan {
             known.push(summary.data_end);
             known.sort_unstable();
         }
+        let is_indexed = summary.is_some_and(Summary::lists_all_chunks);
         let budget = input.len().saturating_mul(4).saturating_add(SEARCH_MIN);
         Self {
             input,
@@ -146,14 +151,15 @@ impl Scan {
             definitions: DefinitionCosts::default(),
             at: 0,
             known,
-            unwanted: HashSet::new(),
+            is_indexed,
+            unwanted: HashMap::new(),
             ownership: Ownership::default(),
             begun: false,
             strangers: BTreeMap::new(),
             growing,
             ours: true,
             known_ours: false,
-            chunked: false,
+            is_intact: true,
             ended: false,
             budget,
         }
@@ -172,9 +178,7 @@ impl Scan {
     /// # Errors
     /// [`Error::Read`]. Damage within the file is not an error, but [`Found::Lost`].
     pub fn advance(&mut self) -> Result<Option<Found<'_>>, Error> {
-        while self.unwanted.contains(&self.at)
-            && let Some(next) = self.next_known(self.at)
-        {
+        while let Some(next) = self.skip_unwanted()? {
             self.at = next;
         }
         let offset = self.at;
@@ -188,7 +192,6 @@ impl Scan {
             ScanStep::Header(header) => Found::Header(header),
             ScanStep::Chunk(header, len) => {
                 self.at += len as u64;
-                self.chunked = true;
                 let bytes = self.input.at(offset, len)?;
                 let records = chunk::content(bytes, &header, &self.plain);
                 Found::Chunk(Chunk {
@@ -209,6 +212,7 @@ impl Scan {
             ScanStep::Lost(end, cause) => {
                 let (end, cause) = self.through_unreadable(offset, end, cause)?;
                 self.at = end;
+                self.is_intact = false;
                 let len = end - offset;
                 Found::Lost(LostRange { offset, len, cause })
             }
@@ -216,11 +220,20 @@ impl Scan {
     }
 
     /// Skips chunks of a sealed file without messages from `from` (inclusive) to `to` (exclusive), in nanoseconds since
-    /// 1970. The channels that these chunks define are in the summary.
+    /// 1970; the largest number for `to` is no limit. Skips nothing if the summary lacks channels that these chunks may
+    /// define.
     pub fn only(&mut self, summary: &Summary, from: u64, to: u64) {
-        let outside = |place: &&ChunkLocation| place.end_time < from || to <= place.start_time;
-        let unwanted = summary.chunks.iter().filter(outside);
-        self.unwanted = unwanted.map(|place| place.offset).collect();
+        let stated = summary.statistics.as_ref().map(|it| it.channel_count);
+        if stated.is_none_or(|stated| stated as usize != summary.channels.len()) {
+            return;
+        }
+        let is_before = |place: &ChunkLocation| place.end_time < from;
+        let is_after = |place: &ChunkLocation| to != u64::MAX && to <= place.start_time;
+        let unwanted = summary
+            .chunks
+            .iter()
+            .filter(|it| is_before(it) || is_after(it));
+        self.unwanted = unwanted.map(|place| (place.offset, place.len)).collect();
     }
 
     /// Returns whether the end of the data was passed. No more messages come after it.
@@ -289,16 +302,22 @@ impl Scan {
             let shown = self.input.readable(0, end)?;
             let bytes = self.input.at(0, shown)?;
             let mut bytes = bytes.get(magic.len()..).unwrap_or_default();
-            if let Some(Record::Header(header)) = Raw::take(&mut bytes).and_then(|it| it.parse()) {
-                self.at = end as u64;
-                self.ownership.header(&header);
+            let raw = Raw::take(&mut bytes);
+            let is_exact = raw.is_some_and(|raw| raw.is_well_formed());
+            let is_near = raw.is_some_and(|raw| is_near_library(raw.body));
+            if let Some(Record::Header(header)) = raw.and_then(|raw| raw.parse()) {
                 // A nonce proves that this library wrote the file, even if the library field is damaged.
-                let texts = [&header.library, &header.profile];
-                let is_broken = texts.iter().any(|text| text.contains(char::is_control));
-                let is_ours = named || self.known_ours || is_broken || self.ownership.has_text();
-                self.ours = is_ours || header.library.starts_with(LIBRARY);
-                self.begun = true;
-                return Ok(ScanStep::Header(header));
+                let is_ours = named || self.known_ours || is_broken(&header);
+                let is_ours = is_ours || self.ownership.has_text();
+                let is_ours = is_ours || header.library.starts_with(LIBRARY);
+                // Added fields show damage if this library may have written the header.
+                if is_exact || !(is_ours || is_near) {
+                    self.at = end as u64;
+                    self.ownership.header(&header);
+                    self.ours = is_ours;
+                    self.begun = true;
+                    return Ok(ScanStep::Header(header));
+                }
             }
         }
         if self.growing || self.input.is_empty() {
@@ -319,179 +338,12 @@ impl Scan {
             },
         )
     }
+}
 
-    fn walk(&mut self) -> Result<ScanStep, Error> {
-        let (at, end) = (self.at, self.end());
-        let room = end.saturating_sub(at);
-        if room == 0 || (self.ended && !self.known.is_empty()) {
-            return Ok(ScanStep::End);
-        }
-        let shown = self.input.readable(at, EXTENT_LEN)?;
-        let is_hidden = (shown as u64) < room.min(EXTENT_LEN as u64);
-        let begin = self.input.at(at, shown)?;
-        if self.ended && begin == mcap::MAGIC {
-            return Ok(ScanStep::End);
-        }
-        let extent = Extent::of(begin);
-        // A chunk whose opcode is damaged.
-        let is_disguised = extent.is_none() && Extent::of_any(begin).is_some();
-        let is_unfinished = is_unfinished(begin) || !self.ours;
-        if is_hidden && (shown < HEAD_LEN || begin.first() == Some(&op::CHUNK)) {
-            return self.lose(LossCause::NoRecord);
-        }
-        let Some((opcode, len)) = head(begin) else {
-            return self.cut(true);
-        };
-        let len = len.saturating_add(HEAD_LEN as u64);
-        let next = self.next_known(at).filter(|_| !self.has_nonce());
-        if next.is_some_and(|next| next - at < len) && opcode != op::DATA_END {
-            return self.lose(LossCause::NoRecord);
-        }
-        if let Some(extent) = extent {
-            return self.walk_chunk(extent, room);
-        }
-        if is_disguised || !self.has_place(opcode) {
-            return self.lose(LossCause::NoRecord);
-        }
-        if opcode == op::CHUNK {
-            // A chunk whose prefix is cut has no lengths that could agree.
-            return if room < EXTENT_LEN as u64 {
-                self.cut(true)
-            } else {
-                self.lose(LossCause::Chunk(ChunkFault::Lengths))
-            };
-        }
-        if room < len {
-            return self.cut(is_unfinished);
-        }
-        let Ok(len) = usize::try_from(len.min(CHUNK_MAX)) else {
-            return self.lose(LossCause::NoRecord);
-        };
-        if !self.input.is_readable(at, len)? {
-            return self.skip(at + len as u64, LossCause::NoRecord);
-        }
-        let mut bytes = self.input.at(at, len)?;
-        let known = 0x80 <= opcode || Raw::take(&mut bytes).is_some_and(|raw| raw.is_well_formed());
-        if !known {
-            return self.lose(LossCause::NoRecord);
-        }
-        if opcode == op::DATA_END && self.has_nonce() && !self.growing {
-            // No chunk can follow the real end of the data.
-            let (from, until) = (at + len as u64, self.input.len());
-            if self.search(from, until)? < until {
-                return self.lose(LossCause::NoRecord);
-            }
-        }
-        self.ended |= opcode == op::DATA_END;
-        Ok(ScanStep::Record(len))
-    }
-
-    fn walk_chunk(&mut self, extent: Extent, room: u64) -> Result<ScanStep, Error> {
-        let at = self.at;
-        if room < extent.len {
-            if self.growing {
-                return Ok(ScanStep::End);
-            }
-            let (len, have) = (extent.len, room);
-            let admits = |nonce| self.ownership.admits(nonce, at);
-            let there = usize::try_from(room).map_or(BEGUN_MAX, |room| room.min(BEGUN_MAX));
-            let is_begun = chunk::is_begun(self.input.at(at, there)?, &admits) || !self.ours;
-            let fault = match is_begun {
-                true => ChunkFault::Cut { len, have },
-                false => ChunkFault::Lengths,
-            };
-            return self.skip(at + room, LossCause::Chunk(fault));
-        }
-        // Within the limit, because the lengths agree.
-        let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
-        let max = cost_max(self.input.len());
-        if !self.input.is_readable(at, len)? {
-            return self.skip(at + extent.len, LossCause::Chunk(ChunkFault::Corrupt));
-        }
-        let bytes = self.input.at(at, len)?;
-        match chunk::check(bytes, self.ours, &mut self.plain) {
-            Ok(header) => {
-                let content = chunk::content(bytes, &header, &self.plain);
-                let nonce = FileNonce::of_chunk(content);
-                if self.ownership.admits(nonce, at) {
-                    if self.plain.has_definitions() && max < self.definitions.add(content) {
-                        let fault = ChunkFault::Definitions { max };
-                        return self.skip(at + extent.len, LossCause::Chunk(fault));
-                    }
-                    self.ours |= nonce.is_some();
-                    self.ownership.settle(nonce);
-                    return Ok(ScanStep::Chunk(header, len));
-                }
-                self.skip(at + extent.len, LossCause::Chunk(ChunkFault::Foreign))
-            }
-            Err(fault) => self.skip(at + extent.len, LossCause::Chunk(fault)),
-        }
-    }
-
-    /// Whether a record of this type may be here. A chunk whose opcode is damaged must not be taken for a message.
-    fn has_place(&self, opcode: u8) -> bool {
-        match opcode {
-            op::HEADER => false,
-            op::CHUNK | op::MESSAGE_INDEX | op::DATA_END => true,
-            op::MESSAGE => !self.ours && !self.chunked,
-            // In files of this library, these are outside of chunks in the summary only.
-            op::FOOTER..=op::SUMMARY_OFFSET => self.ended || !self.has_nonce(),
-            PAYLOAD => self.ended || !self.ours,
-            0x80.. => !self.ours,
-            _ => false,
-        }
-    }
-
-    /// Handles a record that ends with the file. `is_unfinished` says whether it looks unfinished rather than damaged.
-    fn cut(&mut self, is_unfinished: bool) -> Result<ScanStep, Error> {
-        if self.growing {
-            return Ok(ScanStep::End);
-        }
-        self.lose(if is_unfinished {
-            LossCause::Cut
-        } else {
-            LossCause::NoRecord
-        })
-    }
-
-    /// Reports a damaged record that should end at `end` as lost, up to the next chunk of the file if that is earlier.
-    fn skip(&mut self, end: u64, cause: LossCause) -> Result<ScanStep, Error> {
-        let next = if self.has_nonce() {
-            self.search(self.at + 1, end)?
-        } else {
-            // A chunk that the summary lists exists, regardless of the damaged one.
-            self.next_known(self.at).map_or(end, |next| next.min(end))
-        };
-        Ok(ScanStep::Lost(next, cause))
-    }
-
-    /// Reports everything up to the next chunk as lost.
-    fn lose(&mut self, cause: LossCause) -> Result<ScanStep, Error> {
-        self.lose_until(self.at + 1, cause)
-    }
-
-    /// Reports everything up to the first chunk from `from` on as lost.
-    fn lose_until(&mut self, from: u64, cause: LossCause) -> Result<ScanStep, Error> {
-        let (at, end) = (self.at, self.end());
-        let known = self.next_known(at).filter(|_| !self.has_nonce());
-        let next = match known {
-            Some(next) => next,
-            None => self.search(from, end)?,
-        };
-        let cause = match cause {
-            _ if self.ended => LossCause::Summary,
-            LossCause::NoRecord | LossCause::NoHeader
-                if next == self.input.len() && self.input.is_zero(at)? =>
-            {
-                LossCause::Zeros
-            }
-            cause => cause,
-        };
-        Ok(ScanStep::Lost(next, cause))
-    }
-
-    fn next_known(&self, at: u64) -> Option<u64> {
-        let index = self.known.partition_point(|&offset| offset <= at);
-        self.known.get(index).copied()
-    }
+/// Whether the texts of a header look damaged, rather than those of another program in another language.
+fn is_broken(header: &Header) -> bool {
+    let texts = [&header.library, &header.profile];
+    let has = |is: fn(char) -> bool| texts.iter().any(|text| text.contains(is));
+    let is_near = is_near_library(header.library.as_bytes());
+    has(|letter| letter == '\0') || (is_near && has(char::is_control))
 }

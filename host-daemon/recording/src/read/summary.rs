@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
+use std::path::Path;
 
 use mcap::records::{Channel, ChunkIndex, Footer, Record, SchemaHeader, Statistics, op};
 
@@ -10,7 +11,7 @@ use crate::error::Error;
 use crate::format::chunk::CHUNK_MAX;
 use crate::format::filename::{LOST, PART};
 use crate::format::record::{
-    DATA_END_LEN, HEAD_LEN, Kind, PAYLOAD, PAYLOAD_ENTRY_LEN, PAYLOAD_MARK, Raw, head,
+    DATA_END_LEN, HEAD_LEN, Kind, PAYLOAD, PAYLOAD_ENTRY_LEN, PAYLOAD_MARK, Raw, head, is_unknown,
 };
 use crate::read::unreadable::UnreadableRange;
 use crate::read::window::WindowedFile;
@@ -130,8 +131,7 @@ impl Summary {
     /// # Errors
     /// [`Error::Read`].
     pub fn of_sealed(input: &mut WindowedFile, is_open: bool) -> Result<Option<Self>, Error> {
-        let ending = input.path().extension();
-        if is_open || [PART, LOST].map(OsStr::new).map(Some).contains(&ending) {
+        if is_open || is_torn_name(input.path()) {
             return Ok(None);
         }
         Ok(Self::read(input)?.ok())
@@ -204,6 +204,15 @@ impl Summary {
         Ok(Ok(summary))
     }
 
+    /// Whether the index has all chunks, according to the statistics.
+    pub(crate) fn lists_all_chunks(&self) -> bool {
+        let stated = self.statistics.as_ref().map(|it| it.chunk_count as usize);
+        match stated {
+            Some(stated) => stated == self.chunks.len(),
+            None => !self.chunks.is_empty(),
+        }
+    }
+
     /// Returns the number of messages in the channels of a kind, or `None` without statistics.
     #[must_use]
     pub fn count(&self, kind: Kind) -> Option<u64> {
@@ -236,6 +245,9 @@ impl Summary {
             let entries = entries.filter(|it| it.len().is_multiple_of(PAYLOAD_ENTRY_LEN));
             self.payload =
                 entries.map(|it| it.chunks_exact(PAYLOAD_ENTRY_LEN).map(payload).collect());
+            return Ok(());
+        }
+        if is_unknown(raw.opcode) {
             return Ok(());
         }
         match raw.parse().ok_or(SummaryFault::NoRecord { offset })? {
@@ -288,6 +300,13 @@ impl ChunkLocation {
             end_time: index.message_end_time,
         }
     }
+}
+
+/// Whether the name of a file says that it has no valid end.
+#[must_use]
+pub(crate) fn is_torn_name(path: &Path) -> bool {
+    let ending = path.extension();
+    [PART, LOST].map(OsStr::new).map(Some).contains(&ending)
 }
 
 /// Reads the record at `offset`. Returns `None` if it does not end at `end` or before.

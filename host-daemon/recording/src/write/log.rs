@@ -4,9 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-
-use jiff::Timestamp;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, LogError};
 use crate::format::filename;
@@ -353,7 +351,7 @@ impl Log {
         };
         self.context.reserve(probe_len);
         let (name, file) = self.context.retry("begin a file", || {
-            let name = filename::sealed(*number, Timestamp::now(), nonce);
+            let name = filename::sealed(*number, SystemTime::now(), nonce);
             let part = filename::part(&name);
             let file = folder.create(&part).inspect_err(|error| {
                 // Another program has created a file with this name: use the next number.

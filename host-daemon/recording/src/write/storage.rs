@@ -34,7 +34,7 @@ pub trait Folder: fmt::Debug + Send + Sync {
     /// The error of the system.
     fn sync(&self) -> io::Result<()>;
 
-    /// Returns the names and lengths in bytes of all files, in no particular order.
+    /// Returns the names and lengths in bytes of all regular files, in no particular order.
     ///
     /// # Errors
     /// The error of the system.
@@ -114,7 +114,8 @@ impl Folder for Directory {
                 continue;
             };
             match entry.metadata() {
-                Ok(metadata) => files.push((name, metadata.len())),
+                Ok(metadata) if metadata.is_file() => files.push((name, metadata.len())),
+                Ok(_) => {}
                 // The file was just removed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 // The length is unknown, but its number is taken.

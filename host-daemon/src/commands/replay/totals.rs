@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::output::counted;
+use crate::output::{counted, printable};
 use crate::service::log::print_status;
 
 /// Update interval of the progress bar.
@@ -92,7 +92,9 @@ impl ReplayTotals {
 
     /// Prints a line beside the progress bar.
     pub(super) fn print(&self, line: fmt::Arguments<'_>) {
-        self.bar.suspend(|| print_status(line));
+        // Names of devices come from a file.
+        let line = printable(line);
+        self.bar.suspend(|| print_status(format_args!("{line}")));
     }
 
     /// Removes the progress bar.

@@ -28,6 +28,17 @@ pub(super) struct Connections {
     sweeps: u64,
     /// Devices of messages without an origin.
     devices: HashMap<Arc<str>, DeviceConnections>,
+    lacks_formats: LacksFormats,
+}
+
+/// Whether frames cannot be decoded without a file that the caller has not named.
+#[derive(Debug, Default)]
+enum LacksFormats {
+    #[default]
+    No,
+    /// Of this device. This is not reported yet.
+    Of(Arc<str>),
+    Reported,
 }
 
 /// A connection of messages with an origin.
@@ -92,6 +103,17 @@ impl Connections {
         self.opened.clear();
         self.known.clear();
         self.devices.clear();
+    }
+
+    /// Returns the first device whose frames need a file of formats that is not given, once.
+    pub(super) fn lacks_formats(&mut self) -> Option<Arc<str>> {
+        if !matches!(self.lacks_formats, LacksFormats::Of(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.lacks_formats, LacksFormats::Reported) {
+            LacksFormats::Of(device) => Some(device),
+            _ => None,
+        }
     }
 
     fn end_of_device(&mut self, conn: u64, device: &str) {
@@ -172,9 +194,14 @@ impl Connections {
     }
 
     /// A connection with the properties of a channel.
-    fn info(&self, channel: &ChannelInfo, conn: u64, first_seq: u64) -> Arc<ConnectionInfo> {
+    fn info(&mut self, channel: &ChannelInfo, conn: u64, first_seq: u64) -> Arc<ConnectionInfo> {
         let framing = metadata(channel, "framing").and_then(|spec| spec.parse().ok());
-        let recorded = metadata(channel, "decode").and_then(|spec| spec.parse().ok());
+        let recorded = metadata(channel, "decode").and_then(Decoding::of_name);
+        let needs_formats = metadata(channel, "decode").is_some_and(|it| it.starts_with("defmt"));
+        if needs_formats && self.decode.is_none() && matches!(self.lacks_formats, LacksFormats::No)
+        {
+            self.lacks_formats = LacksFormats::Of(Arc::clone(&channel.device));
+        }
         let decoding = self.decode.clone().or(recorded).unwrap_or_default();
         Arc::new(ConnectionInfo {
             conn,

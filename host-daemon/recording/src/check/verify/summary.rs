@@ -101,15 +101,13 @@ impl Verifier<'_> {
         Ok(None)
     }
 
-    /// Checks that the summary has the same channels and schemas as the data.
+    /// Checks that the summary has the same channels and schemas as the data. Other programs may omit some.
     pub(super) fn definitions(&mut self, summary: &Summary) {
         let at = summary.start;
-        if !self.ours && summary.channels.is_empty() {
-            return;
-        }
         let channels = std::mem::take(&mut self.channels);
         for id in channels.keys().chain(summary.channels.keys()) {
-            if channels.get(id) != summary.channels.get(id) {
+            let stated = summary.channels.get(id);
+            if (self.ours || stated.is_some()) && channels.get(id) != stated {
                 self.report(at, FindingKind::Channel { id: *id });
             }
         }
@@ -118,7 +116,7 @@ impl Verifier<'_> {
             let stated = summary.schemas.get(id);
             let stated = stated.map(|(it, data)| (&it.name, &it.encoding, data));
             let held = schemas.get(id).map(|(a, b, data)| (a, b, data));
-            if stated != held {
+            if (self.ours || stated.is_some()) && stated != held {
                 self.report(at, FindingKind::Schema { id: *id });
             }
         }
@@ -175,13 +173,15 @@ impl Verifier<'_> {
             );
         }
         let stated = &stated.channel_message_counts;
+        // Other programs may omit these counts.
+        let is_omitted = !self.ours && stated.is_empty();
         for id in counts
             .keys()
             .chain(stated.keys().filter(|id| !counts.contains_key(id)))
         {
             let count = |of: &BTreeMap<u16, u64>| of.get(id).copied().unwrap_or_default();
             let (stated, found) = (count(stated), count(&counts));
-            if stated != found {
+            if stated != found && !is_omitted {
                 self.report(
                     at,
                     FindingKind::Count {

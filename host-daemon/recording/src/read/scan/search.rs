@@ -4,7 +4,7 @@ use mcap::records::op;
 
 use super::Scan;
 use crate::error::Error;
-use crate::format::chunk::{self, EXTENT_LEN, Extent, HEAD_MAX};
+use crate::format::chunk::{self, ChunkFault, EXTENT_MAX, Extent, HEAD_MAX};
 use crate::format::nonce::FileNonce;
 use crate::read::loss::LossCause;
 use crate::read::ownership::ROOT_LEN;
@@ -23,17 +23,18 @@ impl Scan {
         let mut at = from;
         while at < end {
             let len = self.input.len();
-            let bytes = self.input.window_at(at, EXTENT_LEN)?;
+            let ours = self.ours;
+            let bytes = self.input.window_at(at, EXTENT_MAX)?;
             // A chunk that begins near the end of the window is checked with the next window.
             let is_last = len <= at + bytes.len() as u64;
             let len = match is_last {
                 true => bytes.len(),
-                false => bytes.len() + 1 - EXTENT_LEN,
+                false => bytes.len() + 1 - EXTENT_MAX,
             };
             let window = bytes.get(..len).unwrap_or_default();
             let candidate = window.iter().enumerate().find_map(|(index, &byte)| {
                 let rest = (byte == op::CHUNK).then(|| bytes.get(index..))??;
-                let extent = Extent::of(rest)?;
+                let extent = Extent::of(rest, ours)?;
                 let room = file_end.checked_sub(at + index as u64)?;
                 (extent.len <= room).then_some((index as u64, extent))
             });
@@ -84,8 +85,8 @@ impl Scan {
             return Ok(());
         }
         for &at in &self.known {
-            let shown = self.input.readable(at, EXTENT_LEN)?;
-            let Some(extent) = Extent::of(self.input.at(at, shown)?) else {
+            let shown = self.input.readable(at, EXTENT_MAX)?;
+            let Some(extent) = Extent::of(self.input.at(at, shown)?, false) else {
                 continue;
             };
             let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
@@ -126,7 +127,12 @@ impl Scan {
             return Ok(Candidate::None);
         }
         let bytes = self.input.at(at, len)?;
-        let whole = chunk::check(bytes, true, &mut self.plain);
+        let whole = chunk::check(bytes, self.ours, &mut self.plain);
+        // Without a CRC, anything may look like a chunk.
+        let whole = whole.and_then(|header| match header.uncompressed_crc {
+            0 if !self.ours => Err(ChunkFault::Lengths),
+            _ => Ok(header),
+        });
         let nonce =
             whole.map(|header| FileNonce::of_chunk(chunk::content(bytes, &header, &self.plain)));
         Ok(match nonce {
