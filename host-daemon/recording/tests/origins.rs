@@ -134,7 +134,7 @@ fn findings(path: &Path) -> Vec<FindingKind> {
     let mut kinds = Vec::new();
     let input = WindowedFile::open(path).unwrap();
     verify(input, false, &mut |finding| {
-        kinds.push(finding.kind.clone())
+        kinds.push(finding.kind.clone());
     })
     .unwrap();
     kinds

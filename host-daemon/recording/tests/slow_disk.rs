@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -17,6 +18,8 @@ use tempfile::TempDir;
 struct Gate {
     is_closed: Mutex<bool>,
     opened: Condvar,
+    /// Number of syncs of the folder.
+    folder_syncs: AtomicUsize,
 }
 
 impl Gate {
@@ -57,6 +60,7 @@ impl Folder for SlowFolder {
 
     fn sync(&self) -> io::Result<()> {
         self.1.pass();
+        self.1.folder_syncs.fetch_add(1, Ordering::Relaxed);
         self.0.sync()
     }
 
@@ -136,6 +140,25 @@ fn writing_continues_while_files_wait_to_be_sealed_up_to_a_limit() {
     let stats = Arc::clone(log.stats());
     log.finish().unwrap();
     assert_eq!(stats.read().files_sealed, 100);
+}
+
+#[test]
+fn files_that_wait_to_be_sealed_share_the_syncs_of_the_folder() {
+    let folder = TempDir::new().unwrap();
+    let gate = Arc::<Gate>::default();
+    gate.close();
+    let mut log = log_on(folder.path(), &gate, OPTIONS);
+    let mut channel = Channel::default();
+    for sequence in 0..60 {
+        fill_a_file(&mut log, &mut channel, sequence);
+    }
+    gate.open();
+    let stats = Arc::clone(log.stats());
+    log.finish().unwrap();
+    assert_eq!(stats.read().files_sealed, 60);
+    // At least one for the first names and one for the last renames; at most two more for each 16 files.
+    let syncs = gate.folder_syncs.load(Ordering::Relaxed);
+    assert!((2..=10).contains(&syncs), "{syncs} syncs of the folder");
 }
 
 #[test]

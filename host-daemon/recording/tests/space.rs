@@ -22,6 +22,8 @@ struct Disk {
     /// Every second sync of a file fails.
     syncs_fail: AtomicBool,
     syncs: AtomicU64,
+    /// Syncs take no time, and make nothing durable.
+    syncs_are_skipped: AtomicBool,
     /// Syncs do not return.
     syncs_hang: AtomicBool,
     /// Bytes of the file system that are free when the log has no file; 0 for unknown.
@@ -96,6 +98,9 @@ impl File for WatchedFile {
 
     fn sync(&self) -> io::Result<()> {
         self.disk.hang();
+        if self.disk.syncs_are_skipped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let count = self.disk.syncs.fetch_add(1, Ordering::Relaxed);
         if self.disk.syncs_fail.load(Ordering::Relaxed) && count % 2 == 1 {
             return Err(io::Error::other("the disk fails"));
@@ -338,6 +343,10 @@ fn the_copy_of_a_packed_file_counts() {
         compression: Compression::Auto,
         ..OPTIONS
     };
+    fixture
+        .disk
+        .syncs_are_skipped
+        .store(true, Ordering::Relaxed);
     let packer = Packer::start(&fixture.context, options.compression);
     let mut log = Log::after_others(options, Arc::clone(&fixture.context)).unwrap();
     let mut channel = Channel::default();
@@ -368,7 +377,7 @@ fn the_copy_of_a_packed_file_counts() {
     let most = watcher.join().unwrap().max(fixture.most());
     let stats = fixture.context.stats.read();
     assert!(
-        3 < stats.files_packed && 0 < stats.files_deleted,
+        0 < stats.files_packed && 0 < stats.files_deleted,
         "{stats:?}"
     );
     assert!(most <= 1 << 20, "{most}");

@@ -236,20 +236,20 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
     let mut unread = 0;
     for listed in list_directory(directory)? {
         let opened = listed.open().and_then(|opened| match opened {
-            Some((input, is_open)) => Row::of(input, is_open).map(Some),
+            Some((input, is_open)) => FileRow::of(input, is_open).map(Some),
             None => Ok(None),
         });
         let (row, error) = match opened {
             Ok(None) => continue,
             Ok(Some(row)) => (row, None),
-            Err(error) => (Row::unreadable(&listed), Some(reason(&error))),
+            Err(error) => (FileRow::unreadable(&listed), Some(reason(&error))),
         };
         if let Some(error) = &error {
             unread += 1;
             let line = printable(format_args!("{}: {error}", listed.path.display()));
             print_status(format_args!("blocksd: {line}"));
         }
-        let Row {
+        let FileRow {
             state,
             content,
             size,
@@ -300,14 +300,14 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
 }
 
 /// A file in the list.
-struct Row {
+struct FileRow {
     state: FileState,
     content: Content,
     /// Length of the file, in bytes.
     size: u64,
 }
 
-impl Row {
+impl FileRow {
     fn of(mut input: WindowedFile, is_open: bool) -> Result<Self, Error> {
         let size = input.len();
         let summary = Summary::of_sealed(&mut input, is_open)?;

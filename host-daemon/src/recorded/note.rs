@@ -19,9 +19,6 @@ use blocksd_engine::reason::CloseReason;
 pub const VERSION: &str = "1";
 /// The key of the version in the metadata of the channel.
 pub const VERSION_KEY: &str = "version";
-/// The metadata of a channel with messages of connections whose open is not recorded, in files of earlier versions. The
-/// numbers of these connections are unknown.
-pub const UNRECORDED: (&str, &str) = ("conn", "0");
 
 /// An event other than payload.
 ///

@@ -1,8 +1,8 @@
-//! Measures the recorder by itself: `cargo run --release -p blocksd-tests --example recorder -- WHAT`.
+//! Measures the recorder by itself. `tests/recorder` builds and runs it.
 //!
 //! `speed`: processor time of the recorder's thread for a message, beside the system calls that it cannot do without. `size`:
 //! bytes a day on disk. `slow-disk`: how old a received message can be that `kill -9` takes; this one needs a C compiler, and the
-//! daemon (`cargo build --release`). `--help` lists the options.
+//! daemon beside this program. `--help` lists the options.
 
 mod fleet;
 mod size;
@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 /// Measures the recorder.
 #[derive(Debug, Parser)]
-#[command(name = "recorder")]
+#[command(name = "tests/recorder")]
 struct Cli {
     #[command(subcommand)]
     what: What,

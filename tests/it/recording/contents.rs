@@ -45,6 +45,8 @@ fn two_connections_of_one_device_are_read_as_they_were_served() {
         let record = folder.path().join("kept");
         let mut options = vec!["--record", text(&record), "--max-block", "64"];
         options.extend(["--record-sync", "1", "--record-rotate-size", "4096"]);
+        // Without compression, so that the files are long enough.
+        options.extend(["--record-compression", "none"]);
         options.extend(more);
         let mut server = Server::start(&options);
         let mut streams = [server.connect(), server.connect()];
@@ -88,7 +90,7 @@ fn two_connections_of_one_device_are_read_as_they_were_served() {
             .collect();
         let conns = |conn: u64| messages.iter().filter(|it| it["conn"] == conn).count();
         assert!(60 <= conns(1) && 60 <= conns(2), "{served:?}");
-        assert!(2 < sealed(&record).len());
+        assert!(1 < sealed(&record).len());
         assert_eq!(events(&record, &[]), served);
         assert_eq!(events(&record, &["--device", "127.0.0.1"]), served);
 

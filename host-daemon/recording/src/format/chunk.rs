@@ -5,7 +5,6 @@ use std::io::Read;
 
 use mcap::records::{ChunkHeader, Record, op};
 
-use crate::format::definition;
 use crate::format::nonce::{self, FileNonce};
 use crate::format::origin;
 use crate::format::record::{GAP, HEAD_LEN, Raw, head};
@@ -18,6 +17,9 @@ pub(crate) const CHUNK_MAX: u64 = (1 << 30) + (64 << 20);
 const PLAIN_MIN: u64 = 16 << 20;
 /// A longer content is read if it is at most this many times as long as its compressed form.
 const RATIO_MAX: u64 = 64;
+
+/// Longest schema or channel that is read, in bytes.
+const DEFINITION_MAX: usize = 4 << 20;
 
 /// Bytes from the start of a chunk record to its data, without the name of the compression.
 const FIXED_LEN: u64 = HEAD_LEN as u64 + 28 + 4 + 8;
@@ -229,8 +231,8 @@ pub(crate) fn check(
             op::SCHEMA | op::CHANNEL => {
                 has_definitions = true;
                 // Parsing takes memory.
-                if definition::LEN_MAX < raw.body.len() {
-                    let max = definition::LEN_MAX as u64;
+                if DEFINITION_MAX < raw.body.len() {
+                    let max = DEFINITION_MAX as u64;
                     return Err(ChunkFault::Definitions { max });
                 }
                 raw.parse().is_some() && (!strict || raw.is_well_formed())

@@ -5,8 +5,6 @@ use mcap::records::op;
 use crate::format::chunk::plain_max;
 use crate::format::record::Raw;
 
-/// Longest schema or channel that is read, in bytes.
-pub(crate) const LEN_MAX: usize = 4 << 20;
 /// Greatest cost of all schemas and channels of a file. The writer begins a new file at half of it.
 pub(crate) const COST_MAX: u64 = 64 << 20;
 /// Cost of a pair of texts in the metadata of a channel, besides its bytes.

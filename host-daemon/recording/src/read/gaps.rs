@@ -85,7 +85,7 @@ impl Gaps {
 
     /// Records that files were missed. The next message of each topic shows how many messages they had.
     pub(super) fn miss(&mut self, files: u64) {
-        self.missed.files += files;
+        self.missed.files = self.missed.files.saturating_add(files);
         self.epoch += 1;
         self.open.get_or_insert_with(Instant::now);
     }

@@ -1,12 +1,14 @@
 //! The ranges of a file that the disk cannot read: [`UnreadableRange`]. `Unreadable::read` reads around them.
 //!
 //! A failed read is repeated with single blocks, so that only blocks that fail on their own are given up. A disk that fails
-//! often, or slowly, is not read for hours: after [`COST_MAX`], each failure skips twice as much as the one before.
+//! often, or slowly, is not read for hours: after [`COST_MAX`] in a file, or [`SECONDS_MAX`] in all files, each failure skips
+//! twice as much as the one before.
 
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Length and alignment of the smallest read after a failure, in bytes: the page of the system's cache, which reads no less.
@@ -14,6 +16,11 @@ const BLOCK_LEN: u64 = 4096;
 /// Cost of failed reads of one file until blocks are skipped without an attempt. A failed read costs 1, and 1 more for each
 /// second that it took.
 const COST_MAX: u64 = 256;
+/// Seconds in failed reads of all files until blocks are skipped without an attempt.
+const SECONDS_MAX: u64 = 20 * 60;
+
+/// Seconds that failed reads of this process have taken.
+static SECONDS: AtomicU64 = AtomicU64::new(0);
 
 /// A file that can be read at any offset. Tests replace it with one that fails.
 pub trait ReadAt: fmt::Debug + Send + Sync {
@@ -62,16 +69,38 @@ impl fmt::Display for UnreadableRange {
 }
 
 /// What is known about the unreadable ranges of one file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Unreadable {
     /// In the order of their offsets, without overlap.
     ranges: Vec<UnreadableRange>,
     cost: u64,
+    /// Seconds in failed reads of all files.
+    seconds: &'static AtomicU64,
     /// Length to skip at the next failure, once the cost is reached.
     skip: u64,
 }
 
+impl Default for Unreadable {
+    fn default() -> Self {
+        Self::counting(&SECONDS)
+    }
+}
+
 impl Unreadable {
+    const fn counting(seconds: &'static AtomicU64) -> Self {
+        Self {
+            ranges: Vec::new(),
+            cost: 0,
+            seconds,
+            skip: 0,
+        }
+    }
+
+    /// Whether failed reads took too many attempts, or too long.
+    fn is_spent(&self) -> bool {
+        COST_MAX <= self.cost || SECONDS_MAX <= self.seconds.load(Ordering::Relaxed)
+    }
+
     /// Returns the first unreadable byte of a range, the number of unreadable bytes in it, and their error.
     pub(super) fn within(&self, from: u64, to: u64) -> Option<UnreadableRange> {
         let first = self.ranges.partition_point(|it| end(it) <= from);
@@ -127,8 +156,10 @@ impl Unreadable {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if !is_of_content(&error) => return Err(error),
                 Err(error) => {
-                    self.cost += 1 + begun.elapsed().as_secs();
-                    if step != BLOCK_LEN && self.cost < COST_MAX {
+                    let seconds = begun.elapsed().as_secs();
+                    self.cost += 1 + seconds;
+                    self.seconds.fetch_add(seconds, Ordering::Relaxed);
+                    if step != BLOCK_LEN && !self.is_spent() {
                         step = BLOCK_LEN;
                         continue;
                     }
@@ -143,7 +174,7 @@ impl Unreadable {
 
     /// Returns the end of the range that a failed read at `at` gives up.
     fn skip_from(&mut self, at: u64) -> u64 {
-        if self.cost < COST_MAX {
+        if !self.is_spent() {
             return next_block(at);
         }
         self.skip = self.skip.max(BLOCK_LEN).saturating_mul(2);
@@ -201,8 +232,6 @@ fn is_of_content(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
     use super::*;
 
     /// A file of ones with unreadable ranges, that counts its failed reads. Reads end before an unreadable byte, as those of
@@ -296,6 +325,23 @@ mod tests {
             let failed = file.failed.load(Ordering::Relaxed);
             assert!(failed <= COST_MAX + 16, "{failed}");
         }
+    }
+
+    #[test]
+    fn after_many_minutes_in_failed_reads_other_files_take_few() {
+        static SPENT: AtomicU64 = AtomicU64::new(SECONDS_MAX);
+        let len = 64 << 20;
+        let file = Faulty {
+            len,
+            bad: vec![(0, len)],
+            is_partial: true,
+            failed: AtomicU64::new(0),
+        };
+        let mut bytes = vec![7; usize::try_from(len).unwrap()];
+        let mut unreadable = Unreadable::counting(&SPENT);
+        unreadable.read(&file, &mut bytes, 0).unwrap();
+        assert!(bytes.iter().all(|byte| *byte == 0));
+        assert!(file.failed.load(Ordering::Relaxed) < 20);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(crate) struct SegmentFile {
     pub len: AtomicU64,
     /// A sync failed. Data since the previous sync may be lost, and the file must not be written any more.
     pub broken: AtomicBool,
+    /// Its name is on the disk.
+    pub is_named: AtomicBool,
 }
 
 /// Amount of data that a commit makes durable.

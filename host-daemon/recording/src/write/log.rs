@@ -380,6 +380,7 @@ impl Log {
                 file,
                 len: AtomicU64::new(0),
                 broken: AtomicBool::new(false),
+                is_named: AtomicBool::new(false),
             }),
             segment,
             begun: Instant::now(),

@@ -21,7 +21,9 @@ use crate::write::storage::{Directory, Folder};
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Returns the number of messages of a file, if it can tell.
-struct MessageCounter(Box<dyn Fn(&Path) -> Option<u64> + Send + Sync>);
+struct MessageCounter(Box<CountMessages>);
+
+type CountMessages = dyn Fn(&Path) -> Option<u64> + Send + Sync;
 
 impl fmt::Debug for MessageCounter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

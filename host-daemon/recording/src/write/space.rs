@@ -18,8 +18,8 @@ use crate::write::storage::Folder;
 const AGAIN: Duration = Duration::from_secs(1);
 /// Delay between two attempts to make room, unless a file is sealed.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a writer waits for room without a report.
-const QUIET: Duration = Duration::from_secs(1);
+/// How long a writer waits for free space without a report, and how long for a slow disk.
+const QUIET: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// Most bytes that are deleted ahead of need.
 const AHEAD_MAX: u64 = 256 << 20;
 /// Smallest length of a file to which a lack of free space limits it, in bytes.
@@ -171,10 +171,16 @@ impl Space {
                 break;
             }
             let (since, reported) = held.get_or_insert_with(|| (Instant::now(), None));
-            if QUIET < since.elapsed() && reported.is_none() {
+            let quiet = match shortage {
+                Shortage::Free { .. } => QUIET.0,
+                Shortage::Unsealed => QUIET.1,
+            };
+            if quiet < since.elapsed() && reported.is_none() {
                 let (step, error) = shortage.describe();
                 *reported = Some(step);
-                context.stats.write_error(&error);
+                if matches!(shortage, Shortage::Free { .. }) {
+                    context.stats.write_error(&error);
+                }
                 if context.stats.refused(step, &error) {
                     let limit = match shortage {
                         Shortage::Unsealed => SpaceLimit::MaxBytes(self.max_bytes()),

@@ -18,6 +18,8 @@ use crate::write::storage::Folder;
 
 /// Largest number of files that wait to be sealed. Each keeps a descriptor open.
 const FILES_MAX: usize = 64;
+/// Largest number of renamed files that wait for a sync of the folder.
+const RENAMES_MAX: usize = 16;
 /// Largest total length of the files that wait to be sealed, in bytes. Beyond it, the writer blocks.
 const BYTES_MAX: u64 = 256 << 20;
 /// How often the free space is measured while nothing is written.
@@ -118,6 +120,20 @@ impl Queue {
         }
     }
 
+    /// Whether no job waits.
+    fn is_empty(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+
+    /// The files of the waiting jobs.
+    fn files(&self) -> Vec<Arc<SegmentFile>> {
+        let jobs = self.lock();
+        let files = jobs.waiting.iter().map(|job| match job {
+            Job::Commit(file, _) | Job::Seal(file, _) => Arc::clone(file),
+        });
+        files.collect()
+    }
+
     /// Subtracts the cost of a finished job.
     fn done(&self, (files, bytes): (usize, u64)) {
         let mut jobs = self.lock();
@@ -136,6 +152,7 @@ impl SyncThread {
         let worker = Worker {
             context,
             queue: Arc::clone(&queue),
+            renamed: Vec::new(),
         };
         let thread = {
             let done = Arc::clone(&done);
@@ -207,6 +224,8 @@ impl SyncThread {
 struct Worker {
     context: Arc<LogContext>,
     queue: Arc<Queue>,
+    /// Sealed files whose new names may not be on the disk yet.
+    renamed: Vec<Arc<SegmentFile>>,
 }
 
 /// Unblocks the writer when the thread ends, even by a panic.
@@ -219,20 +238,18 @@ impl Drop for Worker {
 }
 
 impl Worker {
-    fn run(self, done: &Hook<()>) -> Result<(), LogError> {
-        let tidy = |is_changed| self.context.tidy(is_changed);
+    fn run(mut self, done: &Hook<()>) -> Result<(), LogError> {
+        let context = Arc::clone(&self.context);
+        let tidy = |is_changed| context.tidy(is_changed);
         tidy(true);
-        // The file whose name in the folder is synced. Without its name, a synced file would be lost in a power failure.
-        let mut named = None;
-        while let Some(job) = self.queue.next(&|| tidy(true)) {
+        while let Some(job) = self.next_job(&|| tidy(true))? {
             let cost = job.cost();
             self.context.renew_lock();
             let (Job::Commit(file, counts) | Job::Seal(file, counts)) = &job;
-            let is_named = named.as_ref().is_some_and(|named| Arc::ptr_eq(named, file));
-            if !is_named {
-                self.context
-                    .retry("sync the folder", || self.context.sync_folder())?;
-                named = Some(Arc::clone(file));
+            // Without its name, a synced file would be lost in a power failure.
+            if !file.is_named.load(Ordering::Relaxed) {
+                self.sync_folder()?;
+                file.is_named.store(true, Ordering::Relaxed);
             }
             self.sync(file, *counts);
             let is_sealed = matches!(job, Job::Seal(..));
@@ -243,6 +260,30 @@ impl Worker {
             tidy(is_sealed);
             self.queue.done(cost);
             done.call(&());
+        }
+        Ok(())
+    }
+
+    /// Waits for the next job, after the names of all sealed files are on the disk, and calls `idle` now and then. Files that
+    /// wait to be sealed share the syncs of the folder, because a disk that is slow to sync would otherwise hold up the writer.
+    fn next_job(&mut self, idle: &dyn Fn()) -> Result<Option<Job>, LogError> {
+        let must_sync = RENAMES_MAX <= self.renamed.len() || self.queue.is_empty();
+        if must_sync && !self.renamed.is_empty() {
+            self.sync_folder()?;
+        }
+        Ok(self.queue.next(idle))
+    }
+
+    /// Syncs the folder: the new names of sealed files, and the first names of files that wait.
+    fn sync_folder(&mut self) -> Result<(), LogError> {
+        let waiting = self.queue.files();
+        self.context
+            .retry("sync the folder", || self.context.sync_folder())?;
+        for file in waiting {
+            file.is_named.store(true, Ordering::Relaxed);
+        }
+        for file in self.renamed.drain(..) {
+            self.context.sealed(&file.name);
         }
         Ok(())
     }
@@ -274,7 +315,7 @@ impl Worker {
         }
     }
 
-    fn seal(&self, file: &SegmentFile) -> Result<(), LogError> {
+    fn seal(&mut self, file: &Arc<SegmentFile>) -> Result<(), LogError> {
         let folder = &self.context.folder;
         let name = &file.name;
         if file.broken.load(Ordering::Acquire) {
@@ -289,10 +330,8 @@ impl Worker {
                     Err(error) if is_gone(&**folder, &from, &error) => Ok(false),
                     renamed => renamed.map(|()| true),
                 })?;
-        self.context
-            .retry("sync the folder", || self.context.sync_folder())?;
         if is_renamed {
-            self.context.sealed(name);
+            self.renamed.push(Arc::clone(file));
         } else {
             let report = LogReport::FileGone { file: &from };
             self.context.reporter().report(&report);

@@ -9,13 +9,12 @@ use std::sync::Arc;
 use framing_core::{AnyFraming, Blocks};
 
 use crate::payload::Decoding;
-use crate::recorded::note::UNRECORDED;
 use blocksd_engine::event::ConnectionInfo;
 use blocksd_recording::topic::Kind;
 use blocksd_recording::{ChannelInfo, Message, MessageOrigin};
 
-/// Least number of known connections at which those that are no longer used are removed.
-const SWEEP_AT_MIN: usize = 1024;
+/// Least number of new connections after which those that are no longer used are removed.
+const SWEEP_AFTER: usize = 1024;
 
 /// The connections of a recording.
 #[derive(Debug, Default)]
@@ -63,8 +62,6 @@ struct DeviceConnections {
     has_others: bool,
     /// The connection of its messages, with the channel that distinguishes it from others in a file.
     source: Option<(Arc<ChannelInfo>, Arc<ConnectionInfo>)>,
-    /// The same for connections whose open is not recorded.
-    unrecorded: Option<(Arc<ChannelInfo>, Arc<ConnectionInfo>)>,
 }
 
 impl Connections {
@@ -165,43 +162,34 @@ impl Connections {
     /// Removes connections that are not known to be open and had no message since the last sweep: their close is not
     /// recorded.
     fn sweep(&mut self) {
-        if self.known.len() < self.sweep_at.max(SWEEP_AT_MIN) {
+        if self.known.len() < self.sweep_at {
             return;
         }
         let (opened, sweeps) = (&self.opened, self.sweeps);
         self.known
             .retain(|conn, known| sweeps <= known.used || opened.contains_key(conn));
         self.sweeps += 1;
-        self.sweep_at = 2 * self.known.len();
+        self.sweep_at = self.known.len() + self.opened.len().max(SWEEP_AFTER);
     }
 
     fn of_device(&mut self, message: &Message<'_>) -> Arc<ConnectionInfo> {
         let channel = message.channel;
-        let is_unrecorded = metadata(channel, UNRECORDED.0) == Some(UNRECORDED.1);
         let device = self.devices.entry(Arc::clone(&channel.device)).or_default();
-        device.has_others |= device.conns.is_empty() && !is_unrecorded;
-        let cached = match is_unrecorded {
-            true => &device.unrecorded,
-            false => &device.source,
-        };
-        if let Some((of, source)) = cached
+        device.has_others |= device.conns.is_empty();
+        if let Some((of, source)) = &device.source
             && (Arc::ptr_eq(of, channel) || of.record.metadata == channel.record.metadata)
         {
             return Arc::clone(source);
         }
         // If the open of the connection was read, this is its first message. Otherwise that is known of number 0 only.
-        let conn = if is_unrecorded { 0 } else { device.conn() };
+        let conn = device.conn();
         let first = match conn {
             0 => 0,
             _ => message.sequence.into(),
         };
         let source = self.info(channel, conn, first);
         let device = self.devices.entry(Arc::clone(&channel.device)).or_default();
-        let cached = match is_unrecorded {
-            true => &mut device.unrecorded,
-            false => &mut device.source,
-        };
-        *cached = Some((Arc::clone(channel), Arc::clone(&source)));
+        device.source = Some((Arc::clone(channel), Arc::clone(&source)));
         source
     }
 
@@ -249,4 +237,110 @@ impl DeviceConnections {
 
 fn metadata<'a>(channel: &'a ChannelInfo, key: &str) -> Option<&'a str> {
     channel.record.metadata.get(key).map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use blocksd_recording::{
+        Channel, ChannelSpec, Error, Log, LogOptions, LostRange, Reader, Visitor, Wanted,
+    };
+
+    use super::*;
+
+    /// Hands each message of a recording to a function.
+    struct Each<F>(F);
+
+    impl<F: FnMut(&Message<'_>)> Visitor for Each<F> {
+        type Error = Error;
+
+        fn message(&mut self, message: &Message<'_>) -> Result<(), Error> {
+            (self.0)(message);
+            Ok(())
+        }
+
+        fn lost(&mut self, _: &Path, lost: &LostRange) -> Result<(), Error> {
+            panic!("{lost}");
+        }
+
+        fn idle(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    /// Records messages of a device `d` with these origins, and hands each to a function.
+    fn each(origins: &[Option<MessageOrigin>], message: impl FnMut(&Message<'_>)) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::open(folder.path(), LogOptions::default()).unwrap();
+        let spec = || ChannelSpec {
+            topic: "/device/d/blocks".to_owned(),
+            ..ChannelSpec::default()
+        };
+        let channel = log.channel(&mut Channel::default(), spec).unwrap();
+        for (origin, sequence) in origins.iter().zip(0..) {
+            let bytes = std::iter::once(&b""[..]);
+            log.append_all(channel, *origin, sequence, 1, bytes)
+                .unwrap();
+        }
+        log.finish().unwrap();
+        let reader = Reader::new(vec![folder.path().into()], Wanted::default());
+        reader.visit(&mut Each(message)).unwrap();
+    }
+
+    #[test]
+    fn connections_of_an_earlier_run_are_forgotten() {
+        // The connection that a message without an origin is assigned to, after a crash and these calls.
+        let after = |act: fn(&mut Connections)| {
+            let mut connections = Connections::default();
+            connections.open(1, "d");
+            act(&mut connections);
+            let mut conn = None;
+            each(&[None], |message| {
+                conn = Some(connections.of(message).conn);
+            });
+            conn.unwrap()
+        };
+        assert_eq!(after(|_| {}), 1);
+        assert_eq!(after(|it| it.open(2, "d")), 0);
+        // The daemon has restarted, and uses the number again.
+        assert_eq!(after(|it| it.open(1, "d")), 1);
+        let of_another = |it: &mut Connections| {
+            it.open(1, "other");
+            it.open(2, "d");
+        };
+        assert_eq!(after(of_another), 2);
+        let restarted = |it: &mut Connections| {
+            it.restart();
+            it.open(2, "d");
+        };
+        assert_eq!(after(restarted), 2);
+    }
+
+    #[test]
+    fn a_number_that_does_not_grow_is_that_of_another_connection() {
+        let of = |seq| MessageOrigin::new(7, seq);
+        let mut connections = Connections::default();
+        let mut sources: Vec<Arc<ConnectionInfo>> = Vec::new();
+        each(&[of(0), of(1), of(5), of(5), of(6), of(0)], |message| {
+            sources.push(connections.of(message));
+        });
+        let changes = sources.windows(2).map(|it| !Arc::ptr_eq(&it[0], &it[1]));
+        assert!(changes.eq([false, false, true, false, true]));
+        assert!(sources.iter().all(|source| source.conn == 7));
+    }
+
+    #[test]
+    fn connections_whose_close_is_not_recorded_are_forgotten() {
+        let origins: Vec<_> = (1..20_000)
+            .map(|conn| MessageOrigin::new(conn, 0))
+            .collect();
+        let mut connections = Connections::default();
+        connections.open(3, "d");
+        each(&origins, |message| {
+            assert_ne!(connections.of(message).conn, 0);
+            assert!(connections.known.len() <= 2 * SWEEP_AFTER + 1);
+        });
+        assert!(connections.known.contains_key(&3));
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::LOOK;
-use super::open_file::{OpenFile, Progress, is_part};
+use super::open_file::{OpenFile, Progress, is_part, number};
 use crate::error::Error;
 use crate::format::filename;
 use crate::format::nonce::FileNonce;
@@ -40,6 +40,16 @@ struct Listed {
     file: RecordingFile,
 }
 
+impl Listed {
+    /// The progress of a file that was not read.
+    fn unread(&self) -> Progress {
+        Progress {
+            number: self.number,
+            ..Progress::default()
+        }
+    }
+}
+
 /// What changes if a file is replaced or written: device, inode, length, and time of the last change.
 type Stamp = (u64, u64, u64, i64, i64);
 
@@ -61,6 +71,9 @@ pub(super) struct Follower<'a> {
     /// The highest number of the files that were listed; `None` before the first listing.
     newest: Option<u64>,
     gaps: Gaps,
+    /// Runs of missed files: the last number, and how many. The next message of a file with a higher number shows how many
+    /// messages they had.
+    missed: Vec<(u64, u64)>,
     is_missing: bool,
 }
 
@@ -77,6 +90,7 @@ impl<'a> Follower<'a> {
             current: None,
             newest: None,
             gaps: Gaps::default(),
+            missed: Vec::new(),
             is_missing: false,
         }
     }
@@ -95,6 +109,7 @@ impl<'a> Follower<'a> {
                         for index in 0..self.listed.len() {
                             self.read_listed(index, visitor)?;
                         }
+                        self.pass_missed(u64::MAX);
                     }
                 }
                 Err(error) if error.is_not_found() => {
@@ -134,7 +149,7 @@ impl<'a> Follower<'a> {
         let mut listed = Vec::new();
         for file in files {
             if let Some(id) = self.identify(&file.path, &ids) {
-                let number = name(&file.path).and_then(filename::number);
+                let number = number(&file.path);
                 listed.push(Listed { id, number, file });
             }
         }
@@ -197,16 +212,17 @@ impl<'a> Follower<'a> {
             let last = self.from.take().map(|from| self.begin_at(from, listed));
             self.newest = Some(numbers().max().unwrap_or(0).max(last.unwrap_or(0)));
             for it in listed {
-                self.progress.entry(it.id.clone()).or_default();
+                self.progress
+                    .entry(it.id.clone())
+                    .or_insert_with(|| it.unread());
             }
             return;
         };
-        let mut missed = 0;
         let current = self.current.as_ref().map(|(id, _)| id);
         for (id, progress) in &mut self.progress {
             if !progress.is_done && !present.contains(id) && Some(id) != current {
                 progress.is_done = true;
-                missed += 1;
+                self.missed.push((progress.number.unwrap_or(0), 1));
             }
         }
         // Numbers begin again when all files were moved away.
@@ -215,22 +231,32 @@ impl<'a> Follower<'a> {
             if self.progress.contains_key(&it.id) {
                 continue;
             }
-            self.progress.insert(it.id.clone(), Progress::default());
+            self.progress.insert(it.id.clone(), it.unread());
             match it.number {
                 Some(number) if newest < number => {
-                    missed += number - newest - 1;
+                    self.missed.push((number - 1, number - newest - 1));
                     newest = number;
                 }
-                Some(number) if begins_again && number != newest => {
-                    missed += number.saturating_sub(1);
+                Some(number @ 1..) if begins_again && number != newest => {
+                    self.missed.push((number - 1, number - 1));
                     newest = number;
                 }
                 _ => {}
             }
         }
         self.newest = Some(newest);
-        if missed != 0 {
-            self.gaps.miss(missed);
+    }
+
+    /// Counts the missed files before a number. Call it before a file with this number is read.
+    fn pass_missed(&mut self, number: u64) {
+        let mut passed = 0_u64;
+        self.missed.retain(|(last, count)| {
+            let is_passed = *last < number;
+            passed = passed.saturating_add(if is_passed { *count } else { 0 });
+            !is_passed
+        });
+        if passed != 0 {
+            self.gaps.miss(passed);
         }
     }
 
@@ -256,6 +282,7 @@ impl<'a> Follower<'a> {
         if at.is_some() {
             let progress = Progress {
                 messages: from.messages,
+                number: Some(from.number),
                 ..Progress::default()
             };
             self.progress.insert(own, progress);
@@ -291,16 +318,18 @@ impl<'a> Follower<'a> {
         if progress.is_sealed || !(is_unread || is_renamed || is_longer()) {
             return Ok(());
         }
-        let id = id.clone();
+        let (id, file) = (id.clone(), file.clone());
+        if let Some(number) = number(&file.path) {
+            self.pass_missed(number);
+        }
         let gaps = &mut self.gaps;
-        let mut opened = match OpenFile::open(file, self.wanted, progress.messages, gaps) {
+        let mut opened = match OpenFile::open(&file, self.wanted, progress.messages, gaps) {
             Ok(Some(opened)) => opened,
             Ok(None) => return Ok(()),
             Err(error) => {
                 // Try again when it has another length.
-                let len = fs::metadata(&file.path).map_or(0, |it| it.len());
                 let given_up = Progress {
-                    len,
+                    len: fs::metadata(&file.path).map_or(0, |it| it.len()),
                     is_done: true,
                     ..progress
                 };
@@ -344,8 +373,7 @@ impl<'a> Follower<'a> {
         let progress = opened.progress();
         let before = self.progress.insert(id.clone(), progress);
         let is_new = before.is_none_or(|before| before.messages != progress.messages);
-        let number = name(opened.path()).and_then(filename::number);
-        if let (FileId::Nonce(nonce), Some(number), true) = (&id, number, is_new) {
+        if let (FileId::Nonce(nonce), Some(number), true) = (&id, progress.number, is_new) {
             visitor.reached(&TailPosition {
                 number,
                 nonce: *nonce,

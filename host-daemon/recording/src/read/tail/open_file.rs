@@ -28,6 +28,8 @@ pub(super) struct Progress {
     pub(super) is_sealed: bool,
     /// It had the name of an unsealed file.
     pub(super) was_part: bool,
+    /// Its number, if it has the name of a file of a recording.
+    pub(super) number: Option<u64>,
 }
 
 /// A file that is being read.
@@ -102,11 +104,6 @@ impl<'a> OpenFile<'a> {
         !self.is_growing || self.scan.has_ended() || self.is_outside
     }
 
-    /// The path under which it was opened.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// How far it was read.
     pub(super) fn progress(&self) -> Progress {
         let is_done = self.is_done();
@@ -118,8 +115,14 @@ impl<'a> OpenFile<'a> {
             is_done,
             is_sealed: self.is_sealed,
             was_part: is_part(&self.path),
+            number: number(&self.path),
         }
     }
+}
+
+/// The number of a file, if it has the name of a file of a recording.
+pub(super) fn number(path: &Path) -> Option<u64> {
+    filename::number(path.file_name()?.to_str()?)
 }
 
 /// Whether a file has the name of an unsealed file.
