@@ -128,9 +128,9 @@ impl Scan {
         }
         let bytes = self.input.at(at, len)?;
         let whole = chunk::check(bytes, self.ours, &mut self.plain);
-        // Without a CRC, anything may look like a chunk.
-        let whole = whole.and_then(|header| match header.uncompressed_crc {
-            0 if !self.ours => Err(ChunkFault::Lengths),
+        // Without a CRC, only its records show that this is a chunk.
+        let whole = whole.and_then(|header| match header.uncompressed_size {
+            0 if header.uncompressed_crc == 0 => Err(ChunkFault::Lengths),
             _ => Ok(header),
         });
         let nonce =
