@@ -341,10 +341,14 @@ impl<'a> Salvager<'a> {
 
     fn keep_loose(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), Error> {
         match raw.opcode {
-            op::ATTACHMENT | op::METADATA if raw.parse().is_none() => Ok(self.lose(offset, raw)),
+            op::ATTACHMENT | op::METADATA if raw.parse().is_none() => {
+                self.lose(offset, raw);
+                Ok(())
+            }
             // This library writes none of these.
             op::ATTACHMENT | op::METADATA | op::SCHEMA..=op::MESSAGE if self.survey.is_ours => {
-                Ok(self.lose(offset, raw))
+                self.lose(offset, raw);
+                Ok(())
             }
             op::MESSAGE | op::CHANNEL | op::SCHEMA => {
                 let mut missing = Vec::new();

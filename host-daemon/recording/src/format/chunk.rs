@@ -19,7 +19,7 @@ const PLAIN_MIN: u64 = 16 << 20;
 const RATIO_MAX: u64 = 64;
 
 /// Longest schema or channel that is read, in bytes.
-const DEFINITION_MAX: usize = 4 << 20;
+pub(crate) const DEFINITION_MAX: usize = 4 << 20;
 
 /// Bytes from the start of a chunk record to its data, without the name of the compression.
 const FIXED_LEN: u64 = HEAD_LEN as u64 + 28 + 4 + 8;

@@ -4,8 +4,10 @@ use mcap::records::op;
 
 use super::{Scan, ScanStep};
 use crate::error::Error;
-use crate::format::chunk::{self, CHUNK_MAX, ChunkFault, EXTENT_LEN, EXTENT_MAX, Extent};
-use crate::format::definition::{LEN_MAX, cost_max};
+use crate::format::chunk::{
+    self, CHUNK_MAX, ChunkFault, DEFINITION_MAX, EXTENT_LEN, EXTENT_MAX, Extent,
+};
+use crate::format::definition::cost_max;
 use crate::format::nonce::FileNonce;
 use crate::format::record::{HEAD_LEN, PAYLOAD, Raw, head, is_foreign, is_unfinished, is_unknown};
 use crate::read::loss::LossCause;
@@ -98,7 +100,7 @@ impl Scan {
             // Parsing takes memory.
             let max = cost_max(self.input.len());
             let bytes = self.input.at(at, len)?;
-            let is_sound = len <= LEN_MAX + HEAD_LEN
+            let is_sound = len <= DEFINITION_MAX + HEAD_LEN
                 && self.definitions.add(bytes) <= max
                 && Raw::take(&mut &*bytes).is_some_and(|raw| raw.parse().is_some());
             if !is_sound {
