@@ -254,8 +254,11 @@ fn check(path: &Path, original: &Original, donor: &Original, notes: &mut Notes) 
     let recovered = match CHECKER.recover(path, &to) {
         Err(Error::UnsoundRepair { first, .. }) => {
             assert!(!to.exists());
-            *notes.entry("unsound").or_default() += 1;
-            panic!("the repair is not sound: {first}");
+            *notes.entry("refused").or_default() += 1;
+            // Without a nonce, chunks of two files may contradict each other. The file is left unchanged.
+            let is_spliced = !original.has_nonce && first.contains("conflicting definitions");
+            assert!(is_spliced, "the repair is not sound: {first}");
+            return;
         }
         recovered => recovered.unwrap(),
     };
@@ -283,8 +286,9 @@ fn check(path: &Path, original: &Original, donor: &Original, notes: &mut Notes) 
         if recovered.repeated_chunks == 0 && kept + recovered.unknown == count && findings == 0 {
             for (again, shown) in again.messages.iter().zip(&shown.messages) {
                 assert_eq!((again.1, again.2, &again.3), (shown.1, shown.2, &shown.3));
-                // `recover` also finds definitions that come later.
-                assert!(again.0 == shown.0 || shown.0.starts_with("/blocksd/unknown/"));
+                // `recover` also finds definitions that come later. Without a nonce, they may be of another file.
+                let is_unknown = shown.0.starts_with("/blocksd/unknown/");
+                assert!(again.0 == shown.0 || is_unknown || !original.has_nonce);
             }
         }
         fs::remove_file(&to).unwrap();
@@ -418,6 +422,7 @@ fn mutated_files_are_read_verified_recovered_and_repaired() {
             assert!(begun.elapsed() < STEP_MAX * 12, "too slow");
         }));
         if checked.is_err() {
+            println!("BLOCKSD_TEST_MUTATION={seed} failed");
             failed.push(format!(
                 "BLOCKSD_TEST_MUTATION={seed}: {mutations:?} of {}",
                 original.name
