@@ -484,3 +484,42 @@ fn files_are_not_deleted_one_after_another_if_that_frees_nothing() {
         left.len()
     );
 }
+
+#[test]
+fn a_limit_on_free_space_does_not_lower_the_limit_on_the_files() {
+    let fixture = Fixture::new(Some(MAX_BYTES));
+    fixture.disk.capacity.store(8 << 30, Ordering::Relaxed);
+    fixture.retention.set_min_free(Some(1 << 30));
+    let mut log = fixture.log();
+    write(&mut log, &mut Channel::default(), 0..1_500);
+    log.finish().unwrap();
+    assert!(messages(fixture.folder.path()).into_iter().eq(0..1_500));
+    assert_eq!(fixture.context.stats.read().messages_deleted, 0);
+}
+
+#[test]
+fn the_newest_file_stays_although_too_little_space_is_free() {
+    let fixture = Fixture::new(None);
+    let mut log = fixture.log();
+    let mut channel = Channel::default();
+    write(&mut log, &mut channel, 0..100);
+    log.finish().unwrap();
+    fixture.disk.capacity.store(1 << 20, Ordering::Relaxed);
+    fixture.retention.set_min_free(Some(900 << 30));
+    let mut log = fixture.log();
+    let context = Arc::clone(&fixture.context);
+    let writer = std::thread::spawn(move || {
+        let of_file = log.channel(&mut Channel::default(), spec).unwrap();
+        log.append(of_file, 100, 100, b"the last message").unwrap();
+        // Waits for space until the log gives up, as at the stop of a daemon.
+        log.end()
+    });
+    while !fixture.reports_have("and no older file is left to delete") {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    context.give_up();
+    let (ended, unwritten) = writer.join().unwrap();
+    assert!(ended.is_ok(), "{ended:?}");
+    assert_eq!(unwritten, 0);
+    assert_eq!(messages(fixture.folder.path()).last(), Some(&100));
+}

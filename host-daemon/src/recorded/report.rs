@@ -36,7 +36,7 @@ pub fn log(report: &LogReport<'_>) {
             let reason = purpose(*limit);
             let remedy = match limit {
                 SpaceLimit::MaxBytes(_) => "check whether the disk is slow or fails",
-                SpaceLimit::MinFree(_) => "free space in the file system",
+                SpaceLimit::MinFree(_) => "delete other files of the file system",
             };
             tracing::error!("recording: cannot {reason}: {error}; devices are held back; {remedy}");
         }
@@ -48,6 +48,6 @@ pub fn log(report: &LogReport<'_>) {
 fn purpose(limit: SpaceLimit) -> String {
     match limit {
         SpaceLimit::MaxBytes(max) => format!("stay within --record-max-bytes ({max})"),
-        SpaceLimit::MinFree(min) => format!("keep --record-min-free ({min}) bytes free"),
+        SpaceLimit::MinFree(min) => format!("keep {min} bytes free (--record-min-free)"),
     }
 }

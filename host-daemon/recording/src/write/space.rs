@@ -20,8 +20,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a writer waits for free space without a report, and how long for a slow disk.
 const QUIET: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
-/// Most bytes that are deleted ahead of need.
-const AHEAD_MAX: u64 = 256 << 20;
 /// Smallest length of a file to which a lack of free space limits it, in bytes.
 const FILE_MIN: u64 = 1 << 20;
 
@@ -71,6 +69,15 @@ enum Shortage {
     Unsealed,
     /// The file system has too little free space, and there is no file to delete.
     Free { free: u64, min: u64 },
+}
+
+/// When the bytes of a limit are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// For the write that waits.
+    Now,
+    /// For later writes, too.
+    Later,
 }
 
 /// Which files may be deleted.
@@ -163,7 +170,7 @@ impl Space {
         let mut state = self.lock();
         let mut held: Option<(Instant, Option<&str>)> = None;
         loop {
-            let shortage = self.make_room(&mut state, context, len, 0, Deletable::All);
+            let shortage = self.make_room(&mut state, context, len, Need::Now, Deletable::All);
             let Some(shortage) = shortage else {
                 break;
             };
@@ -234,7 +241,7 @@ impl Space {
             copy: format!("{name}.{}", filename::NEW),
             len: 0,
         });
-        let shortage = self.make_room(&mut state, context, len, 0, Deletable::Sealed);
+        let shortage = self.make_room(&mut state, context, len, Need::Now, Deletable::Sealed);
         let fits = shortage.is_none() && state.used().saturating_add(len) <= self.max_bytes();
         match &mut state.packing {
             Some(packing) if fits => packing.len = len,
@@ -255,7 +262,7 @@ impl Space {
         let mut state = self.lock();
         self.list(&mut state, context);
         self.measure(&mut state, context);
-        self.make_room(&mut state, context, len, 0, Deletable::Sealed);
+        self.make_room(&mut state, context, len, Need::Now, Deletable::Sealed);
     }
 
     /// Deletes ahead of need. Counts the files again if others may have changed, and measures the free space.
@@ -265,19 +272,11 @@ impl Space {
             self.list(&mut state, context);
         }
         self.measure(&mut state, context);
-        let ahead = self.ahead();
-        self.make_room(&mut state, context, 0, ahead, Deletable::All);
+        self.make_room(&mut state, context, 0, Need::Later, Deletable::All);
     }
 
     fn max_bytes(&self) -> u64 {
         self.retention.max_bytes().unwrap_or(u64::MAX)
-    }
-
-    /// Bytes that are deleted ahead of need.
-    fn ahead(&self) -> u64 {
-        let of = |limit: Option<u64>| limit.map_or(0, |limit| limit / 64);
-        let limits = of(self.retention.max_bytes()).max(of(self.retention.min_free()));
-        limits.min(AHEAD_MAX)
     }
 
     /// Counts all files again. Returns them with their lengths, or `None` if they cannot be listed.
@@ -357,13 +356,11 @@ impl Shortage {
                 "keep within the size limit",
                 io::Error::other("files that are not synced yet take the space"),
             ),
-            Self::Free { free, min } => (
+            Self::Free { free, .. } => (
                 "keep the minimum of free space",
                 io::Error::new(
                     io::ErrorKind::StorageFull,
-                    format!(
-                        "{free} bytes are free, less than {min}, and no file is left to delete"
-                    ),
+                    format!("{free} bytes are free, and no older file is left to delete"),
                 ),
             ),
         }

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::{Deletable, Shortage, Space, SpaceContext, State};
+use super::{Deletable, Need, Shortage, Space, SpaceContext, State};
 use crate::format::filename;
 use crate::write::report::{LogReport, SpaceLimit};
 
@@ -12,23 +12,37 @@ const FREE_VALID: Duration = Duration::from_secs(1);
 /// How long deleted files may take to appear as free space, before more are deleted.
 const FREE_SETTLES: Duration = Duration::from_secs(10);
 
+/// Most bytes that are deleted ahead of need.
+const AHEAD_MAX: u64 = 256 << 20;
+
+impl Need {
+    /// Bytes ahead of need whose lack is a reason to delete files.
+    const fn of(self, ahead: u64) -> u64 {
+        match self {
+            Self::Now => 0,
+            Self::Later => ahead,
+        }
+    }
+}
+
 impl Space {
-    /// Deletes the oldest files until `len` and `ahead` more bytes fit. A lack of room for `ahead` is no shortage.
+    /// Deletes the oldest files until `len` more bytes fit. `need` says whether to delete ahead of that; a lack of room for
+    /// what comes later is no shortage.
     pub(super) fn make_room(
         &self,
         state: &mut State,
         context: &SpaceContext<'_>,
         len: u64,
-        ahead: u64,
+        need: Need,
         deletable: Deletable,
     ) -> Option<Shortage> {
         let by_size = match self.retention.max_bytes() {
-            Some(max) => self.within(state, context, max, (len, ahead), deletable),
+            Some(max) => self.within(state, context, max, (len, need), deletable),
             None => None,
         };
         by_size.or_else(|| {
             let min = self.retention.min_free()?;
-            self.keep_free(state, context, min, (len, ahead), deletable)
+            self.keep_free(state, context, min, (len, need), deletable)
         })
     }
 
@@ -38,7 +52,7 @@ impl Space {
         state: &mut State,
         context: &SpaceContext<'_>,
         max: u64,
-        (len, ahead): (u64, u64),
+        (len, need): (u64, Need),
         deletable: Deletable,
     ) -> Option<Shortage> {
         let unsealed: u64 = state.unsealed.values().sum();
@@ -50,10 +64,10 @@ impl Space {
             self.list(state, context);
         }
         let fits = |state: &State, len: u64| state.used().saturating_add(len) <= max;
-        if fits(state, len + ahead) || state.is_failing() {
+        let ahead = ahead(max);
+        if fits(state, len + need.of(ahead)) || state.is_failing() {
             return None;
         }
-        let ahead = ahead.max(self.ahead());
         let limit = SpaceLimit::MaxBytes(max);
         self.delete(state, context, limit, deletable, |state| {
             fits(state, len + ahead)
@@ -68,26 +82,27 @@ impl Space {
         state: &mut State,
         context: &SpaceContext<'_>,
         min: u64,
-        (len, ahead): (u64, u64),
+        (len, need): (u64, Need),
         deletable: Deletable,
     ) -> Option<Shortage> {
+        let ahead = ahead(min);
+        let wanted = len + need.of(ahead);
         let has = |state: &State, len: u64| {
             let (free, _) = state.free?;
             Some(min.saturating_add(len) <= free)
         };
         let is_valid = |(_, at): (u64, Instant)| at.elapsed() < FREE_VALID;
-        if !state.free.is_some_and(is_valid) || has(state, len + ahead) == Some(false) {
+        if !state.free.is_some_and(is_valid) || has(state, wanted) == Some(false) {
             self.measure(state, context);
         }
         // Without a measurement, the limit cannot be applied.
-        if has(state, len + ahead)? || state.is_failing() {
+        if has(state, wanted)? || state.is_failing() {
             return None;
         }
         let settles = |at: Instant| at.elapsed() < FREE_SETTLES;
         if state.unsettled.is_some_and(settles) {
             return None;
         }
-        let ahead = ahead.max(self.ahead());
         let (before, _) = state.free?;
         let limit = SpaceLimit::MinFree(min);
         let mut deleted = 0;
@@ -131,6 +146,10 @@ impl Space {
             .collect();
         // Of two files with the same number, delete the original first: its whole chunks are in the repaired file.
         files.sort_by_key(|(name, _)| (filename::number(name), filename::is_sealed(name)));
+        if matches!(limit, SpaceLimit::MinFree(_)) {
+            // Other programs may fill the disk. Then the newest messages are worth more than the free space.
+            files.pop();
+        }
         let mut refused = None;
         for (name, len) in files {
             if has_room(state) {
@@ -162,4 +181,9 @@ impl Space {
         context.stats.space(state.total, None);
         state.failed(context, limit, refused);
     }
+}
+
+/// Bytes that are deleted ahead of need, for a limit.
+fn ahead(limit: u64) -> u64 {
+    (limit / 64).min(AHEAD_MAX)
 }
