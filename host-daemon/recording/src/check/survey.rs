@@ -48,7 +48,8 @@ impl Survey {
         let mut summary = Summary::read(&mut input.again())?.ok();
         let known = summary.as_ref();
         let (mut pass, mut is_listed) = Pass::go(input.again(), known, known)?;
-        if summary.is_some() && !is_listed && (pass.is_strict || is_torn_name(input.path())) {
+        if summary.is_some() && !is_listed && (pass.is_known_strict() || is_torn_name(input.path()))
+        {
             // The end is a payload that looks like a summary, and the file was cut exactly after it.
             summary = None;
             (pass, is_listed) = Pass::go(input.again(), None, None)?;
@@ -155,6 +156,11 @@ impl Pass {
         nonce.is_some()
             || library.is_some_and(|library| library.starts_with(LIBRARY))
             || (self.may_be_ours() && self.definitions.channels.values().any(is_named))
+    }
+
+    /// Whether only records that this library writes were accepted, and not because nothing is known of the file.
+    const fn is_known_strict(&self) -> bool {
+        self.is_strict && (self.header.is_some() || self.nonce.is_some())
     }
 
     /// Whether the header is lost or damaged, or that of this library. Another program may copy its channels.
