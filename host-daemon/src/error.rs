@@ -170,7 +170,7 @@ pub enum CommandError {
         path: PathBuf,
     },
     /// Messages or values that were not exported. The reasons were reported before.
-    #[error("{messages} messages and {values} values are not exported")]
+    #[error("{}", not_exported(*messages, *values))]
     NotExported {
         /// Number of these messages.
         messages: u64,
@@ -442,6 +442,14 @@ fn not_whole(lost: u64, unread: u64) -> String {
         (0, 1..) => files,
         (_, 0) => format!("{lost} bytes of the recording are lost"),
         _ => format!("{lost} bytes of the recording are lost, and {files}"),
+    }
+}
+
+fn not_exported(messages: u64, values: u64) -> String {
+    match (messages, values) {
+        (messages, 0) => format!("messages that are not exported: {messages}"),
+        (0, values) => format!("values that are not exported: {values}"),
+        _ => format!("messages that are not exported: {messages}; values: {values}"),
     }
 }
 

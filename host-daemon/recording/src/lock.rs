@@ -280,7 +280,7 @@ fn lock_file(directory: &Path, replace: bool) -> Result<Option<(File, Option<Fil
     Ok(Some((new, Some(file))))
 }
 
-/// Opens a lock file, or creates it. Removes the permission to read it from those who cannot write it: whoever can open a file
+/// Opens a lock file, or creates it. Removes the permission to read it from users who cannot write it: a user who can open a file
 /// can lock it.
 fn create_lock(path: &Path) -> Result<File, Error> {
     let mut options = File::options();

@@ -13,9 +13,12 @@ use tempfile::TempDir;
 
 const DEVICES: usize = 200;
 
-/// All messages of a recording: topic, sequence number, origin, time and payload.
+/// Topic, sequence number, origin, time and payload of a message.
+type StoredMessage = (String, u32, Option<MessageOrigin>, u64, Vec<u8>);
+
+/// All messages of a recording.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Messages(Vec<(String, u32, Option<MessageOrigin>, u64, Vec<u8>)>);
+struct Messages(Vec<StoredMessage>);
 
 impl Visitor for Messages {
     type Error = Error;

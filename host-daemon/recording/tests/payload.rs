@@ -1,7 +1,7 @@
 //! A sealed file states the payload bytes of its channels.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use blocksd_recording::scan::Summary;
 use blocksd_recording::topic::Kind;
@@ -38,17 +38,17 @@ fn file(folder: &TempDir) -> PathBuf {
         .path
 }
 
-fn summary(path: &PathBuf) -> Summary {
+fn summary(path: &Path) -> Summary {
     Summary::read(&mut WindowedFile::open(path).unwrap())
         .unwrap()
         .unwrap()
 }
 
-fn findings(path: &PathBuf) -> Vec<String> {
+fn findings(path: &Path) -> Vec<String> {
     let mut findings = Vec::new();
     let input = WindowedFile::open(path).unwrap();
     verify(input, false, &mut |finding| {
-        findings.push(finding.to_string())
+        findings.push(finding.to_string());
     })
     .unwrap();
     findings

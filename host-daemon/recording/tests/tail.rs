@@ -142,8 +142,7 @@ impl Following {
         self.collect.is_stopped.store(true, Ordering::Relaxed);
         let ended = self.thread.join().unwrap();
         assert!(matches!(ended, Err(Ended(None))), "{ended:?}");
-        let seen = self.collect.seen.lock().unwrap().clone();
-        seen
+        self.collect.seen.lock().unwrap().clone()
     }
 }
 

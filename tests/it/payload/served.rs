@@ -234,12 +234,12 @@ fn a_recording_of_hostile_payloads_is_read_in_a_limited_address_space() {
         let printed = read(&["--output", output]);
         assert!(printed.ends_with(last), "{output}: {last:?} is not the end");
     }
-    for to in ["foxglove", "plotjuggler", "csv"] {
+    for to in ["foxglove", "csv"] {
         let out = folder.path().join(to);
         let (path, out) = (path.to_str().unwrap(), out.to_str().unwrap());
         let ended = limited(&["export", path, "--to", to, "--out", out]);
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-        let is_reported = ended.stderr.contains(" are not exported; exported ");
+        let is_reported = ended.stderr.contains(" are not exported: ");
         assert!(is_reported, "{}", ended.stderr);
     }
     for output in ["json", "text"] {

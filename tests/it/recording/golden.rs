@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use blocksd_tests::exported::exported;
 use blocksd_tests::process::{Ended, Server, run};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -209,5 +210,25 @@ fn replay_sends_every_complete_message() {
             event["event"] == "block" || (event["event"] == "piece" && is_last)
         });
         assert_eq!(ended.totals()["block"], whole.count() as u64, "{name}");
+    }
+}
+
+#[test]
+fn export_writes_every_message_that_read_decodes() {
+    for (name, lost) in CASES {
+        let (folder, other) = (copy(name), tempfile::tempdir().unwrap());
+        let out = other.path().join("out.mcap");
+        let options = ["--to", "foxglove", "--out", out.to_str().unwrap()];
+        let ended = on("export", folder.path(), &options);
+        let events = events(name);
+        let count = |key: &str, value: &str| events.iter().filter(|it| it[key] == value).count();
+        let undecodable = count("fault", "undecodable");
+        let left_out = undecodable + count("event", "piece");
+        let messages = exported(&out);
+        let messages = messages.iter().filter(|it| it.topic != "/blocksd/events");
+        let want = count("event", "block") - undecodable;
+        assert_eq!(messages.count(), want, "{name}: {ended:?}");
+        let is_whole = lost == 0 && left_out == 0;
+        assert_eq!(ended.code, Some(i32::from(!is_whole)), "{name}: {ended:?}");
     }
 }

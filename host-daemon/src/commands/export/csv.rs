@@ -16,7 +16,7 @@ use crate::commands::export::topic;
 use crate::error::CommandError;
 
 /// Maximum number of columns of a file.
-const COLUMNS_MAX: usize = 16_384;
+const COLUMNS_MAX: usize = 4096;
 /// Maximum length of the names of all columns of all files, in bytes.
 const NAMES_MAX: usize = 64 << 20;
 /// Maximum number of files that are open at a time.

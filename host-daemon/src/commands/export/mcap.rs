@@ -238,10 +238,8 @@ fn put_own(name: &str, value: u64, object: &[u8], to: &mut String) {
 
 /// Whether an object has a member. Looks for its name first, which is rarely there.
 fn has_member(object: &[u8], name: &str) -> bool {
-    let is_there = object
-        .windows(name.len())
-        .any(|window| window == name.as_bytes());
-    if !is_there && !object.contains(&b'\\') {
+    let text = std::str::from_utf8(object).unwrap_or_default();
+    if !text.contains(name) && !text.contains('\\') {
         return false;
     }
     let (mut parser, mut depth) = (SliceJsonParser::new(object), 0_u32);
