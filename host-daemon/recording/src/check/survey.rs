@@ -167,8 +167,8 @@ impl Pass {
     fn may_be_ours(&self) -> bool {
         self.header.as_ref().is_none_or(|header| {
             let library = &header.library;
-            let is_damaged = library.is_empty() || library.contains('\0');
-            is_damaged || is_near_library(library.as_bytes()) || self.nonce.is_some()
+            let is_near = is_near_library(library.as_bytes());
+            is_near || library.contains('\0') || self.nonce.is_some()
         })
     }
 }
