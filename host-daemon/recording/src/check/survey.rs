@@ -48,7 +48,8 @@ impl Survey {
         let mut summary = Summary::read(&mut input.again())?.ok();
         let known = summary.as_ref();
         let (mut pass, mut is_listed) = Pass::go(input.again(), known, known)?;
-        if summary.is_some() && !is_listed && (pass.is_strict || is_torn_name(input.path())) {
+        if summary.is_some() && !is_listed && (pass.is_known_strict() || is_torn_name(input.path()))
+        {
             // The end is a payload that looks like a summary, and the file was cut exactly after it.
             summary = None;
             (pass, is_listed) = Pass::go(input.again(), None, None)?;
@@ -157,12 +158,17 @@ impl Pass {
             || (self.may_be_ours() && self.definitions.channels.values().any(is_named))
     }
 
+    /// Whether only records that this library writes were accepted, and not because nothing is known of the file.
+    const fn is_known_strict(&self) -> bool {
+        self.is_strict && (self.header.is_some() || self.nonce.is_some())
+    }
+
     /// Whether the header is lost or damaged, or that of this library. Another program may copy its channels.
     fn may_be_ours(&self) -> bool {
         self.header.as_ref().is_none_or(|header| {
             let library = &header.library;
-            let is_damaged = library.is_empty() || library.contains('\0');
-            is_damaged || is_near_library(library.as_bytes()) || self.nonce.is_some()
+            let is_near = is_near_library(library.as_bytes());
+            is_near || library.contains('\0') || self.nonce.is_some()
         })
     }
 }

@@ -128,7 +128,7 @@ impl Verifier<'_> {
     fn header(&mut self, header: &Header) {
         self.nonce = FileNonce::of_library(&header.library);
         let library = &header.library;
-        self.is_near = is_near_library(library.as_bytes()) || library.is_empty();
+        self.is_near = is_near_library(library.as_bytes());
         if let Some(version) = header.library.strip_prefix(LIBRARY) {
             let numbers = version.split(['-', '+']).next().unwrap_or_default();
             let is_number = |part: &str| part.parse::<u32>().is_ok();

@@ -304,7 +304,9 @@ impl Scan {
             let mut bytes = bytes.get(magic.len()..).unwrap_or_default();
             let raw = Raw::take(&mut bytes);
             let is_exact = raw.is_some_and(|raw| raw.is_well_formed());
-            let is_near = raw.is_some_and(|raw| is_near_library(raw.body));
+            // The body may also be overwritten with zeros.
+            let is_zero = |raw: Raw<'_>| raw.body.iter().all(|byte| *byte == 0);
+            let is_near = raw.is_some_and(|raw| is_near_library(raw.body) || is_zero(raw));
             if let Some(Record::Header(header)) = raw.and_then(|raw| raw.parse()) {
                 // A nonce proves that this library wrote the file, even if the library field is damaged.
                 let is_ours = named || self.known_ours || is_broken(&header);
