@@ -474,10 +474,20 @@ fn files_are_not_deleted_one_after_another_if_that_frees_nothing() {
     fixture.disk.keeps_deleted.store(true, Ordering::Relaxed);
     fixture.disk.capacity.store(10 << 20, Ordering::Relaxed);
     fixture.retention.set_min_free(Some(3 << 20));
-    write(&mut log, &mut channel, 2_000..3_000);
-    log.finish().unwrap();
+    let writer = std::thread::spawn(move || {
+        write(&mut log, &mut channel, 2_000..3_000);
+        log.finish().unwrap();
+    });
+    while !fixture.reports_have("cannot keep 3145728 bytes free") {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // One round of deletions, for the missing 1 MiB. Then the log waits, and leaves the free space alone.
+    let left = fixture.files().len();
+    assert!((15..=18).contains(&left), "{left}");
+    assert!(fixture.disk.deleted.load(Ordering::Relaxed) != 0);
+    fixture.disk.capacity.store(1 << 30, Ordering::Relaxed);
+    writer.join().unwrap();
     let left = messages(fixture.folder.path());
-    // One round of deletions, for the missing 1 MiB.
     assert!(
         1_900 < left.len() && left.ends_with(&[2_999]),
         "{}",

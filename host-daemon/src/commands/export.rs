@@ -84,12 +84,14 @@ fn target(arguments: &Export) -> Box<dyn Target> {
             .clone()
             .unwrap_or_else(|| PathBuf::from(default))
     };
+    let (from, force) = (arguments.paths.clone(), arguments.force);
     let dialect = match arguments.to {
         ExportFormat::Csv => {
             let has_received = arguments.time_field.is_some();
             return Box::new(CsvTarget::new(
                 out("blocksd-export"),
-                arguments.force,
+                from,
+                force,
                 has_received,
             ));
         }
@@ -97,7 +99,6 @@ fn target(arguments: &Export) -> Box<dyn Target> {
         ExportFormat::Plotjuggler => Dialect::Plotjuggler,
     };
     let out = out("blocksd-export.mcap");
-    let (from, force) = (arguments.paths.clone(), arguments.force);
     Box::new(McapTarget::new(out, from, force, dialect))
 }
 
@@ -127,7 +128,7 @@ fn report(counts: &ExportCounts, written: &ExportedTo, field: Option<&TimeField>
     {
         let count = counted(counts.untimed, "message");
         status(format!(
-            "{count} without a time in {field:?}: the time of reception is used"
+            "{count} without a time in {field:?}: the time of reception is used (the unit of a number is named as in {field}:ms)"
         ));
     }
     for device in &counts.without_elf {

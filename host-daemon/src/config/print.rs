@@ -68,7 +68,7 @@ fn page(config: &Config, has_comments: bool) -> String {
 }
 
 /// Returns the SHA-256 of the effective values, as `sha256:` and 64 hexadecimal digits. Two configurations with the
-/// same values have the same digest, wherever the values come from.
+/// same values in the same spelling have the same digest, wherever the values come from.
 #[must_use]
 pub fn digest(config: &Config) -> String {
     let page = page(config, false);

@@ -370,6 +370,23 @@ fn an_existing_file_is_overwritten_only_on_demand() {
         b"",
     );
     refused.assert_refused(2, "the recording is there");
+    // The same for a file that is named, and for a CSV file in its place.
+    let recorded = fs::read_dir(folder.path().join("rec")).unwrap();
+    let recorded = recorded.map(|it| it.unwrap().path()).next().unwrap();
+    let recorded = recorded.to_str().unwrap();
+    let inside = folder.path().join("rec/out.mcap");
+    let inside = inside.to_str().unwrap();
+    for (to, out) in [("foxglove", inside), ("csv", recorded)] {
+        let command = ["export", recorded, "--to", to, "--out", out, "--force"];
+        run(&command, b"").assert_refused(2, "the recording is there");
+    }
+    let own = folder.path().join("own.csv");
+    fs::copy(recorded, &own).unwrap();
+    let own = own.to_str().unwrap();
+    let command = ["export", own, "--to", "csv", "--out", own, "--force"];
+    run(&command, b"").assert_refused(2, "the recording is there");
+    assert_eq!(fs::read(own).unwrap(), fs::read(recorded).unwrap());
+    fs::remove_file(own).unwrap();
     let refused = export(folder.path(), "foxglove", "out", &["--force"]);
     refused.assert_refused(2, "it is not a regular file");
     export(folder.path(), "foxglove", "no/such/out.mcap", &[]).assert_refused(2, "cannot write");

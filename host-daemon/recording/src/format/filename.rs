@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 
 use crate::format::nonce::FileNonce;
 
@@ -22,7 +23,12 @@ pub const NEW: &str = "new";
 /// Suffix of the original of a repaired file that lost more than an unfinished record.
 pub const LOST: &str = "lost";
 
+/// Numbers from this one on belong to no recording. A log counts on from numbers in the lower half, so that a file with a
+/// large number does not make it run out of numbers.
+pub(crate) const NUMBER_END: u64 = 1_000_000_000_000;
+
 const DIGITS: usize = 8;
+const TIME: &str = "%Y%m%dT%H%M%SZ";
 
 /// The state of a file, according to the suffix of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +50,7 @@ pub enum Suffix {
 pub fn sealed(number: u64, begun: SystemTime, nonce: FileNonce) -> String {
     let begun = begun.max(UNIX_EPOCH);
     let begun = Timestamp::try_from(begun).unwrap_or(Timestamp::MAX);
-    let begun = begun.strftime("%Y%m%dT%H%M%SZ");
+    let begun = begun.strftime(TIME);
     format!("{number:0DIGITS$}-{begun}-{nonce}.{SEALED}")
 }
 
@@ -122,18 +128,17 @@ fn parse(name: &str) -> Option<(u64, Option<FileNonce>, Suffix)> {
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let (day, second) = begun.strip_suffix('Z')?.split_once('T')?;
     let is_time = (day.len(), second.len()) == (8, 6) && is_number(day) && is_number(second);
-    if number.len() < DIGITS || !is_number(number) || !is_time || fields.next().is_some() {
+    let is_padded = number.len() == DIGITS || (DIGITS < number.len() && !number.starts_with('0'));
+    if !is_padded || !is_number(number) || !is_time || fields.next().is_some() {
         return None;
     }
+    // Only a time that exists is one that this library has written.
+    DateTime::strptime(TIME, begun).ok()?;
     let nonce = match nonce {
         Some(digits) => Some(FileNonce::of_digits(digits)?),
         None => None,
     };
-    // Leave room for the numbers of later files.
-    let number = number
-        .parse()
-        .ok()
-        .filter(|number| *number < u64::MAX / 2)?;
+    let number = number.parse().ok().filter(|it| *it < NUMBER_END)?;
     Some((number, nonce, suffix))
 }
 
@@ -204,6 +209,11 @@ mod tests {
             "+0000001-20261123T082501Z.mcap",
             "00000001-20261123T082501.mcap",
             "00000001-20261123T082501Z.mcap.bak",
+            "000000001-20261123T082501Z.mcap",
+            "1000000000000-20261123T082501Z.mcap",
+            "9223372036854775806-20261123T082501Z.mcap",
+            "00000001-20261323T082501Z.mcap",
+            "00000001-20261123T082561Z.mcap",
             "00000001-20261123T082501Z.mcap.part.part",
             "00000001-20261123T082501Z-5f3a9c0d12b47e8.mcap",
             "00000001-20261123T082501Z-5F3A9C0D12B47E88.mcap",

@@ -107,6 +107,7 @@ impl Log {
         let files = context.folder.list();
         let files = files.map_err(|error| Error::folder(&context.path, error))?;
         let numbers = files.iter().filter_map(|(name, _)| filename::number(name));
+        let numbers = numbers.filter(|number| *number < filename::NUMBER_END / 2);
         let number = numbers.max().map_or(1, |number| number + 1);
         Ok(Self::new(options, context, number))
     }

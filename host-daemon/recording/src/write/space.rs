@@ -158,6 +158,11 @@ impl Space {
         self.changed.notify_all();
     }
 
+    /// Files will be sealed, by the sync thread of a new log.
+    pub(super) fn start(&self) {
+        self.lock().is_gone = false;
+    }
+
     /// No file will be sealed any more.
     pub(super) fn stop(&self) {
         self.lock().is_gone = true;

@@ -147,6 +147,7 @@ impl SyncThread {
     /// Starts the thread.
     #[must_use]
     pub(crate) fn start(context: Arc<LogContext>) -> Self {
+        context.space.start();
         let queue = Arc::<Queue>::default();
         let done = Arc::<Hook<()>>::default();
         let worker = Worker {

@@ -10,7 +10,7 @@ use ::csv::{Terminator, Writer, WriterBuilder};
 use jiff::Timestamp;
 
 use crate::commands::export::columns::{Leaf, RESERVED, flatten};
-use crate::commands::export::mcap::check_new;
+use crate::commands::export::mcap::{check_new, check_source};
 use crate::commands::export::target::{Decoded, DecodedKind, Dialect, ExportedTo, Target};
 use crate::commands::export::topic;
 use crate::error::CommandError;
@@ -27,6 +27,8 @@ const NAME_LEN: usize = 200;
 /// A directory of CSV files, or one file.
 pub(super) struct CsvTarget {
     out: PathBuf,
+    /// What is exported.
+    from: Vec<PathBuf>,
     force: bool,
     /// There is a column with the time of reception.
     has_received: bool,
@@ -49,9 +51,10 @@ struct Sheet {
 
 impl CsvTarget {
     /// Exports to this directory, or to this file if it ends in `.csv`.
-    pub(super) fn new(out: PathBuf, force: bool, has_received: bool) -> Self {
+    pub(super) fn new(out: PathBuf, from: Vec<PathBuf>, force: bool, has_received: bool) -> Self {
         Self {
             out,
+            from,
             force,
             has_received,
             sheets: HashMap::new(),
@@ -145,6 +148,7 @@ impl Target for CsvTarget {
                 true => self.out.clone(),
                 false => self.out.join(file_name(device, sheet.number)),
             };
+            check_source(&sheet.path, &self.from)?;
             check_new(&sheet.path, self.force)?;
         }
         if !is_file {

@@ -16,6 +16,7 @@ use crate::commands::export::target::{Decoded, DecodedKind, Dialect, ExportedTo,
 use crate::commands::export::topic;
 use crate::error::CommandError;
 use crate::payload::{Shape, ShapeLimits, escape};
+use blocksd_recording::catalog;
 use blocksd_recording::parent;
 use blocksd_recording::topic::EVENTS_TOPIC;
 
@@ -180,19 +181,38 @@ impl Target for McapTarget {
 
 /// Checks that a file does not replace a recording, and is not in its directory, where it would be read as a recording.
 fn check_apart(path: &Path, from: &[PathBuf]) -> Result<(), CommandError> {
-    let is_same = |one: &Path, other: &Path| match (one.canonicalize(), other.canonicalize()) {
+    check_source(path, from)?;
+    let is_inside = |from: &PathBuf| {
+        let is_of_recording = catalog::number(from) != u64::MAX;
+        is_same(parent(path), from) || (is_of_recording && is_same(parent(path), parent(from)))
+    };
+    match from.iter().any(is_inside) {
+        false => Ok(()),
+        true => Err(recording_is_there(path)),
+    }
+}
+
+/// Checks that a file does not replace one that is exported.
+pub(super) fn check_source(path: &Path, from: &[PathBuf]) -> Result<(), CommandError> {
+    match from.iter().any(|from| is_same(path, from)) {
+        false => Ok(()),
+        true => Err(recording_is_there(path)),
+    }
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
         (Ok(one), Ok(other)) => one == other,
         _ => false,
-    };
-    let is_inside = |from: &PathBuf| is_same(path, from) || is_same(parent(path), from);
-    if !from.iter().any(is_inside) {
-        return Ok(());
     }
+}
+
+fn recording_is_there(path: &Path) -> CommandError {
     let reason = "the recording is there; choose another --out";
-    Err(CommandError::Write {
+    CommandError::Write {
         path: path.into(),
         error: io::Error::new(io::ErrorKind::InvalidInput, reason),
-    })
+    }
 }
 
 /// Checks that a file can be created under this path.

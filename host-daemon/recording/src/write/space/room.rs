@@ -101,7 +101,7 @@ impl Space {
         }
         let settles = |at: Instant| at.elapsed() < FREE_SETTLES;
         if state.unsettled.is_some_and(settles) {
-            return None;
+            return self.shortage_of_free(state, min, len);
         }
         let (before, _) = state.free?;
         let limit = SpaceLimit::MinFree(min);
@@ -119,13 +119,20 @@ impl Space {
         if deleted != 0 && free.saturating_sub(before) < deleted / 2 {
             // Another program holds the files open or fills the disk, or a snapshot keeps them.
             state.unsettled = Some(Instant::now());
+        }
+        self.shortage_of_free(state, min, len)
+    }
+
+    /// Whether `len` more bytes leave less than the minimum of free space.
+    fn shortage_of_free(&self, state: &State, min: u64, len: u64) -> Option<Shortage> {
+        let (free, _) = state.free?;
+        if min.saturating_add(len) <= free || state.is_failing() {
             return None;
         }
-        match has(state, len)? || state.is_failing() {
-            true => None,
-            false if state.has_queue() => Some(Shortage::Unsealed),
-            false => Some(Shortage::Free { free, min }),
-        }
+        Some(match state.has_queue() {
+            true => Shortage::Unsealed,
+            false => Shortage::Free { free, min },
+        })
     }
 
     /// Deletes the oldest files until there is room.
