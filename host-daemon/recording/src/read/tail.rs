@@ -91,7 +91,7 @@ impl Tail {
     /// returns for a directory, unless the visitor returns an error.
     ///
     /// # Errors
-    /// [`Error::Read`], and any error of the visitor. A directory that does not exist is not an error if it can be created
+    /// [`Error::Read`](crate::Error::Read), and any error of the visitor. A directory that does not exist is not an error if it can be created
     /// in an existing one.
     pub fn visit<V: Visitor + ?Sized>(&self, visitor: &mut V) -> Result<Losses, V::Error> {
         let path = &self.path;
