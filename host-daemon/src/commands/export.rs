@@ -23,7 +23,7 @@ use serde_json::Value as Tree;
 use self::csv::CsvTarget;
 use self::mcap::McapTarget;
 use self::target::{Decoded, DecodedKind, Dialect, ExportedTo, Target};
-use crate::cli::{Export, ExportFormat, TimeField};
+use crate::cli::{Export, ExportFormat, TimeField, TimeUnit};
 use crate::commands::read::{check_losses, nanoseconds, report_lost, report_unreadable};
 use crate::error::CommandError;
 use crate::output::counted;
@@ -123,12 +123,16 @@ fn report(counts: &ExportCounts, written: &ExportedTo, field: Option<&TimeField>
             "not exported: {count} of fields beyond the limit of columns"
         ));
     }
-    if let Some(TimeField { field, .. }) = field
+    if let Some(TimeField { field, unit }) = field
         && counts.untimed != 0
     {
         let count = counted(counts.untimed, "message");
+        let hint = match unit {
+            TimeUnit::Nanoseconds => format!("; another unit is named as in {field}:ms"),
+            _ => String::new(),
+        };
         status(format!(
-            "{count} without a time in {field:?}: the time of reception is used (the unit of a number is named as in {field}:ms)"
+            "{count} without a time in {field:?}: the time of reception is used{hint}"
         ));
     }
     for device in &counts.without_elf {

@@ -182,8 +182,9 @@ impl Target for McapTarget {
 /// Checks that a file does not replace a recording, and is not in its directory, where it would be read as a recording.
 fn check_apart(path: &Path, from: &[PathBuf]) -> Result<(), CommandError> {
     check_source(path, from)?;
+    let would_be_listed = path.extension().is_some_and(|it| it == "mcap");
     let is_inside = |from: &PathBuf| {
-        let is_of_recording = catalog::number(from) != u64::MAX;
+        let is_of_recording = would_be_listed && catalog::number(from) != u64::MAX;
         is_same(parent(path), from) || (is_of_recording && is_same(parent(path), parent(from)))
     };
     match from.iter().any(is_inside) {
