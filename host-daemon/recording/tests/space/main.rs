@@ -1,128 +1,21 @@
 //! A log stays within the limits on its space at every moment, whatever the disk does.
 
-use std::io;
+mod disk;
+
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use blocksd_recording::internals::filename;
-use blocksd_recording::internals::storage::{Directory, File, Folder};
+use blocksd_recording::internals::storage::{Directory, Folder};
 use blocksd_recording::{
     Channel, ChannelSpec, Compression, Log, LogContext, LogOptions, Message, Packer, Reader,
     Retention, Visitor, Wanted,
 };
 use tempfile::TempDir;
 
-/// How the disk behaves, and what was seen of it.
-#[derive(Debug, Default)]
-struct Disk {
-    /// Largest length of all files together after a write.
-    most: AtomicU64,
-    /// Every second sync of a file fails.
-    syncs_fail: AtomicBool,
-    syncs: AtomicU64,
-    /// Syncs take no time, and make nothing durable.
-    syncs_are_skipped: AtomicBool,
-    /// Syncs do not return.
-    syncs_hang: AtomicBool,
-    /// Bytes of the file system that are free when the log has no file; 0 for unknown.
-    capacity: AtomicU64,
-    /// Deleted files do not become free space.
-    keeps_deleted: AtomicBool,
-    deleted: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Watched(Directory, Arc<Disk>);
-
-#[derive(Debug)]
-struct WatchedFile {
-    file: Arc<dyn File>,
-    disk: Arc<Disk>,
-    folder: Directory,
-}
-
-impl Folder for Watched {
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(WatchedFile {
-            file: self.0.create(name)?,
-            disk: Arc::clone(&self.1),
-            folder: self.0.clone(),
-        }))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        let len = self.0.list()?.into_iter().find(|(it, _)| it == name);
-        self.0.remove(name)?;
-        let len = len.map_or(0, |(_, len)| len);
-        self.1.deleted.fetch_add(len, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.1.hang();
-        self.0.sync()
-    }
-
-    fn list(&self) -> io::Result<Vec<(String, u64)>> {
-        self.0.list()
-    }
-
-    fn free(&self) -> io::Result<u64> {
-        match self.1.capacity.load(Ordering::Relaxed) {
-            0 => Err(io::ErrorKind::Unsupported.into()),
-            capacity => {
-                let kept = match self.1.keeps_deleted.load(Ordering::Relaxed) {
-                    true => self.1.deleted.load(Ordering::Relaxed),
-                    false => 0,
-                };
-                Ok(capacity.saturating_sub(len(&self.0) + kept))
-            }
-        }
-    }
-}
-
-impl File for WatchedFile {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let written = self.file.write_at(bytes, offset)?;
-        self.disk
-            .most
-            .fetch_max(len(&self.folder), Ordering::Relaxed);
-        Ok(written)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.disk.hang();
-        if self.disk.syncs_are_skipped.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let count = self.disk.syncs.fetch_add(1, Ordering::Relaxed);
-        if self.disk.syncs_fail.load(Ordering::Relaxed) && count % 2 == 1 {
-            return Err(io::Error::other("the disk fails"));
-        }
-        self.file.sync()
-    }
-}
-
-impl Disk {
-    fn hang(&self) {
-        while self.syncs_hang.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-/// Total length of the files of a recording, and of nothing else.
-fn len(folder: &Directory) -> u64 {
-    let files = folder.list().unwrap().into_iter();
-    let own = files.filter(|(name, _)| filename::number(name).is_some());
-    own.map(|(_, len)| len).sum()
-}
+use self::disk::{Disk, Watched, len};
 
 /// A log on a watched disk.
 struct Fixture {
