@@ -11,6 +11,7 @@ pub mod foreign;
 pub mod framings;
 pub mod golden;
 pub mod hostile;
+pub mod measure;
 pub mod mutate;
 pub mod notify;
 pub mod process;

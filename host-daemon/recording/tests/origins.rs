@@ -238,20 +238,22 @@ fn a_packed_file_has_the_origins_of_the_original() {
     }
 }
 
+/// A log without compression, and a channel of its first file.
+fn plain_log(folder: &Path) -> (Log, Channel) {
+    let options = LogOptions {
+        compression: Compression::None,
+        ..LogOptions::default()
+    };
+    let mut log = Log::open(folder, options).unwrap();
+    let channel = log.channel(&mut Channel::default(), ChannelSpec::default);
+    let channel = channel.unwrap();
+    (log, channel)
+}
+
 #[test]
 fn messages_that_follow_each_other_need_one_record_in_a_chunk() {
     let folder = TempDir::new().unwrap();
-    let mut log = Log::open(
-        folder.path(),
-        LogOptions {
-            compression: Compression::None,
-            ..LogOptions::default()
-        },
-    )
-    .unwrap();
-    let channel = log
-        .channel(&mut Channel::default(), ChannelSpec::default)
-        .unwrap();
+    let (mut log, channel) = plain_log(folder.path());
     for n in 0..1_000_u32 {
         let origin = MessageOrigin::new(7, n.into());
         log.append_all(channel, origin, n, 1, [&b"x"[..]].into_iter())
@@ -270,17 +272,7 @@ fn messages_that_follow_each_other_need_one_record_in_a_chunk() {
 #[test]
 fn verify_reports_an_origin_without_a_channel_or_with_another_length() {
     let folder = TempDir::new().unwrap();
-    let mut log = Log::open(
-        folder.path(),
-        LogOptions {
-            compression: Compression::None,
-            ..LogOptions::default()
-        },
-    )
-    .unwrap();
-    let channel = log
-        .channel(&mut Channel::default(), ChannelSpec::default)
-        .unwrap();
+    let (mut log, channel) = plain_log(folder.path());
     let origin = MessageOrigin::new(7, 0);
     log.append_all(channel, origin, 0, 1, [&b"message"[..]].into_iter())
         .unwrap();

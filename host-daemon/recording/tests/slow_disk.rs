@@ -108,17 +108,22 @@ fn fill_a_file(log: &mut Log, channel: &mut Channel, sequence: u32) {
     assert!(log.rotate_if_due().unwrap());
 }
 
-#[test]
-fn writing_continues_while_files_wait_to_be_sealed_up_to_a_limit() {
-    let folder = TempDir::new().unwrap();
+/// A log with 60 full files on a disk whose syncs hang. All messages are written to the operating system, and none is synced.
+fn stalled_log(folder: &Path) -> (Arc<Gate>, Log, Channel) {
     let gate = Arc::<Gate>::default();
     gate.close();
-    let mut log = log_on(folder.path(), &gate, OPTIONS);
+    let mut log = log_on(folder, &gate, OPTIONS);
     let mut channel = Channel::default();
-    // All messages are written to the operating system, and none is synced.
     for sequence in 0..60 {
         fill_a_file(&mut log, &mut channel, sequence);
     }
+    (gate, log, channel)
+}
+
+#[test]
+fn writing_continues_while_files_wait_to_be_sealed_up_to_a_limit() {
+    let folder = TempDir::new().unwrap();
+    let (gate, mut log, mut channel) = stalled_log(folder.path());
     assert!(60 * 3_000 < len(folder.path()));
     assert_eq!(log.stats().read().chunks_synced, 0);
     // The log waits at the limit of 64 files.
@@ -145,13 +150,7 @@ fn writing_continues_while_files_wait_to_be_sealed_up_to_a_limit() {
 #[test]
 fn files_that_wait_to_be_sealed_share_the_syncs_of_the_folder() {
     let folder = TempDir::new().unwrap();
-    let gate = Arc::<Gate>::default();
-    gate.close();
-    let mut log = log_on(folder.path(), &gate, OPTIONS);
-    let mut channel = Channel::default();
-    for sequence in 0..60 {
-        fill_a_file(&mut log, &mut channel, sequence);
-    }
+    let (gate, log, _) = stalled_log(folder.path());
     gate.open();
     let stats = Arc::clone(log.stats());
     log.finish().unwrap();

@@ -12,8 +12,10 @@ use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
+
+use blocksd_tests::measure::settle;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -464,12 +466,6 @@ fn with_outputs(program: &Path, suffix: &str) -> Vec<Receiver> {
         },
     });
     outputs.into()
-}
-
-/// Syncs the disk, so that the writes of the last run do not slow down the next.
-fn settle(folder: &Path) {
-    // If this fails, the spread of the results shows it.
-    let _ = Command::new("sync").arg("-f").arg(folder).status();
 }
 
 /// Whether a line of standard error is expected in every run.

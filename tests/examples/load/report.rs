@@ -1,9 +1,11 @@
 //! Medians and spreads of the samples, as Markdown.
 
-use std::fmt::{Display, Formatter, Write};
+use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::Path;
+
+use blocksd_tests::measure::Spread;
 
 /// The result of one run of one receiver.
 #[derive(Clone, Copy, Debug)]
@@ -200,12 +202,12 @@ pub(crate) fn builds(cells: &[Cell]) -> String {
                 0.0 => "– | –".to_owned(),
                 theirs_ns => {
                     let ratio = ratio_of(ours, theirs, recorder);
-                    format!("{ratio} | {:.1}, {theirs_ns:.1}", median(ours))
+                    format!("{ratio:.3} | {:.1}, {theirs_ns:.1}", median(ours))
                 }
             };
             writeln!(
                 text,
-                "| {} | {} | {name} | {build} | {} | {recorders} | {} |",
+                "| {} | {} | {name} | {build} | {:.3} | {recorders} | {:.3} |",
                 length(cell.message_len),
                 cell.connections,
                 processor_ratio(ours, theirs),
@@ -265,39 +267,6 @@ fn processor_ratio(ours: &[Sample], theirs: &[Sample]) -> Spread {
 fn ratio_of(ours: &[Sample], theirs: &[Sample], figure: fn(&Sample) -> f64) -> Spread {
     let pairs = ours.iter().zip(theirs);
     Spread::of(pairs.map(|(ours, theirs)| figure(ours) / figure(theirs)))
-}
-
-/// The median of some figures, and their extremes.
-struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
-}
-
-impl Spread {
-    fn of(figures: impl Iterator<Item = f64>) -> Self {
-        let mut figures: Vec<_> = figures.collect();
-        figures.sort_by(f64::total_cmp);
-        let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
-        let last = figures.len().saturating_sub(1);
-        Self {
-            least: at(0),
-            median: f64::midpoint(at(last / 2), at(last.div_ceil(2))),
-            most: at(last),
-        }
-    }
-}
-
-/// A ratio: `1.234 (1.200–1.300)`.
-impl Display for Spread {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            least,
-            median,
-            most,
-        } = self;
-        write!(f, "{median:.3} ({least:.3}–{most:.3})")
-    }
 }
 
 /// A rate with three significant figures: `1.23M`.

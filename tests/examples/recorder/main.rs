@@ -8,7 +8,6 @@ mod fleet;
 mod size;
 mod slow_disk;
 mod speed;
-mod spread;
 mod storage;
 
 use std::io;

@@ -19,7 +19,7 @@ use clap::Args;
 use mcap::records::op;
 
 use crate::fleet::{Content, Messages};
-use crate::spread::Spread;
+use blocksd_tests::measure::Spread;
 
 const SHIM: &str = include_str!("slow_sync.c");
 const CONNECTIONS: usize = 16;

@@ -7,7 +7,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,7 +17,7 @@ use blocksd_recording::{Compression, Log, LogContext, LogOptions, Retention};
 use clap::Args;
 
 use crate::fleet::{self, Content, Fleet, Messages};
-use crate::spread::Spread;
+use blocksd_tests::measure::{Spread, settle};
 
 const DEVICES: usize = 16;
 /// Length of a batch in bytes: a full read buffer of the daemon.
@@ -188,10 +187,4 @@ fn processor() -> io::Result<f64> {
     let stat = fs::read_to_string("/proc/thread-self/schedstat")?;
     let first = stat.split(' ').next().and_then(|it| it.parse().ok());
     first.ok_or_else(|| io::Error::other("the kernel does not count the processor time of threads"))
-}
-
-/// Syncs the disk, so that the writes of one run do not slow down the next.
-fn settle(folder: &Path) {
-    // If this fails, the spread of the results shows it.
-    let _ = Command::new("sync").arg("-f").arg(folder).status();
 }

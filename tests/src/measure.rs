@@ -1,17 +1,23 @@
-//! The median of some figures, and their extremes: [`Spread`].
+//! For measurements in rounds: [`Spread`] sums up the figures of all rounds, [`settle`] keeps the rounds apart.
 
 use std::fmt;
+use std::path::Path;
+use std::process::Command;
 
 /// The median of some figures, and their extremes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Spread {
-    pub(crate) least: f64,
-    pub(crate) median: f64,
-    pub(crate) most: f64,
+pub struct Spread {
+    /// The least figure.
+    pub least: f64,
+    /// The median.
+    pub median: f64,
+    /// The greatest figure.
+    pub most: f64,
 }
 
 impl Spread {
-    pub(crate) fn of(figures: impl Iterator<Item = f64>) -> Self {
+    /// Sums up these figures. All are NaN if there is none.
+    pub fn of(figures: impl Iterator<Item = f64>) -> Self {
         let mut figures: Vec<_> = figures.collect();
         figures.sort_by(f64::total_cmp);
         let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
@@ -38,4 +44,10 @@ impl fmt::Display for Spread {
             "{median:.precision$} ({least:.precision$}–{most:.precision$})"
         )
     }
+}
+
+/// Syncs the disk, so that the writes of one run do not slow down the next.
+pub fn settle(folder: &Path) {
+    // If this fails, the spread of the results shows it.
+    let _ = Command::new("sync").arg("-f").arg(folder).status();
 }
