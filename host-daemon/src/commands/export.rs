@@ -102,7 +102,7 @@ fn target(arguments: &Export) -> Box<dyn Target> {
     Box::new(McapTarget::new(out, from, force, dialect))
 }
 
-/// Reports what is missing, and returns what was done.
+/// Reports missing messages, and returns the summary.
 fn report(counts: &ExportCounts, written: &ExportedTo, field: Option<&TimeField>) -> String {
     let status = |text: String| print_status(format_args!("blocksd: {text}"));
     if let Some(first) = &counts.first_undecodable {

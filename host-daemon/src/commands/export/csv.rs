@@ -27,7 +27,7 @@ const NAME_LEN: usize = 200;
 /// A directory of CSV files, or one file.
 pub(super) struct CsvTarget {
     out: PathBuf,
-    /// What is exported.
+    /// The paths that are exported.
     from: Vec<PathBuf>,
     force: bool,
     /// There is a column with the time of reception.

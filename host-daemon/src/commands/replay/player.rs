@@ -116,7 +116,7 @@ impl Player {
         Ok(())
     }
 
-    /// Ends all connections, and reports what was not sent. Returns how many connections there were.
+    /// Ends all connections, and reports unsent messages. Returns how many connections there were.
     pub(super) async fn finish(&mut self) -> usize {
         self.close_all().await;
         self.connections.finish().await;
