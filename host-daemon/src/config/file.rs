@@ -397,8 +397,9 @@ fn quotes_hint(line: &str) -> Option<String> {
     let (key, value) = line.split_once('=')?;
     let (key, value) = (key.trim(), value.trim());
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._:/%[]*-".contains(letter);
+    let is_valid = matches!(value, "true" | "false") || value.parse::<f64>().is_ok();
     let is_text = !value.is_empty() && !value.starts_with('[') && value.chars().all(is_plain);
-    is_text.then(|| format!("; a text needs quotes: {key} = \"{value}\""))
+    (is_text && !is_valid).then(|| format!("; a text needs quotes: {key} = \"{value}\""))
 }
 
 /// The key that may have been meant.
