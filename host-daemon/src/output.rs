@@ -16,6 +16,7 @@ use blocksd_engine::counters::Counters;
 use blocksd_engine::event::{Dropped, Event};
 use blocksd_engine::reason::FaultKind;
 
+use crate::payload::Undecodable;
 use crate::recorded::lifecycle::Lifecycle;
 
 /// Bytes that are collected before they are written, while more events are waiting.
@@ -96,8 +97,10 @@ impl Out {
     }
 
     /// Counts a message that cannot be decoded.
-    pub fn undecodable(&self) {
-        self.counters.fault(FaultKind::Undecodable);
+    pub fn undecodable(&self, undecodable: &Undecodable) {
+        if !undecodable.is_repeated {
+            self.counters.fault(FaultKind::Undecodable);
+        }
     }
 
     /// Writes the buffer.

@@ -56,6 +56,8 @@ mod payload {
     mod alike;
     mod bounds;
     mod decode;
+    mod defmt;
+    mod defmt_folder;
     mod served;
 }
 

@@ -61,7 +61,7 @@ pub struct Read {
     pub output: ReadOutput,
     /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, or defmt with the firmware's
     /// ELF file.
-    #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF", value_parser = decoding)]
+    #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF|defmt:DIR", value_parser = decoding)]
     pub decode: Option<Decoding>,
     /// Wait for more to be recorded and print it, until interrupted.
     #[arg(long)]

@@ -296,7 +296,7 @@ impl Exporter<'_> {
                 Item::End | Item::Fault(_) => continue,
             };
             let object = &mut self.object;
-            let kind = match object::put(decoder, seq, bytes, &source.device, dialect, object) {
+            let kind = match object::put(decoder, bytes, &source.device, dialect, object) {
                 Ok(kind) => kind,
                 Err(error) => {
                     self.counts.undecodable += 1;

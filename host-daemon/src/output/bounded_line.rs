@@ -20,22 +20,20 @@ pub(crate) struct BoundedLine<'a> {
 /// Decodes a message and appends it with `write`. On failure the line is unchanged.
 pub(crate) fn write_meaning(
     decoder: &Decoder,
-    seq: u64,
     bytes: &[u8],
     line: &mut Vec<u8>,
     write: impl FnOnce(&Meaning<'_>, &mut BoundedLine<'_>) -> Result<(), DecodeError>,
 ) -> Result<(), Undecodable> {
     let start = line.len();
-    let meaning = decoder.read(seq, bytes)?;
-    let decoding = decoder.decoding();
-    let end = start.saturating_add(decoding.text_max(bytes.len()));
+    let meaning = decoder.read(bytes)?;
+    let end = start.saturating_add(meaning.text_max(bytes.len()));
     let mut bounded = BoundedLine { line, end };
     // A panic of a library that parses payloads costs only this message.
     let written = catch_unwind(AssertUnwindSafe(|| write(&meaning, &mut bounded)));
     let failed = |_| Err(DecodeError::Invalid("its decoder failed".to_owned()));
     written.unwrap_or_else(failed).map_err(|error| {
         line.truncate(start);
-        decoding.undecodable(error)
+        decoder.decoding().undecodable(error)
     })
 }
 
@@ -144,7 +142,7 @@ mod tests {
     fn a_decoder_that_panics_costs_only_its_message() {
         let decoder = Decoder::new(Decoding::Cbor);
         let mut line = b"head ".to_vec();
-        let failed = write_meaning(&decoder, 0, b"\x01", &mut line, |_, bounded| {
+        let failed = write_meaning(&decoder, b"\x01", &mut line, |_, bounded| {
             bounded.write_str("half")?;
             panic!("as a library might")
         });

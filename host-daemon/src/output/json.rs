@@ -85,15 +85,21 @@ fn write_batch(
                 line.push(b',');
                 let written = match decoder.decoding() {
                     Decoding::Raw => write_payload(bytes, line).map(Ok)?,
-                    _ => write_meaning(decoder, seq, bytes, line, write_members),
+                    _ => write_meaning(decoder, bytes, line, write_members),
                 };
                 match written {
                     Ok(()) => {}
+                    Err(undecodable) if undecodable.is_repeated => {
+                        write_payload(bytes, line)?;
+                        out.undecodable(&undecodable);
+                    }
                     Err(undecodable) => {
                         write_payload(bytes, line)?;
-                        out.undecodable();
+                        out.undecodable(&undecodable);
                         out.end_line()?;
-                        let Undecodable { as_what, reason } = &undecodable;
+                        let Undecodable {
+                            as_what, reason, ..
+                        } = &undecodable;
                         let (line, reason) = (out.line(), Value::from(reason.as_str()));
                         let (before, after) = head.around_seq("fault")?;
                         write!(
@@ -136,7 +142,13 @@ fn write_members(meaning: &Meaning<'_>, bounded: &mut BoundedLine<'_>) -> Result
             bounded.write_str("}")?;
         }
         Meaning::Log(log) => write_log(log, bounded)?,
-        Meaning::Build { id, known } => write!(bounded, r#""build":"{id}","known":{known}}}"#)?,
+        Meaning::Build { id, known } => {
+            write!(bounded, r#""build":"{id}","known":"#)?;
+            match known {
+                Some(known) => write!(bounded, "{known}}}")?,
+                None => bounded.write_str("null}")?,
+            }
+        }
     }
     Ok(())
 }

@@ -57,11 +57,14 @@ impl Text {
                 Readable::new(bounded).write_str(text)?;
             }
             Meaning::Value(value) => value.write(Style::Fields, bounded)?,
-            Meaning::Build { id, known: true } => write!(bounded, "firmware build {id}")?,
-            Meaning::Build { id, known: false } => write!(
-                bounded,
-                "firmware build {id} is not that of the ELF file: its log is not decoded"
-            )?,
+            Meaning::Build { id, known } => {
+                write!(bounded, "firmware build {id}")?;
+                bounded.write_str(match known {
+                    Some(true) => "",
+                    Some(false) => ", of which the ELF file is missing: its log is not decoded",
+                    None => "; the ELF file has no build id",
+                })?;
+            }
             Meaning::Log(log) => Self::log(colour, log, bounded)?,
         }
         Ok(())
@@ -136,17 +139,19 @@ impl Format for Text {
                     readable(bytes, out.line());
                     Ok(())
                 }
-                (Some(seq), _) => {
+                (Some(_), _) => {
                     let line = out.line();
-                    write_meaning(decoder, seq, bytes, line, |it, bounded| {
+                    write_meaning(decoder, bytes, line, |it, bounded| {
                         Self::meaning(colour, it, bounded)
                     })
                 }
             };
             if let Err(undecodable) = written {
-                write!(out.line(), "fault: {undecodable}: ")?;
+                if !undecodable.is_repeated {
+                    write!(out.line(), "fault: {undecodable}: ")?;
+                }
                 readable(bytes, out.line());
-                out.undecodable();
+                out.undecodable(&undecodable);
             }
             out.end_line()
         })

@@ -280,10 +280,10 @@ fn reason(reason: &str) -> DecodeError {
 
 #[cfg(test)]
 mod tests {
-    use crate::payload::{DEPTH_MAX, Decoding, Meaning, Style, Undecodable};
+    use crate::payload::{DEPTH_MAX, Decoder, Decoding, Meaning, Style, Undecodable};
 
     fn read_as(bytes: &[u8], style: Style) -> Result<String, Undecodable> {
-        let Meaning::Value(value) = Decoding::Cbor.read(0, bytes)? else {
+        let Meaning::Value(value) = Decoder::new(Decoding::Cbor).read(bytes)? else {
             panic!("not a value");
         };
         let mut text = String::new();

@@ -108,10 +108,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::payload::{Decoding, Meaning, Style, Undecodable};
+    use crate::payload::{Decoder, Decoding, Meaning, Style, Undecodable};
 
     fn read(bytes: &[u8], style: Style) -> Result<String, Undecodable> {
-        let Meaning::Value(value) = Decoding::Json.read(0, bytes)? else {
+        let Meaning::Value(value) = Decoder::new(Decoding::Json).read(bytes)? else {
             panic!("not a value");
         };
         let mut text = String::new();

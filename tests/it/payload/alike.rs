@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use blocksd::payload::{DecodeError, Decoder, Decoding, Meaning, Style};
-use blocksd_tests::elf::elf;
+use blocksd_tests::elf::{BUILD, Image, elf, rzcobs};
 use blocksd_tests::hostile::{self, Chance};
 use ciborium::Value as Cbor;
 use serde_json::{Map, Value};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 /// The text of a value; `None` if it is undecodable.
 fn written(decoding: &Decoding, style: Style, bytes: &[u8]) -> Option<String> {
     let decoder = Decoder::new(decoding.clone());
-    let Ok(Meaning::Value(value)) = decoder.read(1, bytes) else {
+    let Ok(Meaning::Value(value)) = decoder.read(bytes) else {
         panic!("not a value");
     };
     let mut text = String::new();
@@ -283,7 +283,7 @@ fn sized(bytes: Vec<u8>) -> Vec<u8> {
 
 /// Timestamp and message of a frame, or the reason why it is undecodable.
 fn shown(decoder: &Decoder, frame: &[u8]) -> Result<(String, String), String> {
-    let log = match decoder.read(1, frame) {
+    let log = match decoder.read(frame) {
         Ok(Meaning::Log(log)) => log,
         Ok(other) => panic!("{other:?}"),
         Err(undecodable) => return Err(undecodable.reason),
@@ -296,6 +296,7 @@ fn shown(decoder: &Decoder, frame: &[u8]) -> Result<(String, String), String> {
         Ok(()) => Ok((time, message)),
         Err(DecodeError::TooLong) => panic!("a string is never full"),
         Err(DecodeError::Invalid(reason)) => Err(reason),
+        Err(DecodeError::Repeated) => panic!("its formats are known"),
     }
 }
 
@@ -337,7 +338,13 @@ fn a_log_is_decoded_like_the_defmt_library() {
             .iter()
             .map(|(tag, text)| (*tag, &**text))
             .collect();
-        let file = elf(&formats);
+        let is_encoded = seed % 2 == 1;
+        let file = Image {
+            formats: &formats,
+            encoding: if is_encoded { "rzcobs" } else { "raw" },
+            build: Some(BUILD),
+        };
+        let file = file.elf();
         let path = folder.path().join(format!("{seed}.elf"));
         std::fs::write(&path, &file).unwrap();
         let table = defmt_decoder::Table::parse(&file)
@@ -347,24 +354,39 @@ fn a_log_is_decoded_like_the_defmt_library() {
             .parse()
             .expect("formats");
         let decoder = Decoder::new(decoding);
+        let mut stream = table.new_stream_decoder();
         for frame in frames {
-            let (want, used) = table.decode(&frame).unwrap_or_else(|error| {
+            let sent = if is_encoded {
+                rzcobs(&frame)
+            } else {
+                frame.clone()
+            };
+            stream.received(&sent);
+            let want = stream.decode().unwrap_or_else(|error| {
                 panic!(
                     "seed {seed}: {error}: {frame:x?} of {:#?}",
                     firmware.formats
                 )
             });
-            assert_eq!(used, frame.len());
             // The library panics at some display hints.
             let want = std::panic::catch_unwind(|| {
                 let time = want.display_timestamp().expect("a time").to_string();
                 (time, want.display_message().to_string())
             });
             let decoded =
-                shown(&decoder, &frame).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                shown(&decoder, &sent).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             if let Ok(want) = want {
                 assert_eq!(decoded, want, "seed {seed}: {frame:x?}");
                 compared += 1;
+            }
+            if is_encoded {
+                let separated = [&[0, 0][..], &sent, &[0]].concat();
+                for same in [&sent[..sent.len() - 1], &separated] {
+                    assert_eq!(shown(&decoder, same).as_ref(), Ok(&decoded));
+                }
+                let two = [&sent[..], &sent].concat();
+                assert!(shown(&decoder, &two).is_err());
+                continue;
             }
             for end in 0..frame.len() {
                 assert!(

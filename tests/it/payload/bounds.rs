@@ -11,7 +11,7 @@ use blocksd_engine::batch::Batch;
 use blocksd_engine::counters::Counters;
 use blocksd_engine::event::{ConnectionInfo, Event, EventKind, StreamPosition};
 use blocksd_engine::pool::Span;
-use blocksd_tests::elf::elf;
+use blocksd_tests::elf::{Image, elf, rzcobs};
 use blocksd_tests::hostile::{self, Chance, FORMATS};
 use framing_core::{AnyFraming, Blocks};
 use serde_json::{Value, json};
@@ -66,11 +66,7 @@ fn show(decoding: &Decoding, format: &mut dyn Format, payload: &[u8]) -> Shown {
         time: SystemTime::UNIX_EPOCH,
         kind: EventKind::Batch {
             batch: Arc::new(batch),
-            // The first message is the build id.
-            position: StreamPosition {
-                seq: 1,
-                ..StreamPosition::default()
-            },
+            position: StreamPosition::default(),
         },
     };
     let info = measure(|| {
@@ -191,6 +187,45 @@ fn hostile_log_frames_keep_the_bounds() {
 }
 
 #[test]
+fn hostile_encoded_log_frames_keep_the_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let encoded = encoded_defmt(&folder);
+    try_all(&encoded, |chance, max| {
+        let mut frame = hostile::defmt(chance, max);
+        // Zeros, of which a byte can stand for seven.
+        if chance.below(8) == 0 {
+            frame.resize(frame.len() + chance.below(4 * max), 0);
+        }
+        let mut payload = rzcobs(&frame);
+        if chance.below(8) == 0 && !payload.is_empty() {
+            let at = chance.below(payload.len());
+            payload[at] = chance.number() as u8;
+        }
+        payload.truncate(payload.len() - chance.below(2));
+        payload
+    });
+    for frame in [
+        // A slice of zeros as numbers; the first format, whose argument is a slice of slices of nothing.
+        [
+            &b"\x03\0\0\0\0\0\0\0\0\0\0\0\x04\0\x05\0"[..],
+            &[0; 1 << 18],
+        ]
+        .concat(),
+        [&b"\x03\0\0\0\0\0\0\0\0\0"[..], &[0; 1 << 18]].concat(),
+        vec![0; 1 << 18],
+    ] {
+        check(&encoded, &rzcobs(&frame), &"zeros");
+    }
+    for payload in [
+        vec![0x7f; 1 << 16],
+        vec![0xff; 1 << 16],
+        vec![0x80; 1 << 16],
+    ] {
+        check(&encoded, &payload, &"markers");
+    }
+}
+
+#[test]
 fn the_most_expensive_payloads_keep_the_bounds() {
     let folder = tempfile::tempdir().unwrap();
     let defmt = defmt(&folder);
@@ -296,6 +331,18 @@ fn a_log_frame_with_too_much_output_or_work_is_undecodable() {
 fn defmt(folder: &tempfile::TempDir) -> Decoding {
     let path = folder.path().join("hostile.elf");
     std::fs::write(&path, elf(FORMATS)).unwrap();
+    let spec = format!("defmt:{}", path.display());
+    spec.parse().expect("an ELF file with formats")
+}
+
+fn encoded_defmt(folder: &tempfile::TempDir) -> Decoding {
+    let path = folder.path().join("encoded.elf");
+    let image = Image {
+        formats: FORMATS,
+        encoding: "rzcobs",
+        build: None,
+    };
+    std::fs::write(&path, image.elf()).unwrap();
     let spec = format!("defmt:{}", path.display());
     spec.parse().expect("an ELF file with formats")
 }

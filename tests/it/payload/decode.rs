@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use blocksd_tests::board::ports;
-use blocksd_tests::process::{Server, connect, run};
+use blocksd_tests::process::{Server, blocksd, connect, run};
 use serde_json::{Value, json};
 
 use crate::engine::serve::payload;
@@ -231,15 +231,15 @@ fn an_impossible_decoding_is_one_clear_line_and_exit_2() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.elf");
     std::fs::write(&text, "\u{7f}ELF it is not").unwrap();
-    // The test's own executable has no defmt formats.
-    let other = std::env::current_exe().unwrap();
-    let [text, other, folder] = [&text, &other, folder.path()].map(|path| path.to_str().unwrap());
+    // The daemon's own executable has no defmt formats.
+    let daemon = blocksd(&[]);
+    let other = daemon.get_program().to_str().unwrap();
+    let text = text.to_str().unwrap();
     for (decoding, what) in [
-        ("morse", "raw, text, json, cbor, defmt:ELF"),
+        ("morse", "raw, text, json, cbor, defmt:ELF, defmt:DIR"),
         ("defmt", "defmt:ELF"),
         ("defmt:", "cannot read "),
         ("defmt:/no/such.elf", "cannot read /no/such.elf"),
-        (&format!("defmt:{folder}"), folder),
         ("defmt:/dev/zero", "it is not a regular file"),
         (
             &format!("defmt:{text}"),
