@@ -98,8 +98,9 @@ impl Out {
 
     /// Counts a message that cannot be decoded.
     pub fn undecodable(&self, undecodable: &Undecodable) {
-        if !undecodable.is_repeated {
-            self.counters.fault(FaultKind::Undecodable);
+        match undecodable.is_repeated {
+            true => self.counters.undecoded(),
+            false => self.counters.fault(FaultKind::Undecodable),
         }
     }
 

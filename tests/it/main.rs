@@ -47,6 +47,7 @@ mod engine {
 mod firmware {
     mod application;
     mod board;
+    mod defmt;
     mod links;
     mod restarts;
 }

@@ -26,6 +26,7 @@ pub struct Counters {
     bytes: AtomicU64,
     series: AtomicU64,
     faults: [AtomicU64; FaultKind::ALL.len()],
+    undecoded: AtomicU64,
     output_lost: AtomicU64,
     output_lost_others: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],
@@ -60,6 +61,18 @@ impl Counters {
         if let Some(counter) = self.faults.get(kind as usize) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a message that is not decoded for the reason of an earlier fault of its connection, which is no further
+    /// fault.
+    pub fn undecoded(&self) {
+        self.undecoded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of messages that were not decoded for the reason of an earlier fault.
+    #[must_use]
+    pub fn undecoded_messages(&self) -> u64 {
+        self.undecoded.load(Ordering::Relaxed)
     }
 
     /// Counts a closed connection. `torn` says that it closed within a series.

@@ -35,7 +35,7 @@ pub struct Export {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
     pub until: Option<Timestamp>,
     /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, or defmt with the firmware's
-    /// ELF file.
+    /// ELF file, or a directory of ELF files.
     #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF|defmt:DIR", value_parser = decoding)]
     pub decode: Option<Decoding>,
     /// Take the time of a message from this field, such as t or header.stamp:ms; a number is in the unit ns, us, ms or s

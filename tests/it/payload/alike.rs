@@ -446,6 +446,12 @@ fn a_damaged_elf_file_is_refused_or_read_without_a_panic() {
             }
             Err(_) => refused += 1,
         }
+        // In a directory it is ignored, or found by its build id.
+        let decoding = format!("defmt:{}", folder.path().display());
+        let decoder = Decoder::new(decoding.parse().expect("a directory"));
+        for message in [BUILD.to_vec(), hostile::defmt(&mut chance, 1 << 8)] {
+            drop(decoder.read(&message));
+        }
     }
     assert!(
         100 < read && 100 < refused,

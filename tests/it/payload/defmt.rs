@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use blocksd_tests::elf::{BUILD, Image, note, rzcobs};
 use blocksd_tests::process::{Ended, Server, run};
+use blocksd_tests::scrape::sample;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -167,7 +168,7 @@ fn frames_of_another_build_are_one_fault_with_both_ids_and_are_kept() {
     let elf = Elf::new("raw", Some(BUILD));
     let mut messages = vec![note(7)];
     messages.extend((0..20).map(frame));
-    let mut server = elf.serve(&[]);
+    let mut server = elf.serve(&["--metrics", "127.0.0.1:0"]);
     for conn in 1..=2 {
         let events = send(&mut server, conn, &messages);
         assert_eq!(lines(&events), [""; 0]);
@@ -188,6 +189,12 @@ fn frames_of_another_build_are_one_fault_with_both_ids_and_are_kept() {
         let blocks = events.iter().filter(|it| it["event"] == "block");
         let kept: Vec<_> = blocks.skip(1).map(payload).collect();
         assert_eq!(kept, messages[1..]);
+    }
+    for (metric, value) in [
+        ("blocksd_faults_total{fault=\"undecodable\"}", 2.0),
+        ("blocksd_messages_undecoded_total", 38.0),
+    ] {
+        assert_eq!(sample(&server, metric), value, "{metric}");
     }
     let (ended, _) = server.stop();
     assert_eq!(ended.totals()["fault"], 2);
@@ -258,5 +265,23 @@ fn a_framing_that_cuts_frames_is_reported_at_the_start() {
     let elf = Elf::new("raw", Some(BUILD));
     let server = elf.serve(&["--framing", "delimited:00"]);
     server.process.wait_for_error("delimited:00 cuts them");
+    server.stop();
+}
+
+#[test]
+fn a_reload_reads_the_file_again() {
+    let elf = Elf::new("raw", Some(BUILD));
+    let config = elf.path.with_extension("toml");
+    let path = elf.path.display();
+    fs::write(&config, format!("decode = \"defmt:{path}\"\n")).unwrap();
+    let mut server = Server::start(&["--config", config.to_str().unwrap()]);
+    let messages = [note(7), frame(1)];
+    let events = send(&mut server, 1, &messages);
+    assert_eq!(lines(&events), [""; 0]);
+    write_elf(&elf.path, "raw", Some(&note(7)));
+    server.process.signal("HUP");
+    server.process.wait_for_error("decode");
+    let events = send(&mut server, 2, &messages);
+    assert_eq!(lines(&events), ["n=1"]);
     server.stop();
 }

@@ -1,6 +1,7 @@
 //! `--decode defmt:DIR`: the ELF file is found by the build id that a firmware sends.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
@@ -123,7 +124,6 @@ fn new_and_replaced_files_are_found_without_a_restart() {
 
 #[test]
 fn a_file_that_arrives_later_decodes_the_rest_of_a_connection() {
-    use std::io::Write;
     let folder = tempfile::tempdir().unwrap();
     let mut server = serve(folder.path(), &[]);
     let mut device = server.connect();
@@ -233,5 +233,23 @@ fn formats_in_memory_are_bounded() {
         let events = log(&mut server, conn, Some(build), false);
         assert_eq!(lines(&events).len(), 3, "connection {conn}");
     }
+    server.stop();
+    // At the same time, 32 can.
+    let mut server = serve(folder.path(), &[]);
+    let mut devices = Vec::new();
+    for (conn, build) in (1..).zip(&builds[..33]) {
+        let mut device = server.connect();
+        for message in [build.clone(), frame(conn)] {
+            let wire = [&(message.len() as u32).to_be_bytes()[..], &message].concat();
+            device.write_all(&wire).expect("the daemon reads");
+        }
+        devices.push(device);
+        server.wait_for("block", 2 * conn as usize);
+    }
+    let events = server.wait_for("fault", 1);
+    assert_eq!(lines(events).len(), 32);
+    let faults = faults(events);
+    let reason = faults[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("32 other builds are in use"), "{reason}");
     server.stop();
 }

@@ -63,6 +63,11 @@ impl EngineCollector {
             "Messages refused, cut off, or not decodable, by kind",
             "fault",
             faults.zip(totals.faults_by_kind()),
+        )?;
+        page.counter(
+            "blocksd_messages_undecoded",
+            "Messages not decoded for the reason of an earlier fault of their connection",
+            self.engine.counters().undecoded_messages(),
         )
     }
 

@@ -64,10 +64,13 @@ impl fmt::Display for NoFirmware<'_> {
                 f,
                 "but {path} is build {own}; name the ELF file of the firmware with --decode"
             )?,
-            (Cause::TooMany(most), _) => write!(
-                f,
-                "and the formats of {most} other builds are in use, which is the limit"
-            )?,
+            (Cause::TooMany(most), _) => {
+                return write!(
+                    f,
+                    "and the formats of {most} other builds are in use, which is the limit; until one is no longer \
+                     used, the frames of this connection are shown as bytes"
+                );
+            }
             (Cause::Among(0), None) => write!(
                 f,
                 "and {path} has no ELF file with defmt formats; copy that of the firmware there"

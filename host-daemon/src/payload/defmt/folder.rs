@@ -51,10 +51,10 @@ struct Look {
 
 struct KnownFile {
     stamp: Stamp,
-    content: Content,
+    content: ElfContent,
 }
 
-enum Content {
+enum ElfContent {
     /// An ELF file with formats, and its build id.
     Formats(Option<BuildId>),
     Ignored,
@@ -154,8 +154,8 @@ impl Files {
             return None;
         }
         let files = self.files.iter().filter(|(_, file)| match &file.content {
-            Content::Formats(build) => sent.is_none() || build.as_ref() == sent,
-            Content::Ignored => false,
+            ElfContent::Formats(build) => sent.is_none() || build.as_ref() == sent,
+            ElfContent::Ignored => false,
         });
         let newest = files.max_by_key(|(_, file)| file.stamp);
         newest.map(|(name, _)| name.clone())
@@ -166,8 +166,8 @@ impl Files {
         let files = self.files.iter();
         files
             .filter_map(|(name, file)| match &file.content {
-                Content::Formats(build) => Some(build.as_ref().ok_or(name.as_os_str())),
-                Content::Ignored => None,
+                ElfContent::Formats(build) => Some(build.as_ref().ok_or(name.as_os_str())),
+                ElfContent::Ignored => None,
             })
             .collect()
     }
@@ -205,7 +205,7 @@ impl Files {
             Ok(_) => format!("{path:?} was replaced while it was read"),
             Err(error) => error.to_string(),
         };
-        file.content = Content::Ignored;
+        file.content = ElfContent::Ignored;
         tracing::warn!("{reason}; it is ignored until it changes");
         Err(None)
     }
@@ -247,11 +247,11 @@ impl Files {
                         if build.is_none() {
                             without_id.push(name.clone());
                         }
-                        Content::Formats(build)
+                        ElfContent::Formats(build)
                     }
                     Some(Err(_)) | None => {
                         ignored.push(name.clone());
-                        Content::Ignored
+                        ElfContent::Ignored
                     }
                 };
                 KnownFile { stamp, content }
