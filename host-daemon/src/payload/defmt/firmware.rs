@@ -140,7 +140,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     match elf.len() as u64 <= ELF_MAX {
         true => Ok(elf),
         false => Err(io::Error::other(format!(
-            "it is longer than {} MiB",
+            "it is longer than {} MiB; `objcopy --strip-debug` makes it shorter, without files and lines",
             ELF_MAX >> 20
         ))),
     }
