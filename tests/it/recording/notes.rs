@@ -69,7 +69,13 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
     );
     assert_eq!(json(&Note::end(imu, 7)), expected("end", r#","blocks":7"#));
     assert_eq!(
-        json(&Note::close(imu, 2, 9, CloseReason::FirstByteTimeout)),
+        json(&Note::close(
+            imu,
+            2,
+            9,
+            CloseReason::FirstByteTimeout,
+            false
+        )),
         expected(
             "close",
             r#","blocks":2,"bytes":9,"reason":"first_byte_timeout""#
@@ -82,11 +88,11 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
     };
     let seq = r#"{"event":"piece","conn":3,"device":"im\"u","seq":5,"time":"2025-11-27T11:15:47.551061046Z","#;
     assert_eq!(
-        json(&Note::piece(imu, &position, 10, false, true)),
+        json(&Note::piece(imu, &position, 10, (false, true), false)),
         format!(r#"{seq}"offset":64,"len":10,"first":false,"last":true}}"#)
     );
     assert_eq!(
-        json(&Note::piece(imu, &position, 10, true, false)),
+        json(&Note::piece(imu, &position, 10, (true, false), false)),
         format!(r#"{seq}"offset":0,"len":10,"first":true,"last":false}}"#)
     );
     let too_long = |declared| Fault::TooLong {
@@ -238,6 +244,7 @@ fn events(actions: &[Action]) -> Vec<Event> {
         messages: actions.len() as u64,
         bytes: 5,
         reason: CloseReason::Evicted,
+        series_open: false,
     };
     let whats = [opened].into_iter().chain(done).chain([closed]);
     whats.map(|what| event(1, "im\"u", what)).collect()

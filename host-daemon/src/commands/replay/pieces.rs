@@ -51,6 +51,15 @@ pub(super) struct StoredMessage {
     pub(super) last_byte: Option<u8>,
 }
 
+/// The beginning of a message, whose rest was never received.
+#[derive(Debug)]
+pub(super) struct CutMessage {
+    /// The bytes that were received.
+    pub(super) begun: Collected,
+    /// Length of the whole message, in bytes.
+    pub(super) want: u32,
+}
+
 /// Why a message is not sent.
 #[derive(Debug)]
 pub(super) enum Unsendable {
@@ -99,6 +108,21 @@ impl PieceCollector {
     /// yet.
     pub(super) fn cut(&mut self) -> bool {
         matches!(std::mem::take(&mut self.0), State::Collecting(_))
+    }
+
+    /// Takes the beginning of a message that was cut, if there is one.
+    pub(super) fn take_cut(&mut self, want: Option<u32>) -> io::Result<Option<CutMessage>> {
+        let begun = match self.finish()? {
+            Some(begun) => begun,
+            None => return Ok(None),
+        };
+        let len = match &begun {
+            Collected::Memory(bytes) => u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            Collected::Stored(message) => message.len,
+        };
+        let least = len.saturating_add(1);
+        let want = want.unwrap_or(least).max(least);
+        Ok(Some(CutMessage { begun, want }))
     }
 
     fn append(&mut self, bytes: &[u8], last: bool) -> Result<Option<Collected>, Unsendable> {
