@@ -248,7 +248,7 @@ impl Batch {
     }
 
     /// Creates a batch with the bytes of a message that was cut, from `span` of `bytes`, and with its fault, if that is
-    /// known. A span without bytes is left out.
+    /// known. A piece without bytes is left out if the message begins with it.
     #[must_use]
     pub fn of_truncated(bytes: Vec<u8>, span: Span, first: bool, fault: Option<Fault>) -> Self {
         let piece = MarkKind::Piece {
@@ -257,7 +257,7 @@ impl Batch {
             last: false,
             truncated: true,
         };
-        let piece = (span.bytes() != 0).then_some(piece);
+        let piece = (span.bytes() != 0 || !first).then_some(piece);
         let fault = fault.map(MarkKind::Fault);
         Self::of_marks(bytes, piece.into_iter().chain(fault).collect())
     }

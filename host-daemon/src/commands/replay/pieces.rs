@@ -29,6 +29,8 @@ struct Unfinished {
     bytes: SpooledTempFile,
     len: u64,
     last_byte: Option<u8>,
+    /// The recorded connection ended here.
+    is_truncated: bool,
 }
 
 /// A message that is complete.
@@ -85,6 +87,7 @@ impl PieceCollector {
                 bytes: SpooledTempFile::new(MEMORY_MAX),
                 len: 0,
                 last_byte: None,
+                is_truncated: false,
             });
             return self.append(bytes, last);
         }
@@ -110,8 +113,18 @@ impl PieceCollector {
         matches!(std::mem::take(&mut self.0), State::Collecting(_))
     }
 
-    /// Takes the beginning of a message that was cut, if there is one.
+    /// Marks the message in progress as truncated after its last piece.
+    pub(super) fn truncate(&mut self) {
+        if let State::Collecting(message) = &mut self.0 {
+            message.is_truncated = true;
+        }
+    }
+
+    /// Takes the beginning of a message that was truncated, if there is one. The length of the message is `want`.
     pub(super) fn take_cut(&mut self, want: Option<u32>) -> io::Result<Option<CutMessage>> {
+        if !matches!(&self.0, State::Collecting(message) if message.is_truncated) {
+            return Ok(None);
+        }
         let begun = match self.finish()? {
             Some(begun) => begun,
             None => return Ok(None),

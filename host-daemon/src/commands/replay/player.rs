@@ -205,10 +205,16 @@ impl Player {
                     connection.send(SendCommand::Message(bytes.to_vec())).await;
                 }
                 Item::Piece {
-                    bytes, first, last, ..
+                    bytes,
+                    first,
+                    last,
+                    truncated,
                 } => {
                     let ends = (first, last);
                     self.piece(source, bytes, position.offset, ends).await?;
+                    if truncated {
+                        self.truncate(source);
+                    }
                 }
                 Item::End => self.end_mark(source).await?,
                 Item::Fault(fault) => self.fault(source, &fault).await,
@@ -299,19 +305,22 @@ impl Player {
         let Some(connection) = self.connections.find(&source.device, source.conn) else {
             return;
         };
-        match fault {
-            Fault::Truncated {
-                part: Part::Payload,
-                want,
-                ..
-            } => {
-                let (device, conn) = (&source.device, source.conn);
-                send_cut(connection, &self.totals, Some(*want)).await;
-                // Nothing can follow in this connection.
-                self.close(device, conn, None).await;
-            }
-            _ if connection.pieces.cut() => self.totals.incomplete(),
-            _ => {}
+        if let Fault::Truncated {
+            part: Part::Payload,
+            want,
+            ..
+        } = fault
+        {
+            send_cut(connection, &self.totals, Some(*want)).await;
+        }
+        if connection.pieces.cut() {
+            self.totals.incomplete();
+        }
+    }
+
+    fn truncate(&mut self, source: &ConnectionInfo) {
+        if let Some(connection) = self.connections.find(&source.device, source.conn) {
+            connection.pieces.truncate();
         }
     }
 
@@ -330,9 +339,8 @@ impl Player {
     /// Ends a connection that was closed for this reason, if one is recorded.
     async fn end(&mut self, mut connection: OutgoingConnection, reason: Option<CloseReason>) {
         // Its fault may be recorded as a number only.
-        if reason.is_some() {
-            send_cut(&mut connection, &self.totals, None).await;
-        } else if connection.pieces.cut() {
+        send_cut(&mut connection, &self.totals, None).await;
+        if connection.pieces.cut() {
             self.totals.incomplete();
         }
         // The mark may be recorded as a number, but it is what has closed the connection.
