@@ -31,6 +31,7 @@ mod config {
 mod engine {
     mod admission;
     mod chaos;
+    mod ends;
     mod exhaustion;
     mod hostile;
     mod limits;

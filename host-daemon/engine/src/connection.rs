@@ -10,12 +10,13 @@ pub mod responder;
 mod task;
 mod waits;
 
+use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use framing_core::{AnyDecoder, AnyFraming, Fault, Framing, Part};
+use framing_core::{AnyDecoder, AnyFraming, Framing, Part};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -52,8 +53,15 @@ const WRITES_MAX: usize = 64;
 /// the kernel evicts too much of it from the cache.
 const READ_LEN: usize = BUFFER_LEN / 2;
 
+/// The log text of [`FaultKind::Reset`].
+const RESET: &str =
+    "connection reset between messages: messages that the peer had sent may be missing";
+
+/// Least length of an incomplete message that may [trickle](Connection::trickles), in bytes.
+const TRICKLE_MIN: usize = 1 << 10;
+
 /// Faults logged per connection. Further ones are only counted.
-const FAULTS_LOGGED: u32 = 5;
+const FAULTS_LOGGED: u8 = 5;
 
 /// The receiving side of one connection.
 ///
@@ -73,6 +81,10 @@ pub struct Connection {
     undecoded: bool,
     /// Within an oversize message that is emitted in pieces.
     streaming: bool,
+    /// The stream ended within a series.
+    series_open: bool,
+    /// The incomplete message grows by small reads, so it stays in memory of its own between them.
+    trickles: bool,
     /// The connection was emitted as opened, and not as closed yet.
     is_open: bool,
     /// At least one byte has arrived.
@@ -83,7 +95,7 @@ pub struct Connection {
     greeting: [u8; 4],
     position: StreamPosition,
     bytes: u64,
-    faults: u32,
+    faults: u8,
     quota: ConnectionQuota,
     responder: Option<Box<dyn Responder>>,
     deadlines: Deadlines,
@@ -157,6 +169,8 @@ impl Connection {
             remainder: Vec::new(),
             undecoded: false,
             streaming: false,
+            series_open: false,
+            trickles: false,
             is_open: false,
             has_read: false,
             want: u32::MAX,
@@ -291,7 +305,9 @@ impl Connection {
         let reading = poll_read_buf(pin!(transport), context, buffer.parts_mut().0);
         let step = match reading {
             Poll::Ready(Ok(0)) => Step::Close(CloseReason::Eof),
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(len)) => {
+                let (before, spare) = memory_before(&mut buffer, len);
+                self.trickles = TRICKLE_MIN <= before && len < (before / 8).min(spare);
                 self.has_read = true;
                 self.permit.heard();
                 return self.decode(buffer);
@@ -373,13 +389,20 @@ impl Connection {
         for (_, mark) in batch.marks() {
             match mark {
                 Item::Piece {
+                    bytes: piece,
+                    truncated: true,
+                    ..
+                } => self.context.counters.truncated_bytes(piece.len() as u64),
+                Item::Piece {
                     bytes: piece, last, ..
                 } => {
                     bytes += piece.len() as u64;
                     messages += u64::from(last);
                 }
                 Item::End => self.context.counters.series(),
-                Item::Fault(fault) => self.fault(&fault),
+                Item::Fault(fault) => self.fault(FaultKind::of(&fault), &fault),
+                Item::Reset => self.fault(FaultKind::Reset, &RESET),
+                Item::AfterEnd { bytes } => self.after_end(bytes),
                 Item::Message(_) => {}
             }
         }
@@ -400,9 +423,15 @@ impl Connection {
         }
     }
 
-    fn fault(&mut self, fault: &Fault) {
+    fn after_end(&self, bytes: u64) {
+        self.context.counters.after_end();
+        let (conn, device) = (self.source.conn, &self.source.device);
+        warn_peer!(Kind::AfterEnd, device, conn, %device, bytes, "bytes after the end of the series");
+    }
+
+    fn fault(&mut self, kind: FaultKind, fault: &dyn fmt::Display) {
         self.faults = self.faults.saturating_add(1);
-        self.context.counters.fault(FaultKind::of(fault));
+        self.context.counters.fault(kind);
         let (conn, device) = (self.source.conn, &self.source.device);
         if FAULTS_LOGGED < self.faults {
             return;
@@ -432,12 +461,14 @@ impl Connection {
         self.is_open = false;
         // Only the framing `blocks` has end marks.
         let in_series = self.position.in_series != 0;
-        let torn = in_series && matches!(self.policy.framing, AnyFraming::Blocks(_));
-        self.context.counters.closed(reason, torn);
+        let has_ends = matches!(self.policy.framing, AnyFraming::Blocks(_));
+        let series_open = self.series_open || (in_series && has_ends);
+        self.context.counters.closed(reason, series_open);
         self.event(EventKind::Closed {
             messages: self.position.seq,
             bytes: self.bytes,
             reason,
+            series_open,
         })
     }
 
@@ -469,6 +500,13 @@ impl Drop for Connection {
             runtime.spawn(async move { context.fanout.send(event).await });
         }
     }
+}
+
+/// Returns the length of a buffer, and its spare capacity, before the last `len` bytes were read.
+fn memory_before(buffer: &mut Buffer, len: usize) -> (usize, usize) {
+    let (bytes, _) = buffer.parts_mut();
+    let before = bytes.len().saturating_sub(len);
+    (before, bytes.capacity() - before)
 }
 
 /// A hint for the log if the first bytes belong to another well-known protocol.

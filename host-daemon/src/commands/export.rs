@@ -293,7 +293,7 @@ impl Exporter<'_> {
                     self.counts.pieces += 1;
                     continue;
                 }
-                Item::End | Item::Fault(_) => continue,
+                Item::End | Item::Fault(_) | Item::Reset | Item::AfterEnd { .. } => continue,
             };
             let object = &mut self.object;
             let kind = match object::put(decoder, bytes, &source.device, dialect, object) {

@@ -37,7 +37,8 @@ impl Format for Json {
                 messages,
                 bytes,
                 reason,
-            } => Note::close(event, *messages, *bytes, *reason),
+                series_open,
+            } => Note::close(event, *messages, *bytes, *reason, *series_open),
             EventKind::Suppressed(sums) => Note::suppressed(event, sums),
         };
         note.write(out.line())?;
@@ -109,9 +110,14 @@ fn write_batch(
                     }
                 }
             }
-            Item::Piece { bytes, first, last } => {
-                let len = bytes.len();
-                Note::piece(event, &position, len, *first, *last).write(line)?;
+            Item::Piece {
+                bytes,
+                first,
+                last,
+                truncated,
+            } => {
+                let (len, ends) = (bytes.len(), (*first, *last));
+                Note::piece(event, &position, len, ends, *truncated).write(line)?;
                 // Its bytes are added as further members.
                 line.pop();
                 line.push(b',');
@@ -119,6 +125,8 @@ fn write_batch(
             }
             Item::End => Note::end(event, position.in_series).write(line)?,
             Item::Fault(fault) => Note::fault(event, fault).write(line)?,
+            Item::Reset => Note::reset(event).write(line)?,
+            Item::AfterEnd { bytes } => Note::after_end(event, *bytes).write(line)?,
         }
         out.end_line()?;
         position.pass(&item);

@@ -275,10 +275,15 @@ fn write_event(
             messages,
             bytes,
             reason,
+            series_open,
         } => {
             write_prefix(event, zone, out.line())?;
             let (blocks, bytes) = (counted(*messages, "block"), counted(*bytes, "byte"));
-            write!(out.line(), "#{conn} closed ({reason}): {blocks}, {bytes}")?;
+            let series = if *series_open { "; series open" } else { "" };
+            write!(
+                out.line(),
+                "#{conn} closed ({reason}): {blocks}, {bytes}{series}"
+            )?;
             out.end_line()
         }
         EventKind::Suppressed(sums) => {
@@ -302,7 +307,14 @@ fn write_event(
                 out.line().extend_from_slice(&prefix);
                 match &item {
                     Item::Message(bytes) => payload(Some(position.seq), bytes, out)?,
-                    Item::Piece { bytes, .. } => payload(None, bytes, out)?,
+                    Item::Piece {
+                        bytes, truncated, ..
+                    } => {
+                        if *truncated {
+                            write!(out.line(), "#{conn} truncated: ")?;
+                        }
+                        payload(None, bytes, out)?;
+                    }
                     Item::End => {
                         let blocks = counted(position.in_series, "block");
                         write!(out.line(), "#{conn} series of {blocks} ended")?;
@@ -310,6 +322,18 @@ fn write_event(
                     }
                     Item::Fault(fault) => {
                         write!(out.line(), "#{conn} fault: {fault}")?;
+                        out.end_line()?;
+                    }
+                    Item::Reset => {
+                        write!(
+                            out.line(),
+                            "#{conn} fault: connection reset between messages"
+                        )?;
+                        out.end_line()?;
+                    }
+                    Item::AfterEnd { bytes } => {
+                        let bytes = counted(*bytes, "byte");
+                        write!(out.line(), "#{conn} {bytes} after the end of the series")?;
                         out.end_line()?;
                     }
                 }

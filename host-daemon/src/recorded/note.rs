@@ -57,6 +57,9 @@ pub enum Note<'a> {
         /// The piece ends the message.
         #[serde(default)]
         last: bool,
+        /// The connection ended within the message, after this piece.
+        #[serde(default, skip_serializing_if = "is_false")]
+        truncated: bool,
     },
     /// A series ended with its mark.
     End {
@@ -75,6 +78,14 @@ pub enum Note<'a> {
         #[serde(flatten)]
         fault: FaultNote,
     },
+    /// Bytes were received after the end mark that closed the connection.
+    AfterEnd {
+        /// Origin and time.
+        #[serde(flatten)]
+        head: Head<'a>,
+        /// How many, at least.
+        bytes: u64,
+    },
     /// A connection has ended.
     Close {
         /// Origin and time.
@@ -86,6 +97,9 @@ pub enum Note<'a> {
         bytes: u64,
         /// The name of the reason. Any text is accepted, so that a reason of a later version does not hide the close.
         reason: Cow<'a, str>,
+        /// Whether a series was left open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        series: Option<SeriesNote>,
     },
     /// Counts of events that are not recorded one by one.
     Suppressed {
@@ -146,6 +160,8 @@ pub enum FaultNote {
     },
     /// [`Fault::BadEnding`] or [`Fault::EarlyEnd`].
     BadEnding(Ending),
+    /// The peer reset the connection between two messages.
+    Reset,
     /// [`Fault::Truncated`].
     Truncated {
         /// Bytes of the part that were received.
@@ -175,6 +191,17 @@ pub enum Ending {
     },
 }
 
+/// The state of a series at the close of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeriesNote {
+    /// No end mark came after its last message.
+    Open,
+    /// A state of a later version.
+    #[serde(other)]
+    Other,
+}
+
 /// A part of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -202,6 +229,9 @@ pub struct Counts {
     /// Ends of empty series.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ends: u64,
+    /// Connections that sent bytes after the end mark that closed them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub after_end: u64,
     /// Faults of each kind, in the order of [`FaultKind::ALL`](blocksd_engine::reason::FaultKind::ALL).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub too_long: u64,
@@ -214,6 +244,9 @@ pub struct Counts {
     /// See `too_long`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub truncated: u64,
+    /// See `too_long`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reset: u64,
     /// See `too_long`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub undecodable: u64,
@@ -235,8 +268,8 @@ impl<'a> Note<'a> {
         event: &'a Event,
         position: &StreamPosition,
         len: usize,
-        first: bool,
-        last: bool,
+        (first, last): (bool, bool),
+        truncated: bool,
     ) -> Self {
         Self::Piece {
             head: Head {
@@ -247,6 +280,7 @@ impl<'a> Note<'a> {
             len,
             first,
             last,
+            truncated,
         }
     }
 
@@ -266,14 +300,35 @@ impl<'a> Note<'a> {
         }
     }
 
+    /// The event of a connection that was reset between two messages.
+    #[must_use]
+    pub fn reset(event: &'a Event) -> Self {
+        let (head, fault) = (Head::of(event), FaultNote::Reset);
+        Self::Fault { head, fault }
+    }
+
+    /// The event of bytes after the end mark that closed the connection.
+    #[must_use]
+    pub fn after_end(event: &'a Event, bytes: u64) -> Self {
+        let head = Head::of(event);
+        Self::AfterEnd { head, bytes }
+    }
+
     /// The event of a connection that has ended.
     #[must_use]
-    pub fn close(event: &'a Event, blocks: u64, bytes: u64, reason: CloseReason) -> Self {
+    pub fn close(
+        event: &'a Event,
+        blocks: u64,
+        bytes: u64,
+        reason: CloseReason,
+        series_open: bool,
+    ) -> Self {
         Self::Close {
             head: Head::of(event),
             blocks,
             bytes,
             reason: reason.as_str().into(),
+            series: series_open.then_some(SeriesNote::Open),
         }
     }
 
@@ -305,6 +360,7 @@ impl<'a> Note<'a> {
             | Self::Piece { head, .. }
             | Self::End { head, .. }
             | Self::Fault { head, .. }
+            | Self::AfterEnd { head, .. }
             | Self::Close { head, .. }
             | Self::Suppressed { head, .. } => head,
         }
@@ -381,26 +437,29 @@ impl From<&Fault> for FaultNote {
     }
 }
 
-impl From<FaultNote> for Fault {
-    fn from(note: FaultNote) -> Self {
-        match note {
-            FaultNote::TooLong {
+impl FaultNote {
+    /// The fault of a message. `None` for a reset between messages.
+    #[must_use]
+    pub const fn of_message(self) -> Option<Fault> {
+        Some(match self {
+            Self::Reset => return None,
+            Self::TooLong {
                 declared,
                 limit,
                 lost,
-            } => Self::TooLong {
+            } => Fault::TooLong {
                 declared,
                 limit,
                 lost,
             },
-            FaultNote::BadLength { found, offset } => Self::BadLength { found, offset },
-            FaultNote::BadEnding(Ending::Early { missing }) => Self::EarlyEnd { missing },
-            FaultNote::BadEnding(Ending::Other { want, found }) => Self::BadEnding { want, found },
-            FaultNote::Truncated {
+            Self::BadLength { found, offset } => Fault::BadLength { found, offset },
+            Self::BadEnding(Ending::Early { missing }) => Fault::EarlyEnd { missing },
+            Self::BadEnding(Ending::Other { want, found }) => Fault::BadEnding { want, found },
+            Self::Truncated {
                 have,
                 want,
                 r#where,
-            } => Self::Truncated {
+            } => Fault::Truncated {
                 part: match r#where {
                     PartNote::Header => Part::Header,
                     PartNote::Payload => Part::Payload,
@@ -409,22 +468,31 @@ impl From<FaultNote> for Fault {
                 have,
                 want,
             },
-        }
+        })
     }
 }
 
 impl From<&Suppressed> for Counts {
     fn from(sums: &Suppressed) -> Self {
-        let [too_long, bad_length, bad_ending, truncated, undecodable] = sums.faults;
+        let [
+            too_long,
+            bad_length,
+            bad_ending,
+            truncated,
+            reset,
+            undecodable,
+        ] = sums.faults;
         Self {
             since: Time(sums.since),
             connections: sums.connections,
             empty: sums.empty,
             ends: sums.ends,
+            after_end: sums.after_end,
             too_long,
             bad_length,
             bad_ending,
             truncated,
+            reset,
             undecodable,
         }
     }
@@ -440,11 +508,13 @@ impl Counts {
             connections: self.connections,
             empty: self.empty,
             ends: self.ends,
+            after_end: self.after_end,
             faults: [
                 self.too_long,
                 self.bad_length,
                 self.bad_ending,
                 self.truncated,
+                self.reset,
                 self.undecodable,
             ],
         }
@@ -457,4 +527,12 @@ impl Counts {
 )]
 const fn is_zero(count: &u64) -> bool {
     *count == 0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }

@@ -207,9 +207,10 @@ impl EventWriter {
                 messages,
                 bytes,
                 reason,
+                series_open,
             } => {
                 let is_recorded = self.closed(event)?;
-                let note = Note::close(event, *messages, *bytes, *reason);
+                let note = Note::close(event, *messages, *bytes, *reason, *series_open);
                 match is_recorded {
                     true => self.note(event.time, &note),
                     false => Ok(()),

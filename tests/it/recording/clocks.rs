@@ -46,6 +46,7 @@ fn events(time: SystemTime) -> [Event; 3] {
         messages: 1,
         bytes: 9,
         reason,
+        series_open: false,
     };
     let message = Event {
         time,

@@ -240,6 +240,11 @@ async fn collect_events(world: World, life: u64, mut events: Events) {
                         }
                         Item::End => observed.ended = true,
                         Item::Fault(_) => observed.faults += 1,
+                        Item::Piece {
+                            truncated: true, ..
+                        }
+                        | Item::Reset
+                        | Item::AfterEnd { .. } => {}
                         Item::Piece { .. } => panic!("a piece, although no message is streamed"),
                     }
                 }

@@ -129,7 +129,12 @@ impl EventWriter {
                     self.block(conn, event, (blocks, position.seq), bytes)?;
                     None
                 }
-                Item::Piece { bytes, first, last } => {
+                Item::Piece {
+                    bytes,
+                    first,
+                    last,
+                    truncated,
+                } => {
                     self.budget.earn(&mut conn.account, bytes.len() as u64);
                     if conn.account.is_held() && !bytes.is_empty() {
                         self.before_payload(conn, blocks, event.time)?;
@@ -144,7 +149,8 @@ impl EventWriter {
                         .append_all(channel, origin, *pieces, time_ns, piece)?;
                     *pieces = pieces.wrapping_add(1);
                     let len = bytes.len();
-                    Some(Note::piece(event, &position, len, first, last))
+                    let ends = (first, last);
+                    Some(Note::piece(event, &position, len, ends, truncated))
                 }
                 Item::End => {
                     let is_recorded = self.admit(conn, event, Evidence::End);
@@ -156,6 +162,15 @@ impl EventWriter {
                         self.note(event.time, &Note::fault(event, fault))?;
                     }
                     None
+                }
+                Item::Reset => {
+                    let evidence = Evidence::Fault(FaultKind::Reset);
+                    let is_recorded = self.admit(conn, event, evidence);
+                    is_recorded.then(|| Note::reset(event))
+                }
+                Item::AfterEnd { bytes } => {
+                    let is_recorded = self.admit(conn, event, Evidence::AfterEnd);
+                    is_recorded.then(|| Note::after_end(event, bytes))
                 }
             };
             if let Some(note) = note {
