@@ -30,6 +30,7 @@ pub struct Counters {
     output_lost_others: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],
     torn: AtomicU64,
+    reply_echoes: AtomicU64,
 }
 
 impl Counters {
@@ -76,6 +77,17 @@ impl Counters {
         self.closed
             .each_ref()
             .map(|counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// Counts a series that is a reply of the daemon, which came back over a line. It is not answered.
+    pub fn reply_echo(&self) {
+        self.reply_echoes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of series that were replies of the daemon.
+    #[must_use]
+    pub fn reply_echoes(&self) -> u64 {
+        self.reply_echoes.load(Ordering::Relaxed)
     }
 
     /// Returns the number of connections that closed within a series.

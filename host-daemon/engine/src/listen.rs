@@ -3,6 +3,7 @@
 pub mod address;
 pub mod claims;
 pub mod listener;
+mod line;
 mod local;
 pub mod path;
 pub mod resolve;

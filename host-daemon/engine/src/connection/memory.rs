@@ -27,7 +27,7 @@ impl Connection {
         let waiting = match step {
             Step::Held(held) => match &**held {
                 PendingSend::Batch(batch, _) => batch.uncharged(),
-                PendingSend::Event(..) => 0,
+                PendingSend::Unstored(..) | PendingSend::Event(..) => 0,
             },
             _ => 0,
         };
