@@ -2,8 +2,8 @@
 
 pub mod address;
 pub mod claims;
-pub mod listener;
 mod line;
+pub mod listener;
 mod local;
 pub mod path;
 pub mod resolve;

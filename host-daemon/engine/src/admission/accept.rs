@@ -29,6 +29,8 @@ use crate::reason::RefusedReason;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 /// Time that connections have to close after the last reads, once the engine is stopping.
 const DRAIN: Duration = Duration::from_millis(1000);
+/// Longest time for the connections of an engine to close, once it is stopping. Sinks end after that.
+pub const STOP_MAX: Duration = LAST_READS.saturating_add(DRAIN).saturating_add(QUIET);
 
 /// Accepts the connections of all listeners.
 #[derive(Debug)]

@@ -152,7 +152,7 @@ impl ReplyKind {
     pub(crate) const fn echoes_in_a_row(&self) -> u32 {
         match self {
             Self::Receipt | Self::File(_) => 1,
-            Self::Echo | Self::Custom(_) => 16,
+            Self::Echo | Self::Custom(_) => 32,
         }
     }
 

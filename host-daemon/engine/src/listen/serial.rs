@@ -92,7 +92,12 @@ impl Serial {
 pub(super) fn check(path: &str) -> io::Result<()> {
     let metadata = match fs::metadata(path) {
         // It may be plugged in later, and its permissions are set after that.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            ) =>
+        {
             return Ok(());
         }
         metadata => metadata?,
@@ -136,7 +141,9 @@ pub(super) fn probe(path: &str) -> io::Result<()> {
 }
 
 fn no_line(what: &str) -> io::Error {
-    let what = format!("it is {what}, and not a serial line; use the path of a serial device, such as /dev/ttyUSB0");
+    let what = format!(
+        "it is {what}, and not a serial line; use the path of a serial device, such as /dev/ttyUSB0"
+    );
     io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 

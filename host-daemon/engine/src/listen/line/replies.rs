@@ -73,15 +73,16 @@ impl Replies {
     /// Compares a series with the replies that were sent before it. `begin` is the position of its first byte in the
     /// received stream, which was read at `since`. Returns how many series in a row, up to this one, were replies.
     pub(super) fn seen(&mut self, series: &Digest, begin: u64, since: Instant) -> u32 {
-        let id = series.id();
-        let mut sent = self.sent.iter();
-        let Some(at) = sent.position(|sent| sent.id == id && sent.from <= begin) else {
+        // Replies come back in order. Another series that began after a reply shows that this does not come back.
+        let before = self.sent.partition_point(|sent| sent.from <= begin);
+        let first = self.sent.front().filter(|_| before != 0);
+        let Some(found) = first.filter(|sent| sent.id == series.id()) else {
+            self.sent.drain(..before);
             self.in_a_row = 0;
             return 0;
         };
-        // Replies come back in order, each once: those before it were lost.
-        let found = self.sent.drain(..=at).next_back();
-        let is_prompt = found.is_some_and(|sent| since.saturating_duration_since(sent.at) < PROMPT);
+        let is_prompt = since.saturating_duration_since(found.at) < PROMPT;
+        self.sent.pop_front();
         self.in_a_row = if is_prompt {
             self.in_a_row.saturating_add(1)
         } else {
@@ -113,9 +114,18 @@ mod tests {
         let (mut replies, now) = (Replies::default(), Instant::now());
         replies.sent(digest(b"reply"), 100, now);
         assert_eq!(replies.seen(&digest(b"reply"), 99, now), 0, "sent before");
-        assert_eq!(replies.seen(&digest(b"other"), 100, now), 0);
         assert_eq!(replies.seen(&digest(b"reply"), 105, now), 1);
         assert_eq!(replies.seen(&digest(b"reply"), 110, now), 0, "came back");
+    }
+
+    #[test]
+    fn another_series_after_a_reply_shows_that_it_does_not_come_back() {
+        let (mut replies, now) = (Replies::default(), Instant::now());
+        replies.sent(digest(b"reply"), 100, now);
+        replies.sent(digest(b"later"), 120, now);
+        assert_eq!(replies.seen(&digest(b"other"), 110, now), 0);
+        assert_eq!(replies.seen(&digest(b"reply"), 115, now), 0);
+        assert_eq!(replies.seen(&digest(b"later"), 120, now), 1);
     }
 
     #[test]
@@ -128,8 +138,10 @@ mod tests {
         replies.sent(digest(b"same"), 4, now);
         assert_eq!(replies.seen(&digest(b"same"), 4, now + PROMPT), 1);
         replies.sent(digest(b"same"), 5, now);
+        assert_eq!(replies.seen(&digest(b"same"), 5, now), 2);
         assert_eq!(replies.seen(&digest(b"other"), 5, now), 0);
-        assert_eq!(replies.seen(&digest(b"same"), 5, now), 1);
+        replies.sent(digest(b"same"), 6, now);
+        assert_eq!(replies.seen(&digest(b"same"), 6, now), 1);
     }
 
     #[test]

@@ -114,7 +114,10 @@ async fn a_device_that_sends_before_it_reads_can_go_on_while_a_reply_waits() {
     far.write_all(&vec![b's'; READ_AHEAD]).await.unwrap();
     far.read_exact(&mut vec![0; len]).await.unwrap();
     let mut connection = replying.await.unwrap();
-    connection.read_exact(&mut vec![0; READ_AHEAD]).await.unwrap();
+    connection
+        .read_exact(&mut vec![0; READ_AHEAD])
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
