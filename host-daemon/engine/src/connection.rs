@@ -123,7 +123,7 @@ impl Step {
 enum PendingSend {
     /// Not charged to the pool yet.
     Batch(Batch, Option<CloseReason>),
-    /// Charged; the responder must store it on a disk.
+    /// Charged if a sink receives it; the responder must store it on a disk.
     Unstored(Batch, Option<CloseReason>),
     /// Charged and counted.
     Event(Event, Option<CloseReason>),

@@ -26,8 +26,8 @@ impl Connection {
     pub(super) fn charge(&self, step: &Step) {
         let waiting = match step {
             Step::Held(held) => match &**held {
-                PendingSend::Batch(batch, _) => batch.uncharged(),
-                PendingSend::Unstored(..) | PendingSend::Event(..) => 0,
+                PendingSend::Batch(batch, _) | PendingSend::Unstored(batch, _) => batch.uncharged(),
+                PendingSend::Event(..) => 0,
             },
             _ => 0,
         };
