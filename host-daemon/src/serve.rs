@@ -30,8 +30,27 @@ use crate::recorded::time::Time;
 use crate::reload::{Live, Reloader};
 use crate::service::log::{self, LogCollector, print_status};
 use crate::service::{rlimit, signals, systemd};
-use crate::sinks::console::{Console, Stuck};
-use crate::sinks::recording::{self, Recording, RecordingCollector, Unrecorded};
+use crate::sinks::console::{Console, LAST_EVENTS, Stuck};
+use crate::sinks::recording::{self, PACK_AT_MOST, Recording, RecordingCollector, Unrecorded};
+
+/// Longest time from the signal to the end of the daemon, besides the time for the disk.
+pub const STOP_MAX: Duration = Duration::from_secs(7);
+
+/// The connections close, the sinks end together, and the log is written: up to three lines, and then the rest.
+const STOP_STEPS: [Duration; 3] = [
+    blocksd_engine::engine::STOP_MAX,
+    if LAST_EVENTS.as_nanos() < PACK_AT_MOST.as_nanos() {
+        PACK_AT_MOST
+    } else {
+        LAST_EVENTS
+    },
+    log::SLOW.saturating_mul(4),
+];
+const _: () = {
+    let [connections, sinks, lines] = STOP_STEPS;
+    let longest = connections.saturating_add(sinks).saturating_add(lines);
+    assert!(longest.as_nanos() <= STOP_MAX.as_nanos());
+};
 
 /// The names of the sinks, as labels of metrics.
 const SINKS: &[&str] = &["recording", "output"];
@@ -257,5 +276,23 @@ fn format(kind: OutputKind) -> Option<Box<dyn Format>> {
         OutputKind::Json => Some(Box::new(Json::default())),
         OutputKind::Hex => Some(Box::new(Hex::new())),
         OutputKind::None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documents_have_the_length_of_a_stop() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let stop = format!("takes at most {} s", STOP_MAX.as_secs());
+        for file in ["../docs/operations.md", "systemd/blocksd.service"] {
+            let text = std::fs::read_to_string(folder.join(file)).unwrap();
+            assert_eq!(text.matches(&stop).count(), 1, "{file}");
+        }
+        let connections = blocksd_engine::engine::STOP_MAX.as_secs_f64();
+        let text = std::fs::read_to_string(folder.join("../docs/operations.md")).unwrap();
+        assert!(text.contains(&format!("{connections:.1} s for connections")));
     }
 }

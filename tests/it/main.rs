@@ -35,9 +35,11 @@ mod engine {
     mod exhaustion;
     mod hostile;
     mod limits;
+    mod lines;
     pub(crate) mod listeners;
     mod peers;
     mod replies;
+    mod restart;
     mod sending_side;
     pub(crate) mod serve;
     mod simulation;

@@ -135,6 +135,8 @@ impl Step {
 enum PendingSend {
     /// Not charged to the pool yet.
     Batch(Batch, Option<CloseReason>),
+    /// Charged if a sink receives it; the responder must store it on a disk.
+    Unstored(Batch, Option<CloseReason>),
     /// Charged and counted.
     Event(Event, Option<CloseReason>),
 }
@@ -383,8 +385,25 @@ impl Connection {
         }
     }
 
-    /// Counts a batch, hands it to the responder, and sends it to the sinks.
+    /// Hands a batch to the responder, counts it, and sends it to the sinks.
     fn pass(&mut self, batch: Batch, reason: Option<CloseReason>) -> Step {
+        let Some(responder) = &mut self.responder else {
+            return self.pass_kept(batch, reason, Ok(()));
+        };
+        if responder.is_slow(&batch) {
+            return Step::Held(Box::new(PendingSend::Unstored(batch, reason)));
+        }
+        let kept = responder.on_batch(&batch);
+        self.pass_kept(batch, reason, kept)
+    }
+
+    /// Counts a batch that the responder has got, and sends it to the sinks.
+    fn pass_kept(
+        &mut self,
+        batch: Batch,
+        reason: Option<CloseReason>,
+        kept: Result<(), ReplyError>,
+    ) -> Step {
         let (mut messages, mut bytes) = batch.messages();
         for (_, mark) in batch.marks() {
             match mark {
@@ -408,8 +427,6 @@ impl Connection {
         }
         self.bytes += bytes;
         self.context.counters.messages(messages, bytes);
-        let responder = self.responder.as_mut();
-        let kept = responder.map_or(Ok(()), |responder| responder.on_batch(&batch));
         let reason = reason.or_else(|| self.reply_failed(&kept.err()?, "reply not stored"));
         let position = self.position;
         self.position.pass_all(&batch);

@@ -33,6 +33,7 @@ pub struct Counters {
     series_open: AtomicU64,
     after_end: AtomicU64,
     truncated_bytes: AtomicU64,
+    reply_echoes: AtomicU64,
 }
 
 impl Counters {
@@ -102,6 +103,17 @@ impl Counters {
         self.closed
             .each_ref()
             .map(|counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// Counts a series that is a reply of the daemon, which came back over a line. It is not answered.
+    pub fn reply_echo(&self) {
+        self.reply_echoes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of series that were replies of the daemon.
+    #[must_use]
+    pub fn reply_echoes(&self) -> u64 {
+        self.reply_echoes.load(Ordering::Relaxed)
     }
 
     /// Returns the number of connections that left a series open.

@@ -26,7 +26,7 @@ const LINES_MAX: usize = 4096;
 /// How long [`print_status`] and [`finish`] each wait for a reader of standard error that reads nothing.
 const STUCK: Duration = Duration::from_millis(500);
 /// How long they each wait for a slow reader.
-const SLOW: Duration = Duration::from_millis(1000);
+pub(crate) const SLOW: Duration = Duration::from_millis(1000);
 /// How long they wait for the thread to be scheduled, on a busy machine.
 const BUSY: Duration = Duration::from_secs(5);
 /// Their polling interval.

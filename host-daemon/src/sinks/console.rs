@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::output::{Format, Out};
 
 /// Time for the output to write its last events after the daemon was stopped.
-const LAST_EVENTS: Duration = Duration::from_millis(700);
+pub(crate) const LAST_EVENTS: Duration = Duration::from_millis(700);
 
 /// Writes events to standard output, and flushes it when no more are waiting.
 pub struct Console {

@@ -41,7 +41,7 @@ use blocksd_recording::{
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 
 /// Longest time that the end of the daemon waits for the packing of sealed files.
-const PACK_AT_MOST: Duration = Duration::from_secs(1);
+pub(crate) const PACK_AT_MOST: Duration = Duration::from_secs(1);
 
 /// Creates the context of a recording in the folder of a lock.
 ///

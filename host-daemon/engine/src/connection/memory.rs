@@ -26,7 +26,7 @@ impl Connection {
     pub(super) fn charge(&self, step: &Step) {
         let waiting = match step {
             Step::Held(held) => match &**held {
-                PendingSend::Batch(batch, _) => batch.uncharged(),
+                PendingSend::Batch(batch, _) | PendingSend::Unstored(batch, _) => batch.uncharged(),
                 PendingSend::Event(..) => 0,
             },
             _ => 0,

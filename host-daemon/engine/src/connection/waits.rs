@@ -11,7 +11,8 @@ use framing_core::{Decode, Fault, Part};
 use tokio::time::Instant;
 
 use crate::batch::Batch;
-use crate::connection::responder::{Received, ReplyStream, Responder, until_read};
+use crate::connection::policy::ReplyKind;
+use crate::connection::responder::{Received, ReplyError, ReplyStream, Responder, until_read};
 use crate::connection::{Connection, LAST_READS, PendingSend, QUIET, Step};
 use crate::peer_log::{Kind, warn_peer};
 use crate::permit::ConnectionPermit;
@@ -27,7 +28,7 @@ impl Connection {
     async fn finish(mut self: Box<Self>, reason: CloseReason) {
         self.end(reason).await;
         let reason = match self.responder.take() {
-            Some(responder) if matches!(reason, CloseReason::End | CloseReason::Eof) => {
+            Some(responder) if self.is_replied(reason) => {
                 self.reply(responder).await.unwrap_or(reason)
             }
             _ => reason,
@@ -37,6 +38,25 @@ impl Connection {
         // Release the socket and the permit before the event is sent.
         drop(self);
         engine.fanout.send(closed).await;
+    }
+
+    /// Whether the connection is answered. A line that echoes would otherwise be answered for ever.
+    fn is_replied(&mut self, reason: CloseReason) -> bool {
+        match reason {
+            CloseReason::End if self.transport.is_line() => {
+                let reply = self.policy.reply.as_ref();
+                let in_a_row = reply.map_or(1, ReplyKind::echoes_in_a_row);
+                let is_own = self.transport.is_own_reply(in_a_row);
+                if is_own {
+                    self.context.counters.reply_echo();
+                }
+                !is_own
+            }
+            CloseReason::End => true,
+            // The end of a line is that of the device.
+            CloseReason::Eof => !self.transport.is_line(),
+            _ => false,
+        }
     }
 
     /// Sends the reply. Returns the reason to close, if it differs from that for which the messages ended.
@@ -59,6 +79,10 @@ impl Connection {
         };
         if let Err(error) = sent {
             return self.reply_failed(&error, "reply not sent");
+        }
+        if self.transport.is_line() {
+            // What arrives now is the next series.
+            return None;
         }
         // The reply is complete: a request to close can only end the waiting.
         tokio::select! {
@@ -138,21 +162,43 @@ impl Connection {
     async fn pass_on(&mut self, held: Box<PendingSend>) -> Option<CloseReason> {
         let mut held = *held;
         loop {
-            let (mut batch, reason) = match held {
+            let step = match held {
                 PendingSend::Event(event, reason) => {
                     self.context.fanout.send(event).await;
                     return reason;
                 }
-                PendingSend::Batch(batch, reason) => (batch, reason),
+                PendingSend::Unstored(batch, reason) => match self.store(batch).await {
+                    Some((batch, kept)) => self.pass_kept(batch, reason, kept),
+                    None => return Some(CloseReason::ReplyFailed),
+                },
+                PendingSend::Batch(mut batch, reason) => {
+                    batch.charge(&self.context.pool, &mut self.quota).await;
+                    self.charge(&Step::Go);
+                    self.pass(batch, reason)
+                }
             };
-            batch.charge(&self.context.pool, &mut self.quota).await;
-            self.charge(&Step::Go);
-            match self.pass(batch, reason) {
+            match step {
                 Step::Held(event) => held = *event,
                 Step::Close(reason) => return Some(reason),
                 _ => return None,
             }
         }
+    }
+
+    /// Hands a batch to the responder on a thread for blocking operations. Returns `None` if the runtime is shutting
+    /// down.
+    async fn store(&mut self, batch: Batch) -> Option<(Batch, Result<(), ReplyError>)> {
+        let Some(mut responder) = self.responder.take() else {
+            return Some((batch, Ok(())));
+        };
+        let spools = Arc::clone(&self.context.spools);
+        let stored = spools.on_disk(move || {
+            let kept = responder.on_batch(&batch);
+            (responder, batch, kept)
+        });
+        let (responder, batch, kept) = stored.await?;
+        self.responder = Some(responder);
+        Some((batch, kept))
     }
 
     /// Reads what has already arrived, after a shutdown or an eviction is requested. The runtime may not have noticed
@@ -195,6 +241,11 @@ impl Connection {
 
     /// Reports what the end of the reads has cut: a message, with its bytes, or the stream between two messages.
     async fn end(&mut self, reason: CloseReason) {
+        if reason == CloseReason::End && self.transport.is_line() {
+            // They are the beginning of the next series.
+            self.transport.put_back(&self.remainder);
+            return;
+        }
         let batch = match reason {
             CloseReason::End => self.after_end_mark(),
             CloseReason::Limit | CloseReason::Fault => None,

@@ -156,6 +156,11 @@ impl EngineCollector {
             "Limit on the bytes to be echoed",
             self.engine.spools().limit_bytes(),
         )?;
+        page.counter(
+            "blocksd_reply_echoes",
+            "Series that were replies of the daemon itself, came back over a serial line, and were not answered",
+            self.engine.counters().reply_echoes(),
+        )?;
         let context = self.engine.context();
         let depth = |sink: &str| {
             let mut depths = context.iter().flat_map(|context| context.fanout.depths());
