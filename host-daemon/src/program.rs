@@ -8,7 +8,7 @@ use crate::cli::Cli;
 use crate::commands;
 use crate::error::CommandError;
 use crate::output::printable;
-use crate::service::log::{self, print_status};
+use crate::service::log::{self, print_error};
 
 /// Runs `blocksd` with the arguments of this process. It sets up the log and takes over signals, so a process calls it
 /// once.
@@ -18,7 +18,7 @@ pub fn main() -> ExitCode {
         if !matches!(failure, CommandError::BrokenPipe) {
             // A configuration may have several mistakes.
             for line in failure.to_string().lines() {
-                print_status(format_args!("blocksd: {}", printable(line)));
+                print_error(format_args!("blocksd: {}", printable(line)));
             }
         }
         failure.exit_code()

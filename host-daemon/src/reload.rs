@@ -67,11 +67,13 @@ impl Reloader {
     pub async fn run(mut self, hangup: Arc<Notify>) {
         loop {
             hangup.notified().await;
+            // The service manager waits for both notifications, whether or not there is something to reload.
+            systemd::reloading();
             let Some(file) = self.running.file.clone() else {
                 info!("SIGHUP: there is nothing to reload without --config FILE");
+                systemd::reloaded("nothing to reload without --config");
                 continue;
             };
-            systemd::reloading();
             let command_line = self.command_line.clone();
             let path = file.display().to_string();
             // Reads files, and resolves names.

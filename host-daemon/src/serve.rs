@@ -63,6 +63,7 @@ const SINKS: &[&str] = &["recording", "output"];
 pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), CommandError> {
     let stop = CancellationToken::new();
     let hangup = signals::handle(stop.clone()).map_err(CommandError::Start)?;
+    systemd::stopping_after(stop.clone());
     let config = Arc::new(config);
     let started = tokio::select! {
         biased;
@@ -80,7 +81,7 @@ pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), Co
     } = started;
     rlimit::raise(config.max_connections);
     health.enter(Phase::Ready);
-    systemd::ready(stop.clone());
+    systemd::ready();
     if let Some(time) = config.run_for {
         tokio::spawn(stop_after(time, stop));
     }
@@ -92,6 +93,7 @@ pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), Co
     };
     tokio::spawn(Reloader::new(command_line, &config, live).run(hangup));
     let served = engine.run().await;
+    systemd::stopping();
     log::print_suppressed();
     print_status(format_args!("totals: {}", handle.counters().totals()));
     served.map_err(failure)

@@ -114,11 +114,15 @@ mod repository {
 
 /// The daemon as a service: signals, the log, metrics, health, packages and the install.
 mod service {
+    mod alerts;
     mod descriptors;
     mod health;
+    mod http_attacks;
     mod install;
+    mod journal;
     mod logging;
     mod metrics;
+    mod notify;
     mod packaging;
     mod signals;
 }

@@ -109,9 +109,8 @@ pub fn metrics(page: &str) -> BTreeSet<Metric> {
     let kinds = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let named = kinds.map(|line| {
         let (name, kind) = line.split_once(' ').expect(line);
-        let suffix = if kind == "counter" { "_total" } else { "" };
         let metric = Metric {
-            name: format!("{name}{suffix}"),
+            name: name.to_owned(),
             kind: kind.to_owned(),
             label: None,
             values: BTreeSet::new(),

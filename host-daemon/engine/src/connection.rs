@@ -31,7 +31,7 @@ use self::task::Running;
 use crate::batch::{Batch, Decoded, Item, WholeMessages};
 use crate::event::{ConnectionInfo, Event, EventKind, Peer, StreamPosition};
 use crate::listen::transport::Transport;
-use crate::peer_log::{Kind, warn_peer};
+use crate::peer_log::{self, Kind, ReceivedTotals, warn_peer};
 use crate::permit::ConnectionPermit;
 use crate::pool::{BUFFER_LEN, Buffer, ConnectionQuota};
 use crate::reason::{CloseReason, FaultKind};
@@ -190,6 +190,11 @@ impl Connection {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.source.conn
+    }
+
+    /// Returns the name of the device.
+    pub(crate) fn device(&self) -> &str {
+        &self.source.device
     }
 
     /// Sends the event that the connection opened, unless a queue is full.
@@ -481,6 +486,12 @@ impl Connection {
         let has_ends = matches!(self.policy.framing, AnyFraming::Blocks(_));
         let series_open = self.series_open || (in_series && has_ends);
         self.context.counters.closed(reason, series_open);
+        let totals = ReceivedTotals {
+            messages: self.position.seq,
+            bytes: self.bytes,
+            faults: self.faults,
+        };
+        peer_log::closed(&self.source, reason, totals);
         self.event(EventKind::Closed {
             messages: self.position.seq,
             bytes: self.bytes,

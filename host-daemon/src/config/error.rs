@@ -7,6 +7,14 @@ use std::path::{Path, PathBuf};
 /// Key of `[[listener]]` with the address, the only one that is not an option.
 pub(super) const ADDRESS: &str = "address";
 
+/// The name of an option as its user writes it: a key in a file, otherwise an option of the command line.
+pub(super) fn named(key: &str, origin: ValueOrigin) -> String {
+    match origin {
+        ValueOrigin::Line(_) => key.to_owned(),
+        _ => format!("--{key}"),
+    }
+}
+
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ValueOrigin {
@@ -123,8 +131,10 @@ impl ConfigError {
         match (mistake.origin, &self.file) {
             (Some(ValueOrigin::Line(line)), Some(file)) => {
                 write!(f, "{}:{line}: ", file.display())?;
-                if let Some(key) = key {
-                    write!(f, "{key}: ")?;
+                match key {
+                    None => {}
+                    Some("") => f.write_str("\"\": ")?,
+                    Some(key) => write!(f, "{key}: ")?,
                 }
             }
             (None, Some(file)) => write!(f, "{}: ", file.display())?,

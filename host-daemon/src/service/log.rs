@@ -1,25 +1,28 @@
 //! Writes the log to standard error from a dedicated thread, so a blocked reader never blocks the daemon. Start with
-//! [`start`] and [`print_status`].
+//! [`start`], [`print_status`] and [`print_error`]. The [`journal`] gets a priority in place of time and level.
 //!
 //! `tracing-appender` is not used: a sender cannot wait for its queue, and it prints its own errors to standard output,
 //! which belongs to the messages.
 
 mod collector;
+mod journal;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use blocksd_engine::peer_log;
-use tracing::warn;
-use tracing_subscriber::fmt::format::{DefaultFields, Format};
-use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing::{Metadata, warn};
+use tracing_subscriber::fmt::format::DefaultFields;
+use tracing_subscriber::fmt::{Formatter, MakeWriter};
 use tracing_subscriber::{EnvFilter, reload};
 
 pub use self::collector::LogCollector;
+use self::journal::{EventFormat, Priority};
 
 /// Length of the queue, in lines. If it is full, a line is dropped and counted.
 const LINES_MAX: usize = 4096;
@@ -34,6 +37,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 static LOG: OnceLock<LogQueue> = OnceLock::new();
 static FILTER: OnceLock<Filter> = OnceLock::new();
+/// Whether the journal reads standard error.
+static IS_JOURNAL: LazyLock<bool> = LazyLock::new(journal::is_reader);
 
 /// Starts the thread, which also prints panics. A line that is printed before this call is written at once.
 ///
@@ -59,8 +64,13 @@ pub fn start() -> io::Result<()> {
     std::panic::set_hook(Box::new(|panic| {
         let trace = Backtrace::capture();
         match trace.status() {
-            BacktraceStatus::Captured => print_status(format_args!("blocksd: {panic}\n{trace}")),
-            _ => print_status(format_args!("blocksd: {panic}")),
+            BacktraceStatus::Captured => {
+                print(
+                    Priority::Critical,
+                    format_args!("blocksd: {panic}\n{trace}"),
+                );
+            }
+            _ => print(Priority::Critical, format_args!("blocksd: {panic}")),
         }
     }));
     Ok(())
@@ -69,18 +79,17 @@ pub fn start() -> io::Result<()> {
 /// The environment variable that overrides `--log`.
 pub const VARIABLE: &str = "RUST_LOG";
 
-type Filter = reload::Handle<EnvFilter, Formatted>;
-type Formatted = fmt::Formatter<DefaultFields, Format, Lines>;
+type Filter = reload::Handle<EnvFilter, Formatter<DefaultFields, EventFormat, Log>>;
 
 /// Starts logging at the level of `RUST_LOG`, or at `level` if that is not set.
 pub fn subscribe(level: &str) {
     let (filter, invalid) = filter(level);
     let builder = tracing_subscriber::fmt()
-        .with_writer(Lines)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
+        .with_ansi(!*IS_JOURNAL && io::stderr().is_terminal())
         // A write error of the log must not cause a panic.
         .log_internal_errors(false)
+        .event_format(EventFormat::of_reader(*IS_JOURNAL))
+        .with_writer(Log)
         .with_env_filter(filter)
         .with_filter_reloading();
     let _ = FILTER.set(builder.reload_handle());
@@ -150,13 +159,22 @@ fn requested() -> Option<Result<EnvFilter, String>> {
 /// Prints a line to standard error, after the lines that were logged before it. People and programs depend on these
 /// lines, so if the queue is full, this waits up to a second before it drops the line.
 pub fn print_status(line: std::fmt::Arguments<'_>) {
+    print(Priority::Info, line);
+}
+
+/// Like [`print_status`], for a line about an error.
+pub fn print_error(line: std::fmt::Arguments<'_>) {
+    print(Priority::Error, line);
+}
+
+fn print(priority: Priority, line: std::fmt::Arguments<'_>) {
     let mut line = format!("{line}\n").into_bytes();
     let Some(log) = LOG.get() else {
-        let _ = write_line(&line);
+        let _ = write_line(priority, &line);
         return;
     };
     let mut timeout = DrainTimeout::new(log);
-    while let Err(back) = log.try_send(line) {
+    while let Err(back) = log.try_send(priority, line) {
         if timeout.has_elapsed(log) {
             log.count_lost();
             return;
@@ -169,7 +187,7 @@ pub fn print_status(line: std::fmt::Arguments<'_>) {
 /// Prints the number of warnings about peers that were suppressed since the last such line.
 pub fn print_suppressed() {
     if let Some(text) = LOG.get().and_then(LogQueue::summary) {
-        print_status(format_args!("{text}"));
+        print(Priority::Warning, format_args!("{text}"));
     }
 }
 
@@ -179,7 +197,7 @@ fn expect_summary() {
         && !log.summary_due.swap(true, Ordering::AcqRel)
     {
         // Wakes the thread. If the queue is full, the thread is awake.
-        let _ = log.try_send(Vec::new());
+        let _ = log.try_send(Priority::Debug, Vec::new());
     }
 }
 
@@ -223,17 +241,23 @@ struct LogQueue {
 /// A line, and the number of lines that were dropped before it.
 #[derive(Debug)]
 struct LogLine {
+    priority: Priority,
     text: Vec<u8>,
     lost: u64,
 }
 
 impl LogQueue {
     /// Queues a line, or returns it if the queue is full.
-    fn try_send(&self, text: Vec<u8>) -> Result<(), Vec<u8>> {
+    fn try_send(&self, priority: Priority, text: Vec<u8>) -> Result<(), Vec<u8>> {
         let lost = self.lost_unreported.swap(0, Ordering::Relaxed);
         // Counted first, so that `written` never exceeds `sent`.
         self.sent.fetch_add(1, Ordering::AcqRel);
-        match self.lines.try_send(LogLine { text, lost }) {
+        let line = LogLine {
+            priority,
+            text,
+            lost,
+        };
+        match self.lines.try_send(line) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) => {
                 self.sent.fetch_sub(1, Ordering::AcqRel);
@@ -307,7 +331,7 @@ fn write(queue: &Receiver<LogLine>) {
         if summary_at.is_some_and(|at| at <= Instant::now()) {
             summary_at = None;
             if let Some(text) = log.summary()
-                && write_line(format!("{text}\n").as_bytes()).is_err()
+                && write_line(Priority::Warning, format!("{text}\n").as_bytes()).is_err()
             {
                 log.count_lost();
             }
@@ -317,15 +341,20 @@ fn write(queue: &Receiver<LogLine>) {
     }
 }
 
-fn write_next(LogLine { text, lost }: &LogLine) {
+fn write_next(line: &LogLine) {
+    let LogLine {
+        priority,
+        text,
+        lost,
+    } = line;
     if let Some(log) = LOG.get() {
         log.begun.fetch_add(1, Ordering::AcqRel);
     }
     if *lost != 0 {
         let note = format!("blocksd: standard error was blocked; log lines dropped here: {lost}\n");
-        let _ = write_line(note.as_bytes());
+        let _ = write_line(Priority::Warning, note.as_bytes());
     }
-    let written = write_line(text);
+    let written = write_line(*priority, text);
     if let Some(log) = LOG.get() {
         if written.is_err() {
             log.count_lost();
@@ -335,7 +364,13 @@ fn write_next(LogLine { text, lost }: &LogLine) {
 }
 
 /// Writes a line. Another process that shares standard error may have made it non-blocking.
-fn write_line(mut line: &[u8]) -> io::Result<()> {
+fn write_line(priority: Priority, line: &[u8]) -> io::Result<()> {
+    let line = if *IS_JOURNAL {
+        Cow::Owned(priority.mark(line))
+    } else {
+        Cow::Borrowed(line)
+    };
+    let mut line = &*line;
     let mut stderr = io::stderr().lock();
     while !line.is_empty() {
         match stderr.write(line) {
@@ -351,14 +386,18 @@ fn write_line(mut line: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The writer of the subscriber. Each call writes one line.
+/// Creates the writers of the subscriber.
 #[derive(Clone, Copy, Debug)]
-struct Lines;
+struct Log;
 
-impl Write for Lines {
+/// The writer of one event. Each call writes one line.
+#[derive(Clone, Copy, Debug)]
+struct LineWriter(Priority);
+
+impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if let Some(log) = LOG.get()
-            && log.try_send(line.to_vec()).is_err()
+            && log.try_send(self.0, line.to_vec()).is_err()
         {
             log.count_lost();
         }
@@ -370,10 +409,14 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = LineWriter;
 
-    fn make_writer(&'a self) -> Self {
-        *self
+    fn make_writer(&'a self) -> LineWriter {
+        LineWriter(Priority::Info)
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> LineWriter {
+        LineWriter((*event.level()).into())
     }
 }

@@ -99,6 +99,9 @@ pub enum MatchError {
     /// An address and a slash are not followed by a valid prefix length.
     #[error("`{0}` is not a network, such as 10.0.0.0/24 or fd00::/64")]
     Network(String),
+    /// It looks like an address, and is not one.
+    #[error("`{0}` is not an IP address, such as 10.0.0.7 or fd00::7")]
+    Address(String),
     /// The address of a network has bits set below the prefix.
     #[error("`{given}` is an address in a network; did you mean `{network}`?")]
     HostBits {
@@ -133,7 +136,12 @@ impl FromStr for Match {
         match text.rsplit_once('/') {
             Some((address, _)) if is_like_address(address) => network(text).map(Self::Network),
             _ if text.is_empty() => Err(MatchError::Empty),
-            _ => Ok(Self::of_id(text)),
+            _ => match Self::of_id(text) {
+                Self::Id(_) if is_mistaken_address(text) => {
+                    Err(MatchError::Address(text.to_owned()))
+                }
+                it => Ok(it),
+            },
         }
     }
 }
@@ -232,6 +240,18 @@ fn is_like_address(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_in)
 }
 
+/// Whether a text that is not an address must have been meant as one: four numbers with dots, with or without a port, or
+/// an IPv6 address with `::`. A hardware address, such as `02:00:5e:10:00:01`, is an identity.
+fn is_mistaken_address(text: &str) -> bool {
+    if text.parse::<SocketAddr>().is_ok() {
+        return false;
+    }
+    let host = text.split_once(':').map_or(text, |(host, _)| host);
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_like_v4 = host.split('.').count() == 4 && host.split('.').all(is_number);
+    is_like_v4 || text.contains("::") && is_like_address(text)
+}
+
 fn network(text: &str) -> Result<IpNet, MatchError> {
     let network: IpNet = text
         .parse()
@@ -306,6 +326,9 @@ mod tests {
             ("unix:/run/x.sock", "unix:/run/x.sock"),
             ("10.0.0.7:5000", "10.0.0.7:5000"),
             ("pump-7", "pump-7"),
+            ("02:00:5e:10:00:01", "02:00:5e:10:00:01"),
+            ("1.2.3", "1.2.3"),
+            ("[fd00::7]:5000", "[fd00::7]:5000"),
         ] {
             let it: Match = text.parse().unwrap();
             assert_eq!(it.to_string(), shown);
@@ -314,6 +337,11 @@ mod tests {
         for (text, reason) in [
             ("", "an empty text matches no device"),
             ("listener:", "an empty text matches no device"),
+            ("300.0.0.1", "`300.0.0.1` is not an IP address"),
+            ("10.0.0.07", "`10.0.0.07` is not an IP address"),
+            ("10.0.0.7:70000", "`10.0.0.7:70000` is not an IP address"),
+            ("fd00::1::2", "`fd00::1::2` is not an IP address"),
+            ("300.0.0.0/24", "`300.0.0.0/24` is not a network"),
             ("10.0.0/24", "`10.0.0/24` is not a network"),
             ("10.0.0.0/33", "`10.0.0.0/33` is not a network"),
             ("10.0.0.0/", "`10.0.0.0/` is not a network"),
