@@ -250,17 +250,32 @@ pub enum CommandError {
     BrokenPipe,
     /// The reader of standard output has closed it, and the messages go nowhere else.
     #[error(
-        "standard output was closed by its reader, and nothing is recorded: stopped; use --record DIR, or --output none"
+        "standard output was closed by its reader, and nothing is recorded; received and not shown: {lost}; use --record \
+         DIR, or --output none"
     )]
-    OutputClosed,
+    OutputClosed {
+        /// The number of events that were received and not shown.
+        lost: String,
+    },
     /// Standard output cannot be written, and the messages go nowhere else.
-    #[error("cannot write standard output, and nothing is recorded: {0}")]
-    OutputFailed(#[source] io::Error),
+    #[error(
+        "cannot write standard output, and nothing is recorded: {error}; received and not shown: {lost}"
+    )]
+    OutputFailed {
+        /// The error of the system.
+        #[source]
+        error: io::Error,
+        /// The number of events that were received and not shown.
+        lost: String,
+    },
     /// Standard output did not accept the last events in time, and they go nowhere else.
     #[error(
-        "standard output did not accept the last messages in time, and nothing is recorded: they are lost"
+        "standard output did not accept the last events in time, and nothing is recorded; received and not shown: {lost}"
     )]
-    OutputStuck,
+    OutputStuck {
+        /// The number of events that were received and not shown.
+        lost: String,
+    },
     /// The disk did not accept all messages that were received.
     #[error(
         "recording incomplete: {} received messages are not recorded",
@@ -300,13 +315,14 @@ impl CommandError {
         }
     }
 
-    /// The error of a failed write to standard output, if received messages go nowhere else.
+    /// The error of a daemon whose received messages go only to standard output. `lost` is the number of those that were not
+    /// shown. Without a cause, the output did not accept them in time.
     #[must_use]
-    pub fn only_output(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe {
-            Self::OutputClosed
-        } else {
-            Self::OutputFailed(error)
+    pub fn only_output(lost: String, cause: Option<io::Error>) -> Self {
+        match cause {
+            None => Self::OutputStuck { lost },
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Self::OutputClosed { lost },
+            Some(error) => Self::OutputFailed { error, lost },
         }
     }
 

@@ -44,7 +44,7 @@ fn a_wrapped_error_is_the_source() {
         CommandError::Fault(Fault::EarlyEnd { missing: 1 }),
         CommandError::Connection(io()),
         CommandError::stdout(io()),
-        CommandError::only_output(io()),
+        CommandError::only_output("1 message".to_owned(), Some(io())),
         CommandError::Io(io()),
         CommandError::Partly {
             failure: Box::new(CommandError::Unbalanced),

@@ -115,6 +115,7 @@ fn write_batch(
             Item::Fault(fault) => Note::fault(event, fault).write(line)?,
         }
         out.end_line()?;
+        out.end_item(&item);
         position.pass(&item);
     }
     Ok(())

@@ -308,6 +308,7 @@ fn write_event(
                         out.end_line()?;
                     }
                 }
+                out.end_item(&item);
                 position.pass(&item);
             }
             Ok(())

@@ -7,13 +7,13 @@
 mod collector;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use blocksd_engine::peer_log;
+use blocksd_engine::{peer_log, stdio};
 use tracing::warn;
 use tracing_subscriber::fmt::format::{DefaultFields, Format};
 use tracing_subscriber::fmt::{self, MakeWriter};
@@ -334,21 +334,8 @@ fn write_next(LogLine { text, lost }: &LogLine) {
     }
 }
 
-/// Writes a line. Another process that shares standard error may have made it non-blocking.
-fn write_line(mut line: &[u8]) -> io::Result<()> {
-    let mut stderr = io::stderr().lock();
-    while !line.is_empty() {
-        match stderr.write(line) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(len) => line = line.get(len..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                std::thread::sleep(POLL_INTERVAL);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+fn write_line(line: &[u8]) -> io::Result<()> {
+    stdio::stderr().write_all(line)
 }
 
 /// The writer of the subscriber. Each call writes one line.

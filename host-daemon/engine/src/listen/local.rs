@@ -11,6 +11,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::listen::path::will_have_folder;
+use crate::stdio;
 
 /// Listens on a socket in the file system. The permissions of the file, which the umask limits, decide which users can
 /// connect. Replaces a socket file that no process listens on.
@@ -128,14 +129,30 @@ impl Stdin {
         std::thread::Builder::new()
             .name("stdin".to_owned())
             .spawn(move || {
-                if let Err(error) = io::copy(&mut io::stdin().lock(), &mut theirs)
-                    && error.kind() != io::ErrorKind::BrokenPipe
-                {
-                    tracing::warn!("cannot read standard input: {error}");
+                match copy_stdin(&mut theirs) {
+                    Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                        tracing::warn!("cannot read standard input: {error}");
+                    }
+                    _ => {}
                 }
                 let _ = theirs.shutdown(Shutdown::Both);
             })?;
         UnixStream::from_std(ours).map(Some)
+    }
+}
+
+/// Copies standard input to `to`, until its end. Does not use [`stdio::stdin`], because this copies pipes and files within
+/// the kernel.
+fn copy_stdin(to: &mut Blocking) -> io::Result<()> {
+    let mut stdin = io::stdin().lock();
+    loop {
+        // Bytes that were read before an error are copied.
+        match io::copy(&mut stdin, to) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                stdio::wait_readable(&stdin)?;
+            }
+            copied => return copied.map(drop),
+        }
     }
 }
 
