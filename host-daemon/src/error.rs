@@ -1,9 +1,8 @@
 //! Errors of commands: one line for a person, and an exit code for a program. Start with [`CommandError`].
 
 mod code;
+mod words;
 
-use std::error::Error;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +12,7 @@ use blocksd_recording::Error as RecordingError;
 use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
 
 pub use self::code::Code;
+use self::words::{duplicate, not_exported, not_whole, unrecorded, with_causes};
 
 use crate::config::error::ConfigError;
 use blocksd_engine::connection::reply::UnusableReply;
@@ -195,6 +195,19 @@ pub enum CommandError {
         /// The reason.
         #[source]
         refusal: Refusal,
+    },
+    /// A file that is longer than the longest message of the framing.
+    #[error(
+        "{} has {len} bytes, and the longest message of this framing has {max}; choose another framing",
+        path.display()
+    )]
+    FileTooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length, in bytes.
+        len: u64,
+        /// Length of the longest message, in bytes.
+        max: u32,
     },
     /// An unknown command.
     #[error("unknown command `{0}`; `blocksd --help` lists the commands")]
@@ -387,6 +400,7 @@ impl From<ReplyError> for CommandError {
                 path,
                 error: source,
             },
+            ReplyError::TooLong { path, len, max } => Self::FileTooLong { path, len, max },
             ReplyError::Refused(refusal) => Self::Refused(refusal),
             error => Self::Io(io::Error::other(error)),
         }
@@ -424,7 +438,8 @@ impl From<SendError<io::Error>> for CommandError {
         match error {
             SendError::Refused(refusal) => Self::Refused(refusal),
             SendError::Io(error) => Self::Connection(error),
-            _ => Self::Connection(io::ErrorKind::WriteZero.into()),
+            SendError::WriteZero => Self::Connection(io::ErrorKind::WriteZero.into()),
+            error => Self::Io(io::Error::other(error.to_string())),
         }
     }
 }
@@ -435,57 +450,9 @@ impl From<ReceiveError<io::Error>> for CommandError {
             ReceiveError::Fault(Fault::Truncated { have, want, .. }) => Self::Closed { have, want },
             ReceiveError::Fault(fault) => Self::Fault(fault),
             ReceiveError::Io(error) => Self::Connection(error),
-            _ => Self::Io(io::ErrorKind::OutOfMemory.into()),
+            error => Self::Io(io::Error::other(error.to_string())),
         }
     }
-}
-
-fn duplicate(first: &str, again: &str) -> String {
-    if first == again {
-        format!("{again} is given twice; remove one of them")
-    } else {
-        format!("{again} is the same address as {first}; remove one of them")
-    }
-}
-
-fn not_whole(lost: u64, unread: u64) -> String {
-    let files = match unread {
-        1 => "1 file".to_owned(),
-        _ => format!("{unread} files"),
-    };
-    let files = format!("{files} of the recording cannot be read");
-    match (lost, unread) {
-        (0, 1..) => files,
-        (_, 0) => format!("{lost} bytes of the recording are lost"),
-        _ => format!("{lost} bytes of the recording are lost, and {files}"),
-    }
-}
-
-fn not_exported(messages: u64, values: u64) -> String {
-    match (messages, values) {
-        (messages, 0) => format!("messages that are not exported: {messages}"),
-        (0, values) => format!("values that are not exported: {values}"),
-        _ => format!("messages that are not exported: {messages}; values: {values}"),
-    }
-}
-
-fn unrecorded(least: u64, most: u64) -> String {
-    match least {
-        0 => format!("up to {most}"),
-        _ => format!("at least {least} and up to {most}"),
-    }
-}
-
-/// An error followed by its causes, separated by colons.
-fn with_causes(error: &RecordingError) -> impl fmt::Display {
-    fmt::from_fn(move |f| {
-        let mut next: Option<&dyn Error> = Some(error);
-        while let Some(error) = next {
-            next = error.source();
-            write!(f, "{error}{}", if next.is_some() { ": " } else { "" })?;
-        }
-        Ok(())
-    })
 }
 
 #[cfg(test)]

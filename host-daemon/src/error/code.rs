@@ -72,6 +72,7 @@ impl CommandError {
             Self::NoCommand(_)
             | Self::Framing { .. }
             | Self::Unsendable { .. }
+            | Self::FileTooLong { .. }
             | Self::Duplicate { .. }
             | Self::Exists { .. }
             | Self::Conflict { .. } => Code::Wrong,

@@ -1,5 +1,7 @@
 //! Sources and texts of errors.
 
+use std::error::Error;
+
 use super::*;
 
 #[test]
@@ -53,5 +55,16 @@ fn a_wrapped_error_is_the_source() {
     ] {
         let cause = error.source().expect("a source").to_string();
         assert!(error.to_string().contains(&cause), "{error:?}");
+    }
+}
+
+#[test]
+fn an_error_of_a_receiver_has_its_own_words() {
+    for error in [
+        ReceiveError::BufferTooSmall { len: 3 },
+        ReceiveError::NoBoundaries,
+    ] {
+        let words = error.to_string();
+        assert_eq!(CommandError::from(error).to_string(), words);
     }
 }

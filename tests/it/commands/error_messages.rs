@@ -130,6 +130,11 @@ fn errors() -> Vec<CommandError> {
             one: "--one",
             other: "--other",
         },
+        CommandError::FileTooLong {
+            path: PathBuf::from("answer"),
+            len: 5_000_000_000,
+            max: 65_535,
+        },
         CommandError::Refused(Refusal::Empty),
         CommandError::Refused(Refusal::TooLong { len: 300, max: 255 }),
         CommandError::Refused(Refusal::WrongLength { len: 7, want: 8 }),

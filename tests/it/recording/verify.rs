@@ -190,6 +190,22 @@ fn a_flipped_bit_of_compressed_data_is_found_if_it_changes_the_data() {
 }
 
 #[test]
+fn an_unknown_compression_of_a_chunk_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let chunks = [vec![b"one".to_vec()], vec![b"two".to_vec()]];
+    let path = record(folder.path(), "d", LogCompression::Lz4, &chunks);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(3).position(|it| it == b"lz4").unwrap();
+    bytes[at..at + 3].copy_from_slice(b"lz9");
+    fs::write(&path, bytes).unwrap();
+    let (_, wrong) = check(&path);
+    assert!(
+        wrong[0].contains("compression `lz9` of the chunk is not supported"),
+        "{wrong:?}"
+    );
+}
+
+#[test]
 fn missing_data_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let mut file = File::begin(None, false);
