@@ -351,7 +351,7 @@ impl<E: embedded_io::Error> embedded_io::Error for ReceiveError<E> {
         match self {
             Self::Fault(_) => embedded_io::ErrorKind::InvalidData,
             Self::Io(error) => error.kind(),
-            Self::BufferTooSmall { .. } => embedded_io::ErrorKind::OutOfMemory,
+            Self::BufferTooSmall { .. } => embedded_io::ErrorKind::InvalidInput,
             Self::NoBoundaries => embedded_io::ErrorKind::Unsupported,
         }
     }

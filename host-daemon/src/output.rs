@@ -5,13 +5,16 @@ mod escape;
 pub(crate) mod json;
 mod text;
 
+use std::collections::VecDeque;
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use self::bounded_line::{BoundedLine, write_meaning};
 pub use self::json::Json;
 pub use self::text::{Hex, Text};
+use blocksd_engine::batch::Item;
 use blocksd_engine::counters::Counters;
 use blocksd_engine::event::{Dropped, Event};
 use blocksd_engine::reason::FaultKind;
@@ -54,6 +57,20 @@ pub struct Out {
     to: Box<dyn Write + Send>,
     bytes: Vec<u8>,
     counters: Arc<Counters>,
+    /// Number of bytes that were written.
+    written: u64,
+    /// Ends of items in the buffer: the number of bytes before, and the items up to there.
+    ends: VecDeque<(u64, Dropped)>,
+    /// Items that were appended.
+    appended: Dropped,
+    shown: Arc<ShownCounts>,
+}
+
+/// The number of messages and other events that an output has written completely.
+#[derive(Debug, Default)]
+pub(crate) struct ShownCounts {
+    messages: AtomicU64,
+    others: AtomicU64,
 }
 
 impl Out {
@@ -64,7 +81,45 @@ impl Out {
             to,
             bytes: Vec::with_capacity(WRITE_LEN * 2),
             counters,
+            written: 0,
+            ends: VecDeque::new(),
+            appended: Dropped::default(),
+            shown: Arc::default(),
         }
+    }
+
+    /// Counts what was written in `shown`.
+    pub(crate) fn counting(self, shown: Arc<ShownCounts>) -> Self {
+        Self { shown, ..self }
+    }
+
+    /// Says that an item of a batch ends here.
+    pub(crate) fn end_item(&mut self, item: &Item<'_>) {
+        let mut appended = self.appended;
+        match item {
+            Item::Message(_) => appended.messages += 1,
+            _ => appended.others += 1,
+        }
+        self.end_event(appended);
+    }
+
+    /// Says that an event ends here, with this number of items since the beginning.
+    pub(crate) fn end_event(&mut self, appended: Dropped) {
+        if appended == self.appended {
+            return;
+        }
+        self.appended = appended;
+        if self.bytes.is_empty() {
+            self.shown.set(appended);
+        } else {
+            let end = self.written + self.bytes.len() as u64;
+            self.ends.push_back((end, appended));
+        }
+    }
+
+    /// Returns the number of items that were written completely.
+    pub(crate) fn shown(&self) -> Dropped {
+        self.shown.read()
     }
 
     /// The buffer. Text that is appended to it belongs to the current line.
@@ -109,10 +164,47 @@ impl Out {
     /// # Errors
     /// If it cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
-        self.to.write_all(&self.bytes)?;
-        self.bytes.clear();
+        let mut at = 0;
+        let written = loop {
+            let rest = self.bytes.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                break Ok(());
+            }
+            match self.to.write(rest) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(len) => {
+                    at += len;
+                    self.written += len as u64;
+                    self.count_shown();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.bytes.drain(..at);
         self.bytes.shrink_to(KEPT_LEN);
-        self.to.flush()
+        written.and_then(|()| self.to.flush())
+    }
+
+    fn count_shown(&mut self) {
+        while let Some((_, items)) = self.ends.pop_front_if(|(end, _)| *end <= self.written) {
+            self.shown.set(items);
+        }
+    }
+}
+
+impl ShownCounts {
+    /// Returns the counts.
+    pub(crate) fn read(&self) -> Dropped {
+        Dropped {
+            messages: self.messages.load(Ordering::Relaxed),
+            others: self.others.load(Ordering::Relaxed),
+        }
+    }
+
+    fn set(&self, counts: Dropped) {
+        self.messages.store(counts.messages, Ordering::Relaxed);
+        self.others.store(counts.others, Ordering::Relaxed);
     }
 }
 

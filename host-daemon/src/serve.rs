@@ -30,7 +30,7 @@ use crate::recorded::time::Time;
 use crate::reload::{Live, Reloader};
 use crate::service::log::{self, LogCollector, print_status};
 use crate::service::{rlimit, signals, systemd};
-use crate::sinks::console::{Console, LAST_EVENTS, Stuck};
+use crate::sinks::console::{Console, LAST_EVENTS, Unshown};
 use crate::sinks::recording::{self, PACK_AT_MOST, Recording, RecordingCollector, Unrecorded};
 
 /// Longest time from the signal to the end of the daemon, besides the time for the disk.
@@ -112,11 +112,11 @@ fn failure(error: Error) -> CommandError {
         }
         Err(source) => source,
     };
-    if source.is::<Stuck>() {
-        return CommandError::OutputStuck;
-    }
-    match source.downcast::<io::Error>() {
-        Ok(error) => CommandError::only_output(*error),
+    match source.downcast::<Unshown>() {
+        Ok(unshown) => {
+            let Unshown { lost, cause } = *unshown;
+            CommandError::only_output(lost.to_string(), cause)
+        }
         Err(source) => CommandError::Io(io::Error::other(source)),
     }
 }
@@ -184,12 +184,12 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     if let Some(format) = format(config.output) {
         // A daemon that records may drop output. Without a recording, a slow reader of the output holds the devices
         // back.
-        let delivery = match retention {
-            Some(_) => Delivery::LOSSY,
-            None => Delivery::BACKPRESSURE,
-        };
         let counters = Arc::clone(engine.handle().counters());
-        let console = Console::new(format, counters, stop.clone());
+        let console = Console::new(format, counters, stop.clone()).map_err(CommandError::Start)?;
+        let (console, delivery) = match retention {
+            Some(_) => (console, Delivery::LOSSY),
+            None => (console.alone(), Delivery::BACKPRESSURE),
+        };
         engine.add_sink(Box::new(console), delivery);
     }
     Ok(Started {

@@ -6,6 +6,7 @@ mod commands {
     mod demo;
     mod error_messages;
     mod export;
+    mod nonblocking;
     mod read;
     mod replay;
     mod replay_peers;

@@ -61,7 +61,7 @@ const RESET: &str =
 const TRICKLE_MIN: usize = 1 << 10;
 
 /// Faults logged per connection. Further ones are only counted.
-const FAULTS_LOGGED: u8 = 5;
+const FAULTS_LOGGED: u32 = 5;
 
 /// The receiving side of one connection.
 ///
@@ -95,7 +95,7 @@ pub struct Connection {
     greeting: [u8; 4],
     position: StreamPosition,
     bytes: u64,
-    faults: u8,
+    faults: u32,
     quota: ConnectionQuota,
     responder: Option<Box<dyn Responder>>,
     deadlines: Deadlines,

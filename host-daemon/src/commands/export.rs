@@ -33,6 +33,7 @@ use crate::recorded::lifecycle::Lifecycle;
 use crate::service::log::print_status;
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, EventKind, StreamPosition};
+use blocksd_engine::stdio;
 use blocksd_recording::topic::Kind;
 use blocksd_recording::{Error, LostRange, Message, Reader, Visitor, Wanted};
 
@@ -69,7 +70,7 @@ pub fn export(arguments: &Export) -> Result<(), CommandError> {
         (messages, values) => Err(CommandError::NotExported { messages, values }),
     };
     match check_losses(lost).and(complete) {
-        Ok(()) => writeln!(io::stdout().lock(), "{done}").map_err(CommandError::stdout),
+        Ok(()) => writeln!(stdio::stdout(), "{done}").map_err(CommandError::stdout),
         Err(failure) => Err(CommandError::Partly {
             failure: Box::new(failure),
             done,

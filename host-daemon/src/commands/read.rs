@@ -20,6 +20,7 @@ use crate::service::log::print_status;
 use blocksd_engine::batch::Item;
 use blocksd_engine::counters::Counters;
 use blocksd_engine::event::{Event, EventKind};
+use blocksd_engine::stdio::{self, Waiting};
 use blocksd_recording::topic::Kind;
 use blocksd_recording::{Error, Losses, LostRange, Message, Missed, Reader, Tail, Visitor, Wanted};
 
@@ -43,7 +44,7 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
             return run(arguments, &wanted, &mut EventPrinter { reader, printed });
         }
         ReadOutput::Raw => {
-            let out = io::BufWriter::with_capacity(1 << 16, io::stdout());
+            let out = io::BufWriter::with_capacity(1 << 16, stdio::stdout());
             return run(arguments, &wanted, &mut Payload(out));
         }
     };
@@ -51,7 +52,7 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
         reader,
         printed: Screen {
             format,
-            out: Out::new(Box::new(io::stdout()), Arc::new(Counters::default())),
+            out: Out::new(Box::new(stdio::stdout()), Arc::new(Counters::default())),
             wanted: wanted.clone(),
         },
     };
@@ -245,11 +246,11 @@ impl EventVisitor for Screen {
 }
 
 /// Prints a row for each message and each piece.
-struct Csv(csv::Writer<io::Stdout>);
+struct Csv(csv::Writer<Waiting<io::Stdout>>);
 
 impl Csv {
     fn new() -> Result<Self, CommandError> {
-        let mut writer = csv::Writer::from_writer(io::stdout());
+        let mut writer = csv::Writer::from_writer(stdio::stdout());
         let names = ["time", "device", "seq", "len", "text", "base64", "conn"];
         writer.write_record(names).map_err(csv_failure)?;
         Ok(Self(writer))

@@ -11,6 +11,7 @@ use crate::error::CommandError;
 use crate::output::{counted, printable};
 use crate::recorded::ranges::CHECKER;
 use crate::service::log::print_status;
+use blocksd_engine::stdio;
 use blocksd_recording::catalog::{FileState, RecordingFile, list, list_directory};
 use blocksd_recording::scan::{Found, Raw, Scan, Summary};
 use blocksd_recording::topic::{Kind, device};
@@ -32,7 +33,7 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Command
         path: path.into(),
         error,
     };
-    let mut out = io::stdout().lock();
+    let mut out = stdio::stdout();
     if path.metadata().map_err(failure)?.is_dir() {
         if output.is_some() {
             return Err(CommandError::Conflict {
@@ -138,7 +139,7 @@ fn print_recovered(
 /// # Errors
 /// [`CommandError::Unsound`], [`CommandError::Recording`].
 pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
-    let mut out = io::stdout().lock();
+    let mut out = stdio::stdout();
     let (mut unsound, mut total) = (0, 0);
     let is_single = matches!(paths, [path] if !path.is_dir());
     for listed in list(paths)? {
@@ -218,7 +219,7 @@ struct Content {
 /// # Errors
 /// [`CommandError::Recording`].
 pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), CommandError> {
-    let mut out = io::stdout().lock();
+    let mut out = stdio::stdout();
     let mut rows = vec![
         [
             "NAME",

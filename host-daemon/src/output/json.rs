@@ -129,6 +129,7 @@ fn write_batch(
             Item::AfterEnd { bytes } => Note::after_end(event, *bytes).write(line)?,
         }
         out.end_line()?;
+        out.end_item(&item);
         position.pass(&item);
     }
     Ok(())

@@ -337,6 +337,7 @@ fn write_event(
                         out.end_line()?;
                     }
                 }
+                out.end_item(&item);
                 position.pass(&item);
             }
             Ok(())

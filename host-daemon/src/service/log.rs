@@ -9,13 +9,13 @@ mod journal;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::borrow::Cow;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use blocksd_engine::peer_log;
+use blocksd_engine::{peer_log, stdio};
 use tracing::{Metadata, warn};
 use tracing_subscriber::fmt::format::DefaultFields;
 use tracing_subscriber::fmt::{Formatter, MakeWriter};
@@ -370,20 +370,7 @@ fn write_line(priority: Priority, line: &[u8]) -> io::Result<()> {
     } else {
         Cow::Borrowed(line)
     };
-    let mut line = &*line;
-    let mut stderr = io::stderr().lock();
-    while !line.is_empty() {
-        match stderr.write(line) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(len) => line = line.get(len..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                std::thread::sleep(POLL_INTERVAL);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+    stdio::stderr().write_all(&line)
 }
 
 /// Creates the writers of the subscriber.
