@@ -1,6 +1,8 @@
 //! The HTTP server, with metrics and health. Start with [`server`].
 
+mod accept;
 pub mod health;
 pub mod metrics;
 mod process;
+mod prometheus_text;
 pub mod server;

@@ -8,7 +8,9 @@ mod cbor;
 mod decoders;
 mod defmt;
 mod emitter;
+mod inspector;
 mod json;
+mod members;
 mod shape;
 mod value;
 
@@ -19,8 +21,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::decoders::Decoders;
 pub use self::defmt::{Defmt, DefmtError, LogFrame};
-pub use self::emitter::{DEPTH_MAX, Style, escape};
+pub use self::emitter::{DEPTH_MAX, Style};
+pub use self::inspector::{Inspector, UndecodableReporter};
 pub use self::json::members;
+pub(crate) use self::members::JsonString;
 pub use self::shape::{Shape, ShapeLimits};
 use self::value::Form;
 pub use self::value::Value;

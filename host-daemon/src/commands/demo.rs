@@ -27,7 +27,7 @@ use self::devices::DEVICES;
 use self::tally::Tally;
 use crate::error::CommandError;
 use crate::output::{Format, Out, Text};
-use crate::payload::Decoding;
+use crate::payload::{Decoding, UndecodableReporter};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::sinks::console::Console;
 
@@ -82,7 +82,8 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
     // The console waits for its reader without a limit.
     let never = CancellationToken::new();
     let counters = Arc::clone(engine.handle().counters());
-    let console = Console::new(Box::new(format), counters, never);
+    let reporter = UndecodableReporter::new(counters);
+    let console = Console::new(Box::new(format), Some(reporter), never);
     engine.add_sink(Box::new(console), Delivery::BACKPRESSURE);
     let serving = tokio::spawn(engine.run());
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, VARY};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -20,7 +20,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
+use crate::http::accept::MetricsFormat;
 use crate::http::health::Health;
+use crate::http::prometheus_text;
 
 /// Maximum number of connections; the next one waits to be accepted.
 const CONNECTIONS: usize = 16;
@@ -32,7 +34,6 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 const REQUEST_LEN: usize = 8 << 10;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A server that listens on an address.
 #[derive(Debug)]
@@ -109,13 +110,21 @@ async fn respond(
     Ok(match request.uri().path() {
         "/metrics" => {
             let registry = Arc::clone(registry);
+            let format = MetricsFormat::asked_for(request.headers());
             // On another thread, since it counts the open descriptors, which may be thousands.
             let encoded = tokio::task::spawn_blocking(move || {
-                let mut text = String::new();
-                text::encode(&mut text, &registry).map(|()| text)
+                let mut page = String::new();
+                text::encode(&mut page, &registry).map(|()| match format {
+                    MetricsFormat::OpenMetrics => page,
+                    MetricsFormat::Prometheus => prometheus_text::from_open_metrics(&page),
+                })
             });
             match encoded.await {
-                Ok(Ok(text)) => page(StatusCode::OK, OPEN_METRICS, text),
+                Ok(Ok(text)) => {
+                    let mut metrics = page(StatusCode::OK, format.content_type(), text);
+                    header(&mut metrics, VARY, "Accept");
+                    metrics
+                }
                 _ => page(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, String::new()),
             }
         }

@@ -2,16 +2,16 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blocksd_engine::counters::Counters;
 use blocksd_engine::error::SinkError;
+use blocksd_engine::event::EventKind;
 use blocksd_engine::sink::lossy::Next;
 use blocksd_engine::sink::{Events, Sink, Supervision, Supervisor};
 use tokio_util::sync::CancellationToken;
 
 use crate::output::{Format, Out};
+use crate::payload::UndecodableReporter;
 
 /// Time for the output to write its last events after the daemon was stopped.
 const LAST_EVENTS: Duration = Duration::from_millis(700);
@@ -19,7 +19,7 @@ const LAST_EVENTS: Duration = Duration::from_millis(700);
 /// Writes events to standard output, and flushes it when no more are waiting.
 pub struct Console {
     format: Box<dyn Format>,
-    counters: Arc<Counters>,
+    reporter: Option<UndecodableReporter>,
     stop: CancellationToken,
 }
 
@@ -29,12 +29,17 @@ pub struct Console {
 pub struct Stuck;
 
 impl Console {
-    /// Writes in this format. Waits for the reader of standard output until 0.7 s after `stop` was cancelled.
+    /// Writes in this format, and reports undecodable messages to `reporter`, if another sink does not. Waits for the
+    /// reader of standard output until 0.7 s after `stop` was cancelled.
     #[must_use]
-    pub fn new(format: Box<dyn Format>, counters: Arc<Counters>, stop: CancellationToken) -> Self {
+    pub fn new(
+        format: Box<dyn Format>,
+        reporter: Option<UndecodableReporter>,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             format,
-            counters,
+            reporter,
             stop,
         }
     }
@@ -46,7 +51,7 @@ impl Sink for Console {
     }
 
     fn run(mut self: Box<Self>, mut events: Events) -> Result<(), SinkError> {
-        let mut out = Out::new(Box::new(io::stdout()), self.counters);
+        let mut out = Out::new(Box::new(io::stdout()), self.reporter);
         Ok(write_all(&mut *self.format, &mut out, &mut events)?)
     }
 
@@ -82,7 +87,12 @@ fn write_all(format: &mut dyn Format, out: &mut Out, events: &mut Events) -> io:
             next => next,
         };
         match next {
-            Next::Event(event) => format.event(&event, out)?,
+            Next::Event(event) => {
+                format.event(&event, out)?;
+                if let EventKind::Closed { .. } = event.kind {
+                    out.closed(event.source.conn);
+                }
+            }
             Next::Lost(dropped) => format.lost(dropped, out)?,
             Next::Empty => {}
             Next::End => return out.flush(),

@@ -166,6 +166,14 @@ fn the_server_answers_known_paths_and_refuses_others() {
     assert_eq!(metrics.status, 200);
     let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert!(metrics.header.contains(kind), "{metrics:?}");
+    for header in ["", "Accept: text/plain\r\n", "Accept: */*\r\n"] {
+        let plain = scrape::get_as(addr, "/metrics", header);
+        let kind = "content-type: text/plain; version=0.0.4; charset=utf-8";
+        assert!(plain.header.contains(kind), "{plain:?}");
+        assert!(!plain.body.contains("# EOF"), "{plain:?}");
+        let names = |page: &str| scrape::samples(page).into_keys().collect::<Vec<_>>();
+        assert_eq!(names(&plain.body), names(&metrics.body));
+    }
     let health = scrape::get(addr, "/healthz");
     assert_eq!((health.status, &*health.body), (200, "ok\n"));
     assert_eq!(scrape::get(addr, "/").status, 404);
