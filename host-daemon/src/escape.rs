@@ -45,15 +45,17 @@ pub(crate) fn readable(payload: &[u8], line: &mut Vec<u8>) {
 pub(crate) fn readable_text(text: &str, line: &mut Vec<u8>) {
     let Ok(()) = split(text, false, |part| {
         match part {
-            Part::Plain(text) => line.extend_from_slice(text.as_bytes()),
-            Part::Special(character) => line.extend(character.escape_default().map(|it| it as u8)),
+            TextPart::Plain(text) => line.extend_from_slice(text.as_bytes()),
+            TextPart::Special(character) => {
+                line.extend(character.escape_default().map(|it| it as u8))
+            }
         }
         Ok::<_, Infallible>(())
     });
 }
 
 /// A part of a text.
-enum Part<'a> {
+enum TextPart<'a> {
     /// Without special characters.
     Plain(&'a str),
     /// To be escaped.
@@ -64,7 +66,7 @@ enum Part<'a> {
 fn split<E>(
     text: &str,
     quotes: bool,
-    mut each: impl FnMut(Part<'_>) -> Result<(), E>,
+    mut each: impl FnMut(TextPart<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut rest = text;
     // `rest[..plain]` contains nothing to escape.
@@ -93,15 +95,15 @@ fn split<E>(
         }
         if let Some(character) = found {
             if plain != 0 {
-                each(Part::Plain(rest.get(..plain).unwrap_or_default()))?;
+                each(TextPart::Plain(rest.get(..plain).unwrap_or_default()))?;
             }
-            each(Part::Special(character))?;
+            each(TextPart::Special(character))?;
             let after = plain + character.len_utf8();
             rest = rest.get(after..).unwrap_or_default();
             plain = 0;
         }
     }
-    each(Part::Plain(rest))
+    each(TextPart::Plain(rest))
 }
 
 /// The escape of a byte in a payload that is not UTF-8: its characters, the first in the lowest byte, and their number.

@@ -7,20 +7,20 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use crate::escape::{Part, split};
+use crate::escape::{TextPart, split};
 
 /// Appends text as the inside of a JSON string.
 pub(crate) fn inside_of_string(text: &str, to: &mut (impl fmt::Write + ?Sized)) -> fmt::Result {
     split(text, true, |part| match part {
-        Part::Plain(text) => to.write_str(text),
-        Part::Special('"') => to.write_str("\\\""),
-        Part::Special('\\') => to.write_str("\\\\"),
-        Part::Special('\n') => to.write_str("\\n"),
-        Part::Special('\r') => to.write_str("\\r"),
-        Part::Special('\t') => to.write_str("\\t"),
-        Part::Special('\u{8}') => to.write_str("\\b"),
-        Part::Special('\u{c}') => to.write_str("\\f"),
-        Part::Special(character) => {
+        TextPart::Plain(text) => to.write_str(text),
+        TextPart::Special('"') => to.write_str("\\\""),
+        TextPart::Special('\\') => to.write_str("\\\\"),
+        TextPart::Special('\n') => to.write_str("\\n"),
+        TextPart::Special('\r') => to.write_str("\\r"),
+        TextPart::Special('\t') => to.write_str("\\t"),
+        TextPart::Special('\u{8}') => to.write_str("\\b"),
+        TextPart::Special('\u{c}') => to.write_str("\\f"),
+        TextPart::Special(character) => {
             for unit in character.encode_utf16(&mut [0; 2]) {
                 write!(to, "\\u{unit:04x}")?;
             }
@@ -56,8 +56,8 @@ impl Formatter for Escaping {
         fragment: &str,
     ) -> io::Result<()> {
         split(fragment, false, |part| match part {
-            Part::Plain(text) => to.write_all(text.as_bytes()),
-            Part::Special(character) => {
+            TextPart::Plain(text) => to.write_all(text.as_bytes()),
+            TextPart::Special(character) => {
                 let mut text = String::new();
                 // Writing to memory does not fail.
                 let _ = inside_of_string(character.encode_utf8(&mut [0; 4]), &mut text);
