@@ -24,12 +24,14 @@ use crate::http::health::{Health, Phase};
 use crate::http::metrics;
 use crate::http::server::HttpServer;
 use crate::output::{Format, Hex, Json, Text};
+use crate::payload::{Inspector, UndecodableReporter};
 use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::Time;
 use crate::reload::{Live, Reloader};
 use crate::service::log::{self, LogCollector, print_status};
 use crate::service::{rlimit, signals, systemd};
+use crate::sinks::check::Check;
 use crate::sinks::console::{Console, LAST_EVENTS, Unshown};
 use crate::sinks::recording::{self, PACK_AT_MOST, Recording, RecordingCollector, Unrecorded};
 
@@ -53,7 +55,7 @@ const _: () = {
 };
 
 /// The names of the sinks, as labels of metrics.
-const SINKS: &[&str] = &["recording", "output"];
+const SINKS: &[&str] = &["recording", "output", "check"];
 
 /// Runs a daemon with this configuration until a signal stops it, or until there is nothing left to serve.
 /// `command_line` is parsed again at SIGHUP.
@@ -168,6 +170,8 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let server = bind_metrics(address).await?;
         tokio::spawn(server.run(registry, Arc::clone(&health)));
     }
+    let counters = Arc::clone(engine.handle().counters());
+    let reporter = || UndecodableReporter::new(Arc::clone(&counters));
     // Files that a crash has torn are repaired before any listener is opened.
     let mut lifecycle = None;
     if let (Some(folder), Some(stats), Some(retention)) = (folder, stats, retention.clone()) {
@@ -175,6 +179,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let counters = (stats, suppressed);
         let (recording, sender) = open_recording(folder, config, retention, counters).await?;
         lifecycle = Some(sender);
+        let recording = recording.inspecting(Inspector::new(reporter()));
         engine.add_sink(Box::new(recording), Delivery::BACKPRESSURE);
         health.enter(Phase::Starting);
     }
@@ -184,13 +189,22 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     if let Some(format) = format(config.output) {
         // A daemon that records may drop output. Without a recording, a slow reader of the output holds the devices
         // back.
+        let (delivery, reporter) = match retention {
+            Some(_) => (Delivery::LOSSY, None),
+            None => (Delivery::BACKPRESSURE, Some(reporter())),
+        };
         let counters = Arc::clone(engine.handle().counters());
-        let console = Console::new(format, counters, stop.clone()).map_err(CommandError::Start)?;
-        let (console, delivery) = match retention {
-            Some(_) => (console, Delivery::LOSSY),
-            None => (console.alone(), Delivery::BACKPRESSURE),
+        let console =
+            Console::new(format, counters, reporter, stop.clone()).map_err(CommandError::Start)?;
+        let console = match retention {
+            Some(_) => console,
+            None => console.alone(),
         };
         engine.add_sink(Box::new(console), delivery);
+    } else if retention.is_none() {
+        // A changed configuration may add a decoding later.
+        let check = Check(Inspector::new(reporter()));
+        engine.add_sink(Box::new(check), Delivery::BACKPRESSURE);
     }
     Ok(Started {
         engine,

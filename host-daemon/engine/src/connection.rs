@@ -31,7 +31,7 @@ use self::task::Running;
 use crate::batch::{Batch, Decoded, Item, WholeMessages};
 use crate::event::{ConnectionInfo, Event, EventKind, Peer, StreamPosition};
 use crate::listen::transport::Transport;
-use crate::peer_log::{self, Kind, ReceivedTotals, warn_peer};
+use crate::peer_log::{self, Kind, ReceivedTotals, log_fault, warn_peer};
 use crate::permit::ConnectionPermit;
 use crate::pool::{BUFFER_LEN, Buffer, ConnectionQuota};
 use crate::reason::{CloseReason, FaultKind};
@@ -59,9 +59,6 @@ const RESET: &str =
 
 /// Least length of an incomplete message that may [trickle](Connection::trickles), in bytes.
 const TRICKLE_MIN: usize = 1 << 10;
-
-/// Faults logged per connection. Further ones are only counted.
-const FAULTS_LOGGED: u32 = 5;
 
 /// The receiving side of one connection.
 ///
@@ -303,7 +300,7 @@ impl Connection {
             return self.decode(buffer);
         }
         // `poll_read_buf` knows that a read that does not fill the buffer has left nothing, and saves a system call.
-        let read_len = if !self.context.fanout.wants_messages() {
+        let read_len = if !self.wants_messages() {
             READ_LEN
         } else {
             BUFFER_LEN
@@ -343,7 +340,7 @@ impl Connection {
         } = &*self.policy;
         let responder = self.responder.as_ref();
         let is_replied = responder.is_some_and(|responder| responder.needs_messages());
-        let messages = if !self.context.fanout.wants_messages() && !is_replied {
+        let messages = if !self.wants_messages() && !is_replied {
             WholeMessages::Counted
         } else {
             WholeMessages::Kept
@@ -371,8 +368,8 @@ impl Connection {
         } else {
             self.remainder = batch.rest(used).to_vec();
             // A batch that no sink receives is not charged.
-            let is_charged = !self.context.fanout.wants_messages()
-                || batch.try_charge(&self.context.pool, &mut self.quota);
+            let is_charged =
+                !self.wants_messages() || batch.try_charge(&self.context.pool, &mut self.quota);
             Some((batch, is_charged))
         };
         let part = cut(&self.decoder, &self.remainder);
@@ -435,7 +432,7 @@ impl Connection {
         let reason = reason.or_else(|| self.reply_failed(&kept.err()?, "reply not stored"));
         let position = self.position;
         self.position.pass_all(&batch);
-        if !self.context.fanout.wants_messages() {
+        if !self.wants_messages() {
             return reason.map_or(Step::Go, Step::Close);
         }
         let batch = Arc::new(batch);
@@ -454,19 +451,17 @@ impl Connection {
     fn fault(&mut self, kind: FaultKind, fault: &dyn fmt::Display) {
         self.faults = self.faults.saturating_add(1);
         self.context.counters.fault(kind);
-        let (conn, device) = (self.source.conn, &self.source.device);
-        if FAULTS_LOGGED < self.faults {
-            return;
-        }
         let hint = if self.position.seq == 0 {
             protocol_hint(self.greeting)
         } else {
             ""
         };
-        warn_peer!(Kind::Fault, device, conn, %device, "{fault}{hint}");
-        if self.faults == FAULTS_LOGGED {
-            warn_peer!(Kind::Fault, device, conn, %device, "further faults of this connection are counted, not logged");
-        }
+        log_fault(self.faults, &self.source, format_args!("{fault}{hint}"));
+    }
+
+    /// Whether a sink needs the messages of this connection.
+    pub(super) fn wants_messages(&self) -> bool {
+        self.context.fanout.wants_messages(&self.source.encoding)
     }
 
     #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]

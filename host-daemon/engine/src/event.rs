@@ -96,6 +96,12 @@ impl Encoding {
         Self { name, schema }
     }
 
+    /// Returns whether the payload is uninterpreted bytes.
+    #[must_use]
+    pub fn is_raw(&self) -> bool {
+        self.name == RAW
+    }
+
     /// Returns the schema if it has the type `T`.
     #[must_use]
     pub fn schema<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
@@ -103,10 +109,13 @@ impl Encoding {
     }
 }
 
+/// Name of the encoding of uninterpreted bytes.
+const RAW: &str = "raw";
+
 impl Default for Encoding {
     /// `raw`: uninterpreted bytes.
     fn default() -> Self {
-        Self::new("raw")
+        Self::new(RAW)
     }
 }
 
@@ -158,6 +167,20 @@ pub enum EventKind {
     /// all events of connections that are not recorded. Only recordings contain this event; the engine does not emit
     /// it.
     Suppressed(Box<Suppressed>),
+    /// A message that is invalid in the encoding of the connection. Only recordings contain this event; the engine does
+    /// not emit it, since it decodes no payload.
+    Undecodable(Box<UndecodableMessage>),
+}
+
+/// A message that is invalid in its encoding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndecodableMessage {
+    /// Number of the message in the connection.
+    pub seq: u64,
+    /// Name of the encoding.
+    pub encoding: Box<str>,
+    /// The reason in words.
+    pub reason: Box<str>,
 }
 
 /// Counts of events that were not recorded one by one.

@@ -7,14 +7,14 @@ use std::time::SystemTime;
 use anstyle::AnsiColor;
 use jiff::tz::TimeZone;
 
+use crate::escape::{readable, readable_text};
 use crate::output::bounded_line::{BoundedLine, Readable, write_meaning};
-use crate::output::escape::{readable, readable_text};
 use crate::output::{Format, Out, counted};
 use crate::payload::{DecodeError, Decoders, Decoding, LogFrame, Meaning, Style};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::timestamp;
 use blocksd_engine::batch::Item;
-use blocksd_engine::event::{Dropped, Event, EventKind};
+use blocksd_engine::event::{Dropped, Event, EventKind, UndecodableMessage};
 
 /// Writes payloads as text. Characters that could confuse a terminal are escaped.
 #[derive(Debug)]
@@ -25,9 +25,10 @@ pub struct Text {
 }
 
 /// Writes payloads as dumps of their bytes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Hex {
     zone: TimeZone,
+    decoders: Decoders,
 }
 
 /// Bytes in a line of a dump.
@@ -119,6 +120,7 @@ impl Hex {
     pub fn new() -> Self {
         Self {
             zone: TimeZone::system(),
+            decoders: Decoders::default(),
         }
     }
 }
@@ -151,7 +153,9 @@ impl Format for Text {
                     write!(out.line(), "fault: {undecodable}: ")?;
                 }
                 readable(bytes, out.line());
-                out.undecodable(&undecodable);
+                if let Some(seq) = seq {
+                    out.undecodable(&event.source, seq, &undecodable);
+                }
             }
             out.end_line()
         })
@@ -168,7 +172,16 @@ impl Format for Text {
 
 impl Format for Hex {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
-        write_event(event, &self.zone, out, |_, bytes, out| {
+        let decoder = self.decoders.of(&event.source);
+        write_event(event, &self.zone, out, |seq, bytes, out| {
+            if let Some(seq) = seq
+                && let Err(undecodable) = decoder.check(bytes)
+            {
+                if !undecodable.is_repeated {
+                    write!(out.line(), "fault: {undecodable}: ")?;
+                }
+                out.undecodable(&event.source, seq, &undecodable);
+            }
             write!(out.line(), "{}", counted(bytes.len() as u64, "byte"))?;
             out.end_line()?;
             for (index, row) in bytes.chunks(DUMP_LEN).enumerate() {
@@ -297,6 +310,19 @@ fn write_event(
                 let comma = if index == 0 { "" } else { "," };
                 write!(out.line(), "{comma} {count} {word}")?;
             }
+            out.end_line()
+        }
+        EventKind::Undecodable(message) => {
+            let UndecodableMessage {
+                seq,
+                encoding,
+                reason,
+            } = &**message;
+            write_prefix(event, zone, out.line())?;
+            write!(out.line(), "#{conn} fault: message {seq} is not valid ")?;
+            readable_text(encoding, out.line());
+            write!(out.line(), ": ")?;
+            readable_text(reason, out.line());
             out.end_line()
         }
         EventKind::Batch { batch, position } => {

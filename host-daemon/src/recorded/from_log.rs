@@ -12,10 +12,12 @@ use serde::Deserialize as _;
 use crate::payload::{Decoding, members};
 use crate::recorded::from_log::connections::Connections;
 use crate::recorded::lifecycle::Lifecycle;
-use crate::recorded::note::{Note, SeriesNote};
+use crate::recorded::note::{FaultNote, Note, SeriesNote};
 use crate::recorded::time::Time;
 use blocksd_engine::batch::Batch;
-use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Peer, StreamPosition};
+use blocksd_engine::event::{
+    ConnectionInfo, Encoding, Event, EventKind, Peer, StreamPosition, UndecodableMessage,
+};
 use blocksd_engine::pool::Span;
 use blocksd_engine::reason::CloseReason;
 use blocksd_recording::topic::Kind;
@@ -251,6 +253,11 @@ impl EventReader {
         match note {
             Note::Open { .. } => self.connections.open(conn, device),
             Note::Close { .. } => self.connections.close(conn, device),
+            // Whoever decodes the messages finds it, perhaps with another decoding.
+            Note::Fault {
+                fault: FaultNote::Undecodable { .. },
+                ..
+            } if self.connections.is_decoded(conn) => return Ok(()),
             _ => {}
         }
         match kind(&note) {
@@ -344,10 +351,17 @@ fn kind(note: &Note<'_>) -> Option<EventKind> {
         }
         Note::Piece { .. } => None,
         Note::End { .. } => batch(Batch::of_end()),
-        Note::Fault { fault, .. } => batch(match fault.of_message() {
-            Some(fault) => Batch::of_fault(fault),
-            None => Batch::of_reset(),
-        }),
+        Note::Fault { head, fault } => match fault {
+            FaultNote::Undecodable { r#as, reason } => {
+                Some(EventKind::Undecodable(Box::new(UndecodableMessage {
+                    seq: head.seq.unwrap_or_default(),
+                    encoding: (&**r#as).into(),
+                    reason: (&**reason).into(),
+                })))
+            }
+            FaultNote::Reset => batch(Batch::of_reset()),
+            fault => batch(Batch::of_fault(fault.fault()?)),
+        },
         Note::AfterEnd { bytes, .. } => batch(Batch::of_after_end(*bytes)),
         Note::Close {
             blocks,

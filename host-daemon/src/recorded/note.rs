@@ -10,8 +10,10 @@ use std::io;
 use framing_core::{Fault, Part};
 use serde::{Deserialize, Serialize};
 
+use crate::escape::json::write_json;
+use crate::payload::Undecodable;
 use crate::recorded::time::Time;
-use blocksd_engine::event::{Event, Peer, StreamPosition, Suppressed};
+use blocksd_engine::event::{Event, Peer, StreamPosition, Suppressed, UndecodableMessage};
 use blocksd_engine::reason::CloseReason;
 
 /// The version of the format, in the metadata of the channel under [`VERSION_KEY`]. Channels of earlier recordings have
@@ -76,7 +78,7 @@ pub enum Note<'a> {
         head: Head<'a>,
         /// The reason.
         #[serde(flatten)]
-        fault: FaultNote,
+        fault: FaultNote<'a>,
     },
     /// Bytes were received after the end mark that closed the connection.
     AfterEnd {
@@ -137,10 +139,10 @@ pub struct NoteOrigin<'a> {
     pub device: Option<Cow<'a, str>>,
 }
 
-/// Why a message was refused, with figures: a [`Fault`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Why a message was refused, with figures: a [`Fault`], or an undecodable payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
-pub enum FaultNote {
+pub enum FaultNote<'a> {
     /// [`Fault::TooLong`].
     TooLong {
         /// Declared length, in bytes.
@@ -170,6 +172,13 @@ pub enum FaultNote {
         want: u32,
         /// The part.
         r#where: PartNote,
+    },
+    /// The payload of the message is invalid. The message itself is kept.
+    Undecodable {
+        /// The decoding.
+        r#as: Cow<'a, str>,
+        /// The reason in words.
+        reason: Cow<'a, str>,
     },
 }
 
@@ -314,6 +323,31 @@ impl<'a> Note<'a> {
         Self::AfterEnd { head, bytes }
     }
 
+    /// The event of message number `seq` of a connection that cannot be decoded.
+    #[must_use]
+    pub fn undecodable(event: &'a Event, seq: u64, undecodable: &'a Undecodable) -> Self {
+        Self::undecodable_as(event, seq, undecodable.as_what, &undecodable.reason)
+    }
+
+    /// The same, as it was read from a recording.
+    #[must_use]
+    pub fn recorded_undecodable(event: &'a Event, message: &'a UndecodableMessage) -> Self {
+        Self::undecodable_as(event, message.seq, &message.encoding, &message.reason)
+    }
+
+    fn undecodable_as(event: &'a Event, seq: u64, decoding: &'a str, reason: &'a str) -> Self {
+        Self::Fault {
+            head: Head {
+                seq: Some(seq),
+                ..Head::of(event)
+            },
+            fault: FaultNote::Undecodable {
+                r#as: decoding.into(),
+                reason: reason.into(),
+            },
+        }
+    }
+
     /// The event of a connection that has ended.
     #[must_use]
     pub fn close(
@@ -349,7 +383,7 @@ impl<'a> Note<'a> {
     /// # Errors
     /// None: a write to memory does not fail.
     pub fn write(&self, to: &mut Vec<u8>) -> io::Result<()> {
-        Ok(serde_json::to_writer(to, self)?)
+        write_json(to, self)
     }
 
     /// The members that every event has.
@@ -396,14 +430,16 @@ impl<'a> Head<'a> {
             origin: &'a NoteOrigin<'a>,
         }
         let origin = &self.origin;
-        let mut before = serde_json::to_string(&Before { event, origin })?;
+        let mut before = Vec::new();
+        write_json(&mut before, &Before { event, origin })?;
         before.pop();
+        let mut before = String::from_utf8(before).map_err(io::Error::other)?;
         before += r#","seq":"#;
         Ok((before, format!(r#","time":"{}""#, self.time)))
     }
 }
 
-impl From<&Fault> for FaultNote {
+impl From<&Fault> for FaultNote<'_> {
     fn from(fault: &Fault) -> Self {
         match *fault {
             Fault::BadLength { found, offset } => Self::BadLength { found, offset },
@@ -437,12 +473,11 @@ impl From<&Fault> for FaultNote {
     }
 }
 
-impl FaultNote {
-    /// The fault of a message. `None` for a reset between messages.
+impl FaultNote<'_> {
+    /// The fault of the framing; `None` if the payload is undecodable, or if the peer reset the connection between messages.
     #[must_use]
-    pub const fn of_message(self) -> Option<Fault> {
-        Some(match self {
-            Self::Reset => return None,
+    pub const fn fault(&self) -> Option<Fault> {
+        Some(match *self {
             Self::TooLong {
                 declared,
                 limit,
@@ -455,6 +490,7 @@ impl FaultNote {
             Self::BadLength { found, offset } => Fault::BadLength { found, offset },
             Self::BadEnding(Ending::Early { missing }) => Fault::EarlyEnd { missing },
             Self::BadEnding(Ending::Other { want, found }) => Fault::BadEnding { want, found },
+            Self::Reset | Self::Undecodable { .. } => return None,
             Self::Truncated {
                 have,
                 want,

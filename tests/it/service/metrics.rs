@@ -174,6 +174,14 @@ fn the_server_answers_known_paths_and_refuses_others() {
     assert!(newer.body.ends_with("\n# EOF\n"), "{newer:?}");
     let names = |page: &str| samples(page).into_keys().collect::<Vec<_>>();
     assert_eq!(names(&newer.body), names(&metrics.body));
+    for header in ["", "Accept: text/plain\r\n", "Accept: */*\r\n"] {
+        let plain = scrape::get_as(addr, "/metrics", header);
+        let kind = "content-type: text/plain; version=0.0.4; charset=utf-8";
+        assert!(plain.header.contains(kind), "{plain:?}");
+        assert!(!plain.body.contains("# EOF"), "{plain:?}");
+        let names = |page: &str| samples(page).into_keys().collect::<Vec<_>>();
+        assert_eq!(names(&plain.body), names(&metrics.body));
+    }
     let health = scrape::get(addr, "/healthz");
     assert_eq!((health.status, &*health.body), (200, "ok\n"));
     assert_eq!(scrape::get(addr, "/").status, 404);

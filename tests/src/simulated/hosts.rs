@@ -254,7 +254,9 @@ async fn collect_events(world: World, life: u64, mut events: Events) {
             } => {
                 observed.or_default().closed = Some((messages, reason));
             }
-            EventKind::Suppressed(_) => unreachable!("only recordings have it"),
+            EventKind::Suppressed(_) | EventKind::Undecodable(_) => {
+                unreachable!("only recordings have it")
+            }
         }
     }
 }

@@ -256,7 +256,7 @@ impl Connection {
             self.charge(&Step::Go);
             return;
         };
-        let is_charged = !self.context.fanout.wants_messages()
+        let is_charged = !self.wants_messages()
             || batch.uncharged() == 0
             || batch.try_charge(&self.context.pool, &mut self.quota);
         let step = match is_charged {

@@ -91,7 +91,7 @@ impl Player {
                 self.close(&source.device, source.conn, Some(*reason)).await;
                 Ok(())
             }
-            EventKind::Suppressed(_) => Ok(()),
+            EventKind::Suppressed(_) | EventKind::Undecodable(_) => Ok(()),
         }
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::output::{counted, printable};
+use crate::escape::printable;
+use crate::output::counted;
 use crate::service::log::print_status;
 
 /// Update interval of the progress bar.
