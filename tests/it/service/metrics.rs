@@ -171,7 +171,7 @@ fn the_server_answers_known_paths_and_refuses_others() {
         let kind = "content-type: text/plain; version=0.0.4; charset=utf-8";
         assert!(plain.header.contains(kind), "{plain:?}");
         assert!(!plain.body.contains("# EOF"), "{plain:?}");
-        let names = |page: &str| scrape::samples(page).into_keys().collect::<Vec<_>>();
+        let names = |page: &str| samples(page).into_keys().collect::<Vec<_>>();
         assert_eq!(names(&plain.body), names(&metrics.body));
     }
     let health = scrape::get(addr, "/healthz");
