@@ -47,7 +47,7 @@ pub(crate) fn readable_text(text: &str, line: &mut Vec<u8>) {
         match part {
             TextPart::Plain(text) => line.extend_from_slice(text.as_bytes()),
             TextPart::Special(character) => {
-                line.extend(character.escape_default().map(|it| it as u8))
+                line.extend(character.escape_default().map(|it| it as u8));
             }
         }
         Ok::<_, Infallible>(())
