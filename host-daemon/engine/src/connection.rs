@@ -88,7 +88,8 @@ pub struct Connection {
     greeting: [u8; 4],
     position: StreamPosition,
     bytes: u64,
-    faults: u32,
+    /// Faults, up to 65,535.
+    faults: u16,
     quota: ConnectionQuota,
     responder: Option<Box<dyn Responder>>,
     deadlines: Deadlines,

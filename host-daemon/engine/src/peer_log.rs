@@ -113,7 +113,7 @@ pub(crate) struct ReceivedTotals {
     pub(crate) messages: u64,
     /// Bytes of payload.
     pub(crate) bytes: u64,
-    /// Faults.
+    /// Faults, up to 65,535.
     pub(crate) faults: u32,
 }
 

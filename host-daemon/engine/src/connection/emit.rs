@@ -87,7 +87,7 @@ impl Connection {
         } else {
             ""
         };
-        log_fault(self.faults, &self.source, format_args!("{fault}{hint}"));
+        log_fault(self.faults.into(), &self.source, format_args!("{fault}{hint}"));
     }
 
     /// Whether a sink needs the messages of this connection.
@@ -115,7 +115,7 @@ impl Connection {
         let totals = ReceivedTotals {
             messages: self.position.seq,
             bytes: self.bytes,
-            faults: self.faults,
+            faults: self.faults.into(),
         };
         peer_log::closed(&self.source, reason, totals);
         self.event(EventKind::Closed {
