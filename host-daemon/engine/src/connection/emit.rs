@@ -10,7 +10,8 @@ use crate::batch::{Batch, Item};
 use crate::connection::responder::ReplyError;
 use crate::connection::{Connection, PendingSend, Step};
 use crate::event::{Event, EventKind};
-use crate::peer_log::{self, Kind, ReceivedTotals, log_fault, warn_peer};
+use crate::peer_log::connections::{self, ReceivedTotals};
+use crate::peer_log::{Kind, log_fault, warn_peer};
 use crate::reason::{CloseReason, FaultKind};
 
 /// The log text of [`FaultKind::Reset`].
@@ -117,7 +118,7 @@ impl Connection {
             bytes: self.bytes,
             faults: self.faults.into(),
         };
-        peer_log::closed(&self.source, reason, totals);
+        connections::closed(&self.source, reason, totals);
         self.event(EventKind::Closed {
             messages: self.position.seq,
             bytes: self.bytes,
