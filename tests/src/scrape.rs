@@ -32,7 +32,16 @@ pub fn addr(server: &Server) -> SocketAddr {
 /// Requests a page.
 #[track_caller]
 pub fn get(addr: SocketAddr, path: &str) -> Answer {
-    request(addr, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+    get_as(addr, path, "")
+}
+
+/// Requests a page with more lines in the header of the request.
+#[track_caller]
+pub fn get_as(addr: SocketAddr, path: &str, header: &str) -> Answer {
+    request(
+        addr,
+        &format!("GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n"),
+    )
 }
 
 /// Sends these bytes as the request.

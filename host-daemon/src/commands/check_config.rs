@@ -12,6 +12,7 @@ use blocksd_engine::listen::address::{Address, AddressError};
 use blocksd_engine::listen::claims::Claims;
 use blocksd_engine::listen::listener;
 use blocksd_engine::listen::path::made_for;
+use blocksd_engine::stdio;
 use blocksd_recording::Lock;
 
 /// Checks a file, with options of the command line that override it. Prints what `serve` would do, or every value.
@@ -25,7 +26,7 @@ pub fn command(file: &Path, options: Partial, print: bool) -> Result<(), Command
     }
     let lines = check(&config)?;
     let text = if print { config::print(&config) } else { lines };
-    let mut out = io::stdout().lock();
+    let mut out = stdio::stdout();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(CommandError::stdout)
 }

@@ -3,6 +3,9 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use anstream::{AutoStream, ColorChoice};
+use blocksd_engine::stdio;
+use clap::builder::StyledStr;
 use clap::error::ErrorKind;
 
 use crate::cli;
@@ -19,11 +22,21 @@ pub fn report(error: &clap::Error) -> Result<ExitCode, CommandError> {
     } else if error.use_stderr() {
         print_error(format_args!("{}", error.render()));
     } else {
-        let printed = error.print().and_then(|()| io::stdout().flush());
+        let printed = print(&error.render());
         printed.map_err(CommandError::stdout)?;
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::from(Code::Wrong as u8))
+}
+
+/// Prints help, styled if standard output is a terminal that shows styles.
+fn print(text: &StyledStr) -> io::Result<()> {
+    let mut out = stdio::stdout();
+    match AutoStream::choice(&io::stdout()) {
+        ColorChoice::Never => write!(out, "{text}")?,
+        _ => write!(out, "{}", text.ansi())?,
+    }
+    out.flush()
 }
 
 /// Whether clap returned a text that was requested, and not an error.

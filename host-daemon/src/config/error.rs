@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::escape::printable;
+
 /// Key of `[[listener]]` with the address, the only one that is not an option.
 pub(super) const ADDRESS: &str = "address";
 
@@ -172,19 +174,12 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Writes control characters escaped: keys and values of a file must not begin a line of the log, or confuse a terminal.
+/// Writes special characters escaped: keys and values of a file must not begin a line of the log, or confuse a terminal.
 struct OneLine<'a, 'b>(&'a mut fmt::Formatter<'b>);
 
 impl fmt::Write for OneLine<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for letter in text.chars() {
-            if letter.is_control() {
-                write!(self.0, "{}", letter.escape_default())?;
-            } else {
-                self.0.write_char(letter)?;
-            }
-        }
-        Ok(())
+        self.0.write_str(&printable(text))
     }
 }
 

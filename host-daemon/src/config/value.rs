@@ -132,6 +132,10 @@ pub(super) fn decodings() -> Vec<Choice> {
             "defmt:ELF",
             "A defmt frame, with the format strings of the firmware's ELF file",
         ),
+        (
+            "defmt:DIR",
+            "A defmt frame, with those of the ELF file in a directory that has the build id which the firmware sends",
+        ),
     ]
     .map(|(name, help)| Choice { name, help })
     .into()
@@ -190,10 +194,10 @@ fn did_you_mean<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> String 
     nearest(text, words).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }
 
-/// Reads the name of a decoding, and the ELF file of `defmt:ELF`.
+/// Reads the name of a decoding, the ELF file of `defmt:ELF`, and opens the directory of `defmt:DIR`.
 ///
 /// # Errors
-/// If no decoding has this name, or the file cannot be used.
+/// If no decoding has this name, or the file or directory cannot be used.
 pub fn decoding(text: &str) -> Result<Decoding, String> {
     text.parse().map_err(|error| match error {
         DefmtError::Unknown => unknown(text, "decoding", &decodings()),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, VARY};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -21,9 +21,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
+use crate::http::accept::MetricsFormat;
 use crate::http::connections::{HttpConnections, Requested};
-use crate::http::format::PageFormat;
 use crate::http::health::Health;
+use crate::http::prometheus_text;
 
 /// Maximum time until the request line and all headers have arrived.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -130,9 +131,13 @@ async fn respond(
     }
     Ok(match request.uri().path() {
         "/metrics" => {
-            let format = PageFormat::requested(request.headers());
+            let format = MetricsFormat::asked_for(request.headers());
             match encode(pages, format).await {
-                Some(text) => page(StatusCode::OK, format.content_type(), text),
+                Some(text) => {
+                    let mut metrics = page(StatusCode::OK, format.content_type(), text);
+                    header(&mut metrics, VARY, "Accept");
+                    metrics
+                }
                 None => page(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, String::new()),
             }
         }
@@ -147,13 +152,16 @@ async fn respond(
 }
 
 /// Encodes the metrics, on another thread: it counts the open descriptors, which may be thousands.
-async fn encode(pages: &Pages, format: PageFormat) -> Option<String> {
+async fn encode(pages: &Pages, format: MetricsFormat) -> Option<String> {
     // The semaphore is never closed.
     let _permit = pages.encoders.acquire().await.ok()?;
     let registry = Arc::clone(&pages.registry);
     let encoded = tokio::task::spawn_blocking(move || {
         let mut text = String::new();
-        text::encode(&mut text, &registry).map(|()| format.page(text))
+        text::encode(&mut text, &registry).map(|()| match format {
+            MetricsFormat::OpenMetrics => text,
+            MetricsFormat::Prometheus => prometheus_text::from_open_metrics(&text),
+        })
     });
     encoded.await.ok()?.ok()
 }

@@ -9,13 +9,13 @@ mod journal;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::borrow::Cow;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use blocksd_engine::peer_log;
+use blocksd_engine::{peer_log, stdio};
 use tracing::{Metadata, warn};
 use tracing_subscriber::fmt::format::DefaultFields;
 use tracing_subscriber::fmt::{Formatter, MakeWriter};
@@ -23,13 +23,14 @@ use tracing_subscriber::{EnvFilter, reload};
 
 pub use self::collector::LogCollector;
 use self::journal::{EventFormat, Priority};
+use crate::escape::readable_text;
 
 /// Length of the queue, in lines. If it is full, a line is dropped and counted.
 const LINES_MAX: usize = 4096;
 /// How long [`print_status`] and [`finish`] each wait for a reader of standard error that reads nothing.
 const STUCK: Duration = Duration::from_millis(500);
 /// How long they each wait for a slow reader.
-const SLOW: Duration = Duration::from_millis(1000);
+pub(crate) const SLOW: Duration = Duration::from_millis(1000);
 /// How long they wait for the thread to be scheduled, on a busy machine.
 const BUSY: Duration = Duration::from_secs(5);
 /// Their polling interval.
@@ -156,8 +157,9 @@ fn requested() -> Option<Result<EnvFilter, String>> {
     Some(filter.map_err(|invalid| invalid.to_string()))
 }
 
-/// Prints a line to standard error, after the lines that were logged before it. People and programs depend on these
-/// lines, so if the queue is full, this waits up to a second before it drops the line.
+/// Prints a text to standard error, after the lines that were logged before it. Special characters are escaped, except
+/// newlines: use [`printable`](crate::escape::printable) for names and reasons. People and programs depend on these lines, so if the queue is
+/// full, this waits up to a second before it drops the text.
 pub fn print_status(line: std::fmt::Arguments<'_>) {
     print(Priority::Info, line);
 }
@@ -168,7 +170,12 @@ pub fn print_error(line: std::fmt::Arguments<'_>) {
 }
 
 fn print(priority: Priority, line: std::fmt::Arguments<'_>) {
-    let mut line = format!("{line}\n").into_bytes();
+    let mut text = Vec::new();
+    for line in line.to_string().split('\n') {
+        readable_text(line, &mut text);
+        text.push(b'\n');
+    }
+    let mut line = text;
     let Some(log) = LOG.get() else {
         let _ = write_line(priority, &line);
         return;
@@ -370,20 +377,30 @@ fn write_line(priority: Priority, line: &[u8]) -> io::Result<()> {
     } else {
         Cow::Borrowed(line)
     };
-    let mut line = &*line;
-    let mut stderr = io::stderr().lock();
-    while !line.is_empty() {
-        match stderr.write(line) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(len) => line = line.get(len..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                std::thread::sleep(POLL_INTERVAL);
+    stdio::stderr().write_all(&line)
+}
+
+/// A line of the subscriber with special characters escaped, except its colours and the newline at its end. The
+/// subscriber itself has escaped ESC in messages and values.
+fn logged(line: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(line);
+    let mut logged = Vec::with_capacity(line.len());
+    let mut parts = text.strip_suffix('\n').unwrap_or(&text).split("\u{1b}[");
+    readable_text(parts.next().unwrap_or_default(), &mut logged);
+    for part in parts {
+        let is_digit = |character: char| character.is_ascii_digit() || character == ';';
+        let colour = part.len() - part.trim_start_matches(is_digit).len();
+        match part.get(colour..).and_then(|rest| rest.strip_prefix('m')) {
+            Some(rest) => {
+                logged.extend_from_slice(b"\x1b[");
+                logged.extend_from_slice(part.get(..=colour).unwrap_or_default().as_bytes());
+                readable_text(rest, &mut logged);
             }
-            Err(error) => return Err(error),
+            None => readable_text(&format!("\u{1b}[{part}"), &mut logged),
         }
     }
-    Ok(())
+    logged.push(b'\n');
+    logged
 }
 
 /// Creates the writers of the subscriber.
@@ -397,7 +414,7 @@ struct LineWriter(Priority);
 impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if let Some(log) = LOG.get()
-            && log.try_send(self.0, line.to_vec()).is_err()
+            && log.try_send(self.0, logged(line)).is_err()
         {
             log.count_lost();
         }
@@ -418,5 +435,22 @@ impl<'a> MakeWriter<'a> for Log {
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> LineWriter {
         LineWriter((*event.level()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logged_line_keeps_its_colours_and_nothing_else_that_acts_on_a_terminal() {
+        let line =
+            "\u{1b}[33m WARN\u{1b}[0m a\u{202e}\u{9b}b\nc\u{1b}[2Jd\u{1b}]0;x\u{7} é\u{1b}[\n";
+        let want = "\u{1b}[33m WARN\u{1b}[0m a\\u{202e}\\u{9b}b\\nc\\u{1b}[2Jd\\u{1b}]0;x\\u{7} é\\u{1b}[\n";
+        assert_eq!(
+            String::from_utf8(logged(line.as_bytes())).as_deref(),
+            Ok(want)
+        );
+        assert_eq!(logged(b"a"), b"a\n");
     }
 }

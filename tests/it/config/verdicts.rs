@@ -232,7 +232,12 @@ const CASES: &[(&str, &str, i32)] = &[
     (
         "mkdir d",
         "listen = \"127.0.0.1:0\"\ndecode = \"defmt:d\"",
-        2,
+        0,
+    ),
+    (
+        "mkdir d; mkfifo d/f; echo text > d/t; ln -s /dev/zero d/z",
+        "listen = \"127.0.0.1:0\"\ndecode = \"defmt:d\"",
+        0,
     ),
     (
         "mkfifo f",
@@ -286,6 +291,11 @@ const CASES_OF_NOBODY: &[(&str, &str, i32)] = &[
     (
         "touch f; chmod 000 f",
         "listen = \"127.0.0.1:0\"\ndecode = \"defmt:f\"",
+        2,
+    ),
+    (
+        "mkdir d; chmod 000 d",
+        "listen = \"127.0.0.1:0\"\ndecode = \"defmt:d\"",
         2,
     ),
 ];

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use blocksd_tests::process::{Process, Server, run};
+use blocksd_tests::process::run;
 use tempfile::TempDir;
 
 /// All commands, as `blocksd --help` names them.

@@ -43,8 +43,7 @@ impl DeviceBy {
     pub fn name(self, peer: &Peer, listener: &Arc<str>, conn: u64) -> Arc<str> {
         match (self, peer) {
             (Self::Listener, _) | (Self::Ip, Peer::Local(_)) => Arc::clone(listener),
-            // An IPv4 address names the same device when it is mapped to IPv6.
-            (Self::Ip, Peer::Network(peer)) => peer.ip().to_canonical().to_string().into(),
+            (Self::Ip, Peer::Network(peer)) => address_name(peer).into(),
             (Self::Peer, Peer::Network(peer)) => peer.to_string().into(),
             (Self::Peer, Peer::Local(_)) => format!("{listener}#{conn}").into(),
         }
@@ -53,6 +52,16 @@ impl DeviceBy {
     /// Whether the name contains the number of the connection.
     pub(crate) const fn is_numbered(self, peer: &Peer) -> bool {
         matches!((self, peer), (Self::Peer, Peer::Local(_)))
+    }
+}
+
+/// The name of a device by its address. An IPv4 address names the same device when it is mapped to IPv6. A link-local
+/// address has the number of its interface, as in `fe80::2%3`: on another interface, it belongs to another device.
+fn address_name(peer: &SocketAddr) -> String {
+    let ip = peer.ip().to_canonical();
+    match peer {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{ip}%{}", v6.scope_id()),
+        _ => ip.to_string(),
     }
 }
 
@@ -70,13 +79,14 @@ impl DeviceBy {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Match {
-    /// Connections from an address: `10.0.0.7`.
+    /// Connections from an address: `10.0.0.7`. A link-local address without an interface matches on every interface.
     Address(IpAddr),
     /// Connections from a network: `10.0.0.0/24`.
     Network(IpNet),
     /// Connections through a listener: `listener:127.0.0.1:1060`.
     Listener(Box<str>),
-    /// Connections with an identity, as [`DeviceBy`] gives it or as the device announces it.
+    /// Connections with an identity, as [`DeviceBy`] gives it or as the device announces it. Also a link-local address on
+    /// one interface: `fe80::2%3`.
     Id(Box<str>),
 }
 
@@ -273,6 +283,26 @@ mod tests {
 
     fn network_peer(text: &str) -> Peer {
         Peer::Network(text.parse().unwrap())
+    }
+
+    #[test]
+    fn one_link_local_address_on_two_interfaces_is_two_devices() {
+        let listener: Arc<str> = "[::]:1060".into();
+        let on = |scope: u32| network_peer(&format!("[fe80::2%{scope}]:5000"));
+        let name = |by: DeviceBy, peer: &Peer| by.name(peer, &listener, 1);
+        assert_eq!(&*name(DeviceBy::Ip, &on(3)), "fe80::2%3");
+        for by in [DeviceBy::Ip, DeviceBy::Peer] {
+            assert_ne!(name(by, &on(3)), name(by, &on(4)));
+        }
+        let table = DeviceTable::new(vec![("pump".into(), vec!["fe80::2%3".parse().unwrap()])]);
+        let find = |peer: &Peer| {
+            let name = name(DeviceBy::Ip, peer);
+            table.find(peer, &listener, &name).cloned()
+        };
+        assert_eq!(find(&on(3)).as_deref(), Some("pump"));
+        assert_eq!(find(&on(4)), None);
+        let both = DeviceTable::new(vec![("any".into(), vec!["fe80::2".parse().unwrap()])]);
+        assert!(both.find(&on(4), &listener, "fe80::2%4").is_some());
     }
 
     #[track_caller]
