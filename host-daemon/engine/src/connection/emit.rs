@@ -88,7 +88,11 @@ impl Connection {
         } else {
             ""
         };
-        log_fault(self.faults.into(), &self.source, format_args!("{fault}{hint}"));
+        log_fault(
+            self.faults.into(),
+            &self.source,
+            format_args!("{fault}{hint}"),
+        );
     }
 
     /// Whether a sink needs the messages of this connection.
