@@ -1,7 +1,6 @@
 //! Formats events for people and programs: a [`Format`] writes them into an [`Out`].
 
 mod bounded_line;
-mod escape;
 pub(crate) mod json;
 mod text;
 
@@ -15,10 +14,9 @@ pub(crate) use self::bounded_line::{BoundedLine, write_meaning};
 pub use self::json::Json;
 pub use self::text::{Hex, Text};
 use blocksd_engine::batch::Item;
-use blocksd_engine::counters::Counters;
-use blocksd_engine::event::{Dropped, Event};
-use blocksd_engine::reason::FaultKind;
+use blocksd_engine::event::{ConnectionInfo, Dropped, Event};
 
+use crate::payload::{Undecodable, UndecodableReporter};
 use crate::recorded::lifecycle::Lifecycle;
 
 /// Bytes that are collected before they are written, while more events are waiting.
@@ -55,7 +53,7 @@ pub trait Format: Send + 'static {
 pub struct Out {
     to: Box<dyn Write + Send>,
     bytes: Vec<u8>,
-    counters: Arc<Counters>,
+    reporter: Option<UndecodableReporter>,
     /// Number of bytes that were written.
     written: u64,
     /// Ends of items in the buffer: the number of bytes before, and the items up to there.
@@ -73,13 +71,13 @@ pub(crate) struct ShownCounts {
 }
 
 impl Out {
-    /// Buffers output to `to`.
+    /// Buffers output to `to`. Messages that cannot be decoded are reported to `reporter`, if another sink does not.
     #[must_use]
-    pub fn new(to: Box<dyn Write + Send>, counters: Arc<Counters>) -> Self {
+    pub fn new(to: Box<dyn Write + Send>, reporter: Option<UndecodableReporter>) -> Self {
         Self {
             to,
             bytes: Vec::with_capacity(WRITE_LEN * 2),
-            counters,
+            reporter,
             written: 0,
             ends: VecDeque::new(),
             appended: Dropped::default(),
@@ -150,9 +148,18 @@ impl Out {
         }
     }
 
-    /// Counts a message that cannot be decoded.
-    pub fn undecodable(&self) {
-        self.counters.fault(FaultKind::Undecodable);
+    /// Reports a message that cannot be decoded.
+    pub fn undecodable(&mut self, source: &ConnectionInfo, seq: u64, undecodable: &Undecodable) {
+        if let Some(reporter) = &mut self.reporter {
+            reporter.report(source, seq, undecodable);
+        }
+    }
+
+    /// Takes the close of a connection.
+    pub fn closed(&mut self, conn: u64) {
+        if let Some(reporter) = &mut self.reporter {
+            reporter.closed(conn);
+        }
     }
 
     /// Writes the buffer.
@@ -212,13 +219,6 @@ impl fmt::Debug for Out {
     }
 }
 
-/// Text on one line, with control characters escaped: names of files, and texts from recordings.
-pub(crate) fn printable(text: impl Display) -> String {
-    let mut line = Vec::new();
-    escape::readable_text(&text.to_string(), &mut line);
-    String::from_utf8_lossy(&line).into_owned()
-}
-
 /// A count with its noun, in the singular or the plural: `1 byte`, `2 bytes`.
 pub(crate) fn counted(count: u64, noun: &'static str) -> impl Display {
     fmt::from_fn(move |f| write!(f, "{count} {noun}{}", if count == 1 { "" } else { "s" }))
@@ -227,12 +227,6 @@ pub(crate) fn counted(count: u64, noun: &'static str) -> impl Display {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn printable_text_is_on_one_line_without_control_characters() {
-        let text = printable("a\n\u{1b}[2J\u{9b}\u{7f}é");
-        assert_eq!(text, r"a\n\u{1b}[2J\u{9b}\u{7f}é");
-    }
 
     #[test]
     fn only_one_is_singular() {

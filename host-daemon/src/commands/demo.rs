@@ -28,7 +28,7 @@ use self::devices::DEVICES;
 use self::tally::Tally;
 use crate::error::CommandError;
 use crate::output::{Format, Out, Text};
-use crate::payload::Decoding;
+use crate::payload::{Decoding, UndecodableReporter};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::sinks::console::Console;
 
@@ -83,7 +83,9 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
     // The console waits for its reader without a limit.
     let never = CancellationToken::new();
     let counters = Arc::clone(engine.handle().counters());
-    let console = Console::new(Box::new(format), counters, never).map_err(CommandError::Start)?;
+    let reporter = UndecodableReporter::new(Arc::clone(&counters));
+    let console = Console::new(Box::new(format), counters, Some(reporter), never)
+        .map_err(CommandError::Start)?;
     engine.add_sink(Box::new(console), Delivery::BACKPRESSURE);
     let serving = tokio::spawn(engine.run());
 

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::error::CommandError;
-use crate::output::{counted, printable};
+use crate::escape::json::write_json;
+use crate::escape::printable;
+use crate::output::counted;
 use crate::recorded::ranges::CHECKER;
 use crate::service::log::print_status;
 use blocksd_engine::stdio;
@@ -166,7 +168,7 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
         let verified = match verified {
             Ok(verified) => verified,
             Err(error) => {
-                let line = writeln!(out, "{name}: {}", reason(&error));
+                let line = writeln!(out, "{name}: {}", printable(reason(&error)));
                 line.map_err(CommandError::stdout)?;
                 unsound += 1;
                 continue;
@@ -275,7 +277,8 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
             if let (Some(error), Some(row)) = (error, row.as_object_mut()) {
                 row.insert("error".to_owned(), error.into());
             }
-            writeln!(out, "{row}").map_err(CommandError::stdout)?;
+            let written = write_json(&mut out, &row).and_then(|()| writeln!(out));
+            written.map_err(CommandError::stdout)?;
             continue;
         }
         let none = || "-".to_owned();

@@ -10,6 +10,7 @@ use framing_core::{AnyFraming, ReceivedPiece, SendError, blocking};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::CommandError;
+use crate::escape::terminal;
 use blocksd_engine::connection::reply::file::{CHUNK, FileChunks};
 use blocksd_engine::listen::resolve::resolve;
 use blocksd_engine::stdio;
@@ -181,7 +182,7 @@ fn send_lines<W: Write>(
 /// Prints each message of the reply with a newline after it; prints a stream unchanged.
 fn print_reply(stream: &TcpStream, framing: AnyFraming) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(stream), framing, [0; 8192]);
-    let mut out = stdio::stdout();
+    let mut out = terminal::stdout();
     loop {
         match reader.receive_piece()? {
             ReceivedPiece::Piece { bytes, last, .. } => {

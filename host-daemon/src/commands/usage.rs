@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 
 use crate::cli;
 use crate::error::{Code, CommandError};
-use crate::service::log::print_status;
+use crate::service::log::print_error;
 
 /// Prints what clap returned instead of a command line.
 ///
@@ -18,9 +18,9 @@ use crate::service::log::print_status;
 /// If standard output cannot be written.
 pub fn report(error: &clap::Error) -> Result<ExitCode, CommandError> {
     if !is_requested(error.kind()) {
-        print_status(format_args!("blocksd: {}", cli::one_line(error)));
+        print_error(format_args!("blocksd: {}", cli::one_line(error)));
     } else if error.use_stderr() {
-        print_status(format_args!("{}", error.render()));
+        print_error(format_args!("{}", error.render()));
     } else {
         let printed = print(&error.render());
         printed.map_err(CommandError::stdout)?;

@@ -9,16 +9,17 @@ use std::time::{Duration, Instant};
 
 use blocksd_engine::counters::Counters;
 use blocksd_engine::error::SinkError;
-use blocksd_engine::event::Dropped;
+use blocksd_engine::event::{Dropped, EventKind};
 use blocksd_engine::sink::lossy::Next;
 use blocksd_engine::sink::{Events, Sink, Supervision, Supervisor};
 use tokio_util::sync::CancellationToken;
 
 use self::writer::{ConsoleWriter, Interrupt};
 use crate::output::{Format, Out, ShownCounts, counted};
+use crate::payload::UndecodableReporter;
 
 /// Time for the output to write its last events after the daemon was stopped.
-const LAST_EVENTS: Duration = Duration::from_millis(700);
+pub(crate) const LAST_EVENTS: Duration = Duration::from_millis(700);
 
 /// Further time to count the events that it has not written.
 const LAST_COUNT: Duration = Duration::from_millis(300);
@@ -27,6 +28,7 @@ const LAST_COUNT: Duration = Duration::from_millis(300);
 pub struct Console {
     format: Box<dyn Format>,
     counters: Arc<Counters>,
+    reporter: Option<UndecodableReporter>,
     stop: CancellationToken,
     is_alone: bool,
     shown: Arc<ShownCounts>,
@@ -60,19 +62,22 @@ pub enum NotShown {
 }
 
 impl Console {
-    /// Writes in this format. Waits for the reader of standard output until 0.7 s after `stop` was cancelled.
+    /// Writes in this format, and reports undecodable messages to `reporter`, if another sink does not. Waits for the
+    /// reader of standard output until 0.7 s after `stop` was cancelled.
     ///
     /// # Errors
     /// If the system has no descriptors left.
     pub fn new(
         format: Box<dyn Format>,
         counters: Arc<Counters>,
+        reporter: Option<UndecodableReporter>,
         stop: CancellationToken,
     ) -> io::Result<Self> {
         let (writer, interrupt) = writer::new()?;
         Ok(Self {
             format,
             counters,
+            reporter,
             stop,
             is_alone: false,
             shown: Arc::default(),
@@ -96,7 +101,7 @@ impl Sink for Console {
     }
 
     fn run(mut self: Box<Self>, mut events: Events) -> Result<(), SinkError> {
-        let mut out = Out::new(Box::new(self.writer), self.counters).counting(self.shown);
+        let mut out = Out::new(Box::new(self.writer), self.reporter).counting(self.shown);
         let mut taken = Dropped::default();
         let written = write_all(&mut *self.format, &mut out, &mut events, &mut taken);
         let Err(error) = written else {
@@ -193,6 +198,9 @@ fn write_all(
             Next::Event(event) => {
                 taken.add(Dropped::of(&event));
                 format.event(&event, out)?;
+                if let EventKind::Closed { .. } = event.kind {
+                    out.closed(event.source.conn);
+                }
             }
             Next::Lost(dropped) => {
                 taken.add(dropped);

@@ -88,6 +88,19 @@ fn an_address_that_can_never_be_bound_is_an_error() {
     ] {
         assert_both(&format!("listen = \"{listen}\""), 2, "");
     }
+    let fifo = folder.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    for (path, what) in [
+        ("/dev/null", "another device"),
+        ("/dev/zero", "another device"),
+        (text(&file), "a regular file"),
+        (text(&fifo), "a FIFO"),
+        (text(folder.path()), "a folder"),
+    ] {
+        let words = format!("it is {what}, and not a serial line");
+        assert_both(&format!("listen = \"serial:{path}\""), 2, &words);
+    }
     assert_both("metrics = \":9106\"", 2, "the host is missing");
     assert_eq!(fs::read(&file).unwrap(), b"mine");
 }
@@ -131,8 +144,8 @@ fn check_config_refuses_what_serve_refuses_where_it_can_know() {
         ("for = \"soon\"", 2, "`soon`"),
         ("reply = \"/nope\"", 2, "/nope"),
         ("decode = \"defmt:/nope\"", 2, "/nope"),
-        ("record-max-bytes = 100000000", 2, "--record"),
-        ("record-min-free = '1G'", 2, "--record"),
+        ("record-max-bytes = 100000000", 2, "record = \"DIR\""),
+        ("record-min-free = '1G'", 2, "record = \"DIR\""),
         (&format!("record = \"{file}\""), 2, file),
         (&format!("record = \"{file}/below\""), 2, file),
         (&format!("record = \"{link}\""), REFUSED, link),

@@ -85,6 +85,13 @@ pub trait Responder: fmt::Debug + Send {
         Ok(())
     }
 
+    /// Whether [`on_batch`](Self::on_batch) may wait for a disk with this batch. Then it is called on a thread for
+    /// blocking operations, of which few run at once, and the connection reads no more until it returns. The default is
+    /// `false`.
+    fn is_slow(&mut self, _batch: &Batch) -> bool {
+        false
+    }
+
     /// Polls whether there is something to write while the device is still sending. Must register the waker of
     /// `context` if it returns `Pending`, unless only [`on_batch`](Self::on_batch) makes it ready.
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<()> {
@@ -179,6 +186,9 @@ pub enum ReplyError {
         /// The limit, in bytes.
         max_bytes: u64,
     },
+    /// The runtime is shutting down.
+    #[error("the program is ending")]
+    ShuttingDown,
     /// A responder of the embedding program panicked, with this message.
     #[error("the responder panicked: {0}")]
     Panicked(String),
@@ -190,6 +200,7 @@ impl ReplyError {
     pub const fn close_reason(&self) -> Option<CloseReason> {
         match self {
             Self::Connection(_) => None,
+            Self::ShuttingDown => Some(CloseReason::Shutdown),
             Self::TooSlow(_) => Some(CloseReason::ReplyTimeout),
             Self::Read { .. }
             | Self::Write { .. }

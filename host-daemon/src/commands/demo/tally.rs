@@ -28,7 +28,7 @@ impl Tally {
             Item::End => self.series += 1,
             Item::Fault(Fault::TooLong { .. }) => self.too_long += 1,
             Item::Fault(_) => self.cut += 1,
-            Item::Piece { .. } => {}
+            Item::Piece { .. } | Item::Reset | Item::AfterEnd { .. } => {}
         }
     }
 
