@@ -24,13 +24,15 @@ use crate::http::health::{Health, Phase};
 use crate::http::metrics;
 use crate::http::server::HttpServer;
 use crate::output::{Format, Hex, Json, Text};
+use crate::payload::{Inspector, UndecodableReporter};
 use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::Time;
 use crate::reload::{Live, Reloader};
 use crate::service::log::{self, LogCollector, print_status};
 use crate::service::{rlimit, signals, systemd};
-use crate::sinks::console::{Console, LAST_EVENTS, Stuck};
+use crate::sinks::check::Check;
+use crate::sinks::console::{Console, LAST_EVENTS, Unshown};
 use crate::sinks::recording::{self, PACK_AT_MOST, Recording, RecordingCollector, Unrecorded};
 
 /// Longest time from the signal to the end of the daemon, besides the time for the disk.
@@ -53,7 +55,7 @@ const _: () = {
 };
 
 /// The names of the sinks, as labels of metrics.
-const SINKS: &[&str] = &["recording", "output"];
+const SINKS: &[&str] = &["recording", "output", "check"];
 
 /// Runs a daemon with this configuration until a signal stops it, or until there is nothing left to serve.
 /// `command_line` is parsed again at SIGHUP.
@@ -63,6 +65,7 @@ const SINKS: &[&str] = &["recording", "output"];
 pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), CommandError> {
     let stop = CancellationToken::new();
     let hangup = signals::handle(stop.clone()).map_err(CommandError::Start)?;
+    systemd::stopping_after(stop.clone());
     let config = Arc::new(config);
     let started = tokio::select! {
         biased;
@@ -80,7 +83,7 @@ pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), Co
     } = started;
     rlimit::raise(config.max_connections);
     health.enter(Phase::Ready);
-    systemd::ready(stop.clone());
+    systemd::ready();
     if let Some(time) = config.run_for {
         tokio::spawn(stop_after(time, stop));
     }
@@ -92,6 +95,7 @@ pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), Co
     };
     tokio::spawn(Reloader::new(command_line, &config, live).run(hangup));
     let served = engine.run().await;
+    systemd::stopping();
     log::print_suppressed();
     print_status(format_args!("totals: {}", handle.counters().totals()));
     served.map_err(failure)
@@ -110,11 +114,11 @@ fn failure(error: Error) -> CommandError {
         }
         Err(source) => source,
     };
-    if source.is::<Stuck>() {
-        return CommandError::OutputStuck;
-    }
-    match source.downcast::<io::Error>() {
-        Ok(error) => CommandError::only_output(*error),
+    match source.downcast::<Unshown>() {
+        Ok(unshown) => {
+            let Unshown { lost, cause } = *unshown;
+            CommandError::only_output(lost.to_string(), cause)
+        }
         Err(source) => CommandError::Io(io::Error::other(source)),
     }
 }
@@ -166,6 +170,8 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let server = bind_metrics(address).await?;
         tokio::spawn(server.run(registry, Arc::clone(&health)));
     }
+    let counters = Arc::clone(engine.handle().counters());
+    let reporter = || UndecodableReporter::new(Arc::clone(&counters));
     // Files that a crash has torn are repaired before any listener is opened.
     let mut lifecycle = None;
     if let (Some(folder), Some(stats), Some(retention)) = (folder, stats, retention.clone()) {
@@ -173,6 +179,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let counters = (stats, suppressed);
         let (recording, sender) = open_recording(folder, config, retention, counters).await?;
         lifecycle = Some(sender);
+        let recording = recording.inspecting(Inspector::new(reporter()));
         engine.add_sink(Box::new(recording), Delivery::BACKPRESSURE);
         health.enter(Phase::Starting);
     }
@@ -182,13 +189,22 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     if let Some(format) = format(config.output) {
         // A daemon that records may drop output. Without a recording, a slow reader of the output holds the devices
         // back.
-        let delivery = match retention {
-            Some(_) => Delivery::LOSSY,
-            None => Delivery::BACKPRESSURE,
+        let (delivery, reporter) = match retention {
+            Some(_) => (Delivery::LOSSY, None),
+            None => (Delivery::BACKPRESSURE, Some(reporter())),
         };
         let counters = Arc::clone(engine.handle().counters());
-        let console = Console::new(format, counters, stop.clone());
+        let console =
+            Console::new(format, counters, reporter, stop.clone()).map_err(CommandError::Start)?;
+        let console = match retention {
+            Some(_) => console,
+            None => console.alone(),
+        };
         engine.add_sink(Box::new(console), delivery);
+    } else if retention.is_none() {
+        // A changed configuration may add a decoding later.
+        let check = Check(Inspector::new(reporter()));
+        engine.add_sink(Box::new(check), Delivery::BACKPRESSURE);
     }
     Ok(Started {
         engine,

@@ -2,6 +2,7 @@
 
 pub mod context;
 mod deadline;
+mod emit;
 mod guard;
 mod memory;
 pub mod policy;
@@ -13,9 +14,9 @@ mod waits;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use framing_core::{AnyDecoder, AnyFraming, Fault, Framing, Part};
+use framing_core::{AnyDecoder, Framing, Part};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -27,13 +28,13 @@ use self::deadline::{Deadlines, cut};
 use self::policy::Policy;
 use self::responder::{ReplyError, Responder};
 use self::task::Running;
-use crate::batch::{Batch, Decoded, Item, WholeMessages};
+use crate::batch::{Batch, Decoded, WholeMessages};
 use crate::event::{ConnectionInfo, Event, EventKind, Peer, StreamPosition};
 use crate::listen::transport::Transport;
 use crate::peer_log::{Kind, warn_peer};
 use crate::permit::ConnectionPermit;
 use crate::pool::{BUFFER_LEN, Buffer, ConnectionQuota};
-use crate::reason::{CloseReason, FaultKind};
+use crate::reason::CloseReason;
 
 /// Silence after which a connection, or a listener, is finished during a shutdown.
 pub(crate) const QUIET: Duration = Duration::from_millis(20);
@@ -52,8 +53,8 @@ const WRITES_MAX: usize = 64;
 /// the kernel evicts too much of it from the cache.
 const READ_LEN: usize = BUFFER_LEN / 2;
 
-/// Faults logged per connection. Further ones are only counted.
-const FAULTS_LOGGED: u32 = 5;
+/// Least length of an incomplete message that may [trickle](Connection::trickles), in bytes.
+const TRICKLE_MIN: usize = 1 << 10;
 
 /// The receiving side of one connection.
 ///
@@ -73,6 +74,10 @@ pub struct Connection {
     undecoded: bool,
     /// Within an oversize message that is emitted in pieces.
     streaming: bool,
+    /// The stream ended within a series.
+    series_open: bool,
+    /// The incomplete message grows by small reads, so it stays in memory of its own between them.
+    trickles: bool,
     /// The connection was emitted as opened, and not as closed yet.
     is_open: bool,
     /// At least one byte has arrived.
@@ -83,7 +88,8 @@ pub struct Connection {
     greeting: [u8; 4],
     position: StreamPosition,
     bytes: u64,
-    faults: u32,
+    /// Faults, up to 65,535.
+    faults: u16,
     quota: ConnectionQuota,
     responder: Option<Box<dyn Responder>>,
     deadlines: Deadlines,
@@ -159,6 +165,8 @@ impl Connection {
             remainder: Vec::new(),
             undecoded: false,
             streaming: false,
+            series_open: false,
+            trickles: false,
             is_open: false,
             has_read: false,
             want: u32::MAX,
@@ -176,6 +184,11 @@ impl Connection {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.source.conn
+    }
+
+    /// Returns the name of the device.
+    pub(crate) fn device(&self) -> &str {
+        &self.source.device
     }
 
     /// Sends the event that the connection opened, unless a queue is full.
@@ -284,7 +297,7 @@ impl Connection {
             return self.decode(buffer);
         }
         // `poll_read_buf` knows that a read that does not fill the buffer has left nothing, and saves a system call.
-        let read_len = if !self.context.fanout.wants_messages() {
+        let read_len = if !self.wants_messages() {
             READ_LEN
         } else {
             BUFFER_LEN
@@ -293,7 +306,9 @@ impl Connection {
         let reading = poll_read_buf(pin!(transport), context, buffer.parts_mut().0);
         let step = match reading {
             Poll::Ready(Ok(0)) => Step::Close(CloseReason::Eof),
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(len)) => {
+                let (before, spare) = memory_before(&mut buffer, len);
+                self.trickles = TRICKLE_MIN <= before && len < (before / 8).min(spare);
                 self.has_read = true;
                 self.permit.heard();
                 return self.decode(buffer);
@@ -322,7 +337,7 @@ impl Connection {
         } = &*self.policy;
         let responder = self.responder.as_ref();
         let is_replied = responder.is_some_and(|responder| responder.needs_messages());
-        let messages = if !self.context.fanout.wants_messages() && !is_replied {
+        let messages = if !self.wants_messages() && !is_replied {
             WholeMessages::Counted
         } else {
             WholeMessages::Kept
@@ -350,8 +365,8 @@ impl Connection {
         } else {
             self.remainder = batch.rest(used).to_vec();
             // A batch that no sink receives is not charged.
-            let is_charged = !self.context.fanout.wants_messages()
-                || batch.try_charge(&self.context.pool, &mut self.quota);
+            let is_charged =
+                !self.wants_messages() || batch.try_charge(&self.context.pool, &mut self.quota);
             Some((batch, is_charged))
         };
         let part = cut(&self.decoder, &self.remainder);
@@ -366,103 +381,6 @@ impl Connection {
             Some((batch, true)) => self.pass(batch, reason),
             Some((batch, false)) => Step::Held(Box::new(PendingSend::Batch(batch, reason))),
             None => reason.map_or(Step::Go, Step::Close),
-        }
-    }
-
-    /// Hands a batch to the responder, counts it, and sends it to the sinks.
-    fn pass(&mut self, batch: Batch, reason: Option<CloseReason>) -> Step {
-        let Some(responder) = &mut self.responder else {
-            return self.pass_kept(batch, reason, Ok(()));
-        };
-        if responder.is_slow(&batch) {
-            return Step::Held(Box::new(PendingSend::Unstored(batch, reason)));
-        }
-        let kept = responder.on_batch(&batch);
-        self.pass_kept(batch, reason, kept)
-    }
-
-    /// Counts a batch that the responder has got, and sends it to the sinks.
-    fn pass_kept(
-        &mut self,
-        batch: Batch,
-        reason: Option<CloseReason>,
-        kept: Result<(), ReplyError>,
-    ) -> Step {
-        let (mut messages, mut bytes) = batch.messages();
-        for (_, mark) in batch.marks() {
-            match mark {
-                Item::Piece {
-                    bytes: piece, last, ..
-                } => {
-                    bytes += piece.len() as u64;
-                    messages += u64::from(last);
-                }
-                Item::End => self.context.counters.series(),
-                Item::Fault(fault) => self.fault(&fault),
-                Item::Message(_) => {}
-            }
-        }
-        self.bytes += bytes;
-        self.context.counters.messages(messages, bytes);
-        let reason = reason.or_else(|| self.reply_failed(&kept.err()?, "reply not stored"));
-        let position = self.position;
-        self.position.pass_all(&batch);
-        if !self.context.fanout.wants_messages() {
-            return reason.map_or(Step::Go, Step::Close);
-        }
-        let batch = Arc::new(batch);
-        match self.try_emit(EventKind::Batch { batch, position }) {
-            Ok(()) => reason.map_or(Step::Go, Step::Close),
-            Err(event) => Step::Held(Box::new(PendingSend::Event(event, reason))),
-        }
-    }
-
-    fn fault(&mut self, fault: &Fault) {
-        self.faults = self.faults.saturating_add(1);
-        self.context.counters.fault(FaultKind::of(fault));
-        let (conn, device) = (self.source.conn, &self.source.device);
-        if FAULTS_LOGGED < self.faults {
-            return;
-        }
-        let hint = if self.position.seq == 0 {
-            protocol_hint(self.greeting)
-        } else {
-            ""
-        };
-        warn_peer!(Kind::Fault, device, conn, %device, "{fault}{hint}");
-        if self.faults == FAULTS_LOGGED {
-            warn_peer!(Kind::Fault, device, conn, %device, "further faults of this connection are counted, not logged");
-        }
-    }
-
-    #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]
-    fn try_emit(&self, kind: EventKind) -> Result<(), Event> {
-        if self.context.fanout.is_empty() {
-            Ok(())
-        } else {
-            self.context.fanout.try_send(self.event(kind))
-        }
-    }
-
-    /// Counts the connection as closed. Returns the event to emit.
-    fn closed(&mut self, reason: CloseReason) -> Event {
-        self.is_open = false;
-        // Only the framing `blocks` has end marks.
-        let in_series = self.position.in_series != 0;
-        let torn = in_series && matches!(self.policy.framing, AnyFraming::Blocks(_));
-        self.context.counters.closed(reason, torn);
-        self.event(EventKind::Closed {
-            messages: self.position.seq,
-            bytes: self.bytes,
-            reason,
-        })
-    }
-
-    fn event(&self, kind: EventKind) -> Event {
-        Event {
-            source: Arc::clone(&self.source),
-            time: SystemTime::now(),
-            kind,
         }
     }
 }
@@ -488,12 +406,9 @@ impl Drop for Connection {
     }
 }
 
-/// A hint for the log if the first bytes belong to another well-known protocol.
-const fn protocol_hint(greeting: [u8; 4]) -> &'static str {
-    match &greeting {
-        [0x16, 0x03, ..] => "; this looks like TLS, but the listener expects plain bytes",
-        b"GET " | b"POST" | b"HEAD" | b"PUT " | b"OPTI" => "; this looks like HTTP",
-        b"SSH-" => "; this looks like SSH",
-        _ => "",
-    }
+/// Returns the length of a buffer, and its spare capacity, before the last `len` bytes were read.
+fn memory_before(buffer: &mut Buffer, len: usize) -> (usize, usize) {
+    let (bytes, _) = buffer.parts_mut();
+    let before = bytes.len().saturating_sub(len);
+    (before, bytes.capacity() - before)
 }

@@ -1,13 +1,16 @@
-//! Rate limit for log warnings that peers cause. Log such a warning with `warn_peer!`.
+//! Log lines about peers: warnings, with a rate limit (`warn_peer!`), and opened and closed connections.
 //!
 //! Each origin has a token bucket, and all origins share another. A warning that gets no token is logged at level
 //! `debug`. If that level is off, it is counted by kind, and the log thread reports the counts with [`summary`].
 
-use std::fmt::Write as _;
+pub(crate) mod connections;
+
+use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::event::ConnectionInfo;
 use crate::limit::{Limiter, Rate};
 use crate::origin::Origin;
 use crate::reason::assert_order;
@@ -85,6 +88,21 @@ macro_rules! warn_peer {
     };
 }
 pub(crate) use warn_peer;
+
+/// Faults logged per connection. Further ones are only counted.
+const FAULTS_LOGGED: u32 = 5;
+
+/// Logs fault number `count` of a connection, counted from 1, within the rate limit: the first five of a connection.
+pub fn log_fault(count: u32, source: &ConnectionInfo, fault: fmt::Arguments<'_>) {
+    let ConnectionInfo { conn, device, .. } = source;
+    if FAULTS_LOGGED < count {
+        return;
+    }
+    warn_peer!(Kind::Fault, device, conn, %device, "{fault}");
+    if count == FAULTS_LOGGED {
+        warn_peer!(Kind::Fault, device, conn, %device, "further faults of this connection are counted, not logged");
+    }
+}
 
 /// Takes a token for one warning about this device. Returns whether it may be logged.
 pub(crate) fn is_within_limits(device: &str) -> bool {

@@ -4,14 +4,19 @@
 //! Recordings contain this format. A change that an older reader would misread needs a new [`VERSION`]. New events and
 //! new members do not, since readers ignore those that they do not know.
 
+mod fault;
+
 use std::borrow::Cow;
 use std::io;
 
-use framing_core::{Fault, Part};
+use framing_core::Fault;
 use serde::{Deserialize, Serialize};
 
+pub use self::fault::{Ending, FaultNote, PartNote};
+use crate::escape::json::write_json;
+use crate::payload::Undecodable;
 use crate::recorded::time::Time;
-use blocksd_engine::event::{Event, Peer, StreamPosition, Suppressed};
+use blocksd_engine::event::{Event, Peer, StreamPosition, Suppressed, UndecodableMessage};
 use blocksd_engine::reason::CloseReason;
 
 /// The version of the format, in the metadata of the channel under [`VERSION_KEY`]. Channels of earlier recordings have
@@ -57,6 +62,9 @@ pub enum Note<'a> {
         /// The piece ends the message.
         #[serde(default)]
         last: bool,
+        /// The connection ended within the message, after this piece.
+        #[serde(default, skip_serializing_if = "is_false")]
+        truncated: bool,
     },
     /// A series ended with its mark.
     End {
@@ -73,7 +81,15 @@ pub enum Note<'a> {
         head: Head<'a>,
         /// The reason.
         #[serde(flatten)]
-        fault: FaultNote,
+        fault: FaultNote<'a>,
+    },
+    /// Bytes were received after the end mark that closed the connection.
+    AfterEnd {
+        /// Origin and time.
+        #[serde(flatten)]
+        head: Head<'a>,
+        /// How many, at least.
+        bytes: u64,
     },
     /// A connection has ended.
     Close {
@@ -86,6 +102,9 @@ pub enum Note<'a> {
         bytes: u64,
         /// The name of the reason. Any text is accepted, so that a reason of a later version does not hide the close.
         reason: Cow<'a, str>,
+        /// Whether a series was left open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        series: Option<SeriesNote>,
     },
     /// Counts of events that are not recorded one by one.
     Suppressed {
@@ -123,69 +142,15 @@ pub struct NoteOrigin<'a> {
     pub device: Option<Cow<'a, str>>,
 }
 
-/// Why a message was refused, with figures: a [`Fault`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "fault", rename_all = "snake_case")]
-pub enum FaultNote {
-    /// [`Fault::TooLong`].
-    TooLong {
-        /// Declared length, in bytes.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        declared: Option<u32>,
-        /// Longest message that was allowed, in bytes.
-        limit: u32,
-        /// The message was also too long to be skipped.
-        lost: bool,
-    },
-    /// [`Fault::BadLength`].
-    BadLength {
-        /// The invalid byte.
-        found: u8,
-        /// Its offset from the start of the length.
-        offset: u8,
-    },
-    /// [`Fault::BadEnding`] or [`Fault::EarlyEnd`].
-    BadEnding(Ending),
-    /// [`Fault::Truncated`].
-    Truncated {
-        /// Bytes of the part that were received.
-        have: u32,
-        /// Bytes that the part needs.
-        want: u32,
-        /// The part.
-        r#where: PartNote,
-    },
-}
-
-/// What was wrong with the end of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Ending {
-    /// The end came early.
-    Early {
-        /// Bytes that were still to come.
-        missing: u8,
-    },
-    /// Another byte was in its place.
-    Other {
-        /// The byte that ends a message.
-        want: u8,
-        /// The byte that was received.
-        found: u8,
-    },
-}
-
-/// A part of a message.
+/// The state of a series at the close of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum PartNote {
-    /// The length before the payload.
-    Header,
-    /// The payload.
-    Payload,
-    /// The end of the message or the series; also any part of a later version.
+pub enum SeriesNote {
+    /// No end mark came after its last message.
+    Open,
+    /// A state of a later version.
     #[serde(other)]
-    End,
+    Other,
 }
 
 /// Counts of a [`Suppressed`]. Those that are zero are left out.
@@ -202,6 +167,9 @@ pub struct Counts {
     /// Ends of empty series.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ends: u64,
+    /// Connections that sent bytes after the end mark that closed them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub after_end: u64,
     /// Faults of each kind, in the order of [`FaultKind::ALL`](blocksd_engine::reason::FaultKind::ALL).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub too_long: u64,
@@ -214,6 +182,9 @@ pub struct Counts {
     /// See `too_long`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub truncated: u64,
+    /// See `too_long`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reset: u64,
     /// See `too_long`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub undecodable: u64,
@@ -235,8 +206,8 @@ impl<'a> Note<'a> {
         event: &'a Event,
         position: &StreamPosition,
         len: usize,
-        first: bool,
-        last: bool,
+        (first, last): (bool, bool),
+        truncated: bool,
     ) -> Self {
         Self::Piece {
             head: Head {
@@ -247,6 +218,7 @@ impl<'a> Note<'a> {
             len,
             first,
             last,
+            truncated,
         }
     }
 
@@ -266,14 +238,60 @@ impl<'a> Note<'a> {
         }
     }
 
+    /// The event of a connection that was reset between two messages.
+    #[must_use]
+    pub fn reset(event: &'a Event) -> Self {
+        let (head, fault) = (Head::of(event), FaultNote::Reset);
+        Self::Fault { head, fault }
+    }
+
+    /// The event of bytes after the end mark that closed the connection.
+    #[must_use]
+    pub fn after_end(event: &'a Event, bytes: u64) -> Self {
+        let head = Head::of(event);
+        Self::AfterEnd { head, bytes }
+    }
+
+    /// The event of message number `seq` of a connection that cannot be decoded.
+    #[must_use]
+    pub fn undecodable(event: &'a Event, seq: u64, undecodable: &'a Undecodable) -> Self {
+        Self::undecodable_as(event, seq, undecodable.as_what, &undecodable.reason)
+    }
+
+    /// The same, as it was read from a recording.
+    #[must_use]
+    pub fn recorded_undecodable(event: &'a Event, message: &'a UndecodableMessage) -> Self {
+        Self::undecodable_as(event, message.seq, &message.encoding, &message.reason)
+    }
+
+    fn undecodable_as(event: &'a Event, seq: u64, decoding: &'a str, reason: &'a str) -> Self {
+        Self::Fault {
+            head: Head {
+                seq: Some(seq),
+                ..Head::of(event)
+            },
+            fault: FaultNote::Undecodable {
+                r#as: decoding.into(),
+                reason: reason.into(),
+            },
+        }
+    }
+
     /// The event of a connection that has ended.
     #[must_use]
-    pub fn close(event: &'a Event, blocks: u64, bytes: u64, reason: CloseReason) -> Self {
+    pub fn close(
+        event: &'a Event,
+        blocks: u64,
+        bytes: u64,
+        reason: CloseReason,
+        series_open: bool,
+    ) -> Self {
         Self::Close {
             head: Head::of(event),
             blocks,
             bytes,
             reason: reason.as_str().into(),
+            series: series_open.then_some(SeriesNote::Open),
         }
     }
 
@@ -294,7 +312,7 @@ impl<'a> Note<'a> {
     /// # Errors
     /// None: a write to memory does not fail.
     pub fn write(&self, to: &mut Vec<u8>) -> io::Result<()> {
-        Ok(serde_json::to_writer(to, self)?)
+        write_json(to, self)
     }
 
     /// The members that every event has.
@@ -305,6 +323,7 @@ impl<'a> Note<'a> {
             | Self::Piece { head, .. }
             | Self::End { head, .. }
             | Self::Fault { head, .. }
+            | Self::AfterEnd { head, .. }
             | Self::Close { head, .. }
             | Self::Suppressed { head, .. } => head,
         }
@@ -340,91 +359,36 @@ impl<'a> Head<'a> {
             origin: &'a NoteOrigin<'a>,
         }
         let origin = &self.origin;
-        let mut before = serde_json::to_string(&Before { event, origin })?;
+        let mut before = Vec::new();
+        write_json(&mut before, &Before { event, origin })?;
         before.pop();
+        let mut before = String::from_utf8(before).map_err(io::Error::other)?;
         before += r#","seq":"#;
         Ok((before, format!(r#","time":"{}""#, self.time)))
     }
 }
 
-impl From<&Fault> for FaultNote {
-    fn from(fault: &Fault) -> Self {
-        match *fault {
-            Fault::BadLength { found, offset } => Self::BadLength { found, offset },
-            Fault::BadEnding { want, found } => Self::BadEnding(Ending::Other { want, found }),
-            Fault::EarlyEnd { missing } => Self::BadEnding(Ending::Early { missing }),
-            Fault::Truncated { part, have, want } => Self::Truncated {
-                have,
-                want,
-                r#where: match part {
-                    Part::Header => PartNote::Header,
-                    Part::Payload => PartNote::Payload,
-                    Part::End => PartNote::End,
-                },
-            },
-            Fault::TooLong {
-                declared,
-                limit,
-                lost,
-            } => Self::TooLong {
-                declared,
-                limit,
-                lost,
-            },
-            // A fault of a later version of the core counts as too long.
-            _ => Self::TooLong {
-                declared: None,
-                limit: 0,
-                lost: false,
-            },
-        }
-    }
-}
-
-impl From<FaultNote> for Fault {
-    fn from(note: FaultNote) -> Self {
-        match note {
-            FaultNote::TooLong {
-                declared,
-                limit,
-                lost,
-            } => Self::TooLong {
-                declared,
-                limit,
-                lost,
-            },
-            FaultNote::BadLength { found, offset } => Self::BadLength { found, offset },
-            FaultNote::BadEnding(Ending::Early { missing }) => Self::EarlyEnd { missing },
-            FaultNote::BadEnding(Ending::Other { want, found }) => Self::BadEnding { want, found },
-            FaultNote::Truncated {
-                have,
-                want,
-                r#where,
-            } => Self::Truncated {
-                part: match r#where {
-                    PartNote::Header => Part::Header,
-                    PartNote::Payload => Part::Payload,
-                    PartNote::End => Part::End,
-                },
-                have,
-                want,
-            },
-        }
-    }
-}
-
 impl From<&Suppressed> for Counts {
     fn from(sums: &Suppressed) -> Self {
-        let [too_long, bad_length, bad_ending, truncated, undecodable] = sums.faults;
+        let [
+            too_long,
+            bad_length,
+            bad_ending,
+            truncated,
+            reset,
+            undecodable,
+        ] = sums.faults;
         Self {
             since: Time(sums.since),
             connections: sums.connections,
             empty: sums.empty,
             ends: sums.ends,
+            after_end: sums.after_end,
             too_long,
             bad_length,
             bad_ending,
             truncated,
+            reset,
             undecodable,
         }
     }
@@ -440,11 +404,13 @@ impl Counts {
             connections: self.connections,
             empty: self.empty,
             ends: self.ends,
+            after_end: self.after_end,
             faults: [
                 self.too_long,
                 self.bad_length,
                 self.bad_ending,
                 self.truncated,
+                self.reset,
                 self.undecodable,
             ],
         }
@@ -457,4 +423,12 @@ impl Counts {
 )]
 const fn is_zero(count: &u64) -> bool {
     *count == 0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }

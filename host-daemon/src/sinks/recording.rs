@@ -19,6 +19,7 @@ use tracing::{error, warn};
 pub use self::collector::RecordingCollector;
 
 use crate::output::counted;
+use crate::payload::Inspector;
 use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::ranges::CHECKER;
@@ -194,6 +195,15 @@ impl Recording {
             packer,
             lock,
         })
+    }
+
+    /// Reports and records undecodable messages.
+    #[must_use]
+    pub fn inspecting(self, inspector: Inspector) -> Self {
+        Self {
+            writer: self.writer.inspecting(inspector),
+            ..self
+        }
     }
 }
 

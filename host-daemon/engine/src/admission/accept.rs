@@ -21,7 +21,7 @@ use crate::event::Peer;
 use crate::listen::listener::{BACKLOG, Listener};
 use crate::listen::transport::Transport;
 use crate::origin::Origin;
-use crate::peer_log::{Kind, warn_peer};
+use crate::peer_log::{self, Kind, warn_peer};
 use crate::permit::Admitted;
 use crate::reason::RefusedReason;
 
@@ -224,6 +224,7 @@ impl Acceptor {
     /// the connection, before the device is identified.
     fn take(&self, accepted: Accepted) {
         let identified = accepted.identify(self.device_by);
+        let listener = Arc::clone(&identified.accepted.listener.1);
         let (mut connection, peer) = match identified.admit(&self.context) {
             Ok(admitted) => admitted,
             Err(refused) => return self.refuse(refused),
@@ -235,6 +236,7 @@ impl Acceptor {
             }
         }
         self.context.counters.connection();
+        peer_log::connections::opened(connection.number(), connection.device(), &peer, &listener);
         match connection.opened(peer) {
             Ok(()) => drop(self.tasks.spawn(connection.run())),
             Err(event) => {

@@ -162,6 +162,19 @@ pub enum ReplyError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// A file is longer than the longest message of the framing.
+    #[error(
+        "{} has {len} bytes, and the longest message of this framing has {max}",
+        path.display()
+    )]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length, in bytes.
+        len: u64,
+        /// Length of the longest message, in bytes.
+        max: u32,
+    },
     /// The framing cannot carry the message.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -189,9 +202,11 @@ impl ReplyError {
             Self::Connection(_) => None,
             Self::ShuttingDown => Some(CloseReason::Shutdown),
             Self::TooSlow(_) => Some(CloseReason::ReplyTimeout),
-            Self::Read { .. } | Self::Write { .. } | Self::Refused(_) | Self::Panicked(_) => {
-                Some(CloseReason::ReplyFailed)
-            }
+            Self::Read { .. }
+            | Self::Write { .. }
+            | Self::TooLong { .. }
+            | Self::Refused(_)
+            | Self::Panicked(_) => Some(CloseReason::ReplyFailed),
             Self::EchoTooLarge { .. } => Some(CloseReason::Limit),
         }
     }

@@ -16,6 +16,7 @@ use crate::connection::responder::{Received, ReplyError, ReplyStream, Responder,
 use crate::connection::{Connection, LAST_READS, PendingSend, QUIET, Step};
 use crate::peer_log::{Kind, warn_peer};
 use crate::permit::ConnectionPermit;
+use crate::pool::Span;
 use crate::reason::CloseReason;
 
 /// Time for a reply in progress during a shutdown. With [`LAST_READS`], less than the time that connections have to
@@ -23,7 +24,7 @@ use crate::reason::CloseReason;
 const LAST_REPLY: Duration = Duration::from_millis(750);
 
 impl Connection {
-    /// Reports a message that was cut, sends the reply, and closes.
+    /// Reports what was cut, sends the reply, and closes.
     async fn finish(mut self: Box<Self>, reason: CloseReason) {
         self.end(reason).await;
         let reason = match self.responder.take() {
@@ -238,45 +239,65 @@ impl Connection {
         }
     }
 
-    /// Reports the fault if the end of the reads cut a message.
+    /// Reports what the end of the reads has cut: a message, with its bytes, or the stream between two messages.
     async fn end(&mut self, reason: CloseReason) {
         if reason == CloseReason::End && self.transport.is_line() {
             // They are the beginning of the next series.
             self.transport.put_back(&self.remainder);
             return;
         }
-        if matches!(
-            reason,
-            CloseReason::End | CloseReason::Limit | CloseReason::Fault
-        ) {
-            let bytes = self.remainder.len();
-            if reason == CloseReason::End && bytes != 0 {
-                let (conn, device) = (self.source.conn, &self.source.device);
-                warn_peer!(Kind::AfterEnd, device, conn, %device, bytes, "bytes after the end of the series");
-            }
-            return;
-        }
-        let fault = self.decoder.close(self.remainder.len());
-        // Release the memory, because the queue may be full.
-        self.remainder = Vec::new();
-        self.charge(&Step::Go);
-        // A series that is interrupted by a shutdown is not a fault.
-        let going_on = |fault: &Fault| {
-            reason == CloseReason::Shutdown
-                && matches!(
-                    fault,
-                    Fault::Truncated {
-                        part: Part::End,
-                        ..
-                    }
-                )
+        let batch = match reason {
+            CloseReason::End => self.after_end_mark(),
+            CloseReason::Limit | CloseReason::Fault => None,
+            _ => self.cut(reason),
         };
-        if let Some(fault) = fault.filter(|fault| !going_on(fault)) {
-            // A batch with only a fault is not charged to the pool, and never echoed.
-            if let Step::Held(held) = self.pass(Batch::of_fault(fault), None) {
-                self.wait_for_room(held).await;
-            }
+        self.remainder = Vec::new();
+        let Some(mut batch) = batch else {
+            self.charge(&Step::Go);
+            return;
+        };
+        let is_charged = !self.wants_messages()
+            || batch.uncharged() == 0
+            || batch.try_charge(&self.context.pool, &mut self.quota);
+        let step = match is_charged {
+            true => self.pass(batch, None),
+            false => Step::Held(Box::new(PendingSend::Batch(batch, None))),
+        };
+        self.charge(&step);
+        if let Step::Held(held) = step {
+            self.wait_for_room(held).await;
         }
+    }
+
+    /// What was cut, if anything. Its bytes are kept, except if they are the reason to close.
+    fn cut(&mut self, reason: CloseReason) -> Option<Batch> {
+        let bytes = std::mem::take(&mut self.remainder);
+        let cut = self.decoder.unfinished(bytes.len());
+        let fault = match self.decoder.close(bytes.len()) {
+            // A series without an end mark is not a fault.
+            Some(Fault::Truncated {
+                part: Part::End, ..
+            }) => {
+                self.series_open = true;
+                None
+            }
+            fault => fault,
+        };
+        match fault {
+            Some(_) if reason != CloseReason::Memory => {
+                let (span, first) = (Span::new(cut.start, cut.end), self.position.offset == 0);
+                Some(Batch::of_truncated(bytes, span, first, fault))
+            }
+            Some(fault) => Some(Batch::of_fault(fault)),
+            None if reason == CloseReason::Reset && self.has_read => Some(Batch::of_reset()),
+            None => None,
+        }
+    }
+
+    /// Reports bytes after the end mark that closes the connection: those that have arrived so far.
+    fn after_end_mark(&mut self) -> Option<Batch> {
+        let bytes = self.remainder.len() as u64;
+        (bytes != 0).then(|| Batch::of_after_end(bytes))
     }
 }
 

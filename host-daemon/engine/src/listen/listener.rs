@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
@@ -300,8 +301,8 @@ impl Listener {
     }
 }
 
-/// Checks whether an address can be listened on once the folders in `made` exist, as far as the file system shows.
-/// Opens no socket.
+/// Checks whether an address can be listened on once the folders in `made` exist, as far as the file system and the
+/// addresses of this machine show. Takes no port.
 ///
 /// # Errors
 /// See [`Binder::bind`].
@@ -309,8 +310,29 @@ pub fn check(address: &str, made: &[PathBuf]) -> io::Result<()> {
     match address.parse().map_err(invalid)? {
         Address::Unix(path) => local::probe(&path, made),
         Address::Serial(line) => serial::check(&line.path),
+        Address::Tcp(address) => check_network(&address),
         _ => Ok(()),
     }
+}
+
+/// Checks whether one of the addresses of `HOST:PORT` belongs to this machine. Takes no port.
+///
+/// # Errors
+/// See [`Binder::bind`].
+pub fn check_network(address: &str) -> io::Result<()> {
+    let mut failure = io::ErrorKind::AddrNotAvailable.into();
+    for mut address in resolve(address)? {
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        // The kernel assigns a port only when such a socket connects or listens.
+        nix::sys::socket::setsockopt(&socket, IpBindAddressNoPort, &true)?;
+        address.set_port(0);
+        match socket.bind(&address.into()) {
+            Ok(()) => return Ok(()),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 fn invalid(error: AddressError) -> io::Error {

@@ -12,6 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::listen::line::{Line, LineTransport};
 use crate::listen::path::will_have_folder;
+use crate::stdio;
 
 /// Listens on a socket in the file system. The permissions of the file, which the umask limits, decide which users can
 /// connect. Replaces a socket file that no process listens on.
@@ -154,7 +155,7 @@ fn read_stdin() -> io::Result<UnixStream> {
     std::thread::Builder::new()
         .name("stdin".to_owned())
         .spawn(move || {
-            if let Err(error) = io::copy(&mut io::stdin().lock(), &mut theirs)
+            if let Err(error) = copy_stdin(&mut theirs)
                 && error.kind() != io::ErrorKind::BrokenPipe
             {
                 tracing::warn!("cannot read standard input: {error}");
@@ -162,6 +163,21 @@ fn read_stdin() -> io::Result<UnixStream> {
             let _ = theirs.shutdown(Shutdown::Both);
         })?;
     UnixStream::from_std(ours)
+}
+
+/// Copies standard input to `to`, until its end. Does not use [`stdio::stdin`], because this copies pipes and files within
+/// the kernel.
+fn copy_stdin(to: &mut Blocking) -> io::Result<()> {
+    let mut stdin = io::stdin().lock();
+    loop {
+        // Bytes that were read before an error are copied.
+        match io::copy(&mut stdin, to) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                stdio::wait_readable(&stdin)?;
+            }
+            copied => return copied.map(drop),
+        }
+    }
 }
 
 #[cfg(test)]

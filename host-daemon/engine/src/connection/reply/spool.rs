@@ -196,7 +196,11 @@ impl Spool {
                 {
                     writer.send(bytes).map_err(of_io)?;
                 }
-                Item::Piece { .. } | Item::End | Item::Fault(_) => {}
+                Item::Piece { .. }
+                | Item::End
+                | Item::Fault(_)
+                | Item::Reset
+                | Item::AfterEnd { .. } => {}
             }
         }
         writer.io_mut().inner_mut().flush()
