@@ -1,6 +1,9 @@
 //! The whole application on a simulated network, where connections are refused, stall, and fail at any byte.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use crate::delivery::assert_honest;
 use crate::support::{Bench, Ending, Fate, Server, Time, blocks, decode};
@@ -346,6 +349,27 @@ fn connections_that_fail_at_once_do_not_reset_the_back_off() {
 }
 
 #[test]
+fn a_server_that_never_answers_is_tried_less_and_less_often() {
+    for fate in [Fate::Unanswered, Fate::Deaf(300)] {
+        let time = Time::default();
+        let server = Server::new(&time, &[], fate);
+        let plan = Plan {
+            period_ms: 1_000,
+            samples: Some(300),
+            ..PLAN
+        };
+        let report = application::<4>(&time, plan, &server);
+        assert_eq!((report.delivered, report.ended), (0, false));
+        let attempts_ms = server.attempts_ms.borrow();
+        // An attempt lasts 10 s, and a connection the time until its buffer is full too; the rest is the back-off.
+        let last = attempts_ms.windows(2).rev().take(5);
+        let waits: Vec<_> = last.map(|pair| pair[1] - pair[0]).collect();
+        let least_ms = 10_000 + u64::from(Backoff::LAST_MS) / 2;
+        assert!(waits.iter().all(|&wait_ms| least_ms <= wait_ms), "{waits:?}");
+    }
+}
+
+#[test]
 fn a_connection_that_lasted_resets_the_back_off() {
     let time = Time::default();
     let mut fates = vec![Fate::Refused; 8];
@@ -406,6 +430,37 @@ fn a_late_loop_is_measured_and_the_missed_periods_are_skipped() {
     assert_eq!(seen[3], (65.0, 0.0, 0.0));
     assert_eq!(seen[4], (65.0, 35_000.0, 35_000.0));
     assert_eq!(seen[5], (75.0, 0.0, 35_000.0));
+}
+
+#[test]
+fn the_blocking_sender_never_sleeps_with_a_sample_queued() {
+    let queue = Queue::<8>::new();
+    let mut samples = Samples::new(&queue);
+    let (sleeps, sleeping) = mpsc::channel();
+    thread::scope(|scope| {
+        let queue = &queue;
+        // Simulates an interrupt that comes between the check of the queue and the sleep, and then the last one.
+        scope.spawn(move || {
+            for number in 0..20 {
+                if sleeping.recv().is_err() {
+                    return;
+                }
+                queue.push(Sample {
+                    number,
+                    ..Sample::default()
+                });
+            }
+            queue.close();
+        });
+        let sleep = || {
+            assert!(queue.is_empty(), "it sleeps with a sample queued");
+            sleeps.send(()).expect("the queue is not closed");
+            thread::sleep(Duration::from_millis(10));
+            assert!(queue.is_empty(), "a sample was added during the sleep");
+        };
+        let sent = blocking::stream(Vec::new(), &mut samples, sleep);
+        assert_eq!(sent, Ok(20));
+    });
 }
 
 #[test]
