@@ -45,9 +45,10 @@ use embedded_io_async::{ErrorType, Read, Write};
 
 use crate::fault::{ReceiveError, Refusal, SendError};
 use crate::framing::{Framing, UnitFraming};
+use crate::kept::{KeepTruncated, SkipMax};
 use crate::payload::Payload;
 use crate::received::{Received, ReceivedPiece};
-use crate::receiver::{Buffer, Polled, Receiver, SkipMax};
+use crate::receiver::{Buffer, Polled, Receiver};
 use crate::sender::Sender;
 
 mod framed;
@@ -113,6 +114,15 @@ impl<R: Read, F: Framing, B: Buffer, S: SkipMax> Reader<R, F, B, S> {
         }
     }
 
+    /// Keeps the bytes of a message that a close cuts: see [`truncated`](Reader::truncated). Takes two words of memory, and
+    /// no copy. Call it after [`with_skip_max`](Self::with_skip_max).
+    pub fn with_truncated(self) -> Reader<R, F, B, KeepTruncated<S>> {
+        Reader {
+            io: self.io,
+            receiver: self.receiver.with_truncated(),
+        }
+    }
+
     /// Receives the next message whole. A message that is longer than the buffer is skipped.
     ///
     /// # Errors
@@ -144,6 +154,12 @@ impl<R: Read, F: Framing, B: Buffer, S: SkipMax> Reader<R, F, B, S> {
     pub async fn receive_piece(&mut self) -> Result<ReceivedPiece<'_>, ReceiveError<R::Error>> {
         let found = self.find::<true>().await?;
         Ok(self.receiver.piece(found))
+    }
+
+    /// Whether the framing is lost: everything is dropped until the peer closes. True after a fault that
+    /// [is lost](crate::Fault::is_lost), and if a message that was refused as too long could not be skipped.
+    pub fn is_lost(&self) -> bool {
+        self.receiver.is_lost()
     }
 
     /// Whether messages can be received whole: `false` for `stream` only.
@@ -183,6 +199,30 @@ impl<R: Read, F: Framing, B: Buffer, S: SkipMax> Reader<R, F, B, S> {
                 len => self.receiver.filled(len.min(most)),
             }
         }
+    }
+}
+
+impl<R: Read, F: Framing, B: Buffer, S: SkipMax> Reader<R, F, B, KeepTruncated<S>> {
+    /// The bytes of the message that was cut, after [`Fault::Truncated`](crate::Fault::Truncated) and until the next call.
+    /// Of a message that was received in pieces, the bytes after the last piece. Empty if a header was cut.
+    ///
+    /// ```
+    /// use framing_core::asynch::Reader;
+    /// use framing_core::{Fault, Lines, ReceiveError, Received};
+    ///
+    /// # futures::executor::block_on(async {
+    /// // A file whose last line has no line end.
+    /// let mut reader = Reader::new(&b"a\nlast"[..], Lines, [0; 16]).with_truncated();
+    /// assert_eq!(reader.receive().await, Ok(Received::Message(b"a")));
+    /// let cut = reader.receive().await;
+    /// assert!(matches!(cut, Err(ReceiveError::Fault(Fault::Truncated { have: 4, .. }))));
+    /// assert_eq!(reader.truncated(), b"last");
+    /// assert_eq!(reader.receive().await, Ok(Received::Closed));
+    /// assert_eq!(reader.truncated(), b"");
+    /// # });
+    /// ```
+    pub fn truncated(&self) -> &[u8] {
+        self.receiver.truncated()
     }
 }
 

@@ -5,9 +5,10 @@ use core::fmt;
 
 /// A received message was refused, because of its bytes.
 ///
-/// A fault concerns one message and is reported once; in a framing with delimiters, a message that is too long is reported
-/// again if it turns out to be too long to be skipped. The next good message is delivered after a fault, unless
-/// [`Fault::is_lost`]. New framings may add variants.
+/// A fault concerns one message, and a refused message has one fault, whatever follows: a message that was refused as too
+/// long is not reported again if the stream ends within it or it turns out to be too long to be skipped. The next good
+/// message is delivered after a fault, unless the framing is lost ([`Fault::is_lost`],
+/// [`Reader::is_lost`](crate::blocking::Reader::is_lost)). New framings may add variants.
 ///
 /// ```
 /// use framing_core::blocking::Reader;
@@ -29,7 +30,9 @@ pub enum Fault {
         declared: Option<u32>,
         /// Longest message that was allowed, in bytes.
         limit: u32,
-        /// It is too long to be skipped, too ([`Limits::skip_max`](crate::Limits::skip_max)). The framing is lost.
+        /// It is too long to be skipped, too ([`Limits::skip_max`](crate::Limits::skip_max)). The framing is lost. In a
+        /// framing that does not declare lengths this is found out later, and
+        /// [`Reader::is_lost`](crate::blocking::Reader::is_lost) says so.
         lost: bool,
     },
     /// A header is not valid, so the beginning of the next message is unknown. The framing is lost.
@@ -52,7 +55,8 @@ pub enum Fault {
         /// How many bytes of the group are missing.
         missing: u8,
     },
-    /// The stream ended inside a message, or before the mark that ends a series.
+    /// The stream ended inside a message, or before the mark that ends a series. A reader can keep the bytes of the message
+    /// that were received: [`Reader::truncated`](crate::blocking::Reader::truncated).
     Truncated {
         /// What the close cut.
         part: Part,
@@ -347,7 +351,7 @@ impl<E: embedded_io::Error> embedded_io::Error for ReceiveError<E> {
         match self {
             Self::Fault(_) => embedded_io::ErrorKind::InvalidData,
             Self::Io(error) => error.kind(),
-            Self::BufferTooSmall { .. } => embedded_io::ErrorKind::OutOfMemory,
+            Self::BufferTooSmall { .. } => embedded_io::ErrorKind::InvalidInput,
             Self::NoBoundaries => embedded_io::ErrorKind::Unsupported,
         }
     }

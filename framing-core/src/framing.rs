@@ -5,6 +5,7 @@
 //! (except the group that `cobs` is escaping), and read no clock.
 
 use core::fmt::Debug;
+use core::ops::Range;
 
 use crate::fault::{Fault, Refusal};
 use crate::sealed::Sealed;
@@ -95,8 +96,8 @@ pub trait UnitFraming: Framing + Copy {
 pub struct Limits {
     /// Longest message that is delivered whole, in bytes of payload.
     pub block_max: u32,
-    /// Longest message that is skipped, in bytes. A longer one loses the framing ([`Fault::is_lost`]), so a damaged
-    /// length does not silence a device for hours.
+    /// Longest message that is skipped, in bytes. A longer one loses the framing ([`Fault::is_lost`],
+    /// [`Decode::is_lost`]), so a damaged length does not silence a device for hours.
     pub skip_max: u32,
 }
 
@@ -161,6 +162,17 @@ pub enum Step {
         /// The reason.
         fault: Fault,
     },
+}
+
+impl Step {
+    /// The step of a decoder that has lost the framing: drops the window.
+    pub(crate) const fn drop_all(window: &[u8]) -> Self {
+        let want = usize::MAX;
+        match window.len() {
+            0 => Self::NeedMore { want },
+            take => Self::Skip { take, want },
+        }
+    }
 }
 
 /// How far [`Decode::scan_all`] came.
@@ -230,8 +242,28 @@ pub trait Decode: Sealed {
     fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step;
 
     /// Ends the stream, with `unread` bytes left in the window. Returns [`Fault::Truncated`] if that cut a message or a
-    /// series. The decoder is then at the beginning of a stream.
+    /// series; `None` if it cut a message that was refused before. The decoder is then at the beginning of a stream.
     fn close(&mut self, unread: usize) -> Option<Fault>;
+
+    /// The payload of an incomplete message that is in the window and was not handed out: positions in the `unread` bytes
+    /// that are left after [`Step::NeedMore`]. Empty within a header, and within a message that was refused.
+    ///
+    /// Call it before [`close`](Self::close) to keep the bytes of a message that was cut.
+    ///
+    /// ```
+    /// use framing_core::{Decode, Framing, Limits, Lines, Step};
+    ///
+    /// let mut decoder = Lines.decoder();
+    /// let limits = Limits { block_max: 80, skip_max: Limits::SKIP_MAX };
+    /// let mut window = *b"unfin";
+    /// assert!(matches!(decoder.scan::<false>(&mut window, &limits), Step::NeedMore { .. }));
+    /// assert_eq!(window[decoder.unfinished(window.len())], *b"unfin");
+    /// ```
+    fn unfinished(&self, unread: usize) -> Range<usize>;
+
+    /// Whether the beginning of the next message is unknown, so everything is dropped until the stream ends. True after
+    /// a fault that [is lost](Fault::is_lost), and if a message that was refused as too long could not be skipped.
+    fn is_lost(&self) -> bool;
 
     /// Whether part of a message (its header, or pieces of it) has been dropped from the window. Bytes in the window
     /// after [`Step::NeedMore`] are part of a message, too.

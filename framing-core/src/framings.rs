@@ -11,6 +11,7 @@ mod prefix;
 mod stream;
 
 use core::fmt;
+use core::ops::Range;
 use core::str::FromStr;
 
 pub use self::blocks::Blocks;
@@ -197,6 +198,14 @@ macro_rules! framings {
 
             fn close(&mut self, unread: usize) -> Option<Fault> {
                 match self { $(Self::$name(decoder) => decoder.close(unread),)* }
+            }
+
+            fn unfinished(&self, unread: usize) -> Range<usize> {
+                match self { $(Self::$name(decoder) => decoder.unfinished(unread),)* }
+            }
+
+            fn is_lost(&self) -> bool {
+                match self { $(Self::$name(decoder) => decoder.is_lost(),)* }
             }
 
             fn is_mid_block(&self) -> bool {

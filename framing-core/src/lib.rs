@@ -17,6 +17,7 @@ mod encode;
 mod fault;
 mod framing;
 mod framings;
+mod kept;
 mod payload;
 mod received;
 mod receiver;
@@ -48,7 +49,7 @@ pub use self::framings::{
     DelimitedDecoder, DelimitedEncoder, StreamDecoder, StreamEncoder,
 };
 #[doc(hidden)]
-pub use self::receiver::SkipMax;
+pub use self::kept::{KeepTruncated, SkipMax};
 #[doc(hidden)]
 pub use self::stage::{Escaped, Stage};
 #[doc(hidden)]

@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use crate::fault::{Fault, ReceiveError};
 use crate::framing::{Decode, Framing, Limits, Step, UnitFraming};
+use crate::kept::{KeepTruncated, SkipMax};
 use crate::received::{Received, ReceivedPiece};
 use crate::window::Window;
 
@@ -87,25 +88,6 @@ pub enum Polled {
     },
     /// The mark that ends a series.
     End,
-}
-
-/// The longest message that is skipped: see [`Limits::skip_max`].
-pub trait SkipMax: Clone + Debug {
-    /// Length in bytes.
-    fn skip_max(&self) -> u32;
-}
-
-/// [`Limits::SKIP_MAX`], which takes no memory.
-impl SkipMax for () {
-    fn skip_max(&self) -> u32 {
-        Limits::SKIP_MAX
-    }
-}
-
-impl SkipMax for u32 {
-    fn skip_max(&self) -> u32 {
-        *self
-    }
 }
 
 /// The receiving state without I/O: a decoder with its buffer. For poll loops and interrupt handlers, where bytes do not
@@ -205,6 +187,18 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
             window: self.window,
             buffer: self.buffer,
             skip_max,
+        }
+    }
+
+    /// Keeps the bytes of a message that the close of the stream cuts: see
+    /// [`truncated`](Receiver::truncated). Takes two words of memory, and no copy. Call it after
+    /// [`with_skip_max`](Self::with_skip_max).
+    pub fn with_truncated(self) -> Receiver<F, B, KeepTruncated<S>> {
+        Receiver {
+            decoder: self.decoder,
+            window: self.window,
+            buffer: self.buffer,
+            skip_max: KeepTruncated::new(self.skip_max),
         }
     }
 
@@ -308,6 +302,7 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
     /// Memory for the next bytes: 1 to `want` bytes. `None` if the buffer is shorter than a header.
     #[inline]
     pub fn space(&mut self, want: usize) -> Option<&mut [u8]> {
+        self.skip_max.keep(0..0);
         let buffer = self.buffer.as_mut();
         self.window.compact(buffer);
         let space = buffer.get_mut(self.window.unread(usize::MAX).end..)?;
@@ -320,8 +315,8 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
         self.window.filled(len, self.buffer.as_ref().len());
     }
 
-    /// Ends the stream. Returns [`Fault::Truncated`] if that cut a message or a series. The receiver is then at the
-    /// beginning of a stream.
+    /// Ends the stream. Returns [`Fault::Truncated`] if that cut a message or a series; `None` if it cut a message that
+    /// was refused before. The receiver is then at the beginning of a stream.
     ///
     /// ```
     /// use framing_core::{Fault, Lines, Part, Receiver};
@@ -334,9 +329,33 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
     /// assert_eq!(receiver.close(), Some(cut));
     /// ```
     pub fn close(&mut self) -> Option<Fault> {
-        let unread = self.window.unread(usize::MAX).len();
+        let unread = self.window.unread(usize::MAX);
+        let cut = self.decoder.unfinished(unread.len());
+        self.skip_max
+            .keep(unread.start + cut.start..unread.start + cut.end);
         self.window = Window::EMPTY;
-        self.decoder.close(unread)
+        self.decoder.close(unread.len())
+    }
+
+    /// Whether the framing is lost: everything is dropped until the stream ends. True after a fault that
+    /// [is lost](Fault::is_lost), and if a message that was refused as too long could not be skipped.
+    ///
+    /// ```
+    /// use framing_core::{Fault, Lines, Receiver};
+    ///
+    /// let mut receiver = Receiver::new(Lines, [0; 8]).with_skip_max(8);
+    /// // Refused as too long, and then too long to be skipped.
+    /// for is_lost in [false, true] {
+    ///     receiver.poll().ok();
+    ///     receiver.space(8).unwrap().copy_from_slice(b"a line w");
+    ///     receiver.filled(8);
+    ///     receiver.poll().ok();
+    ///     receiver.poll().ok();
+    ///     assert_eq!(receiver.is_lost(), is_lost);
+    /// }
+    /// ```
+    pub fn is_lost(&self) -> bool {
+        self.decoder.is_lost()
     }
 
     /// Whether a message was received in part: a timeout for messages applies only then.
@@ -388,6 +407,27 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
     pub(crate) fn spare<E>(&mut self, want: usize) -> Result<&mut [u8], ReceiveError<E>> {
         let len = self.buffer.as_ref().len();
         self.space(want).ok_or(ReceiveError::BufferTooSmall { len })
+    }
+}
+
+impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, KeepTruncated<S>> {
+    /// The bytes of the message that the last [`close`](Self::close) cut, until memory for more is taken by
+    /// [`space`](Self::space). Of a message that was received in pieces, the bytes after the last piece. Empty if a header
+    /// was cut, or no message.
+    ///
+    /// ```
+    /// use framing_core::{Lines, Receiver};
+    ///
+    /// let mut receiver = Receiver::new(Lines, [0; 16]).with_truncated();
+    /// receiver.space(4).unwrap().copy_from_slice(b"last");
+    /// receiver.filled(4);
+    /// receiver.poll()?;
+    /// assert!(receiver.close().is_some());
+    /// assert_eq!(receiver.truncated(), b"last");
+    /// # Ok::<(), framing_core::Fault>(())
+    /// ```
+    pub fn truncated(&self) -> &[u8] {
+        self.payload(self.skip_max.kept())
     }
 }
 

@@ -123,10 +123,22 @@ pub fn one_line(error: &clap::Error) -> String {
     let lines = text.lines().take_while(|line| !line.is_empty());
     let line = lines.map(str::trim).collect::<Vec<_>>().join(" ");
     let line = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
-    match suggestion(error) {
-        Some(word) => format!("{line}; did you mean `{word}`?"),
-        None => line,
+    match (suggestion(error), error.get(ContextKind::InvalidArg)) {
+        (Some(word), _) => format!("{line}; did you mean `{word}`?"),
+        (None, Some(ContextValue::String(option))) if takes_after_dashes(error) => {
+            format!("{line}; to pass it on, use `-- {option}`")
+        }
+        (None, _) => line,
     }
+}
+
+/// Whether clap suggests `--` before an unknown option.
+fn takes_after_dashes(error: &clap::Error) -> bool {
+    let tips = match error.get(ContextKind::Suggested) {
+        Some(ContextValue::StyledStrs(tips)) => &**tips,
+        _ => &[],
+    };
+    tips.iter().any(|tip| tip.to_string().contains("'-- "))
 }
 
 /// The option, command or value that may have been meant.

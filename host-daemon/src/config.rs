@@ -16,9 +16,11 @@ mod spec;
 mod units;
 pub mod value;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use blocksd_engine::admission::identity::{DeviceBy, Match};
+use blocksd_engine::connection::policy::Policy;
 
 pub use self::combine::{Refused, load, load_or_rest};
 pub use self::diff::{Diff, diff};
@@ -26,6 +28,7 @@ pub use self::error::{ConfigError, Mistake, Reason, ValueOrigin};
 pub use self::partial::{Config, DeviceConfig, GivenValue, ListenerConfig, OPTIONS, Partial, Spec};
 pub use self::print::{digest, print};
 pub use self::spec::{HelpGroup, Kind, Reload, Scope, Written};
+use crate::payload::Decoding;
 
 impl Config {
     /// Where the value of an option comes from.
@@ -66,7 +69,19 @@ impl Config {
                 }
             )
         });
-        old.chain(unmatched).collect()
+        old.chain(unmatched)
+            .chain(self.decoding_warnings())
+            .collect()
+    }
+
+    /// Warnings about decodings, each once.
+    fn decoding_warnings(&self) -> BTreeSet<String> {
+        let policies = self.listeners.iter().map(|it| self.policies(it));
+        let warnings = policies.flat_map(|policies| {
+            let of = |policy: &Policy| Decoding::of(&policy.encoding).warnings(&policy.framing);
+            policies.iter().flat_map(|it| of(it)).collect::<Vec<_>>()
+        });
+        warnings.collect()
     }
 
     /// Whether a device table matches by identities only, and no connection can have one of them.

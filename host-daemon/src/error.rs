@@ -1,9 +1,8 @@
 //! Errors of commands: one line for a person, and an exit code for a program. Start with [`CommandError`].
 
 mod code;
+mod words;
 
-use std::error::Error;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +12,7 @@ use blocksd_recording::Error as RecordingError;
 use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
 
 pub use self::code::Code;
+use self::words::{duplicate, not_exported, not_whole, unrecorded, with_causes};
 
 use crate::config::error::ConfigError;
 use blocksd_engine::connection::reply::UnusableReply;
@@ -196,6 +196,19 @@ pub enum CommandError {
         #[source]
         refusal: Refusal,
     },
+    /// A file that is longer than the longest message of the framing.
+    #[error(
+        "{} has {len} bytes, and the longest message of this framing has {max}; choose another framing",
+        path.display()
+    )]
+    FileTooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length, in bytes.
+        len: u64,
+        /// Length of the longest message, in bytes.
+        max: u32,
+    },
     /// An unknown command.
     #[error("unknown command `{0}`; `blocksd --help` lists the commands")]
     NoCommand(String),
@@ -250,17 +263,32 @@ pub enum CommandError {
     BrokenPipe,
     /// The reader of standard output has closed it, and the messages go nowhere else.
     #[error(
-        "standard output was closed by its reader, and nothing is recorded: stopped; use --record DIR, or --output none"
+        "standard output was closed by its reader, and nothing is recorded; received and not shown: {lost}; use --record \
+         DIR, or --output none"
     )]
-    OutputClosed,
+    OutputClosed {
+        /// The number of events that were received and not shown.
+        lost: String,
+    },
     /// Standard output cannot be written, and the messages go nowhere else.
-    #[error("cannot write standard output, and nothing is recorded: {0}")]
-    OutputFailed(#[source] io::Error),
+    #[error(
+        "cannot write standard output, and nothing is recorded: {error}; received and not shown: {lost}"
+    )]
+    OutputFailed {
+        /// The error of the system.
+        #[source]
+        error: io::Error,
+        /// The number of events that were received and not shown.
+        lost: String,
+    },
     /// Standard output did not accept the last events in time, and they go nowhere else.
     #[error(
-        "standard output did not accept the last messages in time, and nothing is recorded: they are lost"
+        "standard output did not accept the last events in time, and nothing is recorded; received and not shown: {lost}"
     )]
-    OutputStuck,
+    OutputStuck {
+        /// The number of events that were received and not shown.
+        lost: String,
+    },
     /// The disk did not accept all messages that were received.
     #[error(
         "recording incomplete: {} received messages are not recorded",
@@ -300,13 +328,14 @@ impl CommandError {
         }
     }
 
-    /// The error of a failed write to standard output, if received messages go nowhere else.
+    /// The error of a daemon whose received messages go only to standard output. `lost` is the number of those that were not
+    /// shown. Without a cause, the output did not accept them in time.
     #[must_use]
-    pub fn only_output(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe {
-            Self::OutputClosed
-        } else {
-            Self::OutputFailed(error)
+    pub fn only_output(lost: String, cause: Option<io::Error>) -> Self {
+        match cause {
+            None => Self::OutputStuck { lost },
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Self::OutputClosed { lost },
+            Some(error) => Self::OutputFailed { error, lost },
         }
     }
 
@@ -371,6 +400,7 @@ impl From<ReplyError> for CommandError {
                 path,
                 error: source,
             },
+            ReplyError::TooLong { path, len, max } => Self::FileTooLong { path, len, max },
             ReplyError::Refused(refusal) => Self::Refused(refusal),
             error => Self::Io(io::Error::other(error)),
         }
@@ -408,7 +438,8 @@ impl From<SendError<io::Error>> for CommandError {
         match error {
             SendError::Refused(refusal) => Self::Refused(refusal),
             SendError::Io(error) => Self::Connection(error),
-            _ => Self::Connection(io::ErrorKind::WriteZero.into()),
+            SendError::WriteZero => Self::Connection(io::ErrorKind::WriteZero.into()),
+            error => Self::Io(io::Error::other(error.to_string())),
         }
     }
 }
@@ -419,57 +450,9 @@ impl From<ReceiveError<io::Error>> for CommandError {
             ReceiveError::Fault(Fault::Truncated { have, want, .. }) => Self::Closed { have, want },
             ReceiveError::Fault(fault) => Self::Fault(fault),
             ReceiveError::Io(error) => Self::Connection(error),
-            _ => Self::Io(io::ErrorKind::OutOfMemory.into()),
+            error => Self::Io(io::Error::other(error.to_string())),
         }
     }
-}
-
-fn duplicate(first: &str, again: &str) -> String {
-    if first == again {
-        format!("{again} is given twice; remove one of them")
-    } else {
-        format!("{again} is the same address as {first}; remove one of them")
-    }
-}
-
-fn not_whole(lost: u64, unread: u64) -> String {
-    let files = match unread {
-        1 => "1 file".to_owned(),
-        _ => format!("{unread} files"),
-    };
-    let files = format!("{files} of the recording cannot be read");
-    match (lost, unread) {
-        (0, 1..) => files,
-        (_, 0) => format!("{lost} bytes of the recording are lost"),
-        _ => format!("{lost} bytes of the recording are lost, and {files}"),
-    }
-}
-
-fn not_exported(messages: u64, values: u64) -> String {
-    match (messages, values) {
-        (messages, 0) => format!("messages that are not exported: {messages}"),
-        (0, values) => format!("values that are not exported: {values}"),
-        _ => format!("messages that are not exported: {messages}; values: {values}"),
-    }
-}
-
-fn unrecorded(least: u64, most: u64) -> String {
-    match least {
-        0 => format!("up to {most}"),
-        _ => format!("at least {least} and up to {most}"),
-    }
-}
-
-/// An error followed by its causes, separated by colons.
-fn with_causes(error: &RecordingError) -> impl fmt::Display {
-    fmt::from_fn(move |f| {
-        let mut next: Option<&dyn Error> = Some(error);
-        while let Some(error) = next {
-            next = error.source();
-            write!(f, "{error}{}", if next.is_some() { ": " } else { "" })?;
-        }
-        Ok(())
-    })
 }
 
 #[cfg(test)]

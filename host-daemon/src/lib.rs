@@ -15,6 +15,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod error;
+mod escape;
 pub mod http;
 pub mod output;
 pub mod payload;

@@ -1,21 +1,22 @@
 //! Formats events for people and programs: a [`Format`] writes them into an [`Out`].
 
 mod bounded_line;
-mod escape;
 pub(crate) mod json;
 mod text;
 
+use std::collections::VecDeque;
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use self::bounded_line::{BoundedLine, write_meaning};
 pub use self::json::Json;
 pub use self::text::{Hex, Text};
-use blocksd_engine::counters::Counters;
-use blocksd_engine::event::{Dropped, Event};
-use blocksd_engine::reason::FaultKind;
+use blocksd_engine::batch::Item;
+use blocksd_engine::event::{ConnectionInfo, Dropped, Event};
 
+use crate::payload::{Undecodable, UndecodableReporter};
 use crate::recorded::lifecycle::Lifecycle;
 
 /// Bytes that are collected before they are written, while more events are waiting.
@@ -52,18 +53,70 @@ pub trait Format: Send + 'static {
 pub struct Out {
     to: Box<dyn Write + Send>,
     bytes: Vec<u8>,
-    counters: Arc<Counters>,
+    reporter: Option<UndecodableReporter>,
+    /// Number of bytes that were written.
+    written: u64,
+    /// Ends of items in the buffer: the number of bytes before, and the items up to there.
+    ends: VecDeque<(u64, Dropped)>,
+    /// Items that were appended.
+    appended: Dropped,
+    shown: Arc<ShownCounts>,
+}
+
+/// The number of messages and other events that an output has written completely.
+#[derive(Debug, Default)]
+pub(crate) struct ShownCounts {
+    messages: AtomicU64,
+    others: AtomicU64,
 }
 
 impl Out {
-    /// Buffers output to `to`.
+    /// Buffers output to `to`. Messages that cannot be decoded are reported to `reporter`, if another sink does not.
     #[must_use]
-    pub fn new(to: Box<dyn Write + Send>, counters: Arc<Counters>) -> Self {
+    pub fn new(to: Box<dyn Write + Send>, reporter: Option<UndecodableReporter>) -> Self {
         Self {
             to,
             bytes: Vec::with_capacity(WRITE_LEN * 2),
-            counters,
+            reporter,
+            written: 0,
+            ends: VecDeque::new(),
+            appended: Dropped::default(),
+            shown: Arc::default(),
         }
+    }
+
+    /// Counts what was written in `shown`.
+    pub(crate) fn counting(self, shown: Arc<ShownCounts>) -> Self {
+        Self { shown, ..self }
+    }
+
+    /// Says that an item of a batch ends here.
+    pub(crate) fn end_item(&mut self, item: &Item<'_>) {
+        let mut appended = self.appended;
+        match item {
+            Item::Message(_) => appended.messages += 1,
+            _ => appended.others += 1,
+        }
+        self.end_event(appended);
+    }
+
+    /// Says that an event ends here, with this number of items since the beginning.
+    pub(crate) fn end_event(&mut self, appended: Dropped) {
+        if appended == self.appended {
+            return;
+        }
+        self.appended = appended;
+        if self.bytes.is_empty() {
+            self.shown.set(appended);
+        } else {
+            let end = self.written + self.bytes.len() as u64;
+            self.ends.push_back((end, appended));
+        }
+    }
+
+    /// Returns the number of items that were written completely.
+    pub(crate) fn shown(&self) -> Dropped {
+        self.shown.read()
     }
 
     /// The buffer. Text that is appended to it belongs to the current line.
@@ -95,9 +148,18 @@ impl Out {
         }
     }
 
-    /// Counts a message that cannot be decoded.
-    pub fn undecodable(&self) {
-        self.counters.fault(FaultKind::Undecodable);
+    /// Reports a message that cannot be decoded.
+    pub fn undecodable(&mut self, source: &ConnectionInfo, seq: u64, undecodable: &Undecodable) {
+        if let Some(reporter) = &mut self.reporter {
+            reporter.report(source, seq, undecodable);
+        }
+    }
+
+    /// Takes the close of a connection.
+    pub fn closed(&mut self, conn: u64) {
+        if let Some(reporter) = &mut self.reporter {
+            reporter.closed(conn);
+        }
     }
 
     /// Writes the buffer.
@@ -105,10 +167,47 @@ impl Out {
     /// # Errors
     /// If it cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
-        self.to.write_all(&self.bytes)?;
-        self.bytes.clear();
+        let mut at = 0;
+        let written = loop {
+            let rest = self.bytes.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                break Ok(());
+            }
+            match self.to.write(rest) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(len) => {
+                    at += len;
+                    self.written += len as u64;
+                    self.count_shown();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.bytes.drain(..at);
         self.bytes.shrink_to(KEPT_LEN);
-        self.to.flush()
+        written.and_then(|()| self.to.flush())
+    }
+
+    fn count_shown(&mut self) {
+        while let Some((_, items)) = self.ends.pop_front_if(|(end, _)| *end <= self.written) {
+            self.shown.set(items);
+        }
+    }
+}
+
+impl ShownCounts {
+    /// Returns the counts.
+    pub(crate) fn read(&self) -> Dropped {
+        Dropped {
+            messages: self.messages.load(Ordering::Relaxed),
+            others: self.others.load(Ordering::Relaxed),
+        }
+    }
+
+    fn set(&self, counts: Dropped) {
+        self.messages.store(counts.messages, Ordering::Relaxed);
+        self.others.store(counts.others, Ordering::Relaxed);
     }
 }
 
@@ -120,13 +219,6 @@ impl fmt::Debug for Out {
     }
 }
 
-/// Text on one line, with control characters escaped: names of files, and texts from recordings.
-pub(crate) fn printable(text: impl Display) -> String {
-    let mut line = Vec::new();
-    escape::readable_text(&text.to_string(), &mut line);
-    String::from_utf8_lossy(&line).into_owned()
-}
-
 /// A count with its noun, in the singular or the plural: `1 byte`, `2 bytes`.
 pub(crate) fn counted(count: u64, noun: &'static str) -> impl Display {
     fmt::from_fn(move |f| write!(f, "{count} {noun}{}", if count == 1 { "" } else { "s" }))
@@ -135,12 +227,6 @@ pub(crate) fn counted(count: u64, noun: &'static str) -> impl Display {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn printable_text_is_on_one_line_without_control_characters() {
-        let text = printable("a\n\u{1b}[2J\u{9b}\u{7f}é");
-        assert_eq!(text, r"a\n\u{1b}[2J\u{9b}\u{7f}é");
-    }
 
     #[test]
     fn only_one_is_singular() {

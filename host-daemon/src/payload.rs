@@ -8,19 +8,25 @@ mod cbor;
 mod decoders;
 mod defmt;
 mod emitter;
+mod inspector;
 mod json;
+mod members;
 mod shape;
 mod value;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+use framing_core::AnyFraming;
 
 pub use self::decoders::Decoders;
+use self::defmt::DefmtDecoder;
 pub use self::defmt::{Defmt, DefmtError, LogFrame};
-pub use self::emitter::{DEPTH_MAX, Style, escape};
+pub use self::emitter::{DEPTH_MAX, Style};
+pub use self::inspector::{Inspector, UndecodableReporter};
 pub use self::json::members;
+pub(crate) use self::members::JsonString;
 pub use self::shape::{Shape, ShapeLimits};
 use self::value::Form;
 pub use self::value::Value;
@@ -42,8 +48,8 @@ pub enum Decoding {
     Json,
     /// As one CBOR item (RFC 8949).
     Cbor,
-    /// As one defmt frame, with the formats of a firmware's ELF file. The first message of a connection is the build id
-    /// of the firmware that sends.
+    /// As one defmt frame, with the formats of a firmware's ELF file. A message that is a build id names the firmware
+    /// that sends.
     Defmt(Arc<Defmt>),
 }
 
@@ -60,8 +66,9 @@ pub enum Meaning<'a> {
     Build {
         /// The id, in hexadecimal.
         id: String,
-        /// Whether it matches the ELF file. If it does not, no log of the connection is decoded.
-        known: bool,
+        /// Whether an ELF file of this build is known. If not, frames are not decoded. `None` if the ELF file has no id
+        /// to compare.
+        known: Option<bool>,
     },
 }
 
@@ -72,6 +79,8 @@ pub struct Undecodable {
     pub as_what: &'static str,
     /// The reason.
     pub reason: String,
+    /// The cause is that of an earlier message of the connection, which was reported: this is not a further fault.
+    pub is_repeated: bool,
 }
 
 /// Why the text of a message is incomplete.
@@ -81,33 +90,27 @@ pub enum DecodeError {
     TooLong,
     /// The message is invalid; the reason in words.
     Invalid(String),
+    /// The cause is that of an earlier message of the connection.
+    Repeated,
 }
 
 /// Decodes the messages of one connection.
 #[derive(Debug, Default)]
 pub struct Decoder {
     decoding: Decoding,
-    /// Number of the connection's first message.
-    first: u64,
-    /// The build id of the firmware does not match the ELF file.
-    foreign: AtomicBool,
+    /// The state of a log.
+    defmt: Option<DefmtDecoder>,
 }
 
 impl Decoder {
-    /// A decoder for a connection that has just begun.
+    /// A decoder for a connection.
     #[must_use]
-    pub const fn new(decoding: Decoding) -> Self {
-        Self::starting_at(decoding, 0)
-    }
-
-    /// A decoder for a connection whose first message is number `first`, which may be above 0 in a recording.
-    #[must_use]
-    pub const fn starting_at(decoding: Decoding, first: u64) -> Self {
-        Self {
-            decoding,
-            first,
-            foreign: AtomicBool::new(false),
-        }
+    pub fn new(decoding: Decoding) -> Self {
+        let defmt = match &decoding {
+            Decoding::Defmt(defmt) => Some(DefmtDecoder::new(Arc::clone(defmt))),
+            _ => None,
+        };
+        Self { decoding, defmt }
     }
 
     /// How messages are decoded.
@@ -116,32 +119,36 @@ impl Decoder {
         &self.decoding
     }
 
-    /// Decodes message number `seq` of the connection.
+    /// Decodes the next message of the connection.
     ///
     /// # Errors
     /// If it cannot be decoded. The caller then keeps the bytes.
     #[inline]
-    pub fn read<'a>(&'a self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
-        match self.decoding {
-            Decoding::Raw => Ok(Meaning::Raw(bytes)),
-            _ => self.decode(seq, bytes),
-        }
+    pub fn read<'a>(&self, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
+        let meaning = match (&self.decoding, &self.defmt) {
+            (Decoding::Raw, _) => return Ok(Meaning::Raw(bytes)),
+            (_, Some(defmt)) => defmt.read(bytes),
+            (decoding, None) => decoding.read(bytes),
+        };
+        meaning.map_err(|error| self.decoding.undecodable(error))
     }
+}
 
-    fn decode<'a>(&'a self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
-        if self.foreign.load(Ordering::Relaxed) {
-            return Err(Undecodable {
-                as_what: "defmt",
-                reason: "of another build".to_owned(),
-            });
-        }
-        let seq = seq.wrapping_sub(self.first);
-        let meaning = self.decoding.read(seq, bytes)?;
-        if let Meaning::Build { known: false, .. } = &meaning {
-            self.foreign.store(true, Ordering::Relaxed);
-        }
-        Ok(meaning)
+impl Meaning<'_> {
+    /// Maximum length of the text of a message of `len` bytes.
+    #[must_use]
+    pub fn text_max(&self, len: usize) -> usize {
+        let format = match self {
+            Self::Log(log) => log.longest_format(),
+            _ => 0,
+        };
+        text_max(len).saturating_add(format)
     }
+}
+
+/// Maximum length of the text of a message of `len` bytes that is not a log frame.
+pub(crate) const fn text_max(len: usize) -> usize {
+    len.saturating_mul(LINE_FACTOR).saturating_add(LINE_BASE)
 }
 
 impl Decoding {
@@ -157,25 +164,16 @@ impl Decoding {
         }
     }
 
-    /// Maximum length of the text of a message of `len` bytes.
-    #[must_use]
-    pub fn text_max(&self, len: usize) -> usize {
-        let format = match self {
-            Self::Defmt(firmware) => firmware.longest_format(),
-            _ => 0,
-        };
-        len.saturating_mul(LINE_FACTOR)
-            .saturating_add(LINE_BASE + format)
-    }
-
     /// The fault for a message whose text is incomplete.
     #[must_use]
     pub fn undecodable(&self, error: DecodeError) -> Undecodable {
         Undecodable {
             as_what: self.as_str(),
+            is_repeated: error == DecodeError::Repeated,
             reason: match error {
                 DecodeError::TooLong => "its text exceeds the limit for its length".to_owned(),
                 DecodeError::Invalid(reason) => reason,
+                DecodeError::Repeated => "the firmware's ELF file is missing".to_owned(),
             },
         }
     }
@@ -192,34 +190,36 @@ impl Decoding {
         })
     }
 
-    /// Decodes message number `seq` of a connection.
-    ///
-    /// # Errors
-    /// If it cannot be decoded.
-    pub fn read<'a>(&'a self, seq: u64, bytes: &'a [u8]) -> Result<Meaning<'a>, Undecodable> {
+    /// What keeps messages of this framing from being decoded, or makes that unreliable.
+    #[must_use]
+    pub fn warnings(&self, framing: &AnyFraming) -> Vec<String> {
+        match self {
+            Self::Defmt(defmt) => defmt.warnings(framing),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Decodes a message that does not depend on earlier ones.
+    fn read<'a>(&self, bytes: &'a [u8]) -> Result<Meaning<'a>, DecodeError> {
         let value = |form| Ok(Meaning::Value(Value { bytes, form }));
         match self {
             Self::Raw => Ok(Meaning::Raw(bytes)),
             Self::Text => match std::str::from_utf8(bytes) {
                 Ok(_) => Ok(Meaning::Raw(bytes)),
-                Err(error) => Err(self.undecodable(DecodeError::Invalid(error.to_string()))),
+                Err(error) => Err(DecodeError::Invalid(error.to_string())),
             },
             Self::Json => value(Form::Json),
             Self::Cbor => value(Form::Cbor),
-            Self::Defmt(firmware) if seq == 0 => Ok(firmware.read_build(bytes)),
-            Self::Defmt(firmware) => match firmware.read(bytes) {
-                Ok(log) => Ok(Meaning::Log(log)),
-                Err(error) => Err(self.undecodable(error)),
-            },
+            Self::Defmt(_) => Err(DecodeError::Repeated),
         }
     }
 }
 
-/// Two defmt decodings are equal if they were read from one path and have one build id.
+/// Two defmt decodings are equal if they were read from one path, and from the same content of a file.
 impl PartialEq for Decoding {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Defmt(one), Self::Defmt(other)) => one.is_same_build(other),
+            (Self::Defmt(one), Self::Defmt(other)) => one.is_same(other),
             (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
         }
     }
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn text_is_read_or_refused() {
-        let read = |decoding: Decoding, bytes: &'static [u8]| match decoding.read(0, bytes) {
+        let read = |decoding, bytes: &'static [u8]| match Decoder::new(decoding).read(bytes) {
             Ok(Meaning::Raw(bytes)) => Ok(bytes.to_vec()),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.as_what),

@@ -7,8 +7,8 @@ use clap::Parser as _;
 use crate::cli::Cli;
 use crate::commands;
 use crate::error::CommandError;
-use crate::output::printable;
-use crate::service::log::{self, print_status};
+use crate::escape::printable;
+use crate::service::log::{self, print_error};
 
 /// Runs `blocksd` with the arguments of this process. It sets up the log and takes over signals, so a process calls it
 /// once.
@@ -16,15 +16,24 @@ use crate::service::log::{self, print_status};
 pub fn main() -> ExitCode {
     let code = command().unwrap_or_else(|failure| {
         if !matches!(failure, CommandError::BrokenPipe) {
-            // A configuration may have several mistakes.
-            for line in failure.to_string().lines() {
-                print_status(format_args!("blocksd: {}", printable(line)));
-            }
+            print(&failure);
         }
         failure.exit_code()
     });
     log::finish();
     code
+}
+
+/// Prints an error on one line, or each mistake of a configuration on its own.
+fn print(failure: &CommandError) {
+    let text = failure.to_string();
+    let lines = match failure {
+        CommandError::Config(_) => text.split('\n').collect(),
+        _ => vec![&*text],
+    };
+    for line in lines {
+        print_error(format_args!("blocksd: {}", printable(line)));
+    }
 }
 
 fn command() -> Result<ExitCode, CommandError> {

@@ -67,11 +67,13 @@ impl Reloader {
     pub async fn run(mut self, hangup: Arc<Notify>) {
         loop {
             hangup.notified().await;
+            // The service manager waits for both notifications, whether or not there is something to reload.
+            systemd::reloading();
             let Some(file) = self.running.file.clone() else {
                 info!("SIGHUP: there is nothing to reload without --config FILE");
+                systemd::reloaded("nothing to reload without --config");
                 continue;
             };
-            systemd::reloading();
             let command_line = self.command_line.clone();
             let path = file.display().to_string();
             // Reads files, and resolves names.
@@ -87,7 +89,7 @@ impl Reloader {
             .await;
             let read = read.unwrap_or_else(|panic| Err(panic.to_string()));
             let reloaded = match read {
-                Ok((config, plan)) => self.reload(config, plan).await,
+                Ok(read) => self.reload(read).await,
                 Err(refused) => Err(refused),
             };
             match reloaded {
@@ -106,13 +108,12 @@ impl Reloader {
     /// Applies everything that can be changed, or nothing.
     async fn reload(
         &mut self,
-        mut new: Config,
-        plan: Vec<ListenerSpec>,
+        (mut new, plan, warnings): (Config, Vec<ListenerSpec>, Vec<String>),
     ) -> Result<Outcome, String> {
         let diff = config::diff(&self.running, &new);
         let level_is_overridden = apply(&self.live, &new, plan, &diff).await?;
         let outcome = outcome(&new, &diff, level_is_overridden);
-        for warning in new.warnings() {
+        for warning in warnings {
             warn!("SIGHUP: {warning}");
         }
         // An option that was not applied keeps its old value, so the next reload reports it again.
@@ -172,8 +173,8 @@ async fn apply(
     Ok(is_overridden)
 }
 
-/// Reads the command line and the file again.
-fn read(command_line: Vec<OsString>) -> Result<(Config, Vec<ListenerSpec>), String> {
+/// Reads the command line and the file again. Returns the configuration with its listeners and warnings.
+fn read(command_line: Vec<OsString>) -> Result<(Config, Vec<ListenerSpec>, Vec<String>), String> {
     let cli = Cli::try_parse_from(command_line).map_err(|error| cli::one_line(&error))?;
     let Command::Serve(serve) = cli.command else {
         return Err("the command line has changed".to_owned());
@@ -181,7 +182,8 @@ fn read(command_line: Vec<OsString>) -> Result<(Config, Vec<ListenerSpec>), Stri
     let config = check_config::load(serve.config.as_deref(), serve.options.0);
     let config = config.map_err(|error| error.to_string())?;
     let plan = check_config::plan(&config).map_err(|failure| failure.to_string())?;
-    Ok((config, plan))
+    let warnings = config.warnings();
+    Ok((config, plan, warnings))
 }
 
 /// Maximum number of devices that are logged one by one.

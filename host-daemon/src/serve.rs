@@ -24,17 +24,38 @@ use crate::http::health::{Health, Phase};
 use crate::http::metrics;
 use crate::http::server::HttpServer;
 use crate::output::{Format, Hex, Json, Text};
+use crate::payload::{Inspector, UndecodableReporter};
 use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::Time;
 use crate::reload::{Live, Reloader};
 use crate::service::log::{self, LogCollector, print_status};
 use crate::service::{rlimit, signals, systemd};
-use crate::sinks::console::{Console, Stuck};
-use crate::sinks::recording::{self, Recording, RecordingCollector, Unrecorded};
+use crate::sinks::check::Check;
+use crate::sinks::console::{Console, LAST_EVENTS, Unshown};
+use crate::sinks::recording::{self, PACK_AT_MOST, Recording, RecordingCollector, Unrecorded};
+
+/// Longest time from the signal to the end of the daemon, besides the time for the disk.
+pub const STOP_MAX: Duration = Duration::from_secs(7);
+
+/// The connections close, the sinks end together, and the log is written: up to three lines, and then the rest.
+const STOP_STEPS: [Duration; 3] = [
+    blocksd_engine::engine::STOP_MAX,
+    if LAST_EVENTS.as_nanos() < PACK_AT_MOST.as_nanos() {
+        PACK_AT_MOST
+    } else {
+        LAST_EVENTS
+    },
+    log::SLOW.saturating_mul(4),
+];
+const _: () = {
+    let [connections, sinks, lines] = STOP_STEPS;
+    let longest = connections.saturating_add(sinks).saturating_add(lines);
+    assert!(longest.as_nanos() <= STOP_MAX.as_nanos());
+};
 
 /// The names of the sinks, as labels of metrics.
-const SINKS: &[&str] = &["recording", "output"];
+const SINKS: &[&str] = &["recording", "output", "check"];
 
 /// Runs a daemon with this configuration until a signal stops it, or until there is nothing left to serve.
 /// `command_line` is parsed again at SIGHUP.
@@ -44,6 +65,7 @@ const SINKS: &[&str] = &["recording", "output"];
 pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), CommandError> {
     let stop = CancellationToken::new();
     let hangup = signals::handle(stop.clone()).map_err(CommandError::Start)?;
+    systemd::stopping_after(stop.clone());
     let config = Arc::new(config);
     let started = tokio::select! {
         biased;
@@ -61,7 +83,7 @@ pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), Co
     } = started;
     rlimit::raise(config.max_connections);
     health.enter(Phase::Ready);
-    systemd::ready(stop.clone());
+    systemd::ready();
     if let Some(time) = config.run_for {
         tokio::spawn(stop_after(time, stop));
     }
@@ -73,6 +95,7 @@ pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), Co
     };
     tokio::spawn(Reloader::new(command_line, &config, live).run(hangup));
     let served = engine.run().await;
+    systemd::stopping();
     log::print_suppressed();
     print_status(format_args!("totals: {}", handle.counters().totals()));
     served.map_err(failure)
@@ -91,11 +114,11 @@ fn failure(error: Error) -> CommandError {
         }
         Err(source) => source,
     };
-    if source.is::<Stuck>() {
-        return CommandError::OutputStuck;
-    }
-    match source.downcast::<io::Error>() {
-        Ok(error) => CommandError::only_output(*error),
+    match source.downcast::<Unshown>() {
+        Ok(unshown) => {
+            let Unshown { lost, cause } = *unshown;
+            CommandError::only_output(lost.to_string(), cause)
+        }
         Err(source) => CommandError::Io(io::Error::other(source)),
     }
 }
@@ -147,6 +170,8 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let server = bind_metrics(address).await?;
         tokio::spawn(server.run(registry, Arc::clone(&health)));
     }
+    let counters = Arc::clone(engine.handle().counters());
+    let reporter = || UndecodableReporter::new(Arc::clone(&counters));
     // Files that a crash has torn are repaired before any listener is opened.
     let mut lifecycle = None;
     if let (Some(folder), Some(stats), Some(retention)) = (folder, stats, retention.clone()) {
@@ -154,6 +179,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let counters = (stats, suppressed);
         let (recording, sender) = open_recording(folder, config, retention, counters).await?;
         lifecycle = Some(sender);
+        let recording = recording.inspecting(Inspector::new(reporter()));
         engine.add_sink(Box::new(recording), Delivery::BACKPRESSURE);
         health.enter(Phase::Starting);
     }
@@ -163,13 +189,22 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     if let Some(format) = format(config.output) {
         // A daemon that records may drop output. Without a recording, a slow reader of the output holds the devices
         // back.
-        let delivery = match retention {
-            Some(_) => Delivery::LOSSY,
-            None => Delivery::BACKPRESSURE,
+        let (delivery, reporter) = match retention {
+            Some(_) => (Delivery::LOSSY, None),
+            None => (Delivery::BACKPRESSURE, Some(reporter())),
         };
         let counters = Arc::clone(engine.handle().counters());
-        let console = Console::new(format, counters, stop.clone());
+        let console =
+            Console::new(format, counters, reporter, stop.clone()).map_err(CommandError::Start)?;
+        let console = match retention {
+            Some(_) => console,
+            None => console.alone(),
+        };
         engine.add_sink(Box::new(console), delivery);
+    } else if retention.is_none() {
+        // A changed configuration may add a decoding later.
+        let check = Check(Inspector::new(reporter()));
+        engine.add_sink(Box::new(check), Delivery::BACKPRESSURE);
     }
     Ok(Started {
         engine,
@@ -257,5 +292,23 @@ fn format(kind: OutputKind) -> Option<Box<dyn Format>> {
         OutputKind::Json => Some(Box::new(Json::default())),
         OutputKind::Hex => Some(Box::new(Hex::new())),
         OutputKind::None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documents_have_the_length_of_a_stop() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let stop = format!("takes at most {} s", STOP_MAX.as_secs());
+        for file in ["../docs/operations.md", "systemd/blocksd.service"] {
+            let text = std::fs::read_to_string(folder.join(file)).unwrap();
+            assert_eq!(text.matches(&stop).count(), 1, "{file}");
+        }
+        let connections = blocksd_engine::engine::STOP_MAX.as_secs_f64();
+        let text = std::fs::read_to_string(folder.join("../docs/operations.md")).unwrap();
+        assert!(text.contains(&format!("{connections:.1} s for connections")));
     }
 }

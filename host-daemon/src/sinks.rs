@@ -1,4 +1,5 @@
-//! The sinks of the daemon: [`recording`], and standard output ([`console`]).
+//! The sinks of the daemon: [`recording`], standard output ([`console`]), and [`check`] if there is neither.
 
+pub mod check;
 pub mod console;
 pub mod recording;

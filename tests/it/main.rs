@@ -6,6 +6,7 @@ mod commands {
     mod demo;
     mod error_messages;
     mod export;
+    mod nonblocking;
     mod read;
     mod replay;
     mod replay_peers;
@@ -31,12 +32,15 @@ mod config {
 mod engine {
     mod admission;
     mod chaos;
+    mod ends;
     mod exhaustion;
     mod hostile;
     mod limits;
+    mod lines;
     pub(crate) mod listeners;
     mod peers;
     mod replies;
+    mod restart;
     mod sending_side;
     pub(crate) mod serve;
     mod simulation;
@@ -47,6 +51,7 @@ mod engine {
 mod firmware {
     mod application;
     mod board;
+    mod defmt;
     mod links;
     mod restarts;
 }
@@ -56,6 +61,8 @@ mod payload {
     mod alike;
     mod bounds;
     mod decode;
+    mod defmt;
+    mod defmt_folder;
     mod served;
 }
 
@@ -108,11 +115,15 @@ mod repository {
 
 /// The daemon as a service: signals, the log, metrics, health, packages and the install.
 mod service {
+    mod alerts;
     mod descriptors;
     mod health;
+    mod http_attacks;
     mod install;
+    mod journal;
     mod logging;
     mod metrics;
+    mod notify;
     mod packaging;
     mod signals;
 }

@@ -116,6 +116,7 @@ impl Story {
                         Item::Piece { .. } => (format!("{seq} {offset} {item:?}"), true),
                         Item::End => (format!("end {in_series}"), false),
                         Item::Fault(fault) => (format!("{fault:?}"), false),
+                        Item::Reset | Item::AfterEnd { .. } => (format!("{item:?}"), false),
                     };
                     self.lines.push(line(text, has_payload));
                     position.pass(&item);
@@ -375,6 +376,7 @@ impl<'a> Recorder<'a> {
                 messages,
                 bytes,
                 reason,
+                series_open: false,
             },
         );
     }

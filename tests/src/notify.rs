@@ -1,6 +1,8 @@
 //! A simulated service manager: [`Manager`] receives the notifications of a daemon.
 
-use std::os::unix::net::UnixDatagram;
+use std::ffi::OsString;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -11,22 +13,43 @@ use crate::process::DEADLINE;
 #[derive(Debug)]
 pub struct Manager {
     socket: UnixDatagram,
-    folder: TempDir,
+    /// The value of the environment variable.
+    name: OsString,
+    /// The folder of the socket, unless it is abstract.
+    _folder: Option<TempDir>,
 }
 
 impl Manager {
-    /// Binds the socket.
+    /// Binds a socket in the file system.
     #[must_use]
     pub fn start() -> Self {
         let folder = TempDir::new().expect("a folder for temporary files");
-        let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a new path");
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a new path");
+        Self::of(socket, path.into(), Some(folder))
+    }
+
+    /// Binds an abstract socket.
+    #[must_use]
+    pub fn with_abstract_socket() -> Self {
+        let name = format!("blocksd-notify-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("a short name");
+        let socket = UnixDatagram::bind_addr(&address).expect("a new name");
+        Self::of(socket, format!("@{name}").into(), None)
+    }
+
+    fn of(socket: UnixDatagram, name: OsString, _folder: Option<TempDir>) -> Self {
         socket.set_read_timeout(Some(DEADLINE)).expect("not zero");
-        Self { socket, folder }
+        Self {
+            socket,
+            name,
+            _folder,
+        }
     }
 
     /// Sets the environment variable of a command to the socket.
     pub fn supervise(&self, command: &mut Command) {
-        command.env("NOTIFY_SOCKET", self.folder.path().join("notify"));
+        command.env("NOTIFY_SOCKET", &self.name);
     }
 
     /// Waits for the next notification.

@@ -29,10 +29,19 @@ pub fn addr(server: &Server) -> SocketAddr {
     addr.parse().expect("an address")
 }
 
-/// Requests a page.
+/// Requests a page, metrics in OpenMetrics.
 #[track_caller]
 pub fn get(addr: SocketAddr, path: &str) -> Answer {
-    request(addr, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+    get_as(addr, path, "Accept: application/openmetrics-text\r\n")
+}
+
+/// Requests a page with more lines in the header of the request.
+#[track_caller]
+pub fn get_as(addr: SocketAddr, path: &str, header: &str) -> Answer {
+    request(
+        addr,
+        &format!("GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n"),
+    )
 }
 
 /// Sends these bytes as the request.
@@ -109,9 +118,8 @@ pub fn metrics(page: &str) -> BTreeSet<Metric> {
     let kinds = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let named = kinds.map(|line| {
         let (name, kind) = line.split_once(' ').expect(line);
-        let suffix = if kind == "counter" { "_total" } else { "" };
         let metric = Metric {
-            name: format!("{name}{suffix}"),
+            name: name.to_owned(),
             kind: kind.to_owned(),
             label: None,
             values: BTreeSet::new(),

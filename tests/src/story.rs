@@ -25,3 +25,19 @@ pub fn brief(event: &Value) -> String {
     }));
     words.join(" ")
 }
+
+/// Whether a character acts on a terminal, or changes how the text around it looks.
+pub fn acts_on_a_terminal(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{2069}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0001}'..='\u{e007f}'
+        )
+}

@@ -5,8 +5,9 @@ use embedded_io::{Read, Write};
 use super::{Outgoing, Reader, finish, flush, write};
 use crate::fault::{ReceiveError, SendError};
 use crate::framing::{Framing, UnitFraming};
+use crate::kept::{KeepTruncated, SkipMax};
 use crate::received::{Received, ReceivedPiece};
-use crate::receiver::{Buffer, SkipMax};
+use crate::receiver::Buffer;
 use crate::sender::Sender;
 
 /// Receives and sends messages over one transport: a [`Reader`] and a [`Writer`](super::Writer) in one.
@@ -81,6 +82,14 @@ impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, S> {
         }
     }
 
+    /// Keeps the bytes of a message that a close cuts, as [`Reader::with_truncated`].
+    pub fn with_truncated(self) -> Framed<T, F, B, KeepTruncated<S>> {
+        Framed {
+            reader: self.reader.with_truncated(),
+            sender: self.sender,
+        }
+    }
+
     /// Receives the next message whole, as [`Reader::receive`].
     pub fn receive(&mut self) -> Result<Received<'_>, ReceiveError<T::Error>> {
         self.reader.receive()
@@ -131,6 +140,11 @@ impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, S> {
         flush(self)
     }
 
+    /// Whether the framing of the receiving direction is lost, as [`Reader::is_lost`].
+    pub fn is_lost(&self) -> bool {
+        self.reader.is_lost()
+    }
+
     /// Whether messages can be received whole: `false` for `stream` only.
     pub fn has_boundaries(&self) -> bool {
         self.reader.has_boundaries()
@@ -154,6 +168,13 @@ impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, S> {
     /// Returns the transport. Bytes of the next message that were already read are lost.
     pub fn into_io(self) -> T {
         self.reader.into_io()
+    }
+}
+
+impl<T: Read + Write, F: Framing, B: Buffer, S: SkipMax> Framed<T, F, B, KeepTruncated<S>> {
+    /// The bytes of the message that was cut, as [`Reader::truncated`].
+    pub fn truncated(&self) -> &[u8] {
+        self.reader.truncated()
     }
 }
 

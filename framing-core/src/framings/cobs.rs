@@ -9,6 +9,8 @@
 
 mod encoder;
 
+use core::ops::Range;
+
 pub use self::encoder::CobsEncoder;
 use super::Named;
 use crate::bytes::shift_down;
@@ -120,8 +122,10 @@ enum CobsState {
     Message,
     /// Within a refused message, of which no byte was dropped.
     Refused,
-    /// Within the rest of a message that was refused, or handed out in part.
+    /// Within the rest of a message that was refused.
     Skip,
+    /// Within the rest of a message that was handed out in part.
+    Rest,
     Lost,
 }
 
@@ -132,16 +136,10 @@ impl Decode for CobsDecoder {
 
     fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
-            CobsState::Lost if window.is_empty() => return Step::NeedMore { want: usize::MAX },
-            CobsState::Lost => {
-                return Step::Skip {
-                    take: window.len(),
-                    want: usize::MAX,
-                };
-            }
-            CobsState::Skip => return self.skip(window, limits),
+            CobsState::Lost => return Step::drop_all(window),
+            CobsState::Skip | CobsState::Rest => return self.skip(window, limits),
             CobsState::Message if !STREAMING && self.done != 0 => {
-                self.at = CobsState::Skip;
+                self.at = CobsState::Rest;
                 return self.skip(window, limits);
             }
             CobsState::Refused if !STREAMING => {
@@ -162,11 +160,12 @@ impl Decode for CobsDecoder {
     fn close(&mut self, unread: usize) -> Option<Fault> {
         let gone = size_u32(self.end.saturating_sub(self.start));
         let unread = size_u32(unread.saturating_sub(self.read));
-        let cut = matches!(
-            self.at,
-            CobsState::Message | CobsState::Refused | CobsState::Skip
-        ) || unread != 0;
-        let lost = self.at == CobsState::Lost;
+        // The fault of a refused message was reported.
+        let cut = match self.at {
+            CobsState::Start => unread != 0,
+            CobsState::Message | CobsState::Rest => true,
+            CobsState::Refused | CobsState::Skip | CobsState::Lost => false,
+        };
         let have = self.done.saturating_add(gone).saturating_add(unread);
         // At least the rest of the group and the delimiter.
         let want = have.saturating_add(u32::from(self.left)).saturating_add(1);
@@ -176,14 +175,22 @@ impl Decode for CobsDecoder {
             have,
             want,
         };
-        (cut && !lost).then_some(fault)
+        cut.then_some(fault)
+    }
+
+    fn unfinished(&self, _unread: usize) -> Range<usize> {
+        match self.at {
+            CobsState::Message => self.start..self.end,
+            _ => 0..0,
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.at == CobsState::Lost
     }
 
     fn is_mid_block(&self) -> bool {
-        matches!(
-            self.at,
-            CobsState::Message | CobsState::Refused | CobsState::Skip
-        )
+        !matches!(self.at, CobsState::Start | CobsState::Lost)
     }
 
     fn block_max(&self, len: usize) -> u32 {
@@ -356,7 +363,11 @@ impl CobsDecoder {
         let gone = zero.unwrap_or(window.len());
         self.done = self.done.saturating_add(size_u32(gone));
         if limits.skip_max < self.done {
+            let was_refused = self.at == CobsState::Skip;
             self.at = CobsState::Lost;
+            if was_refused {
+                return Step::drop_all(window);
+            }
             let fault = Fault::TooLong {
                 declared: None,
                 limit: limits.block_max,

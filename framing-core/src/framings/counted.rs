@@ -4,6 +4,8 @@
 //! | header: n | payload: n bytes | trailer: 0 or 1 byte |
 //! ```
 
+use core::ops::Range;
+
 use super::prefix::{Parsed, Prefix};
 use crate::bytes::{copy, starts_with};
 use crate::fault::{Fault, Part, Refusal};
@@ -65,8 +67,10 @@ enum CountedState {
     Begun,
     /// Pieces were handed out of a message that is too long to be skipped.
     Long,
-    /// The message was refused, or its rest is skipped.
+    /// The message was refused.
     Skip,
+    /// Pieces of the message were handed out, and its rest is skipped.
+    Rest,
     /// No boundary can be found: see [`Fault::is_lost`].
     Lost,
 }
@@ -153,7 +157,8 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
                 (Part::Header, size_u32(unread), want)
             }
             CountedState::Header if open => (Part::End, 0, size_u32(self.prefix.header_min(0))),
-            CountedState::Header | CountedState::Lost => return None,
+            // The fault of a refused message was reported.
+            CountedState::Header | CountedState::Skip | CountedState::Lost => return None,
             _ => {
                 let have = (self.len - self.left).saturating_add(size_u32(unread));
                 (Part::Payload, have, self.len)
@@ -162,6 +167,17 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
         // The trailer counts, too.
         let want = want.max(have.saturating_add(1));
         Some(Fault::Truncated { part, have, want })
+    }
+
+    fn unfinished(&self, unread: usize) -> Range<usize> {
+        match self.at {
+            CountedState::Payload | CountedState::Over => 0..unread.min(self.left()),
+            _ => 0..0,
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.at == CountedState::Lost
     }
 
     fn is_mid_block(&self) -> bool {
@@ -225,15 +241,17 @@ impl<P: Prefix> CountedDecoder<P> {
     #[inline(always)]
     fn body<const STREAMING: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
         match self.at {
-            CountedState::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
-            CountedState::Lost => Step::Skip {
-                take: window.len(),
-                want: usize::MAX,
-            },
+            CountedState::Lost => Step::drop_all(window),
             CountedState::Payload if !STREAMING => self.whole(window),
             CountedState::Over | CountedState::Long if !STREAMING => self.too_long(0, limits),
             CountedState::Begun | CountedState::Skip if !STREAMING => self.skip(window),
+            CountedState::Rest => self.skip(window),
             CountedState::Skip if self.left != self.len => self.skip(window),
+            CountedState::Skip => {
+                // No byte of it was dropped: it is handed out now.
+                self.at = CountedState::Over;
+                self.piece(window, limits)
+            }
             _ => self.piece(window, limits),
         }
     }
@@ -273,8 +291,12 @@ impl<P: Prefix> CountedDecoder<P> {
     #[inline(always)]
     fn skip(&mut self, window: &[u8]) -> Step {
         let take = self.need();
+        let was_refused = self.at == CountedState::Skip;
         if take <= window.len() {
             if let Some(fault) = self.bad_ending(window) {
+                if was_refused {
+                    return Step::drop_all(window);
+                }
                 let take = self.left();
                 return Step::Fault { take, fault };
             }
@@ -286,7 +308,9 @@ impl<P: Prefix> CountedDecoder<P> {
             return Step::NeedMore { want: take };
         }
         self.left -= size_u32(here);
-        self.at = CountedState::Skip;
+        if !was_refused {
+            self.at = CountedState::Rest;
+        }
         Step::Skip {
             take: here,
             want: self.need(),

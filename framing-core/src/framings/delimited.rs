@@ -7,6 +7,7 @@
 mod encoder;
 
 use core::fmt;
+use core::ops::Range;
 
 pub use self::encoder::DelimitedEncoder;
 use super::{Named, SpecError};
@@ -230,8 +231,10 @@ pub struct DelimitedDecoder {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum DelimitedState {
     Message,
-    /// Within a message that was refused, or handed out in part.
-    Skip,
+    /// Within a message that was refused.
+    Refused,
+    /// Within the rest of a message that was handed out in part.
+    Rest,
     Lost,
 }
 
@@ -242,20 +245,16 @@ impl Decode for DelimitedDecoder {
 
     fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
-            DelimitedState::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
-            DelimitedState::Lost => Step::Skip {
-                take: window.len(),
-                want: usize::MAX,
-            },
-            // Refused, but no byte of it was dropped.
-            DelimitedState::Skip if STREAMING && self.done == 0 => {
+            DelimitedState::Lost => Step::drop_all(window),
+            // No byte of it was dropped.
+            DelimitedState::Refused if STREAMING && self.done == 0 => {
                 self.at = DelimitedState::Message;
                 self.piece(window)
             }
-            DelimitedState::Skip => self.skip(window, limits),
+            DelimitedState::Refused | DelimitedState::Rest => self.skip(window, limits),
             DelimitedState::Message if STREAMING => self.piece(window),
             DelimitedState::Message if self.done != 0 => {
-                self.at = DelimitedState::Skip;
+                self.at = DelimitedState::Rest;
                 self.skip(window, limits)
             }
             DelimitedState::Message => self.whole(window, limits),
@@ -264,7 +263,8 @@ impl Decode for DelimitedDecoder {
 
     fn close(&mut self, unread: usize) -> Option<Fault> {
         let have = self.done.saturating_add(size_u32(unread));
-        let cut = have != 0 && self.at != DelimitedState::Lost;
+        // The fault of a refused message was reported.
+        let cut = have != 0 && matches!(self.at, DelimitedState::Message | DelimitedState::Rest);
         *self = Self::new(self.delimiter, self.lines);
         let want = have.saturating_add(1);
         cut.then_some(Fault::Truncated {
@@ -272,6 +272,17 @@ impl Decode for DelimitedDecoder {
             have,
             want,
         })
+    }
+
+    fn unfinished(&self, unread: usize) -> Range<usize> {
+        match self.at {
+            DelimitedState::Message => 0..unread,
+            _ => 0..0,
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.at == DelimitedState::Lost
     }
 
     fn is_mid_block(&self) -> bool {
@@ -310,7 +321,7 @@ impl DelimitedDecoder {
             return Step::NeedMore { want: usize::MAX };
         }
         // Skip the bytes in the window as those that follow: they are searched again, but only once.
-        self.at = DelimitedState::Skip;
+        self.at = DelimitedState::Refused;
         self.searched = 0;
         let fault = Fault::TooLong {
             declared: None,
@@ -362,7 +373,11 @@ impl DelimitedDecoder {
         let gone = found.unwrap_or(self.searched);
         let done = self.done.saturating_add(size_u32(gone));
         if limits.skip_max < done {
+            let was_refused = self.at == DelimitedState::Refused;
             self.at = DelimitedState::Lost;
+            if was_refused {
+                return Step::drop_all(window);
+            }
             let fault = Fault::TooLong {
                 declared: None,
                 limit: limits.block_max,

@@ -6,6 +6,8 @@
 //! | bytes … | close |
 //! ```
 
+use core::ops::Range;
+
 use super::Named;
 use crate::fault::{Fault, Refusal};
 use crate::framing::{Decode, Encode, Framing, Limits, Step, UnitFraming};
@@ -116,6 +118,14 @@ impl Decode for StreamDecoder {
     fn close(&mut self, _unread: usize) -> Option<Fault> {
         self.open = false;
         None
+    }
+
+    fn unfinished(&self, _unread: usize) -> Range<usize> {
+        0..0
+    }
+
+    fn is_lost(&self) -> bool {
+        false
     }
 
     fn is_mid_block(&self) -> bool {

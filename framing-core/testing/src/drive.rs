@@ -46,6 +46,7 @@ pub struct Collector {
     results: usize,
     events: Vec<Event>,
     message: Option<Vec<u8>>,
+    cut: Vec<u8>,
 }
 
 impl Collector {
@@ -87,8 +88,18 @@ impl Collector {
     /// If results come without end.
     pub fn fault(&mut self, fault: Fault) {
         self.count();
-        self.message = None;
+        let message = self.message.take().unwrap_or_default();
+        if matches!(fault, Fault::Truncated { .. }) {
+            self.cut = message;
+        }
         self.events.push(Event::Fault(fault));
+    }
+
+    /// The bytes of the message that the close has cut: its pieces, and then these bytes.
+    #[must_use]
+    pub fn cut(mut self, truncated: &[u8]) -> Vec<u8> {
+        self.cut.extend_from_slice(truncated);
+        self.cut
     }
 
     /// Adds the result of a reader.

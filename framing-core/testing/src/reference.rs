@@ -2,7 +2,7 @@
 //!
 //! Both work on complete input, without state between calls, and count in 64 bits.
 
-use framing_core::{AnyFraming, Fault, Framing, Limits, Part, Refusal};
+use framing_core::{AnyFraming, Decode as _, Fault, Framing, Limits, Part, Refusal};
 
 use crate::drive::{Mode, scan};
 use crate::samples::Event;
@@ -69,40 +69,67 @@ impl Format {
     /// Decodes these bytes followed by the end of the stream.
     #[must_use]
     pub fn decode(&self, wire: &[u8], limits: &Limits) -> Vec<Event> {
+        self.decode_all(wire, limits).0
+    }
+
+    /// As [`decode`](Self::decode), with the payload of the message that the end of the stream cuts.
+    #[must_use]
+    pub fn decode_all(&self, wire: &[u8], limits: &Limits) -> (Vec<Event>, Vec<u8>) {
+        let mut kept = vec![];
+        let kept_bytes = &mut kept;
         let mut events = match *self {
             Self::Stream if wire.is_empty() => vec![],
             Self::Stream => vec![Event::Stream(wire.to_vec())],
-            Self::Blocks => counted(wire, limits, |bytes| big_endian(bytes, 4), None, true),
-            Self::BigEndian(width) => {
-                counted(wire, limits, |bytes| big_endian(bytes, width), None, false)
-            }
+            Self::Blocks => counted(
+                wire,
+                limits,
+                |bytes| big_endian(bytes, 4),
+                None,
+                true,
+                kept_bytes,
+            ),
+            Self::BigEndian(width) => counted(
+                wire,
+                limits,
+                |bytes| big_endian(bytes, width),
+                None,
+                false,
+                kept_bytes,
+            ),
             Self::LittleEndian(width) => {
                 let header = |bytes: &[u8]| little_endian(bytes, width);
-                counted(wire, limits, header, None, false)
+                counted(wire, limits, header, None, false, kept_bytes)
             }
-            Self::Varint => counted(wire, limits, varint, None, false),
+            Self::Varint => counted(wire, limits, varint, None, false, kept_bytes),
             Self::Netstring => {
                 let header = |bytes: &[u8]| decimal(bytes, b':', 0);
-                counted(wire, limits, header, Some(b','), false)
+                counted(wire, limits, header, Some(b','), false, kept_bytes)
             }
             Self::OctetCounted => {
                 let header = |bytes: &[u8]| decimal(bytes, b' ', 1);
-                counted(wire, limits, header, None, false)
+                counted(wire, limits, header, None, false, kept_bytes)
             }
             Self::Fixed(len) => {
                 let len = u64::from(len);
                 let header = |_: &[u8]| Header::Whole { size: 0, len };
-                counted(wire, limits, header, None, false)
+                counted(wire, limits, header, None, false, kept_bytes)
             }
-            Self::Cobs => cobs(wire, limits),
-            Self::Lines => delimited(wire, limits, b"\n", true),
-            Self::Delimited(ref delimiter) => delimited(wire, limits, delimiter, false),
+            Self::Cobs => cobs(wire, limits, kept_bytes),
+            Self::Lines => delimited(wire, limits, b"\n", true, kept_bytes),
+            Self::Delimited(ref delimiter) => delimited(wire, limits, delimiter, false, kept_bytes),
             Self::Itself(framing) => {
-                return scan(framing.decoder(), Mode::Whole, wire, &[], limits);
+                let mut decoder = framing.decoder();
+                let events = scan(framing.decoder(), Mode::Whole, wire, &[], limits);
+                let mut window = wire.to_vec();
+                let used = decoder
+                    .scan_all::<false>(&mut window, limits, |_, _| true)
+                    .used;
+                let cut = decoder.unfinished(wire.len() - used);
+                return (events, window[used..][cut].to_vec());
             }
         };
         events.push(Event::Closed);
-        events
+        (events, kept)
     }
 
     /// Encodes a message, or returns why it cannot be sent.
@@ -287,6 +314,7 @@ fn counted(
     header: impl Fn(&[u8]) -> Header,
     ending: Option<u8>,
     is_series: bool,
+    kept: &mut Vec<u8>,
 ) -> Vec<Event> {
     let mut events = vec![];
     let mut is_open = false;
@@ -326,7 +354,10 @@ fn counted(
             return events;
         }
         if (wire.len() as u64) < len {
-            events.push(cut(Part::Payload, wire.len(), len));
+            if !is_over {
+                kept.extend_from_slice(wire);
+                events.push(cut(Part::Payload, wire.len(), len));
+            }
             return events;
         }
         let (payload, rest) = wire.split_at(len as usize);
@@ -334,11 +365,16 @@ fn counted(
         if let Some(want) = ending {
             match rest.split_first() {
                 None => {
-                    events.push(cut(Part::Payload, payload.len(), len + 1));
+                    if !is_over {
+                        kept.extend_from_slice(payload);
+                        events.push(cut(Part::Payload, payload.len(), len + 1));
+                    }
                     return events;
                 }
                 Some((&found, _)) if found != want => {
-                    events.push(Event::Fault(Fault::BadEnding { want, found }));
+                    if !is_over {
+                        events.push(Event::Fault(Fault::BadEnding { want, found }));
+                    }
                     return events;
                 }
                 Some((_, rest)) => wire = rest,
@@ -355,7 +391,13 @@ fn counted(
 }
 
 /// Bytes up to the first delimiter. In `lines`, one carriage return before it belongs to the delimiter.
-fn delimited(mut wire: &[u8], limits: &Limits, delimiter: &[u8], is_lines: bool) -> Vec<Event> {
+fn delimited(
+    mut wire: &[u8],
+    limits: &Limits,
+    delimiter: &[u8],
+    is_lines: bool,
+    kept: &mut Vec<u8>,
+) -> Vec<Event> {
     let mut events = vec![];
     let limit = limits.block_max as usize;
     while !wire.is_empty() {
@@ -378,14 +420,16 @@ fn delimited(mut wire: &[u8], limits: &Limits, delimiter: &[u8], is_lines: bool)
             room <= wire.len()
         };
         if is_over {
-            events.push(over(limits, false));
+            events.push(over(limits));
             if (limits.skip_max as usize) < certain {
-                events.push(over(limits, true));
                 return events;
             }
         }
         let Some(found) = found else {
-            events.push(cut(Part::Payload, wire.len(), wire.len() as u64 + 1));
+            if !is_over {
+                kept.extend_from_slice(wire);
+                events.push(cut(Part::Payload, wire.len(), wire.len() as u64 + 1));
+            }
             return events;
         };
         if !is_over {
@@ -398,7 +442,7 @@ fn delimited(mut wire: &[u8], limits: &Limits, delimiter: &[u8], is_lines: bool)
 
 /// Groups of bytes without a zero, each after its length plus one. Two groups are separated by a zero byte of the payload,
 /// unless the first has 254 bytes; a zero ends the message.
-fn cobs(wire: &[u8], limits: &Limits) -> Vec<Event> {
+fn cobs(wire: &[u8], limits: &Limits, kept: &mut Vec<u8>) -> Vec<Event> {
     let mut events = vec![];
     let mut escaped: Vec<&[u8]> = wire.split(|&byte| byte == 0).collect();
     let open = escaped.pop().unwrap_or_default();
@@ -423,18 +467,15 @@ fn cobs(wire: &[u8], limits: &Limits) -> Vec<Event> {
             zero = code != 255;
         }
         if (limits.block_max as usize) < payload.len() {
-            events.push(over(limits, false));
+            events.push(over(limits));
+            // Skipped data is not unescaped, so these are wire bytes.
             if (limits.skip_max as usize) < escaped.len() {
-                events.push(over(limits, true));
                 return events;
-            }
-            if !is_ended {
-                // Skipped data is not unescaped, so these are wire bytes.
-                events.push(cut(Part::Payload, escaped.len(), escaped.len() as u64 + 1));
             }
         } else if !is_ended {
             let want = payload.len() + missing + 1;
             events.push(cut(Part::Payload, payload.len(), want as u64));
+            *kept = payload;
         } else if missing != 0 {
             events.push(Event::Fault(Fault::EarlyEnd {
                 missing: missing as u8,
@@ -446,11 +487,11 @@ fn cobs(wire: &[u8], limits: &Limits) -> Vec<Event> {
     events
 }
 
-fn over(limits: &Limits, lost: bool) -> Event {
+fn over(limits: &Limits) -> Event {
     Event::Fault(Fault::TooLong {
         declared: None,
         limit: limits.block_max,
-        lost,
+        lost: false,
     })
 }
 

@@ -206,14 +206,6 @@ fn over(limit: u32) -> Event {
     })
 }
 
-fn over_skip(limit: u32) -> Event {
-    Event::Fault(Fault::TooLong {
-        declared: None,
-        limit,
-        lost: true,
-    })
-}
-
 fn bad_length(found: u8, offset: u8) -> Event {
     Event::Fault(Fault::BadLength { found, offset })
 }

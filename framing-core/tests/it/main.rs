@@ -16,4 +16,5 @@ mod public;
 mod refusals;
 mod splits;
 mod transport;
+mod truncated;
 mod writing;

@@ -239,7 +239,7 @@ fn errors_have_the_kind_of_their_cause() {
     assert_eq!(ReceiveError::Io(Broken).kind(), ErrorKind::Other);
     assert_eq!(
         ReceiveError::<Broken>::BufferTooSmall { len: 3 }.kind(),
-        ErrorKind::OutOfMemory
+        ErrorKind::InvalidInput
     );
     assert_eq!(
         SendError::<Broken>::Refused(Refusal::Empty).kind(),

@@ -38,11 +38,21 @@ pub enum Item<'a> {
         first: bool,
         /// This is the last piece of the message.
         last: bool,
+        /// The connection ended within the message: nothing of it follows, and the next item is the fault. Also if the
+        /// message was to be emitted whole.
+        truncated: bool,
     },
     /// The end mark of a series.
     End,
     /// A message was refused.
     Fault(Fault),
+    /// The peer reset the connection between two messages: messages that it had sent may be missing.
+    Reset,
+    /// Bytes were received after the end mark that closes the connection.
+    AfterEnd {
+        /// How many, at least.
+        bytes: u64,
+    },
 }
 
 /// Which items close the connection, and how messages over the limit are handled.
@@ -97,7 +107,7 @@ pub struct Decoded {
 pub enum CloseCause {
     /// The end mark of a series.
     End,
-    /// A message exceeds the limit, or is too long to skip.
+    /// A message exceeds the limit, or cannot be skipped.
     TooLong,
     /// The decoder lost the framing.
     Lost,
@@ -117,9 +127,18 @@ const _: () = assert!(MARKS_MAX * size_of::<Mark>() <= MARKS_LEN);
 
 #[derive(Clone, Copy, Debug)]
 enum MarkKind {
-    Piece { span: Span, first: bool, last: bool },
+    Piece {
+        span: Span,
+        first: bool,
+        last: bool,
+        truncated: bool,
+    },
     End,
     Fault(Fault),
+    Reset,
+    AfterEnd {
+        bytes: u64,
+    },
 }
 
 impl Batch {
@@ -182,6 +201,8 @@ impl Batch {
             }
         };
         let Findings { marks, stop, .. } = findings;
+        // A message was refused without a declared length, or its end is not where its length says.
+        let stop = stop.or_else(|| decoder.is_lost().then_some(CloseCause::TooLong));
         Decoded {
             batch: Self {
                 buffer,
@@ -216,22 +237,54 @@ impl Batch {
     #[must_use]
     pub fn of_piece(bytes: Vec<u8>, first: bool, last: bool) -> Self {
         let span = Span::new(0, bytes.len());
-        let kind = MarkKind::Piece { span, first, last };
-        Self {
-            buffer: Buffer::own(bytes),
-            marks: vec![Mark { before: 0, kind }],
-            messages: 0,
-            message_bytes: 0,
-        }
+        let truncated = false;
+        let kind = MarkKind::Piece {
+            span,
+            first,
+            last,
+            truncated,
+        };
+        Self::of_marks(bytes, vec![kind])
+    }
+
+    /// Creates a batch with the bytes of a message that was cut, from `span` of `bytes`, and with its fault, if that is
+    /// known. A piece without bytes is left out if the message begins with it.
+    #[must_use]
+    pub fn of_truncated(bytes: Vec<u8>, span: Span, first: bool, fault: Option<Fault>) -> Self {
+        let piece = MarkKind::Piece {
+            span,
+            first,
+            last: false,
+            truncated: true,
+        };
+        let piece = (span.bytes() != 0 || !first).then_some(piece);
+        let fault = fault.map(MarkKind::Fault);
+        Self::of_marks(bytes, piece.into_iter().chain(fault).collect())
     }
 
     /// Creates a batch with the end mark of a series.
     #[must_use]
     pub fn of_end() -> Self {
-        let kind = MarkKind::End;
+        Self::of_marks(Vec::new(), vec![MarkKind::End])
+    }
+
+    /// Creates a batch that reports the reset of a connection between two messages.
+    #[must_use]
+    pub fn of_reset() -> Self {
+        Self::of_marks(Vec::new(), vec![MarkKind::Reset])
+    }
+
+    /// Creates a batch that reports bytes after the end mark that closes a connection.
+    #[must_use]
+    pub fn of_after_end(bytes: u64) -> Self {
+        Self::of_marks(Vec::new(), vec![MarkKind::AfterEnd { bytes }])
+    }
+
+    fn of_marks(bytes: Vec<u8>, kinds: Vec<MarkKind>) -> Self {
+        let mark = |kind| Mark { before: 0, kind };
         Self {
-            buffer: Buffer::own(Vec::new()),
-            marks: vec![Mark { before: 0, kind }],
+            buffer: Buffer::own(bytes),
+            marks: kinds.into_iter().map(mark).collect(),
             messages: 0,
             message_bytes: 0,
         }
@@ -240,16 +293,7 @@ impl Batch {
     /// Creates a batch with a fault that has no bytes of its own: the stream ended within a message.
     #[must_use]
     pub fn of_fault(fault: Fault) -> Self {
-        let marks = vec![Mark {
-            before: 0,
-            kind: MarkKind::Fault(fault),
-        }];
-        Self {
-            buffer: Buffer::own(Vec::new()),
-            marks,
-            messages: 0,
-            message_bytes: 0,
-        }
+        Self::of_marks(Vec::new(), vec![MarkKind::Fault(fault)])
     }
 
     /// Returns whether the batch has no items and counted no messages.
@@ -351,13 +395,21 @@ impl Batch {
 
     fn mark(&self, mark: &Mark) -> Item<'_> {
         match mark.kind {
-            MarkKind::Piece { span, first, last } => Item::Piece {
+            MarkKind::Piece {
+                span,
+                first,
+                last,
+                truncated,
+            } => Item::Piece {
                 bytes: self.bytes(span),
                 first,
                 last,
+                truncated,
             },
             MarkKind::End => Item::End,
             MarkKind::Fault(fault) => Item::Fault(fault),
+            MarkKind::Reset => Item::Reset,
+            MarkKind::AfterEnd { bytes } => Item::AfterEnd { bytes },
         }
     }
 
@@ -394,7 +446,13 @@ impl Findings {
                 // Pieces of the framing `stream` never end, and are part of normal decoding.
                 let goes_on = !last;
                 self.streaming &= goes_on;
-                self.mark(MarkKind::Piece { span, first, last }, messages);
+                let kind = MarkKind::Piece {
+                    span,
+                    first,
+                    last,
+                    truncated: false,
+                };
+                self.mark(kind, messages);
                 return goes_on;
             }
             Step::End { .. } => {

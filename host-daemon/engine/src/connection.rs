@@ -10,12 +10,13 @@ pub mod responder;
 mod task;
 mod waits;
 
+use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use framing_core::{AnyDecoder, AnyFraming, Fault, Framing, Part};
+use framing_core::{AnyDecoder, AnyFraming, Framing, Part};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -30,7 +31,7 @@ use self::task::Running;
 use crate::batch::{Batch, Decoded, Item, WholeMessages};
 use crate::event::{ConnectionInfo, Event, EventKind, Peer, StreamPosition};
 use crate::listen::transport::Transport;
-use crate::peer_log::{Kind, warn_peer};
+use crate::peer_log::{self, Kind, ReceivedTotals, log_fault, warn_peer};
 use crate::permit::ConnectionPermit;
 use crate::pool::{BUFFER_LEN, Buffer, ConnectionQuota};
 use crate::reason::{CloseReason, FaultKind};
@@ -52,8 +53,12 @@ const WRITES_MAX: usize = 64;
 /// the kernel evicts too much of it from the cache.
 const READ_LEN: usize = BUFFER_LEN / 2;
 
-/// Faults logged per connection. Further ones are only counted.
-const FAULTS_LOGGED: u32 = 5;
+/// The log text of [`FaultKind::Reset`].
+const RESET: &str =
+    "connection reset between messages: messages that the peer had sent may be missing";
+
+/// Least length of an incomplete message that may [trickle](Connection::trickles), in bytes.
+const TRICKLE_MIN: usize = 1 << 10;
 
 /// The receiving side of one connection.
 ///
@@ -73,6 +78,10 @@ pub struct Connection {
     undecoded: bool,
     /// Within an oversize message that is emitted in pieces.
     streaming: bool,
+    /// The stream ended within a series.
+    series_open: bool,
+    /// The incomplete message grows by small reads, so it stays in memory of its own between them.
+    trickles: bool,
     /// The connection was emitted as opened, and not as closed yet.
     is_open: bool,
     /// At least one byte has arrived.
@@ -123,6 +132,8 @@ impl Step {
 enum PendingSend {
     /// Not charged to the pool yet.
     Batch(Batch, Option<CloseReason>),
+    /// Charged if a sink receives it; the responder must store it on a disk.
+    Unstored(Batch, Option<CloseReason>),
     /// Charged and counted.
     Event(Event, Option<CloseReason>),
 }
@@ -157,6 +168,8 @@ impl Connection {
             remainder: Vec::new(),
             undecoded: false,
             streaming: false,
+            series_open: false,
+            trickles: false,
             is_open: false,
             has_read: false,
             want: u32::MAX,
@@ -174,6 +187,11 @@ impl Connection {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.source.conn
+    }
+
+    /// Returns the name of the device.
+    pub(crate) fn device(&self) -> &str {
+        &self.source.device
     }
 
     /// Sends the event that the connection opened, unless a queue is full.
@@ -282,7 +300,7 @@ impl Connection {
             return self.decode(buffer);
         }
         // `poll_read_buf` knows that a read that does not fill the buffer has left nothing, and saves a system call.
-        let read_len = if !self.context.fanout.wants_messages() {
+        let read_len = if !self.wants_messages() {
             READ_LEN
         } else {
             BUFFER_LEN
@@ -291,7 +309,9 @@ impl Connection {
         let reading = poll_read_buf(pin!(transport), context, buffer.parts_mut().0);
         let step = match reading {
             Poll::Ready(Ok(0)) => Step::Close(CloseReason::Eof),
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(len)) => {
+                let (before, spare) = memory_before(&mut buffer, len);
+                self.trickles = TRICKLE_MIN <= before && len < (before / 8).min(spare);
                 self.has_read = true;
                 self.permit.heard();
                 return self.decode(buffer);
@@ -320,7 +340,7 @@ impl Connection {
         } = &*self.policy;
         let responder = self.responder.as_ref();
         let is_replied = responder.is_some_and(|responder| responder.needs_messages());
-        let messages = if !self.context.fanout.wants_messages() && !is_replied {
+        let messages = if !self.wants_messages() && !is_replied {
             WholeMessages::Counted
         } else {
             WholeMessages::Kept
@@ -348,8 +368,8 @@ impl Connection {
         } else {
             self.remainder = batch.rest(used).to_vec();
             // A batch that no sink receives is not charged.
-            let is_charged = !self.context.fanout.wants_messages()
-                || batch.try_charge(&self.context.pool, &mut self.quota);
+            let is_charged =
+                !self.wants_messages() || batch.try_charge(&self.context.pool, &mut self.quota);
             Some((batch, is_charged))
         };
         let part = cut(&self.decoder, &self.remainder);
@@ -367,11 +387,33 @@ impl Connection {
         }
     }
 
-    /// Counts a batch, hands it to the responder, and sends it to the sinks.
+    /// Hands a batch to the responder, counts it, and sends it to the sinks.
     fn pass(&mut self, batch: Batch, reason: Option<CloseReason>) -> Step {
+        let Some(responder) = &mut self.responder else {
+            return self.pass_kept(batch, reason, Ok(()));
+        };
+        if responder.is_slow(&batch) {
+            return Step::Held(Box::new(PendingSend::Unstored(batch, reason)));
+        }
+        let kept = responder.on_batch(&batch);
+        self.pass_kept(batch, reason, kept)
+    }
+
+    /// Counts a batch that the responder has got, and sends it to the sinks.
+    fn pass_kept(
+        &mut self,
+        batch: Batch,
+        reason: Option<CloseReason>,
+        kept: Result<(), ReplyError>,
+    ) -> Step {
         let (mut messages, mut bytes) = batch.messages();
         for (_, mark) in batch.marks() {
             match mark {
+                Item::Piece {
+                    bytes: piece,
+                    truncated: true,
+                    ..
+                } => self.context.counters.truncated_bytes(piece.len() as u64),
                 Item::Piece {
                     bytes: piece, last, ..
                 } => {
@@ -379,18 +421,18 @@ impl Connection {
                     messages += u64::from(last);
                 }
                 Item::End => self.context.counters.series(),
-                Item::Fault(fault) => self.fault(&fault),
+                Item::Fault(fault) => self.fault(FaultKind::of(&fault), &fault),
+                Item::Reset => self.fault(FaultKind::Reset, &RESET),
+                Item::AfterEnd { bytes } => self.after_end(bytes),
                 Item::Message(_) => {}
             }
         }
         self.bytes += bytes;
         self.context.counters.messages(messages, bytes);
-        let responder = self.responder.as_mut();
-        let kept = responder.map_or(Ok(()), |responder| responder.on_batch(&batch));
         let reason = reason.or_else(|| self.reply_failed(&kept.err()?, "reply not stored"));
         let position = self.position;
         self.position.pass_all(&batch);
-        if !self.context.fanout.wants_messages() {
+        if !self.wants_messages() {
             return reason.map_or(Step::Go, Step::Close);
         }
         let batch = Arc::new(batch);
@@ -400,22 +442,26 @@ impl Connection {
         }
     }
 
-    fn fault(&mut self, fault: &Fault) {
-        self.faults = self.faults.saturating_add(1);
-        self.context.counters.fault(FaultKind::of(fault));
+    fn after_end(&self, bytes: u64) {
+        self.context.counters.after_end();
         let (conn, device) = (self.source.conn, &self.source.device);
-        if FAULTS_LOGGED < self.faults {
-            return;
-        }
+        warn_peer!(Kind::AfterEnd, device, conn, %device, bytes, "bytes after the end of the series");
+    }
+
+    fn fault(&mut self, kind: FaultKind, fault: &dyn fmt::Display) {
+        self.faults = self.faults.saturating_add(1);
+        self.context.counters.fault(kind);
         let hint = if self.position.seq == 0 {
             protocol_hint(self.greeting)
         } else {
             ""
         };
-        warn_peer!(Kind::Fault, device, conn, %device, "{fault}{hint}");
-        if self.faults == FAULTS_LOGGED {
-            warn_peer!(Kind::Fault, device, conn, %device, "further faults of this connection are counted, not logged");
-        }
+        log_fault(self.faults, &self.source, format_args!("{fault}{hint}"));
+    }
+
+    /// Whether a sink needs the messages of this connection.
+    pub(super) fn wants_messages(&self) -> bool {
+        self.context.fanout.wants_messages(&self.source.encoding)
     }
 
     #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]
@@ -432,12 +478,20 @@ impl Connection {
         self.is_open = false;
         // Only the framing `blocks` has end marks.
         let in_series = self.position.in_series != 0;
-        let torn = in_series && matches!(self.policy.framing, AnyFraming::Blocks(_));
-        self.context.counters.closed(reason, torn);
+        let has_ends = matches!(self.policy.framing, AnyFraming::Blocks(_));
+        let series_open = self.series_open || (in_series && has_ends);
+        self.context.counters.closed(reason, series_open);
+        let totals = ReceivedTotals {
+            messages: self.position.seq,
+            bytes: self.bytes,
+            faults: self.faults,
+        };
+        peer_log::closed(&self.source, reason, totals);
         self.event(EventKind::Closed {
             messages: self.position.seq,
             bytes: self.bytes,
             reason,
+            series_open,
         })
     }
 
@@ -469,6 +523,13 @@ impl Drop for Connection {
             runtime.spawn(async move { context.fanout.send(event).await });
         }
     }
+}
+
+/// Returns the length of a buffer, and its spare capacity, before the last `len` bytes were read.
+fn memory_before(buffer: &mut Buffer, len: usize) -> (usize, usize) {
+    let (bytes, _) = buffer.parts_mut();
+    let before = bytes.len().saturating_sub(len);
+    (before, bytes.capacity() - before)
 }
 
 /// A hint for the log if the first bytes belong to another well-known protocol.

@@ -26,10 +26,14 @@ pub struct Counters {
     bytes: AtomicU64,
     series: AtomicU64,
     faults: [AtomicU64; FaultKind::ALL.len()],
+    undecoded: AtomicU64,
     output_lost: AtomicU64,
     output_lost_others: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],
-    torn: AtomicU64,
+    series_open: AtomicU64,
+    after_end: AtomicU64,
+    truncated_bytes: AtomicU64,
+    reply_echoes: AtomicU64,
 }
 
 impl Counters {
@@ -62,12 +66,35 @@ impl Counters {
         }
     }
 
-    /// Counts a closed connection. `torn` says that it closed within a series.
-    pub fn closed(&self, reason: CloseReason, torn: bool) {
+    /// Counts a message that is not decoded for the reason of an earlier fault of its connection, which is no further
+    /// fault.
+    pub fn undecoded(&self) {
+        self.undecoded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of messages that were not decoded for the reason of an earlier fault.
+    #[must_use]
+    pub fn undecoded_messages(&self) -> u64 {
+        self.undecoded.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection that sent bytes after the end mark that closes it.
+    pub fn after_end(&self) {
+        self.after_end.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the bytes of a truncated message that were kept.
+    pub fn truncated_bytes(&self, bytes: u64) {
+        self.truncated_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a closed connection, and whether it left a series open.
+    pub fn closed(&self, reason: CloseReason, series_open: bool) {
         if let Some(counter) = self.closed.get(reason as usize) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-        self.torn.fetch_add(u64::from(torn), Ordering::Relaxed);
+        self.series_open
+            .fetch_add(u64::from(series_open), Ordering::Relaxed);
     }
 
     /// Returns the number of closed connections, in the order of [`CloseReason::ALL`].
@@ -78,10 +105,33 @@ impl Counters {
             .map(|counter| counter.load(Ordering::Relaxed))
     }
 
-    /// Returns the number of connections that closed within a series.
+    /// Counts a series that is a reply of the daemon, which came back over a line. It is not answered.
+    pub fn reply_echo(&self) {
+        self.reply_echoes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of series that were replies of the daemon.
     #[must_use]
-    pub fn torn(&self) -> u64 {
-        self.torn.load(Ordering::Relaxed)
+    pub fn reply_echoes(&self) -> u64 {
+        self.reply_echoes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of connections that left a series open.
+    #[must_use]
+    pub fn series_left_open(&self) -> u64 {
+        self.series_open.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of connections that sent bytes after the end mark that closed them.
+    #[must_use]
+    pub fn bytes_after_end(&self) -> u64 {
+        self.after_end.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes of truncated messages that were kept.
+    #[must_use]
+    pub fn kept_of_truncated(&self) -> u64 {
+        self.truncated_bytes.load(Ordering::Relaxed)
     }
 
     /// Counts what lossy sinks, such as the output of a daemon that records, have dropped because they were too slow.

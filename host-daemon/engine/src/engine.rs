@@ -13,6 +13,7 @@ use tracing::error;
 pub use self::collector::EngineCollector;
 pub use self::handle::{Applied, EngineHandle, ListenerSpec, Listening, Settings};
 use self::sinks::{AddedSink, SinkThread, end_all};
+pub use crate::admission::accept::STOP_MAX;
 
 use crate::admission::accept::Acceptor;
 use crate::admission::bound::Bound;

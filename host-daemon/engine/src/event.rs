@@ -96,6 +96,12 @@ impl Encoding {
         Self { name, schema }
     }
 
+    /// Returns whether the payload is uninterpreted bytes.
+    #[must_use]
+    pub fn is_raw(&self) -> bool {
+        self.name == RAW
+    }
+
     /// Returns the schema if it has the type `T`.
     #[must_use]
     pub fn schema<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
@@ -103,10 +109,13 @@ impl Encoding {
     }
 }
 
+/// Name of the encoding of uninterpreted bytes.
+const RAW: &str = "raw";
+
 impl Default for Encoding {
     /// `raw`: uninterpreted bytes.
     fn default() -> Self {
-        Self::new("raw")
+        Self::new(RAW)
     }
 }
 
@@ -151,11 +160,27 @@ pub enum EventKind {
         bytes: u64,
         /// Why it was closed.
         reason: CloseReason,
+        /// A series was left open: messages came, and no end mark after them. Only in framings with end marks.
+        series_open: bool,
     },
     /// Counts of events that a recording does not store one by one: the events without payload of one connection, or
     /// all events of connections that are not recorded. Only recordings contain this event; the engine does not emit
     /// it.
     Suppressed(Box<Suppressed>),
+    /// A message that is invalid in the encoding of the connection. Only recordings contain this event; the engine does
+    /// not emit it, since it decodes no payload.
+    Undecodable(Box<UndecodableMessage>),
+}
+
+/// A message that is invalid in its encoding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndecodableMessage {
+    /// Number of the message in the connection.
+    pub seq: u64,
+    /// Name of the encoding.
+    pub encoding: Box<str>,
+    /// The reason in words.
+    pub reason: Box<str>,
 }
 
 /// Counts of events that were not recorded one by one.
@@ -172,6 +197,8 @@ pub struct Suppressed {
     pub empty: u64,
     /// End marks.
     pub ends: u64,
+    /// Connections that sent bytes after the end mark that closed them.
+    pub after_end: u64,
     /// Faults by kind, in the order of [`FaultKind::ALL`].
     pub faults: [u64; FaultKind::ALL.len()],
 }
@@ -186,6 +213,7 @@ impl Suppressed {
             connections: 0,
             empty: 0,
             ends: 0,
+            after_end: 0,
             faults: [0; FaultKind::ALL.len()],
         }
     }
@@ -203,6 +231,7 @@ impl Suppressed {
             ("connections", self.connections),
             ("empty", self.empty),
             ("ends", self.ends),
+            ("after_end", self.after_end),
         ];
         others.into_iter().chain(faults.zip(self.faults))
     }
@@ -213,6 +242,7 @@ impl Suppressed {
         self.connections += other.connections;
         self.empty += other.empty;
         self.ends += other.ends;
+        self.after_end += other.after_end;
         for (sum, count) in self.faults.iter_mut().zip(other.faults) {
             *sum += count;
         }
@@ -299,6 +329,7 @@ impl StreamPosition {
             }
             Item::End => self.in_series = 0,
             Item::Fault(_) => self.offset = 0,
+            Item::Reset | Item::AfterEnd { .. } => {}
         }
     }
 

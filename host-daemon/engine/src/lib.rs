@@ -18,6 +18,7 @@ pub mod permit;
 pub mod pool;
 pub mod reason;
 pub mod sink;
+pub mod stdio;
 
 pub use self::engine::{
     Applied, Builder, Engine, EngineCollector, EngineHandle, ListenerSpec, Listening, Settings,

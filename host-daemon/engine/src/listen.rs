@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod claims;
+mod line;
 pub mod listener;
 mod local;
 pub mod path;

@@ -38,7 +38,9 @@ impl Origin {
     #[must_use]
     pub fn of_device(device: &str) -> Self {
         let address = device.parse::<SocketAddr>().map(|address| address.ip());
-        match address.or_else(|_| device.parse()) {
+        // The interface of a link-local address is not part of the origin.
+        let ip = device.split_once('%').map_or(device, |(ip, _)| ip);
+        match address.or_else(|_| ip.parse()) {
             Ok(ip) => Self::of_ip(ip),
             Err(_) => Self::Local(device.into()),
         }
@@ -67,6 +69,7 @@ mod tests {
         assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
         let peer = Peer::Network("[::ffff:10.0.0.1]:9".parse().unwrap());
         assert_eq!(Origin::of_peer(&peer), of("10.0.0.1"));
+        assert_eq!(of("fe80::2%3"), of("[fe80::2%4]:9"));
         let listener = Peer::Local("unix:/run/x.sock".into());
         assert_eq!(Origin::of_peer(&listener), of("unix:/run/x.sock"));
         let differing = ["10.0.0.2", "2001:db8:0:1::1", "/dev/ttyACM0", "10.0.0.1"];

@@ -49,7 +49,7 @@ pub enum CloseReason {
     Evicted,
     /// Unfinished messages held too much memory.
     Memory,
-    /// A message exceeded a limit, and the policy is to close the connection.
+    /// A message exceeded a limit, and the policy is to close the connection; or it could not be skipped.
     Limit,
     /// The decoder lost the framing: it cannot find another message boundary.
     Fault,
@@ -157,19 +157,22 @@ pub enum FaultKind {
     BadLength,
     /// A message does not end with its delimiter, or ends too early.
     BadEnding,
-    /// The stream ended within a message or a series.
+    /// The stream ended within a message.
     Truncated,
+    /// The peer reset the connection between two messages.
+    Reset,
     /// The payload is invalid in its encoding. Counted by the decoder of the payload, not by the engine.
     Undecodable,
 }
 
 impl FaultKind {
     /// All kinds, in the order in which totals list them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::TooLong,
         Self::BadLength,
         Self::BadEnding,
         Self::Truncated,
+        Self::Reset,
         Self::Undecodable,
     ];
 
@@ -193,6 +196,7 @@ impl FaultKind {
             Self::BadLength => "bad_length",
             Self::BadEnding => "bad_ending",
             Self::Truncated => "truncated",
+            Self::Reset => "reset",
             Self::Undecodable => "undecodable",
         }
     }

@@ -83,6 +83,8 @@ pub enum Interest {
     All,
     /// Opened and closed connections, but no messages.
     Connections,
+    /// All events of connections whose [encoding](crate::event::Encoding) is not raw.
+    Encoded,
 }
 
 /// What happens when a sink is too slow.

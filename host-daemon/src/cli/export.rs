@@ -35,8 +35,8 @@ pub struct Export {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
     pub until: Option<Timestamp>,
     /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, or defmt with the firmware's
-    /// ELF file.
-    #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF", value_parser = decoding)]
+    /// ELF file, or a directory of ELF files.
+    #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF|defmt:DIR", value_parser = decoding)]
     pub decode: Option<Decoding>,
     /// Take the time of a message from this field, such as t or header.stamp:ms; a number is in the unit ns, us, ms or s
     /// (default) since 1970, a text is RFC 3339. A message without the field keeps its time of reception.

@@ -60,8 +60,8 @@ pub struct Read {
     #[arg(long, value_enum, default_value_t = ReadOutput::Text)]
     pub output: ReadOutput,
     /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, or defmt with the firmware's
-    /// ELF file.
-    #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF", value_parser = decoding)]
+    /// ELF file, or a directory of ELF files.
+    #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF|defmt:DIR", value_parser = decoding)]
     pub decode: Option<Decoding>,
     /// Wait for more to be recorded and print it, until interrupted.
     #[arg(long)]

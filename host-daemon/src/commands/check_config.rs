@@ -12,6 +12,7 @@ use blocksd_engine::listen::address::{Address, AddressError};
 use blocksd_engine::listen::claims::Claims;
 use blocksd_engine::listen::listener;
 use blocksd_engine::listen::path::made_for;
+use blocksd_engine::stdio;
 use blocksd_recording::Lock;
 
 /// Checks a file, with options of the command line that override it. Prints what `serve` would do, or every value.
@@ -25,7 +26,7 @@ pub fn command(file: &Path, options: Partial, print: bool) -> Result<(), Command
     }
     let lines = check(&config)?;
     let text = if print { config::print(&config) } else { lines };
-    let mut out = io::stdout().lock();
+    let mut out = stdio::stdout();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(CommandError::stdout)
 }
@@ -75,6 +76,13 @@ fn check(config: &Config) -> Result<String, CommandError> {
         None => Vec::new(),
     };
     let mut findings = Findings::default();
+    if let Some(address) = &config.metrics {
+        let checked = listener::check_network(address).map_err(|error| CommandError::Listen {
+            address: address.clone(),
+            error,
+        });
+        findings.check(config.origin("metrics"), "metrics", checked);
+    }
     for listener in &config.listeners {
         let address = listener.address.clone();
         let checked = listener::check(&address, &made);
@@ -84,7 +92,12 @@ fn check(config: &Config) -> Result<String, CommandError> {
     findings.finish(config)?;
     for ListenerSpec { address, policies } in plan {
         let policy = described(policies.default_policy());
-        lines.push(format!("listen on {address} {policy}"));
+        // This process does not get the sockets of the service.
+        let note = match address.parse() {
+            Ok(Address::Systemd(_)) => " (not checked: the sockets that systemd passes)",
+            _ => "",
+        };
+        lines.push(format!("listen on {address} {policy}{note}"));
     }
     if let Some(address) = &config.metrics {
         lines.push(format!("metrics on {address}"));
@@ -210,7 +223,14 @@ impl Findings {
             self.refused.get_or_insert(failure);
             return;
         }
-        let reason = failure.to_string();
+        let reason = match (&failure, origin) {
+            // A file has keys, and not options of the command line.
+            (CommandError::Conflict { one, other }, ValueOrigin::Line(_)) => {
+                let key = |option: &str| option.trim_start_matches("--").to_owned();
+                format!("{} cannot be combined with {}", key(one), key(other))
+            }
+            _ => failure.to_string(),
+        };
         let is_known = |it: &Mistake| {
             it.origin == Some(origin)
                 && matches!(&it.reason, Reason::Refused(known) if *known == reason)

@@ -16,6 +16,7 @@ use blocksd_engine::connection::policy::{Policy, ReplyKind};
 use blocksd_engine::event::{ConnectionInfo, Dropped, Event, EventKind, Peer};
 use blocksd_engine::permit::Bounds;
 use blocksd_engine::sink::Delivery;
+use blocksd_engine::stdio;
 use blocksd_engine::{Engine, Error, ListenerSpec};
 use framing_core::{AnyFraming, Blocks, Limits};
 use tokio::sync::Notify;
@@ -27,7 +28,7 @@ use self::devices::DEVICES;
 use self::tally::Tally;
 use crate::error::CommandError;
 use crate::output::{Format, Out, Text};
-use crate::payload::Decoding;
+use crate::payload::{Decoding, UndecodableReporter};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::sinks::console::Console;
 
@@ -82,7 +83,9 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
     // The console waits for its reader without a limit.
     let never = CancellationToken::new();
     let counters = Arc::clone(engine.handle().counters());
-    let console = Console::new(Box::new(format), counters, never);
+    let reporter = UndecodableReporter::new(Arc::clone(&counters));
+    let console = Console::new(Box::new(format), counters, Some(reporter), never)
+        .map_err(CommandError::Start)?;
     engine.add_sink(Box::new(console), Delivery::BACKPRESSURE);
     let serving = tokio::spawn(engine.run());
 
@@ -263,7 +266,7 @@ impl Format for Named {
 
 /// Prints a line to standard output.
 fn print_line(line: std::fmt::Arguments<'_>) -> Result<(), CommandError> {
-    writeln!(io::stdout(), "{line}").map_err(CommandError::stdout)
+    writeln!(stdio::stdout(), "{line}").map_err(CommandError::stdout)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

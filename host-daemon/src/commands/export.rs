@@ -26,6 +26,7 @@ use self::target::{Decoded, DecodedKind, Dialect, ExportedTo, Target};
 use crate::cli::{Export, ExportFormat, TimeField, TimeUnit};
 use crate::commands::read::{check_losses, nanoseconds, report_lost, report_unreadable};
 use crate::error::CommandError;
+use crate::escape::printable;
 use crate::output::counted;
 use crate::payload::{Decoders, Style, Value, members};
 use crate::recorded::from_log::{EventReader, EventVisitor};
@@ -33,6 +34,7 @@ use crate::recorded::lifecycle::Lifecycle;
 use crate::service::log::print_status;
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, EventKind, StreamPosition};
+use blocksd_engine::stdio;
 use blocksd_recording::topic::Kind;
 use blocksd_recording::{Error, LostRange, Message, Reader, Visitor, Wanted};
 
@@ -69,7 +71,7 @@ pub fn export(arguments: &Export) -> Result<(), CommandError> {
         (messages, values) => Err(CommandError::NotExported { messages, values }),
     };
     match check_losses(lost).and(complete) {
-        Ok(()) => writeln!(io::stdout().lock(), "{done}").map_err(CommandError::stdout),
+        Ok(()) => writeln!(stdio::stdout(), "{done}").map_err(CommandError::stdout),
         Err(failure) => Err(CommandError::Partly {
             failure: Box::new(failure),
             done,
@@ -104,7 +106,7 @@ fn target(arguments: &Export) -> Box<dyn Target> {
 
 /// Reports missing messages, and returns the summary.
 fn report(counts: &ExportCounts, written: &ExportedTo, field: Option<&TimeField>) -> String {
-    let status = |text: String| print_status(format_args!("blocksd: {text}"));
+    let status = |text: String| print_status(format_args!("blocksd: {}", printable(text)));
     if let Some(first) = &counts.first_undecodable {
         let count = counted(counts.undecodable, "message");
         status(format!(
@@ -293,10 +295,10 @@ impl Exporter<'_> {
                     self.counts.pieces += 1;
                     continue;
                 }
-                Item::End | Item::Fault(_) => continue,
+                Item::End | Item::Fault(_) | Item::Reset | Item::AfterEnd { .. } => continue,
             };
             let object = &mut self.object;
-            let kind = match object::put(decoder, seq, bytes, &source.device, dialect, object) {
+            let kind = match object::put(decoder, bytes, &source.device, dialect, object) {
                 Ok(kind) => kind,
                 Err(error) => {
                     self.counts.undecodable += 1;

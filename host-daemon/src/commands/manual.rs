@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use blocksd_engine::stdio;
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -70,7 +71,7 @@ fn page(command: Command, source: &str) -> io::Result<Vec<u8>> {
 }
 
 fn print(text: &[u8]) -> Result<(), CommandError> {
-    let mut out = io::stdout().lock();
+    let mut out = stdio::stdout();
     let written = out.write_all(text).and_then(|()| out.flush());
     written.map_err(CommandError::stdout)
 }

@@ -3,7 +3,6 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,14 +11,15 @@ use serde_json::Value;
 
 use crate::cli::{Read, ReadOutput};
 use crate::error::CommandError;
-use crate::output::{Format, Hex, Json, Out, Text, printable};
+use crate::escape::{printable, terminal};
+use crate::output::{Format, Hex, Json, Out, Text};
 use crate::payload::{self, Style, members};
 use crate::recorded::from_log::{EventReader, EventVisitor};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::service::log::print_status;
 use blocksd_engine::batch::Item;
-use blocksd_engine::counters::Counters;
 use blocksd_engine::event::{Event, EventKind};
+use blocksd_engine::stdio;
 use blocksd_recording::topic::Kind;
 use blocksd_recording::{Error, Losses, LostRange, Message, Missed, Reader, Tail, Visitor, Wanted};
 
@@ -43,7 +43,7 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
             return run(arguments, &wanted, &mut EventPrinter { reader, printed });
         }
         ReadOutput::Raw => {
-            let out = io::BufWriter::with_capacity(1 << 16, io::stdout());
+            let out = io::BufWriter::with_capacity(1 << 16, terminal::stdout());
             return run(arguments, &wanted, &mut Payload(out));
         }
     };
@@ -51,7 +51,7 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
         reader,
         printed: Screen {
             format,
-            out: Out::new(Box::new(io::stdout()), Arc::new(Counters::default())),
+            out: Out::new(Box::new(stdio::stdout()), None),
             wanted: wanted.clone(),
         },
     };
@@ -90,7 +90,8 @@ pub(super) fn check_losses(losses: Losses) -> Result<(), CommandError> {
 
 /// Prints a line about a file of a recording that cannot be read.
 pub(super) fn report_unreadable(error: Error) {
-    print_status(format_args!("blocksd: {}", CommandError::from(error)));
+    let failure = printable(CommandError::from(error));
+    print_status(format_args!("blocksd: {failure}"));
 }
 
 /// Prints a line about lost bytes of a recording.
@@ -245,11 +246,11 @@ impl EventVisitor for Screen {
 }
 
 /// Prints a row for each message and each piece.
-struct Csv(csv::Writer<io::Stdout>);
+struct Csv(csv::Writer<Box<dyn Write + Send>>);
 
 impl Csv {
     fn new() -> Result<Self, CommandError> {
-        let mut writer = csv::Writer::from_writer(io::stdout());
+        let mut writer = csv::Writer::from_writer(terminal::stdout());
         let names = ["time", "device", "seq", "len", "text", "base64", "conn"];
         writer.write_record(names).map_err(csv_failure)?;
         Ok(Self(writer))

@@ -8,9 +8,12 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::error::CommandError;
-use crate::output::{counted, printable};
+use crate::escape::json::write_json;
+use crate::escape::printable;
+use crate::output::counted;
 use crate::recorded::ranges::CHECKER;
 use crate::service::log::print_status;
+use blocksd_engine::stdio;
 use blocksd_recording::catalog::{FileState, RecordingFile, list, list_directory};
 use blocksd_recording::scan::{Found, Raw, Scan, Summary};
 use blocksd_recording::topic::{Kind, device};
@@ -32,7 +35,7 @@ pub fn recover_command(path: &Path, output: Option<&Path>) -> Result<(), Command
         path: path.into(),
         error,
     };
-    let mut out = io::stdout().lock();
+    let mut out = stdio::stdout();
     if path.metadata().map_err(failure)?.is_dir() {
         if output.is_some() {
             return Err(CommandError::Conflict {
@@ -138,7 +141,7 @@ fn print_recovered(
 /// # Errors
 /// [`CommandError::Unsound`], [`CommandError::Recording`].
 pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
-    let mut out = io::stdout().lock();
+    let mut out = stdio::stdout();
     let (mut unsound, mut total) = (0, 0);
     let is_single = matches!(paths, [path] if !path.is_dir());
     for listed in list(paths)? {
@@ -165,7 +168,7 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
         let verified = match verified {
             Ok(verified) => verified,
             Err(error) => {
-                let line = writeln!(out, "{name}: {}", reason(&error));
+                let line = writeln!(out, "{name}: {}", printable(reason(&error)));
                 line.map_err(CommandError::stdout)?;
                 unsound += 1;
                 continue;
@@ -218,7 +221,7 @@ struct Content {
 /// # Errors
 /// [`CommandError::Recording`].
 pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), CommandError> {
-    let mut out = io::stdout().lock();
+    let mut out = stdio::stdout();
     let mut rows = vec![
         [
             "NAME",
@@ -274,7 +277,8 @@ pub fn recordings_command(directory: &Path, as_json: bool) -> Result<(), Command
             if let (Some(error), Some(row)) = (error, row.as_object_mut()) {
                 row.insert("error".to_owned(), error.into());
             }
-            writeln!(out, "{row}").map_err(CommandError::stdout)?;
+            let written = write_json(&mut out, &row).and_then(|()| writeln!(out));
+            written.map_err(CommandError::stdout)?;
             continue;
         }
         let none = || "-".to_owned();

@@ -10,8 +10,10 @@ use framing_core::{AnyFraming, ReceivedPiece, SendError, blocking};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::CommandError;
+use crate::escape::terminal;
 use blocksd_engine::connection::reply::file::{CHUNK, FileChunks};
 use blocksd_engine::listen::resolve::resolve;
+use blocksd_engine::stdio;
 
 /// What to send, and where.
 #[derive(Clone, Debug)]
@@ -47,7 +49,7 @@ pub fn send(options: &SendOptions) -> Result<(), CommandError> {
     if let Some(path) = &options.file {
         send_with_progress(&mut writer, options.framing, path)?;
     } else if options.messages.is_empty() {
-        send_lines(&mut writer, options.framing, io::stdin().lock())?;
+        send_lines(&mut writer, options.framing, stdio::stdin())?;
     } else {
         for message in &options.messages {
             writer.send(message.as_bytes())?;
@@ -180,7 +182,7 @@ fn send_lines<W: Write>(
 /// Prints each message of the reply with a newline after it; prints a stream unchanged.
 fn print_reply(stream: &TcpStream, framing: AnyFraming) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(stream), framing, [0; 8192]);
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     loop {
         match reader.receive_piece()? {
             ReceivedPiece::Piece { bytes, last, .. } => {

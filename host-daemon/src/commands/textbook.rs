@@ -6,7 +6,7 @@
 
 mod python_repr;
 
-use std::io::{self, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
 use embedded_io_adapters::std::FromStd;
@@ -15,6 +15,7 @@ use framing_core::{AnyFraming, Blocks, Fixed, Received, ReceivedPiece, Stream, b
 use crate::commands::textbook::python_repr::{Repr, SockName};
 use crate::error::CommandError;
 use blocksd_engine::listen::resolve::resolve;
+use blocksd_engine::stdio;
 
 /// Length of the messages of the sixteen-octet exchange.
 const OCTETS: u32 = 16;
@@ -141,7 +142,7 @@ fn show_stream(stream: &TcpStream) -> Result<(), CommandError> {
     }
     print_line(format_args!("Done receiving the message; it says:"))?;
     message.push(b'\n');
-    let mut out = io::stdout().lock();
+    let mut out = stdio::stdout();
     out.write_all(&message)
         .and_then(|()| out.flush())
         .map_err(CommandError::stdout)
@@ -173,7 +174,7 @@ fn send<'a>(
 
 /// Prints a line to standard output, and flushes it.
 fn print_line(line: std::fmt::Arguments<'_>) -> Result<(), CommandError> {
-    let mut out = io::stdout().lock();
+    let mut out = stdio::stdout();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
         .map_err(CommandError::stdout)

@@ -3,11 +3,14 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use anstream::{AutoStream, ColorChoice};
+use blocksd_engine::stdio;
+use clap::builder::StyledStr;
 use clap::error::ErrorKind;
 
 use crate::cli;
 use crate::error::{Code, CommandError};
-use crate::service::log::print_status;
+use crate::service::log::print_error;
 
 /// Prints what clap returned instead of a command line.
 ///
@@ -15,15 +18,25 @@ use crate::service::log::print_status;
 /// If standard output cannot be written.
 pub fn report(error: &clap::Error) -> Result<ExitCode, CommandError> {
     if !is_requested(error.kind()) {
-        print_status(format_args!("blocksd: {}", cli::one_line(error)));
+        print_error(format_args!("blocksd: {}", cli::one_line(error)));
     } else if error.use_stderr() {
-        print_status(format_args!("{}", error.render()));
+        print_error(format_args!("{}", error.render()));
     } else {
-        let printed = error.print().and_then(|()| io::stdout().flush());
+        let printed = print(&error.render());
         printed.map_err(CommandError::stdout)?;
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::from(Code::Wrong as u8))
+}
+
+/// Prints help, styled if standard output is a terminal that shows styles.
+fn print(text: &StyledStr) -> io::Result<()> {
+    let mut out = stdio::stdout();
+    match AutoStream::choice(&io::stdout()) {
+        ColorChoice::Never => write!(out, "{text}")?,
+        _ => write!(out, "{}", text.ansi())?,
+    }
+    out.flush()
 }
 
 /// Whether clap returned a text that was requested, and not an error.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use crate::config::error::{ConfigError, Mistake, Reason, ValueOrigin};
+use crate::config::error::{ConfigError, Mistake, Reason, ValueOrigin, named};
 use crate::config::file;
 use crate::config::partial::{Config, DeviceConfig, ListenerConfig, OPTIONS, Partial};
 use crate::config::value::UNFINISHED_MESSAGES;
@@ -91,13 +91,14 @@ fn needs_record(given: &Partial) -> Vec<Found> {
     let of_record = OPTIONS.iter().filter(|spec| spec.needs_record);
     let shown = of_record.filter_map(|spec| spec.given(given));
     let shown = shown.filter(|shown| shown.origin != ValueOrigin::Default);
-    let reason = "configures the recording, and needs --record <DIR>";
     shown
         .map(|it| {
-            (
-                mistake(it.origin, it.key, reason.to_owned()),
-                vec!["record"],
-            )
+            let needed = match it.origin {
+                ValueOrigin::Line(_) => "record = \"DIR\"",
+                _ => "--record <DIR>",
+            };
+            let reason = format!("configures the recording, and needs {needed}");
+            (mistake(it.origin, it.key, reason), vec!["record"])
         })
         .collect()
 }
@@ -110,7 +111,8 @@ fn unfinished(given: &Partial) -> Option<Found> {
     let least = UNFINISHED_MESSAGES * longest;
     let max = given.max_unfinished.as_ref()?;
     let reason = format!(
-        "must be at least {least}, {UNFINISHED_MESSAGES} times the largest --max-block ({longest}), not {}",
+        "must be at least {least}, {UNFINISHED_MESSAGES} times the largest {} ({longest}), not {}",
+        named("max-block", max.origin),
         max.text
     );
     let found = mistake(max.origin, max.key, reason);
@@ -124,8 +126,10 @@ fn rotate(given: &Partial) -> Option<Found> {
     );
     let most = Retention::file_max_of(max.value);
     let reason = format!(
-        "must be at most {most}, a quarter of --record-max-bytes ({}), not {}",
-        max.text, size.text
+        "must be at most {most}, a quarter of {} ({}), not {}",
+        named("record-max-bytes", size.origin),
+        max.text,
+        size.text
     );
     let found = mistake(size.origin, size.key, reason);
     (most < size.value).then(|| (found, Vec::new()))

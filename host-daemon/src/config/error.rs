@@ -4,8 +4,18 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::escape::printable;
+
 /// Key of `[[listener]]` with the address, the only one that is not an option.
 pub(super) const ADDRESS: &str = "address";
+
+/// The name of an option as its user writes it: a key in a file, otherwise an option of the command line.
+pub(super) fn named(key: &str, origin: ValueOrigin) -> String {
+    match origin {
+        ValueOrigin::Line(_) => key.to_owned(),
+        _ => format!("--{key}"),
+    }
+}
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,8 +133,10 @@ impl ConfigError {
         match (mistake.origin, &self.file) {
             (Some(ValueOrigin::Line(line)), Some(file)) => {
                 write!(f, "{}:{line}: ", file.display())?;
-                if let Some(key) = key {
-                    write!(f, "{key}: ")?;
+                match key {
+                    None => {}
+                    Some("") => f.write_str("\"\": ")?,
+                    Some(key) => write!(f, "{key}: ")?,
                 }
             }
             (None, Some(file)) => write!(f, "{}: ", file.display())?,
@@ -162,19 +174,12 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Writes control characters escaped: keys and values of a file must not begin a line of the log, or confuse a terminal.
+/// Writes special characters escaped: keys and values of a file must not begin a line of the log, or confuse a terminal.
 struct OneLine<'a, 'b>(&'a mut fmt::Formatter<'b>);
 
 impl fmt::Write for OneLine<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for letter in text.chars() {
-            if letter.is_control() {
-                write!(self.0, "{}", letter.escape_default())?;
-            } else {
-                self.0.write_char(letter)?;
-            }
-        }
-        Ok(())
+        self.0.write_str(&printable(text))
     }
 }
 

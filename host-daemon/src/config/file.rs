@@ -49,11 +49,18 @@ pub(super) fn parse(text: &str) -> (Partial, Vec<Mistake>) {
     if let Some(first) = lines.iter().min().copied() {
         mistakes.retain(|mistake| mistake.origin < Some(ValueOrigin::Line(first)));
     }
+    let mut last = None;
     for (error, line) in errors.iter().zip(lines) {
+        // Further errors in a line follow from the first.
+        if last.replace(line) == Some(line) {
+            continue;
+        }
+        let written = text.lines().nth(line - 1);
+        let hint = written.and_then(quotes_hint).unwrap_or_default();
         mistakes.push(Mistake {
             origin: Some(ValueOrigin::Line(line)),
             key: None,
-            reason: Reason::Syntax(error.message().replace('\n', "; ")),
+            reason: Reason::Syntax(error.message().replace('\n', "; ") + &hint),
         });
     }
     mistakes.sort_by_key(|mistake| mistake.origin);
@@ -78,6 +85,9 @@ impl ConfigReader {
                 ADDRESS => self.refuse(key, Reason::Address),
                 name => match find(name, Scope::Daemon) {
                     Some(spec) => self.option(spec, key, value, &mut partial),
+                    None if is_section(value.get_ref()) => {
+                        self.refuse(key, Reason::Refused(no_section(name)));
+                    }
                     None => {
                         let similar = similar_key(name, Scope::Daemon).map(str::to_owned);
                         self.refuse(key, Reason::Unknown(similar));
@@ -203,6 +213,8 @@ impl ConfigReader {
                 id,
                 Reason::Refused("the ID of a device is empty".to_owned()),
             );
+        } else if let (false, Err(error)) = (has_match, device.id.parse::<Match>()) {
+            self.refuse(id, Reason::Refused(error.to_string()));
         }
         if device.id.contains(char::is_control) {
             let reason = "the ID of a device contains a control character; remove it";
@@ -366,6 +378,28 @@ fn not_in(table: Table, scope: Scope, key: &str) -> Reason {
             ))
         }
     }
+}
+
+/// Whether a value is a table, or a list of tables.
+fn is_section(value: &DeValue<'_>) -> bool {
+    let is_table = |value: &TomlValue<'_>| value.get_ref().is_table();
+    value.is_table() || value.as_array().is_some_and(|all| all.iter().any(is_table))
+}
+
+fn no_section(name: &str) -> String {
+    format!(
+        "there is no section [{name}]; put its keys at the top of the file, before the first [[{LISTENER}]] or [{DEVICE}.\"ID\"]"
+    )
+}
+
+/// What to do about a line that is not TOML: most likely a text without quotes.
+fn quotes_hint(line: &str) -> Option<String> {
+    let (key, value) = line.split_once('=')?;
+    let (key, value) = (key.trim(), value.trim());
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._:/%[]*-".contains(letter);
+    let is_valid = matches!(value, "true" | "false") || value.parse::<f64>().is_ok();
+    let is_text = !value.is_empty() && !value.starts_with('[') && value.chars().all(is_plain);
+    (is_text && !is_valid).then(|| format!("; a text needs quotes: {key} = \"{value}\""))
 }
 
 /// The key that may have been meant.

@@ -216,12 +216,12 @@ fn every_mistake_is_found() {
         (3, "once", "takes true or false, not a number"),
         (4, "listen", "a path is missing"),
         (4, "listen", "`foo` is not an option of a listener"),
-        (5, "record-sync-ms", "needs --record <DIR>"),
+        (5, "record-sync-ms", "needs record = \"DIR\""),
         (6, "record-sync", "remove the old name record-sync-ms"),
         (
             7,
             "max-unfinished",
-            "must be at least 4194304, 4 times the largest --max-block (1048576), not 2MiB",
+            "must be at least 4194304, 4 times the largest max-block (1048576), not 2MiB",
         ),
         (8, "idle-timeout", "`1x` is not a duration"),
         (

@@ -132,6 +132,10 @@ pub(super) fn decodings() -> Vec<Choice> {
             "defmt:ELF",
             "A defmt frame, with the format strings of the firmware's ELF file",
         ),
+        (
+            "defmt:DIR",
+            "A defmt frame, with those of the ELF file in a directory that has the build id which the firmware sends",
+        ),
     ]
     .map(|(name, help)| Choice { name, help })
     .into()
@@ -190,10 +194,10 @@ fn did_you_mean<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> String 
     nearest(text, words).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }
 
-/// Reads the name of a decoding, and the ELF file of `defmt:ELF`.
+/// Reads the name of a decoding, the ELF file of `defmt:ELF`, and opens the directory of `defmt:DIR`.
 ///
 /// # Errors
-/// If no decoding has this name, or the file cannot be used.
+/// If no decoding has this name, or the file or directory cannot be used.
 pub fn decoding(text: &str) -> Result<Decoding, String> {
     text.parse().map_err(|error| match error {
         DefmtError::Unknown => unknown(text, "decoding", &decodings()),
@@ -236,9 +240,33 @@ pub(super) fn block_max(text: &str) -> Result<u32, String> {
 pub(super) fn size(text: &str) -> Result<u64, String> {
     units::size(text).ok_or_else(|| {
         format!(
-            "invalid number of bytes: `{text}`; use a number, or one with k, M, G, KiB, MiB or GiB"
+            "invalid number of bytes: `{text}`; use a number, or one with k, M, G, KiB, MiB or GiB{}",
+            size_hint(text)
         )
     })
+}
+
+/// The spellings that may have been meant, such as for `64K` or `1MB`.
+fn size_hint(text: &str) -> String {
+    let number = text
+        .trim()
+        .trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = text.trim().strip_prefix(number).unwrap_or_default();
+    let units = match &*unit.to_ascii_lowercase() {
+        "k" | "kb" | "kib" => ("k", "KiB"),
+        "m" | "mb" | "mib" => ("M", "MiB"),
+        "g" | "gb" | "gib" => ("G", "GiB"),
+        _ => return String::new(),
+    };
+    let number = number.trim();
+    let known = |unit: &str| units::size(&format!("{number}{unit}"));
+    match (known(units.0), known(units.1)) {
+        (Some(decimal), Some(binary)) => format!(
+            "; did you mean `{number}{}` ({decimal} bytes) or `{number}{}` ({binary} bytes)?",
+            units.0, units.1
+        ),
+        _ => String::new(),
+    }
 }
 
 pub(super) fn small_size(text: &str) -> Result<u32, String> {
@@ -253,7 +281,7 @@ pub(super) const UNFINISHED_MESSAGES: u64 = 4;
 
 pub(super) fn unfinished(text: &str) -> Result<u64, String> {
     size_from::<UNFINISHED_MIN>(text).map_err(|reason| {
-        format!("{reason}, and at least {UNFINISHED_MESSAGES} times the largest --max-block")
+        format!("{reason}, and at least {UNFINISHED_MESSAGES} times the largest max-block")
     })
 }
 

@@ -72,6 +72,7 @@ impl CommandError {
             Self::NoCommand(_)
             | Self::Framing { .. }
             | Self::Unsendable { .. }
+            | Self::FileTooLong { .. }
             | Self::Duplicate { .. }
             | Self::Exists { .. }
             | Self::Conflict { .. } => Code::Wrong,
@@ -92,9 +93,9 @@ impl CommandError {
             | Self::Closed { .. }
             | Self::Connection(_)
             | Self::Output(_)
-            | Self::OutputClosed
-            | Self::OutputFailed(_)
-            | Self::OutputStuck
+            | Self::OutputClosed { .. }
+            | Self::OutputFailed { .. }
+            | Self::OutputStuck { .. }
             | Self::Unrecorded { .. }
             | Self::Io(_)
             | Self::Board
@@ -251,6 +252,9 @@ mod tests {
         assert_eq!(CommandError::Start(os(libc::EAGAIN)).code(), Code::Refused);
         assert_eq!(CommandError::Io(os(libc::EIO)).code(), Code::Failed);
         assert_eq!(CommandError::BrokenPipe.code(), Code::Done);
-        assert_eq!(CommandError::OutputClosed.code(), Code::Failed);
+        let unshown = |cause| CommandError::only_output("1 message".to_owned(), cause);
+        for cause in [None, Some(os(libc::EPIPE)), Some(os(libc::ENOSPC))] {
+            assert_eq!(unshown(cause).code(), Code::Failed);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Sources and texts of errors.
 
+use std::error::Error;
+
 use super::*;
 
 #[test]
@@ -44,7 +46,7 @@ fn a_wrapped_error_is_the_source() {
         CommandError::Fault(Fault::EarlyEnd { missing: 1 }),
         CommandError::Connection(io()),
         CommandError::stdout(io()),
-        CommandError::only_output(io()),
+        CommandError::only_output("1 message".to_owned(), Some(io())),
         CommandError::Io(io()),
         CommandError::Partly {
             failure: Box::new(CommandError::Unbalanced),
@@ -53,5 +55,16 @@ fn a_wrapped_error_is_the_source() {
     ] {
         let cause = error.source().expect("a source").to_string();
         assert!(error.to_string().contains(&cause), "{error:?}");
+    }
+}
+
+#[test]
+fn an_error_of_a_receiver_has_its_own_words() {
+    for error in [
+        ReceiveError::BufferTooSmall { len: 3 },
+        ReceiveError::NoBoundaries,
+    ] {
+        let words = error.to_string();
+        assert_eq!(CommandError::from(error).to_string(), words);
     }
 }

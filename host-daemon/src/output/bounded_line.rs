@@ -1,10 +1,9 @@
 //! A line of output with a bound on its length. [`write_meaning`] decodes a message into it.
 
 use std::fmt::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::output::escape::readable_text;
-use crate::payload::{DecodeError, Decoder, Meaning, Undecodable, escape};
+use crate::escape::readable_text;
+use crate::payload::{DecodeError, Decoder, JsonString, Meaning, Undecodable};
 
 /// Bytes of text escaped between two checks of the bound.
 const PIECE_LEN: usize = 256;
@@ -20,23 +19,19 @@ pub(crate) struct BoundedLine<'a> {
 /// Decodes a message and appends it with `write`. On failure the line is unchanged.
 pub(crate) fn write_meaning(
     decoder: &Decoder,
-    seq: u64,
     bytes: &[u8],
     line: &mut Vec<u8>,
     write: impl FnOnce(&Meaning<'_>, &mut BoundedLine<'_>) -> Result<(), DecodeError>,
 ) -> Result<(), Undecodable> {
     let start = line.len();
-    let meaning = decoder.read(seq, bytes)?;
-    let decoding = decoder.decoding();
-    let end = start.saturating_add(decoding.text_max(bytes.len()));
-    let mut bounded = BoundedLine { line, end };
-    // A panic of a library that parses payloads costs only this message.
-    let written = catch_unwind(AssertUnwindSafe(|| write(&meaning, &mut bounded)));
-    let failed = |_| Err(DecodeError::Invalid("its decoder failed".to_owned()));
-    written.unwrap_or_else(failed).map_err(|error| {
+    let written = decoder.write(bytes, |meaning| {
+        let end = start.saturating_add(meaning.text_max(bytes.len()));
+        write(meaning, &mut BoundedLine { line, end })
+    });
+    if written.is_err() {
         line.truncate(start);
-        decoding.undecodable(error)
-    })
+    }
+    written
 }
 
 impl BoundedLine<'_> {
@@ -65,15 +60,6 @@ impl BoundedLine<'_> {
 impl Write for BoundedLine<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.append(text.as_bytes())
-    }
-}
-
-/// Escapes text as the inside of a JSON string.
-pub(crate) struct JsonString<'r, W>(&'r mut W);
-
-impl<W: Write> Write for JsonString<'_, W> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        escape(text, self.0)
     }
 }
 
@@ -141,10 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn a_decoder_that_panics_costs_only_its_message() {
+    fn a_line_is_unchanged_if_a_message_cannot_be_written() {
         let decoder = Decoder::new(Decoding::Cbor);
         let mut line = b"head ".to_vec();
-        let failed = write_meaning(&decoder, 0, b"\x01", &mut line, |_, bounded| {
+        let failed = write_meaning(&decoder, b"\x01", &mut line, |_, bounded| {
             bounded.write_str("half")?;
             panic!("as a library might")
         });

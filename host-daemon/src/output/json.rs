@@ -1,18 +1,15 @@
 //! `--output json`: one JSON object per line, for programs. Start with [`Json`].
 
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
 
-use crate::output::bounded_line::{BoundedLine, write_meaning};
+use crate::escape::json::write_string;
+use crate::output::bounded_line::write_meaning;
 use crate::output::{Format, Out};
-use crate::payload::{
-    DecodeError, Decoder, Decoders, Decoding, LogFrame, Meaning, Style, Undecodable,
-};
+use crate::payload::{Decoder, Decoders, Decoding};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::note::{Head, Note};
 use crate::recorded::time::Time;
@@ -37,8 +34,10 @@ impl Format for Json {
                 messages,
                 bytes,
                 reason,
-            } => Note::close(event, *messages, *bytes, *reason),
+                series_open,
+            } => Note::close(event, *messages, *bytes, *reason, *series_open),
             EventKind::Suppressed(sums) => Note::suppressed(event, sums),
+            EventKind::Undecodable(message) => Note::recorded_undecodable(event, message),
         };
         note.write(out.line())?;
         out.end_line()
@@ -85,27 +84,30 @@ fn write_batch(
                 line.push(b',');
                 let written = match decoder.decoding() {
                     Decoding::Raw => write_payload(bytes, line).map(Ok)?,
-                    _ => write_meaning(decoder, seq, bytes, line, write_members),
+                    _ => write_meaning(decoder, bytes, line, |it, to| it.write_members(to)),
                 };
                 match written {
                     Ok(()) => {}
+                    Err(undecodable) if undecodable.is_repeated => {
+                        write_payload(bytes, line)?;
+                        out.undecodable(&event.source, seq, &undecodable);
+                    }
                     Err(undecodable) => {
                         write_payload(bytes, line)?;
-                        out.undecodable();
                         out.end_line()?;
-                        let Undecodable { as_what, reason } = &undecodable;
-                        let (line, reason) = (out.line(), Value::from(reason.as_str()));
-                        let (before, after) = head.around_seq("fault")?;
-                        write!(
-                            line,
-                            r#"{before}{seq}{after},"fault":"undecodable","as":"{as_what}","reason":{reason}}}"#
-                        )?;
+                        out.undecodable(&event.source, seq, &undecodable);
+                        Note::undecodable(event, seq, &undecodable).write(out.line())?;
                     }
                 }
             }
-            Item::Piece { bytes, first, last } => {
-                let len = bytes.len();
-                Note::piece(event, &position, len, *first, *last).write(line)?;
+            Item::Piece {
+                bytes,
+                first,
+                last,
+                truncated,
+            } => {
+                let (len, ends) = (bytes.len(), (*first, *last));
+                Note::piece(event, &position, len, ends, *truncated).write(line)?;
                 // Its bytes are added as further members.
                 line.pop();
                 line.push(b',');
@@ -113,57 +115,21 @@ fn write_batch(
             }
             Item::End => Note::end(event, position.in_series).write(line)?,
             Item::Fault(fault) => Note::fault(event, fault).write(line)?,
+            Item::Reset => Note::reset(event).write(line)?,
+            Item::AfterEnd { bytes } => Note::after_end(event, *bytes).write(line)?,
         }
         out.end_line()?;
+        out.end_item(&item);
         position.pass(&item);
     }
     Ok(())
-}
-
-/// Writes the members of a decoded message, and the brace that ends the object.
-fn write_members(meaning: &Meaning<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), DecodeError> {
-    match meaning {
-        Meaning::Raw(bytes) => {
-            // The decoder has checked that it is UTF-8.
-            let text = std::str::from_utf8(bytes).unwrap_or_default();
-            bounded.write_str(r#""text":""#)?;
-            bounded.json_string().write_str(text)?;
-            bounded.write_str("\"}")?;
-        }
-        Meaning::Value(value) => {
-            bounded.write_str(r#""value":"#)?;
-            value.write(Style::Json, bounded)?;
-            bounded.write_str("}")?;
-        }
-        Meaning::Log(log) => write_log(log, bounded)?,
-        Meaning::Build { id, known } => write!(bounded, r#""build":"{id}","known":{known}}}"#)?,
-    }
-    Ok(())
-}
-
-fn write_log(log: &LogFrame<'_>, bounded: &mut BoundedLine<'_>) -> Result<(), DecodeError> {
-    if let Some(level) = log.level() {
-        write!(bounded, r#""level":"{level}","#)?;
-    }
-    if log.has_time() {
-        bounded.write_str(r#""timestamp":""#)?;
-        log.write_time(&mut bounded.json_string())?;
-        bounded.write_str("\",")?;
-    }
-    bounded.write_str(r#""message":""#)?;
-    log.write_message(&mut bounded.json_string())?;
-    if let Some(location) = log.location() {
-        bounded.write_str(r#"","location":""#)?;
-        write!(bounded.json_string(), "{location}")?;
-    }
-    Ok(bounded.write_str("\"}")?)
 }
 
 fn write_payload(bytes: &[u8], line: &mut Vec<u8>) -> io::Result<()> {
     match std::str::from_utf8(bytes) {
         Ok(text) => {
             line.extend_from_slice(br#""text":"#);
-            serde_json::to_writer(&mut *line, text)?;
+            write_string(text, line);
         }
         Err(_) => {
             line.extend_from_slice(br#""base64":""#);

@@ -7,14 +7,14 @@ use std::time::SystemTime;
 use anstyle::AnsiColor;
 use jiff::tz::TimeZone;
 
+use crate::escape::{readable, readable_text};
 use crate::output::bounded_line::{BoundedLine, Readable, write_meaning};
-use crate::output::escape::{readable, readable_text};
 use crate::output::{Format, Out, counted};
 use crate::payload::{DecodeError, Decoders, Decoding, LogFrame, Meaning, Style};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::timestamp;
 use blocksd_engine::batch::Item;
-use blocksd_engine::event::{Dropped, Event, EventKind};
+use blocksd_engine::event::{Dropped, Event, EventKind, UndecodableMessage};
 
 /// Writes payloads as text. Characters that could confuse a terminal are escaped.
 #[derive(Debug)]
@@ -25,9 +25,10 @@ pub struct Text {
 }
 
 /// Writes payloads as dumps of their bytes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Hex {
     zone: TimeZone,
+    decoders: Decoders,
 }
 
 /// Bytes in a line of a dump.
@@ -57,11 +58,14 @@ impl Text {
                 Readable::new(bounded).write_str(text)?;
             }
             Meaning::Value(value) => value.write(Style::Fields, bounded)?,
-            Meaning::Build { id, known: true } => write!(bounded, "firmware build {id}")?,
-            Meaning::Build { id, known: false } => write!(
-                bounded,
-                "firmware build {id} is not that of the ELF file: its log is not decoded"
-            )?,
+            Meaning::Build { id, known } => {
+                write!(bounded, "firmware build {id}")?;
+                bounded.write_str(match known {
+                    Some(true) => "",
+                    Some(false) => ", of which the ELF file is missing: its log is not decoded",
+                    None => "; the ELF file has no build id",
+                })?;
+            }
             Meaning::Log(log) => Self::log(colour, log, bounded)?,
         }
         Ok(())
@@ -116,6 +120,7 @@ impl Hex {
     pub fn new() -> Self {
         Self {
             zone: TimeZone::system(),
+            decoders: Decoders::default(),
         }
     }
 }
@@ -136,17 +141,21 @@ impl Format for Text {
                     readable(bytes, out.line());
                     Ok(())
                 }
-                (Some(seq), _) => {
+                (Some(_), _) => {
                     let line = out.line();
-                    write_meaning(decoder, seq, bytes, line, |it, bounded| {
+                    write_meaning(decoder, bytes, line, |it, bounded| {
                         Self::meaning(colour, it, bounded)
                     })
                 }
             };
             if let Err(undecodable) = written {
-                write!(out.line(), "fault: {undecodable}: ")?;
+                if !undecodable.is_repeated {
+                    write!(out.line(), "fault: {undecodable}: ")?;
+                }
                 readable(bytes, out.line());
-                out.undecodable();
+                if let Some(seq) = seq {
+                    out.undecodable(&event.source, seq, &undecodable);
+                }
             }
             out.end_line()
         })
@@ -163,7 +172,16 @@ impl Format for Text {
 
 impl Format for Hex {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
-        write_event(event, &self.zone, out, |_, bytes, out| {
+        let decoder = self.decoders.of(&event.source);
+        write_event(event, &self.zone, out, |seq, bytes, out| {
+            if let Some(seq) = seq
+                && let Err(undecodable) = decoder.check(bytes)
+            {
+                if !undecodable.is_repeated {
+                    write!(out.line(), "fault: {undecodable}: ")?;
+                }
+                out.undecodable(&event.source, seq, &undecodable);
+            }
             write!(out.line(), "{}", counted(bytes.len() as u64, "byte"))?;
             out.end_line()?;
             for (index, row) in bytes.chunks(DUMP_LEN).enumerate() {
@@ -270,10 +288,15 @@ fn write_event(
             messages,
             bytes,
             reason,
+            series_open,
         } => {
             write_prefix(event, zone, out.line())?;
             let (blocks, bytes) = (counted(*messages, "block"), counted(*bytes, "byte"));
-            write!(out.line(), "#{conn} closed ({reason}): {blocks}, {bytes}")?;
+            let series = if *series_open { "; series open" } else { "" };
+            write!(
+                out.line(),
+                "#{conn} closed ({reason}): {blocks}, {bytes}{series}"
+            )?;
             out.end_line()
         }
         EventKind::Suppressed(sums) => {
@@ -289,6 +312,19 @@ fn write_event(
             }
             out.end_line()
         }
+        EventKind::Undecodable(message) => {
+            let UndecodableMessage {
+                seq,
+                encoding,
+                reason,
+            } = &**message;
+            write_prefix(event, zone, out.line())?;
+            write!(out.line(), "#{conn} fault: message {seq} is not valid ")?;
+            readable_text(encoding, out.line());
+            write!(out.line(), ": ")?;
+            readable_text(reason, out.line());
+            out.end_line()
+        }
         EventKind::Batch { batch, position } => {
             let mut position = *position;
             let mut prefix = Vec::new();
@@ -297,7 +333,14 @@ fn write_event(
                 out.line().extend_from_slice(&prefix);
                 match &item {
                     Item::Message(bytes) => payload(Some(position.seq), bytes, out)?,
-                    Item::Piece { bytes, .. } => payload(None, bytes, out)?,
+                    Item::Piece {
+                        bytes, truncated, ..
+                    } => {
+                        if *truncated {
+                            write!(out.line(), "#{conn} truncated: ")?;
+                        }
+                        payload(None, bytes, out)?;
+                    }
                     Item::End => {
                         let blocks = counted(position.in_series, "block");
                         write!(out.line(), "#{conn} series of {blocks} ended")?;
@@ -307,7 +350,20 @@ fn write_event(
                         write!(out.line(), "#{conn} fault: {fault}")?;
                         out.end_line()?;
                     }
+                    Item::Reset => {
+                        write!(
+                            out.line(),
+                            "#{conn} fault: connection reset between messages"
+                        )?;
+                        out.end_line()?;
+                    }
+                    Item::AfterEnd { bytes } => {
+                        let bytes = counted(*bytes, "byte");
+                        write!(out.line(), "#{conn} {bytes} after the end of the series")?;
+                        out.end_line()?;
+                    }
                 }
+                out.end_item(&item);
                 position.pass(&item);
             }
             Ok(())

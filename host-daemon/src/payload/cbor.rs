@@ -30,12 +30,13 @@ pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), DecodeError
 
 /// Copies the next item.
 pub(super) fn copy_item(items: &mut Decoder<'_>, to: &mut Emitter<'_>) -> Result<(), DecodeError> {
+    // Every entry of a map takes at least two bytes. A declared count reserves nothing.
+    to.expect_keys((items.input().len() - items.position()) / 2 + 1);
     let mut copier = Copier {
         items,
         to,
         levels: [Level::default(); DEPTH_MAX],
         depth: 0,
-        keys: Vec::new(),
     };
     loop {
         copier.next()?;
@@ -53,8 +54,6 @@ struct Copier<'c, 'b, 'w> {
     to: &'c mut Emitter<'w>,
     levels: [Level; DEPTH_MAX],
     depth: usize,
-    /// Hashes of the keys of all open maps.
-    keys: Vec<u64>,
 }
 
 /// An array or a map that has not ended.
@@ -67,8 +66,6 @@ struct Level {
     wants_key: bool,
     /// It is a key itself.
     is_key: bool,
-    /// Index of its first key in [`Copier::keys`].
-    keys: usize,
 }
 
 impl Level {
@@ -169,9 +166,7 @@ impl<'b> Copier<'_, 'b, '_> {
         if is_key {
             self.to.begin_key(plain)?;
             write(self.items, self.to)?;
-            let hash = self.to.end_key(plain)?;
-            self.keep(hash);
-            return Ok(());
+            return Ok(self.to.end_key(plain)?);
         }
         let quote = if text { "\"" } else { "" };
         self.to.begin_value()?;
@@ -188,14 +183,12 @@ impl<'b> Copier<'_, 'b, '_> {
         }
         self.to.open(is_map)?;
         self.depth += 1;
-        let keys = self.keys.len();
         if let Some(level) = self.level() {
             *level = Level {
                 left,
                 is_map,
                 wants_key: is_map,
                 is_key,
-                keys,
             };
         }
         Ok(())
@@ -205,26 +198,10 @@ impl<'b> Copier<'_, 'b, '_> {
         let level = self.level().copied().unwrap_or_default();
         self.depth -= 1;
         self.to.close()?;
-        let keys = self.keys.get_mut(level.keys..).unwrap_or_default();
-        keys.sort_unstable();
-        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(reason("two keys of a map are the same as text"));
-        }
-        self.keys.truncate(level.keys);
         if level.is_key {
-            let hash = self.to.end_nested_key()?;
-            self.keep(hash);
+            self.to.end_nested_key()?;
         }
         Ok(())
-    }
-
-    fn keep(&mut self, key: u64) {
-        if self.keys.len() == self.keys.capacity() {
-            // Every entry takes at least two bytes. A declared count reserves nothing.
-            let rest = self.items.input().len() - self.items.position();
-            self.keys.reserve_exact(rest / 2 + 1);
-        }
-        self.keys.push(key);
     }
 }
 
@@ -280,10 +257,10 @@ fn reason(reason: &str) -> DecodeError {
 
 #[cfg(test)]
 mod tests {
-    use crate::payload::{DEPTH_MAX, Decoding, Meaning, Style, Undecodable};
+    use crate::payload::{DEPTH_MAX, Decoder, Decoding, Meaning, Style, Undecodable};
 
     fn read_as(bytes: &[u8], style: Style) -> Result<String, Undecodable> {
-        let Meaning::Value(value) = Decoding::Cbor.read(0, bytes)? else {
+        let Meaning::Value(value) = Decoder::new(Decoding::Cbor).read(bytes)? else {
             panic!("not a value");
         };
         let mut text = String::new();
@@ -351,18 +328,64 @@ mod tests {
             (b"\xc3\x40", "-1"),
             (
                 b"\xc3\x50\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
-                r#""-0x100000000000000000000000000000000""#,
+                r#""-340282366920938463463374607431768211456""#,
             ),
             // 273.15 and 1.5
-            (b"\xc4\x82\x21\x19\x6a\xb3", r#""27315e-2""#),
-            (b"\xc5\x9f\x20\x03\xff", r#""0x3p-1""#),
-            (b"\xc5\x82\x20\xc3\x41\x02", r#""-0x3p-1""#),
+            (b"\xc4\x82\x21\x19\x6a\xb3", r#""273.15""#),
+            (b"\xc4\x82\x21\x01", r#""0.01""#),
+            (b"\xc4\x82\x02\x39\x01\x00", r#""-257e2""#),
+            (b"\xc4\x82\x38\x63\x01", r#""1e-100""#),
+            (
+                b"\xc4\x82\x3b\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+                r#""1e-18446744073709551616""#,
+            ),
+            (b"\xc5\x9f\x20\x03\xff", r#""1.5""#),
+            (b"\xc5\x82\x20\xc3\x41\x02", r#""-1.5""#),
+            (b"\xc5\x82\x38\x3f\x1b\x80\0\0\0\0\0\0\0", r#""0.5""#),
+            (b"\xc5\x82\x18\x40\x01", r#""18446744073709551616""#),
+            (b"\xc5\x82\x39\x04\x31\x00", r#""0""#),
         ] {
             assert_eq!(json(bytes), want, "{bytes:x?}");
         }
-        for wrong in [&b"\xc4\x01"[..], b"\xc4\x81\x01", b"\xc5\x82\x01\x61a"] {
+        for wrong in [
+            &b"\xc4\x01"[..],
+            b"\xc4\x81\x01",
+            b"\xc5\x82\x01\x61a",
+            b"\xc5\x82\x39\x04\x32\x01",
+            b"\xc5\x82\x19\x04\x00\x01",
+        ] {
             assert!(refused(wrong).contains("fraction"), "{wrong:x?}");
         }
+    }
+
+    #[test]
+    fn a_long_integer_is_exact_up_to_its_limit() {
+        let bignum = |len: u16| {
+            [
+                &b"\xc2\x59"[..],
+                &len.to_be_bytes(),
+                &[0xff; 300][..len.into()],
+            ]
+            .concat()
+        };
+        let text = json(&bignum(256));
+        // 2^2048 - 1
+        assert!(text.starts_with(r#""3231700607131100730071487668866995196044410266971548403213"#));
+        assert!(
+            text.ends_with(r#"596230656""#) || text.len() == 619,
+            "{text}"
+        );
+        assert!(refused(&bignum(257)).contains("256 bytes"));
+        // Zeros at the beginning have no value.
+        let zeros = [&b"\xc2\x59\x02\x00"[..], &[0; 511], &[7]].concat();
+        assert_eq!(json(&zeros), "7");
+        // The shortest subnormal float of 64 bits, 2^-1074.
+        let text = json(b"\xc5\x82\x39\x04\x31\x01");
+        assert!(
+            text.starts_with(r#""4940656458412465441765687928682213723650598"#),
+            "{text}"
+        );
+        assert!(text.ends_with(r#"e-1074""#), "{text}");
     }
 
     #[test]
@@ -387,7 +410,7 @@ mod tests {
             b"\xa2\x81\x61a\x01\x65[\"a\"]\x02",
             b"\x81\xa2\xa2\x01\x02\x01\x03\x04\x05\x06",
         ] {
-            assert_eq!(refused(same), "two keys of a map are the same as text");
+            assert_eq!(refused(same), "two keys of an object are the same as text");
         }
         // {{1: 0}: {1: 0, 2: {1: 0}}, 1: 0}
         let apart = b"\xa2\xa1\x01\x00\xa2\x01\x00\x02\xa1\x01\x00\x01\x00";

@@ -7,8 +7,9 @@ use blocksd_engine::event::{ConnectionInfo, Encoding};
 
 use crate::payload::{Decoder, Decoding};
 
-/// Least number of decoders at which those of closed connections are removed.
-const SWEEP_AT_MIN: usize = 64;
+/// Least number of decoders at which those of closed connections are removed. Each may keep the formats of a firmware
+/// in memory.
+const SWEEP_AT_MIN: usize = 16;
 
 /// The decoders of one sink. A connection has its own decoder only if its encoding has a state, such as defmt's build
 /// id.
@@ -51,7 +52,7 @@ impl Decoders {
         let key = Arc::as_ptr(connection).addr();
         let entry = self.stateful.entry(key).or_insert_with(|| Entry {
             connection: Arc::downgrade(connection),
-            decoder: Decoder::starting_at(decoding, connection.first_seq),
+            decoder: Decoder::new(decoding),
         });
         &entry.decoder
     }

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 use std::sync::LazyLock;
 
+use crate::escape::json::inside_of_string;
 use crate::payload::DecodeError;
 
 /// Maximum nesting of a value. Inside the object of an event, this is the deepest that `serde_json` accepts.
@@ -35,6 +36,12 @@ pub(super) struct Emitter<'w> {
     in_nested_key: bool,
     /// Hashes of the scalar key and of the nested key being written; a nested key may contain scalar ones.
     hashes: [Option<DefaultHasher>; 2],
+    /// Hashes of the keys of all open objects.
+    keys: Vec<u64>,
+    /// Maximum number of keys.
+    keys_max: usize,
+    /// For each level, the index of its first key in `keys`.
+    first_keys: [usize; DEPTH_MAX],
 }
 
 const SCALAR: usize = 0;
@@ -51,7 +58,15 @@ impl<'w> Emitter<'w> {
             fields: false,
             in_nested_key: false,
             hashes: [None, None],
+            keys: Vec::new(),
+            keys_max: 0,
+            first_keys: [0; DEPTH_MAX],
         }
+    }
+
+    /// Sets how many keys can follow at most. Their memory is allocated at once, when the first one comes.
+    pub(super) fn expect_keys(&mut self, most: usize) {
+        self.keys_max = most;
     }
 
     /// Whether a number that is not finite is written as null.
@@ -62,7 +77,7 @@ impl<'w> Emitter<'w> {
     /// Appends JSON.
     pub(super) fn put(&mut self, text: &str) -> fmt::Result {
         if self.in_nested_key {
-            return escape(text, &mut Final(self));
+            return inside_of_string(text, &mut Final(self));
         }
         Final(self).write_str(text)
     }
@@ -76,10 +91,7 @@ impl<'w> Emitter<'w> {
 
     /// Appends a part of a string.
     pub(super) fn inside_of_string(&mut self, text: &str) -> fmt::Result {
-        match self.style {
-            Style::Json | Style::Finite => escape(text, self),
-            Style::Fields => escape_for_people(text, self),
-        }
+        inside_of_string(text, self)
     }
 
     /// A value follows, in an array or after its key.
@@ -98,6 +110,7 @@ impl<'w> Emitter<'w> {
         }
         self.objects = self.objects & !(1 << self.depth) | u128::from(object) << self.depth;
         self.fields |= self.depth == 0 && object && self.style == Style::Fields;
+        self.first_keys[self.depth] = self.keys.len();
         self.depth += 1;
         self.fresh = true;
         if self.is_field() {
@@ -106,24 +119,29 @@ impl<'w> Emitter<'w> {
         Ok(self.put(if object { "{" } else { "[" })?)
     }
 
-    /// Ends the innermost object or array.
-    pub(super) fn close(&mut self) -> fmt::Result {
+    /// Ends the innermost object or array. Fails if two keys of the object are the same as text.
+    pub(super) fn close(&mut self) -> Result<(), DecodeError> {
         let is_top = self.is_field();
         let end = if self.is_in_object() { "}" } else { "]" };
         self.depth = self.depth.saturating_sub(1);
         self.fresh = false;
-        if is_top { Ok(()) } else { self.put(end) }
+        let first = self.first_keys[self.depth];
+        let keys = self.keys.get_mut(first..).unwrap_or_default();
+        keys.sort_unstable();
+        if keys.array_windows().any(|[one, other]| one == other) {
+            let reason = "two keys of an object are the same as text";
+            return Err(DecodeError::Invalid(reason.to_owned()));
+        }
+        self.keys.truncate(first);
+        if is_top { Ok(()) } else { Ok(self.put(end)?) }
     }
 
     /// A key that is text.
     pub(super) fn text_key(&mut self, key: &str) -> fmt::Result {
-        self.separate()?;
-        if self.is_field() && is_plain(key) {
-            self.put(key)?;
-        } else {
-            self.string(key)?;
-        }
-        self.assign()
+        let plain = self.is_field() && is_plain(key);
+        self.begin_key(plain)?;
+        self.inside_of_string(key)?;
+        self.end_key(plain)
     }
 
     /// Begins a scalar key. Its text follows, without quotes. `plain`: a field name that needs no quotes.
@@ -136,14 +154,13 @@ impl<'w> Emitter<'w> {
         Ok(())
     }
 
-    /// Ends a scalar key. Returns a hash of its text.
-    pub(super) fn end_key(&mut self, plain: bool) -> Result<u64, fmt::Error> {
-        let hash = self.take_hash(SCALAR);
+    /// Ends a scalar key.
+    pub(super) fn end_key(&mut self, plain: bool) -> fmt::Result {
+        self.keep_hash(SCALAR);
         if !(self.is_field() && plain) {
             self.put("\"")?;
         }
-        self.assign()?;
-        Ok(hash)
+        self.assign()
     }
 
     /// Begins a key that is an array or a map.
@@ -161,13 +178,12 @@ impl<'w> Emitter<'w> {
         Ok(())
     }
 
-    /// Ends a nested key after [`Self::close`]. Returns a hash of its text.
-    pub(super) fn end_nested_key(&mut self) -> Result<u64, fmt::Error> {
+    /// Ends a nested key after [`Self::close`].
+    pub(super) fn end_nested_key(&mut self) -> fmt::Result {
         self.in_nested_key = false;
-        let hash = self.take_hash(NESTED);
+        self.keep_hash(NESTED);
         self.put("\"")?;
-        self.assign()?;
-        Ok(hash)
+        self.assign()
     }
 
     fn separate(&mut self) -> fmt::Result {
@@ -183,8 +199,15 @@ impl<'w> Emitter<'w> {
         self.put(if self.is_field() { "=" } else { ":" })
     }
 
-    fn take_hash(&mut self, which: usize) -> u64 {
-        self.hashes[which].take().map_or(0, |hash| hash.finish())
+    /// Keeps the hash of a key until its object ends.
+    fn keep_hash(&mut self, which: usize) {
+        let Some(hash) = self.hashes[which].take() else {
+            return;
+        };
+        if self.keys.capacity() == 0 {
+            self.keys.reserve_exact(self.keys_max);
+        }
+        self.keys.push(hash.finish());
     }
 
     const fn is_in_object(&self) -> bool {
@@ -227,74 +250,9 @@ pub(super) fn is_plain(key: &str) -> bool {
         .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }
 
-/// Appends text as the inside of a JSON string.
-pub fn escape(text: &str, to: &mut dyn Write) -> fmt::Result {
-    escape_where(
-        text,
-        |byte| byte < b' ' || byte == b'"' || byte == b'\\',
-        to,
-    )
-}
-
-/// The same for people: also escapes DEL and the C1 controls, which act on terminals.
-fn escape_for_people(text: &str, to: &mut dyn Write) -> fmt::Result {
-    // The controls from U+0080 on begin with 0xc2.
-    let is_special = |byte| byte < b' ' || b"\"\\\x7f\xc2".contains(&byte);
-    escape_where(text, is_special, to)
-}
-
-fn escape_where(text: &str, is_special: impl Fn(u8) -> bool, to: &mut dyn Write) -> fmt::Result {
-    let mut rest = text;
-    while let Some(at) = rest.bytes().position(&is_special) {
-        let (plain, after) = rest.split_at(at);
-        let mut after = after.chars();
-        to.write_str(plain)?;
-        match after.next() {
-            Some('"') => to.write_str("\\\"")?,
-            Some('\\') => to.write_str("\\\\")?,
-            Some('\n') => to.write_str("\\n")?,
-            Some('\r') => to.write_str("\\r")?,
-            Some('\t') => to.write_str("\\t")?,
-            Some('\u{8}') => to.write_str("\\b")?,
-            Some('\u{c}') => to.write_str("\\f")?,
-            Some(control) if control.is_control() => {
-                write!(to, "\\u{:04x}", u32::from(control))?;
-            }
-            Some(other) => to.write_char(other)?,
-            None => {}
-        }
-        rest = after.as_str();
-    }
-    to.write_str(rest)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_string_is_escaped_as_serde_json_does() {
-        for code in (0..0x300).chain(0x2020..0x2030).chain(0xffff..0x1_0010) {
-            let Some(character) = char::from_u32(code) else {
-                continue;
-            };
-            for text in [format!("{character}"), format!("a{character}{character}z")] {
-                let mut escaped = String::new();
-                Emitter::new(Style::Json, &mut escaped)
-                    .string(&text)
-                    .expect("room");
-                let want = serde_json::to_string(&text).expect("a string");
-                assert_eq!(escaped, want);
-                let mut escaped = String::new();
-                Emitter::new(Style::Fields, &mut escaped)
-                    .string(&text)
-                    .expect("room");
-                assert!(!escaped.contains(char::is_control), "{escaped:?}");
-                let again: String = serde_json::from_str(&escaped).expect("a string");
-                assert_eq!(again, text);
-            }
-        }
-    }
 
     #[test]
     fn a_key_has_the_same_hash_in_any_parts() {
@@ -305,7 +263,8 @@ mod tests {
             for part in parts {
                 emitter.inside_of_string(part).expect("room");
             }
-            emitter.end_key(false).expect("room")
+            emitter.end_key(false).expect("room");
+            emitter.keys.pop()
         };
         let whole = hash(&["a long \"key\" of more than one word"]);
         assert_eq!(

@@ -3,14 +3,18 @@
 use json_event_parser::{JsonEvent, JsonSyntaxError, SliceJsonParser};
 use serde_json::{Map, Value as Tree};
 
+use crate::escape::printable;
 use crate::payload::DecodeError;
 use crate::payload::emitter::{DEPTH_MAX, Emitter};
 
 /// Maximum number of members that [`members`] keeps.
 const MEMBERS_MAX: usize = 64;
 
-/// Copies a message that is one value. Numbers keep their digits, objects all their members.
+/// Copies a message that is one value. Numbers keep their digits, objects the order of their members. An object with
+/// two equal keys is refused, since most programs would keep one of the members.
 pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), DecodeError> {
+    // A member takes at least four bytes.
+    to.expect_keys(bytes.len() / 4 + 1);
     let mut parser = SliceJsonParser::new(bytes);
     loop {
         match parser.parse_next().map_err(syntax)? {
@@ -92,14 +96,10 @@ fn find_members(bytes: &[u8]) -> Option<Map<String, Tree>> {
     }
 }
 
-/// The parser's message may quote a character of the payload: escapes control characters.
+/// The parser's message may quote a character of the payload.
 fn syntax(error: JsonSyntaxError) -> DecodeError {
-    let escape = |character: char| match character.is_control() {
-        true => character.escape_default().to_string(),
-        false => character.to_string(),
-    };
-    let reason: String = error.message().chars().map(escape).collect();
     let offset = error.location().start.offset;
+    let reason = printable(error.message());
     DecodeError::Invalid(format!("{reason} at byte {offset}"))
 }
 
@@ -108,10 +108,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::payload::{Decoding, Meaning, Style, Undecodable};
+    use crate::payload::{Decoder, Decoding, Meaning, Style, Undecodable};
 
     fn read(bytes: &[u8], style: Style) -> Result<String, Undecodable> {
-        let Meaning::Value(value) = Decoding::Json.read(0, bytes)? else {
+        let Meaning::Value(value) = Decoder::new(Decoding::Json).read(bytes)? else {
             panic!("not a value");
         };
         let mut text = String::new();
@@ -140,9 +140,12 @@ mod tests {
             ),
             (
                 "\"\\ud83d\\ude00\\/\\b\\u0001\u{7f}\"",
-                "\"😀/\\b\\u0001\u{7f}\"",
+                "\"😀/\\b\\u0001\\u007f\"",
             ),
-            ("{\"a\":1,\"a\":2}", "{\"a\":1,\"a\":2}"),
+            (
+                "{\"a\":{\"a\":1,\"b\":[{\"a\":1}]},\"b\":{\"a\":1}}",
+                "{\"a\":{\"a\":1,\"b\":[{\"a\":1}]},\"b\":{\"a\":1}}",
+            ),
             (
                 "{\"$serde_json::private::Number\":\"42\"}",
                 "{\"$serde_json::private::Number\":\"42\"}",
@@ -153,6 +156,20 @@ mod tests {
             ),
         ] {
             assert_eq!(compact(json), want);
+        }
+    }
+
+    #[test]
+    fn an_object_with_two_equal_keys_is_refused() {
+        for json in [
+            r#"{"a":1,"a":2}"#,
+            r#"{"a":1,"b":{},"\u0061":1}"#,
+            r#"[{"":{"b":[],"c":0,"b":[]}}]"#,
+        ] {
+            for style in [Style::Json, Style::Finite, Style::Fields] {
+                let error = read(json.as_bytes(), style).expect_err("refused");
+                assert_eq!(error.reason, "two keys of an object are the same as text");
+            }
         }
     }
 

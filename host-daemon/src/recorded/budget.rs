@@ -100,6 +100,8 @@ pub enum Evidence {
     End,
     /// A fault.
     Fault(FaultKind),
+    /// Bytes after the end mark that closes the connection.
+    AfterEnd,
 }
 
 impl Default for Budget {
@@ -163,7 +165,7 @@ impl Budget {
         let cost = match evidence {
             Evidence::Empty(_) => EMPTY_COST,
             Evidence::End => END_COST,
-            Evidence::Fault(_) => EVENT_COST,
+            Evidence::Fault(_) | Evidence::AfterEnd => EVENT_COST,
         };
         let is_empty = matches!(evidence, Evidence::Empty(_));
         let keeps_order = !is_empty || !account.has_empties();
@@ -313,6 +315,7 @@ impl Held {
             }
             Evidence::End => self.sums.ends += 1,
             Evidence::Fault(kind) => self.sums.fault(kind),
+            Evidence::AfterEnd => self.sums.after_end += 1,
         }
     }
 }

@@ -13,11 +13,19 @@ pub enum SuppressedKind {
     End,
     /// A fault.
     Fault,
+    /// Bytes after the end mark that closed a connection.
+    AfterEnd,
 }
 
 impl SuppressedKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Connection, Self::Empty, Self::End, Self::Fault];
+    pub const ALL: [Self; 5] = [
+        Self::Connection,
+        Self::Empty,
+        Self::End,
+        Self::Fault,
+        Self::AfterEnd,
+    ];
 
     /// Its label in the metrics.
     #[must_use]
@@ -27,6 +35,7 @@ impl SuppressedKind {
             Self::Empty => "empty",
             Self::End => "end",
             Self::Fault => "fault",
+            Self::AfterEnd => "after_end",
         }
     }
 }
@@ -62,6 +71,6 @@ mod tests {
             counters.add(kind, count);
             counters.add(kind, 10);
         }
-        assert_eq!(counters.read(), [11, 12, 13, 14]);
+        assert_eq!(counters.read(), [11, 12, 13, 14, 15]);
     }
 }

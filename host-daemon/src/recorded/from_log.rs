@@ -12,10 +12,12 @@ use serde::Deserialize as _;
 use crate::payload::{Decoding, members};
 use crate::recorded::from_log::connections::Connections;
 use crate::recorded::lifecycle::Lifecycle;
-use crate::recorded::note::Note;
+use crate::recorded::note::{FaultNote, Note, SeriesNote};
 use crate::recorded::time::Time;
 use blocksd_engine::batch::Batch;
-use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Peer, StreamPosition};
+use blocksd_engine::event::{
+    ConnectionInfo, Encoding, Event, EventKind, Peer, StreamPosition, UndecodableMessage,
+};
 use blocksd_engine::pool::Span;
 use blocksd_engine::reason::CloseReason;
 use blocksd_recording::topic::Kind;
@@ -224,7 +226,11 @@ impl EventReader {
         let conn = origin.conn.unwrap_or_default();
         let device = origin.device.as_deref().unwrap_or_default();
         if let Note::Piece {
-            first, last, len, ..
+            first,
+            last,
+            len,
+            truncated,
+            ..
         } = note
             && let Some(piece) = self.piece.take_if(|piece| {
                 piece.bytes.len() == len && piece.is_of(conn, note.head().seq, device)
@@ -234,13 +240,24 @@ impl EventReader {
                 true => of_connection(piece.source, conn),
                 false => piece.source,
             };
-            let batch = Batch::of_piece(piece.bytes, first, last);
+            let batch = match truncated {
+                true => {
+                    let span = Span::new(0, len);
+                    Batch::of_truncated(piece.bytes, span, first, None)
+                }
+                false => Batch::of_piece(piece.bytes, first, last),
+            };
             return visitor.event(&event(source, piece.time, batch, position(&note)));
         }
         self.end_piece(visitor)?;
         match note {
             Note::Open { .. } => self.connections.open(conn, device),
             Note::Close { .. } => self.connections.close(conn, device),
+            // Whoever decodes the messages finds it, perhaps with another decoding.
+            Note::Fault {
+                fault: FaultNote::Undecodable { .. },
+                ..
+            } if self.connections.is_decoded(conn) => return Ok(()),
             _ => {}
         }
         match kind(&note) {
@@ -334,11 +351,23 @@ fn kind(note: &Note<'_>) -> Option<EventKind> {
         }
         Note::Piece { .. } => None,
         Note::End { .. } => batch(Batch::of_end()),
-        Note::Fault { fault, .. } => batch(Batch::of_fault((*fault).into())),
+        Note::Fault { head, fault } => match fault {
+            FaultNote::Undecodable { r#as, reason } => {
+                Some(EventKind::Undecodable(Box::new(UndecodableMessage {
+                    seq: head.seq.unwrap_or_default(),
+                    encoding: (&**r#as).into(),
+                    reason: (&**reason).into(),
+                })))
+            }
+            FaultNote::Reset => batch(Batch::of_reset()),
+            fault => batch(Batch::of_fault(fault.fault()?)),
+        },
+        Note::AfterEnd { bytes, .. } => batch(Batch::of_after_end(*bytes)),
         Note::Close {
             blocks,
             bytes,
             reason,
+            series,
             ..
         } => Some(EventKind::Closed {
             messages: *blocks,
@@ -346,6 +375,7 @@ fn kind(note: &Note<'_>) -> Option<EventKind> {
             reason: CloseReason::ALL
                 .into_iter()
                 .find(|it| it.as_str() == reason)?,
+            series_open: *series == Some(SeriesNote::Open),
         }),
         Note::Suppressed { head, counts } => {
             Some(EventKind::Suppressed(Box::new(counts.suppressed(head.seq))))

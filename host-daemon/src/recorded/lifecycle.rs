@@ -7,6 +7,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escape::json::write_json;
 use crate::recorded::time::Time;
 
 /// An event of the daemon itself.
@@ -103,6 +104,6 @@ impl Lifecycle<'_> {
     /// # Errors
     /// None: a write to memory does not fail.
     pub fn write(&self, to: &mut Vec<u8>) -> io::Result<()> {
-        Ok(serde_json::to_writer(to, self)?)
+        write_json(to, self)
     }
 }

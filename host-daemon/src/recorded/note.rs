@@ -10,8 +10,10 @@ use std::io;
 use framing_core::{Fault, Part};
 use serde::{Deserialize, Serialize};
 
+use crate::escape::json::write_json;
+use crate::payload::Undecodable;
 use crate::recorded::time::Time;
-use blocksd_engine::event::{Event, Peer, StreamPosition, Suppressed};
+use blocksd_engine::event::{Event, Peer, StreamPosition, Suppressed, UndecodableMessage};
 use blocksd_engine::reason::CloseReason;
 
 /// The version of the format, in the metadata of the channel under [`VERSION_KEY`]. Channels of earlier recordings have
@@ -57,6 +59,9 @@ pub enum Note<'a> {
         /// The piece ends the message.
         #[serde(default)]
         last: bool,
+        /// The connection ended within the message, after this piece.
+        #[serde(default, skip_serializing_if = "is_false")]
+        truncated: bool,
     },
     /// A series ended with its mark.
     End {
@@ -73,7 +78,15 @@ pub enum Note<'a> {
         head: Head<'a>,
         /// The reason.
         #[serde(flatten)]
-        fault: FaultNote,
+        fault: FaultNote<'a>,
+    },
+    /// Bytes were received after the end mark that closed the connection.
+    AfterEnd {
+        /// Origin and time.
+        #[serde(flatten)]
+        head: Head<'a>,
+        /// How many, at least.
+        bytes: u64,
     },
     /// A connection has ended.
     Close {
@@ -86,6 +99,9 @@ pub enum Note<'a> {
         bytes: u64,
         /// The name of the reason. Any text is accepted, so that a reason of a later version does not hide the close.
         reason: Cow<'a, str>,
+        /// Whether a series was left open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        series: Option<SeriesNote>,
     },
     /// Counts of events that are not recorded one by one.
     Suppressed {
@@ -123,10 +139,10 @@ pub struct NoteOrigin<'a> {
     pub device: Option<Cow<'a, str>>,
 }
 
-/// Why a message was refused, with figures: a [`Fault`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Why a message was refused, with figures: a [`Fault`], or an undecodable payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
-pub enum FaultNote {
+pub enum FaultNote<'a> {
     /// [`Fault::TooLong`].
     TooLong {
         /// Declared length, in bytes.
@@ -146,6 +162,8 @@ pub enum FaultNote {
     },
     /// [`Fault::BadEnding`] or [`Fault::EarlyEnd`].
     BadEnding(Ending),
+    /// The peer reset the connection between two messages.
+    Reset,
     /// [`Fault::Truncated`].
     Truncated {
         /// Bytes of the part that were received.
@@ -154,6 +172,13 @@ pub enum FaultNote {
         want: u32,
         /// The part.
         r#where: PartNote,
+    },
+    /// The payload of the message is invalid. The message itself is kept.
+    Undecodable {
+        /// The decoding.
+        r#as: Cow<'a, str>,
+        /// The reason in words.
+        reason: Cow<'a, str>,
     },
 }
 
@@ -173,6 +198,17 @@ pub enum Ending {
         /// The byte that was received.
         found: u8,
     },
+}
+
+/// The state of a series at the close of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeriesNote {
+    /// No end mark came after its last message.
+    Open,
+    /// A state of a later version.
+    #[serde(other)]
+    Other,
 }
 
 /// A part of a message.
@@ -202,6 +238,9 @@ pub struct Counts {
     /// Ends of empty series.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ends: u64,
+    /// Connections that sent bytes after the end mark that closed them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub after_end: u64,
     /// Faults of each kind, in the order of [`FaultKind::ALL`](blocksd_engine::reason::FaultKind::ALL).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub too_long: u64,
@@ -214,6 +253,9 @@ pub struct Counts {
     /// See `too_long`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub truncated: u64,
+    /// See `too_long`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reset: u64,
     /// See `too_long`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub undecodable: u64,
@@ -235,8 +277,8 @@ impl<'a> Note<'a> {
         event: &'a Event,
         position: &StreamPosition,
         len: usize,
-        first: bool,
-        last: bool,
+        (first, last): (bool, bool),
+        truncated: bool,
     ) -> Self {
         Self::Piece {
             head: Head {
@@ -247,6 +289,7 @@ impl<'a> Note<'a> {
             len,
             first,
             last,
+            truncated,
         }
     }
 
@@ -266,14 +309,60 @@ impl<'a> Note<'a> {
         }
     }
 
+    /// The event of a connection that was reset between two messages.
+    #[must_use]
+    pub fn reset(event: &'a Event) -> Self {
+        let (head, fault) = (Head::of(event), FaultNote::Reset);
+        Self::Fault { head, fault }
+    }
+
+    /// The event of bytes after the end mark that closed the connection.
+    #[must_use]
+    pub fn after_end(event: &'a Event, bytes: u64) -> Self {
+        let head = Head::of(event);
+        Self::AfterEnd { head, bytes }
+    }
+
+    /// The event of message number `seq` of a connection that cannot be decoded.
+    #[must_use]
+    pub fn undecodable(event: &'a Event, seq: u64, undecodable: &'a Undecodable) -> Self {
+        Self::undecodable_as(event, seq, undecodable.as_what, &undecodable.reason)
+    }
+
+    /// The same, as it was read from a recording.
+    #[must_use]
+    pub fn recorded_undecodable(event: &'a Event, message: &'a UndecodableMessage) -> Self {
+        Self::undecodable_as(event, message.seq, &message.encoding, &message.reason)
+    }
+
+    fn undecodable_as(event: &'a Event, seq: u64, decoding: &'a str, reason: &'a str) -> Self {
+        Self::Fault {
+            head: Head {
+                seq: Some(seq),
+                ..Head::of(event)
+            },
+            fault: FaultNote::Undecodable {
+                r#as: decoding.into(),
+                reason: reason.into(),
+            },
+        }
+    }
+
     /// The event of a connection that has ended.
     #[must_use]
-    pub fn close(event: &'a Event, blocks: u64, bytes: u64, reason: CloseReason) -> Self {
+    pub fn close(
+        event: &'a Event,
+        blocks: u64,
+        bytes: u64,
+        reason: CloseReason,
+        series_open: bool,
+    ) -> Self {
         Self::Close {
             head: Head::of(event),
             blocks,
             bytes,
             reason: reason.as_str().into(),
+            series: series_open.then_some(SeriesNote::Open),
         }
     }
 
@@ -294,7 +383,7 @@ impl<'a> Note<'a> {
     /// # Errors
     /// None: a write to memory does not fail.
     pub fn write(&self, to: &mut Vec<u8>) -> io::Result<()> {
-        Ok(serde_json::to_writer(to, self)?)
+        write_json(to, self)
     }
 
     /// The members that every event has.
@@ -305,6 +394,7 @@ impl<'a> Note<'a> {
             | Self::Piece { head, .. }
             | Self::End { head, .. }
             | Self::Fault { head, .. }
+            | Self::AfterEnd { head, .. }
             | Self::Close { head, .. }
             | Self::Suppressed { head, .. } => head,
         }
@@ -340,14 +430,16 @@ impl<'a> Head<'a> {
             origin: &'a NoteOrigin<'a>,
         }
         let origin = &self.origin;
-        let mut before = serde_json::to_string(&Before { event, origin })?;
+        let mut before = Vec::new();
+        write_json(&mut before, &Before { event, origin })?;
         before.pop();
+        let mut before = String::from_utf8(before).map_err(io::Error::other)?;
         before += r#","seq":"#;
         Ok((before, format!(r#","time":"{}""#, self.time)))
     }
 }
 
-impl From<&Fault> for FaultNote {
+impl From<&Fault> for FaultNote<'_> {
     fn from(fault: &Fault) -> Self {
         match *fault {
             Fault::BadLength { found, offset } => Self::BadLength { found, offset },
@@ -381,26 +473,29 @@ impl From<&Fault> for FaultNote {
     }
 }
 
-impl From<FaultNote> for Fault {
-    fn from(note: FaultNote) -> Self {
-        match note {
-            FaultNote::TooLong {
+impl FaultNote<'_> {
+    /// The fault of the framing; `None` if the payload is undecodable, or if the peer reset the connection between messages.
+    #[must_use]
+    pub const fn fault(&self) -> Option<Fault> {
+        Some(match *self {
+            Self::TooLong {
                 declared,
                 limit,
                 lost,
-            } => Self::TooLong {
+            } => Fault::TooLong {
                 declared,
                 limit,
                 lost,
             },
-            FaultNote::BadLength { found, offset } => Self::BadLength { found, offset },
-            FaultNote::BadEnding(Ending::Early { missing }) => Self::EarlyEnd { missing },
-            FaultNote::BadEnding(Ending::Other { want, found }) => Self::BadEnding { want, found },
-            FaultNote::Truncated {
+            Self::BadLength { found, offset } => Fault::BadLength { found, offset },
+            Self::BadEnding(Ending::Early { missing }) => Fault::EarlyEnd { missing },
+            Self::BadEnding(Ending::Other { want, found }) => Fault::BadEnding { want, found },
+            Self::Reset | Self::Undecodable { .. } => return None,
+            Self::Truncated {
                 have,
                 want,
                 r#where,
-            } => Self::Truncated {
+            } => Fault::Truncated {
                 part: match r#where {
                     PartNote::Header => Part::Header,
                     PartNote::Payload => Part::Payload,
@@ -409,22 +504,31 @@ impl From<FaultNote> for Fault {
                 have,
                 want,
             },
-        }
+        })
     }
 }
 
 impl From<&Suppressed> for Counts {
     fn from(sums: &Suppressed) -> Self {
-        let [too_long, bad_length, bad_ending, truncated, undecodable] = sums.faults;
+        let [
+            too_long,
+            bad_length,
+            bad_ending,
+            truncated,
+            reset,
+            undecodable,
+        ] = sums.faults;
         Self {
             since: Time(sums.since),
             connections: sums.connections,
             empty: sums.empty,
             ends: sums.ends,
+            after_end: sums.after_end,
             too_long,
             bad_length,
             bad_ending,
             truncated,
+            reset,
             undecodable,
         }
     }
@@ -440,11 +544,13 @@ impl Counts {
             connections: self.connections,
             empty: self.empty,
             ends: self.ends,
+            after_end: self.after_end,
             faults: [
                 self.too_long,
                 self.bad_length,
                 self.bad_ending,
                 self.truncated,
+                self.reset,
                 self.undecodable,
             ],
         }
@@ -457,4 +563,12 @@ impl Counts {
 )]
 const fn is_zero(count: &u64) -> bool {
     *count == 0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }

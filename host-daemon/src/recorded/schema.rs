@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::payload::{Decoding, Meaning, Shape, ShapeLimits};
+use crate::payload::{Decoder, Decoding, Meaning, Shape, ShapeLimits, text_max};
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::ConnectionInfo;
 use blocksd_recording::SchemaSpec;
@@ -66,7 +66,7 @@ impl Schemas {
         let Some(mut wanted) = next_read(first).filter(|wanted| *wanted < end) else {
             return false;
         };
-        let decoding = Decoding::of(&source.encoding);
+        let decoder = Decoder::new(Decoding::of(&source.encoding));
         let messages = batch.items().filter_map(|item| match item {
             Item::Message(bytes) => Some(bytes),
             _ => None,
@@ -77,7 +77,7 @@ impl Schemas {
                 continue;
             }
             let len = learner.shape.len();
-            if bytes.len() <= LEN_MAX && decode(&decoding, bytes, &mut self.json) {
+            if bytes.len() <= LEN_MAX && decode(&decoder, bytes, &mut self.json) {
                 learner.shape.allow(VALUES_MAX.saturating_sub(self.values));
                 contradicts |= learner.shape.learn(self.json.as_bytes());
                 self.values += learner.shape.len() - len;
@@ -126,13 +126,11 @@ fn next_read(number: u64) -> Option<u64> {
 }
 
 /// Decodes a message to JSON. Returns whether it is valid.
-fn decode(decoding: &Decoding, bytes: &[u8], json: &mut String) -> bool {
+fn decode(decoder: &Decoder, bytes: &[u8], json: &mut String) -> bool {
     json.clear();
     // A panic of a library that parses payloads must not stop the recording.
-    let decoded = catch_unwind(AssertUnwindSafe(|| match decoding.read(0, bytes) {
-        Ok(Meaning::Value(value)) => value
-            .write_json(decoding.text_max(bytes.len()), json)
-            .is_ok(),
+    let decoded = catch_unwind(AssertUnwindSafe(|| match decoder.read(bytes) {
+        Ok(Meaning::Value(value)) => value.write_json(text_max(bytes.len()), json).is_ok(),
         _ => false,
     }));
     decoded.unwrap_or_default()

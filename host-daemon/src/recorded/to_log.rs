@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::payload::Inspector;
 use crate::recorded::budget::{Account, Budget};
 use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::lifecycle::Lifecycle;
@@ -28,6 +29,7 @@ pub struct EventWriter {
     conns: HashMap<u64, Conn>,
     schemas: Schemas,
     budget: Budget,
+    inspector: Option<Inspector>,
     suppressed: Arc<SuppressedCounters>,
     /// The channel of notes.
     events: Channel,
@@ -73,6 +75,7 @@ impl EventWriter {
             conns: HashMap::new(),
             schemas: Schemas::default(),
             budget: Budget::default(),
+            inspector: None,
             suppressed: Arc::default(),
             events: Channel::default(),
             event_sequence: 0,
@@ -86,6 +89,15 @@ impl EventWriter {
     #[must_use]
     pub fn counting(self, suppressed: Arc<SuppressedCounters>) -> Self {
         Self { suppressed, ..self }
+    }
+
+    /// Reports undecodable messages, and writes a fault after each.
+    #[must_use]
+    pub fn inspecting(self, inspector: Inspector) -> Self {
+        Self {
+            inspector: Some(inspector),
+            ..self
+        }
     }
 
     /// Writes an event, or the part of it before the recording gave up.
@@ -207,21 +219,28 @@ impl EventWriter {
                 messages,
                 bytes,
                 reason,
+                series_open,
             } => {
                 let is_recorded = self.closed(event)?;
-                let note = Note::close(event, *messages, *bytes, *reason);
+                let note = Note::close(event, *messages, *bytes, *reason, *series_open);
                 match is_recorded {
                     true => self.note(event.time, &note),
                     false => Ok(()),
                 }
             }
             EventKind::Suppressed(sums) => self.note(event.time, &Note::suppressed(event, sums)),
+            EventKind::Undecodable(message) => {
+                self.note(event.time, &Note::recorded_undecodable(event, message))
+            }
         }
     }
 
     /// Removes a connection. Returns whether to record its close, which is so if its open was recorded.
     fn closed(&mut self, event: &Event) -> Result<bool, LogError> {
         let source = &event.source;
+        if let Some(inspector) = &mut self.inspector {
+            inspector.closed(source.conn);
+        }
         let mut conn = self.conns.remove(&source.conn).unwrap_or_default();
         let is_recorded = !conn.account.is_open_held();
         if is_recorded {

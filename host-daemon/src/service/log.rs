@@ -1,32 +1,36 @@
 //! Writes the log to standard error from a dedicated thread, so a blocked reader never blocks the daemon. Start with
-//! [`start`] and [`print_status`].
+//! [`start`], [`print_status`] and [`print_error`]. The [`journal`] gets a priority in place of time and level.
 //!
 //! `tracing-appender` is not used: a sender cannot wait for its queue, and it prints its own errors to standard output,
 //! which belongs to the messages.
 
 mod collector;
+mod journal;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use blocksd_engine::peer_log;
-use tracing::warn;
-use tracing_subscriber::fmt::format::{DefaultFields, Format};
-use tracing_subscriber::fmt::{self, MakeWriter};
+use blocksd_engine::{peer_log, stdio};
+use tracing::{Metadata, warn};
+use tracing_subscriber::fmt::format::DefaultFields;
+use tracing_subscriber::fmt::{Formatter, MakeWriter};
 use tracing_subscriber::{EnvFilter, reload};
 
 pub use self::collector::LogCollector;
+use self::journal::{EventFormat, Priority};
+use crate::escape::readable_text;
 
 /// Length of the queue, in lines. If it is full, a line is dropped and counted.
 const LINES_MAX: usize = 4096;
 /// How long [`print_status`] and [`finish`] each wait for a reader of standard error that reads nothing.
 const STUCK: Duration = Duration::from_millis(500);
 /// How long they each wait for a slow reader.
-const SLOW: Duration = Duration::from_millis(1000);
+pub(crate) const SLOW: Duration = Duration::from_millis(1000);
 /// How long they wait for the thread to be scheduled, on a busy machine.
 const BUSY: Duration = Duration::from_secs(5);
 /// Their polling interval.
@@ -34,6 +38,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 static LOG: OnceLock<LogQueue> = OnceLock::new();
 static FILTER: OnceLock<Filter> = OnceLock::new();
+/// Whether the journal reads standard error.
+static IS_JOURNAL: LazyLock<bool> = LazyLock::new(journal::is_reader);
 
 /// Starts the thread, which also prints panics. A line that is printed before this call is written at once.
 ///
@@ -59,8 +65,13 @@ pub fn start() -> io::Result<()> {
     std::panic::set_hook(Box::new(|panic| {
         let trace = Backtrace::capture();
         match trace.status() {
-            BacktraceStatus::Captured => print_status(format_args!("blocksd: {panic}\n{trace}")),
-            _ => print_status(format_args!("blocksd: {panic}")),
+            BacktraceStatus::Captured => {
+                print(
+                    Priority::Critical,
+                    format_args!("blocksd: {panic}\n{trace}"),
+                );
+            }
+            _ => print(Priority::Critical, format_args!("blocksd: {panic}")),
         }
     }));
     Ok(())
@@ -69,18 +80,17 @@ pub fn start() -> io::Result<()> {
 /// The environment variable that overrides `--log`.
 pub const VARIABLE: &str = "RUST_LOG";
 
-type Filter = reload::Handle<EnvFilter, Formatted>;
-type Formatted = fmt::Formatter<DefaultFields, Format, Lines>;
+type Filter = reload::Handle<EnvFilter, Formatter<DefaultFields, EventFormat, Log>>;
 
 /// Starts logging at the level of `RUST_LOG`, or at `level` if that is not set.
 pub fn subscribe(level: &str) {
     let (filter, invalid) = filter(level);
     let builder = tracing_subscriber::fmt()
-        .with_writer(Lines)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
+        .with_ansi(!*IS_JOURNAL && io::stderr().is_terminal())
         // A write error of the log must not cause a panic.
         .log_internal_errors(false)
+        .event_format(EventFormat::of_reader(*IS_JOURNAL))
+        .with_writer(Log)
         .with_env_filter(filter)
         .with_filter_reloading();
     let _ = FILTER.set(builder.reload_handle());
@@ -147,16 +157,31 @@ fn requested() -> Option<Result<EnvFilter, String>> {
     Some(filter.map_err(|invalid| invalid.to_string()))
 }
 
-/// Prints a line to standard error, after the lines that were logged before it. People and programs depend on these
-/// lines, so if the queue is full, this waits up to a second before it drops the line.
+/// Prints a text to standard error, after the lines that were logged before it. Special characters are escaped, except
+/// newlines: use [`printable`](crate::escape::printable) for names and reasons. People and programs depend on these lines, so if the queue is
+/// full, this waits up to a second before it drops the text.
 pub fn print_status(line: std::fmt::Arguments<'_>) {
-    let mut line = format!("{line}\n").into_bytes();
+    print(Priority::Info, line);
+}
+
+/// Like [`print_status`], for a line about an error.
+pub fn print_error(line: std::fmt::Arguments<'_>) {
+    print(Priority::Error, line);
+}
+
+fn print(priority: Priority, line: std::fmt::Arguments<'_>) {
+    let mut text = Vec::new();
+    for line in line.to_string().split('\n') {
+        readable_text(line, &mut text);
+        text.push(b'\n');
+    }
+    let mut line = text;
     let Some(log) = LOG.get() else {
-        let _ = write_line(&line);
+        let _ = write_line(priority, &line);
         return;
     };
     let mut timeout = DrainTimeout::new(log);
-    while let Err(back) = log.try_send(line) {
+    while let Err(back) = log.try_send(priority, line) {
         if timeout.has_elapsed(log) {
             log.count_lost();
             return;
@@ -169,7 +194,7 @@ pub fn print_status(line: std::fmt::Arguments<'_>) {
 /// Prints the number of warnings about peers that were suppressed since the last such line.
 pub fn print_suppressed() {
     if let Some(text) = LOG.get().and_then(LogQueue::summary) {
-        print_status(format_args!("{text}"));
+        print(Priority::Warning, format_args!("{text}"));
     }
 }
 
@@ -179,7 +204,7 @@ fn expect_summary() {
         && !log.summary_due.swap(true, Ordering::AcqRel)
     {
         // Wakes the thread. If the queue is full, the thread is awake.
-        let _ = log.try_send(Vec::new());
+        let _ = log.try_send(Priority::Debug, Vec::new());
     }
 }
 
@@ -223,17 +248,23 @@ struct LogQueue {
 /// A line, and the number of lines that were dropped before it.
 #[derive(Debug)]
 struct LogLine {
+    priority: Priority,
     text: Vec<u8>,
     lost: u64,
 }
 
 impl LogQueue {
     /// Queues a line, or returns it if the queue is full.
-    fn try_send(&self, text: Vec<u8>) -> Result<(), Vec<u8>> {
+    fn try_send(&self, priority: Priority, text: Vec<u8>) -> Result<(), Vec<u8>> {
         let lost = self.lost_unreported.swap(0, Ordering::Relaxed);
         // Counted first, so that `written` never exceeds `sent`.
         self.sent.fetch_add(1, Ordering::AcqRel);
-        match self.lines.try_send(LogLine { text, lost }) {
+        let line = LogLine {
+            priority,
+            text,
+            lost,
+        };
+        match self.lines.try_send(line) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) => {
                 self.sent.fetch_sub(1, Ordering::AcqRel);
@@ -307,7 +338,7 @@ fn write(queue: &Receiver<LogLine>) {
         if summary_at.is_some_and(|at| at <= Instant::now()) {
             summary_at = None;
             if let Some(text) = log.summary()
-                && write_line(format!("{text}\n").as_bytes()).is_err()
+                && write_line(Priority::Warning, format!("{text}\n").as_bytes()).is_err()
             {
                 log.count_lost();
             }
@@ -317,15 +348,20 @@ fn write(queue: &Receiver<LogLine>) {
     }
 }
 
-fn write_next(LogLine { text, lost }: &LogLine) {
+fn write_next(line: &LogLine) {
+    let LogLine {
+        priority,
+        text,
+        lost,
+    } = line;
     if let Some(log) = LOG.get() {
         log.begun.fetch_add(1, Ordering::AcqRel);
     }
     if *lost != 0 {
         let note = format!("blocksd: standard error was blocked; log lines dropped here: {lost}\n");
-        let _ = write_line(note.as_bytes());
+        let _ = write_line(Priority::Warning, note.as_bytes());
     }
-    let written = write_line(text);
+    let written = write_line(*priority, text);
     if let Some(log) = LOG.get() {
         if written.is_err() {
             log.count_lost();
@@ -335,30 +371,50 @@ fn write_next(LogLine { text, lost }: &LogLine) {
 }
 
 /// Writes a line. Another process that shares standard error may have made it non-blocking.
-fn write_line(mut line: &[u8]) -> io::Result<()> {
-    let mut stderr = io::stderr().lock();
-    while !line.is_empty() {
-        match stderr.write(line) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(len) => line = line.get(len..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                std::thread::sleep(POLL_INTERVAL);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+fn write_line(priority: Priority, line: &[u8]) -> io::Result<()> {
+    let line = if *IS_JOURNAL {
+        Cow::Owned(priority.mark(line))
+    } else {
+        Cow::Borrowed(line)
+    };
+    stdio::stderr().write_all(&line)
 }
 
-/// The writer of the subscriber. Each call writes one line.
-#[derive(Clone, Copy, Debug)]
-struct Lines;
+/// A line of the subscriber with special characters escaped, except its colours and the newline at its end. The
+/// subscriber itself has escaped ESC in messages and values.
+fn logged(line: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(line);
+    let mut logged = Vec::with_capacity(line.len());
+    let mut parts = text.strip_suffix('\n').unwrap_or(&text).split("\u{1b}[");
+    readable_text(parts.next().unwrap_or_default(), &mut logged);
+    for part in parts {
+        let is_digit = |character: char| character.is_ascii_digit() || character == ';';
+        let colour = part.len() - part.trim_start_matches(is_digit).len();
+        match part.get(colour..).and_then(|rest| rest.strip_prefix('m')) {
+            Some(rest) => {
+                logged.extend_from_slice(b"\x1b[");
+                logged.extend_from_slice(part.get(..=colour).unwrap_or_default().as_bytes());
+                readable_text(rest, &mut logged);
+            }
+            None => readable_text(&format!("\u{1b}[{part}"), &mut logged),
+        }
+    }
+    logged.push(b'\n');
+    logged
+}
 
-impl Write for Lines {
+/// Creates the writers of the subscriber.
+#[derive(Clone, Copy, Debug)]
+struct Log;
+
+/// The writer of one event. Each call writes one line.
+#[derive(Clone, Copy, Debug)]
+struct LineWriter(Priority);
+
+impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if let Some(log) = LOG.get()
-            && log.try_send(line.to_vec()).is_err()
+            && log.try_send(self.0, logged(line)).is_err()
         {
             log.count_lost();
         }
@@ -370,10 +426,31 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = LineWriter;
 
-    fn make_writer(&'a self) -> Self {
-        *self
+    fn make_writer(&'a self) -> LineWriter {
+        LineWriter(Priority::Info)
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> LineWriter {
+        LineWriter((*event.level()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logged_line_keeps_its_colours_and_nothing_else_that_acts_on_a_terminal() {
+        let line =
+            "\u{1b}[33m WARN\u{1b}[0m a\u{202e}\u{9b}b\nc\u{1b}[2Jd\u{1b}]0;x\u{7} é\u{1b}[\n";
+        let want = "\u{1b}[33m WARN\u{1b}[0m a\\u{202e}\\u{9b}b\\nc\\u{1b}[2Jd\\u{1b}]0;x\\u{7} é\\u{1b}[\n";
+        assert_eq!(
+            String::from_utf8(logged(line.as_bytes())).as_deref(),
+            Ok(want)
+        );
+        assert_eq!(logged(b"a"), b"a\n");
     }
 }

@@ -19,6 +19,7 @@ use tracing::{error, warn};
 pub use self::collector::RecordingCollector;
 
 use crate::output::counted;
+use crate::payload::Inspector;
 use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::ranges::CHECKER;
@@ -41,7 +42,7 @@ use blocksd_recording::{
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 
 /// Longest time that the end of the daemon waits for the packing of sealed files.
-const PACK_AT_MOST: Duration = Duration::from_secs(1);
+pub(crate) const PACK_AT_MOST: Duration = Duration::from_secs(1);
 
 /// Creates the context of a recording in the folder of a lock.
 ///
@@ -194,6 +195,15 @@ impl Recording {
             packer,
             lock,
         })
+    }
+
+    /// Reports and records undecodable messages.
+    #[must_use]
+    pub fn inspecting(self, inspector: Inspector) -> Self {
+        Self {
+            writer: self.writer.inspecting(inspector),
+            ..self
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use blocksd::config::ConfigError;
 use blocksd::error::CommandError;
+use blocksd::sinks::console::NotShown;
+use blocksd_engine::event::Dropped;
 use blocksd_recording::{Error as RecordingError, LogError};
 use blocksd_tests::golden::assert_golden;
 use framing_core::{AnyFraming, Fault, Lines, Refusal};
@@ -128,6 +130,11 @@ fn errors() -> Vec<CommandError> {
             one: "--one",
             other: "--other",
         },
+        CommandError::FileTooLong {
+            path: PathBuf::from("answer"),
+            len: 5_000_000_000,
+            max: 65_535,
+        },
         CommandError::Refused(Refusal::Empty),
         CommandError::Refused(Refusal::TooLong { len: 300, max: 255 }),
         CommandError::Refused(Refusal::WrongLength { len: 7, want: 8 }),
@@ -144,9 +151,9 @@ fn errors() -> Vec<CommandError> {
         },
         CommandError::Output(os(libc::ENOSPC)),
         CommandError::BrokenPipe,
-        CommandError::OutputClosed,
-        CommandError::OutputFailed(os(libc::ENOSPC)),
-        CommandError::OutputStuck,
+        CommandError::only_output(unshown(), Some(os(libc::EPIPE))),
+        CommandError::only_output(unshown(), Some(os(libc::ENOSPC))),
+        CommandError::only_output(unshown(), None),
         CommandError::Unrecorded { least: 0, most: 3 },
         CommandError::Unrecorded { least: 2, most: 3 },
         CommandError::Io(os(libc::EIO)),
@@ -154,6 +161,14 @@ fn errors() -> Vec<CommandError> {
         CommandError::Unbalanced,
     ]);
     errors
+}
+
+fn unshown() -> String {
+    let dropped = Dropped {
+        messages: 3,
+        others: 1,
+    };
+    NotShown::Counted(dropped).to_string()
 }
 
 /// One error of each kind of [`RecordingError`].

@@ -365,6 +365,25 @@ fn a_message_that_cannot_be_sent_is_one_clear_line() {
         assert_eq!(sent.stderr.lines().count(), 1, "{sent:?}");
         assert!(sent.stderr.contains(what), "{sent:?}");
     }
+    // A file that no message of a framing can hold, of which nothing is sent.
+    let huge = folder.path().join("huge");
+    File::create(&huge).unwrap().set_len(5 << 30).unwrap();
+    let more = ["--file", huge.to_str().unwrap()];
+    for (framing, max) in [
+        ("blocks", "4294967295"),
+        ("netstring", "4294967295"),
+        ("length:u16", "65535"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sent = finish(send(listener.local_addr().unwrap(), framing, &more), b"");
+        let mut received = Vec::new();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_to_end(&mut received).unwrap();
+        assert_eq!(received, [0; 0], "{framing}");
+        sent.assert_refused(2, "has 5368709120 bytes");
+        assert!(sent.stderr.contains(max), "{sent:?}");
+    }
+    finish(send(server.addr(), "blocks", &["--file", "/"]), b"").assert_refused(2, "not a regular");
     let addr = server.addr();
     let sent = finish(send(addr, "blocks", &[]), b"one\n\nthree\n");
     let words =
@@ -382,6 +401,26 @@ fn a_message_that_cannot_be_sent_is_one_clear_line() {
         matches!(sent.code, Some(0 | 2)),
         "slow, but not a bug: {sent:?}"
     );
+}
+
+#[test]
+fn files_whose_stated_length_is_wrong_are_sent_with_their_content() {
+    // A short one and a long one that state 0 bytes.
+    for path in ["/proc/version", "/proc/kallsyms"] {
+        let content = fs::read(path).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let sender = Process::start(send(addr, "blocks", &["--file", path]));
+        let (mut device, _) = listener.accept().unwrap();
+        device.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut wire = Vec::new();
+        device.read_to_end(&mut wire).unwrap();
+        let len = u32::from_be_bytes(*wire.first_chunk().unwrap()) as usize;
+        assert_eq!(wire.len(), 4 + len + 4, "{path}");
+        assert!(!content.is_empty() && len == content.len(), "{path}: {len}");
+        assert!(wire[4..4 + len] == content, "{path}");
+        assert_eq!(sender.end().code, Some(0), "{path}");
+    }
 }
 
 /// A port that is in use, and on which no program listens.

@@ -88,6 +88,19 @@ fn an_address_that_can_never_be_bound_is_an_error() {
     ] {
         assert_both(&format!("listen = \"{listen}\""), 2, "");
     }
+    let fifo = folder.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    for (path, what) in [
+        ("/dev/null", "another device"),
+        ("/dev/zero", "another device"),
+        (text(&file), "a regular file"),
+        (text(&fifo), "a FIFO"),
+        (text(folder.path()), "a folder"),
+    ] {
+        let words = format!("it is {what}, and not a serial line");
+        assert_both(&format!("listen = \"serial:{path}\""), 2, &words);
+    }
     assert_both("metrics = \":9106\"", 2, "the host is missing");
     assert_eq!(fs::read(&file).unwrap(), b"mine");
 }
@@ -131,8 +144,8 @@ fn check_config_refuses_what_serve_refuses_where_it_can_know() {
         ("for = \"soon\"", 2, "`soon`"),
         ("reply = \"/nope\"", 2, "/nope"),
         ("decode = \"defmt:/nope\"", 2, "/nope"),
-        ("record-max-bytes = 100000000", 2, "--record"),
-        ("record-min-free = '1G'", 2, "--record"),
+        ("record-max-bytes = 100000000", 2, "record = \"DIR\""),
+        ("record-min-free = '1G'", 2, "record = \"DIR\""),
         (&format!("record = \"{file}\""), 2, file),
         (&format!("record = \"{file}/below\""), 2, file),
         (&format!("record = \"{link}\""), REFUSED, link),
@@ -316,16 +329,64 @@ fn a_daemon_whose_only_reader_is_too_slow_at_the_end_fails() {
     let mut command = Server::command(&["--metrics", "127.0.0.1:0"]);
     command.stdout(Stdio::piped());
     let mut server = Server::of(Process::start_unread(command), &[]);
-    let unread = server.process.take_stdout();
+    let mut unread = server.process.take_stdout().unwrap();
     let mut device = server.connect();
     // More events than the pipe holds.
     let message = [&8_u32.to_be_bytes()[..], b"messages"].concat();
     std::io::Write::write_all(&mut device, &message.repeat(10_000)).unwrap();
     scrape::wait_for(&server, "blocksd_blocks_total", |blocks| 2_000.0 <= blocks);
     let ended = server.stop().0;
-    drop(unread);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("they are lost"), "{ended:?}");
+    let mut shown = String::new();
+    std::io::Read::read_to_string(&mut unread, &mut shown).unwrap();
+    // The last line may be cut.
+    let (shown, _) = shown.rsplit_once('\n').unwrap();
+    let lines = shown.lines().count() as u64;
+    let blocks = shown
+        .lines()
+        .filter(|it| it.contains("\"event\":\"block\""));
+    let blocks = blocks.count() as u64;
+    let [messages, others] = unshown(&ended.stderr);
+    let received = ended.totals()["block"];
+    assert_eq!(blocks + messages, received, "{ended:?}");
+    // The open is shown; the close and perhaps a cut message are not.
+    assert_eq!(lines, blocks + 1);
+    let faults = ended.stderr.matches("truncated").count() as u64;
+    assert!((1..=1 + faults).contains(&others), "{ended:?}");
+}
+
+/// The figures of the error about messages and other events that were not shown.
+#[track_caller]
+fn unshown(stderr: &str) -> [u64; 2] {
+    let (_, text) = stderr.split_once("received and not shown: ").unwrap();
+    let words: Vec<_> = text.split_whitespace().collect();
+    [0, 3].map(|at| words[at].parse().unwrap())
+}
+
+#[test]
+fn what_an_output_that_fails_has_not_shown_is_reported() {
+    for _ in 0..3 {
+        let mut command = Server::command(&[]);
+        command.stdout(Stdio::piped());
+        let mut server = Server::of(Process::start_unread(command), &[]);
+        let mut stdout = server.process.take_stdout().unwrap();
+        let mut device = server.connect();
+        let message = [&8_u32.to_be_bytes()[..], b"messages"].concat();
+        std::io::Write::write_all(&mut device, &message.repeat(10)).unwrap();
+        // Reads a part, and goes away while more is sent.
+        std::io::Read::read_exact(&mut stdout, &mut [0; 100]).unwrap();
+        drop(stdout);
+        std::io::Write::write_all(&mut device, &message.repeat(1000)).unwrap();
+        let ended = server.end().0;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let [messages, others] = unshown(&ended.stderr);
+        let received = ended.totals()["block"];
+        assert!(
+            received - 10 <= messages && messages <= received,
+            "{ended:?}"
+        );
+        assert!(1 <= others, "{ended:?}");
+    }
 }
 
 #[test]

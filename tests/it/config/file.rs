@@ -67,7 +67,7 @@ fn a_mistake_is_reported_with_its_line_and_the_allowed_values() {
         ),
         (
             "[server]\nlisten = 'x'",
-            "1: server: unknown key; did you mean `listener`?",
+            "1: server: there is no section [server]; put its keys at the top of the file, before the first [[listener]] or [device.\"ID\"]",
         ),
         ("once = 1", "1: once: takes true or false, not a number"),
         (
@@ -192,15 +192,15 @@ fn a_value_out_of_bounds_is_refused_with_the_figures() {
     for (config, words) in [
         (
             "max-unfinished = 1_048_576".to_owned(),
-            ": max-unfinished: must be at least 4194304, 4 times the largest --max-block (1048576), not 1048576",
+            ": max-unfinished: must be at least 4194304, 4 times the largest max-block (1048576), not 1048576",
         ),
         (
             format!("max-unfinished = 7_999_999\n{listener}"),
-            ": max-unfinished: must be at least 8000000, 4 times the largest --max-block (2000000), not 7999999",
+            ": max-unfinished: must be at least 8000000, 4 times the largest max-block (2000000), not 7999999",
         ),
         (
             rotate(4_194_305, 16_777_216),
-            ": record-rotate-size: must be at most 4194304, a quarter of --record-max-bytes (16777216), not 4194305",
+            ": record-rotate-size: must be at most 4194304, a quarter of record-max-bytes (16777216), not 4194305",
         ),
         (
             "keepalive = 1.5".to_owned(),
@@ -282,7 +282,7 @@ fn all_mistakes_are_reported_at_once_and_counted() {
         "2: once: takes true or false, not a number",
         "3: record-sync: must be a duration from 1ms to 3650d",
         "4: listen: `x` is not an option of a listener",
-        "5: max-unfinished: must be at least 1048576 bytes, and at least 4 times the largest --max-block",
+        "5: max-unfinished: must be at least 1048576 bytes, and at least 4 times the largest max-block",
         "7: address: a path is missing",
         "9: idle: unknown key; did you mean `idle-timeout`?",
         " 7 mistakes",
@@ -342,7 +342,7 @@ fn impossible_configurations_are_found_without_opening_a_port() {
         ("reply = '/no/such/file'", "cannot read /no/such/file"),
         (
             "reply = 'echo'\noversize = 'pieces'",
-            "--reply echo cannot be combined with --oversize pieces",
+            "1: reply: reply echo cannot be combined with oversize pieces",
         ),
     ] {
         File::new(text).check().assert_refused(2, what);
@@ -369,7 +369,7 @@ fn a_key_may_depend_on_an_option_of_the_command_line() {
     let file = File::new("record-sync = 50");
     let ended = file.check();
     ended.assert_refused(2, &format!("blocksd: {}:1: record-sync: ", file.name()));
-    ended.assert_refused(2, "--record <DIR>");
+    ended.assert_refused(2, "needs record = \"DIR\"");
     let folder = TempDir::new().unwrap();
     let record = folder.path().to_str().unwrap();
     let server = Server::start(&["--config", file.name(), "--record", record]);

@@ -174,6 +174,45 @@ const CASES: &[(&str, &str, i32)] = &[
     ("", "listen = \"127.0.0.1:0\"\nmetrics = \"unix:m.sock\"", 2),
     ("", "listen = [\"127.0.0.1:1061\", \"[::]:1061\"]", 2),
     ("", "listen = [\"localhost:0\", \"[::1]:0\"]", 0),
+    (
+        "",
+        "listen = [\"localhost:1061\", \"0.0.0.0:1061\", \"[::]:1061\"]",
+        2,
+    ),
+    ("", "listen = [\"127.0.0.1:1061\", \"127.0.0.1:1061\"]", 2),
+    (
+        "",
+        "listen = \"127.0.0.1:1061\"\nmetrics = \"127.0.0.1:1061\"",
+        2,
+    ),
+    (
+        "",
+        "listen = \"127.0.0.1:1061\"\nmetrics = \"[::]:1061\"",
+        2,
+    ),
+    ("", "listen = \"127.0.0.1:0\"\nmetrics = \"9100\"", 2),
+    ("", "listen = \"127.0.0.1:0\"\nmetrics = \":9100\"", 2),
+    ("", "listen = \"::1:9\"", 2),
+    ("", "listen = \"[::1]\"", 2),
+    ("", "listen = \"127.0.0.1:65536\"", 2),
+    ("", "listen = \"127.0.0.1\"", 2),
+    ("", "listen = \"127.0.0.1:0\"\nkeepalive = 40000", 2),
+    ("", "listen = 127.0.0.1:0", 2),
+    ("", "[serve]\nlisten = \"127.0.0.1:0\"", 2),
+    (
+        "",
+        "listen = \"127.0.0.1:0\"\n[device.x]\nmatch = [\"300.0.0.1\"]",
+        2,
+    ),
+    // Addresses that are not on this machine.
+    ("", "listen = \"192.0.2.1:0\"", 75),
+    ("", "listen = \"[2001:db8::1]:0\"", 75),
+    (
+        "",
+        "listen = \"127.0.0.1:0\"\nmetrics = \"192.0.2.1:0\"",
+        75,
+    ),
+    ("", "listen = \"127.9.8.7:0\"", 0),
     // Other lines and files.
     ("", "listen = \"serial:/dev/ttyX9\"", 0),
     ("", "listen = [\"serial:x\", \"unix:x\"]", 2),
@@ -193,7 +232,12 @@ const CASES: &[(&str, &str, i32)] = &[
     (
         "mkdir d",
         "listen = \"127.0.0.1:0\"\ndecode = \"defmt:d\"",
-        2,
+        0,
+    ),
+    (
+        "mkdir d; mkfifo d/f; echo text > d/t; ln -s /dev/zero d/z",
+        "listen = \"127.0.0.1:0\"\ndecode = \"defmt:d\"",
+        0,
     ),
     (
         "mkfifo f",
@@ -249,11 +293,19 @@ const CASES_OF_NOBODY: &[(&str, &str, i32)] = &[
         "listen = \"127.0.0.1:0\"\ndecode = \"defmt:f\"",
         2,
     ),
+    (
+        "mkdir d; chmod 000 d",
+        "listen = \"127.0.0.1:0\"\ndecode = \"defmt:d\"",
+        2,
+    ),
 ];
 
 #[test]
 fn check_config_and_serve_agree() {
     assert_agree(CASES, &[]);
+    // A path that no socket can have.
+    let config = format!("listen = \"unix:{}\"", "y".repeat(150));
+    assert_agree(&[("", &config, 2)], &[]);
     // Names that no file system accepts, alone and in a folder that is to be created.
     let long = "y".repeat(300);
     for record in [

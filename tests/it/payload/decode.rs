@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use blocksd_tests::board::ports;
-use blocksd_tests::process::{Server, connect, run};
+use blocksd_tests::process::{Server, blocksd, connect, run};
 use serde_json::{Value, json};
 
 use crate::engine::serve::payload;
@@ -129,15 +129,58 @@ fn an_undecodable_block_is_counted_and_kept_and_the_next_one_is_decoded() {
 }
 
 #[test]
-fn an_undecodable_block_is_not_logged_and_is_counted_only_if_it_is_shown() {
-    for (output, faults) in [("json", 1), ("text", 1), ("hex", 0), ("none", 0)] {
-        let server = Server::start(&["--once", "--decode", "json", "--output", output]);
-        let wire = b"\0\0\0\x02no\0\0\0\0";
-        server.connect().write_all(wire).unwrap();
-        let ended = server.process.end();
-        assert_eq!(ended.totals()["fault"], faults, "--output {output}");
-        let warnings = ended.stderr.lines().filter(|line| line.contains(" WARN "));
-        assert_eq!(warnings.count(), 0, "{}", ended.stderr);
+fn an_undecodable_block_is_counted_once_logged_and_recorded_whatever_is_shown() {
+    for output in ["json", "text", "hex", "none"] {
+        for recorded in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().to_str().unwrap();
+            let mut args = vec!["--once", "--decode", "json", "--output", output];
+            if recorded {
+                args.extend(["--record", path]);
+            }
+            let server = Server::start(&args);
+            let wire = [
+                &b"\0\0\0\x02no\0\0\0\x011"[..],
+                &b"\0\0\0\x02no".repeat(6),
+                &[0; 4],
+            ];
+            server.connect().write_all(&wire.concat()).unwrap();
+            let ended = server.process.end();
+            let about = format!("--output {output}, recorded: {recorded}: {ended:?}");
+            assert_eq!(ended.totals()["fault"], 7, "{about}");
+            let logged = ended.stderr.matches(" is not valid json: ").count();
+            assert_eq!(logged, 5, "{about}");
+            assert!(
+                ended.stderr.contains("message 0 is not valid json"),
+                "{about}"
+            );
+            let shown = ended.stdout_text();
+            let shown =
+                shown.matches("undecodable").count() + shown.matches(" is not valid json").count();
+            assert_eq!(shown, if output == "none" { 0 } else { 7 }, "{about}");
+            if !recorded {
+                continue;
+            }
+            // What is recorded, and what a reader finds that decodes itself.
+            for decode in [&["--decode", "raw"][..], &[]] {
+                let read = run(&[&["read", path, "--output", "json"], decode].concat(), b"");
+                let read = read.stdout_text();
+                let events = read
+                    .lines()
+                    .map(|line| serde_json::from_str::<Value>(line).unwrap());
+                let faults = events.filter(|event| event["event"] == "fault");
+                let faults: Vec<_> = faults.collect();
+                let seqs: Vec<_> = faults.iter().map(|fault| fault["seq"].as_u64()).collect();
+                let wanted = [0, 2, 3, 4, 5, 6, 7].map(Some);
+                assert_eq!(seqs, wanted, "{read}");
+                for fault in faults {
+                    assert_eq!(
+                        (&fault["fault"], &fault["as"]),
+                        (&json!("undecodable"), &json!("json"))
+                    );
+                }
+            }
+        }
     }
 }
 
@@ -223,7 +266,7 @@ fn pieces_and_dumps_stay_bytes() {
     send(server.addr().port(), &[b"{"]);
     let ended = server.process.end();
     assert!(ended.stdout_text().contains("00000000  7b "), "{ended:?}");
-    assert_eq!(ended.totals()["fault"], 0);
+    assert_eq!(ended.totals()["fault"], 1);
 }
 
 #[test]
@@ -231,15 +274,15 @@ fn an_impossible_decoding_is_one_clear_line_and_exit_2() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.elf");
     std::fs::write(&text, "\u{7f}ELF it is not").unwrap();
-    // The test's own executable has no defmt formats.
-    let other = std::env::current_exe().unwrap();
-    let [text, other, folder] = [&text, &other, folder.path()].map(|path| path.to_str().unwrap());
+    // The daemon's own executable has no defmt formats.
+    let daemon = blocksd(&[]);
+    let other = daemon.get_program().to_str().unwrap();
+    let text = text.to_str().unwrap();
     for (decoding, what) in [
-        ("morse", "raw, text, json, cbor, defmt:ELF"),
+        ("morse", "raw, text, json, cbor, defmt:ELF, defmt:DIR"),
         ("defmt", "defmt:ELF"),
         ("defmt:", "cannot read "),
         ("defmt:/no/such.elf", "cannot read /no/such.elf"),
-        (&format!("defmt:{folder}"), folder),
         ("defmt:/dev/zero", "it is not a regular file"),
         (
             &format!("defmt:{text}"),

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use blocksd::output::{Format, Hex, Json, Out, Text};
 use blocksd::recorded::to_log::EventWriter;
-use blocksd_engine::counters::Counters;
 use blocksd_engine::event::{Event, EventKind, Peer};
 use blocksd_engine::reason::CloseReason;
 use blocksd_recording::{Log, LogContext, LogOptions, Retention};
@@ -46,6 +45,7 @@ fn events(time: SystemTime) -> [Event; 3] {
         messages: 1,
         bytes: 9,
         reason,
+        series_open: false,
     };
     let message = Event {
         time,
@@ -150,7 +150,7 @@ fn every_format_writes_events_of_any_time() {
             let folder = TempDir::new().unwrap();
             let to = folder.path().join("out");
             let file = fs::File::create(&to).unwrap();
-            let mut out = Out::new(Box::new(file), Arc::new(Counters::default()));
+            let mut out = Out::new(Box::new(file), None);
             for event in events(time) {
                 format.event(&event, &mut out).unwrap();
             }

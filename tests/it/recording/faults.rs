@@ -222,6 +222,7 @@ fn the_device_of_a_silent_connection_is_forgotten() {
         messages: 0,
         bytes: 0,
         reason: blocksd_engine::reason::CloseReason::Eof,
+        series_open: false,
     };
     writer.event(&of_kind(closed)).unwrap();
     assert_eq!(writer.devices(), 0);

@@ -10,14 +10,12 @@ use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blocksd::output::{Format, Json, Out, Text};
 use blocksd::recorded::from_log::{EventReader, EventVisitor};
 use blocksd::recorded::lifecycle::Lifecycle;
 use blocksd::recorded::ranges::CHECKER;
-use blocksd_engine::counters::Counters;
 use blocksd_engine::event::Event;
 use blocksd_recording::{
     Compression, Error, LostRange, Message, Reader, Visitor, Wanted, WindowedFile,
@@ -196,7 +194,7 @@ fn print(path: &Path, format: impl Format) {
         reader: EventReader::new(None),
         printed: Printed {
             format,
-            out: Out::new(Box::new(io::sink()), Arc::new(Counters::default())),
+            out: Out::new(Box::new(io::sink()), None),
         },
     };
     let reader = Reader::new(vec![path.into()], Wanted::default());

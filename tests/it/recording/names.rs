@@ -16,6 +16,7 @@ use blocksd_recording::{
 use blocksd_tests::elf::elf;
 use blocksd_tests::foreign::{channel_body, channel_with, message, record, schema, torn};
 use blocksd_tests::process::{Ended, Server, finish, run};
+use blocksd_tests::story::acts_on_a_terminal;
 use mcap::records::op;
 use tempfile::TempDir;
 
@@ -254,7 +255,7 @@ fn a_file_that_a_recording_names_is_not_opened() {
 #[test]
 fn texts_of_a_recording_are_escaped_on_a_terminal() {
     let folder = TempDir::new().unwrap();
-    let evil = "a\u{1b}[2J\n\u{9b}31m\u{7f}\r";
+    let evil = "a\u{1b}[2J\n\u{9b}31m\u{7f}\r\u{202e}\u{2066}\u{61c}\u{2028}\u{200b}";
     let metadata = [("device", evil), ("framing", evil), ("decode", evil)];
     let topic = format!("/device/{evil}/blocks");
     let path = recording(&folder, &topic, &metadata);
@@ -262,8 +263,11 @@ fn texts_of_a_recording_are_escaped_on_a_terminal() {
     fs::rename(path, &renamed).unwrap();
     let twice = folder.path().join("recovered.mcap");
     let (path, folder) = (renamed.to_str().unwrap(), folder.path().to_str().unwrap());
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 11] = [
         &["read", path],
+        &["read", "--output", "json", path],
+        &["recordings", "--json", folder],
+        &["read", "missing\u{202e}\u{9b}"],
         &["read", "--output", "hex", path],
         &["recordings", folder],
         &["verify", path],
@@ -275,7 +279,7 @@ fn texts_of_a_recording_are_escaped_on_a_terminal() {
     for command in commands {
         let ended = run(command, b"");
         for text in [ended.stdout_text(), ended.stderr.clone()] {
-            let is_raw = |letter: char| letter.is_control() && letter != '\n';
+            let is_raw = |letter: char| acts_on_a_terminal(letter) && letter != '\n';
             assert!(!text.contains(is_raw), "{command:?}: {text:?}");
             assert!(!text.contains("[2J\n"), "{command:?}: {text:?}");
         }

@@ -69,7 +69,13 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
     );
     assert_eq!(json(&Note::end(imu, 7)), expected("end", r#","blocks":7"#));
     assert_eq!(
-        json(&Note::close(imu, 2, 9, CloseReason::FirstByteTimeout)),
+        json(&Note::close(
+            imu,
+            2,
+            9,
+            CloseReason::FirstByteTimeout,
+            false
+        )),
         expected(
             "close",
             r#","blocks":2,"bytes":9,"reason":"first_byte_timeout""#
@@ -82,11 +88,11 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
     };
     let seq = r#"{"event":"piece","conn":3,"device":"im\"u","seq":5,"time":"2025-11-27T11:15:47.551061046Z","#;
     assert_eq!(
-        json(&Note::piece(imu, &position, 10, false, true)),
+        json(&Note::piece(imu, &position, 10, (false, true), false)),
         format!(r#"{seq}"offset":64,"len":10,"first":false,"last":true}}"#)
     );
     assert_eq!(
-        json(&Note::piece(imu, &position, 10, true, false)),
+        json(&Note::piece(imu, &position, 10, (true, false), false)),
         format!(r#"{seq}"offset":0,"len":10,"first":true,"last":false}}"#)
     );
     let too_long = |declared| Fault::TooLong {
@@ -135,7 +141,7 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
     let mut sums = Suppressed::since(imu.time);
     sums.seq = Some(4);
     sums.empty = 6;
-    sums.faults = [1, 2, 3, 4, 5];
+    sums.faults = [1, 2, 3, 4, 5, 6];
     let kinds = FaultKind::ALL.map(|kind| format!(r#","{kind}":{}"#, sums.faults[kind as usize]));
     let since =
         r#""time":"2025-11-27T11:15:47.551061046Z","since":"2025-11-27T11:15:47.551061046Z""#;
@@ -238,6 +244,7 @@ fn events(actions: &[Action]) -> Vec<Event> {
         messages: actions.len() as u64,
         bytes: 5,
         reason: CloseReason::Evicted,
+        series_open: false,
     };
     let whats = [opened].into_iter().chain(done).chain([closed]);
     whats.map(|what| event(1, "im\"u", what)).collect()
@@ -335,11 +342,12 @@ proptest! {
     }
 
     #[test]
-    fn counts_are_read_as_they_were_written(counts in any::<[u64; 8]>(), seq in any::<Option<u64>>()) {
+    fn counts_are_read_as_they_were_written(counts in any::<[u64; 10]>(), seq in any::<Option<u64>>()) {
         let mut sums = Suppressed::since(UNIX_EPOCH + Duration::from_nanos(counts[0] >> 1));
         sums.seq = seq;
         [sums.connections, sums.empty, sums.ends] = [counts[0], counts[1], counts[2]];
-        sums.faults = [counts[3], counts[4], counts[5], counts[6], counts[7]];
+        sums.after_end = counts[8];
+        sums.faults = [counts[3], counts[4], counts[5], counts[6], counts[7], counts[9]];
         let event = event(0, "imu", EventKind::Suppressed(Box::new(sums.clone())));
         let read = serde_json::from_str(&json(&Note::suppressed(&event, &sums))).unwrap();
         let Note::Suppressed { head, counts } = read else { panic!("{read:?}") };

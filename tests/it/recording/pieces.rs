@@ -59,7 +59,10 @@ impl EventVisitor for Pieces {
             panic!("{event:?}");
         };
         for item in batch.items() {
-            let Item::Piece { bytes, first, last } = item else {
+            let Item::Piece {
+                bytes, first, last, ..
+            } = item
+            else {
                 panic!("{item:?}");
             };
             let fill = bytes[0];

@@ -293,8 +293,9 @@ fn a_stuck_output_is_given_up_at_the_end_and_everything_is_recorded() {
         (Some(0), 20),
         "{ended:?}"
     );
-    let given_up = "the sink `output` did not end and was abandoned: standard output did not accept the last events";
+    let given_up = "the sink `output` failed; the others continue: standard output did not accept the last events";
     assert!(ended.stderr.contains(given_up), "{ended:?}");
+    assert!(ended.stderr.contains("; not shown: "), "{ended:?}");
 }
 
 #[test]

@@ -2,11 +2,25 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use blocksd::recorded::ranges::CHECKER;
-use blocksd_recording::{Verified, WindowedFile};
+use blocksd_recording::catalog::list_directory;
+use blocksd_recording::scan::Summary;
+use blocksd_recording::{
+    Channel, ChannelSpec, Compression as LogCompression, Log, LogContext, LogOptions, Packer,
+    Retention, Verified, WindowedFile,
+};
+use blocksd_tests::recorded::record;
 use blocksd_tests::recording::{BEGIN, File, Sample, put};
 use mcap::Compression;
+
+const COMPRESSIONS: [LogCompression; 3] = [
+    LogCompression::None,
+    LogCompression::Lz4,
+    LogCompression::Zstd,
+];
 
 fn check(path: &Path) -> (Verified, Vec<String>) {
     let mut wrong = Vec::new();
@@ -53,6 +67,68 @@ fn small(compression: Option<Compression>, data_crc: bool) -> Vec<u8> {
 }
 
 #[test]
+fn every_flipped_bit_of_a_recording_is_found() {
+    for compression in COMPRESSIONS {
+        let folder = tempfile::tempdir().unwrap();
+        let chunks = [vec![b"one".to_vec()], vec![b"two".to_vec()]];
+        let path = record(folder.path(), "d", compression, &chunks);
+        let bytes = fs::read(path).unwrap();
+        assert_eq!(unnoticed(&bytes), [0; 0], "{compression:?}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_packed_recording_is_found() {
+    for compression in [LogCompression::Lz4, LogCompression::Zstd] {
+        let folder = tempfile::tempdir().unwrap();
+        let context = LogContext::open(folder.path(), Arc::default(), Retention::new(None));
+        let context = Arc::new(context.unwrap());
+        let options = LogOptions {
+            compression,
+            ..LogOptions::default()
+        };
+        let mut log = Log::after_others(options, Arc::clone(&context)).unwrap();
+        let mut channel = Channel::default();
+        for sequence in 0..8 {
+            let spec = || ChannelSpec {
+                topic: "/device/d/blocks".to_owned(),
+                ..ChannelSpec::default()
+            };
+            let channel = log.channel(&mut channel, spec).unwrap();
+            log.append(channel, sequence, BEGIN, b"reading").unwrap();
+            log.commit().unwrap();
+        }
+        log.finish().unwrap();
+        let sealed = || {
+            let files = list_directory(folder.path()).unwrap();
+            fs::read(&files[0].path).unwrap()
+        };
+        let before = sealed();
+        Packer::start(&context, compression).finish(Duration::from_secs(10));
+        let packed = sealed();
+        assert!(packed.len() < before.len());
+        assert_eq!(unnoticed(&packed), [0; 0], "{compression:?}");
+    }
+}
+
+#[test]
+fn the_crc_of_a_recording_is_that_of_its_data_section() {
+    // The writer combines it from those of chunks, so it is compared with one that is calculated at once.
+    for compression in COMPRESSIONS {
+        let folder = tempfile::tempdir().unwrap();
+        let blocks = |seed: u8| (0..40).map(move |at| vec![seed ^ at; 100 + usize::from(at)]);
+        let chunks: Vec<_> = (0..5).map(|seed| blocks(seed).collect()).collect();
+        let path = record(folder.path(), "d", compression, &chunks);
+        let bytes = fs::read(&path).unwrap();
+        let summary = Summary::read(&mut WindowedFile::open(&path).unwrap());
+        let summary = summary.unwrap().unwrap();
+        let data = &bytes[..usize::try_from(summary.data_end).unwrap()];
+        assert_ne!(summary.data_crc, 0);
+        assert_eq!(summary.data_crc, crc32fast::hash(data), "{compression:?}");
+    }
+}
+
+#[test]
 fn every_flipped_bit_is_found_in_a_file_with_a_data_crc() {
     for compression in [None, Some(Compression::Lz4), Some(Compression::Zstd)] {
         assert_eq!(
@@ -64,7 +140,8 @@ fn every_flipped_bit_is_found_in_a_file_with_a_data_crc() {
 }
 
 #[test]
-fn every_flipped_bit_is_found_without_a_data_crc_except_in_a_digit_of_the_version() {
+fn in_a_file_without_a_data_crc_every_flipped_bit_is_found_except_in_a_digit_of_the_version() {
+    // Earlier versions wrote such files.
     // The version of the daemon is stored only once, and every digit is valid: `0.1.0` and `0.1.1`.
     let bytes = small(None, false);
     let library = b"blocksd 0.1.0";
@@ -110,6 +187,22 @@ fn a_flipped_bit_of_compressed_data_is_found_if_it_changes_the_data() {
             }
         }
     }
+}
+
+#[test]
+fn an_unknown_compression_of_a_chunk_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let chunks = [vec![b"one".to_vec()], vec![b"two".to_vec()]];
+    let path = record(folder.path(), "d", LogCompression::Lz4, &chunks);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(3).position(|it| it == b"lz4").unwrap();
+    bytes[at..at + 3].copy_from_slice(b"lz9");
+    fs::write(&path, bytes).unwrap();
+    let (_, wrong) = check(&path);
+    assert!(
+        wrong[0].contains("compression `lz9` of the chunk is not supported"),
+        "{wrong:?}"
+    );
 }
 
 #[test]

@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use blocksd_tests::notify::Manager;
-use blocksd_tests::process::{Process, Server, run};
+use blocksd_tests::process::run;
 use tempfile::TempDir;
 
 /// All commands, as `blocksd --help` names them.
@@ -84,34 +83,6 @@ fn the_manual_names_every_command_and_each_has_a_page() {
     fs::write(&file, b"").unwrap();
     let refused = run(&["man", "--dir", file.to_str().unwrap()], b"");
     refused.assert_refused(2, "cannot write");
-}
-
-#[test]
-fn a_service_manager_is_notified_of_ready_watchdog_and_stopping() {
-    let manager = Manager::start();
-    let mut command = Server::command(&["--metrics", "127.0.0.1:0"]);
-    manager.supervise(&mut command);
-    command.env("WATCHDOG_USEC", "30000");
-    let process = Process::start(command);
-    // It listens when it is ready, and notifies nothing before.
-    assert_eq!(manager.notification(), "READY=1\n");
-    let server = Server::of(process, &[]);
-    server.connect();
-    for _ in 0..3 {
-        assert_eq!(manager.notification(), "WATCHDOG=1\n");
-    }
-    server.process.signal("TERM");
-    while manager.notification() != "STOPPING=1\n" {}
-    assert_eq!(server.end().0.code, Some(0));
-}
-
-#[test]
-fn a_daemon_that_cannot_listen_is_never_ready() {
-    let manager = Manager::start();
-    let mut command = Server::command(&["--listen", "127.0.0.1:0", "--listen", "nowhere"]);
-    manager.supervise(&mut command);
-    assert_eq!(Process::start(command).end().code, Some(2));
-    assert!(!manager.is_notified());
 }
 
 #[test]

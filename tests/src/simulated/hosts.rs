@@ -218,7 +218,7 @@ async fn collect_events(world: World, life: u64, mut events: Events) {
             EventKind::Opened { .. } => drop(observed.or_default()),
             EventKind::Batch { batch, position } => {
                 let observed = observed.or_default();
-                let mut seq = position.seq;
+                let seq = position.seq;
                 assert_eq!(
                     seq,
                     observed.samples.len() as u64,
@@ -227,7 +227,7 @@ async fn collect_events(world: World, life: u64, mut events: Events) {
                 for item in batch.items() {
                     match item {
                         Item::Message(block) => {
-                            let meaning = decoders.of(&event.source).read(seq, block);
+                            let meaning = decoders.of(&event.source).read(block);
                             let Ok(Meaning::Value(value)) = meaning else {
                                 panic!("no sample: {meaning:?}");
                             };
@@ -237,10 +237,14 @@ async fn collect_events(world: World, life: u64, mut events: Events) {
                                 serde_json::from_str(&text).expect("JSON");
                             let figure = |key| value[key].as_u64().expect("a figure");
                             observed.samples.push((figure("n"), figure("lost")));
-                            seq += 1;
                         }
                         Item::End => observed.ended = true,
                         Item::Fault(_) => observed.faults += 1,
+                        Item::Piece {
+                            truncated: true, ..
+                        }
+                        | Item::Reset
+                        | Item::AfterEnd { .. } => {}
                         Item::Piece { .. } => panic!("a piece, although no message is streamed"),
                     }
                 }
@@ -250,7 +254,9 @@ async fn collect_events(world: World, life: u64, mut events: Events) {
             } => {
                 observed.or_default().closed = Some((messages, reason));
             }
-            EventKind::Suppressed(_) => unreachable!("only recordings have it"),
+            EventKind::Suppressed(_) | EventKind::Undecodable(_) => {
+                unreachable!("only recordings have it")
+            }
         }
     }
 }

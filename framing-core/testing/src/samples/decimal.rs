@@ -72,16 +72,12 @@ fn netstrings() -> Vec<Sample> {
             b"5:hell,",
             &[cut_payload(5, 6)],
         ),
-        of(
-            "cut in an oversize payload",
-            b"20:abc",
-            &[too_long(20, 16), cut_payload(3, 20)],
-        )
-        .in_pieces([cut_payload(3, 20)]),
+        of("cut in an oversize payload", b"20:abc", &[too_long(20, 16)])
+            .in_pieces([cut_payload(3, 20)]),
         of(
             "cut before the comma of an oversize one",
             b"17:seventeen letters",
-            &[too_long(17, 16), cut_payload(17, 18)],
+            &[too_long(17, 16)],
         )
         .in_pieces([cut_payload(17, 18)]),
         of("wrong comma", b"5:hello;3:abc,", &[bad_ending(b',', b';')]),
@@ -103,7 +99,7 @@ fn netstrings() -> Vec<Sample> {
         of(
             "wrong comma after an oversize one",
             b"17:seventeen letters;2:no,",
-            &[too_long(17, 16), bad_ending(b',', b';')],
+            &[too_long(17, 16)],
         )
         .in_pieces([bad_ending(b',', b';')]),
     ];
@@ -169,12 +165,8 @@ fn octets() -> Vec<Sample> {
             b"1 a5 hell",
             &[block(b"a"), cut_payload(4, 5)],
         ),
-        of(
-            "cut in an oversize payload",
-            b"20 abc",
-            &[too_long(20, 16), cut_payload(3, 20)],
-        )
-        .in_pieces([cut_payload(3, 20)]),
+        of("cut in an oversize payload", b"20 abc", &[too_long(20, 16)])
+            .in_pieces([cut_payload(3, 20)]),
         of(
             "an empty message",
             b"1 a0 2 no",

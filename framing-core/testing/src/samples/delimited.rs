@@ -1,6 +1,6 @@
 //! Samples of `lines` and `delimited:HEX`.
 
-use super::{Sample, block, cut_payload, over, over_skip, sample};
+use super::{Sample, block, cut_payload, over, sample};
 
 pub(super) fn samples() -> Vec<Sample> {
     [lines(), one_byte(), two_bytes(), overlapping(), longest()].concat()
@@ -88,7 +88,7 @@ fn lines() -> Vec<Sample> {
         of(
             "cut in an oversize message",
             b"ok\neighteen letters!!",
-            &[block(b"ok"), over(16), cut_payload(18, 19)],
+            &[block(b"ok"), over(16)],
         )
         .in_pieces([block(b"ok"), cut_payload(18, 19)]),
         of(
@@ -101,7 +101,7 @@ fn lines() -> Vec<Sample> {
         of(
             "just too long to skip",
             b"twenty letters here!!\nno\nno\n",
-            &[over(16), over_skip(16)],
+            &[over(16)],
         )
         .skip_max(20)
         .in_pieces([block(b"twenty letters here!!"), block(b"no"), block(b"no")]),
@@ -203,7 +203,7 @@ fn two_bytes() -> Vec<Sample> {
         of(
             "cut in an oversize message",
             b"seventeen letters\r",
-            &[over(16), cut_payload(18, 19)],
+            &[over(16)],
         )
         .in_pieces([cut_payload(18, 19)]),
         of(
@@ -216,14 +216,14 @@ fn two_bytes() -> Vec<Sample> {
         of(
             "just too long to skip",
             b"twenty letters here!\r\r\nno\r\n",
-            &[over(16), over_skip(16)],
+            &[over(16)],
         )
         .skip_max(20)
         .in_pieces([block(b"twenty letters here!\r"), block(b"no")]),
         of(
             "perhaps short enough to skip",
             b"twenty letters here!\r",
-            &[over(16), cut_payload(21, 22)],
+            &[over(16)],
         )
         .skip_max(20)
         .in_pieces([cut_payload(21, 22)]),
@@ -318,14 +318,14 @@ fn longest() -> Vec<Sample> {
         of(
             "too long to skip, with a false start of the delimiter",
             b"four and twenty letters!<-x",
-            &[over(16), over_skip(16)],
+            &[over(16)],
         )
         .skip_max(25)
         .in_pieces([cut_payload(27, 28)]),
         of(
             "perhaps short enough to skip",
             b"four and twenty letters!<--",
-            &[over(16), cut_payload(27, 28)],
+            &[over(16)],
         )
         .skip_max(25)
         .in_pieces([cut_payload(27, 28)]),

@@ -21,7 +21,7 @@ use crate::event::Peer;
 use crate::listen::listener::{BACKLOG, Listener};
 use crate::listen::transport::Transport;
 use crate::origin::Origin;
-use crate::peer_log::{Kind, warn_peer};
+use crate::peer_log::{self, Kind, warn_peer};
 use crate::permit::Admitted;
 use crate::reason::RefusedReason;
 
@@ -29,6 +29,8 @@ use crate::reason::RefusedReason;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 /// Time that connections have to close after the last reads, once the engine is stopping.
 const DRAIN: Duration = Duration::from_millis(1000);
+/// Longest time for the connections of an engine to close, once it is stopping. Sinks end after that.
+pub const STOP_MAX: Duration = LAST_READS.saturating_add(DRAIN).saturating_add(QUIET);
 
 /// Accepts the connections of all listeners.
 #[derive(Debug)]
@@ -109,7 +111,7 @@ impl Acceptor {
         for closing in after {
             closing.wait().await;
         }
-        let Some((listener, _open)) = listener.take() else {
+        let Some((listener, open)) = listener.take() else {
             return;
         };
         let mut accepting = Accepting {
@@ -118,8 +120,52 @@ impl Acceptor {
             settings,
         };
         self.accept_all(&mut accepting, &removed).await;
-        if removed.is_cancelled() {
-            accepting.listener.close().await;
+        if self.once {
+            return;
+        }
+        let is_line = accepting.listener.is_line();
+        if is_line && removed.is_cancelled() {
+            accepting.listener.close_line();
+            // The line can be opened with other settings, while its last bytes wait for the sinks.
+            drop(open);
+            self.accept_rest(&mut accepting).await;
+        } else if is_line {
+            let rest = self.accept_rest(&mut accepting);
+            let _ = tokio::time::timeout(LAST_READS, rest).await;
+        } else if !accepting.listener.is_passed() || !self.context.stop.is_cancelled() {
+            self.accept_queue(&mut accepting).await;
+        }
+    }
+
+    /// Accepts the connections of the series that a line has left.
+    async fn accept_rest(&self, accepting: &mut Accepting) {
+        while let Some(accepted) = accepting.listener.accept_rest().await {
+            self.receive(Accepted::new(accepted, accepting));
+        }
+    }
+
+    /// Accepts the peers that are connected already: they may have sent everything. Newcomers are refused as soon as the
+    /// listener is closed, which they notice, so it is closed as soon as its queue is empty. Peers of a socket that
+    /// systemd passed wait for the next daemon instead. The time is limited: devices that reconnect as soon as their
+    /// connection closes could otherwise delay the shutdown for minutes.
+    async fn accept_queue(&self, accepting: &mut Accepting) {
+        if !accepting.listener.has_queue() {
+            return;
+        }
+        let since = Instant::now();
+        // The runtime may not have noticed the queue yet.
+        let mut wait = QUIET;
+        for _ in 0..BACKLOG {
+            if LAST_READS < since.elapsed() {
+                return;
+            }
+            match tokio::time::timeout(wait, accepting.listener.accept()).await {
+                Ok(Ok(Some(accepted))) => {
+                    self.receive(Accepted::new(accepted, accepting));
+                    wait = Duration::ZERO;
+                }
+                _ => return,
+            }
         }
     }
 
@@ -162,23 +208,6 @@ impl Acceptor {
                 }
             }
         }
-        if self.once || !accepting.listener.has_queue() {
-            return;
-        }
-        // Peers that are connected already may have sent everything: accept them, for a limited time. Devices that
-        // reconnect as soon as their connection closes could otherwise delay the shutdown for minutes.
-        let since = Instant::now();
-        for _ in 0..BACKLOG {
-            if LAST_READS < since.elapsed() {
-                return;
-            }
-            match tokio::time::timeout(QUIET, accepting.listener.accept()).await {
-                Ok(Ok(Some(accepted))) => {
-                    self.receive(Accepted::new(accepted, accepting));
-                }
-                _ => return,
-            }
-        }
     }
 
     /// Takes a connection through its stages. A panic, such as one of a transport of the embedding program, closes the
@@ -195,6 +224,7 @@ impl Acceptor {
     /// the connection, before the device is identified.
     fn take(&self, accepted: Accepted) {
         let identified = accepted.identify(self.device_by);
+        let listener = Arc::clone(&identified.accepted.listener.1);
         let (mut connection, peer) = match identified.admit(&self.context) {
             Ok(admitted) => admitted,
             Err(refused) => return self.refuse(refused),
@@ -206,6 +236,7 @@ impl Acceptor {
             }
         }
         self.context.counters.connection();
+        peer_log::opened(connection.number(), connection.device(), &peer, &listener);
         match connection.opened(peer) {
             Ok(()) => drop(self.tasks.spawn(connection.run())),
             Err(event) => {

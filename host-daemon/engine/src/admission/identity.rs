@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -43,8 +43,7 @@ impl DeviceBy {
     pub fn name(self, peer: &Peer, listener: &Arc<str>, conn: u64) -> Arc<str> {
         match (self, peer) {
             (Self::Listener, _) | (Self::Ip, Peer::Local(_)) => Arc::clone(listener),
-            // An IPv4 address names the same device when it is mapped to IPv6.
-            (Self::Ip, Peer::Network(peer)) => peer.ip().to_canonical().to_string().into(),
+            (Self::Ip, Peer::Network(peer)) => address_name(peer).into(),
             (Self::Peer, Peer::Network(peer)) => peer.to_string().into(),
             (Self::Peer, Peer::Local(_)) => format!("{listener}#{conn}").into(),
         }
@@ -53,6 +52,16 @@ impl DeviceBy {
     /// Whether the name contains the number of the connection.
     pub(crate) const fn is_numbered(self, peer: &Peer) -> bool {
         matches!((self, peer), (Self::Peer, Peer::Local(_)))
+    }
+}
+
+/// The name of a device by its address. An IPv4 address names the same device when it is mapped to IPv6. A link-local
+/// address has the number of its interface, as in `fe80::2%3`: on another interface, it belongs to another device.
+fn address_name(peer: &SocketAddr) -> String {
+    let ip = peer.ip().to_canonical();
+    match peer {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{ip}%{}", v6.scope_id()),
+        _ => ip.to_string(),
     }
 }
 
@@ -70,13 +79,14 @@ impl DeviceBy {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Match {
-    /// Connections from an address: `10.0.0.7`.
+    /// Connections from an address: `10.0.0.7`. A link-local address without an interface matches on every interface.
     Address(IpAddr),
     /// Connections from a network: `10.0.0.0/24`.
     Network(IpNet),
     /// Connections through a listener: `listener:127.0.0.1:1060`.
     Listener(Box<str>),
-    /// Connections with an identity, as [`DeviceBy`] gives it or as the device announces it.
+    /// Connections with an identity, as [`DeviceBy`] gives it or as the device announces it. Also a link-local address on
+    /// one interface: `fe80::2%3`.
     Id(Box<str>),
 }
 
@@ -89,6 +99,9 @@ pub enum MatchError {
     /// An address and a slash are not followed by a valid prefix length.
     #[error("`{0}` is not a network, such as 10.0.0.0/24 or fd00::/64")]
     Network(String),
+    /// It looks like an address, and is not one.
+    #[error("`{0}` is not an IP address, such as 10.0.0.7 or fd00::7")]
+    Address(String),
     /// The address of a network has bits set below the prefix.
     #[error("`{given}` is an address in a network; did you mean `{network}`?")]
     HostBits {
@@ -123,7 +136,12 @@ impl FromStr for Match {
         match text.rsplit_once('/') {
             Some((address, _)) if is_like_address(address) => network(text).map(Self::Network),
             _ if text.is_empty() => Err(MatchError::Empty),
-            _ => Ok(Self::of_id(text)),
+            _ => match Self::of_id(text) {
+                Self::Id(_) if is_mistaken_address(text) => {
+                    Err(MatchError::Address(text.to_owned()))
+                }
+                it => Ok(it),
+            },
         }
     }
 }
@@ -222,6 +240,18 @@ fn is_like_address(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_in)
 }
 
+/// Whether a text that is not an address must have been meant as one: four numbers with dots, with or without a port, or
+/// an IPv6 address with `::`. A hardware address, such as `02:00:5e:10:00:01`, is an identity.
+fn is_mistaken_address(text: &str) -> bool {
+    if text.parse::<SocketAddr>().is_ok() {
+        return false;
+    }
+    let host = text.split_once(':').map_or(text, |(host, _)| host);
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_like_v4 = host.split('.').count() == 4 && host.split('.').all(is_number);
+    is_like_v4 || text.contains("::") && is_like_address(text)
+}
+
 fn network(text: &str) -> Result<IpNet, MatchError> {
     let network: IpNet = text
         .parse()
@@ -255,6 +285,26 @@ mod tests {
         Peer::Network(text.parse().unwrap())
     }
 
+    #[test]
+    fn one_link_local_address_on_two_interfaces_is_two_devices() {
+        let listener: Arc<str> = "[::]:1060".into();
+        let on = |scope: u32| network_peer(&format!("[fe80::2%{scope}]:5000"));
+        let name = |by: DeviceBy, peer: &Peer| by.name(peer, &listener, 1);
+        assert_eq!(&*name(DeviceBy::Ip, &on(3)), "fe80::2%3");
+        for by in [DeviceBy::Ip, DeviceBy::Peer] {
+            assert_ne!(name(by, &on(3)), name(by, &on(4)));
+        }
+        let table = DeviceTable::new(vec![("pump".into(), vec!["fe80::2%3".parse().unwrap()])]);
+        let find = |peer: &Peer| {
+            let name = name(DeviceBy::Ip, peer);
+            table.find(peer, &listener, &name).cloned()
+        };
+        assert_eq!(find(&on(3)).as_deref(), Some("pump"));
+        assert_eq!(find(&on(4)), None);
+        let both = DeviceTable::new(vec![("any".into(), vec!["fe80::2".parse().unwrap()])]);
+        assert!(both.find(&on(4), &listener, "fe80::2%4").is_some());
+    }
+
     #[track_caller]
     fn is_match(text: &str, peer: &Peer) -> bool {
         let matches = vec![text.parse().unwrap()];
@@ -276,6 +326,9 @@ mod tests {
             ("unix:/run/x.sock", "unix:/run/x.sock"),
             ("10.0.0.7:5000", "10.0.0.7:5000"),
             ("pump-7", "pump-7"),
+            ("02:00:5e:10:00:01", "02:00:5e:10:00:01"),
+            ("1.2.3", "1.2.3"),
+            ("[fd00::7]:5000", "[fd00::7]:5000"),
         ] {
             let it: Match = text.parse().unwrap();
             assert_eq!(it.to_string(), shown);
@@ -284,6 +337,11 @@ mod tests {
         for (text, reason) in [
             ("", "an empty text matches no device"),
             ("listener:", "an empty text matches no device"),
+            ("300.0.0.1", "`300.0.0.1` is not an IP address"),
+            ("10.0.0.07", "`10.0.0.07` is not an IP address"),
+            ("10.0.0.7:70000", "`10.0.0.7:70000` is not an IP address"),
+            ("fd00::1::2", "`fd00::1::2` is not an IP address"),
+            ("300.0.0.0/24", "`300.0.0.0/24` is not a network"),
             ("10.0.0/24", "`10.0.0/24` is not a network"),
             ("10.0.0.0/33", "`10.0.0.0/33` is not a network"),
             ("10.0.0.0/", "`10.0.0.0/` is not a network"),

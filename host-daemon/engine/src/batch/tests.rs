@@ -104,6 +104,7 @@ fn an_oversize_message_is_streamed_between_complete_ones() {
         bytes: b"large",
         first: true,
         last: true,
+        truncated: false,
     };
     let want = [Item::Message(b"a"), piece, Item::Message(b"b")];
     assert_eq!(batch.items().collect::<Vec<_>>(), want);

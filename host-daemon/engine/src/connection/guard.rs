@@ -65,6 +65,12 @@ impl Responder for Guarded {
         self.call(|responder| responder.on_batch(batch))
     }
 
+    fn is_slow(&mut self, batch: &Batch) -> bool {
+        // `on_batch` returns the error.
+        let is_slow = self.call(|responder| Ok(responder.is_slow(batch)));
+        is_slow.unwrap_or_default()
+    }
+
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let ready = self.call(|responder| Ok(responder.poll_ready(context)));
         // `poll_write` returns the error.

@@ -26,7 +26,7 @@ impl Connection {
     pub(super) fn charge(&self, step: &Step) {
         let waiting = match step {
             Step::Held(held) => match &**held {
-                PendingSend::Batch(batch, _) => batch.uncharged(),
+                PendingSend::Batch(batch, _) | PendingSend::Unstored(batch, _) => batch.uncharged(),
                 PendingSend::Event(..) => 0,
             },
             _ => 0,
@@ -44,7 +44,7 @@ impl Connection {
         Some(buffer)
     }
 
-    /// Returns the own buffer of a large message. It grows by doubling, with the bytes received rather than the length
+    /// Returns the own buffer of a large message, or of one that grows by small reads. It grows by doubling, with the bytes received rather than the length
     /// declared.
     fn own_buffer(&mut self) -> Option<Buffer> {
         let most = if self.undecoded {
@@ -52,6 +52,14 @@ impl Connection {
         } else {
             BUFFER_LEN / 2
         };
+        if self.trickles && !self.undecoded && self.remainder.len() <= most {
+            // Copying the message into a buffer of the pool and back, for each small read, would cost more than the read.
+            let mut bytes = std::mem::take(&mut self.remainder);
+            if bytes.capacity() - bytes.len() < bytes.len() / 8 {
+                bytes.reserve_exact(bytes.len());
+            }
+            return Some(Buffer::own(bytes));
+        }
         if self.remainder.len() <= most {
             return None;
         }

@@ -147,6 +147,15 @@ pub enum ReplyKind {
 }
 
 impl ReplyKind {
+    /// How many series in a row must come back over a line as the replies that were sent, before they are taken for
+    /// echoes of the line rather than series of the device. A device may well send again what was echoed to it.
+    pub(crate) const fn echoes_in_a_row(&self) -> u32 {
+        match self {
+            Self::Receipt | Self::File(_) => 1,
+            Self::Echo | Self::Custom(_) => 32,
+        }
+    }
+
     /// Parses `receipt` and `echo`. Any other text is the path of a file.
     #[must_use]
     pub fn parse(text: &str) -> Self {

@@ -174,6 +174,11 @@ impl Responder for Echo {
         true
     }
 
+    fn is_slow(&mut self, batch: &Batch) -> bool {
+        let spool = self.spool.get_or_insert_with(|| Spool::new(&self.spools));
+        spool.is_slow(batch)
+    }
+
     fn on_batch(&mut self, batch: &Batch) -> Result<(), ReplyError> {
         let spool = self.spool.get_or_insert_with(|| Spool::new(&self.spools));
         spool.keep(batch, self.framing, &self.device)
@@ -186,14 +191,14 @@ impl Responder for Echo {
                 let mut chunk = self.spools.chunk();
                 let mut offset = 0;
                 loop {
-                    match spool.read_at(offset, &mut chunk.bytes)? {
-                        0 => break,
-                        len => {
-                            offset += len as u64;
-                            let bytes = chunk.bytes.get(..len).unwrap_or_default();
-                            writer.send(bytes).await?;
-                        }
+                    let len;
+                    (len, chunk) = spool.read_at(offset, chunk).await?;
+                    if len == 0 {
+                        break;
                     }
+                    offset += len as u64;
+                    let bytes = chunk.bytes.get(..len).unwrap_or_default();
+                    writer.send(bytes).await?;
                 }
             }
             end(asynch::Writer::new(peer, self.framing)).await
@@ -212,18 +217,38 @@ pub struct FileReply {
 impl Responder for FileReply {
     fn finish<'a>(self: Box<Self>, peer: ReplyStream<'a>, _: Received) -> Finishing<'a> {
         Box::pin(async move {
-            let mut writer = asynch::Writer::new(peer, self.framing);
-            let (mut file, mut chunks) = FileChunks::open(&self.path, self.framing)?;
-            let mut chunk = self.spools.chunk();
-            let unread = |source| ReplyError::Read {
-                path: self.path.clone(),
-                source,
+            let Self {
+                path,
+                framing,
+                spools,
+            } = *self;
+            let mut writer = asynch::Writer::new(peer, framing);
+            let opened = {
+                let path = path.clone();
+                spools.on_disk(move || FileChunks::open(&path, framing))
             };
-            while let Some(step) = chunks.next(&mut file, &mut chunk.bytes).map_err(unread)? {
-                if let Some(total) = step.begin {
+            let (mut file, mut chunks) = opened.await.ok_or(ReplyError::ShuttingDown)??;
+            let mut chunk = spools.chunk();
+            loop {
+                let read = spools.on_disk(move || {
+                    let read = chunks.next(&mut file, &mut chunk.bytes);
+                    let read = read.map(|step| step.map(|step| (step.begin, step.bytes.len())));
+                    (file, chunks, chunk, read)
+                });
+                let read_now;
+                (file, chunks, chunk, read_now) = read.await.ok_or(ReplyError::ShuttingDown)?;
+                let read_now = read_now.map_err(|source| ReplyError::Read {
+                    path: path.clone(),
+                    source,
+                })?;
+                let Some((begin, len)) = read_now else {
+                    break;
+                };
+                if let Some(total) = begin {
                     writer.begin(total)?;
                 }
-                writer.send_piece(step.bytes).await?;
+                let bytes = chunk.bytes.get(..len).unwrap_or_default();
+                writer.send_piece(bytes).await?;
             }
             end(writer).await
         })

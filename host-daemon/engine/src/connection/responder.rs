@@ -85,6 +85,13 @@ pub trait Responder: fmt::Debug + Send {
         Ok(())
     }
 
+    /// Whether [`on_batch`](Self::on_batch) may wait for a disk with this batch. Then it is called on a thread for
+    /// blocking operations, of which few run at once, and the connection reads no more until it returns. The default is
+    /// `false`.
+    fn is_slow(&mut self, _batch: &Batch) -> bool {
+        false
+    }
+
     /// Polls whether there is something to write while the device is still sending. Must register the waker of
     /// `context` if it returns `Pending`, unless only [`on_batch`](Self::on_batch) makes it ready.
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<()> {
@@ -155,6 +162,19 @@ pub enum ReplyError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// A file is longer than the longest message of the framing.
+    #[error(
+        "{} has {len} bytes, and the longest message of this framing has {max}",
+        path.display()
+    )]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length, in bytes.
+        len: u64,
+        /// Length of the longest message, in bytes.
+        max: u32,
+    },
     /// The framing cannot carry the message.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -166,6 +186,9 @@ pub enum ReplyError {
         /// The limit, in bytes.
         max_bytes: u64,
     },
+    /// The runtime is shutting down.
+    #[error("the program is ending")]
+    ShuttingDown,
     /// A responder of the embedding program panicked, with this message.
     #[error("the responder panicked: {0}")]
     Panicked(String),
@@ -177,10 +200,13 @@ impl ReplyError {
     pub const fn close_reason(&self) -> Option<CloseReason> {
         match self {
             Self::Connection(_) => None,
+            Self::ShuttingDown => Some(CloseReason::Shutdown),
             Self::TooSlow(_) => Some(CloseReason::ReplyTimeout),
-            Self::Read { .. } | Self::Write { .. } | Self::Refused(_) | Self::Panicked(_) => {
-                Some(CloseReason::ReplyFailed)
-            }
+            Self::Read { .. }
+            | Self::Write { .. }
+            | Self::TooLong { .. }
+            | Self::Refused(_)
+            | Self::Panicked(_) => Some(CloseReason::ReplyFailed),
             Self::EchoTooLarge { .. } => Some(CloseReason::Limit),
         }
     }

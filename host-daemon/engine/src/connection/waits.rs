@@ -11,10 +11,12 @@ use framing_core::{Decode, Fault, Part};
 use tokio::time::Instant;
 
 use crate::batch::Batch;
-use crate::connection::responder::{Received, ReplyStream, Responder, until_read};
+use crate::connection::policy::ReplyKind;
+use crate::connection::responder::{Received, ReplyError, ReplyStream, Responder, until_read};
 use crate::connection::{Connection, LAST_READS, PendingSend, QUIET, Step};
 use crate::peer_log::{Kind, warn_peer};
 use crate::permit::ConnectionPermit;
+use crate::pool::Span;
 use crate::reason::CloseReason;
 
 /// Time for a reply in progress during a shutdown. With [`LAST_READS`], less than the time that connections have to
@@ -22,11 +24,11 @@ use crate::reason::CloseReason;
 const LAST_REPLY: Duration = Duration::from_millis(750);
 
 impl Connection {
-    /// Reports a message that was cut, sends the reply, and closes.
+    /// Reports what was cut, sends the reply, and closes.
     async fn finish(mut self: Box<Self>, reason: CloseReason) {
         self.end(reason).await;
         let reason = match self.responder.take() {
-            Some(responder) if matches!(reason, CloseReason::End | CloseReason::Eof) => {
+            Some(responder) if self.is_replied(reason) => {
                 self.reply(responder).await.unwrap_or(reason)
             }
             _ => reason,
@@ -36,6 +38,25 @@ impl Connection {
         // Release the socket and the permit before the event is sent.
         drop(self);
         engine.fanout.send(closed).await;
+    }
+
+    /// Whether the connection is answered. A line that echoes would otherwise be answered for ever.
+    fn is_replied(&mut self, reason: CloseReason) -> bool {
+        match reason {
+            CloseReason::End if self.transport.is_line() => {
+                let reply = self.policy.reply.as_ref();
+                let in_a_row = reply.map_or(1, ReplyKind::echoes_in_a_row);
+                let is_own = self.transport.is_own_reply(in_a_row);
+                if is_own {
+                    self.context.counters.reply_echo();
+                }
+                !is_own
+            }
+            CloseReason::End => true,
+            // The end of a line is that of the device.
+            CloseReason::Eof => !self.transport.is_line(),
+            _ => false,
+        }
     }
 
     /// Sends the reply. Returns the reason to close, if it differs from that for which the messages ended.
@@ -58,6 +79,10 @@ impl Connection {
         };
         if let Err(error) = sent {
             return self.reply_failed(&error, "reply not sent");
+        }
+        if self.transport.is_line() {
+            // What arrives now is the next series.
+            return None;
         }
         // The reply is complete: a request to close can only end the waiting.
         tokio::select! {
@@ -137,21 +162,43 @@ impl Connection {
     async fn pass_on(&mut self, held: Box<PendingSend>) -> Option<CloseReason> {
         let mut held = *held;
         loop {
-            let (mut batch, reason) = match held {
+            let step = match held {
                 PendingSend::Event(event, reason) => {
                     self.context.fanout.send(event).await;
                     return reason;
                 }
-                PendingSend::Batch(batch, reason) => (batch, reason),
+                PendingSend::Unstored(batch, reason) => match self.store(batch).await {
+                    Some((batch, kept)) => self.pass_kept(batch, reason, kept),
+                    None => return Some(CloseReason::ReplyFailed),
+                },
+                PendingSend::Batch(mut batch, reason) => {
+                    batch.charge(&self.context.pool, &mut self.quota).await;
+                    self.charge(&Step::Go);
+                    self.pass(batch, reason)
+                }
             };
-            batch.charge(&self.context.pool, &mut self.quota).await;
-            self.charge(&Step::Go);
-            match self.pass(batch, reason) {
+            match step {
                 Step::Held(event) => held = *event,
                 Step::Close(reason) => return Some(reason),
                 _ => return None,
             }
         }
+    }
+
+    /// Hands a batch to the responder on a thread for blocking operations. Returns `None` if the runtime is shutting
+    /// down.
+    async fn store(&mut self, batch: Batch) -> Option<(Batch, Result<(), ReplyError>)> {
+        let Some(mut responder) = self.responder.take() else {
+            return Some((batch, Ok(())));
+        };
+        let spools = Arc::clone(&self.context.spools);
+        let stored = spools.on_disk(move || {
+            let kept = responder.on_batch(&batch);
+            (responder, batch, kept)
+        });
+        let (responder, batch, kept) = stored.await?;
+        self.responder = Some(responder);
+        Some((batch, kept))
     }
 
     /// Reads what has already arrived, after a shutdown or an eviction is requested. The runtime may not have noticed
@@ -192,40 +239,65 @@ impl Connection {
         }
     }
 
-    /// Reports the fault if the end of the reads cut a message.
+    /// Reports what the end of the reads has cut: a message, with its bytes, or the stream between two messages.
     async fn end(&mut self, reason: CloseReason) {
-        if matches!(
-            reason,
-            CloseReason::End | CloseReason::Limit | CloseReason::Fault
-        ) {
-            let bytes = self.remainder.len();
-            if reason == CloseReason::End && bytes != 0 {
-                let (conn, device) = (self.source.conn, &self.source.device);
-                warn_peer!(Kind::AfterEnd, device, conn, %device, bytes, "bytes after the end of the series");
-            }
+        if reason == CloseReason::End && self.transport.is_line() {
+            // They are the beginning of the next series.
+            self.transport.put_back(&self.remainder);
             return;
         }
-        let fault = self.decoder.close(self.remainder.len());
-        // Release the memory, because the queue may be full.
-        self.remainder = Vec::new();
-        self.charge(&Step::Go);
-        // A series that is interrupted by a shutdown is not a fault.
-        let going_on = |fault: &Fault| {
-            reason == CloseReason::Shutdown
-                && matches!(
-                    fault,
-                    Fault::Truncated {
-                        part: Part::End,
-                        ..
-                    }
-                )
+        let batch = match reason {
+            CloseReason::End => self.after_end_mark(),
+            CloseReason::Limit | CloseReason::Fault => None,
+            _ => self.cut(reason),
         };
-        if let Some(fault) = fault.filter(|fault| !going_on(fault)) {
-            // A batch with only a fault is not charged to the pool, and never echoed.
-            if let Step::Held(held) = self.pass(Batch::of_fault(fault), None) {
-                self.wait_for_room(held).await;
-            }
+        self.remainder = Vec::new();
+        let Some(mut batch) = batch else {
+            self.charge(&Step::Go);
+            return;
+        };
+        let is_charged = !self.wants_messages()
+            || batch.uncharged() == 0
+            || batch.try_charge(&self.context.pool, &mut self.quota);
+        let step = match is_charged {
+            true => self.pass(batch, None),
+            false => Step::Held(Box::new(PendingSend::Batch(batch, None))),
+        };
+        self.charge(&step);
+        if let Step::Held(held) = step {
+            self.wait_for_room(held).await;
         }
+    }
+
+    /// What was cut, if anything. Its bytes are kept, except if they are the reason to close.
+    fn cut(&mut self, reason: CloseReason) -> Option<Batch> {
+        let bytes = std::mem::take(&mut self.remainder);
+        let cut = self.decoder.unfinished(bytes.len());
+        let fault = match self.decoder.close(bytes.len()) {
+            // A series without an end mark is not a fault.
+            Some(Fault::Truncated {
+                part: Part::End, ..
+            }) => {
+                self.series_open = true;
+                None
+            }
+            fault => fault,
+        };
+        match fault {
+            Some(_) if reason != CloseReason::Memory => {
+                let (span, first) = (Span::new(cut.start, cut.end), self.position.offset == 0);
+                Some(Batch::of_truncated(bytes, span, first, fault))
+            }
+            Some(fault) => Some(Batch::of_fault(fault)),
+            None if reason == CloseReason::Reset && self.has_read => Some(Batch::of_reset()),
+            None => None,
+        }
+    }
+
+    /// Reports bytes after the end mark that closes the connection: those that have arrived so far.
+    fn after_end_mark(&mut self) -> Option<Batch> {
+        let bytes = self.remainder.len() as u64;
+        (bytes != 0).then(|| Batch::of_after_end(bytes))
     }
 }
 

@@ -55,14 +55,29 @@ impl EngineCollector {
         page.counter(
             "blocksd_series_incomplete",
             "Connections closed within a series: after a message and before the end mark",
-            self.engine.counters().torn(),
+            self.engine.counters().series_left_open(),
+        )?;
+        page.counter(
+            "blocksd_after_end",
+            "Connections that sent bytes after the end mark that closed them",
+            self.engine.counters().bytes_after_end(),
+        )?;
+        page.counter(
+            "blocksd_truncated_bytes",
+            "Bytes of truncated messages that were kept; not in blocksd_payload_bytes",
+            self.engine.counters().kept_of_truncated(),
         )?;
         let faults = FaultKind::ALL.map(FaultKind::as_str).into_iter();
         page.counters(
             "blocksd_faults",
-            "Messages refused, cut off, or not decodable, by kind",
+            "Messages refused, cut off, or not decodable, and connections reset between messages, by kind",
             "fault",
             faults.zip(totals.faults_by_kind()),
+        )?;
+        page.counter(
+            "blocksd_messages_undecoded",
+            "Messages not decoded for the reason of an earlier fault of their connection",
+            self.engine.counters().undecoded_messages(),
         )
     }
 
@@ -140,6 +155,11 @@ impl EngineCollector {
             "blocksd_reply_spool_limit_bytes",
             "Limit on the bytes to be echoed",
             self.engine.spools().limit_bytes(),
+        )?;
+        page.counter(
+            "blocksd_reply_echoes",
+            "Series that were replies of the daemon itself, came back over a serial line, and were not answered",
+            self.engine.counters().reply_echoes(),
         )?;
         let context = self.engine.context();
         let depth = |sink: &str| {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
@@ -17,7 +18,7 @@ use crate::listen::resolve::resolve;
 use crate::listen::serial::Serial;
 use crate::listen::socket_activation::{Passed, SocketUse};
 use crate::listen::transport::Transport;
-use crate::listen::{local, socket_activation};
+use crate::listen::{local, serial, socket_activation};
 
 /// Length of the kernel's queue of connections to be accepted: as many as a busy daemon accepts in a second or two.
 /// `net.core.somaxconn` may reduce it.
@@ -122,10 +123,11 @@ impl Binder {
                 (ListenerKind::Unix { socket, _file }, name)
             }
             Address::Serial(line) => {
+                serial::probe(&line.path)?;
                 let name = format!("serial:{}", line.path);
                 (ListenerKind::Serial(Box::new(Serial::new(line))), name)
             }
-            Address::Stdin => (ListenerKind::Stdin(Stdin::default()), "-".to_owned()),
+            Address::Stdin => (ListenerKind::Stdin(Stdin::new()), "-".to_owned()),
             Address::Systemd(name) => {
                 let (sockets, user) = self.passed.take(name.as_deref(), text, released)?;
                 let opened = sockets.into_iter().map(|socket| match socket {
@@ -247,11 +249,28 @@ impl Listener {
         )
     }
 
-    /// Closes the listener. Connections stay open, except that of a serial line: the line is closed.
-    pub(crate) async fn close(self) {
-        if let ListenerKind::Serial(mut serial) = self.socket {
-            serial.close().await;
+    /// Whether systemd passed the socket, and keeps it open.
+    #[must_use]
+    pub(crate) const fn is_passed(&self) -> bool {
+        self._use.is_some()
+    }
+
+    /// Closes a serial line. Its connection reads what has arrived, then the end of the stream.
+    pub(crate) fn close_line(&mut self) {
+        if let ListenerKind::Serial(serial) = &mut self.socket {
+            serial.close();
         }
+    }
+
+    /// Waits until the connection of a line has closed. Returns a connection if it has left bytes: the beginning of
+    /// another series.
+    pub(crate) async fn accept_rest(&mut self) -> Option<(Box<dyn Transport>, Peer)> {
+        let transport: Box<dyn Transport> = match &mut self.socket {
+            ListenerKind::Serial(serial) => Box::new(serial.accept_rest().await?),
+            ListenerKind::Stdin(stdin) => Box::new(stdin.accept_rest().await?),
+            _ => return None,
+        };
+        Some((transport, Peer::Local(Arc::clone(&self.name))))
     }
 
     /// Accepts the next connection. Returns `None` if no more can come.
@@ -268,9 +287,9 @@ impl Listener {
                 (Box::new(stream), Peer::Network(peer))
             }
             ListenerKind::Unix { socket, .. } => (Box::new(socket.accept().await?.0), local()),
-            ListenerKind::Serial(serial) => (Box::new(serial.accept().await?), local()),
-            ListenerKind::Stdin(stdin) => match stdin.accept()? {
-                Some(socket) => (Box::new(socket), local()),
+            ListenerKind::Serial(serial) => (Box::new(serial.accept().await), local()),
+            ListenerKind::Stdin(stdin) => match stdin.accept().await? {
+                Some(transport) => (Box::new(transport), local()),
                 None => return Ok(None),
             },
             ListenerKind::Channel(connections) => match connections.recv().await {
@@ -282,16 +301,38 @@ impl Listener {
     }
 }
 
-/// Checks whether an address can be listened on once the folders in `made` exist, as far as the file system shows.
-/// Opens no socket.
+/// Checks whether an address can be listened on once the folders in `made` exist, as far as the file system and the
+/// addresses of this machine show. Takes no port.
 ///
 /// # Errors
 /// See [`Binder::bind`].
 pub fn check(address: &str, made: &[PathBuf]) -> io::Result<()> {
     match address.parse().map_err(invalid)? {
         Address::Unix(path) => local::probe(&path, made),
+        Address::Serial(line) => serial::check(&line.path),
+        Address::Tcp(address) => check_network(&address),
         _ => Ok(()),
     }
+}
+
+/// Checks whether one of the addresses of `HOST:PORT` belongs to this machine. Takes no port.
+///
+/// # Errors
+/// See [`Binder::bind`].
+pub fn check_network(address: &str) -> io::Result<()> {
+    let mut failure = io::ErrorKind::AddrNotAvailable.into();
+    for mut address in resolve(address)? {
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        // The kernel assigns a port only when such a socket connects or listens.
+        nix::sys::socket::setsockopt(&socket, IpBindAddressNoPort, &true)?;
+        address.set_port(0);
+        match socket.bind(&address.into()) {
+            Ok(()) => return Ok(()),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 fn invalid(error: AddressError) -> io::Error {

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::listen::line::{Line, LineTransport};
 use crate::listen::path::will_have_folder;
+use crate::stdio;
 
 /// Listens on a socket in the file system. The permissions of the file, which the umask limits, decide which users can
 /// connect. Replaces a socket file that no process listens on.
@@ -110,32 +112,71 @@ fn id(path: &Path) -> io::Result<(u64, u64)> {
     Ok((file.dev(), file.ino()))
 }
 
-/// Standard input: a single connection, until its end.
-#[derive(Debug, Default)]
+/// Standard input: one connection at a time, until its end.
+#[derive(Debug)]
 pub(super) struct Stdin {
-    is_taken: bool,
+    line: Line<UnixStream>,
+    is_begun: bool,
 }
 
 impl Stdin {
-    /// Returns the connection at the first call, and `None` after that.
-    pub(super) fn accept(&mut self) -> io::Result<Option<UnixStream>> {
-        if std::mem::replace(&mut self.is_taken, true) {
-            return Ok(None);
+    pub(super) fn new() -> Self {
+        Self {
+            line: Line::new("-".into()),
+            is_begun: false,
         }
-        let (ours, mut theirs) = Blocking::pair()?;
-        ours.set_nonblocking(true)?;
-        // Use a thread: standard input may be a file or a terminal, which cannot be polled.
-        std::thread::Builder::new()
-            .name("stdin".to_owned())
-            .spawn(move || {
-                if let Err(error) = io::copy(&mut io::stdin().lock(), &mut theirs)
-                    && error.kind() != io::ErrorKind::BrokenPipe
-                {
-                    tracing::warn!("cannot read standard input: {error}");
-                }
-                let _ = theirs.shutdown(Shutdown::Both);
-            })?;
-        UnixStream::from_std(ours).map(Some)
+    }
+
+    /// Returns the first connection at once, and each further one when the previous one has closed and there are more
+    /// bytes. Returns `None` at the end.
+    pub(super) async fn accept(&mut self) -> io::Result<Option<LineTransport<UnixStream>>> {
+        if !self.is_begun {
+            self.line.open(read_stdin()?);
+            self.is_begun = true;
+            return Ok(Some(self.line.connect()));
+        }
+        self.line.released().await;
+        let has_more = self.line.has_more().await;
+        Ok(has_more.then(|| self.line.connect()))
+    }
+
+    /// Waits until the previous connection has closed. Returns a connection if it has left bytes.
+    pub(super) async fn accept_rest(&mut self) -> Option<LineTransport<UnixStream>> {
+        self.line.released().await;
+        self.line.has_rest().then(|| self.line.connect())
+    }
+}
+
+/// Returns a socket from which standard input can be read.
+fn read_stdin() -> io::Result<UnixStream> {
+    let (ours, mut theirs) = Blocking::pair()?;
+    ours.set_nonblocking(true)?;
+    // Use a thread: standard input may be a file or a terminal, which cannot be polled.
+    std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || {
+            if let Err(error) = copy_stdin(&mut theirs)
+                && error.kind() != io::ErrorKind::BrokenPipe
+            {
+                tracing::warn!("cannot read standard input: {error}");
+            }
+            let _ = theirs.shutdown(Shutdown::Both);
+        })?;
+    UnixStream::from_std(ours)
+}
+
+/// Copies standard input to `to`, until its end. Does not use [`stdio::stdin`], because this copies pipes and files within
+/// the kernel.
+fn copy_stdin(to: &mut Blocking) -> io::Result<()> {
+    let mut stdin = io::stdin().lock();
+    loop {
+        // Bytes that were read before an error are copied.
+        match io::copy(&mut stdin, to) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                stdio::wait_readable(&stdin)?;
+            }
+            copied => return copied.map(drop),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Resolves network addresses of the form `HOST:PORT`: [`resolve`].
 
+use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 /// Longest host name, in bytes.
 const NAME_MAX: usize = 253;
@@ -21,9 +22,7 @@ const NAME_MAX: usize = 253;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
-    let (host, port) = address
-        .rsplit_once(':')
-        .ok_or_else(|| invalid("the port is missing, as in 127.0.0.1:1060".to_owned()))?;
+    let (host, port) = split(address).map_err(invalid)?;
     let port: u16 = port
         .parse()
         .map_err(|_| invalid(format!("`{port}` is not a port from 0 to 65535")))?;
@@ -32,9 +31,7 @@ pub fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
         .and_then(|host| host.strip_suffix(']'));
     let bare = bare.unwrap_or(host);
     if bare.is_empty() {
-        return Err(invalid(format!(
-            "the host is missing; to listen on all addresses, use [::]:{port}"
-        )));
+        return Err(invalid(no_host(port)));
     }
     let found = (bare, port).to_socket_addrs().map(Vec::from_iter);
     match found {
@@ -45,8 +42,42 @@ pub fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
         Err(error) if error.kind() != io::ErrorKind::InvalidInput && !may_resolve(bare) => Err(
             invalid(format!("`{host}` is not an address or a host name")),
         ),
+        Err(error) if is_name(bare) => Err(io::Error::new(
+            error.kind(),
+            format!("cannot resolve the host name `{bare}`: {error}"),
+        )),
         found => found,
     }
+}
+
+/// Splits an address into host and port. The error says how to write it.
+fn split(address: &str) -> Result<(&str, &str), String> {
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_v6 = |text: &str| {
+        let bare = text.split('%').next().unwrap_or_default();
+        bare.parse::<Ipv6Addr>().is_ok()
+    };
+    match address.rsplit_once(':') {
+        None if address.is_empty() => Err("the address is empty; use HOST:PORT".to_owned()),
+        None if is_number(address) => Err(no_host(address)),
+        None => Err(format!("the port is missing; use {address}:PORT")),
+        Some(_) if address.starts_with('[') && address.ends_with(']') => {
+            Err(format!("the port is missing; use {address}:PORT"))
+        }
+        Some((host, port)) if is_v6(host) && is_number(port) => Err(format!(
+            "an IPv6 address needs brackets; use [{host}]:{port}"
+        )),
+        Some(_) if is_v6(address) => Err(format!(
+            "an IPv6 address needs brackets, and the port is missing; use [{address}]:PORT"
+        )),
+        Some(parts) => Ok(parts),
+    }
+}
+
+fn no_host(port: impl fmt::Display) -> String {
+    format!(
+        "the host is missing; use [::]:{port} for all addresses, or 127.0.0.1:{port} for this machine only"
+    )
 }
 
 /// Whether an address is link-local and does not name its interface, so that it can never be used.
@@ -63,11 +94,15 @@ fn may_resolve(host: &str) -> bool {
         // The part before the interface must be an address.
         if address.contains(':') { "address" } else { "" }
     });
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    is_name(host)
+}
+
+fn is_name(host: &str) -> bool {
+    let is_in = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     let is_number = host
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    host.len() <= NAME_MAX && host.bytes().all(is_name) && !is_number
+    host.len() <= NAME_MAX && host.bytes().all(is_in) && !is_number
 }
 
 fn invalid(text: String) -> io::Error {
@@ -80,11 +115,7 @@ mod tests {
 
     #[test]
     fn numeric_addresses_need_no_resolver() {
-        for (text, address) in [
-            ("127.0.0.1:1060", "127.0.0.1:1060"),
-            ("[::1]:0", "[::1]:0"),
-            ("::1:80", "[::1]:80"),
-        ] {
+        for (text, address) in [("127.0.0.1:1060", "127.0.0.1:1060"), ("[::1]:0", "[::1]:0")] {
             let address: SocketAddr = address.parse().unwrap();
             assert_eq!(resolve(text).unwrap(), [address], "{text}");
         }
@@ -110,6 +141,10 @@ mod tests {
             "a%b:1",
             "[fe80::1]:0",
             "[fe80::1%0]:0",
+            "::1:80",
+            "::1",
+            "[::1]",
+            "fe80::1%eth0:80",
         ] {
             let error = resolve(text).unwrap_err();
             assert_eq!(
@@ -117,6 +152,27 @@ mod tests {
                 io::ErrorKind::InvalidInput,
                 "{text}: {error:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_error_shows_how_to_write_the_address() {
+        for (text, shown) in [
+            ("9100", "127.0.0.1:9100"),
+            (":9100", "[::]:9100"),
+            ("::1:9", "use [::1]:9"),
+            ("::1", "use [::1]:PORT"),
+            ("[::1]", "use [::1]:PORT"),
+            ("localhost", "use localhost:PORT"),
+            ("", "use HOST:PORT"),
+            ("127.0.0.1:70000", "`70000` is not a port from 0 to 65535"),
+            (
+                "gateway.invalid:1",
+                "cannot resolve the host name `gateway.invalid`: ",
+            ),
+        ] {
+            let error = resolve(text).unwrap_err().to_string();
+            assert!(error.contains(shown), "{text}: {error}");
         }
     }
 

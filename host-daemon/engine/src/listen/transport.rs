@@ -1,6 +1,6 @@
 //! The transport of a connection: a [`Transport`] is a bidirectional byte stream.
 //!
-//! TCP and Unix sockets implement it. Serial lines and standard input are bridged over a pair of Unix sockets.
+//! TCP and Unix sockets implement it, and so do the connections of serial lines and standard input.
 
 use std::fmt;
 use std::io;
@@ -100,6 +100,23 @@ pub trait Transport: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {
 
     /// Disables the coalescing of small writes. Called for connections that have a responder.
     fn set_low_latency(&self) {}
+
+    /// Whether the stream outlives its connections, as a serial line does: the end of a series is not the end of the
+    /// stream. The default is `false`.
+    fn is_line(&self) -> bool {
+        false
+    }
+
+    /// Takes back the last bytes that were read. The next connection of the [line](Self::is_line) reads them first. The
+    /// default drops them.
+    fn put_back(&mut self, _bytes: &[u8]) {}
+
+    /// Whether the bytes that were read, without those that were [put back](Self::put_back), are a reply that an earlier
+    /// connection of the [line](Self::is_line) sent, and those of the connections before it too: `in_a_row` connections
+    /// together. Called once, before a reply. The default is `false`.
+    fn is_own_reply(&mut self, _in_a_row: u32) -> bool {
+        false
+    }
 }
 
 impl Transport for TcpStream {

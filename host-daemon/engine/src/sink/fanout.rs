@@ -5,20 +5,21 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::counters::Counters;
-use crate::event::{Event, EventKind};
+use crate::event::{Encoding, Event, EventKind};
 use crate::sink::{Delivery, Events, Interest, Queue, lossy};
 
 /// The queues of all sinks.
 ///
 /// # Examples
 /// ```
+/// use blocksd_engine::event::Encoding;
 /// use blocksd_engine::sink::fanout::Fanout;
 /// use blocksd_engine::sink::lossy::Next;
 /// use blocksd_engine::sink::{Delivery, Interest};
 ///
 /// let mut fanout = Fanout::default();
 /// let mut events = fanout.add("mine", Interest::All, Delivery::BACKPRESSURE);
-/// assert!(fanout.wants_messages());
+/// assert!(fanout.wants_messages(&Encoding::default()));
 /// drop(fanout);
 /// assert!(matches!(events.poll(), Next::End));
 /// ```
@@ -27,6 +28,8 @@ pub struct Fanout {
     backpressure: Vec<Outlet<mpsc::Sender<Event>>>,
     lossy: Vec<Outlet<lossy::Sender>>,
     wants_messages: bool,
+    /// A sink needs the messages of encodings other than raw.
+    wants_encoded: bool,
     /// Counts what lossy sinks drop.
     counters: Arc<Counters>,
 }
@@ -61,6 +64,7 @@ impl Fanout {
     /// Adds a sink and returns its events. They end when the fan-out is dropped.
     pub fn add(&mut self, name: &'static str, interest: Interest, delivery: Delivery) -> Events {
         self.wants_messages |= interest == Interest::All;
+        self.wants_encoded |= interest == Interest::Encoded;
         Events(match delivery {
             Delivery::Backpressure { queue_len } => {
                 let (sender, events) = mpsc::channel(queue_len.max(1));
@@ -102,10 +106,10 @@ impl Fanout {
         self.backpressure.is_empty() && self.lossy.is_empty()
     }
 
-    /// Returns whether any sink needs messages.
+    /// Returns whether any sink needs messages of this encoding.
     #[must_use]
-    pub const fn wants_messages(&self) -> bool {
-        self.wants_messages
+    pub fn wants_messages(&self, encoding: &Encoding) -> bool {
+        self.wants_messages || self.wants_encoded && !encoding.is_raw()
     }
 
     /// Sends an event to all sinks, unless a queue with backpressure is full.
@@ -159,10 +163,11 @@ impl Fanout {
 }
 
 impl<Sender> Outlet<Sender> {
-    const fn wants(&self, event: &Event) -> bool {
+    fn wants(&self, event: &Event) -> bool {
         match self.interest {
             Interest::All => true,
             Interest::Connections => !matches!(event.kind, EventKind::Batch { .. }),
+            Interest::Encoded => !event.source.encoding.is_raw(),
         }
     }
 }
@@ -202,7 +207,7 @@ mod tests {
 
     use super::*;
     use crate::batch::Batch;
-    use crate::event::{ConnectionInfo, Encoding, Peer, StreamPosition};
+    use crate::event::{ConnectionInfo, Peer, StreamPosition};
     use crate::pool::Span;
     use crate::sink::lossy::Next;
 
@@ -285,10 +290,10 @@ mod tests {
     fn a_sink_gets_only_the_events_that_it_needs() {
         let mut fanout = Fanout::default();
         let mut connections = fanout.add("connections", Interest::Connections, ONE);
-        assert!(!fanout.wants_messages() && !fanout.is_empty());
+        assert!(!fanout.wants_messages(&Encoding::default()) && !fanout.is_empty());
         let mut shown = fanout.add("shown", Interest::Connections, Delivery::LOSSY);
         let mut all = fanout.add("all", Interest::All, Delivery::BACKPRESSURE);
-        assert!(fanout.wants_messages());
+        assert!(fanout.wants_messages(&Encoding::default()));
         for event in [opened(1), batch(2)] {
             assert!(fanout.try_send(event).is_ok());
         }

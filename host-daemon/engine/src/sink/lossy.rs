@@ -311,6 +311,7 @@ mod tests {
             messages: 1,
             bytes: 5000,
             reason: crate::reason::CloseReason::Eof,
+            series_open: false,
         };
         // Purges the queue.
         returned.add(sender.send(with(closed.clone())));

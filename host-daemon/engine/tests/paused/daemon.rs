@@ -207,7 +207,7 @@ async fn take(mut events: Events, stories: Stories, mut taking: watch::Receiver<
                         Item::Message(message) => story.messages.push(message.len()),
                         Item::End => story.ends += 1,
                         Item::Fault(fault) => story.faults.push(fault.to_string()),
-                        Item::Piece { .. } => {}
+                        Item::Piece { .. } | Item::Reset | Item::AfterEnd { .. } => {}
                     }
                 }
             }

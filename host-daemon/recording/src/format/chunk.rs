@@ -33,6 +33,9 @@ const NAME_MAX: usize = 32;
 /// Bytes that [`Extent::of`] needs for any chunk.
 pub(crate) const EXTENT_MAX: usize = FIXED_LEN as usize + NAME_MAX;
 
+/// The names of the compressions that are read.
+const COMPRESSIONS: [&[u8]; 3] = [b"", b"lz4", b"zstd"];
+
 /// Bytes of a chunk record that [`nonce()`] needs. The first compressed block ends within them.
 pub(crate) const HEAD_MAX: usize = 256 << 10;
 
@@ -172,7 +175,7 @@ impl Extent {
         let fixed = FIXED_LEN + name_len as u64;
         let len = len.checked_add(HEAD_LEN as u64)?;
         let known_len = compressed_len.checked_add(fixed)?;
-        let is_known = [b"".as_slice(), b"lz4", b"zstd"].contains(&name);
+        let is_known = COMPRESSIONS.contains(&name);
         let is_name = || name.len() <= NAME_MAX && name.iter().all(u8::is_ascii_graphic);
         let agree = (is_known || (!strict && is_name()))
             && (len == known_len || (!strict && known_len < len))
@@ -185,6 +188,17 @@ impl Extent {
             uncompressed_len,
         })
     }
+}
+
+/// Returns the name of the compression of a chunk whose lengths agree, if it is not supported.
+#[must_use]
+pub(crate) fn unknown_compression(bytes: &[u8]) -> Option<String> {
+    let is_strict = Extent::of(bytes, true).is_some();
+    Extent::of(bytes, false).filter(|_| !is_strict)?;
+    let name_len = usize::try_from(u32::from_le_bytes(*bytes.get(37..)?.first_chunk()?)).ok()?;
+    let name = bytes.get(41..41_usize.checked_add(name_len)?)?;
+    let is_known = COMPRESSIONS.contains(&name);
+    (!is_known).then(|| String::from_utf8_lossy(name).into_owned())
 }
 
 /// Checks the record of a chunk. If it is compressed, `plain` holds the content afterwards. A stored CRC of 0 means

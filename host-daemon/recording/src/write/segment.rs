@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 
+use crc32fast::Hasher;
 use mcap::records::op;
 
 use crate::format::definition;
@@ -45,6 +46,8 @@ pub(crate) struct SegmentWriter {
     index_len: usize,
     /// Memory that readers take for the schemas and channels.
     definitions_cost: u64,
+    /// CRC of the file up to the open chunk.
+    data_crc: Hasher,
 }
 
 /// A chunk that is being filled.
@@ -89,6 +92,8 @@ impl SegmentWriter {
         let mut out = Buffer::default();
         out.put(mcap::MAGIC);
         out.put(&record(op::HEADER, &header));
+        let mut data_crc = Hasher::new();
+        data_crc.update(out.bytes());
         Self {
             nonce,
             compressor: Compressor::new(compression),
@@ -101,6 +106,7 @@ impl SegmentWriter {
             summary: SummaryBuilder::default(),
             index_len: 0,
             definitions_cost: 0,
+            data_crc,
         }
     }
 
@@ -241,8 +247,12 @@ impl SegmentWriter {
         head.extend_from_slice(&crc.to_le_bytes());
         put_text(&mut head, compression);
         put(&mut head, &[compressed_len]);
+        self.data_crc.update(&head);
         match packed {
             None => {
+                // The content is not read a second time.
+                let content = Hasher::new_with_initial_len(crc, uncompressed_len);
+                self.data_crc.combine(&content);
                 let to = self.out.tail_mut(chunk.begin);
                 to.iter_mut().zip(&head).for_each(|(to, from)| *to = *from);
             }
@@ -250,6 +260,7 @@ impl SegmentWriter {
                 self.out.truncate(chunk.begin);
                 self.out.put(&head);
                 self.out.put(packed);
+                self.data_crc.update(packed);
             }
         }
         let indexes = self.out.len();
@@ -270,6 +281,7 @@ impl SegmentWriter {
             state.entries.clear();
             state.next = None;
         }
+        self.data_crc.update(self.out.tail(indexes));
         self.summary.chunk(&WrittenChunk {
             offset: self.base + chunk.begin as u64,
             len: (indexes - chunk.begin) as u64,
@@ -285,7 +297,8 @@ impl SegmentWriter {
 
     /// Ends the file. Call [`end_chunk`](Self::end_chunk) before.
     pub(crate) fn finish(&mut self) {
-        self.out.put(&record(op::DATA_END, &[0; 4]));
+        let data_crc = self.data_crc.clone().finalize();
+        self.out.put(&record(op::DATA_END, &data_crc.to_le_bytes()));
         let summary = std::mem::take(&mut self.summary);
         self.out
             .put(&summary.encode(self.base + self.out.len() as u64));

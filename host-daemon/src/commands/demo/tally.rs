@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use framing_core::Fault;
 
 use blocksd_engine::batch::Item;
+use blocksd_engine::stdio;
 
 /// Counts of what a device sent, or of what arrived from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl Tally {
             Item::End => self.series += 1,
             Item::Fault(Fault::TooLong { .. }) => self.too_long += 1,
             Item::Fault(_) => self.cut += 1,
-            Item::Piece { .. } => {}
+            Item::Piece { .. } | Item::Reset | Item::AfterEnd { .. } => {}
         }
     }
 
@@ -50,7 +51,7 @@ pub(super) type Row = (&'static str, Tally, Tally);
 
 /// Prints the table; returns whether everything that was sent is accounted for.
 pub(super) fn print(rows: &[Row]) -> io::Result<bool> {
-    let mut out = io::stdout().lock();
+    let mut out = stdio::stdout();
     writeln!(out)?;
     writeln!(
         out,

@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 
 use json_event_parser::{JsonEvent, SliceJsonParser};
 
-use crate::payload::escape;
+use crate::escape::is_special;
+use crate::escape::json::inside_of_string;
 
 /// Names of columns that fields do not get.
 pub(super) const RESERVED: [&str; 4] = ["_time", "_conn", "_seq", "_received"];
@@ -77,7 +78,7 @@ pub(super) fn flatten(object: &[u8], mut each: impl FnMut(&str, Leaf<'_>)) {
 }
 
 fn put_key(key: &str, is_top: bool, path: &mut String) {
-    let is_special = |letter: char| letter == '.' || letter == '"' || letter.is_control();
+    let is_special = |letter: char| letter == '.' || letter == '"' || is_special(letter);
     let is_quoted = key.is_empty() || key.contains(is_special) || is_top && RESERVED.contains(&key);
     if !is_quoted {
         path.push_str(key);
@@ -85,7 +86,7 @@ fn put_key(key: &str, is_top: bool, path: &mut String) {
     }
     path.push('"');
     // A write to a string does not fail.
-    let _ = escape(key, path);
+    let _ = inside_of_string(key, path);
     path.push('"');
 }
 

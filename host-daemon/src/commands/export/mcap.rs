@@ -15,7 +15,8 @@ use tempfile::NamedTempFile;
 use crate::commands::export::target::{Decoded, DecodedKind, Dialect, ExportedTo, Target};
 use crate::commands::export::topic;
 use crate::error::CommandError;
-use crate::payload::{Shape, ShapeLimits, escape};
+use crate::escape::json::inside_of_string;
+use crate::payload::{Shape, ShapeLimits};
 use blocksd_recording::catalog;
 use blocksd_recording::parent;
 use blocksd_recording::topic::EVENTS_TOPIC;
@@ -349,7 +350,7 @@ fn separate(to: &mut String) {
 fn put_string(text: &str, to: &mut String) {
     to.push('"');
     // A write to a string does not fail.
-    let _ = escape(text, to);
+    let _ = inside_of_string(text, to);
     to.push('"');
 }
 

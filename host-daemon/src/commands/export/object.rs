@@ -19,7 +19,7 @@ const LEVELS: [(&str, u8); 5] = [
 ];
 const LEVEL_UNKNOWN: u8 = 0;
 
-/// Replaces `to` by message number `seq` of a connection, as one JSON object:
+/// Replaces `to` by the next message of a connection, as one JSON object:
 ///
 /// - an object of JSON or CBOR as it is, any other value as `value`;
 /// - a line of a log with `level`, `message`, `name` (the device), `file`, `line` and `device_time`;
@@ -30,7 +30,6 @@ const LEVEL_UNKNOWN: u8 = 0;
 /// If it cannot be decoded.
 pub(super) fn put(
     decoder: &Decoder,
-    seq: u64,
     bytes: &[u8],
     device: &str,
     dialect: Dialect,
@@ -38,7 +37,7 @@ pub(super) fn put(
 ) -> Result<DecodedKind, Undecodable> {
     to.clear();
     let mut kind = DecodedKind::Message;
-    write_meaning(decoder, seq, bytes, to, |meaning, to| match meaning {
+    write_meaning(decoder, bytes, to, |meaning, to| match meaning {
         Meaning::Raw(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) => put_text(text, to),
             Err(_) => Ok(write!(
@@ -60,10 +59,10 @@ pub(super) fn put(
         }
         Meaning::Build { id, known } => {
             kind = DecodedKind::Log;
-            let note = if *known {
-                ""
-            } else {
-                ", which is not that of the ELF file"
+            let note = match known {
+                Some(true) => "",
+                Some(false) => ", of which the ELF file is missing",
+                None => "; the ELF file has no build id",
             };
             let message = format!("firmware build {id}{note}");
             put_level(Some("info"), dialect, to)?;
@@ -216,7 +215,7 @@ mod tests {
     fn object(decoding: Decoding, bytes: &[u8], dialect: Dialect) -> Result<String, String> {
         let mut to = b"old".to_vec();
         let decoder = Decoder::new(decoding);
-        match put(&decoder, 1, bytes, "imu", dialect, &mut to) {
+        match put(&decoder, bytes, "imu", dialect, &mut to) {
             Ok(_) => Ok(String::from_utf8(to).expect("text")),
             Err(error) => Err(error.to_string()),
         }

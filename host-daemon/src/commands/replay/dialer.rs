@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::replay::pieces::PieceCollector;
+use crate::commands::replay::pieces::{Collected, CutMessage, PieceCollector};
 use crate::commands::replay::sender::{Queued, SendCommand, SenderTask};
 use crate::commands::replay::totals::ReplayTotals;
 use crate::error::CommandError;
@@ -271,8 +271,16 @@ impl OutgoingConnection {
         let cost = match &command {
             SendCommand::Framing(_) | SendCommand::End => 0,
             SendCommand::Batch(batch) => batch.cost() + BATCH_COST,
-            SendCommand::Message(bytes) => bytes.len() + BATCH_COST,
-            SendCommand::Stored(message) => STORED_COST.max(message.len as usize),
+            SendCommand::Message(bytes)
+            | SendCommand::Cut(CutMessage {
+                begun: Collected::Memory(bytes),
+                ..
+            }) => bytes.len() + BATCH_COST,
+            SendCommand::Stored(message)
+            | SendCommand::Cut(CutMessage {
+                begun: Collected::Stored(message),
+                ..
+            }) => STORED_COST.max(message.len as usize),
         };
         let cost = u32::try_from(cost).unwrap_or(MEMORY).min(MEMORY);
         let (memory, queue) = (&self.shared.memory, &self.queue);

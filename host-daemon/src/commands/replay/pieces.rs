@@ -29,6 +29,8 @@ struct Unfinished {
     bytes: SpooledTempFile,
     len: u64,
     last_byte: Option<u8>,
+    /// The recorded connection ended here.
+    is_truncated: bool,
 }
 
 /// A message that is complete.
@@ -49,6 +51,15 @@ pub(super) struct StoredMessage {
     pub(super) len: u32,
     /// The last byte of the message.
     pub(super) last_byte: Option<u8>,
+}
+
+/// The beginning of a message, whose rest was never received.
+#[derive(Debug)]
+pub(super) struct CutMessage {
+    /// The bytes that were received.
+    pub(super) begun: Collected,
+    /// Length of the whole message, in bytes.
+    pub(super) want: u32,
 }
 
 /// Why a message is not sent.
@@ -76,6 +87,7 @@ impl PieceCollector {
                 bytes: SpooledTempFile::new(MEMORY_MAX),
                 len: 0,
                 last_byte: None,
+                is_truncated: false,
             });
             return self.append(bytes, last);
         }
@@ -99,6 +111,31 @@ impl PieceCollector {
     /// yet.
     pub(super) fn cut(&mut self) -> bool {
         matches!(std::mem::take(&mut self.0), State::Collecting(_))
+    }
+
+    /// Marks the message in progress as truncated after its last piece.
+    pub(super) fn truncate(&mut self) {
+        if let State::Collecting(message) = &mut self.0 {
+            message.is_truncated = true;
+        }
+    }
+
+    /// Takes the beginning of a message that was truncated, if there is one. The length of the message is `want`.
+    pub(super) fn take_cut(&mut self, want: Option<u32>) -> io::Result<Option<CutMessage>> {
+        if !matches!(&self.0, State::Collecting(message) if message.is_truncated) {
+            return Ok(None);
+        }
+        let begun = match self.finish()? {
+            Some(begun) => begun,
+            None => return Ok(None),
+        };
+        let len = match &begun {
+            Collected::Memory(bytes) => u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            Collected::Stored(message) => message.len,
+        };
+        let least = len.saturating_add(1);
+        let want = want.unwrap_or(least).max(least);
+        Ok(Some(CutMessage { begun, want }))
     }
 
     fn append(&mut self, bytes: &[u8], last: bool) -> Result<Option<Collected>, Unsendable> {

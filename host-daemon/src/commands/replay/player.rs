@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
-use framing_core::AnyFraming;
+use framing_core::{AnyFraming, Fault, Part};
 use indicatif::HumanDuration;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -91,7 +91,7 @@ impl Player {
                 self.close(&source.device, source.conn, Some(*reason)).await;
                 Ok(())
             }
-            EventKind::Suppressed(_) => Ok(()),
+            EventKind::Suppressed(_) | EventKind::Undecodable(_) => Ok(()),
         }
     }
 
@@ -128,6 +128,10 @@ impl Player {
             (
                 "messages not sent, because the recording has only a part of each",
                 self.totals.incomplete_count(),
+            ),
+            (
+                "messages sent in part, as they were received",
+                self.totals.truncated_count(),
             ),
             (
                 "empty messages not sent, because they are recorded as a number only",
@@ -200,12 +204,22 @@ impl Player {
                     let connection = self.sending(source, source.framing).await?;
                     connection.send(SendCommand::Message(bytes.to_vec())).await;
                 }
-                Item::Piece { bytes, first, last } => {
+                Item::Piece {
+                    bytes,
+                    first,
+                    last,
+                    truncated,
+                } => {
                     let ends = (first, last);
                     self.piece(source, bytes, position.offset, ends).await?;
+                    if truncated {
+                        self.truncate(source);
+                    }
                 }
                 Item::End => self.end_mark(source).await?,
-                Item::Fault(_) => self.fault(source),
+                Item::Fault(fault) => self.fault(source, &fault).await,
+                Item::Reset => self.mark_fault(source),
+                Item::AfterEnd { .. } => {}
             }
             position.pass(&item);
         }
@@ -286,12 +300,33 @@ impl Player {
         Ok(())
     }
 
-    fn fault(&mut self, source: &ConnectionInfo) {
+    async fn fault(&mut self, source: &ConnectionInfo, fault: &Fault) {
+        self.mark_fault(source);
+        let Some(connection) = self.connections.find(&source.device, source.conn) else {
+            return;
+        };
+        if let Fault::Truncated {
+            part: Part::Payload,
+            want,
+            ..
+        } = fault
+        {
+            send_cut(connection, &self.totals, Some(*want)).await;
+        }
+        if connection.pieces.cut() {
+            self.totals.incomplete();
+        }
+    }
+
+    fn truncate(&mut self, source: &ConnectionInfo) {
+        if let Some(connection) = self.connections.find(&source.device, source.conn) {
+            connection.pieces.truncate();
+        }
+    }
+
+    fn mark_fault(&mut self, source: &ConnectionInfo) {
         if let Some(connection) = self.connections.find(&source.device, source.conn) {
             connection.has_fault = true;
-            if connection.pieces.cut() {
-                self.totals.incomplete();
-            }
         }
     }
 
@@ -303,6 +338,8 @@ impl Player {
 
     /// Ends a connection that was closed for this reason, if one is recorded.
     async fn end(&mut self, mut connection: OutgoingConnection, reason: Option<CloseReason>) {
+        // Its fault may be recorded as a number only.
+        send_cut(&mut connection, &self.totals, None).await;
         if connection.pieces.cut() {
             self.totals.incomplete();
         }
@@ -331,6 +368,15 @@ impl Player {
         for connection in self.connections.remove_all() {
             self.end(connection, None).await;
         }
+    }
+}
+
+/// Sends the beginning of a message whose rest was never received. `want` is its length, if that is known.
+async fn send_cut(connection: &mut OutgoingConnection, totals: &ReplayTotals, want: Option<u32>) {
+    match connection.pieces.take_cut(want) {
+        Ok(Some(cut)) => connection.send(SendCommand::Cut(cut)).await,
+        Ok(None) => {}
+        Err(_) => totals.incomplete(),
     }
 }
 

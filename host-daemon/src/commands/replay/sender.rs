@@ -1,6 +1,6 @@
 //! The task of an outgoing connection: writes queued messages, reads and discards replies. Start with [`SenderTask`].
 
-use std::io;
+use std::io::{self, Seek as _};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::replay::pieces::StoredMessage;
+use crate::commands::replay::pieces::{Collected, CutMessage, StoredMessage};
 use crate::commands::replay::totals::ReplayTotals;
 use crate::commands::replay::wire::WireBuffer;
 use crate::output::counted;
@@ -48,6 +48,8 @@ pub(super) enum SendCommand {
     Message(Vec<u8>),
     /// A message in a temporary file.
     Stored(StoredMessage),
+    /// The beginning of a message, after which the connection ends.
+    Cut(CutMessage),
     /// The end mark of a series.
     End,
 }
@@ -201,6 +203,7 @@ impl SenderTask {
             }
             SendCommand::Message(bytes) => self.message(connection, &bytes).await?,
             SendCommand::Stored(message) => self.stored(connection, message).await?,
+            SendCommand::Cut(cut) => self.cut(connection, cut).await?,
             SendCommand::End => {
                 if let Err(refusal) = wire.end() {
                     self.refused(refusal);
@@ -228,6 +231,49 @@ impl SenderTask {
         if wire.is_full() {
             self.flush(connection).await?;
         }
+        Ok(())
+    }
+
+    /// Sends the beginning of a message.
+    async fn cut(
+        &mut self,
+        connection: &mut FramedConnection<'_, impl AsyncWrite + Unpin>,
+        cut: CutMessage,
+    ) -> io::Result<()> {
+        let Some(wire) = &mut connection.wire else {
+            return Ok(());
+        };
+        let mut stored = match cut.begun {
+            Collected::Memory(bytes) => {
+                match wire.cut(&bytes, cut.want) {
+                    Ok(()) => self.totals.truncated(),
+                    Err(refusal) => self.refused(refusal),
+                }
+                return Ok(());
+            }
+            Collected::Stored(message) => message,
+        };
+        stored.file.rewind()?;
+        if let Err(refusal) = wire.begin_cut(stored.len, cut.want) {
+            self.refused(refusal);
+            return Ok(());
+        }
+        let (mut file, mut chunk) = (File::from_std(stored.file), vec![0; CHUNK]);
+        while let read @ 1.. = file.read(&mut chunk).await? {
+            let bytes = chunk.get(..read).unwrap_or_default();
+            wire.chunk(bytes, None).map_err(io::Error::other)?;
+            if wire.is_full() {
+                // The last byte is left for the end.
+                let whole = wire.bytes().len() - 1;
+                connection
+                    .write
+                    .write_all(wire.bytes().get(..whole).unwrap_or_default())
+                    .await?;
+                wire.bytes().drain(..whole);
+            }
+        }
+        wire.end_cut();
+        self.totals.truncated();
         Ok(())
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::output::{counted, printable};
+use crate::escape::printable;
+use crate::output::counted;
 use crate::service::log::print_status;
 
 /// Update interval of the progress bar.
@@ -24,6 +25,8 @@ pub(super) struct ReplayTotals {
     unsent: AtomicU64,
     /// Messages of which the recording has only a part.
     incomplete: AtomicU64,
+    /// Messages that were received in part, and sent in part.
+    truncated: AtomicU64,
     /// Connections whose peer did not accept everything.
     cut_off: AtomicUsize,
     bar: ProgressBar,
@@ -37,6 +40,7 @@ impl ReplayTotals {
             bytes: AtomicU64::default(),
             unsent: AtomicU64::default(),
             incomplete: AtomicU64::default(),
+            truncated: AtomicU64::default(),
             cut_off: AtomicUsize::default(),
             bar: progress(),
         }
@@ -56,6 +60,16 @@ impl ReplayTotals {
     /// Counts a message of which the recording has only a part.
     pub(super) fn incomplete(&self) {
         self.incomplete.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a message that was received in part, and sent in part.
+    pub(super) fn truncated(&self) {
+        self.truncated.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Messages that were received in part, and sent in part.
+    pub(super) fn truncated_count(&self) -> u64 {
+        self.truncated.load(Ordering::Relaxed)
     }
 
     /// Counts a connection whose peer did not accept everything.

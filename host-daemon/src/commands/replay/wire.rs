@@ -73,6 +73,35 @@ impl WireBuffer {
         }
     }
 
+    /// Adds the beginning of a message of `want` bytes, whose rest never follows.
+    pub(super) fn cut(&mut self, payload: &[u8], want: u32) -> Result<(), Refusal> {
+        if self.is_cobs() {
+            refusal(self.writer.send(payload))?;
+        } else {
+            refusal(self.writer.begin(want))?;
+            refusal(self.writer.send_piece(payload))?;
+        }
+        self.end_cut();
+        Ok(())
+    }
+
+    /// Begins a message of `want` bytes, of which `len` follow.
+    pub(super) fn begin_cut(&mut self, len: u32, want: u32) -> Result<(), Refusal> {
+        refusal(self.writer.begin(if self.is_cobs() { len } else { want }))
+    }
+
+    /// Ends the beginning of a message.
+    pub(super) fn end_cut(&mut self) {
+        // A group is written when it is complete: end the message, and leave its delimiter out.
+        if self.is_cobs() {
+            self.bytes().pop();
+        }
+    }
+
+    fn is_cobs(&self) -> bool {
+        matches!(self.framing, AnyFraming::Cobs(_))
+    }
+
     /// Checks a message of this length before [`begin`](Self::begin).
     pub(super) fn check(&self, len: u32, last: Option<u8>) -> Result<WireCheck, Refusal> {
         let mut writer = BufferWriter::new(FromStd::new(io::sink()), self.framing);

@@ -1,9 +1,11 @@
 //! CBOR numbers as text. [`Number`] prints a float with the fewest digits for its own width.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::ops::RangeInclusive;
 
 use minicbor::data::Token;
 use minicbor::decode::Decoder;
+use num_bigint::{BigInt, Sign};
 
 use crate::payload::DecodeError;
 use crate::payload::cbor::{reason, token};
@@ -14,25 +16,24 @@ const NEGATIVE: u64 = 3;
 const DECIMAL: u64 = 4;
 const BINARY: u64 = 5;
 
-/// Maximum length of a bignum written in decimal. Converting longer ones takes quadratic time.
-const SHORT_MAX: usize = 15;
+/// Maximum length of a long integer, in bytes. The time to convert it to decimal is quadratic.
+const LONG_MAX: usize = 256;
+/// The exponents of binary fractions: those of 64-bit floats.
+const BINARY_EXPONENTS: RangeInclusive<i128> = -1074..=1023;
+/// Digits after the point up to which a decimal fraction is written without an exponent.
+const PLACES_MAX: usize = 64;
 
 /// A number of CBOR.
 pub(super) enum Number {
     Integer(i128),
-    /// A longer integer, in hexadecimal.
-    Long(String),
+    /// Any other integer.
+    Long(BigInt),
     Half(f32),
     Single(f32),
     Double(f64),
     /// `mantissa * 10^exponent`
     Decimal {
-        mantissa: i128,
-        exponent: i128,
-    },
-    /// `mantissa * 2^exponent`
-    Binary {
-        mantissa: i128,
+        mantissa: BigInt,
         exponent: i128,
     },
 }
@@ -43,7 +44,7 @@ impl Number {
         match self {
             Self::Half(value) | Self::Single(value) => value.is_finite(),
             Self::Double(value) => value.is_finite(),
-            Self::Integer(_) | Self::Long(_) | Self::Decimal { .. } | Self::Binary { .. } => true,
+            Self::Integer(_) | Self::Long(_) | Self::Decimal { .. } => true,
         }
     }
 
@@ -53,7 +54,7 @@ impl Number {
             Self::Integer(value) => u64::try_from(*value).is_ok() || i64::try_from(*value).is_ok(),
             Self::Half(value) | Self::Single(value) => value.is_finite(),
             Self::Double(value) => value.is_finite(),
-            Self::Long(_) | Self::Decimal { .. } | Self::Binary { .. } => false,
+            Self::Long(_) | Self::Decimal { .. } => false,
         }
     }
 }
@@ -97,14 +98,14 @@ pub(super) fn tagged(
             long(tag == NEGATIVE, first, items).map(Some)
         }
         (DECIMAL | BINARY, Token::Array(2) | Token::BeginArray) => {
-            let exponent = part(items)?;
+            let exponent = i128::try_from(part(items)?).map_err(|_| not_two())?;
             let mantissa = part(items)?;
             if *first == Token::BeginArray && token(items)? != Token::Break {
                 return Err(not_two());
             }
             Ok(Some(match tag {
                 DECIMAL => Number::Decimal { mantissa, exponent },
-                _ => Number::Binary { mantissa, exponent },
+                _ => binary(mantissa, exponent)?,
             }))
         }
         (DECIMAL | BINARY, _) => Err(not_two()),
@@ -113,11 +114,11 @@ pub(super) fn tagged(
 }
 
 fn not_two() -> DecodeError {
-    reason("a fraction does not consist of two integers of at most 15 bytes")
+    reason("a fraction does not consist of an exponent and an integer")
 }
 
 /// Takes the next item, an integer.
-fn part(items: &mut Decoder<'_>) -> Result<i128, DecodeError> {
+fn part(items: &mut Decoder<'_>) -> Result<BigInt, DecodeError> {
     let number = match token(items)? {
         Token::Tag(tag) if [POSITIVE, NEGATIVE].contains(&tag.as_u64()) => {
             let first = token(items)?;
@@ -126,9 +127,31 @@ fn part(items: &mut Decoder<'_>) -> Result<i128, DecodeError> {
         token => integer(&token).map(Number::Integer),
     };
     match number {
-        Some(Number::Integer(value)) => Ok(value),
+        Some(Number::Integer(value)) => Ok(value.into()),
+        Some(Number::Long(value)) => Ok(value),
         _ => Err(not_two()),
     }
+}
+
+/// `mantissa * 2^exponent` as a decimal: 2^-n is 5^n * 10^-n.
+fn binary(mantissa: BigInt, exponent: i128) -> Result<Number, DecodeError> {
+    if !BINARY_EXPONENTS.contains(&exponent) {
+        return Err(DecodeError::Invalid(format!(
+            "the exponent of a binary fraction is not in {BINARY_EXPONENTS:?}"
+        )));
+    }
+    let twos = mantissa.trailing_zeros().unwrap_or_default();
+    let divisor = u64::try_from(-exponent).unwrap_or_default();
+    if mantissa == BigInt::ZERO || exponent >= 0 {
+        let shift = u64::try_from(exponent).unwrap_or_default();
+        return Ok(Number::Long(mantissa << shift));
+    }
+    let twos = twos.min(divisor);
+    let places = (divisor - twos) as u32;
+    Ok(Number::Decimal {
+        mantissa: (mantissa >> twos) * BigInt::from(5).pow(places),
+        exponent: -i128::from(places),
+    })
 }
 
 fn long(negative: bool, first: &Token<'_>, items: &mut Decoder<'_>) -> Result<Number, DecodeError> {
@@ -146,53 +169,50 @@ fn long(negative: bool, first: &Token<'_>, items: &mut Decoder<'_>) -> Result<Nu
     }
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     let digits = bytes.get(zeros..).unwrap_or_default();
-    if digits.len() <= SHORT_MAX {
-        let value = digits
-            .iter()
-            .fold(0, |value, byte| value << 8 | i128::from(*byte));
-        return Ok(Number::Integer(if negative { -1 - value } else { value }));
+    if LONG_MAX < digits.len() {
+        return Err(DecodeError::Invalid(format!(
+            "an integer is longer than {LONG_MAX} bytes"
+        )));
     }
-    // -1 - n is -(n + 1).
-    let mut digits = digits.to_vec();
-    if negative {
-        let mut carries = true;
-        for byte in digits.iter_mut().rev() {
-            (*byte, carries) = byte.overflowing_add(carries.into());
-        }
-        if carries {
-            digits.insert(0, 1);
-        }
-    }
-    let mut text = String::with_capacity(3 + 2 * digits.len());
-    text.push_str(if negative { "-0x" } else { "0x" });
-    for (index, byte) in digits.iter().enumerate() {
-        // Writing to a string cannot fail.
-        let _ = match index {
-            0 => write!(text, "{byte:x}"),
-            _ => write!(text, "{byte:02x}"),
-        };
-    }
-    Ok(Number::Long(text))
+    let value = BigInt::from_bytes_be(Sign::Plus, digits);
+    let value = if negative { -value - 1 } else { value };
+    Ok(match i128::try_from(&value) {
+        Ok(value) => Number::Integer(value),
+        Err(_) => Number::Long(value),
+    })
 }
 
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Integer(value) => value.fmt(f),
-            Self::Long(text) => f.write_str(text),
+            Self::Long(value) => value.fmt(f),
             Self::Half(value) if value.is_finite() => float(&shortest_half(*value), f),
             Self::Single(value) if value.is_finite() => float(value, f),
             Self::Half(value) | Self::Single(value) => value.fmt(f),
             Self::Double(value) if value.is_finite() => float(value, f),
             Self::Double(value) => value.fmt(f),
-            Self::Decimal { mantissa, exponent } => write!(f, "{mantissa}e{exponent}"),
-            // The hexadecimal notation of floats in C and Python.
-            Self::Binary { mantissa, exponent } => {
-                let sign = if *mantissa < 0 { "-" } else { "" };
-                write!(f, "{sign}{:#x}p{exponent}", mantissa.unsigned_abs())
-            }
+            Self::Decimal { mantissa, exponent } => decimal(mantissa, *exponent, f),
         }
     }
+}
+
+/// Prints `mantissa * 10^exponent` with all digits of the mantissa, and with an exponent if the point would be far away.
+fn decimal(mantissa: &BigInt, exponent: i128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let places = usize::try_from(-exponent).ok();
+    let Some(places) = places.filter(|places| *places <= PLACES_MAX) else {
+        return write!(f, "{mantissa}e{exponent}");
+    };
+    let sign = if mantissa.sign() == Sign::Minus {
+        "-"
+    } else {
+        ""
+    };
+    let digits = mantissa.magnitude().to_string();
+    let digits = format!("{digits:0>width$}", width = places + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - places);
+    let point = if places == 0 { "" } else { "." };
+    write!(f, "{sign}{whole}{point}{fraction}")
 }
 
 /// Prints a finite float as JSON, in the fewest digits that read back as the same number.

@@ -6,6 +6,7 @@ use defmt_parser::{DisplayHint, TimePrecision};
 use jiff::Timestamp;
 use minicbor::decode::Decoder;
 
+use crate::payload::DecodeError;
 use crate::payload::cbor::copy_item;
 use crate::payload::defmt::formats::Formats;
 use crate::payload::emitter::{Emitter, Style};
@@ -232,10 +233,10 @@ fn cbor(bytes: &[u8], to: To<'_>) -> fmt::Result {
         }
         match copy_item(&mut items, &mut Emitter::new(Style::Json, to)) {
             Ok(()) => {}
-            Err(crate::payload::DecodeError::TooLong) => return Err(fmt::Error),
-            Err(crate::payload::DecodeError::Invalid(reason)) => {
+            Err(DecodeError::Invalid(reason)) => {
                 return write!(to, " (not CBOR: {reason}, bytes: {bytes:02x?})");
             }
+            Err(_) => return Err(fmt::Error),
         }
     }
     Ok(())

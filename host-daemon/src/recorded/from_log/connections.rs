@@ -105,6 +105,12 @@ impl Connections {
         self.devices.clear();
     }
 
+    /// Whether the messages of a connection are decoded while they are read.
+    pub(super) fn is_decoded(&self, conn: u64) -> bool {
+        let known = self.known.get(&conn);
+        known.is_some_and(|known| !known.source.encoding.is_raw())
+    }
+
     /// Returns the first device whose frames need a file of formats that is not given, once.
     pub(super) fn lacks_formats(&mut self) -> Option<Arc<str>> {
         if !matches!(self.lacks_formats, LacksFormats::Of(_)) {

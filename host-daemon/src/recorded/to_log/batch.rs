@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::payload::Undecodable;
 use crate::recorded::budget::Evidence;
 use crate::recorded::note::Note;
 use crate::recorded::to_log::{
@@ -75,20 +76,60 @@ impl EventWriter {
             let channel = self.log.channel(&mut conn.channels.blocks, spec)?;
             let origin = MessageOrigin::new(event.source.conn, seq);
             let first = *sequence;
+            let mut undecodable = None;
+            // The run ends after an undecodable message, which a fault follows.
             let run = std::iter::from_fn(|| {
+                if undecodable.is_some() {
+                    return None;
+                }
                 let bytes = messages.next_if(|bytes| !bytes.is_empty())?;
+                if let Some(inspector) = &mut self.inspector {
+                    undecodable = inspector.inspect(&event.source, seq, bytes);
+                }
                 *sequence = sequence.wrapping_add(1);
                 seq += 1;
                 Some(bytes)
             });
             self.log
                 .append_all(channel, origin, first, nanoseconds(event.time), run)?;
+            if let Some(undecodable) = undecodable {
+                self.undecodable(conn, event, seq - 1, &undecodable)?;
+            }
         }
         Ok(())
     }
 
-    /// Writes message number `seq` of a connection, unless it is empty and held.
+    /// Writes message number `seq` of a connection, unless it is empty and held, and a fault if it is undecodable.
     fn block(
+        &mut self,
+        conn: &mut Conn,
+        event: &Event,
+        (sequence, seq): (&mut u32, u64),
+        bytes: &[u8],
+    ) -> Result<(), LogError> {
+        self.message(conn, event, (sequence, seq), bytes)?;
+        let inspector = self.inspector.as_mut();
+        match inspector.and_then(|it| it.inspect(&event.source, seq, bytes)) {
+            Some(undecodable) => self.undecodable(conn, event, seq, &undecodable),
+            None => Ok(()),
+        }
+    }
+
+    fn undecodable(
+        &mut self,
+        conn: &mut Conn,
+        event: &Event,
+        seq: u64,
+        undecodable: &Undecodable,
+    ) -> Result<(), LogError> {
+        let evidence = Evidence::Fault(FaultKind::Undecodable);
+        match self.admit(conn, event, evidence) {
+            true => self.note(event.time, &Note::undecodable(event, seq, undecodable)),
+            false => Ok(()),
+        }
+    }
+
+    fn message(
         &mut self,
         conn: &mut Conn,
         event: &Event,
@@ -129,7 +170,12 @@ impl EventWriter {
                     self.block(conn, event, (blocks, position.seq), bytes)?;
                     None
                 }
-                Item::Piece { bytes, first, last } => {
+                Item::Piece {
+                    bytes,
+                    first,
+                    last,
+                    truncated,
+                } => {
                     self.budget.earn(&mut conn.account, bytes.len() as u64);
                     if conn.account.is_held() && !bytes.is_empty() {
                         self.before_payload(conn, blocks, event.time)?;
@@ -144,7 +190,8 @@ impl EventWriter {
                         .append_all(channel, origin, *pieces, time_ns, piece)?;
                     *pieces = pieces.wrapping_add(1);
                     let len = bytes.len();
-                    Some(Note::piece(event, &position, len, first, last))
+                    let ends = (first, last);
+                    Some(Note::piece(event, &position, len, ends, truncated))
                 }
                 Item::End => {
                     let is_recorded = self.admit(conn, event, Evidence::End);
@@ -156,6 +203,15 @@ impl EventWriter {
                         self.note(event.time, &Note::fault(event, fault))?;
                     }
                     None
+                }
+                Item::Reset => {
+                    let evidence = Evidence::Fault(FaultKind::Reset);
+                    let is_recorded = self.admit(conn, event, evidence);
+                    is_recorded.then(|| Note::reset(event))
+                }
+                Item::AfterEnd { bytes } => {
+                    let is_recorded = self.admit(conn, event, Evidence::AfterEnd);
+                    is_recorded.then(|| Note::after_end(event, bytes))
                 }
             };
             if let Some(note) = note {

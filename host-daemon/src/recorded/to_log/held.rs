@@ -164,6 +164,7 @@ impl EventWriter {
             (SuppressedKind::Empty, sums.empty),
             (SuppressedKind::End, sums.ends),
             (SuppressedKind::Fault, faults),
+            (SuppressedKind::AfterEnd, sums.after_end),
         ] {
             self.suppressed.add(kind, count);
         }

@@ -9,8 +9,7 @@ use blocksd_tests::process::blocksd;
 use super::Names;
 
 /// Environment variables that libraries read, with words of our sources that cause it.
-const LIBRARIES: [(&str, &[&str]); 6] = [
-    ("sd_notify::notify", &["NOTIFY_SOCKET"]),
+const LIBRARIES: [(&str, &[&str]); 5] = [
     ("watchdog_enabled", &["WATCHDOG_PID", "WATCHDOG_USEC"]),
     ("ListenFd::from_env", &["LISTEN_FDS", "LISTEN_PID"]),
     ("temp_dir", &["TMPDIR"]),

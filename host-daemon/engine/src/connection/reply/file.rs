@@ -1,10 +1,11 @@
 //! Splits a file into messages, and messages into chunks: [`FileChunks`].
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read, Seek, Write};
 use std::path::Path;
 
-use framing_core::{AnyFraming, Refusal};
+use embedded_io_adapters::std::FromStd;
+use framing_core::{AnyFraming, Refusal, SendError, blocking};
 
 use crate::connection::responder::ReplyError;
 
@@ -40,6 +41,53 @@ pub struct FileChunks {
     begun: bool,
 }
 
+/// The content of a file.
+#[derive(Debug)]
+pub enum FileSource {
+    /// The content of a short file, in memory.
+    Short(Cursor<Vec<u8>>),
+    /// A long file.
+    Long(File),
+}
+
+impl FileSource {
+    /// Reads a short file. Returns the content, and its length in bytes.
+    fn of(mut file: File, stated: u64) -> io::Result<(Self, u64)> {
+        if CHUNK as u64 <= stated {
+            return Ok((Self::Long(file), stated));
+        }
+        let mut content = Vec::new();
+        let read = (&mut file).take(CHUNK as u64).read_to_end(&mut content)?;
+        if read < CHUNK {
+            return Ok((Self::Short(Cursor::new(content)), read as u64));
+        }
+        // It states a shorter length than it has. The copy has the length that is sent, and is bounded by it.
+        let mut copy = tempfile::tempfile()?;
+        copy.write_all(&content)?;
+        let more = io::copy(&mut file.take(u64::from(u32::MAX)), &mut copy)?;
+        copy.rewind()?;
+        Ok((Self::Long(copy), read as u64 + more))
+    }
+}
+
+impl Read for FileSource {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Short(content) => content.read(buffer),
+            Self::Long(file) => file.read(buffer),
+        }
+    }
+}
+
+/// The length of the longest message in a framing, in bytes.
+fn longest(framing: AnyFraming) -> u32 {
+    let begun = blocking::Writer::new(FromStd::new(io::sink()), framing).begin(u32::MAX);
+    match begun {
+        Err(SendError::Refused(Refusal::TooLong { max, .. })) => max,
+        _ => u32::MAX,
+    }
+}
+
 /// The next bytes to send.
 #[derive(Debug)]
 pub struct FileChunk<'a> {
@@ -50,12 +98,13 @@ pub struct FileChunk<'a> {
 }
 
 impl FileChunks {
-    /// Opens a file. Its current length decides how much is sent.
+    /// Opens a file. Its current length decides how much is sent. Files of `/proc` and `/sys` state another length than they
+    /// have, so the length of a short file is that of its content.
     ///
     /// # Errors
     /// [`ReplyError::Read`] if it cannot be opened, or is not a regular file and therefore has no known length.
-    /// [`ReplyError::Refused`] if the framing cannot express its length.
-    pub fn open(path: &Path, framing: AnyFraming) -> Result<(File, Self), ReplyError> {
+    /// [`ReplyError::TooLong`] if no framing, or not this one, can express its length.
+    pub fn open(path: &Path, framing: AnyFraming) -> Result<(FileSource, Self), ReplyError> {
         let failure = |source| ReplyError::Read {
             path: path.into(),
             source,
@@ -69,7 +118,7 @@ impl FileChunks {
             )));
         }
         let file = File::open(path).map_err(failure)?;
-        let left = metadata.len();
+        let (file, left) = FileSource::of(file, metadata.len()).map_err(failure)?;
         let message = match framing {
             AnyFraming::Fixed(fixed) => u64::from(fixed.len()),
             // Pieces of a stream leave no trace on the wire, so any length works.
@@ -77,11 +126,11 @@ impl FileChunks {
             _ => left,
         };
         if u64::from(u32::MAX) < message {
-            return Err(Refusal::TooLong {
-                len: u32::MAX,
-                max: u32::MAX,
-            }
-            .into());
+            return Err(ReplyError::TooLong {
+                path: path.into(),
+                len: message,
+                max: longest(framing),
+            });
         }
         Ok((
             file,

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use embedded_io_adapters::std::FromStd;
 use framing_core::{AnyFraming, SendError, blocking};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use crate::batch::{Batch, Item};
 use crate::connection::responder::ReplyError;
@@ -15,8 +17,13 @@ use crate::peer_log::{Kind, warn_peer};
 
 /// Memory of one echo, in bytes. The rest goes to a temporary file.
 const MEMORY_EACH: usize = 64 << 10;
+/// Bytes that a framing adds to a message at most, besides escapes.
+const ENCODED_MORE: u64 = 32;
 /// Memory of the replies of all connections, in bytes. When it is exhausted, echoes go to temporary files at once.
 const MEMORY_ALL: u64 = 16 << 20;
+/// Operations on files of replies that run at once. Each blocks a thread: with more, a disk that hangs would hold the
+/// threads of everything else.
+const ON_DISK_MAX: usize = 4;
 /// Bytes per read from a file: with memory for it, and without.
 const CHUNK: (usize, usize) = (64 << 10, 1 << 10);
 
@@ -27,6 +34,7 @@ pub struct Spools {
     max_all: u64,
     bytes: AtomicU64,
     memory: AtomicU64,
+    on_disk: Arc<Semaphore>,
 }
 
 impl Spools {
@@ -38,6 +46,7 @@ impl Spools {
             max_all,
             bytes: AtomicU64::new(0),
             memory: AtomicU64::new(0),
+            on_disk: Arc::new(Semaphore::new(ON_DISK_MAX)),
         })
     }
 
@@ -51,6 +60,27 @@ impl Spools {
     #[must_use]
     pub const fn limit_bytes(&self) -> u64 {
         self.max_all
+    }
+
+    /// Runs an operation on a file on a thread for blocking operations, a few at once. Returns `None` if the runtime is
+    /// shutting down.
+    pub(crate) async fn on_disk<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let permit = Arc::clone(&self.on_disk).acquire_owned().await;
+        let done = tokio::task::spawn_blocking(move || {
+            let result = operation();
+            drop(permit);
+            result
+        });
+        match done.await {
+            Ok(result) => Some(result),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => None,
+            },
+        }
     }
 
     /// Returns memory to read from a file.
@@ -114,6 +144,20 @@ impl Spool {
         }
     }
 
+    /// Whether the messages of a batch may need the temporary file. Reserves memory for them otherwise.
+    pub(super) fn is_slow(&mut self, batch: &Batch) -> bool {
+        let (mut messages, mut bytes) = batch.messages();
+        for (_, mark) in batch.marks() {
+            if let Item::Piece { bytes: piece, .. } = mark {
+                (messages, bytes) = (messages + 1, bytes + piece.len() as u64);
+            }
+        }
+        // An encoded message is at most twice as long, and a few bytes more.
+        let most = bytes.saturating_mul(2) + messages.saturating_mul(ENCODED_MORE);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        messages != 0 && !self.reserve(most)
+    }
+
     /// Stores the messages of a batch.
     ///
     /// # Errors
@@ -152,34 +196,55 @@ impl Spool {
                 {
                     writer.send(bytes).map_err(of_io)?;
                 }
-                Item::Piece { .. } | Item::End | Item::Fault(_) => {}
+                Item::Piece { .. }
+                | Item::End
+                | Item::Fault(_)
+                | Item::Reset
+                | Item::AfterEnd { .. } => {}
             }
         }
         writer.io_mut().inner_mut().flush()
     }
 
-    /// Reads stored bytes from `offset` on.
-    pub(super) fn read_at(&mut self, offset: u64, chunk: &mut [u8]) -> Result<usize, ReplyError> {
-        self.try_read_at(offset, chunk)
-            .map_err(|source| ReplyError::Read {
-                path: std::env::temp_dir(),
-                source,
-            })
-    }
-
-    fn try_read_at(&mut self, offset: u64, chunk: &mut [u8]) -> io::Result<usize> {
-        let Some(file) = &mut self.file else {
+    /// Reads stored bytes from `offset` on. Returns their number.
+    pub(super) async fn read_at(
+        &mut self,
+        offset: u64,
+        mut chunk: Chunk,
+    ) -> Result<(usize, Chunk), ReplyError> {
+        let Some(mut file) = self.file.take() else {
             let from = usize::try_from(offset).unwrap_or(usize::MAX);
             let mut left = self.memory.get(from..).unwrap_or_default();
-            return left.read(chunk);
+            // Reading from memory cannot fail.
+            let len = left.read(&mut chunk.bytes).unwrap_or_default();
+            return Ok((len, chunk));
         };
-        file.seek(SeekFrom::Start(offset))?;
-        file.read(chunk)
+        let read = self.spools.on_disk(move || {
+            let sought = file.seek(SeekFrom::Start(offset));
+            let read = sought.and_then(|_| file.read(&mut chunk.bytes));
+            (file, chunk, read)
+        });
+        let (file, chunk, read) = read.await.ok_or(ReplyError::ShuttingDown)?;
+        self.file = Some(file);
+        let len = read.map_err(|source| ReplyError::Read {
+            path: std::env::temp_dir(),
+            source,
+        })?;
+        Ok((len, chunk))
     }
 
     /// Stores bytes in memory. Returns `false` if there is no room for them.
     fn keep_in_memory(&mut self, bytes: &[u8]) -> bool {
-        let len = self.memory.len() + bytes.len();
+        let has_room = self.reserve(bytes.len());
+        if has_room {
+            self.memory.extend_from_slice(bytes);
+        }
+        has_room
+    }
+
+    /// Reserves memory for `more` bytes. Returns `false` if there is none, or the bytes go to the file.
+    fn reserve(&mut self, more: usize) -> bool {
+        let len = self.memory.len().saturating_add(more);
         if self.file.is_some() || MEMORY_EACH < len {
             return false;
         }
@@ -191,7 +256,6 @@ impl Spool {
             self.memory.reserve_exact(capacity - self.memory.len());
             self.share = Some(share);
         }
-        self.memory.extend_from_slice(bytes);
         true
     }
 
@@ -239,6 +303,10 @@ impl Write for Spool {
 impl Drop for Spool {
     fn drop(&mut self) {
         self.spools.bytes.fetch_sub(self.len, Ordering::Relaxed);
+        // The file has no name: closing it deletes its bytes.
+        if let (Some(file), Ok(runtime)) = (self.file.take(), Handle::try_current()) {
+            drop(runtime.spawn_blocking(|| drop(file)));
+        }
     }
 }
 
@@ -299,8 +367,8 @@ mod tests {
         assert_eq!(spools.bytes(), 0);
     }
 
-    #[test]
-    fn echoes_of_many_connections_stay_within_the_memory_limit() {
+    #[tokio::test]
+    async fn echoes_of_many_connections_stay_within_the_memory_limit() {
         let spools = Spools::new(1 << 20, 1 << 30);
         let mut kept: Vec<_> = (0..600).map(|_| spool(&spools, 50_000)).collect();
         assert!(kept.iter().all(|(_, kept)| kept.is_ok()));
@@ -309,12 +377,53 @@ mod tests {
         assert_eq!(spools.memory.load(Ordering::Relaxed), memory as u64);
         // The bytes can be read back, from memory or from a file.
         for (spool, _) in &mut kept {
-            let mut chunk = [0; 64];
-            assert_eq!(spool.read_at(49_990, &mut chunk).unwrap(), 10);
-            assert_eq!(chunk[..10], [b'x'; 10]);
+            let (len, chunk) = spool.read_at(49_990, spools.chunk()).await.unwrap();
+            assert_eq!(chunk.bytes[..len], [b'x'; 10]);
         }
         drop(kept);
         assert_eq!(spools.memory.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn operations_on_files_run_on_other_threads_a_few_at_once() {
+        let spools = Spools::new(1, 1);
+        let (running, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let mut tasks = tokio::task::JoinSet::new();
+        let ours = std::thread::current().id();
+        for _ in 0..5 * ON_DISK_MAX {
+            let (spools, running, most) = (spools.clone(), running.clone(), most.clone());
+            tasks.spawn(async move {
+                let operation = move || {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::sleep(std::time::Duration::from_millis(2));
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    std::thread::current().id()
+                };
+                assert_ne!(spools.on_disk(operation).await, Some(ours));
+            });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap();
+        }
+        let most = most.load(Ordering::SeqCst);
+        assert!((1..=ON_DISK_MAX as u64).contains(&most), "{most} at once");
+    }
+
+    #[test]
+    fn only_what_may_not_fit_into_memory_is_slow() {
+        let spools = Spools::new(1 << 20, 1 << 20);
+        let mut spool = Spool::new(&spools);
+        let framing = AnyFraming::Stream(framing_core::Stream);
+        for _ in 0..3 {
+            assert!(!spool.is_slow(&batch(10_000)));
+            spool.keep(&batch(10_000), framing, "device").unwrap();
+        }
+        assert!(spool.file.is_none());
+        assert!(spool.is_slow(&batch(20_000)));
+        spool.keep(&batch(40_000), framing, "device").unwrap();
+        assert!(spool.file.is_some());
+        assert!(spool.is_slow(&batch(1)));
+        assert!(!spool.is_slow(&Batch::of_end()));
     }
 
     #[test]

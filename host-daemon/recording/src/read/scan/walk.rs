@@ -49,6 +49,10 @@ impl Scan {
         }
         let extent = Extent::of(begin, self.ours);
         let is_disguised = is_disguised(begin, self.ours);
+        let unknown = match extent {
+            None => chunk::unknown_compression(begin),
+            Some(_) => None,
+        };
         let is_unfinished = is_unfinished(begin) || !self.ours;
         if is_hidden && (shown < HEAD_LEN || begin.first() == Some(&op::CHUNK)) {
             return self.lose(LossCause::NoRecord);
@@ -71,7 +75,9 @@ impl Scan {
             return if room < EXTENT_LEN as u64 {
                 self.cut(true)
             } else {
-                self.lose(LossCause::Chunk(ChunkFault::Lengths))
+                self.lose(LossCause::Chunk(
+                    unknown.map_or(ChunkFault::Lengths, ChunkFault::Compression),
+                ))
             };
         }
         if room < len {

@@ -1,51 +1,109 @@
-//! Escapes payloads for people: [`readable`]. It copies runs and looks escapes up in a table, without `std::fmt`.
+//! Escapes text of devices and files, which must not act on a terminal: [`printable`] for people, [`json`] for programs.
+//!
+//! [`is_special`] decides for all of them which characters are escaped.
 
-/// Appends a payload on one line, without the newline at its end. In UTF-8, control characters are escaped; in other
+pub(crate) mod json;
+pub(crate) mod terminal;
+
+use std::convert::Infallible;
+use std::fmt::Display;
+
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+
+/// Whether a character can act on a terminal, or change how the text around it looks: control characters (C0, DEL, C1),
+/// format characters, among them those that change the direction of text, and separators of lines and paragraphs.
+pub(crate) fn is_special(character: char) -> bool {
+    match character {
+        ' '..='~' | '\u{a0}'..='\u{ac}' => false,
+        '\0'..='\u{9f}' => true,
+        _ => matches!(
+            character.general_category(),
+            GeneralCategory::Format
+                | GeneralCategory::LineSeparator
+                | GeneralCategory::ParagraphSeparator
+        ),
+    }
+}
+
+/// Text on one line, with special characters escaped: names of files, and texts from recordings.
+pub(crate) fn printable(text: impl Display) -> String {
+    let mut line = Vec::new();
+    readable_text(&text.to_string(), &mut line);
+    String::from_utf8_lossy(&line).into_owned()
+}
+
+/// Appends a payload on one line, without the newline at its end. In UTF-8, special characters are escaped; in other
 /// bytes, everything except printable ASCII.
-pub(super) fn readable(payload: &[u8], line: &mut Vec<u8>) {
+pub(crate) fn readable(payload: &[u8], line: &mut Vec<u8>) {
     match std::str::from_utf8(payload) {
         Ok(text) => readable_text(text.strip_suffix('\n').unwrap_or(text), line),
         Err(_) => readable_bytes(payload, line),
     }
 }
 
-/// Appends text and escapes control characters.
-pub(super) fn readable_text(text: &str, line: &mut Vec<u8>) {
-    let mut rest = text.as_bytes();
+/// Appends text and escapes special characters.
+pub(crate) fn readable_text(text: &str, line: &mut Vec<u8>) {
+    let Ok(()) = split(text, false, |part| {
+        match part {
+            TextPart::Plain(text) => line.extend_from_slice(text.as_bytes()),
+            TextPart::Special(character) => {
+                line.extend(character.escape_default().map(|it| it as u8));
+            }
+        }
+        Ok::<_, Infallible>(())
+    });
+}
+
+/// A part of a text.
+enum TextPart<'a> {
+    /// Without special characters.
+    Plain(&'a str),
+    /// To be escaped.
+    Special(char),
+}
+
+/// Splits a text into special characters and the runs between them. With `quotes`, `"` and `\` are special too.
+fn split<E>(
+    text: &str,
+    quotes: bool,
+    mut each: impl FnMut(TextPart<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut rest = text;
     // `rest[..plain]` contains nothing to escape.
     let mut plain = 0;
     loop {
-        plain += find(rest.get(plain..).unwrap_or_default(), |word| {
-            below_space(word) | equal(word, 0x7f) | equal(word, 0xc2)
-        });
-        // In UTF-8, the control characters from U+0080 on begin with this byte, and so do printable ones.
-        let (control, len) = match rest.get(plain..).unwrap_or_default() {
-            [0xc2, next, ..] if *next < 0xa0 => (*next, 2),
-            [0xc2, ..] => {
-                plain += 2;
-                continue;
-            }
-            [control, ..] => (*control, 1),
-            [] => break,
+        let ahead = rest.as_bytes().get(plain..).unwrap_or_default();
+        plain += match quotes {
+            false => find(ahead, special),
+            true => find(ahead, |word| {
+                special(word) | equal(word, b'"') | equal(word, b'\\')
+            }),
         };
-        line.extend_from_slice(rest.get(..plain).unwrap_or_default());
-        match control {
-            b'\t' => line.extend_from_slice(br"\t"),
-            b'\r' => line.extend_from_slice(br"\r"),
-            b'\n' => line.extend_from_slice(br"\n"),
-            _ => {
-                let hex = hex(control);
-                // Without leading zeros.
-                let digits = if control < 0x10 { &hex[1..] } else { &hex };
-                line.extend_from_slice(br"\u{");
-                line.extend_from_slice(digits);
-                line.push(b'}');
-            }
+        if plain == rest.len() {
+            break;
         }
-        rest = rest.get(plain + len..).unwrap_or_default();
-        plain = 0;
+        let mut found = None;
+        for next in rest.get(plain..).unwrap_or_default().chars() {
+            if is_special(next) || quotes && matches!(next, '"' | '\\') {
+                found = Some(next);
+                break;
+            }
+            if next.is_ascii() {
+                break;
+            }
+            plain += next.len_utf8();
+        }
+        if let Some(character) = found {
+            if plain != 0 {
+                each(TextPart::Plain(rest.get(..plain).unwrap_or_default()))?;
+            }
+            each(TextPart::Special(character))?;
+            let after = plain + character.len_utf8();
+            rest = rest.get(after..).unwrap_or_default();
+            plain = 0;
+        }
     }
-    line.extend_from_slice(rest);
+    each(TextPart::Plain(rest))
 }
 
 /// The escape of a byte in a payload that is not UTF-8: its characters, the first in the lowest byte, and their number.
@@ -136,6 +194,11 @@ fn find(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
 const ONES: u64 = u64::MAX / 255;
 const HIGHEST: u64 = ONES * 0x80;
 
+/// Marks the first byte that is a control character of ASCII, or not ASCII.
+const fn special(word: u64) -> u64 {
+    below_space(word) | equal(word, 0x7f) | word & HIGHEST
+}
+
 /// Marks the first byte that is below a space. A borrow only reaches bytes after a marked one.
 const fn below_space(word: u64) -> u64 {
     word.wrapping_sub(ONES * 0x20) & !word & HIGHEST
@@ -164,11 +227,33 @@ mod tests {
             return payload.escape_ascii().to_string();
         };
         let text = text.strip_suffix('\n').unwrap_or(text);
-        let escape = |character: char| match character.is_control() {
+        let escape = |character: char| match is_special(character) {
             true => character.escape_default().to_string(),
             false => character.to_string(),
         };
         text.chars().map(escape).collect()
+    }
+
+    #[test]
+    fn characters_that_act_on_a_terminal_or_are_not_seen_are_special() {
+        let controls = ('\0'..' ').chain('\u{7f}'..='\u{9f}');
+        let directions = ['\u{61c}', '\u{200e}', '\u{200f}'].into_iter();
+        let directions = directions.chain('\u{202a}'..='\u{202e}');
+        let directions = directions.chain('\u{2066}'..='\u{2069}');
+        let others = "\u{ad}\u{200b}\u{2028}\u{2029}\u{2060}\u{feff}\u{fff9}\u{e0001}\u{e0041}";
+        for character in controls.chain(directions).chain(others.chars()) {
+            assert!(is_special(character), "{character:?}");
+        }
+        let plain = " ~\u{a0}é°ßЖ中한🦀\u{300}\u{fe0f}\u{e000}\u{10ffff}";
+        for character in plain.chars() {
+            assert!(!is_special(character), "{character:?}");
+        }
+    }
+
+    #[test]
+    fn printable_text_is_on_one_line() {
+        let text = printable("a\n\u{1b}[2J\u{9b}\u{7f}é\u{202e}");
+        assert_eq!(text, r"a\n\u{1b}[2J\u{9b}\u{7f}é\u{202e}");
     }
 
     fn check(payload: &[u8]) {
@@ -182,7 +267,9 @@ mod tests {
             check(&[byte]);
         }
         let characters = (0..0x3000)
-            .chain(0xff00..0x1_0100)
+            .chain(0xfe00..0x1_0100)
+            .chain(0x1_10b0..0x1_10d0)
+            .chain(0xe_0000..0xe_0080)
             .chain(0x10_fff0..0x11_0000);
         for character in characters.filter_map(char::from_u32) {
             check(character.to_string().as_bytes());
@@ -195,7 +282,7 @@ mod tests {
 
     #[test]
     fn special_characters_are_found_at_every_position_and_next_to_each_other() {
-        let special = "\0\u{8}\t\n\u{b}\u{c}\r\u{1b}\u{1f} !\"#'[\\]\u{7e}\u{7f}\u{80}\u{9f}\u{a0}\u{bf}\u{c0}\u{102}";
+        let special = "\0\u{8}\t\n\u{b}\u{c}\r\u{1b}\u{1f} !\"#'[\\]\u{7e}\u{7f}\u{80}\u{9f}\u{a0}\u{ad}\u{c0}\u{102}\u{202e}\u{3042}";
         for len in 0..20 {
             for at in 0..=len {
                 for one in special.chars() {
