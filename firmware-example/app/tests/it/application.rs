@@ -365,7 +365,10 @@ fn a_server_that_never_answers_is_tried_less_and_less_often() {
         let last = attempts_ms.windows(2).rev().take(5);
         let waits: Vec<_> = last.map(|pair| pair[1] - pair[0]).collect();
         let least_ms = 10_000 + u64::from(Backoff::LAST_MS) / 2;
-        assert!(waits.iter().all(|&wait_ms| least_ms <= wait_ms), "{waits:?}");
+        assert!(
+            waits.iter().all(|&wait_ms| least_ms <= wait_ms),
+            "{waits:?}"
+        );
     }
 }
 

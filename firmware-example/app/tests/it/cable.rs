@@ -18,7 +18,8 @@ const ROUNDS_MAX: u32 = 10_000;
 /// The clock of the whole process is simulated, so only one test may use it at a time.
 static CLOCK: Mutex<()> = Mutex::new(());
 
-/// Tasks, each with its own waker, as an executor runs them. Time advances when all of them wait.
+/// Tasks, each with its own waker, as an executor runs them. Time advances when all of them wait. Drop it before the next
+/// one is created, which waits for the clock.
 pub(crate) struct Lab {
     tasks: Vec<Task>,
     _clock: MutexGuard<'static, ()>,
@@ -69,7 +70,12 @@ impl Lab {
                     is_idle = false;
                     task.polls += 1;
                     let waker = Waker::from(Arc::clone(&task.woken));
-                    if task.future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+                    if task
+                        .future
+                        .as_mut()
+                        .poll(&mut Context::from_waker(&waker))
+                        .is_ready()
+                    {
                         task.future = Box::pin(std::future::pending());
                     }
                 }
