@@ -62,6 +62,7 @@ mod payload {
     mod bounds;
     mod decode;
     mod defmt;
+    mod defmt_alike;
     mod defmt_folder;
     mod served;
 }

@@ -29,10 +29,10 @@ pub fn addr(server: &Server) -> SocketAddr {
     addr.parse().expect("an address")
 }
 
-/// Requests a page, metrics in OpenMetrics.
+/// Requests a page.
 #[track_caller]
 pub fn get(addr: SocketAddr, path: &str) -> Answer {
-    get_as(addr, path, "Accept: application/openmetrics-text\r\n")
+    get_as(addr, path, "")
 }
 
 /// Requests a page with more lines in the header of the request.

@@ -2,8 +2,11 @@
 //!
 //! Both work on complete input, without state between calls, and count in 64 bits.
 
+mod cobs;
+
 use framing_core::{AnyFraming, Decode as _, Fault, Framing, Limits, Part, Refusal};
 
+use self::cobs::{cobs, to_cobs};
 use crate::drive::{Mode, scan};
 use crate::samples::Event;
 use crate::sizes::wire_len;
@@ -205,29 +208,6 @@ fn to_varint(len: u32) -> Vec<u8> {
     let sevens = (1..5).filter(|at| len >> (7 * at) != 0).count();
     let byte = |at| (len >> (7 * at)) as u8 % 128 + if at < sevens { 128 } else { 0 };
     (0..=sevens).map(byte).collect()
-}
-
-/// Splits at the zeros; encodes each run in groups of 254 and a shorter last group, which is left out if nothing follows.
-fn to_cobs(message: &[u8]) -> Vec<u8> {
-    let mut wire = vec![];
-    let mut runs = message.split(|&byte| byte == 0).peekable();
-    while let Some(mut run) = runs.next() {
-        let is_last = runs.peek().is_none();
-        while 254 <= run.len() {
-            let (group, rest) = run.split_at(254);
-            wire.push(255);
-            wire.extend_from_slice(group);
-            run = rest;
-            if run.is_empty() && is_last {
-                wire.push(0);
-                return wire;
-            }
-        }
-        wire.push(run.len() as u8 + 1);
-        wire.extend_from_slice(run);
-    }
-    wire.push(0);
-    wire
 }
 
 fn bytes_of(hex: &str) -> Vec<u8> {
@@ -436,53 +416,6 @@ fn delimited(
             events.push(Event::Block(payload.to_vec()));
         }
         wire = &wire[found + delimiter.len()..];
-    }
-    events
-}
-
-/// Groups of bytes without a zero, each after its length plus one. Two groups are separated by a zero byte of the payload,
-/// unless the first has 254 bytes; a zero ends the message.
-fn cobs(wire: &[u8], limits: &Limits, kept: &mut Vec<u8>) -> Vec<Event> {
-    let mut events = vec![];
-    let mut escaped: Vec<&[u8]> = wire.split(|&byte| byte == 0).collect();
-    let open = escaped.pop().unwrap_or_default();
-    let ended = escaped.into_iter().map(|escaped| (escaped, true));
-    for (escaped, is_ended) in ended.chain([(open, false)]) {
-        if escaped.is_empty() {
-            continue;
-        }
-        let mut payload = vec![];
-        let mut rest = escaped;
-        let mut missing = 0;
-        let mut zero = false;
-        while let Some((&code, following)) = rest.split_first() {
-            if zero {
-                payload.push(0);
-            }
-            let len = usize::from(code) - 1;
-            let group = &following[..len.min(following.len())];
-            payload.extend_from_slice(group);
-            missing = len - group.len();
-            rest = &following[group.len()..];
-            zero = code != 255;
-        }
-        if (limits.block_max as usize) < payload.len() {
-            events.push(over(limits));
-            // Skipped data is not unescaped, so these are wire bytes.
-            if (limits.skip_max as usize) < escaped.len() {
-                return events;
-            }
-        } else if !is_ended {
-            let want = payload.len() + missing + 1;
-            events.push(cut(Part::Payload, payload.len(), want as u64));
-            *kept = payload;
-        } else if missing != 0 {
-            events.push(Event::Fault(Fault::EarlyEnd {
-                missing: missing as u8,
-            }));
-        } else {
-            events.push(Event::Block(payload));
-        }
     }
     events
 }

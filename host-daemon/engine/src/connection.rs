@@ -2,6 +2,7 @@
 
 pub mod context;
 mod deadline;
+mod emit;
 mod guard;
 mod memory;
 pub mod policy;
@@ -10,13 +11,12 @@ pub mod responder;
 mod task;
 mod waits;
 
-use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use framing_core::{AnyDecoder, AnyFraming, Framing, Part};
+use framing_core::{AnyDecoder, Framing, Part};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -28,13 +28,13 @@ use self::deadline::{Deadlines, cut};
 use self::policy::Policy;
 use self::responder::{ReplyError, Responder};
 use self::task::Running;
-use crate::batch::{Batch, Decoded, Item, WholeMessages};
+use crate::batch::{Batch, Decoded, WholeMessages};
 use crate::event::{ConnectionInfo, Event, EventKind, Peer, StreamPosition};
 use crate::listen::transport::Transport;
-use crate::peer_log::{self, Kind, ReceivedTotals, log_fault, warn_peer};
+use crate::peer_log::{Kind, warn_peer};
 use crate::permit::ConnectionPermit;
 use crate::pool::{BUFFER_LEN, Buffer, ConnectionQuota};
-use crate::reason::{CloseReason, FaultKind};
+use crate::reason::CloseReason;
 
 /// Silence after which a connection, or a listener, is finished during a shutdown.
 pub(crate) const QUIET: Duration = Duration::from_millis(20);
@@ -52,10 +52,6 @@ const WRITES_MAX: usize = 64;
 /// Bytes per read when no sink needs messages. The next read reuses the same memory: with more than this, copying in
 /// the kernel evicts too much of it from the cache.
 const READ_LEN: usize = BUFFER_LEN / 2;
-
-/// The log text of [`FaultKind::Reset`].
-const RESET: &str =
-    "connection reset between messages: messages that the peer had sent may be missing";
 
 /// Least length of an incomplete message that may [trickle](Connection::trickles), in bytes.
 const TRICKLE_MIN: usize = 1 << 10;
@@ -92,7 +88,8 @@ pub struct Connection {
     greeting: [u8; 4],
     position: StreamPosition,
     bytes: u64,
-    faults: u32,
+    /// Faults, up to 65,535.
+    faults: u16,
     quota: ConnectionQuota,
     responder: Option<Box<dyn Responder>>,
     deadlines: Deadlines,
@@ -386,122 +383,6 @@ impl Connection {
             None => reason.map_or(Step::Go, Step::Close),
         }
     }
-
-    /// Hands a batch to the responder, counts it, and sends it to the sinks.
-    fn pass(&mut self, batch: Batch, reason: Option<CloseReason>) -> Step {
-        let Some(responder) = &mut self.responder else {
-            return self.pass_kept(batch, reason, Ok(()));
-        };
-        if responder.is_slow(&batch) {
-            return Step::Held(Box::new(PendingSend::Unstored(batch, reason)));
-        }
-        let kept = responder.on_batch(&batch);
-        self.pass_kept(batch, reason, kept)
-    }
-
-    /// Counts a batch that the responder has got, and sends it to the sinks.
-    fn pass_kept(
-        &mut self,
-        batch: Batch,
-        reason: Option<CloseReason>,
-        kept: Result<(), ReplyError>,
-    ) -> Step {
-        let (mut messages, mut bytes) = batch.messages();
-        for (_, mark) in batch.marks() {
-            match mark {
-                Item::Piece {
-                    bytes: piece,
-                    truncated: true,
-                    ..
-                } => self.context.counters.truncated_bytes(piece.len() as u64),
-                Item::Piece {
-                    bytes: piece, last, ..
-                } => {
-                    bytes += piece.len() as u64;
-                    messages += u64::from(last);
-                }
-                Item::End => self.context.counters.series(),
-                Item::Fault(fault) => self.fault(FaultKind::of(&fault), &fault),
-                Item::Reset => self.fault(FaultKind::Reset, &RESET),
-                Item::AfterEnd { bytes } => self.after_end(bytes),
-                Item::Message(_) => {}
-            }
-        }
-        self.bytes += bytes;
-        self.context.counters.messages(messages, bytes);
-        let reason = reason.or_else(|| self.reply_failed(&kept.err()?, "reply not stored"));
-        let position = self.position;
-        self.position.pass_all(&batch);
-        if !self.wants_messages() {
-            return reason.map_or(Step::Go, Step::Close);
-        }
-        let batch = Arc::new(batch);
-        match self.try_emit(EventKind::Batch { batch, position }) {
-            Ok(()) => reason.map_or(Step::Go, Step::Close),
-            Err(event) => Step::Held(Box::new(PendingSend::Event(event, reason))),
-        }
-    }
-
-    fn after_end(&self, bytes: u64) {
-        self.context.counters.after_end();
-        let (conn, device) = (self.source.conn, &self.source.device);
-        warn_peer!(Kind::AfterEnd, device, conn, %device, bytes, "bytes after the end of the series");
-    }
-
-    fn fault(&mut self, kind: FaultKind, fault: &dyn fmt::Display) {
-        self.faults = self.faults.saturating_add(1);
-        self.context.counters.fault(kind);
-        let hint = if self.position.seq == 0 {
-            protocol_hint(self.greeting)
-        } else {
-            ""
-        };
-        log_fault(self.faults, &self.source, format_args!("{fault}{hint}"));
-    }
-
-    /// Whether a sink needs the messages of this connection.
-    pub(super) fn wants_messages(&self) -> bool {
-        self.context.fanout.wants_messages(&self.source.encoding)
-    }
-
-    #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]
-    fn try_emit(&self, kind: EventKind) -> Result<(), Event> {
-        if self.context.fanout.is_empty() {
-            Ok(())
-        } else {
-            self.context.fanout.try_send(self.event(kind))
-        }
-    }
-
-    /// Counts the connection as closed. Returns the event to emit.
-    fn closed(&mut self, reason: CloseReason) -> Event {
-        self.is_open = false;
-        // Only the framing `blocks` has end marks.
-        let in_series = self.position.in_series != 0;
-        let has_ends = matches!(self.policy.framing, AnyFraming::Blocks(_));
-        let series_open = self.series_open || (in_series && has_ends);
-        self.context.counters.closed(reason, series_open);
-        let totals = ReceivedTotals {
-            messages: self.position.seq,
-            bytes: self.bytes,
-            faults: self.faults,
-        };
-        peer_log::closed(&self.source, reason, totals);
-        self.event(EventKind::Closed {
-            messages: self.position.seq,
-            bytes: self.bytes,
-            reason,
-            series_open,
-        })
-    }
-
-    fn event(&self, kind: EventKind) -> Event {
-        Event {
-            source: Arc::clone(&self.source),
-            time: SystemTime::now(),
-            kind,
-        }
-    }
 }
 
 impl Drop for Connection {
@@ -530,14 +411,4 @@ fn memory_before(buffer: &mut Buffer, len: usize) -> (usize, usize) {
     let (bytes, _) = buffer.parts_mut();
     let before = bytes.len().saturating_sub(len);
     (before, bytes.capacity() - before)
-}
-
-/// A hint for the log if the first bytes belong to another well-known protocol.
-const fn protocol_hint(greeting: [u8; 4]) -> &'static str {
-    match &greeting {
-        [0x16, 0x03, ..] => "; this looks like TLS, but the listener expects plain bytes",
-        b"GET " | b"POST" | b"HEAD" | b"PUT " | b"OPTI" => "; this looks like HTTP",
-        b"SSH-" => "; this looks like SSH",
-        _ => "",
-    }
 }

@@ -3,17 +3,17 @@
 //! Each origin has a token bucket, and all origins share another. A warning that gets no token is logged at level
 //! `debug`. If that level is off, it is counted by kind, and the log thread reports the counts with [`summary`].
 
+pub(crate) mod connections;
+
 use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use tracing::debug;
-
-use crate::event::{ConnectionInfo, Peer};
+use crate::event::ConnectionInfo;
 use crate::limit::{Limiter, Rate};
 use crate::origin::Origin;
-use crate::reason::{CloseReason, assert_order};
+use crate::reason::assert_order;
 
 /// Limit for each origin.
 const EACH: Rate = Rate {
@@ -88,34 +88,6 @@ macro_rules! warn_peer {
     };
 }
 pub(crate) use warn_peer;
-
-/// Logs that a connection was accepted, at level `debug`. The target of this line and of [`closed`] is this module, so
-/// that `blocksd_engine::peer_log=debug` enables them alone.
-pub(crate) fn opened(conn: u64, device: &str, peer: &Peer, listener: &str) {
-    debug!(conn, %device, %peer, %listener, "connection opened");
-}
-
-/// Logs that a connection was closed, with its totals, at level `debug`.
-pub(crate) fn closed(source: &ConnectionInfo, reason: CloseReason, totals: ReceivedTotals) {
-    let ConnectionInfo { conn, device, .. } = source;
-    let ReceivedTotals {
-        messages,
-        bytes,
-        faults,
-    } = totals;
-    debug!(conn, %device, %reason, messages, bytes, faults, "connection closed");
-}
-
-/// What was received on a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ReceivedTotals {
-    /// Whole messages.
-    pub(crate) messages: u64,
-    /// Bytes of payload.
-    pub(crate) bytes: u64,
-    /// Faults.
-    pub(crate) faults: u32,
-}
 
 /// Faults logged per connection. Further ones are only counted.
 const FAULTS_LOGGED: u32 = 5;

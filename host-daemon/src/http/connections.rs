@@ -61,7 +61,7 @@ impl HttpConnections {
         while let Some(ended) = self.tasks.join_next_with_id().await {
             self.forget(ended.map_or_else(|error| error.id(), |(id, ())| id));
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn forget(&mut self, ended: Id) {

@@ -4,12 +4,15 @@
 //! Recordings contain this format. A change that an older reader would misread needs a new [`VERSION`]. New events and
 //! new members do not, since readers ignore those that they do not know.
 
+mod fault;
+
 use std::borrow::Cow;
 use std::io;
 
-use framing_core::{Fault, Part};
+use framing_core::Fault;
 use serde::{Deserialize, Serialize};
 
+pub use self::fault::{Ending, FaultNote, PartNote};
 use crate::escape::json::write_json;
 use crate::payload::Undecodable;
 use crate::recorded::time::Time;
@@ -139,67 +142,6 @@ pub struct NoteOrigin<'a> {
     pub device: Option<Cow<'a, str>>,
 }
 
-/// Why a message was refused, with figures: a [`Fault`], or an undecodable payload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "fault", rename_all = "snake_case")]
-pub enum FaultNote<'a> {
-    /// [`Fault::TooLong`].
-    TooLong {
-        /// Declared length, in bytes.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        declared: Option<u32>,
-        /// Longest message that was allowed, in bytes.
-        limit: u32,
-        /// The message was also too long to be skipped.
-        lost: bool,
-    },
-    /// [`Fault::BadLength`].
-    BadLength {
-        /// The invalid byte.
-        found: u8,
-        /// Its offset from the start of the length.
-        offset: u8,
-    },
-    /// [`Fault::BadEnding`] or [`Fault::EarlyEnd`].
-    BadEnding(Ending),
-    /// The peer reset the connection between two messages.
-    Reset,
-    /// [`Fault::Truncated`].
-    Truncated {
-        /// Bytes of the part that were received.
-        have: u32,
-        /// Bytes that the part needs.
-        want: u32,
-        /// The part.
-        r#where: PartNote,
-    },
-    /// The payload of the message is invalid. The message itself is kept.
-    Undecodable {
-        /// The decoding.
-        r#as: Cow<'a, str>,
-        /// The reason in words.
-        reason: Cow<'a, str>,
-    },
-}
-
-/// What was wrong with the end of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Ending {
-    /// The end came early.
-    Early {
-        /// Bytes that were still to come.
-        missing: u8,
-    },
-    /// Another byte was in its place.
-    Other {
-        /// The byte that ends a message.
-        want: u8,
-        /// The byte that was received.
-        found: u8,
-    },
-}
-
 /// The state of a series at the close of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -209,19 +151,6 @@ pub enum SeriesNote {
     /// A state of a later version.
     #[serde(other)]
     Other,
-}
-
-/// A part of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PartNote {
-    /// The length before the payload.
-    Header,
-    /// The payload.
-    Payload,
-    /// The end of the message or the series; also any part of a later version.
-    #[serde(other)]
-    End,
 }
 
 /// Counts of a [`Suppressed`]. Those that are zero are left out.
@@ -436,75 +365,6 @@ impl<'a> Head<'a> {
         let mut before = String::from_utf8(before).map_err(io::Error::other)?;
         before += r#","seq":"#;
         Ok((before, format!(r#","time":"{}""#, self.time)))
-    }
-}
-
-impl From<&Fault> for FaultNote<'_> {
-    fn from(fault: &Fault) -> Self {
-        match *fault {
-            Fault::BadLength { found, offset } => Self::BadLength { found, offset },
-            Fault::BadEnding { want, found } => Self::BadEnding(Ending::Other { want, found }),
-            Fault::EarlyEnd { missing } => Self::BadEnding(Ending::Early { missing }),
-            Fault::Truncated { part, have, want } => Self::Truncated {
-                have,
-                want,
-                r#where: match part {
-                    Part::Header => PartNote::Header,
-                    Part::Payload => PartNote::Payload,
-                    Part::End => PartNote::End,
-                },
-            },
-            Fault::TooLong {
-                declared,
-                limit,
-                lost,
-            } => Self::TooLong {
-                declared,
-                limit,
-                lost,
-            },
-            // A fault of a later version of the core counts as too long.
-            _ => Self::TooLong {
-                declared: None,
-                limit: 0,
-                lost: false,
-            },
-        }
-    }
-}
-
-impl FaultNote<'_> {
-    /// The fault of the framing; `None` if the payload is undecodable, or if the peer reset the connection between messages.
-    #[must_use]
-    pub const fn fault(&self) -> Option<Fault> {
-        Some(match *self {
-            Self::TooLong {
-                declared,
-                limit,
-                lost,
-            } => Fault::TooLong {
-                declared,
-                limit,
-                lost,
-            },
-            Self::BadLength { found, offset } => Fault::BadLength { found, offset },
-            Self::BadEnding(Ending::Early { missing }) => Fault::EarlyEnd { missing },
-            Self::BadEnding(Ending::Other { want, found }) => Fault::BadEnding { want, found },
-            Self::Reset | Self::Undecodable { .. } => return None,
-            Self::Truncated {
-                have,
-                want,
-                r#where,
-            } => Fault::Truncated {
-                part: match r#where {
-                    PartNote::Header => Part::Header,
-                    PartNote::Payload => Part::Payload,
-                    PartNote::End => Part::End,
-                },
-                have,
-                want,
-            },
-        })
     }
 }
 

@@ -280,7 +280,7 @@ fn a_reload_reads_the_file_again() {
     assert_eq!(lines(&events), [""; 0]);
     write_elf(&elf.path, "raw", Some(&note(7)));
     server.process.signal("HUP");
-    server.process.wait_for_error("decode");
+    server.process.wait_for_error("SIGHUP: ");
     let events = send(&mut server, 2, &messages);
     assert_eq!(lines(&events), ["n=1"]);
     server.stop();

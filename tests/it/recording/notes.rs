@@ -18,7 +18,11 @@ use blocksd_engine::event::{
 use blocksd_engine::pool::Span;
 use blocksd_engine::reason::{CloseReason, FaultKind};
 use blocksd_recording::internals::storage::Directory;
-use blocksd_recording::{Log, LostRange, Message, Reader, Visitor, Wanted};
+use blocksd_recording::topic::EVENTS_TOPIC;
+use blocksd_recording::{
+    Channel, ChannelSpec, Log, LogOptions, LostRange, Message, Reader, Visitor, Wanted,
+};
+use blocksd_tests::process::run;
 use blocksd_tests::recorded::sealed;
 use framing_core::{AnyFraming, Blocks, Fault, Part};
 use mcap::MessageStream;
@@ -352,5 +356,26 @@ proptest! {
         let read = serde_json::from_str(&json(&Note::suppressed(&event, &sums))).unwrap();
         let Note::Suppressed { head, counts } = read else { panic!("{read:?}") };
         prop_assert_eq!(counts.suppressed(head.seq), sums);
+    }
+}
+
+#[test]
+fn a_fault_of_a_later_version_keeps_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::open(folder.path(), LogOptions::default()).unwrap();
+    let spec = || ChannelSpec {
+        topic: EVENTS_TOPIC.to_owned(),
+        encoding: "json".to_owned(),
+        ..ChannelSpec::default()
+    };
+    let channel = log.channel(&mut Channel::default(), spec).unwrap();
+    let stored = r#"{"event":"fault","time":"2026-01-01T00:00:00Z","device":"d","conn":1,"seq":0,"fault":"checksum","want":1}"#;
+    log.append(channel, 0, 1, stored.as_bytes()).unwrap();
+    log.finish().unwrap();
+    let path = folder.path().to_str().unwrap();
+    for format in ["text", "json", "hex"] {
+        let read = run(&["read", path, "--output", format], b"");
+        assert_eq!(read.code, Some(0), "{read:?}");
+        assert_eq!(read.stdout_text().trim_end(), stored, "{format}");
     }
 }

@@ -84,7 +84,7 @@ const RULES: &[(&str, &[&str])] = &[
             "recording::write",
         ],
     ),
-    ("escape", &[]),
+    ("escape", &["engine"]),
     ("payload", &["engine", "escape"]),
     ("recorded", &["engine", "escape", "payload", RECORDING]),
     ("output", &["engine", "escape", "payload", "recorded"]),

@@ -385,6 +385,17 @@ fn is_collected_reloaded_and_restarted(system: &Booted) {
     system.done("blocksd send before");
     // Signals do not end it, and the reload is reported as done.
     system.done("systemctl kill -s HUP blocksd; systemctl kill -s USR1 blocksd");
+    // The journal knows the priority of a warning, and the line has no time of its own.
+    let warnings = "journalctl -u blocksd -p warning -o cat";
+    system.wait(warnings, "SIGUSR1 ignored count=1\n");
+    let warnings = system.done(warnings);
+    assert!(
+        warnings
+            .lines()
+            .any(|line| line == "SIGUSR1 ignored count=1"),
+        "{warnings}"
+    );
+    assert!(!warnings.contains("listening on"), "{warnings}");
     system.wait("journalctl -u blocksd", "was read again");
     system
         .done("sed -i 's/^#log = .*/log = \"debug\"/' /etc/blocksd.toml; systemctl reload blocksd");

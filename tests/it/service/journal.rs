@@ -43,7 +43,7 @@ impl Journal {
     fn log_of_a_daemon(&self, name: &str) -> String {
         let mut command = blocksd(&["serve", "--listen", "127.0.0.1:0", "--output", "none"]);
         command.args(["--framing", "lines", "--max-block", "10"]);
-        command.args(["--log", "info,blocksd_engine::peer_log=debug"]);
+        command.args(["--log", "info,blocksd_engine::peer_log::connections=debug"]);
         command.env(STREAM, name);
         command.stderr(File::options().append(true).open(&self.path).unwrap());
         let mut child = spawn(&mut command);
@@ -132,7 +132,7 @@ fn errors_of_the_start_have_the_priority_of_an_error() {
 
 #[test]
 fn opened_and_closed_connections_are_logged_with_their_listener_and_totals() {
-    let args = ["--log", "info,blocksd_engine::peer_log=debug"];
+    let args = ["--log", "info,blocksd_engine::peer_log::connections=debug"];
     let mut server = Server::start(&args);
     let listener = server.addr();
     let mut device = server.connect();

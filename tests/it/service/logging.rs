@@ -141,7 +141,10 @@ impl UnreadDaemon {
         command.args(["--max-block", "10", "--reply", "receipt"]);
         command.args(["--output", "none"]).stderr(Stdio::piped());
         // Every line, also those over the rate limit.
-        command.env("RUST_LOG", "info,blocksd_engine::connection=debug");
+        command.env(
+            "RUST_LOG",
+            "info,blocksd_engine::peer_log=debug,blocksd_engine::peer_log::connections=off",
+        );
         let mut child = spawn(&mut command);
         let mut stderr = child.stderr.take().unwrap();
         // Reads only these lines from the pipe, not a byte more.

@@ -163,8 +163,8 @@ fn the_server_answers_known_paths_and_refuses_others() {
     let addr = scrape::addr(&server);
     let metrics = scrape::get(addr, "/metrics?x=y");
     assert_eq!(metrics.status, 200);
-    let kind = "content-type: text/plain; version=0.0.4; charset=utf-8";
-    assert!(metrics.header.contains(kind), "{metrics:?}");
+    let text_kind = "content-type: text/plain; version=0.0.4; charset=utf-8";
+    assert!(metrics.header.contains(text_kind), "{metrics:?}");
     // Prometheus accepts the newer format.
     let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text;version=1.0.0;q=0.5,\
                    text/plain;version=0.0.4;q=0.3,*/*;q=0.2\r\n\r\n";
@@ -176,10 +176,8 @@ fn the_server_answers_known_paths_and_refuses_others() {
     assert_eq!(names(&newer.body), names(&metrics.body));
     for header in ["", "Accept: text/plain\r\n", "Accept: */*\r\n"] {
         let plain = scrape::get_as(addr, "/metrics", header);
-        let kind = "content-type: text/plain; version=0.0.4; charset=utf-8";
-        assert!(plain.header.contains(kind), "{plain:?}");
+        assert!(plain.header.contains(text_kind), "{plain:?}");
         assert!(!plain.body.contains("# EOF"), "{plain:?}");
-        let names = |page: &str| samples(page).into_keys().collect::<Vec<_>>();
         assert_eq!(names(&plain.body), names(&metrics.body));
     }
     let health = scrape::get(addr, "/healthz");

@@ -236,7 +236,7 @@ impl Acceptor {
             }
         }
         self.context.counters.connection();
-        peer_log::opened(connection.number(), connection.device(), &peer, &listener);
+        peer_log::connections::opened(connection.number(), connection.device(), &peer, &listener);
         match connection.opened(peer) {
             Ok(()) => drop(self.tasks.spawn(connection.run())),
             Err(event) => {

@@ -125,9 +125,8 @@ impl PieceCollector {
         if !matches!(&self.0, State::Collecting(message) if message.is_truncated) {
             return Ok(None);
         }
-        let begun = match self.finish()? {
-            Some(begun) => begun,
-            None => return Ok(None),
+        let Some(begun) = self.finish()? else {
+            return Ok(None);
         };
         let len = match &begun {
             Collected::Memory(bytes) => u32::try_from(bytes.len()).unwrap_or(u32::MAX),
