@@ -1,6 +1,7 @@
 //! Tests of the application without a board: on simulated networks, and over a real socket.
 
 mod application;
+mod blocking;
 mod cable;
 mod delivery;
 mod desktop;
