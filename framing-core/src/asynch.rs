@@ -370,6 +370,8 @@ impl<W: Write, F: Framing> Writer<W, F> {
     /// Ends the series and flushes. In `blocks`, a length of zero ends the series; other framings have no end mark, so only
     /// the flush is left.
     ///
+    /// `Ok` means what a [`flush`](Self::flush) of the transport means, which may be little.
+    ///
     /// # Errors
     /// As [`send`](Self::send). After an error of the transport, call it again: the mark is written once.
     ///
@@ -379,7 +381,12 @@ impl<W: Write, F: Framing> Writer<W, F> {
         finish(self)
     }
 
-    /// Flushes the transport. On `embassy-net` that waits until the peer has acknowledged everything.
+    /// Flushes the transport.
+    ///
+    /// On `embassy-net` 0.9 this waits until the peer has acknowledged everything, or until the socket is closed: it also
+    /// returns `Ok` after a reset, a timeout, or the loss of the address. Check the socket directly after it. Only with a
+    /// state other than `Closed` and a `send_queue` of 0 was everything acknowledged. On Tokio and the standard library, a
+    /// flush of TCP says nothing about the peer.
     ///
     /// # Errors
     /// [`SendError::Io`] if the transport fails.

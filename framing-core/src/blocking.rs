@@ -383,13 +383,16 @@ impl<W: Write, F: Framing> Writer<W, F> {
     /// Ends the series and flushes. In `blocks`, a length of zero ends the series; other framings have no end mark, so only
     /// the flush is left.
     ///
+    /// `Ok` means what a [`flush`](Self::flush) of the transport means, which may be little.
+    ///
     /// # Errors
     /// As [`send`](Self::send). After an error of the transport, call it again: the mark is written once.
     pub fn finish(&mut self) -> Result<(), SendError<W::Error>> {
         finish(self)
     }
 
-    /// Flushes the transport.
+    /// Flushes the transport. What that shows depends on it: with TCP of the standard library nothing, with a UART usually
+    /// that the last byte has left.
     ///
     /// # Errors
     /// [`SendError::Io`] if the transport fails.

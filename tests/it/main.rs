@@ -53,6 +53,7 @@ mod firmware {
     mod board;
     mod defmt;
     mod links;
+    mod outages;
     mod restarts;
 }
 

@@ -27,6 +27,9 @@ pub mod logs;
 #[cfg(feature = "embassy")]
 pub mod net;
 
+#[cfg(feature = "embassy")]
+mod frames;
+
 mod backoff;
 mod queue;
 mod receipt;

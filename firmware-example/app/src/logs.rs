@@ -2,7 +2,6 @@
 
 use embassy_futures::select::select;
 
-use crate::log::warning;
 use crate::stop::Stop;
 use crate::uplink::Source;
 
@@ -13,8 +12,8 @@ pub struct Logs<'a> {
     frame: [u8; logger::FRAME_MAX],
     /// Length of the frame that is being sent, or 0.
     len: usize,
-    /// Number of dropped frames that the last report included.
-    lost: u32,
+    /// Number of dropped frames in the last report.
+    reported: u32,
 }
 
 impl<'a> Logs<'a> {
@@ -25,7 +24,7 @@ impl<'a> Logs<'a> {
             stop,
             frame: [0; logger::FRAME_MAX],
             len: 0,
-            lost: 0,
+            reported: 0,
         }
     }
 
@@ -33,10 +32,11 @@ impl<'a> Logs<'a> {
     fn fill(&mut self) -> bool {
         if self.len == 0 {
             let lost = logger::lost();
-            if lost != self.lost && logger::is_empty() {
-                // Fits, since the ring is empty.
-                warning!("{=u32} log frames were dropped", lost - self.lost);
-                self.lost = lost;
+            if lost != self.reported && logger::is_empty() {
+                // Fits, since the ring is empty. Not filtered: `DEFMT_LOG` removes the levels, and not `println`. The
+                // total, so that a report which gets lost is made up for by the next.
+                defmt::println!("{=u32} log frames dropped since the start", lost);
+                self.reported = lost;
             }
             self.len = logger::take(&mut self.frame).unwrap_or(0);
         }
@@ -70,6 +70,9 @@ impl Source for Logs<'_> {
     }
 
     fn is_ended(&self) -> bool {
-        self.len == 0 && self.stop.is_requested() && logger::is_empty()
+        self.len == 0
+            && self.stop.is_requested()
+            && logger::is_empty()
+            && logger::lost() == self.reported
     }
 }

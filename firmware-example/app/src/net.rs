@@ -1,23 +1,26 @@
 //! The application over embassy-net and embassy-time. Start with [`Tcp`].
 
-use core::cell::Cell;
 use core::net::SocketAddrV4;
-use core::task::Context;
 
 use embassy_futures::select::{Either, select};
 use embassy_net::Stack;
-use embassy_net::tcp::TcpSocket;
-use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
-use embassy_sync::blocking_mutex::CriticalSectionMutex;
+use embassy_net::tcp::{Error, State, TcpSocket};
 use embassy_time::{Duration, Instant, Timer};
-use embedded_io::{Error as _, ErrorKind};
+use embedded_io::{Error as _, ErrorKind, ErrorType};
+use embedded_io_async::{Read, Write};
 
+pub use crate::frames::{Counted, CountedReceive, CountedSend, Frames};
 use crate::{Clock, Connect};
 
-/// Time limit for getting an address and a connection.
+/// Interval of the checks whether there is an address.
+const ADDRESS_POLL: Duration = Duration::from_millis(100);
+/// Time limit for getting a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// Time limit for a peer to acknowledge, before the connection counts as dead.
+/// Time limit for a peer to answer, before the connection counts as dead.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// The same for a peer that accepts no data (a window of zero). The probes of its window are up to 60 s apart, and a peer
+/// that is alive answers each of them.
+const SILENCE_MAX_ZERO_WINDOW: Duration = Duration::from_secs(75);
 /// Interval of the TCP keep-alive probes to a silent peer.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
@@ -35,6 +38,16 @@ impl Clock for EmbassyClock {
     }
 }
 
+/// Waits until the link is up and the stack has an address.
+///
+/// It polls, since the stack has room for only one waker ([`Stack::wait_config_up`]): two tasks that wait would wake each
+/// other for ever, and the processor would never sleep.
+pub async fn wait_for_address(stack: Stack<'_>) {
+    while !(stack.is_link_up() && stack.is_config_up()) {
+        Timer::after(ADDRESS_POLL).await;
+    }
+}
+
 /// TCP to one server.
 #[expect(
     missing_debug_implementations,
@@ -42,22 +55,25 @@ impl Clock for EmbassyClock {
 )]
 pub struct Tcp<'a> {
     stack: Stack<'a>,
+    frames: &'a Frames,
     server: SocketAddrV4,
     receive: &'a mut [u8],
     send: &'a mut [u8],
 }
 
 impl<'a> Tcp<'a> {
-    /// Connects to `server`, with these buffers. A short receive buffer is enough. A connection that fails may lose the
-    /// contents of the send buffer.
+    /// Connects to `server`, with these buffers. `frames` belongs to the driver of this stack ([`Counted`]). A short
+    /// receive buffer is enough. A connection that fails may lose the contents of the send buffer.
     pub const fn new(
         stack: Stack<'a>,
+        frames: &'a Frames,
         server: SocketAddrV4,
         receive: &'a mut [u8],
         send: &'a mut [u8],
     ) -> Self {
         Self {
             stack,
+            frames,
             server,
             receive,
             send,
@@ -67,147 +83,131 @@ impl<'a> Tcp<'a> {
 
 impl Connect for Tcp<'_> {
     type Connection<'c>
-        = TcpSocket<'c>
+        = Connection<'c>
     where
         Self: 'c;
 
-    async fn connect(&mut self) -> Result<TcpSocket<'_>, ErrorKind> {
+    /// Waits for an address without a time limit, since nothing was tried yet; then connects.
+    async fn connect(&mut self) -> Result<Connection<'_>, ErrorKind> {
+        wait_for_address(self.stack).await;
         let mut socket = TcpSocket::new(self.stack, self.receive, self.send);
         socket.set_timeout(Some(SILENCE_MAX));
         socket.set_keep_alive(Some(KEEP_ALIVE));
-        let connecting = async {
-            self.stack.wait_config_up().await;
-            socket.connect(self.server).await
-        };
-        match select(connecting, Timer::after(CONNECT_MAX)).await {
-            Either::First(Ok(())) => Ok(socket),
+        match select(socket.connect(self.server), Timer::after(CONNECT_MAX)).await {
+            Either::First(Ok(())) => Ok(Connection {
+                socket,
+                frames: self.frames,
+                unacknowledged: 0,
+                has_progress: false,
+            }),
             Either::First(Err(error)) => Err(error.kind()),
             Either::Second(()) => Err(ErrorKind::TimedOut),
         }
     }
 
-    async fn close<'c>(socket: &mut TcpSocket<'c>) -> Result<(), ErrorKind>
+    async fn close<'c>(connection: &mut Connection<'c>) -> Result<(), ErrorKind>
     where
         Self: 'c,
     {
-        // Closes the sending direction only; `flush` waits until the peer has acknowledged the FIN too.
-        socket.close();
-        socket.flush().await.map_err(|error| error.kind())
+        connection.flush().await.map_err(|error| error.kind())?;
+        let is_peer_closed = connection.socket.state() == State::CloseWait;
+        // Closes the sending direction only.
+        connection.socket.close();
+        let flushed = connection.watched(async |socket| socket.flush().await);
+        flushed.await.map_err(|error| error.kind())?;
+        match connection.socket.state() {
+            State::FinWait2 | State::TimeWait => Ok(()),
+            // The peer had closed its direction, and acknowledged all data: the connection is over.
+            State::Closed if is_peer_closed => Ok(()),
+            _ => Err(ErrorKind::ConnectionReset),
+        }
     }
 
-    async fn abort<'c>(socket: &mut TcpSocket<'c>)
+    async fn abort<'c>(connection: &mut Connection<'c>)
     where
         Self: 'c,
     {
         // Dropping a socket does not send a reset.
-        socket.abort();
-        let _ = socket.flush().await;
+        connection.socket.abort();
+        let _ = connection.socket.flush().await;
+    }
+
+    fn has_progress<'c>(connection: &Connection<'c>) -> bool
+    where
+        Self: 'c,
+    {
+        connection.has_progress
     }
 }
 
-/// Counts the frames that a driver has received and sent.
-#[derive(Debug)]
-pub struct Frames {
-    received: CriticalSectionMutex<Cell<u32>>,
-    sent: CriticalSectionMutex<Cell<u32>>,
+/// A TCP connection. In contrast to that of [`TcpSocket`], its `flush` fails if the data was not acknowledged, and it waits
+/// for a peer that accepts no data while that peer answers.
+#[expect(
+    missing_debug_implementations,
+    reason = "the network stack does not implement it either"
+)]
+pub struct Connection<'a> {
+    socket: TcpSocket<'a>,
+    frames: &'a Frames,
+    /// Bytes in the send buffer at the last look.
+    unacknowledged: usize,
+    /// Whether the peer has acknowledged data.
+    has_progress: bool,
 }
 
-impl Frames {
-    /// Starts at zero.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            received: CriticalSectionMutex::new(Cell::new(0)),
-            sent: CriticalSectionMutex::new(Cell::new(0)),
+impl<'a> Connection<'a> {
+    /// Runs an operation of the socket. Meanwhile, adapts the time limit for silence to the peer's window.
+    ///
+    /// Operations of embassy-net keep no state in their futures, so they can be started again.
+    async fn watched<R>(&mut self, mut operation: impl AsyncFnMut(&mut TcpSocket<'a>) -> R) -> R {
+        loop {
+            let limit = if self.frames.had_zero_window(SILENCE_MAX_ZERO_WINDOW) {
+                SILENCE_MAX_ZERO_WINDOW
+            } else {
+                SILENCE_MAX
+            };
+            self.socket.set_timeout(Some(limit));
+            let result = select(operation(&mut self.socket), Timer::after(KEEP_ALIVE)).await;
+            self.look();
+            if let Either::First(result) = result {
+                return result;
+            }
         }
     }
 
-    /// Frames received.
-    pub fn received(&self) -> u32 {
-        self.received.lock(Cell::get)
-    }
-
-    /// Frames sent.
-    pub fn sent(&self) -> u32 {
-        self.sent.lock(Cell::get)
-    }
-}
-
-impl Default for Frames {
-    fn default() -> Self {
-        Self::new()
+    /// Notes whether the peer has acknowledged data since the last look.
+    fn look(&mut self) {
+        // A closed socket may have dropped the contents of its buffer.
+        if self.socket.state() != State::Closed {
+            let queued = self.socket.send_queue();
+            self.has_progress |= queued < self.unacknowledged;
+            self.unacknowledged = queued;
+        }
     }
 }
 
-/// A driver that counts its frames.
-#[derive(Debug)]
-pub struct Counted<'a, D> {
-    driver: D,
-    frames: &'a Frames,
+impl ErrorType for Connection<'_> {
+    type Error = Error;
 }
 
-impl<'a, D: Driver> Counted<'a, D> {
-    /// Counts the frames of this driver.
-    pub const fn new(driver: D, frames: &'a Frames) -> Self {
-        Self { driver, frames }
+impl Read for Connection<'_> {
+    async fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Error> {
+        self.watched(async |socket| socket.read(bytes).await).await
     }
 }
 
-impl<D: Driver> Driver for Counted<'_, D> {
-    type RxToken<'t>
-        = CountedToken<'t, D::RxToken<'t>>
-    where
-        Self: 't;
-    type TxToken<'t>
-        = CountedToken<'t, D::TxToken<'t>>
-    where
-        Self: 't;
-
-    fn receive(&mut self, cx: &mut Context<'_>) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let frames = self.frames;
-        let (receive, send) = self.driver.receive(cx)?;
-        Some((
-            CountedToken(receive, &frames.received),
-            CountedToken(send, &frames.sent),
-        ))
+impl Write for Connection<'_> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
+        self.watched(async |socket| socket.write(bytes).await).await
     }
 
-    fn transmit(&mut self, cx: &mut Context<'_>) -> Option<Self::TxToken<'_>> {
-        let frames = self.frames;
-        Some(CountedToken(self.driver.transmit(cx)?, &frames.sent))
+    /// Waits until the peer has acknowledged all data.
+    async fn flush(&mut self) -> Result<(), Error> {
+        self.watched(async |socket| socket.flush().await).await?;
+        // The flush of a socket also succeeds if the socket was closed by a reset, a timeout, or the loss of its address.
+        if self.socket.state() == State::Closed || self.socket.send_queue() != 0 {
+            return Err(Error::ConnectionReset);
+        }
+        Ok(())
     }
-
-    fn link_state(&mut self, cx: &mut Context<'_>) -> LinkState {
-        self.driver.link_state(cx)
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.driver.capabilities()
-    }
-
-    fn hardware_address(&self) -> HardwareAddress {
-        self.driver.hardware_address()
-    }
-}
-
-/// A frame that is counted when it is used.
-#[derive(Debug)]
-pub struct CountedToken<'a, T>(T, &'a CriticalSectionMutex<Cell<u32>>);
-
-impl<T: RxToken> RxToken for CountedToken<'_, T> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, f: F) -> R {
-        count(self.1);
-        self.0.consume(f)
-    }
-}
-
-impl<T: TxToken> TxToken for CountedToken<'_, T> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        count(self.1);
-        self.0.consume(len, f)
-    }
-}
-
-fn count(counter: &CriticalSectionMutex<Cell<u32>>) {
-    counter.lock(|counter| counter.set(counter.get().wrapping_add(1)));
 }

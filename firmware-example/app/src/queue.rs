@@ -72,6 +72,20 @@ impl<const N: usize> Queue<N> {
         self.with(|state| state.lost)
     }
 
+    /// Calls `sleep` if there is nothing to send and more may come. Nothing can be added between the check and the sleep,
+    /// because both are in one critical section.
+    fn sleep_if_idle(&self, sleep: impl FnOnce()) {
+        self.state.lock(|state| {
+            let is_idle = {
+                let state = state.borrow();
+                state.samples.is_empty() && !state.closed
+            };
+            if is_idle {
+                sleep();
+            }
+        });
+    }
+
     /// Takes the oldest sample, with the number of samples dropped so far.
     fn pop(&self) -> Option<(Sample, u32)> {
         self.with(|state| state.samples.pop_front().map(|sample| (sample, state.lost)))
@@ -127,6 +141,14 @@ impl<'a, const N: usize> Samples<'a, N> {
             self.block = sample.encode(lost);
         }
         Some(&self.block)
+    }
+
+    /// Calls `sleep` if no sample waits and the queue is not closed, in a critical section: see
+    /// [`blocking::stream`](crate::blocking::stream).
+    pub fn sleep_if_idle(&self, sleep: impl FnOnce()) {
+        if self.block.is_empty() {
+            self.queue.sleep_if_idle(sleep);
+        }
     }
 
     /// Number of samples that a connection took completely. Each may or may not have arrived.

@@ -13,8 +13,8 @@ use crate::receipt::Tally;
 use crate::stop::Stop;
 use crate::{Clock, Plan};
 
-/// Time that a connection must last for the back-off to be reset. A server that accepts connections only to close them
-/// would otherwise be tried, and sent data, at full speed.
+/// Time that a connection must last, besides an acknowledgement, for the back-off to be reset. A server that accepts
+/// connections only to close them would otherwise be tried, and sent data, at full speed.
 const HELD_US: u64 = 5_000_000;
 /// Time limit for closing a connection that the peer has closed, and for resetting one.
 const ABORT_MS: u32 = 200;
@@ -40,6 +40,8 @@ pub trait Connect {
 
     /// Closes the sending direction, and waits until the peer has acknowledged that and all data before it.
     ///
+    /// Return `Ok` only if that is known: [`Report::ended`] is set by it. The flush of a transport may mean less.
+    ///
     /// # Errors
     /// The kind of the failure; the end of the series may not have arrived.
     async fn close<'a>(connection: &mut Self::Connection<'a>) -> Result<(), ErrorKind>
@@ -52,6 +54,15 @@ pub trait Connect {
         Self: 'a,
     {
         let _ = connection;
+    }
+
+    /// Whether the peer has acknowledged data of this connection, or `true` if that cannot be known.
+    fn has_progress<'a>(connection: &Self::Connection<'a>) -> bool
+    where
+        Self: 'a,
+    {
+        let _ = connection;
+        true
     }
 }
 
@@ -97,7 +108,7 @@ pub struct Report {
     pub lost: u32,
     /// Connections that were established.
     pub connections: u32,
-    /// The end mark of the last series was sent, according to the TCP stack.
+    /// The peer's TCP stack has acknowledged the end mark of the last series; its program may not have read it.
     pub ended: bool,
     /// The peer has replied to the last series. Only a receipt says how much it received.
     pub answered: bool,
@@ -166,11 +177,16 @@ pub async fn uplink<C: Connect, S: Source>(
         clock.sleep_ms(plan.stop_ms).await;
     });
     while !source.is_ended() {
-        let begun_us = clock.now_us();
-        let result = connection(plan, source, clock, connect, &mut report, deadline.as_mut()).await;
-        if clock.now_us().saturating_sub(begun_us) >= HELD_US {
-            backoff.reset();
-        }
+        let result = connection(
+            plan,
+            source,
+            clock,
+            connect,
+            &mut report,
+            &mut backoff,
+            deadline.as_mut(),
+        )
+        .await;
         let Err(error) = result else {
             report.ended = true;
             break;
@@ -193,19 +209,21 @@ pub async fn uplink<C: Connect, S: Source>(
     report
 }
 
-/// Runs one connection, from connecting to closing.
+/// Runs one connection, from connecting to closing. Resets the back-off if the connection held.
 async fn connection<C: Connect, S: Source>(
     plan: Plan,
     source: &mut S,
     clock: &impl Clock,
     connect: &mut C,
     report: &mut Report,
+    backoff: &mut Backoff,
     mut deadline: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), LinkError> {
     let mut connection = match select(connect.connect(), deadline.as_mut()).await {
         Either::First(result) => result.map_err(LinkError::Connect)?,
         Either::Second(()) => return Err(LinkError::GaveUp),
     };
+    let begun_us = clock.now_us();
     report.connections += 1;
     info!(
         "{=str}: link up, connection {=u32}",
@@ -232,6 +250,10 @@ async fn connection<C: Connect, S: Source>(
             Either::Second(()) => Err(LinkError::GaveUp),
         }
     };
+    let lasted_us = clock.now_us().saturating_sub(begun_us);
+    if lasted_us >= HELD_US && C::has_progress(&connection) {
+        backoff.reset();
+    }
     if result == Err(LinkError::Closed) {
         // A graceful close, since the peer may still read what it was sent.
         select(C::close(&mut connection), clock.sleep_ms(ABORT_MS)).await;

@@ -3,12 +3,14 @@
 #![no_std]
 
 use core::ptr::{addr_of, read_volatile};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use embassy_executor::{Spawner, raw};
 
 /// Set when a task was woken.
 static WOKEN: AtomicBool = AtomicBool::new(true);
+/// Number of rounds in which tasks were polled.
+static ROUNDS: AtomicU32 = AtomicU32::new(0);
 
 unsafe extern "C" {
     // Defined by the linker script of cortex-m-rt.
@@ -27,6 +29,7 @@ pub fn run(executor: &'static mut raw::Executor, init: impl FnOnce(Spawner)) -> 
         cortex_m::interrupt::disable();
         if WOKEN.load(Ordering::Relaxed) {
             WOKEN.store(false, Ordering::Relaxed);
+            ROUNDS.store(rounds().wrapping_add(1), Ordering::Relaxed);
         } else {
             cortex_m::asm::wfi();
         }
@@ -35,6 +38,12 @@ pub fn run(executor: &'static mut raw::Executor, init: impl FnOnce(Spawner)) -> 
         // SAFETY: polled only here, and never from within a task.
         unsafe { executor.poll() };
     }
+}
+
+/// Number of times that tasks were woken, and polled. A processor that sleeps when idle has few: about ten a second for
+/// each task that waits for an address.
+pub fn rounds() -> u32 {
+    ROUNDS.load(Ordering::Relaxed)
 }
 
 /// Creates an executor for [`run`].

@@ -3,10 +3,12 @@
 //! Interrupts wake the network stack. The processor copies the frames, one at a time in each direction.
 
 use core::fmt;
+use core::pin::pin;
 use core::task::Context;
 
 use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
 use embassy_sync::waitqueue::AtomicWaker;
+use embassy_time::{Duration, Timer};
 
 /// Number of the controller's interrupt.
 pub const INTERRUPT: i16 = 13;
@@ -76,6 +78,8 @@ const INT_ROOM: u32 = 1 << 9;
 /// Length of the longest frame, in bytes: without CRC, and below with CRC in whole words.
 const FRAME_MAX: usize = 1514;
 const BUFFER_LEN: usize = 1520;
+/// Longest time between two looks at the link.
+const LINK_POLL: Duration = Duration::from_millis(500);
 /// Number of polls of a bit before the controller counts as broken.
 const POLLS_MAX: u32 = 1_000_000;
 
@@ -207,8 +211,9 @@ impl Driver for Lan9118 {
         Some(Room(&mut self.buffers.to_send))
     }
 
-    fn link_state(&mut self, _cx: &mut Context<'_>) -> LinkState {
-        // Polled whenever the stack runs, which keep-alives ensure, so the PHY needs no interrupt.
+    fn link_state(&mut self, cx: &mut Context<'_>) -> LinkState {
+        // The stack looks at the link whenever it runs; the timer wakes it for that, so the PHY needs no interrupt.
+        let _ = pin!(Timer::after(LINK_POLL)).poll(cx);
         match phy_read(PHY_STATUS) {
             Ok(status) if status & 1 << 2 != 0 => LinkState::Up,
             _ => LinkState::Down,

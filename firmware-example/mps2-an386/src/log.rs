@@ -1,13 +1,15 @@
 //! The log of the board: its timestamp, and its uplink to the daemon.
 
+use embassy_futures::select::select;
 use embassy_net::Stack;
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::signal::Signal;
 use firmware_example::logs::Logs;
-use firmware_example::net::{EmbassyClock, Tcp};
+use firmware_example::net::{EmbassyClock, Tcp, wait_for_address};
 use firmware_example::{Clock, Report, Stop, uplink};
 use static_cell::ConstStaticCell;
 
+use crate::FRAMES;
 use crate::arguments::{self, Arguments};
 
 defmt::timestamp!("{=u64:us}", EmbassyClock.now_us());
@@ -23,12 +25,12 @@ pub async fn send(stack: Stack<'static>, arguments: &'static Arguments) {
 
     let stack_size = machine::stack_size_bytes();
     defmt::info!("mps2-an386, {=u32} bytes of stack", stack_size);
-    stack.wait_config_up().await;
+    select(wait_for_address(stack), STOP.requested()).await;
     if let Some(config) = stack.config_v4() {
         defmt::info!("address {=[u8; 4]}", config.address.address().octets());
     }
     if let Some(server) = arguments.logs {
-        let mut server = Tcp::new(stack, server, RECEIVE.take(), SEND.take());
+        let mut server = Tcp::new(stack, &FRAMES, server, RECEIVE.take(), SEND.take());
         let mut logs = Logs::new(&STOP);
         uplink(
             arguments.plan,
@@ -43,7 +45,7 @@ pub async fn send(stack: Stack<'static>, arguments: &'static Arguments) {
     SENT.signal(());
 }
 
-/// Logs the report of the application, and waits until the whole log is sent.
+/// Logs the report of the application, and waits until the whole log is sent, for at most `stop_ms`.
 pub async fn end(report: Report) {
     defmt::info!("the application has ended: {}", report);
     STOP.request();

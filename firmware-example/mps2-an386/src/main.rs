@@ -94,7 +94,13 @@ async fn application(stack: Stack<'static>, arguments: &'static Arguments) {
     static RECEIVE: ConstStaticCell<[u8; 128]> = ConstStaticCell::new([0; 128]);
     static SEND: ConstStaticCell<[u8; 1024]> = ConstStaticCell::new([0; 1024]);
 
-    let mut server = Tcp::new(stack, arguments.telemetry, RECEIVE.take(), SEND.take());
+    let mut server = Tcp::new(
+        stack,
+        &FRAMES,
+        arguments.telemetry,
+        RECEIVE.take(),
+        SEND.take(),
+    );
     let report = firmware_example::run(
         arguments.plan,
         &QUEUE,
@@ -108,7 +114,8 @@ async fn application(stack: Stack<'static>, arguments: &'static Arguments) {
     #[cfg(feature = "defmt")]
     log::end(report).await;
     let (used, size) = (machine::stack_used_bytes(), machine::stack_size_bytes());
-    hprintln!("{report:?}, {used} of {size} bytes of stack used");
+    let rounds = machine::rounds();
+    hprintln!("{report:?}, {used} of {size} bytes of stack used, tasks woken {rounds} times");
     leave(report.ended)
 }
 

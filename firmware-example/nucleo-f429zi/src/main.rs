@@ -104,7 +104,7 @@ async fn logs(stack: Stack<'static>, seed: u32) {
     static RECEIVE: ConstStaticCell<[u8; 64]> = ConstStaticCell::new([0; 64]);
     static SEND: ConstStaticCell<[u8; 2048]> = ConstStaticCell::new([0; 2048]);
 
-    let mut server = Tcp::new(stack, LOGS, RECEIVE.take(), SEND.take());
+    let mut server = Tcp::new(stack, &FRAMES, LOGS, RECEIVE.take(), SEND.take());
     let mut logs = Logs::new(&STOP_LOGS);
     let plan = Plan::default();
     uplink(
@@ -123,7 +123,7 @@ async fn application(stack: Stack<'static>, seed: u32) {
     static RECEIVE: ConstStaticCell<[u8; 128]> = ConstStaticCell::new([0; 128]);
     static SEND: ConstStaticCell<[u8; 4096]> = ConstStaticCell::new([0; 4096]);
 
-    let mut server = Tcp::new(stack, TELEMETRY, RECEIVE.take(), SEND.take());
+    let mut server = Tcp::new(stack, &FRAMES, TELEMETRY, RECEIVE.take(), SEND.take());
     let report = firmware_example::run(
         Plan::default(),
         &QUEUE,

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::delivery::assert_honest;
 use crate::support::{Bench, Ending, Fate, Server, Time, blocks, decode};
-use embedded_io::{ErrorKind, ErrorType};
 use firmware_example::{
-    BLOCK_MAX, Backoff, Clock, KEYS, Plan, Queue, Report, Sample, Samples, Source, Stop, blocking,
+    BLOCK_MAX, Backoff, Clock, KEYS, Plan, Queue, Report, Sample, Samples, Source, Stop,
     pressure_simulated_hpa, run, sample, temperature_simulated_c,
 };
-use framing_core::SendError;
 
 pub(crate) const PLAN: Plan = Plan {
     period_ms: 10,
@@ -346,6 +344,30 @@ fn connections_that_fail_at_once_do_not_reset_the_back_off() {
 }
 
 #[test]
+fn a_server_that_never_answers_is_tried_less_and_less_often() {
+    for fate in [Fate::Unanswered, Fate::Deaf(300)] {
+        let time = Time::default();
+        let server = Server::new(&time, &[], fate);
+        let plan = Plan {
+            period_ms: 1_000,
+            samples: Some(300),
+            ..PLAN
+        };
+        let report = application::<4>(&time, plan, &server);
+        assert_eq!((report.delivered, report.ended), (0, false));
+        let attempts_ms = server.attempts_ms.borrow();
+        // An attempt lasts 10 s, and a connection the time until its buffer is full too; the rest is the back-off.
+        let last = attempts_ms.windows(2).rev().take(5);
+        let waits: Vec<_> = last.map(|pair| pair[1] - pair[0]).collect();
+        let least_ms = 10_000 + u64::from(Backoff::LAST_MS) / 2;
+        assert!(
+            waits.iter().all(|&wait_ms| least_ms <= wait_ms),
+            "{waits:?}"
+        );
+    }
+}
+
+#[test]
 fn a_connection_that_lasted_resets_the_back_off() {
     let time = Time::default();
     let mut fates = vec![Fate::Refused; 8];
@@ -406,66 +428,4 @@ fn a_late_loop_is_measured_and_the_missed_periods_are_skipped() {
     assert_eq!(seen[3], (65.0, 0.0, 0.0));
     assert_eq!(seen[4], (65.0, 35_000.0, 35_000.0));
     assert_eq!(seen[5], (75.0, 0.0, 35_000.0));
-}
-
-#[test]
-fn the_blocking_sender_continues_on_the_next_transport() {
-    struct Wire {
-        bytes: Vec<u8>,
-        limit: usize,
-    }
-    impl ErrorType for Wire {
-        type Error = ErrorKind;
-    }
-    impl embedded_io::Write for Wire {
-        fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
-            let len = bytes.len().min(self.limit - self.bytes.len());
-            self.bytes.extend_from_slice(&bytes[..len]);
-            if len == 0 {
-                Err(ErrorKind::ConnectionReset)
-            } else {
-                Ok(len)
-            }
-        }
-        fn flush(&mut self) -> Result<(), ErrorKind> {
-            Ok(())
-        }
-    }
-    let queue = Queue::<8>::new();
-    let mut samples = Samples::new(&queue);
-    let mut number = 0;
-    // Simulates an interrupt that adds samples while the sender sleeps.
-    let mut idle = || {
-        queue.push(Sample {
-            number,
-            ..Sample::default()
-        });
-        number += 1;
-        if number == 5 {
-            queue.close();
-        }
-    };
-    let mut first = Wire {
-        bytes: Vec::new(),
-        limit: 200,
-    };
-    let mut second = Wire {
-        bytes: Vec::new(),
-        limit: usize::MAX,
-    };
-    let failed = blocking::stream(&mut first, &mut samples, &mut idle);
-    assert_eq!(failed, Err(SendError::Io(ErrorKind::ConnectionReset)));
-    let of_first = samples.taken();
-    let sent = blocking::stream(&mut second, &mut samples, &mut idle).unwrap();
-    let (mut all, cut) = blocks(&first.bytes);
-    let (rest, ending) = blocks(&second.bytes);
-    assert_eq!(
-        (cut, ending, sent as usize),
-        (Ending::Truncated, Ending::Mark, rest.len())
-    );
-    assert_eq!(of_first as usize, all.len());
-    assert_eq!((samples.taken(), samples.left(), queue.lost()), (5, 0, 0));
-    all.extend(rest);
-    let numbers: Vec<_> = all.iter().map(|block| decode(block)["n"]).collect();
-    assert_eq!(numbers, [0.0, 1.0, 2.0, 3.0, 4.0]);
 }

@@ -1,6 +1,9 @@
-//! Tests of the application without a board: on a simulated network, and over a real socket.
+//! Tests of the application without a board: on simulated networks, and over a real socket.
 
 mod application;
+mod blocking;
+mod cable;
 mod delivery;
 mod desktop;
+mod network;
 mod support;

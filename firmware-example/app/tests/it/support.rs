@@ -72,11 +72,18 @@ impl Wake for Woken {
     }
 }
 
+/// Time limit for a peer that does not answer.
+const SILENCE_MS: u32 = 10_000;
+
 /// Fate of an attempt to connect.
 #[derive(Clone, Copy)]
 pub(crate) enum Fate {
     /// The connection is refused.
     Refused,
+    /// Nothing answers; the attempt fails after its time limit.
+    Unanswered,
+    /// The connection takes this many bytes without an acknowledgement, and fails after the time limit for that.
+    Deaf(usize),
     /// The connection takes this many bytes, and fails.
     Dies(usize),
     /// The connection takes this many bytes, and then stalls without an error.
@@ -195,8 +202,13 @@ impl Connect for &Server<'_> {
         let now_ms = self.time.now_ms();
         self.attempts_ms.borrow_mut().push(now_ms);
         let fate = self.fates.borrow_mut().pop_front().unwrap_or(self.after);
-        if let Fate::Refused = fate {
-            return Err(ErrorKind::ConnectionRefused);
+        match fate {
+            Fate::Refused => return Err(ErrorKind::ConnectionRefused),
+            Fate::Unanswered => {
+                self.time.sleep_ms(SILENCE_MS).await;
+                return Err(ErrorKind::TimedOut);
+            }
+            _ => {}
         }
         let mut wires = self.wires.borrow_mut();
         wires.push(Vec::new());
@@ -224,6 +236,13 @@ impl Connect for &Server<'_> {
         Self: 'a,
     {
         link.server.aborts.set(link.server.aborts.get() + 1);
+    }
+
+    fn has_progress<'a>(link: &Link<'a>) -> bool
+    where
+        Self: 'a,
+    {
+        !matches!(link.fate, Fate::Deaf(_)) && link.taken != 0
     }
 }
 
@@ -256,8 +275,14 @@ impl embedded_io_async::Write for Link<'_> {
         match self.fate {
             Fate::Dies(limit) if self.taken >= limit => return Err(ErrorKind::ConnectionReset),
             Fate::Stalls(limit) if self.taken >= limit => return pending().await,
-            Fate::Dies(limit) | Fate::Stalls(limit) => len = len.min(limit - self.taken),
-            Fate::Closes { .. } | Fate::Refused | Fate::Lives => {}
+            Fate::Deaf(limit) if self.taken >= limit => {
+                self.server.time.sleep_ms(SILENCE_MS).await;
+                return Err(ErrorKind::ConnectionReset);
+            }
+            Fate::Dies(limit) | Fate::Stalls(limit) | Fate::Deaf(limit) => {
+                len = len.min(limit - self.taken);
+            }
+            Fate::Closes { .. } | Fate::Refused | Fate::Unanswered | Fate::Lives => {}
         }
         let arrived = match self.fate {
             Fate::Closes { arrive, .. } => len.min(arrive.saturating_sub(self.taken)),

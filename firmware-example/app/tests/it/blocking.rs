@@ -1,0 +1,104 @@
+//! The blocking sender: it sleeps only without a sample, and continues on the next transport.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use embedded_io::{ErrorKind, ErrorType};
+use firmware_example::{Queue, Sample, Samples, blocking};
+use framing_core::SendError;
+
+use crate::support::{Ending, blocks, decode};
+
+#[test]
+fn the_blocking_sender_never_sleeps_with_a_sample_queued() {
+    let queue = Queue::<8>::new();
+    let mut samples = Samples::new(&queue);
+    let (sleeps, sleeping) = mpsc::channel();
+    thread::scope(|scope| {
+        let queue = &queue;
+        // Simulates an interrupt that comes between the check of the queue and the sleep, and then the last one.
+        scope.spawn(move || {
+            for number in 0..20 {
+                if sleeping.recv().is_err() {
+                    return;
+                }
+                queue.push(Sample {
+                    number,
+                    ..Sample::default()
+                });
+            }
+            queue.close();
+        });
+        let sleep = || {
+            assert!(queue.is_empty(), "it sleeps with a sample queued");
+            sleeps.send(()).expect("the queue is not closed");
+            thread::sleep(Duration::from_millis(10));
+            assert!(queue.is_empty(), "a sample was added during the sleep");
+        };
+        let sent = blocking::stream(Vec::new(), &mut samples, sleep);
+        assert_eq!(sent, Ok(20));
+    });
+}
+
+#[test]
+fn the_blocking_sender_continues_on_the_next_transport() {
+    struct Wire {
+        bytes: Vec<u8>,
+        limit: usize,
+    }
+    impl ErrorType for Wire {
+        type Error = ErrorKind;
+    }
+    impl embedded_io::Write for Wire {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
+            let len = bytes.len().min(self.limit - self.bytes.len());
+            self.bytes.extend_from_slice(&bytes[..len]);
+            if len == 0 {
+                Err(ErrorKind::ConnectionReset)
+            } else {
+                Ok(len)
+            }
+        }
+        fn flush(&mut self) -> Result<(), ErrorKind> {
+            Ok(())
+        }
+    }
+    let queue = Queue::<8>::new();
+    let mut samples = Samples::new(&queue);
+    let mut number = 0;
+    // Simulates an interrupt that adds samples while the sender sleeps.
+    let mut idle = || {
+        queue.push(Sample {
+            number,
+            ..Sample::default()
+        });
+        number += 1;
+        if number == 5 {
+            queue.close();
+        }
+    };
+    let mut first = Wire {
+        bytes: Vec::new(),
+        limit: 200,
+    };
+    let mut second = Wire {
+        bytes: Vec::new(),
+        limit: usize::MAX,
+    };
+    let failed = blocking::stream(&mut first, &mut samples, &mut idle);
+    assert_eq!(failed, Err(SendError::Io(ErrorKind::ConnectionReset)));
+    let of_first = samples.taken();
+    let sent = blocking::stream(&mut second, &mut samples, &mut idle).unwrap();
+    let (mut all, cut) = blocks(&first.bytes);
+    let (rest, ending) = blocks(&second.bytes);
+    assert_eq!(
+        (cut, ending, sent as usize),
+        (Ending::Truncated, Ending::Mark, rest.len())
+    );
+    assert_eq!(of_first as usize, all.len());
+    assert_eq!((samples.taken(), samples.left(), queue.lost()), (5, 0, 0));
+    all.extend(rest);
+    let numbers: Vec<_> = all.iter().map(|block| decode(block)["n"]).collect();
+    assert_eq!(numbers, [0.0, 1.0, 2.0, 3.0, 4.0]);
+}
