@@ -164,17 +164,6 @@ pub enum Step {
     },
 }
 
-impl Step {
-    /// The step of a decoder that has lost the framing: drops the window.
-    pub(crate) const fn drop_all(window: &[u8]) -> Self {
-        let want = usize::MAX;
-        match window.len() {
-            0 => Self::NeedMore { want },
-            take => Self::Skip { take, want },
-        }
-    }
-}
-
 /// How far [`Decode::scan_all`] came.
 ///
 /// ```

@@ -11,9 +11,9 @@ pub trait SkipMax: Clone + Debug {
     /// Length in bytes.
     fn skip_max(&self) -> u32;
 
-    /// Stores where in the buffer the bytes of a message lie that was cut.
+    /// Stores where in the buffer the bytes of a message lie that was cut. Does not call `cut` if they are not kept.
     #[inline]
-    fn keep(&mut self, cut: Range<usize>) {
+    fn keep(&mut self, cut: impl FnOnce() -> Range<usize>) {
         let _ = cut;
     }
 }
@@ -67,7 +67,8 @@ impl<S: SkipMax> SkipMax for KeepTruncated<S> {
         self.skip_max.skip_max()
     }
 
-    fn keep(&mut self, cut: Range<usize>) {
+    fn keep(&mut self, cut: impl FnOnce() -> Range<usize>) {
+        let cut = cut();
         (self.start, self.end) = (cut.start, cut.end);
     }
 }

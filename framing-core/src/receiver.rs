@@ -302,7 +302,7 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
     /// Memory for the next bytes: 1 to `want` bytes. `None` if the buffer is shorter than a header.
     #[inline]
     pub fn space(&mut self, want: usize) -> Option<&mut [u8]> {
-        self.skip_max.keep(0..0);
+        self.skip_max.keep(|| 0..0);
         let buffer = self.buffer.as_mut();
         self.window.compact(buffer);
         let space = buffer.get_mut(self.window.unread(usize::MAX).end..)?;
@@ -330,9 +330,10 @@ impl<F: Framing, B: Buffer, S: SkipMax> Receiver<F, B, S> {
     /// ```
     pub fn close(&mut self) -> Option<Fault> {
         let unread = self.window.unread(usize::MAX);
-        let cut = self.decoder.unfinished(unread.len());
-        self.skip_max
-            .keep(unread.start + cut.start..unread.start + cut.end);
+        self.skip_max.keep(|| {
+            let cut = self.decoder.unfinished(unread.len());
+            unread.start + cut.start..unread.start + cut.end
+        });
         self.window = Window::EMPTY;
         self.decoder.close(unread.len())
     }

@@ -100,6 +100,8 @@ impl Named for Cobs {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CobsDecoder {
     at: CobsState,
+    /// The message that is skipped was refused.
+    refused: bool,
     /// Bytes of the window that were decoded.
     read: usize,
     /// First byte of unescaped payload in the window.
@@ -122,10 +124,8 @@ enum CobsState {
     Message,
     /// Within a refused message, of which no byte was dropped.
     Refused,
-    /// Within the rest of a message that was refused.
+    /// Within the rest of a message that was refused, or handed out in part.
     Skip,
-    /// Within the rest of a message that was handed out in part.
-    Rest,
     Lost,
 }
 
@@ -136,10 +136,17 @@ impl Decode for CobsDecoder {
 
     fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
-            CobsState::Lost => return Step::drop_all(window),
-            CobsState::Skip | CobsState::Rest => return self.skip(window, limits),
+            CobsState::Lost if window.is_empty() => return Step::NeedMore { want: usize::MAX },
+            CobsState::Lost => {
+                return Step::Skip {
+                    take: window.len(),
+                    want: usize::MAX,
+                };
+            }
+            CobsState::Skip => return self.skip(window, limits),
             CobsState::Message if !STREAMING && self.done != 0 => {
-                self.at = CobsState::Rest;
+                self.at = CobsState::Skip;
+                self.refused = false;
                 return self.skip(window, limits);
             }
             CobsState::Refused if !STREAMING => {
@@ -163,8 +170,9 @@ impl Decode for CobsDecoder {
         // The fault of a refused message was reported.
         let cut = match self.at {
             CobsState::Start => unread != 0,
-            CobsState::Message | CobsState::Rest => true,
-            CobsState::Refused | CobsState::Skip | CobsState::Lost => false,
+            CobsState::Message => true,
+            CobsState::Skip => !self.refused,
+            CobsState::Refused | CobsState::Lost => false,
         };
         let have = self.done.saturating_add(gone).saturating_add(unread);
         // At least the rest of the group and the delimiter.
@@ -204,6 +212,7 @@ impl CobsDecoder {
     const fn new() -> Self {
         Self {
             at: CobsState::Start,
+            refused: false,
             read: 0,
             start: 0,
             end: 0,
@@ -340,6 +349,7 @@ impl CobsDecoder {
 
     fn too_long(&mut self, limit: u32) -> Step {
         self.at = CobsState::Refused;
+        self.refused = true;
         let fault = Fault::TooLong {
             declared: None,
             limit,
@@ -363,10 +373,10 @@ impl CobsDecoder {
         let gone = zero.unwrap_or(window.len());
         self.done = self.done.saturating_add(size_u32(gone));
         if limits.skip_max < self.done {
-            let was_refused = self.at == CobsState::Skip;
             self.at = CobsState::Lost;
-            if was_refused {
-                return Step::drop_all(window);
+            if self.refused {
+                let (take, want) = (window.len(), usize::MAX);
+                return Step::Skip { take, want };
             }
             let fault = Fault::TooLong {
                 declared: None,

@@ -67,10 +67,8 @@ enum CountedState {
     Begun,
     /// Pieces were handed out of a message that is too long to be skipped.
     Long,
-    /// The message was refused.
+    /// The message was refused, or its rest is skipped: see [`CountedDecoder::was_refused`].
     Skip,
-    /// Pieces of the message were handed out, and its rest is skipped.
-    Rest,
     /// No boundary can be found: see [`Fault::is_lost`].
     Lost,
 }
@@ -158,7 +156,8 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
             }
             CountedState::Header if open => (Part::End, 0, size_u32(self.prefix.header_min(0))),
             // The fault of a refused message was reported.
-            CountedState::Header | CountedState::Skip | CountedState::Lost => return None,
+            CountedState::Header | CountedState::Lost => return None,
+            CountedState::Skip if self.was_refused() => return None,
             _ => {
                 let have = (self.len - self.left).saturating_add(size_u32(unread));
                 (Part::Payload, have, self.len)
@@ -241,17 +240,16 @@ impl<P: Prefix> CountedDecoder<P> {
     #[inline(always)]
     fn body<const STREAMING: bool>(&mut self, window: &[u8], limits: &Limits) -> Step {
         match self.at {
-            CountedState::Lost => Step::drop_all(window),
+            CountedState::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
+            CountedState::Lost => Step::Skip {
+                take: window.len(),
+                want: usize::MAX,
+            },
             CountedState::Payload if !STREAMING => self.whole(window),
             CountedState::Over | CountedState::Long if !STREAMING => self.too_long(0, limits),
             CountedState::Begun | CountedState::Skip if !STREAMING => self.skip(window),
-            CountedState::Rest => self.skip(window),
-            CountedState::Skip if self.left != self.len => self.skip(window),
-            CountedState::Skip => {
-                // No byte of it was dropped: it is handed out now.
-                self.at = CountedState::Over;
-                self.piece(window, limits)
-            }
+            CountedState::Skip if self.left != self.len || self.len == 0 => self.skip(window),
+            // A refused message of which no byte was dropped is handed out now.
             _ => self.piece(window, limits),
         }
     }
@@ -288,14 +286,21 @@ impl<P: Prefix> CountedDecoder<P> {
         }
     }
 
+    /// Whether a message that is skipped was refused: none of its bytes was dropped, or its length was set to zero then.
+    #[inline(always)]
+    fn was_refused(&self) -> bool {
+        self.len <= self.left
+    }
+
     #[inline(always)]
     fn skip(&mut self, window: &[u8]) -> Step {
         let take = self.need();
-        let was_refused = self.at == CountedState::Skip;
+        let was_refused = self.was_refused();
         if take <= window.len() {
             if let Some(fault) = self.bad_ending(window) {
                 if was_refused {
-                    return Step::drop_all(window);
+                    let (take, want) = (window.len(), usize::MAX);
+                    return Step::Skip { take, want };
                 }
                 let take = self.left();
                 return Step::Fault { take, fault };
@@ -307,10 +312,11 @@ impl<P: Prefix> CountedDecoder<P> {
         if here == 0 {
             return Step::NeedMore { want: take };
         }
-        self.left -= size_u32(here);
-        if !was_refused {
-            self.at = CountedState::Rest;
+        if was_refused {
+            self.len = 0;
         }
+        self.left -= size_u32(here);
+        self.at = CountedState::Skip;
         Step::Skip {
             take: here,
             want: self.need(),

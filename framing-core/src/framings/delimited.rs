@@ -221,6 +221,8 @@ pub struct DelimitedDecoder {
     delimiter: Delimited,
     lines: bool,
     at: DelimitedState,
+    /// The message that is skipped was refused.
+    refused: bool,
     /// Bytes at the front of the window in which no delimiter begins. One may begin right after them.
     searched: usize,
     /// Payload bytes of this message that have left the window.
@@ -231,10 +233,8 @@ pub struct DelimitedDecoder {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum DelimitedState {
     Message,
-    /// Within a message that was refused.
-    Refused,
-    /// Within the rest of a message that was handed out in part.
-    Rest,
+    /// Within a message that was refused, or handed out in part.
+    Skip,
     Lost,
 }
 
@@ -245,16 +245,21 @@ impl Decode for DelimitedDecoder {
 
     fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         match self.at {
-            DelimitedState::Lost => Step::drop_all(window),
-            // No byte of it was dropped.
-            DelimitedState::Refused if STREAMING && self.done == 0 => {
+            DelimitedState::Lost if window.is_empty() => Step::NeedMore { want: usize::MAX },
+            DelimitedState::Lost => Step::Skip {
+                take: window.len(),
+                want: usize::MAX,
+            },
+            // Refused, but no byte of it was dropped.
+            DelimitedState::Skip if STREAMING && self.done == 0 => {
                 self.at = DelimitedState::Message;
                 self.piece(window)
             }
-            DelimitedState::Refused | DelimitedState::Rest => self.skip(window, limits),
+            DelimitedState::Skip => self.skip(window, limits),
             DelimitedState::Message if STREAMING => self.piece(window),
             DelimitedState::Message if self.done != 0 => {
-                self.at = DelimitedState::Rest;
+                self.at = DelimitedState::Skip;
+                self.refused = false;
                 self.skip(window, limits)
             }
             DelimitedState::Message => self.whole(window, limits),
@@ -264,7 +269,8 @@ impl Decode for DelimitedDecoder {
     fn close(&mut self, unread: usize) -> Option<Fault> {
         let have = self.done.saturating_add(size_u32(unread));
         // The fault of a refused message was reported.
-        let cut = have != 0 && matches!(self.at, DelimitedState::Message | DelimitedState::Rest);
+        let refused = self.at == DelimitedState::Skip && self.refused;
+        let cut = have != 0 && self.at != DelimitedState::Lost && !refused;
         *self = Self::new(self.delimiter, self.lines);
         let want = have.saturating_add(1);
         cut.then_some(Fault::Truncated {
@@ -300,6 +306,7 @@ impl DelimitedDecoder {
             delimiter,
             lines,
             at: DelimitedState::Message,
+            refused: false,
             searched: 0,
             done: 0,
         }
@@ -321,7 +328,8 @@ impl DelimitedDecoder {
             return Step::NeedMore { want: usize::MAX };
         }
         // Skip the bytes in the window as those that follow: they are searched again, but only once.
-        self.at = DelimitedState::Refused;
+        self.at = DelimitedState::Skip;
+        self.refused = true;
         self.searched = 0;
         let fault = Fault::TooLong {
             declared: None,
@@ -373,10 +381,10 @@ impl DelimitedDecoder {
         let gone = found.unwrap_or(self.searched);
         let done = self.done.saturating_add(size_u32(gone));
         if limits.skip_max < done {
-            let was_refused = self.at == DelimitedState::Refused;
             self.at = DelimitedState::Lost;
-            if was_refused {
-                return Step::drop_all(window);
+            if self.refused {
+                let (take, want) = (gone, usize::MAX);
+                return Step::Skip { take, want };
             }
             let fault = Fault::TooLong {
                 declared: None,

@@ -23,7 +23,7 @@ const ENCODED_MORE: u64 = 32;
 const MEMORY_ALL: u64 = 16 << 20;
 /// Operations on files of replies that run at once. Each blocks a thread: with more, a disk that hangs would hold the
 /// threads of everything else.
-const ON_DISK_MAX: usize = 4;
+const ON_DISK_MAX: usize = 16;
 /// Bytes per read from a file: with memory for it, and without.
 const CHUNK: (usize, usize) = (64 << 10, 1 << 10);
 
