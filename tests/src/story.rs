@@ -7,13 +7,22 @@ pub fn brief(event: &Value) -> String {
     let kind = event["event"].as_str().unwrap_or("no event");
     let names: &[&str] = match kind {
         "block" => &["seq", "len", "text", "base64"],
-        "piece" => &["offset", "len", "first", "last", "text", "base64"],
+        "piece" => &[
+            "offset",
+            "len",
+            "first",
+            "last",
+            "truncated",
+            "text",
+            "base64",
+        ],
         "end" => &["blocks"],
+        "after_end" => &["bytes"],
         "fault" => &[
             "fault", "declared", "limit", "lost", "where", "have", "want", "found", "offset",
             "missing",
         ],
-        "close" => &["reason", "blocks", "bytes"],
+        "close" => &["reason", "blocks", "bytes", "series"],
         _ => &[],
     };
     let mut words = vec![kind.to_owned()];

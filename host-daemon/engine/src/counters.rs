@@ -124,13 +124,13 @@ impl Counters {
 
     /// Returns the number of connections that sent bytes after the end mark that closed them.
     #[must_use]
-    pub fn bytes_after_end(&self) -> u64 {
+    pub fn after_ends(&self) -> u64 {
         self.after_end.load(Ordering::Relaxed)
     }
 
     /// Returns the bytes of truncated messages that were kept.
     #[must_use]
-    pub fn kept_of_truncated(&self) -> u64 {
+    pub fn truncated_bytes_total(&self) -> u64 {
         self.truncated_bytes.load(Ordering::Relaxed)
     }
 

@@ -65,7 +65,7 @@ pub fn export(arguments: &Export) -> Result<(), CommandError> {
             "files of the recording were deleted during the export; some messages are missing",
         )));
     }
-    let left_out = counts.undecodable + counts.pieces;
+    let left_out = counts.undecodable + counts.pieces + counts.truncated;
     let complete = match (left_out, written.without_column) {
         (0, 0) => Ok(()),
         (messages, values) => Err(CommandError::NotExported { messages, values }),
@@ -119,6 +119,12 @@ fn report(counts: &ExportCounts, written: &ExportedTo, field: Option<&TimeField>
             "not exported: {count} of messages that were not received whole"
         ));
     }
+    if counts.truncated != 0 {
+        let count = counted(counts.truncated, "message");
+        status(format!(
+            "not exported: {count} cut by the end of a connection; `blocksd read` shows what was received"
+        ));
+    }
     if written.without_column != 0 {
         let count = counted(written.without_column, "value");
         status(format!(
@@ -156,6 +162,8 @@ struct ExportCounts {
     undecodable: u64,
     first_undecodable: Option<String>,
     pieces: u64,
+    /// Messages that were cut, received as one piece.
+    truncated: u64,
     /// Messages without a time in the chosen field.
     untimed: u64,
     devices: BTreeSet<Arc<str>>,
@@ -291,8 +299,14 @@ impl Exporter<'_> {
             position.pass(&item);
             let bytes = match item {
                 Item::Message(bytes) => bytes,
-                Item::Piece { .. } => {
-                    self.counts.pieces += 1;
+                Item::Piece {
+                    first, truncated, ..
+                } => {
+                    // The pieces of a long message that was cut are counted one by one.
+                    match first && truncated {
+                        true => self.counts.truncated += 1,
+                        false => self.counts.pieces += 1,
+                    }
                     continue;
                 }
                 Item::End | Item::Fault(_) | Item::Reset | Item::AfterEnd { .. } => continue,

@@ -245,13 +245,15 @@ impl EventVisitor for Screen {
     }
 }
 
-/// Prints a row for each message and each piece.
+/// Prints a row for each message and each piece. The last column says which of them are pieces.
 struct Csv(csv::Writer<Box<dyn Write + Send>>);
 
 impl Csv {
     fn new() -> Result<Self, CommandError> {
         let mut writer = csv::Writer::from_writer(terminal::stdout());
-        let names = ["time", "device", "seq", "len", "text", "base64", "conn"];
+        let names = [
+            "time", "device", "seq", "len", "text", "base64", "conn", "part",
+        ];
         writer.write_record(names).map_err(csv_failure)?;
         Ok(Self(writer))
     }
@@ -277,6 +279,14 @@ impl EventVisitor for Csv {
                 // One of the two columns is empty: data that is not UTF-8 is in base64.
                 let text = std::str::from_utf8(bytes);
                 let base64 = text.map_or_else(|_| STANDARD.encode(bytes), |_| String::new());
+                let part = match item {
+                    Item::Piece {
+                        truncated: true, ..
+                    } => "truncated",
+                    Item::Piece { last: true, .. } => "last",
+                    Item::Piece { .. } => "piece",
+                    _ => "",
+                };
                 let row = [
                     &time,
                     &*event.source.device,
@@ -285,6 +295,7 @@ impl EventVisitor for Csv {
                     text.unwrap_or_default(),
                     &base64,
                     &conn,
+                    part,
                 ];
                 self.0.write_record(row).map_err(csv_failure)?;
             }

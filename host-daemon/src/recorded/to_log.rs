@@ -379,3 +379,21 @@ fn nanoseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use blocksd_engine::admission::identity::DeviceBy;
+    use blocksd_engine::event::Peer;
+
+    use super::*;
+
+    #[test]
+    fn one_link_local_address_on_two_interfaces_has_two_topics() {
+        let topics = [3, 4].map(|scope| {
+            let peer = Peer::Network(format!("[fe80::2%{scope}]:5000").parse().unwrap());
+            messages_topic(&DeviceBy::Ip.name(&peer, &"[::]:1060".into(), 1))
+        });
+        let expected = [3, 4].map(|scope| format!("/device/fe80::2%{scope}/blocks"));
+        assert_eq!(topics, expected);
+    }
+}

@@ -106,8 +106,9 @@ fn the_messages_of_an_evicted_connection_are_kept_and_its_truncation_is_reported
     let wanted = [
         "open",
         "block 0 len=2 \"hi\"",
+        "piece offset=0 len=2 first=true last=false truncated=true \"he\"",
         "fault truncated payload have=2 want=5",
-        "close evicted blocks=1 bytes=2",
+        "close evicted blocks=1 bytes=2 series=\"open\"",
     ];
     assert_eq!(server.story(1), wanted);
     assert_closed(first);

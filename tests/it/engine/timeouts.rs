@@ -50,8 +50,9 @@ fn each_timeout_closes_a_connection_for_its_own_reason() {
             &[
                 "open",
                 "block 0 len=1 \"a\"",
+                "piece offset=0 len=2 first=true last=false truncated=true \"he\"",
                 "fault truncated payload have=2 want=5",
-                "close block_timeout blocks=1 bytes=1",
+                "close block_timeout blocks=1 bytes=1 series=\"open\"",
             ],
         ),
         (

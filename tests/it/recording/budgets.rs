@@ -120,7 +120,7 @@ impl Recorded {
     pub(crate) fn assert_balanced(&self) {
         let (totals, sums) = (self.ended.totals(), self.suppressed());
         let sum = |words: &[&str]| -> u64 { words.iter().filter_map(|word| sums.get(*word)).sum() };
-        let faults = ["too_long", "bad_length", "bad_ending", "truncated"];
+        let faults = ["too_long", "bad_length", "bad_ending", "truncated", "reset"];
         let blocks = self.messages.iter();
         let blocks = blocks.filter(|(topic, ..)| topic.ends_with("/blocks"));
         for (what, recorded, total) in [
@@ -266,7 +266,7 @@ fn connections_without_payload_are_recorded_and_logged_within_limits() {
             elsewhere(1),
             to,
             b"\0\0\0\x0bhonest data\0\0\0\x04data, cut"
-                .get(..23)
+                .get(..22)
                 .unwrap(),
         );
         visits(500, localhost, to, wire);
@@ -278,7 +278,7 @@ fn connections_without_payload_are_recorded_and_logged_within_limits() {
         let honest: Vec<_> = honest
             .map(|event| event["event"].as_str().unwrap())
             .collect();
-        assert_eq!(honest, ["open", "fault", "close"], "{what}");
+        assert_eq!(honest, ["open", "piece", "fault", "close"], "{what}");
         assert!(recorded.lines() < 100, "{what}: {} lines", recorded.lines());
         assert!(
             recorded.ended.stderr.contains(&elsewhere(1).to_string()),

@@ -59,7 +59,7 @@ fn expected_json(name: &str) -> String {
 fn expected_csv(name: &str) -> String {
     let text = fs::read_to_string(case(name).join("read.csv")).unwrap();
     let mut rows = text.lines();
-    let mut expected = format!("{},conn\n", rows.next().unwrap());
+    let mut expected = format!("{},conn,part\n", rows.next().unwrap());
     let events = events(name).into_iter();
     let mut messages = events.filter(|it| it["event"] == "block" || it["event"] == "piece");
     for row in rows {
@@ -75,7 +75,12 @@ fn expected_csv(name: &str) -> String {
         );
         let (seq, conn) = (&message["seq"], message.get("conn"));
         let conn = conn.map_or_else(String::new, Value::to_string);
-        expected += &format!("{time},{device},{seq},{rest},{conn}\n");
+        let part = match (&message["event"], &message["last"]) {
+            (event, _) if event == "block" => "",
+            (_, Value::Bool(true)) => "last",
+            _ => "piece",
+        };
+        expected += &format!("{time},{device},{seq},{rest},{conn},{part}\n");
     }
     assert_eq!(messages.next(), None);
     expected

@@ -130,8 +130,12 @@ fn everything_is_recorded_with_its_device_and_events() {
         .iter()
         .filter(|(topic, ..)| topic.ends_with("/pieces"))
         .collect();
-    let joined: Vec<u8> = pieces.iter().flat_map(|(.., data)| data.clone()).collect();
-    assert_eq!(joined, b"as it comes");
+    let joined = |framing: &str| -> Vec<u8> {
+        let of = pieces.iter().filter(|(_, of, ..)| *of == framing);
+        of.flat_map(|(.., data)| data.clone()).collect()
+    };
+    assert_eq!(joined("stream"), b"as it comes");
+    assert_eq!(joined("blocks"), b"cut");
 
     let events = MessageStream::new(&bytes).unwrap().map(Result::unwrap);
     let events = events.filter(|message| message.channel.topic == "/blocksd/events");

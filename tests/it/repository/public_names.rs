@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use blocksd::cli::Cli;
 use blocksd::error::Code;
@@ -24,6 +25,7 @@ use blocksd_tests::scrape;
 use clap::CommandFactory;
 use framing_core::AnyFraming;
 use serde_json::Value;
+use socket2::SockRef;
 use tempfile::TempDir;
 
 use crate::recording::budgets::visit;
@@ -231,10 +233,13 @@ fn live_daemon(names: &mut Names) {
     let text = [&block(b"text")[..], &block(b"\xff"), &[0; 4]].concat();
     let json = [block(br#"{"a":1}"#), block(b"{")].concat();
     let log = [block(BUILD), block(b"\x01\0\0\0\0\0\x07")].concat();
-    let devices: [(&str, &[u8]); 10] = [
+    let after = [&text[..], b"x"].concat();
+    let devices: [(&str, &[u8]); 12] = [
         ("framing=blocks", &text),
         ("framing=blocks", &long),
-        ("framing=blocks", &long[..50]),
+        ("framing=blocks", &text[..6]),
+        ("framing=blocks", &text[..8]),
+        ("framing=blocks", &after),
         ("framing=blocks,oversize=pieces", &long),
         ("decode=json", &json),
         (&defmt, &log),
@@ -261,6 +266,14 @@ fn live_daemon(names: &mut Names) {
         device.read_to_end(&mut Vec::new()).ok();
     }
     server.wait_for("close", devices.len());
+    let mut device = server.connect();
+    device.write_all(&text[..8]).unwrap();
+    server.wait(|events| events.iter().filter(|it| it["text"] == "text").count() == 4);
+    SockRef::from(&device)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(device);
+    server.wait_for("close", devices.len() + 1);
     let page = scrape::get(scrape::addr(&server), "/metrics").body;
     names.extend(
         scrape::metrics(&page)

@@ -60,12 +60,12 @@ impl EngineCollector {
         page.counter(
             "blocksd_after_end",
             "Connections that sent bytes after the end mark that closed them",
-            self.engine.counters().bytes_after_end(),
+            self.engine.counters().after_ends(),
         )?;
         page.counter(
             "blocksd_truncated_bytes",
             "Bytes of truncated messages that were kept; not in blocksd_payload_bytes",
-            self.engine.counters().kept_of_truncated(),
+            self.engine.counters().truncated_bytes_total(),
         )?;
         let faults = FaultKind::ALL.map(FaultKind::as_str).into_iter();
         page.counters(

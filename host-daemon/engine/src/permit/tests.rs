@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::admission::identity::DeviceBy;
+use crate::event::Peer;
 use crate::permit::*;
 
 fn connections(most: usize, unfinished: u64) -> Arc<Connections> {
@@ -35,6 +37,28 @@ fn left(permits: &[ConnectionPermit]) -> usize {
         .iter()
         .filter(|permit| permit.close_request().is_none());
     left.count()
+}
+
+#[test]
+fn the_limit_of_a_device_counts_a_link_local_address_for_each_interface() {
+    let all = Connections::new(Bounds {
+        per_device: Some(1),
+        ..Bounds::default()
+    });
+    let admit_on = |scope: u32| {
+        let peer = Peer::Network(format!("[fe80::2%{scope}]:5000").parse().unwrap());
+        let name = |conn| DeviceBy::Ip.name(&peer, &"[::]:1060".into(), conn);
+        all.admit(name, Some(Origin::of_peer(&peer)))
+    };
+    let (first, other) = (admit_on(3).unwrap(), admit_on(4).unwrap());
+    assert_eq!((&*first.device, &*other.device), ("fe80::2%3", "fe80::2%4"));
+    for scope in [3, 4] {
+        let refused = admit_on(scope).err();
+        assert!(
+            matches!(refused, Some(RefusedReason::DeviceFull)),
+            "{scope}"
+        );
+    }
 }
 
 #[test]
