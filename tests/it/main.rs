@@ -6,11 +6,13 @@ mod commands {
     mod demo;
     mod error_messages;
     mod export;
+    mod files;
     mod read;
     mod replay;
     mod replay_peers;
     mod replay_round_trip;
     mod scripts;
+    mod selection;
     pub(crate) mod send;
     mod transcripts;
 }
