@@ -2,7 +2,9 @@
 
 mod export;
 mod recordings;
+mod selection;
 mod serve;
+mod time;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,7 +17,9 @@ use framing_core::{AnyFraming, Blocks};
 
 pub use self::export::{Export, ExportFormat, TimeField, TimeUnit};
 pub use self::recordings::{Read, ReadOutput, Recordings, Recover, Replay, Verify};
+pub use self::selection::Selection;
 pub use self::serve::{Options, Serve};
+pub use self::time::Last;
 
 use crate::config::value::{framing, seconds};
 use crate::config::{ConfigError, Partial};
@@ -128,7 +132,29 @@ pub fn one_line(error: &clap::Error) -> String {
         (None, Some(ContextValue::String(option))) if takes_after_dashes(error) => {
             format!("{line}; to pass it on, use `-- {option}`")
         }
-        (None, _) => line,
+        (None, _) => match confusion(error) {
+            Some(hint) => format!("{line}; {hint}"),
+            None => line,
+        },
+    }
+}
+
+/// What to do if `--to` was given the value of another option: it is an address, a format or, by its old name, a time.
+fn confusion(error: &clap::Error) -> Option<&'static str> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(&**text),
+        _ => None,
+    };
+    let (option, value) = (
+        text(ContextKind::InvalidArg)?,
+        text(ContextKind::InvalidValue)?,
+    );
+    match option {
+        "--to <FORMAT>" if time::is_time(value) => Some("the option for a time is --until"),
+        "--to <TIME>" => {
+            Some("the option for a format is --output, and --to is an old name of --until")
+        }
+        _ => None,
     }
 }
 

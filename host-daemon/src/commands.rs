@@ -1,12 +1,15 @@
 //! The commands of the program, one module each. Start with [`run`].
 
 pub mod check_config;
+mod content;
 pub mod demo;
 pub mod export;
 pub mod manual;
 pub mod read;
+pub mod recordings;
 pub mod replay;
 pub mod report;
+mod selection;
 pub mod send;
 pub mod textbook;
 pub mod usage;
@@ -57,7 +60,7 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
         Command::Export(arguments) => export::export(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments, &runtime()?),
         Command::Recordings(arguments) => {
-            report::recordings_command(&arguments.directory, arguments.json)
+            recordings::recordings_command(&arguments.paths, arguments.json)
         }
         Command::Verify(arguments) => report::verify_command(&arguments.paths),
         Command::Recover(arguments) => {

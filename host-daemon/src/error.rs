@@ -79,6 +79,15 @@ pub enum CommandError {
         /// The directory.
         path: PathBuf,
     },
+    /// A file that a daemon is writing.
+    #[error("a daemon is writing {}; stop it first, or copy what is complete with --output FILE", path.display())]
+    BeingWritten {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A selection of recorded messages that cannot match: a device that is not in the recording, or an empty range.
+    #[error("{0}")]
+    Selection(String),
     /// A config file that `serve` cannot follow.
     #[error("{0}")]
     Config(#[source] Box<ConfigError>),

@@ -6,12 +6,14 @@ mod commands {
     mod demo;
     mod error_messages;
     mod export;
+    mod files;
     mod nonblocking;
     mod read;
     mod replay;
     mod replay_peers;
     mod replay_round_trip;
     mod scripts;
+    mod selection;
     pub(crate) mod send;
     mod transcripts;
 }

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use jiff::Timestamp;
 
-use crate::cli::recordings::time;
+use crate::cli::selection::Selection;
 use crate::config::value::{Decoding, decoding};
 
 /// Arguments of `export`.
@@ -16,7 +15,7 @@ pub struct Export {
     #[arg(value_name = "DIR|FILE", required = true)]
     pub paths: Vec<PathBuf>,
     /// What to write.
-    #[arg(long, value_enum, value_name = "FORMAT")]
+    #[arg(long, value_enum, value_name = "FORMAT", allow_hyphen_values = true)]
     pub to: ExportFormat,
     /// File to write; for csv, a directory with a file for each device, or a file that ends in .csv if there is one
     /// device; by default blocksd-export.mcap or the directory blocksd-export.
@@ -25,15 +24,9 @@ pub struct Export {
     /// Overwrite existing files.
     #[arg(long)]
     pub force: bool,
-    /// Export only messages of this device; may be given more than once.
-    #[arg(long, value_name = "ID")]
-    pub device: Vec<String>,
-    /// Export only messages received at or after this time: RFC 3339, or a duration before now such as -10m.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
-    pub from: Option<Timestamp>,
-    /// Export only messages received before this time.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
-    pub until: Option<Timestamp>,
+    /// Which messages to export.
+    #[command(flatten)]
+    pub select: Selection,
     /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, or defmt with the firmware's
     /// ELF file, or a directory of ELF files.
     #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF|defmt:DIR", value_parser = decoding)]

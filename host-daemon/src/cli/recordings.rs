@@ -1,12 +1,13 @@
 //! The arguments of the commands that read recordings.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use clap::{Args, ValueEnum};
 use framing_core::AnyFraming;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use crate::cli::selection::Selection;
+use crate::cli::time::time;
 use crate::config::value::{Decoding, Timeout, decoding, framing, timeout};
 
 /// Arguments of `recover`.
@@ -33,9 +34,9 @@ pub struct Verify {
 /// Arguments of `recordings`.
 #[derive(Args, Debug)]
 pub struct Recordings {
-    /// Directory of recordings.
-    #[arg(value_name = "DIR")]
-    pub directory: PathBuf,
+    /// Directories of recordings, or recordings.
+    #[arg(value_name = "DIR|FILE", required = true)]
+    pub paths: Vec<PathBuf>,
     /// Print one JSON object per line, for programs.
     #[arg(long)]
     pub json: bool,
@@ -47,14 +48,11 @@ pub struct Read {
     /// Recordings, or directories of recordings.
     #[arg(value_name = "DIR|FILE", required = true)]
     pub paths: Vec<PathBuf>,
-    /// Print only messages of this device; may be given more than once.
-    #[arg(long, value_name = "ID")]
-    pub device: Vec<String>,
-    /// Print only messages received at or after this time: RFC 3339, or a duration before now such as -10m.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
-    pub from: Option<Timestamp>,
-    /// Print only messages received before this time.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
+    /// Which messages to take.
+    #[command(flatten)]
+    pub select: Selection,
+    /// The old name of --until.
+    #[arg(long, hide = true, allow_hyphen_values = true, conflicts_with = "until", value_name = "TIME", value_parser = time)]
     pub to: Option<Timestamp>,
     /// What to write to standard output.
     #[arg(long, value_enum, default_value_t = ReadOutput::Text)]
@@ -98,9 +96,12 @@ pub struct Replay {
     /// Longest pause. A longer one is shortened to this, and reported; off keeps the recorded pauses.
     #[arg(long, value_name = "TIME|off", default_value = "1m", allow_negative_numbers = true, value_parser = timeout)]
     pub max_gap: Timeout,
-    /// Send only messages of this device; may be given more than once.
-    #[arg(long, value_name = "ID")]
-    pub device: Vec<String>,
+    /// Which messages to take.
+    #[command(flatten)]
+    pub select: Selection,
+    /// Send only messages that were received in this framing.
+    #[arg(long, value_name = "SPEC", value_parser = framing)]
+    pub recorded_framing: Option<AnyFraming>,
     /// Frame messages this way, instead of as they were received.
     #[arg(long, value_name = "SPEC", value_parser = framing)]
     pub framing: Option<AnyFraming>,
@@ -116,35 +117,9 @@ fn speed(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "must be max, or a number above 0".to_owned())
 }
 
-/// Reads a time as in RFC 3339, or a duration before now.
-pub(super) fn time(text: &str) -> Result<Timestamp, String> {
-    let refuse = || format!("`{text}` is not a time, such as 2026-01-31T12:00:00Z or -10m");
-    if text.starts_with('-') {
-        let span: SignedDuration = text.parse().map_err(|_| refuse())?;
-        let now = Timestamp::try_from(SystemTime::now()).map_err(|_| refuse())?;
-        return now.checked_add(span).map_err(|_| refuse());
-    }
-    text.parse().map_err(|_| refuse())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_absolute_or_before_now() {
-        let time_of = |text| time(text).unwrap();
-        assert_eq!(time_of("2026-01-01T00:00:00Z").as_second(), 1_767_225_600);
-        assert_eq!(
-            time_of("2026-01-01T01:00:00+01:00").as_second(),
-            1_767_225_600
-        );
-        let now = Timestamp::now().as_second();
-        assert!((now - 601..=now - 599).contains(&time_of("-10m").as_second()));
-        assert!((now - 5401..=now - 5399).contains(&time_of("-1h30m").as_second()));
-        assert!(time("yesterday").is_err());
-        assert!(time("-x").is_err());
-    }
 
     #[test]
     fn a_speed_is_a_factor_or_max() {

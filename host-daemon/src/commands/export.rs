@@ -24,7 +24,8 @@ use self::csv::CsvTarget;
 use self::mcap::McapTarget;
 use self::target::{Decoded, DecodedKind, Dialect, ExportedTo, Target};
 use crate::cli::{Export, ExportFormat, TimeField, TimeUnit};
-use crate::commands::read::{check_losses, nanoseconds, report_lost, report_unreadable};
+use crate::commands::read::{check_losses, report_lost, report_unreadable};
+use crate::commands::selection::Selected;
 use crate::error::CommandError;
 use crate::escape::printable;
 use crate::output::counted;
@@ -36,7 +37,7 @@ use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, EventKind, StreamPosition};
 use blocksd_engine::stdio;
 use blocksd_recording::topic::Kind;
-use blocksd_recording::{Error, LostRange, Message, Reader, Visitor, Wanted};
+use blocksd_recording::{Error, LostRange, Message, Visitor, Wanted};
 
 /// Exports recordings.
 ///
@@ -44,19 +45,19 @@ use blocksd_recording::{Error, LostRange, Message, Reader, Visitor, Wanted};
 /// [`CommandError::Exists`]; [`CommandError::NotExported`] or [`CommandError::NotWhole`] if not everything can be
 /// exported: everything else is exported anyway.
 pub fn export(arguments: &Export) -> Result<(), CommandError> {
-    let wanted = Wanted {
-        devices: arguments.device.clone(),
-        from: arguments.from.map_or(0, nanoseconds),
-        to: arguments.until.map_or(u64::MAX, nanoseconds),
-    };
-    let reader = Reader::new(arguments.paths.clone(), wanted.clone());
+    let selected = Selected::new(&arguments.paths, &arguments.select)?;
+    let wanted = selected.wanted();
     let mut target = target(arguments);
-    let mut survey = Pass::new(arguments, &wanted, &mut *target, None);
-    let lost = reader.visit(&mut survey)?;
+    let mut survey = Pass::new(arguments, wanted, &mut *target, None);
+    let (lost, matched) = selected.visit(&mut survey)?;
     let surveyed = survey.exporter.counts;
+    let checked = selected.check(&matched);
+    if matched.is_empty() && checked.is_err() {
+        return checked;
+    }
     target.begin()?;
-    let mut writing = Pass::new(arguments, &wanted, &mut *target, Some(surveyed.read));
-    reader.visit(&mut writing)?;
+    let mut writing = Pass::new(arguments, wanted, &mut *target, Some(surveyed.read));
+    selected.visit(&mut writing)?;
     let counts = writing.exporter.counts;
     let written = target.finish()?;
     let done = report(&counts, &written, arguments.time_field.as_ref());
@@ -70,7 +71,7 @@ pub fn export(arguments: &Export) -> Result<(), CommandError> {
         (0, 0) => Ok(()),
         (messages, values) => Err(CommandError::NotExported { messages, values }),
     };
-    match check_losses(lost).and(complete) {
+    match check_losses(lost).and(complete).and(checked) {
         Ok(()) => writeln!(stdio::stdout(), "{done}").map_err(CommandError::stdout),
         Err(failure) => Err(CommandError::Partly {
             failure: Box::new(failure),

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::{Read, ReadOutput};
+use crate::commands::selection::Selected;
 use crate::error::CommandError;
 use crate::escape::{printable, terminal};
 use crate::output::{Format, Hex, Json, Out, Text};
@@ -21,18 +22,28 @@ use blocksd_engine::batch::Item;
 use blocksd_engine::event::{Event, EventKind};
 use blocksd_engine::stdio;
 use blocksd_recording::topic::Kind;
-use blocksd_recording::{Error, Losses, LostRange, Message, Missed, Reader, Tail, Visitor, Wanted};
+use blocksd_recording::{Error, Losses, LostRange, Message, Missed, Visitor, Wanted};
 
 /// Prints recorded messages.
 ///
 /// # Errors
 /// [`CommandError::NotWhole`] if data is lost; the intact data is printed anyway. [`CommandError::Recording`].
 pub fn read(arguments: &Read) -> Result<(), CommandError> {
-    let wanted = Wanted {
-        devices: arguments.device.clone(),
-        from: arguments.from.map_or(0, nanoseconds),
-        to: arguments.to.map_or(u64::MAX, nanoseconds),
-    };
+    let mut select = arguments.select.clone();
+    if let Some(until) = arguments.to {
+        print_status(format_args!(
+            "blocksd: --to: old name of --until; use the new name"
+        ));
+        select.until = Some(until);
+    }
+    if let (true, [_, _, ..]) = (arguments.follow, arguments.paths.as_slice()) {
+        return Err(CommandError::Conflict {
+            one: "--follow",
+            other: "more than one file or directory",
+        });
+    }
+    let selected = Selected::new(&arguments.paths, &select)?;
+    let follow = arguments.follow;
     let reader = EventReader::new(arguments.decode.clone());
     let format: Box<dyn Format> = match arguments.output {
         ReadOutput::Text => Box::new(Text::new(io::stdout().is_terminal())),
@@ -40,11 +51,11 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
         ReadOutput::Hex => Box::new(Hex::new()),
         ReadOutput::Csv => {
             let printed = Csv::new()?;
-            return run(arguments, &wanted, &mut EventPrinter { reader, printed });
+            return run(&selected, follow, &mut EventPrinter { reader, printed });
         }
         ReadOutput::Raw => {
             let out = io::BufWriter::with_capacity(1 << 16, terminal::stdout());
-            return run(arguments, &wanted, &mut Payload(out));
+            return run(&selected, follow, &mut Payload(out));
         }
     };
     let mut printer = EventPrinter {
@@ -52,28 +63,22 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
         printed: Screen {
             format,
             out: Out::new(Box::new(stdio::stdout()), None),
-            wanted: wanted.clone(),
+            wanted: selected.wanted().clone(),
         },
     };
-    run(arguments, &wanted, &mut printer)
+    run(&selected, follow, &mut printer)
 }
 
 fn run(
-    arguments: &Read,
-    wanted: &Wanted,
+    selected: &Selected<'_>,
+    follow: bool,
     visitor: &mut dyn Visitor<Error = CommandError>,
 ) -> Result<(), CommandError> {
-    let lost = match (arguments.follow, arguments.paths.as_slice()) {
-        (true, [path]) => Tail::new(path.clone(), wanted.clone()).visit(visitor)?,
-        (true, _) => {
-            return Err(CommandError::Conflict {
-                one: "--follow",
-                other: "more than one file or directory",
-            });
-        }
-        (false, paths) => Reader::new(paths.to_vec(), wanted.clone()).visit(visitor)?,
+    let (losses, matched) = match follow {
+        true => selected.follow(visitor)?,
+        false => selected.visit(visitor)?,
     };
-    check_losses(lost)
+    check_losses(losses).and_then(|()| selected.check(&matched))
 }
 
 /// Returns the error of a command that read a recording with these losses.
@@ -127,13 +132,6 @@ fn report_formats(reader: &mut EventReader) {
              the firmware's ELF file"
         ));
     }
-}
-
-/// Nanoseconds since 1970. An earlier time is 0, and a time after 2554 the largest number: the times of messages are
-/// limited to this range.
-pub(super) fn nanoseconds(time: Timestamp) -> u64 {
-    let nanoseconds = time.as_nanosecond().max(0);
-    u64::try_from(nanoseconds).unwrap_or(u64::MAX)
 }
 
 /// Prints events.

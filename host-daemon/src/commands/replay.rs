@@ -21,15 +21,14 @@ use crate::cli::Replay;
 use crate::commands::read::{check_losses, report_lost, report_missed, report_unreadable};
 use crate::commands::replay::player::Player;
 use crate::commands::replay::totals::ReplayTotals;
+use crate::commands::selection::Selected;
 use crate::error::CommandError;
 use crate::recorded::from_log::{EventReader, EventVisitor};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::service::log::print_status;
 use crate::service::signals;
 use blocksd_engine::event::Event;
-use blocksd_recording::{
-    Error as RecordingError, LostRange, Message, Missed, Reader, Visitor, Wanted,
-};
+use blocksd_recording::{Error as RecordingError, LostRange, Message, Missed, Visitor};
 
 /// Sends the recorded messages.
 ///
@@ -38,10 +37,7 @@ use blocksd_recording::{
 /// message cannot be sent, [`CommandError::NotWhole`] if data of the recording is lost (everything else is sent anyway),
 /// [`CommandError::Interrupted`], and [`CommandError::Recording`].
 pub fn replay(arguments: &Replay, runtime: &Runtime) -> Result<(), CommandError> {
-    let wanted = Wanted {
-        devices: arguments.device.clone(),
-        ..Wanted::default()
-    };
+    let selected = Selected::new(&arguments.paths, &arguments.select)?;
     let totals = Arc::new(ReplayTotals::new());
     let stop = CancellationToken::new();
     runtime
@@ -56,14 +52,16 @@ pub fn replay(arguments: &Replay, runtime: &Runtime) -> Result<(), CommandError>
             stop,
         },
     };
-    let visited = Reader::new(arguments.paths.clone(), wanted).visit(&mut replayer);
+    let visited = selected.visit(&mut replayer);
     let connections = runtime.block_on(replayer.player.player.finish());
     totals.finish();
     let done = format!("{totals}, {:.1} seconds", begin.elapsed().as_secs_f64());
     let result = match (visited, totals.cut_off_count(), totals.unsent_count()) {
         (Err(failure), ..) => Err(failure),
         (Ok(_), 0, 0) if replayer.player.stop.is_cancelled() => Err(CommandError::Interrupted),
-        (Ok(losses), 0, 0) => check_losses(losses),
+        (Ok((losses, matched)), 0, 0) => {
+            check_losses(losses).and_then(|()| selected.check(&matched))
+        }
         (Ok(_), 0, messages) => Err(CommandError::Unsent { messages }),
         (Ok(_), cut_off, _) => Err(CommandError::CutOff {
             connections: cut_off,

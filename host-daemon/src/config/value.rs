@@ -183,7 +183,7 @@ pub fn framing(text: &str) -> Result<AnyFraming, String> {
 }
 
 /// The most similar word, if it is similar enough; the threshold is that of clap.
-pub(super) fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let alike = words.map(|word| (strsim::jaro(text, word), word));
     let alike = alike.filter(|(similarity, _)| 0.7 < *similarity);
     let nearest = alike.max_by(|(one, _), (other, _)| one.total_cmp(other));

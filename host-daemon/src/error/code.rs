@@ -61,7 +61,7 @@ impl CommandError {
             Self::File { error, .. } | Self::Write { error, .. } => code(Subject::File, error),
             Self::Recording(error) => recording(error),
             Self::Start(error) => code(Subject::Program, error),
-            Self::Locked { .. } => Code::Refused,
+            Self::Locked { .. } | Self::BeingWritten { .. } => Code::Refused,
             Self::Config(error) => error.unreadable().map_or(Code::Wrong, |error| {
                 // The file is read at the start, so an I/O error that is not about its name may be temporary.
                 match code(Subject::File, error) {
@@ -75,6 +75,7 @@ impl CommandError {
             | Self::FileTooLong { .. }
             | Self::Duplicate { .. }
             | Self::Exists { .. }
+            | Self::Selection(_)
             | Self::Conflict { .. } => Code::Wrong,
             Self::NothingWhole { .. }
             | Self::Unrepaired { .. }

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::time::SystemTime;
 
 use anstyle::AnsiColor;
+use jiff::Zoned;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::escape::{readable, readable_text};
@@ -19,7 +21,7 @@ use blocksd_engine::event::{Dropped, Event, EventKind, UndecodableMessage};
 /// Writes payloads as text. Characters that could confuse a terminal are escaped.
 #[derive(Debug)]
 pub struct Text {
-    zone: TimeZone,
+    clock: Clock,
     colour: bool,
     decoders: Decoders,
 }
@@ -27,7 +29,7 @@ pub struct Text {
 /// Writes payloads as dumps of their bytes.
 #[derive(Debug)]
 pub struct Hex {
-    zone: TimeZone,
+    clock: Clock,
     decoders: Decoders,
 }
 
@@ -39,7 +41,7 @@ impl Text {
     #[must_use]
     pub fn new(colour: bool) -> Self {
         Self {
-            zone: TimeZone::system(),
+            clock: Clock::new(),
             colour,
             decoders: Decoders::default(),
         }
@@ -119,7 +121,7 @@ impl Hex {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            zone: TimeZone::system(),
+            clock: Clock::new(),
             decoders: Decoders::default(),
         }
     }
@@ -134,8 +136,11 @@ impl Default for Hex {
 impl Format for Text {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
         let (decoder, colour) = (self.decoders.of(&event.source), self.colour);
-        write_event(event, &self.zone, out, |seq, bytes, out| {
+        write_event(event, &self.clock, out, |seq, bytes, out| {
             out.reserve(bytes.len());
+            let conn = event.source.conn;
+            let start = out.line().len();
+            write_message_mark(conn, out.line())?;
             let written = match (seq, decoder.decoding()) {
                 (None, _) | (_, Decoding::Raw) => {
                     readable(bytes, out.line());
@@ -150,6 +155,9 @@ impl Format for Text {
             };
             if let Err(undecodable) = written {
                 if !undecodable.is_repeated {
+                    // Like any other fault: only the mark of a message ends with a colon.
+                    out.line().truncate(start);
+                    write_conn(conn, out.line())?;
                     write!(out.line(), "fault: {undecodable}: ")?;
                 }
                 readable(bytes, out.line());
@@ -162,25 +170,31 @@ impl Format for Text {
     }
 
     fn lifecycle(&mut self, event: &Lifecycle<'_>, out: &mut Out) -> io::Result<()> {
-        write_lifecycle(event, &self.zone, out)
+        write_lifecycle(event, &self.clock, out)
     }
 
     fn lost(&mut self, dropped: Dropped, out: &mut Out) -> io::Result<()> {
-        write_lost(dropped, &self.zone, out)
+        write_lost(dropped, &self.clock, out)
     }
 }
 
 impl Format for Hex {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
         let decoder = self.decoders.of(&event.source);
-        write_event(event, &self.zone, out, |seq, bytes, out| {
-            if let Some(seq) = seq
-                && let Err(undecodable) = decoder.check(bytes)
-            {
-                if !undecodable.is_repeated {
-                    write!(out.line(), "fault: {undecodable}: ")?;
+        write_event(event, &self.clock, out, |seq, bytes, out| {
+            let conn = event.source.conn;
+            match seq.map(|seq| (seq, decoder.check(bytes))) {
+                Some((seq, Err(undecodable))) => {
+                    match undecodable.is_repeated {
+                        true => write_message_mark(conn, out.line())?,
+                        false => {
+                            write_conn(conn, out.line())?;
+                            write!(out.line(), "fault: {undecodable}: ")?;
+                        }
+                    }
+                    out.undecodable(&event.source, seq, &undecodable);
                 }
-                out.undecodable(&event.source, seq, &undecodable);
+                _ => write_message_mark(conn, out.line())?,
             }
             write!(out.line(), "{}", counted(bytes.len() as u64, "byte"))?;
             out.end_line()?;
@@ -210,16 +224,16 @@ impl Format for Hex {
     }
 
     fn lifecycle(&mut self, event: &Lifecycle<'_>, out: &mut Out) -> io::Result<()> {
-        write_lifecycle(event, &self.zone, out)
+        write_lifecycle(event, &self.clock, out)
     }
 
     fn lost(&mut self, dropped: Dropped, out: &mut Out) -> io::Result<()> {
-        write_lost(dropped, &self.zone, out)
+        write_lost(dropped, &self.clock, out)
     }
 }
 
-fn write_lost(dropped: Dropped, zone: &TimeZone, out: &mut Out) -> io::Result<()> {
-    let time = ClockTime(SystemTime::now(), zone);
+fn write_lost(dropped: Dropped, clock: &Clock, out: &mut Out) -> io::Result<()> {
+    let time = clock.show(SystemTime::now());
     let Dropped { messages, others } = dropped;
     write!(out.line(), "{time} {}", counted(messages, "block"))?;
     if others != 0 {
@@ -230,9 +244,9 @@ fn write_lost(dropped: Dropped, zone: &TimeZone, out: &mut Out) -> io::Result<()
 }
 
 /// Writes a line about the daemon itself. Names and reasons come from a file and are escaped.
-fn write_lifecycle(event: &Lifecycle<'_>, zone: &TimeZone, out: &mut Out) -> io::Result<()> {
+fn write_lifecycle(event: &Lifecycle<'_>, clock: &Clock, out: &mut Out) -> io::Result<()> {
     let line = out.line();
-    write!(line, "{} daemon ", ClockTime(event.time().0, zone))?;
+    write!(line, "{} daemon ", clock.show(event.time().0))?;
     let text = match event {
         Lifecycle::Started {
             version, config, ..
@@ -260,26 +274,43 @@ fn write_lifecycle(event: &Lifecycle<'_>, zone: &TimeZone, out: &mut Out) -> io:
 }
 
 /// Writes the beginning of every line: the time and the device.
-fn write_prefix(event: &Event, zone: &TimeZone, line: &mut Vec<u8>) -> io::Result<()> {
-    write!(line, "{} ", ClockTime(event.time, zone))?;
+fn write_prefix(event: &Event, clock: &Clock, line: &mut Vec<u8>) -> io::Result<()> {
+    write!(line, "{} ", clock.show(event.time))?;
     // A file may hold any name.
     readable_text(&event.source.device, line);
     line.push(b' ');
     Ok(())
 }
 
+/// Writes the number of a connection, if it is known.
+fn write_conn(conn: u64, line: &mut Vec<u8>) -> io::Result<()> {
+    match conn {
+        0 => Ok(()),
+        _ => write!(line, "#{conn} "),
+    }
+}
+
+/// Writes the number of the connection of a message, if it is known. The colon tells a message from an event whose text
+/// it imitates.
+fn write_message_mark(conn: u64, line: &mut Vec<u8>) -> io::Result<()> {
+    match conn {
+        0 => Ok(()),
+        _ => write!(line, "#{conn}: "),
+    }
+}
+
 /// Writes an event. Calls `payload` with the bytes of each message and its sequence number, and with the bytes of each
 /// piece.
 fn write_event(
     event: &Event,
-    zone: &TimeZone,
+    clock: &Clock,
     out: &mut Out,
     mut payload: impl FnMut(Option<u64>, &[u8], &mut Out) -> io::Result<()>,
 ) -> io::Result<()> {
     let conn = event.source.conn;
     match &event.kind {
         EventKind::Opened { peer } => {
-            write_prefix(event, zone, out.line())?;
+            write_prefix(event, clock, out.line())?;
             write!(out.line(), "#{conn} opened by ")?;
             readable_text(&peer.to_string(), out.line());
             out.end_line()
@@ -290,7 +321,7 @@ fn write_event(
             reason,
             series_open,
         } => {
-            write_prefix(event, zone, out.line())?;
+            write_prefix(event, clock, out.line())?;
             let (blocks, bytes) = (counted(*messages, "block"), counted(*bytes, "byte"));
             let series = if *series_open { "; series open" } else { "" };
             write!(
@@ -300,10 +331,8 @@ fn write_event(
             out.end_line()
         }
         EventKind::Suppressed(sums) => {
-            write_prefix(event, zone, out.line())?;
-            if conn != 0 {
-                write!(out.line(), "#{conn} ")?;
-            }
+            write_prefix(event, clock, out.line())?;
+            write_conn(conn, out.line())?;
             write!(out.line(), "recorded as counts only:")?;
             let counts = sums.counts().filter(|(_, count)| *count != 0);
             for (index, (word, count)) in counts.enumerate() {
@@ -318,8 +347,9 @@ fn write_event(
                 encoding,
                 reason,
             } = &**message;
-            write_prefix(event, zone, out.line())?;
-            write!(out.line(), "#{conn} fault: message {seq} is not valid ")?;
+            write_prefix(event, clock, out.line())?;
+            write_conn(conn, out.line())?;
+            write!(out.line(), "fault: message {seq} is not valid ")?;
             readable_text(encoding, out.line());
             write!(out.line(), ": ")?;
             readable_text(reason, out.line());
@@ -328,7 +358,7 @@ fn write_event(
         EventKind::Batch { batch, position } => {
             let mut position = *position;
             let mut prefix = Vec::new();
-            write_prefix(event, zone, &mut prefix)?;
+            write_prefix(event, clock, &mut prefix)?;
             for item in batch.items() {
                 out.line().extend_from_slice(&prefix);
                 match &item {
@@ -371,16 +401,56 @@ fn write_event(
     }
 }
 
-/// The time of day, to the millisecond.
-struct ClockTime<'a>(SystemTime, &'a TimeZone);
+/// Shows times in the zone of this machine.
+#[derive(Clone, Debug)]
+struct Clock {
+    zone: TimeZone,
+    /// The day on which the output began. Times of other days have their date.
+    today: Date,
+}
 
-impl fmt::Display for ClockTime<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = timestamp(self.0);
-        write!(
-            f,
-            "{}",
-            time.to_zoned(self.1.clone()).strftime("%H:%M:%S%.3f")
-        )
+impl Clock {
+    fn new() -> Self {
+        let now = Zoned::now();
+        Self {
+            zone: now.time_zone().clone(),
+            today: now.date(),
+        }
+    }
+
+    /// The time of day, to the millisecond, preceded by the date unless that is today's.
+    fn show(&self, time: SystemTime) -> impl fmt::Display {
+        let local = timestamp(time).to_zoned(self.zone.clone());
+        let format = match local.date() == self.today {
+            true => "%H:%M:%S%.3f",
+            false => "%Y-%m-%d %H:%M:%S%.3f",
+        };
+        fmt::from_fn(move |f| write!(f, "{}", local.strftime(format)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn times_of_another_day_have_their_date() {
+        let at = |text: &str| SystemTime::from(text.parse::<Timestamp>().unwrap());
+        let now: Zoned = "2026-11-28T03:30:00+01:00[Europe/Berlin]".parse().unwrap();
+        let clock = Clock {
+            zone: now.time_zone().clone(),
+            today: now.date(),
+        };
+        for (time, shown) in [
+            ("2026-11-28T02:30:00.0015Z", "03:30:00.001"),
+            ("2026-11-27T23:00:00Z", "00:00:00.000"),
+            ("2026-11-27T22:59:59.999Z", "2026-11-27 23:59:59.999"),
+            ("2026-11-28T23:00:00Z", "2026-11-29 00:00:00.000"),
+            ("2025-11-28T02:30:00Z", "2025-11-28 03:30:00.000"),
+        ] {
+            assert_eq!(clock.show(at(time)).to_string(), shown);
+        }
     }
 }

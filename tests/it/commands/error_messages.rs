@@ -91,6 +91,8 @@ fn errors() -> Vec<CommandError> {
         },
         ConfigError::of_command_line("reason".to_owned()).into(),
         CommandError::NothingWhole { path: path() },
+        CommandError::BeingWritten { path: path() },
+        CommandError::Selection("device `d` is not in the recording".to_owned()),
         CommandError::Unrepaired { files: 1, of: 3 },
         CommandError::Unsound { files: 1, of: 3 },
         CommandError::CutOff {

@@ -168,7 +168,7 @@ fn a_recording_is_read_in_every_form_by_device_and_time() {
     );
     let events = json_lines(&ended.stdout_text());
     assert_eq!(events.last().unwrap()["fault"], "undecodable", "{ended:?}");
-    on("read", directory, &["--from", "yesterday"]).assert_refused(2, "yesterday");
+    on("read", directory, &["--from", "soon"]).assert_refused(2, "soon");
     on("read", &directory.join("none"), &[]).assert_refused(2, "none");
 }
 

@@ -167,3 +167,48 @@ fn an_interrupt_ends_a_replay_to_a_peer_that_stalls() {
     assert!(last.starts_with("blocksd: interrupted"), "{ended:?}");
     peer.join().unwrap();
 }
+
+#[test]
+fn several_framings_to_one_address_are_reported_and_can_be_selected() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut file = File::begin(None, false);
+    file.event(
+        BEGIN,
+        r#"{"event":"open","conn":1,"device":"a","peer":"127.0.0.1:4000"}"#,
+    );
+    file.block("a", 0, BEGIN, b"one");
+    file.message("b", "blocks", ("lines", "raw"), 0, BEGIN, b"two");
+    file.message("b", "blocks", ("lines", "raw"), 1, BEGIN, b"three");
+    let path = put(directory.path(), 1, "mcap", &file.seal());
+    for (more, connections, hint) in [
+        (&[][..], 2, true),
+        (&["--framing", "lines"], 2, false),
+        (&["--recorded-framing", "lines"], 1, false),
+        (&["--device", "b"], 1, false),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let peer = thread::spawn(move || {
+            let read = |_| {
+                let mut bytes = Vec::new();
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.read_to_end(&mut bytes).unwrap();
+                String::from_utf8(bytes).unwrap()
+            };
+            (0..connections).map(read).collect::<Vec<_>>()
+        });
+        let ended = run(&[&arguments(&path, &address), more].concat(), b"");
+        assert_eq!(ended.code, Some(0), "{more:?}: {ended:?}");
+        let received = peer.join().unwrap();
+        assert!(
+            received.contains(&"two\nthree\n".to_owned()),
+            "{received:?}"
+        );
+        let text = format!("such as blocks and lines, are sent to {address}, each in its own; ");
+        assert_eq!(
+            ended.stderr.matches(&text).count(),
+            usize::from(hint),
+            "{ended:?}"
+        );
+    }
+}

@@ -202,9 +202,8 @@ fn the_text_output_shows_fields_and_escapes_undecodable_blocks() {
     let printed = ended.stdout_text();
     let lines: Vec<_> = printed
         .lines()
-        // After the time and the address.
-        .filter_map(|line| line.splitn(3, ' ').nth(2))
-        .filter(|line| !line.starts_with('#'))
+        // After the time, the address and the connection.
+        .filter_map(|line| line.splitn(4, ' ').nth(3))
         .collect();
     for (line, count) in [
         ("teplota 21,5 °C", 1),

@@ -27,9 +27,9 @@ pub struct Verified {
     pub chunks: u64,
     /// Number of messages in them.
     pub messages: u64,
-    /// Number of complete messages of devices among them.
+    /// Number of complete messages of devices among them, and of messages of other programs.
     pub blocks: u64,
-    /// Number of devices.
+    /// Number of devices, and of topics of other programs.
     pub devices: u64,
     /// Number of findings.
     pub findings: u64,
@@ -205,7 +205,7 @@ impl Verifier<'_> {
             return;
         };
         let kind = Kind::of(&channel.topic);
-        self.verified.blocks += u64::from(kind == Kind::Blocks);
+        self.verified.blocks += u64::from(matches!(kind, Kind::Blocks | Kind::Other));
         let topic = &channel.topic;
         if let Some(want) = self.sequences.take(topic, sequence, data, self.ours) {
             let kind = FindingKind::Sequence {
@@ -324,7 +324,7 @@ impl Verifier<'_> {
         }
         let of_devices = self.channels.values().filter(|channel| {
             let kind = Kind::of(&channel.topic);
-            matches!(kind, Kind::Blocks | Kind::Pieces)
+            kind != Kind::Events
         });
         let devices: std::collections::BTreeSet<_> = of_devices.map(device).collect();
         self.verified.devices = devices.len() as u64;

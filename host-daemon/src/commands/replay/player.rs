@@ -32,6 +32,10 @@ const NOTES_MAX: u64 = 5;
 pub(super) struct Player {
     wanted: Wanted,
     framing: Option<AnyFraming>,
+    /// Messages in other framings are not sent.
+    only: Option<AnyFraming>,
+    /// Framings of messages that are sent.
+    framings: Framings,
     schedule: Schedule,
     connections: OpenConnections,
     totals: Arc<ReplayTotals>,
@@ -53,10 +57,12 @@ impl Player {
     ) -> Self {
         Self {
             wanted: Wanted {
-                devices: arguments.device.clone(),
+                devices: arguments.select.device.clone(),
                 ..Wanted::default()
             },
             framing: arguments.framing,
+            only: arguments.recorded_framing,
+            framings: Framings::new(&arguments.to),
             schedule: Schedule::new(arguments.speed, arguments.max_gap.0),
             connections: OpenConnections::new(&arguments.to, Arc::clone(&totals), stop),
             totals,
@@ -76,6 +82,9 @@ impl Player {
         if let EventKind::Suppressed(sums) = &event.kind {
             self.empty += sums.empty;
             self.ends += sums.ends;
+            return Ok(());
+        }
+        if self.is_left_out(event) {
             return Ok(());
         }
         self.wait(event).await;
@@ -147,6 +156,29 @@ impl Player {
             }
         }
         self.connections.opened()
+    }
+
+    /// Whether an event is not sent because of its framing. Opens, ends and faults are recorded without their framing: an
+    /// open is left out, since the first message of a connection opens it too, and the others concern only connections that
+    /// are open.
+    fn is_left_out(&mut self, event: &Event) -> bool {
+        let Some(only) = self.only else {
+            return false;
+        };
+        let source = &event.source;
+        match &event.kind {
+            EventKind::Opened { .. } => true,
+            EventKind::Batch { batch, .. } => {
+                let mut items = batch.items();
+                match items.any(|item| matches!(item, Item::Message(_) | Item::Piece { .. })) {
+                    true => source.framing != only,
+                    false => self.connections.find(&source.device, source.conn).is_none(),
+                }
+            }
+            EventKind::Closed { .. } | EventKind::Suppressed(_) | EventKind::Undecodable(_) => {
+                false
+            }
+        }
     }
 
     async fn wait(&mut self, event: &Event) {
@@ -281,6 +313,11 @@ impl Player {
         recorded: AnyFraming,
     ) -> Result<&mut OutgoingConnection, CommandError> {
         let (used, framing) = (self.events, self.framing);
+        if framing.is_none()
+            && let Some(hint) = self.framings.take(recorded)
+        {
+            self.totals.print(format_args!("blocksd: {hint}"));
+        }
         let (device, conn) = (&source.device, source.conn);
         let connection = self.connections.get(device, conn, recorded, used).await?;
         begin(connection, recorded, framing).await;
@@ -377,6 +414,40 @@ async fn send_cut(connection: &mut OutgoingConnection, totals: &ReplayTotals, wa
         Ok(Some(cut)) => connection.send(SendCommand::Cut(cut)).await,
         Ok(None) => {}
         Err(_) => totals.incomplete(),
+    }
+}
+
+/// The framings of messages that are sent as they were received.
+#[derive(Debug)]
+struct Framings {
+    to: String,
+    first: Option<AnyFraming>,
+    is_reported: bool,
+}
+
+impl Framings {
+    fn new(to: &str) -> Self {
+        Self {
+            to: to.to_owned(),
+            first: None,
+            is_reported: false,
+        }
+    }
+
+    /// Takes the framing of a message. Returns a hint when a second one appears, since a receiver that expects one framing
+    /// misreads the other.
+    fn take(&mut self, framing: AnyFraming) -> Option<String> {
+        let first = *self.first.get_or_insert(framing);
+        if self.is_reported || first == framing {
+            return None;
+        }
+        self.is_reported = true;
+        Some(format!(
+            "messages in several framings, such as {first} and {framing}, are sent to {}, each in its own; for a receiver \
+             of one framing, add --framing {first} to send all of them in it, or --recorded-framing {first} to leave the \
+             others out",
+            self.to
+        ))
     }
 }
 

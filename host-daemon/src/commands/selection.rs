@@ -1,0 +1,291 @@
+//! The recorded messages that a command takes: [`Selected`] resolves `--last`, passes the messages on, and reports a
+//! selection that matches nothing.
+
+mod last;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use serde_json::Value;
+
+use crate::cli::Selection;
+use crate::commands::content::{Content, content_of, report_empty};
+use crate::config::value::nearest;
+use crate::error::CommandError;
+use crate::escape::printable;
+use crate::output::counted;
+use crate::payload::members;
+use crate::service::log::print_status;
+use blocksd_recording::topic::Kind;
+use blocksd_recording::{
+    Error, Losses, LostRange, Message, Missed, Reader, Tail, TailPosition, Visitor, Wanted,
+};
+
+/// Devices that a report names.
+const NAMED_MAX: usize = 10;
+
+/// Selected messages of recordings.
+#[derive(Debug)]
+pub(super) struct Selected<'a> {
+    paths: &'a [PathBuf],
+    wanted: Wanted,
+    /// Messages that precede the last ones, in the range of time.
+    skip: u64,
+}
+
+/// What a selection has matched.
+#[derive(Debug, Default)]
+pub(super) struct Matched {
+    /// Messages and pieces.
+    messages: u64,
+    /// Devices of `--device`, as far as they have messages or events.
+    devices: BTreeSet<String>,
+}
+
+impl Matched {
+    /// Whether no message was matched.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.messages == 0
+    }
+}
+
+impl<'a> Selected<'a> {
+    /// Selects from these files and directories.
+    ///
+    /// # Errors
+    /// [`CommandError::Selection`] for a range that ends before it begins.
+    pub(super) fn new(paths: &'a [PathBuf], select: &Selection) -> Result<Self, CommandError> {
+        if let (Some(from), Some(until)) = (select.from, select.until)
+            && until <= from
+        {
+            let (from, until) = (shown(from), shown(until));
+            return Err(CommandError::Selection(format!(
+                "--until {until} is not after --from {from}; a date means the beginning of the day"
+            )));
+        }
+        let wanted = Wanted {
+            devices: select.device.clone(),
+            from: select.from.map_or(0, nanoseconds),
+            to: select.until.map_or(u64::MAX, nanoseconds),
+        };
+        let (from, skip) = match select.last {
+            Some(last) => last::begin(paths, &wanted, last)?,
+            None => (wanted.from, 0),
+        };
+        Ok(Self {
+            paths,
+            wanted: Wanted { from, ..wanted },
+            skip,
+        })
+    }
+
+    /// The devices, and the range of time.
+    pub(super) const fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// Hands the messages to a visitor.
+    ///
+    /// # Errors
+    /// [`Error::Read`], and any error of the visitor.
+    pub(super) fn visit(
+        &self,
+        visitor: &mut dyn Visitor<Error = CommandError>,
+    ) -> Result<(Losses, Matched), CommandError> {
+        let mut picker = Picker::new(self, visitor, false);
+        let losses = Reader::new(self.paths.to_vec(), self.wanted.clone()).visit(&mut picker)?;
+        Ok((losses, picker.matched))
+    }
+
+    /// Hands the messages of a single file or directory to a visitor, and waits for more.
+    ///
+    /// # Errors
+    /// [`Error::Read`], and any error of the visitor.
+    pub(super) fn follow(
+        &self,
+        visitor: &mut dyn Visitor<Error = CommandError>,
+    ) -> Result<(Losses, Matched), CommandError> {
+        let mut picker = Picker::new(self, visitor, true);
+        let path = self.paths.first().cloned().unwrap_or_default();
+        let losses = Tail::new(path, self.wanted.clone()).visit(&mut picker)?;
+        Ok((losses, picker.matched))
+    }
+
+    /// Prints a line if there is nothing to select from, or if nothing was selected.
+    ///
+    /// # Errors
+    /// [`CommandError::Selection`] if a device of `--device` is not in the recording.
+    pub(super) fn check(&self, matched: &Matched) -> Result<(), CommandError> {
+        report_empty(self.paths)?;
+        let devices = self.wanted.devices.iter();
+        let missing: Vec<_> = devices
+            .filter(|it| !matched.devices.contains(*it))
+            .collect();
+        if missing.is_empty() && !matched.is_empty() {
+            return Ok(());
+        }
+        let content = content_of(self.paths)?;
+        let Some((first, last)) = content.bounds else {
+            return Ok(());
+        };
+        if matched.is_empty() && (self.wanted.from != 0 || self.wanted.to != u64::MAX) {
+            let messages = counted(content.blocks, "message");
+            let (first, last) = (shown_ns(first), shown_ns(last));
+            print_status(format_args!(
+                "blocksd: no message was received {}; the recording has {messages} from {first} to {last}",
+                self.range()
+            ));
+        }
+        let unknown = missing
+            .into_iter()
+            .find(|it| !content.devices.contains(*it));
+        unknown.map_or(Ok(()), |unknown| {
+            Err(CommandError::Selection(not_there(unknown, &content)))
+        })
+    }
+
+    /// The range of time in words.
+    fn range(&self) -> String {
+        let Wanted { from, to, .. } = self.wanted;
+        let from = (from != 0).then(|| format!("at or after {}", shown_ns(from)));
+        let to = (to != u64::MAX).then(|| format!("before {}", shown_ns(to)));
+        let both: Vec<_> = [from, to].into_iter().flatten().collect();
+        both.join(" and ")
+    }
+}
+
+/// Passes the selected messages on, and notes what they match.
+struct Picker<'a> {
+    visitor: &'a mut dyn Visitor<Error = CommandError>,
+    selected: &'a Selected<'a>,
+    skip: u64,
+    matched: Matched,
+    /// Whether an empty selection is to be reported as soon as the reader waits.
+    reports: bool,
+}
+
+impl<'a> Picker<'a> {
+    fn new(
+        selected: &'a Selected<'a>,
+        visitor: &'a mut dyn Visitor<Error = CommandError>,
+        reports: bool,
+    ) -> Self {
+        Self {
+            visitor,
+            selected,
+            skip: selected.skip,
+            matched: Matched::default(),
+            reports,
+        }
+    }
+
+    /// Notes that a device of `--device` is there.
+    fn note(&mut self, device: &str) {
+        let devices = &self.selected.wanted.devices;
+        if self.matched.devices.len() < devices.len()
+            && !self.matched.devices.contains(device)
+            && devices.iter().any(|wanted| wanted == device)
+        {
+            self.matched.devices.insert(device.to_owned());
+        }
+    }
+}
+
+impl Visitor for Picker<'_> {
+    type Error = CommandError;
+
+    fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
+        if message.channel.kind != Kind::Events {
+            if self.skip != 0 {
+                self.skip -= 1;
+                return Ok(());
+            }
+            self.matched.messages += 1;
+            self.note(&message.channel.device);
+        } else if self.matched.devices.len() < self.selected.wanted.devices.len() {
+            let known = members(message.data);
+            if let Some(device) = known.get("device").and_then(Value::as_str) {
+                self.note(device);
+            }
+        }
+        self.visitor.message(message)
+    }
+
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
+        self.visitor.lost(file, lost)
+    }
+
+    fn gap(&mut self) -> Result<(), CommandError> {
+        self.visitor.gap()
+    }
+
+    fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
+        self.visitor.unreadable(error)
+    }
+
+    fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), CommandError> {
+        self.visitor.missed(path, missed)
+    }
+
+    fn missing(&mut self, directory: &Path) -> Result<(), CommandError> {
+        self.visitor.missing(directory)
+    }
+
+    fn reached(&mut self, position: &TailPosition) -> Result<(), CommandError> {
+        self.visitor.reached(position)
+    }
+
+    fn idle(&mut self) -> Result<(), CommandError> {
+        self.visitor.idle()?;
+        let is_there = self.selected.paths.iter().all(|path| path.exists());
+        if self.reports && is_there {
+            self.reports = false;
+            // It may come later.
+            if let Err(error) = self.selected.check(&self.matched) {
+                print_status(format_args!(
+                    "blocksd: {}; waiting for more",
+                    printable(error)
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why nothing of a device is shown, and which devices there are.
+fn not_there(device: &str, content: &Content) -> String {
+    let device = printable(device);
+    let mut text = format!("device `{device}` is not in the recording");
+    let names = || content.devices.iter().map(String::as_str);
+    match nearest(&device, names()) {
+        Some(near) => text += &format!("; did you mean `{}`?", printable(near)),
+        None if content.devices.is_empty() => text += ", which has no messages",
+        None => {
+            let named: Vec<_> = names().take(NAMED_MAX).map(printable).collect();
+            text += &format!(", which has {}", named.join(", "));
+        }
+    }
+    match content.devices.len().saturating_sub(NAMED_MAX) {
+        0 => text,
+        _ => text + "; `blocksd recordings --json` lists all devices",
+    }
+}
+
+/// Nanoseconds since 1970. An earlier time is 0, and a time after 2554 the largest number: the times of messages are
+/// limited to this range.
+fn nanoseconds(time: Timestamp) -> u64 {
+    let nanoseconds = time.as_nanosecond().max(0);
+    u64::try_from(nanoseconds).unwrap_or(u64::MAX)
+}
+
+fn shown_ns(nanoseconds: u64) -> String {
+    shown(Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+/// A time in the zone of this machine, as the options read it.
+fn shown(time: Timestamp) -> String {
+    let local: Zoned = time.to_zoned(TimeZone::system());
+    local.strftime("%Y-%m-%d %H:%M:%S%.f%:z").to_string()
+}
