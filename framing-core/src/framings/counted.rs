@@ -249,7 +249,11 @@ impl<P: Prefix> CountedDecoder<P> {
             CountedState::Over | CountedState::Long if !STREAMING => self.too_long(0, limits),
             CountedState::Begun | CountedState::Skip if !STREAMING => self.skip(window),
             CountedState::Skip if self.left != self.len || self.len == 0 => self.skip(window),
-            // A refused message of which no byte was dropped is handed out now.
+            CountedState::Skip => {
+                // A refused message of which no byte was dropped is handed out now: it is no longer refused.
+                self.at = CountedState::Over;
+                self.piece(window, limits)
+            }
             _ => self.piece(window, limits),
         }
     }
