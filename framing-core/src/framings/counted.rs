@@ -67,7 +67,7 @@ enum CountedState {
     Begun,
     /// Pieces were handed out of a message that is too long to be skipped.
     Long,
-    /// The message was refused, or its rest is skipped: see [`CountedDecoder::was_refused`].
+    /// The message was refused, or its rest is skipped. If it was refused, none of its bytes was dropped, or `len` is zero.
     Skip,
     /// No boundary can be found: see [`Fault::is_lost`].
     Lost,
@@ -157,7 +157,7 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
             CountedState::Header if open => (Part::End, 0, size_u32(self.prefix.header_min(0))),
             // The fault of a refused message was reported.
             CountedState::Header | CountedState::Lost => return None,
-            CountedState::Skip if self.was_refused() => return None,
+            CountedState::Skip if self.len <= self.left => return None,
             _ => {
                 let have = (self.len - self.left).saturating_add(size_u32(unread));
                 (Part::Payload, have, self.len)
@@ -290,16 +290,10 @@ impl<P: Prefix> CountedDecoder<P> {
         }
     }
 
-    /// Whether a message that is skipped was refused: none of its bytes was dropped, or its length was set to zero then.
-    #[inline(always)]
-    fn was_refused(&self) -> bool {
-        self.len <= self.left
-    }
-
     #[inline(always)]
     fn skip(&mut self, window: &[u8]) -> Step {
         let take = self.need();
-        let was_refused = self.was_refused();
+        let was_refused = self.len <= self.left;
         if take <= window.len() {
             if let Some(fault) = self.bad_ending(window) {
                 if was_refused {

@@ -75,9 +75,10 @@ fn before_or_after(text: &str, now: Timestamp) -> Option<Timestamp> {
 /// A duration without a sign. A day has 24 hours, as in all options.
 fn duration(text: &str) -> Option<SignedDuration> {
     let span: Span = text.parse().ok()?;
-    let is_signed = text.starts_with(['-', '+']) || text.ends_with("ago");
+    // `00:13:31` is a time of day.
+    let is_other = text.starts_with(['-', '+']) || text.ends_with("ago") || text.contains(':');
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-    (!is_signed).then_some(duration)
+    (!is_other).then_some(duration)
 }
 
 /// Words, dates and times of day, each with or without a zone.

@@ -136,11 +136,11 @@ impl Default for Hex {
 impl Format for Text {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
         let (decoder, colour) = (self.decoders.of(&event.source), self.colour);
-        write_event(event, &self.clock, out, |seq, bytes, out| {
+        write_event(event, &self.clock, out, |(seq, truncated), bytes, out| {
             out.reserve(bytes.len());
             let conn = event.source.conn;
             let start = out.line().len();
-            write_message_mark(conn, out.line())?;
+            write_message_mark(conn, truncated, out.line())?;
             let written = match (seq, decoder.decoding()) {
                 (None, _) | (_, Decoding::Raw) => {
                     readable(bytes, out.line());
@@ -181,12 +181,12 @@ impl Format for Text {
 impl Format for Hex {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
         let decoder = self.decoders.of(&event.source);
-        write_event(event, &self.clock, out, |seq, bytes, out| {
+        write_event(event, &self.clock, out, |(seq, truncated), bytes, out| {
             let conn = event.source.conn;
             match seq.map(|seq| (seq, decoder.check(bytes))) {
                 Some((seq, Err(undecodable))) => {
                     match undecodable.is_repeated {
-                        true => write_message_mark(conn, out.line())?,
+                        true => write_message_mark(conn, truncated, out.line())?,
                         false => {
                             write_conn(conn, out.line())?;
                             write!(out.line(), "fault: {undecodable}: ")?;
@@ -194,7 +194,7 @@ impl Format for Hex {
                     }
                     out.undecodable(&event.source, seq, &undecodable);
                 }
-                _ => write_message_mark(conn, out.line())?,
+                _ => write_message_mark(conn, truncated, out.line())?,
             }
             write!(out.line(), "{}", counted(bytes.len() as u64, "byte"))?;
             out.end_line()?;
@@ -292,20 +292,24 @@ fn write_conn(conn: u64, line: &mut Vec<u8>) -> io::Result<()> {
 
 /// Writes the number of the connection of a message, if it is known. The colon tells a message from an event whose text
 /// it imitates.
-fn write_message_mark(conn: u64, line: &mut Vec<u8>) -> io::Result<()> {
-    match conn {
-        0 => Ok(()),
-        _ => write!(line, "#{conn}: "),
+fn write_message_mark(conn: u64, truncated: bool, line: &mut Vec<u8>) -> io::Result<()> {
+    match (conn, truncated) {
+        (0, false) => Ok(()),
+        (_, false) => write!(line, "#{conn}: "),
+        (_, true) => {
+            write_conn(conn, line)?;
+            write!(line, "truncated: ")
+        }
     }
 }
 
-/// Writes an event. Calls `payload` with the bytes of each message and its sequence number, and with the bytes of each
-/// piece.
+/// Writes an event. Calls `payload` with each message and its sequence number, and with each piece, and whether it ends a
+/// truncated message.
 fn write_event(
     event: &Event,
     clock: &Clock,
     out: &mut Out,
-    mut payload: impl FnMut(Option<u64>, &[u8], &mut Out) -> io::Result<()>,
+    mut payload: impl FnMut((Option<u64>, bool), &[u8], &mut Out) -> io::Result<()>,
 ) -> io::Result<()> {
     let conn = event.source.conn;
     match &event.kind {
@@ -362,14 +366,11 @@ fn write_event(
             for item in batch.items() {
                 out.line().extend_from_slice(&prefix);
                 match &item {
-                    Item::Message(bytes) => payload(Some(position.seq), bytes, out)?,
+                    Item::Message(bytes) => payload((Some(position.seq), false), bytes, out)?,
                     Item::Piece {
                         bytes, truncated, ..
                     } => {
-                        if *truncated {
-                            write!(out.line(), "#{conn} truncated: ")?;
-                        }
-                        payload(None, bytes, out)?;
+                        payload((None, *truncated), bytes, out)?;
                     }
                     Item::End => {
                         let blocks = counted(position.in_series, "block");

@@ -141,7 +141,7 @@ fn each_device_is_replayed_on_its_own_connection_in_its_framing() {
     let ended = replay(directory.path(), &peer.address, &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(
-        ended.stderr.starts_with("replayed 5 messages, 15 bytes, "),
+        ended.stderr.contains("\nreplayed 5 messages, 15 bytes, "),
         "{ended:?}"
     );
     // No end of the series of `b` is recorded.

@@ -199,7 +199,7 @@ fn echoes_are_bounded_per_connection_and_in_total() {
     let story = server.story(1);
     assert_eq!(
         story.last().unwrap(),
-        "close limit blocks=3 bytes=3000000",
+        "close limit blocks=3 bytes=3000000 series=\"open\"",
         "{story:?}"
     );
     let mut holding = server.connect();

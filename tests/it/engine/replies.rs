@@ -72,7 +72,7 @@ fn an_echo_that_cannot_be_stored_closes_with_the_reason_and_the_error() {
     let message = [&100_000_u32.to_be_bytes()[..], &[b'x'; 100_000]].concat();
     large.write_all(&message).unwrap();
     let story = server.story(2);
-    let close = "close reply_failed blocks=1 bytes=100000";
+    let close = "close reply_failed blocks=1 bytes=100000 series=\"open\"";
     assert_eq!(story.last().unwrap(), close);
     wait_until("the close is counted", || {
         closed(&server, "reply_failed") == 1

@@ -81,21 +81,21 @@ fn a_message_of_any_time_is_recorded_and_shown_by_every_command() {
             assert!(shown(&[]), "{output}, {recorded}");
             assert!(shown(&["--from", recorded]), "{output}, {recorded}");
             assert!(
-                shown(&["--to", "9999-12-30T22:00:00Z"]),
+                shown(&["--until", "9999-12-30T22:00:00Z"]),
                 "{output}, {recorded}"
             );
             assert!(shown(&[
                 "--from",
                 "1901-01-01T00:00:00Z",
-                "--to",
+                "--until",
                 "2700-01-01T00:00:00Z"
             ]));
             assert!(
-                !shown(&["--to", "1970-01-01T00:00:00Z"]),
+                !shown(&["--until", "1970-01-01T00:00:00Z"]),
                 "{output}, {recorded}"
             );
             assert!(
-                !shown(&["--to", recorded]) || recorded.starts_with("2554"),
+                !shown(&["--until", recorded]) || recorded.starts_with("2554"),
                 "{output}"
             );
         }
