@@ -1,5 +1,5 @@
 //! Hostile payloads from a seed: deep, wide, with false counts, truncated, full of characters that need escapes. One
-//! generator for each decoder: [`cbor`], [`json`], [`defmt`].
+//! generator for each decoder: [`cbor`], [`json`], [`defmt`](fn@defmt).
 
 use std::iter::repeat_with;
 

@@ -1,5 +1,5 @@
 //! Writes the log to standard error from a dedicated thread, so a blocked reader never blocks the daemon. Start with
-//! [`start`], [`print_status`] and [`print_error`]. The [`journal`] gets a priority in place of time and level.
+//! [`start`], [`print_status`] and [`print_error`]. The journal gets a priority in place of time and level.
 //!
 //! `tracing-appender` is not used: a sender cannot wait for its queue, and it prints its own errors to standard output,
 //! which belongs to the messages.
@@ -158,7 +158,7 @@ fn requested() -> Option<Result<EnvFilter, String>> {
 }
 
 /// Prints a text to standard error, after the lines that were logged before it. Special characters are escaped, except
-/// newlines: use [`printable`](crate::escape::printable) for names and reasons. People and programs depend on these lines, so if the queue is
+/// newlines: use `printable` of the module `escape` for names and reasons. People and programs depend on these lines, so if the queue is
 /// full, this waits up to a second before it drops the text.
 pub fn print_status(line: std::fmt::Arguments<'_>) {
     print(Priority::Info, line);
