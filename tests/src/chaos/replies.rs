@@ -17,11 +17,11 @@ use crate::scrape;
 /// Limits of unsent echo: bytes for one connection, and bytes for all.
 const EACH: usize = 4 << 20;
 const ALL: usize = 64 << 20;
-/// Allowed growth of the daemon's memory, in kB.
+/// Allowed growth of the daemon's memory, in kB: the pool and the unfinished messages have limits of 16 MiB each.
 const GROWTH_KB: u64 = 40 << 10;
 
 /// Arguments of the daemon.
-const ARGS: [&str; 14] = [
+const ARGS: [&str; 16] = [
     "--output",
     "none",
     "--reply",
@@ -32,6 +32,8 @@ const ARGS: [&str; 14] = [
     "4194304",
     "--reply-max-total-bytes",
     "67108864",
+    "--max-unfinished",
+    "16MiB",
     "--max-connections",
     "60",
     "--metrics",
