@@ -12,7 +12,8 @@ use crate::support::{Ending, blocks, decode};
 
 #[test]
 fn the_blocking_sender_never_sleeps_with_a_sample_queued() {
-    let queue = Queue::<8>::new();
+    // Room for all, since the thread may add several at once.
+    let queue = Queue::<32>::new();
     let mut samples = Samples::new(&queue);
     let (sleeps, sleeping) = mpsc::channel();
     thread::scope(|scope| {
