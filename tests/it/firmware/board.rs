@@ -320,7 +320,7 @@ fn the_text_output_shows_fields_levels_places_and_a_foreign_build() {
         let ended = server.process.end();
         let printed = ended.stdout_text();
         let wanted = [
-            " 127.0.0.1 t=",
+            ": t=",
             "temp_sim=20.125 press_sim=1000.25\n",
             "series of 3 blocks ended",
         ];

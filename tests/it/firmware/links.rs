@@ -330,7 +330,7 @@ fn relay_in_part(
             format!("fault truncated payload have={have} want={want}; ")
         }
     };
-    let wanted = format!("{fault}close eof blocks=3 bytes={bytes}");
+    let wanted = format!("{fault}close eof blocks=3 bytes={bytes} series=\"open\"");
     ([board, daemon], wanted)
 }
 
