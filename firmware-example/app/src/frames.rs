@@ -7,7 +7,7 @@ use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxTok
 use embassy_sync::blocking_mutex::CriticalSectionMutex;
 use embassy_time::{Duration, Instant};
 
-/// Counts the frames that a driver has received and sent.
+/// Counters of received and sent frames of a driver.
 #[derive(Debug)]
 pub struct Frames {
     received: CriticalSectionMutex<Cell<u32>>,
@@ -37,8 +37,8 @@ impl Frames {
         self.sent.lock(Cell::get)
     }
 
-    /// Whether a peer reported within this time that it accepts no data. Of any connection: the daemon behind all of them
-    /// is usually the same.
+    /// Whether a peer reported within this time that it accepts no data. Covers all connections,
+    /// since they usually lead to the same daemon.
     pub(crate) fn had_zero_window(&self, within: Duration) -> bool {
         let last = self.zero_window.lock(Cell::get);
         last.is_some_and(|at| at.elapsed() < within)

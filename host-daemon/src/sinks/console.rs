@@ -21,7 +21,7 @@ use crate::payload::UndecodableReporter;
 /// Time for the output to write its last events after the daemon was stopped.
 pub(crate) const LAST_EVENTS: Duration = Duration::from_millis(700);
 
-/// Further time to count the events that it has not written.
+/// Further time to count unwritten events.
 const LAST_COUNT: Duration = Duration::from_millis(300);
 
 /// Writes events to standard output, and flushes it when no more are waiting.

@@ -126,7 +126,7 @@ impl Cable {
         }))
     }
 
-    /// Cuts the cable behind a switch, so that the machines do not notice, or mends it.
+    /// Cuts or restores the cable after a switch. The machines do not notice.
     pub(crate) fn set_carries(&self, carries: bool) {
         self.carries.set(carries);
     }

@@ -332,7 +332,7 @@ impl<P: Port> AsyncWrite for LineTransport<P> {
         let this = &mut *self;
         let mut state = this.shared.lock();
         let reply = this.reply.get_or_insert_with(|| {
-            // What has arrived before the reply is sent cannot be its echo.
+            // Bytes that arrived before the reply was sent cannot be its echo.
             state.read_ahead(READ_AHEAD);
             Reply {
                 from: state.received,

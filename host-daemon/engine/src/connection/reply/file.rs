@@ -61,7 +61,7 @@ impl FileSource {
         if read < CHUNK {
             return Ok((Self::Short(Cursor::new(content)), read as u64));
         }
-        // It states a shorter length than it has. The copy has the length that is sent, and is bounded by it.
+        // The file is longer than its stated length. The copy has exactly the sent length, and is bounded by it.
         let mut copy = tempfile::tempfile()?;
         copy.write_all(&content)?;
         let more = io::copy(&mut file.take(u64::from(u32::MAX)), &mut copy)?;

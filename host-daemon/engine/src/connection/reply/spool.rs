@@ -242,7 +242,7 @@ impl Spool {
         has_room
     }
 
-    /// Reserves memory for `more` bytes. Returns `false` if there is none, or the bytes go to the file.
+    /// Reserves memory for `more` bytes. Returns `false` if there is not enough memory, or if the spool uses its file.
     fn reserve(&mut self, more: usize) -> bool {
         let len = self.memory.len().saturating_add(more);
         if self.file.is_some() || MEMORY_EACH < len {
