@@ -1,0 +1,85 @@
+//! The ring of a sender: wire bytes of whole messages, one after the other, in memory of the caller.
+
+/// A ring of bytes. Positions count from the oldest byte.
+#[derive(Debug)]
+pub(super) struct Ring<'m> {
+    bytes: &'m mut [u8],
+    /// Index of the oldest byte.
+    head: u32,
+    len: u32,
+}
+
+impl<'m> Ring<'m> {
+    pub(super) const fn new(bytes: &'m mut [u8]) -> Self {
+        Self {
+            bytes,
+            head: 0,
+            len: 0,
+        }
+    }
+
+    /// A ring with content, if the figures are possible.
+    pub(super) fn with_content(bytes: &'m mut [u8], head: u32, len: u32) -> Option<Self> {
+        let ring = Self { bytes, head, len };
+        let size = ring.size();
+        (len <= size && (head < size || head == 0)).then_some(ring)
+    }
+
+    /// Length of the memory; at most 4 GiB of it are used.
+    pub(super) fn size(&self) -> u32 {
+        u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) const fn head(&self) -> u32 {
+        self.head
+    }
+
+    pub(super) const fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub(super) fn free(&self) -> u32 {
+        self.size().saturating_sub(self.len)
+    }
+
+    /// Appends a byte. There must be room.
+    pub(super) fn push(&mut self, byte: u8) {
+        let at = self.index(self.len);
+        if let Some(slot) = self.bytes.get_mut(at) {
+            *slot = byte;
+            self.len += 1;
+        }
+    }
+
+    /// Drops the oldest `len` bytes.
+    pub(super) fn pop(&mut self, len: u32) {
+        self.head = self.index(len) as u32;
+        self.len = self.len.saturating_sub(len);
+    }
+
+    /// Length of the message at a position, with its header. May exceed the ring if its content is damaged.
+    pub(super) fn message_len(&self, at: u32) -> u32 {
+        let mut len = 0_u32;
+        for offset in 0..4 {
+            len = len << 8 | u32::from(self.byte(at.wrapping_add(offset)));
+        }
+        len.saturating_add(4)
+    }
+
+    /// The byte at a position; 0 outside of the memory.
+    pub(super) fn byte(&self, at: u32) -> u8 {
+        self.bytes.get(self.index(at)).copied().unwrap_or_default()
+    }
+
+    /// The longest slice from position `from` to `to`.
+    pub(super) fn slice(&self, from: u32, to: u32) -> &[u8] {
+        let rest = self.bytes.get(self.index(from)..).unwrap_or_default();
+        let len = to.saturating_sub(from) as usize;
+        rest.get(..len).unwrap_or(rest)
+    }
+
+    fn index(&self, at: u32) -> usize {
+        let at = (self.head as usize).wrapping_add(at as usize);
+        at.checked_sub(self.bytes.len()).unwrap_or(at)
+    }
+}

@@ -1,0 +1,612 @@
+//! The frames of a session: payloads of [`Blocks`](crate::Blocks) messages, all integers big-endian.
+//!
+//! Up, from the device: [`Hello`], then series of messages, each opened by a [`Cont`]. Down, from the host: [`Welcome`],
+//! [`Ack`], [`Closing`]. A frame down begins with its type in the highest byte of a word, and a number in the other 56 bits.
+//!
+//! ```
+//! use framing_core::session::wire::{Ack, Down};
+//!
+//! let frame = Ack { acked: 3, time_ns: None };
+//! let (bytes, len) = frame.encode();
+//! assert_eq!(&bytes[..len], [0, 0, 0, 8, 2, 0, 0, 0, 0, 0, 0, 3]);
+//! assert_eq!(Down::parse(&bytes[4..len]), Ok(Down::Ack(frame)));
+//! ```
+
+use core::error::Error;
+use core::fmt;
+
+use crate::bytes::copy;
+
+/// The first eight bytes of a HELLO. `FF` occurs in no UTF-8 and begins no JSON and no well-formed CBOR item.
+pub const MAGIC: [u8; 8] = *b"\xff\xc1blkack";
+/// The version of the protocol.
+pub const VERSION: u8 = 1;
+/// The largest number of a message. Numbers never wrap.
+pub const NUMBER_MAX: u64 = (1 << 56) - 1;
+/// Length of a HELLO before the device id.
+pub const HELLO_LEN: usize = 48;
+/// Longest payload of a HELLO.
+pub const HELLO_MAX: usize = 4096;
+/// Longest device id.
+pub const DEVICE_MAX: usize = 64;
+/// Longest HELLO without extensions, with its header.
+pub const HELLO_WIRE_MAX: usize = 4 + HELLO_LEN + DEVICE_MAX;
+/// Length of a CONT without extensions.
+pub const CONT_LEN: usize = 24;
+/// Longest payload of a CONT.
+pub const CONT_MAX: usize = 255;
+/// Longest frame down: the buffer of a sender has this length, and longer frames are skipped.
+pub const DOWN_MAX: usize = 44;
+/// Flag of a HELLO: each ACK has the host's time.
+pub const TIME: u8 = 1 << 1;
+/// The flags of a HELLO that a host must understand: others can be ignored.
+pub const MUST_FLAGS: u8 = 0xf0;
+/// Extensions of this type and above must be understood.
+pub const MUST_EXTENSION: u8 = 0x80;
+/// Heartbeat wish: the host's choice.
+pub const HEARTBEAT_HOST: u8 = 0;
+/// Heartbeat wish: none.
+pub const HEARTBEAT_NONE: u8 = 255;
+/// Flag of a WELCOME: the host's clock is synchronised.
+pub const SYNCED: u16 = 1 << 0;
+/// Flag of a WELCOME: HELLO had a session, and this is another.
+pub const NEW: u16 = 1 << 1;
+/// Types of frames down.
+pub(super) const TYPE_WELCOME: u8 = 1;
+pub(super) const TYPE_ACK: u8 = 2;
+pub(super) const TYPE_CONT: u8 = 3;
+pub(super) const TYPE_CLOSING: u8 = 15;
+/// A type down that is unknown can be ignored if it is below this.
+pub(super) const TYPE_MUST: u8 = 0x80;
+
+/// The first message of a connection: HELLO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Hello<'a> {
+    /// [`TIME`], or 0.
+    pub flags: u8,
+    /// Wished heartbeat in units of 10 s, [`HEARTBEAT_HOST`] or [`HEARTBEAT_NONE`].
+    pub heartbeat: u8,
+    /// Length of the sender's ring in bytes: its messages with their headers. 0: unknown.
+    pub room: u32,
+    /// The session; 0: none yet.
+    pub session: u64,
+    /// Number of the oldest message that the sender holds; of the next one, if it holds none.
+    pub first: u64,
+    /// How many messages the sender holds.
+    pub held: u32,
+    /// How many messages right before `first` were given up without an acknowledgement.
+    pub lost: u32,
+    /// The sender's clock in µs; 0: unknown.
+    pub uptime_us: u64,
+    /// The device id: 1 to 64 letters, digits and `.`, `_`, `:`, `-`.
+    pub device: &'a str,
+    /// Extensions.
+    pub extensions: Extensions<'a>,
+}
+
+/// What opens a series: CONT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Cont<'a> {
+    /// Number of the next message.
+    pub number: u64,
+    /// The session.
+    pub session: u64,
+    /// The sender's clock in µs; 0: unknown.
+    pub uptime_us: u64,
+    /// Extensions.
+    pub extensions: Extensions<'a>,
+}
+
+/// The answer to a HELLO: WELCOME.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Welcome {
+    /// All messages below are durable, refused or known to be lost.
+    pub acked: u64,
+    /// Number of the next message that the host needs.
+    pub resume: u64,
+    /// The session.
+    pub session: u64,
+    /// The host's clock, in ns since 1970.
+    pub time_ns: u64,
+    /// Longest message that the host takes, in bytes.
+    pub block_max: u32,
+    /// A frame comes down at least every so many seconds; 0: never.
+    pub heartbeat_s: u16,
+    /// [`SYNCED`] and [`NEW`].
+    pub flags: u16,
+    /// CRC-32 of message `resume - 1`; 0: unknown.
+    pub check: u32,
+}
+
+/// A cumulative acknowledgement: ACK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Ack {
+    /// All messages below are durable, refused or known to be lost.
+    pub acked: u64,
+    /// The host's clock, in ns since 1970.
+    pub time_ns: Option<u64>,
+}
+
+/// The last frame of a host: CLOSING.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Closing<'a> {
+    /// Why: a [`ClosingCode`], or one of a later version.
+    pub code: u8,
+    /// When to connect again, in s, at the earliest.
+    pub retry_s: u16,
+    /// With [`ClosingCode::Version`], the highest version that the host speaks; else 0.
+    pub number: u64,
+    /// A text of up to 28 bytes.
+    pub text: &'a [u8],
+}
+
+/// Why a host closes a session's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum ClosingCode {
+    /// The host does not speak this version.
+    Version = 1,
+    /// The HELLO is malformed.
+    BadHello = 2,
+    /// The device may not connect.
+    Forbidden = 3,
+    /// The host has too many connections or sessions.
+    Full = 4,
+    /// Another connection continues the session.
+    Superseded = 5,
+    /// The host does not understand a flag or an extension that it must understand.
+    Unsupported = 6,
+    /// A sync of the host's disk failed: connect again at once.
+    Again = 7,
+    /// The host stops.
+    Shutdown = 8,
+    /// The sender broke the protocol.
+    Protocol = 9,
+    /// The host has no sessions here.
+    NoSession = 10,
+}
+
+/// Any frame down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Down<'a> {
+    /// WELCOME.
+    Welcome(Welcome),
+    /// ACK.
+    Ack(Ack),
+    /// CLOSING.
+    Closing(Closing<'a>),
+    /// A type that this version does not know, below 128.
+    Unknown {
+        /// The type.
+        kind: u8,
+    },
+}
+
+/// How a connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Opening {
+    /// Not known yet: more bytes are needed.
+    Undecided,
+    /// Plain messages.
+    Plain,
+    /// A HELLO, well-formed or not.
+    Hello,
+}
+
+/// Extensions of a HELLO or CONT: types, lengths and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Extensions<'a>(&'a [u8]);
+
+/// Why a frame cannot be used. The peer is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The frame has another length than its type needs.
+    Length {
+        /// Its length in bytes.
+        len: u32,
+    },
+    /// The HELLO is of another version.
+    Version {
+        /// The version.
+        version: u8,
+    },
+    /// The device id has a length outside 1 to 64, or other characters than letters, digits, `.`, `_`, `:` and `-`.
+    Device,
+    /// Numbers exceed 56 bits, or more messages were given up than there were.
+    Number,
+    /// Flags that must be understood are unknown.
+    Flags {
+        /// These flags.
+        flags: u8,
+    },
+    /// An extension that must be understood is unknown.
+    Extension {
+        /// Its type.
+        kind: u8,
+    },
+    /// The frame has another type than is expected here.
+    Kind {
+        /// The type.
+        kind: u8,
+    },
+}
+
+impl<'a> Hello<'a> {
+    /// How a connection begins whose first bytes, with the header of the first message, are `bytes`. Twelve bytes decide.
+    ///
+    /// ```
+    /// use framing_core::session::wire::{Hello, Opening};
+    ///
+    /// assert_eq!(Hello::opening(b"\0\0\0\x38\xff\xc1bl"), Opening::Undecided);
+    /// assert_eq!(Hello::opening(b"\0\0\0\x38\xff\xc1blkack"), Opening::Hello);
+    /// assert_eq!(Hello::opening(b"\0\0\0\x02o"), Opening::Plain);
+    /// ```
+    #[must_use]
+    pub fn opening(bytes: &[u8]) -> Opening {
+        let Some((header, payload)) = bytes.split_first_chunk::<4>() else {
+            // The length of a HELLO is below 65,536.
+            let is_long = bytes.iter().take(2).any(|byte| *byte != 0);
+            return if is_long {
+                Opening::Plain
+            } else {
+                Opening::Undecided
+            };
+        };
+        let len = u32::from_be_bytes(*header) as usize;
+        let same = payload
+            .iter()
+            .zip(MAGIC)
+            .all(|(byte, magic)| *byte == magic);
+        match (HELLO_LEN + 1..=HELLO_MAX).contains(&len) && same {
+            false => Opening::Plain,
+            true if payload.len() < MAGIC.len() => Opening::Undecided,
+            true => Opening::Hello,
+        }
+    }
+
+    /// Parses the payload of a HELLO.
+    ///
+    /// # Errors
+    /// [`FrameError`]; [`FrameError::closing`] has the answer to it.
+    pub fn parse(payload: &'a [u8]) -> Result<Self, FrameError> {
+        let bad_len = FrameError::Length {
+            len: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+        };
+        let (fixed, rest) = payload.split_first_chunk::<HELLO_LEN>().ok_or(bad_len)?;
+        let [
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            version,
+            flags,
+            id_len,
+            heartbeat,
+            ..,
+        ] = *fixed;
+        if !payload.starts_with(&MAGIC) || HELLO_MAX < payload.len() {
+            return Err(bad_len);
+        }
+        if version != VERSION {
+            return Err(FrameError::Version { version });
+        }
+        let (device, rest) = rest
+            .split_at_checked(usize::from(id_len))
+            .ok_or(FrameError::Device)?;
+        let device = device_of(device)?;
+        let hello = Self {
+            flags,
+            heartbeat,
+            room: word(fixed, 12),
+            session: long(fixed, 16),
+            first: long(fixed, 24),
+            held: word(fixed, 32),
+            lost: word(fixed, 36),
+            uptime_us: long(fixed, 40),
+            device,
+            extensions: Extensions(rest),
+        };
+        let next = hello.first.checked_add(hello.held.into());
+        if next.is_none_or(|next| NUMBER_MAX < next) || hello.first < hello.lost.into() {
+            return Err(FrameError::Number);
+        }
+        if flags & MUST_FLAGS != 0 {
+            let flags = flags & MUST_FLAGS;
+            return Err(FrameError::Flags { flags });
+        }
+        hello.extensions.check()?;
+        Ok(hello)
+    }
+
+    /// Writes the frame with its header into `to`, and returns its length; `None` if it does not fit.
+    pub fn encode(&self, to: &mut [u8]) -> Option<usize> {
+        let device = self.device.as_bytes();
+        let Extensions(extensions) = self.extensions;
+        let id_len = u8::try_from(device.len()).ok()?;
+        let len = u32::try_from(HELLO_LEN + device.len() + extensions.len()).ok()?;
+        let mut out = Out { to, at: 0 };
+        out.put(&len.to_be_bytes());
+        out.put(&MAGIC);
+        out.put(&[VERSION, self.flags, id_len, self.heartbeat]);
+        out.put(&self.room.to_be_bytes());
+        out.put(&self.session.to_be_bytes());
+        out.put(&self.first.to_be_bytes());
+        out.put(&self.held.to_be_bytes());
+        out.put(&self.lost.to_be_bytes());
+        out.put(&self.uptime_us.to_be_bytes());
+        out.put(device);
+        out.put(extensions);
+        out.len()
+    }
+}
+
+impl<'a> Cont<'a> {
+    /// Parses the first message of a series.
+    ///
+    /// # Errors
+    /// [`FrameError::Kind`] if it is no CONT, and others of its extensions.
+    pub fn parse(payload: &'a [u8]) -> Result<Self, FrameError> {
+        let bad_len = FrameError::Length {
+            len: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+        };
+        let kind = *payload.first().ok_or(bad_len)?;
+        if kind != TYPE_CONT {
+            return Err(FrameError::Kind { kind });
+        }
+        let (fixed, rest) = payload.split_first_chunk::<CONT_LEN>().ok_or(bad_len)?;
+        if CONT_MAX < payload.len() {
+            return Err(bad_len);
+        }
+        let extensions = Extensions(rest);
+        extensions.check()?;
+        Ok(Self {
+            number: long(fixed, 0) & NUMBER_MAX,
+            session: long(fixed, 8),
+            uptime_us: long(fixed, 16),
+            extensions,
+        })
+    }
+
+    /// The payload, without extensions.
+    #[must_use]
+    pub fn encode(&self) -> [u8; CONT_LEN] {
+        let mut bytes = [0; CONT_LEN];
+        let mut out = Out {
+            to: &mut bytes,
+            at: 0,
+        };
+        out.put(&typed(TYPE_CONT, self.number));
+        out.put(&self.session.to_be_bytes());
+        out.put(&self.uptime_us.to_be_bytes());
+        bytes
+    }
+}
+
+impl Welcome {
+    /// The frame with its header.
+    #[must_use]
+    pub fn encode(&self) -> [u8; 4 + DOWN_MAX] {
+        let mut bytes = [0; 4 + DOWN_MAX];
+        let mut out = Out {
+            to: &mut bytes,
+            at: 0,
+        };
+        out.put(&[0, 0, 0, 44]);
+        out.put(&typed(TYPE_WELCOME, self.acked));
+        out.put(&self.resume.to_be_bytes());
+        out.put(&self.session.to_be_bytes());
+        out.put(&self.time_ns.to_be_bytes());
+        out.put(&self.block_max.to_be_bytes());
+        out.put(&self.heartbeat_s.to_be_bytes());
+        out.put(&self.flags.to_be_bytes());
+        out.put(&self.check.to_be_bytes());
+        bytes
+    }
+}
+
+impl Ack {
+    /// The frame with its header, in the first bytes of the array, and its length.
+    #[must_use]
+    pub fn encode(&self) -> ([u8; 20], usize) {
+        let mut bytes = [0; 20];
+        let len = if self.time_ns.is_some() { 16 } else { 8 };
+        let mut out = Out {
+            to: &mut bytes,
+            at: 0,
+        };
+        out.put(&[0, 0, 0, len]);
+        out.put(&typed(TYPE_ACK, self.acked));
+        out.put(&self.time_ns.unwrap_or_default().to_be_bytes());
+        (bytes, 4 + usize::from(len))
+    }
+}
+
+impl Closing<'_> {
+    /// The frame with its header, in the first bytes of the array, and its length. A text of more than 28 bytes is cut.
+    #[must_use]
+    pub fn encode(&self) -> ([u8; 4 + DOWN_MAX], usize) {
+        let mut bytes = [0; 4 + DOWN_MAX];
+        let text = self.text.get(..DOWN_MAX - 16).unwrap_or(self.text);
+        let len = u8::try_from(16 + text.len()).unwrap_or(16);
+        let [high, low] = self.retry_s.to_be_bytes();
+        let mut out = Out {
+            to: &mut bytes,
+            at: 0,
+        };
+        out.put(&[0, 0, 0, len]);
+        out.put(&typed(TYPE_CLOSING, self.number));
+        out.put(&[self.code, 0, high, low, 0, 0, 0, 0]);
+        out.put(text);
+        (bytes, 4 + usize::from(len))
+    }
+}
+
+impl<'a> Down<'a> {
+    /// Parses a message from the host. A WELCOME or ACK may be longer than this version needs.
+    ///
+    /// # Errors
+    /// [`FrameError::Length`], or [`FrameError::Kind`] if the type is unknown and 128 or more.
+    pub fn parse(payload: &'a [u8]) -> Result<Self, FrameError> {
+        let bad_len = FrameError::Length {
+            len: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+        };
+        let (head, rest) = payload.split_first_chunk::<8>().ok_or(bad_len)?;
+        let number = u64::from_be_bytes(*head) & NUMBER_MAX;
+        let [kind, ..] = *head;
+        Ok(match kind {
+            TYPE_WELCOME => {
+                let rest = rest.first_chunk::<36>().ok_or(bad_len)?;
+                Self::Welcome(Welcome {
+                    acked: number,
+                    resume: long(rest, 0) & NUMBER_MAX,
+                    session: long(rest, 8),
+                    time_ns: long(rest, 16),
+                    block_max: word(rest, 24),
+                    heartbeat_s: (word(rest, 28) >> 16) as u16,
+                    flags: word(rest, 28) as u16,
+                    check: word(rest, 32),
+                })
+            }
+            TYPE_ACK => Self::Ack(Ack {
+                acked: number,
+                time_ns: rest.first_chunk().map(|time| u64::from_be_bytes(*time)),
+            }),
+            TYPE_CLOSING => {
+                let (&[code, _, high, low, ..], text) =
+                    rest.split_first_chunk::<8>().ok_or(bad_len)?;
+                Self::Closing(Closing {
+                    code,
+                    retry_s: u16::from_be_bytes([high, low]),
+                    number,
+                    text,
+                })
+            }
+            TYPE_MUST.. => return Err(FrameError::Kind { kind }),
+            _ => Self::Unknown { kind },
+        })
+    }
+}
+
+impl<'a> Extensions<'a> {
+    /// Types and values, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (u8, &'a [u8])> + use<'a> {
+        let mut rest = self.0;
+        core::iter::from_fn(move || {
+            let (&[kind, len], after) = rest.split_first_chunk::<2>()?;
+            let (value, after) = after.split_at_checked(usize::from(len))?;
+            rest = after;
+            Some((kind, value))
+        })
+    }
+
+    /// Refuses extensions that must be understood (this version knows none), and lengths that exceed the frame.
+    fn check(&self) -> Result<(), FrameError> {
+        let mut used = 0;
+        for (kind, value) in self.iter() {
+            used += 2 + value.len();
+            if MUST_EXTENSION <= kind {
+                return Err(FrameError::Extension { kind });
+            }
+        }
+        let left = self.0.len().saturating_sub(used);
+        match u32::try_from(left) {
+            Ok(0) => Ok(()),
+            left => Err(FrameError::Length {
+                len: left.unwrap_or(u32::MAX),
+            }),
+        }
+    }
+}
+
+impl FrameError {
+    /// How a host answers a HELLO or CONT with this error.
+    #[must_use]
+    pub const fn closing(&self) -> ClosingCode {
+        match self {
+            Self::Version { .. } => ClosingCode::Version,
+            Self::Flags { .. } | Self::Extension { .. } => ClosingCode::Unsupported,
+            Self::Kind { .. } => ClosingCode::Protocol,
+            Self::Length { .. } | Self::Device | Self::Number => ClosingCode::BadHello,
+        }
+    }
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { len } => write!(f, "a frame of {len} bytes has the wrong length"),
+            Self::Version { version } => {
+                write!(f, "the sender speaks version {version}, not {VERSION}")
+            }
+            Self::Device => {
+                f.write_str("the device id is not 1 to 64 letters, digits, `.`, `_`, `:` or `-`")
+            }
+            Self::Number => {
+                f.write_str("the numbers of the messages exceed 56 bits, or are negative")
+            }
+            Self::Flags { flags } => write!(f, "unknown flags {flags:#04x}"),
+            Self::Extension { kind } => write!(f, "unknown extension {kind}"),
+            Self::Kind { kind } => write!(f, "a frame of type {kind} is not expected here"),
+        }
+    }
+}
+
+impl Error for FrameError {}
+
+/// The bytes as a device id.
+pub(super) fn device_of(bytes: &[u8]) -> Result<&str, FrameError> {
+    let is_good = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:-".contains(byte);
+    let is_id = (1..=DEVICE_MAX).contains(&bytes.len()) && bytes.iter().all(is_good);
+    let device = is_id.then(|| core::str::from_utf8(bytes).ok()).flatten();
+    device.ok_or(FrameError::Device)
+}
+
+/// A type and a number in eight bytes.
+fn typed(kind: u8, number: u64) -> [u8; 8] {
+    (u64::from(kind) << 56 | number & NUMBER_MAX).to_be_bytes()
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    let word = bytes.get(at..).and_then(<[u8]>::first_chunk);
+    word.map_or(0, |word| u32::from_be_bytes(*word))
+}
+
+fn long(bytes: &[u8], at: usize) -> u64 {
+    let long = bytes.get(at..).and_then(<[u8]>::first_chunk);
+    long.map_or(0, |long| u64::from_be_bytes(*long))
+}
+
+/// Bytes that are appended to a slice.
+struct Out<'a> {
+    to: &'a mut [u8],
+    /// Length so far, also of what did not fit.
+    at: usize,
+}
+
+impl Out<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        copy(bytes, self.to.get_mut(self.at..).unwrap_or_default());
+        self.at += bytes.len();
+    }
+
+    fn len(&self) -> Option<usize> {
+        (self.at <= self.to.len()).then_some(self.at)
+    }
+}
