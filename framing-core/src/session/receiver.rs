@@ -29,7 +29,7 @@ use core::fmt;
 /// assert_eq!(session.durable(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionReceiver {
     /// Number of the next message that is expected: all below were passed to the writer, or are durable.
     taken: u64,

@@ -1,25 +1,27 @@
 //! The ring of a sender: wire bytes of whole messages, one after the other, in memory of the caller.
 
 /// A ring of bytes. Positions count from the oldest byte.
-#[derive(Debug)]
-pub(super) struct Ring<'m> {
-    bytes: &'m mut [u8],
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ring<B> {
+    bytes: B,
     /// Index of the oldest byte.
     head: u32,
     len: u32,
 }
 
-impl<'m> Ring<'m> {
-    pub(super) const fn new(bytes: &'m mut [u8]) -> Self {
+impl<B> Ring<B> {
+    pub(super) const fn new(bytes: B) -> Self {
         Self {
             bytes,
             head: 0,
             len: 0,
         }
     }
+}
 
+impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
     /// A ring with content, if the figures are possible.
-    pub(super) fn with_content(bytes: &'m mut [u8], head: u32, len: u32) -> Option<Self> {
+    pub(super) fn with_content(bytes: B, head: u32, len: u32) -> Option<Self> {
         let ring = Self { bytes, head, len };
         let size = ring.size();
         (len <= size && (head < size || head == 0)).then_some(ring)
@@ -27,7 +29,7 @@ impl<'m> Ring<'m> {
 
     /// Length of the memory; at most 4 GiB of it are used.
     pub(super) fn size(&self) -> u32 {
-        u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.bytes.as_ref().len()).unwrap_or(u32::MAX)
     }
 
     pub(super) const fn head(&self) -> u32 {
@@ -45,7 +47,7 @@ impl<'m> Ring<'m> {
     /// Appends a byte. There must be room.
     pub(super) fn push(&mut self, byte: u8) {
         let at = self.index(self.len);
-        if let Some(slot) = self.bytes.get_mut(at) {
+        if let Some(slot) = self.bytes.as_mut().get_mut(at) {
             *slot = byte;
             self.len += 1;
         }
@@ -68,18 +70,26 @@ impl<'m> Ring<'m> {
 
     /// The byte at a position; 0 outside of the memory.
     pub(super) fn byte(&self, at: u32) -> u8 {
-        self.bytes.get(self.index(at)).copied().unwrap_or_default()
+        self.bytes
+            .as_ref()
+            .get(self.index(at))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// The longest slice from position `from` to `to`.
     pub(super) fn slice(&self, from: u32, to: u32) -> &[u8] {
-        let rest = self.bytes.get(self.index(from)..).unwrap_or_default();
+        let rest = self
+            .bytes
+            .as_ref()
+            .get(self.index(from)..)
+            .unwrap_or_default();
         let len = to.saturating_sub(from) as usize;
         rest.get(..len).unwrap_or(rest)
     }
 
     fn index(&self, at: u32) -> usize {
         let at = (self.head as usize).wrapping_add(at as usize);
-        at.checked_sub(self.bytes.len()).unwrap_or(at)
+        at.checked_sub(self.bytes.as_ref().len()).unwrap_or(at)
     }
 }

@@ -44,7 +44,7 @@ impl Saved {
     }
 }
 
-impl<'m> SessionSender<'m> {
+impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
     /// The state to store beside the ring: see [`Saved`].
     #[must_use]
     pub fn save(&self) -> Saved {
@@ -74,7 +74,7 @@ impl<'m> SessionSender<'m> {
     /// Continues after a reset, with the ring that the state was saved with. `None` if the state is damaged, or the ring has
     /// another length or no whole messages: begin a new sender then. The content of the messages is not checked.
     #[must_use]
-    pub fn restore(ring: &'m mut [u8], full: Full, saved: &Saved) -> Option<Self> {
+    pub fn restore(ring: B, full: Full, saved: &Saved) -> Option<Self> {
         let mut words = [0_u32; 11];
         for (word, bytes) in words.iter_mut().zip(saved.0.chunks(4)) {
             for byte in bytes {

@@ -18,14 +18,14 @@ use super::wire::{
 /// before the other. Call [`closed`](Self::closed) when the connection ends.
 ///
 /// Example: [the module](super).
-#[derive(Debug)]
-pub struct SessionSender<'m> {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionSender<B> {
     /// Number of the oldest message.
     pub(super) first: u64,
     /// END, and a CONT with its header. Stores the session between connections, and the first number of the HELLO until the
     /// WELCOME.
     stage: [u8; STAGE_LEN as usize],
-    pub(super) ring: Ring<'m>,
+    pub(super) ring: Ring<B>,
     /// Bytes of the ring that the host has, or that are on the way to it: after a HELLO, bytes of the messages that it
     /// offers.
     sent: u32,
@@ -46,7 +46,7 @@ pub struct SessionSender<'m> {
 }
 
 /// What [`SessionSender::push`] does if the ring is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Full {
     /// Refuses the message: for applications that can wait.
@@ -176,7 +176,7 @@ pub enum HeardError {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     /// No connection.
     Down,
@@ -192,7 +192,7 @@ enum Phase {
 }
 
 /// What to send besides messages.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Wants {
     /// A CONT, although a series is open.
     cont: bool,
@@ -209,10 +209,10 @@ const STAGE: [u8; STAGE_LEN as usize] = {
 };
 const END_LEN: u8 = 4;
 
-impl<'m> SessionSender<'m> {
+impl<B> SessionSender<B> {
     /// A sender without a session, whose first message has the number 0. Keep the ring exactly as long as the sender: see
     /// [`save`](Self::save).
-    pub const fn new(ring: &'m mut [u8], full: Full) -> Self {
+    pub const fn new(ring: B, full: Full) -> Self {
         Self {
             first: 0,
             stage: STAGE,
@@ -232,7 +232,9 @@ impl<'m> SessionSender<'m> {
             },
         }
     }
+}
 
+impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
     /// Keeps a message until it is acknowledged. Does not wait, and does no I/O.
     ///
     /// # Errors
@@ -444,7 +446,7 @@ impl<'m> SessionSender<'m> {
 
     /// A sender with a state that was [saved](Self::save).
     pub(super) fn with_state(
-        ring: Ring<'m>,
+        ring: Ring<B>,
         full: Full,
         session: u64,
         [held, lost, block_max]: [u32; 3],
