@@ -213,10 +213,14 @@ impl<B> SessionSender<B> {
     /// A sender without a session, whose first message has the number 0. Keep the ring exactly as long as the sender: see
     /// [`save`](Self::save).
     pub const fn new(ring: B, full: Full) -> Self {
+        Self::with_ring(Ring::new(ring), full)
+    }
+
+    const fn with_ring(ring: Ring<B>, full: Full) -> Self {
         Self {
             first: 0,
             stage: STAGE,
-            ring: Ring::new(ring),
+            ring,
             sent: 0,
             held: 0,
             lost: 0,
@@ -452,16 +456,11 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
         [held, lost, block_max]: [u32; 3],
         first: u64,
     ) -> Self {
-        let mut sender = Self::new(&mut [], full);
+        let mut sender = Self::with_ring(ring, full);
         sender.put::<16>(session);
-        Self {
-            first,
-            ring,
-            held,
-            lost,
-            block_max,
-            ..sender
-        }
+        (sender.held, sender.lost, sender.block_max) = (held, lost, block_max);
+        sender.first = first;
+        sender
     }
 
     fn next(&self) -> u64 {
