@@ -26,7 +26,7 @@ use core::fmt;
 /// assert_eq!(session.write(0, 2), Written::Write { skip: 0 });
 /// assert_eq!(session.durable(), 0);
 /// session.synced(session.written());
-/// assert_eq!(session.durable(), 2);
+/// assert_eq!(session.acked(next), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -217,6 +217,10 @@ impl SessionReceiver {
         }
         let skip = (self.written - first).min(count);
         self.written = self.written.max(first.saturating_add(count));
+        // After a reset, messages that were on the way to the writer can still be next.
+        if self.taken < self.written {
+            (self.taken, self.check) = (self.written, 0);
+        }
         Written::Write { skip }
     }
 
@@ -253,10 +257,17 @@ impl SessionReceiver {
         self.written
     }
 
-    /// Everything below can be acknowledged.
+    /// Everything below is durable.
     #[must_use]
     pub const fn durable(&self) -> u64 {
         self.durable
+    }
+
+    /// What is acknowledged to a connection whose next message has the number `next`: not more than it has sent, because
+    /// messages of an earlier connection can become durable later than the WELCOME.
+    #[must_use]
+    pub fn acked(&self, next: u64) -> u64 {
+        self.durable.min(next)
     }
 
     /// CRC-32 of message `taken - 1`; 0 if unknown.
