@@ -17,4 +17,5 @@ mod refusals;
 mod splits;
 mod transport;
 mod truncated;
+mod vectors;
 mod writing;
