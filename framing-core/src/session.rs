@@ -43,6 +43,7 @@
 
 mod clock;
 mod crc;
+pub(crate) mod link;
 mod receiver;
 mod ring;
 mod saved;
@@ -51,6 +52,7 @@ pub mod wire;
 
 pub use self::clock::HostClock;
 pub use self::crc::crc32;
+pub use self::link::LinkError;
 pub use self::receiver::{
     Continued, Counted, Gap, NotOwner, Resumed, SessionReceiver, Unresumable, Written,
 };
