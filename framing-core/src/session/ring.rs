@@ -27,6 +27,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
         (len <= size && (head < size || head == 0)).then_some(ring)
     }
 
+    pub(super) fn into_bytes(self) -> B {
+        self.bytes
+    }
+
     /// Length of the memory; at most 4 GiB of it are used.
     pub(super) fn size(&self) -> u32 {
         u32::try_from(self.bytes.as_ref().len()).unwrap_or(u32::MAX)

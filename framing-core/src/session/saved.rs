@@ -7,8 +7,9 @@ use super::sender::{Full, SessionSender};
 /// The state of a [`SessionSender`], without its ring, guarded by a CRC-32.
 ///
 /// Store both or neither: a session in flash with a ring in RAM loses messages. Save after each
-/// [`push`](SessionSender::push) and before the next [`chunk`](SessionSender::chunk), so that no number is on the wire that
-/// a reset could give to another message. Saving after an acknowledgement is not needed: the host has the number.
+/// [`push`](SessionSender::push) and after each WELCOME, before the next [`chunk`](SessionSender::chunk). Then no number
+/// is on the wire that a reset could give to another message or to another session. Saving after an acknowledgement is not
+/// needed: the host has the number.
 ///
 /// ```
 /// use framing_core::session::{Full, Saved, SessionSender};

@@ -281,6 +281,11 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
         Ok(Pushed { number, dropped })
     }
 
+    /// The ring, to [restore](Self::restore) a sender with it.
+    pub fn into_ring(self) -> B {
+        self.ring.into_bytes()
+    }
+
     /// What is not acknowledged.
     #[must_use]
     pub fn unacknowledged(&self) -> Unacknowledged {
@@ -567,33 +572,30 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
         }
         self.put::<16>(session);
         let (boundary, _) = self.boundary(self.sent, 0);
-        if is_eager && boundary != self.sent {
+        if is_eager && (boundary != self.sent || self.lent != 0) {
             self.put::<24>(resume);
             self.phase = Phase::Skipping;
             self.wants.cont = true;
-            return Ok(());
-        }
-        self.phase = Phase::Open;
-        if !is_eager || self.sent < at {
-            self.sent = at;
-            self.wants.cont |= self.in_series;
+        } else {
+            self.phase = Phase::Open;
+            if !is_eager || self.sent < at {
+                self.sent = at;
+                self.wants.cont |= self.in_series;
+            }
         }
         self.acknowledged(acked)
     }
 
-    /// Removes the messages below `acked`.
+    /// Removes the messages below `acked`, if they were sent.
     fn acknowledged(&mut self, acked: u64) -> Result<(), HeardError> {
-        while self.first < acked {
-            let len = self.ring.message_len(0);
-            let is_sent = self.held != 0 && len <= self.sent;
-            // The host has it, and an eager sender may learn that before it has sent it again.
-            if !is_sent && self.phase == Phase::Skipping && acked <= self.next() {
-                break;
-            }
-            if !is_sent {
-                return Err(HeardError::Unsent { number: acked });
-            }
-            self.forget(len, 1);
+        let (at, number) = self.boundary(0, acked);
+        // The host has messages that an eager sender has not skipped yet: these are removed by a later ACK.
+        let is_sent = at <= self.sent;
+        if number < acked || !is_sent && self.phase != Phase::Skipping {
+            return Err(HeardError::Unsent { number: acked });
+        }
+        if is_sent {
+            self.forget(at, number.wrapping_sub(self.first) as u32);
         }
         let unknown = self.first.saturating_sub(acked);
         if unknown < self.lost.into() {

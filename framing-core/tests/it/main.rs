@@ -14,6 +14,7 @@ mod own_framing;
 mod pieces;
 mod public;
 mod refusals;
+mod session;
 mod splits;
 mod transport;
 mod truncated;
