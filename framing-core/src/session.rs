@@ -13,7 +13,7 @@
 //! use framing_core::session::{Device, Full, Heard, SessionSender};
 //!
 //! let mut ring = [0; 64];
-//! let mut sender = SessionSender::new(&mut ring, Full::DropOldest);
+//! let mut sender: SessionSender<_> = SessionSender::new(&mut ring, Full::DropOldest);
 //! sender.push(b"temp=21.5")?;
 //!
 //! // After the connect: write the HELLO, then wait for the WELCOME.
@@ -36,7 +36,7 @@
 //! assert_eq!(sender.unacknowledged().blocks, 1);
 //!
 //! // Everything below 1 is durable.
-//! assert_eq!(sender.heard(&[2, 0, 0, 0, 0, 0, 0, 1]), Ok(Heard::Acknowledged { time_ns: None }));
+//! assert_eq!(sender.heard(&[2, 0, 0, 0, 0, 0, 0, 1]), Ok(Heard::Acknowledged));
 //! assert!(sender.is_settled());
 //! # Ok::<(), framing_core::session::PushError>(())
 //! ```
@@ -58,5 +58,6 @@ pub use self::receiver::{
 };
 pub use self::saved::Saved;
 pub use self::sender::{
-    Device, DeviceError, Full, Heard, HeardError, PushError, Pushed, SessionSender, Unacknowledged,
+    Device, DeviceError, Eager, Full, Heard, HeardError, Mode, PushError, Retained, SessionSender,
+    Unacknowledged,
 };

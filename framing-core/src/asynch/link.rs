@@ -10,7 +10,7 @@ use super::Reader;
 use crate::framings::Blocks;
 use crate::session::link::hear;
 use crate::session::wire::{DOWN_MAX, HELLO_WIRE_MAX};
-use crate::session::{Device, Heard, LinkError, PushError, Pushed, SessionSender};
+use crate::session::{Device, Heard, LinkError, Mode, PushError, SessionSender};
 
 /// One connection of a [`SessionSender`]: writes messages and receives acknowledgements at the same time, over the two
 /// halves of a transport.
@@ -39,17 +39,18 @@ use crate::session::{Device, Heard, LinkError, PushError, Pushed, SessionSender}
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Link<'s, B, R, W> {
-    sender: &'s mut SessionSender<B>,
+pub struct Link<'s, B, M, R, W> {
+    sender: &'s mut SessionSender<B, M>,
     reader: Reader<R, Blocks, [u8; DOWN_MAX]>,
     write: W,
     /// Bytes were written since the last flush.
     is_unflushed: bool,
 }
 
-impl<'s, B, R, W> Link<'s, B, R, W>
+impl<'s, B, M, R, W> Link<'s, B, M, R, W>
 where
     B: AsRef<[u8]> + AsMut<[u8]>,
+    M: Mode,
     R: Read,
     W: Write + ErrorType<Error = R::Error>,
 {
@@ -61,7 +62,7 @@ where
     /// # Cancel-safety
     /// Close the transport if the future is dropped: a part of the HELLO may be written.
     pub async fn open(
-        sender: &'s mut SessionSender<B>,
+        sender: &'s mut SessionSender<B, M>,
         read: R,
         mut write: W,
         device: &Device<'_>,
@@ -130,7 +131,7 @@ where
     ///
     /// # Errors
     /// [`PushError`].
-    pub fn push(&mut self, message: &[u8]) -> Result<Pushed, PushError> {
+    pub fn push(&mut self, message: &[u8]) -> Result<u32, PushError> {
         self.sender.push(message)
     }
 
@@ -150,7 +151,7 @@ where
     }
 
     /// The sender, for example to ask for a ping.
-    pub fn sender(&mut self) -> &mut SessionSender<B> {
+    pub fn sender(&mut self) -> &mut SessionSender<B, M> {
         self.sender
     }
 }

@@ -6,7 +6,7 @@ use super::Reader;
 use crate::framings::Blocks;
 use crate::session::link::hear;
 use crate::session::wire::{DOWN_MAX, HELLO_WIRE_MAX};
-use crate::session::{Device, Heard, LinkError, PushError, Pushed, SessionSender};
+use crate::session::{Device, Heard, LinkError, Mode, PushError, SessionSender};
 
 /// One connection of a [`SessionSender`], over the two halves of a transport.
 ///
@@ -30,15 +30,16 @@ use crate::session::{Device, Heard, LinkError, PushError, Pushed, SessionSender}
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Link<'s, B, R, W> {
-    sender: &'s mut SessionSender<B>,
+pub struct Link<'s, B, M, R, W> {
+    sender: &'s mut SessionSender<B, M>,
     reader: Reader<R, Blocks, [u8; DOWN_MAX]>,
     write: W,
 }
 
-impl<'s, B, R, W> Link<'s, B, R, W>
+impl<'s, B, M, R, W> Link<'s, B, M, R, W>
 where
     B: AsRef<[u8]> + AsMut<[u8]>,
+    M: Mode,
     R: Read + ReadReady,
     W: Write + ErrorType<Error = R::Error>,
 {
@@ -47,7 +48,7 @@ where
     /// # Errors
     /// [`LinkError::Io`] or [`LinkError::WriteZero`].
     pub fn open(
-        sender: &'s mut SessionSender<B>,
+        sender: &'s mut SessionSender<B, M>,
         read: R,
         mut write: W,
         device: &Device<'_>,
@@ -97,7 +98,7 @@ where
     ///
     /// # Errors
     /// [`PushError`].
-    pub fn push(&mut self, message: &[u8]) -> Result<Pushed, PushError> {
+    pub fn push(&mut self, message: &[u8]) -> Result<u32, PushError> {
         self.sender.push(message)
     }
 
@@ -114,7 +115,7 @@ where
     }
 
     /// The sender, for example to ask for a ping.
-    pub fn sender(&mut self) -> &mut SessionSender<B> {
+    pub fn sender(&mut self) -> &mut SessionSender<B, M> {
         self.sender
     }
 }

@@ -3,7 +3,7 @@
 use core::error::Error;
 use core::fmt;
 
-use super::sender::{Heard, HeardError, SessionSender};
+use super::sender::{Heard, HeardError, Mode, SessionSender};
 use crate::fault::{Fault, ReceiveError};
 use crate::received::Received;
 
@@ -47,15 +47,15 @@ impl<E: fmt::Debug> fmt::Display for LinkError<E> {
 impl<E: fmt::Debug> Error for LinkError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Heard(error) => error.source(),
+            Self::Heard(error) => Some(error),
             _ => None,
         }
     }
 }
 
 /// Passes what was received to the sender; `None` if it can be ignored.
-pub(crate) fn hear<B: AsRef<[u8]> + AsMut<[u8]>, E>(
-    sender: &mut SessionSender<B>,
+pub(crate) fn hear<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode, E>(
+    sender: &mut SessionSender<B, M>,
     received: Result<Received<'_>, ReceiveError<E>>,
 ) -> Result<Option<Heard>, LinkError<E>> {
     match received {

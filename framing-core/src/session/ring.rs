@@ -48,19 +48,21 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
         self.size().saturating_sub(self.len)
     }
 
-    /// Appends a byte. There must be room.
-    pub(super) fn push(&mut self, byte: u8) {
-        let at = self.index(self.len);
-        if let Some(slot) = self.bytes.as_mut().get_mut(at) {
-            *slot = byte;
-            self.len += 1;
+    /// Appends bytes. There must be room.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            let at = self.index(self.len);
+            if let Some(slot) = self.bytes.as_mut().get_mut(at) {
+                *slot = *byte;
+            }
+            self.len = self.len.wrapping_add(1);
         }
     }
 
     /// Drops the oldest `len` bytes.
     pub(super) fn pop(&mut self, len: u32) {
         self.head = self.index(len) as u32;
-        self.len = self.len.saturating_sub(len);
+        self.len = self.len.wrapping_sub(len);
     }
 
     /// Length of the message at a position, with its header. May exceed the ring if its content is damaged.
@@ -83,13 +85,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
 
     /// The longest slice from position `from` to `to`.
     pub(super) fn slice(&self, from: u32, to: u32) -> &[u8] {
-        let rest = self
-            .bytes
-            .as_ref()
-            .get(self.index(from)..)
-            .unwrap_or_default();
-        let len = to.saturating_sub(from) as usize;
-        rest.get(..len).unwrap_or(rest)
+        let at = self.index(from);
+        let len = (to.wrapping_sub(from) as usize).min(self.bytes.as_ref().len().wrapping_sub(at));
+        let end = at.wrapping_add(len);
+        self.bytes.as_ref().get(at..end).unwrap_or_default()
     }
 
     fn index(&self, at: u32) -> usize {

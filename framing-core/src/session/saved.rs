@@ -2,7 +2,7 @@
 
 use super::crc::crc32;
 use super::ring::Ring;
-use super::sender::{Full, SessionSender};
+use super::sender::{Full, Mode, SessionSender};
 
 /// The state of a [`SessionSender`], without its ring, guarded by a CRC-32.
 ///
@@ -12,15 +12,15 @@ use super::sender::{Full, SessionSender};
 /// needed: the host has the number.
 ///
 /// ```
-/// use framing_core::session::{Full, Saved, SessionSender};
+/// use framing_core::session::{Full, Retained, Saved, SessionSender};
 ///
 /// let mut ring = [0; 64];
-/// let mut sender = SessionSender::new(&mut ring, Full::Refuse);
+/// let mut sender = SessionSender::<_, Retained>::new(&mut ring, Full::Refuse);
 /// sender.push(b"before the reset")?;
 /// let saved: [u8; Saved::LEN] = sender.save().to_bytes();
 ///
 /// // After the reset.
-/// let sender = SessionSender::restore(&mut ring, Full::Refuse, &Saved::from_bytes(saved));
+/// let sender = SessionSender::<_, Retained>::restore(&mut ring, Full::Refuse, &Saved::from_bytes(saved));
 /// assert_eq!(sender.expect("the same ring").unacknowledged().blocks, 1);
 /// # Ok::<(), framing_core::session::PushError>(())
 /// ```
@@ -45,7 +45,7 @@ impl Saved {
     }
 }
 
-impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
+impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
     /// The state to store beside the ring: see [`Saved`].
     #[must_use]
     pub fn save(&self) -> Saved {
@@ -76,6 +76,12 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
     /// another length or no whole messages: begin a new sender then. The content of the messages is not checked.
     #[must_use]
     pub fn restore(ring: B, full: Full, saved: &Saved) -> Option<Self> {
+        const {
+            assert!(
+                M::IS_RETAINED,
+                "a sender in the mode `()` cannot be restored"
+            );
+        };
         let mut words = [0_u32; 11];
         for (word, bytes) in words.iter_mut().zip(saved.0.chunks(4)) {
             for byte in bytes {

@@ -2,13 +2,15 @@
 
 use core::error::Error;
 use core::fmt;
+use core::marker::PhantomData;
 
 use super::crc::crc32;
 use super::ring::Ring;
 use super::wire::{
-    DEVICE_MAX, Extensions, FrameError, HELLO_WIRE_MAX, Hello, NUMBER_MAX, TIME, TYPE_ACK,
-    TYPE_CLOSING, TYPE_CONT, TYPE_MUST, TYPE_WELCOME, device_of,
+    DEVICE_MAX, DOWN_MAX, HELLO_LEN, HELLO_WIRE_MAX, MAGIC, TIME, TYPE_ACK, TYPE_CLOSING,
+    TYPE_CONT, TYPE_MUST, TYPE_WELCOME, VERSION, device_of,
 };
+use crate::sealed::Sealed;
 
 /// Messages that are not acknowledged, in a ring of the caller's memory, and the state of their session. Sans-IO.
 ///
@@ -19,7 +21,7 @@ use super::wire::{
 ///
 /// Example: [the module](super).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SessionSender<B> {
+pub struct SessionSender<B, M = ()> {
     /// Number of the oldest message.
     pub(super) first: u64,
     /// END, and a CONT with its header. Stores the session between connections, and the first number of the HELLO until the
@@ -35,14 +37,55 @@ pub struct SessionSender<B> {
     pub(super) lost: u32,
     pub(super) block_max: u32,
     /// Bytes of the ring that `chunk` has handed out.
-    lent: u16,
+    lent: u32,
     /// What is left to write of the stage begins here, and ends at `staged_end`.
     staged: u8,
     phase: Phase,
     pub(super) full: Full,
-    /// A series is open, or its CONT is staged: its END is due before the next CONT.
-    in_series: bool,
-    wants: Wants,
+    /// [`IN_SERIES`], [`WANTS_CONT`], [`WANTS_END`].
+    flags: u8,
+    mode: PhantomData<M>,
+}
+
+/// What a [`SessionSender`] can do beside the protocol's minimum. Costs code only if it is chosen. Sealed.
+pub trait Mode: Sealed {
+    /// The session can be continued after a reset, so the check value of a WELCOME is compared.
+    #[doc(hidden)]
+    const IS_RETAINED: bool;
+    /// Messages can be sent before the WELCOME.
+    #[doc(hidden)]
+    const IS_EAGER: bool;
+}
+
+/// The ring is lost with the session at a reset, and messages wait for the WELCOME.
+impl Mode for () {
+    const IS_RETAINED: bool = false;
+    const IS_EAGER: bool = false;
+}
+
+/// [`Mode`]: the ring and the session can outlive a reset: see [`Saved`](super::Saved).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Retained;
+
+/// [`Mode`]: as [`Retained`], and a sender of a known session does not wait for the WELCOME if its device asks for
+/// [it](Device::with_eager_start).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Eager;
+
+impl Sealed for () {}
+impl Sealed for Retained {}
+impl Sealed for Eager {}
+
+impl Mode for Retained {
+    const IS_RETAINED: bool = true;
+    const IS_EAGER: bool = false;
+}
+
+impl Mode for Eager {
+    const IS_RETAINED: bool = true;
+    const IS_EAGER: bool = true;
 }
 
 /// What [`SessionSender::push`] does if the ring is full.
@@ -81,16 +124,6 @@ pub struct DeviceError {
     pub len: usize,
 }
 
-/// The result of [`SessionSender::push`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Pushed {
-    /// The number of the message.
-    pub number: u64,
-    /// How many of the oldest messages were dropped for it. Some of them may be recorded.
-    pub dropped: u32,
-}
-
 /// Why [`SessionSender::push`] refused a message. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -108,8 +141,6 @@ pub enum PushError {
         /// Free bytes of the ring.
         free: u32,
     },
-    /// All 2^56 numbers are used.
-    Exhausted,
 }
 
 /// What is not acknowledged.
@@ -126,25 +157,20 @@ pub struct Unacknowledged {
     pub lost: u32,
 }
 
-/// What a message from the host says.
+/// What a message from the host says. [`time_ns`](super::wire::time_ns) of the message is the host's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Heard {
     /// The session goes on.
     Welcome {
-        /// The host's clock, in ns since 1970.
-        time_ns: u64,
         /// A frame comes at least every so many seconds; 0: never. Close the connection after three times that without one.
         heartbeat_s: u16,
         /// [`SYNCED`](super::wire::SYNCED) and [`NEW`](super::wire::NEW).
         flags: u16,
     },
     /// Messages are acknowledged, or this is a heartbeat.
-    Acknowledged {
-        /// The host's clock, in ns since 1970.
-        time_ns: Option<u64>,
-    },
+    Acknowledged,
     /// The host closes the connection.
     Closing {
         /// A [`ClosingCode`](super::wire::ClosingCode), or one of a later version.
@@ -161,19 +187,21 @@ pub enum Heard {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum HeardError {
-    /// The frame is malformed, or has no place here.
-    Frame(FrameError),
-    /// The host acknowledges or has messages that were not sent.
-    Unsent {
-        /// The number that it names.
-        number: u64,
+    /// The frame is shorter than its type needs.
+    Short {
+        /// Its length in bytes.
+        len: u8,
     },
+    /// A frame of this type has no place here, or must be understood.
+    Unexpected {
+        /// Its type.
+        kind: u8,
+    },
+    /// The host acknowledges or has messages that were not sent.
+    Unsent,
     /// The host has another message under a number of this ring: the session was continued without its ring. It is
     /// forgotten; the next HELLO asks for another.
-    OtherRing {
-        /// The number of that message.
-        number: u64,
-    },
+    OtherRing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -191,16 +219,16 @@ enum Phase {
     Open,
 }
 
-/// What to send besides messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Wants {
-    /// A CONT, although a series is open.
-    cont: bool,
-    /// An END after the last message.
-    end: bool,
-}
+/// A series is open, or its CONT is staged: its END is due before the next CONT.
+const IN_SERIES: u8 = 1;
+/// A CONT is wanted, although a series is open.
+const WANTS_CONT: u8 = 2;
+/// An END is wanted after the last message.
+const WANTS_END: u8 = 4;
 
 const STAGE_LEN: u8 = 32;
+const MAGIC_HIGH: u32 = u32::from_be_bytes([MAGIC[0], MAGIC[1], MAGIC[2], MAGIC[3]]);
+const MAGIC_LOW: u32 = u32::from_be_bytes([MAGIC[4], MAGIC[5], MAGIC[6], MAGIC[7]]);
 /// A new stage: END, and the header of a CONT.
 const STAGE: [u8; STAGE_LEN as usize] = {
     let mut stage = [0; STAGE_LEN as usize];
@@ -209,7 +237,7 @@ const STAGE: [u8; STAGE_LEN as usize] = {
 };
 const END_LEN: u8 = 4;
 
-impl<B> SessionSender<B> {
+impl<B, M> SessionSender<B, M> {
     /// A sender without a session, whose first message has the number 0. Keep the ring exactly as long as the sender: see
     /// [`save`](Self::save).
     pub const fn new(ring: B, full: Full) -> Self {
@@ -229,56 +257,35 @@ impl<B> SessionSender<B> {
             staged: STAGE_LEN,
             phase: Phase::Down,
             full,
-            in_series: false,
-            wants: Wants {
-                cont: false,
-                end: false,
-            },
+            flags: 0,
+            mode: PhantomData,
         }
     }
 }
 
-impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
+impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
     /// Keeps a message until it is acknowledged. Does not wait, and does no I/O.
     ///
     /// # Errors
     /// [`PushError`]. [`PushError::Full`] with [`Full::DropOldest`], too, while a message that would have to be dropped is
     /// partly written.
-    pub fn push(&mut self, message: &[u8]) -> Result<Pushed, PushError> {
-        self.push_parts(&[message])
+    pub fn push(&mut self, message: &[u8]) -> Result<u32, PushError> {
+        let pushed = self.begin(message.len())?;
+        self.ring.extend(message);
+        Ok(pushed)
     }
 
     /// Keeps several parts as one message.
     ///
     /// # Errors
     /// As [`push`](Self::push).
-    pub fn push_parts(&mut self, parts: &[&[u8]]) -> Result<Pushed, PushError> {
-        let mut len = 0_u32;
+    pub fn push_parts(&mut self, parts: &[&[u8]]) -> Result<u32, PushError> {
+        let len = |len: usize, part: &&[u8]| len.saturating_add(part.len());
+        let pushed = self.begin(parts.iter().fold(0, len))?;
         for part in parts {
-            len = len.saturating_add(u32::try_from(part.len()).unwrap_or(u32::MAX));
+            self.ring.extend(part);
         }
-        let max = self.ring.size().saturating_sub(4).min(self.block_max);
-        if len == 0 {
-            return Err(PushError::Empty);
-        }
-        if max < len {
-            return Err(PushError::TooLong { max });
-        }
-        let number = self.next();
-        if NUMBER_MAX <= number {
-            return Err(PushError::Exhausted);
-        }
-        let dropped = self.make_room(len + 4)?;
-        for byte in len.to_be_bytes() {
-            self.ring.push(byte);
-        }
-        for part in parts {
-            for byte in *part {
-                self.ring.push(*byte);
-            }
-        }
-        self.held += 1;
-        Ok(Pushed { number, dropped })
+        Ok(pushed)
     }
 
     /// The ring, to [restore](Self::restore) a sender with it.
@@ -318,7 +325,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
     ) -> &'b [u8] {
         self.closed();
         let session = self.session();
-        let is_eager = device.is_eager && session != 0;
+        let is_eager = M::IS_EAGER && device.is_eager && session != 0;
         self.phase = if is_eager {
             Phase::Eager
         } else {
@@ -327,36 +334,43 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
         if !is_eager {
             self.sent = self.ring.len();
         }
-        self.put::<8>(self.first);
-        let hello = Hello {
-            flags: device.flags,
-            heartbeat: device.heartbeat,
-            room: self.ring.size(),
-            session,
-            first: self.first,
-            held: self.held,
-            lost: self.lost,
-            uptime_us,
-            device: device.id,
-            extensions: Extensions::default(),
-        };
-        let len = hello.encode(to).unwrap_or_default();
-        to.get(..len).unwrap_or_default()
+        let id = device.id.as_bytes();
+        let (first, len) = (self.first, HELLO_LEN as u32 + id.len() as u32);
+        let flags =
+            u32::from(device.flags) << 16 | (id.len() as u32) << 8 | u32::from(device.heartbeat);
+        set::<0>(to, len);
+        set::<4>(to, MAGIC_HIGH);
+        set::<8>(to, MAGIC_LOW);
+        set::<12>(to, u32::from(VERSION) << 24 | flags);
+        set::<16>(to, self.ring.size());
+        set::<20>(to, (session >> 32) as u32);
+        set::<24>(to, session as u32);
+        set::<28>(to, (first >> 32) as u32);
+        set::<32>(to, first as u32);
+        set::<36>(to, self.held);
+        set::<40>(to, self.lost);
+        set::<44>(to, (uptime_us >> 32) as u32);
+        set::<48>(to, uptime_us as u32);
+        for (slot, byte) in to.iter_mut().skip(52).zip(id) {
+            *slot = *byte;
+        }
+        to.get(..4 + len as usize).unwrap_or_default()
     }
 
     /// The next bytes to write; empty if there are none, or the WELCOME has not come. Report with [`wrote`](Self::wrote) how
     /// many of them were written. Until then, none of these messages is dropped.
     pub fn chunk(&mut self, uptime_us: u64) -> &[u8] {
         self.lent = 0;
-        if matches!(self.phase, Phase::Down | Phase::Waiting) {
+        let is_eager = M::IS_EAGER && matches!(self.phase, Phase::Eager | Phase::Skipping);
+        if self.phase != Phase::Open && !is_eager {
             return &[];
         }
         let mut end = self.ring.len();
-        if self.is_unstaged() && (!self.in_series || self.wants.cont || self.wants.end) {
-            let (boundary, number) = self.boundary(self.sent, 0);
+        if self.is_unstaged() && self.flags != IN_SERIES {
+            let (boundary, walked) = self.walk(0, self.sent);
             if boundary == self.sent {
-                self.stage_control(number, uptime_us);
-            } else if self.wants.cont {
+                self.stage_control(walked, uptime_us);
+            } else if self.flags & WANTS_CONT != 0 {
                 end = boundary;
             }
         }
@@ -365,15 +379,14 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
             return self.stage.get(from..to).unwrap_or_default();
         }
         let slice = self.ring.slice(self.sent, end);
-        let slice = slice.get(..usize::from(u16::MAX)).unwrap_or(slice);
-        self.lent = slice.len() as u16;
+        self.lent = slice.len() as u32;
         slice
     }
 
     /// Reports how many bytes of the last [`chunk`](Self::chunk) were written.
     pub fn wrote(&mut self, len: usize) {
         if self.is_unstaged() {
-            self.sent += len.min(usize::from(self.lent)) as u32;
+            self.sent += self.lent.min(len as u32);
         } else {
             let left = self.staged_end() - self.staged;
             self.staged += len.min(usize::from(left)) as u8;
@@ -386,71 +399,60 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
     /// # Errors
     /// [`HeardError`]. Close the connection then.
     pub fn heard(&mut self, frame: &[u8]) -> Result<Heard, HeardError> {
-        let bad_len = FrameError::Length {
-            len: u32::try_from(frame.len()).unwrap_or(u32::MAX),
+        let short = Err(HeardError::Short {
+            len: frame.len() as u8,
+        });
+        let Some(head) = frame.first_chunk::<8>() else {
+            return short;
         };
-        let mut words = [0_u32; 11];
-        for (word, bytes) in words.iter_mut().zip(frame.chunks(4)) {
-            for byte in bytes {
-                *word = *word << 8 | u32::from(*byte);
-            }
-        }
-        let [kind, acked, more @ ..] = words;
-        let number = long(kind & 0x00ff_ffff, acked);
-        let [a, b, c, d, time_high, time_low, block_max, rest, check] = more;
-        let kind = (kind >> 24) as u8;
-        let needed = match kind {
-            TYPE_WELCOME => 44,
-            TYPE_CLOSING => 16,
-            _ => 8,
-        };
-        if frame.len() < needed {
-            return Err(HeardError::Frame(bad_len));
-        }
-        let is_open = matches!(self.phase, Phase::Open | Phase::Skipping);
+        let [kind, ..] = *head;
+        let acked = self.ahead(word::<0>(head), word::<4>(head));
+        let is_open = self.phase == Phase::Open || M::IS_EAGER && self.phase == Phase::Skipping;
         match kind {
             TYPE_WELCOME if !is_open && self.phase != Phase::Down => {
-                self.welcome(number, long(a & 0x00ff_ffff, b), long(c, d), check)?;
-                self.block_max = block_max;
+                let Some(welcome) = frame.first_chunk::<DOWN_MAX>() else {
+                    return short;
+                };
+                self.welcome(acked, welcome)?;
+                let rest = word::<36>(welcome);
                 Ok(Heard::Welcome {
-                    time_ns: long(time_high, time_low),
                     heartbeat_s: (rest >> 16) as u16,
                     flags: rest as u16,
                 })
             }
-            TYPE_ACK if is_open => {
-                self.acknowledged(number)?;
-                let time_ns = (frame.len() >= 16).then_some(long(a, b));
-                Ok(Heard::Acknowledged { time_ns })
+            TYPE_ACK if is_open => self.acknowledged(acked).map(|()| Heard::Acknowledged),
+            TYPE_CLOSING => {
+                let Some(closing) = frame.first_chunk::<16>() else {
+                    return short;
+                };
+                let reason = word::<8>(closing);
+                Ok(Heard::Closing {
+                    code: (reason >> 24) as u8,
+                    retry_s: reason as u16,
+                })
             }
-            TYPE_CLOSING => Ok(Heard::Closing {
-                code: (a >> 24) as u8,
-                retry_s: a as u16,
-            }),
-            TYPE_WELCOME | TYPE_ACK | TYPE_MUST.. => {
-                Err(HeardError::Frame(FrameError::Kind { kind }))
-            }
+            TYPE_WELCOME | TYPE_ACK | TYPE_MUST.. => Err(HeardError::Unexpected { kind }),
             _ => Ok(Heard::Unknown),
         }
     }
 
     /// Asks the host for an ACK with its time at once, after the message that is being written.
     pub fn ping(&mut self) {
-        self.wants.cont = true;
+        self.flags |= WANTS_CONT;
     }
 
     /// Ends the series after the last message, so that the host acknowledges it as soon as it is durable.
     /// [`push`](Self::push) begins another.
     pub fn end(&mut self) {
-        self.wants.end = true;
+        self.flags |= WANTS_END;
     }
 
     /// Reports that the connection is gone, or will be closed.
     pub fn closed(&mut self) {
         self.phase = Phase::Down;
         (self.sent, self.lent) = (0, 0);
-        (self.staged, self.in_series) = (STAGE_LEN, false);
-        self.wants.cont = false;
+        self.staged = STAGE_LEN;
+        self.flags &= WANTS_END;
     }
 
     /// A sender with a state that was [saved](Self::save).
@@ -468,30 +470,34 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
         sender
     }
 
-    fn next(&self) -> u64 {
-        self.first.wrapping_add(u64::from(self.held))
-    }
-
-    /// Drops messages until `len` bytes are free. Returns how many.
-    fn make_room(&mut self, len: u32) -> Result<u32, PushError> {
+    /// Makes room for a message, and writes its header.
+    fn begin(&mut self, len: usize) -> Result<u32, PushError> {
+        let max = self.block_max.min(self.ring.size().saturating_sub(4));
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        if len == 0 {
+            return Err(PushError::Empty);
+        }
+        if max < len {
+            return Err(PushError::TooLong { max });
+        }
         let free = self.ring.free();
-        let mut dropped = 0;
-        // How much is dropped for it, before anything is: a message that is partly written cannot be dropped.
-        let (mut at, mut room) = (0_u32, free);
-        while room < len {
-            let message = self.ring.message_len(at);
-            let end = at.saturating_add(message);
-            let is_written = end <= self.sent || self.sent.saturating_add(self.lent.into()) <= at;
-            if self.full == Full::Refuse || !is_written || self.ring.len() < end {
+        let (at, dropped) = self.walk(0, len.wrapping_add(4).saturating_sub(free));
+        if dropped != 0 {
+            // A message that is partly written cannot be dropped.
+            let is_written = at <= self.sent;
+            let is_between = self.lent == 0 && self.walk(0, self.sent).0 == self.sent;
+            if self.full == Full::Refuse || !is_written && !is_between {
                 return Err(PushError::Full { free });
             }
-            (at, room) = (end, room.saturating_add(message));
-            dropped += 1;
+            // The number of the next message on the wire changes.
+            if !is_written && self.flags & IN_SERIES != 0 {
+                self.flags |= WANTS_CONT;
+            }
         }
-        // The number of the next message on the wire changes.
-        self.wants.cont |= self.in_series && self.sent < at;
         self.forget(at, dropped);
         self.lost = self.lost.saturating_add(dropped);
+        self.held = self.held.wrapping_add(1);
+        self.ring.extend(&len.to_be_bytes());
         Ok(dropped)
     }
 
@@ -500,7 +506,22 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
         self.ring.pop(len);
         self.sent = self.sent.saturating_sub(len);
         self.first = self.first.wrapping_add(u64::from(count));
-        self.held = self.held.saturating_sub(count);
+        self.held = self.held.wrapping_sub(count);
+    }
+
+    /// How far a number of a frame, in two words, is ahead of the oldest message; negative if it is behind.
+    #[inline(never)]
+    fn ahead(&self, high: u32, low: u32) -> i32 {
+        let ahead = low.wrapping_sub(self.first as u32).cast_signed();
+        // The carry of the lower word is that of a comparison.
+        let borrow = u32::from(low < self.first as u32);
+        let high = (high & 0x00ff_ffff).wrapping_sub((self.first >> 32) as u32);
+        match high.wrapping_sub(borrow).cast_signed() {
+            0 if 0 <= ahead => ahead,
+            -1 if ahead < 0 => ahead,
+            0.. => i32::MAX,
+            _ => i32::MIN,
+        }
     }
 
     const fn is_unstaged(&self) -> bool {
@@ -509,98 +530,101 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> SessionSender<B> {
 
     /// A CONT is staged with, or without, the END before it, and opens a series; an END alone ends it.
     const fn staged_end(&self) -> u8 {
-        if self.in_series { STAGE_LEN } else { END_LEN }
-    }
-
-    /// Position and number of the first message that begins at position `at` or after it, and has the number `least` or a
-    /// larger one.
-    fn boundary(&self, least_at: u32, least: u64) -> (u32, u64) {
-        let (mut at, mut number) = (0_u32, self.first);
-        while at < self.ring.len() && (at < least_at || number < least) {
-            at = at.saturating_add(self.ring.message_len(at));
-            number = number.wrapping_add(1);
+        if self.flags & IN_SERIES != 0 {
+            STAGE_LEN
+        } else {
+            END_LEN
         }
-        (at, number)
     }
 
-    /// Stages what is due between two messages, the next of which has this number.
-    fn stage_control(&mut self, mut number: u64, uptime_us: u64) {
-        if self.phase == Phase::Skipping {
+    /// Walks over at least `count` messages and `len` bytes. Returns the position and the number of messages.
+    fn walk(&self, count: i32, len: u32) -> (u32, u32) {
+        let (mut at, mut walked) = (0_u32, 0_u32);
+        while at < self.ring.len() && (at < len || walked.cast_signed() < count) {
+            at = at.wrapping_add(self.ring.message_len(at));
+            walked = walked.wrapping_add(1);
+        }
+        (at, walked)
+    }
+
+    /// Stages what is due between two messages, `walked` messages after the oldest one.
+    fn stage_control(&mut self, mut walked: u32, uptime_us: u64) {
+        if M::IS_EAGER && self.phase == Phase::Skipping {
             self.phase = Phase::Open;
-            (self.sent, number) = self.boundary(self.sent, self.stage_u64::<24>());
+            let resume = self.stage_u64::<24>();
+            let ahead = self.ahead((resume >> 32) as u32, resume as u32);
+            (self.sent, walked) = self.walk(ahead, self.sent);
         }
         let is_written = self.ring.len() <= self.sent;
-        let needs_cont = !self.in_series && (!is_written || self.wants.end && self.held != 0);
-        if needs_cont || self.wants.cont {
+        let is_ending = self.flags & WANTS_END != 0;
+        let in_series = self.flags & IN_SERIES != 0;
+        let needs_cont = !in_series && (!is_written || is_ending && self.held != 0);
+        if needs_cont || self.flags & WANTS_CONT != 0 {
+            let number = self.first.wrapping_add(walked.into());
             self.put::<8>(u64::from(TYPE_CONT) << 56 | number);
             self.put::<24>(uptime_us);
-            self.staged = if self.in_series { 0 } else { END_LEN };
-            self.wants.cont = false;
-            self.in_series = true;
-        } else if self.wants.end && is_written {
-            self.wants.end = false;
-            if self.in_series {
-                (self.staged, self.in_series) = (0, false);
-            }
+            self.staged = if in_series { 0 } else { END_LEN };
+            self.flags = self.flags & WANTS_END | IN_SERIES;
+        } else if is_ending && is_written {
+            self.flags = 0;
+            self.staged = if in_series { 0 } else { END_LEN };
         }
     }
 
-    fn welcome(
-        &mut self,
-        acked: u64,
-        resume: u64,
-        session: u64,
-        check: u32,
-    ) -> Result<(), HeardError> {
-        let is_eager = self.phase == Phase::Eager;
-        // The first number of the HELLO, until a CONT is staged.
-        let offered = self.stage_u64::<8>() & NUMBER_MAX;
-        let (at, number) = self.boundary(0, resume);
+    fn welcome(&mut self, acked: i32, welcome: &[u8; DOWN_MAX]) -> Result<(), HeardError> {
+        let is_eager = M::IS_EAGER && self.phase == Phase::Eager;
+        let (high, low) = (word::<8>(welcome), word::<12>(welcome));
+        let session = u64::from(word::<16>(welcome)) << 32 | u64::from(word::<20>(welcome));
+        let check = word::<40>(welcome);
+        let resume = self.ahead(high, low);
+        let (at, walked) = self.walk(resume, 0);
         // Messages that were pushed after the HELLO are not the host's.
-        let is_unsent = number < resume || !is_eager && (resume < offered || self.sent < at);
+        let is_unsent = walked.cast_signed() < resume || !is_eager && self.sent < at;
         if resume < acked || session == 0 || is_unsent {
-            return Err(HeardError::Unsent { number: resume });
+            return Err(HeardError::Unsent);
         }
-        if check != 0 && at != 0 {
-            let number = resume.wrapping_sub(1);
-            let (before, _) = self.boundary(0, number);
-            let payload = before.saturating_add(4)..at;
+        if M::IS_RETAINED && check != 0 && walked != 0 {
+            let (before, _) = self.walk(resume.wrapping_sub(1), 0);
+            let payload = before.wrapping_add(4)..at;
             if crc32(payload.map(|at| self.ring.byte(at))) != check {
                 self.put::<16>(0);
-                return Err(HeardError::OtherRing { number });
+                return Err(HeardError::OtherRing);
             }
         }
         self.put::<16>(session);
-        let (boundary, _) = self.boundary(self.sent, 0);
-        if is_eager && (boundary != self.sent || self.lent != 0) {
-            self.put::<24>(resume);
+        self.block_max = word::<32>(welcome);
+        if is_eager && (self.walk(0, self.sent).0 != self.sent || self.lent != 0) {
+            self.put::<24>(u64::from(high) << 32 | u64::from(low));
             self.phase = Phase::Skipping;
-            self.wants.cont = true;
+            self.flags |= WANTS_CONT;
         } else {
             self.phase = Phase::Open;
             if !is_eager || self.sent < at {
                 self.sent = at;
-                self.wants.cont |= self.in_series;
+                if self.flags & IN_SERIES != 0 {
+                    self.flags |= WANTS_CONT;
+                }
             }
         }
         self.acknowledged(acked)
     }
 
-    /// Removes the messages below `acked`, if they were sent.
-    fn acknowledged(&mut self, acked: u64) -> Result<(), HeardError> {
-        let (at, number) = self.boundary(0, acked);
+    /// Removes the next `ahead` messages, if they were sent.
+    fn acknowledged(&mut self, ahead: i32) -> Result<(), HeardError> {
+        let (at, walked) = self.walk(ahead, 0);
         // The host has messages that an eager sender has not skipped yet: these are removed by a later ACK.
         let is_sent = at <= self.sent;
-        if number < acked || !is_sent && self.phase != Phase::Skipping {
-            return Err(HeardError::Unsent { number: acked });
+        if walked.cast_signed() < ahead
+            || !(is_sent || M::IS_EAGER && self.phase == Phase::Skipping)
+        {
+            return Err(HeardError::Unsent);
         }
         if is_sent {
-            self.forget(at, number.wrapping_sub(self.first) as u32);
+            self.forget(at, walked);
         }
-        let unknown = self.first.saturating_sub(acked);
-        if unknown < self.lost.into() {
-            self.lost = unknown as u32;
-        }
+        // What was given up and not acknowledged: the numbers from there to the oldest message.
+        let unknown = if ahead < 0 { ahead.unsigned_abs() } else { 0 };
+        self.lost = self.lost.min(unknown);
         Ok(())
     }
 
@@ -653,7 +677,7 @@ impl<'a> Device<'a> {
         self
     }
 
-    /// Sends messages of a known session without waiting for the WELCOME: saves a round trip on each connection, and sends
+    /// Sends messages of a known session without waiting for the WELCOME, in the [`Mode`] [`Eager`]: saves a round trip on each connection, and sends
     /// what the host may have already.
     #[must_use]
     pub const fn with_eager_start(mut self) -> Self {
@@ -678,7 +702,6 @@ impl fmt::Display for PushError {
             Self::Empty => f.write_str("a message of a session has at least one byte"),
             Self::TooLong { max } => write!(f, "the message is longer than {max} bytes"),
             Self::Full { free } => write!(f, "the ring has only {free} bytes free"),
-            Self::Exhausted => f.write_str("the session has no more numbers"),
         }
     }
 }
@@ -686,13 +709,13 @@ impl fmt::Display for PushError {
 impl fmt::Display for HeardError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Frame(_) => f.write_str("the host sent a frame that has no place here"),
-            Self::Unsent { number } => {
-                write!(f, "the host names message {number}, which was not sent")
+            Self::Short { len } => write!(f, "the host sent a frame of {len} bytes, which is too short"),
+            Self::Unexpected { kind } => {
+                write!(f, "the host sent a frame of type {kind}, which has no place here")
             }
-            Self::OtherRing { number } => write!(
-                f,
-                "the host has another message under number {number}: the session was continued without its ring"
+            Self::Unsent => f.write_str("the host names messages that were not sent"),
+            Self::OtherRing => f.write_str(
+                "the host has another message under the same number: the session was continued without its ring",
             ),
         }
     }
@@ -702,15 +725,16 @@ impl Error for DeviceError {}
 
 impl Error for PushError {}
 
-impl Error for HeardError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Frame(error) => Some(error),
-            _ => None,
-        }
-    }
+impl Error for HeardError {}
+
+/// The word at a position. Of an array, the bounds are checked by the compiler.
+fn word<const AT: usize>(bytes: &[u8]) -> u32 {
+    let word = bytes.get(AT..).and_then(<[u8]>::first_chunk);
+    word.map_or(0, |word| u32::from_be_bytes(*word))
 }
 
-fn long(high: u32, low: u32) -> u64 {
-    u64::from(high) << 32 | u64::from(low)
+fn set<const AT: usize>(to: &mut [u8; HELLO_WIRE_MAX], word: u32) {
+    if let Some(slot) = to.get_mut(AT..).and_then(<[u8]>::first_chunk_mut) {
+        *slot = word.to_be_bytes();
+    }
 }

@@ -570,6 +570,18 @@ impl fmt::Display for FrameError {
 
 impl Error for FrameError {}
 
+/// The host's clock in a WELCOME or ACK, in ns since 1970.
+#[must_use]
+pub fn time_ns(frame: &[u8]) -> Option<u64> {
+    let at = match *frame.first()? {
+        TYPE_WELCOME => 24,
+        TYPE_ACK => 8,
+        _ => return None,
+    };
+    let time = frame.get(at..)?.first_chunk()?;
+    Some(u64::from_be_bytes(*time))
+}
+
 /// The bytes as a device id.
 pub(super) fn device_of(bytes: &[u8]) -> Result<&str, FrameError> {
     let is_good = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:-".contains(byte);

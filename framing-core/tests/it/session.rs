@@ -6,7 +6,7 @@ mod host;
 use std::collections::HashSet;
 
 use framing_core::session::wire::HELLO_WIRE_MAX;
-use framing_core::session::{Device, Full, LinkError, PushError, Saved, SessionSender};
+use framing_core::session::{Device, Eager, Full, LinkError, PushError, Saved, SessionSender};
 
 use self::host::Host;
 
@@ -29,7 +29,7 @@ impl Chance {
 /// A sender, its connection, and what it has made.
 struct Run {
     chance: Chance,
-    sender: Option<SessionSender<Vec<u8>>>,
+    sender: Option<SessionSender<Vec<u8>, Eager>>,
     full: Full,
     is_eager: bool,
     /// The state after the last push.
@@ -72,7 +72,7 @@ impl Run {
         }
     }
 
-    fn sender(&mut self) -> &mut SessionSender<Vec<u8>> {
+    fn sender(&mut self) -> &mut SessionSender<Vec<u8>, Eager> {
         self.sender.as_mut().expect("is there between two steps")
     }
 
@@ -81,10 +81,9 @@ impl Run {
         message.resize(4 + self.chance.below(16), 0xa5);
         let held = self.sender().unacknowledged();
         match self.sender().push(&message) {
-            Ok(pushed) => {
-                assert_eq!(pushed.number, self.made.len() as u64);
-                let dropped = held.first..held.first + u64::from(pushed.dropped);
-                self.dropped.extend(dropped);
+            Ok(dropped) => {
+                self.dropped
+                    .extend(held.first..held.first + u64::from(dropped));
                 self.made.push(message);
                 self.saved = self.sender().save();
             }

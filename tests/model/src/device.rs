@@ -2,7 +2,7 @@
 
 use framing_core::session::wire::{Cont, HELLO_WIRE_MAX, Hello};
 use framing_core::session::{
-    Device as Identity, Full, HeardError, PushError, Saved, SessionSender, crc32,
+    Device as Identity, Eager, Full, HeardError, PushError, Saved, SessionSender, crc32,
 };
 
 use crate::{Bounds, Mutant};
@@ -13,7 +13,7 @@ const RING_LEN: usize = 12;
 /// The device. A message has two bytes: its value and whether it exceeds the host's limit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Device {
-    pub(crate) sender: SessionSender<[u8; RING_LEN]>,
+    pub(crate) sender: SessionSender<[u8; RING_LEN], Eager>,
     /// Its connection.
     pub(crate) conn: Option<u8>,
     /// Values made so far: the next value.
@@ -74,7 +74,7 @@ impl Device {
         match next.sender.push(&[self.made, is_oversize]) {
             Err(PushError::Full { .. }) => return None,
             pushed => {
-                let dropped = pushed.expect("a message that fits").dropped;
+                let dropped = pushed.expect("a message that fits");
                 for number in first..first + u64::from(dropped) {
                     next.gone |= 1 << self.value_of(number);
                 }
@@ -156,7 +156,7 @@ impl Device {
         match self.sender.heard(&frame) {
             Ok(_) if is_closing => self.close(),
             Ok(_) => {}
-            Err(HeardError::OtherRing { .. }) => self.close(),
+            Err(HeardError::OtherRing) => self.close(),
             Err(error) => return Err(format!("the device refuses a frame: {error}")),
         }
         for number in first..self.sender.unacknowledged().first {
@@ -202,7 +202,7 @@ pub(crate) fn check_of(value: u8) -> u32 {
 }
 
 /// A sender without messages that continues a session: what wrong firmware does.
-fn with_session(session: u64, bounds: &Bounds) -> SessionSender<[u8; RING_LEN]> {
+fn with_session(session: u64, bounds: &Bounds) -> SessionSender<[u8; RING_LEN], Eager> {
     let begin = Device::new(bounds).sender;
     let mut bytes = begin.save().to_bytes();
     bytes[8..16].copy_from_slice(&session.to_be_bytes());

@@ -5,7 +5,8 @@ use framing_core::session::wire::{
     Welcome,
 };
 use framing_core::session::{
-    Device, Full, Heard, HeardError, Saved, SessionReceiver, SessionSender, Unresumable, crc32,
+    Device, Eager, Full, Heard, HeardError, Saved, SessionReceiver, SessionSender, Unresumable,
+    crc32,
 };
 
 use super::Chance;
@@ -22,7 +23,7 @@ const WELCOME: Welcome = Welcome {
 };
 
 /// A sender with three messages, of which `chunks` chunks are written if it is welcomed.
-fn sender(is_welcomed: bool, chunks: usize) -> SessionSender<[u8; 64]> {
+fn sender(is_welcomed: bool, chunks: usize) -> SessionSender<[u8; 64], Eager> {
     let mut sender = SessionSender::new([0; 64], Full::DropOldest);
     for message in [&b"one"[..], b"two", b"three"] {
         sender.push(message).unwrap();
@@ -50,34 +51,29 @@ fn ack(acked: u64) -> Vec<u8> {
 
 #[test]
 fn what_a_broken_host_sends_is_an_error_and_changes_nothing() {
-    let unsent = |number| Err(HeardError::Unsent { number });
+    let unsent = Err(HeardError::Unsent);
     let welcome = |change: fn(&mut Welcome)| {
         let mut welcome = WELCOME;
         change(&mut welcome);
         welcome.encode()[4..].to_vec()
     };
-    let kind = |kind| Err(HeardError::Frame(FrameError::Kind { kind }));
+    let kind = |kind| Err(HeardError::Unexpected { kind });
     for (is_welcomed, chunks, frame, wanted) in [
-        (true, 2, ack(4), unsent(4)),
-        (true, 1, ack(1), unsent(1)),
-        (true, 0, ack(NUMBER_MAX), unsent(NUMBER_MAX)),
+        (true, 2, ack(4), unsent),
+        (true, 1, ack(1), unsent),
+        (true, 0, ack(NUMBER_MAX), unsent),
         (false, 0, ack(0), kind(2)),
         (true, 2, welcome(|_| ()), kind(1)),
         (true, 2, vec![0x80; 8], kind(0x80)),
-        (false, 0, welcome(|it| it.resume = 4), unsent(4)),
-        (
-            false,
-            0,
-            welcome(|it| it.resume = NUMBER_MAX),
-            unsent(NUMBER_MAX),
-        ),
+        (false, 0, welcome(|it| it.resume = 4), unsent),
+        (false, 0, welcome(|it| it.resume = NUMBER_MAX), unsent),
         (
             false,
             0,
             welcome(|it| (it.acked, it.resume) = (2, 1)),
-            unsent(1),
+            unsent,
         ),
-        (false, 0, welcome(|it| it.session = 0), unsent(0)),
+        (false, 0, welcome(|it| it.session = 0), unsent),
     ] {
         let mut sender = sender(is_welcomed, chunks);
         let before = sender.clone();
@@ -85,7 +81,7 @@ fn what_a_broken_host_sends_is_an_error_and_changes_nothing() {
         assert_eq!(sender, before, "{frame:02x?}");
     }
     for len in 0..8 {
-        let error = HeardError::Frame(FrameError::Length { len: len as u32 });
+        let error = HeardError::Short { len: len as u8 };
         assert_eq!(sender(true, 2).heard(&vec![2; len]), Err(error));
     }
     assert_eq!(
@@ -103,7 +99,7 @@ fn a_session_without_its_ring_is_forgotten_and_nothing_is_removed() {
         check: crc32(b"another".iter().copied()),
         ..WELCOME
     };
-    let other = HeardError::OtherRing { number: 1 };
+    let other = HeardError::OtherRing;
     assert_eq!(sender.heard(&welcome.encode()[4..]), Err(other));
     assert_eq!((sender.session(), sender.unacknowledged().blocks), (0, 3));
     let welcome = Welcome {
@@ -151,8 +147,9 @@ fn random_frames_remove_only_what_was_sent() {
 #[test]
 fn a_saved_state_with_a_wrong_bit_is_refused() {
     let saved = sender(true, 2).save().to_bytes();
-    let restore =
-        |ring, saved| SessionSender::restore(ring, Full::Refuse, &Saved::from_bytes(saved));
+    let restore = |ring, saved| {
+        SessionSender::<_, Eager>::restore(ring, Full::Refuse, &Saved::from_bytes(saved))
+    };
     let ring = sender(true, 2).into_ring();
     assert!(restore(ring, saved).is_some());
     for bit in 0..8 * Saved::LEN {
@@ -166,8 +163,13 @@ fn a_saved_state_with_a_wrong_bit_is_refused() {
         ring[bit / 8] ^= 1 << (bit % 8);
         let _ = restore(ring, saved);
     }
-    assert!(SessionSender::restore([0; 63], Full::Refuse, &Saved::from_bytes(saved)).is_none());
-    assert!(SessionSender::restore([], Full::Refuse, &Saved::from_bytes(saved)).is_none());
+    assert!(
+        SessionSender::<_, Eager>::restore([0; 63], Full::Refuse, &Saved::from_bytes(saved))
+            .is_none()
+    );
+    assert!(
+        SessionSender::<_, Eager>::restore([], Full::Refuse, &Saved::from_bytes(saved)).is_none()
+    );
 }
 
 fn hello(change: impl FnOnce(&mut Hello<'_>)) -> Vec<u8> {
