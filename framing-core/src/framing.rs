@@ -283,6 +283,8 @@ pub trait Decode: Sealed {
 
     /// Scans until more bytes are needed or `each` returns `false`. `each` gets every step with payload, end or
     /// fault, and the position in the window that the step counts from.
+    // `always`: what `each` counts stays in registers only if no call to it, or to this, is left.
+    #[inline(always)]
     fn scan_all<const STREAMING: bool>(
         &mut self,
         window: &mut [u8],

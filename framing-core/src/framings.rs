@@ -221,6 +221,7 @@ macro_rules! framings {
             }
 
             /// Selects the framing once for each window, not once for each step.
+            #[inline(always)]
             fn scan_all<const STREAMING: bool>(
                 &mut self,
                 window: &mut [u8],

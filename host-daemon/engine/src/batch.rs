@@ -168,7 +168,9 @@ impl Batch {
         let (full, want) = loop {
             let window = bytes.get_mut(used..).unwrap_or_default();
             let scanned = if *streaming {
-                let each = |at, step| findings.take(used + at, step, messages);
+                // A copy: a reference to the counter would keep it in memory.
+                let before = messages;
+                let each = |at, step| findings.take(used + at, step, before);
                 decoder.scan_all::<true>(window, limits, each)
             } else {
                 decoder.scan_all::<false>(window, limits, |at, step| match step {

@@ -64,6 +64,7 @@ impl EventWriter {
         (sequence, mut seq): (&mut u32, u64),
         messages: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), LogError> {
+        let is_encoded = !event.source.encoding.is_raw();
         let mut messages = messages.peekable();
         while let Some(next) = messages.peek() {
             if next.is_empty() || conn.account.is_held() {
@@ -76,22 +77,26 @@ impl EventWriter {
             let channel = self.log.channel(&mut conn.channels.blocks, spec)?;
             let origin = MessageOrigin::new(event.source.conn, seq);
             let first = *sequence;
+            let time_ns = nanoseconds(event.time);
+            let mut next = || {
+                let bytes = messages.next_if(|bytes| !bytes.is_empty())?;
+                *sequence = sequence.wrapping_add(1);
+                seq += 1;
+                Some((seq - 1, bytes))
+            };
+            let Some(inspector) = self.inspector.as_mut().filter(|_| is_encoded) else {
+                let run = std::iter::from_fn(|| next().map(|(_, bytes)| bytes));
+                self.log.append_all(channel, origin, first, time_ns, run)?;
+                continue;
+            };
             let mut undecodable = None;
             // The run ends after an undecodable message, which a fault follows.
             let run = std::iter::from_fn(|| {
-                if undecodable.is_some() {
-                    return None;
-                }
-                let bytes = messages.next_if(|bytes| !bytes.is_empty())?;
-                if let Some(inspector) = &mut self.inspector {
-                    undecodable = inspector.inspect(&event.source, seq, bytes);
-                }
-                *sequence = sequence.wrapping_add(1);
-                seq += 1;
+                let (seq, bytes) = undecodable.is_none().then(&mut next)??;
+                undecodable = inspector.inspect(&event.source, seq, bytes);
                 Some(bytes)
             });
-            self.log
-                .append_all(channel, origin, first, nanoseconds(event.time), run)?;
+            self.log.append_all(channel, origin, first, time_ns, run)?;
             if let Some(undecodable) = undecodable {
                 self.undecodable(conn, event, seq - 1, &undecodable)?;
             }
