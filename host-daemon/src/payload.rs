@@ -239,7 +239,19 @@ impl FromStr for Decoding {
 
 impl fmt::Display for Undecodable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "message is not valid {}: {}", self.as_what, self.reason)
+        let Self {
+            as_what, reason, ..
+        } = self;
+        write!(f, "message {}{as_what}: {reason}", fails_as(as_what))
+    }
+}
+
+/// What is wrong with a message, before the name of the decoding. The fault of a defmt frame is often the ELF file's.
+#[must_use]
+pub fn fails_as(as_what: &str) -> &'static str {
+    match as_what {
+        "defmt" => "cannot be decoded as ",
+        _ => "is not valid ",
     }
 }
 

@@ -161,14 +161,13 @@ impl Batch {
             stop: None,
             streaming: *streaming,
         };
-        // A window contains thousands of messages: keep these two in registers.
+        // A window contains thousands of messages: keep these two in registers, so only one closure borrows them.
         let (mut messages, mut message_bytes) = (0, 0);
         let mut used = 0;
         let mut ended = false;
         let (full, want) = loop {
             let window = bytes.get_mut(used..).unwrap_or_default();
             let scanned = if *streaming {
-                // A copy: a reference to the counter would keep it in memory.
                 let before = messages;
                 let each = |at, step| findings.take(used + at, step, before);
                 decoder.scan_all::<true>(window, limits, each)

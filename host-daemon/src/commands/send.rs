@@ -1,17 +1,21 @@
 //! `blocksd send`: sends messages from the command line, standard input or a file to a daemon. Start with [`send`].
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use embedded_io_adapters::std::FromStd;
 use framing_core::{AnyFraming, ReceivedPiece, SendError, blocking};
 use indicatif::{ProgressBar, ProgressStyle};
+use tempfile::NamedTempFile;
 
 use crate::error::CommandError;
 use crate::escape::terminal;
 use blocksd_engine::connection::reply::file::{CHUNK, FileChunks};
+use blocksd_engine::connection::responder::ReplyError;
 use blocksd_engine::listen::resolve::resolve;
 use blocksd_engine::stdio;
 
@@ -106,7 +110,7 @@ fn connect_once(address: &str, timeout: Duration) -> io::Result<TcpStream> {
     Err(failure)
 }
 
-/// Sends a file as one message (in `fixed:N`, as one for each `N` bytes), in constant memory.
+/// Sends a file, or the content of a pipe, as one message (in `fixed:N`, as one for each `N` bytes), in constant memory.
 ///
 /// # Errors
 /// [`CommandError::File`], [`CommandError::Refused`], [`CommandError::Connection`].
@@ -120,7 +124,16 @@ pub fn send_file<W: Write>(
         path: path.into(),
         error,
     };
-    let (mut file, mut chunks) = FileChunks::open(path, framing)?;
+    let copied = copy_pipe(path).map_err(failure)?;
+    let opened = FileChunks::open(copied.as_ref().map_or(path, NamedTempFile::path), framing);
+    let (mut file, mut chunks) = opened.map_err(|error| match error {
+        ReplyError::TooLong { len, max, .. } => CommandError::FileTooLong {
+            path: path.into(),
+            len,
+            max,
+        },
+        error => error.into(),
+    })?;
     let mut chunk = vec![0; CHUNK];
     while let Some(step) = chunks.next(&mut file, &mut chunk).map_err(failure)? {
         if let Some(total) = step.begin {
@@ -130,6 +143,17 @@ pub fn send_file<W: Write>(
         sent(step.bytes.len() as u64);
     }
     Ok(())
+}
+
+/// Copies what a pipe delivers to a temporary file, since most framings send the length first. `None` if `path` is not a
+/// pipe.
+fn copy_pipe(path: &Path) -> io::Result<Option<NamedTempFile>> {
+    if !path.metadata()?.file_type().is_fifo() {
+        return Ok(None);
+    }
+    let mut copy = NamedTempFile::new()?;
+    io::copy(&mut File::open(path)?, &mut copy)?;
+    Ok(Some(copy))
 }
 
 fn send_with_progress<W: Write>(

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use crate::escape::{readable, readable_text};
 use crate::output::bounded_line::{BoundedLine, Readable, write_meaning};
 use crate::output::{Format, Out, counted};
-use crate::payload::{DecodeError, Decoders, Decoding, LogFrame, Meaning, Style};
+use crate::payload::{DecodeError, Decoders, Decoding, LogFrame, Meaning, Style, fails_as};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::timestamp;
 use blocksd_engine::batch::Item;
@@ -353,7 +353,7 @@ fn write_event(
             } = &**message;
             write_prefix(event, clock, out.line())?;
             write_conn(conn, out.line())?;
-            write!(out.line(), "fault: message {seq} is not valid ")?;
+            write!(out.line(), "fault: message {seq} {}", fails_as(encoding))?;
             readable_text(encoding, out.line());
             write!(out.line(), ": ")?;
             readable_text(reason, out.line());

@@ -13,7 +13,7 @@ use blocksd_engine::event::ConnectionInfo;
 use blocksd_engine::peer_log::log_fault;
 use blocksd_engine::reason::FaultKind;
 
-use crate::payload::{DecodeError, Decoder, Decoders, Decoding, Meaning, Undecodable};
+use crate::payload::{DecodeError, Decoder, Decoders, Decoding, Meaning, Undecodable, fails_as};
 
 /// Decodes messages only to find those that are undecodable.
 #[derive(Debug)]
@@ -84,7 +84,8 @@ impl UndecodableReporter {
         let Undecodable {
             as_what, reason, ..
         } = undecodable;
-        let fault = format_args!("message {seq} is not valid {as_what}: {reason}");
+        let fails = fails_as(as_what);
+        let fault = format_args!("message {seq} {fails}{as_what}: {reason}");
         log_fault(*count, source, fault);
     }
 

@@ -423,6 +423,24 @@ fn files_whose_stated_length_is_wrong_are_sent_with_their_content() {
     }
 }
 
+#[test]
+fn the_content_of_a_pipe_is_one_message() {
+    let long = vec![b'x'; 200_000];
+    for content in [&long[..], b"short\n"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut sender = Process::start(send(addr, "blocks", &["--file", "/dev/stdin"]));
+        sender.write(content);
+        let (mut device, _) = listener.accept().unwrap();
+        device.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut wire = Vec::new();
+        device.read_to_end(&mut wire).unwrap();
+        let len = u32::try_from(content.len()).unwrap().to_be_bytes();
+        assert!(wire == [&len[..], content, &[0; 4]].concat());
+        assert_eq!(sender.end().code, Some(0));
+    }
+}
+
 /// A port that is in use, and on which no program listens.
 pub(crate) fn closed_port() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

@@ -2,6 +2,7 @@
 //! arrives.
 
 mod nat;
+mod prefixed;
 mod proxies;
 mod serial;
 mod syslog;

@@ -329,7 +329,7 @@ fn the_text_output_shows_fields_levels_places_and_a_foreign_build() {
         let of_known = [" firmware build ", " INFO  ", address, &place];
         let of_other = [
             ", of which the ELF file is missing: its log is not decoded\n",
-            " fault: message is not valid defmt: the firmware is build ",
+            " fault: message cannot be decoded as defmt: the firmware is build ",
         ];
         let of_log = if known { &of_known[..] } else { &of_other };
         for wanted in wanted.iter().chain(of_log) {

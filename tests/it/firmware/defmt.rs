@@ -69,3 +69,16 @@ fn the_log_is_that_of_the_defmt_library() {
     assert!(stream.decode().is_err(), "the library shows more");
     assert!(3 <= shown.len(), "{shown:?}");
 }
+
+#[test]
+fn dropped_frames_are_reported_at_every_level() {
+    let name = "dropped_frames_are_reported_at_every_level";
+    let Some(image) = image(name, "mps2-an386") else {
+        return;
+    };
+    // Names of symbols describe the formats. `DEFMT_LOG` filters levels, and not `println`.
+    let elf = fs::read(&image).unwrap();
+    let wanted = br#""tag":"defmt_println","data":"{=u32} log frames dropped since the start""#;
+    let mut windows = elf.windows(wanted.len());
+    assert!(windows.any(|bytes| bytes == wanted), "no unfiltered report");
+}

@@ -135,7 +135,9 @@ fn check(decoding: &Decoding, payload: &[u8], about: &dyn std::fmt::Display) -> 
             _ => {
                 assert!(output == "hex" || shown.lines.len() == 1, "{about}");
                 let line = String::from_utf8_lossy(&shown.lines[0]);
-                usize::from(line.contains(" fault: message is not valid "))
+                let begins = ["is not valid ", "cannot be decoded as "];
+                let is_fault = |begin| line.contains(&format!(" fault: message {begin}"));
+                usize::from(begins.into_iter().any(is_fault))
             }
         };
         assert_eq!(faults as u64, shown.undecodable, "{about}");

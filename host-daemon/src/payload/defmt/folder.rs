@@ -236,20 +236,20 @@ impl Files {
         self.last_look = Some(Look { at, changed });
     }
 
-    fn take(&mut self, folder: &Path, listed: Vec<(OsString, Stamp, bool)>) {
+    fn take(&mut self, folder: &Path, listed: Vec<(OsString, Stamp)>) {
         let mut before = std::mem::take(&mut self.files);
         let (mut ignored, mut without_id) = (Vec::new(), Vec::new());
-        for (name, stamp, is_regular) in listed {
+        for (name, stamp) in listed {
             let known = before.remove(&name).filter(|file| file.stamp == stamp);
             let known = known.unwrap_or_else(|| {
-                let content = match is_regular.then(|| firmware::build_of(&folder.join(&name))) {
-                    Some(Ok(build)) => {
+                let content = match firmware::build_of(&folder.join(&name)) {
+                    Ok(build) => {
                         if build.is_none() {
                             without_id.push(name.clone());
                         }
                         ElfContent::Formats(build)
                     }
-                    Some(Err(_)) | None => {
+                    Err(_) => {
                         ignored.push(name.clone());
                         ElfContent::Ignored
                     }
@@ -282,8 +282,8 @@ impl Stamp {
     }
 }
 
-/// The files of a directory, and whether each is a regular one. Links are followed.
-fn list(folder: &Path) -> io::Result<Vec<(OsString, Stamp, bool)>> {
+/// The files of a directory. Links are followed.
+fn list(folder: &Path) -> io::Result<Vec<(OsString, Stamp)>> {
     let mut listed = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
@@ -295,7 +295,7 @@ fn list(folder: &Path) -> io::Result<Vec<(OsString, Stamp, bool)>> {
             continue;
         };
         if !file.is_dir() {
-            listed.push((name, Stamp::of(&file), file.is_file()));
+            listed.push((name, Stamp::of(&file)));
         }
     }
     listed.sort_unstable_by(|one, other| one.0.cmp(&other.0));

@@ -138,6 +138,14 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn zeros_are_decoded_up_to_the_bound() {
+        // Each byte stands for seven zeros: more than the bound allows for each byte of a long frame.
+        let decoded = |len: usize| decode(&vec![0x7f; len]).map(|frame| frame.len());
+        assert_eq!(decoded(8192), Ok(7 * 8192));
+        assert!(decoded(8193).is_err());
+    }
+
+    #[test]
     fn the_examples_of_defmt_are_decoded() {
         let count = |range: std::ops::RangeInclusive<u8>| range.collect::<Vec<_>>();
         for (frame, encoded) in [
