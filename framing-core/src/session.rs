@@ -49,6 +49,7 @@ mod ring;
 mod saved;
 mod sender;
 pub mod wire;
+mod words;
 
 pub use self::clock::HostClock;
 pub use self::crc::crc32;

@@ -305,7 +305,7 @@ impl SessionReceiver {
         Some(Gap {
             from,
             to: first,
-            unknown_below: unknown_below.clamp(from, first),
+            unknown_below: unknown_below.max(from).min(first),
         })
     }
 }

@@ -3,6 +3,10 @@
 use super::crc::crc32;
 use super::ring::Ring;
 use super::sender::{Full, Mode, SessionSender};
+use super::words::{set, word};
+
+/// Position of the CRC-32 of the bytes before it.
+const CRC_AT: usize = Saved::LEN - 4;
 
 /// The state of a [`SessionSender`], without its ring, guarded by a CRC-32.
 ///
@@ -50,25 +54,19 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
     #[must_use]
     pub fn save(&self) -> Saved {
         let session = self.session();
-        let words = [
-            (self.first >> 32) as u32,
-            self.first as u32,
-            (session >> 32) as u32,
-            session as u32,
-            self.ring.size(),
-            self.ring.head(),
-            self.ring.len(),
-            self.held,
-            self.lost,
-            self.block_max,
-        ];
         let mut bytes = [0; Saved::LEN];
-        let crc = crc32(words.iter().flat_map(|word| word.to_be_bytes()));
-        for (slot, word) in bytes.chunks_mut(4).zip(words.iter().chain([&crc])) {
-            for (slot, byte) in slot.iter_mut().zip(word.to_be_bytes()) {
-                *slot = byte;
-            }
-        }
+        set::<0>(&mut bytes, (self.first >> 32) as u32);
+        set::<4>(&mut bytes, self.first as u32);
+        set::<8>(&mut bytes, (session >> 32) as u32);
+        set::<12>(&mut bytes, session as u32);
+        set::<16>(&mut bytes, self.ring.size());
+        set::<20>(&mut bytes, self.ring.head());
+        set::<24>(&mut bytes, self.ring.len());
+        set::<28>(&mut bytes, self.held);
+        set::<32>(&mut bytes, self.lost);
+        set::<36>(&mut bytes, self.block_max);
+        let crc = crc32(bytes.iter().take(CRC_AT).copied());
+        set::<CRC_AT>(&mut bytes, crc);
         Saved(bytes)
     }
 
@@ -82,45 +80,24 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
                 "a sender in the mode `()` cannot be restored"
             );
         };
-        let mut words = [0_u32; 11];
-        for (word, bytes) in words.iter_mut().zip(saved.0.chunks(4)) {
-            for byte in bytes {
-                *word = *word << 8 | u32::from(*byte);
-            }
-        }
-        let [
-            first_high,
-            first_low,
-            session_high,
-            session_low,
-            size,
-            head,
-            len,
-            held,
-            lost,
-            block_max,
-            crc,
-        ] = words;
-        if crc32(saved.0.iter().take(Saved::LEN - 4).copied()) != crc {
+        let Saved(saved) = saved;
+        if crc32(saved.iter().take(CRC_AT).copied()) != word::<CRC_AT>(saved) {
             return None;
         }
+        let (head, len, held) = (word::<20>(saved), word::<24>(saved), word::<28>(saved));
         let ring = Ring::with_content(ring, head, len)?;
         let (mut at, mut count) = (0_u32, 0_u32);
         while at < len {
             at = at.checked_add(ring.message_len(at))?;
             count += 1;
         }
-        if size != ring.size() || at != len || count != held {
+        if word::<16>(saved) != ring.size() || at != len || count != held {
             return None;
         }
-        let first = u64::from(first_high) << 32 | u64::from(first_low);
-        let session = u64::from(session_high) << 32 | u64::from(session_low);
-        Some(Self::with_state(
-            ring,
-            full,
-            session,
-            [held, lost, block_max],
-            first,
-        ))
+        let long = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+        let first = long(word::<0>(saved), word::<4>(saved));
+        let session = long(word::<8>(saved), word::<12>(saved));
+        let counts = [held, word::<32>(saved), word::<36>(saved)];
+        Some(Self::with_state(ring, full, session, counts, first))
     }
 }

@@ -10,6 +10,7 @@ use super::wire::{
     DEVICE_MAX, DOWN_MAX, HELLO_LEN, HELLO_WIRE_MAX, MAGIC, TIME, TYPE_ACK, TYPE_CLOSING,
     TYPE_CONT, TYPE_MUST, TYPE_WELCOME, VERSION, device_of,
 };
+use super::words::{set, word};
 use crate::sealed::Sealed;
 
 /// Messages that are not acknowledged, in a ring of the caller's memory, and the state of their session. Sans-IO.
@@ -726,15 +727,3 @@ impl Error for DeviceError {}
 impl Error for PushError {}
 
 impl Error for HeardError {}
-
-/// The word at a position. Of an array, the bounds are checked by the compiler.
-fn word<const AT: usize>(bytes: &[u8]) -> u32 {
-    let word = bytes.get(AT..).and_then(<[u8]>::first_chunk);
-    word.map_or(0, |word| u32::from_be_bytes(*word))
-}
-
-fn set<const AT: usize>(to: &mut [u8; HELLO_WIRE_MAX], word: u32) {
-    if let Some(slot) = to.get_mut(AT..).and_then(<[u8]>::first_chunk_mut) {
-        *slot = word.to_be_bytes();
-    }
-}
