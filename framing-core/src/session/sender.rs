@@ -8,7 +8,7 @@ use super::crc::crc32;
 use super::ring::Ring;
 use super::wire::{
     DEVICE_MAX, DOWN_MAX, HELLO_LEN, HELLO_WIRE_MAX, MAGIC, TIME, TYPE_ACK, TYPE_CLOSING,
-    TYPE_CONT, TYPE_MUST, TYPE_WELCOME, VERSION, device_of,
+    TYPE_CONT, TYPE_MUST, TYPE_WELCOME, VERSION, is_device,
 };
 use super::words::{set, word};
 use crate::sealed::Sealed;
@@ -646,15 +646,15 @@ impl<'a> Device<'a> {
     ///
     /// # Errors
     /// [`DeviceError`] if the text is no device id.
-    pub fn new(id: &'a str) -> Result<Self, DeviceError> {
-        match device_of(id.as_bytes()) {
-            Ok(id) => Ok(Self {
+    pub const fn new(id: &'a str) -> Result<Self, DeviceError> {
+        match is_device(id.as_bytes()) {
+            true => Ok(Self {
                 id,
                 heartbeat: 0,
                 flags: 0,
                 is_eager: false,
             }),
-            Err(_) => Err(DeviceError { len: id.len() }),
+            false => Err(DeviceError { len: id.len() }),
         }
     }
 

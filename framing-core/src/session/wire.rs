@@ -583,11 +583,23 @@ pub fn time_ns(frame: &[u8]) -> Option<u64> {
 }
 
 /// The bytes as a device id.
-pub(super) fn device_of(bytes: &[u8]) -> Result<&str, FrameError> {
-    let is_good = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:-".contains(byte);
-    let is_id = (1..=DEVICE_MAX).contains(&bytes.len()) && bytes.iter().all(is_good);
-    let device = is_id.then(|| core::str::from_utf8(bytes).ok()).flatten();
-    device.ok_or(FrameError::Device)
+fn device_of(bytes: &[u8]) -> Result<&str, FrameError> {
+    let device = core::str::from_utf8(bytes).ok();
+    device
+        .filter(|_| is_device(bytes))
+        .ok_or(FrameError::Device)
+}
+
+/// Whether the bytes are a device id.
+pub(super) const fn is_device(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let [byte, after @ ..] = rest {
+        if !byte.is_ascii_alphanumeric() && !matches!(byte, b'.' | b'_' | b':' | b'-') {
+            return false;
+        }
+        rest = after;
+    }
+    1 <= bytes.len() && bytes.len() <= DEVICE_MAX
 }
 
 /// A type and a number in eight bytes.
