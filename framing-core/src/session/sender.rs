@@ -2,7 +2,6 @@
 
 use core::error::Error;
 use core::fmt;
-use core::marker::PhantomData;
 
 use super::crc::crc32;
 use super::ring::Ring;
@@ -45,35 +44,53 @@ pub struct SessionSender<B, M = ()> {
     pub(super) full: Full,
     /// [`IN_SERIES`], [`WANTS_CONT`], [`WANTS_END`].
     flags: u8,
-    mode: PhantomData<M>,
+    mode: M,
 }
 
 /// What a [`SessionSender`] can do beside the protocol's minimum. Costs code only if it is chosen. Sealed.
-pub trait Mode: Sealed {
+pub trait Mode: Sealed + Copy {
     /// The session can be continued after a reset, so the check value of a WELCOME is compared.
     #[doc(hidden)]
     const IS_RETAINED: bool;
     /// Messages can be sent before the WELCOME.
     #[doc(hidden)]
     const IS_EAGER: bool;
+    /// Before the first HELLO.
+    #[doc(hidden)]
+    const NEW: Self;
+
+    /// Stores the number after the messages that a HELLO offers, in its low 32 bits.
+    #[doc(hidden)]
+    fn offer(&mut self, _number: u32) {}
+
+    /// The stored number.
+    #[doc(hidden)]
+    fn offered(&self) -> u32 {
+        0
+    }
 }
 
 /// The ring is lost with the session at a reset, and messages wait for the WELCOME.
 impl Mode for () {
     const IS_RETAINED: bool = false;
     const IS_EAGER: bool = false;
+    const NEW: Self = ();
 }
 
 /// [`Mode`]: the ring and the session can outlive a reset: see [`Saved`](super::Saved).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Retained;
+pub struct Retained {
+    _private: (),
+}
 
 /// [`Mode`]: as [`Retained`], and a sender of a known session does not wait for the WELCOME if its device asks for
 /// [it](Device::with_eager_start).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Eager;
+pub struct Eager {
+    offered: u32,
+}
 
 impl Sealed for () {}
 impl Sealed for Retained {}
@@ -82,11 +99,21 @@ impl Sealed for Eager {}
 impl Mode for Retained {
     const IS_RETAINED: bool = true;
     const IS_EAGER: bool = false;
+    const NEW: Self = Self { _private: () };
 }
 
 impl Mode for Eager {
     const IS_RETAINED: bool = true;
     const IS_EAGER: bool = true;
+    const NEW: Self = Self { offered: 0 };
+
+    fn offer(&mut self, number: u32) {
+        self.offered = number;
+    }
+
+    fn offered(&self) -> u32 {
+        self.offered
+    }
 }
 
 /// What [`SessionSender::push`] does if the ring is full.
@@ -238,7 +265,7 @@ const STAGE: [u8; STAGE_LEN as usize] = {
 };
 const END_LEN: u8 = 4;
 
-impl<B, M> SessionSender<B, M> {
+impl<B, M: Mode> SessionSender<B, M> {
     /// A sender without a session, whose first message has the number 0. Keep the ring exactly as long as the sender: see
     /// [`save`](Self::save).
     pub const fn new(ring: B, full: Full) -> Self {
@@ -259,7 +286,7 @@ impl<B, M> SessionSender<B, M> {
             phase: Phase::Down,
             full,
             flags: 0,
-            mode: PhantomData,
+            mode: M::NEW,
         }
     }
 }
@@ -327,6 +354,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         self.closed();
         let session = self.session();
         let is_eager = M::IS_EAGER && device.is_eager && session != 0;
+        self.mode.offer((self.first as u32).wrapping_add(self.held));
         self.phase = if is_eager {
             Phase::Eager
         } else {
@@ -580,7 +608,11 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         let resume = self.ahead(high, low);
         let (at, walked) = self.walk(resume, 0);
         // Messages that were pushed after the HELLO are not the host's.
-        let is_unsent = walked.cast_signed() < resume || !is_eager && self.sent < at;
+        let is_unoffered = match is_eager {
+            true => 0 < low.wrapping_sub(self.mode.offered()).cast_signed(),
+            false => self.sent < at,
+        };
+        let is_unsent = walked.cast_signed() < resume || is_unoffered;
         if resume < acked || session == 0 || is_unsent {
             return Err(HeardError::Unsent);
         }

@@ -599,7 +599,7 @@ pub(super) const fn is_device(bytes: &[u8]) -> bool {
         }
         rest = after;
     }
-    1 <= bytes.len() && bytes.len() <= DEVICE_MAX
+    !bytes.is_empty() && bytes.len() <= DEVICE_MAX
 }
 
 /// A type and a number in eight bytes.
