@@ -290,8 +290,8 @@ fn write_conn(conn: u64, line: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-/// Writes the number of the connection of a message, if it is known. The colon tells a message from an event whose text
-/// it imitates.
+/// Writes the number of the connection of a message, if it is known. The colon distinguishes a message from an event
+/// whose text it imitates.
 fn write_message_mark(conn: u64, truncated: bool, line: &mut Vec<u8>) -> io::Result<()> {
     match (conn, truncated) {
         (0, false) => Ok(()),

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use blocksd_tests::board::ports;
-use blocksd_tests::process::{Server, blocksd, connect, run};
+use blocksd_tests::process::{Process, Server, blocksd, connect, run};
 use serde_json::{Value, json};
 
 use crate::engine::serve::payload;
@@ -182,6 +182,54 @@ fn an_undecodable_block_is_counted_once_logged_and_recorded_whatever_is_shown() 
             }
         }
     }
+}
+
+#[test]
+fn undecodable_blocks_that_the_output_drops_are_counted_logged_and_recorded() {
+    const COUNT: usize = 300;
+    const LEN: usize = 40_000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let args = ["--decode", "json", "--record", path, "--reply", "receipt"];
+    let mut command = Server::command(&args);
+    command.stdout(std::process::Stdio::piped());
+    let mut server = Server::of(Process::start_unread(command), &args);
+    let mut stdout = server.process.take_stdout().unwrap();
+    let block = [&(LEN as u32).to_be_bytes()[..], &[b'x'; LEN]].concat();
+    let mut device = server.connect();
+    for _ in 0..COUNT {
+        device.write_all(&block).unwrap();
+    }
+    device.write_all(&[0; 4]).unwrap();
+    // The receipt shows that all blocks were received, although none was read from the output.
+    device.read_to_end(&mut Vec::new()).unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut shown = String::new();
+        stdout.read_to_string(&mut shown).map(|_| shown)
+    });
+    let (ended, _) = server.stop();
+    let shown = reader.join().unwrap().unwrap();
+    let shown: Vec<Value> = shown
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let lost = shown.iter().filter(|event| event["event"] == "lost");
+    let lost: u64 = lost.map(|event| event["blocks"].as_u64().unwrap()).sum();
+    let blocks = shown.iter().filter(|event| event["event"] == "block");
+    let blocks = blocks.count() as u64;
+    assert!(0 < lost, "the output drops blocks");
+    assert_eq!(blocks + lost, COUNT as u64);
+    assert_eq!(ended.totals()["fault"], COUNT as u64, "{ended:?}");
+    let logged = ended.stderr.matches(" is not valid json: ").count();
+    assert_eq!(logged, 5, "{ended:?}");
+    let read = run(&["read", path, "--output", "json", "--decode", "raw"], b"");
+    let read = read.stdout_text();
+    let events = read
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let faults = events.filter(|event| event["event"] == "fault");
+    let seqs: Vec<_> = faults.map(|fault| fault["seq"].as_u64()).collect();
+    assert_eq!(seqs, (0..COUNT as u64).map(Some).collect::<Vec<_>>());
 }
 
 fn figure_len(block: &Value) -> usize {
