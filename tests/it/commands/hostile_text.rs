@@ -202,3 +202,25 @@ fn the_demo_escapes_what_a_stranger_sends() {
     assert!(ended.stdout_text().contains("\\u{1b}[2J"), "{ended:?}");
     assert_eq!(ended.code, Some(0), "{ended:?}");
 }
+
+#[test]
+fn a_reason_that_names_a_path_is_escaped() {
+    for output in ["text", "hex", "json"] {
+        let folder = tempfile::tempdir().unwrap();
+        let elfs = folder.path().join(EVIL.replace(['/', '\0'], ""));
+        fs::create_dir(&elfs).unwrap();
+        let decode = format!("defmt:{}", elfs.display());
+        let args = ["--once", "--decode", &decode, "--output", output];
+        let server = Server::start(&args);
+        let wire = b"\0\0\0\x03\x01\x02\x03\0\0\0\0";
+        server.connect().write_all(wire).unwrap();
+        let ended = server.process.end();
+        let shown = ended.stdout_text();
+        assert!(
+            shown.contains("has no ELF file with defmt formats"),
+            "{ended:?}"
+        );
+        assert_on_lines(&shown, &args);
+        assert_on_lines(&ended.stderr, &args);
+    }
+}
