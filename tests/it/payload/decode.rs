@@ -1,6 +1,8 @@
 //! `--decode`: the decoding of blocks, for all listeners and for one, and undecodable blocks.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use blocksd_tests::board::ports;
 use blocksd_tests::process::{Process, Server, blocksd, connect, run};
@@ -194,7 +196,7 @@ fn undecodable_blocks_that_the_output_drops_are_counted_logged_and_recorded() {
     let mut command = Server::command(&args);
     command.stdout(std::process::Stdio::piped());
     let mut server = Server::of(Process::start_unread(command), &args);
-    let mut stdout = server.process.take_stdout().unwrap();
+    let stdout = server.process.take_stdout().unwrap();
     let block = [&(LEN as u32).to_be_bytes()[..], &[b'x'; LEN]].concat();
     let mut device = server.connect();
     for _ in 0..COUNT {
@@ -203,16 +205,33 @@ fn undecodable_blocks_that_the_output_drops_are_counted_logged_and_recorded() {
     device.write_all(&[0; 4]).unwrap();
     // The receipt shows that all blocks were received, although none was read from the output.
     device.read_to_end(&mut Vec::new()).unwrap();
-    let reader = std::thread::spawn(move || {
-        let mut shown = String::new();
-        stdout.read_to_string(&mut shown).map(|_| shown)
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines() {
+            sender.send(line.unwrap()).ok();
+        }
     });
+    // From now on the output is read. Once a later connection is shown, the daemon waits for nothing when it stops.
+    let mut shown: Vec<Value> = Vec::new();
+    let is_late = |event: &Value| event["event"] == "close" && event["conn"] != 1;
+    for _ in 0..100 {
+        server.connect().write_all(&[0; 4]).unwrap();
+        while let Ok(line) = lines.recv_timeout(Duration::from_millis(300)) {
+            shown.push(serde_json::from_str(&line).unwrap());
+            if shown.last().is_some_and(is_late) {
+                break;
+            }
+        }
+        if shown.last().is_some_and(is_late) {
+            break;
+        }
+    }
     let (ended, _) = server.stop();
-    let shown = reader.join().unwrap().unwrap();
-    let shown: Vec<Value> = shown
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    shown.extend(
+        lines
+            .iter()
+            .map(|line| serde_json::from_str::<Value>(&line).unwrap()),
+    );
     let lost = shown.iter().filter(|event| event["event"] == "lost");
     let lost: u64 = lost.map(|event| event["blocks"].as_u64().unwrap()).sum();
     let blocks = shown.iter().filter(|event| event["event"] == "block");
