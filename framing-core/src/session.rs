@@ -43,7 +43,11 @@
 
 mod clock;
 mod crc;
+mod device;
+mod heard;
 pub(crate) mod link;
+mod mode;
+mod push;
 mod receiver;
 mod ring;
 mod saved;
@@ -53,12 +57,13 @@ mod words;
 
 pub use self::clock::HostClock;
 pub use self::crc::crc32;
+pub use self::device::{Device, DeviceError};
+pub use self::heard::{Heard, HeardError};
 pub use self::link::LinkError;
+pub use self::mode::{Eager, Mode, Retained};
+pub use self::push::PushError;
 pub use self::receiver::{
     Continued, Counted, Gap, NotOwner, Resumed, SessionReceiver, Unresumable, Written,
 };
 pub use self::saved::Saved;
-pub use self::sender::{
-    Device, DeviceError, Eager, Full, Heard, HeardError, Mode, PushError, Retained, SessionSender,
-    Unacknowledged,
-};
+pub use self::sender::{Full, SessionSender, Unacknowledged};

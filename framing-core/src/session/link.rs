@@ -3,7 +3,9 @@
 use core::error::Error;
 use core::fmt;
 
-use super::sender::{Heard, HeardError, Mode, SessionSender};
+use super::heard::{Heard, HeardError};
+use super::mode::Mode;
+use super::sender::SessionSender;
 use crate::fault::{Fault, ReceiveError};
 use crate::received::Received;
 

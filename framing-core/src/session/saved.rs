@@ -1,8 +1,9 @@
 //! The state of a sender that outlives a reset: [`Saved`], for retained memory or a file.
 
 use super::crc::crc32;
+use super::mode::Mode;
 use super::ring::Ring;
-use super::sender::{Full, Mode, SessionSender};
+use super::sender::{Full, SessionSender};
 use super::words::{set, word};
 
 /// Position of the CRC-32 of the bytes before it.

@@ -1,16 +1,15 @@
 //! The device's side of a session: [`SessionSender`] keeps messages until the host acknowledges them.
 
-use core::error::Error;
-use core::fmt;
-
 use super::crc::crc32;
+use super::device::Device;
+use super::heard::{Heard, HeardError};
+use super::mode::Mode;
 use super::ring::Ring;
 use super::wire::{
-    DEVICE_MAX, DOWN_MAX, HELLO_LEN, HELLO_WIRE_MAX, MAGIC, TIME, TYPE_ACK, TYPE_CLOSING,
-    TYPE_CONT, TYPE_MUST, TYPE_WELCOME, VERSION, is_device,
+    DOWN_MAX, HELLO_LEN, HELLO_WIRE_MAX, MAGIC, TYPE_ACK, TYPE_CLOSING, TYPE_CONT, TYPE_MUST,
+    TYPE_WELCOME, VERSION,
 };
 use super::words::{set, word};
-use crate::sealed::Sealed;
 
 /// Messages that are not acknowledged, in a ring of the caller's memory, and the state of their session. Sans-IO.
 ///
@@ -30,90 +29,21 @@ pub struct SessionSender<B, M = ()> {
     pub(super) ring: Ring<B>,
     /// Bytes of the ring that the host has, or that are on the way to it: after a HELLO, bytes of the messages that it
     /// offers.
-    sent: u32,
+    pub(super) sent: u32,
     /// Messages in the ring.
     pub(super) held: u32,
     /// Messages right before `first` that were given up without an acknowledgement.
     pub(super) lost: u32,
     pub(super) block_max: u32,
     /// Bytes of the ring that `chunk` has handed out.
-    lent: u32,
+    pub(super) lent: u32,
     /// What is left to write of the stage begins here, and ends at `staged_end`.
     staged: u8,
-    phase: Phase,
+    phase: LinkPhase,
     pub(super) full: Full,
     /// [`IN_SERIES`], [`WANTS_CONT`], [`WANTS_END`].
-    flags: u8,
+    pub(super) flags: u8,
     mode: M,
-}
-
-/// What a [`SessionSender`] can do beside the protocol's minimum. Costs code only if it is chosen. Sealed.
-pub trait Mode: Sealed + Copy {
-    /// The session can be continued after a reset, so the check value of a WELCOME is compared.
-    #[doc(hidden)]
-    const IS_RETAINED: bool;
-    /// Messages can be sent before the WELCOME.
-    #[doc(hidden)]
-    const IS_EAGER: bool;
-    /// Before the first HELLO.
-    #[doc(hidden)]
-    const NEW: Self;
-
-    /// Stores the number after the messages that a HELLO offers, in its low 32 bits.
-    #[doc(hidden)]
-    fn offer(&mut self, _number: u32) {}
-
-    /// The stored number.
-    #[doc(hidden)]
-    fn offered(&self) -> u32 {
-        0
-    }
-}
-
-/// The ring is lost with the session at a reset, and messages wait for the WELCOME.
-impl Mode for () {
-    const IS_RETAINED: bool = false;
-    const IS_EAGER: bool = false;
-    const NEW: Self = ();
-}
-
-/// [`Mode`]: the ring and the session can outlive a reset: see [`Saved`](super::Saved).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Retained {
-    _private: (),
-}
-
-/// [`Mode`]: as [`Retained`], and a sender of a known session does not wait for the WELCOME if its device asks for
-/// [it](Device::with_eager_start).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Eager {
-    offered: u32,
-}
-
-impl Sealed for () {}
-impl Sealed for Retained {}
-impl Sealed for Eager {}
-
-impl Mode for Retained {
-    const IS_RETAINED: bool = true;
-    const IS_EAGER: bool = false;
-    const NEW: Self = Self { _private: () };
-}
-
-impl Mode for Eager {
-    const IS_RETAINED: bool = true;
-    const IS_EAGER: bool = true;
-    const NEW: Self = Self { offered: 0 };
-
-    fn offer(&mut self, number: u32) {
-        self.offered = number;
-    }
-
-    fn offered(&self) -> u32 {
-        self.offered
-    }
 }
 
 /// What [`SessionSender::push`] does if the ring is full.
@@ -124,51 +54,6 @@ pub enum Full {
     Refuse,
     /// Drops the oldest messages, which the host then reports as a gap: for telemetry.
     DropOldest,
-}
-
-/// A device id: 1 to 64 letters, digits and `.`, `_`, `:`, `-`; and what the device asks for in its HELLO.
-///
-/// ```
-/// use framing_core::session::Device;
-///
-/// let device = Device::new("pump-3").expect("an id").with_heartbeat(6).with_time();
-/// assert_eq!(device.id(), "pump-3");
-/// assert!(Device::new("pump 3").is_err());
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Device<'a> {
-    id: &'a str,
-    heartbeat: u8,
-    flags: u8,
-    is_eager: bool,
-}
-
-/// The text is no device id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct DeviceError {
-    /// Its length in bytes.
-    pub len: usize,
-}
-
-/// Why [`SessionSender::push`] refused a message. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum PushError {
-    /// The message is empty: in `blocks`, that is the end of a series.
-    Empty,
-    /// The message is longer than the ring or the host takes.
-    TooLong {
-        /// Longest message in bytes.
-        max: u32,
-    },
-    /// The ring is full.
-    Full {
-        /// Free bytes of the ring.
-        free: u32,
-    },
 }
 
 /// What is not acknowledged.
@@ -185,55 +70,8 @@ pub struct Unacknowledged {
     pub lost: u32,
 }
 
-/// What a message from the host says. [`time_ns`](super::wire::time_ns) of the message is the host's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum Heard {
-    /// The session goes on.
-    Welcome {
-        /// A frame comes at least every so many seconds; 0: never. Close the connection after three times that without one.
-        heartbeat_s: u16,
-        /// [`SYNCED`](super::wire::SYNCED) and [`NEW`](super::wire::NEW).
-        flags: u16,
-    },
-    /// Messages are acknowledged, or this is a heartbeat.
-    Acknowledged,
-    /// The host closes the connection.
-    Closing {
-        /// A [`ClosingCode`](super::wire::ClosingCode), or one of a later version.
-        code: u8,
-        /// When to connect again, in s, at the earliest.
-        retry_s: u16,
-    },
-    /// A frame of a later version, which can be ignored.
-    Unknown,
-}
-
-/// The host broke the protocol, or the session is another's. Close the connection; all messages are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum HeardError {
-    /// The frame is shorter than its type needs.
-    Short {
-        /// Its length in bytes.
-        len: u8,
-    },
-    /// A frame of this type has no place here, or must be understood.
-    Unexpected {
-        /// Its type.
-        kind: u8,
-    },
-    /// The host acknowledges or has messages that were not sent.
-    Unsent,
-    /// The host has another message under a number of this ring: the session was continued without its ring. It is
-    /// forgotten; the next HELLO asks for another.
-    OtherRing,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Phase {
+enum LinkPhase {
     /// No connection.
     Down,
     /// After HELLO.
@@ -248,9 +86,9 @@ enum Phase {
 }
 
 /// A series is open, or its CONT is staged: its END is due before the next CONT.
-const IN_SERIES: u8 = 1;
+pub(super) const IN_SERIES: u8 = 1;
 /// A CONT is wanted, although a series is open.
-const WANTS_CONT: u8 = 2;
+pub(super) const WANTS_CONT: u8 = 2;
 /// An END is wanted after the last message.
 const WANTS_END: u8 = 4;
 
@@ -283,7 +121,7 @@ impl<B, M: Mode> SessionSender<B, M> {
             block_max: u32::MAX,
             lent: 0,
             staged: STAGE_LEN,
-            phase: Phase::Down,
+            phase: LinkPhase::Down,
             full,
             flags: 0,
             mode: M::NEW,
@@ -292,30 +130,6 @@ impl<B, M: Mode> SessionSender<B, M> {
 }
 
 impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
-    /// Keeps a message until it is acknowledged. Does not wait, and does no I/O.
-    ///
-    /// # Errors
-    /// [`PushError`]. [`PushError::Full`] with [`Full::DropOldest`], too, while a message that would have to be dropped is
-    /// partly written.
-    pub fn push(&mut self, message: &[u8]) -> Result<u32, PushError> {
-        let pushed = self.begin(message.len())?;
-        self.ring.extend(message);
-        Ok(pushed)
-    }
-
-    /// Keeps several parts as one message.
-    ///
-    /// # Errors
-    /// As [`push`](Self::push).
-    pub fn push_parts(&mut self, parts: &[&[u8]]) -> Result<u32, PushError> {
-        let len = |len: usize, part: &&[u8]| len.saturating_add(part.len());
-        let pushed = self.begin(parts.iter().fold(0, len))?;
-        for part in parts {
-            self.ring.extend(part);
-        }
-        Ok(pushed)
-    }
-
     /// The ring, to [restore](Self::restore) a sender with it.
     pub fn into_ring(self) -> B {
         self.ring.into_bytes()
@@ -356,14 +170,14 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         let is_eager = M::IS_EAGER && device.is_eager && session != 0;
         self.mode.offer((self.first as u32).wrapping_add(self.held));
         self.phase = if is_eager {
-            Phase::Eager
+            LinkPhase::Eager
         } else {
-            Phase::Waiting
+            LinkPhase::Waiting
         };
         if !is_eager {
             self.sent = self.ring.len();
         }
-        let id = device.id.as_bytes();
+        let id = device.id().as_bytes();
         let (first, len) = (self.first, HELLO_LEN as u32 + id.len() as u32);
         let flags =
             u32::from(device.flags) << 16 | (id.len() as u32) << 8 | u32::from(device.heartbeat);
@@ -390,8 +204,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
     /// many of them were written. Until then, none of these messages is dropped.
     pub fn chunk(&mut self, uptime_us: u64) -> &[u8] {
         self.lent = 0;
-        let is_eager = M::IS_EAGER && matches!(self.phase, Phase::Eager | Phase::Skipping);
-        if self.phase != Phase::Open && !is_eager {
+        let is_eager = M::IS_EAGER && matches!(self.phase, LinkPhase::Eager | LinkPhase::Skipping);
+        if self.phase != LinkPhase::Open && !is_eager {
             return &[];
         }
         let mut end = self.ring.len();
@@ -436,9 +250,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         };
         let [kind, ..] = *head;
         let acked = self.ahead(word::<0>(head), word::<4>(head));
-        let is_open = self.phase == Phase::Open || M::IS_EAGER && self.phase == Phase::Skipping;
+        let is_open =
+            self.phase == LinkPhase::Open || M::IS_EAGER && self.phase == LinkPhase::Skipping;
         match kind {
-            TYPE_WELCOME if !is_open && self.phase != Phase::Down => {
+            TYPE_WELCOME if !is_open && self.phase != LinkPhase::Down => {
                 let Some(welcome) = frame.first_chunk::<DOWN_MAX>() else {
                     return short;
                 };
@@ -478,7 +293,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
 
     /// Reports that the connection is gone, or will be closed.
     pub fn closed(&mut self) {
-        self.phase = Phase::Down;
+        self.phase = LinkPhase::Down;
         (self.sent, self.lent) = (0, 0);
         self.staged = STAGE_LEN;
         self.flags &= WANTS_END;
@@ -499,39 +314,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         sender
     }
 
-    /// Makes room for a message, and writes its header.
-    fn begin(&mut self, len: usize) -> Result<u32, PushError> {
-        let max = self.block_max.min(self.ring.size().saturating_sub(4));
-        let len = u32::try_from(len).unwrap_or(u32::MAX);
-        if len == 0 {
-            return Err(PushError::Empty);
-        }
-        if max < len {
-            return Err(PushError::TooLong { max });
-        }
-        let free = self.ring.free();
-        let (at, dropped) = self.walk(0, len.wrapping_add(4).saturating_sub(free));
-        if dropped != 0 {
-            // A message that is partly written cannot be dropped.
-            let is_written = at <= self.sent;
-            let is_between = self.lent == 0 && self.walk(0, self.sent).0 == self.sent;
-            if self.full == Full::Refuse || !is_written && !is_between {
-                return Err(PushError::Full { free });
-            }
-            // The number of the next message on the wire changes.
-            if !is_written && self.flags & IN_SERIES != 0 {
-                self.flags |= WANTS_CONT;
-            }
-        }
-        self.forget(at, dropped);
-        self.lost = self.lost.saturating_add(dropped);
-        self.held = self.held.wrapping_add(1);
-        self.ring.extend(&len.to_be_bytes());
-        Ok(dropped)
-    }
-
     /// Removes the oldest `count` messages, of `len` bytes.
-    fn forget(&mut self, len: u32, count: u32) {
+    pub(super) fn forget(&mut self, len: u32, count: u32) {
         self.ring.pop(len);
         self.sent = self.sent.saturating_sub(len);
         self.first = self.first.wrapping_add(u64::from(count));
@@ -567,7 +351,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
     }
 
     /// Walks over at least `count` messages and `len` bytes. Returns the position and the number of messages.
-    fn walk(&self, count: i32, len: u32) -> (u32, u32) {
+    pub(super) fn walk(&self, count: i32, len: u32) -> (u32, u32) {
         let (mut at, mut walked) = (0_u32, 0_u32);
         while at < self.ring.len() && (at < len || walked.cast_signed() < count) {
             at = at.wrapping_add(self.ring.message_len(at));
@@ -578,8 +362,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
 
     /// Stages what is due between two messages, `walked` messages after the oldest one.
     fn stage_control(&mut self, mut walked: u32, uptime_us: u64) {
-        if M::IS_EAGER && self.phase == Phase::Skipping {
-            self.phase = Phase::Open;
+        if M::IS_EAGER && self.phase == LinkPhase::Skipping {
+            self.phase = LinkPhase::Open;
             let resume = self.stage_u64::<24>();
             let ahead = self.ahead((resume >> 32) as u32, resume as u32);
             (self.sent, walked) = self.walk(ahead, self.sent);
@@ -601,7 +385,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
     }
 
     fn welcome(&mut self, acked: i32, welcome: &[u8; DOWN_MAX]) -> Result<(), HeardError> {
-        let is_eager = M::IS_EAGER && self.phase == Phase::Eager;
+        let is_eager = M::IS_EAGER && self.phase == LinkPhase::Eager;
         let (high, low) = (word::<8>(welcome), word::<12>(welcome));
         let session = u64::from(word::<16>(welcome)) << 32 | u64::from(word::<20>(welcome));
         let check = word::<40>(welcome);
@@ -628,10 +412,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         self.block_max = word::<32>(welcome);
         if is_eager && (self.walk(0, self.sent).0 != self.sent || self.lent != 0) {
             self.put::<24>(u64::from(high) << 32 | u64::from(low));
-            self.phase = Phase::Skipping;
+            self.phase = LinkPhase::Skipping;
             self.flags |= WANTS_CONT;
         } else {
-            self.phase = Phase::Open;
+            self.phase = LinkPhase::Open;
             if !is_eager || self.sent < at {
                 self.sent = at;
                 if self.flags & IN_SERIES != 0 {
@@ -648,7 +432,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         // The host has messages that an eager sender has not skipped yet: these are removed by a later ACK.
         let is_sent = at <= self.sent;
         if walked.cast_signed() < ahead
-            || !(is_sent || M::IS_EAGER && self.phase == Phase::Skipping)
+            || !(is_sent || M::IS_EAGER && self.phase == LinkPhase::Skipping)
         {
             return Err(HeardError::Unsent);
         }
@@ -672,90 +456,3 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
     }
 }
-
-impl<'a> Device<'a> {
-    /// A device that leaves the heartbeat to the host, and waits for each WELCOME.
-    ///
-    /// # Errors
-    /// [`DeviceError`] if the text is no device id.
-    pub const fn new(id: &'a str) -> Result<Self, DeviceError> {
-        match is_device(id.as_bytes()) {
-            true => Ok(Self {
-                id,
-                heartbeat: 0,
-                flags: 0,
-                is_eager: false,
-            }),
-            false => Err(DeviceError { len: id.len() }),
-        }
-    }
-
-    /// The device id.
-    #[must_use]
-    pub const fn id(&self) -> &'a str {
-        self.id
-    }
-
-    /// Asks for a heartbeat every `tens` times 10 s; 0: as the host likes; 255: none.
-    #[must_use]
-    pub const fn with_heartbeat(mut self, tens: u8) -> Self {
-        self.heartbeat = tens;
-        self
-    }
-
-    /// Asks for the host's time in each ACK.
-    #[must_use]
-    pub const fn with_time(mut self) -> Self {
-        self.flags |= TIME;
-        self
-    }
-
-    /// Sends messages of a known session without waiting for the WELCOME, in the [`Mode`] [`Eager`]: saves a round trip on each connection, and sends
-    /// what the host may have already.
-    #[must_use]
-    pub const fn with_eager_start(mut self) -> Self {
-        self.is_eager = true;
-        self
-    }
-}
-
-impl fmt::Display for DeviceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { len } = self;
-        write!(
-            f,
-            "the text of {len} bytes is no device id: 1 to {DEVICE_MAX} letters, digits, `.`, `_`, `:` or `-`"
-        )
-    }
-}
-
-impl fmt::Display for PushError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("a message of a session has at least one byte"),
-            Self::TooLong { max } => write!(f, "the message is longer than {max} bytes"),
-            Self::Full { free } => write!(f, "the ring has only {free} bytes free"),
-        }
-    }
-}
-
-impl fmt::Display for HeardError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Short { len } => write!(f, "the host sent a frame of {len} bytes, which is too short"),
-            Self::Unexpected { kind } => {
-                write!(f, "the host sent a frame of type {kind}, which has no place here")
-            }
-            Self::Unsent => f.write_str("the host names messages that were not sent"),
-            Self::OtherRing => f.write_str(
-                "the host has another message under the same number: the session was continued without its ring",
-            ),
-        }
-    }
-}
-
-impl Error for DeviceError {}
-
-impl Error for PushError {}
-
-impl Error for HeardError {}

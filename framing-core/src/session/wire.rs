@@ -12,10 +12,15 @@
 //! assert_eq!(Down::parse(&bytes[4..len]), Ok(Down::Ack(frame)));
 //! ```
 
-use core::error::Error;
-use core::fmt;
+mod extensions;
+mod frame_error;
+mod hello;
 
 use crate::bytes::copy;
+
+pub use self::extensions::Extensions;
+pub use self::frame_error::FrameError;
+pub use self::hello::{Hello, Opening};
 
 /// The first eight bytes of a HELLO. `FF` occurs in no UTF-8 and begins no JSON and no well-formed CBOR item.
 pub const MAGIC: [u8; 8] = *b"\xff\xc1blkack";
@@ -58,32 +63,6 @@ pub(super) const TYPE_CONT: u8 = 3;
 pub(super) const TYPE_CLOSING: u8 = 15;
 /// A type down that is unknown can be ignored if it is below this.
 pub(super) const TYPE_MUST: u8 = 0x80;
-
-/// The first message of a connection: HELLO.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Hello<'a> {
-    /// [`TIME`], or 0.
-    pub flags: u8,
-    /// Wished heartbeat in units of 10 s, [`HEARTBEAT_HOST`] or [`HEARTBEAT_NONE`].
-    pub heartbeat: u8,
-    /// Length of the sender's ring in bytes: its messages with their headers. 0: unknown.
-    pub room: u32,
-    /// The session; 0: none yet.
-    pub session: u64,
-    /// Number of the oldest message that the sender holds; of the next one, if it holds none.
-    pub first: u64,
-    /// How many messages the sender holds.
-    pub held: u32,
-    /// How many messages right before `first` were given up without an acknowledgement.
-    pub lost: u32,
-    /// The sender's clock in µs; 0: unknown.
-    pub uptime_us: u64,
-    /// The device id: 1 to 64 letters, digits and `.`, `_`, `:`, `-`.
-    pub device: &'a str,
-    /// Extensions.
-    pub extensions: Extensions<'a>,
-}
 
 /// What opens a series: CONT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,172 +168,6 @@ pub enum Down<'a> {
         /// The type.
         kind: u8,
     },
-}
-
-/// How a connection begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Opening {
-    /// Not known yet: more bytes are needed.
-    Undecided,
-    /// Plain messages.
-    Plain,
-    /// A HELLO, well-formed or not.
-    Hello,
-}
-
-/// Extensions of a HELLO or CONT: types, lengths and values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Extensions<'a>(&'a [u8]);
-
-/// Why a frame cannot be used. The peer is at fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum FrameError {
-    /// The frame has another length than its type needs.
-    Length {
-        /// Its length in bytes.
-        len: u32,
-    },
-    /// The HELLO is of another version.
-    Version {
-        /// The version.
-        version: u8,
-    },
-    /// The device id has a length outside 1 to 64, or other characters than letters, digits, `.`, `_`, `:` and `-`.
-    Device,
-    /// Numbers exceed 56 bits, or more messages were given up than there were.
-    Number,
-    /// Flags that must be understood are unknown.
-    Flags {
-        /// These flags.
-        flags: u8,
-    },
-    /// An extension that must be understood is unknown.
-    Extension {
-        /// Its type.
-        kind: u8,
-    },
-    /// The frame has another type than is expected here.
-    Kind {
-        /// The type.
-        kind: u8,
-    },
-}
-
-impl<'a> Hello<'a> {
-    /// How a connection begins whose first bytes, with the header of the first message, are `bytes`. Twelve bytes decide.
-    ///
-    /// ```
-    /// use framing_core::session::wire::{Hello, Opening};
-    ///
-    /// assert_eq!(Hello::opening(b"\0\0\0\x38\xff\xc1bl"), Opening::Undecided);
-    /// assert_eq!(Hello::opening(b"\0\0\0\x38\xff\xc1blkack"), Opening::Hello);
-    /// assert_eq!(Hello::opening(b"\0\0\0\x02o"), Opening::Plain);
-    /// ```
-    #[must_use]
-    pub fn opening(bytes: &[u8]) -> Opening {
-        let Some((header, payload)) = bytes.split_first_chunk::<4>() else {
-            // The length of a HELLO is below 65,536.
-            let is_long = bytes.iter().take(2).any(|byte| *byte != 0);
-            return if is_long {
-                Opening::Plain
-            } else {
-                Opening::Undecided
-            };
-        };
-        let len = u32::from_be_bytes(*header) as usize;
-        let same = payload
-            .iter()
-            .zip(MAGIC)
-            .all(|(byte, magic)| *byte == magic);
-        match (HELLO_LEN + 1..=HELLO_MAX).contains(&len) && same {
-            false => Opening::Plain,
-            true if payload.len() < MAGIC.len() => Opening::Undecided,
-            true => Opening::Hello,
-        }
-    }
-
-    /// Parses the payload of a HELLO.
-    ///
-    /// # Errors
-    /// [`FrameError`]; [`FrameError::closing`] has the answer to it.
-    pub fn parse(payload: &'a [u8]) -> Result<Self, FrameError> {
-        let bad_len = FrameError::Length {
-            len: u32::try_from(payload.len()).unwrap_or(u32::MAX),
-        };
-        let (fixed, rest) = payload.split_first_chunk::<HELLO_LEN>().ok_or(bad_len)?;
-        let [
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            version,
-            flags,
-            id_len,
-            heartbeat,
-            ..,
-        ] = *fixed;
-        if !payload.starts_with(&MAGIC) || HELLO_MAX < payload.len() {
-            return Err(bad_len);
-        }
-        if version != VERSION {
-            return Err(FrameError::Version { version });
-        }
-        let (device, rest) = rest
-            .split_at_checked(usize::from(id_len))
-            .ok_or(FrameError::Device)?;
-        let device = device_of(device)?;
-        let hello = Self {
-            flags,
-            heartbeat,
-            room: word(fixed, 12),
-            session: long(fixed, 16),
-            first: long(fixed, 24),
-            held: word(fixed, 32),
-            lost: word(fixed, 36),
-            uptime_us: long(fixed, 40),
-            device,
-            extensions: Extensions(rest),
-        };
-        let next = hello.first.checked_add(hello.held.into());
-        if next.is_none_or(|next| NUMBER_MAX < next) || hello.first < hello.lost.into() {
-            return Err(FrameError::Number);
-        }
-        if flags & MUST_FLAGS != 0 {
-            let flags = flags & MUST_FLAGS;
-            return Err(FrameError::Flags { flags });
-        }
-        hello.extensions.check()?;
-        Ok(hello)
-    }
-
-    /// Writes the frame with its header into `to`, and returns its length; `None` if it does not fit.
-    pub fn encode(&self, to: &mut [u8]) -> Option<usize> {
-        let device = self.device.as_bytes();
-        let Extensions(extensions) = self.extensions;
-        let id_len = u8::try_from(device.len()).ok()?;
-        let len = u32::try_from(HELLO_LEN + device.len() + extensions.len()).ok()?;
-        let mut out = Out { to, at: 0 };
-        out.put(&len.to_be_bytes());
-        out.put(&MAGIC);
-        out.put(&[VERSION, self.flags, id_len, self.heartbeat]);
-        out.put(&self.room.to_be_bytes());
-        out.put(&self.session.to_be_bytes());
-        out.put(&self.first.to_be_bytes());
-        out.put(&self.held.to_be_bytes());
-        out.put(&self.lost.to_be_bytes());
-        out.put(&self.uptime_us.to_be_bytes());
-        out.put(device);
-        out.put(extensions);
-        out.len()
-    }
 }
 
 impl<'a> Cont<'a> {
@@ -504,72 +317,6 @@ impl<'a> Down<'a> {
     }
 }
 
-impl<'a> Extensions<'a> {
-    /// Types and values, in their order.
-    pub fn iter(&self) -> impl Iterator<Item = (u8, &'a [u8])> + use<'a> {
-        let mut rest = self.0;
-        core::iter::from_fn(move || {
-            let (&[kind, len], after) = rest.split_first_chunk::<2>()?;
-            let (value, after) = after.split_at_checked(usize::from(len))?;
-            rest = after;
-            Some((kind, value))
-        })
-    }
-
-    /// Refuses extensions that must be understood (this version knows none), and lengths that exceed the frame.
-    fn check(&self) -> Result<(), FrameError> {
-        let mut used = 0;
-        for (kind, value) in self.iter() {
-            used += 2 + value.len();
-            if MUST_EXTENSION <= kind {
-                return Err(FrameError::Extension { kind });
-            }
-        }
-        let left = self.0.len().saturating_sub(used);
-        match u32::try_from(left) {
-            Ok(0) => Ok(()),
-            left => Err(FrameError::Length {
-                len: left.unwrap_or(u32::MAX),
-            }),
-        }
-    }
-}
-
-impl FrameError {
-    /// How a host answers a HELLO or CONT with this error.
-    #[must_use]
-    pub const fn closing(&self) -> ClosingCode {
-        match self {
-            Self::Version { .. } => ClosingCode::Version,
-            Self::Flags { .. } | Self::Extension { .. } => ClosingCode::Unsupported,
-            Self::Kind { .. } => ClosingCode::Protocol,
-            Self::Length { .. } | Self::Device | Self::Number => ClosingCode::BadHello,
-        }
-    }
-}
-
-impl fmt::Display for FrameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Length { len } => write!(f, "a frame of {len} bytes has the wrong length"),
-            Self::Version { version } => {
-                write!(f, "the sender speaks version {version}, not {VERSION}")
-            }
-            Self::Device => {
-                f.write_str("the device id is not 1 to 64 letters, digits, `.`, `_`, `:` or `-`")
-            }
-            Self::Number => {
-                f.write_str("the numbers of the messages exceed 56 bits, or are negative")
-            }
-            Self::Flags { flags } => write!(f, "unknown flags {flags:#04x}"),
-            Self::Extension { kind } => write!(f, "unknown extension {kind}"),
-            Self::Kind { kind } => write!(f, "a frame of type {kind} is not expected here"),
-        }
-    }
-}
-
-impl Error for FrameError {}
-
 /// The host's clock in a WELCOME or ACK, in ns since 1970.
 #[must_use]
 pub fn time_ns(frame: &[u8]) -> Option<u64> {
@@ -580,14 +327,6 @@ pub fn time_ns(frame: &[u8]) -> Option<u64> {
     };
     let time = frame.get(at..)?.first_chunk()?;
     Some(u64::from_be_bytes(*time))
-}
-
-/// The bytes as a device id.
-fn device_of(bytes: &[u8]) -> Result<&str, FrameError> {
-    let device = core::str::from_utf8(bytes).ok();
-    device
-        .filter(|_| is_device(bytes))
-        .ok_or(FrameError::Device)
 }
 
 /// Whether the bytes are a device id.
