@@ -1,4 +1,4 @@
-//! A reset, or a peer that stops answering, in each state of a connection: the report agrees with what arrived.
+//! A reset, a close, or a peer that stops answering, in each state of a connection: the report agrees with what arrived.
 
 use std::rc::Rc;
 
@@ -47,7 +47,9 @@ enum State {
 enum Failure {
     /// The server resets it.
     Reset,
-    /// Frames to these ends are lost for this many seconds, and the server forgets the connection.
+    /// The server closes it.
+    Close,
+    /// Frames to these ends are lost for this many seconds. The server keeps the connection, and never uses it again.
     Silence(&'static [usize], u64),
     /// The server resets it, and accepts the next one; frames to this end are lost until [`RESTORED_SECS`].
     ResetThenSilence(usize),
@@ -59,8 +61,6 @@ const PEER: usize = 1;
 
 /// Longer than the device waits for a silent peer.
 const SILENT: Failure = Failure::Silence(&[DEVICE, PEER], 12);
-/// The same for a peer without a window.
-const SILENT_WITHOUT_WINDOW: Failure = Failure::Silence(&[DEVICE, PEER], 80);
 
 /// Time of the repair after [`Failure::ResetThenSilence`]: later than the time limit of the next attempt to connect.
 const RESTORED_SECS: u64 = 20;
@@ -74,9 +74,10 @@ fn serve(world: &mut World, from: u64, failure: Option<(State, Failure)>, buffer
     world.lab.spawn(async move {
         Timer::at(Instant::from_secs(from)).await;
         let mut failure = failure;
-        let (mut receive, mut send) = (vec![0; buffer_len], vec![0; 256]);
+        let mut kept = Vec::new();
         for at in 0.. {
-            let mut socket = TcpSocket::new(machine.stack, &mut receive, &mut send);
+            let (receive, send) = (vec![0; buffer_len].leak(), vec![0; 256].leak());
+            let mut socket = TcpSocket::new(machine.stack, receive, send);
             socket.accept(SERVER.port()).await.expect("it listens");
             wires.borrow_mut().push(Vec::new());
             let receive_until = async |socket: &mut TcpSocket<'_>, state| {
@@ -103,7 +104,7 @@ fn serve(world: &mut World, from: u64, failure: Option<(State, Failure)>, buffer
                     assert_eq!(half, Ok(receipt.len() / 2));
                     socket.flush().await.expect("the device reads");
                 }
-                fail(socket, failure, cable).await;
+                kept.extend(fail(socket, failure, cable).await);
             } else {
                 receive_until(&mut socket, State::AfterFin).await;
                 let receipt = receipt(&blocks(&wires.borrow()[at]).0);
@@ -129,14 +130,22 @@ fn is_reached(wire: &[u8], state: State) -> bool {
     }
 }
 
-/// Ends the connection in this way.
-async fn fail(mut socket: TcpSocket<'_>, failure: Failure, cable: &'static Cable) {
+/// Ends the connection in this way. Returns it if the server keeps it.
+async fn fail<'a>(
+    mut socket: TcpSocket<'a>,
+    failure: Failure,
+    cable: &'static Cable,
+) -> Option<TcpSocket<'a>> {
     if let Failure::Reset | Failure::ResetThenSilence(_) = failure {
         socket.abort();
         let _ = socket.flush().await;
     }
     match failure {
         Failure::Reset => {}
+        Failure::Close => {
+            socket.close();
+            let _ = socket.flush().await;
+        }
         Failure::ResetThenSilence(side) => cable.set_carries_to(side, false),
         Failure::Silence(sides, secs) => {
             sides
@@ -146,6 +155,7 @@ async fn fail(mut socket: TcpSocket<'_>, failure: Failure, cable: &'static Cable
             cable.set_carries(true);
         }
     }
+    matches!(failure, Failure::Silence(..)).then_some(socket)
 }
 
 /// Runs a series whose first connection fails. Returns the report and the number of samples of each connection.
@@ -156,6 +166,9 @@ fn run(state: State, failure: Failure) -> (Report, Vec<usize>) {
     if state == State::WithinMessage {
         // Both buffers are shorter than the rest of the message.
         (world.send_len, buffer_len) = (24, 24);
+    } else {
+        // Room for all samples, so that only the time limit ends a silent connection.
+        world.send_len = 4_096;
     }
     if let Failure::ResetThenSilence(_) = failure {
         let cable = world.cable;
@@ -254,11 +267,16 @@ fn a_failure_while_connecting_costs_nothing() {
 }
 
 #[test]
-fn a_reset_within_the_series_leaves_in_doubt_only_what_was_taken() {
-    for state in [State::Idle, State::WithinMessage] {
-        let (report, counts) = run(state, Failure::Reset);
-        assert_eq!(counts, [BEFORE, SAMPLES as usize - BEFORE], "{state:?}");
-        assert_eq!(report, answered(2, SAMPLES - BEFORE as u32), "{state:?}");
+fn a_reset_or_a_close_within_the_series_leaves_in_doubt_only_what_was_taken() {
+    for (state, failure) in [
+        (State::Idle, Failure::Reset),
+        (State::Idle, Failure::Close),
+        (State::WithinMessage, Failure::Reset),
+    ] {
+        let (report, counts) = run(state, failure);
+        let rest = SAMPLES as usize - BEFORE;
+        assert_eq!(counts, [BEFORE, rest], "{failure:?} in {state:?}");
+        assert_eq!(report, answered(2, rest as u32), "{failure:?} in {state:?}");
     }
 }
 
@@ -266,16 +284,19 @@ fn a_reset_within_the_series_leaves_in_doubt_only_what_was_taken() {
 fn silence_within_the_series_leaves_in_doubt_what_was_taken_meanwhile() {
     // The peer is gone, or its frames are lost, or those to it.
     for sides in [&[DEVICE, PEER][..], &[DEVICE], &[PEER]] {
-        let (report, counts) = run(State::Idle, Failure::Silence(sides, 12));
+        let (report, counts) = run(State::Idle, Failure::Silence(sides, 30));
         let delivered = counts[1] as u32;
         assert_eq!(report, answered(2, delivered), "{sides:?}");
         // The device takes a sample each second until it gives up.
         let taken_unseen = SAMPLES as usize - BEFORE - counts[1];
-        assert!((7..=12).contains(&taken_unseen), "{sides:?}: {counts:?}");
+        assert!((8..=12).contains(&taken_unseen), "{sides:?}: {counts:?}");
     }
-    let (report, counts) = run(State::WithinMessage, SILENT_WITHOUT_WINDOW);
-    assert_eq!(counts, [BEFORE, SAMPLES as usize - BEFORE]);
-    assert_eq!(report, answered(2, SAMPLES - BEFORE as u32));
+    for sides in [&[DEVICE, PEER][..], &[DEVICE], &[PEER]] {
+        // Longer than the device waits for a peer without a window.
+        let (report, counts) = run(State::WithinMessage, Failure::Silence(sides, 90));
+        assert_eq!(counts, [BEFORE, SAMPLES as usize - BEFORE], "{sides:?}");
+        assert_eq!(report, answered(2, SAMPLES - BEFORE as u32), "{sides:?}");
+    }
 }
 
 #[test]
@@ -299,6 +320,7 @@ fn a_failure_after_the_end_leaves_the_series_ended_and_in_doubt() {
     for state in [State::AfterFin, State::WithinReceipt] {
         for failure in [
             Failure::Reset,
+            Failure::Close,
             SILENT,
             Failure::Silence(&[DEVICE], 12),
             Failure::Silence(&[PEER], 12),
