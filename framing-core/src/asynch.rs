@@ -52,8 +52,10 @@ use crate::receiver::{Buffer, Polled, Receiver};
 use crate::sender::Sender;
 
 mod framed;
+mod link;
 
 pub use self::framed::Framed;
+pub use self::link::Link;
 
 /// Receives messages from a transport into a buffer.
 ///

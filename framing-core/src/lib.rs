@@ -11,6 +11,7 @@
 
 pub mod asynch;
 pub mod blocking;
+pub mod session;
 
 mod bytes;
 mod encode;

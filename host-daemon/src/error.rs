@@ -24,7 +24,10 @@ use blocksd_engine::connection::responder::ReplyError;
 #[non_exhaustive]
 pub enum CommandError {
     /// An address that cannot be listened on.
-    #[error("cannot listen on {address}: {error}")]
+    #[error(
+        "cannot listen on {address}: {error}{}",
+        words::listen_hint(address, error)
+    )]
     Listen {
         /// The address as it was given.
         address: String,

@@ -85,7 +85,7 @@ impl Out {
         }
     }
 
-    /// Counts what was written in `shown`.
+    /// Counts the written items in `shown`.
     pub(crate) fn counting(self, shown: Arc<ShownCounts>) -> Self {
         Self { shown, ..self }
     }

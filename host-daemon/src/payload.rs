@@ -190,7 +190,7 @@ impl Decoding {
         })
     }
 
-    /// What keeps messages of this framing from being decoded, or makes that unreliable.
+    /// Warnings about this framing: its messages are not decoded, or not reliably.
     #[must_use]
     pub fn warnings(&self, framing: &AnyFraming) -> Vec<String> {
         match self {
@@ -246,7 +246,7 @@ impl fmt::Display for Undecodable {
     }
 }
 
-/// What is wrong with a message, before the name of the decoding. The fault of a defmt frame is often the ELF file's.
+/// The words before the name of the decoding in a fault. The cause of a defmt fault is often the ELF file, not the frame.
 #[must_use]
 pub fn fails_as(as_what: &str) -> &'static str {
     match as_what {

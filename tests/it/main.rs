@@ -7,6 +7,7 @@ mod commands {
     mod error_messages;
     mod export;
     mod files;
+    mod hostile_text;
     mod nonblocking;
     mod read;
     mod replay;

@@ -9,9 +9,11 @@ use framing_core::{
 
 mod choices;
 mod codecs;
+mod session;
 
 pub use self::choices::{Known, SPECS};
 pub use self::codecs::as_tokio;
+pub use self::session::any_session;
 
 use self::choices::{Choices, KNOWN, Sizes};
 use crate::drive::{Collector, Mode, scan_all};

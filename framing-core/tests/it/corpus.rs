@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use framing_core::AnyFraming;
-use framing_core_testing::properties::{SPECS, any_bytes, any_messages, as_tokio};
+use framing_core_testing::properties::{SPECS, any_bytes, any_messages, any_session, as_tokio};
 
 #[test]
 fn the_corpora_hold() {
@@ -36,8 +36,9 @@ fn the_properties_cover_every_framing() {
 type Property = (&'static str, fn(&[u8]));
 
 /// The properties, each with the name of its fuzz target.
-pub(crate) const PROPERTIES: [Property; 3] = [
+pub(crate) const PROPERTIES: [Property; 4] = [
     ("any_bytes", any_bytes),
     ("any_messages", any_messages),
+    ("any_session", any_session),
     ("as_tokio", as_tokio),
 ];

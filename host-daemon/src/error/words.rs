@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 use blocksd_recording::Error as RecordingError;
 
@@ -10,6 +11,17 @@ pub(super) fn duplicate(first: &str, again: &str) -> String {
         format!("{again} is given twice; remove one of them")
     } else {
         format!("{again} is the same address as {first}; remove one of them")
+    }
+}
+
+/// What to do if a listener is refused for want of a privilege.
+pub(super) fn listen_hint(address: &str, error: &io::Error) -> &'static str {
+    let port = address.rsplit_once(':').map(|(_, port)| port.parse());
+    match port {
+        Some(Ok(1..1024_u16)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            "; a port below 1024 needs the capability CAP_NET_BIND_SERVICE"
+        }
+        _ => "",
     }
 }
 

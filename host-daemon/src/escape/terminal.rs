@@ -15,7 +15,7 @@ pub(crate) fn stdout() -> Box<dyn Write + Send> {
     }
 }
 
-/// Escapes what is written to a terminal.
+/// Escapes text on its way to a terminal.
 struct Terminal<W> {
     to: W,
     /// The beginning of a character whose other bytes were not written yet.

@@ -12,7 +12,9 @@ use jiff::tz::TimeZone;
 use crate::escape::{readable, readable_text};
 use crate::output::bounded_line::{BoundedLine, Readable, write_meaning};
 use crate::output::{Format, Out, counted};
-use crate::payload::{DecodeError, Decoders, Decoding, LogFrame, Meaning, Style, fails_as};
+use crate::payload::{
+    DecodeError, Decoders, Decoding, LogFrame, Meaning, Style, Undecodable, fails_as,
+};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::timestamp;
 use blocksd_engine::batch::Item;
@@ -157,8 +159,7 @@ impl Format for Text {
                 if !undecodable.is_repeated {
                     // Like any other fault: only the mark of a message ends with a colon.
                     out.line().truncate(start);
-                    write_conn(conn, out.line())?;
-                    write!(out.line(), "fault: {undecodable}: ")?;
+                    write_undecodable(conn, &undecodable, out.line())?;
                 }
                 readable(bytes, out.line());
                 if let Some(seq) = seq {
@@ -187,10 +188,7 @@ impl Format for Hex {
                 Some((seq, Err(undecodable))) => {
                     match undecodable.is_repeated {
                         true => write_message_mark(conn, truncated, out.line())?,
-                        false => {
-                            write_conn(conn, out.line())?;
-                            write!(out.line(), "fault: {undecodable}: ")?;
-                        }
+                        false => write_undecodable(conn, &undecodable, out.line())?,
                     }
                     out.undecodable(&event.source, seq, &undecodable);
                 }
@@ -290,8 +288,8 @@ fn write_conn(conn: u64, line: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-/// Writes the number of the connection of a message, if it is known. The colon tells a message from an event whose text
-/// it imitates.
+/// Writes the number of the connection of a message, if it is known. The colon distinguishes a message from an event
+/// whose text it imitates.
 fn write_message_mark(conn: u64, truncated: bool, line: &mut Vec<u8>) -> io::Result<()> {
     match (conn, truncated) {
         (0, false) => Ok(()),
@@ -301,6 +299,14 @@ fn write_message_mark(conn: u64, truncated: bool, line: &mut Vec<u8>) -> io::Res
             write!(line, "truncated: ")
         }
     }
+}
+
+/// Writes the fault of an undecodable message, before its bytes. The reason may quote the message or name a path.
+fn write_undecodable(conn: u64, undecodable: &Undecodable, line: &mut Vec<u8>) -> io::Result<()> {
+    write_conn(conn, line)?;
+    write!(line, "fault: ")?;
+    readable_text(&undecodable.to_string(), line);
+    write!(line, ": ")
 }
 
 /// Writes an event. Calls `payload` with each message and its sequence number, and with each piece, and whether it ends a

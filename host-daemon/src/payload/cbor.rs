@@ -339,6 +339,11 @@ mod tests {
                 b"\xc4\x82\x3b\xff\xff\xff\xff\xff\xff\xff\xff\x01",
                 r#""1e-18446744073709551616""#,
             ),
+            // The smallest exponent of 128 bits: 3(h'7fff...')
+            (
+                b"\xc4\x82\xc3\x50\x7f\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+                r#""1e-170141183460469231731687303715884105728""#,
+            ),
             (b"\xc5\x9f\x20\x03\xff", r#""1.5""#),
             (b"\xc5\x82\x20\xc3\x41\x02", r#""-1.5""#),
             (b"\xc5\x82\x38\x3f\x1b\x80\0\0\0\0\0\0\0", r#""0.5""#),

@@ -85,7 +85,7 @@ impl Defmt {
         }
     }
 
-    /// What keeps frames in messages of this framing from being decoded, or makes that unreliable.
+    /// Warnings about this framing: frames in its messages are not decoded, or not reliably.
     pub(super) fn warnings(&self, framing: &AnyFraming) -> Vec<String> {
         let mut warnings = Vec::new();
         match &self.source {

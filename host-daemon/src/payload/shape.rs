@@ -131,7 +131,7 @@ impl Shape {
             let node = next.take();
             contradicts |= node.is_some_and(|node| self.widen(node, kind));
             if matches!(kind, ValueKind::Object | ValueKind::Array) {
-                // What is inside a value of several types is not described.
+                // The inside of a value of several types is not described.
                 let is_known =
                     |node: &usize| self.nodes.get(*node).is_some_and(|it| it.kind == kind);
                 levels.push(OpenContainer {
@@ -280,7 +280,7 @@ mod tests {
             check(&["{\"a\":1}", root], "{}");
             check(&[root, "{\"a\":1}"], "{}");
         }
-        // What the tools refuse in a schema is left out.
+        // Parts of a schema that the tools refuse are left out.
         check(
             &[r#"{"a":[[1]],"b":[],"c":[1,"x"],"d":[null]}"#],
             r#"{"type":"object"}"#,

@@ -54,7 +54,7 @@ const LATE: &str = "standard output did not accept the last events in time";
 pub enum NotShown {
     /// Exactly these.
     Counted(Dropped),
-    /// At most this number of messages, and other events: the output hangs, so it is unknown what it has accepted.
+    /// At most this number of messages, and other events: the output hangs, so the accepted part is unknown.
     UpTo {
         /// The number of messages.
         messages: u64,

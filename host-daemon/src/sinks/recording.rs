@@ -317,7 +317,7 @@ async fn record(
     }
 }
 
-/// Waits for the next event, and does what is due in the meantime.
+/// Waits for the next event, and does the work that is due in the meantime.
 async fn next(
     writer: &mut EventWriter,
     lifecycle: &mut UnboundedReceiver<Lifecycle<'static>>,

@@ -235,6 +235,22 @@ fn a_folder_of_another_program_is_an_error() {
 }
 
 #[test]
+fn a_port_that_needs_a_privilege_is_refused_with_the_capability() {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", NOBODY, "--clear-groups"]);
+    command.arg(blocksd(&[]).get_program());
+    command.args(["serve", "--listen", "127.0.0.1:1"]);
+    let ended = finish(command, b"");
+    let name = "a_port_that_needs_a_privilege_is_refused_with_the_capability";
+    if ended.stderr.contains("setpriv") {
+        return skipped(name, "this user cannot become another");
+    }
+    let hint = "cannot listen on 127.0.0.1:1: Permission denied (os error 13); a port below 1024 needs the capability \
+                CAP_NET_BIND_SERVICE";
+    ended.assert_refused(2, hint);
+}
+
+#[test]
 fn the_socket_of_a_hung_process_is_in_use() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("d.sock");

@@ -1,9 +1,11 @@
 //! `--decode`: the decoding of blocks, for all listeners and for one, and undecodable blocks.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use blocksd_tests::board::ports;
-use blocksd_tests::process::{Server, blocksd, connect, run};
+use blocksd_tests::process::{Process, Server, blocksd, connect, run};
 use serde_json::{Value, json};
 
 use crate::engine::serve::payload;
@@ -182,6 +184,71 @@ fn an_undecodable_block_is_counted_once_logged_and_recorded_whatever_is_shown() 
             }
         }
     }
+}
+
+#[test]
+fn undecodable_blocks_that_the_output_drops_are_counted_logged_and_recorded() {
+    const COUNT: usize = 300;
+    const LEN: usize = 40_000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let args = ["--decode", "json", "--record", path, "--reply", "receipt"];
+    let mut command = Server::command(&args);
+    command.stdout(std::process::Stdio::piped());
+    let mut server = Server::of(Process::start_unread(command), &args);
+    let stdout = server.process.take_stdout().unwrap();
+    let block = [&(LEN as u32).to_be_bytes()[..], &[b'x'; LEN]].concat();
+    let mut device = server.connect();
+    for _ in 0..COUNT {
+        device.write_all(&block).unwrap();
+    }
+    device.write_all(&[0; 4]).unwrap();
+    // The receipt shows that all blocks were received, although none was read from the output.
+    device.read_to_end(&mut Vec::new()).unwrap();
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines() {
+            sender.send(line.unwrap()).ok();
+        }
+    });
+    // From now on the output is read. Once a later connection is shown, the daemon waits for nothing when it stops.
+    let mut shown: Vec<Value> = Vec::new();
+    let is_late = |event: &Value| event["event"] == "close" && event["conn"] != 1;
+    for _ in 0..100 {
+        server.connect().write_all(&[0; 4]).unwrap();
+        while let Ok(line) = lines.recv_timeout(Duration::from_millis(300)) {
+            shown.push(serde_json::from_str(&line).unwrap());
+            if shown.last().is_some_and(is_late) {
+                break;
+            }
+        }
+        if shown.last().is_some_and(is_late) {
+            break;
+        }
+    }
+    let (ended, _) = server.stop();
+    shown.extend(
+        lines
+            .iter()
+            .map(|line| serde_json::from_str::<Value>(&line).unwrap()),
+    );
+    let lost = shown.iter().filter(|event| event["event"] == "lost");
+    let lost: u64 = lost.map(|event| event["blocks"].as_u64().unwrap()).sum();
+    let blocks = shown.iter().filter(|event| event["event"] == "block");
+    let blocks = blocks.count() as u64;
+    assert!(0 < lost, "the output drops blocks");
+    assert_eq!(blocks + lost, COUNT as u64);
+    assert_eq!(ended.totals()["fault"], COUNT as u64, "{ended:?}");
+    let logged = ended.stderr.matches(" is not valid json: ").count();
+    assert_eq!(logged, 5, "{ended:?}");
+    let read = run(&["read", path, "--output", "json", "--decode", "raw"], b"");
+    let read = read.stdout_text();
+    let events = read
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let faults = events.filter(|event| event["event"] == "fault");
+    let seqs: Vec<_> = faults.map(|fault| fault["seq"].as_u64()).collect();
+    assert_eq!(seqs, (0..COUNT as u64).map(Some).collect::<Vec<_>>());
 }
 
 fn figure_len(block: &Value) -> usize {

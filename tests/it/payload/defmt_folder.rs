@@ -1,13 +1,14 @@
 //! `--decode defmt:DIR`: the ELF file is found by the build id that a firmware sends.
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
 use blocksd_tests::elf::{BUILD, note, rzcobs};
 use blocksd_tests::process::{Server, blocksd, run};
+use rustix::fs::inotify;
 use serde_json::Value;
 
 use crate::payload::defmt::{count, faults, frame, lines, send, write_elf};
@@ -164,6 +165,8 @@ fn other_files_are_ignored_with_one_warning_and_never_waited_for() {
         .arg(path("pipe"))
         .status();
     assert!(made.unwrap().success());
+    let opens = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&opens, path("pipe"), inotify::WatchFlags::OPEN).unwrap();
     symlink("/dev/zero", path("zero")).unwrap();
     symlink("pipe", path("link-to-pipe")).unwrap();
     symlink("nowhere", path("broken")).unwrap();
@@ -188,6 +191,9 @@ fn other_files_are_ignored_with_one_warning_and_never_waited_for() {
     );
     assert!(ended.stderr.contains("and 3 more"), "{}", ended.stderr);
     assert_eq!(count(&ended, "without its build id first"), 1);
+    let opened = File::from(opens).read(&mut [0; 4096]);
+    let none = opened.expect_err("the pipe was never opened");
+    assert_eq!(none.kind(), ErrorKind::WouldBlock);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::imports::modules;
 /// name.
 const PAIRS: &[(&str, &str)] = &[
     ("framing_core", "Framed"),
+    ("framing_core", "Link"),
     ("framing_core", "Outgoing"),
     ("framing_core", "Reader"),
     ("framing_core", "Sent"),

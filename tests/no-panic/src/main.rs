@@ -20,6 +20,7 @@ use framing_core::{
     Netstring, OctetCounted, Polled, Received, ReceivedPiece, Receiver, Sender, Stream, U8, U16, U16Le, U32, U32Le,
     Varint, encode,
 };
+use framing_core::session::{Device, Eager, Full, HostClock, Mode, Retained, Saved, SessionReceiver, SessionSender, wire};
 use framing_core::{blocking, asynch};
 
 #[cfg(not(feature = "async"))]
@@ -237,6 +238,129 @@ fn try_receiver<F: Framing, B: Buffer>(receiver: Receiver<F, B>) {
     black_box(receiver.is_mid_block());
 }
 
+/// Makes every call of a session: that of the sender, of the receiver, and of the frames.
+#[cfg(not(feature = "async"))]
+#[inline(never)]
+fn try_session<M: Mode>() -> SessionSender<[u8; 40], M> {
+    let mut bytes = [0; 48];
+    fill(&mut bytes);
+    let count = || unsafe { read_volatile(COUNT) };
+    let (one, two) = bytes.split_at_checked(count()).unwrap_or_default();
+    let mut sender = SessionSender::new([0; 40], Full::DropOldest);
+    if let Some(Ok(device)) = core::str::from_utf8(one).ok().map(Device::new) {
+        let mut hello = [0; wire::HELLO_WIRE_MAX];
+        show_bytes(sender.hello(&device.with_eager_start(), count() as u64, &mut hello));
+    }
+    for _ in 0..count() {
+        let _ = black_box(sender.push(one));
+        let _ = black_box(sender.push_parts(&[one, two]));
+        let _ = black_box(sender.heard(two));
+        show_bytes(sender.chunk(count() as u64));
+        sender.wrote(count());
+        black_box(sender.unacknowledged());
+        black_box(sender.session());
+        sender.ping();
+        sender.end();
+        sender.closed();
+    }
+    sender
+}
+
+#[cfg(not(feature = "async"))]
+#[inline(never)]
+fn try_saved<M: Mode>() {
+    let sender = try_session::<M>();
+    let mut saved = sender.save().to_bytes();
+    fill(&mut saved);
+    black_box(SessionSender::<_, M>::restore(sender.into_ring(), Full::Refuse, &Saved::from_bytes(saved)));
+}
+
+#[cfg(not(feature = "async"))]
+#[inline(never)]
+fn try_frames() {
+    let mut bytes = [0; 80];
+    fill(&mut bytes);
+    let count = || unsafe { read_volatile(COUNT) };
+    let bytes = bytes.get(..count()).unwrap_or_default();
+    black_box(wire::Hello::opening(bytes));
+    if let Ok(hello) = black_box(wire::Hello::parse(bytes)) {
+        let mut to = [0; 90];
+        black_box(hello.encode(&mut to));
+        for extension in hello.extensions.iter() {
+            black_box(extension);
+        }
+    }
+    if let Ok(cont) = black_box(wire::Cont::parse(bytes)) {
+        show_bytes(&cont.encode());
+    }
+    match black_box(wire::Down::parse(bytes)) {
+        Ok(wire::Down::Welcome(welcome)) => show_bytes(&welcome.encode()),
+        Ok(wire::Down::Ack(ack)) => show_bytes(&ack.encode().0),
+        Ok(wire::Down::Closing(closing)) => show_bytes(&closing.encode().0),
+        _ => {}
+    }
+    let mut clock = HostClock::new();
+    clock.heard(wire::time_ns(bytes).unwrap_or(0), count() as u64);
+    black_box(clock.at(count() as u64));
+    let mut receiver = SessionReceiver::new(count() as u64, count() as u32);
+    let mut next = count() as u64;
+    let _ = black_box(receiver.hello(count() as u64, next, count() as u32, count() as u32));
+    let _ = black_box(receiver.cont(count() as u64, &mut next, count() as u64));
+    let _ = black_box(receiver.take(count() as u64, &mut next, count() as u64, count() as u32));
+    black_box(receiver.write(count() as u64, count() as u64));
+    receiver.synced(count() as u64);
+    receiver.closed(count() as u64);
+    black_box((receiver.reset(), receiver.acked(next), receiver.is_forgettable()));
+}
+
+#[cfg(not(feature = "async"))]
+impl embedded_io::ReadReady for Port {
+    fn read_ready(&mut self) -> Result<bool, Infallible> {
+        Ok(unsafe { read_volatile(COUNT) } != 0)
+    }
+}
+
+#[cfg(not(feature = "async"))]
+#[inline(never)]
+fn try_link<M: Mode>() {
+    let mut sender = SessionSender::<_, M>::new([0; 40], Full::DropOldest);
+    let Ok(device) = Device::new("device") else { return };
+    if let Ok(mut link) = blocking::Link::open(&mut sender, Port, Port, &device, 0) {
+        let _ = black_box(link.turn(1));
+        let _ = black_box(link.push(b"message"));
+        let _ = black_box(link.finish(|| 0));
+    }
+}
+
+#[cfg(feature = "async")]
+#[inline(never)]
+fn try_link<M: Mode>() {
+    let future = async {
+        let mut sender = SessionSender::<_, M>::new([0; 40], Full::DropOldest);
+        let Ok(device) = Device::new("device") else { return };
+        if let Ok(mut link) = asynch::Link::open(&mut sender, Port, Port, &device, 0).await {
+            let _ = black_box(link.drive(|| 1).await);
+            let _ = black_box(link.push(b"message"));
+            let _ = black_box(link.finish(|| 0).await);
+        }
+    };
+    let mut future = core::pin::pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    while future.as_mut().poll(&mut context).is_pending() {}
+}
+
+fn try_sessions() {
+    try_link::<()>();
+    try_link::<Eager>();
+    #[cfg(not(feature = "async"))]
+    {
+        black_box(try_session::<()>());
+        try_saved::<Retained>();
+        try_saved::<Eager>();
+        try_frames();
+    }
+}
+
 fn try_all<F: Framing + Copy>(framing: F) {
     #[cfg(not(feature = "async"))]
     try_blocking(framing);
@@ -248,6 +372,7 @@ fn try_all<F: Framing + Copy>(framing: F) {
 
 #[unsafe(no_mangle)]
 extern "C" fn _start() -> ! {
+    try_sessions();
     try_all(Blocks);
     try_all(Stream);
     try_all(Lines);

@@ -10,17 +10,21 @@
 mod empty;
 #[cfg(feature = "core")]
 mod ours;
-#[cfg(not(any(feature = "empty", feature = "core")))]
+#[cfg(not(any(feature = "empty", feature = "core", feature = "sessions")))]
 mod peers;
 mod port;
+#[cfg(feature = "sessions")]
+mod session;
 mod start;
 
 #[cfg(feature = "empty")]
 use empty as case;
 #[cfg(feature = "core")]
 use ours as case;
-#[cfg(not(any(feature = "empty", feature = "core")))]
+#[cfg(not(any(feature = "empty", feature = "core", feature = "sessions")))]
 use peers as case;
+#[cfg(feature = "sessions")]
+use session as case;
 
 /// The measured code: everything from the first message to the last.
 #[inline(never)]

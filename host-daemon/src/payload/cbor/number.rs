@@ -199,7 +199,9 @@ impl fmt::Display for Number {
 
 /// Prints `mantissa * 10^exponent` with all digits of the mantissa, and with an exponent if the point would be far away.
 fn decimal(mantissa: &BigInt, exponent: i128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let places = usize::try_from(-exponent).ok();
+    let places = exponent
+        .checked_neg()
+        .and_then(|it| usize::try_from(it).ok());
     let Some(places) = places.filter(|places| *places <= PLACES_MAX) else {
         return write!(f, "{mantissa}e{exponent}");
     };

@@ -32,7 +32,7 @@ pub enum DefmtError {
     },
 }
 
-/// Why the firmware of a connection has no formats: what is wrong, and what to do.
+/// Why the firmware of a connection has no formats: the cause and its remedy.
 #[derive(Debug)]
 pub(super) struct NoFirmware<'a> {
     /// The ELF file or the directory.

@@ -21,7 +21,7 @@ const ELF_MAX: u64 = 256 << 20;
 /// Bytes of an ELF file that are read to find its build id.
 const SUMMARY_MAX: u64 = 64 << 20;
 
-/// What is needed to show the log of one build.
+/// The data to show the log of one build.
 pub(super) struct Firmware {
     pub(super) path: PathBuf,
     pub(super) formats: Formats,

@@ -32,7 +32,7 @@ pub(super) struct Folder {
     files: Mutex<Files>,
 }
 
-/// What is known of the directory.
+/// The known state of the directory.
 #[derive(Default)]
 struct Files {
     files: BTreeMap<OsString, KnownFile>,
@@ -172,7 +172,8 @@ impl Files {
             .collect()
     }
 
-    /// Loads a file. Without a cause in the error, the file is not what it was, and is ignored until it changes.
+    /// Loads a file. Without a cause in the error, the file was replaced or is invalid, and is ignored until it
+    /// changes.
     fn load(
         &mut self,
         folder: &Path,
