@@ -94,7 +94,7 @@ fn a_link_that_comes_up_is_noticed_without_traffic() {
         "gateway=10.0.2.2".to_owned(),
         "samples=10".to_owned(),
         "period_ms=100".to_owned(),
-        "stop_ms=30000".to_owned(),
+        "stop_ms=15000".to_owned(),
     ];
     let board = Board::start(&image, &words);
     let mut commands = connect(&monitor);

@@ -206,26 +206,6 @@ fn a_peer_without_a_window_is_waited_for_while_it_answers() {
 }
 
 #[test]
-fn a_peer_that_does_not_answer_is_given_up() {
-    // Silent for 12 s, with or without a window.
-    for (conduct, silence_secs) in [(Conduct::Reads, 12), (Conduct::ReadsFrom(30), 77)] {
-        let mut world = World::new(address(1));
-        world.serve(conduct, 256);
-        let cable = world.cable;
-        world.at(20, || cable.set_carries(false));
-        world.at(20 + silence_secs, || cable.set_carries(true));
-        let plan = Plan {
-            samples: Some(200),
-            ..TEN
-        };
-        let (report, arrived) = world.report(plan);
-        assert!(2 <= report.connections, "{report:?}");
-        assert!(report.ended, "{report:?}");
-        assert_honest(report, 200, arrived);
-    }
-}
-
-#[test]
 fn uplinks_without_an_address_let_the_processor_sleep() {
     let mut world = World::new(Config::dhcpv4(Default::default()));
     let reports = [world.start(TEN), world.start(TEN)];
