@@ -1,10 +1,14 @@
-//! Firmware in QEMU without a network, and with a link that is cut: it sleeps, ends, and reports only what is known.
+//! Firmware in QEMU without a network, with a link that is cut, and with one that comes up: it sleeps, ends, and reports only what
+//! is known.
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use blocksd_tests::board::{Board, image};
-use blocksd_tests::process::Server;
+use blocksd_tests::process::{Server, wait_until};
 
 /// Number of times that the tasks of the board were woken, according to its output.
 #[track_caller]
@@ -14,6 +18,17 @@ fn wakes(printed: &str) -> u64 {
         .expect("the board reports it");
     let number = rest.split(' ').next().expect("a word");
     number.parse().expect("a number")
+}
+
+/// Connects to QEMU's monitor at this path.
+#[track_caller]
+fn connect(monitor: &Path) -> UnixStream {
+    let mut stream = None;
+    wait_until("QEMU listens", || {
+        stream = UnixStream::connect(monitor).ok();
+        stream.is_some()
+    });
+    stream.expect("it is connected")
 }
 
 #[test]
@@ -50,7 +65,7 @@ fn a_series_whose_link_is_cut_for_good_is_not_ended() {
     ];
     let board = Board::start(&image, &words);
     server.wait_for("block", 4);
-    let mut commands = UnixStream::connect(&monitor).expect("QEMU listens");
+    let mut commands = connect(&monitor);
     writeln!(commands, "set_link net off").expect("QEMU reads");
     let ended = board.end();
     let printed = ended.stdout_text();
@@ -59,4 +74,39 @@ fn a_series_whose_link_is_cut_for_good_is_not_ended() {
         printed.contains("delivered: 0, ") && printed.contains("ended: false"),
         "{printed}"
     );
+}
+
+#[test]
+fn a_link_that_comes_up_is_noticed_without_traffic() {
+    let name = "a_link_that_comes_up_is_noticed_without_traffic";
+    let Some(image) = image(name, "mps2-an386") else {
+        return;
+    };
+    let mut server = Server::start(&["--reply", "receipt"]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let monitor = folder.path().join("monitor");
+    // With a static address and no link, nothing but a look at the link wakes the network stack.
+    let words = [
+        format!("telemetry={}", server.addr().port()),
+        format!("monitor={}", monitor.display()),
+        "paused=yes".to_owned(),
+        "address=10.0.2.15/24".to_owned(),
+        "gateway=10.0.2.2".to_owned(),
+        "samples=10".to_owned(),
+        "period_ms=100".to_owned(),
+        "stop_ms=15000".to_owned(),
+    ];
+    let board = Board::start(&image, &words);
+    let mut commands = connect(&monitor);
+    writeln!(commands, "set_link net off\ncont").expect("QEMU reads");
+    // Long enough for the board to start and to wait for the link.
+    thread::sleep(Duration::from_secs(1));
+    writeln!(commands, "set_link net on").expect("QEMU reads");
+    let report = board.report();
+    assert_eq!(
+        (report.delivered, report.connections),
+        (10, 1),
+        "{report:?}"
+    );
+    server.wait_for("block", 10);
 }

@@ -10,6 +10,32 @@ use framing_core::SendError;
 
 use crate::support::{Ending, blocks, decode};
 
+/// A transport that takes this many bytes, and then fails.
+struct Wire {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl ErrorType for Wire {
+    type Error = ErrorKind;
+}
+
+impl embedded_io::Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
+        let len = bytes.len().min(self.limit - self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..len]);
+        if len == 0 {
+            Err(ErrorKind::ConnectionReset)
+        } else {
+            Ok(len)
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), ErrorKind> {
+        Ok(())
+    }
+}
+
 #[test]
 fn the_blocking_sender_never_sleeps_with_a_sample_queued() {
     // Room for all, since the thread may add several at once.
@@ -44,27 +70,6 @@ fn the_blocking_sender_never_sleeps_with_a_sample_queued() {
 
 #[test]
 fn the_blocking_sender_continues_on_the_next_transport() {
-    struct Wire {
-        bytes: Vec<u8>,
-        limit: usize,
-    }
-    impl ErrorType for Wire {
-        type Error = ErrorKind;
-    }
-    impl embedded_io::Write for Wire {
-        fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
-            let len = bytes.len().min(self.limit - self.bytes.len());
-            self.bytes.extend_from_slice(&bytes[..len]);
-            if len == 0 {
-                Err(ErrorKind::ConnectionReset)
-            } else {
-                Ok(len)
-            }
-        }
-        fn flush(&mut self) -> Result<(), ErrorKind> {
-            Ok(())
-        }
-    }
     let queue = Queue::<8>::new();
     let mut samples = Samples::new(&queue);
     let mut number = 0;
@@ -102,4 +107,42 @@ fn the_blocking_sender_continues_on_the_next_transport() {
     all.extend(rest);
     let numbers: Vec<_> = all.iter().map(|block| decode(block)["n"]).collect();
     assert_eq!(numbers, [0.0, 1.0, 2.0, 3.0, 4.0]);
+}
+
+#[test]
+fn wherever_the_transport_fails_the_counts_agree_with_what_it_took() {
+    const COUNT: usize = 3;
+    // Bytes of the whole series; the last four are the end mark.
+    let mut whole_len = usize::MAX;
+    let mut limit = 0;
+    while limit <= whole_len {
+        let queue = Queue::<8>::new();
+        for number in 0..COUNT as u32 {
+            queue.push(Sample {
+                number,
+                ..Sample::default()
+            });
+        }
+        queue.close();
+        let mut samples = Samples::new(&queue);
+        let mut wire = Wire {
+            bytes: Vec::new(),
+            limit,
+        };
+        let result = blocking::stream(&mut wire, &mut samples, || unreachable!("queued"));
+        let (taken, ending) = blocks(&wire.bytes);
+        assert_eq!(samples.taken() as usize, taken.len(), "{limit}");
+        assert_eq!(samples.left() as usize, COUNT - taken.len(), "{limit}");
+        assert_eq!(queue.lost(), 0, "{limit}");
+        // Only the complete end mark ends the series.
+        if ending == Ending::Mark {
+            assert_eq!(result, Ok(COUNT as u32), "{limit}");
+            whole_len = wire.bytes.len();
+        } else {
+            let reset = SendError::Io(ErrorKind::ConnectionReset);
+            assert_eq!(result, Err(reset), "{limit}");
+        }
+        limit += 1;
+    }
+    assert!(whole_len > 3 * 40, "{whole_len}");
 }

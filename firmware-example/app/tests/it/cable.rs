@@ -98,7 +98,8 @@ impl Lab {
 /// A cable between two machines.
 pub(crate) struct Cable {
     ends: [End; 2],
-    carries: Cell<bool>,
+    /// Whether frames to each end arrive.
+    carries: [Cell<bool>; 2],
     link: Cell<bool>,
 }
 
@@ -121,20 +122,25 @@ impl Cable {
     pub(crate) fn new() -> &'static Self {
         Box::leak(Box::new(Self {
             ends: Default::default(),
-            carries: Cell::new(true),
+            carries: [const { Cell::new(true) }; 2],
             link: Cell::new(true),
         }))
     }
 
     /// Cuts or restores the cable after a switch. The machines do not notice.
     pub(crate) fn set_carries(&self, carries: bool) {
-        self.carries.set(carries);
+        (0..2).for_each(|side| self.set_carries_to(side, carries));
+    }
+
+    /// The same for frames to this end only.
+    pub(crate) fn set_carries_to(&self, side: usize, carries: bool) {
+        self.carries[side].set(carries);
     }
 
     /// Plugs the cable in or out.
     pub(crate) fn set_link(&self, link: bool) {
         self.link.set(link);
-        self.carries.set(link);
+        self.set_carries(link);
         self.ends.iter().for_each(End::wake);
     }
 
@@ -224,7 +230,7 @@ impl TxToken for Departing {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let mut frame = vec![0; len];
         let result = f(&mut frame);
-        if self.0.carries.get() {
+        if self.0.carries[self.1].get() {
             let end = &self.0.ends[self.1];
             end.arrived.borrow_mut().push_back(frame);
             end.wake();

@@ -5,5 +5,6 @@ mod blocking;
 mod cable;
 mod delivery;
 mod desktop;
+mod failures;
 mod network;
 mod support;
