@@ -2,6 +2,7 @@
 
 mod frames;
 mod host;
+mod link;
 
 use std::collections::HashSet;
 
