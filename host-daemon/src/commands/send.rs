@@ -1,7 +1,7 @@
 //! `blocksd send`: sends messages from the command line, standard input or a file to a daemon. Start with [`send`].
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, IsTerminal, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,10 @@ pub struct SendOptions {
 const LONG: u64 = 4 << 20;
 /// Delay between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long a peer may be silent before it is not waited for.
+const SILENCE: Duration = Duration::from_secs(2);
+/// How long a reset may take to arrive after a close.
+const RESET_WAIT: Duration = Duration::from_millis(20);
 
 type BlockingWriter<W> = blocking::Writer<FromStd<W>, AnyFraming>;
 
@@ -60,14 +64,38 @@ pub fn send(options: &SendOptions) -> Result<(), CommandError> {
         }
     }
     writer.finish()?;
-    stream
-        .shutdown(Shutdown::Write)
-        .map_err(CommandError::Connection)?;
+    // The peer has reset the connection before.
+    let reset = |error: io::Error| match error.kind() {
+        ErrorKind::NotConnected => ErrorKind::ConnectionReset.into(),
+        _ => error,
+    };
+    let ended = stream.shutdown(Shutdown::Write).map_err(reset);
+    ended.map_err(CommandError::Connection)?;
     if options.wait_reply {
         print_reply(&stream, options.framing)
     } else {
-        Ok(())
+        wait_for_close(&stream).map_err(CommandError::Connection)
     }
+}
+
+/// Waits until the peer closes, or is silent for [`SILENCE`]: only then does a reset show that it has not read everything.
+fn wait_for_close(mut stream: &TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(SILENCE))?;
+    let mut reply = [0; 4096];
+    loop {
+        match stream.read(&mut reply) {
+            Ok(0) => break,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                break;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+    }
+    // A peer that closes before everything has arrived answers the rest with a reset.
+    std::thread::sleep(RESET_WAIT);
+    stream.take_error()?.map_or(Ok(()), Err)
 }
 
 /// Connects, and retries until the timeout has elapsed.
@@ -80,9 +108,7 @@ pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, CommandErr
         match connect_once(address, timeout.saturating_sub(begin.elapsed())) {
             Ok(stream) => return Ok(stream),
             // A retry cannot help against a text that is not an address.
-            Err(error)
-                if timeout <= begin.elapsed() || error.kind() == io::ErrorKind::InvalidInput =>
-            {
+            Err(error) if timeout <= begin.elapsed() || error.kind() == ErrorKind::InvalidInput => {
                 return Err(CommandError::Connect {
                     address: address.into(),
                     error,
@@ -95,7 +121,7 @@ pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, CommandErr
 
 /// Tries each address of a name once. A timeout of zero means that of the system.
 fn connect_once(address: &str, timeout: Duration) -> io::Result<TcpStream> {
-    let mut failure = io::ErrorKind::AddrNotAvailable.into();
+    let mut failure = ErrorKind::AddrNotAvailable.into();
     for address in resolve(address)? {
         let connected = if timeout.is_zero() {
             TcpStream::connect(address)

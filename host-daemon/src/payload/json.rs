@@ -96,11 +96,20 @@ fn find_members(bytes: &[u8]) -> Option<Map<String, Tree>> {
     }
 }
 
-/// The parser's message may quote a character of the payload.
+/// The reason without the characters of the payload that the parser's message quotes, because the log shows none.
 fn syntax(error: JsonSyntaxError) -> DecodeError {
     let offset = error.location().start.offset;
-    let reason = printable(error.message());
-    DecodeError::Invalid(format!("{reason} at byte {offset}"))
+    let reason = match error.message() {
+        message
+            if message.starts_with("Unexpected char") || message.starts_with("Unexpected byte") =>
+        {
+            "unexpected character"
+        }
+        message if message.starts_with("Unexpected end of file") => "incomplete value",
+        message if message.contains('\'') => "invalid character or escape",
+        message => message,
+    };
+    DecodeError::Invalid(format!("{} at byte {offset}", printable(reason)))
 }
 
 #[cfg(test)]

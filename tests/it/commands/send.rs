@@ -331,6 +331,19 @@ fn a_refused_connection_is_one_clear_line() {
 }
 
 #[test]
+fn a_peer_that_does_not_read_everything_is_an_error() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    let mut sending = Process::start(send(to, "blocks", &[&"x".repeat(5000)]));
+    let (mut peer, _) = listener.accept().unwrap();
+    std::io::Read::read_exact(&mut peer, &mut [0; 1000]).unwrap();
+    drop(peer);
+    let ended = sending.end();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("reset"), "{ended:?}");
+}
+
+#[test]
 fn connecting_is_retried_until_the_peer_listens() {
     let (closed, addr) = closed_port();
     let before = refused_connects();

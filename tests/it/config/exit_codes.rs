@@ -251,6 +251,19 @@ fn a_port_that_needs_a_privilege_is_refused_with_the_capability() {
 }
 
 #[test]
+fn a_folder_as_standard_input_is_refused() {
+    let mut command = blocksd(&["serve", "--listen", "-"]);
+    command.stdin(fs::File::open("/").unwrap());
+    let ended = command.output().unwrap();
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+    let wanted = "cannot listen on -: is a directory";
+    assert!(
+        String::from_utf8_lossy(&ended.stderr).contains(wanted),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn the_socket_of_a_hung_process_is_in_use() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("d.sock");

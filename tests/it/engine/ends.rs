@@ -355,6 +355,28 @@ fn a_reset_between_messages_is_one_fault_if_the_peer_had_sent_bytes() {
 }
 
 #[test]
+fn a_refused_message_that_a_reset_cuts_is_one_fault() {
+    for (spec, wire) in [
+        ("blocks", &b"\0\0\0\x32more than sixteen"[..]),
+        ("lines", b"more than sixteen"),
+        ("netstring", b"50:more than sixteen"),
+        ("cobs", b"\x20more than sixteen"),
+    ] {
+        let mut server = Server::start(&["--framing", spec, "--max-block", "14"]);
+        let mut device = server.connect();
+        device.write_all(wire).unwrap();
+        server.wait_for("fault", 1);
+        let lingering = SockRef::from(&device);
+        lingering.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(device);
+        server.wait_for("close", 1);
+        let (ended, events) = server.stop();
+        assert_eq!(ended.totals()["fault"], 1, "{spec}: {ended:?}");
+        assert_eq!(of_kind(&events, "close")[0]["reason"], "reset", "{spec}");
+    }
+}
+
+#[test]
 fn bytes_after_the_end_mark_are_an_event() {
     let folder = TempDir::new().unwrap();
     let record = folder.path().to_str().unwrap();

@@ -273,6 +273,7 @@ impl Connection {
     fn cut(&mut self, reason: CloseReason) -> Option<Batch> {
         let bytes = std::mem::take(&mut self.remainder);
         let cut = self.decoder.unfinished(bytes.len());
+        let is_within = self.decoder.has_boundaries() && self.decoder.is_mid_block();
         let fault = match self.decoder.close(bytes.len()) {
             // A series without an end mark is not a fault.
             Some(Fault::Truncated {
@@ -289,6 +290,8 @@ impl Connection {
                 Some(Batch::of_truncated(bytes, span, first, fault))
             }
             Some(fault) => Some(Batch::of_fault(fault)),
+            // A refused message was cut, which has its fault.
+            None if is_within => None,
             None if reason == CloseReason::Reset && self.has_read => Some(Batch::of_reset()),
             None => None,
         }

@@ -127,7 +127,7 @@ impl Binder {
                 let name = format!("serial:{}", line.path);
                 (ListenerKind::Serial(Box::new(Serial::new(line))), name)
             }
-            Address::Stdin => (ListenerKind::Stdin(Stdin::new()), "-".to_owned()),
+            Address::Stdin => (ListenerKind::Stdin(Stdin::new()?), "-".to_owned()),
             Address::Systemd(name) => {
                 let (sockets, user) = self.passed.take(name.as_deref(), text, released)?;
                 let opened = sockets.into_iter().map(|socket| match socket {

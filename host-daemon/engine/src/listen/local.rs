@@ -120,11 +120,16 @@ pub(super) struct Stdin {
 }
 
 impl Stdin {
-    pub(super) fn new() -> Self {
-        Self {
+    /// # Errors
+    /// If standard input is a directory, which can be opened and not read.
+    pub(super) fn new() -> io::Result<Self> {
+        if fs::metadata("/dev/stdin").is_ok_and(|it| it.is_dir()) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(Self {
             line: Line::new("-".into()),
             is_begun: false,
-        }
+        })
     }
 
     /// Returns the first connection at once, and each further one when the previous one has closed and there are more
