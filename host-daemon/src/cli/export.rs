@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 
 use crate::cli::selection::Selection;
@@ -19,7 +20,7 @@ pub struct Export {
     pub to: ExportFormat,
     /// File to write; for csv, a directory with a file for each device, or a file that ends in .csv if there is one
     /// device; by default blocksd-export.mcap or the directory blocksd-export.
-    #[arg(long, value_name = "FILE|DIR")]
+    #[arg(long, value_name = "FILE|DIR", value_parser = PathBufValueParser::new().try_map(path_to_write))]
     pub out: Option<PathBuf>,
     /// Overwrite existing files.
     #[arg(long)]
@@ -106,6 +107,16 @@ impl FromStr for TimeField {
                 unit,
             }),
         }
+    }
+}
+
+/// A path that can be written: `-` is often meant as standard output.
+fn path_to_write(path: PathBuf) -> Result<PathBuf, &'static str> {
+    match path.as_os_str() == "-" {
+        true => Err(
+            "an export is written to files; give a path, or use `read --output json` for standard output",
+        ),
+        false => Ok(path),
     }
 }
 

@@ -171,14 +171,18 @@ pub fn send_file<W: Write>(
     Ok(())
 }
 
-/// Copies what a pipe delivers to a temporary file, since most framings send the length first. `None` if `path` is not a
-/// pipe.
+/// Copies what a pipe or standard input (`-`) delivers to a temporary file, since most framings send the length first.
+/// `None` if `path` is neither.
 fn copy_pipe(path: &Path) -> io::Result<Option<NamedTempFile>> {
-    if !path.metadata()?.file_type().is_fifo() {
+    let is_stdin = path == Path::new("-");
+    if !is_stdin && !path.metadata()?.file_type().is_fifo() {
         return Ok(None);
     }
     let mut copy = NamedTempFile::new()?;
-    io::copy(&mut File::open(path)?, &mut copy)?;
+    match is_stdin {
+        true => io::copy(&mut stdio::stdin(), &mut copy)?,
+        false => io::copy(&mut File::open(path)?, &mut copy)?,
+    };
     Ok(Some(copy))
 }
 

@@ -47,6 +47,9 @@ impl Defmt {
     /// # Errors
     /// If the file cannot be read or has no formats, or the directory cannot be read.
     pub fn open(path: &Path) -> Result<Self, DefmtError> {
+        if path.as_os_str().is_empty() {
+            return Err(DefmtError::NoPath);
+        }
         let source = match path.is_dir() {
             true => {
                 let folder = Folder::open(path).map_err(|error| DefmtError::File {

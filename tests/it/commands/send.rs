@@ -332,11 +332,11 @@ fn a_refused_connection_is_one_clear_line() {
 
 #[test]
 fn a_peer_that_does_not_read_everything_is_an_error() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = listener.local_addr().unwrap();
-    let mut sending = Process::start(send(to, "blocks", &[&"x".repeat(5000)]));
+    let sending = Process::start(send(to, "blocks", &[&"x".repeat(5000)]));
     let (mut peer, _) = listener.accept().unwrap();
-    std::io::Read::read_exact(&mut peer, &mut [0; 1000]).unwrap();
+    peer.read_exact(&mut [0; 1000]).unwrap();
     drop(peer);
     let ended = sending.end();
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -439,10 +439,14 @@ fn files_whose_stated_length_is_wrong_are_sent_with_their_content() {
 #[test]
 fn the_content_of_a_pipe_is_one_message() {
     let long = vec![b'x'; 200_000];
-    for content in [&long[..], b"short\n"] {
+    for (content, file) in [
+        (&long[..], "/dev/stdin"),
+        (b"short\n", "/dev/stdin"),
+        (b"-", "-"),
+    ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let mut sender = Process::start(send(addr, "blocks", &["--file", "/dev/stdin"]));
+        let mut sender = Process::start(send(addr, "blocks", &["--file", file]));
         sender.write(content);
         let (mut device, _) = listener.accept().unwrap();
         device.set_read_timeout(Some(DEADLINE)).unwrap();

@@ -90,11 +90,13 @@ fn sender<M: Mode>(choices: &mut Choices<'_>) {
             _ => {
                 let mut bytes = saved.to_bytes();
                 let bit = usize::from(choices.next());
-                if let Some(byte) = bytes.get_mut(bit / 6) {
-                    *byte ^= 1 << (bit % 6);
-                    assert_ne!(bytes, saved.to_bytes());
+                if let Some(byte) = bytes.get_mut(bit / 8) {
+                    *byte ^= 1 << (bit % 8);
+                    let damaged = Saved::from_bytes(bytes);
+                    let ring = vec![0; usize::from(choices.next())];
+                    let restored = SessionSender::<_, Retained>::restore(ring, full, &damaged);
+                    assert!(restored.is_none(), "bit {bit}");
                 }
-                let _ = Saved::from_bytes(bytes);
             }
         }
         let held = sender.unacknowledged();

@@ -260,6 +260,64 @@ fn malformed_hellos_have_their_error_and_closing_code() {
 }
 
 #[test]
+fn malformed_conts_have_their_error_and_closing_code() {
+    let cont = Cont {
+        number: 5,
+        session: 9,
+        uptime_us: 7,
+        extensions: Extensions::default(),
+    };
+    let sound = cont.encode();
+    assert_eq!(Cont::parse(&sound), Ok(cont));
+    let longer = |tail: &[u8]| [&sound[..], tail].concat();
+    let length = |len| (FrameError::Length { len }, ClosingCode::BadHello);
+    let extension = FrameError::Extension { kind: 0x80 };
+    for (bytes, wanted) in [
+        (Vec::new(), length(0)),
+        (sound[..23].to_vec(), length(23)),
+        (longer(&[1; 232]), length(256)),
+        (longer(&[1, 2, 3]), length(3)),
+        (longer(&[0x80, 0]), (extension, ClosingCode::Unsupported)),
+        (
+            b"payload".to_vec(),
+            (FrameError::Kind { kind: b'p' }, ClosingCode::Protocol),
+        ),
+    ] {
+        let found = Cont::parse(&bytes).unwrap_err();
+        assert_eq!((found, found.closing()), wanted, "{bytes:02x?}");
+    }
+}
+
+#[test]
+fn a_sender_writes_the_hello_that_the_encoder_writes() {
+    let mut sender = SessionSender::<_, Eager>::new([0; 64], Full::DropOldest);
+    for message in 0..9_u8 {
+        sender.push(&[message; 20]).unwrap();
+    }
+    let held = sender.unacknowledged();
+    let wanted = Hello {
+        flags: 2,
+        heartbeat: 7,
+        room: 64,
+        session: 0,
+        first: held.first,
+        held: held.blocks,
+        lost: held.lost,
+        uptime_us: u64::MAX - 1,
+        device: "a.Device_1:x-",
+        extensions: Extensions::default(),
+    };
+    let device = Device::new(wanted.device).unwrap();
+    let device = device.with_heartbeat(7).with_time();
+    let mut to = [0xff; HELLO_WIRE_MAX];
+    let hello = sender.hello(&device, wanted.uptime_us, &mut to);
+    assert_eq!(Hello::parse(&hello[4..]), Ok(wanted));
+    let mut encoded = [0; HELLO_WIRE_MAX];
+    let len = wanted.encode(&mut encoded).unwrap();
+    assert_eq!(hello, &encoded[..len]);
+}
+
+#[test]
 fn random_bytes_are_parsed_without_a_panic() {
     let mut chance = Chance(11);
     for _ in 0..50_000 {

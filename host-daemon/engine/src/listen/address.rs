@@ -136,7 +136,9 @@ impl FromStr for Address {
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoPath => f.write_str("a path is missing, as in unix:/run/blocksd.sock"),
+            Self::NoPath => f.write_str(
+                "a path is missing, as in unix:/run/blocksd.sock or serial:/dev/ttyUSB0",
+            ),
             Self::LongPath(path) => write!(
                 f,
                 "the path of a Unix socket can have at most {UNIX_PATH_MAX} bytes, and no NUL: {}",
@@ -149,7 +151,7 @@ impl fmt::Display for AddressError {
             ),
             Self::Setting(text) => write!(
                 f,
-                "unknown setting `{text}` of a serial line; use baud=N, data=5|6|7|8, parity=none|even|odd, stop=1|2, flow=none|rts|xon"
+                "`{text}` is not a setting of a serial line; use baud=N, data=5|6|7|8, parity=none|even|odd, stop=1|2, flow=none|rts|xon"
             ),
         }
     }

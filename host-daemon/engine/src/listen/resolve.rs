@@ -22,6 +22,11 @@ const NAME_MAX: usize = 253;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        return Err(invalid(format!(
+            "a Unix socket ({path}) cannot be connected to; give HOST:PORT, or use socat"
+        )));
+    }
     let (host, port) = split(address).map_err(invalid)?;
     let port: u16 = port
         .parse()

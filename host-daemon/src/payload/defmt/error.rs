@@ -13,6 +13,9 @@ pub enum DefmtError {
     /// No decoding has this name.
     #[error("unknown decoding; the decodings are raw, text, json, cbor, defmt:ELF and defmt:DIR")]
     Unknown,
+    /// No path follows `defmt:`.
+    #[error("a path is missing, as in defmt:firmware.elf")]
+    NoPath,
     /// The ELF file or the directory cannot be read.
     #[error("cannot read {}: {error}", path.display())]
     File {
