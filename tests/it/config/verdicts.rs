@@ -248,6 +248,16 @@ const CASES: &[(&str, &str, i32)] = &[
 
 /// Cases for a user that owns no files, in a folder that everybody may write to.
 const CASES_OF_NOBODY: &[(&str, &str, i32)] = &[
+    // Ports that need a privilege.
+    ("", "listen = \"127.0.0.1:81\"", 2),
+    ("", "listen = \"0.0.0.0:81\"", 2),
+    ("", "listen = \"[::1]:81\"", 2),
+    ("", "listen = \"192.0.2.1:81\"", 75),
+    (
+        "",
+        "listen = \"127.0.0.1:0\"\nmetrics = \"127.0.0.1:81\"",
+        2,
+    ),
     ("", "listen = \"127.0.0.1:0\"\nrecord = \"rec\"", 0),
     (
         "mkdir -m 777 rec",
