@@ -136,7 +136,7 @@ struct Started {
 async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started, CommandError> {
     let plan = {
         let config = Arc::clone(config);
-        run_blocking(move || check_config::plan(&config)).await?
+        run_blocking(move || check_config::preflight(&config)).await?
     };
     let mut engine = Engine::builder()
         .bounds(config.bounds())

@@ -66,6 +66,37 @@ pub fn load(file: Option<&Path>, options: Partial) -> Result<Config, CommandErro
 /// printed, and is not an error.
 fn check(config: &Config) -> Result<String, CommandError> {
     let mut lines = Vec::new();
+    let plan = preflight(config)?;
+    for ListenerSpec { address, policies } in plan {
+        let policy = described(policies.default_policy());
+        // This process does not get the sockets of the service.
+        let note = match address.parse() {
+            Ok(Address::Systemd(_)) => " (not checked: the sockets that systemd passes)",
+            _ => "",
+        };
+        lines.push(format!("listen on {address} {policy}{note}"));
+    }
+    if let Some(address) = &config.metrics {
+        lines.push(format!("metrics on {address}"));
+    }
+    if let Some(folder) = &config.record {
+        let in_use = if Lock::is_taken(folder) {
+            " (a daemon is recording to it now)"
+        } else {
+            ""
+        };
+        lines.push(format!("record to {}{in_use}", folder.display()));
+    }
+    lines.push("ok\n".to_owned());
+    Ok(lines.join("\n"))
+}
+
+/// As [`plan`]. Also checks the folder of the recording and all addresses, for the start of `serve` and for `check-config`
+/// alike, so that both report the same errors.
+///
+/// # Errors
+/// As [`plan`], and those of the folder and the addresses.
+pub fn preflight(config: &Config) -> Result<Vec<ListenerSpec>, CommandError> {
     let plan = plan(config)?;
     // In the order of `serve`: the recording creates its folder before listeners are opened.
     let made = match &config.record {
@@ -90,28 +121,7 @@ fn check(config: &Config) -> Result<String, CommandError> {
         findings.check(listener.origin, "listen", checked);
     }
     findings.finish(config)?;
-    for ListenerSpec { address, policies } in plan {
-        let policy = described(policies.default_policy());
-        // This process does not get the sockets of the service.
-        let note = match address.parse() {
-            Ok(Address::Systemd(_)) => " (not checked: the sockets that systemd passes)",
-            _ => "",
-        };
-        lines.push(format!("listen on {address} {policy}{note}"));
-    }
-    if let Some(address) = &config.metrics {
-        lines.push(format!("metrics on {address}"));
-    }
-    if let Some(folder) = &config.record {
-        let in_use = if Lock::is_taken(folder) {
-            " (a daemon is recording to it now)"
-        } else {
-            ""
-        };
-        lines.push(format!("record to {}{in_use}", folder.display()));
-    }
-    lines.push("ok\n".to_owned());
-    Ok(lines.join("\n"))
+    Ok(plan)
 }
 
 /// Returns the listeners with their policies, in the order in which to open them. Checks everything that can be checked

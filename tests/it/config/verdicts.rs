@@ -248,6 +248,16 @@ const CASES: &[(&str, &str, i32)] = &[
 
 /// Cases for a user that owns no files, in a folder that everybody may write to.
 const CASES_OF_NOBODY: &[(&str, &str, i32)] = &[
+    // Ports that need a privilege.
+    ("", "listen = \"127.0.0.1:81\"", 2),
+    ("", "listen = \"0.0.0.0:81\"", 2),
+    ("", "listen = \"[::1]:81\"", 2),
+    ("", "listen = \"192.0.2.1:81\"", 75),
+    (
+        "",
+        "listen = \"127.0.0.1:0\"\nmetrics = \"127.0.0.1:81\"",
+        2,
+    ),
     ("", "listen = \"127.0.0.1:0\"\nrecord = \"rec\"", 0),
     (
         "mkdir -m 777 rec",
@@ -358,7 +368,7 @@ fn assert_agree(cases: &[(&str, &str, i32)], prefix: &[&str]) {
                 "50ms",
             ],
         );
-        if checked.0 != Some(*want) || served.0 != Some(*want) {
+        if checked.0 != Some(*want) || served != checked {
             wrong.push(format!(
                 "after `{script}`, {config:?}: want {want}, check-config {checked:?}, serve {served:?}"
             ));
@@ -367,7 +377,7 @@ fn assert_agree(cases: &[(&str, &str, i32)], prefix: &[&str]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The exit code of a command in a fresh folder, and its last line on standard error.
+/// The exit code of a command in a fresh folder, and its errors.
 fn verdict(script: &str, config: &str, prefix: &[&str], args: &[&str]) -> (Option<i32>, String) {
     let folder = TempDir::new().unwrap();
     let all = fs::Permissions::from_mode(0o777);
@@ -388,6 +398,8 @@ fn verdict(script: &str, config: &str, prefix: &[&str], args: &[&str]) -> (Optio
         .args(args);
     command.current_dir(folder.path());
     let ended = finish(command, b"");
-    let last = ended.stderr.lines().last().unwrap_or_default().to_owned();
-    (ended.code, last)
+    // The errors, without the reports of a daemon that has started.
+    let is_error = |line: &&str| line.starts_with("blocksd: ");
+    let errors: Vec<_> = ended.stderr.lines().filter(is_error).collect();
+    (ended.code, errors.join("\n"))
 }

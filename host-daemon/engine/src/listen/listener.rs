@@ -1,7 +1,7 @@
 //! Sources of connections: TCP, Unix sockets, serial lines and standard input. Start with [`Binder`].
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -315,24 +315,52 @@ pub fn check(address: &str, made: &[PathBuf]) -> io::Result<()> {
     }
 }
 
-/// Checks whether one of the addresses of `HOST:PORT` belongs to this machine. Takes no port.
+/// Checks whether one of the addresses of `HOST:PORT` belongs to this machine, and whether this process may listen on its
+/// port. Takes no port of these addresses.
 ///
 /// # Errors
 /// See [`Binder::bind`].
 pub fn check_network(address: &str) -> io::Result<()> {
     let mut failure = io::ErrorKind::AddrNotAvailable.into();
-    for mut address in resolve(address)? {
-        let domain = Domain::for_address(address);
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        // The kernel assigns a port only when such a socket connects or listens.
-        nix::sys::socket::setsockopt(&socket, IpBindAddressNoPort, &true)?;
-        address.set_port(0);
-        match socket.bind(&address.into()) {
+    for address in resolve(address)? {
+        match check_permission(address).and_then(|()| check_presence(address)) {
             Ok(()) => return Ok(()),
             Err(error) => failure = error,
         }
     }
     Err(failure)
+}
+
+/// Checks whether this process may listen on a port. Asks the kernel with a socket that is bound to a free loopback port
+/// already: the kernel checks the permission first, and then refuses to bind the socket twice.
+fn check_permission(address: SocketAddr) -> io::Result<()> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    let loopback = match address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+    };
+    if address.port() == 0 || socket.bind(&loopback.into()).is_err() {
+        // The system chooses a permitted port, or the kernel cannot be asked.
+        return Ok(());
+    }
+    match socket.bind(&address.into()) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Checks whether an address belongs to this machine.
+fn check_presence(mut address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // The kernel assigns a port only when such a socket connects or listens.
+    nix::sys::socket::setsockopt(&socket, IpBindAddressNoPort, &true)?;
+    address.set_port(0);
+    socket.bind(&address.into())
 }
 
 fn invalid(error: AddressError) -> io::Error {
