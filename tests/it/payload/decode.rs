@@ -347,7 +347,7 @@ fn an_impossible_decoding_is_one_clear_line_and_exit_2() {
     for (decoding, what) in [
         ("morse", "raw, text, json, cbor, defmt:ELF, defmt:DIR"),
         ("defmt", "defmt:ELF"),
-        ("defmt:", "cannot read "),
+        ("defmt:", "a path is missing, as in defmt:firmware.elf"),
         ("defmt:/no/such.elf", "cannot read /no/such.elf"),
         ("defmt:/dev/zero", "it is not a regular file"),
         (
