@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde_json::Value;
 
-use crate::cli::Selection;
+use crate::cli::{Last, Selection};
 use crate::commands::content::{Content, content_of, report_empty};
 use crate::config::value::nearest;
 use crate::error::CommandError;
@@ -33,6 +33,8 @@ pub(super) struct Selected<'a> {
     wanted: Wanted,
     /// Messages that precede the last ones, in the range of time.
     skip: u64,
+    /// A number of last messages is selected.
+    is_last: bool,
 }
 
 /// What a selection has matched.
@@ -78,6 +80,7 @@ impl<'a> Selected<'a> {
             paths,
             wanted: Wanted { from, ..wanted },
             skip,
+            is_last: matches!(select.last, Some(Last::Count(_))),
         })
     }
 
@@ -161,6 +164,8 @@ struct Picker<'a> {
     visitor: &'a mut dyn Visitor<Error = CommandError>,
     selected: &'a Selected<'a>,
     skip: u64,
+    /// Events before the first message are left out: those of messages that are not among the last ones.
+    waits_for_message: bool,
     matched: Matched,
     /// Whether an empty selection is to be reported as soon as the reader waits.
     reports: bool,
@@ -176,6 +181,7 @@ impl<'a> Picker<'a> {
             visitor,
             selected,
             skip: selected.skip,
+            waits_for_message: selected.is_last,
             matched: Matched::default(),
             reports,
         }
@@ -202,8 +208,11 @@ impl Visitor for Picker<'_> {
                 self.skip -= 1;
                 return Ok(());
             }
+            self.waits_for_message = false;
             self.matched.messages += 1;
             self.note(&message.channel.device);
+        } else if self.waits_for_message {
+            return Ok(());
         } else if self.matched.devices.len() < self.selected.wanted.devices.len() {
             let known = members(message.data);
             if let Some(device) = known.get("device").and_then(Value::as_str) {

@@ -150,6 +150,26 @@ fn the_last_messages_are_selected_by_number_and_by_time() {
 
 /// The clock was set back: the last messages are those at the end of the recording.
 #[test]
+fn the_last_messages_come_without_the_faults_of_others() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let record = folder.path().to_str().unwrap();
+    let serve = [
+        "serve",
+        "--listen",
+        "-,framing=lines,decode=json",
+        "--record",
+        record,
+    ];
+    run(&serve, b"bad\nbad\n{\"a\":1}\n");
+    for decode in [&[][..], &["--decode", "raw"]] {
+        let args = [&["read", record, "--last", "1", "--output", "json"], decode].concat();
+        let text = run(&args, b"").stdout_text();
+        assert!(text.contains("\"event\":\"block\""), "{text}");
+        assert!(!text.contains("undecodable"), "{text}");
+    }
+}
+
+#[test]
 fn the_last_messages_are_the_last_ones_recorded_whatever_the_clock_says() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = File::begin(None, false);

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use blocksd_tests::process::{Server, run};
+use blocksd_tests::process::{Server, blocksd, finish, python, run};
 use serde_json::{Value, json};
 use socket2::SockRef;
 use tempfile::TempDir;
@@ -374,6 +374,26 @@ fn a_refused_message_that_a_reset_cuts_is_one_fault() {
         assert_eq!(ended.totals()["fault"], 1, "{spec}: {ended:?}");
         assert_eq!(of_kind(&events, "close")[0]["reason"], "reset", "{spec}");
     }
+}
+
+#[test]
+fn a_read_of_standard_input_that_fails_is_a_reset() {
+    let daemon = blocksd(&["serve", "--listen", "-,framing=lines", "--output", "json"]);
+    let words = std::iter::once(daemon.get_program()).chain(daemon.get_args());
+    let words = words.map(|word| word.to_str().unwrap());
+    let words: Vec<_> = std::iter::once("hi\n").chain(words).collect();
+    let ended = finish(python("broken_input.py", &words), b"");
+    let text = ended.stdout_text();
+    let events: Vec<Value> = text
+        .lines()
+        .map(|it| serde_json::from_str(it).unwrap())
+        .collect();
+    assert_eq!(of_kind(&events, "close")[0]["reason"], "reset", "{ended:?}");
+    assert_eq!(of_kind(&events, "fault")[0]["fault"], "reset", "{ended:?}");
+    assert!(
+        ended.stderr.contains("cannot read standard input"),
+        "{ended:?}"
+    );
 }
 
 #[test]

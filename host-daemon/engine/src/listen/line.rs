@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_serial::SerialStream;
@@ -38,6 +37,11 @@ pub(super) trait Port: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'sta
 
     /// Reads bytes that have arrived, without waiting.
     fn try_read(&mut self, bytes: &mut [u8]) -> io::Result<usize>;
+
+    /// Whether the end of the stream is a failure.
+    fn has_failed(&self) -> bool {
+        false
+    }
 }
 
 impl Port for SerialStream {
@@ -45,19 +49,6 @@ impl Port for SerialStream {
 
     fn poll_readable(&self, _: &mut Context<'_>) -> Option<Poll<io::Result<()>>> {
         None
-    }
-
-    fn try_read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        Self::try_read(self, bytes)
-    }
-}
-
-/// One end of a pair, for a stream that cannot be polled.
-impl Port for UnixStream {
-    const HAS_REPLIES: bool = false;
-
-    fn poll_readable(&self, context: &mut Context<'_>) -> Option<Poll<io::Result<()>>> {
-        Some(self.poll_read_ready(context))
     }
 
     fn try_read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
@@ -192,7 +183,7 @@ impl<P: Port> LineState<P> {
             return Poll::Ready(Ok(()));
         };
         let before = buffer.filled().len();
-        let polled = Pin::new(port).poll_read(context, buffer);
+        let polled = Pin::new(&mut *port).poll_read(context, buffer);
         let len = buffer.filled().len() - before;
         match polled {
             Poll::Pending => {
@@ -201,7 +192,13 @@ impl<P: Port> LineState<P> {
             }
             Poll::Ready(Ok(())) if len != 0 => self.received += len as u64,
             // A device that is unplugged reads as an error or as an end.
-            Poll::Ready(_) => self.end(),
+            Poll::Ready(_) => {
+                let has_failed = port.has_failed();
+                self.end();
+                if has_failed {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                }
+            }
         }
         Poll::Ready(Ok(()))
     }

@@ -6,11 +6,16 @@ use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream as Blocking;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::listen::line::{Line, LineTransport};
+use crate::listen::line::{Line, LineTransport, Port};
 use crate::listen::path::will_have_folder;
 use crate::stdio;
 
@@ -115,7 +120,7 @@ fn id(path: &Path) -> io::Result<(u64, u64)> {
 /// Standard input: one connection at a time, until its end.
 #[derive(Debug)]
 pub(super) struct Stdin {
-    line: Line<UnixStream>,
+    line: Line<StdinPort>,
     is_begun: bool,
 }
 
@@ -134,7 +139,7 @@ impl Stdin {
 
     /// Returns the first connection at once, and each further one when the previous one has closed and there are more
     /// bytes. Returns `None` at the end.
-    pub(super) async fn accept(&mut self) -> io::Result<Option<LineTransport<UnixStream>>> {
+    pub(super) async fn accept(&mut self) -> io::Result<Option<LineTransport<StdinPort>>> {
         if !self.is_begun {
             self.line.open(read_stdin()?);
             self.is_begun = true;
@@ -146,16 +151,70 @@ impl Stdin {
     }
 
     /// Waits until the previous connection has closed. Returns a connection if it has left bytes.
-    pub(super) async fn accept_rest(&mut self) -> Option<LineTransport<UnixStream>> {
+    pub(super) async fn accept_rest(&mut self) -> Option<LineTransport<StdinPort>> {
         self.line.released().await;
         self.line.has_rest().then(|| self.line.connect())
     }
 }
 
+/// One end of a pair, because standard input cannot be polled.
+#[derive(Debug)]
+pub(super) struct StdinPort {
+    stream: UnixStream,
+    /// A read of standard input failed. Set before the other end is closed.
+    has_failed: Arc<AtomicBool>,
+}
+
+impl Port for StdinPort {
+    const HAS_REPLIES: bool = false;
+
+    fn poll_readable(&self, context: &mut Context<'_>) -> Option<Poll<io::Result<()>>> {
+        Some(self.stream.poll_read_ready(context))
+    }
+
+    fn try_read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.stream.try_read(bytes)
+    }
+
+    fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+}
+
+impl AsyncRead for StdinPort {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for StdinPort {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
 /// Returns a socket from which standard input can be read.
-fn read_stdin() -> io::Result<UnixStream> {
+fn read_stdin() -> io::Result<StdinPort> {
     let (ours, mut theirs) = Blocking::pair()?;
     ours.set_nonblocking(true)?;
+    let has_failed = Arc::new(AtomicBool::new(false));
+    let failed = Arc::clone(&has_failed);
     // Use a thread: standard input may be a file or a terminal, which cannot be polled.
     std::thread::Builder::new()
         .name("stdin".to_owned())
@@ -164,10 +223,14 @@ fn read_stdin() -> io::Result<UnixStream> {
                 && error.kind() != io::ErrorKind::BrokenPipe
             {
                 tracing::warn!("cannot read standard input: {error}");
+                failed.store(true, Ordering::Release);
             }
             let _ = theirs.shutdown(Shutdown::Both);
         })?;
-    UnixStream::from_std(ours)
+    Ok(StdinPort {
+        stream: UnixStream::from_std(ours)?,
+        has_failed,
+    })
 }
 
 /// Copies standard input to `to`, until its end. Does not use [`stdio::stdin`], because this copies pipes and files within

@@ -2,6 +2,8 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use tokio::net::UnixStream;
+
 use super::*;
 
 /// A pseudo-terminal without the terminal: a socket that is answered.
