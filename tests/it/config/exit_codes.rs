@@ -331,8 +331,17 @@ fn a_daemon_whose_only_reader_is_gone_reports_it_and_fails() {
     command.stdout(Stdio::piped());
     let mut server = Server::of(Process::start_unread(command), &[]);
     drop(server.process.take_stdout());
-    let mut device = server.connect();
-    std::io::Write::write_all(&mut device, b"\0\0\0\x02hi\0\0\0\0").unwrap();
+    let addr = server.addr();
+    // Another process that is just being started may still have the pipe, so one message can be too early.
+    for _ in 0..500 {
+        if !server.process.runs() {
+            break;
+        }
+        if let Ok(mut device) = std::net::TcpStream::connect(addr) {
+            let _ = std::io::Write::write_all(&mut device, b"\0\0\0\x02hi\0\0\0\0");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
     let ended = server.end().0;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(
