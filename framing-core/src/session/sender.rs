@@ -9,7 +9,7 @@ use super::wire::{
     DOWN_MAX, HELLO_LEN, HELLO_WIRE_MAX, MAGIC, TYPE_ACK, TYPE_CLOSING, TYPE_CONT, TYPE_MUST,
     TYPE_WELCOME, VERSION,
 };
-use super::words::{set, word};
+use super::words::{long, set, word};
 
 /// Messages that are not acknowledged, in a ring of the caller's memory, and the state of their session. Sans-IO.
 ///
@@ -37,7 +37,7 @@ pub struct SessionSender<B, M = ()> {
     pub(super) block_max: u32,
     /// Bytes of the ring that `chunk` has handed out.
     pub(super) lent: u32,
-    /// What is left to write of the stage begins here, and ends at `staged_end`.
+    /// The unwritten part of the stage begins here, and ends at `staged_end`.
     staged: u8,
     phase: LinkPhase,
     pub(super) full: Full,
@@ -56,7 +56,7 @@ pub enum Full {
     DropOldest,
 }
 
-/// What is not acknowledged.
+/// The messages that are not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Unacknowledged {
@@ -135,7 +135,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         self.ring.into_bytes()
     }
 
-    /// What is not acknowledged.
+    /// The messages that are not acknowledged, in figures.
     #[must_use]
     pub fn unacknowledged(&self) -> Unacknowledged {
         Unacknowledged {
@@ -155,7 +155,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
     /// The session; 0 before the first WELCOME.
     #[must_use]
     pub fn session(&self) -> u64 {
-        self.stage_u64::<16>()
+        long::<16>(&self.stage)
     }
 
     /// Begins a connection. Returns the HELLO, which is to be written first.
@@ -181,6 +181,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         let (first, len) = (self.first, HELLO_LEN as u32 + id.len() as u32);
         let flags =
             u32::from(device.flags) << 16 | (id.len() as u32) << 8 | u32::from(device.heartbeat);
+        // As `Hello::encode`, in less code.
         set::<0>(to, len);
         set::<4>(to, MAGIC_HIGH);
         set::<8>(to, MAGIC_LOW);
@@ -364,7 +365,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
     fn stage_control(&mut self, mut walked: u32, uptime_us: u64) {
         if M::IS_EAGER && self.phase == LinkPhase::Skipping {
             self.phase = LinkPhase::Open;
-            let resume = self.stage_u64::<24>();
+            let resume = long::<24>(&self.stage);
             let ahead = self.ahead((resume >> 32) as u32, resume as u32);
             (self.sent, walked) = self.walk(ahead, self.sent);
         }
@@ -449,10 +450,5 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         if let Some(slot) = self.stage.get_mut(AT..).and_then(<[u8]>::first_chunk_mut) {
             *slot = value.to_be_bytes();
         }
-    }
-
-    fn stage_u64<const AT: usize>(&self) -> u64 {
-        let bytes = self.stage.get(AT..).and_then(<[u8]>::first_chunk);
-        bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
     }
 }

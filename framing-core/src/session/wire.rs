@@ -16,6 +16,7 @@ mod extensions;
 mod frame_error;
 mod hello;
 
+use super::words::{long, word};
 use crate::bytes::copy;
 
 pub use self::extensions::Extensions;
@@ -190,9 +191,9 @@ impl<'a> Cont<'a> {
         let extensions = Extensions(rest);
         extensions.check()?;
         Ok(Self {
-            number: long(fixed, 0) & NUMBER_MAX,
-            session: long(fixed, 8),
-            uptime_us: long(fixed, 16),
+            number: long::<0>(fixed) & NUMBER_MAX,
+            session: long::<8>(fixed),
+            uptime_us: long::<16>(fixed),
             extensions,
         })
     }
@@ -288,13 +289,13 @@ impl<'a> Down<'a> {
                 let rest = rest.first_chunk::<36>().ok_or(bad_len)?;
                 Self::Welcome(Welcome {
                     acked: number,
-                    resume: long(rest, 0) & NUMBER_MAX,
-                    session: long(rest, 8),
-                    time_ns: long(rest, 16),
-                    block_max: word(rest, 24),
-                    heartbeat_s: (word(rest, 28) >> 16) as u16,
-                    flags: word(rest, 28) as u16,
-                    check: word(rest, 32),
+                    resume: long::<0>(rest) & NUMBER_MAX,
+                    session: long::<8>(rest),
+                    time_ns: long::<16>(rest),
+                    block_max: word::<24>(rest),
+                    heartbeat_s: (word::<28>(rest) >> 16) as u16,
+                    flags: word::<28>(rest) as u16,
+                    check: word::<32>(rest),
                 })
             }
             TYPE_ACK => Self::Ack(Ack {
@@ -344,16 +345,6 @@ pub(super) const fn is_device(bytes: &[u8]) -> bool {
 /// A type and a number in eight bytes.
 fn typed(kind: u8, number: u64) -> [u8; 8] {
     (u64::from(kind) << 56 | number & NUMBER_MAX).to_be_bytes()
-}
-
-fn word(bytes: &[u8], at: usize) -> u32 {
-    let word = bytes.get(at..).and_then(<[u8]>::first_chunk);
-    word.map_or(0, |word| u32::from_be_bytes(*word))
-}
-
-fn long(bytes: &[u8], at: usize) -> u64 {
-    let long = bytes.get(at..).and_then(<[u8]>::first_chunk);
-    long.map_or(0, |long| u64::from_be_bytes(*long))
 }
 
 /// Bytes that are appended to a slice.

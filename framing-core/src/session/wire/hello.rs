@@ -2,8 +2,9 @@
 
 use super::{
     Extensions, FrameError, HELLO_LEN, HELLO_MAX, MAGIC, MUST_FLAGS, NUMBER_MAX, Out, VERSION,
-    is_device, long, word,
+    is_device,
 };
+use crate::session::words::{long, word};
 
 /// The first message of a connection: HELLO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,12 +114,12 @@ impl<'a> Hello<'a> {
         let hello = Self {
             flags,
             heartbeat,
-            room: word(fixed, 12),
-            session: long(fixed, 16),
-            first: long(fixed, 24),
-            held: word(fixed, 32),
-            lost: word(fixed, 36),
-            uptime_us: long(fixed, 40),
+            room: word::<12>(fixed),
+            session: long::<16>(fixed),
+            first: long::<24>(fixed),
+            held: word::<32>(fixed),
+            lost: word::<36>(fixed),
+            uptime_us: long::<40>(fixed),
             device,
             extensions: Extensions(rest),
         };
