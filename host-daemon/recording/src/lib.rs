@@ -33,6 +33,7 @@ pub use self::read::unreadable::UnreadableRange;
 pub use self::read::window::WindowedFile;
 pub use self::write::channel::{Channel, ChannelSpec, SchemaSpec};
 pub use self::write::compress::Compression;
+pub use self::write::epoch::CommitOutcome;
 pub use self::write::log::{Log, LogOptions};
 pub use self::write::report::{LogReport, SpaceLimit};
 pub use self::write::retention::Retention;

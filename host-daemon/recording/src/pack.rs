@@ -21,6 +21,7 @@ use crate::format::chunk::Chunk;
 use crate::format::filename::{self, NEW, SEALED, Suffix};
 use crate::format::nonce::{self, FileNonce};
 use crate::format::origin::{self, Origins};
+use crate::format::private;
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
 use crate::read::window::WindowedFile;
@@ -336,6 +337,9 @@ impl Copy {
                 // The copy gets its own.
                 nonce::OPCODE => true,
                 origin::OPCODE => self.origins.record(&raw),
+                // The file is sealed, so all of it is synced.
+                private::SYNCED => true,
+                // A repair of earlier files needs the records about them where they are.
                 _ => false,
             };
             if !is_copied {

@@ -4,6 +4,7 @@ mod active;
 mod buffer;
 pub(crate) mod channel;
 pub(crate) mod compress;
+pub(crate) mod epoch;
 mod hook;
 pub(crate) mod log;
 pub(crate) mod report;

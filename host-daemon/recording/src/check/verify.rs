@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::format::chunk::Chunk;
 use crate::format::nonce::{self, FileNonce, LIBRARY, is_near_library};
 use crate::format::origin;
+use crate::format::private;
 use crate::format::record::{EVENTS_TOPIC, GAP, GAP_LEN, HEAD_LEN, Kind, Raw, device, is_unknown};
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::{Summary, crc};
@@ -150,7 +151,9 @@ impl Verifier<'_> {
         if FileNonce::of_chunk(chunk.records) != self.nonce {
             self.report(chunk.offset, FindingKind::Nonce);
         }
+        let mut is_head = self.ours;
         for (offset, raw) in chunk.records() {
+            is_head &= private::is_private(raw.opcode) || offset == 0;
             if let Some((header, data)) = raw.message() {
                 let log_time = header.log_time;
                 let of_channel = entries.entry(header.channel_id).or_default();
@@ -161,6 +164,8 @@ impl Verifier<'_> {
                 self.sequences.gap();
             } else if raw.opcode == origin::OPCODE && self.ours {
                 self.origin(chunk.offset, &raw);
+            } else if is_head && offset != 0 && private::is_sound(&raw) {
+                // What it states about other lengths cannot be checked here.
             } else if raw.opcode != nonce::OPCODE || offset != 0 {
                 self.definition(chunk.offset, &raw);
             }

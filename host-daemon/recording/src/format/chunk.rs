@@ -7,6 +7,7 @@ use mcap::records::{ChunkHeader, Record, op};
 
 use crate::format::nonce::{self, FileNonce};
 use crate::format::origin;
+use crate::format::private;
 use crate::format::record::{GAP, HEAD_LEN, Raw, head};
 
 /// Longest chunk that is read, in bytes, compressed or not: a message of 1 GiB, which is the longest that is kept
@@ -301,7 +302,13 @@ pub(crate) fn is_begun(bytes: &[u8], admits: &dyn Fn(Option<FileNonce>) -> bool)
     let is_known = |opcode| {
         matches!(
             opcode,
-            op::SCHEMA..=op::MESSAGE | nonce::OPCODE | GAP | origin::OPCODE
+            op::SCHEMA
+                ..=op::MESSAGE
+                    | nonce::OPCODE
+                    | GAP
+                    | origin::OPCODE
+                    | private::VOID
+                    | private::SYNCED
         )
     };
     while let Some(raw) = Raw::take(&mut rest) {

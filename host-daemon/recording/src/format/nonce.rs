@@ -34,6 +34,12 @@ impl FileNonce {
         self.0.to_le_bytes()
     }
 
+    /// Parses the body of a record with the nonce.
+    #[must_use]
+    pub(crate) const fn of_body(body: [u8; 8]) -> Self {
+        Self(u64::from_le_bytes(body))
+    }
+
     /// Parses the nonce from the library field of a file header.
     #[must_use]
     pub fn of_library(library: &str) -> Option<Self> {
@@ -54,7 +60,7 @@ impl FileNonce {
     pub fn of_chunk(mut records: &[u8]) -> Option<Self> {
         let first = Raw::take(&mut records)?;
         let body = first.body.try_into().ok()?;
-        (first.opcode == OPCODE).then_some(Self(u64::from_le_bytes(body)))
+        (first.opcode == OPCODE).then_some(Self::of_body(body))
     }
 }
 

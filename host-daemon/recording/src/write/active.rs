@@ -7,9 +7,11 @@ use std::time::Instant;
 
 use crate::error::LogError;
 use crate::format::filename;
+use crate::format::nonce::FileNonce;
 use crate::format::origin::MessageOrigin;
 use crate::write::channel::Channel;
 use crate::write::compress::ChunkEnd;
+use crate::write::epoch::Epoch;
 use crate::write::retry::LogContext;
 use crate::write::segment::SegmentWriter;
 use crate::write::storage::File;
@@ -27,12 +29,28 @@ pub(crate) struct SegmentFile {
     pub name: String,
     /// The open file.
     pub file: Arc<dyn File>,
+    /// Its nonce.
+    pub nonce: FileNonce,
     /// Its length in bytes.
     pub len: AtomicU64,
-    /// A sync failed. Data since the previous sync may be lost, and the file must not be written any more.
-    pub broken: AtomicBool,
+    /// The length up to which commits have made it durable, in bytes.
+    pub synced_len: Arc<AtomicU64>,
+    /// It was synced to its end before any sync of its epoch failed.
+    pub is_complete: AtomicBool,
+    /// A sync failed, or the file is void after that of another file. Data since the previous commit may be lost, and the file
+    /// must not be written any more.
+    pub is_broken: AtomicBool,
     /// Its name is on the disk.
     pub is_named: AtomicBool,
+    /// The epoch in which it was begun.
+    pub epoch: Arc<Epoch>,
+}
+
+impl SegmentFile {
+    /// Whether it must stay unsealed.
+    pub(super) fn is_void(&self) -> bool {
+        self.is_broken.load(Ordering::Acquire) || self.epoch.is_void()
+    }
 }
 
 /// Amount of data that a commit makes durable.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::format::private::SESSION_KEY;
+
 /// The description of a channel.
 ///
 /// # Examples
@@ -29,10 +31,18 @@ pub struct ChannelSpec {
     pub encoding: String,
     /// Schema of the messages.
     pub schema: Option<SchemaSpec>,
-    /// Additional metadata.
+    /// Additional metadata. The messages of a channel with the key `session` are numbered: if a sync fails, those that were
+    /// not durable are [set aside](crate::Recovered::unconfirmed) by a repair, because their sender sends them again.
     pub metadata: BTreeMap<String, String>,
     /// Whether [`Stats`](crate::Stats) counts its messages.
     pub is_counted: bool,
+}
+
+impl ChannelSpec {
+    /// Whether its messages have the numbers of a session.
+    pub(super) fn is_numbered(&self) -> bool {
+        self.metadata.contains_key(SESSION_KEY)
+    }
 }
 
 /// The description of a schema.

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::error::{Error, LogError};
 use crate::format::filename;
 use crate::format::origin::MessageOrigin;
+use crate::format::private::VoidedFile;
 use crate::lock::Lock;
 use crate::write::active::{ActiveSegment, CommitCounts, SegmentFile};
 use crate::write::channel::{Channel, ChannelSpec};
 use crate::write::compress::{ChunkEnd, Compression};
+use crate::write::epoch::{CommitOutcome, Epochs};
 use crate::write::retention::Retention;
 use crate::write::retry::LogContext;
 use crate::write::segment::SegmentWriter;
@@ -77,8 +79,11 @@ pub struct Log {
     /// Number of the next file.
     number: u64,
     active: Option<Box<ActiveSegment>>,
-    /// A sync of the last file failed: sync the header of the next file before messages go there.
+    epochs: Epochs,
+    /// A sync failed: sync the header of the next file before messages go there.
     probe_next_file: bool,
+    /// Files that the next file declares void.
+    voided: Vec<VoidedFile>,
     /// Counted messages that are certainly in no file, and will not be.
     unwritten: u64,
     _lock: Option<Lock>,
@@ -121,7 +126,9 @@ impl Log {
             context,
             number,
             active: None,
+            epochs: Epochs::new(),
             probe_next_file: false,
+            voided: Vec::new(),
             unwritten: 0,
             _lock: None,
         }
@@ -152,6 +159,9 @@ impl Log {
             None => self.begin()?,
         };
         let spec = spec();
+        if spec.is_numbered() {
+            self.epochs.number_messages();
+        }
         let id = active.segment.channel(&spec);
         *channel = Channel {
             file: active.number,
@@ -228,7 +238,12 @@ impl Log {
         self.commit_if_due()
     }
 
-    /// Seals the current file if it is long, old or broken. Returns whether it did.
+    /// Seals the current file if it is long or old, or if a [sync failed](Self::has_failed_sync). Returns whether it did.
+    ///
+    /// After a failed sync, begins a new [epoch](Self::epoch): the next file declares the broken files void. With a numbered
+    /// channel in any file of the old epoch, these are all files that were not completely synced before; otherwise those whose
+    /// own sync failed. They stay unsealed, and the next start repairs them. Messages go to the next file only when its first
+    /// sync has succeeded.
     ///
     /// # Errors
     /// [`LogError::GaveUp`]; [`LogError::Internal`].
@@ -236,24 +251,37 @@ impl Log {
         if self.sync.is_gone() {
             return Err(LogError::GaveUp);
         }
-        let LogOptions {
-            rotate_bytes,
-            rotate_after,
-            ..
-        } = self.options;
-        let rotate_bytes = rotate_bytes.min(self.context.space.file_max());
-        let is_due = |active: &ActiveSegment| {
-            rotate_bytes <= active.file.len.load(Ordering::Relaxed)
-                || active.file.broken.load(Ordering::Acquire)
-                || active.segment.is_nearly_full()
-                || INDEX_MAX <= active.segment.index_len()
-                || rotate_after <= active.begun.elapsed()
-        };
-        let is_due = self.active.as_deref().is_some_and(is_due);
+        // The sync may fail at any time, so it is asked once.
+        let has_failed = self.has_failed_sync();
+        let is_due = self.is_due(has_failed);
+        if has_failed {
+            self.voided.extend(self.epochs.renew());
+            self.probe_next_file = true;
+        }
         if is_due {
             self.seal()?;
         }
         Ok(is_due)
+    }
+
+    /// Returns whether [`rotate_if_due`](Self::rotate_if_due) would seal the current file now.
+    #[must_use]
+    pub fn is_rotation_due(&self) -> bool {
+        self.is_due(self.has_failed_sync())
+    }
+
+    /// Returns whether a sync of the current [epoch](Self::epoch) failed. A sync of a file that is being sealed counts, also
+    /// after the next file was begun. [`rotate_if_due`](Self::rotate_if_due) ends this state.
+    #[must_use]
+    pub fn has_failed_sync(&self) -> bool {
+        self.epochs.current().has_failed()
+    }
+
+    /// Returns the number of the current epoch, from 1. It grows each time that the log has noticed a failed sync. Messages of
+    /// an earlier epoch that were not reported as [durable](Self::on_commit) by then never are.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epochs.number()
     }
 
     /// Commits if the oldest message has waited long enough. While another commit is in progress, only hands the messages
@@ -301,6 +329,21 @@ impl Log {
         !self.sync.is_idle()
     }
 
+    /// Returns the number of the commit that will make durable what is appended now. Commits, and the seals of files, are
+    /// numbered from 1.
+    #[must_use]
+    pub const fn next_commit(&self) -> u64 {
+        self.sync.next()
+    }
+
+    /// Registers a function that is called from the sync thread with the outcome of each commit, in their order: after its
+    /// sync, before the writer [can see](Self::has_failed_sync) that it failed, and before the function of
+    /// [`on_synced`](Self::on_synced). If the log gives up, the commits that are left are not durable. Only the first
+    /// registration has an effect.
+    pub fn on_commit(&self, report: impl Fn(CommitOutcome) + Send + Sync + 'static) {
+        self.sync.on_commit(report);
+    }
+
     /// Registers a function that is called from the sync thread after each commit or seal. Only the first registration
     /// has an effect.
     pub fn on_synced(&self, wake: impl Fn() + Send + Sync + 'static) {
@@ -341,9 +384,31 @@ impl Log {
         self.active.is_some()
     }
 
+    fn is_due(&self, has_failed_sync: bool) -> bool {
+        let LogOptions {
+            rotate_bytes,
+            rotate_after,
+            ..
+        } = self.options;
+        let rotate_bytes = rotate_bytes.min(self.context.space.file_max());
+        let is_due = |active: &ActiveSegment| {
+            rotate_bytes <= active.file.len.load(Ordering::Relaxed)
+                || has_failed_sync
+                || active.segment.is_nearly_full()
+                || INDEX_MAX <= active.segment.index_len()
+                || rotate_after <= active.begun.elapsed()
+        };
+        self.active.as_deref().is_some_and(is_due)
+    }
+
     fn begin(&mut self) -> Result<Box<ActiveSegment>, LogError> {
         let LogContext { folder, .. } = &*self.context;
-        let segment = SegmentWriter::new(self.options.compression);
+        let synced_len = Arc::default();
+        let mut segment = SegmentWriter::new(self.options.compression, &synced_len);
+        if !self.voided.is_empty() {
+            let declared = segment.declare_void(&self.voided);
+            self.context.internal(declared)?;
+        }
         let (number, probe, nonce) = (&mut self.number, self.probe_next_file, segment.nonce());
         let probe_len = if probe {
             segment.ready().len() as u64
@@ -359,7 +424,7 @@ impl Log {
                 *number += u64::from(error.kind() == io::ErrorKind::AlreadyExists);
             })?;
             if probe {
-                // This writes the header, which is written again later. A disk that cannot sync blocks the writer here,
+                // This writes the head of the file, which is written again later. A disk that cannot sync blocks the writer here,
                 // instead of losing one file after another.
                 let tried = file.write_at(segment.ready(), 0).and_then(|_| file.sync());
                 if let Err(error) = tried {
@@ -374,15 +439,22 @@ impl Log {
         let number = *number;
         self.number += 1;
         self.probe_next_file = false;
+        self.voided.clear();
+        let file = Arc::new(SegmentFile {
+            name,
+            file,
+            nonce,
+            len: AtomicU64::new(0),
+            synced_len,
+            is_complete: AtomicBool::new(false),
+            is_broken: AtomicBool::new(false),
+            is_named: AtomicBool::new(false),
+            epoch: Arc::clone(self.epochs.current()),
+        });
+        self.epochs.add(&file);
         Ok(Box::new(ActiveSegment {
             number,
-            file: Arc::new(SegmentFile {
-                name,
-                file,
-                len: AtomicU64::new(0),
-                broken: AtomicBool::new(false),
-                is_named: AtomicBool::new(false),
-            }),
+            file,
             segment,
             begun: Instant::now(),
             oldest_unsynced: None,
@@ -405,7 +477,6 @@ impl Log {
         active.segment.finish();
         let bytes = active.write_out(&self.context)?;
         self.context.stats.end_written(bytes);
-        self.probe_next_file = active.file.broken.load(Ordering::Acquire);
         self.sync.seal(&active.file, active.since_commit)
     }
 }

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crc32fast::Hasher;
 use mcap::records::op;
@@ -14,6 +16,7 @@ use crate::format::index::{
 };
 use crate::format::nonce::{self, FileNonce};
 use crate::format::origin::{MessageOrigin, origin_record};
+use crate::format::private::{VoidedFile, synced_record};
 use crate::format::record::{HEAD_LEN, Raw};
 use crate::write::buffer::Buffer;
 use crate::write::channel::{ChannelSpec, SchemaSpec};
@@ -31,6 +34,9 @@ const CHUNK_INDEX: usize = 14;
 /// Encodes one file.
 pub(crate) struct SegmentWriter {
     nonce: FileNonce,
+    /// The synced length of the file, which chunks repeat once there is a numbered channel.
+    synced_len: Option<Arc<AtomicU64>>,
+    is_numbered: bool,
     compressor: Compressor,
     /// Bytes that were not written yet, with the open chunk at the end.
     out: Buffer,
@@ -77,10 +83,13 @@ struct ChannelState {
 }
 
 impl SegmentWriter {
-    /// Begins a file.
+    /// Begins a file whose synced length another thread updates.
     #[must_use]
-    pub(crate) fn new(compression: Compression) -> Self {
-        Self::with_nonce(FileNonce::new(), compression)
+    pub(crate) fn new(compression: Compression, synced_len: &Arc<AtomicU64>) -> Self {
+        Self {
+            synced_len: Some(Arc::clone(synced_len)),
+            ..Self::with_nonce(FileNonce::new(), compression)
+        }
     }
 
     /// Begins a file with this nonce.
@@ -96,6 +105,8 @@ impl SegmentWriter {
         data_crc.update(out.bytes());
         Self {
             nonce,
+            synced_len: None,
+            is_numbered: false,
             compressor: Compressor::new(compression),
             out,
             base: 0,
@@ -114,6 +125,18 @@ impl SegmentWriter {
     #[must_use]
     pub(crate) const fn nonce(&self) -> FileNonce {
         self.nonce
+    }
+
+    /// Writes a chunk that declares files void. Call it before anything else.
+    ///
+    /// # Errors
+    /// Compression fails for lack of memory.
+    pub(crate) fn declare_void(&mut self, files: &[VoidedFile]) -> io::Result<()> {
+        self.begin_chunk();
+        for file in files {
+            self.out.put(&file.record());
+        }
+        self.end_chunk(ChunkEnd::Full)
     }
 
     /// Whether no more channels can be added.
@@ -151,6 +174,7 @@ impl SegmentWriter {
     /// # Errors
     /// The file [is full](Self::is_full).
     pub(crate) fn channel(&mut self, spec: &ChannelSpec) -> io::Result<u16> {
+        self.is_numbered |= spec.is_numbered();
         let schema_id = match &spec.schema {
             Some(schema) => self.schema(schema)?,
             None => 0,
@@ -371,6 +395,10 @@ impl SegmentWriter {
                 messages: 0,
             });
             self.out.put(&record(nonce::OPCODE, &self.nonce.body()));
+            if let Some(synced_len) = self.synced_len.as_ref().filter(|_| self.is_numbered) {
+                let synced_len = synced_len.load(Ordering::Acquire);
+                self.out.put(&synced_record(synced_len));
+            }
         }
     }
 }

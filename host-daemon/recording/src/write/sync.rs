@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::error::LogError;
 use crate::format::filename;
 use crate::write::active::{CommitCounts, SegmentFile};
+use crate::write::epoch::CommitOutcome;
 use crate::write::hook::Hook;
 use crate::write::report::LogReport;
 use crate::write::retry::LogContext;
@@ -25,20 +26,31 @@ const BYTES_MAX: u64 = 256 << 20;
 /// How often the free space is measured while nothing is written.
 const MEASURE: Duration = Duration::from_secs(10);
 
-/// A job for one file.
+/// A job for one file: a sync, and the sealing after it if the file is complete.
 #[derive(Debug)]
-enum Job {
-    Commit(Arc<SegmentFile>, CommitCounts),
-    Seal(Arc<SegmentFile>, CommitCounts),
+struct Job {
+    /// The number of the commit.
+    number: u64,
+    file: Arc<SegmentFile>,
+    counts: CommitCounts,
+    /// Length of the file when the job was queued, in bytes. The sync may cover more, but only messages before this length
+    /// belong to the commit.
+    len: u64,
+    is_seal: bool,
 }
 
 impl Job {
     /// Files and bytes that count towards the limits of the queue.
-    fn cost(&self) -> (usize, u64) {
-        match self {
-            Self::Commit(..) => (0, 0),
-            Self::Seal(_, counts) => (1, counts.bytes),
+    const fn cost(&self) -> (usize, u64) {
+        match self.is_seal {
+            false => (0, 0),
+            true => (1, self.counts.bytes),
         }
+    }
+
+    const fn outcome(&self, is_durable: bool) -> CommitOutcome {
+        let number = self.number;
+        CommitOutcome { number, is_durable }
     }
 }
 
@@ -46,8 +58,17 @@ impl Job {
 #[derive(Debug)]
 pub(crate) struct SyncThread {
     queue: Arc<Queue>,
-    done: Arc<Hook<()>>,
+    hooks: Arc<Hooks>,
+    /// Number of the next job.
+    next: u64,
     thread: JoinHandle<Result<(), LogError>>,
+}
+
+/// The functions that the thread calls after each job.
+#[derive(Debug, Default)]
+struct Hooks {
+    on_commit: Hook<CommitOutcome>,
+    done: Hook<()>,
 }
 
 /// The queue of jobs from the writer to the thread.
@@ -128,10 +149,16 @@ impl Queue {
     /// The files of the waiting jobs.
     fn files(&self) -> Vec<Arc<SegmentFile>> {
         let jobs = self.lock();
-        let files = jobs.waiting.iter().map(|job| match job {
-            Job::Commit(file, _) | Job::Seal(file, _) => Arc::clone(file),
-        });
+        let files = jobs.waiting.iter().map(|job| Arc::clone(&job.file));
         files.collect()
+    }
+
+    /// Refuses further jobs, and returns those that wait.
+    fn close(&self) -> VecDeque<Job> {
+        let mut jobs = self.lock();
+        jobs.is_gone = true;
+        self.changed.notify_all();
+        std::mem::take(&mut jobs.waiting)
     }
 
     /// Subtracts the cost of a finished job.
@@ -149,19 +176,20 @@ impl SyncThread {
     pub(crate) fn start(context: Arc<LogContext>) -> Self {
         context.space.start();
         let queue = Arc::<Queue>::default();
-        let done = Arc::<Hook<()>>::default();
+        let hooks = Arc::<Hooks>::default();
         let worker = Worker {
             context,
             queue: Arc::clone(&queue),
             renamed: Vec::new(),
         };
         let thread = {
-            let done = Arc::clone(&done);
-            std::thread::spawn(move || worker.run(&done))
+            let hooks = Arc::clone(&hooks);
+            std::thread::spawn(move || worker.run(&hooks))
         };
         Self {
             queue,
-            done,
+            hooks,
+            next: 1,
             thread,
         }
     }
@@ -175,7 +203,19 @@ impl SyncThread {
 
     /// Registers a function that is called after each job. Only the first registration has an effect.
     pub(crate) fn on_done(&self, wake: impl Fn() + Send + Sync + 'static) {
-        self.done.set(move |()| wake());
+        self.hooks.done.set(move |()| wake());
+    }
+
+    /// Registers a function that is called with the outcome of each job, before the writer can see a failure. Only the first
+    /// registration has an effect.
+    pub(crate) fn on_commit(&self, report: impl Fn(CommitOutcome) + Send + Sync + 'static) {
+        self.hooks.on_commit.set(move |outcome| report(*outcome));
+    }
+
+    /// The number of the next job.
+    #[must_use]
+    pub(crate) const fn next(&self) -> u64 {
+        self.next
     }
 
     /// Whether the thread has ended.
@@ -189,11 +229,11 @@ impl SyncThread {
     /// # Errors
     /// [`LogError::GaveUp`].
     pub(crate) fn commit(
-        &self,
+        &mut self,
         file: &Arc<SegmentFile>,
         counts: CommitCounts,
     ) -> Result<(), LogError> {
-        self.queue.push(Job::Commit(Arc::clone(file), counts))
+        self.push(file, counts, false)
     }
 
     /// Queues the sealing of a complete file: sync, then rename. Blocks while the queue is full.
@@ -201,11 +241,28 @@ impl SyncThread {
     /// # Errors
     /// [`LogError::GaveUp`].
     pub(crate) fn seal(
-        &self,
+        &mut self,
         file: &Arc<SegmentFile>,
         counts: CommitCounts,
     ) -> Result<(), LogError> {
-        self.queue.push(Job::Seal(Arc::clone(file), counts))
+        self.push(file, counts, true)
+    }
+
+    fn push(
+        &mut self,
+        file: &Arc<SegmentFile>,
+        counts: CommitCounts,
+        is_seal: bool,
+    ) -> Result<(), LogError> {
+        self.queue.push(Job {
+            number: self.next,
+            file: Arc::clone(file),
+            counts,
+            len: file.len.load(Ordering::Relaxed),
+            is_seal,
+        })?;
+        self.next += 1;
+        Ok(())
     }
 
     /// Waits until all jobs are done, and ends the thread.
@@ -232,35 +289,41 @@ struct Worker {
 /// Unblocks the writer when the thread ends, even by a panic.
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.queue.lock().is_gone = true;
-        self.queue.changed.notify_all();
+        self.queue.close();
         self.context.space.stop();
     }
 }
 
 impl Worker {
-    fn run(mut self, done: &Hook<()>) -> Result<(), LogError> {
+    fn run(mut self, hooks: &Hooks) -> Result<(), LogError> {
+        let ended = self.work(hooks);
+        // After an error, jobs are left.
+        for job in self.queue.close() {
+            hooks.on_commit.call(&job.outcome(false));
+        }
+        ended
+    }
+
+    fn work(&mut self, hooks: &Hooks) -> Result<(), LogError> {
         let context = Arc::clone(&self.context);
         let tidy = |is_changed| context.tidy(is_changed);
         tidy(true);
         while let Some(job) = self.next_job(&|| tidy(true))? {
             let cost = job.cost();
             self.context.renew_lock();
-            let (Job::Commit(file, counts) | Job::Seal(file, counts)) = &job;
             // Without its name, a synced file would be lost in a power failure.
-            if !file.is_named.load(Ordering::Relaxed) {
-                self.sync_folder()?;
-                file.is_named.store(true, Ordering::Relaxed);
+            if let Err(error) = self.name(&job.file) {
+                hooks.on_commit.call(&job.outcome(false));
+                return Err(error);
             }
-            self.sync(file, *counts);
-            let is_sealed = matches!(job, Job::Seal(..));
-            if is_sealed {
-                self.seal(file)?;
-                self.context.space.release(&filename::part(&file.name));
+            self.sync(&job, hooks);
+            if job.is_seal {
+                self.seal(&job.file)?;
+                self.context.space.release(&filename::part(&job.file.name));
             }
-            tidy(is_sealed);
+            tidy(job.is_seal);
             self.queue.done(cost);
-            done.call(&());
+            hooks.done.call(&());
         }
         Ok(())
     }
@@ -289,27 +352,45 @@ impl Worker {
         Ok(())
     }
 
-    fn sync(&self, file: &SegmentFile, counts: CommitCounts) {
+    /// Waits until the name of a file is on the disk.
+    fn name(&mut self, file: &SegmentFile) -> Result<(), LogError> {
+        if !file.is_named.load(Ordering::Relaxed) {
+            self.sync_folder()?;
+            file.is_named.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn sync(&self, job: &Job, hooks: &Hooks) {
+        let file = &job.file;
         let begun = Instant::now();
-        match file.file.sync() {
+        let synced = file.file.sync();
+        let is_durable = synced.is_ok() && !file.epoch.has_failed();
+        if is_durable {
+            file.synced_len.store(job.len, Ordering::Release);
+            file.is_complete.store(job.is_seal, Ordering::Release);
+        }
+        hooks.on_commit.call(&job.outcome(is_durable));
+        match synced {
             // A successful sync after a failed one does not restore lost data.
-            Ok(()) if file.broken.load(Ordering::Acquire) => {}
+            Ok(()) if file.is_void() => {}
             Ok(()) => {
                 let CommitCounts {
                     chunks,
                     blocks,
                     bytes,
-                } = counts;
+                } = job.counts;
                 self.context
                     .stats
                     .synced(chunks, blocks, bytes, begun.elapsed());
             }
             Err(error) => {
                 self.context.stats.write_error(&error);
-                file.broken.store(true, Ordering::Release);
+                file.is_broken.store(true, Ordering::Release);
+                file.epoch.fail();
                 self.context.reporter().report(&LogReport::SyncFailed {
                     file: &file.name,
-                    messages: counts.blocks,
+                    messages: job.counts.blocks,
                     error: &error,
                 });
             }
@@ -319,7 +400,7 @@ impl Worker {
     fn seal(&mut self, file: &Arc<SegmentFile>) -> Result<(), LogError> {
         let folder = &self.context.folder;
         let name = &file.name;
-        if file.broken.load(Ordering::Acquire) {
+        if file.is_void() {
             let report = LogReport::LeftUnsealed { file: name };
             self.context.reporter().report(&report);
             return Ok(());
