@@ -43,6 +43,7 @@ pub use self::write::stats::{SYNC_BOUNDS_MS, Stats, StatsSnapshot, WriteErrorKin
 /// Reads one file chunk by chunk: the level below [`Reader`]. Start with [`Scan`](scan::Scan).
 pub mod scan {
     pub use crate::format::chunk::{Chunk, ChunkFault};
+    pub use crate::format::origin::Origins;
     pub use crate::format::record::Raw;
     pub use crate::read::scan::{Found, Scan};
     pub use crate::read::summary::{ChunkLocation, Summary, SummaryFault};

@@ -84,9 +84,35 @@ pub(crate) fn parse(body: &[u8]) -> Option<(u16, Option<MessageOrigin>)> {
     Some((u16::from_le_bytes(*channel), origin))
 }
 
-/// Follows the origins of messages through the chunks of a file.
+/// Follows the origins of messages through the chunks of a file. [`Reader`](crate::Reader) does so itself; this is for
+/// programs that [scan](crate::scan::Scan) a file.
+///
+/// # Examples
+/// ```
+/// use blocksd_recording::scan::{Found, Origins, Scan};
+///
+/// /// Returns the number of the last message in its connection.
+/// fn last_seq(scan: &mut Scan) -> Result<Option<u64>, blocksd_recording::Error> {
+///     let (mut origins, mut last) = (Origins::default(), None);
+///     while let Some(found) = scan.advance()? {
+///         if let Found::Chunk(chunk) = found {
+///             origins.begin_chunk(chunk.records);
+///             for (_, raw) in chunk.records() {
+///                 match raw.message() {
+///                     Some((header, _)) => last = origins.message(header.channel_id),
+///                     None => _ = origins.record(&raw),
+///                 }
+///             }
+///         }
+///         if scan.has_ended() {
+///             break;
+///         }
+///     }
+///     Ok(last.map(|origin| origin.seq))
+/// }
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct Origins {
+pub struct Origins {
     /// The current chunk. Origins of earlier chunks are not valid.
     chunk: u64,
     /// The chunk has the nonce of a file, so records of type [`OPCODE`] in it are those of this library.
@@ -97,13 +123,13 @@ pub(crate) struct Origins {
 
 impl Origins {
     /// Begins a chunk with these records.
-    pub(crate) fn begin_chunk(&mut self, records: &[u8]) {
+    pub fn begin_chunk(&mut self, records: &[u8]) {
         self.chunk += 1;
         self.is_ours = FileNonce::of_chunk(records).is_some();
     }
 
     /// Takes a record other than a message. Returns false if it should be an origin and is not.
-    pub(crate) fn record(&mut self, raw: &Raw<'_>) -> bool {
+    pub fn record(&mut self, raw: &Raw<'_>) -> bool {
         if raw.opcode != OPCODE || !self.is_ours {
             return true;
         }
@@ -121,7 +147,7 @@ impl Origins {
     }
 
     /// Takes the next message of a channel, and returns its origin if that is known.
-    pub(crate) fn message(&mut self, channel: u16) -> Option<MessageOrigin> {
+    pub fn message(&mut self, channel: u16) -> Option<MessageOrigin> {
         let next = self.next.get_mut(usize::from(channel))?.as_mut();
         let (_, next) = next.filter(|(chunk, _)| *chunk == self.chunk)?;
         let following = next.after(1);

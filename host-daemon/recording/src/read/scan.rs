@@ -18,7 +18,7 @@ mod definitions;
 mod search;
 mod walk;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use mcap::records::{Header, Record, op};
@@ -223,8 +223,7 @@ impl Scan {
     /// 1970; the largest number for `to` is no limit. Skips nothing if the summary lacks channels that these chunks may
     /// define.
     pub fn only(&mut self, summary: &Summary, from: u64, to: u64) {
-        let stated = summary.statistics.as_ref().map(|it| it.channel_count);
-        if stated.is_none_or(|stated| stated as usize != summary.channels.len()) {
+        if !summary.lists_all_channels() {
             return;
         }
         let is_before = |place: &ChunkLocation| place.end_time < from;
@@ -233,6 +232,15 @@ impl Scan {
             .chunks
             .iter()
             .filter(|it| is_before(it) || is_after(it));
+        self.unwanted = unwanted.map(|place| (place.offset, place.len)).collect();
+    }
+
+    /// Skips all chunks of a sealed file but those at `offsets`, which [`Summary::chunks_of`] returns: the channels of the
+    /// others are those of the summary.
+    pub fn only_at(&mut self, summary: &Summary, offsets: &[u64]) {
+        let wanted: HashSet<_> = offsets.iter().collect();
+        let unwanted = summary.chunks.iter();
+        let unwanted = unwanted.filter(|it| !wanted.contains(&it.offset));
         self.unwanted = unwanted.map(|place| (place.offset, place.len)).collect();
     }
 

@@ -1,6 +1,6 @@
 //! The summary at the end of a sealed recording: [`Summary`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
@@ -211,6 +211,49 @@ impl Summary {
             Some(stated) => stated == self.chunks.len(),
             None => !self.chunks.is_empty(),
         }
+    }
+
+    /// Returns the offsets of the chunks that have messages in a wanted channel, in the order of the file. Returns `None`
+    /// if the summary does not say so of every chunk, or lacks channels. `input` is the file of the summary.
+    ///
+    /// # Errors
+    /// [`Error::Read`].
+    pub fn chunks_of(
+        &self,
+        input: &mut WindowedFile,
+        is_wanted: &dyn Fn(&Channel) -> bool,
+    ) -> Result<Option<Vec<u64>>, Error> {
+        if !self.lists_all_chunks() || !self.lists_all_channels() {
+            return Ok(None);
+        }
+        let wanted = self.channels.iter().filter(|(_, it)| is_wanted(it));
+        let wanted: BTreeSet<u16> = wanted.map(|(id, _)| *id).collect();
+        let (mut at, mut found) = (self.start, Vec::new());
+        while let Some(raw) = record_at(input, at, self.footer)? {
+            at += (HEAD_LEN + raw.body.len()) as u64;
+            if raw.opcode != op::CHUNK_INDEX {
+                continue;
+            }
+            let Some(Record::ChunkIndex(index)) = raw.parse() else {
+                return Ok(None);
+            };
+            let offsets = &index.message_index_offsets;
+            // Other programs may leave out the index of messages.
+            if offsets.is_empty() && index.message_start_time != 0 {
+                return Ok(None);
+            }
+            if offsets.keys().any(|id| wanted.contains(id)) {
+                found.push(index.chunk_start_offset);
+            }
+        }
+        found.sort_unstable();
+        Ok(Some(found))
+    }
+
+    /// Whether the summary has all channels, according to the statistics.
+    pub(crate) fn lists_all_channels(&self) -> bool {
+        let stated = self.statistics.as_ref().map(|it| it.channel_count);
+        stated.is_some_and(|stated| stated as usize == self.channels.len())
     }
 
     /// Returns the number of messages in the channels of a kind, or `None` without statistics.
