@@ -98,6 +98,8 @@ mod recording {
     mod power;
     mod record;
     mod repair;
+    mod session_crashes;
+    mod sessions;
     mod small_payloads;
     mod specification;
     mod unreadable;

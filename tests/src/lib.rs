@@ -19,6 +19,7 @@ pub mod programs;
 pub mod recorded;
 pub mod recording;
 pub mod scrape;
+pub mod sessions;
 pub mod signals;
 pub mod simulated;
 pub mod skip;

@@ -16,12 +16,12 @@ const SWEEP_AT_MIN: usize = 16;
 #[derive(Debug)]
 pub struct Decoders {
     stateless: [Decoder; 4],
-    stateful: HashMap<usize, Entry>,
+    stateful: HashMap<usize, StatefulDecoder>,
     sweep_at: usize,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct StatefulDecoder {
     /// Keeps the address, which is the key, from being used again.
     connection: Weak<ConnectionInfo>,
     decoder: Decoder,
@@ -45,12 +45,12 @@ impl Decoders {
 
     fn stateful(&mut self, connection: &Arc<ConnectionInfo>, decoding: Decoding) -> &Decoder {
         if self.sweep_at <= self.stateful.len() {
-            let is_open = |entry: &Entry| entry.connection.strong_count() != 0;
+            let is_open = |entry: &StatefulDecoder| entry.connection.strong_count() != 0;
             self.stateful.retain(|_, entry| is_open(entry));
             self.sweep_at = SWEEP_AT_MIN.max(2 * self.stateful.len());
         }
         let key = Arc::as_ptr(connection).addr();
-        let entry = self.stateful.entry(key).or_insert_with(|| Entry {
+        let entry = self.stateful.entry(key).or_insert_with(|| StatefulDecoder {
             connection: Arc::downgrade(connection),
             decoder: Decoder::new(decoding),
         });

@@ -1,0 +1,14 @@
+//! The sessions of a recording: an [`Entry`] states numbers, [`fold`] returns where each session continues.
+//!
+//! A recording is the journal of its sessions. The numbers of their messages are in the same chunks as the messages, and
+//! everything else that moves a number is an entry in these chunks.
+
+mod entry;
+mod fold;
+mod records;
+mod table;
+
+pub use self::entry::{
+    Entry, FIRST_KEY, GapCause, SESSION_KEY, SESSIONS_TOPIC, Snapshot, numbering, sessions_channel,
+};
+pub use self::fold::{Folded, FoldedSession, Unread, UnreadCause, fold};

@@ -1,0 +1,372 @@
+//! The state of all sessions at the end of a recording: [`fold`]. A daemon continues them from there.
+//!
+//! It begins with the last file that ends with a whole snapshot, and adds the files after it in their order. The next number
+//! of a session never gets smaller:
+//!
+//! - an entry of a snapshot moves it to the number in the entry;
+//! - a message or a gap moves it on, if its first number is at most the next one. What stands after a hole moves nothing.
+//!
+//! A session without an entry begins at the first number of its channel, or of its first gap. One that a whole snapshot
+//! does not name was forgotten by the host.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::recorded::journal::entry::{Entry, Snapshot};
+use crate::recorded::journal::records::{NumberedRun, SessionFile, SessionVisitor};
+use crate::recorded::journal::table::SessionTable;
+use blocksd_recording::catalog::{RecordingFile, list_directory, number};
+use blocksd_recording::{Error, LostRange};
+
+/// The sessions of a recording, ordered by device and number.
+#[derive(Debug, Default)]
+pub struct Folded {
+    /// The state of each session.
+    pub sessions: Vec<FoldedSession>,
+    /// What could not be read. The sessions may have more messages there.
+    pub unread: Vec<Unread>,
+}
+
+/// The state of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoldedSession {
+    /// The device.
+    pub device: String,
+    /// The session; not 0.
+    pub session: u64,
+    /// Every number below is decided.
+    pub next: u64,
+    /// CRC-32 of the payload of message `next - 1`; 0 if it has none, or if it is unknown.
+    pub check: u32,
+}
+
+/// A part of a recording that was not folded.
+#[derive(Debug)]
+pub struct Unread {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub cause: UnreadCause,
+}
+
+/// Why a part of a recording was not folded.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum UnreadCause {
+    /// The file cannot be read.
+    File(Error),
+    /// A range of the file is lost. The rest was folded.
+    Lost(LostRange),
+    /// The file is not sealed. It was folded, but may have messages that are not durable.
+    Unsealed,
+    /// So many entries or channels are malformed, or of a later version. The rest was folded.
+    Malformed(u64),
+}
+
+/// Folds the recording in a folder. Repair its torn files before. Files whose names do not have the form of the recording
+/// are left out.
+///
+/// # Errors
+/// [`Error::Read`] if the folder cannot be read. Files that cannot be read are [returned](Folded::unread).
+///
+/// # Examples
+/// ```
+/// use blocksd::recorded::journal::fold;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// for session in fold(folder)?.sessions {
+///     println!("{} continues at {}", session.device, session.next);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn fold(folder: &Path) -> Result<Folded, Error> {
+    let mut files = list_directory(folder)?;
+    // The place of a copy with another name is not known.
+    files.retain(|file| number(&file.path) != u64::MAX);
+    let mut unread = Vec::new();
+    let mut fold = Fold::default();
+    let mut after = 0;
+    for (place, file) in files.iter().enumerate().rev() {
+        // An error is found again, and returned, when the file is folded.
+        if let Ok(Some(sessions)) = last_snapshot(file) {
+            (fold.sessions, after) = (sessions, place + 1);
+            break;
+        }
+    }
+    for file in files.iter().skip(after) {
+        fold.snapshot = SnapshotEntries::default();
+        let of_file = |cause| Unread {
+            path: file.path.clone(),
+            cause,
+        };
+        let visited = match SessionFile::open(file) {
+            Ok(None) => continue,
+            Ok(Some(mut opened)) => {
+                if !opened.is_sealed() {
+                    unread.push(of_file(UnreadCause::Unsealed));
+                }
+                opened.visit(&mut fold)
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = visited {
+            unread.push(of_file(UnreadCause::File(error)));
+        }
+        unread.extend(fold.lost.drain(..).map(UnreadCause::Lost).map(of_file));
+        match std::mem::take(&mut fold.malformed) {
+            0 => {}
+            count => unread.push(of_file(UnreadCause::Malformed(count))),
+        }
+    }
+    Ok(Folded {
+        sessions: fold.finish(),
+        unread,
+    })
+}
+
+/// The state after the snapshot at the end of a file, if it has a whole one.
+fn last_snapshot(file: &RecordingFile) -> Result<Option<SessionTable<FoldState>>, Error> {
+    let Some(mut opened) = SessionFile::open(file)? else {
+        return Ok(None);
+    };
+    let chunks = match opened.chunks()? {
+        Some(chunks) => chunks,
+        None if opened.is_sealed() => {
+            let mut fold = Fold::default();
+            opened.visit(&mut fold)?;
+            return Ok(fold.ended());
+        }
+        None => return Ok(None),
+    };
+    let mut count = 1;
+    while !chunks.is_empty() {
+        let last = chunks.get(chunks.len().saturating_sub(count)..);
+        let last = last.unwrap_or(&chunks);
+        let mut fold = Fold::default();
+        opened.visit_chunks(last, &mut fold)?;
+        // The snapshot may begin in an earlier chunk.
+        let is_cut = fold.snapshot.is_closed && !fold.snapshot.has_predecessor;
+        if !is_cut || last.len() == chunks.len() {
+            return Ok(fold.ended());
+        }
+        count *= 2;
+    }
+    Ok(None)
+}
+
+/// The states of sessions while a recording is read.
+#[derive(Debug, Default)]
+struct Fold {
+    sessions: SessionTable<FoldState>,
+    snapshot: SnapshotEntries,
+    /// Whether there was any record.
+    has_records: bool,
+    lost: Vec<LostRange>,
+    malformed: u64,
+}
+
+/// The state of a session.
+#[derive(Clone, Copy, Debug, Default)]
+struct FoldState {
+    /// Number of the next message. `None` for a session that the host has forgotten.
+    next: Option<u64>,
+    check: u32,
+}
+
+/// The entries of a snapshot, and whether it is whole.
+#[derive(Debug, Default)]
+struct SnapshotEntries {
+    of: Option<Snapshot>,
+    /// Whether a record precedes the entries.
+    has_predecessor: bool,
+    /// Places of the sessions, with their states.
+    entries: Vec<(usize, FoldState)>,
+    /// The entry that ends a snapshot at the end of a file was the last record.
+    is_closed: bool,
+    /// The entries of this snapshot, if it is whole.
+    ended: Option<Vec<(usize, FoldState)>>,
+}
+
+impl Fold {
+    fn finish(self) -> Vec<FoldedSession> {
+        let sessions = self.sessions.into_sorted().into_iter();
+        let sessions = sessions.filter_map(|row| {
+            Some(FoldedSession {
+                device: row.device.to_string(),
+                session: row.session,
+                next: row.value.next?,
+                check: row.value.check,
+            })
+        });
+        sessions.collect()
+    }
+
+    /// Takes the end of a snapshot with this number of entries.
+    fn end_snapshot(&mut self, of: Snapshot, sessions: u64) {
+        let SnapshotEntries {
+            of: begun,
+            entries,
+            has_predecessor,
+            ..
+        } = std::mem::take(&mut self.snapshot);
+        self.snapshot.has_predecessor = match begun {
+            Some(_) => has_predecessor,
+            None => self.has_records,
+        };
+        let is_same = begun.is_none_or(|begun| begun == of);
+        let is_whole = is_same && entries.len() as u64 == sessions;
+        self.snapshot.is_closed = of == Snapshot::End;
+        if !is_whole {
+            return;
+        }
+        let mut named = HashSet::with_capacity(entries.len());
+        for &(place, state) in &entries {
+            named.insert(place);
+            if let Some(session) = self.sessions.get_mut(place) {
+                session.reach(state);
+            }
+        }
+        for (place, row) in self.sessions.iter_mut().enumerate() {
+            if !named.contains(&place) {
+                row.value = FoldState::default();
+            }
+        }
+        self.snapshot.ended = self.snapshot.is_closed.then_some(entries);
+    }
+
+    /// The state after a whole snapshot that ends a file. It alone decides, since only a part of the file was read.
+    fn ended(mut self) -> Option<SessionTable<FoldState>> {
+        let entries = self.snapshot.ended?;
+        for row in self.sessions.iter_mut() {
+            row.value = FoldState::default();
+        }
+        for (place, state) in entries {
+            if let Some(session) = self.sessions.get_mut(place) {
+                session.reach(state);
+            }
+        }
+        Some(self.sessions)
+    }
+}
+
+impl SessionVisitor for Fold {
+    fn channel(&mut self, device: &str, session: u64, first: u64) -> usize {
+        let place = self.sessions.place(device, session);
+        if let Some(session) = self.sessions.get_mut(place) {
+            session.next.get_or_insert(first);
+        }
+        place
+    }
+
+    fn run(&mut self, run: &NumberedRun<'_>) {
+        self.has_records = true;
+        self.snapshot = SnapshotEntries::default();
+        if let Some(session) = self.sessions.get_mut(run.place) {
+            session.decide(run.from, run.to, || crc32fast::hash(run.last));
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry<'_>, _: u64) {
+        self.take(entry);
+        self.has_records = true;
+    }
+
+    fn malformed(&mut self) {
+        self.malformed += 1;
+        self.has_records = true;
+    }
+
+    fn lost(&mut self, lost: &LostRange) {
+        if lost.cause.loses_messages() {
+            self.lost.push(lost.clone());
+        }
+    }
+}
+
+impl Fold {
+    fn take(&mut self, entry: &Entry<'_>) {
+        match entry {
+            Entry::Session {
+                snapshot,
+                device,
+                session,
+                next,
+                check,
+                ..
+            } => {
+                if self.snapshot.of != Some(*snapshot) {
+                    self.snapshot = SnapshotEntries {
+                        of: Some(*snapshot),
+                        has_predecessor: self.has_records,
+                        ..SnapshotEntries::default()
+                    };
+                }
+                let place = self.sessions.place(device, *session);
+                let state = FoldState {
+                    next: Some(*next),
+                    check: *check,
+                };
+                self.snapshot.entries.push((place, state));
+                // An entry at the head is true without the others.
+                if let (Snapshot::Head, Some(session)) = (snapshot, self.sessions.get_mut(place)) {
+                    session.reach(state);
+                }
+            }
+            Entry::Snapshot {
+                snapshot, sessions, ..
+            } => self.end_snapshot(*snapshot, *sessions),
+            Entry::Gap {
+                device,
+                session,
+                from,
+                to,
+                ..
+            } => {
+                self.snapshot = SnapshotEntries::default();
+                let place = self.channel(device, *session, *from);
+                if let Some(session) = self.sessions.get_mut(place) {
+                    session.decide(*from, *to, || 0);
+                }
+            }
+        }
+    }
+}
+
+impl FoldState {
+    /// Moves the state on to that of a snapshot.
+    fn reach(&mut self, state: Self) {
+        if self.next < state.next || (self.next == state.next && self.check == 0) {
+            *self = state;
+        }
+    }
+
+    /// Decides the numbers from `from` to `to`, without a hole before them.
+    fn decide(&mut self, from: u64, to: u64, check: impl FnOnce() -> u32) {
+        let next = self.next.unwrap_or(from);
+        if from <= next && (next < to || (next == to && self.check == 0)) {
+            (self.next, self.check) = (Some(to), check());
+        }
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.cause)
+    }
+}
+
+impl fmt::Display for UnreadCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(Error::Read { source, .. }) => write!(f, "cannot be read: {source}"),
+            Self::File(error) => error.fmt(f),
+            Self::Lost(lost) => lost.fmt(f),
+            Self::Unsealed => f.write_str("not sealed: it is being written, or not repaired yet"),
+            Self::Malformed(count) => {
+                write!(f, "{count} malformed entries or channels of sessions")
+            }
+        }
+    }
+}
