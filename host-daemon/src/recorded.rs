@@ -2,6 +2,7 @@
 //! [`ranges::CHECKER`] checks them. [`schema`] learns schemas of messages. [`journal`] has the sessions of a recording.
 
 pub mod budget;
+pub mod commits;
 pub mod counters;
 pub mod from_log;
 pub mod journal;

@@ -166,6 +166,9 @@ async fn apply(
         retention.set(new.record_max_bytes);
         retention.set_min_free(new.record_min_free);
     }
+    if let Some(sessions) = live.engine.sessions() {
+        sessions.set_max(new.max_sessions);
+    }
     let is_overridden = level.as_ref().is_some_and(NewLevel::is_overridden);
     if let Some(level) = level {
         level.apply();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use blocksd_engine::listen::resolve::resolve;
+use blocksd_engine::session::Sessions;
 use blocksd_engine::sink::Delivery;
 use blocksd_engine::{Engine, EngineCollector, Error, Listening};
 use blocksd_recording::Lock;
@@ -25,6 +26,7 @@ use crate::http::metrics;
 use crate::http::server::HttpServer;
 use crate::output::{Format, Hex, Json, Text};
 use crate::payload::{Inspector, UndecodableReporter};
+use crate::recorded::commits::Commits;
 use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::Time;
@@ -53,6 +55,11 @@ const _: () = {
     let longest = connections.saturating_add(sinks).saturating_add(lines);
     assert!(longest.as_nanos() <= STOP_MAX.as_nanos());
 };
+
+/// The file that exists while systemd-timesyncd has synchronised the clock.
+const CLOCK_SYNCED: &str = "/run/systemd/timesync/synchronized";
+/// How often it is looked for.
+const CLOCK_CHECK: Duration = Duration::from_secs(60);
 
 /// The names of the sinks, as labels of metrics.
 const SINKS: &[&str] = &["recording", "output", "check"];
@@ -138,7 +145,12 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let config = Arc::clone(config);
         run_blocking(move || check_config::preflight(&config)).await?
     };
+    let sessions = config
+        .record
+        .is_some()
+        .then(|| Arc::new(Sessions::new(config.max_sessions)));
     let mut engine = Engine::builder()
+        .sessions(sessions.clone())
         .bounds(config.bounds())
         .device_by(config.device_by)
         .devices(config.device_table())
@@ -155,6 +167,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         retention
     });
     let suppressed = Arc::<SuppressedCounters>::default();
+    let commits = Arc::<Commits>::default();
     let recorded = stats.clone();
     let refusal = move || recorded.as_ref()?.refusal();
     let health = Arc::new(Health::new(stop.clone(), refusal));
@@ -164,6 +177,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
             Box::new(RecordingCollector::new(
                 stats.clone().zip(retention.clone()),
                 Arc::clone(&suppressed),
+                Arc::clone(&commits),
             )),
             Box::new(LogCollector),
         ]);
@@ -174,10 +188,15 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     let reporter = || UndecodableReporter::new(Arc::clone(&counters));
     // Files that a crash has torn are repaired before any listener is opened.
     let mut lifecycle = None;
-    if let (Some(folder), Some(stats), Some(retention)) = (folder, stats, retention.clone()) {
+    if let (Some(folder), Some(stats), Some(retention), Some(sessions)) =
+        (folder, stats, retention.clone(), sessions)
+    {
         health.enter(Phase::Repairing);
         let counters = (stats, suppressed);
-        let (recording, sender) = open_recording(folder, config, retention, counters).await?;
+        tokio::spawn(watch_clock(Arc::clone(&sessions)));
+        let sessions = (sessions, Arc::clone(&commits));
+        let opened = open_recording(folder, config, retention, counters, sessions);
+        let (recording, sender) = opened.await?;
         lifecycle = Some(sender);
         let recording = recording.inspecting(Inspector::new(reporter()));
         engine.add_sink(Box::new(recording), Delivery::BACKPRESSURE);
@@ -220,6 +239,7 @@ async fn open_recording(
     config: &Arc<Config>,
     retention: Arc<Retention>,
     (stats, suppressed): (Arc<Stats>, Arc<SuppressedCounters>),
+    (sessions, commits): (Arc<Sessions>, Arc<Commits>),
 ) -> Result<(Recording, UnboundedSender<Lifecycle<'static>>), CommandError> {
     let config = Arc::clone(config);
     run_blocking(move || {
@@ -235,11 +255,22 @@ async fn open_recording(
             version: env!("CARGO_PKG_VERSION").into(),
             config: digest(&config).into(),
         });
-        recording::repair(&lock, &context, emit);
-        let recording = Recording::open(lock, config.log_options(), context, suppressed, queue)?;
+        let is_repaired = recording::repair(&lock, &context, emit);
+        recording::recover_sessions(&folder, &sessions, is_repaired);
+        let recording = Recording::open(lock, config.log_options(), context, suppressed, queue)?
+            .with_sessions(sessions, commits);
         Ok((recording, lifecycle))
     })
     .await
+}
+
+/// Tells devices whether the clock of this host is synchronised, as far as systemd-timesyncd says so.
+async fn watch_clock(sessions: Arc<Sessions>) {
+    loop {
+        let is_synced = tokio::fs::try_exists(CLOCK_SYNCED).await;
+        sessions.set_clock_synced(is_synced.unwrap_or(false));
+        tokio::time::sleep(CLOCK_CHECK).await;
+    }
 }
 
 /// Runs blocking work on a separate thread.

@@ -312,6 +312,7 @@ impl<'a> Recorder<'a> {
             framing,
             encoding: Encoding::default(),
             first_seq: 0,
+            session: None,
         });
         self.next_conn += 1;
         let peer = Peer::Local("test".into());

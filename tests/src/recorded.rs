@@ -41,6 +41,7 @@ pub fn source(conn: u64) -> Arc<ConnectionInfo> {
         framing: AnyFraming::Blocks(Blocks),
         encoding: Encoding::default(),
         first_seq: 0,
+        session: None,
     })
 }
 
@@ -102,6 +103,7 @@ pub fn record(
         framing: AnyFraming::Blocks(Blocks),
         encoding: Encoding::default(),
         first_seq: 0,
+        session: None,
     });
     for blocks in chunks {
         let mut wire = Vec::new();

@@ -281,6 +281,29 @@ impl Batch {
         Self::of_marks(Vec::new(), vec![MarkKind::AfterEnd { bytes }])
     }
 
+    /// Removes the last item, if it is not a complete message.
+    pub(crate) fn take_mark(&mut self) -> Option<Item<'_>> {
+        let mark = self.marks.pop()?;
+        Some(self.mark(&mark))
+    }
+
+    /// Removes the first `count` complete messages.
+    pub(crate) fn skip_messages(&mut self, count: u64) {
+        let count = count.min(self.messages);
+        let spans = self.buffer.parts_mut().1;
+        let end = usize::try_from(count)
+            .unwrap_or(usize::MAX)
+            .min(spans.len());
+        let bytes: u64 = spans.drain(..end).map(|span| span.bytes()).sum();
+        self.messages -= count;
+        self.message_bytes -= bytes;
+    }
+
+    /// Returns the last complete message.
+    pub(crate) fn last_message(&self) -> Option<&[u8]> {
+        self.buffer.spans().last().map(|span| self.bytes(*span))
+    }
+
     fn of_marks(bytes: Vec<u8>, kinds: Vec<MarkKind>) -> Self {
         let mark = |kind| Mark { before: 0, kind };
         Self {

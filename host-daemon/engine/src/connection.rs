@@ -8,6 +8,7 @@ mod memory;
 pub mod policy;
 pub mod reply;
 pub mod responder;
+mod session;
 mod task;
 mod waits;
 
@@ -26,7 +27,8 @@ use tracing::{debug, error};
 use self::context::EngineContext;
 use self::deadline::{Deadlines, cut};
 use self::policy::Policy;
-use self::responder::{ReplyError, Responder};
+use self::responder::ReplyError;
+use self::session::{SendingSide, may_begin_with_hello};
 use self::task::Running;
 use crate::batch::{Batch, Decoded, WholeMessages};
 use crate::event::{ConnectionInfo, Event, EventKind, Peer, StreamPosition};
@@ -80,8 +82,8 @@ pub struct Connection {
     trickles: bool,
     /// The connection was emitted as opened, and not as closed yet.
     is_open: bool,
-    /// At least one byte has arrived.
-    has_read: bool,
+    /// What the first bytes have decided.
+    beginning: Beginning,
     /// Bytes up to the end of the current message; `u32::MAX` if unknown.
     want: u32,
     /// The first bytes, to recognise a peer that uses another protocol.
@@ -91,9 +93,20 @@ pub struct Connection {
     /// Faults, up to 65,535.
     faults: u16,
     quota: ConnectionQuota,
-    responder: Option<Box<dyn Responder>>,
+    sending: Option<Box<SendingSide>>,
     deadlines: Deadlines,
     permit: ConnectionPermit,
+}
+
+/// What is known from the first bytes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beginning {
+    /// No byte has arrived.
+    Silent,
+    /// It may be a HELLO, or plain messages.
+    Undecided,
+    /// It has a session, or sends plain messages.
+    Decided,
 }
 
 /// Outcome of one non-blocking attempt to make progress.
@@ -133,6 +146,8 @@ enum PendingSend {
     Unstored(Batch, Option<CloseReason>),
     /// Charged and counted.
     Event(Event, Option<CloseReason>),
+    /// Gaps of a session, and messages that are charged, and get their numbers with a place in the queues.
+    Numbered(Option<Batch>, Option<CloseReason>),
 }
 
 impl Connection {
@@ -152,14 +167,16 @@ impl Connection {
             framing: policy.framing,
             encoding: policy.encoding.clone(),
             first_seq: 0,
+            session: None,
         };
         let responder = policy.reply.as_ref();
         let responder = responder.map(|kind| reply::responder(kind, &source, &engine.spools));
+        let reply = |responder| Box::new(SendingSide::Reply(responder));
         Self {
             source: Arc::new(source),
             transport,
             decoder: policy.framing.decoder(),
-            responder,
+            sending: responder.map(reply),
             policy,
             context: engine,
             remainder: Vec::new(),
@@ -168,7 +185,7 @@ impl Connection {
             series_open: false,
             trickles: false,
             is_open: false,
-            has_read: false,
+            beginning: Beginning::Silent,
             want: u32::MAX,
             greeting: [0; 4],
             position: StreamPosition::default(),
@@ -216,8 +233,8 @@ impl Connection {
             if let Some(reason) = self.permit.close_request() {
                 return Poll::Ready(Step::for_close_request(reason));
             }
-            if self.responder.is_some()
-                && let Some(reason) = self.poll_respond(context)
+            if self.sending.is_some()
+                && let Some(reason) = self.poll_sending(context)
             {
                 return Poll::Ready(Step::Close(reason));
             }
@@ -236,9 +253,12 @@ impl Connection {
         Poll::Ready(Step::Yield)
     }
 
-    /// Lets the responder write the data that it has ready. Returns the reason to close if that failed.
-    fn poll_respond(&mut self, context: &mut Context<'_>) -> Option<CloseReason> {
-        let responder = self.responder.as_mut()?;
+    /// Writes the data that is ready. Returns the reason to close if that failed.
+    fn poll_sending(&mut self, context: &mut Context<'_>) -> Option<CloseReason> {
+        let sending = self.sending.as_deref_mut()?;
+        let Some(responder) = sending.responder() else {
+            return sending.poll(context, &mut *self.transport);
+        };
         for _ in 0..WRITES_MAX {
             if responder.poll_ready(context).is_pending() {
                 return None;
@@ -282,7 +302,7 @@ impl Connection {
         if let Some(reason) = self.permit.poll_close_request(context) {
             return Poll::Ready(Step::for_close_request(reason));
         }
-        let is_first = !self.has_read;
+        let is_first = self.beginning == Beginning::Silent;
         let (decoder, remainder) = (&self.decoder, &self.remainder);
         let is_in_header = || cut(decoder, remainder) == Some(Part::Header);
         let late = self
@@ -309,7 +329,12 @@ impl Connection {
             Poll::Ready(Ok(len)) => {
                 let (before, spare) = memory_before(&mut buffer, len);
                 self.trickles = TRICKLE_MIN <= before && len < (before / 8).min(spare);
-                self.has_read = true;
+                if self.beginning == Beginning::Silent {
+                    self.beginning = match may_begin_with_hello(&self.policy) {
+                        true => Beginning::Undecided,
+                        false => Beginning::Decided,
+                    };
+                }
                 self.permit.heard();
                 return self.decode(buffer);
             }
@@ -329,13 +354,16 @@ impl Connection {
             let greeting = buffer.bytes().first_chunk();
             self.greeting = greeting.copied().unwrap_or(self.greeting);
         }
+        if self.beginning == Beginning::Undecided || self.has_session() {
+            return self.decode_session(buffer);
+        }
         let Policy {
             limits,
             close,
             timeouts,
             ..
         } = &*self.policy;
-        let responder = self.responder.as_ref();
+        let responder = self.sending.as_deref_mut().and_then(SendingSide::responder);
         let is_replied = responder.is_some_and(|responder| responder.needs_messages());
         let messages = if !self.wants_messages() && !is_replied {
             WholeMessages::Counted

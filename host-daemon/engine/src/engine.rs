@@ -25,6 +25,7 @@ use crate::event::Peer;
 use crate::listen::listener::{Listener, Sockets};
 use crate::listen::transport::Transport;
 use crate::permit::{Bounds, Connections};
+use crate::session::Sessions;
 use crate::sink::fanout::Fanout;
 use crate::sink::{Delivery, Events, Interest, Sink};
 
@@ -50,6 +51,7 @@ pub struct Builder {
     sockets: Sockets,
     once: bool,
     echo_max_bytes: (u64, u64),
+    sessions: Option<Arc<Sessions>>,
     stop: CancellationToken,
 }
 
@@ -126,6 +128,14 @@ impl Builder {
         self
     }
 
+    /// Sets the sessions that devices may open, where the [policy](crate::connection::policy::SessionPolicy) of their listener
+    /// allows it. A sink must [write](crate::session::Session::write) and sync them.
+    #[must_use]
+    pub fn sessions(mut self, sessions: Option<Arc<Sessions>>) -> Self {
+        self.sessions = sessions;
+        self
+    }
+
     /// Sets a token that stops the engine when it is cancelled.
     #[must_use]
     pub fn stop(mut self, stop: CancellationToken) -> Self {
@@ -142,6 +152,7 @@ impl Builder {
             self.devices,
             self.sockets,
             self.echo_max_bytes,
+            self.sessions,
             self.stop,
             listeners,
         );
@@ -167,6 +178,7 @@ impl Engine {
             sockets: Sockets::default(),
             once: false,
             echo_max_bytes: (0, 0),
+            sessions: None,
             stop: CancellationToken::new(),
         }
     }

@@ -10,6 +10,7 @@ use framing_core::AnyFraming;
 
 use crate::batch::{Batch, Item};
 use crate::reason::{CloseReason, FaultKind};
+use crate::session::{HelloKind, Session, SessionGap};
 
 /// An event of one connection. Cloning it copies two `Arc`s at most.
 ///
@@ -31,6 +32,7 @@ use crate::reason::{CloseReason, FaultKind};
 ///         framing: AnyFraming::Lines(Lines),
 ///         encoding: Encoding::new("text"),
 ///         first_seq: 0,
+///         session: None,
 ///     }),
 ///     time: SystemTime::now(),
 ///     kind: EventKind::Batch { batch: Arc::new(batch), position: StreamPosition::default() },
@@ -61,6 +63,8 @@ pub struct ConnectionInfo {
     pub encoding: Encoding,
     /// Sequence number of the first message: 0, or that of the first message in a recording.
     pub first_seq: u64,
+    /// The session of the connection: the sequence numbers of its messages are those of the session.
+    pub session: Option<Arc<Session>>,
 }
 
 /// The encoding of the payload. The engine hands it to the sinks and does not decode payload itself.
@@ -152,6 +156,10 @@ pub enum EventKind {
         /// Position in the stream before the batch.
         position: StreamPosition,
     },
+    /// A device opened a session. From now on, the connection has the name that the device gives itself.
+    Session(Box<SessionOpened>),
+    /// Numbers of a session without a message.
+    Gap(SessionGap),
     /// A connection was closed.
     Closed {
         /// Number of complete messages that were received.
@@ -170,6 +178,25 @@ pub enum EventKind {
     /// A message that is invalid in the encoding of the connection. Only recordings contain this event; the engine does
     /// not emit it, since it decodes no payload.
     Undecodable(Box<UndecodableMessage>),
+}
+
+/// How a device opened a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionOpened {
+    /// The name of the connection so far.
+    pub former: Arc<str>,
+    /// Whether the session is new.
+    pub kind: HelloKind,
+    /// Number of the first message that is not received yet.
+    pub resume: u64,
+    /// Number of messages in the ring of the device.
+    pub held: u32,
+    /// Number of messages before those that the device has given up.
+    pub lost: u32,
+    /// Length of the ring in bytes; 0 if unknown.
+    pub room: u32,
+    /// The clock of the device in microseconds; 0 if unknown.
+    pub uptime_us: u64,
 }
 
 /// A message that is invalid in its encoding.

@@ -17,6 +17,7 @@ pub mod peer_log;
 pub mod permit;
 pub mod pool;
 pub mod reason;
+pub mod session;
 pub mod sink;
 pub mod stdio;
 

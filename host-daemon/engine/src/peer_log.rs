@@ -46,16 +46,19 @@ pub enum Kind {
     Refused,
     /// A connection could not be accepted.
     Accept,
+    /// A session was refused, or is not what was expected.
+    Session,
 }
 
 impl Kind {
     /// All kinds, in the order of their declaration.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Fault,
         Self::AfterEnd,
         Self::Reply,
         Self::Refused,
         Self::Accept,
+        Self::Session,
     ];
 
     /// The name of the kind in the log and in the metrics.
@@ -67,6 +70,7 @@ impl Kind {
             Self::Reply => "reply",
             Self::Refused => "refused",
             Self::Accept => "accept",
+            Self::Session => "session",
         }
     }
 }

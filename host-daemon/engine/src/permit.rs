@@ -336,6 +336,31 @@ impl ConnectionPermit {
         self.slot.hear();
     }
 
+    /// Counts the connection as one of this device from now on, unless the device has its largest number of connections and
+    /// `replaces` says that no other of them closes. Returns whether it did.
+    pub(crate) fn rename(&self, device: &Arc<str>, replaces: bool) -> bool {
+        let mut open = self.connections.open();
+        let max = self.connections.max_per_device.load(Ordering::Relaxed);
+        let Open {
+            entries, devices, ..
+        } = &mut *open;
+        let entry = entries.get_mut(self.slot.key());
+        let entry = entry.filter(|entry| Arc::ptr_eq(&entry.slot, &self.slot));
+        // A serial line has no limit, and an evicted connection closes.
+        let Some(Entry {
+            device: Some(former),
+            ..
+        }) = entry
+        else {
+            return true;
+        };
+        if max <= devices.count_of_name(device) && !replaces {
+            return false;
+        }
+        *former = devices.rename(*former, device);
+        true
+    }
+
     /// Records that the connection waits for a buffer or a queue. This counts neither as silence nor as a stalled
     /// message.
     pub(crate) fn blocked(&self) {

@@ -57,11 +57,19 @@ pub enum CloseReason {
     Reset,
     /// The engine is shutting down.
     Shutdown,
+    /// Another connection continues the session.
+    Superseded,
+    /// A sync failed, so the device must send again what is not acknowledged.
+    SyncFailed,
+    /// A session was not opened: the device got the reason.
+    SessionRefused,
+    /// The device broke the protocol of sessions.
+    Protocol,
 }
 
 impl CloseReason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::End,
         Self::Eof,
         Self::Idle,
@@ -76,6 +84,10 @@ impl CloseReason {
         Self::Fault,
         Self::Reset,
         Self::Shutdown,
+        Self::Superseded,
+        Self::SyncFailed,
+        Self::SessionRefused,
+        Self::Protocol,
     ];
 
     /// The name of the reason in output, recordings and metrics.
@@ -96,6 +108,10 @@ impl CloseReason {
             Self::Fault => "fault",
             Self::Reset => "reset",
             Self::Shutdown => "shutdown",
+            Self::Superseded => "superseded",
+            Self::SyncFailed => "sync_failed",
+            Self::SessionRefused => "session_refused",
+            Self::Protocol => "protocol",
         }
     }
 }

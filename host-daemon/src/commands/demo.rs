@@ -247,6 +247,7 @@ impl Format for Named {
             framing: event.source.framing,
             encoding: event.source.encoding.clone(),
             first_seq: event.source.first_seq,
+            session: event.source.session.clone(),
         };
         let event = Event {
             source: Arc::new(source),

@@ -4,10 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use crate::config::effective::is_line;
 use crate::config::error::{ConfigError, Mistake, Reason, ValueOrigin, named};
 use crate::config::file;
 use crate::config::partial::{Config, DeviceConfig, ListenerConfig, OPTIONS, Partial};
-use crate::config::value::UNFINISHED_MESSAGES;
+use crate::config::value::{Oversize, SessionMode, UNFINISHED_MESSAGES};
+use framing_core::AnyFraming;
+
 use blocksd_engine::admission::identity::Match;
 use blocksd_recording::Retention;
 
@@ -81,6 +84,7 @@ fn validate(given: &Partial) -> Vec<Found> {
     found.extend(unfinished(given));
     found.extend(rotate(given));
     found.extend(devices(given));
+    found.extend(sessions(given));
     found
 }
 
@@ -117,6 +121,56 @@ fn unfinished(given: &Partial) -> Option<Found> {
     );
     let found = mistake(max.origin, max.key, reason);
     (max.value < least).then(|| (found, vec!["max-block", "max-unfinished"]))
+}
+
+/// Finds listeners and devices that shall have sessions, and cannot.
+fn sessions(given: &Partial) -> Vec<Found> {
+    let mut found: Vec<Found> = Vec::new();
+    let devices = given.devices.iter().map(|device| &device.own);
+    let devices: Vec<_> = devices.filter(|own| own.session.is_some()).collect();
+    for listener in &given.listeners {
+        let owns = devices.iter().map(|own| (**own).clone());
+        let owns = owns.chain([Partial::default()]);
+        for own in owns.map(|own| own.combine(listener.own.clone())) {
+            let session = own.session.as_ref().or(given.session.as_ref());
+            let Some(session) = session.filter(|it| it.value != SessionMode::Off) else {
+                continue;
+            };
+            let framing = own.framing.as_ref().or(given.framing.as_ref());
+            let oversize = own.oversize.as_ref().or(given.oversize.as_ref());
+            let address = &listener.address;
+            let why = match (framing, oversize, &given.reply) {
+                (Some(framing), _, _) if !matches!(framing.value, AnyFraming::Blocks(_)) => {
+                    format!(
+                        "`{address}` has the framing {}, and sessions need blocks",
+                        framing.text
+                    )
+                }
+                (_, Some(oversize), _) if oversize.value != Oversize::Skip => format!(
+                    "`{address}` has {} {}, and sessions need skip",
+                    named("oversize", session.origin),
+                    oversize.text
+                ),
+                (_, _, Some(_)) => format!(
+                    "the daemon answers a session with acknowledgements, so it cannot be used with {}",
+                    named("reply", session.origin)
+                ),
+                _ if is_line(address) => {
+                    format!("`{address}` is a serial line or standard input, which has no sessions")
+                }
+                _ => continue,
+            };
+            let it = mistake(
+                session.origin,
+                session.key,
+                format!("`{}`: {why}", session.text),
+            );
+            if !found.iter().any(|(known, _)| known.origin == it.origin) {
+                found.push((it, vec!["framing", "oversize", "reply"]));
+            }
+        }
+    }
+    found
 }
 
 fn rotate(given: &Partial) -> Option<Found> {

@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
-use framing_core::Limits;
+use framing_core::{AnyFraming, Limits};
 
 use crate::config::partial::{Config, DeviceConfig, GivenValue, ListenerConfig, Partial};
 use crate::config::value::{AfterEnd, Oversize, UNFINISHED_MESSAGES};
 use blocksd_engine::admission::identity::DeviceTable;
 use blocksd_engine::batch::{ClosePolicy, OversizePolicy};
-use blocksd_engine::connection::policy::{Policies, Policy, ReplyKind, Timeouts};
+use blocksd_engine::connection::policy::{
+    Policies, Policy, ReplyKind, SessionMode, SessionPolicy, Timeouts,
+};
 use blocksd_engine::listen::address::Address;
 use blocksd_engine::listen::listener::Sockets;
 use blocksd_engine::permit::Bounds;
@@ -111,9 +113,16 @@ impl Config {
 
     fn policy(&self, listener: &ListenerConfig, own: Partial) -> Policy {
         let oversize = or(own.oversize, self.oversize);
+        let framing = or(own.framing, self.framing);
+        let can_have_sessions = self.record.is_some()
+            && self.reply.is_none()
+            && oversize == Oversize::Skip
+            && matches!(framing, AnyFraming::Blocks(_))
+            && !is_line(&listener.address);
+        let mode = own.session.map(|given| given.value).or(self.session);
         let after_end = or(own.after_end, self.after_end(listener));
         Policy {
-            framing: or(own.framing, self.framing),
+            framing,
             encoding: or(own.decode, self.decode.clone()).into(),
             limits: Limits {
                 block_max: or(own.max_block, self.max_block),
@@ -139,6 +148,15 @@ impl Config {
                 reply: self.reply_timeout.0,
             },
             reply: self.reply.as_deref().map(ReplyKind::parse),
+            sessions: SessionPolicy {
+                mode: match mode {
+                    _ if !can_have_sessions => SessionMode::Off,
+                    None => SessionMode::Auto,
+                    Some(mode) => mode,
+                },
+                ack_interval: self.ack_interval,
+                heartbeat: self.heartbeat.0.unwrap_or_default(),
+            },
         }
     }
 }
@@ -150,6 +168,6 @@ fn or<T>(own: Option<GivenValue<T>>, default: T) -> T {
 /// Whether an address is a line without connections: a serial port or standard input. When a series ends there, the
 /// next one may already be on its way, and closing would lose its first bytes. Such a listener continues, unless its
 /// own options say otherwise or a reply is configured.
-fn is_line(address: &str) -> bool {
+pub(super) fn is_line(address: &str) -> bool {
     matches!(address.parse(), Ok(Address::Serial(_) | Address::Stdin))
 }

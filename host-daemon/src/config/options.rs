@@ -123,6 +123,26 @@ macro_rules! for_each_option {
             record_min_free: u64, value::size_from::<MIN_FREE_MIN>, Spec { key: "record-min-free",
                 value: "BYTES", group: HelpGroup::Recording, reload: Reload::Retention, needs_record: true, ..Spec::BASE };
 
+            /// Whether a device may open an acknowledged session, in which each message is recorded once. Default: auto on
+            /// listeners with --framing blocks and --record, without --reply and with --oversize skip; otherwise off.
+            session: SessionMode, value::word, Spec { key: "session",
+                value: "SESSION", group: HelpGroup::Sessions, scope: Scope::Listener, reload: Reload::Policies,
+                choices: SessionMode::choices, kind: Kind::Word, needs_record: true, ..Spec::BASE };
+
+            /// Longest time that an acknowledgement waits after the sync, so that one stands for many messages. A ring that is
+            /// half full is acknowledged at once.
+            ack_interval: Duration = "1s", value::seconds, Spec { key: "ack-interval",
+                value: "TIME", group: HelpGroup::Sessions, reload: Reload::Policies, needs_record: true, ..Spec::BASE };
+
+            /// Longest silence of the daemon in a session, unless the device wishes another.
+            heartbeat: Timeout = "30s", value::heartbeat, Spec { key: "heartbeat",
+                value: "TIME|off", group: HelpGroup::Sessions, reload: Reload::Policies, needs_record: true, ..Spec::BASE };
+
+            /// Maximum number of sessions that are remembered. Beyond it, the daemon forgets those that were not continued for
+            /// the longest time, if all their messages are acknowledged.
+            max_sessions: usize = "100000", value::at_least_one, Spec { key: "max-sessions",
+                value: "N", group: HelpGroup::Sessions, reload: Reload::Bounds, needs_record: true, ..Spec::BASE };
+
             /// What to write to standard output.
             output: OutputKind = "text", value::word, Spec { key: "output",
                 value: "OUTPUT", group: HelpGroup::Output, choices: OutputKind::choices, kind: Kind::Word, ..Spec::BASE };

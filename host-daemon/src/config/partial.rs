@@ -9,7 +9,8 @@ use crate::config::error::{ADDRESS, ValueOrigin};
 use crate::config::options::for_each_option;
 use crate::config::spec::{HelpGroup, Kind, Reload, Scope, Written};
 use crate::config::value::{
-    self, AfterEnd, Choice, Compression, Decoding, OutputKind, Oversize, Timeout, Words,
+    self, AfterEnd, Choice, Compression, Decoding, OutputKind, Oversize, SessionMode, Timeout,
+    Words,
 };
 use blocksd_engine::admission::identity::{DeviceBy, Match};
 use blocksd_engine::listen::address::{Address, AddressError};
@@ -245,7 +246,7 @@ const LISTEN: Spec = Spec {
     reload: Reload::Listeners,
     help: " Address to listen on: HOST:PORT, unix:PATH, serial:PATH?baud=N, - for standard input, or systemd or \
            systemd:NAME for sockets passed by systemd. Options after a comma apply to this listener only: framing=SPEC, \
-           decode=..., max-block=BYTES, max-skip=BYTES, oversize=skip|close|pieces, after-end=close|continue.",
+           decode=..., max-block=BYTES, max-skip=BYTES, oversize=skip|close|pieces, after-end=close|continue, session=auto|required|off.",
     default: Some("127.0.0.1:1060"),
     set: |partial, input| {
         let listener = ListenerConfig::parse(input.text, input.origin)?;

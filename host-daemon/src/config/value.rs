@@ -11,6 +11,7 @@ use crate::config::units::{self, MILLISECOND, SECOND};
 pub use crate::payload::Decoding;
 use crate::payload::DefmtError;
 use blocksd_engine::admission::identity::DeviceBy;
+pub use blocksd_engine::connection::policy::SessionMode;
 pub use blocksd_recording::Compression;
 
 /// One of the words that an option takes.
@@ -93,6 +94,12 @@ words! { Oversize:
 words! { AfterEnd:
     "close" => Self::Close, "Close the connection";
     "continue" => Self::Continue, "Accept another series";
+}
+
+words! { SessionMode:
+    "auto" => Self::Auto, "A device may open a session, or send plain messages";
+    "required" => Self::Required, "A connection without a session is closed";
+    "off" => Self::Off, "A device that opens a session is refused, and told so";
 }
 
 words! { OutputKind:
@@ -349,6 +356,22 @@ pub(super) fn keepalive(text: &str) -> Result<Timeout, String> {
 
 /// Ten years, in days: far below the overflow of a clock.
 const DAYS_MAX: u64 = 3_650;
+
+/// The longest heartbeat that a WELCOME can name.
+const HEARTBEAT_MAX: Duration = Duration::from_secs(u16::MAX as u64);
+
+pub(super) fn heartbeat(text: &str) -> Result<Timeout, String> {
+    let timeout = timeout(text)?;
+    let fits =
+        |time: Duration| (SECOND..=HEARTBEAT_MAX).contains(&time) && time.subsec_nanos() == 0;
+    if timeout.0.is_some_and(|time| !fits(time)) {
+        let max = HEARTBEAT_MAX.as_secs();
+        return Err(format!(
+            "must be a whole number of seconds from 1 to {max}, or `off`"
+        ));
+    }
+    Ok(timeout)
+}
 
 pub(super) fn rotate_after(text: &str) -> Result<Duration, String> {
     bounded(text, SECOND, "1s", "seconds")

@@ -36,6 +36,8 @@ impl Format for Json {
                 reason,
                 series_open,
             } => Note::close(event, *messages, *bytes, *reason, *series_open),
+            EventKind::Session(opened) => Note::session(event, opened),
+            EventKind::Gap(gap) => Note::gap(event, gap),
             EventKind::Suppressed(sums) => Note::suppressed(event, sums),
             EventKind::Undecodable(message) => Note::recorded_undecodable(event, message),
         };

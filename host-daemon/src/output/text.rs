@@ -18,7 +18,8 @@ use crate::payload::{
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::timestamp;
 use blocksd_engine::batch::Item;
-use blocksd_engine::event::{Dropped, Event, EventKind, UndecodableMessage};
+use blocksd_engine::event::{Dropped, Event, EventKind, SessionOpened, UndecodableMessage};
+use blocksd_engine::session::{GapCause, SessionGap};
 
 /// Writes payloads as text. Characters that could confuse a terminal are escaped.
 #[derive(Debug)]
@@ -309,6 +310,15 @@ fn write_undecodable(conn: u64, undecodable: &Undecodable, line: &mut Vec<u8>) -
     write!(line, ": ")
 }
 
+/// Why a gap has no messages, in words.
+const fn meaning(cause: GapCause) -> &'static str {
+    match cause {
+        GapCause::Device => "given up by the device",
+        GapCause::Refused => "refused, because it is too long",
+        GapCause::Unknown => "acknowledged by a host, not known here",
+    }
+}
+
 /// Writes an event. Calls `payload` with each message and its sequence number, and with each piece, and whether it ends a
 /// truncated message.
 fn write_event(
@@ -337,6 +347,33 @@ fn write_event(
             write!(
                 out.line(),
                 "#{conn} closed ({reason}): {blocks}, {bytes}{series}"
+            )?;
+            out.end_line()
+        }
+        EventKind::Session(opened) => {
+            write_prefix(event, clock, out.line())?;
+            let SessionOpened {
+                kind, resume, held, ..
+            } = &**opened;
+            let held = counted(u64::from(*held), "block");
+            let session = event.source.session.as_ref();
+            let number = session.map_or(0, |session| session.number());
+            write!(
+                out.line(),
+                "#{conn} session {number:016x} {}: next is block {resume}, the device holds {held}",
+                kind.as_str()
+            )?;
+            out.end_line()
+        }
+        EventKind::Gap(gap) => {
+            write_prefix(event, clock, out.line())?;
+            let SessionGap { from, to, cause } = *gap;
+            let blocks = counted(to - from, "block");
+            write!(
+                out.line(),
+                "#{conn} gap: {blocks} from {from} to {}: {}",
+                to - 1,
+                meaning(cause)
             )?;
             out.end_line()
         }

@@ -112,6 +112,7 @@ mod tests {
             framing: AnyFraming::Blocks(Blocks),
             encoding: encoding.clone(),
             first_seq: 0,
+            session: None,
         })
     }
 

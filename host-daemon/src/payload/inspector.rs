@@ -160,6 +160,7 @@ mod tests {
             framing: AnyFraming::Blocks(Blocks),
             encoding: Encoding::from(decoding),
             first_seq: 0,
+            session: None,
         })
     }
 

@@ -185,6 +185,18 @@ impl Budget {
         false
     }
 
+    /// Pays for an event that need not be recorded. Returns whether it is.
+    pub fn pay_event(&mut self, account: &mut Account, now: impl FnOnce() -> Instant) -> bool {
+        if account.is_held() {
+            return false;
+        }
+        if END_COST <= account.credit {
+            account.credit -= END_COST;
+            return true;
+        }
+        self.limiter.take(account.cell, END_COST, now())
+    }
+
     /// Takes the tokens that the held events of a connection need, if there are enough.
     pub fn pay(&mut self, account: &mut Account, now: Instant) -> bool {
         let Some(held) = &account.held else {
@@ -337,6 +349,7 @@ mod tests {
                 framing: AnyFraming::Lines(Lines),
                 encoding: Encoding::default(),
                 first_seq: 0,
+                session: None,
             }),
             time: SystemTime::now(),
             kind: EventKind::Opened { peer: peer.clone() },

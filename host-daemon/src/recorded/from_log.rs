@@ -16,10 +16,12 @@ use crate::recorded::note::{FaultNote, Note, SeriesNote};
 use crate::recorded::time::Time;
 use blocksd_engine::batch::Batch;
 use blocksd_engine::event::{
-    ConnectionInfo, Encoding, Event, EventKind, Peer, StreamPosition, UndecodableMessage,
+    ConnectionInfo, Encoding, Event, EventKind, Peer, SessionOpened, StreamPosition,
+    UndecodableMessage,
 };
 use blocksd_engine::pool::Span;
 use blocksd_engine::reason::CloseReason;
+use blocksd_engine::session::{GapCause, HelloKind, Session, SessionGap};
 use blocksd_recording::topic::Kind;
 use blocksd_recording::{Message, MessageOrigin};
 
@@ -253,6 +255,10 @@ impl EventReader {
         match note {
             Note::Open { .. } => self.connections.open(conn, device),
             Note::Close { .. } => self.connections.close(conn, device),
+            Note::Session { ref former, .. } => {
+                self.connections.close(conn, former);
+                self.connections.open(conn, device);
+            }
             // Whoever decodes the messages finds it, perhaps with another decoding.
             Note::Fault {
                 fault: FaultNote::Undecodable { .. },
@@ -268,6 +274,7 @@ impl EventReader {
                     framing: AnyFraming::Blocks(Blocks),
                     encoding: Encoding::default(),
                     first_seq: 0,
+                    session: session(&note),
                 }),
                 time: system_time(message.time),
                 kind,
@@ -298,6 +305,7 @@ fn of_connection(source: Arc<ConnectionInfo>, conn: u64) -> Arc<ConnectionInfo> 
         framing: source.framing,
         encoding: source.encoding.clone(),
         first_seq: source.first_seq,
+        session: source.session.clone(),
     })
 }
 
@@ -317,6 +325,16 @@ fn system_time(nanoseconds: u64) -> SystemTime {
 /// Whether an event names its device, if it has to: counts of several devices name none.
 fn has_device(note: &Note<'_>) -> bool {
     note.head().origin.device.is_some() || matches!(note, Note::Suppressed { .. })
+}
+
+/// The session of an event, if it names one. Nothing but its device and number is known.
+fn session(note: &Note<'_>) -> Option<Arc<Session>> {
+    let (Note::Session { session, .. } | Note::Gap { session, .. }) = note else {
+        return None;
+    };
+    let device = note.head().origin.device.as_deref()?;
+    let number = u64::from_str_radix(session, 16).ok()?;
+    Some(Arc::new(Session::recovered(device, number, 0, 0)))
 }
 
 /// The position of a connection before an event.
@@ -377,6 +395,30 @@ fn kind(note: &Note<'_>) -> Option<EventKind> {
                 .find(|it| it.as_str() == reason)?,
             series_open: *series == Some(SeriesNote::Open),
         }),
+        Note::Session {
+            former,
+            kind,
+            resume,
+            held,
+            lost,
+            room,
+            uptime_us,
+            ..
+        } => Some(EventKind::Session(Box::new(SessionOpened {
+            former: (&**former).into(),
+            kind: HelloKind::parse(kind)?,
+            resume: *resume,
+            held: *held,
+            lost: *lost,
+            room: *room,
+            uptime_us: *uptime_us,
+        }))),
+        Note::Gap {
+            from, to, cause, ..
+        } => {
+            let (from, to, cause) = (*from, *to, GapCause::parse(cause)?);
+            (from < to).then_some(EventKind::Gap(SessionGap { from, to, cause }))
+        }
         Note::Suppressed { head, counts } => {
             Some(EventKind::Suppressed(Box::new(counts.suppressed(head.seq))))
         }

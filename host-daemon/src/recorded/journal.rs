@@ -9,6 +9,7 @@ mod records;
 mod table;
 
 pub use self::entry::{
-    Entry, FIRST_KEY, GapCause, SESSION_KEY, SESSIONS_TOPIC, Snapshot, numbering, sessions_channel,
+    Entry, FIRST_KEY, SESSION_KEY, SESSIONS_TOPIC, Snapshot, numbering, sessions_channel,
 };
 pub use self::fold::{Folded, FoldedSession, Unread, UnreadCause, fold};
+pub use blocksd_engine::session::GapCause;

@@ -16,8 +16,11 @@ pub use self::fault::{Ending, FaultNote, PartNote};
 use crate::escape::json::write_json;
 use crate::payload::Undecodable;
 use crate::recorded::time::Time;
-use blocksd_engine::event::{Event, Peer, StreamPosition, Suppressed, UndecodableMessage};
+use blocksd_engine::event::{
+    Event, Peer, SessionOpened, StreamPosition, Suppressed, UndecodableMessage,
+};
 use blocksd_engine::reason::CloseReason;
+use blocksd_engine::session::SessionGap;
 
 /// The version of the format, in the metadata of the channel under [`VERSION_KEY`]. Channels of earlier recordings have
 /// no such key; their version is 1.
@@ -105,6 +108,46 @@ pub enum Note<'a> {
         /// Whether a series was left open.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         series: Option<SeriesNote>,
+    },
+    /// A device opened a session. From now on, the connection has the name that the device gives itself.
+    Session {
+        /// Origin and time.
+        #[serde(flatten)]
+        head: Head<'a>,
+        /// The session, as 16 hexadecimal digits.
+        session: Cow<'a, str>,
+        /// The name of the connection so far.
+        former: Cow<'a, str>,
+        /// How the session was opened.
+        kind: Cow<'a, str>,
+        /// Number of the first message that was not received yet.
+        resume: u64,
+        /// Messages in the ring of the device.
+        #[serde(default)]
+        held: u32,
+        /// Messages before those that the device has given up.
+        #[serde(default, skip_serializing_if = "is_none_lost")]
+        lost: u32,
+        /// Length of the ring in bytes; 0 if unknown.
+        #[serde(default)]
+        room: u32,
+        /// The clock of the device in microseconds; 0 if unknown.
+        #[serde(default)]
+        uptime_us: u64,
+    },
+    /// Numbers of a session without a message.
+    Gap {
+        /// Origin and time.
+        #[serde(flatten)]
+        head: Head<'a>,
+        /// The session, as 16 hexadecimal digits.
+        session: Cow<'a, str>,
+        /// The first number.
+        from: u64,
+        /// The number after the last one.
+        to: u64,
+        /// Why there is no message.
+        cause: Cow<'a, str>,
     },
     /// Counts of events that are not recorded one by one.
     Suppressed {
@@ -295,6 +338,34 @@ impl<'a> Note<'a> {
         }
     }
 
+    /// The event of a device that opened a session.
+    #[must_use]
+    pub fn session(event: &'a Event, opened: &'a SessionOpened) -> Self {
+        Self::Session {
+            head: Head::of(event),
+            session: session_text(event).into(),
+            former: (&*opened.former).into(),
+            kind: opened.kind.as_str().into(),
+            resume: opened.resume,
+            held: opened.held,
+            lost: opened.lost,
+            room: opened.room,
+            uptime_us: opened.uptime_us,
+        }
+    }
+
+    /// The event of numbers without a message.
+    #[must_use]
+    pub fn gap(event: &'a Event, gap: &SessionGap) -> Self {
+        Self::Gap {
+            head: Head::of(event),
+            session: session_text(event).into(),
+            from: gap.from,
+            to: gap.to,
+            cause: gap.cause.as_str().into(),
+        }
+    }
+
     /// The event with the counts of suppressed events.
     #[must_use]
     pub fn suppressed(event: &'a Event, sums: &Suppressed) -> Self {
@@ -325,6 +396,8 @@ impl<'a> Note<'a> {
             | Self::Fault { head, .. }
             | Self::AfterEnd { head, .. }
             | Self::Close { head, .. }
+            | Self::Session { head, .. }
+            | Self::Gap { head, .. }
             | Self::Suppressed { head, .. } => head,
         }
     }
@@ -366,6 +439,12 @@ impl<'a> Head<'a> {
         before += r#","seq":"#;
         Ok((before, format!(r#","time":"{}""#, self.time)))
     }
+}
+
+/// The session of an event, as 16 hexadecimal digits.
+fn session_text(event: &Event) -> String {
+    let session = event.source.session.as_ref();
+    format!("{:016x}", session.map_or(0, |session| session.number()))
 }
 
 impl From<&Suppressed> for Counts {
@@ -422,6 +501,14 @@ impl Counts {
     reason = "serde passes a reference"
 )]
 const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_none_lost(count: &u32) -> bool {
     *count == 0
 }
 

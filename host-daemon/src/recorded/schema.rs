@@ -151,6 +151,7 @@ mod tests {
             framing: AnyFraming::Blocks(Blocks),
             encoding: Encoding::new(encoding),
             first_seq: 0,
+            session: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod batch;
 mod held;
+mod numbered;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -10,11 +11,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::payload::Inspector;
 use crate::recorded::budget::{Account, Budget};
+use crate::recorded::commits::Commits;
 use crate::recorded::counters::SuppressedCounters;
+use crate::recorded::journal::{FIRST_KEY, SESSION_KEY};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::note::{Note, VERSION, VERSION_KEY};
 use crate::recorded::schema::Schemas;
-use blocksd_engine::event::{ConnectionInfo, Event, EventKind};
+use crate::recorded::to_log::numbered::NumberedChannel;
+use blocksd_engine::event::{ConnectionInfo, Event, EventKind, SessionOpened};
+use blocksd_engine::session::Sessions;
 use blocksd_recording::topic::{DEVICE, EVENTS_TOPIC, Kind};
 use blocksd_recording::{Channel, ChannelSpec, Log, LogError, MessageOrigin, SchemaSpec};
 
@@ -34,6 +39,18 @@ pub struct EventWriter {
     /// The channel of notes.
     events: Channel,
     event_sequence: u32,
+    /// The sessions whose messages are written; `None` if there are none.
+    sessions: Option<Arc<Sessions>>,
+    commits: Arc<Commits>,
+    /// The channel of entries about sessions.
+    entries: Channel,
+    entry_sequence: u32,
+    /// The file that has the states of the sessions at its head.
+    head_of: u64,
+    /// The channels of sessions in the current file, by device and session.
+    numbered: HashMap<(Arc<str>, u64), NumberedChannel>,
+    /// The file that these belong to.
+    numbered_in: u64,
     json: Vec<u8>,
     /// Number of messages in all events so far.
     given: u64,
@@ -56,6 +73,8 @@ struct DeviceSequences {
 struct Conn {
     channels: Channels,
     account: Account,
+    /// Number of the first message of its session in the channel.
+    first: Option<u64>,
 }
 
 /// The channels of a connection.
@@ -79,6 +98,13 @@ impl EventWriter {
             suppressed: Arc::default(),
             events: Channel::default(),
             event_sequence: 0,
+            sessions: None,
+            commits: Arc::default(),
+            entries: Channel::default(),
+            entry_sequence: 0,
+            head_of: 0,
+            numbered: HashMap::new(),
+            numbered_in: 0,
             json: Vec::new(),
             given: 0,
             unwritten: 0,
@@ -100,6 +126,17 @@ impl EventWriter {
         }
     }
 
+    /// Writes the messages of these sessions. What a commit makes durable is reported to `commits`, which the caller must
+    /// [tell](Commits::ended) how each commit ended.
+    #[must_use]
+    pub fn with_sessions(self, sessions: Arc<Sessions>, commits: Arc<Commits>) -> Self {
+        Self {
+            sessions: Some(sessions),
+            commits,
+            ..self
+        }
+    }
+
     /// Writes an event, or the part of it before the recording gave up.
     ///
     /// # Errors
@@ -111,7 +148,7 @@ impl EventWriter {
         };
         self.given += blocks;
         let mut had_file = false;
-        let written = self.rotate_if_due().and_then(|()| {
+        let written = self.prepare().and_then(|()| {
             had_file = self.log.has_file();
             self.write(event)
         });
@@ -127,7 +164,7 @@ impl EventWriter {
     /// # Errors
     /// [`LogError::GaveUp`].
     pub fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), LogError> {
-        self.rotate_if_due()?;
+        self.prepare()?;
         self.json.clear();
         let encoded = event.write(&mut self.json);
         self.append_json(encoded, event.time().0)
@@ -147,6 +184,7 @@ impl EventWriter {
     /// # Errors
     /// [`LogError::GaveUp`].
     pub fn tick(&mut self) -> Result<(), LogError> {
+        self.reset_after_failure();
         self.rotate_if_due()?;
         if self.budget.due().is_some_and(|due| due <= Instant::now()) {
             self.write_sums(false)?;
@@ -195,6 +233,7 @@ impl EventWriter {
             Some(_) => self.write_sums(true),
             None => Ok(()),
         };
+        let counted = counted.and_then(|()| self.end_sessions());
         let (finished, unwritten) = self.log.end();
         (counted.and(finished), self.unwritten + unwritten)
     }
@@ -207,14 +246,27 @@ impl EventWriter {
                 self.devices.entry(device).or_default().conns += 1;
                 let account = self.budget.open(event, peer, Instant::now());
                 let is_held = account.is_open_held();
-                let channels = Channels::default();
-                self.conns.insert(source.conn, Conn { channels, account });
+                let conn = Conn {
+                    account,
+                    ..Conn::default()
+                };
+                self.conns.insert(source.conn, conn);
                 match is_held {
                     true => Ok(()),
                     false => self.note(event.time, &Note::open(event, peer)),
                 }
             }
-            EventKind::Batch { batch, position } => self.batch(event, batch, position),
+            EventKind::Batch { batch, position } => match &source.session {
+                Some(session) if batch.messages().0 != 0 => {
+                    self.numbered(event, batch, position, session)
+                }
+                _ => self.batch(event, batch, position),
+            },
+            EventKind::Session(opened) => self.opened_session(event, opened),
+            EventKind::Gap(gap) => match &source.session {
+                Some(session) => self.gap(event, gap, session),
+                None => Ok(()),
+            },
             EventKind::Closed {
                 messages,
                 bytes,
@@ -232,6 +284,28 @@ impl EventWriter {
             EventKind::Undecodable(message) => {
                 self.note(event.time, &Note::recorded_undecodable(event, message))
             }
+        }
+    }
+
+    /// Writes that a connection has opened a session, if the budget allows it: the channel of the messages tells it, too.
+    fn opened_session(&mut self, event: &Event, opened: &SessionOpened) -> Result<(), LogError> {
+        let source = &event.source;
+        let mut conns = 0;
+        if let Some(former) = self.devices.get_mut(&opened.former) {
+            conns = 1.min(former.conns);
+            former.conns -= conns;
+            if (former.conns, former.blocks, former.pieces) == (0, 0, 0) {
+                self.devices.remove(&opened.former);
+            }
+        }
+        let device = self.devices.entry(Arc::clone(&source.device)).or_default();
+        device.conns += conns;
+        let Some(conn) = self.conns.get_mut(&source.conn) else {
+            return Ok(());
+        };
+        match self.budget.pay_event(&mut conn.account, Instant::now) {
+            true => self.note(event.time, &Note::session(event, opened)),
+            false => Ok(()),
         }
     }
 
@@ -287,8 +361,19 @@ impl EventWriter {
             .append(channel, sequence, nanoseconds(time), &self.json)
     }
 
+    /// What must happen before something is written.
+    fn prepare(&mut self) -> Result<(), LogError> {
+        match self.sessions {
+            Some(_) => self.prepare_sessions(),
+            None => self.rotate_if_due(),
+        }
+    }
+
     /// Starts a new file if that is due. Forgets devices that have no connection and are not in the last file.
     fn rotate_if_due(&mut self) -> Result<(), LogError> {
+        if self.sessions.is_some() && self.log.is_rotation_due() && !self.log.has_failed_sync() {
+            self.end_sessions()?;
+        }
         if self.log.rotate_if_due()? {
             let number = self.log.next_number();
             self.devices
@@ -311,7 +396,7 @@ fn append_block(
     time_ns: u64,
     bytes: &[u8],
 ) -> Result<(), LogError> {
-    let spec = || messages_channel(source, schemas);
+    let spec = || messages_channel(source, schemas, None);
     let channel = log.channel(&mut channels.blocks, spec)?;
     let origin = MessageOrigin::new(source.conn, seq);
     log.append_all(channel, origin, *sequence, time_ns, std::iter::once(bytes))?;
@@ -320,11 +405,18 @@ fn append_block(
 }
 
 /// The channel of the messages of a device that were received whole.
-fn messages_channel(source: &ConnectionInfo, schemas: &Schemas) -> ChannelSpec {
-    ChannelSpec {
+fn messages_channel(source: &ConnectionInfo, schemas: &Schemas, first: Option<u64>) -> ChannelSpec {
+    let mut spec = ChannelSpec {
         schema: schemas.of(source),
         ..device_channel(source, Kind::Blocks)
+    };
+    if let (Some(session), Some(first)) = (&source.session, first) {
+        let session = format!("{:016x}", session.number());
+        spec.metadata.insert(SESSION_KEY.to_owned(), session);
+        spec.metadata
+            .insert(FIRST_KEY.to_owned(), first.to_string());
     }
+    spec
 }
 
 /// The channel of a device. Connections with the same properties share it, because each message has its

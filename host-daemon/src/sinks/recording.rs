@@ -20,7 +20,9 @@ pub use self::collector::RecordingCollector;
 
 use crate::output::counted;
 use crate::payload::Inspector;
+use crate::recorded::commits::Commits;
 use crate::recorded::counters::SuppressedCounters;
+use crate::recorded::journal;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::ranges::CHECKER;
 use crate::recorded::report;
@@ -28,6 +30,7 @@ use crate::recorded::time::Time;
 use crate::recorded::to_log::EventWriter;
 use blocksd_engine::error::SinkError;
 use blocksd_engine::event::{Event, EventKind};
+use blocksd_engine::session::{Recovered, Sessions};
 use blocksd_engine::sink::lossy::Next;
 use blocksd_engine::sink::{Events, Sink, Supervision, Supervisor};
 use blocksd_recording::catalog::{RecordingFile, files};
@@ -78,8 +81,8 @@ fn make_room(context: &LogContext, folder: &Path) {
 }
 
 /// Repairs and seals the files that a crash has torn. A file that cannot be repaired is not changed; the next start
-/// tries again. Emits an event for each torn file.
-pub fn repair(lock: &Lock, context: &LogContext, mut emit: impl FnMut(Lifecycle<'static>)) {
+/// tries again. Emits an event for each torn file. Returns whether all could be repaired.
+pub fn repair(lock: &Lock, context: &LogContext, mut emit: impl FnMut(Lifecycle<'static>)) -> bool {
     make_room(context, lock.path());
     let stats = &context.stats;
     let repaired = match CHECKER.repair_dir(lock.path()) {
@@ -89,9 +92,10 @@ pub fn repair(lock: &Lock, context: &LogContext, mut emit: impl FnMut(Lifecycle<
                 "recording: cannot look for torn files: {}",
                 with_cause(&error)
             );
-            return;
+            return false;
         }
     };
+    let mut is_repaired = true;
     for repaired in repaired {
         let Repaired {
             from,
@@ -101,6 +105,7 @@ pub fn repair(lock: &Lock, context: &LogContext, mut emit: impl FnMut(Lifecycle<
         } = match repaired {
             Ok(repaired) => repaired,
             Err(Unrepaired { path, error }) => {
+                is_repaired = false;
                 let failure = with_cause(&error);
                 error!(file = %path.display(), "recording: cannot repair a torn file: {failure}; the next start tries again");
                 emit(Lifecycle::Unrepaired {
@@ -130,6 +135,38 @@ pub fn repair(lock: &Lock, context: &LogContext, mut emit: impl FnMut(Lifecycle<
             warn!(file = %from.display(), "recording: {hint}");
         }
     }
+    is_repaired
+}
+
+/// Reads the sessions of a recording. If that is not possible, or if a torn file could not be repaired, no session can be
+/// opened: what was acknowledged is not known.
+pub fn recover_sessions(folder: &Path, sessions: &Sessions, is_repaired: bool) {
+    let folded = match journal::fold(folder) {
+        Ok(folded) => folded,
+        Err(error) => {
+            error!(
+                "recording: cannot read the sessions: {}; devices that open one are refused",
+                with_cause(&error)
+            );
+            return sessions.close();
+        }
+    };
+    for unread in &folded.unread {
+        warn!("recording: sessions: {unread}");
+    }
+    if !is_repaired {
+        error!(
+            "recording: devices that open a session are refused until the torn files are repaired"
+        );
+        sessions.close();
+    }
+    let recovered = folded.sessions.into_iter().map(|session| Recovered {
+        device: session.device.into(),
+        session: session.session,
+        next: session.next,
+        check: session.check,
+    });
+    sessions.recover(recovered);
 }
 
 /// Writes events to a recording.
@@ -141,6 +178,7 @@ pub struct Recording {
     lifecycle: UnboundedReceiver<Lifecycle<'static>>,
     synced: Arc<Notify>,
     packer: Packer,
+    commits: Arc<Commits>,
     /// Held until the last file is sealed.
     lock: Lock,
 }
@@ -193,8 +231,23 @@ impl Recording {
             lifecycle,
             synced,
             packer,
+            commits: Arc::default(),
             lock,
         })
+    }
+
+    /// Records the messages of sessions, and acknowledges them when they are durable.
+    #[must_use]
+    pub fn with_sessions(self, sessions: Arc<Sessions>, commits: Arc<Commits>) -> Self {
+        let ended = Arc::clone(&commits);
+        self.writer
+            .log()
+            .on_commit(move |outcome| ended.ended(outcome));
+        Self {
+            writer: self.writer.with_sessions(sessions, Arc::clone(&commits)),
+            commits,
+            ..self
+        }
     }
 
     /// Reports and records undecodable messages.
@@ -219,13 +272,20 @@ impl Sink for Recording {
             lifecycle,
             synced,
             packer,
+            commits,
             lock: _lock,
         } = *self;
+        let telling = {
+            let commits = Arc::clone(&commits);
+            Handle::current().spawn(async move { commits.run().await })
+        };
         let RecordedTotals {
             blocks,
             unwritten,
             abandoned,
         } = Handle::current().block_on(record(writer, lifecycle, events, &synced));
+        telling.abort();
+        commits.apply();
         packer.finish(PACK_AT_MOST);
         let stats = context.stats.read();
         // After a failed sync it is unknown whether its chunks are on the disk.

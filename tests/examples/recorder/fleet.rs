@@ -46,6 +46,7 @@ impl Fleet {
                 framing: AnyFraming::Blocks(Blocks),
                 encoding: Encoding::default(),
                 first_seq: 0,
+                session: None,
             })
         });
         let fleet = Self {

@@ -66,6 +66,7 @@ fn show(decoding: &Decoding, format: &mut dyn Format, payload: &[u8]) -> Shown {
             framing: AnyFraming::Blocks(Blocks),
             encoding: decoding.clone().into(),
             first_seq: 0,
+            session: None,
         }),
         time: SystemTime::UNIX_EPOCH,
         kind: EventKind::Batch {

@@ -75,6 +75,7 @@ fn held_events_that_need_too_many_channels_begin_another_file() {
                 framing: AnyFraming::Lines(Lines),
                 encoding: Encoding::default(),
                 first_seq: 0,
+                session: None,
             })
         })
         .collect();
@@ -129,6 +130,7 @@ fn write_all(mut writer: EventWriter, messages: &[(&'static str, &[u8])]) {
             framing: AnyFraming::Lines(Lines),
             encoding: Encoding::new(encoding),
             first_seq: 0,
+            session: None,
         });
         let wire = [message, &b"\n"[..]].concat();
         writer.event(&event(&device, 0..0, &wire)).unwrap();

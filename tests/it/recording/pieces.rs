@@ -135,6 +135,7 @@ fn record(folder: &Path) -> PathBuf {
             framing: AnyFraming::Blocks(Blocks),
             encoding: Encoding::default(),
             first_seq: 0,
+            session: None,
         });
         let position = StreamPosition {
             seq,

@@ -8,6 +8,7 @@ use crate::connection::reply::Spools;
 use crate::counters::Counters;
 use crate::permit::Connections;
 use crate::pool::Pool;
+use crate::session::Sessions;
 use crate::sink::fanout::Fanout;
 
 /// State shared by all connections of an engine.
@@ -23,6 +24,8 @@ pub struct EngineContext {
     pub connections: Arc<Connections>,
     /// Messages that are stored for echo replies.
     pub spools: Arc<Spools>,
+    /// The sessions; `None` if nothing is stored, so that nothing can be acknowledged.
+    pub sessions: Option<Arc<Sessions>>,
     /// Cancelled to stop the engine.
     pub stop: CancellationToken,
 }

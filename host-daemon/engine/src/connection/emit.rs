@@ -8,6 +8,7 @@ use framing_core::AnyFraming;
 
 use crate::batch::{Batch, Item};
 use crate::connection::responder::ReplyError;
+use crate::connection::session::SendingSide;
 use crate::connection::{Connection, PendingSend, Step};
 use crate::event::{Event, EventKind};
 use crate::peer_log::connections::{self, ReceivedTotals};
@@ -21,7 +22,11 @@ const RESET: &str =
 impl Connection {
     /// Hands a batch to the responder, counts it, and sends it to the sinks.
     pub(super) fn pass(&mut self, batch: Batch, reason: Option<CloseReason>) -> Step {
-        let Some(responder) = &mut self.responder else {
+        if self.has_session() && batch.messages().0 != 0 {
+            return self.pass_numbered(Some(batch), reason);
+        }
+        let sending = self.sending.as_deref_mut();
+        let Some(responder) = sending.and_then(SendingSide::responder) else {
             return self.pass_kept(batch, reason, Ok(()));
         };
         if responder.is_slow(&batch) {
@@ -117,18 +122,26 @@ impl Connection {
         let has_ends = matches!(self.policy.framing, AnyFraming::Blocks(_));
         let series_open = self.series_open || (in_series && has_ends);
         self.context.counters.closed(reason, series_open);
+        let messages = self.received();
         let totals = ReceivedTotals {
-            messages: self.position.seq,
+            messages,
             bytes: self.bytes,
             faults: self.faults.into(),
         };
         connections::closed(&self.source, reason, totals);
         self.event(EventKind::Closed {
-            messages: self.position.seq,
+            messages,
             bytes: self.bytes,
             reason,
             series_open,
         })
+    }
+
+    /// Number of messages that were received.
+    pub(super) fn received(&self) -> u64 {
+        let sending = self.sending.as_ref();
+        let of_session = sending.and_then(|sending| sending.messages());
+        of_session.unwrap_or(self.position.seq)
     }
 
     pub(super) fn event(&self, kind: EventKind) -> Event {

@@ -27,7 +27,7 @@ impl Connection {
         let waiting = match step {
             Step::Held(held) => match &**held {
                 PendingSend::Batch(batch, _) | PendingSend::Unstored(batch, _) => batch.uncharged(),
-                PendingSend::Event(..) => 0,
+                PendingSend::Event(..) | PendingSend::Numbered(..) => 0,
             },
             _ => 0,
         };

@@ -41,6 +41,8 @@ pub struct Policy {
     pub timeouts: Timeouts,
     /// The reply that is sent to the device.
     pub reply: Option<ReplyKind>,
+    /// Whether a device may open a session.
+    pub sessions: SessionPolicy,
 }
 
 impl Policy {
@@ -57,6 +59,7 @@ impl Policy {
             close: ClosePolicy::default(),
             timeouts: Timeouts::default(),
             reply: None,
+            sessions: SessionPolicy::default(),
         }
     }
 }
@@ -130,6 +133,56 @@ pub struct Timeouts {
     pub message: Option<Duration>,
     /// Time for the peer to accept the next 64 KiB of a reply, or the rest of it.
     pub reply: Option<Duration>,
+}
+
+/// Whether devices may open sessions, and how they are answered. Needs the framing `blocks`, and an engine with
+/// [sessions](crate::engine::Builder::sessions).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionPolicy {
+    /// Whether devices may open sessions.
+    pub mode: SessionMode,
+    /// Longest time from a sync to its acknowledgement. Rings that are half full are acknowledged at once.
+    pub ack_interval: Duration,
+    /// Longest time between two frames to the device, unless it wishes another.
+    pub heartbeat: Duration,
+}
+
+impl Default for SessionPolicy {
+    /// No sessions; acknowledgements every second, heartbeats every 30 s.
+    fn default() -> Self {
+        Self {
+            mode: SessionMode::Off,
+            ack_interval: Duration::from_secs(1),
+            heartbeat: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Whether devices may open sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionMode {
+    /// A device that tries to is told that there are none here.
+    #[default]
+    Off,
+    /// Devices may open a session, or send plain messages.
+    Auto,
+    /// Connections without a session are closed.
+    Required,
+}
+
+impl SessionMode {
+    /// All modes, in the order of their declaration.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Auto, Self::Required];
+
+    /// The name of the mode in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Auto => "auto",
+            Self::Required => "required",
+        }
+    }
 }
 
 /// The reply to a device.

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use crate::batch::Batch;
 use crate::connection::policy::ReplyKind;
 use crate::connection::responder::{Received, ReplyError, ReplyStream, Responder, until_read};
-use crate::connection::{Connection, LAST_READS, PendingSend, QUIET, Step};
+use crate::connection::session::{SendingSide, while_serving};
+use crate::connection::{Beginning, Connection, LAST_READS, PendingSend, QUIET, Step};
 use crate::peer_log::{Kind, warn_peer};
 use crate::permit::ConnectionPermit;
 use crate::pool::Span;
@@ -26,8 +27,10 @@ const LAST_REPLY: Duration = Duration::from_millis(750);
 impl Connection {
     /// Reports what was cut, sends the reply, and closes.
     async fn finish(mut self: Box<Self>, reason: CloseReason) {
+        self.decide_at_end();
         self.end(reason).await;
-        let reason = match self.responder.take() {
+        let reason = self.close_session(reason).await;
+        let reason = match self.take_responder() {
             Some(responder) if self.is_replied(reason) => {
                 self.reply(responder).await.unwrap_or(reason)
             }
@@ -120,7 +123,13 @@ impl Connection {
     /// Waits until unfinished messages hold less memory.
     async fn wait_for_memory(&mut self) {
         let since = Instant::now();
-        self.permit.until_allowed().await;
+        let Self {
+            sending,
+            transport,
+            permit,
+            ..
+        } = self;
+        while_serving(sending, &mut **transport, permit.until_allowed()).await;
         self.permit.heard();
         self.deadlines.held_back(since.elapsed());
     }
@@ -129,7 +138,8 @@ impl Connection {
     async fn wait_for_buffer(&mut self) -> Option<CloseReason> {
         let since = Instant::now();
         self.permit.blocked();
-        let mut buffer = self.context.pool.take(&self.quota).await;
+        let taking = self.context.pool.take(&self.quota);
+        let mut buffer = while_serving(&mut self.sending, &mut *self.transport, taking).await;
         self.permit.heard();
         self.deadlines.held_back(since.elapsed());
         // If reading is not allowed now, the next step waits for that.
@@ -164,15 +174,25 @@ impl Connection {
         loop {
             let step = match held {
                 PendingSend::Event(event, reason) => {
-                    self.context.fanout.send(event).await;
+                    let sending = self.context.fanout.send(event);
+                    while_serving(&mut self.sending, &mut *self.transport, sending).await;
                     return reason;
                 }
                 PendingSend::Unstored(batch, reason) => match self.store(batch).await {
                     Some((batch, kept)) => self.pass_kept(batch, reason, kept),
                     None => return Some(CloseReason::ReplyFailed),
                 },
+                PendingSend::Numbered(mut batch, reason) => {
+                    let context = Arc::clone(&self.context);
+                    let reserving = context.fanout.reserve(&self.source.encoding);
+                    let places =
+                        while_serving(&mut self.sending, &mut *self.transport, reserving).await;
+                    self.place(places, &mut batch);
+                    self.pass_numbered(batch, reason)
+                }
                 PendingSend::Batch(mut batch, reason) => {
-                    batch.charge(&self.context.pool, &mut self.quota).await;
+                    let charging = batch.charge(&self.context.pool, &mut self.quota);
+                    while_serving(&mut self.sending, &mut *self.transport, charging).await;
                     self.charge(&Step::Go);
                     self.pass(batch, reason)
                 }
@@ -188,7 +208,7 @@ impl Connection {
     /// Hands a batch to the responder on a thread for blocking operations. Returns `None` if the runtime is shutting
     /// down.
     async fn store(&mut self, batch: Batch) -> Option<(Batch, Result<(), ReplyError>)> {
-        let Some(mut responder) = self.responder.take() else {
+        let Some(mut responder) = self.take_responder() else {
             return Some((batch, Ok(())));
         };
         let spools = Arc::clone(&self.context.spools);
@@ -197,8 +217,18 @@ impl Connection {
             (responder, batch, kept)
         });
         let (responder, batch, kept) = stored.await?;
-        self.responder = Some(responder);
+        self.sending = Some(Box::new(SendingSide::Reply(responder)));
         Some((batch, kept))
+    }
+
+    fn take_responder(&mut self) -> Option<Box<dyn Responder>> {
+        match *self.sending.take()? {
+            SendingSide::Reply(responder) => Some(responder),
+            other => {
+                self.sending = Some(Box::new(other));
+                None
+            }
+        }
     }
 
     /// Reads what has already arrived, after a shutdown or an eviction is requested. The runtime may not have noticed
@@ -247,6 +277,7 @@ impl Connection {
             return;
         }
         let batch = match reason {
+            _ if self.has_session() => self.cut_numbered(reason),
             CloseReason::End => self.after_end_mark(),
             CloseReason::Limit | CloseReason::Fault => None,
             _ => self.cut(reason),
@@ -292,7 +323,9 @@ impl Connection {
             Some(fault) => Some(Batch::of_fault(fault)),
             // A refused message was cut, which has its fault.
             None if is_within => None,
-            None if reason == CloseReason::Reset && self.has_read => Some(Batch::of_reset()),
+            None if reason == CloseReason::Reset && self.beginning != Beginning::Silent => {
+                Some(Batch::of_reset())
+            }
             None => None,
         }
     }

@@ -9,6 +9,7 @@ use crate::engine::EngineHandle;
 use crate::metrics::Page;
 use crate::pool::Pool;
 use crate::reason::{CloseReason, FaultKind};
+use crate::session::SessionCounters;
 
 /// Collects the metrics of one engine for a registry of `prometheus_client`.
 ///
@@ -187,11 +188,69 @@ impl EngineCollector {
     }
 }
 
+impl EngineCollector {
+    /// Acknowledged sessions. Without any, the metrics are zero.
+    fn sessions(&self, page: &mut Page<'_>) -> fmt::Result {
+        let sessions = self.engine.sessions();
+        let totals = sessions.map(|sessions| sessions.counters().totals());
+        let totals = totals.unwrap_or_else(|| SessionCounters::default().totals());
+        page.gauge(
+            "blocksd_sessions",
+            "Sessions that are remembered",
+            sessions.map_or(0, |sessions| sessions.len() as u64),
+        )?;
+        page.counters(
+            "blocksd_session_hellos",
+            "Connections that opened a session, by how it began",
+            "kind",
+            totals.opened,
+        )?;
+        page.counters(
+            "blocksd_session_closings",
+            "Sessions refused or closed by the daemon, by the code that the device got",
+            "code",
+            totals.closings,
+        )?;
+        page.counters(
+            "blocksd_session_gap_messages",
+            "Numbers without a message, by cause",
+            "cause",
+            totals.gaps,
+        )?;
+        for (name, help, count) in [
+            (
+                "blocksd_session_acks",
+                "Acknowledgements and heartbeats sent",
+                totals.acks,
+            ),
+            (
+                "blocksd_session_repeated_messages",
+                "Messages received again, and skipped",
+                totals.repeated,
+            ),
+            (
+                "blocksd_session_dropped_messages",
+                "Messages not recorded because those before them were lost in a failed sync; their devices send them again",
+                totals.dropped,
+            ),
+            (
+                "blocksd_session_resets",
+                "Sessions interrupted by a failed sync",
+                totals.resets,
+            ),
+        ] {
+            page.counter(name, help, count)?;
+        }
+        Ok(())
+    }
+}
+
 impl Collector for EngineCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page::from(encoder);
         self.received(&mut page)?;
         self.connections(&mut page)?;
-        self.held(&mut page)
+        self.held(&mut page)?;
+        self.sessions(&mut page)
     }
 }

@@ -19,6 +19,7 @@ use crate::listen::address::Address;
 use crate::listen::listener::{Binder, Listener, Sockets};
 use crate::permit::{Bounds, Connections};
 use crate::pool::Pool;
+use crate::session::Sessions;
 use crate::sink::fanout::Fanout;
 
 /// An address to listen on, and the policies of its connections.
@@ -118,6 +119,7 @@ pub struct EngineHandle {
     pool: Arc<Pool>,
     connections: Arc<Connections>,
     spools: Arc<Spools>,
+    sessions: Option<Arc<Sessions>>,
     /// Weak, because the sinks end when the last reference to the context is dropped.
     context: Arc<Mutex<Weak<EngineContext>>>,
     stop: CancellationToken,
@@ -158,6 +160,7 @@ impl EngineHandle {
         devices: DeviceTable,
         sockets: Sockets,
         echo_max_bytes: (u64, u64),
+        sessions: Option<Arc<Sessions>>,
         stop: CancellationToken,
         added: mpsc::UnboundedSender<Bound>,
     ) -> Self {
@@ -167,6 +170,7 @@ impl EngineHandle {
             pool: Pool::new(),
             connections: Connections::new(bounds),
             spools: Spools::new(each, all),
+            sessions,
             context: Arc::default(),
             stop,
             open: Arc::new(Mutex::new(OpenListeners {
@@ -187,6 +191,7 @@ impl EngineHandle {
             fanout,
             connections: Arc::clone(&self.connections),
             spools: Arc::clone(&self.spools),
+            sessions: self.sessions.clone(),
             stop: self.stop.clone(),
         });
         *lock(&self.context) = Arc::downgrade(&context);
@@ -215,6 +220,12 @@ impl EngineHandle {
     #[must_use]
     pub const fn spools(&self) -> &Arc<Spools> {
         &self.spools
+    }
+
+    /// Returns the sessions, if the engine has any.
+    #[must_use]
+    pub const fn sessions(&self) -> Option<&Arc<Sessions>> {
+        self.sessions.as_ref()
     }
 
     /// Returns the state shared by all connections, or `None` while the engine does not run.

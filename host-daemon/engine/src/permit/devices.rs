@@ -97,6 +97,20 @@ impl Devices {
         device
     }
 
+    /// Counts a connection of this device as one of the device with this name, of the same origin. Returns its key.
+    pub(super) fn rename(&mut self, device: u32, name: &Arc<str>) -> u32 {
+        let Some((origin, former)) = self.devices.get(device).copied() else {
+            return device;
+        };
+        let (name, _) = self.names.add(Arc::clone(name));
+        let (renamed, count) = self.devices.add((origin, name));
+        self.moved(origin, count - 1, count);
+        let count = self.devices.remove(device);
+        self.moved(origin, count + 1, count);
+        self.names.remove(former);
+        renamed
+    }
+
     /// Counts a connection of this device as closed.
     pub(super) fn leave(&mut self, device: u32) {
         let Some((origin, name)) = self.devices.get(device).copied() else {

@@ -147,6 +147,35 @@ impl Fanout {
         self.offer(event);
     }
 
+    /// Reserves a place for the messages of a session, or for a gap, in the queue of each sink with backpressure that needs
+    /// them. Returns `None` if a queue is full.
+    pub(crate) fn try_reserve(&self, encoding: &Encoding) -> Option<Places<'_>> {
+        let mut places = Places::of(self);
+        for outlet in self.backpressure.iter().filter(|it| it.numbered(encoding)) {
+            match outlet.sender.try_reserve() {
+                Ok(permit) => places.add(permit),
+                Err(mpsc::error::TrySendError::Full(())) => return None,
+                // The sink has ended and the engine is stopping.
+                Err(mpsc::error::TrySendError::Closed(())) => {}
+            }
+        }
+        Some(places)
+    }
+
+    /// As [`try_reserve`](Self::try_reserve), but waits while a queue is full.
+    ///
+    /// Cancel-safe: if the future is dropped, no place is taken.
+    pub(crate) async fn reserve(&self, encoding: &Encoding) -> Places<'_> {
+        let mut places = Places::of(self);
+        for outlet in self.backpressure.iter().filter(|it| it.numbered(encoding)) {
+            // An error means that the sink has ended and the engine is stopping.
+            if let Ok(permit) = outlet.sender.reserve().await {
+                places.add(permit);
+            }
+        }
+        places
+    }
+
     /// Sends an event to the lossy sinks.
     fn offer(&self, event: Event) {
         let Some((last, others)) = self.lossy.split_last() else {
@@ -162,11 +191,55 @@ impl Fanout {
     }
 }
 
+/// A place in the queue of each sink.
+#[derive(Debug)]
+pub(crate) struct Places<'a> {
+    fanout: &'a Fanout,
+    first: Option<mpsc::Permit<'a, Event>>,
+    others: Vec<mpsc::Permit<'a, Event>>,
+}
+
+impl<'a> Places<'a> {
+    const fn of(fanout: &'a Fanout) -> Self {
+        Self {
+            fanout,
+            first: None,
+            others: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, permit: mpsc::Permit<'a, Event>) {
+        match self.first {
+            None => self.first = Some(permit),
+            Some(_) => self.others.push(permit),
+        }
+    }
+
+    /// Sends an event to all sinks. Does not wait.
+    pub(crate) fn send(self, event: Event) {
+        for permit in self.first.into_iter().chain(self.others) {
+            permit.send(event.clone());
+        }
+        self.fanout.offer(event);
+    }
+}
+
 impl<Sender> Outlet<Sender> {
+    /// Whether the sink needs the messages of sessions with this encoding.
+    fn numbered(&self, encoding: &Encoding) -> bool {
+        match self.interest {
+            Interest::All => true,
+            Interest::Connections => false,
+            Interest::Encoded => !encoding.is_raw(),
+        }
+    }
+
     fn wants(&self, event: &Event) -> bool {
         match self.interest {
             Interest::All => true,
-            Interest::Connections => !matches!(event.kind, EventKind::Batch { .. }),
+            Interest::Connections => {
+                !matches!(event.kind, EventKind::Batch { .. } | EventKind::Gap(_))
+            }
             Interest::Encoded => !event.source.encoding.is_raw(),
         }
     }
@@ -221,6 +294,7 @@ mod tests {
                 framing: AnyFraming::Blocks(Blocks),
                 encoding: Encoding::default(),
                 first_seq: 0,
+                session: None,
             }),
             time: SystemTime::now(),
             kind,

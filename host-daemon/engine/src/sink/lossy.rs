@@ -266,6 +266,7 @@ mod tests {
                 framing,
                 encoding: Encoding::default(),
                 first_seq: 0,
+                session: None,
             }),
             time: SystemTime::now(),
             kind: EventKind::Batch {

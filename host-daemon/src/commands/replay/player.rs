@@ -100,7 +100,10 @@ impl Player {
                 self.close(&source.device, source.conn, Some(*reason)).await;
                 Ok(())
             }
-            EventKind::Suppressed(_) | EventKind::Undecodable(_) => Ok(()),
+            EventKind::Session(_)
+            | EventKind::Gap(_)
+            | EventKind::Suppressed(_)
+            | EventKind::Undecodable(_) => Ok(()),
         }
     }
 
@@ -175,9 +178,11 @@ impl Player {
                     false => self.connections.find(&source.device, source.conn).is_none(),
                 }
             }
-            EventKind::Closed { .. } | EventKind::Suppressed(_) | EventKind::Undecodable(_) => {
-                false
-            }
+            EventKind::Closed { .. }
+            | EventKind::Session(_)
+            | EventKind::Gap(_)
+            | EventKind::Suppressed(_)
+            | EventKind::Undecodable(_) => false,
         }
     }
 

@@ -215,6 +215,7 @@ impl Connections {
             framing: framing.unwrap_or(AnyFraming::Blocks(Blocks)),
             encoding: decoding.into(),
             first_seq,
+            session: None,
         })
     }
 }

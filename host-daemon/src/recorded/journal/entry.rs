@@ -4,13 +4,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{self, Write};
 
 use serde::Deserialize;
 
 use crate::escape::json::write_string;
 use crate::recorded::time::Time;
+use blocksd_engine::session::GapCause;
 use blocksd_recording::{ChannelSpec, SchemaSpec};
 
 /// Topic of the entries.
@@ -93,18 +93,6 @@ pub enum Snapshot {
     Head,
     /// After all of them.
     End,
-}
-
-/// Why numbers have no messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GapCause {
-    /// The sender gave the messages up.
-    Device,
-    /// The host refused the messages, because they are too long.
-    Refused,
-    /// A host acknowledged the messages, and this recording does not have them.
-    Unknown,
 }
 
 impl Entry<'_> {
@@ -208,7 +196,7 @@ impl<'a> Entry<'a> {
                     session: parse_session(&session?.0)?,
                     from,
                     to,
-                    cause: cause?,
+                    cause: GapCause::parse(&cause?.0)?,
                 })
             }
             _ => None,
@@ -224,27 +212,6 @@ impl Snapshot {
             Self::Head => "head",
             Self::End => "end",
         }
-    }
-}
-
-impl GapCause {
-    /// All causes.
-    pub const ALL: [Self; 3] = [Self::Device, Self::Refused, Self::Unknown];
-
-    /// Its name: `device`, `refused` or `unknown`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Device => "device",
-            Self::Refused => "refused",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-impl fmt::Display for GapCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
     }
 }
 
@@ -293,7 +260,8 @@ struct Members<'a> {
     from: Option<MemberText<'a>>,
     #[serde(borrow)]
     to: Option<MemberText<'a>>,
-    cause: Option<GapCause>,
+    #[serde(borrow)]
+    cause: Option<MemberText<'a>>,
 }
 
 /// A text that is borrowed where it has no escapes: an optional `Cow` would always be copied.

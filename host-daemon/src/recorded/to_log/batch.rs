@@ -57,7 +57,7 @@ impl EventWriter {
     }
 
     /// Writes messages, those between empty ones all at once. `seq` is the number of the first in the connection.
-    fn messages<'a>(
+    pub(super) fn messages<'a>(
         &mut self,
         conn: &mut Conn,
         event: &Event,
@@ -73,7 +73,8 @@ impl EventWriter {
                 seq += 1;
                 continue;
             }
-            let spec = || messages_channel(&event.source, &self.schemas);
+            let first = conn.first;
+            let spec = || messages_channel(&event.source, &self.schemas, first);
             let channel = self.log.channel(&mut conn.channels.blocks, spec)?;
             let origin = MessageOrigin::new(event.source.conn, seq);
             let first = *sequence;

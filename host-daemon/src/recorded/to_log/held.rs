@@ -94,6 +94,7 @@ impl EventWriter {
                 framing: AnyFraming::Blocks(Blocks),
                 encoding: Encoding::default(),
                 first_seq: 0,
+                session: None,
             });
             self.rotate_if_due()?;
             self.write_suppressed(source, sums, time)?;

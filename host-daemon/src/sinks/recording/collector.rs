@@ -9,6 +9,7 @@ use blocksd_recording::{Retention, SYNC_BOUNDS_MS, Stats, WriteErrorKind};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
+use crate::recorded::commits::{Commits, DURABLE_BOUNDS_MS};
 use crate::recorded::counters::{SuppressedCounters, SuppressedKind};
 
 /// Collects the metrics of a recording.
@@ -16,6 +17,7 @@ use crate::recorded::counters::{SuppressedCounters, SuppressedKind};
 pub struct RecordingCollector {
     recording: Option<(Arc<Stats>, Arc<Retention>)>,
     suppressed: Arc<SuppressedCounters>,
+    commits: Arc<Commits>,
 }
 
 impl RecordingCollector {
@@ -24,10 +26,12 @@ impl RecordingCollector {
     pub const fn new(
         recording: Option<(Arc<Stats>, Arc<Retention>)>,
         suppressed: Arc<SuppressedCounters>,
+        commits: Arc<Commits>,
     ) -> Self {
         Self {
             recording,
             suppressed,
+            commits,
         }
     }
 }
@@ -129,6 +133,16 @@ impl Collector for RecordingCollector {
             "blocksd_record_sync_seconds",
             "Duration of group commits",
             reading.sync_time.as_secs_f64(),
+            &buckets,
+        )?;
+        let times = self.commits.durable_times();
+        let bounds = DURABLE_BOUNDS_MS.map(|ms| Duration::from_millis(ms).as_secs_f64());
+        let bounds = bounds.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(times.counts).collect();
+        page.histogram(
+            "blocksd_session_durable_seconds",
+            "Time from the first message of a session in a group commit until it is durable",
+            times.sum,
             &buckets,
         )?;
         let kinds = WriteErrorKind::ALL.map(WriteErrorKind::as_str).into_iter();

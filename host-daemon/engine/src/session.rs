@@ -1,0 +1,368 @@
+//! Acknowledged sessions: a [`Session`] numbers the messages of one sender, and knows which of them are durable. All of
+//! an engine are in its [`Sessions`].
+//!
+//! The protocol is that of `docs/sessions.md`. A connection passes messages with their numbers to the sinks; the sink that
+//! stores them says what it has [written](Session::write), and which of it is [durable](Session::synced). The connection
+//! acknowledges that.
+
+mod counts;
+mod registry;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use framing_core::session::{Continued, Counted, NotOwner, SessionReceiver, Written};
+
+pub use self::counts::{HelloKind, SessionCounters, SessionTotals};
+pub(crate) use self::registry::Opened;
+pub use self::registry::{Recovered, Sessions};
+use crate::moment::Moment;
+
+/// Time in which a third supersession makes a sender wait for longer.
+const RIVALRY: Duration = Duration::from_secs(60);
+/// When a superseded sender may connect again, in seconds: usually, and while connections supersede each other.
+const RETRY_S: (u16, u16) = (1, 60);
+
+/// The messages of one sender, numbered without a hole. Several parts of a program share it.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::session::Session;
+/// use framing_core::session::Written;
+///
+/// // A session of a recording that has all messages below 7.
+/// let session = Session::recovered("boiler", 0x9f3a, 7, 0);
+/// assert_eq!(session.write(7, 2), Written::Write { skip: 0 });
+/// session.synced(session.written());
+/// assert_eq!(session.durable(), 9);
+/// ```
+pub struct Session {
+    device: Arc<str>,
+    number: u64,
+    state: Mutex<State>,
+}
+
+struct State {
+    receiver: SessionReceiver,
+    /// Gaps that were not passed to the sinks yet.
+    gaps: Vec<SessionGap>,
+    /// Wakes the connection that owns the session.
+    waker: Option<Waker>,
+    /// When the session was last opened: a larger number is later.
+    used: u64,
+    /// Something of it was written.
+    is_recorded: bool,
+    /// The latest connection that has opened the session.
+    newest: u64,
+    /// When the last three connections were superseded.
+    superseded: [Option<Moment>; 3],
+    /// The commit that makes the last written message durable, and the place of the session among those that the commit
+    /// concerns.
+    commit: (u64, usize),
+}
+
+/// Numbers without a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionGap {
+    /// The first number.
+    pub from: u64,
+    /// The number after the last one.
+    pub to: u64,
+    /// Why there is no message.
+    pub cause: GapCause,
+}
+
+/// Why a number has no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GapCause {
+    /// The sender has given it up, because its ring was full.
+    Device,
+    /// It was too long, and was refused.
+    Refused,
+    /// It was acknowledged by a host, and this one does not have it.
+    Unknown,
+}
+
+/// What is passed to the sinks next.
+#[derive(Debug)]
+pub(crate) enum Passing {
+    Gap(SessionGap),
+    /// The messages of the caller, with their numbers.
+    Messages(Counted),
+    /// Nothing is left.
+    Nothing,
+}
+
+/// Whether a connection may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It owns the session. All numbers below are durable.
+    Owner { durable: u64 },
+    /// Another connection continues the session. The sender may connect after so many seconds.
+    Superseded { retry_s: u16 },
+    /// A sync failed: the sender must send again what is not acknowledged.
+    Again,
+}
+
+impl GapCause {
+    /// All causes, in the order of their declaration.
+    pub const ALL: [Self; 3] = [Self::Device, Self::Refused, Self::Unknown];
+
+    /// The name of the cause in output, recordings and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Returns the cause with this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.as_str() == name)
+    }
+}
+
+impl fmt::Display for GapCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Session {
+    /// Creates a session that is in a recording up to the number before `next`. `check` is the CRC-32 of message `next - 1`,
+    /// 0 if unknown.
+    #[must_use]
+    pub fn recovered(device: impl Into<Arc<str>>, number: u64, next: u64, check: u32) -> Self {
+        let state = State {
+            is_recorded: true,
+            ..State::new(SessionReceiver::recovered(next, check))
+        };
+        Self {
+            device: device.into(),
+            number,
+            state: Mutex::new(state),
+        }
+    }
+
+    fn new(device: Arc<str>, number: u64, first: u64, lost: u32) -> Self {
+        Self {
+            device,
+            number,
+            state: Mutex::new(State::new(SessionReceiver::new(first, lost))),
+        }
+    }
+
+    /// Returns the device that the session belongs to.
+    #[must_use]
+    pub const fn device(&self) -> &Arc<str> {
+        &self.device
+    }
+
+    /// Returns the number of the session. With the [device](Self::device), it identifies the session.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Decides what to write of `count` messages, or of a gap of this length, from number `first` on, and counts it as
+    /// written. Called by the one sink that stores messages, in the order of its events.
+    pub fn write(&self, first: u64, count: u64) -> Written {
+        let mut state = self.state();
+        state.is_recorded = true;
+        state.receiver.write(first, count)
+    }
+
+    /// Returns the number after the last written one.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.state().receiver.written()
+    }
+
+    /// Returns the number up to which everything is durable.
+    #[must_use]
+    pub fn durable(&self) -> u64 {
+        self.state().receiver.durable()
+    }
+
+    /// Returns the CRC-32 of message `next - 1`; 0 if unknown.
+    #[must_use]
+    pub fn check_before(&self, next: u64) -> u32 {
+        let receiver = self.state().receiver;
+        match receiver.taken() == next {
+            true => receiver.check(),
+            false => 0,
+        }
+    }
+
+    /// Everything below `written` is durable, where `written` is the value of [`written`](Self::written) when the sync was
+    /// begun. Wakes the connection.
+    pub fn synced(&self, written: u64) {
+        let mut state = self.state();
+        state.receiver.synced(written);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Remembers that commit number `commit` makes everything written so far durable. Returns the place that was given
+    /// before for the same commit; otherwise `place` is remembered.
+    pub fn committed_in(&self, commit: u64, place: usize) -> Option<usize> {
+        let mut state = self.state();
+        if state.commit.0 == commit {
+            return Some(state.commit.1);
+        }
+        state.commit = (commit, place);
+        None
+    }
+
+    /// Takes a CONT.
+    pub(crate) fn cont(
+        &self,
+        conn: u64,
+        next: &mut u64,
+        number: u64,
+    ) -> Result<Continued, NotOwner> {
+        let mut state = self.state();
+        let continued = state.receiver.cont(conn, next, number)?;
+        state.gaps.extend(continued.gap.map(SessionGap::given_up));
+        Ok(continued)
+    }
+
+    /// Numbers a refused message, whose last byte was skipped.
+    pub(crate) fn refuse(&self, conn: u64, next: &mut u64) -> Result<(), NotOwner> {
+        let mut state = self.state();
+        let counted = state.receiver.take(conn, next, 1, 0)?;
+        if counted.skip == 0 {
+            state.gaps.push(SessionGap {
+                from: counted.first,
+                to: counted.first + 1,
+                cause: GapCause::Refused,
+            });
+        }
+        Ok(())
+    }
+
+    /// Passes the first gap, or else `count` messages, to `send`, which must not wait: it holds a place in the queue of
+    /// each sink. The session is locked meanwhile, so the sinks get everything in the order of the numbers. `messages` has
+    /// their count and the CRC-32 of the last; `None` passes gaps only.
+    pub(crate) fn pass(
+        &self,
+        conn: u64,
+        next: &mut u64,
+        messages: Option<(u64, u32)>,
+        send: impl FnOnce(Passing),
+    ) -> Result<bool, NotOwner> {
+        let mut state = self.state();
+        if !state.gaps.is_empty() {
+            send(Passing::Gap(state.gaps.remove(0)));
+            return Ok(false);
+        }
+        match messages {
+            Some((count, check)) => {
+                let counted = state.receiver.take(conn, next, count, check)?;
+                send(Passing::Messages(counted));
+            }
+            None => send(Passing::Nothing),
+        }
+        Ok(true)
+    }
+
+    /// Whether gaps wait to be passed to the sinks.
+    pub(crate) fn has_gaps(&self) -> bool {
+        !self.state().gaps.is_empty()
+    }
+
+    /// Returns whether a connection may go on, and what is durable of the messages below `next`. Wakes its task when that
+    /// changes.
+    pub(crate) fn standing(&self, conn: u64, next: u64, waker: &Waker) -> Standing {
+        let mut state = self.state();
+        if state.receiver.owner() == Some(conn) {
+            if state.waker.as_ref().is_none_or(|old| !old.will_wake(waker)) {
+                state.waker = Some(waker.clone());
+            }
+            let durable = state.receiver.acked(next);
+            return Standing::Owner { durable };
+        }
+        match state.newest == conn {
+            true => Standing::Again,
+            false => Standing::Superseded {
+                retry_s: state.retry_s(),
+            },
+        }
+    }
+
+    /// Forgets what is not durable, because a sync failed. Returns whether a connection must begin again.
+    fn reset(&self) -> bool {
+        let mut state = self.state();
+        state.gaps.clear();
+        let owner = state.receiver.reset();
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        owner.is_some()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SessionGap {
+    /// Numbers that the sender does not have.
+    const fn given_up(gap: framing_core::session::Gap) -> Self {
+        Self {
+            from: gap.from,
+            to: gap.to,
+            cause: GapCause::Device,
+        }
+    }
+}
+
+impl State {
+    const fn new(receiver: SessionReceiver) -> Self {
+        Self {
+            receiver,
+            gaps: Vec::new(),
+            waker: None,
+            used: 0,
+            is_recorded: false,
+            newest: 0,
+            superseded: [None; 3],
+            commit: (0, 0),
+        }
+    }
+
+    /// A connection has been superseded.
+    fn supersede(&mut self) {
+        let [_, second, third] = self.superseded;
+        self.superseded = [second, third, Some(Moment::now())];
+    }
+
+    /// When the superseded sender may connect again, in seconds.
+    fn retry_s(&self) -> u16 {
+        let now = Moment::now();
+        let is_rival = |at: Option<Moment>| at.is_some_and(|at| !at.is_past(RIVALRY, now));
+        match self.superseded.into_iter().all(is_rival) {
+            true => RETRY_S.1,
+            false => RETRY_S.0,
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("device", &self.device)
+            .field("number", &format_args!("{:016x}", self.number))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,381 @@
+//! All sessions of an engine: [`Sessions`].
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use framing_core::session::wire::{ClosingCode, Hello};
+use framing_core::session::{Gap, Resumed, Unresumable};
+use hashbrown::HashTable;
+
+use crate::session::counts::HelloKind;
+use crate::session::{GapCause, Session, SessionCounters, SessionGap};
+
+/// Part of the sessions that are forgotten together, so that a flood of new ones does not look through all for each.
+const FORGOTTEN_PART: usize = 64;
+
+/// The sessions of all devices.
+///
+/// A session is forgotten only if everything received of it is durable, no connection owns it, and there are too many: then
+/// those go first that were not opened for the longest time.
+///
+/// # Examples
+/// ```
+/// use blocksd_engine::session::{Recovered, Sessions};
+///
+/// let sessions = Sessions::new(1000);
+/// sessions.recover([Recovered { device: "boiler".into(), session: 9, next: 7, check: 0 }]);
+/// assert_eq!(sessions.len(), 1);
+/// ```
+#[derive(Debug)]
+pub struct Sessions {
+    max: AtomicUsize,
+    counters: SessionCounters,
+    /// Sessions cannot be continued, because a recording could not be repaired.
+    is_closed: AtomicBool,
+    /// The clock of the host is synchronised.
+    is_clock_synced: AtomicBool,
+    all: Mutex<All>,
+}
+
+/// A session as a recording has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The device.
+    pub device: Arc<str>,
+    /// Number of the session.
+    pub session: u64,
+    /// Number of the next message: all before it are decided and durable.
+    pub next: u64,
+    /// CRC-32 of message `next - 1`; 0 if unknown.
+    pub check: u32,
+}
+
+#[derive(Default)]
+struct All {
+    table: HashTable<Arc<Session>>,
+    hasher: RandomState,
+    /// Counts the openings.
+    used: u64,
+}
+
+/// A session that a connection opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) session: Arc<Session>,
+    pub(crate) kind: HelloKind,
+    pub(crate) resumed: Resumed,
+}
+
+/// Why a session cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HelloRefused {
+    /// A connection that was accepted later continues it. The sender may connect after so many seconds.
+    Superseded { retry_s: u16 },
+    /// There are too many sessions.
+    Full { max: usize },
+    /// The recording could not be repaired.
+    Closed,
+}
+
+impl Sessions {
+    /// Creates a table for up to `max` sessions.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self {
+            max: AtomicUsize::new(max),
+            counters: SessionCounters::default(),
+            is_closed: AtomicBool::new(false),
+            is_clock_synced: AtomicBool::new(false),
+            all: Mutex::default(),
+        }
+    }
+
+    /// Changes the largest number of sessions.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
+    }
+
+    /// Adds the sessions of a recording, in the order in which they were last used.
+    pub fn recover(&self, sessions: impl IntoIterator<Item = Recovered>) {
+        let mut all = self.all();
+        for recovered in sessions {
+            let Recovered {
+                device,
+                session,
+                next,
+                check,
+            } = recovered;
+            let session = Arc::new(Session::recovered(device, session, next, check));
+            all.insert(&session);
+        }
+    }
+
+    /// Refuses all sessions from now on: what they have acknowledged is not known.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets whether the clock of the host is synchronised, which devices are told. At first, it is not.
+    pub fn set_clock_synced(&self, is_synced: bool) {
+        self.is_clock_synced.store(is_synced, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_clock_synced(&self) -> bool {
+        self.is_clock_synced.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of sessions.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.all().table.len()
+    }
+
+    /// Returns whether there is no session.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the counters.
+    #[must_use]
+    pub const fn counters(&self) -> &SessionCounters {
+        &self.counters
+    }
+
+    /// Calls a function for each session that has something in the recording.
+    pub fn for_each(&self, mut each: impl FnMut(&Arc<Session>)) {
+        let sessions: Vec<_> = self.all().table.iter().cloned().collect();
+        for session in sessions
+            .iter()
+            .filter(|session| session.state().is_recorded)
+        {
+            each(session);
+        }
+    }
+
+    /// A sync failed: makes each session forget what is not durable. Called by the sink that writes, before it writes
+    /// anything more, and after it has reported everything that was durable before. Connections close with the code
+    /// `again`.
+    pub fn reset(&self) {
+        let sessions: Vec<_> = self.all().table.iter().cloned().collect();
+        for session in sessions {
+            if session.reset() {
+                self.counters.reset();
+            }
+        }
+    }
+
+    /// Opens the session of a HELLO for a connection.
+    pub(crate) fn hello(&self, conn: u64, hello: &Hello<'_>) -> Result<Opened, HelloRefused> {
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(HelloRefused::Closed);
+        }
+        let mut all = self.all();
+        let known = all.find(hello.device, hello.session);
+        let mut kind = match (&known, hello.session) {
+            (_, 0) => HelloKind::Began,
+            (Some(_), _) => HelloKind::Resumed,
+            (None, _) => HelloKind::Adopted,
+        };
+        if let Some(session) = known.filter(|_| hello.session != 0) {
+            match self.resume(&mut all, conn, hello, &session) {
+                Ok(resumed) => {
+                    return Ok(Opened {
+                        session,
+                        kind,
+                        resumed,
+                    });
+                }
+                Err(Unresumable::Superseded) => {
+                    let retry_s = session.state().retry_s();
+                    return Err(HelloRefused::Superseded { retry_s });
+                }
+                Err(Unresumable::Ahead { .. }) => kind = HelloKind::Replaced,
+            }
+        }
+        let max = self.max.load(Ordering::Relaxed);
+        if max <= all.table.len() {
+            all.forget(max);
+        }
+        if max <= all.table.len() {
+            return Err(HelloRefused::Full { max });
+        }
+        let number = match kind {
+            HelloKind::Adopted => hello.session,
+            _ => all.new_number(hello.device),
+        };
+        let device = hello.device.into();
+        let session = Session::new(device, number, hello.first, hello.lost);
+        let session = Arc::new(session);
+        all.insert(&session);
+        let resumed = self.resume(&mut all, conn, hello, &session);
+        // A new session has no owner, and no messages.
+        let resumed = resumed.map_err(|_| HelloRefused::Superseded { retry_s: 0 })?;
+        Ok(Opened {
+            session,
+            kind,
+            resumed,
+        })
+    }
+
+    fn resume(
+        &self,
+        all: &mut All,
+        conn: u64,
+        hello: &Hello<'_>,
+        session: &Session,
+    ) -> Result<Resumed, Unresumable> {
+        let Hello {
+            first, held, lost, ..
+        } = *hello;
+        let mut state = session.state();
+        let resumed = state.receiver.hello(conn, first, held, lost)?;
+        all.used += 1;
+        state.used = all.used;
+        state.newest = conn;
+        if let Some(gap) = resumed.gap {
+            state.gaps.extend(split(gap));
+        }
+        if resumed.superseded.is_some() {
+            state.supersede();
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
+        }
+        Ok(resumed)
+    }
+
+    /// A connection of a session has ended. A session of which nothing was received is forgotten.
+    pub(crate) fn closed(&self, session: &Arc<Session>, conn: u64) {
+        let mut all = self.all();
+        let mut state = session.state();
+        state.receiver.closed(conn);
+        let is_unused = !state.is_recorded && state.gaps.is_empty();
+        let is_forgettable = is_unused && state.receiver.is_forgettable();
+        drop(state);
+        if is_forgettable {
+            all.remove(session);
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl All {
+    fn hash(&self, device: &str, number: u64) -> u64 {
+        hash(&self.hasher, device, number)
+    }
+
+    fn find(&self, device: &str, number: u64) -> Option<Arc<Session>> {
+        let is_it = |it: &Arc<Session>| it.number == number && &*it.device == device;
+        let found = self.table.find(self.hash(device, number), is_it);
+        found.cloned()
+    }
+
+    /// Adds a session, unless there is one with its number.
+    fn insert(&mut self, session: &Arc<Session>) {
+        if self.find(&session.device, session.number).is_some() {
+            return;
+        }
+        self.used += 1;
+        session.state().used = self.used;
+        let Self { table, hasher, .. } = self;
+        let hash_of = |it: &Arc<Session>| hash(hasher, &it.device, it.number);
+        table.insert_unique(hash_of(session), Arc::clone(session), hash_of);
+    }
+
+    fn remove(&mut self, session: &Arc<Session>) {
+        let hash = self.hash(&session.device, session.number);
+        let found = self.table.find_entry(hash, |it| Arc::ptr_eq(it, session));
+        if let Ok(entry) = found {
+            entry.remove();
+        }
+    }
+
+    /// Forgets the sessions that were not opened for the longest time, as far as that is allowed.
+    fn forget(&mut self, max: usize) {
+        let surplus = (self.table.len() + 1).saturating_sub(max) + max / FORGOTTEN_PART;
+        let mut idle: Vec<_> = self
+            .table
+            .iter()
+            .filter_map(|session| {
+                let state = session.state();
+                let is_idle = state.receiver.is_forgettable() && state.gaps.is_empty();
+                is_idle.then(|| (state.used, Arc::clone(session)))
+            })
+            .collect();
+        idle.sort_unstable_by_key(|(used, _)| *used);
+        for (_, session) in idle.iter().take(surplus) {
+            self.remove(session);
+        }
+    }
+
+    /// A number that no session of the device has, and that cannot be guessed.
+    fn new_number(&self, device: &str) -> u64 {
+        loop {
+            // `RandomState` is seeded randomly by the system, and differs for each instance.
+            let number = RandomState::new().build_hasher().finish();
+            if number != 0 && self.find(device, number).is_none() {
+                return number;
+            }
+        }
+    }
+}
+
+impl HelloRefused {
+    /// The CLOSING that answers the HELLO: code, seconds until the next attempt, and text.
+    pub(crate) fn closing(self) -> (ClosingCode, u16, &'static str) {
+        match self {
+            Self::Superseded { retry_s } => (ClosingCode::Superseded, retry_s, "superseded"),
+            Self::Full { .. } => (ClosingCode::Full, 60, "too many sessions"),
+            Self::Closed => (ClosingCode::Full, 60, "recording needs a repair"),
+        }
+    }
+}
+
+impl fmt::Display for HelloRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Superseded { .. } => f.write_str("a later connection continues the session"),
+            Self::Full { max } => write!(
+                f,
+                "all {max} sessions are in use; raise --max-sessions, or find out who opens them"
+            ),
+            Self::Closed => f.write_str(
+                "sessions are refused, because a file of the recording could not be repaired; see the error at the start",
+            ),
+        }
+    }
+}
+
+/// The parts of a gap: what is not known here, and what the sender gave up.
+fn split(gap: Gap) -> impl Iterator<Item = SessionGap> {
+    let unknown = SessionGap {
+        from: gap.from,
+        to: gap.unknown_below,
+        cause: GapCause::Unknown,
+    };
+    let given_up = SessionGap {
+        from: gap.unknown_below,
+        to: gap.to,
+        cause: GapCause::Device,
+    };
+    let parts = [unknown, given_up].into_iter();
+    parts.filter(|gap| gap.from < gap.to)
+}
+
+fn hash(hasher: &RandomState, device: &str, number: u64) -> u64 {
+    hasher.hash_one((device, number))
+}
+
+impl fmt::Debug for All {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("All")
+            .field("sessions", &self.table.len())
+            .finish_non_exhaustive()
+    }
+}
