@@ -46,6 +46,7 @@ mod engine {
     mod restart;
     mod sending_side;
     pub(crate) mod serve;
+    mod session_simulation;
     mod simulation;
     mod timeouts;
 }

@@ -22,6 +22,7 @@ pub mod scrape;
 pub mod sessions;
 pub mod signals;
 pub mod simulated;
+pub mod simulated_sessions;
 pub mod skip;
 pub mod small_disk;
 pub mod story;

@@ -3,6 +3,7 @@
 
 mod account;
 mod hosts;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,9 +1,6 @@
 //! The simulated hosts: the daemon, and devices that run the firmware's application.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use blocksd::payload::{Decoders, Decoding, Meaning, Style};
@@ -19,12 +16,13 @@ use embedded_io::ErrorKind;
 use embedded_io_adapters::tokio_1::FromTokio;
 use firmware_example::{Clock, Connect, Machine, Plan, Queue, Stop, run};
 use framing_core::{AnyFraming, Blocks, Limits};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use turmoil::net::{TcpListener, TcpStream};
 
+use super::wire::Wire;
 use super::{World, known};
 use crate::disk::Chance;
 
@@ -34,101 +32,13 @@ const PORT: u16 = 1060;
 const QUEUE: usize = 4;
 /// Timeout of a device's attempt to connect.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// Timeout of a write that makes no progress, as in the firmware's TCP settings.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
-
-/// A connection that the system may give up.
-pub(super) struct Wire {
-    stream: TcpStream,
-    given_up: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Chooses the sizes of the pieces that it sends.
-    chance: Chance,
-    /// Timeout of a stalled write.
-    stalled: Option<Pin<Box<Sleep>>>,
-}
-
-impl Wire {
-    fn new(stream: TcpStream, world: &World, device: usize) -> Self {
-        let token = CancellationToken::new();
-        let mut known = known(world);
-        known.links[device].push(token.clone());
-        known.chance = known.chance.wrapping_add(1);
-        Self {
-            stream,
-            given_up: Box::pin(token.cancelled_owned()),
-            chance: Chance(known.chance),
-            stalled: None,
-        }
-    }
-
-    fn poll_given_up(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        match self.given_up.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
-        }
-    }
-}
-
-impl std::fmt::Debug for Wire {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.stream.fmt(f)
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.poll_given_up(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_given_up(context)?;
-        let len = self.chance.of(1..=200).min(bytes.len());
-        if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(context, &bytes[..len])
-        {
-            self.stalled = None;
-            return Poll::Ready(written);
-        }
-        // A pending write is notified of a reset and of a peer that is silent for long; turmoil notifies only reads.
-        if let Poll::Ready(Err(error)) = self.poll_readable(context) {
-            return Poll::Ready(Err(error));
-        }
-        let stalled = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(SILENCE_MAX)));
-        let silent = stalled.as_mut().poll(context);
-        silent.map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_given_up(context)?;
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-impl Transport for Wire {
-    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Err(error) = self.poll_given_up(context) {
-            return Poll::Ready(Err(error));
-        }
-        let mut byte = [0];
-        let mut buffer = ReadBuf::new(&mut byte);
-        self.stream.poll_peek(context, &mut buffer).map_ok(drop)
-    }
+/// A connection that is known to the world.
+fn wire(stream: TcpStream, world: &World, device: usize) -> Wire {
+    let token = CancellationToken::new();
+    let mut known = known(world);
+    known.links[device].push(token.clone());
+    known.chance = known.chance.wrapping_add(1);
+    Wire::new(stream, token, known.chance)
 }
 
 /// The daemon over all its lives. Its engine and its events are visible to the test.
@@ -154,7 +64,7 @@ pub(super) async fn daemon(world: World) -> turmoil::Result {
         let of_socket = Arc::clone(&world);
         let accepting = tokio::task::spawn_local(async move {
             while let Ok((stream, peer)) = socket.accept().await {
-                let wire = Wire::new(stream, &of_socket, device_of(peer.ip()));
+                let wire = wire(stream, &of_socket, device_of(peer.ip()));
                 let stream: Box<dyn Transport> = Box::new(wire);
                 if accepted.send((stream, Peer::Network(peer))).await.is_err() {
                     break;
@@ -254,6 +164,7 @@ async fn collect_events(world: World, life: u64, mut events: Events) {
             } => {
                 observed.or_default().closed = Some((messages, reason));
             }
+            EventKind::Session(_) | EventKind::Gap(_) => unreachable!("no device has a session"),
             EventKind::Suppressed(_) | EventKind::Undecodable(_) => {
                 unreachable!("only recordings have it")
             }
@@ -309,7 +220,7 @@ impl Connect for Link {
     async fn connect(&mut self) -> Result<Self::Connection<'_>, ErrorKind> {
         let connecting = TcpStream::connect(("daemon", PORT));
         match tokio::time::timeout(CONNECT_MAX, connecting).await {
-            Ok(Ok(stream)) => Ok(FromTokio::new(Wire::new(stream, &self.world, self.device))),
+            Ok(Ok(stream)) => Ok(FromTokio::new(wire(stream, &self.world, self.device))),
             Ok(Err(error)) => Err(error.kind().into()),
             Err(_) => Err(ErrorKind::TimedOut),
         }
