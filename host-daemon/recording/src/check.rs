@@ -2,11 +2,15 @@
 
 pub(crate) mod finding;
 mod order;
+mod plan;
 mod rebuild;
 pub mod recover;
+mod recovered;
 pub(crate) mod repair;
 pub(crate) mod sequences;
+mod set_aside;
 mod survey;
+mod tally;
 pub mod verify;
 
 use std::path::Path;
@@ -37,7 +41,7 @@ use crate::read::window::WindowedFile;
 ///         }
 ///         let len = std::str::from_utf8(data).ok()?.parse().ok()?;
 ///         let topic = "/device/a/blocks".to_owned();
-///         Some(SequenceRange { topic, len })
+///         Some(SequenceRange { topic, len, ..SequenceRange::default() })
 ///     }
 /// }
 /// ```

@@ -51,7 +51,10 @@ pub mod scan {
 
 /// The topics that `blocksd` uses, and the [`Kind`](topic::Kind) of messages in each.
 pub mod topic {
-    pub use crate::format::record::{DEVICE, EVENTS_TOPIC, Kind, UNKNOWN_TOPIC, device};
+    pub use crate::format::private::{FIRST_KEY, SESSION_KEY};
+    pub use crate::format::record::{
+        DEVICE, EVENTS_TOPIC, Kind, SESSIONS_TOPIC, UNCONFIRMED, UNKNOWN_TOPIC, device,
+    };
 }
 
 /// For the tests of this workspace. May change at any time.

@@ -25,6 +25,7 @@ impl SequenceRanges for Skipped {
         }
         Some(SequenceRange {
             topic: TOPIC.to_owned(),
+            session: None,
             len: str::from_utf8(data).ok()?.parse().ok()?,
         })
     }

@@ -132,7 +132,7 @@ impl Content {
             ..Self::default()
         };
         for channel in summary.channels.values() {
-            if Kind::of(&channel.topic) != Kind::Events {
+            if Kind::of(&channel.topic).is_payload() {
                 content.devices.insert(device(channel).to_owned());
             }
         }
@@ -181,13 +181,13 @@ impl Content {
                 .get(&header.channel_id)
                 .copied()
                 .unwrap_or(Kind::Other);
-            if kind != Kind::Events {
+            if kind.is_payload() {
                 self.bytes += data.len() as u64;
             }
             self.blocks += u64::from(matches!(kind, Kind::Blocks | Kind::Other));
         } else if let Some(Record::Channel(channel)) = raw.parse() {
             let kind = Kind::of(&channel.topic);
-            if kind != Kind::Events {
+            if kind.is_payload() {
                 self.devices.insert(device(&channel).to_owned());
             }
             kinds.insert(channel.id, kind);

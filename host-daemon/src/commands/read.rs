@@ -21,7 +21,6 @@ use crate::service::log::print_status;
 use blocksd_engine::batch::Item;
 use blocksd_engine::event::{Event, EventKind};
 use blocksd_engine::stdio;
-use blocksd_recording::topic::Kind;
 use blocksd_recording::{Error, Losses, LostRange, Message, Missed, Visitor, Wanted};
 
 /// Prints recorded messages.
@@ -333,7 +332,7 @@ impl<W: Write> Visitor for Payload<W> {
     type Error = CommandError;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
-        if message.channel.kind == Kind::Events {
+        if !message.channel.kind.is_payload() {
             return Ok(());
         }
         self.0.write_all(message.data).map_err(CommandError::stdout)

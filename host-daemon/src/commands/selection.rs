@@ -203,7 +203,12 @@ impl Visitor for Picker<'_> {
     type Error = CommandError;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
-        if message.channel.kind != Kind::Events {
+        let kind = message.channel.kind;
+        if matches!(kind, Kind::Sessions | Kind::Unconfirmed) {
+            // They are not for users: the messages are sent again.
+            return Ok(());
+        }
+        if kind != Kind::Events {
             if self.skip != 0 {
                 self.skip -= 1;
                 return Ok(());

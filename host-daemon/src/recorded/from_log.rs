@@ -128,6 +128,8 @@ impl EventReader {
                 self.end_blocks(visitor)?;
                 self.note(message, visitor)
             }
+            // These are no events.
+            Kind::Sessions | Kind::Unconfirmed => Ok(()),
         }
     }
 

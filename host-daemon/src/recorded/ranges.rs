@@ -1,27 +1,42 @@
-//! The sequence numbers of suppressed messages: a check of a recording does not report them as missing. Start with
-//! [`CHECKER`].
+//! The sequence numbers of messages that are recorded as counts, or that a session does not have: a check of a recording does
+//! not report them as missing. Start with [`CHECKER`].
 
 use serde::Deserialize as _;
 
 use crate::payload::members;
 use crate::recorded::note::Note;
 use crate::recorded::to_log::messages_topic;
-use blocksd_recording::topic::EVENTS_TOPIC;
+use blocksd_recording::topic::{EVENTS_TOPIC, SESSIONS_TOPIC};
 use blocksd_recording::{Checker, SequenceRange, SequenceRanges};
 
 /// The beginning of a `suppressed` event. Only such events are parsed.
 const SUPPRESSED: &[u8] = br#"{"event":"suppressed","#;
 
+/// The beginning of an entry about a session.
+const ENTRY: &[u8] = br#"{"time":"#;
+
 /// Verifies, recovers and repairs recordings of the daemon.
-pub const CHECKER: Checker<'static> = Checker::new(&SuppressedMessages);
+pub const CHECKER: Checker<'static> = Checker::new(&Unrecorded);
 
-/// Empty messages that were counted in an event and have sequence numbers.
+/// Empty messages that were counted in an event and have sequence numbers, and numbers of a session without a message.
 #[derive(Clone, Copy, Debug)]
-struct SuppressedMessages;
+struct Unrecorded;
 
-impl SequenceRanges for SuppressedMessages {
+impl SequenceRanges for Unrecorded {
     fn range(&self, topic: Option<&str>, data: &[u8]) -> Option<SequenceRange> {
-        if topic.is_some_and(|topic| topic != EVENTS_TOPIC) || !data.starts_with(SUPPRESSED) {
+        match topic {
+            Some(EVENTS_TOPIC) => Self::suppressed(data),
+            Some(SESSIONS_TOPIC) => Self::gap(data),
+            None => Self::suppressed(data).or_else(|| Self::gap(data)),
+            Some(_) => None,
+        }
+    }
+}
+
+impl Unrecorded {
+    /// The numbers that a `suppressed` event counts.
+    fn suppressed(data: &[u8]) -> Option<SequenceRange> {
+        if !data.starts_with(SUPPRESSED) {
             return None;
         }
         let Ok(Note::Suppressed { head, counts }) = Note::deserialize(&members(data)) else {
@@ -34,7 +49,26 @@ impl SequenceRanges for SuppressedMessages {
             .filter(|_| head.seq.is_some())?;
         Some(SequenceRange {
             topic: messages_topic(device),
+            session: None,
             len: counts.empty,
+        })
+    }
+
+    /// The numbers of a session that have no message.
+    fn gap(data: &[u8]) -> Option<SequenceRange> {
+        if !data.starts_with(ENTRY) {
+            return None;
+        }
+        let entry = members(data);
+        let text = |key: &str| entry.get(key)?.as_str();
+        let number = |key: &str| text(key)?.parse::<u64>().ok();
+        if text("entry") != Some("gap") {
+            return None;
+        }
+        Some(SequenceRange {
+            topic: messages_topic(text("device")?),
+            session: Some(text("session")?.to_owned()),
+            len: number("to")?.checked_sub(number("from")?)?,
         })
     }
 }
@@ -78,11 +112,37 @@ mod tests {
         let json = suppressed(Some(3));
         let range = SequenceRange {
             topic: "/device/imu/blocks".to_owned(),
+            session: None,
             len: 7,
         };
         for topic in [Some(EVENTS_TOPIC), None] {
-            assert_eq!(SuppressedMessages.range(topic, &json), Some(range.clone()));
+            assert_eq!(Unrecorded.range(topic, &json), Some(range.clone()));
         }
+    }
+
+    #[test]
+    fn a_gap_covers_numbers_of_its_session() {
+        let gap = |from: &str, to: &str| {
+            format!(
+                r#"{{"time":"2026-11-28T08:00:00Z","entry":"gap","device":"imu","session":"9f3a5c7711d2e4b6","from":"{from}","to":"{to}","cause":"device"}}"#
+            )
+        };
+        let range = |topic, json: &str| Unrecorded.range(topic, json.as_bytes());
+        let want = SequenceRange {
+            topic: "/device/imu/blocks".to_owned(),
+            session: Some("9f3a5c7711d2e4b6".to_owned()),
+            len: u64::from(u32::MAX) + 4,
+        };
+        let json = gap("5", "4294967304");
+        for topic in [Some(SESSIONS_TOPIC), None] {
+            assert_eq!(range(topic, &json), Some(want.clone()));
+        }
+        for topic in [EVENTS_TOPIC, "/blocksd/sessions/unconfirmed"] {
+            assert_eq!(range(Some(topic), &json), None);
+        }
+        assert_eq!(range(Some(SESSIONS_TOPIC), &gap("6", "5")), None);
+        let session = json.replace("gap", "session");
+        assert_eq!(range(Some(SESSIONS_TOPIC), &session), None);
     }
 
     #[test]
@@ -90,11 +150,11 @@ mod tests {
         let topic = Some(EVENTS_TOPIC);
         let json = suppressed(None);
         assert!(json.starts_with(SUPPRESSED));
-        assert_eq!(SuppressedMessages.range(topic, &json), None);
+        assert_eq!(Unrecorded.range(topic, &json), None);
         let payload = suppressed(Some(3));
-        let range = SuppressedMessages.range(Some("/device/imu/blocks"), &payload);
+        let range = Unrecorded.range(Some("/device/imu/blocks"), &payload);
         assert_eq!(range, None);
         let open = br#"{"event":"open","device":"imu","seq":3,"empty":7}"#;
-        assert_eq!(SuppressedMessages.range(topic, open), None);
+        assert_eq!(Unrecorded.range(topic, open), None);
     }
 }

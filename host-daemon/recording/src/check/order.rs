@@ -7,17 +7,17 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use mcap::records::{Record, op};
+use mcap::records::{Channel, Record, op};
 
 use crate::check::sequences::{SequenceRanges, Sequences};
 use crate::check::survey::Definitions;
 use crate::format::chunk::Chunk;
-use crate::format::record::{GAP, Kind, UNKNOWN_TOPIC};
+use crate::format::record::{GAP, Kind};
 
 /// The state of the check after the chunks so far.
 #[derive(Debug)]
 pub(super) struct Order<'a> {
-    topics: HashMap<u16, String>,
+    channels: HashMap<u16, Channel>,
     sequences: Sequences<'a>,
     /// The next number of an event. The numbers of devices do not reveal a missing chunk that contains only events.
     next_event: Option<u32>,
@@ -31,7 +31,7 @@ pub(super) struct Order<'a> {
 impl<'a> Order<'a> {
     pub(super) fn new(ranges: &'a dyn SequenceRanges) -> Self {
         Self {
-            topics: HashMap::new(),
+            channels: HashMap::new(),
             sequences: Sequences::new(ranges),
             next_event: None,
             seen: HashSet::new(),
@@ -94,17 +94,15 @@ impl<'a> Order<'a> {
         for (_, raw) in chunk.records() {
             if let Some((header, data)) = raw.message() {
                 let id = header.channel_id;
-                let topic = self.topics.get(&id).map(String::as_str);
-                let topic = topic.or_else(|| known.channel(id).map(|it| it.topic.as_str()));
+                let channel = self.channels.get(&id).or_else(|| known.channel(id));
                 let sequence = header.sequence;
-                if topic.map(Kind::of) == Some(Kind::Events) {
+                let kind = channel.map(|channel| Kind::of(&channel.topic));
+                if kind == Some(Kind::Events) {
                     let next = self.next_event.replace(sequence.wrapping_add(1));
                     let want = next.filter(|next| *next != sequence);
                     jumps.extend(want.map(|want| sequence.wrapping_sub(want).cast_signed()));
                 }
-                let want =
-                    self.sequences
-                        .take(topic.unwrap_or(UNKNOWN_TOPIC), sequence, data, true);
+                let want = self.sequences.take(channel, sequence, data, true);
                 jumps.extend(want.map(|want| sequence.wrapping_sub(want).cast_signed()));
             } else if raw.opcode == GAP {
                 self.sequences.gap();
@@ -112,7 +110,7 @@ impl<'a> Order<'a> {
             } else if raw.opcode == op::CHANNEL
                 && let Some(Record::Channel(channel)) = raw.parse()
             {
-                self.topics.insert(channel.id, channel.topic);
+                self.channels.insert(channel.id, channel);
             }
         }
         jumps

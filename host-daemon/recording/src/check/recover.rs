@@ -1,76 +1,30 @@
 //! Copies the whole chunks of a torn recording to a sealed one, and reports the result as [`Recovered`].
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use mcap::records::{Channel, Record, op};
+use mcap::records::op;
 
 use crate::check::finding::{Finding, FindingKind};
 use crate::check::order::Order;
 use crate::check::rebuild::Rebuilder;
 use crate::check::sequences::SequenceRanges;
-use crate::check::survey::{Definitions, Survey};
+use crate::check::set_aside::{Confirmed, SetAside};
+use crate::check::survey::Survey;
+use crate::check::tally::Tally;
 use crate::check::verify::{Verified, verify};
 use crate::error::Error;
 use crate::format::chunk::Chunk;
-use crate::format::encode::{channel_record, record, schema_record};
-use crate::format::nonce::FileNonce;
-use crate::format::record::{GAP, HEAD_LEN, Kind, Raw, UNKNOWN_TOPIC, is_unknown};
+use crate::format::encode::record;
+use crate::format::record::{GAP, HEAD_LEN, Raw, is_unknown};
 use crate::read::loss::{LossCause, LostRange};
 use crate::read::scan::{Found, Scan};
 use crate::read::window::WindowedFile;
 
-/// Largest number of lost ranges that are listed one by one.
-pub const LOST_MAX: usize = 100;
-/// Largest number of nonces that [`Recovered::hints`] lists.
-const HINTS_MAX: usize = 10;
+pub use crate::check::recovered::{LOST_MAX, Recovered};
+
 /// Bytes of records outside of chunks that are collected into one chunk.
 const LOOSE_LEN: usize = 1 << 20;
-
-/// The result of a recovery: the content that was kept, and the losses.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// The file is sealed and sound. Nothing was written.
-    pub complete: bool,
-    /// Something was kept, and a file was written.
-    pub written: bool,
-    /// More is lost than an unfinished record at the end of the file. Keep the original, because it may hold data that
-    /// was not recovered.
-    pub damaged: bool,
-    /// Number of whole chunks.
-    pub chunks: u64,
-    /// Complete messages of devices.
-    pub blocks: u64,
-    /// Pieces of oversize messages.
-    pub pieces: u64,
-    /// Other events.
-    pub events: u64,
-    /// Messages of known channels of other programs.
-    pub others: u64,
-    /// Messages whose channel was lost. They are kept in channels with special topics.
-    pub unknown: u64,
-    /// Attachments, metadata, and records of unknown types, which other programs have written.
-    pub records: u64,
-    /// Payload bytes of all kept messages except events.
-    pub bytes: u64,
-    /// Messages that are missing between whole chunks, according to their sequence numbers.
-    pub missing: u64,
-    /// Whole chunks are out of order.
-    pub is_disordered: bool,
-    /// Whole chunks that are repeated. They are kept once.
-    pub repeated_chunks: u64,
-    /// Chunks that are not whole. Chunks without a readable length are not counted.
-    pub lost_chunks: u64,
-    /// Bytes of the file that are lost.
-    pub lost_bytes: u64,
-    /// The first [`LOST_MAX`] lost ranges.
-    pub lost: Vec<LostRange>,
-    /// Nonces of whole chunks that were skipped, with the number of chunks: neither the name nor the beginning of the
-    /// file says which nonce is that of the file.
-    pub strangers: BTreeMap<FileNonce, u64>,
-}
 
 /// See [`Checker::recover`](crate::check::Checker::recover).
 pub(super) fn recover(
@@ -87,11 +41,34 @@ pub(super) fn recover_file(
     to: &Path,
     ranges: &dyn SequenceRanges,
 ) -> Result<Recovered, Error> {
+    rewrite(input, to, ranges, Confirmed::Unknown, false)
+}
+
+/// As [`recover`], with what other files say about the messages. Writes a file of this library also if it is sound: what a
+/// failed sync has left may be sound in memory, and not on the disk.
+pub(super) fn recover_anew(
+    from: &Path,
+    to: &Path,
+    ranges: &dyn SequenceRanges,
+    confirmed: Confirmed,
+) -> Result<Recovered, Error> {
+    rewrite(&WindowedFile::open(from)?, to, ranges, confirmed, true)
+}
+
+fn rewrite(
+    input: &WindowedFile,
+    to: &Path,
+    ranges: &dyn SequenceRanges,
+    confirmed: Confirmed,
+    is_anew: bool,
+) -> Result<Recovered, Error> {
     let survey = Survey::of(input)?;
     let is_complete = survey.is_whole && soundness(input.again(), ranges)?.1.is_none();
+    let is_written = !is_complete || (is_anew && survey.is_ours);
     let scan = Scan::new(input.again(), survey.summary.as_ref(), false);
     let mut scan = scan.of_ours(survey.is_ours);
-    let mut salvager = Salvager::new((!is_complete).then_some(to), survey, ranges);
+    let set_aside = SetAside::new(input, &survey, confirmed);
+    let mut salvager = Salvager::new(is_written.then_some(to), survey, set_aside, ranges);
     let kept = salvager.keep_all(&mut scan);
     let finished = kept.and_then(|()| salvager.finish());
     let is_ours = salvager.survey.is_ours;
@@ -144,113 +121,12 @@ fn soundness(
     Ok((verified, defects))
 }
 
-/// Counts messages, and tracks the defined channels.
-#[derive(Debug, Default)]
-struct Tally {
-    kinds: HashMap<u16, Kind>,
-    /// Channels that were invented because their record is lost.
-    unknown: HashSet<u16>,
-    /// A message came before the record of its channel, or without one.
-    is_undefined: bool,
-    schemas: HashSet<u16>,
-    recovered: Recovered,
-}
-
-impl Tally {
-    /// Counts the content of a chunk. Appends the records of channels and schemas that must precede it to `missing`.
-    fn chunk(&mut self, chunk: &Chunk<'_>, known: &Definitions, missing: &mut Vec<u8>) {
-        self.recovered.chunks += 1;
-        for (_, raw) in chunk.records() {
-            self.take(&raw, known, missing);
-        }
-    }
-
-    fn take(&mut self, raw: &Raw<'_>, known: &Definitions, missing: &mut Vec<u8>) {
-        if let Some((header, data)) = raw.message() {
-            let id = header.channel_id;
-            let kind = match self.kinds.get(&id) {
-                Some(kind) => *kind,
-                None => self.define(id, known, missing),
-            };
-            let recovered = &mut self.recovered;
-            if kind != Kind::Events {
-                recovered.bytes += data.len() as u64;
-            }
-            *match kind {
-                _ if self.unknown.contains(&id) => &mut recovered.unknown,
-                Kind::Blocks => &mut recovered.blocks,
-                Kind::Pieces => &mut recovered.pieces,
-                Kind::Events => &mut recovered.events,
-                Kind::Other => &mut recovered.others,
-            } += 1;
-            return;
-        }
-        match raw.opcode {
-            op::SCHEMA | op::CHANNEL => {}
-            _ => return,
-        }
-        match raw.parse() {
-            Some(Record::Schema { header, .. }) => {
-                self.schemas.insert(header.id);
-            }
-            Some(Record::Channel(channel)) => self.channel(&channel, known, missing),
-            _ => {}
-        }
-    }
-
-    fn channel(&mut self, channel: &Channel, known: &Definitions, missing: &mut Vec<u8>) {
-        let schema = channel.schema_id;
-        if schema != 0 && self.schemas.insert(schema) {
-            // The record of the schema was lost. Readers refuse a channel without it.
-            let (name, encoding, data) = known.schema(schema).unwrap_or_default();
-            missing.extend(schema_record(schema, name, encoding, data));
-        }
-        self.kinds.insert(channel.id, Kind::of(&channel.topic));
-        self.unknown.remove(&channel.id);
-    }
-
-    /// Defines a channel whose record was lost or comes later: as it is known from elsewhere, or as an invented one, so
-    /// that its messages are kept.
-    fn define(&mut self, id: u16, known: &Definitions, missing: &mut Vec<u8>) -> Kind {
-        self.is_undefined = true;
-        let channel = match known.channel(id) {
-            Some(channel) => {
-                self.channel(channel, known, missing);
-                channel.clone()
-            }
-            None => {
-                self.unknown.insert(id);
-                self.kinds.insert(id, Kind::Other);
-                Channel {
-                    id,
-                    schema_id: 0,
-                    topic: format!("{UNKNOWN_TOPIC}{id}"),
-                    message_encoding: String::new(),
-                    metadata: BTreeMap::new(),
-                }
-            }
-        };
-        missing.extend(channel_record(&channel));
-        self.kinds.get(&id).copied().unwrap_or(Kind::Other)
-    }
-
-    /// Records a loss. `is_tail` says that a crash of this library may have left it.
-    fn lose(&mut self, lost: LostRange, is_tail: bool) {
-        let recovered = &mut self.recovered;
-        recovered.damaged |= !is_tail;
-        recovered.lost_bytes += lost.len;
-        recovered.lost_chunks += u64::from(matches!(lost.cause, LossCause::Chunk(_)));
-        if recovered.lost.len() < LOST_MAX {
-            recovered.lost.push(lost);
-        }
-    }
-}
-
 /// Copies the whole parts of a file.
 struct Salvager<'a> {
     /// The file to write; `None` to only count.
     to: Option<&'a Path>,
     survey: Survey,
+    set_aside: SetAside,
     tally: Tally,
     rebuilder: Option<Rebuilder>,
     created: bool,
@@ -262,12 +138,18 @@ struct Salvager<'a> {
 }
 
 impl<'a> Salvager<'a> {
-    fn new(to: Option<&'a Path>, survey: Survey, ranges: &'a dyn SequenceRanges) -> Self {
+    fn new(
+        to: Option<&'a Path>,
+        survey: Survey,
+        set_aside: SetAside,
+        ranges: &'a dyn SequenceRanges,
+    ) -> Self {
         let mut tally = Tally::default();
         tally.recovered.strangers = survey.strangers.clone();
         Self {
             to,
             survey,
+            set_aside,
             tally,
             rebuilder: None,
             created: false,
@@ -286,6 +168,7 @@ impl<'a> Salvager<'a> {
                 Found::Record { offset, raw } => self.keep_loose(offset, &raw)?,
                 Found::Lost(lost) => {
                     if lost.cause.loses_messages() {
+                        self.set_aside.hole(&lost);
                         let (offset, before) = self.gap.unwrap_or((lost.offset, 0));
                         self.gap = Some((offset, before + lost.len));
                     }
@@ -328,15 +211,20 @@ impl<'a> Salvager<'a> {
             let body = [offset.to_le_bytes(), len.to_le_bytes()].concat();
             missing.extend(record(GAP, &body));
         }
+        let changed = self.set_aside.chunk(chunk, &self.survey);
+        let records = changed.as_deref().unwrap_or(chunk.records);
         self.tally
-            .chunk(chunk, &self.survey.definitions, &mut missing);
+            .chunk(records, &self.survey.definitions, &mut missing);
         let Some(rebuilder) = self.rebuilder()? else {
             return Ok(());
         };
         if !missing.is_empty() {
             rebuilder.records(&missing)?;
         }
-        rebuilder.chunk(chunk)
+        match changed {
+            Some(records) => rebuilder.records(&records),
+            None => rebuilder.chunk(chunk),
+        }
     }
 
     fn keep_loose(&mut self, offset: u64, raw: &Raw<'_>) -> Result<(), Error> {
@@ -414,71 +302,7 @@ impl<'a> Salvager<'a> {
         self.tally.recovered.is_disordered = self.order.is_disordered();
         // The chunk with the record of the channel is missing, or comes later.
         self.tally.recovered.damaged |= self.survey.is_ours && self.tally.is_undefined;
+        self.tally.recovered.damaged |= self.set_aside.is_full;
         Ok(std::mem::take(&mut self.tally.recovered))
-    }
-}
-
-impl Recovered {
-    /// Returns a line for each nonce that may be that of the file, if that is not known. A line says what to do.
-    pub fn hints(&self) -> impl Iterator<Item = String> {
-        let strangers = self.strangers.iter().take(HINTS_MAX);
-        strangers.map(|(nonce, count)| {
-            format!(
-                "{count} chunks with nonce {nonce} were skipped, because neither the name nor the beginning of the file \
-                 has it; if they belong to this file and are not payload, rename the file to \
-                 NUMBER-TIME-{nonce}.mcap.part and recover it again"
-            )
-        })
-    }
-}
-
-impl Recovered {
-    /// Describes what is wrong with the order of the chunks. Empty if nothing is.
-    #[must_use]
-    pub fn disorder(&self) -> String {
-        let mut text = String::new();
-        if self.missing != 0 {
-            text += &format!("; {} messages missing between whole chunks", self.missing);
-        }
-        if self.is_disordered {
-            text += "; chunks out of order";
-        }
-        if self.repeated_chunks != 0 {
-            text += &format!("; {} chunks are repeated", self.repeated_chunks);
-        }
-        text
-    }
-}
-
-impl fmt::Display for Recovered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            blocks,
-            pieces,
-            events,
-            bytes,
-            ..
-        } = self;
-        write!(f, "kept {blocks} blocks")?;
-        if *pieces != 0 {
-            write!(f, ", {pieces} pieces")?;
-        }
-        if self.others != 0 {
-            write!(f, ", {} other messages", self.others)?;
-        }
-        write!(f, ", {events} events, {bytes} bytes of payload")?;
-        if self.records != 0 {
-            write!(f, ", {} attachments or other records", self.records)?;
-        }
-        if self.unknown != 0 {
-            write!(f, ", {} messages of unknown channels", self.unknown)?;
-        }
-        write!(
-            f,
-            "; lost {} bytes, {} chunks{}",
-            self.lost_bytes,
-            self.lost_chunks,
-            self.disorder()
-        )
     }
 }

@@ -5,12 +5,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::check::recover::{Recovered, check, recover};
+use crate::check::plan::Plan;
+use crate::check::recover::{Recovered, check, recover_anew};
 use crate::check::sequences::SequenceRanges;
+use crate::check::set_aside::Confirmed;
 use crate::durable::sync_directory;
 use crate::error::Error;
-use crate::format::filename::{self, LOST, NEW, Suffix};
-use crate::read::catalog::entries;
+use crate::format::filename::{LOST, NEW};
 use crate::read::loss::LostRange;
 use crate::read::messages::{Message, Reader, Visitor, Wanted};
 use crate::read::window::WindowedFile;
@@ -45,17 +46,28 @@ pub(super) fn repair_dir<'a>(
     directory: &Path,
     ranges: &'a dyn SequenceRanges,
 ) -> Result<impl Iterator<Item = Result<Repaired, Unrepaired>> + use<'a>, Error> {
-    let mut torn = entries(directory)?;
-    torn.retain(|path| {
-        let name = path.file_name().unwrap_or_default();
-        name.to_str().and_then(filename::suffix) == Some(Suffix::Part)
-    });
+    let Plan { torn, is_backwards } = Plan::of(directory)?;
     let directory = directory.to_owned();
-    Ok(torn.into_iter().map(move |from| {
+    let repair_one = move |(from, confirmed): (PathBuf, Confirmed)| {
         let sealed = from.with_extension("");
-        let repaired =
-            check_regular(&from).and_then(|()| repair(&directory, &from, &sealed, ranges));
+        let repaired = check_regular(&from)
+            .and_then(|()| repair(&directory, &from, &sealed, ranges, confirmed));
         repaired.map_err(|error| Unrepaired { path: from, error })
+    };
+    // Each file is repaired when the iterator reaches it; with `is_backwards`, all of them when it is first called.
+    let mut torn = Some(torn);
+    let (mut done, mut rest) = (Vec::new().into_iter(), Vec::new().into_iter());
+    Ok(std::iter::from_fn(move || {
+        if let Some(torn) = torn.take() {
+            if is_backwards {
+                let mut all: Vec<_> = torn.into_iter().rev().map(&repair_one).collect();
+                all.reverse();
+                done = all.into_iter();
+            } else {
+                rest = torn.into_iter();
+            }
+        }
+        done.next().or_else(|| rest.next().map(&repair_one))
     }))
 }
 
@@ -74,6 +86,7 @@ fn repair(
     from: &Path,
     sealed: &Path,
     ranges: &dyn SequenceRanges,
+    confirmed: Confirmed,
 ) -> Result<Repaired, Error> {
     let new = with_ending(sealed, NEW);
     match fs::remove_file(&new) {
@@ -82,9 +95,10 @@ fn repair(
         }
         _ => {}
     }
-    let recovered = recover(from, &new, ranges)?;
+    let recovered = recover_anew(from, &new, ranges, confirmed)?;
     let mut original = None;
-    if recovered.complete {
+    if recovered.complete && !recovered.written {
+        // A file of another program, or one without messages.
         sync_file(from)?;
         place(from, sealed, ranges)?;
     } else {

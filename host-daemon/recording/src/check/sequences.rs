@@ -1,9 +1,16 @@
-//! Tracks the next sequence number of each topic. Start with [`SequenceRanges`] and `Sequences::take`.
+//! Tracks the next sequence number of each topic, and of each session of a topic. Start with [`SequenceRanges`] and
+//! `Sequences::take`.
 
 use std::collections::HashMap;
 use std::fmt;
 
+use mcap::records::Channel;
+
+use crate::format::private::{FIRST_KEY, SESSION_KEY};
 use crate::format::record::{Kind, UNKNOWN_TOPIC};
+
+/// A step of this size, or a longer one, begins another channel of a session.
+const STEP_MAX: u64 = 1 << 31;
 
 /// Recognizes messages that stand for a range of sequence numbers: a program may store one message in place of many.
 /// Without this, a check reports the numbers of such a range as missing.
@@ -16,11 +23,14 @@ pub trait SequenceRanges: fmt::Debug + Sync {
 }
 
 /// A range of sequence numbers that have no messages of their own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SequenceRange {
     /// Topic that the numbers belong to.
     pub topic: String,
-    /// Count of the numbers. They follow the last message of the topic.
+    /// Session that the numbers belong to: the `session` in the metadata of its channels. `None` for the numbers of channels
+    /// without a session.
+    pub session: Option<String>,
+    /// Count of the numbers. They follow the last message of the topic or the session.
     pub len: u64,
 }
 
@@ -30,70 +40,122 @@ impl SequenceRanges for () {
     }
 }
 
-/// The next sequence number of each topic. Several channels may share a topic.
+/// The next sequence number of each topic, and of each session of a topic. Several channels may share it.
 #[derive(Debug)]
 pub(super) struct Sequences<'a> {
-    next: HashMap<String, u32>,
+    topics: HashMap<String, Next>,
+    /// The last number of each channel of a session.
+    last: HashMap<u16, u64>,
     ranges: &'a dyn SequenceRanges,
+}
+
+/// The next numbers of a topic.
+#[derive(Debug, Default)]
+struct Next {
+    /// Of channels without a session.
+    plain: Option<u32>,
+    /// Of each session. A message has only the low 32 bits.
+    sessions: HashMap<String, u64>,
 }
 
 impl<'a> Sequences<'a> {
     pub(super) fn new(ranges: &'a dyn SequenceRanges) -> Self {
         Self {
-            next: HashMap::new(),
+            topics: HashMap::new(),
+            last: HashMap::new(),
             ranges,
         }
     }
 
-    /// Adds the next message of a topic. Returns the expected number if the message has another one. `is_ours` says
-    /// that this library wrote the file.
+    /// Adds the next message. `channel` is `None` if its channel is lost. Returns the expected number if the message has
+    /// another one. `is_ours` says that this library wrote the file.
     pub(super) fn take(
         &mut self,
-        topic: &str,
+        channel: Option<&Channel>,
         sequence: u32,
         data: &[u8],
         is_ours: bool,
     ) -> Option<u32> {
-        match Kind::of(topic) {
-            Kind::Blocks | Kind::Pieces if is_ours => {
-                let want = self.message(topic, sequence);
-                return (want != sequence).then_some(want);
+        let topic = channel.map_or(UNKNOWN_TOPIC, |channel| &channel.topic);
+        match (Kind::of(topic), channel) {
+            (Kind::Blocks | Kind::Pieces, Some(channel)) if is_ours => {
+                match channel.metadata.get(SESSION_KEY) {
+                    Some(session) => self.numbered(channel, session, sequence),
+                    None => self.plain(topic, sequence),
+                }
             }
             // The channel is lost, so the range may belong to any topic.
             _ if topic.starts_with(UNKNOWN_TOPIC) => {
                 if self.ranges.range(None, data).is_some() {
                     self.gap();
                 }
+                None
             }
-            _ => self.skip(topic, data),
+            _ => {
+                self.skip(topic, data);
+                None
+            }
         }
-        None
     }
 
     /// Records that messages may be missing.
     pub(super) fn gap(&mut self) {
-        self.next.clear();
+        self.topics.clear();
     }
 
-    /// Adds the next message of a topic. Returns the expected number.
-    fn message(&mut self, topic: &str, sequence: u32) -> u32 {
+    /// Adds the next message of a channel without a session.
+    fn plain(&mut self, topic: &str, sequence: u32) -> Option<u32> {
         let following = sequence.wrapping_add(1);
-        match self.next.get_mut(topic) {
-            Some(next) => std::mem::replace(next, following),
+        let want = match self.topics.get_mut(topic) {
+            Some(next) => next.plain.replace(following),
             None => {
-                self.next.insert(topic.to_owned(), following);
-                sequence
+                let next = self.topics.entry(topic.to_owned()).or_default();
+                next.plain.replace(following)
             }
-        }
+        };
+        want.filter(|want| *want != sequence)
+    }
+
+    /// Adds the next message of a channel of a session.
+    fn numbered(&mut self, channel: &Channel, session: &str, sequence: u32) -> Option<u32> {
+        let last = self.last.get(&channel.id).copied();
+        let first = || channel.metadata.get(FIRST_KEY)?.parse().ok();
+        // The number of 64 bits that is nearest to the last one of the channel.
+        let near = last.or_else(first).unwrap_or_else(|| sequence.into());
+        let step = sequence.wrapping_sub(near as u32).cast_signed();
+        let number = near.wrapping_add_signed(step.into());
+        self.last.insert(channel.id, number);
+        let following = number.wrapping_add(1);
+        let topic = &channel.topic;
+        let known = self.topics.get_mut(topic);
+        let Some(next) = known.and_then(|next| next.sessions.get_mut(session)) else {
+            let next = self.topics.entry(topic.clone()).or_default();
+            next.sessions.insert(session.to_owned(), following);
+            return None;
+        };
+        let want = std::mem::replace(next, following);
+        let begins_anew = last.is_none() && STEP_MAX <= number.wrapping_sub(want);
+        (want != number && !begins_anew).then_some(want as u32)
     }
 
     /// Skips the range that a message stands for.
     fn skip(&mut self, topic: &str, data: &[u8]) {
-        if let Some(range) = self.ranges.range(Some(topic), data)
-            && let Some(next) = self.next.get_mut(&range.topic)
-        {
-            // Wraps at 32 bits, like the numbers of messages.
-            *next = next.wrapping_add(range.len as u32);
+        let Some(range) = self.ranges.range(Some(topic), data) else {
+            return;
+        };
+        let Some(next) = self.topics.get_mut(&range.topic) else {
+            return;
+        };
+        match range.session {
+            Some(session) => {
+                if let Some(next) = next.sessions.get_mut(&session) {
+                    *next = next.wrapping_add(range.len);
+                }
+            }
+            None => {
+                // Wraps at 32 bits, like the numbers of messages.
+                next.plain = next.plain.map(|next| next.wrapping_add(range.len as u32));
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use mcap::records::{Channel, Header, Record, op};
 
 use crate::error::Error;
 use crate::format::nonce::{self, FileNonce, LIBRARY, is_near_library};
+use crate::format::private;
 use crate::format::record::{EVENTS_TOPIC, Raw};
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::{Summary, is_torn_name};
@@ -37,9 +38,21 @@ pub(super) struct Survey {
     pub is_whole: bool,
     /// Nonces of whole chunks that cannot be attributed to the file, with the number of chunks.
     pub strangers: BTreeMap<FileNonce, u64>,
+    /// The largest length of the file that one of its chunks knows to be synced.
+    pub synced_len: u64,
+    /// A bit for each number of a channel with messages.
+    used: Vec<u64>,
 }
 
 impl Survey {
+    /// Whether the file has messages or a definition of the channel with this number.
+    #[must_use]
+    pub(super) fn uses_channel(&self, id: u16) -> bool {
+        let word = self.used.get(usize::from(id) / 64);
+        word.is_some_and(|word| word >> (id % 64) & 1 != 0)
+            || self.definitions.channel(id).is_some()
+    }
+
     /// Reads a file completely.
     ///
     /// # Errors
@@ -80,6 +93,8 @@ impl Survey {
             is_foreign,
             is_whole,
             strangers: pass.strangers,
+            synced_len: pass.synced_len,
+            used: pass.used,
         })
     }
 }
@@ -94,6 +109,8 @@ struct Pass {
     /// Only records that this library writes were accepted.
     is_strict: bool,
     strangers: BTreeMap<FileNonce, u64>,
+    synced_len: u64,
+    used: Vec<u64>,
 }
 
 impl Pass {
@@ -107,6 +124,7 @@ impl Pass {
         let places: HashSet<_> = places.map(|place| (place.offset, place.len)).collect();
         let mut scan = Scan::new(input, known, false);
         let (mut pass, mut chunks, mut listed) = (Self::default(), 0_u64, 0_u64);
+        pass.used = vec![0; usize::from(u16::MAX) / 64 + 1];
         let mut of_summary = Definitions::default();
         loop {
             let is_strict = scan.is_ours();
@@ -119,8 +137,10 @@ impl Pass {
                     chunks += 1;
                     let place = (chunk.offset, chunk.bytes.len() as u64);
                     listed += u64::from(places.contains(&place));
+                    let synced_len = private::synced_len(chunk.records);
+                    pass.synced_len = pass.synced_len.max(synced_len.unwrap_or_default());
                     for (_, raw) in chunk.records() {
-                        pass.definitions.take(&raw);
+                        pass.take(&raw);
                     }
                 }
                 // In files of this library, these belong to the summary.
@@ -144,6 +164,18 @@ impl Pass {
             false => listed == chunks,
         };
         Ok((pass, is_listed))
+    }
+
+    /// Takes a record of a chunk.
+    fn take(&mut self, raw: &Raw<'_>) {
+        if raw.opcode != op::MESSAGE {
+            return self.definitions.take(raw);
+        }
+        if let Some(id) = raw.body.first_chunk().map(|id| u16::from_le_bytes(*id))
+            && let Some(word) = self.used.get_mut(usize::from(id) / 64)
+        {
+            *word |= 1 << (id % 64);
+        }
     }
 
     fn is_ours(&self, nonce: Option<FileNonce>) -> bool {
@@ -178,6 +210,11 @@ impl Definitions {
     #[must_use]
     pub(super) fn channel(&self, id: u16) -> Option<&Channel> {
         self.channels.get(&id)
+    }
+
+    /// Returns all channels.
+    pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.values()
     }
 
     /// Returns name, encoding and data of the schema with this number.

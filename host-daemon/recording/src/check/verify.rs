@@ -211,8 +211,10 @@ impl Verifier<'_> {
         };
         let kind = Kind::of(&channel.topic);
         self.verified.blocks += u64::from(matches!(kind, Kind::Blocks | Kind::Other));
-        let topic = &channel.topic;
-        if let Some(want) = self.sequences.take(topic, sequence, data, self.ours) {
+        let want = self
+            .sequences
+            .take(Some(channel), sequence, data, self.ours);
+        if let Some(want) = want {
             let kind = FindingKind::Sequence {
                 topic: channel.topic.clone(),
                 want,
@@ -329,7 +331,7 @@ impl Verifier<'_> {
         }
         let of_devices = self.channels.values().filter(|channel| {
             let kind = Kind::of(&channel.topic);
-            kind != Kind::Events
+            kind.is_payload()
         });
         let devices: std::collections::BTreeSet<_> = of_devices.map(device).collect();
         self.verified.devices = devices.len() as u64;

@@ -28,6 +28,10 @@ pub(crate) const PAYLOAD_ENTRY_LEN: usize = 10;
 pub const DEVICE: &str = "/device/";
 /// Topic of events other than messages.
 pub const EVENTS_TOPIC: &str = "/blocksd/events";
+/// Topic of entries about sessions.
+pub const SESSIONS_TOPIC: &str = "/blocksd/sessions";
+/// End of the topics of messages that a repair set aside, because no commit confirmed them.
+pub const UNCONFIRMED: &str = "/unconfirmed";
 /// Prefix of the topics of messages whose channel is unknown. The number of the channel follows.
 pub const UNKNOWN_TOPIC: &str = "/blocksd/unknown/";
 
@@ -40,6 +44,10 @@ pub enum Kind {
     Pieces,
     /// Other events.
     Events,
+    /// Entries about the sessions of devices.
+    Sessions,
+    /// Numbered messages, and entries about sessions, that a repair set aside. Their senders send them again.
+    Unconfirmed,
     /// Messages of another program.
     Other,
 }
@@ -50,10 +58,20 @@ impl Kind {
     pub fn of(topic: &str) -> Self {
         match topic.strip_prefix(DEVICE) {
             _ if topic == EVENTS_TOPIC => Self::Events,
+            _ if topic == SESSIONS_TOPIC => Self::Sessions,
+            None if topic.strip_suffix(UNCONFIRMED) == Some(SESSIONS_TOPIC) => Self::Unconfirmed,
+            Some(rest) if rest.ends_with(UNCONFIRMED) => Self::Unconfirmed,
             Some(rest) if rest.ends_with("/blocks") => Self::Blocks,
             Some(rest) if rest.ends_with("/pieces") => Self::Pieces,
             _ => Self::Other,
         }
+    }
+
+    /// Returns whether these are messages of devices, whole or in pieces, or of other programs. The other kinds describe these
+    /// messages, or do not count.
+    #[must_use]
+    pub const fn is_payload(self) -> bool {
+        matches!(self, Self::Blocks | Self::Pieces | Self::Other)
     }
 }
 
@@ -336,5 +354,11 @@ mod tests {
         assert_eq!(Kind::of("/device/a/pieces"), Kind::Pieces);
         assert_eq!(Kind::of("/blocksd/events"), Kind::Events);
         assert_eq!(Kind::of("/imu"), Kind::Other);
+        assert_eq!(Kind::of("/blocksd/sessions"), Kind::Sessions);
+        for topic in ["/blocksd/sessions/unconfirmed", "/device/a/unconfirmed"] {
+            assert_eq!(Kind::of(topic), Kind::Unconfirmed);
+        }
+        assert_eq!(Kind::of("/device/unconfirmed/blocks"), Kind::Blocks);
+        assert_eq!(Kind::of("/imu/unconfirmed"), Kind::Other);
     }
 }

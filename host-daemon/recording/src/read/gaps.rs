@@ -48,11 +48,11 @@ impl fmt::Display for Missed {
 /// The sequence numbers of all topics, to count missing messages after files were missed.
 ///
 /// In a sound recording, the numbers of a topic continue from file to file. They begin again at 0 if the program that
-/// records is restarted, or if the device was away during a whole file.
+/// records is restarted, or if the device was away during a whole file. Those of a session begin at any number.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     slots: Vec<Slot>,
-    by_topic: HashMap<String, usize>,
+    by_topic: HashMap<(String, Option<String>), usize>,
     /// How many times files were missed.
     epoch: u64,
     missed: Missed,
@@ -62,9 +62,10 @@ pub(super) struct Gaps {
     is_partial: bool,
 }
 
-/// The numbers of one topic.
+/// The numbers of one topic, or of one session of it.
 #[derive(Debug, Default)]
 struct Slot {
+    is_session: bool,
     /// The number after the last message; `None` before the first.
     next: Option<u32>,
     /// The epoch of the last message.
@@ -72,14 +73,18 @@ struct Slot {
 }
 
 impl Gaps {
-    /// Returns the slot of a topic.
-    pub(super) fn slot(&mut self, topic: &str) -> usize {
-        if let Some(slot) = self.by_topic.get(topic) {
+    /// Returns the slot of a topic, or of a session of it.
+    pub(super) fn slot(&mut self, topic: &str, session: Option<&str>) -> usize {
+        let key = (topic.to_owned(), session.map(str::to_owned));
+        if let Some(slot) = self.by_topic.get(&key) {
             return *slot;
         }
-        self.slots.push(Slot::default());
+        self.slots.push(Slot {
+            is_session: session.is_some(),
+            ..Slot::default()
+        });
         let slot = self.slots.len() - 1;
-        self.by_topic.insert(topic.to_owned(), slot);
+        self.by_topic.insert(key, slot);
         slot
     }
 
@@ -104,15 +109,16 @@ impl Gaps {
         if slot.epoch != self.epoch {
             slot.epoch = self.epoch;
             let ahead = slot.next.map(|next| sequence.wrapping_sub(next));
-            // After a number that is lower than expected, at least the messages from 0 on are missing.
+            // Where numbers begin at 0, at least the messages from 0 on are missing.
+            let from_zero = if slot.is_session { 0 } else { sequence };
             let ahead = ahead.map(|ahead| {
                 if ahead <= u32::MAX / 2 {
                     ahead
                 } else {
-                    sequence
+                    from_zero
                 }
             });
-            let missing = ahead.unwrap_or(if self.is_partial { 0 } else { sequence });
+            let missing = ahead.unwrap_or(if self.is_partial { 0 } else { from_zero });
             if is_counted {
                 self.missed.messages += u64::from(missing);
             }
@@ -139,7 +145,7 @@ mod tests {
     #[test]
     fn missing_numbers_count_only_after_missed_files() {
         let mut gaps = Gaps::default();
-        let (a, b) = (gaps.slot("a"), gaps.slot("b"));
+        let (a, b) = (gaps.slot("a", None), gaps.slot("b", None));
         gaps.take(a, 7, true);
         gaps.take(a, 20, true);
         gaps.take(b, 5, true);
@@ -157,7 +163,7 @@ mod tests {
         assert_eq!(gaps.report(), None);
         gaps.miss(1);
         gaps.take(a, 3, true);
-        let new = gaps.slot("new");
+        let new = gaps.slot("new", None);
         gaps.take(new, 4, true);
         gaps.take(b, 100, false);
         assert_eq!(
@@ -178,10 +184,21 @@ mod tests {
                 messages: 0
             })
         );
+        // The numbers of a session begin anywhere. Those of two sessions do not follow each other.
+        let sessions = ["one", "other"].map(|session| gaps.slot("a", Some(session)));
+        gaps.miss(1);
+        gaps.take(sessions[0], 1_000, true);
+        gaps.take(sessions[1], 5, true);
+        let missed = |messages| Some(Missed { files: 1, messages });
+        assert_eq!(gaps.report(), missed(0));
+        gaps.miss(1);
+        gaps.take(sessions[0], 1_003, true);
+        gaps.take(sessions[1], 6, true);
+        assert_eq!(gaps.report(), missed(2));
         // The first number of a topic shows nothing if its earlier files were not read.
         gaps.pass_over();
         gaps.miss(1);
-        let late = gaps.slot("late");
+        let late = gaps.slot("late", None);
         gaps.take(late, 1_000, true);
         assert_eq!(
             gaps.report(),

@@ -10,6 +10,7 @@ use mcap::records::{Channel, Record};
 use crate::error::Error;
 use crate::format::filename::parent;
 use crate::format::origin::{MessageOrigin, Origins};
+use crate::format::private::SESSION_KEY;
 use crate::format::record::{GAP, Kind, Raw, UNKNOWN_TOPIC, device};
 use crate::lock::is_locked;
 use crate::read::catalog::list;
@@ -383,7 +384,7 @@ impl<'a> FileReader<'a> {
         let Some((channel, slot)) = self.channels.get(&id) else {
             return Ok(());
         };
-        let is_counted = channel.is_wanted && channel.kind != Kind::Events;
+        let is_counted = channel.is_wanted && channel.kind.is_payload();
         gaps.take(*slot, header.sequence, is_counted);
         let is_in_time = self.wanted.has_time(header.log_time);
         if !channel.is_wanted || !is_in_time {
@@ -399,11 +400,13 @@ impl<'a> FileReader<'a> {
     }
 
     fn define(&mut self, channel: Channel, gaps: &mut Gaps) {
-        let slot = gaps.slot(&channel.topic);
+        let session = channel.metadata.get(SESSION_KEY).map(String::as_str);
+        let slot = gaps.slot(&channel.topic, session);
         let kind = Kind::of(&channel.topic);
         let device = device(&channel);
-        // Events name their device themselves.
-        let is_wanted = kind == Kind::Events || self.wanted.has(device);
+        // Events and entries about sessions name their device themselves.
+        let is_named_within = matches!(kind, Kind::Events | Kind::Sessions);
+        let is_wanted = is_named_within || self.wanted.has(device);
         let device = device.into();
         let id = channel.id;
         let info = ChannelInfo {

@@ -268,16 +268,16 @@ impl Summary {
         Some(of_kind.fold(0, |sum: u64, count| sum.saturating_add(*count)))
     }
 
-    /// Returns the payload bytes of all messages except [events](Kind::Events), if the file states them.
+    /// Returns the payload bytes of all messages of devices and of other programs, if the file states them.
     #[must_use]
     pub fn payload_bytes(&self) -> Option<u64> {
-        let is_event = |id: &u16| {
+        let is_other = |id: &u16| {
             let channel = self.channels.get(id);
-            channel.is_some_and(|channel| Kind::of(&channel.topic) == Kind::Events)
+            channel.is_some_and(|channel| !Kind::of(&channel.topic).is_payload())
         };
         let payload = self.payload.as_ref()?.iter();
         let payload = payload
-            .filter(|(id, _)| !is_event(id))
+            .filter(|(id, _)| !is_other(id))
             .map(|(_, bytes)| bytes);
         Some(payload.fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)))
     }

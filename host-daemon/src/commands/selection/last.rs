@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use crate::cli::Last;
 use crate::error::CommandError;
 use blocksd_recording::catalog::list;
-use blocksd_recording::topic::Kind;
 use blocksd_recording::{Error, LostRange, Message, Reader, Visitor, Wanted};
 
 /// Finds the time from which on to read, and how many of the selected messages from then on precede the last ones.
@@ -88,7 +87,7 @@ impl Visitor for Newest {
     type Error = CommandError;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
-        if message.channel.kind == Kind::Events {
+        if !message.channel.kind.is_payload() {
             return Ok(());
         }
         self.count += 1;

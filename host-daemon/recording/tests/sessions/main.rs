@@ -1,0 +1,8 @@
+//! Logs of numbered messages: the outcomes of their commits, and what a repair makes of their files.
+
+mod commits;
+mod disk;
+mod interrupted;
+mod recorder;
+mod repair;
+mod sequences;
