@@ -134,8 +134,8 @@ impl<'a> Sequences<'a> {
             return None;
         };
         let want = std::mem::replace(next, following);
-        let begins_anew = last.is_none() && STEP_MAX <= number.wrapping_sub(want);
-        (want != number && !begins_anew).then_some(want as u32)
+        let is_far = want.checked_add(STEP_MAX).is_some_and(|far| far <= number);
+        (want != number && !is_far).then_some(want as u32)
     }
 
     /// Skips the range that a message stands for.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use blocksd_recording::repair_dir;
 use tempfile::TempDir;
 
 use crate::disk::Syncs;
@@ -34,6 +35,11 @@ fn survives(before: &TempDir, is_backwards: bool) {
         torn.reverse();
     }
     for done in 0..torn.len() {
+        let state = copied(before.path());
+        let begun = repair_dir(state.path()).unwrap().take(done);
+        assert_eq!(begun.map(Result::unwrap).count(), done);
+        repaired(state.path());
+        assert_eq!(Topics::of(state.path()), want, "{done} files");
         for step in 0..5 {
             let state = copied(before.path());
             for part in &torn[..done] {

@@ -290,6 +290,14 @@ fn a_complete_file_is_written_anew_unless_another_program_wrote_it() {
 
     let foreign = folder.path().join("00000007-20261123T082501Z.mcap.part");
     let mut writer = mcap::Writer::new(fs::File::create(&foreign).unwrap()).unwrap();
+    let channel = writer.add_channel(0, "/imu", "", &BTreeMap::new()).unwrap();
+    let header = mcap::records::MessageHeader {
+        channel_id: channel,
+        sequence: 0,
+        log_time: 1,
+        publish_time: 1,
+    };
+    writer.write_to_known_channel(&header, b"reading").unwrap();
     writer.finish().unwrap();
     drop(writer);
     let before = fs::metadata(&foreign).unwrap().ino();

@@ -169,6 +169,8 @@ fn a_long_step_begins_another_channel() {
         Message("a", far + 2, 1),
     ];
     assert_eq!(gaps(&after), [(8, 9)]);
+    let back = [Message("a", 5, 0), Message("a", 3, 1)];
+    assert_eq!(gaps(&back), [(6, 3)]);
     let wrapped = [
         Message("a", u64::from(u32::MAX), 0),
         Message("a", u64::from(u32::MAX) + 1, 0),
