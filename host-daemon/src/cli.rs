@@ -16,7 +16,7 @@ use clap_complete::Shell;
 use framing_core::{AnyFraming, Blocks};
 
 pub use self::export::{Export, ExportFormat, TimeField, TimeUnit};
-pub use self::recordings::{Read, ReadOutput, Recordings, Recover, Replay, Verify};
+pub use self::recordings::{Read, ReadOutput, Recordings, Recover, Replay, Sessions, Verify};
 pub use self::selection::Selection;
 pub use self::serve::{Options, Serve};
 pub use self::time::Last;
@@ -50,7 +50,9 @@ pub enum Command {
     Replay(Replay),
     /// List the files of a recording.
     Recordings(Recordings),
-    /// Check recordings for damage.
+    /// List the acknowledged sessions of a recording.
+    Sessions(Sessions),
+    /// Check recordings for damage, and for missing messages of sessions.
     Verify(Verify),
     /// Recover the intact data of torn recordings.
     Recover(Recover),

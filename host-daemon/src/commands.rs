@@ -11,6 +11,8 @@ pub mod replay;
 pub mod report;
 mod selection;
 pub mod send;
+pub mod sessions;
+mod table;
 pub mod textbook;
 pub mod usage;
 
@@ -61,6 +63,9 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
         Command::Replay(arguments) => replay::replay(&arguments, &runtime()?),
         Command::Recordings(arguments) => {
             recordings::recordings_command(&arguments.paths, arguments.json)
+        }
+        Command::Sessions(arguments) => {
+            sessions::sessions_command(&arguments.paths, arguments.json)
         }
         Command::Verify(arguments) => report::verify_command(&arguments.paths),
         Command::Recover(arguments) => {

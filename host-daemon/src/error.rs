@@ -130,6 +130,14 @@ pub enum CommandError {
         /// Number of files that were checked.
         of: u64,
     },
+    /// Sessions with numbers that are missing, or that stand twice. Each was reported before.
+    #[error("{sessions} of {of} sessions are not sound")]
+    UnsoundSessions {
+        /// Number of these sessions.
+        sessions: u64,
+        /// Number of sessions that were checked.
+        of: u64,
+    },
     /// Connections of a replay that were cut off. Each was reported before.
     #[error("the peer did not accept all messages of {connections} of {of} connections")]
     CutOff {

@@ -99,6 +99,7 @@ mod recording {
     mod power;
     mod record;
     mod repair;
+    mod session_audit;
     mod session_crashes;
     mod sessions;
     mod small_payloads;

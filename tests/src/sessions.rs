@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use blocksd::recorded::journal::{
-    Entry, FIRST_KEY, GapCause, SESSION_KEY, Snapshot, fold, sessions_channel,
+    AuditedSession, Entry, FIRST_KEY, GapCause, SESSION_KEY, SessionAudit, Snapshot, fold,
+    sessions_channel,
 };
 use blocksd::recorded::ranges::CHECKER;
 use blocksd::recorded::time::Time;
@@ -215,6 +216,18 @@ pub fn folded(folder: &Path) -> BTreeMap<Key, Next> {
     let sessions = fold(folder).unwrap().sessions.into_iter();
     let sessions = sessions.map(|it| ((it.device, it.session), (it.next, it.check)));
     sessions.collect()
+}
+
+/// The result of an audit of all files of some folders.
+#[must_use]
+pub fn audited(folders: &[&Path]) -> Vec<AuditedSession> {
+    let mut audit = SessionAudit::default();
+    for folder in folders {
+        for file in list_directory(folder).unwrap() {
+            audit.file(&file, false).unwrap();
+        }
+    }
+    audit.finish()
 }
 
 /// The payload of message `number` of `KEYS[place]`, and `len` more bytes.

@@ -42,6 +42,17 @@ pub struct Recordings {
     pub json: bool,
 }
 
+/// Arguments of `sessions`.
+#[derive(Args, Debug)]
+pub struct Sessions {
+    /// Directories of recordings, or recordings.
+    #[arg(value_name = "DIR|FILE", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Print one JSON object per line, for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Arguments of `read`.
 #[derive(Args, Debug)]
 pub struct Read {

@@ -1,16 +1,16 @@
 //! `blocksd recordings`: lists files and their contents. Start with [`recordings_command`].
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
 use serde_json::json;
 
 use crate::commands::content::{FileRow, report_empty};
 use crate::commands::report::reason;
+use crate::commands::table::{time, write_table};
 use crate::error::CommandError;
 use crate::escape::json::write_json;
 use crate::escape::printable;
@@ -104,37 +104,10 @@ pub fn recordings_command(paths: &[PathBuf], as_json: bool) -> Result<(), Comman
         ]);
     }
     if !as_json {
-        write_table(&mut out, &rows).map_err(CommandError::stdout)?;
+        write_table(&mut out, &rows, 4..8).map_err(CommandError::stdout)?;
     }
     match unread {
         0 => Ok(()),
         unread => Err(CommandError::NotWhole { lost: 0, unread }),
-    }
-}
-
-/// Writes columns as wide as their longest cell; numbers are aligned to the right.
-fn write_table<const N: usize>(out: &mut impl Write, rows: &[[String; N]]) -> io::Result<()> {
-    const NUMBERS: std::ops::Range<usize> = 4..8;
-    for row in rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let widths = rows.iter().filter_map(|row| row.get(column));
-            let width = widths.map(String::len).max().unwrap_or_default();
-            line += &match NUMBERS.contains(&column) {
-                true => format!("{cell:>width$}  "),
-                false => format!("{cell:<width$}  "),
-            };
-        }
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
-}
-
-/// A time in RFC 3339, never rounded: to the millisecond or, if that is not exact, to the nanosecond.
-fn time(nanoseconds: u64) -> String {
-    let time = Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::UNIX_EPOCH);
-    match nanoseconds.is_multiple_of(1_000_000) {
-        true => format!("{time:.3}"),
-        false => format!("{time:.9}"),
     }
 }

@@ -7,6 +7,7 @@ use crate::commands::content::report_empty;
 use crate::error::CommandError;
 use crate::escape::printable;
 use crate::output::counted;
+use crate::recorded::journal::SessionAudit;
 use crate::recorded::ranges::CHECKER;
 use crate::service::log::print_status;
 use blocksd_engine::stdio;
@@ -128,15 +129,17 @@ fn print_recovered(
     Ok(())
 }
 
-/// Checks files, and prints a line for each sound file, for each finding, and for each file that cannot be read.
+/// Checks files, and prints a line for each sound file, for each finding, for each file that cannot be read, and for each
+/// session.
 ///
 /// # Errors
-/// [`CommandError::Unsound`], [`CommandError::Recording`].
+/// [`CommandError::Unsound`], [`CommandError::UnsoundSessions`], [`CommandError::Recording`].
 pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
     let mut out = stdio::stdout();
     let (mut unsound, mut total) = (0, 0);
     let is_single = matches!(paths, [path] if !path.is_dir());
     report_empty(paths)?;
+    let mut audit = SessionAudit::default();
     for listed in list(paths)? {
         let name = printable(listed.path.display());
         let (mut reported, mut findings) = (Ok(()), 0_u64);
@@ -158,6 +161,8 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
             })
         });
         reported.map_err(CommandError::stdout)?;
+        let is_given = paths.contains(&listed.path);
+        let verified = verified.and_then(|it| audit.file(&listed, is_given).map(|()| it));
         let verified = match verified {
             Ok(verified) => verified,
             Err(error) => {
@@ -183,9 +188,37 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
         line.map_err(CommandError::stdout)?;
         unsound += u64::from(findings != 0);
     }
+    let sessions = report_sessions(&mut out, audit);
+    match unsound {
+        0 => sessions,
+        files => Err(CommandError::Unsound { files, of: total }),
+    }
+}
+
+/// Prints a line for each session with messages or gaps.
+fn report_sessions(out: &mut impl Write, audit: SessionAudit) -> Result<(), CommandError> {
+    let (mut unsound, mut total) = (0, 0);
+    let malformed = audit.malformed();
+    for session in audit.finish() {
+        if session.first.is_some() {
+            writeln!(out, "{}", printable(&session)).map_err(CommandError::stdout)?;
+        }
+        unsound += u64::from(!session.is_sound());
+        total += 1;
+    }
+    if malformed != 0 {
+        let line = writeln!(
+            out,
+            "sessions: {malformed} entries or channels are malformed, or of a later version"
+        );
+        line.map_err(CommandError::stdout)?;
+    }
     match unsound {
         0 => Ok(()),
-        files => Err(CommandError::Unsound { files, of: total }),
+        sessions => Err(CommandError::UnsoundSessions {
+            sessions,
+            of: total,
+        }),
     }
 }
 

@@ -80,6 +80,7 @@ impl CommandError {
             Self::NothingWhole { .. }
             | Self::Unrepaired { .. }
             | Self::Unsound { .. }
+            | Self::UnsoundSessions { .. }
             | Self::UnsoundRepair { .. }
             | Self::CutOff { .. }
             | Self::Unsent { .. }

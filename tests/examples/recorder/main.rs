@@ -2,9 +2,10 @@
 //!
 //! `speed`: processor time of the recorder's thread for a message, beside the system calls that it cannot do without. `size`:
 //! bytes a day on disk. `slow-disk`: how old a received message can be that `kill -9` takes; this one needs a C compiler, and the
-//! daemon beside this program. `--help` lists the options.
+//! daemon beside this program. `fold`: time of a start that folds the sessions of a torn file. `--help` lists the options.
 
 mod fleet;
+mod fold;
 mod size;
 mod slow_disk;
 mod speed;
@@ -40,6 +41,8 @@ enum What {
     Size(size::Arguments),
     /// Age of the oldest received message that is not in the system's hands, beside a disk with slow syncs
     SlowDisk(slow_disk::Arguments),
+    /// Time of a start that folds the sessions of a torn file
+    Fold(fold::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -61,5 +64,6 @@ fn measure(cli: &Cli) -> io::Result<()> {
         What::Speed(arguments) => speed::measure(scratch.path(), arguments),
         What::Size(arguments) => size::measure(scratch.path(), arguments),
         What::SlowDisk(arguments) => slow_disk::measure(scratch.path(), arguments),
+        What::Fold(arguments) => fold::measure(scratch.path(), arguments),
     }
 }

@@ -95,6 +95,7 @@ fn errors() -> Vec<CommandError> {
         CommandError::Selection("device `d` is not in the recording".to_owned()),
         CommandError::Unrepaired { files: 1, of: 3 },
         CommandError::Unsound { files: 1, of: 3 },
+        CommandError::UnsoundSessions { sessions: 1, of: 3 },
         CommandError::CutOff {
             connections: 1,
             of: 3,

@@ -2,11 +2,14 @@
 //! written.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use blocksd::recorded::journal::{GapCause, Snapshot};
 use blocksd_recording::catalog::list_directory;
-use blocksd_tests::sessions::{KEYS, Next, SessionLog, State, cut, folded, payload, repair};
+use blocksd_tests::sessions::{
+    KEYS, Next, SessionLog, State, audited, cut, folded, payload, repair,
+};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -153,6 +156,7 @@ impl Host<'_> {
         let more = file.path.metadata().unwrap().len() - self.durable_len;
         cut(self.folder, (more as f64 * part) as u64);
         self.durable_len = 0;
+        assert_sound(self.folder);
         repair(self.folder);
         self.check();
     }
@@ -192,8 +196,15 @@ impl Host<'_> {
     }
 }
 
+/// Every number is there once, or explained.
+fn assert_sound(folder: &Path) {
+    for session in audited(&[folder]) {
+        assert!(session.is_sound(), "{session}");
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_crash_loses_nothing_that_is_durable(acts in acts()) {
@@ -216,6 +227,12 @@ proptest! {
         let folded = folded(folder.path());
         for next in sealed {
             prop_assert!(folded.values().any(|it| *it == next));
+        }
+        assert_sound(folder.path());
+        // Retention deletes the oldest files.
+        for file in list_directory(folder.path()).unwrap() {
+            fs::remove_file(file.path).unwrap();
+            assert_sound(folder.path());
         }
     }
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::recorded::journal::entry::{Entry, Snapshot};
 use crate::recorded::journal::records::{NumberedRun, SessionFile, SessionVisitor};
+use crate::recorded::journal::snapshot::{SnapshotReader, SnapshotState};
 use crate::recorded::journal::table::SessionTable;
 use blocksd_recording::catalog::{RecordingFile, list_directory, number};
 use blocksd_recording::{Error, LostRange};
@@ -96,7 +97,7 @@ pub fn fold(folder: &Path) -> Result<Folded, Error> {
         }
     }
     for file in files.iter().skip(after) {
-        fold.snapshot = SnapshotEntries::default();
+        fold.snapshot = SnapshotReader::default();
         let of_file = |cause| Unread {
             path: file.path.clone(),
             cause,
@@ -146,9 +147,7 @@ fn last_snapshot(file: &RecordingFile) -> Result<Option<SessionTable<FoldState>>
         let last = last.unwrap_or(&chunks);
         let mut fold = Fold::default();
         opened.visit_chunks(last, &mut fold)?;
-        // The snapshot may begin in an earlier chunk.
-        let is_cut = fold.snapshot.is_closed && !fold.snapshot.has_predecessor;
-        if !is_cut || last.len() == chunks.len() {
+        if !fold.snapshot.may_begin_earlier() || last.len() == chunks.len() {
             return Ok(fold.ended());
         }
         count *= 2;
@@ -160,9 +159,11 @@ fn last_snapshot(file: &RecordingFile) -> Result<Option<SessionTable<FoldState>>
 #[derive(Debug, Default)]
 struct Fold {
     sessions: SessionTable<FoldState>,
-    snapshot: SnapshotEntries,
-    /// Whether there was any record.
-    has_records: bool,
+    snapshot: SnapshotReader,
+    /// The entries of the last whole snapshot.
+    whole: Vec<SnapshotState>,
+    /// Whether the last snapshot is whole.
+    is_whole: bool,
     lost: Vec<LostRange>,
     malformed: u64,
 }
@@ -173,20 +174,6 @@ struct FoldState {
     /// Number of the next message. `None` for a session that the host has forgotten.
     next: Option<u64>,
     check: u32,
-}
-
-/// The entries of a snapshot, and whether it is whole.
-#[derive(Debug, Default)]
-struct SnapshotEntries {
-    of: Option<Snapshot>,
-    /// Whether a record precedes the entries.
-    has_predecessor: bool,
-    /// Places of the sessions, with their states.
-    entries: Vec<(usize, FoldState)>,
-    /// The entry that ends a snapshot at the end of a file was the last record.
-    is_closed: bool,
-    /// The entries of this snapshot, if it is whole.
-    ended: Option<Vec<(usize, FoldState)>>,
 }
 
 impl Fold {
@@ -203,51 +190,81 @@ impl Fold {
         sessions.collect()
     }
 
-    /// Takes the end of a snapshot with this number of entries.
-    fn end_snapshot(&mut self, of: Snapshot, sessions: u64) {
-        let SnapshotEntries {
-            of: begun,
-            entries,
-            has_predecessor,
-            ..
-        } = std::mem::take(&mut self.snapshot);
-        self.snapshot.has_predecessor = match begun {
-            Some(_) => has_predecessor,
-            None => self.has_records,
-        };
-        let is_same = begun.is_none_or(|begun| begun == of);
-        let is_whole = is_same && entries.len() as u64 == sessions;
-        self.snapshot.is_closed = of == Snapshot::End;
-        if !is_whole {
-            return;
+    /// The state after a whole snapshot that ends a file. It alone decides, since only a part of the file was read.
+    fn ended(mut self) -> Option<SessionTable<FoldState>> {
+        if !self.is_whole || !self.snapshot.is_closed() {
+            return None;
         }
-        let mut named = HashSet::with_capacity(entries.len());
-        for &(place, state) in &entries {
-            named.insert(place);
-            if let Some(session) = self.sessions.get_mut(place) {
+        for row in self.sessions.iter_mut() {
+            row.value = FoldState::default();
+        }
+        self.reach_all();
+        Some(self.sessions)
+    }
+
+    /// Moves all sessions of the last whole snapshot on.
+    fn reach_all(&mut self) {
+        for state in &self.whole {
+            if let Some(session) = self.sessions.get_mut(state.place) {
                 session.reach(state);
             }
         }
+    }
+
+    /// Forgets the sessions that the last whole snapshot does not name.
+    fn forget_others(&mut self) {
+        let named: HashSet<_> = self.whole.iter().map(|state| state.place).collect();
         for (place, row) in self.sessions.iter_mut().enumerate() {
             if !named.contains(&place) {
                 row.value = FoldState::default();
             }
         }
-        self.snapshot.ended = self.snapshot.is_closed.then_some(entries);
     }
 
-    /// The state after a whole snapshot that ends a file. It alone decides, since only a part of the file was read.
-    fn ended(mut self) -> Option<SessionTable<FoldState>> {
-        let entries = self.snapshot.ended?;
-        for row in self.sessions.iter_mut() {
-            row.value = FoldState::default();
-        }
-        for (place, state) in entries {
-            if let Some(session) = self.sessions.get_mut(place) {
-                session.reach(state);
+    fn take(&mut self, entry: &Entry<'_>) {
+        match entry {
+            Entry::Session {
+                snapshot,
+                device,
+                session,
+                next,
+                check,
+                ..
+            } => {
+                let place = self.sessions.place(device, *session);
+                let (next, check) = (*next, *check);
+                let state = SnapshotState { place, next, check };
+                self.snapshot.state(*snapshot, state);
+                // An entry at the head is true without the others.
+                if let (Snapshot::Head, Some(session)) = (snapshot, self.sessions.get_mut(place)) {
+                    session.reach(&state);
+                }
+            }
+            Entry::Snapshot {
+                snapshot, sessions, ..
+            } => {
+                let whole = self.snapshot.end(*snapshot, *sessions);
+                self.is_whole = whole.is_some();
+                if let Some(states) = whole {
+                    self.whole = states;
+                    self.reach_all();
+                    self.forget_others();
+                }
+            }
+            Entry::Gap {
+                device,
+                session,
+                from,
+                to,
+                ..
+            } => {
+                self.snapshot.interrupt();
+                let place = self.channel(device, *session, *from);
+                if let Some(session) = self.sessions.get_mut(place) {
+                    session.decide(*from, *to, || 0);
+                }
             }
         }
-        Some(self.sessions)
     }
 }
 
@@ -261,8 +278,7 @@ impl SessionVisitor for Fold {
     }
 
     fn run(&mut self, run: &NumberedRun<'_>) {
-        self.has_records = true;
-        self.snapshot = SnapshotEntries::default();
+        self.snapshot.interrupt();
         if let Some(session) = self.sessions.get_mut(run.place) {
             session.decide(run.from, run.to, || crc32fast::hash(run.last));
         }
@@ -270,12 +286,10 @@ impl SessionVisitor for Fold {
 
     fn entry(&mut self, entry: &Entry<'_>, _: u64) {
         self.take(entry);
-        self.has_records = true;
     }
 
     fn malformed(&mut self) {
         self.malformed += 1;
-        self.has_records = true;
     }
 
     fn lost(&mut self, lost: &LostRange) {
@@ -285,60 +299,12 @@ impl SessionVisitor for Fold {
     }
 }
 
-impl Fold {
-    fn take(&mut self, entry: &Entry<'_>) {
-        match entry {
-            Entry::Session {
-                snapshot,
-                device,
-                session,
-                next,
-                check,
-                ..
-            } => {
-                if self.snapshot.of != Some(*snapshot) {
-                    self.snapshot = SnapshotEntries {
-                        of: Some(*snapshot),
-                        has_predecessor: self.has_records,
-                        ..SnapshotEntries::default()
-                    };
-                }
-                let place = self.sessions.place(device, *session);
-                let state = FoldState {
-                    next: Some(*next),
-                    check: *check,
-                };
-                self.snapshot.entries.push((place, state));
-                // An entry at the head is true without the others.
-                if let (Snapshot::Head, Some(session)) = (snapshot, self.sessions.get_mut(place)) {
-                    session.reach(state);
-                }
-            }
-            Entry::Snapshot {
-                snapshot, sessions, ..
-            } => self.end_snapshot(*snapshot, *sessions),
-            Entry::Gap {
-                device,
-                session,
-                from,
-                to,
-                ..
-            } => {
-                self.snapshot = SnapshotEntries::default();
-                let place = self.channel(device, *session, *from);
-                if let Some(session) = self.sessions.get_mut(place) {
-                    session.decide(*from, *to, || 0);
-                }
-            }
-        }
-    }
-}
-
 impl FoldState {
     /// Moves the state on to that of a snapshot.
-    fn reach(&mut self, state: Self) {
-        if self.next < state.next || (self.next == state.next && self.check == 0) {
-            *self = state;
+    fn reach(&mut self, state: &SnapshotState) {
+        let next = Some(state.next);
+        if self.next < next || (self.next == next && self.check == 0) {
+            (self.next, self.check) = (next, state.check);
         }
     }
 

@@ -56,6 +56,11 @@ impl<T> SessionTable<T> {
         self.sessions.get_mut(place).map(|row| &mut row.value)
     }
 
+    /// Returns the count of the sessions.
+    pub(crate) const fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// Iterates over the sessions.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut TableRow<T>> {
         self.sessions.iter_mut()
