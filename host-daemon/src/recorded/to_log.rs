@@ -385,18 +385,18 @@ impl EventWriter {
     }
 }
 
-/// Adds message number `seq` of a connection. The next sequence number of its device is `sequence`.
+/// Adds message number `seq` of a connection, or of its session. The next sequence number of its device is `sequence`.
 #[inline]
 fn append_block(
     log: &mut Log,
-    channels: &mut Channels,
+    (channels, first): (&mut Channels, Option<u64>),
     schemas: &Schemas,
     source: &ConnectionInfo,
     (sequence, seq): (&mut u32, u64),
     time_ns: u64,
     bytes: &[u8],
 ) -> Result<(), LogError> {
-    let spec = || messages_channel(source, schemas, None);
+    let spec = || messages_channel(source, schemas, first);
     let channel = log.channel(&mut channels.blocks, spec)?;
     let origin = MessageOrigin::new(source.conn, seq);
     log.append_all(channel, origin, *sequence, time_ns, std::iter::once(bytes))?;

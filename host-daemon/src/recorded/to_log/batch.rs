@@ -149,7 +149,7 @@ impl EventWriter {
         } else if conn.account.is_held() {
             self.before_payload(conn, sequence, event.time)?;
         }
-        let (known, time_ns) = (&mut conn.channels, nanoseconds(event.time));
+        let (known, time_ns) = ((&mut conn.channels, conn.first), nanoseconds(event.time));
         append_block(
             &mut self.log,
             known,

@@ -126,7 +126,7 @@ impl EventWriter {
             return Ok(());
         };
         for (seq, time) in (first..).zip(times) {
-            let (known, time_ns) = (&mut conn.channels, nanoseconds(time));
+            let (known, time_ns) = ((&mut conn.channels, None), nanoseconds(time));
             let (schemas, numbers) = (&self.schemas, (&mut *blocks, seq));
             let source = &held.source;
             append_block(&mut self.log, known, schemas, source, numbers, time_ns, b"")?;
