@@ -136,3 +136,13 @@ mod service {
     mod packaging;
     mod signals;
 }
+
+/// Acknowledged sessions, from the device to the recording: nothing is lost, and nothing is recorded twice.
+mod sessions {
+    mod disk_full;
+    mod flood;
+    mod hosts;
+    mod kill;
+    mod refusals;
+    mod stop;
+}

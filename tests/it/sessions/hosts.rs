@@ -1,0 +1,140 @@
+//! Several hosts for one device: another folder, and a folder that was restored from a backup.
+
+use std::fs;
+use std::path::Path;
+
+use blocksd_tests::process::{Server, run};
+use blocksd_tests::session_audit::{Numbers, SessionAudit};
+use blocksd_tests::session_devices::{DeviceOutcome, DevicePlan, SessionDevices};
+use tempfile::TempDir;
+
+const DEVICES: usize = 3;
+/// Messages that are acknowledged before each change.
+const MESSAGES: u64 = 400;
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn start(folder: &Path) -> Server {
+    let sync = ["--record-sync", "10", "--ack-interval", "0"];
+    let output = ["--record", text(folder), "--output", "none"];
+    Server::start(&[output, sync].concat())
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+/// Asserts that each number of a device has a message or a gap of unknown cause. Returns the messages.
+#[track_caller]
+fn explained(audit: &SessionAudit, device: &DeviceOutcome, gaps: usize) -> Numbers {
+    audit.assert_sound();
+    audit.assert_once(&device.id);
+    let messages = audit.messages_of(&device.id);
+    let mut all = messages.clone();
+    let found = audit.gaps_of(&device.id);
+    assert_eq!(found.len(), gaps, "{found:?}");
+    for (from, to, cause) in found {
+        assert_eq!(cause, "unknown", "{from}..{to}");
+        all.add_all(from, to);
+    }
+    let all: Vec<_> = all.ranges().collect();
+    assert_eq!(all, [(0, device.pushed)], "{device:?}");
+    messages
+}
+
+#[test]
+fn a_second_daemon_is_refused_while_sessions_are_recorded() {
+    let folder = TempDir::new().unwrap();
+    let server = start(folder.path());
+    let devices = SessionDevices::start("boiler", 1, DevicePlan::default());
+    devices.connect_to(Some(server.addr()));
+    devices.wait_for_acks(MESSAGES);
+    let args = ["serve", "--listen", "127.0.0.1:0", "--record"];
+    let second = run(&[&args[..], &[text(folder.path())]].concat(), b"");
+    second.assert_refused(75, "a daemon is recording to");
+    let outcomes = devices.finish();
+    let (ended, _) = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let audit = SessionAudit::of(folder.path());
+    audit.assert_all(&outcomes[0].id, outcomes[0].pushed);
+}
+
+#[test]
+fn a_device_that_moves_between_hosts_loses_nothing() {
+    let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let servers = folders.each_ref().map(|folder| start(folder.path()));
+    let devices = SessionDevices::start("boiler", DEVICES, DevicePlan::default());
+    for server in [&servers[0], &servers[1], &servers[0]] {
+        devices.connect_to(Some(server.addr()));
+        devices.wait_for_acks(MESSAGES);
+    }
+    // It keeps its session.
+    let mut sessions: Vec<_> = devices
+        .seen()
+        .map(|seen| (seen.id.clone(), format!("{:016x}", seen.session())))
+        .collect();
+    sessions.sort();
+    let outcomes = devices.finish();
+    for server in servers {
+        let (ended, _) = server.stop();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+    let audits = folders.each_ref().map(|it| SessionAudit::of(it.path()));
+    for audit in &audits {
+        assert!(audit.sessions.keys().eq(&sessions), "{:?}", audit.sessions);
+    }
+    for device in &outcomes {
+        // The first host reports what the second has acknowledged.
+        let mut all = explained(&audits[0], device, 1);
+        audits[1].assert_once(&device.id);
+        assert_eq!(audits[1].gaps_of(&device.id), []);
+        let others = audits[1].messages_of(&device.id);
+        assert!(MESSAGES <= others.len());
+        for (from, to) in others.ranges() {
+            all.add_all(from, to);
+        }
+        let all: Vec<_> = all.ranges().collect();
+        assert_eq!(all, [(0, device.pushed)]);
+    }
+}
+
+#[test]
+fn a_restored_backup_continues_and_reports_what_it_does_not_have() {
+    let (folder, backup) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let server = start(folder.path());
+    let devices = SessionDevices::start("boiler", DEVICES, DevicePlan::default());
+    devices.connect_to(Some(server.addr()));
+    devices.wait_for_acks(MESSAGES);
+    // While the daemon writes.
+    copy(folder.path(), backup.path());
+    let copied: Vec<_> = devices.seen().map(|seen| seen.acked()).collect();
+    devices.wait_for_acks(MESSAGES);
+    devices.connect_to(None);
+    devices.wait_until_gone();
+    let (ended, _) = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for entry in fs::read_dir(folder.path()).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    copy(backup.path(), folder.path());
+
+    let server = start(folder.path());
+    devices.connect_to(Some(server.addr()));
+    devices.wait_for_acks(MESSAGES);
+    let welcomes: Vec<_> = devices.seen().map(|seen| seen.welcomes()).collect();
+    assert_eq!(welcomes, [2; DEVICES]);
+    let outcomes = devices.finish();
+    let (ended, _) = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let audit = SessionAudit::of(folder.path());
+    assert_eq!(audit.sessions.len(), DEVICES);
+    for (device, copied) in outcomes.iter().zip(copied) {
+        let messages = explained(&audit, device, 1);
+        assert!(messages.len() < device.pushed && copied <= device.pushed);
+    }
+}
