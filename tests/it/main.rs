@@ -143,6 +143,7 @@ mod sessions {
     mod flood;
     mod hosts;
     mod kill;
+    mod many;
     mod refusals;
     mod stop;
 }

@@ -71,6 +71,8 @@ pub(super) struct ActiveSegment {
     pub(super) file: Arc<SegmentFile>,
     pub(super) segment: SegmentWriter,
     pub(super) begun: Instant,
+    /// Its size is no reason to seal it before it has this length, in bytes.
+    pub(super) least_len: u64,
     /// Time at which the oldest uncommitted message was appended.
     pub(super) oldest_unsynced: Option<Instant>,
     /// Time at which the oldest message of the open chunk was appended.

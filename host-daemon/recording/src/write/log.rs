@@ -264,6 +264,14 @@ impl Log {
         Ok(is_due)
     }
 
+    /// Lets the current file get at least this long, in bytes, unless the size of all files is limited. For a file that begins
+    /// with a state which each file repeats.
+    pub fn keep_until(&mut self, len: u64) {
+        if let Some(active) = &mut self.active {
+            active.least_len = len;
+        }
+    }
+
     /// Returns whether [`rotate_if_due`](Self::rotate_if_due) would seal the current file now.
     #[must_use]
     pub fn is_rotation_due(&self) -> bool {
@@ -390,9 +398,10 @@ impl Log {
             rotate_after,
             ..
         } = self.options;
-        let rotate_bytes = rotate_bytes.min(self.context.space.file_max());
+        let file_max = self.context.space.file_max();
         let is_due = |active: &ActiveSegment| {
-            rotate_bytes <= active.file.len.load(Ordering::Relaxed)
+            let full = rotate_bytes.max(active.least_len).min(file_max);
+            full <= active.file.len.load(Ordering::Relaxed)
                 || has_failed_sync
                 || active.segment.is_nearly_full()
                 || INDEX_MAX <= active.segment.index_len()
@@ -457,6 +466,7 @@ impl Log {
             file,
             segment,
             begun: Instant::now(),
+            least_len: 0,
             oldest_unsynced: None,
             oldest_unwritten: None,
             counted: 0,

@@ -15,6 +15,9 @@ use framing_core::session::Written;
 /// A step of the numbers by so much begins another channel: a message has the lower 32 bits of its number.
 const STEP_MAX: u64 = 1 << 31;
 
+/// A file has at least so many times the length of the states that it begins with.
+const HEAD_PARTS: u64 = 8;
+
 /// The channel of a session in the current file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NumberedChannel {
@@ -67,7 +70,7 @@ impl EventWriter {
     /// Writes the states of all sessions, and their number.
     fn snapshot(&mut self, sessions: &Sessions, snapshot: Snapshot) -> Result<(), LogError> {
         let now = SystemTime::now();
-        let mut count = 0;
+        let (mut count, mut len) = (0, 0);
         let mut result = Ok(());
         sessions.for_each(|session| {
             let next = match snapshot {
@@ -85,6 +88,7 @@ impl EventWriter {
             };
             if result.is_ok() {
                 result = self.entry(now, &entry);
+                len += self.json.len() as u64;
             }
         });
         result?;
@@ -96,7 +100,11 @@ impl EventWriter {
             snapshot,
             sessions: count,
         };
-        self.entry(now, &end)
+        self.entry(now, &end)?;
+        if snapshot == Snapshot::Head {
+            self.log.keep_until(HEAD_PARTS * len);
+        }
+        Ok(())
     }
 
     /// Writes the messages of a session that are not recorded yet.
