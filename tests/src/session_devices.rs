@@ -8,13 +8,14 @@ mod task;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::process::wait_until;
+use crate::process::{DEADLINE, wait_until};
 
 /// What the devices send.
 #[derive(Clone, Copy, Debug)]
@@ -159,10 +160,19 @@ impl SessionDevices {
     /// Ends the pushes, and waits until everything is acknowledged.
     #[track_caller]
     pub fn finish(self) -> Vec<DeviceOutcome> {
+        self.finish_within(DEADLINE)
+    }
+
+    /// Like [`finish`](Self::finish), with another limit.
+    #[track_caller]
+    pub fn finish_within(self, limit: Duration) -> Vec<DeviceOutcome> {
         self.is_ending.send_replace(true);
-        wait_until("everything is acknowledged", || {
-            self.devices.iter().all(|device| device.task.is_finished())
-        });
+        let until = Instant::now() + limit;
+        let is_finished = |device: &RunningDevice| device.task.is_finished();
+        while !self.devices.iter().all(is_finished) {
+            assert!(Instant::now() < until, "not everything is acknowledged");
+            sleep(Duration::from_millis(10));
+        }
         let Self {
             devices, runtime, ..
         } = self;

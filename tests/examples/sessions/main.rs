@@ -1,0 +1,61 @@
+//! Proves and measures acknowledged sessions: `cargo run --release -p blocksd-tests --example sessions -- WHAT`.
+//! Build the daemon first: `cargo build --release`.
+//!
+//! `kill`: `kill -9` under load, again and again; nothing acknowledged is lost, and nothing is recorded twice. `full`: a full
+//! disk. `fleet`: processor time, memory and the time until an acknowledgement, with 10,000 devices. `rate`: recorded messages a
+//! second, with sessions and without. The short forms of `kill` and `full` are tests: `tests/it/sessions`.
+
+mod daemon;
+mod fleet;
+mod full;
+mod kill;
+mod plain;
+mod rate;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Proves and measures acknowledged sessions.
+#[derive(Debug, Parser)]
+#[command(name = "sessions")]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+    /// Folder for recordings, which are removed afterwards
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        default_value = "target/load"
+    )]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Kills the daemon again and again, and compares what was sent with the recording
+    Kill(kill::Arguments),
+    /// Fills the disk for a while
+    Full(full::Arguments),
+    /// Many devices that send one message a second each, with sessions and without
+    Fleet(fleet::Arguments),
+    /// Recorded messages a second, with sessions and without
+    Rate(rate::Arguments),
+}
+
+fn main() {
+    rlimit::increase_nofile_limit(u64::MAX).expect("the limit of descriptors can be raised");
+    let cli = Cli::parse();
+    std::fs::create_dir_all(&cli.dir).expect("a folder can be created");
+    let scratch = tempfile::Builder::new()
+        .prefix("sessions-")
+        .tempdir_in(&cli.dir)
+        .expect("a folder can be created");
+    match &cli.what {
+        What::Kill(arguments) => kill::prove(scratch.path(), arguments),
+        What::Full(arguments) => full::prove(arguments),
+        What::Fleet(arguments) => fleet::measure(scratch.path(), arguments),
+        What::Rate(arguments) => rate::measure(scratch.path(), arguments),
+    }
+}
