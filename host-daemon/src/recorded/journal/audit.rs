@@ -8,11 +8,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::recorded::journal::audited::AuditedSession;
-use crate::recorded::journal::entry::{Entry, GapCause, Snapshot};
+use crate::recorded::journal::entry::{Entry, Snapshot};
 use crate::recorded::journal::numbers::NumberSet;
 use crate::recorded::journal::records::{NumberedRun, SessionFile, SessionVisitor};
 use crate::recorded::journal::snapshot::{SnapshotReader, SnapshotState};
 use crate::recorded::journal::table::SessionTable;
+use blocksd_engine::session::GapCause;
 use blocksd_recording::catalog::{RecordingFile, number};
 use blocksd_recording::{Error, LostRange, parent};
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::recorded::journal::entry::GapCause;
 use crate::recorded::journal::numbers::NumberSet;
+use blocksd_engine::session::GapCause;
 
 /// Ranges that a line lists.
 const LISTED_MAX: usize = 3;
