@@ -14,6 +14,7 @@ pub mod send;
 pub mod sessions;
 mod table;
 pub mod textbook;
+mod unique;
 pub mod usage;
 
 use std::ffi::OsString;

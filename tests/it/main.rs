@@ -16,6 +16,7 @@ mod commands {
     mod scripts;
     mod selection;
     pub(crate) mod send;
+    mod sessions;
     mod transcripts;
 }
 

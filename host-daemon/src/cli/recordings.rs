@@ -75,6 +75,9 @@ pub struct Read {
     /// Wait for more to be recorded and print it, until interrupted.
     #[arg(long)]
     pub follow: bool,
+    /// Print each message of an acknowledged session once, also if several recordings have it.
+    #[arg(long)]
+    pub unique: bool,
 }
 
 /// The format of `read`.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::cli::{Read, ReadOutput};
 use crate::commands::selection::Selected;
+use crate::commands::unique::Unique;
 use crate::error::CommandError;
 use crate::escape::{printable, terminal};
 use crate::output::{Format, Hex, Json, Out, Text};
@@ -42,7 +43,10 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
         });
     }
     let selected = Selected::new(&arguments.paths, &select)?;
-    let follow = arguments.follow;
+    let how = Visit {
+        follow: arguments.follow,
+        unique: arguments.unique,
+    };
     let reader = EventReader::new(arguments.decode.clone());
     let format: Box<dyn Format> = match arguments.output {
         ReadOutput::Text => Box::new(Text::new(io::stdout().is_terminal())),
@@ -50,11 +54,11 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
         ReadOutput::Hex => Box::new(Hex::new()),
         ReadOutput::Csv => {
             let printed = Csv::new()?;
-            return run(&selected, follow, &mut EventPrinter { reader, printed });
+            return run(&selected, how, &mut EventPrinter { reader, printed });
         }
         ReadOutput::Raw => {
             let out = io::BufWriter::with_capacity(1 << 16, terminal::stdout());
-            return run(&selected, follow, &mut Payload(out));
+            return run(&selected, how, &mut Payload(out));
         }
     };
     let mut printer = EventPrinter {
@@ -65,14 +69,31 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
             wanted: selected.wanted().clone(),
         },
     };
-    run(&selected, follow, &mut printer)
+    run(&selected, how, &mut printer)
+}
+
+/// How messages are visited.
+#[derive(Clone, Copy, Debug)]
+struct Visit {
+    /// Waits for more messages.
+    follow: bool,
+    /// Passes each message of a session on once.
+    unique: bool,
 }
 
 fn run(
     selected: &Selected<'_>,
-    follow: bool,
+    Visit { follow, unique }: Visit,
     visitor: &mut dyn Visitor<Error = CommandError>,
 ) -> Result<(), CommandError> {
+    let mut first_ones;
+    let visitor = match unique {
+        true => {
+            first_ones = Unique::new(visitor);
+            &mut first_ones
+        }
+        false => visitor,
+    };
     let (losses, matched) = match follow {
         true => selected.follow(visitor)?,
         false => selected.visit(visitor)?,

@@ -61,7 +61,7 @@ fn row(session: &AuditedSession) -> [String; 8] {
     let none = || "-".to_owned();
     let gaps = session.gaps().filter(|(_, gaps, _)| *gaps != 0);
     let gaps: Vec<_> = gaps
-        .map(|(cause, _, numbers)| format!("{numbers} {cause}"))
+        .map(|(cause, _, numbers)| format!("{numbers} {}", cause.as_str()))
         .collect();
     [
         printable(&session.device),

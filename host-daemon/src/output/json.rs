@@ -69,7 +69,8 @@ fn write_batch(
     out: &mut Out,
 ) -> io::Result<()> {
     let head = Head::of(event);
-    let around = head.around_seq("block")?;
+    let session = event.source.session.as_ref().map(|it| it.number());
+    let around = head.around_seq("block", session)?;
     for item in batch.items() {
         let seq = position.seq;
         if let Item::Message(bytes) | Item::Piece { bytes, .. } = &item {

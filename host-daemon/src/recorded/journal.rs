@@ -19,4 +19,7 @@ pub use self::entry::{
     Entry, FIRST_KEY, SESSION_KEY, SESSIONS_TOPIC, Snapshot, numbering, sessions_channel,
 };
 pub use self::fold::{Folded, FoldedSession, Unread, UnreadCause, fold};
+pub(crate) use self::numbers::NumberSet;
+pub(crate) use self::records::NumberTracker;
+pub(crate) use self::table::SessionTable;
 pub use blocksd_engine::session::GapCause;

@@ -420,20 +420,27 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// The text of an object of this kind before its sequence number, and the text after it up to the time.
+    /// The text of an object of this kind before its sequence number, which can be that of a session, and the text after it
+    /// up to the time.
     ///
     /// # Errors
     /// None: a write to memory does not fail.
-    pub fn around_seq(&self, event: &str) -> io::Result<(String, String)> {
+    pub fn around_seq(&self, event: &str, session: Option<u64>) -> io::Result<(String, String)> {
         #[derive(Serialize)]
         struct Before<'a> {
             event: &'a str,
             #[serde(flatten)]
             origin: &'a NoteOrigin<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            session: Option<String>,
         }
-        let origin = &self.origin;
+        let before_seq = Before {
+            event,
+            origin: &self.origin,
+            session: session.map(|session| format!("{session:016x}")),
+        };
         let mut before = Vec::new();
-        write_json(&mut before, &Before { event, origin })?;
+        write_json(&mut before, &before_seq)?;
         before.pop();
         let mut before = String::from_utf8(before).map_err(io::Error::other)?;
         before += r#","seq":"#;

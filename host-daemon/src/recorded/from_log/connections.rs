@@ -9,7 +9,9 @@ use std::sync::Arc;
 use framing_core::{AnyFraming, Blocks};
 
 use crate::payload::Decoding;
+use crate::recorded::journal::{FIRST_KEY, numbering};
 use blocksd_engine::event::ConnectionInfo;
+use blocksd_engine::session::Session;
 use blocksd_recording::topic::Kind;
 use blocksd_recording::{ChannelInfo, Message, MessageOrigin};
 
@@ -145,8 +147,7 @@ impl Connections {
                 Kind::Pieces => known.seq <= seq,
                 _ => known.seq < seq,
             };
-            let is_same = Arc::ptr_eq(&known.channel, channel)
-                || known.channel.record.metadata == channel.record.metadata;
+            let is_same = is_same(&known.channel, channel);
             if grows && is_same {
                 known.channel = Arc::clone(channel);
                 (known.seq, known.used) = (seq, self.sweeps);
@@ -183,7 +184,7 @@ impl Connections {
         let device = self.devices.entry(Arc::clone(&channel.device)).or_default();
         device.has_others |= device.conns.is_empty();
         if let Some((of, source)) = &device.source
-            && (Arc::ptr_eq(of, channel) || of.record.metadata == channel.record.metadata)
+            && is_same(of, channel)
         {
             return Arc::clone(source);
         }
@@ -215,7 +216,7 @@ impl Connections {
             framing: framing.unwrap_or(AnyFraming::Blocks(Blocks)),
             encoding: decoding.into(),
             first_seq,
-            session: None,
+            session: session(channel),
         })
     }
 }
@@ -240,6 +241,28 @@ impl DeviceConnections {
             _ => 0,
         }
     }
+}
+
+/// Whether two channels have the same properties. The first number of a session in a file is not one of them.
+fn is_same(one: &Arc<ChannelInfo>, other: &Arc<ChannelInfo>) -> bool {
+    let (pairs, others) = (&one.record.metadata, &other.record.metadata);
+    let is_property = |(key, _): &(&String, &String)| *key != FIRST_KEY;
+    Arc::ptr_eq(one, other)
+        || pairs
+            .iter()
+            .filter(is_property)
+            .eq(others.iter().filter(is_property))
+}
+
+/// The session of a channel. Nothing but its device and number is known.
+fn session(channel: &ChannelInfo) -> Option<Arc<Session>> {
+    let (number, _) = numbering(&channel.record.metadata)?;
+    Some(Arc::new(Session::recovered(
+        Arc::clone(&channel.device),
+        number,
+        0,
+        0,
+    )))
 }
 
 fn metadata<'a>(channel: &'a ChannelInfo, key: &str) -> Option<&'a str> {

@@ -94,7 +94,8 @@ impl fmt::Display for AuditedSession {
                 let messages = if numbers == 1 { "" } else { "s" };
                 write!(
                     f,
-                    ", {gaps} gap{plural} of {numbers} message{messages} ({cause})"
+                    ", {gaps} gap{plural} of {numbers} message{messages} ({})",
+                    cause.as_str()
                 )?;
             }
         }

@@ -7,7 +7,7 @@ use crate::recorded::journal::entry::{Entry, SESSION_KEY, SESSIONS_TOPIC, number
 use blocksd_recording::catalog::RecordingFile;
 use blocksd_recording::scan::{Found, Origins, Raw, Scan, Summary};
 use blocksd_recording::topic::device;
-use blocksd_recording::{Error, LostRange, WindowedFile};
+use blocksd_recording::{Error, LostRange, MessageOrigin, WindowedFile};
 
 /// Receives the records about sessions of a file, in their order.
 pub(crate) trait SessionVisitor {
@@ -59,17 +59,16 @@ enum ChannelUse {
     /// Entries.
     Entries,
     /// Messages of a session.
-    Numbered(NumberedChannel),
+    Numbered(SessionChannel),
 }
 
 /// The state of a numbered channel.
 #[derive(Debug)]
-struct NumberedChannel {
+struct SessionChannel {
     device: Box<str>,
     session: u64,
     first: u64,
-    /// The number that is expected next.
-    next: u64,
+    numbers: NumberTracker,
     /// Its place, after its first message.
     place: Option<usize>,
 }
@@ -210,13 +209,9 @@ impl<V: SessionVisitor + ?Sized> SessionRecords<'_, V> {
                 }
             }
             Some(ChannelUse::Numbered(channel)) => {
-                let number = match origin {
-                    Some(origin) => origin.seq,
-                    // Another program has copied the message.
-                    None => nearest(channel.next, header.sequence),
-                };
-                channel.next = number.saturating_add(1);
-                let (to, time_ns, last) = (channel.next, header.log_time, data);
+                let number = channel.numbers.of(origin, header.sequence);
+                let to = number.saturating_add(1);
+                let (time_ns, last) = (header.log_time, data);
                 if let (Some(run), Some(place)) = (run.as_mut(), channel.place)
                     && (run.place, run.to) == (place, number)
                 {
@@ -246,11 +241,11 @@ impl<V: SessionVisitor + ?Sized> SessionRecords<'_, V> {
             return;
         };
         *of_id = Some(match numbering(&channel.metadata) {
-            Some((session, first)) => ChannelUse::Numbered(NumberedChannel {
+            Some((session, first)) => ChannelUse::Numbered(SessionChannel {
                 device: device(channel).into(),
                 session,
                 first,
-                next: first,
+                numbers: NumberTracker::new(first),
                 place: None,
             }),
             None if channel.topic == SESSIONS_TOPIC => ChannelUse::Entries,
@@ -264,7 +259,7 @@ impl<V: SessionVisitor + ?Sized> SessionRecords<'_, V> {
     }
 }
 
-impl NumberedChannel {
+impl SessionChannel {
     fn place(&mut self, visitor: &mut (impl SessionVisitor + ?Sized)) -> usize {
         let (device, session, first) = (&self.device, self.session, self.first);
         *self
@@ -277,6 +272,31 @@ impl NumberedChannel {
 fn end(visitor: &mut (impl SessionVisitor + ?Sized), run: &mut Option<NumberedRun<'_>>) {
     if let Some(run) = run.take() {
         visitor.run(&run);
+    }
+}
+
+/// The numbers of the messages of a numbered channel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NumberTracker {
+    /// The number that is expected next.
+    next: u64,
+}
+
+impl NumberTracker {
+    /// Begins at the first number of the channel.
+    pub(crate) const fn new(first: u64) -> Self {
+        Self { next: first }
+    }
+
+    /// Returns the number of the next message.
+    pub(crate) fn of(&mut self, origin: Option<MessageOrigin>, sequence: u32) -> u64 {
+        let number = match origin {
+            Some(origin) => origin.seq,
+            // Another program has copied the message.
+            None => nearest(self.next, sequence),
+        };
+        self.next = number.saturating_add(1);
+        number
     }
 }
 
