@@ -71,6 +71,30 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         Saved(bytes)
     }
 
+    /// A sender without messages that continues a session after a reset. The next message has the number `next`. For an
+    /// application that keeps its messages in a storage of its own, and [pushes](Self::push) those that are not acknowledged
+    /// again, from number `next` on.
+    ///
+    /// ```
+    /// use framing_core::session::{Full, Retained, SessionSender};
+    ///
+    /// let mut ring = [0; 64];
+    /// let mut sender = SessionSender::<_, Retained>::resume(&mut ring, Full::Refuse, 9, 17);
+    /// sender.push(b"number 17")?;
+    /// assert_eq!(sender.unacknowledged().first, 17);
+    /// # Ok::<(), framing_core::session::PushError>(())
+    /// ```
+    #[must_use]
+    pub fn resume(ring: B, full: Full, session: u64, next: u64) -> Self {
+        const {
+            assert!(
+                M::IS_RETAINED,
+                "a sender in the mode `()` cannot be resumed"
+            );
+        };
+        Self::with_state(Ring::new(ring), full, session, [0, 0, u32::MAX], next)
+    }
+
     /// Continues after a reset, with the ring that the state was saved with. `None` if the state is damaged, or the ring has
     /// another length or no whole messages: begin a new sender then. The content of the messages is not checked.
     #[must_use]

@@ -152,6 +152,12 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         self.held == 0
     }
 
+    /// Length of the longest message that the host takes, in bytes, as in its last WELCOME; `u32::MAX` before the first.
+    #[must_use]
+    pub const fn block_max(&self) -> u32 {
+        self.block_max
+    }
+
     /// The session; 0 before the first WELCOME.
     #[must_use]
     pub fn session(&self) -> u64 {

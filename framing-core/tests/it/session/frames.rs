@@ -5,8 +5,8 @@ use framing_core::session::wire::{
     Welcome,
 };
 use framing_core::session::{
-    Device, Eager, Full, Heard, HeardError, Saved, SessionReceiver, SessionSender, Unresumable,
-    crc32,
+    Device, Eager, Full, Heard, HeardError, Retained, Saved, SessionReceiver, SessionSender,
+    Unresumable, crc32,
 };
 
 use super::Chance;
@@ -114,6 +114,43 @@ fn a_session_without_its_ring_is_forgotten_and_nothing_is_removed() {
         Ok(Heard::Welcome { .. })
     ));
     assert_eq!((sender.session(), sender.unacknowledged().blocks), (77, 2));
+}
+
+#[test]
+fn a_resumed_sender_offers_its_messages_and_compares_the_check() {
+    let resumed = || {
+        let mut sender = SessionSender::<_, Retained>::resume([0; 64], Full::Refuse, 77, 5);
+        sender.push(b"five").unwrap();
+        sender.push(b"six").unwrap();
+        let mut to = [0; HELLO_WIRE_MAX];
+        let hello = sender.hello(&Device::new("device").unwrap(), 0, &mut to);
+        let hello = Hello::parse(&hello[4..]).unwrap();
+        assert_eq!(
+            (hello.session, hello.first, hello.held, hello.lost),
+            (77, 5, 2, 0)
+        );
+        assert_eq!(sender.block_max(), u32::MAX);
+        sender
+    };
+    let welcome = |check| {
+        let (acked, resume) = (5, 6);
+        let welcome = Welcome {
+            acked,
+            resume,
+            check,
+            ..WELCOME
+        };
+        welcome.encode()[4..].to_vec()
+    };
+    let mut sender = resumed();
+    let check = crc32(b"five".iter().copied());
+    assert!(sender.heard(&welcome(check)).is_ok());
+    assert_eq!(sender.block_max(), 1 << 20);
+    assert_eq!(sender.unacknowledged().blocks, 2);
+    assert_eq!(
+        resumed().heard(&welcome(!check)),
+        Err(HeardError::OtherRing)
+    );
 }
 
 #[test]
