@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
+use framing_core::session::{Device, DeviceError};
 use framing_core::{AnyFraming, Blocks};
 
 pub use self::export::{Export, ExportFormat, TimeField, TimeUnit};
@@ -83,14 +84,30 @@ pub struct Send {
     #[arg(long, value_name = "PATH", conflicts_with = "messages")]
     pub file: Option<PathBuf>,
     /// Wait for the reply, and print it.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "session")]
     pub wait_reply: bool,
-    /// Retry a failed connection attempt for up to this time.
-    #[arg(long, value_name = "TIME", default_value = "0", allow_negative_numbers = true, value_parser = seconds)]
-    pub connect_timeout: Duration,
+    /// Retry a failed connection attempt for up to this time; without --session 0, with it 10 by default.
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = seconds)]
+    pub connect_timeout: Option<Duration>,
+    /// Send over an acknowledged session: exit with 0 only when the daemon has everything on its disk, and connect again
+    /// after an interruption.
+    #[arg(long)]
+    pub session: bool,
+    /// Device id of the session: up to 64 letters, digits, `.`, `_`, `:` and `-`; by default the host name.
+    #[arg(long, value_name = "ID", requires = "session", value_parser = device)]
+    pub device: Option<String>,
+    /// Keep messages in a file until they are acknowledged; the next `send --session --spool FILE` sends those that are
+    /// left first.
+    #[arg(long, value_name = "FILE", requires = "session")]
+    pub spool: Option<PathBuf>,
     /// Messages to send; without any, each line of standard input is one.
     #[arg(value_name = "MESSAGE")]
     pub messages: Vec<String>,
+}
+
+/// A device id of a session.
+fn device(text: &str) -> Result<String, DeviceError> {
+    Device::new(text).map(|device| device.id().to_owned())
 }
 
 /// Arguments of `check-config`.

@@ -13,6 +13,7 @@ mod selection;
 pub mod send;
 pub mod sessions;
 mod table;
+mod session;
 pub mod textbook;
 mod unique;
 pub mod usage;
@@ -51,13 +52,16 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
             runtime.shutdown_background();
             served
         }
+        Command::Send(arguments) if arguments.session => {
+            send::session::send(&arguments, &runtime()?)
+        }
         Command::Send(arguments) => send::send(&send::SendOptions {
             to: arguments.to,
             framing: arguments.framing,
             file: arguments.file,
             messages: arguments.messages,
             wait_reply: arguments.wait_reply,
-            connect_timeout: arguments.connect_timeout,
+            connect_timeout: arguments.connect_timeout.unwrap_or_default(),
         }),
         Command::Read(arguments) => read::read(&arguments),
         Command::Export(arguments) => export::export(&arguments),

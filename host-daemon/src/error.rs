@@ -1,6 +1,7 @@
 //! Errors of commands: one line for a person, and an exit code for a program. Start with [`CommandError`].
 
 mod code;
+mod session;
 mod words;
 
 use std::io;
@@ -12,6 +13,7 @@ use blocksd_recording::Error as RecordingError;
 use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
 
 pub use self::code::Code;
+pub use self::session::{SessionEnd, SessionError, SpoolFault};
 use self::words::{duplicate, not_exported, not_whole, unrecorded, with_causes};
 
 use crate::config::error::ConfigError;
@@ -320,6 +322,9 @@ pub enum CommandError {
         /// The greatest number, with all messages that the disk has not confirmed.
         most: u64,
     },
+    /// A session that did not deliver everything.
+    #[error("{0}")]
+    Session(#[from] SessionError),
     /// Any other I/O error.
     #[error("{0}")]
     Io(#[from] io::Error),

@@ -1,5 +1,7 @@
 //! `blocksd send`: sends messages from the command line, standard input or a file to a daemon. Start with [`send`].
 
+pub(crate) mod session;
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, IsTerminal, Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -4,7 +4,7 @@ use std::io;
 
 use blocksd_recording::Error as RecordingError;
 
-use crate::error::CommandError;
+use crate::error::{CommandError, SessionError, SpoolFault};
 
 /// The exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,7 @@ impl CommandError {
             }
             Self::File { error, .. } | Self::Write { error, .. } => code(Subject::File, error),
             Self::Recording(error) => recording(error),
+            Self::Session(error) => session(error),
             Self::Start(error) => code(Subject::Program, error),
             Self::Locked { .. } | Self::BeingWritten { .. } => Code::Refused,
             Self::Config(error) => error.unreadable().map_or(Code::Wrong, |error| {
@@ -114,6 +115,19 @@ fn recording(error: &RecordingError) -> Code {
         }
         RecordingError::Locked { .. } => Code::Refused,
         _ => Code::Failed,
+    }
+}
+
+fn session(error: &SessionError) -> Code {
+    match error {
+        SessionError::Unacknowledged { .. } | SessionError::TooLong { .. } => Code::Failed,
+        SessionError::Line { error, .. } => session(error),
+        SessionError::Refused { .. } => Code::Wrong,
+        SessionError::Spool { fault, .. } => match fault {
+            SpoolFault::Locked => Code::Refused,
+            SpoolFault::Io(error) => code(Subject::File, error),
+            _ => Code::Wrong,
+        },
     }
 }
 

@@ -1,0 +1,236 @@
+//! Sends messages over an acknowledged session until each is durable at the daemon: [`SessionClient`].
+
+mod conversation;
+mod keeper;
+
+use std::future::Future;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io;
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use blocksd_engine::listen::resolve::resolve;
+use framing_core::session::wire::ClosingCode;
+use framing_core::session::{Device, Full, SessionSender};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use self::conversation::{Conversation, converse};
+use self::keeper::{Keeper, Sender};
+use crate::commands::session::queue::Queue;
+use crate::commands::session::reconnect::{Achieved, Reconnect};
+use crate::commands::session::spool::{Spool, Spooled};
+use crate::error::{SessionEnd, SessionError};
+use crate::service::log::print_status;
+
+/// Length of the ring, in bytes, unless a message needs more.
+const RING_LEN: usize = 1 << 20;
+/// How long an attempt to connect may take.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// Bytes of a message in the ring besides its payload.
+const HEADER_LEN: usize = 4;
+
+/// Sends messages over a session, and connects again after each interruption.
+#[derive(Debug)]
+pub(crate) struct SessionClient {
+    address: String,
+    sender: Sender,
+    ring_len: usize,
+    keeper: Keeper,
+    reconnect: Reconnect,
+    begin: Instant,
+    /// What is printed before a report.
+    label: String,
+    /// The end of the last connection was reported.
+    is_reported: bool,
+    /// An attempt to connect has ended.
+    has_tried: bool,
+}
+
+impl SessionClient {
+    /// Connects to `address`. Gives up when there was no connection for `connect_timeout`. The longest message has
+    /// `len_max` bytes, as far as it is known.
+    pub(crate) fn new(address: &str, connect_timeout: Duration, len_max: usize) -> Self {
+        let begin = Instant::now();
+        let ring_len = RING_LEN.max(HEADER_LEN + len_max);
+        Self {
+            address: address.to_owned(),
+            sender: SessionSender::new(vec![0; ring_len], Full::Refuse),
+            ring_len,
+            keeper: Keeper::new(None),
+            reconnect: Reconnect::new(connect_timeout, begin),
+            begin,
+            label: String::new(),
+            is_reported: false,
+            has_tried: false,
+        }
+    }
+
+    /// Names the session in reports.
+    pub(crate) fn with_label(mut self, label: &str) -> Self {
+        self.label = format!("{label}: ");
+        self
+    }
+
+    /// Keeps messages in a spool, and sends those first that it has.
+    pub(crate) fn with_spool(mut self, spool: Spool, spooled: Spooled) -> Self {
+        let lens = spooled
+            .messages
+            .iter()
+            .map(|message| HEADER_LEN + message.len());
+        self.ring_len = self.ring_len.max(lens.sum());
+        self.resume(spooled.session, spooled.first);
+        self.keeper = Keeper::new(Some(spool));
+        for message in &spooled.messages {
+            self.keeper.restore(&mut self.sender, message);
+        }
+        self
+    }
+
+    /// Number of messages that are not acknowledged.
+    pub(crate) fn unacknowledged(&self) -> u64 {
+        self.sender.unacknowledged().blocks.into()
+    }
+
+    /// Sends everything in the queue, and returns when each message is acknowledged. A message that is
+    /// [refused](Queue::refused), and those after it, are not sent.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub(crate) async fn deliver(
+        &mut self,
+        device: &Device<'_>,
+        queue: &mut Queue,
+    ) -> Result<(), SessionError> {
+        loop {
+            self.grow(queue);
+            let (end, achieved) = match self.dial(queue).await? {
+                Ok(stream) => {
+                    let conversation = converse(self, stream, device, queue).await;
+                    self.sender.closed();
+                    match conversation? {
+                        Conversation::Done => return self.keeper.settle(&self.sender),
+                        Conversation::Grow => continue,
+                        Conversation::Ended(end, achieved) => (end, achieved),
+                    }
+                }
+                Err(error) => {
+                    let address = self.address.clone();
+                    (SessionEnd::Connect { address, error }, Achieved::default())
+                }
+            };
+            self.has_tried = true;
+            self.report(&end, achieved);
+            let at = self.next_attempt(&end, achieved);
+            match at {
+                Some(at) => self.meanwhile(sleep_until(at), queue).await?,
+                None => return Err(self.give_up(end, queue)),
+            }
+        }
+    }
+
+    /// When to connect again; `None` if that cannot help, or takes too long.
+    fn next_attempt(&mut self, end: &SessionEnd, achieved: Achieved) -> Option<Instant> {
+        let is_final = match end {
+            SessionEnd::Connect { error, .. } => error.kind() == io::ErrorKind::InvalidInput,
+            SessionEnd::Closing { code } => refusal(*code).is_some(),
+            _ => false,
+        };
+        if is_final {
+            return None;
+        }
+        self.reconnect.next(Instant::now(), achieved, jitter())
+    }
+
+    fn give_up(&self, end: SessionEnd, queue: &Queue) -> SessionError {
+        let messages = self.unacknowledged() + queue.len();
+        if let SessionEnd::Closing { code } = end
+            && let Some(code) = refusal(code)
+        {
+            return SessionError::Refused { code, messages };
+        }
+        SessionError::Unacknowledged {
+            messages,
+            spool: self.keeper.spool_path().map(Path::to_owned),
+            cause: end,
+        }
+    }
+
+    /// Reports the end of a connection, once until there is progress.
+    fn report(&mut self, end: &SessionEnd, achieved: Achieved) {
+        let Self {
+            label, is_reported, ..
+        } = self;
+        *is_reported &= !achieved.has_progress;
+        let is_attempt = matches!(end, SessionEnd::Connect { .. });
+        if !is_attempt && !std::mem::replace(is_reported, true) {
+            print_status(format_args!("blocksd: {label}{end}"));
+        }
+    }
+
+    /// Makes room for a message that is longer than the ring, once that is empty.
+    fn grow(&mut self, queue: &Queue) {
+        let wanted = queue
+            .front()
+            .map_or(0, |message| HEADER_LEN + message.len());
+        if self.ring_len < wanted && self.sender.is_settled() {
+            self.ring_len = wanted;
+            self.resume(self.sender.session(), self.sender.unacknowledged().first);
+        }
+    }
+
+    /// Continues the session with an empty ring.
+    fn resume(&mut self, session: u64, next: u64) {
+        self.sender = SessionSender::resume(vec![0; self.ring_len], Full::Refuse, session, next);
+    }
+
+    async fn dial(&mut self, queue: &mut Queue) -> Result<io::Result<TcpStream>, SessionError> {
+        let connect = connect(self.address.clone());
+        let connected = self.meanwhile(timeout(ATTEMPT, connect), queue).await?;
+        Ok(connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
+    }
+
+    /// Waits without a connection. With a spool, takes messages meanwhile; but not before the first attempt to connect, since
+    /// the daemon may refuse them.
+    async fn meanwhile<T>(
+        &mut self,
+        future: impl Future<Output = T>,
+        queue: &mut Queue,
+    ) -> Result<T, SessionError> {
+        let mut future = pin!(future);
+        loop {
+            let takes = self.has_tried && self.keeper.spool_path().is_some();
+            if takes {
+                self.keeper.take(&mut self.sender, queue)?;
+            }
+            tokio::select! {
+                done = &mut future => return Ok(done),
+                () = queue.fill(), if takes && queue.wants_more() => {}
+            }
+        }
+    }
+}
+
+async fn connect(address: String) -> io::Result<TcpStream> {
+    let resolved = tokio::task::spawn_blocking(move || resolve(&address)).await;
+    let resolved: Vec<_> = resolved.map_err(io::Error::other)??.into_iter().collect();
+    TcpStream::connect(&*resolved).await
+}
+
+/// The code, if a retry cannot help.
+fn refusal(code: u8) -> Option<ClosingCode> {
+    let all = [
+        ClosingCode::Version,
+        ClosingCode::BadHello,
+        ClosingCode::Forbidden,
+        ClosingCode::Unsupported,
+        ClosingCode::NoSession,
+    ];
+    all.into_iter().find(|known| *known as u8 == code)
+}
+
+/// A random number from 0 to 1. `RandomState` is seeded randomly, and differs for each instance.
+fn jitter() -> f64 {
+    RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
+}

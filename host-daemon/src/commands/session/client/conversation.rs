@@ -1,0 +1,182 @@
+//! One connection of a session: [`converse`].
+
+use std::io;
+use std::time::Duration;
+
+use embedded_io_adapters::tokio_1::FromTokio;
+use framing_core::asynch::Link;
+use framing_core::session::wire::NEW;
+use framing_core::session::{Device, Heard, HeardError, LinkError};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::keeper::next_number;
+use super::{HEADER_LEN, SessionClient};
+use crate::commands::session::queue::Queue;
+use crate::commands::session::reconnect::Achieved;
+use crate::error::{SessionEnd, SessionError};
+use crate::service::log::print_status;
+
+/// How long the daemon may take to answer a HELLO.
+const ANSWER_S: u64 = 10;
+/// The heartbeat that is asked for, in units of 10 s.
+const HEARTBEAT_TENS: u8 = 1;
+/// Heartbeats after which the daemon is silent.
+const HEARTBEATS: u64 = 3;
+/// How long to read what is left after a failed write.
+const REST: Duration = Duration::from_secs(1);
+/// TCP keepalive: after so long without data, for a daemon without a heartbeat.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How a connection has ended.
+#[derive(Debug)]
+pub(super) enum Conversation {
+    /// Everything is acknowledged.
+    Done,
+    /// Everything in the ring is acknowledged, and the next message needs a longer ring.
+    Grow,
+    /// The connection is over.
+    Ended(SessionEnd, Achieved),
+}
+
+/// Sends over one connection.
+///
+/// # Errors
+/// [`SessionError::Spool`], and [`SessionError::TooLong`].
+pub(super) async fn converse(
+    client: &mut SessionClient,
+    mut stream: TcpStream,
+    device: &Device<'_>,
+    queue: &mut Queue,
+) -> Result<Conversation, SessionError> {
+    // Messages are sent at once. Without keepalive, only the heartbeat shows that a daemon is gone.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    let begin = client.begin;
+    let uptime_us = || u64::try_from(begin.elapsed().as_micros()).unwrap_or_default();
+    let (first, session) = (
+        client.sender.unacknowledged().first,
+        client.sender.session(),
+    );
+    let device = device.with_heartbeat(HEARTBEAT_TENS);
+    let mut achieved = Achieved::default();
+
+    let (read, write) = stream.split();
+    let (read, write) = (FromTokio::new(read), FromTokio::new(write));
+    let mut timeout_s = ANSWER_S;
+    let mut deadline = Some(Instant::now() + Duration::from_secs(timeout_s));
+    let opening = Link::open(&mut client.sender, read, write, &device, uptime_us());
+    let mut link = match timeout_at(Instant::now() + Duration::from_secs(ANSWER_S), opening).await {
+        Ok(Ok(link)) => link,
+        Ok(Err(error)) => return Ok(Conversation::Ended(end_of(error).0, achieved)),
+        Err(_) => {
+            return Ok(Conversation::Ended(
+                SessionEnd::Unanswered { timeout_s },
+                achieved,
+            ));
+        }
+    };
+    let mut welcomed = None;
+    // END was asked for after the message before this number.
+    let mut ended_at = None;
+    let error = loop {
+        if welcomed.is_some() {
+            let sender = link.sender();
+            client.keeper.take(sender, queue)?;
+            let next = next_number(sender);
+            if sender.is_settled() {
+                achieved.is_settled = true;
+                if queue.is_done() {
+                    return Ok(Conversation::Done);
+                }
+                let wanted = queue
+                    .front()
+                    .map_or(0, |message| HEADER_LEN + message.len());
+                if client.ring_len < wanted {
+                    return Ok(Conversation::Grow);
+                }
+            } else if !queue.wants_more() && ended_at != Some(next) {
+                // Nothing more can be sent before an acknowledgement.
+                sender.end();
+                ended_at = Some(next);
+            }
+        }
+        let silent = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            heard = link.drive(uptime_us) => match heard {
+                Ok(Heard::Welcome { heartbeat_s, flags }) => {
+                    welcomed = Some(Instant::now());
+                    timeout_s = HEARTBEATS * u64::from(heartbeat_s);
+                    // No message is sent before the session is in the spool.
+                    client.keeper.commit(link.sender())?;
+                    client.keeper.check_len(link.sender())?;
+                    if flags & NEW != 0 {
+                        report_new(&client.label);
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => break Ok(error),
+            },
+            () = queue.fill(), if welcomed.is_some() && queue.wants_more() => continue,
+            () = silent => break Err(welcomed),
+        }
+        deadline = match (welcomed, timeout_s) {
+            (None, _) => deadline,
+            (Some(_), 0) => None,
+            (Some(_), timeout_s) => Some(Instant::now() + Duration::from_secs(timeout_s)),
+        };
+    };
+    let (end, closing) = match error {
+        Ok(LinkError::Io(error)) => {
+            // CLOSING may have come before.
+            let rest = async {
+                loop {
+                    match link.drive(uptime_us).await {
+                        Ok(_) => {}
+                        Err(error) => break error,
+                    }
+                }
+            };
+            match timeout(REST, rest).await {
+                Ok(closing @ LinkError::Closing { .. }) => end_of(closing),
+                _ => end_of(LinkError::Io(error)),
+            }
+        }
+        Ok(error) => end_of(error),
+        Err(None) => (SessionEnd::Unanswered { timeout_s }, None),
+        Err(Some(_)) => (SessionEnd::Silent { timeout_s }, None),
+    };
+    achieved.closing = closing;
+    achieved.lasted = welcomed.map_or(Duration::ZERO, |welcomed| welcomed.elapsed());
+    // A session that was forgotten is not continued again.
+    let has_forgotten = matches!(end, SessionEnd::Protocol(HeardError::OtherRing)) && session != 0;
+    achieved.has_progress = first < client.sender.unacknowledged().first || has_forgotten;
+    Ok(Conversation::Ended(end, achieved))
+}
+
+/// Reports that the daemon has begun another session.
+fn report_new(label: &str) {
+    print_status(format_args!(
+        "blocksd: {label}the daemon has begun a new session, because the earlier one was continued without these messages"
+    ));
+}
+
+/// The end of a connection, and what CLOSING says.
+fn end_of(error: LinkError<io::Error>) -> (SessionEnd, Option<(u8, Duration)>) {
+    match error {
+        LinkError::Io(error) => (SessionEnd::Failed(error), None),
+        LinkError::WriteZero => (SessionEnd::Failed(io::ErrorKind::WriteZero.into()), None),
+        LinkError::Heard(error) => (SessionEnd::Protocol(error), None),
+        LinkError::Closing { code, retry_s } => {
+            let retry = Duration::from_secs(retry_s.into());
+            (SessionEnd::Closing { code }, Some((code, retry)))
+        }
+        _ => (SessionEnd::Closed, None),
+    }
+}
