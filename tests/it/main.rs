@@ -17,6 +17,7 @@ mod commands {
     mod selection;
     pub(crate) mod send;
     mod sessions;
+    mod send_session;
     mod transcripts;
 }
 

@@ -23,6 +23,7 @@ pub mod session_audit;
 pub mod session_devices;
 pub mod session_peer;
 pub mod sessions;
+pub mod session_host;
 pub mod signals;
 pub mod simulated;
 pub mod simulated_sessions;

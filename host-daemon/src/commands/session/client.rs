@@ -28,6 +28,8 @@ use crate::service::log::print_status;
 const RING_LEN: usize = 1 << 20;
 /// How long an attempt to connect may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long input that can be read at once may take to arrive.
+const AT_ONCE: Duration = Duration::from_millis(100);
 /// Bytes of a message in the ring besides its payload.
 const HEADER_LEN: usize = 4;
 
@@ -125,7 +127,7 @@ impl SessionClient {
             let at = self.next_attempt(&end, achieved);
             match at {
                 Some(at) => self.meanwhile(sleep_until(at), queue).await?,
-                None => return Err(self.give_up(end, queue)),
+                None => return Err(self.give_up(end, queue).await?),
             }
         }
     }
@@ -143,18 +145,29 @@ impl SessionClient {
         self.reconnect.next(Instant::now(), achieved, jitter())
     }
 
-    fn give_up(&self, end: SessionEnd, queue: &Queue) -> SessionError {
+    /// The error of a session that is given up. Takes what the input has at once into the spool before.
+    async fn give_up(
+        &mut self,
+        end: SessionEnd,
+        queue: &mut Queue,
+    ) -> Result<SessionError, SessionError> {
+        while self.keeper.spool_path().is_some() {
+            self.keeper.take(&mut self.sender, queue)?;
+            if !queue.wants_more() || timeout(AT_ONCE, queue.fill()).await.is_err() {
+                break;
+            }
+        }
         let messages = self.unacknowledged() + queue.len();
         if let SessionEnd::Closing { code } = end
             && let Some(code) = refusal(code)
         {
-            return SessionError::Refused { code, messages };
+            return Ok(SessionError::Refused { code, messages });
         }
-        SessionError::Unacknowledged {
+        Ok(SessionError::Unacknowledged {
             messages,
             spool: self.keeper.spool_path().map(Path::to_owned),
             cause: end,
-        }
+        })
     }
 
     /// Reports the end of a connection, once until there is progress.

@@ -1,0 +1,525 @@
+//! `blocksd send --session`: everything is recorded once and in order, whatever happens to the host or to the sender.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use blocksd_tests::process::{Ended, Process, blocksd, finish, run};
+use blocksd_tests::session_host::{ConnectionPlan, RecordingHost, SessionHost};
+use framing_core::session::wire::ClosingCode;
+
+const DEVICE: &str = "boiler-7";
+
+/// `blocksd send --session` of [`DEVICE`].
+fn session(to: SocketAddr, more: &[&str]) -> Command {
+    let mut command = blocksd(&[
+        "send",
+        "--session",
+        "--device",
+        DEVICE,
+        "--to",
+        &to.to_string(),
+    ]);
+    command.args(more);
+    command
+}
+
+/// `blocksd send --session --spool`.
+fn spooled(to: SocketAddr, spool: &Path, more: &[&str]) -> Command {
+    let mut command = session(to, &["--spool", spool.to_str().unwrap()]);
+    command.args(more);
+    command
+}
+
+fn texts(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|number| format!("message {number}")).collect()
+}
+
+fn lines(messages: &[String]) -> Vec<u8> {
+    messages
+        .iter()
+        .flat_map(|it| format!("{it}\n").into_bytes())
+        .collect()
+}
+
+#[track_caller]
+fn assert_done(ended: &Ended) {
+    assert_eq!(
+        (ended.code, ended.stdout_text().as_str()),
+        (Some(0), ""),
+        "{ended:?}"
+    );
+}
+
+#[track_caller]
+fn assert_recorded(host: &mut dyn RecordingHost, messages: &[String]) {
+    let recorded = host.recorded(DEVICE);
+    let recorded: Vec<_> = recorded
+        .iter()
+        .map(|it| String::from_utf8_lossy(it))
+        .collect();
+    assert!(
+        recorded == messages,
+        "{} messages: {recorded:.300?}",
+        recorded.len()
+    );
+}
+
+/// A plan that closes with this code after so many messages.
+fn closing(after: u64, code: ClosingCode) -> ConnectionPlan {
+    ConnectionPlan {
+        close_after: Some((after, code, 0)),
+        ..ConnectionPlan::default()
+    }
+}
+
+fn cut(after: u64) -> ConnectionPlan {
+    ConnectionPlan {
+        cut_after: Some(after),
+        ..ConnectionPlan::default()
+    }
+}
+
+/// Sends arguments, lines and a file to any host.
+fn send_everything(host: &mut dyn RecordingHost) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("message");
+    fs::write(&file, "the content of a file").unwrap();
+    let sent = finish(session(host.address(), &["one", "two"]), b"");
+    assert_done(&sent);
+    assert_eq!(sent.stderr, "");
+    let sent = finish(session(host.address(), &[]), b"three\nfour");
+    assert_done(&sent);
+    let sent = finish(
+        session(host.address(), &["--file", file.to_str().unwrap()]),
+        b"",
+    );
+    assert_done(&sent);
+    let sent = finish(session(host.address(), &[]), b"");
+    assert_done(&sent);
+    let wanted = ["one", "two", "three", "four", "the content of a file"];
+    assert_recorded(host, &wanted.map(str::to_owned));
+}
+
+#[test]
+fn arguments_lines_and_files_are_acknowledged() {
+    send_everything(&mut SessionHost::start(1, []));
+}
+
+#[test]
+fn a_cut_after_any_message_is_survived() {
+    let messages = texts(0..12);
+    let each: Vec<_> = messages.iter().flat_map(|_| [cut(1), cut(0)]).collect();
+    let more: Vec<_> = (0..=12).map(cut).collect();
+    for (sync_every, plans) in [(1, each), (1, more.clone()), (5, more)] {
+        let mut host = SessionHost::start(sync_every, plans);
+        let sent = finish(session(host.address(), &[]), &lines(&messages));
+        assert_done(&sent);
+        assert_recorded(&mut host, &messages);
+    }
+}
+
+#[test]
+fn lost_acknowledgements_cause_no_second_copy() {
+    let messages = texts(0..50);
+    let plans = [7, 20, 10].map(|after| ConnectionPlan {
+        cut_after: Some(after),
+        loses_acks: true,
+        ..ConnectionPlan::default()
+    });
+    let mut host = SessionHost::start(3, plans);
+    let sent = finish(session(host.address(), &[]), &lines(&messages));
+    assert_done(&sent);
+    assert!(2 < host.hellos().len());
+    assert_recorded(&mut host, &messages);
+}
+
+#[test]
+fn a_host_that_closes_for_now_is_sent_the_rest_later() {
+    let messages = texts(0..40);
+    for code in [
+        ClosingCode::Again,
+        ClosingCode::Shutdown,
+        ClosingCode::Protocol,
+        ClosingCode::Full,
+    ] {
+        let plans = [closing(0, code), closing(7, code), closing(9, code)];
+        let mut host = SessionHost::start(4, plans);
+        let sent = finish(session(host.address(), &[]), &lines(&messages));
+        assert_done(&sent);
+        assert_eq!(host.hellos().len(), 3, "{code:?}");
+        assert_recorded(&mut host, &messages);
+    }
+}
+
+/// Restarts any host while lines come.
+fn restart_while_sending(host: &mut dyn RecordingHost) {
+    let mut sending = Process::start(session(host.address(), &[]));
+    let messages = texts(0..60);
+    for part in messages.chunks(6) {
+        sending.write_part(&lines(part));
+        thread::sleep(Duration::from_millis(20));
+        host.restart();
+    }
+    sending.write(b"");
+    assert_done(&sending.end());
+    assert_recorded(host, &messages);
+}
+
+#[test]
+fn restarts_of_the_host_are_survived() {
+    restart_while_sending(&mut SessionHost::start(4, []));
+}
+
+#[test]
+fn a_host_that_refuses_sessions_is_an_error_with_the_fix() {
+    for (code, what) in [
+        (ClosingCode::NoSession, "--record"),
+        (ClosingCode::BadHello, "the same release"),
+        (ClosingCode::Version, "another version"),
+        (ClosingCode::Unsupported, "feature"),
+        (ClosingCode::Forbidden, "permit it"),
+    ] {
+        let host = SessionHost::start(1, [closing(0, code)]);
+        let sent = finish(session(host.address(), &["one"]), b"");
+        assert_eq!(sent.code, Some(2), "{sent:?}");
+        assert!(sent.stderr.contains(what), "{sent:?}");
+        let host = SessionHost::start(9, [closing(2, code)]);
+        let sent = finish(session(host.address(), &["one", "two", "three"]), b"");
+        assert_eq!(sent.code, Some(2), "{sent:?}");
+        assert!(
+            sent.stderr.contains("3 messages are not acknowledged"),
+            "{sent:?}"
+        );
+    }
+}
+
+#[test]
+fn a_host_that_is_gone_for_too_long_is_an_error_with_the_number_of_messages() {
+    // Nothing was sent: the error is that of a connection.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = closed.local_addr().unwrap();
+    drop(closed);
+    let more = ["--connect-timeout", "0.2", "one"];
+    finish(session(address, &more), b"").assert_refused(75, &address.to_string());
+    // It never acknowledges, and closes each connection.
+    let plans = std::iter::repeat_n(cut(0), 100);
+    let host = SessionHost::start(9, plans);
+    let more = ["--connect-timeout", "0.5", "one", "two"];
+    let sent = finish(session(host.address(), &more), b"");
+    assert_eq!(sent.code, Some(1), "{sent:?}");
+    assert!(
+        sent.stderr.contains("2 messages are not acknowledged"),
+        "{sent:?}"
+    );
+    assert!(2 < host.hellos().len());
+}
+
+#[test]
+fn hostile_answers_end_the_connection_and_lose_nothing() {
+    let frame = |bytes: &[u8]| {
+        let mut frame = (bytes.len() as u32).to_be_bytes().to_vec();
+        frame.extend(bytes);
+        frame
+    };
+    let answers = [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+        b"\0\0\0\0\0\0\0\0".to_vec(),
+        frame(&[1, 0, 0]),
+        // A WELCOME of session 0; an ACK of everything; a type that must be understood.
+        frame(&[&[1][..], &[0; 43]].concat()),
+        frame(&[2, 0, 0, 0, 0, 0, 0, 9]),
+        frame(&[0x80, 0, 0, 0, 0, 0, 0, 0]),
+        frame(&[0xff; 44]),
+        vec![0xff; 100_000],
+        Vec::new(),
+    ];
+    let plans = answers.map(|answer| ConnectionPlan {
+        answer: Some(answer),
+        ..ConnectionPlan::default()
+    });
+    let count = plans.len();
+    let mut host = SessionHost::start(1, plans);
+    let more = ["--connect-timeout", "60", "one", "two"];
+    let mut sending = Process::start(session(host.address(), &more));
+    host.wait_for_hellos(count + 1);
+    sending.write(b"");
+    assert_done(&sending.end());
+    assert_recorded(&mut host, &["one", "two"].map(str::to_owned));
+}
+
+#[test]
+fn a_message_that_the_host_does_not_take_is_an_error_before_it_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let mut host = SessionHost::start(1, []);
+    host.set_block_max(5);
+    let sent = finish(session(host.address(), &[]), b"one\ntwo\nlonger\nthree\n");
+    assert_eq!(sent.code, Some(1), "{sent:?}");
+    let words =
+        "line 3 of standard input: a message of 6 bytes is longer than the daemon takes, 5 bytes";
+    assert!(sent.stderr.contains(words), "{sent:?}");
+    // Those before it are delivered.
+    assert_recorded(&mut host, &["one", "two"].map(str::to_owned));
+    let sent = finish(session(host.address(), &[]), b"four\n\nfive\n");
+    assert_eq!(sent.code, Some(1), "{sent:?}");
+    assert!(
+        sent.stderr
+            .contains("line 2 of standard input: an empty message"),
+        "{sent:?}"
+    );
+    finish(session(host.address(), &["longer"]), b"").assert_refused(1, "--max-block");
+    // In a spool already: it is kept.
+    let (nowhere, short) = ("127.0.0.1:1", ["--connect-timeout", "0.1", "longer"]);
+    let sent = finish(spooled(nowhere.parse().unwrap(), &spool, &short), b"");
+    assert_eq!(sent.code, Some(1), "{sent:?}");
+    let sent = finish(spooled(host.address(), &spool, &["six"]), b"");
+    sent.assert_refused(1, "a message of 6 bytes is longer");
+    host.set_block_max(100);
+    assert_done(&finish(spooled(host.address(), &spool, &["seven"]), b""));
+    let wanted = ["one", "two", "four", "longer", "seven"];
+    assert_recorded(&mut host, &wanted.map(str::to_owned));
+}
+
+#[test]
+fn messages_that_exceed_the_ring_are_sent() {
+    let mut host = SessionHost::start(7, []);
+    host.set_block_max(8 << 20);
+    let lens = [10, 3 << 20, 1, 700_000, 700_000, 5 << 20, 1 << 20, 2];
+    let messages: Vec<_> = (b'a'..)
+        .zip(lens)
+        .map(|(byte, len)| String::from_utf8(vec![byte; len]).unwrap())
+        .collect();
+    let sent = finish(session(host.address(), &[]), &lines(&messages));
+    assert_done(&sent);
+    assert_recorded(&mut host, &messages);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("message");
+    fs::write(&file, &messages[1]).unwrap();
+    let hellos = host.hellos().len();
+    let more = ["--file", file.to_str().unwrap()];
+    assert_done(&finish(session(host.address(), &more), b""));
+    assert_eq!(
+        host.hellos().len(),
+        hellos + 1,
+        "the ring is long enough at once"
+    );
+    assert_eq!(host.recorded(DEVICE).len(), lens.len() + 1);
+}
+
+#[test]
+fn much_more_than_the_ring_is_sent_in_bounded_memory() {
+    let mut host = SessionHost::start(100, [cut(20_000)]);
+    let messages: Vec<_> = (0..60_000).map(|number| format!("{number:0100}")).collect();
+    let mut sending = Process::start(session(host.address(), &[]));
+    sending.write(&lines(&messages));
+    host.wait_for_messages(50_000);
+    let most = sending.memory_kb("VmHWM");
+    assert!(most < 32 << 10, "{most} kB");
+    assert_done(&sending.end());
+    assert_recorded(&mut host, &messages);
+}
+
+#[test]
+fn a_spool_is_sent_by_the_next_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let mut host = SessionHost::start(1, []);
+    let nowhere: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let more = ["--connect-timeout", "0.1"];
+    let sent = finish(spooled(nowhere, &spool, &more), b"one\ntwo\n");
+    assert_eq!(sent.code, Some(1), "{sent:?}");
+    assert!(
+        sent.stderr.contains("2 messages are not acknowledged"),
+        "{sent:?}"
+    );
+    assert!(sent.stderr.contains("--spool"), "{sent:?}");
+    let sent = finish(
+        spooled(nowhere, &spool, &["--connect-timeout", "0", "three"]),
+        b"",
+    );
+    assert!(
+        sent.stderr.contains("3 messages are not acknowledged"),
+        "{sent:?}"
+    );
+    assert_done(&finish(spooled(host.address(), &spool, &["four"]), b""));
+    assert_recorded(
+        &mut host,
+        &["one", "two", "three", "four"].map(str::to_owned),
+    );
+    // The session goes on, and the device is that of the spool.
+    let path = spool.to_str().unwrap();
+    let address = host.address().to_string();
+    let sent = run(
+        &["send", "--session", "--spool", path, "--to", &address],
+        b"five\n",
+    );
+    assert_done(&sent);
+    let hellos = host.hellos();
+    let last = hellos.last().unwrap();
+    assert_eq!(
+        (last.device.as_str(), last.first, last.held),
+        (DEVICE, 4, 0)
+    );
+    assert_ne!(last.session, 0);
+    assert_eq!(host.recorded(DEVICE).len(), 5);
+    let other = [
+        "send",
+        "--session",
+        "--spool",
+        path,
+        "--device",
+        "other",
+        "x",
+    ];
+    run(&other, b"").assert_refused(2, "it is that of device boiler-7");
+}
+
+/// Kills senders at random moments, and resumes.
+fn kill_senders(host: &mut dyn RecordingHost, spool: &Path) {
+    // Each round adds a line to the spool that is acknowledged in a later round at the latest.
+    let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = 0;
+    for _ in 0..40 {
+        let mut sending = Process::start(spooled(host.address(), spool, &[]));
+        let messages = texts(next..next + 400);
+        sending.write(&lines(&messages));
+        chance = chance
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        thread::sleep(Duration::from_micros(chance >> 33) / 40_000);
+        thread::sleep(Duration::from_millis(chance >> 58));
+        if chance & 0x4000 != 0 {
+            host.restart();
+        }
+        sending.signal("KILL");
+        sending.end();
+        // What the sender has read is in the spool, or is lost with the process.
+        assert_done(&finish(spooled(host.address(), spool, &[]), b""));
+        let recorded = host.recorded(DEVICE);
+        let is_begun = recorded.last().is_some_and(|last| !last.is_empty());
+        if is_begun {
+            let last = String::from_utf8(recorded.last().unwrap().clone()).unwrap();
+            next = last
+                .strip_prefix("message ")
+                .unwrap()
+                .parse::<usize>()
+                .unwrap()
+                + 1;
+        }
+        assert_recorded(host, &texts(0..next));
+    }
+    assert!(400 < next, "{next} messages were sent before a kill");
+}
+
+#[test]
+fn a_killed_sender_is_continued_from_its_spool() {
+    let folder = tempfile::tempdir().unwrap();
+    kill_senders(
+        &mut SessionHost::start(10, []),
+        &folder.path().join("spool"),
+    );
+}
+
+#[test]
+fn a_spool_that_is_torn_at_any_byte_loses_only_what_was_not_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let nowhere: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let more = ["--connect-timeout", "0", "one", "two"];
+    finish(spooled(nowhere, &spool, &more), b"");
+    let before = fs::read(&spool).unwrap().len();
+    let long = "x".repeat(900);
+    finish(
+        spooled(nowhere, &spool, &["--connect-timeout", "0", &long]),
+        b"",
+    );
+    let whole = fs::read(&spool).unwrap();
+    // Every byte of the record is torn in the tests of the file's format.
+    for len in (before..whole.len()).step_by(97).chain([whole.len() - 1]) {
+        fs::write(&spool, &whole[..len]).unwrap();
+        let mut host = SessionHost::start(1, []);
+        let sent = finish(spooled(host.address(), &spool, &["next"]), b"");
+        assert_done(&sent);
+        let is_torn = before < len;
+        assert_eq!(
+            sent.stderr.contains("not written completely"),
+            is_torn,
+            "{sent:?}"
+        );
+        assert_recorded(&mut host, &["one", "two", "next"].map(str::to_owned));
+    }
+    let mut damaged = whole.clone();
+    damaged[before + 60] ^= 1;
+    fs::write(&spool, &damaged).unwrap();
+    let sent = finish(spooled(nowhere, &spool, &["next"]), b"");
+    sent.assert_refused(2, &format!("damaged at byte {before}"));
+    assert_eq!(fs::read(&spool).unwrap(), damaged, "it is not changed");
+}
+
+#[test]
+fn a_spool_is_used_by_one_process_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let host = SessionHost::start(1, []);
+    let sending = Process::start(spooled(host.address(), &spool, &[]));
+    host.wait_for_hellos(1);
+    finish(spooled(host.address(), &spool, &["x"]), b"").assert_refused(75, "another process");
+    drop(sending);
+    assert_done(&finish(spooled(host.address(), &spool, &["x"]), b""));
+}
+
+#[test]
+fn a_session_that_another_ring_has_continued_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let mut host = SessionHost::start(1, []);
+    assert_done(&finish(spooled(host.address(), &spool, &["one"]), b""));
+    let session = host.session_of(DEVICE);
+    // The host has another message under number 1, and then more of them than the spool.
+    host.record_foreign(DEVICE, session, &[b"foreign"]);
+    let (nowhere, offline) = ("127.0.0.1:1", ["--connect-timeout", "0", "two"]);
+    let sent = finish(spooled(nowhere.parse().unwrap(), &spool, &offline), b"");
+    assert_eq!(sent.code, Some(1), "{sent:?}");
+    let sent = finish(spooled(host.address(), &spool, &["three"]), b"");
+    assert_done(&sent);
+    assert!(sent.stderr.contains("without its ring"), "{sent:?}");
+    assert_eq!(host.hellos().last().unwrap().session, 0);
+    let session = host.session_of(DEVICE);
+    host.record_foreign(DEVICE, session, &[&b"foreign"[..]; 3]);
+    let sent = finish(spooled(host.address(), &spool, &["four"]), b"");
+    assert_done(&sent);
+    assert!(sent.stderr.contains("a new session"), "{sent:?}");
+    let recorded = host.recorded(DEVICE);
+    for message in ["one", "two", "three", "four"] {
+        let copies = recorded.iter().filter(|it| *it == message.as_bytes());
+        assert_eq!(copies.count(), 1, "{message}");
+    }
+}
+
+#[test]
+fn options_that_a_session_needs_or_excludes() {
+    for (args, what) in [
+        (
+            &["--session", "--framing", "lines", "x"][..],
+            "a --framing other than blocks",
+        ),
+        (&["--session", "--wait-reply", "x"], "--wait-reply"),
+        (&["--device", "d", "x"], "--session"),
+        (&["--spool", "s", "x"], "--session"),
+        (&["--session", "--device", "größe", "x"], "device id"),
+        (
+            &["--session", "--spool", "/no/such/folder/spool", "x"],
+            "/no/such/folder/spool",
+        ),
+        (&["--session", "--spool", "/dev/null", "x"], "not a spool"),
+        (&["--session", "--to", "nowhere", "x"], "nowhere"),
+        (&["--session", "--file", "/no/such/file"], "/no/such/file"),
+    ] {
+        let args = [&["send"], args].concat();
+        run(&args, b"").assert_refused(2, what);
+    }
+}
