@@ -13,6 +13,7 @@ mod commands {
     mod replay;
     mod replay_peers;
     mod replay_round_trip;
+    mod replay_session;
     mod scripts;
     mod selection;
     pub(crate) mod send;

@@ -117,8 +117,12 @@ pub struct Replay {
     #[arg(long, value_name = "SPEC", value_parser = framing)]
     pub recorded_framing: Option<AnyFraming>,
     /// Frame messages this way, instead of as they were received.
-    #[arg(long, value_name = "SPEC", value_parser = framing)]
+    #[arg(long, value_name = "SPEC", value_parser = framing, conflicts_with = "session")]
     pub framing: Option<AnyFraming>,
+    /// Send over acknowledged sessions, one for each recorded connection: exit with 0 only when the daemon has everything
+    /// on its disk, and connect again after an interruption.
+    #[arg(long)]
+    pub session: bool,
 }
 
 fn speed(text: &str) -> Result<f64, String> {

@@ -7,11 +7,12 @@ mod pieces;
 mod player;
 mod schedule;
 mod sender;
+mod session;
 mod totals;
 mod wire;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use tokio::runtime::Runtime;
@@ -20,9 +21,10 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::Replay;
 use crate::commands::read::{check_losses, report_lost, report_missed, report_unreadable};
 use crate::commands::replay::player::Player;
+use crate::commands::replay::session::SessionFailure;
 use crate::commands::replay::totals::ReplayTotals;
 use crate::commands::selection::Selected;
-use crate::error::CommandError;
+use crate::error::{CommandError, SessionEnd, SessionError};
 use crate::recorded::from_log::{EventReader, EventVisitor};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::service::log::print_status;
@@ -44,10 +46,16 @@ pub fn replay(arguments: &Replay, runtime: &Runtime) -> Result<(), CommandError>
         .block_on(async { signals::stop_by_signal(stop.clone()) })
         .map_err(CommandError::Start)?;
     let begin = Instant::now();
+    let failure = arguments.session.then(SessionFailure::default);
     let mut replayer = Replayer {
         reader: EventReader::default().numbering_pieces(),
         player: BlockingPlayer {
-            player: Player::new(arguments, Arc::clone(&totals), stop.clone()),
+            player: Player::new(
+                arguments,
+                Arc::clone(&totals),
+                stop.clone(),
+                failure.clone(),
+            ),
             runtime,
             stop,
         },
@@ -56,6 +64,13 @@ pub fn replay(arguments: &Replay, runtime: &Runtime) -> Result<(), CommandError>
     let connections = runtime.block_on(replayer.player.player.finish());
     totals.finish();
     let done = format!("{totals}, {:.1} seconds", begin.elapsed().as_secs_f64());
+    let failure = failure.and_then(|failure| {
+        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.take()
+    });
+    if let Some(error) = failure {
+        return Err(of_session(error, &totals, done));
+    }
     let result = match (visited, totals.cut_off_count(), totals.unsent_count()) {
         (Err(failure), ..) => Err(failure),
         (Ok(_), 0, 0) if replayer.player.stop.is_cancelled() => Err(CommandError::Interrupted),
@@ -78,6 +93,21 @@ pub fn replay(arguments: &Replay, runtime: &Runtime) -> Result<(), CommandError>
             failure: Box::new(failure),
             done: format!("sent {done}"),
         }),
+    }
+}
+
+/// The error of the session that ended the replay.
+fn of_session(error: SessionError, totals: &ReplayTotals, done: String) -> CommandError {
+    match error {
+        SessionError::Unacknowledged {
+            cause: SessionEnd::Connect { address, error },
+            ..
+        } if totals.is_zero() => CommandError::Connect { address, error },
+        error if totals.is_zero() => error.into(),
+        error => CommandError::Partly {
+            failure: Box::new(error.into()),
+            done: format!("acknowledged {done}"),
+        },
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use framing_core::session::crc32;
-use framing_core::session::wire::{Ack, Closing, ClosingCode, Cont, Hello, MAGIC};
+use framing_core::session::wire::{Ack, Closing, ClosingCode, Cont, Hello};
 
 use super::state::{Key, State};
 use super::{ConnectionPlan, Shared};
@@ -136,9 +136,6 @@ impl Connection<'_> {
     }
 
     fn payload(&mut self, state: &mut State, key: &Key, message: Vec<u8>) -> io::Result<bool> {
-        if message.starts_with(&MAGIC) {
-            return Err(wrong("a HELLO as a payload"));
-        }
         if state.block_max < message.len() as u32 {
             return Err(wrong("a message that is too long"));
         }

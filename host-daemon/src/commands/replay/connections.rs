@@ -4,10 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use framing_core::AnyFraming;
-use tokio_util::sync::CancellationToken;
 
 use crate::commands::replay::dialer::{Dialer, OutgoingConnection};
-use crate::commands::replay::totals::ReplayTotals;
 use crate::error::CommandError;
 
 /// Most connections whose open is not recorded, and so perhaps not their close. The one that is idle the longest makes room.
@@ -26,10 +24,10 @@ pub(super) struct OpenConnections {
 }
 
 impl OpenConnections {
-    /// Connects to `address`.
-    pub(super) fn new(address: &str, totals: Arc<ReplayTotals>, stop: CancellationToken) -> Self {
+    /// Connects with this dialer.
+    pub(super) fn new(dialer: Dialer) -> Self {
         Self {
-            dialer: Dialer::new(address, totals, stop),
+            dialer,
             numbered: HashMap::new(),
             unnumbered: HashMap::new(),
             implicit: 0,

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::replay::pieces::{Collected, CutMessage, PieceCollector};
 use crate::commands::replay::sender::{Queued, SendCommand, SenderTask};
+use crate::commands::replay::session::{SessionFailure, SessionTask};
 use crate::commands::replay::totals::ReplayTotals;
 use crate::error::CommandError;
 use blocksd_engine::listen::resolve::resolve;
@@ -54,6 +55,8 @@ pub(super) struct Dialer {
     /// Most connections that the limit on descriptors permits.
     max: usize,
     descriptors: u64,
+    /// Messages are sent over sessions, and the first failure is stored here.
+    session: Option<SessionFailure>,
 }
 
 /// What all connections share.
@@ -100,7 +103,12 @@ pub(super) struct OutgoingConnection {
 
 impl Dialer {
     /// Connects to `address`.
-    pub(super) fn new(address: &str, totals: Arc<ReplayTotals>, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        address: &str,
+        totals: Arc<ReplayTotals>,
+        stop: CancellationToken,
+        session: Option<SessionFailure>,
+    ) -> Self {
         // Without the limit, as many as are common.
         let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
         let max = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(1);
@@ -117,6 +125,7 @@ impl Dialer {
             most: 0,
             max: usize::try_from(max).unwrap_or(usize::MAX),
             descriptors,
+            session,
         }
     }
 
@@ -151,28 +160,16 @@ impl Dialer {
         while most <= open + self.closing.len() {
             self.wait_closed(0).await;
         }
-        let stream = loop {
-            match self.connect().await {
-                Ok(stream) => break stream,
-                Err(error) if !is_descriptors(&error) => return Err(self.unreachable(error)),
-                Err(_) if self.closing.is_empty() => return Err(self.too_many(open)),
-                Err(_) => self.wait_closed(0).await,
-            }
-        };
-        self.opened += 1;
         let label = match conn {
             0 => device.to_string(),
             conn => format!("{device}, connection {conn}"),
         };
         let (queue, receiver) = mpsc::channel(QUEUE_LEN);
-        let task = SenderTask {
-            label: label.clone(),
-            queue: receiver,
-            totals: Arc::clone(&self.shared.totals),
-            stop: self.shared.stop.clone(),
-            sent: 0,
-            has_refused: false,
+        let task = match self.session.clone() {
+            Some(failure) => self.session_task(device, &label, receiver, failure),
+            None => self.sender_task(&label, receiver, open).await?,
         };
+        self.opened += 1;
         Ok(OutgoingConnection {
             device: Arc::clone(device),
             is_implicit: false,
@@ -185,9 +182,55 @@ impl Dialer {
             used: 0,
             label,
             queue,
-            task: tokio::spawn(task.run(stream)),
+            task,
             shared: self.shared.clone(),
         })
+    }
+
+    /// Connects, and starts the task of the connection.
+    async fn sender_task(
+        &mut self,
+        label: &str,
+        queue: mpsc::Receiver<Queued>,
+        open: usize,
+    ) -> Result<JoinHandle<()>, CommandError> {
+        let stream = loop {
+            match self.connect().await {
+                Ok(stream) => break stream,
+                Err(error) if !is_descriptors(&error) => return Err(self.unreachable(error)),
+                Err(_) if self.closing.is_empty() => return Err(self.too_many(open)),
+                Err(_) => self.wait_closed(0).await,
+            }
+        };
+        let task = SenderTask {
+            label: label.to_owned(),
+            queue,
+            totals: Arc::clone(&self.shared.totals),
+            stop: self.shared.stop.clone(),
+            sent: 0,
+            has_refused: false,
+        };
+        Ok(tokio::spawn(task.run(stream)))
+    }
+
+    /// Starts the task of a session, which connects by itself.
+    fn session_task(
+        &self,
+        device: &Arc<str>,
+        label: &str,
+        queue: mpsc::Receiver<Queued>,
+        failure: SessionFailure,
+    ) -> JoinHandle<()> {
+        let task = SessionTask {
+            address: self.address.clone(),
+            device: Arc::clone(device),
+            label: label.to_owned(),
+            queue,
+            totals: Arc::clone(&self.shared.totals),
+            stop: self.shared.stop.clone(),
+            failure,
+        };
+        tokio::spawn(task.run())
     }
 
     /// Closes a connection after everything in its queue was sent. Does not wait.

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
-use framing_core::{AnyFraming, Fault, Part};
+use framing_core::{AnyFraming, Blocks, Fault, Part};
 use indicatif::HumanDuration;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::Replay;
 use crate::commands::replay::connections::OpenConnections;
-use crate::commands::replay::dialer::OutgoingConnection;
+use crate::commands::replay::dialer::{Dialer, OutgoingConnection};
 use crate::commands::replay::pieces::{Collected, Unsendable};
 use crate::commands::replay::schedule::{Due, PauseNote, Schedule};
 use crate::commands::replay::sender::SendCommand;
+use crate::commands::replay::session::SessionFailure;
 use crate::commands::replay::totals::ReplayTotals;
 use crate::error::CommandError;
 use crate::payload::members;
@@ -54,17 +55,21 @@ impl Player {
         arguments: &Replay,
         totals: Arc<ReplayTotals>,
         stop: CancellationToken,
+        session: Option<SessionFailure>,
     ) -> Self {
+        // A session has one framing.
+        let blocks = session.is_some().then_some(AnyFraming::Blocks(Blocks));
+        let dialer = Dialer::new(&arguments.to, Arc::clone(&totals), stop, session);
         Self {
             wanted: Wanted {
                 devices: arguments.select.device.clone(),
                 ..Wanted::default()
             },
-            framing: arguments.framing,
+            framing: arguments.framing.or(blocks),
             only: arguments.recorded_framing,
             framings: Framings::new(&arguments.to),
             schedule: Schedule::new(arguments.speed, arguments.max_gap.0),
-            connections: OpenConnections::new(&arguments.to, Arc::clone(&totals), stop),
+            connections: OpenConnections::new(dialer),
             totals,
             events: 0,
             notes: 0,
@@ -399,7 +404,7 @@ impl Player {
             && !is_blocks(connection.recorded)
             && is_blocks(connection.framing);
         if (is_counted || is_whole) && !connection.is_ended {
-            let recorded = AnyFraming::Blocks(framing_core::Blocks);
+            let recorded = AnyFraming::Blocks(Blocks);
             begin(&mut connection, recorded, self.framing).await;
             mark_end(&mut connection).await;
         }

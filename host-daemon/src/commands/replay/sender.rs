@@ -221,6 +221,10 @@ impl SenderTask {
         let Some(wire) = &mut connection.wire else {
             return Ok(());
         };
+        if wire.opens_session(bytes, u32::try_from(bytes.len()).unwrap_or(u32::MAX)) {
+            self.left_out_hello();
+            return Ok(());
+        }
         match wire.message(bytes) {
             Ok(()) => {
                 connection.buffered.0 += 1;
@@ -244,6 +248,10 @@ impl SenderTask {
             return Ok(());
         };
         let mut stored = match cut.begun {
+            Collected::Memory(bytes) if wire.opens_session(&bytes, cut.want) => {
+                self.left_out_hello();
+                return Ok(());
+            }
             Collected::Memory(bytes) => {
                 match wire.cut(&bytes, cut.want) {
                     Ok(()) => self.totals.truncated(),
@@ -329,6 +337,16 @@ impl SenderTask {
         self.sent += messages;
         self.totals.sent(messages, bytes);
         Ok(())
+    }
+
+    /// Counts and reports a message that would make the connection a session.
+    fn left_out_hello(&self) {
+        self.totals.unsent();
+        self.totals.print(format_args!(
+            "blocksd: {}: the first message is the HELLO of an acknowledged session, and is left out, since the receiver \
+             would take it for one; --session sends it as a message",
+            self.label
+        ));
     }
 
     /// Counts a message that the framing cannot carry, and reports the first.

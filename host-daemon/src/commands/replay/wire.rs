@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Sink};
 
 use embedded_io_adapters::std::FromStd;
+use framing_core::session::wire::{Hello, MAGIC, Opening};
 use framing_core::{AnyFraming, Refusal, SendError, blocking};
 
 /// Length from which the buffer is to be written out, in bytes.
@@ -17,6 +18,8 @@ type BufferWriter<W> = blocking::Writer<FromStd<W>, AnyFraming>;
 pub(super) struct WireBuffer {
     framing: AnyFraming,
     writer: BufferWriter<Vec<u8>>,
+    /// A message or an end mark was added.
+    is_begun: bool,
 }
 
 /// Checks whether a message of several chunks can be sent, before any of it is.
@@ -31,11 +34,22 @@ impl WireBuffer {
         Self {
             framing,
             writer: BufferWriter::new(FromStd::new(Vec::new()), framing),
+            is_begun: false,
         }
+    }
+
+    /// Whether a message of `len` bytes, which begins with these, would open an acknowledged session: the daemon takes it for
+    /// a HELLO if it is the first one of a connection.
+    pub(super) fn opens_session(&self, begin: &[u8], len: u32) -> bool {
+        let is_blocks = matches!(self.framing, AnyFraming::Blocks(_));
+        let mut wire = len.to_be_bytes().to_vec();
+        wire.extend(begin.iter().take(MAGIC.len()));
+        is_blocks && !self.is_begun && Hello::opening(&wire) == Opening::Hello
     }
 
     /// Adds a message.
     pub(super) fn message(&mut self, payload: &[u8]) -> Result<(), Refusal> {
+        self.is_begun = true;
         if self.is_crlf(payload.last().copied()) && !payload.contains(&b'\n') {
             self.bytes().extend_from_slice(payload);
             self.bytes().extend_from_slice(LINE_END);
@@ -46,11 +60,13 @@ impl WireBuffer {
 
     /// Adds the end mark of a series, if the framing has one.
     pub(super) fn end(&mut self) -> Result<(), Refusal> {
+        self.is_begun = true;
         refusal(self.writer.finish())
     }
 
     /// Begins a message whose chunks follow. Its last byte is `last`.
     pub(super) fn begin(&mut self, len: u32, last: Option<u8>) -> Result<(), Refusal> {
+        self.is_begun = true;
         match self.is_crlf(last) {
             true => Ok(()),
             false => refusal(self.writer.begin(len)),
@@ -204,6 +220,21 @@ mod tests {
         assert!(wire.message(b"a\nb\r").is_err());
         let mut check = wire.check(4, Some(b'\r')).unwrap();
         assert!(check.chunk(b"a\nb\r").is_err());
+    }
+
+    #[test]
+    fn the_first_message_that_would_open_a_session_is_known() {
+        let hello = [&MAGIC[..], &[7; 41]].concat();
+        let len = hello.len() as u32;
+        let mut wire = WireBuffer::new("blocks".parse().unwrap());
+        assert!(wire.opens_session(&hello, len));
+        assert!(wire.opens_session(&hello[..8], 4096));
+        assert!(!wire.opens_session(&hello[..7], len));
+        assert!(!wire.opens_session(&hello, 48) && !wire.opens_session(&hello, 4097));
+        wire.end().unwrap();
+        assert!(!wire.opens_session(&hello, len));
+        let lines = WireBuffer::new("lines".parse().unwrap());
+        assert!(!lines.opens_session(&hello, len));
     }
 
     #[test]

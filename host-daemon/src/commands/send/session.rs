@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::Path;
-use std::time::Duration;
 
 use framing_core::session::{Device, PushError};
 use framing_core::{AnyFraming, Refusal};
@@ -12,16 +11,16 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::oneshot;
 
 use crate::cli::Send;
-use crate::commands::session::client::SessionClient;
+use crate::commands::session::client::{CONNECT_TIMEOUT, HEADER_LEN, SessionClient};
 use crate::commands::session::device::local_id;
 use crate::commands::session::queue::{Queue, RefusedMessage};
-use crate::commands::session::spool::Spool;
+use crate::commands::session::spool::{Spool, Spooled};
 use crate::error::{CommandError, SessionEnd, SessionError};
 use crate::service::log::print_status;
 use blocksd_engine::stdio;
 
-/// How long there may be no connection, unless the command line says it.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Length of the ring, in bytes, unless a message needs more.
+const RING_LEN: usize = 1 << 20;
 /// Lines of standard input are passed on at this length, in bytes, or when no more can be read at once.
 const CHUNK: usize = 64 << 10;
 
@@ -39,7 +38,8 @@ pub(crate) fn send(arguments: &Send, runtime: &Runtime) -> Result<(), CommandErr
     let spool = open_spool(arguments)?;
     let input = Input::open(arguments)?;
     let timeout = arguments.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-    let mut client = SessionClient::new(&arguments.to, timeout, input.len_max);
+    let ring_len = RING_LEN.max(HEADER_LEN + input.len_max);
+    let mut client = SessionClient::new(&arguments.to, timeout, ring_len);
     let device = match &spool {
         Some((spool, _)) => spool.device().to_owned(),
         None => arguments.device.clone().unwrap_or_else(local_id),
@@ -68,9 +68,7 @@ pub(crate) fn send(arguments: &Send, runtime: &Runtime) -> Result<(), CommandErr
     }
 }
 
-fn open_spool(
-    arguments: &Send,
-) -> Result<Option<(Spool, crate::commands::session::spool::Spooled)>, CommandError> {
+fn open_spool(arguments: &Send) -> Result<Option<(Spool, Spooled)>, CommandError> {
     let Some(path) = &arguments.spool else {
         return Ok(None);
     };

@@ -24,14 +24,14 @@ use crate::commands::session::spool::{Spool, Spooled};
 use crate::error::{SessionEnd, SessionError};
 use crate::service::log::print_status;
 
-/// Length of the ring, in bytes, unless a message needs more.
-const RING_LEN: usize = 1 << 20;
 /// How long an attempt to connect may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// How long input that can be read at once may take to arrive.
 const AT_ONCE: Duration = Duration::from_millis(100);
+/// How long there may be no connection, unless the command line says it.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a message in the ring besides its payload.
-const HEADER_LEN: usize = 4;
+pub(crate) const HEADER_LEN: usize = 4;
 
 /// Sends messages over a session, and connects again after each interruption.
 #[derive(Debug)]
@@ -51,11 +51,10 @@ pub(crate) struct SessionClient {
 }
 
 impl SessionClient {
-    /// Connects to `address`. Gives up when there was no connection for `connect_timeout`. The longest message has
-    /// `len_max` bytes, as far as it is known.
-    pub(crate) fn new(address: &str, connect_timeout: Duration, len_max: usize) -> Self {
+    /// Connects to `address`. Gives up when there was no connection for `connect_timeout`. The ring has `ring_len` bytes
+    /// until a longer message comes.
+    pub(crate) fn new(address: &str, connect_timeout: Duration, ring_len: usize) -> Self {
         let begin = Instant::now();
-        let ring_len = RING_LEN.max(HEADER_LEN + len_max);
         Self {
             address: address.to_owned(),
             sender: SessionSender::new(vec![0; ring_len], Full::Refuse),
@@ -90,9 +89,14 @@ impl SessionClient {
         self
     }
 
-    /// Number of messages that are not acknowledged.
-    pub(crate) fn unacknowledged(&self) -> u64 {
-        self.sender.unacknowledged().blocks.into()
+    /// Messages that are not acknowledged, and their bytes.
+    pub(crate) fn unacknowledged(&self) -> (u64, u64) {
+        let held = self.sender.unacknowledged();
+        let messages = u64::from(held.blocks);
+        (
+            messages,
+            u64::from(held.bytes) - messages * HEADER_LEN as u64,
+        )
     }
 
     /// Sends everything in the queue, and returns when each message is acknowledged. A message that is
@@ -157,7 +161,8 @@ impl SessionClient {
                 break;
             }
         }
-        let messages = self.unacknowledged() + queue.len();
+        let (messages, _) = self.unacknowledged();
+        let messages = messages + queue.len();
         if let SessionEnd::Closing { code } = end
             && let Some(code) = refusal(code)
         {

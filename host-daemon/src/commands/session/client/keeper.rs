@@ -55,7 +55,7 @@ impl Keeper {
             let max = sender.block_max().min(u32::MAX - HEADER_LEN as u32);
             if (max as usize) < len {
                 queue.refuse(PushError::TooLong { max });
-                break;
+                continue;
             }
             match sender.push(message) {
                 Ok(_) => {
