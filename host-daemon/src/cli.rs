@@ -86,7 +86,8 @@ pub struct Send {
     /// Wait for the reply, and print it.
     #[arg(long, conflicts_with = "session")]
     pub wait_reply: bool,
-    /// Retry a failed connection attempt for up to this time; without --session 0, with it 10 by default.
+    /// Retry a failed connection attempt for up to this time, with --session also after an interruption; by default 0, with
+    /// --session 10.
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = seconds)]
     pub connect_timeout: Option<Duration>,
     /// Send over an acknowledged session: exit with 0 only when the daemon has everything on its disk, and connect again

@@ -12,7 +12,7 @@ use framing_core::session::wire::ClosingCode;
 #[non_exhaustive]
 pub enum SessionError {
     /// There was no connection for too long.
-    #[error("{}: {cause}; {}", unacknowledged(*messages), kept(spool.as_deref()))]
+    #[error("{}: {cause}{}", unacknowledged(*messages), kept(*messages, spool.as_deref()))]
     Unacknowledged {
         /// Number of messages that are not acknowledged.
         messages: u64,
@@ -81,7 +81,7 @@ pub enum SessionEnd {
     Closed,
     /// The peer did not answer the HELLO.
     #[error(
-        "no answer within {timeout_s} s; is this a daemon that records, and the listener's framing `blocks`?"
+        "no answer within {timeout_s} s; send to a daemon that records (--record), on a listener with the framing `blocks`"
     )]
     Unanswered {
         /// The time, in s.
@@ -143,23 +143,24 @@ pub enum SpoolFault {
 
 fn unacknowledged(messages: u64) -> impl fmt::Display {
     fmt::from_fn(move |f| match messages {
-        0 => f.write_str("no message was sent"),
+        0 => f.write_str("every message that was sent is acknowledged"),
         1 => f.write_str("1 message is not acknowledged"),
         _ => write!(f, "{messages} messages are not acknowledged"),
     })
 }
 
 /// What to do about messages that are not acknowledged.
-fn kept(spool: Option<&Path>) -> impl fmt::Display {
-    fmt::from_fn(move |f| {
-        match spool {
+fn kept(messages: u64, spool: Option<&Path>) -> impl fmt::Display {
+    fmt::from_fn(move |f| match spool {
+        _ if messages == 0 => Ok(()),
         Some(path) => write!(
             f,
-            "to send what is in the spool later, run `blocksd send --session --spool {}` again",
+            "; they are in the spool: run `blocksd send --session --spool {}` again to send them",
             path.display()
         ),
-        None => f.write_str("what is not acknowledged may be recorded or not; --spool FILE keeps it for another attempt"),
-    }
+        None => f.write_str(
+            "; they may be recorded or not: with --spool FILE, another run can send them again",
+        ),
     })
 }
 

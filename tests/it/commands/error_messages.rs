@@ -8,11 +8,13 @@ use std::io;
 use std::path::PathBuf;
 
 use blocksd::config::ConfigError;
-use blocksd::error::CommandError;
+use blocksd::error::{CommandError, SessionEnd, SessionError, SpoolFault};
 use blocksd::sinks::console::NotShown;
 use blocksd_engine::event::Dropped;
 use blocksd_recording::{Error as RecordingError, LogError};
 use blocksd_tests::golden::assert_golden;
+use framing_core::session::HeardError;
+use framing_core::session::wire::ClosingCode;
 use framing_core::{AnyFraming, Fault, Lines, Refusal};
 
 const HEADER: &str = "\
@@ -29,6 +31,13 @@ fn every_kind_of_error_matches_the_accepted_message() {
         kinds,
         variants(source, "CommandError"),
         "add a sample of each kind of CommandError"
+    );
+    let source = include_str!("../../../host-daemon/src/error/session.rs");
+    let samples: BTreeSet<_> = session_errors().iter().map(kind).collect();
+    assert_eq!(
+        samples,
+        variants(source, "SessionError"),
+        "add a sample of each kind of error of a session"
     );
     let source = include_str!("../../../host-daemon/recording/src/error.rs");
     let samples: BTreeSet<_> = recording_errors().iter().map(kind).collect();
@@ -163,6 +172,74 @@ fn errors() -> Vec<CommandError> {
         CommandError::Board,
         CommandError::Unbalanced,
     ]);
+    errors.extend(session_errors().into_iter().map(CommandError::from));
+    errors
+}
+
+/// At least one error of each kind of [`SessionError`] and what it contains.
+fn session_errors() -> Vec<SessionError> {
+    let unacknowledged = |cause| SessionError::Unacknowledged {
+        messages: 3,
+        spool: None,
+        cause,
+    };
+    let refused = |code| SessionError::Refused { code, messages: 1 };
+    let spool = |fault| SessionError::Spool {
+        path: PathBuf::from("spool"),
+        fault,
+    };
+    let too_long = || SessionError::TooLong { len: 300, max: 200 };
+    let mut errors = vec![
+        SessionError::Unacknowledged {
+            messages: 1,
+            spool: Some(PathBuf::from("spool")),
+            cause: SessionEnd::Silent { timeout_s: 30 },
+        },
+        SessionError::Unacknowledged {
+            messages: 0,
+            spool: None,
+            cause: SessionEnd::Closed,
+        },
+        unacknowledged(SessionEnd::Connect {
+            address: "127.0.0.1:1060".to_owned(),
+            error: os(libc::ECONNREFUSED),
+        }),
+        unacknowledged(SessionEnd::Failed(os(libc::ECONNRESET))),
+        unacknowledged(SessionEnd::Closed),
+        unacknowledged(SessionEnd::Unanswered { timeout_s: 10 }),
+        unacknowledged(SessionEnd::Protocol(HeardError::Unsent)),
+        too_long(),
+        SessionError::Line {
+            number: 7,
+            error: Box::new(too_long()),
+        },
+        spool(SpoolFault::NotSpool),
+        spool(SpoolFault::Version { version: 2 }),
+        spool(SpoolFault::Damaged { offset: 1024 }),
+        spool(SpoolFault::Device {
+            recorded: "one".to_owned(),
+            given: "two".to_owned(),
+        }),
+        spool(SpoolFault::Locked),
+        spool(SpoolFault::Io(os(libc::ENOSPC))),
+    ];
+    let codes = [
+        ClosingCode::Full,
+        ClosingCode::Superseded,
+        ClosingCode::Again,
+        ClosingCode::Shutdown,
+        ClosingCode::Protocol,
+    ];
+    let codes = codes.into_iter().map(|code| code as u8).chain([99]);
+    errors.extend(codes.map(|code| unacknowledged(SessionEnd::Closing { code })));
+    let codes = [
+        ClosingCode::Version,
+        ClosingCode::BadHello,
+        ClosingCode::Forbidden,
+        ClosingCode::Unsupported,
+        ClosingCode::NoSession,
+    ];
+    errors.extend(codes.map(refused));
     errors
 }
 
