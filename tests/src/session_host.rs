@@ -39,8 +39,8 @@ pub struct ConnectionPlan {
     pub close_after: Option<(u64, ClosingCode, u16)>,
     /// Sends no ACK.
     pub loses_acks: bool,
-    /// Reads nothing after the HELLO.
-    pub stalls: bool,
+    /// Takes nothing after so many messages, and drops what comes.
+    pub stall_after: Option<u64>,
 }
 
 /// The HELLO of a connection.
@@ -56,8 +56,8 @@ pub struct ReceivedHello {
     pub held: u32,
 }
 
-/// A host in this process.
-#[derive(Debug)]
+/// A host in this process. A clone is the same host.
+#[derive(Clone, Debug)]
 pub struct SessionHost {
     address: SocketAddr,
     shared: Arc<Shared>,

@@ -378,50 +378,87 @@ fn a_spool_is_sent_by_the_next_command() {
     run(&other, b"").assert_refused(2, "it is that of device boiler-7");
 }
 
-/// Kills senders at random moments, and resumes.
-fn kill_senders(host: &mut dyn RecordingHost, spool: &Path) {
-    // Each round adds a line to the spool that is acknowledged in a later round at the latest.
-    let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = 0;
-    for _ in 0..40 {
-        let mut sending = Process::start(spooled(host.address(), spool, &[]));
-        let messages = texts(next..next + 400);
-        sending.write(&lines(&messages));
-        chance = chance
+/// Kills a sender of 400 lines when `is_due` says so, restarts the host or not, and sends what the spool has. All that any host
+/// has recorded then is the messages from the first on, each once. Returns how many there are.
+fn kill_and_resume(
+    host: &mut dyn RecordingHost,
+    spool: &Path,
+    next: usize,
+    restarts: bool,
+    is_due: impl FnOnce(&mut dyn RecordingHost),
+) -> usize {
+    let mut sending = Process::start(spooled(host.address(), spool, &[]));
+    sending.write(&lines(&texts(next..next + 400)));
+    is_due(host);
+    sending.signal("KILL");
+    sending.end();
+    if restarts {
+        host.restart();
+    }
+    // Lines that the sender has read are in the spool, or were not sent.
+    assert_done(&finish(spooled(host.address(), spool, &[]), b""));
+    let count = host.recorded(DEVICE).len();
+    assert!(next <= count && count <= next + 400);
+    assert_recorded(host, &texts(0..count));
+    count
+}
+
+/// Numbers that depend on a seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
-        thread::sleep(Duration::from_micros(chance >> 33) / 40_000);
-        thread::sleep(Duration::from_millis(chance >> 58));
-        if chance & 0x4000 != 0 {
-            host.restart();
-        }
-        sending.signal("KILL");
-        sending.end();
-        // What the sender has read is in the spool, or is lost with the process.
-        assert_done(&finish(spooled(host.address(), spool, &[]), b""));
-        let recorded = host.recorded(DEVICE);
-        let is_begun = recorded.last().is_some_and(|last| !last.is_empty());
-        if is_begun {
-            let last = String::from_utf8(recorded.last().unwrap().clone()).unwrap();
-            next = last
-                .strip_prefix("message ")
-                .unwrap()
-                .parse::<usize>()
-                .unwrap()
-                + 1;
-        }
-        assert_recorded(host, &texts(0..next));
+        (self.0 >> 33) % bound
     }
-    assert!(400 < next, "{next} messages were sent before a kill");
+}
+
+/// Kills senders at random moments.
+fn kill_at_random(host: &mut dyn RecordingHost) {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut chance, mut count) = (Chance(7), 0);
+    for _ in 0..30 {
+        let pause = Duration::from_micros(chance.below(40_000));
+        let restarts = chance.below(2) == 0;
+        let spool = folder.path().join("spool");
+        count = kill_and_resume(host, &spool, count, restarts, |_| thread::sleep(pause));
+    }
 }
 
 #[test]
-fn a_killed_sender_is_continued_from_its_spool() {
+fn a_sender_that_is_killed_at_any_moment_is_continued_from_its_spool() {
+    kill_at_random(&mut SessionHost::start(10, []));
+}
+
+#[test]
+fn a_sender_that_is_killed_after_any_number_of_messages_is_continued_from_its_spool() {
     let folder = tempfile::tempdir().unwrap();
-    kill_senders(
-        &mut SessionHost::start(10, []),
-        &folder.path().join("spool"),
-    );
+    let mut host = SessionHost::start(10, []);
+    let (mut chance, mut count) = (Chance(3), 0);
+    for round in 0..40 {
+        let stall_after = match round {
+            0..5 => round,
+            _ => chance.below(400),
+        };
+        let shared = host.clone();
+        shared.plan([ConnectionPlan {
+            stall_after: Some(stall_after),
+            ..ConnectionPlan::default()
+        }]);
+        let restarts = chance.below(2) == 0;
+        // A spool that is new, so that its session is, or that of the last round.
+        let spool = folder.path().join((round / 3).to_string());
+        let hellos = shared.hellos().len();
+        let is_due = |_: &mut dyn RecordingHost| {
+            shared.wait_for_hellos(hellos + 1);
+            shared.wait_for_messages(count + stall_after as usize);
+        };
+        count = kill_and_resume(&mut host, &spool, count, restarts, is_due);
+    }
+    assert!(1000 < count, "{count} messages");
 }
 
 #[test]
