@@ -462,6 +462,28 @@ fn a_sender_that_is_killed_after_any_number_of_messages_is_continued_from_its_sp
 }
 
 #[test]
+fn the_session_of_a_spool_outlives_a_kill_before_the_first_acknowledgement() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let offline = ["--connect-timeout", "0", "one", "two"];
+    let sent = finish(
+        spooled("127.0.0.1:1".parse().unwrap(), &spool, &offline),
+        b"",
+    );
+    assert_eq!(sent.code, Some(1), "{sent:?}");
+    let stalling = ConnectionPlan {
+        stall_after: Some(1),
+        ..ConnectionPlan::default()
+    };
+    let mut host = SessionHost::start(10, [stalling]);
+    let sending = Process::start(spooled(host.address(), &spool, &[]));
+    host.wait_for_messages(1);
+    drop(sending);
+    assert_done(&finish(spooled(host.address(), &spool, &[]), b""));
+    assert_recorded(&mut host, &["one", "two"].map(str::to_owned));
+}
+
+#[test]
 fn a_spool_that_is_torn_at_any_byte_loses_only_what_was_not_sent() {
     let folder = tempfile::tempdir().unwrap();
     let spool = folder.path().join("spool");

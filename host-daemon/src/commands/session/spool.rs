@@ -13,7 +13,7 @@ use blocksd_recording::{FileNonce, parent, sync_directory};
 use self::format::{Header, RecordState};
 use crate::error::{SessionError, SpoolFault};
 
-/// The file is written anew when it is longer than this and twice its length after the last time, in bytes.
+/// The file is written anew when it is longer than this and twice the messages that it had to keep the last time, in bytes.
 const COMPACT_LEN: u64 = 4 << 20;
 
 /// An open spool. Another process cannot open it.
@@ -154,6 +154,7 @@ impl Spool {
         // The process before may have ended between a write and its sync.
         file.sync_all()?;
         file.seek(SeekFrom::End(0))?;
+        let kept = parsed.messages.iter().map(|it| it.len() as u64).sum();
         let spool = Self {
             path,
             file,
@@ -161,7 +162,7 @@ impl Spool {
             session: parsed.session,
             records: parsed.records,
             len: parsed.len as u64,
-            compact_at: compact_at(parsed.len as u64),
+            compact_at: compact_at(kept),
             pending: Vec::new(),
         };
         let spooled = Spooled {

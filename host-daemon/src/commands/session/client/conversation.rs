@@ -82,6 +82,7 @@ pub(super) async fn converse(
     let mut ended_at = None;
     let error = loop {
         if welcomed.is_some() {
+            // Before a message is sent, it and the session are in the spool.
             let sender = link.sender();
             client.keeper.take(sender, queue)?;
             let next = next_number(sender);
@@ -113,8 +114,6 @@ pub(super) async fn converse(
                 Ok(Heard::Welcome { heartbeat_s, flags }) => {
                     welcomed = Some(Instant::now());
                     timeout_s = HEARTBEATS * u64::from(heartbeat_s);
-                    // No message is sent before the session is in the spool.
-                    client.keeper.commit(link.sender())?;
                     client.keeper.check_len(link.sender())?;
                     if flags & NEW != 0 {
                         report_new(&client.label);

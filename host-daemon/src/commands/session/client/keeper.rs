@@ -41,7 +41,8 @@ impl Keeper {
         }
     }
 
-    /// Takes messages until the ring is full, and makes them durable in the spool. Refuses one that cannot be sent.
+    /// Takes messages until the ring is full, and makes them and the session durable in the spool. Refuses a message that
+    /// cannot be sent.
     ///
     /// # Errors
     /// [`SessionError::Spool`].
@@ -70,14 +71,6 @@ impl Keeper {
                 Err(error) => queue.refuse(error),
             }
         }
-        self.commit(sender)
-    }
-
-    /// Makes the session durable in the spool.
-    ///
-    /// # Errors
-    /// [`SessionError::Spool`].
-    pub(super) fn commit(&mut self, sender: &Sender) -> Result<(), SessionError> {
         let first = sender.unacknowledged().first;
         match &mut self.spool {
             Some(spool) => spool.commit(sender.session(), first, next_number(sender)),
