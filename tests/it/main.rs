@@ -19,6 +19,8 @@ mod commands {
     pub(crate) mod send;
     mod sessions;
     mod send_session;
+    pub(crate) mod send_session;
+    pub(crate) mod send_spool;
     mod transcripts;
 }
 

@@ -17,15 +17,15 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::conversation::{Conversation, converse};
-use self::keeper::{Keeper, Sender};
+use self::keeper::{Keeper, RetainedSender};
 use crate::commands::session::queue::Queue;
 use crate::commands::session::reconnect::{Achieved, Reconnect};
 use crate::commands::session::spool::{Spool, Spooled};
 use crate::error::{SessionEnd, SessionError};
 use crate::service::log::print_status;
 
-/// How long an attempt to connect may take.
-const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long an attempt to connect may take, at least and at most.
+const ATTEMPT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 /// How long input that can be read at once may take to arrive.
 const AT_ONCE: Duration = Duration::from_millis(100);
 /// How long there may be no connection, unless the command line says it.
@@ -37,7 +37,7 @@ pub(crate) const HEADER_LEN: usize = 4;
 #[derive(Debug)]
 pub(crate) struct SessionClient {
     address: String,
-    sender: Sender,
+    sender: RetainedSender,
     ring_len: usize,
     keeper: Keeper,
     reconnect: Reconnect,
@@ -116,7 +116,10 @@ impl SessionClient {
                     let conversation = converse(self, stream, device, queue).await;
                     self.sender.closed();
                     match conversation? {
-                        Conversation::Done => return self.keeper.settle(&self.sender),
+                        Conversation::Done => {
+                            self.keeper.settle(&self.sender);
+                            return Ok(());
+                        }
                         Conversation::Grow => continue,
                         Conversation::Ended(end, achieved) => (end, achieved),
                     }
@@ -204,8 +207,10 @@ impl SessionClient {
     }
 
     async fn dial(&mut self, queue: &mut Queue) -> Result<io::Result<TcpStream>, SessionError> {
+        let [least, most] = ATTEMPT;
+        let limit = self.reconnect.left(Instant::now()).clamp(least, most);
         let connect = connect(self.address.clone());
-        let connected = self.meanwhile(timeout(ATTEMPT, connect), queue).await?;
+        let connected = self.meanwhile(timeout(limit, connect), queue).await?;
         Ok(connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
     }
 

@@ -46,6 +46,11 @@ impl Reconnect {
         }
     }
 
+    /// How long there may still be no connection.
+    pub(super) fn left(&self, now: Instant) -> Duration {
+        self.timeout.saturating_sub(now.duration_since(self.since))
+    }
+
     /// When to connect again after a connection or an attempt; `None` to give up. `jitter` is 0 to 1.
     pub(super) fn next(
         &mut self,
@@ -121,6 +126,7 @@ mod tests {
         // Progress begins it anew.
         assert_eq!(reconnect.next(now, GOOD, 0.0), Some(now));
         assert!(reconnect.next(now, FAILED, 0.0).is_some());
+        assert_eq!(reconnect.left(now + SECOND), 7 * SECOND);
     }
 
     #[test]

@@ -151,8 +151,9 @@ impl Spool {
         if torn_len != 0 {
             file.set_len(parsed.len as u64)?;
         }
-        // The process before may have ended between a write and its sync.
+        // The process before may have ended between a write, or a rename, and its sync.
         file.sync_all()?;
+        sync_directory(parent(&path)).map_err(io::Error::other)?;
         file.seek(SeekFrom::End(0))?;
         let kept = parsed.messages.iter().map(|it| it.len() as u64).sum();
         let spool = Self {

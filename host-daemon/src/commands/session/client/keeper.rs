@@ -9,9 +9,10 @@ use super::HEADER_LEN;
 use crate::commands::session::queue::Queue;
 use crate::commands::session::spool::Spool;
 use crate::error::SessionError;
+use crate::service::log::print_status;
 
 /// The ring and its state.
-pub(super) type Sender = SessionSender<Vec<u8>, Retained>;
+pub(super) type RetainedSender = SessionSender<Vec<u8>, Retained>;
 
 /// Puts messages into the ring of a sender, and into a spool.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Keeper {
     }
 
     /// Puts a message of the spool into the ring, which has room.
-    pub(super) fn restore(&mut self, sender: &mut Sender, message: &[u8]) {
+    pub(super) fn restore(&mut self, sender: &mut RetainedSender, message: &[u8]) {
         let number = next_number(sender);
         if sender.push(message).is_ok() {
             self.longest.push(number, message.len());
@@ -48,7 +49,7 @@ impl Keeper {
     /// [`SessionError::Spool`].
     pub(super) fn take(
         &mut self,
-        sender: &mut Sender,
+        sender: &mut RetainedSender,
         queue: &mut Queue,
     ) -> Result<(), SessionError> {
         while let Some(message) = queue.front() {
@@ -78,14 +79,16 @@ impl Keeper {
         }
     }
 
-    /// Removes all messages from the spool, since they are acknowledged.
-    ///
-    /// # Errors
-    /// [`SessionError::Spool`].
-    pub(super) fn settle(&mut self, sender: &Sender) -> Result<(), SessionError> {
-        match &mut self.spool {
-            Some(spool) => spool.settle(sender.session(), next_number(sender)),
-            None => Ok(()),
+    /// Removes all messages from the spool, since they are acknowledged. If that fails, they stay there, and the host skips
+    /// them the next time.
+    pub(super) fn settle(&mut self, sender: &RetainedSender) {
+        let next = next_number(sender);
+        if let Some(spool) = &mut self.spool
+            && let Err(error) = spool.settle(sender.session(), next)
+        {
+            print_status(format_args!(
+                "blocksd: everything is acknowledged, but stays in the spool: {error}"
+            ));
         }
     }
 
@@ -93,7 +96,7 @@ impl Keeper {
     ///
     /// # Errors
     /// [`SessionError::TooLong`].
-    pub(super) fn check_len(&mut self, sender: &Sender) -> Result<(), SessionError> {
+    pub(super) fn check_len(&mut self, sender: &RetainedSender) -> Result<(), SessionError> {
         let len = self.longest.get(sender.unacknowledged().first) as u64;
         let max = sender.block_max();
         match u64::from(max) < len {
@@ -104,7 +107,7 @@ impl Keeper {
 }
 
 /// Number of the next message.
-pub(super) fn next_number(sender: &Sender) -> u64 {
+pub(super) fn next_number(sender: &RetainedSender) -> u64 {
     let held = sender.unacknowledged();
     held.first + u64::from(held.blocks)
 }

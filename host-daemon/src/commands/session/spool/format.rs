@@ -43,7 +43,7 @@ pub(super) struct RecordState {
 
 /// The content of a spool.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Parsed {
+pub(super) struct SpoolContent {
     pub(super) header: Header,
     /// The session; 0 before the first WELCOME.
     pub(super) session: u64,
@@ -133,10 +133,10 @@ pub(super) fn encode<'a>(
 ///
 /// # Errors
 /// [`SpoolFault`].
-pub(super) fn parse(file: &[u8]) -> Result<Parsed, SpoolFault> {
+pub(super) fn parse(file: &[u8]) -> Result<SpoolContent, SpoolFault> {
     let header = Header::parse(file)?;
     let nonce = header.nonce;
-    let mut parsed = Parsed {
+    let mut parsed = SpoolContent {
         header,
         session: 0,
         first: 0,
@@ -170,7 +170,7 @@ pub(super) fn parse(file: &[u8]) -> Result<Parsed, SpoolFault> {
     Ok(parsed)
 }
 
-impl Parsed {
+impl SpoolContent {
     /// Adds an intact record to what the earlier ones say. `None` if it contradicts them.
     fn add<'a>(&mut self, record: &Record<'a>, messages: &mut Vec<&'a [u8]>) -> Option<()> {
         let RecordState {
