@@ -4,6 +4,7 @@ pub mod bad_disk;
 pub mod board;
 pub mod chaos;
 pub mod connections;
+pub mod cutting_proxy;
 pub mod disk;
 pub mod elf;
 pub mod exported;

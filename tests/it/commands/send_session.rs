@@ -6,9 +6,13 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use blocksd_tests::cutting_proxy::{Cut, CuttingProxy};
 use blocksd_tests::process::{Ended, Process, blocksd, finish, run};
 use blocksd_tests::session_host::{ConnectionPlan, RecordingHost, SessionHost};
 use framing_core::session::wire::ClosingCode;
+
+/// Length of a WELCOME with its header, in bytes.
+const WELCOME_LEN: usize = 48;
 
 pub(crate) const DEVICE: &str = "boiler-7";
 
@@ -112,6 +116,31 @@ fn a_cut_after_any_message_is_survived() {
         assert_done(&sent);
         assert_recorded(&mut host, &messages);
     }
+}
+
+/// Cuts the connection to any host at every byte of a short session, some without the answers after the WELCOME.
+fn cut_at_every_byte(host: &mut dyn RecordingHost) {
+    let messages = texts(0..3);
+    let all = CuttingProxy::start(host.address(), []);
+    let sent = finish(session(all.address, &[]), &lines(&messages));
+    assert_done(&sent);
+    let mut wanted = messages.clone();
+    for up in 0..=all.passed() {
+        let down = match up % 3 {
+            0 => WELCOME_LEN,
+            _ => usize::MAX,
+        };
+        let proxy = CuttingProxy::start(host.address(), [Cut { up, down }]);
+        let sent = finish(session(proxy.address, &[]), &lines(&messages));
+        assert_done(&sent);
+        wanted.extend(messages.clone());
+    }
+    assert_recorded(host, &wanted);
+}
+
+#[test]
+fn a_cut_at_any_byte_is_survived() {
+    cut_at_every_byte(&mut SessionHost::start(2, []));
 }
 
 #[test]
