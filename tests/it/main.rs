@@ -127,6 +127,16 @@ mod repository {
     mod type_names;
 }
 
+/// Acknowledged sessions: senders in three languages, against hosts that fail, close or break the protocol.
+mod session {
+    mod cuts;
+    mod host;
+    mod link;
+    mod outages;
+    mod senders;
+    mod vectors;
+}
+
 /// The daemon as a service: signals, the log, metrics, health, packages and the install.
 mod service {
     mod alerts;

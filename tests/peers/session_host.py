@@ -379,12 +379,16 @@ class Connection:
             self.is_silent = True
         elif action == "superseded":
             raise Refused(SUPERSEDED, 1, "superseded")
-        elif action == "ack-beyond":
-            self.send(frame(ACK, session.taken + 1_000_000))
-        elif action == "short-frame":
-            self.send((7).to_bytes(4, "big") + bytes(7))
-        elif action == "second-welcome":
-            self.welcome(session.taken, SYNCED)
+        elif action in ("ack-beyond", "short-frame", "second-welcome"):
+            if action == "ack-beyond":
+                self.send(frame(ACK, session.taken + 1_000_000))
+            elif action == "short-frame":
+                self.send((7).to_bytes(4, "big") + bytes(7))
+            else:
+                self.welcome(session.taken, SYNCED)
+            # The rest is read and dropped.
+            self.is_ended = True
+            raise Closed
 
 
 def main():

@@ -1,9 +1,10 @@
 /* Sends each line of standard input over an acknowledged session, and connects again after each interruption.
  *
  *     cc -std=c99 -O2 -o send send.c
- *     ./send [-t SECONDS] [-b MS] [-r BYTES] HOST:PORT DEVICE < lines
+ *     ./send [-d] [-t SECONDS] [-b MS] [-r BYTES] HOST:PORT DEVICE < lines
  *
- * -t: give up so long after the end of the input; -b: longest wait between two attempts; -r: length of the ring.
+ * -d: drop the oldest messages if the ring is full; -t: give up so long after the end of the input; -b: longest wait between
+ * two attempts; -r: length of the ring, at most 65,536 bytes.
  * Exits with 0 only if the host has acknowledged every line; with 1 if not; with 2 after wrong arguments. */
 #define _POSIX_C_SOURCE 200809L
 
@@ -186,14 +187,19 @@ static enum blocks_status run(int fd)
 
 static int usage(void)
 {
-    fputs("usage: send [-t SECONDS] [-b MS] [-r BYTES] HOST:PORT DEVICE < lines\n", stderr);
+    fputs("usage: send [-d] [-t SECONDS] [-b MS] [-r BYTES] HOST:PORT DEVICE < lines\n", stderr);
     return 2;
 }
 
 int main(int argc, char **argv)
 {
     unsigned long backoff_ms = 60000, ring_len = RING_MAX;
-    for (int option; (option = getopt(argc, argv, "t:b:r:")) != -1;) {
+    bool drop_oldest = false;
+    for (int option; (option = getopt(argc, argv, "dt:b:r:")) != -1;) {
+        if (option == 'd') {
+            drop_oldest = true;
+            continue;
+        }
         unsigned long value = option == '?' ? 0 : strtoul(optarg, NULL, 10);
         if (value == 0) return usage();
         if (option == 't') timeout_us = (uint64_t)value * 1000000u;
@@ -204,6 +210,7 @@ int main(int argc, char **argv)
     char *host = argv[optind], *port = strrchr(host, ':');
     if (port == NULL || !blocks_init(&session, argv[optind + 1], ring, (uint32_t)ring_len)) return usage();
     *port++ = '\0';
+    session.drop_oldest = drop_oldest;
     session.backoff_max_ms = (uint32_t)backoff_ms;
     session.backoff_long_ms = 10 * session.backoff_max_ms;
     srand((unsigned)clock_us() ^ (unsigned)getpid());

@@ -47,7 +47,7 @@ class Closing(Exception):
 
     def __init__(self, code, retry_s, text):
         super().__init__(f"the host closes: {CODES.get(code, code)}, retry in {retry_s} s at the earliest: {text!r}")
-        self.code, self.retry_s = code, retry_s
+        self.code, self.retry_s, self.text = code, retry_s, text
 
 
 def block(payload):

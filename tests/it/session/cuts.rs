@@ -1,0 +1,119 @@
+//! Connections that are cut after any byte, in both directions, and hosts that are killed: each message is recorded once.
+//! These tests need no host that misbehaves.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use blocksd_tests::disk::Chance;
+use blocksd_tests::process::DEADLINE;
+
+use super::host::{PythonHost, SessionHost};
+use super::senders::{Language, Setup, messages};
+
+/// Connections of a sender that are cut.
+const CUTS: usize = 12;
+/// Kills of a host.
+const KILLS: usize = 3;
+
+#[test]
+fn each_message_is_recorded_once_after_cuts_at_any_byte() {
+    let name = "each_message_is_recorded_once_after_cuts_at_any_byte";
+    for (seed, language) in Language::all(name).iter().enumerate() {
+        cut(PythonHost::start(&[]), language, seed as u64);
+    }
+}
+
+#[test]
+fn each_message_is_recorded_once_after_kills_of_the_host() {
+    let name = "each_message_is_recorded_once_after_kills_of_the_host";
+    for language in Language::all(name) {
+        kill(PythonHost::start(&[]), &language);
+    }
+}
+
+/// Cuts each of the first connections after a number of bytes in one direction.
+#[track_caller]
+fn cut(host: impl SessionHost, language: &Language, seed: u64) {
+    let mut chance = Chance(seed);
+    // Most of what goes up are messages of about 15 bytes, of what goes down frames of up to 48 bytes.
+    let mut limit = || match chance.of(0..=1) {
+        0 => [chance.of(0..=300), usize::MAX],
+        _ => [usize::MAX, chance.of(0..=60)],
+    };
+    let limits: Vec<_> = (0..CUTS).map(|_| limit()).collect();
+    eprintln!("{language:?}: {limits:?}");
+    let relay = relay(host.addr(), limits, None);
+    let messages = messages(300);
+    let sending = language.start(relay, &messages, Setup::default());
+    sending.assert_acknowledged();
+    host.end().assert_once(&messages);
+}
+
+/// Kills the host while a sender sends.
+#[track_caller]
+fn kill(mut host: impl SessionHost, language: &Language) {
+    let messages = messages(200);
+    // The ring takes a few messages, so the sender waits for acknowledgements all the time.
+    let setup = Setup {
+        room: 200,
+        ..Setup::default()
+    };
+    // The relay stops after a part of the messages, in the middle of one.
+    let (stopped, is_stopped) = mpsc::channel();
+    let relay = relay(host.addr(), vec![[800, usize::MAX]; KILLS], Some(stopped));
+    let sending = language.start(relay, &messages, setup);
+    for _ in 0..KILLS {
+        let stopped = is_stopped.recv_timeout(DEADLINE);
+        stopped.expect("the sender sends as much");
+        host.restart();
+    }
+    sending.assert_acknowledged();
+    host.end().assert_once(&messages);
+}
+
+/// Forwards connections, and ends each of the first ones after this many bytes up or down. With `stopped`, it reports that,
+/// and leaves the end to the host. Runs until the test ends.
+fn relay(to: SocketAddr, limits: Vec<[usize; 2]>, stopped: Option<Sender<()>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        let mut limits = limits.into_iter();
+        for sender in listener.incoming() {
+            let sender = sender.expect("a connection");
+            let Ok(host) = TcpStream::connect(to) else {
+                continue;
+            };
+            let [up, down] = limits.next().unwrap_or([usize::MAX; 2]);
+            let stopped = stopped.clone();
+            let pair = (sender.try_clone(), host.try_clone());
+            let (sender_too, host_too) = (pair.0.expect("a copy"), pair.1.expect("a copy"));
+            thread::spawn(move || forward(sender, host, up, stopped));
+            thread::spawn(move || forward(host_too, sender_too, down, None));
+        }
+    });
+    addr
+}
+
+/// Forwards up to `limit` bytes, then ends both directions, or reports it.
+fn forward(mut from: TcpStream, mut to: TcpStream, mut limit: usize, stopped: Option<Sender<()>>) {
+    let mut buffer = [0; 4096];
+    while 0 < limit {
+        let room = limit.min(buffer.len());
+        let Ok(len @ 1..) = from.read(&mut buffer[..room]) else {
+            break;
+        };
+        if to.write_all(&buffer[..len]).is_err() {
+            break;
+        }
+        limit -= len;
+    }
+    if let (0, Some(stopped)) = (limit, stopped) {
+        return stopped.send(()).expect("the test waits");
+    }
+    for stream in [from, to] {
+        // Fails if the other thread was faster.
+        stream.shutdown(Shutdown::Both).ok();
+    }
+}
