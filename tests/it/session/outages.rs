@@ -20,7 +20,7 @@ fn each_message_is_recorded_once_after_failures_of_the_host() {
         "lost-ack:30",
         "superseded:3",
     ];
-    for_each_language(name, &plan, |recorded, hellos| {
+    outlive(name, &plan, |recorded, hellos| {
         recorded.assert_once(&messages(MESSAGES));
         assert_eq!(hellos, plan.len() + 1);
     });
@@ -38,7 +38,7 @@ fn a_sender_keeps_its_messages_if_the_host_breaks_the_protocol() {
         "cut:3",
         "ack-beyond:0",
     ];
-    for_each_language(name, &plan, |recorded, hellos| {
+    outlive(name, &plan, |recorded, hellos| {
         recorded.assert_once(&messages(MESSAGES));
         assert_eq!(hellos, plan.len() + 1);
     });
@@ -60,7 +60,7 @@ fn a_sender_connects_again_after_every_closing_code() {
         "close:10",
         "close:200",
     ];
-    for_each_language(name, &plan, |recorded, hellos| {
+    outlive(name, &plan, |recorded, hellos| {
         recorded.assert_once(&messages(MESSAGES));
         assert_eq!(hellos, plan.len() + 1);
     });
@@ -69,7 +69,7 @@ fn a_sender_connects_again_after_every_closing_code() {
 #[test]
 fn a_sender_connects_again_if_the_host_is_silent() {
     let name = "a_sender_connects_again_if_the_host_is_silent";
-    for_each_language(name, &["silent:10"], |recorded, hellos| {
+    outlive(name, &["silent:10"], |recorded, hellos| {
         recorded.assert_once(&messages(MESSAGES));
         assert_eq!(hellos, 2);
     });
@@ -77,7 +77,7 @@ fn a_sender_connects_again_if_the_host_is_silent() {
 
 #[test]
 fn a_sender_reports_what_is_not_acknowledged() {
-    for language in Language::all("a_sender_reports_what_is_not_acknowledged") {
+    Language::each("a_sender_reports_what_is_not_acknowledged", |language| {
         let host = PythonHost::start(&["silent:5"]);
         let setup = Setup {
             timeout_s: 1,
@@ -85,12 +85,12 @@ fn a_sender_reports_what_is_not_acknowledged() {
         };
         let sending = language.start(host.addr(), &messages(10), setup);
         assert_eq!(sending.end(), 1, "{language:?}");
-    }
+    });
 }
 
 #[test]
 fn what_a_sender_drops_is_recorded_as_a_gap() {
-    for language in Language::all("what_a_sender_drops_is_recorded_as_a_gap") {
+    Language::each("what_a_sender_drops_is_recorded_as_a_gap", |language| {
         let host = PythonHost::start(&["close:8", "cut:2", "lost-ack:1"]);
         let setup = Setup {
             room: 300,
@@ -112,33 +112,36 @@ fn what_a_sender_drops_is_recorded_as_a_gap() {
             let number = usize::try_from(*number).expect("a number");
             assert_eq!(payload, messages[number].as_bytes(), "{language:?}");
         }
-    }
+    });
 }
 
 #[test]
 fn a_message_that_the_host_does_not_take_is_reported() {
-    for language in Language::all("a_message_that_the_host_does_not_take_is_reported") {
-        let host = PythonHost::with(&["--block-max", "100", "--plan", "cut:1"]);
-        let mut messages = messages(5);
-        messages[2] = "x".repeat(101);
-        let sending = language.start(host.addr(), &messages, Setup::default());
-        let code = sending.end();
-        let recorded = host.end();
-        messages.remove(2);
-        let expected: Vec<_> = messages.iter().map(|it| it.as_bytes()).collect();
-        assert_eq!(recorded.payloads(), expected, "{language:?}");
-        // The library does not report this case: the message was kept before the host said how much it takes.
-        let expected = i32::from(!matches!(language, Language::Rust));
-        assert_eq!(code, expected, "{language:?}");
-    }
+    Language::each(
+        "a_message_that_the_host_does_not_take_is_reported",
+        |language| {
+            let host = PythonHost::with(&["--block-max", "100", "--plan", "cut:1"]);
+            let mut messages = messages(5);
+            messages[2] = "x".repeat(101);
+            let sending = language.start(host.addr(), &messages, Setup::default());
+            let code = sending.end();
+            let recorded = host.end();
+            messages.remove(2);
+            let expected: Vec<_> = messages.iter().map(|it| it.as_bytes()).collect();
+            assert_eq!(recorded.payloads(), expected, "{language:?}");
+            // The library does not report this case: the message was kept before the host said how much it takes.
+            let expected = i32::from(!matches!(language, Language::Rust));
+            assert_eq!(code, expected, "{language:?}");
+        },
+    );
 }
 
 #[test]
 fn a_session_of_another_ring_is_left() {
-    for language in Language::all("a_session_of_another_ring_is_left") {
+    Language::each("a_session_of_another_ring_is_left", |language| {
         // A ring in RAM needs no check.
         if matches!(language, Language::Rust) {
-            continue;
+            return;
         }
         let host = PythonHost::start(&["cut:10", "wrong-check"]);
         let messages = messages(MESSAGES);
@@ -152,18 +155,18 @@ fn a_session_of_another_ring_is_left() {
         let of_second = &recorded.payloads()[10..];
         let expected: Vec<_> = messages.iter().map(|it| it.as_bytes()).collect();
         assert_eq!(of_second, expected, "{language:?}");
-    }
+    });
 }
 
 /// Runs each sender against a host with this plan, and passes what was recorded and the number of HELLOs to `check`.
 #[track_caller]
-fn for_each_language(name: &str, plan: &[&str], check: impl Fn(Recorded, usize)) {
-    for language in Language::all(name) {
+fn outlive(name: &str, plan: &[&str], check: impl Fn(Recorded, usize) + Sync) {
+    Language::each(name, |language| {
         eprintln!("{language:?}");
         let host = PythonHost::start(plan);
         let sending = language.start(host.addr(), &messages(MESSAGES), Setup::default());
         sending.assert_acknowledged();
         let (recorded, hellos) = host.finish();
         check(recorded, hellos.len());
-    }
+    });
 }

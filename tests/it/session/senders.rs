@@ -66,11 +66,18 @@ impl Default for Setup {
 }
 
 impl Language {
-    /// Those that this machine can run. Reports that the test `name` is skipped for the others.
-    pub(super) fn all(name: &str) -> Vec<Self> {
+    /// Runs `check` with each language, at the same time. Reports that the test `name` is skipped for those that this machine
+    /// cannot run.
+    #[track_caller]
+    pub(super) fn each(name: &str, check: impl Fn(&Self) + Sync) {
         let mut all = vec![Self::Rust, Self::Python];
         all.extend(Compiled::new(name, "docs/send-from/c/send.c").map(Self::C));
-        all
+        let check = &check;
+        thread::scope(|scope| {
+            for language in &all {
+                scope.spawn(move || check(language));
+            }
+        });
     }
 
     /// Starts a sender of these messages.
