@@ -12,9 +12,9 @@ from blocks_session import BrokenHost, Closing, Session  # noqa: E402
 welcome, ack, ack_with_time, closing = map(bytes.fromhex, sys.argv[1:])
 
 
-def begin(*messages):
+def begin(*messages, room=4096):
     """A session with these messages, and its HELLO."""
-    session = Session("boiler-01234", room=4096, heartbeat_s=0, want_time=True)
+    session = Session("boiler-01234", room=room, drop_oldest=True, heartbeat_s=0, want_time=True)
     session.times = []
     session.on_time = session.times.append
     for message in messages:
@@ -23,9 +23,9 @@ def begin(*messages):
     return session, take(session)
 
 
-def take(session):
-    """Takes what is to be written, and writes it."""
-    data = bytes(session.take(2_500_000))
+def take(session, count=None):
+    """Takes what is to be written, and writes it, or `count` bytes of it."""
+    data = bytes(session.take(2_500_000))[:count]
     session.sent_bytes(len(data))
     return data
 
@@ -57,3 +57,15 @@ try:
     session.received(closing)
 except Closing as error:
     print(f"CLOSING 1 code={error.code} retry_ms={1000 * error.retry_s} text={error.text}")
+
+# A ring of 4 messages is full while 7 of the 10 bytes of two messages are written, and later.
+session, _ = begin(b"a", b"b", b"c", room=20)
+session.received(changed)
+take(session), take(session), take(session, 2)
+pushed = [session.push(payload) for payload in (b"d", b"e", b"f")]
+take(session)
+pushed += [session.push(payload) for payload in (b"f", b"g")]
+print("PUSHED", *map(int, pushed), f"first={session.first} lost={session.lost}")
+print("GAP", b"".join(iter(lambda: take(session), b"")).hex())
+session.received(ack)
+print(f"ACK 0 first={session.first} lost={session.lost}")

@@ -30,6 +30,9 @@ fn check(mut command: Command) {
     let ended = finish(command, b"");
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     let session = "9f3a5c7711d2e4b6";
+    // END, CONT 3, the messages that are left, and END, because the ring was full.
+    let cont_3 = cont.replace("0300000000000000", "0300000000000003");
+    let gap = format!("00000000{cont_3}000000016400000001650000000166000000016700000000");
     let expected = format!(
         "HELLO {hello}\n\
          WELCOME 0 session={session} time=1795755600123456789 block_max=1048576 silence_ms=90000 next=1 held=1\n\
@@ -38,7 +41,10 @@ fn check(mut command: Command) {
          MESSAGES 000000016100000001620000000163\n\
          ACK 0 acked=3 held=0\n\
          ACK 0 time=1795755601123456789\n\
-         CLOSING 1 code=5 retry_ms=60000 text=superseded\n"
+         CLOSING 1 code=5 retry_ms=60000 text=superseded\n\
+         PUSHED 1 1 0 1 1 first=3 lost=3\n\
+         GAP {gap}\n\
+         ACK 0 first=3 lost=0\n"
     );
     assert_eq!(ended.stdout_text(), expected);
 }
