@@ -93,9 +93,9 @@ int main(int argc, char **argv)
     begin(one, sizeof ring);
     take("HELLO");
     int status = blocks_received(&session, frame, unhex(argv[1], frame));
-    printf("WELCOME %d session=%llx time=%llu block_max=%lu silence_ms=%llu next=%llu held=%lu\n", status,
+    printf("WELCOME %d session=%llx time=%llu block_max=%lu silence_ms=%lu next=%llu held=%lu\n", status,
            (unsigned long long)session.session, (unsigned long long)session.time_ns, (unsigned long)session.block_max,
-           (unsigned long long)blocks_silence_max_ms(&session), (unsigned long long)session.next, (unsigned long)session.held);
+           (unsigned long)blocks_silence_max_ms(&session), (unsigned long long)session.next, (unsigned long)session.held);
 
     begin(other, sizeof ring);
     take(NULL);

@@ -20,9 +20,8 @@
 #define BLOCKS_DEVICE_MAX 64
 #define BLOCKS_FRAME_MAX 44
 #define BLOCKS_HEAD_MAX (4 + 48 + BLOCKS_DEVICE_MAX) /* HELLO, the longest */
-#define BLOCKS_TEXT_MAX 28
 #define BLOCKS_WELCOME_TIMEOUT_MS 10000u
-#define BLOCKS_NEVER UINT64_MAX
+#define BLOCKS_NEVER UINT32_MAX
 
 enum blocks_pushed { BLOCKS_KEPT, BLOCKS_FULL, BLOCKS_TOO_LONG };
 
@@ -61,7 +60,7 @@ struct blocks_session {
     enum blocks_fault fault;
     uint8_t closing_code;
     uint16_t closing_retry_s;
-    char closing_text[BLOCKS_TEXT_MAX + 1];
+    const char *closing_text; /* valid until the next connection */
 
     /* Private. */
     uint8_t *ring;
@@ -73,13 +72,13 @@ struct blocks_session {
     uint32_t heartbeat_s, skip, attempts;
     bool is_connected, in_series, wants_cont, wants_end;
     uint8_t device_len, head_len, head_done, in_len;
-    char device[BLOCKS_DEVICE_MAX];
+    const char *device;
     uint8_t head[BLOCKS_HEAD_MAX]; /* HELLO, CONT or END, before the messages */
-    uint8_t in[4 + BLOCKS_FRAME_MAX];
+    uint8_t in[4 + BLOCKS_FRAME_MAX + 1]; /* a frame, and the end of the text of CLOSING */
 };
 
-/* Begins without a session. `device` is 1 to 64 of A-Z a-z 0-9 . _ : -; each message takes 4 bytes of the ring more than its
- * payload. Returns whether `device` is valid. */
+/* Begins without a session. `device` and `ring` are kept: they must live as long as `s`. `device` is 1 to 64 of
+ * A-Z a-z 0-9 . _ : -; each message takes 4 bytes of the ring more than its payload. Returns whether `device` is valid. */
 static inline bool blocks_init(struct blocks_session *s, const char *device, void *ring, uint32_t ring_len);
 
 /* Keeps a message until it is acknowledged. Call `blocks_sent` before it, for bytes that were taken. */
@@ -106,8 +105,8 @@ static inline void blocks_finish(struct blocks_session *s) { s->wants_end = true
 /* Asks the host for an ACK with its time. */
 static inline void blocks_ping(struct blocks_session *s) { s->wants_cont = s->wants_cont || s->is_welcome; }
 
-/* If nothing was read for so long, close the connection. */
-static inline uint64_t blocks_silence_max_ms(const struct blocks_session *s);
+/* The time without a byte from the host after which the connection must be closed. */
+static inline uint32_t blocks_silence_max_ms(const struct blocks_session *s);
 
 /* Ends a connection, or an attempt to connect, after `status`. Returns how long to wait before the next attempt, at most:
  * choose a random time between its half and it. The host's `retry` is the least: `blocks_retry_ms`. */
@@ -252,17 +251,16 @@ static inline enum blocks_status blocks_welcome(struct blocks_session *s, const 
     return blocks_acknowledged(s, acked);
 }
 
-static inline enum blocks_status blocks_closing(struct blocks_session *s, const uint8_t *frame, uint32_t len)
+static inline enum blocks_status blocks_closing(struct blocks_session *s, uint8_t *frame, uint32_t len)
 {
     s->closing_code = len > 8 ? frame[8] : 9;
     s->closing_retry_s = len >= 12 ? (uint16_t)blocks_get(frame + 10, 2) : 0;
-    uint32_t text_len = len > 16 ? len - 16 : 0;
-    memcpy(s->closing_text, frame + (len - text_len), text_len);
-    s->closing_text[text_len] = '\0';
+    frame[len] = '\0';
+    s->closing_text = len > 16 ? (const char *)frame + 16 : "";
     return BLOCKS_CLOSING;
 }
 
-static inline enum blocks_status blocks_frame(struct blocks_session *s, const uint8_t *frame, uint32_t len)
+static inline enum blocks_status blocks_frame(struct blocks_session *s, uint8_t *frame, uint32_t len)
 {
     if (len < 8) return blocks_broken(s, BLOCKS_SHORT_FRAME);
     if (frame[0] == 0x0F) return blocks_closing(s, frame, len);
@@ -299,7 +297,7 @@ static inline void blocks_put_cont(struct blocks_session *s, uint64_t uptime_us)
 static inline bool blocks_init(struct blocks_session *s, const char *device, void *ring, uint32_t ring_len)
 {
     memset(s, 0, sizeof *s);
-    s->ring = ring;
+    s->ring = (uint8_t *)ring;
     s->ring_len = ring_len;
     s->heartbeat_10s = 3;
     s->backoff_min_ms = 500;
@@ -311,8 +309,9 @@ static inline bool blocks_init(struct blocks_session *s, const char *device, voi
         bool is_valid = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
                         c == ':' || c == '-';
         if (!is_valid || len == BLOCKS_DEVICE_MAX) return false;
-        s->device[len] = c;
     }
+    s->device = device;
+    s->closing_text = "";
     s->device_len = (uint8_t)len;
     return len > 0;
 }
@@ -330,7 +329,7 @@ static inline enum blocks_pushed blocks_push(struct blocks_session *s, const voi
     uint8_t head[4];
     blocks_put(head, 4, len);
     blocks_append(s, head, 4);
-    blocks_append(s, payload, len);
+    blocks_append(s, (const uint8_t *)payload, len);
     s->held++;
     return BLOCKS_KEPT;
 }
@@ -362,6 +361,7 @@ static inline void blocks_connected(struct blocks_session *s, uint64_t uptime_us
     s->fault = BLOCKS_NO_FAULT;
     s->closing_code = 0;
     s->closing_retry_s = 0;
+    s->closing_text = "";
 }
 
 static inline size_t blocks_take(struct blocks_session *s, uint64_t uptime_us, const uint8_t **bytes)
@@ -409,7 +409,7 @@ static inline void blocks_sent(struct blocks_session *s, size_t len)
 
 static inline enum blocks_status blocks_received(struct blocks_session *s, const void *bytes, size_t len)
 {
-    const uint8_t *at = bytes;
+    const uint8_t *at = (const uint8_t *)bytes;
     while (len > 0) {
         if (s->skip > 0) {
             uint32_t part = len < s->skip ? (uint32_t)len : s->skip;
@@ -434,10 +434,10 @@ static inline enum blocks_status blocks_received(struct blocks_session *s, const
     return BLOCKS_OK;
 }
 
-static inline uint64_t blocks_silence_max_ms(const struct blocks_session *s)
+static inline uint32_t blocks_silence_max_ms(const struct blocks_session *s)
 {
     if (!s->is_welcome) return BLOCKS_WELCOME_TIMEOUT_MS;
-    return s->heartbeat_s == 0 ? BLOCKS_NEVER : 3000u * (uint64_t)s->heartbeat_s;
+    return s->heartbeat_s == 0 ? BLOCKS_NEVER : 3000u * s->heartbeat_s;
 }
 
 static inline uint32_t blocks_closed(struct blocks_session *s, enum blocks_status status, uint64_t uptime_us)

@@ -79,7 +79,7 @@ fn a_sender_connects_again_if_the_host_is_silent() {
 #[test]
 fn a_sender_reports_what_is_not_acknowledged() {
     Language::each("a_sender_reports_what_is_not_acknowledged", |language| {
-        let host = PythonHost::start(&["silent:5"]);
+        let host = PythonHost::start(&["silent:5", "silent:0", "silent:0", "silent:0"]);
         let setup = Setup {
             timeout_s: 1,
             ..Setup::default()
