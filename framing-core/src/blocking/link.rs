@@ -3,7 +3,10 @@
 use embedded_io::{ErrorType, Read, ReadReady, Write};
 
 use super::Reader;
+use crate::fault::ReceiveError;
 use crate::framings::Blocks;
+use crate::received::Received;
+use crate::receiver::Polled;
 use crate::session::link::hear;
 use crate::session::wire::{DOWN_MAX, HELLO_WIRE_MAX};
 use crate::session::{Device, Heard, LinkError, Mode, PushError, SessionSender};
@@ -70,14 +73,17 @@ where
         })
     }
 
-    /// Does one thing that can be done: receives a frame of which the first byte has arrived, or writes once. Returns
-    /// [`Turn::Idle`] if there is neither.
+    /// Does one thing that can be done: reads once what has arrived, or writes once. Returns [`Turn::Idle`] if there is
+    /// neither. Only the write can wait.
     ///
     /// # Errors
     /// [`LinkError`]: the connection is over.
     pub fn turn(&mut self, now: u64) -> Result<Turn, LinkError<R::Error>> {
         if self.reader.io_mut().read_ready().map_err(LinkError::Io)? {
-            let heard = hear(self.sender, self.reader.receive())?;
+            let heard = match receive_ready(&mut self.reader).transpose() {
+                Some(received) => hear(self.sender, received)?,
+                None => None,
+            };
             return Ok(heard.map_or(Turn::Worked, Turn::Heard));
         }
         let chunk = self.sender.chunk(now);
@@ -126,8 +132,33 @@ where
 pub enum Turn {
     /// It received this frame.
     Heard(Heard),
-    /// It wrote, or received a frame that can be ignored.
+    /// It wrote, or read a part of a frame, or one that can be ignored.
     Worked,
     /// Nothing can be done now.
     Idle,
+}
+
+/// As [`Reader::receive`], with one read at most, for a transport that is ready. `None` if more bytes are needed.
+fn receive_ready<R: Read>(
+    reader: &mut Reader<R, Blocks, [u8; DOWN_MAX]>,
+) -> Result<Option<Received<'_>>, ReceiveError<R::Error>> {
+    let receiver = &mut reader.receiver;
+    let mut is_read = false;
+    let found = loop {
+        let want = match receiver.step::<false>()? {
+            None => continue,
+            Some(Polled::NeedMore { .. }) if is_read => return Ok(None),
+            Some(Polled::NeedMore { want }) => want,
+            found => break found,
+        };
+        let spare = receiver.spare(want)?;
+        let most = spare.len();
+        match reader.io.read(spare).map_err(ReceiveError::Io)? {
+            0 => break receiver.closed()?,
+            // A faulty transport may claim more bytes than the buffer has.
+            len => receiver.filled(len.min(most)),
+        }
+        is_read = true;
+    };
+    Ok(Some(receiver.message(found)))
 }

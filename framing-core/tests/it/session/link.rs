@@ -22,7 +22,16 @@ struct Wires {
     chance: Chance,
     /// Bytes of a frame that is on the way down.
     down: Vec<u8>,
+    /// The blocking half was told that one read does not wait.
+    is_ready: bool,
 }
+
+/// A frame that a sender must skip, as of a later version.
+const LONG: [u8; 104] = {
+    let mut frame = [2; 104];
+    [frame[0], frame[1], frame[2], frame[3]] = [0, 0, 0, 100];
+    frame
+};
 
 impl Half {
     fn read(&self, to: &mut [u8]) -> Option<usize> {
@@ -30,7 +39,12 @@ impl Half {
         if wires.down.is_empty() {
             let frame = wires.host.down.pop_front();
             wires.down = frame.map_or_else(Vec::new, |frame| {
-                [&(frame.len() as u32).to_be_bytes()[..], &frame].concat()
+                let long = if wires.chance.one_in(4) {
+                    &LONG[..]
+                } else {
+                    &[]
+                };
+                [&(frame.len() as u32).to_be_bytes()[..], &frame, long].concat()
             });
         }
         if wires.down.is_empty() {
@@ -61,15 +75,19 @@ impl embedded_io::ErrorType for Half {
 
 impl embedded_io::Read for Half {
     fn read(&mut self, to: &mut [u8]) -> Result<usize, Infallible> {
+        let is_ready = std::mem::take(&mut self.0.borrow_mut().is_ready);
+        assert!(is_ready, "this read could wait");
         Ok(Self::read(self, to).expect("only read when ready"))
     }
 }
 
 impl embedded_io::ReadReady for Half {
     fn read_ready(&mut self) -> Result<bool, Infallible> {
-        let wires = self.0.borrow();
+        let wires = &mut *self.0.borrow_mut();
         let is_empty = wires.down.is_empty() && wires.host.down.is_empty();
-        Ok(!is_empty || !wires.host.is_connected)
+        // The bytes of a frame arrive one after the other.
+        wires.is_ready = (!is_empty || !wires.host.is_connected) && !wires.chance.one_in(3);
+        Ok(wires.is_ready)
     }
 }
 
@@ -124,6 +142,7 @@ impl Story {
             host: Host::default(),
             chance: Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             down: Vec::new(),
+            is_ready: false,
         };
         Self {
             half: Half(Rc::new(RefCell::new(wires))),
