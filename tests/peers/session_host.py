@@ -196,7 +196,7 @@ class Connection:
         while len(data) < count:
             try:
                 more = self.sock.recv(count - len(data))
-            except TimeoutError:
+            except socket.timeout:
                 with self.host.lock:
                     if self.session is None:
                         raise Closed from None

@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use blocksd_tests::disk::Chance;
@@ -46,7 +47,8 @@ fn cut(host: impl SessionHost, language: &Language, seed: u64) {
     };
     let limits: Vec<_> = (0..CUTS).map(|_| limit()).collect();
     eprintln!("{language:?}: {limits:?}");
-    let relay = relay(host.addr(), limits, None);
+    let to = Arc::new(Mutex::new(Some(host.addr())));
+    let relay = relay(to, limits, None);
     let messages = messages(300);
     let sending = language.start(relay, &messages, Setup::default());
     sending.assert_acknowledged();
@@ -64,26 +66,38 @@ fn kill(mut host: impl SessionHost, language: &Language) {
     };
     // The relay stops after a part of the messages, in the middle of one.
     let (stopped, is_stopped) = mpsc::channel();
-    let relay = relay(host.addr(), vec![[800, usize::MAX]; KILLS], Some(stopped));
+    let to = Arc::new(Mutex::new(Some(host.addr())));
+    let limits = vec![[800, usize::MAX]; KILLS];
+    let relay = relay(Arc::clone(&to), limits, Some(stopped));
     let sending = language.start(relay, &messages, setup);
     for _ in 0..KILLS {
         let stopped = is_stopped.recv_timeout(DEADLINE);
         stopped.expect("the sender sends as much");
+        // The port of a killed host can be taken by any other connection.
+        *to.lock().expect("no panic") = None;
         host.restart();
+        *to.lock().expect("no panic") = Some(host.addr());
     }
     sending.assert_acknowledged();
     host.end().assert_once(&messages);
 }
 
-/// Forwards connections, and ends each of the first ones after this many bytes up or down. With `stopped`, it reports that,
+/// Forwards connections to a host, if there is one, and ends each of the first ones after this many bytes up or down. With `stopped`, it reports that,
 /// and leaves the end to the host. Runs until the test ends.
-fn relay(to: SocketAddr, limits: Vec<[usize; 2]>, stopped: Option<Sender<()>>) -> SocketAddr {
+fn relay(
+    to: Arc<Mutex<Option<SocketAddr>>>,
+    limits: Vec<[usize; 2]>,
+    stopped: Option<Sender<()>>,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
     thread::spawn(move || {
         let mut limits = limits.into_iter();
         for sender in listener.incoming() {
             let sender = sender.expect("a connection");
+            let Some(to) = *to.lock().expect("no panic") else {
+                continue;
+            };
             let Ok(host) = TcpStream::connect(to) else {
                 continue;
             };

@@ -14,7 +14,7 @@ const RECORDS: &str = "records";
 
 /// A host that records sessions, in a process.
 pub(super) trait SessionHost {
-    /// Its address: the same after a restart.
+    /// Its address: another one after a restart.
     fn addr(&self) -> SocketAddr;
 
     /// Kills it, and starts it again with what is on its disk.
@@ -100,7 +100,7 @@ impl PythonHost {
     #[track_caller]
     pub(super) fn with(args: &[&str]) -> Self {
         let folder = TempDir::new().expect("a folder for temporary files");
-        let (process, addr) = start(&folder, &[&["--listen", "127.0.0.1:0"], args].concat());
+        let (process, addr) = start(&folder, args);
         Self {
             process,
             addr,
@@ -130,10 +130,8 @@ impl SessionHost for PythonHost {
 
     fn restart(&mut self) {
         self.process.signal("KILL");
-        // Only after its end, the port can be listened to again.
-        let addr = self.addr.to_string();
         wait_until("the host is killed", || !self.process.runs());
-        (self.process, self.addr) = start(&self.folder, &["--listen", &addr]);
+        (self.process, self.addr) = start(&self.folder, &[]);
     }
 
     fn end(self) -> Recorded {
