@@ -1,6 +1,6 @@
 //! One connection of an acknowledged session. Start with [`Link`].
 
-use core::future::poll_fn;
+use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::task::Poll;
 
@@ -8,6 +8,7 @@ use embedded_io_async::{ErrorType, Read, Write};
 
 use super::Reader;
 use crate::framings::Blocks;
+use crate::received::Received;
 use crate::session::link::hear;
 use crate::session::wire::{DOWN_MAX, HELLO_WIRE_MAX};
 use crate::session::{Device, Heard, LinkError, Mode, PushError, SessionSender};
@@ -91,7 +92,26 @@ where
     ///
     /// # Cancel-safety
     /// Cancel-safe, if `read` and `write` of the transport are: that of `embassy-net` and Tokio are.
-    pub async fn drive(&mut self, now: impl Fn() -> u64) -> Result<Heard, LinkError<R::Error>> {
+    pub fn drive(
+        &mut self,
+        now: impl Fn() -> u64,
+    ) -> impl Future<Output = Result<Heard, LinkError<R::Error>>> {
+        self.drive_with(now, |_| ())
+    }
+
+    /// As [`drive`](Self::drive), and passes each received frame to `frame` before the sender takes it: for the host's
+    /// [time](crate::session::wire::time_ns).
+    ///
+    /// # Errors
+    /// As [`drive`](Self::drive).
+    ///
+    /// # Cancel-safety
+    /// As [`drive`](Self::drive).
+    pub async fn drive_with(
+        &mut self,
+        now: impl Fn() -> u64,
+        mut frame: impl FnMut(&[u8]),
+    ) -> Result<Heard, LinkError<R::Error>> {
         loop {
             let chunk = self.sender.chunk(now());
             let (is_idle, is_unflushed) = (chunk.is_empty(), self.is_unflushed);
@@ -113,6 +133,9 @@ where
             };
             match done {
                 Done::Received(received) => {
+                    if let Ok(Received::Message(bytes)) = received {
+                        frame(bytes);
+                    }
                     if let Some(heard) = hear(self.sender, received)? {
                         return Ok(heard);
                     }

@@ -79,9 +79,27 @@ where
     /// # Errors
     /// [`LinkError`]: the connection is over.
     pub fn turn(&mut self, now: u64) -> Result<Turn, LinkError<R::Error>> {
+        self.turn_with(now, |_| ())
+    }
+
+    /// As [`turn`](Self::turn), and passes a received frame to `frame` before the sender takes it: for the host's
+    /// [time](crate::session::wire::time_ns).
+    ///
+    /// # Errors
+    /// As [`turn`](Self::turn).
+    pub fn turn_with(
+        &mut self,
+        now: u64,
+        frame: impl FnOnce(&[u8]),
+    ) -> Result<Turn, LinkError<R::Error>> {
         if self.reader.io_mut().read_ready().map_err(LinkError::Io)? {
             let heard = match receive_ready(&mut self.reader).transpose() {
-                Some(received) => hear(self.sender, received)?,
+                Some(received) => {
+                    if let Ok(Received::Message(bytes)) = received {
+                        frame(bytes);
+                    }
+                    hear(self.sender, received)?
+                }
                 None => None,
             };
             return Ok(heard.map_or(Turn::Worked, Turn::Heard));

@@ -50,8 +50,14 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         Ok(pushed)
     }
 
-    /// Makes room for a message, and writes its header.
-    fn begin(&mut self, len: usize) -> Result<u32, PushError> {
+    /// Makes the room that a [`push`](Self::push) of `len` bytes needs. Returns how many messages it dropped.
+    ///
+    /// [Save](Self::save) between this and the push if the ring outlives a reset: the push writes over the messages that
+    /// were dropped or acknowledged, and a state that still counts them would not fit the ring.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn make_room(&mut self, len: usize) -> Result<u32, PushError> {
         let max = self.block_max.min(self.ring.size().saturating_sub(4));
         let len = u32::try_from(len).unwrap_or(u32::MAX);
         if len == 0 {
@@ -76,6 +82,13 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         }
         self.forget(at, dropped);
         self.lost = self.lost.saturating_add(dropped);
+        Ok(dropped)
+    }
+
+    /// Makes room for a message, and writes its header.
+    fn begin(&mut self, len: usize) -> Result<u32, PushError> {
+        let dropped = self.make_room(len)?;
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
         self.held = self.held.wrapping_add(1);
         self.ring.extend(&len.to_be_bytes());
         Ok(dropped)

@@ -13,8 +13,11 @@ const CRC_AT: usize = Saved::LEN - 4;
 ///
 /// Store both or neither: a session in flash with a ring in RAM loses messages. Save after each
 /// [`push`](SessionSender::push) and after each WELCOME, before the next [`chunk`](SessionSender::chunk). Then no number
-/// is on the wire that a reset could give to another message or to another session. Saving after an acknowledgement is not
-/// needed: the host has the number.
+/// is on the wire that a reset could give to another message or to another session.
+///
+/// A reset can come within a push, too. A push writes over messages that were acknowledged or dropped since the last save:
+/// call [`make_room`](SessionSender::make_room) and save before it, or save after each acknowledgement too if the sender
+/// refuses messages when it is [full](Full::Refuse). To survive a reset within a save, store to two places in turn.
 ///
 /// ```
 /// use framing_core::session::{Full, Retained, Saved, SessionSender};

@@ -3,6 +3,7 @@
 mod frames;
 mod host;
 mod link;
+mod resets;
 
 use std::collections::HashSet;
 
