@@ -14,6 +14,9 @@ impl Backoff {
     /// Upper bound of every delay, in milliseconds.
     pub const LAST_MS: u32 = 10_000;
 
+    /// Upper bound of a [long](Self::long_wait_ms) delay, in milliseconds.
+    pub const LONG_MS: u32 = 60_000;
+
     /// Creates a back-off at its first delay. Devices should have different seeds.
     #[must_use]
     pub const fn new(seed: u32) -> Self {
@@ -28,13 +31,23 @@ impl Backoff {
     pub fn wait_ms(&mut self) -> u32 {
         let most_ms = self.most_ms;
         self.most_ms = most_ms.saturating_mul(2).min(Self::LAST_MS);
-        let least_ms = most_ms / 2;
-        least_ms + self.random() % (most_ms - least_ms + 1)
+        self.up_to(most_ms)
+    }
+
+    /// Returns a long delay, in milliseconds: for a server that will not accept the next attempt either.
+    pub fn long_wait_ms(&mut self) -> u32 {
+        self.up_to(Self::LONG_MS)
     }
 
     /// Starts again at the first delay, after a connection that lasted.
     pub const fn reset(&mut self) {
         self.most_ms = Self::FIRST_MS;
+    }
+
+    /// A random delay, from half of the bound to the bound.
+    const fn up_to(&mut self, most_ms: u32) -> u32 {
+        let least_ms = most_ms / 2;
+        least_ms + self.random() % (most_ms - least_ms + 1)
     }
 
     /// Xorshift (Marsaglia, 2003): random enough to spread the devices, but not cryptographic.

@@ -35,6 +35,7 @@ mod queue;
 mod receipt;
 mod sample;
 mod sampler;
+mod session;
 mod stop;
 mod uplink;
 
@@ -45,8 +46,9 @@ use embassy_futures::select::select;
 
 pub use self::backoff::Backoff;
 pub use self::queue::{Queue, Samples};
-pub use self::sample::{BLOCK_MAX, Block, KEYS, Sample};
+pub use self::sample::{BLOCK_MAX, Block, KEYS, Sample, TIME_KEY};
 pub use self::sampler::{Machine, pressure_simulated_hpa, sample, temperature_simulated_c};
+pub use self::session::{Session, SessionError, SessionMemory, SessionReport, Split, run_session};
 pub use self::stop::Stop;
 pub use self::uplink::{Connect, LinkError, Report, Source, uplink};
 

@@ -10,7 +10,7 @@ use embedded_io::{Error as _, ErrorKind, ErrorType};
 use embedded_io_async::{Read, Write};
 
 pub use crate::frames::{Counted, CountedReceive, CountedSend, Frames};
-use crate::{Clock, Connect};
+use crate::{Clock, Connect, Split};
 
 /// Interval of the checks whether there is an address.
 const ADDRESS_POLL: Duration = Duration::from_millis(100);
@@ -137,6 +137,26 @@ impl Connect for Tcp<'_> {
         Self: 'c,
     {
         connection.has_progress
+    }
+}
+
+impl Split for Tcp<'_> {
+    type Error = Error;
+
+    /// A peer that accepts no data is waited for as long as for one that is slow to probe; the heartbeats of the session
+    /// show earlier whether it is alive.
+    fn split<'s, 'c>(
+        connection: &'s mut Connection<'c>,
+    ) -> (
+        impl Read + ErrorType<Error = Error>,
+        impl Write + ErrorType<Error = Error>,
+    )
+    where
+        Self: 'c,
+        'c: 's,
+    {
+        connection.socket.set_timeout(Some(SILENCE_MAX_ZERO_WINDOW));
+        connection.socket.split()
     }
 }
 

@@ -91,7 +91,21 @@ impl<const N: usize> Queue<N> {
         self.with(|state| state.samples.pop_front().map(|sample| (sample, state.lost)))
     }
 
-    fn is_ended(&self) -> bool {
+    /// Waits for the oldest sample and takes it, with the number of samples dropped so far; `None` if the queue is closed
+    /// and empty. Dropping the future loses nothing.
+    pub(crate) async fn next(&self) -> Option<(Sample, u32)> {
+        poll_fn(|cx| {
+            self.waiting.register(cx.waker());
+            match self.pop() {
+                Some(next) => Poll::Ready(Some(next)),
+                None if self.is_ended() => Poll::Ready(None),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
         self.with(|state| state.closed && state.samples.is_empty())
     }
 

@@ -20,6 +20,9 @@ pub const KEYS: [&str; 11] = [
     "press_sim",
 ];
 
+/// The key of the host's time, after [`KEYS`], in samples that are sent over a session.
+pub const TIME_KEY: &str = "time";
+
 /// Length of the longest encoded sample, in bytes.
 pub const BLOCK_MAX: usize = block_max();
 
@@ -62,21 +65,35 @@ impl Sample {
     /// sent.
     #[must_use]
     pub fn encode(&self, lost: u32) -> Block {
+        self.encode_with_time(lost, None)
+    }
+
+    /// Encodes the sample with the host's time of it, in ms since 1970 (UTC), if that is known.
+    #[must_use]
+    pub fn encode_with_time(&self, lost: u32, time_ms: Option<u64>) -> Block {
         let mut block = Block::new();
         // Cannot fail: the sink accepts everything, and has room for the longest values.
-        let _ = self.write(lost, &mut Encoder::new(Sink(&mut block)));
+        let _ = self.write(lost, time_ms, &mut Encoder::new(Sink(&mut block)));
         block
     }
 
-    fn write(&self, lost: u32, out: &mut Encoder<Sink<'_>>) -> Result<(), Error> {
+    fn write(
+        &self,
+        lost: u32,
+        time_ms: Option<u64>,
+        out: &mut Encoder<Sink<'_>>,
+    ) -> Result<(), Error> {
         let values = self.values(lost);
-        out.map(values.len() as u64)?;
+        out.map(values.len() as u64 + u64::from(time_ms.is_some()))?;
         for (key, value) in KEYS.iter().zip(values) {
             out.str(key)?;
             match value {
                 Value::Count(count) => out.u64(count)?,
                 Value::Real(real) => out.f32(real)?,
             };
+        }
+        if let Some(time_ms) = time_ms {
+            out.str(TIME_KEY)?.u64(time_ms)?;
         }
         Ok(())
     }
@@ -114,7 +131,7 @@ impl Write for Sink<'_> {
 
 /// The map header and each key's header take one byte, the longest number nine.
 const fn block_max() -> usize {
-    let mut len = 1;
+    let mut len = 1 + 1 + TIME_KEY.len() + 9;
     let mut keys: &[&str] = &KEYS;
     while let [key, rest @ ..] = keys {
         len += 1 + key.len() + 9;

@@ -15,9 +15,9 @@ use crate::{Clock, Plan};
 
 /// Time that a connection must last, besides an acknowledgement, for the back-off to be reset. A server that accepts
 /// connections only to close them would otherwise be tried, and sent data, at full speed.
-const HELD_US: u64 = 5_000_000;
+pub(crate) const HELD_US: u64 = 5_000_000;
 /// Time limit for closing a connection that the peer has closed, and for resetting one.
-const ABORT_MS: u32 = 200;
+pub(crate) const ABORT_MS: u32 = 200;
 /// Length of the longest reply that is accepted, in bytes.
 const ANSWER_MAX: usize = 64;
 

@@ -6,5 +6,7 @@ mod cable;
 mod delivery;
 mod desktop;
 mod failures;
+mod host;
 mod network;
+mod session;
 mod support;

@@ -1,0 +1,319 @@
+//! The uplink over an acknowledged session: one connection after the other, until the host has every message on its disk.
+//! Start with [`run_session`].
+
+mod memory;
+mod outbox;
+mod report;
+
+use core::future::pending;
+use core::pin::{Pin, pin};
+
+use embassy_futures::join::join;
+use embassy_futures::select::{Either, Either3, select, select3};
+use embedded_io_async::{ErrorType, Read, Write};
+use framing_core::asynch::Link;
+use framing_core::session::wire::{ClosingCode, time_ns};
+use framing_core::session::{Device, Heard};
+
+use self::memory::Sender;
+use self::outbox::Outbox;
+use self::report::session_error;
+use crate::log::{info, warning};
+use crate::queue::Queue;
+use crate::sampler::{Machine, sample};
+use crate::uplink::{ABORT_MS, HELD_US};
+use crate::{Backoff, Clock, Connect, Plan, Stop};
+
+pub use self::memory::SessionMemory;
+pub use self::report::{SessionError, SessionReport};
+
+/// Time limit for the WELCOME.
+const WELCOME_MS: u32 = 10_000;
+/// Interval of the attempts to put a sample into a ring whose oldest message is partly sent.
+const RETRY_MS: u32 = 100;
+/// A transport whose directions can be used at the same time, as a session does.
+pub trait Split: Connect {
+    /// The error of both directions.
+    type Error: embedded_io_async::Error;
+
+    /// Splits a connection into its two directions, for as long as the session uses it.
+    fn split<'s, 'a>(
+        connection: &'s mut Self::Connection<'a>,
+    ) -> (
+        impl Read + ErrorType<Error = Self::Error>,
+        impl Write + ErrorType<Error = Self::Error>,
+    )
+    where
+        Self: 'a,
+        'a: 's;
+}
+
+/// A session of one device, in the memory that keeps its messages until they are acknowledged.
+#[derive(Debug)]
+pub struct Session<'m> {
+    device: Device<'m>,
+    sender: Sender<'m>,
+    outbox: Outbox<'m>,
+    backoff: Backoff,
+    /// Whether the host did not answer the last HELLO.
+    is_unanswered: bool,
+}
+
+impl<'m> Session<'m> {
+    /// Continues the session in this memory, or begins one. `seed` makes the back-off of devices differ.
+    ///
+    /// The host gives a session to one device id; no two devices have the same one.
+    #[must_use]
+    pub fn new<const N: usize>(
+        device: Device<'m>,
+        memory: &'m mut SessionMemory<N>,
+        seed: u32,
+    ) -> Self {
+        let (sender, states) = memory.open();
+        let restored = sender.unacknowledged().blocks;
+        info!("{=u32} messages are left of an earlier run", restored);
+        Self {
+            device: device.with_time(),
+            sender,
+            outbox: Outbox::new(states, restored),
+            is_unanswered: false,
+            backoff: Backoff::new(seed),
+        }
+    }
+
+    /// The report so far.
+    #[must_use]
+    pub fn report(&self) -> SessionReport {
+        SessionReport {
+            left: self.sender.unacknowledged().blocks,
+            ..self.outbox.report
+        }
+    }
+
+    /// Sends samples until the queue is closed and everything is acknowledged, over as many connections as necessary.
+    async fn send<C: Split, const N: usize>(
+        &mut self,
+        plan: Plan,
+        queue: &Queue<N>,
+        stop: &Stop,
+        clock: &impl Clock,
+        connect: &mut C,
+    ) {
+        let mut deadline = pin!(async {
+            stop.requested().await;
+            clock.sleep_ms(plan.stop_ms).await;
+        });
+        loop {
+            if queue.is_ended() && self.outbox.waiting.is_none() && self.sender.is_settled() {
+                self.outbox.report.ended = true;
+                return;
+            }
+            let result = self.connection(queue, clock, connect, deadline.as_mut());
+            let Err(error) = result.await else {
+                self.outbox.report.ended = true;
+                return;
+            };
+            if error == SessionError::GaveUp {
+                warning!("session: not everything is acknowledged");
+                return;
+            }
+            let wait_ms = self.wait_ms(error);
+            warning!(
+                "session: link down: {}; again in {=u32} ms; {}",
+                error,
+                wait_ms,
+                self.report()
+            );
+            let keeping = keep(queue, &mut self.sender, &mut self.outbox);
+            let waiting = select3(keeping, clock.sleep_ms(wait_ms), deadline.as_mut());
+            if let Either3::Third(()) = waiting.await {
+                return;
+            }
+        }
+    }
+
+    /// Runs one connection. Returns when everything is acknowledged, and the queue has ended.
+    async fn connection<C: Split, const N: usize>(
+        &mut self,
+        queue: &Queue<N>,
+        clock: &impl Clock,
+        connect: &mut C,
+        mut deadline: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), SessionError> {
+        let Self {
+            device,
+            sender,
+            outbox,
+            backoff,
+            ..
+        } = self;
+        let connecting = select3(
+            connect.connect(),
+            keep(queue, sender, outbox),
+            deadline.as_mut(),
+        );
+        let mut connection = match connecting.await {
+            Either3::First(result) => result.map_err(SessionError::Connect)?,
+            Either3::Second(()) | Either3::Third(()) => return Err(SessionError::GaveUp),
+        };
+        outbox.report.connections += 1;
+        outbox.report.unwelcome += 1;
+        let begun_us = clock.now_us();
+        let unwelcome = outbox.report.unwelcome;
+        let result = {
+            let (read, write) = C::split(&mut connection);
+            let whole = pin!(converse(device, sender, outbox, queue, clock, read, write));
+            match select(whole, deadline).await {
+                Either::First(result) => result,
+                Either::Second(()) => Err(SessionError::GaveUp),
+            }
+        };
+        sender.closed();
+        let is_welcome = outbox.report.unwelcome < unwelcome;
+        if is_welcome && HELD_US <= clock.now_us().saturating_sub(begun_us) {
+            backoff.reset();
+        }
+        let is_closed = matches!(
+            result,
+            Ok(()) | Err(SessionError::Closed | SessionError::Closing { .. })
+        );
+        if is_closed {
+            // A graceful close, since the host may still read what it was sent.
+            select(C::close(&mut connection), clock.sleep_ms(ABORT_MS)).await;
+        }
+        if result.is_err() {
+            // Notifies the host, so that it does not wait for its own timeout.
+            select(C::abort(&mut connection), clock.sleep_ms(ABORT_MS)).await;
+        }
+        result
+    }
+
+    /// Delay before the next attempt, after this error.
+    fn wait_ms(&mut self, error: SessionError) -> u32 {
+        const VERSION: u8 = ClosingCode::Version as u8;
+        const FORBIDDEN: u8 = ClosingCode::Forbidden as u8;
+        const FULL: u8 = ClosingCode::Full as u8;
+        const SUPERSEDED: u8 = ClosingCode::Superseded as u8;
+        const UNSUPPORTED: u8 = ClosingCode::Unsupported as u8;
+        const AGAIN: u8 = ClosingCode::Again as u8;
+        const NO_SESSION: u8 = ClosingCode::NoSession as u8;
+
+        let was_unanswered = self.is_unanswered;
+        self.is_unanswered = error == SessionError::Unanswered;
+        let (code, retry_s) = match error {
+            SessionError::Closing { code, retry_s } => (code, retry_s),
+            _ => (0, 0),
+        };
+        let wait_ms = match code {
+            AGAIN => 0,
+            VERSION..=FORBIDDEN | UNSUPPORTED | NO_SESSION => self.backoff.long_wait_ms(),
+            // A host that does not speak the protocol never answers; one whose answer was lost does.
+            _ if was_unanswered && self.is_unanswered => self.backoff.long_wait_ms(),
+            FULL | SUPERSEDED if retry_s != 0 => 0,
+            _ => self.backoff.wait_ms(),
+        };
+        wait_ms.max(u32::from(retry_s) * 1_000)
+    }
+}
+
+/// Runs the whole application over a session until it is stopped: samples, and sends until everything is acknowledged.
+pub async fn run_session<const N: usize>(
+    plan: Plan,
+    queue: &Queue<N>,
+    session: &mut Session<'_>,
+    stop: &Stop,
+    machine: &mut impl Machine,
+    clock: &impl Clock,
+    connect: &mut impl Split,
+) -> SessionReport {
+    {
+        // Pinned in place: moving a future would take stack for a second copy of it.
+        let sampling = pin!(async {
+            select(sample(plan, queue, machine, clock), stop.requested()).await;
+            stop.request();
+            queue.close();
+        });
+        let sending = pin!(session.send(plan, queue, stop, clock, connect));
+        join(sampling, sending).await;
+    }
+    while let Some((sample, lost)) = queue.next().await {
+        session.outbox.take(&mut session.sender, sample, lost);
+    }
+    session.outbox.end(queue.lost());
+    session.report()
+}
+
+/// Moves samples from the queue to the ring while there is no connection.
+async fn keep<const N: usize>(queue: &Queue<N>, sender: &mut Sender<'_>, outbox: &mut Outbox<'_>) {
+    while let Some((sample, lost)) = outbox.next(queue).await {
+        outbox.take(sender, sample, lost);
+    }
+    pending().await
+}
+
+/// The session on one connection: opens it, moves samples to the ring, and writes and hears frames at the same time.
+async fn converse<R, W, const N: usize>(
+    device: &Device<'_>,
+    sender: &mut Sender<'_>,
+    outbox: &mut Outbox<'_>,
+    queue: &Queue<N>,
+    clock: &impl Clock,
+    read: R,
+    write: W,
+) -> Result<(), SessionError>
+where
+    R: Read,
+    W: Write + ErrorType<Error = R::Error>,
+{
+    let now_us = clock.now_us();
+    let mut silent_us = now_us.saturating_add(u64::from(WELCOME_MS) * 1_000);
+    let mut heartbeat_us = None;
+    let opening = Link::open(sender, read, write, device, now_us);
+    let mut link = match select(opening, clock.sleep_until_us(silent_us)).await {
+        Either::First(link) => link.map_err(session_error)?,
+        Either::Second(()) => return Err(SessionError::Unanswered),
+    };
+    let mut is_ended = false;
+    loop {
+        if is_ended && link.sender().is_settled() {
+            return Ok(());
+        }
+        let held = link.sender().unacknowledged().blocks;
+        let mut time = None;
+        let next = async {
+            if is_ended {
+                pending().await
+            } else if outbox.waiting.is_some() {
+                clock.sleep_ms(RETRY_MS).await;
+            }
+            outbox.next(queue).await
+        };
+        let silence = async {
+            if heartbeat_us == Some(0) {
+                pending().await
+            } else {
+                clock.sleep_until_us(silent_us).await;
+            }
+        };
+        let driving = link.drive_with(|| clock.now_us(), |frame| time = time_ns(frame));
+        match select3(driving, next, silence).await {
+            Either3::First(heard) => {
+                let now_us = clock.now_us();
+                if let Heard::Welcome { heartbeat_s, .. } = heard.map_err(session_error)? {
+                    outbox.welcome(link.sender());
+                    heartbeat_us = Some(u64::from(heartbeat_s) * 1_000_000);
+                }
+                let left = link.sender().unacknowledged().blocks;
+                outbox.heard(held.saturating_sub(left), time, now_us);
+                silent_us = now_us.saturating_add(heartbeat_us.unwrap_or_default() * 3);
+            }
+            Either3::Second(Some((sample, lost))) => outbox.take(link.sender(), sample, lost),
+            Either3::Second(None) => {
+                link.sender().end();
+                is_ended = true;
+            }
+            Either3::Third(()) if heartbeat_us.is_none() => return Err(SessionError::Unanswered),
+            Either3::Third(()) => return Err(SessionError::Silent),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The messages of a session in memory that can outlive a reset: [`SessionMemory`].
+
+use core::fmt;
+use core::sync::atomic::{Ordering, compiler_fence};
+
+use framing_core::session::{Full, PushError, Retained, Saved, SessionSender};
+
+/// The sender of the application's session.
+pub(super) type Sender<'m> = SessionSender<&'m mut [u8], Retained>;
+
+/// The ring of a session and its state. Any bytes are valid: what is not the state of this ring begins a new session.
+///
+/// Place it where a soft reset leaves the memory as it is (`.uninit` of cortex-m-rt), and the session continues after the
+/// reset. In other memory, the session ends with a reset.
+#[repr(C)]
+pub struct SessionMemory<const N: usize> {
+    states: States,
+    ring: [u8; N],
+}
+
+/// Two places for the state, written in turn: a reset within a write leaves the other one.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct States {
+    /// The lowest bit is the index of the newest state.
+    newest: u32,
+    saved: [[u8; Saved::LEN]; 2],
+}
+
+impl<const N: usize> SessionMemory<N> {
+    /// Memory without a session.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            states: States {
+                newest: 0,
+                saved: [[0; Saved::LEN]; 2],
+            },
+            ring: [0; N],
+        }
+    }
+
+    /// The sender of the session that was saved last, or of a new one.
+    pub(super) fn open(&mut self) -> (Sender<'_>, &mut States) {
+        let saved = self.states.newest();
+        // A failed restore does not return the ring, so this one is only a check.
+        let is_sound = Sender::restore(&mut self.ring, Full::DropOldest, &saved).is_some();
+        let restored = if is_sound {
+            Sender::restore(&mut self.ring, Full::DropOldest, &saved)
+        } else {
+            Some(Sender::new(&mut self.ring, Full::DropOldest))
+        };
+        let sender = restored.unwrap_or_else(|| Sender::new(&mut [], Full::DropOldest));
+        (sender, &mut self.states)
+    }
+}
+
+impl<const N: usize> Default for SessionMemory<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> fmt::Debug for SessionMemory<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionMemory").finish_non_exhaustive()
+    }
+}
+
+impl States {
+    /// Stores the state of the sender. Call it before anything that the state counts is written to a connection.
+    pub(super) fn save(&mut self, sender: &Sender<'_>) {
+        let next = self.newest.wrapping_add(1);
+        if let Some(place) = self.saved.get_mut(index(next)) {
+            *place = sender.save().to_bytes();
+        }
+        // A reset can come at any instruction, so the order of the stores matters.
+        compiler_fence(Ordering::SeqCst);
+        self.newest = next;
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    /// Appends a message to the ring, and saves. Returns the number of messages that were dropped for it.
+    pub(super) fn push(
+        &mut self,
+        sender: &mut Sender<'_>,
+        message: &[u8],
+    ) -> Result<u32, PushError> {
+        let dropped = sender.make_room(message.len())?;
+        // The push writes over messages that the last state may count.
+        self.save(sender);
+        sender.push(message)?;
+        self.save(sender);
+        Ok(dropped)
+    }
+
+    fn newest(&self) -> Saved {
+        let saved = self.saved.get(index(self.newest)).copied();
+        Saved::from_bytes(saved.unwrap_or([0; Saved::LEN]))
+    }
+}
+
+const fn index(newest: u32) -> usize {
+    (newest & 1) as usize
+}

@@ -1,0 +1,110 @@
+//! The samples of a session on their way into its ring, with the host's time: [`Outbox`].
+
+use framing_core::session::{HostClock, PushError};
+
+use super::memory::{Sender, States};
+use super::report::SessionReport;
+use crate::log::info;
+use crate::queue::Queue;
+use crate::sample::Sample;
+
+/// Age of an estimate of the host's time after which it begins anew: a clock that is wrong by 50 ppm is late by 30 ms then.
+const ESTIMATE_US: u64 = 600_000_000;
+
+/// The state of a session beside its sender, which a connection borrows.
+#[derive(Debug)]
+pub(super) struct Outbox<'m> {
+    states: &'m mut States,
+    host: HostClock,
+    /// When the estimate of the host's time began.
+    estimated_us: u64,
+    /// A sample that the ring did not take yet, and the number of samples that the queue dropped before it.
+    pub(super) waiting: Option<(Sample, u32)>,
+    pub(super) report: SessionReport,
+}
+
+impl<'m> Outbox<'m> {
+    pub(super) fn new(states: &'m mut States, restored: u32) -> Self {
+        Self {
+            states,
+            host: HostClock::new(),
+            estimated_us: 0,
+            waiting: None,
+            report: SessionReport {
+                restored,
+                ..SessionReport::default()
+            },
+        }
+    }
+
+    /// Waits for the next sample: the waiting one first. `None` if there will be no more. Dropping the future loses nothing.
+    pub(super) async fn next<const N: usize>(&mut self, queue: &Queue<N>) -> Option<(Sample, u32)> {
+        match self.waiting.take() {
+            Some(waiting) => Some(waiting),
+            None => queue.next().await,
+        }
+    }
+
+    /// Puts a sample into the ring, with the host's time of it if that is known. Lets it wait if the ring has no room: its
+    /// oldest message is partly sent.
+    pub(super) fn take(&mut self, sender: &mut Sender<'_>, sample: Sample, lost: u32) {
+        let held = sender.unacknowledged();
+        let report = &mut self.report;
+        let time_ns = self.host.at(sample.uptime_ms.saturating_mul(1_000));
+        let block = Sample {
+            queued: held.blocks,
+            ..sample
+        }
+        .encode_with_time(
+            lost.saturating_add(report.given_up)
+                .saturating_add(report.refused),
+            time_ns.map(|ns| ns / 1_000_000),
+        );
+        match self.states.push(sender, &block) {
+            Ok(0) => {}
+            Ok(dropped) => {
+                // Otherwise the message before was given up, too.
+                report.gaps = report.gaps.saturating_add(u32::from(held.lost == 0));
+                report.given_up = report.given_up.saturating_add(dropped);
+            }
+            Err(PushError::Full { .. }) => self.waiting = Some((sample, lost)),
+            // Longer than the host takes.
+            Err(_) => report.refused = report.refused.saturating_add(1),
+        }
+    }
+
+    /// The host continues the session. Its clock may be another one, so the estimate of its time begins anew.
+    pub(super) fn welcome(&mut self, sender: &Sender<'_>) {
+        self.states.save(sender);
+        self.host.restart();
+        self.report.unwelcome = self.report.unwelcome.saturating_sub(1);
+        info!(
+            "session {=u64:x} up, connection {=u32}, {=u32} messages to send",
+            sender.session(),
+            self.report.connections,
+            sender.unacknowledged().blocks
+        );
+    }
+
+    /// A frame acknowledged this many messages, and had this time of the host.
+    pub(super) fn heard(&mut self, acknowledged: u32, time_ns: Option<u64>, now_us: u64) {
+        self.report.acknowledged = self.report.acknowledged.saturating_add(acknowledged);
+        let Some(time_ns) = time_ns else { return };
+        let is_old = ESTIMATE_US <= now_us.saturating_sub(self.estimated_us);
+        if is_old || self.host.at(now_us).is_none() {
+            self.host.restart();
+            self.estimated_us = now_us;
+        }
+        self.host.heard(time_ns, now_us);
+    }
+
+    /// No more samples come, and the queue dropped this many.
+    pub(super) fn end(&mut self, lost: u32) {
+        let waiting = u32::from(self.waiting.take().is_some());
+        self.report.refused = self
+            .report
+            .refused
+            .saturating_add(lost)
+            .saturating_add(waiting);
+    }
+}
